@@ -1,0 +1,1 @@
+//! The pipeline files: grammar, loading, and errors that say where. Does not build any stage.

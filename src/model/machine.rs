@@ -1,0 +1,184 @@
+//! The groups that describe the machine as a whole. Not its network, nor its processes.
+
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+/// Processor use over the time since the reading before.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Cpu {
+    /// All cores together, 0 to 100.
+    pub usage_percent: f64,
+    /// Each core, 0 to 100, in the kernel's order.
+    pub cores_usage_percent: Vec<f64>,
+    /// Time the hypervisor gave to others, 0 to 100; `None` where the kernel does not tell.
+    pub steal_percent: Option<f64>,
+    /// Time spent waiting for I/O, 0 to 100.
+    pub iowait_percent: Option<f64>,
+    /// The hottest processor sensor, °C; `None` where there is no sensor.
+    pub temperature_celsius: Option<f64>,
+}
+
+/// Memory and swap, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// All the memory the kernel manages.
+    pub total_bytes: u64,
+    /// Total less available.
+    pub used_bytes: u64,
+    /// What could be given to a new program without swapping.
+    pub available_bytes: u64,
+    /// Swap space; 0 where there is none.
+    pub swap_total_bytes: u64,
+    /// Swap space in use.
+    pub swap_used_bytes: u64,
+}
+
+/// Load averages and uptime.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Load {
+    /// Over one minute.
+    pub one: f64,
+    /// Over five minutes.
+    pub five: f64,
+    /// Over fifteen minutes.
+    pub fifteen: f64,
+    /// Whole seconds since boot, suspended time included.
+    pub uptime_seconds: u64,
+}
+
+/// File systems and block devices.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Disk {
+    /// Real file systems, one entry for each, the root first.
+    pub mounts: Vec<Mount>,
+    /// All real block devices together; `None` at the first reading, which has no interval.
+    pub io: Option<DiskIo>,
+}
+
+/// One mounted file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Where it is mounted.
+    pub mount_point: String,
+    /// What is mounted: a device or a remote path.
+    pub device: String,
+    /// File system type as the kernel names it.
+    pub filesystem: String,
+    /// Size.
+    pub total_bytes: u64,
+    /// Total less free (blocks reserved for root count as free here, as in `df`).
+    pub used_bytes: u64,
+    /// What an ordinary user can still write.
+    pub available_bytes: u64,
+}
+
+/// Traffic of all real block devices together, per second, since the reading before.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DiskIo {
+    /// Bytes read per second.
+    pub read_bytes_per_sec: u64,
+    /// Bytes written per second.
+    pub write_bytes_per_sec: u64,
+    /// Reads completed per second.
+    pub read_ops_per_sec: u64,
+    /// Writes completed per second.
+    pub write_ops_per_sec: u64,
+    /// Share of the time the busiest device was busy, 0 to 100.
+    pub utilization_percent: f64,
+}
+
+/// What kind of machine this is; seldom changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// Host name.
+    pub hostname: String,
+    /// `PRETTY_NAME` of os-release, or the kernel's name.
+    pub os: String,
+    /// `ID` of os-release, such as `debian`.
+    pub os_id: Option<String>,
+    /// Kernel release.
+    pub kernel: String,
+    /// Machine architecture, such as `x86_64`.
+    pub architecture: String,
+    /// `/etc/machine-id`.
+    pub machine_id: Option<String>,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: Option<String>,
+    /// When the kernel started.
+    #[serde(serialize_with = "iso8601_option")]
+    pub boot_time: Option<SystemTime>,
+    /// Logical processors.
+    pub cores: usize,
+}
+
+/// Pressure stall information (`/proc/pressure`, kernel 4.20 and later).
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Pressure {
+    /// Waiting for a processor.
+    pub cpu: Option<Stall>,
+    /// Waiting for memory.
+    pub memory: Option<Stall>,
+    /// Waiting for I/O.
+    pub io: Option<Stall>,
+}
+
+/// Share of the last ten and sixty seconds that tasks stood still, 0 to 100.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Stall {
+    /// Some task waited, last 10 s.
+    pub some_10s_percent: f64,
+    /// Some task waited, last 60 s.
+    pub some_60s_percent: f64,
+    /// All tasks waited, last 10 s; `None` where the kernel has no such line.
+    pub full_10s_percent: Option<f64>,
+    /// All tasks waited, last 60 s.
+    pub full_60s_percent: Option<f64>,
+}
+
+/// The agent itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Agent {
+    /// Version of this program.
+    pub version: &'static str,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Processor time since the reading before, percent of one core; `None` at the first reading.
+    pub cpu_percent: Option<f64>,
+    /// Processor time since it started.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Voluntary context switches of all its threads: how often it woke up.
+    pub wakeups: u64,
+    /// Open file descriptors.
+    pub descriptors: u64,
+    /// Counters of every pipeline node.
+    pub nodes: Vec<NodeCount>,
+}
+
+/// What one pipeline node has counted since the start. Units are readings unless the node says other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NodeCount {
+    /// `pipeline/stage`.
+    pub node: String,
+    /// Taken in.
+    pub taken: u64,
+    /// Handed on.
+    pub given: u64,
+    /// Lost, by reason; absent reasons are zero.
+    pub lost: Vec<(&'static str, u64)>,
+    /// In hand now.
+    pub held: u64,
+    /// Faults and panics that were survived.
+    pub faults: u64,
+    /// The most that ever waited in its queue.
+    pub queue_max: u64,
+}
+
+fn iso8601_option<S: Serializer>(at: &Option<SystemTime>, s: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => s.collect_str(&humantime::format_rfc3339_millis(*at)),
+        None => s.serialize_none(),
+    }
+}

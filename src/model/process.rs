@@ -1,0 +1,39 @@
+//! One process. Does not say how processes are ranked.
+
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Parent's process id; `None` for the first process.
+    pub parent: Option<u32>,
+    /// The kernel's name for it (15 bytes at most on Linux), without NUL, lossy-decoded.
+    pub name: String,
+    /// Executable, where it may be read.
+    pub executable: Option<String>,
+    /// Command line, arguments joined by spaces, without NUL, lossy-decoded, cut to 4 KiB.
+    pub command_line: Option<String>,
+    /// Processor time since the reading before, percent of one core; above 100 with several threads.
+    pub cpu_percent: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Bytes read from storage since it started, where that may be read.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to storage since it started, where that may be read.
+    pub written_bytes: Option<u64>,
+    /// State, such as `running` or `sleeping`.
+    pub status: &'static str,
+    /// When it started.
+    #[serde(serialize_with = "iso8601")]
+    pub started: SystemTime,
+    /// User id of its owner.
+    pub uid: u32,
+}
+
+fn iso8601<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*at))
+}

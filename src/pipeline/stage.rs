@@ -1,0 +1,137 @@
+//! The four kinds of stage. Everything a pipeline is made of is one of these traits, or a channel.
+//!
+//! This module does not run anything: the tasks that call these methods are in
+//! [`super::task`], and they own the items, so a stage that fails loses none.
+
+use std::fmt;
+use std::future::Future;
+
+use futures::Stream;
+use tokio::time::Instant;
+
+/// Produces items at its own pace. The only kind of stage that hears the shutdown (its task stops
+/// polling the stream); everything downstream ends because its input ended.
+pub trait Source: Send + 'static {
+    /// What it produces.
+    type Out: Weigh + Send + 'static;
+
+    /// Starts, or starts again after a fault: state worth keeping lives in `self`, the stream
+    /// borrows it. The end of the stream is the end of the source.
+    fn open(&mut self) -> impl Stream<Item = Result<Self::Out, Fault>> + Send + '_;
+}
+
+/// Computes. Synchronous and total: no clock, no I/O, no await; trouble is data, never an error.
+///
+/// # Why `apply` borrows its input
+/// The item stays in the hand of the task until `apply` has returned, so a panic in a stage cannot
+/// take the item with it, and no copy is made to guard against that. A stage that keeps or changes
+/// an item copies it, which is cheap by design (shared groups, shared bytes).
+pub trait Transform: Send + 'static {
+    /// What it takes.
+    type In: Weigh + Send + 'static;
+    /// What it gives.
+    type Out: Weigh + Send + 'static;
+
+    /// Takes one item; gives none, one or many. What it drops on purpose it must
+    /// [`Emit::lose`] with a reason.
+    fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Emit<Self::Out>);
+
+    /// When [`expire`](Self::expire) wants to be called, if nothing comes before.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The deadline has passed.
+    fn expire(&mut self, _now: Instant, _out: &mut Emit<Self::Out>) {}
+
+    /// The input has ended: hand over what is held.
+    fn finish(&mut self, _out: &mut Emit<Self::Out>) {}
+
+    /// Weight of what is held back now, in the unit of [`Weigh`].
+    fn held(&self) -> u64 {
+        0
+    }
+}
+
+/// Consumes. A failed write leaves the item with the task, which offers it again.
+pub trait Sink: Send + 'static {
+    /// What it takes.
+    type In: Weigh + Send + Sync + 'static;
+
+    /// Writes one item whole, or fails and has written nothing that counts.
+    fn write(&mut self, item: &Self::In) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// The input has paused or ended: what is buffered goes out now.
+    fn flush(&mut self) -> impl Future<Output = Result<(), Fault>> + Send {
+        async { Ok(()) }
+    }
+}
+
+/// How much an item counts for in the books of a node, so that `in = out + lost + held` holds
+/// across stages that gather many items into one. The unit is the reading.
+pub trait Weigh {
+    /// Its weight; 1 for a single item.
+    fn weight(&self) -> u64 {
+        1
+    }
+}
+
+/// Where a [`Transform`] puts what it gives and says what it drops.
+#[derive(Debug)]
+pub struct Emit<T> {
+    /// What was given, in order.
+    pub(super) items: Vec<T>,
+    /// What was dropped on purpose since the books were last written, by reason.
+    pub(super) lost: Vec<(&'static str, u64)>,
+}
+
+impl<T> Default for Emit<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), lost: Vec::new() }
+    }
+}
+
+impl<T> Emit<T> {
+    /// Hands `item` on.
+    pub fn push(&mut self, item: T) {
+        self.items.push(item);
+    }
+
+    /// Says that `weight` is dropped on purpose. The reason is one lower-case word.
+    pub fn lose(&mut self, reason: &'static str, weight: u64) {
+        if weight > 0 {
+            self.lost.push((reason, weight));
+        }
+    }
+
+    /// What was given, for a caller that drives a transform by hand (a test, a plain loop).
+    pub fn drain(&mut self) -> std::vec::Drain<'_, T> {
+        self.lost.clear();
+        self.items.drain(..)
+    }
+}
+
+/// What ends one run of a stage. The supervisor runs it again with back-off.
+#[derive(Debug)]
+pub struct Fault(String);
+
+impl Fault {
+    /// A fault told as the end of a sentence, in lower case.
+    pub fn new(what: impl fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error)
+    }
+}

@@ -1,0 +1,1 @@
+//! The messages, byte for byte. Pure: no I/O, no clock.
