@@ -1,6 +1,7 @@
 //! The metrics flow: collect → enrich → batch → serialize → write.
 
 pub mod collect;
+pub mod latest;
 
 use crate::model::{Batch, Frame, SystemMetrics};
 use crate::pipeline::Weigh;
