@@ -1,6 +1,8 @@
 //! The metrics flow: collect → enrich → batch → serialize → write.
 
+pub mod batch;
 pub mod collect;
+pub mod enrich;
 
 use crate::model::{Batch, Frame, SystemMetrics};
 use crate::pipeline::Weigh;

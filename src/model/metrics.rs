@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use super::time::iso8601;
 use super::{Agent, Cpu, Disk, Host, Load, Memory, Network, Port, Pressure, Process};
 
 /// One reading of the machine: the groups that one cadence read at one tick.
@@ -187,8 +188,4 @@ pub struct Trouble {
     pub group: Group,
     /// What was tried and why it failed, as a sentence.
     pub what: String,
-}
-
-fn iso8601<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*at))
 }
