@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod collect;
 pub mod enrich;
+pub mod latest;
 
 use crate::model::{Batch, Frame, SystemMetrics};
 use crate::pipeline::Weigh;

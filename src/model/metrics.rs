@@ -93,6 +93,32 @@ impl SystemMetrics {
         }
     }
 
+    /// Takes in the groups and troubles of `part`, which was read at the same tick.
+    pub fn absorb(&mut self, part: Self) {
+        let Self { cpu, memory, load, disk, network, processes, ports, .. } = part;
+        let Self { host, pressure, agent, troubles, .. } = part;
+        replace(&mut self.cpu, cpu);
+        replace(&mut self.memory, memory);
+        replace(&mut self.load, load);
+        replace(&mut self.disk, disk);
+        replace(&mut self.network, network);
+        replace(&mut self.processes, processes);
+        replace(&mut self.ports, ports);
+        replace(&mut self.host, host);
+        replace(&mut self.pressure, pressure);
+        replace(&mut self.agent, agent);
+        self.troubles.extend(troubles);
+    }
+
+    /// Becomes the last value of each group: what `newer` holds replaces what is here, the rest stays.
+    pub fn update(&mut self, newer: &Self) {
+        let newer = newer.clone();
+        (self.at, self.taken, self.every) = (newer.at, newer.taken, newer.every);
+        self.sequence = newer.sequence;
+        self.troubles.clear();
+        self.absorb(newer);
+    }
+
     /// Whether the reading holds `group`.
     pub fn has(&self, group: Group) -> bool {
         match group {
@@ -188,4 +214,10 @@ pub struct Trouble {
     pub group: Group,
     /// What was tried and why it failed, as a sentence.
     pub what: String,
+}
+
+fn replace<T>(old: &mut Option<T>, new: Option<T>) {
+    if new.is_some() {
+        *old = new;
+    }
 }

@@ -1,8 +1,12 @@
 //! Readers of the machine, one per group. They block, so they run on the blocking pool only.
 
+mod cadence;
+
 use tokio::time::Instant;
 
 use crate::model::{Group, SystemMetrics};
+
+pub use cadence::{Cadence, LIMIT, readings};
 
 /// Reads one group. Blocking and infallible: what cannot be read becomes a
 /// [`Trouble`](crate::model::Trouble) in the reading and the rest of it goes on.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::groups;
 use crate::model::{Group, Interface, Network, SystemMetrics, Trouble};
 use crate::pipeline::{Emit, Transform};
 
@@ -90,12 +89,8 @@ impl Join {
 
     /// Takes over every group the reading has.
     fn renew(&mut self, reading: &SystemMetrics) {
-        let last = self.last.get_or_insert_with(|| {
-            SystemMetrics::empty(reading.at, reading.taken, reading.every, reading.sequence)
-        });
-        for group in Group::ALL.into_iter().filter(|group| reading.has(*group)) {
-            groups::share(reading, last, group);
-        }
+        let last = self.last.get_or_insert_with(|| reading.clone());
+        last.update(reading);
         if let Some(network) = &mut last.network
             && reading.network.is_some()
         {
