@@ -4,6 +4,7 @@ pub mod batch;
 pub mod collect;
 pub mod enrich;
 pub mod latest;
+pub mod serialize;
 
 use crate::model::{Batch, Frame, SystemMetrics};
 use crate::pipeline::Weigh;
