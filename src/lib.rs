@@ -7,4 +7,5 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod port;
+pub mod sinks;
 pub mod wire;

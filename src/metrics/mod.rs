@@ -1,7 +1,10 @@
 //! The metrics flow: collect → enrich → batch → serialize → write.
 
+pub mod batch;
 pub mod collect;
+pub mod enrich;
 pub mod latest;
+pub mod serialize;
 
 use crate::model::{Batch, Frame, SystemMetrics};
 use crate::pipeline::Weigh;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use super::time::iso8601;
 use super::{Agent, Cpu, Disk, Host, Load, Memory, Network, Port, Pressure, Process};
 
 /// One reading of the machine: the groups that one cadence read at one tick.
@@ -219,8 +220,4 @@ fn replace<T>(old: &mut Option<T>, new: Option<T>) {
     if new.is_some() {
         *old = new;
     }
-}
-
-fn iso8601<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*at))
 }

@@ -8,6 +8,7 @@ mod machine;
 mod metrics;
 mod network;
 mod process;
+mod time;
 
 pub use batch::{Batch, Frame};
 pub use machine::{
@@ -16,3 +17,4 @@ pub use machine::{
 pub use metrics::{Group, Identity, SystemMetrics, Trouble};
 pub use network::{Interface, InterfaceRates, Network, Port};
 pub use process::Process;
+pub use time::Iso8601;

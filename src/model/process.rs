@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+
+use super::time::iso8601;
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,8 +34,4 @@ pub struct Process {
     pub started: SystemTime,
     /// User id of its owner.
     pub uid: u32,
-}
-
-fn iso8601<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*at))
 }

@@ -134,6 +134,11 @@ impl<T> Emit<T> {
         }
     }
 
+    /// What was dropped since the last [`drain`](Self::drain), by reason.
+    pub fn lost(&self) -> &[(&'static str, u64)] {
+        &self.lost
+    }
+
     /// What was given, for a caller that drives a transform by hand (a test, a plain loop).
     pub fn drain(&mut self) -> std::vec::Drain<'_, T> {
         self.lost.clear();
