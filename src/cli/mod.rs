@@ -1,0 +1,3 @@
+//! The subcommands, one file each. What they do is in the other modules.
+
+pub mod validate;
