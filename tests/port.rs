@@ -1,6 +1,8 @@
 //! The port as a whole, with the other end in hand: here over the model of a virtio-serial port, under
 //! paused time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "port/faults.rs"]
 mod faults;
 #[path = "port/rig.rs"]
