@@ -72,7 +72,7 @@ async fn frames_leave_together_in_one_write_and_replies_before_them() {
     let expected: String = (0..100).map(|n| format!("metric {n}\n")).collect();
     assert_eq!(rig.seen(), format!("\nreply\n{expected}"));
     assert_eq!(rig.host.tries().writes, 2, "the newline, and the rest");
-    assert_eq!((rig.books.taken(), rig.books.given()), (101, 101));
+    assert_eq!((rig.node.count().taken, rig.node.count().given), (101, 101));
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +105,7 @@ async fn a_line_cut_by_a_hang_up_is_sent_again_whole_and_the_ones_before_are_not
     settle().await;
     assert_eq!(rig.seen(), format!("\n{}\n", "y".repeat(200)));
     assert_eq!(get(&rig.counters.torn_lines_resent), 1);
-    assert_eq!((rig.books.taken(), rig.books.given(), rig.host.discarded()), (1, 1, 128));
+    assert_eq!((rig.node.count().taken, rig.node.count().given, rig.host.discarded()), (1, 1, 128));
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,10 +136,10 @@ async fn reading_goes_on_while_writing_is_stalled() {
     rig.host.send(b"command\n");
     settle().await;
     assert_eq!(rig.inbound.try_recv(), Ok(Inbound::Bytes("command\n".into())));
-    assert_eq!(rig.books.given(), 0, "still stalled");
+    assert_eq!(rig.node.count().given, 0, "still stalled");
     rig.host.read_on();
     settle().await;
-    assert_eq!(rig.books.given(), 1);
+    assert_eq!(rig.node.count().given, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +198,7 @@ async fn a_reset_follows_the_last_bytes_of_a_host_that_has_gone() {
 #[tokio::test(start_paused = true)]
 async fn without_an_inbound_lane_what_comes_in_is_dropped_and_counted() {
     let (guest, host) = fake::pair();
-    let mut port = Port::new(guest, CancellationToken::new());
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
     let (counters, _replies) = (port.counters(), port.replies());
     let running = tokio::spawn(async move { port.run().await });
     host.connect();
@@ -226,7 +226,7 @@ async fn an_unplugged_port_is_opened_again_by_name_and_the_cut_line_goes_whole()
     rig.host.plug();
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(rig.seen(), format!("\n\n{}\n", "w".repeat(200)), "a newline after every open");
-    assert_eq!((get(&rig.counters.opens), rig.books.given()), (2, 1));
+    assert_eq!((get(&rig.counters.opens), rig.node.count().given), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,7 +234,7 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     let (guest, host) = fake::pair();
     host.hold(true);
     host.connect();
-    let mut port = Port::new(guest, CancellationToken::new());
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
     let (counters, replies) = (port.counters(), port.replies());
     let running = tokio::spawn(async move { port.run().await });
     tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -258,7 +258,7 @@ async fn a_fault_of_the_device_is_counted_and_survived() {
     rig.tell("after\n");
     settle().await;
     assert_eq!(rig.seen(), "\n\nafter\n");
-    assert_eq!((rig.books.faults(), get(&rig.counters.opens)), (1, 2));
+    assert_eq!((rig.node.count().faults, get(&rig.counters.opens)), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,7 +312,7 @@ async fn closing_ends_at_once_where_nobody_is_there_and_counts_what_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left() {
     let (guest, host) = fake::pair();
-    let mut port = Port::new(guest, CancellationToken::new());
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
     let replies = port.replies();
     host.connect();
     host.stop_reading();
@@ -338,7 +338,7 @@ async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left(
 #[tokio::test(start_paused = true)]
 async fn the_hook_sees_each_frame_when_its_last_byte_was_accepted() {
     let (guest, host) = fake::pair();
-    let mut port = Port::new(guest, CancellationToken::new());
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
     port.telemetry(ReceiverStream::new({
         let (sender, lane) = mpsc::channel(8);
         for _ in 0..3 {

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use infiniservice::cli::validate::{EX_CONFIG, report};
+use infiniservice::cli::EXIT_CONFIG;
+use infiniservice::cli::validate::report;
 use infiniservice::config::{
     AgentSettings, BUILT_IN, Batch, Changes, Collect, ConfigError, Count, Enrich, FileTarget,
-    Format, Identify, Loaded, NetworkOptions, Period, PipelineFile, ProcessesOptions, Rank, Rates,
-    Read, Select, Serialize, Size, Target, Top, Write, load, load_file,
+    Identify, Loaded, Period, PipelineFile, ProcessesOptions, Rates, Read, Select, Serialize, Size,
+    Target, Top, Write, load, load_file,
 };
-use infiniservice::model::Group;
+use infiniservice::metrics::collect::NetworkOptions;
+use infiniservice::model::{Group, Rank};
+use infiniservice::wire::Format;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -145,7 +148,7 @@ fn every_file_with_an_error_is_told_and_every_right_one_is_too() {
     ]);
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
     let verdict = report(&[folder.path().to_path_buf()], &env, &mut right, &mut wrong);
-    assert_eq!(verdict, ExitCode::from(EX_CONFIG));
+    assert_eq!(verdict, ExitCode::from(EXIT_CONFIG));
     let plain = |bytes| {
         String::from_utf8(bytes).unwrap().replace(&format!("{}/", folder.path().display()), "")
     };
@@ -260,7 +263,7 @@ fn a_file_says_what_code_can_say() {
             Enrich::Changes(Changes { full_every: count(10) }),
         ],
         batch: Batch { max_items: count(8), max_bytes: size(16 << 20), max_delay: period(500) },
-        serialize: Serialize { format: Format::Influx, measurement: Some("vm".into()) },
+        serialize: Serialize { format: Format::Influx },
         write: vec![
             write(Target::Port("unix:/run/p".into()), 64),
             write(Target::File(file), 7),

@@ -4,10 +4,23 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Args;
+
+use super::EXIT_CONFIG;
 use crate::config::{Env, inspect};
 
-/// `EX_CONFIG` of sysexits.h: something is wrong with the configuration.
-pub const EX_CONFIG: u8 = 78;
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    /// Pipeline files, or folders of them; `agent.toml` too
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+impl Validate {
+    pub(super) fn main(self) -> ExitCode {
+        validate(&self.files)
+    }
+}
 
 /// Checks files and folders as `run` would: a line for each that is right on standard output, every
 /// error on standard error, and exit code 78 if there is any.
@@ -24,7 +37,7 @@ pub fn report(
     wrong: &mut dyn Write,
 ) -> ExitCode {
     let (loaded, errors) = inspect(paths, env);
-    let verdict = if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) };
+    let verdict = if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG) };
     let written = (|| {
         for pipeline in loaded.pipelines.iter().chain(&loaded.skipped) {
             writeln!(right, "{}: ok ({pipeline})", pipeline.origin)?;

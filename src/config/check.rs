@@ -2,7 +2,7 @@
 //! Does not know about text, lines or files.
 
 use super::agent::{AgentSettings, Flavour};
-use super::pipeline::{Format, PipelineFile};
+use super::pipeline::PipelineFile;
 use super::write::{ONE_TARGET, Target};
 use crate::model::Group;
 
@@ -57,7 +57,6 @@ impl Check for PipelineFile {
         each_group_once(self)?;
         something_left(self)?;
         what_the_format_needs(self)?;
-        a_measurement_has_its_format(self)?;
         somewhere_to_write(self)
     }
 }
@@ -181,17 +180,6 @@ fn what_the_format_needs(file: &PipelineFile) -> Result<(), Broken> {
         ),
     );
     Err(Broken { otherwise: origins(file).next().map(|(list, _)| list), ..broken })
-}
-
-fn a_measurement_has_its_format(file: &PipelineFile) -> Result<(), Broken> {
-    if file.serialize.measurement.is_some() && file.serialize.format != Format::Influx {
-        return Err(Broken::new(
-            &[Key("serialize"), Key("measurement")],
-            format!("the format {:?} has no measurement", file.serialize.format.name()),
-            "leave this line out, or write format = \"influx\"",
-        ));
-    }
-    Ok(())
 }
 
 fn somewhere_to_write(file: &PipelineFile) -> Result<(), Broken> {

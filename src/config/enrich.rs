@@ -7,9 +7,8 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::raw::{Problem, text_or_none};
-use super::read::Rank;
 use super::units::Count;
-use crate::model::Group;
+use crate::model::{Group, Rank};
 
 /// One enricher: `[[enrich]]` with one name in it, such as `tags = { site = "lab-1" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

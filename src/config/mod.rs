@@ -35,9 +35,9 @@ pub use agent::{
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place};
 pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, load, load_file};
-pub use pipeline::{Batch, Collect, Format, Generate, PipelineFile, Serialize};
+pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use raw::Problem;
-pub use read::{DiskOptions, NetworkOptions, ProcessesOptions, Rank, Read};
+pub use read::{ProcessesOptions, Read};
 pub use units::{Count, Period, Size};
 pub use write::{FileTarget, Target, Write};
 

@@ -4,13 +4,14 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::enrich::Enrich;
-use super::raw::{Problem, text, text_or_none};
+use super::raw::{Problem, text_or_none};
 use super::read::Read;
 use super::table::{one_or_many, some_table, table, tables};
 use super::units::{Count, Period, Size};
 use super::word::words;
 use super::write::Write;
 use crate::model::Group;
+use crate::wire::Format;
 
 /// One pipeline file: collect (or generate) → enrich → batch → serialize → write.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -119,52 +120,6 @@ impl Default for Batch {
 pub struct Serialize {
     /// What a frame looks like.
     pub format: Format,
-    /// First part of every name in the `influx` format, and only there.
-    #[serde(deserialize_with = "some_text")]
-    pub measurement: Option<String>,
-}
-
-impl Serialize {
-    /// The first part of every name in the `influx` format.
-    pub fn measurement(&self) -> &str {
-        self.measurement.as_deref().unwrap_or("infiniservice")
-    }
-}
-
-/// What a frame looks like.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// The line that the Infinibay host reads.
-    #[default]
-    Infinibay,
-    /// One JSON object per line, as the types of this program are.
-    JsonLines,
-    /// The same, over several lines, for people.
-    Pretty,
-    /// Influx line protocol.
-    Influx,
-}
-
-impl Format {
-    /// The word that stands for the format in files and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Infinibay => "infinibay",
-            Self::JsonLines => "json-lines",
-            Self::Pretty => "pretty",
-            Self::Influx => "influx",
-        }
-    }
-
-    /// The groups without which a frame is worth nothing. Today's Infinibay host refuses a line
-    /// that lacks one of these four.
-    pub fn needs(self) -> &'static [Group] {
-        match self {
-            Self::Infinibay => &[Group::Cpu, Group::Memory, Group::Disk, Group::Network],
-            _ => &[],
-        }
-    }
 }
 
 fn twenty() -> Count {
@@ -173,10 +128,6 @@ fn twenty() -> Count {
 
 fn one() -> u64 {
     1
-}
-
-fn some_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    text(deserializer).map(Some)
 }
 
 fn batch_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {

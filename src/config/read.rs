@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::units::Count;
-use crate::model::Group;
+use crate::metrics::collect::{DiskOptions, NetworkOptions};
+use crate::model::{Group, Rank};
 
 /// One reader. `"cpu"` in a file, or `{ network = { exclude = ["lo"] } }` with options.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -49,22 +50,6 @@ impl Read {
     }
 }
 
-/// Options of the disk reader.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DiskOptions {
-    /// Mount points that are left out.
-    pub exclude: Vec<String>,
-}
-
-/// Options of the network reader.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NetworkOptions {
-    /// Interfaces that are left out.
-    pub exclude: Vec<String>,
-}
-
 /// Options of the process reader.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -79,15 +64,4 @@ impl Default for ProcessesOptions {
     fn default() -> Self {
         Self { keep: Count::fixed(20), by: Rank::Cpu }
     }
-}
-
-/// What processes are ranked by, the largest first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rank {
-    /// Processor time.
-    #[default]
-    Cpu,
-    /// Resident memory.
-    Memory,
 }

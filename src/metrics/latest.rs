@@ -1,11 +1,12 @@
 //! The last value of each group: written by one stage, read by many. It keeps no history.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::time::Instant;
 
-use crate::model::SystemMetrics;
-use crate::pipeline::{Emit, Transform};
+use crate::model::{Group, SystemMetrics, Trouble};
+use crate::pipeline::{Emit, Node, Transform};
 
 /// The last value of each group, shared. A copy is the same memory.
 ///
@@ -37,16 +38,54 @@ impl Latest {
     }
 }
 
-/// The stage that writes [`Latest`]; readings pass through it unchanged.
+/// Writes down what was read: the last values, and what could not be read. Readings pass through it
+/// unchanged.
+///
+/// Each trouble is counted in a node of its own, by group, and logged when it is new or over, not
+/// at each reading.
 #[derive(Debug)]
-pub struct Remember(pub Latest);
+pub struct Remember {
+    latest: Latest,
+    troubles: Arc<Node>,
+    /// What each group in trouble said last.
+    told: BTreeMap<Group, String>,
+}
+
+impl Remember {
+    /// Writes `latest`, and counts in `troubles`.
+    pub fn new(latest: Latest, troubles: Arc<Node>) -> Self {
+        Self { latest, troubles, told: BTreeMap::new() }
+    }
+
+    fn report(&mut self, reading: &SystemMetrics) {
+        for Trouble { group, what } in &reading.troubles {
+            self.troubles.took(1);
+            self.troubles.lost(group.name(), 1);
+            if self.told.get(group) != Some(what) {
+                tracing::warn!(group = group.name(), %what, "reading is incomplete");
+                self.told.insert(*group, what.clone());
+            }
+        }
+        if !self.told.is_empty() {
+            self.told.retain(|group, _| {
+                let over = reading.has(*group)
+                    && reading.troubles.iter().all(|trouble| trouble.group != *group);
+                if over {
+                    tracing::info!(group = group.name(), "reading is complete again");
+                }
+                !over
+            });
+        }
+    }
+}
 
 impl Transform for Remember {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
-        self.0.set(input);
+        self.latest.set(input);
+        self.report(input);
         out.push(input.clone());
     }
 }

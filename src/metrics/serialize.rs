@@ -74,8 +74,8 @@ impl Serialize {
             }
             self.frame.extend_from_slice(&rest[..piece]);
             rest = &rest[piece..];
-            self.oldest =
-                Some(self.oldest.map_or(reading.taken, |oldest| oldest.min(reading.taken)));
+            let made = reading.made;
+            self.oldest = Some(self.oldest.map_or(made, |oldest| oldest.min(made)));
             if rest.is_empty() {
                 self.readings += 1;
             } else {
@@ -200,9 +200,9 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let readings = vec![
-            SystemMetrics { taken: at(9), ..long(20_000) },
-            SystemMetrics { taken: at(2), ..long(10_000) },
-            SystemMetrics { taken: at(5), ..long(10_000) },
+            SystemMetrics { made: at(9), ..long(20_000) },
+            SystemMetrics { made: at(2), ..long(10_000) },
+            SystemMetrics { made: at(5), ..long(10_000) },
         ];
         let frames = frames(Format::JsonLines, readings);
         assert_eq!(frames.iter().map(|frame| frame.oldest).collect::<Vec<_>>(), [at(2), at(5)]);

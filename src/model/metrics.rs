@@ -20,9 +20,12 @@ pub struct SystemMetrics {
     /// Wall-clock time of the reading; on the wire an ISO-8601 string in UTC with milliseconds.
     #[serde(rename = "timestamp", serialize_with = "iso8601")]
     pub at: SystemTime,
-    /// Monotonic time of the reading: for rates and latency, never for display.
+    /// Monotonic time of the reading: for rates, never for display.
     #[serde(skip)]
     pub taken: Instant,
+    /// When this reading came into being: for latency. The same as `taken`, unless it is made up.
+    #[serde(skip)]
+    pub made: Instant,
     /// The cadence that took it.
     #[serde(skip)]
     pub every: Duration,
@@ -75,6 +78,7 @@ impl SystemMetrics {
         Self {
             at,
             taken,
+            made: taken,
             every,
             sequence,
             identity: None,
@@ -114,7 +118,7 @@ impl SystemMetrics {
     pub fn update(&mut self, newer: &Self) {
         let newer = newer.clone();
         (self.at, self.taken, self.every) = (newer.at, newer.taken, newer.every);
-        self.sequence = newer.sequence;
+        (self.made, self.sequence) = (newer.made, newer.sequence);
         self.troubles.clear();
         self.absorb(newer);
     }

@@ -16,5 +16,5 @@ pub use machine::{
 };
 pub use metrics::{Group, Identity, SystemMetrics, Trouble};
 pub use network::{Interface, InterfaceRates, Network, Port};
-pub use process::Process;
+pub use process::{Process, Rank};
 pub use time::Iso8601;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::time::iso8601;
 
@@ -34,4 +34,15 @@ pub struct Process {
     pub started: SystemTime,
     /// User id of its owner.
     pub uid: u32,
+}
+
+/// What makes a process important. Ties are settled by the other of the two, then by process id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rank {
+    /// Processor time since the reading before.
+    #[default]
+    Cpu,
+    /// Resident memory.
+    Memory,
 }

@@ -1,6 +1,6 @@
 //! The typed builder: a pipeline is one expression, and wrong wiring does not compile.
 //!
-//! It makes channels and tasks; it runs none of them (that is [`super::run`]).
+//! It makes channels and tasks; it runs none of them (that is [`mod@super::run`]).
 
 use std::sync::Arc;
 
@@ -96,6 +96,21 @@ where
         graph
     }
 
+    /// The end where every item must arrive, for something that is no sink of this graph (a port):
+    /// an mpsc channel of `items`, drawn as `name`.
+    pub fn hand_to(
+        self,
+        name: &str,
+        detail: String,
+        items: usize,
+    ) -> (Graph, mpsc::Receiver<S::Out>) {
+        let (sender, receiver) = mpsc::channel(items);
+        let ends = self.ends.clone();
+        let mut graph = self.close(Outlet::Queue(sender));
+        graph.picture.stage(name.to_owned(), detail, &ends, &Edge::Queue(items));
+        (graph, receiver)
+    }
+
     /// The end where the newest matters: whoever has subscribed to `ring` gets it.
     pub fn publish(self, ring: &Ring<S::Out>) -> Published<S::Out> {
         let (health, ends) = (self.health.clone(), self.ends.clone());
@@ -143,12 +158,13 @@ impl<T: Clone + Weigh + Send + Sync + 'static> Published<T> {
         self
     }
 
-    /// Adds a subscriber that is not a sink of this graph (a port that several graphs share).
-    /// It is drawn as `name`; the books are kept in `node`.
-    pub fn subscribe(&mut self, name: &str, node: Arc<Node>) -> Tail<T> {
-        let edge = Edge::Ring(self.ring.keep());
-        self.graph.picture.stage(name.to_owned(), String::new(), &self.ends, &edge);
-        self.ring.subscribe(node)
+    /// Adds a lane into something that several graphs share (a port). It is drawn as `name`, and
+    /// its books tell what was overwritten while nobody took it.
+    pub fn lane(&mut self, name: &str, detail: String) -> Tail<T> {
+        let picture = &mut self.graph.picture;
+        let node = self.health.node(format!("{}/{name}", picture.name));
+        picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
+        self.ring.lane(node)
     }
 
     /// The graph, ready to run.

@@ -8,7 +8,7 @@ use crate::model::NodeCount;
 /// The counters of one node. `taken = given + lost + held` whenever its task is between two steps.
 ///
 /// One task writes, anyone reads. The unit is the reading ([`super::Weigh`]).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Node {
     name: String,
     taken: AtomicU64,
@@ -21,15 +21,7 @@ pub struct Node {
 
 impl Node {
     fn new(name: String) -> Self {
-        Self {
-            name,
-            taken: AtomicU64::new(0),
-            given: AtomicU64::new(0),
-            held: AtomicU64::new(0),
-            faults: AtomicU64::new(0),
-            queue_max: AtomicU64::new(0),
-            lost: Mutex::new(Vec::new()),
-        }
+        Self { name, ..Self::default() }
     }
 
     /// `pipeline/stage`.

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
 //! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
-//! per waiting thing), [`supervise`] (again after a fault), [`run`] (side by side, to the end).
+//! per waiting thing), [`supervise`] (again after a fault), [`mod@run`] (side by side, to the end).
 //!
 //! This module does not know any metric, command, file format or device.
 

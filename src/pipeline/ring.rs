@@ -51,13 +51,16 @@ impl<T: Clone + Weigh + Send + 'static> Ring<T> {
         self.sender.send(Placed { before, item }).is_ok()
     }
 
-    /// Everything published from now on, with the books kept in `node`.
+    /// Everything published from now on. What it yields is booked in `node` as taken: whoever
+    /// takes it books what becomes of it.
     pub fn subscribe(&self, node: Arc<Node>) -> Tail<T> {
-        Tail {
-            stream: BroadcastStream::new(self.sender.subscribe()),
-            expected: self.published.load(Relaxed),
-            node,
-        }
+        let stream = BroadcastStream::new(self.sender.subscribe());
+        Tail { stream, expected: self.published.load(Relaxed), node, hands_on: false }
+    }
+
+    /// The same for a taker that keeps books of its own: what is yielded is booked as handed on.
+    pub fn lane(&self, node: Arc<Node>) -> Tail<T> {
+        Tail { hands_on: true, ..self.subscribe(node) }
     }
 }
 
@@ -69,6 +72,7 @@ pub struct Tail<T> {
     stream: BroadcastStream<Placed<T>>,
     expected: u64,
     node: Arc<Node>,
+    hands_on: bool,
 }
 
 impl<T: Clone + Weigh + Send + 'static> Stream for Tail<T> {
@@ -89,6 +93,9 @@ impl<T: Clone + Weigh + Send + 'static> Stream for Tail<T> {
             let weight = item.weight();
             self.node.took(missed + weight);
             self.node.lost("overwritten", missed);
+            if self.hands_on {
+                self.node.gave(weight);
+            }
             self.expected = before + weight;
             return Poll::Ready(Some(item));
         }

@@ -73,6 +73,34 @@ pub trait Transform: Send + 'static {
     }
 }
 
+/// A transform that is chosen at run time (an operator's list).
+impl<T: Transform + ?Sized> Transform for Box<T> {
+    type In = T::In;
+    type Out = T::Out;
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn detail(&self) -> String {
+        (**self).detail()
+    }
+    fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Emit<Self::Out>) {
+        (**self).apply(now, input, out);
+    }
+    fn deadline(&self) -> Option<Instant> {
+        (**self).deadline()
+    }
+    fn expire(&mut self, now: Instant, out: &mut Emit<Self::Out>) {
+        (**self).expire(now, out);
+    }
+    fn finish(&mut self, out: &mut Emit<Self::Out>) {
+        (**self).finish(out);
+    }
+    fn held(&self) -> u64 {
+        (**self).held()
+    }
+}
+
 /// Consumes. A failed write leaves the item with the task, which offers it again.
 pub trait Sink: Send + 'static {
     /// What it takes.

@@ -8,14 +8,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::books::{Books, Counters};
+use super::counters::Counters;
 use super::device::Opener;
 use super::inlet::{Inbound, Inlet};
 use super::lanes::Lanes;
 use super::outbox::Outbox;
 use super::retry::Retry;
 use super::session::{self, Core, Ended};
-use crate::model::Frame;
+use crate::model::{Frame, NodeCount};
+use crate::pipeline::Node;
 
 /// The most frames that are counted one by one when the port ends with its lanes unread.
 const DISCARD_FRAMES_MAX: usize = 64 * 1024;
@@ -67,18 +68,18 @@ pub struct Summary {
 }
 
 impl Port {
-    /// A port without lanes. When `closing` fires it stops reading, goes on until every lane has ended
-    /// and is written, and ends at once where nobody is there to write to.
-    pub fn new(opener: impl Opener + 'static, closing: CancellationToken) -> Self {
-        let (books, counters) = (Arc::<Books>::default(), Arc::<Counters>::default());
+    /// A port without lanes, with its books in `node`. When `closing` fires it stops reading, goes on
+    /// until every lane has ended and is written, and ends at once where nobody is there to write to.
+    pub fn new(opener: impl Opener + 'static, node: Arc<Node>, closing: CancellationToken) -> Self {
+        let counters = Arc::<Counters>::default();
         let core = Core {
             name: opener.name(),
-            lanes: Lanes::new(Arc::clone(&books)),
+            lanes: Lanes::new(Arc::clone(&node)),
             outbox: Outbox::default(),
             inlet: Inlet::new(Arc::clone(&counters)),
             closing,
             on_written: None,
-            books,
+            node,
             counters,
         };
         Self { opener: Box::new(opener), core }
@@ -108,8 +109,8 @@ impl Port {
     }
 
     /// The books, in readings.
-    pub fn books(&self) -> Arc<Books> {
-        Arc::clone(&self.core.books)
+    pub fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.core.node)
     }
 
     /// What happens at the device.
@@ -143,7 +144,7 @@ impl Port {
                 Err(why) => retry.after(&self.core.name, why),
                 Ok(device) => {
                     retry.opened(&self.core.name);
-                    super::books::add(&self.core.counters.opens, 1);
+                    super::counters::add(&self.core.counters.opens, 1);
                     let opened = Instant::now();
                     match session::run(&mut self.core, device).await {
                         Ok(Ended::Flushed) => return End::Flushed,
@@ -153,7 +154,7 @@ impl Port {
                             tracing::info!(port = %self.core.name, "the port is gone")
                         }
                         Err(error) => {
-                            self.core.books.fault();
+                            self.core.node.faulted();
                             tracing::warn!(port = %self.core.name, %error, "the port failed, opening it again");
                         }
                     }
@@ -167,18 +168,13 @@ impl Port {
     }
 
     fn finish(&mut self, end: End) -> Summary {
-        let Core { lanes, outbox, inlet, books, counters, .. } = &mut self.core;
+        let Core { lanes, outbox, inlet, node, .. } = &mut self.core;
         let reason = if end == End::Over { "unread" } else { "shutdown" };
-        books.lost(reason, outbox.discard() + lanes.discard(DISCARD_FRAMES_MAX));
-        *lanes = Lanes::new(Arc::clone(books));
+        node.lost(reason, outbox.discard() + lanes.discard(DISCARD_FRAMES_MAX));
+        *lanes = Lanes::new(Arc::clone(node));
         inlet.close();
-        counters.held.store(0, std::sync::atomic::Ordering::Relaxed);
-        Summary {
-            end,
-            taken: books.taken(),
-            given: books.given(),
-            lost: books.losses(),
-            faults: books.faults(),
-        }
+        node.holds(0);
+        let NodeCount { taken, given, lost, faults, .. } = node.count();
+        Summary { end, taken, given, lost, faults }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 
-use super::books::{Counters, add};
+use super::counters::{Counters, add};
 
 /// Chunks the inbound lane holds; when it is full the port is not read, and the host sees it full.
 pub const CHUNKS_KEPT: usize = 16;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::books::Books;
 use crate::model::Frame;
+use crate::pipeline::Node;
 
 /// Frames the replies lane holds; when it is full, whoever replies waits.
 pub const REPLIES_KEPT: usize = 64;
@@ -38,12 +38,12 @@ pub(super) struct Lanes {
     turn: usize,
     next_reply: Option<Frame>,
     next_telemetry: Option<Frame>,
-    books: Arc<Books>,
+    node: Arc<Node>,
 }
 
 impl Lanes {
-    pub(super) fn new(books: Arc<Books>) -> Self {
-        Self { books, ..Self::default() }
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        Self { node, ..Self::default() }
     }
 
     /// Opens the replies lane. A second call would orphan the first, so it is made once.
@@ -128,7 +128,7 @@ impl Lanes {
     }
 
     fn enter(&self, frame: Frame) -> Frame {
-        self.books.took(weight(&frame));
+        self.node.took(weight(&frame));
         frame
     }
 }
@@ -181,7 +181,7 @@ mod tests {
         let replies = lanes.open_replies();
         lanes.add_telemetry(stream::iter([frame("long"), frame("s")]));
         assert_eq!(next(&mut lanes, 3), "NoRoom");
-        assert_eq!((lanes.held(), lanes.books.taken()), (1, 1));
+        assert_eq!((lanes.held(), lanes.node.count().taken), (1, 1));
         replies.try_send(frame("r")).unwrap();
         for expected in ["r", "NoRoom"] {
             assert_eq!(next(&mut lanes, 3), expected);

@@ -13,7 +13,7 @@
 //! This module does not parse a line, sign, count deliveries, or fall back to a port of another name.
 
 mod actor;
-mod books;
+mod counters;
 mod device;
 mod discovery;
 pub mod fake;
@@ -30,7 +30,7 @@ mod unix;
 mod watch;
 
 pub use actor::{End, Port, Summary};
-pub use books::{Books, Counters};
+pub use counters::Counters;
 pub use device::{Device, NotOpen, Opener, Received, Sent};
 pub use discovery::check;
 pub use inlet::{CHUNK_BYTES_MAX, CHUNKS_KEPT, Inbound};

@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::books::{Books, Counters, add};
+use super::counters::{Counters, add};
 use super::device::{Device, Received, Sent};
 use super::inlet::{CHUNK_BYTES_MAX, Inlet};
 use super::lanes::{Lanes, Next};
 use super::outbox::Outbox;
 use crate::model::Frame;
+use crate::pipeline::Node;
 
 /// Sees each frame when its last byte was accepted, and when that was.
 pub(super) type OnWritten = Box<dyn FnMut(&Frame, Instant) + Send>;
@@ -29,7 +30,7 @@ pub(super) struct Core {
     pub(super) inlet: Inlet,
     pub(super) closing: CancellationToken,
     pub(super) on_written: Option<OnWritten>,
-    pub(super) books: Arc<Books>,
+    pub(super) node: Arc<Node>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -107,7 +108,7 @@ impl<'a> Session<'a> {
         add(&self.core.counters.wakeups, 1);
         let result = self.poll_rounds(cx);
         let held = self.core.outbox.held() + self.core.lanes.held();
-        self.core.counters.held.store(held, Relaxed);
+        self.core.node.holds(held);
         result
     }
 
@@ -215,10 +216,10 @@ impl<'a> Session<'a> {
     }
 
     fn accepted(&mut self, bytes: usize) {
-        let Core { outbox, books, on_written, counters, .. } = &mut *self.core;
+        let Core { outbox, node, on_written, counters, .. } = &mut *self.core;
         let now = on_written.as_ref().map(|_| Instant::now());
         outbox.accept(bytes, |frame| {
-            books.gave(u64::from(frame.readings));
+            node.gave(u64::from(frame.readings));
             if let (Some(seen), Some(now)) = (on_written.as_mut(), now) {
                 seen(frame, now);
             }

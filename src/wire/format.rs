@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{influx, json_lines, metrics, pretty};
-use crate::model::SystemMetrics;
+use crate::model::{Group, SystemMetrics};
 
 /// No line is longer, newline included. Today's host drops a line of 4 MiB and forgets the machine
 /// at 8 MiB without a newline; this stays well below.
@@ -20,10 +20,11 @@ pub const MAX_LINE: usize = 1 << 20;
 /// Format::JsonLines.encode(&reading, &mut line).unwrap();
 /// assert_eq!(line, b"{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"sequence\":7}\n");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// The metrics line of today's Infinibay host.
+    #[default]
     Infinibay,
     /// The whole reading, one JSON object per line.
     JsonLines,
@@ -44,6 +45,15 @@ impl Format {
             Self::JsonLines => "json-lines",
             Self::Pretty => "pretty",
             Self::Influx => "influx",
+        }
+    }
+
+    /// The groups without which a line is worth nothing. Today's Infinibay host refuses one that
+    /// lacks any of these four.
+    pub fn needs(self) -> &'static [Group] {
+        match self {
+            Self::Infinibay => &[Group::Cpu, Group::Memory, Group::Disk, Group::Network],
+            _ => &[],
         }
     }
 

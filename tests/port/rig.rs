@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infiniservice::model::Frame;
+use infiniservice::pipeline::{Health, Node};
 use infiniservice::port::fake::{self, FakeHost};
-use infiniservice::port::{Books, Counters, Inbound, Port, Summary};
+use infiniservice::port::{Counters, Inbound, Port, Summary};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ pub struct Rig {
     pub replies: mpsc::Sender<Frame>,
     pub inbound: mpsc::Receiver<Inbound>,
     pub closing: CancellationToken,
-    pub books: Arc<Books>,
+    pub node: Arc<Node>,
     pub counters: Arc<Counters>,
     pub running: JoinHandle<Summary>,
 }
@@ -30,13 +31,13 @@ impl Rig {
     pub fn start() -> Self {
         let (guest, host) = fake::pair();
         let closing = CancellationToken::new();
-        let mut port = Port::new(guest, closing.clone());
+        let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
         let (telemetry, lane) = mpsc::channel(4096);
         port.telemetry(ReceiverStream::new(lane));
         let (replies, inbound) = (port.replies(), port.inbound());
-        let (books, counters) = (port.books(), port.counters());
+        let (node, counters) = (port.node(), port.counters());
         let running = tokio::spawn(async move { port.run().await });
-        Self { host, telemetry, replies, inbound, closing, books, counters, running }
+        Self { host, telemetry, replies, inbound, closing, node, counters, running }
     }
 
     pub fn tell(&self, text: impl Into<Bytes>) {
@@ -54,9 +55,9 @@ impl Rig {
     }
 
     pub fn check_books(&self) {
-        let lost: u64 = self.books.losses().iter().map(|(_, readings)| readings).sum();
-        let known = self.books.given() + lost + get(&self.counters.held);
-        assert_eq!(self.books.taken(), known, "taken = given + lost + held");
+        let count = self.node.count();
+        let lost: u64 = count.lost.iter().map(|(_, readings)| readings).sum();
+        assert_eq!(count.taken, count.given + lost + count.held, "taken = given + lost + held");
     }
 
     pub async fn close(self) -> Summary {

@@ -1,5 +1,6 @@
 //! The port over a real Unix socket, in real time, under both runtimes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use infiniservice::port::{End, Inbound, Port, Target};
@@ -26,7 +27,7 @@ fn over_a_real_socket_the_host_may_come_late_leave_and_return() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.sock");
         let target: Target = format!("unix:{}", path.display()).parse().unwrap();
-        let mut port = Port::new(target, CancellationToken::new());
+        let mut port = Port::new(target, Arc::default(), CancellationToken::new());
         let (replies, mut inbound) = (port.replies(), port.inbound());
         let running = tokio::spawn(async move { port.run().await });
 
@@ -61,7 +62,7 @@ fn over_a_real_socket_megabytes_go_both_ways_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.sock");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let mut port = Port::new(Target::Unix(path), CancellationToken::new());
+        let mut port = Port::new(Target::Unix(path), Arc::default(), CancellationToken::new());
         let (counters, replies, mut inbound) = (port.counters(), port.replies(), port.inbound());
         let running = tokio::spawn(async move { port.run().await });
         let (mut from_guest, mut to_guest) = listener.accept().await.unwrap().0.into_split();

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::proc::{self, BootTime, Processes, Reader};
 use super::{Collector, stat, tell, text};
-use crate::model::{Group, Process, SystemMetrics};
+use crate::model::{Group, Process, Rank, SystemMetrics};
 
 /// Longest command line that is read and kept.
 const COMMAND_LINE_MAX: usize = 4096;
@@ -36,17 +36,6 @@ impl Default for ProcessesOptions {
     fn default() -> Self {
         Self { keep: 20, by: Rank::Cpu }
     }
-}
-
-/// What makes a process important. Ties are settled by the other of the two, then by age of the id.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rank {
-    /// Processor time since the reading before.
-    #[default]
-    Cpu,
-    /// Resident memory.
-    Memory,
 }
 
 /// The processes that use most, and how much since the reading before.

@@ -20,7 +20,13 @@ pub use join::Join;
 pub use rates::Rates;
 pub use select::Select;
 pub use tags::Tags;
-pub use top::{Rank, Top};
+pub use top::Top;
+
+use crate::model::SystemMetrics;
+use crate::pipeline::Transform;
+
+/// Any of them, chosen at run time.
+pub type Enricher = Box<dyn Transform<In = SystemMetrics, Out = SystemMetrics>>;
 
 /// Cadences whose state one enricher remembers. More than any sensible file has; beyond it the
 /// one heard longest ago is forgotten.

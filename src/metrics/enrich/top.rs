@@ -5,17 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::model::{Process, SystemMetrics};
+use crate::model::{Process, Rank, SystemMetrics};
 use crate::pipeline::{Emit, Transform};
-
-/// What makes a process important.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rank {
-    /// Processor time since the reading before.
-    Cpu,
-    /// Resident memory.
-    Memory,
-}
 
 /// Keeps the first `keep` processes by rank, the most important first; equals by the other rank,
 /// then by process id, so that the order is the same at every reading of the same processes.
@@ -24,7 +15,7 @@ pub enum Rank {
 /// after a selection that costs time in proportion to the list and not to its sorting.
 ///
 /// ```
-/// use infiniservice::metrics::enrich::{Rank, Top};
+/// use infiniservice::{metrics::enrich::Top, model::Rank};
 /// # use infiniservice::model::{Process, SystemMetrics};
 /// # use infiniservice::pipeline::{Emit, Transform};
 /// # use std::{sync::Arc, time::{Duration, SystemTime}};
