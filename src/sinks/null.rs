@@ -29,7 +29,7 @@ impl Null {
         Self::default()
     }
 
-    /// Counts, and adds up the [`checksum`] of all frames: about a nanosecond per byte.
+    /// Counts, and adds up the [`checksum`] of all frames.
     pub fn checking() -> Self {
         Self { checks: true, ..Self::default() }
     }

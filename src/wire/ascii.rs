@@ -70,7 +70,8 @@ impl Formatter for Ascii {
 ///
 /// # Why not serde here
 /// The metrics line is the bulk of what this program does. Written this way it costs about half of
-/// what the derived writer does for the same line (`benches/stages.rs`: `serialize`), and the
+/// what the derived writer does for much the same line (`benches/stages.rs`, `line`: 2.0 µs for 4.5 kB
+/// against 4.1 µs for 5.0 kB on a 2-core VM), and the
 /// messages, where that does not matter, use [`Ascii`].
 #[derive(Debug)]
 pub(super) struct Json<'a>(pub(super) &'a mut Vec<u8>);
@@ -110,7 +111,7 @@ impl Json<'_> {
     ///
     /// # Why three
     /// A thousandth of a percent is far below what any counter here resolves, a thousandth of a GiB
-    /// is one MiB, and a number costs 4 bytes and 5 ns instead of 17 and 20.
+    /// is one MiB, and a measured share has up to 17 digits otherwise, none of them true.
     pub(super) fn decimal(&mut self, value: f64) -> &mut Self {
         let value = if value.is_finite() { value } else { 0.0 };
         // Saturates, so a huge number stays a number.

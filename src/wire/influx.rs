@@ -256,7 +256,7 @@ impl Line<'_> {
 
     fn text(self, name: &str, value: &str) -> Self {
         let line = self.field(name, format_args!("\""));
-        escape(line.out, value, |byte| matches!(byte, b'"' | b'\\'));
+        escape(line.out, value.bytes(), |byte| matches!(byte, b'"' | b'\\'));
         line.out.push(b'"');
         line
     }
@@ -280,22 +280,23 @@ impl Line<'_> {
 
 fn tag(out: &mut Vec<u8>, name: &str, value: &str) {
     let special = |byte| matches!(byte, b',' | b' ' | b'=');
+    let slash = |byte| if byte == b'\\' { b'/' } else { byte };
     let start = out.len();
     out.push(b',');
     let before = out.len();
-    escape(out, &name.replace('\\', "/"), special);
+    escape(out, name.bytes().map(slash), special);
     let named = out.len() > before;
     out.push(b'=');
     let before = out.len();
-    escape(out, &value.replace('\\', "/"), special);
+    escape(out, value.bytes().map(slash), special);
     if !named || out.len() == before {
         out.truncate(start);
     }
 }
 
 /// `text` with a backslash before each special byte, and a space for each control character.
-fn escape(out: &mut Vec<u8>, text: &str, special: impl Fn(u8) -> bool) {
-    for byte in text.bytes() {
+fn escape(out: &mut Vec<u8>, text: impl Iterator<Item = u8>, special: impl Fn(u8) -> bool) {
+    for byte in text {
         let byte = if byte.is_ascii_control() { b' ' } else { byte };
         if special(byte) {
             out.push(b'\\');

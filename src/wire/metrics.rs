@@ -3,6 +3,8 @@
 //! This module does not join, rank or batch. It does not send what that host has no place for:
 //! identity, tags, host facts, pressure, the agent's own counters, and the text of troubles.
 
+use std::io::Write;
+
 use super::ascii::Json;
 use super::{MAX_LINE, Refused};
 use crate::model::{
@@ -160,12 +162,9 @@ fn network(json: &mut Json<'_>, network: Option<&Network>) {
         json.raw(",\"errors_in\":").integer(interface.receive_errors);
         json.raw(",\"errors_out\":").integer(interface.send_errors);
         json.raw(",\"ip_addresses\":[");
-        let mut text = String::new();
         separated(json, &interface.addresses, |json, address| {
-            text.clear();
-            // Writing into a `String` cannot fail.
-            let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{address}"));
-            json.text(&text);
+            // Writing into a `Vec` cannot fail, and no address needs an escape.
+            let _ = write!(json.0, "\"{address}\"");
         });
         json.raw("],\"is_up\":").boolean(interface.is_up);
         if let Some(rates) = &interface.rates {

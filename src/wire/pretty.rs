@@ -59,6 +59,7 @@ fn write_reading(out: &mut String, reading: &SystemMetrics) -> fmt::Result {
             write!(out, " {percent:.2} %")?;
         }
     }
+    out.truncate(out.trim_end().len());
     out.push('\n');
     if let Some(host) = &reading.host {
         write_host(out, host)?;
@@ -81,7 +82,7 @@ fn write_disk(out: &mut String, disk: &Disk) -> fmt::Result {
     }
     if let Some(io) = &disk.io {
         let (read, written) = (io.read_bytes_per_sec as f64, io.write_bytes_per_sec as f64);
-        write!(out, "  read {}/s write {}/s", Bytes(read), Bytes(written))?;
+        write!(out, "  read {} write {}", Rate(read), Rate(written))?;
     }
     Ok(())
 }
@@ -95,7 +96,7 @@ fn write_network(out: &mut String, network: &Network) -> fmt::Result {
     match &interface.rates {
         Some(rates) => {
             let (received, sent) = (rates.received_bytes_per_sec, rates.sent_bytes_per_sec);
-            write!(out, " in {}/s out {}/s", Bytes(received), Bytes(sent))
+            write!(out, " in {} out {}", Rate(received), Rate(sent))
         }
         None => {
             let (received, sent) = (interface.received_bytes as f64, interface.sent_bytes as f64);
@@ -106,7 +107,8 @@ fn write_network(out: &mut String, network: &Network) -> fmt::Result {
 
 fn write_host(out: &mut String, host: &Host) -> fmt::Result {
     let (name, os, kernel) = (Clean(&host.hostname), Clean(&host.os), Clean(&host.kernel));
-    writeln!(out, "    {name}: {os}, {kernel} {}, {} cores", host.architecture, host.cores)
+    let architecture = Clean(&host.architecture);
+    writeln!(out, "    {name}: {os}, {kernel} {architecture}, {} cores", host.cores)
 }
 
 fn write_process(out: &mut String, process: &Process) -> fmt::Result {
@@ -121,17 +123,31 @@ fn share(mount: &Mount) -> f64 {
 /// Bytes with a unit, always ten characters wide up to the pebibyte.
 struct Bytes(f64);
 
+/// Bytes per second, two characters wider.
+struct Rate(f64);
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut value = self.0;
-        let mut units = ["B  ", "KiB", "MiB", "GiB", "TiB", "PiB"].iter().peekable();
-        let mut unit = units.next().unwrap_or(&"");
-        while value >= 1000.0 && units.peek().is_some() {
-            value /= 1024.0;
-            unit = units.next().unwrap_or(&"");
-        }
-        write!(f, "{value:>6.1} {unit}")
+        let (value, unit) = scaled(self.0);
+        write!(f, "{value:>6.1} {unit:<3}")
     }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, unit) = scaled(self.0);
+        write!(f, "{value:>6.1} {unit}/s{:1$}", "", 3 - unit.len())
+    }
+}
+
+fn scaled(mut value: f64) -> (f64, &'static str) {
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1000.0 {
+            return (value, unit);
+        }
+        value /= 1024.0;
+    }
+    (value, "PiB")
 }
 
 /// A text that came from outside.
@@ -165,6 +181,12 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(Bytes(value).to_string(), text);
         }
+    }
+
+    #[test]
+    fn rates_keep_theirs() {
+        assert_eq!(Rate(300.0).to_string(), " 300.0 B/s  ");
+        assert_eq!(Rate(4096.0).to_string(), "   4.0 KiB/s");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::pipeline::{Emit, Transform};
 /// wins, so a later `[[enrich]]` overrules an earlier one.
 ///
 /// Costs one reference count for a reading without tags. The map joined with the tags of an
-/// earlier enricher is made once and kept, since those are always the same map.
+/// earlier enricher is made once and kept for as long as those stay the same.
 ///
 /// ```
 /// use infiniservice::{metrics::enrich::Tags, model::SystemMetrics};
@@ -49,7 +49,7 @@ impl Tags {
     ) -> Arc<BTreeMap<String, String>> {
         let Some(earlier) = earlier else { return self.tags.clone() };
         match &self.joined {
-            Some(joined) if Arc::ptr_eq(&joined.with, earlier) => joined.all.clone(),
+            Some(joined) if joined.with == *earlier => joined.all.clone(),
             _ => {
                 let mut all = BTreeMap::clone(earlier);
                 all.extend(self.tags.iter().map(|(name, value)| (name.clone(), value.clone())));
