@@ -1,9 +1,70 @@
 //! InfiniService: a guest daemon made of streams.
+//!
+//! It runs inside a virtual machine, reads the machine, and streams what it finds to the host over a
+//! virtio-serial port. A pipeline is a chain of small stages; the compiler checks that they fit.
+//!
+//! ```text
+//!  collect ──▶ mpsc ─▶ [ enrich ▸ batch ▸ serialize ] ─▶ broadcast ring ─▶ port: lanes ─▶ virtio-serial ─▶ host
+//!  (blocking             one task, fused                 newest N frames   one writer,
+//!   pool)                                                    └─▶ file …    replies first
+//! ```
+//!
+//! # The readings as a stream
+//! Whoever wants the machine's readings and no daemon takes this and nothing else:
+//! ```
+//! use futures::StreamExt;
+//! use infiniservice::metrics::collect::{CpuCollector, MemoryCollector, readings};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let collect: Vec<Box<_>> = vec![Box::new(CpuCollector::new()), Box::new(MemoryCollector::new())];
+//! let mut readings = std::pin::pin!(readings(Duration::from_millis(100), collect));
+//! let reading = readings.next().await.unwrap();
+//! assert!(reading.cpu.unwrap().usage_percent <= 100.0);
+//! assert!(reading.memory.unwrap().total_bytes > 0);
+//! # }
+//! ```
+//!
+//! # Reading order
+//! | module | what it is | what it does not know |
+//! |---|---|---|
+//! | [`model`] | the data that travels | how it is read or spelled |
+//! | [`pipeline`] | the engine: stages, channels, tasks, supervision | any metric, file or device |
+//! | [`metrics`] | the flow: collect → enrich → batch → serialize | where it ends |
+//! | [`wire`] | the formats, byte for byte | when and where they are sent |
+//! | [`sinks`] | file, socket, stdout, null | what the bytes mean |
+//! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
+//! | [`config`] | the files as types, and errors that say where | how a stage is built |
+//! | [`daemon`] | files → graphs → a running service and its end | what a stage does |
+//! | [`bench`] | the same pipeline flat out, checked | anything of this machine |
+//! | [`cli`] | the commands; the only part that prints | anything else |
+//!
+//! # Every bound, once
+//! | boundary | channel | when full |
+//! |---|---|---|
+//! | collect → segment | mpsc, [`metrics::READINGS_WAITING`] readings | the cadence waits; missed ticks merge |
+//! | segment → port, or several ways out | broadcast, `keep` frames (64) | the oldest is overwritten, counted as `overwritten` |
+//! | segment → one file, socket, stdout | mpsc, `keep` frames (64) | the segment waits |
+//! | a batch | `max_items` (64), `max_bytes` (256 KiB), `max_delay` (1 s) | it leaves |
+//! | a frame | 32 KiB, or one line of at most 1 MiB | processes and ports are cut from the end of the line |
+//! | port, in hand | 32 KiB or one frame, and one frame more per lane | nothing more is pulled |
+//! | replies → port | mpsc, [`port::REPLIES_KEPT`] frames | whoever replies waits |
+//! | port → reader | mpsc, [`port::CHUNKS_KEPT`] chunks of 4 KiB | the device is not read |
+//! | a reading | 5 s; one job per collector on the blocking pool | the group is left out and told |
+//! | blocking pool | 32 threads | the job waits |
+//! | a write of a sink | 30 s | it counts as failed and is tried again |
+//! | restarts of a stage | 8 within a minute, 100 ms to 30 s apart | the daemon drains and exits 70 |
+//! | the shutdown | 5 s | what is held is lost |
 #![forbid(unsafe_code)]
 
+pub mod bench;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod port;
+pub mod sinks;
 pub mod wire;

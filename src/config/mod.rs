@@ -1,1 +1,45 @@
-//! The pipeline files: grammar, loading, and errors that say where. Does not build any stage.
+//! The pipeline files: grammar, loading, and errors that say where.
+//!
+//! A file goes through four steps, each in a module of its own: it is read ([`load()`]), its `${NAME}`
+//! are filled in (`interpolate`), it becomes the types of the grammar ([`PipelineFile`],
+//! [`AgentSettings`]), and what only the whole can tell is checked (`check`). Whatever is wrong in
+//! any of them is a [`ConfigError`]: a file, a place, the wrong word, and what would be right.
+//!
+//! The variants and fields of these types *are* the syntax of the files and the words that an error
+//! offers; a new collector or enricher is one variant.
+//!
+//! This module does not build any stage, and starts nothing. It blocks on files: on a runtime, call
+//! [`load()`] from `spawn_blocking`.
+
+mod agent;
+mod check;
+mod enrich;
+mod error;
+mod explain;
+mod interpolate;
+mod load;
+mod parse;
+mod pipeline;
+mod raw;
+mod read;
+mod summary;
+mod syntax;
+mod table;
+mod units;
+mod word;
+mod write;
+
+pub use agent::{
+    AgentSettings, Flavour, IdentitySettings, Log, Restart, Runtime, Shutdown, StateSettings,
+};
+pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
+pub use error::{ConfigError, Place};
+pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, load, load_file};
+pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
+pub use raw::Problem;
+pub use read::{ProcessesOptions, Read};
+pub use units::{Count, Period, Size};
+pub use write::{FileTarget, Target, Write};
+
+/// Looks a variable of the environment up. Passed in, so that a test needs no real environment.
+pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;

@@ -1,9 +1,55 @@
 //! The metrics flow: collect → enrich → batch → serialize → write.
+//!
+//! [`collect()`] and [`through`] are the flow as an expression; each step is a module of its own. This
+//! module does not know files, devices or the runtime, nor who reads what it writes.
 
 pub mod collect;
+pub mod enrich;
+pub mod batch;
+pub mod serialize;
+
+pub mod generate;
+pub mod latest;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::model::{Batch, Frame, SystemMetrics};
-use crate::pipeline::Weigh;
+use crate::pipeline::{Health, Identity, Pipeline, Segment, Source, Weigh};
+
+/// Readings that wait between the sources and the stages; when it is full the sources wait.
+pub const READINGS_WAITING: usize = 4;
+
+/// The computing part of a flow.
+pub struct Stages {
+    /// What happens to a reading, in this order.
+    pub enrichers: Vec<enrich::Enricher>,
+    /// Gathers readings.
+    pub batcher: batch::Batcher,
+    /// Turns batches into bytes.
+    pub serialize: serialize::Serialize,
+}
+
+/// The start of a flow: one task per source, all into one channel.
+pub fn collect<S: Source<Out = SystemMetrics>>(
+    name: &str,
+    sources: Vec<S>,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Pipeline<Identity<SystemMetrics>> {
+    Pipeline::from_sources(name, sources, READINGS_WAITING, health, stop)
+}
+
+/// The middle of a flow: readings become frames, in one task. What is left to say is where they go:
+/// [`write`](Pipeline::write) or [`publish`](Pipeline::publish).
+pub fn through(
+    readings: Pipeline<Identity<SystemMetrics>>,
+    stages: Stages,
+) -> Pipeline<impl Segment<In = SystemMetrics, Out = Frame>> {
+    readings // SystemMetrics
+        .then_each(stages.enrichers) // SystemMetrics  ┐
+        .then(stages.batcher) // Batch                 │ fused: one task
+        .then(stages.serialize) // Frame               ┘
+}
 
 impl Weigh for SystemMetrics {}
 

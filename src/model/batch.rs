@@ -17,6 +17,6 @@ pub struct Frame {
     pub bytes: Bytes,
     /// How many readings the lines stand for.
     pub readings: u32,
-    /// When the oldest of those readings was taken.
+    /// When the oldest of those readings was made.
     pub oldest: Instant,
 }

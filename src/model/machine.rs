@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+
+use super::time::iso8601_option;
 
 /// Processor use over the time since the reading before.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -174,11 +176,4 @@ pub struct NodeCount {
     pub faults: u64,
     /// The most that ever waited in its queue.
     pub queue_max: u64,
-}
-
-fn iso8601_option<S: Serializer>(at: &Option<SystemTime>, s: S) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) => s.collect_str(&humantime::format_rfc3339_millis(*at)),
-        None => s.serialize_none(),
-    }
 }

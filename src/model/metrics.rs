@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::time::iso8601;
 use super::{Agent, Cpu, Disk, Host, Load, Memory, Network, Port, Pressure, Process};
 
 /// One reading of the machine: the groups that one cadence read at one tick.
@@ -19,9 +20,12 @@ pub struct SystemMetrics {
     /// Wall-clock time of the reading; on the wire an ISO-8601 string in UTC with milliseconds.
     #[serde(rename = "timestamp", serialize_with = "iso8601")]
     pub at: SystemTime,
-    /// Monotonic time of the reading: for rates and latency, never for display.
+    /// Monotonic time of the reading: for rates, never for display.
     #[serde(skip)]
     pub taken: Instant,
+    /// When this reading came into being: for latency. The same as `taken`, unless it is made up.
+    #[serde(skip)]
+    pub made: Instant,
     /// The cadence that took it.
     #[serde(skip)]
     pub every: Duration,
@@ -74,6 +78,7 @@ impl SystemMetrics {
         Self {
             at,
             taken,
+            made: taken,
             every,
             sequence,
             identity: None,
@@ -90,6 +95,32 @@ impl SystemMetrics {
             agent: None,
             troubles: Vec::new(),
         }
+    }
+
+    /// Takes in the groups and troubles of `part`, which was read at the same tick.
+    pub fn absorb(&mut self, part: Self) {
+        let Self { cpu, memory, load, disk, network, processes, ports, .. } = part;
+        let Self { host, pressure, agent, troubles, .. } = part;
+        replace(&mut self.cpu, cpu);
+        replace(&mut self.memory, memory);
+        replace(&mut self.load, load);
+        replace(&mut self.disk, disk);
+        replace(&mut self.network, network);
+        replace(&mut self.processes, processes);
+        replace(&mut self.ports, ports);
+        replace(&mut self.host, host);
+        replace(&mut self.pressure, pressure);
+        replace(&mut self.agent, agent);
+        self.troubles.extend(troubles);
+    }
+
+    /// Becomes the last value of each group: what `newer` holds replaces what is here, the rest stays.
+    pub fn update(&mut self, newer: &Self) {
+        let newer = newer.clone();
+        (self.at, self.taken, self.every) = (newer.at, newer.taken, newer.every);
+        (self.made, self.sequence) = (newer.made, newer.sequence);
+        self.troubles.clear();
+        self.absorb(newer);
     }
 
     /// Whether the reading holds `group`.
@@ -110,7 +141,7 @@ impl SystemMetrics {
 }
 
 /// The groups a reading can hold; the words `from = […]` takes in a pipeline file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
     /// Processor use.
@@ -189,6 +220,8 @@ pub struct Trouble {
     pub what: String,
 }
 
-fn iso8601<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*at))
+fn replace<T>(old: &mut Option<T>, new: Option<T>) {
+    if new.is_some() {
+        *old = new;
+    }
 }

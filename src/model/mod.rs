@@ -8,6 +8,7 @@ mod machine;
 mod metrics;
 mod network;
 mod process;
+mod time;
 
 pub use batch::{Batch, Frame};
 pub use machine::{
@@ -15,4 +16,5 @@ pub use machine::{
 };
 pub use metrics::{Group, Identity, SystemMetrics, Trouble};
 pub use network::{Interface, InterfaceRates, Network, Port};
-pub use process::Process;
+pub use process::{Process, Rank};
+pub use time::Iso8601;

@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::time::iso8601;
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,6 +36,13 @@ pub struct Process {
     pub uid: u32,
 }
 
-fn iso8601<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*at))
+/// What makes a process important. Ties are settled by the other of the two, then by process id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rank {
+    /// Processor time since the reading before.
+    #[default]
+    Cpu,
+    /// Resident memory.
+    Memory,
 }

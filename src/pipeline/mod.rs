@@ -1,7 +1,26 @@
 //! The engine: stages, the channels between them, and the tasks that run them.
 //!
+//! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
+//! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
+//! per waiting thing), [`supervise`] (again after a fault), [`mod@run`] (side by side, to the end).
+//!
 //! This module does not know any metric, command, file format or device.
 
-mod stage;
+pub mod builder;
+pub mod chain;
+pub mod health;
+pub mod picture;
+pub mod ring;
+pub mod run;
+pub mod stage;
+pub mod supervise;
+pub mod task;
 
+pub use builder::{Pipeline, Published};
+pub use chain::{Identity, Segment};
+pub use health::{Health, Node};
+pub use ring::{Ring, Tail};
+pub use run::{Graph, Outcome, run};
 pub use stage::{Emit, Fault, Sink, Source, Transform, Weigh};
+pub use supervise::{End, Restart, panic_text};
+pub use task::Task;

@@ -15,6 +15,16 @@ pub trait Source: Send + 'static {
     /// What it produces.
     type Out: Weigh + Send + 'static;
 
+    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    fn name(&self) -> String {
+        short_name::<Self>()
+    }
+
+    /// What a person who looks at the picture wants to know besides; may be empty.
+    fn detail(&self) -> String {
+        String::new()
+    }
+
     /// Starts, or starts again after a fault: state worth keeping lives in `self`, the stream
     /// borrows it. The end of the stream is the end of the source.
     fn open(&mut self) -> impl Stream<Item = Result<Self::Out, Fault>> + Send + '_;
@@ -31,6 +41,16 @@ pub trait Transform: Send + 'static {
     type In: Weigh + Send + 'static;
     /// What it gives.
     type Out: Weigh + Send + 'static;
+
+    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    fn name(&self) -> String {
+        short_name::<Self>()
+    }
+
+    /// What a person who looks at the picture wants to know besides; may be empty.
+    fn detail(&self) -> String {
+        String::new()
+    }
 
     /// Takes one item; gives none, one or many. What it drops on purpose it must
     /// [`Emit::lose`] with a reason.
@@ -53,10 +73,48 @@ pub trait Transform: Send + 'static {
     }
 }
 
+/// A transform that is chosen at run time (an operator's list).
+impl<T: Transform + ?Sized> Transform for Box<T> {
+    type In = T::In;
+    type Out = T::Out;
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn detail(&self) -> String {
+        (**self).detail()
+    }
+    fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Emit<Self::Out>) {
+        (**self).apply(now, input, out);
+    }
+    fn deadline(&self) -> Option<Instant> {
+        (**self).deadline()
+    }
+    fn expire(&mut self, now: Instant, out: &mut Emit<Self::Out>) {
+        (**self).expire(now, out);
+    }
+    fn finish(&mut self, out: &mut Emit<Self::Out>) {
+        (**self).finish(out);
+    }
+    fn held(&self) -> u64 {
+        (**self).held()
+    }
+}
+
 /// Consumes. A failed write leaves the item with the task, which offers it again.
 pub trait Sink: Send + 'static {
     /// What it takes.
     type In: Weigh + Send + Sync + 'static;
+
+    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    fn name(&self) -> String {
+        short_name::<Self>()
+    }
+
+    /// What a person who looks at the picture wants to know besides; may be empty.
+    fn detail(&self) -> String {
+        String::new()
+    }
 
     /// Writes one item whole, or fails and has written nothing that counts.
     fn write(&mut self, item: &Self::In) -> impl Future<Output = Result<(), Fault>> + Send;
@@ -104,6 +162,11 @@ impl<T> Emit<T> {
         }
     }
 
+    /// What was dropped since the last [`drain`](Self::drain), by reason.
+    pub fn lost(&self) -> &[(&'static str, u64)] {
+        &self.lost
+    }
+
     /// What was given, for a caller that drives a transform by hand (a test, a plain loop).
     pub fn drain(&mut self) -> std::vec::Drain<'_, T> {
         self.lost.clear();
@@ -111,20 +174,53 @@ impl<T> Emit<T> {
     }
 }
 
-/// What ends one run of a stage. The supervisor runs it again with back-off.
+/// What ends one run of a stage. Its task runs it again with back-off, except when it is final.
 #[derive(Debug)]
-pub struct Fault(String);
+pub struct Fault {
+    what: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Inside,
+    Outside,
+    Final,
+}
 
 impl Fault {
-    /// A fault told as the end of a sentence, in lower case.
+    /// The stage itself is at fault (a panic, a source that died). Spends the restart budget.
+    /// Told as the end of a sentence, in lower case.
     pub fn new(what: impl fmt::Display) -> Self {
-        Self(what.to_string())
+        Self { what: what.to_string(), kind: Kind::Inside }
+    }
+
+    /// The world is at fault (a full disk, a peer that is away). Retried with back-off for as long
+    /// as it takes: it does not spend the restart budget.
+    pub fn outside(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), kind: Kind::Outside }
+    }
+
+    /// There is no use in going on (the reader of stdout has gone). The daemon drains and ends
+    /// without an error.
+    pub fn last(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), kind: Kind::Final }
+    }
+
+    /// Whether running the stage again could spend the restart budget.
+    pub fn spends_budget(&self) -> bool {
+        self.kind == Kind::Inside
+    }
+
+    /// Whether the stage must not be run again.
+    pub fn is_last(&self) -> bool {
+        self.kind == Kind::Final
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.what)
     }
 }
 
@@ -132,6 +228,13 @@ impl std::error::Error for Fault {}
 
 impl From<std::io::Error> for Fault {
     fn from(error: std::io::Error) -> Self {
-        Self::new(error)
+        Self::outside(error)
     }
+}
+
+/// The name of a stage for pictures and books: its type's own name in lower case.
+pub(super) fn short_name<T: ?Sized>() -> String {
+    let path = std::any::type_name::<T>();
+    let path = path.split('<').next().unwrap_or(path);
+    path.rsplit("::").next().unwrap_or(path).to_ascii_lowercase()
 }

@@ -1,1 +1,39 @@
 //! The device: finding the port, opening it, and moving bytes both ways. Does not know what the bytes mean.
+//!
+//! ```text
+//! replies   ──▶ mpsc, 64 ──┐ first
+//! telemetry ──▶ (own ring) ┴▶ outbox, 32 KiB ──▶ device ──▶ host
+//! inbound   ◀── mpsc, 16 ◀───────── 4 KiB ◀──────┘
+//! ```
+//!
+//! [`Target`] says which device, [`Opener`] and [`Device`] what every device looks like,
+//! [`Port`] is the task. Reading order: `target`, `discovery`, `device`, `linux`, `lanes`, `outbox`,
+//! `session`, `actor`.
+//!
+//! This module does not parse a line, sign, count deliveries, or fall back to a port of another name.
+
+mod actor;
+mod counters;
+mod device;
+mod discovery;
+pub mod fake;
+mod inlet;
+mod lanes;
+mod linux;
+mod open;
+mod outbox;
+mod retry;
+mod session;
+mod stdio;
+mod target;
+mod unix;
+mod watch;
+
+pub use actor::{End, Port, Summary};
+pub use counters::Counters;
+pub use device::{Device, NotOpen, Opener, Received, Sent};
+pub use discovery::check;
+pub use inlet::{CHUNK_BYTES_MAX, CHUNKS_KEPT, Inbound};
+pub use lanes::REPLIES_KEPT;
+pub use outbox::WRITE_BYTES_MAX;
+pub use target::{DEFAULT_PORT, InvalidTarget, Target};

@@ -1,8 +1,49 @@
 //! Readers of the machine, one per group. They block, so they run on the blocking pool only.
+//!
+//! Each group has its file; what several share stands below them: [`proc`] (files and clocks of the
+//! kernel), `netlink` (its sockets) and `text` (pure parsing). This module does not decide when to
+//! read, what to do with a reading, or how a value is spelled on a wire; it starts no subprocess.
+
+mod agent;
+mod cpu;
+mod disk;
+mod host;
+mod load;
+mod memory;
+mod network;
+mod ports;
+mod pressure;
+mod processes;
+
+mod blocks;
+mod mounts;
+mod netlink;
+mod owners;
+mod proc;
+mod sensor;
+mod sockets;
+mod space;
+mod stat;
+mod text;
+
+mod cadence;
 
 use tokio::time::Instant;
 
-use crate::model::{Group, SystemMetrics};
+use crate::model::{Group, SystemMetrics, Trouble};
+
+pub use agent::AgentCollector;
+pub use cpu::CpuCollector;
+pub use disk::{DiskCollector, DiskOptions};
+pub use host::HostCollector;
+pub use load::LoadCollector;
+pub use memory::MemoryCollector;
+pub use network::{NetworkCollector, NetworkOptions};
+pub use ports::PortsCollector;
+pub use pressure::PressureCollector;
+pub use processes::{ProcessesCollector, ProcessesOptions};
+
+pub use cadence::{Cadence, LIMIT, readings};
 
 /// Reads one group. Blocking and infallible: what cannot be read becomes a
 /// [`Trouble`](crate::model::Trouble) in the reading and the rest of it goes on.
@@ -13,4 +54,9 @@ pub trait Collector: Send + 'static {
     /// Reads at `now`. A value that needs an interval (a rate, a share of time) is left out, without
     /// trouble, at the first call, which has none behind it.
     fn read(&mut self, now: Instant, into: &mut SystemMetrics);
+}
+
+/// Notes in the reading what could not be read.
+fn tell(into: &mut SystemMetrics, group: Group, what: impl Into<String>) {
+    into.troubles.push(Trouble { group, what: what.into() });
 }

@@ -1,0 +1,67 @@
+//! The commands of the program, one file each. They print; the rest of the crate does not.
+
+mod bench;
+mod graph;
+mod run;
+pub mod validate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, Loaded, load};
+
+/// A file or an argument is wrong (`EX_CONFIG` of sysexits.h): nothing was started.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// A stage failed too often (`EX_SOFTWARE` of sysexits.h).
+pub const EXIT_SPENT: u8 = 70;
+
+/// A guest daemon for virtual machines: reads the machine and streams what it finds to the host.
+#[derive(Debug, Parser)]
+#[command(name = "infiniservice", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the pipelines until SIGINT or SIGTERM
+    Run(run::Run),
+    /// Say what is wrong in pipeline files, or that nothing is
+    Validate(validate::Validate),
+    /// Draw pipelines: stages, tasks, and each channel with its kind and bound
+    Graph(graph::Graph),
+    /// Run a pipeline flat out over made-up readings and measure it
+    Bench(bench::Bench),
+}
+
+/// Does what the arguments say.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(run) => run.main(),
+        Command::Validate(validate) => validate.main(),
+        Command::Graph(graph) => graph.main(),
+        Command::Bench(bench) => bench.main(),
+    }
+}
+
+/// Loads files with the variables of the environment, or prints everything that is wrong.
+fn load_or_tell(paths: &[PathBuf]) -> Result<Loaded, ExitCode> {
+    load(paths, &|name| std::env::var(name).ok()).map_err(|errors| tell(&errors))
+}
+
+fn tell(errors: &[ConfigError]) -> ExitCode {
+    for error in errors {
+        eprintln!("{error}");
+    }
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// A mistake that has no place in a file.
+fn refuse(what: &str) -> ExitCode {
+    eprintln!("infiniservice: {what}");
+    ExitCode::from(EXIT_CONFIG)
+}

@@ -1,0 +1,50 @@
+//! `run`: the daemon in the foreground. Everything it does is in [`crate::daemon`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{EXIT_SPENT, load_or_tell, refuse};
+use crate::daemon;
+use crate::pipeline::{End, Outcome};
+use crate::port::Target;
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Pipeline files, or folders of them [default: /etc/infiniservice/pipelines where that exists,
+    /// else the built-in ones]
+    #[arg(long, value_name = "DIR|FILE", num_args = 1..)]
+    pipelines: Vec<PathBuf>,
+
+    /// Write to this port instead of the one that the files name: a port name, a device path,
+    /// unix:PATH (a socket that somebody listens at), or stdio
+    #[arg(long, value_name = "PORT", env = "INFINISERVICE_DEVICE")]
+    port: Option<Target>,
+}
+
+impl Run {
+    pub(super) fn main(self) -> ExitCode {
+        let loaded = match load_or_tell(&self.pipelines) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        let level = std::env::var("RUST_LOG").unwrap_or_else(|_| loaded.agent.log.level.clone());
+        if let Err(what) = daemon::start_log(&level) {
+            return refuse(&what);
+        }
+        let runtime = match daemon::build_runtime(&loaded.agent.runtime) {
+            Ok(runtime) => runtime,
+            Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
+        };
+        let ended = runtime.block_on(daemon::run(loaded, self.port));
+        // A reading that hangs holds its thread for ever; the program does not wait for it.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        match ended {
+            Err(what) => refuse(&what),
+            Ok(Outcome { end: End::Spent, .. }) => ExitCode::from(EXIT_SPENT),
+            Ok(_) => ExitCode::SUCCESS,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! `agent.toml`: what belongs to the whole agent and to no single pipeline. All of it is optional.
+//! Does not start a runtime, a log or anything else.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+use super::raw::{Problem, text, text_or_none};
+use super::table::table;
+use super::units::{Count, Period};
+
+/// The whole of `agent.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentSettings {
+    /// The async runtime.
+    #[serde(deserialize_with = "table")]
+    pub runtime: Runtime,
+    /// Who speaks.
+    #[serde(deserialize_with = "table")]
+    pub identity: IdentitySettings,
+    /// How it ends.
+    #[serde(deserialize_with = "table")]
+    pub shutdown: Shutdown,
+    /// What it says of itself.
+    #[serde(deserialize_with = "table")]
+    pub log: Log,
+    /// How a failed stage is run again.
+    #[serde(deserialize_with = "table")]
+    pub restart: Restart,
+    /// Where it keeps things over a restart.
+    #[serde(deserialize_with = "table")]
+    pub state: StateSettings,
+}
+
+/// `[runtime]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtime {
+    /// One thread for all tasks, or several.
+    pub flavour: Flavour,
+    /// How many threads, with `multi_thread` only; without it, one per processor. At most 256.
+    #[serde(deserialize_with = "threads")]
+    pub worker_threads: Option<Count>,
+    /// Name of the threads, as `ps -T` shows it.
+    #[serde(deserialize_with = "thread_name")]
+    pub thread_name: String,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            flavour: Flavour::CurrentThread,
+            worker_threads: None,
+            thread_name: "infiniservice".to_owned(),
+        }
+    }
+}
+
+/// One thread for all tasks, or several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flavour {
+    /// All tasks on the main thread: the cheapest.
+    #[default]
+    CurrentThread,
+    /// Tasks spread over worker threads.
+    MultiThread,
+}
+
+impl Flavour {
+    /// The word that stands for it in files and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CurrentThread => "current_thread",
+            Self::MultiThread => "multi_thread",
+        }
+    }
+}
+
+/// `[identity]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentitySettings {
+    /// The machine's name at its manager. An empty one is none.
+    #[serde(deserialize_with = "text_or_none")]
+    pub vm_id: Option<String>,
+}
+
+/// `[shutdown]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long what is held may take to be written.
+    pub deadline: Period,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { deadline: Period::millis(5_000) }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// One level, or a list with a level per module, as `tracing_subscriber::filter::Targets`
+    /// reads it: `"info,infiniservice::port=debug"`. Always one that it can read.
+    #[serde(deserialize_with = "log_level")]
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
+}
+
+/// `[restart]`: how a stage that failed is run again.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Restart {
+    /// How often it may fail …
+    pub budget: Count,
+    /// … within this time, before the agent gives up.
+    pub within: Period,
+    /// The first pause; each next one is twice as long.
+    pub base: Period,
+    /// The longest pause. Not shorter than `base`.
+    pub max: Period,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            budget: Count::fixed(8),
+            within: Period::millis(60_000),
+            base: Period::millis(100),
+            max: Period::millis(30_000),
+        }
+    }
+}
+
+/// `[state]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateSettings {
+    /// The folder.
+    #[serde(deserialize_with = "folder")]
+    pub folder: PathBuf,
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self { folder: "/var/lib/infiniservice".into() }
+    }
+}
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let level = text(deserializer)?;
+    let known = |part: &str| LEVELS.contains(&part.trim());
+    if !level.contains(['=', ',']) && !known(&level) {
+        return Err(D::Error::unknown_variant(&level, LEVELS));
+    }
+    let readable = level.split(',').all(|part| match part.split_once('=') {
+        Some((target, level)) => is_module(target.trim()) && known(level),
+        None => known(part),
+    });
+    if !readable {
+        let help = "write a level (off, error, warn, info, debug, trace), or a list with one per \
+                    module, as in \"info,infiniservice::port=debug\"";
+        return Err(Problem::new("is not a list of log levels", help).pack());
+    }
+    Ok(level.split_whitespace().collect())
+}
+
+fn is_module(target: &str) -> bool {
+    let in_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '-');
+    !target.is_empty() && target.chars().all(in_path)
+}
+
+fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Count>, D::Error> {
+    let count = Count::deserialize(deserializer)?;
+    if count.get() > 256 {
+        return Err(Problem::new("is too large", "the most is 256").pack());
+    }
+    Ok(Some(count))
+}
+
+/// Linux keeps 15 bytes of a thread's name (`TASK_COMM_LEN` of sched.h is 16, with a NUL).
+fn thread_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = text(deserializer)?;
+    if name.len() > 15 {
+        return Err(Problem::new("is too long", "the kernel keeps 15 bytes of a name").pack());
+    }
+    Ok(name)
+}
+
+fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let folder = PathBuf::from(text(deserializer)?);
+    if !folder.is_absolute() {
+        return Err(Problem::new("is not an absolute path", "begin it with a slash").pack());
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::filter::Targets;
+
+    fn level(text: &str) -> Option<String> {
+        let file = format!("log.level = {text:?}");
+        toml::from_str::<AgentSettings>(&file).ok().map(|settings| settings.log.level)
+    }
+
+    #[test]
+    fn every_level_that_is_taken_is_one_the_log_can_read() {
+        for text in ["info", "off", "info, infiniservice::port = debug", "a-b=warn,trace"] {
+            let taken = level(text).unwrap();
+            assert!(taken.parse::<Targets>().is_ok(), "{taken}");
+        }
+        // `Targets` takes the first for a module called `inof` at the most talkative level.
+        for text in ["inof", "info,", "=info", "info,port", "port=", "port=3", "a=b=info", "INFO x"]
+        {
+            assert_eq!(level(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What only the whole of a file can tell: each rule gives the place it concerns as a path of keys.
+//! Does not know about text, lines or files.
+
+use super::agent::{AgentSettings, Flavour};
+use super::pipeline::PipelineFile;
+use super::write::{ONE_TARGET, Target};
+use crate::model::Group;
+
+/// One step on the way to a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Key(&'static str),
+    Item(usize),
+}
+
+/// A rule that is broken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// Where; what is not there stands for the nearest that is.
+    pub path: Vec<Step>,
+    /// Where, if not even the section of `path` is in the file.
+    pub otherwise: Option<Vec<Step>>,
+    /// The other place, of a rule that concerns two.
+    pub other: Option<Vec<Step>>,
+    pub message: String,
+    pub help: String,
+}
+
+impl Broken {
+    fn new(path: &[Step], message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            path: path.to_vec(),
+            otherwise: None,
+            other: None,
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+
+    fn beside(self, other: Vec<Step>) -> Self {
+        Self { other: Some(other), ..self }
+    }
+}
+
+/// A file with rules that its types cannot say.
+pub(super) trait Check {
+    /// The first rule that is broken.
+    fn check(&self) -> Result<(), Broken>;
+}
+
+use Step::{Item, Key};
+
+impl Check for PipelineFile {
+    fn check(&self) -> Result<(), Broken> {
+        one_origin(self)?;
+        something_from(self)?;
+        each_group_once(self)?;
+        something_left(self)?;
+        what_the_format_needs(self)?;
+        somewhere_to_write(self)
+    }
+}
+
+impl Check for AgentSettings {
+    fn check(&self) -> Result<(), Broken> {
+        if self.runtime.flavour == Flavour::CurrentThread && self.runtime.worker_threads.is_some() {
+            return Err(Broken::new(
+                &[Key("runtime"), Key("worker_threads")],
+                "the current_thread runtime has no worker threads",
+                "leave this line out, or write flavour = \"multi_thread\"",
+            ));
+        }
+        if self.restart.base > self.restart.max {
+            return Err(Broken::new(
+                &[Key("restart"), Key("base")],
+                "the first pause is longer than the longest one",
+                "base has to be at most max, which is \"30s\" where it is not given",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn one_origin(file: &PipelineFile) -> Result<(), Broken> {
+    match (file.collect.is_empty(), &file.generate) {
+        (true, None) => Err(Broken::new(
+            &[],
+            "nothing is collected",
+            "add a section, as in [[collect]] every = \"30s\" from = [\"cpu\", \"memory\"]",
+        )),
+        (false, Some(_)) => Err(Broken::new(
+            &[Key("generate")],
+            "readings are both collected and generated",
+            "keep [[collect]] for real readings, or [generate] for made-up ones",
+        )
+        .beside(vec![Key("collect"), Item(0)])),
+        _ => Ok(()),
+    }
+}
+
+/// Every place that names readers, and how many.
+fn origins(file: &PipelineFile) -> impl Iterator<Item = (Vec<Step>, Vec<Group>)> {
+    let groups = |from: &[super::Read]| from.iter().map(super::Read::group).collect();
+    let collected = file.collect.iter().enumerate().map(move |(index, collect)| {
+        (vec![Key("collect"), Item(index), Key("from")], groups(&collect.from))
+    });
+    let generated = file
+        .generate
+        .iter()
+        .map(move |made| (vec![Key("generate"), Key("from")], groups(&made.from)));
+    collected.chain(generated)
+}
+
+fn something_from(file: &PipelineFile) -> Result<(), Broken> {
+    match origins(file).find(|(_, groups)| groups.is_empty()) {
+        None => Ok(()),
+        Some((path, _)) => Err(Broken::new(
+            &path,
+            "this list is empty, so nothing would be read",
+            format!("name what is read: {}", names(&Group::ALL)),
+        )),
+    }
+}
+
+fn each_group_once(file: &PipelineFile) -> Result<(), Broken> {
+    let mut seen: Vec<(Group, Vec<Step>)> = Vec::new();
+    for (list, groups) in origins(file) {
+        for (index, group) in groups.into_iter().enumerate() {
+            let place = [list.as_slice(), &[Item(index)]].concat();
+            let Some((_, earlier)) = seen.iter().find(|(earlier, _)| *earlier == group) else {
+                seen.push((group, place));
+                continue;
+            };
+            let (message, help) = match earlier.starts_with(&list) {
+                true => ("this is named twice in one list", "keep one of them"),
+                false => (
+                    "this is collected by two cadences",
+                    "take it out of one of the two [[collect]]",
+                ),
+            };
+            return Err(Broken::new(&place, message, help).beside(earlier.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn something_left(file: &PipelineFile) -> Result<(), Broken> {
+    let is_select = |enrich: &super::Enrich| matches!(enrich, super::Enrich::Select(_));
+    match (file.groups().is_empty(), file.enrich.iter().rposition(is_select)) {
+        (true, Some(index)) => Err(Broken::new(
+            &[Key("enrich"), Item(index), Key("select")],
+            "nothing of what is collected is left after this",
+            "keep a group that is collected, or leave this enricher out",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn what_the_format_needs(file: &PipelineFile) -> Result<(), Broken> {
+    let (format, left) = (file.serialize.format, file.groups());
+    let missing: Vec<Group> =
+        format.needs().iter().copied().filter(|group| !left.contains(group)).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let why = match file.reads().any(|read| read.group() == *first) {
+        true => "left out by select",
+        false => "not collected",
+    };
+    let broken = Broken::new(
+        &[Key("serialize"), Key("format")],
+        format!(
+            "the format {:?} needs {}, and {:?} is {why}",
+            format.name(),
+            names(format.needs()),
+            first.name(),
+        ),
+        format!(
+            "have {} as well, or write format = \"json-lines\", which takes any \
+             (\"infinibay\" is the one where none is given)",
+            names(&missing)
+        ),
+    );
+    Err(Broken { otherwise: origins(file).next().map(|(list, _)| list), ..broken })
+}
+
+fn somewhere_to_write(file: &PipelineFile) -> Result<(), Broken> {
+    if file.write.is_empty() {
+        let message = "nothing is written anywhere";
+        return Err(Broken::new(&[Key("write")], message, format!("add [write] and {ONE_TARGET}")));
+    }
+    for (index, write) in file.write.iter().enumerate() {
+        let same = |earlier: &super::Write| same_place(&earlier.target, &write.target);
+        if let Some(earlier) = file.write[..index].iter().position(same) {
+            let message = "this section writes to the same place as one before it";
+            return Err(Broken::new(&[Key("write"), Item(index)], message, "take one of them out")
+                .beside(vec![Key("write"), Item(earlier)]));
+        }
+    }
+    Ok(())
+}
+
+fn same_place(one: &Target, other: &Target) -> bool {
+    match (one, other) {
+        (Target::File(one), Target::File(other)) => one.path == other.path,
+        _ => one == other,
+    }
+}
+
+/// `"cpu", "memory" and "disk"`.
+fn names(groups: &[Group]) -> String {
+    super::explain::list(groups.iter().map(|group| group.name()))
+}

@@ -1,0 +1,204 @@
+//! Fills variables in: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
+//!
+//! It works on the parsed document and on text values only, so a key, a comment or a number is never
+//! touched, and what a variable holds can never become TOML. This module does not read the
+//! environment, and no error holds what a variable holds.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Env;
+
+/// A variable that cannot be filled in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unfilled {
+    /// Where in the file.
+    pub span: Range<usize>,
+    pub message: String,
+    pub help: String,
+}
+
+/// Fills in every text value of `document`, which was parsed from `source`, and tells the places it
+/// changed.
+pub(super) fn fill(
+    document: &mut DeTable<'_>,
+    source: &str,
+    env: &Env<'_>,
+) -> Result<Vec<Range<usize>>, Unfilled> {
+    let mut filled = Vec::new();
+    fill_table(document, source, env, &mut filled)?;
+    Ok(filled)
+}
+
+fn fill_table(
+    table: &mut DeTable<'_>,
+    source: &str,
+    env: &Env<'_>,
+    filled: &mut Vec<Range<usize>>,
+) -> Result<(), Unfilled> {
+    table.iter_mut().try_for_each(|(_, value)| fill_value(value, source, env, filled))
+}
+
+fn fill_value(
+    value: &mut Spanned<DeValue<'_>>,
+    source: &str,
+    env: &Env<'_>,
+    filled: &mut Vec<Range<usize>>,
+) -> Result<(), Unfilled> {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::String(text) if text.contains("${") => {
+            let whole = expand(text, env).map_err(|wrong| wrong.at(text, source, span.clone()))?;
+            *text = whole.into();
+            filled.push(span);
+            Ok(())
+        }
+        DeValue::Array(values) => {
+            values.iter_mut().try_for_each(|value| fill_value(value, source, env, filled))
+        }
+        DeValue::Table(table) => fill_table(table, source, env, filled),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong, and where in the text.
+#[derive(Debug, PartialEq, Eq)]
+struct Wrong {
+    part: Range<usize>,
+    message: String,
+    help: String,
+}
+
+impl Wrong {
+    /// The place in the file: exact where the text stands there as it is, the whole value where
+    /// escapes stand in between.
+    fn at(self, text: &str, source: &str, span: Range<usize>) -> Unfilled {
+        let written = source.get(span.clone()).unwrap_or_default();
+        let span = match written.find(text) {
+            Some(start) => span.start + start + self.part.start..span.start + start + self.part.end,
+            None => span,
+        };
+        Unfilled { span, message: self.message, help: self.help }
+    }
+}
+
+/// `text` with its variables filled in. What they hold is not looked at again.
+fn expand(text: &str, env: &Env<'_>) -> Result<String, Wrong> {
+    let mut whole = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(found) = text[at..].find("${") {
+        let start = at + found;
+        if text[at..start].ends_with('$') {
+            whole.push_str(&text[at..start - 1]);
+            whole.push_str("${");
+            at = start + 2;
+            continue;
+        }
+        whole.push_str(&text[at..start]);
+        let Some(length) = text[start..].find('}') else {
+            return Err(Wrong {
+                part: start..text.len(),
+                message: "this ${ is never closed".to_owned(),
+                help: "end it with }, or write $${ for a literal ${".to_owned(),
+            });
+        };
+        at = start + length + 1;
+        whole.push_str(&variable(&text[start + 2..at - 1], start..at, env)?);
+    }
+    whole.push_str(&text[at..]);
+    Ok(whole)
+}
+
+/// What stands for `inner`, the part between the braces.
+fn variable(inner: &str, part: Range<usize>, env: &Env<'_>) -> Result<String, Wrong> {
+    let (name, default) = match inner.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inner, None),
+    };
+    if !is_name(name) || default.is_some_and(|default| default.contains("${")) {
+        return Err(Wrong {
+            part,
+            message: "this is not a variable".to_owned(),
+            help: "write ${NAME} or ${NAME:-default}; $${ is a literal ${".to_owned(),
+        });
+    }
+    match (env(name), default) {
+        // As in a shell: `:-` is for what is not set and for what is empty.
+        (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
+        (Some(value), _) => Ok(value),
+        (None, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err(Wrong {
+            part,
+            message: format!("the variable {name} is not set"),
+            help: format!("set it, or give a default: ${{{name}:-default}}"),
+        }),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "SITE" => Some("lab-1".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "NESTED" => Some("${SITE}".to_owned()),
+            "EVIL" => Some("\"]\n[write]\nnull = true # ".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn whole(text: &str) -> Result<String, String> {
+        expand(text, &env).map_err(|wrong| text[wrong.part].to_owned())
+    }
+
+    #[test]
+    fn variables_are_filled_in_as_a_shell_does() {
+        assert_eq!(whole("${SITE}/${SITE}").unwrap(), "lab-1/lab-1");
+        assert_eq!(whole("${EMPTY}").unwrap(), "");
+        assert_eq!(whole("${EMPTY:-none}${GONE:-}").unwrap(), "none");
+        assert_eq!(whole("${GONE:-a:-b é}").unwrap(), "a:-b é");
+    }
+
+    #[test]
+    fn dollars_that_are_no_variable_stay() {
+        assert_eq!(whole("$5 $SITE $").unwrap(), "$5 $SITE $");
+        assert_eq!(whole("$${SITE} $$ $$${SITE}").unwrap(), "${SITE} $$ $${SITE}");
+    }
+
+    #[test]
+    fn what_a_variable_holds_is_not_looked_at_again() {
+        assert_eq!(whole("${NESTED}").unwrap(), "${SITE}");
+    }
+
+    #[test]
+    fn what_cannot_be_filled_in_is_told_with_its_part() {
+        assert_eq!(whole("é ${GONE}!"), Err("${GONE}".to_owned()));
+        assert_eq!(whole("a ${SITE"), Err("${SITE".to_owned()));
+        for part in ["${}", "${A B}", "${1A}", "${A-b}", "${:-x}", "${A:-${SITE}"] {
+            assert_eq!(whole(part), Err(part.to_owned()));
+        }
+    }
+
+    #[test]
+    fn only_text_values_are_touched_and_nothing_can_become_toml() {
+        let source = "\"${SITE}\" = 1 # ${GONE}\nx = [{ y = '${EVIL}' }]\n";
+        let mut document = DeTable::parse(source).unwrap().into_inner();
+        let filled = fill(&mut document, source, &env).unwrap();
+        assert_eq!(&source[filled[0].clone()], "'${EVIL}'");
+        assert_eq!(filled.len(), 1);
+        assert_eq!(document.len(), 2);
+        assert!(document.contains_key("${SITE}"));
+        let evil = document.get("x").and_then(|x| x.get_ref().get(0)?.get_ref().get("y"));
+        assert_eq!(evil.and_then(|y| y.get_ref().as_str()), env("EVIL").as_deref());
+    }
+}

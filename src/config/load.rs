@@ -1,0 +1,299 @@
+//! Finds and reads the files: a folder of them, single ones, or those built into the program.
+//! Does not build or start a pipeline.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::str::Utf8Error;
+
+use super::Env;
+use super::agent::AgentSettings;
+use super::error::{ConfigError, Place, clean, shown};
+use super::parse::parse;
+use super::pipeline::PipelineFile;
+
+/// Where the files are looked for when none is named.
+pub const DEFAULT_FOLDER: &str = "/etc/infiniservice/pipelines";
+
+/// The shipped files, so that the program alone works. Each can be named as `built-in:NAME`.
+pub const BUILT_IN: [(&str, &str); 3] = [
+    ("agent.toml", include_str!("../../pipelines/agent.toml")),
+    ("bench.toml", include_str!("../../pipelines/bench.toml")),
+    ("metrics.toml", include_str!("../../pipelines/metrics.toml")),
+];
+
+/// What the files say. Every pipeline in it has passed every check.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loaded {
+    /// The pipelines to run, in the order they were named, those of a folder by name. No two of
+    /// the same name.
+    pub pipelines: Vec<Pipeline>,
+    /// Pipelines of a folder that are not to run, because they only generate readings.
+    pub skipped: Vec<Pipeline>,
+    /// The settings of `agent.toml`, or the defaults.
+    pub agent: AgentSettings,
+    /// The file they came from.
+    pub agent_origin: Option<String>,
+}
+
+/// One pipeline, and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// The file, as it was named, or `built-in:NAME`.
+    pub origin: String,
+    /// What it says.
+    pub file: PipelineFile,
+}
+
+/// Reads and checks every file that `paths` name.
+///
+/// A folder stands for its `*.toml` in the order of their names. There, `agent.toml` holds the
+/// agent's settings, and a file that generates readings is skipped; named itself, it is loaded.
+/// Without any path, [`DEFAULT_FOLDER`] is taken where it exists, else [`BUILT_IN`].
+///
+/// It blocks on files, of which it reads at most 1 MiB each.
+///
+/// # Errors
+/// Everything that is wrong, at most one error per file.
+pub fn load(paths: &[PathBuf], env: &Env<'_>) -> Result<Loaded, Vec<ConfigError>> {
+    let (loaded, errors) = inspect(paths, env);
+    if errors.is_empty() { Ok(loaded) } else { Err(errors) }
+}
+
+/// As [`load`], for a caller who wants to know what is right as well as what is wrong.
+pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
+    inspect_in(paths, env, Path::new(DEFAULT_FOLDER))
+}
+
+/// Reads and checks the one file that `path` names, a pipeline to run or to generate readings.
+///
+/// # Errors
+/// What is wrong with it; also that it is a folder, or the agent's settings.
+pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, ConfigError> {
+    let found = named(path);
+    if found.is_agent() {
+        let help = Some("name a pipeline file");
+        return Err(ConfigError::of_file(shown(path), "this holds the agent's settings", help));
+    }
+    let (origin, text) = found.read()?;
+    let file = parse(&origin, &text, env)?;
+    Ok(Pipeline { name: found.stem(), origin, file })
+}
+
+/// The most bytes of a file.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A file that is to be read.
+struct Found {
+    source: Source,
+    in_folder: bool,
+}
+
+enum Source {
+    Disk(PathBuf),
+    BuiltIn(&'static str, &'static str),
+}
+
+impl Found {
+    fn path(&self) -> &Path {
+        match &self.source {
+            Source::Disk(path) => path,
+            Source::BuiltIn(name, _) => Path::new(name),
+        }
+    }
+
+    fn is_agent(&self) -> bool {
+        self.path().file_name().is_some_and(|name| name == "agent.toml")
+    }
+
+    /// The name of the pipeline in it.
+    fn stem(&self) -> String {
+        clean(&self.path().file_stem().unwrap_or_default().to_string_lossy())
+    }
+
+    /// How it is shown, and its text.
+    fn read(&self) -> Result<(String, String), ConfigError> {
+        match self.source {
+            Source::Disk(ref path) => Ok((shown(path), read(path)?)),
+            Source::BuiltIn(name, text) => Ok((format!("built-in:{name}"), text.to_owned())),
+        }
+    }
+}
+
+/// The file of that name, on disk or built in.
+fn named(path: &Path) -> Found {
+    let name = path.to_str().and_then(|path| path.strip_prefix("built-in:"));
+    let source = match BUILT_IN.into_iter().find(|(known, _)| Some(*known) == name) {
+        Some((name, text)) => Source::BuiltIn(name, text),
+        None => Source::Disk(path.to_path_buf()),
+    };
+    Found { source, in_folder: false }
+}
+
+fn inspect_in(paths: &[PathBuf], env: &Env<'_>, default: &Path) -> (Loaded, Vec<ConfigError>) {
+    let mut loaded = Loaded::default();
+    let taken = find(paths, default).into_iter().map(|found| take(found?, env, &mut loaded));
+    let errors = taken.filter_map(Result::err).collect();
+    (loaded, errors)
+}
+
+/// Every file that `paths` stand for, and every path that stands for none.
+fn find(paths: &[PathBuf], default: &Path) -> Vec<Result<Found, ConfigError>> {
+    if paths.is_empty() && !default.exists() {
+        let found =
+            |(name, text)| Ok(Found { source: Source::BuiltIn(name, text), in_folder: true });
+        return BUILT_IN.into_iter().map(found).collect();
+    }
+    let default = [default.to_path_buf()];
+    let mut found = Vec::new();
+    for path in if paths.is_empty() { &default } else { paths } {
+        match path.is_dir() {
+            false => found.push(Ok(named(path))),
+            true => match files_of(path) {
+                Ok(files) => found.extend(
+                    files
+                        .into_iter()
+                        .map(|file| Ok(Found { source: Source::Disk(file), in_folder: true })),
+                ),
+                Err(error) => found.push(Err(error)),
+            },
+        }
+    }
+    found
+}
+
+/// The `*.toml` of a folder that are no hidden files, by name.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let wrong = |error: io::Error| {
+        ConfigError::of_file(
+            shown(folder),
+            format!("cannot read this folder: {}", reason(&error)),
+            None,
+        )
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|extension| extension == "toml") && !hidden {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        let help = "put a pipeline file there, or name the files to use";
+        return Err(ConfigError::of_file(
+            shown(folder),
+            "this folder has no *.toml file",
+            Some(help),
+        ));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads one file into `loaded`.
+fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), ConfigError> {
+    let (origin, text) = found.read()?;
+    if found.is_agent() {
+        let agent = parse(&origin, &text, env)?;
+        if let Some(earlier) = &loaded.agent_origin {
+            let message = format!("the agent's settings were already given by {earlier}");
+            return Err(ConfigError::of_file(origin, message, Some("name one agent.toml")));
+        }
+        (loaded.agent, loaded.agent_origin) = (agent, Some(origin));
+        return Ok(());
+    }
+    let file: PipelineFile = parse(&origin, &text, env)?;
+    let pipeline = Pipeline { name: found.stem(), origin, file };
+    if found.in_folder && pipeline.file.generate.is_some() {
+        loaded.skipped.push(pipeline);
+        return Ok(());
+    }
+    if let Some(earlier) = loaded.pipelines.iter().find(|earlier| earlier.name == pipeline.name) {
+        let (name, earlier) = (&pipeline.name, &earlier.origin);
+        let message = format!("a pipeline named \"{name}\" was already given by {earlier}");
+        let help = "a pipeline has the name of its file; rename one of the two";
+        return Err(ConfigError::of_file(pipeline.origin, message, Some(help)));
+    }
+    loaded.pipelines.push(pipeline);
+    Ok(())
+}
+
+/// The text of a file.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let wrong = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => ConfigError::of_file(shown(path), "there is no such file", None),
+        io::ErrorKind::IsADirectory => {
+            ConfigError::of_file(shown(path), "this is a folder, and a file is needed", None)
+        }
+        _ => ConfigError::of_file(
+            shown(path),
+            format!("cannot read this file: {}", reason(&error)),
+            None,
+        ),
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(wrong)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let help = "a pipeline file has a few dozen lines; is this the right one?";
+        return Err(ConfigError::of_file(
+            shown(path),
+            "this file is larger than 1 MiB",
+            Some(help),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| not_text(path, error.as_bytes(), error.utf8_error()))
+}
+
+fn not_text(path: &Path, bytes: &[u8], error: Utf8Error) -> ConfigError {
+    let at = error.valid_up_to();
+    let lossy = String::from_utf8_lossy(bytes);
+    // Everything before the wrong byte is the same in both, so the place is too.
+    let place = Place::new(&lossy, at..at + '\u{fffd}'.len_utf8());
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    ConfigError {
+        file: shown(path),
+        place: Some(Box::new(place)),
+        message: format!("this is not UTF-8: byte 0x{byte:02x} at offset {at}"),
+        help: Some("save the file as UTF-8".to_owned()),
+    }
+}
+
+/// What the system says, without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_any_path_the_built_in_files_are_taken_where_there_is_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let (loaded, errors) = inspect_in(&[], &|_| None, &folder.path().join("none"));
+        assert_eq!(errors, []);
+        assert_eq!(loaded.pipelines.len(), 1);
+        assert_eq!(loaded.pipelines[0].origin, "built-in:metrics.toml");
+        assert_eq!(loaded.skipped[0].origin, "built-in:bench.toml");
+        assert_eq!(loaded.agent_origin.as_deref(), Some("built-in:agent.toml"));
+    }
+
+    #[test]
+    fn without_any_path_the_folder_is_taken_where_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, errors) = inspect_in(&[], &|_| None, folder.path());
+        assert_eq!(errors[0].message, "this folder has no *.toml file");
+
+        fs::copy("pipelines/metrics.toml", folder.path().join("mine.toml")).unwrap();
+        let (loaded, errors) = inspect_in(&[], &|_| None, folder.path());
+        assert_eq!(errors, []);
+        assert_eq!(loaded.pipelines[0].name, "mine");
+        assert_eq!(loaded.agent_origin, None);
+    }
+}

@@ -1,0 +1,139 @@
+//! A pipeline file as a type: the shape of the file is the flow. Does not know where it came from.
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+
+use super::enrich::Enrich;
+use super::raw::{Problem, text_or_none};
+use super::read::Read;
+use super::table::{one_or_many, some_table, table, tables};
+use super::units::{Count, Period, Size};
+use super::word::words;
+use super::write::Write;
+use crate::model::Group;
+use crate::wire::Format;
+
+/// One pipeline file: collect (or generate) → enrich → batch → serialize → write.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineFile {
+    /// What the pipeline is for, for people.
+    #[serde(default, deserialize_with = "text_or_none")]
+    pub about: Option<String>,
+    /// What is read and how often, one `[[collect]]` per cadence. No group is in two of them.
+    #[serde(default, deserialize_with = "tables")]
+    pub collect: Vec<Collect>,
+    /// Made-up readings in place of real ones, for `bench`. Exactly one of this and `collect` is
+    /// there.
+    #[serde(default, deserialize_with = "some_table")]
+    pub generate: Option<Generate>,
+    /// What is added or left out, in the order of the file.
+    #[serde(default, deserialize_with = "words")]
+    pub enrich: Vec<Enrich>,
+    /// When a batch leaves.
+    #[serde(default, deserialize_with = "table")]
+    pub batch: Batch,
+    /// What a frame looks like.
+    #[serde(default, deserialize_with = "table")]
+    pub serialize: Serialize,
+    /// Where frames go: `[write]`, or several `[[write]]`. Never empty.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub write: Vec<Write>,
+}
+
+impl PipelineFile {
+    /// What is read, over all cadences, or generated.
+    pub fn reads(&self) -> impl Iterator<Item = &Read> {
+        let generated = self.generate.iter().flat_map(|generate| &generate.from);
+        self.collect.iter().flat_map(|collect| &collect.from).chain(generated)
+    }
+
+    /// The groups that are left in a reading after every `select`, in the order of the file.
+    pub fn groups(&self) -> Vec<Group> {
+        let kept = |group: &Group| {
+            self.enrich.iter().all(|enrich| match enrich {
+                Enrich::Select(select) => select.keeps(*group),
+                _ => true,
+            })
+        };
+        self.reads().map(Read::group).filter(kept).collect()
+    }
+}
+
+/// One `[[collect]]`: a cadence and what is read at it. `from` is not empty.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collect {
+    /// How often.
+    pub every: Period,
+    /// What.
+    #[serde(deserialize_with = "words")]
+    pub from: Vec<Read>,
+}
+
+/// `[generate]`: readings that are made up, always the same for the same seed. `from` is not empty.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generate {
+    /// The groups in each reading.
+    #[serde(deserialize_with = "words")]
+    pub from: Vec<Read>,
+    /// How many processes are in each reading.
+    #[serde(default = "twenty")]
+    pub processes: Count,
+    /// Where the made-up values start from.
+    #[serde(default = "one")]
+    pub seed: u64,
+}
+
+/// `[batch]`: a batch leaves when the first of these is reached.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// Readings in one batch.
+    pub max_items: Count,
+    /// Estimated bytes in one batch; at most 16 MiB.
+    #[serde(deserialize_with = "batch_bytes")]
+    pub max_bytes: Size,
+    /// Age of its oldest reading.
+    pub max_delay: Period,
+}
+
+impl Batch {
+    /// The most that `max_bytes` may be.
+    pub const MAX_BYTES: u64 = 16 << 20;
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            max_items: Count::fixed(64),
+            max_bytes: Size::kib(256),
+            max_delay: Period::millis(1_000),
+        }
+    }
+}
+
+/// `[serialize]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Serialize {
+    /// What a frame looks like.
+    pub format: Format,
+}
+
+fn twenty() -> Count {
+    Count::fixed(20)
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn batch_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    if size.bytes() > Batch::MAX_BYTES {
+        return Err(Problem::new("is too large for a batch", "the most is \"16MiB\"").pack());
+    }
+    Ok(size)
+}

@@ -1,0 +1,168 @@
+//! What `[write]` may say: one target, and how much is kept while nobody reads. Does not write.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+
+use super::raw::{Problem, Raw, text};
+use super::table::some_table;
+use super::units::{Count, Size};
+
+/// One `[write]` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Where frames go.
+    pub target: Target,
+    /// Newest frames that are kept while nobody reads the port; frames that may wait for any other
+    /// target.
+    pub keep: Count,
+}
+
+impl Write {
+    /// The default of `keep`.
+    pub const KEEP: u32 = 64;
+}
+
+/// Where frames go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A virtio-serial port by name, a device by path, `unix:PATH`, or `stdio`.
+    Port(String),
+    /// A file that is rotated by size.
+    File(FileTarget),
+    /// A Unix socket, connected to.
+    Unix(PathBuf),
+    /// Standard output.
+    Stdout,
+    /// Nowhere; counted all the same.
+    Null,
+}
+
+/// `file = { path = … }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileTarget {
+    /// The file.
+    #[serde(deserialize_with = "file_path")]
+    pub path: PathBuf,
+    /// A new file is begun before the old one would grow past this.
+    #[serde(default = "sixteen_mib")]
+    pub max_size: Size,
+    /// How many full files are kept beside the one that grows.
+    #[serde(default = "three")]
+    pub keep: Count,
+}
+
+impl<'de> Deserialize<'de> for Write {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Section::deserialize(deserializer)?.into_write().map_err(Problem::pack)
+    }
+}
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    port: Option<PortName>,
+    #[serde(default, deserialize_with = "some_table")]
+    file: Option<FileTarget>,
+    unix: Option<SocketPath>,
+    stdout: Option<On>,
+    null: Option<On>,
+    keep: Option<Count>,
+}
+
+impl Section {
+    fn into_write(self) -> Result<Write, Problem> {
+        let targets = [
+            ("port", self.port.map(|name| Target::Port(name.0))),
+            ("file", self.file.map(Target::File)),
+            ("unix", self.unix.map(|path| Target::Unix(path.0))),
+            ("stdout", self.stdout.map(|_| Target::Stdout)),
+            ("null", self.null.map(|_| Target::Null)),
+        ];
+        let mut named = targets.into_iter().filter_map(|(name, target)| Some((name, target?)));
+        match (named.next(), named.next()) {
+            (Some((_, target)), None) => {
+                Ok(Write { target, keep: self.keep.unwrap_or(Count::fixed(Write::KEEP)) })
+            }
+            (Some((first, _)), Some((second, _))) => Err(Problem::new(
+                format!("names two targets, {first} and {second}"),
+                "keep one of them, and give the other a [[write]] section of its own",
+            )),
+            _ => Err(Problem::new("names no target", ONE_TARGET)),
+        }
+    }
+}
+
+/// What `[write]` may name.
+pub(super) const ONE_TARGET: &str = "give it one of port = \"org.infinibay.agent\", \
+     file = { path = \"/var/log/metrics.jsonl\" }, unix = \"/run/metrics.sock\", stdout = true or null = true";
+
+/// A target without options: `true` or an empty table.
+struct On;
+
+impl<'de> Deserialize<'de> for On {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let problem = match Raw::deserialize(deserializer)? {
+            Raw::Bool(true) | Raw::Table { keys: 0 } => return Ok(Self),
+            Raw::Bool(false) => Problem::new("is not a target", "leave the line out instead"),
+            Raw::Table { .. } => {
+                Problem::new("has options, and there are none", "write true instead")
+            }
+            _ => Problem::new("is not true or an empty table", "write true instead"),
+        };
+        Err(problem.pack())
+    }
+}
+
+struct PortName(String);
+
+impl<'de> Deserialize<'de> for PortName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = text(deserializer)?;
+        if let Some(path) = name.strip_prefix("unix:") {
+            check_socket(path).map_err(Problem::pack)?;
+        }
+        Ok(Self(name))
+    }
+}
+
+struct SocketPath(PathBuf);
+
+impl<'de> Deserialize<'de> for SocketPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = text(deserializer)?;
+        check_socket(&path).map_err(Problem::pack)?;
+        Ok(Self(path.into()))
+    }
+}
+
+/// `sun_path` of unix(7) has 108 bytes, the last of them a NUL.
+fn check_socket(path: &str) -> Result<(), Problem> {
+    match path.len() {
+        0 => {
+            Err(Problem::new("names no socket", "write its path, as in \"unix:/run/metrics.sock\""))
+        }
+        1..=107 => Ok(()),
+        _ => Err(Problem::new("is too long for a socket", "the kernel takes 107 bytes at most")),
+    }
+}
+
+fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = text(deserializer)?;
+    if path.ends_with('/') {
+        let help = "add a file name, as in \"/var/log/metrics.jsonl\"";
+        return Err(Problem::new("is a folder, not a file", help).pack());
+    }
+    Ok(path.into())
+}
+
+fn sixteen_mib() -> Size {
+    Size::kib(16 * 1024)
+}
+
+fn three() -> Count {
+    Count::fixed(3)
+}

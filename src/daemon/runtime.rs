@@ -1,0 +1,33 @@
+//! The async runtime, built by hand from the settings. Runs nothing.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::{self, Flavour};
+
+/// Threads for blocking reads: one per collector that is out at the same time, and then some. More
+/// work than that waits.
+const BLOCKING_MAX: usize = 32;
+
+/// How long an idle blocking thread stays: long enough for readings a second apart.
+const BLOCKING_IDLE: Duration = Duration::from_millis(1_500);
+
+/// Builds the runtime that the settings ask for: `current_thread` runs every task on the calling
+/// thread; `multi_thread` has one worker per processor unless the settings say how many.
+pub fn build(settings: &config::Runtime) -> io::Result<Runtime> {
+    let mut builder = match settings.flavour {
+        Flavour::CurrentThread => Builder::new_current_thread(),
+        Flavour::MultiThread => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = settings.worker_threads {
+        builder.worker_threads(threads.items());
+    }
+    builder
+        .thread_name(&settings.thread_name)
+        .max_blocking_threads(BLOCKING_MAX)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .enable_all()
+        .build()
+}

@@ -1,0 +1,219 @@
+//! The source of readings: collectors that are read together, again and again.
+//!
+//! It knows when to read and what to do with a collector that hangs or panics. It does not know how
+//! anything is read.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, SystemTime};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{FutureExt, Stream};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Collector;
+use crate::metrics::latest::Latest;
+use crate::model::{Group, SystemMetrics, Trouble};
+use crate::pipeline::{Fault, Source, panic_text};
+
+/// How long one reading may take; what is not back by then is left out of it.
+pub const LIMIT: Duration = Duration::from_secs(5);
+
+/// The longest wait before the first reading: rates need an interval behind them.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// While no address is known: how often to look, and for how long.
+const EAGER_EVERY: Duration = Duration::from_secs(5);
+const EAGER_FOR: Duration = Duration::from_secs(120);
+
+/// Reads its collectors side by side on the blocking pool, every so often.
+///
+/// A collector that hangs costs its group in this reading and in those that follow until it comes
+/// back; one that panics costs its group once. Both are told as [`Trouble`]. Missed ticks merge.
+/// At most one job per collector is ever out, so a hung one cannot pile up threads.
+pub struct Cadence {
+    every: Duration,
+    limit: Duration,
+    slots: Vec<Slot>,
+    sequence: u64,
+    primed: bool,
+    eager: Option<(Latest, Option<Instant>)>,
+}
+
+/// A collector's place. It is empty while the collector is out on the blocking pool.
+struct Slot {
+    group: Group,
+    home: Option<Box<dyn Collector>>,
+    out: Option<JoinHandle<(Box<dyn Collector>, SystemMetrics)>>,
+    /// It missed a deadline and has not come back since.
+    late: bool,
+}
+
+impl Cadence {
+    /// Reads `collectors` every `every`; the first reading comes after at most a second.
+    pub fn new(every: Duration, collectors: Vec<Box<dyn Collector>>) -> Self {
+        let slots = collectors
+            .into_iter()
+            .map(|home| Slot { group: home.group(), home: Some(home), out: None, late: false })
+            .collect();
+        Self { every, limit: LIMIT, slots, sequence: 0, primed: false, eager: None }
+    }
+
+    /// Waits for a reading at most `limit` instead of [`LIMIT`].
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Reads every five seconds, for at most two minutes, until `latest` knows an address: today's
+    /// host wants to learn it soon after a boot.
+    pub fn eager_until_address(mut self, latest: Latest) -> Self {
+        self.eager = Some((latest, None));
+        self
+    }
+
+    /// Takes one reading now.
+    pub async fn read(&mut self) -> SystemMetrics {
+        let now = Instant::now();
+        let mut reading = SystemMetrics::empty(SystemTime::now(), now, self.every, self.sequence);
+        self.sequence += 1;
+        for slot in &mut self.slots {
+            slot.send_out(now, &reading);
+        }
+        let limit = self.limit;
+        let mut back: FuturesUnordered<_> =
+            self.slots.iter_mut().map(|slot| slot.wait(now, limit)).collect();
+        let mut parts = Vec::with_capacity(back.len());
+        while let Some(part) = back.next().await {
+            parts.push(part);
+        }
+        drop(back);
+        for part in parts {
+            match part {
+                Ok(part) => reading.absorb(part),
+                Err(trouble) => reading.troubles.push(trouble),
+            }
+        }
+        reading
+    }
+
+    /// How long until the next reading.
+    fn pace(&mut self, now: Instant) -> Duration {
+        let Some((latest, since)) = &mut self.eager else { return self.every };
+        let until = *since.get_or_insert(now) + EAGER_FOR;
+        if now >= until || latest.knows_address() {
+            self.eager = None;
+            return self.every;
+        }
+        self.every.min(EAGER_EVERY)
+    }
+}
+
+impl Source for Cadence {
+    type Out = SystemMetrics;
+
+    fn name(&self) -> String {
+        "collect".to_owned()
+    }
+
+    fn detail(&self) -> String {
+        let groups: Vec<_> = self.slots.iter().map(|slot| slot.group.name()).collect();
+        format!("every {}: {}", humantime::format_duration(self.every), groups.join(", "))
+    }
+
+    fn open(&mut self) -> impl Stream<Item = Result<SystemMetrics, Fault>> + Send + '_ {
+        async_stream::stream! {
+            if !self.primed {
+                // Not a reading yet: what is told as a rate or a share begins here.
+                self.read().await;
+                self.sequence = 0;
+                self.primed = true;
+            }
+            let mut next = Instant::now() + self.every.min(FIRST);
+            loop {
+                sleep_until(next).await;
+                yield Ok(self.read().await);
+                let now = Instant::now();
+                next = following(next, self.pace(now), now);
+            }
+        }
+    }
+}
+
+/// Readings of `collectors` every `every`, for as long as they are taken: the stream for whoever uses
+/// this as a library. The pipelines consume the same one, as a [`Source`].
+pub fn readings(
+    every: Duration,
+    collectors: Vec<Box<dyn Collector>>,
+) -> impl Stream<Item = SystemMetrics> + Send {
+    async_stream::stream! {
+        let mut cadence = Cadence::new(every, collectors);
+        let mut readings = std::pin::pin!(cadence.open());
+        while let Some(Ok(reading)) = readings.next().await {
+            yield reading;
+        }
+    }
+}
+
+impl Slot {
+    /// Sends the collector to the blocking pool, if it is at home.
+    fn send_out(&mut self, now: Instant, like: &SystemMetrics) {
+        let group = self.group;
+        if let Some(out) = &mut self.out
+            && let Some(back) = out.now_or_never()
+        {
+            // It came back after its deadline: what it read is too old, it itself is welcome.
+            self.home = back.ok().map(|(collector, _)| collector);
+            self.out = None;
+            self.late = false;
+        }
+        let Some(mut collector) = self.home.take() else { return };
+        let mut part = SystemMetrics::empty(like.at, like.taken, like.every, like.sequence);
+        self.out = Some(spawn_blocking(move || {
+            let read = AssertUnwindSafe(|| collector.read(now, &mut part));
+            if let Err(panic) = catch_unwind(read) {
+                let what = format!("it panicked while reading: {}", panic_text(&*panic));
+                part.troubles.push(Trouble { group, what });
+            }
+            (collector, part)
+        }));
+    }
+
+    /// Waits for the collector, but not for one that has been late before.
+    async fn wait(&mut self, sent: Instant, limit: Duration) -> Result<SystemMetrics, Trouble> {
+        let group = self.group;
+        let trouble = |what: String| Trouble { group, what };
+        let Some(out) = &mut self.out else {
+            return Err(trouble("its collector is lost; restart the agent".to_owned()));
+        };
+        if self.late {
+            return Err(trouble("it has not come back yet".to_owned()));
+        }
+        let Ok(back) = timeout_at(sent + limit, out).await else {
+            self.late = true;
+            return Err(trouble(format!("it did not come back within {limit:?}")));
+        };
+        self.out = None;
+        let (collector, part) = back.map_err(|error| trouble(error.to_string()))?;
+        self.home = Some(collector);
+        Ok(part)
+    }
+}
+
+/// The tick after `last`: one `pace` on, or the next one that is still to come when some were missed.
+fn following(last: Instant, pace: Duration, now: Instant) -> Instant {
+    let missed = now.saturating_duration_since(last).as_nanos() / pace.as_nanos().max(1);
+    last + pace * u32::try_from(missed + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_ticks_merge_and_the_phase_is_kept() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(following(start, second, start + second / 2), start + second);
+        assert_eq!(following(start, second, start + second * 7 / 2), start + second * 4);
+    }
+}

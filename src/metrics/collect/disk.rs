@@ -1,0 +1,114 @@
+//! File systems and block devices. Which mounts are real is decided in `mounts`, how full they are in
+//! `space`, what the devices did in `blocks`; this puts them together.
+//!
+//! # Why not `sysinfo`
+//! It asks the file systems one after the other, so one dead server stalls all, and has no busy share.
+
+use std::io;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::blocks::Blocks;
+use super::mounts::{self, Mounted};
+use super::proc::Reader;
+use super::space::Spaces;
+use super::{Collector, tell, text};
+use crate::model::{Disk, Group, Mount, SystemMetrics};
+
+/// Which file systems are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiskOptions {
+    /// Mount points; a `*` at the end stands for any ending, as in `/media/*`.
+    pub exclude: Vec<String>,
+}
+
+/// Real file systems with their space, and the traffic of the real block devices.
+///
+/// A remote file system that does not answer within a second is left out and told as trouble; until
+/// it does answer, it costs no further waiting.
+#[derive(Debug)]
+pub struct DiskCollector {
+    options: DiskOptions,
+    file: Reader,
+    /// The list of mounts as the kernel gave it, and what was selected from it.
+    mountinfo: Vec<u8>,
+    mounts: Vec<Mounted>,
+    spaces: Spaces,
+    blocks: Blocks,
+}
+
+impl DiskCollector {
+    /// A collector that has not read yet.
+    pub fn new(options: DiskOptions) -> Self {
+        Self {
+            options,
+            file: Reader::default(),
+            mountinfo: Vec::new(),
+            mounts: Vec::new(),
+            spaces: Spaces::new(),
+            blocks: Blocks::default(),
+        }
+    }
+
+    /// Selects the mounts again when the kernel's list has changed.
+    fn update_mounts(&mut self) -> io::Result<()> {
+        let mountinfo = self.file.read("/proc/self/mountinfo")?;
+        if mountinfo == self.mountinfo {
+            return Ok(());
+        }
+        self.mountinfo.clear();
+        self.mountinfo.extend_from_slice(mountinfo);
+        let filesystems = self.file.read("/proc/filesystems").unwrap_or_default();
+        self.mounts = mounts::select(&self.mountinfo, filesystems);
+        self.mounts
+            .retain(|mount| !text::listed(&self.options.exclude, &mount.point.to_string_lossy()));
+        Ok(())
+    }
+}
+
+impl Collector for DiskCollector {
+    fn group(&self) -> Group {
+        Group::Disk
+    }
+
+    fn read(&mut self, now: Instant, into: &mut SystemMetrics) {
+        if let Err(error) = self.update_mounts() {
+            tell(into, Group::Disk, format!("cannot read /proc/self/mountinfo: {error}"));
+            if self.mounts.is_empty() {
+                return; // there is no list of an earlier reading
+            }
+        }
+        let io = self.blocks.read(now).unwrap_or_else(|error| {
+            tell(into, Group::Disk, format!("cannot read /proc/diskstats: {error}"));
+            None
+        });
+        let mut disk = Disk { mounts: Vec::with_capacity(self.mounts.len()), io };
+        for (mount, space) in self.mounts.iter().zip(self.spaces.ask(&self.mounts)) {
+            let point = mount.point.to_string_lossy();
+            match space {
+                // A file system that has no size stores nothing.
+                Ok(space) if space.total == 0 => {}
+                Ok(space) => disk.mounts.push(Mount {
+                    mount_point: text::lossy(point.as_bytes()),
+                    device: mount.source.clone(),
+                    filesystem: mount.filesystem.clone(),
+                    total_bytes: space.total,
+                    used_bytes: space.used,
+                    available_bytes: space.available,
+                }),
+                // Unmounted since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let what = format!(
+                        "cannot tell the space of {point:?} ({}): {error}",
+                        mount.filesystem
+                    );
+                    tell(into, Group::Disk, what);
+                }
+            }
+        }
+        into.disk = Some(disk.into());
+    }
+}

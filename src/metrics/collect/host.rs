@@ -1,0 +1,165 @@
+//! What kind of machine this is. Does not give it a name of its own: that is the `identity` enricher.
+//!
+//! # Why not `sysinfo`
+//! Three of its calls give what one `uname(2)` gives, which cannot fail, and it does not read
+//! `PRETTY_NAME`. One reading costs five small files.
+
+use tokio::time::Instant;
+
+use super::proc::{BootTime, Reader};
+use super::{Collector, text};
+use crate::model::{Group, Host, SystemMetrics};
+
+/// Facts about the machine: operating system, kernel, names, boot time, processors.
+#[derive(Debug, Default)]
+pub struct HostCollector {
+    file: Reader,
+    boot: BootTime,
+}
+
+impl HostCollector {
+    /// A collector that has not read yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn first<T>(&mut self, paths: &[&str], parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        paths.iter().find_map(|path| parse(self.file.read(*path).ok()?))
+    }
+}
+
+impl Collector for HostCollector {
+    fn group(&self) -> Group {
+        Group::Host
+    }
+
+    fn read(&mut self, _now: Instant, into: &mut SystemMetrics) {
+        let uname = rustix::system::uname();
+        // The order of os-release(5).
+        let release = self
+            .first(&["/etc/os-release", "/usr/lib/os-release"], |text| Some(os_release(text)))
+            .unwrap_or_default();
+        // The order of machine-id(5) and of D-Bus before it.
+        let machine_id = self.first(&["/etc/machine-id", "/var/lib/dbus/machine-id"], machine_id);
+        let boot_id = self.first(&["/proc/sys/kernel/random/boot_id"], one_word);
+        let cores = self
+            .first(&["/sys/devices/system/cpu/online"], count_listed)
+            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+            .unwrap_or(1);
+        let host = Host {
+            hostname: text::lossy(uname.nodename().to_bytes()),
+            os: release.pretty_name.unwrap_or_else(|| text::lossy(uname.sysname().to_bytes())),
+            os_id: release.id,
+            kernel: text::lossy(uname.release().to_bytes()),
+            architecture: text::lossy(uname.machine().to_bytes()),
+            machine_id,
+            boot_id,
+            boot_time: Some(self.boot.get()),
+            cores,
+        };
+        into.host = Some(host.into());
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Release {
+    pretty_name: Option<String>,
+    id: Option<String>,
+}
+
+/// The two facts of os-release(5) that are told. As in a shell, the last assignment counts.
+fn os_release(text: &[u8]) -> Release {
+    let mut release = Release::default();
+    for line in text::lines(text) {
+        if let Some(value) = line.strip_prefix(b"PRETTY_NAME=") {
+            release.pretty_name = unquote(value);
+        } else if let Some(value) = line.strip_prefix(b"ID=") {
+            release.id = unquote(value);
+        }
+    }
+    release
+}
+
+/// A value without its shell quotes: os-release(5) allows `'…'`, `"…"` with backslashes, or neither.
+fn unquote(value: &[u8]) -> Option<String> {
+    let value = value.trim_ascii();
+    let inner = |quote: &[u8]| value.strip_prefix(quote)?.strip_suffix(quote);
+    let bytes = if let Some(verbatim) = inner(b"'") {
+        verbatim.to_vec()
+    } else {
+        let mut bytes = Vec::with_capacity(value.len());
+        let mut rest = inner(b"\"").unwrap_or(value).iter().copied();
+        while let Some(byte) = rest.next() {
+            bytes.extend(if byte == b'\\' { rest.next() } else { Some(byte) });
+        }
+        bytes
+    };
+    (!bytes.is_empty()).then(|| text::lossy(&bytes))
+}
+
+/// 32 hexadecimal digits: an image may have an empty file, or one that says `uninitialized`.
+fn machine_id(text: &[u8]) -> Option<String> {
+    one_word(text).filter(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn one_word(text: &[u8]) -> Option<String> {
+    text::words(text).next().map(text::lossy)
+}
+
+/// How many numbers a list such as `0-3,5` names (`Documentation/core-api/cpu_hotplug.rst`).
+fn count_listed(text: &[u8]) -> Option<usize> {
+    let mut count = 0_usize;
+    for range in text.trim_ascii().split(|byte| *byte == b',') {
+        let mut ends = range.splitn(2, |byte| *byte == b'-');
+        let first = text::number(ends.next()?)?;
+        let last = ends.next().map_or(Some(first), text::number)?;
+        count =
+            count.checked_add(usize::try_from(last.checked_sub(first)?).ok()?.checked_add(1)?)?;
+    }
+    Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_os_is_named_by_its_release_file_in_any_quoting() {
+        let debian = b"PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n";
+        let release = os_release(debian);
+        assert_eq!(release.pretty_name.as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
+        assert_eq!(release.id.as_deref(), Some("debian"));
+        let odd = os_release(
+            b"# a comment\nID='alpine'\nPRETTY_NAME=\"the \\\"best\\\" \\$1\"\nID_LIKE=x\n",
+        );
+        assert_eq!(odd.pretty_name.as_deref(), Some("the \"best\" $1"));
+        assert_eq!(odd.id.as_deref(), Some("alpine"));
+        assert_eq!(os_release(b"ID=\nPRETTY_NAME=\"\"\n"), Release::default());
+    }
+
+    #[test]
+    fn an_image_that_has_no_machine_id_yet_gives_none() {
+        assert!(machine_id(b"3d1219c7c4c5404aaa1f6d2a48adfda4\n").is_some());
+        for none in [&b""[..], b"uninitialized\n", b"3d12\n"] {
+            assert_eq!(machine_id(none), None);
+        }
+    }
+
+    #[test]
+    fn processors_are_counted_over_ranges() {
+        assert_eq!(count_listed(b"0\n"), Some(1));
+        assert_eq!(count_listed(b"0-3,5,8-9\n"), Some(7));
+        for not in [&b""[..], b"3-1", b"0-", b"0-18446744073709551615,1"] {
+            assert_eq!(count_listed(not), None, "{}", String::from_utf8_lossy(not));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>, quoted in "ID=['\"]?.{0,9}['\"\\\\]?") {
+            let _ = (os_release(&bytes), os_release(quoted.as_bytes()));
+            let _ = (machine_id(&bytes), count_listed(&bytes));
+        }
+    }
+}

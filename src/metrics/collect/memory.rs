@@ -1,0 +1,55 @@
+//! Memory and swap through `sysinfo`, which reads `/proc/meminfo` and estimates what is available on
+//! kernels before 3.14. Does not read the limits of a control group: the machine is what is told.
+
+use sysinfo::{MemoryRefreshKind, System};
+use tokio::time::Instant;
+
+use super::{Collector, tell};
+use crate::model::{Group, Memory, SystemMetrics};
+
+/// Memory and swap.
+#[derive(Debug, Default)]
+pub struct MemoryCollector {
+    system: Option<System>,
+}
+
+impl MemoryCollector {
+    /// A collector that has not read yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn memory(&mut self) -> Result<Memory, String> {
+        let system = match &mut self.system {
+            Some(system) => system,
+            none => none.insert(System::new().map_err(|error| error.to_string())?),
+        };
+        system.refresh_memory_specifics(MemoryRefreshKind::everything());
+        let total = system.total_memory();
+        if total == 0 {
+            // sysinfo does not tell that a file could not be read.
+            return Err("it has no total (is /proc mounted?)".to_owned());
+        }
+        let available = system.available_memory().min(total);
+        Ok(Memory {
+            total_bytes: total,
+            used_bytes: total - available,
+            available_bytes: available,
+            swap_total_bytes: system.total_swap(),
+            swap_used_bytes: system.used_swap(),
+        })
+    }
+}
+
+impl Collector for MemoryCollector {
+    fn group(&self) -> Group {
+        Group::Memory
+    }
+
+    fn read(&mut self, _now: Instant, into: &mut SystemMetrics) {
+        match self.memory() {
+            Ok(memory) => into.memory = Some(memory.into()),
+            Err(why) => tell(into, Group::Memory, format!("cannot read /proc/meminfo: {why}")),
+        }
+    }
+}

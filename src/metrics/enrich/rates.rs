@@ -1,0 +1,225 @@
+//! Turns network counters into traffic per second. Does not change the counters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::MAX_CADENCES;
+use crate::model::{Interface, InterfaceRates, Network, SystemMetrics};
+use crate::pipeline::{Emit, Transform};
+
+/// No rate above this is believed, in bytes per second: one terabit per second, more than any
+/// virtual interface moves. An interface that was replaced by one of the same name between two
+/// readings can look like such a jump.
+const MAX_BYTES_PER_SEC: f64 = 125e9;
+
+/// Fills [`Interface::rates`] from the counters of two consecutive readings of the same cadence,
+/// over the monotonic time between them.
+///
+/// There is no rate, rather than a wrong one, for an interface that is seen for the first time or
+/// again after it was away, when any of its counters is lower than before (it was reset, or a
+/// 32-bit counter went round), when no time has passed, and above one terabit per second.
+///
+/// Keeps the last network group of each cadence, by reference. A reading without network passes.
+///
+/// # Why per cadence
+/// Two cadences that both read the network would sometimes do so a millisecond apart, and one
+/// packet in a millisecond reads as a thousand per second.
+///
+/// ```
+/// use infiniservice::metrics::enrich::Rates;
+/// use infiniservice::model::{Interface, Network, SystemMetrics};
+/// use infiniservice::pipeline::{Emit, Transform};
+/// use std::{sync::Arc, time::{Duration, SystemTime}};
+/// # let now = tokio::time::Instant::now();
+/// let reading = |seconds, received_bytes| {
+///     let eth0 = Interface { name: "eth0".into(), received_bytes, ..Interface::default() };
+///     let taken = now + Duration::from_secs(seconds);
+///     let mut reading = SystemMetrics::empty(SystemTime::now(), taken, Duration::from_secs(1), 0);
+///     reading.network = Some(Arc::new(Network { interfaces: vec![eth0] }));
+///     reading
+/// };
+/// let (mut rates, mut out) = (Rates::default(), Emit::default());
+/// rates.apply(now, &reading(0, 1_000), &mut out);
+/// rates.apply(now, &reading(2, 5_000), &mut out);
+/// let given: Vec<_> = out.drain().map(|r| r.network.unwrap().interfaces[0].rates.clone()).collect();
+/// assert_eq!(given[0], None);
+/// assert_eq!(given[1].as_ref().unwrap().received_bytes_per_sec, 2_000.0);
+/// ```
+#[derive(Debug, Default)]
+pub struct Rates {
+    before: Vec<Before>,
+}
+
+/// What one cadence read last.
+#[derive(Debug)]
+struct Before {
+    every: Duration,
+    taken: Instant,
+    network: Arc<Network>,
+}
+
+impl Rates {
+    /// The last network of this cadence, which `reading` replaces.
+    fn replace(&mut self, reading: &SystemMetrics, network: &Arc<Network>) -> Option<Before> {
+        let at = self.before.iter().position(|before| before.every == reading.every);
+        let last = at.map(|at| self.before.remove(at));
+        if self.before.len() == MAX_CADENCES {
+            self.before.remove(0);
+        }
+        let (every, taken) = (reading.every, reading.taken);
+        self.before.push(Before { every, taken, network: network.clone() });
+        last
+    }
+}
+
+impl Transform for Rates {
+    type In = SystemMetrics;
+    type Out = SystemMetrics;
+
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+        let mut reading = input.clone();
+        if let Some(network) = &input.network
+            && let Some(before) = self.replace(input, network)
+        {
+            let seconds = input.taken.saturating_duration_since(before.taken).as_secs_f64();
+            reading.network = Some(Arc::new(with_rates(network, &before.network, seconds)));
+        }
+        out.push(reading);
+    }
+}
+
+fn with_rates(network: &Network, before: &Network, seconds: f64) -> Network {
+    let mut network = network.clone();
+    for (at, interface) in network.interfaces.iter_mut().enumerate() {
+        let same_name = |other: &&Interface| other.name == interface.name;
+        // Nearly always at the same place as before.
+        let earlier = before.interfaces.get(at).filter(same_name);
+        let earlier = earlier.or_else(|| before.interfaces.iter().find(same_name));
+        interface.rates = earlier.and_then(|earlier| rates(earlier, interface, seconds));
+    }
+    network
+}
+
+/// Traffic per second between two readings of one interface; `None` when it would be a guess.
+fn rates(before: &Interface, after: &Interface, seconds: f64) -> Option<InterfaceRates> {
+    if seconds <= 0.0 {
+        return None;
+    }
+    let per_second = |before: u64, after: u64| Some(after.checked_sub(before)? as f64 / seconds);
+    let rates = InterfaceRates {
+        received_bytes_per_sec: per_second(before.received_bytes, after.received_bytes)?,
+        sent_bytes_per_sec: per_second(before.sent_bytes, after.sent_bytes)?,
+        received_packets_per_sec: per_second(before.received_packets, after.received_packets)?,
+        sent_packets_per_sec: per_second(before.sent_packets, after.sent_packets)?,
+    };
+    let believable = rates.received_bytes_per_sec <= MAX_BYTES_PER_SEC
+        && rates.sent_bytes_per_sec <= MAX_BYTES_PER_SEC;
+    believable.then_some(rates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    /// A stream of readings `every` 1 s unless said, each interface `(name, bytes, packets)`.
+    struct Stream(Rates, Instant);
+
+    impl Stream {
+        fn new() -> Self {
+            Self(Rates::default(), Instant::now())
+        }
+
+        fn read(&mut self, every: u64, at_ms: u64, seen: &[(&str, u64, u64)]) -> Vec<Option<f64>> {
+            let interfaces = seen.iter().map(|&(name, bytes, packets)| Interface {
+                name: name.into(),
+                received_bytes: bytes,
+                sent_packets: packets,
+                ..Interface::default()
+            });
+            let taken = self.1 + Duration::from_millis(at_ms);
+            let every = Duration::from_secs(every);
+            let mut reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, taken, every, 0);
+            reading.network = Some(Arc::new(Network { interfaces: interfaces.collect() }));
+            let mut out = Emit::default();
+            self.0.apply(taken, &reading, &mut out);
+            let network = out.drain().next().unwrap().network.unwrap();
+            let rates = |i: &Interface| i.rates.as_ref().map(|r| r.received_bytes_per_sec);
+            network.interfaces.iter().map(rates).collect()
+        }
+    }
+
+    #[test]
+    fn an_interface_that_moved_in_the_list_is_still_itself() {
+        let mut stream = Stream::new();
+        stream.read(1, 0, &[("a", 0, 0), ("b", 100, 0)]);
+        let rates = stream.read(1, 500, &[("b", 200, 0), ("a", 50, 0)]);
+        assert_eq!(rates, [Some(200.0), Some(100.0)]);
+    }
+
+    #[test]
+    fn a_counter_that_went_back_gives_no_rate_once() {
+        let mut stream = Stream::new();
+        stream.read(1, 0, &[("a", 4_294_967_000, 10)]);
+        assert_eq!(stream.read(1, 1_000, &[("a", 200, 11)]), [None]);
+        assert_eq!(stream.read(1, 2_000, &[("a", 300, 11)]), [Some(100.0)]);
+        // One counter going back is enough: all of them started anew.
+        assert_eq!(stream.read(1, 3_000, &[("a", 900, 2)]), [None]);
+    }
+
+    #[test]
+    fn an_interface_that_was_away_begins_anew() {
+        let mut stream = Stream::new();
+        stream.read(1, 0, &[("a", 10, 0), ("b", 10, 0)]);
+        assert_eq!(stream.read(1, 1_000, &[("b", 20, 0)]), [Some(10.0)]);
+        assert_eq!(stream.read(1, 2_000, &[("a", 99, 0), ("b", 30, 0)]), [None, Some(10.0)]);
+    }
+
+    #[test]
+    fn no_time_or_time_going_back_gives_no_rate() {
+        let mut stream = Stream::new();
+        stream.read(1, 1_000, &[("a", 10, 0)]);
+        assert_eq!(stream.read(1, 1_000, &[("a", 20, 0)]), [None]);
+        assert_eq!(stream.read(1, 500, &[("a", 30, 0)]), [None]);
+    }
+
+    #[test]
+    fn a_jump_that_no_interface_can_make_is_not_believed() {
+        let mut stream = Stream::new();
+        stream.read(1, 0, &[("a", 0, 0)]);
+        assert_eq!(stream.read(1, 1_000, &[("a", u64::MAX / 2, 0)]), [None]);
+    }
+
+    #[test]
+    fn cadences_do_not_disturb_each_other() {
+        let mut stream = Stream::new();
+        stream.read(1, 0, &[("a", 0, 0)]);
+        assert_eq!(stream.read(30, 1, &[("a", 1_000, 0)]), [None]);
+        assert_eq!(stream.read(1, 1_000, &[("a", 2_000, 0)]), [Some(2_000.0)]);
+        assert_eq!(stream.read(30, 30_001, &[("a", 31_000, 0)]), [Some(1_000.0)]);
+    }
+
+    #[test]
+    fn a_reading_without_network_passes_and_changes_nothing() {
+        let mut stream = Stream::new();
+        stream.read(1, 0, &[("a", 0, 0)]);
+        let taken = stream.1;
+        let reading =
+            SystemMetrics::empty(SystemTime::UNIX_EPOCH, taken, Duration::from_secs(1), 7);
+        let mut out = Emit::default();
+        stream.0.apply(taken, &reading, &mut out);
+        assert_eq!(out.drain().map(|r| r.sequence).collect::<Vec<_>>(), [7]);
+        assert_eq!(stream.read(1, 1_000, &[("a", 5, 0)]), [Some(5.0)]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut stream = Stream::new();
+        for every in 1..100 {
+            stream.read(every, 0, &[("a", 0, 0)]);
+        }
+        assert_eq!(stream.0.before.len(), MAX_CADENCES);
+    }
+}

@@ -1,0 +1,99 @@
+//! Lets some groups through and not others. Does not look into a group.
+
+use tokio::time::Instant;
+
+use super::groups;
+use crate::model::{Group, SystemMetrics};
+use crate::pipeline::{Emit, Transform};
+
+/// Takes groups out of each reading, and the troubles told about them.
+///
+/// A reading that is left with neither a group nor a trouble of a kept group is lost: `deselected`.
+///
+/// ```
+/// use infiniservice::metrics::enrich::Select;
+/// use infiniservice::model::{Cpu, Group, Memory, SystemMetrics};
+/// use infiniservice::pipeline::{Emit, Transform};
+/// # use std::{sync::Arc, time::{Duration, SystemTime}};
+/// # let now = tokio::time::Instant::now();
+/// # let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
+/// reading.cpu = Some(Arc::new(Cpu::default()));
+/// reading.memory = Some(Arc::new(Memory::default()));
+/// let mut out = Emit::default();
+/// Select::keep(&[Group::Cpu]).apply(now, &reading, &mut out);
+/// assert_eq!(out.drain().map(|r| (r.has(Group::Cpu), r.has(Group::Memory))).next(), Some((true, false)));
+/// Select::keep(&[Group::Disk]).apply(now, &reading, &mut out);
+/// assert_eq!(out.lost(), [("deselected", 1)]);
+/// ```
+#[derive(Debug)]
+pub struct Select {
+    dropped: Vec<Group>,
+}
+
+impl Select {
+    /// Only `groups` pass.
+    pub fn keep(groups: &[Group]) -> Self {
+        Self { dropped: Group::ALL.into_iter().filter(|group| !groups.contains(group)).collect() }
+    }
+
+    /// All pass but `groups`.
+    pub fn drop(groups: &[Group]) -> Self {
+        Self { dropped: groups.to_vec() }
+    }
+}
+
+impl Transform for Select {
+    type In = SystemMetrics;
+    type Out = SystemMetrics;
+
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+        let mut reading = input.clone();
+        for &group in &self.dropped {
+            groups::clear(&mut reading, group);
+        }
+        reading.troubles.retain(|trouble| !self.dropped.contains(&trouble.group));
+        let has_group = Group::ALL.into_iter().any(|group| reading.has(group));
+        if has_group || !reading.troubles.is_empty() {
+            out.push(reading);
+        } else {
+            out.lose("deselected", 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Load, Trouble};
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    fn reading() -> SystemMetrics {
+        let now = Instant::now();
+        let mut reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 0);
+        reading.load = Some(Arc::new(Load::default()));
+        reading.troubles = vec![Trouble { group: Group::Disk, what: "a mount hangs".into() }];
+        reading
+    }
+
+    #[test]
+    fn a_trouble_goes_with_its_group() {
+        let mut out = Emit::default();
+        Select::drop(&[Group::Disk]).apply(Instant::now(), &reading(), &mut out);
+        assert_eq!(
+            out.drain().map(|r| (r.has(Group::Load), r.troubles.len())).next(),
+            Some((true, 0))
+        );
+    }
+
+    #[test]
+    fn a_trouble_of_a_kept_group_is_news_even_alone() {
+        let mut out = Emit::default();
+        Select::keep(&[Group::Disk]).apply(Instant::now(), &reading(), &mut out);
+        assert_eq!(out.lost(), []);
+        assert_eq!(
+            out.drain().map(|r| (r.has(Group::Load), r.troubles.len())).next(),
+            Some((false, 1))
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! Puts the operator's fixed words on each reading. Does not interpolate them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::model::SystemMetrics;
+use crate::pipeline::{Emit, Transform};
+
+/// Adds tags to each reading. Where a reading already has one of that name, the one added last
+/// wins, so a later `[[enrich]]` overrules an earlier one.
+///
+/// Costs one reference count for a reading without tags. The map joined with the tags of an
+/// earlier enricher is made once and kept for as long as those stay the same.
+///
+/// ```
+/// use infiniservice::{metrics::enrich::Tags, model::SystemMetrics};
+/// use infiniservice::pipeline::{Emit, Transform};
+/// use std::time::{Duration, SystemTime};
+/// # let now = tokio::time::Instant::now();
+/// let mut tags = Tags::new([("site".to_owned(), "lab-1".to_owned())].into());
+/// let mut out = Emit::default();
+/// tags.apply(now, &SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0), &mut out);
+/// assert_eq!(out.drain().next().unwrap().tags.unwrap()["site"], "lab-1");
+/// ```
+#[derive(Debug)]
+pub struct Tags {
+    tags: Arc<BTreeMap<String, String>>,
+    joined: Option<Joined>,
+}
+
+/// The tags a reading came with, and those it leaves with.
+#[derive(Debug)]
+struct Joined {
+    with: Arc<BTreeMap<String, String>>,
+    all: Arc<BTreeMap<String, String>>,
+}
+
+impl Tags {
+    /// Everything that passes gets `tags`.
+    pub fn new(tags: BTreeMap<String, String>) -> Self {
+        Self { tags: Arc::new(tags), joined: None }
+    }
+
+    fn added_to(
+        &mut self,
+        earlier: Option<&Arc<BTreeMap<String, String>>>,
+    ) -> Arc<BTreeMap<String, String>> {
+        let Some(earlier) = earlier else { return self.tags.clone() };
+        match &self.joined {
+            Some(joined) if joined.with == *earlier => joined.all.clone(),
+            _ => {
+                let mut all = BTreeMap::clone(earlier);
+                all.extend(self.tags.iter().map(|(name, value)| (name.clone(), value.clone())));
+                let all = Arc::new(all);
+                self.joined = Some(Joined { with: earlier.clone(), all: all.clone() });
+                all
+            }
+        }
+    }
+}
+
+impl Transform for Tags {
+    type In = SystemMetrics;
+    type Out = SystemMetrics;
+
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+        let tags = Some(self.added_to(input.tags.as_ref()));
+        out.push(SystemMetrics { tags, ..input.clone() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn the_tag_added_last_wins_and_the_joined_map_is_made_once() {
+        let now = Instant::now();
+        let mut tags = Tags::new([("a".into(), "new".into()), ("b".into(), "2".into())].into());
+        let mut reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 0);
+        reading.tags =
+            Some(Arc::new([("a".into(), "old".into()), ("c".into(), "3".into())].into()));
+
+        let mut out = Emit::default();
+        tags.apply(now, &reading, &mut out);
+        tags.apply(now, &reading, &mut out);
+        let given: Vec<_> = out.drain().filter_map(|reading| reading.tags).collect();
+        let words: Vec<_> = given[0].iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(words, ["a=new", "b=2", "c=3"]);
+        assert!(Arc::ptr_eq(&given[0], &given[1]));
+    }
+}

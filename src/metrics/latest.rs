@@ -1,0 +1,91 @@
+//! The last value of each group: written by one stage, read by many. It keeps no history.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::time::Instant;
+
+use crate::model::{Group, SystemMetrics, Trouble};
+use crate::pipeline::{Emit, Node, Transform};
+
+/// The last value of each group, shared. A copy is the same memory.
+///
+/// # Why a plain lock
+/// Both sides hold it for a few reference counts and never across an await, so it is shorter than
+/// any channel would be.
+#[derive(Debug, Clone, Default)]
+pub struct Latest(Arc<RwLock<Option<SystemMetrics>>>);
+
+impl Latest {
+    /// Everything that is known now: one reading with the last value of each group.
+    pub fn get(&self) -> Option<SystemMetrics> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether an interface that is up has an address other than loopback.
+    pub fn knows_address(&self) -> bool {
+        let latest = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let network = latest.as_ref().and_then(|reading| reading.network.as_ref());
+        network.is_some_and(|network| network.has_address())
+    }
+
+    fn set(&self, reading: &SystemMetrics) {
+        let mut latest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match &mut *latest {
+            Some(latest) => latest.update(reading),
+            none => *none = Some(reading.clone()),
+        }
+    }
+}
+
+/// Writes down what was read: the last values, and what could not be read. Readings pass through it
+/// unchanged.
+///
+/// Each trouble is counted in a node of its own, by group, and logged when it is new or over, not
+/// at each reading.
+#[derive(Debug)]
+pub struct Remember {
+    latest: Latest,
+    troubles: Arc<Node>,
+    /// What each group in trouble said last.
+    told: BTreeMap<Group, String>,
+}
+
+impl Remember {
+    /// Writes `latest`, and counts in `troubles`.
+    pub fn new(latest: Latest, troubles: Arc<Node>) -> Self {
+        Self { latest, troubles, told: BTreeMap::new() }
+    }
+
+    fn report(&mut self, reading: &SystemMetrics) {
+        for Trouble { group, what } in &reading.troubles {
+            self.troubles.took(1);
+            self.troubles.lost(group.name(), 1);
+            if self.told.get(group) != Some(what) {
+                tracing::warn!(group = group.name(), %what, "reading is incomplete");
+                self.told.insert(*group, what.clone());
+            }
+        }
+        if !self.told.is_empty() {
+            self.told.retain(|group, _| {
+                let over = reading.has(*group)
+                    && reading.troubles.iter().all(|trouble| trouble.group != *group);
+                if over {
+                    tracing::info!(group = group.name(), "reading is complete again");
+                }
+                !over
+            });
+        }
+    }
+}
+
+impl Transform for Remember {
+    type In = SystemMetrics;
+    type Out = SystemMetrics;
+
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+        self.latest.set(input);
+        self.report(input);
+        out.push(input.clone());
+    }
+}

@@ -1,0 +1,187 @@
+//! The typed builder: a pipeline is one expression, and wrong wiring does not compile.
+//!
+//! It makes channels and tasks; it runs none of them (that is [`mod@super::run`]).
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::chain::{Chain, Identity, Link, Segment, Series};
+use super::health::{Health, Node};
+use super::picture::{Edge, Picture};
+use super::ring::{Ring, Tail};
+use super::run::Graph;
+use super::stage::{Sink, Source, Transform, Weigh};
+use super::task::{Inlet, Input, Outlet, SegmentTask, SinkTask, SourceTask};
+
+/// A pipeline that still has an open end of type `S::Out`.
+#[must_use = "a pipeline does nothing until it is ended with `write` or `publish` and run"]
+pub struct Pipeline<S: Segment> {
+    graph: Graph,
+    health: Health,
+    inbox: mpsc::Receiver<S::In>,
+    segment: S,
+    /// Stages in the picture that feed the next one, and how.
+    ends: Vec<usize>,
+    edge: Edge,
+}
+
+impl<T: Weigh + Send + 'static> Pipeline<Identity<T>> {
+    /// Starts a pipeline with any number of sources of one type, a task for each, all into one
+    /// mpsc channel of `items`. `stop` ends the sources, and with them everything behind.
+    pub fn from_sources<S: Source<Out = T>>(
+        name: &str,
+        sources: impl IntoIterator<Item = S>,
+        items: usize,
+        health: &Health,
+        stop: &CancellationToken,
+    ) -> Self {
+        let (sender, inbox) = mpsc::channel(items);
+        let mut graph = Graph::empty(name);
+        let mut ends = Vec::new();
+        for source in sources {
+            let (name, detail) = (source.name(), source.detail());
+            let node = health.node(format!("{}/{name}", graph.picture.name));
+            ends.push(graph.picture.stage(name, detail, &[], &Edge::Fused));
+            let (outlet, stop) = (sender.clone(), stop.clone());
+            graph.add(SourceTask { source, outlet, hand: None, stop, node });
+        }
+        let (health, segment, edge) = (health.clone(), Identity::default(), Edge::Queue(items));
+        Self { graph, health, inbox, segment, ends, edge }
+    }
+}
+
+impl<S: Segment> Pipeline<S>
+where
+    S::Out: Clone,
+{
+    /// Adds a transform to the segment: no channel, no task.
+    pub fn then<T: Transform<In = S::Out>>(mut self, stage: T) -> Pipeline<Chain<S, Link<T>>> {
+        let link = self.link(stage);
+        self.chain(link)
+    }
+
+    /// Adds a list of transforms of one type, in its order; an empty list changes nothing.
+    pub fn then_each<T>(mut self, stages: Vec<T>) -> Pipeline<Chain<S, Series<T>>>
+    where
+        T: Transform<In = S::Out, Out = S::Out>,
+    {
+        let links = stages.into_iter().map(|stage| self.link(stage)).collect();
+        self.chain(Series::new(links))
+    }
+
+    /// Ends the segment with an mpsc channel of `items`: what follows runs in a task of its own.
+    pub fn buffer(self, items: usize) -> Pipeline<Identity<S::Out>> {
+        let (sender, inbox) = mpsc::channel(items);
+        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let graph = self.close(Outlet::Queue(sender));
+        Pipeline {
+            graph,
+            health,
+            inbox,
+            segment: Identity::default(),
+            ends,
+            edge: Edge::Queue(items),
+        }
+    }
+
+    /// The end where every item must arrive: an mpsc channel of `items`, then the sink in its task.
+    pub fn write<K: Sink<In = S::Out>>(self, sink: K, items: usize) -> Graph {
+        let (sender, inbox) = mpsc::channel(items);
+        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let mut graph = self.close(Outlet::Queue(sender));
+        let node = draw(&mut graph.picture, &health, &sink, &ends, &Edge::Queue(items));
+        graph.add(SinkTask::new(sink, Inlet::Queue(inbox), node));
+        graph
+    }
+
+    /// The end where every item must arrive, for something that is no sink of this graph (a port):
+    /// an mpsc channel of `items`, drawn as `name`.
+    pub fn hand_to(
+        self,
+        name: &str,
+        detail: String,
+        items: usize,
+    ) -> (Graph, mpsc::Receiver<S::Out>) {
+        let (sender, receiver) = mpsc::channel(items);
+        let ends = self.ends.clone();
+        let mut graph = self.close(Outlet::Queue(sender));
+        graph.picture.stage(name.to_owned(), detail, &ends, &Edge::Queue(items));
+        (graph, receiver)
+    }
+
+    /// The end where the newest matters: whoever has subscribed to `ring` gets it.
+    pub fn publish(self, ring: &Ring<S::Out>) -> Published<S::Out> {
+        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let graph = self.close(Outlet::Ring(ring.clone()));
+        Published { graph, health, ends, ring: ring.clone() }
+    }
+
+    fn link<T: Transform>(&mut self, stage: T) -> Link<T> {
+        let (name, detail) = (stage.name(), stage.detail());
+        let picture = &mut self.graph.picture;
+        let node = self.health.node(format!("{}/{name}", picture.name));
+        self.ends = vec![picture.stage(name, detail, &self.ends, &self.edge)];
+        self.edge = Edge::Fused;
+        Link::new(stage, node)
+    }
+
+    fn chain<B: Segment<In = S::Out>>(self, next: B) -> Pipeline<Chain<S, B>> {
+        let Self { graph, health, inbox, segment, ends, edge } = self;
+        Pipeline { graph, health, inbox, segment: Chain::new(segment, next), ends, edge }
+    }
+
+    fn close(self, outlet: Outlet<S::Out>) -> Graph {
+        let Self { mut graph, inbox, segment, .. } = self;
+        graph.add(SegmentTask { inbox, segment, outlet, input: Input::Open });
+        graph
+    }
+}
+
+/// A pipeline that publishes to a ring; subscribers can be added.
+#[must_use = "a graph does nothing until it is run"]
+pub struct Published<T> {
+    graph: Graph,
+    health: Health,
+    ends: Vec<usize>,
+    ring: Ring<T>,
+}
+
+impl<T: Clone + Weigh + Send + Sync + 'static> Published<T> {
+    /// Adds a sink that gets the newest items, in a task of its own.
+    pub fn write<K: Sink<In = T>>(mut self, sink: K) -> Self {
+        let edge = Edge::Ring(self.ring.keep());
+        let node = draw(&mut self.graph.picture, &self.health, &sink, &self.ends, &edge);
+        let tail = self.ring.subscribe(Arc::clone(&node));
+        self.graph.add(SinkTask::new(sink, Inlet::Tail(tail), node));
+        self
+    }
+
+    /// Adds a lane into something that several graphs share (a port). It is drawn as `name`, and
+    /// its books tell what was overwritten while nobody took it.
+    pub fn lane(&mut self, name: &str, detail: String) -> Tail<T> {
+        let picture = &mut self.graph.picture;
+        let node = self.health.node(format!("{}/{name}", picture.name));
+        picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
+        self.ring.lane(node)
+    }
+
+    /// The graph, ready to run.
+    pub fn graph(self) -> Graph {
+        self.graph
+    }
+}
+
+fn draw<K: Sink>(
+    picture: &mut Picture,
+    health: &Health,
+    sink: &K,
+    from: &[usize],
+    edge: &Edge,
+) -> Arc<Node> {
+    let name = sink.name();
+    let node = health.node(format!("{}/{name}", picture.name));
+    picture.stage(name, sink.detail(), from, edge);
+    node
+}

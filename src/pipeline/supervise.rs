@@ -1,0 +1,111 @@
+//! Runs a task again when it faults or panics. Does not know what the task does, nor stop it.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures::FutureExt;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::stage::Fault;
+use super::task::Task;
+
+/// When and how often a task is run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// How many faults within [`within`](Self::within) are survived; one more is the end.
+    pub budget: usize,
+    /// The time over which faults are counted. A task that ran this long starts at `base` again.
+    pub within: Duration,
+    /// The first pause; each following one is twice as long, plus up to as much again by chance.
+    pub base: Duration,
+    /// The longest pause before jitter.
+    pub max: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            budget: 8,
+            within: Duration::from_secs(60),
+            base: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Restart {
+    fn backoff(&self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(self.base)
+            .with_max_delay(self.max)
+            .with_jitter()
+            .without_max_times()
+            .build()
+    }
+}
+
+/// How a task ended for good, from best to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// Its work is done.
+    Done,
+    /// It said that there is no use in going on ([`Fault::last`]).
+    Gone,
+    /// It faulted more often than [`Restart::budget`] allows.
+    Spent,
+}
+
+/// Runs `task` to its end, again after each fault or panic, with jittered exponential back-off.
+///
+/// Once `stop` is called, pauses are at most the shortest one, so that a drain is not held up.
+pub async fn supervise(restart: &Restart, mut task: Box<dyn Task>, stop: CancellationToken) -> End {
+    let mut faults: VecDeque<Instant> = VecDeque::new();
+    let mut pauses = restart.backoff();
+    loop {
+        let started = Instant::now();
+        let fault = match AssertUnwindSafe(task.run()).catch_unwind().await {
+            Ok(Ok(())) => return End::Done,
+            Ok(Err(fault)) => fault,
+            Err(panic) => Fault::new(format_args!("it panicked: {}", panic_text(&*panic))),
+        };
+        let stage = task.faulted();
+        if fault.is_last() {
+            tracing::info!(stage, %fault, "stage has ended");
+            return End::Gone;
+        }
+        let now = Instant::now();
+        if now.duration_since(started) >= restart.within {
+            pauses = restart.backoff();
+        }
+        if fault.spends_budget() {
+            faults.push_back(now);
+            while faults.front().is_some_and(|first| now.duration_since(*first) > restart.within) {
+                faults.pop_front();
+            }
+            if faults.len() > restart.budget {
+                tracing::error!(stage, %fault, faults = faults.len(), "stage is given up");
+                return End::Spent;
+            }
+        }
+        let pause = pauses.next().unwrap_or(restart.max);
+        tracing::warn!(stage, %fault, again_in = ?pause, "stage has failed");
+        if stop.is_cancelled() {
+            sleep(pause.min(restart.base)).await;
+        } else {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// What a caught panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

@@ -1,0 +1,299 @@
+//! The tasks that run stages: one for a source, one for a fused segment, one for a sink.
+//!
+//! A task owns its stage, its inbox, what is in its hand and its outlet, so that it can be run again
+//! after a fault without losing any of them. It does not decide whether it is run again:
+//! that is [`super::supervise`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::chain::{Segment, weigh};
+use super::health::Node;
+use super::ring::{Ring, Tail};
+use super::stage::{Fault, Sink, Source, Weigh};
+
+/// How many items a task takes at one wake-up.
+const BURST: usize = 256;
+
+/// How long one write of a sink may take before it counts as failed.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Something that runs until its work is done, or faults and can be run again.
+pub trait Task: Send + 'static {
+    /// Runs. `Ok` is the end of its work; it is not called again after that.
+    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Books a fault or panic of the last run where it belongs, and names the stage.
+    fn faulted(&mut self) -> String;
+}
+
+/// Where a segment hands on what it gives.
+#[derive(Debug)]
+pub(super) enum Outlet<T> {
+    /// Every item must arrive: waits when full.
+    Queue(mpsc::Sender<T>),
+    /// The newest matter: never waits.
+    Ring(Ring<T>),
+}
+
+impl<T: Clone + Weigh + Send + 'static> Outlet<T> {
+    /// Hands on one burst of `ready`; returns the weight that arrived and the weight that nobody took.
+    async fn send(&self, ready: &mut Vec<T>) -> (u64, u64) {
+        match self {
+            Self::Ring(ring) => {
+                let (mut given, mut unheard) = (0, 0);
+                for item in ready.drain(..) {
+                    let weight = item.weight();
+                    if ring.publish(item) { given += weight } else { unheard += weight }
+                }
+                (given, unheard)
+            }
+            Self::Queue(sender) => {
+                let burst = ready.len().min(sender.max_capacity());
+                let Ok(places) = sender.reserve_many(burst).await else {
+                    return (0, ready.drain(..).map(|item| item.weight()).sum());
+                };
+                let weight = weigh(&ready[..burst]);
+                for (place, item) in places.zip(ready.drain(..burst)) {
+                    place.send(item);
+                }
+                (weight, 0)
+            }
+        }
+    }
+}
+
+/// Runs a source until it ends or the stop is called.
+pub(super) struct SourceTask<S: Source> {
+    pub source: S,
+    pub outlet: mpsc::Sender<S::Out>,
+    /// Made, but not handed on yet.
+    pub hand: Option<S::Out>,
+    pub stop: CancellationToken,
+    pub node: Arc<Node>,
+}
+
+impl<S: Source> SourceTask<S> {
+    async fn pump(&mut self) -> Result<(), Fault> {
+        let Self { source, outlet, hand, stop, node } = self;
+        let mut items = std::pin::pin!(source.open());
+        loop {
+            if let Some(item) = hand.take() {
+                let weight = item.weight();
+                // The place comes first, so that an item is never in a future that is dropped.
+                match outlet.reserve().await {
+                    Ok(place) => place.send(item),
+                    Err(_) => {
+                        node.lost("closed", weight);
+                        return Ok(());
+                    }
+                }
+                node.gave(weight);
+                node.holds(0);
+            }
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                next = items.next() => next,
+            };
+            match next {
+                None => return Ok(()),
+                Some(Err(fault)) => return Err(fault),
+                Some(Ok(item)) => {
+                    node.took(item.weight());
+                    node.holds(item.weight());
+                    *hand = Some(item);
+                }
+            }
+        }
+    }
+}
+
+impl<S: Source> Task for SourceTask<S> {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        self.pump().boxed()
+    }
+
+    fn faulted(&mut self) -> String {
+        self.node.faulted();
+        self.node.name().to_owned()
+    }
+}
+
+/// Runs a segment until its input has ended and everything it held is handed on.
+pub(super) struct SegmentTask<S: Segment> {
+    pub inbox: mpsc::Receiver<S::In>,
+    pub segment: S,
+    pub outlet: Outlet<S::Out>,
+    pub input: Input,
+}
+
+impl<S: Segment> SegmentTask<S>
+where
+    S::Out: Clone,
+{
+    async fn pump(&mut self) -> Result<(), Fault> {
+        let Self { inbox, segment, outlet, input } = self;
+        let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
+        segment.advance(Instant::now());
+        loop {
+            while !segment.ready().is_empty() {
+                segment.book();
+                let (given, unheard) = outlet.send(segment.ready()).await;
+                segment.gave(given);
+                segment.lost("unheard", unheard);
+            }
+            segment.book();
+            if *input == Input::Finished {
+                return Ok(());
+            }
+            let deadline = segment.deadline();
+            if let Some(deadline) = deadline
+                && alarm.deadline() != deadline
+            {
+                alarm.as_mut().reset(deadline);
+            }
+            if *input == Input::Open {
+                tokio::select! {
+                    biased;
+                    taken = inbox.recv_many(segment.inbox(), BURST) => {
+                        if taken == 0 {
+                            *input = Input::Ended;
+                        }
+                    }
+                    () = &mut alarm, if deadline.is_some() => {}
+                }
+            }
+            let now = Instant::now();
+            if *input == Input::Ended {
+                segment.finish(now);
+                *input = Input::Finished;
+            } else {
+                segment.advance(now);
+                segment.expire(now);
+            }
+        }
+    }
+}
+
+/// How far the input of a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    /// More may come.
+    Open,
+    /// Nothing more comes; the segment may still hold something.
+    Ended,
+    /// Nothing more comes and the segment has given everything.
+    Finished,
+}
+
+impl<S: Segment> Task for SegmentTask<S>
+where
+    S::Out: Clone,
+{
+    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        self.pump().boxed()
+    }
+
+    fn faulted(&mut self) -> String {
+        self.segment.recover().unwrap_or_else(|| "segment".to_owned())
+    }
+}
+
+/// Where a sink's items come from.
+pub(super) enum Inlet<T> {
+    /// Every item arrives.
+    Queue(mpsc::Receiver<T>),
+    /// The newest arrive; the tail books what did not.
+    Tail(Tail<T>),
+}
+
+impl<T: Clone + Weigh + Send + 'static> Inlet<T> {
+    /// Waits for at least one item, takes all that is ready up to a burst, and books it in `node`.
+    /// `false` when there will be no more.
+    async fn take(&mut self, into: &mut Vec<T>, node: &Node) -> bool {
+        match self {
+            Self::Queue(receiver) => {
+                let taken = receiver.recv_many(into, BURST).await;
+                node.took(weigh(into));
+                taken > 0
+            }
+            Self::Tail(tail) => {
+                let Some(first) = tail.next().await else { return false };
+                into.push(first);
+                while into.len() < BURST
+                    && let Some(Some(next)) = tail.next().now_or_never()
+                {
+                    into.push(next);
+                }
+                true
+            }
+        }
+    }
+}
+
+/// Runs a sink until its input has ended and everything is written.
+pub(super) struct SinkTask<S: Sink> {
+    inlet: Inlet<S::In>,
+    sink: S,
+    /// Taken, in order; those before `next` are written.
+    hand: Vec<S::In>,
+    next: usize,
+    node: Arc<Node>,
+}
+
+impl<S: Sink> SinkTask<S>
+where
+    S::In: Clone,
+{
+    pub fn new(sink: S, inlet: Inlet<S::In>, node: Arc<Node>) -> Self {
+        Self { inlet, sink, hand: Vec::new(), next: 0, node }
+    }
+
+    async fn pump(&mut self) -> Result<(), Fault> {
+        let Self { inlet, sink, hand, next, node } = self;
+        loop {
+            node.queued((hand.len() - *next) as u64);
+            while let Some(item) = hand.get(*next) {
+                node.holds(weigh(&hand[*next..]));
+                within_limit(sink.write(item)).await?;
+                node.gave(item.weight());
+                *next += 1;
+            }
+            hand.clear();
+            *next = 0;
+            node.holds(0);
+            within_limit(sink.flush()).await?;
+            if !inlet.take(hand, node).await {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl<S: Sink> Task for SinkTask<S>
+where
+    S::In: Clone,
+{
+    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        self.pump().boxed()
+    }
+
+    fn faulted(&mut self) -> String {
+        self.node.faulted();
+        self.node.name().to_owned()
+    }
+}
+
+async fn within_limit(write: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
+    match timeout(WRITE_LIMIT, write).await {
+        Ok(done) => done,
+        Err(_) => Err(Fault::outside(format_args!("nothing was written for {WRITE_LIMIT:?}"))),
+    }
+}

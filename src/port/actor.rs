@@ -1,0 +1,180 @@
+//! The port as one task: opens the device, moves bytes while it lives, and opens it again. Does not know
+//! what the bytes mean.
+
+use std::sync::Arc;
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::counters::Counters;
+use super::device::Opener;
+use super::inlet::{Inbound, Inlet};
+use super::lanes::Lanes;
+use super::outbox::Outbox;
+use super::retry::Retry;
+use super::session::{self, Core, Ended};
+use crate::model::{Frame, NodeCount};
+use crate::pipeline::Node;
+
+/// The most frames that are counted one by one when the port ends with its lanes unread.
+const DISCARD_FRAMES_MAX: usize = 64 * 1024;
+
+/// The port: one device, one task that reads and writes it, lanes on this side of it.
+///
+/// - Replies leave before telemetry; telemetry lanes take turns. What is gathered for a write, at most
+///   32 KiB or one longer frame, is not overtaken any more.
+/// - While no host is there nothing is pulled from the lanes, nothing is tried and nothing wakes.
+/// - A line that was cut when the host left is written again whole. What was accepted before is not.
+/// - Accepted is not delivered: what is in flight when the host leaves is discarded by the hypervisor.
+///
+/// # Bounds
+/// 64 frames in the replies lane; 16 chunks of at most 4 KiB in the inbound lane; 32 KiB, or one longer
+/// frame, in hand, and at most one frame more of each kind. The telemetry lanes bound themselves.
+///
+/// # Limits
+/// Where one host follows another so fast that the device never shows the gap, a line of more than
+/// 32 KiB that was being written reaches the second one from its middle.
+pub struct Port {
+    opener: Box<dyn Opener>,
+    core: Core,
+}
+
+/// How the port ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Every lane has ended, and the device accepted all there was.
+    Flushed,
+    /// Closing, while nobody was there to write to, or while the deadline passed.
+    Abandoned,
+    /// Nobody will ever read again (standard output is closed).
+    Over,
+}
+
+/// What the port did, when it ended. `taken = given + lost`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// How it ended.
+    pub end: End,
+    /// Readings that came in from the lanes.
+    pub taken: u64,
+    /// Readings accepted by the device.
+    pub given: u64,
+    /// Readings lost, by reason: `shutdown`, `unread`.
+    pub lost: Vec<(&'static str, u64)>,
+    /// Faults of the device that were survived.
+    pub faults: u64,
+}
+
+impl Port {
+    /// A port without lanes, with its books in `node`. When `closing` fires it stops reading, goes on
+    /// until every lane has ended and is written, and ends at once where nobody is there to write to.
+    pub fn new(opener: impl Opener + 'static, node: Arc<Node>, closing: CancellationToken) -> Self {
+        let counters = Arc::<Counters>::default();
+        let core = Core {
+            name: opener.name(),
+            lanes: Lanes::new(Arc::clone(&node)),
+            outbox: Outbox::default(),
+            inlet: Inlet::new(Arc::clone(&counters)),
+            closing,
+            on_written: None,
+            node,
+            counters,
+        };
+        Self { opener: Box::new(opener), core }
+    }
+
+    /// Opens the replies lane: 64 frames, lossless, first. Made once; clone the sender for more.
+    pub fn replies(&mut self) -> mpsc::Sender<Frame> {
+        self.core.lanes.open_replies()
+    }
+
+    /// Adds a telemetry lane. It is pulled only while a host is there to read, so what it keeps and
+    /// what it lets go meanwhile is its own affair.
+    pub fn telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
+        self.core.lanes.add_telemetry(lane);
+    }
+
+    /// Opens the inbound lane: 16 chunks; while it is full the device is not read. Made once. It ends
+    /// when the port closes. Without it what comes in is dropped and counted.
+    pub fn inbound(&mut self) -> mpsc::Receiver<Inbound> {
+        self.core.inlet.open()
+    }
+
+    /// Calls `seen` with each frame whose last byte the device accepted, and when that was. It runs
+    /// in the port's task, so it must be short.
+    pub fn on_written(&mut self, seen: impl FnMut(&Frame, Instant) + Send + 'static) {
+        self.core.on_written = Some(Box::new(seen));
+    }
+
+    /// The books, in readings.
+    pub fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.core.node)
+    }
+
+    /// What happens at the device.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.core.counters)
+    }
+
+    /// Runs until the lanes have ended and are written, until `closing` finds nobody to write to, or
+    /// until nobody will ever read again. Dropping the future closes the device and loses nothing:
+    /// call it again, or [`abandon`](Self::abandon) it.
+    pub async fn run(&mut self) -> Summary {
+        let end = self.serve().await;
+        self.finish(end)
+    }
+
+    /// Gives up what is in hand and in the lanes, counted as lost: for a caller whose deadline passed.
+    pub fn abandon(&mut self) -> Summary {
+        self.finish(End::Abandoned)
+    }
+
+    async fn serve(&mut self) -> End {
+        let closing = self.core.closing.clone();
+        let mut retry = Retry::new();
+        loop {
+            let opened = tokio::select! {
+                biased; // a device that opens at once is still flushed to
+                opened = self.opener.open() => opened,
+                () = closing.cancelled() => return End::Abandoned,
+            };
+            let delay = match opened {
+                Err(why) => retry.after(&self.core.name, why),
+                Ok(device) => {
+                    retry.opened(&self.core.name);
+                    super::counters::add(&self.core.counters.opens, 1);
+                    let opened = Instant::now();
+                    match session::run(&mut self.core, device).await {
+                        Ok(Ended::Flushed) => return End::Flushed,
+                        Ok(Ended::Abandoned) => return End::Abandoned,
+                        Ok(Ended::Over) => return End::Over,
+                        Ok(Ended::Gone) => {
+                            tracing::info!(port = %self.core.name, "the port is gone")
+                        }
+                        Err(error) => {
+                            self.core.node.faulted();
+                            tracing::warn!(port = %self.core.name, %error, "the port failed, opening it again");
+                        }
+                    }
+                    retry.after_session(opened.elapsed())
+                }
+            };
+            if closing.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                return End::Abandoned;
+            }
+        }
+    }
+
+    fn finish(&mut self, end: End) -> Summary {
+        let Core { lanes, outbox, inlet, node, .. } = &mut self.core;
+        let reason = if end == End::Over { "unread" } else { "shutdown" };
+        node.lost(reason, outbox.discard() + lanes.discard(DISCARD_FRAMES_MAX));
+        *lanes = Lanes::new(Arc::clone(node));
+        inlet.close();
+        node.holds(0);
+        let NodeCount { taken, given, lost, faults, .. } = node.count();
+        Summary { end, taken, given, lost, faults }
+    }
+}

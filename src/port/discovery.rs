@@ -1,0 +1,161 @@
+//! Finding a virtio-serial port by its name, and telling early what can never work. Opens nothing,
+//! and never settles for a port of another name: the guest agent of QEMU and SPICE own theirs.
+
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use super::Target;
+
+/// Whether `target` can work: `Err` tells, as a sentence, what is there instead of a port. What is
+/// not there at all is fine, because it may come. Blocks for a few file lookups.
+pub fn check(target: &Target) -> Result<(), String> {
+    match target {
+        Target::Name(name) => check_path(&link(Path::new("/dev"), name), &CHARACTER_DEVICE),
+        Target::Path(path) => check_path(path, &CHARACTER_DEVICE),
+        Target::Unix(path) => check_path(path, &SOCKET),
+        Target::Stdio => Ok(()),
+    }
+}
+
+/// The device of the port called `name`, or `None` while there is none.
+///
+/// The link `/dev/virtio-ports/NAME` is udev's work; where it is missing the kernel's own names in
+/// `/sys/class/virtio-ports/*/name` are read. The name appears after the node does, so a port that
+/// is just being made is `None` too. Blocks.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
+    find_under(Path::new("/dev"), Path::new("/sys/class/virtio-ports"), name)
+}
+
+/// `Err` tells what `what` is instead of a character device.
+pub(super) fn must_be_character_device(path: &Path, what: FileType) -> Result<(), String> {
+    must_be(path, what, &CHARACTER_DEVICE)
+}
+
+struct Kind {
+    article_and_name: &'static str,
+    is: fn(&FileType) -> bool,
+    advice: &'static str,
+}
+
+const CHARACTER_DEVICE: Kind = Kind {
+    article_and_name: "a character device",
+    is: FileType::is_char_device,
+    advice: "give the port's name or its device, such as /dev/vport0p1",
+};
+const SOCKET: Kind = Kind {
+    article_and_name: "a socket",
+    is: FileType::is_socket,
+    advice: "give the path that the host's side listens at",
+};
+
+fn check_path(path: &Path, kind: &Kind) -> Result<(), String> {
+    match fs::metadata(path).map(|metadata: Metadata| metadata.file_type()) {
+        Ok(found) => must_be(path, found, kind),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(format!("cannot look at {}: {error}", path.display())),
+    }
+}
+
+fn must_be(path: &Path, found: FileType, kind: &Kind) -> Result<(), String> {
+    if (kind.is)(&found) {
+        return Ok(());
+    }
+    let is = match found {
+        t if t.is_dir() => "a directory",
+        t if t.is_file() => "a regular file",
+        t if t.is_fifo() => "a named pipe",
+        t if t.is_socket() => "a socket",
+        t if t.is_block_device() => "a block device",
+        t if t.is_char_device() => "a character device",
+        _ => "something else",
+    };
+    let Kind { article_and_name, advice, .. } = kind;
+    Err(format!("{} is {is}, not {article_and_name} ({advice})", path.display()))
+}
+
+fn link(dev: &Path, name: &str) -> PathBuf {
+    dev.join("virtio-ports").join(name)
+}
+
+fn find_under(dev: &Path, class: &Path, name: &str) -> Option<PathBuf> {
+    let linked = link(dev, name);
+    if linked.exists() {
+        return Some(linked);
+    }
+    let mut nodes: Vec<_> = fs::read_dir(class)
+        .ok()?
+        .flatten()
+        .filter(|entry| has_name(&entry.path(), name))
+        .map(|entry| dev.join(entry.file_name()))
+        .filter(|node| node.exists())
+        .collect();
+    nodes.sort();
+    nodes.into_iter().next()
+}
+
+fn has_name(port: &Path, name: &str) -> bool {
+    fs::read(port.join("name"))
+        .is_ok_and(|text| text.strip_suffix(b"\n").unwrap_or(&text) == name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `/dev` and a `/sys/class/virtio-ports` with the guest agent's port and ours.
+    fn tree() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let (dev, class) = (root.path().join("dev"), root.path().join("class"));
+        fs::create_dir_all(&dev).unwrap();
+        for (node, name) in [("vport1p1", "org.qemu.guest_agent.0"), ("vport1p2", "ours")] {
+            fs::create_dir_all(class.join(node)).unwrap();
+            fs::write(class.join(node).join("name"), format!("{name}\n")).unwrap();
+            fs::write(dev.join(node), "").unwrap();
+        }
+        (root, dev, class)
+    }
+
+    #[test]
+    fn without_udev_the_port_is_found_by_the_kernels_name_for_it() {
+        let (_root, dev, class) = tree();
+        assert_eq!(find_under(&dev, &class, "ours"), Some(dev.join("vport1p2")));
+    }
+
+    #[test]
+    fn the_udev_link_is_preferred() {
+        let (_root, dev, class) = tree();
+        fs::create_dir(dev.join("virtio-ports")).unwrap();
+        std::os::unix::fs::symlink("../vport1p2", dev.join("virtio-ports/ours")).unwrap();
+        assert_eq!(find_under(&dev, &class, "ours"), Some(dev.join("virtio-ports/ours")));
+        fs::remove_file(dev.join("vport1p2")).unwrap();
+        assert_eq!(find_under(&dev, &class, "ours"), None, "a link to nothing is no port");
+    }
+
+    #[test]
+    fn a_port_of_another_name_is_never_taken() {
+        let (_root, dev, class) = tree();
+        for other in ["org.infinibay.agent", "our", "ours2", "org.qemu.guest_agent"] {
+            assert_eq!(find_under(&dev, &class, other), None, "{other}");
+        }
+        assert_eq!(find_under(&dev, Path::new("/nowhere"), "ours"), None);
+    }
+
+    #[test]
+    fn what_can_never_be_a_port_is_told_and_what_may_still_come_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let says = |target: Target| check(&target).unwrap_err();
+        assert!(
+            says(Target::Path(file.clone())).contains("is a regular file, not a character device")
+        );
+        assert!(says(Target::Path(root.path().into())).contains("is a directory"));
+        assert!(says(Target::Unix(file.clone())).contains("is a regular file, not a socket"));
+        assert!(says(Target::Path(file.join("under"))).starts_with("cannot look at"));
+        assert_eq!(check(&Target::Path(root.path().join("later"))), Ok(()));
+        assert_eq!(check(&Target::Path("/dev/null".into())), Ok(()));
+        assert_eq!(check(&Target::default()), Ok(()));
+    }
+}

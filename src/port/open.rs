@@ -1,0 +1,32 @@
+//! From a target to an open device, one try at a time. Does not decide when to try again.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::device::{Device, NotOpen, Opener};
+use super::{Target, discovery, linux, stdio, unix};
+
+impl Opener for Target {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Device>, NotOpen>> {
+        let name = self.to_string();
+        async move {
+            Ok(match self.clone() {
+                Self::Name(port) => {
+                    boxed(linux::open_on_pool(move || discovery::find(&port), name).await?)
+                }
+                Self::Path(path) => boxed(linux::open_on_pool(move || Some(path), name).await?),
+                Self::Unix(path) => boxed(unix::connect(&path).await?),
+                Self::Stdio => boxed(stdio::open()?),
+            })
+        }
+        .boxed()
+    }
+}
+
+fn boxed(device: impl Device + 'static) -> Box<dyn Device> {
+    Box::new(device)
+}

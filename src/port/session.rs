@@ -1,0 +1,301 @@
+//! One opening of the device, from open to gone: reads and writes at once, in one task, without ever
+//! blocking. Does not open anything.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::counters::{Counters, add};
+use super::device::{Device, Received, Sent};
+use super::inlet::{CHUNK_BYTES_MAX, Inlet};
+use super::lanes::{Lanes, Next};
+use super::outbox::Outbox;
+use crate::model::Frame;
+use crate::pipeline::Node;
+
+/// Sees each frame when its last byte was accepted, and when that was.
+pub(super) type OnWritten = Box<dyn FnMut(&Frame, Instant) + Send>;
+
+/// What outlives one opening of the device.
+pub(super) struct Core {
+    pub(super) name: String,
+    pub(super) lanes: Lanes,
+    pub(super) outbox: Outbox,
+    pub(super) inlet: Inlet,
+    pub(super) closing: CancellationToken,
+    pub(super) on_written: Option<OnWritten>,
+    pub(super) node: Arc<Node>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// How one opening of the device ended, short of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Every lane has ended, and everything was written.
+    Flushed,
+    /// Closing, and nobody is there to write to.
+    Abandoned,
+    /// The device is gone and may come again.
+    Gone,
+    /// Nobody will ever read again.
+    Over,
+}
+
+/// Moves bytes both ways until the device is gone or nothing is left to do. Dropping the future loses
+/// nothing: the next session starts at the first byte of the line that was cut.
+pub(super) async fn run(core: &mut Core, device: Box<dyn Device>) -> io::Result<Ended> {
+    let mut session = Session::new(core, device);
+    poll_fn(|cx| session.poll(cx)).await
+}
+
+/// Rounds of reading and writing before other tasks get their turn; with [`WRITES`] at most 512 KiB.
+const ROUNDS: usize = 4;
+/// Writes before reading gets its turn.
+const WRITES: usize = 4;
+/// Reads before writing gets its turn.
+const READS: usize = 16;
+
+struct Session<'a> {
+    core: &'a mut Core,
+    device: Box<dyn Device>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_closing: bool,
+    /// Whether a host is there; `None` until the device has told.
+    host: Option<bool>,
+    /// A read, or a write, may find something to do: cleared when it does not, set by a change.
+    may_read: bool,
+    may_write: bool,
+    greeting_due: bool,
+    is_stalled: bool,
+    buffer: Box<[u8; CHUNK_BYTES_MAX]>,
+}
+
+/// What one side of a round came to.
+enum Step {
+    /// Something changed: look again before waiting.
+    Moved,
+    /// Nothing to do; whoever brings more wakes the task.
+    Waits,
+    Ends(Ended),
+}
+
+impl<'a> Session<'a> {
+    fn new(core: &'a mut Core, device: Box<dyn Device>) -> Self {
+        let mut session = Self {
+            closing: Box::pin(core.closing.clone().cancelled_owned()),
+            is_closing: false,
+            host: None,
+            may_read: true,
+            may_write: true,
+            greeting_due: false,
+            is_stalled: false,
+            buffer: Box::new([0; CHUNK_BYTES_MAX]),
+            core,
+            device,
+        };
+        session.start_anew();
+        session.core.inlet.host_left();
+        session
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
+        add(&self.core.counters.wakeups, 1);
+        let result = self.poll_rounds(cx);
+        let held = self.core.outbox.held() + self.core.lanes.held();
+        self.core.node.holds(held);
+        result
+    }
+
+    fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
+        for _ in 0..ROUNDS {
+            let has_changed = self.device.poll_changed(cx)?.is_ready();
+            self.may_read |= has_changed;
+            self.may_write |= has_changed;
+            if !self.is_closing && self.closing.as_mut().poll(cx).is_ready() {
+                self.is_closing = true;
+                // The port is the source of the inbound flow, and sources stop first.
+                self.core.inlet.close();
+            }
+            let mut has_moved = has_changed;
+            for step in [Self::read, Self::write] {
+                match step(self, cx)? {
+                    Step::Moved => has_moved = true,
+                    Step::Waits => {}
+                    Step::Ends(ended) => return Poll::Ready(Ok(ended)),
+                }
+            }
+            if self.is_closing && self.host == Some(false) {
+                return Poll::Ready(Ok(Ended::Abandoned));
+            }
+            if !has_moved {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<Step> {
+        for _ in 0..READS {
+            if !self.may_read || !self.core.inlet.is_ready(cx) {
+                return Ok(Step::Waits);
+            }
+            match self.device.read(&mut self.buffer[..])? {
+                // No sign of a host: it may have left after it sent them.
+                Received::Bytes(bytes) => {
+                    self.core.inlet.give(&self.core.name, &self.buffer[..bytes]);
+                }
+                Received::Idle => {
+                    self.host_is_there();
+                    self.may_read = false;
+                    return Ok(Step::Moved);
+                }
+                Received::Away => {
+                    self.may_read = false;
+                    self.core.inlet.host_left();
+                    return Ok(self.host_is_away());
+                }
+                Received::Gone => return Ok(self.ends(Ended::Gone)),
+            }
+        }
+        Ok(Step::Moved)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Step> {
+        for _ in 0..WRITES {
+            if !self.may_write {
+                return Ok(Step::Waits);
+            }
+            if self.greeting_due {
+                match self.device.write(b"\n")? {
+                    Sent::Took(bytes) => self.greeted(bytes),
+                    other => return Ok(self.blocked(other)),
+                }
+            }
+            if self.core.outbox.is_empty()
+                && let Some(nothing_to_write) = self.gather(cx)
+            {
+                return Ok(nothing_to_write);
+            }
+            match self.device.write(self.core.outbox.piece())? {
+                Sent::Took(bytes) => self.accepted(bytes),
+                other => return Ok(self.blocked(other)),
+            }
+        }
+        Ok(Step::Moved)
+    }
+
+    /// Fills the empty outbox, or says why it stays empty.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        let has_ended = loop {
+            match self.core.lanes.next(cx, self.core.outbox.room()) {
+                Next::Frame(frame) => self.core.outbox.push(frame),
+                Next::NoRoom | Next::Nothing => break false,
+                Next::Ended => break true,
+            }
+        };
+        self.accepted(0); // a frame of no bytes is written already
+        match (self.core.outbox.is_empty(), has_ended) {
+            (false, _) => None,
+            (true, true) => Some(Step::Ends(Ended::Flushed)),
+            (true, false) => Some(Step::Waits),
+        }
+    }
+
+    fn greeted(&mut self, bytes: usize) {
+        self.greeting_due = false;
+        self.host_is_there();
+        self.is_stalled = false;
+        add(&self.core.counters.bytes_out, bytes as u64);
+    }
+
+    fn accepted(&mut self, bytes: usize) {
+        let Core { outbox, node, on_written, counters, .. } = &mut *self.core;
+        let now = on_written.as_ref().map(|_| Instant::now());
+        outbox.accept(bytes, |frame| {
+            node.gave(u64::from(frame.readings));
+            if let (Some(seen), Some(now)) = (on_written.as_mut(), now) {
+                seen(frame, now);
+            }
+        });
+        if bytes > 0 {
+            self.is_stalled = false;
+            add(&counters.bytes_out, bytes as u64);
+        }
+    }
+
+    /// The device did not take a write.
+    fn blocked(&mut self, why: Sent) -> Step {
+        match why {
+            Sent::Took(_) => Step::Moved,
+            Sent::Full => {
+                self.may_write = false;
+                self.host_is_there();
+                if !std::mem::replace(&mut self.is_stalled, true) {
+                    add(&self.core.counters.stalls, 1);
+                }
+                Step::Moved
+            }
+            Sent::Away => self.host_is_away(),
+            Sent::Gone => self.ends(Ended::Gone),
+            Sent::Over => self.ends(Ended::Over),
+        }
+    }
+
+    fn host_is_there(&mut self) {
+        if self.host.replace(true) != Some(true) {
+            add(&self.core.counters.host_connects, 1);
+            self.core.counters.host_is_there.store(true, Relaxed);
+            tracing::info!(port = %self.core.name, "a host is connected");
+        }
+    }
+
+    /// Nothing is written, and nothing pulled from the lanes, until the device says that something
+    /// changed: the level stays as it is for hours. What the host sent before it left is still read.
+    fn host_is_away(&mut self) -> Step {
+        self.may_write = false;
+        match self.host.replace(false) {
+            Some(false) => {}
+            Some(true) => self.host_left(),
+            None => tracing::info!(port = %self.core.name, "no host is connected yet"),
+        }
+        self.start_anew();
+        Step::Moved
+    }
+
+    fn ends(&mut self, ended: Ended) -> Step {
+        if self.host == Some(true) {
+            self.host_left();
+        }
+        self.start_anew();
+        self.core.inlet.host_left();
+        Step::Ends(ended)
+    }
+
+    fn host_left(&mut self) {
+        add(&self.core.counters.host_leaves, 1);
+        self.core.counters.host_is_there.store(false, Relaxed);
+        tracing::info!(port = %self.core.name, "the host has left");
+    }
+
+    /// Whoever comes next has seen nothing of the line that was being written, or half of it: a bare
+    /// newline, then that line whole.
+    ///
+    /// # Why the newline goes to every host that comes, not only after an open
+    /// An open is invisible to the host, so half a line of an earlier run may wait in its buffer. After
+    /// a migration the tail of a write that was in flight reaches the next host, and a line
+    /// of more than one write would be glued to it. One byte for each connect ends both.
+    fn start_anew(&mut self) {
+        if self.core.outbox.rewind() {
+            add(&self.core.counters.torn_lines_resent, 1);
+        }
+        self.greeting_due = self.device.greets();
+        self.is_stalled = false;
+    }
+}

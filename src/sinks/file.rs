@@ -1,0 +1,319 @@
+//! Appends frames to a file and turns it over by size. Does not compress, and keeps no time.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::offload::{Blocking, Offload};
+use super::why;
+use crate::model::Frame;
+use crate::pipeline::{Fault, Sink};
+
+/// When a file is turned over, and how many of its former selves are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// No file grows over this, except by one frame that alone is longer.
+    pub max_bytes: u64,
+    /// `FILE.1` (the latest) to `FILE.keep` are kept; with 0 the file begins anew.
+    pub keep: u32,
+}
+
+/// Appends each frame to a file, which is made with mode 0640 at the first frame.
+///
+/// - A frame is never split over two files.
+/// - A write that fails (a full disk) leaves no part of the frame behind: the file is cut back to
+///   where it was, at once or before the next write. A line that a crash cut short is ended when the
+///   file is opened.
+/// - A file that was moved or removed by someone else is made again.
+/// - Only a regular file is written to: not a symbolic link, a directory, a pipe or a device.
+///
+/// Nothing is synced to the disk: what the kernel has taken counts as written. Costs a call to the
+/// blocking pool and three or four system calls per frame.
+///
+/// # Faults
+/// Always of the world: a missing folder, no permission, no space.
+#[derive(Debug)]
+pub struct File {
+    path: PathBuf,
+    offload: Offload<Appender>,
+}
+
+impl File {
+    /// Writes to `path`, which is opened at the first frame.
+    pub fn new(path: impl Into<PathBuf>, rotation: Rotation) -> Self {
+        let path = path.into();
+        let appender = Appender { path: path.clone(), rotation, open: None, torn: None };
+        Self { path, offload: Offload::new(appender) }
+    }
+}
+
+impl Sink for File {
+    type In = Frame;
+
+    fn detail(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    async fn write(&mut self, frame: &Frame) -> Result<(), Fault> {
+        self.offload.write(&frame.bytes).await
+    }
+}
+
+/// The blocking side.
+#[derive(Debug)]
+struct Appender {
+    path: PathBuf,
+    rotation: Rotation,
+    open: Option<fs::File>,
+    /// The length to cut the file back to, after a failed write could not.
+    torn: Option<u64>,
+}
+
+impl Blocking for Appender {
+    fn write(&mut self, bytes: &Bytes, _stop: &AtomicBool) -> Result<(), Fault> {
+        self.append(bytes).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => " (does its folder exist?)",
+                io::ErrorKind::StorageFull => " (the frame is kept and tried again)",
+                _ => "",
+            };
+            Fault::outside(format_args!("cannot write {:?}: {}{hint}", self.path, why(&error)))
+        })
+    }
+}
+
+impl Appender {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = match self.open.take() {
+            Some(file) if is_still_at(&self.path, &file) => file,
+            _ => {
+                self.torn = None;
+                open(&self.path)?
+            }
+        };
+        if let Some(length) = self.torn {
+            file.set_len(length)?;
+            self.torn = None;
+        }
+        let mut length = file.metadata()?.len();
+        if length > 0 && length + bytes.len() as u64 > self.rotation.max_bytes {
+            turn_over(&self.path, self.rotation.keep)?;
+            file = open(&self.path)?;
+            length = 0;
+        }
+        let written = file.write_all(bytes);
+        if written.is_err() && file.set_len(length).is_err() {
+            self.torn = Some(length);
+        }
+        self.open = Some(file);
+        written
+    }
+}
+
+/// Opens for appending, and makes sure that what is appended begins a line.
+fn open(path: &Path) -> io::Result<fs::File> {
+    // Not following a link, not waiting for a pipe's reader, not taking a terminal.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = fs::OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o640).custom_flags(flags.bits() as i32);
+    let mut file = options.open(path).map_err(|error| match error.raw_os_error() {
+        Some(code) if code == Errno::LOOP.raw_os_error() => {
+            io::Error::other("it is a symbolic link (name the file itself)")
+        }
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file (name one that is, or a new one)"));
+    }
+    let mut last = [b'\n'];
+    if metadata.len() > 0 {
+        file.read_exact_at(&mut last, metadata.len() - 1)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
+/// Whether the path still names the open file.
+fn is_still_at(path: &Path, file: &fs::File) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => identity(named) == identity(open),
+        _ => false,
+    }
+}
+
+/// `FILE.1` becomes `FILE.2` and so on, the last is replaced, and `FILE` becomes `FILE.1`.
+fn turn_over(path: &Path, keep: u32) -> io::Result<()> {
+    if keep == 0 {
+        return fs::remove_file(path);
+    }
+    for number in (1..keep).rev() {
+        match fs::rename(numbered(path, number), numbered(path, number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(path, numbered(path, 1))
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use tempfile::TempDir;
+    use tokio::time::Instant;
+
+    const WIDE: Rotation = Rotation { max_bytes: 1 << 30, keep: 3 };
+
+    fn frame(text: &str) -> Frame {
+        Frame {
+            bytes: Bytes::copy_from_slice(text.as_bytes()),
+            readings: 1,
+            oldest: Instant::now(),
+        }
+    }
+
+    fn read(path: impl AsRef<Path>) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[tokio::test]
+    async fn frames_are_appended_to_what_is_there_with_mode_0640() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("metrics");
+        for text in ["one\n", "two\n"] {
+            let mut sink = File::new(&path, WIDE);
+            sink.write(&frame(text)).await.unwrap();
+            sink.write(&frame(text)).await.unwrap();
+        }
+        assert_eq!(read(&path), "one\none\ntwo\ntwo\n");
+        // The process's own mask may take more away.
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777 & !0o640, 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_file_is_turned_over_between_frames_and_the_last_copies_are_kept() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("metrics");
+        let mut sink = File::new(&path, Rotation { max_bytes: 10, keep: 2 });
+        for number in 0..8 {
+            sink.write(&frame(&format!("{number}{number}{number}\n"))).await.unwrap();
+        }
+        sink.write(&frame("longer than a whole file\n")).await.unwrap();
+        let names = ["metrics", "metrics.1", "metrics.2"];
+        let contents = names.map(|name| read(folder.path().join(name)));
+        assert_eq!(contents, ["longer than a whole file\n", "666\n777\n", "444\n555\n"]);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    }
+
+    #[tokio::test]
+    async fn with_none_kept_the_file_begins_anew() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("metrics");
+        let mut sink = File::new(&path, Rotation { max_bytes: 4, keep: 0 });
+        sink.write(&frame("one\n")).await.unwrap();
+        sink.write(&frame("two\n")).await.unwrap();
+        assert_eq!(read(&path), "two\n");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_a_crash_cut_short_is_ended() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("metrics");
+        fs::write(&path, "whole\ncut sho").unwrap();
+        File::new(&path, WIDE).write(&frame("next\n")).await.unwrap();
+        assert_eq!(read(&path), "whole\ncut sho\nnext\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_away_or_emptied_is_followed() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("metrics");
+        let mut sink = File::new(&path, WIDE);
+        sink.write(&frame("one\n")).await.unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        sink.write(&frame("two\n")).await.unwrap();
+        assert_eq!(read(&path), "two\n");
+        fs::File::create(&path).unwrap();
+        sink.write(&frame("three\n")).await.unwrap();
+        assert_eq!(read(&path), "three\n");
+    }
+
+    #[tokio::test]
+    async fn only_a_regular_file_is_written_to() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("target"), "").unwrap();
+        symlink(at("target"), at("link")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status();
+        assert!(made.unwrap().success());
+        let cases = [
+            (at("link"), "it is a symbolic link (name the file itself)"),
+            (at("folder"), "is a directory"),
+            (at("pipe"), "it is not a regular file"),
+            (at("missing/file"), "(does its folder exist?)"),
+            ("/dev/null".into(), "it is not a regular file"),
+        ];
+        for (path, told) in cases {
+            let fault = File::new(&path, WIDE).write(&frame("x\n")).await.unwrap_err();
+            let text = fault.to_string();
+            assert!(text.starts_with("cannot write ") && text.contains(told), "{text}");
+            assert!(!fault.spends_budget() && !fault.is_last());
+        }
+        assert_eq!(read(at("target")), "");
+    }
+
+    /// Runs itself once more as a process whose files may not grow over one block, so that the
+    /// kernel takes a part of a write and refuses the rest, as it does on a full disk.
+    #[test]
+    fn a_write_that_fails_half_way_leaves_no_torn_line() {
+        const CHILD: &str = "INFINISERVICE_TEST_SMALL_FILES";
+        let name = "sinks::file::tests::a_write_that_fails_half_way_leaves_no_torn_line";
+        if std::env::var_os(CHILD).is_none() {
+            let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" --exact \"$1\" --test-threads 1";
+            let output = std::process::Command::new("sh")
+                .args(["-c", script])
+                .arg(std::env::current_exe().unwrap())
+                .arg(name)
+                .env(CHILD, "1")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let folder = TempDir::new().unwrap();
+            let path = folder.path().join("metrics");
+            let mut sink = File::new(&path, WIDE);
+            sink.write(&frame("first\n")).await.unwrap();
+            let long = frame(&format!("{}\n", "x".repeat(2_000)));
+            for _ in 0..2 {
+                let fault = sink.write(&long).await.unwrap_err();
+                assert!(!fault.spends_budget());
+                assert_eq!(read(&path), "first\n");
+            }
+            sink.write(&frame("second\n")).await.unwrap();
+            assert_eq!(read(&path), "first\nsecond\n");
+        });
+    }
+}

@@ -1,0 +1,133 @@
+//! Writes frames to a Unix stream socket. Does not listen, and reads nothing from the other end.
+
+use std::path::PathBuf;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+use super::why;
+use crate::model::Frame;
+use crate::pipeline::{Fault, Sink};
+
+/// Connects to a stream socket at the first frame, and again after each fault.
+///
+/// A frame that was written in part when the connection broke, or when the write was given up, is
+/// sent whole on a new one; the old one is closed, so the other end sees the cut line end there.
+/// What the kernel took counts as written: a peer that goes away with unread bytes loses them.
+///
+/// # Faults
+/// Always of the world: nobody listens, the peer has closed.
+#[derive(Debug)]
+pub struct Unix {
+    path: PathBuf,
+    /// Absent while a write is under way, so that one given up in the middle closes it.
+    stream: Option<UnixStream>,
+}
+
+impl Unix {
+    /// Writes to the socket at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), stream: None }
+    }
+
+    async fn connect(&self) -> Result<UnixStream, Fault> {
+        UnixStream::connect(&self.path).await.map_err(|error| {
+            let (path, why) = (&self.path, why(&error));
+            Fault::outside(format_args!("cannot connect to {path:?}: {why} (does anyone listen?)"))
+        })
+    }
+}
+
+impl Sink for Unix {
+    type In = Frame;
+
+    fn detail(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    async fn write(&mut self, frame: &Frame) -> Result<(), Fault> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.connect().await?,
+        };
+        stream.write_all(&frame.bytes).await.map_err(|error| {
+            Fault::outside(format_args!("cannot write to {:?}: {}", self.path, why(&error)))
+        })?;
+        self.stream = Some(stream);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tempfile::TempDir;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixListener;
+    use tokio::time::{Instant, timeout};
+
+    fn frame(text: &str) -> Frame {
+        Frame { bytes: text.to_owned().into(), readings: 1, oldest: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_the_peer_cut_short_comes_whole_on_the_next_connection() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut sink = Unix::new(&path);
+        sink.write(&frame("one\n")).await.unwrap();
+
+        // Longer than the socket's buffer, so it cannot be taken before the peer reads.
+        let long = frame(&format!("{}\n", "x".repeat(4 << 20)));
+        let peer = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut start = vec![0; 1_000];
+            stream.read_exact(&mut start).await.unwrap();
+            assert!(start.starts_with(b"one\nxxx"));
+            drop(stream);
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.unwrap();
+            all
+        });
+        let fault = sink.write(&long).await.unwrap_err();
+        assert!(fault.to_string().contains("broken pipe"), "{fault}");
+        assert!(!fault.spends_budget());
+        sink.write(&long).await.unwrap();
+        drop(sink);
+        assert_eq!(peer.await.unwrap(), long.bytes);
+    }
+
+    #[tokio::test]
+    async fn a_write_given_up_in_the_middle_ends_the_connection() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut sink = Unix::new(&path);
+        let long = frame(&format!("{}\n", "x".repeat(4 << 20)));
+        // The peer does not read.
+        assert!(timeout(Duration::from_millis(1), sink.write(&long)).await.is_err());
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut cut = Vec::new();
+        first.read_to_end(&mut cut).await.unwrap();
+        assert!(cut.len() < long.bytes.len());
+
+        sink.write(&frame("next\n")).await.unwrap();
+        drop(sink);
+        let (mut second, _) = listener.accept().await.unwrap();
+        let mut all = Vec::new();
+        second.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"next\n");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_with_the_path() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("socket");
+        let fault = Unix::new(&path).write(&frame("x\n")).await.unwrap_err().to_string();
+        assert!(fault.starts_with("cannot connect to "), "{fault}");
+        assert!(fault.contains("socket\": no such file or directory"), "{fault}");
+    }
+}

@@ -1,0 +1,319 @@
+//! InfluxDB line protocol: a line for each group, core, mount, interface, process and port.
+//!
+//! Source: "Line protocol", InfluxDB v2 documentation, *Reference / Syntax*. This module does not
+//! speak HTTP, and does not write a reading's command lines, executables or pipeline counters.
+
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{MAX_LINE, Refused};
+use crate::model::{
+    Agent, Cpu, Disk, Host, Interface, Load, Memory, Port, Pressure, Process, SystemMetrics,
+};
+
+/// Before each measurement's name.
+const PREFIX: &str = "infiniservice_";
+
+/// Writes the lines of one reading, all with the same time in nanoseconds.
+///
+/// - Tags: `host` and `vm_id` of the identity, then the operator's tags, then what tells the lines of
+///   one measurement apart. A tag without value is left out (the protocol has no empty one), and so
+///   is an operator's tag of the same name as another (it has no double one). The boot id is
+///   not a tag: it would begin all series anew at each boot.
+/// - Integers end in `i` and stop at 2^63 - 1; a float that is not finite is left out, and so is a
+///   line without a field.
+/// - In tags and names a backslash becomes `/`, since before a comma it could not be told from an
+///   escape; control characters become a space everywhere, so a line is always one line.
+///
+/// # Errors
+/// `oversize` when all lines of the reading together are above [`MAX_LINE`]. Nothing is written then.
+pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
+    let start = out.len();
+    let mut common = Vec::with_capacity(128);
+    common_tags(&mut common, reading);
+    let mut lines = Lines { out, common, at: nanoseconds(reading.at) };
+    let lines = &mut lines;
+
+    reading.cpu.iter().for_each(|cpu| write_cpu(lines, cpu));
+    reading.memory.iter().for_each(|memory| write_memory(lines, memory));
+    reading.load.iter().for_each(|load| write_load(lines, load));
+    reading.disk.iter().for_each(|disk| write_disk(lines, disk));
+    let interfaces = reading.network.iter().flat_map(|network| &network.interfaces);
+    interfaces.for_each(|interface| write_interface(lines, interface));
+    let processes = reading.processes.iter().flat_map(|processes| processes.iter());
+    processes.for_each(|process| write_process(lines, process));
+    let ports = reading.ports.iter().flat_map(|ports| ports.iter());
+    ports.for_each(|port| write_port(lines, port));
+    reading.host.iter().for_each(|host| write_host(lines, host));
+    reading.pressure.iter().for_each(|pressure| write_pressure(lines, pressure));
+    reading.agent.iter().for_each(|agent| write_agent(lines, agent));
+    for (at, trouble) in reading.troubles.iter().enumerate() {
+        let line = lines.line("trouble").tag("group", trouble.group.name());
+        line.tag_number("index", at as u64).text("what", &trouble.what).end();
+    }
+    if out.len() - start > MAX_LINE {
+        out.truncate(start);
+        return Err(Refused::Oversize);
+    }
+    Ok(())
+}
+
+fn write_cpu(lines: &mut Lines<'_>, cpu: &Cpu) {
+    let line = lines.line("cpu").float("usage_percent", Some(cpu.usage_percent));
+    let line = line.float("steal_percent", cpu.steal_percent);
+    let line = line.float("iowait_percent", cpu.iowait_percent);
+    line.float("temperature_celsius", cpu.temperature_celsius).end();
+    for (core, share) in cpu.cores_usage_percent.iter().enumerate() {
+        let line = lines.line("cpu_core").tag_number("core", core as u64);
+        line.float("usage_percent", Some(*share)).end();
+    }
+}
+
+fn write_memory(lines: &mut Lines<'_>, memory: &Memory) {
+    let line = lines.line("memory").integer("total_bytes", Some(memory.total_bytes));
+    let line = line.integer("used_bytes", Some(memory.used_bytes));
+    let line = line.integer("available_bytes", Some(memory.available_bytes));
+    let line = line.integer("swap_total_bytes", Some(memory.swap_total_bytes));
+    line.integer("swap_used_bytes", Some(memory.swap_used_bytes)).end();
+}
+
+fn write_load(lines: &mut Lines<'_>, load: &Load) {
+    let line = lines.line("load").float("one", Some(load.one)).float("five", Some(load.five));
+    let line = line.float("fifteen", Some(load.fifteen));
+    line.integer("uptime_seconds", Some(load.uptime_seconds)).end();
+}
+
+fn write_disk(lines: &mut Lines<'_>, disk: &Disk) {
+    for mount in &disk.mounts {
+        let line = lines.line("mount").tag("mount_point", &mount.mount_point);
+        let line = line.tag("device", &mount.device).tag("filesystem", &mount.filesystem);
+        let line = line.integer("total_bytes", Some(mount.total_bytes));
+        let line = line.integer("used_bytes", Some(mount.used_bytes));
+        line.integer("available_bytes", Some(mount.available_bytes)).end();
+    }
+    if let Some(io) = &disk.io {
+        let line = lines.line("disk").integer("read_bytes_per_sec", Some(io.read_bytes_per_sec));
+        let line = line.integer("write_bytes_per_sec", Some(io.write_bytes_per_sec));
+        let line = line.integer("read_ops_per_sec", Some(io.read_ops_per_sec));
+        let line = line.integer("write_ops_per_sec", Some(io.write_ops_per_sec));
+        line.float("utilization_percent", Some(io.utilization_percent)).end();
+    }
+}
+
+fn write_interface(lines: &mut Lines<'_>, interface: &Interface) {
+    let rates = interface.rates.as_ref();
+    let line = lines.line("network").tag("interface", &interface.name);
+    let line = line.integer("received_bytes", Some(interface.received_bytes));
+    let line = line.integer("sent_bytes", Some(interface.sent_bytes));
+    let line = line.integer("received_packets", Some(interface.received_packets));
+    let line = line.integer("sent_packets", Some(interface.sent_packets));
+    let line = line.integer("receive_errors", Some(interface.receive_errors));
+    let line = line.integer("send_errors", Some(interface.send_errors));
+    let line = line.boolean("is_up", interface.is_up);
+    let line = line.float("received_bytes_per_sec", rates.map(|r| r.received_bytes_per_sec));
+    let line = line.float("sent_bytes_per_sec", rates.map(|r| r.sent_bytes_per_sec));
+    let line = line.float("received_packets_per_sec", rates.map(|r| r.received_packets_per_sec));
+    line.float("sent_packets_per_sec", rates.map(|r| r.sent_packets_per_sec)).end();
+}
+
+fn write_process(lines: &mut Lines<'_>, process: &Process) {
+    let line = lines.line("process").tag_number("pid", process.pid.into());
+    let line = line.tag("name", &process.name).float("cpu_percent", Some(process.cpu_percent));
+    let line = line.integer("rss_bytes", Some(process.rss_bytes));
+    let line = line.integer("read_bytes", process.read_bytes);
+    let line = line.integer("written_bytes", process.written_bytes);
+    line.text("status", process.status).end();
+}
+
+fn write_port(lines: &mut Lines<'_>, port: &Port) {
+    let line = lines.line("port").tag_number("port", port.port.into());
+    let line = line.tag("protocol", port.protocol).tag("state", port.state);
+    let line = match port.pid {
+        Some(pid) => line.tag_number("pid", pid.into()),
+        None => line,
+    };
+    let line = line.boolean("is_listening", port.is_listening);
+    let line = line.integer("connection_count", Some(port.connection_count.into()));
+    match &port.process_name {
+        Some(name) => line.text("process_name", name).end(),
+        None => line.end(),
+    }
+}
+
+fn write_host(lines: &mut Lines<'_>, host: &Host) {
+    let line = lines.line("host").text("hostname", &host.hostname).text("os", &host.os);
+    let line = line.text("kernel", &host.kernel).text("architecture", &host.architecture);
+    let line = line.text("boot_id", host.boot_id.as_deref().unwrap_or_default());
+    line.integer("cores", Some(host.cores as u64)).end();
+}
+
+fn write_pressure(lines: &mut Lines<'_>, pressure: &Pressure) {
+    let resources = [("cpu", &pressure.cpu), ("memory", &pressure.memory), ("io", &pressure.io)];
+    for (resource, stall) in resources {
+        let Some(stall) = stall else { continue };
+        let line = lines.line("pressure").tag("resource", resource);
+        let line = line.float("some_10s_percent", Some(stall.some_10s_percent));
+        let line = line.float("some_60s_percent", Some(stall.some_60s_percent));
+        let line = line.float("full_10s_percent", stall.full_10s_percent);
+        line.float("full_60s_percent", stall.full_60s_percent).end();
+    }
+}
+
+fn write_agent(lines: &mut Lines<'_>, agent: &Agent) {
+    let line = lines.line("agent").text("version", agent.version);
+    let line = line.integer("uptime_seconds", Some(agent.uptime_seconds));
+    let line = line.float("cpu_percent", agent.cpu_percent);
+    let line = line.float("cpu_seconds", Some(agent.cpu_seconds));
+    let line = line.integer("rss_bytes", Some(agent.rss_bytes));
+    let line = line.integer("wakeups", Some(agent.wakeups));
+    line.integer("descriptors", Some(agent.descriptors)).end();
+}
+
+fn common_tags(out: &mut Vec<u8>, reading: &SystemMetrics) {
+    /// Names that a line gives itself.
+    const OWN: [&str; 16] = [
+        "host",
+        "vm_id",
+        "core",
+        "mount_point",
+        "device",
+        "filesystem",
+        "interface",
+        "pid",
+        "name",
+        "port",
+        "protocol",
+        "state",
+        "resource",
+        "group",
+        "index",
+        "time",
+    ];
+    if let Some(identity) = &reading.identity {
+        tag(out, "host", &identity.host);
+        tag(out, "vm_id", identity.vm_id.as_deref().unwrap_or_default());
+    }
+    for (name, value) in reading.tags.iter().flat_map(|tags| tags.iter()) {
+        if !OWN.contains(&name.as_str()) {
+            tag(out, name, value);
+        }
+    }
+}
+
+/// Where lines are put, and what all of them share.
+struct Lines<'a> {
+    out: &'a mut Vec<u8>,
+    common: Vec<u8>,
+    at: i64,
+}
+
+impl Lines<'_> {
+    fn line(&mut self, measurement: &str) -> Line<'_> {
+        let start = self.out.len();
+        self.out.extend_from_slice(PREFIX.as_bytes());
+        self.out.extend_from_slice(measurement.as_bytes());
+        self.out.extend_from_slice(&self.common);
+        Line { out: self.out, at: self.at, start, fields: 0 }
+    }
+}
+
+/// One line being written: first its tags, then its fields.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    at: i64,
+    start: usize,
+    fields: usize,
+}
+
+impl Line<'_> {
+    fn tag(self, name: &str, value: &str) -> Self {
+        tag(self.out, name, value);
+        self
+    }
+
+    fn tag_number(self, name: &str, value: u64) -> Self {
+        number(self.out, format_args!(",{name}={value}"));
+        self
+    }
+
+    fn float(self, name: &str, value: Option<f64>) -> Self {
+        match value {
+            Some(value) if value.is_finite() => self.field(name, format_args!("{value}")),
+            _ => self,
+        }
+    }
+
+    fn integer(self, name: &str, value: Option<u64>) -> Self {
+        match value {
+            Some(value) => self.field(name, format_args!("{}i", value.min(i64::MAX as u64))),
+            None => self,
+        }
+    }
+
+    fn boolean(self, name: &str, value: bool) -> Self {
+        self.field(name, format_args!("{value}"))
+    }
+
+    fn text(self, name: &str, value: &str) -> Self {
+        let line = self.field(name, format_args!("\""));
+        escape(line.out, value.bytes(), |byte| matches!(byte, b'"' | b'\\'));
+        line.out.push(b'"');
+        line
+    }
+
+    fn field(mut self, name: &str, value: std::fmt::Arguments<'_>) -> Self {
+        self.out.push(if self.fields == 0 { b' ' } else { b',' });
+        self.fields += 1;
+        number(self.out, format_args!("{name}={value}"));
+        self
+    }
+
+    fn end(self) {
+        if self.fields == 0 {
+            self.out.truncate(self.start);
+        } else {
+            let at = self.at;
+            number(self.out, format_args!(" {at}\n"));
+        }
+    }
+}
+
+fn tag(out: &mut Vec<u8>, name: &str, value: &str) {
+    let special = |byte| matches!(byte, b',' | b' ' | b'=');
+    let slash = |byte| if byte == b'\\' { b'/' } else { byte };
+    let start = out.len();
+    out.push(b',');
+    let before = out.len();
+    escape(out, name.bytes().map(slash), special);
+    let named = out.len() > before;
+    out.push(b'=');
+    let before = out.len();
+    escape(out, value.bytes().map(slash), special);
+    if !named || out.len() == before {
+        out.truncate(start);
+    }
+}
+
+/// `text` with a backslash before each special byte, and a space for each control character.
+fn escape(out: &mut Vec<u8>, text: impl Iterator<Item = u8>, special: impl Fn(u8) -> bool) {
+    for byte in text {
+        let byte = if byte.is_ascii_control() { b' ' } else { byte };
+        if special(byte) {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+}
+
+fn number(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing into a `Vec` cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+/// Nanoseconds since 1970, as far as the protocol can count (1677 to 2262).
+fn nanoseconds(at: SystemTime) -> i64 {
+    match at.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+    }
+}

@@ -1,0 +1,357 @@
+//! The port as a whole, with the other end in hand: here over the model of a virtio-serial port, under
+//! paused time.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "port/faults.rs"]
+mod faults;
+#[path = "port/rig.rs"]
+mod rig;
+#[path = "port/socket.rs"]
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use infiniservice::port::fake;
+use infiniservice::port::{End, Inbound, Port, Summary};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use rig::{Rig, frame, get, settle, settle_long};
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_tried_or_pulled_while_no_host_is_there() {
+    let rig = Rig::start();
+    settle().await;
+    let before = (rig.host.tries(), get(&rig.counters.wakeups));
+    rig.tell("early\n");
+    rig.reply("reply\n");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!((rig.host.tries(), get(&rig.counters.wakeups)), before);
+    assert_eq!(
+        (rig.telemetry.capacity(), rig.replies.capacity()),
+        (4095, 63),
+        "they wait in their lanes"
+    );
+
+    rig.host.connect();
+    settle().await;
+    assert_eq!(rig.seen(), "\nreply\nearly\n");
+    assert_eq!((get(&rig.counters.host_connects), get(&rig.counters.opens)), (1, 1));
+    rig.check_books();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_comes_and_says_nothing_costs_a_handful_of_tries() {
+    let rig = Rig::start();
+    for _ in 0..10 {
+        rig.host.connect();
+        settle().await;
+        rig.host.leave();
+        settle().await;
+    }
+    let tries = rig.host.tries();
+    assert!(tries.reads <= 50 && tries.writes <= 20 && tries.waits <= 100, "{tries:?}");
+    assert_eq!((get(&rig.counters.host_connects), get(&rig.counters.host_leaves)), (10, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_leave_together_in_one_write_and_replies_before_them() {
+    let rig = Rig::start();
+    settle().await;
+    for n in 0..100 {
+        rig.tell(format!("metric {n}\n"));
+    }
+    rig.reply("reply\n");
+    rig.host.connect();
+    settle().await;
+    let expected: String = (0..100).map(|n| format!("metric {n}\n")).collect();
+    assert_eq!(rig.seen(), format!("\nreply\n{expected}"));
+    assert_eq!(rig.host.tries().writes, 2, "the newline, and the rest");
+    assert_eq!((rig.node.count().taken, rig.node.count().given), (101, 101));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partial_write_goes_on_from_that_byte() {
+    let rig = Rig::start();
+    rig.host.take_at_most(7);
+    rig.host.connect();
+    settle().await;
+    rig.tell("a line that is longer than seven bytes\n");
+    rig.tell(vec![b'x'; 100_000].into_iter().chain(*b"\n").collect::<Bytes>());
+    settle().await;
+    let expected = format!("\na line that is longer than seven bytes\n{}\n", "x".repeat(100_000));
+    assert!(rig.seen() == expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_cut_by_a_hang_up_is_sent_again_whole_and_the_ones_before_are_not() {
+    let rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.host.take_at_most(1);
+    rig.host.stop_reading(); // room for 128 writes of one byte
+    rig.tell(format!("first\n{}\n", "y".repeat(200)));
+    settle().await;
+    assert_eq!(get(&rig.counters.stalls), 1);
+    rig.host.leave();
+    settle().await;
+    rig.host.take_at_most(32 * 1024);
+    rig.host.connect();
+    settle().await;
+    assert_eq!(rig.seen(), format!("\n{}\n", "y".repeat(200)));
+    assert_eq!(get(&rig.counters.torn_lines_resent), 1);
+    assert_eq!((rig.node.count().taken, rig.node.count().given, rig.host.discarded()), (1, 1, 128));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_takes_over_unseen_never_starts_inside_a_line() {
+    let rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.host.stop_reading();
+    for n in 0..5_000 {
+        rig.telemetry.send(frame(format!("{n:0>1000}\n"))).await.unwrap();
+    }
+    rig.host.leave();
+    rig.host.connect(); // before the port could see the gap
+    settle().await;
+    let seen = rig.seen();
+    assert!(!seen.is_empty() && seen.lines().all(|line| line.len() == 1000 || line.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_goes_on_while_writing_is_stalled() {
+    let mut rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.host.stop_reading();
+    rig.host.take_at_most(1);
+    rig.tell("z".repeat(500) + "\n");
+    settle().await;
+    rig.host.send(b"command\n");
+    settle().await;
+    assert_eq!(rig.inbound.try_recv(), Ok(Inbound::Bytes("command\n".into())));
+    assert_eq!(rig.node.count().given, 0, "still stalled");
+    rig.host.read_on();
+    settle().await;
+    assert_eq!(rig.node.count().given, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writing_goes_on_while_nobody_takes_what_came_in() {
+    let mut rig = Rig::start();
+    rig.host.connect();
+    rig.host.send(&[b'c'; 100 * 4096]);
+    settle().await;
+    let reads = rig.host.tries().reads;
+    assert_eq!(get(&rig.counters.bytes_in), 16 * 4096, "the lane is full, the port is not read");
+    rig.tell("metric\n");
+    settle().await;
+    assert_eq!(rig.seen(), "\nmetric\n");
+    assert_eq!(rig.host.tries().reads, reads);
+    let mut taken = 0;
+    while let Some(Inbound::Bytes(chunk)) =
+        tokio::time::timeout(Duration::from_secs(1), rig.inbound.recv()).await.unwrap()
+    {
+        taken += chunk.len();
+        if taken == 100 * 4096 {
+            return;
+        }
+    }
+    panic!("{taken} bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_follows_the_last_bytes_of_a_host_that_has_gone() {
+    let mut rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.host.send(&[b'o'; 20 * 4096]); // more than the lane holds
+    settle().await;
+    rig.host.leave();
+    rig.tell("seen by nobody yet\n"); // a write finds the hang-up before a read does
+    settle().await;
+    let mut order = String::new();
+    let mut drain = async |rig: &mut Rig| {
+        while let Ok(item) =
+            tokio::time::timeout(Duration::from_millis(1), rig.inbound.recv()).await
+        {
+            order.push(match item.unwrap() {
+                Inbound::Bytes(chunk) => char::from(chunk[0]),
+                Inbound::Reset => '|',
+            });
+        }
+    };
+    drain(&mut rig).await;
+    rig.host.connect();
+    rig.host.send(b"n");
+    drain(&mut rig).await;
+    assert_eq!(order, format!("{}|n", "o".repeat(20)));
+    assert_eq!((get(&rig.counters.host_connects), get(&rig.counters.host_leaves)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_inbound_lane_what_comes_in_is_dropped_and_counted() {
+    let (guest, host) = fake::pair();
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
+    let (counters, _replies) = (port.counters(), port.replies());
+    let running = tokio::spawn(async move { port.run().await });
+    host.connect();
+    host.send(&[b'c'; 100_000]);
+    settle().await;
+    assert_eq!((get(&counters.bytes_in), get(&counters.bytes_in_unwanted)), (100_000, 100_000));
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unplugged_port_is_opened_again_by_name_and_the_cut_line_goes_whole() {
+    let rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.host.take_at_most(1);
+    rig.host.stop_reading();
+    rig.tell("w".repeat(200) + "\n");
+    settle().await;
+    rig.host.unplug();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let opens = rig.host.tries().opens;
+    assert!((100..=260).contains(&opens), "looked for every 2.5 to 5 s: {opens}");
+    rig.host.take_at_most(32 * 1024);
+    rig.host.read_on();
+    rig.host.plug();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.seen(), format!("\n\n{}\n", "w".repeat(200)), "a newline after every open");
+    assert_eq!((get(&rig.counters.opens), rig.node.count().given), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds() {
+    let (guest, host) = fake::pair();
+    host.hold(true);
+    host.connect();
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
+    let (counters, replies) = (port.counters(), port.replies());
+    let running = tokio::spawn(async move { port.run().await });
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let opens = host.tries().opens;
+    assert!((120..=260).contains(&opens), "{opens}");
+    host.hold(false);
+    replies.try_send(frame("reply\n")).unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(host.sessions()[0].received, b"\nreply\n");
+    assert_eq!(get(&counters.opens), 1);
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_the_device_is_counted_and_survived() {
+    let rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.host.fail_once();
+    settle_long().await;
+    rig.tell("after\n");
+    settle().await;
+    assert_eq!(rig.seen(), "\n\nafter\n");
+    assert_eq!((rig.node.count().faults, get(&rig.counters.opens)), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_returns_0_is_tried_again_without_spinning() {
+    let rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.host.write_zero(3);
+    rig.tell("late\n");
+    settle().await;
+    assert_eq!(rig.seen(), "\n");
+    let writes = rig.host.tries().writes;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(rig.seen(), "\nlate\n");
+    assert_eq!(rig.host.tries().writes - writes, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_flushes_what_is_in_the_lanes_until_they_end() {
+    let mut rig = Rig::start();
+    rig.host.connect();
+    settle().await;
+    rig.closing.cancel();
+    settle().await;
+    let ended = tokio::time::timeout(Duration::from_secs(1), rig.inbound.recv()).await;
+    assert_eq!(ended, Ok(None), "the port is a source: it stops first");
+    rig.tell("held upstream until now\n");
+    rig.reply("last reply\n");
+    settle().await;
+    assert!(!rig.running.is_finished());
+    let host = rig.host.clone();
+    let summary = rig.close().await;
+    assert_eq!(summary, Summary { end: End::Flushed, taken: 2, given: 2, lost: vec![], faults: 0 });
+    assert_eq!(host.sessions()[0].received, b"\nlast reply\nheld upstream until now\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_at_once_where_nobody_is_there_and_counts_what_is_lost() {
+    let rig = Rig::start();
+    settle().await;
+    for _ in 0..7 {
+        rig.tell("never\n");
+    }
+    let began = Instant::now();
+    let summary = rig.close().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let lost = vec![("shutdown", 7)];
+    assert_eq!(summary, Summary { end: End::Abandoned, taken: 7, given: 0, lost, faults: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left() {
+    let (guest, host) = fake::pair();
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
+    let replies = port.replies();
+    host.connect();
+    host.stop_reading();
+    host.take_at_most(1);
+    replies.try_send(frame("v".repeat(200) + "\n")).unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(5), port.run()).await.is_err());
+    host.read_on();
+    host.take_at_most(32 * 1024);
+    assert!(tokio::time::timeout(Duration::from_secs(5), port.run()).await.is_err());
+    let received = String::from_utf8(host.sessions()[0].received.clone()).unwrap();
+    assert!(received.ends_with(&format!("\n{}\n", "v".repeat(200))), "{received}");
+
+    host.leave();
+    replies.try_send(frame("w\n")).unwrap();
+    let summary = port.abandon();
+    assert_eq!(
+        (summary.end, summary.taken, summary.lost),
+        (End::Abandoned, 2, vec![("shutdown", 1)])
+    );
+    assert!(replies.is_closed(), "whoever replies hears of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hook_sees_each_frame_when_its_last_byte_was_accepted() {
+    let (guest, host) = fake::pair();
+    let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
+    port.telemetry(ReceiverStream::new({
+        let (sender, lane) = mpsc::channel(8);
+        for _ in 0..3 {
+            sender.try_send(frame("frame\n")).unwrap();
+        }
+        lane
+    }));
+    let latencies = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&latencies);
+    port.on_written(move |frame, at| seen.lock().unwrap().push(at - frame.oldest));
+    let running = tokio::spawn(async move { port.run().await });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    host.connect();
+    assert_eq!(running.await.unwrap().end, End::Flushed, "its lanes have ended: so does it");
+    assert_eq!(*latencies.lock().unwrap(), [Duration::from_secs(2); 3]);
+}

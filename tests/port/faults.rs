@@ -1,0 +1,162 @@
+//! Random scripts of faults: whatever happens, no line is torn, doubled, or lost unsaid.
+
+use std::time::Duration;
+
+use infiniservice::port::End;
+use infiniservice::port::fake::FakeHost;
+use proptest::prelude::*;
+
+use super::rig::{Rig, settle};
+
+#[derive(Debug, Clone)]
+enum Op {
+    Tell(usize),
+    Reply(usize),
+    Send(usize),
+    TakeInbound,
+    Connect,
+    Leave,
+    StopReading,
+    ReadOn,
+    Unplug,
+    Plug,
+    Hold(bool),
+    TakeAtMost(usize),
+    WriteZero(u32),
+    FailOnce,
+    Wait(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => prop_oneof![4 => 1..300_usize, 1 => 30_000..90_000_usize].prop_map(Op::Tell),
+        3 => (1..300_usize).prop_map(Op::Reply),
+        1 => (1..9_000_usize).prop_map(Op::Send),
+        1 => Just(Op::TakeInbound),
+        5 => Just(Op::Connect),
+        3 => Just(Op::Leave),
+        2 => Just(Op::StopReading),
+        3 => Just(Op::ReadOn),
+        1 => Just(Op::Unplug),
+        2 => Just(Op::Plug),
+        1 => any::<bool>().prop_map(Op::Hold),
+        3 => prop_oneof![1..64_usize, Just(4096), Just(32 * 1024)].prop_map(Op::TakeAtMost),
+        1 => (1..4_u32).prop_map(Op::WriteZero),
+        1 => Just(Op::FailOnce),
+        2 => (1..40_000_u64).prop_map(Op::Wait),
+    ]
+}
+
+impl Op {
+    fn apply(&self, rig: &mut Rig, sent: &mut Vec<String>) {
+        let mut line = |lane: char, bytes: usize| {
+            let line = format!("{lane}{} {}", sent.len(), "-".repeat(bytes));
+            sent.push(line.clone());
+            line + "\n"
+        };
+        match self {
+            Self::Tell(bytes) => rig.tell(line('t', *bytes) + &line('t', bytes / 3)),
+            Self::Reply(bytes) => {
+                if rig.replies.capacity() > 0 {
+                    rig.reply(line('r', *bytes));
+                }
+            }
+            Self::Send(bytes) => rig.host.send(&vec![b'c'; *bytes]),
+            Self::TakeInbound => while rig.inbound.try_recv().is_ok() {},
+            Self::Connect => rig.host.connect(),
+            Self::Leave => rig.host.leave(),
+            Self::StopReading => rig.host.stop_reading(),
+            Self::ReadOn => rig.host.read_on(),
+            Self::Unplug => rig.host.unplug(),
+            Self::Plug => rig.host.plug(),
+            Self::Hold(is_held) => rig.host.hold(*is_held),
+            Self::TakeAtMost(bytes) => rig.host.take_at_most(*bytes),
+            Self::WriteZero(times) => rig.host.write_zero(*times),
+            Self::FailOnce => rig.host.fail_once(),
+            Self::Wait(_) => {}
+        }
+    }
+
+    fn takes(&self) -> Duration {
+        Duration::from_millis(if let Self::Wait(millis) = self { *millis } else { 1 })
+    }
+}
+
+/// Runs the script, then heals everything and closes; gives what was sent and what was got.
+async fn play(script: &[Op]) -> (Vec<String>, FakeHost) {
+    let (mut rig, mut sent) = (Rig::start(), Vec::new());
+    for op in script {
+        op.apply(&mut rig, &mut sent);
+        tokio::time::sleep(op.takes()).await;
+        rig.check_books();
+    }
+    for op in [
+        Op::Plug,
+        Op::Hold(false),
+        Op::WriteZero(0),
+        Op::TakeAtMost(32 * 1024),
+        Op::Connect,
+        Op::Wait(90_000),
+    ] {
+        op.apply(&mut rig, &mut sent);
+        tokio::time::sleep(op.takes()).await;
+    }
+    for _ in 0..4 {
+        rig.host.read_on();
+        settle().await;
+    }
+    let host = rig.host.clone();
+    let summary = rig.close().await;
+    assert_eq!((summary.end, summary.given, &summary.lost), (End::Flushed, summary.taken, &vec![]));
+    (sent, host)
+}
+
+/// Whole lines only, but for the last of a host and the last before an open, which a host can't see.
+fn whole_lines(host: &FakeHost, sent: &[String]) -> Vec<String> {
+    let mut whole = Vec::new();
+    for session in host.sessions() {
+        let text = String::from_utf8(session.received).unwrap();
+        let mut at = 0;
+        for line in text.split_inclusive('\n') {
+            let end = at + line.len();
+            let body = line.trim_end_matches('\n');
+            let was_cut = !line.ends_with('\n') || session.opened_at.contains(&(end - 1));
+            if was_cut && !sent.iter().any(|known| known == body) {
+                assert!(
+                    body.is_empty() || sent.iter().any(|known| known.starts_with(body)),
+                    "cut, and of no line: {body:.40}"
+                );
+            } else if !body.is_empty() {
+                assert!(
+                    sent.iter().any(|known| known == body),
+                    "torn: {body:.40} ({} bytes)",
+                    body.len()
+                );
+                whole.push(body.to_owned());
+            }
+            at = end;
+        }
+        assert!(text.is_empty() || text.starts_with('\n'), "a newline first");
+    }
+    whole
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_no_line_is_torn_doubled_or_lost_unless_in_flight(script in prop::collection::vec(op(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let (sent, host) = runtime.block_on(play(&script));
+        let whole = whole_lines(&host, &sent);
+        for lane in ['t', 'r'] {
+            let of = |lines: &[String]| -> Vec<String> {
+                lines.iter().filter(|line| line.starts_with(lane)).cloned().collect()
+            };
+            let (sent, got) = (of(&sent), of(&whole));
+            let mut rest = sent.iter();
+            prop_assert!(got.iter().all(|line| rest.any(|known| known == line)), "in order, none twice");
+            let missing: usize = sent.iter().filter(|line| !got.contains(line)).map(|line| line.len()).sum();
+            prop_assert!(missing as u64 <= host.discarded(), "{missing} bytes are missing, {} were in flight", host.discarded());
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A port over the model of a virtio-serial port, with every other end in hand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use infiniservice::model::Frame;
+use infiniservice::pipeline::{Health, Node};
+use infiniservice::port::fake::{self, FakeHost};
+use infiniservice::port::{Counters, Inbound, Port, Summary};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+/// A port with a telemetry, a replies and an inbound lane, running over the model.
+pub struct Rig {
+    pub host: FakeHost,
+    pub telemetry: mpsc::Sender<Frame>,
+    pub replies: mpsc::Sender<Frame>,
+    pub inbound: mpsc::Receiver<Inbound>,
+    pub closing: CancellationToken,
+    pub node: Arc<Node>,
+    pub counters: Arc<Counters>,
+    pub running: JoinHandle<Summary>,
+}
+
+impl Rig {
+    pub fn start() -> Self {
+        let (guest, host) = fake::pair();
+        let closing = CancellationToken::new();
+        let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
+        let (telemetry, lane) = mpsc::channel(4096);
+        port.telemetry(ReceiverStream::new(lane));
+        let (replies, inbound) = (port.replies(), port.inbound());
+        let (node, counters) = (port.node(), port.counters());
+        let running = tokio::spawn(async move { port.run().await });
+        Self { host, telemetry, replies, inbound, closing, node, counters, running }
+    }
+
+    pub fn tell(&self, text: impl Into<Bytes>) {
+        self.telemetry.try_send(frame(text)).unwrap();
+    }
+
+    pub fn reply(&self, text: impl Into<Bytes>) {
+        self.replies.try_send(frame(text)).unwrap();
+    }
+
+    /// What the last host got.
+    pub fn seen(&self) -> String {
+        let last = self.host.sessions().pop().unwrap_or_default();
+        String::from_utf8(last.received).unwrap()
+    }
+
+    pub fn check_books(&self) {
+        let count = self.node.count();
+        let lost: u64 = count.lost.iter().map(|(_, readings)| readings).sum();
+        assert_eq!(count.taken, count.given + lost + count.held, "taken = given + lost + held");
+    }
+
+    pub async fn close(self) -> Summary {
+        self.closing.cancel();
+        drop((self.telemetry, self.replies));
+        tokio::time::timeout(Duration::from_secs(60), self.running).await.unwrap().unwrap()
+    }
+}
+
+pub fn frame(text: impl Into<Bytes>) -> Frame {
+    Frame { bytes: text.into(), readings: 1, oldest: Instant::now() }
+}
+
+pub fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Relaxed)
+}
+
+/// Lets every task run until all of them wait: paused time moves only then.
+pub async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// Lets a reopening, with its delays, come to its end.
+pub async fn settle_long() {
+    tokio::time::sleep(Duration::from_secs(90)).await;
+}
