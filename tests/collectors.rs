@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use infiniservice::metrics::collect::*;
-use infiniservice::model::{Group, NodeCount, Process, SystemMetrics};
+use infiniservice::model::{Group, NodeCount, Process, Rank, SystemMetrics};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
