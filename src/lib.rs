@@ -37,7 +37,7 @@
 //! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
 //! | [`daemon`] | files → graphs → a running service and its end | what a stage does |
-//! | [`bench`] | the same pipeline flat out, checked | anything of this machine |
+//! | [`mod@bench`] | the same pipeline flat out, checked | anything of this machine |
 //! | [`cli`] | the commands; the only part that prints | anything else |
 //!
 //! # Every bound, once

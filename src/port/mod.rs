@@ -10,6 +10,11 @@
 //! [`Port`] is the task. Reading order: `target`, `discovery`, `device`, `linux`, `lanes`, `outbox`,
 //! `session`, `actor`.
 //!
+//! # Measured
+//! On a real port (QEMU 7.2 emulating the processor, Linux 6.1, two shared cores), release build: no wake-up in 5 s
+//! without a host, two for each write with one; a line echoed in 0.15 ms (median; 99 % within 0.7 ms); guest to
+//! host 22-30 MiB/s in frames of 200 bytes, 84 of 4 KiB, 313 of 32 KiB, and a reply under that load in 6-28 ms.
+//!
 //! This module does not parse a line, sign, count deliveries, or fall back to a port of another name.
 
 mod actor;

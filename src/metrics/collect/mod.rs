@@ -1,8 +1,18 @@
 //! Readers of the machine, one per group. They block, so they run on the blocking pool only.
 //!
-//! Each group has its file; what several share stands below them: [`proc`] (files and clocks of the
+//! Each group has its file; what several share stands below them: `proc` (files and clocks of the
 //! kernel), `netlink` (its sockets) and `text` (pure parsing). This module does not decide when to
 //! read, what to do with a reading, or how a value is spelled on a wire; it starts no subprocess.
+//!
+//! # Cost
+//! `cargo bench --bench collect`, all ten groups, steady state, 20 processes kept: 1.6 to
+//! 1.8 ms for about 90 processes on 2 shared EPYC cores, Linux 6.18; 94 % of it is in the kernel.
+//! Two thirds are processes (1.1 ms), a fifth is ports (0.33 ms), all the others together 0.2 ms.
+//!
+//! # Bounds
+//! At most 8 threads wait for remote file systems, 1 s per reading; 1,000 ports; 4 KiB of a command
+//! line; 32 MiB of a file; 32 KiB of a netlink answer at a time. Four descriptors stay open: `/proc`
+//! twice, and a netlink socket for links and one for sockets.
 
 mod agent;
 mod cpu;
@@ -46,7 +56,7 @@ pub use processes::{ProcessesCollector, ProcessesOptions};
 pub use cadence::{Cadence, LIMIT, readings};
 
 /// Reads one group. Blocking and infallible: what cannot be read becomes a
-/// [`Trouble`](crate::model::Trouble) in the reading and the rest of it goes on.
+/// [`Trouble`] in the reading and the rest of it goes on.
 pub trait Collector: Send + 'static {
     /// The group it fills.
     fn group(&self) -> Group;

@@ -1,9 +1,10 @@
 //! Network interfaces over rtnetlink. Does not compute rates: that is the `rates` enricher.
 //!
 //! # Why not `sysinfo`, `/proc/net/dev` or `getifaddrs`
-//! `sysinfo` takes 400 µs and more. One dump of the links gives name, flags, kind and 64-bit
-//! counters together, where files would be one per interface and fact; `getifaddrs` sends the same
-//! two requests, but behind an unsafe interface and without the kind.
+//! `sysinfo` takes 394 to 600 µs, reading `/proc/net/dev` alone 42 µs; both dumps together take 27 µs
+//! (4 links, 2 cores, Linux 6.18). The dump of the links gives name, flags, kind and 64-bit
+//! counters at once, where files would be one per interface and fact; `getifaddrs` sends the same
+//! requests, but behind an unsafe interface and without the kind.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -41,7 +42,19 @@ impl NetworkCollector {
         Self { options, netlink: None, addresses: Vec::new() }
     }
 
-    /// Reads a table, once more if it changed meanwhile, and parses each entry of `kind`.
+    /// Takes the new list, or keeps the one there is.
+    fn take_addresses(&mut self, read: io::Result<Vec<Address>>, into: &mut SystemMetrics) {
+        match read {
+            Ok(addresses) => self.addresses = addresses,
+            Err(error) => {
+                let what = "cannot list the addresses over netlink, the last known ones are sent";
+                tell(into, Group::Network, format!("{what}: {error}"));
+            }
+        }
+    }
+
+    /// Reads a table, again if it changed meanwhile (three times at most), and parses each entry of
+    /// `kind`.
     fn table<T>(
         &mut self,
         ask: u16,
@@ -85,15 +98,8 @@ impl Collector for NetworkCollector {
                 return tell(into, Group::Network, what);
             }
         };
-        match self.table(RTM_GETADDR, &ADDRESS_REQUEST, RTM_NEWADDR, address) {
-            Ok(addresses) => self.addresses = addresses,
-            Err(error) => {
-                let what = format!(
-                    "cannot list the addresses over netlink: {error} (the last known ones are sent)"
-                );
-                tell(into, Group::Network, what);
-            }
-        }
+        let addresses = self.table(RTM_GETADDR, &ADDRESS_REQUEST, RTM_NEWADDR, address);
+        self.take_addresses(addresses, into);
         links.retain(|link| !text::listed(&self.options.exclude, &link.interface.name));
         links.sort_by_key(|link| (link.place, link.index));
         let interfaces = links.into_iter().map(|mut link| {
@@ -316,14 +322,19 @@ mod tests {
     #[test]
     fn the_last_known_addresses_stand_when_they_cannot_be_read() {
         let mut collector = NetworkCollector::new(NetworkOptions::default());
-        collector.addresses = vec![Address { link: 1, ip: Ipv4Addr::LOCALHOST.into() }];
-        let known = collector.addresses.clone();
-        assert!(collector.table(0x7ff0, &ADDRESS_REQUEST, RTM_NEWADDR, address).is_err());
+        let now = Instant::now();
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        let mut into = SystemMetrics::empty(at, now, std::time::Duration::ZERO, 0);
+        let known = vec![Address { link: 1, ip: Ipv4Addr::LOCALHOST.into() }];
+        collector.take_addresses(Ok(known.clone()), &mut into);
+        assert_eq!(into.troubles, []);
+        let refused = collector.table(0x7ff0, &ADDRESS_REQUEST, RTM_NEWADDR, address);
         assert!(
             collector.netlink.is_none(),
             "a socket with half an answer in it is not used again"
         );
-        assert_eq!(collector.addresses, known);
+        collector.take_addresses(refused, &mut into);
+        assert_eq!((collector.addresses, into.troubles.len()), (known, 1));
     }
 
     proptest! {

