@@ -1,0 +1,47 @@
+//! The agent on a real port: a real kernel, a real virtio-serial device, the release binary in the
+//! guest and a plain socket at the host. Nothing here knows how the agent is built inside.
+//!
+//! Each case boots its own machine, one after the other, and says by its name what it holds the agent
+//! to. Where QEMU, busybox or the kernel is missing the cases are skipped and say why, unless `CI` or
+//! `INFINISERVICE_REQUIRE_VM=1` is set: then that is a failure. `.ci/run` gets everything they need.
+//!
+//! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
+//! [`qemu`] (the machine), [`qmp`], [`guest`] and [`host`] (its three handles), [`agent`] (the process
+//! in the guest), [`shape`] (what a line must be), then the cases.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+#![expect(clippy::expect_used, reason = "a step of a case that fails ends the case")]
+
+#[path = "vm/accel.rs"]
+mod accel;
+#[path = "vm/agent.rs"]
+mod agent;
+#[path = "vm/guest.rs"]
+mod guest;
+#[path = "vm/host.rs"]
+mod host;
+#[path = "vm/initramfs.rs"]
+mod initramfs;
+#[path = "vm/kernel.rs"]
+mod kernel;
+#[path = "vm/lab.rs"]
+mod lab;
+#[path = "vm/pipelines.rs"]
+mod pipelines;
+#[path = "vm/qemu.rs"]
+mod qemu;
+#[path = "vm/qmp.rs"]
+mod qmp;
+#[path = "vm/shape.rs"]
+mod shape;
+#[path = "vm/wait.rs"]
+mod wait;
+
+#[path = "vm/case_host.rs"]
+mod host_comes_and_goes;
+#[path = "vm/case_load.rs"]
+mod load;
+#[path = "vm/case_manners.rs"]
+mod manners;
+#[path = "vm/case_plug.rs"]
+mod plug;

@@ -1,0 +1,68 @@
+//! The host's end of the agent's port: a client of the socket that QEMU listens on.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::shape;
+use super::wait::{Lines, NoLine};
+
+/// How long the next line of a running flow may take.
+const NEXT: Duration = Duration::from_secs(20);
+
+/// A connected host. Dropping it closes the connection at once, whatever has not been read.
+#[derive(Debug)]
+pub struct Host {
+    lines: Lines,
+}
+
+impl Host {
+    pub fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).expect("QEMU listens on the port's socket");
+        Self { lines: Lines::new(stream) }
+    }
+
+    /// The next line, the bare ones included; none within `limit`.
+    pub fn line(&mut self, limit: Duration) -> Option<Vec<u8>> {
+        match self.lines.next(Instant::now() + limit) {
+            Ok(line) => Some(line),
+            Err(NoLine::Late) => None,
+            Err(NoLine::Closed) => panic!("QEMU closed the port's socket"),
+        }
+    }
+
+    /// The next metrics line within `limit`, held to the wire's shape.
+    ///
+    /// # Panics
+    /// Where there is none, or it is not whole, or not of that shape.
+    pub fn metrics(&mut self, limit: Duration) -> Value {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.line(left).unwrap_or_else(|| {
+                panic!("no metrics line within {limit:?}, {} bytes of one", self.lines.rest().len())
+            });
+            if !line.is_empty() {
+                return shape::metrics(&line);
+            }
+        }
+    }
+
+    /// The next `count` metrics lines.
+    pub fn take(&mut self, count: usize) -> Vec<Value> {
+        (0..count).map(|_| self.metrics(NEXT)).collect()
+    }
+
+    /// Reads until the bytes held end inside a line, then leaves.
+    pub fn leave_in_mid_line(mut self) {
+        let until = Instant::now() + NEXT;
+        while self.lines.rest().is_empty() {
+            self.lines.fill(until).expect("the flow goes on");
+            while self.lines.rest().contains(&b'\n') {
+                self.lines.next(until).expect("there is a whole line");
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What this machine must have for a case to run, found once; and the turn each case waits for,
+//! because the figures of two machines at once would be worth nothing.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use super::accel::{Accel, KVM};
+use super::kernel::Kernel;
+
+/// Everything a machine is made of.
+#[derive(Debug)]
+pub struct Lab {
+    pub accel: Accel,
+    pub kernel: Kernel,
+    pub busybox: Vec<u8>,
+    pub agent: Vec<u8>,
+}
+
+/// Why no machine can be made.
+#[derive(Debug)]
+enum Trouble {
+    /// This machine lacks something that is not ours: a reason to skip.
+    Missing(String),
+    /// The agent does not build: a failure everywhere.
+    Broken(String),
+}
+
+impl From<String> for Trouble {
+    fn from(what: String) -> Self {
+        Self::Missing(what)
+    }
+}
+
+/// One case's turn: no other machine runs while it is held.
+pub struct Turn {
+    pub lab: &'static Lab,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Waits for the case's turn. `None` where the case cannot run here, said on stderr.
+///
+/// # Panics
+/// Where it cannot run and must (`CI` or `INFINISERVICE_REQUIRE_VM` is set), and where the agent does
+/// not build.
+pub fn turn() -> Option<Turn> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    static LAB: OnceLock<Result<Lab, Trouble>> = OnceLock::new();
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    match LAB.get_or_init(|| Lab::find(&target())) {
+        Ok(lab) => Some(Turn { lab, _alone: alone }),
+        Err(Trouble::Broken(why)) => panic!("{why}"),
+        Err(Trouble::Missing(why)) if must_run() => panic!("this case must run here, but {why}"),
+        Err(Trouble::Missing(why)) => {
+            say(&format!("skipped: {why}"));
+            None
+        }
+    }
+}
+
+/// Says `what` beside the name of the running case, past the capture of test output: figures and
+/// reasons are for the reader of a run that went well, too.
+pub fn say(what: &str) {
+    let case = std::thread::current().name().unwrap_or("vm").to_owned();
+    // A closed stderr is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "vm: {case}: {what}");
+}
+
+impl Lab {
+    fn find(target: &Path) -> Result<Self, Trouble> {
+        if !cfg!(target_arch = "x86_64") {
+            let what = "the guest is built for x86_64, and this machine is another";
+            return Err(what.to_owned().into());
+        }
+        Command::new("qemu-system-x86_64")
+            .arg("--version")
+            .output()
+            .map_err(|error| format!("no qemu-system-x86_64 (package qemu-system-x86): {error}"))?;
+        let busybox = static_busybox()?;
+        let root = env::var_os("INFINISERVICE_VM_KERNEL")
+            .map_or_else(|| target.join("vm/kernel"), PathBuf::from);
+        let kernel = Kernel::find(&root)?;
+        let agent = read(&agent(target)?)?;
+        let accel = Accel::find(&kernel.image);
+        let probe = if accel == KVM { "" } else { ": KVM does not boot a kernel here" };
+        say(&format!("accelerator {}{probe}; agent {} KiB", accel.name, agent.len() >> 10));
+        Ok(Self { accel, kernel, busybox, agent })
+    }
+}
+
+/// The agent as it is shipped, linked statically so that the guest needs no libraries.
+fn agent(target: &Path) -> Result<PathBuf, Trouble> {
+    if let Some(path) = env::var_os("INFINISERVICE_VM_AGENT") {
+        return Ok(path.into());
+    }
+    let build = target.join("vm/build");
+    let started = Instant::now();
+    say("building the static release agent");
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+        .arg(&build)
+        .args(["--bin", "infiniservice"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .output()
+        .map_err(|error| Trouble::Broken(format!("cannot run cargo: {error}")))?;
+    if !output.status.success() {
+        let log = String::from_utf8_lossy(&output.stderr);
+        return Err(Trouble::Broken(format!("the static release agent does not build:\n{log}")));
+    }
+    say(&format!("built it in {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(build.join("x86_64-unknown-linux-gnu/release/infiniservice"))
+}
+
+fn static_busybox() -> Result<Vec<u8>, String> {
+    let path = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .ok_or("no busybox (package busybox-static)")?;
+    let bytes = read(Path::new(path))?;
+    // A program that needs a loader names it right after its headers, and the guest has none.
+    let head = &bytes[..bytes.len().min(4096)];
+    if memchr::memmem::find(head, b"/ld-linux").is_some() {
+        return Err(format!("{path} is not static (package busybox-static)"));
+    }
+    Ok(bytes)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Cargo's target folder, wherever it was put.
+fn target() -> PathBuf {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    scratch.parent().unwrap_or(scratch).to_owned()
+}
+
+fn must_run() -> bool {
+    ["CI", "INFINISERVICE_REQUIRE_VM"]
+        .into_iter()
+        .any(|name| env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false")))
+}

@@ -1,0 +1,68 @@
+//! The pipeline files the guest runs beside the shipped ones.
+
+/// A reading five times a second, each sent by itself, eight kept while nobody reads.
+pub const FAST: (&str, &str) = (
+    "fast.toml",
+    r#"
+about = "Five readings a second, so that a test need not wait."
+
+[[collect]]
+every = "200ms"
+from  = ["cpu", "memory", "load", "disk", "network"]
+
+[batch]
+max_items = 1
+
+[serialize]
+format = "infinibay"
+
+[write]
+port = "org.infinibay.agent"
+keep = 8
+"#,
+);
+
+/// Twenty readings a second with every process: more than a host that does not read can swallow.
+pub const HEAVY: (&str, &str) = (
+    "heavy.toml",
+    r#"
+about = "Twenty long readings a second, each longer than one write to the port can be."
+
+[[collect]]
+every = "50ms"
+from  = ["cpu", "memory", "load", "disk", "network", { processes = { keep = 500, by = "memory" } }]
+
+[batch]
+max_items = 1
+
+[serialize]
+format = "infinibay"
+
+[write]
+port = "org.infinibay.agent"
+keep = 8
+"#,
+);
+
+/// Readings that are held for a minute unless something makes them leave.
+pub const HOARD: (&str, &str) = (
+    "hoard.toml",
+    r#"
+about = "Readings are held for a minute, or until the agent ends."
+
+[[collect]]
+every = "200ms"
+from  = ["cpu", "memory", "load", "disk", "network"]
+
+[batch]
+max_items = 1000
+max_delay = "60s"
+
+[serialize]
+format = "infinibay"
+
+[write]
+port = "org.infinibay.agent"
+keep = 8
+"#,
+);

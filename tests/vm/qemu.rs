@@ -1,0 +1,171 @@
+//! The machine: QEMU with a virtio-serial bus, the agent's port and a foreign one. Ends with its case.
+
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::guest::Guest;
+use super::host::Host;
+use super::initramfs;
+use super::lab::Lab;
+use super::qmp::Qmp;
+use super::wait;
+
+/// The port that is the agent's.
+pub const PORT: &str = "org.infinibay.agent";
+/// A port that every such machine has too, and that is none of the agent's business.
+pub const FOREIGN: &str = "org.qemu.guest_agent.0";
+
+const BOOT: Duration = Duration::from_secs(90);
+const PLUG: Duration = Duration::from_secs(20);
+
+/// A running machine.
+pub struct Vm {
+    pub guest: Guest,
+    pub qmp: Qmp,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Vm {
+    /// Boots a machine whose `/pipelines` holds `files`, with the agent's port plugged in.
+    ///
+    /// # Panics
+    /// Where it does not boot.
+    pub fn boot(lab: &Lab, files: &[(&str, &str)]) -> Self {
+        Self::start(lab, files, true)
+    }
+
+    /// The same without the agent's port.
+    pub fn boot_without_port(lab: &Lab, files: &[(&str, &str)]) -> Self {
+        Self::start(lab, files, false)
+    }
+
+    fn start(lab: &Lab, files: &[(&str, &str)], plugged: bool) -> Self {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let at = |name: &str| folder.path().join(name);
+        let archive = initramfs::build(&lab.busybox, &lab.agent, &lab.kernel.modules, files);
+        fs::write(at("initramfs"), archive).expect("the initramfs can be written");
+        // QEMU connects to these two, so that nobody has to guess when they are there.
+        let qmp = UnixListener::bind(at("qmp")).expect("a socket can be made");
+        let shell = UnixListener::bind(at("shell")).expect("a socket can be made");
+        let mut child = command(lab, folder.path(), plugged)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(at("qemu.log")).expect("a log can be made"))
+            .spawn()
+            .expect("QEMU starts");
+        match connect(&mut child, &qmp, &shell) {
+            Ok((qmp, guest)) => Self { guest, qmp, child, folder },
+            Err(why) => {
+                end(&mut child);
+                panic!("the machine did not start: {why}\n{}", told(folder.path()));
+            }
+        }
+    }
+
+    /// Connects to the agent's port, as the host does.
+    pub fn host(&self) -> Host {
+        Host::connect(&self.folder.path().join("agent.sock"))
+    }
+
+    /// Pulls the agent's port out.
+    pub fn unplug(&mut self) {
+        self.qmp.run("device_del", json!({ "id": "agent" }));
+        self.qmp.event("DEVICE_DELETED", PLUG, |data| data["device"] == "agent");
+    }
+
+    /// Puts the agent's port in.
+    pub fn plug(&mut self) {
+        let port = json!({
+            "driver": "virtserialport", "bus": "serial.0", "id": "agent", "name": PORT,
+            "chardev": "agent",
+        });
+        self.qmp.run("device_add", port);
+    }
+
+    /// Waits until the agent has opened its port, as the host is told it.
+    pub fn port_opened(&mut self, limit: Duration) {
+        self.qmp
+            .event("VSERPORT_CHANGE", limit, |data| data["id"] == "agent" && data["open"] == true);
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        end(&mut self.child);
+        if std::thread::panicking() {
+            eprintln!("{}", told(self.folder.path()));
+        }
+    }
+}
+
+fn command(lab: &Lab, folder: &Path, plugged: bool) -> Command {
+    let at = |name: &str| folder.join(name).display().to_string();
+    // The machine must not outlive a test run that is killed.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+        .args(["-accel", lab.accel.name, "-cpu", lab.accel.cpu, "-smp", "2", "-m", "256"])
+        .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+        .arg("-kernel")
+        .arg(&lab.kernel.image)
+        .args(["-initrd", &at("initramfs"), "-append", "console=ttyS0 quiet panic=-1"])
+        .args(["-chardev", &format!("socket,id=qmp,path={}", at("qmp"))])
+        .args(["-mon", "chardev=qmp,mode=control"])
+        .args(["-serial", &format!("file:{}", at("console.log"))])
+        .args(["-chardev", &format!("socket,id=shell,path={}", at("shell"))])
+        .args(["-serial", "chardev:shell"])
+        .args(["-serial", &format!("file:{}", at("agent.log"))])
+        .args(["-device", "virtio-serial-pci,id=serial"]);
+    for (id, name) in [("foreign", FOREIGN), ("agent", PORT)] {
+        let socket = at(&format!("{id}.sock"));
+        command.args(["-chardev", &format!("socket,id={id},path={socket},server=on,wait=off")]);
+        if id != "agent" || plugged {
+            let port = format!("virtserialport,bus=serial.0,id={id},name={name},chardev={id}");
+            command.args(["-device", &port]);
+        }
+    }
+    command
+}
+
+fn connect(
+    child: &mut Child,
+    qmp: &UnixListener,
+    shell: &UnixListener,
+) -> Result<(Qmp, Guest), String> {
+    let until = Instant::now() + BOOT;
+    let mut alive = || match child.try_wait() {
+        Ok(None) => Ok(()),
+        Ok(Some(status)) => Err(format!("QEMU ended: {status}")),
+        Err(error) => Err(error.to_string()),
+    };
+    let qmp = wait::accept(qmp, until, &mut alive)?;
+    let shell = wait::accept(shell, until, &mut alive)?;
+    let qmp = Qmp::start(qmp)?;
+    let guest = Guest::start(shell, until.saturating_duration_since(Instant::now()))?;
+    Ok((qmp, guest))
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself; then there is nothing to kill and the status is there at once.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The end of everything the machine has said.
+fn told(folder: &Path) -> String {
+    ["qemu.log", "console.log", "agent.log"].map(|name| tail(&folder.join(name))).concat()
+}
+
+fn tail(path: &PathBuf) -> String {
+    let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(40)..].join("\n");
+    format!("--- {}\n{last}\n", path.file_name().unwrap_or_default().display())
+}
