@@ -13,12 +13,13 @@
 //! Whoever wants the machine's readings and no daemon takes this and nothing else:
 //! ```
 //! use futures::StreamExt;
-//! use infiniservice::metrics::collect::{CpuCollector, MemoryCollector, readings};
+//! use infiniservice::metrics::collect::{Collector, CpuCollector, MemoryCollector, readings};
 //! use std::time::Duration;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let collect: Vec<Box<_>> = vec![Box::new(CpuCollector::new()), Box::new(MemoryCollector::new())];
+//! let (cpu, memory) = (CpuCollector::new(), MemoryCollector::new());
+//! let collect: Vec<Box<dyn Collector>> = vec![Box::new(cpu), Box::new(memory)];
 //! let mut readings = std::pin::pin!(readings(Duration::from_millis(100), collect));
 //! let reading = readings.next().await.unwrap();
 //! assert!(reading.cpu.unwrap().usage_percent <= 100.0);

@@ -16,6 +16,26 @@ use super::stage::{Sink, Source, Transform, Weigh};
 use super::task::{Inlet, Input, Outlet, SegmentTask, SinkTask, SourceTask};
 
 /// A pipeline that still has an open end of type `S::Out`.
+///
+/// # Examples
+/// An enricher takes readings and a batcher gives batches, so they fit in one order:
+/// ```
+/// # use infiniservice::metrics::{batch::Batcher, enrich::Tags};
+/// # use infiniservice::model::SystemMetrics;
+/// # use infiniservice::pipeline::{Identity, Pipeline};
+/// fn right(readings: Pipeline<Identity<SystemMetrics>>, tags: Tags, batch: Batcher) {
+///     let batches = readings.then(tags).then(batch);
+/// }
+/// ```
+/// The other order does not compile:
+/// ```compile_fail,E0271
+/// # use infiniservice::metrics::{batch::Batcher, enrich::Tags};
+/// # use infiniservice::model::SystemMetrics;
+/// # use infiniservice::pipeline::{Identity, Pipeline};
+/// fn wrong(readings: Pipeline<Identity<SystemMetrics>>, tags: Tags, batch: Batcher) {
+///     let batches = readings.then(batch).then(tags);
+/// }
+/// ```
 #[must_use = "a pipeline does nothing until it is ended with `write` or `publish` and run"]
 pub struct Pipeline<S: Segment> {
     graph: Graph,
