@@ -1,4 +1,5 @@
-//! What the agent costs the machine: with no host, with one that does not read, and as shipped.
+//! What the agent sees of the machine's load, and what it adds to it: with no host, with one that does
+//! not read, and as shipped.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use super::accel::KVM;
 use super::agent::Agent;
 use super::host_comes_and_goes::fatten;
 use super::lab;
-use super::pipelines::LONG;
+use super::pipelines::{FAST, LONG};
 use super::qemu::Vm;
 use super::shape;
 
@@ -46,6 +47,42 @@ fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
     }
     assert!(lines.is_sorted_by(|a, b| shape::time(a) < shape::time(b)), "in order, none twice");
     host.take(5);
+}
+
+#[test]
+fn a_disk_mounted_while_the_agent_runs_is_told_as_df_tells_it_and_its_traffic_is_seen() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab, &[FAST]);
+    Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let mut host = vm.host();
+    host.take(2);
+    let df = vm.guest.run(
+        "mke2fs /dev/vda > /dev/null && mkdir /disk && mount -t ext2 /dev/vda /disk && \
+         dd if=/dev/zero of=/disk/file bs=64k count=320 2> /dev/null && sync && \
+         df -k /disk | awk 'END { print $2, $3, $4 }'",
+    );
+    let df: Vec<f64> = df.split_whitespace().map(|kib| kib.parse().expect("a number")).collect();
+    let (mut written, mut busy) = (0, false);
+    let mount = loop {
+        let line = host.metrics(SOON);
+        let disk = &line["data"]["system"]["disk"];
+        let io = &disk["io_stats"];
+        // Five times a second: each line stands for a fifth of what it says a second had.
+        written += io["write_bytes_per_sec"].as_u64().expect("checked") / 5;
+        busy |= io["io_utilization_percent"].as_f64().is_some_and(|percent| percent > 0.0);
+        let mounts = disk["usage_stats"].as_array().expect("checked");
+        let mount = mounts.iter().find(|mount| mount["mount_point"] == "/disk");
+        if let Some(mount) = mount.filter(|_| written >= 18 << 20) {
+            break mount.clone();
+        }
+    };
+    assert!(busy, "the disk was busy for some of the time");
+    assert_eq!(mount["filesystem"], "ext2");
+    for (name, kib) in ["total_gb", "used_gb", "available_gb"].into_iter().zip(df) {
+        let (told, real) = (mount[name].as_f64().expect("a number"), kib / f64::from(1 << 20));
+        // Told to a thousandth of a GiB.
+        assert!((told - real).abs() <= 0.000_6, "{name}: told {told} GiB, df says {real}");
+    }
 }
 
 #[test]
