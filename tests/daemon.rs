@@ -166,8 +166,8 @@ fn what_cannot_run_says_why_once_and_exits_78_with_nothing_started() {
     let cases: [(&[&str], &str); 7] = [
         (&["--pipelines", wrong], "wrong.toml:3:1: unknown key \"evry\""),
         (&["--pipelines", "/nowhere.toml"], "/nowhere.toml: there is no such file"),
-        (&["--pipelines", good, "--port", regular], "is no character device"),
-        (&["--pipelines", good, "--port", folder], "is no character device"),
+        (&["--pipelines", good, "--port", regular], "not a character device"),
+        (&["--pipelines", good, "--port", folder], "not a character device"),
         (&["--pipelines", good, "--port", "tcp:1.2.3.4:5"], "unknown kind of port"),
         (&["--pipelines", good, good], "already given by"),
         (&["--pipelines", "built-in:bench.toml"], "made-up readings"),
