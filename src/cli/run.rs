@@ -21,7 +21,7 @@ pub(super) struct Run {
     /// Write to this port instead of the one that the files name: a port name, a device path,
     /// unix:PATH (a socket that somebody listens at), or stdio
     #[arg(long, value_name = "PORT", env = "INFINISERVICE_DEVICE")]
-    port: Option<Target>,
+    port: Option<String>,
 }
 
 impl Run {
@@ -29,6 +29,10 @@ impl Run {
         let loaded = match load_or_tell(&self.pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,
+        };
+        let port = match self.port.as_deref().map(str::parse::<Target>).transpose() {
+            Ok(port) => port,
+            Err(error) => return refuse(&format!("cannot use --port: {error}")),
         };
         let level = std::env::var("RUST_LOG").unwrap_or_else(|_| loaded.agent.log.level.clone());
         if let Err(what) = daemon::start_log(&level) {
@@ -38,7 +42,7 @@ impl Run {
             Ok(runtime) => runtime,
             Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
         };
-        let ended = runtime.block_on(daemon::run(loaded, self.port));
+        let ended = runtime.block_on(daemon::run(loaded, port));
         // A reading that hangs holds its thread for ever; the program does not wait for it.
         runtime.shutdown_timeout(Duration::from_millis(100));
         match ended {

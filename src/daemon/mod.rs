@@ -28,6 +28,12 @@ use crate::port::Target;
 /// the stop, what is held has the shutdown deadline of the settings to be written.
 pub async fn run(loaded: Loaded, port: Option<Target>) -> Result<Outcome, String> {
     let (health, stop) = (Health::default(), CancellationToken::new());
+    if let Some(made_up) = loaded.pipelines.iter().find(|made| made.file.generate.is_some()) {
+        return Err(format!(
+            "{} has made-up readings; measure it with `infiniservice bench`",
+            made_up.origin
+        ));
+    }
     let mut ports = Ports::new(port.clone(), &health, &stop);
     let assembly = assemble(&loaded, &mut ports, &health, &stop)?;
     if let (Some(port), true) = (port, ports.is_empty()) {
@@ -45,27 +51,33 @@ pub async fn run(loaded: Loaded, port: Option<Target>) -> Result<Outcome, String
     let mut tasks = assembly.tasks;
     tasks.extend(ports.into_tasks());
 
-    let beside = tokio::spawn({
+    let beside = tokio::spawn(beside(stop.clone()));
+    let stopping = tokio::spawn({
         let stop = stop.clone();
         async move {
-            let signals = signals::listen(stop.clone());
-            let watchdog = systemd::watchdog();
-            let stopping = async {
-                stop.cancelled().await;
-                systemd::stopping().await;
-            };
-            systemd::ready().await;
-            let (signals, (), ()) = tokio::join!(signals, watchdog, stopping);
-            if let Err(error) = signals {
-                tracing::error!(%error, "signals cannot be heard; stop the agent with SIGKILL");
-            }
+            stop.cancelled().await;
+            systemd::stopping().await;
         }
     });
     let restart = restart(&loaded);
-    let outcome = pipeline::run(tasks, &restart, &stop, loaded.agent.shutdown.deadline.get()).await;
+    let drain = loaded.agent.shutdown.deadline.get();
+    let outcome = pipeline::run(tasks, &restart, &stop, drain).await;
+    stop.cancel(); // the flows may have ended by themselves
+    if let Err(error) = stopping.await {
+        tracing::error!(%error, "systemd was not told of the end");
+    }
     beside.abort();
     tell(&outcome, &health);
     Ok(outcome)
+}
+
+/// What goes on beside the flows: signals, and systemd's questions.
+async fn beside(stop: CancellationToken) {
+    systemd::ready().await;
+    let (signals, ()) = tokio::join!(signals::listen(stop), systemd::watchdog());
+    if let Err(error) = signals {
+        tracing::error!(%error, "signals cannot be heard; stop the agent with SIGKILL");
+    }
 }
 
 /// What the run came to, as the last line of the log.

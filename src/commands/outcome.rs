@@ -1,0 +1,44 @@
+//! What came of a request. Does not know how it is spelled on the wire.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What came of one request: exactly one of these for each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// Whether it was done.
+    pub success: bool,
+    /// Exit code of the program, where one ran; 124 when its time was over.
+    pub exit_code: Option<i32>,
+    /// What the program said.
+    pub stdout: String,
+    /// What the program complained of.
+    pub stderr: String,
+    /// The result, in the shape the host reads.
+    pub data: Option<Value>,
+    /// Why it was not done, as a sentence; there whenever `success` is false.
+    pub error: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Done, with a result.
+    pub fn data(data: Value) -> Self {
+        Self { success: true, data: Some(data), ..Self::default() }
+    }
+
+    /// Done, with something to say.
+    pub fn said(stdout: impl Into<String>) -> Self {
+        Self { success: true, stdout: stdout.into(), ..Self::default() }
+    }
+
+    /// Not done, and why.
+    pub fn failed(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::default() }
+    }
+}
+
+/// Exit code of what ran out of time, as `timeout(1)` has it.
+pub const EXIT_TIMEOUT: i32 = 124;

@@ -1,0 +1,239 @@
+//! What the host may ask for, decoded and checked. Does nothing of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::words::{Account, PackageName, Query, ServiceName};
+use crate::model::Rank;
+
+/// One thing the host asked for, with everything that was told about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The host's name for it; the answer carries the same.
+    pub id: String,
+    /// What is asked.
+    pub what: What,
+    /// How long it may take, counted from [`received`](Self::received). Never zero.
+    pub timeout: Duration,
+    /// When its line was whole.
+    pub received: Instant,
+}
+
+impl Request {
+    /// When its time is over.
+    pub fn deadline(&self) -> Instant {
+        self.received + self.timeout
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// One of the known actions (`SafeCommand`).
+    Action(Action),
+    /// A command line for a shell (`UnsafeCommand`).
+    Raw(RawCommand),
+    /// A script that the host had pending.
+    Script(Script),
+}
+
+/// A command line for a shell.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawCommand {
+    /// The command line; may hold secrets, so it is never in a log.
+    pub command: String,
+    /// Which shell.
+    pub shell: Shell,
+    /// Where it starts; must exist.
+    pub working_dir: Option<PathBuf>,
+    /// Added to the clean environment; may hold secrets.
+    pub environment: BTreeMap<String, String>,
+    /// As whom; root where absent.
+    pub run_as: Option<Account>,
+}
+
+/// A pending script. Its [`Request::id`] is the execution id.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Its name, for the log.
+    pub name: String,
+    /// Its text; may hold secrets.
+    pub content: String,
+    /// Which shell.
+    pub shell: Shell,
+    /// Values for its variables; may hold secrets.
+    pub inputs: BTreeMap<String, String>,
+    /// As whom; root where absent.
+    pub run_as: Option<Account>,
+}
+
+/// A shell by the names the host uses, in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shell {
+    /// `sh`: also where none is named.
+    #[default]
+    Sh,
+    /// `bash`.
+    Bash,
+    /// `cmd`: not on Linux.
+    Cmd,
+    /// `powershell` or `pwsh`.
+    PowerShell,
+}
+
+/// The known actions. Arguments are checked when they are decoded, so none can be dangerous to hand to
+/// a program as one argument.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Kind of machine.
+    SystemInfo,
+    /// The same, with package managers and the default shell.
+    OsInfo,
+    /// Accounts of people.
+    UserList,
+    /// All services.
+    ServiceList,
+    /// One service.
+    ServiceControl {
+        /// Which.
+        service: ServiceName,
+        /// What to do with it.
+        operation: ServiceOperation,
+    },
+    /// All installed packages.
+    PackageList,
+    /// Packages that can be installed.
+    PackageSearch(Query),
+    /// Installs one.
+    PackageInstall(PackageName),
+    /// Removes one.
+    PackageRemove(PackageName),
+    /// Brings one up to date.
+    PackageUpdate(PackageName),
+    /// Brings everything up to date, or one package.
+    UpdateSystemSoftware(Option<PackageName>),
+    /// Processes.
+    ProcessList {
+        /// At most so many.
+        limit: Option<u32>,
+    },
+    /// Processes that use most.
+    ProcessTop {
+        /// At most so many.
+        limit: Option<u32>,
+        /// By what.
+        by: Rank,
+    },
+    /// Ends a process.
+    ProcessKill {
+        /// Which.
+        pid: u32,
+        /// At once (SIGKILL) instead of asking it (SIGTERM).
+        force: bool,
+    },
+    /// Space on file systems.
+    CheckDiskSpace {
+        /// Above this share in use: a warning.
+        warning_percent: f64,
+        /// Above this one: critical.
+        critical_percent: f64,
+    },
+    /// Whether the machine has more or less than it needs.
+    CheckResourceOptimization,
+    /// One check by name, or all.
+    RunHealthCheck(Option<String>),
+    /// All checks.
+    RunAllHealthChecks,
+    /// Deletes what the declared targets name.
+    DiskCleanup {
+        /// `temp_files`, `system_cache`, …; empty: temporary files.
+        targets: Vec<String>,
+    },
+    /// Pending updates of the system's packages.
+    CheckLinuxUpdates,
+    /// Installed applications; the name is Windows', the host asks Linux too.
+    GetInstalledApplicationsWMI,
+    /// Installed applications that could be newer.
+    CheckApplicationUpdates,
+    /// Past updates.
+    GetUpdateHistory,
+    /// Restarts the machine, seconds after the answer.
+    RebootSystem {
+        /// Without asking programs to end.
+        force: bool,
+    },
+    /// Makes sense on another system only: answered with success and a note.
+    OtherSystem(String),
+    /// Known by name and not built: answered with failure and this reason.
+    NotBuilt {
+        /// The host's name for it.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// What to do with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceOperation {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop and start it.
+    Restart,
+    /// Start it at boot.
+    Enable,
+    /// Do not start it at boot.
+    Disable,
+    /// Tell how it is.
+    Status,
+}
+
+impl std::fmt::Debug for RawCommand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawCommand").field("shell", &self.shell).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Script").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Action {
+    /// The host's name for it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::SystemInfo => "SystemInfo",
+            Self::OsInfo => "OsInfo",
+            Self::UserList => "UserList",
+            Self::ServiceList => "ServiceList",
+            Self::ServiceControl { .. } => "ServiceControl",
+            Self::PackageList => "PackageList",
+            Self::PackageSearch(_) => "PackageSearch",
+            Self::PackageInstall(_) => "PackageInstall",
+            Self::PackageRemove(_) => "PackageRemove",
+            Self::PackageUpdate(_) => "PackageUpdate",
+            Self::UpdateSystemSoftware(_) => "UpdateSystemSoftware",
+            Self::ProcessList { .. } => "ProcessList",
+            Self::ProcessTop { .. } => "ProcessTop",
+            Self::ProcessKill { .. } => "ProcessKill",
+            Self::CheckDiskSpace { .. } => "CheckDiskSpace",
+            Self::CheckResourceOptimization => "CheckResourceOptimization",
+            Self::RunHealthCheck(_) => "RunHealthCheck",
+            Self::RunAllHealthChecks => "RunAllHealthChecks",
+            Self::DiskCleanup { .. } => "DiskCleanup",
+            Self::CheckLinuxUpdates => "CheckLinuxUpdates",
+            Self::GetInstalledApplicationsWMI => "GetInstalledApplicationsWMI",
+            Self::CheckApplicationUpdates => "CheckApplicationUpdates",
+            Self::GetUpdateHistory => "GetUpdateHistory",
+            Self::RebootSystem { .. } => "RebootSystem",
+            Self::OtherSystem(name) | Self::NotBuilt { name, .. } => name,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The program as a whole, held from outside: its port, its signals, its exit codes, systemd's socket.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::io::{BufRead, Read};
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::{PATIENCE, Place, line};
+
+const QUICK: &str = r#"
+[[collect]]
+every = "50ms"
+from = ["cpu", "memory", "load", "disk", "network"]
+[batch]
+max_items = 1
+[serialize]
+format = "infinibay"
+[write]
+port = "org.infinibay.agent"
+"#;
+
+#[test]
+fn the_shipped_pipeline_tells_the_machine_within_three_seconds() {
+    let place = Place::new();
+    let begun = Instant::now();
+    let _running = place.run("built-in:metrics.toml".as_ref(), &[]);
+    let mut host = place.host();
+    let mut first = String::new();
+    host.read_line(&mut first).unwrap();
+    assert_eq!(first, "\n", "a bare newline comes first");
+    let first = line(&mut host);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(first.is_ascii());
+    let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(first["type"], "metrics");
+    let system = &first["data"]["system"];
+    assert!(system["cpu"]["usage_percent"].as_f64().unwrap() <= 100.0);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!(system["cpu"]["cores_usage"].as_array().unwrap().len() >= cores);
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total = system["memory"]["total_kb"].as_u64().unwrap();
+    assert!(meminfo.contains(&format!("{total} kB")), "the machine's own figure");
+    assert!(first["data"]["processes"].as_array().is_some_and(|list| !list.is_empty()));
+}
+
+#[test]
+fn the_first_signal_flushes_what_is_held_and_exits_0_under_both_runtimes() {
+    let held = QUICK
+        .replace("max_items = 1", "max_items = 65536\nmax_bytes = \"16MiB\"\nmax_delay = \"1h\"");
+    for agent in ["", "[runtime]\nflavour = \"multi_thread\"\nworker_threads = 2\n"] {
+        let place = Place::new();
+        let pipelines = place.folder.path().join("pipelines");
+        std::fs::create_dir(&pipelines).unwrap();
+        std::fs::write(pipelines.join("held.toml"), &held).unwrap();
+        std::fs::write(pipelines.join("agent.toml"), agent).unwrap();
+        let running = place.run(&pipelines, &[]);
+        let mut host = place.host();
+        // Nothing leaves by itself; the books of the kernel tell when a few readings have been taken.
+        let begun = Instant::now();
+        let cpu = format!("/proc/{}/stat", running.0.id());
+        while begun.elapsed() < Duration::from_millis(600) {
+            let _ = std::fs::read_to_string(&cpu).unwrap();
+            std::thread::yield_now();
+        }
+        running.signal(Signal::TERM);
+        let mut rest = String::new();
+        host.read_to_string(&mut rest).unwrap();
+        let lines: Vec<&str> = rest.lines().filter(|line| !line.is_empty()).collect();
+        assert!(lines.len() >= 3, "{} lines were flushed", lines.len());
+        for line in lines {
+            assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+        }
+        let (code, log) = running.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("stopping; a second signal stops at once"), "{log}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_the_deadline_ends_a_host_that_does_not_read() {
+    let stalled = QUICK.replace("\"load\"", "\"load\", { processes = { keep = 1000 } }");
+    for second in [true, false] {
+        let place = Place::new();
+        let pipelines = place.folder.path().join("pipelines");
+        std::fs::create_dir(&pipelines).unwrap();
+        std::fs::write(pipelines.join("stalled.toml"), &stalled).unwrap();
+        std::fs::write(pipelines.join("agent.toml"), "[shutdown]\ndeadline = \"1s\"\n").unwrap();
+        let mut running = place.run(&pipelines, &[]);
+        let host = place.host(); // and never reads
+        let mut log = running.log();
+        fill(&host);
+        running.signal(Signal::TERM);
+        let mut said = String::new();
+        while !said.contains("stopping") {
+            assert!(log.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        let begun = Instant::now();
+        if second {
+            running.signal(Signal::TERM);
+        }
+        let code = running.0.wait().unwrap().code();
+        if second {
+            assert_eq!(code, Some(128 + 15));
+            assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+        } else {
+            assert_eq!(code, Some(0));
+            assert!(begun.elapsed() >= Duration::from_millis(900), "it waited for the host");
+            assert!(begun.elapsed() < PATIENCE);
+        }
+    }
+}
+
+/// Waits until the socket towards the host holds as much as it takes.
+fn fill(host: &std::io::BufReader<std::os::unix::net::UnixStream>) {
+    let (begun, mut before, mut same) = (Instant::now(), 0, Instant::now());
+    while begun.elapsed() < PATIENCE {
+        let waiting = rustix::io::ioctl_fionread(host.get_ref()).unwrap();
+        if waiting != before {
+            (before, same) = (waiting, Instant::now());
+        } else if before > 100_000 && same.elapsed() > Duration::from_millis(400) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("the socket did not fill: {before} bytes");
+}
+
+#[test]
+fn systemd_hears_ready_alive_and_stopping() {
+    let place = Place::new();
+    let notify = place.folder.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&notify).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let pipeline = place.file("quick.toml", QUICK);
+    let heard = || {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap().trim().to_owned()
+    };
+    let environment = [("NOTIFY_SOCKET", notify.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    let running = place.run(&pipeline, &environment);
+    let _host = place.host();
+    assert_eq!(heard(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(heard(), "WATCHDOG=1");
+    }
+    running.signal(Signal::INT);
+    while heard() != "STOPPING=1" {}
+    let (code, _) = running.end();
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn what_cannot_run_says_why_once_and_exits_78_with_nothing_started() {
+    let place = Place::new();
+    let good = place.file("good.toml", QUICK);
+    let wrong = place.file("wrong.toml", &QUICK.replace("every", "evry"));
+    let regular = place.file("device", "");
+    let (good, wrong) = (good.to_str().unwrap(), wrong.to_str().unwrap());
+    let regular = regular.to_str().unwrap();
+    let folder = place.folder.path().to_str().unwrap();
+    let cases: [(&[&str], &str); 7] = [
+        (&["--pipelines", wrong], "wrong.toml:3:1: unknown key \"evry\""),
+        (&["--pipelines", "/nowhere.toml"], "/nowhere.toml: there is no such file"),
+        (&["--pipelines", good, "--port", regular], "not a character device"),
+        (&["--pipelines", good, "--port", folder], "not a character device"),
+        (&["--pipelines", good, "--port", "tcp:1.2.3.4:5"], "unknown kind of port"),
+        (&["--pipelines", good, good], "already given by"),
+        (&["--pipelines", "built-in:bench.toml"], "made-up readings"),
+    ];
+    for (arguments, says) in cases {
+        let output = Command::new(env!("CARGO_BIN_EXE_infiniservice"))
+            .arg("run")
+            .args(arguments)
+            .env_clear()
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {log}");
+        assert!(log.contains(says), "{arguments:?}: {log}");
+        assert!(output.stdout.is_empty());
+        assert!(!log.contains("pipeline runs"), "nothing was started: {log}");
+    }
+}
+
+#[test]
+fn several_pipelines_share_one_port_and_no_line_is_torn() {
+    let place = Place::new();
+    let pipelines = place.folder.path().join("pipelines");
+    std::fs::create_dir(&pipelines).unwrap();
+    let tagged = |name: &str| {
+        QUICK
+            .replace("\"infinibay\"", "\"json-lines\"")
+            .replace("50ms", "10ms")
+            .replace("[batch]", &format!("[[enrich]]\ntags = {{ flow = \"{name}\" }}\n[batch]"))
+    };
+    for name in ["one", "two", "three"] {
+        std::fs::write(pipelines.join(format!("{name}.toml")), tagged(name)).unwrap();
+    }
+    let running = place.run(&pipelines, &[]);
+    let mut host = place.host();
+    let mut seen = std::collections::BTreeMap::<String, u64>::new();
+    for _ in 0..150 {
+        let line: serde_json::Value = serde_json::from_str(&line(&mut host)).expect("a whole line");
+        *seen.entry(line["tags"]["flow"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    running.signal(Signal::TERM);
+    drop(host);
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("port is open").count(), 1, "one writer: {log}");
+}
+
+#[test]
+fn one_flow_goes_to_a_file_and_the_port_and_a_host_that_is_away_slows_neither() {
+    let place = Place::new();
+    let out = place.folder.path().join("out.jsonl");
+    let both = QUICK.replace(
+        "[write]\nport = \"org.infinibay.agent\"",
+        &format!(
+            "[[write]]\nport = \"org.infinibay.agent\"\nkeep = 2\n[[write]]\nfile = {{ path = {:?} }}\n",
+            out.display().to_string()
+        ),
+    );
+    let pipeline = place.file("both.toml", &both);
+    let running = place.run(&pipeline, &[]);
+    let begun = Instant::now();
+    let lines = || std::fs::read_to_string(&out).map_or(0, |text| text.lines().count());
+    while lines() < 12 {
+        assert!(begun.elapsed() < PATIENCE, "the file goes on while nobody accepts at the port");
+        std::thread::yield_now();
+    }
+    running.signal(Signal::TERM);
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    for line in std::fs::read_to_string(&out).unwrap().lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    }
+}

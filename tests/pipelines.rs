@@ -1,0 +1,154 @@
+//! A pipeline from a file is the one that code would build: the same picture, the same bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use infiniservice::config::{Loaded, load};
+use infiniservice::daemon::{Ports, assemble};
+use infiniservice::metrics::batch::{Batcher, Limits};
+use infiniservice::metrics::collect::{
+    Cadence, Collector, CpuCollector, DiskCollector, DiskOptions, LoadCollector, MemoryCollector,
+    NetworkCollector, NetworkOptions,
+};
+use infiniservice::metrics::enrich::{Join, Rates, Tags};
+use infiniservice::metrics::generate::Generator;
+use infiniservice::metrics::latest::{Latest, Remember};
+use infiniservice::metrics::serialize::Serialize;
+use infiniservice::metrics::{Stages, collect, through};
+use infiniservice::model::Group;
+use infiniservice::pipeline::picture::Edge;
+use infiniservice::pipeline::{End, Health, Restart, Ring};
+use infiniservice::sinks::{File, Rotation};
+use infiniservice::wire::Format;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const FILE: &str = r#"
+[[collect]]
+every = "1s"
+from = ["cpu", "memory", "load"]
+
+[[collect]]
+every = "30s"
+from = ["disk", { network = { exclude = ["lo"] } }]
+
+[[enrich]]
+tags = { site = "lab-1" }
+
+[[enrich]]
+rates = {}
+
+[batch]
+max_items = 8
+max_bytes = "64KiB"
+max_delay = "2s"
+
+[serialize]
+format = "infinibay"
+
+[write]
+port = "unix:/run/host.sock"
+keep = 16
+"#;
+
+fn loaded(folder: &TempDir, name: &str, text: &str) -> Loaded {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    load(&[path], &|_| None).unwrap_or_else(|errors| panic!("{}", errors[0]))
+}
+
+#[tokio::test]
+async fn a_file_builds_what_code_builds() {
+    let folder = TempDir::new().unwrap();
+    let (health, stop) = (Health::default(), CancellationToken::new());
+    let mut ports = Ports::new(None, &health, &stop);
+    let from_file =
+        assemble(&loaded(&folder, "lab.toml", FILE), &mut ports, &health, &stop).unwrap();
+    let file_nodes: Vec<String> = health.counts().into_iter().map(|count| count.node).collect();
+
+    let health = Health::default();
+    let latest = Latest::default();
+    let quick: Vec<Box<dyn Collector>> = vec![
+        Box::new(CpuCollector::new()),
+        Box::new(MemoryCollector::new()),
+        Box::new(LoadCollector::new()),
+    ];
+    let slow: Vec<Box<dyn Collector>> = vec![
+        Box::new(DiskCollector::new(DiskOptions::default())),
+        Box::new(NetworkCollector::new(NetworkOptions { exclude: vec!["lo".into()] })),
+    ];
+    let second = Duration::from_secs(1);
+    let needed = [Group::Cpu, Group::Memory, Group::Disk, Group::Network];
+    let stages = Stages {
+        enrichers: vec![
+            Box::new(Remember::new(latest.clone(), health.node("lab/troubles".into()))),
+            Box::new(Tags::new([("site".to_owned(), "lab-1".to_owned())].into())),
+            Box::new(Rates::default()),
+            Box::new(Join::new(&needed, second)),
+        ],
+        batcher: Batcher::new(Limits { max_items: 8, max_bytes: 64 << 10, max_delay: second * 2 }),
+        serialize: Serialize::new(Format::Infinibay),
+    };
+    let cadences = vec![Cadence::new(second, quick), Cadence::new(second * 30, slow)];
+    let frames = through(collect("lab", cadences, &health, &stop), stages);
+    let mut published = frames.publish(&Ring::new(16));
+    let _lane = published.lane("port", "unix:/run/host.sock".to_owned());
+    let graph = published.graph();
+    let _port = health.node("port unix:/run/host.sock".into());
+
+    assert_eq!(from_file.pictures, std::slice::from_ref(&graph.picture));
+    assert_eq!(from_file.tasks.len(), graph.into_tasks().len());
+    let mut code_nodes: Vec<String> = health.counts().into_iter().map(|count| count.node).collect();
+    let mut file_nodes = file_nodes;
+    code_nodes.sort();
+    file_nodes.sort();
+    assert_eq!(file_nodes, code_nodes);
+    assert!(from_file.pictures[0].edges.iter().any(|(_, edge, _)| *edge == Edge::Ring(16)));
+}
+
+/// Takes the same made-up readings through the stages of `text` and into a file.
+async fn written(folder: &TempDir, name: &str, text: &str) -> String {
+    let loaded = loaded(folder, name, text);
+    let stages = infiniservice::daemon::stages(&loaded.pipelines[0].file, None);
+    into_file(&folder.path().join(format!("{name}.out")), stages).await
+}
+
+async fn into_file(path: &Path, stages: Stages) -> String {
+    let (health, stop) = (Health::default(), CancellationToken::new());
+    let groups = [Group::Cpu, Group::Memory, Group::Load, Group::Disk, Group::Network];
+    let generator = Generator::new(&groups, 0, 7).take(500);
+    let sink = File::new(path, Rotation { max_bytes: 1 << 30, keep: 1 });
+    let graph = through(collect("same", vec![generator], &health, &stop), stages).write(sink, 4);
+    let outcome = graph.run(&Restart::default(), &stop, Duration::from_secs(60)).await;
+    assert_eq!((outcome.end, outcome.drained), (End::Done, true));
+    for count in health.counts() {
+        let lost: u64 = count.lost.iter().map(|(_, weight)| weight).sum();
+        assert_eq!(count.taken, count.given + lost + count.held, "{count:?}");
+    }
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[tokio::test]
+async fn a_file_and_code_give_the_same_bytes_however_they_are_batched() {
+    let folder = TempDir::new().unwrap();
+    let second = Duration::from_secs(1);
+    let needed = [Group::Cpu, Group::Memory, Group::Disk, Group::Network];
+    let in_code = Stages {
+        enrichers: vec![
+            Box::new(Tags::new([("site".to_owned(), "lab-1".to_owned())].into())),
+            Box::new(Rates::default()),
+            Box::new(Join::new(&needed, second)),
+        ],
+        batcher: Batcher::new(Limits { max_items: 1, max_bytes: 1, max_delay: second }),
+        serialize: Serialize::new(Format::Infinibay),
+    };
+    let path: PathBuf = folder.path().join("code.out");
+    let by_code = into_file(&path, in_code).await;
+    let by_file = written(&folder, "lab.toml", FILE).await;
+    assert_eq!(by_code.lines().count(), 500);
+    assert!(by_code == by_file, "the same bytes");
+    let json_lines = FILE.replace("\"infinibay\"", "\"json-lines\"");
+    let others = written(&folder, "lines.toml", &json_lines).await;
+    assert!(others.lines().all(|line| line.contains("\"site\":\"lab-1\"")));
+}

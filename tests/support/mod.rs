@@ -1,0 +1,104 @@
+//! What the tests of the whole daemon share: the program as a child, and a host at a Unix socket.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// No test waits longer for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder for one test, with a host's socket in it.
+pub struct Place {
+    pub folder: TempDir,
+    pub listener: UnixListener,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let listener = UnixListener::bind(folder.path().join("host.sock")).unwrap();
+        Self { folder, listener }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("host.sock")
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The program, running `pipelines` against this host.
+    pub fn run(&self, pipelines: &Path, more: &[(&str, &str)]) -> Running {
+        let port = format!("unix:{}", self.socket().display());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        command.args(["run", "--port", &port, "--pipelines"]).arg(pipelines);
+        command.env_clear().envs(more.iter().copied());
+        Running(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// The next agent that connects.
+    pub fn host(&self) -> BufReader<UnixStream> {
+        self.listener.set_nonblocking(true).unwrap();
+        let begun = Instant::now();
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).unwrap();
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    return BufReader::new(stream);
+                }
+                Err(_) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+                Err(error) => panic!("no agent came: {error}"),
+            }
+        }
+    }
+}
+
+/// The program; killed when dropped.
+pub struct Running(pub Child);
+
+impl Running {
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub fn log(&mut self) -> BufReader<ChildStderr> {
+        BufReader::new(self.0.stderr.take().unwrap())
+    }
+
+    /// Its exit code, or none where a signal ended it; and what it said.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let mut log = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            stderr.read_to_string(&mut log).unwrap();
+        }
+        (self.0.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The next line that is not blank.
+pub fn line(host: &mut impl BufRead) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(host.read_line(&mut line).unwrap() > 0, "the agent has gone");
+        if line != "\n" {
+            return line;
+        }
+    }
+}
