@@ -34,6 +34,21 @@ fn an_unplugged_port_is_opened_again_by_name_without_a_restart() {
 }
 
 #[test]
+fn a_host_that_stays_while_its_port_is_unplugged_loses_at_most_one_line() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab, &[FAST]);
+    Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let mut host = vm.host();
+    host.take(3);
+    for _ in 0..3 {
+        vm.unplug();
+        vm.plug();
+        assert!(host.cut_lines(RETRY) <= 1);
+        host.take(3);
+    }
+}
+
+#[test]
 fn a_port_that_is_not_there_at_the_start_is_waited_for_and_no_other_is_opened() {
     let Some(turn) = lab::turn() else { return };
     let mut vm = Vm::boot_without_port(turn.lab, &[FAST]);

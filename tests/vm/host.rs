@@ -1,5 +1,6 @@
 //! The host's end of the agent's port: a client of the socket that QEMU listens on.
 
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -55,13 +56,34 @@ impl Host {
         (0..count).map(|_| self.metrics(NEXT)).collect()
     }
 
-    /// Reads until the bytes held end inside a line, then leaves.
+    /// Reads until two whole metrics lines have come in a row, each within `limit`; tells how many lines
+    /// before them were cut.
+    pub fn cut_lines(&mut self, limit: Duration) -> usize {
+        let (mut cut, mut whole) = (0, 0);
+        while whole < 2 {
+            let line = self.line(limit).expect("the flow goes on");
+            match serde_json::from_slice::<Value>(&line) {
+                Ok(_) => whole += 1,
+                Err(_) if line.is_empty() => {}
+                Err(_) => (cut, whole) = (cut + 1, 0),
+            }
+        }
+        cut
+    }
+
+    /// Sends `bytes` from a thread of its own, which ends when they are taken or the port is.
+    pub fn send(&self, bytes: Vec<u8>) {
+        let mut stream = self.lines.stream.try_clone().expect("a socket can be shared");
+        // The guest may end first; then nobody takes the rest.
+        std::thread::spawn(move || drop(stream.write_all(&bytes)));
+    }
+
+    /// Reads a little of the next line, then leaves.
     pub fn leave_in_mid_line(mut self) {
-        let until = Instant::now() + NEXT;
         while self.lines.rest().is_empty() {
-            self.lines.fill(until).expect("the flow goes on");
+            self.lines.fill(100, Instant::now() + NEXT).expect("the flow goes on");
             while self.lines.rest().contains(&b'\n') {
-                self.lines.next(until).expect("there is a whole line");
+                self.lines.next(Instant::now()).expect("there is a whole line");
             }
         }
     }

@@ -5,14 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the machine needs to have a virtio-serial port and an address, in the order they are loaded.
-const MODULES: [&str; 7] = [
+/// What the machine needs to have a virtio-serial port, a disk and an address, in the order they are
+/// loaded.
+const MODULES: [&str; 8] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
     "virtio_pci_legacy_dev",
     "virtio_pci",
     "virtio_console",
+    "virtio_blk",
     "dummy",
 ];
 

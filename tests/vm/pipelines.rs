@@ -22,14 +22,36 @@ keep = 8
 "#,
 );
 
-/// Twenty readings a second with every process: more than a host that does not read can swallow.
-pub const HEAVY: (&str, &str) = (
-    "heavy.toml",
+/// Fifty short readings a second: a host that leaves, leaves in the middle of something.
+pub const BRISK: (&str, &str) = (
+    "brisk.toml",
     r#"
-about = "Twenty long readings a second, each longer than one write to the port can be."
+about = "Fifty short readings a second."
 
 [[collect]]
-every = "50ms"
+every = "20ms"
+from  = ["cpu", "memory", "load", "disk", "network"]
+
+[batch]
+max_items = 1
+
+[serialize]
+format = "infinibay"
+
+[write]
+port = "org.infinibay.agent"
+keep = 8
+"#,
+);
+
+/// Every process in each reading, so that one line is longer than a write to the port can be.
+pub const LONG: (&str, &str) = (
+    "long.toml",
+    r#"
+about = "Five long readings a second."
+
+[[collect]]
+every = "200ms"
 from  = ["cpu", "memory", "load", "disk", "network", { processes = { keep = 500, by = "memory" } }]
 
 [batch]

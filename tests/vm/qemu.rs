@@ -1,4 +1,5 @@
-//! The machine: QEMU with a virtio-serial bus, the agent's port and a foreign one. Ends with its case.
+//! The machine: QEMU with a virtio-serial bus, the agent's port and a foreign one, and
+//! an empty disk. Ends with its case.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -20,6 +21,9 @@ use super::wait;
 pub const PORT: &str = "org.infinibay.agent";
 /// A port that every such machine has too, and that is none of the agent's business.
 pub const FOREIGN: &str = "org.qemu.guest_agent.0";
+
+/// An empty disk, `/dev/vda` in the guest.
+const DISK_BYTES: u64 = 64 << 20;
 
 const BOOT: Duration = Duration::from_secs(90);
 const PLUG: Duration = Duration::from_secs(20);
@@ -51,6 +55,8 @@ impl Vm {
         let at = |name: &str| folder.path().join(name);
         let archive = initramfs::build(&lab.busybox, &lab.agent, &lab.kernel.modules, files);
         fs::write(at("initramfs"), archive).expect("the initramfs can be written");
+        let disk = fs::File::create(at("disk")).expect("a disk can be made");
+        disk.set_len(DISK_BYTES).expect("a disk of zeroes takes no room");
         // QEMU connects to these two, so that nobody has to guess when they are there.
         let qmp = UnixListener::bind(at("qmp")).expect("a socket can be made");
         let shell = UnixListener::bind(at("shell")).expect("a socket can be made");
@@ -122,6 +128,8 @@ fn command(lab: &Lab, folder: &Path, plugged: bool) -> Command {
         .args(["-chardev", &format!("socket,id=shell,path={}", at("shell"))])
         .args(["-serial", "chardev:shell"])
         .args(["-serial", &format!("file:{}", at("agent.log"))])
+        .args(["-drive", &format!("file={},if=none,id=disk,format=raw", at("disk"))])
+        .args(["-device", "virtio-blk-pci,drive=disk"])
         .args(["-device", "virtio-serial-pci,id=serial"]);
     for (id, name) in [("foreign", FOREIGN), ("agent", PORT)] {
         let socket = at(&format!("{id}.sock"));

@@ -70,28 +70,28 @@ impl Lines {
                 return Ok(line);
             }
             looked = self.held.len();
-            self.fill(until)?;
+            self.fill(64 << 10, until)?;
         }
     }
 
-    /// Reads once, at most 64 KiB; tells how many bytes are held that are no whole line yet.
-    pub fn fill(&mut self, until: Instant) -> Result<usize, NoLine> {
+    /// Reads once, at most `bytes`.
+    pub fn fill(&mut self, bytes: usize, until: Instant) -> Result<(), NoLine> {
         if !readable(&self.stream, until).expect("the socket can be polled") {
             return Err(NoLine::Late);
         }
-        let mut chunk = vec![0; 64 << 10];
+        let mut chunk = vec![0; bytes];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(NoLine::Closed),
             Ok(read) => {
                 self.held.extend_from_slice(&chunk[..read]);
-                Ok(self.held.len())
+                Ok(())
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(NoLine::Closed),
             Err(error) => panic!("cannot read the socket: {error}"),
         }
     }
 
-    /// What came after the last newline.
+    /// What was read and not yet given.
     pub fn rest(&self) -> &[u8] {
         &self.held
     }
