@@ -38,8 +38,17 @@ impl Used {
 }
 
 impl Agent {
-    /// Starts `infiniservice run ARGUMENTS`.
-    pub fn start(guest: &mut Guest, arguments: &str) -> Self {
+    /// Starts the agent with the pipeline of this name.
+    pub fn start(guest: &mut Guest, pipeline: &str) -> Self {
+        Self::run(guest, &format!("--pipelines /pipelines/{pipeline}.toml"))
+    }
+
+    /// Starts the agent as it is shipped.
+    pub fn start_as_shipped(guest: &mut Guest) -> Self {
+        Self::run(guest, "")
+    }
+
+    fn run(guest: &mut Guest, arguments: &str) -> Self {
         let script = format!("infiniservice run {arguments} >> /tmp/agent.log 2>&1 & echo $!");
         let pid = guest.run(&script).trim().parse().expect("the shell tells the process id");
         Self { pid }

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use super::agent::Agent;
 use super::guest::Guest;
 use super::lab;
-use super::pipelines::{BRISK, FAST, LONG};
 use super::qemu::Vm;
 use super::shape;
 
@@ -14,9 +13,9 @@ const SOON: Duration = Duration::from_secs(20);
 #[test]
 fn a_host_there_first_gets_a_bare_newline_and_then_whole_metrics_lines() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[FAST]);
+    let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
-    Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    Agent::start(&mut vm.guest, "fast");
     assert_eq!(host.line(SOON).as_deref(), Some(&b""[..]), "the first line is bare");
     let lines = host.take(10);
     assert!(lines.is_sorted_by(|a, b| shape::time(a) < shape::time(b)), "in order, none twice");
@@ -37,8 +36,8 @@ fn a_host_there_first_gets_a_bare_newline_and_then_whole_metrics_lines() {
 #[test]
 fn a_host_that_comes_late_gets_the_newest_lines_at_once() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[FAST]);
-    Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let mut vm = Vm::boot(turn.lab);
+    Agent::start(&mut vm.guest, "fast");
     vm.port_opened(SOON);
     vm.guest.sleep(Duration::from_secs(6));
     let came = clock(&mut vm.guest);
@@ -57,8 +56,8 @@ fn a_host_that_comes_late_gets_the_newest_lines_at_once() {
 #[test]
 fn every_session_of_a_host_that_leaves_in_mid_line_and_is_back_at_once_starts_at_a_line() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[BRISK]);
-    Agent::start(&mut vm.guest, "--pipelines /pipelines/brisk.toml");
+    let mut vm = Vm::boot(turn.lab);
+    Agent::start(&mut vm.guest, "brisk");
     vm.port_opened(SOON);
     for _ in 0..30 {
         let mut host = vm.host();
@@ -68,19 +67,20 @@ fn every_session_of_a_host_that_leaves_in_mid_line_and_is_back_at_once_starts_at
     vm.host().take(10);
 }
 
-/// A line of more than one write can be cut in the port, and only a gap that the guest can see tells it
-/// so: the next host comes half a second later, where today's takes three.
+/// A line of more than one write is cut in the port where the ring is full, and only a gap that the guest
+/// can see tells it so: the next host comes half a second later, where today's takes three.
 #[test]
 fn a_long_line_that_was_cut_when_the_host_left_is_whole_for_the_next_one() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[LONG]);
-    fatten(&mut vm.guest);
-    Agent::start(&mut vm.guest, "--pipelines /pipelines/long.toml");
+    let mut vm = Vm::boot(turn.lab);
+    fatten(&mut vm.guest, 100);
+    Agent::start(&mut vm.guest, "long");
     vm.port_opened(SOON);
-    for _ in 0..10 {
+    for _ in 0..3 {
         let mut host = vm.host();
         let line = host.metrics(SOON);
-        assert!(line.to_string().len() > 64 << 10, "a line is longer than two writes");
+        assert!(line.to_string().len() > 128 << 10, "a line is longer than four writes");
+        vm.port_full();
         host.leave_in_mid_line();
         vm.guest.sleep(Duration::from_millis(500));
     }
@@ -90,9 +90,9 @@ fn a_long_line_that_was_cut_when_the_host_left_is_whole_for_the_next_one() {
 #[test]
 fn twenty_five_hosts_that_read_nothing_do_not_stop_the_flow() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[LONG]);
-    fatten(&mut vm.guest);
-    Agent::start(&mut vm.guest, "--pipelines /pipelines/long.toml");
+    let mut vm = Vm::boot(turn.lab);
+    fatten(&mut vm.guest, 40);
+    Agent::start(&mut vm.guest, "long");
     vm.port_opened(SOON);
     for _ in 0..25 {
         let _unread = vm.host();
@@ -105,11 +105,11 @@ fn twenty_five_hosts_that_read_nothing_do_not_stop_the_flow() {
 #[test]
 fn a_host_that_talks_to_an_agent_that_listens_to_nobody_still_gets_its_metrics() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[FAST]);
+    let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
     // Old commands pile up before the agent opens, and more come than any buffer on the way holds.
     host.send(b"{\"type\":\"signed\",\"v\":1}\n".repeat(100_000));
-    let agent = Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let agent = Agent::start(&mut vm.guest, "fast");
     host.take(10);
     let taken = "awk '/bytes_received/ && $2 >= 2400000 { ok = 1 } END { exit !ok }'";
     vm.guest.until(&format!("cat /sys/kernel/debug/virtio-ports/* | {taken}"), SOON);
@@ -122,22 +122,30 @@ fn a_host_that_talks_to_an_agent_that_listens_to_nobody_still_gets_its_metrics()
 #[test]
 fn an_agent_killed_and_started_again_costs_a_connected_host_at_most_one_cut_line() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[LONG]);
-    fatten(&mut vm.guest);
+    let mut vm = Vm::boot(turn.lab);
+    fatten(&mut vm.guest, 100);
     let mut host = vm.host();
-    for _ in 0..4 {
-        let agent = Agent::start(&mut vm.guest, "--pipelines /pipelines/long.toml");
-        assert!(host.cut_lines(SOON) <= 1);
+    for _ in 0..3 {
+        let agent = Agent::start(&mut vm.guest, "long");
+        assert_eq!(host.cut_lines(SOON).len(), 0);
+        vm.port_full();
         vm.guest.run(&format!("kill -KILL {pid}; wait {pid} || true", pid = agent.pid));
+        let agent = Agent::start(&mut vm.guest, "long");
+        vm.guest.sleep(Duration::from_secs(1));
+        let cut = host.cut_lines(SOON);
+        assert!(cut.len() <= 1, "{} lines were cut", cut.len());
+        let begins = cut.iter().flat_map(|line| line.matches("\"type\":\"metrics\"")).count();
+        assert_eq!(begins, cut.len(), "a cut line stands alone");
+        assert_eq!(agent.terminate(&mut vm.guest, SOON), 0);
     }
 }
 
-/// Makes every reading of the processes long: forty of them with 3 KB of arguments.
-pub fn fatten(guest: &mut Guest) {
-    guest.run(
+/// Makes every reading of the processes long, by `processes` with 3 KB of arguments each.
+pub fn fatten(guest: &mut Guest, processes: u32) {
+    guest.run(&format!(
         "x=$(head -c 3000 /dev/zero | tr '\\0' x); \
-         for i in $(seq 40); do sh -c 'sleep 9999; :' $x & done",
-    );
+         for i in $(seq {processes}); do sh -c 'sleep 9999; :' $x & done",
+    ));
 }
 
 fn clock(guest: &mut Guest) -> SystemTime {

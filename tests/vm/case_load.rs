@@ -7,28 +7,24 @@ use super::accel::KVM;
 use super::agent::Agent;
 use super::host_comes_and_goes::fatten;
 use super::lab;
-use super::pipelines::{FAST, LONG};
 use super::qemu::Vm;
 use super::shape;
 
 const SOON: Duration = Duration::from_secs(20);
-/// How long a flow of long lines takes to fill the port.
-const FILLED: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[LONG]);
-    fatten(&mut vm.guest);
-    let agent = Agent::start(&mut vm.guest, "--pipelines /pipelines/long.toml");
+    let mut vm = Vm::boot(turn.lab);
+    fatten(&mut vm.guest, 150);
+    let agent = Agent::start(&mut vm.guest, "stall");
     let mut host = vm.host();
-    let before = host.take(5);
-    // The ring holds more than 4 MiB.
-    vm.guest.until("grep -q 'outvq_full: 1' /sys/kernel/debug/virtio-ports/*", FILLED);
-    // And the pipeline keeps eight lines.
-    vm.guest.sleep(Duration::from_secs(4));
+    let before = host.take(2);
+    vm.port_full();
+    // And the pipeline keeps four lines of half a megabyte.
+    vm.guest.sleep(Duration::from_secs(6));
     let rss = agent.rss_kib(&mut vm.guest);
-    let stalled = agent.watch(&mut vm.guest, Duration::from_secs(10));
+    let stalled = agent.watch(&mut vm.guest, Duration::from_secs(15));
     let grown = agent.rss_kib(&mut vm.guest).saturating_sub(rss);
     lab::say(&format!(
         "stalled, {}: {:.2} % of a core, {:.1} wake-ups/s, {grown} KiB grown to {} KiB",
@@ -37,23 +33,24 @@ fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
         stalled.switches_per_second(),
         rss + grown,
     ));
-    // A spin is 100 % of a core; reading a hundred processes five times a second is most of this.
+    // A spin is 100 % of a core; emulated reading of three hundred processes is most of this.
     assert!(stalled.cpu_percent() < 60.0, "{stalled:?}");
-    assert!(grown < 512, "grew by {grown} KiB while nobody read");
+    // Unbounded, it would be half a megabyte a second.
+    assert!(grown < 4096, "grew by {grown} KiB while nobody read");
     let mut lines = before;
-    let stopped = shape::time(&lines[4]);
-    while shape::time(&lines[lines.len() - 1]) < stopped + Duration::from_secs(12) {
+    let stopped = shape::time(&lines[1]);
+    while shape::time(&lines[lines.len() - 1]) < stopped + Duration::from_secs(20) {
         lines.push(host.metrics(SOON));
     }
     assert!(lines.is_sorted_by(|a, b| shape::time(a) < shape::time(b)), "in order, none twice");
-    host.take(5);
+    host.take(3);
 }
 
 #[test]
 fn a_disk_mounted_while_the_agent_runs_is_told_as_df_tells_it_and_its_traffic_is_seen() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[FAST]);
-    Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let mut vm = Vm::boot(turn.lab);
+    Agent::start(&mut vm.guest, "fast");
     let mut host = vm.host();
     host.take(2);
     let df = vm.guest.run(
@@ -88,8 +85,8 @@ fn a_disk_mounted_while_the_agent_runs_is_told_as_df_tells_it_and_its_traffic_is
 #[test]
 fn without_a_host_the_shipped_pipelines_leave_the_machine_asleep_and_with_one_they_cost_little() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[]);
-    let agent = Agent::start(&mut vm.guest, "");
+    let mut vm = Vm::boot(turn.lab);
+    let agent = Agent::start_as_shipped(&mut vm.guest);
     vm.port_opened(SOON);
     vm.guest.sleep(Duration::from_secs(5));
     // Emulation makes everything the processor does ten to thirty times as dear.

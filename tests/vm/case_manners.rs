@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::agent::Agent;
 use super::guest::Guest;
 use super::lab;
-use super::pipelines::{FAST, HOARD};
 use super::qemu::{FOREIGN, PORT, Vm};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -16,10 +15,10 @@ const END: Duration = Duration::from_secs(8);
 #[test]
 fn a_port_held_by_another_is_said_to_be_busy_and_taken_when_it_is_free() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[FAST]);
+    let mut vm = Vm::boot(turn.lab);
     let node = node(&mut vm.guest, PORT);
     let holder = vm.guest.run(&format!("sleep 9999 <> {node} & echo $!"));
-    let agent = Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let agent = Agent::start(&mut vm.guest, "fast");
     vm.guest.until("grep -q 'another process holds port' /tmp/agent.log", SOON);
     vm.guest.sleep(Duration::from_secs(4));
     let said = vm.guest.run("grep 'holds port' /tmp/agent.log");
@@ -35,9 +34,9 @@ fn a_port_held_by_another_is_said_to_be_busy_and_taken_when_it_is_free() {
 #[test]
 fn no_port_but_its_own_is_opened() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[FAST]);
+    let mut vm = Vm::boot(turn.lab);
     let (own, foreign) = (node(&mut vm.guest, PORT), node(&mut vm.guest, FOREIGN));
-    let agent = Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let agent = Agent::start(&mut vm.guest, "fast");
     let mut host = vm.host();
     for _ in 0..5 {
         host.take(2);
@@ -54,9 +53,9 @@ fn no_port_but_its_own_is_opened() {
 #[test]
 fn sigterm_hands_what_is_held_to_the_host_and_ends_with_0() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[HOARD]);
+    let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
-    let agent = Agent::start(&mut vm.guest, "--pipelines /pipelines/hoard.toml");
+    let agent = Agent::start(&mut vm.guest, "hoard");
     assert_eq!(host.line(SOON).as_deref(), Some(&b""[..]));
     assert_eq!(host.line(Duration::from_secs(4)), None, "nothing leaves before its time");
     assert_eq!(agent.terminate(&mut vm.guest, END), 0);
@@ -67,8 +66,8 @@ fn sigterm_hands_what_is_held_to_the_host_and_ends_with_0() {
 #[test]
 fn sigterm_ends_an_agent_that_nobody_reads_with_0_within_the_deadline() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab, &[FAST]);
-    let agent = Agent::start(&mut vm.guest, "--pipelines /pipelines/fast.toml");
+    let mut vm = Vm::boot(turn.lab);
+    let agent = Agent::start(&mut vm.guest, "fast");
     vm.port_opened(SOON);
     vm.guest.sleep(Duration::from_secs(2));
     let asked = Instant::now();

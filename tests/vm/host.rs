@@ -56,16 +56,20 @@ impl Host {
         (0..count).map(|_| self.metrics(NEXT)).collect()
     }
 
-    /// Reads until two whole metrics lines have come in a row, each within `limit`; tells how many lines
-    /// before them were cut.
-    pub fn cut_lines(&mut self, limit: Duration) -> usize {
-        let (mut cut, mut whole) = (0, 0);
-        while whole < 2 {
-            let line = self.line(limit).expect("the flow goes on");
-            match serde_json::from_slice::<Value>(&line) {
-                Ok(_) => whole += 1,
-                Err(_) if line.is_empty() => {}
-                Err(_) => (cut, whole) = (cut + 1, 0),
+    /// Reads until the present, that is until two whole metrics lines came after a wait; gives the lines
+    /// that were not whole.
+    pub fn cut_lines(&mut self, limit: Duration) -> Vec<String> {
+        let (mut cut, mut waited) = (Vec::new(), 0);
+        while waited < 2 {
+            let line = match self.line(Duration::from_millis(20)) {
+                Some(line) => line,
+                None => {
+                    waited += 1;
+                    self.line(limit).expect("the flow goes on")
+                }
+            };
+            if !line.is_empty() && serde_json::from_slice::<Value>(&line).is_err() {
+                cut.push(String::from_utf8_lossy(&line).into_owned());
             }
         }
         cut

@@ -37,7 +37,7 @@ pub fn build(
     busybox: &[u8],
     agent: &[u8],
     modules: &[(&str, Vec<u8>)],
-    files: &[(&str, &str)],
+    files: &[(&str, String)],
 ) -> Vec<u8> {
     let mut cpio = Cpio::default();
     for folder in ["bin", "dev", "etc", "modules", "proc", "root", "sys", "tmp", "pipelines"] {

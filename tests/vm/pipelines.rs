@@ -1,90 +1,46 @@
-//! The pipeline files the guest runs beside the shipped ones.
+//! The pipeline files the guest runs beside the shipped ones: in `/pipelines`, all of them in every
+//! machine.
 
-/// A reading five times a second, each sent by itself, eight kept while nobody reads.
-pub const FAST: (&str, &str) = (
-    "fast.toml",
-    r#"
-about = "Five readings a second, so that a test need not wait."
+/// Every file, by its name.
+pub fn files() -> [(&'static str, String); 5] {
+    let short = r#""cpu", "memory", "load", "disk", "network""#;
+    let long = format!("{short}, {{ processes = {{ keep = 1000, by = \"memory\" }} }}");
+    let at_once = "max_items = 1";
+    [
+        ("fast.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
+        ("brisk.toml", text("Fifty readings a second.", "20ms", short, at_once, 8)),
+        ("long.toml", text("Lines longer than a write can be.", "200ms", &long, at_once, 8)),
+        ("stall.toml", text("Long lines, few of them.", "1s", &long, at_once, 4)),
+        (
+            "hoard.toml",
+            text(
+                "Readings are held for a minute, or until the agent ends.",
+                "200ms",
+                short,
+                "max_items = 1000\nmax_delay = \"60s\"",
+                8,
+            ),
+        ),
+    ]
+}
+
+fn text(about: &str, every: &str, from: &str, batch: &str, keep: u32) -> String {
+    format!(
+        r#"about = "{about}"
 
 [[collect]]
-every = "200ms"
-from  = ["cpu", "memory", "load", "disk", "network"]
+every = "{every}"
+from = [{from}]
 
 [batch]
-max_items = 1
+{batch}
 
 [serialize]
 format = "infinibay"
 
 [write]
 port = "org.infinibay.agent"
-keep = 8
-"#,
-);
-
-/// Fifty short readings a second: a host that leaves, leaves in the middle of something.
-pub const BRISK: (&str, &str) = (
-    "brisk.toml",
-    r#"
-about = "Fifty short readings a second."
-
-[[collect]]
-every = "20ms"
-from  = ["cpu", "memory", "load", "disk", "network"]
-
-[batch]
-max_items = 1
-
-[serialize]
-format = "infinibay"
-
-[write]
-port = "org.infinibay.agent"
-keep = 8
-"#,
-);
-
-/// Every process in each reading, so that one line is longer than a write to the port can be.
-pub const LONG: (&str, &str) = (
-    "long.toml",
-    r#"
-about = "Five long readings a second."
-
-[[collect]]
-every = "200ms"
-from  = ["cpu", "memory", "load", "disk", "network", { processes = { keep = 500, by = "memory" } }]
-
-[batch]
-max_items = 1
-
-[serialize]
-format = "infinibay"
-
-[write]
-port = "org.infinibay.agent"
-keep = 8
-"#,
-);
-
-/// Readings that are held for a minute unless something makes them leave.
-pub const HOARD: (&str, &str) = (
-    "hoard.toml",
-    r#"
-about = "Readings are held for a minute, or until the agent ends."
-
-[[collect]]
-every = "200ms"
-from  = ["cpu", "memory", "load", "disk", "network"]
-
-[batch]
-max_items = 1000
-max_delay = "60s"
-
-[serialize]
-format = "infinibay"
-
-[write]
-port = "org.infinibay.agent"
-keep = 8
-"#,
-);
+keep = {keep}
+"#
+    )
+}

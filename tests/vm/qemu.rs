@@ -14,6 +14,7 @@ use super::guest::Guest;
 use super::host::Host;
 use super::initramfs;
 use super::lab::Lab;
+use super::pipelines::files;
 use super::qmp::Qmp;
 use super::wait;
 
@@ -26,6 +27,8 @@ pub const FOREIGN: &str = "org.qemu.guest_agent.0";
 const DISK_BYTES: u64 = 64 << 20;
 
 const BOOT: Duration = Duration::from_secs(90);
+/// How long a flow of long lines takes to fill the port.
+const FILLED: Duration = Duration::from_secs(60);
 const PLUG: Duration = Duration::from_secs(20);
 
 /// A running machine.
@@ -37,23 +40,23 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Boots a machine whose `/pipelines` holds `files`, with the agent's port plugged in.
+    /// Boots a machine with the agent's port plugged in.
     ///
     /// # Panics
     /// Where it does not boot.
-    pub fn boot(lab: &Lab, files: &[(&str, &str)]) -> Self {
-        Self::start(lab, files, true)
+    pub fn boot(lab: &Lab) -> Self {
+        Self::start(lab, true)
     }
 
     /// The same without the agent's port.
-    pub fn boot_without_port(lab: &Lab, files: &[(&str, &str)]) -> Self {
-        Self::start(lab, files, false)
+    pub fn boot_without_port(lab: &Lab) -> Self {
+        Self::start(lab, false)
     }
 
-    fn start(lab: &Lab, files: &[(&str, &str)], plugged: bool) -> Self {
+    fn start(lab: &Lab, plugged: bool) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let at = |name: &str| folder.path().join(name);
-        let archive = initramfs::build(&lab.busybox, &lab.agent, &lab.kernel.modules, files);
+        let archive = initramfs::build(&lab.busybox, &lab.agent, &lab.kernel.modules, &files());
         fs::write(at("initramfs"), archive).expect("the initramfs can be written");
         let disk = fs::File::create(at("disk")).expect("a disk can be made");
         disk.set_len(DISK_BYTES).expect("a disk of zeroes takes no room");
@@ -93,6 +96,11 @@ impl Vm {
             "chardev": "agent",
         });
         self.qmp.run("device_add", port);
+    }
+
+    /// Waits until the port takes no more: more than 4 MiB are on their way to a host that does not read.
+    pub fn port_full(&mut self) {
+        self.guest.until("grep -q 'outvq_full: 1' /sys/kernel/debug/virtio-ports/*", FILLED);
     }
 
     /// Waits until the agent has opened its port, as the host is told it.
