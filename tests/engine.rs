@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures::{Stream, stream};
 use infiniservice::model::NodeCount;
 use infiniservice::pipeline::{
-    Emit, End, Fault, Health, Pipeline, Restart, Ring, Sink, Source, Transform, Weigh,
+    Emit, End, Fault, Handler, Health, Pipeline, Places, Restart, Ring, Sink, Source, Transform,
+    Weigh,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -342,4 +343,137 @@ async fn the_ring_keeps_the_newest_and_a_slow_subscriber_slows_nobody_and_knows_
     assert!(node(&counts, "fast").lost.is_empty());
     assert_eq!(node(&counts, "slow").lost, [("overwritten", 18)]);
     assert_eq!(node(&counts, "slow").taken, 30);
+}
+
+/// Sleeps as long as the number says in tens of milliseconds; panics at 13; zero is urgent.
+struct Slow {
+    under_way: Arc<AtomicU32>,
+    most: Arc<AtomicU32>,
+}
+impl Handler for Slow {
+    type In = Number;
+    type Out = Pair;
+    type Key = u64;
+    fn key(&self, request: &Number) -> u64 {
+        request.0
+    }
+    fn urgent(&self, request: &Number) -> bool {
+        request.0 == 0
+    }
+    fn handle(
+        self: Arc<Self>,
+        Number(number): Number,
+    ) -> futures::stream::BoxStream<'static, Pair> {
+        Box::pin(stream::once(async move {
+            let now = self.under_way.fetch_add(1, SeqCst) + 1;
+            self.most.fetch_max(now, SeqCst);
+            sleep(Duration::from_millis(10 * number)).await;
+            self.under_way.fetch_sub(1, SeqCst);
+            assert!(number != 13, "unlucky");
+            Pair(vec![number])
+        }))
+    }
+    fn refuse(&self, Number(number): Number) -> Option<Pair> {
+        Some(Pair(vec![number, 503]))
+    }
+    fn broken(&self, number: u64, panic: &str) -> Option<Pair> {
+        assert_eq!(panic, "unlucky");
+        Some(Pair(vec![number, 500]))
+    }
+}
+
+/// Gives these numbers at once.
+struct These(Vec<u64>);
+impl Source for These {
+    type Out = Number;
+    fn open(&mut self) -> impl Stream<Item = Result<Number, Fault>> + Send + '_ {
+        stream::iter(self.0.drain(..).map(|number| Ok(Number(number))))
+    }
+}
+
+async fn handled(numbers: Vec<u64>, places: Places) -> (Vec<Vec<u64>>, u32) {
+    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (sink, from) = tell::<Pair>(1);
+    let most = Arc::<AtomicU32>::default();
+    let slow = Slow { under_way: Arc::default(), most: Arc::clone(&most) };
+    let graph = Pipeline::from_sources("test", [These(numbers)], 4, &health, &stop)
+        .handle(slow, places, 16)
+        .write(sink, 2);
+    let restart = Restart::default();
+    let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
+    assert_eq!((outcome.end, outcome.drained), (End::Done, true));
+    balanced(&health.counts());
+    (pairs.into_iter().map(|pair| pair.0).collect(), most.load(SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_works_on_so_many_at_once_and_the_rest_wait_in_order() {
+    let numbers = vec![9; 40];
+    let (answers, most) = handled(numbers, Places { parallel: 5, waiting: 40 }).await;
+    assert_eq!((answers.len(), most), (40, 5));
+    assert!(answers.iter().all(|answer| answer == &[9]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_is_answered_once_also_after_a_panic_and_when_there_is_no_room() {
+    let (answers, _) = handled(vec![13, 5, 5, 5, 5], Places { parallel: 2, waiting: 2 }).await;
+    assert_eq!(answers.len(), 5);
+    assert!(answers.contains(&vec![13, 500]), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| **answer == [5, 503]).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| **answer == [5]).count(), 3, "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_urgent_request_waits_for_no_place() {
+    let (answers, _) = handled(vec![50, 50, 50, 0], Places { parallel: 1, waiting: 9 }).await;
+    assert_eq!(answers, [vec![0], vec![50], vec![50], vec![50]]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn the_books_balance_and_nothing_is_lost_unsaid_whatever_breaks(
+        end in 0_u64..300,
+        first in proptest::collection::vec((0_u64..300, 0_u32..3), 0..5),
+        second in proptest::collection::vec((0_u64..300, 0_u32..3), 0..5),
+        source in proptest::option::of(0_u64..300),
+        failed in proptest::collection::vec(0_u32..200, 0..8),
+        bounds in (1_usize..9, 1_usize..9, 1_usize..9),
+    ) {
+        let once = |list: Vec<(u64, u32)>| {
+            list.into_iter().collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let (first, second) = (once(first), once(second));
+        // Twice is too often for one item in one stage; a number that stage one gave up never
+        // reaches stage two.
+        let given_up = |list: &std::collections::BTreeMap<u64, u32>, n: &u64| list.get(n) == Some(&2);
+        let expected: Vec<u64> =
+            (0..end).filter(|n| !given_up(&first, n) && !given_up(&second, n)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (stop, health) = (CancellationToken::new(), Health::default());
+            let (mut sink, from) = tell::<Pair>(3);
+            sink.fail = failed;
+            let mut numbers = count(end);
+            numbers.panic_at = source;
+            let brittle = |list: std::collections::BTreeMap<u64, u32>| Brittle(list.into_iter().collect());
+            let graph = Pipeline::from_sources("test", [numbers], bounds.0, &health, &stop)
+                .then(brittle(first))
+                .buffer(bounds.1)
+                .then(brittle(second))
+                .then(Pairs::default())
+                .write(sink, bounds.2);
+            let restart = Restart { budget: 1_000, ..Restart::default() };
+            let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
+            assert_eq!((outcome.end, outcome.drained), (End::Done, true));
+            let delivered: Vec<u64> = pairs.into_iter().flat_map(|pair| pair.0).collect();
+            assert_eq!(delivered, expected);
+            let counts = health.counts();
+            balanced(&counts);
+            assert!(counts.iter().all(|count| count.held == 0), "{counts:?}");
+            let lost: u64 = counts.iter().flat_map(|count| &count.lost).map(|lost| lost.1).sum();
+            assert_eq!(lost, end - expected.len() as u64);
+        });
+    }
 }

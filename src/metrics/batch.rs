@@ -75,6 +75,12 @@ impl Transform for Batcher {
         "batch".to_owned()
     }
 
+    fn detail(&self) -> String {
+        let Limits { max_items, max_bytes, max_delay } = self.limits;
+        let (kib, delay) = (max_bytes.div_ceil(1024), humantime::format_duration(max_delay));
+        format!("at most {max_items} readings, about {kib} KiB, {delay}")
+    }
+
     fn apply(&mut self, now: Instant, input: &SystemMetrics, out: &mut Emit<Batch>) {
         let bytes = estimated_bytes(input);
         if self.bytes + bytes > self.limits.max_bytes {

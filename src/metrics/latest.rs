@@ -83,6 +83,10 @@ impl Transform for Remember {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
+    fn detail(&self) -> String {
+        "the last values, and what could not be read".to_owned()
+    }
+
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
         self.latest.set(input);
         self.report(input);

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::chain::{Chain, Identity, Link, Segment, Series};
+use super::handle::{Handler, HandlerTask, Places};
 use super::health::{Health, Node};
 use super::picture::{Edge, Picture};
 use super::ring::{Ring, Tail};
@@ -104,6 +105,27 @@ where
             ends,
             edge: Edge::Queue(items),
         }
+    }
+
+    /// Ends the segment with an mpsc channel of `items` and a handler that acts on what comes out of
+    /// it; what follows gets its replies, over a channel of as many.
+    pub fn handle<H: Handler<In = S::Out>>(
+        self,
+        handler: H,
+        places: Places,
+        items: usize,
+    ) -> Pipeline<Identity<H::Out>> {
+        let (sender, requests) = mpsc::channel(items);
+        let (replies, inbox) = mpsc::channel(items);
+        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let mut graph = self.close(Outlet::Queue(sender));
+        let (name, Places { parallel, waiting }) = (handler.name(), places);
+        let node = health.node(format!("{}/{name}", graph.picture.name));
+        let detail = format!("{parallel} at once, {waiting} may wait");
+        let ends = vec![graph.picture.stage(name, detail, &ends, &Edge::Queue(items))];
+        graph.add(HandlerTask::new(handler, places, requests, replies, node));
+        let (segment, edge) = (Identity::default(), Edge::Queue(items));
+        Pipeline { graph, health, inbox, segment, ends, edge }
     }
 
     /// The end where every item must arrive: an mpsc channel of `items`, then the sink in its task.

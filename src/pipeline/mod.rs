@@ -2,12 +2,13 @@
 //!
 //! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
 //! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
-//! per waiting thing), [`supervise`] (again after a fault), [`mod@run`] (side by side, to the end).
+//! per waiting thing), [`handle`] (requests that act), [`supervise`] (again after a fault), [`mod@run`] (side by side, to the end).
 //!
 //! This module does not know any metric, command, file format or device.
 
 pub mod builder;
 pub mod chain;
+pub mod handle;
 pub mod health;
 pub mod picture;
 pub mod ring;
@@ -18,6 +19,7 @@ pub mod task;
 
 pub use builder::{Pipeline, Published};
 pub use chain::{Identity, Segment};
+pub use handle::{Handler, Places};
 pub use health::{Health, Node};
 pub use ring::{Ring, Tail};
 pub use run::{Graph, Outcome, run};

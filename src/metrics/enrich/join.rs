@@ -129,6 +129,11 @@ impl Transform for Join {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
+    fn detail(&self) -> String {
+        let needed: Vec<_> = self.needed.iter().map(|group| group.name()).collect();
+        format!("whole lines, once {} are known", needed.join(", "))
+    }
+
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
         self.renew(input);
         let whole = self.is_whole(input);

@@ -1,0 +1,178 @@
+//! The stage that acts: requests in, replies out, a bounded number at once. Does not know what a
+//! request asks for.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::health::Node;
+use super::panic_text;
+use super::stage::{Fault, Weigh, short_name};
+use super::task::Task;
+
+/// Urgent requests that may be under way at the same time; more wait for one of them.
+pub const URGENT_MAX: usize = 64;
+
+/// Acts: one request in, a stream of replies out.
+///
+/// A request takes one of `parallel` places; when all are taken it waits in its turn in a line of
+/// bounded length, and when that is full it is refused with a reply. Every request gets its replies,
+/// or [`broken`](Self::broken) where handling it panicked: none ends in silence.
+pub trait Handler: Send + Sync + 'static {
+    /// A request.
+    type In: Weigh + Send + 'static;
+    /// A reply.
+    type Out: Weigh + Clone + Send + 'static;
+    /// What is needed to answer a request whose handling panicked.
+    type Key: Send + 'static;
+
+    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    fn name(&self) -> String {
+        short_name::<Self>()
+    }
+
+    /// What is needed to answer `request` if handling it panics.
+    fn key(&self, request: &Self::In) -> Self::Key;
+
+    /// Whether `request` is quick and must not wait behind slow ones: it takes no place.
+    fn urgent(&self, _request: &Self::In) -> bool {
+        false
+    }
+
+    /// Acts on `request`. The end of the stream frees its place.
+    fn handle(self: Arc<Self>, request: Self::In) -> BoxStream<'static, Self::Out>;
+
+    /// The reply to a request for which there is no room.
+    fn refuse(&self, request: Self::In) -> Option<Self::Out>;
+
+    /// The reply to a request whose handling panicked.
+    fn broken(&self, key: Self::Key, panic: &str) -> Option<Self::Out>;
+}
+
+/// How many requests at once, and how many may wait for a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// At once.
+    pub parallel: usize,
+    /// Waiting in their turn.
+    pub waiting: usize,
+}
+
+/// Runs a handler until its input has ended and every request is answered.
+pub(super) struct HandlerTask<H: Handler> {
+    handler: Arc<H>,
+    inbox: mpsc::Receiver<H::In>,
+    open: bool,
+    outlet: mpsc::Sender<H::Out>,
+    places: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
+    waiting: VecDeque<H::In>,
+    waiting_max: usize,
+    running: JoinSet<()>,
+    node: Arc<Node>,
+}
+
+impl<H: Handler> HandlerTask<H> {
+    pub fn new(
+        handler: H,
+        places: Places,
+        inbox: mpsc::Receiver<H::In>,
+        outlet: mpsc::Sender<H::Out>,
+        node: Arc<Node>,
+    ) -> Self {
+        Self {
+            handler: Arc::new(handler),
+            inbox,
+            open: true,
+            outlet,
+            places: Arc::new(Semaphore::new(places.parallel.max(1))),
+            urgent: Arc::new(Semaphore::new(URGENT_MAX)),
+            waiting: VecDeque::new(),
+            waiting_max: places.waiting,
+            running: JoinSet::new(),
+            node,
+        }
+    }
+
+    async fn pump(&mut self) -> Result<(), Fault> {
+        loop {
+            while !self.waiting.is_empty()
+                && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
+                && let Some(request) = self.waiting.pop_front()
+            {
+                self.start(request, place);
+            }
+            self.node.holds((self.waiting.len() + self.running.len()) as u64);
+            if !self.open && self.waiting.is_empty() && self.running.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                request = self.inbox.recv(), if self.open => match request {
+                    None => self.open = false,
+                    Some(request) => self.admit(request).await,
+                },
+            }
+        }
+    }
+
+    async fn admit(&mut self, request: H::In) {
+        self.node.took(1);
+        if self.handler.urgent(&request) {
+            // The semaphore is never closed, so there is always a permit in the end.
+            if let Ok(place) = Arc::clone(&self.urgent).acquire_owned().await {
+                self.start(request, place);
+            }
+        } else if self.waiting.len() < self.waiting_max || self.places.available_permits() > 0 {
+            self.waiting.push_back(request);
+            self.node.queued(self.waiting.len() as u64);
+        } else {
+            if let Some(reply) = self.handler.refuse(request) {
+                let _ = self.outlet.send(reply).await; // nobody reads replies: nothing to tell
+            }
+            self.node.gave(1);
+        }
+    }
+
+    fn start(&mut self, request: H::In, place: OwnedSemaphorePermit) {
+        let (handler, outlet) = (Arc::clone(&self.handler), self.outlet.clone());
+        let node = Arc::clone(&self.node);
+        self.running.spawn(async move {
+            let key = handler.key(&request);
+            let replies = async {
+                let mut replies = Arc::clone(&handler).handle(request);
+                while let Some(reply) = replies.next().await {
+                    if outlet.send(reply).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            if let Err(panic) = AssertUnwindSafe(replies).catch_unwind().await {
+                node.faulted();
+                if let Some(reply) = handler.broken(key, panic_text(&*panic)) {
+                    let _ = outlet.send(reply).await; // as above
+                }
+            }
+            node.gave(1);
+            drop(place);
+        });
+    }
+}
+
+impl<H: Handler> Task for HandlerTask<H> {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        self.pump().boxed()
+    }
+
+    fn faulted(&mut self) -> String {
+        self.node.faulted();
+        self.node.name().to_owned()
+    }
+}
