@@ -2,7 +2,9 @@
 //!
 //! This module does not know the device, and answers every request exactly once.
 
+pub mod catalogue;
 pub mod execute;
+pub mod glob;
 pub mod outcome;
 pub mod request;
 pub mod words;
