@@ -21,7 +21,8 @@ pub enum Argument {
     Name,
     /// As whom; `root` where the host names nobody.
     User,
-    /// Where a command line starts, without `.` and `..`; `/` where the host names no folder.
+    /// Where a command line starts, without `.`; one with `..` could be anywhere. `/` where
+    /// the host names no folder.
     Path,
     /// `sh`, `bash`, `cmd` or `powershell`.
     Shell,

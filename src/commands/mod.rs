@@ -3,8 +3,11 @@
 //! This module does not know the device, and answers every request exactly once.
 
 pub mod catalogue;
+pub mod enforce;
 pub mod execute;
 pub mod glob;
 pub mod outcome;
+pub mod policy;
+pub mod redact;
 pub mod request;
 pub mod words;
