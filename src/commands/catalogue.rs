@@ -64,7 +64,7 @@ impl Argument {
 pub const RAW: &str = "UnsafeCommand";
 
 /// The name by which a rule knows a script that the host had pending.
-pub const SCRIPT: &str = "PendingScript";
+pub const SCRIPT: &str = "Script";
 
 use Argument::{Name, Operation, Package, Path, Pid, Query, Service, Shell, Target, User};
 

@@ -101,8 +101,10 @@ fn keys(text: &str) -> Cow<'_, str> {
 /// `scheme://user:password@host`.
 fn urls(text: &str) -> Cow<'_, str> {
     let (mut out, mut rest) = (String::new(), text);
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
+    while let Some(at) = rest.find(":/") {
+        // One slash where the other was tidied away, as in a path.
+        let slashes = rest[at + 1..].len() - rest[at + 1..].trim_start_matches('/').len();
+        let (before, after) = rest.split_at(at + 1 + slashes);
         out.push_str(before);
         let ends =
             |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '<' | '>');
@@ -253,6 +255,7 @@ mod tests {
             "authorization: basic h7Ntr2xx==",
             "https://ann:h7Ntr2xx@git.lab/x",
             "https://h7Ntr2xx@git.lab/x",
+            "/srv/https:/ann:h7Ntr2xx@git.lab",
             "postgres://ann:a/h7Ntr2xx@db",
             "AKIAh7Ntr2xxABCDEFGH",
             "ghp_h7Ntr2xxABCDEFGHIJ",

@@ -111,12 +111,8 @@ impl Appender {
         &self.path
     }
 
-    /// Opens the file where it is not open: makes it, ends a torn line.
-    pub(crate) fn open(&mut self) -> io::Result<()> {
-        self.append(&[])
-    }
-
-    /// Appends all of `bytes`, or nothing that stays.
+    /// Appends all of `bytes`, or nothing that stays. Without any, it opens the file where it is not
+    /// open: makes it, ends a torn line.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut file = match self.open.take() {
             Some(file) if is_still_at(&self.path, &file) => file,
