@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use infiniservice::commands::catalogue::ACTIONS;
-use infiniservice::commands::enforce::Enforce;
+use infiniservice::commands::decode::{Asked, Refusal};
+use infiniservice::commands::enforce::{Enforce, Enforced, Ruling};
 use infiniservice::commands::policy::{Decision, Policy, arguments, name};
 use infiniservice::commands::request::{
     Action, RawCommand, Request, Script, ServiceOperation, Shell, What,
@@ -12,6 +13,7 @@ use infiniservice::commands::request::{
 use infiniservice::commands::words::{Account, PackageName, Query, ServiceName};
 use infiniservice::config::load;
 use infiniservice::model::Rank;
+use infiniservice::pipeline::{Emit, Transform};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -282,7 +284,37 @@ fn a_refusal_tells_the_host_why_in_both_places_it_looks() {
     let outcome = refusal.outcome();
     assert!(!outcome.success);
     assert_eq!(outcome.error.as_deref(), Some("denied by commands.toml:3: \"SystemInfo\""));
-    assert_eq!(outcome.stderr, refusal.to_string());
+    assert_eq!(outcome.stderr, refusal.why);
+}
+
+#[test]
+fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
+    let mut gate = Enforce::new(policy("allow = [\"SystemInfo\", \"Script\"]\nscripts = true"));
+    let refusal =
+        || Refusal { id: "9".to_owned(), action: "Dance".to_owned(), error: "no".to_owned() };
+    let mut ruled = |asked: Asked| {
+        let mut out = Emit::default();
+        gate.apply(Instant::now(), &asked, &mut out);
+        let all: Vec<Enforced> = out.drain().collect();
+        assert_eq!(all.len(), 1);
+        all.into_iter().next().unwrap()
+    };
+    let permitted = |ruling: &Ruling| matches!(ruling, Ruling::Permitted(_));
+    let denied = |ruling: &Ruling| matches!(ruling, Ruling::Denied(_));
+    let unclear = |ruling: &Ruling| *ruling == Ruling::Unclear(refusal());
+
+    let system = ruled(Asked::Request(action(Action::SystemInfo)));
+    assert!(matches!(&system, Enforced::Command(ruling) if permitted(ruling)));
+    let shell = ruled(Asked::Request(raw(None, None)));
+    assert!(matches!(&shell, Enforced::Command(ruling) if denied(ruling)));
+    let unknown = ruled(Asked::Answer(refusal()));
+    assert!(matches!(&unknown, Enforced::Command(ruling) if unclear(ruling)));
+    let scripts = ruled(Asked::Scripts(vec![Ok(script("a")), Err(refusal()), Ok(remove("x"))]));
+    let Enforced::Scripts(rulings) = scripts else { panic!("{scripts:?}") };
+    assert!(permitted(&rulings[0]) && unclear(&rulings[1]) && denied(&rulings[2]));
+    assert_eq!(ruled(Asked::KeepAlive(u64::MAX)), Enforced::KeepAlive(u64::MAX));
+    assert_eq!(ruled(Asked::KeepAliveAnswered(7)), Enforced::KeepAliveAnswered(7));
+    assert_eq!(ruled(Asked::MetricsNow), Enforced::MetricsNow);
 }
 
 proptest! {

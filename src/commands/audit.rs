@@ -32,7 +32,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::enforce::{Permit, Refusal};
+use super::enforce::{Denial, Permit};
 use super::record::{Event, Record};
 use super::request::Request;
 use crate::sinks::{Access, Appender, Rotation, why};
@@ -119,8 +119,8 @@ impl Audit {
     }
 
     /// Writes down that the policy refused a request.
-    pub async fn denied(&self, refusal: &Refusal) {
-        self.refused(&refusal.request, &refusal.rule, false, &refusal.why).await;
+    pub async fn denied(&self, denial: &Denial) {
+        self.refused(&denial.request, &denial.rule, false, &denial.why).await;
     }
 
     /// Writes down that a request was not run, though the policy (where `allowed`) had let it through:

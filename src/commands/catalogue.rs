@@ -1,6 +1,8 @@
 //! The names that a policy may use: every action the host can ask for, and what of it a rule can look
 //! at. Decides nothing.
 
+use super::decode::{RAW_COMMAND, SCRIPT};
+
 /// What of a request a rule can look at, by the word that stands for it in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Argument {
@@ -60,18 +62,12 @@ impl Argument {
     }
 }
 
-/// The name by which a rule knows a command line for a shell.
-pub const RAW: &str = "UnsafeCommand";
-
-/// The name by which a rule knows a script that the host had pending.
-pub const SCRIPT: &str = "Script";
-
 use Argument::{Name, Operation, Package, Path, Pid, Query, Service, Shell, Target, User};
 
 /// Every action that the host is known to send or to have sent, and its arguments that a rule can look
 /// at. One that is not here can still be asked for; only rules with a `*` match it.
 pub const ACTIONS: &[(&str, &[Argument])] = &[
-    (RAW, &[Shell, Path, User]),
+    (RAW_COMMAND, &[Shell, Path, User]),
     (SCRIPT, &[Name, Shell, User]),
     ("SystemInfo", &[]),
     ("OsInfo", &[]),

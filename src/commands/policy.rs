@@ -16,7 +16,8 @@ use std::borrow::Cow;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::catalogue::{Argument, RAW, SCRIPT};
+use super::catalogue::Argument;
+use super::decode::{RAW_COMMAND, SCRIPT};
 use super::glob::Glob;
 use super::request::{Action, Request, ServiceOperation, Shell, What};
 use crate::config::{Commands, Enforce, Line, Rule, Switch};
@@ -133,7 +134,7 @@ impl Policy {
 pub fn name(what: &What) -> &str {
     match what {
         What::Action(action) => action.name(),
-        What::Raw(_) => RAW,
+        What::Raw(_) => RAW_COMMAND,
         What::Script(_) => SCRIPT,
     }
 }
@@ -264,7 +265,8 @@ fn place(path: &Path) -> Value<'_> {
     Value::Is(if plain.is_empty() { "/".into() } else { plain.into() })
 }
 
-fn operation_name(operation: ServiceOperation) -> &'static str {
+/// What to do with a service as rules and people know it.
+pub fn operation_name(operation: ServiceOperation) -> &'static str {
     match operation {
         ServiceOperation::Start => "start",
         ServiceOperation::Stop => "stop",

@@ -11,10 +11,10 @@ use super::Env;
 use super::check::{Broken, Check, Step};
 use super::raw::{Problem, text, text_or_none};
 use super::rule::{self, Rule, Switch, rules};
-use super::secret::SecretSource;
 use super::table::{some_table, table};
 use super::units::{Count, Period, Size};
 use super::write::port_name;
+use crate::commands::secret::SecretSource;
 
 /// One command-flow file. What it does not mention is not allowed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

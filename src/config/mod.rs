@@ -45,7 +45,6 @@ pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use raw::Problem;
 pub use read::{ProcessesOptions, Read};
 pub use rule::{Line, Rule, Switch};
-pub use secret::SecretSource;
 pub use units::{Count, Period, Size};
 pub use write::{FileTarget, Target, Write};
 

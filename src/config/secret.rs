@@ -6,23 +6,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer};
 
 use super::raw::{Problem, text};
-
-/// Where a secret is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// `env:NAME`: a variable of the environment. One that is not set or empty is no secret.
-    Env(String),
-    /// `file:/PATH`: a file, by an absolute path.
-    File(PathBuf),
-    /// `credential:NAME`: a credential that systemd hands to the service, in `$CREDENTIALS_DIRECTORY`
-    /// (systemd.exec(5), `LoadCredential=`).
-    Credential(String),
-}
+use crate::commands::secret::SecretSource;
 
 const PLACES: &str = "say where it is found: \"env:NAME\", \"file:/PATH\" or \"credential:NAME\"; \
                       the secret itself does not belong in this file";
