@@ -2,16 +2,23 @@
 //!
 //! This module does not know the device, and answers every request exactly once.
 
+pub mod receive;
 pub mod frame;
 pub mod verify;
 pub mod decode;
 pub mod enforce;
-pub mod execute;
+pub mod dispatch;
 pub mod reply;
 
+pub mod actions;
+pub mod execute;
+
+pub mod answered;
 pub mod audit;
 pub mod catalogue;
 pub mod glob;
+pub mod greet;
+pub mod journal;
 pub mod outcome;
 pub mod plan;
 pub mod policy;

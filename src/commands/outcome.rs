@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::execute::{Exit, Finished};
+
 /// What came of one request: exactly one of these for each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
@@ -42,3 +44,32 @@ impl Outcome {
 
 /// Exit code of what ran out of time, as `timeout(1)` has it.
 pub const EXIT_TIMEOUT: i32 = 124;
+
+/// What a program did is what came of the request; success is exit code 0.
+impl From<Finished> for Outcome {
+    fn from(finished: Finished) -> Self {
+        let (exit_code, error) = match finished.exit {
+            Exit::Code(0) => (Some(0), None),
+            Exit::Code(code) => (Some(code), Some(format!("it ended with exit code {code}"))),
+            Exit::Signal(signal) => {
+                (Some(128 + signal), Some(format!("it was ended by signal {signal}")))
+            }
+            Exit::TimedOut => (
+                Some(EXIT_TIMEOUT),
+                Some("its time was over; it was ended with everything it had started".to_owned()),
+            ),
+            Exit::Cancelled => (
+                None,
+                Some("the agent stops; it was ended with everything it had started".to_owned()),
+            ),
+        };
+        Self {
+            success: error.is_none(),
+            exit_code,
+            stdout: finished.stdout.text,
+            stderr: finished.stderr.text,
+            error,
+            ..Self::default()
+        }
+    }
+}

@@ -34,6 +34,8 @@ pub enum Told {
     },
     /// A sign of life with this number.
     KeepAlive(u64),
+    /// A metrics line as it goes, because the host asked for one now.
+    Metrics(Bytes),
     /// Which scripts are pending?
     ScriptsPlease {
         /// Of this machine.
@@ -152,6 +154,7 @@ fn encode(told: &Told, command_type: CommandType, at: SystemTime, out: &mut Vec<
         }
         Told::Completed { execution_id, outcome } => complete(execution_id, outcome, at, out),
         Told::KeepAlive(number) => outbound::keep_alive(*number, at, out),
+        Told::Metrics(line) => out.extend_from_slice(line),
         Told::ScriptsPlease { vm_id } => outbound::request_pending_scripts(vm_id, at, out),
         Told::Event(event) => outbound::agent_event(event, at, out),
         Told::Breaker(breaker) => outbound::circuit_breaker_state(breaker, at, out),

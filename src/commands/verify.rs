@@ -65,6 +65,7 @@ pub type WallClock = fn() -> i64;
 pub struct Verify {
     secret: Option<Secret>,
     clock: WallClock,
+    window: Duration,
     seen: Seen,
     /// Whether the line before was refused, and that was said.
     is_refusing: bool,
@@ -74,7 +75,14 @@ impl Verify {
     /// Takes what was signed with `secret`; locked where there is none.
     pub fn new(secret: Option<Secret>) -> Self {
         let seen = Seen { max: NONCES_KEPT, ..Seen::default() };
-        Self { secret, clock: wall_clock_ms, seen, is_refusing: false }
+        let window = Duration::from_millis(WINDOW_MS);
+        Self { secret, clock: wall_clock_ms, window, seen, is_refusing: false }
+    }
+
+    /// Takes stamps within `window` of this machine's clock; [`WINDOW_MS`] is the most.
+    pub fn within(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
     }
 
     /// With another wall clock: for a test.
@@ -87,6 +95,9 @@ impl Verify {
         let secret = self.secret.as_ref().ok_or(Refused::Locked)?;
         let now_ms = (self.clock)();
         let envelope = envelope::open(secret.expose(), line, now_ms)?;
+        if u128::from(now_ms.abs_diff(envelope.ts_ms)) > self.window.as_millis() {
+            return Err(Refused::Stale);
+        }
         self.seen.first_time(now, &envelope.nonce)?;
         let age = u64::try_from(now_ms.saturating_sub(envelope.ts_ms)).unwrap_or(0);
         Ok(Verified {

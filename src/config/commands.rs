@@ -255,8 +255,8 @@ fn at_most<E: serde::de::Error>(size: Size, most: u64, what: &str, shown: &str) 
 
 fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
     let window = Period::deserialize(deserializer)?;
-    if window.get().as_secs() > 3600 {
-        return Err(Problem::new("is too long", "the most is \"1h\"").pack());
+    if window.get().as_secs() > 300 {
+        return Err(Problem::new("is too long", "the most is \"5m\"").pack());
     }
     Ok(window)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::command_flow::command_flow;
 use super::ports::Ports;
 use crate::config::{self, Enrich, Loaded, PipelineFile, Read, Target};
 use crate::metrics::batch::{Batcher, Limits};
@@ -29,6 +30,8 @@ pub struct Assembly {
     pub pictures: Vec<Picture>,
     /// The tasks of all pipelines, without those of the ports.
     pub tasks: Vec<Box<dyn Task>>,
+    /// What the metrics flows have read last.
+    pub latest: Latest,
 }
 
 /// Builds the pipelines of `loaded`; what they write to ports goes to lanes of `ports`.
@@ -41,9 +44,17 @@ pub fn assemble(
     let mut assembly = Assembly::default();
     for pipeline in &loaded.pipelines {
         let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let graph = graph(&pipeline.name, &pipeline.file, vm_id, ports, health, stop)?;
+        let (name, latest) = (&pipeline.name, &assembly.latest);
+        let graph = graph(name, &pipeline.file, vm_id, latest, ports, health, stop)?;
         assembly.pictures.push(graph.picture.clone());
         assembly.tasks.extend(graph.into_tasks());
+    }
+    if let Some(commands) = &loaded.commands {
+        let latest = assembly.latest.clone();
+        for graph in command_flow(commands, &loaded.agent, &latest, ports, health, stop)? {
+            assembly.pictures.push(graph.picture.clone());
+            assembly.tasks.extend(graph.into_tasks());
+        }
     }
     Ok(assembly)
 }
@@ -52,15 +63,15 @@ fn graph(
     name: &str,
     file: &PipelineFile,
     vm_id: Option<&str>,
+    latest: &Latest,
     ports: &mut Ports,
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Graph, String> {
-    let latest = Latest::default();
     let mut stages = stages(file, vm_id);
     let troubles = health.node(format!("{name}/troubles"));
     stages.enrichers.insert(0, Box::new(Remember::new(latest.clone(), troubles)));
-    let cadences = cadences(file, &latest, health);
+    let cadences = cadences(file, latest, health);
     let frames = through(collect(name, cadences, health, stop), stages);
     end(frames, &file.write, ports)
 }

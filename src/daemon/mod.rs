@@ -4,6 +4,7 @@
 //! a stage does.
 
 mod assemble;
+mod command_flow;
 mod identity;
 mod log;
 mod ports;
@@ -41,6 +42,10 @@ pub async fn run(loaded: Loaded, port: Option<Target>) -> Result<Outcome, String
     }
     for pipeline in &loaded.pipelines {
         tracing::info!(pipeline = pipeline.name, from = pipeline.origin, "pipeline runs");
+    }
+    if let Some(commands) = &loaded.commands {
+        let lock = commands.file.lock(&|name| std::env::var(name).ok());
+        tracing::info!(from = commands.origin, %lock, "commands are taken");
     }
     for pipeline in &loaded.skipped {
         tracing::info!(

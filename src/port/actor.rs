@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +79,7 @@ impl Port {
             inlet: Inlet::new(Arc::clone(&counters)),
             closing,
             on_written: None,
+            hosts: watch::Sender::new(0),
             node,
             counters,
         };
@@ -111,6 +112,11 @@ impl Port {
     /// The books, in readings.
     pub fn node(&self) -> Arc<Node> {
         Arc::clone(&self.core.node)
+    }
+
+    /// Counts the hosts that have come; ends with the port.
+    pub fn hosts(&self) -> watch::Receiver<u64> {
+        self.core.hosts.subscribe()
     }
 
     /// What happens at the device.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -32,6 +33,8 @@ pub(super) struct Core {
     pub(super) on_written: Option<OnWritten>,
     pub(super) node: Arc<Node>,
     pub(super) counters: Arc<Counters>,
+    /// How many hosts have come.
+    pub(super) hosts: watch::Sender<u64>,
 }
 
 /// How one opening of the device ended, short of an error.
@@ -252,6 +255,7 @@ impl<'a> Session<'a> {
         if self.host.replace(true) != Some(true) {
             add(&self.core.counters.host_connects, 1);
             self.core.counters.host_is_there.store(true, Relaxed);
+            self.core.hosts.send_modify(|hosts| *hosts += 1);
             tracing::info!(port = %self.core.name, "a host is connected");
         }
     }

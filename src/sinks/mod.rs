@@ -9,6 +9,7 @@
 //! virtio port.
 
 mod file;
+mod lane;
 mod null;
 mod offload;
 mod stdout;
@@ -18,6 +19,7 @@ use std::io;
 
 pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
+pub use lane::Lane;
 pub use null::{Null, Tally, checksum};
 pub use stdout::Stdout;
 pub use unix::Unix;

@@ -1,0 +1,326 @@
+//! Does what was let through, answers each request once, and writes both down. Decides nothing about
+//! who may ask, and knows no wire.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::actions::{self, Afterwards, Context, power};
+use super::answered::{Answered, Known};
+use super::audit::{Audit, Ended};
+use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
+use super::enforce::{Enforced, Permit, Ruling};
+use super::execute::{Runner, shell};
+use super::journal::{Before, Journal};
+use super::outcome::{EXIT_TIMEOUT, Outcome};
+use super::reply::Told;
+use super::request::{RawCommand, Request, Script, What};
+use crate::metrics::latest::Latest;
+use crate::pipeline::Handler;
+use crate::wire::Format;
+
+/// How long after its deadline an action may still take to say that its time was over.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Between an answer and what must come after it: time for the host to read it.
+const FLUSHED: Duration = Duration::from_secs(3);
+
+/// Everything that is needed to do what is asked.
+pub struct Dispatch {
+    /// Starts programs.
+    pub runner: Runner,
+    /// Where it is written down.
+    pub audit: Audit,
+    /// What the metrics flow has read last.
+    pub latest: Latest,
+    /// Where the texts of scripts lie while they run.
+    pub scripts: PathBuf,
+    /// Which scripts have run; none where the state folder cannot be written, and then none runs.
+    pub journal: Option<Arc<Mutex<Journal>>>,
+    /// Which commands were taken.
+    pub answered: Mutex<Answered>,
+}
+
+/// What is needed to answer a request whose handling panicked.
+pub enum Key {
+    /// A command: its id and action.
+    Command(String, String),
+    /// Scripts: their execution ids.
+    Scripts(Vec<String>),
+    /// Nothing that is answered.
+    None,
+}
+
+impl Handler for Dispatch {
+    type In = Enforced;
+    type Out = Told;
+    type Key = Key;
+
+    fn name(&self) -> String {
+        "execute".to_owned()
+    }
+
+    fn key(&self, asked: &Enforced) -> Key {
+        match asked {
+            Enforced::Command(ruling) => {
+                let (id, action) = named(ruling);
+                Key::Command(id, action)
+            }
+            Enforced::Scripts(rulings) => {
+                Key::Scripts(rulings.iter().map(|ruling| named(ruling).0).collect())
+            }
+            _ => Key::None,
+        }
+    }
+
+    fn urgent(&self, asked: &Enforced) -> bool {
+        !matches!(asked, Enforced::Command(Ruling::Permitted(_)) | Enforced::Scripts(_))
+    }
+
+    fn handle(self: Arc<Self>, asked: Enforced) -> BoxStream<'static, Told> {
+        match asked {
+            Enforced::KeepAlive(number) => stream::iter([Told::KeepAlive(number)]).boxed(),
+            Enforced::KeepAliveAnswered(_) => stream::empty().boxed(),
+            Enforced::MetricsNow => {
+                let mut line = Vec::new();
+                let latest = self.latest.get();
+                let told = latest.and_then(|latest| Format::Infinibay.encode(&latest, &mut line).ok());
+                stream::iter(told.map(|()| Told::Metrics(line.into()))).boxed()
+            }
+            Enforced::Command(ruling) => self.command(ruling),
+            Enforced::Scripts(rulings) => stream::iter(rulings)
+                .then(move |ruling| Arc::clone(&self).script(ruling))
+                .filter_map(std::future::ready)
+                .boxed(),
+        }
+    }
+
+    fn refuse(&self, asked: Enforced) -> Option<Told> {
+        let why = "too many commands wait already; ask again when some are answered";
+        match asked {
+            Enforced::Command(ruling) => {
+                let (id, action) = named(&ruling);
+                Some(Told::Response { id, action, outcome: Outcome::failed(why) })
+            }
+            // The host keeps scripts as running until each is completed, so the first one speaks for
+            // the whole push, which is pushed again when it is asked for.
+            Enforced::Scripts(rulings) => {
+                rulings.first().map(|ruling| completed(named(ruling).0, Outcome::failed(why)))
+            }
+            _ => None,
+        }
+    }
+
+    fn broken(&self, key: Key, panic: &str) -> Option<Told> {
+        let outcome = Outcome::failed(format!("the agent failed at it: {panic}"));
+        match key {
+            Key::Command(id, action) => {
+                let told = Told::Response { id: id.clone(), action, outcome };
+                self.known().answer(&id, told.clone());
+                Some(told)
+            }
+            Key::Scripts(ids) => ids.into_iter().next().map(|id| completed(id, outcome)),
+            Key::None => None,
+        }
+    }
+}
+
+impl Dispatch {
+    /// One command: its answer, and then what must come after it.
+    fn command(self: Arc<Self>, ruling: Ruling) -> BoxStream<'static, Told> {
+        async_stream::stream! {
+            let permit = match ruling {
+                Ruling::Unclear(refusal) => {
+                    yield Told::from(refusal);
+                    return;
+                }
+                Ruling::Denied(denial) => {
+                    self.audit.denied(&denial).await;
+                    let action = action_of(&denial.request.what);
+                    let id = denial.request.id.clone();
+                    yield Told::Response { id, action, outcome: denial.outcome() };
+                    return;
+                }
+                Ruling::Permitted(permit) => permit,
+            };
+            let (id, action) = (permit.request().id.clone(), action_of(&permit.request().what));
+            let known = self.known().take(&id);
+            match known {
+                Known::New => {}
+                Known::UnderWay => return,
+                Known::Answered(told) => {
+                    yield *told;
+                    return;
+                }
+            }
+            let (outcome, afterwards) = self.carry_out(permit).await;
+            let told = Told::Response { id: id.clone(), action, outcome };
+            self.known().answer(&id, told.clone());
+            yield told;
+            if let Some(Afterwards::Reboot { force }) = afterwards {
+                sleep(FLUSHED).await;
+                if let Err(error) = power::reboot(force, &self.runner).await {
+                    tracing::error!(%error, "the machine was not restarted");
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// One script: its completion.
+    async fn script(self: Arc<Self>, ruling: Ruling) -> Option<Told> {
+        let permit = match ruling {
+            Ruling::Unclear(refusal) => return Some(Told::from(refusal)),
+            Ruling::Denied(denial) => {
+                self.audit.denied(&denial).await;
+                return Some(completed(denial.request.id.clone(), denial.outcome()));
+            }
+            Ruling::Permitted(permit) => permit,
+        };
+        let id = permit.request().id.clone();
+        match self.known().take(&id) {
+            Known::New => {}
+            Known::UnderWay => return None,
+            Known::Answered(told) => return Some(*told),
+        }
+        let outcome = match self.begin(&id).await {
+            Ok(Before::Never) => {
+                let (outcome, _) = self.carry_out(permit).await;
+                self.end(&id, outcome.exit_code.unwrap_or(-1)).await;
+                outcome
+            }
+            Ok(Before::Begun) => Outcome::failed(
+                "the agent stopped while this script ran; it is not run a second time",
+            ),
+            Ok(Before::Ended(code)) => Outcome {
+                success: code == 0,
+                exit_code: Some(code),
+                error: (code != 0).then(|| format!("it ended with exit code {code}")),
+                ..Outcome::said("this script ran before; what it said then is not kept")
+            },
+            Err(why) => Outcome::failed(why),
+        };
+        let told = completed(id.clone(), outcome);
+        self.known().answer(&id, told.clone());
+        Some(told)
+    }
+
+    /// Writes it down, does it within its time, and writes down what came of it.
+    async fn carry_out(&self, permit: Permit) -> (Outcome, Option<Afterwards>) {
+        let started = Instant::now();
+        let deadline = permit.request().deadline();
+        if deadline <= started {
+            let why = "its time was over before there was a place for it";
+            self.audit.refused(permit.request(), permit.rule(), true, why).await;
+            return (
+                Outcome { exit_code: Some(EXIT_TIMEOUT), ..Outcome::failed(why) },
+                None,
+            );
+        }
+        let entry = match self.audit.begin(&permit).await {
+            Ok(entry) => entry,
+            Err(why) => return (Outcome::failed(why), None),
+        };
+        let Request { what, .. } = permit.into_request();
+        let done = async {
+            match what {
+                What::Raw(raw) => (self.raw(&raw, deadline).await, None),
+                What::Script(script) => (self.run_script(script, deadline).await, None),
+                What::Action(action) => {
+                    let runner = self.runner.clone();
+                    let cx = Context { runner, deadline, latest: self.latest.clone() };
+                    let done = actions::perform(action, &cx).await;
+                    (done.outcome, done.afterwards)
+                }
+            }
+        };
+        let (mut outcome, afterwards) =
+            timeout_at(deadline + GRACE, done).await.unwrap_or_else(|_| {
+                let late = Outcome::failed("its time was over");
+                (Outcome { exit_code: Some(EXIT_TIMEOUT), ..late }, None)
+            });
+        outcome.took = started.elapsed();
+        entry.end(Ended::from(&outcome)).await;
+        (outcome, afterwards)
+    }
+
+    async fn raw(&self, raw: &RawCommand, deadline: Instant) -> Outcome {
+        match shell::command_line(raw, deadline) {
+            Err(why) => Outcome::failed(why),
+            Ok(program) => match self.runner.run(program).await {
+                Err(why) => Outcome::failed(why),
+                Ok(finished) => finished.into(),
+            },
+        }
+    }
+
+    async fn run_script(&self, script: Script, deadline: Instant) -> Outcome {
+        let folder = self.scripts.clone();
+        let written = spawn_blocking(move || shell::script(&script, &folder, deadline)).await;
+        let (program, file) = match written {
+            Ok(Ok(written)) => written,
+            Ok(Err(why)) => return Outcome::failed(why),
+            Err(error) => return Outcome::failed(error.to_string()),
+        };
+        let finished = self.runner.run(program).await;
+        drop(file);
+        finished.map_or_else(Outcome::failed, Outcome::from)
+    }
+
+    async fn begin(&self, id: &str) -> Result<Before, String> {
+        let id = id.to_owned();
+        let why = "it cannot be written down that the script begins, so it is not run";
+        self.on_journal(move |journal| journal.begin(&id))
+            .await
+            .map_err(|error| format!("{why}: {error}"))
+    }
+
+    async fn end(&self, id: &str, code: i32) {
+        let id = id.to_owned();
+        if let Err(error) = self.on_journal(move |journal| journal.end(&id, code)).await {
+            tracing::error!(%error, "it could not be written down that a script has ended");
+        }
+    }
+
+    /// Files are written on the blocking pool.
+    async fn on_journal<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Journal) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let journal = self.journal.clone().ok_or("the state folder cannot be written")?;
+        let act = move || act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
+        let done = spawn_blocking(act).await.map_err(|error| error.to_string())?;
+        done.map_err(|error| error.to_string())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Answered> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn completed(execution_id: String, outcome: Outcome) -> Told {
+    Told::Completed { execution_id, outcome }
+}
+
+fn named(ruling: &Ruling) -> (String, String) {
+    match ruling {
+        Ruling::Permitted(permit) => {
+            (permit.request().id.clone(), action_of(&permit.request().what))
+        }
+        Ruling::Denied(denial) => (denial.request.id.clone(), action_of(&denial.request.what)),
+        Ruling::Unclear(Refusal { id, action, .. }) => (id.clone(), action.clone()),
+    }
+}
+
+fn action_of(what: &What) -> String {
+    match what {
+        What::Action(action) => action.name(),
+        What::Raw(_) => RAW_COMMAND,
+        What::Script(_) => SCRIPT,
+    }
+    .to_owned()
+}
