@@ -61,13 +61,26 @@ impl Collector for HostCollector {
     }
 }
 
-#[derive(Debug, Default, PartialEq)]
-struct Release {
-    pretty_name: Option<String>,
-    id: Option<String>,
+/// What os-release(5) says of the system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// `PRETTY_NAME`.
+    pub pretty_name: Option<String>,
+    /// `ID`, such as `debian`.
+    pub id: Option<String>,
+    /// `VERSION_ID`; a rolling system has none.
+    pub version: Option<String>,
 }
 
-/// The two facts of os-release(5) that are told. As in a shell, the last assignment counts.
+impl Release {
+    /// Reads it from where os-release(5) says it is; empty where it is in neither place.
+    pub(crate) fn read() -> Self {
+        let text = ["/etc/os-release", "/usr/lib/os-release"].map(std::fs::read);
+        text.into_iter().find_map(Result::ok).map(|text| os_release(&text)).unwrap_or_default()
+    }
+}
+
+/// The facts of os-release(5) that are told. As in a shell, the last assignment counts.
 fn os_release(text: &[u8]) -> Release {
     let mut release = Release::default();
     for line in text::lines(text) {
@@ -75,6 +88,8 @@ fn os_release(text: &[u8]) -> Release {
             release.pretty_name = unquote(value);
         } else if let Some(value) = line.strip_prefix(b"ID=") {
             release.id = unquote(value);
+        } else if let Some(value) = line.strip_prefix(b"VERSION_ID=") {
+            release.version = unquote(value);
         }
     }
     release
@@ -130,6 +145,7 @@ mod tests {
         let release = os_release(debian);
         assert_eq!(release.pretty_name.as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
         assert_eq!(release.id.as_deref(), Some("debian"));
+        assert_eq!(release.version.as_deref(), Some("12"));
         let odd = os_release(
             b"# a comment\nID='alpine'\nPRETTY_NAME=\"the \\\"best\\\" \\$1\"\nID_LIKE=x\n",
         );

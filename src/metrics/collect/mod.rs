@@ -46,6 +46,7 @@ pub use agent::AgentCollector;
 pub use cpu::CpuCollector;
 pub use disk::{DiskCollector, DiskOptions};
 pub use host::HostCollector;
+pub(crate) use host::Release;
 pub use load::LoadCollector;
 pub use memory::MemoryCollector;
 pub use network::{NetworkCollector, NetworkOptions};

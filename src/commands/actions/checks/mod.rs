@@ -1,0 +1,287 @@
+//! Health checks: each is measured when it is asked for, none is invented. Repairs nothing.
+//!
+//! A check that cannot be made here (no sensor, no SMART) is passed with a note and
+//! `details.available: false`: the host raises an issue for everything else. One that should have
+//! worked and did not is a warning.
+
+pub mod disk;
+
+mod firewall;
+mod journal;
+mod load;
+mod network;
+mod system;
+
+use serde_json::{Map, Value, json};
+
+use super::super::outcome::Outcome;
+use super::Context;
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Status {
+    Passed,
+    Warning,
+    Failed,
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Where `value` stands, of which more is worse.
+    fn above(value: f64, warning: f64, failed: f64) -> Self {
+        if value > failed {
+            Self::Failed
+        } else if value > warning {
+            Self::Warning
+        } else {
+            Self::Passed
+        }
+    }
+}
+
+/// One check that was made.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Check {
+    /// The host's name for it, where it has one.
+    pub name: &'static str,
+    pub status: Status,
+    /// One sentence.
+    pub message: String,
+    /// The figures behind it: an object.
+    pub details: Value,
+}
+
+impl Check {
+    fn new(name: &'static str, status: Status, message: impl Into<String>, details: Value) -> Self {
+        Self { name, status, message: message.into(), details }
+    }
+
+    /// Could not be made on this machine, which is no fault of it.
+    fn unavailable(name: &'static str, why: impl Into<String>) -> Self {
+        Self::new(name, Status::Passed, why, json!({ "available": false }))
+    }
+
+    /// Could not be made although it should have been.
+    fn broken(name: &'static str, why: impl Into<String>) -> Self {
+        Self::new(name, Status::Warning, why, json!({ "available": false }))
+    }
+
+    fn value(&self) -> Value {
+        json!({ "status": self.status.word(), "message": self.message, "details": self.details })
+    }
+}
+
+/// The names that can be asked for, in the order they are told.
+const NAMES: [&str; 14] = [
+    "disk_space",
+    "disk_health",
+    "memory_usage",
+    "cpu_usage",
+    "performance_counters",
+    "system_temperature",
+    "boot_time",
+    "critical_services",
+    "security_updates",
+    "reboot_required",
+    "time_sync",
+    "network_connectivity",
+    "firewall_status",
+    "event_log_errors",
+];
+
+/// Names of the host's that ask for something only Windows has.
+const OTHER_SYSTEM: [&str; 7] = [
+    "disk_fragmentation",
+    "windows_updates",
+    "update_services",
+    "windows_defender",
+    "startup_programs",
+    "system_files",
+    "registry_health",
+];
+
+/// All checks, side by side: a map of name → `{status, message, details}`, with `overall_health`
+/// (`Healthy`, `Warning`, `Critical`) and `checks: [{name, status, message, details}]` beside it.
+pub async fn all(cx: &Context) -> Outcome {
+    Outcome::data(map(&run_all(cx).await))
+}
+
+/// All checks as one `{status, message, details}`: the answer to a host that names none.
+pub async fn summary(cx: &Context) -> Outcome {
+    Outcome::data(summarized(&run_all(cx).await))
+}
+
+/// One check by name: `{status, message, details, name}`. A name that only Windows knows is passed with
+/// a note; one that nobody knows fails with the list of those there are.
+pub async fn one(cx: &Context, name: &str) -> Outcome {
+    if OTHER_SYSTEM.contains(&name) {
+        let note = format!("{name} is not supported on Linux; nothing was checked");
+        let details = json!({ "supported": false });
+        return Outcome::data(
+            json!({ "name": name, "status": "passed", "message": note, "details": details }),
+        );
+    }
+    match run(cx, name).await {
+        Some(check) => {
+            let mut data = check.value();
+            data["name"] = check.name.into();
+            Outcome::data(data)
+        }
+        None => Outcome::failed(format!(
+            "there is no check of that name; there are {}",
+            NAMES.join(", ")
+        )),
+    }
+}
+
+async fn run(cx: &Context, name: &str) -> Option<Check> {
+    Some(match name {
+        "disk_space" => disk::check(cx).await,
+        "disk_health" => disk::health(cx).await,
+        "memory_usage" => load::memory(cx).await,
+        "cpu_usage" => load::cpu(cx).await,
+        "performance_counters" => load::pressure(cx).await,
+        "system_temperature" => load::temperature(cx).await,
+        "boot_time" => system::boot(cx).await,
+        "critical_services" => system::services(cx).await,
+        "security_updates" => system::updates(cx).await,
+        "reboot_required" => system::reboot(cx).await,
+        "time_sync" => system::clock(cx).await,
+        "network_connectivity" => network::check(cx).await,
+        "firewall_status" => firewall::check(cx).await,
+        "event_log_errors" => journal::check(cx).await,
+        "resource_optimization" => load::resources(cx).await,
+        _ => return None,
+    })
+}
+
+async fn run_all(cx: &Context) -> Vec<Check> {
+    let checks = futures::future::join_all(NAMES.iter().map(|name| run(cx, name))).await;
+    checks.into_iter().flatten().collect()
+}
+
+fn overall(checks: &[Check]) -> &'static str {
+    match checks.iter().map(|check| check.status).max() {
+        Some(Status::Failed) => "Critical",
+        Some(Status::Warning) => "Warning",
+        Some(Status::Passed) | None => "Healthy",
+    }
+}
+
+fn map(checks: &[Check]) -> Value {
+    let mut map: Map<String, Value> =
+        checks.iter().map(|check| (check.name.to_owned(), check.value())).collect();
+    let list: Vec<Value> = checks
+        .iter()
+        .map(|check| {
+            let mut value = check.value();
+            value["name"] = check.name.into();
+            value
+        })
+        .collect();
+    map.insert("overall_health".to_owned(), overall(checks).into());
+    map.insert("checks".to_owned(), list.into());
+    map.into()
+}
+
+fn summarized(checks: &[Check]) -> Value {
+    let worst = checks.iter().map(|check| check.status).max().unwrap_or(Status::Passed);
+    let of = |status| {
+        let names: Vec<_> =
+            checks.iter().filter(|check| check.status == status).map(|check| check.name).collect();
+        names
+    };
+    let (warnings, failures) = (of(Status::Warning), of(Status::Failed));
+    let message = match (warnings.as_slice(), failures.as_slice()) {
+        ([], []) => format!("all {} checks passed", checks.len()),
+        _ => format!("failed: {}; warnings: {}", words(&failures), words(&warnings)),
+    };
+    json!({
+        "status": worst.word(),
+        "message": message,
+        "overall_health": overall(checks),
+        "details": Map::from_iter(checks.iter().map(|check| (check.name.to_owned(), check.value()))),
+    })
+}
+
+fn words(names: &[&str]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn tenth(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_context;
+    use super::*;
+
+    fn has_null(value: &Value) -> bool {
+        value.as_object().is_some_and(|map| map.values().any(Value::is_null))
+    }
+
+    #[tokio::test]
+    async fn all_checks_make_a_map_without_null_and_a_list_of_the_same() {
+        let data = all(&test_context()).await.data.unwrap();
+        assert!(!has_null(&data), "a null entry makes the host's query fail");
+        for name in NAMES {
+            let check = &data[name];
+            assert!(
+                ["passed", "warning", "failed"].contains(&check["status"].as_str().unwrap()),
+                "{name}"
+            );
+            assert!(
+                !check["message"].as_str().unwrap().is_empty() && check["details"].is_object(),
+                "{name}"
+            );
+        }
+        let list = data["checks"].as_array().unwrap();
+        assert_eq!(list.len(), NAMES.len());
+        let health = data["overall_health"].as_str().unwrap();
+        let any = |word: &str| list.iter().any(|check| check["status"] == word);
+        let expected = if any("failed") {
+            "Critical"
+        } else if any("warning") {
+            "Warning"
+        } else {
+            "Healthy"
+        };
+        assert_eq!(health, expected);
+        assert!(data.to_string().len() < 100_000);
+    }
+
+    #[tokio::test]
+    async fn a_check_is_found_by_its_name_and_an_unknown_one_is_told_what_there_is() {
+        let cx = test_context();
+        let data = one(&cx, "memory_usage").await.data.unwrap();
+        assert_eq!(data["name"], "memory_usage");
+        assert!(one(&cx, "nonsense").await.error.unwrap().contains("disk_space, disk_health"));
+        let windows = one(&cx, "registry_health").await;
+        assert!(windows.success && windows.data.unwrap()["status"] == "passed");
+    }
+
+    #[test]
+    fn the_worst_check_decides() {
+        let check = |status| Check::new("cpu_usage", status, "m", json!({}));
+        assert_eq!(overall(&[]), "Healthy");
+        assert_eq!(overall(&[check(Status::Passed), check(Status::Warning)]), "Warning");
+        let checks = [check(Status::Failed), check(Status::Warning)];
+        assert_eq!(overall(&checks), "Critical");
+        let one = summarized(&checks);
+        assert_eq!(
+            (&one["status"], &one["message"]),
+            (&"failed".into(), &"failed: cpu_usage; warnings: cpu_usage".into())
+        );
+        assert_eq!(Status::above(80.0, 80.0, 90.0), Status::Passed);
+        assert_eq!(Status::above(80.1, 80.0, 90.0), Status::Warning);
+        assert_eq!(Status::above(99.0, 80.0, 90.0), Status::Failed);
+    }
+}

@@ -1,0 +1,214 @@
+//! What the host may ask for, done for real: one file per family. Decides nothing about who may ask.
+//!
+//! [`perform`] takes one decoded action and says what came of it. An action starts no process itself
+//! (that is the [`Runner`]'s), blocks no async worker, and ends at the request's deadline.
+
+pub mod applications;
+pub mod checks;
+pub mod cleanup;
+pub mod other;
+pub mod packages;
+pub mod power;
+pub mod processes;
+pub mod resources;
+pub mod services;
+pub mod system;
+pub mod updates;
+pub mod users;
+
+mod kill;
+mod measure;
+mod systemctl;
+mod systemd;
+
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::execute::Runner;
+use super::outcome::Outcome;
+use super::request::Action;
+use crate::metrics::latest::Latest;
+
+/// What an action has at hand.
+pub struct Context {
+    /// Starts programs.
+    pub runner: Runner,
+    /// When the host has given up.
+    pub deadline: Instant,
+    /// What the metrics flow has read last.
+    pub latest: Latest,
+}
+
+/// What came of an action, and what is to follow once the host has been told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// The answer.
+    pub outcome: Outcome,
+    /// What must not happen before the answer has left.
+    pub afterwards: Option<Afterwards>,
+}
+
+/// What follows an answer: whoever sends it flushes it, waits a few seconds, and does this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Restarts the machine: [`power::reboot`].
+    Reboot {
+        /// Without asking programs to end.
+        force: bool,
+    },
+}
+
+impl From<Outcome> for Done {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, afterwards: None }
+    }
+}
+
+/// Does one action. Never panics on what the machine says, and fills in how long it took.
+///
+/// It ends by the deadline, or as soon after it as a program that the deadline ended can be told of.
+pub async fn perform(action: Action, cx: &Context) -> Done {
+    let started = Instant::now();
+    let mut done = dispatch(action, cx).await;
+    done.outcome.took = started.elapsed();
+    done
+}
+
+async fn dispatch(action: Action, cx: &Context) -> Done {
+    let outcome = match action {
+        Action::SystemInfo => system::system(cx).await,
+        Action::OsInfo => system::os(cx).await,
+        Action::UserList => users::list(cx).await,
+        Action::ServiceList => services::list(cx).await,
+        Action::ServiceControl { service, operation } => {
+            services::control(cx, &service, operation).await
+        }
+        Action::PackageList => packages::list(cx).await,
+        Action::PackageSearch(query) => packages::search(cx, &query).await,
+        Action::PackageInstall(package) => packages::install(cx, &package).await,
+        Action::PackageRemove(package) => packages::remove(cx, &package).await,
+        Action::PackageUpdate(package) => packages::update(cx, &package).await,
+        Action::UpdateSystemSoftware(package) => updates::upgrade(cx, package.as_ref()).await,
+        Action::ProcessList { limit } => processes::list(cx, limit).await,
+        Action::ProcessTop { limit, by } => processes::top(cx, limit, by).await,
+        Action::ProcessKill { pid, force } => processes::kill(cx, pid, force).await,
+        Action::CheckDiskSpace { warning_percent, critical_percent } => {
+            checks::disk::space(cx, warning_percent, critical_percent).await
+        }
+        Action::CheckResourceOptimization => resources::optimization(cx).await,
+        Action::RunHealthCheck(Some(name)) => checks::one(cx, &name).await,
+        Action::RunHealthCheck(None) => checks::summary(cx).await,
+        Action::RunAllHealthChecks => checks::all(cx).await,
+        Action::DiskCleanup { targets } => cleanup::run(cx, &targets).await,
+        Action::CheckLinuxUpdates => updates::check(cx).await,
+        Action::GetInstalledApplicationsWMI => applications::installed(cx).await,
+        Action::CheckApplicationUpdates => applications::updates(cx).await,
+        Action::GetUpdateHistory => updates::history(cx).await,
+        Action::RebootSystem { force } => return power::announce(cx, force).await,
+        Action::OtherSystem(name) => other::unsupported(&name),
+        Action::NotBuilt { name, why } => {
+            Outcome::failed(format!("{name} is not built into this agent: {why}"))
+        }
+    };
+    outcome.into()
+}
+
+/// The most an answer's list may weigh, in bytes of JSON: the host throws `data` above 512 KiB away.
+const LIST_MAX: usize = 450_000;
+
+/// As much of a list as an answer may hold, and how many items were cut from its end.
+fn fit(mut items: Vec<Value>) -> (Vec<Value>, usize) {
+    let mut weight = 0_usize;
+    let kept = items.iter().take_while(|item| {
+        // One byte for the comma.
+        weight += serde_json::to_vec(item).map_or(0, |bytes| bytes.len() + 1);
+        weight <= LIST_MAX
+    });
+    let kept = kept.count();
+    let cut = items.len() - kept;
+    items.truncate(kept);
+    (items, cut)
+}
+
+/// Runs blocking work off the async worker, and stops waiting for it at the deadline.
+///
+/// # Errors
+/// The end of a sentence: it did not finish in time, or it panicked.
+async fn blocking<T: Send + 'static>(
+    deadline: Instant,
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    match timeout_at(deadline, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(format!("{what} broke off; the agent's log says where")),
+        Err(_) => Err(format!("{what} did not finish in time; ask again with a longer time-out")),
+    }
+}
+
+/// The absolute path of a program, looked for where the agent's programs get their `PATH` from.
+fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    const FOLDERS: [&str; 6] =
+        ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let paths = FOLDERS.iter().map(|folder| std::path::Path::new(folder).join(name));
+    paths.into_iter().find(|path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())
+}
+
+/// A program with plain arguments and nothing else special.
+fn program(name: &str, arguments: &[&str], deadline: Instant) -> super::execute::Program {
+    super::execute::Program {
+        program: name.into(),
+        arguments: arguments.iter().map(Into::into).collect(),
+        environment: std::collections::BTreeMap::new(),
+        directory: None,
+        run_as: None,
+        input: Vec::new(),
+        deadline,
+    }
+}
+
+#[cfg(test)]
+fn test_context() -> Context {
+    let runner = Runner::new(tokio_util::sync::CancellationToken::new());
+    let deadline = Instant::now() + std::time::Duration::from_secs(60);
+    Context { runner, deadline, latest: Latest::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn work_that_outlives_the_deadline_is_told_and_not_waited_for() {
+        let (release, wait) = std::sync::mpsc::sync_channel::<()>(0);
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let late = blocking(deadline, "the work", move || wait.recv().is_ok()).await;
+        assert!(late.unwrap_err().contains("did not finish in time"));
+        drop(release);
+        let broken = blocking(Instant::now() + Duration::from_secs(9), "the work", || {
+            assert!(std::hint::black_box(false), "on purpose");
+        });
+        assert!(broken.await.unwrap_err().contains("broke off"));
+    }
+
+    #[test]
+    fn a_list_is_cut_before_the_host_would_throw_it_away() {
+        let item = Value::from("x".repeat(1_000));
+        let (kept, cut) = fit(vec![item.clone(); 1_000]);
+        assert_eq!(kept.len() + cut, 1_000);
+        let bytes = serde_json::to_vec(&kept).unwrap().len();
+        assert!((LIST_MAX - 2_000..=LIST_MAX + 2).contains(&bytes), "{bytes}");
+        assert_eq!(fit(vec![item; 3]).1, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_built_fails_with_its_reason_and_a_foreign_check_does_not_fail() {
+        let cx = test_context();
+        let not = Action::NotBuilt { name: "JoinDomain".into(), why: "no domain here" };
+        let done = perform(not, &cx).await;
+        assert!(!done.outcome.success && done.outcome.error.unwrap().contains("no domain here"));
+        let other = perform(Action::OtherSystem("CheckWindowsDefender".into()), &cx).await;
+        assert!(other.outcome.success && other.afterwards.is_none());
+    }
+}

@@ -1,0 +1,46 @@
+//! Actions that make sense on another system only. Invents no result.
+
+use serde_json::{Value, json};
+
+use super::super::outcome::Outcome;
+
+/// Answers with success, `supported: false`, and lists that are empty because there is nothing to list.
+///
+/// # Why success
+/// The host raises an issue for each failed check; a Windows check on Linux is no issue. What would be
+/// a claim (that a scanner is on, that updates are automatic) is left out.
+pub fn unsupported(name: &str) -> Outcome {
+    let mut data = empty(name);
+    data["supported"] = false.into();
+    data["note"] = format!("{name} is not supported on Linux; nothing was checked").into();
+    Outcome::data(data)
+}
+
+fn empty(name: &str) -> Value {
+    match name {
+        "CheckWindowsUpdates" | "GetPendingUpdates" => json!({
+            "pending_updates": [], "pending_count": 0, "critical_count": 0, "security_count": 0,
+        }),
+        "CheckWindowsDefender" | "GetDefenderStatus" => json!({ "recent_threats": [] }),
+        "GetThreatHistory" => json!({ "threats": [] }),
+        "RunDefenderQuickScan" => json!({ "files_scanned": 0, "threats": [] }),
+        _ => json!({}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_windows_check_lists_nothing_and_claims_nothing() {
+        let outcome = unsupported("CheckWindowsUpdates");
+        let data = outcome.data.unwrap();
+        assert!(outcome.success && outcome.error.is_none());
+        assert_eq!(data["supported"], false);
+        assert_eq!(data["pending_updates"], json!([]));
+        let defender = unsupported("CheckWindowsDefender").data.unwrap();
+        assert!(defender.get("enabled").is_none(), "nothing was looked at");
+        assert!(unsupported("RegistryThing").data.unwrap()["note"].is_string());
+    }
+}

@@ -1,0 +1,157 @@
+//! Restarts the machine. Does not send the answer that must leave before.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::super::execute::{Exit, Finished, Program, Runner};
+use super::super::outcome::Outcome;
+use super::{Afterwards, Context, Done, blocking, find_program, program};
+
+/// How long a program may take to hand the restart to the system.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The answer to `RebootSystem`: success where a program is there that can do it. Restarts nothing:
+/// that is [`reboot`], once the answer has been flushed.
+pub async fn announce(cx: &Context, force: bool) -> Done {
+    let found = blocking(cx.deadline, "looking for a program that restarts", move || {
+        ways(force, is_systemd()).iter().any(|way| find_program(way[0]).is_some())
+    });
+    match found.await {
+        Ok(true) => {
+            let mut outcome = Outcome::said("the machine restarts in a few seconds");
+            outcome.data = Some(json!({ "rebooting": true, "force": force }));
+            Done { outcome, afterwards: Some(Afterwards::Reboot { force }) }
+        }
+        Ok(false) => Outcome::failed(
+            "there is no program that restarts this machine (systemctl, shutdown, reboot)",
+        )
+        .into(),
+        Err(error) => Outcome::failed(error).into(),
+    }
+}
+
+/// Restarts the machine: hands it to the system, which ends everything including the agent. With
+/// `force` programs are not asked to end; file systems are still written back.
+///
+/// # Errors
+/// What each way answered, where none worked.
+pub async fn reboot(force: bool, runner: &Runner) -> Result<(), String> {
+    let systemd = is_systemd();
+    reboot_with(force, systemd, async |program| runner.run(program).await).await
+}
+
+/// Whether systemd runs this machine: sd_booted(3).
+pub(super) fn is_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// Tries one way after the other until one is accepted.
+async fn reboot_with(
+    force: bool,
+    systemd: bool,
+    run: impl AsyncFn(Program) -> Result<Finished, String>,
+) -> Result<(), String> {
+    let mut answers = Vec::new();
+    for way in ways(force, systemd) {
+        tracing::warn!(program = way[0], force, "restarting the machine");
+        let deadline = Instant::now() + PATIENCE;
+        match run(program(way[0], &way[1..], deadline)).await {
+            Ok(Finished { exit: Exit::Code(0), .. }) => return Ok(()),
+            Ok(Finished { exit, stderr, .. }) => {
+                let said = stderr.text.lines().next().unwrap_or_default().to_owned();
+                answers.push(format!("{}: {exit:?} {said}", way[0]));
+            }
+            Err(error) => answers.push(format!("{}: {error}", way[0])),
+        }
+    }
+    Err(format!("cannot restart the machine; {}", answers.join("; ")))
+}
+
+/// Programs with their arguments, the most orderly first. `--no-wall` and `-i`: nobody is asked, the
+/// host has decided.
+fn ways(force: bool, systemd: bool) -> Vec<&'static [&'static str]> {
+    let mut ways: Vec<&[&str]> = Vec::new();
+    if systemd && force {
+        ways.push(&["systemctl", "--no-ask-password", "--no-wall", "--force", "reboot"]);
+    } else if systemd {
+        ways.push(&["systemctl", "--no-ask-password", "--no-wall", "-i", "reboot"]);
+    }
+    if force {
+        ways.push(&["reboot", "-f"]);
+    } else {
+        ways.push(&["shutdown", "-r", "now"]);
+        ways.push(&["reboot"]);
+    }
+    ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_context;
+    use super::*;
+    use std::cell::RefCell;
+
+    fn finished(code: i32) -> Finished {
+        let mut stderr = super::super::super::execute::Captured::default();
+        stderr.text = "Call failed\nmore".into();
+        Finished { exit: Exit::Code(code), stdout: Default::default(), stderr }
+    }
+
+    async fn tried(force: bool, systemd: bool, works: &str) -> (Vec<String>, Result<(), String>) {
+        let lines = RefCell::new(Vec::new());
+        let result = reboot_with(force, systemd, async |program: Program| {
+            let name = program.program.to_str().unwrap().to_owned();
+            let mut line = name.clone();
+            for argument in &program.arguments {
+                line = format!("{line} {}", argument.to_str().unwrap());
+            }
+            lines.borrow_mut().push(line);
+            if name == "shutdown" {
+                Err("no such file".into())
+            } else {
+                Ok(finished(i32::from(name != works)))
+            }
+        });
+        let result = result.await;
+        (lines.into_inner(), result)
+    }
+
+    #[tokio::test]
+    async fn the_orderly_way_comes_first_and_the_next_only_when_it_is_refused() {
+        let (lines, result) = tried(false, true, "systemctl").await;
+        assert_eq!(lines, ["systemctl --no-ask-password --no-wall -i reboot"]);
+        assert_eq!(result, Ok(()));
+        let (lines, result) = tried(false, true, "reboot").await;
+        assert_eq!(lines.len(), 3);
+        assert_eq!((lines[2].as_str(), result), ("reboot", Ok(())));
+    }
+
+    #[tokio::test]
+    async fn force_asks_no_program_and_without_systemd_systemctl_is_not_tried() {
+        let (lines, _) = tried(true, true, "none").await;
+        assert!(
+            lines.iter().all(|line| line.contains(" --force ") || line.ends_with(" -f")),
+            "{lines:?}"
+        );
+        let (lines, result) = tried(false, false, "none").await;
+        assert_eq!(lines, ["shutdown -r now", "reboot"]);
+        let error = result.unwrap_err();
+        assert!(error.contains("shutdown: no such file; reboot: Code(1) Call failed"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_answer_promises_a_restart_and_leaves_it_to_who_sends_the_answer() {
+        let done = announce(&test_context(), true).await;
+        let can =
+            ["systemctl", "reboot", "shutdown"].iter().any(|name| find_program(name).is_some());
+        if can && done.outcome.success {
+            assert_eq!(done.afterwards, Some(Afterwards::Reboot { force: true }));
+        } else {
+            assert_eq!(done.afterwards, None);
+            assert!(done.outcome.error.is_some());
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! systemd's manager over D-Bus (org.freedesktop.systemd1(5)). Does not decide what is told of a unit.
+//!
+//! # Why a connection for each request
+//! A connection is a task, buffers and a match in the bus; services are asked for seldom. An agent at
+//! rest holds none, and a bus that was restarted is no case of its own.
+
+use std::num::NonZeroUsize;
+
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, connection};
+
+use super::super::request::ServiceOperation;
+
+const DESTINATION: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// Signals that wait while a job is watched; more than the jobs one operation starts at once.
+const SIGNALS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// One unit, as `ListUnits` tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Unit {
+    /// With its suffix.
+    pub name: String,
+    /// `loaded`, `not-found`, `masked`, `error`, ….
+    pub load: String,
+    /// `active`, `reloading`, `inactive`, `failed`, `activating`, `deactivating`.
+    pub active: String,
+    /// What active means for its kind, such as `running` or `exited`.
+    pub sub: String,
+    /// For people.
+    pub description: String,
+}
+
+/// One unit file, as `ListUnitFiles` tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct UnitFile {
+    /// File name.
+    pub name: String,
+    /// `enabled`, `disabled`, `static`, `masked`, ….
+    pub state: String,
+}
+
+/// A connection to systemd, closed when it is dropped.
+pub(super) struct Bus {
+    connection: Connection,
+    deadline: Instant,
+}
+
+/// A row of `ListUnits`: name, description, load, active, sub, followed unit, path, job, job's kind and path.
+type UnitRow =
+    (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+impl Bus {
+    /// Connects to the system bus.
+    ///
+    /// # Errors
+    /// The end of a sentence: no bus, or no answer by the deadline.
+    pub(super) async fn connect(deadline: Instant) -> Result<Self, String> {
+        Self::build(connection::Builder::system(), deadline).await
+    }
+
+    async fn build(builder: connection::Builder<'_>, deadline: Instant) -> Result<Self, String> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let connection = timeout_at(deadline, builder.method_timeout(left).build())
+            .await
+            .map_err(|_| "the system bus did not answer in time".to_owned())?
+            .map_err(|error| format!("cannot reach the system bus: {}", reason(&error)))?;
+        Ok(Self { connection, deadline })
+    }
+
+    /// The units whose names match one of the patterns, in one of the states; none means any.
+    pub(super) async fn units(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> Result<Vec<Unit>, String> {
+        let rows: Vec<UnitRow> = self.ask("ListUnitsByPatterns", &(states, patterns)).await?;
+        Ok(rows.into_iter().map(unit).collect())
+    }
+
+    /// One unit, loaded for the question where it is not.
+    pub(super) async fn unit(&self, name: &str) -> Result<Unit, String> {
+        let rows: Vec<UnitRow> = self.ask("ListUnitsByNames", &(&[name][..],)).await?;
+        let unit = rows.into_iter().map(unit).next();
+        unit.ok_or_else(|| format!("systemd does not know {name}"))
+    }
+
+    /// The files of all services.
+    pub(super) async fn unit_files(&self) -> Result<Vec<UnitFile>, String> {
+        let none: &[&str] = &[];
+        let rows: Vec<(String, String)> =
+            self.ask("ListUnitFilesByPatterns", &(none, &["*.service"][..])).await?;
+        Ok(rows.into_iter().map(unit_file).collect())
+    }
+
+    /// The state of one unit's file; empty for a unit that has none.
+    pub(super) async fn file_state(&self, name: &str) -> String {
+        self.ask("GetUnitFileState", &(name,)).await.unwrap_or_default()
+    }
+
+    /// Does one operation, and waits until systemd says that it is done.
+    pub(super) async fn control(
+        &self,
+        name: &str,
+        operation: ServiceOperation,
+    ) -> Result<(), String> {
+        let (runtime, force) = (false, false);
+        match operation {
+            ServiceOperation::Start => self.job("StartUnit", name).await,
+            ServiceOperation::Stop => self.job("StopUnit", name).await,
+            ServiceOperation::Restart => self.job("RestartUnit", name).await,
+            ServiceOperation::Enable => {
+                self.call("EnableUnitFiles", &(&[name][..], runtime, force)).await?;
+                self.call("Reload", &()).await.map(|_| ())
+            }
+            ServiceOperation::Disable => {
+                self.call("DisableUnitFiles", &(&[name][..], runtime)).await?;
+                self.call("Reload", &()).await.map(|_| ())
+            }
+            ServiceOperation::Status => Ok(()),
+        }
+    }
+
+    /// Starts a job and waits for the signal that ends it.
+    async fn job(&self, method: &str, name: &str) -> Result<(), String> {
+        // Listening first: a job can end before its path is known here.
+        let rule = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .interface(MANAGER)
+            .member("JobRemoved")
+            .path(PATH)
+            .build()
+            .map_err(|error| reason(&error))?;
+        let mut removed = self
+            .within(MessageStream::for_match_rule(rule, &self.connection, Some(SIGNALS)))
+            .await?;
+        self.call("Subscribe", &()).await?;
+        let job: OwnedObjectPath = self.ask(method, &(name, "replace")).await?;
+        let ended = async {
+            while let Some(signal) = removed.next().await {
+                let Ok(signal) = signal else { continue };
+                let body = signal.body();
+                let row: zbus::Result<(u32, OwnedObjectPath, String, String)> = body.deserialize();
+                if let Ok((_, path, _, result)) = row
+                    && path == job
+                {
+                    return finished(name, &result);
+                }
+            }
+            Err("the system bus went away before the job ended".to_owned())
+        };
+        timeout_at(self.deadline, ended).await.unwrap_or_else(|_| {
+            Err(format!("{name} is still at it after the time-out; ask for its status later"))
+        })
+    }
+
+    /// Whether the clock is synchronised: `NTPSynchronized` of org.freedesktop.timedate1(5), which is
+    /// what the kernel says (adjtimex(2)), whoever does it.
+    pub(super) async fn clock_is_synchronised(&self) -> Result<bool, String> {
+        let message = self.within(self.connection.call_method(
+            Some("org.freedesktop.timedate1"),
+            "/org/freedesktop/timedate1",
+            Some("org.freedesktop.DBus.Properties"),
+            "Get",
+            &("org.freedesktop.timedate1", "NTPSynchronized"),
+        ));
+        property(&message.await?)
+    }
+
+    /// How long the boot took after the kernel had started, in microseconds: `FinishTimestampMonotonic`.
+    /// 0 while it is not finished.
+    pub(super) async fn boot_took(&self) -> Result<u64, String> {
+        let message = self.within(self.connection.call_method(
+            Some(DESTINATION),
+            PATH,
+            Some("org.freedesktop.DBus.Properties"),
+            "Get",
+            &(MANAGER, "FinishTimestampMonotonic"),
+        ));
+        property(&message.await?)
+    }
+
+    async fn ask<B, T>(&self, method: &str, body: &B) -> Result<T, String>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+        T: DeserializeOwned + zbus::Type,
+    {
+        let message = self.call(method, body).await?;
+        message.body().deserialize::<T>().map_err(|error| format!("{method}: {}", reason(&error)))
+    }
+
+    async fn call<B>(&self, method: &str, body: &B) -> Result<Message, String>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        self.within(self.connection.call_method(
+            Some(DESTINATION),
+            PATH,
+            Some(MANAGER),
+            method,
+            body,
+        ))
+        .await
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = zbus::Result<T>>) -> Result<T, String> {
+        match timeout_at(self.deadline, work).await {
+            Ok(answer) => answer.map_err(|error| reason(&error)),
+            Err(_) => Err("systemd did not answer in time".to_owned()),
+        }
+    }
+}
+
+fn unit((name, description, load, active, sub, ..): UnitRow) -> Unit {
+    let text = |text: String| text.replace('\0', "");
+    Unit { name, load, active, sub, description: text(description) }
+}
+
+fn unit_file((path, state): (String, String)) -> UnitFile {
+    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+    UnitFile { name, state }
+}
+
+/// What the result of a job means: the words of `JobRemoved` in org.freedesktop.systemd1(5).
+fn finished(name: &str, result: &str) -> Result<(), String> {
+    match result {
+        "done" | "skipped" => Ok(()),
+        "failed" => Err(format!("{name} failed; its log says why (journalctl -u {name})")),
+        "timeout" => Err(format!("{name} did not get there in the time its unit file allows")),
+        "canceled" => Err(format!("the job for {name} was cancelled by another one")),
+        "dependency" => Err(format!("something that {name} needs failed")),
+        other => Err(format!("the job for {name} ended as {other:?}")),
+    }
+}
+
+fn property<T: TryFrom<zbus::OwnedVariant>>(message: &Message) -> Result<T, String> {
+    let value: zbus::OwnedVariant = message.body().deserialize().map_err(|error| reason(&error))?;
+    T::try_from(value).map_err(|_| "systemd answered with another type".to_owned())
+}
+
+/// What the other side said, without the name of the error.
+fn reason(error: &zbus::Error) -> String {
+    match error {
+        zbus::Error::MethodError(name, None, _) => name.as_str().to_owned(),
+        zbus::Error::MethodError(_, Some(text), _) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+    use zbus::Type as _;
+
+    /// A real bus of its own, on which there is no systemd.
+    struct Daemon {
+        process: Child,
+        address: String,
+    }
+
+    impl Daemon {
+        fn start() -> Option<Self> {
+            let mut process = Command::new("dbus-daemon")
+                .args(["--session", "--nofork", "--nopidfile", "--print-address=1"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .ok()?;
+            let mut address = String::new();
+            BufReader::new(process.stdout.take()?).read_line(&mut address).ok()?;
+            Some(Self { process, address: address.trim().to_owned() })
+        }
+    }
+
+    impl Drop for Daemon {
+        fn drop(&mut self) {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[tokio::test]
+    async fn a_bus_without_systemd_says_so_for_every_question() {
+        let Some(daemon) = Daemon::start() else {
+            eprintln!("skipped: there is no dbus-daemon");
+            return;
+        };
+        let builder = connection::Builder::address(daemon.address.as_str());
+        let bus = Bus::build(builder, soon()).await.unwrap();
+        let answers = [
+            bus.units(&[], &["*.service"]).await.unwrap_err(),
+            bus.unit_files().await.unwrap_err(),
+            bus.unit("cron.service").await.unwrap_err(),
+            bus.control("cron.service", ServiceOperation::Start).await.unwrap_err(),
+            bus.control("cron.service", ServiceOperation::Enable).await.unwrap_err(),
+            bus.boot_took().await.unwrap_err(),
+        ];
+        for answer in answers {
+            // The session bus may try to start it, and tell how that failed.
+            assert!(answer.contains("systemd1"), "{answer}");
+        }
+        assert_eq!(bus.file_state("cron.service").await, "");
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_is_not_there_or_does_not_speak_is_told_by_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("unix:path={}/none", folder.path().display());
+        let Err(error) = Bus::build(connection::Builder::address(address.as_str()), soon()).await
+        else {
+            unreachable!("nobody listens there")
+        };
+        assert!(error.contains("cannot reach the system bus"), "{error}");
+
+        let silent = folder.path().join("silent");
+        let _listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
+        let address = format!("unix:path={}", silent.display());
+        let near = Instant::now() + Duration::from_millis(50);
+        let built = Bus::build(connection::Builder::address(address.as_str()), near).await;
+        assert!(built.err().unwrap().contains("in time"));
+    }
+
+    #[test]
+    fn the_rows_have_the_types_of_the_manual_page() {
+        // org.freedesktop.systemd1(5): ListUnits, ListUnitFiles, JobRemoved.
+        assert_eq!(Vec::<UnitRow>::SIGNATURE.to_string(), "a(ssssssouso)");
+        assert_eq!(Vec::<(String, String)>::SIGNATURE.to_string(), "a(ss)");
+        assert_eq!(
+            <(u32, OwnedObjectPath, String, String)>::SIGNATURE.to_string(),
+            "(usss)".replacen('s', "o", 1)
+        );
+    }
+
+    #[test]
+    fn every_end_of_a_job_is_told_apart_and_only_one_is_good() {
+        assert_eq!(finished("x.service", "done"), Ok(()));
+        for bad in ["failed", "timeout", "canceled", "dependency", "collected"] {
+            assert!(finished("x.service", bad).is_err(), "{bad}");
+        }
+        let file = unit_file(("/lib/systemd/system/cron.service".into(), "enabled".into()));
+        assert_eq!(file.name, "cron.service");
+    }
+}
