@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+use infiniservice::{cli, commands::execute::enter};
+
 fn main() -> ExitCode {
-    infiniservice::cli::main()
+    let mut arguments = std::env::args_os();
+    match arguments.nth(1) {
+        Some(word) if word == enter::WORD => enter::main(arguments),
+        _ => cli::main(),
+    }
 }

@@ -2,6 +2,24 @@
 //! decide what may run.
 //!
 //! An action gets a [`Runner`] and says what is to run as a [`Program`]; it starts no process itself.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `runner` | one program from start to end |
+//! | `prepare`, `account` | where it is, where it starts, its environment, its user |
+//! | [`enter`] | this binary between the agent and the program |
+//! | `group`, `tree` | all its processes, kept together and ended together |
+//! | `capture` | head and tail of what it says |
+//! | `shell` | command lines and scripts as programs |
+
+mod account;
+mod capture;
+pub mod enter;
+mod group;
+mod prepare;
+mod runner;
+mod shell;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,7 +27,16 @@ use std::path::PathBuf;
 
 use tokio::time::Instant;
 
+use super::outcome::EXIT_TIMEOUT;
 use super::words::Account;
+
+pub use account::{Identity, identity};
+pub use prepare::{PATH, find, installed};
+pub use runner::{Runner, Settings};
+pub use shell::{ScriptFile, command_line, script};
+
+/// What an [`Exit`] by signal has as exit code, as shells have it: this and the signal's number.
+const SIGNALLED: i32 = 128;
 
 /// A program to run: typed arguments, never a shell line.
 #[derive(Clone)]
@@ -30,6 +57,25 @@ pub struct Program {
     pub deadline: Instant,
 }
 
+impl Program {
+    /// A program with these arguments and nothing else.
+    pub fn new<A: Into<OsString>>(
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = A>,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            program: program.into(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: BTreeMap::new(),
+            directory: None,
+            run_as: None,
+            input: Vec::new(),
+            deadline,
+        }
+    }
+}
+
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -41,6 +87,19 @@ pub enum Exit {
     TimedOut,
     /// The agent stops and the whole tree was ended.
     Cancelled,
+}
+
+impl Exit {
+    /// As one number: 124 when the time was over, 128 and the signal when it was killed, and 143
+    /// (SIGTERM) when the agent stopped.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => SIGNALLED + signal,
+            Self::TimedOut => EXIT_TIMEOUT,
+            Self::Cancelled => SIGNALLED + rustix::process::Signal::TERM.as_raw(),
+        }
+    }
 }
 
 /// What one stream of a program said: head and tail where it said more than is kept.

@@ -1,0 +1,275 @@
+//! A control group of its own for one program, so that nothing it starts can get away. Starts and waits
+//! for nothing.
+//!
+//! Facts: Documentation/admin-guide/cgroup-v2.rst ("Core Interface Files", "Delegation", "No Internal
+//! Process Constraint") and systemd's "Control Group APIs and Delegation".
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::Access;
+use rustix::process::{Pid, Signal};
+
+/// Names of our groups begin so; the agent's pid and a number follow.
+const PREFIX: &str = "infiniservice-run.";
+/// How deep and how many groups made by the program itself are removed with its own.
+const DEPTH_MAX: usize = 16;
+/// Reads of `cgroup.procs` in the way without `cgroup.kill`, so that a fork bomb ends it, not we.
+const PASSES_MAX: usize = 100;
+
+/// Where groups can be made: the agent's own control group.
+#[derive(Debug, Clone)]
+pub(super) struct Parent {
+    path: PathBuf,
+    /// Whether `pids.max` is there for the groups in it.
+    limits: bool,
+}
+
+impl Parent {
+    /// The place for groups, where there is one that this process may write: the folder above its own
+    /// group when systemd has handed that over (`Delegate=` with `DelegateSubgroup=`), else its own
+    /// group. Groups that an agent which is no more has left behind are ended and removed.
+    pub(super) fn find() -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own_folder(&mounts, &own)?;
+        let above = own.parent().filter(|above| handed_over(above)).map(Path::to_owned);
+        above.into_iter().chain([own]).find_map(Self::at)
+    }
+
+    fn at(path: PathBuf) -> Option<Self> {
+        let writable = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+        if !writable(&path) || !writable(&path.join("cgroup.procs")) {
+            return None;
+        }
+        sweep(&path);
+        let parent = Self { limits: limits(&path), path };
+        // Only a try tells: a mount that is read-only in part, a namespace, a limit on descendants.
+        let tried = parent.group(None).ok()?;
+        tried.remove().then_some(parent)
+    }
+
+    /// Makes a group, with at most `processes` at once where the kernel counts them here.
+    pub(super) fn group(&self, processes: Option<u32>) -> io::Result<Group> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("{PREFIX}{}.{number}", std::process::id()));
+        fs::create_dir(&path)?;
+        let group = Group { path };
+        if let (true, Some(processes)) = (self.limits, processes) {
+            fs::write(group.path.join("pids.max"), processes.to_string())?;
+        }
+        Ok(group)
+    }
+
+    /// Whether a group's number of processes can be limited.
+    pub(super) fn limits(&self) -> bool {
+        self.limits
+    }
+}
+
+/// One group. Dropping it removes it if nothing is left in it.
+#[derive(Debug)]
+pub(super) struct Group {
+    path: PathBuf,
+}
+
+impl Group {
+    /// Its folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves a process into it.
+    pub(super) fn take(&self, pid: Pid) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.procs"), pid.as_raw_nonzero().to_string())
+    }
+
+    /// Whether no living process is in it or below.
+    pub(super) fn is_empty(&self) -> bool {
+        match fs::read_to_string(self.path.join("cgroup.events")) {
+            Ok(events) => events.lines().any(|line| line == "populated 0"),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Sends a signal to everything in it, once; what is being forked at that moment may not hear it.
+    pub(super) fn signal(&self, signal: Signal) {
+        for pid in members(&self.path, DEPTH_MAX) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Kills everything in it: at once where the kernel can (`cgroup.kill`, Linux 5.14), else frozen
+    /// first, so that nothing forks meanwhile.
+    pub(super) fn kill(&self) {
+        if fs::write(self.path.join("cgroup.kill"), "1").is_err() {
+            self.kill_frozen();
+        }
+    }
+
+    fn kill_frozen(&self) {
+        let frozen = self.path.join("cgroup.freeze");
+        let _ = fs::write(&frozen, "1");
+        for _ in 0..PASSES_MAX {
+            if self.is_empty() {
+                break;
+            }
+            // A frozen process dies of this signal without being thawed.
+            self.signal(Signal::KILL);
+        }
+        let _ = fs::write(&frozen, "0");
+    }
+
+    /// Removes it, with the groups the program made in it; `false` while something lives there.
+    pub(super) fn remove(&self) -> bool {
+        remove(&self.path, DEPTH_MAX);
+        !self.path.exists()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// The processes in a group and below.
+fn members(path: &Path, depth: usize) -> Vec<Pid> {
+    let own = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    // A process of another pid namespace is 0 here and no process to us.
+    let mut all: Vec<Pid> =
+        own.lines().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect();
+    if depth > 0 {
+        all.extend(children(path).iter().flat_map(|child| members(child, depth - 1)));
+    }
+    all
+}
+
+fn remove(path: &Path, depth: usize) {
+    if fs::remove_dir(path).is_ok() || depth == 0 {
+        return;
+    }
+    for child in children(path) {
+        remove(&child, depth - 1);
+    }
+    let _ = fs::remove_dir(path);
+}
+
+fn children(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let folders =
+        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| entry.path()).collect()
+}
+
+/// Ends and removes the groups of agents that are no more.
+fn sweep(parent: &Path) {
+    for path in children(parent) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('.').next());
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        if pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists() {
+            tracing::info!(group = name, "programs of an agent that is no more are ended");
+            let group = Group { path };
+            group.kill();
+        }
+    }
+}
+
+/// Whether groups in this one can be limited. Works where no process is in it itself, and in the root.
+fn limits(parent: &Path) -> bool {
+    let has = |file, word| {
+        let words = fs::read_to_string(parent.join(file)).unwrap_or_default();
+        words.split_whitespace().any(|one| one == word)
+    };
+    has("cgroup.controllers", "pids")
+        && (has("cgroup.subtree_control", "pids")
+            || fs::write(parent.join("cgroup.subtree_control"), "+pids").is_ok())
+}
+
+/// systemd marks what it hands over with an attribute of value 1.
+fn handed_over(path: &Path) -> bool {
+    ["user.delegate", "trusted.delegate"].iter().any(|name| {
+        let mut value = [0; 1];
+        rustix::fs::getxattr(path, *name, &mut value).is_ok_and(|read| read == 1 && value == *b"1")
+    })
+}
+
+/// Where the control group of a process is, from its `/proc/PID/mountinfo` and `/proc/PID/cgroup`.
+fn own_folder(mounts: &str, own: &str) -> Option<PathBuf> {
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let own = Path::new(own.strip_suffix(" (deleted)").unwrap_or(own));
+    mounts.lines().find_map(|line| {
+        // 36 35 98:0 /root /mount/point options optional-fields... - type source options
+        let (mount, kind) = line.split_once(" - ")?;
+        if kind.split(' ').next()? != "cgroup2" {
+            return None;
+        }
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let below = own.strip_prefix(root).ok()?;
+        Some(Path::new(&unescape(point)).join(below))
+    })
+}
+
+/// `mountinfo` writes space, tab, newline and backslash as three octal digits.
+fn unescape(text: &str) -> String {
+    let marks = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    marks.iter().fold(text.to_owned(), |text, (mark, plain)| text.replace(mark, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn the_own_group_is_found_below_the_mount_point() {
+        let unified =
+            "24 30 0:22 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
+        let hybrid = "30 24 0:9 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
+            31 30 0:23 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+            41 30 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
+        let part = "41 30 0:38 /a\\040b /mnt/a\\040b rw - cgroup2 none rw";
+        let service = "0::/system.slice/infiniservice.service/agent\n";
+        for (mounts, own, expected) in [
+            (unified, service, Some("/sys/fs/cgroup/system.slice/infiniservice.service/agent")),
+            (unified, "0::/\n", Some("/sys/fs/cgroup/")),
+            (hybrid, "9:name=systemd:/x\n8:pids:/y\n0::/z\n", Some("/sys/fs/cgroup/unified/z")),
+            (unified, "8:pids:/y\n", None),
+            (part, "0::/z\n", None),
+            ("", service, None),
+        ] {
+            assert_eq!(own_folder(mounts, own).as_deref(), expected.map(Path::new), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_the_kill_file_kills_frozen_processes() {
+        let Some(parent) = Parent::find() else {
+            eprintln!("skipped: no control group can be made here");
+            return;
+        };
+        let group = parent.group(None).unwrap();
+        fs::create_dir(group.path.join("inner")).unwrap();
+        let start = |_| Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let mut programs: Vec<_> = (0..3).map(start).collect();
+        for (at, program) in programs.iter().enumerate() {
+            let inner = Group { path: group.path.join("inner") };
+            let group = if at == 0 { &inner } else { &group };
+            group.take(Pid::from_child(program)).unwrap();
+        }
+        assert!(!group.is_empty() && !group.remove());
+        group.kill_frozen();
+        for program in &mut programs {
+            let begun = Instant::now();
+            assert!(!program.wait().unwrap().success());
+            assert!(begun.elapsed() < Duration::from_secs(5));
+        }
+        assert!(group.is_empty() && group.remove());
+    }
+}

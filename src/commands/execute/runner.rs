@@ -1,0 +1,357 @@
+//! Runs one program from start to end, whatever it does. Does not queue, and knows no request.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join;
+use rustix::io::Errno;
+use rustix::process::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::account::{self, Identity};
+use super::capture::{Capture, drain, feed};
+use super::enter::{self, Entry, User};
+use super::group::Parent;
+use super::tree::{Reach, Tree};
+use super::{Exit, Finished, Program, prepare};
+
+/// How programs are run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The agent's own binary, which is started first and becomes the program ([`enter`]). Only with
+    /// it is all of [`Runner`]'s promise kept.
+    pub trampoline: Option<PathBuf>,
+    /// Whether to give each program a control group of its own, where that can be done.
+    pub groups: bool,
+    /// Bytes kept of each stream, half from its start and half from its end.
+    pub output_bytes: usize,
+    /// Processes that one program may have at once, where the kernel counts them for its group.
+    pub processes: Option<u32>,
+    /// After the deadline: between SIGTERM and SIGKILL.
+    pub mercy: Duration,
+    /// After the program's own end: how long what it started may still hold its output.
+    pub grace: Duration,
+}
+
+impl Default for Settings {
+    /// For a process that has no [`enter::WORD`] of its own, such as a test.
+    fn default() -> Self {
+        Self {
+            trampoline: None,
+            groups: true,
+            output_bytes: 256 * 1024,
+            processes: Some(512),
+            mercy: Duration::from_millis(250),
+            grace: Duration::from_millis(200),
+        }
+    }
+}
+
+impl Settings {
+    /// For the agent, whose `main` calls [`enter::main`].
+    pub fn agent() -> Self {
+        Self { trampoline: Some("/proc/self/exe".into()), ..Self::default() }
+    }
+}
+
+/// Runs programs; cheap to clone.
+///
+/// # Promise
+/// - Exactly what [`Program`] says is run: no shell, nothing inherited but what this process itself
+///   got without close-on-exec. The environment is `PATH`, `LANG`, `LC_ALL`, `HOME` and what the
+///   caller adds; the umask is 022, the session its own, standard input null or the given bytes.
+/// - At the deadline, at the cancel of the runner and when the future is dropped, *everything* the
+///   program has started ends: SIGTERM, and SIGKILL a quarter of a second later.
+/// - The answer comes when the program itself has ended. What it leaves behind, a daemon too, is then
+///   ended; one that holds the output gets 200 ms to finish. What shall stay is started as a service
+///   (`systemctl`, `systemd-run`), whose parent is not the program.
+/// - Output is always drained, and at most [`Settings::output_bytes`] of each stream is kept.
+///
+/// # Limits
+/// Without a trampoline there is no session of its own (a process group only), the umask is the agent's,
+/// `run_as` has no supplementary groups, and without a control group besides, a daemon that
+/// detaches itself completely is not found. Without control groups no other part of this process may
+/// start children: what is not the runner's is taken for left behind.
+#[derive(Clone)]
+pub struct Runner(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    stop: CancellationToken,
+    parent: Option<Parent>,
+}
+
+impl Runner {
+    /// A runner with the default settings, for a process that is not the agent.
+    pub fn new(stop: CancellationToken) -> Self {
+        Self::with(Settings::default(), stop)
+    }
+
+    /// A runner; `stop` ends all its programs. Reads files and may make control groups: at the start,
+    /// not on an async worker.
+    pub fn with(settings: Settings, stop: CancellationToken) -> Self {
+        let parent = settings.groups.then(Parent::find).flatten();
+        let limits = parent.as_ref().is_some_and(Parent::limits);
+        if parent.is_none() && settings.trampoline.is_some() {
+            let own = rustix::process::getpid();
+            if let Err(error) = rustix::process::set_child_subreaper(Some(own)) {
+                tracing::warn!(%error, "programs that detach themselves may outlive their deadline");
+            }
+        }
+        tracing::debug!(groups = parent.is_some(), limits, "programs can be run");
+        Self(Arc::new(Inner { settings, stop, parent }))
+    }
+
+    /// Runs a program to its end, or to its deadline.
+    ///
+    /// Dropping the future ends the program and all it has started.
+    ///
+    /// # Errors
+    /// The end of a sentence: the program could not be started. What it did itself is no error.
+    pub async fn run(&self, program: Program) -> Result<Finished, String> {
+        let stop = self.0.stop.child_token();
+        let guard = stop.clone().drop_guard();
+        let runner = Arc::clone(&self.0);
+        // In a task of its own, so that the tree is ended in order even when nobody waits any more.
+        let task = tokio::spawn(async move { runner.run(program, stop).await });
+        let result = task.await.map_err(|error| match error.is_panic() {
+            true => "running it failed inside the agent; see the agent's log".to_owned(),
+            false => "the agent stops; ask again when it is back".to_owned(),
+        });
+        guard.disarm();
+        result?
+    }
+}
+
+impl Inner {
+    async fn run(
+        self: Arc<Self>,
+        program: Program,
+        stop: CancellationToken,
+    ) -> Result<Finished, String> {
+        let over = |exit| Finished { exit, stdout: <_>::default(), stderr: <_>::default() };
+        if stop.is_cancelled() {
+            return Ok(over(Exit::Cancelled));
+        }
+        if Instant::now() >= program.deadline {
+            return Ok(over(Exit::TimedOut));
+        }
+        let deadline = program.deadline;
+        let shown = program.program.display().to_string();
+        let runner = Arc::clone(&self);
+        let started = tokio::task::spawn_blocking(move || runner.start(program));
+        let started = started.await.map_err(|_| "the agent stops; ask again when it is back")??;
+        let token = started.token.clone();
+        let finished = self.attend(started, deadline, &stop).await?;
+        match finished.stderr.text.strip_prefix(&token) {
+            Some(reason) if finished.exit == Exit::Code(enter::EXIT) => {
+                tracing::debug!(program = shown, "a program could not be started");
+                Err(reason.trim_end().to_owned())
+            }
+            _ => Ok(finished),
+        }
+    }
+
+    /// Everything up to the running program. Blocks: files, `fork`, `exec`.
+    fn start(&self, program: Program) -> Result<Started, String> {
+        prepare::arguments(&program.program, &program.arguments)?;
+        let file = prepare::find(&program.program)?;
+        let directory = prepare::directory(program.directory.as_deref())?;
+        let user = self.user(&program)?;
+        let environment = prepare::environment(&user.home, &program.environment)?;
+        let group = match &self.parent {
+            Some(parent) => Some(parent.group(self.settings.processes).map_err(|error| {
+                format!("no control group can be made for it: {error}; end some commands first")
+            })?),
+            None => None,
+        };
+        let entry = Entry {
+            token: format!("{:016x}: ", RandomState::new().hash_one(std::process::id())),
+            group: group.as_ref().map(|group| group.path().to_owned()),
+            adopt: group.is_none(),
+            user: user.switch,
+            directory,
+            program: file,
+            name: program.program.into_os_string(),
+            arguments: program.arguments,
+        };
+        let mut command = match &self.settings.trampoline {
+            Some(trampoline) => through(trampoline, &entry),
+            None => straight(&entry),
+        };
+        let input = if program.input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.env_clear().envs(environment).stdin(input);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let adopting = self.parent.is_none() && self.settings.trampoline.is_some();
+        let started = Tree::start(|| command.spawn(), group, adopting);
+        let (child, tree) = started.map_err(|error| enter::cannot_run(&entry.program, &error))?;
+        if self.settings.trampoline.is_none() {
+            take(&child, &tree)?;
+        }
+        Ok(Started { child, tree, token: entry.token, input: program.input })
+    }
+
+    fn user(&self, program: &Program) -> Result<Whom, String> {
+        let own = rustix::process::geteuid().as_raw();
+        let Some(account) = &program.run_as else {
+            let home = account::home_of(own).unwrap_or_else(|| "/".into());
+            return Ok(Whom { home, switch: None });
+        };
+        let Identity { uid, gid, groups, home } = account::identity(account)?;
+        match own {
+            // Also root for root: its groups may be others than the agent's.
+            0 => Ok(Whom { home, switch: Some(User { uid, gid, groups }) }),
+            _ if own == uid => Ok(Whom { home, switch: None }),
+            _ => {
+                Err(format!("only root may run programs as \"{account}\"; the agent is uid {own}"))
+            }
+        }
+    }
+
+    /// Listens to the program until nothing of it is left.
+    async fn attend(
+        &self,
+        started: Started,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> Result<Finished, String> {
+        let Started { mut child, tree, input, .. } = started;
+        let mut said = Capture::new(self.settings.output_bytes);
+        let mut complained = Capture::new(self.settings.output_bytes);
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let exit = {
+            let feed = feed(stdin, input);
+            let drain = join(drain(stdout, &mut said), drain(stderr, &mut complained));
+            let talk = std::pin::pin!(join(feed, drain));
+            self.see_out(child, tree, talk, deadline, stop).await?
+        };
+        Ok(Finished { exit, stdout: said.finish(), stderr: complained.finish() })
+    }
+
+    /// Waits until the program ends or has to, then ends what is left of its tree.
+    async fn see_out<T>(
+        &self,
+        mut child: Child,
+        tree: Tree,
+        mut talk: Pin<&mut impl Future<Output = T>>,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> Result<Exit, String> {
+        let mut late = std::pin::pin!(sleep_until(deadline));
+        let mut told = false;
+        let exit = loop {
+            tokio::select! {
+                biased;
+                status = child.wait() => break exit(status)?,
+                () = &mut late => break Exit::TimedOut,
+                () = stop.cancelled() => break Exit::Cancelled,
+                _ = &mut talk, if !told => told = true,
+            }
+        };
+        let by_itself = matches!(exit, Exit::Code(_) | Exit::Signal(_));
+        let reach = if by_itself { Reach::Group } else { Reach::Everything };
+        if by_itself && !told {
+            told = timeout(self.settings.grace, &mut talk).await.is_ok();
+        }
+        let ending = async {
+            let tree = if by_itself { Some(tree) } else { self.ask(tree, &mut child).await };
+            let tree = tree?.end(reach).await;
+            // Reaped before the tree forgets it, or it would be taken for left behind.
+            let _ = timeout(self.settings.grace, child.wait()).await;
+            tree
+        };
+        let mut ending = std::pin::pin!(ending);
+        // Listening goes on, or a program that is asked to end could hang in what it has to say.
+        let tree = loop {
+            tokio::select! {
+                biased;
+                tree = &mut ending => break tree,
+                _ = &mut talk, if !told => told = true,
+            }
+        };
+        drop(tree);
+        if !told {
+            let _ = timeout(self.settings.grace, &mut talk).await;
+        }
+        Ok(exit)
+    }
+
+    /// Asks a tree to end, and waits for its program to do so.
+    async fn ask(&self, tree: Tree, child: &mut Child) -> Option<Tree> {
+        let asked = tokio::task::spawn_blocking(move || {
+            tree.ask();
+            tree
+        });
+        let tree = asked.await.ok()?;
+        let _ = timeout(self.settings.mercy, child.wait()).await;
+        Some(tree)
+    }
+}
+
+/// A program that runs.
+struct Started {
+    child: Child,
+    tree: Tree,
+    token: String,
+    input: Vec<u8>,
+}
+
+/// Whose a program is.
+struct Whom {
+    home: PathBuf,
+    switch: Option<User>,
+}
+
+/// By way of the agent's own binary.
+fn through(trampoline: &Path, entry: &Entry) -> Command {
+    let mut command = Command::new(trampoline);
+    command.args(entry.to_arguments());
+    command
+}
+
+/// By itself: what a child can do without code of its own.
+fn straight(entry: &Entry) -> Command {
+    let mut command = Command::new(&entry.program);
+    command.arg0(&entry.name).args(&entry.arguments);
+    command.current_dir(&entry.directory).process_group(0);
+    if let Some(user) = &entry.user {
+        command.uid(user.uid).gid(user.gid);
+    }
+    command
+}
+
+/// Puts a program that runs already into its group. One that has ended meanwhile needs none.
+fn take(child: &Child, tree: &Tree) -> Result<(), String> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let (Some(group), Some(pid)) = (tree.group(), pid) else { return Ok(()) };
+    match group.take(pid) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
+            Err(format!("its control group cannot be entered: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn exit(status: io::Result<ExitStatus>) -> Result<Exit, String> {
+    let status = status.map_err(|error| format!("how it ended cannot be learnt: {error}"))?;
+    Ok(match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or_default()),
+    })
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}

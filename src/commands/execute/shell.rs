@@ -1,0 +1,212 @@
+//! Command lines and scripts as programs. Runs nothing, and no safe action comes this way.
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use tokio::time::Instant;
+
+use super::{Program, account, installed};
+use crate::commands::request::{RawCommand, Script, Shell};
+use crate::commands::words::Account;
+
+/// The longest command line: one argument may have 32 pages (`MAX_ARG_STRLEN` of linux/binfmts.h).
+const COMMAND_MAX: usize = 32 * 4096 - 1;
+/// Users pass through to a file whose name they know; nobody but the owner sees what is there.
+const FOLDER: Mode = Mode::RWXU.union(Mode::XGRP).union(Mode::XOTH);
+
+/// A command line as a program: `sh -c`, `bash -c` or `pwsh -Command`.
+///
+/// The command line is one argument, so other users of the machine can see it while it runs, as with
+/// any program; a [`script`] is not seen.
+///
+/// # Errors
+/// The end of a sentence: the shell is not on this machine, or the line is too long.
+pub fn command_line(raw: &RawCommand, deadline: Instant) -> Result<Program, String> {
+    if raw.command.len() > COMMAND_MAX {
+        return Err(format!("the command is longer than {COMMAND_MAX} bytes; send it as a script"));
+    }
+    let (program, options) = match found(raw.shell)? {
+        "pwsh" => ("pwsh", &["-NoProfile", "-NonInteractive", "-Command"][..]),
+        other => (other, &["-c"][..]),
+    };
+    let arguments = options.iter().copied().chain([raw.command.as_str()]);
+    Ok(Program {
+        environment: raw.environment.clone(),
+        directory: raw.working_dir.clone(),
+        run_as: raw.run_as.clone(),
+        ..Program::new(program, arguments, deadline)
+    })
+}
+
+/// A script as a program: its text in a file below `folder`, its inputs as variables of their names.
+/// The file is there as long as what is returned with the program. Writes a file: not for an async
+/// worker.
+///
+/// # Errors
+/// The end of a sentence: the shell is not on this machine, or the file cannot be written.
+pub fn script(
+    script: &Script,
+    folder: &Path,
+    deadline: Instant,
+) -> Result<(Program, ScriptFile), String> {
+    let shell = found(script.shell)?;
+    let (ending, options) = match shell {
+        "pwsh" => (".ps1", &["-NoProfile", "-NonInteractive", "-File"][..]),
+        _ => (".sh", &[][..]),
+    };
+    let file =
+        ScriptFile::create(folder, ending, script.content.as_bytes(), script.run_as.as_ref())?;
+    let mut program = Program::new(shell, options.iter().copied(), deadline);
+    program.arguments.push(file.path().into());
+    program.environment = script.inputs.clone();
+    program.run_as = script.run_as.clone();
+    Ok((program, file))
+}
+
+/// The text of a script in a file that only its user can read, and nobody can write. Dropping it
+/// removes the file.
+///
+/// # Why a file
+/// On an argument all users could read it; from standard input the commands in it would read it too; a
+/// `memfd` would have to be inherited, and what is inherited leaks into programs started meanwhile.
+#[derive(Debug)]
+pub struct ScriptFile(PathBuf);
+
+impl ScriptFile {
+    /// Writes `content` to a new file in `folder`, which is made where it is missing (0711) and must
+    /// belong to this user with nobody else writing to it; what is above it is the caller's care. The
+    /// file (0400) belongs to `owner`, where there is one.
+    ///
+    /// # Errors
+    /// The end of a sentence: which of it could not be done.
+    pub fn create(
+        folder: &Path,
+        ending: &str,
+        content: &[u8],
+        owner: Option<&Account>,
+    ) -> Result<Self, String> {
+        let shown = folder.display();
+        let wrong = |error: Errno| format!("no script can be written to \"{shown}\": {error}");
+        let owner = owner.map(account::identity).transpose()?;
+        match rustix::fs::mkdir(folder, FOLDER) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(wrong(error)),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = rustix::fs::open(folder, flags, Mode::empty()).map_err(wrong)?;
+        let found = rustix::fs::fstat(&held).map_err(wrong)?;
+        let others = Mode::from_raw_mode(found.st_mode) & (Mode::WGRP | Mode::WOTH);
+        if found.st_uid != rustix::process::geteuid().as_raw() || !others.is_empty() {
+            return Err(format!(
+                "no script is written to \"{shown}\": others may change what is in it; make it 0711"
+            ));
+        }
+        let name = format!("{:016x}{ending}", RandomState::new().hash_one(std::process::id()));
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&held, &name, flags, Mode::RUSR).map_err(wrong)?;
+        // From here on the file is removed, whatever fails.
+        let written = Self(folder.join(name));
+        let mut file = File::from(file);
+        file.write_all(content)
+            .map_err(|error| format!("the script cannot be written to \"{shown}\": {error}"))?;
+        if let Some(owner) = owner {
+            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+            rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(wrong)?;
+        }
+        Ok(written)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScriptFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(%error, file = %self.0.display(), "a script's file cannot be removed");
+        }
+    }
+}
+
+/// The program of a shell, if this machine has it.
+fn found(shell: Shell) -> Result<&'static str, String> {
+    let program = match shell {
+        Shell::Sh => "sh",
+        Shell::Bash => "bash",
+        Shell::PowerShell => "pwsh",
+        Shell::Cmd => return Err("shell \"cmd\" is of Windows; use sh or bash".to_owned()),
+    };
+    match installed(program) {
+        true => Ok(program),
+        false => Err(format!("shell \"{program}\" is not on this machine; install it or use sh")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn raw(command: &str, shell: Shell) -> RawCommand {
+        let environment = [("A".to_owned(), "b".to_owned())].into();
+        let command = command.to_owned();
+        let run_as = Some(Account::new("nobody").unwrap());
+        RawCommand { command, shell, working_dir: Some("/tmp".into()), environment, run_as }
+    }
+
+    #[tokio::test]
+    async fn a_command_line_is_one_argument_of_its_shell() {
+        let program = command_line(&raw("echo $A; id", Shell::Bash), Instant::now()).unwrap();
+        assert_eq!(program.program, Path::new("bash"));
+        assert_eq!(program.arguments, ["-c", "echo $A; id"]);
+        assert_eq!(program.directory.as_deref(), Some(Path::new("/tmp")));
+        assert_eq!((program.environment.len(), program.run_as.is_some()), (1, true));
+    }
+
+    #[tokio::test]
+    async fn a_shell_that_is_not_here_and_a_line_that_is_too_long_are_refused() {
+        let error = |raw: RawCommand| command_line(&raw, Instant::now()).err().unwrap();
+        assert!(error(raw("dir", Shell::Cmd)).contains("of Windows"));
+        assert!(error(raw(&"x".repeat(COMMAND_MAX + 1), Shell::Sh)).contains("as a script"));
+        if !installed("pwsh") {
+            assert!(
+                error(raw("dir", Shell::PowerShell)).contains("\"pwsh\" is not on this machine")
+            );
+        }
+    }
+
+    #[test]
+    fn a_script_file_is_its_owners_and_goes_when_dropped() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("scripts");
+        let file = ScriptFile::create(&folder, ".sh", b"echo", None).unwrap();
+        let (about, above) = (file.path().metadata().unwrap(), folder.metadata().unwrap());
+        assert_eq!((about.mode() & 0o7777, above.mode() & 0o7777), (0o400, 0o711));
+        assert_eq!(about.uid(), rustix::process::geteuid().as_raw());
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"echo");
+        let path = file.path().to_owned();
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_or_a_link_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("open");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let error = ScriptFile::create(&folder, ".sh", b"", None).unwrap_err();
+        assert!(error.contains("make it 0711"), "{error}");
+        let link = temporary.path().join("link");
+        symlink(temporary.path(), &link).unwrap();
+        assert!(ScriptFile::create(&link, ".sh", b"", None).is_err());
+        assert!(ScriptFile::create(&temporary.path().join("a/b"), ".sh", b"", None).is_err());
+    }
+}
