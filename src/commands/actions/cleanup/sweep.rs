@@ -181,7 +181,7 @@ pub fn open_files() -> HashSet<(u64, u64)> {
     open
 }
 
-/// Files below a folder and their bytes on disk, counted on the blocking pool; follows no link. What
+/// Files below a folder that are not empty (locks are) and their bytes on disk, counted on the blocking pool; follows no link. What
 /// cannot be read, or not in time, is not counted.
 pub async fn size(folder: PathBuf, deadline: tokio::time::Instant) -> Swept {
     let count = tokio::task::spawn_blocking(move || {
@@ -193,7 +193,7 @@ pub async fn size(folder: PathBuf, deadline: tokio::time::Instant) -> Swept {
                     Ok(data) if data.is_dir() && depth < DEPTH_MAX => {
                         folders.push((entry.path(), depth + 1))
                     }
-                    Ok(data) if data.is_file() => {
+                    Ok(data) if data.is_file() && data.len() > 0 => {
                         all.deleted += 1;
                         all.bytes += data.blocks() * 512;
                     }

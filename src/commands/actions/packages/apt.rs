@@ -121,7 +121,7 @@ fn upgrade(line: &str) -> Option<Upgrade> {
     let (name, rest) = line.strip_prefix("Inst ")?.split_once(" [")?;
     let (old, rest) = rest.split_once("] (")?;
     let (new, rest) = rest.split_once(' ')?;
-    let (origins, rest) = rest.rsplit_once(" [")?;
+    let (origins, rest) = rest.split_once(" [")?; // what is broken meanwhile stands after it
     let architecture = rest.split(']').next()?;
     if name.contains(' ') || old.contains(' ') {
         return None;

@@ -66,8 +66,8 @@ mod tests {
         let (wordy, cut) = fit(vec!["a".repeat(1000); 4000], shorten);
         assert_eq!((wordy.len(), cut, wordy[0].len()), (4000, 0, 80));
 
-        let (many, cut) = fit(vec!["a".repeat(1000); 1_000_000], shorten);
-        assert_eq!(many.len() + cut, 1_000_000);
+        let (many, cut) = fit(vec!["abc".to_owned(); 200_000], shorten);
+        assert_eq!(many.len() + cut, 200_000);
         assert!(cut > 0 && serde_json::to_string(&many).unwrap().len() <= DATA_MAX + 2);
     }
 

@@ -113,9 +113,7 @@ pub fn lock_holder(finished: &Finished) -> Option<String> {
     let marks = ["held by process ", "running as pid ", "with pid "];
     let holder = said.lines().find_map(|line| {
         let (_, rest) = marks.iter().find_map(|mark| line.split_once(mark))?;
-        let until = rest
-            .find(')')
-            .map_or(rest.find(['.', ' ']).unwrap_or(rest.len()), |at| at + 1);
+        let until = rest.find(')').map_or(rest.find(['.', ' ']).unwrap_or(rest.len()), |at| at + 1);
         Some(format!("process {}", &rest[..until]))
     });
     Some(holder.unwrap_or_else(|| "another process".into()))
