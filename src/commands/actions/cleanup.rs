@@ -1,0 +1,159 @@
+//! Deletes what declared targets name, and nothing else. Follows no link, leaves no file system, and
+//! deletes nothing that a process has open.
+
+mod sweep;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+use tokio::time::timeout_at;
+
+use super::Context;
+use super::packages::{self, Change, Manager, Place};
+use crate::commands::outcome::Outcome;
+
+pub use sweep::{Rules, Swept, open_files, sweep};
+
+/// What can be cleaned, by the names the host uses.
+pub const TARGETS: [&str; 4] = ["temp_files", "system_cache", "browser_cache", "recycle_bin"];
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Temporary files and how long they are kept: systemd's own figures (`tmpfiles.d/tmp.conf`).
+const TEMPORARY: [(&str, Duration); 2] =
+    [("tmp", DAY.saturating_mul(10)), ("var/tmp", DAY.saturating_mul(30))];
+
+/// Caches of browsers below a home. What is in `~/.cache` can be deleted at any time (XDG base directory
+/// specification); these are kept for a day, and open ones are left.
+const BROWSERS: [&str; 7] = [
+    ".cache/mozilla",
+    ".cache/google-chrome",
+    ".cache/chromium",
+    ".cache/BraveSoftware",
+    ".cache/microsoft-edge",
+    ".cache/opera",
+    ".cache/vivaldi",
+];
+
+/// Where deleted files are kept (freedesktop.org trash specification 1.0).
+const TRASH: [&str; 3] =
+    [".local/share/Trash/files", ".local/share/Trash/info", ".local/share/Trash/expunged"];
+
+/// Cleans `targets`, temporary files where none is named:
+/// `{space_cleared_mb, files_deleted, targets:{NAME:{space_cleared_mb, files_deleted, kept, note}}}`.
+///
+/// A target that is not in [`TARGETS`] is refused before anything is deleted. `system_cache` is the
+/// package manager's own doing; the space of the rest is what the file system gave the deleted files.
+pub async fn run(cx: &Context, targets: &[String]) -> Outcome {
+    run_in(&Place::machine(), cx, targets, SystemTime::now()).await
+}
+
+/// [`run`] in another tree, with the time that ages are told by.
+pub async fn run_in(place: &Place, cx: &Context, targets: &[String], now: SystemTime) -> Outcome {
+    let named: Vec<&str> = match targets {
+        [] => vec![TARGETS[0]],
+        some => some.iter().map(String::as_str).collect(),
+    };
+    if let Some(unknown) = named.iter().find(|name| !TARGETS.contains(name)) {
+        let unknown: String = unknown.chars().take(40).collect();
+        return Outcome::failed(format!(
+            "{unknown:?} is nothing that can be cleaned; name some of: {}",
+            TARGETS.join(", ")
+        ));
+    }
+    let (mut told, mut all) = (Map::new(), Swept::default());
+    for target in TARGETS.into_iter().filter(|target| named.contains(target)) {
+        let swept = match target {
+            "system_cache" => package_cache(place, cx).await,
+            other => files(place, cx, other, now).await,
+        };
+        all.bytes += swept.bytes;
+        all.deleted += swept.deleted;
+        told.insert(target.to_owned(), tell(&swept));
+    }
+    tracing::info!(files = all.deleted, bytes = all.bytes, targets = named.len(), "cleaned up");
+    let mut data = tell(&all);
+    if let Some(data) = data.as_object_mut() {
+        data.retain(|key, _| key == "space_cleared_mb" || key == "files_deleted");
+        data.insert("targets".into(), Value::Object(told));
+    }
+    Outcome::data(data)
+}
+
+fn tell(swept: &Swept) -> Value {
+    let mebibytes = (swept.bytes as f64 / (1024.0 * 1024.0) * 100.0).round() / 100.0;
+    json!({
+        "space_cleared_mb": mebibytes,
+        "files_deleted": swept.deleted,
+        "kept": swept.kept,
+        "note": swept.note,
+    })
+}
+
+async fn files(place: &Place, cx: &Context, target: &str, now: SystemTime) -> Swept {
+    let folders: Vec<(PathBuf, &str, Duration)> = match target {
+        "temp_files" => TEMPORARY.iter().map(|(path, age)| (place.path(path), "", *age)).collect(),
+        "browser_cache" => below_homes(place, &BROWSERS, DAY),
+        _ => below_homes(place, &TRASH, Duration::ZERO),
+    };
+    let until = cx.deadline.into_std();
+    let work = tokio::task::spawn_blocking(move || {
+        let rules = Rules { now, until, open: open_files() };
+        let mut all = Swept::default();
+        for (base, below, age) in folders {
+            sweep(&base, below, age, &rules, &mut all);
+        }
+        all
+    });
+    match timeout_at(cx.deadline, work).await {
+        Ok(Ok(swept)) => swept,
+        Ok(Err(_)) => Swept::noted("it failed midway; what was deleted is not counted"),
+        Err(_) => {
+            Swept::noted("it took longer than the command may; what was deleted is not counted")
+        }
+    }
+}
+
+/// The manager deletes what it fetched; what that was is counted before and after.
+async fn package_cache(place: &Place, cx: &Context) -> Swept {
+    let folder = match place.manager() {
+        Ok(Manager::Apt) => place.path("var/cache/apt"),
+        Ok(Manager::Dnf) => place.path("var/cache/dnf"),
+        Ok(other) => {
+            return Swept::noted(format!(
+                "not applicable: {} is not driven by this agent",
+                other.tool()
+            ));
+        }
+        Err(why) => return Swept::noted(format!("not applicable: {why}")),
+    };
+    let before = sweep::size(folder.clone(), cx.deadline).await;
+    let answer = packages::change_in(place, cx, Change::CleanCache).await;
+    let after = sweep::size(folder, cx.deadline).await;
+    Swept {
+        bytes: before.bytes.saturating_sub(after.bytes),
+        deleted: before.deleted.saturating_sub(after.deleted),
+        kept: 0,
+        note: answer.error,
+    }
+}
+
+/// Each of `paths` below each home of `/etc/passwd`: root's and people's (from 1000 on, not `nobody`).
+fn below_homes(
+    place: &Place,
+    paths: &[&'static str],
+    age: Duration,
+) -> Vec<(PathBuf, &'static str, Duration)> {
+    let accounts = std::fs::read_to_string(place.path("etc/passwd")).unwrap_or_default();
+    let home = |line: &str| {
+        let mut fields = line.split(':').skip(2);
+        let uid: u32 = fields.next()?.parse().ok()?;
+        let home = fields.nth(2)?.strip_prefix('/').filter(|home| !home.is_empty())?;
+        (uid == 0 || (1_000..65_534).contains(&uid)).then(|| place.path(home))
+    };
+    let mut homes: Vec<PathBuf> = accounts.lines().filter_map(home).collect();
+    homes.sort_unstable();
+    homes.dedup();
+    homes.iter().flat_map(|home| paths.iter().map(|path| (home.clone(), *path, age))).collect()
+}

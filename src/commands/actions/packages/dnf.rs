@@ -1,0 +1,178 @@
+//! dnf: what is run, and what it says, parsed. Never asks a person anything.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::time::Instant;
+
+use super::super::Context;
+use super::step::{Change, Kind, Step, ask};
+use super::upgrades::{Upgrade, Upgrades};
+use super::{FOUND_MAX, Package, Place, rpm};
+use crate::commands::words::Query;
+
+/// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
+/// are passed over.
+const FORMAT: &str = "%{name}\\t%{evr}\\t%{arch}\\t%{repoid}\\t%{downloadsize}\\t%{summary}\\n";
+
+/// The steps of `change`.
+pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+    let act = |words: &[&str]| dnf(place, deadline, words, Kind::Act);
+    let upgrades = |words: &[&str]| {
+        let upgrades = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
+        dnf(place, deadline, &[&upgrades, words].concat(), Kind::Ask)
+    };
+    match change {
+        Change::Install(name) => vec![act(&["install", "--", name.as_str()])],
+        Change::Remove(name) => vec![act(&["remove", "--", name.as_str()])],
+        Change::Update(name) => vec![act(&["upgrade", "--", name.as_str()])],
+        Change::UpgradeOne(name) => vec![act(&["upgrade", "--refresh", "--", name.as_str()])],
+        Change::UpgradeAll => vec![act(&["upgrade", "--refresh"])],
+        Change::Refresh => vec![act(&["makecache"])],
+        Change::CleanCache => vec![act(&["clean", "packages"])],
+        Change::Search(query) => {
+            vec![
+                search_step(place, deadline, query),
+                details(place, deadline, &["(the names found)"]),
+            ]
+        }
+        Change::List => vec![rpm::query(place, deadline, &[])],
+        Change::Check | Change::CheckSizes => {
+            vec![upgrades(&[]), upgrades(&["--security"]), rpm::query(place, deadline, &[])]
+        }
+        Change::History => vec![dnf(place, deadline, &["history", "list"], Kind::Ask)],
+    }
+}
+
+/// Finds packages, with the newest version that can be had; and how many are left out.
+pub async fn search(
+    place: &Place,
+    cx: &Context,
+    query: &Query,
+) -> Result<(Vec<Package>, usize), String> {
+    let (text, _) = ask(cx, &search_step(place, cx.deadline, query), &[0]).await?;
+    let mut names = found(&text);
+    let wanted = query.as_str();
+    names.sort_by_key(|name| {
+        (name.rsplit_once('.').map(|(name, _)| name) != Some(wanted), !name.contains(wanted))
+    });
+    let left_out = names.len().saturating_sub(FOUND_MAX);
+    names.truncate(FOUND_MAX);
+    if names.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let (text, _) = ask(cx, &details(place, cx.deadline, &names), &[0]).await?;
+    let there: HashSet<String> =
+        rpm::installed(place, cx).await?.into_iter().map(|package| package.name).collect();
+    let mut packages: Vec<Package> =
+        text.lines().filter_map(available).map(|(package, _)| package).collect();
+    packages.iter_mut().for_each(|package| package.installed = there.contains(&package.name));
+    packages.sort_by_key(|package| (package.name != wanted, !package.name.contains(wanted)));
+    Ok((packages, left_out))
+}
+
+/// The upgrades that repositories have for what is installed; dnf fetches what it knows of them anew when
+/// it is older than its `metadata_expire`.
+pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
+    let steps = steps(place, Change::Check, cx.deadline);
+    let [all, secure, _] = &*steps else {
+        return Err("the steps of a check of dnf are not as expected".into());
+    };
+    let (all, cut) = ask(cx, all, &[0]).await?;
+    let (secure, _) = ask(cx, secure, &[0]).await?;
+    let there = rpm::installed(place, cx).await?;
+    Ok(upgrades(&all, &secure, &there, cut))
+}
+
+/// Joins the upgrades with the advisories' and with what is there now.
+fn upgrades(all: &str, secure: &str, there: &[Package], cut: bool) -> Upgrades {
+    let key = |package: &Package| (package.name.clone(), package.architecture.clone());
+    let secure: HashSet<_> =
+        secure.lines().filter_map(available).map(|(package, _)| key(&package)).collect();
+    let there: HashMap<_, _> =
+        there.iter().map(|package| (key(package), package.version.clone())).collect();
+    let upgrade = |(package, fetch_bytes): (Package, Option<u64>)| Upgrade {
+        current_version: there.get(&key(&package)).cloned().unwrap_or_default(),
+        is_security: secure.contains(&key(&package)),
+        package_name: package.name,
+        available_version: package.version,
+        repository: package.repository.unwrap_or_default(),
+        architecture: package.architecture,
+        fetch_bytes,
+    };
+    let list: Vec<Upgrade> = all.lines().filter_map(available).map(upgrade).collect();
+    Upgrades { total: list.len() + usize::from(cut), list }
+}
+
+/// One line of [`FORMAT`], with the bytes to fetch.
+fn available(line: &str) -> Option<(Package, Option<u64>)> {
+    let [name, version, architecture, repository, bytes, description] =
+        *line.splitn(6, '\t').collect::<Vec<&str>>()
+    else {
+        return None;
+    };
+    let package = Package {
+        name: name.to_owned(),
+        version: version.trim_start_matches("0:").to_owned(), // rpm leaves the epoch 0 out
+        description: description.to_owned(),
+        source: "dnf",
+        repository: Some(repository.to_owned()),
+        architecture: architecture.to_owned(),
+        ..Package::default()
+    };
+    Some((package, bytes.parse().ok()))
+}
+
+/// The `name.arch` of `dnf search`: `infini-hello.noarch : A file`, under headings of `=`.
+fn found(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter(|line| !line.starts_with('='));
+    let names = lines.filter_map(|line| Some(line.split_once(" : ")?.0.trim()));
+    names.filter(|name| name.contains('.') && !name.contains(' ')).collect()
+}
+
+fn search_step(place: &Place, deadline: Instant, query: &Query) -> Step {
+    let words = query.as_str().split_ascii_whitespace();
+    let words: Vec<&str> = ["search", "--"].into_iter().chain(words).collect();
+    dnf(place, deadline, &words, Kind::Ask)
+}
+
+fn details(place: &Place, deadline: Instant, names: &[&str]) -> Step {
+    let words = ["repoquery", "--available", "--latest-limit=1", "--qf", FORMAT, "--"];
+    dnf(place, deadline, &[&words, names].concat(), Kind::Ask)
+}
+
+/// dnf waits for its lock without an end; told to give up, it is tried again until the deadline.
+fn dnf(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+    let mut arguments =
+        vec!["--assumeyes".to_owned(), "--setopt=exit_on_lock=True".into(), "--color=never".into()];
+    arguments.extend((kind == Kind::Ask).then(|| "--quiet".to_owned()));
+    arguments.extend(place.elsewhere().map(|root| format!("--installroot={}", root.display())));
+    arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    Step::new("dnf", arguments, deadline, kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upgrades_are_joined_with_advisories_and_with_what_is_there() {
+        let all = "infini-hello\t1:2.0-1\tnoarch\tlocal\t6233\tA file\n\nbash\t0:5.2-1\tx86_64\tbaseos\t1800000\tGNU\n";
+        let secure = "bash\t0:5.2-1\tx86_64\tbaseos\t1800000\tGNU\n";
+        let there = [rpm::package("infini-hello\t1:1.0-1\tnoarch\tV\t3\t1\tA").unwrap()];
+        let found = upgrades(all, secure, &there, false);
+        assert_eq!((found.total, found.security()), (2, 1));
+        assert_eq!(found.list[0].current_version, "1:1.0-1");
+        assert_eq!(found.list[0].fetch_bytes, Some(6233));
+        assert_eq!(found.list[1].available_version, "5.2-1");
+        assert!(found.list[1].is_security && !found.list[0].is_security);
+    }
+
+    #[test]
+    fn what_a_search_says_is_read_without_its_headings() {
+        let text = "===================== Name & Summary Matched: file, hello ======================\n\
+                    infini-hello.noarch : A file that says hello\n\
+                    ========================= Summary Matched: file, hello =========================\n\
+                    infini-other.noarch : A file that says hello\n";
+        assert_eq!(found(text), ["infini-hello.noarch", "infini-other.noarch"]);
+    }
+}

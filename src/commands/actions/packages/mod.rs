@@ -1,0 +1,194 @@
+//! Packages: list, search, install, remove, update, by the machine's own package manager. Does not
+//! decide who may, and never makes a line for a shell.
+//!
+//! What is installed is read from the database's files where they are plain text (dpkg, pacman, apk)
+//! and asked of `rpm` otherwise. What changes the machine is a list of [`Step`]s, made by one function
+//! for the real run and for `explain` alike.
+
+mod apk;
+mod apt;
+mod dnf;
+mod dpkg;
+mod fit;
+mod history;
+mod pacman;
+mod place;
+mod rpm;
+mod stanzas;
+mod step;
+mod trouble;
+mod upgrades;
+
+use serde::Serialize;
+use serde_json::json;
+use std::time::SystemTime;
+use tokio::time::Instant;
+
+pub use fit::{DATA_MAX, fit, weight};
+pub use history::{PastUpdate, apt_history, dnf_history};
+pub use place::{Manager, Place};
+pub use stanzas::{Stanza, Stanzas, read_chunks, read_stanzas};
+pub use step::{Change, Step, steps};
+pub use upgrades::{Upgrade, Upgrades};
+
+pub(super) use dpkg::look_closer;
+pub(super) use step::{ask, run};
+
+use super::Context;
+use crate::commands::outcome::Outcome;
+use crate::commands::request::Action;
+use crate::commands::words::{PackageName, Query};
+
+/// The most packages a search tells.
+pub const FOUND_MAX: usize = 200;
+
+/// A package, as every manager here tells it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version, with epoch and revision where it has them.
+    pub version: String,
+    /// One line.
+    pub description: String,
+    /// Whether it is on the machine.
+    pub installed: bool,
+    /// Who made it.
+    pub publisher: Option<String>,
+    /// The manager it is known to: `apt`, `rpm`, …
+    pub source: &'static str,
+    /// Where it comes from; the databases of dpkg, pacman and apk do not say it.
+    pub repository: Option<String>,
+    /// For which machine: `amd64`, `all`, `x86_64`, …
+    pub architecture: String,
+    /// The space it takes, in bytes.
+    #[serde(skip)]
+    pub size_bytes: Option<u64>,
+    /// When it was installed or last brought up to date.
+    #[serde(skip)]
+    pub installed_at: Option<SystemTime>,
+    /// Whether somebody asked for it, rather than another package.
+    #[serde(skip)]
+    pub asked_for: bool,
+}
+
+/// All installed packages: `{packages:[…], truncated}`, below [`DATA_MAX`]; descriptions are shortened
+/// first, then the list is cut and `truncated` tells how many are missing.
+pub async fn list(cx: &Context) -> Outcome {
+    list_in(&Place::machine(), cx).await
+}
+
+/// Packages whose name or description has every word of `query`, at most [`FOUND_MAX`], exact names
+/// first: `{packages:[…], truncated}`.
+pub async fn search(cx: &Context, query: &Query) -> Outcome {
+    search_in(&Place::machine(), cx, query).await
+}
+
+/// Installs one package. Success is what the manager calls it: exit code 0.
+pub async fn install(cx: &Context, name: &PackageName) -> Outcome {
+    change_in(&Place::machine(), cx, Change::Install(name)).await
+}
+
+/// Removes one package; its configuration files stay.
+pub async fn remove(cx: &Context, name: &PackageName) -> Outcome {
+    change_in(&Place::machine(), cx, Change::Remove(name)).await
+}
+
+/// Brings one package up to date; does not install it where it is not.
+pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
+    change_in(&Place::machine(), cx, Change::Update(name)).await
+}
+
+/// What `action` would start here, program first, in order, without starting anything; `None` where it
+/// is no action on packages, or there is no manager that can do it. The steps are the very ones that
+/// are run.
+pub fn would_run(action: &Action) -> Option<Vec<Vec<String>>> {
+    would_run_in(&Place::machine(), action)
+}
+
+/// [`would_run`] in another tree.
+pub fn would_run_in(place: &Place, action: &Action) -> Option<Vec<Vec<String>>> {
+    let change = match action {
+        Action::PackageInstall(name) => Change::Install(name),
+        Action::PackageRemove(name) => Change::Remove(name),
+        Action::PackageUpdate(name) => Change::Update(name),
+        Action::UpdateSystemSoftware(None) => Change::UpgradeAll,
+        Action::UpdateSystemSoftware(Some(name)) => Change::UpgradeOne(name),
+        Action::PackageSearch(query) => Change::Search(query),
+        Action::PackageList | Action::GetInstalledApplicationsWMI => Change::List,
+        Action::CheckLinuxUpdates => Change::Check,
+        Action::CheckApplicationUpdates => Change::CheckSizes,
+        Action::GetUpdateHistory => Change::History,
+        Action::DiskCleanup { targets }
+            if targets.iter().any(|target| target == "system_cache") =>
+        {
+            Change::CleanCache
+        }
+        Action::DiskCleanup { .. } => return Some(Vec::new()), // deletes files itself
+        _ => return None,
+    };
+    let steps = steps(place, change, Instant::now() + step::NOMINAL).ok()?;
+    Some(steps.iter().map(|step| step.argv()).collect())
+}
+
+/// [`list`] in another tree.
+pub async fn list_in(place: &Place, cx: &Context) -> Outcome {
+    match installed(place, cx).await {
+        Ok(mut packages) => {
+            packages.sort_by(|a, b| a.name.cmp(&b.name));
+            packages_data(packages, 0)
+        }
+        Err(why) => Outcome::failed(why),
+    }
+}
+
+/// [`search`] in another tree.
+pub async fn search_in(place: &Place, cx: &Context, query: &Query) -> Outcome {
+    let found = match place.manager() {
+        Ok(Manager::Apt) => apt::search(place, cx, query).await,
+        Ok(Manager::Dnf) => dnf::search(place, cx, query).await,
+        Ok(other) => Err(other.refusal("search packages")),
+        Err(why) => Err(why),
+    };
+    match found {
+        Ok((packages, left_out)) => packages_data(packages, left_out),
+        Err(why) => Outcome::failed(why),
+    }
+}
+
+/// Runs the steps of `change` in another tree.
+pub async fn change_in(place: &Place, cx: &Context, change: Change<'_>) -> Outcome {
+    match steps(place, change, cx.deadline) {
+        Ok(steps) => run(cx, &steps, change.name()).await,
+        Err(why) => Outcome::failed(why),
+    }
+}
+
+/// The installed packages, whatever keeps them.
+pub(super) async fn installed(place: &Place, cx: &Context) -> Result<Vec<Package>, String> {
+    match place.manager()? {
+        Manager::Apt => dpkg::installed(place, cx.deadline).await,
+        Manager::Dnf | Manager::Yum | Manager::Zypper => rpm::installed(place, cx).await,
+        Manager::Pacman => pacman::installed(place, cx.deadline).await,
+        Manager::Apk => apk::installed(place, cx.deadline).await,
+    }
+}
+
+/// The pending upgrades, by what the manager knows now, with the bytes to fetch where `sizes` is wanted.
+pub(super) async fn upgrades(place: &Place, cx: &Context, sizes: bool) -> Result<Upgrades, String> {
+    match place.manager()? {
+        Manager::Apt => apt::pending(place, cx, sizes).await,
+        Manager::Dnf => dnf::pending(place, cx).await,
+        other => Err(other.refusal("tell pending updates")),
+    }
+}
+
+fn packages_data(packages: Vec<Package>, left_out: usize) -> Outcome {
+    let shorter = |package: &mut Package, longest: usize| {
+        if let Some((end, _)) = package.description.char_indices().nth(longest) {
+            package.description.truncate(end);
+        }
+    };
+    let (packages, cut) = fit(packages, shorter);
+    Outcome::data(json!({ "packages": packages, "truncated": cut + left_out }))
+}

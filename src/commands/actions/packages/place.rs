@@ -1,0 +1,148 @@
+//! Which package manager a tree has. Runs nothing.
+
+use std::path::{Path, PathBuf};
+
+/// Where packages are: the machine itself, or a tree that holds another one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    root: PathBuf,
+}
+
+/// A package manager, by the database it keeps and the tool that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// dpkg's database, `apt-get`.
+    Apt,
+    /// rpm's database, `dnf`.
+    Dnf,
+    /// rpm's database, `zypper`: listed, not driven.
+    Zypper,
+    /// rpm's database, and only the `yum` that came before `dnf`: listed, not driven.
+    Yum,
+    /// `pacman`: listed, not driven.
+    Pacman,
+    /// `apk`: listed, not driven.
+    Apk,
+}
+
+/// Where tools are, as in the `PATH` that programs get.
+const TOOLS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
+
+impl Place {
+    /// The machine itself.
+    pub fn machine() -> Self {
+        Self { root: "/".into() }
+    }
+
+    /// The tree at `root`, an absolute path. Tools are still the machine's own; they are told to work there.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// `path`, told without a leading slash, in this place.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Its root, where it is not the machine itself.
+    pub fn elsewhere(&self) -> Option<&Path> {
+        (self.root != Path::new("/")).then_some(&*self.root)
+    }
+
+    /// Its manager: the one whose database is there. A tool without its database does not count (Debian
+    /// has `dnf` and `pacman` as packages).
+    ///
+    /// # Errors
+    /// The sentence of an answer, where there is none.
+    pub fn manager(&self) -> Result<Manager, String> {
+        let has = |path: &str| self.path(path).metadata().is_ok_and(|data| data.len() > 0);
+        if has("var/lib/dpkg/status") {
+            return Ok(Manager::Apt);
+        }
+        let rpm = ["usr/lib/sysimage/rpm", "var/lib/rpm"].iter().any(|folder| {
+            ["rpmdb.sqlite", "Packages.db", "Packages"]
+                .iter()
+                .any(|file| has(&format!("{folder}/{file}")))
+        });
+        if rpm {
+            if has("etc/zypp") && tool("zypper") {
+                return Ok(Manager::Zypper);
+            }
+            return match (tool("dnf"), tool("yum")) {
+                (true, _) => Ok(Manager::Dnf),
+                (false, true) => Ok(Manager::Yum),
+                _ => Err("there is an rpm database and no dnf to work on it; install dnf".into()),
+            };
+        }
+        if has("lib/apk/db/installed") {
+            return Ok(Manager::Apk);
+        }
+        if has("var/lib/pacman/local") {
+            return Ok(Manager::Pacman);
+        }
+        Err("no package database of dpkg, rpm, apk or pacman was found on this machine".into())
+    }
+}
+
+impl Manager {
+    /// The tool's name.
+    pub fn tool(self) -> &'static str {
+        match self {
+            Self::Apt => "apt-get",
+            Self::Dnf => "dnf",
+            Self::Yum => "yum",
+            Self::Zypper => "zypper",
+            Self::Pacman => "pacman",
+            Self::Apk => "apk",
+        }
+    }
+
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Apt => "apt",
+            other => other.tool(),
+        }
+    }
+
+    /// Why it does not do `what`.
+    pub(super) fn refusal(self, what: &str) -> String {
+        format!(
+            "cannot {what} with {0}: this agent drives apt-get and dnf only; run {0} in a script instead",
+            self.tool()
+        )
+    }
+}
+
+fn tool(name: &str) -> bool {
+    TOOLS.iter().any(|folder| Path::new("/").join(folder).join(name).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn with(file: &str) -> (tempfile::TempDir, Place) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+        let place = Place::at(root.path());
+        (root, place)
+    }
+
+    #[test]
+    fn the_manager_is_told_by_its_database_not_by_a_tool_that_lies_about() {
+        for (file, manager) in [
+            ("var/lib/dpkg/status", Manager::Apt),
+            ("lib/apk/db/installed", Manager::Apk),
+            ("var/lib/pacman/local/ALPM_DB_VERSION", Manager::Pacman),
+        ] {
+            let (_root, place) = with(file);
+            assert_eq!(place.manager(), Ok(manager), "{file}");
+        }
+        let nothing = tempfile::tempdir().unwrap();
+        assert!(Place::at(nothing.path()).manager().unwrap_err().contains("no package database"));
+    }
+}

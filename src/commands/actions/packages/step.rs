@@ -1,0 +1,244 @@
+//! The steps of a change: which programs run, in which order, and how each is waited for. Does not read
+//! what they print, beyond whether a lock was held.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::{Instant, sleep};
+
+use super::super::Context;
+use super::{Manager, Place, apt, dnf, rpm, trouble};
+use crate::commands::execute::{Exit, Finished, Program};
+use crate::commands::outcome::{EXIT_TIMEOUT, Outcome};
+use crate::commands::words::{PackageName, Query};
+
+/// How long a command is taken to last where it is explained and not run.
+pub const NOMINAL: Duration = Duration::from_secs(600);
+
+/// How often a held lock is tried again. With delays from 100 ms, doubling to 30 s, that is over ten
+/// minutes; the command's own deadline ends most waits before.
+const LOCK_TRIES: usize = 30;
+
+/// What is asked of a package manager.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// Install one package.
+    Install(&'a PackageName),
+    /// Remove one.
+    Remove(&'a PackageName),
+    /// Bring one up to date.
+    Update(&'a PackageName),
+    /// Fetch what is known of packages anew, and bring one up to date.
+    UpgradeOne(&'a PackageName),
+    /// Fetch it anew, and bring everything up to date.
+    UpgradeAll,
+    /// Fetch it anew.
+    Refresh,
+    /// Delete fetched packages.
+    CleanCache,
+    /// Find packages.
+    Search(&'a Query),
+    /// Tell installed packages.
+    List,
+    /// Tell pending upgrades.
+    Check,
+    /// The same, with what there is to fetch.
+    CheckSizes,
+    /// Tell past upgrades.
+    History,
+}
+
+/// One program of a change.
+#[derive(Clone)]
+pub struct Step {
+    /// What runs.
+    pub program: Program,
+    /// How its end is taken.
+    pub kind: Kind,
+}
+
+/// How the end of a step is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// It changes the machine: waits for a lock, and is the answer.
+    Act,
+    /// It only tells: its output is parsed.
+    Ask,
+    /// It must tell one of these lines, or the name is not known and nothing after it runs.
+    Known(Vec<String>),
+}
+
+/// The steps of `change` in `place`, for the real run and for `explain` alike.
+///
+/// # Errors
+/// The sentence of an answer, where its manager cannot do that.
+pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+    match place.manager()? {
+        Manager::Apt => apt::steps(place, change, deadline),
+        Manager::Dnf => Ok(dnf::steps(place, change, deadline)),
+        Manager::Yum | Manager::Zypper if matches!(change, Change::List) => {
+            Ok(vec![rpm::query(place, deadline, &[])])
+        }
+        _ if matches!(change, Change::List) => Ok(Vec::new()),
+        other => Err(other.refusal(change.doing())),
+    }
+}
+
+/// Runs steps one after the other; the last one is the answer, or the first that fails.
+pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
+    let mut answered = Outcome::said("there was nothing to do");
+    for step in steps {
+        let finished = match cx.patiently(&step.program).await {
+            Ok(finished) => finished,
+            Err(why) => return Outcome::failed(why),
+        };
+        if let Kind::Known(lines) = &step.kind
+            && finished.exit == Exit::Code(0)
+            && !finished.stdout.text.lines().any(|line| lines.iter().any(|known| known == line))
+        {
+            return Outcome::failed(format!(
+                "unable to locate package {name}: no package of exactly this name is known (is the package index up to date?)"
+            ));
+        }
+        answered = answer(finished, name);
+        if !answered.success {
+            return answered;
+        }
+    }
+    answered
+}
+
+/// What a finished program is as an answer: success is exit code 0; what it said is passed on; why it
+/// failed is told where that is known.
+pub fn answer(finished: Finished, name: &str) -> Outcome {
+    let error = trouble::explain(&finished, name);
+    let exit_code = match finished.exit {
+        Exit::Code(code) => Some(code),
+        Exit::Signal(signal) => Some(128 + signal),
+        Exit::TimedOut => Some(EXIT_TIMEOUT),
+        Exit::Cancelled => None,
+    };
+    Outcome {
+        success: finished.exit == Exit::Code(0),
+        exit_code,
+        stdout: finished.stdout.text,
+        stderr: finished.stderr.text,
+        error,
+        ..Outcome::default()
+    }
+}
+
+/// Runs a step that only tells and gives what it said, and whether something of it was cut.
+///
+/// # Errors
+/// The sentence of an answer.
+pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, bool), String> {
+    let finished = cx.patiently(&step.program).await?;
+    match finished.exit {
+        Exit::Code(code) if fine.contains(&code) => {
+            Ok((finished.stdout.text, finished.stdout.truncated))
+        }
+        _ => Err(trouble::explain(&finished, "").unwrap_or_default()),
+    }
+}
+
+impl Step {
+    /// A step that runs `program` with `arguments`, in the C locale, so that what it says can be read.
+    pub(super) fn new(
+        program: &str,
+        arguments: Vec<String>,
+        deadline: Instant,
+        kind: Kind,
+    ) -> Self {
+        let environment = BTreeMap::from(
+            [
+                ("LC_ALL", "C.UTF-8"),
+                ("DEBIAN_FRONTEND", "noninteractive"),
+                ("APT_LISTCHANGES_FRONTEND", "none"),
+                ("NEEDRESTART_MODE", "l"), // tell, do not restart: the agent itself may be among them
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        let program = Program {
+            program: program.into(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment,
+            directory: None,
+            run_as: None,
+            input: Vec::new(),
+            deadline,
+        };
+        Self { program, kind }
+    }
+
+    /// Its program and arguments.
+    pub fn argv(&self) -> Vec<String> {
+        let name = self.program.program.to_string_lossy().into_owned();
+        let arguments =
+            self.program.arguments.iter().map(|word| word.to_string_lossy().into_owned());
+        [name].into_iter().chain(arguments).collect()
+    }
+}
+
+impl<'a> Change<'a> {
+    /// The package it is about; empty where it is about all.
+    pub fn name(self) -> &'a str {
+        match self {
+            Self::Install(name)
+            | Self::Remove(name)
+            | Self::Update(name)
+            | Self::UpgradeOne(name) => name.as_str(),
+            _ => "",
+        }
+    }
+
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Install(_) => "install a package",
+            Self::Remove(_) => "remove a package",
+            Self::Update(_) | Self::UpgradeOne(_) => "update a package",
+            Self::UpgradeAll => "update the system",
+            Self::Refresh => "refresh the package index",
+            Self::CleanCache => "clean the package cache",
+            Self::Search(_) => "search packages",
+            Self::List => "list packages",
+            Self::Check | Self::CheckSizes => "tell pending updates",
+            Self::History => "tell past updates",
+        }
+    }
+}
+
+impl Context {
+    /// Runs a program, and again with growing delays while another process holds the package
+    /// manager's lock, until there is no time left for another try or [`LOCK_TRIES`] are spent.
+    async fn patiently(&self, program: &Program) -> Result<Finished, String> {
+        let delays = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(30))
+            .with_jitter()
+            .with_max_times(LOCK_TRIES)
+            .build();
+        let tool = program.program.display();
+        let mut waiting = false;
+        for delay in delays {
+            let finished = self.runner.run(program.clone()).await?;
+            let held = trouble::lock_holder(&finished);
+            match held {
+                Some(holder) if !waiting => {
+                    tracing::info!(%tool, %holder, "waiting for the package manager's lock")
+                }
+                None if waiting => {
+                    tracing::info!(%tool, "the package manager's lock is free again")
+                }
+                _ => {}
+            }
+            waiting = trouble::lock_holder(&finished).is_some();
+            if !waiting || Instant::now() + delay >= self.deadline {
+                return Ok(finished);
+            }
+            sleep(delay).await;
+        }
+        self.runner.run(program.clone()).await
+    }
+}

@@ -1,0 +1,204 @@
+//! Updates of the system's packages: pending ones, past ones, and bringing everything up to date. Does
+//! not restart the machine.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Context;
+use super::packages::{self, Change, Manager, PastUpdate, Place, fit};
+use crate::commands::execute::{Exit, Program};
+use crate::commands::outcome::Outcome;
+use crate::commands::words::PackageName;
+use crate::model::Iso8601;
+
+/// An index older than this is fetched anew before pending updates are told.
+const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The most past updates that are told, the newest first.
+const PAST_MAX: usize = 2_000;
+
+/// How many updates are pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// In all.
+    pub total: usize,
+    /// Of them, those that their source calls security updates.
+    pub security: usize,
+}
+
+/// Pending updates: `{pending_updates:[…], security_updates_count, total_pending_count, package_manager,
+/// reboot_required, reboot_required_since, distro, index_age_seconds, note}`.
+///
+/// apt's index is fetched anew when it is older than a day, with a third of the time there is; when that
+/// fails, what is known is told, and `note` says so. `reboot_required` is null where nothing tells.
+pub async fn check(cx: &Context) -> Outcome {
+    check_in(&Place::machine(), cx).await
+}
+
+/// How many updates are pending, by what is known now: fetches nothing on a machine with apt.
+///
+/// # Errors
+/// The sentence of an answer.
+pub async fn pending(cx: &Context) -> Result<Pending, String> {
+    let upgrades = packages::upgrades(&Place::machine(), cx, false).await?;
+    Ok(Pending { total: upgrades.total, security: upgrades.security() })
+}
+
+/// Brings everything up to date, or one package: `{reboot_required}`.
+pub async fn upgrade(cx: &Context, name: Option<&PackageName>) -> Outcome {
+    upgrade_in(&Place::machine(), cx, name).await
+}
+
+/// Past updates, the newest first: `{updates:[{title,kb_article,install_date,status,result_code}]}`. Of
+/// apt's log, the current file.
+pub async fn history(cx: &Context) -> Outcome {
+    history_in(&Place::machine(), cx).await
+}
+
+/// [`check`] in another tree.
+pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
+    let mut note = None;
+    if place.manager() == Ok(Manager::Apt) && index_age(place).is_none_or(|age| age > INDEX_OLD) {
+        let left = cx.deadline.saturating_duration_since(Instant::now());
+        let refresh = packages::steps(place, Change::Refresh, Instant::now() + left / 3);
+        let refreshed = match refresh {
+            Ok(steps) => packages::run(cx, &steps, "").await,
+            Err(why) => Outcome::failed(why),
+        };
+        note = refreshed
+            .error
+            .map(|why| format!("the package index is old and could not be fetched anew: {why}"));
+    }
+    let upgrades = match packages::upgrades(place, cx, false).await {
+        Ok(upgrades) => upgrades,
+        Err(why) => return Outcome::failed(why),
+    };
+    let (reboot, since) = reboot_required(place, cx).await;
+    let (security, total) = (upgrades.security(), upgrades.total);
+    let (list, _) = fit(upgrades.list, |_, _| {});
+    Outcome::data(json!({
+        "pending_updates": list,
+        "security_updates_count": security,
+        "total_pending_count": total,
+        "package_manager": place.manager().map(Manager::name).ok(),
+        "reboot_required": reboot,
+        "reboot_required_since": since,
+        "distro": distro(place),
+        "index_age_seconds": index_age(place).map(|age| age.as_secs()),
+        "note": note,
+    }))
+}
+
+/// [`upgrade`] in another tree.
+pub async fn upgrade_in(place: &Place, cx: &Context, name: Option<&PackageName>) -> Outcome {
+    let change = name.map_or(Change::UpgradeAll, Change::UpgradeOne);
+    let mut answer = packages::change_in(place, cx, change).await;
+    let (reboot, _) = reboot_required(place, cx).await;
+    answer.data = Some(json!({ "reboot_required": reboot }));
+    answer
+}
+
+/// [`history`] in another tree.
+pub async fn history_in(place: &Place, cx: &Context) -> Outcome {
+    match past(place, cx).await {
+        Ok(mut updates) => {
+            updates.sort_by(|a, b| b.install_date.cmp(&a.install_date));
+            let all = updates.len();
+            updates.truncate(PAST_MAX);
+            let (updates, _) = fit(updates, |_, _| {});
+            Outcome::data(json!({ "truncated": all - updates.len(), "updates": updates }))
+        }
+        Err(why) => Outcome::failed(why),
+    }
+}
+
+/// Whether the machine must be restarted, and since when, where something tells: Debian's mark
+/// (`/run/reboot-required`), or `needs-restarting -r` (exit code 1), which comes with dnf's plugins.
+pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Option<String>) {
+    if let Ok(mark) = place.path("run/reboot-required").metadata() {
+        let since = mark.modified().ok().map(|at| Iso8601::new(at).as_str().to_owned());
+        return (Some(true), since);
+    }
+    if place.manager() == Ok(Manager::Apt) {
+        return (Some(false), None);
+    }
+    if place.elsewhere().is_some() {
+        return (None, None); // the tool speaks of the running machine only
+    }
+    let program = Program {
+        program: "needs-restarting".into(),
+        arguments: vec!["-r".into()],
+        environment: Default::default(),
+        directory: None,
+        run_as: None,
+        input: Vec::new(),
+        deadline: cx.deadline,
+    };
+    match cx.runner.run(program).await.map(|finished| finished.exit) {
+        Ok(Exit::Code(code @ (0 | 1))) => (Some(code == 1), None),
+        _ => (None, None),
+    }
+}
+
+async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
+    let zone = zone(place);
+    match place.manager()? {
+        Manager::Apt => {
+            let log = place.path("var/log/apt/history.log");
+            let mut updates = Vec::new();
+            if log.exists() {
+                let each = |stanza: packages::Stanza<'_>| {
+                    updates.extend(packages::apt_history(stanza, zone))
+                };
+                packages::read_stanzas(&log, cx.deadline, each).await?;
+            }
+            Ok(updates)
+        }
+        _ => {
+            let mut updates = Vec::new();
+            for step in packages::steps(place, Change::History, cx.deadline)? {
+                let (text, _) = packages::ask(cx, &step, &[0]).await?;
+                updates.extend(packages::dnf_history(&text, zone));
+            }
+            Ok(updates)
+        }
+    }
+}
+
+/// `Z` where the machine's clock is in UTC: no `/etc/localtime`, or a link to a zone of that name.
+fn zone(place: &Place) -> &'static str {
+    let named =
+        |link: &Path| link.ends_with("UTC") || link.ends_with("Etc/UCT") || link.ends_with("Zulu");
+    match std::fs::read_link(place.path("etc/localtime")) {
+        Ok(link) if named(&link) => "Z",
+        Ok(_) => "",
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "Z",
+        Err(_) => "",
+    }
+}
+
+/// How old apt's index is: it touches these folders at each update, also where nothing is new.
+fn index_age(place: &Place) -> Option<Duration> {
+    let folders =
+        ["var/lib/apt/lists", "var/lib/apt/lists/partial"].map(|folder| place.path(folder));
+    let fetched = |name: std::ffi::OsString| name.to_string_lossy().ends_with("Release");
+    let any =
+        std::fs::read_dir(&folders[0]).ok()?.flatten().any(|entry| fetched(entry.file_name()));
+    let times = folders.iter().filter_map(|folder| folder.metadata().ok()?.modified().ok());
+    let newest = times.max().filter(|_| any)?;
+    Some(SystemTime::now().duration_since(newest).unwrap_or_default())
+}
+
+/// The system's name by `os-release(5)`: `Debian GNU/Linux 12 (bookworm)`.
+fn distro(place: &Place) -> Value {
+    let files = ["etc/os-release", "usr/lib/os-release"];
+    let text = files
+        .iter()
+        .find_map(|file| std::fs::read_to_string(place.path(file)).ok())
+        .unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or(Value::Null, |name| name.trim_matches('"').into())
+}

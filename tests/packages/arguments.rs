@@ -1,0 +1,107 @@
+//! What is run is a list of words, each as it was given.
+
+use infiniservice::commands::actions::packages::{Manager, Place, would_run_in};
+use infiniservice::commands::request::Action;
+use infiniservice::commands::words::{PackageName, Query};
+use proptest::prelude::*;
+
+use super::write;
+
+/// Trees with a database of each manager that is driven.
+fn places() -> Vec<(tempfile::TempDir, Place)> {
+    ["var/lib/dpkg/status", "var/lib/rpm/rpmdb.sqlite"]
+        .into_iter()
+        .map(|database| {
+            let root = tempfile::tempdir().unwrap();
+            write(&root.path().join(database), "x");
+            let place = Place::at(root.path());
+            (root, place)
+        })
+        .filter(|(_, place)| matches!(place.manager(), Ok(Manager::Apt | Manager::Dnf)))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_name_is_one_word_and_the_last_and_everything_before_it_is_fixed(text in "[A-Za-z0-9._+:][A-Za-z0-9._+:-]{0,40}") {
+        let name = PackageName::new(&text).unwrap();
+        for (_root, place) in places() {
+            for action in [
+                Action::PackageInstall(name.clone()),
+                Action::PackageRemove(name.clone()),
+                Action::PackageUpdate(name.clone()),
+                Action::UpdateSystemSoftware(Some(name.clone())),
+            ] {
+                let Some(steps) = would_run_in(&place, &action) else { continue };
+                let last = steps.last().unwrap();
+                prop_assert_eq!(&last[last.len() - 2..], ["--", &*text]);
+                // But for the name, the words are those for another name.
+                let argv = |steps: Vec<Vec<String>>| steps.concat().into_iter();
+                let plain = argv(would_run_in(&place, &with(&action, "other-name")).unwrap());
+                let named = argv(steps).map(|word| if word == text { "other-name".to_owned() } else { word });
+                prop_assert_eq!(named.collect::<Vec<_>>(), plain.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_is_quoted_words_after_the_options(text in "[A-Za-z0-9._+:][A-Za-z0-9._+: -]{0,40}") {
+        let query = Query::new(&text).unwrap();
+        for (_root, place) in places() {
+            let steps = would_run_in(&place, &Action::PackageSearch(query.clone())).unwrap();
+            let at = steps[0].iter().position(|word| word == "--").unwrap();
+            let plain: Vec<String> = steps[0][at + 1..].iter().map(|word| word.replace(['[', ']'], "")).collect();
+            prop_assert_eq!(plain, text.split_ascii_whitespace().collect::<Vec<_>>());
+        }
+    }
+}
+
+/// The same action on another package.
+fn with(action: &Action, name: &str) -> Action {
+    let name = PackageName::new(name).unwrap();
+    match action {
+        Action::PackageInstall(_) => Action::PackageInstall(name),
+        Action::PackageRemove(_) => Action::PackageRemove(name),
+        Action::PackageUpdate(_) => Action::PackageUpdate(name),
+        _ => Action::UpdateSystemSoftware(Some(name)),
+    }
+}
+
+#[test]
+fn what_apt_would_run_is_told_word_by_word() {
+    let root = tempfile::tempdir().unwrap();
+    write(&root.path().join("var/lib/dpkg/status"), "x");
+    let at = root.path().display();
+    let steps = would_run_in(
+        &Place::at(root.path()),
+        &Action::PackageInstall(PackageName::new("g++").unwrap()),
+    )
+    .unwrap();
+    let tree = format!(
+        "-o Dir={at} -o Dir::State::status={at}/var/lib/dpkg/status -o DPkg::Options::=--root={at}"
+    );
+    assert_eq!(steps[0].join(" "), format!("apt-cache {tree} policy -- g++"));
+    assert_eq!(
+        steps[1].join(" "),
+        format!(
+            "apt-get {tree} --assume-yes --quiet -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+             -o Dpkg::Use-Pty=0 -o APT::Cmd::Pattern-Only=true -o DPkg::Lock::Timeout=30 install -- g++"
+        )
+    );
+    assert_eq!(would_run_in(&Place::at(root.path()), &Action::SystemInfo), None);
+    let clean = Action::DiskCleanup { targets: vec!["temp_files".into()] };
+    assert_eq!(would_run_in(&Place::at(root.path()), &clean), Some(Vec::new()));
+}
+
+#[test]
+fn a_manager_that_is_not_driven_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    write(&root.path().join("lib/apk/db/installed"), "P:musl\nV:1\n");
+    let place = Place::at(root.path());
+    assert_eq!(
+        would_run_in(&place, &Action::PackageInstall(PackageName::new("jq").unwrap())),
+        None
+    );
+    assert_eq!(would_run_in(&place, &Action::PackageList), Some(Vec::new()), "read from the file");
+}

@@ -1,0 +1,123 @@
+//! `dnf` and `rpm` in a tree of their own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use infiniservice::commands::actions::packages::{self, Change, Place};
+use infiniservice::commands::actions::{applications, updates};
+use infiniservice::commands::words::Query;
+
+use super::{can, done, item, minutes, name, refused, tool, write};
+
+const ADVISORY: &str = r#"<?xml version="1.0"?><updates><update from="t" status="stable" type="security" version="1">
+<id>TEST-2026-1</id><title>hello</title><severity>Important</severity><issued date="2026-01-01 00:00:00"/>
+<description>x</description><pkglist><collection short="t"><name>t</name>
+<package name="infini-hello" version="2.0" release="1" epoch="1" arch="noarch" src="x.src.rpm">
+<filename>infini-hello-2.0-1.noarch.rpm</filename></package></collection></pkglist></update></updates>"#;
+
+/// Builds `NAME` 's package of this version into `repository`.
+fn rpm(work: &Path, repository: &Path, package: &str, version: &str) {
+    let spec = work.join("spec");
+    let text = format!(
+        "Name: {package}\nVersion: {version}\nRelease: 1\nEpoch: 1\nSummary: A file that says hello\nLicense: MIT\n\
+         Vendor: Test Vendor\nBuildArch: noarch\n%description\nx\n%install\nmkdir -p %{{buildroot}}/usr/share/{package}\n\
+         echo {version} > %{{buildroot}}/usr/share/{package}/hello\n%files\n/usr/share/{package}\n"
+    );
+    write(&spec, &text);
+    let define = |name: &str, path: &Path| format!("{name} {}", path.display());
+    let mut build = Command::new("rpmbuild");
+    build.args([
+        "-bb",
+        "--define",
+        &define("_topdir", work),
+        "--define",
+        &define("_rpmdir", repository),
+    ]);
+    tool(build.arg(spec));
+}
+
+fn index(repository: &Path) {
+    tool(Command::new("createrepo_c").arg("-q").arg(repository));
+}
+
+#[tokio::test]
+async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
+    if !can(&["dnf", "rpm", "rpmbuild", "createrepo_c", "modifyrepo_c"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (work, repository, root) =
+        (folder.path().join("work"), folder.path().join("repository"), folder.path().join("root"));
+    rpm(&work, &repository, "infini-hello", "1.0");
+    rpm(&work, &repository, "infini-other", "1.0");
+    index(&repository);
+    let list = format!(
+        "[local]\nname=local\nbaseurl=file://{}\ngpgcheck=0\nmetadata_expire=1\n",
+        repository.display()
+    );
+    write(&root.join("etc/yum.repos.d/local.repo"), &list);
+    // Debian's rpm keeps its database in the home of whoever runs it; here it stands where others do.
+    for (link, target) in [("root/.rpmdb", "../var/lib/rpm"), (".rpmdb", "var/lib/rpm")] {
+        fs::create_dir_all(root.join("var/lib/rpm")).unwrap();
+        fs::create_dir_all(root.join(link).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+    }
+    tool(Command::new("rpm").arg(format!("--root={}", root.display())).arg("--initdb"));
+    let (place, hello) = (&Place::at(&root), name("infini-hello"));
+    let file = root.join("usr/share/infini-hello/hello");
+
+    let found = done(packages::search_in(place, &minutes(), &Query::new("hello").unwrap()).await);
+    let one = item(&found, "packages", "name", "infini-hello").unwrap();
+    assert_eq!(
+        (&one["version"], &one["installed"]),
+        (&"1:1.0-1".into(), &false.into()),
+        "{found:#}"
+    );
+    assert!(item(&found, "packages", "name", "infini-other").is_some(), "by its description");
+
+    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "1.0\n");
+    let list = done(packages::list_in(place, &minutes()).await);
+    let one = item(&list, "packages", "name", "infini-hello").unwrap();
+    assert_eq!((&one["version"], &one["publisher"]), (&"1:1.0-1".into(), &"Test Vendor".into()));
+    let missing = refused(
+        packages::change_in(place, &minutes(), Change::Install(&name("infini-nosuch"))).await,
+    );
+    assert!(missing.contains("unable to locate package infini-nosuch"), "{missing}");
+
+    rpm(&work, &repository, "infini-hello", "2.0");
+    rpm(&work, &repository, "infini-other", "2.0");
+    index(&repository);
+    write(&work.join("updateinfo.xml"), ADVISORY);
+    tool(
+        Command::new("modifyrepo_c")
+            .arg(work.join("updateinfo.xml"))
+            .arg(repository.join("repodata")),
+    );
+    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    let pending = done(updates::check_in(place, &minutes()).await);
+    assert_eq!(pending["total_pending_count"], 1, "{pending:#}");
+    let update = &pending["pending_updates"][0];
+    assert_eq!(update["current_version"], "1:1.0-1");
+    assert_eq!(update["available_version"], "1:2.0-1");
+    assert_eq!(update["repository"], "local");
+    assert_eq!(
+        (&update["is_security"], &pending["package_manager"]),
+        (&true.into(), &"dnf".into())
+    );
+    let newer = done(applications::updates_in(place, &minutes()).await);
+    let size = repository.join("noarch/infini-hello-2.0-1.noarch.rpm").metadata().unwrap().len();
+    assert_eq!(newer["applications"][0]["update_size_bytes"], size);
+    assert_eq!(newer["applications"][0]["vendor"], "Test Vendor");
+
+    let upgraded = updates::upgrade_in(place, &minutes(), None).await;
+    assert!(done(upgraded)["reboot_required"].is_null(), "nothing tells it of a tree");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "2.0\n");
+    let past = done(updates::history_in(place, &minutes()).await);
+    assert_eq!(past["updates"].as_array().unwrap().len(), 1, "{past:#}");
+
+    done(packages::change_in(place, &minutes(), Change::Remove(&hello)).await);
+    assert!(!file.exists());
+    done(packages::change_in(place, &minutes(), Change::CleanCache).await);
+}
