@@ -14,7 +14,7 @@ use super::answered::{Answered, Known};
 use super::audit::{Audit, Ended};
 use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
 use super::enforce::{Enforced, Permit, Ruling};
-use super::execute::{Runner, shell};
+use super::execute::{self, Runner};
 use super::journal::{Before, Journal};
 use super::outcome::{EXIT_TIMEOUT, Outcome};
 use super::reply::Told;
@@ -88,7 +88,8 @@ impl Handler for Dispatch {
             Enforced::MetricsNow => {
                 let mut line = Vec::new();
                 let latest = self.latest.get();
-                let told = latest.and_then(|latest| Format::Infinibay.encode(&latest, &mut line).ok());
+                let told =
+                    latest.and_then(|latest| Format::Infinibay.encode(&latest, &mut line).ok());
                 stream::iter(told.map(|()| Told::Metrics(line.into()))).boxed()
             }
             Enforced::Command(ruling) => self.command(ruling),
@@ -216,10 +217,7 @@ impl Dispatch {
         if deadline <= started {
             let why = "its time was over before there was a place for it";
             self.audit.refused(permit.request(), permit.rule(), true, why).await;
-            return (
-                Outcome { exit_code: Some(EXIT_TIMEOUT), ..Outcome::failed(why) },
-                None,
-            );
+            return (Outcome { exit_code: Some(EXIT_TIMEOUT), ..Outcome::failed(why) }, None);
         }
         let entry = match self.audit.begin(&permit).await {
             Ok(entry) => entry,
@@ -244,12 +242,12 @@ impl Dispatch {
                 (Outcome { exit_code: Some(EXIT_TIMEOUT), ..late }, None)
             });
         outcome.took = started.elapsed();
-        entry.end(Ended::from(&outcome)).await;
+        entry.end(&Ended::from(&outcome)).await;
         (outcome, afterwards)
     }
 
     async fn raw(&self, raw: &RawCommand, deadline: Instant) -> Outcome {
-        match shell::command_line(raw, deadline) {
+        match execute::command_line(raw, deadline) {
             Err(why) => Outcome::failed(why),
             Ok(program) => match self.runner.run(program).await {
                 Err(why) => Outcome::failed(why),
@@ -260,7 +258,7 @@ impl Dispatch {
 
     async fn run_script(&self, script: Script, deadline: Instant) -> Outcome {
         let folder = self.scripts.clone();
-        let written = spawn_blocking(move || shell::script(&script, &folder, deadline)).await;
+        let written = spawn_blocking(move || execute::script(&script, &folder, deadline)).await;
         let (program, file) = match written {
             Ok(Ok(written)) => written,
             Ok(Err(why)) => return Outcome::failed(why),

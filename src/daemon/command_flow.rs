@@ -69,8 +69,7 @@ pub fn command_flow(
         config::CommandType::Safe => CommandType::Safe,
     };
     let max_line = usize::try_from(receive.max_line.bytes()).unwrap_or(usize::MAX);
-    let places =
-        Places { parallel: execute.parallel.items(), waiting: execute.waiting.items() };
+    let places = Places { parallel: execute.parallel.items(), waiting: execute.waiting.items() };
     let source = Receive::new(shown.clone(), lane);
     let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
         .then(Frame::with_max(max_line)) // Line      ┐

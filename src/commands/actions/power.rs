@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -40,7 +42,7 @@ pub async fn announce(cx: &Context, force: bool) -> Done {
 /// What each way answered, where none worked.
 pub async fn reboot(force: bool, runner: &Runner) -> Result<(), String> {
     let systemd = is_systemd();
-    reboot_with(force, systemd, async |program| runner.run(program).await).await
+    reboot_with(force, systemd, |program| runner.run(program).boxed()).await
 }
 
 /// Whether systemd runs this machine: sd_booted(3).
@@ -49,10 +51,10 @@ pub(super) fn is_systemd() -> bool {
 }
 
 /// Tries one way after the other until one is accepted.
-async fn reboot_with(
+async fn reboot_with<'a>(
     force: bool,
     systemd: bool,
-    run: impl AsyncFn(Program) -> Result<Finished, String>,
+    run: impl Fn(Program) -> BoxFuture<'a, Result<Finished, String>>,
 ) -> Result<(), String> {
     let mut answers = Vec::new();
     for way in ways(force, systemd) {
@@ -92,7 +94,7 @@ fn ways(force: bool, systemd: bool) -> Vec<&'static [&'static str]> {
 mod tests {
     use super::super::test_context;
     use super::*;
-    use std::cell::RefCell;
+    use std::sync::Mutex;
 
     fn finished(code: i32) -> Finished {
         let mut stderr = super::super::super::execute::Captured::default();
@@ -101,22 +103,22 @@ mod tests {
     }
 
     async fn tried(force: bool, systemd: bool, works: &str) -> (Vec<String>, Result<(), String>) {
-        let lines = RefCell::new(Vec::new());
-        let result = reboot_with(force, systemd, async |program: Program| {
+        let lines = Mutex::new(Vec::new());
+        let result = reboot_with(force, systemd, |program: Program| {
             let name = program.program.to_str().unwrap().to_owned();
             let mut line = name.clone();
             for argument in &program.arguments {
                 line = format!("{line} {}", argument.to_str().unwrap());
             }
-            lines.borrow_mut().push(line);
-            if name == "shutdown" {
-                Err("no such file".into())
-            } else {
-                Ok(finished(i32::from(name != works)))
-            }
+            lines.lock().unwrap().push(line);
+            let answer = match name.as_str() {
+                "shutdown" => Err("no such file".into()),
+                _ => Ok(finished(i32::from(name != works))),
+            };
+            std::future::ready(answer).boxed()
         });
         let result = result.await;
-        (lines.into_inner(), result)
+        (lines.into_inner().unwrap(), result)
     }
 
     #[tokio::test]
