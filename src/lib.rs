@@ -64,6 +64,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod host;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
