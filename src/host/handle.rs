@@ -85,9 +85,9 @@ pub enum HostError {
     Refused(String),
     /// The connection is over; why.
     Gone(String),
-    /// No answer came; how long was waited and what may be wrong.
+    /// No answer came in time, and what may be wrong.
     Late {
-        /// How long was waited.
+        /// How long it could take, [`GRACE`] not counted.
         after: Duration,
         /// What is known that may be the reason.
         hint: String,
@@ -289,7 +289,7 @@ impl Host {
         };
         match tokio::time::timeout(wait, called).await {
             Ok(answered) => answered,
-            Err(_) => Err(HostError::Late { after: wait, hint: hint(&before, &self.status()) }),
+            Err(_) => Err(HostError::Late { after: timeout, hint: hint(&before, &self.status()) }),
         }
     }
 

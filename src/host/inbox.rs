@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::message::Message;
 
-/// Bytes of lines that are kept. A line costs its own length, and at least [`LINE_COST_MIN`].
+/// Bytes of lines that are kept. A line costs its own length, and at least 512 bytes.
 pub const INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What keeping a line costs however short it is.

@@ -33,12 +33,14 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// How long what is unwritten may take when nobody holds the host any more.
 const FLUSH: Duration = Duration::from_secs(2);
 
+/// Told when a line is written, or why it cannot be.
+pub(super) type Written = oneshot::Sender<Result<(), HostError>>;
+
 /// Something to send.
 pub(super) struct Send {
     pub payload: String,
     pub signed: bool,
-    /// Told when the line is written, or why it cannot be.
-    pub written: oneshot::Sender<Result<(), HostError>>,
+    pub written: Written,
     /// Gets the message of this kind when it comes.
     pub wait: Option<(Kind, oneshot::Sender<Message>)>,
 }
@@ -58,7 +60,7 @@ pub(super) struct Link {
     lines: Lines,
     /// Bytes since the last newline.
     unended: usize,
-    unwritten: VecDeque<(Bytes, Option<oneshot::Sender<Result<(), HostError>>>)>,
+    unwritten: VecDeque<(Bytes, Option<Written>)>,
     unwritten_bytes: usize,
     waiting: HashMap<Kind, oneshot::Sender<Message>>,
     scripts: Vec<Script>,
@@ -232,7 +234,7 @@ impl Link {
         Ok(line.into())
     }
 
-    fn queue(&mut self, line: Bytes, written: Option<oneshot::Sender<Result<(), HostError>>>) {
+    fn queue(&mut self, line: Bytes, written: Option<Written>) {
         self.unwritten_bytes += line.len();
         self.unwritten.push_back((line, written));
     }
