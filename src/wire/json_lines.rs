@@ -30,9 +30,9 @@ pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), R
 }
 
 /// A buffer that refuses to grow over its limit.
-struct Capped<'a> {
-    out: &'a mut Vec<u8>,
-    limit: usize,
+pub(super) struct Capped<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) limit: usize,
 }
 
 impl Write for Capped<'_> {

@@ -1,11 +1,14 @@
 //! The messages, byte for byte. Pure: no I/O, no clock.
 
 mod ascii;
+pub mod envelope;
 mod format;
+pub mod inbound;
 mod influx;
 mod json_lines;
 mod lines;
 mod metrics;
+pub mod outbound;
 mod pretty;
 
 pub use ascii::{Ascii, MAX_INTEGER};

@@ -1,0 +1,222 @@
+//! Names and arguments of actions, as the host writes them, to [`Action`]s. Runs none.
+
+use super::check;
+use crate::commands::request::{Action, ServiceOperation};
+use crate::commands::words::{PackageName, Query, ServiceName};
+use crate::model::Rank;
+use crate::wire::inbound::Arguments;
+
+/// In use above this share of a file system, where the host names none: a warning (as it has it itself).
+const DISK_WARNING_PERCENT: f64 = 80.0;
+/// Above this one: critical.
+const DISK_CRITICAL_PERCENT: f64 = 90.0;
+/// Targets of one clean-up at most.
+const TARGETS_MAX: usize = 32;
+
+/// Makes an action of its name and arguments; what is missing gets its default where there is one.
+pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String> {
+    let package = || PackageName::new(arguments.package.as_deref().unwrap_or_default());
+    Ok(match name {
+        "SystemInfo" => Action::SystemInfo,
+        "OsInfo" => Action::OsInfo,
+        "UserList" => Action::UserList,
+        "ServiceList" => Action::ServiceList,
+        "ServiceControl" => {
+            let operation = operation(arguments.operation.as_deref())?;
+            Action::ServiceControl { service: service(&arguments)?, operation }
+        }
+        "RestartServices" if service_name(&arguments).is_some() => Action::ServiceControl {
+            service: service(&arguments)?,
+            operation: ServiceOperation::Restart,
+        },
+        "PackageList" => Action::PackageList,
+        "PackageSearch" => {
+            Action::PackageSearch(Query::new(arguments.query.as_deref().unwrap_or_default())?)
+        }
+        "PackageInstall" => Action::PackageInstall(package()?),
+        "PackageRemove" => Action::PackageRemove(package()?),
+        "PackageUpdate" => Action::PackageUpdate(package()?),
+        "UpdateSystemSoftware" => {
+            let named = arguments.package.as_ref().is_some_and(|name| !name.is_empty());
+            Action::UpdateSystemSoftware(named.then(package).transpose()?)
+        }
+        "ProcessList" => Action::ProcessList { limit: arguments.limit },
+        "ProcessTop" => {
+            Action::ProcessTop { limit: arguments.limit, by: rank(arguments.sort_by.as_deref())? }
+        }
+        "ProcessKill" => {
+            let force = arguments.force.unwrap_or_default();
+            Action::ProcessKill { pid: pid(arguments.pid)?, force }
+        }
+        "CheckDiskSpace" => disk_space(&arguments)?,
+        "CheckResourceOptimization" => Action::CheckResourceOptimization,
+        "RunHealthCheck" | "ValidateSystemHealth" => {
+            let name = arguments.check_name.filter(|name| !name.is_empty());
+            Action::RunHealthCheck(name.map(|name| check::plain_name(name, "a check")).transpose()?)
+        }
+        "RunAllHealthChecks" => Action::RunAllHealthChecks,
+        "GetFirewallStatus" | "CheckFirewallStatus" => {
+            Action::RunHealthCheck(Some("firewall_status".to_owned()))
+        }
+        "DiskCleanup" | "CleanTemporaryFiles" => {
+            Action::DiskCleanup { targets: targets(arguments.targets)? }
+        }
+        "CheckLinuxUpdates" | "GetPendingLinuxUpdates" | "GetPendingUpdates" => {
+            Action::CheckLinuxUpdates
+        }
+        "GetInstalledApplicationsWMI" | "GetInstalledApplications" => {
+            Action::GetInstalledApplicationsWMI
+        }
+        "CheckApplicationUpdates" => Action::CheckApplicationUpdates,
+        "GetUpdateHistory" | "GetLinuxUpdateHistory" => Action::GetUpdateHistory,
+        "RebootSystem" => Action::RebootSystem { force: arguments.force.unwrap_or_default() },
+        "CheckWindowsUpdates"
+        | "CheckWindowsDefender"
+        | "GetDefenderStatus"
+        | "RunDefenderQuickScan"
+        | "GetThreatHistory"
+        | "AutoFixWindowsUpdates"
+        | "AutoFixDefender" => Action::OtherSystem(name.to_owned()),
+        "" => return Err("the command names no action".to_owned()),
+        _ => match not_built(name) {
+            Some(why) => Action::NotBuilt { name: name.to_owned(), why },
+            None => {
+                let name = check::shown(name);
+                return Err(format!("the action {name:?} is not known to this agent"));
+            }
+        },
+    })
+}
+
+/// Why an action that the host has a name for is not there.
+fn not_built(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "JoinDomain" => "joining a domain is not built in this agent yet",
+        "PrepareGoldenImage" => "preparing a golden image is not built in this agent yet",
+        "RunMaintenanceTask" => {
+            "maintenance tasks are not built in this agent yet; send what they do as commands"
+        }
+        "RestartServices" => "restarting every service at once is not done; name one",
+        "CheckSystemIntegrity" => "checking installed files is not built in this agent yet",
+        "ExecutePowerShellScript" => {
+            "PowerShell scripts are for Windows guests; send an UnsafeCommand with shell BASH"
+        }
+        "AutoOptimizeDisk" => "optimizing disks is not built in this agent yet",
+        "GetApplicationDetails" => {
+            "details of one application are not built in this agent yet; \
+             GetInstalledApplicationsWMI lists them all"
+        }
+        "CheckSpecificAppUpdates"
+        | "EstimateUpdateSize"
+        | "GetAvailableUpdates"
+        | "GetSecurityUpdates"
+        | "GetLinuxSecurityUpdates" => {
+            "this view of updates is not built in this agent yet; CheckLinuxUpdates lists them all"
+        }
+        "EstimateDiskCleanup" => "estimating a clean-up is not built in this agent yet",
+        "CheckLinuxSecurity" | "GetLinuxSecurityStatus" | "CheckSecurityModules" => {
+            "this security check is not built in this agent yet; RunAllHealthChecks has what there is"
+        }
+        _ => return None,
+    })
+}
+
+impl Arguments {
+    /// The same with everything at one level: what stands beside `action` counts first, then
+    /// what is in its `params`, then `more`.
+    pub(super) fn with(mut self, more: Option<Box<Self>>) -> Self {
+        for outer in [self.params.take(), more].into_iter().flatten() {
+            let inner = *outer;
+            self = Self {
+                action: self.action,
+                params: None,
+                service: self.service.or(inner.service),
+                service_name: self.service_name.or(inner.service_name),
+                operation: self.operation.or(inner.operation),
+                package: self.package.or(inner.package),
+                query: self.query.or(inner.query),
+                limit: self.limit.or(inner.limit),
+                sort_by: self.sort_by.or(inner.sort_by),
+                pid: self.pid.or(inner.pid),
+                force: self.force.or(inner.force),
+                warning_threshold: self.warning_threshold.or(inner.warning_threshold),
+                critical_threshold: self.critical_threshold.or(inner.critical_threshold),
+                check_name: self.check_name.or(inner.check_name),
+                targets: self.targets.or(inner.targets),
+            };
+        }
+        self
+    }
+}
+
+fn service_name(arguments: &Arguments) -> Option<&str> {
+    let names = [&arguments.service, &arguments.service_name];
+    names.into_iter().flatten().map(String::as_str).find(|name| !name.is_empty())
+}
+
+fn service(arguments: &Arguments) -> Result<ServiceName, String> {
+    ServiceName::new(service_name(arguments).unwrap_or_default())
+}
+
+fn operation(name: Option<&str>) -> Result<ServiceOperation, String> {
+    Ok(match name.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "start" => ServiceOperation::Start,
+        "stop" => ServiceOperation::Stop,
+        "restart" => ServiceOperation::Restart,
+        "enable" => ServiceOperation::Enable,
+        "disable" => ServiceOperation::Disable,
+        "status" => ServiceOperation::Status,
+        other => {
+            let other = check::shown(other);
+            return Err(format!(
+                "a service has no operation {other:?}; \
+                 name start, stop, restart, enable, disable or status"
+            ));
+        }
+    })
+}
+
+fn rank(name: Option<&str>) -> Result<Rank, String> {
+    match name.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "cpu" | "cpu_usage" | "cpu_percent" => Ok(Rank::Cpu),
+        "memory" | "mem" | "memory_kb" | "memory_usage" => Ok(Rank::Memory),
+        other => {
+            let other = check::shown(other);
+            Err(format!("processes are not sorted by {other:?}; name cpu or memory"))
+        }
+    }
+}
+
+/// The kernel's process ids are positive and signed; 0 and negative ones would mean whole groups.
+fn pid(pid: Option<u32>) -> Result<u32, String> {
+    match pid {
+        None => Err("the process is missing; name its pid".to_owned()),
+        Some(0) => Err("no process has the pid 0".to_owned()),
+        Some(pid) if i32::try_from(pid).is_err() => Err(format!("no process has the pid {pid}")),
+        Some(pid) => Ok(pid),
+    }
+}
+
+fn disk_space(arguments: &Arguments) -> Result<Action, String> {
+    // A default gives way to the one that is named.
+    let (warning, critical) = (arguments.warning_threshold, arguments.critical_threshold);
+    let warning_percent =
+        warning.unwrap_or(DISK_WARNING_PERCENT.min(critical.unwrap_or(DISK_WARNING_PERCENT)));
+    let critical_percent = critical.unwrap_or(DISK_CRITICAL_PERCENT.max(warning_percent));
+    let is_share = |share: &f64| (0.0..=100.0).contains(share);
+    if !is_share(&warning_percent) || !is_share(&critical_percent) {
+        return Err("a threshold is a share in use, from 0 to 100 percent".to_owned());
+    }
+    if warning_percent > critical_percent {
+        return Err("the threshold of a warning is above that of a critical state".to_owned());
+    }
+    Ok(Action::CheckDiskSpace { warning_percent, critical_percent })
+}
+
+fn targets(targets: Option<Vec<String>>) -> Result<Vec<String>, String> {
+    let targets = targets.unwrap_or_default();
+    if targets.len() > TARGETS_MAX {
+        return Err(format!("more than {TARGETS_MAX} targets are named"));
+    }
+    targets.into_iter().map(|name| check::plain_name(name, "a target")).collect()
+}

@@ -1,0 +1,147 @@
+//! Checks of single values that come with a command. Knows no command.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::commands::request::Shell;
+use crate::commands::words::Account;
+
+/// Variables that come with one command at most.
+const VARIABLES_MAX: usize = 256;
+/// The longest name of a variable.
+const VARIABLE_NAME_MAX: usize = 256;
+/// The longest name of a check or a target.
+const NAME_MAX: usize = 64;
+
+/// A shell by its name in any case; `sh` where none is named.
+pub(super) fn shell(name: Option<&str>) -> Result<Shell, String> {
+    match name.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "sh" => Ok(Shell::Sh),
+        "bash" => Ok(Shell::Bash),
+        "cmd" => Ok(Shell::Cmd),
+        "powershell" | "pwsh" => Ok(Shell::PowerShell),
+        other => Err(format!(
+            "the shell {:?} is not known to this agent; name bash, sh, cmd or powershell",
+            shown(other)
+        )),
+    }
+}
+
+/// An account; none where it is empty.
+pub(super) fn account(name: Option<String>) -> Result<Option<Account>, String> {
+    name.filter(|name| !name.is_empty()).map(|name| Account::new(&name)).transpose()
+}
+
+/// An absolute path; none where it is empty.
+pub(super) fn directory(path: Option<String>) -> Result<Option<PathBuf>, String> {
+    let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(None) };
+    let path = PathBuf::from(no_nul(path, "the working directory")?);
+    if !path.is_absolute() {
+        return Err("the working directory is not absolute; begin it with /".to_owned());
+    }
+    Ok(Some(path))
+}
+
+/// Variables of an environment. A value that is not a text is written as JSON, an absent one is empty.
+/// The values are not told in an error.
+pub(super) fn variables(
+    values: Option<BTreeMap<String, Value>>,
+) -> Result<BTreeMap<String, String>, String> {
+    let values = values.unwrap_or_default();
+    if values.len() > VARIABLES_MAX {
+        return Err(format!("more than {VARIABLES_MAX} variables come with it"));
+    }
+    let variable = |(name, value): (String, Value)| {
+        if name.is_empty() || name.len() > VARIABLE_NAME_MAX || name.contains(['=', '\0']) {
+            return Err(format!(
+                "the name of a variable is empty, longer than {VARIABLE_NAME_MAX} bytes, or holds = or NUL"
+            ));
+        }
+        let value = match value {
+            Value::String(text) => no_nul(text, "the value of a variable")?,
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        Ok((name, value))
+    };
+    values.into_iter().map(variable).collect()
+}
+
+/// A text that can be handed to a program.
+pub(super) fn no_nul(text: String, what: &str) -> Result<String, String> {
+    if text.contains('\0') { Err(format!("{what} holds a NUL character")) } else { Ok(text) }
+}
+
+/// The name of a check or target: letters, digits, `_` and `-`.
+pub(super) fn plain_name(text: String, what: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if text.is_empty()
+        || text.len() > NAME_MAX
+        || text.starts_with('-')
+        || !text.chars().all(is_plain)
+    {
+        return Err(format!(
+            "the name of {what} is not 1 to {NAME_MAX} letters, digits, \"_\" and \"-\""
+        ));
+    }
+    Ok(text)
+}
+
+/// A name as it may stand in a log line and an answer: short, and without control characters.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).take(NAME_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_shell_is_known_in_any_case_and_never_guessed() {
+        let cases = [
+            (None, Shell::Sh),
+            (Some(""), Shell::Sh),
+            (Some("BASH"), Shell::Bash),
+            (Some("Sh"), Shell::Sh),
+            (Some("CMD"), Shell::Cmd),
+            (Some("POWERSHELL"), Shell::PowerShell),
+            (Some("pwsh"), Shell::PowerShell),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(shell(name), Ok(expected));
+        }
+        assert!(shell(Some("fish\n")).unwrap_err().contains("\"fish?\""));
+    }
+
+    #[test]
+    fn variables_of_every_kind_become_text() {
+        let values = json!({"a": "x y", "b": 1.5, "c": true, "d": null, "e-f": [1, "é"]});
+        let values = serde_json::from_value(values).unwrap();
+        let found: Vec<_> = variables(Some(values)).unwrap().into_iter().collect();
+        let expected = [("a", "x y"), ("b", "1.5"), ("c", "true"), ("d", ""), ("e-f", "[1,\"é\"]")];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_variable_that_no_environment_can_hold_is_refused_without_its_value() {
+        for name in ["", "a=b", "a\0", &"x".repeat(257)] {
+            let one = BTreeMap::from([(name.to_owned(), json!("canary"))]);
+            assert!(!variables(Some(one)).unwrap_err().contains("canary"));
+        }
+        let nul = BTreeMap::from([("a".to_owned(), json!("canary\0"))]);
+        assert!(!variables(Some(nul)).unwrap_err().contains("canary"));
+        let many = (0..257).map(|n| (format!("v{n}"), Value::Null)).collect();
+        assert!(variables(Some(many)).is_err());
+    }
+
+    #[test]
+    fn a_directory_is_absolute() {
+        assert_eq!(directory(Some(String::new())), Ok(None));
+        assert_eq!(directory(Some("/tmp".to_owned())), Ok(Some("/tmp".into())));
+        assert!(directory(Some("tmp".to_owned())).is_err());
+        assert!(directory(Some("/t\0".to_owned())).is_err());
+    }
+}

@@ -1,0 +1,339 @@
+//! Decoding, by behaviour; every shape in exact bytes is in `tests/golden`.
+
+use super::*;
+use crate::commands::request::{Action, ServiceOperation, Shell};
+use serde_json::{Value, json};
+
+fn decode(payload: &str, age: Duration) -> Result<Asked, &'static str> {
+    let now = Instant::now();
+    let payload = payload.to_owned();
+    let message = Verified { payload, sent_ms: 0, age, received: now };
+    let mut out = Emit::default();
+    Decode.apply(now, &message, &mut out);
+    let lost = out.lost().first().map(|(reason, _)| *reason);
+    out.drain().next().ok_or_else(|| lost.unwrap())
+}
+
+fn asked(payload: Value) -> Asked {
+    decode(&payload.to_string(), Duration::ZERO).unwrap()
+}
+
+fn request(payload: Value) -> Request {
+    match asked(payload) {
+        Asked::Request(request) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusal(payload: Value) -> Refusal {
+    match asked(payload) {
+        Asked::Answer(refusal) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn safe(command_type: Value) -> Value {
+    json!({"type": "SafeCommand", "id": "a1", "command_type": command_type, "params": null, "timeout": 30})
+}
+
+fn action(command_type: Value) -> Action {
+    match request(safe(command_type)).what {
+        What::Action(action) => action,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(command_type: Value) -> String {
+    refusal(safe(command_type)).error
+}
+
+#[test]
+fn a_service_is_controlled_in_every_shape_the_host_has() {
+    for (arguments, expected) in [
+        (json!({"params": {"service": "ssh", "operation": "restart"}}), ServiceOperation::Restart),
+        (json!({"service": "ssh", "operation": "START"}), ServiceOperation::Start),
+        (json!({"service_name": "ssh", "operation": "Stop"}), ServiceOperation::Stop),
+        (
+            json!({"params": {"service_name": "ssh", "operation": "Enable"}}),
+            ServiceOperation::Enable,
+        ),
+        (json!({"service": "ssh", "params": {"operation": "disable"}}), ServiceOperation::Disable),
+    ] {
+        let mut command = json!({"action": "ServiceControl"});
+        command.as_object_mut().unwrap().extend(arguments.as_object().unwrap().clone());
+        let Action::ServiceControl { service, operation } = action(command) else { panic!() };
+        assert_eq!((service.as_str(), operation), ("ssh", expected));
+    }
+    let mut outside = safe(json!({"action": "ServiceControl"}));
+    outside["params"] = json!({"service": "ssh", "operation": "status"});
+    assert!(matches!(request(outside).what, What::Action(Action::ServiceControl { .. })));
+    let named = json!({"action": "RestartServices", "service_name": "ssh"});
+    assert!(matches!(
+        action(named),
+        Action::ServiceControl { operation: ServiceOperation::Restart, .. }
+    ));
+    assert!(matches!(action(json!({"action": "RestartServices"})), Action::NotBuilt { .. }));
+}
+
+#[test]
+fn what_the_host_leaves_out_has_a_default() {
+    assert_eq!(action(json!({"action": "RunHealthCheck"})), Action::RunHealthCheck(None));
+    let no_targets = Action::DiskCleanup { targets: Vec::new() };
+    assert_eq!(action(json!({"action": "DiskCleanup"})), no_targets);
+    assert_eq!(action(json!({"action": "CleanTemporaryFiles", "targets": null})), no_targets);
+    let thresholds = |arguments: Value| match action(arguments) {
+        Action::CheckDiskSpace { warning_percent, critical_percent } => {
+            (warning_percent, critical_percent)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(thresholds(json!({"action": "CheckDiskSpace"})), (80.0, 90.0));
+    assert_eq!(
+        thresholds(json!({"action": "CheckDiskSpace", "critical_threshold": 70})),
+        (70.0, 70.0)
+    );
+    assert_eq!(
+        thresholds(json!({"action": "CheckDiskSpace", "warning_threshold": 95})),
+        (95.0, 95.0)
+    );
+    let top = json!({"action": "ProcessTop", "limit": null, "sort_by": null});
+    assert_eq!(action(top), Action::ProcessTop { limit: None, by: crate::model::Rank::Cpu });
+    let kill = json!({"action": "ProcessKill", "pid": 7, "force": null});
+    assert_eq!(action(kill), Action::ProcessKill { pid: 7, force: false });
+    let update = json!({"action": "UpdateSystemSoftware", "package": ""});
+    assert_eq!(action(update), Action::UpdateSystemSoftware(None));
+    assert_eq!(action(json!({"action": "RebootSystem"})), Action::RebootSystem { force: false });
+}
+
+#[test]
+fn a_wrong_argument_is_answered_with_its_reason() {
+    for (command, reason) in [
+        (json!({"action": "PackageInstall", "package": ""}), "a package is missing; name one"),
+        (json!({"action": "PackageInstall", "package": "-y"}), "may not begin with a dash"),
+        (json!({"action": "PackageRemove", "package": "a;reboot"}), "may not hold ';'"),
+        (json!({"action": "PackageSearch"}), "a query is missing"),
+        (json!({"action": "ServiceControl", "service": "ssh"}), "has no operation \"\""),
+        (
+            json!({"action": "ServiceControl", "service": "a b", "operation": "stop"}),
+            "may not hold ' '",
+        ),
+        (json!({"action": "ServiceControl", "operation": "stop"}), "a service is missing"),
+        (json!({"action": "ProcessKill"}), "name its pid"),
+        (json!({"action": "ProcessKill", "pid": 0}), "no process has the pid 0"),
+        (
+            json!({"action": "ProcessKill", "pid": 4294967295_u32}),
+            "no process has the pid 4294967295",
+        ),
+        (json!({"action": "ProcessKill", "pid": -1}), "a field is not of its kind"),
+        (json!({"action": "ProcessTop", "sort_by": "age"}), "not sorted by \"age\""),
+        (json!({"action": "CheckDiskSpace", "warning_threshold": 101}), "from 0 to 100"),
+        (
+            json!({"action": "CheckDiskSpace", "warning_threshold": 9, "critical_threshold": 8}),
+            "above that",
+        ),
+        (json!({"action": "RunHealthCheck", "check_name": "../x"}), "the name of a check"),
+        (json!({"action": "DiskCleanup", "targets": ["/"]}), "the name of a target"),
+        (json!({"action": "DiskCleanup", "targets": vec!["t"; 33]}), "more than 32 targets"),
+        (json!({"action": "DiskCleanup", "targets": "all"}), "a field is not of its kind"),
+        (json!({}), "names no action"),
+        (json!({"action": null}), "names no action"),
+        (json!({"action": "systeminfo"}), "the action \"systeminfo\" is not known"),
+        (json!({"action": "a\u{1b}[2J"}), "the action \"a?[2J\" is not known"),
+        (json!("ServiceList"), "a field is not of its kind"),
+        (json!(null), "a field is not of its kind"),
+    ] {
+        let error = refused(command.clone());
+        assert!(error.contains(reason), "{command}: {error}");
+    }
+}
+
+#[test]
+fn an_answer_bears_the_id_even_of_half_a_message() {
+    let answered = |payload: &str| match decode(payload, Duration::ZERO) {
+        Ok(Asked::Answer(refusal)) => refusal.id,
+        other => panic!("{payload}: {other:?}"),
+    };
+    for payload in [
+        r#"{"type":"SafeCommand","id":"a1","command_type":{"action":"Ser"#,
+        r#"{"type":"SafeCommand","command_type":{"id":"no"},"id":"a1","timeout":"soon"}"#,
+        r#"{"id" : "\u0061\u0031","type":"SafeCommand","command_type":{"x":"\ud800"}}"#,
+        r#"{"x":"\"id\":\"no\"","y":{"id":"no"},"z":["id","no"],"id":"a1","type":7}"#,
+        r#"{"type":"UnsafeCommand","id":"a1"}"#,
+        r#"{"type":"SafeCommand","id":"a1","id":"b2","command_type":{"action":"OsInfo"}}"#,
+        r#"{"type":"SafeCommand","id":"a1","command_type":{"action":"OsInfo","action":"RebootSystem"}}"#,
+        r#"{"type":"SafeCommand","id":"a1","command_type":{"action":"OsInfo"},"timeout":1e999}"#,
+        r#"{"type":"Reformat","id":"a1"}"#,
+        r#"{"id":"a1"}"#,
+    ] {
+        assert_eq!(answered(payload), "a1", "{payload}");
+    }
+    let deep = format!(
+        r#"{{"type":"SafeCommand","id":"a1","command_type":{}"#,
+        r#"{"params":"#.repeat(50_000)
+    );
+    assert_eq!(answered(&deep), "a1");
+    let deep = format!(r#"{{"type":"SafeCommand","id":"a1","x":{}"#, "[".repeat(500_000));
+    assert_eq!(answered(&deep), "a1");
+}
+
+#[test]
+fn what_bears_no_id_is_counted() {
+    for payload in [
+        "",
+        "null",
+        "[]",
+        "7",
+        "]]]}",
+        "{",
+        r#"{"type":"SafeCommand"}"#,
+        r#"{"type":"SafeCommand","id":7,"command_type":{"action":"OsInfo"}}"#,
+        r#"{"type":"SafeCommand","id":"","command_type":{"action":"OsInfo"}}"#,
+        r#"{"type":"SafeCommand","id":"a\nb","command_type":{"action":"OsInfo"}}"#,
+        r#"{"type":"keep_alive_request","sequence_number":-1}"#,
+        r#"{"type":"keep_alive_request","sequence_number":"7"}"#,
+        r#"{"type":"keep_alive_request"}"#,
+        r#"{"type":"pending_scripts_response","scripts":7}"#,
+        r#"{"type":"ping"}"#,
+        r#"{"type":"ping","id":"#,
+        r#"{"type":"ping","x":"id","y":"z"}"#,
+    ] {
+        assert_eq!(decode(payload, Duration::ZERO), Err("unreadable"), "{payload}");
+    }
+    let long = json!({"type": "UnsafeCommand", "id": "x".repeat(129), "raw_command": "id"});
+    assert_eq!(decode(&long.to_string(), Duration::ZERO), Err("unreadable"));
+}
+
+#[test]
+fn any_time_is_brought_within_the_bounds() {
+    let timeout = |timeout: Value| {
+        let mut command = safe(json!({"action": "OsInfo"}));
+        command["timeout"] = timeout;
+        request(command).timeout
+    };
+    for (given, expected) in [
+        (json!(0), TIMEOUT_MIN),
+        (json!(-5), TIMEOUT_MIN),
+        (json!(0.2), TIMEOUT_MIN),
+        (json!(1.5), Duration::from_millis(1_500)),
+        (json!(300), Duration::from_secs(300)),
+        (json!(u64::MAX), TIMEOUT_MAX),
+        (json!(1e300), TIMEOUT_MAX),
+        (json!(null), TIMEOUT_DEFAULT),
+    ] {
+        assert_eq!(timeout(given.clone()), expected, "{given}");
+    }
+    let mut without = safe(json!({"action": "OsInfo"}));
+    without.as_object_mut().unwrap().remove("timeout");
+    assert_eq!(request(without).timeout, TIMEOUT_DEFAULT);
+}
+
+#[test]
+fn a_command_older_than_its_time_is_answered_and_not_run() {
+    let command = safe(json!({"action": "RebootSystem"})).to_string();
+    let at = |age| decode(&command, age).unwrap();
+    let limit = Duration::from_secs(30) + STALE_SLACK;
+    assert!(matches!(at(limit), Asked::Request(_)));
+    let Asked::Answer(stale) = at(limit + Duration::from_millis(1)) else { panic!() };
+    assert_eq!((&*stale.id, &*stale.action), ("a1", "RebootSystem"));
+    assert_eq!(
+        stale.error,
+        "stale: it came 32 s after it was sent and its time is 30 s, so it was not run"
+    );
+}
+
+#[test]
+fn a_raw_command_keeps_all_it_came_with() {
+    let command = json!({
+        "type": "UnsafeCommand", "id": "u1", "raw_command": "echo \"$A\" | tr a b", "shell": "BASH",
+        "timeout": 60, "working_dir": "/srv", "env_vars": {"A": "1"}, "run_as": "LAB\\ann",
+    });
+    let What::Raw(raw) = request(command.clone()).what else { panic!() };
+    assert_eq!((&*raw.command, raw.shell), ("echo \"$A\" | tr a b", Shell::Bash));
+    assert_eq!(raw.working_dir.as_deref(), Some(std::path::Path::new("/srv")));
+    assert_eq!(raw.environment.get("A").map(String::as_str), Some("1"));
+    assert_eq!(raw.run_as.map(|account| account.to_string()).as_deref(), Some("LAB\\ann"));
+    for (field, wrong) in [
+        ("shell", json!("tcsh")),
+        ("working_dir", json!("srv")),
+        ("env_vars", json!({"A=": "1"})),
+        ("env_vars", json!(["A"])),
+        ("run_as", json!("-x")),
+        ("run_as", json!("a;b")),
+        ("raw_command", json!(" \n")),
+        ("raw_command", json!("a\0b")),
+        ("raw_command", json!(7)),
+    ] {
+        let mut wrongly = command.clone();
+        wrongly[field] = wrong;
+        assert_eq!(refusal(wrongly).action, RAW_COMMAND);
+    }
+}
+
+#[test]
+fn each_script_is_decoded_or_refused_by_itself_and_none_gets_stale() {
+    let script = |id: &str, shell: &str| {
+        json!({
+            "execution_id": id, "script_id": "s", "script_name": "set\u{1b}up", "script_content": "exit 3",
+            "shell": shell, "execution_type": "FIRST_BOOT", "input_values": {"N": 3, "X": null},
+            "timeout_seconds": 600, "run_as": null,
+        })
+    };
+    let mut no_text = script("e3", "SH");
+    no_text.as_object_mut().unwrap().remove("script_content");
+    let mut nameless = script("e4", "SH");
+    nameless.as_object_mut().unwrap().remove("execution_id");
+    let scripts = json!([script("e1", "BASH"), script("e2", "TCSH"), no_text, nameless, 7]);
+    let message = json!({"type": "pending_scripts_response", "timestamp": "x", "scripts": scripts});
+    let minutes = Duration::from_secs(299);
+    let Ok(Asked::Scripts(found)) = decode(&message.to_string(), minutes) else { panic!() };
+    let [Ok(first), Err(second), Err(third)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((&*first.id, first.timeout), ("e1", Duration::from_secs(600)));
+    let What::Script(what) = &first.what else { panic!() };
+    assert_eq!((&*what.name, &*what.content, what.shell), ("set?up", "exit 3", Shell::Bash));
+    assert_eq!(what.inputs.get("N").map(String::as_str), Some("3"));
+    assert!(second.id == "e2" && second.error.contains("\"tcsh\" is not known"));
+    assert!(third.id == "e3" && third.error.contains("missing field `script_content`"));
+
+    let empty = json!({"type": "pending_scripts_response", "timestamp": "x", "scripts": []});
+    assert_eq!(asked(empty), Asked::Scripts(Vec::new()));
+}
+
+#[test]
+fn the_password_of_a_domain_goes_nowhere() {
+    for password in [json!("canary-4711"), json!(["canary-4711"])] {
+        let join = json!({"action": "JoinDomain", "domain": "lab", "username": "ann", "password": password,
+            "ou": null, "restart_after": true});
+        let request = request(safe(join));
+        assert!(
+            matches!(&request.what, What::Action(Action::NotBuilt { name, .. }) if name == "JoinDomain")
+        );
+        assert!(!format!("{request:?}").contains("4711"));
+    }
+}
+
+#[test]
+fn no_secret_of_a_raw_command_is_shown_or_told() {
+    let command = |field: &str, value: Value| {
+        let mut command = json!({"type": "UnsafeCommand", "id": "u1", "raw_command": "canary-4711",
+            "env_vars": {"A": "canary-4711"}, "timeout": 60});
+        command[field] = value;
+        asked(command)
+    };
+    for asked in [
+        command("shell", json!("sh")),
+        command("env_vars", json!("canary-4711")),
+        command("raw_command", json!({"canary-4711": 1})),
+        command("timeout", json!("canary-4711")),
+        command("working_dir", json!("canary-4711")),
+        command("env_vars", json!({"canary-4711=": "x"})),
+    ] {
+        assert!(!format!("{asked:?}").contains("4711"), "{asked:?}");
+    }
+}
+
+#[test]
+fn what_belongs_to_another_system_is_known_by_its_name() {
+    for name in ["CheckWindowsUpdates", "CheckWindowsDefender", "RunDefenderQuickScan"] {
+        assert_eq!(action(json!({ "action": name })), Action::OtherSystem(name.to_owned()));
+    }
+}

@@ -1,0 +1,150 @@
+//! Chunks to lines, for the command flow. Does not look into a line.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::pipeline::{Emit, Transform, Weigh};
+use crate::port::Inbound;
+use crate::wire::{LINE_BYTES_MAX, Lines};
+
+/// One line of the host, without its newline. A copy is a reference count.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Line(pub Bytes);
+
+/// Cuts what the port gives into lines of at most [`LINE_BYTES_MAX`]; forgets half a line when the
+/// host it came from has gone.
+///
+/// # The books
+/// The unit is the end of a line: a chunk weighs as many as it has newlines, and each of them becomes a
+/// [`Line`] or is lost as `blank` or `long`. Half a line has no end, so it is not in the books: it
+/// is told in the log when it is dropped.
+///
+/// ```
+/// use infiniservice::commands::frame::Frame;
+/// use infiniservice::pipeline::{Emit, Transform, Weigh};
+/// use infiniservice::port::Inbound;
+/// use tokio::time::Instant;
+///
+/// let chunk = Inbound::Bytes("{\"a\":1}\n\n{\"b\":".into());
+/// let mut out = Emit::default();
+/// Frame::new().apply(Instant::now(), &chunk, &mut out);
+/// assert_eq!(chunk.weight(), 2);
+/// assert_eq!(out.lost(), [("blank", 1)]);
+/// assert_eq!(out.drain().next().unwrap().0, "{\"a\":1}");
+/// ```
+#[derive(Debug)]
+pub struct Frame {
+    lines: Lines,
+}
+
+impl Frame {
+    /// Takes lines of at most [`LINE_BYTES_MAX`].
+    pub fn new() -> Self {
+        Self::with_max(LINE_BYTES_MAX)
+    }
+
+    /// Takes lines of at most `max` bytes.
+    pub fn with_max(max: usize) -> Self {
+        Self { lines: Lines::new(max) }
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Transform for Frame {
+    type In = Inbound;
+    type Out = Line;
+
+    fn apply(&mut self, _now: Instant, input: &Inbound, out: &mut Emit<Line>) {
+        let mut chunk = match input {
+            Inbound::Bytes(chunk) => chunk.clone(),
+            Inbound::Reset => {
+                let bytes = self.lines.held();
+                if bytes > 0 {
+                    tracing::debug!(bytes, "the host left in the middle of a line: dropped");
+                }
+                return self.lines.reset();
+            }
+        };
+        let mut blank = input.weight();
+        while let Some(line) = self.lines.next(&mut chunk) {
+            blank -= 1;
+            match line {
+                Ok(line) => out.push(Line(line)),
+                Err(_) => out.lose("long", 1),
+            }
+        }
+        out.lose("blank", blank);
+    }
+}
+
+impl Weigh for Inbound {
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Bytes(chunk) => memchr::memchr_iter(b'\n', chunk).count() as u64,
+            Self::Reset => 0,
+        }
+    }
+}
+
+impl Weigh for Line {}
+
+/// Tells how long it is: what it says may be secret.
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Line({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes(text: &[u8]) -> Inbound {
+        Inbound::Bytes(Bytes::copy_from_slice(text))
+    }
+
+    proptest! {
+        #[test]
+        fn every_end_of_a_line_is_given_or_lost(
+            chunks in prop::collection::vec(
+                prop::collection::vec(prop::sample::select(b"a\r\n\n\xff".to_vec()), 0..20),
+                0..20,
+            ),
+            reset in any::<prop::sample::Index>(),
+        ) {
+            let mut frame = Frame::with_max(3);
+            let (mut taken, mut given, mut lost) = (0, 0, 0);
+            let mut inputs: Vec<_> = chunks.iter().map(|chunk| bytes(chunk)).collect();
+            inputs.insert(reset.index(inputs.len() + 1), Inbound::Reset);
+            for input in inputs {
+                let mut out = Emit::default();
+                frame.apply(Instant::now(), &input, &mut out);
+                taken += input.weight();
+                lost += out.lost().iter().map(|(_, weight)| weight).sum::<u64>();
+                given += out.drain().map(|line| line.weight()).sum::<u64>();
+                prop_assert_eq!(taken, given + lost);
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_dropped_with_its_host_and_a_long_one_is_counted() {
+        let (mut frame, mut out) = (Frame::with_max(4), Emit::default());
+        for chunk in [bytes(b"half"), Inbound::Reset, bytes(b"one\ntoo lo"), bytes(b"ng\ntwo\n")] {
+            frame.apply(Instant::now(), &chunk, &mut out);
+        }
+        assert_eq!(out.lost(), [("long", 1)]);
+        assert_eq!(out.drain().map(|line| line.0).collect::<Vec<_>>(), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_line_is_not_told_to_the_log() {
+        assert_eq!(format!("{:?}", Line(Bytes::from("password"))), "Line(8 bytes)");
+    }
+}

@@ -1,0 +1,274 @@
+//! From outcomes to frames: the last step of the command flow. Decides nothing, and does not see
+//! that each id is answered once: whoever dispatches does.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
+use super::outcome::Outcome;
+use crate::model::Frame;
+use crate::pipeline::{Emit, Transform, Weigh};
+use crate::wire::outbound::{self, AgentEvent, Breaker, Completion, ErrorReport, Response};
+
+/// What the agent says to the host, metrics aside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// The answer to a command.
+    Response {
+        /// Its id.
+        id: String,
+        /// The name of its action; [`RAW_COMMAND`] for a command line.
+        action: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// How a script ended.
+    Completed {
+        /// The id of its execution.
+        execution_id: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A sign of life with this number.
+    KeepAlive(u64),
+    /// Which scripts are pending?
+    ScriptsPlease {
+        /// Of this machine.
+        vm_id: String,
+    },
+    /// Something a person may want to know.
+    Event(AgentEvent),
+    /// The state of a breaker.
+    Breaker(Breaker),
+    /// A fault.
+    Fault(ErrorReport),
+}
+
+/// What `command_type` of an answer says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandType {
+    /// The name of the action: switches on the host's own analysis of what comes back.
+    #[default]
+    Action,
+    /// `safe` or `unsafe`, as the first guests said.
+    Safe,
+}
+
+/// Spells what is told, a line each, in a frame of its own: an answer waits for no other.
+///
+/// # The books
+/// The unit of a [`Frame`] is the reading. A reply counts as one, so that what the port takes,
+/// writes and loses of them adds up; it is a frame of weight 1.
+///
+/// ```
+/// use infiniservice::commands::reply::{CommandType, Reply, Told};
+/// use infiniservice::pipeline::{Emit, Transform};
+/// use std::time::SystemTime;
+/// use tokio::time::Instant;
+///
+/// let mut out = Emit::default();
+/// let mut reply = Reply::new(CommandType::Action).with_clock(|| SystemTime::UNIX_EPOCH);
+/// reply.apply(Instant::now(), &Told::KeepAlive(7), &mut out);
+/// let expected = r#"{"type":"keep_alive","sequence_number":7,"timestamp":"1970-01-01T00:00:00.000Z"}"#;
+/// assert_eq!(out.drain().next().unwrap().bytes, format!("{expected}\n"));
+/// ```
+#[derive(Debug)]
+pub struct Reply {
+    command_type: CommandType,
+    clock: fn() -> SystemTime,
+    line: Vec<u8>,
+}
+
+/// What the line buffer keeps between replies.
+const KEPT: usize = 16 * 1024;
+/// Exit code of a script that did not run or ended by no exit code of its own.
+const EXIT_NONE: i32 = -1;
+
+impl Reply {
+    /// With this kind of `command_type`.
+    pub fn new(command_type: CommandType) -> Self {
+        Self { command_type, clock: SystemTime::now, line: Vec::new() }
+    }
+
+    /// With another wall clock: for a test.
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+impl Transform for Reply {
+    type In = Told;
+    type Out = Frame;
+
+    fn apply(&mut self, now: Instant, input: &Told, out: &mut Emit<Frame>) {
+        self.line.clear();
+        encode(input, self.command_type, (self.clock)(), &mut self.line);
+        let bytes = Bytes::copy_from_slice(&self.line);
+        out.push(Frame { bytes, readings: 1, oldest: now });
+        self.line.clear();
+        self.line.shrink_to(KEPT);
+    }
+}
+
+impl Weigh for Told {}
+
+impl From<Refusal> for Told {
+    /// What was refused is answered like anything that failed.
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { id, action, error } = refusal;
+        let outcome = Outcome::failed(error);
+        match action.as_str() {
+            SCRIPT => Self::Completed { execution_id: id, outcome },
+            _ => Self::Response { id, action, outcome },
+        }
+    }
+}
+
+fn encode(told: &Told, command_type: CommandType, at: SystemTime, out: &mut Vec<u8>) {
+    match told {
+        Told::Response { id, action, outcome } => {
+            let command_type = match command_type {
+                CommandType::Action => action,
+                CommandType::Safe if action == RAW_COMMAND => "unsafe",
+                CommandType::Safe => "safe",
+            };
+            let answer = Response {
+                id,
+                command_type,
+                success: outcome.success,
+                exit_code: outcome.exit_code,
+                stdout: &outcome.stdout,
+                stderr: &outcome.stderr,
+                data: outcome.data.as_ref(),
+                error: outcome.error.as_deref(),
+                took: outcome.took,
+            };
+            outbound::response(&answer, at, out);
+        }
+        Told::Completed { execution_id, outcome } => complete(execution_id, outcome, at, out),
+        Told::KeepAlive(number) => outbound::keep_alive(*number, at, out),
+        Told::ScriptsPlease { vm_id } => outbound::request_pending_scripts(vm_id, at, out),
+        Told::Event(event) => outbound::agent_event(event, at, out),
+        Told::Breaker(breaker) => outbound::circuit_breaker_state(breaker, at, out),
+        Told::Fault(report) => outbound::error_report(report, at, out),
+    }
+}
+
+/// The exit code is all by which the host tells success, and there is no field for an error: so a failure
+/// never goes out with 0, and its error goes out at the end of `stderr`.
+fn complete(execution_id: &str, outcome: &Outcome, at: SystemTime, out: &mut Vec<u8>) {
+    let exit_code = match (outcome.success, outcome.exit_code) {
+        (true, code) => code.unwrap_or(0),
+        (false, None | Some(0)) => EXIT_NONE,
+        (false, Some(code)) => code,
+    };
+    let mut stderr = std::borrow::Cow::Borrowed(outcome.stderr.as_str());
+    if let Some(error) = outcome.error.as_deref().filter(|_| !outcome.success)
+        && !stderr.contains(error)
+    {
+        let stderr = stderr.to_mut();
+        if !stderr.is_empty() && !stderr.ends_with('\n') {
+            stderr.push('\n');
+        }
+        stderr.push_str(error);
+    }
+    let completion =
+        Completion { execution_id, exit_code, stdout: &outcome.stdout, stderr: &stderr };
+    outbound::script_completion(&completion, at, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    fn line(told: impl Into<Told>, command_type: CommandType) -> Value {
+        let (mut out, now) = (Emit::default(), Instant::now());
+        let mut reply = Reply::new(command_type).with_clock(|| SystemTime::UNIX_EPOCH);
+        reply.apply(now, &told.into(), &mut out);
+        let frames: Vec<_> = out.drain().collect();
+        assert_eq!((frames.len(), frames[0].weight(), frames[0].oldest), (1, 1, now));
+        assert!(frames[0].bytes.is_ascii());
+        serde_json::from_slice(&frames[0].bytes).unwrap()
+    }
+
+    fn response(action: &str) -> Told {
+        let took = Duration::from_millis(1_500);
+        let outcome = Outcome { exit_code: Some(0), took, ..Outcome::said("hi") };
+        Told::Response { id: "a1".to_owned(), action: action.to_owned(), outcome }
+    }
+
+    fn completed(outcome: Outcome) -> (Value, Value) {
+        let told = Told::Completed { execution_id: "e1".to_owned(), outcome };
+        let line = line(told, CommandType::Action);
+        (line["exit_code"].clone(), line["stderr"].clone())
+    }
+
+    #[test]
+    fn the_command_type_is_the_action_or_the_word_of_the_first_guests() {
+        for (kind, action, word) in [
+            (CommandType::Action, "OsInfo", "OsInfo"),
+            (CommandType::Action, RAW_COMMAND, RAW_COMMAND),
+            (CommandType::Safe, "OsInfo", "safe"),
+            (CommandType::Safe, RAW_COMMAND, "unsafe"),
+        ] {
+            let line = line(response(action), kind);
+            assert_eq!(line["command_type"], word);
+            assert_eq!((&line["id"], &line["success"]), (&json!("a1"), &json!(true)));
+            assert_eq!((&line["execution_time_ms"], &line["stdout"]), (&json!(1500), &json!("hi")));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_and_that_of_a_script_a_completion() {
+        let refusal = |action: &str| Refusal {
+            id: "a1".to_owned(),
+            action: action.to_owned(),
+            error: "no such thing".to_owned(),
+        };
+        let answer = line(refusal("Dance"), CommandType::Action);
+        assert_eq!((&answer["type"], &answer["success"]), (&json!("response"), &json!(false)));
+        assert_eq!(
+            (&answer["error"], &answer["stderr"]),
+            (&json!("no such thing"), &json!("no such thing"))
+        );
+        let script = line(refusal(SCRIPT), CommandType::Action);
+        assert_eq!(
+            (&script["type"], &script["exit_code"]),
+            (&json!("script_completion"), &json!(-1))
+        );
+    }
+
+    #[test]
+    fn a_script_that_failed_never_ends_with_0_and_says_why() {
+        assert_eq!(completed(Outcome::said("x")), (json!(0), json!("")));
+        assert_eq!(completed(Outcome::failed("denied")), (json!(-1), json!("denied")));
+        let failed = Outcome {
+            exit_code: Some(0),
+            stderr: "half way".to_owned(),
+            ..Outcome::failed("its time was over")
+        };
+        assert_eq!(completed(failed.clone()), (json!(-1), json!("half way\nits time was over")));
+        let late =
+            Outcome { exit_code: Some(124), stderr: "its time was over\n".to_owned(), ..failed };
+        assert_eq!(completed(late), (json!(124), json!("its time was over\n")));
+    }
+
+    #[test]
+    fn a_long_reply_leaves_no_long_buffer() {
+        let mut reply = Reply::new(CommandType::Action);
+        let outcome = Outcome::said("x".repeat(1 << 20));
+        let told = Told::Response { id: "a".to_owned(), action: "A".to_owned(), outcome };
+        let mut out = Emit::default();
+        reply.apply(Instant::now(), &told, &mut out);
+        let bytes = out.drain().next().unwrap().bytes.len();
+        assert!((crate::wire::MAX_LINE - 64..=crate::wire::MAX_LINE).contains(&bytes), "{bytes}");
+        assert!(reply.line.capacity() <= KEPT);
+    }
+}

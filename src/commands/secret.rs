@@ -1,0 +1,268 @@
+//! The shared secret: where it comes from, and that it stays inside. Signs nothing.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
+use zeroize::Zeroizing;
+
+/// The longest secret taken; the host's has 64 bytes.
+pub const SECRET_BYTES_MAX: usize = 4096;
+
+/// The variable in which today's installer hands the secret over.
+pub const SECRET_VARIABLE: &str = "INFINISERVICE_SHARED_SECRET";
+
+/// The key of the host's envelopes: overwritten when it is dropped, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Where the secret comes from: `env:NAME`, `file:PATH` or `credential:NAME`.
+///
+/// ```
+/// use infiniservice::commands::secret::SecretSource;
+///
+/// let source: SecretSource = "file:/etc/infiniservice/secret".parse().unwrap();
+/// assert_eq!(source, SecretSource::File("/etc/infiniservice/secret".into()));
+/// assert!("secret:abc".parse::<SecretSource>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A variable of the environment.
+    Env(String),
+    /// A file of its own, readable by its owner alone, who is the agent's user or root.
+    File(PathBuf),
+    /// A credential that systemd hands over (`LoadCredential=`, systemd.exec(5)).
+    Credential(String),
+}
+
+impl Secret {
+    /// The secret itself, a line break at its end taken off; `None` where nothing is left.
+    pub fn new(bytes: Vec<u8>) -> Option<Self> {
+        let mut bytes = Zeroizing::new(bytes);
+        while matches!(bytes.last(), Some(b'\n' | b'\r')) {
+            bytes.pop();
+        }
+        (!bytes.is_empty()).then_some(Self(bytes))
+    }
+
+    /// Fetches it. `None` where the variable is not set, or what was found is empty: the agent is
+    /// then locked.
+    ///
+    /// # Errors
+    /// The end of a sentence. It tells the place and never what was found there.
+    pub fn load(source: &SecretSource) -> Result<Option<Self>, String> {
+        match source {
+            SecretSource::Env(name) => match std::env::var_os(name).map(OsString::into_vec) {
+                Some(bytes) if bytes.len() > SECRET_BYTES_MAX => {
+                    Err(format!("the variable {name} is longer than {SECRET_BYTES_MAX} bytes"))
+                }
+                bytes => Ok(bytes.and_then(Self::new)),
+            },
+            SecretSource::File(path) => read(path, 0o077),
+            SecretSource::Credential(name) => {
+                let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+                    format!(
+                        "there is no credential {name:?}: systemd gave no CREDENTIALS_DIRECTORY \
+                         (is LoadCredential= in the unit?)"
+                    )
+                })?;
+                // For a user other than root systemd grants by ACL, whose mask shows as group bits.
+                read(&Path::new(&folder).join(name), 0o027)
+            }
+        }
+    }
+
+    /// The key, for signing and checking only.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromStr for SecretSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
+                Ok(Self::Env(name.to_owned()))
+            }
+            Some(("file", path)) if path.starts_with('/') => Ok(Self::File(path.into())),
+            Some(("credential", name)) if is_file_name(name) => {
+                Ok(Self::Credential(name.to_owned()))
+            }
+            // The text may be the secret itself, so it is not repeated.
+            _ => Err("a secret is told as env:NAME, file:/ABSOLUTE/PATH or credential:NAME, \
+                      not by itself"
+                .to_owned()),
+        }
+    }
+}
+
+/// Shows nothing.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Makes this process leave no core dump and closes its memory and environment to other users
+/// (`PR_SET_DUMPABLE`, prctl(2)). Programs it starts are as before: `execve` sets it back. Call it before the
+/// secret is loaded.
+///
+/// # What it costs
+/// `/proc/self` then belongs to root, so an agent that is not root cannot read its own `io` any more.
+///
+/// # Errors
+/// The end of a sentence.
+pub fn harden() -> Result<(), String> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| format!("cannot switch core dumps off: {error}"))
+}
+
+fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+/// Reads a secret from a file that nobody else may have a hand in: looked at after it was opened, so
+/// it cannot be exchanged in between.
+fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, String> {
+    let told = |what: &dyn std::fmt::Display| {
+        format!("cannot take the secret from {}: {what}", path.display())
+    };
+    let link = path.symlink_metadata().map_err(|error| told(&error))?;
+    if !is_ours(link.uid()) {
+        return Err(told(&format_args!("it belongs to user {}, not to root or us", link.uid())));
+    }
+    // Not to wait for whoever writes, should it be a pipe.
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).custom_flags(nonblock).open(path).map_err(|error| told(&error))?;
+    let found = file.metadata().map_err(|error| told(&error))?;
+    if !found.is_file() {
+        return Err(told(&"it is no regular file"));
+    }
+    if !is_ours(found.uid()) {
+        return Err(told(&format_args!("it belongs to user {}, not to root or us", found.uid())));
+    }
+    if found.mode() & forbidden_mode != 0 {
+        let mode = found.mode() & 0o7777;
+        return Err(told(&format_args!("its mode is {mode:04o}; make it 0600 (chmod 600)")));
+    }
+    let bytes = take(file).map_err(|error| told(&error))?;
+    if bytes.len() > SECRET_BYTES_MAX {
+        return Err(told(&format_args!("it is longer than {SECRET_BYTES_MAX} bytes")));
+    }
+    Ok(Secret::new(bytes))
+}
+
+/// With room from the start: a buffer that grows leaves copies behind.
+fn take(file: File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(SECRET_BYTES_MAX + 64);
+    file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn is_ours(uid: u32) -> bool {
+    uid == 0 || uid == getuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn file(folder: &Path, name: &str, text: &[u8], mode: u32) -> PathBuf {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn load(path: &Path) -> Result<Option<Secret>, String> {
+        Secret::load(&SecretSource::File(path.to_owned()))
+    }
+
+    #[test]
+    fn a_private_file_gives_the_secret_without_its_line_break() {
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, text) in [(0o600, "k3y\n"), (0o400, "k3y"), (0o600, "k3y\r\n")] {
+            let path =
+                file(folder.path(), &format!("{mode:o}{}", text.len()), text.as_bytes(), mode);
+            assert_eq!(load(&path).unwrap().unwrap().expose(), b"k3y");
+            let link = folder.path().join(format!("link{mode:o}{}", text.len()));
+            symlink(&path, &link).unwrap();
+            assert!(load(&link).unwrap().is_some(), "a link of our own is as good");
+        }
+        let empty = file(folder.path(), "empty", b"\n", 0o600);
+        assert_eq!(load(&empty), Ok(None));
+    }
+
+    #[test]
+    fn what_others_could_read_or_change_is_refused_without_repeating_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let canary = b"canary-4711";
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o777] {
+            let path = file(folder.path(), &format!("{mode:o}"), canary, mode);
+            let error = load(&path).unwrap_err();
+            assert!(error.contains("chmod 600") && !error.contains("4711"), "{error}");
+        }
+        let long = file(folder.path(), "long", &[b'x'; SECRET_BYTES_MAX + 1], 0o600);
+        assert!(load(&long).unwrap_err().contains("longer"));
+        assert!(load(folder.path()).unwrap_err().contains("no regular file"));
+        assert!(load(&folder.path().join("none")).unwrap_err().contains("No such file"));
+        let pipe = folder.path().join("pipe");
+        let private = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, private, 0)
+            .unwrap();
+        assert!(load(&pipe).unwrap_err().contains("no regular file"), "and it did not hang");
+    }
+
+    #[test]
+    fn a_file_or_link_of_another_user_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "theirs", b"x", 0o600);
+        let link = folder.path().join("link");
+        symlink(file(folder.path(), "ours", b"x", 0o600), &link).unwrap();
+        if getuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+            std::os::unix::fs::lchown(&link, Some(12_345), None).unwrap();
+            for theirs in [path, link] {
+                assert!(load(&theirs).unwrap_err().contains("user 12345"));
+            }
+        } else {
+            assert!(!is_ours(12_345) || getuid().as_raw() == 12_345);
+        }
+    }
+
+    #[test]
+    fn a_source_is_one_of_three_and_the_secret_itself_is_not_repeated() {
+        let source = |text: &str| text.parse::<SecretSource>();
+        assert_eq!(source("env:A"), Ok(SecretSource::Env("A".to_owned())));
+        assert_eq!(source("credential:key"), Ok(SecretSource::Credential("key".to_owned())));
+        for wrong in ["", "env:", "file:relative", "credential:../x", "credential:..", "canary4711"]
+        {
+            assert!(!source(wrong).unwrap_err().contains("4711"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_locks() {
+        let source = SecretSource::Env("INFINISERVICE_NO_SUCH_VARIABLE".to_owned());
+        assert_eq!(Secret::load(&source), Ok(None));
+        let path = SecretSource::Env("PATH".to_owned());
+        assert!(Secret::load(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn nothing_shows_it() {
+        let secret = Secret::new(b"canary".to_vec()).unwrap();
+        assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "… Some(…)");
+    }
+}

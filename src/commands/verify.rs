@@ -1,0 +1,268 @@
+//! Lets through what the host signed, once each. Does not look into the payload.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::frame::Line;
+use super::secret::Secret;
+use crate::pipeline::{Emit, Transform, Weigh};
+use crate::wire::envelope::{self, Refused, WINDOW_MS};
+
+/// Nonces remembered at most: 166 a second for as long as each is remembered.
+pub const NONCES_KEPT: usize = 100_000;
+
+/// How long a nonce is remembered. A stamp may lie [`WINDOW_MS`] ahead and is good for as long after
+/// it, so an envelope can stay good for twice that.
+pub const NONCE_MEMORY: Duration = Duration::from_millis(2 * WINDOW_MS);
+
+/// A message that the host signed, and that was not taken before.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The message as JSON; may hold secrets.
+    pub payload: String,
+    /// When the host signed it, in milliseconds since 1970 by this machine's clock.
+    pub sent_ms: i64,
+    /// How old it was when it was received; zero where its stamp lies ahead.
+    pub age: Duration,
+    /// When its line was whole.
+    pub received: Instant,
+}
+
+/// Milliseconds since 1970.
+pub type WallClock = fn() -> i64;
+
+/// Opens envelopes: everything else is dropped and counted under the word of its [`Refused`].
+///
+/// - Without a secret it is *locked*: nothing passes, and it says so once.
+/// - A nonce is remembered only after the signature was found right, so that a stranger cannot fill
+///   the memory; it is kept as 16 bytes of its SHA-256, so a long one costs no more.
+/// - With [`NONCES_KEPT`] nonces in memory, none of which may be forgotten yet, what else comes is
+///   refused as `crowded`: to forget one would be to take its line twice.
+/// - A line is never in the log; the first one refused after a good one is told there, with its reason.
+///
+/// # Limits
+/// The memory ends with the process: within five minutes after a restart a line of before could be
+/// taken again. Nonces age by the monotonic clock, so setting the wall clock does not bring one back within
+/// [`NONCE_MEMORY`].
+///
+/// ```
+/// use infiniservice::commands::{frame::Line, secret::Secret, verify::Verify};
+/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::wire::envelope::seal;
+/// use tokio::time::Instant;
+///
+/// let mut verify = Verify::new(Secret::new(b"key".to_vec())).with_clock(|| 1_000);
+/// let line = Line(seal(b"key", 900, "n1", "{}").into());
+/// let mut out = Emit::default();
+/// verify.apply(Instant::now(), &line, &mut out);
+/// verify.apply(Instant::now(), &line, &mut out);
+/// assert_eq!(out.lost(), [("replayed", 1)]);
+/// assert_eq!(out.drain().next().unwrap().age.as_millis(), 100);
+/// ```
+pub struct Verify {
+    secret: Option<Secret>,
+    clock: WallClock,
+    seen: Seen,
+    /// Whether the line before was refused, and that was said.
+    is_refusing: bool,
+}
+
+impl Verify {
+    /// Takes what was signed with `secret`; locked where there is none.
+    pub fn new(secret: Option<Secret>) -> Self {
+        let seen = Seen { max: NONCES_KEPT, ..Seen::default() };
+        Self { secret, clock: wall_clock_ms, seen, is_refusing: false }
+    }
+
+    /// With another wall clock: for a test.
+    pub fn with_clock(mut self, clock: WallClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    fn check(&mut self, now: Instant, line: &[u8]) -> Result<Verified, Refused> {
+        let secret = self.secret.as_ref().ok_or(Refused::Locked)?;
+        let now_ms = (self.clock)();
+        let envelope = envelope::open(secret.expose(), line, now_ms)?;
+        self.seen.first_time(now, &envelope.nonce)?;
+        let age = u64::try_from(now_ms.saturating_sub(envelope.ts_ms)).unwrap_or(0);
+        Ok(Verified {
+            payload: envelope.payload.into_owned(),
+            sent_ms: envelope.ts_ms,
+            age: Duration::from_millis(age),
+            received: now,
+        })
+    }
+
+    fn say(&mut self, refused: Refused, line: &[u8]) {
+        if std::mem::replace(&mut self.is_refusing, true) {
+            return;
+        }
+        let (reason, bytes) = (refused.reason(), line.len());
+        match refused {
+            Refused::Locked => tracing::warn!(
+                "locked: the host sent a command and there is no shared secret to check it with; \
+                 metrics flow, commands are dropped"
+            ),
+            _ => tracing::warn!(
+                reason,
+                bytes,
+                "a line of the host was refused; those that follow are counted"
+            ),
+        }
+    }
+}
+
+impl Transform for Verify {
+    type In = Line;
+    type Out = Verified;
+
+    fn detail(&self) -> String {
+        if self.secret.is_some() { "signed" } else { "locked" }.to_owned()
+    }
+
+    fn apply(&mut self, now: Instant, input: &Line, out: &mut Emit<Verified>) {
+        match self.check(now, &input.0) {
+            Ok(verified) => {
+                self.is_refusing = false;
+                out.push(verified);
+            }
+            Err(refused) => {
+                out.lose(refused.reason(), 1);
+                self.say(refused, &input.0);
+            }
+        }
+    }
+}
+
+impl Weigh for Verified {}
+
+/// Leaves the payload out.
+impl std::fmt::Debug for Verified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verified")
+            .field("bytes", &self.payload.len())
+            .field("age", &self.age)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Milliseconds since 1970 by the system's clock.
+pub fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+type Nonce = [u8; 16];
+
+/// The nonces that were taken, oldest first.
+#[derive(Default)]
+struct Seen {
+    max: usize,
+    known: HashSet<Nonce>,
+    order: VecDeque<(Instant, Nonce)>,
+}
+
+impl Seen {
+    /// Remembers `nonce`, unless it is known or there is no room.
+    fn first_time(&mut self, now: Instant, nonce: &str) -> Result<(), Refused> {
+        while let Some((at, oldest)) = self.order.front()
+            && now.saturating_duration_since(*at) > NONCE_MEMORY
+        {
+            self.known.remove(oldest);
+            self.order.pop_front();
+        }
+        let mut short = Nonce::default();
+        short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
+        if self.known.contains(&short) {
+            return Err(Refused::Replayed);
+        }
+        if self.order.len() >= self.max {
+            return Err(Refused::Crowded);
+        }
+        self.known.insert(short);
+        self.order.push_back((now, short));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::envelope::seal;
+
+    const NOW: i64 = 1_700_000_000_000;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn verify(secret: &str) -> Verify {
+        Verify::new(Secret::new(secret.as_bytes().to_vec())).with_clock(|| NOW)
+    }
+
+    fn line(ts: i64, nonce: &str) -> Line {
+        Line(seal(b"key", ts, nonce, "{}").into())
+    }
+
+    fn outcome(verify: &mut Verify, now: Instant, line: &Line) -> Result<Verified, &'static str> {
+        let mut out = Emit::default();
+        verify.apply(now, line, &mut out);
+        let lost = out.lost().first().map(|(reason, _)| *reason);
+        out.drain().next().ok_or_else(|| lost.unwrap())
+    }
+
+    #[test]
+    fn without_a_secret_even_a_right_line_is_dropped() {
+        assert_eq!(outcome(&mut verify(""), Instant::now(), &line(NOW, "n")), Err("locked"));
+        assert_eq!(verify("").detail(), "locked");
+    }
+
+    #[test]
+    fn a_line_is_taken_once_for_as_long_as_it_is_fresh() {
+        let (mut verify, start) = (verify("key"), Instant::now());
+        let ahead = line(NOW + 300_000, "n");
+        let taken = outcome(&mut verify, start, &ahead).unwrap();
+        assert_eq!((taken.sent_ms, taken.age), (NOW + 300_000, Duration::ZERO));
+        for later in [0, 1, 5, 10] {
+            let again = outcome(&mut verify, start + MINUTE * later, &ahead);
+            assert_eq!(again, Err("replayed"));
+        }
+        let renewed = line(NOW + 1, "n");
+        assert_eq!(outcome(&mut verify, start, &renewed), Err("replayed"), "the nonce decides");
+    }
+
+    #[test]
+    fn what_is_not_genuine_is_not_remembered() {
+        let (mut verify, now) = (verify("key"), Instant::now());
+        let forged = Line(seal(b"other", NOW, "n", "{}").into());
+        assert_eq!(outcome(&mut verify, now, &forged), Err("forged"));
+        assert_eq!(outcome(&mut verify, now, &line(NOW - 300_001, "n")), Err("stale"));
+        assert_eq!(verify.seen.order.len(), 0);
+        assert!(outcome(&mut verify, now, &line(NOW, "n")).is_ok());
+    }
+
+    #[test]
+    fn a_full_memory_refuses_until_its_oldest_may_be_forgotten() {
+        let (mut verify, start) = (verify("key"), Instant::now());
+        verify.seen.max = 3;
+        for (minute, nonce) in ["a", "b", "c"].iter().enumerate() {
+            assert!(
+                outcome(&mut verify, start + MINUTE * minute as u32, &line(NOW, nonce)).is_ok()
+            );
+        }
+        let still_full = start + NONCE_MEMORY;
+        assert_eq!(outcome(&mut verify, still_full, &line(NOW, "d")), Err("crowded"));
+        assert_eq!(outcome(&mut verify, still_full, &line(NOW, "a")), Err("replayed"));
+        let later = still_full + Duration::from_millis(1);
+        assert!(outcome(&mut verify, later, &line(NOW, "d")).is_ok());
+        assert_eq!(outcome(&mut verify, later, &line(NOW, "e")), Err("crowded"));
+        assert_eq!(verify.seen.known.len(), 3);
+    }
+
+    #[test]
+    fn the_payload_is_not_told() {
+        let taken = outcome(&mut verify("key"), Instant::now(), &line(NOW, "n")).unwrap();
+        assert_eq!(format!("{taken:?}"), "Verified { bytes: 2, age: 0ns, .. }");
+    }
+}

@@ -1,0 +1,245 @@
+//! What the host says inside its envelopes, as typed data. Checks the shape of a message and not its
+//! sense, and does not verify who sent it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+/// One message of the host.
+pub enum Message {
+    /// A known action.
+    Safe(SafeCommand),
+    /// A command line for a shell.
+    Unsafe(UnsafeCommand),
+    /// Asks for a sign of life with this number.
+    KeepAliveRequest(u64),
+    /// Tells that ours with this number was read.
+    KeepAliveResponse(u64),
+    /// Scripts to run, each by itself readable or not.
+    PendingScripts(Vec<Result<PendingScript, Unreadable>>),
+    /// Asks for metrics now.
+    Metrics,
+}
+
+/// `SafeCommand`.
+#[derive(Deserialize)]
+pub struct SafeCommand {
+    /// The host's name for it.
+    pub id: String,
+    /// The action and its arguments.
+    pub command_type: Arguments,
+    /// Always null from today's host; arguments for another.
+    pub params: Option<Box<Arguments>>,
+    /// Seconds; 0 where the host has less than one left.
+    pub timeout: Option<Number>,
+}
+
+/// An action object. One that has its arguments in a `params` of its own, as `ServiceControl` has
+/// them, is the same thing inside itself; what no known action needs is not kept (so neither is the password
+/// of `JoinDomain`).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields are the host's words, and each means what it says")]
+pub struct Arguments {
+    pub action: Option<String>,
+    pub params: Option<Box<Arguments>>,
+    pub service: Option<String>,
+    pub service_name: Option<String>,
+    pub operation: Option<String>,
+    pub package: Option<String>,
+    pub query: Option<String>,
+    pub limit: Option<u32>,
+    pub sort_by: Option<String>,
+    pub pid: Option<u32>,
+    pub force: Option<bool>,
+    pub warning_threshold: Option<f64>,
+    pub critical_threshold: Option<f64>,
+    pub check_name: Option<String>,
+    pub targets: Option<Vec<String>>,
+}
+
+/// `UnsafeCommand`.
+#[derive(Deserialize)]
+pub struct UnsafeCommand {
+    /// The host's name for it.
+    pub id: String,
+    /// The command line.
+    pub raw_command: String,
+    /// Which shell, in any case.
+    pub shell: Option<String>,
+    /// Seconds; 0 where the host has less than one left.
+    pub timeout: Option<Number>,
+    /// Where it starts.
+    pub working_dir: Option<String>,
+    /// Added to the environment.
+    pub env_vars: Option<BTreeMap<String, Value>>,
+    /// As whom.
+    pub run_as: Option<String>,
+}
+
+/// One of the `scripts` of `pending_scripts_response`.
+#[derive(Deserialize)]
+pub struct PendingScript {
+    /// The host's name for this run of it.
+    pub execution_id: String,
+    /// What it is called.
+    pub script_name: Option<String>,
+    /// Its text.
+    pub script_content: String,
+    /// Which shell, in any case.
+    pub shell: Option<String>,
+    /// Values for its variables.
+    pub input_values: Option<BTreeMap<String, Value>>,
+    /// Seconds.
+    pub timeout_seconds: Option<Number>,
+    /// As whom.
+    pub run_as: Option<String>,
+}
+
+/// A message that was not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its id, where one can be made out: then it can be answered.
+    pub id: Option<String>,
+    /// Its type, where one can be made out.
+    pub kind: Option<String>,
+    /// Why, as the end of a sentence. It does not repeat what the message says, which may be secret.
+    pub why: String,
+}
+
+/// The longest id that is taken; the host's have 36 bytes.
+pub const ID_BYTES_MAX: usize = 128;
+
+/// Reads one message.
+///
+/// ```
+/// use infiniservice::wire::inbound::{Message, parse};
+///
+/// let message = parse(r#"{"type":"keep_alive_request","sequence_number":7}"#);
+/// assert!(matches!(message, Ok(Message::KeepAliveRequest(7))));
+/// let unreadable = parse(r#"{"type":"SafeCommand","id":"a1","command_type":[["#).err().unwrap();
+/// assert_eq!(unreadable.id.as_deref(), Some("a1"));
+/// ```
+///
+/// # Errors
+/// What was not understood; with its id whenever that can be made out, even from half a message.
+pub fn parse(payload: &str) -> Result<Message, Unreadable> {
+    let message = match typed::<Kind<'_>>(payload)?.kind.as_deref() {
+        Some("SafeCommand") => Message::Safe(typed(payload)?),
+        Some("UnsafeCommand") => Message::Unsafe(typed(payload)?),
+        Some("keep_alive_request") => {
+            Message::KeepAliveRequest(typed::<KeepAlive>(payload)?.sequence_number)
+        }
+        Some("keep_alive_response") => {
+            Message::KeepAliveResponse(typed::<KeepAlive>(payload)?.sequence_number)
+        }
+        Some("pending_scripts_response") => {
+            let scripts = typed::<PendingScripts>(payload)?.scripts.unwrap_or_default();
+            Message::PendingScripts(scripts.into_iter().map(script).collect())
+        }
+        Some("Metrics") => Message::Metrics,
+        Some(_) => return Err(unreadable(payload, "its type is not known to this agent")),
+        None => return Err(unreadable(payload, "it has no type")),
+    };
+    match &message {
+        Message::Safe(SafeCommand { id, .. }) | Message::Unsafe(UnsafeCommand { id, .. })
+            if !is_id(id) =>
+        {
+            Err(unreadable(payload, "its id is empty, too long, or not of printable characters"))
+        }
+        _ => Ok(message),
+    }
+}
+
+/// Whether an answer can carry this id, and a journal keep it.
+pub fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= ID_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct KeepAlive {
+    sequence_number: u64,
+}
+
+#[derive(Deserialize)]
+struct PendingScripts {
+    scripts: Option<Vec<Value>>,
+}
+
+fn typed<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, Unreadable> {
+    serde_json::from_str(payload).map_err(|error| unreadable(payload, &plain(&error)))
+}
+
+fn script(value: Value) -> Result<PendingScript, Unreadable> {
+    let id = value.get("execution_id").and_then(Value::as_str).filter(|id| is_id(id));
+    let id = id.map(str::to_owned);
+    let why = match PendingScript::deserialize(value) {
+        Ok(script) if id.is_some() => return Ok(script),
+        Ok(_) => "its execution id is empty, too long, or not of printable characters".to_owned(),
+        Err(error) => plain(&error),
+    };
+    Err(Unreadable { id, kind: None, why })
+}
+
+fn unreadable(payload: &str, why: &str) -> Unreadable {
+    let id = top_level_text(payload, "id").filter(|id| is_id(id));
+    let kind = top_level_text(payload, "type").filter(|kind| is_id(kind));
+    Unreadable { id, kind, why: why.to_owned() }
+}
+
+/// What is wrong, without the values in which serde would show it.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let is_ours = error.is_data()
+        && ["missing field", "duplicate field"].iter().any(|known| text.starts_with(known));
+    let what = match () {
+        () if is_ours => text.split(" at line").next().unwrap_or_default(),
+        () if error.is_data() => "a field is not of its kind",
+        () if error.is_eof() => "it is cut short",
+        () if text.starts_with("recursion") => "it is nested too deep",
+        () => "it is not JSON",
+    };
+    match error.column() {
+        0 => what.to_owned(),
+        column => format!("{what} (at character {column})"),
+    }
+}
+
+/// The text under `key` in the outermost object, from a message that may be broken anywhere after
+/// it. The first one counts.
+fn top_level_text(payload: &str, key: &str) -> Option<String> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    let mut is_wanted = false;
+    while let Some(found) = payload[at..].find(['"', '{', '[', '}', ']', ',']) {
+        at += found;
+        match payload.as_bytes()[at] {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'"' => {
+                let mut texts =
+                    serde_json::Deserializer::from_str(&payload[at..]).into_iter::<Value>();
+                let Some(Ok(Value::String(text))) = texts.next() else { return None };
+                at += texts.byte_offset();
+                let is_key = payload[at..].trim_start().starts_with(':');
+                if depth == 1 && is_wanted && !is_key {
+                    return Some(text);
+                }
+                is_wanted = depth == 1 && is_key && text == key;
+                continue;
+            }
+            _ => {}
+        }
+        is_wanted = false;
+        at += 1;
+    }
+    None
+}
