@@ -17,7 +17,8 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_CONFIG, refuse};
-use crate::host::{Host, HostError, Listener, SecretSource, Settings};
+use crate::commands::secret::{SECRET_VARIABLE, Secret, SecretSource, harden};
+use crate::host::{Host, HostError, Listener, Settings};
 
 /// The socket is not there, or its other end has gone (`EX_UNAVAILABLE` of sysexits.h).
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -58,7 +59,7 @@ struct Options {
     #[arg(long, global = true)]
     listen: bool,
 
-    /// Where the guest's secret is: env:NAME or file:PATH [default: env:INFINISERVICE_SHARED_SECRET]
+    /// Where the guest's secret is: env:NAME or file:/PATH [default: env:INFINISERVICE_SHARED_SECRET]
     // Not parsed by clap, which would repeat a secret that was given here by mistake.
     #[arg(long, global = true, value_name = "WHERE")]
     secret: Option<String>,
@@ -228,11 +229,20 @@ impl Guest<'_> {
         let wrong = |what| Failed { code: EXIT_CONFIG, what };
         let named = self.options.secret.as_deref().map(str::parse::<SecretSource>);
         let named = named.transpose().map_err(wrong)?;
-        let secret = named.clone().unwrap_or_default().fetch().map_err(wrong)?;
-        if let (None, Some(SecretSource::Env(name))) = (&secret, &named) {
-            return Err(wrong(format!(
-                "the variable {name} is not set; set it to the secret the guest has"
-            )));
+        let source = named.clone().unwrap_or(SecretSource::Env(SECRET_VARIABLE.to_owned()));
+        harden().map_err(wrong)?;
+        let secret = Secret::load(&source).map_err(wrong)?;
+        if let (None, Some(named)) = (&secret, &named) {
+            return Err(wrong(match named {
+                SecretSource::Env(name) => {
+                    format!("the variable {name} is not set; set it to the secret the guest has")
+                }
+                SecretSource::File(path) => format!(
+                    "there is nothing in {}; write the secret into it that the guest has",
+                    path.display()
+                ),
+                SecretSource::Credential(name) => format!("the credential {name} is empty"),
+            }));
         }
         if secret.is_none() && needed {
             return Err(HostError::NoSecret.into());

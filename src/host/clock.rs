@@ -28,9 +28,8 @@ impl Clock {
 
     /// The host's `now` by the guest's clock, in milliseconds since 1970; by the host's own while the
     /// guest's is not known.
-    pub fn stamp(&self, now: SystemTime) -> u64 {
-        let stamp = millis(now).saturating_add(self.offset_ms.unwrap_or(0));
-        u64::try_from(stamp).unwrap_or(0)
+    pub fn stamp(&self, now: SystemTime) -> i64 {
+        millis(now).saturating_add(self.offset_ms.unwrap_or(0))
     }
 }
 

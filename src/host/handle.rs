@@ -18,9 +18,9 @@ use super::link::{Ask, Link, Send};
 use super::message::{Kind, Message, Response, ScriptCompletion};
 use super::payload::{self, RawCommand, Script};
 use super::reading::Reading;
-use super::secret::Secret;
-use super::sign::uuid;
 use super::socket::{self, Listener};
+use super::uuid::uuid;
+use crate::commands::secret::Secret;
 use crate::model::Iso8601;
 use crate::wire::LINE_BYTES_MAX;
 
@@ -99,7 +99,7 @@ impl fmt::Display for HostError {
         match self {
             Self::NoSecret => f.write_str(
                 "there is no secret to sign with, and a guest refuses what is not signed; give the guest's \
-                 in the variable INFINISERVICE_SHARED_SECRET or with --secret file:PATH",
+                 in the variable INFINISERVICE_SHARED_SECRET or with --secret file:/PATH",
             ),
             Self::TooLong { bytes } => write!(
                 f,
@@ -303,6 +303,11 @@ impl Host {
             return Err(HostError::Refused(
                 "an unsigned payload with a newline in it would be two lines; send them one by one"
                     .to_owned(),
+            ));
+        }
+        if payload.contains('\0') {
+            return Err(HostError::Refused(
+                "a payload may not hold NUL; JSON writes it as \\u0000".to_owned(),
             ));
         }
         let (written, told) = oneshot::channel();

@@ -16,9 +16,9 @@ use super::handle::{HostError, Settings, Status};
 use super::inbox::Inbox;
 use super::message::{Kind, Message};
 use super::payload::{self, Script};
-use super::sign::{envelope, uuid};
+use super::uuid::uuid;
 use crate::model::Iso8601;
-use crate::wire::{LINE_BYTES_MAX, Lines};
+use crate::wire::{LINE_BYTES_MAX, Lines, envelope};
 
 /// The longest line taken from a guest, as today's host has it (`VIRTIO_MAX_MESSAGE_BYTES`); a longer
 /// one is dropped and told.
@@ -109,7 +109,9 @@ impl Link {
         loop {
             let room = self.unwritten_bytes < UNWRITTEN_BYTES_MAX;
             let front = self.unwritten.front().map(|(line, _)| line.clone());
-            chunk.reserve(CHUNK_BYTES);
+            if chunk.capacity() < CHUNK_BYTES / 4 {
+                chunk.reserve(CHUNK_BYTES);
+            }
             tokio::select! {
                 read = reader.read_buf(&mut chunk) => match read {
                     Ok(0) => return "the guest's side closed the connection".to_owned(),
@@ -147,7 +149,8 @@ impl Link {
         while let Some(line) = self.lines.next(&mut chunk) {
             match line {
                 Ok(line) if line.trim_ascii().is_empty() => {}
-                Ok(line) => self.heard(Message::read(line)),
+                // Copied: a short line would keep the whole chunk it came in.
+                Ok(line) => self.heard(Message::read(Bytes::copy_from_slice(&line))),
                 Err(too_long) => self.inbox.put(Message::unreadable(too_long.to_string())),
             }
         }
@@ -223,7 +226,8 @@ impl Link {
         let mut line = if signed {
             let secret = self.settings.secret.as_ref().ok_or(HostError::NoSecret)?;
             let ts = self.status.borrow().clock.stamp(SystemTime::now());
-            envelope(secret, ts, &uuid().map_err(HostError::Refused)?, payload)
+            let nonce = uuid().map_err(HostError::Refused)?;
+            envelope::seal(secret.expose(), ts, &nonce, payload)
         } else {
             payload.to_owned()
         };

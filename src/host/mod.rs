@@ -5,11 +5,13 @@
 //! host does. This module does not print, does not judge what the guest says, and stores nothing.
 //!
 //! ```no_run
-//! use infiniservice::host::{Host, SecretSource, Settings, action};
+//! use infiniservice::commands::secret::Secret;
+//! use infiniservice::host::{Host, Settings, action};
 //! use std::{path::Path, time::Duration};
 //!
 //! # async fn ask() -> Result<(), Box<dyn std::error::Error>> {
-//! let settings = Settings { secret: SecretSource::default().fetch()?, keep_alive: None };
+//! let secret = Secret::load(&"file:/run/web-1.secret".parse()?)?;
+//! let settings = Settings { secret, keep_alive: None };
 //! let host = Host::connect(Path::new("/run/web-1.socket"), settings).await?;
 //! let answer = host.command(&action("SystemInfo", &[])?, Duration::from_secs(30)).await?;
 //! println!("{}", answer.data["hostname"]);
@@ -37,10 +39,9 @@ mod link;
 mod message;
 pub mod payload;
 mod reading;
-mod secret;
 mod shell;
-mod sign;
 mod socket;
+mod uuid;
 
 pub use action::{action, known_actions, meant_action};
 pub use clock::Clock;
@@ -51,7 +52,6 @@ pub use link::{GUEST_BUFFER_BYTES_MAX, GUEST_LINE_BYTES_MAX, WAITING_MAX};
 pub use message::{Kind, Message, Response, ScriptCompletion};
 pub use payload::{RawCommand, Script};
 pub use reading::{Interface, Mount, Process, Reading};
-pub use secret::{SECRET_VARIABLE, Secret, SecretSource};
 pub use shell::Shell;
-pub use sign::{envelope, uuid};
 pub use socket::Listener;
+pub use uuid::uuid;

@@ -286,7 +286,7 @@ async fn what_is_wrong_with_the_arguments_is_told_before_anything_is_opened() {
         (&["watch", "--count", "0"], 78, "--count"),
         (&["--timeout", "soon", "watch"], 78, "--timeout"),
         (&["--secret", "env:NO_SUCH_VARIABLE", "watch"], 78, "NO_SUCH_VARIABLE is not set"),
-        (&["--secret", SECRET, "send", "OsInfo"], 78, "env:NAME or file:PATH"),
+        (&["--secret", SECRET, "send", "OsInfo"], 78, "env:NAME, file:/ABSOLUTE/PATH"),
         (&["send", "OsInfo"], 69, "there is no socket"),
         (&["watch"], 69, "there is no socket"),
         (&["--listen", "--timeout", "10ms", "watch"], 124, "no metrics came within 10ms"),

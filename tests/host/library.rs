@@ -49,7 +49,7 @@ async fn five_hundred_commands_at_once_are_answered_in_any_order_each_with_its_o
 #[tokio::test]
 async fn what_is_sent_is_stamped_by_the_guests_clock_as_soon_as_that_is_known() {
     let (host, mut guest) = pair(settings());
-    let millis = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let millis = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     host.send("{}").await.unwrap();
     let own = guest.hear().await.ts;
     assert!(millis(SystemTime::now()).abs_diff(own) < 20_000, "the host's own clock");
