@@ -264,6 +264,14 @@ fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// A line of the guest as it came, to standard output at once.
+fn print_line(line: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.trim_ascii())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
 async fn interrupted() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))

@@ -1,6 +1,9 @@
 //! The program as a person runs it.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::{Value, json};
 
@@ -215,8 +218,8 @@ async fn raw_signs_lines_as_they_are_and_ends_when_all_are_answered() {
     assert_eq!((done.code, done.err.as_str()), (0, ""));
     assert_eq!(
         done.out,
-        "{\"sequence_number\":40,\"type\":\"keep_alive\"}\n\
-         {\"id\":\"a\",\"success\":false,\"type\":\"response\"}\n"
+        "{\"type\":\"keep_alive\",\"sequence_number\":40}\n\
+         {\"type\":\"response\",\"id\":\"a\",\"success\":false}\n"
     );
 
     let unsigned = ["raw", "--unsigned", "--timeout", "50ms"];
@@ -309,4 +312,42 @@ async fn what_is_wrong_with_the_arguments_is_told_before_anything_is_opened() {
     .await;
     assert_eq!(done.code, 78);
     assert!(done.err.contains("INFINISERVICE_SHARED_SECRET"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_watch_well_and_anything_else_with_130() {
+    let socket = Socket::bind();
+    for (asked, code) in [(&["watch"][..], 0), (&["raw", "--metrics"], 130)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        command.arg("host").arg(socket.path()).args(asked);
+        command.env("INFINISERVICE_SHARED_SECRET", SECRET);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = pipes.spawn().unwrap();
+        let mut guest = socket.accept().await;
+        guest.say(METRICS).await;
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut out = BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            assert!(!line.is_empty());
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+            child.wait().unwrap()
+        });
+        assert_eq!(ended.await.unwrap().code(), Some(code), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_error() {
+    let socket = Socket::bind();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    command.arg("host").arg(socket.path()).arg("watch").stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut guest = socket.accept().await;
+    guest.say(METRICS).await;
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let ended = ended.await.unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert!(!String::from_utf8_lossy(&ended.stderr).contains("print"));
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{EXIT_LATE, Failed, Guest, TIMEOUT, answer, print, say};
+use super::{EXIT_LATE, Failed, Guest, TIMEOUT, answer, print_line, say};
 use crate::cli::EXIT_CONFIG;
 use crate::host::{Host, HostError, Kind};
 use crate::wire::LINE_BYTES_MAX;
@@ -59,7 +59,7 @@ impl Raw {
                     match &message.kind {
                         Kind::Unreadable(why) => say(&format!("the guest sent what cannot be read: {}", answer::plain(why))),
                         Kind::Metrics if !self.metrics => {}
-                        _ => print(&format!("{}\n", message.body))?,
+                        _ => print_line(&message.line)?,
                     }
                 }
                 line = lines.recv(), if sending => match line {

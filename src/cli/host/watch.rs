@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::timeout;
 
-use super::{EXIT_LATE, Failed, Guest, print, say, view};
+use super::{EXIT_LATE, Failed, Guest, print, print_line, say, view};
 use crate::host::{Host, HostError, Kind, Message, Reading, Settings};
 
 #[derive(Debug, Args)]
@@ -48,6 +48,9 @@ impl Watch {
     }
 }
 
+/// A guest that is silent for so long is told to be: today's host takes it for gone then.
+const SILENCE: Duration = Duration::from_secs(90);
+
 /// What is on the screen.
 struct Shown {
     title: String,
@@ -68,7 +71,7 @@ impl Shown {
         }
         let mut missed = 0;
         while self.left != Some(0) {
-            let (message, reading) = self.in_time(reading(host)).await?;
+            let (message, reading) = self.in_time(next_reading(host)).await?;
             self.show(host, &message, reading)?;
             self.left = self.left.map(|left| left - 1);
             let now = host.status().keep_alive.missed_in_a_row();
@@ -83,7 +86,7 @@ impl Shown {
     fn show(&mut self, host: &Host, message: &Message, now: Reading) -> io::Result<()> {
         let before = self.before.as_ref();
         if self.json {
-            print(&format!("{}\n", message.body))?;
+            print_line(&message.line)?;
         } else if self.terminal {
             let size = terminal_size();
             let table = view::table(&self.title, &now, before, &host.status(), size);
@@ -110,6 +113,16 @@ impl Shown {
             }
         }
     }
+}
+
+/// The next reading; says once that none comes.
+async fn next_reading(host: &Host) -> Result<(Message, Reading), HostError> {
+    if let Ok(reading) = timeout(SILENCE, reading(host)).await {
+        return reading;
+    }
+    let seconds = SILENCE.as_secs();
+    say(&format!("no metrics for {seconds} s (has the agent ended? is the guest stuck?); waiting"));
+    reading(host).await
 }
 
 async fn reading(host: &Host) -> Result<(Message, Reading), HostError> {
