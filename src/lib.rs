@@ -39,6 +39,7 @@
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
 //! | [`daemon`] | files → graphs → a running service and its end | what a stage does |
 //! | [`mod@bench`] | the same pipeline flat out, checked | anything of this machine |
+//! | [`host`] | the other end of the port, for people and tests without a host | what the guest's side looks like inside |
 //! | [`cli`] | the commands; the only part that prints | anything else |
 //!
 //! # Every bound, once
@@ -64,6 +65,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod host;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;

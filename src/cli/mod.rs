@@ -3,6 +3,7 @@
 mod bench;
 mod explain;
 mod graph;
+mod host;
 mod run;
 pub mod validate;
 
@@ -39,16 +40,27 @@ enum Command {
     Graph(graph::Graph),
     /// Run a pipeline flat out over made-up readings and measure it
     Bench(bench::Bench),
+    /// Play the host on a VM's socket: watch metrics, send commands, run programs and scripts
+    Host(host::HostArguments),
 }
 
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Help and version are told this way too. Nobody is left to tell when that fails.
+            let _ = told.print();
+            return if told.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS };
+        }
+    };
+    match arguments.command {
         Command::Run(run) => run.main(),
         Command::Validate(validate) => validate.main(),
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),
         Command::Bench(bench) => bench.main(),
+        Command::Host(host) => host.main(),
     }
 }
 

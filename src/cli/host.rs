@@ -1,0 +1,285 @@
+//! `host`: plays the host on a VM's socket. What it knows of the wire is in [`crate::host`]; here are
+//! the arguments, the printing and the exit codes.
+
+mod answer;
+mod exec;
+mod raw;
+mod send;
+mod view;
+mod watch;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{EXIT_CONFIG, refuse};
+use crate::commands::secret::{SECRET_VARIABLE, Secret, SecretSource, harden};
+use crate::host::{Host, HostError, Listener, Settings};
+
+/// The socket is not there, or its other end has gone (`EX_UNAVAILABLE` of sysexits.h).
+const EXIT_UNAVAILABLE: u8 = 69;
+/// No answer in time, as `timeout(1)` has it.
+const EXIT_LATE: u8 = 124;
+/// Ended by Ctrl-C, as a shell tells it.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// How long an answer may take where nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: the command's own in the guest; 0 done, 1 the guest says no, 69 no guest at the socket,
+78 something is wrong with the arguments, 124 no answer in time, 130 Ctrl-C.
+
+Examples:
+  infiniservice host /run/web-1.socket watch
+  infiniservice host /run/web-1.socket send ServiceControl service=ssh operation=restart
+  infiniservice host /run/web-1.socket exec --run-as ann -- ls -l '/home/ann/my files'
+  infiniservice host /tmp/agent.sock --listen watch     (and: infiniservice run --port unix:/tmp/agent.sock)")]
+pub(super) struct HostArguments {
+    /// The socket of the VM's port, where QEMU listens
+    #[arg(value_name = "SOCKET")]
+    socket: PathBuf,
+
+    #[command(flatten)]
+    options: Options,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for every subcommand")]
+struct Options {
+    /// Listen at SOCKET for an agent that runs with --port unix:SOCKET, instead of connecting to it
+    #[arg(long, global = true)]
+    listen: bool,
+
+    /// Where the guest's secret is: env:NAME or file:/PATH [default: env:INFINISERVICE_SHARED_SECRET]
+    // Not parsed by clap, which would repeat a secret that was given here by mistake.
+    #[arg(long, global = true, value_name = "WHERE")]
+    secret: Option<String>,
+
+    /// How long an answer may take [default: 30s; for a script 10m; for watch: no limit]
+    #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// How often to ask the guest whether it is alive; 0s: never
+    #[arg(long, global = true, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    keep_alive: Duration,
+
+    /// Send only after the guest has said what time it is: needed where its clock is minutes off
+    #[arg(long, global = true)]
+    wait_clock: bool,
+
+    /// Print what the guest says as JSON, one line each
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the machine's metrics as they come: a table on a terminal, else a line each
+    Watch(watch::Watch),
+    /// Ask for an action and print the answer
+    Send(send::Send),
+    /// Run a program in the guest: its output is printed, its exit code is this one's
+    Exec(exec::Exec),
+    /// Run a script file in the guest, the way the host hands out pending scripts
+    Script(exec::ScriptFile),
+    /// Send each line of standard input as a payload, and print what the guest says (without metrics)
+    Raw(raw::Raw),
+}
+
+/// Why a command ends with nothing, and with which exit code.
+#[derive(Debug)]
+struct Failed {
+    code: u8,
+    /// Empty where nothing is to be said.
+    what: String,
+}
+
+impl From<HostError> for Failed {
+    fn from(error: HostError) -> Self {
+        let code = match error {
+            HostError::NoSecret | HostError::TooLong { .. } | HostError::Refused(_) => EXIT_CONFIG,
+            HostError::Gone(_) | HostError::Busy => EXIT_UNAVAILABLE,
+            HostError::Late { .. } => EXIT_LATE,
+        };
+        Self { code, what: error.to_string() }
+    }
+}
+
+impl From<io::Error> for Failed {
+    /// Whoever read the output has left, and that is no trouble; or it could not be written.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { code: 0, what: String::new() },
+            _ => Self { code: 1, what: format!("cannot print: {error}") },
+        }
+    }
+}
+
+impl HostArguments {
+    pub(super) fn main(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
+        };
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                ended = self.run() => ended,
+                () = interrupted() => Err(self.interrupted()),
+            }
+        });
+        // A read of standard input that hangs holds its thread; the program does not wait for it.
+        runtime.shutdown_background();
+        match ended {
+            Ok(code) => ExitCode::from(code),
+            Err(Failed { code, what }) => {
+                if !what.is_empty() {
+                    say(&what);
+                }
+                ExitCode::from(code)
+            }
+        }
+    }
+
+    async fn run(&self) -> Result<u8, Failed> {
+        let guest = Guest { socket: &self.socket, options: &self.options };
+        match &self.command {
+            Command::Watch(watch) => watch.run(&guest).await,
+            Command::Send(send) => send.run(&guest).await,
+            Command::Exec(exec) => exec.run(&guest).await,
+            Command::Script(script) => script.run(&guest).await,
+            Command::Raw(raw) => raw.run(&guest).await,
+        }
+    }
+
+    fn interrupted(&self) -> Failed {
+        match self.command {
+            Command::Watch(_) => Failed { code: 0, what: String::new() },
+            _ => Failed {
+                code: EXIT_INTERRUPTED,
+                what: "interrupted; what was asked goes on in the guest until its time is over"
+                    .to_owned(),
+            },
+        }
+    }
+}
+
+/// How to get to the guest.
+struct Guest<'a> {
+    socket: &'a std::path::Path,
+    options: &'a Options,
+}
+
+impl Guest<'_> {
+    /// How long an answer may take.
+    fn timeout(&self, otherwise: Duration) -> Duration {
+        self.options.timeout.unwrap_or(otherwise)
+    }
+
+    /// A guest to send something signed to: connected within the time-out, its clock known where that
+    /// is wanted.
+    async fn to_ask(&self, timeout: Duration) -> Result<Host, Failed> {
+        let settings = self.settings(true)?;
+        let host = self.connect(settings, timeout).await?;
+        if self.options.wait_clock {
+            host.clock_known(timeout).await?;
+        }
+        Ok(host)
+    }
+
+    async fn connect(&self, settings: Settings, timeout: Duration) -> Result<Host, Failed> {
+        if !self.options.listen {
+            return Ok(Host::connect(self.socket, settings).await?);
+        }
+        let listener = self.listen().await?;
+        match tokio::time::timeout(timeout, listener.accept(settings)).await {
+            Ok(host) => Ok(host?),
+            Err(_) => {
+                let waited = humantime::format_duration(timeout);
+                let what = format!("no agent has connected to {} within {waited}", self.shown());
+                Err(Failed { code: EXIT_LATE, what })
+            }
+        }
+    }
+
+    /// The socket for agents, and how to start one.
+    async fn listen(&self) -> Result<Listener, Failed> {
+        let listener = Listener::bind(self.socket).await?;
+        if !self.options.json {
+            let shown = self.shown();
+            say(&format!("waiting for an agent: infiniservice run --port unix:{shown}"));
+        }
+        Ok(listener)
+    }
+
+    fn shown(&self) -> std::path::Display<'_> {
+        self.socket.display()
+    }
+
+    /// The secret, which must be there where it is `needed` or was named.
+    fn settings(&self, needed: bool) -> Result<Settings, Failed> {
+        let wrong = |what| Failed { code: EXIT_CONFIG, what };
+        let named = self.options.secret.as_deref().map(str::parse::<SecretSource>);
+        let named = named.transpose().map_err(wrong)?;
+        let source = named.clone().unwrap_or(SecretSource::Env(SECRET_VARIABLE.to_owned()));
+        harden().map_err(wrong)?;
+        let secret = Secret::load(&source).map_err(wrong)?;
+        if let (None, Some(named)) = (&secret, &named) {
+            return Err(wrong(match named {
+                SecretSource::Env(name) => {
+                    format!("the variable {name} is not set; set it to the secret the guest has")
+                }
+                SecretSource::File(path) => format!(
+                    "there is nothing in {}; write the secret into it that the guest has",
+                    path.display()
+                ),
+                SecretSource::Credential(name) => format!("the credential {name} is empty"),
+            }));
+        }
+        if secret.is_none() && needed {
+            return Err(HostError::NoSecret.into());
+        }
+        Ok(Settings { secret, keep_alive: Some(self.options.keep_alive) })
+    }
+}
+
+/// One line to a person, on standard error.
+fn say(what: &str) {
+    // There is nobody left to tell when this cannot be written.
+    let _ = writeln!(io::stderr(), "infiniservice: {what}");
+}
+
+/// Writes to standard output at once.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// A line of the guest as it came, to standard output at once.
+fn print_line(line: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.trim_ascii())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

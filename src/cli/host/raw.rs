@@ -1,0 +1,182 @@
+//! `host … raw`: payloads from standard input as they are, for whoever wants to see what a guest does
+//! with them.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, Read};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{EXIT_LATE, Failed, Guest, TIMEOUT, answer, print_line, say};
+use crate::cli::EXIT_CONFIG;
+use crate::host::{Host, HostError, Kind};
+use crate::wire::LINE_BYTES_MAX;
+
+/// Lines of standard input that wait to be sent.
+const LINES_WAITING: usize = 16;
+/// Answers that are looked out for; those of further payloads are printed all the same.
+const EXPECTED_MAX: usize = 65_536;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ends when standard input has ended and each payload that asks for an answer has one: a command by its
+id, a keep_alive_request by its number, a script by its execution id. Exit code 124 when some had none
+in time; whatever the answers say, it is 0 otherwise.
+
+Example:
+  echo '{\"type\":\"SafeCommand\",\"id\":\"1\",\"command_type\":{\"action\":\"SystemInfo\"},\"params\":null,\"timeout\":30}' |
+    infiniservice host /run/web-1.socket raw")]
+pub(super) struct Raw {
+    /// Send the lines without signing them: a guest must not obey them
+    #[arg(long)]
+    unsigned: bool,
+
+    /// Print metrics too
+    #[arg(long)]
+    metrics: bool,
+}
+
+impl Raw {
+    pub(super) async fn run(&self, guest: &Guest<'_>) -> Result<u8, Failed> {
+        let timeout = guest.timeout(TIMEOUT);
+        let host = if self.unsigned {
+            guest.connect(guest.settings(false)?, timeout).await?
+        } else {
+            guest.to_ask(timeout).await?
+        };
+        let mut lines = stdin_lines();
+        let mut expected = HashSet::new();
+        let mut sending = true;
+        // Runs from the last line on.
+        let mut late = std::pin::pin!(tokio::time::sleep(Duration::MAX));
+        while sending || !expected.is_empty() {
+            tokio::select! {
+                message = host.next() => {
+                    let message = message?;
+                    expected.remove(&message.kind);
+                    match &message.kind {
+                        Kind::Unreadable(why) => say(&format!("the guest sent what cannot be read: {}", answer::plain(why))),
+                        Kind::Metrics if !self.metrics => {}
+                        _ => print_line(&message.line)?,
+                    }
+                }
+                line = lines.recv(), if sending => match line {
+                    Some(line) => self.send(&host, line?, &mut expected).await?,
+                    None => {
+                        sending = false;
+                        late.as_mut().reset(tokio::time::Instant::now() + timeout);
+                    }
+                },
+                () = &mut late, if !sending => {
+                    let what = format!(
+                        "no answer to {} of the payloads within {}",
+                        expected.len(),
+                        humantime::format_duration(timeout)
+                    );
+                    return Err(Failed { code: EXIT_LATE, what });
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    async fn send(
+        &self,
+        host: &Host,
+        line: String,
+        expected: &mut HashSet<Kind>,
+    ) -> Result<(), HostError> {
+        if expected.len() < EXPECTED_MAX {
+            expected.extend(answers(&line));
+        }
+        if self.unsigned { host.send_unsigned(line).await } else { host.send(line).await }
+    }
+}
+
+/// What a guest must say to this payload.
+fn answers(payload: &str) -> Vec<Kind> {
+    let Ok(body) = serde_json::from_str::<Value>(payload) else { return Vec::new() };
+    match body["type"].as_str() {
+        Some("keep_alive_request") => {
+            body["sequence_number"].as_u64().map(Kind::KeepAlive).into_iter().collect()
+        }
+        Some("pending_scripts_response") => {
+            let scripts = body["scripts"].as_array().map_or(&[][..], Vec::as_slice);
+            let ids = scripts.iter().filter_map(|script| script["execution_id"].as_str());
+            ids.map(|id| Kind::ScriptCompletion(id.to_owned())).collect()
+        }
+        _ => body["id"].as_str().map(|id| Kind::Response(id.to_owned())).into_iter().collect(),
+    }
+}
+
+/// The lines of standard input, without blank ones; read by a thread, because a terminal cannot be
+/// waited for in another way.
+fn stdin_lines() -> mpsc::Receiver<Result<String, Failed>> {
+    let (to, lines) = mpsc::channel(LINES_WAITING);
+    tokio::task::spawn_blocking(move || {
+        let mut stdin = io::stdin().lock();
+        loop {
+            let line = match next_line(&mut stdin) {
+                Ok(Some(line)) if line.trim().is_empty() => continue,
+                Ok(Some(line)) => Ok(line),
+                Ok(None) => return,
+                Err(what) => Err(Failed { code: EXIT_CONFIG, what }),
+            };
+            let last = line.is_err();
+            if to.blocking_send(line).is_err() || last {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn next_line(from: &mut impl BufRead) -> Result<Option<String>, String> {
+    let mut line = Vec::new();
+    let limit = LINE_BYTES_MAX as u64 + 1;
+    from.take(limit)
+        .read_until(b'\n', &mut line)
+        .map_err(|error| format!("cannot read standard input: {error}"))?;
+    if line.len() > LINE_BYTES_MAX {
+        return Err(format!("a line is longer than {LINE_BYTES_MAX} bytes, which no guest takes"));
+    }
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let text =
+        String::from_utf8(line).map_err(|_| "standard input is no text in UTF-8".to_owned())?;
+    Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_answered_is_looked_out_for_and_the_rest_is_not() {
+        let scripts = r#"{"type":"pending_scripts_response","scripts":[{"execution_id":"e"},{}]}"#;
+        assert_eq!(answers(scripts), [Kind::ScriptCompletion("e".into())]);
+        let alive = r#"{"type":"keep_alive_request","sequence_number":7}"#;
+        assert_eq!(answers(alive), [Kind::KeepAlive(7)]);
+        assert_eq!(answers(r#"{"type":"SafeCommand","id":"a"}"#), [Kind::Response("a".into())]);
+        for none in ["{nonsense", "7", r#"{"type":"keep_alive_response","sequence_number":7}"#] {
+            assert_eq!(answers(none), []);
+        }
+    }
+
+    #[test]
+    fn lines_end_with_the_input_and_a_monstrous_one_is_refused() {
+        let mut input = io::Cursor::new(b"one\r\n\ntwo".to_vec());
+        let mut next = || next_line(&mut input);
+        assert_eq!(next(), Ok(Some("one".into())));
+        assert_eq!(next(), Ok(Some(String::new())));
+        assert_eq!(next(), Ok(Some("two".into())));
+        assert_eq!(next(), Ok(None));
+        let wrong = next_line(&mut io::BufReader::new(io::repeat(b'x'))).unwrap_err();
+        assert!(wrong.contains("is longer than"), "{wrong}");
+        let wrong = next_line(&mut io::Cursor::new(b"\xff\n".to_vec())).unwrap_err();
+        assert!(wrong.contains("UTF-8"), "{wrong}");
+    }
+}

@@ -1,0 +1,95 @@
+//! `host … send ACTION key=value…`: one action, one answer.
+
+use clap::Args;
+
+use super::{Failed, Guest, TIMEOUT, answer, print, say};
+use crate::cli::EXIT_CONFIG;
+use crate::host::{action, known_actions, meant_action};
+
+#[derive(Debug, Args)]
+#[command(after_help = actions())]
+pub(super) struct Send {
+    /// What to do, by the host's name for it
+    #[arg(value_name = "ACTION")]
+    action: String,
+
+    /// Parameters. A value is a number, true, false, null, a [list] or an {object} where it looks like
+    /// one, else text; key=@FILE takes the text of a file, key=@@… a text that begins with @
+    #[arg(value_name = "KEY=VALUE")]
+    parameters: Vec<String>,
+}
+
+impl Send {
+    pub(super) async fn run(&self, guest: &Guest<'_>) -> Result<u8, Failed> {
+        let wrong = |what| Failed { code: EXIT_CONFIG, what };
+        let parameters: Result<Vec<_>, _> = self.parameters.iter().map(|text| pair(text)).collect();
+        let action = action(&self.action, &parameters.map_err(wrong)?).map_err(wrong)?;
+        if let Some(meant) = meant_action(&self.action) {
+            let typed = &self.action;
+            say(&format!("{typed:?} is no action that is known here; did you mean {meant:?}?"));
+        }
+        let timeout = guest.timeout(TIMEOUT);
+        let host = guest.to_ask(timeout).await?;
+        let response = host.command(&action, timeout).await?;
+        if guest.options.json {
+            print(&format!("{}\n", response.body))?;
+            return Ok(response.code());
+        }
+        print(&answer::text(&response))?;
+        answer::complain(&self.action, &response)?;
+        Ok(response.code())
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => (key, value),
+        _ => return Err(format!("{text:?} is no parameter; write it as key=value")),
+    };
+    let value = match value.strip_prefix('@') {
+        None => value.to_owned(),
+        Some(literal) if literal.starts_with('@') => literal.to_owned(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("cannot read {file:?} for {key}: {error}"))?;
+            text.strip_suffix('\n').unwrap_or(&text).to_owned()
+        }
+    };
+    Ok((key.to_owned(), value))
+}
+
+fn actions() -> String {
+    let mut text = "Actions that are known here (others are sent as they are):".to_owned();
+    let mut width = usize::MAX;
+    for name in known_actions() {
+        if width.saturating_add(name.len() + 2) > 98 {
+            text.push_str("\n ");
+            width = 1;
+        }
+        text.push(' ');
+        text.push_str(name);
+        width += name.len() + 1;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_may_hold_anything_and_may_come_from_a_file() {
+        assert_eq!(pair("a=b=c").unwrap(), ("a".into(), "b=c".into()));
+        assert_eq!(pair("a=").unwrap(), ("a".into(), String::new()));
+        assert_eq!(pair("a=@@b").unwrap(), ("a".into(), "@b".into()));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        std::fs::write(&file, "p=1\n").unwrap();
+        let typed = format!("password=@{}", file.display());
+        assert_eq!(pair(&typed).unwrap(), ("password".into(), "p=1".into()));
+        assert!(pair("a=@/no/such").unwrap_err().contains("cannot read \"/no/such\" for a"));
+        for wrong in ["a", "=b"] {
+            assert!(pair(wrong).unwrap_err().contains("write it as key=value"));
+        }
+    }
+}

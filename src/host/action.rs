@@ -1,0 +1,290 @@
+//! Actions as objects, in the very shape in which today's host writes them. Knows parameters by name
+//! and kind; what they do is the guest's business.
+
+use serde_json::{Map, Value};
+
+/// What an action has in a parameter's place when none is given.
+#[derive(Debug, Clone, Copy)]
+enum Missing {
+    /// An error: today's host would leave the parameter out, and no guest can do without it.
+    Refused,
+    /// The parameter is left out.
+    Absent,
+    Null,
+    Empty,
+    Text(&'static str),
+    Is(bool),
+}
+
+use Missing::{Absent, Empty, Is, Null, Refused, Text};
+
+/// A parameter; a plain one is text whatever it looks like.
+type Parameter = (&'static str, Kind, Missing);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Json,
+}
+
+use Kind::{Json, Plain};
+
+struct Shape {
+    action: &'static str,
+    parameters: &'static [Parameter],
+    /// The parameters stand in an object `params` of their own.
+    nested: bool,
+}
+
+const fn shape(action: &'static str, parameters: &'static [Parameter]) -> Shape {
+    Shape { action, parameters, nested: false }
+}
+
+/// The actions that today's host writes with parameters (`CommandDispatcher.ts`, v0.26.7).
+const SHAPES: &[Shape] = &[
+    shape("ServiceList", &[]),
+    shape("PackageList", &[]),
+    shape("SystemInfo", &[]),
+    shape("OsInfo", &[]),
+    shape("UserList", &[]),
+    shape("CheckSystemIntegrity", &[]),
+    Shape {
+        nested: true,
+        ..shape("ServiceControl", &[("service", Plain, Refused), ("operation", Plain, Refused)])
+    },
+    shape("PackageInstall", &[("package", Plain, Empty)]),
+    shape("PackageRemove", &[("package", Plain, Empty)]),
+    shape("PackageUpdate", &[("package", Plain, Empty)]),
+    shape("PackageSearch", &[("query", Plain, Empty)]),
+    shape("ProcessList", &[("limit", Json, Null)]),
+    shape("ProcessTop", &[("limit", Json, Null), ("sort_by", Plain, Null)]),
+    shape("ProcessKill", &[("pid", Json, Refused), ("force", Json, Null)]),
+    shape(
+        "ExecutePowerShellScript",
+        &[
+            ("script", Plain, Refused),
+            ("script_type", Plain, Text("inline")),
+            ("timeout_seconds", Json, Absent),
+            ("working_directory", Plain, Absent),
+            ("environment_vars", Json, Absent),
+            ("run_as_admin", Json, Is(false)),
+        ],
+    ),
+    shape(
+        "RunMaintenanceTask",
+        &[
+            ("task_type", Plain, Refused),
+            ("task_name", Plain, Refused),
+            ("parameters", Json, Absent),
+            ("validate_before", Json, Is(false)),
+            ("validate_after", Json, Is(false)),
+        ],
+    ),
+    shape("ValidateSystemHealth", &[("check_name", Plain, Absent)]),
+    shape("CleanTemporaryFiles", &[("targets", Json, Absent)]),
+    shape("UpdateSystemSoftware", &[("package", Plain, Absent)]),
+    shape("RestartServices", &[("service_name", Plain, Absent)]),
+    shape("RebootSystem", &[("force", Json, Is(false))]),
+    shape(
+        "PrepareGoldenImage",
+        &[
+            ("cleanup_level", Plain, Text("standard")),
+            ("sanitize_user_data", Json, Is(true)),
+            ("shutdown_after", Json, Is(true)),
+        ],
+    ),
+    shape(
+        "JoinDomain",
+        &[
+            ("domain", Plain, Refused),
+            ("username", Plain, Refused),
+            ("password", Plain, Refused),
+            ("ou", Plain, Absent),
+            ("computer_name", Plain, Absent),
+            ("restart_after", Json, Is(false)),
+        ],
+    ),
+];
+
+/// Further actions that today's host sends. It loses their parameters; here they are sent as given.
+const OTHERS: &[&str] = &[
+    "AutoFixDefender",
+    "AutoFixWindowsUpdates",
+    "AutoOptimizeDisk",
+    "CheckApplicationUpdates",
+    "CheckDiskSpace",
+    "CheckLinuxUpdates",
+    "CheckResourceOptimization",
+    "CheckWindowsDefender",
+    "CheckWindowsUpdates",
+    "DiskCleanup",
+    "GetApplicationDetails",
+    "GetDefenderStatus",
+    "GetInstalledApplicationsWMI",
+    "GetPendingUpdates",
+    "GetThreatHistory",
+    "GetUpdateHistory",
+    "RunAllHealthChecks",
+    "RunDefenderQuickScan",
+    "RunHealthCheck",
+];
+
+/// The action object of `name` with parameters as they were typed, `(key, value)` each.
+///
+/// A value is a number, `true`, `false`, `null`, a list or an object where it reads as JSON, else a
+/// text; parameters that are known to be text (a service, a package) are always text.
+/// An action that is not known is sent as it is: the guest must answer it.
+///
+/// # Errors
+/// A known action without a parameter it needs, or with one it does not take.
+///
+/// ```
+/// use infiniservice::host::action;
+/// let service = action("ServiceControl", &[("service".into(), "ssh".into()), ("operation".into(), "restart".into())]);
+/// let nested = r#"{"action":"ServiceControl","params":{"operation":"restart","service":"ssh"}}"#;
+/// assert_eq!(service.unwrap().to_string(), nested);
+/// assert!(action("ProcessKill", &[]).unwrap_err().contains("needs pid="));
+/// ```
+pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, String> {
+    let known = SHAPES.iter().find(|shape| shape.action == name);
+    let mut object = Map::new();
+    object.insert("action".to_owned(), name.into());
+    let Some(shape) = known else {
+        for (key, value) in parameters {
+            object.insert(key.clone(), typed(value));
+        }
+        return Ok(object.into());
+    };
+    let names = || shape.parameters.iter().map(|(name, _, _)| *name);
+    if let Some((wrong, _)) = parameters.iter().find(|(key, _)| names().all(|name| name != key)) {
+        return Err(unknown(name, wrong, &names().collect::<Vec<_>>()));
+    }
+    let mut own = Map::new();
+    for (key, kind, missing) in shape.parameters {
+        let given = parameters.iter().rev().find(|(given, _)| given == key);
+        let value = match (given, *missing) {
+            (Some((_, text)), _) if *kind == Plain => Value::from(text.as_str()),
+            (Some((_, text)), _) => typed(text),
+            (None, Refused) => {
+                let all: Vec<String> = names().map(|name| format!("{name}=…")).collect();
+                return Err(format!("{name} needs {key}=…; it takes {}", all.join(" ")));
+            }
+            (None, Absent) => continue,
+            (None, Null) => Value::Null,
+            (None, Empty) => "".into(),
+            (None, Text(text)) => text.into(),
+            (None, Is(flag)) => flag.into(),
+        };
+        own.insert((*key).to_owned(), value);
+    }
+    if shape.nested {
+        object.insert("params".to_owned(), own.into());
+    } else {
+        object.extend(own);
+    }
+    Ok(object.into())
+}
+
+/// The known action that `name` was probably meant to be; `None` where it is one.
+pub fn meant_action(name: &str) -> Option<&'static str> {
+    let all = || SHAPES.iter().map(|shape| shape.action).chain(OTHERS.iter().copied());
+    if all().any(|known| known == name) { None } else { nearest(name, all()) }
+}
+
+/// The actions that are known, in the order of their names.
+pub fn known_actions() -> Vec<&'static str> {
+    let mut all: Vec<_> = SHAPES.iter().map(|shape| shape.action).collect();
+    all.extend(OTHERS);
+    all.sort_unstable();
+    all
+}
+
+fn unknown(action: &str, wrong: &str, names: &[&'static str]) -> String {
+    if names.is_empty() {
+        return format!("{action} takes no parameters, {wrong:?} is one too many");
+    }
+    let meant = nearest(wrong, names.iter().copied());
+    let meant = meant.map_or(String::new(), |name| format!(" (did you mean {name:?}?)"));
+    format!("{action} has no parameter {wrong:?}{meant}; it takes {}", names.join(", "))
+}
+
+fn nearest(word: &str, of: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let near = |known: &&str| strsim::jaro_winkler(&known.to_lowercase(), &word.to_lowercase());
+    of.map(|known| (near(&known), known))
+        .filter(|(near, _)| *near > 0.85)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, known)| known)
+}
+
+fn typed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(line: &str) -> Result<String, String> {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap_or_default();
+        let pair = |word: &str| {
+            let (key, value) = word.split_once('=').unwrap();
+            (key.to_owned(), value.to_owned())
+        };
+        let parameters: Vec<_> = words.map(pair).collect();
+        action(name, &parameters).map(|value| value.to_string())
+    }
+
+    #[test]
+    fn every_action_is_built_as_todays_host_builds_it() {
+        for (typed, sent) in [
+            ("SystemInfo", r#"{"action":"SystemInfo"}"#),
+            ("PackageInstall", r#"{"action":"PackageInstall","package":""}"#),
+            ("PackageInstall package=7", r#"{"action":"PackageInstall","package":"7"}"#),
+            ("PackageSearch query=true", r#"{"action":"PackageSearch","query":"true"}"#),
+            ("ProcessList", r#"{"action":"ProcessList","limit":null}"#),
+            ("ProcessTop limit=5", r#"{"action":"ProcessTop","limit":5,"sort_by":null}"#),
+            ("ProcessKill pid=17", r#"{"action":"ProcessKill","force":null,"pid":17}"#),
+            ("ProcessKill pid=17 force=true", r#"{"action":"ProcessKill","force":true,"pid":17}"#),
+            ("UpdateSystemSoftware", r#"{"action":"UpdateSystemSoftware"}"#),
+            ("RebootSystem", r#"{"action":"RebootSystem","force":false}"#),
+            (
+                "PrepareGoldenImage",
+                r#"{"action":"PrepareGoldenImage","cleanup_level":"standard","sanitize_user_data":true,"shutdown_after":true}"#,
+            ),
+            (
+                "CleanTemporaryFiles targets=[\"a\"]",
+                r#"{"action":"CleanTemporaryFiles","targets":["a"]}"#,
+            ),
+        ] {
+            assert_eq!(built(typed).as_deref(), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn values_of_other_actions_are_typed_by_how_they_look() {
+        assert_eq!(
+            built("RunHealthCheck check_name=disk_space n=-1.5 b=false z=null t=1.2.3 q=\"7\"")
+                .unwrap(),
+            r#"{"action":"RunHealthCheck","b":false,"check_name":"disk_space","n":-1.5,"q":"7","t":"1.2.3","z":null}"#
+        );
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_told_with_the_right_one() {
+        let wrong = built("ServiceControl servce=ssh operation=stop").unwrap_err();
+        assert!(wrong.contains("did you mean \"service\"?"), "{wrong}");
+        let wrong = built("ServiceControl operation=stop").unwrap_err();
+        assert_eq!(wrong, "ServiceControl needs service=…; it takes service=… operation=…");
+        let wrong = built("OsInfo verbose=true").unwrap_err();
+        assert_eq!(wrong, "OsInfo takes no parameters, \"verbose\" is one too many");
+    }
+
+    #[test]
+    fn a_misspelled_action_has_a_suggestion_and_a_right_one_none() {
+        assert_eq!(meant_action("servicelist"), Some("ServiceList"));
+        assert_eq!(meant_action("PackageInstal"), Some("PackageInstall"));
+        assert_eq!(meant_action("CheckDiskSpace"), None);
+        assert_eq!(meant_action("Zzz"), None);
+    }
+}

@@ -1,0 +1,344 @@
+//! The host as its user holds it: send, ask, listen. The connection itself is a task of its own.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_stream::stream;
+use futures::Stream;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::clock::Clock;
+use super::inbox::Inbox;
+use super::keep_alive::KeepAlive;
+use super::link::{Ask, Link, Send};
+use super::message::{Kind, Message, Response, ScriptCompletion};
+use super::payload::{self, RawCommand, Script};
+use super::reading::Reading;
+use super::socket::{self, Listener};
+use super::uuid::uuid;
+use crate::commands::secret::Secret;
+use crate::model::Iso8601;
+use crate::wire::LINE_BYTES_MAX;
+
+/// Payloads that wait to be signed and written.
+pub const ASKS_WAITING: usize = 64;
+
+/// How much longer than its time-out an answer is waited for, so that the guest's own answer "it took
+/// too long", with what was said until then, still comes through.
+pub const GRACE: Duration = Duration::from_secs(2);
+
+/// How the host behaves.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Signs every line; without one nothing can be sent but unsigned.
+    pub secret: Option<Secret>,
+    /// How often the guest is asked to say a number back; never where `None` or zero. Today's host
+    /// asks every two minutes.
+    pub keep_alive: Option<Duration>,
+}
+
+/// What is known of the guest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Status {
+    /// Lines that came, blank ones not counted.
+    pub lines: u64,
+    /// When the last one came.
+    pub last: Option<Instant>,
+    /// The guest's clock.
+    pub clock: Clock,
+    /// Requests and echoes.
+    pub keep_alive: KeepAlive,
+}
+
+/// The host's end of one connection.
+///
+/// It signs, keeps the guest's clock, asks for and answers keep-alive, answers
+/// `request_pending_scripts`, and cuts lines as today's host does. Dropping it ends the connection
+/// once what was sent is written (at most two seconds later).
+///
+/// Many calls may wait at once: all methods take `&self`. Whether or not anybody takes the messages,
+/// answers find their way; of messages that nobody takes the newest 16 MiB are kept.
+#[derive(Debug)]
+pub struct Host {
+    asks: mpsc::Sender<Ask>,
+    inbox: Arc<Inbox>,
+    status: watch::Receiver<Status>,
+}
+
+/// Why nothing came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostError {
+    /// There is no secret to sign with.
+    NoSecret,
+    /// The line is longer than a guest takes.
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Too many answers are waited for.
+    Busy,
+    /// It cannot be sent; why.
+    Refused(String),
+    /// The connection is over; why.
+    Gone(String),
+    /// No answer came in time, and what may be wrong.
+    Late {
+        /// How long it could take, [`GRACE`] not counted.
+        after: Duration,
+        /// What is known that may be the reason.
+        hint: String,
+    },
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSecret => f.write_str(
+                "there is no secret to sign with, and a guest refuses what is not signed; give the guest's \
+                 in the variable INFINISERVICE_SHARED_SECRET or with --secret file:/PATH",
+            ),
+            Self::TooLong { bytes } => write!(
+                f,
+                "the line would have {bytes} bytes and guests take {LINE_BYTES_MAX}; send less"
+            ),
+            Self::Busy => f.write_str("too many answers are waited for; wait for some of them"),
+            Self::Refused(why) | Self::Gone(why) => f.write_str(why),
+            Self::Late { after, hint } => {
+                let millis = Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(0));
+                write!(f, "no answer within {}: {hint}", humantime::format_duration(millis))
+            }
+        }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+impl Host {
+    /// Connects to a socket that QEMU, or a test, listens at.
+    ///
+    /// # Errors
+    /// Where nobody listens; says what to do.
+    pub async fn connect(path: &Path, settings: Settings) -> Result<Self, HostError> {
+        socket::connect(path).await.map(|stream| Self::over(stream, settings))
+    }
+
+    /// Listens at `path` until one guest has connected, for an agent that runs with
+    /// `--port unix:PATH`. For one that comes again, hold a [`Listener`].
+    ///
+    /// # Errors
+    /// Where the socket cannot be made.
+    pub async fn listen(path: &Path, settings: Settings) -> Result<Self, HostError> {
+        Listener::bind(path).await?.accept(settings).await
+    }
+
+    /// The host's end of a connection that is already there.
+    pub fn over(stream: UnixStream, settings: Settings) -> Self {
+        let (asks, taken) = mpsc::channel(ASKS_WAITING);
+        let (tell, status) = watch::channel(Status::default());
+        let inbox = Arc::<Inbox>::default();
+        tokio::spawn(Link::new(settings, taken, inbox.clone(), tell).run(stream));
+        Self { asks, inbox, status }
+    }
+
+    /// The next line of the guest, in order, whatever it is; answers too.
+    ///
+    /// # Errors
+    /// [`HostError::Gone`] after the last one. Safe to drop while it waits.
+    pub async fn next(&self) -> Result<Message, HostError> {
+        self.inbox.take().await.map_err(HostError::Gone)
+    }
+
+    /// The readings of the machine as they come. Other lines are passed over: use either this or
+    /// [`next`](Self::next).
+    pub fn metrics(&self) -> impl Stream<Item = Reading> + '_ {
+        stream! {
+            while let Ok(message) = self.next().await {
+                if let Some(reading) = Reading::of(&message) {
+                    yield reading;
+                }
+            }
+        }
+    }
+
+    /// Signs a payload and sends it as it is. Returns when the line is written.
+    ///
+    /// # Errors
+    /// Without a secret, when the line is too long, or when the connection is over.
+    pub async fn send(&self, payload: impl Into<String>) -> Result<(), HostError> {
+        self.dispatch(payload.into(), true, None).await
+    }
+
+    /// Sends a payload as a line of its own, not signed: a guest must not obey it.
+    ///
+    /// # Errors
+    /// When the line is too long or the connection is over.
+    pub async fn send_unsigned(&self, payload: impl Into<String>) -> Result<(), HostError> {
+        self.dispatch(payload.into(), false, None).await
+    }
+
+    /// Asks the guest for an action (see [`action`](super::action())) and waits for the answer.
+    ///
+    /// `timeout` is told to the guest in whole seconds; the answer is waited for [`GRACE`] longer.
+    ///
+    /// # Errors
+    /// [`HostError::Late`] when none came; as [`send`](Self::send) otherwise. An answer that
+    /// says no is no error.
+    pub async fn command(&self, action: &Value, timeout: Duration) -> Result<Response, HostError> {
+        let id = uuid().map_err(HostError::Refused)?;
+        self.answer(payload::safe_command(&id, action, timeout), id, timeout).await
+    }
+
+    /// Has a shell of the guest run a command line, and waits for the answer, as
+    /// [`command`](Self::command) does.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn exec(
+        &self,
+        command: &RawCommand,
+        timeout: Duration,
+    ) -> Result<Response, HostError> {
+        let id = uuid().map_err(HostError::Refused)?;
+        self.answer(payload::unsafe_command(&id, command, timeout), id, timeout).await
+    }
+
+    /// Sends a payload of one's own and waits for the answer to `id`.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn answer(
+        &self,
+        payload: impl Into<String>,
+        id: impl Into<String>,
+        timeout: Duration,
+    ) -> Result<Response, HostError> {
+        let message = self.call(payload.into(), Kind::Response(id.into()), timeout).await?;
+        Ok(message.response().unwrap_or_default())
+    }
+
+    /// Sends a script unasked and waits for its end.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn script(
+        &self,
+        script: &Script,
+        timeout: Duration,
+    ) -> Result<ScriptCompletion, HostError> {
+        let now = Iso8601::new(std::time::SystemTime::now());
+        let payload = payload::pending_scripts(std::slice::from_ref(script), now.as_str());
+        let kind = Kind::ScriptCompletion(script.execution_id.clone());
+        let message = self.call(payload, kind, timeout).await?;
+        Ok(message.script_completion().unwrap_or_default())
+    }
+
+    /// Gives these scripts out once, when the guest next asks for pending ones. Until then and
+    /// afterwards it is told that there are none.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub async fn pending(&self, scripts: Vec<Script>) -> Result<(), HostError> {
+        self.asks.send(Ask::Scripts(scripts)).await.map_err(|_| gone())
+    }
+
+    /// What is known of the guest now.
+    pub fn status(&self) -> Status {
+        *self.status.borrow()
+    }
+
+    /// Waits until the guest has said a time, so that what is sent is stamped by its clock.
+    ///
+    /// # Errors
+    /// [`HostError::Late`], or when the connection is over.
+    pub async fn clock_known(&self, timeout: Duration) -> Result<Clock, HostError> {
+        let mut status = self.status.clone();
+        let known = status.wait_for(|status| status.clock.offset_ms().is_some());
+        match tokio::time::timeout(timeout, known).await {
+            Ok(Ok(status)) => Ok(status.clock),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(HostError::Late {
+                after: timeout,
+                hint: "the guest has not said what time it is; \
+                       it does with its next metrics, which may take half a minute"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// Messages that were lost because nobody took them.
+    pub fn lost(&self) -> u64 {
+        self.inbox.lost()
+    }
+
+    async fn call(
+        &self,
+        payload: String,
+        kind: Kind,
+        timeout: Duration,
+    ) -> Result<Message, HostError> {
+        let before = self.status();
+        let (waits, answer) = oneshot::channel();
+        let wait = timeout.saturating_add(GRACE);
+        let called = async {
+            self.dispatch(payload, true, Some((kind, waits))).await?;
+            answer.await.map_err(|_| gone())
+        };
+        match tokio::time::timeout(wait, called).await {
+            Ok(answered) => answered,
+            Err(_) => Err(HostError::Late { after: timeout, hint: hint(&before, &self.status()) }),
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        payload: String,
+        signed: bool,
+        wait: Option<(Kind, oneshot::Sender<Message>)>,
+    ) -> Result<(), HostError> {
+        if payload.contains('\n') && !signed {
+            return Err(HostError::Refused(
+                "an unsigned payload with a newline in it would be two lines; send them one by one"
+                    .to_owned(),
+            ));
+        }
+        if payload.contains('\0') {
+            return Err(HostError::Refused(
+                "a payload may not hold NUL; JSON writes it as \\u0000".to_owned(),
+            ));
+        }
+        let (written, told) = oneshot::channel();
+        let send = Ask::Send(Send { payload, signed, written, wait });
+        self.asks.send(send).await.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> HostError {
+    HostError::Gone("the guest's side closed the connection".to_owned())
+}
+
+/// Why there may have been no answer. A guest does not say that it refused a signature.
+fn hint(before: &Status, now: &Status) -> String {
+    /// How far a signature's time may be off (protocol: five minutes).
+    const WINDOW_MS: i64 = 300_000;
+    let offset = now.clock.offset_ms().unwrap_or(0);
+    if now.lines == 0 {
+        return "nothing at all came from the guest (does the agent run there? is another program \
+                connected to this socket? QEMU serves one at a time)"
+            .to_owned();
+    }
+    if before.clock.offset_ms().is_none() && offset.abs() > WINDOW_MS {
+        return format!(
+            "the guest's clock is {} s off, which was not known when this was signed; try again and \
+             wait for its clock first (--wait-clock)",
+            offset / 1000
+        );
+    }
+    "the guest talks but did not answer (has it the same secret? what it cannot verify it drops \
+     without a word; or it needs longer: raise --timeout)"
+        .to_owned()
+}

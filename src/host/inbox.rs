@@ -1,0 +1,108 @@
+//! What the guest said and nobody has taken yet: the newest lines, up to a number of bytes. Does not
+//! make the guest wait.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::message::Message;
+
+/// Bytes of lines that are kept. A line costs its own length, and at least 512 bytes.
+pub const INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What keeping a line costs however short it is.
+const LINE_COST_MIN: usize = 512;
+
+/// The newest lines that were not taken; the oldest ones go when there are too many, and are counted.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    inside: Mutex<Inside>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    lost: u64,
+    closed: Option<String>,
+}
+
+impl Inbox {
+    /// Keeps a message; loses older ones where it must.
+    pub(super) fn put(&self, message: Message) {
+        let mut inside = self.lock();
+        inside.bytes += cost(&message);
+        inside.messages.push_back(message);
+        while inside.bytes > INBOX_BYTES_MAX && inside.messages.len() > 1 {
+            if let Some(oldest) = inside.messages.pop_front() {
+                inside.bytes -= cost(&oldest);
+                inside.lost += 1;
+            }
+        }
+        drop(inside);
+        self.changed.notify_one();
+    }
+
+    /// Nothing more will come, and why.
+    pub(super) fn close(&self, why: &str) {
+        self.lock().closed = Some(why.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// The oldest message, as soon as there is one; when there is none left, why there will be none.
+    /// Safe to drop while it waits.
+    pub(super) async fn take(&self) -> Result<Message, String> {
+        loop {
+            {
+                let mut inside = self.lock();
+                if let Some(message) = inside.messages.pop_front() {
+                    inside.bytes -= cost(&message);
+                    return Ok(message);
+                }
+                if let Some(why) = inside.closed.clone() {
+                    // Whoever else waits must hear it too.
+                    self.changed.notify_one();
+                    return Err(why);
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Messages that were lost because nobody took them.
+    pub(super) fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cost(message: &Message) -> usize {
+    message.line.len().max(LINE_COST_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_newest_lines_are_kept_and_the_loss_is_counted() {
+        let inbox = Inbox::default();
+        let line = |number: usize| Message::read(format!("{number}{}", " ".repeat(1 << 20)).into());
+        for number in 0..20 {
+            inbox.put(line(number));
+        }
+        assert_eq!(inbox.lost(), 5, "15 lines of a mebibyte and a bit fit into 16 MiB");
+        inbox.close("the end");
+        for number in 5..20 {
+            let taken = inbox.take().await.unwrap();
+            assert!(taken.line.starts_with(format!("{number} ").as_bytes()));
+        }
+        assert_eq!(inbox.take().await.unwrap_err(), "the end");
+        assert_eq!(inbox.take().await.unwrap_err(), "the end");
+    }
+}

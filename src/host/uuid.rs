@@ -1,0 +1,33 @@
+//! Random UUIDs, for nonces and ids.
+
+/// A random UUID (RFC 9562, version 4).
+///
+/// # Errors
+/// When the kernel gives no random bytes.
+pub fn uuid() -> Result<String, String> {
+    let mut bytes = [0_u8; 16];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    match got {
+        Ok(16) => {}
+        Ok(_) => return Err("the kernel gave too few random bytes; try again".to_owned()),
+        Err(error) => return Err(format!("the kernel gave no random bytes: {error}")),
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_of_version_4_and_never_the_same() {
+        let (one, other) = (uuid().unwrap(), uuid().unwrap());
+        assert_ne!(one, other);
+        let parts: Vec<&str> = one.split('-').collect();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{one}");
+    }
+}
