@@ -30,7 +30,8 @@ pub const WAITING_MAX: usize = 4096;
 /// While more than this waits to be written, nothing more is taken on.
 const UNWRITTEN_BYTES_MAX: usize = 64 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long what is unwritten may take when nobody holds the host any more.
+/// How long what is unwritten may take when nobody holds the host any more, and what is unread when
+/// nothing can be written any more.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Told when a line is written, or why it cannot be.
@@ -121,7 +122,12 @@ impl Link {
                 written = writer.write(front.as_deref().unwrap_or_default()), if front.is_some() => {
                     match written {
                         Ok(bytes) => self.wrote(bytes),
-                        Err(error) => return format!("the connection broke: {error}"),
+                        Err(error) => {
+                            // What the guest said before it left is still there to be read.
+                            self.unwritten.clear();
+                            let _ = tokio::time::timeout(FLUSH, self.read_rest(reader, chunk)).await;
+                            return format!("the guest's side closed the connection ({error})");
+                        }
                     }
                 }
                 ask = self.asks.recv(), if room => match ask {
@@ -251,6 +257,14 @@ impl Link {
             && let Some((_, Some(written))) = self.unwritten.pop_front()
         {
             let _ = written.send(Ok(()));
+        }
+    }
+
+    async fn read_rest(&mut self, reader: &mut OwnedReadHalf, mut chunk: BytesMut) {
+        while matches!(reader.read_buf(&mut chunk).await, Ok(1..)) {
+            if self.take(chunk.split().freeze()).is_err() {
+                return;
+            }
         }
     }
 

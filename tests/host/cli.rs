@@ -214,6 +214,7 @@ async fn raw_signs_lines_as_they_are_and_ends_when_all_are_answered() {
         guest.say(METRICS).await;
         guest.say(r#"{"type":"keep_alive","sequence_number":40}"#).await;
         guest.answer(&first, r#""success":false"#).await;
+        guest.rest().await;
     });
     assert_eq!((done.code, done.err.as_str()), (0, ""));
     assert_eq!(
@@ -326,6 +327,7 @@ async fn ctrl_c_ends_watch_well_and_anything_else_with_130() {
         let mut guest = socket.accept().await;
         guest.say(METRICS).await;
         let ended = tokio::task::spawn_blocking(move || {
+            let _input = child.stdin.take(); // stays open
             let mut out = BufReader::new(child.stdout.take().unwrap());
             let mut line = String::new();
             out.read_line(&mut line).unwrap();

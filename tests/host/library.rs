@@ -235,3 +235,21 @@ async fn what_was_sent_is_written_before_a_dropped_host_leaves_and_too_long_a_li
     sent.unwrap();
     assert!(seen.ends_with("\"}\n") && seen.contains(&payload));
 }
+
+#[tokio::test]
+async fn an_answer_said_before_the_guest_left_is_heard_even_if_nothing_can_be_written() {
+    // Whether reading or writing comes first is chance.
+    for _ in 0..20 {
+        let (host, mut guest) = pair(settings());
+        let ask = action("RebootSystem", &[]).unwrap();
+        let (answer, ()) = tokio::join!(host.command(&ask, SECONDS_30), async move {
+            let command = guest.hear().await;
+            // Each of these makes the host write, into a connection that is gone when it does.
+            let said = "{\"type\":\"keep_alive\",\"sequence_number\":7}\n".repeat(3000);
+            let id = &command.body["id"];
+            let last = format!("{said}{{\"type\":\"response\",\"id\":{id},\"success\":true}}\n");
+            guest.bytes(last.as_bytes()).await;
+        });
+        assert!(answer.unwrap().success);
+    }
+}
