@@ -61,7 +61,7 @@ pub async fn history(cx: &Context) -> Outcome {
 /// [`check`] in another tree.
 pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
     let mut note = None;
-    if place.manager() == Ok(Manager::Apt) && index_age(place).is_none_or(|age| age > INDEX_OLD) {
+    if wants_index(place) {
         let left = cx.deadline.saturating_duration_since(Instant::now());
         let refresh = packages::steps(place, Change::Refresh, Instant::now() + left / 3);
         let refreshed = match refresh {
@@ -141,6 +141,12 @@ pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Opti
         Ok(Exit::Code(code @ (0 | 1))) => (Some(code == 1), None),
         _ => (None, None),
     }
+}
+
+/// Whether [`check`] would first fetch the index anew: apt's, when it is older than a day; dnf decides that
+/// itself.
+pub(super) fn wants_index(place: &Place) -> bool {
+    place.manager() == Ok(Manager::Apt) && index_age(place).is_none_or(|age| age > INDEX_OLD)
 }
 
 async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {

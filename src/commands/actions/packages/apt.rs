@@ -38,7 +38,8 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec
             steps
         }
         Change::UpgradeAll => vec![act(&["update"]), act(&["dist-upgrade"])],
-        Change::Refresh => vec![act(&["update"])],
+        // Alone, it fails when any source does; before an upgrade a dead one is no reason to do nothing.
+        Change::Refresh => vec![act(&["update", "-o", "APT::Update::Error-Mode=any"])],
         Change::CleanCache => vec![act(&["clean"])],
         Change::Search(query) => vec![
             search_step(place, deadline, query, false),

@@ -127,8 +127,15 @@ pub fn would_run_in(place: &Place, action: &Action) -> Option<Vec<Vec<String>>> 
         Action::DiskCleanup { .. } => return Some(Vec::new()), // deletes files itself
         _ => return None,
     };
-    let steps = steps(place, change, Instant::now() + step::NOMINAL).ok()?;
-    Some(steps.iter().map(|step| step.argv()).collect())
+    let nominal = Instant::now() + step::NOMINAL;
+    let first = match change {
+        Change::Check if super::updates::wants_index(place) => {
+            steps(place, Change::Refresh, nominal).ok()?
+        }
+        _ => Vec::new(),
+    };
+    let steps = steps(place, change, nominal).ok()?;
+    Some(first.iter().chain(&steps).map(Step::argv).collect())
 }
 
 /// [`list`] in another tree.

@@ -89,6 +89,10 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec
 pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
     let mut answered = Outcome::said("there was nothing to do");
     for step in steps {
+        let tool = step.program.program.display();
+        if step.kind == Kind::Act {
+            tracing::info!(%tool, package = name, "package manager began");
+        }
         let finished = match cx.patiently(&step.program).await {
             Ok(finished) => finished,
             Err(why) => return Outcome::failed(why),
@@ -102,6 +106,10 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
             ));
         }
         answered = answer(finished, name);
+        if step.kind == Kind::Act {
+            let why = answered.error.as_deref().unwrap_or_default();
+            tracing::info!(%tool, package = name, done = answered.success, why, "package manager ended");
+        }
         if !answered.success {
             return answered;
         }
@@ -234,7 +242,7 @@ impl Context {
                 _ => {}
             }
             waiting = trouble::lock_holder(&finished).is_some();
-            if !waiting || Instant::now() + delay >= self.deadline {
+            if !waiting || Instant::now() + delay >= program.deadline {
                 return Ok(finished);
             }
             sleep(delay).await;
