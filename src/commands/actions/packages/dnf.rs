@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use super::super::Context;
-use super::step::{Change, Kind, Step, ask};
+use super::step::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{FOUND_MAX, Package, Place, rpm};
+use super::{Change, FOUND_MAX, Package, Place, rpm};
 use crate::commands::words::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines

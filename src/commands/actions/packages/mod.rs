@@ -7,6 +7,7 @@
 
 mod apk;
 mod apt;
+mod change;
 mod dnf;
 mod dpkg;
 mod fit;
@@ -24,11 +25,12 @@ use serde_json::json;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
+pub use change::Change;
 pub use fit::{DATA_MAX, fit, weight};
 pub use history::{PastUpdate, apt_history, dnf_history};
 pub use place::{Manager, Place};
 pub use stanzas::{Stanza, Stanzas, read_chunks, read_stanzas};
-pub use step::{Change, Step, steps};
+pub use step::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
 pub(super) use dpkg::look_closer;
