@@ -22,7 +22,7 @@ fn places() -> Vec<(tempfile::TempDir, Place)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_name_is_one_word_and_the_last_and_everything_before_it_is_fixed(text in "[A-Za-z0-9._+:][A-Za-z0-9._+:-]{0,40}") {
         let name = PackageName::new(&text).unwrap();

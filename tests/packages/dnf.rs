@@ -21,7 +21,7 @@ fn rpm(work: &Path, repository: &Path, package: &str, version: &str) {
     let spec = work.join("spec");
     let text = format!(
         "Name: {package}\nVersion: {version}\nRelease: 1\nEpoch: 1\nSummary: A file that says hello\nLicense: MIT\n\
-         Vendor: Test Vendor\nBuildArch: noarch\n%description\nx\n%install\nmkdir -p %{{buildroot}}/usr/share/{package}\n\
+         Vendor: Test Vendor\nProvides: infini-provided\nBuildArch: noarch\n%description\nx\n%install\nmkdir -p %{{buildroot}}/usr/share/{package}\n\
          echo {version} > %{{buildroot}}/usr/share/{package}/hello\n%files\n/usr/share/{package}\n"
     );
     write(&spec, &text);
@@ -85,6 +85,17 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
         packages::change_in(place, &minutes(), Change::Install(&name("infini-nosuch"))).await,
     );
     assert!(missing.contains("unable to locate package infini-nosuch"), "{missing}");
+
+    // What a package provides is not its name.
+    for trick in ["infini-hello-1.0", "infini-hell", "config:infini-hello"] {
+        refused(packages::change_in(place, &minutes(), Change::Remove(&name(trick))).await);
+        assert!(file.exists(), "{trick}");
+    }
+    for trick in ["infini-other-1.0-1", "infini-provided"] {
+        let why =
+            refused(packages::change_in(place, &minutes(), Change::Install(&name(trick))).await);
+        assert!(why.contains("unable to locate"), "{why}");
+    }
 
     rpm(&work, &repository, "infini-hello", "2.0");
     rpm(&work, &repository, "infini-other", "2.0");

@@ -119,6 +119,7 @@ async fn ordered(
     }
     let place = place.clone();
     let until = deadline.into_std();
+    let until = until.checked_sub(std::time::Duration::from_secs(1)).unwrap_or(until);
     let look = tokio::task::spawn_blocking(move || {
         packages::look_closer(&place, &mut packages, until);
         packages

@@ -92,13 +92,18 @@ fn tell(swept: &Swept) -> Value {
 }
 
 async fn files(place: &Place, cx: &Context, target: &str, now: SystemTime) -> Swept {
-    let folders: Vec<(PathBuf, &str, Duration)> = match target {
-        "temp_files" => TEMPORARY.iter().map(|(path, age)| (place.path(path), "", *age)).collect(),
-        "browser_cache" => below_homes(place, &BROWSERS, DAY),
-        _ => below_homes(place, &TRASH, Duration::ZERO),
-    };
-    let until = cx.deadline.into_std();
+    // It ends by itself a second before it is given up, so that what it did is told.
+    let last = cx.deadline.into_std();
+    let until = last.checked_sub(Duration::from_secs(1)).unwrap_or(last);
+    let (place, target) = (place.clone(), target.to_owned());
     let work = tokio::task::spawn_blocking(move || {
+        let folders: Vec<(PathBuf, &str, Duration)> = match target.as_str() {
+            "temp_files" => {
+                TEMPORARY.iter().map(|(path, age)| (place.path(path), "", *age)).collect()
+            }
+            "browser_cache" => below_homes(&place, &BROWSERS, DAY),
+            _ => below_homes(&place, &TRASH, Duration::ZERO),
+        };
         let rules = Rules { now, until, open: open_files() };
         let mut all = Swept::default();
         for (base, below, age) in folders {

@@ -61,7 +61,7 @@ pub async fn history(cx: &Context) -> Outcome {
 /// [`check`] in another tree.
 pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
     let mut note = None;
-    if place.manager() == Ok(Manager::Apt) && index_age(place).is_none_or(|age| age > INDEX_OLD) {
+    if off_worker(place, wants_index).await.unwrap_or(false) {
         let left = cx.deadline.saturating_duration_since(Instant::now());
         let refresh = packages::steps(place, Change::Refresh, Instant::now() + left / 3);
         let refreshed = match refresh {
@@ -86,8 +86,8 @@ pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
         "package_manager": place.manager().map(Manager::name).ok(),
         "reboot_required": reboot,
         "reboot_required_since": since,
-        "distro": distro(place),
-        "index_age_seconds": index_age(place).map(|age| age.as_secs()),
+        "distro": off_worker(place, distro).await,
+        "index_age_seconds": off_worker(place, index_age).await.flatten().map(|age| age.as_secs()),
         "note": note,
     }))
 }
@@ -118,7 +118,7 @@ pub async fn history_in(place: &Place, cx: &Context) -> Outcome {
 /// Whether the machine must be restarted, and since when, where something tells: Debian's mark
 /// (`/run/reboot-required`), or `needs-restarting -r` (exit code 1), which comes with dnf's plugins.
 pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Option<String>) {
-    if let Ok(mark) = place.path("run/reboot-required").metadata() {
+    if let Ok(mark) = tokio::fs::metadata(place.path("run/reboot-required")).await {
         let since = mark.modified().ok().map(|at| Iso8601::new(at).as_str().to_owned());
         return (Some(true), since);
     }
@@ -143,13 +143,19 @@ pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Opti
     }
 }
 
+/// Whether [`check`] would first fetch the index anew: apt's, when it is older than a day; dnf decides that
+/// itself.
+pub(super) fn wants_index(place: &Place) -> bool {
+    place.manager() == Ok(Manager::Apt) && index_age(place).is_none_or(|age| age > INDEX_OLD)
+}
+
 async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
-    let zone = zone(place);
+    let zone = off_worker(place, zone).await.unwrap_or_default();
     match place.manager()? {
         Manager::Apt => {
             let log = place.path("var/log/apt/history.log");
             let mut updates = Vec::new();
-            if log.exists() {
+            if tokio::fs::try_exists(&log).await.unwrap_or(false) {
                 let each = |stanza: packages::Stanza<'_>| {
                     updates.extend(packages::apt_history(stanza, zone))
                 };
@@ -166,6 +172,12 @@ async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
             Ok(updates)
         }
     }
+}
+
+/// Reads a few small files of a place on the blocking pool.
+async fn off_worker<T: Send + 'static>(place: &Place, read: fn(&Place) -> T) -> Option<T> {
+    let place = place.clone();
+    tokio::task::spawn_blocking(move || read(&place)).await.ok()
 }
 
 /// `Z` where the machine's clock is in UTC: no `/etc/localtime`, or a link to a zone of that name.

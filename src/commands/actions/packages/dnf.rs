@@ -1,14 +1,18 @@
 //! dnf: what is run, and what it says, parsed. Never asks a person anything.
+//!
+//! # Why a name is looked up before it is used
+//! dnf also takes what a package provides (`dnf remove libsystemd.so.0` is about `systemd-libs`), so a rule
+//! on names could be walked around. A step before asks whether exactly this is a package's name.
 
 use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
 use super::super::Context;
-use super::step::{Change, Kind, Step, ask};
+use super::step::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{FOUND_MAX, Package, Place, rpm};
-use crate::commands::words::Query;
+use super::{Change, FOUND_MAX, Package, Place, rpm};
+use crate::commands::words::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
 /// are passed over.
@@ -22,10 +26,18 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> 
         dnf(place, deadline, &[&upgrades, words].concat(), Kind::Ask)
     };
     match change {
-        Change::Install(name) => vec![act(&["install", "--", name.as_str()])],
-        Change::Remove(name) => vec![act(&["remove", "--", name.as_str()])],
-        Change::Update(name) => vec![act(&["upgrade", "--", name.as_str()])],
-        Change::UpgradeOne(name) => vec![act(&["upgrade", "--refresh", "--", name.as_str()])],
+        Change::Install(name) => {
+            vec![offered(place, deadline, name), act(&["install", "--", name.as_str()])]
+        }
+        Change::Remove(name) => {
+            vec![there(place, deadline, name), act(&["remove", "--", name.as_str()])]
+        }
+        Change::Update(name) => {
+            vec![there(place, deadline, name), act(&["upgrade", "--", name.as_str()])]
+        }
+        Change::UpgradeOne(name) => {
+            vec![there(place, deadline, name), act(&["upgrade", "--refresh", "--", name.as_str()])]
+        }
         Change::UpgradeAll => vec![act(&["upgrade", "--refresh"])],
         Change::Refresh => vec![act(&["makecache"])],
         Change::CleanCache => vec![act(&["clean", "packages"])],
@@ -129,6 +141,21 @@ fn found(text: &str) -> Vec<&str> {
     names.filter(|name| name.contains('.') && !name.contains(' ')).collect()
 }
 
+/// Asks whether exactly this is the name, or name and architecture, of a package in a repository.
+fn offered(place: &Place, deadline: Instant, name: &PackageName) -> Step {
+    let words = ["repoquery", "--qf", "%{name}\\n%{name}.%{arch}\\n", "--", name.as_str()];
+    dnf(place, deadline, &words, Kind::Known(vec![name.to_string()]))
+}
+
+/// Asks the same of the packages that are installed.
+fn there(place: &Place, deadline: Instant, name: &PackageName) -> Step {
+    let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
+    let words =
+        ["-q", "--qf", "%{NAME}\\n%{NAME}.%{ARCH}\\n", "--", name.as_str()].map(str::to_owned);
+    let kind = Kind::Known(vec![name.to_string()]);
+    Step::new("rpm", root.into_iter().chain(words).collect(), deadline, kind)
+}
+
 fn search_step(place: &Place, deadline: Instant, query: &Query) -> Step {
     let words = query.as_str().split_ascii_whitespace();
     let words: Vec<&str> = ["search", "--"].into_iter().chain(words).collect();
@@ -144,7 +171,7 @@ fn details(place: &Place, deadline: Instant, names: &[&str]) -> Step {
 fn dnf(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     let mut arguments =
         vec!["--assumeyes".to_owned(), "--setopt=exit_on_lock=True".into(), "--color=never".into()];
-    arguments.extend((kind == Kind::Ask).then(|| "--quiet".to_owned()));
+    arguments.extend((kind != Kind::Act).then(|| "--quiet".to_owned()));
     arguments.extend(place.elsewhere().map(|root| format!("--installroot={}", root.display())));
     arguments.extend(words.iter().map(|word| (*word).to_owned()));
     Step::new("dnf", arguments, deadline, kind)

@@ -14,7 +14,7 @@ use super::{Package, Place};
 pub async fn installed(place: &Place, deadline: Instant) -> Result<Vec<Package>, String> {
     let mut automatic = HashSet::new();
     let states = place.path("var/lib/apt/extended_states");
-    if states.exists() {
+    if tokio::fs::try_exists(&states).await.unwrap_or(false) {
         read_stanzas(&states, deadline, |stanza| {
             if stanza.field("Auto-Installed") == Some("1") {
                 automatic.extend(stanza.field("Package").map(str::to_owned));

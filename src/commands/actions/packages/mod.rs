@@ -7,6 +7,7 @@
 
 mod apk;
 mod apt;
+mod change;
 mod dnf;
 mod dpkg;
 mod fit;
@@ -24,11 +25,12 @@ use serde_json::json;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
+pub use change::Change;
 pub use fit::{DATA_MAX, fit, weight};
 pub use history::{PastUpdate, apt_history, dnf_history};
 pub use place::{Manager, Place};
 pub use stanzas::{Stanza, Stanzas, read_chunks, read_stanzas};
-pub use step::{Change, Step, steps};
+pub use step::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
 pub(super) use dpkg::look_closer;
@@ -127,8 +129,15 @@ pub fn would_run_in(place: &Place, action: &Action) -> Option<Vec<Vec<String>>> 
         Action::DiskCleanup { .. } => return Some(Vec::new()), // deletes files itself
         _ => return None,
     };
-    let steps = steps(place, change, Instant::now() + step::NOMINAL).ok()?;
-    Some(steps.iter().map(|step| step.argv()).collect())
+    let nominal = Instant::now() + step::NOMINAL;
+    let first = match change {
+        Change::Check if super::updates::wants_index(place) => {
+            steps(place, Change::Refresh, nominal).ok()?
+        }
+        _ => Vec::new(),
+    };
+    let steps = steps(place, change, nominal).ok()?;
+    Some(first.iter().chain(&steps).map(Step::argv).collect())
 }
 
 /// [`list`] in another tree.

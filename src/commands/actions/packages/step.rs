@@ -8,10 +8,9 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
 use super::super::Context;
-use super::{Manager, Place, apt, dnf, rpm, trouble};
+use super::{Change, Manager, Place, apt, dnf, rpm, trouble};
 use crate::commands::execute::{Exit, Finished, Program};
 use crate::commands::outcome::{EXIT_TIMEOUT, Outcome};
-use crate::commands::words::{PackageName, Query};
 
 /// How long a command is taken to last where it is explained and not run.
 pub const NOMINAL: Duration = Duration::from_secs(600);
@@ -19,35 +18,6 @@ pub const NOMINAL: Duration = Duration::from_secs(600);
 /// How often a held lock is tried again. With delays from 100 ms, doubling to 30 s, that is over ten
 /// minutes; the command's own deadline ends most waits before.
 const LOCK_TRIES: usize = 30;
-
-/// What is asked of a package manager.
-#[derive(Debug, Clone, Copy)]
-pub enum Change<'a> {
-    /// Install one package.
-    Install(&'a PackageName),
-    /// Remove one.
-    Remove(&'a PackageName),
-    /// Bring one up to date.
-    Update(&'a PackageName),
-    /// Fetch what is known of packages anew, and bring one up to date.
-    UpgradeOne(&'a PackageName),
-    /// Fetch it anew, and bring everything up to date.
-    UpgradeAll,
-    /// Fetch it anew.
-    Refresh,
-    /// Delete fetched packages.
-    CleanCache,
-    /// Find packages.
-    Search(&'a Query),
-    /// Tell installed packages.
-    List,
-    /// Tell pending upgrades.
-    Check,
-    /// The same, with what there is to fetch.
-    CheckSizes,
-    /// Tell past upgrades.
-    History,
-}
 
 /// One program of a change.
 #[derive(Clone)]
@@ -89,6 +59,10 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec
 pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
     let mut answered = Outcome::said("there was nothing to do");
     for step in steps {
+        let tool = step.program.program.display();
+        if step.kind == Kind::Act {
+            tracing::info!(%tool, package = name, "package manager began");
+        }
         let finished = match cx.patiently(&step.program).await {
             Ok(finished) => finished,
             Err(why) => return Outcome::failed(why),
@@ -102,6 +76,10 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
             ));
         }
         answered = answer(finished, name);
+        if step.kind == Kind::Act {
+            let why = answered.error.as_deref().unwrap_or_default();
+            tracing::info!(%tool, package = name, done = answered.success, why, "package manager ended");
+        }
         if !answered.success {
             return answered;
         }
@@ -181,34 +159,6 @@ impl Step {
     }
 }
 
-impl<'a> Change<'a> {
-    /// The package it is about; empty where it is about all.
-    pub fn name(self) -> &'a str {
-        match self {
-            Self::Install(name)
-            | Self::Remove(name)
-            | Self::Update(name)
-            | Self::UpgradeOne(name) => name.as_str(),
-            _ => "",
-        }
-    }
-
-    fn doing(self) -> &'static str {
-        match self {
-            Self::Install(_) => "install a package",
-            Self::Remove(_) => "remove a package",
-            Self::Update(_) | Self::UpgradeOne(_) => "update a package",
-            Self::UpgradeAll => "update the system",
-            Self::Refresh => "refresh the package index",
-            Self::CleanCache => "clean the package cache",
-            Self::Search(_) => "search packages",
-            Self::List => "list packages",
-            Self::Check | Self::CheckSizes => "tell pending updates",
-            Self::History => "tell past updates",
-        }
-    }
-}
-
 impl Context {
     /// Runs a program, and again with growing delays while another process holds the package
     /// manager's lock, until there is no time left for another try or [`LOCK_TRIES`] are spent.
@@ -234,7 +184,7 @@ impl Context {
                 _ => {}
             }
             waiting = trouble::lock_holder(&finished).is_some();
-            if !waiting || Instant::now() + delay >= self.deadline {
+            if !waiting || Instant::now() + delay >= program.deadline {
                 return Ok(finished);
             }
             sleep(delay).await;

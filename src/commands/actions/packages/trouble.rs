@@ -4,7 +4,7 @@ use crate::commands::execute::{Exit, Finished};
 
 /// What is said, and what it means: the first that fits is told. Texts of apt 1.0 to 3.0 and dpkg
 /// (`apt-pkg/`, `cmdline/`), dnf 4 and rpm 4.
-const KNOWN: [(&str, &str); 22] = [
+const KNOWN: [(&str, &str); 23] = [
     (
         "dpkg was interrupted",
         "an earlier run of dpkg was interrupted; run \"dpkg --configure -a\" first",
@@ -20,6 +20,7 @@ const KNOWN: [(&str, &str); 22] = [
     ("Unable to find a match", "unable to locate package {name}: no enabled repository has it"),
     ("No match for argument", "no package {name} was found"),
     ("No packages marked for removal", "package {name} is not installed"),
+    ("is not installed", "package {name} is not installed"),
     (
         "Temporary failure resolving",
         "no network: the name of a package server could not be resolved",
