@@ -92,13 +92,13 @@ fn ways(force: bool, systemd: bool) -> Vec<&'static [&'static str]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::execute::Captured;
     use super::super::test_context;
     use super::*;
     use std::sync::Mutex;
 
     fn finished(code: i32) -> Finished {
-        let mut stderr = super::super::super::execute::Captured::default();
-        stderr.text = "Call failed\nmore".into();
+        let stderr = Captured { text: "Call failed\nmore".into(), ..Captured::default() };
         Finished { exit: Exit::Code(code), stdout: Default::default(), stderr }
     }
 

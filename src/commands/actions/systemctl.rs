@@ -112,18 +112,29 @@ mod tests {
         assert_eq!((files[2].name.as_str(), files[2].state.as_str()), ("x.service", "masked"));
     }
 
-    /// The real program reads the files of the machine's units, with no systemd running.
+    /// Where systemd does not run, the real program reads the files itself.
     #[tokio::test]
     async fn the_real_systemctl_lists_the_unit_files_that_are_on_the_disk() {
-        let there = std::process::Command::new("systemctl").arg("--version").output().is_ok();
-        if !there {
+        let unit = std::path::Path::new("/usr/lib/systemd/system/systemd-journald.service");
+        if super::super::find_program("systemctl").is_none() || !unit.exists() {
             eprintln!("skipped: there is no systemctl");
             return;
         }
-        match unit_files(&super::super::test_context()).await {
-            Ok(files) => assert!(files.iter().all(|file| file.name.ends_with(".service"))),
-            Err(error) => assert!(!error.is_empty()),
+        let files = unit_files(&super::super::test_context()).await.unwrap();
+        let journald = files.iter().find(|file| file.name == "systemd-journald.service").unwrap();
+        assert_eq!(journald.state, "static");
+        assert!(files.iter().all(|file| file.name.ends_with(".service")));
+    }
+
+    #[tokio::test]
+    async fn what_systemctl_complains_of_is_the_reason() {
+        if super::super::find_program("systemctl").is_none() || super::super::power::is_systemd() {
+            eprintln!("skipped: there is no systemctl, or systemd runs");
+            return;
         }
+        let cx = super::super::test_context();
+        let error = control(&cx, "no-such.service", ServiceOperation::Start).await.unwrap_err();
+        assert!(error.contains("systemd"), "{error}");
     }
 
     proptest! {
