@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal};
 
 /// Names of our groups begin so; the agent's pid and a number follow.
 const PREFIX: &str = "infiniservice-run.";
+/// Where this process itself goes.
+const SUBGROUP: &str = "agent";
 /// How deep and how many groups made by the program itself are removed with its own.
 const DEPTH_MAX: usize = 16;
 /// Reads of `cgroup.procs` in the way without `cgroup.kill`, so that a fork bomb ends it, not we.
@@ -28,14 +30,20 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// The place for groups, where there is one that this process may write: the folder above its own
-    /// group when systemd has handed that over (`Delegate=` with `DelegateSubgroup=`), else its own
-    /// group. Groups that an agent which is no more has left behind are ended and removed.
+    /// The place for groups, where there is one that this process may write. Groups that an agent which
+    /// is no more has left behind are ended and removed.
+    ///
+    /// A group that limits others may have no process of its own. So where systemd has handed one over
+    /// (`Delegate=`), this process leaves it for one below (as `DelegateSubgroup=` does from the start,
+    /// in systemd 254), and groups are made beside that. Else they are made in its own, without limits.
     pub(super) fn find() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = own_folder(&mounts, &own)?;
         let above = own.parent().filter(|above| handed_over(above)).map(Path::to_owned);
+        if above.is_none() && handed_over(&own) {
+            step_down(&own.join(SUBGROUP));
+        }
         above.into_iter().chain([own]).find_map(Self::at)
     }
 
@@ -196,6 +204,17 @@ fn handed_over(path: &Path) -> bool {
         let mut value = [0; 1];
         rustix::fs::getxattr(path, *name, &mut value).is_ok_and(|read| read == 1 && value == *b"1")
     })
+}
+
+/// Moves this process into a group below its own. Where that fails it stays, and groups have no limits.
+fn step_down(path: &Path) {
+    let made = fs::create_dir(path).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Ok(()),
+        _ => Err(error),
+    });
+    if let Err(error) = made.and_then(|()| fs::write(path.join("cgroup.procs"), "0")) {
+        tracing::debug!(%error, "the control group that was handed over cannot be divided");
+    }
 }
 
 /// Where the control group of a process is, from its `/proc/PID/mountinfo` and `/proc/PID/cgroup`.
