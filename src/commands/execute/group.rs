@@ -55,8 +55,10 @@ impl Parent {
         sweep(&path);
         let parent = Self { limits: limits(&path), path };
         // Only a try tells: a mount that is read-only in part, a namespace, a limit on descendants.
+        // One that is part of a threaded domain ("domain invalid") takes no process.
         let tried = parent.group(None).ok()?;
-        tried.remove().then_some(parent)
+        let usable = read(&tried.path, "cgroup.type").trim_end() == "domain";
+        (tried.remove() && usable).then_some(parent)
     }
 
     /// Makes a group, with at most `processes` at once where the kernel counts them here.
@@ -146,7 +148,7 @@ impl Drop for Group {
 
 /// The processes in a group and below.
 fn members(path: &Path, depth: usize) -> Vec<Pid> {
-    let own = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let own = read(path, "cgroup.procs");
     // A process of another pid namespace is 0 here and no process to us.
     let mut all: Vec<Pid> =
         own.lines().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect();
@@ -187,15 +189,20 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Whether groups in this one can be limited. Works where no process is in it itself, and in the root.
+/// Whether groups in this one can be limited: where no process is in it itself, and in the root. With
+/// processes in it the kernel would not refuse, `pids` being a threaded controller, but would make it a
+/// threaded domain, in which no group takes a process.
 fn limits(parent: &Path) -> bool {
-    let has = |file, word| {
-        let words = fs::read_to_string(parent.join(file)).unwrap_or_default();
-        words.split_whitespace().any(|one| one == word)
-    };
+    let has = |file, word| read(parent, file).split_whitespace().any(|one| one == word);
+    let root = !parent.join("cgroup.type").exists();
     has("cgroup.controllers", "pids")
         && (has("cgroup.subtree_control", "pids")
-            || fs::write(parent.join("cgroup.subtree_control"), "+pids").is_ok())
+            || (root || read(parent, "cgroup.procs").is_empty())
+                && fs::write(parent.join("cgroup.subtree_control"), "+pids").is_ok())
+}
+
+fn read(path: &Path, file: &str) -> String {
+    fs::read_to_string(path.join(file)).unwrap_or_default()
 }
 
 /// systemd marks what it hands over with an attribute of value 1.
@@ -265,6 +272,19 @@ mod tests {
         ] {
             assert_eq!(own_folder(mounts, own).as_deref(), expected.map(Path::new), "{own}");
         }
+    }
+
+    #[test]
+    fn a_group_that_would_take_no_process_is_no_place_for_programs() {
+        let Some(parent) = Parent::find() else {
+            eprintln!("skipped: no control group can be made here");
+            return;
+        };
+        let group = parent.group(None).unwrap();
+        assert!(Parent::at(group.path.clone()).is_some());
+        fs::create_dir(group.path.join("threads")).unwrap();
+        fs::write(group.path.join("threads/cgroup.type"), "threaded").unwrap();
+        assert!(Parent::at(group.path.clone()).is_none());
     }
 
     #[test]
