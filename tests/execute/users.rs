@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use infiniservice::commands::execute::{Exit, Program, ScriptFile, script};
 use infiniservice::commands::request::{Script, Shell};
 use infiniservice::commands::words::Account;
+use rustix::fs::XattrFlags;
 use tokio::time::Instant;
 
 use super::rig::{Mark, WITHOUT_GROUPS, alone, beside, is_root, run, runner, shell, within};
@@ -134,6 +135,51 @@ async fn everything_holds_without_control_groups() {
         }
     })
     .await;
+}
+
+/// As under systemd with `Delegate=`: the agent makes room for the groups of its programs.
+#[tokio::test]
+async fn a_group_that_was_handed_over_is_divided() {
+    alone(async {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+        let mount = mount.and_then(|mount| mount.split(' ').nth(4)).unwrap_or("/no/such");
+        let folder = format!("{mount}/execute-test.{}", std::process::id());
+        if !is_root() || std::fs::create_dir(&folder).is_err() {
+            eprintln!("skipped: no control group can be made here");
+            return;
+        }
+        rustix::fs::setxattr(&folder, "trusted.delegate", b"1", XattrFlags::empty()).unwrap();
+        let own = std::env::current_exe().unwrap();
+        let text = format!(
+            "echo 0 > {folder}/cgroup.procs && exec {} --ignored --nocapture --exact users::as_an_agent_of_systemd",
+            own.display()
+        );
+        let finished = run(&runner(), shell(&text)).await;
+        std::fs::remove_dir(format!("{folder}/agent")).unwrap();
+        std::fs::remove_dir(&folder).unwrap();
+        let (out, err) = (finished.stdout.text, finished.stderr.text);
+        assert_eq!(finished.exit, Exit::Code(0), "{out}\n{err}");
+        assert!(out.contains("1 passed"), "{out}");
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "started by the test before, in a control group for it"]
+async fn as_an_agent_of_systemd() {
+    let own = || std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let line =
+        |text: &str| text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned();
+    let before = line(&own());
+    assert!(before.contains("/execute-test."), "{before}");
+    // The second time it is below already.
+    for _ in 0..2 {
+        let finished = run(&runner(), shell("cat /proc/self/cgroup")).await;
+        let programs = line(&finished.stdout.text);
+        assert!(programs.starts_with(&format!("{before}/infiniservice-run.")), "{programs}");
+        assert_eq!(line(&own()), format!("{before}/agent"));
+    }
 }
 
 async fn again(run_as: Option<Account>) {

@@ -5,7 +5,8 @@
 //! What must happen in the child before the program runs (its own session and control group, another
 //! user with that user's groups, the umask) needs a `fork` with code behind it, which is unsafe in a
 //! process with threads. A fresh process with one thread may do all of it with safe calls. It costs one
-//! `exec` more (figure in [`super::Runner`]).
+//! `exec` more: `true` from ask to answer took 2.1 to 4.0 ms with it and 1.1 to 3.8 ms without, both in
+//! a control group (medians of 100; 2 cores, Linux 6.18, other work going on).
 
 use std::convert::Infallible;
 use std::ffi::OsString;

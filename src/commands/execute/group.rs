@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal};
 
 /// Names of our groups begin so; the agent's pid and a number follow.
 const PREFIX: &str = "infiniservice-run.";
+/// Where this process itself goes.
+const SUBGROUP: &str = "agent";
 /// How deep and how many groups made by the program itself are removed with its own.
 const DEPTH_MAX: usize = 16;
 /// Reads of `cgroup.procs` in the way without `cgroup.kill`, so that a fork bomb ends it, not we.
@@ -28,14 +30,20 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// The place for groups, where there is one that this process may write: the folder above its own
-    /// group when systemd has handed that over (`Delegate=` with `DelegateSubgroup=`), else its own
-    /// group. Groups that an agent which is no more has left behind are ended and removed.
+    /// The place for groups, where there is one that this process may write. Groups that an agent which
+    /// is no more has left behind are ended and removed.
+    ///
+    /// A group that limits others may have no process of its own. So where systemd has handed one over
+    /// (`Delegate=`), this process leaves it for one below (as `DelegateSubgroup=` does from the start,
+    /// in systemd 254), and groups are made beside that. Else they are made in its own, without limits.
     pub(super) fn find() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = own_folder(&mounts, &own)?;
         let above = own.parent().filter(|above| handed_over(above)).map(Path::to_owned);
+        if above.is_none() && handed_over(&own) {
+            step_down(&own.join(SUBGROUP));
+        }
         above.into_iter().chain([own]).find_map(Self::at)
     }
 
@@ -47,8 +55,10 @@ impl Parent {
         sweep(&path);
         let parent = Self { limits: limits(&path), path };
         // Only a try tells: a mount that is read-only in part, a namespace, a limit on descendants.
+        // One that is part of a threaded domain ("domain invalid") takes no process.
         let tried = parent.group(None).ok()?;
-        tried.remove().then_some(parent)
+        let usable = read(&tried.path, "cgroup.type").trim_end() == "domain";
+        (tried.remove() && usable).then_some(parent)
     }
 
     /// Makes a group, with at most `processes` at once where the kernel counts them here.
@@ -138,7 +148,7 @@ impl Drop for Group {
 
 /// The processes in a group and below.
 fn members(path: &Path, depth: usize) -> Vec<Pid> {
-    let own = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let own = read(path, "cgroup.procs");
     // A process of another pid namespace is 0 here and no process to us.
     let mut all: Vec<Pid> =
         own.lines().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect();
@@ -179,15 +189,20 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Whether groups in this one can be limited. Works where no process is in it itself, and in the root.
+/// Whether groups in this one can be limited: where no process is in it itself, and in the root. With
+/// processes in it the kernel would not refuse, `pids` being a threaded controller, but would make it a
+/// threaded domain, in which no group takes a process.
 fn limits(parent: &Path) -> bool {
-    let has = |file, word| {
-        let words = fs::read_to_string(parent.join(file)).unwrap_or_default();
-        words.split_whitespace().any(|one| one == word)
-    };
+    let has = |file, word| read(parent, file).split_whitespace().any(|one| one == word);
+    let root = !parent.join("cgroup.type").exists();
     has("cgroup.controllers", "pids")
         && (has("cgroup.subtree_control", "pids")
-            || fs::write(parent.join("cgroup.subtree_control"), "+pids").is_ok())
+            || (root || read(parent, "cgroup.procs").is_empty())
+                && fs::write(parent.join("cgroup.subtree_control"), "+pids").is_ok())
+}
+
+fn read(path: &Path, file: &str) -> String {
+    fs::read_to_string(path.join(file)).unwrap_or_default()
 }
 
 /// systemd marks what it hands over with an attribute of value 1.
@@ -196,6 +211,17 @@ fn handed_over(path: &Path) -> bool {
         let mut value = [0; 1];
         rustix::fs::getxattr(path, *name, &mut value).is_ok_and(|read| read == 1 && value == *b"1")
     })
+}
+
+/// Moves this process into a group below its own. Where that fails it stays, and groups have no limits.
+fn step_down(path: &Path) {
+    let made = fs::create_dir(path).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Ok(()),
+        _ => Err(error),
+    });
+    if let Err(error) = made.and_then(|()| fs::write(path.join("cgroup.procs"), "0")) {
+        tracing::debug!(%error, "the control group that was handed over cannot be divided");
+    }
 }
 
 /// Where the control group of a process is, from its `/proc/PID/mountinfo` and `/proc/PID/cgroup`.
@@ -246,6 +272,19 @@ mod tests {
         ] {
             assert_eq!(own_folder(mounts, own).as_deref(), expected.map(Path::new), "{own}");
         }
+    }
+
+    #[test]
+    fn a_group_that_would_take_no_process_is_no_place_for_programs() {
+        let Some(parent) = Parent::find() else {
+            eprintln!("skipped: no control group can be made here");
+            return;
+        };
+        let group = parent.group(None).unwrap();
+        assert!(Parent::at(group.path.clone()).is_some());
+        fs::create_dir(group.path.join("threads")).unwrap();
+        fs::write(group.path.join("threads/cgroup.type"), "threaded").unwrap();
+        assert!(Parent::at(group.path.clone()).is_none());
     }
 
     #[test]

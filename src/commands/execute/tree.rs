@@ -28,7 +28,8 @@ const LOOKS_MAX: usize = 50;
 /// The programs that this process has started and not yet seen the end of.
 static PROGRAMS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// A program's processes. Dropping it kills them, without waiting for them to be gone.
+/// A program's processes. Dropping it kills them, without waiting for them to be gone; it may wait for
+/// another program to be started meanwhile, so it is not for an async worker.
 #[derive(Debug)]
 pub(super) struct Tree {
     pid: u32,
@@ -138,6 +139,7 @@ impl Tree {
     /// Its living processes that can be found in `/proc`. Reaps what it left behind and is dead.
     fn members(&self) -> Vec<Process> {
         let (own, all) = (std::process::id(), processes());
+        // Looked at later than the processes: all of those that were started are on it by now.
         let programs = programs().clone();
         // Until a program's tree is dropped, what is in its session is its own affair.
         let others = |pid: &u32| *pid != self.pid && programs.contains(pid);
@@ -186,10 +188,14 @@ impl Process {
     fn parse(pid: u32, line: &[u8]) -> Option<Self> {
         let after = memchr::memrchr(b')', line)? + 1;
         let mut words = std::str::from_utf8(&line[after..]).ok()?.split_ascii_whitespace();
-        let dead = matches!(words.next()?, "Z" | "X" | "x");
+        // Counted from the state, which is field 3.
+        let ended = matches!(words.next()?, "Z" | "X" | "x");
         let mut number = || words.next()?.parse().ok();
         let (parent, group, session) = (number()?, number()?, number()?);
-        let start = words.nth(15)?.parse().ok()?; // field 22, counted from the name, which is 2
+        let threads: u32 = words.nth(13)?.parse().ok()?; // 20
+        let start = words.nth(1)?.parse().ok()?; // 22
+        // Where only the first thread has ended, the others go on behind a state of `Z`.
+        let dead = ended && threads <= 1;
         Some(Self { pid, parent, group, session, start, dead })
     }
 
