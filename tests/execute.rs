@@ -1,7 +1,7 @@
 //! Programs run for real: whatever they do, they end at their deadline with all they have started.
 //!
-//! Each test runs with control groups, where they can be made here, and without. What needs root says
-//! so and is skipped without it; at the end everything is run once more as a plain user.
+//! The tests run with control groups, where they can be made here; two of them run all the others once
+//! more, without control groups and as a plain user. What needs root says so and is skipped without it.
 #![allow(clippy::unwrap_used)]
 
 #[path = "execute/rig.rs"]

@@ -11,35 +11,35 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than any test may take.
-const TEST_MAX: Duration = Duration::from_secs(60);
+const TEST_MAX: Duration = Duration::from_secs(120);
 /// Tests that measure this process are alone in it.
 static PROCESS: RwLock<()> = RwLock::const_new(());
 
 /// Runs a test beside others.
 pub async fn beside(test: impl Future<Output = ()>) {
     let _shared = PROCESS.read().await;
-    timeout(TEST_MAX, test).await.expect("the test hangs");
+    timeout(TEST_MAX, test).await.unwrap();
 }
 
 /// Runs a test while no other runs.
 pub async fn alone(test: impl Future<Output = ()>) {
     let _whole = PROCESS.write().await;
-    timeout(TEST_MAX, test).await.expect("the test hangs");
+    timeout(TEST_MAX, test).await.unwrap();
 }
 
-pub fn settings(groups: bool) -> Settings {
+/// Set for a run of all tests without control groups.
+pub const WITHOUT_GROUPS: &str = "EXECUTE_WITHOUT_GROUPS";
+
+pub fn settings() -> Settings {
     let trampoline = Some(PathBuf::from(env!("CARGO_BIN_EXE_infiniservice")));
+    let groups = std::env::var_os(WITHOUT_GROUPS).is_none();
     Settings { trampoline, groups, ..Settings::default() }
 }
 
-/// A runner with control groups, where there are any, and one without.
-pub fn runners() -> [(&'static str, Runner); 2] {
-    let runner = |groups| Runner::with(settings(groups), CancellationToken::new());
-    [("with control groups", runner(true)), ("without", runner(false))]
-}
-
+/// A runner as the agent has it. Without control groups it takes what is not its own for left behind,
+/// so a test starts processes through it only, and all of one process are of one kind.
 pub fn runner() -> Runner {
-    Runner::with(settings(true), CancellationToken::new())
+    Runner::with(settings(), CancellationToken::new())
 }
 
 pub fn within(milliseconds: u64) -> Instant {

@@ -6,7 +6,7 @@ use infiniservice::commands::execute::{Exit, Program, Runner, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{Mark, alone, beside, run, runner, runners, said, settings, shell, within};
+use super::rig::{Mark, alone, beside, run, runner, said, settings, shell, within};
 
 const MIB: usize = 1024 * 1024;
 
@@ -46,7 +46,7 @@ fn resident_kib() -> u64 {
 async fn both_streams_are_kept_head_and_tail() {
     beside(async {
         let runner =
-            Runner::with(Settings { output_bytes: 64, ..settings(true) }, CancellationToken::new());
+            Runner::with(Settings { output_bytes: 64, ..settings() }, CancellationToken::new());
         let finished = run(&runner, shell("seq 100000 >&2 & seq 200000; wait")).await;
         assert!(finished.stdout.text.starts_with("1\n2\n3\n"), "{}", finished.stdout.text);
         assert!(finished.stdout.text.ends_with("\n199999\n200000\n"), "{}", finished.stdout.text);
@@ -59,15 +59,14 @@ async fn both_streams_are_kept_head_and_tail() {
 #[tokio::test]
 async fn standard_input_is_empty_unless_something_is_given() {
     beside(async {
-        for (_, runner) in runners() {
-            assert_eq!(said(&runner, "cat; readlink /proc/self/fd/0").await, "/dev/null\n");
-            let input = "ä\0ö\n".repeat(MIB / 6).into_bytes();
-            let program = Program { input: input.clone(), ..shell("cksum; cat") };
-            let finished = run(&runner, program).await;
-            assert_eq!(finished.exit, Exit::Code(0));
-            let size = finished.stdout.text.split(' ').nth(1).unwrap().trim();
-            assert_eq!(size, input.len().to_string(), "all of it, and then its end");
-        }
+        let runner = runner();
+        assert_eq!(said(&runner, "cat; readlink /proc/self/fd/0").await, "/dev/null\n");
+        let input = "ä\0ö\n".repeat(MIB / 6).into_bytes();
+        let program = Program { input: input.clone(), ..shell("cksum; cat") };
+        let finished = run(&runner, program).await;
+        assert_eq!(finished.exit, Exit::Code(0));
+        let size = finished.stdout.text.split(' ').nth(1).unwrap().trim();
+        assert_eq!(size, input.len().to_string(), "all of it, and then its end");
     })
     .await;
 }
@@ -75,21 +74,17 @@ async fn standard_input_is_empty_unless_something_is_given() {
 #[tokio::test]
 async fn a_program_that_does_not_want_its_input_is_no_error() {
     beside(async {
-        for (kind, runner) in runners() {
-            for text in ["true", "exec 0<&-; sleep 0.1", "head -c 10 > /dev/null", "sleep 0.2"] {
-                let begun = Instant::now();
-                let program = Program { input: vec![b'x'; MIB], ..shell(text) };
-                let finished = run(&runner, program).await;
-                assert_eq!(finished.exit, Exit::Code(0), "{text}, {kind}");
-                assert!(begun.elapsed() < Duration::from_secs(3), "{text}, {kind}");
-            }
-            let program = Program {
-                input: vec![b'x'; MIB],
-                deadline: within(200),
-                ..shell("exec sleep 100")
-            };
-            assert_eq!(run(&runner, program).await.exit, Exit::TimedOut, "{kind}");
+        let runner = runner();
+        for text in ["true", "exec 0<&-; sleep 0.1", "head -c 10 > /dev/null", "sleep 0.2"] {
+            let begun = Instant::now();
+            let program = Program { input: vec![b'x'; MIB], ..shell(text) };
+            let finished = run(&runner, program).await;
+            assert_eq!(finished.exit, Exit::Code(0), "{text}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{text}");
         }
+        let program =
+            Program { input: vec![b'x'; MIB], deadline: within(200), ..shell("exec sleep 100") };
+        assert_eq!(run(&runner, program).await.exit, Exit::TimedOut);
     })
     .await;
 }
@@ -106,14 +101,13 @@ async fn a_program_may_close_its_streams_and_go_on() {
 #[tokio::test]
 async fn whoever_holds_the_output_after_the_end_gets_a_moment_to_finish() {
     beside(async {
-        for (kind, runner) in runners() {
-            let finished = run(&runner, shell("(sleep 0.05; echo late) & echo first")).await;
-            assert_eq!(finished.stdout.text, "first\nlate\n", "{kind}");
-            let (mark, begun) = (Mark::new(), Instant::now());
-            let finished = run(&runner, shell(&format!("sleep {mark} & echo first"))).await;
-            assert_eq!((finished.exit, finished.stdout.text.as_str()), (Exit::Code(0), "first\n"));
-            assert!(begun.elapsed() < Duration::from_secs(2), "{kind}: {:?}", begun.elapsed());
-        }
+        let runner = runner();
+        let finished = run(&runner, shell("(sleep 0.05; echo late) & echo first")).await;
+        assert_eq!(finished.stdout.text, "first\nlate\n");
+        let (mark, begun) = (Mark::new(), Instant::now());
+        let finished = run(&runner, shell(&format!("sleep {mark} & echo first"))).await;
+        assert_eq!((finished.exit, finished.stdout.text.as_str()), (Exit::Code(0), "first\n"));
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     })
     .await;
 }
@@ -122,14 +116,13 @@ async fn whoever_holds_the_output_after_the_end_gets_a_moment_to_finish() {
 #[tokio::test]
 async fn endless_output_ends_at_the_deadline() {
     beside(async {
-        for (kind, runner) in runners() {
-            let begun = Instant::now();
-            let program = Program { deadline: within(300), ..shell("yes & yes >&2 & yes") };
-            let finished = run(&runner, program).await;
-            assert_eq!(finished.exit, Exit::TimedOut, "{kind}");
-            assert!(finished.stdout.truncated && finished.stderr.truncated, "{kind}");
-            assert!(begun.elapsed() < Duration::from_secs(3), "{kind}: {:?}", begun.elapsed());
-        }
+        let runner = runner();
+        let begun = Instant::now();
+        let program = Program { deadline: within(300), ..shell("yes & yes >&2 & yes") };
+        let finished = run(&runner, program).await;
+        assert_eq!(finished.exit, Exit::TimedOut);
+        assert!(finished.stdout.truncated && finished.stderr.truncated);
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     })
     .await;
 }

@@ -1,13 +1,13 @@
 //! Programs of other users, and everything once more for an agent that is not root.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
 use infiniservice::commands::execute::{Exit, Program, ScriptFile, script};
 use infiniservice::commands::request::{Script, Shell};
+use infiniservice::commands::words::Account;
 use tokio::time::Instant;
 
-use super::rig::{Mark, alone, beside, is_root, run, runner, runners, shell, within};
+use super::rig::{Mark, WITHOUT_GROUPS, alone, beside, is_root, run, runner, shell, within};
 use super::starting::account;
 
 #[tokio::test]
@@ -16,22 +16,21 @@ async fn a_program_runs_as_the_user_it_is_told_with_that_users_groups_only() {
         if !is_root() {
             return;
         }
-        for (kind, runner) in runners() {
-            for name in ["nobody", "daemon", "root"] {
-                let text = "id -un; id -ru; id -u; id -G | tr ' ' '\\n' | sort -n; echo $HOME";
-                let program = Program { run_as: account(name), ..shell(text) };
-                let found = run(&runner, program).await.stdout.text;
-                // What the C library says of that account, read by a program of root.
-                let text = format!(
-                    "id -un {name}; id -ru {name}; id -u {name}; \
+        let runner = runner();
+        for name in ["nobody", "daemon", "root"] {
+            let text = "id -un; id -ru; id -u; id -G | tr ' ' '\\n' | sort -n; echo $HOME";
+            let program = Program { run_as: account(name), ..shell(text) };
+            let found = run(&runner, program).await.stdout.text;
+            // What the C library says of that account, read by a program of root.
+            let text = format!(
+                "id -un {name}; id -ru {name}; id -u {name}; \
                      id -G {name} | tr ' ' '\\n' | sort -n; getent passwd {name} | cut -d: -f6"
-                );
-                assert_eq!(found, run(&runner, shell(&text)).await.stdout.text, "{name}, {kind}");
-            }
-            let text = "grep -E '^Cap(Prm|Eff|Amb)' /proc/self/status | cut -f2 | sort -u";
-            let program = Program { run_as: account("nobody"), ..shell(text) };
-            assert_eq!(run(&runner, program).await.stdout.text, "0000000000000000\n", "{kind}");
+            );
+            assert_eq!(found, run(&runner, shell(&text)).await.stdout.text, "{name}");
         }
+        let text = "grep -E '^Cap(Prm|Eff|Amb)' /proc/self/status | cut -f2 | sort -u";
+        let program = Program { run_as: account("nobody"), ..shell(text) };
+        assert_eq!(run(&runner, program).await.stdout.text, "0000000000000000\n");
     })
     .await;
 }
@@ -100,19 +99,17 @@ async fn a_fork_bomb_ends_at_its_deadline() {
         if !is_root() {
             return;
         }
-        for (kind, runner) in runners() {
-            let (mark, begun) = (Mark::new(), Instant::now());
-            let text = format!(
-                "ulimit -u 150; bomb() {{ bomb {mark} | bomb {mark} & }}; bomb; sleep {mark}"
-            );
-            let bomb = Program::new("bash", ["-c", &text], within(1_000));
-            let finished = run(&runner, Program { run_as: account("nobody"), ..bomb }).await;
-            assert_eq!(finished.exit, Exit::TimedOut, "{kind}");
-            let count =
-                |text: &str| shell(&format!("ps -o args= -u nobody | grep -c '{text}' || true"));
-            assert_eq!(run(&runner, count(&mark.to_string())).await.stdout.text, "0\n", "{kind}");
-            assert!(begun.elapsed().as_secs() < 8, "{kind}: {:?}", begun.elapsed());
-        }
+        let runner = runner();
+        let (mark, begun) = (Mark::new(), Instant::now());
+        let text =
+            format!("ulimit -u 150; bomb() {{ bomb {mark} | bomb {mark} & }}; bomb; sleep {mark}");
+        let bomb = Program::new("bash", ["-c", &text], within(1_000));
+        let finished = run(&runner, Program { run_as: account("nobody"), ..bomb }).await;
+        assert_eq!(finished.exit, Exit::TimedOut);
+        let count =
+            |text: &str| shell(&format!("ps -o args= -u nobody | grep -c '{text}' || true"));
+        assert_eq!(run(&runner, count(&mark.to_string())).await.stdout.text, "0\n");
+        assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
     })
     .await;
 }
@@ -121,18 +118,33 @@ async fn a_fork_bomb_ends_at_its_deadline() {
 #[tokio::test]
 async fn everything_holds_for_an_agent_that_is_not_root() {
     alone(async {
-        if !is_root() {
-            return;
+        if is_root() {
+            again(account("nobody")).await;
         }
-        let own = std::env::current_exe().unwrap();
-        let mut again = Program::new(own, ["--test-threads=4"], within(50_000));
-        again.run_as = account("nobody");
-        // What cargo gives a test, so that one can see that it is not passed on.
-        again.environment.insert("CARGO_TRAP".into(), "1".into());
-        let finished = run(&runner(), again).await;
-        let (out, err) = (finished.stdout.text, finished.stderr.text);
-        assert_eq!(finished.exit, Exit::Code(0), "{out}\n{err}");
-        assert!(out.contains("test result: ok"), "{out}");
     })
     .await;
+}
+
+/// And again as root, where no control group can be made.
+#[tokio::test]
+async fn everything_holds_without_control_groups() {
+    alone(async {
+        if is_root() && std::env::var_os(WITHOUT_GROUPS).is_none() {
+            again(None).await;
+        }
+    })
+    .await;
+}
+
+async fn again(run_as: Option<Account>) {
+    let own = std::env::current_exe().unwrap();
+    let arguments = ["--test-threads=4", "--skip=everything"];
+    let mut all = Program { run_as, ..Program::new(own, arguments, within(100_000)) };
+    all.environment.insert(WITHOUT_GROUPS.into(), "1".into());
+    // As cargo gives a test, to see that nothing of it is passed on.
+    all.environment.insert("CARGO_TRAP".into(), "1".into());
+    let finished = run(&runner(), all).await;
+    let (out, err) = (finished.stdout.text, finished.stderr.text);
+    assert_eq!(finished.exit, Exit::Code(0), "{out}\n{err}");
+    assert!(out.contains("test result: ok"), "{out}");
 }

@@ -139,8 +139,11 @@ impl Tree {
     fn members(&self) -> Vec<Process> {
         let (own, all) = (std::process::id(), processes());
         let programs = programs().clone();
+        // Until a program's tree is dropped, what is in its session is its own affair.
+        let others = |pid: &u32| *pid != self.pid && programs.contains(pid);
         let left = |process: &Process| {
-            self.adopting && process.parent == own && !programs.contains(&process.pid)
+            let known = programs.contains(&process.pid) || others(&process.session);
+            self.adopting && process.parent == own && !known
         };
         for dead in all.iter().filter(|process| process.dead && left(process)) {
             dead.reap();
