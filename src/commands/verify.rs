@@ -191,6 +191,9 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Seek};
+    use std::sync::Arc;
+
     use super::*;
     use crate::wire::envelope::seal;
 
@@ -258,6 +261,38 @@ mod tests {
         assert!(outcome(&mut verify, later, &line(NOW, "d")).is_ok());
         assert_eq!(outcome(&mut verify, later, &line(NOW, "e")), Err("crowded"));
         assert_eq!(verify.seen.known.len(), 3);
+    }
+
+    /// What is logged while `run` runs.
+    fn logged(run: impl FnOnce()) -> String {
+        let mut log = tempfile::tempfile().unwrap();
+        let writer = Arc::new(log.try_clone().unwrap());
+        let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        tracing::subscriber::with_default(lines, run);
+        let mut text = String::new();
+        log.rewind().unwrap();
+        log.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_refusal_is_said_once_until_a_good_line_and_never_with_the_line() {
+        let now = Instant::now();
+        let canary = |key: &[u8], nonce: &str| Line(seal(key, NOW, nonce, "canary-4711").into());
+        let log = logged(|| {
+            let mut verify = verify("");
+            (0..3).for_each(|_| drop(outcome(&mut verify, now, &canary(b"key", "n"))));
+        });
+        assert_eq!(log.matches("locked").count(), 1, "{log}");
+        let told = logged(|| {
+            let mut verify = verify("key");
+            for (key, nonce) in [("x", "a"), ("x", "b"), ("key", "c"), ("key", "c"), ("x", "d")] {
+                drop(outcome(&mut verify, now, &canary(key.as_bytes(), nonce)));
+            }
+        });
+        let reasons = ["reason=\"forged\"", "reason=\"replayed\""];
+        assert_eq!(reasons.map(|reason| told.matches(reason).count()), [1, 1], "{told}");
+        assert!(!log.contains("4711") && !told.contains("4711"));
     }
 
     #[test]

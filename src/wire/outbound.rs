@@ -5,6 +5,8 @@
 //! their middle to fit, with a note. NUL is left out of every text (the host's database refuses it), and
 //! every time is an ISO-8601 text (the only kind from which the host learns our clock).
 
+mod fit;
+
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +17,7 @@ use super::ascii::Json;
 use super::json_lines::Capped;
 use super::{Ascii, MAX_LINE};
 use crate::model::Iso8601;
+use fit::{fit, spelled};
 
 /// The longest `data` of an answer: the host keeps 512 KiB and throws a longer one away.
 pub const DATA_BYTES_MAX: usize = 500 * 1024;
@@ -319,50 +322,6 @@ fn value(value: Option<&Value>, max: usize, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(b"null");
     }
     written.is_ok()
-}
-
-/// The longest note in place of what was cut.
-const NOTE_MAX: usize = 64;
-
-/// `text` in at most `room` bytes as it will be spelled: whole, or its head and tail and a note of how
-/// much is gone. Nothing at all where there is not even room for the note.
-fn fit(text: &str, room: usize) -> Cow<'_, str> {
-    if spelled(text) <= room {
-        return Cow::Borrowed(text);
-    }
-    let Some(room) = room.checked_sub(NOTE_MAX) else { return Cow::Borrowed("") };
-    let head = within(text.chars(), room / 2);
-    let tail = text.len() - within(text[head..].chars().rev(), room / 2);
-    let gone = tail - head;
-    Cow::Owned(format!("{}\n[{gone} bytes left out]\n{}", &text[..head], &text[tail..]))
-}
-
-/// How many bytes of text, character by character, are spelled in at most `room`.
-fn within(characters: impl Iterator<Item = char>, room: usize) -> usize {
-    let (mut bytes, mut used) = (0, 0);
-    for character in characters {
-        used += cost(character);
-        if used > room {
-            break;
-        }
-        bytes += character.len_utf8();
-    }
-    bytes
-}
-
-/// Bytes that a text takes between its quotes.
-fn spelled(text: &str) -> usize {
-    text.chars().map(cost).sum()
-}
-
-/// Bytes that [`Json::text`] takes for one character.
-fn cost(character: char) -> usize {
-    match character {
-        '\0' => 0,
-        '"' | '\\' | '\n' | '\r' | '\t' => 2,
-        ' '..='\x7f' => 1,
-        other => 6 * other.len_utf16(),
-    }
 }
 
 #[cfg(test)]
