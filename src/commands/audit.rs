@@ -18,7 +18,7 @@
 //! The text of a command or script and its length's worth of secrets: of those a length and the first 16
 //! digits of a SHA-256 stand there, so that two can be told apart and a known one recognised. Of variables
 //! and inputs the names and lengths; not a digest, because a short password can be found from one. What a
-//! program said: only how much. What is left goes through [`redact`].
+//! program said: only how much. What is left goes through [`redact`](super::redact).
 
 use std::collections::VecDeque;
 use std::fs::DirBuilder;

@@ -106,7 +106,7 @@ mod tests {
             ("secret=hunter2 # é\r\n", "secret=************\r\n"),
             ("verify = { 'secret' = 'hün' }", "verify = { 'secret' = '****'**"),
             ("secret = \"\"\"\nhun\nter\"\"\"\nx", "secret = \"\"\"\n***\n***\"\"\"\nx"),
-            ("secret = \"${S:-hunter2}\"", "secret = \"**************\""),
+            ("secret = \"${S:-hunter2}\"", "secret = \"*************\""),
         ] {
             assert_eq!(mask(source), shown);
             assert_eq!(source.len(), shown.len());
