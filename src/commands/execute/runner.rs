@@ -82,7 +82,7 @@ impl Settings {
 /// `systemd-run`; at the deadline it still goes if it is a descendant or of the same session.
 ///
 /// [`Settings::processes`] needs a control group that may be divided: as a systemd service, `Delegate=yes`.
-/// There a fork bomb of root (512 processes) ended 0.1 s after its deadline, in a virtual machine of 2
+/// With it a fork bomb of root (512 processes) ended 0.1 s after its deadline, in a virtual machine of 2
 /// emulated cores; without the limit the same one took 26 s.
 ///
 /// Without a trampoline there is no session of its own (a process group only), the umask is the agent's,
