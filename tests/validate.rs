@@ -9,9 +9,9 @@ use std::time::Duration;
 use infiniservice::cli::EXIT_CONFIG;
 use infiniservice::cli::validate::report;
 use infiniservice::config::{
-    AgentSettings, BUILT_IN, Batch, Changes, Collect, ConfigError, Count, Enrich, FileTarget,
-    Identify, Loaded, Period, PipelineFile, ProcessesOptions, Rates, Read, Select, Serialize, Size,
-    Target, Top, Write, load, load_file,
+    AgentSettings, BUILT_IN, Batch, Changes, Collect, Commands, ConfigError, Count, Enforce,
+    Enrich, FileTarget, Identify, Loaded, Period, PipelineFile, ProcessesOptions, Rates, Read,
+    Select, Serialize, Size, Target, Top, Write, load, load_file,
 };
 use infiniservice::metrics::collect::NetworkOptions;
 use infiniservice::model::{Group, Rank};
@@ -203,6 +203,11 @@ fn a_name_is_given_to_one_pipeline_and_settings_are_given_once() {
 fn the_shipped_files_load_from_the_program_and_from_their_folder() {
     let loaded = all(Path::new("pipelines")).unwrap();
     assert_eq!(loaded.agent, AgentSettings::default());
+    let commands = loaded.commands.as_ref().unwrap();
+    assert_eq!(
+        commands.to_string(),
+        "port org.infinibay.agent, 5 at once, 64 waiting, 1 rule allows, 0 deny"
+    );
     assert_eq!(
         loaded.pipelines[0].to_string(),
         "metrics: 1 cadence, 7 groups → infinibay → port org.infinibay.agent"
@@ -213,10 +218,62 @@ fn the_shipped_files_load_from_the_program_and_from_their_folder() {
     let names = BUILT_IN.map(|(name, _)| PathBuf::from(format!("built-in:{name}")));
     let built_in = load(&names, &|_| None).unwrap();
     assert_eq!(built_in.pipelines[0].file, bench.file);
+    assert_eq!(built_in.commands.unwrap().file, commands.file);
+    let defaults = parsed("[receive]\n").file;
+    assert_eq!(commands.file.receive(), defaults.receive());
+    assert_eq!(commands.file.execute, defaults.execute);
+    assert_eq!((&commands.file.reply, &commands.file.audit), (&defaults.reply, &defaults.audit));
+    assert_eq!(defaults.enforce, Enforce::default());
     assert_eq!(built_in.pipelines[1].file, loaded.pipelines[0].file);
     assert_eq!(built_in.pipelines[1].origin, "built-in:metrics.toml");
     assert_eq!(load_file(Path::new("built-in:bench.toml"), &env).unwrap().file, bench.file);
     assert!(load_file(Path::new("built-in:agent.toml"), &env).is_err());
+    assert!(load_file(Path::new("built-in:commands.toml"), &env).is_err());
+}
+
+/// The command flow of a file with this text.
+fn parsed(text: &str) -> Commands {
+    let folder = folder(&[("f.toml", text)]);
+    all(&folder.path().join("f.toml")).unwrap().commands.unwrap()
+}
+
+#[test]
+fn without_its_secret_the_shipped_flow_loads_and_is_locked() {
+    let told = |secret: Option<&str>| {
+        let env =
+            |name: &str| secret.filter(|_| name == "INFINISERVICE_SHARED_SECRET").map(Into::into);
+        let (mut right, mut wrong) = (Vec::new(), Vec::new());
+        report(&["built-in:commands.toml".into()], &env, &mut right, &mut wrong);
+        assert_eq!(String::from_utf8(wrong).unwrap(), "");
+        String::from_utf8(right).unwrap()
+    };
+    let flow = "built-in:commands.toml: ok (commands: port org.infinibay.agent, 5 at once, 64 waiting, \
+                1 rule allows, 0 deny; ";
+    let locked = format!("{flow}locked: the variable INFINISERVICE_SHARED_SECRET is not set)\n");
+    assert_eq!(told(None), locked);
+    assert_eq!(told(Some("")), locked);
+    let open = format!("{flow}secret from variable INFINISERVICE_SHARED_SECRET)\n");
+    assert_eq!(told(Some("hunter2")), open);
+
+    let lock = |text: &str| parsed(&format!("[receive]\n{text}")).file.lock(&env);
+    assert_eq!(lock(""), "locked: no secret is named");
+    assert_eq!(lock("[verify]\nsecret = \"file:/etc/s\""), "secret from file /etc/s");
+    assert_eq!(lock("[verify]\nsecret = \"credential:s\""), "secret from credential s");
+}
+
+#[test]
+fn what_is_allowed_is_said_in_one_file() {
+    let folder =
+        folder(&[("a.toml", "[receive]"), ("b.toml", "[receive]\n[enforce]\nallow = [\"*\"]")]);
+    let errors = all(folder.path()).unwrap_err();
+    let at = folder.path().display();
+    assert_eq!(
+        errors[0].to_string(),
+        format!(
+            "{at}/b.toml: a command flow was already given by {at}/a.toml\n\
+             help: put both into one file: what is allowed is said in one place"
+        )
+    );
 }
 
 #[test]
@@ -303,7 +360,10 @@ fn holds(name: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let line = text.split('\n').nth(place.line - 1).expect("a line of the file");
-    assert_eq!(place.text, line.trim_end_matches('\r'), "{shown}");
+    // What stands where a secret should not is shown as asterisks, byte for byte.
+    let masked = line.contains("secret") || place.text.bytes().all(|b| b"*\"'\r".contains(&b));
+    let line = line.trim_end_matches('\r');
+    assert!(place.text == line || masked && place.text.len() == line.len(), "{shown}");
     assert!(place.column <= place.text.chars().count() + 1, "{shown}");
     assert!(place.mark.end <= place.text.len() && place.span.end <= text.len(), "{shown}");
     let under = shown.lines().nth(3).expect("a line of carets");
@@ -369,7 +429,7 @@ proptest! {
 
     #[test]
     fn no_slip_causes_a_panic_or_is_told_at_a_place_that_is_not_there(
-        which in 0..4_usize,
+        which in 0..5_usize,
         slips in proptest::collection::vec((any::<usize>(), 0..12_usize, 0..SLIPS.len()), 1..6),
     ) {
         let (name, text) = BUILT_IN.get(which).copied().unwrap_or(("f.toml", EVERYTHING));
@@ -383,7 +443,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_replaced_by_a_variable_shows_what_it_holds(at in any::<usize>(), which in 0..4_usize) {
+    fn no_text_replaced_by_a_variable_shows_what_it_holds(at in any::<usize>(), which in 0..5_usize) {
         let (name, text) = BUILT_IN.get(which).copied().unwrap_or(("f.toml", EVERYTHING));
         let quoted: Vec<_> = text.match_indices('"').map(|(at, _)| at).collect();
         let pair = 2 * (at % (quoted.len() / 2));

@@ -1,6 +1,7 @@
 //! The commands of the program, one file each. They print; the rest of the crate does not.
 
 mod bench;
+mod explain;
 mod graph;
 mod run;
 pub mod validate;
@@ -32,6 +33,8 @@ enum Command {
     Run(run::Run),
     /// Say what is wrong in pipeline files, or that nothing is
     Validate(validate::Validate),
+    /// Tell what would become of a message of the host, without doing it
+    Explain(explain::Explain),
     /// Draw pipelines: stages, tasks, and each channel with its kind and bound
     Graph(graph::Graph),
     /// Run a pipeline flat out over made-up readings and measure it
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(run) => run.main(),
         Command::Validate(validate) => validate.main(),
+        Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),
         Command::Bench(bench) => bench.main(),
     }

@@ -42,6 +42,10 @@ pub fn report(
         for pipeline in loaded.pipelines.iter().chain(&loaded.skipped) {
             writeln!(right, "{}: ok ({pipeline})", pipeline.origin)?;
         }
+        if let Some(commands) = &loaded.commands {
+            let lock = commands.file.lock(env);
+            writeln!(right, "{}: ok (commands: {commands}; {lock})", commands.origin)?;
+        }
         if let Some(origin) = &loaded.agent_origin {
             let (runtime, log) = (&loaded.agent.runtime, &loaded.agent.log);
             writeln!(right, "{origin}: ok (agent: {}, log {})", runtime.flavour.name(), log.level)?;

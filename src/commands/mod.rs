@@ -5,10 +5,18 @@
 pub mod frame;
 pub mod verify;
 pub mod decode;
+pub mod enforce;
 pub mod execute;
 pub mod reply;
 
+pub mod audit;
+pub mod catalogue;
+pub mod glob;
 pub mod outcome;
+pub mod plan;
+pub mod policy;
+mod record;
+pub mod redact;
 pub mod request;
 pub mod secret;
 pub mod words;

@@ -27,7 +27,7 @@ pub(super) struct Broken {
 }
 
 impl Broken {
-    fn new(path: &[Step], message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(path: &[Step], message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             path: path.to_vec(),
             otherwise: None,
@@ -37,7 +37,7 @@ impl Broken {
         }
     }
 
-    fn beside(self, other: Vec<Step>) -> Self {
+    pub(super) fn beside(self, other: Vec<Step>) -> Self {
         Self { other: Some(other), ..self }
     }
 }
@@ -46,6 +46,9 @@ impl Broken {
 pub(super) trait Check {
     /// The first rule that is broken.
     fn check(&self) -> Result<(), Broken>;
+
+    /// Learns from the text of the file what stands where.
+    fn find(&mut self, _source: &str) {}
 }
 
 use Step::{Item, Key};

@@ -149,6 +149,14 @@ fn example(key: &str) -> Option<&'static str> {
         "file" => "file = { path = \"/var/log/metrics.jsonl\" }",
         "seed" => "seed = 1",
         "flavour" => "flavour = \"current_thread\"",
+        "action" => "action = \"PackageInstall\"",
+        "allow" => "allow = [\"*\"]",
+        "deny" => "deny = [{ action = \"PackageRemove\", package = \"systemd*\" }]",
+        "raw_shell" => "raw_shell = true",
+        "scripts" => "scripts = true",
+        "required" => "required = true",
+        "command_type" => "command_type = \"action\"",
+        "receive" => "[receive] port = \"org.infinibay.agent\"",
         "tags" => "tags = { site = \"lab-1\" }",
         "enrich" => "[[enrich]] rates = {}",
         "batch" => "[batch] max_items = 64",
@@ -182,7 +190,7 @@ pub(super) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The word that was likely meant: one that begins the same, or is at most a third of it away.
-fn nearest<'a>(word: &str, offered: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, offered: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase().replace(' ', "_");
     let begins = |one: &&&str| word.len() >= 3 && one.starts_with(&word);
     if let Some(whole) = offered.iter().find(begins) {

@@ -137,7 +137,7 @@ fn variable(inner: &str, part: Range<usize>, env: &Env<'_>) -> Result<String, Wr
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -8,17 +8,19 @@ use std::str::Utf8Error;
 
 use super::Env;
 use super::agent::AgentSettings;
+use super::commands::{Commands, CommandsFile};
 use super::error::{ConfigError, Place, clean, shown};
-use super::parse::parse;
+use super::parse::{Flow, flow, parse};
 use super::pipeline::PipelineFile;
 
 /// Where the files are looked for when none is named.
 pub const DEFAULT_FOLDER: &str = "/etc/infiniservice/pipelines";
 
 /// The shipped files, so that the program alone works. Each can be named as `built-in:NAME`.
-pub const BUILT_IN: [(&str, &str); 3] = [
+pub const BUILT_IN: [(&str, &str); 4] = [
     ("agent.toml", include_str!("../../pipelines/agent.toml")),
     ("bench.toml", include_str!("../../pipelines/bench.toml")),
+    ("commands.toml", include_str!("../../pipelines/commands.toml")),
     ("metrics.toml", include_str!("../../pipelines/metrics.toml")),
 ];
 
@@ -30,6 +32,8 @@ pub struct Loaded {
     pub pipelines: Vec<Pipeline>,
     /// Pipelines of a folder that are not to run, because they only generate readings.
     pub skipped: Vec<Pipeline>,
+    /// What the host may ask; without it nothing is.
+    pub commands: Option<Commands>,
     /// The settings of `agent.toml`, or the defaults.
     pub agent: AgentSettings,
     /// The file they came from.
@@ -50,7 +54,8 @@ pub struct Pipeline {
 /// Reads and checks every file that `paths` name.
 ///
 /// A folder stands for its `*.toml` in the order of their names. There, `agent.toml` holds the
-/// agent's settings, and a file that generates readings is skipped; named itself, it is loaded.
+/// agent's settings, and a file that generates readings is skipped; named itself, it is loaded. A file
+/// with `[receive]` is the command flow, of which there is at most one.
 /// Without any path, [`DEFAULT_FOLDER`] is taken where it exists, else [`BUILT_IN`].
 ///
 /// It blocks on files, of which it reads at most 1 MiB each.
@@ -70,7 +75,7 @@ pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
 /// Reads and checks the one file that `path` names, a pipeline to run or to generate readings.
 ///
 /// # Errors
-/// What is wrong with it; also that it is a folder, or the agent's settings.
+/// What is wrong with it; also that it is a folder, a command flow, or the agent's settings.
 pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, ConfigError> {
     let found = named(path);
     if found.is_agent() {
@@ -78,6 +83,10 @@ pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, ConfigError> {
         return Err(ConfigError::of_file(shown(path), "this holds the agent's settings", help));
     }
     let (origin, text) = found.read()?;
+    if flow(&origin, &text)? == Flow::Commands {
+        let help = Some("name a pipeline file");
+        return Err(ConfigError::of_file(origin, "this holds a command flow", help));
+    }
     let file = parse(&origin, &text, env)?;
     Ok(Pipeline { name: found.stem(), origin, file })
 }
@@ -205,6 +214,16 @@ fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), ConfigEr
         (loaded.agent, loaded.agent_origin) = (agent, Some(origin));
         return Ok(());
     }
+    if flow(&origin, &text)? == Flow::Commands {
+        let file: CommandsFile = parse(&origin, &text, env)?;
+        if let Some(earlier) = &loaded.commands {
+            let message = format!("a command flow was already given by {}", earlier.origin);
+            let help = "put both into one file: what is allowed is said in one place";
+            return Err(ConfigError::of_file(origin, message, Some(help)));
+        }
+        loaded.commands = Some(Commands { origin, file });
+        return Ok(());
+    }
     let file: PipelineFile = parse(&origin, &text, env)?;
     let pipeline = Pipeline { name: found.stem(), origin, file };
     if found.in_folder && pipeline.file.generate.is_some() {
@@ -282,6 +301,7 @@ mod tests {
         assert_eq!(loaded.pipelines[0].origin, "built-in:metrics.toml");
         assert_eq!(loaded.skipped[0].origin, "built-in:bench.toml");
         assert_eq!(loaded.agent_origin.as_deref(), Some("built-in:agent.toml"));
+        assert_eq!(loaded.commands.unwrap().origin, "built-in:commands.toml");
     }
 
     #[test]

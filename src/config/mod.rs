@@ -2,7 +2,7 @@
 //!
 //! A file goes through four steps, each in a module of its own: it is read ([`load()`]), its `${NAME}`
 //! are filled in (`interpolate`), it becomes the types of the grammar ([`PipelineFile`],
-//! [`AgentSettings`]), and what only the whole can tell is checked (`check`). Whatever is wrong in
+//! [`CommandsFile`], [`AgentSettings`]), and what only the whole can tell is checked (`check`). Whatever is wrong in
 //! any of them is a [`ConfigError`]: a file, a place, the wrong word, and what would be right.
 //!
 //! The variants and fields of these types *are* the syntax of the files and the words that an error
@@ -13,6 +13,7 @@
 
 mod agent;
 mod check;
+mod commands;
 mod enrich;
 mod error;
 mod explain;
@@ -22,6 +23,8 @@ mod parse;
 mod pipeline;
 mod raw;
 mod read;
+mod rule;
+mod secret;
 mod summary;
 mod syntax;
 mod table;
@@ -32,12 +35,16 @@ mod write;
 pub use agent::{
     AgentSettings, Flavour, IdentitySettings, Log, Restart, Runtime, Shutdown, StateSettings,
 };
+pub use commands::{
+    Audit, CommandType, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify,
+};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place};
 pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, load, load_file};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use raw::Problem;
 pub use read::{ProcessesOptions, Read};
+pub use rule::{Line, Rule, Switch};
 pub use units::{Count, Period, Size};
 pub use write::{FileTarget, Target, Write};
 

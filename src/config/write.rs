@@ -121,12 +121,17 @@ struct PortName(String);
 
 impl<'de> Deserialize<'de> for PortName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = text(deserializer)?;
-        if let Some(path) = name.strip_prefix("unix:") {
-            check_socket(path).map_err(Problem::pack)?;
-        }
-        Ok(Self(name))
+        port_name(deserializer).map(Self)
     }
+}
+
+/// The name of a port.
+pub(super) fn port_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = text(deserializer)?;
+    if let Some(path) = name.strip_prefix("unix:") {
+        check_socket(path).map_err(Problem::pack)?;
+    }
+    Ok(name)
 }
 
 struct SocketPath(PathBuf);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -49,7 +49,7 @@ impl File {
     /// Writes to `path`, which is opened at the first frame.
     pub fn new(path: impl Into<PathBuf>, rotation: Rotation) -> Self {
         let path = path.into();
-        let appender = Appender { path: path.clone(), rotation, open: None, torn: None };
+        let appender = Appender::new(path.clone(), rotation, Access::Shared);
         Self { path, offload: Offload::new(appender) }
     }
 }
@@ -66,11 +66,22 @@ impl Sink for File {
     }
 }
 
-/// The blocking side.
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Its owner and group: mode 0640. One that is there already keeps its mode.
+    Shared,
+    /// Its owner alone: mode 0600. One that is there already gets that mode, and is not taken where it
+    /// belongs to someone else or goes by another name too.
+    Private,
+}
+
+/// The blocking side: appends bytes, each call's all or none.
 #[derive(Debug)]
-struct Appender {
+pub(crate) struct Appender {
     path: PathBuf,
     rotation: Rotation,
+    access: Access,
     open: Option<fs::File>,
     /// The length to cut the file back to, after a failed write could not.
     torn: Option<u64>,
@@ -90,12 +101,24 @@ impl Blocking for Appender {
 }
 
 impl Appender {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Appends to `path`, which is opened at the first call.
+    pub(crate) fn new(path: impl Into<PathBuf>, rotation: Rotation, access: Access) -> Self {
+        Self { path: path.into(), rotation, access, open: None, torn: None }
+    }
+
+    /// Where to.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends all of `bytes`, or nothing that stays. Without any, it opens the file where it is not
+    /// open: makes it, ends a torn line.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut file = match self.open.take() {
             Some(file) if is_still_at(&self.path, &file) => file,
             _ => {
                 self.torn = None;
-                open(&self.path)?
+                open(&self.path, self.access)?
             }
         };
         if let Some(length) = self.torn {
@@ -105,7 +128,7 @@ impl Appender {
         let mut length = file.metadata()?.len();
         if length > 0 && length + bytes.len() as u64 > self.rotation.max_bytes {
             turn_over(&self.path, self.rotation.keep)?;
-            file = open(&self.path)?;
+            file = open(&self.path, self.access)?;
             length = 0;
         }
         let written = file.write_all(bytes);
@@ -118,11 +141,12 @@ impl Appender {
 }
 
 /// Opens for appending, and makes sure that what is appended begins a line.
-fn open(path: &Path) -> io::Result<fs::File> {
+fn open(path: &Path, access: Access) -> io::Result<fs::File> {
     // Not following a link, not waiting for a pipe's reader, not taking a terminal.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = if access == Access::Private { 0o600 } else { 0o640 };
     let mut options = fs::OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o640).custom_flags(flags.bits() as i32);
+    options.read(true).append(true).create(true).mode(mode).custom_flags(flags.bits() as i32);
     let mut file = options.open(path).map_err(|error| match error.raw_os_error() {
         Some(code) if code == Errno::LOOP.raw_os_error() => {
             io::Error::other("it is a symbolic link (name the file itself)")
@@ -133,6 +157,9 @@ fn open(path: &Path) -> io::Result<fs::File> {
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file (name one that is, or a new one)"));
     }
+    if access == Access::Private {
+        make_private(&file, &metadata)?;
+    }
     let mut last = [b'\n'];
     if metadata.len() > 0 {
         file.read_exact_at(&mut last, metadata.len() - 1)?;
@@ -141,6 +168,22 @@ fn open(path: &Path) -> io::Result<fs::File> {
         file.write_all(b"\n")?;
     }
     Ok(file)
+}
+
+/// Takes a file for its owner alone, or refuses one that somebody else has a hand on.
+fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(
+            "it belongs to another user (name a file of the agent's own)",
+        ));
+    }
+    if metadata.nlink() > 1 {
+        return Err(io::Error::other("it has another name too (remove that, or name a new file)"));
+    }
+    match metadata.mode() & 0o7777 {
+        0o600 => Ok(()),
+        _ => file.set_permissions(fs::Permissions::from_mode(0o600)),
+    }
 }
 
 /// Whether the path still names the open file.
@@ -175,7 +218,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
     use tempfile::TempDir;
     use tokio::time::Instant;
 

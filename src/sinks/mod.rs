@@ -16,13 +16,14 @@ mod unix;
 
 use std::io;
 
+pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
 pub use null::{Null, Tally, checksum};
 pub use stdout::Stdout;
 pub use unix::Unix;
 
 /// Why a call failed, as the end of a sentence.
-fn why(error: &io::Error) -> String {
+pub(crate) fn why(error: &io::Error) -> String {
     let text = error.to_string();
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_ascii_lowercase());

@@ -30,10 +30,12 @@ use tokio::time::Instant;
 use super::outcome::EXIT_TIMEOUT;
 use super::words::Account;
 
+pub(super) use account::home_of;
 pub use account::{Identity, identity};
 pub use prepare::{PATH, find, installed};
+pub(super) use prepare::{directory, environment};
 pub use runner::{Runner, Settings};
-pub use shell::{ScriptFile, command_line, script};
+pub use shell::{ScriptFile, command_line, script, script_at};
 
 /// What an [`Exit`] by signal has as exit code, as shells have it: this and the signal's number.
 const SIGNALLED: i32 = 128;

@@ -45,7 +45,7 @@ pub fn installed(name: &str) -> bool {
 ///
 /// # Errors
 /// The end of a sentence: it is not absolute, missing or no directory.
-pub(super) fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
+pub(in crate::commands) fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
     let Some(given) = given else { return Ok("/".into()) };
     let shown = given.display();
     if !given.is_absolute() {
@@ -66,7 +66,7 @@ pub(super) fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// The end of a sentence: a name is empty or has `=`, or something has a NUL. No value is repeated.
-pub(super) fn environment(
+pub(in crate::commands) fn environment(
     home: &Path,
     added: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<OsString, OsString>, String> {

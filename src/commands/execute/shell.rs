@@ -53,18 +53,27 @@ pub fn script(
     folder: &Path,
     deadline: Instant,
 ) -> Result<(Program, ScriptFile), String> {
-    let shell = found(script.shell)?;
-    let (ending, options) = match shell {
-        "pwsh" => (".ps1", &["-NoProfile", "-NonInteractive", "-File"][..]),
-        _ => (".sh", &[][..]),
-    };
+    let ending = if found(script.shell)? == "pwsh" { ".ps1" } else { ".sh" };
     let file =
         ScriptFile::create(folder, ending, script.content.as_bytes(), script.run_as.as_ref())?;
+    Ok((script_at(script, file.path(), deadline)?, file))
+}
+
+/// A script as a program, its text being in `file`.
+///
+/// # Errors
+/// The end of a sentence: the shell is not on this machine.
+pub fn script_at(script: &Script, file: &Path, deadline: Instant) -> Result<Program, String> {
+    let shell = found(script.shell)?;
+    let options = match shell {
+        "pwsh" => &["-NoProfile", "-NonInteractive", "-File"][..],
+        _ => &[][..],
+    };
     let mut program = Program::new(shell, options.iter().copied(), deadline);
-    program.arguments.push(file.path().into());
+    program.arguments.push(file.into());
     program.environment = script.inputs.clone();
     program.run_as = script.run_as.clone();
-    Ok((program, file))
+    Ok(program)
 }
 
 /// The text of a script in a file that only its user can read, and nobody can write. Dropping it

@@ -1,0 +1,301 @@
+//! `explain`: what would become of a message of the host: allowed or not, by which rule, and what would
+//! be run. Runs nothing of it.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{EXIT_CONFIG, load_or_tell, refuse};
+use crate::commands::decode::{Asked, Decode};
+use crate::commands::enforce::{Enforce, Enforced, Permit, Ruling};
+use crate::commands::plan::{ProgramsOf, WouldRun, plan};
+use crate::commands::policy::{Policy, Value, arguments, name};
+use crate::commands::request::{Request, What};
+use crate::commands::secret::Secret;
+use crate::commands::verify::Verified;
+use crate::config::{Commands, Execute};
+use crate::pipeline::{Emit, Transform};
+use crate::wire::envelope::{self, Refused};
+
+/// The message would be refused.
+pub const EXIT_DENIED: u8 = 1;
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// A message of the host as JSON, signed or not; - for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The files that say what is allowed, or folders of them [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", num_args = 1..)]
+    pipelines: Vec<PathBuf>,
+}
+
+impl Explain {
+    pub(super) fn main(self) -> ExitCode {
+        let loaded = match load_or_tell(&self.pipelines) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        let Some(commands) = loaded.commands else {
+            return refuse(
+                "no file with [receive] says what is allowed; name one with --pipelines",
+            );
+        };
+        let shown = self.file.display();
+        let line = match read(&self.file, commands.file.receive().max_line.bytes()) {
+            Ok(line) => line,
+            Err(error) => return refuse(&format!("{shown}: {error}")),
+        };
+        let secret = match commands.file.verify.secret.as_ref().map(Secret::load).transpose() {
+            Ok(secret) => secret.flatten(),
+            Err(error) => return refuse(&error),
+        };
+        match explain(&line, &commands, secret.as_ref(), programs_of) {
+            Ok(Explained { text, allowed }) => {
+                print!("{text}");
+                ExitCode::from(if allowed { 0 } else { EXIT_DENIED })
+            }
+            Err(error) => {
+                eprintln!("{shown}: {error}");
+                ExitCode::from(EXIT_CONFIG)
+            }
+        }
+    }
+}
+
+/// No action tells its programs before it runs yet.
+fn programs_of(_: &crate::commands::request::Action) -> Option<Vec<Vec<String>>> {
+    None
+}
+
+struct Explained {
+    text: String,
+    allowed: bool,
+}
+
+/// Explains a message, which may be in an envelope.
+fn explain(
+    line: &[u8],
+    commands: &Commands,
+    secret: Option<&Secret>,
+    programs_of: ProgramsOf,
+) -> Result<Explained, String> {
+    let mut told = Explained { text: String::new(), allowed: true };
+    let payload = match serde_json::from_slice::<Outer>(line) {
+        Ok(Outer { kind: Some(kind), payload: Some(payload) }) if kind == "signed" => {
+            let (said, taken) =
+                signature(line, secret, &commands.file.lock(&|name| std::env::var(name).ok()));
+            told.say("signature", &said);
+            told.allowed &= taken;
+            payload
+        }
+        Ok(_) => {
+            told.say("signature", "none: this is taken for what was in an envelope");
+            str::from_utf8(line).map_err(|error| error.to_string())?.to_owned()
+        }
+        Err(error) => return Err(format!("this is no JSON object: {error}")),
+    };
+    let (now, mut out) = (Instant::now(), Emit::default());
+    let verified = Verified { payload, sent_ms: 0, age: Duration::ZERO, received: now };
+    Decode.apply(now, &verified, &mut out);
+    let asked: Option<Asked> = out.drain().next();
+    let asked =
+        asked.ok_or("this is no message that the host sends, and has no id to answer to")?;
+
+    let mut gate = Enforce::new(Policy::new(commands));
+    let mut out = Emit::default();
+    gate.apply(now, &asked, &mut out);
+    let around =
+        Around { asked: &asked, gate: &gate, execute: &commands.file.execute, programs_of };
+    for enforced in out.drain() {
+        match enforced {
+            Enforced::Command(ruling) => told.ruling(&ruling, &around, 0),
+            Enforced::Scripts(rulings) => {
+                told.say("scripts", &format!("{}", rulings.len()));
+                for (index, ruling) in rulings.iter().enumerate() {
+                    told.text.push('\n');
+                    told.ruling(ruling, &around, index);
+                }
+            }
+            Enforced::KeepAlive(number) => {
+                told.say(
+                    "answer",
+                    &format!("a keep_alive of number {number}, at once; nothing is run"),
+                );
+            }
+            Enforced::KeepAliveAnswered(_) => told.say("answer", "none; nothing is run"),
+            Enforced::MetricsNow => told.say("answer", "metrics; nothing is run"),
+        }
+    }
+    Ok(told)
+}
+
+/// What a ruling is explained with.
+struct Around<'a> {
+    asked: &'a Asked,
+    gate: &'a Enforce,
+    execute: &'a Execute,
+    programs_of: ProgramsOf,
+}
+
+impl Around<'_> {
+    /// The time that the request at `index` asked for.
+    fn wanted(&self, index: usize) -> Option<Duration> {
+        match self.asked {
+            Asked::Request(request) => Some(request.timeout),
+            Asked::Scripts(scripts) => Some(scripts.get(index)?.as_ref().ok()?.timeout),
+            _ => None,
+        }
+    }
+}
+
+impl Explained {
+    fn say(&mut self, what: &str, text: &str) {
+        // Writing to a text cannot fail.
+        let _ = writeln!(self.text, "{:12} {}", format!("{what}:"), plain(text));
+    }
+
+    fn ruling(&mut self, ruling: &Ruling, around: &Around<'_>, index: usize) {
+        match ruling {
+            Ruling::Unclear(refusal) => {
+                self.say("id", &refusal.id);
+                self.say("asks for", &refusal.action);
+                self.say(
+                    "decision",
+                    &format!("refused before any rule is asked: {}", refusal.error),
+                );
+                self.allowed = false;
+            }
+            Ruling::Denied(denial) => {
+                self.request(&denial.request);
+                self.say("decision", &denial.why);
+                self.allowed = false;
+            }
+            Ruling::Permitted(permit) => {
+                self.request(permit.request());
+                let rule = permit.rule();
+                let quote = around.gate.policy().quote(rule).unwrap_or_default();
+                self.say("decision", &format!("allowed by {rule}: {quote}"));
+                self.permit(permit, around, index);
+            }
+        }
+    }
+
+    fn request(&mut self, request: &Request) {
+        self.say("id", &request.id);
+        let arguments = arguments(&request.what).into_iter().map(|(argument, value)| {
+            let value = match value {
+                Value::Is(text) => format!("{text:?}"),
+                Value::Everything => "everything".to_owned(),
+            };
+            format!("{} = {value}", argument.name())
+        });
+        let arguments: Vec<String> = arguments.collect();
+        let name = name(&request.what);
+        match arguments.is_empty() {
+            true => self.say("asks for", name),
+            false => self.say("asks for", &format!("{name} {{ {} }}", arguments.join(", "))),
+        }
+    }
+
+    fn permit(&mut self, permit: &Permit, around: &Around<'_>, index: usize) {
+        let (request, Execute { output, parallel, waiting, .. }) =
+            (permit.request(), around.execute);
+        let granted = humantime::format_duration(request.timeout);
+        match around.wanted(index) {
+            Some(wanted) if wanted > request.timeout => {
+                let wanted = humantime::format_duration(wanted);
+                self.say(
+                    "time",
+                    &format!("{granted}: the most that is granted; it asked for {wanted}"),
+                );
+            }
+            _ => self.say("time", &format!("{granted}, as it asked")),
+        }
+        self.say(
+            "limits",
+            &format!("{parallel} at once, {waiting} waiting; {output} of each stream kept"),
+        );
+        match plan(request, around.programs_of) {
+            Err(why) => self.say("would fail", &why),
+            Ok(programs) => programs.iter().for_each(|program| self.program(program, request)),
+        }
+    }
+
+    fn program(&mut self, program: &WouldRun, request: &Request) {
+        if program.argv.is_empty() {
+            return self.say("would do", &program.note);
+        }
+        self.say("would run", &format!("{:?}", program.argv));
+        if let What::Script(script) = &request.what {
+            self.say("script", &format!("{:?}", script.content));
+        }
+        for (index, (name, value)) in program.environment.iter().enumerate() {
+            let what = if index == 0 { "environment:" } else { "" };
+            let _ = writeln!(self.text, "{what:12} {}={value:?}", name.escape_debug());
+        }
+        self.say("user", program.user.as_deref().unwrap_or("the agent's own"));
+        self.say("directory", &program.directory.display().to_string());
+        if !program.note.is_empty() {
+            self.say("note", &program.note);
+        }
+    }
+}
+
+/// As far as an envelope is looked at without its key.
+#[derive(Deserialize)]
+struct Outer {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    payload: Option<String>,
+}
+
+/// What is to be said of the signature, and whether the agent would take the envelope. Its age is told
+/// and does not count: what is explained was mostly written down some time ago.
+fn signature(line: &[u8], secret: Option<&Secret>, lock: &str) -> (String, bool) {
+    let Some(secret) = secret else { return (format!("cannot be checked; {lock}"), true) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    match envelope::open(secret.expose(), line, now) {
+        Ok(_) => ("right".to_owned(), true),
+        Err(Refused::Stale) => {
+            ("right, but too old by now, or ahead; the agent would drop it".to_owned(), true)
+        }
+        Err(Refused::Signature) => {
+            ("wrong: it was not signed with this secret; the agent would drop it".to_owned(), false)
+        }
+        Err(refused) => (format!("the agent would drop it as {}", refused.reason()), false),
+    }
+}
+
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let from: Box<dyn Read> = match path.to_str() {
+        Some("-") => Box::new(io::stdin().lock()),
+        _ => Box::new(File::open(path).map_err(|error| format!("cannot read this file: {error}"))?),
+    };
+    let mut line = Vec::new();
+    from.take(most + 1)
+        .read_to_end(&mut line)
+        .map_err(|error| format!("cannot read this file: {error}"))?;
+    if line.len() as u64 > most {
+        return Err(format!("this is longer than {most} bytes, the most of max_line"));
+    }
+    Ok(line)
+}
+
+/// A text without what a terminal would obey.
+fn plain(text: &str) -> String {
+    let plain = |c: char| match c.is_control() {
+        true => c.escape_debug().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(plain).collect()
+}

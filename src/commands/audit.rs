@@ -1,0 +1,255 @@
+//! What is written down of every request: one JSON line before it runs and one when it has ended, or
+//! one that says it was refused. Decides nothing, and never holds back an answer for longer than
+//! [`PATIENCE`].
+//!
+//! The line with `"event":"end"` (or `"refused"`) is the whole record of a request: time, id, action,
+//! arguments, decision and rule, user, exit, duration, bytes, truncated. The line with
+//! `"event":"begin"` says the same without an end.
+//!
+//! # Why two lines
+//! A record that is required must be there before the thing it records: a command may fill the disk,
+//! kill the agent or cut the power, and whoever wants no trace would do just that. So `begin` is written,
+//! and the request runs only once the kernel has taken it. A `begin` without an `end` is then not a gap but
+//! a finding: the request was running when the agent ended. Rejected: one line at the end, which the
+//! request itself can prevent; a test of writability first, which says nothing about a moment later; and
+//! waiting for the disk (`fsync`) before each request, which costs more than most requests.
+//!
+//! # What is never written
+//! The text of a command or script and its length's worth of secrets: of those a length and the first 16
+//! digits of a SHA-256 stand there, so that two can be told apart and a known one recognised. Of variables
+//! and inputs the names and lengths; not a digest, because a short password can be found from one. What a
+//! program said: only how much. What is left goes through [`redact`].
+
+use std::collections::VecDeque;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::enforce::{Denial, Permit};
+use super::record::{Event, Record};
+use super::request::Request;
+use crate::sinks::{Access, Appender, Rotation, why};
+
+pub use super::record::Ended;
+
+/// The longest a line may take to be written, with those before it.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most lines that may wait to be written; the next one counts as not written.
+pub const WAITING: usize = 256;
+
+/// The most lines of ended requests that are kept while the file cannot be written.
+pub const LATE: usize = 64;
+
+/// The audit file. Cheap to clone.
+///
+/// It is made with mode 0600, and turned over by size as [`Rotation`] says. A symbolic link in its place
+/// is refused, and so is a file of another user, or one with a second name. A line that a crash cut
+/// short is ended when the file is opened; one that only fits in part is not written at all. Its folder is
+/// made, with mode 0700, where it is not there.
+///
+/// Lines are written on the blocking pool, one at a time, in the order of the calls.
+#[derive(Debug, Clone)]
+pub struct Audit(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    required: bool,
+    writer: Mutex<Writer>,
+    slots: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
+    lost: AtomicU64,
+}
+
+/// A request that was written down and runs.
+#[derive(Debug)]
+#[must_use = "its end has to be written down too"]
+pub struct Entry {
+    audit: Audit,
+    record: Record,
+}
+
+impl Audit {
+    /// Writes to `path`, which is opened when it is first needed. With `required`, what cannot be written
+    /// down may not run.
+    pub fn new(path: impl Into<PathBuf>, rotation: Rotation, required: bool) -> Self {
+        let path = path.into();
+        let appender = Appender::new(path.clone(), rotation, Access::Private);
+        let writer = Writer { appender, late: VecDeque::new(), failing: false };
+        Self(Arc::new(Inner {
+            path,
+            required,
+            writer: Mutex::new(writer),
+            slots: Arc::new(Semaphore::new(WAITING)),
+            turn: Arc::new(Semaphore::new(1)),
+            lost: AtomicU64::new(0),
+        }))
+    }
+
+    /// Opens the file, so that what is wrong with it is told at the start and not at the first request.
+    ///
+    /// # Errors
+    /// A sentence that says why it cannot be written.
+    pub async fn open(&self) -> Result<(), String> {
+        self.write(None, Keep::No).await
+    }
+
+    /// Writes down that a request is about to run.
+    ///
+    /// # Errors
+    /// It may not run: a sentence for the host that says why. Only where the audit is required.
+    pub async fn begin(&self, permit: &Permit) -> Result<Entry, String> {
+        let record = Record::new(SystemTime::now(), permit.request(), permit.rule());
+        let keep = if self.0.required { Keep::No } else { Keep::Yes };
+        let line = record.line(SystemTime::now(), &Event::Begin);
+        match self.write(Some(line), keep).await {
+            Err(error) if self.0.required => {
+                Err(format!("nothing is run that cannot be written down, and {error}"))
+            }
+            _ => Ok(Entry { audit: self.clone(), record }),
+        }
+    }
+
+    /// Writes down that the policy refused a request.
+    pub async fn denied(&self, denial: &Denial) {
+        self.refused(&denial.request, &denial.rule, false, &denial.why).await;
+    }
+
+    /// Writes down that a request was not run, though the policy (where `allowed`) had let it through:
+    /// too many were waiting, or its time was over.
+    pub async fn refused(&self, request: &Request, rule: &str, allowed: bool, why: &str) {
+        let now = SystemTime::now();
+        let line = Record::new(now, request, rule).line(now, &Event::Refused { allowed, why });
+        // Nothing was done, so nothing has to be undone; the log tells that the file fails.
+        let _ = self.write(Some(line), Keep::Yes).await;
+    }
+
+    async fn write(&self, line: Option<Vec<u8>>, keep: Keep) -> Result<(), String> {
+        let inner = Arc::clone(&self.0);
+        let path = &self.0.path;
+        let too_slow = |_| format!("the audit file {path:?} takes longer than {PATIENCE:?}");
+        let deadline = Instant::now() + PATIENCE;
+        let turn = match Arc::clone(&inner.slots).try_acquire_owned() {
+            Ok(slot) => {
+                let turn = timeout_at(deadline, Arc::clone(&inner.turn).acquire_owned()).await;
+                turn.map(|turn| (slot, turn)).map_err(too_slow)
+            }
+            Err(_) => {
+                Err(format!("{WAITING} lines are waiting for the audit file {path:?} already"))
+            }
+        };
+        let turn = turn.inspect_err(|_| {
+            if keep == Keep::Yes {
+                inner.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        })?;
+        let job = tokio::task::spawn_blocking(move || {
+            // Held until it is written, also where nobody waits for it any more.
+            let _turn = turn;
+            let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.write(line, keep, &inner.lost)
+        });
+        let written = timeout_at(deadline, job).await.map_err(too_slow)?;
+        written
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| format!("the audit file {path:?} cannot be written: {}", why(&error)))
+    }
+}
+
+impl Entry {
+    /// Writes down how the request ended. Where that cannot be written now, it is kept and written before
+    /// the next line.
+    pub async fn end(self, ended: &Ended) {
+        let line = self.record.line(SystemTime::now(), &Event::End(ended));
+        let _ = self.audit.write(Some(line), Keep::Yes).await;
+    }
+}
+
+/// Whether a line that cannot be written is kept for later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
+
+/// The blocking side.
+#[derive(Debug)]
+struct Writer {
+    appender: Appender,
+    /// What could not be written yet, in order.
+    late: VecDeque<Vec<u8>>,
+    failing: bool,
+}
+
+impl Writer {
+    /// Writes what is late, then `line`, or opens the file where there is neither.
+    fn write(&mut self, line: Option<Vec<u8>>, keep: Keep, lost: &AtomicU64) -> io::Result<()> {
+        let written = self.catch_up(lost).and_then(|()| match &line {
+            Some(line) => self.append(line),
+            None => self.append(&[]),
+        });
+        if let (Err(_), Some(line), Keep::Yes) = (&written, line, keep) {
+            if self.late.len() == LATE {
+                self.late.pop_front();
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
+            self.late.push_back(line);
+        }
+        self.tell(&written);
+        written
+    }
+
+    fn catch_up(&mut self, lost: &AtomicU64) -> io::Result<()> {
+        let count = lost.load(Ordering::Relaxed);
+        if count > 0 {
+            self.append(&Record::gap(SystemTime::now(), count))?;
+            lost.fetch_sub(count, Ordering::Relaxed);
+        }
+        while let Some(line) = self.late.pop_front() {
+            if let Err(error) = self.append(&line) {
+                self.late.push_front(line);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        match self.appender.append(line) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_folder(self.appender.path())?;
+                self.appender.append(line)
+            }
+            written => written,
+        }
+    }
+
+    /// Logs when writing begins to fail and when it works again.
+    fn tell(&mut self, written: &io::Result<()>) {
+        let path = self.appender.path().display();
+        match written {
+            Err(error) if !self.failing => {
+                let error = why(error);
+                tracing::error!(%path, error, "audit file cannot be written");
+            }
+            Ok(()) if self.failing => tracing::info!(%path, "audit file is written again"),
+            _ => {}
+        }
+        self.failing = written.is_err();
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => DirBuilder::new().recursive(true).mode(0o700).create(folder),
+        None => Ok(()),
+    }
+}

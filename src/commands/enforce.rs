@@ -1,0 +1,142 @@
+//! The one gate that every request goes through, whatever dialect it came in. Runs nothing.
+//!
+//! What may be run is a [`Permit`], and only this module can make one: whatever runs requests takes
+//! permits, so no request can pass beside the policy.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::decode::{self, Asked};
+use super::outcome::Outcome;
+use super::policy::{Decision, Policy};
+use super::request::Request;
+use crate::pipeline::{Emit, Transform, Weigh};
+
+/// A request that may be run, with its time cut to what the policy grants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Permit {
+    request: Request,
+    rule: String,
+}
+
+impl Permit {
+    /// What may be run.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The rule that allows it: `FILE:LINE`.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// What may be run, to be taken apart.
+    pub fn into_request(self) -> Request {
+        self.request
+    }
+}
+
+/// A request that may not be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Denial {
+    /// What was asked.
+    pub request: Request,
+    /// The rule that denies it: `FILE:LINE`, or the file.
+    pub rule: String,
+    /// A sentence for the host.
+    pub why: String,
+}
+
+impl Denial {
+    /// What the host is told.
+    pub fn outcome(&self) -> Outcome {
+        Outcome { stderr: self.why.clone(), ..Outcome::failed(self.why.clone()) }
+    }
+}
+
+/// What the policy says of one command or script.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ruling {
+    /// Run it, and answer.
+    Permitted(Permit),
+    /// Write it down, and answer with its outcome.
+    Denied(Box<Denial>),
+    /// It was not understood: answer.
+    Unclear(decode::Refusal),
+}
+
+/// What the host asked for, once the policy has spoken. One for each [`Asked`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Enforced {
+    /// A command, answered with a response.
+    Command(Ruling),
+    /// All pending scripts, each answered with a completion; none where nothing is pending.
+    Scripts(Vec<Ruling>),
+    /// As [`Asked::KeepAlive`].
+    KeepAlive(u64),
+    /// As [`Asked::KeepAliveAnswered`].
+    KeepAliveAnswered(u64),
+    /// As [`Asked::MetricsNow`].
+    MetricsNow,
+}
+
+impl Weigh for Enforced {}
+
+/// The gate. Cheap to clone.
+///
+/// Keep-alives and the like are no requests: they pass, and nothing in them can be run.
+#[derive(Debug, Clone)]
+pub struct Enforce {
+    policy: Arc<Policy>,
+}
+
+impl Enforce {
+    /// A gate with this policy.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy: Arc::new(policy) }
+    }
+
+    /// Lets a request through, or does not.
+    pub fn pass(&self, request: Request) -> Result<Permit, Box<Denial>> {
+        match self.policy.decide(&request) {
+            Decision::Allowed { rule } => {
+                let timeout = self.policy.time_for(&request);
+                Ok(Permit { request: Request { timeout, ..request }, rule })
+            }
+            Decision::Denied { rule, why } => Err(Box::new(Denial { request, rule, why })),
+        }
+    }
+
+    /// What it goes by.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    fn rule(&self, request: &Request) -> Ruling {
+        match self.pass(request.clone()) {
+            Ok(permit) => Ruling::Permitted(permit),
+            Err(denial) => Ruling::Denied(denial),
+        }
+    }
+}
+
+impl Transform for Enforce {
+    type In = Asked;
+    type Out = Enforced;
+
+    fn apply(&mut self, _now: Instant, input: &Asked, out: &mut Emit<Enforced>) {
+        let one = |script: &Result<Request, decode::Refusal>| match script {
+            Ok(request) => self.rule(request),
+            Err(refusal) => Ruling::Unclear(refusal.clone()),
+        };
+        out.push(match input {
+            Asked::Request(request) => Enforced::Command(self.rule(request)),
+            Asked::Answer(refusal) => Enforced::Command(Ruling::Unclear(refusal.clone())),
+            Asked::Scripts(scripts) => Enforced::Scripts(scripts.iter().map(one).collect()),
+            Asked::KeepAlive(number) => Enforced::KeepAlive(*number),
+            Asked::KeepAliveAnswered(number) => Enforced::KeepAliveAnswered(*number),
+            Asked::MetricsNow => Enforced::MetricsNow,
+        });
+    }
+}

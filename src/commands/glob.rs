@@ -1,0 +1,123 @@
+//! Patterns with `*` for any text, also none. Does not know what is matched with them.
+
+use std::fmt;
+
+/// A pattern: `*` stands for any text, every other character for itself, upper and lower case being
+/// different. It has to match the whole of a text.
+///
+/// ```
+/// use infiniservice::commands::glob::Glob;
+///
+/// let glob = Glob::new("systemd*");
+/// assert!(glob.matches("systemd") && glob.matches("systemd-resolved"));
+/// assert!(!glob.matches("libsystemd0") && !glob.matches("Systemd"));
+/// ```
+///
+/// # Why by hand
+/// A policy is to be understood at a glance: no `?`, no `[a-z]`, no `**`, no escape, and so nothing
+/// that reads as something else. Matching takes at most the product of both lengths and no memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    /// Takes `pattern` as it is; every text is a pattern.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it matches every text.
+    pub fn is_any(&self) -> bool {
+        !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
+    }
+
+    /// Whether it stands for one text only.
+    pub fn is_exact(&self) -> bool {
+        !self.0.contains('*')
+    }
+
+    /// Whether the whole of `text` is matched.
+    pub fn matches(&self, text: &str) -> bool {
+        // Bytes do as well as characters: `*` is ASCII, and no part of another character is.
+        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
+        let (mut p, mut t) = (0, 0);
+        // The last star, and where the text that it does not stand for begins.
+        let mut star: Option<(usize, usize)> = None;
+        while t < text.len() {
+            match pattern.get(p) {
+                Some(b'*') => {
+                    star = Some((p, t));
+                    p += 1;
+                }
+                Some(byte) if *byte == text[t] => (p, t) = (p + 1, t + 1),
+                _ => match &mut star {
+                    Some((at, from)) => {
+                        *from += 1;
+                        (p, t) = (*at + 1, *from);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern[p..].iter().all(|byte| *byte == b'*')
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_star_stands_for_any_text_and_all_else_for_itself() {
+        let matches = |pattern: &str, text: &str| Glob::new(pattern).matches(text);
+        for (pattern, text) in
+            [("*", ""), ("*", "x"), ("a*c", "abc"), ("a*c", "ac"), ("*é*", "aéb"), ("a**", "a")]
+        {
+            assert!(matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [
+            ("", "a"),
+            ("a", ""),
+            ("a", "ab"),
+            ("a*c", "abcd"),
+            ("A*", "a"),
+            ("?", "a"),
+            ("[a]", "a"),
+        ] {
+            assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+        assert!(matches("*aab*aab", "aaabaaaab"));
+        assert!(!matches(&"a*".repeat(30), &("a".repeat(29) + "b")));
+    }
+
+    /// What it means, slowly: a star takes nothing, or one character and is still there.
+    fn slow(pattern: &[char], text: &[char]) -> bool {
+        match (pattern, text) {
+            ([], []) => true,
+            (['*', rest @ ..], _) => {
+                slow(rest, text) || !text.is_empty() && slow(pattern, &text[1..])
+            }
+            ([p, rest @ ..], [t, more @ ..]) => p == t && slow(rest, more),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_matches_what_its_meaning_says(pattern in "[ab*é]{0,8}", text in "[abé]{0,10}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            prop_assert_eq!(Glob::new(&pattern).matches(&text), slow(&chars(&pattern), &chars(&text)));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What would be run for a request, told without running it. Looks at the machine (is the shell there,
+//! is the account?), so not for an async worker; changes nothing.
+//!
+//! Command lines and scripts are told by the very code that runs them. What an action runs is known to
+//! the action alone, and asked of it through [`ProgramsOf`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::execute::{self, Program};
+use super::policy::operation_name;
+use super::request::{Action, Request, What};
+
+/// A program that would be run, or why none is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WouldRun {
+    /// The program's own file and its arguments; empty where no program is run.
+    pub argv: Vec<String>,
+    /// The whole environment it gets.
+    pub environment: BTreeMap<String, String>,
+    /// As whom; the agent's own user where absent.
+    pub user: Option<String>,
+    /// Where it starts.
+    pub directory: PathBuf,
+    /// What else there is to know, as a sentence without a full stop; may be empty.
+    pub note: String,
+}
+
+/// What an action would start, each program with its arguments, in order: empty where it starts none,
+/// `None` where that is not known before it runs.
+pub type ProgramsOf = fn(&Action) -> Option<Vec<Vec<String>>>;
+
+/// What would be run for `request`, in order.
+///
+/// # Errors
+/// It would fail before anything is run: the end of a sentence that says why.
+pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<WouldRun>, String> {
+    match &request.what {
+        What::Raw(raw) => {
+            let program = execute::command_line(raw, request.deadline())?;
+            Ok(vec![resolve(program, "")?])
+        }
+        What::Script(script) => {
+            let note =
+                "FILE holds the script, readable by its user alone, and is removed afterwards";
+            let program = execute::script_at(script, Path::new("FILE"), request.deadline())?;
+            Ok(vec![resolve(program, note)?])
+        }
+        What::Action(action) => match programs_of(action) {
+            Some(programs) if !programs.is_empty() => {
+                programs.into_iter().map(|argv| resolve(of_words(argv, request), "")).collect()
+            }
+            _ => Ok(vec![WouldRun { note: does(action), ..WouldRun::default() }]),
+        },
+    }
+}
+
+/// What an action does that runs no program, or none that is known before.
+pub fn does(action: &Action) -> String {
+    let text = match action {
+        Action::SystemInfo | Action::OsInfo => "reads what system this is; runs no program",
+        Action::UserList => "reads /etc/passwd; runs no program",
+        Action::ServiceList => {
+            "asks systemd; runs no program where its D-Bus answers, else systemctl"
+        }
+        Action::ServiceControl { service, operation } => {
+            let operation = operation_name(*operation);
+            return format!(
+                "asks systemd to {operation} {service}; runs no program where its D-Bus answers, else \
+                 systemctl"
+            );
+        }
+        Action::PackageList | Action::GetInstalledApplicationsWMI => {
+            "reads the database of installed packages"
+        }
+        Action::PackageSearch(_)
+        | Action::PackageInstall(_)
+        | Action::PackageRemove(_)
+        | Action::PackageUpdate(_)
+        | Action::UpdateSystemSoftware(_)
+        | Action::CheckLinuxUpdates
+        | Action::CheckApplicationUpdates
+        | Action::GetUpdateHistory => {
+            "asks the machine's package manager, if there is one it can use"
+        }
+        Action::ProcessList { .. } | Action::ProcessTop { .. } => "reads /proc; runs no program",
+        Action::ProcessKill { pid, force } => {
+            let signal = if *force { "SIGKILL" } else { "SIGTERM" };
+            return format!("sends {signal} to process {pid}; runs no program");
+        }
+        Action::CheckDiskSpace { .. } => "measures the file systems; runs no program",
+        Action::CheckResourceOptimization
+        | Action::RunHealthCheck(_)
+        | Action::RunAllHealthChecks => "measures and reads; changes nothing",
+        Action::DiskCleanup { .. } => "deletes what its targets name",
+        Action::RebootSystem { .. } => "restarts the machine some seconds after the answer",
+        Action::OtherSystem(_) => "answers that this is not for Linux; runs no program",
+        Action::NotBuilt { why, .. } => return format!("is refused: {why}"),
+    };
+    text.to_owned()
+}
+
+/// A program with what the runner would give it.
+fn resolve(program: Program, note: &str) -> Result<WouldRun, String> {
+    let file = execute::find(&program.program)?;
+    let directory = execute::directory(program.directory.as_deref())?;
+    let home = match &program.run_as {
+        Some(account) => execute::identity(account)?.home,
+        None => execute::home_of(rustix::process::geteuid().as_raw()).unwrap_or_else(|| "/".into()),
+    };
+    let environment = execute::environment(&home, &program.environment)?;
+    let words = std::iter::once(file.into_os_string()).chain(program.arguments);
+    let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
+    Ok(WouldRun {
+        argv: words.map(text).collect(),
+        environment: environment
+            .into_iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
+        user: program.run_as.map(|account| account.to_string()),
+        directory,
+        note: note.to_owned(),
+    })
+}
+
+fn of_words(argv: Vec<String>, request: &Request) -> Program {
+    let mut words = argv.into_iter();
+    Program::new(words.next().unwrap_or_default(), words, request.deadline())
+}

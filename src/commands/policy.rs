@@ -1,0 +1,278 @@
+//! What may be asked: rules of a file held against a request. Pure: executes nothing, writes nothing
+//! down, and looks nothing up on the machine.
+//!
+//! - A request that a `deny` rule matches is denied, whatever allows it.
+//! - Else it is allowed if an `allow` rule matches it, and denied if none does.
+//! - A command line for a shell and a script also need `raw_shell` or `scripts` to be on.
+//!
+//! # What a rule can and cannot promise
+//! An argument is compared as text, never with what it stands for on this machine: a rule about `ssh`
+//! does not know that `sshd` may be another name of it. So a list of what is allowed is stronger than
+//! one of what is denied. And a rule about the `path` or `user` of a command line for a shell says where
+//! and as whom it starts; what it does then, no rule can say. That is why there is no rule about its
+//! text: one that denies `rm` denies nobody anything.
+
+use std::borrow::Cow;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use super::catalogue::Argument;
+use super::decode::{RAW_COMMAND, SCRIPT};
+use super::glob::Glob;
+use super::request::{Action, Request, ServiceOperation, Shell, What};
+use crate::config::{Commands, Enforce, Line, Rule, Switch};
+
+/// The rules of one file, and the longest time it grants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    origin: String,
+    enforce: Enforce,
+    ceiling: Duration,
+}
+
+/// What becomes of a request, and which rule said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It may be done.
+    Allowed {
+        /// The rule that allows it: `FILE:LINE`.
+        rule: String,
+    },
+    /// It may not.
+    Denied {
+        /// The rule that denies it: `FILE:LINE`; the file alone where no rule of it allows it.
+        rule: String,
+        /// A sentence for the host, with the rule as it was written.
+        why: String,
+    },
+}
+
+impl Decision {
+    /// Whether it may be done.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed { .. })
+    }
+
+    /// The rule that decided.
+    pub fn rule(&self) -> &str {
+        match self {
+            Self::Allowed { rule } | Self::Denied { rule, .. } => rule,
+        }
+    }
+}
+
+impl Policy {
+    /// The policy of a file.
+    pub fn new(commands: &Commands) -> Self {
+        Self {
+            origin: commands.origin.clone(),
+            enforce: commands.file.enforce.clone(),
+            ceiling: commands.file.execute.timeout.get(),
+        }
+    }
+
+    /// Decides on a request.
+    pub fn decide(&self, request: &Request) -> Decision {
+        let Enforce { allow, deny, raw_shell, scripts } = &self.enforce;
+        let (name, seen) = (name(&request.what), arguments(&request.what));
+        let matches = |rule: &Rule, argument: ArgumentMatch| {
+            rule.action.matches(name)
+                && rule.arguments.iter().all(|(wanted, glob)| argument(glob, *wanted, &seen))
+        };
+        if let Some(rule) = deny.iter().find(|rule| matches(rule, denies)) {
+            return self.denied_by(&rule.at);
+        }
+        let switch = match &request.what {
+            What::Action(_) => None,
+            What::Raw(_) => Some(("raw_shell", raw_shell)),
+            What::Script(_) => Some(("scripts", scripts)),
+        };
+        match switch {
+            Some((key, Switch { on: false, at: Some(at) })) => {
+                let rule = self.place(at);
+                let why = format!("denied by {rule}: {key} = false");
+                return Decision::Denied { rule, why };
+            }
+            Some((key, Switch { on: false, at: None })) => {
+                let why = format!("denied: {} does not say {key} = true", self.origin);
+                return Decision::Denied { rule: self.origin.clone(), why };
+            }
+            _ => {}
+        }
+        match allow.iter().find(|rule| matches(rule, allows)) {
+            Some(rule) => Decision::Allowed { rule: self.place(&rule.at) },
+            None => Decision::Denied {
+                rule: self.origin.clone(),
+                why: format!("denied: no rule of {} allows this {name}", self.origin),
+            },
+        }
+    }
+
+    /// The time that a request gets: what it asks for, at most the ceiling of the file.
+    pub fn time_for(&self, request: &Request) -> Duration {
+        request.timeout.min(self.ceiling)
+    }
+
+    /// The rule at a place as the file has it: `FILE:LINE: { action = … }`.
+    pub fn quote(&self, rule: &str) -> Option<&str> {
+        let rules = self.enforce.allow.iter().chain(&self.enforce.deny);
+        rules.map(|rule| &rule.at).find(|at| self.place(at) == rule).map(|at| at.text.as_str())
+    }
+
+    fn denied_by(&self, at: &Line) -> Decision {
+        let rule = self.place(at);
+        let why = format!("denied by {rule}: {}", at.text);
+        Decision::Denied { rule, why }
+    }
+
+    fn place(&self, at: &Line) -> String {
+        format!("{}:{}", self.origin, at.number)
+    }
+}
+
+/// The name by which rules know what is asked.
+pub fn name(what: &What) -> &str {
+    match what {
+        What::Action(action) => action.name(),
+        What::Raw(_) => RAW_COMMAND,
+        What::Script(_) => SCRIPT,
+    }
+}
+
+/// What a rule sees of an argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// This.
+    Is(Cow<'a, str>),
+    /// Whatever there is of the kind: `UpdateSystemSoftware` without a package, a path with `..`.
+    Everything,
+}
+
+/// What rules see of a request. An argument that it has several of is there several times; one that its
+/// action does not have is not there.
+pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
+    let is = |text: &str| Value::Is(Cow::Owned(text.to_owned()));
+    let user = |user: &Option<super::words::Account>| {
+        (Argument::User, is(user.as_ref().map_or("root", |user| user.as_str())))
+    };
+    let shell = |which: Shell| (Argument::Shell, is(shell_name(which)));
+    match what {
+        What::Raw(raw) => {
+            let path = raw.working_dir.as_deref().unwrap_or(Path::new("/"));
+            vec![shell(raw.shell), (Argument::Path, place(path)), user(&raw.run_as)]
+        }
+        What::Script(script) => {
+            vec![(Argument::Name, is(&script.name)), shell(script.shell), user(&script.run_as)]
+        }
+        What::Action(action) => match action {
+            Action::ServiceControl { service, operation } => vec![
+                (Argument::Service, is(service.as_str())),
+                (Argument::Operation, is(operation_name(*operation))),
+            ],
+            Action::PackageSearch(query) => vec![(Argument::Query, is(query.as_str()))],
+            Action::PackageInstall(package)
+            | Action::PackageRemove(package)
+            | Action::PackageUpdate(package)
+            | Action::UpdateSystemSoftware(Some(package)) => {
+                vec![(Argument::Package, is(package.as_str()))]
+            }
+            Action::UpdateSystemSoftware(None) => vec![(Argument::Package, Value::Everything)],
+            Action::ProcessKill { pid, .. } => vec![(Argument::Pid, is(&pid.to_string()))],
+            Action::RunHealthCheck(Some(name)) => vec![(Argument::Name, is(name))],
+            Action::RunHealthCheck(None) => vec![(Argument::Name, Value::Everything)],
+            Action::DiskCleanup { targets } if targets.is_empty() => {
+                vec![(Argument::Target, is("temp_files"))]
+            }
+            Action::DiskCleanup { targets } => {
+                targets.iter().map(|target| (Argument::Target, is(target))).collect()
+            }
+            Action::SystemInfo
+            | Action::OsInfo
+            | Action::UserList
+            | Action::ServiceList
+            | Action::PackageList
+            | Action::ProcessList { .. }
+            | Action::ProcessTop { .. }
+            | Action::CheckDiskSpace { .. }
+            | Action::CheckResourceOptimization
+            | Action::RunAllHealthChecks
+            | Action::CheckLinuxUpdates
+            | Action::GetInstalledApplicationsWMI
+            | Action::CheckApplicationUpdates
+            | Action::GetUpdateHistory
+            | Action::RebootSystem { .. }
+            | Action::OtherSystem(_)
+            | Action::NotBuilt { .. } => Vec::new(),
+        },
+    }
+}
+
+/// A shell as rules and people know it.
+pub fn shell_name(shell: Shell) -> &'static str {
+    match shell {
+        Shell::Sh => "sh",
+        Shell::Bash => "bash",
+        Shell::Cmd => "cmd",
+        Shell::PowerShell => "powershell",
+    }
+}
+
+type ArgumentMatch = fn(&Glob, Argument, &[(Argument, Value<'_>)]) -> bool;
+
+/// One of several is enough to deny, by any name it may go by; and everything has this in it.
+fn denies(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool {
+    seen.iter().filter(|(argument, _)| *argument == wanted).any(|(_, value)| match value {
+        Value::Everything => true,
+        Value::Is(text) => {
+            let base = base(wanted, text);
+            let bare = base.strip_suffix(['+', '-']).filter(|_| wanted == Argument::Package);
+            [text, base, bare.unwrap_or(base)].iter().any(|text| glob.matches(text))
+        }
+    })
+}
+
+/// Every one of several has to be allowed; and only a rule for everything allows everything.
+fn allows(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool {
+    let mut values = seen.iter().filter(|(argument, _)| *argument == wanted).peekable();
+    values.peek().is_some()
+        && values.all(|(_, value)| match value {
+            Value::Everything => glob.is_any(),
+            Value::Is(text) => glob.matches(text) || glob.matches(base(wanted, text)),
+        })
+}
+
+/// The shortest name of the same thing: a service without `.service` (systemd.unit(5) adds it), a
+/// package without its architecture.
+fn base(argument: Argument, text: &str) -> &str {
+    match argument {
+        Argument::Service => text.strip_suffix(".service").unwrap_or(text),
+        Argument::Package => text.split(':').next().unwrap_or(text),
+        _ => text,
+    }
+}
+
+/// A path without `.` and double slashes, so that no detour makes it another text. One with `..` could
+/// be anywhere: what that leaves depends on the links on the way.
+fn place(path: &Path) -> Value<'_> {
+    let mut plain = String::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => plain.extend(["/", &part.to_string_lossy()]),
+            Component::ParentDir => return Value::Everything,
+            _ => {}
+        }
+    }
+    Value::Is(if plain.is_empty() { "/".into() } else { plain.into() })
+}
+
+/// What to do with a service as rules and people know it.
+pub fn operation_name(operation: ServiceOperation) -> &'static str {
+    match operation {
+        ServiceOperation::Start => "start",
+        ServiceOperation::Stop => "stop",
+        ServiceOperation::Restart => "restart",
+        ServiceOperation::Enable => "enable",
+        ServiceOperation::Disable => "disable",
+        ServiceOperation::Status => "status",
+    }
+}

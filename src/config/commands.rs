@@ -1,0 +1,280 @@
+//! A command-flow file as a type: receive → verify → enforce → execute → reply, and the audit beside it.
+//! Does not know where it came from, and decides nothing.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+
+use super::Env;
+use super::check::{Broken, Check, Step};
+use super::raw::{Problem, text, text_or_none};
+use super::rule::{self, Rule, Switch, rules};
+use super::table::{some_table, table};
+use super::units::{Count, Period, Size};
+use super::write::port_name;
+use crate::commands::secret::SecretSource;
+
+/// One command-flow file. What it does not mention is not allowed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandsFile {
+    /// What the flow is for, for people.
+    #[serde(default, deserialize_with = "text_or_none")]
+    pub about: Option<String>,
+    /// Where requests come from. Always there: it is what makes a file a command flow.
+    #[serde(default, deserialize_with = "some_table")]
+    receive: Option<Receive>,
+    /// Who may ask.
+    #[serde(default, deserialize_with = "table")]
+    pub verify: Verify,
+    /// What may be asked.
+    #[serde(default, deserialize_with = "table")]
+    pub enforce: Enforce,
+    /// How much of it at once, and for how long.
+    #[serde(default, deserialize_with = "table")]
+    pub execute: Execute,
+    /// What an answer looks like.
+    #[serde(default, deserialize_with = "table")]
+    pub reply: Reply,
+    /// What is written down of it.
+    #[serde(default, deserialize_with = "table")]
+    pub audit: Audit,
+}
+
+impl CommandsFile {
+    /// Where requests come from.
+    pub fn receive(&self) -> Receive {
+        self.receive.clone().unwrap_or_default()
+    }
+
+    /// Whether there is a secret: `secret from variable NAME`, or `locked: …` with the reason. What a
+    /// file or a credential holds is not looked at.
+    pub fn lock(&self, env: &Env<'_>) -> String {
+        let there = |name: &str| env(name).is_some_and(|value| !value.is_empty());
+        match &self.verify.secret {
+            None => "locked: no secret is named".to_owned(),
+            Some(SecretSource::Env(name)) if !there(name) => {
+                format!("locked: the variable {name} is not set")
+            }
+            Some(source) => format!("secret from {source}"),
+        }
+    }
+}
+
+/// `[receive]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Receive {
+    /// The port that requests come from and answers go to, as `[write] port` has it.
+    #[serde(deserialize_with = "port_name")]
+    pub port: String,
+    /// The longest line that is read; at most 64 MiB.
+    #[serde(deserialize_with = "line_size")]
+    pub max_line: Size,
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Self { port: "org.infinibay.agent".to_owned(), max_line: Size::kib(8 * 1024) }
+    }
+}
+
+/// `[verify]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    /// Where the shared secret is found; without one the flow is locked.
+    pub secret: Option<SecretSource>,
+    /// How far the time of a request may be from the machine's, either way; at most an hour.
+    #[serde(deserialize_with = "window")]
+    pub window: Period,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { secret: None, window: Period::millis(300_000) }
+    }
+}
+
+/// `[enforce]`. Deny wins over allow, and what nothing allows is denied.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Enforce {
+    /// What may be asked.
+    #[serde(deserialize_with = "rules")]
+    pub allow: Vec<Rule>,
+    /// What of that may not.
+    #[serde(deserialize_with = "rules")]
+    pub deny: Vec<Rule>,
+    /// Whether command lines for a shell may be asked at all; a rule has to allow them too.
+    pub raw_shell: Switch,
+    /// Whether pending scripts may run at all; a rule has to allow them too.
+    pub scripts: Switch,
+}
+
+/// `[execute]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Execute {
+    /// How many run at once; at most 64.
+    #[serde(deserialize_with = "parallel")]
+    pub parallel: Count,
+    /// How many may wait for a place; the next one is refused.
+    pub waiting: Count,
+    /// The longest that one may take, however long the host asked for.
+    pub timeout: Period,
+    /// What is kept of each stream of a program, head and tail; at most 256 KiB.
+    #[serde(deserialize_with = "output")]
+    pub output: Size,
+}
+
+impl Default for Execute {
+    fn default() -> Self {
+        Self {
+            parallel: Count::fixed(5),
+            waiting: Count::fixed(64),
+            timeout: Period::millis(30 * 60 * 1000),
+            output: Size::kib(256),
+        }
+    }
+}
+
+/// `[reply]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reply {
+    /// What an answer says it answers.
+    pub command_type: CommandType,
+}
+
+/// What stands in the `command_type` of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandType {
+    /// The name of the action: the host then raises its own alerts from the answers to checks.
+    #[default]
+    Action,
+    /// `safe` or `unsafe`, as the original guest has it.
+    Safe,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// The file; `audit.jsonl` in the state folder of `agent.toml` where it is not given.
+    #[serde(deserialize_with = "audit_path")]
+    pub path: Option<PathBuf>,
+    /// A new file is begun before the old one would grow past this.
+    pub max_size: Size,
+    /// How many full files are kept beside the one that grows.
+    pub keep: Count,
+    /// Whether a request is refused when it cannot be written down.
+    pub required: bool,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { path: None, max_size: Size::kib(4 * 1024), keep: Count::fixed(3), required: true }
+    }
+}
+
+impl Check for CommandsFile {
+    fn check(&self) -> Result<(), Broken> {
+        if self.receive.is_none() {
+            let help = "add a section, as in [receive] port = \"org.infinibay.agent\"";
+            return Err(Broken::new(&[], "nothing says where requests come from", help));
+        }
+        rule::check("allow", &self.enforce.allow)?;
+        rule::check("deny", &self.enforce.deny)?;
+        for (name, switch) in
+            [("raw_shell", &self.enforce.raw_shell), ("scripts", &self.enforce.scripts)]
+        {
+            if switch.on && self.enforce.allow.is_empty() {
+                let help = "add allow = [\"*\"], or the names of what may be asked";
+                return Err(Broken::new(
+                    &[Step::Key("enforce"), Step::Key(name)],
+                    "this is on, and no rule allows anything",
+                    help,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, source: &str) {
+        let Enforce { allow, deny, raw_shell, scripts } = &mut self.enforce;
+        let switches = [raw_shell, scripts].into_iter().filter_map(|switch| switch.at.as_mut());
+        let rules = allow.iter_mut().chain(deny).map(|rule| &mut rule.at);
+        switches.chain(rules).for_each(|line| line.find(source));
+    }
+}
+
+/// A file's command flow, and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commands {
+    /// The file, as it was named, or `built-in:NAME`.
+    pub origin: String,
+    /// What it says.
+    pub file: CommandsFile,
+}
+
+/// `port org.infinibay.agent, 5 at once, 64 waiting, 1 rule allows, 0 deny`.
+impl fmt::Display for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CommandsFile { execute, enforce, .. } = &self.file;
+        let (allow, deny) = (enforce.allow.len(), enforce.deny.len());
+        let (s, verb) = if allow == 1 { ("", "allows") } else { ("s", "allow") };
+        write!(
+            f,
+            "port {}, {} at once, {} waiting, {allow} rule{s} {verb}, {deny} deny",
+            self.file.receive().port,
+            execute.parallel,
+            execute.waiting,
+        )
+    }
+}
+
+fn line_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    at_most(Size::deserialize(deserializer)?, 64 << 20, "is too long for a line", "64MiB")
+}
+
+fn output<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    // The host keeps 256 KiB of a stream and throws the rest away.
+    at_most(Size::deserialize(deserializer)?, 256 << 10, "is more than the host keeps", "256KiB")
+}
+
+fn at_most<E: serde::de::Error>(size: Size, most: u64, what: &str, shown: &str) -> Result<Size, E> {
+    match size.bytes() <= most {
+        true => Ok(size),
+        false => Err(Problem::new(what, format!("the most is \"{shown}\"")).pack()),
+    }
+}
+
+fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let window = Period::deserialize(deserializer)?;
+    if window.get().as_secs() > 3600 {
+        return Err(Problem::new("is too long", "the most is \"1h\"").pack());
+    }
+    Ok(window)
+}
+
+fn parallel<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
+    let count = Count::deserialize(deserializer)?;
+    if count.get() > 64 {
+        return Err(Problem::new("is too large", "the most is 64").pack());
+    }
+    Ok(count)
+}
+
+fn audit_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = text(deserializer)?;
+    let wrong = match path.as_str() {
+        path if !path.starts_with('/') => "is not an absolute path",
+        path if path.ends_with('/') => "is a folder, not a file",
+        _ => return Ok(Some(path.into())),
+    };
+    Err(Problem::new(wrong, "write one, as in \"/var/log/infiniservice/audit.jsonl\"").pack())
+}
