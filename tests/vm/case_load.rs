@@ -16,15 +16,15 @@ const SOON: Duration = Duration::from_secs(20);
 fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
     let Some(turn) = lab::turn() else { return };
     let mut vm = Vm::boot(turn.lab);
-    fatten(&mut vm.guest, 150);
+    fatten(&mut vm.guest, 40);
     let agent = Agent::start(&mut vm.guest, "stall");
     let mut host = vm.host();
     let before = host.take(2);
     vm.port_full();
-    // And the pipeline keeps four lines of half a megabyte.
+    // And the pipeline keeps its eight lines, a megabyte together.
     vm.guest.sleep(Duration::from_secs(6));
     let rss = agent.rss_kib(&mut vm.guest);
-    let stalled = agent.watch(&mut vm.guest, Duration::from_secs(15));
+    let stalled = agent.watch(&mut vm.guest, Duration::from_secs(20));
     let grown = agent.rss_kib(&mut vm.guest).saturating_sub(rss);
     lab::say(&format!(
         "stalled, {}: {:.2} % of a core, {:.1} wake-ups/s, {grown} KiB grown to {} KiB",
@@ -33,13 +33,14 @@ fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
         stalled.switches_per_second(),
         rss + grown,
     ));
-    // A spin is 100 % of a core; emulated reading of three hundred processes is most of this.
-    assert!(stalled.cpu_percent() < 60.0, "{stalled:?}");
-    // Unbounded, it would be half a megabyte a second.
-    assert!(grown < 4096, "grew by {grown} KiB while nobody read");
+    // A spin is 100 % of a core. Reading the processes is a tenth under emulation, and several times
+    // that where the emulator has to share its processors.
+    assert!(stalled.cpu_percent() < 70.0, "{stalled:?}");
+    // Without a bound it would be five megabytes.
+    assert!(grown < 3 << 10, "grew by {grown} KiB while nobody read");
     let mut lines = before;
     let stopped = shape::time(&lines[1]);
-    while shape::time(&lines[lines.len() - 1]) < stopped + Duration::from_secs(20) {
+    while shape::time(&lines[lines.len() - 1]) < stopped + Duration::from_secs(25) {
         lines.push(host.metrics(SOON));
     }
     assert!(lines.is_sorted_by(|a, b| shape::time(a) < shape::time(b)), "in order, none twice");
@@ -89,8 +90,9 @@ fn without_a_host_the_shipped_pipelines_leave_the_machine_asleep_and_with_one_th
     let agent = Agent::start_as_shipped(&mut vm.guest);
     vm.port_opened(SOON);
     vm.guest.sleep(Duration::from_secs(5));
-    // Emulation makes everything the processor does ten to thirty times as dear.
-    let cpu_max = if turn.lab.accel == KVM { 0.1 } else { 1.0 };
+    // Emulation makes all that the processor does ten to thirty times as dear, and counts the time it
+    // itself has to wait. A spin is 100 %, and a poll is seen in the wake-ups whatever the load.
+    let cpu_max = if turn.lab.accel == KVM { 0.2 } else { 5.0 };
     let alone = agent.watch(&mut vm.guest, Duration::from_secs(30));
     lab::say(&format!(
         "as shipped, no host, {}: {:.3} % of a core, {:.2} wake-ups/s, {} KiB resident",

@@ -10,7 +10,7 @@ pub fn files() -> [(&'static str, String); 5] {
         ("fast.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
         ("brisk.toml", text("Fifty readings a second.", "20ms", short, at_once, 8)),
         ("long.toml", text("Lines longer than a write can be.", "200ms", &long, at_once, 8)),
-        ("stall.toml", text("Long lines, few of them.", "1s", &long, at_once, 4)),
+        ("stall.toml", text("Long lines, fewer of them.", "500ms", &long, at_once, 8)),
         (
             "hoard.toml",
             text(
