@@ -34,6 +34,7 @@
 //! | [`pipeline`] | the engine: stages, channels, tasks, supervision | any metric, file or device |
 //! | [`metrics`] | the flow: collect → enrich → batch → serialize | where it ends |
 //! | [`wire`] | the formats, byte for byte | when and where they are sent |
+//! | [`commands`] | the other flow: frame → verify → decode → enforce → execute → reply | the device |
 //! | [`sinks`] | file, socket, stdout, null | what the bytes mean |
 //! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
@@ -56,6 +57,14 @@
 //! | a reading | 5 s; one job per collector on the blocking pool | the group is left out and told |
 //! | blocking pool | 32 threads | the job waits |
 //! | a write of a sink | 30 s | it counts as failed and is tried again |
+//! | a line of the host | 8 MiB, an id 128 bytes | it is dropped and counted |
+//! | nonces remembered | 100,000 for ten minutes | nothing more is taken |
+//! | requests | `parallel` (5) at once, `waiting` (64) behind them | refused with a reason |
+//! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |
+//! | an answer | 1 MiB a line, 500 KiB of data | cut, and said so |
+//! | answers remembered | 512, 4 MiB | the oldest is forgotten |
+//! | scripts remembered | 1,024 on disk | the oldest is forgotten |
+//! | audit lines waiting | 256, 5 s | the command is refused |
 //! | restarts of a stage | 8 within a minute, 100 ms to 30 s apart | the daemon drains and exits 70 |
 //! | the shutdown | 5 s | what is held is lost |
 #![forbid(unsafe_code)]

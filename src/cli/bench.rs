@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{load_or_tell, refuse};
+use super::{load_or_tell, refuse, say};
 use crate::bench::{Plan, Report};
 use crate::daemon;
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
-    /// The pipeline file [default: the built-in bench.toml]
+    /// The pipeline file; built-in:NAME is one that is built in
     #[arg(value_name = "FILE", default_value = "built-in:bench.toml")]
     file: PathBuf,
 
@@ -56,13 +56,13 @@ impl Bench {
 }
 
 fn tell(report: &Report, json: bool) -> ExitCode {
-    if json {
+    let said = if json {
         match serde_json::to_string(report) {
-            Ok(line) => println!("{line}"),
+            Ok(line) => say(&format!("{line}\n")),
             Err(error) => return refuse(&format!("cannot print the report: {error}")),
         }
     } else {
-        print!("{report}");
-    }
-    if report.complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        say(&report.to_string())
+    };
+    if report.complete { said } else { ExitCode::FAILURE }
 }

@@ -12,12 +12,13 @@ use clap::Args;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{EXIT_CONFIG, load_or_tell, refuse};
+use super::{EXIT_CONFIG, load_or_tell, refuse, say};
+use crate::commands::actions::packages;
 use crate::commands::decode::{Asked, Decode};
 use crate::commands::enforce::{Enforce, Enforced, Permit, Ruling};
 use crate::commands::plan::{ProgramsOf, WouldRun, plan};
 use crate::commands::policy::{Policy, Value, arguments, name};
-use crate::commands::request::{Request, What};
+use crate::commands::request::{Action, Request, What};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verified;
 use crate::config::{Commands, Execute};
@@ -60,7 +61,7 @@ impl Explain {
         };
         match explain(&line, &commands, secret.as_ref(), programs_of) {
             Ok(Explained { text, allowed }) => {
-                print!("{text}");
+                say(&text);
                 ExitCode::from(if allowed { 0 } else { EXIT_DENIED })
             }
             Err(error) => {
@@ -71,9 +72,9 @@ impl Explain {
     }
 }
 
-/// No action tells its programs before it runs yet.
-fn programs_of(_: &crate::commands::request::Action) -> Option<Vec<Vec<String>>> {
-    None
+/// The programs of an action, from the same code that runs them.
+fn programs_of(action: &Action) -> Option<Vec<Vec<String>>> {
+    packages::would_run(action)
 }
 
 struct Explained {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
-use super::{load_or_tell, refuse};
+use super::{load_or_tell, refuse, say};
 use crate::daemon::{Ports, assemble};
 use crate::pipeline::Health;
 use crate::pipeline::picture::{Edge, Picture};
@@ -42,13 +42,12 @@ impl Graph {
             Err(what) => return refuse(&what),
         };
         match self.format {
-            Format::Mermaid => print!("{}", mermaid(&pictures)),
+            Format::Mermaid => say(&mermaid(&pictures)),
             Format::Text => {
                 let texts: Vec<String> = pictures.iter().map(text).collect();
-                print!("{}", texts.join("\n"));
+                say(&texts.join("\n"))
             }
         }
-        ExitCode::SUCCESS
     }
 }
 

@@ -76,6 +76,18 @@ fn tell(errors: &[ConfigError]) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
+/// Prints to standard output. A reader who has gone (`… | head -1`) is no mistake.
+fn say(text: &str) -> ExitCode {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            refuse(&format!("cannot write to standard output: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 /// A mistake that has no place in a file.
 fn refuse(what: &str) -> ExitCode {
     eprintln!("infiniservice: {what}");

@@ -30,11 +30,15 @@ impl Run {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
-        let port = match self.port.as_deref().map(str::parse::<Target>).transpose() {
+        let port = self.port.as_deref().filter(|port| !port.is_empty());
+        let port = match port.map(str::parse::<Target>).transpose() {
             Ok(port) => port,
-            Err(error) => return refuse(&format!("cannot use --port: {error}")),
+            Err(error) => {
+                return refuse(&format!("cannot use --port (or INFINISERVICE_DEVICE): {error}"));
+            }
         };
-        let level = std::env::var("RUST_LOG").unwrap_or_else(|_| loaded.agent.log.level.clone());
+        let level = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
+        let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
         if let Err(what) = daemon::start_log(&level) {
             return refuse(&what);
         }

@@ -23,6 +23,19 @@ pub struct Outcome {
     pub error: Option<String>,
     /// How long it took.
     pub took: Duration,
+    /// What the program said in all, on both streams, where one ran.
+    pub said: Said,
+}
+
+/// How much a program said, of which an [`Outcome`] may keep less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Said {
+    /// On standard output, in bytes.
+    pub stdout_bytes: u64,
+    /// On standard error, in bytes.
+    pub stderr_bytes: u64,
+    /// Whether something was cut.
+    pub truncated: bool,
 }
 
 impl Outcome {
@@ -63,9 +76,15 @@ impl From<Finished> for Outcome {
                 Some("the agent stops; it was ended with everything it had started".to_owned()),
             ),
         };
+        let said = Said {
+            stdout_bytes: finished.stdout.bytes,
+            stderr_bytes: finished.stderr.bytes,
+            truncated: finished.stdout.truncated || finished.stderr.truncated,
+        };
         Self {
             success: error.is_none(),
             exit_code,
+            said,
             stdout: finished.stdout.text,
             stderr: finished.stderr.text,
             error,

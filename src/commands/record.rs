@@ -30,16 +30,16 @@ pub struct Ended {
     pub truncated: bool,
 }
 
-/// By what is left in an outcome; whoever knows true sizes sets those.
+/// With the true sizes where a program ran, else by what is in the outcome.
 impl From<&Outcome> for Ended {
     fn from(outcome: &Outcome) -> Self {
         Self {
             success: outcome.success,
             exit: outcome.exit_code,
             took: outcome.took,
-            stdout_bytes: outcome.stdout.len() as u64,
-            stderr_bytes: outcome.stderr.len() as u64,
-            truncated: false,
+            stdout_bytes: outcome.said.stdout_bytes.max(outcome.stdout.len() as u64),
+            stderr_bytes: outcome.said.stderr_bytes.max(outcome.stderr.len() as u64),
+            truncated: outcome.said.truncated,
         }
     }
 }

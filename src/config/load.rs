@@ -253,6 +253,12 @@ fn read(path: &Path) -> Result<String, ConfigError> {
             None,
         ),
     };
+    // A FIFO that nobody writes to would be waited for, for ever; standard input is what it is.
+    let kind = fs::metadata(path).map_err(wrong)?.file_type();
+    if !kind.is_file() && !kind.is_dir() && path != Path::new("/dev/stdin") {
+        let help = "name a file, or /dev/stdin";
+        return Err(ConfigError::of_file(shown(path), "this is not a regular file", Some(help)));
+    }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(wrong)?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(wrong)?;

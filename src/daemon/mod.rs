@@ -19,15 +19,15 @@ pub use log::start as start_log;
 pub use ports::Ports;
 pub use runtime::build as build_runtime;
 
-use crate::config::Loaded;
+use crate::config::{Loaded, Target};
 use crate::pipeline::{self, End, Health, Outcome, Restart};
-use crate::port::Target;
+use crate::port;
 
 /// Runs everything that `loaded` asks for until a signal, or until it cannot go on.
 ///
 /// Flows, signals and the watchdog run side by side; one of them failing never stops the others. After
 /// the stop, what is held has the shutdown deadline of the settings to be written.
-pub async fn run(loaded: Loaded, port: Option<Target>) -> Result<Outcome, String> {
+pub async fn run(loaded: Loaded, port: Option<port::Target>) -> Result<Outcome, String> {
     let (health, stop) = (Health::default(), CancellationToken::new());
     if let Some(made_up) = loaded.pipelines.iter().find(|made| made.file.generate.is_some()) {
         return Err(format!(
@@ -35,6 +35,10 @@ pub async fn run(loaded: Loaded, port: Option<Target>) -> Result<Outcome, String
             made_up.origin
         ));
     }
+    if loaded.pipelines.is_empty() && loaded.commands.is_none() {
+        return Err("no pipeline was found, so there is nothing to run".to_owned());
+    }
+    files_are_apart(&loaded)?;
     let mut ports = Ports::new(port.clone(), &health, &stop);
     let assembly = assemble(&loaded, &mut ports, &health, &stop)?;
     if let (Some(port), true) = (port, ports.is_empty()) {
@@ -74,6 +78,27 @@ pub async fn run(loaded: Loaded, port: Option<Target>) -> Result<Outcome, String
     beside.abort();
     tell(&outcome, &health);
     Ok(outcome)
+}
+
+/// Two writers of one file would turn it over under each other's hands.
+fn files_are_apart(loaded: &Loaded) -> Result<(), String> {
+    let mut known = std::collections::BTreeMap::new();
+    for pipeline in &loaded.pipelines {
+        for write in &pipeline.file.write {
+            let Target::File(file) = &write.target else { continue };
+            if std::fs::metadata(&file.path).is_ok_and(|found| !found.is_file()) {
+                let path = file.path.display();
+                return Err(format!("{}: {path} is not a regular file", pipeline.origin));
+            }
+            let whole = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
+            let whole = whole.canonicalize().unwrap_or(whole);
+            if let Some(other) = known.insert(whole, &pipeline.origin) {
+                let (path, origin) = (file.path.display(), &pipeline.origin);
+                return Err(format!("{origin}: {other} writes to {path} too; give each its own"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What goes on beside the flows: signals, and systemd's questions.

@@ -22,7 +22,7 @@ pub struct Restart {
     pub within: Duration,
     /// The first pause; each following one is twice as long, plus up to as much again by chance.
     pub base: Duration,
-    /// The longest pause before jitter.
+    /// The longest pause.
     pub max: Duration,
 }
 
@@ -91,10 +91,11 @@ pub async fn supervise(restart: &Restart, mut task: Box<dyn Task>, stop: Cancell
                 return End::Spent;
             }
         }
-        let pause = pauses.next().unwrap_or(restart.max);
+        let limit = if stop.is_cancelled() { restart.base } else { restart.max };
+        let pause = pauses.next().unwrap_or(restart.max).min(limit);
         tracing::warn!(stage, %fault, again_in = ?pause, "stage has failed");
         if stop.is_cancelled() {
-            sleep(pause.min(restart.base)).await;
+            sleep(pause).await;
         } else {
             tokio::select! {
                 () = sleep(pause) => {}

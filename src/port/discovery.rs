@@ -13,10 +13,24 @@ use super::Target;
 pub fn check(target: &Target) -> Result<(), String> {
     match target {
         Target::Name(name) => check_path(&link(Path::new("/dev"), name), &CHARACTER_DEVICE),
-        Target::Path(path) => check_path(path, &CHARACTER_DEVICE),
+        Target::Path(path) => {
+            check_path(path, &CHARACTER_DEVICE)?;
+            no_memory_device(path)
+        }
         Target::Unix(path) => check_path(path, &SOCKET),
         Target::Stdio => Ok(()),
     }
+}
+
+/// `/dev/null` and the like are character devices too, of the memory driver: `MEM_MAJOR` of
+/// `include/uapi/linux/major.h`.
+fn no_memory_device(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt;
+    let is_memory = |found: std::fs::Metadata| rustix::fs::major(found.rdev()) == 1;
+    if std::fs::metadata(path).is_ok_and(is_memory) {
+        return Err(format!("{} is no port that somebody reads", path.display()));
+    }
+    Ok(())
 }
 
 /// The device of the port called `name`, or `None` while there is none.

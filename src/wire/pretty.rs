@@ -117,7 +117,8 @@ fn write_process(out: &mut String, process: &Process) -> fmt::Result {
 }
 
 fn share(mount: &Mount) -> f64 {
-    100.0 * mount.used_bytes as f64 / mount.total_bytes.max(1) as f64
+    // As `df` has it: what is reserved for root is neither used nor available.
+    100.0 * mount.used_bytes as f64 / (mount.used_bytes + mount.available_bytes).max(1) as f64
 }
 
 /// Bytes with a unit, always ten characters wide up to the pebibyte.
