@@ -98,7 +98,7 @@ fn a_person_sees_a_line_and_the_three_busiest_processes() {
     let reading = SystemMetrics { host: None, agent: None, ..server(9, 0) };
     let expected = concat!(
         "2026-07-14 10:00:00Z  web-1  cpu  12.3 %  42 C  mem    3.0 GiB of    8.0 GiB",
-        "  load  0.10  0.22  0.30  /  40 %  read    0.0 B/s   write    4.0 KiB/s",
+        "  load  0.10  0.22  0.30  /  44 %  read    0.0 B/s   write    4.0 KiB/s",
         "  eth0 in    1.2 KiB/s out  300.0 B/s\n",
         "         800   25.0 %  120.0 MiB  postgres\n",
         "         801   12.5 %   60.0 MiB  nginx\n",

@@ -169,7 +169,8 @@ mod tests {
         assert!(says(Target::Unix(file.clone())).contains("is a regular file, not a socket"));
         assert!(says(Target::Path(file.join("under"))).starts_with("cannot look at"));
         assert_eq!(check(&Target::Path(root.path().join("later"))), Ok(()));
-        assert_eq!(check(&Target::Path("/dev/null".into())), Ok(()));
+        assert!(says(Target::Path("/dev/null".into())).contains("no port that somebody reads"));
+        assert_eq!(check(&Target::Path("/dev/ptmx".into())), Ok(()));
         assert_eq!(check(&Target::default()), Ok(()));
     }
 }
