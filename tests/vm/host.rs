@@ -34,7 +34,8 @@ impl Host {
         }
     }
 
-    /// The next metrics line within `limit`, held to the wire's shape.
+    /// The next metrics line within `limit`, held to the wire's shape. An agent that takes commands
+    /// greets first; that line is passed over.
     ///
     /// # Panics
     /// Where there is none, or it is not whole, or not of that shape.
@@ -45,7 +46,7 @@ impl Host {
             let line = self.line(left).unwrap_or_else(|| {
                 panic!("no metrics line within {limit:?}, {} bytes of one", self.lines.rest().len())
             });
-            if !line.is_empty() {
+            if !line.is_empty() && !line.starts_with(b"{\"type\":\"agent_event\"") {
                 return shape::metrics(&line);
             }
         }
