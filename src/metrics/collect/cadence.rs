@@ -216,4 +216,43 @@ mod tests {
         assert_eq!(following(start, second, start + second / 2), start + second);
         assert_eq!(following(start, second, start + second * 7 / 2), start + second * 4);
     }
+
+    /// What a flow does with a reading that has one interface with `addresses`.
+    fn remember(latest: &Latest, addresses: Vec<std::net::IpAddr>) {
+        use crate::metrics::latest::Remember;
+        use crate::model::{Interface, Network};
+        use crate::pipeline::{Emit, Transform};
+        let interface = Interface { is_up: true, addresses, ..Interface::default() };
+        let now = Instant::now();
+        let mut reading = SystemMetrics::empty(SystemTime::now(), now, EAGER_EVERY, 0);
+        reading.network = Some(std::sync::Arc::new(Network { interfaces: vec![interface] }));
+        let mut out = Emit::default();
+        Remember::new(latest.clone(), std::sync::Arc::default()).apply(now, &reading, &mut out);
+    }
+
+    #[test]
+    fn while_no_address_is_known_it_reads_every_five_seconds_for_two_minutes_at_most() {
+        let (half_minute, start) = (Duration::from_secs(30), Instant::now());
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let latest = Latest::default();
+        let cadence = || Cadence::new(half_minute, Vec::new()).eager_until_address(latest.clone());
+
+        let mut never = cadence();
+        for seconds in [0, 60, 119] {
+            assert_eq!(never.pace(later(seconds)), EAGER_EVERY, "after {seconds} s");
+        }
+        assert_eq!(never.pace(later(120)), half_minute);
+
+        let mut soon = cadence();
+        assert_eq!(soon.pace(later(0)), EAGER_EVERY);
+        remember(&latest, vec!["127.0.0.1".parse().unwrap()]);
+        assert_eq!(soon.pace(later(5)), EAGER_EVERY, "loopback tells the host nothing");
+        remember(&latest, vec!["10.0.0.5".parse().unwrap()]);
+        assert_eq!(soon.pace(later(10)), half_minute);
+        remember(&latest, Vec::new());
+        assert_eq!(soon.pace(later(15)), half_minute, "it was known once");
+
+        let mut quick = Cadence::new(FIRST, Vec::new()).eager_until_address(Latest::default());
+        assert_eq!(quick.pace(later(0)), FIRST, "quicker than that stays as it is");
+    }
 }

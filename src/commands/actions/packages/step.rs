@@ -170,10 +170,14 @@ impl Context {
             .with_max_times(LOCK_TRIES)
             .build();
         let tool = program.program.display();
-        let mut waiting = false;
+        let (mut waiting, mut before) = (false, None);
         for delay in delays {
             let finished = self.runner.run(program.clone()).await?;
             let held = trouble::lock_holder(&finished);
+            // Where the last try was cut short by the deadline, the one before tells who was in the way.
+            if let (Exit::TimedOut, None, Some(before)) = (finished.exit, &held, before.take()) {
+                return Ok(before);
+            }
             match held {
                 Some(holder) if !waiting => {
                     tracing::info!(%tool, %holder, "waiting for the package manager's lock")
@@ -187,6 +191,7 @@ impl Context {
             if !waiting || Instant::now() + delay >= program.deadline {
                 return Ok(finished);
             }
+            before = Some(finished);
             sleep(delay).await;
         }
         self.runner.run(program.clone()).await

@@ -1,6 +1,7 @@
 //! Why a package manager failed, by what it said. Decides nothing.
 
 use crate::commands::execute::{Exit, Finished};
+use crate::commands::outcome::EXIT_TIMEOUT;
 
 /// What is said, and what it means: the first that fits is told. Texts of apt 1.0 to 3.0 and dpkg
 /// (`apt-pkg/`, `cmdline/`), dnf 4 and rpm 4.
@@ -72,6 +73,7 @@ const LOCKED: [&str; 7] = [
 pub fn explain(finished: &Finished, name: &str) -> Option<String> {
     let code = match finished.exit {
         Exit::Code(0) => return None,
+        Exit::TimedOut if lock_holder(finished).is_some() => EXIT_TIMEOUT,
         Exit::TimedOut => {
             return Some(
                 "it took longer than the command may, and was ended with all it had started".into(),
