@@ -24,7 +24,7 @@ pub use report::{Latency, Report, Speed};
 use usage::Usage;
 
 /// How long the pipeline may take to hand over what it holds when the time is over.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// What is going to be measured.
 pub struct Plan {

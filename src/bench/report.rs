@@ -79,7 +79,7 @@ impl Report {
         let checksum = delivered.checksum.clone().finalize();
         let mut wrong = Vec::new();
         if outcome.end != End::Done || !outcome.drained {
-            wrong.push(format!("the pipeline did not come to its end ({outcome:?})"));
+            wrong.push("not everything was written in time; can the target be written?".to_owned());
         }
         if made == 0 {
             wrong.push("nothing was made".to_owned());

@@ -15,7 +15,6 @@ use crate::wire::outbound::{AgentEvent, Severity};
 /// signs with that; until then a machine whose clock differs would refuse everything.
 pub struct Greet {
     vm_id: Option<String>,
-    scripts: bool,
     /// Counts the hosts that have come.
     hosts: watch::Receiver<u64>,
     greeted: u64,
@@ -24,9 +23,9 @@ pub struct Greet {
 }
 
 impl Greet {
-    /// Greets whenever `hosts` has counted another; asks for pending scripts where `scripts` may run.
-    pub fn new(vm_id: Option<String>, scripts: bool, hosts: watch::Receiver<u64>) -> Self {
-        Self { vm_id, scripts, hosts, greeted: 0, next: Vec::new() }
+    /// Greets whenever `hosts` has counted another.
+    pub fn new(vm_id: Option<String>, hosts: watch::Receiver<u64>) -> Self {
+        Self { vm_id, hosts, greeted: 0, next: Vec::new() }
     }
 
     async fn say(&mut self) -> Option<Told> {
@@ -38,11 +37,8 @@ impl Greet {
             // The end of the port is the end of the greetings.
             let hosts = *self.hosts.wait_for(|hosts| *hosts != greeted).await.ok()?;
             self.greeted = hosts;
-            if self.scripts {
-                let vm_id = self.vm_id.clone().unwrap_or_default();
-                self.next.push(Told::ScriptsPlease { vm_id });
-            }
-            self.next.push(Told::Event(started()));
+            let vm_id = self.vm_id.clone().unwrap_or_default();
+            self.next = vec![Told::ScriptsPlease { vm_id }, Told::Event(started())];
         }
     }
 }

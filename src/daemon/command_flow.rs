@@ -27,7 +27,7 @@ use crate::sinks::{Lane, Rotation};
 /// Messages that wait between two parts of the flow; when they are full the port is not read.
 const MESSAGES_WAITING: usize = 16;
 
-/// Builds the flow of `commands`, and the greeting of each host beside it.
+/// Builds the flow of `commands`, and beside it the greeting of each host where there is a secret.
 ///
 /// # Errors
 /// The port cannot be, or the secret that the file names cannot be read.
@@ -38,7 +38,7 @@ pub fn command_flow(
     ports: &mut Ports,
     health: &Health,
     stop: &CancellationToken,
-) -> Result<[Graph; 2], String> {
+) -> Result<Vec<Graph>, String> {
     let config::CommandsFile { verify, execute, reply, audit, .. } = &commands.file;
     let receive = commands.file.receive();
     let secret = verify.secret.as_ref().map(Secret::load).transpose()?.flatten();
@@ -80,12 +80,15 @@ pub fn command_flow(
         .then(Reply::new(command_type)) // Frame
         .write(Lane::new(shown.clone(), replies.clone()), MESSAGES_WAITING);
 
-    let vm_id = agent.identity.vm_id.clone();
-    let greet = Greet::new(vm_id, unlocked, hosts);
+    if !unlocked {
+        // Whoever speaks first teaches the host the clock that it signs with; here nothing is signed.
+        return Ok(vec![flow]);
+    }
+    let greet = Greet::new(agent.identity.vm_id.clone(), hosts);
     let greeting = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, health, stop)
         .then(Reply::new(command_type))
         .write(Lane::new(shown, replies), MESSAGES_WAITING);
-    Ok([flow, greeting])
+    Ok(vec![flow, greeting])
 }
 
 fn audit_file(audit: &config::Audit, agent: &AgentSettings) -> Audit {

@@ -49,7 +49,7 @@ pub async fn run(loaded: Loaded, port: Option<port::Target>) -> Result<Outcome, 
     }
     if let Some(commands) = &loaded.commands {
         let lock = commands.file.lock(&|name| std::env::var(name).ok());
-        tracing::info!(from = commands.origin, %lock, "commands are taken");
+        tracing::info!(from = commands.origin, "command flow runs; {lock}");
     }
     for pipeline in &loaded.skipped {
         tracing::info!(
