@@ -97,15 +97,14 @@ fn agent(target: &Path) -> Result<PathBuf, Trouble> {
     if let Some(path) = env::var_os("INFINISERVICE_VM_AGENT") {
         return Ok(path.into());
     }
-    let build = target.join("vm/build");
     let started = Instant::now();
     say("building the static release agent");
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--target", "x86_64-unknown-linux-gnu", "--target-dir"])
-        .arg(&build)
-        .args(["--bin", "infiniservice"])
+        .args(["build", "--release", "--bin", "infiniservice", "--target-dir"])
+        .arg(target)
+        .args(["--target", "x86_64-unknown-linux-gnu"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env_remove("RUSTFLAGS") // the project's own, in .cargo/config.toml, make it static
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .output()
         .map_err(|error| Trouble::Broken(format!("cannot run cargo: {error}")))?;
@@ -114,7 +113,7 @@ fn agent(target: &Path) -> Result<PathBuf, Trouble> {
         return Err(Trouble::Broken(format!("the static release agent does not build:\n{log}")));
     }
     say(&format!("built it in {:.0} s", started.elapsed().as_secs_f64()));
-    Ok(build.join("x86_64-unknown-linux-gnu/release/infiniservice"))
+    Ok(target.join("x86_64-unknown-linux-gnu/release/infiniservice"))
 }
 
 fn static_busybox() -> Result<Vec<u8>, String> {
@@ -135,10 +134,15 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-/// Cargo's target folder, wherever it was put.
+/// Cargo's target folder, wherever it was put; what is built for a named target lies one deeper.
 fn target() -> PathBuf {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    scratch.parent().unwrap_or(scratch).to_owned()
+    let folder = scratch.parent().unwrap_or(scratch);
+    let is_target = |name: &std::ffi::OsStr| name.to_string_lossy().contains("-linux-");
+    match folder.file_name() {
+        Some(name) if is_target(name) => folder.parent().unwrap_or(folder).to_owned(),
+        _ => folder.to_owned(),
+    }
 }
 
 fn must_run() -> bool {
