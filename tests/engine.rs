@@ -373,12 +373,12 @@ impl Handler for Slow {
             Pair(vec![number])
         }))
     }
-    fn refuse(&self, Number(number): Number) -> Option<Pair> {
-        Some(Pair(vec![number, 503]))
+    fn refuse(&self, Number(number): Number) -> Vec<Pair> {
+        vec![Pair(vec![number, 503])]
     }
-    fn broken(&self, number: u64, panic: &str) -> Option<Pair> {
+    fn broken(&self, number: u64, panic: &str) -> Vec<Pair> {
         assert_eq!(panic, "unlucky");
-        Some(Pair(vec![number, 500]))
+        vec![Pair(vec![number, 500])]
     }
 }
 

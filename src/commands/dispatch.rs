@@ -100,33 +100,42 @@ impl Handler for Dispatch {
         }
     }
 
-    fn refuse(&self, asked: Enforced) -> Option<Told> {
-        let why = "too many commands wait already; ask again when some are answered";
+    fn refuse(&self, asked: Enforced) -> Vec<Told> {
+        let outcome =
+            || Outcome::failed("too many commands wait already; ask again when some are answered");
         match asked {
             Enforced::Command(ruling) => {
                 let (id, action) = named(&ruling);
-                Some(Told::Response { id, action, outcome: Outcome::failed(why) })
+                vec![Told::Response { id, action, outcome: outcome() }]
             }
-            // The host keeps scripts as running until each is completed, so the first one speaks for
-            // the whole push, which is pushed again when it is asked for.
             Enforced::Scripts(rulings) => {
-                rulings.first().map(|ruling| completed(named(ruling).0, Outcome::failed(why)))
+                rulings.iter().map(|ruling| completed(named(ruling).0, outcome())).collect()
             }
-            _ => None,
+            _ => Vec::new(),
         }
     }
 
-    fn broken(&self, key: Key, panic: &str) -> Option<Told> {
-        let outcome = Outcome::failed(format!("the agent failed at it: {panic}"));
-        match key {
+    /// A script that was answered before another one panicked has the same completion told again.
+    fn broken(&self, key: Key, panic: &str) -> Vec<Told> {
+        let outcome = || Outcome::failed(format!("the agent failed at it: {panic}"));
+        let told = match key {
             Key::Command(id, action) => {
-                let told = Told::Response { id: id.clone(), action, outcome };
-                self.known().answer(&id, told.clone());
-                Some(told)
+                vec![(id.clone(), Told::Response { id, action, outcome: outcome() })]
             }
-            Key::Scripts(ids) => ids.into_iter().next().map(|id| completed(id, outcome)),
-            Key::None => None,
-        }
+            Key::Scripts(ids) => {
+                ids.into_iter().map(|id| (id.clone(), completed(id, outcome()))).collect()
+            }
+            Key::None => Vec::new(),
+        };
+        let mut known = self.known();
+        let answered = told.into_iter().map(|(id, told)| match known.take(&id) {
+            Known::Answered(before) => *before,
+            Known::New | Known::UnderWay => {
+                known.answer(&id, told.clone());
+                told
+            }
+        });
+        answered.collect()
     }
 }
 

@@ -48,11 +48,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Acts on `request`. The end of the stream frees its place.
     fn handle(self: Arc<Self>, request: Self::In) -> BoxStream<'static, Self::Out>;
 
-    /// The reply to a request for which there is no room.
-    fn refuse(&self, request: Self::In) -> Option<Self::Out>;
+    /// The replies to a request for which there is no room.
+    fn refuse(&self, request: Self::In) -> Vec<Self::Out>;
 
-    /// The reply to a request whose handling panicked.
-    fn broken(&self, key: Self::Key, panic: &str) -> Option<Self::Out>;
+    /// The replies to a request whose handling panicked.
+    fn broken(&self, key: Self::Key, panic: &str) -> Vec<Self::Out>;
 }
 
 /// How many requests at once, and how many may wait for a place.
@@ -134,7 +134,7 @@ impl<H: Handler> HandlerTask<H> {
             self.waiting.push_back(request);
             self.node.queued(self.waiting.len() as u64);
         } else {
-            if let Some(reply) = self.handler.refuse(request) {
+            for reply in self.handler.refuse(request) {
                 let _ = self.outlet.send(reply).await; // nobody reads replies: nothing to tell
             }
             self.node.gave(1);
@@ -156,7 +156,7 @@ impl<H: Handler> HandlerTask<H> {
             };
             if let Err(panic) = AssertUnwindSafe(replies).catch_unwind().await {
                 node.faulted();
-                if let Some(reply) = handler.broken(key, panic_text(&*panic)) {
+                for reply in handler.broken(key, panic_text(&*panic)) {
                     let _ = outlet.send(reply).await; // as above
                 }
             }
