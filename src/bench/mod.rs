@@ -75,7 +75,7 @@ impl Plan {
         let made =
             nodes.iter().find(|node| node.node.ends_with("/generate")).map_or(0, |node| node.given);
         let plain = plain::run(&self.file, self.generator, made);
-        Ok(Report::new(&self.name, outcome, used, meter.take(), plain, nodes))
+        Ok(Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes))
     }
 
     /// Ends the flow where the file says, with the meter behind it. Every frame must arrive, also at
@@ -95,7 +95,7 @@ impl Plan {
             Target::File(file) => measured(frames, file_sink(file), meter, items),
             Target::Unix(path) => measured(frames, sinks::Unix::new(path), meter, items),
             Target::Stdout => measured(frames, sinks::Stdout::new(), meter, items),
-            Target::Null => measured(frames, sinks::Null::new(), meter, items),
+            Target::Null => measured(frames, sinks::Null, meter, items),
             Target::Port(name) => {
                 let mut ports = Ports::new(None, health, stop);
                 let target = ports.resolve(name)?;

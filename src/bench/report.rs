@@ -68,14 +68,13 @@ pub struct Latency {
 impl Report {
     pub(super) fn new(
         name: &str,
+        made: u64,
         outcome: Outcome,
         used: Used,
         delivered: Delivered,
         plain: Plain,
         nodes: Vec<NodeCount>,
     ) -> Self {
-        let made =
-            nodes.iter().find(|node| node.node.ends_with("/generate")).map_or(0, |node| node.given);
         let checksum = delivered.checksum.clone().finalize();
         let mut wrong = Vec::new();
         if outcome.end != End::Done || !outcome.drained {
@@ -96,8 +95,7 @@ impl Report {
             }
         }
         for node in &nodes {
-            let lost: u64 = node.lost.iter().map(|(_, weight)| weight).sum();
-            if node.taken != node.given + lost + node.held {
+            if node.taken != node.given + node.lost_in_all() + node.held {
                 wrong.push(format!("the books of {} do not balance", node.node));
             }
         }
@@ -177,7 +175,7 @@ impl fmt::Display for Report {
             "node", "in", "out", "lost", "held", "faults"
         )?;
         for node in &self.nodes {
-            let lost: u64 = node.lost.iter().map(|(_, weight)| weight).sum();
+            let lost = node.lost_in_all();
             write!(
                 f,
                 "{:<width$}{:>12}{:>12}{:>10}{:>8}{:>8}",

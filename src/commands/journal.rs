@@ -63,7 +63,7 @@ impl Journal {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let mut file = private(path).read(true).append(true).create(true).open(path)?;
+        let mut file = private().read(true).append(true).create(true).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
@@ -145,7 +145,7 @@ impl Journal {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = private(&new).append(true).create_new(true).open(&new)?;
+        let mut file = private().append(true).create_new(true).open(&new)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
@@ -159,7 +159,7 @@ impl Journal {
 }
 
 /// Mode 0600, and no symbolic link in its place is followed.
-fn private(_path: &Path) -> OpenOptions {
+fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     let flags = rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits();
     options.mode(0o600).custom_flags(flags.cast_signed());

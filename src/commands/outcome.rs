@@ -61,20 +61,16 @@ pub const EXIT_TIMEOUT: i32 = 124;
 /// What a program did is what came of the request; success is exit code 0.
 impl From<Finished> for Outcome {
     fn from(finished: Finished) -> Self {
-        let (exit_code, error) = match finished.exit {
-            Exit::Code(0) => (Some(0), None),
-            Exit::Code(code) => (Some(code), Some(format!("it ended with exit code {code}"))),
-            Exit::Signal(signal) => {
-                (Some(128 + signal), Some(format!("it was ended by signal {signal}")))
+        let error = match finished.exit {
+            Exit::Code(0) => None,
+            Exit::Code(code) => Some(format!("it ended with exit code {code}")),
+            Exit::Signal(signal) => Some(format!("it was ended by signal {signal}")),
+            Exit::TimedOut => {
+                Some("its time was over; it was ended with everything it had started".to_owned())
             }
-            Exit::TimedOut => (
-                Some(EXIT_TIMEOUT),
-                Some("its time was over; it was ended with everything it had started".to_owned()),
-            ),
-            Exit::Cancelled => (
-                None,
-                Some("the agent stops; it was ended with everything it had started".to_owned()),
-            ),
+            Exit::Cancelled => {
+                Some("the agent stops; it was ended with everything it had started".to_owned())
+            }
         };
         let said = Said {
             stdout_bytes: finished.stdout.bytes,
@@ -83,7 +79,8 @@ impl From<Finished> for Outcome {
         };
         Self {
             success: error.is_none(),
-            exit_code,
+            // Where the agent stops, the program did not come to a code of its own.
+            exit_code: (finished.exit != Exit::Cancelled).then(|| finished.exit.code()),
             said,
             stdout: finished.stdout.text,
             stderr: finished.stderr.text,

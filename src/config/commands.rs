@@ -14,6 +14,7 @@ use super::rule::{self, Rule, Switch, rules};
 use super::table::{some_table, table};
 use super::units::{Count, Period, Size};
 use super::write::port_name;
+use crate::commands::reply::CommandType;
 use crate::commands::secret::SecretSource;
 
 /// One command-flow file. What it does not mention is not allowed.
@@ -147,17 +148,6 @@ impl Default for Execute {
 pub struct Reply {
     /// What an answer says it answers.
     pub command_type: CommandType,
-}
-
-/// What stands in the `command_type` of an answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CommandType {
-    /// The name of the action: the host then raises its own alerts from the answers to checks.
-    #[default]
-    Action,
-    /// `safe` or `unsafe`, as the original guest has it.
-    Safe,
 }
 
 /// `[audit]`.

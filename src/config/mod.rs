@@ -35,9 +35,7 @@ mod write;
 pub use agent::{
     AgentSettings, Flavour, IdentitySettings, Log, Restart, Runtime, Shutdown, StateSettings,
 };
-pub use commands::{
-    Audit, CommandType, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify,
-};
+pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place};
 pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, load, load_file};

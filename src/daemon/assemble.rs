@@ -89,7 +89,7 @@ where
             Target::File(file) => return Ok(frames.write(file_sink(file), items)),
             Target::Unix(path) => return Ok(frames.write(sinks::Unix::new(path), items)),
             Target::Stdout => return Ok(frames.write(sinks::Stdout::new(), items)),
-            Target::Null => return Ok(frames.write(sinks::Null::new(), items)),
+            Target::Null => return Ok(frames.write(sinks::Null, items)),
         }
     }
     let keep = write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
@@ -105,7 +105,7 @@ where
             Target::File(file) => published.write(file_sink(file)),
             Target::Unix(path) => published.write(sinks::Unix::new(path)),
             Target::Stdout => published.write(sinks::Stdout::new()),
-            Target::Null => published.write(sinks::Null::new()),
+            Target::Null => published.write(sinks::Null),
         };
     }
     Ok(published.graph())

@@ -16,7 +16,7 @@ use crate::commands::greet::Greet;
 use crate::commands::journal::Journal;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
-use crate::commands::reply::{CommandType, Reply};
+use crate::commands::reply::Reply;
 use crate::commands::secret::{self, Secret};
 use crate::commands::verify::Verify;
 use crate::config::{self, AgentSettings, Commands};
@@ -64,10 +64,7 @@ pub fn command_flow(
         journal: unlocked.then(|| journal(agent)).flatten(),
         answered: Mutex::default(),
     };
-    let command_type = match reply.command_type {
-        config::CommandType::Action => CommandType::Action,
-        config::CommandType::Safe => CommandType::Safe,
-    };
+    let command_type = reply.command_type;
     let max_line = usize::try_from(receive.max_line.bytes()).unwrap_or(usize::MAX);
     let places = Places { parallel: execute.parallel.items(), waiting: execute.waiting.items() };
     let source = Receive::new(shown.clone(), lane);

@@ -177,3 +177,10 @@ pub struct NodeCount {
     /// The most that ever waited in its queue.
     pub queue_max: u64,
 }
+
+impl NodeCount {
+    /// Lost for any reason.
+    pub fn lost_in_all(&self) -> u64 {
+        self.lost.iter().map(|(_, weight)| weight).sum()
+    }
+}

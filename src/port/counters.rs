@@ -1,6 +1,6 @@
 //! What happened at the device, counted. Says nothing to anybody: whoever wants the numbers reads them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What happened at the device since the start. Each number is right by itself; two of them need not
 /// be of the same moment.
@@ -24,8 +24,6 @@ pub struct Counters {
     pub stalls: AtomicU64,
     /// Times the port's task was polled while the device was open.
     pub wakeups: AtomicU64,
-    /// Whether a host is at the other end, as far as is known.
-    pub host_is_there: AtomicBool,
 }
 
 /// Adds `n` to a counter that nothing is ordered by.

@@ -5,7 +5,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use tokio::sync::watch;
@@ -254,7 +253,6 @@ impl<'a> Session<'a> {
     fn host_is_there(&mut self) {
         if self.host.replace(true) != Some(true) {
             add(&self.core.counters.host_connects, 1);
-            self.core.counters.host_is_there.store(true, Relaxed);
             self.core.hosts.send_modify(|hosts| *hosts += 1);
             tracing::info!(port = %self.core.name, "a host is connected");
         }
@@ -284,7 +282,6 @@ impl<'a> Session<'a> {
 
     fn host_left(&mut self) {
         add(&self.core.counters.host_leaves, 1);
-        self.core.counters.host_is_there.store(false, Relaxed);
         tracing::info!(port = %self.core.name, "the host has left");
     }
 

@@ -20,7 +20,7 @@ use std::io;
 pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
 pub use lane::Lane;
-pub use null::{Null, Tally, checksum};
+pub use null::Null;
 pub use stdout::Stdout;
 pub use unix::Unix;
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::super::Context;
 use super::{Change, Manager, Place, apt, dnf, rpm, trouble};
 use crate::commands::execute::{Exit, Finished, Program};
-use crate::commands::outcome::{EXIT_TIMEOUT, Outcome};
+use crate::commands::outcome::Outcome;
 
 /// How long a command is taken to last where it is explained and not run.
 pub const NOMINAL: Duration = Duration::from_secs(600);
@@ -91,20 +91,7 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
 /// failed is told where that is known.
 pub fn answer(finished: Finished, name: &str) -> Outcome {
     let error = trouble::explain(&finished, name);
-    let exit_code = match finished.exit {
-        Exit::Code(code) => Some(code),
-        Exit::Signal(signal) => Some(128 + signal),
-        Exit::TimedOut => Some(EXIT_TIMEOUT),
-        Exit::Cancelled => None,
-    };
-    Outcome {
-        success: finished.exit == Exit::Code(0),
-        exit_code,
-        stdout: finished.stdout.text,
-        stderr: finished.stderr.text,
-        error,
-        ..Outcome::default()
-    }
+    Outcome { error, ..Outcome::from(finished) }
 }
 
 /// Runs a step that only tells and gives what it said, and whether something of it was cut.
