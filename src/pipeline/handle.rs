@@ -8,10 +8,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::health::Node;
+use super::ledger::{Charge, Ledger};
 use super::panic_text;
 use super::stage::{Fault, Weigh, short_name};
 use super::task::Task;
@@ -45,6 +46,16 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// How many bytes `request` keeps while it waits and runs; an urgent one is not asked.
+    fn bytes(&self, _request: &Self::In) -> usize {
+        0
+    }
+
+    /// Where they are charged; a request without room is refused.
+    fn ledger(&self) -> Ledger {
+        Ledger::default()
+    }
+
     /// Acts on `request`. The end of the stream frees its place.
     fn handle(self: Arc<Self>, request: Self::In) -> BoxStream<'static, Self::Out>;
 
@@ -72,7 +83,8 @@ pub(super) struct HandlerTask<H: Handler> {
     outlet: mpsc::Sender<H::Out>,
     places: Arc<Semaphore>,
     urgent: Arc<Semaphore>,
-    waiting: VecDeque<H::In>,
+    ledger: Ledger,
+    waiting: VecDeque<(H::In, Charge)>,
     waiting_max: usize,
     running: JoinSet<()>,
     node: Arc<Node>,
@@ -87,6 +99,7 @@ impl<H: Handler> HandlerTask<H> {
         node: Arc<Node>,
     ) -> Self {
         Self {
+            ledger: handler.ledger(),
             handler: Arc::new(handler),
             inbox,
             open: true,
@@ -104,9 +117,9 @@ impl<H: Handler> HandlerTask<H> {
         loop {
             while !self.waiting.is_empty()
                 && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
-                && let Some(request) = self.waiting.pop_front()
+                && let Some((request, charge)) = self.waiting.pop_front()
             {
-                self.start(request, place);
+                self.start(request, (place, charge));
             }
             self.node.holds((self.waiting.len() + self.running.len()) as u64);
             if !self.open && self.waiting.is_empty() && self.running.is_empty() {
@@ -130,8 +143,10 @@ impl<H: Handler> HandlerTask<H> {
             if let Ok(place) = Arc::clone(&self.urgent).acquire_owned().await {
                 self.start(request, place);
             }
-        } else if self.waiting.len() < self.waiting_max || self.places.available_permits() > 0 {
-            self.waiting.push_back(request);
+        } else if (self.waiting.len() < self.waiting_max || self.places.available_permits() > 0)
+            && let Some(charge) = self.ledger.try_charge(self.handler.bytes(&request))
+        {
+            self.waiting.push_back((request, charge));
             self.node.queued(self.waiting.len() as u64);
         } else {
             for reply in self.handler.refuse(request) {
@@ -141,7 +156,8 @@ impl<H: Handler> HandlerTask<H> {
         }
     }
 
-    fn start(&mut self, request: H::In, place: OwnedSemaphorePermit) {
+    /// Handles `request`; `place` is dropped when it is done.
+    fn start(&mut self, request: H::In, place: impl Send + 'static) {
         let (handler, outlet) = (Arc::clone(&self.handler), self.outlet.clone());
         let node = Arc::clone(&self.node);
         self.running.spawn(async move {

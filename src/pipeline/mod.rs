@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
 //! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
-//! per waiting thing), [`handle`] (requests that act), [`supervise`] (again after a fault), [`mod@run`] (side by side, to the end).
+//! per waiting thing), [`handle`] (requests that act), [`supervise`] (again after a fault), [`mod@run`] (side by side, to
+//! the end). [`health`] counts items, [`ledger`] bytes.
 //!
 //! This module does not know any metric, command, file format or device.
 
@@ -10,6 +11,7 @@ pub mod builder;
 pub mod chain;
 pub mod handle;
 pub mod health;
+pub mod ledger;
 pub mod picture;
 pub mod ring;
 pub mod run;
@@ -21,6 +23,7 @@ pub use builder::{Pipeline, Published};
 pub use chain::{Identity, Segment};
 pub use handle::{Handler, Places};
 pub use health::{Health, Node};
+pub use ledger::{Charge, Ledger};
 pub use ring::{Ring, Tail};
 pub use run::{Graph, Outcome, run};
 pub use stage::{Emit, Fault, Sink, Source, Transform, Weigh};
