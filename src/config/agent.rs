@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::memory::Memory;
 use super::raw::{Problem, text, text_or_none};
 use super::table::table;
 use super::units::{Count, Period};
@@ -29,6 +30,9 @@ pub struct AgentSettings {
     /// How a failed stage is run again.
     #[serde(deserialize_with = "table")]
     pub restart: Restart,
+    /// How much it may hold.
+    #[serde(deserialize_with = "table")]
+    pub memory: Memory,
     /// Where it keeps things over a restart.
     #[serde(deserialize_with = "table")]
     pub state: StateSettings,

@@ -82,7 +82,7 @@ fn end<S>(frames: Pipeline<S>, write: &[config::Write], ports: &mut Ports) -> Re
 where
     S: Segment<Out = Frame>,
 {
-    if let [config::Write { target, keep }] = write {
+    if let [config::Write { target, keep, .. }] = write {
         let items = keep.items();
         match target {
             Target::Port(_) => {}
