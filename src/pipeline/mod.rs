@@ -22,7 +22,7 @@ pub mod task;
 pub use builder::{Pipeline, Published};
 pub use chain::{Identity, Segment};
 pub use handle::{Handler, Places};
-pub use health::{Health, Node};
+pub use health::{Health, Node, ON_PURPOSE};
 pub use ledger::{Charge, Ledger};
 pub use ring::{Ring, Tail};
 pub use run::{Graph, Outcome, run};
