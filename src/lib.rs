@@ -74,6 +74,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod delivery;
 pub mod host;
 pub mod metrics;
 pub mod model;
