@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::spool::{Spool, State};
+use super::spool::Spool;
 use super::storage::Storage;
+use super::terms::State;
 
 /// Reads what waits. A copy reads the same. One keeper writes it, after each change.
 #[derive(Debug, Clone, Default)]

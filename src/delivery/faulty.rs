@@ -224,7 +224,7 @@ impl Pages {
 }
 
 impl Storage for Faulty {
-    fn len(&mut self) -> io::Result<u64> {
+    fn length(&mut self) -> io::Result<u64> {
         Ok(self.disk().file.as_ref().map_or(0, |file| file.seen.len() as u64))
     }
 

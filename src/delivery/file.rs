@@ -9,8 +9,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::spool::{Opened, Settings, Spool};
+use super::spool::Spool;
 use super::storage::Storage;
+use super::terms::{Opened, Settings};
 use crate::sinks::{make_private, why};
 
 /// The file's name in the state folder.
@@ -92,6 +93,14 @@ impl File {
     }
 }
 
+/// Gives the lock back at once: a process that is being started has a copy of every descriptor for a moment,
+/// and would hold it on.
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.folder, FlockOperation::Unlock);
+    }
+}
+
 /// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
 /// and in [`Opened::trouble`], and what waits is in memory only.
 pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Opened) {
@@ -110,7 +119,7 @@ pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Op
 }
 
 impl Storage for File {
-    fn len(&mut self) -> io::Result<u64> {
+    fn length(&mut self) -> io::Result<u64> {
         self.file.as_ref().map_or(Ok(0), |file| Ok(file.metadata()?.len()))
     }
 
@@ -185,7 +194,11 @@ fn append(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
 }
 
 fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        folder,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// Opens what must be a regular file under that very name.

@@ -1,7 +1,6 @@
 //! The task between those who say what must arrive and the port that says it. Does not know when the host
 //! has read something: the port tells.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,17 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::backlog::{Backlog, millis};
+use super::desk::{Desk, Done, Turn};
 use super::must::Must;
 use super::spool::Spool;
 use super::storage::Storage;
-use crate::pipeline::{Fault, Node, Task, Weigh};
+use crate::pipeline::{Fault, Node, Task};
 use crate::port::Kept;
 
 /// Items taken at one wake-up.
 const BURST: usize = 64;
-/// Bytes that the port has and the host is not known to have read; one item in any case. Twice the port's
-/// window, so that the next ones are there when it opens.
-const HANDED_BYTES_MAX: u64 = 128 << 10;
 /// How long an item may be written and not synced.
 pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
 /// How long a note of what was read may be, because a lost one costs no more than a line that comes again.
@@ -66,45 +63,6 @@ pub struct Keeper<S> {
     node: Arc<Node>,
 }
 
-/// What a job works on.
-#[derive(Debug)]
-struct Desk<S> {
-    spool: Spool<S>,
-    /// Taken, and not yet in the spool.
-    coming: VecDeque<Must>,
-    node: Arc<Node>,
-    backlog: Backlog,
-}
-
-/// One job.
-#[derive(Debug)]
-struct Turn {
-    items: Vec<Must>,
-    read: u64,
-    handed: u64,
-    /// Places in the lane.
-    room: usize,
-    machine: Option<String>,
-    now: Instant,
-    now_ms: u64,
-    sync: bool,
-    tidy: bool,
-    retry: bool,
-}
-
-/// What came of it.
-#[derive(Debug, Default)]
-struct Done {
-    ready: Vec<Kept>,
-    /// Something that may be handed over is left.
-    more: bool,
-    nothing_waits: bool,
-    dirty: bool,
-    urgent: bool,
-    untidy: bool,
-    failing: bool,
-}
-
 impl<S: Storage> Keeper<S> {
     /// Keeps in `spool` what comes through `inbox`, hands it to `lane`, and hears from `read` up to which
     /// number the host has read it. The second is for whoever wants to know what waits; the third takes the
@@ -118,10 +76,10 @@ impl<S: Storage> Keeper<S> {
     ) -> (Self, Backlog, watch::Sender<Option<String>>) {
         let (became, machine) = watch::channel(None);
         let backlog = Backlog::default();
-        let mut desk = Desk { spool, coming: VecDeque::new(), node: Arc::clone(&node), backlog: backlog.clone() };
-        desk.found();
+        let blocks = spool.blocks();
+        let desk = Desk::new(spool, Arc::clone(&node), backlog.clone());
         let keeper = Self {
-            blocks: desk.spool.blocks(),
+            blocks,
             desk: Arc::new(Mutex::new(desk)),
             inbox,
             open: true,
@@ -256,79 +214,13 @@ impl Alarms {
     fn set(&mut self, done: &Done, now: Instant) {
         let keep = |at: Option<Instant>| at.filter(|at| *at > now);
         let within = if done.urgent { SYNC_WITHIN } else { NOTE_WITHIN };
-        self.sync = done.dirty.then(|| keep(self.sync).map_or(now + within, |at| at.min(now + within)));
+        self.sync =
+            done.dirty.then(|| keep(self.sync).map_or(now + within, |at| at.min(now + within)));
         self.retry = done.failing.then(|| keep(self.retry).unwrap_or(now + RETRY_EVERY));
         self.tidy = done.untidy.then(|| now + TIDY_AFTER);
     }
 
     fn next(&self) -> Option<Instant> {
         [self.sync, self.tidy, self.retry].into_iter().flatten().min()
-    }
-}
-
-impl<S: Storage> Desk<S> {
-    /// Books what waits from earlier runs.
-    fn found(&mut self) {
-        let losses = self.spool.losses();
-        let lost: u64 = losses.iter().map(|(_, weight)| weight).sum();
-        self.node.took(self.spool.weight() + lost);
-        for (reason, weight) in losses {
-            self.node.lost(reason, weight);
-        }
-        self.tell();
-    }
-
-    fn work(&mut self, turn: Turn) -> Done {
-        let Self { spool, coming, node, .. } = self;
-        let now_ms = turn.now_ms;
-        coming.extend(turn.items);
-        if let Some(identity) = turn.machine {
-            spool.another_machine(&identity);
-        }
-        node.gave(spool.read_up_to(turn.read));
-        spool.handed(turn.handed);
-        if turn.retry {
-            spool.retry(now_ms);
-        }
-        while let Some(must) = coming.pop_front() {
-            node.took(must.weight());
-            spool.put(must, turn.handed, now_ms);
-        }
-        spool.flush(now_ms);
-        if turn.tidy {
-            spool.tidy(now_ms); // that syncs too
-        }
-        if turn.sync {
-            spool.sync(now_ms);
-        }
-        let (items, bytes) = (turn.room, HANDED_BYTES_MAX.min(spool.size / 4));
-        let out = spool.bytes_up_to(turn.handed);
-        let ready = match out {
-            0 => spool.next(turn.handed, items, bytes, turn.now),
-            out if out < bytes => spool.next(turn.handed, items, bytes - out, turn.now),
-            _ => Vec::new(),
-        };
-        let last = ready.last().map_or(turn.handed, |kept| kept.seq);
-        let left = spool.waiting().back().is_some_and(|newest| newest.seq > last);
-        let done = Done {
-            more: left && spool.bytes_up_to(last) < bytes,
-            nothing_waits: spool.waiting().is_empty(),
-            dirty: spool.is_dirty(),
-            urgent: spool.is_urgent(),
-            untidy: spool.is_untidy(),
-            failing: spool.failing.is_some(),
-            ready,
-        };
-        for (reason, weight) in spool.losses() {
-            node.lost(reason, weight);
-        }
-        self.tell();
-        done
-    }
-
-    fn tell(&self) {
-        self.node.holds(self.spool.weight());
-        self.node.queued(self.spool.waiting().len() as u64);
-        self.backlog.state(&self.spool);
     }
 }

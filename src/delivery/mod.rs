@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: `must` (what and in which order it is shed), `record` (the bytes), `storage` (what a disk
-//! is), `scan` (reading), `spool` and `write` and `shed` (the queue), `keeper` (the task), `file` (the real
+//! is), `scan` (reading), `spool` and `write` and `shed` (the queue), `desk` and `keeper` (the task), `file` (the real
 //! disk), `faulty` (one that breaks).
 //!
 //! # What is promised
@@ -47,12 +47,16 @@
 //! and an order made of names).
 //!
 //! # Measured
-//! See `benches`-like test `the_hop_is_short` in `tests/spool.rs` for how; figures below.
+//! What a reply of 2 KB pays for being kept, from the inbox to the lane, on a real file (ext4, two shared cores,
+//! unoptimised build, 1,000 replies a few milliseconds apart, each read at once): 0.11-0.12 ms in the median, 99 %
+//! within 2-6 ms, at most 5-12 ms: those came during a sync. The test
+//! `the_hop_through_a_real_file_is_short` measures it.
 //!
 //! This module does not sign, parse or send a line, does not know when the host has read something, and
 //! starts nothing by itself.
 
 mod backlog;
+mod desk;
 mod epochs;
 mod faulty;
 mod file;
@@ -63,6 +67,7 @@ mod scan;
 mod shed;
 mod spool;
 mod storage;
+mod terms;
 mod write;
 
 pub use backlog::{Backlog, Waiting};
@@ -72,7 +77,8 @@ pub use file::{File, NAME, open};
 pub use keeper::{Keeper, SYNC_WITHIN};
 pub use must::{Kind, Must};
 pub use scan::{Entry, ITEMS_MAX, Scan, Session, Wrong, body, scan};
-pub use spool::{Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, Spool, State};
+pub use spool::Spool;
 pub use storage::Storage;
+pub use terms::{Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State};
 
 pub(crate) use backlog::{millis, time};

@@ -90,7 +90,7 @@ pub struct Scan {
 /// lost in a power cut is of that kind, and what is lost is what had not been synced.
 pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     let mut scan = Scan { next_seq: 1, ..Scan::default() };
-    let length = match storage.len() {
+    let length = match storage.length() {
         Ok(length) => length,
         Err(error) => {
             scan.wrong(0, 0, format!("its length cannot be read: {}", why(&error)));

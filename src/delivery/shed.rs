@@ -1,9 +1,11 @@
-//! What goes when the spool is full. The order of the kinds is that of [`Kind`].
+//! What goes without having been read: for room, in the order of [`Kind`], or because somebody says so.
+//! Writes nothing.
 
 use super::must::Kind;
 use super::scan::{Entry, ITEMS_MAX};
-use super::spool::{MEMORY_MAX, Spool};
+use super::spool::{Spool, shortened};
 use super::storage::Storage;
+use super::terms::MEMORY_MAX;
 
 impl<S: Storage> Spool<S> {
     /// Sheds until there is room for `new`. `false`: there is nothing that may go for it.
@@ -40,5 +42,42 @@ impl<S: Storage> Spool<S> {
         if !std::mem::replace(&mut self.full, true) {
             tracing::warn!(size = self.size, "spool is full and sheds");
         }
+    }
+
+    /// Takes an item out that the host has not read, and books it as lost unless `reason` is empty.
+    pub(super) fn remove(&mut self, index: usize, reason: &'static str) {
+        let Some(entry) = self.waiting.remove(index) else { return };
+        self.lose(reason, entry.readings.into());
+        if entry.offset.is_some() && !self.stale {
+            self.dropped.push(entry.seq);
+        }
+        self.forget(&entry);
+    }
+
+    /// Gives up all that waits.
+    pub fn drop_all(&mut self, reason: &'static str) {
+        while !self.waiting.is_empty() {
+            self.remove(self.waiting.len() - 1, reason);
+        }
+        self.dropped.clear();
+        self.stale = true;
+    }
+
+    /// Gives up the items of these numbers; returns those that do not wait here.
+    pub fn drop_items(&mut self, numbers: &[u64]) -> Vec<u64> {
+        let mut missing = Vec::new();
+        for number in numbers {
+            match self.waiting.binary_search_by_key(number, |entry| entry.seq) {
+                Ok(index) => self.remove(index, "dropped"),
+                Err(_) => missing.push(*number),
+            }
+        }
+        missing
+    }
+
+    /// The machine is another one from now on: gives up all that waits, and says so in the file.
+    pub fn another_machine(&mut self, identity: &str) {
+        self.session.identity = shortened(identity);
+        self.drop_all("cloned");
     }
 }

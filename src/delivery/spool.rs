@@ -9,70 +9,19 @@ use tokio::time::Instant;
 use super::epochs::Epochs;
 use super::must::{Kind, Must};
 use super::record::BODY_MAX;
-use super::scan::{self, Entry, ITEMS_MAX, Scan, Session, Wrong};
+use super::scan::{self, Entry, ITEMS_MAX, Scan, Session};
 use super::storage::Storage;
+use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
 use crate::model::Frame;
 use crate::pipeline::Weigh;
 use crate::port::Kept;
 
-/// The smallest size of a spool.
-pub const SIZE_MIN: u64 = 64 << 10;
-/// The largest size of a spool.
-pub const SIZE_MAX: u64 = 64 << 20;
-/// The size of a spool where nothing is said.
-pub const SIZE: u64 = 4 << 20;
-
-/// The most bytes of frames that are in memory because they cannot be on disk.
-pub const MEMORY_MAX: u64 = 4 << 20;
 /// Bytes of written frames that stay in memory until they are taken, so that they are not read again.
 const CACHE_MAX: u64 = 256 << 10;
 /// Bytes of frames that are gathered before they are written.
 const GATHER_MAX: u64 = 256 << 10;
 /// Bytes of an identity or boot id that are kept.
 const TEXT_MAX: usize = 512;
-
-/// What was given up or lost, by reason.
-pub type Losses = Vec<(&'static str, u64)>;
-
-/// How a spool is opened.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The most bytes of the file, from [`SIZE_MIN`] to [`SIZE_MAX`].
-    pub size: u64,
-    /// The machine: a file of another is a copy that came with a clone of the disk.
-    pub identity: String,
-    /// The boot of the machine.
-    pub boot_id: String,
-}
-
-/// What was found when a spool was opened.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Opened {
-    /// Items that wait from earlier runs.
-    pub waiting: u64,
-    /// Items that were dropped because the file is another machine's.
-    pub dropped: u64,
-    /// Whether the file is another machine's.
-    pub cloned: bool,
-    /// What was damaged.
-    pub wrong: Vec<Wrong>,
-    /// Why nothing is kept on disk now, if so.
-    pub trouble: Option<String>,
-}
-
-/// How well the spool does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum State {
-    /// What waits is on disk.
-    #[default]
-    Ok,
-    /// It is full, and sheds.
-    Full,
-    /// The disk takes nothing (no space, an error): new items are in memory only.
-    Failing(String),
-    /// There is no file: all items are in memory only.
-    Memory,
-}
 
 /// The queue. See [the module](super) for what it promises.
 #[derive(Debug)]
@@ -263,17 +212,7 @@ impl<S: Storage> Spool<S> {
         self.storage.is_some() && entry.record() <= self.capacity()
     }
 
-    /// Takes an item out that the host has not read, and books it as lost unless `reason` is empty.
-    pub(super) fn remove(&mut self, index: usize, reason: &'static str) {
-        let Some(entry) = self.waiting.remove(index) else { return };
-        self.lose(reason, entry.readings.into());
-        if entry.offset.is_some() && !self.stale {
-            self.dropped.push(entry.seq);
-        }
-        self.forget(&entry);
-    }
-
-    fn forget(&mut self, entry: &Entry) {
+    pub(super) fn forget(&mut self, entry: &Entry) {
         self.bytes = self.bytes.saturating_sub(entry.record());
         self.weight = self.weight.saturating_sub(entry.readings.into());
         if self.fits(entry) {
@@ -366,39 +305,14 @@ impl<S: Storage> Spool<S> {
     /// Those up to `handed` are out of here; their bytes need not be in memory too.
     pub fn handed(&mut self, handed: u64) {
         while let Some((&seq, _)) = self.frames.range(..=handed).next() {
-            let Ok(index) = self.waiting.binary_search_by_key(&seq, |entry| entry.seq) else { break };
+            let Ok(index) = self.waiting.binary_search_by_key(&seq, |entry| entry.seq) else {
+                break;
+            };
             match self.waiting[index] {
                 entry if entry.offset.is_some() => self.uncache(&entry),
                 _ => break,
             }
         }
-    }
-
-    /// Gives up all that waits.
-    pub fn drop_all(&mut self, reason: &'static str) {
-        while !self.waiting.is_empty() {
-            self.remove(self.waiting.len() - 1, reason);
-        }
-        self.dropped.clear();
-        self.stale = true;
-    }
-
-    /// Gives up the items of these numbers; returns those that do not wait here.
-    pub fn drop_items(&mut self, numbers: &[u64]) -> Vec<u64> {
-        let mut missing = Vec::new();
-        for number in numbers {
-            match self.waiting.binary_search_by_key(number, |entry| entry.seq) {
-                Ok(index) => self.remove(index, "dropped"),
-                Err(_) => missing.push(*number),
-            }
-        }
-        missing
-    }
-
-    /// The machine is another one from now on: gives up all that waits, and says so in the file.
-    pub fn another_machine(&mut self, identity: &str) {
-        self.session.identity = shortened(identity);
-        self.drop_all("cloned");
     }
 
     /// What was lost since the last call, by reason.
@@ -447,6 +361,6 @@ impl<S: Storage> Spool<S> {
     }
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
 }

@@ -9,7 +9,7 @@ use std::io;
 /// [`Faulty`](super::Faulty), whose power can be cut.
 pub trait Storage: Send + 'static {
     /// The length of the file; 0 where there is none.
-    fn len(&mut self) -> io::Result<u64>;
+    fn length(&mut self) -> io::Result<u64>;
 
     /// Reads at `offset`; fewer bytes than asked for only at the end of the file.
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize>;

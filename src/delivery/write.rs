@@ -195,7 +195,7 @@ impl<S: Storage> Spool<S> {
             next_seq: self.next_seq,
         };
         let written = content.write_beside(storage, now_ms);
-        let committed = written.and_then(|made| Ok((storage.commit(), made)));
+        let committed = written.map(|made| (storage.commit(), made));
         let exchanged = committed.is_ok() && storage.exchanged();
         if !exchanged {
             storage.abandon();

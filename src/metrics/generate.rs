@@ -8,8 +8,8 @@ use futures::{Stream, stream};
 use tokio::time::Instant;
 
 use crate::model::{
-    Agent, Chance, Cpu, Disk, DiskIo, Group, Host, Interface, Load, Memory, Mount, Network, Port, Pressure,
-    Process, Stall, SystemMetrics,
+    Agent, Chance, Cpu, Disk, DiskIo, Group, Host, Interface, Load, Memory, Mount, Network, Port,
+    Pressure, Process, Stall, SystemMetrics,
 };
 use crate::pipeline::{Fault, Source};
 
@@ -246,4 +246,3 @@ fn agent(chance: &mut Chance) -> Agent {
         ..Agent::default()
     }
 }
-

@@ -170,10 +170,15 @@ fn while_the_disk_takes_nothing_memory_is_bounded_and_the_least_is_shed() {
     let kept: Vec<Kind> = spool.waiting().iter().map(|item| item.kind).collect();
     assert_eq!(kept[0], Kind::Completion);
     assert!(kept.iter().filter(|kind| **kind == Kind::Response).count() >= 99, "{kept:?}");
-    let lost: u64 = spool.losses().iter().map(|(reason, weight)| (*reason, *weight)).map(|(reason, weight)| {
-        assert_eq!(reason, "spool full");
-        weight
-    }).sum();
+    let lost: u64 = spool
+        .losses()
+        .iter()
+        .map(|(reason, weight)| (*reason, *weight))
+        .map(|(reason, weight)| {
+            assert_eq!(reason, "spool full");
+            weight
+        })
+        .sum();
     assert_eq!(lost + kept.len() as u64, 201);
 }
 
@@ -192,7 +197,11 @@ fn after_a_sync_that_failed_nothing_rests_on_the_old_file() {
         assert_eq!(spool.state(), State::Ok);
         disk.power_cut();
         let (mut spool, opened) = Spool::open(disk, &small(), NOW);
-        assert_eq!((opened.wrong, texts(&mut spool)), (vec![], vec![text(1, 2_000)]), "seed {seed}");
+        assert_eq!(
+            (opened.wrong, texts(&mut spool)),
+            (vec![], vec![text(1, 2_000)]),
+            "seed {seed}"
+        );
     }
 }
 
@@ -336,7 +345,7 @@ fn no_bytes_of_an_item_are_taken_for_a_record() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn any_bytes_are_read_without_a_panic_and_with_bounded_memory(
