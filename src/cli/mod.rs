@@ -5,6 +5,7 @@ mod explain;
 mod graph;
 mod host;
 mod run;
+mod spool;
 pub mod validate;
 
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Command {
     Graph(graph::Graph),
     /// Run a pipeline flat out over made-up readings and measure it
     Bench(bench::Bench),
+    /// Look at what waits for the host on this machine, check it, or give it up
+    Spool(spool::SpoolArguments),
     /// Play the host on a VM's socket: watch metrics, send commands, run programs and scripts
     Host(host::HostArguments),
 }
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),
         Command::Bench(bench) => bench.main(),
+        Command::Spool(spool) => spool.main(),
         Command::Host(host) => host.main(),
     }
 }
