@@ -8,11 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::ports::Ports;
 use crate::commands::audit::Audit;
 use crate::commands::decode::Decode;
+use crate::commands::deliver::Deliver;
 use crate::commands::dispatch::Dispatch;
 use crate::commands::enforce::Enforce;
 use crate::commands::execute::{Runner, Settings};
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
+use crate::commands::hear::Hear;
 use crate::commands::journal::Journal;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
@@ -22,7 +24,7 @@ use crate::commands::verify::Verify;
 use crate::config::{self, AgentSettings, Commands};
 use crate::metrics::latest::Latest;
 use crate::pipeline::{Graph, Health, Pipeline, Places};
-use crate::sinks::{Lane, Rotation};
+use crate::sinks::Rotation;
 
 /// Messages that wait between two parts of the flow; when they are full the port is not read.
 const MESSAGES_WAITING: usize = 16;
@@ -48,8 +50,13 @@ pub fn command_flow(
     }
     let target = ports.resolve(&receive.port)?;
     let shown = target.to_string();
-    let port = ports.at(target);
+    let port = ports.at(target.clone());
     let (lane, replies, hosts) = (port.inbound(), port.replies(), port.hosts());
+    let answers = port.answers();
+    let must = match reply.delivery {
+        config::Delivery::Must => Some(ports.keeping(&target, agent).must.clone()),
+        config::Delivery::Newest => None,
+    };
 
     let settings = Settings {
         output_bytes: usize::try_from(execute.output.bytes()).unwrap_or(usize::MAX),
@@ -67,15 +74,18 @@ pub fn command_flow(
     let command_type = reply.command_type;
     let max_line = usize::try_from(receive.max_line.bytes()).unwrap_or(usize::MAX);
     let places = Places { parallel: execute.parallel.items(), waiting: execute.waiting.items() };
+    let node = health.node("commands/replies".to_owned());
+    let deliver = || Deliver::new(shown.clone(), replies.clone(), must.clone(), Arc::clone(&node));
     let source = Receive::new(shown.clone(), lane);
     let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
         .then(Frame::with_max(max_line)) // Line      ┐
         .then(Verify::new(secret).within(verify.window.get())) // Verified │ fused: one task
         .then(Decode) // Asked     │
+        .then(Hear::new(answers)) // Asked     │
         .then(Enforce::new(Policy::new(commands))) // Enforced  ┘
         .handle(dispatch, places, MESSAGES_WAITING) // Told
-        .then(Reply::new(command_type)) // Frame
-        .write(Lane::new(shown.clone(), replies.clone()), MESSAGES_WAITING);
+        .then(Reply::new(command_type)) // Spoken
+        .write(deliver(), MESSAGES_WAITING);
 
     if !unlocked {
         // Whoever speaks first teaches the host the clock that it signs with; here nothing is signed.
@@ -84,7 +94,7 @@ pub fn command_flow(
     let greet = Greet::new(agent.identity.vm_id.clone(), hosts);
     let greeting = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, health, stop)
         .then(Reply::new(command_type))
-        .write(Lane::new(shown, replies), MESSAGES_WAITING);
+        .write(deliver(), MESSAGES_WAITING);
     Ok(vec![flow, greeting])
 }
 

@@ -6,6 +6,7 @@
 mod assemble;
 mod command_flow;
 mod identity;
+mod keeping;
 mod log;
 mod ports;
 mod runtime;

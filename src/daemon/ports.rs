@@ -4,6 +4,8 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream};
 use tokio_util::sync::CancellationToken;
 
+use super::keeping::{Keeping, keep};
+use crate::config::AgentSettings;
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
 use crate::port::{End, Port, Target, check};
@@ -17,6 +19,7 @@ pub struct Ports {
     /// Whether a device that is there must be the right kind of thing.
     checks: bool,
     ports: Vec<(Target, Port)>,
+    keepers: Vec<(Target, Keeping)>,
 }
 
 impl Ports {
@@ -24,7 +27,7 @@ impl Ports {
     /// their lanes have ended.
     pub fn new(instead: Option<Target>, health: &Health, closing: &CancellationToken) -> Self {
         let (health, closing) = (health.clone(), closing.clone());
-        Self { instead, health, closing, checks: true, ports: Vec::new() }
+        Self { instead, health, closing, checks: true, ports: Vec::new(), keepers: Vec::new() }
     }
 
     /// Does not look at the devices of this machine: for a picture.
@@ -62,6 +65,24 @@ impl Ports {
         &mut self.ports[index].1
     }
 
+    /// What is kept for the host of the port at `target`. The first port that asks has the state folder
+    /// for it, and any other a folder of its own in there.
+    pub fn keeping(&mut self, target: &Target, agent: &AgentSettings) -> &Keeping {
+        let known = self.keepers.iter().position(|(known, _)| known == target);
+        let index = known.unwrap_or_else(|| {
+            let folder = match self.keepers.len() {
+                0 => agent.state.folder.clone(),
+                number => agent.state.folder.join(format!("port-{number}")),
+            };
+            let (health, folder) = (self.health.clone(), self.checks.then_some(folder));
+            let port = self.at(target.clone());
+            let keeping = keep(port, folder.as_deref(), agent, &health);
+            self.keepers.push((target.clone(), keeping));
+            self.keepers.len() - 1
+        });
+        &self.keepers[index].1
+    }
+
     /// Whether no pipeline writes to a port.
     pub fn is_empty(&self) -> bool {
         self.ports.is_empty()
@@ -69,7 +90,9 @@ impl Ports {
 
     /// The task of each port.
     pub fn into_tasks(self) -> Vec<Box<dyn Task>> {
-        self.ports.into_iter().map(|(_, port)| Box::new(port) as Box<dyn Task>).collect()
+        let keepers = self.keepers.into_iter().map(|(_, keeping)| keeping.task);
+        let ports = self.ports.into_iter().map(|(_, port)| Box::new(port) as Box<dyn Task>);
+        keepers.chain(ports).collect()
     }
 }
 
