@@ -35,11 +35,11 @@
 //! | | crates | memory at rest | 200 records of 2 KiB | when emptied |
 //! |---|---|---|---|---|
 //! | redb 4.6 | 2 | +0.7 MiB (0.3 of it anonymous) | 1.1 MiB, 1.5 ms a commit | stays at 1.1 MiB, with the old bytes |
-//! | fjall 3.1 | 46 | not tried | | |
+//! | fjall 3.1 | 42 | not tried | | |
 //! | sled 0.34 | 16 | not tried: its last release is a beta | | |
 //! | this | 0 | 32 bytes an item, 256 KiB of frames at most | 0.4 MiB, one sync for all | one record, about 0.2 KiB |
 //!
-//! (crates beside its own: `cargo tree -e normal`; redb measured with a 64 KiB cache, release build at `opt-level = "s"`.)
+//! (crates: itself included, `cargo tree -e normal`; redb measured with a 64 KiB cache, release build at `opt-level = "s"`.)
 //! A queue needs no search, no transaction over several keys and no second writer, which is what a store is
 //! good at. The agent rests at 4.9 MiB of memory with a ceiling of 5, and a store cannot be asked to forget
 //! an answer's bytes. What a store would give, being tried by others, is replaced by cutting the power at
