@@ -21,7 +21,7 @@ pub const WINDOW_BYTES: usize = 64 * 1024;
 const TELEMETRY_SHARE: (usize, usize) = (3, 4);
 
 /// Behind so many bytes the next write ends with a barrier.
-const BARRIER_EVERY: u64 = 16 * 1024;
+const BARRIER_EVERY: u64 = 32 * 1024;
 
 /// The most that one barrier takes.
 pub(super) const BARRIER_BYTES: usize = 256;
