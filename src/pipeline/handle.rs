@@ -8,20 +8,18 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::health::Node;
 use super::panic_text;
+use super::places::{Place, Room, Seat};
 use super::stage::{Fault, Weigh, short_name};
 use super::task::Task;
 
-/// Urgent requests that may be under way at the same time; more wait for one of them.
-pub const URGENT_MAX: usize = 64;
-
 /// Acts: one request in, a stream of replies out.
 ///
-/// A request takes one of `parallel` places; when all are taken it waits in its turn in a line of
+/// A request takes one of the places of a [`Room`]; when all are taken it waits in its turn in a line of
 /// bounded length, and when that is full it is refused with a reply. Every request gets its replies,
 /// or [`broken`](Self::broken) where handling it panicked: none ends in silence.
 pub trait Handler: Send + Sync + 'static {
@@ -55,25 +53,14 @@ pub trait Handler: Send + Sync + 'static {
     fn broken(&self, key: Self::Key, panic: &str) -> Vec<Self::Out>;
 }
 
-/// How many requests at once, and how many may wait for a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Places {
-    /// At once.
-    pub parallel: usize,
-    /// Waiting in their turn.
-    pub waiting: usize,
-}
-
 /// Runs a handler until its input has ended and every request is answered.
 pub(super) struct HandlerTask<H: Handler> {
     handler: Arc<H>,
     inbox: mpsc::Receiver<H::In>,
     open: bool,
     outlet: mpsc::Sender<H::Out>,
-    places: Arc<Semaphore>,
-    urgent: Arc<Semaphore>,
-    waiting: VecDeque<H::In>,
-    waiting_max: usize,
+    room: Room,
+    waiting: VecDeque<(H::In, Seat)>,
     running: JoinSet<()>,
     node: Arc<Node>,
 }
@@ -81,7 +68,7 @@ pub(super) struct HandlerTask<H: Handler> {
 impl<H: Handler> HandlerTask<H> {
     pub fn new(
         handler: H,
-        places: Places,
+        room: Room,
         inbox: mpsc::Receiver<H::In>,
         outlet: mpsc::Sender<H::Out>,
         node: Arc<Node>,
@@ -91,10 +78,8 @@ impl<H: Handler> HandlerTask<H> {
             inbox,
             open: true,
             outlet,
-            places: Arc::new(Semaphore::new(places.parallel.max(1))),
-            urgent: Arc::new(Semaphore::new(URGENT_MAX)),
+            room,
             waiting: VecDeque::new(),
-            waiting_max: places.waiting,
             running: JoinSet::new(),
             node,
         }
@@ -103,8 +88,8 @@ impl<H: Handler> HandlerTask<H> {
     async fn pump(&mut self) -> Result<(), Fault> {
         loop {
             while !self.waiting.is_empty()
-                && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
-                && let Some(request) = self.waiting.pop_front()
+                && let Some(place) = self.room.try_place()
+                && let Some((request, _)) = self.waiting.pop_front()
             {
                 self.start(request, place);
             }
@@ -119,6 +104,12 @@ impl<H: Handler> HandlerTask<H> {
                     None => self.open = false,
                     Some(request) => self.admit(request).await,
                 },
+                // One that another handler gave back.
+                place = self.room.place(), if !self.waiting.is_empty() => {
+                    if let Some((request, _)) = self.waiting.pop_front() {
+                        self.start(request, place);
+                    }
+                }
             }
         }
     }
@@ -126,12 +117,10 @@ impl<H: Handler> HandlerTask<H> {
     async fn admit(&mut self, request: H::In) {
         self.node.took(1);
         if self.handler.urgent(&request) {
-            // The semaphore is never closed, so there is always a permit in the end.
-            if let Ok(place) = Arc::clone(&self.urgent).acquire_owned().await {
-                self.start(request, place);
-            }
-        } else if self.waiting.len() < self.waiting_max || self.places.available_permits() > 0 {
-            self.waiting.push_back(request);
+            let place = self.room.urgent_place().await;
+            self.start(request, place);
+        } else if let Some(seat) = self.room.seat() {
+            self.waiting.push_back((request, seat));
             self.node.queued(self.waiting.len() as u64);
         } else {
             for reply in self.handler.refuse(request) {
@@ -141,7 +130,7 @@ impl<H: Handler> HandlerTask<H> {
         }
     }
 
-    fn start(&mut self, request: H::In, place: OwnedSemaphorePermit) {
+    fn start(&mut self, request: H::In, place: Place) {
         let (handler, outlet) = (Arc::clone(&self.handler), self.outlet.clone());
         let node = Arc::clone(&self.node);
         self.running.spawn(async move {

@@ -87,16 +87,72 @@ pub struct Health {
 }
 
 impl Health {
-    /// Opens the books of a new node.
+    /// Opens the books of a node, or goes on in those of one that had this name and is no more: what it
+    /// still held was lost, as `abandoned`. So there are never more books than names and nodes in use.
     pub fn node(&self, name: String) -> Arc<Node> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody but this registry has it, and nobody else can take it meanwhile.
+        let free = |node: &&Arc<Node>| node.name == name && Arc::strong_count(node) == 1;
+        if let Some(node) = nodes.iter().find(free) {
+            node.lost("abandoned", node.held.swap(0, Relaxed));
+            return Arc::clone(node);
+        }
         let node = Arc::new(Node::new(name));
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
+        nodes.push(Arc::clone(&node));
         node
     }
 
-    /// What every node has counted so far.
+    /// What every node has counted so far; those of one name together.
     pub fn counts(&self) -> Vec<NodeCount> {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        nodes.iter().map(|node| node.count()).collect()
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts: Vec<NodeCount> = Vec::with_capacity(nodes.len());
+        for node in nodes.iter() {
+            let count = node.count();
+            match counts.iter_mut().find(|known| known.node == count.node) {
+                Some(known) => add(known, count),
+                None => counts.push(count),
+            }
+        }
+        counts
+    }
+}
+
+fn add(to: &mut NodeCount, count: NodeCount) {
+    to.taken += count.taken;
+    to.given += count.given;
+    to.held += count.held;
+    to.faults += count.faults;
+    to.queue_max = to.queue_max.max(count.queue_max);
+    for (reason, weight) in count.lost {
+        match to.lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += weight,
+            None => to.lost.push((reason, weight)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_of_one_name_go_on_and_are_told_together() {
+        let health = Health::default();
+        let (first, beside) = (health.node("a".to_owned()), health.node("a".to_owned()));
+        first.took(5);
+        first.gave(3);
+        first.holds(2);
+        beside.took(1);
+        beside.lost("late", 1);
+        drop(first);
+        let next = health.node("a".to_owned());
+        next.took(10);
+        next.gave(10);
+        let counts = health.counts();
+        assert_eq!(counts.len(), 1);
+        let NodeCount { taken, given, held, lost, .. } = &counts[0];
+        assert_eq!((*taken, *given, *held), (16, 13, 0));
+        assert_eq!(lost, &[("abandoned", 2), ("late", 1)]);
+        assert_eq!(health.nodes.lock().unwrap().len(), 2, "books that are free are used again");
     }
 }
