@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::time::Instant;
 
 use crate::model::{Group, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, Node, Transform};
+use crate::pipeline::{Emit, Node, Renew, Transform};
 
 /// The last value of each group, shared. A copy is the same memory.
 ///
@@ -91,5 +91,12 @@ impl Transform for Remember {
         self.latest.set(input);
         self.report(input);
         out.push(input.clone());
+    }
+}
+
+impl Renew for Remember {
+    /// What was said is not said again.
+    fn renew(&mut self, before: Self) {
+        self.told = before.told;
     }
 }
