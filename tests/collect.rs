@@ -173,7 +173,11 @@ async fn a_cadence_goes_on_where_the_one_before_ended() {
         assert_eq!(next.sequence, 3);
         assert_eq!(next.taken - taken[2].taken, Duration::from_millis(1_500), "by its own period");
         assert_eq!(next.load.unwrap().uptime_seconds, 5, "primed once, read three times, and now");
-        assert_eq!(next.memory.unwrap().used_bytes, 2, "asked for otherwise: begun anew, and primed");
+        assert_eq!(
+            next.memory.unwrap().used_bytes,
+            2,
+            "asked for otherwise: begun anew, and primed"
+        );
     }
     let other = std::pin::pin!(slow.open()).next().await.unwrap().unwrap();
     assert_eq!(other.sequence, 3, "from the highest number of all");

@@ -19,6 +19,7 @@ pub mod catalogue;
 pub mod glob;
 pub mod greet;
 pub mod journal;
+pub mod news;
 pub mod outcome;
 pub mod plan;
 pub mod policy;

@@ -32,6 +32,22 @@ pub struct AgentSettings {
     /// Where it keeps things over a restart.
     #[serde(deserialize_with = "table")]
     pub state: StateSettings,
+    /// When the files are read again.
+    #[serde(deserialize_with = "table")]
+    pub reload: ReloadSettings,
+}
+
+impl AgentSettings {
+    /// The sections in which `other` differs, of those that are read once, at the start.
+    pub fn differs_for_good(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("runtime", self.runtime != other.runtime),
+            ("identity", self.identity != other.identity),
+            ("log", self.log != other.log),
+            ("state", self.state != other.state),
+        ];
+        sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
 }
 
 /// `[runtime]`.
@@ -155,6 +171,22 @@ pub struct StateSettings {
 impl Default for StateSettings {
     fn default() -> Self {
         Self { folder: "/var/lib/infiniservice".into() }
+    }
+}
+
+/// `[reload]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadSettings {
+    /// Whether changed files are read again by themselves. SIGHUP and `infiniservice reload` do so in
+    /// any case.
+    pub watch: bool,
+}
+
+impl Default for ReloadSettings {
+    /// On: a wrong file changes nothing and is told, and one that is right was meant to be taken.
+    fn default() -> Self {
+        Self { watch: true }
     }
 }
 

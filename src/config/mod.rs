@@ -33,7 +33,8 @@ mod word;
 mod write;
 
 pub use agent::{
-    AgentSettings, Flavour, IdentitySettings, Log, Restart, Runtime, Shutdown, StateSettings,
+    AgentSettings, Flavour, IdentitySettings, Log, ReloadSettings, Restart, Runtime, Shutdown,
+    StateSettings,
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};

@@ -1,12 +1,22 @@
 //! The ports that the files name: one writer each, however many pipelines share it. Opens nothing.
+//!
+//! What flows need of a port outlives them: at a reload the port stays open, and the flows that take the
+//! place of others find the same lanes.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::relay::Relay;
+use crate::commands::greet::Greeted;
+use crate::commands::receive::{Intake, Turn};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
-use crate::port::{End, Port, Target, check};
+use crate::port::{Counters, End, Inbound, Port, Target, check};
 
 /// The ports, each made when it is first named.
 pub struct Ports {
@@ -16,7 +26,27 @@ pub struct Ports {
     closing: CancellationToken,
     /// Whether a device that is there must be the right kind of thing.
     checks: bool,
-    ports: Vec<(Target, Port)>,
+    ports: Vec<Connection>,
+}
+
+/// The lanes of one port.
+pub struct Connection {
+    /// Which port.
+    pub target: Target,
+    /// Where metrics go.
+    pub relay: Relay,
+    /// Where replies go, ahead of metrics.
+    pub replies: mpsc::Sender<Frame>,
+    /// What it reads.
+    pub intake: Intake,
+    /// Counts the hosts that have come.
+    pub hosts: watch::Receiver<u64>,
+    /// Who was greeted of them.
+    pub greeted: Greeted,
+    counters: Arc<Counters>,
+    closing: CancellationToken,
+    /// Until it is started.
+    port: Option<Port>,
 }
 
 impl Ports {
@@ -33,33 +63,46 @@ impl Ports {
         self
     }
 
-    /// Which port is meant by the name in a file.
+    /// Which port is meant by the name in a file. Looks at the file system.
     pub fn resolve(&self, name: &str) -> Result<Target, String> {
-        let target = match &self.instead {
-            Some(target) => target.clone(),
-            None => name.parse().map_err(|error| format!("cannot use the port: {error}"))?,
-        };
+        let target = self.target(name)?;
         if self.checks {
             check(&target)?;
         }
         Ok(target)
     }
 
-    /// Adds a lane of telemetry to the port at `target`.
-    pub fn telemetry(&mut self, target: Target, lane: impl Stream<Item = Frame> + Send + 'static) {
-        self.at(target).telemetry(lane);
+    /// The same without a look.
+    pub fn target(&self, name: &str) -> Result<Target, String> {
+        match &self.instead {
+            Some(target) => Ok(target.clone()),
+            None => name.parse().map_err(|error| format!("cannot use the port: {error}")),
+        }
     }
 
     /// The port at `target`.
-    pub fn at(&mut self, target: Target) -> &mut Port {
-        let known = self.ports.iter().position(|(known, _)| *known == target);
+    pub fn at(&mut self, target: &Target) -> &Connection {
+        let known = self.ports.iter().position(|known| known.target == *target);
         let index = known.unwrap_or_else(|| {
-            let node = self.health.node(format!("port {target}"));
-            let port = Port::new(target.clone(), node, self.closing.clone());
-            self.ports.push((target, port));
+            let node = self.health.anew().node(format!("port {target}"));
+            let closing = self.closing.child_token();
+            let mut port = Port::new(target.clone(), node, closing.clone());
+            let relay = Relay::default();
+            port.telemetry(relay.lane());
+            self.ports.push(Connection {
+                target: target.clone(),
+                relay,
+                replies: port.replies(),
+                intake: Intake::new(port.inbound()),
+                hosts: port.hosts(),
+                greeted: Greeted::default(),
+                counters: port.counters(),
+                closing,
+                port: Some(port),
+            });
             self.ports.len() - 1
         });
-        &mut self.ports[index].1
+        &self.ports[index]
     }
 
     /// Whether no pipeline writes to a port.
@@ -67,9 +110,93 @@ impl Ports {
         self.ports.is_empty()
     }
 
-    /// The task of each port.
-    pub fn into_tasks(self) -> Vec<Box<dyn Task>> {
-        self.ports.into_iter().map(|(_, port)| Box::new(port) as Box<dyn Task>).collect()
+    /// The task of each port that is not started yet, and what closes it.
+    pub fn start(&mut self) -> Vec<(Box<dyn Task>, CancellationToken)> {
+        let port = |connection: &mut Connection| {
+            let port = connection.port.take()?;
+            Some((Box::new(port) as Box<dyn Task>, connection.closing.clone()))
+        };
+        self.ports.iter_mut().filter_map(port).collect()
+    }
+
+    /// Forgets the ports that were not started.
+    pub fn drop_unstarted(&mut self) {
+        self.ports.retain(|connection| connection.port.is_none());
+    }
+
+    /// Lets every port go that is not in `used`: it ends when what is under way there is written.
+    pub fn keep(&mut self, used: &[&Target]) {
+        self.ports.retain(|connection| {
+            let is_used = used.contains(&&connection.target);
+            if !is_used {
+                tracing::info!(port = %connection.target, "no pipeline names the port any more");
+                connection.relay.close();
+                connection.closing.cancel();
+            }
+            is_used
+        });
+    }
+
+    /// Lets all go: their lanes end with the flows.
+    pub fn close(&mut self) {
+        for connection in self.ports.drain(..) {
+            connection.relay.close();
+        }
+    }
+}
+
+impl Connection {
+    /// Takes what the host sends where no command flow does: dropped and counted.
+    pub fn unheard(&self, stop: &CancellationToken) -> Box<dyn Task> {
+        let (turn, counters) = (self.intake.turn(), Arc::clone(&self.counters));
+        let (port, stop) = (self.target.to_string(), stop.clone());
+        Box::new(Unheard { turn, counters, port, stop, said: false })
+    }
+}
+
+/// Reads what nobody wants, so that the port does not look full to the host.
+struct Unheard {
+    turn: Turn,
+    counters: Arc<Counters>,
+    port: String,
+    stop: CancellationToken,
+    said: bool,
+}
+
+impl Task for Unheard {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        async {
+            loop {
+                let next = async {
+                    self.turn.begin().await;
+                    self.turn.next().await
+                };
+                let next = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Ok(()),
+                    next = next => next,
+                };
+                match next {
+                    None => return Ok(()),
+                    Some(Inbound::Reset) => {}
+                    Some(Inbound::Bytes(chunk)) => {
+                        self.counters.bytes_in_unwanted.fetch_add(chunk.len() as u64, Relaxed);
+                        if !std::mem::replace(&mut self.said, true) {
+                            let port = &self.port;
+                            tracing::info!(
+                                port,
+                                "the host sends, and nothing here takes it: dropped and counted"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn faulted(&mut self) -> String {
+        format!("port {}", self.port)
     }
 }
 

@@ -56,7 +56,11 @@ impl Slot {
     }
 
     /// Waits for the collector, but not for one that has been late before.
-    pub(super) async fn wait(&mut self, sent: Instant, limit: Duration) -> Result<SystemMetrics, Trouble> {
+    pub(super) async fn wait(
+        &mut self,
+        sent: Instant,
+        limit: Duration,
+    ) -> Result<SystemMetrics, Trouble> {
         let group = self.group;
         let trouble = |what: String| Trouble { group, what };
         let Some(out) = &mut self.out else {

@@ -227,7 +227,7 @@ mod tests {
         before.apply(Instant::now(), &quick(0), &mut out);
         assert_eq!(out.drain().count(), 1);
         let mut next = join().of(vec![Group::Cpu, Group::Disk]);
-        next.renew(before);
+        Renew::renew(&mut next, before);
         next.apply(Instant::now(), &quick(1), &mut out);
         let line = out.drain().next().unwrap();
         assert!(line.has(Group::Disk) && !line.has(Group::Load));
