@@ -211,6 +211,10 @@ mod tests {
         Frame { bytes, readings: 1, oldest: Instant::now() }
     }
 
+    fn publish(ring: &Ring<Frame>, texts: &[&str]) {
+        assert!(texts.iter().all(|text| ring.publish(frame(text))));
+    }
+
     struct Lab {
         health: Health,
         relay: Relay,
@@ -253,7 +257,7 @@ mod tests {
     fn a_pipeline_that_is_replaced_goes_on_in_order_and_loses_nothing_there_is_room_for() {
         let mut lab = Lab::new();
         let old = lab.ring("a", 4);
-        ["1", "2", "3"].map(|text| old.publish(frame(text)));
+        publish(&old, &["1", "2", "3"]);
         assert_eq!(lab.next(), "1");
         drop(old);
         let new = lab.ring("a", 4);
@@ -270,7 +274,9 @@ mod tests {
         let mut lab = Lab::new();
         let mut ring = lab.ring("a", 4);
         for number in 0..200 {
-            (0..3).for_each(|part| drop(ring.publish(frame(&format!("{number}.{part}")))));
+            for part in 0..3 {
+                publish(&ring, &[&format!("{number}.{part}")]);
+            }
             drop(ring);
             ring = lab.ring("a", 4);
         }
@@ -286,8 +292,8 @@ mod tests {
     fn pipelines_take_turns_and_one_that_is_retired_ends_with_what_it_holds() {
         let mut lab = Lab::new();
         let (a, b) = (lab.ring("a", 8), lab.ring("b", 8));
-        ["a1", "a2"].map(|text| a.publish(frame(text)));
-        ["b1", "b2"].map(|text| b.publish(frame(text)));
+        publish(&a, &["a1", "a2"]);
+        publish(&b, &["b1", "b2"]);
         drop(a);
         lab.relay.retire("a");
         let mut seen: Vec<String> = (0..4).map(|_| lab.next()).collect();
@@ -303,7 +309,7 @@ mod tests {
         let lab = Lab::new();
         for number in 0..10 {
             let name = format!("p{number}");
-            drop(lab.ring(&name, 4).publish(frame("x")));
+            publish(&lab.ring(&name, 4), &["x"]);
             lab.relay.retire(&name);
         }
         assert_eq!(lab.relay.state().feeds.len(), RETIRED_MAX);

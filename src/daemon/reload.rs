@@ -17,8 +17,8 @@ pub(super) const REQUESTS_WAITING: usize = 8;
 
 /// Somebody wants the files to be read again.
 pub(super) struct Asked {
-    by: &'static str,
-    answer: Option<oneshot::Sender<Report>>,
+    pub by: &'static str,
+    pub answer: Option<oneshot::Sender<Report>>,
 }
 
 impl Asked {
