@@ -1,5 +1,6 @@
 //! From pipeline files to graphs, through the same typed builder that code uses. Starts nothing.
 
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,7 +207,12 @@ pub fn stages(file: &PipelineFile, vm_id: Option<&str>) -> Stages {
 
 /// The same, going on with what lies on the shelf.
 fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &Shelf) -> Stages {
-    let enrich = |(index, enrich)| enricher(index, enrich, vm_id, shelf);
+    let enrich = |(index, enrich): (usize, &Enrich)| {
+        // The second `rates` of a file goes on where the second one was, wherever they stand.
+        let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
+        let nth = file.enrich.iter().take(index).filter(same).count();
+        enricher(nth, enrich, vm_id, shelf)
+    };
     let mut enrichers: Vec<Enricher> = file.enrich.iter().enumerate().map(enrich).collect();
     if file.serialize.format == Format::Infinibay {
         let read = file.collect.iter().flat_map(|collect| &collect.from).map(Read::group).collect();
@@ -225,20 +231,20 @@ fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &Shelf) -> Stage
     }
 }
 
-fn enricher(index: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &Shelf) -> Enricher {
+fn enricher(nth: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &Shelf) -> Enricher {
     match enrich {
         Enrich::Identity(identify) => {
             let vm_id = identify.vm_id.clone().or_else(|| vm_id.map(str::to_owned));
             Box::new(Identity::new(super::identity::of_this_machine(vm_id)))
         }
         Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
-        Enrich::Rates(_) => Box::new(Kept::new(Rates::default(), shelf, format!("rates/{index}"))),
+        Enrich::Rates(_) => Box::new(Kept::new(Rates::default(), shelf, format!("rates/{nth}"))),
         Enrich::Top(top) => Box::new(Top::new(top.processes.items(), top.by)),
         Enrich::Select(config::Select::Keep(groups)) => Box::new(Select::keep(groups)),
         Enrich::Select(config::Select::Drop(groups)) => Box::new(Select::drop(groups)),
         Enrich::Changes(changes) => {
             let changes = Changes::new(changes.full_every.get());
-            Box::new(Kept::new(changes, shelf, format!("changes/{index}")))
+            Box::new(Kept::new(changes, shelf, format!("changes/{nth}")))
         }
     }
 }

@@ -253,7 +253,7 @@ mod tests {
         let Asked { answer, .. } = asked.recv().await.unwrap();
         answer.unwrap().send(report.clone()).unwrap();
         assert_eq!(client.await.unwrap(), Answer::Reloaded(report));
-        for nonsense in ["{}\n", "\"dance\"\n", "\n", &"x".repeat(70_000)] {
+        for nonsense in ["{}\n", "\"dance\"\n", "\n", &"x".repeat(65_536)] {
             let answer = raw(&path, nonsense).await;
             assert!(answer.starts_with("{\"refused\":\"this is no request"), "{answer}");
         }

@@ -38,8 +38,9 @@ use super::plan::{Key, Plan, Wanted};
 use super::ports::Ports;
 use super::report::Report;
 use crate::commands::news::Heard;
-use crate::config::AgentSettings;
+use crate::config::{AgentSettings, Read};
 use crate::metrics::latest::Latest;
+use crate::model::Group;
 use crate::pipeline::{End, Graph, Health, Outcome, Restart, Shelf, Task, run_until};
 use crate::port;
 
@@ -185,8 +186,19 @@ impl Flows {
             }
             self.retire(&flow.feeds);
         }
+        self.latest.keep(&self.groups());
         let used: Vec<_> = self.flows.values().flat_map(|flow| &flow.targets).collect();
         self.ports.keep(&used);
+    }
+
+    /// What is read.
+    fn groups(&self) -> Vec<Group> {
+        let files = self.flows.values().filter_map(|flow| match &flow.wanted {
+            Wanted::Metrics { pipeline, .. } => Some(&pipeline.file),
+            _ => None,
+        });
+        let reads = files.flat_map(|file| &file.collect).flat_map(|collect| &collect.from);
+        reads.map(Read::group).collect()
     }
 
     fn build(
