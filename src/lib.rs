@@ -36,6 +36,7 @@
 //! | [`wire`] | the formats, byte for byte | when and where they are sent |
 //! | [`commands`] | the other flow: frame → verify → decode → enforce → execute → reply | the device |
 //! | [`sinks`] | file, socket, stdout, null | what the bytes mean |
+//! | [`delivery`] | what must arrive, kept on disk until the host has read it | when that is |
 //! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
 //! | [`daemon`] | files → graphs → a running service and its end | what a stage does |
@@ -53,6 +54,8 @@
 //! | a frame | 32 KiB, or one line of at most 1 MiB | processes and ports are cut from the end of the line |
 //! | port, in hand | 32 KiB or one frame, and one frame more per lane | nothing more is pulled |
 //! | replies → port | mpsc, [`port::REPLIES_KEPT`] frames | whoever replies waits |
+//! | what must arrive | `[spool] size` (4 MiB, ¾ for what waits), 16,384 items; 4 MiB in memory while the disk takes none | events go first, then answers, then ends of scripts, counted as `spool full` |
+//! | keeper → port | 128 KiB or one frame not known to be read | the rest waits on disk |
 //! | port → reader | mpsc, [`port::CHUNKS_KEPT`] chunks of 4 KiB | the device is not read |
 //! | a reading | 5 s; one job per collector on the blocking pool | the group is left out and told |
 //! | blocking pool | 32 threads | the job waits |
@@ -74,6 +77,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod delivery;
 pub mod host;
 pub mod metrics;
 pub mod model;

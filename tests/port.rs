@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "port/delivery.rs"]
+mod delivery;
 #[path = "port/faults.rs"]
 mod faults;
 #[path = "port/rig.rs"]
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infiniservice::port::fake;
-use infiniservice::port::{End, Inbound, Port, Summary};
+use infiniservice::port::{End, Inbound, Kept, Port, Summary};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,18 +31,18 @@ async fn nothing_is_tried_or_pulled_while_no_host_is_there() {
     settle().await;
     let before = (rig.host.tries(), get(&rig.counters.wakeups));
     rig.tell("early\n");
-    rig.reply("reply\n");
+    rig.must(1, "must\n");
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!((rig.host.tries(), get(&rig.counters.wakeups)), before);
     assert_eq!(
-        (rig.telemetry.capacity(), rig.replies.capacity()),
-        (4095, 63),
+        (rig.telemetry.capacity(), rig.must.capacity()),
+        (4095, 15),
         "they wait in their lanes"
     );
 
     rig.host.connect();
     settle().await;
-    assert_eq!(rig.seen(), "\nreply\nearly\n");
+    assert_eq!(rig.seen(), "\nmust\nearly\n");
     assert_eq!((get(&rig.counters.host_connects), get(&rig.counters.opens)), (1, 1));
     rig.check_books();
 }
@@ -66,11 +68,11 @@ async fn frames_leave_together_in_one_write_and_replies_before_them() {
     for n in 0..100 {
         rig.tell(format!("metric {n}\n"));
     }
-    rig.reply("reply\n");
+    rig.must(1, "must\n");
     rig.host.connect();
     settle().await;
     let expected: String = (0..100).map(|n| format!("metric {n}\n")).collect();
-    assert_eq!(rig.seen(), format!("\nreply\n{expected}"));
+    assert_eq!(rig.seen(), format!("\nmust\n{expected}"));
     assert_eq!(rig.host.tries().writes, 2, "the newline, and the rest");
     assert_eq!((rig.node.count().taken, rig.node.count().given), (101, 101));
 }
@@ -83,7 +85,7 @@ async fn a_partial_write_goes_on_from_that_byte() {
     settle().await;
     rig.tell("a line that is longer than seven bytes\n");
     rig.tell(vec![b'x'; 100_000].into_iter().chain(*b"\n").collect::<Bytes>());
-    settle().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let expected = format!("\na line that is longer than seven bytes\n{}\n", "x".repeat(100_000));
     assert!(rig.seen() == expected);
 }
@@ -119,7 +121,7 @@ async fn a_host_that_takes_over_unseen_never_starts_inside_a_line() {
     }
     rig.host.leave();
     rig.host.connect(); // before the port could see the gap
-    settle().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let seen = rig.seen();
     assert!(!seen.is_empty() && seen.lines().all(|line| line.len() == 1000 || line.is_empty()));
 }
@@ -235,15 +237,15 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     host.hold(true);
     host.connect();
     let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
-    let (counters, replies) = (port.counters(), port.replies());
+    let (counters, (must, _read)) = (port.counters(), port.must());
     let running = tokio::spawn(async move { port.run().await });
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let opens = host.tries().opens;
     assert!((120..=260).contains(&opens), "{opens}");
     host.hold(false);
-    replies.try_send(frame("reply\n")).unwrap();
+    must.try_send(Kept { seq: 1, frame: frame("must\n"), again: false }).unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(host.sessions()[0].received, b"\nreply\n");
+    assert_eq!(host.sessions()[0].received, b"\nmust\n");
     assert_eq!(get(&counters.opens), 1);
     running.abort();
 }
@@ -314,10 +316,12 @@ async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left(
     let (guest, host) = fake::pair();
     let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
     let replies = port.replies();
+    let (telemetry, lane) = mpsc::channel(8);
+    port.telemetry(ReceiverStream::new(lane));
     host.connect();
     host.stop_reading();
     host.take_at_most(1);
-    replies.try_send(frame("v".repeat(200) + "\n")).unwrap();
+    telemetry.try_send(frame("v".repeat(200) + "\n")).unwrap();
     assert!(tokio::time::timeout(Duration::from_secs(5), port.run()).await.is_err());
     host.read_on();
     host.take_at_most(32 * 1024);
@@ -326,7 +330,7 @@ async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left(
     assert!(received.ends_with(&format!("\n{}\n", "v".repeat(200))), "{received}");
 
     host.leave();
-    replies.try_send(frame("w\n")).unwrap();
+    telemetry.try_send(frame("w\n")).unwrap();
     let summary = port.abandon();
     assert_eq!(
         (summary.end, summary.taken, summary.lost),

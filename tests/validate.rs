@@ -9,9 +9,9 @@ use std::time::Duration;
 use infiniservice::cli::EXIT_CONFIG;
 use infiniservice::cli::validate::report;
 use infiniservice::config::{
-    AgentSettings, BUILT_IN, Batch, Changes, Collect, Commands, ConfigError, Count, Enforce,
-    Enrich, FileTarget, Identify, Loaded, Period, PipelineFile, ProcessesOptions, Rates, Read,
-    Select, Serialize, Size, Target, Top, Write, load, load_file,
+    AgentSettings, BUILT_IN, Batch, Changes, Collect, Commands, ConfigError, Count, Delivery,
+    Enforce, Enrich, FileTarget, Identify, Loaded, Period, PipelineFile, ProcessesOptions, Rates,
+    Read, Select, Serialize, Size, Target, Top, Write, load, load_file,
 };
 use infiniservice::metrics::collect::NetworkOptions;
 use infiniservice::model::{Group, Rank};
@@ -245,7 +245,10 @@ fn without_its_secret_the_shipped_flow_loads_and_is_locked() {
         let (mut right, mut wrong) = (Vec::new(), Vec::new());
         report(&["built-in:commands.toml".into()], &env, &mut right, &mut wrong);
         assert_eq!(String::from_utf8(wrong).unwrap(), "");
-        String::from_utf8(right).unwrap()
+        let told = String::from_utf8(right).unwrap();
+        let (flow, memory) = told.split_once("memory: ").unwrap();
+        assert!(memory.starts_with("at most ") && memory.contains(" queued: "), "{memory}");
+        flow.to_owned()
     };
     let flow = "built-in:commands.toml: ok (commands: port org.infinibay.agent, 5 at once, 64 waiting, \
                 1 rule allows, 0 deny; ";
@@ -295,7 +298,7 @@ fn a_file_says_what_code_can_say() {
     let processes = ProcessesOptions { keep: count(50), by: Rank::Memory };
     let file =
         FileTarget { path: "/var/log/m.jsonl".into(), max_size: size(1 << 20), keep: count(3) };
-    let write = |target, keep| Write { target, keep: count(keep) };
+    let write = |target, keep| Write { target, keep: count(keep), delivery: Delivery::Newest };
     let expected = PipelineFile {
         about: Some("Everything: ${SITE}".to_owned()),
         collect: vec![

@@ -6,6 +6,7 @@ mod graph;
 mod host;
 mod reload;
 mod run;
+mod spool;
 pub mod validate;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum Command {
     Graph(graph::Graph),
     /// Run a pipeline flat out over made-up readings and measure it
     Bench(bench::Bench),
+    /// Look at what waits for the host on this machine, check it, or give it up
+    Spool(spool::SpoolArguments),
     /// Play the host on a VM's socket: watch metrics, send commands, run programs and scripts
     Host(host::HostArguments),
 }
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),
         Command::Bench(bench) => bench.main(),
+        Command::Spool(spool) => spool.main(),
         Command::Host(host) => host.main(),
     }
 }

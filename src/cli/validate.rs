@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::EXIT_CONFIG;
-use crate::config::{Env, inspect};
+use crate::config::{Env, WorstCase, inspect};
 
 #[derive(Debug, Args)]
 pub(super) struct Validate {
@@ -49,6 +49,9 @@ pub fn report(
         if let Some(origin) = &loaded.agent_origin {
             let (runtime, log) = (&loaded.agent.runtime, &loaded.agent.log);
             writeln!(right, "{origin}: ok (agent: {}, log {})", runtime.flavour.name(), log.level)?;
+        }
+        if errors.is_empty() && !(loaded.pipelines.is_empty() && loaded.commands.is_none()) {
+            writeln!(right, "{}", WorstCase::of(&loaded))?;
         }
         right.flush()?;
         let told: Vec<String> = errors.iter().map(|error| format!("{error}\n")).collect();

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::memory::Memory;
 use super::raw::{Problem, text, text_or_none};
 use super::table::table;
-use super::units::{Count, Period};
+use super::units::{Count, Period, Size};
+use crate::delivery;
 
 /// The whole of `agent.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -29,9 +31,15 @@ pub struct AgentSettings {
     /// How a failed stage is run again.
     #[serde(deserialize_with = "table")]
     pub restart: Restart,
+    /// How much it may hold.
+    #[serde(deserialize_with = "table")]
+    pub memory: Memory,
     /// Where it keeps things over a restart.
     #[serde(deserialize_with = "table")]
     pub state: StateSettings,
+    /// What is kept for a host that is away.
+    #[serde(deserialize_with = "table")]
+    pub spool: SpoolSettings,
     /// When the files are read again.
     #[serde(deserialize_with = "table")]
     pub reload: ReloadSettings,
@@ -45,6 +53,7 @@ impl AgentSettings {
             ("identity", self.identity != other.identity),
             ("log", self.log != other.log),
             ("state", self.state != other.state),
+            ("spool", self.spool != other.spool),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -174,6 +183,21 @@ impl Default for StateSettings {
     }
 }
 
+/// `[spool]`: where what must arrive is kept until the host has read it, in the folder of `[state]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpoolSettings {
+    /// The most bytes of its file, from 64 KiB to 64 MiB.
+    #[serde(deserialize_with = "spool_size")]
+    pub size: Size,
+}
+
+impl Default for SpoolSettings {
+    fn default() -> Self {
+        Self { size: Size::kib(delivery::SIZE >> 10) }
+    }
+}
+
 /// `[reload]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -230,6 +254,16 @@ fn thread_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
         return Err(Problem::new("is too long", "the kernel keeps 15 bytes of a name").pack());
     }
     Ok(name)
+}
+
+fn spool_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    let what = match size.bytes() {
+        ..delivery::SIZE_MIN => "is too small",
+        delivery::SIZE_MIN..=delivery::SIZE_MAX => return Ok(size),
+        _ => "is too large",
+    };
+    Err(Problem::new(what, "the least is \"64KiB\", the most \"64MiB\"").pack())
 }
 
 fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {

@@ -13,7 +13,7 @@ use super::raw::{Problem, text, text_or_none};
 use super::rule::{self, Rule, Switch, rules};
 use super::table::{some_table, table};
 use super::units::{Count, Period, Size};
-use super::write::port_name;
+use super::write::{Delivery, port_name};
 use crate::commands::reply::CommandType;
 use crate::commands::secret::{Secret, SecretSource};
 
@@ -151,11 +151,19 @@ impl Default for Execute {
 }
 
 /// `[reply]`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reply {
     /// What an answer says it answers.
     pub command_type: CommandType,
+    /// Whether an answer, and what the agent has to tell, is kept until a host is known to have read it.
+    pub delivery: Delivery,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self { command_type: CommandType::default(), delivery: Delivery::Must }
+    }
 }
 
 /// `[audit]`.

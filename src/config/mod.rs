@@ -19,6 +19,7 @@ mod error;
 mod explain;
 mod interpolate;
 mod load;
+mod memory;
 mod parse;
 mod pipeline;
 mod raw;
@@ -34,18 +35,19 @@ mod write;
 
 pub use agent::{
     AgentSettings, Flavour, IdentitySettings, Log, ReloadSettings, Restart, Runtime, Shutdown,
-    StateSettings,
+    SpoolSettings, StateSettings,
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place};
 pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, load, load_file};
+pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use raw::Problem;
 pub use read::{ProcessesOptions, Read};
 pub use rule::{Line, Rule, Switch};
 pub use units::{Count, Period, Size};
-pub use write::{FileTarget, Target, Write};
+pub use write::{Delivery, FileTarget, Target, Write};
 
 /// Looks a variable of the environment up. Passed in, so that a test needs no real environment.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;

@@ -17,6 +17,19 @@ pub struct Write {
     /// Newest frames that are kept while nobody reads the port; frames that may wait for any other
     /// target.
     pub keep: Count,
+    /// What becomes of a frame that nobody reads.
+    pub delivery: Delivery,
+}
+
+/// What becomes of a frame that nobody reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Delivery {
+    /// The newest matter: the oldest are overwritten, counted, and the host is told how many.
+    #[default]
+    Newest,
+    /// Each is kept, on disk, until a host is known to have read it.
+    Must,
 }
 
 impl Write {
@@ -71,6 +84,7 @@ struct Section {
     stdout: Option<On>,
     null: Option<On>,
     keep: Option<Count>,
+    delivery: Option<Delivery>,
 }
 
 impl Section {
@@ -85,7 +99,15 @@ impl Section {
         let mut named = targets.into_iter().filter_map(|(name, target)| Some((name, target?)));
         match (named.next(), named.next()) {
             (Some((_, target)), None) => {
-                Ok(Write { target, keep: self.keep.unwrap_or(Count::fixed(Write::KEEP)) })
+                let delivery = self.delivery.unwrap_or_default();
+                if delivery == Delivery::Must && !matches!(target, Target::Port(_)) {
+                    return Err(Problem::new(
+                        "has delivery = \"must\", and only a port can tell what was read",
+                        "leave delivery out: a file, a socket and stdout get every frame anyway",
+                    ));
+                }
+                let keep = self.keep.unwrap_or(Count::fixed(Write::KEEP));
+                Ok(Write { target, keep, delivery })
             }
             (Some((first, _)), Some((second, _))) => Err(Problem::new(
                 format!("names two targets, {first} and {second}"),

@@ -158,7 +158,7 @@ where
     S: Segment<Out = Frame>,
 {
     let alone = |graph| Built { graphs: vec![graph], targets: Vec::new(), plugs: Vec::new() };
-    if let [config::Write { target, keep }] = write {
+    if let [config::Write { target, keep, .. }] = write {
         let items = keep.items();
         match target {
             config::Target::Port(_) => {}

@@ -8,8 +8,8 @@ use futures::{Stream, stream};
 use tokio::time::Instant;
 
 use crate::model::{
-    Agent, Cpu, Disk, DiskIo, Group, Host, Interface, Load, Memory, Mount, Network, Port, Pressure,
-    Process, Stall, SystemMetrics,
+    Agent, Chance, Cpu, Disk, DiskIo, Group, Host, Interface, Load, Memory, Mount, Network, Port,
+    Pressure, Process, Stall, SystemMetrics,
 };
 use crate::pipeline::{Fault, Source};
 
@@ -244,28 +244,5 @@ fn agent(chance: &mut Chance) -> Agent {
         cpu_seconds: chance.percent(),
         rss_bytes: 4 << 20,
         ..Agent::default()
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere for the same seed.
-#[derive(Debug)]
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    /// 0 to 100, with two decimals.
-    fn percent(&mut self) -> f64 {
-        self.below(10_001) as f64 / 100.0
     }
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use crate::model::{Batch, Frame, SystemMetrics};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Emit, Ledger, Transform};
 use crate::wire::Format;
 
 /// A frame is at most this long, unless one line alone is longer: as much as the Linux driver takes
@@ -43,12 +43,20 @@ pub struct Serialize {
     frame: BytesMut,
     readings: u32,
     oldest: Option<Instant>,
+    ledger: Option<Ledger>,
 }
 
 impl Serialize {
     /// Writes in `format`.
     pub fn new(format: Format) -> Self {
-        Self { format, lines: Vec::new(), frame: BytesMut::new(), readings: 0, oldest: None }
+        let (lines, frame, ledger) = (Vec::new(), BytesMut::new(), None);
+        Self { format, lines, frame, readings: 0, oldest: None, ledger }
+    }
+
+    /// Charges each frame to `ledger`.
+    pub fn charging(mut self, ledger: &Ledger) -> Self {
+        self.ledger = Some(ledger.clone());
+        self
     }
 
     /// Appends `lines` of one reading to the frame, and gives the frame away whenever it is full.
@@ -88,6 +96,10 @@ impl Serialize {
     fn leave(&mut self, out: &mut Emit<Frame>) {
         if let Some(oldest) = self.oldest.take() {
             let bytes = self.frame.split().freeze();
+            let bytes = match &self.ledger {
+                Some(ledger) => ledger.hold(bytes),
+                None => bytes,
+            };
             out.push(Frame { bytes, readings: std::mem::take(&mut self.readings), oldest });
         }
     }

@@ -4,6 +4,7 @@
 //! spelled on a wire (that is [`crate::wire`]).
 
 mod batch;
+mod chance;
 mod machine;
 mod metrics;
 mod network;
@@ -11,6 +12,7 @@ mod process;
 mod time;
 
 pub use batch::{Batch, Frame};
+pub use chance::Chance;
 pub use machine::{
     Agent, Cpu, Disk, DiskIo, Host, Load, Memory, Mount, NodeCount, Pressure, Stall,
 };

@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::health::Node;
+use super::ledger::{Charge, Ledger};
 use super::panic_text;
-use super::places::{Place, Room, Seat};
+use super::places::{Room, Seat};
 use super::stage::{Fault, Weigh, short_name};
 use super::task::Task;
 
@@ -43,6 +44,16 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// How many bytes `request` keeps while it waits and runs; an urgent one is not asked.
+    fn bytes(&self, _request: &Self::In) -> usize {
+        0
+    }
+
+    /// Where they are charged; a request without room is refused.
+    fn ledger(&self) -> Ledger {
+        Ledger::default()
+    }
+
     /// Acts on `request`. The end of the stream frees its place.
     fn handle(self: Arc<Self>, request: Self::In) -> BoxStream<'static, Self::Out>;
 
@@ -60,7 +71,8 @@ pub(super) struct HandlerTask<H: Handler> {
     open: bool,
     outlet: mpsc::Sender<H::Out>,
     room: Room,
-    waiting: VecDeque<(H::In, Seat)>,
+    ledger: Ledger,
+    waiting: VecDeque<(H::In, (Seat, Charge))>,
     running: JoinSet<()>,
     node: Arc<Node>,
 }
@@ -74,6 +86,7 @@ impl<H: Handler> HandlerTask<H> {
         node: Arc<Node>,
     ) -> Self {
         Self {
+            ledger: handler.ledger(),
             handler: Arc::new(handler),
             inbox,
             open: true,
@@ -89,9 +102,9 @@ impl<H: Handler> HandlerTask<H> {
         loop {
             while !self.waiting.is_empty()
                 && let Some(place) = self.room.try_place()
-                && let Some((request, _)) = self.waiting.pop_front()
+                && let Some((request, (_, charge))) = self.waiting.pop_front()
             {
-                self.start(request, place);
+                self.start(request, (place, charge));
             }
             self.node.holds((self.waiting.len() + self.running.len()) as u64);
             if !self.open && self.waiting.is_empty() && self.running.is_empty() {
@@ -106,8 +119,8 @@ impl<H: Handler> HandlerTask<H> {
                 },
                 // One that another handler gave back.
                 place = self.room.place(), if !self.waiting.is_empty() => {
-                    if let Some((request, _)) = self.waiting.pop_front() {
-                        self.start(request, place);
+                    if let Some((request, (_, charge))) = self.waiting.pop_front() {
+                        self.start(request, (place, charge));
                     }
                 }
             }
@@ -119,8 +132,10 @@ impl<H: Handler> HandlerTask<H> {
         if self.handler.urgent(&request) {
             let place = self.room.urgent_place().await;
             self.start(request, place);
-        } else if let Some(seat) = self.room.seat() {
-            self.waiting.push_back((request, seat));
+        } else if let Some(seat) = self.room.seat()
+            && let Some(charge) = self.ledger.try_charge(self.handler.bytes(&request))
+        {
+            self.waiting.push_back((request, (seat, charge)));
             self.node.queued(self.waiting.len() as u64);
         } else {
             for reply in self.handler.refuse(request) {
@@ -130,7 +145,8 @@ impl<H: Handler> HandlerTask<H> {
         }
     }
 
-    fn start(&mut self, request: H::In, place: Place) {
+    /// Handles `request`; `place` is dropped when it is done.
+    fn start(&mut self, request: H::In, place: impl Send + 'static) {
         let (handler, outlet) = (Arc::clone(&self.handler), self.outlet.clone());
         let node = Arc::clone(&self.node);
         self.running.spawn(async move {

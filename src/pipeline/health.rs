@@ -6,6 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::NodeCount;
 
+/// Reasons for which something does not go on because that was asked for: no loss, though it is booked
+/// like one, so that the books of a node add up.
+pub const ON_PURPOSE: [&str; 8] =
+    ["blank", "deselected", "empty", "heard", "joined", "kept", "unchanged", "waiting"];
+
 /// The counters of one node. `taken = given + lost + held` whenever its task is between two steps.
 ///
 /// One task writes, anyone reads. The unit is the reading ([`super::Weigh`]).

@@ -3,7 +3,7 @@
 //! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
 //! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
 //! per waiting thing), [`handle`] (requests that act, in a [`places::Room`]), [`supervise`] (again after a fault),
-//! [`shelf`] (what outlives a stage), [`mod@run`] (side by side, to the end).
+//! [`shelf`] (what outlives a stage), [`mod@run`] (side by side, to the end). [`health`] counts items, [`ledger`] bytes.
 //!
 //! This module does not know any metric, command, file format or device.
 
@@ -11,6 +11,7 @@ pub mod builder;
 pub mod chain;
 pub mod handle;
 pub mod health;
+pub mod ledger;
 pub mod picture;
 pub mod places;
 pub mod ring;
@@ -23,7 +24,8 @@ pub mod task;
 pub use builder::{Pipeline, Published};
 pub use chain::{Identity, Segment};
 pub use handle::Handler;
-pub use health::{Health, Node};
+pub use health::{Health, Node, ON_PURPOSE};
+pub use ledger::{Charge, Ledger};
 pub use places::{Places, Room};
 pub use ring::{Ring, Tail};
 pub use run::{Graph, Outcome, run, run_until};

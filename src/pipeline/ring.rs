@@ -1,8 +1,9 @@
 //! The end where the newest matters: a broadcast ring. Not for anything that must arrive.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
@@ -10,33 +11,49 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::health::Node;
+use super::ledger::Ledger;
 use super::stage::Weigh;
 
 /// Keeps the newest items for any number of subscribers, none of which slows another or the
 /// publisher. What a subscriber was too slow for is overwritten, and counted in that subscriber's
 /// books by its exact weight.
 ///
-/// Bound: `keep` items, rounded up to a power of two (tokio's broadcast does that).
+/// Bounds: `keep` items, rounded up to a power of two (tokio's broadcast does that); where a [`Ledger`]
+/// is tight, less: the oldest are shed.
 #[derive(Debug, Clone)]
 pub struct Ring<T> {
     sender: broadcast::Sender<Placed<T>>,
     /// Weight of everything ever published.
     published: Arc<AtomicU64>,
     keep: usize,
+    ledger: Ledger,
+    /// What may still be kept for somebody, oldest first.
+    kept: Arc<Mutex<VecDeque<Weak<Slot<T>>>>>,
 }
+
+/// An item that can be taken out while subscribers still have it before them.
+type Slot<T> = Mutex<Option<T>>;
 
 /// An item and the weight of all that was published before it: how a gap is weighed exactly.
 #[derive(Debug, Clone)]
 struct Placed<T> {
     before: u64,
-    item: T,
+    weight: u64,
+    item: Arc<Slot<T>>,
 }
 
 impl<T: Clone + Weigh + Send + 'static> Ring<T> {
     /// A ring that keeps the newest `keep` items (at least one).
     pub fn new(keep: usize) -> Self {
-        let keep = keep.max(1);
-        Self { sender: broadcast::Sender::new(keep), published: Arc::default(), keep }
+        let (keep, ledger) = (keep.max(1), Ledger::default());
+        let (sender, published) = (broadcast::Sender::new(keep), Arc::default());
+        Self { sender, published, keep, ledger, kept: Arc::default() }
+    }
+
+    /// Keeps less while `ledger` is tight.
+    pub fn within(mut self, ledger: &Ledger) -> Self {
+        self.ledger = ledger.clone();
+        self
     }
 
     /// How many items are kept.
@@ -47,8 +64,24 @@ impl<T: Clone + Weigh + Send + 'static> Ring<T> {
     /// Publishes one item. There may be no subscriber at all: then it is gone, and `false`.
     pub fn publish(&self, item: T) -> bool {
         // One task publishes to a ring; a second would only make a gap look larger than it is.
-        let before = self.published.fetch_add(item.weight(), Relaxed);
-        self.sender.send(Placed { before, item }).is_ok()
+        let weight = item.weight();
+        let before = self.published.fetch_add(weight, Relaxed);
+        let item = Arc::new(Mutex::new(Some(item)));
+        let newest = Arc::downgrade(&item);
+        let is_heard = self.sender.send(Placed { before, weight, item }).is_ok();
+        let mut kept = lock(&self.kept);
+        kept.push_back(newest);
+        // Those that were taken or overwritten are gone; a ring has twice `keep` places at most.
+        let too_many = kept.len().saturating_sub(2 * self.keep);
+        kept.drain(..too_many);
+        while self.ledger.is_tight()
+            && let Some(oldest) = kept.pop_front()
+        {
+            if let Some(oldest) = oldest.upgrade() {
+                *lock(&oldest) = None;
+            }
+        }
+        is_heard
     }
 
     /// Everything published from now on. What it yields is booked in `node` as taken: whoever
@@ -81,7 +114,7 @@ impl<T: Clone + Weigh + Send + 'static> Stream for Tail<T> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         loop {
             // How many items were missed does not matter: the next one tells their weight.
-            let Some(Ok(Placed { before, item })) =
+            let Some(Ok(Placed { before, weight, item })) =
                 (match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
                     None => return Poll::Ready(None),
                     next => next,
@@ -90,14 +123,65 @@ impl<T: Clone + Weigh + Send + 'static> Stream for Tail<T> {
                 continue;
             };
             let missed = before.saturating_sub(self.expected);
-            let weight = item.weight();
             self.node.took(missed + weight);
             self.node.lost("overwritten", missed);
+            self.expected = before + weight;
+            let Some(item) = lock(&item).clone() else {
+                self.node.lost("shed", weight);
+                continue;
+            };
             if self.hands_on {
                 self.node.gave(weight);
             }
-            self.expected = before + weight;
             return Poll::Ready(Some(item));
         }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Item(Bytes);
+
+    impl Weigh for Item {}
+
+    #[test]
+    fn the_oldest_go_where_memory_is_tight_and_whoever_was_slow_is_told_how_many() {
+        let ledger = Ledger::new(100_000);
+        let ring = Ring::new(1_000).within(&ledger);
+        let (node, mut seen) = (Arc::<Node>::default(), Vec::new());
+        let mut slow = ring.subscribe(Arc::clone(&node));
+        for number in 0..100_u8 {
+            ring.publish(Item(ledger.hold(vec![number; 5_000].into())));
+            assert!(ledger.used() <= 50_000 + 5_300, "{}", ledger.used());
+        }
+        while let Some(Some(Item(bytes))) = slow.next().now_or_never() {
+            seen.push(bytes[0]);
+        }
+        assert_eq!((seen.last(), seen.len()), (Some(&99), 9), "the newest are there");
+        assert!(seen.is_sorted());
+        assert_eq!(node.count().lost, [("shed", 91)]);
+        assert_eq!(node.count().taken, 100);
+        assert_eq!(ledger.used(), 0, "what was taken is refunded");
+    }
+
+    #[test]
+    fn what_everybody_took_is_not_remembered_for_ever() {
+        let ring = Ring::new(4);
+        let mut quick = ring.subscribe(Arc::default());
+        for number in 0..100_u8 {
+            ring.publish(Item(Bytes::from(vec![number])));
+            assert!(quick.next().now_or_never().is_some());
+        }
+        assert!(lock(&ring.kept).len() <= 8);
     }
 }

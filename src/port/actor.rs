@@ -2,19 +2,26 @@
 //! what the bytes mean.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use futures::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::answers::Answers;
+use super::breaker::{Breaker, BreakerState};
 use super::counters::Counters;
-use super::device::Opener;
+use super::device::{NotOpen, Opener};
 use super::inlet::{Inbound, Inlet};
-use super::lanes::Lanes;
+use super::kept::Kept;
+use super::lanes::{LaneAdder, Lanes};
 use super::outbox::Outbox;
 use super::retry::Retry;
 use super::session::{self, Core, Ended};
+use super::unread::Unread;
+use super::voice::Voice;
+use super::window::Window;
 use crate::model::{Frame, NodeCount};
 use crate::pipeline::Node;
 
@@ -23,19 +30,23 @@ const DISCARD_FRAMES_MAX: usize = 64 * 1024;
 
 /// The port: one device, one task that reads and writes it, lanes on this side of it.
 ///
-/// - Replies leave before telemetry; telemetry lanes take turns. What is gathered for a write, at most
-///   32 KiB or one longer frame, is not overtaken any more.
+/// - Replies leave first, then what must be read, then telemetry, whose lanes take turns. What is gathered for
+///   a write, at most 32 KiB or one longer frame, is not overtaken any more.
 /// - While no host is there nothing is pulled from the lanes, nothing is tried and nothing wakes.
-/// - A line that was cut when the host left is written again whole. What was accepted before is not.
-/// - Accepted is not delivered: what is in flight when the host leaves is discarded by the hypervisor.
+/// - A line that was cut when the host left is written again whole. Of what was accepted before, only what must
+///   be read is, marked; replies are for the host that asked, and are dropped with it.
+/// - At most [`WINDOW_BYTES`](super::WINDOW_BYTES) are written and not known to be read, where a full
+///   device comes to harm.
 ///
 /// # Bounds
-/// 64 frames in the replies lane; 16 chunks of at most 4 KiB in the inbound lane; 32 KiB, or one longer
-/// frame, in hand, and at most one frame more of each kind. The telemetry lanes bound themselves.
+/// 64 frames in the replies lane, 16 in that of what must be read; 4 MiB written and not known to be read; 16
+/// chunks of at most 4 KiB in the inbound lane; 32 KiB, or one longer frame, in hand, and at most one frame
+/// more of each kind. The telemetry lanes bound themselves.
 ///
 /// # Limits
 /// Where one host follows another so fast that the device never shows the gap, a line of more than
-/// 32 KiB that was being written reaches the second one from its middle.
+/// 32 KiB that was being written reaches the second one from its middle. A frame longer than the window is
+/// written when all before it was read; a host that leaves in the middle of it may find the device full.
 pub struct Port {
     opener: Box<dyn Opener>,
     core: Core,
@@ -72,6 +83,7 @@ impl Port {
     /// until every lane has ended and is written, and ends at once where nobody is there to write to.
     pub fn new(opener: impl Opener + 'static, node: Arc<Node>, closing: CancellationToken) -> Self {
         let counters = Arc::<Counters>::default();
+        let answers = Answers::starting_at(first_number(SystemTime::now()));
         let core = Core {
             name: opener.name(),
             lanes: Lanes::new(Arc::clone(&node)),
@@ -80,6 +92,12 @@ impl Port {
             closing,
             on_written: None,
             hosts: watch::Sender::new(0),
+            window: Window::new(answers.clone()),
+            answers,
+            unread: Unread::new(),
+            voice: None,
+            breaker: Breaker::default(),
+            breaker_said: BreakerState::Closed,
             node,
             counters,
         };
@@ -89,6 +107,32 @@ impl Port {
     /// Opens the replies lane: 64 frames, lossless, first. Made once; clone the sender for more.
     pub fn replies(&mut self) -> mpsc::Sender<Frame> {
         self.core.lanes.open_replies()
+    }
+
+    /// Opens the lane of what must be read by some host: 16 frames, after replies and before telemetry.
+    /// Made once. The other end tells up to which number all were read.
+    ///
+    /// What was written and not known to be read when a host leaves is written again to the next one,
+    /// marked with `"redelivered":true`. How it is known: `Window` in this folder.
+    pub fn must(&mut self) -> (mpsc::Sender<Kept>, watch::Receiver<u64>) {
+        (self.core.lanes.open_must(), self.core.unread.subscribe())
+    }
+
+    /// What the port says on its own account. Without it, it says nothing, and asks no host how far it
+    /// has read.
+    pub fn voice(&mut self, voice: impl Voice + 'static) {
+        self.core.voice = Some(Box::new(voice));
+    }
+
+    /// Where to tell the answers of the host. Without anybody who does, none is asked for.
+    pub fn answers(&mut self) -> Answers {
+        self.core.window.hears_answers();
+        self.core.answers.clone()
+    }
+
+    /// Lets telemetry lanes be added while the port runs; it then ends by `closing` only. Made once.
+    pub fn adder(&mut self) -> LaneAdder {
+        self.core.lanes.open_adder()
     }
 
     /// Adds a telemetry lane. It is pulled only while a host is there to read, so what it keeps and
@@ -147,8 +191,16 @@ impl Port {
                 () = closing.cancelled() => return End::Abandoned,
             };
             let delay = match opened {
-                Err(why) => retry.after(&self.core.name, why),
+                Err(why) => {
+                    let rest = match &why {
+                        NotOpen::Absent(_) => None,
+                        NotOpen::Busy(_) | NotOpen::Refused(_) => self.failed(),
+                    };
+                    let delay = retry.after(&self.core.name, why);
+                    delay.max(rest.unwrap_or_default())
+                }
                 Ok(device) => {
+                    let mut rest = None;
                     retry.opened(&self.core.name);
                     super::counters::add(&self.core.counters.opens, 1);
                     let opened = Instant::now();
@@ -161,26 +213,51 @@ impl Port {
                         }
                         Err(error) => {
                             self.core.node.faulted();
+                            rest = self.failed();
                             tracing::warn!(port = %self.core.name, %error, "the port failed, opening it again");
                         }
                     }
-                    retry.after_session(opened.elapsed())
+                    retry.after_session(opened.elapsed()).max(rest.unwrap_or_default())
                 }
             };
             if closing.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return End::Abandoned;
             }
+            self.core.breaker.tries();
         }
     }
 
+    /// The device failed, or was refused: the rest it must have now.
+    fn failed(&mut self) -> Option<Duration> {
+        let rest = self.core.breaker.failed(Instant::now(), SystemTime::now());
+        if rest.is_some() {
+            let failures = self.core.breaker.failures;
+            tracing::warn!(port = %self.core.name, failures, "the port failed too often in a row, and is given a rest");
+        }
+        rest
+    }
+
     fn finish(&mut self, end: End) -> Summary {
-        let Core { lanes, outbox, inlet, node, .. } = &mut self.core;
+        let Core { lanes, outbox, unread, inlet, node, .. } = &mut self.core;
         let reason = if end == End::Over { "unread" } else { "shutdown" };
-        node.lost(reason, outbox.discard() + lanes.discard(DISCARD_FRAMES_MAX));
+        let mut back = Vec::new();
+        outbox.dissolve(|outgoing, _| back.push(outgoing));
+        back.into_iter().rev().for_each(|outgoing| lanes.give_back(outgoing));
+        unread.take(); // whoever keeps them has them
+        let (lost, kept) = lanes.discard(DISCARD_FRAMES_MAX);
+        node.lost(reason, lost);
+        node.lost("kept", kept);
         *lanes = Lanes::new(Arc::clone(node));
         inlet.close();
         node.holds(0);
         let NodeCount { taken, given, lost, faults, .. } = node.count();
         Summary { end, taken, given, lost, faults }
     }
+}
+
+/// The first number of this run's barriers: a million for each millisecond, below 2^53, so that no run
+/// uses those of another. The host counts in doubles.
+fn first_number(now: SystemTime) -> u64 {
+    let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    (millis % (1 << 32)) as u64 * 1_000_000
 }

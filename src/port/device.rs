@@ -53,6 +53,12 @@ pub trait Device: Send {
     fn greets(&self) -> bool {
         true
     }
+
+    /// How much may be written beyond what is known to be read, in bytes; no bound where what is behind
+    /// the device comes to no harm by a full one.
+    fn window(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Opens the device, any number of times, one at a time.

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use super::device::{Device, NotOpen, Opener, Received, Sent};
 use super::inlet::CHUNK_BYTES_MAX;
 use super::outbox::WRITE_BYTES_MAX;
+use super::window::WINDOW_BYTES;
 
 /// The guest's end: what a [`Port`](super::Port) opens.
 #[derive(Debug, Clone)]
@@ -324,5 +325,9 @@ impl Device for FakeDevice {
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    fn window(&self) -> Option<usize> {
+        Some(WINDOW_BYTES)
     }
 }

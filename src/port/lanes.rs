@@ -1,5 +1,6 @@
 //! Which frame goes next: replies before telemetry. Does not write, and pulls nothing unasked.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,18 +8,25 @@ use std::task::{Context, Poll};
 use futures::Stream;
 use tokio::sync::mpsc;
 
+use super::kept::{Kept, marked};
+use super::outbox::{Outgoing, What};
+use super::window::Share;
 use crate::model::Frame;
 use crate::pipeline::Node;
 
-/// Frames the replies lane holds; when it is full, whoever replies waits.
+/// Frames the replies lane holds; when it is full, whoever replies drops or waits.
 pub const REPLIES_KEPT: usize = 64;
+/// Frames that must arrive, between whoever keeps them and the port.
+pub const MUST_KEPT: usize = 16;
+/// Telemetry lanes that wait to be added.
+const ADDED_KEPT: usize = 16;
 
 /// What is next.
 #[derive(Debug)]
 pub(super) enum Next {
     /// This frame.
-    Frame(Frame),
-    /// A frame that is longer than the room offered. It stays first.
+    Frame(Outgoing),
+    /// A frame for which there is no room now. It stays first.
     NoRoom,
     /// Nothing now; the task is woken when there is.
     Nothing,
@@ -26,18 +34,41 @@ pub(super) enum Next {
     Ended,
 }
 
-/// The replies lane and any number of telemetry lanes.
+type Telemetry = Pin<Box<dyn Stream<Item = Frame> + Send>>;
+
+/// Adds telemetry lanes to a port that runs. A copy adds to the same port.
+#[derive(Clone)]
+pub struct LaneAdder(mpsc::Sender<Telemetry>);
+
+impl LaneAdder {
+    /// Adds a lane; it goes when its stream ends. Waits while 16 others wait.
+    ///
+    /// # Errors
+    /// The port has ended.
+    pub async fn telemetry(
+        &self,
+        lane: impl Stream<Item = Frame> + Send + 'static,
+    ) -> Result<(), String> {
+        self.0.send(Box::pin(lane)).await.map_err(|_| "the port has ended".to_owned())
+    }
+}
+
+/// Replies to this host, what must be read by some host, and any number of telemetry lanes.
 ///
 /// At most one frame of each kind is out of its lane and not yet taken, so that what it is worth to
 /// wait stays in the lanes, whose owners decide what to keep.
 #[derive(Default)]
 pub(super) struct Lanes {
     replies: Option<mpsc::Receiver<Frame>>,
-    telemetry: Vec<Pin<Box<dyn Stream<Item = Frame> + Send>>>,
+    must: Option<mpsc::Receiver<Kept>>,
+    telemetry: Vec<Telemetry>,
+    added: Option<mpsc::Receiver<Telemetry>>,
     /// The telemetry lane that is asked first, so that none starves another.
     turn: usize,
     next_reply: Option<Frame>,
-    next_telemetry: Option<Frame>,
+    /// Taken out, or given back because their host has left.
+    next_must: VecDeque<Kept>,
+    next_telemetry: VecDeque<Frame>,
     node: Arc<Node>,
 }
 
@@ -53,48 +84,110 @@ impl Lanes {
         sender
     }
 
+    /// Opens the lane of what must arrive. Made once.
+    pub(super) fn open_must(&mut self) -> mpsc::Sender<Kept> {
+        let (sender, receiver) = mpsc::channel(MUST_KEPT);
+        self.must = Some(receiver);
+        sender
+    }
+
     pub(super) fn add_telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
         self.telemetry.push(Box::pin(lane));
     }
 
-    /// The next frame of at most `room` bytes.
-    pub(super) fn next(&mut self, cx: &mut Context<'_>, room: usize) -> Next {
+    /// Lets lanes be added while the port runs. From now on it has not ended because its lanes have.
+    pub(super) fn open_adder(&mut self) -> LaneAdder {
+        let (sender, receiver) = mpsc::channel(ADDED_KEPT);
+        self.added = Some(receiver);
+        LaneAdder(sender)
+    }
+
+    /// No more lanes are added.
+    pub(super) fn close_adder(&mut self) {
+        self.take_added(&mut Context::from_waker(std::task::Waker::noop()));
+        self.added = None;
+    }
+
+    /// The next frame of at most `room` bytes that the window `admits`, by its length and share.
+    pub(super) fn next(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+        mut admits: impl FnMut(usize, Share) -> bool,
+    ) -> Next {
         if self.next_reply.is_none() {
             self.next_reply = self.pull_reply(cx);
         }
-        if self.next_reply.is_some() {
-            return take(&mut self.next_reply, room);
+        if let Some(reply) = &self.next_reply {
+            if reply.bytes.len() > room || !admits(reply.bytes.len(), Share::Reply) {
+                return Next::NoRoom;
+            }
+            let frame = self.next_reply.take();
+            return frame.map_or(Next::Nothing, |frame| found(frame, What::Reply));
         }
-        if self.next_telemetry.is_none() {
-            self.next_telemetry = self.pull_telemetry(cx);
+        if self.next_must.is_empty() {
+            self.pull_must(cx);
         }
-        if self.next_telemetry.is_some() {
-            return take(&mut self.next_telemetry, room);
+        if let Some(must) = self.next_must.front() {
+            if must.frame.bytes.len() > room || !admits(must.frame.bytes.len(), Share::Must) {
+                return Next::NoRoom;
+            }
+            let must = self.next_must.pop_front();
+            return must.map_or(Next::Nothing, |Kept { seq, frame, again }| {
+                found(frame, What::Must { seq, again })
+            });
         }
-        if self.replies.is_none() && self.telemetry.is_empty() {
-            Next::Ended
-        } else {
-            Next::Nothing
+        if self.next_telemetry.is_empty() {
+            self.pull_telemetry(cx);
+        }
+        if let Some(frame) = self.next_telemetry.front() {
+            if frame.bytes.len() > room || !admits(frame.bytes.len(), Share::Telemetry) {
+                return Next::NoRoom;
+            }
+            let frame = self.next_telemetry.pop_front();
+            return frame.map_or(Next::Nothing, |frame| found(frame, What::Telemetry));
+        }
+        let open = self.replies.is_some() || self.must.is_some() || self.added.is_some();
+        if open || !self.telemetry.is_empty() { Next::Nothing } else { Next::Ended }
+    }
+
+    /// Takes back what its host has not read, newest first: it goes again before all else of its kind.
+    pub(super) fn give_back(&mut self, outgoing: Outgoing) {
+        let Outgoing { frame, what } = outgoing;
+        match what {
+            What::Must { seq, again } => self.next_must.push_front(Kept { seq, frame, again }),
+            What::Telemetry => self.next_telemetry.push_front(frame),
+            What::Reply | What::Barrier(_) => self.node.lost("session", weight(&frame)),
+        }
+    }
+
+    /// Drops what was said to a host that has left, or to one that has not come yet.
+    pub(super) fn drop_replies(&mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while let Some(reply) = self.next_reply.take().or_else(|| self.pull_reply(&mut cx)) {
+            self.node.lost("session", weight(&reply));
         }
     }
 
     /// Readings out of their lanes and not yet taken.
     pub(super) fn held(&self) -> u64 {
-        [&self.next_reply, &self.next_telemetry].into_iter().flatten().map(weight).sum()
+        let must = self.next_must.iter().map(|kept| &kept.frame);
+        self.next_reply.iter().chain(must).chain(&self.next_telemetry).map(weight).sum()
     }
 
-    /// Takes what is ready out of every lane and throws it away; tells how many readings that were.
-    /// Gives up after `frames`, for a lane that never pauses.
-    pub(super) fn discard(&mut self, frames: usize) -> u64 {
+    /// Takes what is ready out of every lane and throws it away; tells how many readings that were, and
+    /// how many of them somebody else keeps. Gives up after `frames`, for a lane that never pauses.
+    pub(super) fn discard(&mut self, frames: usize) -> (u64, u64) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let mut readings = 0;
+        let (mut readings, mut kept) = (0, 0);
         for _ in 0..frames {
-            match self.next(&mut cx, usize::MAX) {
-                Next::Frame(frame) => readings += weight(&frame),
+            match self.next(&mut cx, usize::MAX, |_, _| true) {
+                Next::Frame(Outgoing { frame, what: What::Must { .. } }) => kept += weight(&frame),
+                Next::Frame(outgoing) => readings += weight(&outgoing.frame),
                 Next::NoRoom | Next::Nothing | Next::Ended => break,
             }
         }
-        readings
+        (readings, kept)
     }
 
     fn pull_reply(&mut self, cx: &mut Context<'_>) -> Option<Frame> {
@@ -108,14 +201,31 @@ impl Lanes {
         }
     }
 
-    fn pull_telemetry(&mut self, cx: &mut Context<'_>) -> Option<Frame> {
+    fn pull_must(&mut self, cx: &mut Context<'_>) {
+        let Some(lane) = &mut self.must else { return };
+        match lane.poll_recv(cx) {
+            Poll::Ready(Some(Kept { seq, mut frame, again })) => {
+                if again {
+                    frame.bytes = marked(&frame.bytes);
+                }
+                let frame = self.enter(frame);
+                self.next_must.push_back(Kept { seq, frame, again });
+            }
+            Poll::Ready(None) => self.must = None,
+            Poll::Pending => {}
+        }
+    }
+
+    fn pull_telemetry(&mut self, cx: &mut Context<'_>) {
+        self.take_added(cx);
         let mut asked = 0;
         while asked < self.telemetry.len() {
             self.turn %= self.telemetry.len();
             match self.telemetry[self.turn].as_mut().poll_next(cx) {
                 Poll::Ready(Some(frame)) => {
                     self.turn += 1;
-                    return Some(self.enter(frame));
+                    let frame = self.enter(frame);
+                    return self.next_telemetry.push_back(frame);
                 }
                 Poll::Ready(None) => drop(self.telemetry.remove(self.turn)),
                 Poll::Pending => {
@@ -124,7 +234,16 @@ impl Lanes {
                 }
             }
         }
-        None
+    }
+
+    fn take_added(&mut self, cx: &mut Context<'_>) {
+        while let Some(added) = &mut self.added {
+            match added.poll_recv(cx) {
+                Poll::Ready(Some(lane)) => self.telemetry.push(lane),
+                Poll::Ready(None) => self.added = None,
+                Poll::Pending => return,
+            }
+        }
     }
 
     fn enter(&self, frame: Frame) -> Frame {
@@ -133,11 +252,11 @@ impl Lanes {
     }
 }
 
-fn take(next: &mut Option<Frame>, room: usize) -> Next {
-    next.take_if(|frame| frame.bytes.len() <= room).map_or(Next::NoRoom, Next::Frame)
+fn found(frame: Frame, what: What) -> Next {
+    Next::Frame(Outgoing { frame, what })
 }
 
-fn weight(frame: &Frame) -> u64 {
+pub(super) fn weight(frame: &Frame) -> u64 {
     u64::from(frame.readings)
 }
 
@@ -154,8 +273,8 @@ mod tests {
     }
 
     fn next(lanes: &mut Lanes, room: usize) -> String {
-        match lanes.next(&mut Context::from_waker(std::task::Waker::noop()), room) {
-            Next::Frame(frame) => String::from_utf8(frame.bytes.to_vec()).unwrap(),
+        match lanes.next(&mut Context::from_waker(std::task::Waker::noop()), room, |_, _| true) {
+            Next::Frame(outgoing) => String::from_utf8(outgoing.frame.bytes.to_vec()).unwrap(),
             other => format!("{other:?}"),
         }
     }
@@ -194,6 +313,6 @@ mod tests {
     fn discarding_stops_at_its_bound_where_a_lane_never_pauses() {
         let mut lanes = Lanes::default();
         lanes.add_telemetry(stream::repeat_with(|| frame("x")));
-        assert_eq!(lanes.discard(100), 100);
+        assert_eq!(lanes.discard(100), (100, 0));
     }
 }

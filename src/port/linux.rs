@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 use super::device::{Device, NotOpen, Received, Sent};
 use super::discovery::must_be_character_device;
 use super::watch::{Watch, level};
+use super::window::WINDOW_BYTES;
 
 /// How soon a write that returned 0 is tried again where no change is reported. The driver calls such
 /// a port writable (`drivers/char/virtio_console.c`: a full ring is noted only after a buffer went
@@ -89,6 +90,10 @@ impl Device for VirtioPort {
             return Poll::Ready(Ok(()));
         }
         self.watch.poll_changed(cx)
+    }
+
+    fn window(&self) -> Option<usize> {
+        Some(WINDOW_BYTES)
     }
 }
 

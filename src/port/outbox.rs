@@ -8,6 +8,26 @@ use crate::model::Frame;
 /// `drivers/char/virtio_console.c`).
 pub const WRITE_BYTES_MAX: usize = 32 * 1024;
 
+/// A frame on its way out, and what becomes of it when its host leaves.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) frame: Frame,
+    pub(super) what: What,
+}
+
+/// What kind of frame it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// Said to this host only: dropped with it.
+    Reply,
+    /// Must be read by some host: kept until it is.
+    Must { seq: u64, again: bool },
+    /// Counted as given when it is written; the rest of one that was cut goes to the next host.
+    Telemetry,
+    /// A question whose answer tells that all before it was read: of this host only.
+    Barrier(u64),
+}
+
 /// Frames gathered for one write, at most [`WRITE_BYTES_MAX`] together unless one alone is longer.
 ///
 /// # Why whole frames
@@ -26,7 +46,7 @@ pub(super) struct Outbox {
 
 #[derive(Debug)]
 struct Placed {
-    frame: Frame,
+    outgoing: Outgoing,
     end: usize,
 }
 
@@ -36,22 +56,32 @@ impl Outbox {
         self.frames.is_empty()
     }
 
+    /// Bytes that wait to be written.
+    pub(super) fn pending(&self) -> usize {
+        self.bytes - self.at
+    }
+
+    /// Whether something among what waits must be read by some host.
+    pub(super) fn has_must(&self) -> bool {
+        self.frames.iter().any(|placed| matches!(placed.outgoing.what, What::Must { .. }))
+    }
+
     /// How long a frame may be to go out with what is there: any length into an empty outbox.
     pub(super) fn room(&self) -> usize {
         if self.is_empty() { usize::MAX } else { WRITE_BYTES_MAX.saturating_sub(self.bytes) }
     }
 
     /// Adds a frame of at most [`room`](Self::room) bytes, before anything was written.
-    pub(super) fn push(&mut self, frame: Frame) {
-        debug_assert!(self.at == 0 && frame.bytes.len() <= self.room());
+    pub(super) fn push(&mut self, outgoing: Outgoing) {
+        debug_assert!(self.at == 0 && outgoing.frame.bytes.len() <= self.room());
         if let [first] = self.frames.make_contiguous() {
-            self.copies.extend_from_slice(&first.frame.bytes);
+            self.copies.extend_from_slice(&first.outgoing.frame.bytes);
         }
         if !self.frames.is_empty() {
-            self.copies.extend_from_slice(&frame.bytes);
+            self.copies.extend_from_slice(&outgoing.frame.bytes);
         }
-        self.bytes += frame.bytes.len();
-        self.frames.push_back(Placed { frame, end: self.bytes });
+        self.bytes += outgoing.frame.bytes.len();
+        self.frames.push_back(Placed { outgoing, end: self.bytes });
     }
 
     /// What to write now.
@@ -60,11 +90,12 @@ impl Outbox {
         &rest[..rest.len().min(WRITE_BYTES_MAX)]
     }
 
-    /// So many bytes of the piece were accepted; `done` sees each frame whose last byte was among them.
-    pub(super) fn accept(&mut self, bytes: usize, mut done: impl FnMut(&Frame)) {
+    /// So many bytes of the piece were accepted; `done` gets each frame whose last byte was among them,
+    /// and how many of the accepted bytes came after it.
+    pub(super) fn accept(&mut self, bytes: usize, mut done: impl FnMut(Outgoing, usize)) {
         self.at += bytes;
         while let Some(first) = self.frames.pop_front_if(|first| first.end <= self.at) {
-            done(&first.frame);
+            done(first.outgoing, self.at - first.end);
         }
         if self.frames.is_empty() {
             self.copies.clear();
@@ -72,32 +103,35 @@ impl Outbox {
         }
     }
 
-    /// Goes back to the first byte of the line that is being written; tells whether it was cut.
-    /// Lines that were accepted whole are not written again.
-    pub(super) fn rewind(&mut self) -> bool {
-        let written = &self.all()[..self.at];
-        let line = memchr::memrchr(b'\n', written).map_or(0, |newline| newline + 1);
-        let was_cut = line < self.at;
-        self.at = line;
+    /// Takes everything out again, in order, because its host has left: `left` gets each frame, and
+    /// whether it was begun. The first one may be in the middle of a line; then it is given from the
+    /// first byte of that line, unless it must arrive, and then from its own. Tells whether a line was cut.
+    pub(super) fn dissolve(&mut self, mut left: impl FnMut(Outgoing, bool)) -> bool {
+        let mut was_cut = false;
+        while let Some(Placed { mut outgoing, end }) = self.frames.pop_front() {
+            let length = outgoing.frame.bytes.len();
+            let written = (self.at + length).saturating_sub(end);
+            let line = memchr::memrchr(b'\n', &outgoing.frame.bytes[..written]);
+            let line = line.map_or(0, |newline| newline + 1);
+            was_cut |= line < written;
+            if outgoing.what == What::Telemetry {
+                outgoing.frame.bytes = outgoing.frame.bytes.slice(line..);
+            }
+            left(outgoing, line > 0);
+        }
+        self.copies.clear();
+        (self.bytes, self.at) = (0, 0);
         was_cut
     }
 
     /// Readings whose last byte is not written.
     pub(super) fn held(&self) -> u64 {
-        self.frames.iter().map(|placed| u64::from(placed.frame.readings)).sum()
-    }
-
-    /// Throws away what waits; tells how many readings that were.
-    pub(super) fn discard(&mut self) -> u64 {
-        let readings = self.held();
-        *self = Self { copies: std::mem::take(&mut self.copies), ..Self::default() };
-        self.copies.clear();
-        readings
+        self.frames.iter().map(|placed| u64::from(placed.outgoing.frame.readings)).sum()
     }
 
     fn all(&self) -> &[u8] {
         match self.frames.front() {
-            Some(only) if self.copies.is_empty() => &only.frame.bytes,
+            Some(only) if self.copies.is_empty() => &only.outgoing.frame.bytes,
             _ => &self.copies,
         }
     }
@@ -110,14 +144,22 @@ mod tests {
 
     use super::*;
 
-    fn frame(bytes: impl Into<Bytes>) -> Frame {
-        Frame { bytes: bytes.into(), readings: 1, oldest: Instant::now() }
+    fn frame(bytes: impl Into<Bytes>) -> Outgoing {
+        let frame = Frame { bytes: bytes.into(), readings: 1, oldest: Instant::now() };
+        Outgoing { frame, what: What::Telemetry }
     }
 
     fn accept(outbox: &mut Outbox, bytes: usize) -> usize {
         let mut done = 0;
-        outbox.accept(bytes, |_| done += 1);
+        outbox.accept(bytes, |_, _| done += 1);
         done
+    }
+
+    fn dissolve(outbox: &mut Outbox) -> (bool, Vec<(Bytes, bool)>) {
+        let mut left = Vec::new();
+        let was_cut = outbox.dissolve(|outgoing, begun| left.push((outgoing.frame.bytes, begun)));
+        assert_eq!((outbox.is_empty(), outbox.pending(), outbox.room()), (true, 0, usize::MAX));
+        (was_cut, left)
     }
 
     #[test]
@@ -128,7 +170,7 @@ mod tests {
         }
         assert_eq!(outbox.piece(), b"one\ntwo\nthree\n4\n");
         assert_eq!(accept(&mut outbox, 3), 0);
-        assert_eq!((accept(&mut outbox, 2), outbox.held()), (1, 2));
+        assert_eq!((accept(&mut outbox, 2), outbox.held(), outbox.pending()), (1, 2, 11));
         assert_eq!(outbox.piece(), b"wo\nthree\n4\n");
         assert_eq!(accept(&mut outbox, 11), 2);
         assert!(outbox.is_empty());
@@ -137,17 +179,39 @@ mod tests {
     }
 
     #[test]
+    fn it_is_told_how_far_before_the_last_byte_each_frame_ended() {
+        let mut outbox = Outbox::default();
+        for text in ["one\n", "two\n", "three\n"] {
+            outbox.push(frame(text));
+        }
+        let mut ends = Vec::new();
+        outbox.accept(10, |outgoing, after| ends.push((outgoing.frame.bytes, after)));
+        assert_eq!(ends, [(Bytes::from("one\n"), 6), (Bytes::from("two\n"), 2)]);
+    }
+
+    #[test]
     fn a_cut_line_starts_again_and_lines_before_it_do_not() {
         let mut outbox = Outbox::default();
         outbox.push(frame("one\ntwo\n"));
         outbox.push(frame("three\n"));
         accept(&mut outbox, 6);
-        assert!(outbox.rewind());
-        assert_eq!(outbox.piece(), b"two\nthree\n");
+        let left = [(Bytes::from("two\n"), true), (Bytes::from("three\n"), false)];
+        assert_eq!(dissolve(&mut outbox), (true, left.to_vec()));
+
+        outbox.push(frame("one\ntwo\n"));
         accept(&mut outbox, 4);
-        assert!(!outbox.rewind(), "between two lines nothing is cut");
-        assert_eq!(outbox.piece(), b"three\n");
-        assert!(!outbox.rewind());
+        let left = vec![(Bytes::from("two\n"), true)];
+        assert_eq!(dissolve(&mut outbox), (false, left), "between two lines nothing is cut");
+    }
+
+    #[test]
+    fn what_must_arrive_starts_again_as_a_whole() {
+        let mut outbox = Outbox::default();
+        let what = What::Must { seq: 1, again: false };
+        outbox.push(Outgoing { what, ..frame("one\ntwo\n") });
+        assert!(outbox.has_must());
+        accept(&mut outbox, 6);
+        assert_eq!(dissolve(&mut outbox), (true, vec![(Bytes::from("one\ntwo\n"), true)]));
     }
 
     #[test]
@@ -173,6 +237,5 @@ mod tests {
         assert_eq!(outbox.room(), usize::MAX);
         outbox.push(frame("12345\n"));
         assert_eq!(outbox.room(), WRITE_BYTES_MAX - 6);
-        assert_eq!((outbox.discard(), outbox.room()), (1, usize::MAX));
     }
 }

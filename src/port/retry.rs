@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
+use super::breaker::HEALTHY;
 use super::device::NotOpen;
 
-/// A session at least this long was a healthy one: the delays start again from the first.
-const HEALTHY: Duration = Duration::from_secs(5);
 const FIRST: Duration = Duration::from_millis(100);
 /// Jitter adds up to as much again: for what is absent at most 5 s, for what is refused at most 30 s.
 const ABSENT_MAX: Duration = Duration::from_millis(2_500);

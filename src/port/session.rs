@@ -1,6 +1,10 @@
 //! One opening of the device, from open to gone: reads and writes at once, in one task, without ever
 //! blocking. Does not open anything.
 
+mod gather;
+mod host;
+mod stock;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -8,14 +12,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use self::stock::FAR;
+use super::answers::Answers;
+use super::breaker::{Breaker, BreakerState};
 use super::counters::{Counters, add};
 use super::device::{Device, Received, Sent};
 use super::inlet::{CHUNK_BYTES_MAX, Inlet};
-use super::lanes::{Lanes, Next};
+use super::lanes::Lanes;
 use super::outbox::Outbox;
+use super::unread::Unread;
+use super::voice::Voice;
+use super::window::Window;
 use crate::model::Frame;
 use crate::pipeline::Node;
 
@@ -34,6 +44,14 @@ pub(super) struct Core {
     pub(super) counters: Arc<Counters>,
     /// How many hosts have come.
     pub(super) hosts: watch::Sender<u64>,
+    pub(super) window: Window,
+    pub(super) answers: Answers,
+    /// Written, must be read, and not known to be.
+    pub(super) unread: Unread,
+    pub(super) voice: Option<Box<dyn Voice>>,
+    pub(super) breaker: Breaker,
+    /// The last state of the breaker that a host was told.
+    pub(super) breaker_said: BreakerState,
 }
 
 /// How one opening of the device ended, short of an error.
@@ -73,8 +91,16 @@ struct Session<'a> {
     /// A read, or a write, may find something to do: cleared when it does not, set by a change.
     may_read: bool,
     may_write: bool,
+    /// A bare newline, and then the first line of the session, are due.
     greeting_due: bool,
+    opening_due: bool,
+    /// Nothing was heard of the host yet: replies that wait are for somebody else.
+    is_new: bool,
     is_stalled: bool,
+    opened: Instant,
+    /// When the window, or the breaker, wants to be looked at.
+    alarm: Pin<Box<Sleep>>,
+    is_alarm_set: bool,
     buffer: Box<[u8; CHUNK_BYTES_MAX]>,
 }
 
@@ -96,7 +122,12 @@ impl<'a> Session<'a> {
             may_read: true,
             may_write: true,
             greeting_due: false,
+            opening_due: false,
+            is_new: true,
             is_stalled: false,
+            opened: Instant::now(),
+            alarm: Box::pin(sleep_until(Instant::now() + FAR)),
+            is_alarm_set: false,
             buffer: Box::new([0; CHUNK_BYTES_MAX]),
             core,
             device,
@@ -108,9 +139,14 @@ impl<'a> Session<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
         add(&self.core.counters.wakeups, 1);
+        self.core.answers.wake_on_answer(cx.waker());
+        self.take_stock();
         let result = self.poll_rounds(cx);
         let held = self.core.outbox.held() + self.core.lanes.held();
         self.core.node.holds(held);
+        if result.is_pending() {
+            self.set_alarm(cx);
+        }
         result
     }
 
@@ -123,6 +159,7 @@ impl<'a> Session<'a> {
                 self.is_closing = true;
                 // The port is the source of the inbound flow, and sources stop first.
                 self.core.inlet.close();
+                self.core.lanes.close_adder();
             }
             let mut has_moved = has_changed;
             for step in [Self::read, Self::write] {
@@ -151,6 +188,7 @@ impl<'a> Session<'a> {
             match self.device.read(&mut self.buffer[..])? {
                 // No sign of a host: it may have left after it sent them.
                 Received::Bytes(bytes) => {
+                    self.is_somebody();
                     self.core.inlet.give(&self.core.name, &self.buffer[..bytes]);
                 }
                 Received::Idle => {
@@ -193,45 +231,6 @@ impl<'a> Session<'a> {
         Ok(Step::Moved)
     }
 
-    /// Fills the empty outbox, or says why it stays empty.
-    fn gather(&mut self, cx: &mut Context<'_>) -> Option<Step> {
-        let has_ended = loop {
-            match self.core.lanes.next(cx, self.core.outbox.room()) {
-                Next::Frame(frame) => self.core.outbox.push(frame),
-                Next::NoRoom | Next::Nothing => break false,
-                Next::Ended => break true,
-            }
-        };
-        self.accepted(0); // a frame of no bytes is written already
-        match (self.core.outbox.is_empty(), has_ended) {
-            (false, _) => None,
-            (true, true) => Some(Step::Ends(Ended::Flushed)),
-            (true, false) => Some(Step::Waits),
-        }
-    }
-
-    fn greeted(&mut self, bytes: usize) {
-        self.greeting_due = false;
-        self.host_is_there();
-        self.is_stalled = false;
-        add(&self.core.counters.bytes_out, bytes as u64);
-    }
-
-    fn accepted(&mut self, bytes: usize) {
-        let Core { outbox, node, on_written, counters, .. } = &mut *self.core;
-        let now = on_written.as_ref().map(|_| Instant::now());
-        outbox.accept(bytes, |frame| {
-            node.gave(u64::from(frame.readings));
-            if let (Some(seen), Some(now)) = (on_written.as_mut(), now) {
-                seen(frame, now);
-            }
-        });
-        if bytes > 0 {
-            self.is_stalled = false;
-            add(&counters.bytes_out, bytes as u64);
-        }
-    }
-
     /// The device did not take a write.
     fn blocked(&mut self, why: Sent) -> Step {
         match why {
@@ -248,55 +247,5 @@ impl<'a> Session<'a> {
             Sent::Gone => self.ends(Ended::Gone),
             Sent::Over => self.ends(Ended::Over),
         }
-    }
-
-    fn host_is_there(&mut self) {
-        if self.host.replace(true) != Some(true) {
-            add(&self.core.counters.host_connects, 1);
-            self.core.hosts.send_modify(|hosts| *hosts += 1);
-            tracing::info!(port = %self.core.name, "a host is connected");
-        }
-    }
-
-    /// Nothing is written, and nothing pulled from the lanes, until the device says that something
-    /// changed: the level stays as it is for hours. What the host sent before it left is still read.
-    fn host_is_away(&mut self) -> Step {
-        self.may_write = false;
-        match self.host.replace(false) {
-            Some(false) => {}
-            Some(true) => self.host_left(),
-            None => tracing::info!(port = %self.core.name, "no host is connected yet"),
-        }
-        self.start_anew();
-        Step::Moved
-    }
-
-    fn ends(&mut self, ended: Ended) -> Step {
-        if self.host == Some(true) {
-            self.host_left();
-        }
-        self.start_anew();
-        self.core.inlet.host_left();
-        Step::Ends(ended)
-    }
-
-    fn host_left(&mut self) {
-        add(&self.core.counters.host_leaves, 1);
-        tracing::info!(port = %self.core.name, "the host has left");
-    }
-
-    /// Whoever comes next has seen nothing of the line that was being written, or half of it: a bare
-    /// newline, then that line whole.
-    ///
-    /// # Why the newline goes to every host that comes, not only after an open
-    /// An open is invisible to the host, so half a line of an earlier run may wait in its buffer. After
-    /// a migration the tail of a write that was in flight reaches the next host, and a line
-    /// of more than one write would be glued to it. One byte for each connect ends both.
-    fn start_anew(&mut self) {
-        if self.core.outbox.rewind() {
-            add(&self.core.counters.torn_lines_resent, 1);
-        }
-        self.greeting_due = self.device.greets();
-        self.is_stalled = false;
     }
 }

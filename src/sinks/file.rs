@@ -176,7 +176,7 @@ fn open(path: &Path, access: Access) -> io::Result<fs::File> {
 }
 
 /// Takes a file for its owner alone, or refuses one that somebody else has a hand on.
-fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Result<()> {
+pub(crate) fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other(
             "it belongs to another user (name a file of the agent's own)",

@@ -17,7 +17,7 @@ mod unix;
 
 use std::io;
 
-pub(crate) use file::{Access, Appender};
+pub(crate) use file::{Access, Appender, make_private};
 pub use file::{File, Rotation};
 pub use lane::Lane;
 pub use null::Null;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use infiniservice::model::Frame;
 use infiniservice::pipeline::{Health, Node};
-use infiniservice::port::fake::{self, FakeHost};
-use infiniservice::port::{Counters, Inbound, Port, Summary};
-use tokio::sync::mpsc;
+use infiniservice::port::fake::{self, FakeHost, FakePort};
+use infiniservice::port::{Answers, Breaker, Counters, Inbound, Kept, Port, Summary, Voice};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +20,10 @@ pub struct Rig {
     pub host: FakeHost,
     pub telemetry: mpsc::Sender<Frame>,
     pub replies: mpsc::Sender<Frame>,
+    pub must: mpsc::Sender<Kept>,
+    /// Up to which of those all were read.
+    pub read: watch::Receiver<u64>,
+    pub answers: Answers,
     pub inbound: mpsc::Receiver<Inbound>,
     pub closing: CancellationToken,
     pub node: Arc<Node>,
@@ -27,17 +31,74 @@ pub struct Rig {
     pub running: JoinHandle<Summary>,
 }
 
+/// Spells the port's own lines.
+pub struct Spelled;
+
+impl Voice for Spelled {
+    fn session(&mut self, connects: u64) -> Bytes {
+        format!("{{\"session\":{connects}}}\n").into()
+    }
+
+    fn barrier(&mut self, number: u64) -> Bytes {
+        format!("{{\"barrier\":{number}}}\n").into()
+    }
+
+    fn breaker(&mut self, breaker: &Breaker) -> Bytes {
+        format!("{{\"breaker\":\"{:?}\"}}\n", breaker.state).into()
+    }
+}
+
 impl Rig {
+    /// A port that says nothing on its own account.
     pub fn start() -> Self {
-        let (guest, host) = fake::pair();
+        Self::over(fake::pair(), false)
+    }
+
+    /// A port that opens each session, and asks how far its host has read.
+    pub fn asking() -> Self {
+        Self::over(fake::pair(), true)
+    }
+
+    pub fn over((guest, host): (FakePort, FakeHost), asks: bool) -> Self {
         let closing = CancellationToken::new();
         let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
         let (telemetry, lane) = mpsc::channel(4096);
         port.telemetry(ReceiverStream::new(lane));
         let (replies, inbound) = (port.replies(), port.inbound());
+        let ((must, read), answers) = (port.must(), port.answers());
+        if asks {
+            port.voice(Spelled);
+        }
         let (node, counters) = (port.node(), port.counters());
         let running = tokio::spawn(async move { port.run().await });
-        Self { host, telemetry, replies, inbound, closing, node, counters, running }
+        Self {
+            host,
+            telemetry,
+            replies,
+            must,
+            read,
+            answers,
+            inbound,
+            closing,
+            node,
+            counters,
+            running,
+        }
+    }
+
+    /// Says something that must be read.
+    pub fn must(&self, seq: u64, text: impl Into<Bytes>) {
+        self.must.try_send(Kept { seq, frame: frame(text), again: false }).unwrap();
+    }
+
+    /// The last host answers every barrier it has got.
+    pub fn answer(&self) {
+        for line in self.seen().lines() {
+            let number = line.strip_prefix("{\"barrier\":").and_then(|rest| rest.strip_suffix('}'));
+            if let Some(number) = number {
+                self.answers.answered(number.parse().unwrap());
+            }
+        }
     }
 
     pub fn tell(&self, text: impl Into<Bytes>) {
@@ -62,7 +123,7 @@ impl Rig {
 
     pub async fn close(self) -> Summary {
         self.closing.cancel();
-        drop((self.telemetry, self.replies));
+        drop((self.telemetry, self.replies, self.must));
         tokio::time::timeout(Duration::from_secs(60), self.running).await.unwrap().unwrap()
     }
 }

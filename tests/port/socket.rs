@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use infiniservice::port::{End, Inbound, Port, Target};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{frame, get};
@@ -28,14 +30,16 @@ fn over_a_real_socket_the_host_may_come_late_leave_and_return() {
         let path = dir.path().join("host.sock");
         let target: Target = format!("unix:{}", path.display()).parse().unwrap();
         let mut port = Port::new(target, Arc::default(), CancellationToken::new());
-        let (replies, mut inbound) = (port.replies(), port.inbound());
+        let (telemetry, lane) = mpsc::channel(8);
+        port.telemetry(ReceiverStream::new(lane));
+        let mut inbound = port.inbound();
         let running = tokio::spawn(async move { port.run().await });
 
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         for round in 0..2 {
             let mut host = tokio::io::BufReader::new(listener.accept().await.unwrap().0);
             let long = format!("{{\"round\":{round},\"pad\":\"{}\"}}\n", "p".repeat(1 << 20));
-            replies.send(frame(long.clone())).await.unwrap();
+            telemetry.send(frame(long.clone())).await.unwrap();
             let mut seen = String::new();
             host.read_line(&mut seen).await.unwrap();
             host.read_line(&mut seen).await.unwrap();
@@ -46,8 +50,8 @@ fn over_a_real_socket_the_host_may_come_late_leave_and_return() {
             assert_eq!(inbound.recv().await, Some(Inbound::Reset));
         }
         let mut host = listener.accept().await.unwrap().0;
-        replies.send(frame("the end\n")).await.unwrap();
-        drop(replies);
+        telemetry.send(frame("the end\n")).await.unwrap();
+        drop(telemetry);
         let mut seen = String::new();
         host.read_to_string(&mut seen).await.unwrap();
         assert_eq!(seen, "\nthe end\n");
@@ -63,7 +67,9 @@ fn over_a_real_socket_megabytes_go_both_ways_at_once() {
         let path = dir.path().join("host.sock");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let mut port = Port::new(Target::Unix(path), Arc::default(), CancellationToken::new());
-        let (counters, replies, mut inbound) = (port.counters(), port.replies(), port.inbound());
+        let (telemetry, lane) = mpsc::channel(8);
+        port.telemetry(ReceiverStream::new(lane));
+        let (counters, mut inbound) = (port.counters(), port.inbound());
         let running = tokio::spawn(async move { port.run().await });
         let (mut from_guest, mut to_guest) = listener.accept().await.unwrap().0.into_split();
         let chunk = vec![b'c'; 32 * 1024];
@@ -78,7 +84,7 @@ fn over_a_real_socket_megabytes_go_both_ways_at_once() {
             },
             async {
                 for _ in 0..CHUNKS {
-                    replies.send(frame(line.clone())).await.unwrap();
+                    telemetry.send(frame(line.clone())).await.unwrap();
                 }
                 expected
             },
@@ -104,7 +110,7 @@ fn over_a_real_socket_megabytes_go_both_ways_at_once() {
         );
         assert_eq!((sends, says), (takes, reads));
         assert_eq!(get(&counters.bytes_out), expected as u64);
-        drop(replies);
+        drop(telemetry);
         assert_eq!(running.await.unwrap().end, End::Flushed);
     });
 }

@@ -1,0 +1,224 @@
+//! `spool`: what waits on this machine for its host: shown, checked, given up. Sends nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{load_or_tell, refuse, say};
+use crate::delivery::{self, Entry, File, Scan, Spool, Wrong};
+use crate::sinks::why;
+
+/// Something is wrong with the file.
+const EXIT_WRONG: u8 = 1;
+/// Characters of a message that are shown.
+const EXCERPT_MAX: usize = 60;
+
+#[derive(Debug, Args)]
+pub(super) struct SpoolArguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// The agent's state folder, instead of the one that its files name
+    #[arg(long, value_name = "DIR", global = true)]
+    state: Option<PathBuf>,
+
+    /// The agent's files, or folders of them [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", num_args = 1.., global = true)]
+    pipelines: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List what waits for the host, oldest first
+    Ls {
+        /// As one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether the spool is whole, and what would be kept of it if not
+    Check,
+    /// Give up items that wait, for ever; the agent must not run
+    Drop {
+        /// Numbers of items, as `ls` shows them
+        #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
+        numbers: Vec<u64>,
+
+        /// Everything
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+impl SpoolArguments {
+    pub(super) fn main(self) -> ExitCode {
+        let folder = match self.state {
+            Some(folder) => folder,
+            None => match load_or_tell(&self.pipelines) {
+                Ok(loaded) => loaded.agent.state.folder,
+                Err(code) => return code,
+            },
+        };
+        let done = match self.command {
+            Command::Ls { json } => list(&folder, json),
+            Command::Check => check(&folder),
+            Command::Drop { numbers, all } => give_up(&folder, &numbers, all),
+        };
+        done.unwrap_or_else(|error| {
+            let path = folder.join(delivery::NAME);
+            refuse(&format!("cannot use {}: {}", path.display(), why(&error)))
+        })
+    }
+}
+
+/// An item, as `ls --json` tells it.
+#[derive(Debug, Serialize)]
+struct Row {
+    seq: u64,
+    kind: &'static str,
+    created_ms: u64,
+    age_seconds: u64,
+    bytes: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excerpt: Option<String>,
+}
+
+fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
+    let Some((mut file, found)) = look(folder)? else { return Ok(nothing(json)) };
+    let now = SystemTime::now();
+    let mut text = String::new();
+    let mut bytes = 0;
+    for entry in &found.waiting {
+        let row = row(&mut file, entry, now)?;
+        bytes += u64::from(row.bytes);
+        if json {
+            text.push_str(&serde_json::to_string(&row)?);
+        } else {
+            let age = humantime::format_duration(Duration::from_secs(row.age_seconds));
+            let what = row.id.or(row.excerpt).unwrap_or_default();
+            let line = format!("{:>6}  {:<10}  {:>8} B  {age:>12}", row.seq, row.kind, row.bytes);
+            text.push_str(format!("{line}  {what}").trim_end());
+        }
+        text.push('\n');
+    }
+    if found.waiting.is_empty() && found.wrong.is_empty() {
+        return Ok(nothing(json));
+    }
+    if !json {
+        text.push_str(&format!("{}, {bytes} bytes\n", items(found.waiting.len())));
+    }
+    if !found.wrong.is_empty() {
+        eprintln!("infiniservice: the spool is damaged; see `infiniservice spool check`");
+    }
+    Ok(say(&text))
+}
+
+fn nothing(json: bool) -> ExitCode {
+    if json { ExitCode::SUCCESS } else { say("nothing waits for the host\n") }
+}
+
+fn check(folder: &Path) -> io::Result<ExitCode> {
+    let path = folder.join(delivery::NAME);
+    let path = path.display();
+    let Some((_, found)) = look(folder)? else {
+        return Ok(say(&format!("{path}: there is none, so nothing waits for the host\n")));
+    };
+    let kept = items(found.waiting.len());
+    if found.wrong.is_empty() {
+        let length = found.length;
+        return Ok(say(&format!("{path}: ok ({kept} in {length} bytes)\n")));
+    }
+    let mut text = String::new();
+    for Wrong { offset, bytes, what } in &found.wrong {
+        text.push_str(&format!("{path}: at byte {offset}: {what} ({bytes} bytes are of no use)\n"));
+    }
+    text.push_str(&format!("{kept} would be kept\n"));
+    if File::is_in_use(folder) {
+        text.push_str("an agent is at work: its last record may be half written; check again\n");
+    }
+    say(&text);
+    Ok(ExitCode::from(EXIT_WRONG))
+}
+
+fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
+    if File::look(folder)?.is_none() {
+        return match numbers {
+            [] => Ok(say("nothing waits for the host\n")),
+            _ => Ok(refuse("there is no spool, so no item has that number")),
+        };
+    }
+    let file = match File::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Ok(refuse(&format!(
+                "an agent is running with {}; stop it first, because it may be sending just that",
+                folder.display()
+            )));
+        }
+        file => file?,
+    };
+    let (mut spool, found) = Spool::edit(file);
+    let waiting = found.waiting.len();
+    if all {
+        spool.drop_all("dropped");
+    } else {
+        let missing = spool.drop_items(numbers);
+        if !missing.is_empty() {
+            let missing: Vec<String> = missing.iter().map(u64::to_string).collect();
+            let missing = missing.join(", ");
+            return Ok(refuse(&format!("no item has the number {missing}; nothing was given up")));
+        }
+    }
+    let dropped = waiting - spool.waiting().len();
+    spool.renew(delivery::millis(SystemTime::now()))?;
+    Ok(say(&format!("{} given up, {} left\n", items(dropped), items(spool.waiting().len()))))
+}
+
+/// The file and all it says, or `None` where there is none.
+fn look(folder: &Path) -> io::Result<Option<(File, Scan)>> {
+    let Some(mut file) = File::look(folder)? else { return Ok(None) };
+    let found = delivery::scan(&mut file, 2 * delivery::SIZE_MAX);
+    Ok(Some((file, found)))
+}
+
+fn row(file: &mut File, entry: &Entry, now: SystemTime) -> io::Result<Row> {
+    let age = now.duration_since(delivery::time(entry.at_ms)).unwrap_or_default();
+    let body = delivery::body(file, entry)?.unwrap_or_default();
+    let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let says: Value = serde_json::from_slice(line).unwrap_or_default();
+    let text = |name: &str| says.get(name)?.as_str().map(shown);
+    let excerpt = || text("message").or_else(|| (!line.is_empty()).then(|| shown(&lossy(line))));
+    let id = text("id").or_else(|| text("execution_id"));
+    Ok(Row {
+        seq: entry.seq,
+        kind: entry.kind.name(),
+        created_ms: entry.at_ms,
+        age_seconds: age.as_secs(),
+        bytes: entry.length,
+        excerpt: if id.is_some() { None } else { excerpt() },
+        id,
+    })
+}
+
+/// The beginning of `text` for a terminal: what a program has said could move its cursor.
+fn shown(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { ' ' } else { c };
+    let mut shown: String = text.chars().take(EXCERPT_MAX).map(safe).collect();
+    if text.chars().nth(EXCERPT_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn lossy(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(4 * EXCERPT_MAX + 4)]).into_owned()
+}
+
+fn items(count: usize) -> String {
+    format!("{count} item{}", if count == 1 { "" } else { "s" })
+}

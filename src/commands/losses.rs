@@ -1,0 +1,95 @@
+//! What was lost since it was told last, as an event for the host. Counts nothing itself, and sends nothing.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::model::NodeCount;
+use crate::pipeline::ON_PURPOSE;
+use crate::wire::outbound::{AgentEvent, Severity};
+
+/// How often the books are looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often, at most, the same host is told.
+pub const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Kinds of loss in one event; what is behind them is in its sum.
+const KINDS_MAX: usize = 32;
+
+/// What the host was told of the books so far.
+#[derive(Debug, Default)]
+pub struct Losses {
+    told: HashMap<(String, &'static str), u64>,
+    last: Option<(Instant, u64)>,
+}
+
+impl Losses {
+    /// What is new in the books, by node and reason; `hosts` counts the hosts that have come. Silent where
+    /// nothing is new, where nobody has come yet, and where the same host was told less than a minute ago.
+    ///
+    /// What is left out because somebody asked for that is no loss ([`ON_PURPOSE`]).
+    pub fn news(&mut self, now: Instant, hosts: u64, books: &[NodeCount]) -> Option<AgentEvent> {
+        let is_early = self
+            .last
+            .is_some_and(|(told, host)| host == hosts && now.duration_since(told) < TELL_EVERY);
+        if hosts == 0 || is_early {
+            return None;
+        }
+        let mut new = Vec::new();
+        for node in books {
+            for (reason, count) in node.lost.iter().filter(|lost| !ON_PURPOSE.contains(&lost.0)) {
+                let told = self.told.entry((node.node.clone(), reason)).or_default();
+                // Books that began anew begin at 0.
+                let more = count.checked_sub(*told).unwrap_or(*count);
+                *told = *count;
+                if more > 0 {
+                    new.push((more, node.node.as_str(), *reason));
+                }
+            }
+        }
+        if new.is_empty() {
+            return None;
+        }
+        self.last = Some((now, hosts));
+        new.sort_unstable_by(|a, b| b.cmp(a));
+        let sum: u64 = new.iter().map(|(count, ..)| count).sum();
+        let (most, node, reason) = new[0];
+        let lost = |(count, node, reason): &(u64, &str, &str)| json!({"node": node, "reason": reason, "count": count});
+        let lost: Vec<_> = new.iter().take(KINDS_MAX).map(lost).collect();
+        Some(AgentEvent {
+            severity: Severity::Warn,
+            source: "infiniservice",
+            message: format!("{sum} lost, most of them ({most}) at {node}: {reason}"),
+            execution_id: None,
+            context: Some(json!({ "lost": lost, "sum": sum })),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books(lost: &[(&'static str, u64)]) -> Vec<NodeCount> {
+        let node = "metrics/port".to_owned();
+        vec![NodeCount { node, lost: lost.to_vec(), ..NodeCount::default() }]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_loss_is_told_once_to_a_host_that_is_there() {
+        let (mut losses, now) = (Losses::default(), Instant::now());
+        let gap = books(&[("overwritten", 118), ("unchanged", 1_000)]);
+        assert_eq!(losses.news(now, 0, &gap), None, "nobody is there");
+        let event = losses.news(now, 1, &gap).unwrap();
+        assert_eq!(event.message, "118 lost, most of them (118) at metrics/port: overwritten");
+        let lost = json!([{"node": "metrics/port", "reason": "overwritten", "count": 118}]);
+        assert_eq!(event.context.unwrap()["lost"], lost);
+        assert_eq!(losses.news(now + TELL_EVERY, 1, &gap), None, "nothing new");
+
+        let more = books(&[("overwritten", 120), ("shed", 7)]);
+        assert_eq!(losses.news(now + TELL_EVERY / 2, 1, &more), None, "a minute is not over");
+        let event = losses.news(now + TELL_EVERY / 2, 2, &more).unwrap();
+        assert_eq!(event.message, "9 lost, most of them (7) at metrics/port: shed");
+    }
+}

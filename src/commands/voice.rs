@@ -1,0 +1,116 @@
+//! What the port says on its own account, in the words of today's host. Does not decide when.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::port::{self, Voice};
+use crate::wire::outbound::{self, AgentEvent, Breaker, BreakerState, Severity};
+
+/// Opens each session with an event, asks with keep-alives, and tells the state of the breaker.
+///
+/// The first line has a time as a text in it: from that the host learns this machine's clock, by which it stamps
+/// what it signs. A host that knows no such event drops it.
+#[derive(Debug, Clone)]
+pub struct AgentVoice {
+    /// Counts the runs of the agent on this machine, as far as the state folder remembers.
+    pub epoch: u64,
+    /// Which boot of the machine this is.
+    pub boot_id: Option<String>,
+    /// The wall clock.
+    pub clock: fn() -> SystemTime,
+}
+
+impl AgentVoice {
+    /// Of this run, by the wall clock.
+    pub fn new(epoch: u64, boot_id: Option<String>) -> Self {
+        Self { epoch, boot_id, clock: SystemTime::now }
+    }
+
+    fn line(&self, spell: impl FnOnce(SystemTime, &mut Vec<u8>)) -> Bytes {
+        let mut line = Vec::new();
+        spell((self.clock)(), &mut line);
+        line.into()
+    }
+}
+
+impl Voice for AgentVoice {
+    fn session(&mut self, connects: u64) -> Bytes {
+        let (epoch, version) = (self.epoch, env!("CARGO_PKG_VERSION"));
+        let context = json!({
+            "epoch": epoch,
+            "session": connects,
+            "boot_id": self.boot_id,
+            "version": version,
+        });
+        let event = AgentEvent {
+            severity: Severity::Info,
+            source: "infiniservice",
+            message: format!("agent {version} speaks: run {epoch}, session {connects}"),
+            execution_id: None,
+            context: Some(context),
+        };
+        self.line(|at, line| outbound::agent_event(&event, at, line))
+    }
+
+    fn barrier(&mut self, number: u64) -> Bytes {
+        self.line(|at, line| outbound::keep_alive(number, at, line))
+    }
+
+    fn breaker(&mut self, breaker: &port::Breaker) -> Bytes {
+        let rest = breaker.rests_until;
+        let told = Breaker {
+            state: match breaker.state {
+                port::BreakerState::Closed => BreakerState::Closed,
+                port::BreakerState::Open => BreakerState::Open,
+                port::BreakerState::HalfOpen => BreakerState::HalfOpen,
+            },
+            failure_count: breaker.failures,
+            last_failure: breaker.last_failure,
+            recovery_eta: rest.map(|at| at.saturating_duration_since(Instant::now())),
+        };
+        self.line(|at, line| outbound::circuit_breaker_state(&told, at, line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voice() -> AgentVoice {
+        let boot_id = Some("b7".to_owned());
+        AgentVoice { epoch: 3, boot_id, clock: || SystemTime::UNIX_EPOCH }
+    }
+
+    fn read(line: &Bytes) -> serde_json::Value {
+        assert!(line.is_ascii() && line.ends_with(b"\n"));
+        serde_json::from_slice(line).unwrap()
+    }
+
+    #[test]
+    fn a_session_begins_with_who_speaks_and_a_time_as_text() {
+        let line = read(&voice().session(2));
+        assert_eq!((&line["type"], &line["severity"]), (&json!("agent_event"), &json!("info")));
+        let version = env!("CARGO_PKG_VERSION");
+        let context = json!({"epoch": 3, "session": 2, "boot_id": "b7", "version": version});
+        assert_eq!((&line["context"], line["timestamp"].is_string()), (&context, true));
+    }
+
+    #[test]
+    fn a_barrier_is_a_keep_alive_and_never_longer_than_the_port_allows_for() {
+        let line = voice().barrier(u64::MAX);
+        assert!(line.len() <= 256, "{}", line.len());
+        assert_eq!(read(&line)["sequence_number"], json!(u64::MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_breaker_tells_when_it_will_try_again() {
+        let mut breaker = port::Breaker::default();
+        while breaker.failed(Instant::now(), SystemTime::UNIX_EPOCH).is_none() {}
+        let line = read(&voice().breaker(&breaker));
+        assert_eq!((&line["state"], &line["failure_count"]), (&json!("Open"), &json!(5)));
+        assert_eq!(line["recovery_eta_seconds"], json!(15));
+    }
+}

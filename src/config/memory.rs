@@ -1,0 +1,160 @@
+//! `[memory]` of `agent.toml`, and what the files could make the agent hold at worst. Measures nothing.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+
+use super::load::Loaded;
+use super::raw::Problem;
+use super::units::Size;
+use super::write::{Delivery, Target, Write};
+use crate::commands::answered;
+use crate::commands::verify::NONCES_KEPT;
+use crate::metrics::READINGS_WAITING;
+use crate::port::{CHUNK_BYTES_MAX, CHUNKS_KEPT, MUST_KEPT};
+use crate::wire::MAX_LINE;
+
+/// The least ceiling: one line in, one answer out, and some readings.
+pub const CEILING_MIN: u64 = 4 << 20;
+/// The most.
+pub const CEILING_MAX: u64 = 4 << 30;
+
+/// `[memory]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// The most bytes that are queued in all, from 4 MiB to 4 GiB.
+    #[serde(deserialize_with = "ceiling")]
+    pub ceiling: Size,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { ceiling: Size::kib(16 * 1024) }
+    }
+}
+
+fn ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    let what = match size.bytes() {
+        ..CEILING_MIN => "is too small",
+        CEILING_MIN..=CEILING_MAX => return Ok(size),
+        _ => "is too large",
+    };
+    Err(Problem::new(what, "the least is \"4MiB\", the most \"4GiB\"").pack())
+}
+
+/// What the files could make the agent hold at worst, beside its code and what a reading takes while it is made.
+///
+/// Shown as a sum, and a line for each part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorstCase {
+    /// What the queues could hold by their counts alone.
+    pub by_counts: u64,
+    /// The ceiling of the ledger: above it what is queued is shed or refused.
+    pub ceiling: u64,
+    /// What is bounded by itself and not queued: what it is, and its most bytes.
+    pub beside: Vec<(&'static str, u64)>,
+}
+
+/// A nonce that is remembered: 16 bytes in a set and, with their time, in a queue, both with room to grow.
+const NONCE_BYTES: u64 = 96;
+/// The most that a program's two streams are read by at once, beside what is kept.
+const READ_BYTES: u64 = 2 * 64 * 1024;
+
+impl WorstCase {
+    /// Of everything that was loaded.
+    pub fn of(loaded: &Loaded) -> Self {
+        let line = MAX_LINE as u64;
+        let mut by_counts = 0;
+        for pipeline in loaded.pipelines.iter().filter(|made| made.file.generate.is_none()) {
+            let readings = READINGS_WAITING as u64 * line;
+            let batch = pipeline.file.batch.max_bytes.bytes();
+            let frames = match ring(&pipeline.file.write) {
+                Some(keep) => keep,
+                None => pipeline.file.write.iter().map(|write| u64::from(write.keep.get())).sum(),
+            };
+            by_counts += readings + batch + frames * line;
+        }
+        let mut beside = Vec::new();
+        if let Some(commands) = &loaded.commands {
+            let execute = &commands.file.execute;
+            let (parallel, waiting) =
+                (u64::from(execute.parallel.get()), u64::from(execute.waiting.get()));
+            let longest = commands.file.receive().max_line.bytes();
+            by_counts += (parallel + waiting) * longest;
+            by_counts += (parallel + MUST_KEPT as u64) * line;
+            beside.push(("one line of the host", longest));
+            beside.push(("chunks of it", (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64));
+            let streams = 2 * execute.output.bytes() + READ_BYTES;
+            beside.push(("output of programs that run", parallel * streams));
+            beside.push(("answers that are remembered", answered::BYTES_KEPT as u64));
+            beside.push(("nonces that are remembered", NONCES_KEPT as u64 * NONCE_BYTES));
+        }
+        Self { by_counts, ceiling: loaded.agent.memory.ceiling.bytes(), beside }
+    }
+
+    /// The most that is held in all.
+    pub fn bytes(&self) -> u64 {
+        let beside: u64 = self.beside.iter().map(|(_, bytes)| bytes).sum();
+        self.by_counts.min(self.ceiling) + beside
+    }
+}
+
+/// Frames that a ring keeps, where the flow ends in one.
+fn ring(write: &[Write]) -> Option<u64> {
+    let newest = |write: &&Write| {
+        write.delivery == Delivery::Newest && matches!(write.target, Target::Port(_))
+    };
+    let is_ring = write.len() > 1 || write.iter().any(|write| newest(&write));
+    is_ring.then(|| write.iter().map(|write| u64::from(write.keep.get())).max().unwrap_or(1))
+}
+
+impl fmt::Display for WorstCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (queued, ceiling) = (self.by_counts.min(self.ceiling), Mib(self.ceiling));
+        writeln!(f, "memory: at most {} beside the program itself", Mib(self.bytes()).trimmed())?;
+        write!(f, "{} queued: ", Mib(queued))?;
+        match self.by_counts > self.ceiling {
+            true => write!(f, "the ceiling, of {} by their counts", Mib(self.by_counts).trimmed())?,
+            false => write!(f, "by their counts; the ceiling is {}", ceiling.trimmed())?,
+        }
+        for (what, bytes) in &self.beside {
+            write!(f, "\n{} {what}", Mib(*bytes))?;
+        }
+        Ok(())
+    }
+}
+
+struct Mib(u64);
+
+impl Mib {
+    fn trimmed(&self) -> String {
+        self.to_string().trim_start().to_owned()
+    }
+}
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:8.1} MiB", self.0 as f64 / f64::from(1 << 20))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    #[test]
+    fn what_is_shipped_is_bounded_and_the_ceiling_is_what_bounds_the_queues() {
+        let loaded = load(&[], &|_| None).unwrap();
+        let worst = WorstCase::of(&loaded);
+        assert_eq!(worst.ceiling, 16 << 20);
+        assert!(worst.by_counts > 64 << 20, "64 lines of a mebibyte each could be kept");
+        let beside: u64 = worst.beside.iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(worst.bytes(), (16 << 20) + beside);
+        let told = worst.to_string();
+        assert!(told.contains("16.0 MiB queued: the ceiling, of "), "{told}");
+    }
+}

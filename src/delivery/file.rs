@@ -1,0 +1,217 @@
+//! The spool's file on a real disk. Knows no record.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::spool::Spool;
+use super::storage::Storage;
+use super::terms::{Opened, Settings};
+use crate::sinks::{make_private, why};
+
+/// The file's name in the state folder.
+pub const NAME: &str = "spool";
+/// The one that is written beside it.
+const BESIDE: &str = "spool.new";
+
+/// `spool` in a folder, mode 0600: it holds what commands have said.
+///
+/// A symbolic link, a pipe or folder, a file of another user and one with a second name are refused.
+/// The folder is made (mode 0700) where it is missing, and its advisory lock (`flock`) is held for as
+/// long as this lives, so that there is one writer: an agent, or `infiniservice spool drop`.
+#[derive(Debug)]
+pub struct File {
+    /// Opened once: for the lock, for its sync after a rename, and so that every name is looked up in
+    /// the folder that was locked.
+    folder: OwnedFd,
+    file: Option<fs::File>,
+    beside: Option<fs::File>,
+    /// A name in the folder has changed and the folder is not synced.
+    renamed: bool,
+    exchanged: bool,
+}
+
+impl File {
+    /// Takes the lock of `folder`, and opens the file if there is one.
+    ///
+    /// # Errors
+    /// The folder cannot be made or opened, another process has the lock
+    /// ([`WouldBlock`](io::ErrorKind::WouldBlock)), or the file is refused.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let folder = open_folder(folder)?;
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+        let file = match open_in(&folder, NAME, OFlags::RDWR) {
+            Ok(file) => {
+                make_private(&file, &file.metadata()?)?;
+                Some(file)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { folder, file, beside: None, renamed: false, exchanged: false })
+    }
+
+    /// Opens the file to look at it: without the lock, changing nothing. `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no regular file.
+    pub fn look(folder: &Path) -> io::Result<Option<Self>> {
+        let opened = open_folder(folder)
+            .and_then(|folder| Ok((open_in(&folder, NAME, OFlags::RDONLY)?, folder)));
+        match opened {
+            Ok((file, folder)) => {
+                let (file, beside) = (Some(file), None);
+                Ok(Some(Self { folder, file, beside, renamed: false, exchanged: false }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether somebody holds the lock of `folder` now.
+    pub fn is_in_use(folder: &Path) -> bool {
+        let Ok(folder) = open_folder(folder) else { return false };
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+
+    fn remove_beside(&mut self) -> io::Result<()> {
+        self.beside = None;
+        match rustix::fs::unlinkat(&self.folder, BESIDE, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn there(&mut self) -> io::Result<&mut fs::File> {
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Gives the lock back at once: a process that is being started has a copy of every descriptor for a moment,
+/// and would hold it on.
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.folder, FlockOperation::Unlock);
+    }
+}
+
+/// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
+/// and in [`Opened::trouble`], and what waits is in memory only.
+pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Opened) {
+    let error = match File::open(folder) {
+        Ok(file) => return Spool::open(file, settings, now_ms),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            "another agent has it (or a `spool drop` that is at work)".to_owned()
+        }
+        Err(error) => why(&error),
+    };
+    let path = folder.join(NAME);
+    let trouble = format!("cannot use {}: {error}", path.display());
+    tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
+    let (spool, opened) = Spool::in_memory(settings, now_ms);
+    (spool, Opened { trouble: Some(trouble), ..opened })
+}
+
+impl Storage for File {
+    fn length(&mut self) -> io::Result<u64> {
+        self.file.as_ref().map_or(Ok(0), |file| Ok(file.metadata()?.len()))
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let mut read = 0;
+        while read < into.len() {
+            match file.read_at(&mut into[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        append(self.there()?, bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.there()?.set_len(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.there()?.sync_data()?;
+        if self.renamed {
+            rustix::fs::fsync(&self.folder)?;
+            self.renamed = false;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.remove_beside()?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.beside = Some(open_in(&self.folder, BESIDE, flags)?);
+        Ok(())
+    }
+
+    fn append_beside(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        append(self.beside.as_mut().ok_or(io::ErrorKind::NotFound)?, bytes)
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        self.exchanged = false;
+        self.beside.as_mut().ok_or(io::ErrorKind::NotFound)?.sync_all()?;
+        rustix::fs::renameat(&self.folder, BESIDE, &self.folder, NAME)?;
+        self.file = self.beside.take();
+        (self.exchanged, self.renamed) = (true, true);
+        rustix::fs::fsync(&self.folder)?;
+        self.renamed = false;
+        Ok(())
+    }
+
+    fn abandon(&mut self) {
+        if let Err(error) = self.remove_beside() {
+            tracing::warn!(%error, "a half-written {BESIDE} is left in the state folder");
+        }
+    }
+
+    fn exchanged(&self) -> bool {
+        self.exchanged
+    }
+}
+
+fn append(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
+    // The one writer knows where the end is, but a file that was cut back has another.
+    let end = file.metadata()?.len();
+    file.write_at(bytes, end)
+}
+
+fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        folder,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// Opens what must be a regular file under that very name.
+fn open_in(folder: &OwnedFd, name: &str, how: OFlags) -> io::Result<fs::File> {
+    // Not following a link, not waiting for a pipe's other end, not taking a terminal.
+    let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR);
+    let file = fs::File::from(file.map_err(|error| match error {
+        Errno::LOOP => io::Error::other("it is a symbolic link (remove it)"),
+        error => error.into(),
+    })?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file (remove it)"));
+    }
+    Ok(file)
+}

@@ -1,0 +1,54 @@
+//! What must arrive. Does not say how.
+
+use crate::model::Frame;
+use crate::pipeline::Weigh;
+
+/// A frame that is kept until the host is known to have read it.
+#[derive(Debug, Clone)]
+pub struct Must {
+    /// The frame.
+    pub frame: Frame,
+    /// What it says.
+    pub kind: Kind,
+}
+
+impl Weigh for Must {
+    fn weight(&self) -> u64 {
+        self.frame.weight()
+    }
+}
+
+/// What a frame says, in the order in which the spool sheds when it is full: the first are shed first,
+/// of each kind the oldest first.
+///
+/// # Why in this order
+/// Readings are followed by newer ones. An event is told to people, and that events were lost is told too.
+/// A response is waited for: the host gives up after the command's time-out (30 s by default), may ask
+/// again then, and can do nothing with a late answer. A script runs once and cannot be asked for again, and
+/// is shown as running until its completion comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Readings.
+    Metrics,
+    /// An agent event.
+    Event,
+    /// The answer to a command.
+    Response,
+    /// The end of a script.
+    Completion,
+}
+
+impl Kind {
+    /// All of them, in the order in which they are shed.
+    pub const ALL: [Self; 4] = [Self::Metrics, Self::Event, Self::Response, Self::Completion];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Event => "event",
+            Self::Response => "response",
+            Self::Completion => "completion",
+        }
+    }
+}

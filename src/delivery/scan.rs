@@ -1,0 +1,266 @@
+//! Reads a spool's file from one end to the other: what waits in it, and what is wrong with it.
+//! Changes nothing, and believes nothing without its sum.
+
+use std::collections::VecDeque;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::must::Kind;
+use super::record::{self, HEAD, Head, MAGIC, What};
+use super::storage::Storage;
+use crate::sinks::why;
+
+/// The most items that wait: an index of 32 bytes each, half a MiB.
+pub const ITEMS_MAX: usize = 16_384;
+/// Damages that are told one by one.
+const WRONG_MAX: usize = 100;
+/// Bytes read at once.
+const CHUNK: usize = 32 * 1024;
+
+/// An item that waits; its bytes are elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, from 1, strictly rising.
+    pub seq: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What it says.
+    pub kind: Kind,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// What it weighs in the books.
+    pub readings: u32,
+    /// Where its record begins in the file. `None`: in memory only.
+    pub(super) offset: Option<u32>,
+}
+
+impl Entry {
+    /// Bytes of its record.
+    pub(super) fn record(&self) -> u64 {
+        HEAD as u64 + u64::from(self.length)
+    }
+}
+
+/// Whose the file is, as its first record and each start of an agent say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The number of the agent's run, rising.
+    pub run: u64,
+    /// The machine, as the agent knows it.
+    pub identity: String,
+    /// The boot of the machine in which that run began.
+    pub boot_id: String,
+}
+
+/// A damage, and what it costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// Where in the file.
+    pub offset: u64,
+    /// Bytes that are not used.
+    pub bytes: u64,
+    /// What is wrong, as a sentence's end.
+    pub what: String,
+}
+
+/// All that a file says.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Who wrote it last. `None`: it is no spool, or an empty one.
+    pub session: Option<Session>,
+    /// What waits, oldest first; at most twice [`ITEMS_MAX`].
+    pub waiting: VecDeque<Entry>,
+    /// The damages, at most a hundred of them.
+    pub wrong: Vec<Wrong>,
+    /// What damaged items weighed whose head could be read.
+    pub damaged: u64,
+    /// The length of the file.
+    pub length: u64,
+    /// The number after the last one known.
+    pub(super) next_seq: u64,
+    /// Where the good part ends.
+    pub(super) end: u64,
+}
+
+/// Reads the whole file of `storage`, at most `bytes_max` of it, through a buffer of 32 KiB.
+///
+/// Each sum is checked. A damaged body costs its item; behind a damaged head nothing can be believed (what
+/// a program has said could look like a record), so the rest of the file is not used. A file whose end was
+/// lost in a power cut is of that kind, and what is lost is what had not been synced.
+pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
+    let mut scan = Scan { next_seq: 1, ..Scan::default() };
+    let length = match storage.length() {
+        Ok(length) => length,
+        Err(error) => {
+            scan.wrong(0, 0, format!("its length cannot be read: {}", why(&error)));
+            return scan;
+        }
+    };
+    scan.length = length;
+    let mut reader = Reader { storage, start: 0, buffer: Vec::new() };
+    let mut at = 0;
+    if length > 0 {
+        match reader.bytes(0, MAGIC.len()) {
+            Ok(bytes) if *bytes == MAGIC => at = MAGIC.len() as u64,
+            Ok(_) => scan.wrong(0, length, "it is no spool, or one of another version"),
+            Err(error) => scan.wrong(0, length, format!("it cannot be read: {}", why(&error))),
+        }
+    }
+    while at > 0 && at < length {
+        let stop = match scan.record(&mut reader, at, bytes_max.min(length)) {
+            Ok(next) => {
+                at = next;
+                continue;
+            }
+            Err(what) => what,
+        };
+        scan.wrong(at, length - at, stop);
+        break;
+    }
+    scan.end = at;
+    scan
+}
+
+impl Scan {
+    fn wrong(&mut self, offset: u64, bytes: u64, what: impl Into<String>) {
+        if self.wrong.len() < WRONG_MAX {
+            self.wrong.push(Wrong { offset, bytes, what: what.into() });
+        }
+    }
+
+    /// Takes the record at `at`, and tells where the next one is. `Err`: it and the rest are of no use.
+    fn record<S: Storage>(
+        &mut self,
+        reader: &mut Reader<'_, S>,
+        at: u64,
+        length: u64,
+    ) -> Result<u64, String> {
+        let unreadable = |error: io::Error| format!("it cannot be read: {}", why(&error));
+        let head = record::read(reader.bytes(at, HEAD).map_err(unreadable)?);
+        let head = head.ok_or("a record's head is damaged or cut short")?;
+        let body = at + HEAD as u64;
+        let next = body + u64::from(head.length);
+        if next > length {
+            return Err("a record is cut short".to_owned());
+        }
+        let sum = reader.sum(body, head.length).map_err(unreadable)?;
+        if sum == head.body_crc {
+            self.take(head, at, reader, body)?;
+        } else if let What::Item(kind) = head.what {
+            self.damaged += u64::from(head.readings);
+            let what = format!("{} {} is damaged", kind.name(), head.number);
+            self.wrong(at, next - at, what);
+            self.next_seq = self.next_seq.max(head.number.saturating_add(1));
+        } else {
+            return Err("a record's body is damaged".to_owned());
+        }
+        Ok(next)
+    }
+
+    fn take<S: Storage>(
+        &mut self,
+        head: Head,
+        at: u64,
+        reader: &mut Reader<'_, S>,
+        body: u64,
+    ) -> Result<(), String> {
+        if self.session.is_none() && head.what != What::Session {
+            return Err("it does not say whose it is".to_owned());
+        }
+        match head.what {
+            What::Session => {
+                let body = reader.bytes(body, (head.length as usize).min(CHUNK));
+                let body = body.map_err(|error| why(&error))?;
+                let session = serde_json::from_slice(body);
+                self.session = Some(session.map_err(|_| "a head of a session says nothing")?);
+                self.next_seq = self.next_seq.max(head.number);
+            }
+            What::Read => {
+                while self.waiting.front().is_some_and(|first| first.seq <= head.number) {
+                    self.waiting.pop_front();
+                }
+                self.next_seq = self.next_seq.max(head.number.saturating_add(1));
+            }
+            What::Dropped => {
+                if let Ok(index) = self.waiting.binary_search_by_key(&head.number, |item| item.seq)
+                {
+                    self.waiting.remove(index);
+                }
+            }
+            What::Item(kind) => {
+                if head.number < self.next_seq {
+                    return Err(format!("{} {} is out of order", kind.name(), head.number));
+                }
+                if self.waiting.len() >= 2 * ITEMS_MAX {
+                    return Err(format!("more than {} items wait", 2 * ITEMS_MAX));
+                }
+                let offset = u32::try_from(at).map_err(|_| "it is longer than any spool")?;
+                self.next_seq = head.number.saturating_add(1);
+                self.waiting.push_back(Entry {
+                    seq: head.number,
+                    at_ms: head.at_ms,
+                    kind,
+                    length: head.length,
+                    readings: head.readings,
+                    offset: Some(offset),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of the item `entry`, checked. `None`: they are damaged, or not in the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec<u8>>> {
+    let Some(offset) = entry.offset else { return Ok(None) };
+    let mut bytes = vec![0; HEAD + entry.length as usize];
+    let read = storage.read_at(offset.into(), &mut bytes)?;
+    let head = record::read(&bytes[..read]);
+    let same = |head: Head| {
+        (head.what, head.number, head.length) == (What::Item(entry.kind), entry.seq, entry.length)
+    };
+    let whole = read == bytes.len() && head.is_some_and(same);
+    let body = bytes.split_off(HEAD.min(bytes.len()));
+    Ok((whole && head.is_some_and(|head| head.body_crc == crc32fast::hash(&body))).then_some(body))
+}
+
+/// A window on the file.
+struct Reader<'a, S> {
+    storage: &'a mut S,
+    start: u64,
+    buffer: Vec<u8>,
+}
+
+impl<S: Storage> Reader<'_, S> {
+    /// At most `length` bytes (at most [`CHUNK`]) at `at`; fewer at the end of the file.
+    fn bytes(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+        let end = self.start + self.buffer.len() as u64;
+        if at < self.start || at + length as u64 > end {
+            self.buffer.resize(CHUNK, 0);
+            let read = self.storage.read_at(at, &mut self.buffer)?;
+            self.buffer.truncate(read);
+            self.start = at;
+        }
+        let from = (at - self.start) as usize;
+        Ok(&self.buffer[from..self.buffer.len().min(from + length)])
+    }
+
+    /// The CRC of `length` bytes at `at`, or of what there is of them.
+    fn sum(&mut self, mut at: u64, length: u32) -> io::Result<u32> {
+        let mut sum = crc32fast::Hasher::new();
+        let mut left = length as usize;
+        while left > 0 {
+            let bytes = self.bytes(at, left.min(CHUNK))?;
+            if bytes.is_empty() {
+                break;
+            }
+            sum.update(bytes);
+            (at, left) = (at + bytes.len() as u64, left - bytes.len());
+        }
+        Ok(sum.finalize())
+    }
+}

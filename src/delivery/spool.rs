@@ -1,0 +1,366 @@
+//! The queue of what must arrive, with its bytes on disk. Does not know who takes from it, and no clock:
+//! the time is an argument. Blocks as its storage does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use tokio::time::Instant;
+
+use super::epochs::Epochs;
+use super::must::{Kind, Must};
+use super::record::BODY_MAX;
+use super::scan::{self, Entry, ITEMS_MAX, Scan, Session};
+use super::storage::Storage;
+use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
+use crate::model::Frame;
+use crate::pipeline::Weigh;
+use crate::port::Kept;
+
+/// Bytes of written frames that stay in memory until they are taken, so that they are not read again.
+const CACHE_MAX: u64 = 256 << 10;
+/// Bytes of frames that are gathered before they are written.
+const GATHER_MAX: u64 = 256 << 10;
+/// Bytes of an identity or boot id that are kept.
+const TEXT_MAX: usize = 512;
+
+/// The queue. See [the module](super) for what it promises.
+#[derive(Debug)]
+pub struct Spool<S> {
+    /// `None`: memory only.
+    pub(super) storage: Option<S>,
+    pub(super) size: u64,
+    pub(super) session: Session,
+    pub(super) waiting: VecDeque<Entry>,
+    /// Frames in memory: those that are not on disk, and some that are.
+    pub(super) frames: BTreeMap<u64, Frame>,
+    /// Bytes in `frames` of items that are on disk too.
+    cached: u64,
+    /// Bytes in `frames` of items that are not.
+    pub(super) in_memory: u64,
+    /// Bytes of records that have or get a place in the file.
+    pub(super) live: u64,
+    /// Bytes of all records that wait, and what the items weigh in the books.
+    bytes: u64,
+    weight: u64,
+    /// The length of the good part of the file.
+    pub(super) end: u64,
+    /// What `end` is when nothing waits.
+    pub(super) empty_end: u64,
+    pub(super) next_seq: u64,
+    /// The first number of this run; what is below was there before.
+    first_seq: u64,
+    /// Up to here items were read by the host …
+    pub(super) read: u64,
+    /// … and this is what the file says of it.
+    pub(super) read_written: u64,
+    /// Items up to this number were written, or have no place in the file.
+    pub(super) written: u64,
+    /// Dropped, and the file does not say so yet.
+    pub(super) dropped: Vec<u64>,
+    /// Something was written and not synced …
+    pub(super) dirty: bool,
+    /// … and there are items among it.
+    pub(super) urgent: bool,
+    /// The file has to be written anew before anything can be appended to it.
+    pub(super) stale: bool,
+    /// Why the disk takes nothing.
+    pub(super) failing: Option<String>,
+    pub(super) full: bool,
+    losses: Losses,
+    epochs: Epochs,
+}
+
+impl<S: Storage> Spool<S> {
+    /// Reads what is there, and begins a run. Never fails: what cannot be read or written is in
+    /// [`Opened`] and [`state`](Self::state), and the spool keeps what it can.
+    pub fn open(storage: S, settings: &Settings, now_ms: u64) -> (Self, Opened) {
+        Self::begin(Some(storage), settings, now_ms)
+    }
+
+    /// A spool without a file: what waits is lost with the process.
+    pub fn in_memory(settings: &Settings, now_ms: u64) -> (Self, Opened) {
+        Self::begin(None, settings, now_ms)
+    }
+
+    /// The spool as it is, of any machine, without beginning a run: to change it from outside.
+    pub fn edit(mut storage: S) -> (Self, Scan) {
+        let found = scan::scan(&mut storage, 2 * SIZE_MAX);
+        let session = found.session.clone().unwrap_or_default();
+        let mut spool = Self::new(Some(storage), SIZE_MAX, session);
+        spool.fill(&found);
+        (spool, found)
+    }
+
+    fn begin(mut storage: Option<S>, settings: &Settings, now_ms: u64) -> (Self, Opened) {
+        let found = storage.as_mut().map(|storage| scan::scan(storage, 2 * SIZE_MAX));
+        let found = found.unwrap_or_else(|| Scan { next_seq: 1, ..Scan::default() });
+        let before = found.session.clone().unwrap_or_default();
+        let session = Session {
+            run: (before.run.min(1 << 40) + 1).max(now_ms / 1_000),
+            identity: shortened(&settings.identity),
+            boot_id: shortened(&settings.boot_id),
+        };
+        let cloned = !before.identity.is_empty() && before.identity != session.identity;
+        let size = settings.size.clamp(SIZE_MIN, SIZE_MAX);
+        let mut spool = Self::new(storage, size, session);
+        spool.fill(&found);
+        spool.lose("damaged", found.damaged);
+        let mut opened = Opened { cloned, wrong: found.wrong, ..Opened::default() };
+        if cloned {
+            opened.dropped = spool.waiting.len() as u64;
+            spool.drop_all("cloned");
+        }
+        while spool.live > spool.capacity() || spool.waiting.len() > ITEMS_MAX {
+            if !spool.shed(Kind::Completion, 0, |_| true) {
+                break;
+            }
+        }
+        spool.stale |= cloned || !opened.wrong.is_empty();
+        spool.start(now_ms);
+        opened.waiting = spool.waiting.len() as u64;
+        opened.trouble.clone_from(&spool.failing);
+        (spool, opened)
+    }
+
+    fn new(storage: Option<S>, size: u64, session: Session) -> Self {
+        let epochs = Epochs::of_run(session.run);
+        Self {
+            storage,
+            size,
+            session,
+            waiting: VecDeque::new(),
+            frames: BTreeMap::new(),
+            cached: 0,
+            in_memory: 0,
+            live: 0,
+            bytes: 0,
+            weight: 0,
+            end: 0,
+            empty_end: 0,
+            next_seq: 1,
+            first_seq: 1,
+            read: 0,
+            read_written: 0,
+            written: 0,
+            dropped: Vec::new(),
+            dirty: false,
+            urgent: false,
+            stale: false,
+            failing: None,
+            full: false,
+            losses: Losses::new(),
+            epochs,
+        }
+    }
+
+    fn fill(&mut self, found: &Scan) {
+        self.waiting.clone_from(&found.waiting);
+        self.live = self.waiting.iter().map(Entry::record).sum();
+        self.bytes = self.live;
+        self.weight = self.waiting.iter().map(|entry| u64::from(entry.readings)).sum();
+        self.end = found.end;
+        self.stale = found.end < found.length || found.session.is_none();
+        self.next_seq = found.next_seq.max(1);
+        self.first_seq = self.next_seq;
+        self.written = self.next_seq - 1;
+        let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
+        (self.read, self.read_written) = (first - 1, first - 1);
+    }
+
+    /// The most bytes of records that wait. The rest of the file is for what has been read meanwhile, so
+    /// that the file is written anew once for every quarter of its size at most.
+    pub(super) fn capacity(&self) -> u64 {
+        self.size / 4 * 3
+    }
+
+    /// Takes an item: in memory until [`flush`](Self::flush), which it may call. What has to go for
+    /// it is shed and told by [`losses`](Self::losses); never what is up to `handed`, because the
+    /// host may read that at any moment.
+    pub fn put(&mut self, must: Must, handed: u64, now_ms: u64) {
+        let weight = must.weight();
+        let entry = Entry {
+            seq: self.next_seq,
+            at_ms: now_ms,
+            kind: must.kind,
+            length: u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX),
+            readings: must.frame.readings,
+            offset: None,
+        };
+        if entry.length as usize > BODY_MAX {
+            return self.lose("long", weight);
+        }
+        if self.in_memory + entry.record() > GATHER_MAX && self.failing.is_none() {
+            self.flush(now_ms);
+        }
+        if !self.room_for(&entry, handed) {
+            self.now_full();
+            return self.lose("spool full", weight);
+        }
+        self.next_seq += 1;
+        if self.fits(&entry) {
+            self.live += entry.record();
+        }
+        self.in_memory += entry.record();
+        self.bytes += entry.record();
+        self.weight += weight;
+        self.frames.insert(entry.seq, must.frame);
+        self.waiting.push_back(entry);
+    }
+
+    /// Whether an item can have a place in the file at all.
+    pub(super) fn fits(&self, entry: &Entry) -> bool {
+        self.storage.is_some() && entry.record() <= self.capacity()
+    }
+
+    pub(super) fn forget(&mut self, entry: &Entry) {
+        self.bytes = self.bytes.saturating_sub(entry.record());
+        self.weight = self.weight.saturating_sub(entry.readings.into());
+        if self.fits(entry) {
+            self.live = self.live.saturating_sub(entry.record());
+        }
+        self.uncache(entry);
+        if self.full && self.live < self.capacity() / 2 {
+            self.full = false;
+            tracing::info!("spool has room again");
+        }
+    }
+
+    fn uncache(&mut self, entry: &Entry) {
+        if self.frames.remove(&entry.seq).is_some() {
+            let counter = match entry.offset {
+                Some(_) => &mut self.cached,
+                None => &mut self.in_memory,
+            };
+            *counter = counter.saturating_sub(entry.record());
+        }
+    }
+
+    pub(super) fn lose(&mut self, reason: &'static str, weight: u64) {
+        if weight > 0 {
+            self.losses.push((reason, weight));
+        }
+    }
+
+    /// An item of memory has a place in the file now.
+    pub(super) fn placed(&mut self, index: usize, offset: u32) {
+        let Some(entry) = self.waiting.get_mut(index) else { return };
+        let was = entry.offset.replace(offset);
+        let entry = *entry;
+        self.urgent |= self.dirty;
+        if was.is_some() {
+            return;
+        }
+        self.in_memory = self.in_memory.saturating_sub(entry.record());
+        if self.cached + entry.record() > CACHE_MAX {
+            self.frames.remove(&entry.seq);
+        } else {
+            self.cached += entry.record();
+        }
+    }
+
+    /// Takes out what the host has read: everything up to `seq`. Returns its weight.
+    pub fn read_up_to(&mut self, seq: u64) -> u64 {
+        let mut weight = 0;
+        while self.waiting.front().is_some_and(|first| first.seq <= seq) {
+            let Some(entry) = self.waiting.pop_front() else { break };
+            weight += u64::from(entry.readings);
+            self.forget(&entry);
+        }
+        self.read = self.read.max(seq.min(self.next_seq - 1));
+        weight
+    }
+
+    /// The items after `handed`, at most `items` and about `bytes`, but one in any case. They stay.
+    pub fn next(&mut self, handed: u64, items: usize, bytes: u64, now: Instant) -> Vec<Kept> {
+        let mut taken = Vec::new();
+        let mut room = bytes;
+        let mut index = self.waiting.partition_point(|entry| entry.seq <= handed);
+        while let Some(entry) = self.waiting.get(index).copied() {
+            if taken.len() >= items || (!taken.is_empty() && u64::from(entry.length) > room) {
+                break;
+            }
+            let Some(frame) = self.frame(&entry, now) else {
+                self.remove(index, "damaged");
+                continue;
+            };
+            room = room.saturating_sub(entry.length.into());
+            index += 1;
+            taken.push(Kept { seq: entry.seq, frame, again: entry.seq < self.first_seq });
+        }
+        taken
+    }
+
+    fn frame(&mut self, entry: &Entry, now: Instant) -> Option<Frame> {
+        if let Some(frame) = self.frames.get(&entry.seq) {
+            return Some(frame.clone());
+        }
+        let read = scan::body(self.storage.as_mut()?, entry);
+        let bytes = read.unwrap_or_else(|error: io::Error| {
+            tracing::warn!(seq = entry.seq, %error, "an item of the spool cannot be read");
+            None
+        })?;
+        Some(Frame { bytes: bytes.into(), readings: entry.readings, oldest: now })
+    }
+
+    /// Those up to `handed` are out of here; their bytes need not be in memory too.
+    pub fn handed(&mut self, handed: u64) {
+        while let Some((&seq, _)) = self.frames.range(..=handed).next() {
+            let Ok(index) = self.waiting.binary_search_by_key(&seq, |entry| entry.seq) else {
+                break;
+            };
+            match self.waiting[index] {
+                entry if entry.offset.is_some() => self.uncache(&entry),
+                _ => break,
+            }
+        }
+    }
+
+    /// What was lost since the last call, by reason.
+    pub fn losses(&mut self) -> Losses {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// What waits, oldest first.
+    pub fn waiting(&self) -> &VecDeque<Entry> {
+        &self.waiting
+    }
+
+    /// Bytes of all that waits, with its records' heads.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What all that waits weighs in the books.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// Bytes of what waits up to number `seq`.
+    pub fn bytes_up_to(&self, seq: u64) -> u64 {
+        self.waiting.iter().take_while(|entry| entry.seq <= seq).map(Entry::record).sum()
+    }
+
+    /// Whether its calls can take as long as a disk does.
+    pub fn blocks(&self) -> bool {
+        self.storage.as_ref().is_some_and(Storage::blocks)
+    }
+
+    /// How it does.
+    pub fn state(&self) -> State {
+        match &self.failing {
+            _ if self.storage.is_none() => State::Memory,
+            Some(error) => State::Failing(error.clone()),
+            None if self.full => State::Full,
+            None => State::Ok,
+        }
+    }
+
+    /// The numbers of the sessions of this run.
+    pub fn epochs(&self) -> Epochs {
+        self.epochs.clone()
+    }
+}
+
+pub(super) fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
+}

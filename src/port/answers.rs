@@ -1,0 +1,145 @@
+//! What the host says about how far it has read: answered barriers. Does not write them, and knows no wire.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use futures::task::AtomicWaker;
+
+/// Barriers whose answer is awaited; a port that has asked so often asks no more until one comes.
+const ASKED_MAX: usize = 64;
+
+/// From the number of one barrier to that of the next. The host counts on from a number it was given, so
+/// the next one in line could be its own.
+const STEP: u64 = 1_000;
+
+/// Where whoever reads the host's lines says that a barrier was answered.
+///
+/// The port writes lines with a number that the host answers. The port keeps their order, so an answered
+/// number says that everything written before it was read. A copy is the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Answers(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    port: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Number of each barrier, and how many bytes had been written up to its end; oldest first.
+    asked: VecDeque<(u64, u64)>,
+    /// The end of the last one that was answered.
+    read: u64,
+    /// A later one was answered, and this one was not.
+    skipped: bool,
+    /// Whether this host has answered at all.
+    answers: bool,
+}
+
+impl Answers {
+    /// Numbers begin behind `first`: two runs of the agent must not use the same ones.
+    pub(super) fn starting_at(first: u64) -> Self {
+        let answers = Self::default();
+        answers.lock().next = first;
+        answers
+    }
+
+    /// The host has answered `number`. One that was not asked, or of an earlier host, says nothing.
+    pub fn answered(&self, number: u64) {
+        let mut state = self.lock();
+        let Some(at) = state.asked.iter().position(|(asked, _)| *asked == number) else { return };
+        state.read = state.asked[at].1;
+        state.skipped |= at > 0;
+        state.asked.drain(..=at);
+        state.answers = true;
+        drop(state);
+        self.0.port.wake();
+    }
+
+    /// The number of a new barrier, or `None` where too many are unanswered.
+    pub(super) fn next_number(&self) -> Option<u64> {
+        let mut state = self.lock();
+        if state.asked.len() >= ASKED_MAX {
+            return None;
+        }
+        state.next += STEP;
+        Some(state.next)
+    }
+
+    /// Barrier `number` is written, with everything up to byte `end`.
+    pub(super) fn asked(&self, number: u64, end: u64) {
+        self.lock().asked.push_back((number, end));
+    }
+
+    /// Up to which byte the host has read, and whether it answers at all.
+    pub(super) fn heard(&self) -> (u64, bool) {
+        let state = self.lock();
+        (state.read, state.answers)
+    }
+
+    /// Whether the host that answers is not the one that was asked at first; told once. A host answers
+    /// in order, so what it passes over it never got: it came after that was written, too soon after
+    /// the other one for the device to show the gap.
+    pub(super) fn take_skipped(&self) -> bool {
+        std::mem::take(&mut self.lock().skipped)
+    }
+
+    /// How many barriers are unanswered.
+    pub(super) fn unanswered(&self) -> usize {
+        self.lock().asked.len()
+    }
+
+    /// Another host comes: what was asked of the last one is void.
+    pub(super) fn start_anew(&self) {
+        let mut state = self.lock();
+        state.asked.clear();
+        (state.answers, state.skipped) = (false, false);
+    }
+
+    /// Wakes `port` at the next answer.
+    pub(super) fn wake_on_answer(&self, port: &Waker) {
+        self.0.port.register(port);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_covers_what_was_asked_before_it_and_a_strange_number_covers_nothing() {
+        let answers = Answers::starting_at(7_000_000);
+        for end in [100, 200, 300] {
+            let number = answers.next_number().unwrap();
+            answers.asked(number, end);
+        }
+        answers.answered(7_001_001);
+        answers.answered(3);
+        assert_eq!(answers.heard(), (0, false));
+        answers.answered(7_002_000);
+        assert_eq!((answers.heard(), answers.take_skipped()), ((200, true), true));
+        answers.answered(7_001_000);
+        assert_eq!(answers.heard(), (200, true), "an old one comes too late to say anything");
+        answers.start_anew();
+        answers.answered(7_003_000);
+        assert_eq!(answers.heard(), (200, false), "asked of a host that has left");
+    }
+
+    #[test]
+    fn a_host_that_never_answers_is_not_asked_for_ever() {
+        let answers = Answers::starting_at(0);
+        let asked = std::iter::from_fn(|| {
+            let number = answers.next_number()?;
+            answers.asked(number, number);
+            Some(number)
+        });
+        assert_eq!(asked.count(), ASKED_MAX);
+    }
+}

@@ -1,0 +1,50 @@
+//! Frames that must arrive, as they pass between whoever keeps them and the port. Keeps nothing itself.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::model::Frame;
+
+/// A frame that somebody keeps until a host is known to have read it.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its number; those of later frames are higher, and none is 0.
+    pub seq: u64,
+    /// Whole lines.
+    pub frame: Frame,
+    /// A host may have got it before: the lines are marked as redelivered.
+    pub again: bool,
+}
+
+/// What stands in each line of a frame that may have been got before.
+const MARK: &[u8] = br#""redelivered":true,"#;
+
+/// The lines with [`MARK`] as their first field, where they are JSON objects and do not have it yet.
+///
+/// A field of this name is known to no host: it is there for people, and for hosts to come.
+pub(super) fn marked(lines: &Bytes) -> Bytes {
+    let mut marked = BytesMut::with_capacity(lines.len() + MARK.len());
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_prefix(b"{") {
+            Some(rest) if rest.starts_with(b"\"") && !rest.starts_with(MARK) => {
+                marked.extend_from_slice(b"{");
+                marked.extend_from_slice(MARK);
+                marked.extend_from_slice(rest);
+            }
+            _ => marked.extend_from_slice(line),
+        }
+    }
+    marked.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_object_is_marked_once_and_nothing_else_is_touched() {
+        let lines = Bytes::from("{\"type\":\"response\"}\n{\"a\":1}\n{}\ncpu a=1\n");
+        let expected = "{\"redelivered\":true,\"type\":\"response\"}\n{\"redelivered\":true,\"a\":1}\n{}\ncpu a=1\n";
+        assert_eq!(marked(&lines), expected);
+        assert_eq!(marked(&marked(&lines)), expected);
+    }
+}

@@ -1,0 +1,99 @@
+//! What goes into the next write, and what becomes of it once it was accepted. Does not touch the device.
+
+use std::task::Context;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Core, Ended, Session, Step};
+use crate::model::Frame;
+use crate::port::counters::add;
+use crate::port::kept::Kept;
+use crate::port::lanes::{Next, weight};
+use crate::port::outbox::{Outgoing, What};
+use crate::port::window::{BARRIER_BYTES, Share};
+
+impl Session<'_> {
+    /// Fills the empty outbox, or says why it stays empty.
+    pub(super) fn gather(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        self.open_session();
+        let Core { lanes, outbox, window, unread, voice, .. } = &mut *self.core;
+        let has_ended = loop {
+            let (pending, room) = (outbox.pending(), outbox.room().saturating_sub(BARRIER_BYTES));
+            let admits = |length, share| {
+                (share != Share::Must || unread.admits(length))
+                    && window.admits(pending, length, share)
+            };
+            match lanes.next(cx, room, admits) {
+                Next::Frame(outgoing) => outbox.push(outgoing),
+                Next::NoRoom | Next::Nothing => break false,
+                Next::Ended => break true,
+            }
+        };
+        let must = outbox.has_must() || unread.end() > window.asked_up_to();
+        if let Some(voice) = voice
+            && outbox.room() >= BARRIER_BYTES
+            && window.wants_barrier(Instant::now(), outbox.pending(), must, !unread.is_empty())
+            && let Some(number) = window.barrier()
+        {
+            outbox.push(own(voice.barrier(number), What::Barrier(number)));
+        }
+        self.accepted(0); // a frame of no bytes is written already
+        match (self.core.outbox.is_empty(), has_ended) {
+            (false, _) => None,
+            (true, true) => Some(Step::Ends(Ended::Flushed)),
+            (true, false) => Some(Step::Waits),
+        }
+    }
+
+    /// The lines that come before all others, into the empty outbox.
+    pub(super) fn open_session(&mut self) {
+        let connects = *self.core.hosts.borrow();
+        let Core { outbox, voice: Some(voice), breaker, breaker_said, .. } = &mut *self.core else {
+            return;
+        };
+        if std::mem::take(&mut self.opening_due) {
+            outbox.push(own(voice.session(connects), What::Reply));
+        }
+        if breaker.state != *breaker_said && self.device.greets() {
+            *breaker_said = breaker.state;
+            outbox.push(own(voice.breaker(breaker), What::Reply));
+        }
+    }
+
+    pub(super) fn greeted(&mut self, bytes: usize) {
+        self.greeting_due = false;
+        self.host_is_there();
+        self.is_stalled = false;
+        self.core.window.accepted(Instant::now(), bytes);
+        add(&self.core.counters.bytes_out, bytes as u64);
+    }
+
+    pub(super) fn accepted(&mut self, bytes: usize) {
+        let Core { outbox, node, on_written, counters, window, unread, .. } = &mut *self.core;
+        let now = Instant::now();
+        if bytes > 0 {
+            window.accepted(now, bytes);
+            self.is_stalled = false;
+            add(&counters.bytes_out, bytes as u64);
+        }
+        let written = window.written();
+        outbox.accept(bytes, |Outgoing { frame, what }, after| {
+            let end = written - after as u64;
+            node.gave(weight(&frame));
+            if let Some(seen) = on_written {
+                seen(&frame, now);
+            }
+            match what {
+                What::Barrier(number) => window.asked(now, number, end),
+                What::Must { seq, again } => unread.push(end, Kept { seq, frame, again }),
+                What::Reply | What::Telemetry => {}
+            }
+        });
+    }
+}
+
+/// A line of the port's own: it stands for no reading.
+fn own(bytes: Bytes, what: What) -> Outgoing {
+    Outgoing { frame: Frame { bytes, readings: 0, oldest: Instant::now() }, what }
+}

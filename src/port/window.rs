@@ -1,0 +1,240 @@
+//! How much is written and not known to be read, and what may be written beside it. Pure: `now` is an
+//! argument, and the bytes are somebody else's.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::answers::Answers;
+
+/// The most that a virtio-serial port is given beyond what its host is known to have read.
+///
+/// # Why
+/// A ring that is full makes the hypervisor throttle the port, and a host that leaves in that state costs it
+/// one of the port's 128 buffers for ever (QEMU `hw/char/virtio-serial-bus.c`: the element that waits
+/// is not given back); 128 such hosts wedge the port until the machine is switched off. So little as this
+/// lies in the socket behind the port, and the ring is never full.
+pub const WINDOW_BYTES: usize = 64 * 1024;
+
+/// The share of the window that telemetry may fill, 3/4: what is left is for replies.
+const TELEMETRY_SHARE: (usize, usize) = (3, 4);
+
+/// Behind so many bytes the next write ends with a barrier.
+const BARRIER_EVERY: u64 = 16 * 1024;
+
+/// The most that one barrier takes.
+pub(super) const BARRIER_BYTES: usize = 256;
+
+/// Where a host that answers has not for so long, and something waits for it: it is asked once more. It may be
+/// another host by now, which never got the last question.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+/// Unanswered barriers behind which none is repeated.
+const REPEATS_MAX: usize = 8;
+
+/// Where the host has never answered: what is older than this counts as read by the window …
+const PATIENCE_UNANSWERED: Duration = Duration::from_secs(1);
+/// … and where it did answer, and does no more. A port that once had an answer must not go silent for ever.
+const PATIENCE_ANSWERED: Duration = Duration::from_secs(60);
+/// Where the host has never answered: what was written so long ago, to the same host, counts as delivered.
+const DELIVERED_AFTER: Duration = Duration::from_secs(30);
+
+/// Writes closer together than this have one time.
+const GRAIN: Duration = Duration::from_millis(250);
+/// Times that are remembered; behind that the oldest are taken for the next.
+const TIMES_MAX: usize = 256;
+
+/// What a frame is to the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Must leave some room to the others.
+    Telemetry,
+    /// May have all of it.
+    Reply,
+    /// The same, and is kept until it is read.
+    Must,
+}
+
+/// The books of one port, in bytes since it was made.
+///
+/// # The rule
+/// What was written counts as read when the host has answered a barrier behind it. A host that has
+/// never answered (an older one, or one behind a relay that forwards no keep-alives) is given 64 KiB a
+/// second; what must be delivered counts as delivered after 30 s of the same host, with the port not
+/// stalled. One that did answer and stopped is given 64 KiB a minute, and what must be delivered waits.
+#[derive(Debug)]
+pub(super) struct Window {
+    limit: Option<usize>,
+    answers: Answers,
+    /// Whether anybody can hear answers, and whether this host may be asked.
+    hears: bool,
+    asks: bool,
+    written: u64,
+    read: u64,
+    delivered: u64,
+    /// Everything before this has a barrier behind it.
+    asked: u64,
+    /// When the last barrier was written.
+    asked_at: Option<Instant>,
+    /// When what was written, up to which byte; oldest first.
+    times: VecDeque<(Instant, u64)>,
+    /// Something waited for the window since it was last credited.
+    is_waiting: bool,
+}
+
+impl Window {
+    pub(super) fn new(answers: Answers) -> Self {
+        Self {
+            limit: None,
+            answers,
+            hears: false,
+            asks: false,
+            written: 0,
+            read: 0,
+            delivered: 0,
+            asked: 0,
+            asked_at: None,
+            times: VecDeque::new(),
+            is_waiting: false,
+        }
+    }
+
+    /// Somebody will tell what the host answers.
+    pub(super) fn hears_answers(&mut self) {
+        self.hears = true;
+    }
+
+    /// A device was opened, or a host left: nothing that was written before is under way to the next.
+    /// `limit`: what it may be given beyond what it has read; `asks`: it may be asked.
+    pub(super) fn start_anew(&mut self, limit: Option<usize>, asks: bool) {
+        self.limit = limit;
+        self.asks = asks && self.hears;
+        self.answers.start_anew();
+        (self.read, self.asked, self.asked_at) = (self.written, self.written, None);
+        self.times.clear();
+        self.is_waiting = false;
+    }
+
+    /// Whether `length` bytes may follow the `pending` ones that are not accepted yet. A frame that is
+    /// longer than the window goes when nothing else is under way.
+    pub(super) fn admits(&mut self, pending: usize, length: usize, share: Share) -> bool {
+        let Some(limit) = self.limit else { return true };
+        let limit = match share {
+            Share::Telemetry => limit / TELEMETRY_SHARE.1 * TELEMETRY_SHARE.0,
+            Share::Reply | Share::Must => limit,
+        };
+        let outstanding = self.outstanding() + pending;
+        let admits = outstanding == 0 || outstanding + length + BARRIER_BYTES <= limit;
+        self.is_waiting |= !admits;
+        admits
+    }
+
+    /// Whether a barrier should go behind the `pending` bytes: there are many, or something that must be
+    /// read (`must`), or something waits for it, or the last one is not answered (`unread`: and something
+    /// waits for that).
+    pub(super) fn wants_barrier(
+        &self,
+        now: Instant,
+        pending: usize,
+        must: bool,
+        unread: bool,
+    ) -> bool {
+        let unasked = self.written - self.asked + pending as u64;
+        let wants = unasked > 0 && (must || self.is_waiting || unasked >= BARRIER_EVERY);
+        self.asks && (wants || self.repeats_at(unread).is_some_and(|at| at <= now))
+    }
+
+    fn repeats_at(&self, unread: bool) -> Option<Instant> {
+        let waits = (self.is_waiting || unread) && self.asks && self.answers.heard().1;
+        let may = waits && (1..REPEATS_MAX).contains(&self.answers.unanswered());
+        self.asked_at.filter(|_| may).map(|at| at + ASK_AGAIN)
+    }
+
+    /// The number of a barrier that goes behind the `pending` bytes.
+    pub(super) fn barrier(&mut self) -> Option<u64> {
+        self.answers.next_number()
+    }
+
+    /// The device accepted so many bytes.
+    pub(super) fn accepted(&mut self, now: Instant, bytes: usize) {
+        self.written += bytes as u64;
+        match self.times.back_mut() {
+            Some((at, end)) if now < *at => *end = self.written,
+            _ => self.times.push_back((now + GRAIN, self.written)),
+        }
+        if self.times.len() > TIMES_MAX {
+            self.times.pop_front();
+        }
+    }
+
+    /// Barrier `number` is written, and it ends with byte `end`.
+    pub(super) fn asked(&mut self, now: Instant, number: u64, end: u64) {
+        (self.asked, self.asked_at) = (end, Some(now));
+        self.answers.asked(number, end);
+    }
+
+    /// Everything before this byte has a barrier behind it.
+    pub(super) fn asked_up_to(&self) -> u64 {
+        self.asked
+    }
+
+    /// Whether something was not admitted since the window was last credited.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Bytes written so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Takes in what was answered and what time has passed. `is_stalled`: the device has no room, so
+    /// what was written is surely not all read.
+    pub(super) fn credit(&mut self, now: Instant, is_stalled: bool) {
+        let (heard, answers) = self.answers.heard();
+        let before = self.read;
+        self.read = self.read.max(heard);
+        self.delivered = self.delivered.max(heard);
+        if !is_stalled {
+            let read_by = self.older_than(now, self.patience(answers));
+            self.read = self.read.max(read_by);
+            if !answers {
+                self.delivered = self.delivered.max(self.older_than(now, DELIVERED_AFTER));
+            }
+        }
+        let done = self.read.min(self.delivered);
+        while self.times.pop_front_if(|(_, end)| *end <= done).is_some() {}
+        self.is_waiting &= self.read == before;
+    }
+
+    /// Up to which byte all was written so long ago.
+    fn older_than(&self, now: Instant, age: Duration) -> u64 {
+        let old = self.times.iter().take_while(|(at, _)| *at + age <= now);
+        old.last().map_or(0, |(_, end)| *end)
+    }
+
+    /// Everything up to this byte counts as delivered.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// When [`credit`](Self::credit) would tell more without an answer: asked for only where something
+    /// waits, so that an idle port wakes nobody. `unread`: something must be delivered.
+    pub(super) fn deadline(&self, unread: bool) -> Option<Instant> {
+        let answers = self.answers.heard().1;
+        let first = |up_to: u64| self.times.iter().find(|(_, end)| *end > up_to).map(|(at, _)| *at);
+        let room = self.is_waiting.then(|| first(self.read)).flatten();
+        let room = room.map(|at| at + self.patience(answers));
+        let delivery = (unread && !answers).then(|| first(self.delivered)).flatten();
+        let delivery = delivery.map(|at| at + DELIVERED_AFTER);
+        [room, delivery, self.repeats_at(unread)].into_iter().flatten().min()
+    }
+
+    fn patience(&self, answers: bool) -> Duration {
+        if answers { PATIENCE_ANSWERED } else { PATIENCE_UNANSWERED }
+    }
+
+    fn outstanding(&self) -> usize {
+        usize::try_from(self.written - self.read).unwrap_or(usize::MAX)
+    }
+}

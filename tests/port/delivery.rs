@@ -1,0 +1,210 @@
+//! What must be read, the window, and what the port says on its own account.
+
+use std::time::Duration;
+
+use infiniservice::port::WINDOW_BYTES;
+
+use super::rig::{Rig, settle};
+
+fn barriers(rig: &Rig) -> usize {
+    rig.seen().lines().filter(|line| line.starts_with("{\"barrier\"")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_opens_with_its_own_line_and_asks_for_what_must_be_read() {
+    let rig = Rig::asking();
+    rig.tell("{\"early\":1}\n");
+    rig.must(7, "{\"must\":1}\n");
+    rig.host.connect();
+    settle().await;
+    let seen = rig.seen();
+    let head = "\n{\"session\":1}\n{\"must\":1}\n{\"early\":1}\n{\"barrier\":";
+    assert!(seen.starts_with(head), "{seen}");
+    assert_eq!(*rig.read.borrow(), 0);
+    rig.answer();
+    settle().await;
+    assert_eq!(*rig.read.borrow(), 7);
+
+    rig.tell("{\"late\":1}\n");
+    settle().await;
+    assert!(rig.seen().ends_with("{\"late\":1}\n"), "nothing to ask for a few readings");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_host_is_known_to_have_read_goes_to_the_next_one_marked() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.must(1, "{\"a\":1}\n");
+    settle().await;
+    rig.answer();
+    settle().await;
+    rig.must(2, "{\"b\":1}\n{\"c\":1}\n");
+    settle().await;
+    rig.reply("{\"reply\":1}\n");
+    rig.host.leave();
+    rig.must(3, "{\"d\":1}\n");
+    settle().await;
+    rig.host.connect();
+    settle().await;
+    let head = "\n{\"session\":2}\n{\"redelivered\":true,\"b\":1}\n{\"redelivered\":true,\"c\":1}\n{\"d\":1}\n{\"barrier\"";
+    assert!(rig.seen().starts_with(head), "{}", rig.seen());
+    rig.answer();
+    settle().await;
+    assert_eq!(*rig.read.borrow(), 3);
+    rig.check_books();
+    assert_eq!(rig.node.count().lost, [("session", 1)], "a reply is for the host that asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_took_over_unseen_is_found_out_by_what_it_does_not_answer() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.must(1, "{\"a\":1}\n");
+    settle().await;
+    rig.answer();
+    settle().await;
+    rig.host.stop_reading();
+    rig.must(2, "{\"b\":1}\n");
+    settle().await;
+    rig.host.leave();
+    rig.host.connect(); // before the port could see the gap
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.answer();
+    }
+    settle().await;
+    let redelivered = "\n{\"session\":2}\n{\"redelivered\":true,\"b\":1}\n{\"barrier\"";
+    assert!(rig.seen().contains(redelivered), "{}", rig.seen());
+    rig.answer();
+    settle().await;
+    assert_eq!(*rig.read.borrow(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_than_the_window_is_written_and_not_read() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.answer();
+    settle().await;
+    for _ in 0..1_000 {
+        rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(500)));
+    }
+    let mut read = rig.seen().len();
+    for round in 0..20 {
+        settle().await;
+        let ahead = rig.seen().len() - read;
+        assert!(ahead <= WINDOW_BYTES * 3 / 4 + 256, "{ahead} bytes in round {round}");
+        assert!(ahead > WINDOW_BYTES / 4, "{ahead} bytes in round {round}: the window is used");
+        rig.must(round + 1, format!("{{\"m\":{round}}}\n"));
+        settle().await;
+        assert!(rig.seen().contains(&format!("{{\"m\":{round}}}")), "there is room for a reply");
+        read = rig.seen().len();
+        rig.answer();
+        if rig.node.count().given >= 1_000 {
+            return;
+        }
+    }
+    panic!("{:?}", rig.node.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_longer_than_the_window_goes_when_all_before_it_was_read() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.tell("{\"t\":1}\n");
+    settle().await;
+    rig.must(1, format!("{{\"m\":\"{}\"}}\n", "x".repeat(500_000)));
+    settle().await;
+    assert!(rig.seen().len() < 1_000, "something before it may still be on its way");
+    rig.answer();
+    settle().await;
+    assert!(rig.seen().len() > 500_000);
+    rig.must(2, "{\"m\":2}\n");
+    settle().await;
+    assert!(!rig.seen().contains("{\"m\":2}"));
+    rig.answer();
+    settle().await;
+    rig.answer();
+    settle().await;
+    assert_eq!(*rig.read.borrow(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_after_thirty() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    for _ in 0..1_000 {
+        rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
+    }
+    rig.must(1, "{\"m\":1}\n");
+    settle().await;
+    assert!(rig.seen().len() <= WINDOW_BYTES);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let seen = rig.seen().len();
+    assert!((5 * WINDOW_BYTES..12 * WINDOW_BYTES).contains(&seen), "{seen} bytes in ten seconds");
+    assert_eq!(*rig.read.borrow(), 0);
+    tokio::time::sleep(Duration::from_secs(22)).await;
+    assert_eq!(*rig.read.borrow(), 1);
+    assert!(barriers(&rig) <= 64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_stops_to_answer_is_not_believed_and_not_forgotten() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.must(1, "{\"m\":1}\n");
+    settle().await;
+    rig.answer();
+    settle().await;
+    for _ in 0..1_000 {
+        rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
+    }
+    rig.must(2, "{\"m\":2}\n");
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    let seen = rig.seen().len();
+    assert!(seen <= WINDOW_BYTES + 512, "{seen}");
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let seen = rig.seen().len();
+    assert!((2 * WINDOW_BYTES..5 * WINDOW_BYTES).contains(&seen), "a window a minute: {seen}");
+    assert_eq!(*rig.read.borrow(), 1, "what must be read waits for its answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_fails_again_and_again_is_given_a_rest_and_the_host_is_told() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    for _ in 0..5 {
+        rig.host.fail_once();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    }
+    let opens = rig.host.tries().opens;
+    rig.host.fail_once();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(rig.host.tries().opens - opens <= 3, "a rest");
+    let seen = rig.seen();
+    assert!(seen.contains("{\"breaker\":\"HalfOpen\"}"), "{seen}");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    rig.tell("{\"t\":1}\n");
+    settle().await;
+    assert!(rig.seen().contains("{\"breaker\":\"Closed\"}"), "{}", rig.seen());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_port_with_everything_read_wakes_nobody() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    rig.must(1, "{\"m\":1}\n");
+    settle().await;
+    rig.answer();
+    settle().await;
+    let before = super::get(&rig.counters.wakeups);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(super::get(&rig.counters.wakeups), before);
+}

@@ -1,0 +1,368 @@
+//! The keeper between an inbox and a lane whose other ends are held here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use infiniservice::delivery::{
+    Backlog, Faults, Faulty, Keeper, Kind, Must, SIZE_MIN, Spool, State, Storage, open,
+};
+use infiniservice::model::NodeCount;
+use infiniservice::pipeline::{End, Health, Node, Restart, Task, run};
+use infiniservice::port::Kept;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::rig::{NOW, must, settings, text};
+
+/// A keeper at work, and everything around it.
+struct Rig {
+    inbox: Option<mpsc::Sender<Must>>,
+    lane: mpsc::Receiver<Kept>,
+    read: Option<watch::Sender<u64>>,
+    backlog: Backlog,
+    became: watch::Sender<Option<String>>,
+    node: Arc<Node>,
+    task: JoinHandle<End>,
+}
+
+impl Rig {
+    fn with<S: Storage>(spool: Spool<S>, lane: usize) -> Self {
+        let (inbox, items) = mpsc::channel(100);
+        let (outlet, lane) = mpsc::channel(lane);
+        let (read, heard) = watch::channel(0);
+        let node = Health::default().node("port/keeper".into());
+        let (keeper, backlog, became) = Keeper::new(spool, items, outlet, heard, node.clone());
+        let task: Box<dyn Task> = Box::new(keeper);
+        let task = tokio::spawn(async move {
+            run(vec![task], &Restart::default(), &CancellationToken::new(), Duration::ZERO)
+                .await
+                .end
+        });
+        Self { inbox: Some(inbox), lane, read: Some(read), backlog, became, node, task }
+    }
+
+    fn on(disk: &Faulty) -> Self {
+        Self::with(Spool::open(disk.clone(), &settings(4 << 20), NOW).0, 64)
+    }
+
+    async fn send(&self, kind: Kind, text: impl Into<bytes::Bytes>) {
+        self.inbox.as_ref().unwrap().send(must(kind, text)).await.unwrap();
+    }
+
+    async fn next(&mut self) -> (u64, String, bool) {
+        let kept = timeout(Duration::from_secs(10), self.lane.recv()).await.unwrap().unwrap();
+        (kept.seq, String::from_utf8(kept.frame.bytes.to_vec()).unwrap(), kept.again)
+    }
+
+    /// Waits until the keeper has nothing to do: under a paused clock that is when time passes.
+    async fn settle(&self) {
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    fn read(&self, seq: u64) {
+        self.read.as_ref().unwrap().send_replace(seq);
+    }
+
+    fn books(&self) -> NodeCount {
+        let count = self.node.count();
+        let lost: u64 = count.lost.iter().map(|(_, weight)| weight).sum();
+        assert_eq!(count.taken, count.given + lost + count.held, "{count:?}");
+        count
+    }
+
+    /// Ends the inbox, and the port after it.
+    async fn end(mut self) -> Vec<Kept> {
+        self.inbox = None;
+        let mut rest = Vec::new();
+        while let Some(kept) = self.lane.recv().await {
+            rest.push(kept);
+        }
+        self.read = None;
+        assert_eq!(self.task.await.unwrap(), End::Done);
+        rest
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_is_on_disk_before_the_lane_has_it_and_gone_when_it_was_read() {
+    let disk = Faulty::new(1);
+    let mut rig = Rig::on(&disk);
+    let empty = disk.bytes().len();
+    for number in 1..=3 {
+        rig.send(Kind::Response, text(number, 100)).await;
+        assert_eq!(rig.next().await, (number, text(number, 100), false));
+        let whole = text(number, 100);
+        assert!(disk.bytes().windows(100).any(|part| part == whole.as_bytes()));
+    }
+    assert_eq!(rig.backlog.now().items, 3);
+    rig.read(2);
+    rig.settle().await;
+    assert_eq!((rig.books().given, rig.books().held, rig.backlog.now().items), (2, 1, 1));
+    rig.read(3);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(disk.bytes().len(), empty, "nothing of it stays");
+    assert_eq!((rig.books().given, rig.books().held), (3, 0));
+    assert_eq!(rig.backlog.now().oldest, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_cut_takes_fifty_milliseconds_at_most() {
+    for (wait, kept) in [(60, 20), (0, 0)] {
+        let disk = Faulty::new(3);
+        let rig = Rig::on(&disk);
+        let steps = disk.steps();
+        for number in 1..=20 {
+            rig.send(Kind::Event, text(number, 2_000)).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(disk.steps() <= steps + 20, "not a sync for each");
+        sleep(Duration::from_millis(wait)).await;
+        disk.power_cut();
+        let (spool, _) = Spool::open(disk, &settings(4 << 20), NOW);
+        let there = spool.waiting().len();
+        assert!(if kept > 0 { there == kept } else { there < 20 }, "{there} after {wait} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_run_left_goes_first_and_says_so() {
+    let disk = Faulty::new(1);
+    let mut rig = Rig::on(&disk);
+    rig.send(Kind::Response, "one").await;
+    rig.send(Kind::Response, "two").await;
+    rig.send(Kind::Response, "three").await;
+    rig.next().await;
+    rig.read(1);
+    assert_eq!(rig.end().await.len(), 2);
+
+    let mut rig = Rig::on(&disk);
+    rig.send(Kind::Response, "new").await;
+    assert_eq!(rig.next().await, (2, "two".into(), true));
+    assert_eq!(rig.next().await, (3, "three".into(), true));
+    assert_eq!(rig.next().await, (4, "new".into(), false));
+    assert_eq!((rig.books().taken, rig.books().held), (3, 3));
+    // The port notes what was read while it ends.
+    rig.inbox = None;
+    assert!(rig.lane.recv().await.is_none());
+    rig.read(4);
+    rig.read = None;
+    assert_eq!(rig.task.await.unwrap(), End::Done);
+    assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_away_holds_nobody_up_and_gets_all_in_order_when_it_comes() {
+    let disk = Faulty::new(1);
+    let mut rig = Rig::with(Spool::open(disk, &settings(4 << 20), NOW).0, 4);
+    let began = Instant::now();
+    for number in 1..=1_000 {
+        rig.send(Kind::Response, text(number, 1_500)).await;
+    }
+    rig.settle().await;
+    assert!(began.elapsed() < Duration::from_secs(1), "nobody waited");
+    assert_eq!((rig.backlog.now().items, rig.lane.len()), (1_000, 4));
+    for number in 1..=1_000 {
+        assert_eq!(rig.next().await, (number, text(number, 1_500), false));
+        rig.read(number);
+    }
+    rig.settle().await;
+    assert_eq!((rig.books().given, rig.books().held), (1_000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_port_is_given_no_more_than_it_can_use() {
+    let mut rig = Rig::on(&Faulty::new(1));
+    for number in 1..=20 {
+        rig.send(Kind::Response, text(number, 60 << 10)).await;
+    }
+    rig.settle().await;
+    assert!(rig.lane.len() <= 3, "{} frames of 60 KiB", rig.lane.len());
+    for number in 1..=20 {
+        assert_eq!(rig.next().await.0, number);
+        rig.read(number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
+    let disk = Faulty::new(1);
+    let mut rig = Rig::on(&disk);
+    disk.set(Faults { space: Some(1_000), ..Faults::default() });
+    for number in 1..=10 {
+        rig.send(Kind::Response, text(number, 300)).await;
+        assert_eq!(rig.next().await.0, number, "also from memory");
+    }
+    assert!(matches!(rig.backlog.now().state, State::Failing(_)));
+    disk.set(Faults::default());
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!((rig.backlog.now().state, rig.books().held), (State::Ok, 10));
+    disk.power_cut();
+    assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_file_it_keeps_what_it_can_in_memory() {
+    let (spool, _) = Spool::<Faulty>::in_memory(&settings(SIZE_MIN), NOW);
+    let mut rig = Rig::with(spool, 1);
+    for number in 1..=200 {
+        rig.send(Kind::Event, text(number, 1_000)).await;
+        rig.settle().await;
+    }
+    rig.settle().await;
+    let books = rig.books();
+    assert_eq!((rig.backlog.now().state, books.taken), (State::Memory, 200));
+    assert!(rig.backlog.now().bytes <= SIZE_MIN);
+    assert_eq!(books.lost, [("spool full", 200 - books.held)]);
+    assert_eq!(rig.next().await.0, 1, "what the port has is not taken back");
+    let second = rig.next().await;
+    assert_eq!(second.1, text(second.0, 1_000));
+    rig.send(Kind::Completion, vec![b'x'; 1 << 20]).await;
+    rig.read(200);
+    rig.settle().await;
+    rig.books();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_longer_than_the_spool_passes_through_memory() {
+    let (spool, _) = Spool::open(Faulty::new(1), &settings(SIZE_MIN), NOW);
+    let mut rig = Rig::with(spool, 64);
+    for number in 1..=3 {
+        rig.send(Kind::Response, text(number, 1 << 20)).await;
+        assert_eq!(rig.next().await.1.len(), 1 << 20);
+        rig.send(Kind::Event, "small").await;
+        rig.read(2 * number - 1);
+        assert_eq!(rig.next().await, (2 * number, "small".into(), false));
+        rig.read(2 * number);
+    }
+    rig.settle().await;
+    assert_eq!((rig.books().given, rig.backlog.now().bytes), (6, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_becomes_another_drops_what_waits() {
+    let disk = Faulty::new(1);
+    let mut rig = Rig::on(&disk);
+    rig.send(Kind::Response, "of the first").await;
+    rig.next().await;
+    rig.became.send_replace(Some("another".into()));
+    rig.settle().await;
+    assert_eq!((rig.books().lost, rig.backlog.now().items), (vec![("cloned", 1)], 0));
+    rig.send(Kind::Response, "of the second").await;
+    assert_eq!(rig.next().await.1, "of the second");
+    rig.end().await;
+    let (_, opened) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
+    assert!(opened.cloned && opened.dropped == 1, "the file is the second's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_has_gone_does_not_stop_it_keeping() {
+    let disk = Faulty::new(1);
+    let rig = Rig::on(&disk);
+    let Rig { inbox, lane, read, task, .. } = rig;
+    drop((lane, read));
+    let inbox = inbox.unwrap();
+    for number in 0..300 {
+        inbox.send(must(Kind::Completion, text(number, 10))).await.unwrap();
+    }
+    drop(inbox);
+    assert_eq!(task.await.unwrap(), End::Done);
+    disk.power_cut();
+    assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 300);
+}
+
+/// A disk whose calls panic now and then.
+struct Panics(Faulty, u32);
+
+impl Storage for Panics {
+    fn length(&mut self) -> std::io::Result<u64> {
+        self.0.length()
+    }
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_at(offset, into)
+    }
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.1 += 1;
+        assert!(!self.1.is_multiple_of(5), "made up");
+        self.0.append(bytes)
+    }
+    fn truncate(&mut self, length: u64) -> std::io::Result<()> {
+        self.0.truncate(length)
+    }
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+    fn begin(&mut self) -> std::io::Result<()> {
+        self.0.begin()
+    }
+    fn append_beside(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.append_beside(bytes)
+    }
+    fn commit(&mut self) -> std::io::Result<()> {
+        self.0.commit()
+    }
+    fn abandon(&mut self) {
+        self.0.abandon();
+    }
+    fn exchanged(&self) -> bool {
+        self.0.exchanged()
+    }
+    fn blocks(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_middle_loses_and_doubles_nothing() {
+    let disk = Faulty::new(1);
+    let (spool, _) = Spool::open(Panics(disk.clone(), 0), &settings(4 << 20), NOW);
+    let mut rig = Rig::with(spool, 64);
+    for number in 1..=30 {
+        rig.send(Kind::Response, text(number, 50)).await;
+        assert_eq!(rig.next().await, (number, text(number, 50), false));
+        sleep(Duration::from_secs(20)).await;
+    }
+    assert!(rig.books().faults >= 5);
+    rig.end().await;
+    assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 30);
+}
+
+/// Also the measurement that the module's documentation shows: run it with `--nocapture`.
+#[tokio::test]
+async fn the_hop_through_a_real_file_is_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, opened) = open(&folder.path().join("state"), &settings(4 << 20), NOW);
+    assert_eq!(opened.trouble, None);
+    let mut rig = Rig::with(spool, 64);
+    let mut took = Vec::new();
+    for number in 1..=1_000_u64 {
+        let body = text(number, 2_000);
+        let began = Instant::now();
+        rig.send(Kind::Response, body).await;
+        rig.next().await;
+        took.push(began.elapsed());
+        rig.read(number);
+        sleep(Duration::from_millis(1 + number % 3)).await;
+    }
+    took.sort_unstable();
+    let at = |percent: usize| took[took.len() * percent / 100 - 1];
+    println!("one at a time: median {:?}, 99 % {:?}, most {:?}", at(50), at(99), at(100));
+    assert!(at(50) < Duration::from_millis(20), "{:?}", at(50));
+
+    let began = Instant::now();
+    for number in 1_001..=6_000_u64 {
+        rig.send(Kind::Response, text(number, 2_000)).await;
+        while rig.backlog.now().items > 500 || !rig.lane.is_empty() {
+            let seq = rig.next().await.0;
+            rig.read(seq);
+        }
+    }
+    let mut seq = 0;
+    while seq < 6_000 {
+        seq = rig.next().await.0;
+        rig.read(seq);
+    }
+    println!("5,000 in a row: {:?}", began.elapsed());
+    assert_eq!(rig.books().lost, []);
+}
