@@ -23,7 +23,9 @@ use crate::metrics::serialize::Serialize;
 use crate::metrics::{Stages, collect, through};
 use crate::model::{Frame, Group};
 use crate::pipeline::picture::Picture;
-use crate::pipeline::{Graph, Health, Kept, Node, Pipeline, Ring, Segment, Shelf, Tail, Task};
+use crate::pipeline::{
+    Graph, Health, Kept, Ledger, Node, Pipeline, Ring, Segment, Shelf, Tail, Task,
+};
 use crate::port::Target;
 use crate::sinks;
 use crate::wire::Format;
@@ -49,15 +51,15 @@ pub fn assemble(
     let mut assembly = Assembly::default();
     let latest = assembly.latest.clone();
     let mut add = |built: Built, ports: &mut Ports| {
-        for graph in built.start(ports) {
+        for graph in built.start(ports, &Ledger::default()) {
             assembly.pictures.push(graph.picture.clone());
             assembly.tasks.extend(graph.into_tasks());
         }
     };
     for pipeline in &loaded.pipelines {
         let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let mut site =
-            Site { vm_id, latest: &latest, ports, health, stop, shelf: &Shelf::default() };
+        let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
+        let mut site = Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger };
         let built = metrics_flow(pipeline, &mut site)?;
         add(built, ports);
     }
@@ -66,8 +68,8 @@ pub fn assemble(
         let carried = Carried::begin(&commands.file, &loaded.agent, secret.is_some(), stop);
         let (_, heard) = News::new(health);
         let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let mut site =
-            Site { vm_id, latest: &latest, ports, health, stop, shelf: &Shelf::default() };
+        let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
+        let mut site = Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger };
         let built = command_flow(commands, secret, &carried, heard, &mut site)?;
         add(built, ports);
     }
@@ -88,6 +90,8 @@ pub(super) struct Site<'a> {
     pub stop: &'a CancellationToken,
     /// What the flow leaves behind whose place it takes.
     pub shelf: &'a Shelf,
+    /// Where what is queued is charged.
+    pub ledger: &'a Ledger,
 }
 
 /// A flow that is built and not started, and that no other part knows of yet.
@@ -120,9 +124,9 @@ impl Built {
     }
 
     /// Plugs it in. The flow whose place it takes has ended.
-    pub(super) fn start(self, ports: &mut Ports) -> Vec<Graph> {
+    pub(super) fn start(self, ports: &mut Ports, ledger: &Ledger) -> Vec<Graph> {
         for Plug { target, feed, tail, keep, node } in self.plugs {
-            ports.at(&target).relay.plug(&feed, tail, keep, node);
+            ports.at(&target).relay.plug(&feed, tail, keep, node, ledger);
         }
         self.graphs
     }
@@ -141,9 +145,10 @@ pub(super) fn metrics_flow(
     let troubles = site.health.node(format!("{name}/troubles"));
     let remember = Remember::new(site.latest.clone(), troubles);
     stages.enrichers.insert(0, Box::new(Kept::new(remember, site.shelf, "remember")));
+    stages.serialize = stages.serialize.charging(site.ledger);
     let cadences = cadences(file, site);
     let frames = through(collect(name, cadences, site.health, site.stop), stages);
-    end(name, frames, &file.write, site.ports)
+    end(name, frames, &file.write, site)
 }
 
 /// Ends a flow where the file says. A port, and anything that shares a flow, gets the newest frames
@@ -152,7 +157,7 @@ fn end<S>(
     name: &str,
     frames: Pipeline<S>,
     write: &[config::Write],
-    ports: &mut Ports,
+    site: &mut Site<'_>,
 ) -> Result<Built, String>
 where
     S: Segment<Out = Frame>,
@@ -171,13 +176,13 @@ where
         }
     }
     let keep = write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
-    let mut published = frames.publish(&Ring::new(keep));
+    let mut published = frames.publish(&Ring::new(keep).within(site.ledger));
     let (mut targets, mut plugs) = (Vec::new(), Vec::new());
     for write in write {
         published = match &write.target {
             config::Target::Port(port) => {
-                let target = ports.resolve(port)?;
-                ports.at(&target);
+                let target = site.ports.resolve(port)?;
+                site.ports.at(&target);
                 let (tail, node) = published.tail("port", target.to_string());
                 targets.push(target.clone());
                 // A port may stand for several that the file names.

@@ -41,7 +41,7 @@ use crate::commands::news::Heard;
 use crate::config::{AgentSettings, Read};
 use crate::metrics::latest::Latest;
 use crate::model::Group;
-use crate::pipeline::{End, Graph, Health, Outcome, Restart, Shelf, Task, run_until};
+use crate::pipeline::{End, Graph, Health, Ledger, Outcome, Restart, Shelf, Task, run_until};
 use crate::port;
 
 /// What runs.
@@ -50,6 +50,8 @@ pub(super) struct Flows {
     pub agent: AgentSettings,
     /// What a command flow leaves for the next.
     pub carried: Option<Carried>,
+    /// Where what is queued is charged.
+    pub ledger: Ledger,
     health: Health,
     stop: CancellationToken,
     heard: Heard,
@@ -94,6 +96,7 @@ impl Flows {
         Self {
             agent,
             carried: None,
+            ledger: Ledger::default(),
             ports: Ports::new(port, health, stop),
             health: health.clone(),
             stop: stop.clone(),
@@ -141,6 +144,9 @@ impl Flows {
         self.agent.shutdown = plan.agent.shutdown;
         self.agent.restart = plan.agent.restart;
         self.agent.reload = plan.agent.reload;
+        self.agent.memory = plan.agent.memory;
+        let ceiling = usize::try_from(self.agent.memory.ceiling.bytes()).unwrap_or(usize::MAX);
+        self.ledger.set_ceiling(ceiling);
         let drain = self.agent.shutdown.deadline.get();
         self.drain_ms.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
         if let Some(carried) = plan.carried {
@@ -216,6 +222,7 @@ impl Flows {
             health: &self.health.anew(),
             stop: &stop,
             shelf: &shelf,
+            ledger: &self.ledger,
         };
         let mut tasks = Vec::new();
         let built = match (&wanted, carried) {
@@ -239,7 +246,9 @@ impl Flows {
         let (mut targets, mut feeds) = (Vec::new(), Vec::new());
         if let Some(built) = built {
             (targets, feeds) = (built.targets.clone(), built.feeds());
-            tasks.extend(built.start(&mut self.ports).into_iter().flat_map(Graph::into_tasks));
+            tasks.extend(
+                built.start(&mut self.ports, &self.ledger).into_iter().flat_map(Graph::into_tasks),
+            );
         }
         let gone: Vec<_> = before.iter().filter(|feed| !feeds.contains(feed)).cloned().collect();
         self.retire(&gone);

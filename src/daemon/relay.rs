@@ -10,7 +10,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio::task::unconstrained;
 
 use crate::model::Frame;
-use crate::pipeline::{Node, Tail, Weigh};
+use crate::pipeline::{Ledger, Node, Tail, Weigh};
 
 /// Pipelines that are no more and still have frames here; of one more, the oldest loses what is left.
 const RETIRED_MAX: usize = 4;
@@ -57,13 +57,23 @@ impl Relay {
     }
 
     /// Plugs in what a pipeline publishes as `name`, of which `keep` frames are kept; what is taken of it is booked in
-    /// `node`, where the tail books it as taken.
-    pub fn plug(&self, name: &str, tail: Tail<Frame>, keep: usize, node: Arc<Node>) {
+    /// `node`, where the tail books it as taken. Where `ledger` is tight, old frames are shed.
+    pub fn plug(
+        &self,
+        name: &str,
+        tail: Tail<Frame>,
+        keep: usize,
+        node: Arc<Node>,
+        ledger: &Ledger,
+    ) {
         let mut state = self.state();
         match state.feeds.iter_mut().find(|feed| feed.name == name) {
             Some(feed) => {
                 feed.collect();
                 feed.cut(keep, "overwritten");
+                while ledger.is_tight() && !feed.kept.is_empty() {
+                    feed.cut(feed.kept.len() - 1, "shed");
+                }
                 (feed.tail, feed.retired) = (Some(tail), false);
                 feed.change_books(node);
             }
@@ -219,19 +229,21 @@ mod tests {
         health: Health,
         relay: Relay,
         lane: Lane,
+        ledger: Ledger,
     }
 
     impl Lab {
         fn new() -> Self {
             let relay = Relay::default();
-            Self { health: Health::default(), lane: relay.lane(), relay }
+            let (health, ledger) = (Health::default(), Ledger::new(100_000));
+            Self { health, lane: relay.lane(), relay, ledger }
         }
 
         /// A ring of `pipeline`, plugged in.
         fn ring(&self, pipeline: &str, keep: usize) -> Ring<Frame> {
             let (ring, node) = (Ring::new(keep), self.health.anew().node(pipeline.to_owned()));
             let tail = ring.subscribe(Arc::clone(&node));
-            self.relay.plug(pipeline, tail, keep, node);
+            self.relay.plug(pipeline, tail, keep, node, &self.ledger);
             ring
         }
 
@@ -286,6 +298,22 @@ mod tests {
         assert_eq!(left, ["198.2", "199.0", "199.1", "199.2", "nothing"]);
         let (_, _, lost, held) = lab.books("a");
         assert_eq!((lost, held), (596, 0));
+    }
+
+    #[test]
+    fn what_is_kept_over_a_reload_is_shed_where_memory_is_tight() {
+        let lab = Lab::new();
+        let ring = lab.ring("a", 64);
+        for _ in 0..20 {
+            let bytes = lab.ledger.hold(vec![b'x'; 5_000].into());
+            ring.publish(Frame { bytes, readings: 1, oldest: Instant::now() });
+        }
+        drop(ring);
+        assert!(lab.ledger.is_tight());
+        let _next = lab.ring("a", 64);
+        assert!(!lab.ledger.is_tight());
+        let (taken, _, lost, held) = lab.books("a");
+        assert!(lost > 5 && held > 5, "{lost} lost, {held} held of {taken}");
     }
 
     #[test]
