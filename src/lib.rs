@@ -39,7 +39,7 @@
 //! | [`delivery`] | what must arrive, kept on disk until the host has read it | when that is |
 //! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
-//! | [`daemon`] | files → graphs → a running service and its end | what a stage does |
+//! | [`daemon`] | files → graphs → a running service, its changes and its end | what a stage does |
 //! | [`mod@bench`] | the same pipeline flat out, checked | anything of this machine |
 //! | [`host`] | the other end of the port, for people and tests without a host | what the guest's side looks like inside |
 //! | [`cli`] | the commands; the only part that prints | anything else |
@@ -49,6 +49,7 @@
 //! |---|---|---|
 //! | collect → segment | mpsc, [`metrics::READINGS_WAITING`] readings | the cadence waits; missed ticks merge |
 //! | segment → port, or several ways out | broadcast, `keep` frames (64) | the oldest is overwritten, counted as `overwritten` |
+//! | the same over a reload | `keep` frames of the flow before, in front of the ring; four pipelines that are no more | the oldest are counted as `overwritten`, `shed`, `retired` |
 //! | segment → one file, socket, stdout | mpsc, `keep` frames (64) | the segment waits |
 //! | a batch | `max_items` (64), `max_bytes` (256 KiB), `max_delay` (1 s) | it leaves |
 //! | a frame | 32 KiB, or one line of at most 1 MiB | processes and ports are cut from the end of the line |
@@ -62,7 +63,12 @@
 //! | a write of a sink | 30 s | it counts as failed and is tried again |
 //! | a line of the host | 8 MiB, an id 128 bytes | it is dropped and counted |
 //! | nonces remembered | 100,000 for ten minutes | nothing more is taken |
-//! | requests | `parallel` (5) at once, `waiting` (64) behind them | refused with a reason |
+//! | requests | `parallel` (5) at once, `waiting` (64) behind them, over reloads together | refused with a reason |
+//! | events → host | mpsc, [`commands::news::EVENTS_WAITING`] events | the newest is lost, counted as `full` |
+//! | reloads asked for | 8, one at a time | SIGHUP: one of them reads what is there; `reload`: refused |
+//! | local control | 4 clients, 64 KiB and 5 s for a line | sent away |
+//! | a changed file | read after 500 ms without another change, 5 s at most | |
+//! | a flow that is replaced | metrics: the shutdown deadline; commands: their own deadlines | what is held is lost, and said so |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |
 //! | an answer | 1 MiB a line, 500 KiB of data | cut, and said so |
 //! | answers remembered | 512, 4 MiB | the oldest is forgotten |

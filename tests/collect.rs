@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use infiniservice::metrics::collect::{Cadence, Collector, readings};
 use infiniservice::model::{Group, Load, Memory, Pressure, SystemMetrics};
-use infiniservice::pipeline::Source;
+use infiniservice::pipeline::{Shelf, Source};
 use tokio::time::{Instant, timeout};
 
 /// Reads at once.
@@ -127,4 +127,77 @@ async fn a_source_that_is_opened_again_goes_on_counting() {
     let then: Vec<_> = cadence.open().take(1).collect().await;
     let sequences = first.iter().chain(&then).map(|item| item.as_ref().unwrap().sequence);
     assert_eq!(sequences.collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+/// Tells how often it was read.
+struct Counting(Group, u64);
+impl Collector for Counting {
+    fn group(&self) -> Group {
+        self.0
+    }
+    fn read(&mut self, _now: Instant, into: &mut SystemMetrics) {
+        self.1 += 1;
+        match self.0 {
+            Group::Load => {
+                into.load = Some(Arc::new(Load { uptime_seconds: self.1, ..Load::default() }))
+            }
+            _ => into.memory = Some(Arc::new(Memory { used_bytes: self.1, ..Memory::default() })),
+        }
+    }
+}
+
+fn kept(shelf: &Shelf, every_ms: u64, asked: &[(Group, &str)]) -> Cadence {
+    let collectors = asked.iter().map(|(group, _)| Box::new(Counting(*group, 0)) as _).collect();
+    let asked = asked.iter().map(|(_, asked)| (*asked).to_owned()).collect();
+    Cadence::new(Duration::from_millis(every_ms), collectors).kept_on(shelf, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cadence_goes_on_where_the_one_before_ended() {
+    let shelf = Shelf::default();
+    let mut first = kept(&shelf, 1_000, &[(Group::Load, "a"), (Group::Memory, "a")]);
+    let mut taken = Vec::new();
+    {
+        let mut readings = std::pin::pin!(first.open());
+        for _ in 0..3 {
+            taken.push(readings.next().await.unwrap().unwrap());
+        }
+    }
+    let mut second = kept(&shelf, 1_500, &[(Group::Load, "a"), (Group::Memory, "b")]);
+    drop(first);
+    let mut slow = kept(&shelf, 9_000, &[(Group::Pressure, "a")]);
+    tokio::time::advance(Duration::from_millis(700)).await;
+    {
+        let mut readings = std::pin::pin!(second.open());
+        let next = readings.next().await.unwrap().unwrap();
+        assert_eq!(next.sequence, 3);
+        assert_eq!(next.taken - taken[2].taken, Duration::from_millis(1_500), "by its own period");
+        assert_eq!(next.load.unwrap().uptime_seconds, 5, "primed once, read three times, and now");
+        assert_eq!(
+            next.memory.unwrap().used_bytes,
+            2,
+            "asked for otherwise: begun anew, and primed"
+        );
+    }
+    let other = std::pin::pin!(slow.open()).next().await.unwrap().unwrap();
+    assert_eq!(other.sequence, 3, "from the highest number of all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_that_was_cut_short_is_read_again_at_once_under_its_number() {
+    let shelf = Shelf::default();
+    let mut first = kept(&shelf, 1_000, &[(Group::Load, "a")]);
+    let at = {
+        let mut readings = std::pin::pin!(first.open());
+        let reading = readings.next().await.unwrap().unwrap();
+        tokio::time::advance(Duration::from_millis(1_000)).await;
+        assert!(futures::poll!(readings.next()).is_pending(), "it is out reading");
+        reading.taken
+    };
+    drop(first);
+    let mut second = kept(&shelf, 1_000, &[(Group::Load, "a")]);
+    let next = std::pin::pin!(second.open()).next().await.unwrap().unwrap();
+    assert_eq!(next.sequence, 1);
+    assert!(next.taken - at < Duration::from_millis(1_050), "{:?}", next.taken - at);
+    assert!(next.load.is_some());
 }

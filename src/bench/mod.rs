@@ -17,6 +17,7 @@ use crate::metrics::generate::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;
 use crate::pipeline::{self, Graph, Health, Pipeline, Restart, Segment, Sink, Task};
+use crate::port::Port;
 use crate::sinks;
 
 use meter::{Measured, Meter};
@@ -97,15 +98,15 @@ impl Plan {
             Target::Stdout => measured(frames, sinks::Stdout::new(), meter, items),
             Target::Null => measured(frames, sinks::Null, meter, items),
             Target::Port(name) => {
-                let mut ports = Ports::new(None, health, stop);
-                let target = ports.resolve(name)?;
+                let target = Ports::new(None, health, stop).resolve(name)?;
                 let (graph, lane) = frames.hand_to("port", target.to_string(), items);
-                let port = ports.at(target);
+                let node = health.node(format!("port {target}"));
+                let mut port = Port::new(target, node, stop.clone());
                 port.telemetry(ReceiverStream::new(lane));
                 let meter = meter.clone();
                 port.on_written(move |frame, now| meter.written(frame, now));
                 let mut tasks = graph.into_tasks();
-                tasks.extend(ports.into_tasks());
+                tasks.push(Box::new(port));
                 return Ok(tasks);
             }
         };

@@ -4,6 +4,7 @@ mod bench;
 mod explain;
 mod graph;
 mod host;
+mod reload;
 mod run;
 mod spool;
 pub mod validate;
@@ -33,6 +34,8 @@ pub struct Arguments {
 enum Command {
     /// Run the pipelines until SIGINT or SIGTERM
     Run(run::Run),
+    /// Have the agent that runs read its files again, and tell what changed or what is wrong
+    Reload(reload::Reload),
     /// Say what is wrong in pipeline files, or that nothing is
     Validate(validate::Validate),
     /// Tell what would become of a message of the host, without doing it
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Run(run) => run.main(),
+        Command::Reload(reload) => reload.main(),
         Command::Validate(validate) => validate.main(),
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),

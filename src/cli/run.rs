@@ -46,7 +46,7 @@ impl Run {
             Ok(runtime) => runtime,
             Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
         };
-        let ended = runtime.block_on(daemon::run(loaded, port));
+        let ended = runtime.block_on(daemon::run(loaded, self.pipelines, port));
         // A reading that hangs holds its thread for ever; the program does not wait for it.
         runtime.shutdown_timeout(Duration::from_millis(100));
         match ended {

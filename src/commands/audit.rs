@@ -57,12 +57,14 @@ pub const LATE: usize = 64;
 ///
 /// Lines are written on the blocking pool, one at a time, in the order of the calls.
 #[derive(Debug, Clone)]
-pub struct Audit(Arc<Inner>);
+pub struct Audit {
+    inner: Arc<Inner>,
+    required: bool,
+}
 
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    required: bool,
     writer: Mutex<Writer>,
     slots: Arc<Semaphore>,
     turn: Arc<Semaphore>,
@@ -84,14 +86,26 @@ impl Audit {
         let path = path.into();
         let appender = Appender::new(path.clone(), rotation, Access::Private);
         let writer = Writer { appender, late: VecDeque::new(), failing: false };
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             path,
-            required,
             writer: Mutex::new(writer),
             slots: Arc::new(Semaphore::new(WAITING)),
             turn: Arc::new(Semaphore::new(1)),
             lost: AtomicU64::new(0),
-        }))
+        });
+        Self { inner, required }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The same file under other rules, with one writer for both. Blocks while a line is being written.
+    pub fn under(&self, rotation: Rotation, required: bool) -> Self {
+        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.appender.rotate_by(rotation);
+        Self { inner: Arc::clone(&self.inner), required }
     }
 
     /// Opens the file, so that what is wrong with it is told at the start and not at the first request.
@@ -108,10 +122,10 @@ impl Audit {
     /// It may not run: a sentence for the host that says why. Only where the audit is required.
     pub async fn begin(&self, permit: &Permit) -> Result<Entry, String> {
         let record = Record::new(SystemTime::now(), permit.request(), permit.rule());
-        let keep = if self.0.required { Keep::No } else { Keep::Yes };
+        let keep = if self.required { Keep::No } else { Keep::Yes };
         let line = record.line(SystemTime::now(), &Event::Begin);
         match self.write(Some(line), keep).await {
-            Err(error) if self.0.required => {
+            Err(error) if self.required => {
                 Err(format!("nothing is run that cannot be written down, and {error}"))
             }
             _ => Ok(Entry { audit: self.clone(), record }),
@@ -133,8 +147,8 @@ impl Audit {
     }
 
     async fn write(&self, line: Option<Vec<u8>>, keep: Keep) -> Result<(), String> {
-        let inner = Arc::clone(&self.0);
-        let path = &self.0.path;
+        let inner = Arc::clone(&self.inner);
+        let path = &self.inner.path;
         let too_slow = |_| format!("the audit file {path:?} takes longer than {PATIENCE:?}");
         let deadline = Instant::now() + PATIENCE;
         let turn = match Arc::clone(&inner.slots).try_acquire_owned() {

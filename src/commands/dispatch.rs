@@ -42,7 +42,7 @@ pub struct Dispatch {
     /// Which scripts have run; none where the state folder cannot be written, and then none runs.
     pub journal: Option<Arc<Mutex<Journal>>>,
     /// Which commands were taken.
-    pub answered: Mutex<Answered>,
+    pub answered: Arc<Mutex<Answered>>,
 }
 
 /// What is needed to answer a request whose handling panicked.

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::receive::{Intake, Turn};
 use crate::pipeline::{Emit, Transform, Weigh};
 use crate::port::Inbound;
-use crate::wire::{LINE_BYTES_MAX, Lines};
+use crate::wire::LINE_BYTES_MAX;
 
 /// One line of the host, without its newline. A copy is a reference count.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,7 +35,8 @@ pub struct Line(pub Bytes);
 /// ```
 #[derive(Debug)]
 pub struct Frame {
-    lines: Lines,
+    turn: Turn,
+    max: usize,
 }
 
 impl Frame {
@@ -45,7 +47,13 @@ impl Frame {
 
     /// Takes lines of at most `max` bytes.
     pub fn with_max(max: usize) -> Self {
-        Self { lines: Lines::new(max) }
+        let (_, lane) = tokio::sync::mpsc::channel(1);
+        Self::of(Intake::new(lane).turn(), max)
+    }
+
+    /// The same, going on with the half line that the flow before this one has left.
+    pub fn of(turn: Turn, max: usize) -> Self {
+        Self { turn, max }
     }
 }
 
@@ -60,18 +68,20 @@ impl Transform for Frame {
     type Out = Line;
 
     fn apply(&mut self, _now: Instant, input: &Inbound, out: &mut Emit<Line>) {
+        let mut lines = self.turn.lines();
+        lines.set_max(self.max);
         let mut chunk = match input {
             Inbound::Bytes(chunk) => chunk.clone(),
             Inbound::Reset => {
-                let bytes = self.lines.held();
+                let bytes = lines.held();
                 if bytes > 0 {
                     tracing::debug!(bytes, "the host left in the middle of a line: dropped");
                 }
-                return self.lines.reset();
+                return lines.reset();
             }
         };
         let mut blank = input.weight();
-        while let Some(line) = self.lines.next(&mut chunk) {
+        while let Some(line) = lines.next(&mut chunk) {
             blank -= 1;
             match line {
                 Ok(line) => out.push(Line(line)),

@@ -1,45 +1,92 @@
-//! What is said to a host that has come, before it asks: who speaks, and whether scripts are pending.
-//! Does not know when metrics go.
+//! What is said to a host that did not ask: when it has come, a question for pending scripts; and the news of
+//! the agent. The port says itself who speaks. Does not know when metrics go.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, stream};
 use tokio::sync::watch;
 
+use super::news::{Heard, Listening};
 use super::reply::Told;
 use crate::pipeline::{Fault, Source};
-use crate::wire::outbound::{AgentEvent, Severity};
 
-/// Greets each host once.
-///
-/// # Why first
-/// The host learns this machine's clock from the first line with a time in it, and stamps what it
-/// signs with that; until then a machine whose clock differs would refuse everything.
+/// Asks each host once for pending scripts, and tells it the news.
 pub struct Greet {
     vm_id: Option<String>,
-    /// Counts the hosts that have come.
-    hosts: watch::Receiver<u64>,
-    greeted: u64,
+    /// Counts the hosts that have come; none where nobody is greeted.
+    hosts: Option<watch::Receiver<u64>>,
+    greeted: Greeted,
+    heard: Heard,
+    listening: Option<Listening>,
+}
+
+/// Who was greeted at one port, which outlives the flows that greet: nobody is greeted twice. A copy is the same.
+#[derive(Debug, Clone, Default)]
+pub struct Greeted(Arc<Mutex<Begun>>);
+
+#[derive(Debug, Default)]
+struct Begun {
+    hosts: u64,
     /// What is left to say to the host that has come, last first.
     next: Vec<Told>,
 }
 
 impl Greet {
-    /// Greets whenever `hosts` has counted another.
-    pub fn new(vm_id: Option<String>, hosts: watch::Receiver<u64>) -> Self {
-        Self { vm_id, hosts, greeted: 0, next: Vec::new() }
+    /// Tells the news of `heard`, and nothing else.
+    pub fn new(heard: Heard) -> Self {
+        let (vm_id, hosts, greeted, listening) = Default::default();
+        Self { vm_id, hosts, greeted, heard, listening }
+    }
+
+    /// Greets, too, whenever `hosts` has counted another that is not known in `greeted`.
+    pub fn greeting(
+        mut self,
+        vm_id: Option<String>,
+        hosts: watch::Receiver<u64>,
+        greeted: Greeted,
+    ) -> Self {
+        (self.vm_id, self.hosts, self.greeted) = (vm_id, Some(hosts), greeted);
+        self
     }
 
     async fn say(&mut self) -> Option<Told> {
+        let listening = match &mut self.listening {
+            Some(listening) => listening,
+            none => none.insert(self.heard.listen().await),
+        };
         loop {
-            if let Some(told) = self.next.pop() {
-                return Some(told);
+            let before = {
+                let mut begun = self.greeted.begun();
+                if let Some(told) = begun.next.pop() {
+                    return Some(told);
+                }
+                begun.hosts
+            };
+            let come = async {
+                match &mut self.hosts {
+                    // The end of the port is the end of the greetings.
+                    Some(hosts) => {
+                        hosts.wait_for(|hosts| *hosts != before).await.map(|hosts| *hosts).ok()
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                hosts = come => {
+                    let vm_id = self.vm_id.clone().unwrap_or_default();
+                    let next = vec![Told::ScriptsPlease { vm_id }];
+                    *self.greeted.begun() = Begun { hosts: hosts?, next };
+                }
+                event = listening.recv() => return Some(Told::Event(event?)),
             }
-            let greeted = self.greeted;
-            // The end of the port is the end of the greetings.
-            let hosts = *self.hosts.wait_for(|hosts| *hosts != greeted).await.ok()?;
-            self.greeted = hosts;
-            let vm_id = self.vm_id.clone().unwrap_or_default();
-            self.next = vec![Told::ScriptsPlease { vm_id }, Told::Event(started())];
         }
+    }
+}
+
+impl Greeted {
+    fn begun(&self) -> std::sync::MutexGuard<'_, Begun> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,20 +94,14 @@ impl Source for Greet {
     type Out = Told;
 
     fn detail(&self) -> String {
-        "who speaks, and a question for pending scripts".to_owned()
+        match self.hosts {
+            Some(_) => "a question for pending scripts, and news",
+            None => "news",
+        }
+        .to_owned()
     }
 
     fn open(&mut self) -> impl Stream<Item = Result<Told, Fault>> + Send + '_ {
         stream::unfold(self, |this| async move { this.say().await.map(|told| (Ok(told), this)) })
-    }
-}
-
-fn started() -> AgentEvent {
-    AgentEvent {
-        severity: Severity::Info,
-        source: "infiniservice",
-        message: format!("agent {} speaks", env!("CARGO_PKG_VERSION")),
-        execution_id: None,
-        context: None,
     }
 }

@@ -22,6 +22,7 @@ pub mod glob;
 pub mod greet;
 pub mod journal;
 pub mod losses;
+pub mod news;
 pub mod outcome;
 pub mod plan;
 pub mod policy;

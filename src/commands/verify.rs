@@ -1,6 +1,7 @@
 //! Lets through what the host signed, once each. Does not look into the payload.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
@@ -66,7 +67,7 @@ pub struct Verify {
     secret: Option<Secret>,
     clock: WallClock,
     window: Duration,
-    seen: Seen,
+    nonces: Nonces,
     /// Whether the line before was refused, and that was said.
     is_refusing: bool,
 }
@@ -74,9 +75,15 @@ pub struct Verify {
 impl Verify {
     /// Takes what was signed with `secret`; locked where there is none.
     pub fn new(secret: Option<Secret>) -> Self {
-        let seen = Seen { max: NONCES_KEPT, ..Seen::default() };
         let window = Duration::from_millis(WINDOW_MS);
-        Self { secret, clock: wall_clock_ms, window, seen, is_refusing: false }
+        let nonces = Nonces::default();
+        Self { secret, clock: wall_clock_ms, window, nonces, is_refusing: false }
+    }
+
+    /// Remembers in `nonces`, and knows what is there already.
+    pub fn remembering(mut self, nonces: &Nonces) -> Self {
+        self.nonces = nonces.clone();
+        self
     }
 
     /// Takes stamps within `window` of this machine's clock; [`WINDOW_MS`] is the most.
@@ -98,7 +105,7 @@ impl Verify {
         if u128::from(now_ms.abs_diff(envelope.ts_ms)) > self.window.as_millis() {
             return Err(Refused::Stale);
         }
-        self.seen.first_time(now, &envelope.nonce)?;
+        self.nonces.seen().first_time(now, &envelope.nonce)?;
         let age = u64::try_from(now_ms.saturating_sub(envelope.ts_ms)).unwrap_or(0);
         Ok(Verified {
             payload: envelope.payload.into_owned(),
@@ -165,6 +172,23 @@ impl std::fmt::Debug for Verified {
 pub fn wall_clock_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The nonces that were taken, for as long as their envelopes are good. A copy is the same memory, so flows
+/// that follow one another take no envelope twice.
+#[derive(Clone)]
+pub struct Nonces(Arc<Mutex<Seen>>);
+
+impl Nonces {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Nonces {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Seen { max: NONCES_KEPT, ..Seen::default() })))
+    }
 }
 
 type Nonce = [u8; 16];
@@ -247,19 +271,29 @@ mod tests {
     }
 
     #[test]
+    fn whoever_shares_the_memory_takes_no_line_twice() {
+        let (nonces, now) = (Nonces::default(), Instant::now());
+        let mut first = verify("key").remembering(&nonces);
+        assert!(outcome(&mut first, now, &line(NOW, "n")).is_ok());
+        drop(first);
+        let mut next = verify("key").remembering(&nonces);
+        assert_eq!(outcome(&mut next, now, &line(NOW, "n")), Err("replayed"));
+    }
+
+    #[test]
     fn what_is_not_genuine_is_not_remembered() {
         let (mut verify, now) = (verify("key"), Instant::now());
         let forged = Line(seal(b"other", NOW, "n", "{}").into());
         assert_eq!(outcome(&mut verify, now, &forged), Err("forged"));
         assert_eq!(outcome(&mut verify, now, &line(NOW - 300_001, "n")), Err("stale"));
-        assert_eq!(verify.seen.order.len(), 0);
+        assert_eq!(verify.nonces.seen().order.len(), 0);
         assert!(outcome(&mut verify, now, &line(NOW, "n")).is_ok());
     }
 
     #[test]
     fn a_full_memory_refuses_until_its_oldest_may_be_forgotten() {
         let (mut verify, start) = (verify("key"), Instant::now());
-        verify.seen.max = 3;
+        verify.nonces.seen().max = 3;
         for (minute, nonce) in ["a", "b", "c"].iter().enumerate() {
             assert!(
                 outcome(&mut verify, start + MINUTE * minute as u32, &line(NOW, nonce)).is_ok()
@@ -271,7 +305,7 @@ mod tests {
         let later = still_full + Duration::from_millis(1);
         assert!(outcome(&mut verify, later, &line(NOW, "d")).is_ok());
         assert_eq!(outcome(&mut verify, later, &line(NOW, "e")), Err("crowded"));
-        assert_eq!(verify.seen.known.len(), 3);
+        assert_eq!(verify.nonces.seen().known.len(), 3);
     }
 
     /// What is logged while `run` runs.

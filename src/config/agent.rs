@@ -40,6 +40,23 @@ pub struct AgentSettings {
     /// What is kept for a host that is away.
     #[serde(deserialize_with = "table")]
     pub spool: SpoolSettings,
+    /// When the files are read again.
+    #[serde(deserialize_with = "table")]
+    pub reload: ReloadSettings,
+}
+
+impl AgentSettings {
+    /// The sections in which `other` differs, of those that are read once, at the start.
+    pub fn differs_for_good(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("runtime", self.runtime != other.runtime),
+            ("identity", self.identity != other.identity),
+            ("log", self.log != other.log),
+            ("state", self.state != other.state),
+            ("spool", self.spool != other.spool),
+        ];
+        sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
 }
 
 /// `[runtime]`.
@@ -178,6 +195,22 @@ pub struct SpoolSettings {
 impl Default for SpoolSettings {
     fn default() -> Self {
         Self { size: Size::kib(delivery::SIZE >> 10) }
+    }
+}
+
+/// `[reload]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadSettings {
+    /// Whether changed files are read again by themselves. SIGHUP and `infiniservice reload` do so in
+    /// any case.
+    pub watch: bool,
+}
+
+impl Default for ReloadSettings {
+    /// On: a wrong file changes nothing and is told, and one that is right was meant to be taken.
+    fn default() -> Self {
+        Self { watch: true }
     }
 }
 

@@ -15,7 +15,7 @@ use super::table::{some_table, table};
 use super::units::{Count, Period, Size};
 use super::write::{Delivery, port_name};
 use crate::commands::reply::CommandType;
-use crate::commands::secret::SecretSource;
+use crate::commands::secret::{Secret, SecretSource};
 
 /// One command-flow file. What it does not mention is not allowed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -48,6 +48,14 @@ impl CommandsFile {
     /// Where requests come from.
     pub fn receive(&self) -> Receive {
         self.receive.clone().unwrap_or_default()
+    }
+
+    /// The shared secret, fetched from where the file says; `None` where there is none. Reads files.
+    ///
+    /// # Errors
+    /// The end of a sentence, which never holds what was found.
+    pub fn secret(&self) -> Result<Option<Secret>, String> {
+        Ok(self.verify.secret.as_ref().map(Secret::load).transpose()?.flatten())
     }
 
     /// Whether there is a secret: `secret from variable NAME`, or `locked: …` with the reason. What a

@@ -34,8 +34,8 @@ mod word;
 mod write;
 
 pub use agent::{
-    AgentSettings, Flavour, IdentitySettings, Log, Restart, Runtime, Shutdown, SpoolSettings,
-    StateSettings,
+    AgentSettings, Flavour, IdentitySettings, Log, ReloadSettings, Restart, Runtime, Shutdown,
+    SpoolSettings, StateSettings,
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};

@@ -1,12 +1,16 @@
 //! From pipeline files to graphs, through the same typed builder that code uses. Starts nothing.
 
+use std::mem::discriminant;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::carried::Carried;
 use super::command_flow::command_flow;
 use super::ports::Ports;
-use crate::config::{self, Enrich, Loaded, PipelineFile, Read, Target};
+use crate::commands::news::News;
+use crate::config::{self, Enrich, Loaded, PipelineFile, Read};
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{
     AgentCollector, Cadence, Collector, CpuCollector, DiskCollector, HostCollector, LoadCollector,
@@ -19,7 +23,10 @@ use crate::metrics::serialize::Serialize;
 use crate::metrics::{Stages, collect, through};
 use crate::model::{Frame, Group};
 use crate::pipeline::picture::Picture;
-use crate::pipeline::{Graph, Health, Pipeline, Ring, Segment, Task};
+use crate::pipeline::{
+    Graph, Health, Kept, Ledger, Node, Pipeline, Ring, Segment, Shelf, Tail, Task,
+};
+use crate::port::Target;
 use crate::sinks;
 use crate::wire::Format;
 
@@ -42,73 +49,154 @@ pub fn assemble(
     stop: &CancellationToken,
 ) -> Result<Assembly, String> {
     let mut assembly = Assembly::default();
-    for pipeline in &loaded.pipelines {
-        let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (name, latest) = (&pipeline.name, &assembly.latest);
-        let graph = graph(name, &pipeline.file, vm_id, latest, ports, health, stop)?;
-        assembly.pictures.push(graph.picture.clone());
-        assembly.tasks.extend(graph.into_tasks());
-    }
-    if let Some(commands) = &loaded.commands {
-        let latest = assembly.latest.clone();
-        for graph in command_flow(commands, &loaded.agent, &latest, ports, health, stop)? {
+    let latest = assembly.latest.clone();
+    let mut add = |built: Built, ports: &mut Ports| {
+        for graph in built.start(ports, &Ledger::default()) {
             assembly.pictures.push(graph.picture.clone());
             assembly.tasks.extend(graph.into_tasks());
         }
+    };
+    for pipeline in &loaded.pipelines {
+        let vm_id = loaded.agent.identity.vm_id.as_deref();
+        let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
+        let mut site = Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger };
+        let built = metrics_flow(pipeline, &mut site)?;
+        add(built, ports);
+    }
+    if let Some(commands) = &loaded.commands {
+        let secret = commands.file.secret()?;
+        let carried = Carried::begin(&commands.file, &loaded.agent, secret.is_some(), stop);
+        let (_, heard) = News::new(health);
+        let vm_id = loaded.agent.identity.vm_id.as_deref();
+        let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
+        let mut site = Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger };
+        let built = command_flow(commands, secret, &carried, heard, &mut site)?;
+        add(built, ports);
     }
     Ok(assembly)
 }
 
-fn graph(
-    name: &str,
-    file: &PipelineFile,
-    vm_id: Option<&str>,
-    latest: &Latest,
-    ports: &mut Ports,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Result<Graph, String> {
-    let mut stages = stages(file, vm_id);
-    let troubles = health.node(format!("{name}/troubles"));
-    stages.enrichers.insert(0, Box::new(Remember::new(latest.clone(), troubles)));
-    let cadences = cadences(file, latest, health);
-    let frames = through(collect(name, cadences, health, stop), stages);
-    end(frames, &file.write, ports)
+/// What a flow is built from besides its file.
+pub(super) struct Site<'a> {
+    /// The machine's name at its manager.
+    pub vm_id: Option<&'a str>,
+    /// What the metrics flows have read last.
+    pub latest: &'a Latest,
+    /// Where it may end.
+    pub ports: &'a mut Ports,
+    /// The books.
+    pub health: &'a Health,
+    /// Ends its sources.
+    pub stop: &'a CancellationToken,
+    /// What the flow leaves behind whose place it takes.
+    pub shelf: &'a Shelf,
+    /// Where what is queued is charged.
+    pub ledger: &'a Ledger,
+}
+
+/// A flow that is built and not started, and that no other part knows of yet.
+pub(super) struct Built {
+    /// Its graphs.
+    pub graphs: Vec<Graph>,
+    /// The ports that it uses.
+    pub targets: Vec<Target>,
+    /// What goes into lanes of ports.
+    plugs: Vec<Plug>,
+}
+
+struct Plug {
+    target: Target,
+    feed: String,
+    tail: Tail<Frame>,
+    keep: usize,
+    node: Arc<Node>,
+}
+
+impl Built {
+    /// A flow without metrics.
+    pub(super) fn of(graphs: Vec<Graph>, target: Target) -> Self {
+        Self { graphs, targets: vec![target], plugs: Vec::new() }
+    }
+
+    /// Its feeds in the lanes of ports.
+    pub(super) fn feeds(&self) -> Vec<(Target, String)> {
+        self.plugs.iter().map(|plug| (plug.target.clone(), plug.feed.clone())).collect()
+    }
+
+    /// Plugs it in. The flow whose place it takes has ended.
+    pub(super) fn start(self, ports: &mut Ports, ledger: &Ledger) -> Vec<Graph> {
+        for Plug { target, feed, tail, keep, node } in self.plugs {
+            ports.at(&target).relay.plug(&feed, tail, keep, node, ledger);
+        }
+        self.graphs
+    }
+}
+
+/// Builds the metrics flow of `pipeline`.
+///
+/// # Errors
+/// A port that it names cannot be.
+pub(super) fn metrics_flow(
+    pipeline: &config::Pipeline,
+    site: &mut Site<'_>,
+) -> Result<Built, String> {
+    let (name, file) = (&pipeline.name, &pipeline.file);
+    let mut stages = kept_stages(file, site.vm_id, site.shelf);
+    let troubles = site.health.node(format!("{name}/troubles"));
+    let remember = Remember::new(site.latest.clone(), troubles);
+    stages.enrichers.insert(0, Box::new(Kept::new(remember, site.shelf, "remember")));
+    stages.serialize = stages.serialize.charging(site.ledger);
+    let cadences = cadences(file, site);
+    let frames = through(collect(name, cadences, site.health, site.stop), stages);
+    end(name, frames, &file.write, site)
 }
 
 /// Ends a flow where the file says. A port, and anything that shares a flow, gets the newest frames
 /// from a ring; a sink that has the flow for itself gets every one.
-fn end<S>(frames: Pipeline<S>, write: &[config::Write], ports: &mut Ports) -> Result<Graph, String>
+fn end<S>(
+    name: &str,
+    frames: Pipeline<S>,
+    write: &[config::Write],
+    site: &mut Site<'_>,
+) -> Result<Built, String>
 where
     S: Segment<Out = Frame>,
 {
+    let alone = |graph| Built { graphs: vec![graph], targets: Vec::new(), plugs: Vec::new() };
     if let [config::Write { target, keep, .. }] = write {
         let items = keep.items();
         match target {
-            Target::Port(_) => {}
-            Target::File(file) => return Ok(frames.write(file_sink(file), items)),
-            Target::Unix(path) => return Ok(frames.write(sinks::Unix::new(path), items)),
-            Target::Stdout => return Ok(frames.write(sinks::Stdout::new(), items)),
-            Target::Null => return Ok(frames.write(sinks::Null, items)),
+            config::Target::Port(_) => {}
+            config::Target::File(file) => return Ok(alone(frames.write(file_sink(file), items))),
+            config::Target::Unix(path) => {
+                return Ok(alone(frames.write(sinks::Unix::new(path), items)));
+            }
+            config::Target::Stdout => return Ok(alone(frames.write(sinks::Stdout::new(), items))),
+            config::Target::Null => return Ok(alone(frames.write(sinks::Null, items))),
         }
     }
     let keep = write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
-    let mut published = frames.publish(&Ring::new(keep));
+    let mut published = frames.publish(&Ring::new(keep).within(site.ledger));
+    let (mut targets, mut plugs) = (Vec::new(), Vec::new());
     for write in write {
         published = match &write.target {
-            Target::Port(port) => {
-                let target = ports.resolve(port)?;
-                let lane = published.lane("port", target.to_string());
-                ports.telemetry(target, lane);
+            config::Target::Port(port) => {
+                let target = site.ports.resolve(port)?;
+                site.ports.at(&target);
+                let (tail, node) = published.tail("port", target.to_string());
+                targets.push(target.clone());
+                // A port may stand for several that the file names.
+                let feed = format!("{name}/{}", plugs.len());
+                plugs.push(Plug { target, feed, tail, keep, node });
                 published
             }
-            Target::File(file) => published.write(file_sink(file)),
-            Target::Unix(path) => published.write(sinks::Unix::new(path)),
-            Target::Stdout => published.write(sinks::Stdout::new()),
-            Target::Null => published.write(sinks::Null),
+            config::Target::File(file) => published.write(file_sink(file)),
+            config::Target::Unix(path) => published.write(sinks::Unix::new(path)),
+            config::Target::Stdout => published.write(sinks::Stdout::new()),
+            config::Target::Null => published.write(sinks::Null),
         };
     }
-    Ok(published.graph())
+    Ok(Built { graphs: vec![published.graph()], targets, plugs })
 }
 
 /// The sink of `[write] file = { … }`.
@@ -119,10 +207,22 @@ pub fn file_sink(file: &config::FileTarget) -> sinks::File {
 
 /// The computing part of a file: everything between the readings and the frames.
 pub fn stages(file: &PipelineFile, vm_id: Option<&str>) -> Stages {
-    let mut enrichers: Vec<Enricher> =
-        file.enrich.iter().map(|enrich| enricher(enrich, vm_id)).collect();
+    kept_stages(file, vm_id, &Shelf::default())
+}
+
+/// The same, going on with what lies on the shelf.
+fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &Shelf) -> Stages {
+    let enrich = |(index, enrich): (usize, &Enrich)| {
+        // The second `rates` of a file goes on where the second one was, wherever they stand.
+        let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
+        let nth = file.enrich.iter().take(index).filter(same).count();
+        enricher(nth, enrich, vm_id, shelf)
+    };
+    let mut enrichers: Vec<Enricher> = file.enrich.iter().enumerate().map(enrich).collect();
     if file.serialize.format == Format::Infinibay {
-        enrichers.push(Box::new(Join::new(file.serialize.format.needs(), lead(file))));
+        let read = file.collect.iter().flat_map(|collect| &collect.from).map(Read::group).collect();
+        let join = Join::new(file.serialize.format.needs(), lead(file)).of(read);
+        enrichers.push(Box::new(Kept::new(join, shelf, "join")));
     }
     let limits = Limits {
         max_items: file.batch.max_items.items(),
@@ -136,18 +236,21 @@ pub fn stages(file: &PipelineFile, vm_id: Option<&str>) -> Stages {
     }
 }
 
-fn enricher(enrich: &Enrich, vm_id: Option<&str>) -> Enricher {
+fn enricher(nth: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &Shelf) -> Enricher {
     match enrich {
         Enrich::Identity(identify) => {
             let vm_id = identify.vm_id.clone().or_else(|| vm_id.map(str::to_owned));
             Box::new(Identity::new(super::identity::of_this_machine(vm_id)))
         }
         Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
-        Enrich::Rates(_) => Box::new(Rates::default()),
+        Enrich::Rates(_) => Box::new(Kept::new(Rates::default(), shelf, format!("rates/{nth}"))),
         Enrich::Top(top) => Box::new(Top::new(top.processes.items(), top.by)),
         Enrich::Select(config::Select::Keep(groups)) => Box::new(Select::keep(groups)),
         Enrich::Select(config::Select::Drop(groups)) => Box::new(Select::drop(groups)),
-        Enrich::Changes(changes) => Box::new(Changes::new(changes.full_every.get())),
+        Enrich::Changes(changes) => {
+            let changes = Changes::new(changes.full_every.get());
+            Box::new(Kept::new(changes, shelf, format!("changes/{nth}")))
+        }
     }
 }
 
@@ -156,15 +259,16 @@ fn lead(file: &PipelineFile) -> Duration {
     file.collect.iter().map(|collect| collect.every.get()).min().unwrap_or(Duration::MAX)
 }
 
-fn cadences(file: &PipelineFile, latest: &Latest, health: &Health) -> Vec<Cadence> {
+fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<Cadence> {
     let lead = lead(file);
     let cadence = |collect: &config::Collect| {
         let every = collect.every.get();
-        let collectors = collect.from.iter().map(|read| collector(read, health)).collect();
-        let cadence = Cadence::new(every, collectors);
+        let collectors = collect.from.iter().map(|read| collector(read, site.health)).collect();
+        let asked = collect.from.iter().map(|read| format!("{read:?}")).collect();
+        let cadence = Cadence::new(every, collectors).kept_on(site.shelf, asked);
         let addresses = collect.from.iter().any(|read| read.group() == Group::Network);
         if file.serialize.format == Format::Infinibay && (addresses || every == lead) {
-            cadence.eager_until_address(latest.clone())
+            cadence.eager_until_address(site.latest.clone())
         } else {
             cadence
         }

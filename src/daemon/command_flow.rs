@@ -1,117 +1,97 @@
-//! The command flow of a file, put together: port → frame → verify → decode → enforce → execute → reply →
-//! port. Starts nothing but what must be known at the start: the secret, the state folder, the audit.
+//! The command flow of a file, put together: port → frame → verify → decode → hear → enforce → execute →
+//! reply → deliver → port. Starts nothing.
 
-use std::sync::{Arc, Mutex};
-
-use tokio_util::sync::CancellationToken;
-
-use super::ports::Ports;
-use crate::commands::audit::Audit;
+use super::assemble::{Built, Site};
+use super::carried::Carried;
+use super::ports::Connection;
 use crate::commands::decode::Decode;
 use crate::commands::deliver::Deliver;
 use crate::commands::dispatch::Dispatch;
 use crate::commands::enforce::Enforce;
-use crate::commands::execute::{Runner, Settings};
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
 use crate::commands::hear::Hear;
-use crate::commands::journal::Journal;
+use crate::commands::news::Heard;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
-use crate::commands::reply::Reply;
-use crate::commands::secret::{self, Secret};
+use crate::commands::reply::{Reply, Told};
+use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
-use crate::config::{self, AgentSettings, Commands};
-use crate::metrics::latest::Latest;
-use crate::pipeline::{Graph, Health, Pipeline, Places};
-use crate::sinks::Rotation;
+use crate::config::{self, Commands};
+use crate::pipeline::{Graph, Ledger, Pipeline, Segment};
 
 /// Messages that wait between two parts of the flow; when they are full the port is not read.
 const MESSAGES_WAITING: usize = 16;
 
-/// Builds the flow of `commands`, and beside it the greeting of each host where there is a secret.
+/// Builds the flow of `commands`, and beside it what the host is told unasked: the news, and where there is a
+/// secret the greeting.
 ///
 /// # Errors
-/// The port cannot be, or the secret that the file names cannot be read.
-pub fn command_flow(
+/// The port cannot be.
+pub(super) fn command_flow(
     commands: &Commands,
-    agent: &AgentSettings,
-    latest: &Latest,
-    ports: &mut Ports,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Result<Vec<Graph>, String> {
-    let config::CommandsFile { verify, execute, reply, audit, .. } = &commands.file;
+    secret: Option<Secret>,
+    carried: &Carried,
+    heard: Heard,
+    site: &mut Site<'_>,
+) -> Result<Built, String> {
+    let config::CommandsFile { verify, reply, .. } = &commands.file;
     let receive = commands.file.receive();
-    let secret = verify.secret.as_ref().map(Secret::load).transpose()?.flatten();
     let unlocked = secret.is_some();
-    if unlocked && let Err(error) = secret::harden() {
-        tracing::warn!(%error, "a core dump of the agent would hold the shared secret");
+    let target = site.ports.resolve(&receive.port)?;
+    let port = site.ports.at(&target);
+    let (shown, turn, answers) = (target.to_string(), port.intake.turn(), port.answers.clone());
+    if unlocked {
+        answers.listen();
     }
-    let target = ports.resolve(&receive.port)?;
-    let shown = target.to_string();
-    let port = ports.at(target.clone());
-    let (lane, replies, hosts) = (port.inbound(), port.replies(), port.hosts());
-    let answers = port.answers();
-    let must = match reply.delivery {
-        config::Delivery::Must => Some(ports.keeping(&target, agent).must.clone()),
-        config::Delivery::Newest => None,
-    };
 
-    let settings = Settings {
-        output_bytes: usize::try_from(execute.output.bytes()).unwrap_or(usize::MAX),
-        ..Settings::agent()
-    };
-    let state = &agent.state.folder;
     let dispatch = Dispatch {
-        runner: Runner::with(settings, stop.clone()),
-        audit: audit_file(audit, agent),
-        latest: latest.clone(),
-        scripts: state.join("scripts"),
-        journal: unlocked.then(|| journal(agent)).flatten(),
-        answered: Mutex::default(),
+        runner: carried.runner.clone(),
+        audit: carried.audit.clone(),
+        latest: site.latest.clone(),
+        scripts: carried.scripts.clone(),
+        journal: carried.journal.clone().filter(|_| unlocked),
+        answered: carried.answered.clone(),
     };
-    let command_type = reply.command_type;
     let max_line = usize::try_from(receive.max_line.bytes()).unwrap_or(usize::MAX);
-    let places = Places { parallel: execute.parallel.items(), waiting: execute.waiting.items() };
-    let node = health.node("commands/replies".to_owned());
-    let deliver = || Deliver::new(shown.clone(), replies.clone(), must.clone(), Arc::clone(&node));
-    let source = Receive::new(shown.clone(), lane);
+    let (health, stop) = (site.health, site.stop);
+    let source = Receive::new(shown, turn.clone());
+    let verify = Verify::new(secret).within(verify.window.get()).remembering(&carried.nonces);
     let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
-        .then(Frame::with_max(max_line)) // Line      ┐
-        .then(Verify::new(secret).within(verify.window.get())) // Verified │ fused: one task
+        .then(Frame::of(turn, max_line)) // Line      ┐
+        .then(verify) // Verified │ fused: one task
         .then(Decode) // Asked     │
         .then(Hear::new(answers)) // Asked     │
         .then(Enforce::new(Policy::new(commands))) // Enforced  ┘
-        .handle(dispatch, places, MESSAGES_WAITING) // Told
-        .then(Reply::new(command_type)) // Spoken
-        .write(deliver(), MESSAGES_WAITING);
+        .handle_in(dispatch, &carried.room, MESSAGES_WAITING); // Told
+    let flow = end(flow, reply, port, site.ledger);
 
-    if !unlocked {
-        // Whoever speaks first teaches the host the clock that it signs with; here nothing is signed.
-        return Ok(vec![flow]);
-    }
-    let greet = Greet::new(agent.identity.vm_id.clone(), hosts);
-    let greeting = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, health, stop)
-        .then(Reply::new(command_type))
-        .write(deliver(), MESSAGES_WAITING);
-    Ok(vec![flow, greeting])
-}
-
-fn audit_file(audit: &config::Audit, agent: &AgentSettings) -> Audit {
-    let path = audit.path.clone().unwrap_or_else(|| agent.state.folder.join("audit.jsonl"));
-    let rotation = Rotation { max_bytes: audit.max_size.bytes(), keep: audit.keep.get() };
-    Audit::new(path, rotation, audit.required)
-}
-
-/// Which scripts have run; without it none runs, and the host is told why.
-fn journal(agent: &AgentSettings) -> Option<Arc<Mutex<Journal>>> {
-    let path = agent.state.folder.join("scripts.jsonl");
-    match Journal::open(&path) {
-        Ok(journal) => Some(Arc::new(Mutex::new(journal))),
-        Err(error) => {
-            tracing::error!(path = %path.display(), %error, "no script will run: it could run twice");
-            None
+    // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
+    // is greeted.
+    let unasked = match unlocked {
+        false => Greet::new(heard),
+        true => {
+            let vm_id = site.vm_id.map(str::to_owned);
+            Greet::new(heard).greeting(vm_id, port.hosts.clone(), port.greeted.clone())
         }
-    }
+    };
+    let name = if unlocked { "greeting" } else { "news" };
+    let unasked = Pipeline::from_sources(name, [unasked], MESSAGES_WAITING, health, stop);
+    Ok(Built::of(vec![flow, end(unasked, reply, port, site.ledger)], target))
+}
+
+/// What the host is told, as frames, into the port ahead of metrics.
+fn end<S: Segment<Out = Told>>(
+    told: Pipeline<S>,
+    reply: &config::Reply,
+    port: &Connection,
+    ledger: &Ledger,
+) -> Graph {
+    let must = match reply.delivery {
+        config::Delivery::Must => Some(port.must.clone()),
+        config::Delivery::Newest => None,
+    };
+    let node = told.node("replies");
+    let deliver = Deliver::new(port.target.to_string(), port.replies.clone(), must, node);
+    told.then(Reply::new(reply.command_type).charging(ledger)).write(deliver, MESSAGES_WAITING)
 }

@@ -1,67 +1,82 @@
-//! The daemon: from loaded files to a running service, and its orderly end.
+//! The daemon: from loaded files to a running service, its changes while it runs, and its orderly end.
+//!
+//! ```text
+//!  files ──▶ plan ──▶ generation ──▶ flows of its pipelines ──▶ ports, which stay
+//!    ▲                     ▲
+//!    └──── reload ◀── SIGHUP · control.sock · a changed file
+//! ```
 //!
 //! It puts the parts together and waits. It does not read the machine, touch the device or decide what
 //! a stage does.
 
 mod assemble;
+mod carried;
 mod command_flow;
+pub mod control;
+mod generation;
 mod identity;
 mod keeping;
 mod log;
+mod plan;
 mod ports;
+mod relay;
+mod reload;
+mod report;
 mod runtime;
 mod signals;
 mod systemd;
+mod watch;
 
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 pub use assemble::{Assembly, assemble, file_sink, stages};
 pub use log::start as start_log;
-pub use ports::Ports;
+pub use ports::{Connection, Ports};
+pub use relay::{Lane, Relay};
+pub use report::Report;
 pub use runtime::build as build_runtime;
 
-use crate::config::{Loaded, Target};
-use crate::pipeline::{self, End, Health, Outcome, Restart};
+use crate::commands::news::News;
+use crate::config::Loaded;
+use crate::pipeline::{End, Health, Outcome};
 use crate::port;
+use generation::Flows;
+use plan::Origin;
+use reload::{Asked, Main};
 
-/// Runs everything that `loaded` asks for until a signal, or until it cannot go on.
+/// Runs everything that `loaded` asks for until a signal, or until it cannot go on; and what `paths`, where
+/// it came from, ask for later. `port` takes the place of every port that a file names.
 ///
 /// Flows, signals and the watchdog run side by side; one of them failing never stops the others. After
 /// the stop, what is held has the shutdown deadline of the settings to be written.
-pub async fn run(loaded: Loaded, port: Option<port::Target>) -> Result<Outcome, String> {
+pub async fn run(
+    loaded: Loaded,
+    paths: Vec<PathBuf>,
+    port: Option<port::Target>,
+) -> Result<Outcome, String> {
     let (health, stop) = (Health::default(), CancellationToken::new());
-    if let Some(made_up) = loaded.pipelines.iter().find(|made| made.file.generate.is_some()) {
-        return Err(format!(
-            "{} has made-up readings; measure it with `infiniservice bench`",
-            made_up.origin
-        ));
+    let (news, heard) = News::new(&health);
+    let settings = loaded.agent.clone();
+    let mut flows = Flows::new(settings.clone(), port.clone(), &health, heard, &stop);
+    let origin = Origin { paths, port };
+    let plan = {
+        let (origin, settings, stop) = (origin.clone(), settings.clone(), stop.clone());
+        let plan = move || origin.plan(loaded, &settings, (None, &[]), &stop);
+        spawn_blocking(plan).await.map_err(|error| error.to_string())??
+    };
+    let notes = plan.notes.clone();
+    flows.change(plan).await?;
+    for note in notes {
+        tracing::info!("{note}");
     }
-    if loaded.pipelines.is_empty() && loaded.commands.is_none() {
-        return Err("no pipeline was found, so there is nothing to run".to_owned());
-    }
-    files_are_apart(&loaded)?;
-    let mut ports = Ports::new(port.clone(), &health, &stop);
-    let assembly = assemble(&loaded, &mut ports, &health, &stop)?;
-    if let (Some(port), true) = (port, ports.is_empty()) {
-        return Err(format!("no pipeline writes to a port, so there is nothing to send to {port}"));
-    }
-    for pipeline in &loaded.pipelines {
-        tracing::info!(pipeline = pipeline.name, from = pipeline.origin, "pipeline runs");
-    }
-    if let Some(commands) = &loaded.commands {
-        let lock = commands.file.lock(&|name| std::env::var(name).ok());
-        tracing::info!(from = commands.origin, "command flow runs; {lock}");
-    }
-    for pipeline in &loaded.skipped {
-        tracing::info!(
-            from = pipeline.origin,
-            "made-up readings are for `bench`; file is left out"
-        );
-    }
-    let mut tasks = assembly.tasks;
-    tasks.extend(ports.into_tasks());
 
-    let beside = tokio::spawn(beside(stop.clone()));
+    let (asks, asked) = mpsc::channel(reload::REQUESTS_WAITING);
+    let beside = tokio::spawn(beside(stop.clone(), asks.clone()));
+    let control = tokio::spawn(control::serve(settings.state.folder, asks.clone()));
     let stopping = tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -69,46 +84,32 @@ pub async fn run(loaded: Loaded, port: Option<port::Target>) -> Result<Outcome, 
             systemd::stopping().await;
         }
     });
-    let restart = restart(&loaded);
-    let drain = loaded.agent.shutdown.deadline.get();
-    let outcome = pipeline::run(tasks, &restart, &stop, drain).await;
+    let flows = Main { flows, origin, news, stop: stop.clone(), asks }.run(asked).await;
     stop.cancel(); // the flows may have ended by themselves
     if let Err(error) = stopping.await {
         tracing::error!(%error, "systemd was not told of the end");
     }
     beside.abort();
+    control.abort();
+    let _ = control.await; // it is aborted; the socket goes with it
+    let outcome = flows.outcome();
     tell(&outcome, &health);
     Ok(outcome)
 }
 
-/// Two writers of one file would turn it over under each other's hands.
-fn files_are_apart(loaded: &Loaded) -> Result<(), String> {
-    let mut known = std::collections::BTreeMap::new();
-    for pipeline in &loaded.pipelines {
-        for write in &pipeline.file.write {
-            let Target::File(file) = &write.target else { continue };
-            if std::fs::metadata(&file.path).is_ok_and(|found| !found.is_file()) {
-                let path = file.path.display();
-                return Err(format!("{}: {path} is not a regular file", pipeline.origin));
-            }
-            let whole = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
-            let whole = whole.canonicalize().unwrap_or(whole);
-            if let Some(other) = known.insert(whole, &pipeline.origin) {
-                let (path, origin) = (file.path.display(), &pipeline.origin);
-                return Err(format!("{origin}: {other} writes to {path} too; give each its own"));
+/// What goes on beside the flows: signals, and systemd's questions.
+async fn beside(stop: CancellationToken, asks: mpsc::Sender<Asked>) {
+    let signals = signals::hear(); // whoever is told that it is ready may send one at once
+    systemd::ready().await;
+    let signals = async {
+        match signals {
+            Ok(signals) => signals::listen(signals, stop, asks).await,
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be heard; stop the agent with SIGKILL");
             }
         }
-    }
-    Ok(())
-}
-
-/// What goes on beside the flows: signals, and systemd's questions.
-async fn beside(stop: CancellationToken) {
-    systemd::ready().await;
-    let (signals, ()) = tokio::join!(signals::listen(stop), systemd::watchdog());
-    if let Err(error) = signals {
-        tracing::error!(%error, "signals cannot be heard; stop the agent with SIGKILL");
-    }
+    };
+    tokio::join!(signals, systemd::watchdog());
 }
 
 /// What the run came to, as the last line of the log.
@@ -120,15 +121,5 @@ fn tell(outcome: &Outcome, health: &Health) {
     }
     for node in health.counts() {
         tracing::debug!(?node, "books");
-    }
-}
-
-fn restart(loaded: &Loaded) -> Restart {
-    let settings = &loaded.agent.restart;
-    Restart {
-        budget: settings.budget.items(),
-        within: settings.within.get(),
-        base: settings.base.get(),
-        max: settings.max.get(),
     }
 }

@@ -1,14 +1,24 @@
 //! The ports that the files name: one writer each, however many pipelines share it. Opens nothing.
+//!
+//! What flows need of a port outlives them: at a reload the port stays open, and the flows that take the
+//! place of others find the same lanes.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::keeping::{Keeping, keep};
-use crate::config::AgentSettings;
+use super::keeping::{Opening, keep};
+use super::relay::Relay;
+use crate::commands::greet::Greeted;
+use crate::commands::receive::{Intake, Turn};
+use crate::delivery::Must;
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
-use crate::port::{End, Port, Target, check};
+use crate::port::{Answers, Counters, End, Inbound, Port, Target, check};
 
 /// The ports, each made when it is first named.
 pub struct Ports {
@@ -18,8 +28,33 @@ pub struct Ports {
     closing: CancellationToken,
     /// Whether a device that is there must be the right kind of thing.
     checks: bool,
-    ports: Vec<(Target, Port)>,
-    keepers: Vec<(Target, Keeping)>,
+    ports: Vec<Connection>,
+}
+
+/// The lanes of one port.
+pub struct Connection {
+    /// Which port.
+    pub target: Target,
+    /// Where metrics go.
+    pub relay: Relay,
+    /// Where replies to the host that is there go, ahead of all else.
+    pub replies: mpsc::Sender<Frame>,
+    /// Where what must be read by some host goes, ahead of metrics.
+    pub must: mpsc::Sender<Must>,
+    /// Where to tell what the host has read.
+    pub answers: Answers,
+    /// Where to tell that the machine has become another.
+    pub became: watch::Sender<Option<String>>,
+    /// What it reads.
+    pub intake: Intake,
+    /// Counts the hosts that have come.
+    pub hosts: watch::Receiver<u64>,
+    /// Who was greeted of them.
+    pub greeted: Greeted,
+    counters: Arc<Counters>,
+    closing: CancellationToken,
+    /// The port and the keeper before it, until they are started.
+    tasks: Vec<Box<dyn Task>>,
 }
 
 impl Ports {
@@ -27,7 +62,7 @@ impl Ports {
     /// their lanes have ended.
     pub fn new(instead: Option<Target>, health: &Health, closing: &CancellationToken) -> Self {
         let (health, closing) = (health.clone(), closing.clone());
-        Self { instead, health, closing, checks: true, ports: Vec::new(), keepers: Vec::new() }
+        Self { instead, health, closing, checks: true, ports: Vec::new() }
     }
 
     /// Does not look at the devices of this machine: for a picture.
@@ -36,51 +71,72 @@ impl Ports {
         self
     }
 
-    /// Which port is meant by the name in a file.
+    /// Which port is meant by the name in a file. Looks at the file system.
     pub fn resolve(&self, name: &str) -> Result<Target, String> {
-        let target = match &self.instead {
-            Some(target) => target.clone(),
-            None => name.parse().map_err(|error| format!("cannot use the port: {error}"))?,
-        };
+        let target = self.target(name)?;
         if self.checks {
             check(&target)?;
         }
         Ok(target)
     }
 
-    /// Adds a lane of telemetry to the port at `target`.
-    pub fn telemetry(&mut self, target: Target, lane: impl Stream<Item = Frame> + Send + 'static) {
-        self.at(target).telemetry(lane);
+    /// The same without a look.
+    pub fn target(&self, name: &str) -> Result<Target, String> {
+        match &self.instead {
+            Some(target) => Ok(target.clone()),
+            None => name.parse().map_err(|error| format!("cannot use the port: {error}")),
+        }
     }
 
-    /// The port at `target`.
-    pub fn at(&mut self, target: Target) -> &mut Port {
-        let known = self.ports.iter().position(|(known, _)| *known == target);
-        let index = known.unwrap_or_else(|| {
-            let node = self.health.node(format!("port {target}"));
-            let port = Port::new(target.clone(), node, self.closing.clone());
-            self.ports.push((target, port));
+    /// Opens the port of `opening`, unless it is open.
+    pub fn open(&mut self, opening: Opening) {
+        if self.ports.iter().any(|known| known.target == opening.target) {
+            return;
+        }
+        let Opening { target, speaks, spool } = opening;
+        let node = |name: String| self.health.anew().node(name);
+        let closing = self.closing.child_token();
+        let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
+        let relay = Relay::default();
+        port.telemetry(relay.lane());
+        let keeping = keep(&mut port, spool, speaks, node(format!("keeper {target}")));
+        self.ports.push(Connection {
+            target,
+            relay,
+            replies: port.replies(),
+            must: keeping.must,
+            answers: port.answers(),
+            became: keeping.became,
+            intake: Intake::new(port.inbound()),
+            hosts: port.hosts(),
+            greeted: Greeted::default(),
+            counters: port.counters(),
+            closing,
+            tasks: vec![keeping.task, Box::new(port)],
+        });
+    }
+
+    /// The port at `target`; with nothing on disk, where it is not [open](Self::open) yet.
+    pub fn at(&mut self, target: &Target) -> &Connection {
+        let position =
+            |ports: &[Connection]| ports.iter().position(|known| known.target == *target);
+        let index = position(&self.ports).unwrap_or_else(|| {
+            self.open(Opening::in_memory(target.clone()));
             self.ports.len() - 1
         });
-        &mut self.ports[index].1
+        &self.ports[index]
     }
 
-    /// What is kept for the host of the port at `target`. The first port that asks has the state folder
-    /// for it, and any other a folder of its own in there.
-    pub fn keeping(&mut self, target: &Target, agent: &AgentSettings) -> &Keeping {
-        let known = self.keepers.iter().position(|(known, _)| known == target);
-        let index = known.unwrap_or_else(|| {
-            let folder = match self.keepers.len() {
-                0 => agent.state.folder.clone(),
-                number => agent.state.folder.join(format!("port-{number}")),
-            };
-            let (health, folder) = (self.health.clone(), self.checks.then_some(folder));
-            let port = self.at(target.clone());
-            let keeping = keep(port, folder.as_deref(), agent, &health);
-            self.keepers.push((target.clone(), keeping));
-            self.keepers.len() - 1
-        });
-        &self.keepers[index].1
+    /// The ports that are open.
+    pub fn targets(&self) -> Vec<Target> {
+        self.ports.iter().map(|known| known.target.clone()).collect()
+    }
+
+    /// Tells every keeper which machine this has become.
+    pub fn became(&self, machine: &str) {
+        for connection in &self.ports {
+            connection.became.send_replace(Some(machine.to_owned()));
+        }
     }
 
     /// Whether no pipeline writes to a port.
@@ -88,11 +144,90 @@ impl Ports {
         self.ports.is_empty()
     }
 
-    /// The task of each port.
-    pub fn into_tasks(self) -> Vec<Box<dyn Task>> {
-        let keepers = self.keepers.into_iter().map(|(_, keeping)| keeping.task);
-        let ports = self.ports.into_iter().map(|(_, port)| Box::new(port) as Box<dyn Task>);
-        keepers.chain(ports).collect()
+    /// The tasks of each port that is not started yet, and what closes it.
+    pub fn start(&mut self) -> Vec<(Vec<Box<dyn Task>>, CancellationToken)> {
+        let new = self.ports.iter_mut().filter(|connection| !connection.tasks.is_empty());
+        new.map(|new| (std::mem::take(&mut new.tasks), new.closing.clone())).collect()
+    }
+
+    /// Forgets the ports that were not started.
+    pub fn drop_unstarted(&mut self) {
+        self.ports.retain(|connection| connection.tasks.is_empty());
+    }
+
+    /// Lets every port go that is not in `used`: it ends when what is under way there is written.
+    pub fn keep(&mut self, used: &[&Target]) {
+        self.ports.retain(|connection| {
+            let is_used = used.contains(&&connection.target);
+            if !is_used {
+                tracing::info!(port = %connection.target, "no pipeline names the port any more");
+                connection.relay.close();
+                connection.closing.cancel();
+            }
+            is_used
+        });
+    }
+
+    /// Lets all go: their lanes end with the flows.
+    pub fn close(&mut self) {
+        for connection in self.ports.drain(..) {
+            connection.relay.close();
+        }
+    }
+}
+
+impl Connection {
+    /// Takes what the host sends where no command flow does: dropped and counted.
+    pub fn unheard(&self, stop: &CancellationToken) -> Box<dyn Task> {
+        let (turn, counters) = (self.intake.turn(), Arc::clone(&self.counters));
+        let (port, stop) = (self.target.to_string(), stop.clone());
+        Box::new(Unheard { turn, counters, port, stop, said: false })
+    }
+}
+
+/// Reads what nobody wants, so that the port does not look full to the host.
+struct Unheard {
+    turn: Turn,
+    counters: Arc<Counters>,
+    port: String,
+    stop: CancellationToken,
+    said: bool,
+}
+
+impl Task for Unheard {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        async {
+            loop {
+                let next = async {
+                    self.turn.begin().await;
+                    self.turn.next().await
+                };
+                let next = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Ok(()),
+                    next = next => next,
+                };
+                match next {
+                    None => return Ok(()),
+                    Some(Inbound::Reset) => {}
+                    Some(Inbound::Bytes(chunk)) => {
+                        self.counters.bytes_in_unwanted.fetch_add(chunk.len() as u64, Relaxed);
+                        if !std::mem::replace(&mut self.said, true) {
+                            let port = &self.port;
+                            tracing::info!(
+                                %port,
+                                "the host sends, and nothing here takes it: dropped and counted"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn faulted(&mut self) -> String {
+        format!("port {}", self.port)
     }
 }
 

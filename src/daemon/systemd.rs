@@ -1,4 +1,4 @@
-//! What systemd wants to hear (`sd_notify(3)`): ready, stopping, alive. Does nothing where nobody asks.
+//! What systemd wants to hear (`sd_notify(3)`): ready, reloading, stopping, alive. Does nothing where nobody asks.
 
 use std::time::Duration;
 
@@ -9,6 +9,11 @@ use tokio::time::{MissedTickBehavior, interval};
 /// Says that the daemon runs.
 pub async fn ready() {
     tell(|| sd_notify::notify(&[NotifyState::Ready])).await;
+}
+
+/// Says that the daemon reads its files again, and until it is [`ready`] the next time is busy with that (`Type=notify-reload`).
+pub async fn reloading() {
+    tell(|| sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])).await;
 }
 
 /// Says that the daemon is on its way out.

@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::time::Instant;
 
+use super::enrich::groups;
 use crate::model::{Group, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, Node, Transform};
+use crate::pipeline::{Emit, Node, Renew, Transform};
 
 /// The last value of each group, shared. A copy is the same memory.
 ///
@@ -27,6 +28,15 @@ impl Latest {
         let latest = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let network = latest.as_ref().and_then(|reading| reading.network.as_ref());
         network.is_some_and(|network| network.has_address())
+    }
+
+    /// Forgets the groups that are not in `read`: nothing reads them any more.
+    pub fn keep(&self, read: &[Group]) {
+        let mut latest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(latest) = &mut *latest else { return };
+        for group in Group::ALL.into_iter().filter(|group| !read.contains(group)) {
+            groups::clear(latest, group);
+        }
     }
 
     fn set(&self, reading: &SystemMetrics) {
@@ -91,5 +101,31 @@ impl Transform for Remember {
         self.latest.set(input);
         self.report(input);
         out.push(input.clone());
+    }
+}
+
+impl Renew for Remember {
+    /// What was said is not said again.
+    fn renew(&mut self, before: Self) {
+        self.told = before.told;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_nothing_reads_any_more_is_forgotten() {
+        let (latest, now) = (Latest::default(), Instant::now());
+        latest.keep(&[]);
+        let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
+        (reading.load, reading.memory) = (Some(Arc::default()), Some(Arc::default()));
+        latest.set(&reading);
+        latest.keep(&[Group::Load, Group::Cpu]);
+        let known = latest.get().unwrap();
+        assert!(known.has(Group::Load) && !known.has(Group::Memory));
     }
 }

@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::chain::{Chain, Identity, Link, Segment, Series};
-use super::handle::{Handler, HandlerTask, Places};
+use super::handle::{Handler, HandlerTask};
 use super::health::{Health, Node};
 use super::picture::{Edge, Picture};
+use super::places::{Places, Room};
 use super::ring::{Ring, Tail};
 use super::run::Graph;
 use super::stage::{Sink, Source, Transform, Weigh};
@@ -115,15 +116,25 @@ where
         places: Places,
         items: usize,
     ) -> Pipeline<Identity<H::Out>> {
+        self.handle_in(handler, &Room::new(places), items)
+    }
+
+    /// The same in a room that others use too, before, after or beside this one.
+    pub fn handle_in<H: Handler<In = S::Out>>(
+        self,
+        handler: H,
+        room: &Room,
+        items: usize,
+    ) -> Pipeline<Identity<H::Out>> {
         let (sender, requests) = mpsc::channel(items);
         let (replies, inbox) = mpsc::channel(items);
         let (health, ends) = (self.health.clone(), self.ends.clone());
         let mut graph = self.close(Outlet::Queue(sender));
-        let (name, Places { parallel, waiting }) = (handler.name(), places);
+        let (name, Places { parallel, waiting }) = (handler.name(), room.size());
         let node = health.node(format!("{}/{name}", graph.picture.name));
         let detail = format!("{parallel} at once, {waiting} may wait");
         let ends = vec![graph.picture.stage(name, detail, &ends, &Edge::Queue(items))];
-        graph.add(HandlerTask::new(handler, places, requests, replies, node));
+        graph.add(HandlerTask::new(handler, room.clone(), requests, replies, node));
         let (segment, edge) = (Identity::default(), Edge::Queue(items));
         Pipeline { graph, health, inbox, segment, ends, edge }
     }
@@ -158,6 +169,11 @@ where
         let (health, ends) = (self.health.clone(), self.ends.clone());
         let graph = self.close(Outlet::Ring(ring.clone()));
         Published { graph, health, ends, ring: ring.clone() }
+    }
+
+    /// Opens the books of something beside the stages of this pipeline, by its name.
+    pub fn node(&self, name: &str) -> Arc<Node> {
+        self.health.node(format!("{}/{name}", self.graph.picture.name))
     }
 
     fn link<T: Transform>(&mut self, stage: T) -> Link<T> {
@@ -207,6 +223,14 @@ impl<T: Clone + Weigh + Send + Sync + 'static> Published<T> {
         let node = self.health.node(format!("{}/{name}", picture.name));
         picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
         self.ring.lane(node)
+    }
+
+    /// The same for a taker that books what it hands on itself, in the node that it gets with it.
+    pub fn tail(&mut self, name: &str, detail: String) -> (Tail<T>, Arc<Node>) {
+        let picture = &mut self.graph.picture;
+        let node = self.health.node(format!("{}/{name}", picture.name));
+        picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
+        (self.ring.subscribe(Arc::clone(&node)), node)
     }
 
     /// The graph, ready to run.

@@ -8,21 +8,19 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::health::Node;
 use super::ledger::{Charge, Ledger};
 use super::panic_text;
+use super::places::{Room, Seat};
 use super::stage::{Fault, Weigh, short_name};
 use super::task::Task;
 
-/// Urgent requests that may be under way at the same time; more wait for one of them.
-pub const URGENT_MAX: usize = 64;
-
 /// Acts: one request in, a stream of replies out.
 ///
-/// A request takes one of `parallel` places; when all are taken it waits in its turn in a line of
+/// A request takes one of the places of a [`Room`]; when all are taken it waits in its turn in a line of
 /// bounded length, and when that is full it is refused with a reply. Every request gets its replies,
 /// or [`broken`](Self::broken) where handling it panicked: none ends in silence.
 pub trait Handler: Send + Sync + 'static {
@@ -66,26 +64,15 @@ pub trait Handler: Send + Sync + 'static {
     fn broken(&self, key: Self::Key, panic: &str) -> Vec<Self::Out>;
 }
 
-/// How many requests at once, and how many may wait for a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Places {
-    /// At once.
-    pub parallel: usize,
-    /// Waiting in their turn.
-    pub waiting: usize,
-}
-
 /// Runs a handler until its input has ended and every request is answered.
 pub(super) struct HandlerTask<H: Handler> {
     handler: Arc<H>,
     inbox: mpsc::Receiver<H::In>,
     open: bool,
     outlet: mpsc::Sender<H::Out>,
-    places: Arc<Semaphore>,
-    urgent: Arc<Semaphore>,
+    room: Room,
     ledger: Ledger,
-    waiting: VecDeque<(H::In, Charge)>,
-    waiting_max: usize,
+    waiting: VecDeque<(H::In, (Seat, Charge))>,
     running: JoinSet<()>,
     node: Arc<Node>,
 }
@@ -93,7 +80,7 @@ pub(super) struct HandlerTask<H: Handler> {
 impl<H: Handler> HandlerTask<H> {
     pub fn new(
         handler: H,
-        places: Places,
+        room: Room,
         inbox: mpsc::Receiver<H::In>,
         outlet: mpsc::Sender<H::Out>,
         node: Arc<Node>,
@@ -104,10 +91,8 @@ impl<H: Handler> HandlerTask<H> {
             inbox,
             open: true,
             outlet,
-            places: Arc::new(Semaphore::new(places.parallel.max(1))),
-            urgent: Arc::new(Semaphore::new(URGENT_MAX)),
+            room,
             waiting: VecDeque::new(),
-            waiting_max: places.waiting,
             running: JoinSet::new(),
             node,
         }
@@ -116,8 +101,8 @@ impl<H: Handler> HandlerTask<H> {
     async fn pump(&mut self) -> Result<(), Fault> {
         loop {
             while !self.waiting.is_empty()
-                && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
-                && let Some((request, charge)) = self.waiting.pop_front()
+                && let Some(place) = self.room.try_place()
+                && let Some((request, (_, charge))) = self.waiting.pop_front()
             {
                 self.start(request, (place, charge));
             }
@@ -132,6 +117,12 @@ impl<H: Handler> HandlerTask<H> {
                     None => self.open = false,
                     Some(request) => self.admit(request).await,
                 },
+                // One that another handler gave back.
+                place = self.room.place(), if !self.waiting.is_empty() => {
+                    if let Some((request, (_, charge))) = self.waiting.pop_front() {
+                        self.start(request, (place, charge));
+                    }
+                }
             }
         }
     }
@@ -139,14 +130,12 @@ impl<H: Handler> HandlerTask<H> {
     async fn admit(&mut self, request: H::In) {
         self.node.took(1);
         if self.handler.urgent(&request) {
-            // The semaphore is never closed, so there is always a permit in the end.
-            if let Ok(place) = Arc::clone(&self.urgent).acquire_owned().await {
-                self.start(request, place);
-            }
-        } else if (self.waiting.len() < self.waiting_max || self.places.available_permits() > 0)
+            let place = self.room.urgent_place().await;
+            self.start(request, place);
+        } else if let Some(seat) = self.room.seat()
             && let Some(charge) = self.ledger.try_charge(self.handler.bytes(&request))
         {
-            self.waiting.push_back((request, charge));
+            self.waiting.push_back((request, (seat, charge)));
             self.node.queued(self.waiting.len() as u64);
         } else {
             for reply in self.handler.refuse(request) {

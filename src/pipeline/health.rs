@@ -1,5 +1,6 @@
 //! The books of a pipeline: what each node took in, gave on, lost and holds. Nothing is decided here.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -86,22 +87,104 @@ impl Node {
 }
 
 /// All nodes of a running daemon, in the order they were built. A copy is the same registry.
+///
+/// A pipeline that takes the place of another one of its name is built with [`anew`](Self::anew), and its nodes
+/// go on in the books of those they replace: the counts of a name never fall.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    nodes: Arc<Mutex<Vec<Arc<Node>>>>,
+    books: Arc<Mutex<Vec<Book>>>,
+    /// How many nodes of each name this build has made.
+    made: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// One node, and those whose place it took: several only while an old one has not ended.
+#[derive(Debug)]
+struct Book {
+    name: String,
+    nodes: Vec<Arc<Node>>,
 }
 
 impl Health {
-    /// Opens the books of a new node.
+    /// Opens the books of a node. What the one before still held when it ended was lost, as `abandoned`.
     pub fn node(&self, name: String) -> Arc<Node> {
-        let node = Arc::new(Node::new(name));
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
+        let nth = {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = made.entry(name.clone()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = books.iter_mut().filter(|book| book.name == name).nth(nth);
+        // Nobody but this registry has it, and nobody else can take it meanwhile.
+        let free = |node: &&Arc<Node>| Arc::strong_count(node) == 1;
+        if let Some(node) = known.as_ref().and_then(|book| book.nodes.iter().find(free)) {
+            node.lost("abandoned", node.held.swap(0, Relaxed));
+            return Arc::clone(node);
+        }
+        let node = Arc::new(Node::new(name.clone()));
+        match known {
+            Some(book) => book.nodes.push(Arc::clone(&node)),
+            None => books.push(Book { name, nodes: vec![Arc::clone(&node)] }),
+        }
         node
+    }
+
+    /// The same registry for nodes that take the place of those of their name, the first of the first.
+    pub fn anew(&self) -> Self {
+        Self { books: Arc::clone(&self.books), made: Arc::default() }
     }
 
     /// What every node has counted so far.
     pub fn counts(&self) -> Vec<NodeCount> {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        nodes.iter().map(|node| node.count()).collect()
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |book: &Book| {
+            let counts = book.nodes.iter().map(|node| node.count());
+            counts.reduce(|mut sum, count| {
+                add(&mut sum, count);
+                sum
+            })
+        };
+        books.iter().filter_map(count).collect()
+    }
+}
+
+fn add(to: &mut NodeCount, count: NodeCount) {
+    to.taken += count.taken;
+    to.given += count.given;
+    to.held += count.held;
+    to.faults += count.faults;
+    to.queue_max = to.queue_max.max(count.queue_max);
+    for (reason, weight) in count.lost {
+        match to.lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += weight,
+            None => to.lost.push((reason, weight)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_a_place_goes_on_in_its_books_and_one_beside_it_has_its_own() {
+        let health = Health::default();
+        let (first, beside) = (health.node("a".to_owned()), health.node("a".to_owned()));
+        first.took(5);
+        first.gave(3);
+        first.holds(2);
+        beside.took(1);
+        let early = health.anew().node("a".to_owned());
+        early.took(100);
+        early.gave(100);
+        drop((first, early));
+        let next = health.anew().node("a".to_owned());
+        next.took(10);
+        next.gave(10);
+        let counts = health.counts();
+        let sums: Vec<_> = counts.iter().map(|count| (count.taken, count.given)).collect();
+        assert_eq!(sums, [(115, 113), (1, 0)]);
+        assert_eq!(counts[0].lost, [("abandoned", 2)]);
+        assert_eq!(health.books.lock().unwrap()[0].nodes.len(), 2, "books are used again");
     }
 }

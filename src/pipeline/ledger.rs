@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// Whether telemetry has to make room: more than half the ceiling is charged.
-    pub(super) fn is_tight(&self) -> bool {
+    pub fn is_tight(&self) -> bool {
         self.used() > self.0.ceiling.load(Relaxed) / 2
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
 //! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
-//! per waiting thing), [`handle`] (requests that act), [`supervise`] (again after a fault), [`mod@run`] (side by side, to
-//! the end). [`health`] counts items, [`ledger`] bytes.
+//! per waiting thing), [`handle`] (requests that act, in a [`places::Room`]), [`supervise`] (again after a fault),
+//! [`shelf`] (what outlives a stage), [`mod@run`] (side by side, to the end). [`health`] counts items, [`ledger`] bytes.
 //!
 //! This module does not know any metric, command, file format or device.
 
@@ -13,19 +13,23 @@ pub mod handle;
 pub mod health;
 pub mod ledger;
 pub mod picture;
+pub mod places;
 pub mod ring;
 pub mod run;
+pub mod shelf;
 pub mod stage;
 pub mod supervise;
 pub mod task;
 
 pub use builder::{Pipeline, Published};
 pub use chain::{Identity, Segment};
-pub use handle::{Handler, Places};
+pub use handle::Handler;
 pub use health::{Health, Node, ON_PURPOSE};
 pub use ledger::{Charge, Ledger};
+pub use places::{Places, Room};
 pub use ring::{Ring, Tail};
-pub use run::{Graph, Outcome, run};
+pub use run::{Graph, Outcome, run, run_until};
+pub use shelf::{Kept, Renew, Shelf};
 pub use stage::{Emit, Fault, Sink, Source, Transform, Weigh};
 pub use supervise::{End, Restart, panic_text};
 pub use task::Task;

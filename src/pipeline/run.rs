@@ -62,16 +62,27 @@ pub async fn run(
     stop: &CancellationToken,
     drain: Duration,
 ) -> Outcome {
+    let deadline = async {
+        stop.cancelled().await;
+        sleep(drain).await;
+    };
+    run_until(tasks, restart, stop, deadline).await
+}
+
+/// The same, with any `deadline`: when it is over the rest is aborted.
+pub async fn run_until(
+    tasks: Vec<Box<dyn Task>>,
+    restart: &Restart,
+    stop: &CancellationToken,
+    deadline: impl Future<Output = ()>,
+) -> Outcome {
     let mut running = JoinSet::new();
     for task in tasks {
         let (restart, stop) = (restart.clone(), stop.clone());
         running.spawn(async move { supervise(&restart, task, stop).await });
     }
     let mut end = End::Done;
-    let mut deadline = std::pin::pin!(async {
-        stop.cancelled().await;
-        sleep(drain).await;
-    });
+    let mut deadline = std::pin::pin!(deadline);
     loop {
         let joined = tokio::select! {
             biased;

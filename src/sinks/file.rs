@@ -106,6 +106,11 @@ impl Appender {
         Self { path: path.into(), rotation, access, open: None, torn: None }
     }
 
+    /// Turns the file over by another rule from now on.
+    pub(crate) fn rotate_by(&mut self, rotation: Rotation) {
+        self.rotation = rotation;
+    }
+
     /// Where to.
     pub(crate) fn path(&self) -> &Path {
         &self.path

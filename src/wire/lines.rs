@@ -60,6 +60,11 @@ impl Lines {
         Self { max, partial: BytesMut::new(), dropping: None, too_long: 0 }
     }
 
+    /// Takes lines of at most `max` bytes from now on, also the one that is begun.
+    pub fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// Takes from the front of `chunk` until one line is whole; `None` when the chunk is used up.
     /// Call it until then.
     pub fn next(&mut self, chunk: &mut Bytes) -> Option<Result<Bytes, TooLong>> {

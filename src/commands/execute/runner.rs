@@ -120,6 +120,13 @@ impl Runner {
         Self(Arc::new(Inner { settings, stop, parent }))
     }
 
+    /// The same runner, keeping `output_bytes` of each stream.
+    pub fn keeping(&self, output_bytes: usize) -> Self {
+        let settings = Settings { output_bytes, ..self.0.settings.clone() };
+        let (stop, parent) = (self.0.stop.clone(), self.0.parent.clone());
+        Self(Arc::new(Inner { settings, stop, parent }))
+    }
+
     /// Runs a program to its end, or to its deadline.
     ///
     /// Dropping the future ends the program and all it has started.

@@ -3,18 +3,17 @@
 //! It knows when to read and what to do with a collector that hangs or panics. It does not know how
 //! anything is read.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
+use futures::Stream;
 use futures::stream::{FuturesUnordered, StreamExt};
-use futures::{FutureExt, Stream};
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::Collector;
+use super::slot::Slot;
 use crate::metrics::latest::Latest;
-use crate::model::{Group, SystemMetrics, Trouble};
-use crate::pipeline::{Fault, Source, panic_text};
+use crate::model::SystemMetrics;
+use crate::pipeline::{Fault, Shelf, Source};
 
 /// How long one reading may take; what is not back by then is left out of it.
 pub const LIMIT: Duration = Duration::from_secs(5);
@@ -26,37 +25,61 @@ const FIRST: Duration = Duration::from_secs(1);
 const EAGER_EVERY: Duration = Duration::from_secs(5);
 const EAGER_FOR: Duration = Duration::from_secs(120);
 
+/// The least time behind a reading, where one of its collectors has only just begun: more than a tick of
+/// the kernel's clock, which is 10 ms at the most.
+const INTERVAL_MIN: Duration = Duration::from_millis(20);
+
 /// Reads its collectors side by side on the blocking pool, every so often.
 ///
 /// A collector that hangs costs its group in this reading and in those that follow until it comes
-/// back; one that panics costs its group once. Both are told as [`Trouble`]. Missed ticks merge.
+/// back; one that panics costs its group once. Both are told as [`Trouble`](crate::model::Trouble). Missed ticks merge.
 /// At most one job per collector is ever out, so a hung one cannot pile up threads.
 pub struct Cadence {
     every: Duration,
     limit: Duration,
     slots: Vec<Slot>,
+    /// The number of the next reading.
     sequence: u64,
-    primed: bool,
+    /// When the last reading was taken.
+    last: Option<Instant>,
     eager: Option<(Latest, Option<Instant>)>,
+    shelf: Option<Shelf>,
+    begun: bool,
 }
 
-/// A collector's place. It is empty while the collector is out on the blocking pool.
-struct Slot {
-    group: Group,
-    home: Option<Box<dyn Collector>>,
-    out: Option<JoinHandle<(Box<dyn Collector>, SystemMetrics)>>,
-    /// It missed a deadline and has not come back since.
-    late: bool,
+/// What is left of a collector's cadence, for the one that reads the same group next.
+struct Past {
+    slot: Slot,
+    sequence: u64,
+    last: Option<Instant>,
+    /// Since when it was eager, where it was so to the end.
+    eager_since: Option<Instant>,
 }
+
+/// The name of the highest number that a pipeline has given a reading.
+const NUMBER: &str = "collect";
 
 impl Cadence {
     /// Reads `collectors` every `every`; the first reading comes after at most a second.
     pub fn new(every: Duration, collectors: Vec<Box<dyn Collector>>) -> Self {
-        let slots = collectors
-            .into_iter()
-            .map(|home| Slot { group: home.group(), home: Some(home), out: None, late: false })
-            .collect();
-        Self { every, limit: LIMIT, slots, sequence: 0, primed: false, eager: None }
+        let slots = collectors.into_iter().map(Slot::new).collect();
+        let (sequence, last, eager, shelf, begun) = Default::default();
+        Self { every, limit: LIMIT, slots, sequence, last, eager, shelf, begun }
+    }
+
+    /// Goes on where the cadences before it ended, and leaves the same behind. `asked` has for each
+    /// collector how it was asked for.
+    ///
+    /// - A collector that was asked for as now goes on with all it knows, also when it is out reading.
+    /// - The next reading comes one period of this cadence after the last one of the same groups.
+    /// - Its readings are numbered on from those of the same groups; where it reads what was not read before, from
+    ///   the highest number of the pipeline. So no number comes twice.
+    pub fn kept_on(mut self, shelf: &Shelf, asked: Vec<String>) -> Self {
+        for (slot, asked) in self.slots.iter_mut().zip(asked) {
+            slot.asked = asked;
+        }
+        self.shelf = Some(shelf.clone());
+        self
     }
 
     /// Waits for a reading at most `limit` instead of [`LIMIT`].
@@ -74,15 +97,22 @@ impl Cadence {
 
     /// Takes one reading now.
     pub async fn read(&mut self) -> SystemMetrics {
+        let reading = self.read_those(|_| true).await;
+        self.sequence += 1;
+        self.last = Some(reading.taken);
+        reading
+    }
+
+    /// Reads what `which` says. Dropping it loses nothing but what was read.
+    async fn read_those(&mut self, which: impl Fn(&Slot) -> bool) -> SystemMetrics {
         let now = Instant::now();
         let mut reading = SystemMetrics::empty(SystemTime::now(), now, self.every, self.sequence);
-        self.sequence += 1;
-        for slot in &mut self.slots {
-            slot.send_out(now, &reading);
-        }
         let limit = self.limit;
-        let mut back: FuturesUnordered<_> =
-            self.slots.iter_mut().map(|slot| slot.wait(now, limit)).collect();
+        let mut back = FuturesUnordered::new();
+        for slot in self.slots.iter_mut().filter(|slot| which(slot)) {
+            slot.send_out(now, &reading);
+            back.push(slot.wait(now, limit));
+        }
         let mut parts = Vec::with_capacity(back.len());
         while let Some(part) = back.next().await {
             parts.push(part);
@@ -95,6 +125,42 @@ impl Cadence {
             }
         }
         reading
+    }
+
+    /// Goes on where others ended, and tells when the first reading is due.
+    async fn begin(&mut self) -> Instant {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.resume();
+        }
+        let has_begun = self.slots.iter().any(|slot| !slot.primed);
+        if has_begun {
+            // Not a reading yet: what is told as a rate or a share begins here.
+            self.read_those(|slot| !slot.primed).await;
+        }
+        let now = Instant::now();
+        let earliest = if has_begun { now + INTERVAL_MIN.min(self.every) } else { now };
+        match self.last {
+            None => now + self.every.min(FIRST),
+            Some(last) => (last + self.pace(now)).max(earliest),
+        }
+    }
+
+    fn resume(&mut self) {
+        let Some(shelf) = &self.shelf else { return };
+        let mut sequence = None;
+        for slot in &mut self.slots {
+            let Some(past) = shelf.take::<Past>(&past_of(slot)) else { continue };
+            sequence = sequence.max(Some(past.sequence));
+            self.last = self.last.max(past.last);
+            let since = past.eager_since;
+            self.eager = self.eager.take().and_then(|(latest, _)| Some((latest, Some(since?))));
+            if past.slot.asked == slot.asked {
+                *slot = past.slot;
+            }
+        }
+        let highest = shelf.take(NUMBER).unwrap_or(0);
+        shelf.put(NUMBER, highest); // for the other cadences of the pipeline
+        self.sequence = sequence.unwrap_or(highest);
     }
 
     /// How long until the next reading.
@@ -123,13 +189,7 @@ impl Source for Cadence {
 
     fn open(&mut self) -> impl Stream<Item = Result<SystemMetrics, Fault>> + Send + '_ {
         async_stream::stream! {
-            if !self.primed {
-                // Not a reading yet: what is told as a rate or a share begins here.
-                self.read().await;
-                self.sequence = 0;
-                self.primed = true;
-            }
-            let mut next = Instant::now() + self.every.min(FIRST);
+            let mut next = self.begin().await;
             loop {
                 sleep_until(next).await;
                 yield Ok(self.read().await);
@@ -138,6 +198,24 @@ impl Source for Cadence {
             }
         }
     }
+}
+
+impl Drop for Cadence {
+    /// One that never began leaves what is there for the next.
+    fn drop(&mut self) {
+        let (Some(shelf), true) = (&self.shelf, self.begun) else { return };
+        let eager_since = self.eager.as_ref().and_then(|(_, since)| *since);
+        let (sequence, last) = (self.sequence, self.last);
+        for slot in self.slots.drain(..) {
+            shelf.put(past_of(&slot), Past { slot, sequence, last, eager_since });
+        }
+        let others = shelf.take(NUMBER).unwrap_or(0);
+        shelf.put(NUMBER, sequence.max(others));
+    }
+}
+
+fn past_of(slot: &Slot) -> String {
+    format!("{NUMBER}/{}", slot.group.name())
 }
 
 /// Readings of `collectors` every `every`, for as long as they are taken: the stream for whoever uses
@@ -152,51 +230,6 @@ pub fn readings(
         while let Some(Ok(reading)) = readings.next().await {
             yield reading;
         }
-    }
-}
-
-impl Slot {
-    /// Sends the collector to the blocking pool, if it is at home.
-    fn send_out(&mut self, now: Instant, like: &SystemMetrics) {
-        let group = self.group;
-        if let Some(out) = &mut self.out
-            && let Some(back) = out.now_or_never()
-        {
-            // It came back after its deadline: what it read is too old, it itself is welcome.
-            self.home = back.ok().map(|(collector, _)| collector);
-            self.out = None;
-            self.late = false;
-        }
-        let Some(mut collector) = self.home.take() else { return };
-        let mut part = SystemMetrics::empty(like.at, like.taken, like.every, like.sequence);
-        self.out = Some(spawn_blocking(move || {
-            let read = AssertUnwindSafe(|| collector.read(now, &mut part));
-            if let Err(panic) = catch_unwind(read) {
-                let what = format!("it panicked while reading: {}", panic_text(&*panic));
-                part.troubles.push(Trouble { group, what });
-            }
-            (collector, part)
-        }));
-    }
-
-    /// Waits for the collector, but not for one that has been late before.
-    async fn wait(&mut self, sent: Instant, limit: Duration) -> Result<SystemMetrics, Trouble> {
-        let group = self.group;
-        let trouble = |what: String| Trouble { group, what };
-        let Some(out) = &mut self.out else {
-            return Err(trouble("its collector is lost; restart the agent".to_owned()));
-        };
-        if self.late {
-            return Err(trouble("it has not come back yet".to_owned()));
-        }
-        let Ok(back) = timeout_at(sent + limit, out).await else {
-            self.late = true;
-            return Err(trouble(format!("it did not come back within {limit:?}")));
-        };
-        self.out = None;
-        let (collector, part) = back.map_err(|error| trouble(error.to_string()))?;
-        self.home = Some(collector);
-        Ok(part)
     }
 }
 

@@ -37,6 +37,7 @@ mod stat;
 mod text;
 
 mod cadence;
+mod slot;
 
 use tokio::time::Instant;
 

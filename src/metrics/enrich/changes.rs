@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{MAX_CADENCES, groups};
 use crate::model::{Group, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Emit, Renew, Transform};
 
 /// Leaves out every group that is equal to the copy given last. A reading with no changed group
 /// and no new trouble is lost: `unchanged`. The first reading of each cadence, and then every
@@ -105,6 +105,16 @@ impl Transform for Changes {
             out.push(reading);
         } else {
             out.lose("unchanged", 1);
+        }
+    }
+}
+
+impl Renew for Changes {
+    fn renew(&mut self, before: Self) {
+        (self.given, self.cadences) = (before.given, before.cadences);
+        for cadence in &mut self.cadences {
+            let most = if self.full_every == 0 { u32::MAX } else { self.full_every - 1 };
+            cadence.until_full = cadence.until_full.min(most);
         }
     }
 }

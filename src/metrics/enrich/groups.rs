@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::model::{Group, SystemMetrics};
 
 /// Takes `group` out of the reading.
-pub(super) fn clear(reading: &mut SystemMetrics, group: Group) {
+pub(in crate::metrics) fn clear(reading: &mut SystemMetrics, group: Group) {
     match group {
         Group::Cpu => reading.cpu = None,
         Group::Memory => reading.memory = None,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::groups;
 use crate::model::{Group, Interface, Network, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Emit, Renew, Transform};
 
 /// Troubles of slower cadences that ride on the next line; more are dropped.
 const MAX_TROUBLES: usize = 32;
@@ -61,6 +62,8 @@ const GIVE_UP_AFTER: u32 = 3;
 #[derive(Debug)]
 pub struct Join {
     needed: Vec<Group>,
+    /// What the cadences read; everything where it is not said.
+    read: Option<Vec<Group>>,
     lead: Duration,
     /// The last value of each group; lists only until they were given.
     last: Option<SystemMetrics>,
@@ -78,6 +81,7 @@ impl Join {
     pub fn new(needed: &[Group], lead: Duration) -> Self {
         Self {
             needed: needed.to_vec(),
+            read: None,
             lead,
             last: None,
             addresses: None,
@@ -85,6 +89,12 @@ impl Join {
             failures: needed.iter().map(|group| (*group, 0)).collect(),
             whole: false,
         }
+    }
+
+    /// The cadences read only these: when it takes over from one that joined more, the rest is forgotten.
+    pub fn of(mut self, groups: Vec<Group>) -> Self {
+        self.read = Some(groups);
+        self
     }
 
     /// Takes over every group the reading has.
@@ -162,6 +172,21 @@ impl Transform for Join {
     }
 }
 
+impl Renew for Join {
+    fn renew(&mut self, before: Self) {
+        self.last = before.last;
+        if let (Some(last), Some(read)) = (&mut self.last, &self.read) {
+            for group in Group::ALL.into_iter().filter(|group| !read.contains(group)) {
+                groups::clear(last, group);
+            }
+        }
+        (self.addresses, self.troubles) = (before.addresses, before.troubles);
+        if self.needed == before.needed {
+            (self.whole, self.failures) = (before.whole, before.failures);
+        }
+    }
+}
+
 /// `network`, where each interface without addresses has those it had in `known`.
 fn with_addresses(network: &Network, known: &Network) -> Network {
     let mut network = network.clone();
@@ -190,6 +215,22 @@ mod tests {
 
     fn quick(sequence: u64) -> SystemMetrics {
         SystemMetrics { cpu: Some(Arc::new(Cpu::default())), ..reading(LEAD, sequence) }
+    }
+
+    #[test]
+    fn whoever_takes_over_gives_whole_lines_at_once_of_what_is_still_read() {
+        let disk = || SystemMetrics { disk: Some(Arc::new(Disk::default())), ..reading(30, 0) };
+        let load = SystemMetrics { load: Some(Arc::default()), ..disk() };
+        let join = || Join::new(&[Group::Cpu, Group::Disk], Duration::from_secs(LEAD));
+        let (mut before, mut out) = (join(), Emit::default());
+        before.apply(Instant::now(), &load, &mut out);
+        before.apply(Instant::now(), &quick(0), &mut out);
+        assert_eq!(out.drain().count(), 1);
+        let mut next = join().of(vec![Group::Cpu, Group::Disk]);
+        Renew::renew(&mut next, before);
+        next.apply(Instant::now(), &quick(1), &mut out);
+        let line = out.drain().next().unwrap();
+        assert!(line.has(Group::Disk) && !line.has(Group::Load));
     }
 
     fn network(interfaces: &[(&str, &[&str])]) -> SystemMetrics {

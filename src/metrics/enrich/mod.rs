@@ -6,7 +6,7 @@
 //! This module does not read the machine, does not wait, and does not know a wire format.
 
 mod changes;
-mod groups;
+pub(super) mod groups;
 mod identity;
 mod join;
 mod rates;

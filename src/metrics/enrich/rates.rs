@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::MAX_CADENCES;
 use crate::model::{Interface, InterfaceRates, Network, SystemMetrics};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Emit, Renew, Transform};
 
 /// No rate above this is believed, in bytes per second: one terabit per second, more than any
 /// virtual interface moves. An interface that was replaced by one of the same name between two
@@ -50,10 +50,12 @@ const MAX_BYTES_PER_SEC: f64 = 125e9;
 #[derive(Debug, Default)]
 pub struct Rates {
     before: Vec<Before>,
+    /// What was read last before this took over, for a cadence that is new since then.
+    taken_over: Option<Before>,
 }
 
 /// What one cadence read last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Before {
     every: Duration,
     taken: Instant,
@@ -64,7 +66,7 @@ impl Rates {
     /// The last network of this cadence, which `reading` replaces.
     fn replace(&mut self, reading: &SystemMetrics, network: &Arc<Network>) -> Option<Before> {
         let at = self.before.iter().position(|before| before.every == reading.every);
-        let last = at.map(|at| self.before.remove(at));
+        let last = at.map(|at| self.before.remove(at)).or_else(|| self.taken_over.take());
         if self.before.len() == MAX_CADENCES {
             self.before.remove(0);
         }
@@ -87,6 +89,14 @@ impl Transform for Rates {
             reading.network = Some(Arc::new(with_rates(network, &before.network, seconds)));
         }
         out.push(reading);
+    }
+}
+
+impl Renew for Rates {
+    /// A cadence of another period goes on from what was read last, so that its first reading has rates too.
+    fn renew(&mut self, before: Self) {
+        self.taken_over = before.before.iter().max_by_key(|before| before.taken).cloned();
+        self.before = before.before;
     }
 }
 
@@ -212,6 +222,17 @@ mod tests {
         stream.0.apply(taken, &reading, &mut out);
         assert_eq!(out.drain().map(|r| r.sequence).collect::<Vec<_>>(), [7]);
         assert_eq!(stream.read(1, 1_000, &[("a", 5, 0)]), [Some(5.0)]);
+    }
+
+    #[test]
+    fn whoever_takes_over_has_rates_at_once_also_at_another_pace() {
+        let mut stream = Stream::new();
+        stream.read(1, 0, &[("a", 0, 0)]);
+        let mut next = Rates::default();
+        next.renew(std::mem::take(&mut stream.0));
+        stream.0 = next;
+        assert_eq!(stream.read(2, 2_000, &[("a", 500, 0)]), [Some(250.0)]);
+        assert_eq!(stream.read(5, 2_001, &[("a", 500, 0)]), [None], "it is taken over once");
     }
 
     #[test]

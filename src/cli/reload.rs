@@ -1,0 +1,68 @@
+//! `reload`: asks the agent that runs on this machine to read its files again, and prints what came of it.
+//! Everything that is done is done there.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{EXIT_CONFIG, say};
+use crate::config::{AgentSettings, inspect};
+use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
+
+/// There is no agent, or it did not answer.
+const EXIT_UNANSWERED: u8 = 1;
+
+/// Longer than the longest shutdown deadline anybody has set, which is what a stalled sink may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Args)]
+pub(super) struct Reload {
+    /// The state folder of the agent [default: what the agent's settings say]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+
+    /// Where the agent's settings are: the pipeline files or folders that it was started with [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", num_args = 1.., conflicts_with = "state")]
+    pipelines: Vec<PathBuf>,
+}
+
+impl Reload {
+    pub(super) fn main(self) -> ExitCode {
+        let socket = socket_of(&self.state());
+        let shown = socket.display();
+        match ask(&socket, &Request::Reload, PATIENCE) {
+            Ok(Answer::Reloaded(report)) if report.wrong.is_empty() => say(&report.lines()),
+            Ok(Answer::Reloaded(report)) => {
+                for wrong in report.wrong {
+                    eprintln!("{wrong}");
+                }
+                eprintln!("infiniservice: nothing was taken; the agent goes on as it was");
+                ExitCode::from(EXIT_CONFIG)
+            }
+            Ok(Answer::Refused(why)) => unanswered(&format!("the agent refuses: {why}")),
+            Err(Unanswered::NoAgent) => unanswered(&format!(
+                "no agent listens at {shown} (is it running, and is this its state folder?)"
+            )),
+            Err(Unanswered::Io(error)) => {
+                unanswered(&format!("the agent at {shown} does not answer: {error}"))
+            }
+        }
+    }
+
+    /// The state folder. Files that are wrong are the agent's to tell: from here only the folder is wanted.
+    fn state(&self) -> PathBuf {
+        if let Some(state) = &self.state {
+            return state.clone();
+        }
+        let (loaded, _) = inspect(&self.pipelines, &|name| std::env::var(name).ok());
+        let AgentSettings { state, .. } = loaded.agent;
+        state.folder
+    }
+}
+
+fn unanswered(what: &str) -> ExitCode {
+    eprintln!("infiniservice: {what}");
+    ExitCode::from(EXIT_UNANSWERED)
+}

@@ -1,0 +1,77 @@
+//! What any part of the agent wants a person at the host to know: one short channel, many tellers.
+//! Does not decide what is worth telling.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::pipeline::{Health, Node};
+use crate::wire::outbound::AgentEvent;
+
+/// Events that wait for the flow that takes them to the host; more are lost and counted.
+pub const EVENTS_WAITING: usize = 32;
+
+/// A teller. Cheap to clone; never waits.
+#[derive(Debug, Clone)]
+pub struct News {
+    sender: Sender<AgentEvent>,
+    node: Arc<Node>,
+}
+
+/// Where the news come out. A copy is the same end: one listens at a time.
+#[derive(Debug, Clone)]
+pub struct Heard(Arc<Mutex<Receiver<AgentEvent>>>);
+
+/// The right to listen, until it is dropped.
+pub type Listening = OwnedMutexGuard<Receiver<AgentEvent>>;
+
+impl News {
+    /// A channel, with its books in a node `news`.
+    pub fn new(health: &Health) -> (Self, Heard) {
+        let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
+        let node = health.node("news".to_owned());
+        (Self { sender, node }, Heard(Arc::new(Mutex::new(receiver))))
+    }
+
+    /// Tells the host, when there is one and a command flow to tell it with. Where too much waits already the
+    /// event is lost, as `full`: the oldest tell best how it began.
+    pub fn tell(&self, event: AgentEvent) {
+        self.node.took(1);
+        match self.sender.try_send(event) {
+            Ok(()) => self.node.gave(1),
+            Err(_) => self.node.lost("full", 1),
+        }
+    }
+}
+
+impl Heard {
+    /// Listens, once nobody else does.
+    pub async fn listen(&self) -> Listening {
+        Arc::clone(&self.0).lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::outbound::Severity;
+
+    #[tokio::test]
+    async fn nobody_waits_to_tell_and_what_is_too_much_is_counted() {
+        let health = Health::default();
+        let (news, heard) = News::new(&health);
+        for number in 0..EVENTS_WAITING + 3 {
+            news.clone().tell(AgentEvent {
+                severity: Severity::Info,
+                source: "test",
+                message: number.to_string(),
+                execution_id: None,
+                context: None,
+            });
+        }
+        assert_eq!(health.counts()[0].lost, [("full", 3)]);
+        let mut listening = heard.listen().await;
+        assert_eq!(listening.recv().await.unwrap().message, "0");
+    }
+}

@@ -1,0 +1,109 @@
+//! What outlives a command flow, so that nothing is done twice or forgotten when another takes its place.
+//! Does not know the port.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::answered::Answered;
+use crate::commands::audit::Audit;
+use crate::commands::execute::{Runner, Settings};
+use crate::commands::journal::Journal;
+use crate::commands::verify::Nonces;
+use crate::config::{self, AgentSettings, CommandsFile};
+use crate::pipeline::{Places, Room};
+use crate::sinks::Rotation;
+
+/// What a command flow hands on to the next. A copy is the same.
+///
+/// # Why the room is one
+/// A flow that was replaced answers what it has taken, however long that takes. With places of its own each
+/// reload would let as many commands more run as the policy allows; so all flows share the places and the
+/// seats, and a smaller number holds once enough of those that run have ended.
+#[derive(Clone)]
+pub struct Carried {
+    /// Envelopes that were taken.
+    pub nonces: Nonces,
+    /// Ids that were taken, and their answers.
+    pub answered: Arc<Mutex<Answered>>,
+    /// Scripts that have run; none where the state folder cannot be written, or nothing is signed.
+    pub journal: Option<Arc<Mutex<Journal>>>,
+    /// Where the texts of scripts lie while they run.
+    pub scripts: PathBuf,
+    /// The audit file.
+    pub audit: Audit,
+    /// Starts programs; only the end of the agent ends them.
+    pub runner: Runner,
+    /// Places for what runs.
+    pub room: Room,
+}
+
+impl Carried {
+    /// For the first flow. Blocks: it reads files, and may make control groups.
+    pub fn begin(
+        file: &CommandsFile,
+        agent: &AgentSettings,
+        unlocked: bool,
+        stop: &CancellationToken,
+    ) -> Self {
+        let settings = Settings { output_bytes: output_bytes(file), ..Settings::agent() };
+        Self {
+            nonces: Nonces::default(),
+            answered: Arc::default(),
+            journal: unlocked.then(|| journal(agent)).flatten(),
+            scripts: agent.state.folder.join("scripts"),
+            audit: audit(&file.audit, agent),
+            runner: Runner::with(settings, stop.clone()),
+            room: Room::new(places(file)),
+        }
+    }
+
+    /// For a flow with other settings. Blocks, as above. The room is still as it was: [`Room::resize`] it when the
+    /// flow begins.
+    pub fn under(&self, file: &CommandsFile, agent: &AgentSettings, unlocked: bool) -> Self {
+        let audit = match audit(&file.audit, agent) {
+            same if same.path() == self.audit.path() => {
+                self.audit.under(rotation(&file.audit), file.audit.required)
+            }
+            other => other,
+        };
+        let open = || unlocked.then(|| journal(agent)).flatten();
+        Self {
+            journal: self.journal.clone().or_else(open),
+            audit,
+            runner: self.runner.keeping(output_bytes(file)),
+            ..self.clone()
+        }
+    }
+}
+
+/// How many at once, and how many may wait.
+pub fn places(file: &CommandsFile) -> Places {
+    Places { parallel: file.execute.parallel.items(), waiting: file.execute.waiting.items() }
+}
+
+fn output_bytes(file: &CommandsFile) -> usize {
+    usize::try_from(file.execute.output.bytes()).unwrap_or(usize::MAX)
+}
+
+fn audit(audit: &config::Audit, agent: &AgentSettings) -> Audit {
+    let path = audit.path.clone().unwrap_or_else(|| agent.state.folder.join("audit.jsonl"));
+    Audit::new(path, rotation(audit), audit.required)
+}
+
+fn rotation(audit: &config::Audit) -> Rotation {
+    Rotation { max_bytes: audit.max_size.bytes(), keep: audit.keep.get() }
+}
+
+/// Which scripts have run; without it none runs, and the host is told why.
+fn journal(agent: &AgentSettings) -> Option<Arc<Mutex<Journal>>> {
+    let path = agent.state.folder.join("scripts.jsonl");
+    match Journal::open(&path) {
+        Ok(journal) => Some(Arc::new(Mutex::new(journal))),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "no script will run: it could run twice");
+            None
+        }
+    }
+}

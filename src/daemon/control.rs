@@ -1,0 +1,293 @@
+//! The local control: a socket in the state folder, where a command of this program asks the agent that runs
+//! for something. One line of JSON is asked, one is answered. Does nothing itself.
+//!
+//! # Who may ask
+//! Root, and the user the agent runs as: the socket has mode 0600, and the kernel says who is at the other end
+//! (`SO_PEERCRED`, unix(7)).
+//!
+//! # Bounds
+//! Four at once, and 64 KiB and 5 s for a line, either way.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as Blocking;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
+
+use super::reload::Asked;
+use super::report::Report;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Read the files again.
+    Reload,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The files were read, and this came of it.
+    Reloaded(Report),
+    /// It was not done: the end of a sentence.
+    Refused(String),
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// No agent listens there.
+    NoAgent,
+    /// This came in between.
+    Io(io::Error),
+}
+
+/// Where the socket of an agent with this state folder is.
+pub fn socket_of(state: &Path) -> PathBuf {
+    state.join("control.sock")
+}
+
+/// Asks the agent whose socket is at `path`, and waits at most `patience` for its answer. Blocks.
+///
+/// # Errors
+/// There is no agent, or it does not answer.
+pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer, Unanswered> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let stream = Blocking::connect(path).map_err(|error| match error.kind() {
+        NotFound | ConnectionRefused => Unanswered::NoAgent,
+        _ => Unanswered::Io(error),
+    })?;
+    let talk = || {
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(LINE_TIME))?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        (&stream).write_all(&line)?;
+        let mut answer = Vec::new();
+        BufReader::new((&stream).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer)?;
+        if answer.is_empty() {
+            return Err(io::Error::other("it hung up without an answer"));
+        }
+        Ok(serde_json::from_slice(&answer)?)
+    };
+    talk().map_err(Unanswered::Io)
+}
+
+/// Clients at once.
+const CLIENTS_MAX: usize = 4;
+/// The longest line that is asked.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
+/// The longest answer that is read: a mistake in each of a few hundred files.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+/// How long a line may take.
+const LINE_TIME: Duration = Duration::from_secs(5);
+
+/// Listens in the folder `state` until it is dropped. Without a folder that can be written, and beside another
+/// agent that has it, there is no local control, which is said once.
+pub(super) async fn serve(state: PathBuf, reload: mpsc::Sender<Asked>) {
+    let path = socket_of(&state);
+    let bound = match spawn_blocking(move || Bound::at(&path)).await {
+        Ok(bound) => bound,
+        Err(error) => Err(error.to_string()),
+    };
+    let served = match bound {
+        Ok(bound) => listen(bound, reload).await,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = served {
+        tracing::info!("no local control (`infiniservice reload`; SIGHUP does the same): {why}");
+    }
+}
+
+/// The socket, removed when it is dropped.
+struct Bound {
+    path: PathBuf,
+    listener: std::os::unix::net::UnixListener,
+    inode: u64,
+}
+
+impl Bound {
+    /// Puts a socket at `path`, in the place of one that nobody listens at. It is made beside and renamed, so it is
+    /// never there with another mode.
+    fn at(path: &Path) -> Result<Self, String> {
+        let cannot = |error: io::Error| format!("cannot listen at {}: {error}", path.display());
+        if Blocking::connect(path).is_ok() {
+            return Err(format!("another agent listens at {}", path.display()));
+        }
+        if let Some(folder) = path.parent() {
+            let mut make = std::fs::DirBuilder::new();
+            make.recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+        }
+        let beside = path.with_extension(std::process::id().to_string());
+        let _ = std::fs::remove_file(&beside); // of an agent that had this number
+        let made = (|| {
+            let listener = std::os::unix::net::UnixListener::bind(&beside)?;
+            listener.set_nonblocking(true)?;
+            std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
+            let inode = std::fs::symlink_metadata(&beside)?.ino();
+            std::fs::rename(&beside, path)?;
+            Ok(Self { path: path.to_owned(), listener, inode })
+        })();
+        made.map_err(|error| {
+            let _ = std::fs::remove_file(&beside);
+            cannot(error)
+        })
+    }
+}
+
+impl Drop for Bound {
+    /// Removes it, unless it is another agent's by now.
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path); // it is stale then, and the next one takes its place
+        }
+    }
+}
+
+async fn listen(bound: Bound, reload: mpsc::Sender<Asked>) -> Result<(), String> {
+    let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
+    let listener = listener.map_err(|error| error.to_string())?;
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut clients = JoinSet::new();
+    loop {
+        while clients.try_join_next().is_some() {}
+        let client = match listener.accept().await {
+            Ok((client, _)) => client,
+            Err(error) => {
+                tracing::warn!(%error, "local control cannot take a client");
+                sleep(LINE_TIME).await; // out of descriptors: at once it would fail again
+                continue;
+            }
+        };
+        let uid = client.peer_cred().map(|peer| peer.uid());
+        if !uid.is_ok_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()) {
+            tracing::warn!("a user who may not was at the local control");
+            continue;
+        }
+        match Arc::clone(&places).try_acquire_owned() {
+            Err(_) => drop(client),
+            Ok(place) => {
+                let reload = reload.clone();
+                clients.spawn(async move {
+                    if let Err(error) = talk(client, &reload).await {
+                        tracing::debug!(%error, "a client of the local control was lost");
+                    }
+                    drop(place);
+                });
+            }
+        }
+    }
+}
+
+async fn talk(client: UnixStream, reload: &mpsc::Sender<Asked>) -> io::Result<()> {
+    let (read, mut write) = client.into_split();
+    let mut line = Vec::new();
+    let mut read = tokio::io::BufReader::with_capacity(1024, read).take(LINE_BYTES_MAX);
+    timeout(LINE_TIME, read.read_until(b'\n', &mut line)).await??;
+    let answer = match serde_json::from_slice(&line) {
+        Err(error) => Answer::Refused(format!("this is no request: {error}")),
+        Ok(Request::Reload) => {
+            let (asked, answer) = Asked::answered("infiniservice reload");
+            match reload.try_send(asked) {
+                Err(_) => Answer::Refused("too many wait for a reload already".to_owned()),
+                Ok(()) => match answer.await {
+                    Ok(report) => Answer::Reloaded(report),
+                    Err(_) => Answer::Refused("the agent stops".to_owned()),
+                },
+            }
+        }
+    };
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    timeout(LINE_TIME, write.write_all(&line)).await??;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A server in a folder of its own, and what it is asked.
+    async fn server() -> (tempfile::TempDir, PathBuf, mpsc::Receiver<Asked>, JoinSet<()>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, asked) = mpsc::channel(1);
+        let mut serving = JoinSet::new();
+        let state = folder.path().join("state");
+        let path = socket_of(&state);
+        serving.spawn(serve(state, sender));
+        while !path.exists() {
+            tokio::task::yield_now().await;
+        }
+        (folder, path, asked, serving)
+    }
+
+    async fn raw(path: &Path, line: &str) -> String {
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        stream.write_all(line.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_is_answered_in_a_line_and_nonsense_is_refused() {
+        let (_folder, path, mut asked, _serving) = server().await;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let client = {
+            let path = path.clone();
+            spawn_blocking(move || ask(&path, &Request::Reload, PATIENCE).unwrap())
+        };
+        let report = Report { changed: vec!["lab".to_owned()], ..Report::default() };
+        let Asked { answer, .. } = asked.recv().await.unwrap();
+        answer.unwrap().send(report.clone()).unwrap();
+        assert_eq!(client.await.unwrap(), Answer::Reloaded(report));
+        for nonsense in ["{}\n", "\"dance\"\n", "\n", &"x".repeat(65_536)] {
+            let answer = raw(&path, nonsense).await;
+            assert!(answer.starts_with("{\"refused\":\"this is no request"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fifth_client_is_sent_away_and_a_silent_one_is_not_waited_for() {
+        let (_folder, path, _asked, _serving) = server().await;
+        let mut silent = Vec::new();
+        for _ in 0..CLIENTS_MAX {
+            silent.push(UnixStream::connect(&path).await.unwrap());
+        }
+        assert_eq!(raw(&path, "").await, "", "no place");
+        tokio::time::pause();
+        for mut client in silent {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_a_live_one_is_not_and_ours_is_removed() {
+        let (folder, path, _asked, mut serving) = server().await;
+        assert!(Bound::at(&path).is_err_and(|why| why.contains("another agent listens")));
+        serving.shutdown().await;
+        assert!(!path.exists());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(matches!(ask(&path, &Request::Reload, PATIENCE), Err(Unanswered::NoAgent)));
+        let bound = Bound::at(&path).unwrap();
+        let later = folder.path().join("state/later");
+        drop(std::os::unix::net::UnixListener::bind(&later).unwrap());
+        std::fs::rename(&later, &path).unwrap();
+        drop(bound);
+        assert!(path.exists(), "another agent's by now");
+    }
+}

@@ -1,0 +1,353 @@
+//! The flows that run, and the change from one set of them to the next. Does not read files, and hears no
+//! signal.
+//!
+//! # How one flow takes the place of another
+//! 1. Everything that is new is built beside what runs, or nothing is: what cannot be built changes nothing.
+//!    A flow whose file says the same as before is left alone.
+//! 2. The sources of what is replaced or removed are stopped.
+//! 3. A metrics flow begins when the one before it has handed on what it held and ended, within the
+//!    shutdown deadline, after which it is aborted. So no reading comes twice and none out of order, no file has two writers, and
+//!    what the old one knew (counters, rates, numbers, last values, when it read) is there for the new one. The
+//!    readings themselves do not wait for a place, so this takes milliseconds: less than any cadence.
+//! 4. A command flow begins at once: it has the port's lane as soon as what the one before it has read is
+//!    cut into lines. What was taken is answered by the flow that took it, however long it takes, up to its own
+//!    deadline; nobody waits for that.
+//! 5. Ports stay open. One that only the new files name is opened; one that is named no more ends when what is
+//!    under way there is written.
+//!
+//! # Why flows are replaced one by one, and not all as one generation
+//! What did not change has nothing to gain from being stopped, and a change of the policy should not cost the
+//! metrics a tick. And why not change a running flow in place: each setting would need a way
+//! into its stage, and the flow that runs would be one that no file describes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::assemble::{Built, Site, metrics_flow};
+use super::carried::{Carried, places};
+use super::command_flow::command_flow;
+use super::plan::{Key, Plan, Wanted};
+use super::ports::Ports;
+use super::report::Report;
+use crate::commands::news::Heard;
+use crate::config::{AgentSettings, Read};
+use crate::metrics::latest::Latest;
+use crate::model::Group;
+use crate::pipeline::{End, Graph, Health, Ledger, Outcome, Restart, Shelf, Task, run_until};
+use crate::port;
+
+/// What runs.
+pub(super) struct Flows {
+    /// The settings that the agent was started with; what of them can change while it runs, as it is now.
+    pub agent: AgentSettings,
+    /// What a command flow leaves for the next.
+    pub carried: Option<Carried>,
+    /// Where what is queued is charged.
+    pub ledger: Ledger,
+    health: Health,
+    stop: CancellationToken,
+    heard: Heard,
+    latest: Latest,
+    ports: Ports,
+    flows: BTreeMap<Key, Flow>,
+    running: JoinSet<(Outcome, bool)>,
+    /// Milliseconds that a flow has, once it is stopped, to hand on what it holds.
+    drain_ms: Arc<AtomicU64>,
+    outcome: Outcome,
+}
+
+/// One flow that runs.
+struct Flow {
+    wanted: Wanted,
+    targets: Vec<port::Target>,
+    feeds: Vec<(port::Target, String)>,
+    stop: CancellationToken,
+    /// Called when every task of it is gone.
+    ended: CancellationToken,
+    shelf: Shelf,
+}
+
+/// One that is built.
+struct New {
+    key: Key,
+    wanted: Wanted,
+    built: Option<Built>,
+    tasks: Vec<Box<dyn Task>>,
+    stop: CancellationToken,
+    shelf: Shelf,
+}
+
+impl Flows {
+    pub(super) fn new(
+        agent: AgentSettings,
+        port: Option<port::Target>,
+        health: &Health,
+        heard: Heard,
+        stop: &CancellationToken,
+    ) -> Self {
+        Self {
+            agent,
+            carried: None,
+            ledger: Ledger::default(),
+            ports: Ports::new(port, health, stop),
+            health: health.clone(),
+            stop: stop.clone(),
+            heard,
+            latest: Latest::default(),
+            flows: BTreeMap::new(),
+            running: JoinSet::new(),
+            drain_ms: Arc::default(),
+            outcome: Outcome { end: End::Done, drained: true },
+        }
+    }
+
+    /// Runs what `plan` says from now on, and tells what changed.
+    ///
+    /// # Errors
+    /// Something cannot be built: nothing has changed.
+    pub(super) async fn change(&mut self, plan: Plan) -> Result<Report, String> {
+        let mut report = Report::default();
+        for opening in plan.openings {
+            self.ports.open(opening);
+        }
+        let (mut new, mut kept) = (Vec::new(), Vec::new());
+        for wanted in plan.wanted {
+            let key = wanted.key();
+            let shown = key.shown().map(str::to_owned);
+            let list = match self.flows.get(&key) {
+                Some(flow) if flow.wanted == wanted => {
+                    kept.push(key);
+                    report.unchanged.extend(shown);
+                    continue;
+                }
+                Some(_) => &mut report.changed,
+                None => &mut report.added,
+            };
+            list.extend(shown);
+            match self.build(key, wanted, plan.carried.as_ref()) {
+                Ok(built) => new.push(built),
+                Err(why) => {
+                    self.ports.drop_unstarted();
+                    return Err(why);
+                }
+            }
+        }
+        // From here on nothing fails.
+        for section in self.agent.differs_for_good(&plan.agent) {
+            report.restart.push(section.to_owned());
+        }
+        self.agent.shutdown = plan.agent.shutdown;
+        self.agent.restart = plan.agent.restart;
+        self.agent.reload = plan.agent.reload;
+        self.agent.memory = plan.agent.memory;
+        let ceiling = usize::try_from(self.agent.memory.ceiling.bytes()).unwrap_or(usize::MAX);
+        self.ledger.set_ceiling(ceiling);
+        let drain = self.agent.shutdown.deadline.get();
+        self.drain_ms.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        if let Some(carried) = plan.carried {
+            self.carried = Some(carried);
+        }
+        self.replace(new, &kept, &mut report).await;
+        Ok(report)
+    }
+
+    /// Stops what is not among `kept`, and starts what is new.
+    async fn replace(&mut self, new: Vec<New>, kept: &[Key], report: &mut Report) {
+        for (tasks, closing) in self.ports.start() {
+            self.spawn(tasks, Restart::default(), closing, true);
+        }
+        let mut before: BTreeMap<Key, Flow> = BTreeMap::new();
+        let flows = std::mem::take(&mut self.flows);
+        for (key, flow) in flows {
+            if kept.contains(&key) {
+                self.flows.insert(key, flow);
+            } else {
+                flow.stop.cancel();
+                before.insert(key, flow);
+            }
+        }
+        let mut next = FuturesUnordered::new();
+        for new in new {
+            let before = before.remove(&new.key);
+            next.push(async move {
+                let Some(before) = before else { return (new, Vec::new()) };
+                if let Key::Metrics(_) = new.key {
+                    before.ended.cancelled().await;
+                }
+                (new, before.feeds)
+            });
+        }
+        while let Some((new, feeds)) = next.next().await {
+            self.start(new, &feeds);
+        }
+        for (key, flow) in before {
+            report.removed.extend(key.shown().map(str::to_owned));
+            if let Key::Metrics(_) = key {
+                flow.ended.cancelled().await;
+            }
+            self.retire(&flow.feeds);
+        }
+        self.latest.keep(&self.groups());
+        let used: Vec<_> = self.flows.values().flat_map(|flow| &flow.targets).collect();
+        self.ports.keep(&used);
+    }
+
+    /// What is read.
+    fn groups(&self) -> Vec<Group> {
+        let files = self.flows.values().filter_map(|flow| match &flow.wanted {
+            Wanted::Metrics { pipeline, .. } => Some(&pipeline.file),
+            _ => None,
+        });
+        let reads = files.flat_map(|file| &file.collect).flat_map(|collect| &collect.from);
+        reads.map(Read::group).collect()
+    }
+
+    fn build(
+        &mut self,
+        key: Key,
+        wanted: Wanted,
+        carried: Option<&Carried>,
+    ) -> Result<New, String> {
+        let stop = self.stop.child_token();
+        let shelf = self.flows.get(&key).map(|flow| flow.shelf.clone()).unwrap_or_default();
+        let mut site = Site {
+            vm_id: self.agent.identity.vm_id.as_deref(),
+            latest: &self.latest,
+            ports: &mut self.ports,
+            health: &self.health.anew(),
+            stop: &stop,
+            shelf: &shelf,
+            ledger: &self.ledger,
+        };
+        let mut tasks = Vec::new();
+        let built = match (&wanted, carried) {
+            (Wanted::Metrics { pipeline, .. }, _) => Some(metrics_flow(pipeline, &mut site)?),
+            (Wanted::Commands { commands, secret, .. }, Some(carried)) => {
+                let heard = self.heard.clone();
+                Some(command_flow(commands, secret.clone(), carried, heard, &mut site)?)
+            }
+            (Wanted::Commands { .. }, None) => None, // a plan with the one has the other
+            (Wanted::Unheard(target), _) => {
+                tasks.push(site.ports.at(target).unheard(&stop));
+                None
+            }
+        };
+        Ok(New { key, wanted, built, tasks, stop, shelf })
+    }
+
+    /// Starts a flow in the place of one that had `before` in the lanes of ports.
+    fn start(&mut self, new: New, before: &[(port::Target, String)]) {
+        let New { key, wanted, built, mut tasks, stop, shelf } = new;
+        let (mut targets, mut feeds) = (Vec::new(), Vec::new());
+        if let Some(built) = built {
+            (targets, feeds) = (built.targets.clone(), built.feeds());
+            tasks.extend(
+                built.start(&mut self.ports, &self.ledger).into_iter().flat_map(Graph::into_tasks),
+            );
+        }
+        let gone: Vec<_> = before.iter().filter(|feed| !feeds.contains(feed)).cloned().collect();
+        self.retire(&gone);
+        let restart = match &wanted {
+            Wanted::Metrics { restart, pipeline } => {
+                tracing::info!(pipeline = pipeline.name, from = pipeline.origin, "pipeline runs");
+                restart.clone()
+            }
+            Wanted::Commands { restart, commands, .. } => {
+                let lock = commands.file.lock(&|name| std::env::var(name).ok());
+                tracing::info!(from = commands.origin, "command flow runs; {lock}");
+                if let Some(carried) = &self.carried {
+                    carried.room.resize(places(&commands.file));
+                }
+                restart.clone()
+            }
+            Wanted::Unheard(target) => {
+                targets.push(target.clone());
+                Restart::default()
+            }
+        };
+        let is_patient = matches!(key, Key::Commands);
+        let ended = self.spawn(tasks, restart, stop.clone(), is_patient);
+        self.flows.insert(key, Flow { wanted, targets, feeds, stop, ended, shelf });
+    }
+
+    fn retire(&mut self, feeds: &[(port::Target, String)]) {
+        for (target, feed) in feeds {
+            self.ports.at(target).relay.retire(feed);
+        }
+    }
+
+    /// Runs `tasks` until they have ended. After `stop` they have the shutdown deadline to do so; patient ones
+    /// have it when the whole agent stops.
+    fn spawn(
+        &mut self,
+        tasks: Vec<Box<dyn Task>>,
+        restart: Restart,
+        stop: CancellationToken,
+        is_patient: bool,
+    ) -> CancellationToken {
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let (all, drain_ms) = (self.stop.clone(), Arc::clone(&self.drain_ms));
+        let begins = if is_patient { all.clone() } else { stop.clone() };
+        let deadline = async move {
+            begins.cancelled().await;
+            sleep(Duration::from_millis(drain_ms.load(Relaxed))).await;
+        };
+        self.running.spawn(async move {
+            let _guard = guard;
+            let outcome = run_until(tasks, &restart, &stop, deadline).await;
+            (outcome, all.is_cancelled())
+        });
+        ended
+    }
+
+    /// Waits until one more flow has ended, and books how. `false` when none is left.
+    pub(super) async fn ended(&mut self) -> bool {
+        let Some(joined) = self.running.join_next().await else { return false };
+        self.book(joined);
+        true
+    }
+
+    fn book(&mut self, joined: Result<(Outcome, bool), JoinError>) {
+        let (outcome, at_the_end) = joined.unwrap_or_else(|error| {
+            tracing::error!(%error, "a flow has failed");
+            (Outcome { end: End::Spent, drained: true }, true)
+        });
+        if outcome.end != End::Done {
+            self.stop.cancel();
+        }
+        self.outcome.end = self.outcome.end.max(outcome.end);
+        if at_the_end {
+            self.outcome.drained &= outcome.drained;
+        } else if !outcome.drained {
+            tracing::warn!(
+                "a pipeline did not end within the shutdown deadline; what it held is lost"
+            );
+        }
+    }
+
+    /// The ports that are open.
+    pub(super) fn open(&self) -> Vec<port::Target> {
+        self.ports.targets()
+    }
+
+    /// No flow comes any more: what runs ends, and the ports with it.
+    pub(super) fn close(&mut self) {
+        self.flows.clear();
+        self.carried = None;
+        self.ports.close();
+    }
+
+    /// How it all ended.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+}

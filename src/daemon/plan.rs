@@ -1,0 +1,246 @@
+//! What the files want to run, with everything looked at that can be wrong with it. Starts nothing, and
+//! blocks on files: not for an async worker.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
+
+use super::carried::Carried;
+use super::keeping::Opening;
+use super::ports::Ports;
+use crate::commands::secret::{self, Secret};
+use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, Target};
+use crate::pipeline::{Health, Restart};
+use crate::port;
+use crate::wire::Format;
+
+/// Where the files are, and what they cannot change.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// The files and folders, as they were named.
+    pub paths: Vec<PathBuf>,
+    /// Takes the place of every port that a file names.
+    pub port: Option<port::Target>,
+}
+
+/// A flow that is to run. Two that are equal need no change.
+#[derive(Clone, PartialEq)]
+pub(super) enum Wanted {
+    /// A pipeline.
+    Metrics { pipeline: config::Pipeline, restart: Restart },
+    /// The command flow. With the secret itself, which may change where the file does not.
+    Commands { commands: Commands, secret: Option<Secret>, restart: Restart },
+    /// Takes what comes in at a port that no command flow reads.
+    Unheard(port::Target),
+}
+
+/// What a flow is known by over reloads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Metrics(String),
+    Commands,
+    Unheard(String),
+}
+
+impl Wanted {
+    pub(super) fn key(&self) -> Key {
+        match self {
+            Self::Metrics { pipeline, .. } => Key::Metrics(pipeline.name.clone()),
+            Self::Commands { .. } => Key::Commands,
+            Self::Unheard(target) => Key::Unheard(target.to_string()),
+        }
+    }
+}
+
+impl Key {
+    /// What a person calls it; nothing where a person need not know of it.
+    pub(super) fn shown(&self) -> Option<&str> {
+        match self {
+            Self::Metrics(name) => Some(name),
+            Self::Commands => Some("commands"),
+            Self::Unheard(_) => None,
+        }
+    }
+}
+
+/// Everything that is to run.
+pub(super) struct Plan {
+    /// The settings of the files.
+    pub agent: AgentSettings,
+    /// The flows.
+    pub wanted: Vec<Wanted>,
+    /// For the command flow, where there is one.
+    pub carried: Option<Carried>,
+    /// Ports that are not open yet.
+    pub openings: Vec<Opening>,
+    /// What the log says once it runs.
+    pub notes: Vec<String>,
+}
+
+impl Origin {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place.
+    pub(super) fn load(&self) -> Result<Loaded, Vec<String>> {
+        let loaded = config::load(&self.paths, &|name| std::env::var(name).ok());
+        loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    /// What `loaded` wants. `settings` are those the agent was started with, `carried` what a command flow before
+    /// has left, and `open` the ports that are open.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) fn plan(
+        &self,
+        loaded: Loaded,
+        settings: &AgentSettings,
+        (carried, open): (Option<&Carried>, &[port::Target]),
+        stop: &CancellationToken,
+    ) -> Result<Plan, String> {
+        can_run(&loaded)?;
+        files_are_apart(&loaded)?;
+        let Loaded { pipelines, skipped, commands, agent, .. } = loaded;
+        let restart = restart(&agent);
+        let ports = Ports::new(self.port.clone(), &Health::default(), stop);
+        let mut named = BTreeMap::new();
+        let mut lines = Lines::default();
+        let mut notes = Vec::new();
+        let mut wanted = Vec::new();
+        for pipeline in pipelines {
+            for write in &pipeline.file.write {
+                if let Target::Port(name) = &write.target {
+                    let target = ports.resolve(name)?;
+                    let format = pipeline.file.serialize.format;
+                    let must = write.delivery == Delivery::Must;
+                    lines.add(&target, format == Format::Infinibay, must);
+                    named.insert(target.to_string(), target);
+                }
+            }
+            wanted.push(Wanted::Metrics { pipeline, restart: restart.clone() });
+        }
+        let (mut next, mut asks) = (None, None);
+        if let Some(commands) = commands {
+            let secret = commands.file.secret()?;
+            if secret.is_some()
+                && let Err(error) = secret::harden()
+            {
+                tracing::warn!(%error, "a core dump of the agent would hold the shared secret");
+            }
+            let target = ports.resolve(&commands.file.receive().port)?;
+            named.remove(&target.to_string());
+            let unlocked = secret.is_some();
+            let must = unlocked && commands.file.reply.delivery == Delivery::Must;
+            lines.add(&target, true, must);
+            asks = Some(target.to_string());
+            next = Some(match carried {
+                Some(before) => before.under(&commands.file, settings, unlocked),
+                None => Carried::begin(&commands.file, settings, unlocked, stop),
+            });
+            wanted.push(Wanted::Commands { commands, secret, restart });
+        } else if let (Some(port), true) = (&self.port, named.is_empty()) {
+            return Err(format!(
+                "no pipeline writes to a port, so there is nothing to send to {port}"
+            ));
+        }
+        wanted.extend(named.into_values().map(Wanted::Unheard));
+        let left_out = |made: &config::Pipeline| {
+            format!("{}: made-up readings are for `bench`; file is left out", made.origin)
+        };
+        notes.extend(skipped.iter().map(left_out));
+        let openings = lines.openings(asks.as_deref(), open, settings);
+        Ok(Plan { agent, wanted, carried: next, openings, notes })
+    }
+}
+
+/// What each port carries.
+#[derive(Default)]
+struct Lines(BTreeMap<String, Line>);
+
+struct Line {
+    target: port::Target,
+    /// Whether today's host reads it.
+    speaks: bool,
+    /// Whether something must be read, over a restart too.
+    must: bool,
+}
+
+impl Lines {
+    fn add(&mut self, target: &port::Target, speaks: bool, must: bool) {
+        let new = || Line { target: target.clone(), speaks: false, must: false };
+        let line = self.0.entry(target.to_string()).or_insert_with(new);
+        line.speaks |= speaks;
+        line.must |= must;
+    }
+
+    /// The ports that are not `open`. What is kept for the host of the command flow is in the state folder itself,
+    /// for any other in a folder of its own in there.
+    fn openings(
+        self,
+        commands: Option<&str>,
+        open: &[port::Target],
+        settings: &AgentSettings,
+    ) -> Vec<Opening> {
+        let new = self.0.into_iter().filter(|(_, line)| !open.contains(&line.target));
+        new.map(|(name, Line { target, speaks, must })| {
+            let folder = &settings.state.folder;
+            match (must, commands == Some(name.as_str())) {
+                (false, _) => Opening { speaks, ..Opening::in_memory(target) },
+                (true, true) => Opening::on_disk(target, speaks, folder, settings),
+                (true, false) => {
+                    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+                    let own = format!("spool-of-{}", name.chars().map(plain).collect::<String>());
+                    Opening::on_disk(target, speaks, &folder.join(own), settings)
+                }
+            }
+        })
+        .collect()
+    }
+}
+
+/// Whether there is something to run, and nothing that must not.
+fn can_run(loaded: &Loaded) -> Result<(), String> {
+    if let Some(made_up) = loaded.pipelines.iter().find(|made| made.file.generate.is_some()) {
+        return Err(format!(
+            "{} has made-up readings; measure it with `infiniservice bench`",
+            made_up.origin
+        ));
+    }
+    if loaded.pipelines.is_empty() && loaded.commands.is_none() {
+        return Err("no pipeline was found, so there is nothing to run".to_owned());
+    }
+    Ok(())
+}
+
+/// Two writers of one file would turn it over under each other's hands.
+fn files_are_apart(loaded: &Loaded) -> Result<(), String> {
+    let mut known = BTreeMap::new();
+    for pipeline in &loaded.pipelines {
+        for write in &pipeline.file.write {
+            let Target::File(file) = &write.target else { continue };
+            if std::fs::metadata(&file.path).is_ok_and(|found| !found.is_file()) {
+                let path = file.path.display();
+                return Err(format!("{}: {path} is not a regular file", pipeline.origin));
+            }
+            let whole = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
+            let whole = whole.canonicalize().unwrap_or(whole);
+            if let Some(other) = known.insert(whole, &pipeline.origin) {
+                let (path, origin) = (file.path.display(), &pipeline.origin);
+                return Err(format!("{origin}: {other} writes to {path} too; give each its own"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn restart(agent: &AgentSettings) -> Restart {
+    let settings = &agent.restart;
+    Restart {
+        budget: settings.budget.items(),
+        within: settings.within.get(),
+        base: settings.base.get(),
+        max: settings.max.get(),
+    }
+}

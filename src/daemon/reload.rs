@@ -1,0 +1,101 @@
+//! The daemon's main loop: runs the flows, and changes them when it is asked to. Does not know who asks, nor
+//! how a flow is changed.
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::generation::Flows;
+use super::plan::{Origin, Plan};
+use super::report::Report;
+use super::systemd;
+use super::watch::Watching;
+use crate::commands::news::News;
+
+/// Requests that wait while one is answered.
+pub(super) const REQUESTS_WAITING: usize = 8;
+
+/// Somebody wants the files to be read again.
+pub(super) struct Asked {
+    pub by: &'static str,
+    pub answer: Option<oneshot::Sender<Report>>,
+}
+
+impl Asked {
+    /// Nobody waits for an answer.
+    pub(super) fn by(by: &'static str) -> Self {
+        Self { by, answer: None }
+    }
+
+    /// With somebody who waits.
+    pub(super) fn answered(by: &'static str) -> (Self, oneshot::Receiver<Report>) {
+        let (answer, waits) = oneshot::channel();
+        (Self { by, answer: Some(answer) }, waits)
+    }
+}
+
+/// The main loop, and what it needs.
+pub(super) struct Main {
+    pub flows: Flows,
+    pub origin: Origin,
+    pub news: News,
+    pub stop: CancellationToken,
+    pub asks: mpsc::Sender<Asked>,
+}
+
+impl Main {
+    /// Runs until every flow has ended.
+    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>) -> Flows {
+        let mut watching = Watching::default();
+        self.watch(&mut watching);
+        let mut closed = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled(), if !closed => {
+                    closed = true;
+                    self.flows.close();
+                }
+                any = self.flows.ended() => if !any { return self.flows },
+                Some(asked) = asked.recv(), if !closed => {
+                    self.reload(asked).await;
+                    self.watch(&mut watching);
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self, Asked { by, answer }: Asked) {
+        systemd::reloading().await;
+        let report = match self.plan().await {
+            Ok(plan) => self.flows.change(plan).await.map_err(|why| vec![why]),
+            Err(wrong) => Err(wrong),
+        };
+        let report = report.unwrap_or_else(Report::of_wrong);
+        report.log(by);
+        if let Some(event) = report.event(by) {
+            self.news.tell(event);
+        }
+        if let Some(answer) = answer {
+            let _ = answer.send(report); // who asked may have gone
+        }
+        systemd::ready().await;
+    }
+
+    /// What the files want now.
+    async fn plan(&self) -> Result<Plan, Vec<String>> {
+        let (origin, settings) = (self.origin.clone(), self.flows.agent.clone());
+        let (carried, stop) = (self.flows.carried.clone(), self.stop.clone());
+        let open = self.flows.open();
+        let read = move || {
+            let loaded = origin.load()?;
+            let before = (carried.as_ref(), &open[..]);
+            origin.plan(loaded, &settings, before, &stop).map_err(|why| vec![why])
+        };
+        spawn_blocking(read).await.unwrap_or_else(|error| Err(vec![error.to_string()]))
+    }
+
+    fn watch(&self, watching: &mut Watching) {
+        watching.set(self.flows.agent.reload.watch, &self.origin.paths, &self.asks);
+    }
+}
