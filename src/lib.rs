@@ -38,6 +38,7 @@
 //! | [`sinks`] | file, socket, stdout, null | what the bytes mean |
 //! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
+//! | [`life`] | suspends, clock steps, restores, clones | what is done about them |
 //! | [`daemon`] | files → graphs → a running service and its end | what a stage does |
 //! | [`mod@bench`] | the same pipeline flat out, checked | anything of this machine |
 //! | [`host`] | the other end of the port, for people and tests without a host | what the guest's side looks like inside |
@@ -75,6 +76,7 @@ pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod host;
+pub mod life;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
