@@ -293,6 +293,37 @@ async fn without_a_secret_metrics_flow_and_commands_are_dropped_and_that_is_said
 }
 
 #[tokio::test]
+async fn an_audit_that_cannot_be_written_is_told_at_the_start_and_then_nothing_runs() {
+    let lab = Lab::new().await;
+    std::fs::create_dir_all(lab.folder.path().join("state/audit.jsonl")).unwrap();
+    let mut agent = lab.start(Some(SECRET));
+    let _host = lab.host().await;
+    agent.signal(Signal::TERM);
+    let mut log = String::new();
+    std::io::Read::read_to_string(&mut agent.log(), &mut log).unwrap();
+    let told = "no command will run until it can be written down";
+    assert!(log.contains(told) && log.contains("is a directory"), "{log}");
+
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let answer = host.command(&ask("SystemInfo"), PATIENCE).await.unwrap();
+    assert!(answer.error.unwrap().contains("nothing is run that cannot be written down"));
+}
+
+#[tokio::test]
+async fn a_locked_agent_makes_nothing_of_what_only_commands_need() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(None);
+    let host = lab.host().await;
+    while host.next().await.unwrap().body["type"] != "metrics" {}
+    assert!(!lab.folder.path().join("state").exists());
+    drop(host);
+    let _agent = lab.start(Some(SECRET));
+    let _host = lab.host().await;
+    assert!(lab.folder.path().join("state/audit.jsonl").exists(), "before the first command");
+}
+
+#[tokio::test]
 async fn a_denial_names_its_rule_and_both_are_in_the_audit() {
     let lab = Lab::new().await;
     let _agent = lab.start(Some(SECRET));

@@ -51,17 +51,19 @@ pub fn command_flow(
     let port = ports.at(target);
     let (lane, replies, hosts) = (port.inbound(), port.replies(), port.hosts());
 
+    // A locked agent runs nothing, and a picture is only looked at: no control group, no file is made.
+    let runs = unlocked && !ports.is_picture();
     let settings = Settings {
         output_bytes: usize::try_from(execute.output.bytes()).unwrap_or(usize::MAX),
-        ..Settings::agent()
+        ..if runs { Settings::agent() } else { Settings::idle() }
     };
     let state = &agent.state.folder;
     let dispatch = Dispatch {
         runner: Runner::with(settings, stop.clone()),
-        audit: audit_file(audit, agent),
+        journal: runs.then(|| journal(agent)).flatten(),
+        audit: audit_file(audit, agent, runs),
         latest: latest.clone(),
         scripts: state.join("scripts"),
-        journal: unlocked.then(|| journal(agent)).flatten(),
         answered: Mutex::default(),
     };
     let command_type = reply.command_type;
@@ -88,10 +90,18 @@ pub fn command_flow(
     Ok(vec![flow, greeting])
 }
 
-fn audit_file(audit: &config::Audit, agent: &AgentSettings) -> Audit {
+/// The audit; `now` it is opened, so that what is wrong with it is told before the first command.
+fn audit_file(audit: &config::Audit, agent: &AgentSettings, now: bool) -> Audit {
     let path = audit.path.clone().unwrap_or_else(|| agent.state.folder.join("audit.jsonl"));
     let rotation = Rotation { max_bytes: audit.max_size.bytes(), keep: audit.keep.get() };
-    Audit::new(path, rotation, audit.required)
+    let file = Audit::new(path, rotation, audit.required);
+    if now && let Err(error) = file.open() {
+        match audit.required {
+            true => tracing::error!(%error, "no command will run until it can be written down"),
+            false => tracing::warn!(%error, "commands will run without being written down"),
+        }
+    }
+    file
 }
 
 /// Which scripts have run; without it none runs, and the host is told why.

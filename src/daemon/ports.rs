@@ -33,6 +33,11 @@ impl Ports {
         self
     }
 
+    /// Whether it is for a picture: nothing of this machine is looked at or made.
+    pub(super) fn is_picture(&self) -> bool {
+        !self.checks
+    }
+
     /// Which port is meant by the name in a file.
     pub fn resolve(&self, name: &str) -> Result<Target, String> {
         let target = match &self.instead {

@@ -171,7 +171,10 @@ pub fn does(name: &str) -> String {
             "answers that this is not for Linux; runs no program"
         }
         _ => {
-            return format!("fails: there is no check of that name; there are {}", NAMES.join(", "));
+            return format!(
+                "fails: there is no check of that name; there are {}",
+                NAMES.join(", ")
+            );
         }
     };
     format!("{how}; changes nothing")
