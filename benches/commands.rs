@@ -254,6 +254,7 @@ fn spawn(socket: &Path, pipelines: &Path) -> Child {
         .args(["run", "--port", &format!("unix:{}", socket.display()), "--pipelines"])
         .arg(pipelines)
         .env_clear()
+        .envs(std::env::vars().filter(|(name, _)| name == "GLIBC_TUNABLES"))
         .env("INFINISERVICE_SHARED_SECRET", SECRET)
         .stdin(Stdio::null())
         .spawn()

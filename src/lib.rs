@@ -63,7 +63,7 @@
 //! | requests | `parallel` (5) at once, `waiting` (64) behind them | refused with a reason |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |
 //! | an answer | 1 MiB a line, 500 KiB of data | cut, and said so |
-//! | answers remembered | 512, 4 MiB | the oldest is forgotten |
+//! | answers remembered | 512, 1 MiB | the oldest is forgotten |
 //! | scripts remembered | 1,024 on disk | the oldest is forgotten |
 //! | audit lines waiting | 256, 5 s | the command is refused |
 //! | restarts of a stage | 8 within a minute, 100 ms to 30 s apart | the daemon drains and exits 70 |

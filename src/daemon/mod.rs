@@ -3,6 +3,7 @@
 //! It puts the parts together and waits. It does not read the machine, touch the device or decide what
 //! a stage does.
 
+mod allocator;
 mod assemble;
 mod command_flow;
 mod identity;
@@ -14,6 +15,7 @@ mod systemd;
 
 use tokio_util::sync::CancellationToken;
 
+pub use allocator::settle as settle_memory;
 pub use assemble::{Assembly, assemble, file_sink, stages};
 pub use log::start as start_log;
 pub use ports::Ports;
