@@ -392,8 +392,7 @@ async fn secrets_in_commands_reach_no_log_no_audit_and_no_argument_of_any_proces
     let content = format!("y='{}'; {stay}; echo done", canary());
     let mut pushed = script("e-canary", content);
     pushed.script_name = format!("deploy --password {}", canary());
-    pushed.input_values =
-        (0..25).map(|number| (format!("INPUT_{number}"), canary().into())).collect();
+    pushed.input_values = (0..25).map(|number| (format!("INPUT_{number}"), canary())).collect();
     let mut actions = Vec::new();
     for _ in 0..6 {
         actions.push(json!({ "action": "JoinDomain", "domain": "lab", "username": "u",
