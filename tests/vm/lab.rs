@@ -19,6 +19,7 @@ pub struct Lab {
     pub kernel: Kernel,
     pub busybox: Vec<u8>,
     pub agent: Vec<u8>,
+    target: PathBuf,
 }
 
 /// Why no machine can be made.
@@ -88,7 +89,24 @@ impl Lab {
         let accel = Accel::find(&kernel.image);
         let probe = if accel == KVM { "" } else { ": KVM does not boot a kernel here" };
         say(&format!("accelerator {}{probe}; agent {} KiB", accel.name, agent.len() >> 10));
-        Ok(Self { accel, kernel, busybox, agent })
+        Ok(Self { accel, kernel, busybox, agent, target: target.to_owned() })
+    }
+
+    /// The disk with a whole system on it, `None` where there is none, said on stderr.
+    ///
+    /// # Panics
+    /// Where there is none and must be.
+    pub fn systemd_disk(&self) -> Option<PathBuf> {
+        let disk = self.target.join("vm/systemd.img");
+        let why = "there is no disk with systemd on it (run .ci/vm-systemd as root)";
+        match disk.exists() {
+            true => Some(disk),
+            false if must_run() => panic!("this case must run here, but {why}"),
+            false => {
+                say(&format!("skipped: {why}"));
+                None
+            }
+        }
     }
 }
 
