@@ -42,6 +42,8 @@ mod talk;
 #[path = "vm/wait.rs"]
 mod wait;
 
+#[path = "vm/case_commands.rs"]
+mod commands;
 #[path = "vm/case_host.rs"]
 mod host_comes_and_goes;
 #[path = "vm/case_load.rs"]

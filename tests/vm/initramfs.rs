@@ -21,6 +21,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t debugfs debugfs /sys/kernel/debug
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /tmp
 hostname vm-under-test
 while read -r module; do insmod "/modules/$module.ko"; done < /modules/order
@@ -60,9 +61,11 @@ pub fn build(
 ) -> Vec<u8> {
     let mut cpio = Cpio::start(INIT, busybox, modules);
     cpio.entry("bin/infiniservice", PROGRAM, (0, 0), agent);
-    cpio.entry("pipelines", FOLDER, (0, 0), &[]);
-    for (name, text) in files {
-        cpio.entry(&format!("pipelines/{name}"), FILE, (0, 0), text.as_bytes());
+    for folder in ["pipelines", "commands"] {
+        cpio.entry(folder, FOLDER, (0, 0), &[]);
+    }
+    for (path, text) in files {
+        cpio.entry(path, FILE, (0, 0), text.as_bytes());
     }
     cpio.finish()
 }
