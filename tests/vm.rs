@@ -50,6 +50,8 @@ mod host_comes_and_goes;
 mod load;
 #[path = "vm/case_manners.rs"]
 mod manners;
+#[path = "vm/case_model.rs"]
+mod model;
 #[path = "vm/case_plug.rs"]
 mod plug;
 #[path = "vm/case_systemd.rs"]

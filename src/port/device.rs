@@ -33,6 +33,17 @@ pub enum Sent {
     Over,
 }
 
+/// What poll(2) says of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Something can be read, or the end of it.
+    pub readable: bool,
+    /// A write would be taken.
+    pub writable: bool,
+    /// Nobody is at the other end, or the device is finished.
+    pub hung_up: bool,
+}
+
 /// A byte device, driven by readiness.
 ///
 /// The caller tries until it is told [`Received::Idle`], [`Sent::Full`] or `Away`, and then waits in
@@ -52,6 +63,12 @@ pub trait Device: Send {
     /// Whether whoever comes may still hold half a line of ours, so that a bare newline goes first.
     fn greets(&self) -> bool {
         true
+    }
+
+    /// What poll(2) says of it now; `None` for a device that is no port. For looking at a port, not for
+    /// driving it.
+    fn level(&self) -> io::Result<Option<Level>> {
+        Ok(None)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use infiniservice::port::End;
-use infiniservice::port::fake::FakeHost;
+use infiniservice::port::model::ModelHost;
 use proptest::prelude::*;
 
 use super::rig::{Rig, settle};
@@ -83,7 +83,7 @@ impl Op {
 }
 
 /// Runs the script, then heals everything and closes; gives what was sent and what was got.
-async fn play(script: &[Op]) -> (Vec<String>, FakeHost) {
+async fn play(script: &[Op]) -> (Vec<String>, ModelHost) {
     let (mut rig, mut sent) = (Rig::start(), Vec::new());
     for op in script {
         op.apply(&mut rig, &mut sent);
@@ -112,7 +112,7 @@ async fn play(script: &[Op]) -> (Vec<String>, FakeHost) {
 }
 
 /// Whole lines only, but for the last of a host and the last before an open, which a host can't see.
-fn whole_lines(host: &FakeHost, sent: &[String]) -> Vec<String> {
+fn whole_lines(host: &ModelHost, sent: &[String]) -> Vec<String> {
     let mut whole = Vec::new();
     for session in host.sessions() {
         let text = String::from_utf8(session.received).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use infiniservice::model::Frame;
 use infiniservice::pipeline::{Health, Node};
-use infiniservice::port::fake::{self, FakeHost};
+use infiniservice::port::model::{self, ModelHost};
 use infiniservice::port::{Counters, Inbound, Port, Summary};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A port with a telemetry, a replies and an inbound lane, running over the model.
 pub struct Rig {
-    pub host: FakeHost,
+    pub host: ModelHost,
     pub telemetry: mpsc::Sender<Frame>,
     pub replies: mpsc::Sender<Frame>,
     pub inbound: mpsc::Receiver<Inbound>,
@@ -29,7 +29,7 @@ pub struct Rig {
 
 impl Rig {
     pub fn start() -> Self {
-        let (guest, host) = fake::pair();
+        let (guest, host) = model::pair_with_buffer(1);
         let closing = CancellationToken::new();
         let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
         let (telemetry, lane) = mpsc::channel(4096);

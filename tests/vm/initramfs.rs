@@ -55,12 +55,14 @@ exec switch_root /root /sbin/init
 /// Builds the archive of a machine that is nothing but busybox and the agent.
 pub fn build(
     busybox: &[u8],
-    agent: &[u8],
+    programs: &[(&str, &[u8])],
     modules: &[(&str, Vec<u8>)],
     files: &[(&str, String)],
 ) -> Vec<u8> {
     let mut cpio = Cpio::start(INIT, busybox, modules);
-    cpio.entry("bin/infiniservice", PROGRAM, (0, 0), agent);
+    for (name, program) in programs {
+        cpio.entry(&format!("bin/{name}"), PROGRAM, (0, 0), program);
+    }
     for folder in ["pipelines", "commands"] {
         cpio.entry(folder, FOLDER, (0, 0), &[]);
     }

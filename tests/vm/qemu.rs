@@ -72,8 +72,17 @@ impl Vm {
         Self::start(lab, archive, &kind)
     }
 
+    /// Boots a machine with another program beside the agent.
+    pub fn boot_with(lab: &Lab, name: &str, program: &[u8]) -> Self {
+        Self::boot_programs(lab, &[("infiniservice", &lab.agent), (name, program)], true)
+    }
+
     fn boot_small(lab: &Lab, plugged: bool) -> Self {
-        let archive = initramfs::build(&lab.busybox, &lab.agent, &lab.kernel.modules, &files());
+        Self::boot_programs(lab, &[("infiniservice", &lab.agent)], plugged)
+    }
+
+    fn boot_programs(lab: &Lab, programs: &[(&str, &[u8])], plugged: bool) -> Self {
+        let archive = initramfs::build(&lab.busybox, programs, &lab.kernel.modules, &files());
         Self::start(lab, &archive, &Kind { plugged, root: None, boot: BOOT })
     }
 
