@@ -65,12 +65,12 @@ impl Driver {
     pub(super) fn open(&mut self) {
         let at = self.sessions.last().map_or(0, |session| session.received.len());
         let in_flight = self.qemu.in_flight();
-        if let Some(session) = self.sessions.last_mut().filter(|_| self.qemu.is_connected()) {
+        if let Some(session) = self.sessions.last_mut().filter(|_| self.qemu.has_host()) {
             session.opened_at.push(at + in_flight);
         }
         (self.is_open, self.qemu.guest_open) = (true, true);
         self.reclaim();
-        self.qemu.flush();
+        self.flush();
     }
 
     /// It closes the port (`port_fops_release`): what it has not read is dropped; what it wrote goes on
@@ -84,7 +84,7 @@ impl Driver {
     /// `port_fops_read`: one buffer at most, and what was sent before the host left still comes.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Received {
         let Some(chunk) = self.qemu.inbox.front_mut() else {
-            return if self.qemu.is_connected() { Received::Idle } else { Received::Away };
+            return if self.qemu.is_told_of_host() { Received::Idle } else { Received::Away };
         };
         let bytes = chunk.len().min(into.len());
         into[..bytes].copy_from_slice(&chunk[..bytes]);
@@ -98,7 +98,7 @@ impl Driver {
 
     /// `port_fops_write`: whole up to 32 KiB, or not at all.
     pub(super) fn write(&mut self, from: &[u8]) -> Wrote {
-        if !self.qemu.is_connected() {
+        if !self.qemu.is_told_of_host() {
             return Wrote::Sent(Sent::Away);
         }
         if self.zero_writes > 0 {
@@ -117,8 +117,7 @@ impl Driver {
         }
         let bytes = from.len().min(self.write_bytes_max);
         self.qemu.put(from[..bytes].to_vec());
-        self.qemu.flush();
-        self.deliver();
+        self.flush();
         Wrote::Sent(Sent::Took(bytes))
     }
 
@@ -127,7 +126,7 @@ impl Driver {
         if plug != self.plug {
             return Level { readable: false, writable: false, hung_up: true };
         }
-        let hung_up = !self.qemu.is_connected();
+        let hung_up = !self.qemu.is_told_of_host();
         self.reclaim();
         Level {
             readable: hung_up || !self.qemu.inbox.is_empty(),
@@ -153,6 +152,13 @@ impl Driver {
         if self.qemu.reclaim() > 0 {
             self.is_full = false;
         }
+    }
+
+    /// Moves what can be moved, both ways.
+    pub(super) fn flush(&mut self) {
+        self.qemu.flush();
+        self.discarded += self.qemu.swallowed() as u64;
+        self.deliver();
     }
 
     /// The host gets what it is there to read.

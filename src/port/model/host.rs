@@ -7,7 +7,7 @@ impl ModelHost {
     /// A host connects; it reads whatever comes. Nothing where one is connected.
     pub fn connect(&self) {
         let mut driver = self.0.lock();
-        if !driver.qemu.is_connected() && driver.qemu.connect() {
+        if !driver.qemu.has_host() && driver.qemu.connect() {
             driver.is_reading = true;
             driver.sessions.push(HostSession::default());
             driver.deliver();
@@ -32,7 +32,7 @@ impl ModelHost {
         let mut driver = self.0.lock();
         driver.discarded += driver.qemu.disconnect() as u64;
         driver.reclaim();
-        if driver.qemu.is_connected() {
+        if driver.qemu.has_host() {
             driver.sessions.push(HostSession::default());
             driver.deliver();
         }
@@ -78,7 +78,22 @@ impl ModelHost {
     /// The port is put in again, with its ring as it was.
     pub fn plug(&self) {
         let mut driver = self.0.lock();
-        driver.qemu.is_plugged = true;
+        driver.qemu.plug();
+        driver.change();
+    }
+
+    /// The machine stands still: what the host sends waits, and the guest will never hear that a host has
+    /// left meanwhile, nor be rid of what was stuck then before the next one leaves. Its process must not
+    /// run until [`cont`](Self::cont).
+    pub fn stop(&self) {
+        self.0.lock().qemu.stop();
+    }
+
+    /// The machine goes on.
+    pub fn cont(&self) {
+        let mut driver = self.0.lock();
+        driver.qemu.cont();
+        driver.flush();
         driver.change();
     }
 
@@ -114,7 +129,7 @@ impl ModelHost {
 
     /// Whether a host is served.
     pub fn is_connected(&self) -> bool {
-        self.0.lock().qemu.is_connected()
+        self.0.lock().qemu.has_host()
     }
 
     /// What each host got so far, the first one first.

@@ -17,6 +17,12 @@ pub(super) struct Hypervisor {
     pub is_plugged: bool,
     /// Whether the guest has said that the port is open.
     pub guest_open: bool,
+    /// Whether the machine stands still. Then the port hears nothing of its host
+    /// (`virtconsole_enable_backend`): nothing is put into the guest's buffers, and that a host left is
+    /// never told. What the guest has written goes on to the host.
+    is_stopped: bool,
+    /// What the guest was told: whether a host is there.
+    told: bool,
     host: Option<Connection>,
     /// Hosts that connected behind the first: accepted by the kernel, not served.
     waiting: usize,
@@ -25,6 +31,10 @@ pub(super) struct Hypervisor {
     ring: VecDeque<Vec<u8>>,
     /// The write that did not fit into the socket. Its buffer is still taken.
     in_hand: Option<Vec<u8>>,
+    /// The socket that was to say when there is room is gone, unheard: nothing moves until a host leaves.
+    is_stuck: bool,
+    /// Bytes that were taken for a host that had left unheard.
+    swallowed: usize,
     /// Buffers the guest may take back.
     returned: usize,
     /// Buffers nobody will ever give back.
@@ -45,19 +55,34 @@ impl Hypervisor {
         Self {
             is_plugged: true,
             guest_open: false,
+            is_stopped: false,
+            told: false,
             host: None,
             waiting: 0,
             buffer_bytes,
             ring: VecDeque::new(),
             in_hand: None,
+            is_stuck: false,
+            swallowed: 0,
             returned: 0,
             leaked: 0,
             inbox: VecDeque::new(),
         }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
+    /// Whether the guest takes a host to be there.
+    pub(super) fn is_told_of_host(&self) -> bool {
+        self.told
+    }
+
+    /// Whether a host is there.
+    pub(super) fn has_host(&self) -> bool {
         self.host.is_some()
+    }
+
+    /// Bytes lost since this was asked last, because nobody was there to get them.
+    pub(super) fn swallowed(&mut self) -> usize {
+        std::mem::take(&mut self.swallowed)
     }
 
     /// Buffers of the ring that the guest can put a write into.
@@ -89,8 +114,13 @@ impl Hypervisor {
 
     /// Moves what can be moved, both ways.
     pub(super) fn flush(&mut self) {
-        let Some(host) = &mut self.host else { return };
-        if self.is_plugged {
+        let Some(host) = &mut self.host else {
+            if self.told && self.in_hand.is_none() {
+                self.swallowed += self.discard();
+            }
+            return;
+        };
+        if self.is_plugged && !self.is_stuck {
             let wakes = host.to_host.wakes_writer();
             if let Some(write) = self.in_hand.take_if(|_| wakes) {
                 self.ring.push_front(write);
@@ -104,13 +134,27 @@ impl Hypervisor {
                 }
             }
         }
-        while self.guest_open && self.is_plugged && self.inbox.len() < RING_BUFFERS {
+        let takes = self.guest_open && self.is_plugged && !self.is_stopped;
+        while takes && self.inbox.len() < RING_BUFFERS {
             let mut chunk = Vec::new();
             if host.to_guest.receive(CHUNK_BYTES_MAX, &mut chunk) == 0 {
                 break;
             }
             self.inbox.push_back(chunk);
         }
+    }
+
+    /// The machine stands still.
+    pub(super) fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    /// It goes on: a host that is there now is told of, and nothing where the guest was told of another
+    /// one before.
+    pub(super) fn cont(&mut self) {
+        self.is_stopped = false;
+        self.told |= self.is_plugged && self.host.is_some();
+        self.flush();
     }
 
     /// A host connects. `false` where one is there already: then it waits behind it.
@@ -121,6 +165,7 @@ impl Hypervisor {
         }
         let socket = || Socket::new(self.buffer_bytes);
         self.host = Some(Connection { to_host: socket(), to_guest: socket() });
+        self.told |= self.is_plugged && !self.is_stopped;
         self.flush();
         true
     }
@@ -130,7 +175,13 @@ impl Hypervisor {
     /// (the same in QEMU 10.0). Whoever waited is served at once.
     pub(super) fn disconnect(&mut self) -> usize {
         let Some(mut host) = self.host.take() else { return 0 };
-        let lost = host.to_host.clear() + if self.is_plugged { self.discard() } else { 0 };
+        let mut lost = host.to_host.clear();
+        if self.is_stopped {
+            self.is_stuck = self.in_hand.is_some();
+        } else if self.is_plugged {
+            lost += self.discard();
+            self.told = false;
+        }
         if self.waiting > 0 {
             self.waiting -= 1;
             self.connect();
@@ -138,10 +189,17 @@ impl Hypervisor {
         lost
     }
 
+    /// The device is put in; whoever is connected is told of.
+    pub(super) fn plug(&mut self) {
+        if !self.is_plugged {
+            (self.is_plugged, self.told) = (true, self.host.is_some());
+        }
+    }
+
     /// The device is taken out. The host stays connected and can read what is in its socket.
     pub(super) fn unplug(&mut self) -> usize {
         let lost = self.discard();
-        (self.is_plugged, self.guest_open) = (false, false);
+        (self.is_plugged, self.guest_open, self.told) = (false, false, false);
         self.inbox.clear();
         lost
     }
@@ -152,7 +210,7 @@ impl Hypervisor {
         let in_hand = self.in_hand.take();
         self.returned += usize::from(in_hand.is_some());
         let lost = in_hand.map_or(0, |write| write.len()) + self.discard();
-        (self.host, self.waiting) = (None, 0);
+        (self.host, self.waiting, self.told, self.is_stuck) = (None, 0, false, false);
         lost
     }
 
@@ -186,6 +244,7 @@ impl Hypervisor {
     fn discard(&mut self) -> usize {
         self.returned += self.ring.len();
         self.leaked += usize::from(self.in_hand.is_some());
+        self.is_stuck = false;
         self.ring.drain(..).chain(self.in_hand.take()).map(|write| write.len()).sum()
     }
 }

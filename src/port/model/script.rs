@@ -46,6 +46,10 @@ pub enum Op {
     Unplug,
     /// The port is put in.
     Plug,
+    /// The machine stands still: until it goes on the guest does nothing.
+    Stop,
+    /// It goes on.
+    Cont,
 }
 
 impl Op {
@@ -71,6 +75,8 @@ impl fmt::Display for Op {
             Self::Leave => f.write_str("leave"),
             Self::Unplug => f.write_str("unplug"),
             Self::Plug => f.write_str("plug"),
+            Self::Stop => f.write_str("stop"),
+            Self::Cont => f.write_str("cont"),
         }
     }
 }
@@ -97,6 +103,8 @@ impl FromStr for Op {
             ("leave", []) => Self::Leave,
             ("unplug", []) => Self::Unplug,
             ("plug", []) => Self::Plug,
+            ("stop", []) => Self::Stop,
+            ("cont", []) => Self::Cont,
             _ => return Err(unknown()),
         };
         Ok(op)
@@ -263,6 +271,8 @@ fn of_host(op: Op, host: &ModelHost, content: &mut Numbered) -> String {
         Op::Leave => host.leave(),
         Op::Unplug => host.unplug(),
         Op::Plug => host.plug(),
+        Op::Stop => host.stop(),
+        Op::Cont => host.cont(),
         _ => return "is not the host's".to_owned(),
     }
     "done".to_owned()
@@ -271,40 +281,77 @@ fn of_host(op: Op, host: &ModelHost, content: &mut Numbered) -> String {
 /// A script of `length` operations that make sense one after the other; the same for the same seed.
 pub fn random(seed: u64, length: usize) -> Vec<Op> {
     let mut dice = Dice(seed);
-    let (mut is_connected, mut is_plugged, mut behind) = (false, true, 0);
+    let mut at = Standing { is_plugged: true, ..Standing::default() };
     let mut script = vec![Op::Open];
+    at.follow(Op::Open);
     while script.len() < length {
+        if let Some(op) = at.next(&mut dice) {
+            at.follow(op);
+            script.push(op);
+        }
+    }
+    if at.is_stopped {
+        script.push(Op::Cont);
+    }
+    script
+}
+
+/// What a random script must know of where it stands.
+#[derive(Default)]
+struct Standing {
+    is_open: bool,
+    is_connected: bool,
+    is_behind: bool,
+    is_plugged: bool,
+    is_stopped: bool,
+}
+
+impl Standing {
+    /// An operation that makes sense here, or none for this throw.
+    fn next(&self, dice: &mut Dice) -> Option<Op> {
+        if !self.is_plugged && !self.is_stopped && dice.roll(3) == 0 {
+            return Some(Op::Plug);
+        }
+        if !self.is_open && self.is_plugged && !self.is_stopped && dice.roll(3) == 0 {
+            return Some(Op::Open);
+        }
         let op = match dice.roll(16) {
             0 => Op::Open,
             1 if dice.roll(3) == 0 => Op::Close,
             2 | 3 => Op::Read,
-            4..=7 => {
-                let bytes = [1, 200, 1_000, 4_096, 32_768, 40_000][dice.roll(6)];
-                Op::Write { bytes, times: [1, 5, 60, 400][dice.roll(4)] }
-            }
-            8 | 9 => Op::Poll,
-            10 if is_connected && behind == 0 && dice.roll(3) == 0 => Op::Behind,
-            10 if !is_connected => Op::Connect,
-            11 if is_connected => Op::Send([1, 700, 4_096, 10_000][dice.roll(4)]),
-            12 | 13 if is_connected => Op::Take,
-            14 if is_connected => Op::Leave,
-            14 => Op::Connect,
-            15 if dice.roll(3) == 0 && is_plugged => Op::Unplug,
-            15 if !is_plugged => Op::Plug,
-            _ => continue,
+            4..=7 => Op::Write {
+                bytes: [1, 200, 1_000, 4_096, 32_768, 40_000][dice.roll(6)],
+                times: [1, 5, 60, 400][dice.roll(4)],
+            },
+            8 => Op::Poll,
+            9 if self.is_stopped => Op::Cont,
+            9 if dice.roll(3) == 0 => Op::Stop,
+            10 | 11 if !self.is_connected => Op::Connect,
+            10 if !self.is_behind && dice.roll(3) == 0 => Op::Behind,
+            11 => Op::Send([1, 700, 4_096, 10_000][dice.roll(4)]),
+            12 | 13 if self.is_connected => Op::Take,
+            14 if self.is_connected => Op::Leave,
+            15 if dice.roll(3) == 0 && self.is_plugged && !self.is_stopped => Op::Unplug,
+            _ => return None,
         };
+        (!(self.is_stopped && op.is_guests())).then_some(op)
+    }
+
+    fn follow(&mut self, op: Op) {
         match op {
-            Op::Connect => is_connected = true,
-            Op::Behind => behind += 1,
-            Op::Leave if behind > 0 => behind -= 1,
-            Op::Leave => is_connected = false,
-            Op::Unplug => is_plugged = false,
-            Op::Plug => is_plugged = true,
+            Op::Open => self.is_open = self.is_plugged,
+            Op::Close => self.is_open = false,
+            Op::Connect => self.is_connected = true,
+            Op::Behind => self.is_behind = true,
+            Op::Leave if self.is_behind => self.is_behind = false,
+            Op::Leave => self.is_connected = false,
+            Op::Unplug => (self.is_open, self.is_plugged) = (false, false),
+            Op::Plug => self.is_plugged = true,
+            Op::Stop => self.is_stopped = true,
+            Op::Cont => self.is_stopped = false,
             _ => {}
         }
-        script.push(op);
     }
-    script
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
