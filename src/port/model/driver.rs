@@ -157,7 +157,6 @@ impl Driver {
     /// Moves what can be moved, both ways.
     pub(super) fn flush(&mut self) {
         self.qemu.flush();
-        self.discarded += self.qemu.swallowed() as u64;
         self.deliver();
     }
 

@@ -33,8 +33,6 @@ pub(super) struct Hypervisor {
     in_hand: Option<Vec<u8>>,
     /// The socket that was to say when there is room is gone, unheard: nothing moves until a host leaves.
     is_stuck: bool,
-    /// Bytes that were taken for a host that had left unheard.
-    swallowed: usize,
     /// Buffers the guest may take back.
     returned: usize,
     /// Buffers nobody will ever give back.
@@ -63,7 +61,6 @@ impl Hypervisor {
             ring: VecDeque::new(),
             in_hand: None,
             is_stuck: false,
-            swallowed: 0,
             returned: 0,
             leaked: 0,
             inbox: VecDeque::new(),
@@ -78,11 +75,6 @@ impl Hypervisor {
     /// Whether a host is there.
     pub(super) fn has_host(&self) -> bool {
         self.host.is_some()
-    }
-
-    /// Bytes lost since this was asked last, because nobody was there to get them.
-    pub(super) fn swallowed(&mut self) -> usize {
-        std::mem::take(&mut self.swallowed)
     }
 
     /// Buffers of the ring that the guest can put a write into.
@@ -115,8 +107,10 @@ impl Hypervisor {
     /// Moves what can be moved, both ways.
     pub(super) fn flush(&mut self) {
         let Some(host) = &mut self.host else {
+            // One that left unheard: nobody to send to, and nothing to wait for (`tcp_chr_write` fails).
             if self.told && self.in_hand.is_none() {
-                self.swallowed += self.discard();
+                self.in_hand = self.ring.pop_front();
+                self.is_stuck = self.in_hand.is_some();
             }
             return;
         };
