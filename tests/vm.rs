@@ -6,7 +6,8 @@
 //! `INFINISERVICE_REQUIRE_VM=1` is set: then that is a failure. `.ci/run` gets everything they need.
 //!
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
-//! [`qemu`] (the machine), [`qmp`], [`guest`] and [`host`] (its three handles), [`agent`] (the process
+//! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`),
+//! [`qemu`] (the machine), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
 //! in the guest), [`shape`] (what a line must be), then the cases.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
@@ -34,14 +35,24 @@ mod qemu;
 mod qmp;
 #[path = "vm/shape.rs"]
 mod shape;
+#[path = "vm/systemd.rs"]
+mod systemd;
+#[path = "vm/talk.rs"]
+mod talk;
 #[path = "vm/wait.rs"]
 mod wait;
 
+#[path = "vm/case_commands.rs"]
+mod commands;
 #[path = "vm/case_host.rs"]
 mod host_comes_and_goes;
 #[path = "vm/case_load.rs"]
 mod load;
 #[path = "vm/case_manners.rs"]
 mod manners;
+#[path = "vm/case_model.rs"]
+mod model;
 #[path = "vm/case_plug.rs"]
 mod plug;
+#[path = "vm/case_systemd.rs"]
+mod under_systemd;

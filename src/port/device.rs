@@ -33,6 +33,17 @@ pub enum Sent {
     Over,
 }
 
+/// What poll(2) says of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Something can be read, or the end of it.
+    pub readable: bool,
+    /// A write would be taken.
+    pub writable: bool,
+    /// Nobody is at the other end, or the device is finished.
+    pub hung_up: bool,
+}
+
 /// A byte device, driven by readiness.
 ///
 /// The caller tries until it is told [`Received::Idle`], [`Sent::Full`] or `Away`, and then waits in
@@ -58,6 +69,12 @@ pub trait Device: Send {
     /// the device comes to no harm by a full one.
     fn window(&self) -> Option<usize> {
         None
+    }
+
+    /// What poll(2) says of it now; `None` for a device that is no port. For looking at a port, not for
+    /// driving it.
+    fn level(&self) -> io::Result<Option<Level>> {
+        Ok(None)
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::time::Sleep;
 
-use super::device::{Device, NotOpen, Received, Sent};
+use super::device::{Device, Level, NotOpen, Received, Sent};
 use super::discovery::must_be_character_device;
 use super::watch::{Watch, level};
 use super::window::WINDOW_BYTES;
@@ -94,6 +94,13 @@ impl Device for VirtioPort {
 
     fn window(&self) -> Option<usize> {
         Some(WINDOW_BYTES)
+    }
+
+    fn level(&self) -> io::Result<Option<Level>> {
+        let now = level(self.fd.as_fd(), PollFlags::IN | PollFlags::OUT)?;
+        let is = |flag| now.contains(flag);
+        let (readable, writable) = (is(PollFlags::IN), is(PollFlags::OUT));
+        Ok(Some(Level { readable, writable, hung_up: is(PollFlags::HUP) }))
     }
 }
 

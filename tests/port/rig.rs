@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use infiniservice::model::Frame;
 use infiniservice::pipeline::{Health, Node};
-use infiniservice::port::fake::{self, FakeHost, FakePort};
+use infiniservice::port::model::{self, ModelHost, ModelPort};
 use infiniservice::port::{Answers, Breaker, Counters, Inbound, Kept, Port, Summary, Voice};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A port with a telemetry, a replies and an inbound lane, running over the model.
 pub struct Rig {
-    pub host: FakeHost,
+    pub host: ModelHost,
     pub telemetry: mpsc::Sender<Frame>,
     pub replies: mpsc::Sender<Frame>,
     pub must: mpsc::Sender<Kept>,
@@ -51,15 +51,15 @@ impl Voice for Spelled {
 impl Rig {
     /// A port that says nothing on its own account.
     pub fn start() -> Self {
-        Self::over(fake::pair(), false)
+        Self::over(model::pair_with_buffer(1), false)
     }
 
     /// A port that opens each session, and asks how far its host has read.
     pub fn asking() -> Self {
-        Self::over(fake::pair(), true)
+        Self::over(model::pair_with_buffer(1), true)
     }
 
-    pub fn over((guest, host): (FakePort, FakeHost), asks: bool) -> Self {
+    pub fn over((guest, host): (ModelPort, ModelHost), asks: bool) -> Self {
         let closing = CancellationToken::new();
         let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
         let (telemetry, lane) = mpsc::channel(4096);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::guest::Guest;
+use super::talk::SECRET;
 
 /// One tick of `utime` and `stime` in `/proc/PID/stat` on x86 (proc(5), `USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
@@ -41,6 +42,12 @@ impl Agent {
     /// Starts the agent with the pipeline of this name.
     pub fn start(guest: &mut Guest, pipeline: &str) -> Self {
         Self::run(guest, &format!("--pipelines /pipelines/{pipeline}.toml"))
+    }
+
+    /// Starts the agent with five readings a second and the shipped commands, which this secret unlocks.
+    pub fn start_with_commands(guest: &mut Guest) -> Self {
+        guest.run(&format!("export INFINISERVICE_SHARED_SECRET={SECRET}"));
+        Self::run(guest, "--pipelines /commands")
     }
 
     /// Starts the agent as it is shipped.

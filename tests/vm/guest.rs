@@ -29,6 +29,21 @@ impl Guest {
         }
     }
 
+    /// Waits until the machine has started once more, and its shell is there again.
+    ///
+    /// # Panics
+    /// Where that takes longer than `limit`.
+    pub fn restarted(&mut self, limit: Duration) {
+        let until = Instant::now() + limit;
+        loop {
+            match self.lines.next(until) {
+                Ok(line) if line == b"ready" => return,
+                Ok(_) => {}
+                Err(why) => panic!("the machine did not start again: {why:?}"),
+            }
+        }
+    }
+
     /// Runs `script` (below 4 KiB) and gives what it printed.
     ///
     /// # Panics

@@ -13,6 +13,10 @@ use super::wait::{Lines, NoLine};
 /// How long the next line of a running flow may take.
 const NEXT: Duration = Duration::from_secs(20);
 
+/// How the lines begin that are said to every host first.
+const GREETING: [&[u8]; 2] =
+    [b"{\"type\":\"agent_event\"", b"{\"type\":\"request_pending_scripts\""];
+
 /// A connected host. Dropping it closes the connection at once, whatever has not been read.
 #[derive(Debug)]
 pub struct Host {
@@ -35,7 +39,7 @@ impl Host {
     }
 
     /// The next metrics line within `limit`, held to the wire's shape. An agent that takes commands
-    /// greets first; that line is passed over.
+    /// greets first; those lines are passed over.
     ///
     /// # Panics
     /// Where there is none, or it is not whole, or not of that shape.
@@ -46,7 +50,7 @@ impl Host {
             let line = self.line(left).unwrap_or_else(|| {
                 panic!("no metrics line within {limit:?}, {} bytes of one", self.lines.rest().len())
             });
-            if !line.is_empty() && !line.starts_with(b"{\"type\":\"agent_event\"") {
+            if !line.is_empty() && !GREETING.iter().any(|kind| line.starts_with(kind)) {
                 return shape::metrics(&line);
             }
         }

@@ -19,6 +19,7 @@ pub struct Lab {
     pub kernel: Kernel,
     pub busybox: Vec<u8>,
     pub agent: Vec<u8>,
+    target: PathBuf,
 }
 
 /// Why no machine can be made.
@@ -88,7 +89,34 @@ impl Lab {
         let accel = Accel::find(&kernel.image);
         let probe = if accel == KVM { "" } else { ": KVM does not boot a kernel here" };
         say(&format!("accelerator {}{probe}; agent {} KiB", accel.name, agent.len() >> 10));
-        Ok(Self { accel, kernel, busybox, agent })
+        Ok(Self { accel, kernel, busybox, agent, target: target.to_owned() })
+    }
+
+    /// The program that does the guest's half of a port's script, built as the tests are.
+    ///
+    /// # Panics
+    /// Where it does not build.
+    pub fn port_script(&self) -> Vec<u8> {
+        let path = build(&self.target, &["--example", "port_script"]).expect("the example builds");
+        let path = path.join("debug/examples/port_script");
+        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The disk with a whole system on it, `None` where there is none, said on stderr.
+    ///
+    /// # Panics
+    /// Where there is none and must be.
+    pub fn systemd_disk(&self) -> Option<PathBuf> {
+        let disk = self.target.join("vm/systemd.img");
+        let why = "there is no disk with systemd on it (run .ci/vm-systemd as root)";
+        match disk.exists() {
+            true => Some(disk),
+            false if must_run() => panic!("this case must run here, but {why}"),
+            false => {
+                say(&format!("skipped: {why}"));
+                None
+            }
+        }
     }
 }
 
@@ -99,21 +127,29 @@ fn agent(target: &Path) -> Result<PathBuf, Trouble> {
     }
     let started = Instant::now();
     say("building the static release agent");
+    let path = build(target, &["--release", "--bin", "infiniservice"]).map_err(Trouble::Broken)?;
+    say(&format!("built it in {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(path.join("release/infiniservice"))
+}
+
+/// Has cargo build something static; gives the folder of its profiles.
+fn build(target: &Path, what: &[&str]) -> Result<PathBuf, String> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--bin", "infiniservice", "--target-dir"])
+        .arg("build")
+        .args(what)
+        .arg("--target-dir")
         .arg(target)
         .args(["--target", "x86_64-unknown-linux-gnu"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("RUSTFLAGS") // the project's own, in .cargo/config.toml, make it static
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .output()
-        .map_err(|error| Trouble::Broken(format!("cannot run cargo: {error}")))?;
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
     if !output.status.success() {
         let log = String::from_utf8_lossy(&output.stderr);
-        return Err(Trouble::Broken(format!("the static release agent does not build:\n{log}")));
+        return Err(format!("{what:?} does not build:\n{log}"));
     }
-    say(&format!("built it in {:.0} s", started.elapsed().as_secs_f64()));
-    Ok(target.join("x86_64-unknown-linux-gnu/release/infiniservice"))
+    Ok(target.join("x86_64-unknown-linux-gnu"))
 }
 
 fn static_busybox() -> Result<Vec<u8>, String> {

@@ -1,18 +1,25 @@
-//! The pipeline files the guest runs beside the shipped ones: in `/pipelines`, all of them in every
-//! machine.
+//! The pipeline files the guest runs beside the shipped ones: one by one in `/pipelines`, and with the
+//! commands in `/commands`; all of them in every machine.
 
-/// Every file, by its name.
-pub fn files() -> [(&'static str, String); 5] {
+/// The command flow as it is shipped.
+const COMMANDS: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/commands.toml"));
+
+/// Every file, by its path.
+pub fn files() -> [(&'static str, String); 8] {
     let short = r#""cpu", "memory", "load", "disk", "network""#;
     let long = format!("{short}, {{ processes = {{ keep = 1000, by = \"memory\" }} }}");
     let at_once = "max_items = 1";
     [
-        ("fast.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
-        ("brisk.toml", text("Fifty readings a second.", "20ms", short, at_once, 8)),
-        ("long.toml", text("Lines longer than a write can be.", "200ms", &long, at_once, 8)),
-        ("stall.toml", text("Long lines, fewer of them.", "500ms", &long, at_once, 8)),
+        ("pipelines/fast.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
+        ("pipelines/brisk.toml", text("Fifty readings a second.", "20ms", short, at_once, 8)),
         (
-            "hoard.toml",
+            "pipelines/long.toml",
+            text("Lines longer than a write can be.", "200ms", &long, at_once, 8),
+        ),
+        ("pipelines/stall.toml", text("Long lines, fewer of them.", "500ms", &long, at_once, 8)),
+        (
+            "pipelines/hoard.toml",
             text(
                 "Readings are held for a minute, or until the agent ends.",
                 "200ms",
@@ -21,6 +28,9 @@ pub fn files() -> [(&'static str, String); 5] {
                 8,
             ),
         ),
+        ("commands/metrics.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
+        ("commands/commands.toml", COMMANDS.to_owned()),
+        ("commands/agent.toml", "[state]\nfolder = \"/state\"\n".to_owned()),
     ]
 }
 

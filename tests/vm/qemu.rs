@@ -26,10 +26,22 @@ pub const FOREIGN: &str = "org.qemu.guest_agent.0";
 /// An empty disk, `/dev/vda` in the guest.
 const DISK_BYTES: u64 = 64 << 20;
 
+const KERNEL: &str = "console=ttyS0 quiet panic=-1";
+/// Its journal goes to the console, and so into what is told of a case that failed.
+const SYSTEMD: &str = "systemd.show_status=0 systemd.journald.forward_to_console=1";
+
 const BOOT: Duration = Duration::from_secs(90);
 /// How long a flow of long lines takes to fill the port.
 const FILLED: Duration = Duration::from_secs(60);
 const PLUG: Duration = Duration::from_secs(20);
+
+/// What differs between machines.
+struct Kind<'a> {
+    plugged: bool,
+    /// A disk with a system of its own.
+    root: Option<&'a Path>,
+    boot: Duration,
+}
 
 /// A running machine.
 pub struct Vm {
@@ -45,31 +57,51 @@ impl Vm {
     /// # Panics
     /// Where it does not boot.
     pub fn boot(lab: &Lab) -> Self {
-        Self::start(lab, true)
+        Self::boot_small(lab, true)
     }
 
     /// The same without the agent's port.
     pub fn boot_without_port(lab: &Lab) -> Self {
-        Self::start(lab, false)
+        Self::boot_small(lab, false)
     }
 
-    fn start(lab: &Lab, plugged: bool) -> Self {
+    /// Boots what is on the disk, which stays as it is; `archive` brings the files that are put there first.
+    /// A restart of the machine starts it again. Give it time: systemd under emulation is slow.
+    pub fn boot_disk(lab: &Lab, disk: &Path, archive: &[u8], limit: Duration) -> Self {
+        let kind = Kind { plugged: true, root: Some(disk), boot: limit };
+        Self::start(lab, archive, &kind)
+    }
+
+    /// Boots a machine with another program beside the agent.
+    pub fn boot_with(lab: &Lab, name: &str, program: &[u8]) -> Self {
+        Self::boot_programs(lab, &[("infiniservice", &lab.agent), (name, program)], true)
+    }
+
+    fn boot_small(lab: &Lab, plugged: bool) -> Self {
+        Self::boot_programs(lab, &[("infiniservice", &lab.agent)], plugged)
+    }
+
+    fn boot_programs(lab: &Lab, programs: &[(&str, &[u8])], plugged: bool) -> Self {
+        let archive = initramfs::build(&lab.busybox, programs, &lab.kernel.modules, &files());
+        Self::start(lab, &archive, &Kind { plugged, root: None, boot: BOOT })
+    }
+
+    fn start(lab: &Lab, archive: &[u8], kind: &Kind<'_>) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let at = |name: &str| folder.path().join(name);
-        let archive = initramfs::build(&lab.busybox, &lab.agent, &lab.kernel.modules, &files());
         fs::write(at("initramfs"), archive).expect("the initramfs can be written");
         let disk = fs::File::create(at("disk")).expect("a disk can be made");
         disk.set_len(DISK_BYTES).expect("a disk of zeroes takes no room");
         // QEMU connects to these two, so that nobody has to guess when they are there.
         let qmp = UnixListener::bind(at("qmp")).expect("a socket can be made");
         let shell = UnixListener::bind(at("shell")).expect("a socket can be made");
-        let mut child = command(lab, folder.path(), plugged)
+        let mut child = command(lab, folder.path(), kind)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(at("qemu.log")).expect("a log can be made"))
             .spawn()
             .expect("QEMU starts");
-        match connect(&mut child, &qmp, &shell) {
+        match connect(&mut child, &qmp, &shell, kind.boot) {
             Ok((qmp, guest)) => Self { guest, qmp, child, folder },
             Err(why) => {
                 end(&mut child);
@@ -78,9 +110,22 @@ impl Vm {
         }
     }
 
+    /// Where the agent's port listens for its host.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
     /// Connects to the agent's port, as the host does.
     pub fn host(&self) -> Host {
-        Host::connect(&self.folder.path().join("agent.sock"))
+        Host::connect(&self.socket())
+    }
+
+    /// Everything the machine has said on its console.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(
+            &fs::read(self.folder.path().join("console.log")).unwrap_or_default(),
+        )
+        .into_owned()
     }
 
     /// Pulls the agent's port out.
@@ -119,30 +164,39 @@ impl Drop for Vm {
     }
 }
 
-fn command(lab: &Lab, folder: &Path, plugged: bool) -> Command {
+fn command(lab: &Lab, folder: &Path, kind: &Kind<'_>) -> Command {
     let at = |name: &str| folder.join(name).display().to_string();
     // The machine must not outlive a test run that is killed.
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
-        .args(["-accel", lab.accel.name, "-cpu", lab.accel.cpu, "-smp", "2", "-m", "256"])
-        .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+        .args(["-accel", lab.accel.name, "-cpu", lab.accel.cpu, "-smp", "2"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .arg("-kernel")
         .arg(&lab.kernel.image)
-        .args(["-initrd", &at("initramfs"), "-append", "console=ttyS0 quiet panic=-1"])
+        .args(["-initrd", &at("initramfs")])
         .args(["-chardev", &format!("socket,id=qmp,path={}", at("qmp"))])
         .args(["-mon", "chardev=qmp,mode=control"])
         .args(["-serial", &format!("file:{}", at("console.log"))])
         .args(["-chardev", &format!("socket,id=shell,path={}", at("shell"))])
         .args(["-serial", "chardev:shell"])
         .args(["-serial", &format!("file:{}", at("agent.log"))])
-        .args(["-drive", &format!("file={},if=none,id=disk,format=raw", at("disk"))])
-        .args(["-device", "virtio-blk-pci,drive=disk"])
         .args(["-device", "virtio-serial-pci,id=serial"]);
+    let disk = match kind.root {
+        Some(root) => {
+            command.args(["-m", "512", "-append", &format!("{KERNEL} {SYSTEMD}")]);
+            format!("file={},snapshot=on,if=none,id=disk,format=raw", root.display())
+        }
+        None => {
+            command.args(["-m", "256", "-no-reboot", "-append", KERNEL]);
+            format!("file={},if=none,id=disk,format=raw", at("disk"))
+        }
+    };
+    command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"]);
     for (id, name) in [("foreign", FOREIGN), ("agent", PORT)] {
         let socket = at(&format!("{id}.sock"));
         command.args(["-chardev", &format!("socket,id={id},path={socket},server=on,wait=off")]);
-        if id != "agent" || plugged {
+        if id != "agent" || kind.plugged {
             let port = format!("virtserialport,bus=serial.0,id={id},name={name},chardev={id}");
             command.args(["-device", &port]);
         }
@@ -154,8 +208,9 @@ fn connect(
     child: &mut Child,
     qmp: &UnixListener,
     shell: &UnixListener,
+    limit: Duration,
 ) -> Result<(Qmp, Guest), String> {
-    let until = Instant::now() + BOOT;
+    let until = Instant::now() + limit;
     let mut alive = || match child.try_wait() {
         Ok(None) => Ok(()),
         Ok(Some(status)) => Err(format!("QEMU ended: {status}")),

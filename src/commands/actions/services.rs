@@ -66,7 +66,7 @@ pub async fn control(cx: &Context, service: &ServiceName, operation: ServiceOper
         (Ok(()), Err(_)) => Outcome::said(format!("{operation:?} of {name} is done")),
         (Err(error), state) => {
             let mut outcome = Outcome::failed(format!("{operation:?} of {name}: {error}"));
-            outcome.data = state.ok().as_ref().map(row);
+            outcome.data = state.ok().filter(Service::is_there).as_ref().map(row);
             outcome
         }
     }
@@ -174,16 +174,19 @@ impl Service {
 }
 
 /// Units in memory, and those that are only files, as stopped. A file of a template (`getty@.service`) is
-/// no service; a name that something refers to and that is not there is none either.
+/// no service, but tells how its instances start; a name that something refers to and that is not there
+/// is none either, nor is another name of a service.
 fn merge(units: Vec<Unit>, files: Vec<UnitFile>) -> Vec<Service> {
+    let (templates, files): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| file.name.contains("@."));
     let mut services: BTreeMap<String, Service> = BTreeMap::new();
     for unit in units.into_iter().filter(|unit| unit.load != "not-found") {
-        services.insert(unit.name.clone(), Service { unit, startup: String::new() });
+        let of = template(&unit.name);
+        let template = templates.iter().find(|file| of.as_deref() == Some(&file.name));
+        let startup = template.map(|file| file.state.clone()).unwrap_or_default();
+        services.insert(unit.name.clone(), Service { unit, startup });
     }
-    for UnitFile { name, state } in files {
-        if name.contains("@.") {
-            continue;
-        }
+    for UnitFile { name, state } in files.into_iter().filter(|file| file.state != "alias") {
         let service = services.entry(name.clone()).or_insert_with(|| {
             let load = if state.starts_with("masked") { "masked" } else { "loaded" };
             let (load, active, sub) = (load.to_owned(), "inactive".to_owned(), "dead".to_owned());
@@ -195,6 +198,13 @@ fn merge(units: Vec<Unit>, files: Vec<UnitFile>) -> Vec<Service> {
         service.startup = state;
     }
     services.into_values().collect()
+}
+
+/// The file that an instance is made of: `getty@.service` for `getty@tty1.service`.
+fn template(name: &str) -> Option<String> {
+    let (stem, suffix) = name.rsplit_once('.')?;
+    let (prefix, _) = stem.split_once('@')?;
+    Some(format!("{prefix}@.{suffix}"))
 }
 
 fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(A, B), String> {
@@ -250,6 +260,7 @@ mod tests {
             file("getty@.service", "enabled"),
             file("rsync.service", "disabled"),
             file("x11-common.service", "masked"),
+            file("dbus-org.freedesktop.login1.service", "alias"),
         ];
         let services: Vec<Value> = merge(units, files).iter().map(row).collect();
         let told: Vec<_> = services
@@ -266,7 +277,7 @@ mod tests {
             told,
             [
                 ("cron", "running", "enabled"),
-                ("getty@tty1", "running", "none"),
+                ("getty@tty1", "running", "enabled"),
                 ("logrotate", "failed", "none"),
                 ("rsync", "stopped", "disabled"),
                 ("x11-common", "stopped", "masked"),

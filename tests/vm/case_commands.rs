@@ -1,0 +1,295 @@
+//! The command flow over the real port: what an Infinibay host may rely on, whatever else goes on.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::future::join_all;
+use infiniservice::host::{Kind, Script, Shell, payload};
+use infiniservice::wire::envelope;
+use serde_json::{Value, json};
+
+use super::agent::Agent;
+use super::guest::Guest;
+use super::lab;
+use super::qemu::{PORT, Vm};
+use super::talk::{SECRET, Talk, raw};
+
+const SOON: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
+/// What an answer may take where nothing is in its way but the emulator.
+const QUICK: Duration = Duration::from_secs(2);
+
+#[test]
+fn an_agent_that_takes_commands_opens_its_port_alone_with_a_newline_and_then_a_time() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab);
+    let mut host = vm.host();
+    let agent = Agent::start_with_commands(&mut vm.guest);
+    assert_eq!(host.line(SOON).as_deref(), Some(&b""[..]), "a bare newline first");
+    let first = host.line(SOON).expect("the agent speaks first");
+    assert!(first.is_ascii());
+    let first: Value = serde_json::from_slice(&first).expect("one JSON object a line");
+    let stamp = first["timestamp"].as_str().expect("a time as text teaches the host the clock");
+    humantime::parse_rfc3339(stamp).expect("in ISO 8601");
+    host.take(3);
+    let held = agent.ports(&mut vm.guest);
+    assert_eq!(held.len(), 1, "opened once: {held:?}");
+    let node = held[0].trim_start_matches("/dev/");
+    let name = vm.guest.run(&format!("cat /sys/class/virtio-ports/{node}/name"));
+    assert_eq!(name.trim(), PORT);
+}
+
+#[test]
+fn five_commands_in_one_burst_have_one_answer_each_whatever_is_wrong_with_them() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab);
+    Agent::start_with_commands(&mut vm.guest);
+    let talk = Talk::connect(&vm.socket());
+    let asked = [
+        json!({ "action": "SystemInfo" }),
+        json!({ "action": "OsInfo" }),
+        json!({ "action": "NoSuchThing" }),
+        json!({ "action": "ServiceControl", "params": { "service": "ssh", "operation": "explode" } }),
+        json!({ "action": 7 }),
+    ];
+    let id = |number: usize| format!("burst-{number}");
+    // No write of the host ends before the next begins: they arrive together.
+    talk.wait(async {
+        join_all(asked.iter().enumerate().map(|(number, action)| {
+            talk.host.send(payload::safe_command(&id(number), action, SOON))
+        }))
+        .await
+    });
+    // What is sent after them is answered after them, or at least after all that is refused; a second
+    // number a while later would find what came twice.
+    let mut answers: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let collect = async {
+        while answers.len() < asked.len() {
+            let message = talk.host.next().await.expect("the port stays");
+            if let Kind::Response(id) = &message.kind {
+                answers.entry(id.clone()).or_default().push((*message.body).clone());
+            }
+        }
+        talk.host.send(payload::keep_alive_request(9, "t")).await.expect("the port stays");
+        let mut metrics = 0;
+        while metrics < 5 {
+            let message = talk.host.next().await.expect("the port stays");
+            metrics += u32::from(message.kind == Kind::Metrics);
+            if let Kind::Response(id) = &message.kind {
+                answers.entry(id.clone()).or_default().push((*message.body).clone());
+            }
+        }
+    };
+    talk.wait(async { tokio::time::timeout(LONG, collect).await }).expect("all are answered");
+    for number in 0..asked.len() {
+        let told = &answers[&id(number)];
+        assert_eq!(told.len(), 1, "{number}: {told:?}");
+        assert_eq!(told[0]["success"], number < 2, "{told:?}");
+        assert_eq!(told[0]["error"].is_string(), number >= 2, "{told:?}");
+    }
+    let kernel = vm.guest.run("uname -r");
+    assert_eq!(answers[&id(0)][0]["data"]["kernel_version"], kernel.trim());
+}
+
+#[test]
+fn what_the_host_did_not_sign_is_not_done_and_what_it_did_is_done_once() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab);
+    Agent::start_with_commands(&mut vm.guest);
+    let talk = Talk::connect(&vm.socket());
+    let payload = payload::unsafe_command("once", &raw("echo x >> /tmp/touched"), SOON);
+    let clock = talk.host.status().clock;
+    let now = clock.stamp(SystemTime::now());
+    let key = SECRET.as_bytes();
+    let good = envelope::seal(key, now, "n1", &payload);
+    let lines = [
+        payload.clone(),
+        envelope::seal(b"another key", now, "n2", &payload),
+        envelope::seal(key, now - 301_000, "n3", &payload),
+        envelope::seal(key, now, "n4", &payload).replace("\"v\":1", "\"v\":2"),
+        envelope::seal(key, now, "n5", &payload)[..200].to_owned(),
+        "\u{fffd}{".to_owned(),
+        good.clone(),
+        good,
+    ];
+    talk.wait(async {
+        for line in lines {
+            talk.host.send_unsigned(line).await.expect("the port stays");
+        }
+    });
+    vm.guest.until("test -s /tmp/touched", SOON);
+    assert!(talk.ask("SystemInfo", &[], SOON).success);
+    assert_eq!(vm.guest.run("cat /tmp/touched"), "x\n");
+    let log = vm.guest.run("cat /tmp/agent.log");
+    assert!(!log.contains("touched") && !log.contains(SECRET), "{log}");
+}
+
+#[test]
+fn behind_slow_commands_a_quick_one_a_keep_alive_and_metrics_come_through_and_time_is_up_for_whole_trees()
+ {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab);
+    Agent::start_with_commands(&mut vm.guest);
+    let talk = Talk::connect(&vm.socket());
+    // One that leaves its session, one that holds on to the pipe, one that busies a processor.
+    let tree = raw("setsid sleep 9871 & sleep 9871 & while :; do :; done");
+    let limit = Duration::from_secs(6);
+    let begun = Instant::now();
+    let slow = async {
+        let answers = join_all((0..4).map(|_| talk.host.exec(&tree, limit))).await;
+        (answers, begun.elapsed())
+    };
+    let beside = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (mut slowest_command, mut slowest_echo) = (Duration::ZERO, Duration::ZERO);
+        let info = json!({ "action": "SystemInfo" });
+        for number in 0..5 {
+            let asked = Instant::now();
+            let answer = talk.host.command(&info, SOON).await.expect("it is answered");
+            slowest_command = slowest_command.max(asked.elapsed());
+            assert!(answer.success);
+            let asked = Instant::now();
+            talk.host.send(payload::keep_alive_request(number, "t")).await.expect("the port stays");
+            let mut metrics = 0;
+            while !matches!(talk.host.next().await.expect("the port stays").kind, Kind::KeepAlive(n) if n == number)
+            {
+                metrics += 1;
+            }
+            slowest_echo = slowest_echo.max(asked.elapsed());
+            assert!(metrics < 100, "the echo does not wait for the readings");
+        }
+        (slowest_command, slowest_echo)
+    };
+    let ((answers, took), (command, echo)) = talk.wait(async { tokio::join!(slow, beside) });
+    lab::say(&format!(
+        "behind four slow ones: SystemInfo within {command:.0?}, keep_alive within {echo:.0?}"
+    ));
+    assert!(command < QUICK && echo < QUICK);
+    for answer in answers {
+        let answer = answer.expect("each is answered");
+        assert_eq!((answer.success, answer.exit_code), (false, Some(124)), "{answer:?}");
+    }
+    assert!(took < limit + Duration::from_secs(2), "answered after {took:?}");
+    assert_eq!(running(&mut vm.guest, "sleep 9871"), 0, "no part of a tree outlives its time");
+}
+
+#[test]
+fn a_fork_bomb_ends_at_its_deadline_and_the_machine_goes_on() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab);
+    Agent::start_with_commands(&mut vm.guest);
+    let talk = Talk::connect(&vm.socket());
+    let bomb = raw("bomb() { bomb | bomb & }; bomb; sleep 9872");
+    let limit = Duration::from_secs(5);
+    let begun = Instant::now();
+    let beside = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let begun = Instant::now();
+        let answer = talk.host.command(&json!({ "action": "SystemInfo" }), SOON).await;
+        (answer.is_ok_and(|answer| answer.success), begun.elapsed())
+    };
+    let (answer, (went_on, beside)) = talk.wait(async {
+        tokio::join!(
+            talk.host.answer(payload::unsafe_command("bomb", &bomb, limit), "bomb", LONG),
+            beside
+        )
+    });
+    let took = begun.elapsed();
+    let answer = answer.expect("it is answered");
+    assert_eq!((answer.success, answer.exit_code), (false, Some(124)), "{answer:?}");
+    lab::say(&format!(
+        "a fork bomb of 5 s: answered after {took:.1?}, a command beside it {beside:.1?}"
+    ));
+    assert!(took < limit + Duration::from_secs(2), "answered after {took:?}");
+    assert!(went_on);
+    assert_eq!(vm.guest.run("ls /sys/fs/cgroup | grep -c infiniservice-run || true").trim(), "0");
+    assert_eq!(running(&mut vm.guest, "sleep 9872"), 0);
+    assert!(talk.exec("echo again", SOON).success);
+}
+
+#[test]
+fn each_script_runs_once_over_an_orderly_end_and_over_a_kill() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab);
+    let agent = Agent::start_with_commands(&mut vm.guest);
+    // To the host both restarts are the same connection.
+    let talk = Talk::connect(&vm.socket());
+    let quick = script("e-quick", "echo quick >> /tmp/ran; echo said; exit 3");
+    let done = talk.wait(talk.host.script(&quick, SOON)).expect("it completes");
+    assert_eq!((done.exit_code, done.stdout.as_str()), (3, "said\n"));
+    assert_eq!(agent.terminate(&mut vm.guest, SOON), 0);
+
+    let agent = Agent::start_with_commands(&mut vm.guest);
+    let again = talk.wait(talk.host.script(&quick, SOON)).expect("told again");
+    assert_eq!(again.exit_code, 3);
+    let slow = script("e-slow", "echo slow >> /tmp/ran; sleep 9873");
+    let pushed = payload::pending_scripts(std::slice::from_ref(&slow), "t");
+    talk.wait(talk.host.send(pushed)).expect("the port stays");
+    vm.guest.until("grep -q slow /tmp/ran", SOON);
+    vm.guest.run(&format!("kill -KILL {pid}; wait {pid} || true", pid = agent.pid));
+
+    // Asked for at the start of the next agent, as pending ones are.
+    talk.wait(talk.host.pending(vec![quick, slow])).expect("the port stays");
+    Agent::start_with_commands(&mut vm.guest);
+    let mut completed = BTreeMap::new();
+    let completions = async {
+        while completed.len() < 2 {
+            let message = talk.host.next().await.expect("the port stays");
+            if let Some(done) = message.script_completion() {
+                completed.insert(done.execution_id, done.exit_code);
+            }
+        }
+    };
+    talk.wait(async { tokio::time::timeout(SOON, completions).await }).expect("both are told");
+    assert_eq!(completed["e-quick"], 3);
+    assert_eq!(completed["e-slow"], -1, "it began, and how it ended nobody knows");
+    assert_eq!(vm.guest.run("cat /tmp/ran"), "quick\nslow\n");
+    assert_eq!(running(&mut vm.guest, "sleep 9873"), 0, "what the killed agent ran is ended");
+}
+
+#[test]
+fn answers_stay_below_what_the_host_takes_and_say_what_was_left_out() {
+    let Some(turn) = lab::turn() else { return };
+    let mut vm = Vm::boot(turn.lab);
+    vm.guest.run(
+        "mkdir -p /var/lib/dpkg && awk 'BEGIN { for (i = 0; i < 9000; i++) printf \
+         \"Package: package-number-%d\\nStatus: install ok installed\\nVersion: 1.%d\\nArchitecture: all\\n\
+         Description: one of many packages, with words that take some room in a list\\n\\n\", i, i }' \
+         > /var/lib/dpkg/status",
+    );
+    Agent::start_with_commands(&mut vm.guest);
+    let talk = Talk::connect(&vm.socket());
+    let list = talk.ask("PackageList", &[], LONG);
+    assert!(list.success, "{:?}", list.error);
+    let told = list.data["packages"].as_array().map_or(0, Vec::len);
+    let bytes = list.data.to_string().len();
+    assert!(bytes <= 500 << 10, "{bytes} bytes of data");
+    assert!((1_000..9_000).contains(&told), "{told} packages");
+    assert_eq!(list.data["truncated"], 9_000 - told, "it says how many were left out");
+    let spoken = talk.exec("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end", LONG);
+    assert!(spoken.success && spoken.stdout.len() <= 300 << 10, "{}", spoken.stdout.len());
+    assert!(spoken.stdout.ends_with("end\n") && spoken.stdout.starts_with("xxx"));
+}
+
+fn script(id: &str, content: &str) -> Script {
+    Script {
+        execution_id: id.to_owned(),
+        script_id: "s".to_owned(),
+        script_name: "test".to_owned(),
+        script_content: format!("{content}\n"),
+        shell: Shell::Sh,
+        execution_type: "ON_DEMAND".to_owned(),
+        input_values: BTreeMap::new(),
+        timeout_seconds: 60,
+        run_as: None,
+    }
+}
+
+/// How many processes have exactly this command line.
+fn running(guest: &mut Guest, line: &str) -> usize {
+    let count = format!(
+        "for c in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $c; echo; done 2> /dev/null | \
+         grep -cx '{line} ' || true"
+    );
+    guest.run(&count).trim().parse().expect("a number")
+}

@@ -1,0 +1,61 @@
+//! A machine with a whole system on its disk: Debian with systemd, the agent installed as its package
+//! would, and a shell on the second serial port. The disk is made by `.ci/vm-systemd`.
+
+use std::time::Duration;
+
+use super::initramfs::{FILE, Installed, LINK, PROGRAM, SECRET_FILE, hand_over};
+use super::lab::Lab;
+use super::qemu::Vm;
+use super::talk::SECRET;
+
+/// Systemd under emulation, on processors that others use too.
+pub const BOOT: Duration = Duration::from_secs(240);
+
+const UNIT: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/infiniservice.service"));
+
+/// Reads by the byte, as the shell of the small machine does.
+const SHELL: &str = r#"[Unit]
+Description=A shell for the test at the second serial port
+[Service]
+ExecStart=/bin/sh -c 'stty -F /dev/ttyS1 raw -echo 115200; exec 3<> /dev/ttyS1; echo ready >&3; dd bs=1 <&3 2> /dev/null | sh >&3 2>&1'
+"#;
+
+/// A service to be started and stopped: says when it is there, and can be made to fail.
+const SERVICE: &str = r#"[Unit]
+Description=A service under test
+[Service]
+Type=exec
+ExecStartPre=/bin/sh -c '! test -e /run/must-fail'
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=multi-user.target
+"#;
+
+/// Boots it with the agent enabled.
+pub fn boot(lab: &Lab, disk: &std::path::Path) -> Vm {
+    let secret = format!("INFINIBAY_VM_ID=vm-under-test\nINFINISERVICE_SHARED_SECRET={SECRET}\n");
+    let file = |path, bytes| Installed { path, mode: FILE, bytes };
+    let link = |path, to: &'static str| Installed { path, mode: LINK, bytes: to.as_bytes() };
+    let files = [
+        Installed { path: "opt/infiniservice/infiniservice", mode: PROGRAM, bytes: &lab.agent },
+        Installed {
+            path: "etc/infiniservice/agent.env",
+            mode: SECRET_FILE,
+            bytes: secret.as_bytes(),
+        },
+        file("etc/systemd/system/infiniservice.service", UNIT.as_bytes()),
+        file("etc/systemd/system/vm-shell.service", SHELL.as_bytes()),
+        file("etc/systemd/system/under-test.service", SERVICE.as_bytes()),
+        link(
+            "etc/systemd/system/multi-user.target.wants/infiniservice.service",
+            "/etc/systemd/system/infiniservice.service",
+        ),
+        link(
+            "etc/systemd/system/multi-user.target.wants/vm-shell.service",
+            "/etc/systemd/system/vm-shell.service",
+        ),
+    ];
+    let archive = hand_over(&lab.busybox, &lab.kernel.modules, &files);
+    Vm::boot_disk(lab, disk, &archive, BOOT)
+}
