@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use infiniservice::port::WINDOW_BYTES;
 
-use super::rig::{Rig, settle};
+use infiniservice::port::model;
+
+use super::rig::{Rig, frame, settle};
 
 fn barriers(rig: &Rig) -> usize {
     rig.seen().lines().filter(|line| line.starts_with("{\"barrier\"")).count()
@@ -207,4 +209,41 @@ async fn an_idle_port_with_everything_read_wakes_nobody() {
     let before = super::get(&rig.counters.wakeups);
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert_eq!(super::get(&rig.counters.wakeups), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_crashes_two_hundred_times_under_load_costs_the_port_nothing() {
+    let rig = Rig::over(model::pair(), true);
+    let flood = rig.telemetry.clone();
+    let flood = tokio::spawn(async move {
+        let line = format!("{{\"t\":\"{}\"}}\n", "x".repeat(8_000));
+        while flood.send(frame(line.clone())).await.is_ok() {}
+    });
+    for round in 1..=200 {
+        rig.host.connect();
+        match round % 4 {
+            0 => rig.host.stop_reading(), // it never read a byte
+            1 => rig.host.read_on(),
+            2 => rig.answer(), // it read, answered, and stops in the middle
+            _ => {}
+        }
+        rig.must(round, format!("{{\"m\":{round}}}\n"));
+        tokio::time::sleep(Duration::from_millis(round * 7 % 1_500)).await;
+        if round % 3 == 0 {
+            rig.answer();
+            rig.host.stop_reading();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        rig.host.leave();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(rig.host.leaked(), 0, "round {round}");
+    }
+    rig.host.read_on();
+    rig.host.connect();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.answer();
+    }
+    assert_eq!((*rig.read.borrow(), rig.host.leaked()), (200, 0));
+    flood.abort();
 }
