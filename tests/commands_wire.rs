@@ -126,7 +126,7 @@ fn every_message_to_the_host_is_exactly_this() {
         .with_clock(|| UNIX_EPOCH + Duration::from_millis(NOW.unsigned_abs()));
     let mut lost = Vec::new();
     let frames = through(&mut reply, Instant::now(), &outbound(), &mut lost);
-    let now: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes.to_vec()).collect();
+    let now: Vec<u8> = frames.iter().flat_map(|spoken| spoken.frame.bytes.to_vec()).collect();
     let now = String::from_utf8(now).unwrap();
     assert!(now.is_ascii() && !now.contains("\\u0000"));
     assert_eq!(now, golden("outbound.jsonl", &now));
@@ -204,7 +204,7 @@ fn the_clock_of_replies_is_the_system_s_where_no_other_is_given() {
     let before = SystemTime::now();
     let mut out = Emit::default();
     Reply::new(CommandType::Safe).apply(Instant::now(), &Told::KeepAlive(1), &mut out);
-    let line: Value = serde_json::from_slice(&out.drain().next().unwrap().bytes).unwrap();
+    let line: Value = serde_json::from_slice(&out.drain().next().unwrap().frame.bytes).unwrap();
     let told = humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
     assert!(told + Duration::from_millis(1) >= before && told <= SystemTime::now());
 }

@@ -1,5 +1,5 @@
-//! What is said to a host that did not ask: when it has come, who speaks, and whether scripts are pending;
-//! and the news of the agent. Does not know when metrics go.
+//! What is said to a host that did not ask: when it has come, a question for pending scripts; and the news of
+//! the agent. The port says itself who speaks. Does not know when metrics go.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,13 +9,8 @@ use tokio::sync::watch;
 use super::news::{Heard, Listening};
 use super::reply::Told;
 use crate::pipeline::{Fault, Source};
-use crate::wire::outbound::{AgentEvent, Severity};
 
-/// Greets each host once, and tells it the news.
-///
-/// # Why first
-/// The host learns this machine's clock from the first line with a time in it, and stamps what it
-/// signs with that; until then a machine whose clock differs would refuse everything.
+/// Asks each host once for pending scripts, and tells it the news.
 pub struct Greet {
     vm_id: Option<String>,
     /// Counts the hosts that have come; none where nobody is greeted.
@@ -80,7 +75,7 @@ impl Greet {
                 biased;
                 hosts = come => {
                     let vm_id = self.vm_id.clone().unwrap_or_default();
-                    let next = vec![Told::ScriptsPlease { vm_id }, Told::Event(started())];
+                    let next = vec![Told::ScriptsPlease { vm_id }];
                     *self.greeted.begun() = Begun { hosts: hosts?, next };
                 }
                 event = listening.recv() => return Some(Told::Event(event?)),
@@ -100,7 +95,7 @@ impl Source for Greet {
 
     fn detail(&self) -> String {
         match self.hosts {
-            Some(_) => "who speaks, a question for pending scripts, and news",
+            Some(_) => "a question for pending scripts, and news",
             None => "news",
         }
         .to_owned()
@@ -108,15 +103,5 @@ impl Source for Greet {
 
     fn open(&mut self) -> impl Stream<Item = Result<Told, Fault>> + Send + '_ {
         stream::unfold(self, |this| async move { this.say().await.map(|told| (Ok(told), this)) })
-    }
-}
-
-fn started() -> AgentEvent {
-    AgentEvent {
-        severity: Severity::Info,
-        source: "infiniservice",
-        message: format!("agent {} speaks", env!("CARGO_PKG_VERSION")),
-        execution_id: None,
-        context: None,
     }
 }

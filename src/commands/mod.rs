@@ -1,4 +1,4 @@
-//! The command flow: frame → verify → decode → enforce → execute → reply.
+//! The command flow: frame → verify → decode → hear → enforce → execute → reply → deliver.
 //!
 //! This module does not know the device, and answers every request exactly once.
 
@@ -10,6 +10,7 @@ pub mod hear;
 pub mod enforce;
 pub mod dispatch;
 pub mod reply;
+pub mod deliver;
 
 pub mod actions;
 pub mod execute;

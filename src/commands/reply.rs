@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
 use super::outcome::Outcome;
+use crate::delivery::Kind;
 use crate::model::Frame;
-use crate::pipeline::{Emit, Transform, Weigh};
+use crate::pipeline::{Emit, Ledger, Transform, Weigh};
 use crate::wire::outbound::{self, AgentEvent, Breaker, Completion, ErrorReport, Response};
 
 /// What the agent says to the host, metrics aside.
@@ -76,13 +77,29 @@ pub enum CommandType {
 /// let mut reply = Reply::new(CommandType::Action).with_clock(|| SystemTime::UNIX_EPOCH);
 /// reply.apply(Instant::now(), &Told::KeepAlive(7), &mut out);
 /// let expected = r#"{"type":"keep_alive","sequence_number":7,"timestamp":"1970-01-01T00:00:00.000Z"}"#;
-/// assert_eq!(out.drain().next().unwrap().bytes, format!("{expected}\n"));
+/// assert_eq!(out.drain().next().unwrap().frame.bytes, format!("{expected}\n"));
 /// ```
 #[derive(Debug)]
 pub struct Reply {
     command_type: CommandType,
     clock: fn() -> SystemTime,
     line: Vec<u8>,
+    ledger: Ledger,
+}
+
+/// A line for the host, and whether it must be read.
+#[derive(Debug, Clone)]
+pub struct Spoken {
+    /// The line.
+    pub frame: Frame,
+    /// What it says, where it must be read by some host; else it is for the host that is there now.
+    pub must: Option<Kind>,
+}
+
+impl Weigh for Spoken {
+    fn weight(&self) -> u64 {
+        self.frame.weight()
+    }
 }
 
 /// What the line buffer keeps between replies.
@@ -93,7 +110,14 @@ const EXIT_NONE: i32 = -1;
 impl Reply {
     /// With this kind of `command_type`.
     pub fn new(command_type: CommandType) -> Self {
-        Self { command_type, clock: SystemTime::now, line: Vec::new() }
+        let ledger = Ledger::default();
+        Self { command_type, clock: SystemTime::now, line: Vec::new(), ledger }
+    }
+
+    /// Charges each line to `ledger`.
+    pub fn charging(mut self, ledger: &Ledger) -> Self {
+        self.ledger = ledger.clone();
+        self
     }
 
     /// With another wall clock: for a test.
@@ -105,19 +129,36 @@ impl Reply {
 
 impl Transform for Reply {
     type In = Told;
-    type Out = Frame;
+    type Out = Spoken;
 
-    fn apply(&mut self, now: Instant, input: &Told, out: &mut Emit<Frame>) {
+    fn apply(&mut self, now: Instant, input: &Told, out: &mut Emit<Spoken>) {
         self.line.clear();
         encode(input, self.command_type, (self.clock)(), &mut self.line);
-        let bytes = Bytes::copy_from_slice(&self.line);
-        out.push(Frame { bytes, readings: 1, oldest: now });
+        let bytes = self.ledger.hold(Bytes::copy_from_slice(&self.line));
+        let frame = Frame { bytes, readings: 1, oldest: now };
+        out.push(Spoken { frame, must: input.must() });
         self.line.clear();
         self.line.shrink_to(KEPT);
     }
 }
 
 impl Weigh for Told {}
+
+impl Told {
+    /// What must be read by some host, if not by this one.
+    fn must(&self) -> Option<Kind> {
+        match self {
+            Self::Response { .. } => Some(Kind::Response),
+            Self::Completed { .. } => Some(Kind::Completion),
+            Self::Event(_) => Some(Kind::Event),
+            Self::KeepAlive(_)
+            | Self::Metrics(_)
+            | Self::ScriptsPlease { .. }
+            | Self::Breaker(_)
+            | Self::Fault(_) => None,
+        }
+    }
+}
 
 impl From<Refusal> for Told {
     /// What was refused is answered like anything that failed.
@@ -195,7 +236,7 @@ mod tests {
         let (mut out, now) = (Emit::default(), Instant::now());
         let mut reply = Reply::new(command_type).with_clock(|| SystemTime::UNIX_EPOCH);
         reply.apply(now, &told.into(), &mut out);
-        let frames: Vec<_> = out.drain().collect();
+        let frames: Vec<_> = out.drain().map(|spoken| spoken.frame).collect();
         assert_eq!((frames.len(), frames[0].weight(), frames[0].oldest), (1, 1, now));
         assert!(frames[0].bytes.is_ascii());
         serde_json::from_slice(&frames[0].bytes).unwrap()
@@ -270,7 +311,7 @@ mod tests {
         let told = Told::Response { id: "a".to_owned(), action: "A".to_owned(), outcome };
         let mut out = Emit::default();
         reply.apply(Instant::now(), &told, &mut out);
-        let bytes = out.drain().next().unwrap().bytes.len();
+        let bytes = out.drain().next().unwrap().frame.bytes.len();
         assert!((crate::wire::MAX_LINE - 64..=crate::wire::MAX_LINE).contains(&bytes), "{bytes}");
         assert!(reply.line.capacity() <= KEPT);
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::delivery::Epochs;
 use crate::port::{self, Voice};
 use crate::wire::outbound::{self, AgentEvent, Breaker, BreakerState, Severity};
 
@@ -15,8 +16,8 @@ use crate::wire::outbound::{self, AgentEvent, Breaker, BreakerState, Severity};
 /// what it signs. A host that knows no such event drops it.
 #[derive(Debug, Clone)]
 pub struct AgentVoice {
-    /// Counts the runs of the agent on this machine, as far as the state folder remembers.
-    pub epoch: u64,
+    /// Numbers for sessions, which rise over restarts.
+    pub epochs: Epochs,
     /// Which boot of the machine this is.
     pub boot_id: Option<String>,
     /// The wall clock.
@@ -25,8 +26,8 @@ pub struct AgentVoice {
 
 impl AgentVoice {
     /// Of this run, by the wall clock.
-    pub fn new(epoch: u64, boot_id: Option<String>) -> Self {
-        Self { epoch, boot_id, clock: SystemTime::now }
+    pub fn new(epochs: Epochs, boot_id: Option<String>) -> Self {
+        Self { epochs, boot_id, clock: SystemTime::now }
     }
 
     fn line(&self, spell: impl FnOnce(SystemTime, &mut Vec<u8>)) -> Bytes {
@@ -38,9 +39,9 @@ impl AgentVoice {
 
 impl Voice for AgentVoice {
     fn session(&mut self, connects: u64) -> Bytes {
-        let (epoch, version) = (self.epoch, env!("CARGO_PKG_VERSION"));
+        let version = env!("CARGO_PKG_VERSION");
         let context = json!({
-            "epoch": epoch,
+            "epoch": self.epochs.next_epoch(),
             "session": connects,
             "boot_id": self.boot_id,
             "version": version,
@@ -48,7 +49,7 @@ impl Voice for AgentVoice {
         let event = AgentEvent {
             severity: Severity::Info,
             source: "infiniservice",
-            message: format!("agent {version} speaks: run {epoch}, session {connects}"),
+            message: format!("agent {version} speaks: session {connects} of this run"),
             execution_id: None,
             context: Some(context),
         };
@@ -81,7 +82,7 @@ mod tests {
 
     fn voice() -> AgentVoice {
         let boot_id = Some("b7".to_owned());
-        AgentVoice { epoch: 3, boot_id, clock: || SystemTime::UNIX_EPOCH }
+        AgentVoice { epochs: Epochs::default(), boot_id, clock: || SystemTime::UNIX_EPOCH }
     }
 
     fn read(line: &Bytes) -> serde_json::Value {
@@ -91,10 +92,12 @@ mod tests {
 
     #[test]
     fn a_session_begins_with_who_speaks_and_a_time_as_text() {
-        let line = read(&voice().session(2));
+        let mut voice = voice();
+        voice.session(1);
+        let line = read(&voice.session(2));
         assert_eq!((&line["type"], &line["severity"]), (&json!("agent_event"), &json!("info")));
         let version = env!("CARGO_PKG_VERSION");
-        let context = json!({"epoch": 3, "session": 2, "boot_id": "b7", "version": version});
+        let context = json!({"epoch": 2, "session": 2, "boot_id": "b7", "version": version});
         assert_eq!((&line["context"], line["timestamp"].is_string()), (&context, true));
     }
 

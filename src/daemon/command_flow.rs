@@ -1,14 +1,16 @@
-//! The command flow of a file, put together: port → frame → verify → decode → enforce → execute → reply →
-//! port. Starts nothing.
+//! The command flow of a file, put together: port → frame → verify → decode → hear → enforce → execute →
+//! reply → deliver → port. Starts nothing.
 
 use super::assemble::{Built, Site};
 use super::carried::Carried;
 use super::ports::Connection;
 use crate::commands::decode::Decode;
+use crate::commands::deliver::Deliver;
 use crate::commands::dispatch::Dispatch;
 use crate::commands::enforce::Enforce;
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
+use crate::commands::hear::Hear;
 use crate::commands::news::Heard;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
@@ -16,8 +18,7 @@ use crate::commands::reply::{Reply, Told};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
 use crate::config::{self, Commands};
-use crate::pipeline::{Graph, Pipeline, Segment};
-use crate::sinks::Lane;
+use crate::pipeline::{Graph, Ledger, Pipeline, Segment};
 
 /// Messages that wait between two parts of the flow; when they are full the port is not read.
 const MESSAGES_WAITING: usize = 16;
@@ -39,7 +40,10 @@ pub(super) fn command_flow(
     let unlocked = secret.is_some();
     let target = site.ports.resolve(&receive.port)?;
     let port = site.ports.at(&target);
-    let (shown, turn) = (target.to_string(), port.intake.turn());
+    let (shown, turn, answers) = (target.to_string(), port.intake.turn(), port.answers.clone());
+    if unlocked {
+        answers.listen();
+    }
 
     let dispatch = Dispatch {
         runner: carried.runner.clone(),
@@ -57,9 +61,10 @@ pub(super) fn command_flow(
         .then(Frame::of(turn, max_line)) // Line      ┐
         .then(verify) // Verified │ fused: one task
         .then(Decode) // Asked     │
+        .then(Hear::new(answers)) // Asked     │
         .then(Enforce::new(Policy::new(commands))) // Enforced  ┘
         .handle_in(dispatch, &carried.room, MESSAGES_WAITING); // Told
-    let flow = end(flow, reply, port);
+    let flow = end(flow, reply, port, site.ledger);
 
     // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
     // is greeted.
@@ -72,7 +77,7 @@ pub(super) fn command_flow(
     };
     let name = if unlocked { "greeting" } else { "news" };
     let unasked = Pipeline::from_sources(name, [unasked], MESSAGES_WAITING, health, stop);
-    Ok(Built::of(vec![flow, end(unasked, reply, port)], target))
+    Ok(Built::of(vec![flow, end(unasked, reply, port, site.ledger)], target))
 }
 
 /// What the host is told, as frames, into the port ahead of metrics.
@@ -80,7 +85,13 @@ fn end<S: Segment<Out = Told>>(
     told: Pipeline<S>,
     reply: &config::Reply,
     port: &Connection,
+    ledger: &Ledger,
 ) -> Graph {
-    told.then(Reply::new(reply.command_type))
-        .write(Lane::new(port.target.to_string(), port.replies.clone()), MESSAGES_WAITING)
+    let must = match reply.delivery {
+        config::Delivery::Must => Some(port.must.clone()),
+        config::Delivery::Newest => None,
+    };
+    let node = told.node("replies");
+    let deliver = Deliver::new(port.target.to_string(), port.replies.clone(), must, node);
+    told.then(Reply::new(reply.command_type).charging(ledger)).write(deliver, MESSAGES_WAITING)
 }

@@ -115,6 +115,9 @@ impl Flows {
     /// Something cannot be built: nothing has changed.
     pub(super) async fn change(&mut self, plan: Plan) -> Result<Report, String> {
         let mut report = Report::default();
+        for opening in plan.openings {
+            self.ports.open(opening);
+        }
         let (mut new, mut kept) = (Vec::new(), Vec::new());
         for wanted in plan.wanted {
             let key = wanted.key();
@@ -158,8 +161,8 @@ impl Flows {
 
     /// Stops what is not among `kept`, and starts what is new.
     async fn replace(&mut self, new: Vec<New>, kept: &[Key], report: &mut Report) {
-        for (task, closing) in self.ports.start() {
-            self.spawn(vec![task], Restart::default(), closing, true);
+        for (tasks, closing) in self.ports.start() {
+            self.spawn(tasks, Restart::default(), closing, true);
         }
         let mut before: BTreeMap<Key, Flow> = BTreeMap::new();
         let flows = std::mem::take(&mut self.flows);
@@ -329,6 +332,11 @@ impl Flows {
                 "a pipeline did not end within the shutdown deadline; what it held is lost"
             );
         }
+    }
+
+    /// The ports that are open.
+    pub(super) fn open(&self) -> Vec<port::Target> {
+        self.ports.targets()
     }
 
     /// No flow comes any more: what runs ends, and the ports with it.

@@ -15,6 +15,7 @@ mod command_flow;
 pub mod control;
 mod generation;
 mod identity;
+mod keeping;
 mod log;
 mod plan;
 mod ports;
@@ -64,7 +65,7 @@ pub async fn run(
     let origin = Origin { paths, port };
     let plan = {
         let (origin, settings, stop) = (origin.clone(), settings.clone(), stop.clone());
-        let plan = move || origin.plan(loaded, &settings, None, &stop);
+        let plan = move || origin.plan(loaded, &settings, (None, &[]), &stop);
         spawn_blocking(plan).await.map_err(|error| error.to_string())??
     };
     let notes = plan.notes.clone();

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 use super::carried::Carried;
+use super::keeping::Opening;
 use super::ports::Ports;
 use crate::commands::secret::{self, Secret};
-use crate::config::{self, AgentSettings, Commands, Loaded, Target};
+use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, Target};
 use crate::pipeline::{Health, Restart};
 use crate::port;
+use crate::wire::Format;
 
 /// Where the files are, and what they cannot change.
 #[derive(Debug, Clone)]
@@ -70,6 +72,8 @@ pub(super) struct Plan {
     pub wanted: Vec<Wanted>,
     /// For the command flow, where there is one.
     pub carried: Option<Carried>,
+    /// Ports that are not open yet.
+    pub openings: Vec<Opening>,
     /// What the log says once it runs.
     pub notes: Vec<String>,
 }
@@ -84,8 +88,8 @@ impl Origin {
         loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
-    /// What `loaded` wants. `settings` are those the agent was started with, and `carried` what a command flow
-    /// before has left.
+    /// What `loaded` wants. `settings` are those the agent was started with, `carried` what a command flow before
+    /// has left, and `open` the ports that are open.
     ///
     /// # Errors
     /// A sentence.
@@ -93,7 +97,7 @@ impl Origin {
         &self,
         loaded: Loaded,
         settings: &AgentSettings,
-        carried: Option<&Carried>,
+        (carried, open): (Option<&Carried>, &[port::Target]),
         stop: &CancellationToken,
     ) -> Result<Plan, String> {
         can_run(&loaded)?;
@@ -102,18 +106,22 @@ impl Origin {
         let restart = restart(&agent);
         let ports = Ports::new(self.port.clone(), &Health::default(), stop);
         let mut named = BTreeMap::new();
+        let mut lines = Lines::default();
         let mut notes = Vec::new();
         let mut wanted = Vec::new();
         for pipeline in pipelines {
             for write in &pipeline.file.write {
                 if let Target::Port(name) = &write.target {
                     let target = ports.resolve(name)?;
+                    let format = pipeline.file.serialize.format;
+                    let must = write.delivery == Delivery::Must;
+                    lines.add(&target, format == Format::Infinibay, must);
                     named.insert(target.to_string(), target);
                 }
             }
             wanted.push(Wanted::Metrics { pipeline, restart: restart.clone() });
         }
-        let mut next = None;
+        let (mut next, mut asks) = (None, None);
         if let Some(commands) = commands {
             let secret = commands.file.secret()?;
             if secret.is_some()
@@ -124,6 +132,9 @@ impl Origin {
             let target = ports.resolve(&commands.file.receive().port)?;
             named.remove(&target.to_string());
             let unlocked = secret.is_some();
+            let must = unlocked && commands.file.reply.delivery == Delivery::Must;
+            lines.add(&target, true, must);
+            asks = Some(target.to_string());
             next = Some(match carried {
                 Some(before) => before.under(&commands.file, settings, unlocked),
                 None => Carried::begin(&commands.file, settings, unlocked, stop),
@@ -139,7 +150,53 @@ impl Origin {
             format!("{}: made-up readings are for `bench`; file is left out", made.origin)
         };
         notes.extend(skipped.iter().map(left_out));
-        Ok(Plan { agent, wanted, carried: next, notes })
+        let openings = lines.openings(asks.as_deref(), open, settings);
+        Ok(Plan { agent, wanted, carried: next, openings, notes })
+    }
+}
+
+/// What each port carries.
+#[derive(Default)]
+struct Lines(BTreeMap<String, Line>);
+
+struct Line {
+    target: port::Target,
+    /// Whether today's host reads it.
+    speaks: bool,
+    /// Whether something must be read, over a restart too.
+    must: bool,
+}
+
+impl Lines {
+    fn add(&mut self, target: &port::Target, speaks: bool, must: bool) {
+        let new = || Line { target: target.clone(), speaks: false, must: false };
+        let line = self.0.entry(target.to_string()).or_insert_with(new);
+        line.speaks |= speaks;
+        line.must |= must;
+    }
+
+    /// The ports that are not `open`. What is kept for the host of the command flow is in the state folder itself,
+    /// for any other in a folder of its own in there.
+    fn openings(
+        self,
+        commands: Option<&str>,
+        open: &[port::Target],
+        settings: &AgentSettings,
+    ) -> Vec<Opening> {
+        let new = self.0.into_iter().filter(|(_, line)| !open.contains(&line.target));
+        new.map(|(name, Line { target, speaks, must })| {
+            let folder = &settings.state.folder;
+            match (must, commands == Some(name.as_str())) {
+                (false, _) => Opening { speaks, ..Opening::in_memory(target) },
+                (true, true) => Opening::on_disk(target, speaks, folder, settings),
+                (true, false) => {
+                    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+                    let own = format!("spool-of-{}", name.chars().map(plain).collect::<String>());
+                    Opening::on_disk(target, speaks, &folder.join(own), settings)
+                }
+            }
+        })
+        .collect()
     }
 }
 

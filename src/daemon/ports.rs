@@ -11,12 +11,14 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::keeping::{Opening, keep};
 use super::relay::Relay;
 use crate::commands::greet::Greeted;
 use crate::commands::receive::{Intake, Turn};
+use crate::delivery::Must;
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
-use crate::port::{Counters, End, Inbound, Port, Target, check};
+use crate::port::{Answers, Counters, End, Inbound, Port, Target, check};
 
 /// The ports, each made when it is first named.
 pub struct Ports {
@@ -35,8 +37,14 @@ pub struct Connection {
     pub target: Target,
     /// Where metrics go.
     pub relay: Relay,
-    /// Where replies go, ahead of metrics.
+    /// Where replies to the host that is there go, ahead of all else.
     pub replies: mpsc::Sender<Frame>,
+    /// Where what must be read by some host goes, ahead of metrics.
+    pub must: mpsc::Sender<Must>,
+    /// Where to tell what the host has read.
+    pub answers: Answers,
+    /// Where to tell that the machine has become another.
+    pub became: watch::Sender<Option<String>>,
     /// What it reads.
     pub intake: Intake,
     /// Counts the hosts that have come.
@@ -45,8 +53,8 @@ pub struct Connection {
     pub greeted: Greeted,
     counters: Arc<Counters>,
     closing: CancellationToken,
-    /// Until it is started.
-    port: Option<Port>,
+    /// The port and the keeper before it, until they are started.
+    tasks: Vec<Box<dyn Task>>,
 }
 
 impl Ports {
@@ -80,29 +88,55 @@ impl Ports {
         }
     }
 
-    /// The port at `target`.
+    /// Opens the port of `opening`, unless it is open.
+    pub fn open(&mut self, opening: Opening) {
+        if self.ports.iter().any(|known| known.target == opening.target) {
+            return;
+        }
+        let Opening { target, speaks, spool } = opening;
+        let node = |name: String| self.health.anew().node(name);
+        let closing = self.closing.child_token();
+        let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
+        let relay = Relay::default();
+        port.telemetry(relay.lane());
+        let keeping = keep(&mut port, spool, speaks, node(format!("keeper {target}")));
+        self.ports.push(Connection {
+            target,
+            relay,
+            replies: port.replies(),
+            must: keeping.must,
+            answers: port.answers(),
+            became: keeping.became,
+            intake: Intake::new(port.inbound()),
+            hosts: port.hosts(),
+            greeted: Greeted::default(),
+            counters: port.counters(),
+            closing,
+            tasks: vec![keeping.task, Box::new(port)],
+        });
+    }
+
+    /// The port at `target`; with nothing on disk, where it is not [open](Self::open) yet.
     pub fn at(&mut self, target: &Target) -> &Connection {
-        let known = self.ports.iter().position(|known| known.target == *target);
-        let index = known.unwrap_or_else(|| {
-            let node = self.health.anew().node(format!("port {target}"));
-            let closing = self.closing.child_token();
-            let mut port = Port::new(target.clone(), node, closing.clone());
-            let relay = Relay::default();
-            port.telemetry(relay.lane());
-            self.ports.push(Connection {
-                target: target.clone(),
-                relay,
-                replies: port.replies(),
-                intake: Intake::new(port.inbound()),
-                hosts: port.hosts(),
-                greeted: Greeted::default(),
-                counters: port.counters(),
-                closing,
-                port: Some(port),
-            });
+        let position =
+            |ports: &[Connection]| ports.iter().position(|known| known.target == *target);
+        let index = position(&self.ports).unwrap_or_else(|| {
+            self.open(Opening::in_memory(target.clone()));
             self.ports.len() - 1
         });
         &self.ports[index]
+    }
+
+    /// The ports that are open.
+    pub fn targets(&self) -> Vec<Target> {
+        self.ports.iter().map(|known| known.target.clone()).collect()
+    }
+
+    /// Tells every keeper which machine this has become.
+    pub fn became(&self, machine: &str) {
+        for connection in &self.ports {
+            connection.became.send_replace(Some(machine.to_owned()));
+        }
     }
 
     /// Whether no pipeline writes to a port.
@@ -110,18 +144,15 @@ impl Ports {
         self.ports.is_empty()
     }
 
-    /// The task of each port that is not started yet, and what closes it.
-    pub fn start(&mut self) -> Vec<(Box<dyn Task>, CancellationToken)> {
-        let port = |connection: &mut Connection| {
-            let port = connection.port.take()?;
-            Some((Box::new(port) as Box<dyn Task>, connection.closing.clone()))
-        };
-        self.ports.iter_mut().filter_map(port).collect()
+    /// The tasks of each port that is not started yet, and what closes it.
+    pub fn start(&mut self) -> Vec<(Vec<Box<dyn Task>>, CancellationToken)> {
+        let new = self.ports.iter_mut().filter(|connection| !connection.tasks.is_empty());
+        new.map(|new| (std::mem::take(&mut new.tasks), new.closing.clone())).collect()
     }
 
     /// Forgets the ports that were not started.
     pub fn drop_unstarted(&mut self) {
-        self.ports.retain(|connection| connection.port.is_none());
+        self.ports.retain(|connection| connection.tasks.is_empty());
     }
 
     /// Lets every port go that is not in `used`: it ends when what is under way there is written.
@@ -184,7 +215,7 @@ impl Task for Unheard {
                         if !std::mem::replace(&mut self.said, true) {
                             let port = &self.port;
                             tracing::info!(
-                                port,
+                                %port,
                                 "the host sends, and nothing here takes it: dropped and counted"
                             );
                         }

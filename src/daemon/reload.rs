@@ -86,9 +86,11 @@ impl Main {
     async fn plan(&self) -> Result<Plan, Vec<String>> {
         let (origin, settings) = (self.origin.clone(), self.flows.agent.clone());
         let (carried, stop) = (self.flows.carried.clone(), self.stop.clone());
+        let open = self.flows.open();
         let read = move || {
             let loaded = origin.load()?;
-            origin.plan(loaded, &settings, carried.as_ref(), &stop).map_err(|why| vec![why])
+            let before = (carried.as_ref(), &open[..]);
+            origin.plan(loaded, &settings, before, &stop).map_err(|why| vec![why])
         };
         spawn_blocking(read).await.unwrap_or_else(|error| Err(vec![error.to_string()]))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The numbers of sessions. A copy counts on from the same number.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Epochs(Arc<AtomicU64>);
 
 impl Epochs {

@@ -46,6 +46,8 @@ pub struct Faults {
     pub write_fails: bool,
     /// Each sync fails with EIO.
     pub sync_fails: bool,
+    /// Each sync of the folder fails with EIO: a rename stays undecided.
+    pub folder_sync_fails: bool,
     /// Each read fails with EIO.
     pub read_fails: bool,
     /// A write takes a part of what it is given, mostly.
@@ -176,7 +178,7 @@ impl Disk {
 
     fn sync_folder(&mut self) -> io::Result<()> {
         let cut = self.step()?;
-        if cut || self.faults.sync_fails {
+        if cut || self.faults.sync_fails || self.faults.folder_sync_fails {
             return Err(eio());
         }
         self.before.clear();

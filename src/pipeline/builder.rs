@@ -171,6 +171,11 @@ where
         Published { graph, health, ends, ring: ring.clone() }
     }
 
+    /// Opens the books of something beside the stages of this pipeline, by its name.
+    pub fn node(&self, name: &str) -> Arc<Node> {
+        self.health.node(format!("{}/{name}", self.graph.picture.name))
+    }
+
     fn link<T: Transform>(&mut self, stage: T) -> Link<T> {
         let (name, detail) = (stage.name(), stage.detail());
         let picture = &mut self.graph.picture;

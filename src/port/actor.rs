@@ -124,9 +124,8 @@ impl Port {
         self.core.voice = Some(Box::new(voice));
     }
 
-    /// Where to tell the answers of the host. Without anybody who does, none is asked for.
-    pub fn answers(&mut self) -> Answers {
-        self.core.window.hears_answers();
+    /// Where to tell the answers of the host; none is asked for until somebody [listens](Answers::listen).
+    pub fn answers(&self) -> Answers {
         self.core.answers.clone()
     }
 

@@ -37,6 +37,8 @@ struct State {
     skipped: bool,
     /// Whether this host has answered at all.
     answers: bool,
+    /// Whether anybody hears what the host says.
+    is_heard: bool,
 }
 
 impl Answers {
@@ -45,6 +47,15 @@ impl Answers {
         let answers = Self::default();
         answers.lock().next = first;
         answers
+    }
+
+    /// From now on somebody hears what the host says: barriers are worth writing.
+    pub fn listen(&self) {
+        self.lock().is_heard = true;
+    }
+
+    pub(super) fn is_heard(&self) -> bool {
+        self.lock().is_heard
     }
 
     /// The host has answered `number`. One that was not asked, or of an earlier host, says nothing.

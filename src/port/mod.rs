@@ -14,7 +14,7 @@
 //! # How it is known what was read
 //! An accepted write is not delivery: what is in flight when a host leaves is thrown away. But the device
 //! keeps order, and the host answers a keep-alive with the number that it had. So the port writes one of its
-//! own behind what must be read, and behind every 16 KiB; whoever reads the host's lines tells [`Answers`], and
+//! own behind what must be read, and behind every 32 KiB; whoever reads the host's lines tells [`Answers`], and
 //! an answer covers all before it. A host that answers a later one and not an earlier one is another host, that
 //! came unseen. What no answer covers when a host leaves, and must be read, goes to the next, marked.
 //!

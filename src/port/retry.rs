@@ -30,9 +30,9 @@ impl Retry {
     pub(super) fn after(&mut self, port: &str, why: NotOpen) -> Duration {
         if self.said.as_ref() != Some(&why) {
             match &why {
-                NotOpen::Absent(_) => tracing::info!(port, reason = %why, "waiting for the port"),
+                NotOpen::Absent(_) => tracing::info!(%port, reason = %why, "waiting for the port"),
                 NotOpen::Busy(_) | NotOpen::Refused(_) => {
-                    tracing::warn!(port, reason = %why, "the port cannot be opened, trying again");
+                    tracing::warn!(%port, reason = %why, "the port cannot be opened, trying again");
                 }
             }
         }
@@ -47,7 +47,7 @@ impl Retry {
     /// The device is open.
     pub(super) fn opened(&mut self, port: &str) {
         self.said = None;
-        tracing::info!(port, "the port is open");
+        tracing::info!(%port, "the port is open");
     }
 
     /// The device was open for so long and is gone: how long to wait.

@@ -21,7 +21,7 @@ pub const WINDOW_BYTES: usize = 64 * 1024;
 const TELEMETRY_SHARE: (usize, usize) = (3, 4);
 
 /// Behind so many bytes the next write ends with a barrier.
-const BARRIER_EVERY: u64 = 16 * 1024;
+const BARRIER_EVERY: u64 = 32 * 1024;
 
 /// The most that one barrier takes.
 pub(super) const BARRIER_BYTES: usize = 256;
@@ -66,8 +66,7 @@ pub(super) enum Share {
 pub(super) struct Window {
     limit: Option<usize>,
     answers: Answers,
-    /// Whether anybody can hear answers, and whether this host may be asked.
-    hears: bool,
+    /// Whether this host may be asked.
     asks: bool,
     written: u64,
     read: u64,
@@ -87,7 +86,6 @@ impl Window {
         Self {
             limit: None,
             answers,
-            hears: false,
             asks: false,
             written: 0,
             read: 0,
@@ -99,16 +97,11 @@ impl Window {
         }
     }
 
-    /// Somebody will tell what the host answers.
-    pub(super) fn hears_answers(&mut self) {
-        self.hears = true;
-    }
-
     /// A device was opened, or a host left: nothing that was written before is under way to the next.
     /// `limit`: what it may be given beyond what it has read; `asks`: it may be asked.
     pub(super) fn start_anew(&mut self, limit: Option<usize>, asks: bool) {
         self.limit = limit;
-        self.asks = asks && self.hears;
+        self.asks = asks;
         self.answers.start_anew();
         (self.read, self.asked, self.asked_at) = (self.written, self.written, None);
         self.times.clear();
@@ -141,7 +134,9 @@ impl Window {
     ) -> bool {
         let unasked = self.written - self.asked + pending as u64;
         let wants = unasked > 0 && (must || self.is_waiting || unasked >= BARRIER_EVERY);
-        self.asks && (wants || self.repeats_at(unread).is_some_and(|at| at <= now))
+        self.asks
+            && self.answers.is_heard()
+            && (wants || self.repeats_at(unread).is_some_and(|at| at <= now))
     }
 
     fn repeats_at(&self, unread: bool) -> Option<Instant> {

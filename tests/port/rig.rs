@@ -67,6 +67,7 @@ impl Rig {
         let (replies, inbound) = (port.replies(), port.inbound());
         let ((must, read), answers) = (port.must(), port.answers());
         if asks {
+            answers.listen();
             port.voice(Spelled);
         }
         let (node, counters) = (port.node(), port.counters());

@@ -310,10 +310,13 @@ fn a_damaged_item_costs_itself_and_a_damaged_head_what_is_behind() {
 
     let mut bytes = whole.clone();
     bytes[at(b"2 cccc") + 50] ^= 1;
-    let (mut spool, opened) = Spool::open(Faulty::with(1, &bytes), &small(), NOW);
+    let damaged = Faulty::with(1, &bytes);
+    let (mut spool, opened) = Spool::open(damaged.clone(), &small(), NOW);
     assert_eq!(opened.wrong[0].what, "response 2 is damaged");
     assert_eq!(texts(&mut spool), [text(1, 100), text(3, 100)]);
     assert_eq!(spool.losses(), [("damaged", 1)]);
+    let (mut spool, opened) = Spool::open(damaged, &small(), NOW);
+    assert_eq!((opened.wrong, spool.losses()), (vec![], vec![]), "it is counted once");
 
     let mut bytes = whole.clone();
     bytes[at(b"2 cccc") - 1] ^= 1;
@@ -341,6 +344,57 @@ fn no_bytes_of_an_item_are_taken_for_a_record() {
         bytes[position] ^= 0x40;
         let (mut spool, _) = Spool::open(Faulty::with(1, &bytes), &small(), NOW);
         assert!(!texts(&mut spool).contains(&"forged".to_owned()), "at {position}");
+    }
+}
+
+#[test]
+fn nothing_of_a_write_that_was_cut_back_comes_to_life_again() {
+    // A record with a number that is still to come, in the middle of what a program says …
+    let forger = Faulty::new(1);
+    let (mut spool, _) = Spool::open(forger.clone(), &small(), NOW);
+    for number in 1..50 {
+        spool.put(must(Kind::Event, text(number, 20)), 0, NOW);
+    }
+    spool.put(must(Kind::Completion, "forged"), 0, NOW);
+    spool.flush(NOW);
+    let bytes = forger.bytes();
+    let forged = &bytes[bytes.len() - 46..];
+    let said = [text(1, 2_000).as_bytes(), forged, &[b'x'; 2_000]].concat();
+    for seed in 0..300 {
+        let disk = Faulty::new(seed);
+        let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
+        let before = disk.bytes().len() as u64;
+        disk.set(Faults { space: Some(before + 3_000), ..Faults::default() });
+        spool.put(must(Kind::Response, said.clone()), 0, NOW);
+        spool.flush(NOW);
+        assert!(matches!(spool.state(), State::Failing(_)));
+        // … and a record that ends just where that one begins, when the disk has room again. The power
+        // goes before that is synced.
+        spool.drop_items(&[1]);
+        spool.put(must(Kind::Response, text(2, 2_000)), 0, NOW);
+        disk.set(Faults { cut_at: Some(disk.steps() + 2), ..Faults::default() });
+        spool.retry(NOW);
+        disk.power_cut();
+        let (mut spool, _) = Spool::open(disk, &small(), NOW);
+        let there = texts(&mut spool);
+        assert!(there.is_empty() || there == [text(2, 2_000)], "seed {seed}: {there:?}");
+    }
+}
+
+#[test]
+fn a_rename_counts_when_the_folder_is_synced() {
+    for seed in 0..50 {
+        let disk = Faulty::new(seed);
+        let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
+        spool.put(must(Kind::Response, "one"), 0, NOW);
+        disk.set(Faults { folder_sync_fails: true, ..Faults::default() });
+        assert!(spool.renew(NOW).is_err());
+        disk.set(Faults::default());
+        spool.sync(NOW);
+        assert!(spool.state() == State::Ok && !spool.is_dirty());
+        disk.power_cut();
+        let (mut spool, _) = Spool::open(disk, &small(), NOW);
+        assert_eq!(texts(&mut spool), ["one"], "seed {seed}");
     }
 }
 

@@ -1,0 +1,95 @@
+//! What must be read by the host of a port: its spool, its keeper, and the words of the port's own. Starts
+//! nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, watch};
+
+use super::identity;
+use crate::commands::voice::AgentVoice;
+use crate::config::AgentSettings;
+use crate::delivery::{self, File, Keeper, Must, Settings, Spool};
+use crate::pipeline::{Node, Task};
+use crate::port::{Port, Target};
+
+/// Items between whoever says what must be read and the keeper; it writes all that are there at once.
+const MUST_WAITING: usize = 64;
+
+/// A port that is to be opened.
+pub struct Opening {
+    /// Which.
+    pub target: Target,
+    /// Whether it opens its sessions and asks its host, in the words of today's.
+    pub speaks: bool,
+    /// What is kept for its host.
+    pub spool: Spool<File>,
+}
+
+/// A port with a keeper before it.
+pub struct Keeping {
+    /// Where to say what must be read.
+    pub must: mpsc::Sender<Must>,
+    /// The machine has become another one: what waits was said by that one.
+    pub became: watch::Sender<Option<String>>,
+    /// The keeper.
+    pub task: Box<dyn Task>,
+}
+
+impl Opening {
+    /// A port whose spool is in `folder`. Blocks: it reads the spool. What was found goes to the log.
+    pub fn on_disk(target: Target, speaks: bool, folder: &Path, agent: &AgentSettings) -> Self {
+        let settings = Settings { size: agent.spool.size.bytes(), ..settings() };
+        let (spool, opened) = delivery::open(folder, &settings, now_ms());
+        if opened.cloned {
+            let dropped = opened.dropped;
+            tracing::warn!(
+                dropped,
+                "the spool is another machine's, of which this one is a copy: dropped"
+            );
+        }
+        for wrong in &opened.wrong {
+            let (offset, bytes) = (wrong.offset, wrong.bytes);
+            tracing::warn!(
+                offset,
+                bytes,
+                what = wrong.what,
+                "the spool was damaged; the rest of it is kept"
+            );
+        }
+        if opened.waiting > 0 {
+            let waiting = opened.waiting;
+            tracing::info!(waiting, "what an earlier run had to tell waits for the host");
+        }
+        Self { target, speaks, spool }
+    }
+
+    /// A port with nothing on disk.
+    pub fn in_memory(target: Target) -> Self {
+        let (spool, _) = Spool::in_memory(&settings(), now_ms());
+        Self { target, speaks: true, spool }
+    }
+}
+
+/// Puts a keeper before `port`, which opens its sessions from now on, if it `speaks`.
+pub fn keep(port: &mut Port, spool: Spool<File>, speaks: bool, node: Arc<Node>) -> Keeping {
+    if speaks {
+        let boot_id = identity::of_this_machine(None).boot_id;
+        port.voice(AgentVoice::new(spool.epochs(), boot_id));
+    }
+    let (must, inbox) = mpsc::channel(MUST_WAITING);
+    let (lane, read) = port.must();
+    let (keeper, _, became) = Keeper::new(spool, inbox, lane, read, node);
+    Keeping { must, became, task: Box::new(keeper) }
+}
+
+fn settings() -> Settings {
+    let boot_id = identity::of_this_machine(None).boot_id.unwrap_or_default();
+    Settings { size: delivery::SIZE, identity: String::new(), boot_id }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
