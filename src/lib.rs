@@ -39,6 +39,7 @@
 //! | [`delivery`] | what must arrive, kept on disk until the host has read it | when that is |
 //! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
+//! | [`life`] | suspends, clock steps, restores, clones | what is done about them |
 //! | [`daemon`] | files → graphs → a running service, its changes and its end | what a stage does |
 //! | [`mod@bench`] | the same pipeline flat out, checked | anything of this machine |
 //! | [`host`] | the other end of the port, for people and tests without a host | what the guest's side looks like inside |
@@ -71,7 +72,7 @@
 //! | a flow that is replaced | metrics: the shutdown deadline; commands: their own deadlines | what is held is lost, and said so |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |
 //! | an answer | 1 MiB a line, 500 KiB of data | cut, and said so |
-//! | answers remembered | 512, 4 MiB | the oldest is forgotten |
+//! | answers remembered | 512, 1 MiB | the oldest is forgotten |
 //! | scripts remembered | 1,024 on disk | the oldest is forgotten |
 //! | audit lines waiting | 256, 5 s | the command is refused |
 //! | restarts of a stage | 8 within a minute, 100 ms to 30 s apart | the daemon drains and exits 70 |
@@ -85,6 +86,7 @@ pub mod config;
 pub mod daemon;
 pub mod delivery;
 pub mod host;
+pub mod life;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;

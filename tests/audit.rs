@@ -160,7 +160,7 @@ async fn what_somebody_else_could_have_put_there_is_not_written_to_and_nothing_r
 
     let error = told(Audit::new("/dev/full", WIDE, true)).await;
     assert!(error.contains("it is not a regular file"), "{error}");
-    let error = Audit::new(folder.path(), WIDE, true).open().await.unwrap_err();
+    let error = Audit::new(folder.path(), WIDE, true).open().unwrap_err();
     assert!(error.contains("is a directory"), "{error}");
 }
 
@@ -170,7 +170,7 @@ async fn a_file_that_others_could_read_is_closed_to_them() {
     fs::write(&path, "{\"old\":1}\n{\"torn").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let audit = Audit::new(&path, WIDE, true);
-    audit.open().await.unwrap();
+    audit.open().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     // What a crash cut short is ended, so that the next line is one.
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"old\":1}\n{\"torn\n");
@@ -180,7 +180,7 @@ async fn a_file_that_others_could_read_is_closed_to_them() {
 async fn a_folder_that_is_not_there_is_made_for_the_agent_alone() {
     let (folder, _) = place();
     let path = folder.path().join("state/infiniservice/audit.jsonl");
-    Audit::new(&path, WIDE, true).open().await.unwrap();
+    Audit::new(&path, WIDE, true).open().unwrap();
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o077, 0);
 }
 

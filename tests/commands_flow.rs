@@ -293,6 +293,37 @@ async fn without_a_secret_metrics_flow_and_commands_are_dropped_and_that_is_said
 }
 
 #[tokio::test]
+async fn an_audit_that_cannot_be_written_is_told_at_the_start_and_then_nothing_runs() {
+    let lab = Lab::new().await;
+    std::fs::create_dir_all(lab.folder.path().join("state/audit.jsonl")).unwrap();
+    let mut agent = lab.start(Some(SECRET));
+    let _host = lab.host().await;
+    agent.signal(Signal::TERM);
+    let mut log = String::new();
+    std::io::Read::read_to_string(&mut agent.log(), &mut log).unwrap();
+    let told = "no command will run until it can be written down";
+    assert!(log.contains(told) && log.contains("is a directory"), "{log}");
+
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let answer = host.command(&ask("SystemInfo"), PATIENCE).await.unwrap();
+    assert!(answer.error.unwrap().contains("nothing is run that cannot be written down"));
+}
+
+#[tokio::test]
+async fn a_locked_agent_makes_nothing_of_what_only_commands_need() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(None);
+    let host = lab.host().await;
+    while host.next().await.unwrap().body["type"] != "metrics" {}
+    assert!(!lab.folder.path().join("state").exists());
+    drop(host);
+    let _agent = lab.start(Some(SECRET));
+    let _host = lab.host().await;
+    assert!(lab.folder.path().join("state/audit.jsonl").exists(), "before the first command");
+}
+
+#[tokio::test]
 async fn a_denial_names_its_rule_and_both_are_in_the_audit() {
     let lab = Lab::new().await;
     let _agent = lab.start(Some(SECRET));
@@ -333,27 +364,108 @@ async fn a_thousand_commands_at_once_are_all_answered_or_refused_with_a_reason()
     assert!(rss() < before + 16 * 1024, "{before} KiB grew to {} KiB", rss());
 }
 
+/// 200 secrets: in command lines, in variables, in the texts and inputs of scripts, in passwords of
+/// actions, in the script of an action for PowerShell. While all of it runs, every process that the agent has started
+/// is looked at.
 #[tokio::test]
-async fn secrets_in_commands_reach_no_log_and_no_audit() {
+async fn secrets_in_commands_reach_no_log_no_audit_and_no_argument_of_any_process() {
     let lab = Lab::new().await;
     let mut agent = lab.start(Some(SECRET));
     let host = lab.host().await;
-    let canaries: Vec<String> = (0..200).map(|number| format!("canary-{number}-tweet")).collect();
-    for chunk in canaries.chunks(50) {
-        let mut command = raw(&format!("true {}", chunk[..25].join(" ")));
-        for (number, canary) in chunk[25..].iter().enumerate() {
-            command.env_vars.insert(format!("SECRET_{number}"), canary.clone());
-        }
-        assert!(host.exec(&command, PATIENCE).await.unwrap().success);
+    let mut planted = 0;
+    let mut canary = || {
+        planted += 1;
+        format!("canary-{planted}-tweet")
+    };
+    // All say so when they run, and wait until they have been looked at.
+    let (ready, go) = (lab.folder.path().join("ready"), lab.folder.path().join("go"));
+    let stay =
+        format!("echo >> {}; until [ -e {} ]; do sleep 0.02; done", ready.display(), go.display());
+    let mut lines = Vec::new();
+    for shell in [Shell::Sh, Shell::Bash, Shell::Sh] {
+        let secrets: Vec<String> = (0..25).map(|_| canary()).collect();
+        let mut line = raw(&format!("x='{}'; {stay}; echo done", secrets.join(" ")));
+        line.shell = Some(shell);
+        line.env_vars = (0..25).map(|number| (format!("SECRET_{number}"), canary())).collect();
+        lines.push(line);
     }
-    let wrong = json!({ "action": "JoinDomain", "domain": "lab", "username": "u",
-        "password": canaries[0], "restart_after": false });
-    assert!(!host.command(&wrong, PATIENCE).await.unwrap().success);
-    let own = std::fs::read_to_string(format!("/proc/{}/cmdline", agent.0.id())).unwrap();
+    let content = format!("y='{}'; {stay}; echo done", canary());
+    let mut pushed = script("e-canary", content);
+    pushed.script_name = format!("deploy --password {}", canary());
+    pushed.input_values = (0..25).map(|number| (format!("INPUT_{number}"), canary())).collect();
+    let mut actions = Vec::new();
+    for _ in 0..6 {
+        actions.push(json!({ "action": "JoinDomain", "domain": "lab", "username": "u",
+            "password": canary(), "restart_after": false }));
+        actions.push(json!({ "action": "ExecutePowerShellScript", "script": canary(),
+            "script_type": "inline", "environment_vars": { "TOKEN": canary() } }));
+        actions.push(
+            json!({ "action": "PackageInstall", "package": format!("--password={}", canary()) }),
+        );
+    }
+    assert!(planted >= 200, "{planted}");
+
+    let asked = async {
+        let (lines, completed) = tokio::join!(
+            join_all(lines.iter().map(|line| host.exec(line, PATIENCE))),
+            host.script(&pushed, PATIENCE)
+        );
+        for answer in lines {
+            let answer = answer.unwrap();
+            assert_eq!((answer.success, answer.stdout.as_str()), (true, "done\n"), "{answer:?}");
+        }
+        assert_eq!(completed.unwrap().stdout, "done\n");
+        for action in &actions {
+            assert!(!host.command(action, PATIENCE).await.unwrap().success, "{action}");
+        }
+    };
+    let looked = async {
+        let begun = Instant::now();
+        let mut seen = String::new();
+        while std::fs::read(&ready).map_or(0, |said| said.len()) < 4 {
+            seen += &arguments_below(agent.0.id()); // the step in between is short
+            assert!(begun.elapsed() < PATIENCE, "not all four run");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        seen += &arguments_below(agent.0.id());
+        std::fs::write(&go, "").unwrap();
+        seen
+    };
+    let ((), seen) = tokio::join!(asked, looked);
+    assert!(seen.contains("bash\0-c\0eval") && seen.contains(".sh\0"), "{seen:?}");
+
     agent.signal(Signal::TERM);
     let mut log = String::new();
     std::io::Read::read_to_string(&mut agent.log(), &mut log).unwrap();
-    for place in [log, lab.state("audit.jsonl"), lab.state("scripts.jsonl"), own] {
-        assert!(!place.contains("canary-") && !place.contains(SECRET), "{place}");
+    for place in [log, lab.state("audit.jsonl"), lab.state("scripts.jsonl"), seen] {
+        let found = place.split("canary-").nth(1).map(|rest| rest.split('\n').next());
+        assert_eq!(found, None);
+        assert!(!place.contains(SECRET));
     }
+    let left = std::fs::read_dir(lab.folder.path().join("state/scripts")).unwrap().count();
+    assert_eq!(left, 0, "the text of a script goes when it has ended");
+}
+
+/// The arguments of a process and of all its descendants, each ended by a NUL, as `/proc/PID/cmdline` shows
+/// them to everybody.
+fn arguments_below(root: u32) -> String {
+    let mut parents = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let after = stat.rsplit(')').next().unwrap_or_default();
+        let parent =
+            after.split_ascii_whitespace().nth(1).and_then(|word| word.parse::<u32>().ok());
+        parents.insert(pid, parent.unwrap_or(0));
+    }
+    let below = |mut pid: u32| loop {
+        match parents.get(&pid) {
+            _ if pid == root => return true,
+            Some(parent) if *parent != pid && pid > 1 => pid = *parent,
+            _ => return false,
+        }
+    };
+    let ours = parents.keys().copied().filter(|pid| below(*pid));
+    let read = |pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    ours.map(|pid| String::from_utf8_lossy(&read(pid)).into_owned() + "\n").collect()
 }

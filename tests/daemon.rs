@@ -32,6 +32,11 @@ fn the_shipped_pipeline_tells_the_machine_within_three_seconds() {
     let mut first = String::new();
     host.read_line(&mut first).unwrap();
     assert_eq!(first, "\n", "a bare newline comes first");
+    let session: serde_json::Value = serde_json::from_str(&line(&mut host)).unwrap();
+    assert_eq!(
+        (&session["type"], &session["context"]["session"]),
+        (&"agent_event".into(), &1.into())
+    );
     let first = line(&mut host);
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert!(first.is_ascii());
@@ -45,6 +50,24 @@ fn the_shipped_pipeline_tells_the_machine_within_three_seconds() {
     let total = system["memory"]["total_kb"].as_u64().unwrap();
     assert!(meminfo.contains(&format!("{total} kB")), "the machine's own figure");
     assert!(first["data"]["processes"].as_array().is_some_and(|list| !list.is_empty()));
+}
+
+/// What the C library makes of freed memory is decided by whoever starts the agent, or else by the agent.
+#[test]
+fn memory_is_given_back_unless_somebody_wants_it_otherwise() {
+    for (wanted, is) in [("", 1), ("glibc.malloc.arena_max=3", 3)] {
+        let place = Place::new();
+        let chosen = [("GLIBC_TUNABLES", wanted)];
+        let chosen = if wanted.is_empty() { &[][..] } else { &chosen[..] };
+        let running = place.run("built-in:metrics.toml".as_ref(), chosen);
+        let _host = place.host();
+        let process = format!("/proc/{}", running.0.id());
+        let environment = std::fs::read_to_string(format!("{process}/environ")).unwrap();
+        let tunables = environment.split_once("GLIBC_TUNABLES=").unwrap().1;
+        assert!(tunables.starts_with(&format!("glibc.malloc.arena_max={is}")), "{tunables}");
+        let name = std::fs::read_to_string(format!("{process}/comm")).unwrap();
+        assert_eq!(name, "infiniservice\n", "it is still called by its name");
+    }
 }
 
 #[test]

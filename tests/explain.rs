@@ -62,8 +62,11 @@ fn a_command_line_is_told_exactly_as_it_would_be_run() {
         "decision:    allowed by commands.toml:5: \"*\"",
         "time:        10m: the most that is granted; it asked for 20m",
         "limits:      5 at once, 64 waiting; 256KiB of each stream kept",
-        &format!(r#"would run:   ["{bash}", "-c", "echo \"$A\" | wc"]"#),
+        &format!(
+            r#"would run:   ["{bash}", "-c", "eval \"unset INFINISERVICE_COMMAND; $INFINISERVICE_COMMAND\""]"#
+        ),
         "environment: A=\"b c\"",
+        r#"             INFINISERVICE_COMMAND="echo \"$A\" | wc""#,
         "             LANG=\"C.UTF-8\"",
         "user:        the agent's own",
         "directory:   /tmp",

@@ -26,6 +26,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn main(self) -> ExitCode {
+        let settled = daemon::settle_memory();
         let loaded = match load_or_tell(&self.pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,
@@ -41,6 +42,9 @@ impl Run {
         let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
         if let Err(what) = daemon::start_log(&level) {
             return refuse(&what);
+        }
+        if let Err(error) = settled {
+            tracing::debug!(%error, "memory of a burst is kept for the next one");
         }
         let runtime = match daemon::build_runtime(&loaded.agent.runtime) {
             Ok(runtime) => runtime,

@@ -3,21 +3,31 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::outcome::Outcome;
 use super::reply::Told;
 
 /// Answers that are remembered.
 pub const ANSWERS_KEPT: usize = 512;
 
-/// Bytes of output and data that are remembered with them.
-pub const BYTES_KEPT: usize = 4 << 20;
+/// Bytes of output and data that are remembered with them: one answer as long as they get, and many of
+/// the length they have.
+pub const BYTES_KEPT: usize = 1 << 20;
 
 /// The last answers by id, the oldest forgotten first.
 #[derive(Debug, Default)]
 pub struct Answered {
-    by_id: HashMap<String, Option<Told>>,
+    by_id: HashMap<String, Option<Kept>>,
     /// Ids with an answer, oldest first, and what each weighs.
     order: VecDeque<(String, usize)>,
     bytes: usize,
+}
+
+/// An answer as it is remembered: its data as text, since a tree of values of the same data takes five times
+/// the memory.
+#[derive(Debug, PartialEq)]
+struct Kept {
+    told: Told,
+    data: Option<Box<str>>,
 }
 
 /// What is known of an id.
@@ -35,7 +45,7 @@ impl Answered {
     /// Takes `id`, unless it is known.
     pub fn take(&mut self, id: &str) -> Known {
         match self.by_id.get(id) {
-            Some(Some(told)) => Known::Answered(Box::new(told.clone())),
+            Some(Some(kept)) => Known::Answered(Box::new(kept.told())),
             Some(None) => Known::UnderWay,
             None => {
                 self.by_id.insert(id.to_owned(), None);
@@ -45,9 +55,10 @@ impl Answered {
     }
 
     /// Remembers what `id` was answered.
-    pub fn answer(&mut self, id: &str, told: Told) {
-        let weight = weight(&told);
-        self.by_id.insert(id.to_owned(), Some(told));
+    pub fn answer(&mut self, id: &str, told: &Told) {
+        let kept = Kept::of(told);
+        let weight = kept.weight();
+        self.by_id.insert(id.to_owned(), Some(kept));
         self.order.push_back((id.to_owned(), weight));
         self.bytes += weight;
         while self.order.len() > ANSWERS_KEPT || self.bytes > BYTES_KEPT {
@@ -65,19 +76,59 @@ impl Answered {
     }
 }
 
-fn weight(told: &Told) -> usize {
-    let outcome = match told {
-        Told::Response { outcome, .. } | Told::Completed { outcome, .. } => outcome,
-        _ => return 0,
-    };
-    let data = outcome.data.as_ref().map_or(0, |data| data.to_string().len());
-    outcome.stdout.len() + outcome.stderr.len() + data
+impl Kept {
+    fn of(told: &Told) -> Self {
+        let (told, data) = match told {
+            Told::Response { id, action, outcome } => {
+                let (outcome, data) = without_data(outcome);
+                (Told::Response { id: id.clone(), action: action.clone(), outcome }, data)
+            }
+            Told::Completed { execution_id, outcome } => {
+                let (outcome, data) = without_data(outcome);
+                (Told::Completed { execution_id: execution_id.clone(), outcome }, data)
+            }
+            other => (other.clone(), None),
+        };
+        Self { told, data }
+    }
+
+    fn told(&self) -> Told {
+        let mut told = self.told.clone();
+        if let Some(outcome) = outcome_of(&mut told) {
+            // It was spelled from a value, so it reads as one.
+            outcome.data = self.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+        }
+        told
+    }
+
+    fn weight(&self) -> usize {
+        let outcome = match &self.told {
+            Told::Response { outcome, .. } | Told::Completed { outcome, .. } => outcome,
+            _ => return 0,
+        };
+        let data = self.data.as_ref().map_or(0, |data| data.len());
+        outcome.stdout.len() + outcome.stderr.len() + data
+    }
+}
+
+fn outcome_of(told: &mut Told) -> Option<&mut Outcome> {
+    match told {
+        Told::Response { outcome, .. } | Told::Completed { outcome, .. } => Some(outcome),
+        _ => None,
+    }
+}
+
+fn without_data(outcome: &Outcome) -> (Outcome, Option<Box<str>>) {
+    let data = outcome.data.as_ref().map(|data| data.to_string().into_boxed_str());
+    let Outcome { success, exit_code, took, said, .. } = *outcome;
+    let (stdout, stderr) = (outcome.stdout.clone(), outcome.stderr.clone());
+    let error = outcome.error.clone();
+    (Outcome { success, exit_code, stdout, stderr, data: None, error, took, said }, data)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::outcome::Outcome;
 
     fn told(id: &str, bytes: usize) -> Told {
         let outcome = Outcome::said("x".repeat(bytes));
@@ -89,7 +140,7 @@ mod tests {
         let mut answered = Answered::default();
         assert_eq!(answered.take("a"), Known::New);
         assert_eq!(answered.take("a"), Known::UnderWay);
-        answered.answer("a", told("a", 3));
+        answered.answer("a", &told("a", 3));
         assert_eq!(answered.take("a"), Known::Answered(Box::new(told("a", 3))));
         assert_eq!(answered.take("b"), Known::New);
         answered.forget("b");
@@ -99,18 +150,35 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_told_again_with_all_that_it_had() {
+        let mut answered = Answered::default();
+        let data = serde_json::json!({ "a": [1, 2.5, null, "\u{e9}\n"], "b": { "c": true } });
+        let outcome = Outcome { data: Some(data), ..Outcome::failed("no") };
+        let (execution_id, action) = ("c".to_owned(), "A".to_owned());
+        let told = [
+            Told::Response { id: "r".to_owned(), action, outcome: outcome.clone() },
+            Told::Completed { execution_id, outcome },
+        ];
+        for (id, told) in ["r", "c"].iter().zip(&told) {
+            answered.take(id);
+            answered.answer(id, told);
+            assert_eq!(answered.take(id), Known::Answered(Box::new(told.clone())));
+        }
+    }
+
+    #[test]
     fn neither_many_answers_nor_long_ones_grow_it_for_ever() {
         let mut answered = Answered::default();
         for number in 0..10_000 {
             let id = number.to_string();
             answered.take(&id);
-            answered.answer(&id, told(&id, 100));
+            answered.answer(&id, &told(&id, 100));
         }
         assert_eq!((answered.order.len(), answered.by_id.len()), (ANSWERS_KEPT, ANSWERS_KEPT));
         for number in 0..40 {
             let id = format!("long {number}");
             answered.take(&id);
-            answered.answer(&id, told(&id, 256 << 10));
+            answered.answer(&id, &told(&id, 256 << 10));
         }
         assert!(answered.bytes <= BYTES_KEPT);
         assert_eq!(answered.take("0"), Known::New, "the oldest is forgotten");

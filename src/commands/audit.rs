@@ -80,7 +80,7 @@ pub struct Entry {
 }
 
 impl Audit {
-    /// Writes to `path`, which is opened when it is first needed. With `required`, what cannot be written
+    /// Writes to `path`, which is opened by [`open`](Self::open) or when it is first needed. With `required`, what cannot be written
     /// down may not run.
     pub fn new(path: impl Into<PathBuf>, rotation: Rotation, required: bool) -> Self {
         let path = path.into();
@@ -109,11 +109,14 @@ impl Audit {
     }
 
     /// Opens the file, so that what is wrong with it is told at the start and not at the first request.
+    /// Blocks: for the start, not for an async worker.
     ///
     /// # Errors
     /// A sentence that says why it cannot be written.
-    pub async fn open(&self) -> Result<(), String> {
-        self.write(None, Keep::No).await
+    pub fn open(&self) -> Result<(), String> {
+        let Inner { path, writer, lost, .. } = &*self.inner;
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.write(None, Keep::No, lost).map_err(|error| unwritable(path, &error))
     }
 
     /// Writes down that a request is about to run.
@@ -124,7 +127,7 @@ impl Audit {
         let record = Record::new(SystemTime::now(), permit.request(), permit.rule());
         let keep = if self.required { Keep::No } else { Keep::Yes };
         let line = record.line(SystemTime::now(), &Event::Begin);
-        match self.write(Some(line), keep).await {
+        match self.write(line, keep).await {
             Err(error) if self.required => {
                 Err(format!("nothing is run that cannot be written down, and {error}"))
             }
@@ -143,10 +146,10 @@ impl Audit {
         let now = SystemTime::now();
         let line = Record::new(now, request, rule).line(now, &Event::Refused { allowed, why });
         // Nothing was done, so nothing has to be undone; the log tells that the file fails.
-        let _ = self.write(Some(line), Keep::Yes).await;
+        let _ = self.write(line, Keep::Yes).await;
     }
 
-    async fn write(&self, line: Option<Vec<u8>>, keep: Keep) -> Result<(), String> {
+    async fn write(&self, line: Vec<u8>, keep: Keep) -> Result<(), String> {
         let inner = Arc::clone(&self.inner);
         let path = &self.inner.path;
         let too_slow = |_| format!("the audit file {path:?} takes longer than {PATIENCE:?}");
@@ -169,13 +172,17 @@ impl Audit {
             // Held until it is written, also where nobody waits for it any more.
             let _turn = turn;
             let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.write(line, keep, &inner.lost)
+            writer.write(Some(line), keep, &inner.lost)
         });
         let written = timeout_at(deadline, job).await.map_err(too_slow)?;
         written
             .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(|error| format!("the audit file {path:?} cannot be written: {}", why(&error)))
+            .map_err(|error| unwritable(path, &error))
     }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    format!("the audit file {path:?} cannot be written: {}", why(error))
 }
 
 impl Entry {
@@ -183,7 +190,7 @@ impl Entry {
     /// the next line.
     pub async fn end(self, ended: &Ended) {
         let line = self.record.line(SystemTime::now(), &Event::End(ended));
-        let _ = self.audit.write(Some(line), Keep::Yes).await;
+        let _ = self.audit.write(line, Keep::Yes).await;
     }
 }
 

@@ -131,7 +131,7 @@ impl Handler for Dispatch {
         let answered = told.into_iter().map(|(id, told)| match known.take(&id) {
             Known::Answered(before) => *before,
             Known::New | Known::UnderWay => {
-                known.answer(&id, told.clone());
+                known.answer(&id, &told);
                 told
             }
         });
@@ -169,7 +169,7 @@ impl Dispatch {
             }
             let (outcome, afterwards) = self.carry_out(permit).await;
             let told = Told::Response { id: id.clone(), action, outcome };
-            self.known().answer(&id, told.clone());
+            self.known().answer(&id, &told);
             yield told;
             if let Some(Afterwards::Reboot { force }) = afterwards {
                 sleep(FLUSHED).await;
@@ -215,7 +215,7 @@ impl Dispatch {
             Err(why) => Outcome::failed(why),
         };
         let told = completed(id.clone(), outcome);
-        self.known().answer(&id, told.clone());
+        self.known().answer(&id, &told);
         Some(told)
     }
 

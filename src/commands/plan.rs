@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::actions::{checks, cleanup};
 use super::execute::{self, Program};
 use super::policy::operation_name;
-use super::request::{Action, Request, What};
+use super::request::{Action, Request, ServiceOperation, What};
 
 /// A program that would be run, or why none is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +49,9 @@ pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<WouldRun>,
         }
         What::Action(action) => match programs_of(action) {
             Some(programs) if !programs.is_empty() => {
-                programs.into_iter().map(|argv| resolve(of_words(argv, request), "")).collect()
+                let mut note = besides(action);
+                let each = |argv| resolve(of_words(argv, request), &std::mem::take(&mut note));
+                programs.into_iter().map(each).collect()
             }
             _ => Ok(vec![WouldRun { note: does(action), ..WouldRun::default() }]),
         },
@@ -58,20 +61,28 @@ pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<WouldRun>,
 /// What an action does that runs no program, or none that is known before.
 pub fn does(action: &Action) -> String {
     let text = match action {
-        Action::SystemInfo | Action::OsInfo => "reads what system this is; runs no program",
-        Action::UserList => "reads /etc/passwd; runs no program",
+        Action::SystemInfo => "reads what system this is; runs no program",
+        Action::OsInfo => {
+            "reads what system this is and which package managers are there; runs no program"
+        }
+        Action::UserList => "reads /etc/passwd and /etc/login.defs; runs no program",
         Action::ServiceList => {
             "asks systemd; runs no program where its D-Bus answers, else systemctl"
+        }
+        Action::ServiceControl { service, operation: ServiceOperation::Status } => {
+            return format!(
+                "asks systemd how {service} is; runs no program where its D-Bus answers, else systemctl"
+            );
         }
         Action::ServiceControl { service, operation } => {
             let operation = operation_name(*operation);
             return format!(
-                "asks systemd to {operation} {service}; runs no program where its D-Bus answers, else \
-                 systemctl"
+                "asks systemd to {operation} {service}, and how it is then; runs no program where its \
+                 D-Bus answers, else systemctl"
             );
         }
         Action::PackageList | Action::GetInstalledApplicationsWMI => {
-            "reads the database of installed packages"
+            "reads the database of installed packages, or asks rpm for it"
         }
         Action::PackageSearch(_)
         | Action::PackageInstall(_)
@@ -79,25 +90,51 @@ pub fn does(action: &Action) -> String {
         | Action::PackageUpdate(_)
         | Action::UpdateSystemSoftware(_)
         | Action::CheckLinuxUpdates
-        | Action::CheckApplicationUpdates
-        | Action::GetUpdateHistory => {
-            "asks the machine's package manager, if there is one it can use"
+        | Action::CheckApplicationUpdates => {
+            "asks the machine's package manager; fails where there is none that this agent can use for it"
         }
-        Action::ProcessList { .. } | Action::ProcessTop { .. } => "reads /proc; runs no program",
+        Action::GetUpdateHistory => "reads apt's log, or asks dnf for its history",
+        Action::ProcessList { .. } | Action::ProcessTop { .. } => {
+            "reads /proc twice, half a second apart; runs no program"
+        }
         Action::ProcessKill { pid, force } => {
             let signal = if *force { "SIGKILL" } else { "SIGTERM" };
             return format!("sends {signal} to process {pid}; runs no program");
         }
         Action::CheckDiskSpace { .. } => "measures the file systems; runs no program",
-        Action::CheckResourceOptimization
-        | Action::RunHealthCheck(_)
-        | Action::RunAllHealthChecks => "measures and reads; changes nothing",
-        Action::DiskCleanup { .. } => "deletes what its targets name",
-        Action::RebootSystem { .. } => "restarts the machine some seconds after the answer",
+        Action::CheckResourceOptimization => {
+            "measures for three seconds; runs no program, changes nothing"
+        }
+        Action::RunHealthCheck(Some(name)) => return checks::does(name),
+        Action::RunHealthCheck(None) | Action::RunAllHealthChecks => {
+            "makes all health checks, which change nothing; those that ask a program run smartctl, \
+             journalctl, nft, iptables-save, chronyc, systemctl, needs-restarting and the package \
+             manager, where they are there"
+        }
+        Action::DiskCleanup { targets } => return cleanup::does(targets),
+        Action::RebootSystem { force: false } => {
+            "answers, and three seconds later restarts the machine with systemctl, shutdown or reboot"
+        }
+        Action::RebootSystem { force: true } => {
+            "answers, and three seconds later restarts the machine with systemctl or reboot, without \
+             asking programs to end"
+        }
         Action::OtherSystem(_) => "answers that this is not for Linux; runs no program",
         Action::NotBuilt { why, .. } => return format!("is refused: {why}"),
     };
     text.to_owned()
+}
+
+/// What an action does besides the programs that it is known to run.
+fn besides(action: &Action) -> String {
+    match action {
+        Action::DiskCleanup { targets } => cleanup::does(targets),
+        Action::CheckLinuxUpdates | Action::UpdateSystemSoftware(_) => {
+            "and looks whether the machine waits for a restart: off Debian with needs-restarting -r"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// A program with what the runner would give it.

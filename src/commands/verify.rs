@@ -290,6 +290,24 @@ mod tests {
         assert!(outcome(&mut verify, now, &line(NOW, "n")).is_ok());
     }
 
+    /// As after a suspend, a stop or a restore, and when somebody sets the time.
+    #[test]
+    fn a_wall_clock_that_jumps_opens_no_line_a_second_time_and_makes_none_younger() {
+        let (verify, start) = (verify("key"), Instant::now());
+        let sent = line(NOW, "n");
+        let mut ahead = verify.with_clock(|| NOW + 7_200_000);
+        assert_eq!(outcome(&mut ahead, start, &sent), Err("stale"), "signed before a suspend");
+        let mut right = ahead.with_clock(|| NOW + 60_000);
+        let taken = outcome(&mut right, start, &sent).unwrap();
+        assert_eq!(taken.age, MINUTE);
+        let mut behind = right.with_clock(|| NOW - 7_200_000);
+        assert_eq!(outcome(&mut behind, start + MINUTE, &sent), Err("stale"), "set back");
+        let mut again = behind.with_clock(|| NOW - 60_000);
+        assert_eq!(outcome(&mut again, start + MINUTE * 2, &sent), Err("replayed"));
+        let fresh = outcome(&mut again, start + MINUTE * 2, &line(NOW, "m")).unwrap();
+        assert_eq!(fresh.age, Duration::ZERO, "a stamp ahead is no age");
+    }
+
     #[test]
     fn a_full_memory_refuses_until_its_oldest_may_be_forgotten() {
         let (mut verify, start) = (verify("key"), Instant::now());

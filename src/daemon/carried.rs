@@ -37,45 +37,59 @@ pub struct Carried {
     pub runner: Runner,
     /// Places for what runs.
     pub room: Room,
+    runs: bool,
+    stop: CancellationToken,
 }
 
 impl Carried {
-    /// For the first flow. Blocks: it reads files, and may make control groups.
+    /// For the first flow. A flow that `runs` nothing (it is locked, or a picture) has no control group, no
+    /// journal and no audit made for it. Blocks.
     pub fn begin(
         file: &CommandsFile,
         agent: &AgentSettings,
-        unlocked: bool,
+        runs: bool,
         stop: &CancellationToken,
     ) -> Self {
-        let settings = Settings { output_bytes: output_bytes(file), ..Settings::agent() };
         Self {
             nonces: Nonces::default(),
             answered: Arc::default(),
-            journal: unlocked.then(|| journal(agent)).flatten(),
+            journal: runs.then(|| journal(agent)).flatten(),
             scripts: agent.state.folder.join("scripts"),
-            audit: audit(&file.audit, agent),
-            runner: Runner::with(settings, stop.clone()),
+            audit: audit(&file.audit, agent, runs),
+            runner: runner(file, runs, stop),
             room: Room::new(places(file)),
+            runs,
+            stop: stop.clone(),
         }
     }
 
     /// For a flow with other settings. Blocks, as above. The room is still as it was: [`Room::resize`] it when the
     /// flow begins.
-    pub fn under(&self, file: &CommandsFile, agent: &AgentSettings, unlocked: bool) -> Self {
-        let audit = match audit(&file.audit, agent) {
-            same if same.path() == self.audit.path() => {
+    pub fn under(&self, file: &CommandsFile, agent: &AgentSettings, runs: bool) -> Self {
+        let is_first = runs && !self.runs;
+        let audit = match audit(&file.audit, agent, false) {
+            same if same.path() == self.audit.path() && !is_first => {
                 self.audit.under(rotation(&file.audit), file.audit.required)
             }
-            other => other,
+            _ => audit(&file.audit, agent, runs),
         };
-        let open = || unlocked.then(|| journal(agent)).flatten();
+        let open = || runs.then(|| journal(agent)).flatten();
         Self {
             journal: self.journal.clone().or_else(open),
             audit,
-            runner: self.runner.keeping(output_bytes(file)),
+            runner: match is_first {
+                true => runner(file, runs, &self.stop),
+                false => self.runner.keeping(output_bytes(file)),
+            },
+            runs: runs || self.runs,
             ..self.clone()
         }
     }
+}
+
+fn runner(file: &CommandsFile, runs: bool, stop: &CancellationToken) -> Runner {
+    let settings = if runs { Settings::agent() } else { Settings::idle() };
+    Runner::with(Settings { output_bytes: output_bytes(file), ..settings }, stop.clone())
 }
 
 /// How many at once, and how many may wait.
@@ -87,9 +101,17 @@ fn output_bytes(file: &CommandsFile) -> usize {
     usize::try_from(file.execute.output.bytes()).unwrap_or(usize::MAX)
 }
 
-fn audit(audit: &config::Audit, agent: &AgentSettings) -> Audit {
+/// The audit; `now` it is opened, so that what is wrong with it is told before the first command.
+fn audit(audit: &config::Audit, agent: &AgentSettings, now: bool) -> Audit {
     let path = audit.path.clone().unwrap_or_else(|| agent.state.folder.join("audit.jsonl"));
-    Audit::new(path, rotation(audit), audit.required)
+    let file = Audit::new(path, rotation(audit), audit.required);
+    if now && let Err(error) = file.open() {
+        match audit.required {
+            true => tracing::error!(%error, "no command will run until it can be written down"),
+            false => tracing::warn!(%error, "commands will run without being written down"),
+        }
+    }
+    file
 }
 
 fn rotation(audit: &config::Audit) -> Rotation {

@@ -9,6 +9,7 @@
 //! It puts the parts together and waits. It does not read the machine, touch the device or decide what
 //! a stage does.
 
+mod allocator;
 mod assemble;
 mod carried;
 mod command_flow;
@@ -33,6 +34,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+pub use allocator::settle as settle_memory;
 pub use assemble::{Assembly, assemble, file_sink, stages};
 pub use log::start as start_log;
 pub use ports::{Connection, Ports};

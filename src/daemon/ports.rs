@@ -71,6 +71,11 @@ impl Ports {
         self
     }
 
+    /// Whether it is for a picture: nothing of this machine is looked at or made.
+    pub(super) fn is_picture(&self) -> bool {
+        !self.checks
+    }
+
     /// Which port is meant by the name in a file. Looks at the file system.
     pub fn resolve(&self, name: &str) -> Result<Target, String> {
         let target = self.target(name)?;

@@ -49,6 +49,26 @@ pub async fn run(cx: &Context, targets: &[String]) -> Outcome {
     run_in(&Place::machine(), cx, targets, SystemTime::now()).await
 }
 
+/// What cleaning `targets` does, after "it": for whoever asks before it is run.
+pub fn does(targets: &[String]) -> String {
+    let unknown = targets.iter().any(|name| !TARGETS.contains(&name.as_str()));
+    if unknown {
+        return format!("fails: can be cleaned are only {}", TARGETS.join(", "));
+    }
+    let named = |name: &str| {
+        targets.iter().any(|target| target == name) || (targets.is_empty() && name == TARGETS[0])
+    };
+    let each = TARGETS.into_iter().filter(|name| named(name)).map(|name| match name {
+        "temp_files" => {
+            "files unused for 10 days in /tmp and for 30 in /var/tmp, but none that is open"
+        }
+        "system_cache" => "what the package manager has fetched, by the package manager",
+        "browser_cache" => "what browsers have cached in all homes, older than a day",
+        _ => "the trash of all homes",
+    });
+    format!("deletes {}", each.collect::<Vec<_>>().join("; "))
+}
+
 /// [`run`] in another tree, with the time that ages are told by.
 pub async fn run_in(place: &Place, cx: &Context, targets: &[String], now: SystemTime) -> Outcome {
     let named: Vec<&str> = match targets {

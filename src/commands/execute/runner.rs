@@ -61,6 +61,11 @@ impl Settings {
     pub fn agent() -> Self {
         Self { trampoline: Some("/proc/self/exe".into()), ..Self::default() }
     }
+
+    /// For an agent that runs nothing: no control group is looked for or made, and nothing is adopted.
+    pub fn idle() -> Self {
+        Self { trampoline: None, groups: false, ..Self::default() }
+    }
 }
 
 /// Runs programs; cheap to clone.

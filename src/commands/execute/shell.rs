@@ -13,29 +13,48 @@ use super::{Program, account, installed};
 use crate::commands::request::{RawCommand, Script, Shell};
 use crate::commands::words::Account;
 
-/// The longest command line: one argument may have 32 pages (`MAX_ARG_STRLEN` of linux/binfmts.h).
-const COMMAND_MAX: usize = 32 * 4096 - 1;
+/// Carries a command line to its shell; gone before the line is run, so nothing of it sees the variable.
+const CARRIER: &str = "INFINISERVICE_COMMAND";
+/// What the shell is told instead of the line: to forget the variable and run what was in it.
+const RUN_CARRIED: &str = "eval \"unset INFINISERVICE_COMMAND; $INFINISERVICE_COMMAND\"";
+/// The longest command line: one argument or variable may have 32 pages (`MAX_ARG_STRLEN` of
+/// linux/binfmts.h), with its name and the NUL at its end.
+const COMMAND_MAX: usize = 32 * 4096 - CARRIER.len() - 2;
 /// Users pass through to a file whose name they know; nobody but the owner sees what is there.
 const FOLDER: Mode = Mode::RWXU.union(Mode::XGRP).union(Mode::XOTH);
 
-/// A command line as a program: `sh -c`, `bash -c` or `pwsh -Command`.
+/// A command line as a program of `sh`, `bash` or `pwsh`.
 ///
-/// The command line is one argument, so other users of the machine can see it while it runs, as with
-/// any program; a [`script`] is not seen.
+/// # Why through a variable
+/// An argument is there for every user of the machine to read, in `/proc/PID/cmdline`, and command lines
+/// hold passwords; `/proc/PID/environ` only its own user can read. So `sh` and `bash` get the line in a
+/// variable and are told to `eval` it, on the same line, after it was unset. It is run as `-c` would run it: the same
+/// `$0`, no arguments, the same line numbers, standard input and exit code; only the wording of a syntax
+/// error differs (`sh: 1: eval: …`), and `sh` stays for the last program of the line where it would have become
+/// it. Rejected: a file, whose name would be `$0`; standard input, which is null.
+///
+/// `pwsh` gets it as an argument: its `Invoke-Expression` does not keep the exit code. What programs of the
+/// line get as arguments is the line's own affair.
 ///
 /// # Errors
-/// The end of a sentence: the shell is not on this machine, or the line is too long.
+/// The end of a sentence: the shell is not on this machine, the line is too long or has a NUL.
 pub fn command_line(raw: &RawCommand, deadline: Instant) -> Result<Program, String> {
     if raw.command.len() > COMMAND_MAX {
         return Err(format!("the command is longer than {COMMAND_MAX} bytes; send it as a script"));
     }
-    let (program, options) = match found(raw.shell)? {
-        "pwsh" => ("pwsh", &["-NoProfile", "-NonInteractive", "-Command"][..]),
-        other => (other, &["-c"][..]),
+    if raw.command.contains('\0') {
+        return Err("the command has a NUL; leave it out".to_owned());
+    }
+    let mut environment = raw.environment.clone();
+    let (program, arguments) = match found(raw.shell)? {
+        "pwsh" => ("pwsh", vec!["-NoProfile", "-NonInteractive", "-Command", &raw.command]),
+        shell => {
+            environment.insert(CARRIER.to_owned(), raw.command.clone());
+            (shell, vec!["-c", RUN_CARRIED])
+        }
     };
-    let arguments = options.iter().copied().chain([raw.command.as_str()]);
     Ok(Program {
-        environment: raw.environment.clone(),
+        environment,
         directory: raw.working_dir.clone(),
         run_as: raw.run_as.clone(),
         ..Program::new(program, arguments, deadline)
@@ -171,12 +190,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_line_is_one_argument_of_its_shell() {
+    async fn a_command_line_is_in_a_variable_of_its_shell_and_in_no_argument() {
         let program = command_line(&raw("echo $A; id", Shell::Bash), Instant::now()).unwrap();
         assert_eq!(program.program, Path::new("bash"));
-        assert_eq!(program.arguments, ["-c", "echo $A; id"]);
+        assert_eq!(program.arguments, ["-c", RUN_CARRIED]);
         assert_eq!(program.directory.as_deref(), Some(Path::new("/tmp")));
-        assert_eq!((program.environment.len(), program.run_as.is_some()), (1, true));
+        assert_eq!((program.environment.len(), program.run_as.is_some()), (2, true));
+        assert_eq!(program.environment[CARRIER], "echo $A; id");
+    }
+
+    /// Whatever a line does, its shell does the same with it as an argument of `-c`.
+    #[test]
+    fn a_command_line_is_run_as_if_it_were_an_argument() {
+        let lines = [
+            "",
+            "exit 3",
+            "(exit 4)",
+            "exec false",
+            "false; exit",
+            "# only a comment",
+            "echo $0 $# $-; env | grep -c INFINISERVICE; echo ${INFINISERVICE_COMMAND-unset}",
+            "set -e; false; echo not here",
+            "cat <<E\nx 'y' \"z\" $((1 + 2))\nE",
+            "trap 'echo bye' EXIT; echo hi",
+            "echo 'a\nb'; echo $LINENO\necho $LINENO",
+            "read x; echo \"[$x]\"",
+            "f() { return 7; }; f",
+            "alias ll='echo hi'\nll",
+            "true && echo \"x'y\\\"z\" \\$HOME `echo q`",
+            "if",
+            "echo one; )",
+            "; echo x",
+            "& echo x",
+            "nosuchprogram",
+            "set -u; echo $nosuch; echo on",
+            "sleep 0 & wait; exit 2",
+            "kill -KILL $$",
+        ];
+        let run = |shell: &str, text: &str, carried: Option<&str>| {
+            let mut command = std::process::Command::new(shell);
+            command.args(["-c", text]).stdin(std::process::Stdio::null()).env_remove(CARRIER);
+            let output = command.envs(carried.map(|line| (CARRIER, line))).output().unwrap();
+            (output.status, String::from_utf8(output.stdout).unwrap())
+        };
+        for shell in ["sh", "bash"].into_iter().filter(|shell| installed(shell)) {
+            for line in lines {
+                let direct = run(shell, line, None);
+                assert_eq!(run(shell, RUN_CARRIED, Some(line)), direct, "{shell}: {line}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -184,6 +246,13 @@ mod tests {
         let error = |raw: RawCommand| command_line(&raw, Instant::now()).err().unwrap();
         assert!(error(raw("dir", Shell::Cmd)).contains("of Windows"));
         assert!(error(raw(&"x".repeat(COMMAND_MAX + 1), Shell::Sh)).contains("as a script"));
+        assert!(error(raw("echo \0", Shell::Sh)).contains("has a NUL"));
+        let longest = raw(&" ".repeat(COMMAND_MAX), Shell::Sh);
+        let program =
+            command_line(&RawCommand { run_as: None, ..longest }, Instant::now()).unwrap();
+        let mut command = std::process::Command::new(program.program);
+        command.args(program.arguments).envs(program.environment);
+        assert!(command.status().unwrap().success(), "the kernel takes the longest");
         if !installed("pwsh") {
             assert!(
                 error(raw("dir", Shell::PowerShell)).contains("\"pwsh\" is not on this machine")

@@ -192,9 +192,11 @@ impl Source for Cadence {
             let mut next = self.begin().await;
             loop {
                 sleep_until(next).await;
-                yield Ok(self.read().await);
+                let reading = self.read().await;
+                let taken = reading.taken;
+                yield Ok(reading);
                 let now = Instant::now();
-                next = following(next, self.pace(now), now);
+                next = following(next, self.pace(now), taken, now);
             }
         }
     }
@@ -234,9 +236,14 @@ pub fn readings(
 }
 
 /// The tick after `last`: one `pace` on, or the next one that is still to come when some were missed.
-fn following(last: Instant, pace: Duration, now: Instant) -> Instant {
+///
+/// One that is nearer than half a pace to the reading `taken` last is missed too. A machine that stood
+/// still while its clock went on would else be read twice within any short time, and what happens
+/// between two readings a millisecond apart makes a rate of anything.
+fn following(last: Instant, pace: Duration, taken: Instant, now: Instant) -> Instant {
     let missed = now.saturating_duration_since(last).as_nanos() / pace.as_nanos().max(1);
-    last + pace * u32::try_from(missed + 1).unwrap_or(u32::MAX)
+    let next = last + pace * u32::try_from(missed + 1).unwrap_or(u32::MAX);
+    if next < taken + pace / 2 { next + pace } else { next }
 }
 
 #[cfg(test)]
@@ -246,8 +253,34 @@ mod tests {
     #[test]
     fn missed_ticks_merge_and_the_phase_is_kept() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        assert_eq!(following(start, second, start + second / 2), start + second);
-        assert_eq!(following(start, second, start + second * 7 / 2), start + second * 4);
+        let next = |taken, now| following(start, second, start + taken, start + now) - start;
+        assert_eq!(next(Duration::ZERO, second / 2), second);
+        // A slow reading that was taken in time.
+        assert_eq!(next(Duration::ZERO, second * 7 / 2), second * 4);
+        // A late one: the tick that is still to come is too near, or it is not.
+        assert_eq!(next(second * 39 / 10, second * 39 / 10), second * 5);
+        assert_eq!(next(second * 7 / 2, second * 7 / 2), second * 4);
+    }
+
+    /// What a host's stop looks like where the clock goes on: an hour is over at once.
+    #[tokio::test(start_paused = true)]
+    async fn after_an_hour_in_which_nothing_ran_one_reading_comes_and_the_pace_is_as_before() {
+        let second = Duration::from_secs(1);
+        let mut cadence = Cadence::new(second, Vec::new());
+        let start = Instant::now();
+        let mut readings = std::pin::pin!(cadence.open());
+        let mut taken = Vec::new();
+        for reading in 0..6 {
+            let stop = async {
+                if reading == 2 {
+                    tokio::time::advance(Duration::from_millis(3_600_900)).await;
+                }
+            };
+            let (reading, ()) = tokio::join!(readings.next(), stop);
+            taken.push((reading.unwrap().unwrap().taken - start).as_millis() as u64);
+        }
+        // Neither 3,600 at once nor two a tenth of a second apart.
+        assert_eq!(taken, [1_000, 2_000, 3_602_900, 3_604_000, 3_605_000, 3_606_000]);
     }
 
     /// What a flow does with a reading that has one interface with `addresses`.

@@ -23,6 +23,12 @@ const MAX_BYTES_PER_SEC: f64 = 125e9;
 ///
 /// Keeps the last network group of each cadence, by reference. A reading without network passes.
 ///
+/// # Why monotonic time
+/// Nobody can set it, and it does not count a suspend, in which no counter counts either: a reading that
+/// straddles one has the rate of the time in which the machine ran. Over a stop by the host both go
+/// on or both stand still, or the time goes on alone and the rate is that of the whole gap, too low and
+/// never too high.
+///
 /// # Why per cadence
 /// Two cadences that both read the network would sometimes do so a millisecond apart, and one
 /// packet in a millisecond reads as a thousand per second.
@@ -193,6 +199,27 @@ mod tests {
         stream.read(1, 1_000, &[("a", 10, 0)]);
         assert_eq!(stream.read(1, 1_000, &[("a", 20, 0)]), [None]);
         assert_eq!(stream.read(1, 500, &[("a", 30, 0)]), [None]);
+    }
+
+    #[test]
+    fn neither_a_clock_that_was_set_nor_a_gap_of_a_day_makes_a_rate_wrong() {
+        let (mut rates, start) = (Rates::default(), Instant::now());
+        let mut read = |wall: u64, seconds: u64, bytes: u64| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(wall);
+            let taken = start + Duration::from_secs(seconds);
+            let mut reading = SystemMetrics::empty(at, taken, Duration::from_secs(1), 0);
+            let interface =
+                Interface { name: "a".into(), received_bytes: bytes, ..Interface::default() };
+            reading.network = Some(Arc::new(Network { interfaces: vec![interface] }));
+            let mut out = Emit::default();
+            rates.apply(taken, &reading, &mut out);
+            let network = out.drain().next().unwrap().network.unwrap();
+            network.interfaces[0].rates.as_ref().map(|rates| rates.received_bytes_per_sec)
+        };
+        assert_eq!(read(2_000_000_000, 0, 0), None);
+        assert_eq!(read(1_000_000_000, 1, 500), Some(500.0), "set back by thirty years");
+        assert_eq!(read(1_000_003_600, 2, 1_000), Some(500.0), "set forward, or a suspend");
+        assert_eq!(read(1_000_090_000, 86_402, 1_000 + 864_000), Some(10.0), "a day's gap");
     }
 
     #[test]

@@ -147,6 +147,39 @@ pub async fn one(cx: &Context, name: &str) -> Outcome {
     }
 }
 
+/// What the check of this name does, after "it": for whoever asks before it is run.
+pub fn does(name: &str) -> String {
+    let how = match name {
+        "disk_space"
+        | "memory_usage"
+        | "cpu_usage"
+        | "performance_counters"
+        | "system_temperature"
+        | "network_connectivity"
+        | "resource_optimization" => "measures and reads; runs no program",
+        "disk_health" => "reads /sys, and asks smartctl where it is there",
+        "boot_time" => "reads /proc and asks systemd over D-Bus; runs no program",
+        "critical_services" => {
+            "asks systemd; runs no program where its D-Bus answers, else systemctl"
+        }
+        "security_updates" => "asks the package manager",
+        "reboot_required" => "looks for Debian's mark; runs needs-restarting -r elsewhere",
+        "time_sync" => "asks systemd over D-Bus; runs chronyc where that does not answer",
+        "firewall_status" => "runs nft, iptables-save and ip6tables-save where they are there",
+        "event_log_errors" => "runs journalctl where it is there, else reads /dev/kmsg",
+        other if OTHER_SYSTEM.contains(&other) => {
+            "answers that this is not for Linux; runs no program"
+        }
+        _ => {
+            return format!(
+                "fails: there is no check of that name; there are {}",
+                NAMES.join(", ")
+            );
+        }
+    };
+    format!("{how}; changes nothing")
+}
+
 async fn run(cx: &Context, name: &str) -> Option<Check> {
     Some(match name {
         "disk_space" => disk::check(cx).await,
@@ -290,6 +323,14 @@ mod tests {
         let of = |name| checks.iter().find(|check| check.name == name).unwrap();
         assert_eq!(of("cpu_usage").details["available"], false, "it needs a second");
         assert!(of("disk_space").details["mounts"].is_array());
+    }
+
+    #[test]
+    fn what_a_check_does_is_told_of_each_that_there_is() {
+        for name in NAMES.iter().chain(&OTHER_SYSTEM).chain(&["resource_optimization"]) {
+            assert!(!does(name).starts_with("fails"), "{name}");
+        }
+        assert!(does("no such").starts_with("fails: there is no check of that name"));
     }
 
     #[test]
