@@ -316,7 +316,9 @@ async fn a_locked_agent_makes_nothing_of_what_only_commands_need() {
     let _agent = lab.start(None);
     let host = lab.host().await;
     while host.next().await.unwrap().body["type"] != "metrics" {}
-    assert!(!lab.folder.path().join("state").exists());
+    let state = std::fs::read_dir(lab.folder.path().join("state")).unwrap();
+    let made: Vec<_> = state.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(made, ["control.sock"], "local control is there for every agent");
     drop(host);
     let _agent = lab.start(Some(SECRET));
     let _host = lab.host().await;

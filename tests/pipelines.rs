@@ -96,6 +96,7 @@ async fn a_file_builds_what_code_builds() {
     let _lane = published.lane("port", "unix:/run/host.sock".to_owned());
     let graph = published.graph();
     let _port = health.node("port unix:/run/host.sock".into());
+    let _keeper = health.node("keeper unix:/run/host.sock".into());
 
     assert_eq!(from_file.pictures, std::slice::from_ref(&graph.picture));
     assert_eq!(from_file.tasks.len(), graph.into_tasks().len());

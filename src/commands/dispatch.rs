@@ -20,7 +20,7 @@ use super::outcome::{EXIT_TIMEOUT, Outcome};
 use super::reply::Told;
 use super::request::{RawCommand, Request, Script, What};
 use crate::metrics::latest::Latest;
-use crate::pipeline::Handler;
+use crate::pipeline::{Handler, Ledger};
 use crate::wire::Format;
 
 /// How long after its deadline an action may still take to say that its time was over.
@@ -41,6 +41,8 @@ pub struct Dispatch {
     pub scripts: PathBuf,
     /// Which scripts have run; none where the state folder cannot be written, and then none runs.
     pub journal: Option<Arc<Mutex<Journal>>>,
+    /// Where what waits is charged.
+    pub ledger: Ledger,
     /// Which commands were taken.
     pub answered: Arc<Mutex<Answered>>,
 }
@@ -75,6 +77,22 @@ impl Handler for Dispatch {
             }
             _ => Key::None,
         }
+    }
+
+    fn bytes(&self, asked: &Enforced) -> usize {
+        let of = |ruling: &Ruling| match ruling {
+            Ruling::Permitted(permit) => permit.request().bytes(),
+            Ruling::Denied(_) | Ruling::Unclear(_) => 0,
+        };
+        match asked {
+            Enforced::Command(ruling) => of(ruling),
+            Enforced::Scripts(rulings) => rulings.iter().map(of).sum(),
+            _ => 0,
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.ledger.clone()
     }
 
     fn urgent(&self, asked: &Enforced) -> bool {

@@ -27,6 +27,18 @@ impl Request {
     pub fn deadline(&self) -> Instant {
         self.received + self.timeout
     }
+
+    /// About how many bytes it keeps. The arguments of a known action are short.
+    pub fn bytes(&self) -> usize {
+        let all = |values: &BTreeMap<String, String>| -> usize {
+            values.iter().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        match &self.what {
+            What::Action(_) => size_of::<Action>(),
+            What::Raw(raw) => raw.command.len() + all(&raw.environment),
+            What::Script(script) => script.content.len() + all(&script.inputs),
+        }
+    }
 }
 
 /// What is asked.

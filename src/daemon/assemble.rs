@@ -10,7 +10,7 @@ use super::carried::Carried;
 use super::command_flow::command_flow;
 use super::ports::Ports;
 use crate::commands::news::News;
-use crate::config::{self, Enrich, Loaded, PipelineFile, Read};
+use crate::config::{self, Delivery, Enrich, Loaded, PipelineFile, Read};
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{
     AgentCollector, Cadence, Collector, CpuCollector, DiskCollector, HostCollector, LoadCollector,
@@ -27,7 +27,7 @@ use crate::pipeline::{
     Graph, Health, Kept, Ledger, Node, Pipeline, Ring, Segment, Shelf, Tail, Task,
 };
 use crate::port::Target;
-use crate::sinks;
+use crate::sinks::{self, Keep};
 use crate::wire::Format;
 
 /// Everything that the files ask for, built and not started.
@@ -164,9 +164,15 @@ where
     S: Segment<Out = Frame>,
 {
     let alone = |graph| Built { graphs: vec![graph], targets: Vec::new(), plugs: Vec::new() };
-    if let [config::Write { target, keep, .. }] = write {
+    if let [config::Write { target, keep, delivery }] = write {
         let items = keep.items();
         match target {
+            config::Target::Port(port) if *delivery == Delivery::Must => {
+                let target = site.ports.resolve(port)?;
+                let kept = Keep::new(target.to_string(), site.ports.at(&target).must.clone());
+                let graphs = vec![frames.write(kept, items)];
+                return Ok(Built { graphs, targets: vec![target], plugs: Vec::new() });
+            }
             config::Target::Port(_) => {}
             config::Target::File(file) => return Ok(alone(frames.write(file_sink(file), items))),
             config::Target::Unix(path) => {
@@ -181,6 +187,12 @@ where
     let (mut targets, mut plugs) = (Vec::new(), Vec::new());
     for write in write {
         published = match &write.target {
+            config::Target::Port(port) if write.delivery == Delivery::Must => {
+                let target = site.ports.resolve(port)?;
+                let kept = Keep::new(target.to_string(), site.ports.at(&target).must.clone());
+                targets.push(target);
+                published.write(kept)
+            }
             config::Target::Port(port) => {
                 let target = site.ports.resolve(port)?;
                 site.ports.at(&target);

@@ -49,6 +49,7 @@ pub(super) fn command_flow(
         runner: carried.runner.clone(),
         audit: carried.audit.clone(),
         latest: site.latest.clone(),
+        ledger: site.ledger.clone(),
         scripts: carried.scripts.clone(),
         journal: carried.journal.clone().filter(|_| unlocked),
         answered: carried.answered.clone(),

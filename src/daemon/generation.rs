@@ -28,7 +28,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::{Built, Site, metrics_flow};
@@ -37,12 +37,15 @@ use super::command_flow::command_flow;
 use super::plan::{Key, Plan, Wanted};
 use super::ports::Ports;
 use super::report::Report;
+use crate::commands::losses::Losses;
 use crate::commands::news::Heard;
 use crate::config::{AgentSettings, Read};
+use crate::delivery::Machine;
 use crate::metrics::latest::Latest;
 use crate::model::Group;
 use crate::pipeline::{End, Graph, Health, Ledger, Outcome, Restart, Shelf, Task, run_until};
 use crate::port;
+use crate::wire::outbound::AgentEvent;
 
 /// What runs.
 pub(super) struct Flows {
@@ -52,6 +55,7 @@ pub(super) struct Flows {
     pub carried: Option<Carried>,
     /// Where what is queued is charged.
     pub ledger: Ledger,
+    losses: Losses,
     health: Health,
     stop: CancellationToken,
     heard: Heard,
@@ -97,6 +101,7 @@ impl Flows {
             agent,
             carried: None,
             ledger: Ledger::default(),
+            losses: Losses::default(),
             ports: Ports::new(port, health, stop),
             health: health.clone(),
             stop: stop.clone(),
@@ -332,6 +337,16 @@ impl Flows {
                 "a pipeline did not end within the shutdown deadline; what it held is lost"
             );
         }
+    }
+
+    /// The machine has become another one: what waits for its host was said by that one.
+    pub(super) fn became(&self, machine: &Machine) {
+        self.ports.became(machine);
+    }
+
+    /// What was lost since this was asked last, where there is a host to tell.
+    pub(super) fn losses(&mut self) -> Option<AgentEvent> {
+        self.losses.news(Instant::now(), self.ports.connects(), &self.health.counts())
     }
 
     /// The ports that are open.

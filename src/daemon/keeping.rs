@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use super::identity;
 use crate::commands::voice::AgentVoice;
 use crate::config::AgentSettings;
-use crate::delivery::{self, File, Keeper, Must, Settings, Spool};
+use crate::delivery::{self, File, Keeper, Machine, Must, Settings, Spool};
+use crate::life;
 use crate::pipeline::{Node, Task};
 use crate::port::{Port, Target};
 
@@ -32,7 +33,7 @@ pub struct Keeping {
     /// Where to say what must be read.
     pub must: mpsc::Sender<Must>,
     /// The machine has become another one: what waits was said by that one.
-    pub became: watch::Sender<Option<String>>,
+    pub became: watch::Sender<Option<Machine>>,
     /// The keeper.
     pub task: Box<dyn Task>,
 }
@@ -86,7 +87,7 @@ pub fn keep(port: &mut Port, spool: Spool<File>, speaks: bool, node: Arc<Node>) 
 
 fn settings() -> Settings {
     let boot_id = identity::of_this_machine(None).boot_id.unwrap_or_default();
-    Settings { size: delivery::SIZE, identity: String::new(), boot_id }
+    Settings { size: delivery::SIZE, identity: life::identity(Path::new("/")), boot_id }
 }
 
 fn now_ms() -> u64 {

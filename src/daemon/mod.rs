@@ -26,6 +26,7 @@ mod report;
 mod runtime;
 mod signals;
 mod systemd;
+mod tellers;
 mod watch;
 
 use std::path::PathBuf;

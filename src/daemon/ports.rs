@@ -15,7 +15,7 @@ use super::keeping::{Opening, keep};
 use super::relay::Relay;
 use crate::commands::greet::Greeted;
 use crate::commands::receive::{Intake, Turn};
-use crate::delivery::Must;
+use crate::delivery::{Machine, Must};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
 use crate::port::{Answers, Counters, End, Inbound, Port, Target, check};
@@ -44,7 +44,7 @@ pub struct Connection {
     /// Where to tell what the host has read.
     pub answers: Answers,
     /// Where to tell that the machine has become another.
-    pub became: watch::Sender<Option<String>>,
+    pub became: watch::Sender<Option<Machine>>,
     /// What it reads.
     pub intake: Intake,
     /// Counts the hosts that have come.
@@ -138,10 +138,15 @@ impl Ports {
     }
 
     /// Tells every keeper which machine this has become.
-    pub fn became(&self, machine: &str) {
+    pub fn became(&self, machine: &Machine) {
         for connection in &self.ports {
-            connection.became.send_replace(Some(machine.to_owned()));
+            connection.became.send_replace(Some(machine.clone()));
         }
+    }
+
+    /// How many hosts have come, at all ports.
+    pub fn connects(&self) -> u64 {
+        self.ports.iter().map(|connection| *connection.hosts.borrow()).sum()
     }
 
     /// Whether no pipeline writes to a port.

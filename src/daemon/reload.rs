@@ -3,14 +3,17 @@
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::generation::Flows;
 use super::plan::{Origin, Plan};
 use super::report::Report;
-use super::systemd;
 use super::watch::Watching;
+use super::{systemd, tellers};
+use crate::commands::losses::LOOK_EVERY;
 use crate::commands::news::News;
+use crate::life::Life;
 
 /// Requests that wait while one is answered.
 pub(super) const REQUESTS_WAITING: usize = 8;
@@ -49,6 +52,11 @@ impl Main {
         let mut watching = Watching::default();
         self.watch(&mut watching);
         let mut closed = false;
+        let life = Life::new();
+        let mut lives = life.lives();
+        let mut told = std::pin::pin!(tellers::life(life, self.news.clone()));
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -57,6 +65,16 @@ impl Main {
                     self.flows.close();
                 }
                 any = self.flows.ended() => if !any { return self.flows },
+                Ok(()) = lives.changed(), if !closed => {
+                    let life = *lives.borrow_and_update();
+                    self.flows.became(&tellers::machine(life).await);
+                }
+                () = &mut told, if !closed => {}
+                _ = look.tick(), if !closed => {
+                    if let Some(event) = self.flows.losses() {
+                        self.news.tell(event);
+                    }
+                }
                 Some(asked) = asked.recv(), if !closed => {
                     self.reload(asked).await;
                     self.watch(&mut watching);

@@ -30,6 +30,15 @@ const RETRY_EVERY: Duration = Duration::from_secs(2);
 /// How long after the end of the inbox the port may still tell what was read.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The machine has become another one, or went back to an earlier moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Counts such lives, from 1.
+    pub life: u64,
+    /// Which machine it is now.
+    pub identity: String,
+}
+
 /// Keeps what comes in a [`Spool`], hands it to the port in order, and forgets it when the host has read it.
 ///
 /// It takes whatever comes at once, also while no host is there, and never makes anyone wait longer than a
@@ -54,9 +63,9 @@ pub struct Keeper<S> {
     /// `None`: the port has ended, or there is nothing more to hand over.
     lane: Option<mpsc::Sender<Kept>>,
     read: watch::Receiver<u64>,
-    machine: watch::Receiver<Option<String>>,
-    /// Which machine it has become last.
-    was: String,
+    machine: watch::Receiver<Option<Machine>>,
+    /// The life of it that was heard of last.
+    life: u64,
     /// The last number that the lane has.
     handed: u64,
     blocks: bool,
@@ -73,7 +82,7 @@ impl<S: Storage> Keeper<S> {
         lane: mpsc::Sender<Kept>,
         read: watch::Receiver<u64>,
         node: Arc<Node>,
-    ) -> (Self, Backlog, watch::Sender<Option<String>>) {
+    ) -> (Self, Backlog, watch::Sender<Option<Machine>>) {
         let (became, machine) = watch::channel(None);
         let backlog = Backlog::default();
         let blocks = spool.blocks();
@@ -87,7 +96,7 @@ impl<S: Storage> Keeper<S> {
             lane: Some(lane),
             read,
             machine,
-            was: String::new(),
+            life: 0,
             handed: 0,
             node,
         };
@@ -130,16 +139,15 @@ impl<S: Storage> Keeper<S> {
         if self.lane.as_ref().is_some_and(mpsc::Sender::is_closed) {
             self.lane = None;
         }
-        let machine = self.machine.borrow_and_update().clone().filter(|new| self.was != *new);
-        if let Some(machine) = &machine {
-            self.was.clone_from(machine);
-        }
+        let machine = self.machine.borrow_and_update().clone();
+        let machine = machine.filter(|new| new.life != self.life);
+        self.life = machine.as_ref().map_or(self.life, |new| new.life);
         let turn = Turn {
             items: std::mem::take(&mut self.hand),
             read: *self.read.borrow_and_update(),
             handed: self.handed,
             room: self.lane.as_ref().map_or(0, mpsc::Sender::capacity),
-            machine,
+            machine: machine.map(|new| new.identity),
             now,
             now_ms: millis(SystemTime::now()),
             sync: due(alarms.sync) || !self.open,

@@ -74,7 +74,7 @@ pub use backlog::{Backlog, Waiting};
 pub use epochs::Epochs;
 pub use faulty::{Faults, Faulty};
 pub use file::{File, NAME, open};
-pub use keeper::{Keeper, SYNC_WITHIN};
+pub use keeper::{Keeper, Machine, SYNC_WITHIN};
 pub use must::{Kind, Must};
 pub use scan::{Entry, ITEMS_MAX, Scan, Session, Wrong, body, scan};
 pub use spool::Spool;

@@ -12,6 +12,7 @@ use super::record::BODY_MAX;
 use super::scan::{self, Entry, ITEMS_MAX, Scan, Session};
 use super::storage::Storage;
 use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
+use crate::life::is_same_machine;
 use crate::model::Frame;
 use crate::pipeline::Weigh;
 use crate::port::Kept;
@@ -100,7 +101,8 @@ impl<S: Storage> Spool<S> {
             identity: shortened(&settings.identity),
             boot_id: shortened(&settings.boot_id),
         };
-        let cloned = !before.identity.is_empty() && before.identity != session.identity;
+        let cloned =
+            !before.identity.is_empty() && !is_same_machine(&before.identity, &session.identity);
         let size = settings.size.clamp(SIZE_MIN, SIZE_MAX);
         let mut spool = Self::new(storage, size, session);
         spool.fill(&found);

@@ -9,7 +9,7 @@
 //! virtio port.
 
 mod file;
-mod lane;
+mod keep;
 mod null;
 mod offload;
 mod stdout;
@@ -19,7 +19,7 @@ use std::io;
 
 pub(crate) use file::{Access, Appender, make_private};
 pub use file::{File, Rotation};
-pub use lane::Lane;
+pub use keep::Keep;
 pub use null::Null;
 pub use stdout::Stdout;
 pub use unix::Unix;

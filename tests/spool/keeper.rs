@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infiniservice::delivery::{
-    Backlog, Faults, Faulty, Keeper, Kind, Must, SIZE_MIN, Spool, State, Storage, open,
+    Backlog, Faults, Faulty, Keeper, Kind, Machine, Must, SIZE_MIN, Spool, State, Storage, open,
 };
 use infiniservice::model::NodeCount;
 use infiniservice::pipeline::{End, Health, Node, Restart, Task, run};
@@ -22,7 +22,7 @@ struct Rig {
     lane: mpsc::Receiver<Kept>,
     read: Option<watch::Sender<u64>>,
     backlog: Backlog,
-    became: watch::Sender<Option<String>>,
+    became: watch::Sender<Option<Machine>>,
     node: Arc<Node>,
     task: JoinHandle<End>,
 }
@@ -246,7 +246,7 @@ async fn a_machine_that_becomes_another_drops_what_waits() {
     let mut rig = Rig::on(&disk);
     rig.send(Kind::Response, "of the first").await;
     rig.next().await;
-    rig.became.send_replace(Some("another".into()));
+    rig.became.send_replace(Some(Machine { life: 1, identity: "another".into() }));
     rig.settle().await;
     assert_eq!((rig.books().lost, rig.backlog.now().items), (vec![("cloned", 1)], 0));
     rig.send(Kind::Response, "of the second").await;

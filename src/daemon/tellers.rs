@@ -1,0 +1,33 @@
+//! What the agent finds out about its own life, as news for the host. Decides nothing.
+
+use std::path::Path;
+
+use futures::StreamExt;
+use tokio::task::spawn_blocking;
+
+use crate::commands::news::News;
+use crate::commands::reply::Told;
+use crate::delivery::Machine;
+use crate::life::{self, Life};
+use crate::pipeline::Source;
+
+/// Tells what happens to the machine, for ever.
+pub async fn life(mut life: Life, news: News) {
+    {
+        let mut happened = std::pin::pin!(life.open());
+        while let Some(told) = happened.next().await {
+            match told {
+                Ok(Told::Event(event)) => news.tell(event),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "suspends and clock steps are not seen"),
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+/// Which machine this is now, in its `life`th life since the agent began.
+pub async fn machine(life: u64) -> Machine {
+    let identity = spawn_blocking(|| life::identity(Path::new("/"))).await.unwrap_or_default();
+    Machine { life, identity }
+}
