@@ -50,6 +50,7 @@ use crate::port;
 use generation::Flows;
 use plan::Origin;
 use reload::{Asked, Main};
+use signals::Signals;
 
 /// Runs everything that `loaded` asks for until a signal, or until it cannot go on; and what `paths`, where
 /// it came from, ask for later. `port` takes the place of every port that a file names.
@@ -61,6 +62,8 @@ pub async fn run(
     paths: Vec<PathBuf>,
     port: Option<port::Target>,
 ) -> Result<Outcome, String> {
+    // Before anything runs: a SIGHUP that nobody hears ends a program.
+    let signals = signals::hear();
     let (health, stop) = (Health::default(), CancellationToken::new());
     let (news, heard) = News::new(&health);
     let settings = loaded.agent.clone();
@@ -78,7 +81,7 @@ pub async fn run(
     }
 
     let (asks, asked) = mpsc::channel(reload::REQUESTS_WAITING);
-    let beside = tokio::spawn(beside(stop.clone(), asks.clone()));
+    let beside = tokio::spawn(beside(signals, stop.clone(), asks.clone()));
     let control = tokio::spawn(control::serve(settings.state.folder, asks.clone()));
     let stopping = tokio::spawn({
         let stop = stop.clone();
@@ -101,8 +104,11 @@ pub async fn run(
 }
 
 /// What goes on beside the flows: signals, and systemd's questions.
-async fn beside(stop: CancellationToken, asks: mpsc::Sender<Asked>) {
-    let signals = signals::hear(); // whoever is told that it is ready may send one at once
+async fn beside(
+    signals: std::io::Result<Signals>,
+    stop: CancellationToken,
+    asks: mpsc::Sender<Asked>,
+) {
     systemd::ready().await;
     let signals = async {
         match signals {

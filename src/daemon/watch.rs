@@ -46,6 +46,7 @@ impl Watching {
         match (&self.0, on) {
             (None, true) => self.0 = Some(tokio::spawn(watch(paths.to_vec(), asks.clone()))),
             (Some(watch), false) => {
+                tracing::info!("pipeline files are not watched any more");
                 watch.abort();
                 self.0 = None;
             }
