@@ -246,7 +246,7 @@ async fn reload_under_load(reloads: usize, runtime: &str) {
         } else {
             taken += 1;
         }
-        if number == 20 {
+        if number == 40 {
             before = usage(&agent);
         }
     }
@@ -258,7 +258,7 @@ async fn reload_under_load(reloads: usize, runtime: &str) {
     assert_eq!((host.lost(), listening.is_finished()), (0, false), "one session");
     // Nothing runs any more, as it did when it was looked at before.
     let (rss, descriptors) = usage(&agent);
-    assert!(rss < before.0 + 3 * 1024, "{} KiB grew to {rss} KiB", before.0);
+    assert!(rss < before.0 + 4 * 1024, "{} KiB grew to {rss} KiB", before.0);
     assert!(descriptors <= before.1, "{} descriptors grew to {descriptors}", before.1);
     agent.signal(Signal::TERM);
     assert_eq!(agent.end().0, Some(0), "{}", lab.log());

@@ -1,0 +1,210 @@
+//! Delivery by the real program: what no host is known to have read comes to the next one, over the death of
+//! either side; and what was lost is told.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::io::{BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::{Instant, SystemTime};
+
+use infiniservice::host::payload;
+use infiniservice::wire::envelope::seal;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{PATIENCE, Place, Running, line};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+const COMMANDS: &str = r#"
+[receive]
+port = "org.infinibay.agent"
+[verify]
+secret = "env:INFINISERVICE_SHARED_SECRET"
+[enforce]
+allow = ["*"]
+raw_shell = true
+"#;
+
+/// Two frames are kept, of readings that come fifty times a second.
+const METRICS: &str = r#"
+[[collect]]
+every = "20ms"
+from = ["cpu", "memory", "load", "disk", "network"]
+[batch]
+max_items = 1
+[serialize]
+format = "infinibay"
+[write]
+port = "org.infinibay.agent"
+keep = 2
+"#;
+
+/// An agent's files, and the host's socket.
+struct Lab(Place);
+
+/// A host that does nothing by itself.
+struct Host {
+    stream: BufReader<UnixStream>,
+    sent: u32,
+}
+
+impl Lab {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let place = Place::new();
+        std::fs::create_dir(place.folder.path().join("pipelines")).unwrap();
+        let state = place.folder.path().join("state").display().to_string();
+        let agent = format!("[state]\nfolder = {state:?}\n");
+        for (name, text) in files.iter().copied().chain([("agent.toml", agent.as_str())]) {
+            place.file(&format!("pipelines/{name}"), text);
+        }
+        Self(place)
+    }
+
+    fn start(&self) -> Running {
+        let pipelines = self.0.folder.path().join("pipelines");
+        self.0.run(&pipelines, &[("INFINISERVICE_SHARED_SECRET", KEY)])
+    }
+
+    /// The next host, and the first line it is told.
+    fn host(&self) -> (Host, Value) {
+        let mut host = Host { stream: self.0.host(), sent: 0 };
+        let first = host.next();
+        (host, first)
+    }
+
+    fn spool(&self, command: &str) -> String {
+        let state = self.0.folder.path().join("state");
+        let mut spool = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        let output = spool.args(["spool", command, "--state"]).arg(state).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Host {
+    fn next(&mut self) -> Value {
+        serde_json::from_str(&line(&mut self.stream)).unwrap()
+    }
+
+    fn until(&mut self, what: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let next = self.next();
+            if what(&next) {
+                return next;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not come; {next} does");
+        }
+    }
+
+    fn says(&mut self, payload: &str) {
+        self.sent += 1;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let nonce = format!("{}-{}", now.as_nanos(), self.sent);
+        let line = seal(KEY.as_bytes(), now.as_millis() as i64, &nonce, payload);
+        writeln!(self.stream.get_mut(), "{line}").unwrap();
+    }
+
+    fn asks(&mut self, id: &str) {
+        let asked = json!({ "action": "OsInfo" });
+        self.says(&payload::safe_command(id, &asked, PATIENCE));
+    }
+
+    /// Answers the next keep-alive, as today's host does: all before it was read.
+    fn answers(&mut self) {
+        let asked = self.until(|line| line["type"] == "keep_alive");
+        let number = asked["sequence_number"].as_u64().unwrap();
+        self.says(&payload::keep_alive_response(number, "2026-01-01T00:00:00.000Z"));
+    }
+}
+
+fn is_response(id: &str) -> impl Fn(&Value) -> bool {
+    move |line| line["type"] == "response" && line["id"] == id
+}
+
+#[test]
+fn an_answer_that_no_host_is_known_to_have_read_comes_again_over_the_death_of_either_side() {
+    let lab = Lab::new(&[("commands.toml", COMMANDS)]);
+    let agent = lab.start();
+    let (mut first, session) = lab.host();
+    assert_eq!(session["context"]["session"], 1);
+    first.asks("a");
+    let answer = first.until(is_response("a"));
+    assert_eq!(answer.get("redelivered"), None);
+    first.until(|line| line["type"] == "keep_alive");
+    drop(first); // it crashed: whether it has done anything with the answer, nobody knows
+
+    let (mut second, session) = lab.host();
+    assert_eq!(session["context"]["session"], 2);
+    let again = second.until(is_response("a"));
+    assert_eq!((&again["redelivered"], &again["data"]), (&json!(true), &answer["data"]));
+    assert!(lab.spool("ls").contains("response"), "{}", lab.spool("ls"));
+    agent.signal(Signal::KILL);
+    drop((agent, second));
+
+    let epoch = session["context"]["epoch"].as_u64().unwrap();
+    let agent = lab.start();
+    let (mut third, session) = lab.host();
+    assert!(session["context"]["epoch"].as_u64().unwrap() > epoch, "over a restart too");
+    let again = third.until(is_response("a"));
+    assert_eq!((&again["redelivered"], &again["data"]), (&json!(true), &answer["data"]));
+    third.answers();
+    third.asks("b");
+    third.until(is_response("b"));
+    third.answers();
+    let begun = Instant::now();
+    while lab.spool("ls").contains("response") {
+        assert!(begun.elapsed() < PATIENCE, "{}", lab.spool("ls"));
+    }
+    drop(third);
+    let (mut fourth, _) = lab.host();
+    fourth.asks("c");
+    let next = fourth.until(|line| line["type"] == "response");
+    assert_eq!(next["id"], "c", "what was read does not come again");
+    drop(agent);
+}
+
+#[test]
+fn readings_that_were_overwritten_while_no_host_read_are_told_to_it() {
+    let lab = Lab::new(&[("commands.toml", COMMANDS), ("metrics.toml", METRICS)]);
+    let agent = lab.start();
+    let (mut first, _) = lab.host();
+    first.until(|line| line["type"] == "metrics");
+    drop(first);
+    std::thread::yield_now();
+    // Nobody comes for a while; then somebody does.
+    let begun = Instant::now();
+    let idle = lab.0.listener.try_clone().unwrap();
+    let mut waiting = Vec::new();
+    idle.set_nonblocking(true).unwrap();
+    while begun.elapsed().as_secs() < 2 {
+        waiting.extend(idle.accept().map(|(stream, _)| stream));
+        std::thread::yield_now();
+    }
+    drop(waiting);
+    let (mut next, _) = lab.host();
+    let lost = |line: &Value| line["type"] == "agent_event" && line["context"]["lost"].is_array();
+    let told = next.until(lost);
+    let kinds = told["context"]["lost"].as_array().unwrap();
+    let gap = kinds.iter().find(|kind| kind["reason"] == "overwritten").expect("a gap");
+    assert!(gap["count"].as_u64().unwrap() > 10 && told["severity"] == "warn", "{told}");
+    drop(agent);
+}
+
+#[test]
+fn metrics_that_must_be_read_are_kept_over_a_restart() {
+    let must = METRICS.replace("keep = 2", "delivery = \"must\"").replace("20ms", "200ms");
+    let lab = Lab::new(&[("metrics.toml", &must)]);
+    let agent = lab.start();
+    let (mut first, _) = lab.host();
+    let reading = first.until(|line| line["type"] == "metrics");
+    drop(first);
+    agent.signal(Signal::KILL);
+    drop(agent);
+    let _agent = lab.start();
+    let (mut second, _) = lab.host();
+    let again = second.until(|line| line["type"] == "metrics");
+    assert_eq!(again["redelivered"], true);
+    assert_eq!(again["timestamp"], reading["timestamp"]);
+}
