@@ -18,6 +18,9 @@ const SOON: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(60);
 /// What an answer may take where nothing is in its way but the emulator.
 const QUICK: Duration = Duration::from_secs(2);
+/// How much later than its time-out a tree may be ended and told of, on two emulated processors that others
+/// use too: 0.4 to 1.5 s were seen.
+const LATE: Duration = Duration::from_secs(4);
 
 #[test]
 fn an_agent_that_takes_commands_opens_its_port_alone_with_a_newline_and_then_a_time() {
@@ -169,7 +172,7 @@ fn behind_slow_commands_a_quick_one_a_keep_alive_and_metrics_come_through_and_ti
         let answer = answer.expect("each is answered");
         assert_eq!((answer.success, answer.exit_code), (false, Some(124)), "{answer:?}");
     }
-    assert!(took < limit + Duration::from_secs(2), "answered after {took:?}");
+    assert!(took < limit + LATE, "answered after {took:?}");
     assert_eq!(running(&mut vm.guest, "sleep 9871"), 0, "no part of a tree outlives its time");
 }
 
@@ -200,7 +203,7 @@ fn a_fork_bomb_ends_at_its_deadline_and_the_machine_goes_on() {
     lab::say(&format!(
         "a fork bomb of 5 s: answered after {took:.1?}, a command beside it {beside:.1?}"
     ));
-    assert!(took < limit + Duration::from_secs(2), "answered after {took:?}");
+    assert!(took < limit + LATE, "answered after {took:?}");
     assert!(went_on);
     assert_eq!(vm.guest.run("ls /sys/fs/cgroup | grep -c infiniservice-run || true").trim(), "0");
     assert_eq!(running(&mut vm.guest, "sleep 9872"), 0);

@@ -24,7 +24,7 @@ fn a_service_of_systemd_is_ready_controls_others_installs_is_watched_and_survive
     is_ready(&mut vm);
     let talk = Talk::connect(&vm.socket());
     lab::say(&format!("systemd and the agent are up after {:.0?}", started.elapsed()));
-    programs_have_groups_with_limits(&talk);
+    programs_have_groups_with_limits(&mut vm, &talk);
     the_bus_lists_and_controls_services(&mut vm, &talk);
     a_failed_unit_is_found(&mut vm, &talk);
     without_the_bus_systemctl_does_it(&mut vm, &talk);
@@ -44,7 +44,7 @@ fn is_ready(vm: &mut Vm) {
 }
 
 /// The group that systemd hands over is divided, and what the agent is does not pass to what it runs.
-fn programs_have_groups_with_limits(talk: &Talk) {
+fn programs_have_groups_with_limits(vm: &mut Vm, talk: &Talk) {
     let told = talk.exec(
         "g=$(cut -d: -f3 /proc/self/cgroup); echo $g; cat /sys/fs/cgroup$g/pids.max; umask; \
          cat /proc/self/oom_score_adj; env | grep -c INFINI",
@@ -53,6 +53,9 @@ fn programs_have_groups_with_limits(talk: &Talk) {
     let lines: Vec<&str> = told.stdout.lines().collect();
     assert!(lines[0].starts_with("/system.slice/infiniservice.service/infiniservice-run."));
     assert_eq!(lines[1..], ["512", "0022", "0", "0"]);
+    let shared = "/sys/fs/cgroup/system.slice/infiniservice.service/cgroup.subtree_control";
+    let shared = vm.guest.run(&format!("cat {shared}"));
+    assert!(shared.contains("cpu") && shared.contains("pids"), "{shared}");
 }
 
 fn the_bus_lists_and_controls_services(vm: &mut Vm, talk: &Talk) {
