@@ -17,6 +17,9 @@ pub const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Kinds of loss in one event; what is behind them is in its sum.
 const KINDS_MAX: usize = 32;
 
+/// What a locked agent does with all that it is asked, for as long as it is locked: it says so at its start.
+const LOCKED: &str = "locked";
+
 /// What the host was told of the books so far.
 #[derive(Debug, Default)]
 pub struct Losses {
@@ -38,7 +41,8 @@ impl Losses {
         }
         let mut new = Vec::new();
         for node in books {
-            for (reason, count) in node.lost.iter().filter(|lost| !ON_PURPOSE.contains(&lost.0)) {
+            let is_loss = |lost: &&(&str, u64)| !ON_PURPOSE.contains(&lost.0) && lost.0 != LOCKED;
+            for (reason, count) in node.lost.iter().filter(is_loss) {
                 let told = self.told.entry((node.node.clone(), reason)).or_default();
                 // Books that began anew begin at 0.
                 let more = count.checked_sub(*told).unwrap_or(*count);

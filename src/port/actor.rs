@@ -15,7 +15,7 @@ use super::counters::Counters;
 use super::device::{NotOpen, Opener};
 use super::inlet::{Inbound, Inlet};
 use super::kept::Kept;
-use super::lanes::{LaneAdder, Lanes};
+use super::lanes::Lanes;
 use super::outbox::Outbox;
 use super::retry::Retry;
 use super::session::{self, Core, Ended};
@@ -127,11 +127,6 @@ impl Port {
     /// Where to tell the answers of the host; none is asked for until somebody [listens](Answers::listen).
     pub fn answers(&self) -> Answers {
         self.core.answers.clone()
-    }
-
-    /// Lets telemetry lanes be added while the port runs; it then ends by `closing` only. Made once.
-    pub fn adder(&mut self) -> LaneAdder {
-        self.core.lanes.open_adder()
     }
 
     /// Adds a telemetry lane. It is pulled only while a host is there to read, so what it keeps and

@@ -18,8 +18,6 @@ use crate::pipeline::Node;
 pub const REPLIES_KEPT: usize = 64;
 /// Frames that must arrive, between whoever keeps them and the port.
 pub const MUST_KEPT: usize = 16;
-/// Telemetry lanes that wait to be added.
-const ADDED_KEPT: usize = 16;
 
 /// What is next.
 #[derive(Debug)]
@@ -36,23 +34,6 @@ pub(super) enum Next {
 
 type Telemetry = Pin<Box<dyn Stream<Item = Frame> + Send>>;
 
-/// Adds telemetry lanes to a port that runs. A copy adds to the same port.
-#[derive(Clone)]
-pub struct LaneAdder(mpsc::Sender<Telemetry>);
-
-impl LaneAdder {
-    /// Adds a lane; it goes when its stream ends. Waits while 16 others wait.
-    ///
-    /// # Errors
-    /// The port has ended.
-    pub async fn telemetry(
-        &self,
-        lane: impl Stream<Item = Frame> + Send + 'static,
-    ) -> Result<(), String> {
-        self.0.send(Box::pin(lane)).await.map_err(|_| "the port has ended".to_owned())
-    }
-}
-
 /// Replies to this host, what must be read by some host, and any number of telemetry lanes.
 ///
 /// At most one frame of each kind is out of its lane and not yet taken, so that what it is worth to
@@ -62,7 +43,6 @@ pub(super) struct Lanes {
     replies: Option<mpsc::Receiver<Frame>>,
     must: Option<mpsc::Receiver<Kept>>,
     telemetry: Vec<Telemetry>,
-    added: Option<mpsc::Receiver<Telemetry>>,
     /// The telemetry lane that is asked first, so that none starves another.
     turn: usize,
     next_reply: Option<Frame>,
@@ -93,19 +73,6 @@ impl Lanes {
 
     pub(super) fn add_telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
         self.telemetry.push(Box::pin(lane));
-    }
-
-    /// Lets lanes be added while the port runs. From now on it has not ended because its lanes have.
-    pub(super) fn open_adder(&mut self) -> LaneAdder {
-        let (sender, receiver) = mpsc::channel(ADDED_KEPT);
-        self.added = Some(receiver);
-        LaneAdder(sender)
-    }
-
-    /// No more lanes are added.
-    pub(super) fn close_adder(&mut self) {
-        self.take_added(&mut Context::from_waker(std::task::Waker::noop()));
-        self.added = None;
     }
 
     /// The next frame of at most `room` bytes that the window `admits`, by its length and share.
@@ -147,7 +114,7 @@ impl Lanes {
             let frame = self.next_telemetry.pop_front();
             return frame.map_or(Next::Nothing, |frame| found(frame, What::Telemetry));
         }
-        let open = self.replies.is_some() || self.must.is_some() || self.added.is_some();
+        let open = self.replies.is_some() || self.must.is_some();
         if open || !self.telemetry.is_empty() { Next::Nothing } else { Next::Ended }
     }
 
@@ -217,7 +184,6 @@ impl Lanes {
     }
 
     fn pull_telemetry(&mut self, cx: &mut Context<'_>) {
-        self.take_added(cx);
         let mut asked = 0;
         while asked < self.telemetry.len() {
             self.turn %= self.telemetry.len();
@@ -232,16 +198,6 @@ impl Lanes {
                     self.turn += 1;
                     asked += 1;
                 }
-            }
-        }
-    }
-
-    fn take_added(&mut self, cx: &mut Context<'_>) {
-        while let Some(added) = &mut self.added {
-            match added.poll_recv(cx) {
-                Poll::Ready(Some(lane)) => self.telemetry.push(lane),
-                Poll::Ready(None) => self.added = None,
-                Poll::Pending => return,
             }
         }
     }

@@ -159,7 +159,6 @@ impl<'a> Session<'a> {
                 self.is_closing = true;
                 // The port is the source of the inbound flow, and sources stop first.
                 self.core.inlet.close();
-                self.core.lanes.close_adder();
             }
             let mut has_moved = has_changed;
             for step in [Self::read, Self::write] {
