@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Context;
 use super::{Change, Manager, Place, apt, dnf, rpm, trouble};
@@ -18,6 +18,9 @@ pub const NOMINAL: Duration = Duration::from_secs(600);
 /// How often a held lock is tried again. With delays from 100 ms, doubling to 30 s, that is over ten
 /// minutes; the command's own deadline ends most waits before.
 const LOCK_TRIES: usize = 30;
+
+/// How often the log tells that a package manager still works.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// One program of a change.
 #[derive(Clone)]
@@ -58,12 +61,13 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec
 /// Runs steps one after the other; the last one is the answer, or the first that fails.
 pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
     let mut answered = Outcome::said("there was nothing to do");
-    for step in steps {
-        let tool = step.program.program.display();
+    for (number, step) in steps.iter().enumerate() {
+        let tool = step.program.program.display().to_string();
         if step.kind == Kind::Act {
-            tracing::info!(%tool, package = name, "package manager began");
+            let (number, of) = (number + 1, steps.len());
+            tracing::info!(%tool, package = name, step = number, of, "package manager began");
         }
-        let finished = match cx.patiently(&step.program).await {
+        let finished = match with_progress(&tool, name, cx.patiently(&step.program)).await {
             Ok(finished) => finished,
             Err(why) => return Outcome::failed(why),
         };
@@ -85,6 +89,21 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
         }
     }
     answered
+}
+
+/// Says every now and then that `work` goes on.
+async fn with_progress<T>(tool: &str, name: &str, work: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let mut work = std::pin::pin!(work);
+    loop {
+        match timeout(PROGRESS_EVERY, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                let seconds = begun.elapsed().as_secs();
+                tracing::info!(%tool, package = name, seconds, "package manager still works");
+            }
+        }
+    }
 }
 
 /// What a finished program is as an answer: success is exit code 0; what it said is passed on; why it
