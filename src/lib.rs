@@ -4,9 +4,12 @@
 //! virtio-serial port. A pipeline is a chain of small stages; the compiler checks that they fit.
 //!
 //! ```text
-//!  collect ──▶ mpsc ─▶ [ enrich ▸ batch ▸ serialize ] ─▶ broadcast ring ─▶ port: lanes ─▶ virtio-serial ─▶ host
-//!  (blocking             one task, fused                 newest N frames   one writer,
-//!   pool)                                                    └─▶ file …    replies first
+//!  collect ──▶ mpsc ─▶ [ enrich ▸ batch ▸ serialize ] ─▶ broadcast ring ─┐ port: lanes ─▶ virtio-serial ─▶ host
+//!  (blocking             one task, fused                 newest N frames  ▼ one writer,                    │
+//!   pool)                                                    └─▶ file …     what must be read first        │
+//!                                                                        ▲                                 │
+//!  keeper ◀─ mpsc ◀─ [ reply ] ◀─ execute (≤ N) ◀─ mpsc ◀─ [ frame ▸ verify ▸ decode ▸ hear ▸ enforce ] ◀──┘
+//!  on disk until read ───────────────────────────────────────────────────┘
 //! ```
 //!
 //! # The readings as a stream
@@ -55,7 +58,10 @@
 //! | a batch | `max_items` (64), `max_bytes` (256 KiB), `max_delay` (1 s) | it leaves |
 //! | a frame | 32 KiB, or one line of at most 1 MiB | processes and ports are cut from the end of the line |
 //! | port, in hand | 32 KiB or one frame, and one frame more per lane | nothing more is pulled |
-//! | replies → port | mpsc, [`port::REPLIES_KEPT`] frames | whoever replies waits |
+//! | replies to this host → port | mpsc, [`port::REPLIES_KEPT`] frames | the newest is dropped, counted as `full` |
+//! | written and not known to be read | [`port::WINDOW_BYTES`], ¾ of them for metrics, or one longer frame; 4 MiB of what must be read, on a socket | metrics wait first |
+//! | all that is queued | one ledger, `[memory] ceiling` (16 MiB) | above half of it the oldest metrics are `shed`; at it requests are refused |
+//! | re-opening the port | 100 ms to 30 s apart; five failures in a row: a rest of 15 s at least | |
 //! | what must arrive | `[spool] size` (4 MiB, ¾ for what waits), 16,384 items; 4 MiB in memory while the disk takes none | events go first, then answers, then ends of scripts, counted as `spool full` |
 //! | keeper → port | 128 KiB or one frame not known to be read | the rest waits on disk |
 //! | port → reader | mpsc, [`port::CHUNKS_KEPT`] chunks of 4 KiB | the device is not read |

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{EXIT_SPENT, load_or_tell, refuse};
+use crate::config::{LEVELS_HELP, is_log_level};
 use crate::daemon;
 use crate::pipeline::{End, Outcome};
 use crate::port::Target;
@@ -39,6 +40,10 @@ impl Run {
             }
         };
         let level = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
+        let level = level.map(|level| level.to_ascii_lowercase());
+        if let Some(level) = level.as_deref().filter(|level| !is_log_level(level)) {
+            return refuse(&format!("cannot read RUST_LOG={level:?}: {LEVELS_HELP}"));
+        }
         let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
         if let Err(what) = daemon::start_log(&level) {
             return refuse(&what);

@@ -222,16 +222,23 @@ fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
     if !level.contains(['=', ',']) && !known(&level) {
         return Err(D::Error::unknown_variant(&level, LEVELS));
     }
-    let readable = level.split(',').all(|part| match part.split_once('=') {
-        Some((target, level)) => is_module(target.trim()) && known(level),
-        None => known(part),
-    });
-    if !readable {
-        let help = "write a level (off, error, warn, info, debug, trace), or a list with one per \
-                    module, as in \"info,infiniservice::port=debug\"";
-        return Err(Problem::new("is not a list of log levels", help).pack());
+    if !is_log_level(&level) {
+        return Err(Problem::new("is not a list of log levels", LEVELS_HELP).pack());
     }
     Ok(level.split_whitespace().collect())
+}
+
+/// How a list of levels is written.
+pub const LEVELS_HELP: &str = "write a level (off, error, warn, info, debug, trace), or a list with one per \
+                               module, as in \"info,infiniservice::port=debug\"";
+
+/// Whether `text` is a list of levels. A word that is none would be taken for a module, and silence all others.
+pub fn is_log_level(text: &str) -> bool {
+    let known = |part: &str| LEVELS.contains(&part.trim());
+    text.split(',').all(|part| match part.split_once('=') {
+        Some((target, level)) => is_module(target.trim()) && known(level),
+        None => known(part),
+    })
 }
 
 fn is_module(target: &str) -> bool {

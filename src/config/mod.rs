@@ -34,8 +34,8 @@ mod word;
 mod write;
 
 pub use agent::{
-    AgentSettings, Flavour, IdentitySettings, Log, ReloadSettings, Restart, Runtime, Shutdown,
-    SpoolSettings, StateSettings,
+    AgentSettings, Flavour, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
+    Shutdown, SpoolSettings, StateSettings, is_log_level,
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
