@@ -23,6 +23,7 @@ pub mod greet;
 pub mod journal;
 pub mod losses;
 pub mod outcome;
+pub mod perform;
 pub mod plan;
 pub mod policy;
 mod record;

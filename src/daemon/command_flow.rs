@@ -16,6 +16,7 @@ use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
 use crate::commands::hear::Hear;
 use crate::commands::journal::Journal;
+use crate::commands::perform::ThisMachine;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
 use crate::commands::reply::Reply;
@@ -64,10 +65,13 @@ pub fn command_flow(
     };
     let state = &agent.state.folder;
     let dispatch = Dispatch {
-        runner: Runner::with(settings, stop.clone()),
-        audit: audit_file(audit, agent),
+        perform: Box::new(ThisMachine {
+            runner: Runner::with(settings, stop.clone()),
+            latest: latest.clone(),
+            scripts: state.join("scripts"),
+        }),
+        audit: Some(audit_file(audit, agent)),
         latest: latest.clone(),
-        scripts: state.join("scripts"),
         journal: unlocked.then(|| journal(agent)).flatten(),
         answered: Mutex::default(),
     };

@@ -71,6 +71,14 @@ impl Node {
         self.queue_max.fetch_max(items, Relaxed);
     }
 
+    /// Whether `taken = given + lost + held` now.
+    fn adds_up(&self) -> bool {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: u64 = lost.iter().map(|(_, weight)| weight).sum();
+        let gone = self.given.load(Relaxed) + lost + self.held.load(Relaxed);
+        self.taken.load(Relaxed) == gone
+    }
+
     /// What has been counted so far.
     pub fn count(&self) -> NodeCount {
         NodeCount {
@@ -97,6 +105,12 @@ impl Health {
         let node = Arc::new(Node::new(name));
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         node
+    }
+
+    /// The first node whose books do not add up, if one is between two steps and they do not.
+    pub fn wrong(&self) -> Option<NodeCount> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.iter().find(|node| !node.adds_up()).map(|node| node.count())
     }
 
     /// What every node has counted so far.

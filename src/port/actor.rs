@@ -91,6 +91,7 @@ impl Port {
             inlet: Inlet::new(Arc::clone(&counters)),
             closing,
             on_written: None,
+            clock: SystemTime::now,
             hosts: watch::Sender::new(0),
             window: Window::new(answers.clone()),
             answers,
@@ -102,6 +103,14 @@ impl Port {
             counters,
         };
         Self { opener: Box::new(opener), core }
+    }
+
+    /// With another wall clock, from which its barriers are numbered too; before anything else is opened.
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.core.clock = clock;
+        self.core.answers = Answers::starting_at(first_number(clock()));
+        self.core.window = Window::new(self.core.answers.clone());
+        self
     }
 
     /// Opens the replies lane: 64 frames, lossless, first. Made once; clone the sender for more.
@@ -229,7 +238,7 @@ impl Port {
 
     /// The device failed, or was refused: the rest it must have now.
     fn failed(&mut self) -> Option<Duration> {
-        let rest = self.core.breaker.failed(Instant::now(), SystemTime::now());
+        let rest = self.core.breaker.failed(Instant::now(), (self.core.clock)());
         if rest.is_some() {
             let failures = self.core.breaker.failures;
             tracing::warn!(port = %self.core.name, failures, "the port failed too often in a row, and is given a rest");
