@@ -17,10 +17,12 @@ use std::time::Instant;
 use clap::Parser;
 
 use sim::faults::Plan;
-use sim::{Report, run, run_plan, shrink};
+use sim::{Report, history, run, run_plan, shrink};
 
 /// Failing seeds after which no more are tried.
 const FAILURES_MAX: usize = 10;
+/// Events that are shown of a failing run.
+const EVENTS_SHOWN: usize = 80;
 
 #[derive(Parser)]
 struct Arguments {
@@ -36,7 +38,7 @@ struct Arguments {
     /// This seed only.
     #[arg(long)]
     seed: Option<u64>,
-    /// All events of it.
+    /// All events of it; of many, their digests.
     #[arg(short, long)]
     verbose: bool,
 }
@@ -69,7 +71,12 @@ fn show(report: &Report) {
     println!("\nseed {}: {}", report.seed, report.broken.as_deref().unwrap_or_default());
     println!("  shortest plan: {}", shorter.broken.as_deref().unwrap_or_default());
     plan.faults.iter().for_each(|(at, fault)| println!("  {at:>6} ms  {fault:?}"));
-    shorter.last.iter().for_each(|event| println!("    {event}"));
+    let whole = run_plan(report.seed, &plan, true).last;
+    let matters = |event: &&history::Event| !matches!(event.what, "reading" | "accepted");
+    let events: Vec<_> = whole.iter().filter(matters).collect();
+    let left_out = events.len().saturating_sub(EVENTS_SHOWN);
+    println!("    ({left_out} events before, and readings, are left out)");
+    events.iter().skip(left_out).for_each(|event| println!("    {event}"));
 }
 
 fn many(arguments: &Arguments) -> bool {
@@ -85,6 +92,9 @@ fn many(arguments: &Arguments) -> bool {
                         return;
                     }
                     let report = run(seed);
+                    if arguments.verbose {
+                        println!("seed {seed}: {:?}, digest {:016x}", report.broken, report.digest);
+                    }
                     let Report { got, events, lives, ended_ms, .. } = report;
                     let parts = [got.0, got.1, events, lives.into(), ended_ms];
                     for (sum, part) in sums.iter().zip(parts) {

@@ -183,8 +183,8 @@ impl Agent {
     }
 }
 
-/// Everything may be asked, as in a file that says so.
-fn policy() -> Policy {
+/// Everything may be asked, as in a file that says so. The first call reads one, and draws a number for its name.
+pub fn policy() -> Policy {
     static POLICY: OnceLock<Policy> = OnceLock::new();
     let read = || {
         let folder = tempfile::tempdir().unwrap();

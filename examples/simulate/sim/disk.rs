@@ -42,6 +42,8 @@ pub struct Health {
     pub synced: Option<Instant>,
     /// A sync has failed, and the file was not replaced since.
     pub is_broken: bool,
+    /// The last write failed: what is synced then is not all there is.
+    pub is_unwritten: bool,
     /// Reads failed at some time.
     pub reads_failed: bool,
 }
@@ -61,6 +63,7 @@ impl Storage for Disk {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let done = self.faulty.append(bytes);
+        self.known.lock().disk.is_unwritten = done.is_err();
         self.tell("write failed", done)
     }
 
@@ -73,7 +76,8 @@ impl Storage for Disk {
         let done = self.faulty.sync();
         let mut known = self.known.lock();
         known.disk.is_broken |= done.is_err();
-        if done.is_ok() && !known.disk.is_broken {
+        if done.is_ok() && !known.disk.is_broken && !known.disk.is_unwritten {
+            known.note("synced", 0, 0);
             known.disk.synced = Some(Instant::now());
         }
         drop(known);
@@ -94,9 +98,10 @@ impl Storage for Disk {
         let done = self.faulty.commit();
         let mut known = self.known.lock();
         if self.faulty.exchanged() {
-            known.disk.is_broken = false;
+            (known.disk.is_broken, known.disk.is_unwritten) = (false, false);
         }
         if done.is_ok() {
+            known.note("committed", 0, 0);
             known.disk.synced = Some(Instant::now());
         }
         drop(known);

@@ -391,7 +391,7 @@ impl Known {
                 End::Killed => answer.at == now || is_unwritten || is_long,
                 End::PowerCut => answer.at == now || is_unwritten || is_long || is_unsynced,
             };
-            let was_healthy = disk.failed.is_none_or(|failed| failed < answer.at);
+            let was_healthy = !is_failing && disk.failed.is_none_or(|failed| failed < answer.at);
             if end == End::PowerCut
                 && (was_alive && was_healthy && answer.life == life)
                 && is_unsynced

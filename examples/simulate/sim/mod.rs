@@ -63,6 +63,7 @@ pub fn run(seed: u64) -> Report {
 /// Runs a plan; with `whole` all events are kept.
 pub fn run_plan(seed: u64, plan: &Plan, whole: bool) -> Report {
     quiet_panics();
+    agent::policy();
     fastrand::seed(seed); // the jitter of back-offs
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
