@@ -208,3 +208,31 @@ async fn an_idle_port_with_everything_read_wakes_nobody() {
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert_eq!(super::get(&rig.counters.wakeups), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_come_to_itself() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.must(1, "{\"first\":1}\n");
+    settle().await;
+    rig.answer();
+    for seq in 2..=100 {
+        rig.must(seq, format!("{{\"n\":{seq}}}\n"));
+        settle().await;
+    }
+    assert_eq!(*rig.read.borrow(), 1);
+    // From now on it answers what it gets, and nothing of what it got before.
+    let ignored = rig.seen().len();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let later = rig.seen()[ignored..].to_owned();
+        for line in later.lines().filter_map(|line| line.strip_prefix("{\"barrier\":")) {
+            rig.answers.answered(line.trim_end_matches('}').parse().unwrap());
+        }
+    }
+    assert_eq!(*rig.read.borrow(), 100);
+    let before = rig.seen().len();
+    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    assert_eq!(rig.seen().len(), before, "nothing waits, nothing is asked");
+}

@@ -63,7 +63,10 @@ impl Storage for Disk {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let done = self.faulty.append(bytes);
-        self.known.lock().disk.is_unwritten = done.is_err();
+        let mut known = self.known.lock();
+        known.disk.is_unwritten = done.is_err();
+        known.note("written", bytes.len() as u64, 0);
+        drop(known);
         self.tell("write failed", done)
     }
 

@@ -164,7 +164,7 @@ impl Known {
             last_reading: None,
             readings_bytes: 0,
             echoes: BTreeMap::new(),
-            longest: WINDOW_BYTES,
+            longest: 0,
             answers: 0,
             readings: 0,
         })))
@@ -208,7 +208,9 @@ impl Known {
         let waited = connection.consumed_at.elapsed();
         let patience = if connection.answers { 60 } else { 1 };
         let times = 1 + connection.begun + waited.as_secs() / patience;
-        let allowed = (WINDOW_BYTES as u64 * times).max(self.longest as u64 + 512);
+        // What has not been read may count as read by its age, and then a long frame goes behind it.
+        let long = if self.longest > WINDOW_BYTES - 512 { self.longest as u64 + 512 } else { 0 };
+        let allowed = WINDOW_BYTES as u64 * times + long;
         if unread > allowed {
             self.breaks(|| format!("{unread} bytes are written and not read, and {allowed} may be"));
         }
@@ -371,8 +373,8 @@ impl Known {
         }
     }
 
-    /// A life of the agent ended.
-    pub fn ended(&mut self, end: End, was_alive: bool) {
+    /// A life of the agent ended; `shed`: how many the books have as lost until now.
+    pub fn ended(&mut self, end: End, was_alive: bool, shed: u64) {
         self.note("ended", self.life.into(), end as u64);
         let (now, spool, life) = (Instant::now(), self.spool as usize, self.life);
         let disk = &self.disk;
@@ -396,6 +398,7 @@ impl Known {
                 && (was_alive && was_healthy && answer.life == life)
                 && is_unsynced
                 && !is_long
+                && shed == 0
                 && now - answer.at > Duration::from_millis(60)
             {
                 late = Some(*id);

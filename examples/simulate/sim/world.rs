@@ -162,7 +162,8 @@ impl World {
         let mut known = self.known.lock();
         match outcome {
             Ok(outcome) if self.is_stopping => {
-                known.ended(if outcome.drained { End::Drained } else { End::Killed }, true);
+                let end = if outcome.drained { End::Drained } else { End::Killed };
+                known.ended(end, true, self.shed);
             }
             outcome => known.breaks(|| format!("the agent ended by itself: {outcome:?}")),
         }
@@ -181,7 +182,7 @@ impl World {
             self.starts_at = Some(Instant::now() + Duration::from_millis(1_300));
         }
         if was_alive || end == End::PowerCut {
-            self.known.lock().ended(end, was_alive);
+            self.known.lock().ended(end, was_alive, self.shed);
         }
     }
 
