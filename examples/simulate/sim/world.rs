@@ -307,8 +307,8 @@ impl World {
         self.around.disk.faulty.set(Faults::default());
         (self.cut_at, self.known.lock().kill_after) = (None, None);
         host.answers = Some(1);
-        if plan.heals_with_another && host.end.is_connected {
-            host.leave();
+        if plan.heals_with_another {
+            host.swap();
         }
         host.connect();
         host.read_on();
