@@ -40,6 +40,12 @@ struct State {
     answers: bool,
 }
 
+impl State {
+    fn may_be_asked(&self) -> bool {
+        self.answers || self.asked.len() < ASKED_MAX
+    }
+}
+
 impl Answers {
     /// Numbers begin behind `first`: two runs of the agent must not use the same ones.
     pub(super) fn starting_at(first: u64) -> Self {
@@ -63,11 +69,16 @@ impl Answers {
     /// The number of a new barrier, or `None` where many are unanswered and none was ever answered.
     pub(super) fn next_number(&self) -> Option<u64> {
         let mut state = self.lock();
-        if state.asked.len() >= ASKED_MAX && !state.answers {
+        if !state.may_be_asked() {
             return None;
         }
         state.next += STEP;
         Some(state.next)
+    }
+
+    /// Whether there would be a number for a new barrier.
+    pub(super) fn may_be_asked(&self) -> bool {
+        self.lock().may_be_asked()
     }
 
     /// Barrier `number` is written, with everything up to byte `end`.

@@ -26,7 +26,7 @@ const BARRIER_EVERY: u64 = 16 * 1024;
 /// The most that one barrier takes.
 pub(super) const BARRIER_BYTES: usize = 256;
 
-/// Where a host that answers has not for so long, and something waits for it: it is asked once more. It may be
+/// Where a host has not answered for so long, and something waits for it: it is asked once more. It may be
 /// another host by now, which never got the last question.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// Each unanswered barrier doubles that, so often at most: 96 s. Never to ask again would be to wait for ever
@@ -146,7 +146,7 @@ impl Window {
     }
 
     fn repeats_at(&self, unread: bool) -> Option<Instant> {
-        let waits = (self.is_waiting || unread) && self.asks && self.answers.heard().1;
+        let waits = (self.is_waiting || unread) && self.asks && self.answers.may_be_asked();
         let doubled = self.answers.unanswered().checked_sub(1)?.min(DOUBLED_MAX);
         self.asked_at.filter(|_| waits).map(|at| at + ASK_AGAIN * (1 << doubled))
     }

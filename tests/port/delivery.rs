@@ -236,3 +236,21 @@ async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_com
     tokio::time::sleep(Duration::from_secs(1_000)).await;
     assert_eq!(rig.seen().len(), before, "nothing waits, nothing is asked");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_came_unseen_is_asked_before_the_last_one_counts_as_having_read() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.host.stop_reading();
+    rig.must(1, "{\"a\":1}\n");
+    settle().await;
+    rig.host.leave();
+    rig.host.connect(); // before the port could see the gap
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.answer();
+    }
+    assert!(rig.seen().contains("{\"redelivered\":true,\"a\":1}\n"), "{}", rig.seen());
+    assert_eq!(*rig.read.borrow(), 1);
+}

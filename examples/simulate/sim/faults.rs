@@ -168,8 +168,8 @@ impl Plan {
         Self {
             faults,
             spool: [64 << 10, 1 << 20, 4 << 20][chance.below(3) as usize],
-            ceiling: [512 << 10, 2 << 20, 16 << 20][chance.below(3) as usize],
-            keep: [4, 64][chance.below(2) as usize],
+            ceiling: [4 << 20, 16 << 20][chance.below(2) as usize],
+            keep: [4, 64, 256][chance.below(3) as usize],
             processes: [0, 0, 4, 40][chance.below(4) as usize],
             heals_with_another: chance.below(2) == 0,
         }

@@ -10,8 +10,8 @@
 //! - A command is carried out once in a life of the agent, a script once for ever.
 //! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
 //!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
-//!   and was killed, or was cut off from power before the sync (50 ms later at most); or it was shed, and is
-//!   in the books.
+//!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when
+//!   a host came unseen, and neither host answers; or it was shed, and is in the books.
 //! - No more than the window is written and not read by a host that answers; one that does not gets as much
 //!   each second, and one that has stopped to, each minute. A frame longer than the window goes alone.
 //! - An echo goes out ahead of readings: no more than a window and a write of them pass it.
@@ -228,6 +228,13 @@ impl Known {
         self.note("connected", u64::from(is_swapped), 0);
         self.connection = Connection::new(is_swapped);
         self.echoes.clear();
+    }
+
+    /// A host that answers nothing counts as having read after 30 s; when it went unseen, who came in its
+    /// place would have to answer in that time.
+    pub fn swapped(&mut self, hears: bool) {
+        let lost = |one: &&mut Asked| !hears && one.unmarked + one.marked == 0;
+        self.asked.values_mut().filter(lost).for_each(|one| one.may_be_lost = true);
     }
 
     /// The host stopped to read.

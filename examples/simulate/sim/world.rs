@@ -216,7 +216,11 @@ impl World {
                 host.half_line(false);
                 host.leave();
             }
-            Fault::Swap => host.swap(),
+            Fault::Swap => {
+                let hears = host.answers.is_some_and(|late| late < 1_000);
+                host.swap();
+                self.known.lock().swapped(hears);
+            }
             Fault::StopReading => host.stop_reading(),
             Fault::ReadOn => host.read_on(),
             Fault::Answers(late) => host.answers = *late,
@@ -324,12 +328,12 @@ impl World {
         let mut asked = 0;
         while healed.elapsed() < REST && !self.is_broken() {
             let next = match healed.elapsed().as_secs() {
-                ..20 => healed + Duration::from_secs(20),
-                20..150 => healed + Duration::from_secs(150),
+                ..100 => healed + Duration::from_secs(100),
+                100..150 => healed + Duration::from_secs(150),
                 _ => healed + REST,
             };
             self.wait(next).await;
-            if healed.elapsed() >= Duration::from_secs(20) {
+            if healed.elapsed() >= Duration::from_secs(100) {
                 self.pace.send_if_modified(|pace| std::mem::take(pace) > 0);
             }
             while asked < 3 && healed.elapsed() >= Duration::from_secs(150) {
