@@ -170,7 +170,7 @@ impl Plan {
             spool: [64 << 10, 1 << 20, 4 << 20][chance.below(3) as usize],
             ceiling: [4 << 20, 16 << 20][chance.below(2) as usize],
             keep: [4, 64, 256][chance.below(3) as usize],
-            processes: [0, 0, 4, 40][chance.below(4) as usize],
+            processes: [0, 0, 0, 4, 4, 20][chance.below(6) as usize],
             heals_with_another: chance.below(2) == 0,
         }
     }
@@ -181,11 +181,11 @@ fn behaviour(chance: &mut Chance, number: &mut u64) -> Behaviour {
     Behaviour {
         number: *number,
         takes_ms: [0, 5, 400, 5_000, 20_000][chance.below(5) as usize],
-        says: match chance.below(24) {
+        says: match chance.below(200) {
             0 => 1_000_000,
-            1 => 70_000,
-            2 | 3 => 40_000,
-            4..8 => 5_000,
+            1..4 => 70_000,
+            4..12 => 40_000,
+            12..40 => 5_000,
             _ => chance.below(200) as usize,
         },
         panics: chance.below(12) == 0,

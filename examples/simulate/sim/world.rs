@@ -328,12 +328,12 @@ impl World {
         let mut asked = 0;
         while healed.elapsed() < REST && !self.is_broken() {
             let next = match healed.elapsed().as_secs() {
-                ..100 => healed + Duration::from_secs(100),
-                100..150 => healed + Duration::from_secs(150),
+                ..40 => healed + Duration::from_secs(40),
+                40..150 => healed + Duration::from_secs(150),
                 _ => healed + REST,
             };
             self.wait(next).await;
-            if healed.elapsed() >= Duration::from_secs(100) {
+            if healed.elapsed() >= Duration::from_secs(40) {
                 self.pace.send_if_modified(|pace| std::mem::take(pace) > 0);
             }
             while asked < 3 && healed.elapsed() >= Duration::from_secs(150) {
