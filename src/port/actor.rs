@@ -45,7 +45,8 @@ const DISCARD_FRAMES_MAX: usize = 64 * 1024;
 ///
 /// # Limits
 /// Where one host follows another so fast that the device never shows the gap, a line of more than
-/// 32 KiB that was being written reaches the second one from its middle. A frame longer than the window is
+/// 32 KiB that was being written reaches the second one from its middle; if it must be read, the answer of that
+/// one stands for it all the same. A frame longer than the window is
 /// written when all before it was read; a host that leaves in the middle of it may find the device full.
 pub struct Port {
     opener: Box<dyn Opener>,

@@ -138,8 +138,7 @@ impl Agent {
             let (must, node) = (Some(must.clone()), Arc::clone(&node));
             Deliver::new("simulated".to_owned(), replies.clone(), must, node)
         };
-        let reply =
-            || Reply::new(CommandType::Action).with_clock(clock::wall).charging(&ledger);
+        let reply = || Reply::new(CommandType::Action).with_clock(clock::wall).charging(&ledger);
         let dispatch = Dispatch {
             perform: Box::new(Machine(Arc::clone(known))),
             audit: None,
@@ -162,9 +161,10 @@ impl Agent {
                 .then(reply())
                 .write(deliver(), MESSAGES_WAITING);
         let greet = Greet::new(Some("vm".to_owned()), hosts);
-        let greeting = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop)
-            .then(reply())
-            .write(deliver(), MESSAGES_WAITING);
+        let greeting =
+            Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop)
+                .then(reply())
+                .write(deliver(), MESSAGES_WAITING);
         drop((must, replies));
 
         let counters = port.counters();
@@ -175,9 +175,7 @@ impl Agent {
         tasks.extend(ends);
         let running = tokio::spawn({
             let stop = stop.clone();
-            async move {
-                infiniservice::pipeline::run(tasks, &Restart::default(), &stop, DRAIN).await
-            }
+            async move { infiniservice::pipeline::run(tasks, &Restart::default(), &stop, DRAIN).await }
         });
         Self { stop, health, ledger, counters, backlog, running }
     }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::host::payload::{RawCommand, Script, pending_scripts, unsafe_command};
 use infiniservice::host::Shell;
+use infiniservice::host::payload::{RawCommand, Script, pending_scripts, unsafe_command};
 use infiniservice::model::Chance;
 use infiniservice::wire::envelope::seal;
 use tokio::time::Instant;

@@ -11,7 +11,8 @@
 //! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
 //!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
 //!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when
-//!   a host came unseen, and neither host answers; or it was shed, and is in the books.
+//!   a host came unseen, and neither host answers, or in the middle of the line; or it was shed, and is in
+//!   the books.
 //! - No more than the window is written and not read by a host that answers; one that does not gets as much
 //!   each second, and one that has stopped to, each minute. A frame longer than the window goes alone.
 //! - An echo goes out ahead of readings: no more than a window and a write of them pass it.
@@ -132,6 +133,8 @@ pub struct Known {
     /// Commands and scripts by their ids.
     asked: BTreeMap<Id, Asked>,
     connection: Connection,
+    /// What was accepted last does not end a line.
+    is_mid_line: bool,
     spool: u64,
     order: u64,
     sequence: u64,
@@ -158,6 +161,7 @@ impl Known {
             just_made: (0, 0),
             asked: BTreeMap::new(),
             connection: Connection::new(false),
+            is_mid_line: false,
             spool,
             order: 0,
             sequence: 0,
@@ -203,6 +207,7 @@ impl Known {
             connection.begun += 1;
             connection.answers = false;
         }
+        self.is_mid_line = !bytes.ends_with(b"\n");
         connection.accepted += bytes.len() as u64;
         let unread = connection.accepted - connection.consumed;
         let waited = connection.consumed_at.elapsed();
@@ -212,7 +217,9 @@ impl Known {
         let long = if self.longest > WINDOW_BYTES - 512 { self.longest as u64 + 512 } else { 0 };
         let allowed = WINDOW_BYTES as u64 * times + long;
         if unread > allowed {
-            self.breaks(|| format!("{unread} bytes are written and not read, and {allowed} may be"));
+            self.breaks(|| {
+                format!("{unread} bytes are written and not read, and {allowed} may be")
+            });
         }
     }
 
@@ -225,6 +232,10 @@ impl Known {
 
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
+        if is_swapped && self.is_mid_line {
+            // Half a line went to each of them, and the second one answers for the whole.
+            self.swapped(false);
+        }
         self.note("connected", u64::from(is_swapped), 0);
         self.connection = Connection::new(is_swapped);
         self.echoes.clear();
@@ -372,7 +383,8 @@ impl Known {
         let in_order = asked.made.iter().find(|answer| answer.order > last);
         let in_order = in_order.map(|answer| answer.order);
         if made == 0 || unmarked > made {
-            return self.breaks(|| format!("{id:?} came {unmarked} times, and was made {made} times"));
+            return self
+                .breaks(|| format!("{id:?} came {unmarked} times, and was made {made} times"));
         }
         match in_order {
             Some(order) => self.connection.last_made = order,

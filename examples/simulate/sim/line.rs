@@ -40,8 +40,7 @@ impl Opener for GuestEnd {
             let what = if opened.is_ok() { "opened" } else { "not opened" };
             self.known.lock().note(what, 0, 0);
             let (known, changed) = (Arc::clone(&self.known), Arc::clone(&self.changed));
-            opened
-                .map(|device| Box::new(Tapped { device, known, changed }) as Box<dyn Device>)
+            opened.map(|device| Box::new(Tapped { device, known, changed }) as Box<dyn Device>)
         }
         .boxed()
     }

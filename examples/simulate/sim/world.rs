@@ -118,7 +118,8 @@ impl World {
     /// Waits for something to happen, a second at most.
     async fn wait(&self, until: Instant) {
         let until = until.min(Instant::now() + Duration::from_secs(1));
-        let until = [self.host.next(), self.starts_at].into_iter().flatten().fold(until, Instant::min);
+        let until =
+            [self.host.next(), self.starts_at].into_iter().flatten().fold(until, Instant::min);
         tokio::select! {
             biased;
             () = self.changed.notified() => {}
@@ -295,7 +296,9 @@ impl World {
             let (woken, moved) = (seen - wakeups, known.moves - moves);
             let allowed = 40 + 2 * at.elapsed().as_secs().min(100) + 8 * moved;
             if woken > allowed {
-                known.breaks(|| format!("{woken} wake-ups in {:?}, and {moved} moves", at.elapsed()));
+                known.breaks(|| {
+                    format!("{woken} wake-ups in {:?}, and {moved} moves", at.elapsed())
+                });
             }
             self.looked = (Instant::now(), seen, known.moves);
         }
