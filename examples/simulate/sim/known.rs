@@ -150,7 +150,7 @@ pub struct Known {
 
 impl Known {
     /// Nothing yet.
-    pub fn new(spool: u64, whole: bool) -> Shared {
+    pub fn shared(spool: u64, whole: bool) -> Shared {
         Arc::new(Locked(Mutex::new(Self {
             history: History::new(whole),
             broken: None,

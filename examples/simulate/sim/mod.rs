@@ -88,8 +88,8 @@ pub fn run_plan(seed: u64, plan: &Plan, whole: bool) -> Report {
 pub fn shrink(seed: u64, report: &Report) -> (Plan, Report) {
     let (mut plan, mut best) = (Plan::of(seed), report.clone());
     let rule = |report: &Report| -> Option<String> {
-        let words = report.broken.as_deref()?.split(|c: char| c.is_ascii_digit());
-        words.last().map(|last| last.chars().take(24).collect())
+        let mut words = report.broken.as_deref()?.rsplit(|c: char| c.is_ascii_digit());
+        words.next().map(|last| last.chars().take(24).collect())
     };
     let wanted = rule(report);
     let mut size = plan.faults.len() / 2;

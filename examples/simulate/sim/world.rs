@@ -49,7 +49,7 @@ pub struct World {
 impl World {
     /// Everything is there, and nothing runs.
     pub fn new(seed: u64, plan: &Plan, whole: bool) -> Self {
-        let known = Known::new(plan.spool, whole);
+        let known = Known::shared(plan.spool, whole);
         let (port, end, changed) = line::pair(&known);
         let (pace, at) = watch::channel(0);
         let around = Surroundings {
@@ -357,7 +357,17 @@ impl World {
         let wakeups = || agent.counters.wakeups.load(std::sync::atomic::Ordering::Relaxed);
         let before = wakeups();
         tokio::time::sleep(QUIET).await;
-        let (woken, waits) = (wakeups() - before, agent.backlog.now());
+        self.judge(agent, wakeups() - before);
+        agent.stop.cancel();
+        let Some(agent) = self.agent.take() else { return };
+        let ended = agent.running.await;
+        if !ended.as_ref().is_ok_and(|outcome| outcome.drained) {
+            self.known.lock().breaks(|| format!("it did not come to its end: {ended:?}"));
+        }
+    }
+
+    fn judge(&self, agent: &Agent, woken: u64) {
+        let waits = agent.backlog.now();
         let used = agent.ledger.used();
         let shed = self.shed + self.shed_by(agent);
         let mut known = self.known.lock();
@@ -376,13 +386,6 @@ impl World {
             }
         }
         known.finish(shed);
-        drop(known);
-        agent.stop.cancel();
-        let Some(agent) = self.agent.take() else { return };
-        let ended = agent.running.await;
-        if !ended.as_ref().is_ok_and(|outcome| outcome.drained) {
-            self.known.lock().breaks(|| format!("it did not come to its end: {ended:?}"));
-        }
     }
 }
 
