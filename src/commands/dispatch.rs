@@ -1,7 +1,6 @@
 //! Does what was let through, answers each request once, and writes both down. Decides nothing about
 //! who may ask, and knows no wire.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,16 +8,16 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::actions::{self, Afterwards, Context, power};
+use super::actions::{Afterwards, Done};
 use super::answered::{Answered, Known};
 use super::audit::{Audit, Ended};
 use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
-use super::enforce::{Enforced, Permit, Ruling};
-use super::execute::{self, Runner};
+use super::enforce::{Denial, Enforced, Permit, Ruling};
 use super::journal::{Before, Journal};
 use super::outcome::{EXIT_TIMEOUT, Outcome};
+use super::perform::Perform;
 use super::reply::Told;
-use super::request::{RawCommand, Request, Script, What};
+use super::request::What;
 use crate::metrics::latest::Latest;
 use crate::pipeline::{Handler, Ledger};
 use crate::wire::Format;
@@ -31,14 +30,12 @@ const FLUSHED: Duration = Duration::from_secs(3);
 
 /// Everything that is needed to do what is asked.
 pub struct Dispatch {
-    /// Starts programs.
-    pub runner: Runner,
-    /// Where it is written down.
-    pub audit: Audit,
+    /// Does it.
+    pub perform: Box<dyn Perform>,
+    /// Where it is written down; nowhere in a simulation.
+    pub audit: Option<Audit>,
     /// What the metrics flow has read last.
     pub latest: Latest,
-    /// Where the texts of scripts lie while they run.
-    pub scripts: PathBuf,
     /// Which scripts have run; none where the state folder cannot be written, and then none runs.
     pub journal: Option<Arc<Mutex<Journal>>>,
     /// Where what waits is charged.
@@ -167,7 +164,7 @@ impl Dispatch {
                     return;
                 }
                 Ruling::Denied(denial) => {
-                    self.audit.denied(&denial).await;
+                    self.denied(&denial).await;
                     let action = action_of(&denial.request.what);
                     let id = denial.request.id.clone();
                     yield Told::Response { id, action, outcome: denial.outcome() };
@@ -189,11 +186,9 @@ impl Dispatch {
             let told = Told::Response { id: id.clone(), action, outcome };
             self.known().answer(&id, &told);
             yield told;
-            if let Some(Afterwards::Reboot { force }) = afterwards {
+            if let Some(afterwards) = afterwards {
                 sleep(FLUSHED).await;
-                if let Err(error) = power::reboot(force, &self.runner).await {
-                    tracing::error!(%error, "the machine was not restarted");
-                }
+                self.perform.afterwards(afterwards).await;
             }
         }
         .boxed()
@@ -204,7 +199,7 @@ impl Dispatch {
         let permit = match ruling {
             Ruling::Unclear(refusal) => return Some(Told::from(refusal)),
             Ruling::Denied(denial) => {
-                self.audit.denied(&denial).await;
+                self.denied(&denial).await;
                 return Some(completed(denial.request.id.clone(), denial.outcome()));
             }
             Ruling::Permitted(permit) => permit,
@@ -243,57 +238,36 @@ impl Dispatch {
         let deadline = permit.request().deadline();
         if deadline <= started {
             let why = "its time was over before there was a place for it";
-            self.audit.refused(permit.request(), permit.rule(), true, why).await;
+            if let Some(audit) = &self.audit {
+                audit.refused(permit.request(), permit.rule(), true, why).await;
+            }
             return (Outcome { exit_code: Some(EXIT_TIMEOUT), ..Outcome::failed(why) }, None);
         }
-        let entry = match self.audit.begin(&permit).await {
-            Ok(entry) => entry,
-            Err(why) => return (Outcome::failed(why), None),
+        let entry = match &self.audit {
+            None => None,
+            Some(audit) => match audit.begin(&permit).await {
+                Ok(entry) => Some(entry),
+                Err(why) => return (Outcome::failed(why), None),
+            },
         };
-        let Request { what, .. } = permit.into_request();
-        let done = async {
-            match what {
-                What::Raw(raw) => (self.raw(&raw, deadline).await, None),
-                What::Script(script) => (self.run_script(script, deadline).await, None),
-                What::Action(action) => {
-                    let runner = self.runner.clone();
-                    let cx = Context { runner, deadline, latest: self.latest.clone() };
-                    let done = actions::perform(action, &cx).await;
-                    (done.outcome, done.afterwards)
-                }
-            }
-        };
-        let (mut outcome, afterwards) =
+        let done = self.perform.perform(permit.into_request().what, deadline);
+        let Done { mut outcome, afterwards } =
             timeout_at(deadline + GRACE, done).await.unwrap_or_else(|_| {
                 let late = Outcome::failed("its time was over");
-                (Outcome { exit_code: Some(EXIT_TIMEOUT), ..late }, None)
+                let outcome = Outcome { exit_code: Some(EXIT_TIMEOUT), ..late };
+                Done { outcome, afterwards: None }
             });
         outcome.took = started.elapsed();
-        entry.end(&Ended::from(&outcome)).await;
+        if let Some(entry) = entry {
+            entry.end(&Ended::from(&outcome)).await;
+        }
         (outcome, afterwards)
     }
 
-    async fn raw(&self, raw: &RawCommand, deadline: Instant) -> Outcome {
-        match execute::command_line(raw, deadline) {
-            Err(why) => Outcome::failed(why),
-            Ok(program) => match self.runner.run(program).await {
-                Err(why) => Outcome::failed(why),
-                Ok(finished) => finished.into(),
-            },
+    async fn denied(&self, denial: &Denial) {
+        if let Some(audit) = &self.audit {
+            audit.denied(denial).await;
         }
-    }
-
-    async fn run_script(&self, script: Script, deadline: Instant) -> Outcome {
-        let folder = self.scripts.clone();
-        let written = spawn_blocking(move || execute::script(&script, &folder, deadline)).await;
-        let (program, file) = match written {
-            Ok(Ok(written)) => written,
-            Ok(Err(why)) => return Outcome::failed(why),
-            Err(error) => return Outcome::failed(error.to_string()),
-        };
-        let finished = self.runner.run(program).await;
-        drop(file);
-        finished.map_or_else(Outcome::failed, Outcome::from)
     }
 
     async fn begin(&self, id: &str) -> Result<Before, String> {
@@ -317,8 +291,12 @@ impl Dispatch {
         act: impl FnOnce(&mut Journal) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, String> {
         let journal = self.journal.clone().ok_or("the state folder cannot be written")?;
+        let blocks = journal.lock().unwrap_or_else(PoisonError::into_inner).blocks();
         let act = move || act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
-        let done = spawn_blocking(act).await.map_err(|error| error.to_string())?;
+        let done = match blocks {
+            true => spawn_blocking(act).await.map_err(|error| error.to_string())?,
+            false => act(),
+        };
         done.map_err(|error| error.to_string())
     }
 

@@ -47,7 +47,8 @@ pub enum Before {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    /// None: in memory only.
+    file: Option<File>,
     known: HashMap<String, Option<i32>>,
     /// Ids in the order of their begin.
     order: Vec<String>,
@@ -72,8 +73,7 @@ impl Journal {
         if text.last().is_some_and(|last| *last != b'\n') {
             file.write_all(b"\n")?;
         }
-        let (known, order, lines) = (HashMap::new(), Vec::new(), 0);
-        let mut journal = Self { path: path.to_owned(), file, known, order, lines };
+        let mut journal = Self { path: path.to_owned(), file: Some(file), ..Self::in_memory() };
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             journal.lines += 1;
             if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
@@ -81,6 +81,17 @@ impl Journal {
             }
         }
         Ok(journal)
+    }
+
+    /// A journal without a file, which lasts as long as it is not dropped: for a simulation.
+    pub fn in_memory() -> Self {
+        let (known, order, lines) = (HashMap::new(), Vec::new(), 0);
+        Self { path: PathBuf::new(), file: None, known, order, lines }
+    }
+
+    /// Whether its calls can take as long as a disk does.
+    pub fn blocks(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Writes down that `id` begins, unless it is known.
@@ -110,12 +121,8 @@ impl Journal {
         if self.lines >= LINES_MAX {
             self.renew()?;
         }
-        let mut line = serde_json::to_vec(&entry)?;
-        line.push(b'\n');
-        let before = self.file.metadata()?.len();
-        if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
-            let _ = self.file.set_len(before); // a half line is ended when the file is opened
-            return Err(error);
+        if let Some(file) = &mut self.file {
+            append(file, &entry)?;
         }
         self.lines += 1;
         self.note(entry);
@@ -140,22 +147,40 @@ impl Journal {
             text.push(b'\n');
             known.insert(id.clone(), code);
         }
+        if self.file.is_some() {
+            self.file = Some(self.replace_file(&text)?);
+        }
+        self.lines = kept.len();
+        (self.known, self.order) = (known, kept);
+        Ok(())
+    }
+
+    fn replace_file(&self, text: &[u8]) -> io::Result<File> {
         let new = self.path.with_extension("new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = private().append(true).create_new(true).open(&new)?;
-        file.write_all(&text)?;
+        file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         if let Some(folder) = self.path.parent() {
             File::open(folder)?.sync_all()?;
         }
-        (self.file, self.lines) = (file, kept.len());
-        (self.known, self.order) = (known, kept);
-        Ok(())
+        Ok(file)
     }
+}
+
+fn append(file: &mut File, entry: &Entry) -> io::Result<()> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    let before = file.metadata()?.len();
+    let written = file.write_all(&line).and_then(|()| file.sync_data());
+    if written.is_err() {
+        let _ = file.set_len(before); // a half line is ended when the file is opened
+    }
+    written
 }
 
 /// Mode 0600, and no symbolic link in its place is followed.

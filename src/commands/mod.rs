@@ -24,6 +24,7 @@ pub mod journal;
 pub mod losses;
 pub mod news;
 pub mod outcome;
+pub mod perform;
 pub mod plan;
 pub mod policy;
 mod record;

@@ -12,6 +12,7 @@ use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
 use crate::commands::hear::Hear;
 use crate::commands::news::Heard;
+use crate::commands::perform::ThisMachine;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
 use crate::commands::reply::{Reply, Told};
@@ -46,11 +47,14 @@ pub(super) fn command_flow(
     }
 
     let dispatch = Dispatch {
-        runner: carried.runner.clone(),
-        audit: carried.audit.clone(),
+        perform: Box::new(ThisMachine {
+            runner: carried.runner.clone(),
+            latest: site.latest.clone(),
+            scripts: carried.scripts.clone(),
+        }),
+        audit: Some(carried.audit.clone()),
         latest: site.latest.clone(),
         ledger: site.ledger.clone(),
-        scripts: carried.scripts.clone(),
         journal: carried.journal.clone().filter(|_| unlocked),
         answered: carried.answered.clone(),
     };

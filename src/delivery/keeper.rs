@@ -69,6 +69,7 @@ pub struct Keeper<S> {
     /// The last number that the lane has.
     handed: u64,
     blocks: bool,
+    clock: fn() -> SystemTime,
     node: Arc<Node>,
 }
 
@@ -98,9 +99,16 @@ impl<S: Storage> Keeper<S> {
             machine,
             life: 0,
             handed: 0,
+            clock: SystemTime::now,
             node,
         };
         (keeper, backlog, became)
+    }
+
+    /// With another wall clock, for the times that records bear.
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.clock = clock;
+        self
     }
 
     async fn pump(&mut self) -> Result<(), Fault> {
@@ -149,7 +157,7 @@ impl<S: Storage> Keeper<S> {
             room: self.lane.as_ref().map_or(0, mpsc::Sender::capacity),
             machine: machine.map(|new| new.identity),
             now,
-            now_ms: millis(SystemTime::now()),
+            now_ms: millis((self.clock)()),
             sync: due(alarms.sync) || !self.open,
             tidy: due(alarms.tidy) || !self.open,
             retry: due(alarms.retry) || !self.open,

@@ -19,7 +19,9 @@ impl<S: Storage> Spool<S> {
                 return false;
             }
         }
-        while self.in_memory > 0 && self.in_memory + new.record() > memory_max {
+        // What gets a place in the file is in memory for a moment only.
+        let stays = !in_file || self.failing.is_some();
+        while stays && self.in_memory > 0 && self.in_memory + new.record() > memory_max {
             if !self.shed(new.kind, handed, |entry| entry.offset.is_none()) {
                 return false;
             }

@@ -72,6 +72,14 @@ impl Node {
         self.queue_max.fetch_max(items, Relaxed);
     }
 
+    /// Whether `taken = given + lost + held` now.
+    fn adds_up(&self) -> bool {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: u64 = lost.iter().map(|(_, weight)| weight).sum();
+        let gone = self.given.load(Relaxed) + lost + self.held.load(Relaxed);
+        self.taken.load(Relaxed) == gone
+    }
+
     /// What has been counted so far.
     pub fn count(&self) -> NodeCount {
         NodeCount {
@@ -132,6 +140,13 @@ impl Health {
     /// The same registry for nodes that take the place of those of their name, the first of the first.
     pub fn anew(&self) -> Self {
         Self { books: Arc::clone(&self.books), made: Arc::default() }
+    }
+
+    /// The first node whose books do not add up, if one is between two steps and they do not.
+    pub fn wrong(&self) -> Option<NodeCount> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = books.iter().flat_map(|book| &book.nodes);
+        nodes.find(|node| !node.adds_up()).map(|node| node.count())
     }
 
     /// What every node has counted so far.

@@ -98,6 +98,7 @@ pub async fn supervise(restart: &Restart, mut task: Box<dyn Task>, stop: Cancell
             sleep(pause).await;
         } else {
             tokio::select! {
+                biased;
                 () = sleep(pause) => {}
                 () = stop.cancelled() => {}
             }

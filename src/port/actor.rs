@@ -45,7 +45,8 @@ const DISCARD_FRAMES_MAX: usize = 64 * 1024;
 ///
 /// # Limits
 /// Where one host follows another so fast that the device never shows the gap, a line of more than
-/// 32 KiB that was being written reaches the second one from its middle. A frame longer than the window is
+/// 32 KiB that was being written reaches the second one from its middle; if it must be read, the answer of that
+/// one stands for it all the same. A frame longer than the window is
 /// written when all before it was read; a host that leaves in the middle of it may find the device full.
 pub struct Port {
     opener: Box<dyn Opener>,
@@ -91,6 +92,7 @@ impl Port {
             inlet: Inlet::new(Arc::clone(&counters)),
             closing,
             on_written: None,
+            clock: SystemTime::now,
             hosts: watch::Sender::new(0),
             window: Window::new(answers.clone()),
             answers,
@@ -102,6 +104,14 @@ impl Port {
             counters,
         };
         Self { opener: Box::new(opener), core }
+    }
+
+    /// With another wall clock, from which its barriers are numbered too; before anything else is opened.
+    pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
+        self.core.clock = clock;
+        self.core.answers = Answers::starting_at(first_number(clock()));
+        self.core.window = Window::new(self.core.answers.clone());
+        self
     }
 
     /// Opens the replies lane: 64 frames, lossless, first. Made once; clone the sender for more.
@@ -223,7 +233,7 @@ impl Port {
 
     /// The device failed, or was refused: the rest it must have now.
     fn failed(&mut self) -> Option<Duration> {
-        let rest = self.core.breaker.failed(Instant::now(), SystemTime::now());
+        let rest = self.core.breaker.failed(Instant::now(), (self.core.clock)());
         if rest.is_some() {
             let failures = self.core.breaker.failures;
             tracing::warn!(port = %self.core.name, failures, "the port failed too often in a row, and is given a rest");

@@ -6,7 +6,8 @@ use std::task::Waker;
 
 use futures::task::AtomicWaker;
 
-/// Barriers whose answer is awaited; a port that has asked so often asks no more until one comes.
+/// Barriers whose answer is awaited; a port that has asked so often and had no answer of this host asks no more.
+/// Where it had one, the next barrier takes the place of the newest, and covers all that it did.
 const ASKED_MAX: usize = 64;
 
 /// From the number of one barrier to that of the next. The host counts on from a number it was given, so
@@ -41,6 +42,12 @@ struct State {
     is_heard: bool,
 }
 
+impl State {
+    fn may_be_asked(&self) -> bool {
+        self.answers || self.asked.len() < ASKED_MAX
+    }
+}
+
 impl Answers {
     /// Numbers begin behind `first`: two runs of the agent must not use the same ones.
     pub(super) fn starting_at(first: u64) -> Self {
@@ -70,19 +77,26 @@ impl Answers {
         self.0.port.wake();
     }
 
-    /// The number of a new barrier, or `None` where too many are unanswered.
+    /// The number of a new barrier, or `None` where many are unanswered and none was ever answered.
     pub(super) fn next_number(&self) -> Option<u64> {
         let mut state = self.lock();
-        if state.asked.len() >= ASKED_MAX {
+        if !state.may_be_asked() {
             return None;
         }
         state.next += STEP;
         Some(state.next)
     }
 
+    /// Whether there would be a number for a new barrier.
+    pub(super) fn may_be_asked(&self) -> bool {
+        self.lock().may_be_asked()
+    }
+
     /// Barrier `number` is written, with everything up to byte `end`.
     pub(super) fn asked(&self, number: u64, end: u64) {
-        self.lock().asked.push_back((number, end));
+        let mut state = self.lock();
+        state.asked.truncate(ASKED_MAX - 1);
+        state.asked.push_back((number, end));
     }
 
     /// Up to which byte the host has read, and whether it answers at all.

@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -40,6 +41,8 @@ pub(super) struct Core {
     pub(super) inlet: Inlet,
     pub(super) closing: CancellationToken,
     pub(super) on_written: Option<OnWritten>,
+    /// The wall clock, for what is told.
+    pub(super) clock: fn() -> SystemTime,
     pub(super) node: Arc<Node>,
     pub(super) counters: Arc<Counters>,
     /// How many hosts have come.

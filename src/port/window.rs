@@ -26,11 +26,12 @@ const BARRIER_EVERY: u64 = 32 * 1024;
 /// The most that one barrier takes.
 pub(super) const BARRIER_BYTES: usize = 256;
 
-/// Where a host that answers has not for so long, and something waits for it: it is asked once more. It may be
+/// Where a host has not answered for so long, and something waits for it: it is asked once more. It may be
 /// another host by now, which never got the last question.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
-/// Unanswered barriers behind which none is repeated.
-const REPEATS_MAX: usize = 8;
+/// Each unanswered barrier doubles that, so often at most: 96 s. Never to ask again would be to wait for ever
+/// where nothing else is written.
+const DOUBLED_MAX: usize = 5;
 
 /// Where the host has never answered: what is older than this counts as read by the window …
 const PATIENCE_UNANSWERED: Duration = Duration::from_secs(1);
@@ -140,9 +141,9 @@ impl Window {
     }
 
     fn repeats_at(&self, unread: bool) -> Option<Instant> {
-        let waits = (self.is_waiting || unread) && self.asks && self.answers.heard().1;
-        let may = waits && (1..REPEATS_MAX).contains(&self.answers.unanswered());
-        self.asked_at.filter(|_| may).map(|at| at + ASK_AGAIN)
+        let waits = (self.is_waiting || unread) && self.asks && self.answers.may_be_asked();
+        let doubled = self.answers.unanswered().checked_sub(1)?.min(DOUBLED_MAX);
+        self.asked_at.filter(|_| waits).map(|at| at + ASK_AGAIN * (1 << doubled))
     }
 
     /// The number of a barrier that goes behind the `pending` bytes.

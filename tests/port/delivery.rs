@@ -247,3 +247,49 @@ async fn a_host_that_crashes_two_hundred_times_under_load_costs_the_port_nothing
     assert_eq!((*rig.read.borrow(), rig.host.leaked()), (200, 0));
     flood.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_come_to_itself() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.must(1, "{\"first\":1}\n");
+    settle().await;
+    rig.answer();
+    for seq in 2..=100 {
+        rig.must(seq, format!("{{\"n\":{seq}}}\n"));
+        settle().await;
+    }
+    assert_eq!(*rig.read.borrow(), 1);
+    // From now on it answers what it gets, and nothing of what it got before.
+    let ignored = rig.seen().len();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let later = rig.seen()[ignored..].to_owned();
+        for line in later.lines().filter_map(|line| line.strip_prefix("{\"barrier\":")) {
+            rig.answers.answered(line.trim_end_matches('}').parse().unwrap());
+        }
+    }
+    assert_eq!(*rig.read.borrow(), 100);
+    let before = rig.seen().len();
+    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    assert_eq!(rig.seen().len(), before, "nothing waits, nothing is asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_came_unseen_is_asked_before_the_last_one_counts_as_having_read() {
+    let rig = Rig::asking();
+    rig.host.connect();
+    settle().await;
+    rig.host.stop_reading();
+    rig.must(1, "{\"a\":1}\n");
+    settle().await;
+    rig.host.leave();
+    rig.host.connect(); // before the port could see the gap
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.answer();
+    }
+    assert!(rig.seen().contains("{\"redelivered\":true,\"a\":1}\n"), "{}", rig.seen());
+    assert_eq!(*rig.read.borrow(), 1);
+}

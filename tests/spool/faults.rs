@@ -449,3 +449,16 @@ proptest! {
         prop_assert!(after.is_sorted_by_key(|text| before.iter().position(|other| other == text)));
     }
 }
+
+#[test]
+fn an_item_too_long_for_the_file_takes_no_place_of_one_that_fits() {
+    let disk = Faulty::new(1);
+    let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
+    spool.put(must(Kind::Response, text(1, 1_000_000)), 0, NOW);
+    spool.flush(NOW);
+    spool.put(must(Kind::Event, text(2, 500)), 1, NOW);
+    spool.flush(NOW);
+    assert_eq!((spool.losses(), spool.waiting().len()), (vec![], 2), "the port has the long one");
+    let (mut next, _) = Spool::open(Faulty::with(1, &disk.bytes()), &small(), NOW);
+    assert_eq!(texts(&mut next), [text(2, 500)], "and the other is on the disk");
+}

@@ -137,6 +137,13 @@ impl ModelHost {
         self.0.lock().sessions.clone()
     }
 
+    /// What the host that is or was there last got, beyond its first `offset` bytes.
+    pub fn received_after(&self, offset: usize) -> Vec<u8> {
+        let driver = self.0.lock();
+        let last = driver.sessions.last();
+        last.and_then(|last| last.received.get(offset..)).unwrap_or_default().to_vec()
+    }
+
     /// Bytes that were accepted and never delivered.
     pub fn discarded(&self) -> u64 {
         self.0.lock().discarded

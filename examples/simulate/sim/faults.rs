@@ -1,0 +1,281 @@
+//! What goes wrong in a run, and when: drawn from the seed before it begins. Makes nothing go wrong.
+
+use infiniservice::delivery::Faults;
+use infiniservice::model::Chance;
+
+use super::machine::Behaviour;
+
+/// How long things go wrong, in milliseconds.
+pub const TROUBLE_MS: u64 = 45_000;
+
+/// Something that happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// The host leaves.
+    Leave,
+    /// A host comes.
+    Connect,
+    /// The host leaves in the middle of a line of its own.
+    Crash,
+    /// Another host is there, unseen.
+    Swap,
+    /// The host reads no more.
+    StopReading,
+    /// It reads on.
+    ReadOn,
+    /// It answers so late from now on; never where there is no time.
+    Answers(Option<u64>),
+    /// It asks for something.
+    Command(Behaviour),
+    /// It asks for many things at once.
+    Burst(Vec<Behaviour>),
+    /// It has scripts.
+    Scripts(Vec<Behaviour>),
+    /// It asks for something again, under the same id.
+    SameId,
+    /// A line of it comes again, byte for byte.
+    Replay,
+    /// Somebody who does not know the secret asks.
+    Forged,
+    /// A line that was signed long ago.
+    Stale,
+    /// Half a line, and then a whole one.
+    HalfLine,
+    /// Bytes.
+    Garbage(u64),
+    /// It asks for a sign of life.
+    KeepAlive,
+    /// The port is taken out.
+    Unplug,
+    /// It is put in again.
+    Plug,
+    /// Another process has the port, or closes it.
+    Hold(bool),
+    /// Writes that return 0.
+    ZeroWrites(u32),
+    /// A fault of the device.
+    DeviceError,
+    /// Writes take at most so many bytes.
+    Split(usize),
+    /// The wall clock is set by so many milliseconds.
+    WallStep(i64),
+    /// Everything stands still for so long.
+    Suspend(u64),
+    /// The disk.
+    Disk(Faults),
+    /// The power goes after so many steps of the disk.
+    CutAtStep(u64),
+    /// The power is cut now.
+    PowerCut,
+    /// The agent is killed.
+    Kill,
+    /// It is killed at its next but so many write.
+    KillAtWrite(u64),
+    /// It is stopped, and starts again.
+    Stop,
+    /// So many readings a second.
+    Pace(u32),
+}
+
+impl Fault {
+    /// The word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Leave => "leave",
+            Self::Connect => "connect",
+            Self::Crash => "crash",
+            Self::Swap => "swap",
+            Self::StopReading => "stop reading",
+            Self::ReadOn => "read on",
+            Self::Answers(_) => "answers",
+            Self::Command(_) => "command",
+            Self::Burst(_) => "burst",
+            Self::Scripts(_) => "scripts",
+            Self::SameId => "same id",
+            Self::Replay => "replay",
+            Self::Forged => "forged",
+            Self::Stale => "stale",
+            Self::HalfLine => "half line",
+            Self::Garbage(_) => "garbage",
+            Self::KeepAlive => "keep alive",
+            Self::Unplug => "unplug",
+            Self::Plug => "plug",
+            Self::Hold(_) => "hold",
+            Self::ZeroWrites(_) => "zero writes",
+            Self::DeviceError => "device error",
+            Self::Split(_) => "split",
+            Self::WallStep(_) => "wall step",
+            Self::Suspend(_) => "suspend",
+            Self::Disk(_) => "disk",
+            Self::CutAtStep(_) => "cut at step",
+            Self::PowerCut => "power cut",
+            Self::Kill => "kill",
+            Self::KillAtWrite(_) => "kill at write",
+            Self::Stop => "stop",
+            Self::Pace(_) => "pace",
+        }
+    }
+}
+
+/// Everything that happens in a run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// When what happens, in order, in milliseconds.
+    pub faults: Vec<(u64, Fault)>,
+    /// The size of the spool.
+    pub spool: u64,
+    /// The ceiling of the ledger.
+    pub ceiling: usize,
+    /// Frames that are kept.
+    pub keep: usize,
+    /// Processes in a reading.
+    pub processes: usize,
+    /// Whether the host is another one once all is well.
+    pub heals_with_another: bool,
+}
+
+impl Plan {
+    /// The plan of a seed. Each has some kinds of trouble and not others, so that each kind is also seen
+    /// alone: all of them at once hide each other.
+    pub fn of(seed: u64) -> Self {
+        let mut chance = Chance(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5151);
+        let mut kinds: Vec<fn(&mut Chance, &mut u64) -> Fault> = vec![command];
+        for kind in [host, host, asks, lines, port, clock, disk, life, load] {
+            if chance.below(2) == 0 {
+                kinds.push(kind);
+            }
+        }
+        let many = [6, 12, 24, 48][chance.below(4) as usize];
+        let mut number = 0;
+        let mut faults = vec![(1, Fault::Connect), (2, Fault::Pace(1))];
+        for _ in 0..many {
+            let at = 10 + chance.below(TROUBLE_MS);
+            let kind = kinds[chance.below(kinds.len() as u64) as usize];
+            faults.push((at, kind(&mut chance, &mut number)));
+            // What goes often comes again, so that not all of a run is silence.
+            let back = at + [5, 200, 3_000, 9_000][chance.below(4) as usize];
+            match faults.last() {
+                Some((_, Fault::Leave | Fault::Crash)) => faults.push((back, Fault::Connect)),
+                Some((_, Fault::Unplug)) => faults.push((back, Fault::Plug)),
+                Some((_, Fault::Hold(true))) => faults.push((back, Fault::Hold(false))),
+                Some((_, Fault::StopReading)) => faults.push((back, Fault::ReadOn)),
+                Some((_, Fault::Disk(_))) => faults.push((back, Fault::Disk(Faults::default()))),
+                Some((_, Fault::Pace(pace))) if *pace > 10 => faults.push((back, Fault::Pace(1))),
+                _ => {}
+            }
+        }
+        faults.sort_by_key(|(at, _)| *at);
+        Self {
+            faults,
+            spool: [64 << 10, 1 << 20, 4 << 20][chance.below(3) as usize],
+            ceiling: [4 << 20, 16 << 20][chance.below(2) as usize],
+            keep: [4, 64, 256][chance.below(3) as usize],
+            processes: [0, 0, 0, 4, 4, 20][chance.below(6) as usize],
+            heals_with_another: chance.below(2) == 0,
+        }
+    }
+}
+
+fn behaviour(chance: &mut Chance, number: &mut u64) -> Behaviour {
+    *number += 1;
+    Behaviour {
+        number: *number,
+        takes_ms: [0, 5, 400, 5_000, 20_000][chance.below(5) as usize],
+        says: match chance.below(200) {
+            0 => 1_000_000,
+            1..4 => 70_000,
+            4..12 => 40_000,
+            12..40 => 5_000,
+            _ => chance.below(200) as usize,
+        },
+        panics: chance.below(12) == 0,
+        is_stubborn: chance.below(12) == 0,
+    }
+}
+
+fn command(chance: &mut Chance, number: &mut u64) -> Fault {
+    Fault::Command(behaviour(chance, number))
+}
+
+fn host(chance: &mut Chance, _: &mut u64) -> Fault {
+    match chance.below(10) {
+        0 | 1 => Fault::Leave,
+        2 => Fault::Crash,
+        3 | 4 => Fault::Swap,
+        5 | 6 => Fault::StopReading,
+        7 => Fault::Answers(None),
+        8 => Fault::Answers(Some([1, 300, 4_000, 15_000][chance.below(4) as usize])),
+        _ => Fault::Connect,
+    }
+}
+
+fn asks(chance: &mut Chance, number: &mut u64) -> Fault {
+    let many = [2, 10, 90][chance.below(3) as usize];
+    match chance.below(6) {
+        0 => {
+            let mut burst: Vec<_> = (0..many).map(|_| behaviour(chance, number)).collect();
+            // A hundred answers of a megabyte are no other trouble than ten of them.
+            burst.iter_mut().skip(10).for_each(|one| one.says = one.says.min(5_000));
+            Fault::Burst(burst)
+        }
+        1 | 2 => Fault::Scripts((0..1 + many / 10).map(|_| behaviour(chance, number)).collect()),
+        3 => Fault::SameId,
+        _ => command(chance, number),
+    }
+}
+
+fn lines(chance: &mut Chance, _: &mut u64) -> Fault {
+    match chance.below(6) {
+        0 => Fault::Replay,
+        1 => Fault::Forged,
+        2 => Fault::Stale,
+        3 => Fault::HalfLine,
+        4 => Fault::KeepAlive,
+        _ => Fault::Garbage(chance.draw()),
+    }
+}
+
+fn port(chance: &mut Chance, _: &mut u64) -> Fault {
+    match chance.below(6) {
+        0 | 1 => Fault::Unplug,
+        2 => Fault::Hold(true),
+        3 => Fault::ZeroWrites(1 + chance.below(4) as u32),
+        4 => Fault::DeviceError,
+        _ => Fault::Split([7, 100, 4_096, 32_768][chance.below(4) as usize]),
+    }
+}
+
+fn clock(chance: &mut Chance, _: &mut u64) -> Fault {
+    let far = [50, 2_000, 100_000, 4_000_000][chance.below(4) as usize];
+    match chance.below(3) {
+        0 => Fault::WallStep(far),
+        1 => Fault::WallStep(-far),
+        _ => Fault::Suspend([500, 20_000, 3_600_000][chance.below(3) as usize]),
+    }
+}
+
+fn disk(chance: &mut Chance, _: &mut u64) -> Fault {
+    let ok = Faults::default();
+    match chance.below(8) {
+        0 => Fault::Disk(Faults { space: Some(chance.below(40_000)), ..ok }),
+        1 => Fault::Disk(Faults { write_fails: true, ..ok }),
+        2 => Fault::Disk(Faults { sync_fails: true, ..ok }),
+        3 => Fault::Disk(Faults { folder_sync_fails: true, ..ok }),
+        4 => Fault::Disk(Faults { short_writes: true, ..ok }),
+        5 => Fault::CutAtStep(chance.below(12)),
+        6 if chance.below(4) == 0 => Fault::Disk(Faults { read_fails: true, ..ok }),
+        _ => Fault::PowerCut,
+    }
+}
+
+fn life(chance: &mut Chance, _: &mut u64) -> Fault {
+    match chance.below(5) {
+        0 => Fault::Stop,
+        1 | 2 => Fault::KillAtWrite(chance.below(6)),
+        _ => Fault::Kill,
+    }
+}
+
+fn load(chance: &mut Chance, _: &mut u64) -> Fault {
+    Fault::Pace([0, 1, 5, 100][chance.below(4) as usize])
+}

@@ -1,0 +1,276 @@
+//! A simulated host: takes what comes, cuts it into lines, answers as today's host does or as badly as it is
+//! told, and signs what it asks. Does not judge what it gets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infiniservice::host::Shell;
+use infiniservice::host::payload::{RawCommand, Script, pending_scripts, unsafe_command};
+use infiniservice::model::Chance;
+use infiniservice::wire::envelope::seal;
+use tokio::time::Instant;
+
+use super::agent::KEY;
+use super::clock;
+use super::known::{Line, Shared};
+use super::line::HostEnd;
+use super::machine::Behaviour;
+
+/// Scripts that are handed out at once, and how long a command may take.
+const TIMEOUT_SECS: u64 = 10;
+
+/// The host, one after the other.
+pub struct Host {
+    /// Its end of the port.
+    pub end: HostEnd,
+    /// How late it answers; never where there is no time.
+    pub answers: Option<u64>,
+    known: Shared,
+    reads: bool,
+    offset: u64,
+    line: Vec<u8>,
+    due: VecDeque<(Instant, String)>,
+    /// By how much it takes the guest's clock to be ahead.
+    stepped: i64,
+    nonce: u64,
+    number: u64,
+    chance: Chance,
+    /// The last commands, as they were sent and as they were meant.
+    sent: Vec<(String, Behaviour)>,
+    handed_out: Vec<Behaviour>,
+}
+
+impl Host {
+    /// Nobody is there yet.
+    pub fn new(end: HostEnd, known: &Shared, seed: u64) -> Self {
+        Self {
+            end,
+            answers: Some(1),
+            known: Arc::clone(known),
+            reads: true,
+            offset: 0,
+            line: Vec::new(),
+            due: VecDeque::new(),
+            stepped: 0,
+            nonce: 0,
+            number: 1_000,
+            chance: Chance(seed),
+            sent: Vec::new(),
+            handed_out: Vec::new(),
+        }
+    }
+
+    /// One comes, if none is there.
+    pub fn connect(&mut self) {
+        if !self.end.is_connected {
+            self.end.connect();
+            self.begin(false);
+        }
+    }
+
+    /// It leaves.
+    pub fn leave(&mut self) {
+        self.step();
+        self.end.leave();
+        self.due.clear();
+        self.known.lock().note("left", self.offset, 0);
+    }
+
+    /// Another one is there, unseen.
+    pub fn swap(&mut self) {
+        if self.end.is_connected {
+            self.step();
+            self.end.swap();
+            self.begin(true);
+        }
+    }
+
+    fn begin(&mut self, is_swapped: bool) {
+        self.known.lock().connected(is_swapped);
+        self.line.clear();
+        self.due.clear();
+        (self.reads, self.offset, self.stepped) = (true, 0, 0);
+    }
+
+    /// Reads no more.
+    pub fn stop_reading(&mut self) {
+        self.step();
+        self.end.stop_reading();
+        self.reads = false;
+        self.known.lock().stopped_reading();
+    }
+
+    /// Reads on.
+    pub fn read_on(&mut self) {
+        self.end.read_on();
+        self.reads = true;
+        self.step();
+    }
+
+    /// When it has something to say.
+    pub fn next(&self) -> Option<Instant> {
+        self.due.front().map(|(at, _)| *at)
+    }
+
+    /// Takes what has come, and says what is due.
+    pub fn step(&mut self) {
+        if !self.end.is_connected {
+            return;
+        }
+        let came = if self.reads { self.end.take() } else { Vec::new() };
+        if !came.is_empty() {
+            self.known.lock().consumed(came.len());
+            self.read(&came);
+        }
+        let now = Instant::now();
+        while let Some((_, payload)) = self.due.pop_front_if(|(at, _)| *at <= now) {
+            if payload.contains("keep_alive_response") {
+                self.known.lock().host_answered();
+            }
+            self.say(&payload);
+        }
+    }
+
+    fn read(&mut self, came: &[u8]) {
+        for piece in came.split_inclusive(|byte| *byte == b'\n') {
+            self.offset += piece.len() as u64;
+            let Some(rest) = piece.strip_suffix(b"\n") else {
+                self.line.extend_from_slice(piece);
+                continue;
+            };
+            self.line.extend_from_slice(rest);
+            let line = std::mem::take(&mut self.line);
+            let kind = self.known.lock().line(&line, self.offset - 1);
+            if !line.is_empty() {
+                self.stepped = clock::stepped();
+            }
+            let answer = match kind {
+                Line::KeepAlive(number) => {
+                    format!(r#"{{"type":"keep_alive_response","sequence_number":{number}}}"#)
+                }
+                Line::ScriptsPlease => pending_scripts(&[], ""),
+                Line::Other => continue,
+            };
+            if let Some(late) = self.answers {
+                self.due.push_back((Instant::now() + Duration::from_millis(late), answer));
+            }
+        }
+    }
+
+    /// Signs and sends.
+    pub fn say(&mut self, payload: &str) {
+        let line = self.sealed(KEY, 0, payload);
+        self.send(line.as_bytes());
+    }
+
+    fn sealed(&mut self, key: &[u8], ago_ms: i64, payload: &str) -> String {
+        self.nonce += 1;
+        let ts = clock::now_ms() - clock::stepped() + self.stepped - ago_ms;
+        format!("{}\n", seal(key, ts, &self.nonce.to_string(), payload))
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if self.end.is_connected {
+            let mut known = self.known.lock();
+            known.moves += 1 + bytes.len() as u64 / 4_096;
+            known.note("sent", bytes.len() as u64, 0);
+            drop(known);
+            self.end.send(bytes);
+        }
+    }
+
+    /// Asks for something.
+    pub fn command(&mut self, behaviour: Behaviour) {
+        let payload = unsafe_command(
+            &format!("c{}", behaviour.number),
+            &RawCommand {
+                raw_command: behaviour.text(),
+                shell: None,
+                working_dir: None,
+                env_vars: Default::default(),
+                run_as: None,
+            },
+            Duration::from_secs(TIMEOUT_SECS),
+        );
+        let line = self.sealed(KEY, 0, &payload);
+        self.send(line.as_bytes());
+        self.sent.push((line, behaviour));
+    }
+
+    /// Hands out scripts.
+    pub fn scripts(&mut self, behaviours: &[Behaviour]) {
+        let script = |behaviour: &Behaviour| Script {
+            execution_id: format!("s{}", behaviour.number),
+            script_id: "s".to_owned(),
+            script_name: "simulated".to_owned(),
+            script_content: behaviour.text(),
+            shell: Shell::Sh,
+            execution_type: "ON_DEMAND".to_owned(),
+            input_values: Default::default(),
+            timeout_seconds: TIMEOUT_SECS,
+            run_as: None,
+        };
+        let scripts: Vec<_> = behaviours.iter().map(script).collect();
+        self.say(&pending_scripts(&scripts, ""));
+        self.handed_out = behaviours.to_vec();
+    }
+
+    /// Asks for something once more, under the same id, or hands out the same scripts.
+    pub fn same_id(&mut self) {
+        if self.chance.below(2) == 0 && !self.handed_out.is_empty() {
+            let again = self.handed_out.clone();
+            return self.scripts(&again);
+        }
+        if let Some((_, behaviour)) = self.one_sent() {
+            self.command(behaviour);
+        }
+    }
+
+    /// Sends a line once more.
+    pub fn replay(&mut self) {
+        if let Some((line, _)) = self.one_sent() {
+            self.send(line.as_bytes());
+        }
+    }
+
+    fn one_sent(&mut self) -> Option<(String, Behaviour)> {
+        let index = self.chance.below(self.sent.len() as u64) as usize;
+        self.sent.get(index).cloned()
+    }
+
+    /// Says what it does not sign as it should.
+    pub fn forged(&mut self, key: &[u8], ago_ms: i64) {
+        self.number += 1;
+        let number = self.number;
+        let payload = format!(
+            r#"{{"type":"UnsafeCommand","id":"c{number}","raw_command":"{number} 0 0 0 0"}}"#
+        );
+        let line = self.sealed(key, ago_ms, &payload);
+        self.send(line.as_bytes());
+    }
+
+    /// Half a line; with `goes_on` the next one is behind it.
+    pub fn half_line(&mut self, goes_on: bool) {
+        let line = self.sealed(KEY, 0, r#"{"type":"keep_alive_request","sequence_number":1}"#);
+        self.send(&line.as_bytes()[..line.len() / 2]);
+        if goes_on {
+            self.send(b"\n");
+        }
+    }
+
+    /// Bytes without sense.
+    pub fn garbage(&mut self, seed: u64) {
+        let mut chance = Chance(seed);
+        let bytes: Vec<u8> = (0..chance.below(9_000)).map(|_| chance.draw() as u8).collect();
+        self.send(&bytes);
+        self.send(b"\n");
+    }
+
+    /// Asks for a sign of life.
+    pub fn keep_alive(&mut self) {
+        self.number += 1;
+        let number = self.number;
+        self.say(&format!(r#"{{"type":"keep_alive_request","sequence_number":{number}}}"#));
+    }
+}

@@ -1,0 +1,496 @@
+//! What is known of a run, and what must hold in it. Everything that happens at an edge of the agent is told
+//! here, and the first thing that must not happen ends the run. Makes nothing happen.
+//!
+//! # The rules
+//! - A line that a host got whole is one of ours. One that is none ends at the bare newline of an agent that
+//!   began anew, or is the first one of a host that came unseen.
+//! - An answer bears `"redelivered":true`, unless it comes for the first time.
+//! - Between two beginnings of the agent, answers come in the order in which they were made.
+//! - Readings come in the order in which they were taken, none twice.
+//! - A command is carried out once in a life of the agent, a script once for ever.
+//! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
+//!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
+//!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when
+//!   a host came unseen, and neither host answers, or in the middle of the line; or it was shed, and is in
+//!   the books.
+//! - No more than the window is written and not read by a host that answers; one that does not gets as much
+//!   each second, and one that has stopped to, each minute. A frame longer than the window goes alone.
+//! - An echo goes out ahead of readings: no more than a window and a write of them pass it.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use infiniservice::port::{WINDOW_BYTES, WRITE_BYTES_MAX};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::disk;
+use super::history::History;
+
+/// What is known, by all who tell.
+pub type Shared = Arc<Locked>;
+
+/// A lock around it.
+#[derive(Debug)]
+pub struct Locked(Mutex<Known>);
+
+impl Locked {
+    /// Tells or asks.
+    pub fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name of a command (`c7`) or script (`s7`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id {
+    /// Its number.
+    pub number: u64,
+    /// A script and not a command.
+    pub is_script: bool,
+}
+
+impl Id {
+    /// From its text; nothing where it is none of ours.
+    pub fn of(text: &str) -> Option<Self> {
+        let is_script = text.starts_with('s');
+        let number = text.strip_prefix(['c', 's'])?.parse().ok()?;
+        Some(Self { number, is_script })
+    }
+}
+
+/// What became of a command or script.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The life in which it was taken last.
+    taken: Option<u32>,
+    /// The lives in which it was carried out.
+    began: Vec<u32>,
+    made: Vec<Answer>,
+    unmarked: usize,
+    marked: usize,
+    may_be_lost: bool,
+}
+
+/// An answer that was made.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    order: u64,
+    at: Instant,
+    life: u32,
+    said: usize,
+}
+
+/// How a life of the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// In order, with all handed over.
+    Drained,
+    /// `kill -9`, or the drain took too long.
+    Killed,
+    /// The power was cut.
+    PowerCut,
+}
+
+/// One connection of a host, as it looks from outside.
+#[derive(Debug)]
+struct Connection {
+    accepted: u64,
+    consumed: u64,
+    consumed_at: Instant,
+    /// Beginnings of the agent since.
+    begun: u64,
+    /// Where bare newlines are.
+    bare: VecDeque<u64>,
+    /// A barrier was answered since the last beginning.
+    answers: bool,
+    is_swapped: bool,
+    was_stopped: bool,
+    lines: u64,
+    /// The last answer that came since the last beginning.
+    last_made: u64,
+}
+
+/// All that is known.
+#[derive(Debug)]
+pub struct Known {
+    /// What happened.
+    pub history: History,
+    /// The first rule that was broken.
+    pub broken: Option<String>,
+    /// The disk.
+    pub disk: disk::Health,
+    /// Which life of the agent it is.
+    pub life: u32,
+    /// Writes after which the agent is killed, in the middle of whatever it does.
+    pub kill_after: Option<u64>,
+    /// Things that moved: what a wake-up may be for.
+    pub moves: u64,
+    /// Bytes of answers that were made in this millisecond.
+    pub just_made: (u64, usize),
+    /// Commands and scripts by their ids.
+    asked: BTreeMap<Id, Asked>,
+    connection: Connection,
+    /// What was accepted last does not end a line.
+    is_mid_line: bool,
+    spool: u64,
+    order: u64,
+    sequence: u64,
+    last_reading: Option<u64>,
+    readings_bytes: u64,
+    echoes: BTreeMap<u64, u64>,
+    longest: usize,
+    /// Answers that hosts got, and readings.
+    pub answers: u64,
+    /// Readings that hosts got.
+    pub readings: u64,
+}
+
+impl Known {
+    /// Nothing yet.
+    pub fn shared(spool: u64, whole: bool) -> Shared {
+        Arc::new(Locked(Mutex::new(Self {
+            history: History::new(whole),
+            broken: None,
+            disk: disk::Health::default(),
+            life: 0,
+            kill_after: None,
+            moves: 0,
+            just_made: (0, 0),
+            asked: BTreeMap::new(),
+            connection: Connection::new(false),
+            is_mid_line: false,
+            spool,
+            order: 0,
+            sequence: 0,
+            last_reading: None,
+            readings_bytes: 0,
+            echoes: BTreeMap::new(),
+            longest: 0,
+            answers: 0,
+            readings: 0,
+        })))
+    }
+
+    /// Something happened.
+    pub fn note(&mut self, what: &'static str, a: u64, b: u64) {
+        self.history.note(what, a, b);
+    }
+
+    /// A rule is broken.
+    pub fn breaks(&mut self, what: impl FnOnce() -> String) {
+        if self.broken.is_none() {
+            self.broken = Some(what());
+            self.note("BROKEN", 0, 0);
+        }
+    }
+
+    /// The number of a new reading.
+    pub fn reading(&mut self) -> u64 {
+        self.moves += 1;
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// The device accepted so much of a write of `length` bytes.
+    pub fn accepted(&mut self, bytes: &[u8], length: usize) {
+        self.note("accepted", bytes.len() as u64, length as u64);
+        self.moves += 1;
+        if let Some(writes) = &mut self.kill_after {
+            *writes = writes.saturating_sub(1);
+        }
+        let connection = &mut self.connection;
+        if bytes == b"\n" && length == 1 {
+            connection.bare.push_back(connection.accepted);
+            connection.begun += 1;
+            connection.answers = false;
+        }
+        self.is_mid_line = !bytes.ends_with(b"\n");
+        connection.accepted += bytes.len() as u64;
+        let unread = connection.accepted - connection.consumed;
+        let waited = connection.consumed_at.elapsed();
+        let patience = if connection.answers { 60 } else { 1 };
+        let times = 1 + connection.begun + waited.as_secs() / patience;
+        // What has not been read may count as read by its age, and then a long frame goes behind it.
+        let long = if self.longest > WINDOW_BYTES - 512 { self.longest as u64 + 512 } else { 0 };
+        let allowed = WINDOW_BYTES as u64 * times + long;
+        if unread > allowed {
+            self.breaks(|| {
+                format!("{unread} bytes are written and not read, and {allowed} may be")
+            });
+        }
+    }
+
+    /// The host took so many bytes.
+    pub fn consumed(&mut self, bytes: usize) {
+        let connection = &mut self.connection;
+        connection.consumed += bytes as u64;
+        (connection.consumed_at, connection.begun) = (Instant::now(), 0);
+    }
+
+    /// A host came; `is_swapped`: before the guest could see that the last one went.
+    pub fn connected(&mut self, is_swapped: bool) {
+        if is_swapped && self.is_mid_line {
+            // Half a line went to each of them, and the second one answers for the whole.
+            self.swapped(false);
+        }
+        self.note("connected", u64::from(is_swapped), 0);
+        self.connection = Connection::new(is_swapped);
+        self.echoes.clear();
+    }
+
+    /// A host that answers nothing counts as having read after 30 s; when it went unseen, who came in its
+    /// place would have to answer in that time.
+    pub fn swapped(&mut self, hears: bool) {
+        let lost = |one: &&mut Asked| !hears && one.unmarked + one.marked == 0;
+        self.asked.values_mut().filter(lost).for_each(|one| one.may_be_lost = true);
+    }
+
+    /// The host stopped to read.
+    pub fn stopped_reading(&mut self) {
+        self.connection.was_stopped = true;
+    }
+
+    /// What was on its way to the host is gone, but for so many bytes that its kernel has; and the host is not.
+    pub fn discarded(&mut self, but: usize) {
+        let connection = &mut self.connection;
+        connection.accepted = connection.consumed + but as u64;
+        connection.bare.retain(|at| *at < connection.accepted);
+    }
+
+    /// A barrier was answered.
+    pub fn host_answered(&mut self) {
+        self.connection.answers = true;
+    }
+
+    /// A command was let through.
+    pub fn taken(&mut self, id: Id) {
+        self.note("taken", id.number, u64::from(id.is_script));
+        self.asked.entry(id).or_default().taken = Some(self.life);
+    }
+
+    /// A command is carried out.
+    pub fn began(&mut self, number: u64, is_script: bool) {
+        self.note("began", number, u64::from(is_script));
+        let life = self.life;
+        let asked = self.asked.entry(Id { number, is_script }).or_default();
+        asked.began.push(life);
+        let times = asked.began.iter().filter(|began| is_script || **began == life).count();
+        if times > 1 {
+            self.breaks(|| format!("{number} is carried out {times} times (script: {is_script})"));
+        }
+    }
+
+    /// An answer was made.
+    pub fn made(&mut self, id: Id, said: usize) {
+        self.note("made", id.number, said as u64);
+        self.moves += 1;
+        self.order += 1;
+        self.longest = self.longest.max(said + 1_024);
+        let now = super::clock::elapsed_ms();
+        if self.just_made.0 != now {
+            self.just_made = (now, 0);
+        }
+        self.just_made.1 += said + 2_048;
+        let (order, life, at) = (self.order, self.life, Instant::now());
+        let asked = self.asked.entry(id).or_default();
+        asked.made.push(Answer { order, at, life, said });
+    }
+
+    /// An echo was made.
+    pub fn echoes(&mut self, number: u64) {
+        self.moves += 1;
+        self.echoes.insert(number, self.readings_bytes);
+    }
+
+    /// A host got a line. `end`: where its newline is.
+    pub fn line(&mut self, line: &[u8], end: u64) -> Line {
+        let connection = &mut self.connection;
+        connection.lines += 1;
+        while connection.bare.front().is_some_and(|at| *at < end) {
+            connection.bare.pop_front();
+        }
+        let is_bare = connection.bare.pop_front_if(|at| *at == end).is_some();
+        if is_bare {
+            connection.last_made = 0;
+        }
+        if line.is_empty() {
+            return Line::Other;
+        }
+        let parsed: Parsed<'_> = match serde_json::from_slice(line) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                let is_first = connection.is_swapped && connection.lines == 1;
+                self.note("cut", line.len() as u64, u64::from(is_bare));
+                if !is_bare && !is_first {
+                    let start = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
+                    self.breaks(|| format!("a host got a line that is none ({error}): {start}"));
+                }
+                return Line::Other;
+            }
+        };
+        self.read(&parsed, line.len())
+    }
+
+    fn read(&mut self, parsed: &Parsed<'_>, length: usize) -> Line {
+        match parsed.kind.as_deref() {
+            None => self.got_reading(parsed.sequence, length),
+            Some("keep_alive") => {
+                let number = parsed.sequence_number.unwrap_or_default();
+                if let Some(before) = self.echoes.remove(&number) {
+                    let passed = self.readings_bytes - before;
+                    let most = (WINDOW_BYTES + 2 * WRITE_BYTES_MAX) as u64;
+                    if passed > most && !self.connection.was_stopped {
+                        self.breaks(|| format!("{passed} bytes of readings went before an echo"));
+                    }
+                }
+                return Line::KeepAlive(number);
+            }
+            Some("response" | "script_completion") => {
+                let id = parsed.id.as_deref().or(parsed.execution_id.as_deref());
+                match id.and_then(Id::of) {
+                    Some(id) => self.got_answer(id, parsed.redelivered, length),
+                    None => self.breaks(|| "an answer has no id of ours".to_owned()),
+                }
+            }
+            Some("request_pending_scripts") => return Line::ScriptsPlease,
+            Some("agent_event" | "circuit_breaker_state") => {}
+            Some(kind) => self.breaks(|| format!("a line of type {kind:?}")),
+        }
+        Line::Other
+    }
+
+    fn got_reading(&mut self, sequence: Option<u64>, length: usize) {
+        self.readings += 1;
+        self.readings_bytes += length as u64 + 1;
+        self.note("reading", sequence.unwrap_or_default(), length as u64);
+        let last = self.last_reading;
+        if sequence <= last {
+            self.breaks(|| format!("reading {sequence:?} came after {last:?}"));
+        }
+        self.last_reading = sequence;
+    }
+
+    fn got_answer(&mut self, id: Id, is_marked: bool, length: usize) {
+        self.note(if is_marked { "answer again" } else { "answer" }, id.number, length as u64);
+        self.answers += 1;
+        let last = self.connection.last_made;
+        let asked = self.asked.entry(id).or_default();
+        *(if is_marked { &mut asked.marked } else { &mut asked.unmarked }) += 1;
+        let (unmarked, made) = (asked.unmarked, asked.made.len());
+        let in_order = asked.made.iter().find(|answer| answer.order > last);
+        let in_order = in_order.map(|answer| answer.order);
+        if made == 0 || unmarked > made {
+            return self
+                .breaks(|| format!("{id:?} came {unmarked} times, and was made {made} times"));
+        }
+        match in_order {
+            Some(order) => self.connection.last_made = order,
+            None => self.breaks(|| format!("{id:?} came behind a later answer ({last})")),
+        }
+    }
+
+    /// A life of the agent ended; `shed`: how many the books have as lost until now.
+    pub fn ended(&mut self, end: End, was_alive: bool, shed: u64) {
+        self.note("ended", self.life.into(), end as u64);
+        let (now, spool, life) = (Instant::now(), self.spool as usize, self.life);
+        let disk = &self.disk;
+        let is_failing = disk.failed.is_some_and(|failed| Some(failed) >= disk.synced);
+        let mut late = None;
+        for (id, asked) in &mut self.asked {
+            if asked.unmarked + asked.marked > 0 || asked.may_be_lost {
+                continue;
+            }
+            let Some(answer) = asked.made.first() else { continue };
+            let is_unwritten = is_failing && Some(answer.at) >= disk.synced;
+            let is_long = answer.said + 1_024 > spool / 4 * 3;
+            let is_unsynced = Some(answer.at) > disk.synced || disk.is_broken;
+            asked.may_be_lost |= match end {
+                End::Drained => is_unwritten || is_long,
+                End::Killed => answer.at == now || is_unwritten || is_long,
+                End::PowerCut => answer.at == now || is_unwritten || is_long || is_unsynced,
+            };
+            let was_healthy = !is_failing && disk.failed.is_none_or(|failed| failed < answer.at);
+            if end == End::PowerCut
+                && (was_alive && was_healthy && answer.life == life)
+                && is_unsynced
+                && !is_long
+                && shed == 0
+                && now - answer.at > Duration::from_millis(60)
+            {
+                late = Some(*id);
+            }
+        }
+        if let Some(id) = late {
+            self.breaks(|| format!("{id:?} was not synced after 60 ms"));
+        }
+    }
+
+    /// All has come that will come; `shed`: how many the books have as lost.
+    pub fn finish(&mut self, shed: u64) {
+        let life = self.life;
+        let unanswered =
+            self.asked.iter().find(|(_, one)| one.taken == Some(life) && one.made.is_empty());
+        if let Some((id, _)) = unanswered {
+            let id = *id;
+            return self.breaks(|| format!("{id:?} was taken and never answered"));
+        }
+        let missing = |one: &Asked| {
+            !one.made.is_empty() && one.unmarked + one.marked == 0 && !one.may_be_lost
+        };
+        let missing: Vec<_> =
+            self.asked.iter().filter(|(_, one)| missing(one)).map(|(id, _)| *id).collect();
+        if missing.len() as u64 > shed {
+            self.breaks(|| format!("never came, and {shed} are told lost: {missing:?}"));
+        }
+    }
+
+    /// Whether the answer to this one came.
+    pub fn came(&self, id: Id) -> bool {
+        self.asked.get(&id).is_some_and(|asked| asked.unmarked + asked.marked > 0)
+    }
+}
+
+impl Connection {
+    fn new(is_swapped: bool) -> Self {
+        Self {
+            accepted: 0,
+            consumed: 0,
+            consumed_at: Instant::now(),
+            begun: 0,
+            bare: VecDeque::new(),
+            answers: false,
+            is_swapped,
+            was_stopped: false,
+            lines: 0,
+            last_made: 0,
+        }
+    }
+}
+
+/// What a line is to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// To be answered with its number.
+    KeepAlive(u64),
+    /// To be answered with a list.
+    ScriptsPlease,
+    /// Nothing to answer.
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Parsed<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    execution_id: Option<Cow<'a, str>>,
+    sequence_number: Option<u64>,
+    sequence: Option<u64>,
+    #[serde(default)]
+    redelivered: bool,
+}

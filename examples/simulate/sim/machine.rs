@@ -1,0 +1,92 @@
+//! A made-up machine: carries out what the request itself says, in its time. Writes nothing down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use infiniservice::commands::actions::{Afterwards, Done};
+use infiniservice::commands::outcome::Outcome;
+use infiniservice::commands::perform::Perform;
+use infiniservice::commands::request::What;
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::known::Shared;
+
+/// The text of the panic of a simulated action.
+pub const PANIC: &str = "simulated";
+
+/// How a command behaves: said by the host in its text, so that nothing else decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Its number.
+    pub number: u64,
+    /// How long it takes.
+    pub takes_ms: u64,
+    /// How much it says.
+    pub says: usize,
+    /// It panics then.
+    pub panics: bool,
+    /// It goes on after its time is over.
+    pub is_stubborn: bool,
+}
+
+impl Behaviour {
+    /// As the text of a command.
+    pub fn text(self) -> String {
+        let Self { number, takes_ms, says, panics, is_stubborn } = self;
+        format!("{number} {takes_ms} {says} {} {}", u8::from(panics), u8::from(is_stubborn))
+    }
+
+    fn of(text: &str) -> Option<Self> {
+        let mut words = text.split(' ').map(str::parse::<u64>);
+        let mut next = || words.next()?.ok();
+        Some(Self {
+            number: next()?,
+            takes_ms: next()?,
+            says: next()? as usize,
+            panics: next()? == 1,
+            is_stubborn: next()? == 1,
+        })
+    }
+}
+
+/// The machine of one life of the agent.
+pub struct Machine(pub Shared);
+
+impl Perform for Machine {
+    fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done> {
+        let known = Arc::clone(&self.0);
+        async move {
+            let (text, is_script) = match what {
+                What::Raw(raw) => (raw.command, false),
+                What::Script(script) => (script.content, true),
+                What::Action(_) => {
+                    let outcome = Outcome::data(json!({"simulated": true}));
+                    return Done { outcome, afterwards: None };
+                }
+            };
+            let Some(behaviour) = Behaviour::of(&text) else {
+                let outcome = Outcome::failed("it says nothing that is understood here");
+                return Done { outcome, afterwards: None };
+            };
+            known.lock().began(behaviour.number, is_script);
+            let ends = Instant::now() + Duration::from_millis(behaviour.takes_ms);
+            if ends > deadline && !behaviour.is_stubborn {
+                sleep_until(deadline).await;
+                let outcome = Outcome::failed("its time was over");
+                return Done { outcome, afterwards: None };
+            }
+            sleep(Duration::from_millis(behaviour.takes_ms)).await;
+            assert!(!behaviour.panics, "{PANIC}");
+            let outcome = Outcome::said("x".repeat(behaviour.says));
+            Done { outcome, afterwards: None }
+        }
+        .boxed()
+    }
+
+    fn afterwards(&self, _: Afterwards) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+}

@@ -1,0 +1,410 @@
+//! One run: an agent, a host, a port, a disk and a clock; what the plan says goes wrong, and then all is well
+//! and everything must come to rest. Decides nothing: the plan does, and [`Known`](super::known) judges.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use infiniservice::commands::journal::Journal;
+use infiniservice::delivery::Faults;
+use infiniservice::metrics::generate::Generator;
+use infiniservice::model::{Group, SystemMetrics};
+use tokio::sync::{Notify, watch};
+use tokio::task::yield_now;
+use tokio::time::{Instant, advance, sleep_until};
+
+use super::agent::{Agent, KEY, Surroundings};
+use super::disk::Disk;
+use super::faults::{Fault, Plan, TROUBLE_MS};
+use super::host::Host;
+use super::known::{End, Id, Known, Shared};
+use super::line;
+use super::machine::Behaviour;
+
+/// How long everything has to come to rest: longer than the longest wait of the product, which is a minute for
+/// a host that has stopped to answer.
+const REST: Duration = Duration::from_secs(260);
+/// At the end of it nothing must move for so long.
+const QUIET: Duration = Duration::from_secs(60);
+/// The first of the commands that are sent once all is well.
+const AFTERWARDS: u64 = 900_000;
+
+/// What is there beside the plan.
+pub struct World {
+    /// What is known.
+    pub known: Shared,
+    host: Host,
+    around: Surroundings,
+    changed: Arc<Notify>,
+    pace: watch::Sender<u32>,
+    agent: Option<Agent>,
+    is_stopping: bool,
+    starts_at: Option<Instant>,
+    /// The power is cut when the disk has made so many steps.
+    cut_at: Option<u64>,
+    shed: u64,
+    looked: (Instant, u64, u64),
+}
+
+impl World {
+    /// Everything is there, and nothing runs.
+    pub fn new(seed: u64, plan: &Plan, whole: bool) -> Self {
+        let known = Known::shared(plan.spool, whole);
+        let (port, end, changed) = line::pair(&known);
+        let (pace, at) = watch::channel(0);
+        let around = Surroundings {
+            known: Arc::clone(&known),
+            port,
+            disk: Disk::new(seed, &known),
+            pace: at,
+            readings: readings(plan.processes),
+            journal: Arc::new(Mutex::new(Journal::in_memory())),
+            spool: plan.spool,
+            ceiling: plan.ceiling,
+            keep: plan.keep,
+        };
+        let host = Host::new(end, &known, seed);
+        let now = Instant::now();
+        Self {
+            known,
+            host,
+            around,
+            changed,
+            pace,
+            agent: None,
+            is_stopping: false,
+            starts_at: Some(now),
+            cut_at: None,
+            shed: 0,
+            looked: (now, 0, 0),
+        }
+    }
+
+    /// Runs the plan, heals everything, and waits for the rest.
+    pub async fn run(&mut self, plan: &Plan) {
+        let mut faults: VecDeque<_> = plan.faults.iter().collect();
+        let mut began = Instant::now();
+        let at = |began: Instant, ms: u64| began + Duration::from_millis(ms);
+        loop {
+            let next = faults.front().map_or(TROUBLE_MS, |(at, _)| *at);
+            if Instant::now() >= at(began, next) {
+                let Some((_, fault)) = faults.pop_front() else { break };
+                self.known.lock().note(fault.name(), 0, 0);
+                if let Fault::Suspend(ms) = fault {
+                    let pause = Duration::from_millis(*ms);
+                    began += pause;
+                    advance(pause).await;
+                }
+                self.apply(fault).await;
+            } else {
+                self.wait(at(began, next)).await;
+            }
+            self.step().await;
+            if self.is_broken() {
+                return;
+            }
+        }
+        self.heal(plan);
+        self.rest().await;
+        if !self.is_broken() {
+            self.finish().await;
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.known.lock().broken.is_some()
+    }
+
+    /// Waits for something to happen, a second at most.
+    async fn wait(&self, until: Instant) {
+        let until = until.min(Instant::now() + Duration::from_secs(1));
+        let until =
+            [self.host.next(), self.starts_at].into_iter().flatten().fold(until, Instant::min);
+        tokio::select! {
+            biased;
+            () = self.changed.notified() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+
+    async fn step(&mut self) {
+        self.host.step();
+        if self.known.lock().kill_after == Some(0) {
+            self.kill(End::Killed).await;
+        }
+        if self.cut_at.is_some_and(|at| self.around.disk.faulty.steps() >= at) {
+            self.cut_power().await;
+        }
+        if self.agent.as_ref().is_some_and(|agent| agent.running.is_finished()) {
+            self.ended().await;
+        }
+        if self.agent.is_none() && self.starts_at.is_some_and(|at| at <= Instant::now()) {
+            self.start();
+        }
+        self.check().await;
+    }
+
+    fn start(&mut self) {
+        let mut known = self.known.lock();
+        known.life += 1;
+        let life = known.life;
+        known.note("starts", life.into(), 0);
+        drop(known);
+        self.agent = Some(Agent::start(&self.around));
+        (self.starts_at, self.is_stopping) = (None, false);
+        self.looked = (Instant::now(), 0, self.known.lock().moves);
+    }
+
+    /// The agent came to its end by itself.
+    async fn ended(&mut self) {
+        let Some(mut agent) = self.agent.take() else { return };
+        let outcome = (&mut agent.running).await;
+        self.buries(&agent);
+        let mut known = self.known.lock();
+        match outcome {
+            Ok(outcome) if self.is_stopping => {
+                let end = if outcome.drained { End::Drained } else { End::Killed };
+                known.ended(end, true, self.shed);
+            }
+            outcome => known.breaks(|| format!("the agent ended by itself: {outcome:?}")),
+        }
+        drop(known);
+        self.starts_at = Some(Instant::now() + Duration::from_millis(700));
+    }
+
+    async fn kill(&mut self, end: End) {
+        self.known.lock().kill_after = None;
+        let agent = self.agent.take();
+        let was_alive = agent.is_some();
+        if let Some(mut agent) = agent {
+            agent.running.abort();
+            let _ = (&mut agent.running).await; // it was cancelled
+            self.buries(&agent);
+            self.starts_at = Some(Instant::now() + Duration::from_millis(1_300));
+        }
+        if was_alive || end == End::PowerCut {
+            self.known.lock().ended(end, was_alive, self.shed);
+        }
+    }
+
+    async fn cut_power(&mut self) {
+        self.cut_at = None;
+        self.kill(End::PowerCut).await;
+        self.around.disk.faulty.power_cut();
+    }
+
+    /// Adds up what the books of a life say of what was shed.
+    fn buries(&mut self, agent: &Agent) {
+        self.shed += self.shed_by(agent);
+    }
+
+    fn shed_by(&self, agent: &Agent) -> u64 {
+        let reads_failed = self.known.lock().disk.reads_failed;
+        let told = |reason: &str| {
+            matches!(reason, "spool full" | "long") || (reason == "damaged" && reads_failed)
+        };
+        let books = agent.health.counts();
+        let keeper = books.iter().filter(|node| node.node == "keeper");
+        keeper.flat_map(|node| &node.lost).filter(|lost| told(lost.0)).map(|lost| lost.1).sum()
+    }
+
+    async fn apply(&mut self, fault: &Fault) {
+        let host = &mut self.host;
+        match fault {
+            Fault::Leave => host.leave(),
+            Fault::Connect => host.connect(),
+            Fault::Crash => {
+                host.half_line(false);
+                host.leave();
+            }
+            Fault::Swap => {
+                let hears = host.answers.is_some_and(|late| late < 1_000);
+                host.swap();
+                self.known.lock().swapped(hears);
+            }
+            Fault::StopReading => host.stop_reading(),
+            Fault::ReadOn => host.read_on(),
+            Fault::Answers(late) => host.answers = *late,
+            Fault::Command(behaviour) => host.command(*behaviour),
+            Fault::Burst(many) => many.iter().for_each(|one| host.command(*one)),
+            Fault::Scripts(scripts) => host.scripts(scripts),
+            Fault::SameId => host.same_id(),
+            Fault::Replay => host.replay(),
+            Fault::Forged => host.forged(b"another secret", 0),
+            Fault::Stale => host.forged(KEY, 400_000),
+            Fault::HalfLine => host.half_line(true),
+            Fault::Garbage(seed) => host.garbage(*seed),
+            Fault::KeepAlive => host.keep_alive(),
+            Fault::Unplug => {
+                host.step();
+                host.end.unplug();
+                self.known.lock().discarded(host.end.underway());
+            }
+            Fault::Plug => host.end.plug(),
+            Fault::Hold(is_held) => host.end.hold(*is_held),
+            Fault::ZeroWrites(times) => host.end.write_zero(*times),
+            Fault::DeviceError => host.end.fail_once(),
+            Fault::Split(bytes) => host.end.take_at_most(*bytes),
+            Fault::WallStep(ms) => super::clock::step(*ms),
+            Fault::Suspend(_) => {}
+            Fault::Disk(faults) => self.around.disk.faulty.set(faults.clone()),
+            Fault::CutAtStep(steps) => {
+                let at = self.around.disk.faulty.steps() + steps + 1;
+                self.around.disk.faulty.set(Faults { cut_at: Some(at), ..Faults::default() });
+                self.cut_at = Some(at);
+            }
+            Fault::PowerCut => self.cut_power().await,
+            Fault::Kill => self.kill(End::Killed).await,
+            Fault::KillAtWrite(writes) => self.known.lock().kill_after = Some(*writes + 1),
+            Fault::Stop => {
+                if let Some(agent) = &self.agent {
+                    agent.stop.cancel();
+                    self.is_stopping = true;
+                }
+            }
+            Fault::Pace(pace) => drop(self.pace.send_replace(*pace)),
+        }
+    }
+
+    /// What must hold at every step.
+    async fn check(&mut self) {
+        let Some(agent) = &self.agent else { return };
+        // Tasks that were woken in the same millisecond may not have had their turn.
+        for _ in 0..200 {
+            if agent.health.wrong().is_none() {
+                break;
+            }
+            yield_now().await;
+        }
+        let mut known = self.known.lock();
+        if let Some(wrong) = agent.health.wrong() {
+            known.breaks(|| format!("books do not add up: {wrong:?}"));
+        }
+        let just_made = match known.just_made {
+            (at, bytes) if at == super::clock::elapsed_ms() => bytes,
+            _ => 0,
+        };
+        let waiting = agent.backlog.now();
+        let must = waiting.bytes as usize + 400 * waiting.items as usize + just_made;
+        let (used, allowed) = (agent.ledger.used(), self.around.ceiling / 2 + (192 << 10) + must);
+        if used > allowed {
+            known.breaks(|| format!("{used} bytes are queued, and {allowed} may be"));
+        }
+        let (at, wakeups, moves) = self.looked;
+        if at.elapsed() >= Duration::from_secs(1) {
+            let seen = agent.counters.wakeups.load(std::sync::atomic::Ordering::Relaxed);
+            let (woken, moved) = (seen - wakeups, known.moves - moves);
+            let allowed = 40 + 2 * at.elapsed().as_secs().min(100) + 8 * moved;
+            if woken > allowed {
+                known.breaks(|| {
+                    format!("{woken} wake-ups in {:?}, and {moved} moves", at.elapsed())
+                });
+            }
+            self.looked = (Instant::now(), seen, known.moves);
+        }
+    }
+
+    fn heal(&mut self, plan: &Plan) {
+        self.known.lock().note("healed", 0, 0);
+        let host = &mut self.host;
+        host.end.plug();
+        host.end.hold(false);
+        host.end.write_zero(0);
+        host.end.take_at_most(usize::MAX);
+        self.around.disk.faulty.set(Faults::default());
+        (self.cut_at, self.known.lock().kill_after) = (None, None);
+        host.answers = Some(1);
+        if plan.heals_with_another {
+            host.swap();
+        }
+        host.connect();
+        host.read_on();
+        if self.agent.is_none() && self.starts_at.is_none() {
+            self.starts_at = Some(Instant::now());
+        }
+        self.pace.send_replace(1);
+    }
+
+    /// Some readings more, some commands, and then nothing.
+    async fn rest(&mut self) {
+        let healed = Instant::now();
+        let mut asked = 0;
+        while healed.elapsed() < REST && !self.is_broken() {
+            let next = match healed.elapsed().as_secs() {
+                ..40 => healed + Duration::from_secs(40),
+                40..150 => healed + Duration::from_secs(150),
+                _ => healed + REST,
+            };
+            self.wait(next).await;
+            if healed.elapsed() >= Duration::from_secs(40) {
+                self.pace.send_if_modified(|pace| std::mem::take(pace) > 0);
+            }
+            while asked < 3 && healed.elapsed() >= Duration::from_secs(150) {
+                let (number, takes_ms, says) = (AFTERWARDS + asked, 100, 50);
+                let (panics, is_stubborn) = (false, false);
+                self.host.command(Behaviour { number, takes_ms, says, panics, is_stubborn });
+                asked += 1;
+            }
+            self.step().await;
+        }
+    }
+
+    /// What must hold in the end.
+    async fn finish(&mut self) {
+        let Some(agent) = &self.agent else {
+            return self.known.lock().breaks(|| "there is no agent in the end".to_owned());
+        };
+        let wakeups = || agent.counters.wakeups.load(std::sync::atomic::Ordering::Relaxed);
+        let before = wakeups();
+        tokio::time::sleep(QUIET).await;
+        self.judge(agent, wakeups() - before);
+        agent.stop.cancel();
+        let Some(agent) = self.agent.take() else { return };
+        let ended = agent.running.await;
+        if !ended.as_ref().is_ok_and(|outcome| outcome.drained) {
+            self.known.lock().breaks(|| format!("it did not come to its end: {ended:?}"));
+        }
+    }
+
+    fn judge(&self, agent: &Agent, woken: u64) {
+        let waits = agent.backlog.now();
+        let used = agent.ledger.used();
+        let shed = self.shed + self.shed_by(agent);
+        let mut known = self.known.lock();
+        if woken > 4 {
+            known.breaks(|| format!("{woken} wake-ups while nothing moved for {QUIET:?}"));
+        }
+        if waits.items > 0 {
+            known.breaks(|| format!("all is well, and this waits: {waits:?}"));
+        }
+        if used > 0 {
+            known.breaks(|| format!("nothing is queued, and {used} bytes are charged"));
+        }
+        for number in AFTERWARDS..AFTERWARDS + 3 {
+            if !known.came(Id { number, is_script: false }) {
+                known.breaks(|| format!("all is well, and {number} was not answered"));
+            }
+        }
+        known.finish(shed);
+    }
+}
+
+/// Readings with so many processes.
+fn readings(processes: usize) -> Arc<Vec<SystemMetrics>> {
+    static MADE: [OnceLock<Arc<Vec<SystemMetrics>>>; 3] =
+        [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+    let made = match processes {
+        0 => &MADE[0],
+        1..10 => &MADE[1],
+        _ => &MADE[2],
+    };
+    let make = || {
+        let mut groups = vec![Group::Load];
+        if processes > 0 {
+            groups.extend([Group::Cpu, Group::Memory, Group::Processes]);
+        }
+        let mut generator = Generator::new(&groups, processes, 1);
+        Arc::new((0..16).filter_map(|_| generator.next(Instant::now())).collect())
+    };
+    Arc::clone(made.get_or_init(make))
+}
