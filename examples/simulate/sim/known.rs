@@ -11,8 +11,9 @@
 //! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
 //!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
 //!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when
-//!   a host came unseen, and neither host answers, or in the middle of the line; or it was shed, and is in
-//!   the books.
+//!   a host came unseen, and neither host answers, or in the middle of the line; or was written 30 s ago to
+//!   a host that answered nothing; or the disk could not be read when the agent began; or it was shed, and
+//!   is in the books.
 //! - No more than the window is written and not read by a host that answers; one that does not gets as much
 //!   each second, and one that has stopped to, each minute. A frame longer than the window goes alone.
 //! - An echo goes out ahead of readings: no more than a window and a write of them pass it.
@@ -28,6 +29,9 @@ use tokio::time::Instant;
 
 use super::disk;
 use super::history::History;
+
+/// After so long what was written to a host that answers nothing counts as read.
+const SILENT: Duration = Duration::from_secs(30);
 
 /// What is known, by all who tell.
 pub type Shared = Arc<Locked>;
@@ -104,8 +108,8 @@ struct Connection {
     begun: u64,
     /// Where bare newlines are.
     bare: VecDeque<u64>,
-    /// A barrier was answered since the last beginning.
-    answers: bool,
+    /// When a barrier was answered for the first time since the last beginning.
+    answers: Option<Instant>,
     is_swapped: bool,
     was_stopped: bool,
     lines: u64,
@@ -205,14 +209,15 @@ impl Known {
         if bytes == b"\n" && length == 1 {
             connection.bare.push_back(connection.accepted);
             connection.begun += 1;
-            connection.answers = false;
+            connection.answers = None;
         }
         self.is_mid_line = !bytes.ends_with(b"\n");
         connection.accepted += bytes.len() as u64;
         let unread = connection.accepted - connection.consumed;
-        let waited = connection.consumed_at.elapsed();
-        let patience = if connection.answers { 60 } else { 1 };
-        let times = 1 + connection.begun + waited.as_secs() / patience;
+        let (now, since) = (Instant::now(), connection.consumed_at);
+        let answers = connection.answers.map_or(now, |answers| answers.max(since));
+        let times = (answers - since).as_secs() + (now - answers).as_secs() / 60;
+        let times = 1 + connection.begun + times;
         // What has not been read may count as read by its age, and then a long frame goes behind it.
         let long = if self.longest > WINDOW_BYTES - 512 { self.longest as u64 + 512 } else { 0 };
         let allowed = WINDOW_BYTES as u64 * times + long;
@@ -232,9 +237,15 @@ impl Known {
 
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
+        if self.connection.answers.is_none() {
+            // What was written to it 30 s ago counted as read.
+            let old =
+                |one: &Asked| one.made.first().is_some_and(|made| made.at.elapsed() >= SILENT);
+            self.gives_up(old);
+        }
         if is_swapped && self.is_mid_line {
             // Half a line went to each of them, and the second one answers for the whole.
-            self.swapped(false);
+            self.gives_up(|_| true);
         }
         self.note("connected", u64::from(is_swapped), 0);
         self.connection = Connection::new(is_swapped);
@@ -244,7 +255,18 @@ impl Known {
     /// A host that answers nothing counts as having read after 30 s; when it went unseen, who came in its
     /// place would have to answer in that time.
     pub fn swapped(&mut self, hears: bool) {
-        let lost = |one: &&mut Asked| !hears && one.unmarked + one.marked == 0;
+        if !hears {
+            self.gives_up(|_| true);
+        }
+    }
+
+    /// The disk could not be read when the agent began.
+    pub fn unreadable(&mut self) {
+        self.gives_up(|_| true);
+    }
+
+    fn gives_up(&mut self, which: impl Fn(&Asked) -> bool) {
+        let lost = |one: &&mut Asked| one.unmarked + one.marked == 0 && which(one);
         self.asked.values_mut().filter(lost).for_each(|one| one.may_be_lost = true);
     }
 
@@ -262,7 +284,7 @@ impl Known {
 
     /// A barrier was answered.
     pub fn host_answered(&mut self) {
-        self.connection.answers = true;
+        self.connection.answers.get_or_insert(Instant::now());
     }
 
     /// A command was let through.
@@ -461,7 +483,7 @@ impl Connection {
             consumed_at: Instant::now(),
             begun: 0,
             bare: VecDeque::new(),
-            answers: false,
+            answers: None,
             is_swapped,
             was_stopped: false,
             lines: 0,
