@@ -18,104 +18,22 @@
 //!   each second, and one that has stopped to, each minute. A frame longer than the window goes alone.
 //! - An echo goes out ahead of readings: no more than a window and a write of them pass it.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod facts;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use infiniservice::port::{WINDOW_BYTES, WRITE_BYTES_MAX};
-use serde::Deserialize;
 use tokio::time::Instant;
 
+use self::facts::{Answer, Asked, Connection, Parsed};
+pub use self::facts::{End, Id, Line, Locked, Shared};
 use super::disk;
 use super::history::History;
 
 /// After so long what was written to a host that answers nothing counts as read.
 const SILENT: Duration = Duration::from_secs(30);
-
-/// What is known, by all who tell.
-pub type Shared = Arc<Locked>;
-
-/// A lock around it.
-#[derive(Debug)]
-pub struct Locked(Mutex<Known>);
-
-impl Locked {
-    /// Tells or asks.
-    pub fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The name of a command (`c7`) or script (`s7`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Id {
-    /// Its number.
-    pub number: u64,
-    /// A script and not a command.
-    pub is_script: bool,
-}
-
-impl Id {
-    /// From its text; nothing where it is none of ours.
-    pub fn of(text: &str) -> Option<Self> {
-        let is_script = text.starts_with('s');
-        let number = text.strip_prefix(['c', 's'])?.parse().ok()?;
-        Some(Self { number, is_script })
-    }
-}
-
-/// What became of a command or script.
-#[derive(Debug, Default)]
-struct Asked {
-    /// The life in which it was taken last.
-    taken: Option<u32>,
-    /// The lives in which it was carried out.
-    began: Vec<u32>,
-    made: Vec<Answer>,
-    unmarked: usize,
-    marked: usize,
-    may_be_lost: bool,
-}
-
-/// An answer that was made.
-#[derive(Debug, Clone, Copy)]
-struct Answer {
-    order: u64,
-    at: Instant,
-    life: u32,
-    said: usize,
-}
-
-/// How a life of the agent ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// In order, with all handed over.
-    Drained,
-    /// `kill -9`, or the drain took too long.
-    Killed,
-    /// The power was cut.
-    PowerCut,
-}
-
-/// One connection of a host, as it looks from outside.
-#[derive(Debug)]
-struct Connection {
-    accepted: u64,
-    consumed: u64,
-    consumed_at: Instant,
-    /// Beginnings of the agent since.
-    begun: u64,
-    /// Where bare newlines are.
-    bare: VecDeque<u64>,
-    /// When a barrier was answered for the first time since the last beginning.
-    answers: Option<Instant>,
-    is_swapped: bool,
-    was_stopped: bool,
-    lines: u64,
-    /// The last answer that came since the last beginning.
-    last_made: u64,
-}
 
 /// All that is known.
 #[derive(Debug)]
@@ -473,46 +391,4 @@ impl Known {
     pub fn came(&self, id: Id) -> bool {
         self.asked.get(&id).is_some_and(|asked| asked.unmarked + asked.marked > 0)
     }
-}
-
-impl Connection {
-    fn new(is_swapped: bool) -> Self {
-        Self {
-            accepted: 0,
-            consumed: 0,
-            consumed_at: Instant::now(),
-            begun: 0,
-            bare: VecDeque::new(),
-            answers: None,
-            is_swapped,
-            was_stopped: false,
-            lines: 0,
-            last_made: 0,
-        }
-    }
-}
-
-/// What a line is to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// To be answered with its number.
-    KeepAlive(u64),
-    /// To be answered with a list.
-    ScriptsPlease,
-    /// Nothing to answer.
-    Other,
-}
-
-#[derive(Deserialize)]
-struct Parsed<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    execution_id: Option<Cow<'a, str>>,
-    sequence_number: Option<u64>,
-    sequence: Option<u64>,
-    #[serde(default)]
-    redelivered: bool,
 }
