@@ -55,6 +55,8 @@ pub struct Known {
     /// Commands and scripts by their ids.
     asked: BTreeMap<Id, Asked>,
     connection: Connection,
+    /// The agent has the port open.
+    pub is_open: bool,
     /// What was accepted last does not end a line.
     is_mid_line: bool,
     spool: u64,
@@ -83,6 +85,7 @@ impl Known {
             just_made: (0, 0),
             asked: BTreeMap::new(),
             connection: Connection::new(false),
+            is_open: false,
             is_mid_line: false,
             spool,
             order: 0,
@@ -346,7 +349,7 @@ impl Known {
             let Some(answer) = asked.made.first() else { continue };
             let is_unwritten = is_failing && Some(answer.at) >= disk.synced;
             let is_long = answer.said + 1_024 > spool / 4 * 3;
-            let is_unsynced = Some(answer.at) > disk.synced || disk.is_broken;
+            let is_unsynced = Some(answer.at) >= disk.synced || disk.is_broken;
             asked.may_be_lost |= match end {
                 End::Drained => is_unwritten || is_long,
                 End::Killed => answer.at == now || is_unwritten || is_long,

@@ -38,7 +38,10 @@ impl Opener for GuestEnd {
         async move {
             let opened = self.port.open().await;
             let what = if opened.is_ok() { "opened" } else { "not opened" };
-            self.known.lock().note(what, 0, 0);
+            let mut told = self.known.lock();
+            told.note(what, 0, 0);
+            told.is_open |= opened.is_ok();
+            drop(told);
             let (known, changed) = (Arc::clone(&self.known), Arc::clone(&self.changed));
             opened.map(|device| Box::new(Tapped { device, known, changed }) as Box<dyn Device>)
         }
@@ -50,6 +53,12 @@ struct Tapped {
     device: Box<dyn Device>,
     known: Shared,
     changed: Arc<Notify>,
+}
+
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        self.known.lock().is_open = false;
+    }
 }
 
 impl Device for Tapped {

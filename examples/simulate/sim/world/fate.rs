@@ -21,7 +21,10 @@ impl World {
             Fault::Leave => host.leave(),
             Fault::Connect => host.connect(),
             Fault::Crash => {
-                host.half_line(false);
+                // Where nobody has the port open, what it said goes with it.
+                if self.known.lock().is_open {
+                    host.half_line(false);
+                }
                 host.leave();
             }
             Fault::Swap => {
