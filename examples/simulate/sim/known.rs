@@ -32,6 +32,8 @@ pub use self::facts::{End, Id, Line, Locked, Shared};
 use super::disk;
 use super::history::History;
 
+/// Looks at the port in a millisecond: a long line in writes of seven bytes is far below.
+const LOOKS_MAX: u64 = 1_000_000;
 /// After so long what was written to a host that answers nothing counts as read.
 const SILENT: Duration = Duration::from_secs(30);
 
@@ -55,6 +57,8 @@ pub struct Known {
     /// Commands and scripts by their ids.
     asked: BTreeMap<Id, Asked>,
     connection: Connection,
+    /// A millisecond, and how often the port was looked at in it.
+    looks: (u64, u64),
     /// The agent has the port open.
     pub is_open: bool,
     /// What was accepted last does not end a line.
@@ -85,6 +89,7 @@ impl Known {
             just_made: (0, 0),
             asked: BTreeMap::new(),
             connection: Connection::new(false),
+            looks: (0, 0),
             is_open: false,
             is_mid_line: false,
             spool,
@@ -147,6 +152,17 @@ impl Known {
                 format!("{unread} bytes are written and not read, and {allowed} may be")
             });
         }
+    }
+
+    /// The port is looked at; `true` where that never ends, and time would stand still for ever.
+    pub fn looks(&mut self) -> bool {
+        let now = super::clock::elapsed_ms();
+        self.looks = if self.looks.0 == now { (now, self.looks.1 + 1) } else { (now, 1) };
+        let spins = self.looks.1 > LOOKS_MAX;
+        if spins {
+            self.breaks(|| format!("the port is looked at {LOOKS_MAX} times in a millisecond"));
+        }
+        spins
     }
 
     /// The host took so many bytes.
@@ -358,7 +374,7 @@ impl Known {
             let was_healthy = !is_failing && disk.failed.is_none_or(|failed| failed < answer.at);
             if end == End::PowerCut
                 && (was_alive && was_healthy && answer.life == life)
-                && is_unsynced
+                && Some(answer.at) > disk.synced
                 && !is_long
                 && shed == 0
                 && now - answer.at > Duration::from_millis(60)

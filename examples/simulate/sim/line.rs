@@ -76,6 +76,9 @@ impl Device for Tapped {
     }
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.known.lock().looks() {
+            return Poll::Ready(Err(io::Error::other("it spins")));
+        }
         self.device.poll_changed(cx)
     }
 
