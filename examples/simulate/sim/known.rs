@@ -174,12 +174,7 @@ impl Known {
 
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
-        if self.connection.answers.is_none() {
-            // What was written to it 30 s ago counted as read.
-            let old =
-                |one: &Asked| one.made.first().is_some_and(|made| made.at.elapsed() >= SILENT);
-            self.gives_up(old);
-        }
+        self.was_silent();
         if is_swapped && self.is_mid_line {
             // Half a line went to each of them, and the second one answers for the whole.
             self.gives_up(|_| true);
@@ -202,6 +197,13 @@ impl Known {
         self.gives_up(|_| true);
     }
 
+    /// What was written 30 s ago to a host that answered nothing counted as read.
+    fn was_silent(&mut self) {
+        if self.connection.answers.is_none() {
+            self.gives_up(|one| one.made.first().is_some_and(|made| made.at.elapsed() >= SILENT));
+        }
+    }
+
     fn gives_up(&mut self, which: impl Fn(&Asked) -> bool) {
         let lost = |one: &&mut Asked| one.unmarked + one.marked == 0 && which(one);
         self.asked.values_mut().filter(lost).for_each(|one| one.may_be_lost = true);
@@ -221,6 +223,7 @@ impl Known {
 
     /// A barrier was answered.
     pub fn host_answered(&mut self) {
+        self.was_silent();
         self.connection.answers.get_or_insert(Instant::now());
     }
 
