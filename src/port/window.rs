@@ -17,6 +17,11 @@ use super::answers::Answers;
 /// lies in the socket behind the port, and the ring is never full.
 pub const WINDOW_BYTES: usize = 64 * 1024;
 
+/// What a write counts for beside its bytes. The socket behind the port is charged for each by the buffers that the
+/// kernel takes for it (`skb->truesize`: 768 bytes for a short one), so many short writes would fill it long before
+/// their bytes do.
+const WRITE_BYTES: usize = 384;
+
 /// The share of the window that telemetry may fill, 3/4: what is left is for replies.
 const TELEMETRY_SHARE: (usize, usize) = (3, 4);
 
@@ -78,6 +83,8 @@ pub(super) struct Window {
     asked_at: Option<Instant>,
     /// When what was written, up to which byte; oldest first.
     times: VecDeque<(Instant, u64)>,
+    /// With which byte each write ended that is not read, where that is bounded.
+    writes: VecDeque<u64>,
     /// Something waited for the window since it was last credited.
     is_waiting: bool,
 }
@@ -94,6 +101,7 @@ impl Window {
             asked: 0,
             asked_at: None,
             times: VecDeque::new(),
+            writes: VecDeque::new(),
             is_waiting: false,
         }
     }
@@ -106,6 +114,7 @@ impl Window {
         self.answers.start_anew();
         (self.read, self.asked, self.asked_at) = (self.written, self.written, None);
         self.times.clear();
+        self.writes.clear();
         self.is_waiting = false;
     }
 
@@ -118,7 +127,8 @@ impl Window {
             Share::Reply | Share::Must => limit,
         };
         let outstanding = self.outstanding() + pending;
-        let admits = outstanding == 0 || outstanding + length + BARRIER_BYTES <= limit;
+        let admits =
+            outstanding == 0 || outstanding + length + BARRIER_BYTES + WRITE_BYTES <= limit;
         self.is_waiting |= !admits;
         admits
     }
@@ -154,6 +164,9 @@ impl Window {
     /// The device accepted so many bytes.
     pub(super) fn accepted(&mut self, now: Instant, bytes: usize) {
         self.written += bytes as u64;
+        if self.limit.is_some() {
+            self.writes.push_back(self.written);
+        }
         match self.times.back_mut() {
             Some((at, end)) if now < *at => *end = self.written,
             _ => self.times.push_back((now + GRAIN, self.written)),
@@ -198,6 +211,7 @@ impl Window {
                 self.delivered = self.delivered.max(self.older_than(now, DELIVERED_AFTER));
             }
         }
+        while self.writes.pop_front_if(|end| *end <= self.read).is_some() {}
         let done = self.read.min(self.delivered);
         while self.times.pop_front_if(|(_, end)| *end <= done).is_some() {}
         self.is_waiting &= self.read == before;
@@ -231,6 +245,7 @@ impl Window {
     }
 
     fn outstanding(&self) -> usize {
-        usize::try_from(self.written - self.read).unwrap_or(usize::MAX)
+        let bytes = usize::try_from(self.written - self.read).unwrap_or(usize::MAX);
+        bytes.saturating_add(self.writes.len() * WRITE_BYTES)
     }
 }

@@ -293,3 +293,19 @@ async fn a_host_that_came_unseen_is_asked_before_the_last_one_counts_as_having_r
     assert!(rig.seen().contains("{\"redelivered\":true,\"a\":1}\n"), "{}", rig.seen());
     assert_eq!(*rig.read.borrow(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_short_writes_fill_the_window_before_they_fill_the_socket_behind_the_port() {
+    let rig = Rig::over(model::pair(), true);
+    rig.host.connect();
+    settle().await;
+    rig.answer();
+    settle().await;
+    rig.host.stop_reading();
+    for number in 0..1_000 {
+        rig.tell(format!("{{\"t\":{number}}}\n"));
+        settle().await; // a write for each
+    }
+    rig.host.leave();
+    assert_eq!(rig.host.leaked(), 0);
+}

@@ -103,7 +103,12 @@ impl Agent {
             boot_id: "boot".to_owned(),
         };
         let (spool, opened) = Spool::open(around.disk.clone(), &settings, clock::now_ms() as u64);
-        known.lock().note("spool waits", opened.waiting, opened.wrong.len() as u64);
+        let mut told = known.lock();
+        told.note("spool waits", opened.waiting, opened.wrong.len() as u64);
+        if told.disk.reads_failed && !opened.wrong.is_empty() {
+            told.unreadable();
+        }
+        drop(told);
         let (epochs, boot_id) = (spool.epochs(), Some("boot".to_owned()));
         port.voice(AgentVoice { epochs, boot_id, clock: clock::wall });
         let (must, inbox) = mpsc::channel(MUST_WAITING);

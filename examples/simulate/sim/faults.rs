@@ -163,6 +163,14 @@ impl Plan {
                 Some((_, Fault::Pace(pace))) if *pace > 10 => faults.push((back, Fault::Pace(1))),
                 _ => {}
             }
+            if chance.below(16) == 0 {
+                // A write that is taken in pieces, and a host that goes before the last of them.
+                faults.push((at, Fault::Split(100)));
+                faults.push((at, Fault::StopReading));
+                faults.push((at + 3_000, Fault::Leave));
+                faults.push((at + 3_500, Fault::Connect));
+                faults.push((at + 3_600, Fault::Split(32_768)));
+            }
         }
         faults.sort_by_key(|(at, _)| *at);
         Self {

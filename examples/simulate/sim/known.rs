@@ -11,107 +11,31 @@
 //! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
 //!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
 //!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when
-//!   a host came unseen, and neither host answers, or in the middle of the line; or it was shed, and is in
-//!   the books.
+//!   a host came unseen, and neither host answers, or in the middle of the line; or was written 30 s ago to
+//!   a host that answered nothing; or the disk could not be read when the agent began; or it was shed, and
+//!   is in the books.
 //! - No more than the window is written and not read by a host that answers; one that does not gets as much
 //!   each second, and one that has stopped to, each minute. A frame longer than the window goes alone.
 //! - An echo goes out ahead of readings: no more than a window and a write of them pass it.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod facts;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use infiniservice::port::{WINDOW_BYTES, WRITE_BYTES_MAX};
-use serde::Deserialize;
 use tokio::time::Instant;
 
+use self::facts::{Answer, Asked, Connection, Parsed};
+pub use self::facts::{End, Id, Line, Locked, Shared};
 use super::disk;
 use super::history::History;
 
-/// What is known, by all who tell.
-pub type Shared = Arc<Locked>;
-
-/// A lock around it.
-#[derive(Debug)]
-pub struct Locked(Mutex<Known>);
-
-impl Locked {
-    /// Tells or asks.
-    pub fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The name of a command (`c7`) or script (`s7`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Id {
-    /// Its number.
-    pub number: u64,
-    /// A script and not a command.
-    pub is_script: bool,
-}
-
-impl Id {
-    /// From its text; nothing where it is none of ours.
-    pub fn of(text: &str) -> Option<Self> {
-        let is_script = text.starts_with('s');
-        let number = text.strip_prefix(['c', 's'])?.parse().ok()?;
-        Some(Self { number, is_script })
-    }
-}
-
-/// What became of a command or script.
-#[derive(Debug, Default)]
-struct Asked {
-    /// The life in which it was taken last.
-    taken: Option<u32>,
-    /// The lives in which it was carried out.
-    began: Vec<u32>,
-    made: Vec<Answer>,
-    unmarked: usize,
-    marked: usize,
-    may_be_lost: bool,
-}
-
-/// An answer that was made.
-#[derive(Debug, Clone, Copy)]
-struct Answer {
-    order: u64,
-    at: Instant,
-    life: u32,
-    said: usize,
-}
-
-/// How a life of the agent ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// In order, with all handed over.
-    Drained,
-    /// `kill -9`, or the drain took too long.
-    Killed,
-    /// The power was cut.
-    PowerCut,
-}
-
-/// One connection of a host, as it looks from outside.
-#[derive(Debug)]
-struct Connection {
-    accepted: u64,
-    consumed: u64,
-    consumed_at: Instant,
-    /// Beginnings of the agent since.
-    begun: u64,
-    /// Where bare newlines are.
-    bare: VecDeque<u64>,
-    /// A barrier was answered since the last beginning.
-    answers: bool,
-    is_swapped: bool,
-    was_stopped: bool,
-    lines: u64,
-    /// The last answer that came since the last beginning.
-    last_made: u64,
-}
+/// Looks at the port in a millisecond: a long line in writes of seven bytes is far below.
+const LOOKS_MAX: u64 = 1_000_000;
+/// After so long what was written to a host that answers nothing counts as read.
+const SILENT: Duration = Duration::from_secs(30);
 
 /// All that is known.
 #[derive(Debug)]
@@ -133,6 +57,10 @@ pub struct Known {
     /// Commands and scripts by their ids.
     asked: BTreeMap<Id, Asked>,
     connection: Connection,
+    /// A millisecond, and how often the port was looked at in it.
+    looks: (u64, u64),
+    /// The agent has the port open.
+    pub is_open: bool,
     /// What was accepted last does not end a line.
     is_mid_line: bool,
     spool: u64,
@@ -161,6 +89,8 @@ impl Known {
             just_made: (0, 0),
             asked: BTreeMap::new(),
             connection: Connection::new(false),
+            looks: (0, 0),
+            is_open: false,
             is_mid_line: false,
             spool,
             order: 0,
@@ -205,22 +135,39 @@ impl Known {
         if bytes == b"\n" && length == 1 {
             connection.bare.push_back(connection.accepted);
             connection.begun += 1;
-            connection.answers = false;
+            connection.answers = None;
         }
         self.is_mid_line = !bytes.ends_with(b"\n");
         connection.accepted += bytes.len() as u64;
         let unread = connection.accepted - connection.consumed;
-        let waited = connection.consumed_at.elapsed();
-        let patience = if connection.answers { 60 } else { 1 };
-        let times = 1 + connection.begun + waited.as_secs() / patience;
+        let (now, since) = (Instant::now(), connection.consumed_at);
+        let answers = connection.answers.map_or(now, |answers| answers.max(since));
+        let times = (answers - since).as_secs() + (now - answers).as_secs() / 60;
+        let times = 1 + connection.begun + times;
         // What has not been read may count as read by its age, and then a long frame goes behind it.
-        let long = if self.longest > WINDOW_BYTES - 512 { self.longest as u64 + 512 } else { 0 };
+        let long = if self.was_long() { self.longest as u64 + 512 } else { 0 };
         let allowed = WINDOW_BYTES as u64 * times + long;
         if unread > allowed {
             self.breaks(|| {
                 format!("{unread} bytes are written and not read, and {allowed} may be")
             });
         }
+    }
+
+    /// The port is looked at; `true` where that never ends, and time would stand still for ever.
+    pub fn looks(&mut self) -> bool {
+        let now = super::clock::elapsed_ms();
+        self.looks = if self.looks.0 == now { (now, self.looks.1 + 1) } else { (now, 1) };
+        let spins = self.looks.1 > LOOKS_MAX;
+        if spins {
+            self.breaks(|| format!("the port is looked at {LOOKS_MAX} times in a millisecond"));
+        }
+        spins
+    }
+
+    /// Whether there was a frame longer than the window: a host that leaves in its middle may find the port full.
+    pub fn was_long(&self) -> bool {
+        self.longest > WINDOW_BYTES - 512
     }
 
     /// The host took so many bytes.
@@ -232,9 +179,10 @@ impl Known {
 
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
+        self.was_silent();
         if is_swapped && self.is_mid_line {
             // Half a line went to each of them, and the second one answers for the whole.
-            self.swapped(false);
+            self.gives_up(|_| true);
         }
         self.note("connected", u64::from(is_swapped), 0);
         self.connection = Connection::new(is_swapped);
@@ -244,7 +192,25 @@ impl Known {
     /// A host that answers nothing counts as having read after 30 s; when it went unseen, who came in its
     /// place would have to answer in that time.
     pub fn swapped(&mut self, hears: bool) {
-        let lost = |one: &&mut Asked| !hears && one.unmarked + one.marked == 0;
+        if !hears {
+            self.gives_up(|_| true);
+        }
+    }
+
+    /// The disk could not be read when the agent began.
+    pub fn unreadable(&mut self) {
+        self.gives_up(|_| true);
+    }
+
+    /// What was written 30 s ago to a host that answered nothing counted as read.
+    fn was_silent(&mut self) {
+        if self.connection.answers.is_none() {
+            self.gives_up(|one| one.made.first().is_some_and(|made| made.at.elapsed() >= SILENT));
+        }
+    }
+
+    fn gives_up(&mut self, which: impl Fn(&Asked) -> bool) {
+        let lost = |one: &&mut Asked| one.unmarked + one.marked == 0 && which(one);
         self.asked.values_mut().filter(lost).for_each(|one| one.may_be_lost = true);
     }
 
@@ -262,7 +228,8 @@ impl Known {
 
     /// A barrier was answered.
     pub fn host_answered(&mut self) {
-        self.connection.answers = true;
+        self.was_silent();
+        self.connection.answers.get_or_insert(Instant::now());
     }
 
     /// A command was let through.
@@ -406,7 +373,7 @@ impl Known {
             let Some(answer) = asked.made.first() else { continue };
             let is_unwritten = is_failing && Some(answer.at) >= disk.synced;
             let is_long = answer.said + 1_024 > spool / 4 * 3;
-            let is_unsynced = Some(answer.at) > disk.synced || disk.is_broken;
+            let is_unsynced = Some(answer.at) >= disk.synced || disk.is_broken;
             asked.may_be_lost |= match end {
                 End::Drained => is_unwritten || is_long,
                 End::Killed => answer.at == now || is_unwritten || is_long,
@@ -415,7 +382,7 @@ impl Known {
             let was_healthy = !is_failing && disk.failed.is_none_or(|failed| failed < answer.at);
             if end == End::PowerCut
                 && (was_alive && was_healthy && answer.life == life)
-                && is_unsynced
+                && Some(answer.at) > disk.synced
                 && !is_long
                 && shed == 0
                 && now - answer.at > Duration::from_millis(60)
@@ -451,46 +418,4 @@ impl Known {
     pub fn came(&self, id: Id) -> bool {
         self.asked.get(&id).is_some_and(|asked| asked.unmarked + asked.marked > 0)
     }
-}
-
-impl Connection {
-    fn new(is_swapped: bool) -> Self {
-        Self {
-            accepted: 0,
-            consumed: 0,
-            consumed_at: Instant::now(),
-            begun: 0,
-            bare: VecDeque::new(),
-            answers: false,
-            is_swapped,
-            was_stopped: false,
-            lines: 0,
-            last_made: 0,
-        }
-    }
-}
-
-/// What a line is to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// To be answered with its number.
-    KeepAlive(u64),
-    /// To be answered with a list.
-    ScriptsPlease,
-    /// Nothing to answer.
-    Other,
-}
-
-#[derive(Deserialize)]
-struct Parsed<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    execution_id: Option<Cow<'a, str>>,
-    sequence_number: Option<u64>,
-    sequence: Option<u64>,
-    #[serde(default)]
-    redelivered: bool,
 }

@@ -18,7 +18,7 @@ pub fn pair(known: &Shared) -> (GuestEnd, HostEnd, Arc<Notify>) {
     let (port, host) = model::pair();
     let changed = Arc::new(Notify::new());
     let guest = GuestEnd { port, known: Arc::clone(known), changed: Arc::clone(&changed) };
-    (guest, HostEnd { host, offset: 0, is_connected: false }, changed)
+    (guest, HostEnd { host, offset: 0, is_connected: false, splits: false }, changed)
 }
 
 /// The guest's end.
@@ -38,7 +38,10 @@ impl Opener for GuestEnd {
         async move {
             let opened = self.port.open().await;
             let what = if opened.is_ok() { "opened" } else { "not opened" };
-            self.known.lock().note(what, 0, 0);
+            let mut told = self.known.lock();
+            told.note(what, 0, 0);
+            told.is_open |= opened.is_ok();
+            drop(told);
             let (known, changed) = (Arc::clone(&self.known), Arc::clone(&self.changed));
             opened.map(|device| Box::new(Tapped { device, known, changed }) as Box<dyn Device>)
         }
@@ -50,6 +53,12 @@ struct Tapped {
     device: Box<dyn Device>,
     known: Shared,
     changed: Arc<Notify>,
+}
+
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        self.known.lock().is_open = false;
+    }
 }
 
 impl Device for Tapped {
@@ -67,6 +76,9 @@ impl Device for Tapped {
     }
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.known.lock().looks() {
+            return Poll::Ready(Err(io::Error::other("it spins")));
+        }
         self.device.poll_changed(cx)
     }
 
@@ -86,6 +98,8 @@ pub struct HostEnd {
     offset: usize,
     /// Whether a host is there.
     pub is_connected: bool,
+    /// Writes were cut into smaller ones than a real port does, and each takes room.
+    pub splits: bool,
 }
 
 impl HostEnd {
@@ -119,6 +133,11 @@ impl HostEnd {
         self.host.received_after(self.offset).len() + self.host.in_flight()
     }
 
+    /// Buffers of the port that nobody will ever give back.
+    pub fn leaked(&self) -> usize {
+        self.host.leaked()
+    }
+
     /// The host sends.
     pub fn send(&self, bytes: &[u8]) {
         self.host.send(bytes);
@@ -150,7 +169,8 @@ impl HostEnd {
     }
 
     /// A write takes at most so many bytes.
-    pub fn take_at_most(&self, bytes: usize) {
+    pub fn take_at_most(&mut self, bytes: usize) {
+        self.splits |= bytes < 4_096;
         self.host.take_at_most(bytes);
     }
 

@@ -5,8 +5,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `faults` | what goes wrong, and when |
-//! | `world` | the run: the plan, then all is well, then rest |
-//! | `known` | the rules, and what is known to judge by them |
+//! | `world`, `world/fate` | the run: the plan, then all is well, then rest; what each fault does |
+//! | `known`, `known/facts` | the rules, and what is known to judge by them |
 //! | `agent` | the agent as the daemon assembles it |
 //! | `host` | the other end |
 //! | `line`, `disk`, `machine`, `clock` | port, disk, programs and wall clock, each with a tap |

@@ -1,19 +1,19 @@
 //! One run: an agent, a host, a port, a disk and a clock; what the plan says goes wrong, and then all is well
 //! and everything must come to rest. Decides nothing: the plan does, and [`Known`](super::known) judges.
 
+mod fate;
+
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use infiniservice::commands::journal::Journal;
 use infiniservice::delivery::Faults;
-use infiniservice::metrics::generate::Generator;
-use infiniservice::model::{Group, SystemMetrics};
 use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
 
-use super::agent::{Agent, KEY, Surroundings};
+use super::agent::{Agent, Surroundings};
 use super::disk::Disk;
 use super::faults::{Fault, Plan, TROUBLE_MS};
 use super::host::Host;
@@ -57,7 +57,7 @@ impl World {
             port,
             disk: Disk::new(seed, &known),
             pace: at,
-            readings: readings(plan.processes),
+            readings: fate::readings(plan.processes),
             journal: Arc::new(Mutex::new(Journal::in_memory())),
             spool: plan.spool,
             ceiling: plan.ceiling,
@@ -208,64 +208,6 @@ impl World {
         keeper.flat_map(|node| &node.lost).filter(|lost| told(lost.0)).map(|lost| lost.1).sum()
     }
 
-    async fn apply(&mut self, fault: &Fault) {
-        let host = &mut self.host;
-        match fault {
-            Fault::Leave => host.leave(),
-            Fault::Connect => host.connect(),
-            Fault::Crash => {
-                host.half_line(false);
-                host.leave();
-            }
-            Fault::Swap => {
-                let hears = host.answers.is_some_and(|late| late < 1_000);
-                host.swap();
-                self.known.lock().swapped(hears);
-            }
-            Fault::StopReading => host.stop_reading(),
-            Fault::ReadOn => host.read_on(),
-            Fault::Answers(late) => host.answers = *late,
-            Fault::Command(behaviour) => host.command(*behaviour),
-            Fault::Burst(many) => many.iter().for_each(|one| host.command(*one)),
-            Fault::Scripts(scripts) => host.scripts(scripts),
-            Fault::SameId => host.same_id(),
-            Fault::Replay => host.replay(),
-            Fault::Forged => host.forged(b"another secret", 0),
-            Fault::Stale => host.forged(KEY, 400_000),
-            Fault::HalfLine => host.half_line(true),
-            Fault::Garbage(seed) => host.garbage(*seed),
-            Fault::KeepAlive => host.keep_alive(),
-            Fault::Unplug => {
-                host.step();
-                host.end.unplug();
-                self.known.lock().discarded(host.end.underway());
-            }
-            Fault::Plug => host.end.plug(),
-            Fault::Hold(is_held) => host.end.hold(*is_held),
-            Fault::ZeroWrites(times) => host.end.write_zero(*times),
-            Fault::DeviceError => host.end.fail_once(),
-            Fault::Split(bytes) => host.end.take_at_most(*bytes),
-            Fault::WallStep(ms) => super::clock::step(*ms),
-            Fault::Suspend(_) => {}
-            Fault::Disk(faults) => self.around.disk.faulty.set(faults.clone()),
-            Fault::CutAtStep(steps) => {
-                let at = self.around.disk.faulty.steps() + steps + 1;
-                self.around.disk.faulty.set(Faults { cut_at: Some(at), ..Faults::default() });
-                self.cut_at = Some(at);
-            }
-            Fault::PowerCut => self.cut_power().await,
-            Fault::Kill => self.kill(End::Killed).await,
-            Fault::KillAtWrite(writes) => self.known.lock().kill_after = Some(*writes + 1),
-            Fault::Stop => {
-                if let Some(agent) = &self.agent {
-                    agent.stop.cancel();
-                    self.is_stopping = true;
-                }
-            }
-            Fault::Pace(pace) => drop(self.pace.send_replace(*pace)),
-        }
-    }
-
     /// What must hold at every step.
     async fn check(&mut self) {
         let Some(agent) = &self.agent else { return };
@@ -289,6 +231,10 @@ impl World {
         let (used, allowed) = (agent.ledger.used(), self.around.ceiling / 2 + (192 << 10) + must);
         if used > allowed {
             known.breaks(|| format!("{used} bytes are queued, and {allowed} may be"));
+        }
+        let leaked = self.host.end.leaked();
+        if leaked > 0 && !known.was_long() && !self.host.end.splits {
+            known.breaks(|| format!("the port has lost {leaked} buffers for ever"));
         }
         let (at, wakeups, moves) = self.looked;
         if at.elapsed() >= Duration::from_secs(1) {
@@ -387,24 +333,4 @@ impl World {
         }
         known.finish(shed);
     }
-}
-
-/// Readings with so many processes.
-fn readings(processes: usize) -> Arc<Vec<SystemMetrics>> {
-    static MADE: [OnceLock<Arc<Vec<SystemMetrics>>>; 3] =
-        [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-    let made = match processes {
-        0 => &MADE[0],
-        1..10 => &MADE[1],
-        _ => &MADE[2],
-    };
-    let make = || {
-        let mut groups = vec![Group::Load];
-        if processes > 0 {
-            groups.extend([Group::Cpu, Group::Memory, Group::Processes]);
-        }
-        let mut generator = Generator::new(&groups, processes, 1);
-        Arc::new((0..16).filter_map(|_| generator.next(Instant::now())).collect())
-    };
-    Arc::clone(made.get_or_init(make))
 }
