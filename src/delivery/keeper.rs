@@ -15,7 +15,7 @@ use super::must::Must;
 use super::spool::Spool;
 use super::storage::Storage;
 use crate::pipeline::{Fault, Node, Task};
-use crate::port::Kept;
+use crate::port::{Kept, Void};
 
 /// Items taken at one wake-up.
 const BURST: usize = 64;
@@ -69,6 +69,7 @@ pub struct Keeper<S> {
     /// The last number that the lane has.
     handed: u64,
     blocks: bool,
+    void: Void,
     node: Arc<Node>,
 }
 
@@ -98,9 +99,15 @@ impl<S: Storage> Keeper<S> {
             machine,
             life: 0,
             handed: 0,
+            void: Void::default(),
             node,
         };
         (keeper, backlog, became)
+    }
+
+    /// Says in `void` which of what the port has is given up, too.
+    pub fn voiding(self, void: Void) -> Self {
+        Self { void, ..self }
     }
 
     async fn pump(&mut self) -> Result<(), Fault> {
@@ -141,7 +148,10 @@ impl<S: Storage> Keeper<S> {
         }
         let machine = self.machine.borrow_and_update().clone();
         let machine = machine.filter(|new| new.life != self.life);
-        self.life = machine.as_ref().map_or(self.life, |new| new.life);
+        if let Some(new) = &machine {
+            self.life = new.life;
+            self.void.up_to(self.handed);
+        }
         let turn = Turn {
             items: std::mem::take(&mut self.hand),
             read: *self.read.borrow_and_update(),

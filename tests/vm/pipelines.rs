@@ -1,12 +1,32 @@
 //! The pipeline files the guest runs beside the shipped ones: one by one in `/pipelines`, and with the
-//! commands in `/commands`; all of them in every machine.
+//! commands in `/commands`, and in `/load` under load; all of them in every machine.
 
 /// The command flow as it is shipped.
 const COMMANDS: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/commands.toml"));
 
+/// As many readings as go through, of which sixteen are kept.
+const LOAD: &str = r#"
+[generate]
+from = ["cpu", "memory", "load", "disk", "network", "processes", "ports"]
+processes = 20
+seed = 1
+
+[batch]
+max_items = 4
+
+[serialize]
+format = "infinibay"
+
+[write]
+port = "org.infinibay.agent"
+keep = 16
+"#;
+
+const STATE: &str = "[state]\nfolder = \"/state\"\n";
+
 /// Every file, by its path.
-pub fn files() -> [(&'static str, String); 8] {
+pub fn files() -> [(&'static str, String); 11] {
     let short = r#""cpu", "memory", "load", "disk", "network""#;
     let long = format!("{short}, {{ processes = {{ keep = 1000, by = \"memory\" }} }}");
     let at_once = "max_items = 1";
@@ -30,7 +50,10 @@ pub fn files() -> [(&'static str, String); 8] {
         ),
         ("commands/metrics.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
         ("commands/commands.toml", COMMANDS.to_owned()),
-        ("commands/agent.toml", "[state]\nfolder = \"/state\"\n".to_owned()),
+        ("commands/agent.toml", STATE.to_owned()),
+        ("load/metrics.toml", LOAD.to_owned()),
+        ("load/commands.toml", COMMANDS.to_owned()),
+        ("load/agent.toml", STATE.to_owned()),
     ]
 }
 
