@@ -50,7 +50,7 @@ impl Agent {
         Self::run(guest, "--pipelines /commands")
     }
 
-    /// Starts the agent with as many made-up readings as go through, and the shipped commands.
+    /// Starts the agent with as many long readings as go through, and the shipped commands.
     pub fn start_under_load(guest: &mut Guest) -> Self {
         guest.run(&format!("export INFINISERVICE_SHARED_SECRET={SECRET}"));
         Self::run(guest, "--pipelines /load")

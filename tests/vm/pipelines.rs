@@ -5,24 +5,6 @@
 const COMMANDS: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/commands.toml"));
 
-/// As many readings as go through, of which sixteen are kept.
-const LOAD: &str = r#"
-[generate]
-from = ["cpu", "memory", "load", "disk", "network", "processes", "ports"]
-processes = 20
-seed = 1
-
-[batch]
-max_items = 4
-
-[serialize]
-format = "infinibay"
-
-[write]
-port = "org.infinibay.agent"
-keep = 16
-"#;
-
 const STATE: &str = "[state]\nfolder = \"/state\"\n";
 
 /// Every file, by its path.
@@ -51,7 +33,7 @@ pub fn files() -> [(&'static str, String); 11] {
         ("commands/metrics.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
         ("commands/commands.toml", COMMANDS.to_owned()),
         ("commands/agent.toml", STATE.to_owned()),
-        ("load/metrics.toml", LOAD.to_owned()),
+        ("load/metrics.toml", text("All there is, all the time.", "20ms", &long, at_once, 64)),
         ("load/commands.toml", COMMANDS.to_owned()),
         ("load/agent.toml", STATE.to_owned()),
     ]
