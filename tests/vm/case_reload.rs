@@ -61,8 +61,7 @@ fn reloads(vm: &mut Vm, agent: Agent) {
     let mut count = |message: &infiniservice::host::Message| {
         metrics += u32::from(message.kind == Kind::Metrics);
         sessions += u32::from(message.body["context"]["session"].is_u64());
-        // Whoever watches the files tells it, too, where they stay so for half a second.
-        if message.body["context"]["by"] == "SIGHUP" {
+        if message.body["source"] == "reload" {
             refused.push(message.body.to_string());
         }
         if let Some(answer) = message.response() {
