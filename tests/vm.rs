@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
 //! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`),
-//! [`qemu`] (the machine), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
+//! [`qemu`] (the machine), [`travel`] (its way into another one), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
 //! in the guest), [`shape`] (what a line must be), then the cases.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
@@ -39,13 +39,21 @@ mod shape;
 mod systemd;
 #[path = "vm/talk.rs"]
 mod talk;
+#[path = "vm/travel.rs"]
+mod travel;
 #[path = "vm/wait.rs"]
 mod wait;
 
 #[path = "vm/case_commands.rs"]
 mod commands;
+#[path = "vm/case_crash.rs"]
+mod crash;
+#[path = "vm/case_delivery.rs"]
+mod delivery;
 #[path = "vm/case_host.rs"]
 mod host_comes_and_goes;
+#[path = "vm/case_life.rs"]
+mod life;
 #[path = "vm/case_load.rs"]
 mod load;
 #[path = "vm/case_manners.rs"]
@@ -54,5 +62,7 @@ mod manners;
 mod model;
 #[path = "vm/case_plug.rs"]
 mod plug;
+#[path = "vm/case_reload.rs"]
+mod reload;
 #[path = "vm/case_systemd.rs"]
 mod under_systemd;

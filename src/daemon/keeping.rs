@@ -82,7 +82,7 @@ pub fn keep(port: &mut Port, spool: Spool<File>, speaks: bool, node: Arc<Node>) 
     let (must, inbox) = mpsc::channel(MUST_WAITING);
     let (lane, read) = port.must();
     let (keeper, _, became) = Keeper::new(spool, inbox, lane, read, node);
-    Keeping { must, became, task: Box::new(keeper) }
+    Keeping { must, became, task: Box::new(keeper.voiding(port.void())) }
 }
 
 fn settings() -> Settings {

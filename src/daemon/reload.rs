@@ -1,6 +1,7 @@
 //! The daemon's main loop: runs the flows, and changes them when it is asked to. Does not know who asks, nor
 //! how a flow is changed.
 
+use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
@@ -54,7 +55,7 @@ impl Main {
         let mut closed = false;
         let life = Life::new();
         let mut lives = life.lives();
-        let mut told = std::pin::pin!(tellers::life(life, self.news.clone()));
+        let mut told = std::pin::pin!(tellers::life(life));
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -65,11 +66,14 @@ impl Main {
                     self.flows.close();
                 }
                 any = self.flows.ended() => if !any { return self.flows },
-                Ok(()) = lives.changed(), if !closed => {
-                    let life = *lives.borrow_and_update();
-                    self.flows.became(&tellers::machine(life).await);
+                Some(event) = told.next(), if !closed => {
+                    // First what was queued goes, so that this is not among it.
+                    if lives.has_changed().unwrap_or(false) {
+                        let life = *lives.borrow_and_update();
+                        self.flows.became(&tellers::machine(life).await);
+                    }
+                    self.news.tell(event);
                 }
-                () = &mut told, if !closed => {}
                 _ = look.tick(), if !closed => {
                     if let Some(event) = self.flows.losses() {
                         self.news.tell(event);

@@ -2,28 +2,31 @@
 
 use std::path::Path;
 
-use futures::StreamExt;
+use async_stream::stream;
+use futures::{Stream, StreamExt};
 use tokio::task::spawn_blocking;
 
-use crate::commands::news::News;
 use crate::commands::reply::Told;
 use crate::delivery::Machine;
 use crate::life::{self, Life};
 use crate::pipeline::Source;
+use crate::wire::outbound::AgentEvent;
 
-/// Tells what happens to the machine, for ever.
-pub async fn life(mut life: Life, news: News) {
-    {
-        let mut happened = std::pin::pin!(life.open());
-        while let Some(told) = happened.next().await {
-            match told {
-                Ok(Told::Event(event)) => news.tell(event),
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "suspends and clock steps are not seen"),
+/// What happens to the machine, for ever.
+pub fn life(mut life: Life) -> impl Stream<Item = AgentEvent> {
+    stream! {
+        {
+            let mut happened = std::pin::pin!(life.open());
+            while let Some(told) = happened.next().await {
+                match told {
+                    Ok(Told::Event(event)) => yield event,
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "suspends and clock steps are not seen"),
+                }
             }
         }
+        std::future::pending().await
     }
-    std::future::pending().await
 }
 
 /// Which machine this is now, in its `life`th life since the agent began.

@@ -15,7 +15,7 @@ use super::must::Must;
 use super::spool::Spool;
 use super::storage::Storage;
 use crate::pipeline::{Fault, Node, Task};
-use crate::port::Kept;
+use crate::port::{Kept, Void};
 
 /// Items taken at one wake-up.
 const BURST: usize = 64;
@@ -70,6 +70,7 @@ pub struct Keeper<S> {
     handed: u64,
     blocks: bool,
     clock: fn() -> SystemTime,
+    void: Void,
     node: Arc<Node>,
 }
 
@@ -100,6 +101,7 @@ impl<S: Storage> Keeper<S> {
             life: 0,
             handed: 0,
             clock: SystemTime::now,
+            void: Void::default(),
             node,
         };
         (keeper, backlog, became)
@@ -109,6 +111,11 @@ impl<S: Storage> Keeper<S> {
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// Says in `void` which of what the port has is given up, too.
+    pub fn voiding(self, void: Void) -> Self {
+        Self { void, ..self }
     }
 
     async fn pump(&mut self) -> Result<(), Fault> {
@@ -149,7 +156,10 @@ impl<S: Storage> Keeper<S> {
         }
         let machine = self.machine.borrow_and_update().clone();
         let machine = machine.filter(|new| new.life != self.life);
-        self.life = machine.as_ref().map_or(self.life, |new| new.life);
+        if let Some(new) = &machine {
+            self.life = new.life;
+            self.void.up_to(self.handed);
+        }
         let turn = Turn {
             items: std::mem::take(&mut self.hand),
             read: *self.read.borrow_and_update(),

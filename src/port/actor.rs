@@ -14,7 +14,7 @@ use super::breaker::{Breaker, BreakerState};
 use super::counters::Counters;
 use super::device::{NotOpen, Opener};
 use super::inlet::{Inbound, Inlet};
-use super::kept::Kept;
+use super::kept::{Kept, Void};
 use super::lanes::Lanes;
 use super::outbox::Outbox;
 use super::retry::Retry;
@@ -126,6 +126,11 @@ impl Port {
     /// marked with `"redelivered":true`. How it is known: `Window` in this folder.
     pub fn must(&mut self) -> (mpsc::Sender<Kept>, watch::Receiver<u64>) {
         (self.core.lanes.open_must(), self.core.unread.subscribe())
+    }
+
+    /// Where to say that what the port has of that lane is another life's.
+    pub fn void(&self) -> Void {
+        self.core.lanes.void()
     }
 
     /// What the port says on its own account. Without it, it says nothing, and asks no host how far it

@@ -1,5 +1,8 @@
 //! Frames that must arrive, as they pass between whoever keeps them and the port. Keeps nothing itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::{Bytes, BytesMut};
 
 use crate::model::Frame;
@@ -13,6 +16,24 @@ pub struct Kept {
     pub frame: Frame,
     /// A host may have got it before: the lines are marked as redelivered.
     pub again: bool,
+}
+
+/// Where whoever keeps frames says which of them nobody must read any more: they were said in another life of the
+/// machine. A copy is the same one.
+///
+/// The port forgets what it has of them; a line that is being written is still written to its end.
+#[derive(Debug, Clone, Default)]
+pub struct Void(Arc<AtomicU64>);
+
+impl Void {
+    /// Every frame up to this number is void.
+    pub fn up_to(&self, seq: u64) {
+        self.0.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    pub(super) fn has(&self, seq: u64) -> bool {
+        seq <= self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What stands in each line of a frame that may have been got before.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::kept::{Kept, marked};
+use super::kept::{Kept, Void, marked};
 use super::outbox::{Outgoing, What};
 use super::window::Share;
 use crate::model::Frame;
@@ -49,6 +49,7 @@ pub(super) struct Lanes {
     /// Taken out, or given back because their host has left.
     next_must: VecDeque<Kept>,
     next_telemetry: VecDeque<Frame>,
+    void: Void,
     node: Arc<Node>,
 }
 
@@ -69,6 +70,11 @@ impl Lanes {
         let (sender, receiver) = mpsc::channel(MUST_KEPT);
         self.must = Some(receiver);
         sender
+    }
+
+    /// Where to say which of what must arrive must not any more.
+    pub(super) fn void(&self) -> Void {
+        self.void.clone()
     }
 
     pub(super) fn add_telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
@@ -92,9 +98,7 @@ impl Lanes {
             let frame = self.next_reply.take();
             return frame.map_or(Next::Nothing, |frame| found(frame, What::Reply));
         }
-        if self.next_must.is_empty() {
-            self.pull_must(cx);
-        }
+        self.pull_must(cx);
         if let Some(must) = self.next_must.front() {
             if must.frame.bytes.len() > room || !admits(must.frame.bytes.len(), Share::Must) {
                 return Next::NoRoom;
@@ -168,18 +172,27 @@ impl Lanes {
         }
     }
 
+    /// Has the next one that is not void at the front, where there is one.
     fn pull_must(&mut self, cx: &mut Context<'_>) {
-        let Some(lane) = &mut self.must else { return };
-        match lane.poll_recv(cx) {
-            Poll::Ready(Some(Kept { seq, mut frame, again })) => {
-                if again {
-                    frame.bytes = marked(&frame.bytes);
-                }
-                let frame = self.enter(frame);
-                self.next_must.push_back(Kept { seq, frame, again });
+        loop {
+            while let Some(void) = self.next_must.pop_front_if(|kept| self.void.has(kept.seq)) {
+                self.node.lost("cloned", weight(&void.frame));
             }
-            Poll::Ready(None) => self.must = None,
-            Poll::Pending => {}
+            if !self.next_must.is_empty() {
+                return;
+            }
+            let Some(lane) = &mut self.must else { return };
+            match lane.poll_recv(cx) {
+                Poll::Ready(Some(Kept { seq, mut frame, again })) => {
+                    if again {
+                        frame.bytes = marked(&frame.bytes);
+                    }
+                    let frame = self.enter(frame);
+                    self.next_must.push_back(Kept { seq, frame, again });
+                }
+                Poll::Ready(None) => self.must = None,
+                Poll::Pending => return,
+            }
         }
     }
 
@@ -248,6 +261,24 @@ mod tests {
         }
         drop(replies);
         assert_eq!(next(&mut lanes, 9), "Ended");
+    }
+
+    #[test]
+    fn what_must_arrive_and_was_said_in_another_life_goes_to_nobody() {
+        let mut lanes = Lanes::default();
+        let must = lanes.open_must();
+        let kept = |seq| Kept { seq, frame: frame("{\"old\":1}\n"), again: false };
+        for seq in 1..=3 {
+            must.try_send(kept(seq)).unwrap();
+        }
+        next(&mut lanes, 99);
+        let what = What::Must { seq: 1, again: true };
+        lanes.give_back(Outgoing { frame: kept(1).frame, what });
+        lanes.void().up_to(3);
+        must.try_send(Kept { frame: frame("new"), ..kept(4) }).unwrap();
+        assert_eq!(next(&mut lanes, 99), "new");
+        assert_eq!(lanes.node.count().lost, [("cloned", 3)]);
+        assert_eq!(next(&mut lanes, 99), "Nothing");
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl Agent {
         Self::run(guest, "--pipelines /commands")
     }
 
+    /// Starts the agent with as many long readings as go through, and the shipped commands.
+    pub fn start_under_load(guest: &mut Guest) -> Self {
+        guest.run(&format!("export INFINISERVICE_SHARED_SECRET={SECRET}"));
+        Self::run(guest, "--pipelines /load")
+    }
+
     /// Starts the agent as it is shipped.
     pub fn start_as_shipped(guest: &mut Guest) -> Self {
         Self::run(guest, "")
@@ -88,10 +94,24 @@ impl Agent {
         guest.run(&script).lines().map(str::to_owned).collect()
     }
 
-    /// Resident memory, KiB.
-    pub fn rss_kib(self, guest: &mut Guest) -> u64 {
-        let script = format!("awk '/^VmRSS/ {{ print $2 }}' /proc/{}/status", self.pid);
-        guest.run(&script).trim().parse().expect("VmRSS is a number")
+    /// Resident memory, KiB: all of it, and what is its own beside pages of its file.
+    pub fn rss_kib(self, guest: &mut Guest) -> (u64, u64) {
+        let script = format!("awk '/^VmRSS|^RssAnon/ {{ print $2 }}' /proc/{}/status", self.pid);
+        let told = guest.run(&script);
+        let mut kib = told.lines().map(|line| line.parse().expect("a number of KiB"));
+        let mut next = || kib.next().expect("proc(5) tells both");
+        (next(), next())
+    }
+
+    /// How many descriptors it has open.
+    pub fn files(self, guest: &mut Guest) -> u64 {
+        let count = guest.run(&format!("ls /proc/{}/fd | wc -l", self.pid));
+        count.trim().parse().expect("a number")
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(self, guest: &mut Guest) {
+        guest.run(&format!("kill -KILL {pid}; wait {pid} || true", pid = self.pid));
     }
 
     /// Watches it for `time`.

@@ -88,21 +88,6 @@ fn a_long_line_that_was_cut_when_the_host_left_is_whole_for_the_next_one() {
 }
 
 #[test]
-fn twenty_five_hosts_that_read_nothing_do_not_stop_the_flow() {
-    let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
-    fatten(&mut vm.guest, 40);
-    Agent::start(&mut vm.guest, "long");
-    vm.port_opened(SOON);
-    for _ in 0..25 {
-        let _unread = vm.host();
-        vm.guest.sleep(Duration::from_millis(600));
-    }
-    vm.guest.sleep(Duration::from_millis(500));
-    vm.host().take(5);
-}
-
-#[test]
 fn a_host_that_talks_to_an_agent_that_listens_to_nobody_still_gets_its_metrics() {
     let Some(turn) = lab::turn() else { return };
     let mut vm = Vm::boot(turn.lab);

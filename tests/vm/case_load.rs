@@ -18,24 +18,29 @@ fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
     let mut vm = Vm::boot(turn.lab);
     fatten(&mut vm.guest, 40);
     let agent = Agent::start(&mut vm.guest, "stall");
+    vm.port_opened(SOON);
+    vm.guest.sleep(Duration::from_secs(3));
+    // What the readings themselves cost here: nobody is there, and they are overwritten.
+    let alone = agent.watch(&mut vm.guest, Duration::from_secs(10));
     let mut host = vm.host();
     let before = host.take(2);
     vm.port_full();
     // And the pipeline keeps its eight lines, a megabyte together.
     vm.guest.sleep(Duration::from_secs(6));
-    let rss = agent.rss_kib(&mut vm.guest);
+    let (_, own) = agent.rss_kib(&mut vm.guest);
     let stalled = agent.watch(&mut vm.guest, Duration::from_secs(20));
-    let grown = agent.rss_kib(&mut vm.guest).saturating_sub(rss);
+    let (rss, now) = agent.rss_kib(&mut vm.guest);
+    let grown = now.saturating_sub(own);
     lab::say(&format!(
-        "stalled, {}: {:.2} % of a core, {:.1} wake-ups/s, {grown} KiB grown to {} KiB",
+        "stalled, {}: {:.2} % of a core ({:.2} alone), {:.1} wake-ups/s, {grown} KiB grown to {rss} KiB",
         turn.lab.accel.name,
         stalled.cpu_percent(),
+        alone.cpu_percent(),
         stalled.switches_per_second(),
-        rss + grown,
     ));
-    // A spin is 100 % of a core. Reading the processes is a tenth under emulation, and several times
-    // that where the emulator has to share its processors.
-    assert!(stalled.cpu_percent() < 70.0, "{stalled:?}");
+    // A spin is all of a core that the readings leave, whatever those cost where the emulator has to share its
+    // processors.
+    assert!(stalled.cpu_percent() < 1.3 * alone.cpu_percent() + 15.0, "{stalled:?}, {alone:?}");
     // Without a bound it would be five megabytes.
     assert!(grown < 3 << 10, "grew by {grown} KiB while nobody read");
     let mut lines = before;
@@ -94,26 +99,29 @@ fn without_a_host_the_shipped_pipelines_leave_the_machine_asleep_and_with_one_th
     // itself has to wait. A spin is 100 %, and a poll is seen in the wake-ups whatever the load.
     let cpu_max = if turn.lab.accel == KVM { 0.2 } else { 5.0 };
     let alone = agent.watch(&mut vm.guest, Duration::from_secs(30));
+    let rss = agent.rss_kib(&mut vm.guest);
     lab::say(&format!(
-        "as shipped, no host, {}: {:.3} % of a core, {:.2} wake-ups/s, {} KiB resident",
+        "as shipped, no host, {}: {:.3} % of a core, {:.2} wake-ups/s, {} KiB resident, {} of them its own",
         turn.lab.accel.name,
         alone.cpu_percent(),
         alone.switches_per_second(),
-        agent.rss_kib(&mut vm.guest),
+        rss.0,
+        rss.1,
     ));
     assert!(alone.cpu_percent() < cpu_max, "{alone:?}");
     assert!(alone.switches_per_second() <= 2.5, "{alone:?}");
     let mut host = vm.host();
     host.metrics(Duration::from_secs(35));
     let read = agent.watch(&mut vm.guest, Duration::from_secs(60));
-    let rss = agent.rss_kib(&mut vm.guest);
+    let (rss, own) = agent.rss_kib(&mut vm.guest);
     lab::say(&format!(
-        "as shipped, host reading, {}: {:.3} % of a core, {:.2} wake-ups/s, {rss} KiB resident",
+        "as shipped, host reading, {}: {:.3} % of a core, {:.2} wake-ups/s, {rss} KiB resident, {own} of them its own",
         turn.lab.accel.name,
         read.cpu_percent(),
         read.switches_per_second(),
     ));
     host.take(1);
     assert!(read.cpu_percent() < cpu_max, "{read:?}");
-    assert!(rss <= 5 << 10, "{rss} KiB resident");
+    // The rest is pages of its file, which differ between builds: `cargo bench --bench agent` tells them.
+    assert!(own <= 2 << 10, "{own} KiB of its own");
 }

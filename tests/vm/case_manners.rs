@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::agent::Agent;
 use super::guest::Guest;
+use super::host::is_session;
 use super::lab;
 use super::qemu::{FOREIGN, PORT, Vm};
 
@@ -27,7 +28,8 @@ fn a_port_held_by_another_is_said_to_be_busy_and_taken_when_it_is_free() {
     assert!(agent.runs(&mut vm.guest));
     vm.guest.run(&format!("kill {holder}"));
     let mut host = vm.host();
-    host.metrics(RETRY);
+    let told = host.until(RETRY, |line| line["type"] == "circuit_breaker_state");
+    assert!(told["failure_count"].as_u64() >= Some(5), "{told}");
     host.take(3);
 }
 
@@ -56,7 +58,7 @@ fn sigterm_hands_what_is_held_to_the_host_and_ends_with_0() {
     let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
     let agent = Agent::start(&mut vm.guest, "hoard");
-    assert_eq!(host.line(SOON).as_deref(), Some(&b""[..]));
+    host.until(SOON, is_session);
     assert_eq!(host.line(Duration::from_secs(4)), None, "nothing leaves before its time");
     assert_eq!(agent.terminate(&mut vm.guest, END), 0);
     let lines = host.take(5);

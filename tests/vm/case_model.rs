@@ -98,7 +98,7 @@ fn compare(lab: &Lab, scripts: impl IntoIterator<Item = Vec<Op>>) {
     let is_exact = socket_is_as_modelled();
     let program = lab.port_script();
     let mut vm = Vm::boot_with(lab, "port_script", &program);
-    let mut real = Real { vm: &mut vm, hosts: Vec::new(), content: Numbered::default(), number: 0 };
+    let mut real = Real::new(&mut vm);
     let (guest, host) = pair();
     let mut held = 0;
     for script in scripts {
@@ -155,15 +155,21 @@ fn on_the_model(script: &[Op], guest: &ModelPort, host: &ModelHost) -> Vec<Strin
 }
 
 /// The real port: the guest's half over the shell, the host's half over the socket and QMP.
-struct Real<'a> {
+pub struct Real<'a> {
     vm: &'a mut Vm,
     hosts: Vec<UnixStream>,
     content: Numbered,
     number: u32,
 }
 
-impl Real<'_> {
-    fn play(&mut self, script: &[Op]) -> Vec<String> {
+impl<'a> Real<'a> {
+    /// The port of a machine that has `port_script`, which nobody else holds.
+    pub fn new(vm: &'a mut Vm) -> Self {
+        Self { vm, hosts: Vec::new(), content: Numbered::default(), number: 0 }
+    }
+
+    /// Does it all, and gives an observation for each.
+    pub fn play(&mut self, script: &[Op]) -> Vec<String> {
         self.number += 1;
         self.content = Numbered::default();
         let mut runner = Runner::start(self.vm, self.number);
@@ -248,7 +254,7 @@ impl Runner {
     fn start(vm: &mut Vm, number: u32) -> Self {
         let (ops, told) = (format!("/tmp/ops.{number}"), format!("/tmp/told.{number}"));
         vm.guest.run(&format!(
-            "mkfifo {ops}; port_script < {ops} > {told} 2>&1 & exec 6> {ops}; touch {told}"
+            "rm -f {ops} {told}; mkfifo {ops}; port_script < {ops} > {told} 2>&1 & exec 6> {ops}; touch {told}"
         ));
         Self { told, lines: 0 }
     }

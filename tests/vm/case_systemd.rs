@@ -29,6 +29,7 @@ fn a_service_of_systemd_is_ready_controls_others_installs_is_watched_and_survive
     a_failed_unit_is_found(&mut vm, &talk);
     without_the_bus_systemctl_does_it(&mut vm, &talk);
     a_package_is_installed_and_removed(&mut vm, &talk);
+    a_reload_takes_files_and_refuses_wrong_ones(&mut vm, &talk);
     a_stop_answers_what_runs_and_leaves_nothing(&mut vm, &talk);
     a_stuck_agent_is_ended_by_the_watchdog(&mut vm, &talk);
     the_machine_restarts_after_the_answer(&mut vm, &talk);
@@ -150,6 +151,47 @@ fn a_package_is_installed_and_removed(vm: &mut Vm, talk: &Talk) {
     let removed = talk.ask("PackageRemove", &package, LONG);
     assert!(removed.success, "{removed:?}");
     vm.guest.run("! test -e /usr/share/hello-vm/text");
+}
+
+/// With a program of the host running, which it does not touch.
+fn a_reload_takes_files_and_refuses_wrong_ones(vm: &mut Vm, talk: &Talk) {
+    let pid = property(vm, "MainPID");
+    let (files, running) = ("/etc/infiniservice/pipelines", raw("sleep 20; echo whole"));
+    let answer = talk.wait(async {
+        let running = talk.host.exec(&running, LONG);
+        let reload = async {
+            vm.guest.until("pidof sleep", SOON);
+            vm.guest.run(&format!(
+                "mkdir -p {files} && cd {files} && printf '[receive]\\nport = \"org.infinibay.agent\"\\n\
+                 [verify]\\nsecret = \"env:INFINISERVICE_SHARED_SECRET\"\\n\
+                 [enforce]\\nallow = [\"*\"]\\nraw_shell = true\\n' > commands.toml && printf '[[collect]]\\nevery = \"5s\"\\n\
+                 from = [\"cpu\", \"memory\", \"disk\", \"network\"]\\n\
+                 [batch]\\nmax_items = 1\\n[serialize]\\nformat = \"infinibay\"\\n\
+                 [write]\\nport = \"org.infinibay.agent\"\\n' > metrics.toml && \
+                 systemctl reload infiniservice"
+            ));
+            assert_eq!(property(vm, "ActiveState,SubState"), "ActiveState=active SubState=running");
+            vm.guest.run("journalctl -b -u infiniservice | grep -q 'files are taken'");
+            let (status, said) = vm
+                .guest
+                .try_run(
+                    &format!(
+                        "echo nonsense > {files}/metrics.toml; systemctl reload infiniservice"
+                    ),
+                    SOON,
+                )
+                .expect("it comes back");
+            assert_ne!(status, 0, "{said}");
+            vm.guest.run("journalctl -b -u infiniservice | grep -q 'nothing was taken'");
+            assert_eq!(property(vm, "ActiveState,SubState"), "ActiveState=active SubState=running");
+            vm.guest.run(&format!("rm -r {files} && systemctl reload infiniservice"));
+        };
+        let (answer, ()) = tokio::join!(running, reload);
+        answer
+    });
+    let answer = answer.expect("it is answered");
+    assert_eq!((answer.success, answer.stdout.as_str()), (true, "whole\n"), "{answer:?}");
+    assert_eq!(property(vm, "MainPID"), pid, "the same process");
 }
 
 /// Counts the programs of the case below.

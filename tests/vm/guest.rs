@@ -29,6 +29,11 @@ impl Guest {
         }
     }
 
+    /// The same shell, of a machine that goes on in another QEMU, at whose socket it is now.
+    pub fn go_on(&mut self, stream: UnixStream) {
+        self.lines = Lines::new(stream);
+    }
+
     /// Waits until the machine has started once more, and its shell is there again.
     ///
     /// # Panics

@@ -3,30 +3,38 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
+use infiniservice::host::payload;
+use infiniservice::wire::envelope;
+use serde_json::{Value, json};
 
 use super::shape;
+use super::talk::SECRET;
 use super::wait::{Lines, NoLine};
 
 /// How long the next line of a running flow may take.
 const NEXT: Duration = Duration::from_secs(20);
 
-/// How the lines begin that are said to every host first.
-const GREETING: [&[u8]; 2] =
-    [b"{\"type\":\"agent_event\"", b"{\"type\":\"request_pending_scripts\""];
+/// How the lines begin that are said to a host unasked.
+const UNASKED: [&[u8]; 3] = [
+    b"{\"type\":\"agent_event\"",
+    b"{\"type\":\"request_pending_scripts\"",
+    b"{\"type\":\"circuit_breaker_state\"",
+];
 
 /// A connected host. Dropping it closes the connection at once, whatever has not been read.
 #[derive(Debug)]
 pub struct Host {
     lines: Lines,
+    /// What it has signed.
+    sent: u32,
 }
 
 impl Host {
     pub fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("QEMU listens on the port's socket");
-        Self { lines: Lines::new(stream) }
+        Self { lines: Lines::new(stream), sent: 0 }
     }
 
     /// The next line, the bare ones included; none within `limit`.
@@ -39,7 +47,7 @@ impl Host {
     }
 
     /// The next metrics line within `limit`, held to the wire's shape. An agent that takes commands
-    /// greets first; those lines are passed over.
+    /// greets first, and tells what happens to it; those lines are passed over. Keep-alives are answered.
     ///
     /// # Panics
     /// Where there is none, or it is not whole, or not of that shape.
@@ -50,7 +58,9 @@ impl Host {
             let line = self.line(left).unwrap_or_else(|| {
                 panic!("no metrics line within {limit:?}, {} bytes of one", self.lines.rest().len())
             });
-            if !line.is_empty() && !GREETING.iter().any(|kind| line.starts_with(kind)) {
+            if line.starts_with(b"{\"type\":\"keep_alive\"") {
+                self.answers(&serde_json::from_slice(&line).expect("whole lines"));
+            } else if !line.is_empty() && !UNASKED.iter().any(|kind| line.starts_with(kind)) {
                 return shape::metrics(&line);
             }
         }
@@ -59,6 +69,51 @@ impl Host {
     /// The next `count` metrics lines.
     pub fn take(&mut self, count: usize) -> Vec<Value> {
         (0..count).map(|_| self.metrics(NEXT)).collect()
+    }
+
+    /// The next line that `wanted` accepts; the ones before it are gone.
+    ///
+    /// # Panics
+    /// Where it does not come within `limit`.
+    #[track_caller]
+    pub fn until(&mut self, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Some(line) = self.line(left) else { panic!("it does not come in {limit:?}") };
+            match serde_json::from_slice(&line) {
+                Ok(value) if wanted(&value) => return value,
+                _ => {}
+            }
+        }
+    }
+
+    /// Signs a payload and says it.
+    pub fn says(&mut self, payload: &str) {
+        self.sent += 1;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let nonce = format!("{}-{}", now.as_nanos(), self.sent);
+        let stamp = i64::try_from(now.as_millis()).expect("a time of this century");
+        let line = envelope::seal(SECRET.as_bytes(), stamp, &nonce, payload);
+        writeln!(self.lines.stream, "{line}").expect("the port stays");
+    }
+
+    /// Asks for something quick; `id` is the answer's, too.
+    pub fn asks(&mut self, id: &str) {
+        let action = json!({ "action": "OsInfo" });
+        self.says(&payload::safe_command(id, &action, NEXT));
+    }
+
+    /// Answers the next keep-alive, which today's host does with each: everything before it was read.
+    pub fn acknowledges(&mut self) {
+        let asked = self.until(NEXT, |line| line["type"] == "keep_alive");
+        self.answers(&asked);
+    }
+
+    /// Answers this keep-alive.
+    pub fn answers(&mut self, asked: &Value) {
+        let number = asked["sequence_number"].as_u64().expect("a keep-alive has a number");
+        self.says(&payload::keep_alive_response(number, "2026-01-01T00:00:00.000Z"));
     }
 
     /// Reads until the present, that is until two whole metrics lines came after a wait; gives the lines
@@ -96,4 +151,14 @@ impl Host {
             }
         }
     }
+}
+
+/// Whether a line is the answer to `id`.
+pub fn is_answer(id: &str) -> impl Fn(&Value) -> bool {
+    move |line| line["type"] == "response" && line["id"] == id
+}
+
+/// Whether a line opens a session.
+pub fn is_session(line: &Value) -> bool {
+    line["type"] == "agent_event" && line["context"]["session"].is_u64()
 }

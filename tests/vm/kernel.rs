@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the machine needs to have a virtio-serial port, a disk and an address, in the order they are
-/// loaded.
-const MODULES: [&str; 8] = [
+/// What the machine needs to have a virtio-serial port, a disk, an address and an id of its generation, in
+/// the order they are loaded.
+const MODULES: [&str; 9] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -16,6 +16,7 @@ const MODULES: [&str; 8] = [
     "virtio_console",
     "virtio_blk",
     "dummy",
+    "qemu_fw_cfg",
 ];
 
 /// A kernel image and the modules the machine loads, as the kernel wants them: not compressed.

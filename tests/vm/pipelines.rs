@@ -1,12 +1,15 @@
 //! The pipeline files the guest runs beside the shipped ones: one by one in `/pipelines`, and with the
-//! commands in `/commands`; all of them in every machine.
+//! commands in `/commands`, and in `/load` under load; all of them in every machine.
 
 /// The command flow as it is shipped.
 const COMMANDS: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/commands.toml"));
 
+/// Files are read again when they are asked for only, so that a case knows how often that is.
+const STATE: &str = "[state]\nfolder = \"/state\"\n[reload]\nwatch = false\n";
+
 /// Every file, by its path.
-pub fn files() -> [(&'static str, String); 8] {
+pub fn files() -> [(&'static str, String); 11] {
     let short = r#""cpu", "memory", "load", "disk", "network""#;
     let long = format!("{short}, {{ processes = {{ keep = 1000, by = \"memory\" }} }}");
     let at_once = "max_items = 1";
@@ -30,7 +33,10 @@ pub fn files() -> [(&'static str, String); 8] {
         ),
         ("commands/metrics.toml", text("Five readings a second.", "200ms", short, at_once, 8)),
         ("commands/commands.toml", COMMANDS.to_owned()),
-        ("commands/agent.toml", "[state]\nfolder = \"/state\"\n".to_owned()),
+        ("commands/agent.toml", STATE.to_owned()),
+        ("load/metrics.toml", text("All there is, all the time.", "20ms", &long, at_once, 64)),
+        ("load/commands.toml", COMMANDS.to_owned()),
+        ("load/agent.toml", STATE.to_owned()),
     ]
 }
 

@@ -36,19 +36,25 @@ const FILLED: Duration = Duration::from_secs(60);
 const PLUG: Duration = Duration::from_secs(20);
 
 /// What differs between machines.
-struct Kind<'a> {
-    plugged: bool,
+pub(super) struct Kind<'a> {
+    pub plugged: bool,
     /// A disk with a system of its own.
-    root: Option<&'a Path>,
-    boot: Duration,
+    pub root: Option<&'a Path>,
+    pub boot: Duration,
+    /// The id of its generation, where it has one.
+    pub generation: Option<&'a str>,
+    /// The disk of the machine that goes on in this one, which waits for it.
+    pub goes_on: Option<&'a Path>,
 }
 
 /// A running machine.
 pub struct Vm {
     pub guest: Guest,
     pub qmp: Qmp,
-    child: Child,
-    folder: TempDir,
+    pub(super) child: Child,
+    pub(super) folder: TempDir,
+    /// Those of the QEMUs it was in before; the disk is in the first.
+    pub(super) left: Vec<TempDir>,
 }
 
 impl Vm {
@@ -68,22 +74,30 @@ impl Vm {
     /// Boots what is on the disk, which stays as it is; `archive` brings the files that are put there first.
     /// A restart of the machine starts it again. Give it time: systemd under emulation is slow.
     pub fn boot_disk(lab: &Lab, disk: &Path, archive: &[u8], limit: Duration) -> Self {
-        let kind = Kind { plugged: true, root: Some(disk), boot: limit };
+        let kind = Kind { root: Some(disk), boot: limit, ..Kind::default() };
         Self::start(lab, archive, &kind)
     }
 
     /// Boots a machine with another program beside the agent.
     pub fn boot_with(lab: &Lab, name: &str, program: &[u8]) -> Self {
-        Self::boot_programs(lab, &[("infiniservice", &lab.agent), (name, program)], true)
+        let programs = [("infiniservice", &lab.agent[..]), (name, program)];
+        Self::boot_programs(lab, &programs, &Kind::default())
+    }
+
+    /// Boots a machine with an id of its generation (a UUID), which goes on in other QEMUs.
+    pub fn boot_traveller(lab: &Lab, generation: &str) -> Self {
+        let kind = Kind { generation: Some(generation), ..Kind::default() };
+        Self::boot_programs(lab, &[("infiniservice", &lab.agent)], &kind)
     }
 
     fn boot_small(lab: &Lab, plugged: bool) -> Self {
-        Self::boot_programs(lab, &[("infiniservice", &lab.agent)], plugged)
+        let kind = Kind { plugged, ..Kind::default() };
+        Self::boot_programs(lab, &[("infiniservice", &lab.agent)], &kind)
     }
 
-    fn boot_programs(lab: &Lab, programs: &[(&str, &[u8])], plugged: bool) -> Self {
+    fn boot_programs(lab: &Lab, programs: &[(&str, &[u8])], kind: &Kind<'_>) -> Self {
         let archive = initramfs::build(&lab.busybox, programs, &lab.kernel.modules, &files());
-        Self::start(lab, &archive, &Kind { plugged, root: None, boot: BOOT })
+        Self::start(lab, &archive, kind)
     }
 
     fn start(lab: &Lab, archive: &[u8], kind: &Kind<'_>) -> Self {
@@ -102,7 +116,7 @@ impl Vm {
             .spawn()
             .expect("QEMU starts");
         match connect(&mut child, &qmp, &shell, kind.boot) {
-            Ok((qmp, guest)) => Self { guest, qmp, child, folder },
+            Ok((qmp, guest)) => Self { guest, qmp, child, folder, left: Vec::new() },
             Err(why) => {
                 end(&mut child);
                 panic!("the machine did not start: {why}\n{}", told(folder.path()));
@@ -155,6 +169,12 @@ impl Vm {
     }
 }
 
+impl Default for Kind<'_> {
+    fn default() -> Self {
+        Self { plugged: true, root: None, boot: BOOT, generation: None, goes_on: None }
+    }
+}
+
 impl Drop for Vm {
     fn drop(&mut self) {
         end(&mut self.child);
@@ -164,7 +184,7 @@ impl Drop for Vm {
     }
 }
 
-fn command(lab: &Lab, folder: &Path, kind: &Kind<'_>) -> Command {
+pub(super) fn command(lab: &Lab, folder: &Path, kind: &Kind<'_>) -> Command {
     let at = |name: &str| folder.join(name).display().to_string();
     // The machine must not outlive a test run that is killed.
     let mut command = Command::new("setpriv");
@@ -189,9 +209,16 @@ fn command(lab: &Lab, folder: &Path, kind: &Kind<'_>) -> Command {
         }
         None => {
             command.args(["-m", "256", "-no-reboot", "-append", KERNEL]);
-            format!("file={},if=none,id=disk,format=raw", at("disk"))
+            let disk = kind.goes_on.map_or_else(|| folder.join("disk"), Path::to_owned);
+            format!("file={},if=none,id=disk,format=raw", disk.display())
         }
     };
+    if let Some(id) = kind.generation {
+        command.args(["-device", &format!("vmgenid,guid={id}")]);
+    }
+    if kind.goes_on.is_some() {
+        command.args(["-incoming", "defer"]);
+    }
     command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"]);
     for (id, name) in [("foreign", FOREIGN), ("agent", PORT)] {
         let socket = at(&format!("{id}.sock"));
@@ -223,7 +250,7 @@ fn connect(
     Ok((qmp, guest))
 }
 
-fn end(child: &mut Child) {
+pub(super) fn end(child: &mut Child) {
     // It may have ended by itself; then there is nothing to kill and the status is there at once.
     let _ = child.kill();
     let _ = child.wait();

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use infiniservice::commands::secret::Secret;
-use infiniservice::host::{Host, HostError, RawCommand, Response, Settings, Shell, action};
+use infiniservice::host::{
+    Host, HostError, Kind, Message, RawCommand, Response, Settings, Shell, action,
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// The secret of every guest that takes commands.
@@ -60,6 +62,40 @@ impl Talk {
         self.wait(self.host.command(&action, limit))
     }
 
+    /// Takes messages until `is_last` says so of one, which it gives too.
+    ///
+    /// # Panics
+    /// Where that takes longer than `limit`.
+    pub fn hear(&self, limit: Duration, mut is_last: impl FnMut(&Message) -> bool) -> Vec<Message> {
+        let mut heard = Vec::new();
+        let hear = async {
+            loop {
+                let message = self.host.next().await.expect("the port stays");
+                let ends = is_last(&message);
+                heard.push(message);
+                if ends {
+                    return;
+                }
+            }
+        };
+        let done = self.wait(async { tokio::time::timeout(limit, hear).await });
+        assert!(done.is_ok(), "not heard within {limit:?}: {:?}", kinds(&heard));
+        heard
+    }
+
+    /// Takes all that is said until the port's other end closes.
+    pub fn hear_to_the_end(self) -> Vec<Message> {
+        let mut heard = Vec::new();
+        let hear = async {
+            while let Ok(message) = self.host.next().await {
+                heard.push(message);
+            }
+        };
+        let done = self.wait(async { tokio::time::timeout(FIRST_WORD, hear).await });
+        assert!(done.is_ok(), "the port was not closed: {:?}", kinds(&heard));
+        heard
+    }
+
     /// Has a shell of the guest run a line.
     pub fn exec(&self, line: &str, limit: Duration) -> Response {
         self.wait(self.host.exec(&raw(line), limit)).unwrap_or_else(|why| panic!("{line}: {why}"))
@@ -75,4 +111,8 @@ pub fn raw(line: &str) -> RawCommand {
         env_vars: std::collections::BTreeMap::new(),
         run_as: None,
     }
+}
+
+fn kinds(messages: &[Message]) -> Vec<&Kind> {
+    messages.iter().map(|message| &message.kind).collect()
 }
