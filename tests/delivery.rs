@@ -208,3 +208,20 @@ fn metrics_that_must_be_read_are_kept_over_a_restart() {
     assert_eq!(again["redelivered"], true);
     assert_eq!(again["timestamp"], reading["timestamp"]);
 }
+
+#[test]
+fn a_spool_that_somebody_removes_is_made_anew_with_what_comes_next() {
+    let lab = Lab::new(&[("commands.toml", COMMANDS)]);
+    let agent = lab.start();
+    let (mut first, _) = lab.host();
+    first.asks("a");
+    first.until(is_response("a"));
+    std::fs::remove_file(lab.0.folder.path().join("state/spool")).unwrap();
+    first.asks("b");
+    first.until(is_response("b"));
+    let begun = Instant::now();
+    while !lab.spool("ls").contains(" b") {
+        assert!(begun.elapsed() < PATIENCE, "{}", lab.spool("ls"));
+    }
+    drop(agent);
+}

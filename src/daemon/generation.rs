@@ -167,7 +167,10 @@ impl Flows {
     /// Stops what is not among `kept`, and starts what is new.
     async fn replace(&mut self, new: Vec<New>, kept: &[Key], report: &mut Report) {
         for (tasks, closing) in self.ports.start() {
-            self.spawn(tasks, Restart::default(), closing, true);
+            // Each by itself: a port that is over ends the agent, whether or not its keeper has ended.
+            for task in tasks {
+                self.spawn(vec![task], Restart::default(), closing.clone(), true);
+            }
         }
         let mut before: BTreeMap<Key, Flow> = BTreeMap::new();
         let flows = std::mem::take(&mut self.flows);

@@ -12,6 +12,8 @@ pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
+    /// Heard so that a write beyond the limit on files is an error of that write, and not the end of the agent.
+    _file_size: Signal,
 }
 
 /// Hears the signals, none of which does from now on what it does to other programs.
@@ -20,13 +22,14 @@ pub fn hear() -> std::io::Result<Signals> {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
         hang_up: signal(SignalKind::hangup())?,
+        _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
     })
 }
 
 /// Calls `stop` at the first SIGINT or SIGTERM; at the second one the program ends at once, with
 /// 128 and the signal's number, as a shell would tell it. Asks for a reload at SIGHUP.
 pub async fn listen(mut signals: Signals, stop: CancellationToken, reload: mpsc::Sender<Asked>) {
-    let Signals { interrupt, terminate, hang_up } = &mut signals;
+    let Signals { interrupt, terminate, hang_up, .. } = &mut signals;
     loop {
         let (name, number) = tokio::select! {
             _ = interrupt.recv() => ("SIGINT", 2),

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -31,6 +31,10 @@ pub struct File {
     folder: OwnedFd,
     file: Option<fs::File>,
     beside: Option<fs::File>,
+    /// How long this writer has left the file.
+    end: Option<u64>,
+    /// Somebody else has removed or changed it: only another file will do.
+    is_foreign: bool,
     /// A name in the folder has changed and the folder is not synced.
     renamed: bool,
     exchanged: bool,
@@ -54,7 +58,15 @@ impl File {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { folder, file, beside: None, renamed: false, exchanged: false })
+        Ok(Self {
+            folder,
+            file,
+            beside: None,
+            end: None,
+            is_foreign: false,
+            renamed: false,
+            exchanged: false,
+        })
     }
 
     /// Opens the file to look at it: without the lock, changing nothing. `None` where there is none.
@@ -67,7 +79,8 @@ impl File {
         match opened {
             Ok((file, folder)) => {
                 let (file, beside) = (Some(file), None);
-                Ok(Some(Self { folder, file, beside, renamed: false, exchanged: false }))
+                let (end, is_foreign, renamed, exchanged) = (None, false, false, false);
+                Ok(Some(Self { folder, file, beside, end, is_foreign, renamed, exchanged }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -138,11 +151,25 @@ impl Storage for File {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        append(self.there()?, bytes)
+        let expected = self.end;
+        let file = self.there()?;
+        let found = file.metadata()?;
+        if found.nlink() == 0 || expected.is_some_and(|end| end != found.len()) {
+            self.is_foreign = true;
+            return Err(io::Error::other("somebody else has removed or changed the file"));
+        }
+        let written = append(file, bytes)?;
+        self.end = Some(found.len() + written as u64);
+        Ok(written)
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.there()?.set_len(length)
+        if self.is_foreign {
+            return Err(io::Error::other("somebody else has removed or changed the file"));
+        }
+        self.there()?.set_len(length)?;
+        self.end = Some(length);
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -170,6 +197,7 @@ impl Storage for File {
         self.beside.as_mut().ok_or(io::ErrorKind::NotFound)?.sync_all()?;
         rustix::fs::renameat(&self.folder, BESIDE, &self.folder, NAME)?;
         self.file = self.beside.take();
+        (self.end, self.is_foreign) = (None, false);
         (self.exchanged, self.renamed) = (true, true);
         rustix::fs::fsync(&self.folder)?;
         self.renamed = false;
@@ -177,7 +205,10 @@ impl Storage for File {
     }
 
     fn abandon(&mut self) {
-        if let Err(error) = self.remove_beside() {
+        let is_there = self.beside.is_some();
+        if let Err(error) = self.remove_beside()
+            && is_there
+        {
             tracing::warn!(%error, "a half-written {BESIDE} is left in the state folder");
         }
     }
