@@ -265,3 +265,24 @@ fn one_flow_goes_to_a_file_and_the_port_and_a_host_that_is_away_slows_neither() 
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
 }
+
+#[test]
+fn a_reader_of_stdout_that_has_gone_ends_the_agent_well() {
+    let place = Place::new();
+    let pipelines = place.file("quick.toml", QUICK);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    command.args(["run", "--port", "stdio", "--pipelines"]).arg(pipelines).env_clear();
+    let piped = || std::process::Stdio::piped();
+    command.stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped());
+    let mut running = support::Running(command.spawn().unwrap());
+    let mut out = std::io::BufReader::new(running.0.stdout.take().unwrap());
+    line(&mut out);
+    drop(out);
+    let begun = Instant::now();
+    while running.0.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < support::PATIENCE, "it goes on with nobody to read");
+        std::thread::yield_now();
+    }
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+}

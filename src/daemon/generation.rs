@@ -147,8 +147,9 @@ impl Flows {
         }
         // From here on nothing fails.
         for section in self.agent.differs_for_good(&plan.agent) {
-            report.restart.push(section.to_owned());
+            report.restart.push(format!("[{section}]"));
         }
+        report.restart.extend(plan.late);
         self.agent.shutdown = plan.agent.shutdown;
         self.agent.restart = plan.agent.restart;
         self.agent.reload = plan.agent.reload;
@@ -353,7 +354,7 @@ impl Flows {
     }
 
     /// The ports that are open.
-    pub(super) fn open(&self) -> Vec<port::Target> {
+    pub(super) fn open(&self) -> Vec<(port::Target, bool)> {
         self.ports.targets()
     }
 

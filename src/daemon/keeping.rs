@@ -24,6 +24,8 @@ pub struct Opening {
     pub target: Target,
     /// Whether it opens its sessions and asks its host, in the words of today's.
     pub speaks: bool,
+    /// Whether the spool is a file.
+    pub on_disk: bool,
     /// What is kept for its host.
     pub spool: Spool<File>,
 }
@@ -51,25 +53,20 @@ impl Opening {
             );
         }
         for wrong in &opened.wrong {
-            let (offset, bytes) = (wrong.offset, wrong.bytes);
-            tracing::warn!(
-                offset,
-                bytes,
-                what = wrong.what,
-                "the spool was damaged; the rest of it is kept"
-            );
+            let (offset, bytes, waiting) = (wrong.offset, wrong.bytes, opened.waiting);
+            tracing::warn!(offset, bytes, waiting, what = wrong.what, "the spool was damaged");
         }
         if opened.waiting > 0 {
             let waiting = opened.waiting;
             tracing::info!(waiting, "what an earlier run had to tell waits for the host");
         }
-        Self { target, speaks, spool }
+        Self { target, speaks, on_disk: true, spool }
     }
 
     /// A port with nothing on disk.
     pub fn in_memory(target: Target) -> Self {
         let (spool, _) = Spool::in_memory(&settings(), now_ms());
-        Self { target, speaks: true, spool }
+        Self { target, speaks: true, on_disk: false, spool }
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) struct Plan {
     pub carried: Option<Carried>,
     /// Ports that are not open yet.
     pub openings: Vec<Opening>,
+    /// What takes a restart of the agent.
+    pub late: Vec<String>,
     /// What the log says once it runs.
     pub notes: Vec<String>,
 }
@@ -89,7 +91,8 @@ impl Origin {
     }
 
     /// What `loaded` wants. `settings` are those the agent was started with, `carried` what a command flow before
-    /// has left, and `open` the ports that are open.
+    /// has left, and `open` the ports that are open, and
+    /// whether what they must bring is on disk.
     ///
     /// # Errors
     /// A sentence.
@@ -97,7 +100,7 @@ impl Origin {
         &self,
         loaded: Loaded,
         settings: &AgentSettings,
-        (carried, open): (Option<&Carried>, &[port::Target]),
+        (carried, open): (Option<&Carried>, &[(port::Target, bool)]),
         stop: &CancellationToken,
     ) -> Result<Plan, String> {
         can_run(&loaded)?;
@@ -150,8 +153,8 @@ impl Origin {
             format!("{}: made-up readings are for `bench`; file is left out", made.origin)
         };
         notes.extend(skipped.iter().map(left_out));
-        let openings = lines.openings(asks.as_deref(), open, settings);
-        Ok(Plan { agent, wanted, carried: next, openings, notes })
+        let (openings, late) = lines.openings(asks.as_deref(), open, settings);
+        Ok(Plan { agent, wanted, carried: next, openings, late, notes })
     }
 }
 
@@ -175,28 +178,36 @@ impl Lines {
         line.must |= must;
     }
 
-    /// The ports that are not `open`. What is kept for the host of the command flow is in the state folder itself,
-    /// for any other in a folder of its own in there.
+    /// The ports that are not `open`, and what cannot be kept on disk before the agent is started again. What is
+    /// kept for the host of the command flow, or of the only port for which something is, is in the state folder
+    /// itself; for any other in a folder of its own in there.
     fn openings(
         self,
         commands: Option<&str>,
-        open: &[port::Target],
+        open: &[(port::Target, bool)],
         settings: &AgentSettings,
-    ) -> Vec<Opening> {
-        let new = self.0.into_iter().filter(|(_, line)| !open.contains(&line.target));
-        new.map(|(name, Line { target, speaks, must })| {
+    ) -> (Vec<Opening>, Vec<String>) {
+        let kept: Vec<&String> =
+            self.0.iter().filter(|(_, line)| line.must).map(|(name, _)| name).collect();
+        let first = commands.or(kept.first().map(|name| name.as_str())).map(str::to_owned);
+        let (mut openings, mut late) = (Vec::new(), Vec::new());
+        for (name, Line { target, speaks, must }) in self.0 {
             let folder = &settings.state.folder;
-            match (must, commands == Some(name.as_str())) {
-                (false, _) => Opening { speaks, ..Opening::in_memory(target) },
-                (true, true) => Opening::on_disk(target, speaks, folder, settings),
-                (true, false) => {
+            match open.iter().find(|(known, _)| *known == target) {
+                Some((_, on_disk)) if must && !on_disk => late.push(format!("spool of {name}")),
+                Some(_) => {}
+                None if !must => openings.push(Opening { speaks, ..Opening::in_memory(target) }),
+                None if first.as_deref() == Some(&name) => {
+                    openings.push(Opening::on_disk(target, speaks, folder, settings));
+                }
+                None => {
                     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
                     let own = format!("spool-of-{}", name.chars().map(plain).collect::<String>());
-                    Opening::on_disk(target, speaks, &folder.join(own), settings)
+                    openings.push(Opening::on_disk(target, speaks, &folder.join(own), settings));
                 }
             }
-        })
-        .collect()
+        }
+        (openings, late)
     }
 }
 

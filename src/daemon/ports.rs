@@ -51,6 +51,7 @@ pub struct Connection {
     pub hosts: watch::Receiver<u64>,
     /// Who was greeted of them.
     pub greeted: Greeted,
+    on_disk: bool,
     counters: Arc<Counters>,
     closing: CancellationToken,
     /// The port and the keeper before it, until they are started.
@@ -98,7 +99,7 @@ impl Ports {
         if self.ports.iter().any(|known| known.target == opening.target) {
             return;
         }
-        let Opening { target, speaks, spool } = opening;
+        let Opening { target, speaks, on_disk, spool } = opening;
         let node = |name: String| self.health.anew().node(name);
         let closing = self.closing.child_token();
         let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
@@ -112,6 +113,7 @@ impl Ports {
             must: keeping.must,
             answers: port.answers(),
             became: keeping.became,
+            on_disk,
             intake: Intake::new(port.inbound()),
             hosts: port.hosts(),
             greeted: Greeted::default(),
@@ -132,9 +134,9 @@ impl Ports {
         &self.ports[index]
     }
 
-    /// The ports that are open.
-    pub fn targets(&self) -> Vec<Target> {
-        self.ports.iter().map(|known| known.target.clone()).collect()
+    /// The ports that are open, and whether what must be read is kept on disk.
+    pub fn targets(&self) -> Vec<(Target, bool)> {
+        self.ports.iter().map(|known| (known.target.clone(), known.on_disk)).collect()
     }
 
     /// Tells every keeper which machine this has become.

@@ -90,7 +90,7 @@ impl Report {
         let mut text: String =
             kinds.map(|(kind, names)| format!("{kind}: {}\n", names.join(", "))).collect();
         for section in &self.restart {
-            text += &format!("[{section}] has changed and is read at a start: restart the agent\n");
+            text += &format!("{section} has changed and is read at a start: restart the agent\n");
         }
         text
     }
@@ -105,7 +105,7 @@ mod tests {
         let report = Report {
             changed: vec!["metrics".to_owned()],
             unchanged: vec!["commands".to_owned(), "lab".to_owned()],
-            restart: vec!["runtime".to_owned()],
+            restart: vec!["[runtime]".to_owned()],
             ..Report::default()
         };
         let expected = "changed: metrics\nunchanged: commands, lab\n\
