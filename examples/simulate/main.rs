@@ -33,7 +33,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     from: u64,
     /// Threads; each runs seeds of its own.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
     /// This seed only.
     #[arg(long)]

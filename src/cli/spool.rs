@@ -1,5 +1,6 @@
 //! `spool`: what waits on this machine for its host: shown, checked, given up. Sends nothing.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -167,7 +168,8 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
     if all {
         spool.drop_all("dropped");
     } else {
-        let missing = spool.drop_items(numbers);
+        let numbers: BTreeSet<u64> = numbers.iter().copied().collect();
+        let missing = spool.drop_items(&Vec::from_iter(numbers));
         if !missing.is_empty() {
             let missing: Vec<String> = missing.iter().map(u64::to_string).collect();
             let missing = missing.join(", ");
