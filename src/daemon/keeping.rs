@@ -28,6 +28,8 @@ pub struct Opening {
     pub on_disk: bool,
     /// What is kept for its host.
     pub spool: Spool<File>,
+    /// Which boot of the machine this is.
+    pub boot_id: String,
 }
 
 /// A port with a keeper before it.
@@ -43,8 +45,14 @@ pub struct Keeping {
 impl Opening {
     /// A port whose spool is in `folder`. Blocks: it reads the spool. What was found goes to the log.
     pub fn on_disk(target: Target, speaks: bool, folder: &Path, agent: &AgentSettings) -> Self {
-        let settings = Settings { size: agent.spool.size.bytes(), ..settings() };
-        let (spool, opened) = delivery::open(folder, &settings, now_ms());
+        let boot_id = boot_id();
+        let settings = Settings {
+            size: agent.spool.size.bytes(),
+            identity: life::identity(Path::new("/")),
+            boot_id: boot_id.clone(),
+        };
+        let (spool, opened) =
+            delivery::open(folder, &settings, delivery::millis(SystemTime::now()));
         if opened.cloned {
             let dropped = opened.dropped;
             tracing::warn!(
@@ -60,21 +68,29 @@ impl Opening {
             let waiting = opened.waiting;
             tracing::info!(waiting, "what an earlier run had to tell waits for the host");
         }
-        Self { target, speaks, on_disk: true, spool }
+        Self { target, speaks, on_disk: true, spool, boot_id }
     }
 
     /// A port with nothing on disk.
     pub fn in_memory(target: Target) -> Self {
-        let (spool, _) = Spool::in_memory(&settings(), now_ms());
-        Self { target, speaks: true, on_disk: false, spool }
+        let boot_id = boot_id();
+        // Nothing of it outlives this run, so whose it is does not matter.
+        let settings =
+            Settings { size: delivery::SIZE, identity: String::new(), boot_id: boot_id.clone() };
+        let (spool, _) = Spool::in_memory(&settings, delivery::millis(SystemTime::now()));
+        Self { target, speaks: true, on_disk: false, spool, boot_id }
     }
 }
 
-/// Puts a keeper before `port`, which opens its sessions from now on, if it `speaks`.
-pub fn keep(port: &mut Port, spool: Spool<File>, speaks: bool, node: Arc<Node>) -> Keeping {
-    if speaks {
-        let boot_id = identity::of_this_machine(None).boot_id;
-        port.voice(AgentVoice::new(spool.epochs(), boot_id));
+/// Puts a keeper before `port`, which opens its sessions from now on, if `voice` is there.
+pub fn keep(
+    port: &mut Port,
+    spool: Spool<File>,
+    voice: Option<AgentVoice>,
+    node: Arc<Node>,
+) -> Keeping {
+    if let Some(voice) = voice {
+        port.voice(voice);
     }
     let (must, inbox) = mpsc::channel(MUST_WAITING);
     let (lane, read) = port.must();
@@ -82,12 +98,6 @@ pub fn keep(port: &mut Port, spool: Spool<File>, speaks: bool, node: Arc<Node>) 
     Keeping { must, became, task: Box::new(keeper.voiding(port.void())) }
 }
 
-fn settings() -> Settings {
-    let boot_id = identity::of_this_machine(None).boot_id.unwrap_or_default();
-    Settings { size: delivery::SIZE, identity: life::identity(Path::new("/")), boot_id }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+fn boot_id() -> String {
+    identity::of_this_machine(None).boot_id.unwrap_or_default()
 }

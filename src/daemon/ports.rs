@@ -15,6 +15,7 @@ use super::keeping::{Opening, keep};
 use super::relay::Relay;
 use crate::commands::greet::Greeted;
 use crate::commands::receive::{Intake, Turn};
+use crate::commands::voice::AgentVoice;
 use crate::delivery::{Machine, Must};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
@@ -99,13 +100,15 @@ impl Ports {
         if self.ports.iter().any(|known| known.target == opening.target) {
             return;
         }
-        let Opening { target, speaks, on_disk, spool } = opening;
+        let Opening { target, speaks, on_disk, spool, boot_id } = opening;
+        let boot_id = Some(boot_id).filter(|boot_id| !boot_id.is_empty());
+        let voice = speaks.then(|| AgentVoice::new(spool.epochs(), boot_id));
         let node = |name: String| self.health.anew().node(name);
         let closing = self.closing.child_token();
         let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
         let relay = Relay::default();
         port.telemetry(relay.lane());
-        let keeping = keep(&mut port, spool, speaks, node(format!("keeper {target}")));
+        let keeping = keep(&mut port, spool, voice, node(format!("keeper {target}")));
         self.ports.push(Connection {
             target,
             relay,
