@@ -82,6 +82,7 @@
 //! | scripts remembered | 1,024 on disk | the oldest is forgotten |
 //! | audit lines waiting | 256, 5 s | the command is refused |
 //! | restarts of a stage | 8 within a minute, 100 ms to 30 s apart | the daemon drains and exits 70 |
+//! | the host's last word on what it has read | 1 s after all is said | what must be read comes again, marked |
 //! | the shutdown | 5 s | what is held is lost |
 #![forbid(unsafe_code)]
 

@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use infiniservice::host::payload;
+use infiniservice::host::{RawCommand, payload};
 use infiniservice::wire::envelope::seal;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -163,6 +164,33 @@ fn an_answer_that_no_host_is_known_to_have_read_comes_again_over_the_death_of_ei
     let next = fourth.until(|line| line["type"] == "response");
     assert_eq!(next["id"], "c", "what was read does not come again");
     drop(agent);
+}
+
+#[test]
+fn what_an_agent_says_when_it_stops_and_the_host_has_read_does_not_come_again() {
+    let lab = Lab::new(&[("commands.toml", COMMANDS)]);
+    let agent = lab.start();
+    let (mut host, _) = lab.host();
+    host.asks("a");
+    host.until(is_response("a"));
+    host.answers();
+    let slow = RawCommand {
+        raw_command: "sleep 600".to_owned(),
+        shell: None,
+        working_dir: None,
+        env_vars: BTreeMap::new(),
+        run_as: None,
+    };
+    host.says(&payload::unsafe_command("slow", &slow, PATIENCE));
+    host.asks("b"); // answered while the other one runs
+    host.until(is_response("b"));
+    host.answers();
+    agent.signal(Signal::TERM);
+    let stopped = host.until(is_response("slow"));
+    assert_eq!(stopped["success"], false, "{stopped}");
+    host.answers();
+    assert_eq!(agent.end().0, Some(0));
+    assert!(lab.spool("ls").starts_with("nothing waits"), "{}", lab.spool("ls"));
 }
 
 #[test]

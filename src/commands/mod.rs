@@ -11,6 +11,7 @@ pub mod enforce;
 pub mod dispatch;
 pub mod reply;
 pub mod deliver;
+pub mod farewell;
 
 pub mod actions;
 pub mod execute;

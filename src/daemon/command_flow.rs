@@ -1,6 +1,8 @@
 //! The command flow of a file, put together: port → frame → verify → decode → hear → enforce → execute →
 //! reply → deliver → port. Starts nothing.
 
+use tokio_util::sync::CancellationToken;
+
 use super::assemble::{Built, Site};
 use super::carried::Carried;
 use super::ports::Connection;
@@ -8,6 +10,7 @@ use crate::commands::decode::Decode;
 use crate::commands::deliver::Deliver;
 use crate::commands::dispatch::Dispatch;
 use crate::commands::enforce::Enforce;
+use crate::commands::farewell::Farewell;
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
 use crate::commands::hear::Hear;
@@ -40,6 +43,7 @@ pub(super) fn command_flow(
     let receive = commands.file.receive();
     let unlocked = secret.is_some();
     let target = site.ports.resolve(&receive.port)?;
+    let is_picture = site.ports.is_picture();
     let port = site.ports.at(&target);
     let (shown, turn, answers) = (target.to_string(), port.intake.turn(), port.answers.clone());
     if unlocked {
@@ -61,12 +65,13 @@ pub(super) fn command_flow(
     let max_line = usize::try_from(receive.max_line.bytes()).unwrap_or(usize::MAX);
     let (health, stop) = (site.health, site.stop);
     let source = Receive::new(shown, turn.clone());
-    let verify = Verify::new(secret).within(verify.window.get()).remembering(&carried.nonces);
+    let window = verify.window.get();
+    let verify = || Verify::new(secret.clone()).within(window).remembering(&carried.nonces);
     let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
         .then(Frame::of(turn, max_line)) // Line      ┐
-        .then(verify) // Verified │ fused: one task
+        .then(verify()) // Verified │ fused: one task
         .then(Decode) // Asked     │
-        .then(Hear::new(answers)) // Asked     │
+        .then(Hear::new(answers.clone())) // Asked     │
         .then(Enforce::new(Policy::new(commands))) // Enforced  ┘
         .handle_in(dispatch, &carried.room, MESSAGES_WAITING); // Told
     let flow = end(flow, reply, port, site.ledger);
@@ -82,7 +87,21 @@ pub(super) fn command_flow(
     };
     let name = if unlocked { "greeting" } else { "news" };
     let unasked = Pipeline::from_sources(name, [unasked], MESSAGES_WAITING, health, stop);
-    Ok(Built::of(vec![flow, end(unasked, reply, port, site.ledger)], target))
+    let mut graphs = vec![flow, end(unasked, reply, port, site.ledger)];
+    if unlocked && !is_picture {
+        let turn = port.intake.turn();
+        let source = Farewell::new(turn.clone(), stop.clone(), port.closing.clone());
+        let never = CancellationToken::new(); // it ends with the port
+        let (farewell, _nobody) =
+            Pipeline::from_sources("farewell", [source], MESSAGES_WAITING, health, &never)
+                .then(Frame::of(turn, max_line))
+                .then(verify())
+                .then(Decode)
+                .then(Hear::new(answers))
+                .hand_to("nobody", String::new(), 1); // what is asked now comes too late
+        graphs.push(farewell);
+    }
+    Ok(Built::of(graphs, target))
 }
 
 /// What the host is told, as frames, into the port ahead of metrics.

@@ -52,9 +52,10 @@ pub struct Connection {
     pub hosts: watch::Receiver<u64>,
     /// Who was greeted of them.
     pub greeted: Greeted,
+    /// Closes it.
+    pub closing: CancellationToken,
     on_disk: bool,
     counters: Arc<Counters>,
-    closing: CancellationToken,
     /// The port and the keeper before it, until they are started.
     tasks: Vec<Box<dyn Task>>,
 }

@@ -101,6 +101,8 @@ struct Session<'a> {
     is_new: bool,
     is_stalled: bool,
     opened: Instant,
+    /// Until when the host has time to answer, once all is said.
+    goodbye: Option<Instant>,
     /// When the window, or the breaker, wants to be looked at.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
@@ -129,6 +131,7 @@ impl<'a> Session<'a> {
             is_new: true,
             is_stalled: false,
             opened: Instant::now(),
+            goodbye: None,
             alarm: Box::pin(sleep_until(Instant::now() + FAR)),
             is_alarm_set: false,
             buffer: Box::new([0; CHUNK_BYTES_MAX]),
@@ -160,8 +163,6 @@ impl<'a> Session<'a> {
             self.may_write |= has_changed;
             if !self.is_closing && self.closing.as_mut().poll(cx).is_ready() {
                 self.is_closing = true;
-                // The port is the source of the inbound flow, and sources stop first.
-                self.core.inlet.close();
             }
             let mut has_moved = has_changed;
             for step in [Self::read, Self::write] {

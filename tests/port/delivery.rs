@@ -8,14 +8,6 @@ use infiniservice::port::model;
 
 use super::rig::{Rig, frame, settle};
 
-/// A port that asks, with a host that has come.
-async fn met() -> Rig {
-    let rig = Rig::asking();
-    rig.host.connect();
-    settle().await;
-    rig
-}
-
 fn barriers(rig: &Rig) -> usize {
     rig.seen().lines().filter(|line| line.starts_with("{\"barrier\"")).count()
 }
@@ -42,7 +34,7 @@ async fn a_session_opens_with_its_own_line_and_asks_for_what_must_be_read() {
 
 #[tokio::test(start_paused = true)]
 async fn what_no_host_is_known_to_have_read_goes_to_the_next_one_marked() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     rig.must(1, "{\"a\":1}\n");
     settle().await;
     rig.answer();
@@ -66,7 +58,7 @@ async fn what_no_host_is_known_to_have_read_goes_to_the_next_one_marked() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_took_over_unseen_is_found_out_by_what_it_does_not_answer() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     rig.must(1, "{\"a\":1}\n");
     settle().await;
     rig.answer();
@@ -90,7 +82,7 @@ async fn a_host_that_took_over_unseen_is_found_out_by_what_it_does_not_answer() 
 
 #[tokio::test(start_paused = true)]
 async fn never_more_than_the_window_is_written_and_not_read() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     rig.answer();
     settle().await;
     for _ in 0..1_000 {
@@ -116,7 +108,7 @@ async fn never_more_than_the_window_is_written_and_not_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_longer_than_the_window_goes_when_all_before_it_was_read() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     rig.tell("{\"t\":1}\n");
     settle().await;
     rig.must(1, format!("{{\"m\":\"{}\"}}\n", "x".repeat(500_000)));
@@ -137,7 +129,7 @@ async fn a_frame_longer_than_the_window_goes_when_all_before_it_was_read() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_after_thirty() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     for _ in 0..1_000 {
         rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
     }
@@ -155,7 +147,7 @@ async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_after_
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_stops_to_answer_is_not_believed_and_not_forgotten() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     rig.must(1, "{\"m\":1}\n");
     settle().await;
     rig.answer();
@@ -175,7 +167,7 @@ async fn a_host_that_stops_to_answer_is_not_believed_and_not_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn a_device_that_fails_again_and_again_is_given_a_rest_and_the_host_is_told() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     for _ in 0..5 {
         rig.host.fail_once();
         tokio::time::sleep(Duration::from_secs(7)).await;
@@ -244,7 +236,7 @@ async fn a_host_that_crashes_two_hundred_times_under_load_costs_the_port_nothing
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_come_to_itself() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     rig.must(1, "{\"first\":1}\n");
     settle().await;
     rig.answer();
@@ -270,7 +262,7 @@ async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_com
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_came_unseen_is_asked_before_the_last_one_counts_as_having_read() {
-    let rig = met().await;
+    let rig = Rig::met().await;
     rig.host.stop_reading();
     rig.must(1, "{\"a\":1}\n");
     settle().await;

@@ -92,14 +92,17 @@ impl Rig {
         self.must.try_send(Kept { seq, frame: frame(text), again: false }).unwrap();
     }
 
+    /// A port that asks, with a host that has come.
+    pub async fn met() -> Self {
+        let rig = Self::asking();
+        rig.host.connect();
+        settle().await;
+        rig
+    }
+
     /// The last host answers every barrier it has got.
     pub fn answer(&self) {
-        for line in self.seen().lines() {
-            let number = line.strip_prefix("{\"barrier\":").and_then(|rest| rest.strip_suffix('}'));
-            if let Some(number) = number {
-                self.answers.answered(number.parse().unwrap());
-            }
-        }
+        answer(&self.host, &self.answers);
     }
 
     pub fn tell(&self, text: impl Into<Bytes>) {
@@ -112,8 +115,7 @@ impl Rig {
 
     /// What the last host got.
     pub fn seen(&self) -> String {
-        let last = self.host.sessions().pop().unwrap_or_default();
-        String::from_utf8(last.received).unwrap()
+        seen(&self.host)
     }
 
     pub fn check_books(&self) {
@@ -126,6 +128,21 @@ impl Rig {
         self.closing.cancel();
         drop((self.telemetry, self.replies, self.must));
         tokio::time::timeout(Duration::from_secs(60), self.running).await.unwrap().unwrap()
+    }
+}
+
+fn seen(host: &ModelHost) -> String {
+    let last = host.sessions().pop().unwrap_or_default();
+    String::from_utf8(last.received).unwrap()
+}
+
+/// The last host answers every barrier it has got.
+pub fn answer(host: &ModelHost, answers: &Answers) {
+    for line in seen(host).lines() {
+        let number = line.strip_prefix("{\"barrier\":").and_then(|rest| rest.strip_suffix('}'));
+        if let Some(number) = number {
+            answers.answered(number.parse().unwrap());
+        }
     }
 }
 

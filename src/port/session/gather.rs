@@ -41,6 +41,7 @@ impl Session<'_> {
         self.accepted(0); // a frame of no bytes is written already
         match (self.core.outbox.is_empty(), has_ended) {
             (false, _) => None,
+            (true, true) if self.awaits_answer() => Some(Step::Waits),
             (true, true) => Some(Step::Ends(Ended::Flushed)),
             (true, false) => Some(Step::Waits),
         }

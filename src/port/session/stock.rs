@@ -12,7 +12,18 @@ use super::{Core, Session};
 /// When an alarm that is not set would go off.
 pub(super) const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long a host that answers has, when all is said, to say that it has read what must be read. Without that it
+/// would come again.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 impl Session<'_> {
+    /// All is said: whether the last answer may still come.
+    pub(super) fn awaits_answer(&mut self) -> bool {
+        let Core { unread, answers, .. } = &*self.core;
+        let now = Instant::now();
+        !unread.is_empty() && answers.heard().1 && now < *self.goodbye.get_or_insert(now + GOODBYE)
+    }
+
     /// What was answered, what has been read by now, and whether the session has been a healthy one.
     pub(super) fn take_stock(&mut self) {
         let now = Instant::now();
@@ -33,7 +44,8 @@ impl Session<'_> {
         let Core { window, unread, breaker, .. } = &*self.core;
         // While the device has no room nothing is known to be read, and room wakes the task.
         let by_window = window.deadline(!unread.is_empty()).filter(|_| !self.is_stalled);
-        [by_window, breaker.healthy_at(self.opened)].into_iter().flatten().min()
+        let goodbye = self.goodbye.filter(|at| *at > Instant::now());
+        [by_window, goodbye, breaker.healthy_at(self.opened)].into_iter().flatten().min()
     }
 
     pub(super) fn set_alarm(&mut self, cx: &mut Context<'_>) {
