@@ -3,9 +3,13 @@
 
 #[path = "spool/cli.rs"]
 mod cli;
-#[path = "spool/faults.rs"]
-mod faults;
+#[path = "spool/damage.rs"]
+mod damage;
 #[path = "spool/keeper.rs"]
 mod keeper;
+#[path = "spool/power.rs"]
+mod power;
 #[path = "spool/rig.rs"]
 mod rig;
+#[path = "spool/room.rs"]
+mod room;

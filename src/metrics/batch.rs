@@ -114,7 +114,7 @@ impl Transform for Batcher {
 }
 
 /// About how long the reading's line for today's host will be, in bytes: within a factor of two for
-/// the readings of a real machine (`tests/wire.rs` holds it to that), at a few nanoseconds for each
+/// the readings of a real machine (`tests/wire/bounds.rs` holds it to that), at a few nanoseconds for each
 /// process or port in it. The constants are what an item of a real machine costs beside its names.
 pub fn estimated_bytes(reading: &SystemMetrics) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);

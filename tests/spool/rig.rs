@@ -1,8 +1,9 @@
 //! What the tests of the spool share.
 
 use bytes::Bytes;
-use infiniservice::delivery::{Kind, Must, Settings};
+use infiniservice::delivery::{Faulty, Kind, Must, SIZE_MIN, Settings, Spool};
 use infiniservice::model::Frame;
+use infiniservice::port::Kept;
 use tokio::time::Instant;
 
 /// 2026-01-01, in milliseconds.
@@ -10,6 +11,10 @@ pub const NOW: u64 = 1_767_225_600_000;
 
 pub fn settings(size: u64) -> Settings {
     Settings { size, identity: "machine".into(), boot_id: "boot".into() }
+}
+
+pub fn small() -> Settings {
+    settings(SIZE_MIN)
 }
 
 pub fn frame(text: impl Into<Bytes>) -> Frame {
@@ -26,4 +31,14 @@ pub fn text(number: u64, length: usize) -> String {
     let fill = length.saturating_sub(head.len());
     let letter = char::from(b'a' + (number % 26) as u8);
     format!("{head}{}", letter.to_string().repeat(fill))
+}
+
+/// What waits, as the port would get it.
+pub fn all(spool: &mut Spool<Faulty>) -> Vec<Kept> {
+    spool.next(0, usize::MAX, u64::MAX, Instant::now())
+}
+
+pub fn texts(spool: &mut Spool<Faulty>) -> Vec<String> {
+    let bytes = all(spool).into_iter().map(|kept| kept.frame.bytes);
+    bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
 }

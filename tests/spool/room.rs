@@ -1,0 +1,142 @@
+//! Disks that are full or take nothing, and a spool that has its full size: what is shed, and what never is.
+
+use infiniservice::delivery::{Faults, Faulty, Kind, MEMORY_MAX, SIZE_MIN, Spool, State};
+
+use super::rig::{NOW, all, must, settings, small, text, texts};
+
+#[test]
+fn a_full_disk_is_a_state_that_is_left_again_and_nothing_is_lost() {
+    let disk = Faulty::new(1);
+    let (mut spool, _) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
+    disk.set(Faults { space: Some(4_000), ..Faults::default() });
+    for number in 0..20 {
+        spool.put(must(Kind::Response, text(number, 500)), 0, NOW);
+        spool.flush(NOW);
+    }
+    assert!(matches!(spool.state(), State::Failing(why) if why.contains("no space")));
+    spool.retry(NOW);
+    assert!(matches!(spool.state(), State::Failing(_)), "still full");
+    // Those that fitted are whole, whatever comes now.
+    let (mut other, opened) = Spool::open(Faulty::with(1, &disk.bytes()), &small(), NOW);
+    assert_eq!((opened.wrong.len(), texts(&mut other).len()), (0, 7));
+
+    disk.set(Faults::default());
+    spool.retry(NOW);
+    assert_eq!(spool.state(), State::Ok);
+    assert_eq!(spool.losses(), []);
+    disk.power_cut();
+    let (mut spool, _) = Spool::open(disk, &small(), NOW);
+    let expected: Vec<String> = (0..20).map(|number| text(number, 500)).collect();
+    assert_eq!(texts(&mut spool), expected, "in order, those from memory behind those on disk");
+}
+
+#[test]
+fn while_the_disk_takes_nothing_memory_is_bounded_and_the_least_is_shed() {
+    let disk = Faulty::new(1);
+    let (mut spool, _) = Spool::open(disk.clone(), &settings(64 << 20), NOW);
+    disk.set(Faults { write_fails: true, ..Faults::default() });
+    spool.put(must(Kind::Completion, "first"), 0, NOW);
+    for number in 0..200 {
+        let kind = if number % 2 == 0 { Kind::Event } else { Kind::Response };
+        spool.put(must(kind, text(number, 40 << 10)), 0, NOW);
+        spool.flush(NOW);
+    }
+    assert!(spool.bytes() <= MEMORY_MAX && spool.bytes() > MEMORY_MAX / 8 * 7);
+    let kept: Vec<Kind> = spool.waiting().iter().map(|item| item.kind).collect();
+    assert_eq!(kept[0], Kind::Completion);
+    assert!(kept.iter().filter(|kind| **kind == Kind::Response).count() >= 99, "{kept:?}");
+    let lost: u64 = spool
+        .losses()
+        .iter()
+        .map(|(reason, weight)| (*reason, *weight))
+        .map(|(reason, weight)| {
+            assert_eq!(reason, "spool full");
+            weight
+        })
+        .sum();
+    assert_eq!(lost + kept.len() as u64, 201);
+}
+
+#[test]
+fn a_full_spool_sheds_events_before_answers_and_answers_before_completions() {
+    let disk = Faulty::new(1);
+    let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
+    let kinds = [Kind::Completion, Kind::Response, Kind::Event];
+    let mut number = 0;
+    for kind in kinds {
+        for _ in 0..15 {
+            number += 1;
+            spool.put(must(kind, text(number, 1_000)), 0, NOW);
+        }
+    }
+    assert_eq!((spool.state(), spool.losses()), (State::Ok, vec![]));
+    let count = |spool: &Spool<Faulty>| {
+        kinds.map(|kind| spool.waiting().iter().filter(|item| item.kind == kind).count())
+    };
+    for number in 100..110 {
+        spool.put(must(Kind::Response, text(number, 1_000)), 0, NOW);
+    }
+    assert_eq!((spool.state(), count(&spool)), (State::Full, [15, 25, 7]));
+    let events = spool.waiting().iter().filter(|item| item.kind == Kind::Event);
+    assert!(events.map(|item| item.seq).min() == Some(39), "the oldest events went");
+    for number in 200..260 {
+        spool.put(must(Kind::Completion, text(number, 1_000)), 0, NOW);
+    }
+    assert_eq!(count(&spool), [47, 0, 0]);
+    let newest = spool.waiting().back().unwrap().seq;
+    spool.put(must(Kind::Event, text(299, 1_000)), 0, NOW);
+    assert_eq!((count(&spool), spool.waiting().back().unwrap().seq), ([47, 0, 0], newest));
+    spool.put(must(Kind::Completion, text(300, 1_000)), newest, NOW);
+    assert_eq!(spool.waiting().back().unwrap().seq, newest, "what the port has is not shed");
+    spool.losses();
+
+    // What was shed stays so, and the file within its size.
+    spool.flush(NOW);
+    spool.sync(NOW);
+    assert!(disk.bytes().len() as u64 <= SIZE_MIN);
+    let expected = texts(&mut spool);
+    let (mut again, _) = Spool::open(disk, &small(), NOW);
+    assert_eq!(texts(&mut again), expected);
+    spool.read_up_to(newest);
+    assert_eq!(spool.state(), State::Ok);
+}
+
+#[test]
+fn the_file_stays_within_its_size_and_short_when_nothing_waits() {
+    let disk = Faulty::new(1);
+    let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
+    let empty = disk.bytes().len();
+    for number in 1..=2_000 {
+        spool.put(must(Kind::Response, text(number, 900)), 0, NOW);
+        spool.flush(NOW);
+        assert!(disk.bytes().len() as u64 <= SIZE_MIN);
+        if number % 30 == 0 {
+            spool.read_up_to(number);
+            spool.flush(NOW);
+        }
+    }
+    spool.read_up_to(2_000);
+    assert!(spool.is_untidy());
+    spool.tidy(NOW);
+    assert_eq!(disk.bytes().len(), empty);
+    assert!(!disk.bytes().windows(10).any(|part| part == b"aaaaaaaaaa"), "no byte of them is left");
+    spool.put(must(Kind::Response, "next"), 0, NOW);
+    assert_eq!(all(&mut spool)[0].seq, 2_001);
+    drop(spool);
+    let (mut spool, _) = Spool::open(disk, &small(), NOW);
+    spool.put(must(Kind::Response, "after"), 0, NOW);
+    assert!(all(&mut spool)[0].seq >= 2_001, "numbers rise, also with an empty file");
+}
+
+#[test]
+fn an_item_too_long_for_the_file_takes_no_place_of_one_that_fits() {
+    let disk = Faulty::new(1);
+    let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
+    spool.put(must(Kind::Response, text(1, 1_000_000)), 0, NOW);
+    spool.flush(NOW);
+    spool.put(must(Kind::Event, text(2, 500)), 1, NOW);
+    spool.flush(NOW);
+    assert_eq!((spool.losses(), spool.waiting().len()), (vec![], 2), "the port has the long one");
+    let (mut next, _) = Spool::open(Faulty::with(1, &disk.bytes()), &small(), NOW);
+    assert_eq!(texts(&mut next), [text(2, 500)], "and the other is on the disk");
+}

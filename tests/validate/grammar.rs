@@ -1,0 +1,74 @@
+//! What a right file means, to the last value.
+
+use std::time::Duration;
+
+use infiniservice::config::{
+    Batch, Changes, Collect, Count, Delivery, Enrich, FileTarget, Identify, Period, PipelineFile,
+    ProcessesOptions, Rates, Read, Select, Serialize, Size, Target, Top, Write,
+};
+use infiniservice::metrics::collect::NetworkOptions;
+use infiniservice::model::{Group, Rank};
+use infiniservice::wire::Format;
+
+use super::rig::{SECRET, all, around, folder};
+
+/// Everything the grammar has.
+pub const EVERYTHING: &str = include_str!("everything.toml");
+
+#[test]
+fn a_file_says_what_code_can_say() {
+    let period = |millis| Period::new(Duration::from_millis(millis)).unwrap();
+    let size = |bytes| Size::new(bytes).unwrap();
+    let count = |number| Count::new(number).unwrap();
+    let network = NetworkOptions { exclude: vec!["lo".into(), "lab-1".into()] };
+    let processes = ProcessesOptions { keep: count(50), by: Rank::Memory };
+    let file =
+        FileTarget { path: "/var/log/m.jsonl".into(), max_size: size(1 << 20), keep: count(3) };
+    let write = |target, keep| Write { target, keep: count(keep), delivery: Delivery::Newest };
+    let expected = PipelineFile {
+        about: Some("Everything: ${SITE}".to_owned()),
+        collect: vec![
+            Collect { every: period(1_000), from: vec![Read::Cpu, Read::Memory] },
+            Collect {
+                every: period(90_000),
+                from: vec![
+                    Read::Network(network),
+                    Read::Processes(processes),
+                    Read::Disk(Default::default()),
+                    Read::Host,
+                ],
+            },
+        ],
+        generate: None,
+        enrich: vec![
+            Enrich::Identity(Identify { vm_id: Some("vm-lab-1".into()) }),
+            Enrich::Tags([("${SITE}".to_owned(), "lab-1".to_owned())].into()),
+            Enrich::Rates(Rates {}),
+            Enrich::Top(Top { processes: count(5), by: Rank::Cpu }),
+            Enrich::Select(Select::Drop(vec![Group::Host])),
+            Enrich::Changes(Changes { full_every: count(10) }),
+        ],
+        batch: Batch { max_items: count(8), max_bytes: size(16 << 20), max_delay: period(500) },
+        serialize: Serialize { format: Format::Influx },
+        write: vec![
+            write(Target::Port("unix:/run/p".into()), 64),
+            write(Target::File(file), 7),
+            write(Target::Unix("/run/m.sock".into()), 64),
+            write(Target::Stdout, 64),
+            write(Target::Null, 64),
+        ],
+    };
+    let folder = folder(&[("f.toml", EVERYTHING)]);
+    assert_eq!(all(&folder.path().join("f.toml")).unwrap().pipelines[0].file, expected);
+}
+
+#[test]
+fn what_a_variable_holds_is_a_value_and_never_a_part_of_the_file() {
+    let text = around("[[enrich]]\ntags = { \"${SECRET}\" = \"a${SECRET}\" }")
+        + "\n[serialize]\nformat = \"pretty\" # ${GONE}\n";
+    let folder = folder(&[("f.toml", &text)]);
+    let file = &all(&folder.path().join("f.toml")).unwrap().pipelines[0].file;
+    let tags = [("${SECRET}".to_owned(), format!("a{SECRET}"))].into();
+    assert_eq!(file.enrich, [Enrich::Tags(tags)]);
+    assert_eq!(file.write.len(), 1);
+}

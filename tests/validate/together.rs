@@ -1,0 +1,91 @@
+//! Files that are loaded together: each is told, and a thing is said in one of them.
+
+use std::fs;
+use std::process::ExitCode;
+
+use infiniservice::cli::EXIT_CONFIG;
+use infiniservice::cli::validate::report;
+use infiniservice::config::load;
+
+use super::rig::{all, around, env, folder};
+
+#[test]
+fn every_file_with_an_error_is_told_and_every_right_one_is_too() {
+    let good = around("[serialize]\nformat = \"pretty\"");
+    let made = good.replace("[[collect]]\nevery = \"1s\"", "[generate]");
+    let folder = folder(&[
+        ("a.toml", "batch = 1"),
+        ("b.toml", &good),
+        ("c.toml", "[bacth]"),
+        ("agent.toml", "[log]\nlevel = \"warn\""),
+        ("made.toml", &made),
+        (".hidden.toml", "?"),
+        ("notes.txt", "?"),
+    ]);
+    let (mut right, mut wrong) = (Vec::new(), Vec::new());
+    let verdict = report(&[folder.path().to_path_buf()], &env, &mut right, &mut wrong);
+    assert_eq!(verdict, ExitCode::from(EXIT_CONFIG));
+    let plain = |bytes| {
+        String::from_utf8(bytes).unwrap().replace(&format!("{}/", folder.path().display()), "")
+    };
+    assert_eq!(
+        plain(right),
+        "b.toml: ok (b: 1 cadence, 1 group → pretty → null)\n\
+         made.toml: ok (made: generated, 1 group → pretty → null)\n\
+         agent.toml: ok (agent: current_thread, log warn)\n"
+    );
+    let wrong = plain(wrong);
+    assert!(wrong.starts_with("a.toml:1:9: 1 is a number; a table is needed\n"), "{wrong}");
+    assert!(wrong.contains("\n\nc.toml:1:2: unknown section \"bacth\"\n"), "{wrong}");
+    assert!(wrong.ends_with("\n") && !wrong.contains("hidden"), "{wrong}");
+
+    for name in ["a.toml", "c.toml"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    let loaded = all(folder.path()).unwrap();
+    assert_eq!(loaded.pipelines.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(loaded.skipped.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["made"]);
+    assert_eq!(loaded.agent.log.level, "warn");
+    assert_eq!(all(&folder.path().join("made.toml")).unwrap().pipelines[0].name, "made");
+}
+
+#[test]
+fn a_name_is_given_to_one_pipeline_and_settings_are_given_once() {
+    let good = around("[serialize]\nformat = \"pretty\"");
+    let (one, two) = (
+        folder(&[("a.toml", &good), ("agent.toml", "")]),
+        folder(&[("a.toml", &good), ("agent.toml", "")]),
+    );
+    let paths = [one.path().to_path_buf(), two.path().to_path_buf()];
+    let errors: Vec<String> =
+        load(&paths, &env).unwrap_err().iter().map(ToString::to_string).collect();
+    let (one, two) = (one.path().display(), two.path().display());
+    assert_eq!(
+        errors,
+        [
+            format!(
+                "{two}/a.toml: a pipeline named \"a\" was already given by {one}/a.toml\n\
+                 help: a pipeline has the name of its file; rename one of the two"
+            ),
+            format!(
+                "{two}/agent.toml: the agent's settings were already given by {one}/agent.toml\n\
+                 help: name one agent.toml"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn what_is_allowed_is_said_in_one_file() {
+    let folder =
+        folder(&[("a.toml", "[receive]"), ("b.toml", "[receive]\n[enforce]\nallow = [\"*\"]")]);
+    let errors = all(folder.path()).unwrap_err();
+    let at = folder.path().display();
+    assert_eq!(
+        errors[0].to_string(),
+        format!(
+            "{at}/b.toml: a command flow was already given by {at}/a.toml\n\
+             help: put both into one file: what is allowed is said in one place"
+        )
+    );
+}
