@@ -2,24 +2,21 @@
 //! socket, for a minute each (`SECONDS=…` for another time). Prints a table; judges nothing.
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const EVERYTHING: &str = r#"
-[[collect]]
-every = "1s"
-from = ["cpu", "memory", "load", "disk", "network", "processes", "ports", "host", "pressure", "agent"]
-[batch]
-max_items = 1
-[serialize]
-format = "infinibay"
-[write]
-port = "org.infinibay.agent"
-"#;
+use support::Running;
+use support::flows::{WHOLE, metrics};
+
+/// The groups that are not in every line.
+const BESIDE: &str = r#""processes", "ports", "host", "pressure", "agent""#;
 
 fn main() {
     if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
@@ -28,7 +25,8 @@ fn main() {
     let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let folder = tempfile::tempdir().expect("a folder");
     let everything = folder.path().join("everything.toml");
-    fs::write(&everything, EVERYTHING).expect("a file");
+    let groups = format!("{WHOLE}, {BESIDE}");
+    fs::write(&everything, metrics("1s", &groups)).expect("a file");
     let processes = entries(Path::new("/proc"))
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
         .count();
@@ -51,15 +49,15 @@ fn measure(name: &str, pipelines: &str, folder: &Path, host: bool, seconds: u64)
         .stderr(Stdio::null())
         .spawn()
         .expect("the agent");
-    let agent = Agent(agent);
+    let agent = Running(agent);
     if let Some(listener) = listener {
         let (mut host, _) = listener.accept().expect("the agent comes");
         std::thread::spawn(move || while matches!(host.read(&mut [0; 65_536]), Ok(1..)) {});
     }
     std::thread::sleep(Duration::from_secs(5)); // what starting costs is over
-    let before = agent.cost();
+    let before = cost(&agent);
     std::thread::sleep(Duration::from_secs(seconds));
-    let after = agent.cost();
+    let after = cost(&agent);
     let (cpu, wakeups) = (after.cpu_seconds - before.cpu_seconds, after.wakeups - before.wakeups);
     println!(
         "{name:<34}{:>10.3}{:>12.2}{:>12.2}",
@@ -69,44 +67,18 @@ fn measure(name: &str, pipelines: &str, folder: &Path, host: bool, seconds: u64)
     );
 }
 
-struct Agent(Child);
-
 struct Cost {
     cpu_seconds: f64,
     rss_peak_kib: u64,
     wakeups: u64,
 }
 
-impl Agent {
-    /// CPU of all threads, ended ones too, in ticks of 10 ms; peak memory; voluntary context switches
-    /// of the main thread, which runs every task.
-    fn cost(&self) -> Cost {
-        let process = format!("/proc/{}", self.0.id());
-        let stat = fs::read_to_string(format!("{process}/stat")).expect("the agent lives");
-        let fields: Vec<&str> =
-            stat.rsplit(')').next().expect("fields").split_ascii_whitespace().collect();
-        let ticks: u64 =
-            fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
-        let status = fs::read_to_string(format!("{process}/status")).expect("the agent lives");
-        let of = |key: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
-            line.split_ascii_whitespace()
-                .next()
-                .and_then(|word| word.parse().ok())
-                .expect("a number")
-        };
-        Cost {
-            cpu_seconds: ticks as f64 / 100.0,
-            rss_peak_kib: of("VmHWM:"),
-            wakeups: of("voluntary_ctxt_switches:"),
-        }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// Processor time; peak memory; voluntary context switches of the main thread, which runs every task.
+fn cost(agent: &Running) -> Cost {
+    Cost {
+        cpu_seconds: agent.ticks() as f64 / 100.0,
+        rss_peak_kib: agent.status("VmHWM:"),
+        wakeups: agent.status("voluntary_ctxt_switches:"),
     }
 }
 

@@ -3,17 +3,21 @@
 //! busy with something else will; `ROUNDS=…` for another number of round trips.
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use infiniservice::commands::secret::Secret;
-use infiniservice::host::{Host, Kind, Listener, RawCommand, Response, Settings, Shell, action};
+use infiniservice::host::{Host, Kind, Listener, Response, Settings, action};
 use serde_json::Value;
+use support::flows::{COMMANDS, SECRET, WHOLE, metrics};
+use support::{Running, raw};
 use tempfile::TempDir;
 
 /// The bounds, as the project states them.
@@ -26,34 +30,15 @@ const AT_ONCE: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Threads of the blocking pool end after ten seconds without work; what they held goes with them.
 const AFTERWARDS: Duration = Duration::from_secs(15);
-const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-const COMMANDS: &str = r#"
-[receive]
-port = "org.infinibay.agent"
-[verify]
-secret = "env:INFINISERVICE_SHARED_SECRET"
-[enforce]
-allow = ["*"]
-raw_shell = true
-[execute]
-parallel = 5
-waiting = 64
-"#;
+/// What is asked for at once, of a file that allows all.
+const PLACES: &str = "[execute]\nparallel = 5\nwaiting = 64\n";
 
 /// Long lines, as fast as they can be asked for: two of these files at once. With four it is not the port but two
 /// processors that are full.
-const FLOOD: &str = r#"
-[[collect]]
-every = "10ms"
-from = ["cpu", "memory", "load", "disk", "network", { processes = { keep = 1000, by = "memory" } }]
-[batch]
-max_items = 1
-[serialize]
-format = "infinibay"
-[write]
-port = "org.infinibay.agent"
-"#;
+fn flood() -> String {
+    metrics("10ms", &format!("{WHOLE}, {{ processes = {{ keep = 1000, by = \"memory\" }} }}"))
+}
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
@@ -82,7 +67,7 @@ async fn trips(rounds: usize) -> bool {
     let idle = time(&lab.host, rounds).await;
     let kept = tell("idle", &idle, IDLE_P99);
 
-    let lab = Lab::start(Some(FLOOD)).await;
+    let lab = Lab::start(Some(&flood())).await;
     let others = async {
         let slow = raw("while :; do echo still here; sleep 0.05; done");
         join_all((0..4).map(|_| lab.host.exec(&slow, PATIENCE * 10))).await
@@ -129,8 +114,8 @@ async fn crowd(name: &str, asked: &[Ask]) -> bool {
         answer(&lab.host, ask).await;
     }
     tokio::time::sleep(AFTERWARDS).await;
-    lab.forget_peak();
-    let before = lab.kib("VmRSS:");
+    lab.agent.forget_peak();
+    let before = lab.agent.status("VmRSS:");
     let begun = Instant::now();
     let all = (0..AT_ONCE).map(|number| answer(&lab.host, &asked[number % asked.len()]));
     let answers = join_all(all).await;
@@ -140,9 +125,9 @@ async fn crowd(name: &str, asked: &[Ask]) -> bool {
     });
     let refused = refused.count();
     let failed = answers.iter().filter(|answer| !answer.success && answer.error.is_none()).count();
-    let (at_once, peak) = (lab.kib("VmRSS:"), lab.kib("VmHWM:"));
+    let (at_once, peak) = (lab.agent.status("VmRSS:"), lab.agent.status("VmHWM:"));
     tokio::time::sleep(AFTERWARDS).await;
-    let after = lab.kib("VmRSS:");
+    let after = lab.agent.status("VmRSS:");
     let mib = |kib: u64| kib as f64 / 1024.0;
     let done = AT_ONCE - refused;
     println!(
@@ -212,20 +197,10 @@ async fn time(host: &Host, rounds: usize) -> Vec<Duration> {
     times
 }
 
-fn raw(line: &str) -> RawCommand {
-    RawCommand {
-        raw_command: line.to_owned(),
-        shell: Some(Shell::Sh),
-        working_dir: None,
-        env_vars: BTreeMap::new(),
-        run_as: None,
-    }
-}
-
 /// An agent that takes commands, and its host.
 struct Lab {
     host: Host,
-    agent: Child,
+    agent: Running,
     _folder: TempDir,
 }
 
@@ -236,8 +211,9 @@ impl Lab {
         fs::create_dir(&pipelines).expect("a folder");
         let state = folder.path().join("state").display().to_string();
         let agent = format!("[state]\nfolder = {state:?}\n[log]\nlevel = \"warn\"\n");
+        let commands = format!("{COMMANDS}{PLACES}");
         let shipped = include_str!("../pipelines/metrics.toml");
-        let mut files = vec![("commands", COMMANDS), ("agent", &agent)];
+        let mut files = vec![("commands", commands.as_str()), ("agent", &agent)];
         match metrics {
             Some(text) => files.extend(["one", "two"].map(|name| (name, text))),
             None => files.push(("metrics", shipped)),
@@ -254,36 +230,15 @@ impl Lab {
         time(&lab.host, 50).await;
         lab
     }
-
-    /// A line of `/proc/PID/status` that is a size.
-    fn kib(&self, key: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.agent.id()));
-        let status = status.expect("the agent lives");
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
-        let number = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-        number.expect("a number")
-    }
-
-    /// The peak counts from now (`proc_pid_clear_refs(5)`).
-    fn forget_peak(&self) {
-        fs::write(format!("/proc/{}/clear_refs", self.agent.id()), "5").expect("our own child");
-    }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.agent.kill();
-        let _ = self.agent.wait();
-    }
-}
-
-fn spawn(socket: &Path, pipelines: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_infiniservice"))
+fn spawn(socket: &Path, pipelines: &Path) -> Running {
+    let agent = Command::new(env!("CARGO_BIN_EXE_infiniservice"))
         .args(["run", "--port", &format!("unix:{}", socket.display()), "--pipelines"])
         .arg(pipelines)
         .env_clear()
         .env("INFINISERVICE_SHARED_SECRET", SECRET)
         .stdin(Stdio::null())
-        .spawn()
-        .expect("the agent")
+        .spawn();
+    Running(agent.expect("the agent"))
 }

@@ -9,17 +9,21 @@
 //!   file that changes, sometimes into a wrong one. Memory, descriptors and threads are as they were.
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use infiniservice::commands::secret::Secret;
 use infiniservice::host::{Listener, Settings, action};
+use support::Running;
+use support::flows::{SECRET, WHOLE, metrics};
 use tempfile::TempDir;
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const CEILING_KIB: u64 = 16 * 1024;
 const ABOVE_KIB: u64 = 8 * 1024;
 const LEFT_KIB: u64 = 2 * 1024;
@@ -27,31 +31,16 @@ const DESCRIPTORS_LEFT: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is shipped, a hundred times as often.
-const HUNDREDFOLD: &str = r#"
-[[collect]]
-every = "300ms"
-from = ["cpu", "memory", "load", "disk", "network", { processes = { keep = 20, by = "cpu" } }, "ports"]
-[batch]
-max_items = 1
-[serialize]
-format = "infinibay"
-[write]
-port = "org.infinibay.agent"
-"#;
+fn hundredfold() -> String {
+    let lists = r#"{ processes = { keep = 20, by = "cpu" } }, "ports""#;
+    metrics("300ms", &format!("{WHOLE}, {lists}"))
+}
 
 /// Long lines, and many of them kept.
-const LONG: &str = r#"
-[[collect]]
-every = "10ms"
-from = ["cpu", "memory", "load", "disk", "network", { processes = { keep = 1000, by = "memory" } }]
-[batch]
-max_items = 1
-[serialize]
-format = "infinibay"
-[write]
-port = "org.infinibay.agent"
-keep = 4096
-"#;
+fn long() -> String {
+    let list = r#"{ processes = { keep = 1000, by = "memory" } }"#;
+    metrics("10ms", &format!("{WHOLE}, {list}")) + "keep = 4096\n"
+}
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
@@ -67,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn stalled(time: Duration) -> bool {
-    let lab = Lab::new(&[("hundredfold", HUNDREDFOLD), ("long", LONG)]);
+    let lab = Lab::new(&[("hundredfold", &hundredfold()), ("long", &long())]);
     let listener = std::os::unix::net::UnixListener::bind(&lab.socket).expect("a socket");
     let agent = lab.start();
     let (mut host, _) = listener.accept().expect("the agent comes");
@@ -79,13 +68,13 @@ fn stalled(time: Duration) -> bool {
         bytes
     };
     read(&mut host, Instant::now() + Duration::from_secs(10));
-    let before = agent.look("before, host reads");
+    let before = look(&agent, "before, host reads");
     agent.forget_peak();
     std::thread::sleep(time);
-    agent.look("host has not read");
-    let peak = agent.kib("VmHWM:");
+    look(&agent, "host has not read");
+    let peak = agent.status("VmHWM:");
     read(&mut host, Instant::now() + Duration::from_secs(20));
-    let after = agent.look("20 s after it reads again");
+    let after = look(&agent, "20 s after it reads again");
     let bounded = verdict(
         peak <= CEILING_KIB + ABOVE_KIB,
         &format!("at most {:.2} MiB, ceiling and 8 MiB is 24", peak as f64 / 1024.0),
@@ -95,7 +84,8 @@ fn stalled(time: Duration) -> bool {
 }
 
 async fn churn(time: Duration) -> bool {
-    let lab = Lab::new(&[("hundredfold", HUNDREDFOLD), ("commands", COMMANDS)]);
+    let good = hundredfold();
+    let lab = Lab::new(&[("hundredfold", &good), ("commands", COMMANDS)]);
     let listener = Listener::bind(&lab.socket).await.expect("a socket");
     let agent = lab.start();
     let changing = lab.pipelines.join("hundredfold.toml");
@@ -113,7 +103,7 @@ async fn churn(time: Duration) -> bool {
             answers += 1;
         }
         if rounds.is_multiple_of(5) {
-            let text = if rounds.is_multiple_of(25) { "[[collect]" } else { HUNDREDFOLD };
+            let text = if rounds.is_multiple_of(25) { "[[collect]" } else { &good };
             fs::write(&changing, format!("{text}\n# round {rounds}\n")).expect("a file");
         }
         // Sometimes it goes in the middle of an answer, and the next one must come all the same.
@@ -123,11 +113,11 @@ async fn churn(time: Duration) -> bool {
         }
         drop(host);
         if rounds == 40 {
-            before = Some(agent.look("after 40 rounds"));
+            before = Some(look(&agent, "after 40 rounds"));
         }
     }
     tokio::time::sleep(Duration::from_secs(15)).await;
-    let after = agent.look(&format!("after {rounds} rounds"));
+    let after = look(&agent, &format!("after {rounds} rounds"));
     println!("{answers} commands answered");
     let before = before.expect("forty rounds at least");
     let memory = after.rss_kib <= before.rss_kib + LEFT_KIB;
@@ -163,7 +153,7 @@ impl Lab {
         Self { socket: folder.path().join("host.sock"), pipelines, _folder: folder }
     }
 
-    fn start(&self) -> Agent {
+    fn start(&self) -> Running {
         let agent = Command::new(env!("CARGO_BIN_EXE_infiniservice"))
             .args(["run", "--port", &format!("unix:{}", self.socket.display()), "--pipelines"])
             .arg(&self.pipelines)
@@ -171,11 +161,9 @@ impl Lab {
             .env("INFINISERVICE_SHARED_SECRET", SECRET)
             .stdin(Stdio::null())
             .spawn();
-        Agent(agent.expect("the agent"))
+        Running(agent.expect("the agent"))
     }
 }
-
-struct Agent(Child);
 
 struct Look {
     rss_kib: u64,
@@ -183,36 +171,10 @@ struct Look {
     threads: u64,
 }
 
-impl Agent {
-    fn look(&self, when: &str) -> Look {
-        let files = fs::read_dir(self.file("fd")).expect("the agent lives").count() as u64;
-        let look = Look { rss_kib: self.kib("VmRSS:"), files, threads: self.kib("Threads:") };
-        let mib = look.rss_kib as f64 / 1024.0;
-        println!("{when:<34}{mib:>10.2}{:>8}{:>9}", look.files, look.threads);
-        look
-    }
-
-    /// The first number of a line of `/proc/PID/status`.
-    fn kib(&self, key: &str) -> u64 {
-        let status = fs::read_to_string(self.file("status")).expect("the agent lives");
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
-        let number = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-        number.expect("a number")
-    }
-
-    /// The peak counts from now (`proc_pid_clear_refs(5)`).
-    fn forget_peak(&self) {
-        fs::write(self.file("clear_refs"), "5").expect("our own child");
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.0.id().to_string()).join(name)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn look(agent: &Running, when: &str) -> Look {
+    let (rss_kib, threads) = (agent.status("VmRSS:"), agent.status("Threads:"));
+    let look = Look { rss_kib, files: agent.descriptors(), threads };
+    let mib = look.rss_kib as f64 / 1024.0;
+    println!("{when:<34}{mib:>10.2}{:>8}{:>9}", look.files, look.threads);
+    look
 }

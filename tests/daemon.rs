@@ -9,19 +9,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use support::flows::{WHOLE, metrics};
 use support::{PATIENCE, Place, line};
 
-const QUICK: &str = r#"
-[[collect]]
-every = "50ms"
-from = ["cpu", "memory", "load", "disk", "network"]
-[batch]
-max_items = 1
-[serialize]
-format = "infinibay"
-[write]
-port = "org.infinibay.agent"
-"#;
+/// Twenty readings a second.
+fn quick() -> String {
+    metrics("50ms", WHOLE)
+}
 
 #[test]
 fn the_shipped_pipeline_tells_the_machine_within_three_seconds() {
@@ -72,7 +66,7 @@ fn memory_is_given_back_unless_somebody_wants_it_otherwise() {
 
 #[test]
 fn the_first_signal_flushes_what_is_held_and_exits_0_under_both_runtimes() {
-    let held = QUICK
+    let held = quick()
         .replace("max_items = 1", "max_items = 65536\nmax_bytes = \"16MiB\"\nmax_delay = \"1h\"");
     for agent in ["", "[runtime]\nflavour = \"multi_thread\"\nworker_threads = 2\n"] {
         let place = Place::new();
@@ -105,7 +99,7 @@ fn the_first_signal_flushes_what_is_held_and_exits_0_under_both_runtimes() {
 
 #[test]
 fn a_second_signal_ends_at_once_and_the_deadline_ends_a_host_that_does_not_read() {
-    let stalled = QUICK.replace("\"load\"", "\"load\", { processes = { keep = 1000 } }");
+    let stalled = quick().replace("\"load\"", "\"load\", { processes = { keep = 1000 } }");
     for second in [true, false] {
         let place = Place::new();
         let pipelines = place.folder.path().join("pipelines");
@@ -158,7 +152,7 @@ fn systemd_hears_ready_alive_and_stopping() {
     let notify = place.folder.path().join("notify.sock");
     let socket = UnixDatagram::bind(&notify).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let pipeline = place.file("quick.toml", QUICK);
+    let pipeline = place.file("quick.toml", &quick());
     let heard = || {
         let mut buffer = [0; 256];
         let length = socket.recv(&mut buffer).unwrap();
@@ -180,14 +174,14 @@ fn systemd_hears_ready_alive_and_stopping() {
 #[test]
 fn what_cannot_run_says_why_once_and_exits_78_with_nothing_started() {
     let place = Place::new();
-    let good = place.file("good.toml", QUICK);
-    let wrong = place.file("wrong.toml", &QUICK.replace("every", "evry"));
+    let good = place.file("good.toml", &quick());
+    let wrong = place.file("wrong.toml", &quick().replace("every", "evry"));
     let regular = place.file("device", "");
     let (good, wrong) = (good.to_str().unwrap(), wrong.to_str().unwrap());
     let regular = regular.to_str().unwrap();
     let folder = place.folder.path().to_str().unwrap();
     let cases: [(&[&str], &str); 7] = [
-        (&["--pipelines", wrong], "wrong.toml:3:1: unknown key \"evry\""),
+        (&["--pipelines", wrong], "wrong.toml:2:1: unknown key \"evry\""),
         (&["--pipelines", "/nowhere.toml"], "/nowhere.toml: there is no such file"),
         (&["--pipelines", good, "--port", regular], "not a character device"),
         (&["--pipelines", good, "--port", folder], "not a character device"),
@@ -216,7 +210,7 @@ fn several_pipelines_share_one_port_and_no_line_is_torn() {
     let pipelines = place.folder.path().join("pipelines");
     std::fs::create_dir(&pipelines).unwrap();
     let tagged = |name: &str| {
-        QUICK
+        quick()
             .replace("\"infinibay\"", "\"json-lines\"")
             .replace("50ms", "10ms")
             .replace("[batch]", &format!("[[enrich]]\ntags = {{ flow = \"{name}\" }}\n[batch]"))
@@ -243,7 +237,7 @@ fn several_pipelines_share_one_port_and_no_line_is_torn() {
 fn one_flow_goes_to_a_file_and_the_port_and_a_host_that_is_away_slows_neither() {
     let place = Place::new();
     let out = place.folder.path().join("out.jsonl");
-    let both = QUICK.replace(
+    let both = quick().replace(
         "[write]\nport = \"org.infinibay.agent\"",
         &format!(
             "[[write]]\nport = \"org.infinibay.agent\"\nkeep = 2\n[[write]]\nfile = {{ path = {:?} }}\n",
@@ -269,7 +263,7 @@ fn one_flow_goes_to_a_file_and_the_port_and_a_host_that_is_away_slows_neither() 
 #[test]
 fn a_reader_of_stdout_that_has_gone_ends_the_agent_well() {
     let place = Place::new();
-    let pipelines = place.file("quick.toml", QUICK);
+    let pipelines = place.file("quick.toml", &quick());
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_infiniservice"));
     command.args(["run", "--port", "stdio", "--pipelines"]).arg(pipelines).env_clear();
     let piped = || std::process::Stdio::piped();

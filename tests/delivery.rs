@@ -14,33 +14,13 @@ use infiniservice::host::{RawCommand, payload};
 use infiniservice::wire::envelope::seal;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use support::flows::{COMMANDS, SECRET, WHOLE, metrics};
 use support::{PATIENCE, Place, Running, line};
 
-const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-
-const COMMANDS: &str = r#"
-[receive]
-port = "org.infinibay.agent"
-[verify]
-secret = "env:INFINISERVICE_SHARED_SECRET"
-[enforce]
-allow = ["*"]
-raw_shell = true
-"#;
-
 /// Two frames are kept, of readings that come fifty times a second.
-const METRICS: &str = r#"
-[[collect]]
-every = "20ms"
-from = ["cpu", "memory", "load", "disk", "network"]
-[batch]
-max_items = 1
-[serialize]
-format = "infinibay"
-[write]
-port = "org.infinibay.agent"
-keep = 2
-"#;
+fn quick() -> String {
+    format!("{}keep = 2\n", metrics("20ms", WHOLE))
+}
 
 /// An agent's files, and the host's socket.
 struct Lab(Place);
@@ -65,7 +45,7 @@ impl Lab {
 
     fn start(&self) -> Running {
         let pipelines = self.0.folder.path().join("pipelines");
-        self.0.run(&pipelines, &[("INFINISERVICE_SHARED_SECRET", KEY)])
+        self.0.run(&pipelines, &[("INFINISERVICE_SHARED_SECRET", SECRET)])
     }
 
     /// The next host, and the first line it is told.
@@ -103,7 +83,7 @@ impl Host {
         self.sent += 1;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let nonce = format!("{}-{}", now.as_nanos(), self.sent);
-        let line = seal(KEY.as_bytes(), now.as_millis() as i64, &nonce, payload);
+        let line = seal(SECRET.as_bytes(), now.as_millis() as i64, &nonce, payload);
         writeln!(self.stream.get_mut(), "{line}").unwrap();
     }
 
@@ -195,7 +175,7 @@ fn what_an_agent_says_when_it_stops_and_the_host_has_read_does_not_come_again() 
 
 #[test]
 fn readings_that_were_overwritten_while_no_host_read_are_told_to_it() {
-    let lab = Lab::new(&[("commands.toml", COMMANDS), ("metrics.toml", METRICS)]);
+    let lab = Lab::new(&[("commands.toml", COMMANDS), ("metrics.toml", &quick())]);
     let agent = lab.start();
     let (mut first, _) = lab.host();
     first.until(|line| line["type"] == "metrics");
@@ -222,7 +202,7 @@ fn readings_that_were_overwritten_while_no_host_read_are_told_to_it() {
 
 #[test]
 fn metrics_that_must_be_read_are_kept_over_a_restart() {
-    let must = METRICS.replace("keep = 2", "delivery = \"must\"").replace("20ms", "200ms");
+    let must = metrics("200ms", WHOLE) + "delivery = \"must\"\n";
     let lab = Lab::new(&[("metrics.toml", &must)]);
     let agent = lab.start();
     let (mut first, _) = lab.host();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test ends where the world is not as it should be
 
+mod support;
+
 #[path = "host/peer.rs"]
 mod peer;
 

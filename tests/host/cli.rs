@@ -1,43 +1,25 @@
 //! The program as a person runs it.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::{Value, json};
 
 use super::peer::{SECRET, Socket, host, run};
+use super::support::Running;
+use super::support::flows::{WHOLE, metrics};
 
 const METRICS: &str = r#"{"type":"metrics","timestamp":"2026-07-14T10:00:05.000Z","data":{"system":{"cpu":{"usage_percent":12.5,"cores_usage":[10,15]},"memory":{"total_kb":8388608,"used_kb":4194304},"uptime_seconds":3600}}}"#;
 
-/// The agent, ended when this is dropped.
-struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn watch_prints_a_line_for_each_reading_of_a_real_agent() {
-    const FAST: &str = r#"
-about = "Ten readings a second."
-[[collect]]
-every = "100ms"
-from  = ["cpu", "memory", "load", "disk", "network", { processes = { keep = 5, by = "memory" } }]
-[batch]
-max_items = 1
-[serialize]
-format = "infinibay"
-[write]
-port = "org.infinibay.agent"
-"#;
+    let list = r#"{ processes = { keep = 5, by = "memory" } }"#;
+    let fast = metrics("100ms", &format!("{WHOLE}, {list}"));
     let dir = tempfile::tempdir().unwrap();
     let (file, socket) = (dir.path().join("fast.toml"), dir.path().join("agent.sock"));
-    std::fs::write(&file, FAST).unwrap();
+    std::fs::write(&file, fast).unwrap();
     let agent = Command::new(env!("CARGO_BIN_EXE_infiniservice"))
         .args(["run", "--pipelines"])
         .arg(&file)
@@ -47,7 +29,7 @@ port = "org.infinibay.agent"
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let _agent = Agent(agent);
+    let _agent = Running(agent);
     let seen = host(&socket, &["--listen", "watch", "--count", "3"], "").await;
     assert_eq!(seen.code, 0, "{}", seen.err);
     let told = format!("infiniservice run --port unix:{}", socket.display());

@@ -1,12 +1,19 @@
-//! What the tests of the whole daemon share: the program as a child, and a host at a Unix socket.
-#![allow(dead_code)]
+//! What the tests and benches of the whole daemon share: the program as a child, its files and what it uses, and
+//! a host at a Unix socket.
+#![allow(dead_code)] // each user takes what it needs
+#![allow(clippy::unwrap_used)] // what cannot go on has failed
 
+pub mod flows;
+mod usage;
+
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use infiniservice::host::{RawCommand, Shell};
 use tempfile::TempDir;
 
 /// No test waits longer for anything.
@@ -100,5 +107,16 @@ pub fn line(host: &mut impl BufRead) -> String {
         if line != "\n" {
             return line;
         }
+    }
+}
+
+/// A command line for `sh`.
+pub fn raw(line: &str) -> RawCommand {
+    RawCommand {
+        raw_command: line.to_owned(),
+        shell: Some(Shell::Sh),
+        working_dir: None,
+        env_vars: BTreeMap::new(),
+        run_as: None,
     }
 }

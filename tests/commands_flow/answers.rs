@@ -1,0 +1,101 @@
+//! Every command is answered, as itself and once, however many come and whatever else runs.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use infiniservice::host::{payload, uuid};
+use serde_json::json;
+
+use super::rig::{Lab, ask, seen};
+use super::support::flows::SECRET;
+use super::support::{PATIENCE, raw};
+
+#[tokio::test]
+async fn five_commands_in_one_burst_are_all_answered_and_each_as_itself() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let asked = ["SystemInfo", "OsInfo", "UserList", "CheckDiskSpace", "Nonsense"];
+    let answers = join_all(asked.iter().map(|name| {
+        let action = json!({ "action": name });
+        let host = &host;
+        async move { host.command(&action, PATIENCE).await.unwrap() }
+    }))
+    .await;
+    for (name, answer) in asked.iter().zip(&answers) {
+        assert_eq!(answer.command_type.as_deref(), Some(*name));
+        assert_eq!(answer.success, *name != "Nonsense", "{answer:?}");
+        assert_eq!(answer.error.is_some(), *name == "Nonsense");
+    }
+    assert_eq!(answers[0].data["kernel_version"].as_str().unwrap(), kernel());
+    assert!(answers[2].data["count"].as_u64().unwrap() > 0);
+}
+
+fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_command_behind_slow_ones_a_keep_alive_and_metrics_go_on_meanwhile() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let slow = raw("sleep 20");
+    let slow = (0..4).map(|_| host.exec(&slow, Duration::from_secs(4)));
+    let beside = async {
+        let begun = Instant::now();
+        host.command(&ask("SystemInfo"), PATIENCE).await.unwrap();
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(1_000), "answered after {took:?} behind slow ones");
+        host.send(payload::keep_alive_request(77, "2026-01-01T00:00:00.000Z")).await.unwrap();
+        let (mut metrics, mut echoed) = (0, false);
+        while metrics < 3 || !echoed {
+            let message = host.next().await.unwrap();
+            let body = message.body.clone();
+            metrics += u32::from(body["type"] == "metrics");
+            echoed |= body["type"] == "keep_alive" && body["sequence_number"] == 77;
+        }
+    };
+    let (slow, ()) = tokio::join!(join_all(slow), beside);
+    for answer in slow {
+        let answer = answer.unwrap();
+        assert_eq!((answer.success, answer.exit_code), (false, Some(124)), "{answer:?}");
+        assert!(answer.error.unwrap().contains("time was over"));
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_comes_twice_is_answered_twice_and_run_once() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let touched = lab.folder.path().join("touched");
+    let command = raw(&format!("echo x >> {}; echo done", touched.display()));
+    let id = uuid().unwrap();
+    for _ in 0..2 {
+        let payload = payload::unsafe_command(&id, &command, PATIENCE);
+        let answer = host.answer(payload, &id, PATIENCE).await.unwrap();
+        assert_eq!((answer.success, answer.stdout.as_str()), (true, "done\n"));
+    }
+    assert_eq!(seen(&touched).await, "x\n");
+}
+
+#[tokio::test]
+async fn a_thousand_commands_at_once_are_all_answered_or_refused_with_a_reason() {
+    let lab = Lab::new().await;
+    let agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    host.command(&ask("SystemInfo"), PATIENCE).await.unwrap();
+    let rss = || agent.status("VmRSS:");
+    let before = rss();
+    let (action, host) = (ask("SystemInfo"), &host);
+    let mut answered = 0;
+    let answers = join_all((0..1_000).map(|_| host.command(&action, PATIENCE * 2))).await;
+    for answer in answers {
+        let answer = answer.unwrap();
+        assert!(answer.success || answer.error.unwrap().contains("too many commands wait"));
+        answered += 1;
+    }
+    assert_eq!(answered, 1_000);
+    assert!(rss() < before + 16 * 1024, "{before} KiB grew to {} KiB", rss());
+}

@@ -1,0 +1,80 @@
+//! What is said of a reload: to who asked for it, and to systemd.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use super::rig::{Lab, commands, send, text};
+use super::support::{PATIENCE, Running};
+
+#[tokio::test]
+async fn what_only_a_restart_can_change_is_named_and_the_rest_is_taken() {
+    let lab = Lab::new().await;
+    let agent = lab.start();
+    let host = lab.host().await;
+    host.clock_known(PATIENCE).await.unwrap();
+    lab.says("pipeline runs", 1).await;
+    while !lab.path("state/control.sock").exists() {
+        tokio::task::yield_now().await;
+    }
+    let other = lab.agent(false).replace("/state", "/elsewhere");
+    let threads = "[runtime]\nflavour = \"multi_thread\"\n[shutdown]\ndeadline = \"2s\"\n";
+    lab.write("agent", &format!("{other}{threads}"));
+    lab.write("extra", &lab.numbers(1).replace("numbers.jsonl", "extra.jsonl"));
+    fs::remove_file(lab.path("pipelines/commands.toml")).unwrap();
+    let output = lab.reload().await;
+    let said = text(&output.stdout);
+    let expected = "added: extra\nremoved: commands\nunchanged: metrics, numbers\n\
+                    [runtime] has changed and is read at a start: restart the agent\n\
+                    [state] has changed and is read at a start: restart the agent\n";
+    assert_eq!(said, expected, "{}", text(&output.stderr));
+    // What is asked now is heard by nobody, and does not wait for somebody.
+    let ignored = send(&host, |_| format!("touch {}", lab.path("ignored").display())).await;
+    lab.says("the host sends, and nothing here takes it", 0).await;
+    // And again: the command flow is back, on the same port.
+    lab.write("commands", &commands(1));
+    let said = text(&lab.reload().await.stdout);
+    assert!(said.starts_with("added: commands\nunchanged: extra, metrics, numbers\n"), "{said}");
+    let id = send(&host, |_| "echo heard".to_owned()).await;
+    let answer = loop {
+        let body = host.next().await.unwrap().body;
+        assert_ne!(body["id"], ignored.as_str());
+        if body["id"] == id.as_str() {
+            break body;
+        }
+    };
+    assert_eq!(answer["stdout"], "heard\n");
+    assert!(!lab.path("ignored").exists());
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.end().0, Some(0));
+    assert!(!lab.path("state/control.sock").exists(), "it is gone with its agent");
+    let output = lab.reload().await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no agent listens at"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn systemd_hears_that_it_reloads_and_when() {
+    let lab = Lab::new().await;
+    let notify = lab.path("notify.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).unwrap();
+        text(&buffer[..length])
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    command.args(["run", "--port", "stdio", "--pipelines"]).arg(lab.path("pipelines"));
+    command.env_clear().env("NOTIFY_SOCKET", &notify).stdin(Stdio::null());
+    let agent = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    assert_eq!(heard().trim(), "READY=1");
+    agent.signal(Signal::HUP);
+    let reloading = heard();
+    let at = reloading.trim().strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+    assert!((0..20_000_000).contains(&(now - at.parse::<i128>().unwrap())), "{at}");
+    assert_eq!(heard().trim(), "READY=1");
+}
