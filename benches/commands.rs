@@ -34,8 +34,8 @@ const AFTERWARDS: Duration = Duration::from_secs(15);
 /// What is asked for at once, of a file that allows all.
 const PLACES: &str = "[execute]\nparallel = 5\nwaiting = 64\n";
 
-/// Long lines, as fast as they can be asked for: two of these files at once. With four it is not the port but two
-/// processors that are full.
+/// Long lines, as fast as they can be asked for: four of these files at once, which is more than two processors have
+/// time for.
 fn flood() -> String {
     metrics("10ms", &format!("{WHOLE}, {{ processes = {{ keep = 1000, by = \"memory\" }} }}"))
 }
@@ -215,7 +215,7 @@ impl Lab {
         let shipped = include_str!("../pipelines/metrics.toml");
         let mut files = vec![("commands", commands.as_str()), ("agent", &agent)];
         match metrics {
-            Some(text) => files.extend(["one", "two"].map(|name| (name, text))),
+            Some(text) => files.extend(["one", "two", "three", "four"].map(|name| (name, text))),
             None => files.push(("metrics", shipped)),
         }
         for (name, text) in files {

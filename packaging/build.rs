@@ -12,10 +12,8 @@ fn main() {
     println!("cargo:rerun-if-changed=packaging/order.txt");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     if is("PROFILE", "release") && is("TARGET", "x86_64-unknown-linux-gnu") {
-        let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        println!(
-            "cargo:rustc-link-arg-bins=-Wl,--symbol-ordering-file={folder}/packaging/order.txt"
-        );
+        // Cargo links in the folder of the package; a whole path would not move with it.
+        println!("cargo:rustc-link-arg-bins=-Wl,--symbol-ordering-file=packaging/order.txt");
         println!("cargo:rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering");
     }
 }

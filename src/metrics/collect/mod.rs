@@ -37,6 +37,7 @@ mod stat;
 mod text;
 
 mod cadence;
+mod polite;
 mod slot;
 
 use tokio::time::Instant;

@@ -8,6 +8,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use super::Collector;
+use super::polite::politely;
 use crate::model::{Group, SystemMetrics, Trouble};
 use crate::pipeline::panic_text;
 
@@ -47,7 +48,7 @@ impl Slot {
         let mut part = SystemMetrics::empty(like.at, like.taken, like.every, like.sequence);
         self.out = Some(spawn_blocking(move || {
             let read = AssertUnwindSafe(|| collector.read(now, &mut part));
-            if let Err(panic) = catch_unwind(read) {
+            if let Err(panic) = politely(|| catch_unwind(read)) {
                 let what = format!("it panicked while reading: {}", panic_text(&*panic));
                 part.troubles.push(Trouble { group, what });
             }
