@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::agent::KEY;
 use super::clock;
-use super::known::{Line, Shared};
+use super::known::{Id, Line, Shared};
 use super::line::HostEnd;
 use super::machine::Behaviour;
 
@@ -39,6 +39,8 @@ pub struct Host {
     /// The last commands, as they were sent and as they were meant.
     sent: Vec<(String, Behaviour)>,
     handed_out: Vec<Behaviour>,
+    /// A command that is half said.
+    begun: Option<(String, Behaviour, Option<i64>)>,
 }
 
 impl Host {
@@ -54,10 +56,11 @@ impl Host {
             due: VecDeque::new(),
             stepped: 0,
             nonce: 0,
-            number: 1_000,
+            number: 10_000_000,
             chance: Chance(seed),
             sent: Vec::new(),
             handed_out: Vec::new(),
+            begun: None,
         }
     }
 
@@ -74,7 +77,10 @@ impl Host {
         self.step();
         self.end.leave();
         self.due.clear();
-        self.known.lock().note("left", self.offset, 0);
+        self.begun = None;
+        let mut known = self.known.lock();
+        known.begins_anew();
+        known.note("left", self.offset, 0);
     }
 
     /// Another one is there, unseen.
@@ -90,6 +96,7 @@ impl Host {
         self.known.lock().connected(is_swapped);
         self.line.clear();
         self.due.clear();
+        self.begun = None;
         (self.reads, self.offset, self.stepped) = (true, 0, 0);
     }
 
@@ -133,18 +140,20 @@ impl Host {
     }
 
     fn read(&mut self, came: &[u8]) {
-        for piece in came.split_inclusive(|byte| *byte == b'\n') {
-            self.offset += piece.len() as u64;
-            let Some(rest) = piece.strip_suffix(b"\n") else {
-                self.line.extend_from_slice(piece);
-                continue;
+        let mut rest = came;
+        while let Some(newline) = memchr::memchr(b'\n', rest) {
+            self.offset += newline as u64 + 1;
+            let kind = if self.line.is_empty() {
+                self.known.lock().line(&rest[..newline], self.offset - 1)
+            } else {
+                self.line.extend_from_slice(&rest[..newline]);
+                self.known.lock().line(&self.line, self.offset - 1)
             };
-            self.line.extend_from_slice(rest);
-            let line = std::mem::take(&mut self.line);
-            let kind = self.known.lock().line(&line, self.offset - 1);
-            if !line.is_empty() {
+            if newline + self.line.len() > 0 {
                 self.stepped = clock::stepped();
             }
+            self.line.clear();
+            rest = &rest[newline + 1..];
             let answer = match kind {
                 Line::KeepAlive(number) => {
                     format!(r#"{{"type":"keep_alive_response","sequence_number":{number}}}"#)
@@ -156,6 +165,8 @@ impl Host {
                 self.due.push_back((Instant::now() + Duration::from_millis(late), answer));
             }
         }
+        self.offset += rest.len() as u64;
+        self.line.extend_from_slice(rest);
     }
 
     /// Signs and sends.
@@ -171,6 +182,7 @@ impl Host {
     }
 
     fn send(&mut self, bytes: &[u8]) {
+        self.rest();
         if self.end.is_connected {
             let mut known = self.known.lock();
             known.moves += 1 + bytes.len() as u64 / 4_096;
@@ -182,6 +194,34 @@ impl Host {
 
     /// Asks for something.
     pub fn command(&mut self, behaviour: Behaviour) {
+        let line = self.spelled(behaviour);
+        self.send(line.as_bytes());
+        self.asks(behaviour.number, false);
+        self.sent.push((line, behaviour));
+    }
+
+    /// Asks for something, and stops in the middle.
+    pub fn half_command(&mut self, behaviour: Behaviour) {
+        if self.end.is_connected {
+            let line = self.spelled(behaviour);
+            self.send(&line.as_bytes()[..line.len() / 2]);
+            let is_clear = self.stepped == clock::stepped();
+            self.begun = Some((line, behaviour, is_clear.then(clock::stepped)));
+        }
+    }
+
+    /// Says the rest of that.
+    pub fn rest(&mut self) {
+        let Some((line, behaviour, stepped)) = self.begun.take() else { return };
+        self.send(&line.as_bytes()[line.len() / 2..]);
+        self.asks(behaviour.number, false);
+        if stepped != Some(clock::stepped()) {
+            self.known.lock().disturbed(); // its stamp may be stale
+        }
+        self.sent.push((line, behaviour));
+    }
+
+    fn spelled(&mut self, behaviour: Behaviour) -> String {
         let payload = unsafe_command(
             &format!("c{}", behaviour.number),
             &RawCommand {
@@ -193,9 +233,13 @@ impl Host {
             },
             Duration::from_secs(TIMEOUT_SECS),
         );
-        let line = self.sealed(KEY, 0, &payload);
-        self.send(line.as_bytes());
-        self.sent.push((line, behaviour));
+        self.sealed(KEY, 0, &payload)
+    }
+
+    fn asks(&self, number: u64, is_script: bool) {
+        // Whose stamps are stale is not listened to.
+        let is_clear = self.end.is_connected && self.stepped == clock::stepped();
+        self.known.lock().asks(Id { number, is_script }, is_clear);
     }
 
     /// Hands out scripts.
@@ -213,6 +257,7 @@ impl Host {
         };
         let scripts: Vec<_> = behaviours.iter().map(script).collect();
         self.say(&pending_scripts(&scripts, ""));
+        behaviours.iter().for_each(|behaviour| self.asks(behaviour.number, true));
         self.handed_out = behaviours.to_vec();
     }
 
@@ -248,6 +293,9 @@ impl Host {
         );
         let line = self.sealed(key, ago_ms, &payload);
         self.send(line.as_bytes());
+        if key == KEY && self.stepped != clock::stepped() {
+            self.asks(number, false); // to a clock that was set it may be fresh
+        }
     }
 
     /// Half a line; with `goes_on` the next one is behind it.

@@ -33,6 +33,12 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
+    /// One that says little and is done at once.
+    pub fn quick(number: &mut u64) -> Self {
+        *number += 1;
+        Self { number: *number, takes_ms: 5, says: 50, panics: false, is_stubborn: false }
+    }
+
     /// As the text of a command.
     pub fn text(self) -> String {
         let Self { number, takes_ms, says, panics, is_stubborn } = self;

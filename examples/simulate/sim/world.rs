@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use infiniservice::commands::journal::Journal;
-use infiniservice::delivery::Faults;
+use infiniservice::delivery::{Faults, State};
 use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
@@ -42,6 +42,9 @@ pub struct World {
     starts_at: Option<Instant>,
     /// The power is cut when the disk has made so many steps.
     cut_at: Option<u64>,
+    /// When a host went in the middle of a line of its own.
+    crashed: Instant,
+    leaked: usize,
     shed: u64,
     looked: (Instant, u64, u64),
 }
@@ -61,7 +64,7 @@ impl World {
             journal: Arc::new(Mutex::new(Journal::in_memory())),
             spool: plan.spool,
             ceiling: plan.ceiling,
-            keep: plan.keep,
+            files: watch::Sender::new(plan.files),
         };
         let host = Host::new(end, &known, seed);
         let now = Instant::now();
@@ -75,6 +78,8 @@ impl World {
             is_stopping: false,
             starts_at: Some(now),
             cut_at: None,
+            crashed: now,
+            leaked: 0,
             shed: 0,
             looked: (now, 0, 0),
         }
@@ -92,6 +97,7 @@ impl World {
                 self.known.lock().note(fault.name(), 0, 0);
                 if let Fault::Suspend(ms) = fault {
                     let pause = Duration::from_millis(*ms);
+                    self.known.lock().disturbed();
                     began += pause;
                     advance(pause).await;
                 }
@@ -145,11 +151,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        let mut known = self.known.lock();
-        known.life += 1;
-        let life = known.life;
-        known.note("starts", life.into(), 0);
-        drop(known);
+        self.known.lock().begins();
         self.agent = Some(Agent::start(&self.around));
         (self.starts_at, self.is_stopping) = (None, false);
         self.looked = (Instant::now(), 0, self.known.lock().moves);
@@ -219,6 +221,7 @@ impl World {
             yield_now().await;
         }
         let mut known = self.known.lock();
+        known.overdue();
         if let Some(wrong) = agent.health.wrong() {
             known.breaks(|| format!("books do not add up: {wrong:?}"));
         }
@@ -233,7 +236,9 @@ impl World {
             known.breaks(|| format!("{used} bytes are queued, and {allowed} may be"));
         }
         let leaked = self.host.end.leaked();
-        if leaked > 0 && !known.was_long() && !self.host.end.splits {
+        // A host that never answered is given more with time, whether it reads or not.
+        let is_new = leaked > std::mem::replace(&mut self.leaked, leaked);
+        if is_new && known.has_answered() && !known.was_long() && !self.host.end.splits {
             known.breaks(|| format!("the port has lost {leaked} buffers for ever"));
         }
         let (at, wakeups, moves) = self.looked;
@@ -323,6 +328,9 @@ impl World {
         if waits.items > 0 {
             known.breaks(|| format!("all is well, and this waits: {waits:?}"));
         }
+        if !matches!(waits.state, State::Ok) {
+            known.breaks(|| format!("all is well, and the spool is not: {:?}", waits.state));
+        }
         if used > 0 {
             known.breaks(|| format!("nothing is queued, and {used} bytes are charged"));
         }
@@ -332,5 +340,6 @@ impl World {
             }
         }
         known.finish(shed);
+        known.adds_up(&agent.health.counts());
     }
 }

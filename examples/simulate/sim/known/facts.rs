@@ -44,8 +44,11 @@ impl Id {
 /// What became of a command or script.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// The life in which it was taken last.
+    /// How often a host asked for it.
+    pub times: usize,
+    /// The life in which it was taken last, and how often in it.
     pub taken: Option<u32>,
+    pub taken_times: usize,
     /// The lives in which it was carried out.
     pub began: Vec<u32>,
     pub made: Vec<Answer>,
@@ -129,6 +132,8 @@ pub struct Parsed<'a> {
     pub id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub execution_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub message: Option<Cow<'a, str>>,
     pub sequence_number: Option<u64>,
     pub sequence: Option<u64>,
     #[serde(default)]

@@ -54,7 +54,10 @@ impl Known {
                 }
             }
             Some("request_pending_scripts") => return Line::ScriptsPlease,
-            Some("agent_event" | "circuit_breaker_state") => {}
+            Some("agent_event") => {
+                self.got_event(parsed.message.as_deref().unwrap_or_default(), parsed.redelivered)
+            }
+            Some("circuit_breaker_state") => {}
             Some(kind) => self.breaks(|| format!("a line of type {kind:?}")),
         }
         Line::Other

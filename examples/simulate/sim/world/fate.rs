@@ -16,16 +16,26 @@ use super::World;
 impl World {
     /// Makes it happen.
     pub(super) async fn apply(&mut self, fault: &Fault) {
+        if fault.disturbs() {
+            self.known.lock().disturbed();
+        }
         let host = &mut self.host;
         match fault {
             Fault::Leave => host.leave(),
-            Fault::Connect => host.connect(),
+            Fault::Connect => {
+                let is_unseen = self.crashed == Instant::now();
+                host.connect();
+                if is_unseen {
+                    self.known.lock().unseen();
+                }
+            }
             Fault::Crash => {
                 // Where nobody has the port open, what it said goes with it.
                 if self.known.lock().is_open {
                     host.half_line(false);
                 }
                 host.leave();
+                self.crashed = Instant::now();
             }
             Fault::Swap => {
                 let hears = host.answers.is_some_and(|late| late < 1_000);
@@ -70,9 +80,13 @@ impl World {
                 if let Some(agent) = &self.agent {
                     agent.stop.cancel();
                     self.is_stopping = true;
+                    self.known.lock().is_closing = true;
                 }
             }
             Fault::Pace(pace) => drop(self.pace.send_replace(*pace)),
+            Fault::Reload(files) => drop(self.around.files.send_replace(*files)),
+            Fault::HalfCommand(behaviour) => host.half_command(*behaviour),
+            Fault::Rest => host.rest(),
         }
     }
 }
