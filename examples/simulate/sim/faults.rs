@@ -195,8 +195,8 @@ impl Plan {
                 _ => {}
             }
             if let Some((_, Fault::HalfCommand(_))) = faults.last() {
-                faults.push((at, reload(&mut chance, &mut number)));
-                faults.push((at + chance.below(3), Fault::Rest));
+                faults.push((at + 1 + chance.below(2), reload(&mut chance, &mut number)));
+                faults.push((at + 1 + chance.below(4), Fault::Rest));
             }
         }
         faults.sort_by_key(|(at, _)| *at);
@@ -261,6 +261,7 @@ fn behaviour(chance: &mut Chance, number: &mut u64) -> Behaviour {
             12..40 => 5_000,
             _ => chance.below(200) as usize,
         },
+        pads: 0,
         panics: chance.below(12) == 0,
         is_stubborn: chance.below(12) == 0,
     }
@@ -290,6 +291,9 @@ fn asks(chance: &mut Chance, number: &mut u64) -> Fault {
             let mut burst: Vec<_> = (0..many).map(|_| behaviour(chance, number)).collect();
             // A hundred answers of a megabyte are no other trouble than ten of them.
             burst.iter_mut().skip(10).for_each(|one| one.says = one.says.min(5_000));
+            if chance.below(6) == 0 {
+                burst.iter_mut().for_each(|one| one.pads = 20_000);
+            }
             Fault::Burst(burst)
         }
         1 | 2 => Fault::Scripts((0..1 + many / 10).map(|_| behaviour(chance, number)).collect()),

@@ -196,7 +196,7 @@ impl Host {
     pub fn command(&mut self, behaviour: Behaviour) {
         let line = self.spelled(behaviour);
         self.send(line.as_bytes());
-        self.asks(behaviour.number, false);
+        self.asks(behaviour.number, line.len(), false);
         self.sent.push((line, behaviour));
     }
 
@@ -214,7 +214,7 @@ impl Host {
     pub fn rest(&mut self) {
         let Some((line, behaviour, stepped)) = self.begun.take() else { return };
         self.send(&line.as_bytes()[line.len() / 2..]);
-        self.asks(behaviour.number, false);
+        self.asks(behaviour.number, line.len(), false);
         if stepped != Some(clock::stepped()) {
             self.known.lock().disturbed(); // its stamp may be stale
         }
@@ -236,10 +236,10 @@ impl Host {
         self.sealed(KEY, 0, &payload)
     }
 
-    fn asks(&self, number: u64, is_script: bool) {
+    fn asks(&self, number: u64, bytes: usize, is_script: bool) {
         // Whose stamps are stale is not listened to.
         let is_clear = self.end.is_connected && self.stepped == clock::stepped();
-        self.known.lock().asks(Id { number, is_script }, is_clear);
+        self.known.lock().asks(Id { number, is_script }, bytes, is_clear);
     }
 
     /// Hands out scripts.
@@ -257,7 +257,7 @@ impl Host {
         };
         let scripts: Vec<_> = behaviours.iter().map(script).collect();
         self.say(&pending_scripts(&scripts, ""));
-        behaviours.iter().for_each(|behaviour| self.asks(behaviour.number, true));
+        behaviours.iter().for_each(|behaviour| self.asks(behaviour.number, 1_000, true));
         self.handed_out = behaviours.to_vec();
     }
 
@@ -294,7 +294,7 @@ impl Host {
         let line = self.sealed(key, ago_ms, &payload);
         self.send(line.as_bytes());
         if key == KEY && self.stepped != clock::stepped() {
-            self.asks(number, false); // to a clock that was set it may be fresh
+            self.asks(number, 0, false); // to a clock that was set it may be fresh
         }
     }
 

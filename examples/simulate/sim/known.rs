@@ -64,6 +64,8 @@ pub struct Known {
     pub just_made: (u64, usize),
     /// Commands and scripts by their ids.
     asked: BTreeMap<Id, Asked>,
+    /// Bytes of what was taken and not answered.
+    pub under_way: usize,
     /// Asked for and not taken yet, since when.
     untaken: Vec<(Id, Instant)>,
     told: Told,
@@ -104,6 +106,7 @@ impl Known {
             moves: 0,
             just_made: (0, 0),
             asked: BTreeMap::new(),
+            under_way: 0,
             untaken: Vec::new(),
             told: Told::default(),
             written: Written::default(),
@@ -272,6 +275,8 @@ impl Known {
     /// A life of the agent begins; which one.
     pub fn begins(&mut self) -> u32 {
         self.disturbed();
+        self.asked.values_mut().for_each(|asked| asked.under_way = 0);
+        self.under_way = 0;
         (self.told, self.written) = (self.told.next(), Written::default());
         (self.life, self.is_closing) = (self.life + 1, false);
         self.note("starts", self.life.into(), 0);
@@ -291,6 +296,7 @@ impl Known {
         self.just_made.1 += said + 2_048;
         let (order, life, at) = (self.order, self.life, Instant::now());
         let asked = self.asked.entry(id).or_default();
+        self.under_way -= std::mem::take(&mut asked.under_way);
         asked.made.push(Answer { order, at, life, said });
     }
 

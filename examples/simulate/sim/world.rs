@@ -231,7 +231,9 @@ impl World {
         };
         let waiting = agent.backlog.now();
         let must = waiting.bytes as usize + 400 * waiting.items as usize + just_made;
-        let (used, allowed) = (agent.ledger.used(), self.around.ceiling / 2 + (192 << 10) + must);
+        let ceiling = self.around.ceiling;
+        let requests = known.under_way.clamp(ceiling / 2, ceiling);
+        let (used, allowed) = (agent.ledger.used(), requests + (192 << 10) + must);
         if used > allowed {
             known.breaks(|| format!("{used} bytes are queued, and {allowed} may be"));
         }
@@ -292,8 +294,7 @@ impl World {
             }
             while asked < 3 && healed.elapsed() >= Duration::from_secs(150) {
                 let (number, takes_ms, says) = (AFTERWARDS + asked, 100, 50);
-                let (panics, is_stubborn) = (false, false);
-                self.host.command(Behaviour { number, takes_ms, says, panics, is_stubborn });
+                self.host.command(Behaviour { number, takes_ms, says, ..Behaviour::quick(&mut 0) });
                 asked += 1;
             }
             self.step().await;

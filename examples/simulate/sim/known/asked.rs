@@ -7,8 +7,9 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
 impl Known {
     /// A host asked for it, with an envelope of its own; `is_clear`: nothing is wrong between it and the agent.
-    pub fn asks(&mut self, id: Id, is_clear: bool) {
-        self.asked.entry(id).or_default().times += 1;
+    pub fn asks(&mut self, id: Id, bytes: usize, is_clear: bool) {
+        let asked = self.asked.entry(id).or_default();
+        (asked.times, asked.bytes) = (asked.times + 1, bytes);
         if is_clear && self.is_open && !self.is_closing && !self.connection.is_swapped {
             self.untaken.push((id, Instant::now()));
         }
@@ -35,6 +36,7 @@ impl Known {
         let asked = self.asked.entry(id).or_default();
         asked.taken_times = if asked.taken == Some(life) { asked.taken_times + 1 } else { 1 };
         asked.taken = Some(life);
+        self.under_way += asked.bytes - std::mem::replace(&mut asked.under_way, asked.bytes);
         let (taken, times) = (asked.taken_times, asked.times);
         if taken > times {
             self.breaks(|| format!("{id:?} was asked for {times} times, and taken {taken} times"));

@@ -46,6 +46,9 @@ impl Id {
 pub struct Asked {
     /// How often a host asked for it.
     pub times: usize,
+    /// Bytes of its text, and of them those that are taken and not answered.
+    pub bytes: usize,
+    pub under_way: usize,
     /// The life in which it was taken last, and how often in it.
     pub taken: Option<u32>,
     pub taken_times: usize,
