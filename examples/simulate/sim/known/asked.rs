@@ -4,6 +4,8 @@ use super::*;
 
 /// After so long what was asked for has been taken.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+/// Answers that the agent remembers.
+const ANSWERS: u64 = infiniservice::commands::answered::ANSWERS_KEPT as u64;
 
 impl Known {
     /// A host asked for it, with an envelope of its own; `is_clear`: nothing is wrong between it and the agent.
@@ -54,11 +56,13 @@ impl Known {
     /// A command is carried out.
     pub fn began(&mut self, number: u64, is_script: bool) {
         self.note("began", number, u64::from(is_script));
-        let life = self.life;
+        let (life, order) = (self.life, self.order);
         let asked = self.asked.entry(Id { number, is_script }).or_default();
         asked.began.push(life);
         let times = asked.began.iter().filter(|began| is_script || **began == life).count();
-        if times > 1 {
+        // So many answers later the agent has forgotten that it did it.
+        let is_forgotten = asked.made.last().is_some_and(|last| order - last.order >= ANSWERS);
+        if times > 1 && (is_script || !is_forgotten) {
             self.breaks(|| format!("{number} is carried out {times} times (script: {is_script})"));
         }
     }
