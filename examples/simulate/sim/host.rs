@@ -30,7 +30,8 @@ pub struct Host {
     reads: bool,
     offset: u64,
     line: Vec<u8>,
-    due: VecDeque<(Instant, String)>,
+    /// Answers, and the barrier that each of them is for.
+    due: VecDeque<(Instant, String, Option<u64>)>,
     /// By how much it takes the guest's clock to be ahead.
     stepped: i64,
     nonce: u64,
@@ -40,7 +41,7 @@ pub struct Host {
     sent: Vec<(String, Behaviour)>,
     handed_out: Vec<Behaviour>,
     /// A command that is half said.
-    begun: Option<(String, Behaviour, Option<i64>)>,
+    begun: Option<(String, Behaviour, Option<u64>)>,
 }
 
 impl Host {
@@ -117,7 +118,7 @@ impl Host {
 
     /// When it has something to say.
     pub fn next(&self) -> Option<Instant> {
-        self.due.front().map(|(at, _)| *at)
+        self.due.front().map(|(at, ..)| *at)
     }
 
     /// Takes what has come, and says what is due.
@@ -131,9 +132,9 @@ impl Host {
             self.read(&came);
         }
         let now = Instant::now();
-        while let Some((_, payload)) = self.due.pop_front_if(|(at, _)| *at <= now) {
-            if payload.contains("keep_alive_response") {
-                self.known.lock().host_answered();
+        while let Some((_, payload, barrier)) = self.due.pop_front_if(|(at, ..)| *at <= now) {
+            if let Some(number) = barrier {
+                self.known.lock().host_answered(number);
             }
             self.say(&payload);
         }
@@ -162,7 +163,8 @@ impl Host {
                 Line::Other => continue,
             };
             if let Some(late) = self.answers {
-                self.due.push_back((Instant::now() + Duration::from_millis(late), answer));
+                let barrier = if let Line::KeepAlive(number) = kind { Some(number) } else { None };
+                self.due.push_back((Instant::now() + Duration::from_millis(late), answer, barrier));
             }
         }
         self.offset += rest.len() as u64;
@@ -206,17 +208,19 @@ impl Host {
             let line = self.spelled(behaviour);
             self.send(&line.as_bytes()[..line.len() / 2]);
             let is_clear = self.stepped == clock::stepped();
-            self.begun = Some((line, behaviour, is_clear.then(clock::stepped)));
+            let before = self.known.lock().disturbances;
+            self.begun = Some((line, behaviour, is_clear.then_some(before)));
         }
     }
 
     /// Says the rest of that.
     pub fn rest(&mut self) {
-        let Some((line, behaviour, stepped)) = self.begun.take() else { return };
+        let Some((line, behaviour, before)) = self.begun.take() else { return };
         self.send(&line.as_bytes()[line.len() / 2..]);
         self.asks(behaviour.number, line.len(), false);
-        if stepped != Some(clock::stepped()) {
-            self.known.lock().disturbed(); // its stamp may be stale
+        let mut known = self.known.lock();
+        if before != Some(known.disturbances) {
+            known.disturbed(); // the first half may be gone, or its stamp stale
         }
         self.sent.push((line, behaviour));
     }

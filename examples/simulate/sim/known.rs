@@ -68,6 +68,8 @@ pub struct Known {
     pub under_way: usize,
     /// Asked for and not taken yet, since when.
     untaken: Vec<(Id, Instant)>,
+    /// How often something came between host and agent.
+    pub disturbances: u64,
     told: Told,
     written: Written,
     connection: Connection,
@@ -108,6 +110,7 @@ impl Known {
             asked: BTreeMap::new(),
             under_way: 0,
             untaken: Vec::new(),
+            disturbances: 0,
             told: Told::default(),
             written: Written::default(),
             connection: Connection::new(false),
@@ -164,7 +167,7 @@ impl Known {
         if is_bare {
             connection.bare.push_back(connection.accepted);
             connection.begun += 1;
-            connection.answers = None;
+            (connection.answers, connection.asks_from) = (None, None);
         }
         self.is_mid_line = !bytes.ends_with(b"\n");
         connection.accepted += bytes.len() as u64;
@@ -266,10 +269,13 @@ impl Known {
         connection.bare.retain(|at| *at < connection.accepted);
     }
 
-    /// A barrier was answered.
-    pub fn host_answered(&mut self) {
+    /// A barrier was answered. One that was written before the last beginning says nothing to the agent.
+    pub fn host_answered(&mut self, number: u64) {
         self.was_silent();
-        self.connection.answers.get_or_insert(Instant::now());
+        let connection = &mut self.connection;
+        if connection.asks_from.is_some_and(|first| number >= first) {
+            connection.answers.get_or_insert(Instant::now());
+        }
     }
 
     /// A life of the agent begins; which one.

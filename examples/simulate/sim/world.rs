@@ -232,8 +232,9 @@ impl World {
         let waiting = agent.backlog.now();
         let must = waiting.bytes as usize + 400 * waiting.items as usize + just_made;
         let ceiling = self.around.ceiling;
-        let requests = known.under_way.clamp(ceiling / 2, ceiling);
-        let (used, allowed) = (agent.ledger.used(), requests + (192 << 10) + must);
+        // Readings have half of it, and requests are taken up to the whole.
+        let queued = (ceiling / 2 + known.under_way).min(ceiling);
+        let (used, allowed) = (agent.ledger.used(), queued + (192 << 10) + must);
         if used > allowed {
             known.breaks(|| format!("{used} bytes are queued, and {allowed} may be"));
         }

@@ -44,8 +44,9 @@ impl Id {
 /// What became of a command or script.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// How often a host asked for it.
+    /// How often a host asked for it, and when it did last.
     pub times: usize,
+    pub at: Option<Instant>,
     /// Bytes of its text, and of them those that are taken and not answered.
     pub bytes: usize,
     pub under_way: usize,
@@ -92,6 +93,8 @@ pub struct Connection {
     pub bare: VecDeque<u64>,
     /// When a barrier was answered for the first time since the last beginning.
     pub answers: Option<Instant>,
+    /// The number of the first barrier that the host got since.
+    pub asks_from: Option<u64>,
     pub is_swapped: bool,
     pub was_stopped: bool,
     pub lines: u64,
@@ -108,6 +111,7 @@ impl Connection {
             begun: 0,
             bare: VecDeque::new(),
             answers: None,
+            asks_from: None,
             is_swapped,
             was_stopped: false,
             lines: 0,
