@@ -187,6 +187,7 @@ impl Plan {
                 Some((_, Fault::StopReading)) => faults.push((back, Fault::ReadOn)),
                 Some((_, Fault::Disk(_))) => faults.push((back, Fault::Disk(Faults::default()))),
                 Some((_, Fault::Pace(pace))) if *pace > 10 => faults.push((back, Fault::Pace(1))),
+                Some((_, Fault::Split(_))) => faults.push((back, Fault::Split(32_768))),
                 _ => {}
             }
             match chance.below(128) {
@@ -205,7 +206,7 @@ impl Plan {
             spool: [64 << 10, 1 << 20, 4 << 20][chance.below(3) as usize],
             ceiling: [512 << 10, 4 << 20, 16 << 20][chance.below(3) as usize],
             files: files(&mut chance),
-            processes: [0, 0, 0, 4, 4, 20][chance.below(6) as usize],
+            processes: [0, 0, 0, 0, 4, 4, 4, 20][chance.below(8) as usize],
             heals_with_another: chance.below(2) == 0,
         }
     }
