@@ -86,7 +86,8 @@ impl Agent {
         let (ledger, known) = (Ledger::new(around.ceiling), &around.known);
         let closing = stop.child_token();
         let node = health.anew().node("port".to_owned());
-        let mut port = Port::new(around.port.clone(), node, closing.clone()).with_clock(clock::wall);
+        let mut port =
+            Port::new(around.port.clone(), node, closing.clone()).with_clock(clock::wall);
         let relay = Relay::default();
         port.telemetry(relay.lane());
 

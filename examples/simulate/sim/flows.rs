@@ -43,7 +43,8 @@ use super::machine::Machine;
 
 /// As in the daemon.
 const MESSAGES_WAITING: usize = 16;
-const DRAIN: Duration = Duration::from_secs(5);
+/// As in the daemon: how long what is held has to be handed over.
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// What outlives the flows.
 pub struct Carried {
@@ -122,8 +123,7 @@ impl Daemon {
             self.spawn(vec![task], closing.clone(), true);
         }
         self.change().await;
-        let (stop, mut outcome) =
-            (self.stop.clone(), Outcome { end: End::Done, drained: true });
+        let (stop, mut outcome) = (self.stop.clone(), Outcome { end: End::Done, drained: true });
         let (mut losses, mut look) = (Losses::default(), interval(LOOK_EVERY));
         loop {
             tokio::select! {
@@ -245,7 +245,12 @@ impl Carried {
         let (health, known) = (self.health.anew(), &self.around.known);
         self.answers.listen();
         let deliver = |node| {
-            Deliver::new("simulated".to_owned(), self.replies.clone(), Some(self.must.clone()), node)
+            Deliver::new(
+                "simulated".to_owned(),
+                self.replies.clone(),
+                Some(self.must.clone()),
+                node,
+            )
         };
         let reply =
             || Reply::new(CommandType::Action).with_clock(clock::wall).charging(&self.ledger);

@@ -167,7 +167,8 @@ impl Known {
         if is_bare {
             connection.bare.push_back(connection.accepted);
             connection.begun += 1;
-            (connection.answers, connection.asks_from) = (None, None);
+            connection.answers = None;
+            connection.barriers.clear();
         }
         self.is_mid_line = !bytes.ends_with(b"\n");
         connection.accepted += bytes.len() as u64;
@@ -273,7 +274,7 @@ impl Known {
     pub fn host_answered(&mut self, number: u64) {
         self.was_silent();
         let connection = &mut self.connection;
-        if connection.asks_from.is_some_and(|first| number >= first) {
+        if connection.barriers.contains(&number) {
             connection.answers.get_or_insert(Instant::now());
         }
     }

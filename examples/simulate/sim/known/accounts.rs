@@ -102,7 +102,8 @@ impl Known {
 
     /// All has come to rest: what went in has come out, or is in the `books` as lost, and that was told.
     pub fn adds_up(&mut self, books: &[NodeCount]) {
-        let losses = || books.iter().flat_map(|book| book.lost.iter().map(move |lost| (book, lost)));
+        let losses =
+            || books.iter().flat_map(|book| book.lost.iter().map(move |lost| (book, lost)));
         let of_readings = losses().filter(|(book, _)| book.node.starts_with("metrics/"));
         let lost: u64 = of_readings.map(|(_, (_, count))| count).sum();
         let (made, whole) = (self.written.made, self.written.whole);

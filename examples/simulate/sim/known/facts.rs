@@ -93,8 +93,8 @@ pub struct Connection {
     pub bare: VecDeque<u64>,
     /// When a barrier was answered for the first time since the last beginning.
     pub answers: Option<Instant>,
-    /// The number of the first barrier that the host got since.
-    pub asks_from: Option<u64>,
+    /// The barriers that the host got since.
+    pub barriers: Vec<u64>,
     pub is_swapped: bool,
     pub was_stopped: bool,
     pub lines: u64,
@@ -111,7 +111,7 @@ impl Connection {
             begun: 0,
             bare: VecDeque::new(),
             answers: None,
-            asks_from: None,
+            barriers: Vec::new(),
             is_swapped,
             was_stopped: false,
             lines: 0,

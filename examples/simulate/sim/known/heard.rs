@@ -42,7 +42,7 @@ impl Known {
                 let number = parsed.sequence_number.unwrap_or_default();
                 // What the host got last may be older than the last beginning.
                 if number >= BARRIERS && self.connection.bare.is_empty() {
-                    self.connection.asks_from.get_or_insert(number);
+                    self.connection.barriers.push(number);
                 }
                 if let Some(before) = self.echoes.remove(&number) {
                     let passed = self.readings_bytes - before;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::super::agent::KEY;
 use super::super::clock;
 use super::super::faults::Fault;
+use super::super::flows::DRAIN;
 use super::super::known::End;
 use super::World;
 
@@ -80,6 +81,7 @@ impl World {
                 if let Some(agent) = &self.agent {
                     agent.stop.cancel();
                     self.is_stopping = true;
+                    self.stops_at.get_or_insert(Instant::now() + DRAIN);
                     self.known.lock().is_closing = true;
                 }
             }
