@@ -214,7 +214,10 @@ mod tests {
         assert_eq!((again("a").success, again("a").stdout), (true, NOT_KEPT.to_owned()));
         // A list that is missing must not be taken for an empty one.
         assert_eq!((again("found").success, again("found").error), (false, Some(NOT_KEPT.into())));
-        assert_eq!((again("failed").exit_code, again("failed").error), (Some(3), Some("no".into())));
+        assert_eq!(
+            (again("failed").exit_code, again("failed").error),
+            (Some(3), Some("no".into()))
+        );
         assert_eq!(again("b").stdout.len(), BYTES_KEPT);
     }
 

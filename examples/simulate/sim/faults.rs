@@ -232,10 +232,10 @@ fn cut(chance: &mut Chance, number: &mut u64, at: u64, faults: &mut Vec<(u64, Fa
 /// More readings than there is room for, and nobody who reads them.
 fn flood(chance: &mut Chance, at: u64, faults: &mut Vec<(u64, Fault)>) {
     let is_away = chance.below(2) == 0;
-    faults.push((at, Fault::Pace(100)));
+    faults.push((at, Fault::Pace(60)));
     faults.push((at, if is_away { Fault::Leave } else { Fault::StopReading }));
-    faults.push((at + 6_000, Fault::Pace(1)));
-    faults.push((at + 6_000, if is_away { Fault::Connect } else { Fault::ReadOn }));
+    faults.push((at + 4_500, Fault::Pace(1)));
+    faults.push((at + 4_500, if is_away { Fault::Connect } else { Fault::ReadOn }));
 }
 
 fn files(chance: &mut Chance) -> Files {

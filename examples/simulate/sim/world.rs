@@ -26,6 +26,9 @@ use super::machine::Behaviour;
 const REST: Duration = Duration::from_secs(260);
 /// At the end of it nothing must move for so long.
 const QUIET: Duration = Duration::from_secs(60);
+/// How often everything is looked at where nothing is written, and once all is well.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AT_REST: Duration = Duration::from_secs(5);
 /// The first of the commands that are sent once all is well.
 const AFTERWARDS: u64 = 900_000;
 
@@ -106,7 +109,7 @@ impl World {
                 }
                 self.apply(fault).await;
             } else {
-                self.wait(at(began, next)).await;
+                self.wait(at(began, next), LOOK).await;
             }
             self.step().await;
             if self.is_broken() {
@@ -124,9 +127,9 @@ impl World {
         self.known.lock().broken.is_some()
     }
 
-    /// Waits for something to happen, a second at most.
-    async fn wait(&self, until: Instant) {
-        let until = until.min(Instant::now() + Duration::from_secs(1));
+    /// Waits for something to happen, `most` at most.
+    async fn wait(&self, until: Instant, most: Duration) {
+        let until = until.min(Instant::now() + most);
         let until =
             [self.host.next(), self.starts_at].into_iter().flatten().fold(until, Instant::min);
         tokio::select! {
@@ -294,7 +297,7 @@ impl World {
                 40..150 => healed + Duration::from_secs(150),
                 _ => healed + REST,
             };
-            self.wait(next).await;
+            self.wait(next, LOOK_AT_REST).await;
             if healed.elapsed() >= Duration::from_secs(40) {
                 self.pace.send_if_modified(|pace| std::mem::take(pace) > 0);
             }
