@@ -154,8 +154,8 @@ pub struct Plan {
     pub ceiling: usize,
     /// What the files say at first.
     pub files: Files,
-    /// Processes in a reading.
-    pub processes: usize,
+    /// How much longer than it must be a reading is.
+    pub pads: usize,
     /// Whether the host is another one once all is well.
     pub heals_with_another: bool,
 }
@@ -206,7 +206,7 @@ impl Plan {
             spool: [64 << 10, 1 << 20, 4 << 20][chance.below(3) as usize],
             ceiling: [512 << 10, 4 << 20, 16 << 20][chance.below(3) as usize],
             files: files(&mut chance),
-            processes: [0, 0, 0, 0, 4, 4, 4, 20][chance.below(8) as usize],
+            pads: [0, 0, 0, 1_200, 1_200, 6_000][chance.below(6) as usize],
             heals_with_another: chance.below(2) == 0,
         }
     }

@@ -177,9 +177,9 @@ impl Known {
         let answers = connection.answers.map_or(now, |answers| answers.max(since));
         let times = (answers - since).as_secs() + (now - answers).as_secs() / 60;
         let times = 1 + connection.begun + times;
-        // What has not been read may count as read by its age, and then a long frame goes behind it.
+        // What has not been read may count as read by its age, or was another life's; then a long frame goes behind.
         let long = if self.was_long() { self.longest as u64 + 512 } else { 0 };
-        let allowed = WINDOW_BYTES as u64 * times + long;
+        let allowed = (WINDOW_BYTES as u64 + long) * times;
         if unread > allowed {
             self.breaks(|| {
                 format!("{unread} bytes are written and not read, and {allowed} may be")

@@ -65,7 +65,7 @@ impl World {
             port,
             disk: Disk::new(seed, &known),
             pace: at,
-            readings: fate::readings(plan.processes),
+            readings: fate::readings(plan.pads),
             journal: Arc::new(Mutex::new(Journal::in_memory())),
             spool: plan.spool,
             ceiling: plan.ceiling,

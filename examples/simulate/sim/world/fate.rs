@@ -1,5 +1,6 @@
 //! What each fault does to the world, and what the machine has to tell. Decides nothing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use infiniservice::delivery::Faults;
@@ -93,22 +94,24 @@ impl World {
     }
 }
 
-/// Readings with so many processes.
-pub(super) fn readings(processes: usize) -> Arc<Vec<SystemMetrics>> {
+/// Readings that are so much longer than they must be. Text costs little to write, so a run can have many of them.
+pub(super) fn readings(pads: usize) -> Arc<Vec<SystemMetrics>> {
     static MADE: [OnceLock<Arc<Vec<SystemMetrics>>>; 3] =
         [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-    let made = match processes {
+    let made = match pads {
         0 => &MADE[0],
-        1..10 => &MADE[1],
+        1..4_000 => &MADE[1],
         _ => &MADE[2],
     };
     let make = || {
-        let mut groups = vec![Group::Load];
-        if processes > 0 {
-            groups.extend([Group::Cpu, Group::Memory, Group::Processes]);
+        let tags = Arc::new(BTreeMap::from([("pads".to_owned(), "x".repeat(pads))]));
+        let mut generator = Generator::new(&[Group::Load], 0, 1);
+        let mut made: Vec<SystemMetrics> =
+            (0..16).filter_map(|_| generator.next(Instant::now())).collect();
+        for reading in made.iter_mut().filter(|_| pads > 0) {
+            reading.tags = Some(Arc::clone(&tags));
         }
-        let mut generator = Generator::new(&groups, processes, 1);
-        Arc::new((0..16).filter_map(|_| generator.next(Instant::now())).collect())
+        Arc::new(made)
     };
     Arc::clone(made.get_or_init(make))
 }
