@@ -236,6 +236,7 @@ fn flood(chance: &mut Chance, at: u64, faults: &mut Vec<(u64, Fault)>) {
     faults.push((at, if is_away { Fault::Leave } else { Fault::StopReading }));
     faults.push((at + 4_500, Fault::Pace(1)));
     faults.push((at + 4_500, if is_away { Fault::Connect } else { Fault::ReadOn }));
+    faults.push((at + 4_501, Fault::KeepAlive)); // its echo does not wait for all of that
 }
 
 fn files(chance: &mut Chance) -> Files {
