@@ -20,6 +20,9 @@ use super::machine::Behaviour;
 /// Scripts that are handed out at once, and how long a command may take.
 const TIMEOUT_SECS: u64 = 10;
 
+/// How far a stamp may be from the agent's clock, in milliseconds.
+const STALE_MS: u64 = infiniservice::wire::envelope::WINDOW_MS;
+
 /// The host, one after the other.
 pub struct Host {
     /// Its end of the port.
@@ -133,7 +136,9 @@ impl Host {
         }
         let now = Instant::now();
         while let Some((_, payload, barrier)) = self.due.pop_front_if(|(at, ..)| *at <= now) {
-            if let Some(number) = barrier {
+            // Whose stamps are stale is not heard.
+            let is_heard = self.stepped.abs_diff(clock::stepped()) < STALE_MS;
+            if let Some(number) = barrier.filter(|_| is_heard) {
                 self.known.lock().host_answered(number);
             }
             self.say(&payload);
