@@ -78,7 +78,7 @@
 //! | a flow that is replaced | metrics: the shutdown deadline; commands: their own deadlines | what is held is lost, and said so |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |
 //! | an answer | 1 MiB a line, 500 KiB of data | cut, and said so |
-//! | answers remembered | 512, 1 MiB | the oldest is forgotten |
+//! | answers remembered | 512, 1 MiB | what the oldest said is forgotten, then the oldest |
 //! | scripts remembered | 1,024 on disk | the oldest is forgotten |
 //! | audit lines waiting | 256, 5 s | the command is refused |
 //! | restarts of a stage | 8 within a minute, 100 ms to 30 s apart | the daemon drains and exits 70 |

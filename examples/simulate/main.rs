@@ -79,18 +79,28 @@ fn show(report: &Report) {
     events.iter().skip(left_out).for_each(|event| println!("    {event}"));
 }
 
+/// The next seed before `end`.
+fn take(next: &AtomicU64, end: u64) -> Option<u64> {
+    next.fetch_update(Relaxed, Relaxed, |seed| (seed < end).then(|| seed + 1)).ok()
+}
+
 fn many(arguments: &Arguments) -> bool {
-    let (next, end) = (AtomicU64::new(arguments.from), arguments.from + arguments.seeds);
+    let Some(end) = arguments.from.checked_add(arguments.seeds) else {
+        let most = u64::MAX - arguments.from;
+        println!("there are {most} seeds from {}; ask for as many at most", arguments.from);
+        return false;
+    };
+    let next = AtomicU64::new(arguments.from);
     let (failures, started) = (Mutex::new(Vec::<Report>::new()), Instant::now());
     let sums: [AtomicU64; 5] = Default::default();
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Relaxed);
-                    if seed >= end || failures.lock().unwrap().len() >= FAILURES_MAX {
+                    if failures.lock().unwrap().len() >= FAILURES_MAX {
                         return;
                     }
+                    let Some(seed) = take(&next, end) else { return };
                     let report = run(seed);
                     if arguments.verbose {
                         println!("seed {seed}: {:?}, digest {:016x}", report.broken, report.digest);

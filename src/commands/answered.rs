@@ -13,7 +13,11 @@ pub const ANSWERS_KEPT: usize = 512;
 /// the length they have.
 pub const BYTES_KEPT: usize = 1 << 20;
 
-/// The last answers by id, the oldest forgotten first.
+/// What stands where an answer was too long ago to be remembered whole.
+const NOT_KEPT: &str = "it was done before, and is not done again; what it said then is not kept";
+
+/// The last answers by id, the oldest forgotten first. Where they are too long together, what the oldest said is
+/// forgotten, and not that they were done.
 #[derive(Debug, Default)]
 pub struct Answered {
     by_id: HashMap<String, Option<Kept>>,
@@ -61,10 +65,19 @@ impl Answered {
         self.by_id.insert(id.to_owned(), Some(kept));
         self.order.push_back((id.to_owned(), weight));
         self.bytes += weight;
-        while self.order.len() > ANSWERS_KEPT || self.bytes > BYTES_KEPT {
+        while self.order.len() > ANSWERS_KEPT {
             let Some((oldest, weight)) = self.order.pop_front() else { return };
             self.bytes -= weight;
             self.by_id.remove(&oldest);
+        }
+        for (id, weight) in self.order.iter_mut().filter(|(_, weight)| *weight > 0) {
+            if self.bytes <= BYTES_KEPT {
+                return;
+            }
+            self.bytes -= std::mem::take(weight);
+            if let Some(Some(kept)) = self.by_id.get_mut(id) {
+                kept.shorten();
+            }
         }
     }
 
@@ -99,6 +112,19 @@ impl Kept {
             outcome.data = self.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
         }
         told
+    }
+
+    /// Leaves that it was done. What lacks its result is no success: a list that is missing would be taken for
+    /// an empty one.
+    fn shorten(&mut self) {
+        let lacks_data = self.data.take().is_some();
+        let Some(outcome) = outcome_of(&mut self.told) else { return };
+        (outcome.stdout, outcome.stderr) = Default::default();
+        if outcome.success && lacks_data {
+            (outcome.success, outcome.error) = (false, Some(NOT_KEPT.to_owned()));
+        } else if outcome.success {
+            outcome.stdout = NOT_KEPT.to_owned();
+        }
     }
 
     fn weight(&self) -> usize {
@@ -167,6 +193,35 @@ mod tests {
     }
 
     #[test]
+    fn what_long_answers_push_out_is_what_was_said_and_not_that_it_was_done() {
+        let mut answered = Answered::default();
+        let outcome = Outcome::data(serde_json::json!(["found"]));
+        let action = "A".to_owned();
+        let found = Told::Response { id: "found".to_owned(), action, outcome };
+        let failed = Outcome { exit_code: Some(3), ..Outcome::failed("no") };
+        let failed = Told::Completed { execution_id: "failed".to_owned(), outcome: failed };
+        let long = [told("a", BYTES_KEPT), told("b", BYTES_KEPT)];
+        let all = [("said", &told("said", 9)), ("found", &found), ("failed", &failed)];
+        for (id, told) in all.into_iter().chain([("a", &long[0]), ("b", &long[1])]) {
+            answered.take(id);
+            answered.answer(id, told);
+        }
+        let mut again = |id: &str| match answered.take(id) {
+            Known::Answered(mut told) => outcome_of(&mut told).cloned().unwrap(),
+            other => panic!("{id} would be done once more: {other:?}"),
+        };
+        assert_eq!(again("said"), Outcome::said(NOT_KEPT));
+        assert_eq!((again("a").success, again("a").stdout), (true, NOT_KEPT.to_owned()));
+        // A list that is missing must not be taken for an empty one.
+        assert_eq!((again("found").success, again("found").error), (false, Some(NOT_KEPT.into())));
+        assert_eq!(
+            (again("failed").exit_code, again("failed").error),
+            (Some(3), Some("no".into()))
+        );
+        assert_eq!(again("b").stdout.len(), BYTES_KEPT);
+    }
+
+    #[test]
     fn neither_many_answers_nor_long_ones_grow_it_for_ever() {
         let mut answered = Answered::default();
         for number in 0..10_000 {
@@ -181,6 +236,7 @@ mod tests {
             answered.answer(&id, &told(&id, 256 << 10));
         }
         assert!(answered.bytes <= BYTES_KEPT);
+        assert_eq!(answered.order.len(), ANSWERS_KEPT);
         assert_eq!(answered.take("0"), Known::New, "the oldest is forgotten");
     }
 }

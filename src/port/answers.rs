@@ -77,10 +77,11 @@ impl Answers {
         self.0.port.wake();
     }
 
-    /// The number of a new barrier, or `None` where many are unanswered and none was ever answered.
-    pub(super) fn next_number(&self) -> Option<u64> {
+    /// The number of a new barrier, or `None` where many are unanswered and none was ever answered, unless it
+    /// `must` be asked.
+    pub(super) fn next_number(&self, must: bool) -> Option<u64> {
         let mut state = self.lock();
-        if !state.may_be_asked() {
+        if !must && !state.may_be_asked() {
             return None;
         }
         state.next += STEP;
@@ -142,7 +143,7 @@ mod tests {
     fn an_answer_covers_what_was_asked_before_it_and_a_strange_number_covers_nothing() {
         let answers = Answers::starting_at(7_000_000);
         for end in [100, 200, 300] {
-            let number = answers.next_number().unwrap();
+            let number = answers.next_number(false).unwrap();
             answers.asked(number, end);
         }
         answers.answered(7_001_001);
@@ -161,7 +162,7 @@ mod tests {
     fn a_host_that_never_answers_is_not_asked_for_ever() {
         let answers = Answers::starting_at(0);
         let asked = std::iter::from_fn(|| {
-            let number = answers.next_number()?;
+            let number = answers.next_number(false)?;
             answers.asked(number, number);
             Some(number)
         });

@@ -45,6 +45,9 @@ const PATIENCE_ANSWERED: Duration = Duration::from_secs(60);
 /// Where the host has never answered: what was written so long ago, to the same host, counts as delivered.
 const DELIVERED_AFTER: Duration = Duration::from_secs(30);
 
+/// … but not before whoever is there now was asked: so long before that, where the last question is older than this.
+const LAST_ASKED: Duration = Duration::from_secs(10);
+
 /// Writes closer together than this have one time.
 const GRAIN: Duration = Duration::from_millis(250);
 /// Times that are remembered; behind that the oldest are taken for the next.
@@ -153,12 +156,23 @@ impl Window {
     fn repeats_at(&self, unread: bool) -> Option<Instant> {
         let waits = (self.is_waiting || unread) && self.asks && self.answers.may_be_asked();
         let doubled = self.answers.unanswered().checked_sub(1)?.min(DOUBLED_MAX);
-        self.asked_at.filter(|_| waits).map(|at| at + ASK_AGAIN * (1 << doubled))
+        let again = self.asked_at.filter(|_| waits).map(|at| at + ASK_AGAIN * (1 << doubled));
+        let last = self.asks_last_at().filter(|_| unread && self.asks);
+        [again, last].into_iter().flatten().min()
+    }
+
+    /// When a host that has not answered is asked for the last time before its silence counts as having read.
+    fn asks_last_at(&self) -> Option<Instant> {
+        let (_, answers) = self.answers.heard();
+        let oldest = self.times.iter().find(|(_, end)| *end > self.delivered).filter(|_| !answers);
+        let at = oldest.map(|(at, _)| *at + DELIVERED_AFTER - LAST_ASKED);
+        at.filter(|at| self.asked_at.is_none_or(|asked| asked < *at))
     }
 
     /// The number of a barrier that goes behind the `pending` bytes.
-    pub(super) fn barrier(&mut self) -> Option<u64> {
-        self.answers.next_number()
+    pub(super) fn barrier(&mut self, now: Instant) -> Option<u64> {
+        let is_last = self.asks_last_at().is_some_and(|at| at <= now);
+        self.answers.next_number(is_last)
     }
 
     /// The device accepted so many bytes.

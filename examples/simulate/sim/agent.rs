@@ -1,36 +1,27 @@
 //! The agent as the daemon assembles it, over the simulated port, disk, clock and machine. The metrics are made
-//! up at a pace that is set; everything behind that is the product.
+//! up at a pace that is set; everything behind that is the product. What the daemon's flows are is in `flows`.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use infiniservice::commands::decode::Decode;
-use infiniservice::commands::deliver::Deliver;
-use infiniservice::commands::dispatch::Dispatch;
-use infiniservice::commands::enforce::{Enforce, Enforced, Ruling};
-use infiniservice::commands::frame::Frame;
-use infiniservice::commands::greet::{Greet, Greeted};
-use infiniservice::commands::hear::Hear;
+use infiniservice::commands::enforce::{Enforced, Ruling};
+use infiniservice::commands::greet::Greeted;
 use infiniservice::commands::journal::Journal;
 use infiniservice::commands::news::News;
 use infiniservice::commands::policy::Policy;
-use infiniservice::commands::receive::{Intake, Receive};
-use infiniservice::commands::reply::{CommandType, Reply, Told};
-use infiniservice::commands::secret::Secret;
-use infiniservice::commands::verify::Verify;
+use infiniservice::commands::receive::Intake;
+use infiniservice::commands::reply::Told;
+use infiniservice::commands::verify::Nonces;
 use infiniservice::commands::voice::AgentVoice;
 use infiniservice::config;
+use infiniservice::daemon::Relay;
 use infiniservice::delivery::{Backlog, Keeper, Settings, Spool};
-use infiniservice::metrics::batch::{Batcher, Limits};
-use infiniservice::metrics::serialize::Serialize;
-use infiniservice::metrics::{Stages, collect, latest::Latest, through};
 use infiniservice::model::SystemMetrics;
 use infiniservice::pipeline::{
-    Emit, Fault, Health, Ledger, Outcome, Pipeline, Places, Restart, Ring, Source, Task, Transform,
+    Emit, Fault, Health, Ledger, Outcome, Room, Source, Task, Transform,
 };
 use infiniservice::port::{Counters, Port};
-use infiniservice::wire::{Format, LINE_BYTES_MAX};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -38,17 +29,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock;
 use super::disk::Disk;
+use super::faults::Files;
+use super::flows::{self, Carried, Daemon};
 use super::known::{Id, Shared};
 use super::line::GuestEnd;
-use super::machine::Machine;
 
 /// What the host signs with.
 pub const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// As in the daemon.
-const MESSAGES_WAITING: usize = 16;
 const MUST_WAITING: usize = 64;
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// What outlives the agent.
 #[derive(Clone)]
@@ -69,8 +59,8 @@ pub struct Surroundings {
     pub spool: u64,
     /// The ceiling of the ledger.
     pub ceiling: usize,
-    /// Frames kept for a host that is away.
-    pub keep: usize,
+    /// What the files say.
+    pub files: watch::Sender<Files>,
 }
 
 /// A running agent.
@@ -85,7 +75,7 @@ pub struct Agent {
     pub counters: Arc<Counters>,
     /// What waits in the spool.
     pub backlog: Backlog,
-    /// Its supervisor.
+    /// All of it.
     pub running: JoinHandle<Outcome>,
 }
 
@@ -94,8 +84,12 @@ impl Agent {
     pub fn start(around: &Surroundings) -> Self {
         let (health, stop) = (Health::default(), CancellationToken::new());
         let (ledger, known) = (Ledger::new(around.ceiling), &around.known);
-        let mut port = Port::new(around.port.clone(), health.node("port".to_owned()), stop.clone())
-            .with_clock(clock::wall);
+        let closing = stop.child_token();
+        let node = health.anew().node("port".to_owned());
+        let mut port =
+            Port::new(around.port.clone(), node, closing.clone()).with_clock(clock::wall);
+        let relay = Relay::default();
+        port.telemetry(relay.lane());
 
         let settings = Settings {
             size: around.spool,
@@ -113,79 +107,31 @@ impl Agent {
         port.voice(AgentVoice { epochs, boot_id, clock: clock::wall });
         let (must, inbox) = mpsc::channel(MUST_WAITING);
         let (lane, read) = port.must();
-        let node = health.node("keeper".to_owned());
+        let node = health.anew().node("keeper".to_owned());
         let (keeper, backlog, _) = Keeper::new(spool, inbox, lane, read, node);
-        let keeper = keeper.with_clock(clock::wall);
+        let keeper = keeper.with_clock(clock::wall).voiding(port.void());
 
-        let stages = Stages {
-            enrichers: Vec::new(),
-            batcher: Batcher::new(Limits {
-                max_items: 16,
-                max_bytes: 64 << 10,
-                max_delay: Duration::from_secs(1),
-            }),
-            serialize: Serialize::new(Format::JsonLines).charging(&ledger),
-        };
-        let source = Readings {
-            pace: around.pace.clone(),
-            readings: Arc::clone(&around.readings),
-            known: Arc::clone(known),
-        };
-        let ring = Ring::new(around.keep).within(&ledger);
-        let frames = through(collect("metrics", vec![source], &health, &stop), stages);
-        let mut metrics = frames.publish(&ring);
-        port.telemetry(metrics.lane("port", "simulated".to_owned()));
-
-        let (receive, replies, hosts) = (port.inbound(), port.replies(), port.hosts());
-        let answers = port.answers();
-        answers.listen();
-        let node = health.node("commands/replies".to_owned());
-        let deliver = || {
-            let (must, node) = (Some(must.clone()), Arc::clone(&node));
-            Deliver::new("simulated".to_owned(), replies.clone(), must, node)
-        };
-        let reply = || Reply::new(CommandType::Action).with_clock(clock::wall).charging(&ledger);
-        let dispatch = Dispatch {
-            perform: Box::new(Machine(Arc::clone(known))),
-            audit: None,
-            latest: Latest::default(),
+        let (news, heard) = News::new(&health);
+        let (counters, files) = (port.counters(), around.files.subscribe());
+        let carried = Carried {
+            around: around.clone(),
+            health: health.clone(),
             ledger: ledger.clone(),
-            journal: Some(Arc::clone(&around.journal)),
+            relay,
+            must,
+            replies: port.replies(),
+            hosts: port.hosts(),
+            answers: port.answers(),
+            intake: Intake::new(port.inbound()),
+            greeted: Greeted::default(),
+            heard,
+            nonces: Nonces::default(),
             answered: Arc::default(),
+            room: Room::new(flows::places(*files.borrow())),
         };
-        let secret = Secret::new(KEY.to_vec());
-        let turn = Intake::new(receive).turn();
-        let receive = Receive::new("simulated".to_owned(), turn.clone());
-        let commands =
-            Pipeline::from_sources("commands", [receive], MESSAGES_WAITING, &health, &stop)
-                .then(Frame::of(turn, LINE_BYTES_MAX))
-                .then(Verify::new(secret).with_clock(clock::now_ms))
-                .then(Decode)
-                .then(Hear::new(answers))
-                .then(Enforce::new(policy()))
-                .then(Taken(Arc::clone(known)))
-                .handle(dispatch, Places { parallel: 5, waiting: 64 }, MESSAGES_WAITING)
-                .then(Made(Arc::clone(known)))
-                .then(reply())
-                .write(deliver(), MESSAGES_WAITING);
-        let (_, heard) = News::new(&health);
-        let greet = Greet::new(heard).greeting(Some("vm".to_owned()), hosts, Greeted::default());
-        let greeting =
-            Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop)
-                .then(reply())
-                .write(deliver(), MESSAGES_WAITING);
-        drop((must, replies));
-
-        let counters = port.counters();
-        let mut tasks = metrics.graph().into_tasks();
-        tasks.extend(commands.into_tasks());
-        tasks.extend(greeting.into_tasks());
         let ends: [Box<dyn Task>; 2] = [Box::new(keeper), Box::new(port)];
-        tasks.extend(ends);
-        let running = tokio::spawn({
-            let stop = stop.clone();
-            async move { infiniservice::pipeline::run(tasks, &Restart::default(), &stop, DRAIN).await }
-        });
+        let daemon = Daemon::new(carried, news, files, stop.clone());
+        let running = tokio::spawn(daemon.run(ends, closing));
         Self { stop, health, ledger, counters, backlog, running }
     }
 }
@@ -205,10 +151,10 @@ pub fn policy() -> Policy {
 }
 
 /// Readings at a pace.
-struct Readings {
-    pace: watch::Receiver<u32>,
-    readings: Arc<Vec<SystemMetrics>>,
-    known: Shared,
+pub struct Readings {
+    pub pace: watch::Receiver<u32>,
+    pub readings: Arc<Vec<SystemMetrics>>,
+    pub known: Shared,
 }
 
 impl Source for Readings {
@@ -240,7 +186,7 @@ impl Source for Readings {
 }
 
 /// Sees what was taken, and lets it pass.
-struct Taken(Shared);
+pub struct Taken(pub Shared);
 
 impl Transform for Taken {
     type In = Enforced;
@@ -267,7 +213,7 @@ impl Transform for Taken {
 }
 
 /// Sees what was answered, in its order, and lets it pass.
-struct Made(Shared);
+pub struct Made(pub Shared);
 
 impl Transform for Made {
     type In = Told;

@@ -75,9 +75,21 @@ pub enum Fault {
     Stop,
     /// So many readings a second.
     Pace(u32),
+    /// The files say something else from now on.
+    Reload(Files),
+    /// The first half of a command; its rest comes before whatever the host says next.
+    HalfCommand(Behaviour),
+    /// The rest of it.
+    Rest,
 }
 
 impl Fault {
+    /// Whether it comes between a host and the agent.
+    pub fn disturbs(&self) -> bool {
+        let port = matches!(self, Self::Unplug | Self::Plug | Self::Hold(_) | Self::DeviceError);
+        port || matches!(self, Self::WallStep(_) | Self::Stop)
+    }
+
     /// The word for it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -113,8 +125,22 @@ impl Fault {
             Self::KillAtWrite(_) => "kill at write",
             Self::Stop => "stop",
             Self::Pace(_) => "pace",
+            Self::Reload(_) => "reload",
+            Self::HalfCommand(_) => "half a command",
+            Self::Rest => "rest of it",
         }
     }
+}
+
+/// What the files say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Files {
+    /// Readings in a batch.
+    pub batch: usize,
+    /// Frames that are kept for a host that is away.
+    pub keep: usize,
+    /// Commands at once.
+    pub parallel: usize,
 }
 
 /// Everything that happens in a run.
@@ -126,10 +152,10 @@ pub struct Plan {
     pub spool: u64,
     /// The ceiling of the ledger.
     pub ceiling: usize,
-    /// Frames that are kept.
-    pub keep: usize,
-    /// Processes in a reading.
-    pub processes: usize,
+    /// What the files say at first.
+    pub files: Files,
+    /// How much longer than it must be a reading is.
+    pub pads: usize,
     /// Whether the host is another one once all is well.
     pub heals_with_another: bool,
 }
@@ -140,7 +166,7 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut chance = Chance(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5151);
         let mut kinds: Vec<fn(&mut Chance, &mut u64) -> Fault> = vec![command];
-        for kind in [host, host, asks, lines, port, clock, disk, life, load] {
+        for kind in [host, host, asks, lines, port, clock, disk, life, load, reload] {
             if chance.below(2) == 0 {
                 kinds.push(kind);
             }
@@ -161,27 +187,68 @@ impl Plan {
                 Some((_, Fault::StopReading)) => faults.push((back, Fault::ReadOn)),
                 Some((_, Fault::Disk(_))) => faults.push((back, Fault::Disk(Faults::default()))),
                 Some((_, Fault::Pace(pace))) if *pace > 10 => faults.push((back, Fault::Pace(1))),
+                Some((_, Fault::Split(_))) => faults.push((back, Fault::Split(32_768))),
                 _ => {}
             }
-            if chance.below(16) == 0 {
-                // A write that is taken in pieces, and a host that goes before the last of them.
-                faults.push((at, Fault::Split(100)));
-                faults.push((at, Fault::StopReading));
-                faults.push((at + 3_000, Fault::Leave));
-                faults.push((at + 3_500, Fault::Connect));
-                faults.push((at + 3_600, Fault::Split(32_768)));
+            match chance.below(128) {
+                0..4 => cut(&mut chance, &mut number, at, &mut faults),
+                4 => flood(&mut chance, at, &mut faults),
+                _ => {}
+            }
+            if let Some((_, Fault::HalfCommand(_))) = faults.last() {
+                faults.push((at + 1 + chance.below(2), reload(&mut chance, &mut number)));
+                faults.push((at + 1 + chance.below(4), Fault::Rest));
             }
         }
         faults.sort_by_key(|(at, _)| *at);
         Self {
             faults,
             spool: [64 << 10, 1 << 20, 4 << 20][chance.below(3) as usize],
-            ceiling: [4 << 20, 16 << 20][chance.below(2) as usize],
-            keep: [4, 64, 256][chance.below(3) as usize],
-            processes: [0, 0, 0, 4, 4, 20][chance.below(6) as usize],
+            ceiling: [512 << 10, 4 << 20, 16 << 20][chance.below(3) as usize],
+            files: files(&mut chance),
+            pads: [0, 0, 0, 1_200, 1_200, 6_000][chance.below(6) as usize],
             heals_with_another: chance.below(2) == 0,
         }
     }
+}
+
+/// A write that is taken in pieces, and a host that goes before the last of them, or an agent that does.
+fn cut(chance: &mut Chance, number: &mut u64, at: u64, faults: &mut Vec<(u64, Fault)>) {
+    let pieces = [7, 7, 100][chance.below(3) as usize];
+    let answer = Behaviour { says: 5_000, ..Behaviour::quick(number) };
+    faults.push((at, Fault::Split(pieces)));
+    faults.push((at, Fault::Pace([1, 20, 20][chance.below(3) as usize])));
+    faults.push((at + chance.below(600), Fault::StopReading));
+    faults.push((at + chance.below(900), Fault::Command(answer)));
+    let goes = [Fault::Leave, Fault::Leave, Fault::Swap, Fault::Unplug, Fault::Kill];
+    faults.push((at + 3_000, goes[chance.below(5) as usize].clone()));
+    faults.push((at + 3_000, Fault::Pace(1)));
+    faults.push((at + 3_500, Fault::Plug));
+    faults.push((at + 3_500, Fault::Connect));
+    faults.push((at + 3_500, Fault::ReadOn));
+    faults.push((at + 3_600, Fault::Split(32_768)));
+}
+
+/// More readings than there is room for, and nobody who reads them.
+fn flood(chance: &mut Chance, at: u64, faults: &mut Vec<(u64, Fault)>) {
+    let is_away = chance.below(2) == 0;
+    faults.push((at, Fault::Pace(60)));
+    faults.push((at, if is_away { Fault::Leave } else { Fault::StopReading }));
+    faults.push((at + 4_500, Fault::Pace(1)));
+    faults.push((at + 4_500, if is_away { Fault::Connect } else { Fault::ReadOn }));
+    faults.push((at + 4_501, Fault::KeepAlive)); // its echo does not wait for all of that
+}
+
+fn files(chance: &mut Chance) -> Files {
+    Files {
+        batch: [1, 16, 16][chance.below(3) as usize],
+        keep: [4, 64, 256][chance.below(3) as usize],
+        parallel: [1, 5, 5][chance.below(3) as usize],
+    }
+}
+
+fn reload(chance: &mut Chance, _: &mut u64) -> Fault {
+    Fault::Reload(files(chance))
 }
 
 fn behaviour(chance: &mut Chance, number: &mut u64) -> Behaviour {
@@ -196,6 +263,7 @@ fn behaviour(chance: &mut Chance, number: &mut u64) -> Behaviour {
             12..40 => 5_000,
             _ => chance.below(200) as usize,
         },
+        pads: 0,
         panics: chance.below(12) == 0,
         is_stubborn: chance.below(12) == 0,
     }
@@ -219,11 +287,15 @@ fn host(chance: &mut Chance, _: &mut u64) -> Fault {
 
 fn asks(chance: &mut Chance, number: &mut u64) -> Fault {
     let many = [2, 10, 90][chance.below(3) as usize];
-    match chance.below(6) {
+    match chance.below(7) {
+        6 => Fault::HalfCommand(behaviour(chance, number)),
         0 => {
             let mut burst: Vec<_> = (0..many).map(|_| behaviour(chance, number)).collect();
             // A hundred answers of a megabyte are no other trouble than ten of them.
             burst.iter_mut().skip(10).for_each(|one| one.says = one.says.min(5_000));
+            if chance.below(6) == 0 {
+                burst.iter_mut().for_each(|one| one.pads = 20_000);
+            }
             Fault::Burst(burst)
         }
         1 | 2 => Fault::Scripts((0..1 + many / 10).map(|_| behaviour(chance, number)).collect()),

@@ -13,12 +13,15 @@ use tokio::time::Instant;
 
 use super::agent::KEY;
 use super::clock;
-use super::known::{Line, Shared};
+use super::known::{Id, Line, Shared};
 use super::line::HostEnd;
 use super::machine::Behaviour;
 
 /// Scripts that are handed out at once, and how long a command may take.
 const TIMEOUT_SECS: u64 = 10;
+
+/// How far a stamp may be from the agent's clock, in milliseconds.
+const STALE_MS: u64 = infiniservice::wire::envelope::WINDOW_MS;
 
 /// The host, one after the other.
 pub struct Host {
@@ -30,7 +33,8 @@ pub struct Host {
     reads: bool,
     offset: u64,
     line: Vec<u8>,
-    due: VecDeque<(Instant, String)>,
+    /// Answers, and the barrier that each of them is for.
+    due: VecDeque<(Instant, String, Option<u64>)>,
     /// By how much it takes the guest's clock to be ahead.
     stepped: i64,
     nonce: u64,
@@ -39,6 +43,8 @@ pub struct Host {
     /// The last commands, as they were sent and as they were meant.
     sent: Vec<(String, Behaviour)>,
     handed_out: Vec<Behaviour>,
+    /// A command that is half said.
+    begun: Option<(String, Behaviour, Option<u64>)>,
 }
 
 impl Host {
@@ -54,10 +60,11 @@ impl Host {
             due: VecDeque::new(),
             stepped: 0,
             nonce: 0,
-            number: 1_000,
+            number: 10_000_000,
             chance: Chance(seed),
             sent: Vec::new(),
             handed_out: Vec::new(),
+            begun: None,
         }
     }
 
@@ -74,7 +81,10 @@ impl Host {
         self.step();
         self.end.leave();
         self.due.clear();
-        self.known.lock().note("left", self.offset, 0);
+        self.begun = None;
+        let mut known = self.known.lock();
+        known.begins_anew();
+        known.note("left", self.offset, 0);
     }
 
     /// Another one is there, unseen.
@@ -90,6 +100,7 @@ impl Host {
         self.known.lock().connected(is_swapped);
         self.line.clear();
         self.due.clear();
+        self.begun = None;
         (self.reads, self.offset, self.stepped) = (true, 0, 0);
     }
 
@@ -110,7 +121,7 @@ impl Host {
 
     /// When it has something to say.
     pub fn next(&self) -> Option<Instant> {
-        self.due.front().map(|(at, _)| *at)
+        self.due.front().map(|(at, ..)| *at)
     }
 
     /// Takes what has come, and says what is due.
@@ -124,27 +135,31 @@ impl Host {
             self.read(&came);
         }
         let now = Instant::now();
-        while let Some((_, payload)) = self.due.pop_front_if(|(at, _)| *at <= now) {
-            if payload.contains("keep_alive_response") {
-                self.known.lock().host_answered();
+        while let Some((_, payload, barrier)) = self.due.pop_front_if(|(at, ..)| *at <= now) {
+            // Whose stamps are stale is not heard.
+            let is_heard = self.stepped.abs_diff(clock::stepped()) < STALE_MS;
+            if let Some(number) = barrier.filter(|_| is_heard) {
+                self.known.lock().host_answered(number);
             }
             self.say(&payload);
         }
     }
 
     fn read(&mut self, came: &[u8]) {
-        for piece in came.split_inclusive(|byte| *byte == b'\n') {
-            self.offset += piece.len() as u64;
-            let Some(rest) = piece.strip_suffix(b"\n") else {
-                self.line.extend_from_slice(piece);
-                continue;
+        let mut rest = came;
+        while let Some(newline) = memchr::memchr(b'\n', rest) {
+            self.offset += newline as u64 + 1;
+            let kind = if self.line.is_empty() {
+                self.known.lock().line(&rest[..newline], self.offset - 1)
+            } else {
+                self.line.extend_from_slice(&rest[..newline]);
+                self.known.lock().line(&self.line, self.offset - 1)
             };
-            self.line.extend_from_slice(rest);
-            let line = std::mem::take(&mut self.line);
-            let kind = self.known.lock().line(&line, self.offset - 1);
-            if !line.is_empty() {
+            if newline + self.line.len() > 0 {
                 self.stepped = clock::stepped();
             }
+            self.line.clear();
+            rest = &rest[newline + 1..];
             let answer = match kind {
                 Line::KeepAlive(number) => {
                     format!(r#"{{"type":"keep_alive_response","sequence_number":{number}}}"#)
@@ -153,9 +168,12 @@ impl Host {
                 Line::Other => continue,
             };
             if let Some(late) = self.answers {
-                self.due.push_back((Instant::now() + Duration::from_millis(late), answer));
+                let barrier = if let Line::KeepAlive(number) = kind { Some(number) } else { None };
+                self.due.push_back((Instant::now() + Duration::from_millis(late), answer, barrier));
             }
         }
+        self.offset += rest.len() as u64;
+        self.line.extend_from_slice(rest);
     }
 
     /// Signs and sends.
@@ -171,6 +189,7 @@ impl Host {
     }
 
     fn send(&mut self, bytes: &[u8]) {
+        self.rest();
         if self.end.is_connected {
             let mut known = self.known.lock();
             known.moves += 1 + bytes.len() as u64 / 4_096;
@@ -182,6 +201,36 @@ impl Host {
 
     /// Asks for something.
     pub fn command(&mut self, behaviour: Behaviour) {
+        let line = self.spelled(behaviour);
+        self.send(line.as_bytes());
+        self.asks(behaviour.number, line.len(), false);
+        self.sent.push((line, behaviour));
+    }
+
+    /// Asks for something, and stops in the middle.
+    pub fn half_command(&mut self, behaviour: Behaviour) {
+        if self.end.is_connected {
+            let line = self.spelled(behaviour);
+            self.send(&line.as_bytes()[..line.len() / 2]);
+            let is_clear = self.stepped == clock::stepped();
+            let before = self.known.lock().disturbances;
+            self.begun = Some((line, behaviour, is_clear.then_some(before)));
+        }
+    }
+
+    /// Says the rest of that.
+    pub fn rest(&mut self) {
+        let Some((line, behaviour, before)) = self.begun.take() else { return };
+        self.send(&line.as_bytes()[line.len() / 2..]);
+        self.asks(behaviour.number, line.len(), false);
+        let mut known = self.known.lock();
+        if before != Some(known.disturbances) {
+            known.disturbed(); // the first half may be gone, or its stamp stale
+        }
+        self.sent.push((line, behaviour));
+    }
+
+    fn spelled(&mut self, behaviour: Behaviour) -> String {
         let payload = unsafe_command(
             &format!("c{}", behaviour.number),
             &RawCommand {
@@ -193,9 +242,13 @@ impl Host {
             },
             Duration::from_secs(TIMEOUT_SECS),
         );
-        let line = self.sealed(KEY, 0, &payload);
-        self.send(line.as_bytes());
-        self.sent.push((line, behaviour));
+        self.sealed(KEY, 0, &payload)
+    }
+
+    fn asks(&self, number: u64, bytes: usize, is_script: bool) {
+        // Whose stamps are stale is not listened to.
+        let is_clear = self.end.is_connected && self.stepped == clock::stepped();
+        self.known.lock().asks(Id { number, is_script }, bytes, is_clear);
     }
 
     /// Hands out scripts.
@@ -213,6 +266,7 @@ impl Host {
         };
         let scripts: Vec<_> = behaviours.iter().map(script).collect();
         self.say(&pending_scripts(&scripts, ""));
+        behaviours.iter().for_each(|behaviour| self.asks(behaviour.number, 1_000, true));
         self.handed_out = behaviours.to_vec();
     }
 
@@ -248,6 +302,9 @@ impl Host {
         );
         let line = self.sealed(key, ago_ms, &payload);
         self.send(line.as_bytes());
+        if key == KEY && self.stepped != clock::stepped() {
+            self.asks(number, 0, false); // to a clock that was set it may be fresh
+        }
     }
 
     /// Half a line; with `goes_on` the next one is behind it.

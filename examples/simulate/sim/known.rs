@@ -17,7 +17,13 @@
 //! - No more than the window is written and not read by a host that answers; one that does not gets as much
 //!   each second, and one that has stopped to, each minute. A frame longer than the window goes alone.
 //! - An echo goes out ahead of readings: no more than a window and a write of them pass it.
+//! - What a host asks for is taken within 5 s, where the host stays and nothing is wrong between the two; and in
+//!   one life not more often than it was asked for.
+//! - In the last life each reading that was made was written whole, or is in the books as lost; and every loss
+//!   in the books was told to a host, by node, reason and number.
 
+mod accounts;
+mod asked;
 mod facts;
 mod heard;
 
@@ -28,6 +34,7 @@ use std::time::Duration;
 use infiniservice::port::{WINDOW_BYTES, WRITE_BYTES_MAX};
 use tokio::time::Instant;
 
+use self::accounts::{Told, Written, is_told};
 use self::facts::{Answer, Asked, Connection, Parsed};
 pub use self::facts::{End, Id, Line, Locked, Shared};
 use super::disk;
@@ -57,11 +64,23 @@ pub struct Known {
     pub just_made: (u64, usize),
     /// Commands and scripts by their ids.
     asked: BTreeMap<Id, Asked>,
+    /// Bytes of what was taken and not answered.
+    pub under_way: usize,
+    /// Asked for and not taken yet, since when.
+    untaken: Vec<(Id, Instant)>,
+    /// How often something came between host and agent.
+    pub disturbances: u64,
+    told: Told,
+    written: Written,
     connection: Connection,
     /// A millisecond, and how often the port was looked at in it.
     looks: (u64, u64),
     /// The agent has the port open.
     pub is_open: bool,
+    /// It was told to stop, and hears nobody any more.
+    pub is_closing: bool,
+    /// Bytes of the last write that were not accepted, as long as they may still come.
+    left_over: usize,
     /// What was accepted last does not end a line.
     is_mid_line: bool,
     spool: u64,
@@ -89,9 +108,16 @@ impl Known {
             moves: 0,
             just_made: (0, 0),
             asked: BTreeMap::new(),
+            under_way: 0,
+            untaken: Vec::new(),
+            disturbances: 0,
+            told: Told::default(),
+            written: Written::default(),
             connection: Connection::new(false),
             looks: (0, 0),
             is_open: false,
+            is_closing: false,
+            left_over: 0,
             is_mid_line: false,
             spool,
             order: 0,
@@ -122,6 +148,7 @@ impl Known {
     pub fn reading(&mut self) -> u64 {
         self.moves += 1;
         self.sequence += 1;
+        self.written.made += 1;
         self.sequence
     }
 
@@ -132,11 +159,16 @@ impl Known {
         if let Some(writes) = &mut self.kill_after {
             *writes = writes.saturating_sub(1);
         }
+        // A newline by itself, and not the last byte of a line that was taken but for that.
+        let is_bare = bytes == b"\n" && length == 1 && self.left_over != 1;
+        self.left_over = length - bytes.len();
+        self.written.accepted(bytes, is_bare);
         let connection = &mut self.connection;
-        if bytes == b"\n" && length == 1 {
+        if is_bare {
             connection.bare.push_back(connection.accepted);
             connection.begun += 1;
             connection.answers = None;
+            connection.barriers.clear();
         }
         self.is_mid_line = !bytes.ends_with(b"\n");
         connection.accepted += bytes.len() as u64;
@@ -145,9 +177,9 @@ impl Known {
         let answers = connection.answers.map_or(now, |answers| answers.max(since));
         let times = (answers - since).as_secs() + (now - answers).as_secs() / 60;
         let times = 1 + connection.begun + times;
-        // What has not been read may count as read by its age, and then a long frame goes behind it.
+        // What has not been read may count as read by its age, or was another life's; then a long frame goes behind.
         let long = if self.was_long() { self.longest as u64 + 512 } else { 0 };
-        let allowed = WINDOW_BYTES as u64 * times + long;
+        let allowed = (WINDOW_BYTES as u64 + long) * times;
         if unread > allowed {
             self.breaks(|| {
                 format!("{unread} bytes are written and not read, and {allowed} may be")
@@ -171,6 +203,11 @@ impl Known {
         self.longest > WINDOW_BYTES - 512
     }
 
+    /// Whether the host has answered a barrier since the agent began.
+    pub fn has_answered(&self) -> bool {
+        self.connection.answers.is_some()
+    }
+
     /// The host took so many bytes.
     pub fn consumed(&mut self, bytes: usize) {
         let connection = &mut self.connection;
@@ -180,6 +217,7 @@ impl Known {
 
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
+        self.begins_anew();
         self.was_silent();
         if is_swapped && self.is_mid_line {
             // Half a line went to each of them, and the second one answers for the whole.
@@ -188,6 +226,11 @@ impl Known {
         self.note("connected", u64::from(is_swapped), 0);
         self.connection = Connection::new(is_swapped);
         self.echoes.clear();
+    }
+
+    /// The guest could not see that the last host went.
+    pub fn unseen(&mut self) {
+        self.connection.is_swapped = true;
     }
 
     /// A host that answers nothing counts as having read after 30 s; when it went unseen, who came in its
@@ -227,28 +270,24 @@ impl Known {
         connection.bare.retain(|at| *at < connection.accepted);
     }
 
-    /// A barrier was answered.
-    pub fn host_answered(&mut self) {
+    /// A barrier was answered. One that was written before the last beginning says nothing to the agent.
+    pub fn host_answered(&mut self, number: u64) {
         self.was_silent();
-        self.connection.answers.get_or_insert(Instant::now());
-    }
-
-    /// A command was let through.
-    pub fn taken(&mut self, id: Id) {
-        self.note("taken", id.number, u64::from(id.is_script));
-        self.asked.entry(id).or_default().taken = Some(self.life);
-    }
-
-    /// A command is carried out.
-    pub fn began(&mut self, number: u64, is_script: bool) {
-        self.note("began", number, u64::from(is_script));
-        let life = self.life;
-        let asked = self.asked.entry(Id { number, is_script }).or_default();
-        asked.began.push(life);
-        let times = asked.began.iter().filter(|began| is_script || **began == life).count();
-        if times > 1 {
-            self.breaks(|| format!("{number} is carried out {times} times (script: {is_script})"));
+        let connection = &mut self.connection;
+        if connection.barriers.contains(&number) {
+            connection.answers.get_or_insert(Instant::now());
         }
+    }
+
+    /// A life of the agent begins; which one.
+    pub fn begins(&mut self) -> u32 {
+        self.disturbed();
+        self.asked.values_mut().for_each(|asked| asked.under_way = 0);
+        self.under_way = 0;
+        (self.told, self.written) = (self.told.next(), Written::default());
+        (self.life, self.is_closing) = (self.life + 1, false);
+        self.note("starts", self.life.into(), 0);
+        self.life
     }
 
     /// An answer was made.
@@ -264,6 +303,7 @@ impl Known {
         self.just_made.1 += said + 2_048;
         let (order, life, at) = (self.order, self.life, Instant::now());
         let asked = self.asked.entry(id).or_default();
+        self.under_way -= std::mem::take(&mut asked.under_way);
         asked.made.push(Answer { order, at, life, said });
     }
 
@@ -275,6 +315,7 @@ impl Known {
 
     /// A life of the agent ended; `shed`: how many the books have as lost until now.
     pub fn ended(&mut self, end: End, was_alive: bool, shed: u64) {
+        self.disturbed();
         self.note("ended", self.life.into(), end as u64);
         let (now, spool, life) = (Instant::now(), self.spool as usize, self.life);
         let disk = &self.disk;
@@ -289,7 +330,8 @@ impl Known {
             let is_long = answer.said + 1_024 > spool / 4 * 3;
             let is_unsynced = Some(answer.at) >= disk.synced || disk.is_broken;
             asked.may_be_lost |= match end {
-                End::Drained => is_unwritten || is_long,
+                // What is told while it stops may find nobody to take it.
+                End::Drained => is_unwritten || is_long || (answer.at == now && is_told(*id)),
                 End::Killed => answer.at == now || is_unwritten || is_long,
                 End::PowerCut => answer.at == now || is_unwritten || is_long || is_unsynced,
             };

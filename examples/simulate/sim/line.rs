@@ -40,6 +40,7 @@ impl Opener for GuestEnd {
             let what = if opened.is_ok() { "opened" } else { "not opened" };
             let mut told = self.known.lock();
             told.note(what, 0, 0);
+            told.begins_anew();
             told.is_open |= opened.is_ok();
             drop(told);
             let (known, changed) = (Arc::clone(&self.known), Arc::clone(&self.changed));
@@ -57,7 +58,9 @@ struct Tapped {
 
 impl Drop for Tapped {
     fn drop(&mut self) {
-        self.known.lock().is_open = false;
+        let mut known = self.known.lock();
+        known.begins_anew();
+        known.is_open = false;
     }
 }
 

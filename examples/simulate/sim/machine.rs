@@ -26,6 +26,8 @@ pub struct Behaviour {
     pub takes_ms: u64,
     /// How much it says.
     pub says: usize,
+    /// How much longer than it must be its text is.
+    pub pads: usize,
     /// It panics then.
     pub panics: bool,
     /// It goes on after its time is over.
@@ -33,10 +35,17 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
+    /// One that says little and is done at once.
+    pub fn quick(number: &mut u64) -> Self {
+        *number += 1;
+        Self { number: *number, takes_ms: 5, says: 50, pads: 0, panics: false, is_stubborn: false }
+    }
+
     /// As the text of a command.
     pub fn text(self) -> String {
-        let Self { number, takes_ms, says, panics, is_stubborn } = self;
-        format!("{number} {takes_ms} {says} {} {}", u8::from(panics), u8::from(is_stubborn))
+        let Self { number, takes_ms, says, pads, panics, is_stubborn } = self;
+        let (panics, is_stubborn) = (u8::from(panics), u8::from(is_stubborn));
+        format!("{number} {takes_ms} {says} {panics} {is_stubborn} {:pads$}", "")
     }
 
     fn of(text: &str) -> Option<Self> {
@@ -46,6 +55,7 @@ impl Behaviour {
             number: next()?,
             takes_ms: next()?,
             says: next()? as usize,
+            pads: 0,
             panics: next()? == 1,
             is_stubborn: next()? == 1,
         })

@@ -6,8 +6,8 @@
 //! |---|---|
 //! | `faults` | what goes wrong, and when |
 //! | `world`, `world/fate` | the run: the plan, then all is well, then rest; what each fault does |
-//! | `known`, `known/facts` | the rules, and what is known to judge by them |
-//! | `agent` | the agent as the daemon assembles it |
+//! | `known` and its folder | the rules, and what is known to judge by them |
+//! | `agent`, `flows` | the agent as the daemon assembles it, and changes it while it runs |
 //! | `host` | the other end |
 //! | `line`, `disk`, `machine`, `clock` | port, disk, programs and wall clock, each with a tap |
 //! | `history` | what happened, and a digest of it |
@@ -18,6 +18,7 @@ pub mod agent;
 pub mod clock;
 pub mod disk;
 pub mod faults;
+pub mod flows;
 pub mod history;
 pub mod host;
 pub mod known;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use infiniservice::commands::journal::Journal;
-use infiniservice::delivery::Faults;
+use infiniservice::delivery::{Faults, State};
 use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
@@ -26,6 +26,9 @@ use super::machine::Behaviour;
 const REST: Duration = Duration::from_secs(260);
 /// At the end of it nothing must move for so long.
 const QUIET: Duration = Duration::from_secs(60);
+/// How often everything is looked at where nothing is written, and once all is well.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AT_REST: Duration = Duration::from_secs(5);
 /// The first of the commands that are sent once all is well.
 const AFTERWARDS: u64 = 900_000;
 
@@ -39,9 +42,14 @@ pub struct World {
     pace: watch::Sender<u32>,
     agent: Option<Agent>,
     is_stopping: bool,
+    /// When it must have stopped.
+    stops_at: Option<Instant>,
     starts_at: Option<Instant>,
     /// The power is cut when the disk has made so many steps.
     cut_at: Option<u64>,
+    /// When a host went in the middle of a line of its own.
+    crashed: Instant,
+    leaked: usize,
     shed: u64,
     looked: (Instant, u64, u64),
 }
@@ -57,11 +65,11 @@ impl World {
             port,
             disk: Disk::new(seed, &known),
             pace: at,
-            readings: fate::readings(plan.processes),
+            readings: fate::readings(plan.pads),
             journal: Arc::new(Mutex::new(Journal::in_memory())),
             spool: plan.spool,
             ceiling: plan.ceiling,
-            keep: plan.keep,
+            files: watch::Sender::new(plan.files),
         };
         let host = Host::new(end, &known, seed);
         let now = Instant::now();
@@ -73,8 +81,11 @@ impl World {
             pace,
             agent: None,
             is_stopping: false,
+            stops_at: None,
             starts_at: Some(now),
             cut_at: None,
+            crashed: now,
+            leaked: 0,
             shed: 0,
             looked: (now, 0, 0),
         }
@@ -92,12 +103,13 @@ impl World {
                 self.known.lock().note(fault.name(), 0, 0);
                 if let Fault::Suspend(ms) = fault {
                     let pause = Duration::from_millis(*ms);
+                    self.known.lock().disturbed();
                     began += pause;
                     advance(pause).await;
                 }
                 self.apply(fault).await;
             } else {
-                self.wait(at(began, next)).await;
+                self.wait(at(began, next), LOOK).await;
             }
             self.step().await;
             if self.is_broken() {
@@ -115,9 +127,9 @@ impl World {
         self.known.lock().broken.is_some()
     }
 
-    /// Waits for something to happen, a second at most.
-    async fn wait(&self, until: Instant) {
-        let until = until.min(Instant::now() + Duration::from_secs(1));
+    /// Waits for something to happen, `most` at most.
+    async fn wait(&self, until: Instant, most: Duration) {
+        let until = until.min(Instant::now() + most);
         let until =
             [self.host.next(), self.starts_at].into_iter().flatten().fold(until, Instant::min);
         tokio::select! {
@@ -145,13 +157,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        let mut known = self.known.lock();
-        known.life += 1;
-        let life = known.life;
-        known.note("starts", life.into(), 0);
-        drop(known);
+        self.known.lock().begins();
         self.agent = Some(Agent::start(&self.around));
-        (self.starts_at, self.is_stopping) = (None, false);
+        (self.starts_at, self.stops_at, self.is_stopping) = (None, None, false);
         self.looked = (Instant::now(), 0, self.known.lock().moves);
     }
 
@@ -219,7 +227,10 @@ impl World {
             yield_now().await;
         }
         let mut known = self.known.lock();
-        if let Some(wrong) = agent.health.wrong() {
+        known.overdue();
+        // At the end of its drain what is left is cut off in the middle of a step.
+        let is_cut_off = self.stops_at.is_some_and(|at| at <= Instant::now());
+        if let Some(wrong) = agent.health.wrong().filter(|_| !is_cut_off) {
             known.breaks(|| format!("books do not add up: {wrong:?}"));
         }
         let just_made = match known.just_made {
@@ -228,12 +239,17 @@ impl World {
         };
         let waiting = agent.backlog.now();
         let must = waiting.bytes as usize + 400 * waiting.items as usize + just_made;
-        let (used, allowed) = (agent.ledger.used(), self.around.ceiling / 2 + (192 << 10) + must);
+        let ceiling = self.around.ceiling;
+        // Readings have half of it, and requests are taken up to the whole.
+        let queued = (ceiling / 2 + known.under_way).min(ceiling);
+        let (used, allowed) = (agent.ledger.used(), queued + (192 << 10) + must);
         if used > allowed {
             known.breaks(|| format!("{used} bytes are queued, and {allowed} may be"));
         }
         let leaked = self.host.end.leaked();
-        if leaked > 0 && !known.was_long() && !self.host.end.splits {
+        // A host that never answered is given more with time, whether it reads or not.
+        let is_new = leaked > std::mem::replace(&mut self.leaked, leaked);
+        if is_new && known.has_answered() && !known.was_long() && !self.host.end.splits {
             known.breaks(|| format!("the port has lost {leaked} buffers for ever"));
         }
         let (at, wakeups, moves) = self.looked;
@@ -281,14 +297,13 @@ impl World {
                 40..150 => healed + Duration::from_secs(150),
                 _ => healed + REST,
             };
-            self.wait(next).await;
+            self.wait(next, LOOK_AT_REST).await;
             if healed.elapsed() >= Duration::from_secs(40) {
                 self.pace.send_if_modified(|pace| std::mem::take(pace) > 0);
             }
             while asked < 3 && healed.elapsed() >= Duration::from_secs(150) {
                 let (number, takes_ms, says) = (AFTERWARDS + asked, 100, 50);
-                let (panics, is_stubborn) = (false, false);
-                self.host.command(Behaviour { number, takes_ms, says, panics, is_stubborn });
+                self.host.command(Behaviour { number, takes_ms, says, ..Behaviour::quick(&mut 0) });
                 asked += 1;
             }
             self.step().await;
@@ -323,6 +338,9 @@ impl World {
         if waits.items > 0 {
             known.breaks(|| format!("all is well, and this waits: {waits:?}"));
         }
+        if !matches!(waits.state, State::Ok) {
+            known.breaks(|| format!("all is well, and the spool is not: {:?}", waits.state));
+        }
         if used > 0 {
             known.breaks(|| format!("nothing is queued, and {used} bytes are charged"));
         }
@@ -332,5 +350,6 @@ impl World {
             }
         }
         known.finish(shed);
+        known.adds_up(&agent.health.counts());
     }
 }

@@ -44,8 +44,15 @@ impl Id {
 /// What became of a command or script.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// The life in which it was taken last.
+    /// How often a host asked for it, and when it did last.
+    pub times: usize,
+    pub at: Option<Instant>,
+    /// Bytes of its text, and of them those that are taken and not answered.
+    pub bytes: usize,
+    pub under_way: usize,
+    /// The life in which it was taken last, and how often in it.
     pub taken: Option<u32>,
+    pub taken_times: usize,
     /// The lives in which it was carried out.
     pub began: Vec<u32>,
     pub made: Vec<Answer>,
@@ -86,6 +93,8 @@ pub struct Connection {
     pub bare: VecDeque<u64>,
     /// When a barrier was answered for the first time since the last beginning.
     pub answers: Option<Instant>,
+    /// The barriers that the host got since.
+    pub barriers: Vec<u64>,
     pub is_swapped: bool,
     pub was_stopped: bool,
     pub lines: u64,
@@ -102,6 +111,7 @@ impl Connection {
             begun: 0,
             bare: VecDeque::new(),
             answers: None,
+            barriers: Vec::new(),
             is_swapped,
             was_stopped: false,
             lines: 0,
@@ -129,6 +139,8 @@ pub struct Parsed<'a> {
     pub id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub execution_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub message: Option<Cow<'a, str>>,
     pub sequence_number: Option<u64>,
     pub sequence: Option<u64>,
     #[serde(default)]

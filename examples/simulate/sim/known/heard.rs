@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What is numbered from here on is a barrier, and no echo.
+const BARRIERS: u64 = 1 << 32;
+
 impl Known {
     /// A host got a line. `end`: where its newline is.
     pub fn line(&mut self, line: &[u8], end: u64) -> Line {
@@ -37,6 +40,10 @@ impl Known {
             None => self.got_reading(parsed.sequence, length),
             Some("keep_alive") => {
                 let number = parsed.sequence_number.unwrap_or_default();
+                // What the host got last may be older than the last beginning.
+                if number >= BARRIERS && self.connection.bare.is_empty() {
+                    self.connection.barriers.push(number);
+                }
                 if let Some(before) = self.echoes.remove(&number) {
                     let passed = self.readings_bytes - before;
                     let most = (WINDOW_BYTES + 2 * WRITE_BYTES_MAX) as u64;
@@ -54,7 +61,10 @@ impl Known {
                 }
             }
             Some("request_pending_scripts") => return Line::ScriptsPlease,
-            Some("agent_event" | "circuit_breaker_state") => {}
+            Some("agent_event") => {
+                self.got_event(parsed.message.as_deref().unwrap_or_default(), parsed.redelivered)
+            }
+            Some("circuit_breaker_state") => {}
             Some(kind) => self.breaks(|| format!("a line of type {kind:?}")),
         }
         Line::Other

@@ -1,5 +1,6 @@
 //! What each fault does to the world, and what the machine has to tell. Decides nothing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use infiniservice::delivery::Faults;
@@ -10,22 +11,33 @@ use tokio::time::Instant;
 use super::super::agent::KEY;
 use super::super::clock;
 use super::super::faults::Fault;
+use super::super::flows::DRAIN;
 use super::super::known::End;
 use super::World;
 
 impl World {
     /// Makes it happen.
     pub(super) async fn apply(&mut self, fault: &Fault) {
+        if fault.disturbs() {
+            self.known.lock().disturbed();
+        }
         let host = &mut self.host;
         match fault {
             Fault::Leave => host.leave(),
-            Fault::Connect => host.connect(),
+            Fault::Connect => {
+                let is_unseen = self.crashed == Instant::now();
+                host.connect();
+                if is_unseen {
+                    self.known.lock().unseen();
+                }
+            }
             Fault::Crash => {
                 // Where nobody has the port open, what it said goes with it.
                 if self.known.lock().is_open {
                     host.half_line(false);
                 }
                 host.leave();
+                self.crashed = Instant::now();
             }
             Fault::Swap => {
                 let hears = host.answers.is_some_and(|late| late < 1_000);
@@ -70,29 +82,36 @@ impl World {
                 if let Some(agent) = &self.agent {
                     agent.stop.cancel();
                     self.is_stopping = true;
+                    self.stops_at.get_or_insert(Instant::now() + DRAIN);
+                    self.known.lock().is_closing = true;
                 }
             }
             Fault::Pace(pace) => drop(self.pace.send_replace(*pace)),
+            Fault::Reload(files) => drop(self.around.files.send_replace(*files)),
+            Fault::HalfCommand(behaviour) => host.half_command(*behaviour),
+            Fault::Rest => host.rest(),
         }
     }
 }
 
-/// Readings with so many processes.
-pub(super) fn readings(processes: usize) -> Arc<Vec<SystemMetrics>> {
+/// Readings that are so much longer than they must be. Text costs little to write, so a run can have many of them.
+pub(super) fn readings(pads: usize) -> Arc<Vec<SystemMetrics>> {
     static MADE: [OnceLock<Arc<Vec<SystemMetrics>>>; 3] =
         [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-    let made = match processes {
+    let made = match pads {
         0 => &MADE[0],
-        1..10 => &MADE[1],
+        1..4_000 => &MADE[1],
         _ => &MADE[2],
     };
     let make = || {
-        let mut groups = vec![Group::Load];
-        if processes > 0 {
-            groups.extend([Group::Cpu, Group::Memory, Group::Processes]);
+        let tags = Arc::new(BTreeMap::from([("pads".to_owned(), "x".repeat(pads))]));
+        let mut generator = Generator::new(&[Group::Load], 0, 1);
+        let mut made: Vec<SystemMetrics> =
+            (0..16).filter_map(|_| generator.next(Instant::now())).collect();
+        for reading in made.iter_mut().filter(|_| pads > 0) {
+            reading.tags = Some(Arc::clone(&tags));
         }
-        let mut generator = Generator::new(&groups, processes, 1);
-        Arc::new((0..16).filter_map(|_| generator.next(Instant::now())).collect())
+        Arc::new(made)
     };
     Arc::clone(made.get_or_init(make))
 }

@@ -1,0 +1,297 @@
+//! The flows of the agent, and the change from one set of them to the next while it runs, in the order of the
+//! daemon's own: commands go over at once, metrics when the flow before has handed on what it held. Reads no file.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use infiniservice::commands::answered::Answered;
+use infiniservice::commands::decode::Decode;
+use infiniservice::commands::deliver::Deliver;
+use infiniservice::commands::dispatch::Dispatch;
+use infiniservice::commands::enforce::Enforce;
+use infiniservice::commands::frame::Frame;
+use infiniservice::commands::greet::{Greet, Greeted};
+use infiniservice::commands::hear::Hear;
+use infiniservice::commands::losses::{LOOK_EVERY, Losses};
+use infiniservice::commands::news::{Heard, News};
+use infiniservice::commands::receive::{Intake, Receive};
+use infiniservice::commands::reply::{CommandType, Reply};
+use infiniservice::commands::secret::Secret;
+use infiniservice::commands::verify::{Nonces, Verify};
+use infiniservice::daemon::Relay;
+use infiniservice::delivery::Must;
+use infiniservice::metrics::batch::{Batcher, Limits};
+use infiniservice::metrics::serialize::Serialize;
+use infiniservice::metrics::{Stages, collect, latest::Latest, through};
+use infiniservice::model;
+use infiniservice::pipeline::{
+    End, Graph, Health, Ledger, Node, Outcome, Pipeline, Places, Restart, Ring, Room, Tail, Task,
+    run_until,
+};
+use infiniservice::port::Answers;
+use infiniservice::wire::{Format, LINE_BYTES_MAX};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::agent::{KEY, Made, Readings, Surroundings, Taken, policy};
+use super::clock;
+use super::faults::Files;
+use super::machine::Machine;
+
+/// As in the daemon.
+const MESSAGES_WAITING: usize = 16;
+/// As in the daemon: how long what is held has to be handed over.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// What outlives the flows.
+pub struct Carried {
+    pub around: Surroundings,
+    pub health: Health,
+    pub ledger: Ledger,
+    pub relay: Relay,
+    pub must: mpsc::Sender<Must>,
+    pub replies: mpsc::Sender<model::Frame>,
+    pub hosts: watch::Receiver<u64>,
+    pub answers: Answers,
+    pub intake: Intake,
+    pub greeted: Greeted,
+    pub heard: Heard,
+    pub nonces: Nonces,
+    pub answered: Arc<Mutex<Answered>>,
+    pub room: Room,
+}
+
+/// What runs.
+pub struct Daemon {
+    /// Until it stops.
+    carried: Option<Carried>,
+    news: News,
+    files: watch::Receiver<Files>,
+    stop: CancellationToken,
+    running: JoinSet<Outcome>,
+    flows: BTreeMap<Kind, Flow>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Metrics,
+    Commands,
+}
+
+struct Flow {
+    files: Files,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// One that is built.
+struct New {
+    kind: Kind,
+    files: Files,
+    graphs: Vec<Graph>,
+    plug: Option<(Tail<model::Frame>, usize, Arc<Node>)>,
+    stop: CancellationToken,
+}
+
+impl Kind {
+    /// Whether files that say this want the same flow as before.
+    fn is_same(self, one: Files, other: Files) -> bool {
+        match self {
+            Self::Metrics => (one.batch, one.keep) == (other.batch, other.keep),
+            Self::Commands => one.parallel == other.parallel,
+        }
+    }
+}
+
+impl Daemon {
+    pub fn new(
+        carried: Carried,
+        news: News,
+        files: watch::Receiver<Files>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (running, flows) = (JoinSet::new(), BTreeMap::new());
+        Self { carried: Some(carried), news, files, stop, running, flows }
+    }
+
+    /// Runs until all has ended.
+    pub async fn run(mut self, ends: [Box<dyn Task>; 2], closing: CancellationToken) -> Outcome {
+        for task in ends {
+            self.spawn(vec![task], closing.clone(), true);
+        }
+        self.change().await;
+        let (stop, mut outcome) = (self.stop.clone(), Outcome { end: End::Done, drained: true });
+        let (mut losses, mut look) = (Losses::default(), interval(LOOK_EVERY));
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.carried.is_some() => {
+                    self.flows.clear();
+                    if let Some(carried) = self.carried.take() {
+                        carried.relay.close();
+                    }
+                }
+                ended = self.running.join_next() => {
+                    let Some(ended) = ended else { return outcome };
+                    let failed = Outcome { end: End::Spent, drained: true };
+                    let ended = ended.unwrap_or(failed);
+                    if ended.end != End::Done {
+                        stop.cancel();
+                    }
+                    outcome.end = outcome.end.max(ended.end);
+                    outcome.drained &= ended.drained;
+                }
+                _ = look.tick() => self.look(&mut losses),
+                Ok(()) = self.files.changed(), if self.carried.is_some() => self.change().await,
+            }
+        }
+    }
+
+    fn look(&self, losses: &mut Losses) {
+        let Some(carried) = &self.carried else { return };
+        let (hosts, books) = (*carried.hosts.borrow(), carried.health.counts());
+        if let Some(mut event) = losses.news(Instant::now(), hosts, &books) {
+            carried.around.known.lock().tells(&mut event);
+            self.news.tell(event);
+        }
+    }
+
+    /// Puts new flows in the place of those for which the files say something else.
+    async fn change(&mut self) {
+        let Some(carried) = &self.carried else { return };
+        let files = *self.files.borrow_and_update();
+        let mut new = Vec::new();
+        for kind in [Kind::Metrics, Kind::Commands] {
+            if self.flows.get(&kind).is_none_or(|flow| !kind.is_same(flow.files, files)) {
+                let stop = self.stop.child_token();
+                new.push(match kind {
+                    Kind::Metrics => carried.metrics(files, stop),
+                    Kind::Commands => carried.commands(files, stop),
+                });
+            }
+        }
+        let mut before: BTreeMap<_, _> =
+            new.iter().filter_map(|new| self.flows.remove_entry(&new.kind)).collect();
+        before.values().for_each(|flow| flow.stop.cancel());
+        new.sort_by_key(|new| std::cmp::Reverse(new.kind)); // commands do not wait
+        for New { kind, files, graphs, plug, stop } in new {
+            if let (Kind::Metrics, Some(before)) = (kind, before.remove(&kind)) {
+                before.ended.cancelled().await;
+            }
+            let Some(carried) = &self.carried else { return };
+            match plug {
+                Some((tail, keep, node)) => {
+                    carried.relay.plug("metrics/0", tail, keep, node, &carried.ledger);
+                }
+                None => carried.room.resize(places(files)),
+            }
+            let tasks = graphs.into_iter().flat_map(Graph::into_tasks).collect();
+            let ended = self.spawn(tasks, stop.clone(), kind == Kind::Commands);
+            self.flows.insert(kind, Flow { files, stop, ended });
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        tasks: Vec<Box<dyn Task>>,
+        stop: CancellationToken,
+        is_patient: bool,
+    ) -> CancellationToken {
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let begins = if is_patient { self.stop.clone() } else { stop.clone() };
+        self.running.spawn(async move {
+            let _guard = guard;
+            let deadline = async {
+                begins.cancelled().await;
+                sleep(DRAIN).await;
+            };
+            run_until(tasks, &Restart::default(), &stop, deadline).await
+        });
+        ended
+    }
+}
+
+impl Carried {
+    fn metrics(&self, files: Files, stop: CancellationToken) -> New {
+        let health = self.health.anew();
+        let limits = Limits {
+            max_items: files.batch,
+            max_bytes: 64 << 10,
+            max_delay: Duration::from_secs(1),
+        };
+        let stages = Stages {
+            enrichers: Vec::new(),
+            batcher: Batcher::new(limits),
+            serialize: Serialize::new(Format::JsonLines).charging(&self.ledger),
+        };
+        let source = Readings {
+            pace: self.around.pace.clone(),
+            readings: Arc::clone(&self.around.readings),
+            known: Arc::clone(&self.around.known),
+        };
+        let ring = Ring::new(files.keep).within(&self.ledger);
+        let frames = through(collect("metrics", vec![source], &health, &stop), stages);
+        let mut published = frames.publish(&ring);
+        let (tail, node) = published.tail("port", "simulated".to_owned());
+        let (graphs, plug) = (vec![published.graph()], Some((tail, files.keep, node)));
+        New { kind: Kind::Metrics, files, graphs, plug, stop }
+    }
+
+    fn commands(&self, files: Files, stop: CancellationToken) -> New {
+        let (health, known) = (self.health.anew(), &self.around.known);
+        self.answers.listen();
+        let deliver = |node| {
+            Deliver::new(
+                "simulated".to_owned(),
+                self.replies.clone(),
+                Some(self.must.clone()),
+                node,
+            )
+        };
+        let reply =
+            || Reply::new(CommandType::Action).with_clock(clock::wall).charging(&self.ledger);
+        let dispatch = Dispatch {
+            perform: Box::new(Machine(Arc::clone(known))),
+            audit: None,
+            latest: Latest::default(),
+            ledger: self.ledger.clone(),
+            journal: Some(Arc::clone(&self.around.journal)),
+            answered: Arc::clone(&self.answered),
+        };
+        let turn = self.intake.turn();
+        let receive = Receive::new("simulated".to_owned(), turn.clone());
+        let verify = Verify::new(Secret::new(KEY.to_vec()))
+            .with_clock(clock::now_ms)
+            .remembering(&self.nonces);
+        let told = Pipeline::from_sources("commands", [receive], MESSAGES_WAITING, &health, &stop)
+            .then(Frame::of(turn, LINE_BYTES_MAX))
+            .then(verify)
+            .then(Decode)
+            .then(Hear::new(self.answers.clone()))
+            .then(Enforce::new(policy()))
+            .then(Taken(Arc::clone(known)))
+            .handle_in(dispatch, &self.room, MESSAGES_WAITING)
+            .then(Made(Arc::clone(known)));
+        let node = told.node("replies");
+        let answers = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
+        let greet = Greet::new(self.heard.clone()).greeting(
+            Some("vm".to_owned()),
+            self.hosts.clone(),
+            self.greeted.clone(),
+        );
+        let told = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop);
+        let node = told.node("replies");
+        let greeting = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
+        let graphs = vec![answers, greeting];
+        New { kind: Kind::Commands, files, graphs, plug: None, stop }
+    }
+}
+
+/// How many commands at once, and how many may wait.
+pub fn places(files: Files) -> Places {
+    Places { parallel: files.parallel, waiting: 64 }
+}

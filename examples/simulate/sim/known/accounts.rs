@@ -1,0 +1,124 @@
+//! What was lost, and who was told: the agent's word is held against what went in and came out. Makes nothing
+//! happen.
+
+use std::collections::HashMap;
+
+use infiniservice::model::NodeCount;
+use infiniservice::pipeline::ON_PURPOSE;
+use infiniservice::wire::outbound::AgentEvent;
+
+use super::{Id, Known};
+
+/// The first number of what the agent tells by itself.
+const TOLD: u64 = 1 << 40;
+
+/// What was told of losses.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// In all lives, in order.
+    messages: Vec<String>,
+    /// In this life, by node and reason.
+    lost: HashMap<(String, String), u64>,
+}
+
+impl Told {
+    /// For the next life.
+    pub fn next(&mut self) -> Self {
+        Self { messages: std::mem::take(&mut self.messages), lost: HashMap::new() }
+    }
+}
+
+/// Whether it is something that the agent tells by itself.
+pub fn is_told(id: Id) -> bool {
+    id.number >= TOLD
+}
+
+/// Readings of one life: made, and written whole.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub made: u64,
+    whole: u64,
+    /// How the line that is being written begins.
+    begins: Vec<u8>,
+}
+
+impl Written {
+    /// The device took `bytes`. A bare newline ends what was cut there.
+    pub fn accepted(&mut self, bytes: &[u8], is_bare: bool) {
+        if is_bare {
+            self.begins.clear();
+            return;
+        }
+        let mut rest = bytes;
+        while let Some(newline) = memchr::memchr(b'\n', rest) {
+            self.begin(&rest[..newline]);
+            self.whole += u64::from(self.begins == READING);
+            self.begins.clear();
+            rest = &rest[newline + 1..];
+        }
+        self.begin(rest);
+    }
+
+    fn begin(&mut self, bytes: &[u8]) {
+        let room = READING.len() - self.begins.len();
+        self.begins.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// How each reading begins.
+const READING: &[u8] = b"{\"timestamp\"";
+
+impl Known {
+    /// The agent tells a host what was lost; each such event gets a number, so that no two say the same.
+    pub fn tells(&mut self, event: &mut AgentEvent) {
+        let number = TOLD + self.told.messages.len() as u64;
+        event.message.push_str(&format!(" ({number})"));
+        self.told.messages.push(event.message.clone());
+        let lost = event.context.as_ref().and_then(|context| context["lost"].as_array());
+        for lost in lost.into_iter().flatten() {
+            let text = |name: &str| lost[name].as_str().unwrap_or_default().to_owned();
+            let sum = self.told.lost.entry((text("node"), text("reason"))).or_default();
+            *sum += lost["count"].as_u64().unwrap_or_default();
+        }
+        self.made(Id { number, is_script: false }, event.message.len());
+    }
+
+    /// A host got an event.
+    pub(super) fn got_event(&mut self, message: &str, is_marked: bool) {
+        if !message.contains(" lost, most of them (") {
+            return;
+        }
+        self.note("told lost", u64::from(is_marked), 0);
+        let id = (TOLD..).zip(&self.told.messages).find(|(_, told)| *told == message);
+        let id = id.map(|(number, _)| Id { number, is_script: false });
+        let Some(told) = id.and_then(|id| self.asked.get_mut(&id)) else {
+            return self.breaks(|| format!("nobody told this: {message}"));
+        };
+        *(if is_marked { &mut told.marked } else { &mut told.unmarked }) += 1;
+        if told.unmarked > 1 {
+            self.breaks(|| format!("this came twice, and unmarked: {message}"));
+        }
+    }
+
+    /// All has come to rest: what went in has come out, or is in the `books` as lost, and that was told.
+    pub fn adds_up(&mut self, books: &[NodeCount]) {
+        let losses =
+            || books.iter().flat_map(|book| book.lost.iter().map(move |lost| (book, lost)));
+        let of_readings = losses().filter(|(book, _)| book.node.starts_with("metrics/"));
+        let lost: u64 = of_readings.map(|(_, (_, count))| count).sum();
+        let (made, whole) = (self.written.made, self.written.whole);
+        if made != whole + lost {
+            self.breaks(|| {
+                format!("{made} readings were made, {whole} written, and {lost} are told lost")
+            });
+        }
+        for (book, (reason, count)) in losses().filter(|(_, (why, _))| !ON_PURPOSE.contains(why)) {
+            let told = self.told.lost.get(&(book.node.clone(), (*reason).to_owned()));
+            let told = told.copied().unwrap_or_default();
+            if told != *count {
+                let node = &book.node;
+                self.breaks(|| format!("{count} lost at {node} ({reason}), and {told} are told"));
+            }
+        }
+    }
+}
