@@ -68,6 +68,7 @@ impl Exec {
         };
         let timeout = guest.timeout(TIMEOUT);
         let host = guest.to_ask(timeout).await?;
+        guest.asks();
         let response = host.exec(&command, timeout).await?;
         if guest.options.json {
             print(&format!("{}\n", response.body))?;
@@ -120,6 +121,7 @@ impl ScriptFile {
             run_as: self.run_as.clone(),
         };
         let host = guest.to_ask(timeout).await?;
+        guest.asks();
         let end = host.script(&script, timeout).await?;
         if guest.options.json {
             print(&format!("{}\n", end.body))?;

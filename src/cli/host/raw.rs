@@ -63,7 +63,10 @@ impl Raw {
                     }
                 }
                 line = lines.recv(), if sending => match line {
-                    Some(line) => self.send(&host, line?, &mut expected).await?,
+                    Some(line) => {
+                        guest.asks();
+                        self.send(&host, line?, &mut expected).await?;
+                    }
                     None => {
                         sending = false;
                         late.as_mut().reset(tokio::time::Instant::now() + timeout);
