@@ -34,8 +34,8 @@ pub(super) struct Explain {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// The files that say what is allowed, or folders of them [default: as for run]
-    #[arg(long, value_name = "DIR|FILE", num_args = 1..)]
+    /// A file that says what is allowed, or a folder of files; once for each [default: as for run]
+    #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 }
 

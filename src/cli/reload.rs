@@ -23,8 +23,9 @@ pub(super) struct Reload {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Where the agent's settings are: the pipeline files or folders that it was started with [default: as for run]
-    #[arg(long, value_name = "DIR|FILE", num_args = 1.., conflicts_with = "state")]
+    /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
+    /// [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "state")]
     pipelines: Vec<PathBuf>,
 }
 

@@ -28,8 +28,8 @@ pub(super) struct SpoolArguments {
     #[arg(long, value_name = "DIR", global = true)]
     state: Option<PathBuf>,
 
-    /// The agent's files, or folders of them [default: as for run]
-    #[arg(long, value_name = "DIR|FILE", num_args = 1.., global = true)]
+    /// A file of the agent's, or a folder of them; once for each [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", global = true)]
     pipelines: Vec<PathBuf>,
 }
 
