@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::check::{Broken, Check};
 use super::memory::Memory;
 use super::raw::{Problem, text, text_or_none};
 use super::table::table;
@@ -180,6 +181,20 @@ pub struct StateSettings {
 impl Default for StateSettings {
     fn default() -> Self {
         Self { folder: "/var/lib/infiniservice".into() }
+    }
+}
+
+/// What of the settings is needed to find an agent, whatever else stands there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StateOnly {
+    #[serde(deserialize_with = "table")]
+    pub state: StateSettings,
+}
+
+impl Check for StateOnly {
+    fn check(&self) -> Result<(), Broken> {
+        Ok(())
     }
 }
 
