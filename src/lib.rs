@@ -73,7 +73,7 @@
 //! | requests | `parallel` (5) at once, `waiting` (64) behind them, over reloads together | refused with a reason |
 //! | events → host | mpsc, [`commands::news::EVENTS_WAITING`] events | the newest is lost, counted as `full` |
 //! | reloads asked for | 8, one at a time | SIGHUP: one of them reads what is there; `reload`: refused |
-//! | local control | 4 clients, 64 KiB and 5 s for a line | sent away |
+//! | local control | 4 clients, 64 KiB and 5 s for a line | the one silent for longest is sent away; where all have spoken, the newest is refused |
 //! | a changed file | read after 500 ms without another change, 5 s at most | |
 //! | a flow that is replaced | metrics: the shutdown deadline; commands: their own deadlines | what is held is lost, and said so |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |

@@ -12,6 +12,7 @@
 mod allocator;
 mod assemble;
 mod carried;
+mod clients;
 mod command_flow;
 pub mod control;
 mod generation;
