@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use super::{Failed, Guest, TIMEOUT, answer, print, say};
 use crate::cli::EXIT_CONFIG;
 use crate::host::{HostError, RawCommand, Script, Shell, uuid};
-use crate::wire::LINE_BYTES_MAX;
+use crate::wire::{LINE_BYTES_MAX, plain};
 
 /// What today's host gives a script.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -130,7 +130,7 @@ impl ScriptFile {
         print(&end.stdout)?;
         answer::to_stderr(&end.stderr)?;
         if end.code() != 0 {
-            let more = end.log_file.as_deref().map(answer::plain);
+            let more = end.log_file.as_deref().map(plain);
             let more =
                 more.map_or(String::new(), |file| format!("; more is in {file} of the guest"));
             say(&format!("the script ended with exit code {}{more}", end.exit_code));
