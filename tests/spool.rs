@@ -13,3 +13,5 @@ mod power;
 mod rig;
 #[path = "spool/room.rs"]
 mod room;
+#[path = "spool/words.rs"]
+mod words;

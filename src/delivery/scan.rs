@@ -6,7 +6,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::must::Kind;
+use super::must::{Kind, Must};
 use super::record::{self, HEAD, Head, MAGIC, What};
 use super::storage::Storage;
 use crate::sinks::why;
@@ -36,6 +36,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One that waits from now on; its number comes with its place.
+    pub(super) fn of(must: &Must, now_ms: u64) -> Self {
+        let length = u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX);
+        let (kind, readings) = (must.kind, must.frame.readings);
+        Self { seq: 0, at_ms: now_ms, kind, length, readings, offset: None }
+    }
+
     /// Bytes of its record.
     pub(super) fn record(&self) -> u64 {
         HEAD as u64 + u64::from(self.length)

@@ -11,7 +11,7 @@ use super::must::{Kind, Must};
 use super::record::BODY_MAX;
 use super::scan::{self, Entry, ITEMS_MAX, Scan, Session};
 use super::storage::Storage;
-use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
+use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State, Word};
 use crate::life::is_same_machine;
 use crate::model::Frame;
 use crate::pipeline::Weigh;
@@ -72,6 +72,10 @@ pub struct Spool<S> {
 }
 
 impl<S: Storage> Spool<S> {
+    /// What stays of an answer that is shed.
+    pub(super) word: Option<Word>,
+    /// Such words, made and not yet in the queue.
+    pub(super) words: Vec<Vec<u8>>,
     /// Reads what is there, and begins a run. Never fails: what cannot be read or written is in
     /// [`Opened`] and [`state`](Self::state), and the spool keeps what it can.
     pub fn open(storage: S, settings: &Settings, now_ms: u64) -> (Self, Opened) {
@@ -165,6 +169,8 @@ impl<S: Storage> Spool<S> {
         self.next_seq = found.next_seq.max(1);
         self.first_seq = self.next_seq;
         self.written = self.next_seq - 1;
+            word: None,
+            words: Vec::new(),
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         (self.read, self.read_written) = (first - 1, first - 1);
     }
@@ -180,21 +186,23 @@ impl<S: Storage> Spool<S> {
     /// host may read that at any moment.
     pub fn put(&mut self, must: Must, handed: u64, now_ms: u64) {
         let weight = must.weight();
-        let entry = Entry {
-            seq: self.next_seq,
-            at_ms: now_ms,
-            kind: must.kind,
-            length: u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX),
-            readings: must.frame.readings,
-            offset: None,
-        };
+        let entry = Entry::of(&must, now_ms);
         if entry.length as usize > BODY_MAX {
             return self.lose("long", weight);
         }
         if self.in_memory + entry.record() > GATHER_MAX && self.failing.is_none() {
             self.flush(now_ms);
         }
-        if !self.room_for(&entry, handed) {
+        let has_room = self.room_for(&entry, handed);
+        // They are older than what comes, and there is room for them: see `room_for`.
+        for word in std::mem::take(&mut self.words) {
+            let frame = Frame { bytes: word.into(), readings: 0, oldest: must.frame.oldest };
+            let word = Must { frame, kind: Kind::Response };
+            self.push(Entry::of(&word, now_ms), word);
+        }
+        if has_room {
+            self.push(entry, must);
+        } else {
             self.now_full();
             return self.lose("spool full", weight);
         }
@@ -211,6 +219,10 @@ impl<S: Storage> Spool<S> {
 
     /// Whether an item can have a place in the file at all.
     pub(super) fn fits(&self, entry: &Entry) -> bool {
+    }
+
+    fn push(&mut self, entry: Entry, must: Must) {
+        let entry = Entry { seq: self.next_seq, ..entry };
         self.storage.is_some() && entry.record() <= self.capacity()
     }
 
