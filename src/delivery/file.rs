@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::spool::Spool;
 use super::storage::Storage;
-use super::terms::{Opened, Settings};
-use crate::sinks::{make_private, why};
+use super::terms::{Opened, Settings, State};
+use crate::sinks::{is_own, make_private, why};
 
 /// The file's name in the state folder.
 pub const NAME: &str = "spool";
@@ -83,6 +83,33 @@ impl File {
                 Ok(Some(Self { folder, file, beside, end, is_foreign, renamed, exchanged }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+    /// Whether [`open`](Self::open) would take the folder and what is in it, and the file could be written anew; by
+    /// this user, and but for the lock. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(folder: &Path) -> io::Result<()> {
+        let opened = match open_folder(folder) {
+            // It would be made, in the first folder above that is there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut above = folder.ancestors().skip(1).map(|path| match path.as_os_str() {
+                    name if name.is_empty() => Path::new("."),
+                    _ => path,
+                });
+                return above
+                    .find(|path| path.exists())
+                    .map_or(Ok(()), |path| is_writable(&open_folder(path)?));
+            }
+            opened => opened?,
+        };
+        is_writable(&opened)?;
+        match open_in(&opened, NAME, OFlags::RDWR) {
+            Ok(file) => is_own(&file.metadata()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
             Err(error) => Err(error),
         }
     }
@@ -246,3 +273,11 @@ fn open_in(folder: &OwnedFd, name: &str, how: OFlags) -> io::Result<fs::File> {
     }
     Ok(file)
 }
+fn is_writable(folder: &OwnedFd) -> io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS).map_err(|error| {
+        let error = io::Error::from(error);
+        io::Error::new(error.kind(), format!("the folder cannot be written to: {}", why(&error)))
+    })
+}
+
