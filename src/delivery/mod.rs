@@ -23,6 +23,8 @@
 //!   costs the item it hits, or with its head all that is behind it.
 //! - A full disk, or one that fails, is a [`State`]: told once, left when a write succeeds again (tried every
 //!   2 s). Meanwhile items are in memory, 4 MiB or the spool's size at most.
+//! - A read that fails is no damage: the file stays as it is until it can be read, and a run that began with
+//!   such a file is one of memory only. What is damaged is what the sums say.
 //! - When it is full it sheds in the order of [`Kind`], the oldest of a kind first, and never what the
 //!   port has in hand; each is in the books as lost, `spool full`. Of answers the long ones (1 KiB) go first, and for
 //!   each a [`Word`] of its loss stays, as a new item: the command ran, and its id is answered. Short answers, and

@@ -29,6 +29,9 @@ const TEXT_MAX: usize = 512;
 pub struct Spool<S> {
     /// `None`: memory only.
     pub(super) storage: Option<S>,
+    /// A file that could not be read, as it was found: nobody else writes to it while this lives.
+    #[expect(dead_code, reason = "it is held for its lock")]
+    unread: Option<S>,
     pub(super) size: u64,
     pub(super) session: Session,
     pub(super) waiting: VecDeque<Entry>,
@@ -69,15 +72,19 @@ pub struct Spool<S> {
     pub(super) full: bool,
     losses: Losses,
     epochs: Epochs,
-}
-
-impl<S: Storage> Spool<S> {
     /// What stays of an answer that is shed.
     pub(super) word: Option<Word>,
     /// Such words, made and not yet in the queue.
     pub(super) words: Vec<Vec<u8>>,
+}
+
+impl<S: Storage> Spool<S> {
     /// Reads what is there, and begins a run. Never fails: what cannot be read or written is in
     /// [`Opened`] and [`state`](Self::state), and the spool keeps what it can.
+    ///
+    /// A file that the disk does not give back is left as it is, and this run is one of memory only: what waits in
+    /// it may be read at the next start. (It is not tried again before: the host knows items by their numbers, and
+    /// those of this run would be those of the file.)
     pub fn open(storage: S, settings: &Settings, now_ms: u64) -> (Self, Opened) {
         Self::begin(Some(storage), settings, now_ms)
     }
@@ -99,6 +106,11 @@ impl<S: Storage> Spool<S> {
     fn begin(mut storage: Option<S>, settings: &Settings, now_ms: u64) -> (Self, Opened) {
         let found = storage.as_mut().map(|storage| scan::scan(storage, 2 * SIZE_MAX));
         let found = found.unwrap_or_else(|| Scan { next_seq: 1, ..Scan::default() });
+        if let Some(why) = &found.unreadable {
+            let (spool, opened) = Self::begin(None, settings, now_ms);
+            let trouble = Some(format!("{why} (it is left as it is, for the next start)"));
+            return (Self { unread: storage, ..spool }, Opened { trouble, ..opened });
+        }
         let before = found.session.clone().unwrap_or_default();
         let session = Session {
             run: (before.run.min(1 << 40) + 1).max(now_ms / 1_000),
@@ -132,6 +144,7 @@ impl<S: Storage> Spool<S> {
         let epochs = Epochs::of_run(session.run);
         Self {
             storage,
+            unread: None,
             size,
             session,
             waiting: VecDeque::new(),
@@ -156,6 +169,8 @@ impl<S: Storage> Spool<S> {
             full: false,
             losses: Losses::new(),
             epochs,
+            word: None,
+            words: Vec::new(),
         }
     }
 
@@ -169,8 +184,6 @@ impl<S: Storage> Spool<S> {
         self.next_seq = found.next_seq.max(1);
         self.first_seq = self.next_seq;
         self.written = self.next_seq - 1;
-            word: None,
-            words: Vec::new(),
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         (self.read, self.read_written) = (first - 1, first - 1);
     }
@@ -204,25 +217,25 @@ impl<S: Storage> Spool<S> {
             self.push(entry, must);
         } else {
             self.now_full();
-            return self.lose("spool full", weight);
+            self.lose("spool full", weight);
         }
+    }
+
+    fn push(&mut self, entry: Entry, must: Must) {
+        let entry = Entry { seq: self.next_seq, ..entry };
         self.next_seq += 1;
         if self.fits(&entry) {
             self.live += entry.record();
         }
         self.in_memory += entry.record();
         self.bytes += entry.record();
-        self.weight += weight;
+        self.weight += must.weight();
         self.frames.insert(entry.seq, must.frame);
         self.waiting.push_back(entry);
     }
 
     /// Whether an item can have a place in the file at all.
     pub(super) fn fits(&self, entry: &Entry) -> bool {
-    }
-
-    fn push(&mut self, entry: Entry, must: Must) {
-        let entry = Entry { seq: self.next_seq, ..entry };
         self.storage.is_some() && entry.record() <= self.capacity()
     }
 
