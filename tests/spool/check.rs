@@ -120,3 +120,14 @@ fn a_folder_that_was_removed_while_an_agent_runs_is_made_anew() {
     assert!(code == 0 && out.contains(": ok (2 items in "), "{out}");
     assert!(open(&state, &settings(SIZE), NOW).1.trouble.is_some(), "and locked again");
 }
+
+#[test]
+fn a_number_behind_the_files_is_no_file() {
+    let (folder, state) = folder("hello");
+    let file = folder.path().join("agent.toml");
+    fs::write(&file, format!("[state]\nfolder = {state:?}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    let output =
+        command.args(["spool", "drop", "--pipelines"]).arg(&file).arg("1").output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "1 item given up, 0 items left\n");
+}
