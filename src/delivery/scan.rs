@@ -115,7 +115,7 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
         match reader.bytes(0, MAGIC.len()) {
             Ok(bytes) if *bytes == MAGIC => at = MAGIC.len() as u64,
             Ok(_) => scan.wrong(0, length, "it is no spool, or one of another version"),
-            Err(error) => scan.unreadable(0, &error),
+            Err(error) => scan.unread_from(0, &error),
         }
     }
     while at > 0 && at < length {
@@ -128,7 +128,7 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
         };
         match stop {
             Stop::Wrong(what) => scan.wrong(at, length - at, what),
-            Stop::Unreadable(error) => scan.unreadable(at, &error),
+            Stop::Unreadable(error) => scan.unread_from(at, &error),
         }
         break;
     }
@@ -163,7 +163,7 @@ impl From<String> for Stop {
 }
 
 impl Scan {
-    fn unreadable(&mut self, at: u64, error: &io::Error) {
+    fn unread_from(&mut self, at: u64, error: &io::Error) {
         self.unreadable = Some(format!("it cannot be read from byte {at} on: {}", why(error)));
     }
 
