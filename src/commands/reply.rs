@@ -179,6 +179,8 @@ impl From<Refusal> for Told {
 ///
 /// # Why
 /// A host that gets no answer asks again, and what it asked for is done twice; one that is told so can look first.
+/// It has to be an answer: who asked looks for the id in answers, and the event that tells of losses
+/// ([`losses`](super::losses)) is read by people, and knows counts.
 pub fn lost(line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
     let Said { id, command_type, success, exit_code } = serde_json::from_slice(line).ok()?;
     let error = match success {

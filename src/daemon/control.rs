@@ -208,23 +208,24 @@ async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>) -> Result<(), String
             continue;
         }
         let reload = reload.clone();
-        if let Some(client) = clients.take(client, |client, spoken| talk(client, spoken, reload)) {
-            refuse(&client);
+        if let Some(client) = clients.take(client, |client, spoken| talk(client, spoken, reload))
+            && let Err(error) = refuse(client)
+        {
+            tracing::debug!(%error, "a client of the local control has left before it was refused");
         }
         yield_now().await; // who has spoken already is heard before the next one is looked at
     }
 }
 
 /// Says that there is no place. Waits for nothing: there is room for a line in a new connection.
-fn refuse(client: &UnixStream) {
+fn refuse(client: UnixStream) -> io::Result<()> {
     let answer = Answer::Refused(format!("too many clients ask already; it answers {CLIENTS_MAX}"));
-    let mut line = serde_json::to_vec(&answer).unwrap_or_default();
+    let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
+    let client = client.into_std()?; // which stays non-blocking, and is tried at once
     // What it asks is taken, so that it does not lose the answer when this end is closed (unix(7): ECONNRESET).
-    let _ = client.try_read(&mut [0; 1024]);
-    if let Err(error) = client.try_write(&line) {
-        tracing::debug!(%error, "a client of the local control has left before it was refused");
-    }
+    let _ = (&client).read(&mut [0; 1024]);
+    (&client).write_all(&line)
 }
 
 async fn talk(client: UnixStream, spoken: Spoken, reload: mpsc::Sender<Asked>) -> io::Result<()> {

@@ -61,6 +61,6 @@ pub enum State {
     Full,
     /// The disk takes nothing (no space, an error): new items are in memory only.
     Failing(String),
-    /// There is no file: all items are in memory only.
+    /// There is no file, or none that could be read: all items are in memory only.
     Memory,
 }
