@@ -15,5 +15,7 @@ mod power;
 mod rig;
 #[path = "spool/room.rs"]
 mod room;
+#[path = "spool/unreadable.rs"]
+mod unreadable;
 #[path = "spool/words.rs"]
 mod words;
