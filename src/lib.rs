@@ -62,7 +62,7 @@
 //! | written and not known to be read | [`port::WINDOW_BYTES`], ¾ of them for metrics, or one longer frame; 4 MiB of what must be read, on a socket | metrics wait first |
 //! | all that is queued | one ledger, `[memory] ceiling` (16 MiB) | above half of it the oldest metrics are `shed`; at it requests are refused |
 //! | re-opening the port | 100 ms to 30 s apart; five failures in a row: a rest of 15 s at least | |
-//! | what must arrive | `[spool] size` (4 MiB, ¾ for what waits), 16,384 items; 4 MiB in memory while the disk takes none | events go first, then answers, then ends of scripts, counted as `spool full` |
+//! | what must arrive | `[spool] size` (4 MiB, ¾ for what waits), 16,384 items; 4 MiB in memory while the disk takes none | events go first, then refusals, then answers (of a long one a word stays), then ends of scripts, counted as `spool full` |
 //! | keeper → port | 128 KiB or one frame not known to be read | the rest waits on disk |
 //! | port → reader | mpsc, [`port::CHUNKS_KEPT`] chunks of 4 KiB | the device is not read |
 //! | a reading | 5 s; one job per collector on the blocking pool | the group is left out and told |
@@ -73,7 +73,7 @@
 //! | requests | `parallel` (5) at once, `waiting` (64) behind them, over reloads together | refused with a reason |
 //! | events → host | mpsc, [`commands::news::EVENTS_WAITING`] events | the newest is lost, counted as `full` |
 //! | reloads asked for | 8, one at a time | SIGHUP: one of them reads what is there; `reload`: refused |
-//! | local control | 4 clients, 64 KiB and 5 s for a line | sent away |
+//! | local control | 4 clients, 64 KiB and 5 s for a line | the one silent for longest is sent away; where all have spoken, the newest is refused |
 //! | a changed file | read after 500 ms without another change, 5 s at most | |
 //! | a flow that is replaced | metrics: the shutdown deadline; commands: their own deadlines | what is held is lost, and said so |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |

@@ -186,7 +186,7 @@ fn what_cannot_run_says_why_once_and_exits_78_with_nothing_started() {
         (&["--pipelines", good, "--port", regular], "not a character device"),
         (&["--pipelines", good, "--port", folder], "not a character device"),
         (&["--pipelines", good, "--port", "tcp:1.2.3.4:5"], "unknown kind of port"),
-        (&["--pipelines", good, good], "already given by"),
+        (&["--pipelines", good, "--pipelines", good], "already given by"),
         (&["--pipelines", "built-in:bench.toml"], "made-up readings"),
     ];
     for (arguments, says) in cases {

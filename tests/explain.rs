@@ -186,7 +186,7 @@ fn what_cannot_be_read_is_told_with_exit_code_78() {
         .unwrap();
     assert_eq!(missing.status.code(), Some(78));
     let without = Command::new(env!("CARGO_BIN_EXE_infiniservice"))
-        .args(["explain", "-", "--pipelines", "built-in:metrics.toml"])
+        .args(["explain", "--pipelines", "built-in:metrics.toml", "-"]) // no value of the one before it
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -200,9 +200,11 @@ fn nothing_in_a_message_moves_the_cursor() {
         &br#"{"type":"UnsafeCommand","id":"1","raw_command":"\u001b[2J","env_vars":{"A\u001b":"\u001b"},"timeout":1}"#[..],
         br#"{"type":"SafeCommand","id":"1","command_type":{"action":"\u001b]0;x"},"timeout":1}"#,
         br#"{"type":"SafeCommand","id":"1","command_type":{"action":"RunHealthCheck","check_name":"\u001b"},"timeout":1}"#,
+        br#"{"type":"UnsafeCommand","id":"1","raw_command":"a\u202eb\u200bc","timeout":1}"#,
     ] {
         let (text, code) = explain(message, None);
         assert!(text.contains("id:          1\n") && code < 2, "{text}");
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(!text.contains(['\u{202e}', '\u{200b}']), "{text:?}");
     }
 }

@@ -10,5 +10,7 @@ mod peer;
 
 #[path = "host/cli.rs"]
 mod cli;
+#[path = "host/interrupted.rs"]
+mod interrupted;
 #[path = "host/library.rs"]
 mod library;

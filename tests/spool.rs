@@ -1,6 +1,8 @@
 //! The spool under a disk that breaks, the keeper with a fake port, and the command that looks at a spool.
 #![allow(clippy::unwrap_used)]
 
+#[path = "spool/check.rs"]
+mod check;
 #[path = "spool/cli.rs"]
 mod cli;
 #[path = "spool/damage.rs"]
@@ -13,3 +15,7 @@ mod power;
 mod rig;
 #[path = "spool/room.rs"]
 mod room;
+#[path = "spool/unreadable.rs"]
+mod unreadable;
+#[path = "spool/words.rs"]
+mod words;

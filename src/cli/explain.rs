@@ -24,6 +24,7 @@ use crate::commands::verify::Verified;
 use crate::config::{Commands, Execute};
 use crate::pipeline::{Emit, Transform};
 use crate::wire::envelope::{self, Refused};
+use crate::wire::steers;
 
 /// The message would be refused.
 pub const EXIT_DENIED: u8 = 1;
@@ -34,8 +35,8 @@ pub(super) struct Explain {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// The files that say what is allowed, or folders of them [default: as for run]
-    #[arg(long, value_name = "DIR|FILE", num_args = 1..)]
+    /// A file that says what is allowed, or a folder of files; once for each [default: as for run]
+    #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 }
 
@@ -292,10 +293,10 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     Ok(line)
 }
 
-/// A text without what a terminal would obey.
+/// A text without what a terminal would obey, and with what shows nothing.
 fn plain(text: &str) -> String {
-    let plain = |c: char| match c.is_control() {
-        true => c.escape_debug().to_string(),
+    let plain = |c: char| match steers(c) {
+        true => c.escape_default().to_string(),
         false => c.to_string(),
     };
     text.chars().map(plain).collect()

@@ -8,6 +8,7 @@ mod send;
 mod view;
 mod watch;
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -130,10 +131,12 @@ impl HostArguments {
             Ok(runtime) => runtime,
             Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
         };
+        let asked = Cell::new(false);
         let ended = runtime.block_on(async {
             tokio::select! {
-                ended = self.run() => ended,
-                () = interrupted() => Err(self.interrupted()),
+                biased; // signals are heard before anything is said
+                () = interrupted() => Err(self.interrupted(asked.get())),
+                ended = self.run(&asked) => ended,
             }
         });
         // A read of standard input that hangs holds its thread; the program does not wait for it.
@@ -149,8 +152,8 @@ impl HostArguments {
         }
     }
 
-    async fn run(&self) -> Result<u8, Failed> {
-        let guest = Guest { socket: &self.socket, options: &self.options };
+    async fn run(&self, asked: &Cell<bool>) -> Result<u8, Failed> {
+        let guest = Guest { socket: &self.socket, options: &self.options, asked };
         match &self.command {
             Command::Watch(watch) => watch.run(&guest).await,
             Command::Send(send) => send.run(&guest).await,
@@ -160,15 +163,16 @@ impl HostArguments {
         }
     }
 
-    fn interrupted(&self) -> Failed {
-        match self.command {
-            Command::Watch(_) => Failed { code: 0, what: String::new() },
-            _ => Failed {
-                code: EXIT_INTERRUPTED,
-                what: "interrupted; what was asked goes on in the guest until its time is over"
-                    .to_owned(),
-            },
-        }
+    fn interrupted(&self, asked: bool) -> Failed {
+        let what = match (&self.command, asked) {
+            (Command::Watch(_), _) => return Failed { code: 0, what: String::new() },
+            (_, true) => "interrupted; what was asked goes on in the guest until its time is over",
+            (_, false) if self.options.listen => {
+                "interrupted before an agent could be asked; nothing was sent"
+            }
+            (_, false) => "interrupted before the guest was asked; nothing was sent",
+        };
+        Failed { code: EXIT_INTERRUPTED, what: what.to_owned() }
     }
 }
 
@@ -176,6 +180,8 @@ impl HostArguments {
 struct Guest<'a> {
     socket: &'a std::path::Path,
     options: &'a Options,
+    /// Whether something was sent that the guest does.
+    asked: &'a Cell<bool>,
 }
 
 impl Guest<'_> {
@@ -193,6 +199,11 @@ impl Guest<'_> {
             host.clock_known(timeout).await?;
         }
         Ok(host)
+    }
+
+    /// From now on the guest may be at it.
+    fn asks(&self) {
+        self.asked.set(true);
     }
 
     async fn connect(&self, settings: Settings, timeout: Duration) -> Result<Host, Failed> {

@@ -1,14 +1,14 @@
 //! `reload`: asks the agent that runs on this machine to read its files again, and prints what came of it.
 //! Everything that is done is done there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{EXIT_CONFIG, say};
-use crate::config::{AgentSettings, inspect};
+use super::{EXIT_CONFIG, refuse, say};
+use crate::config::{AgentSettings, inspect, is_built_in};
 use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 
 /// There is no agent, or it did not answer.
@@ -23,13 +23,20 @@ pub(super) struct Reload {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Where the agent's settings are: the pipeline files or folders that it was started with [default: as for run]
-    #[arg(long, value_name = "DIR|FILE", num_args = 1.., conflicts_with = "state")]
+    /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
+    /// [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "state")]
     pipelines: Vec<PathBuf>,
 }
 
 impl Reload {
     pub(super) fn main(self) -> ExitCode {
+        if let Some(missing) = self.pipelines.iter().find(|path| !is_there(path)) {
+            let missing = missing.display();
+            return refuse(&format!(
+                "there is no {missing}; name what the agent was started with, or its state folder with --state"
+            ));
+        }
         let socket = socket_of(&self.state());
         let shown = socket.display();
         match ask(&socket, &Request::Reload, PATIENCE) {
@@ -51,7 +58,8 @@ impl Reload {
         }
     }
 
-    /// The state folder. Files that are wrong are the agent's to tell: from here only the folder is wanted.
+    /// The state folder. Files that are wrong are the agent's to tell: from here only the folder is wanted, which is
+    /// taken also from settings that are wrong elsewhere.
     fn state(&self) -> PathBuf {
         if let Some(state) = &self.state {
             return state.clone();
@@ -60,6 +68,13 @@ impl Reload {
         let AgentSettings { state, .. } = loaded.agent;
         state.folder
     }
+}
+
+/// Whether `path` names something. That it can be read, too, is the agent's to say.
+fn is_there(path: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let is_missing = |error: std::io::Error| matches!(error.kind(), NotFound | NotADirectory);
+    is_built_in(path) || !path.metadata().is_err_and(is_missing)
 }
 
 fn unanswered(what: &str) -> ExitCode {

@@ -14,9 +14,9 @@ use crate::port::Target;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Pipeline files, or folders of them [default: /etc/infiniservice/pipelines where that exists,
-    /// else the built-in ones]
-    #[arg(long, value_name = "DIR|FILE", num_args = 1..)]
+    /// A pipeline file, or a folder of them; once for each [default: /etc/infiniservice/pipelines
+    /// where that exists, else the built-in ones]
+    #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 
     /// Write to this port instead of the one that the files name: a port name, a device path,

@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::{load_or_tell, refuse, say};
 use crate::delivery::{self, Entry, File, Scan, Spool, Wrong};
+use crate::life;
 use crate::sinks::why;
+use crate::wire::plain;
 
 /// Something is wrong with the file.
 const EXIT_WRONG: u8 = 1;
@@ -28,8 +30,8 @@ pub(super) struct SpoolArguments {
     #[arg(long, value_name = "DIR", global = true)]
     state: Option<PathBuf>,
 
-    /// The agent's files, or folders of them [default: as for run]
-    #[arg(long, value_name = "DIR|FILE", num_args = 1.., global = true)]
+    /// A file of the agent's, or a folder of them; once for each [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", global = true)]
     pipelines: Vec<PathBuf>,
 }
 
@@ -92,6 +94,13 @@ struct Row {
 
 fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
     let Some((mut file, found)) = look(folder)? else { return Ok(nothing(json)) };
+    if let Some(why) = &found.unreadable {
+        eprintln!("infiniservice: there may be more: {why}");
+    }
+    if let Err(error) = File::judge(folder) {
+        eprintln!("infiniservice: {}", not_taken(&error));
+    }
+    warn_of_another_machine(&found);
     let now = SystemTime::now();
     let mut text = String::new();
     let mut bytes = 0;
@@ -120,6 +129,25 @@ fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
     Ok(say(&text))
 }
 
+/// Says on standard error that what waits was written by another machine: an agent takes that for a clone's.
+fn warn_of_another_machine(found: &Scan) {
+    let Some(session) = found.session.as_ref().filter(|session| !session.identity.is_empty())
+    else {
+        return;
+    };
+    if !life::is_same_machine(&session.identity, &life::identity(Path::new("/"))) {
+        eprintln!(
+            "infiniservice: this was written on another machine; an agent here would give it up"
+        );
+    }
+}
+
+/// What an agent would do with a spool that it does not take.
+fn not_taken(error: &io::Error) -> String {
+    let why = why(error);
+    format!("an agent of this user would keep what must arrive in memory only: {why}")
+}
+
 fn nothing(json: bool) -> ExitCode {
     if json { ExitCode::SUCCESS } else { say("nothing waits for the host\n") }
 }
@@ -127,24 +155,44 @@ fn nothing(json: bool) -> ExitCode {
 fn check(folder: &Path) -> io::Result<ExitCode> {
     let path = folder.join(delivery::NAME);
     let path = path.display();
+    let mut lines = Vec::new();
+    if let Err(error) = File::judge(folder) {
+        lines.push(format!("{path}: {}", not_taken(&error)));
+    }
     let Some((_, found)) = look(folder)? else {
-        return Ok(say(&format!("{path}: there is none, so nothing waits for the host\n")));
+        let is_well = lines.is_empty();
+        lines.push(format!("{path}: there is none, so nothing waits for the host"));
+        return Ok(verdict(is_well, &lines));
     };
     let kept = items(found.waiting.len());
-    if found.wrong.is_empty() {
-        let length = found.length;
-        return Ok(say(&format!("{path}: ok ({kept} in {length} bytes)\n")));
-    }
-    let mut text = String::new();
     for Wrong { offset, bytes, what } in &found.wrong {
-        text.push_str(&format!("{path}: at byte {offset}: {what} ({bytes} bytes are of no use)\n"));
+        lines.push(format!("{path}: at byte {offset}: {what} ({bytes} bytes are of no use)"));
     }
-    text.push_str(&format!("{kept} would be kept\n"));
-    if File::is_in_use(folder) {
-        text.push_str("an agent is at work: its last record may be half written; check again\n");
+    if let Some(why) = &found.unreadable {
+        let rest = "an agent would leave it as it is, and keep what must arrive in memory only";
+        lines.push(format!("{path}: {why}; {rest}"));
     }
-    say(&text);
-    Ok(ExitCode::from(EXIT_WRONG))
+    let is_well = lines.is_empty();
+    if is_well {
+        lines.push(format!("{path}: ok ({kept} in {} bytes)", found.length));
+    } else if found.wrong.is_empty() {
+        lines.push(format!("{kept} can be read"));
+    } else {
+        lines.push(format!("{kept} would be kept"));
+        if File::is_in_use(folder) {
+            let half = "its last record may be half written; check again";
+            lines.push(format!("an agent is at work: {half}"));
+        }
+    }
+    warn_of_another_machine(&found);
+    Ok(verdict(is_well, &lines))
+}
+
+fn verdict(is_well: bool, lines: &[String]) -> ExitCode {
+    match (say(&format!("{}\n", lines.join("\n"))), is_well) {
+        (said, true) => said,
+        (_, false) => ExitCode::from(EXIT_WRONG),
+    }
 }
 
 fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
@@ -164,6 +212,9 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         file => file?,
     };
     let (mut spool, found) = Spool::edit(file);
+    if let Some(why) = found.unreadable {
+        return Ok(refuse(&format!("{why}; nothing was given up")));
+    }
     let waiting = found.waiting.len();
     if all {
         spool.drop_all("dropped");
@@ -209,12 +260,10 @@ fn row(file: &mut File, entry: &Entry, now: SystemTime) -> io::Result<Row> {
 
 /// The beginning of `text` for a terminal: what a program has said could move its cursor.
 fn shown(text: &str) -> String {
-    let safe = |c: char| if c.is_control() { ' ' } else { c };
-    let mut shown: String = text.chars().take(EXCERPT_MAX).map(safe).collect();
-    if text.chars().nth(EXCERPT_MAX).is_some() {
-        shown.push('…');
+    match text.char_indices().nth(EXCERPT_MAX) {
+        Some((end, _)) => plain(&text[..end]) + "…",
+        None => plain(text),
     }
-    shown
 }
 
 fn lossy(line: &[u8]) -> String {

@@ -146,10 +146,10 @@ fn outcome_of(told: &mut Told) -> Option<&mut Outcome> {
 
 fn without_data(outcome: &Outcome) -> (Outcome, Option<Box<str>>) {
     let data = outcome.data.as_ref().map(|data| data.to_string().into_boxed_str());
-    let Outcome { success, exit_code, took, said, .. } = *outcome;
+    let Outcome { success, exit_code, took, said, refused, .. } = *outcome;
     let (stdout, stderr) = (outcome.stdout.clone(), outcome.stderr.clone());
     let error = outcome.error.clone();
-    (Outcome { success, exit_code, stdout, stderr, data: None, error, took, said }, data)
+    (Outcome { success, exit_code, stdout, stderr, data: None, error, took, said, refused }, data)
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ impl Handler for Dispatch {
 
     fn refuse(&self, asked: Enforced) -> Vec<Told> {
         let outcome =
-            || Outcome::failed("too many commands wait already; ask again when some are answered");
+            || Outcome::refused("too many commands wait already; ask again when some are answered");
         match asked {
             Enforced::Command(ruling) => {
                 let (id, action) = named(&ruling);
@@ -225,7 +225,7 @@ impl Dispatch {
                 error: (code != 0).then(|| format!("it ended with exit code {code}")),
                 ..Outcome::said("this script ran before; what it said then is not kept")
             },
-            Err(why) => Outcome::failed(why),
+            Err(why) => Outcome::refused(why),
         };
         let told = completed(id.clone(), outcome);
         self.known().answer(&id, &told);
@@ -241,13 +241,13 @@ impl Dispatch {
             if let Some(audit) = &self.audit {
                 audit.refused(permit.request(), permit.rule(), true, why).await;
             }
-            return (Outcome { exit_code: Some(EXIT_TIMEOUT), ..Outcome::failed(why) }, None);
+            return (Outcome { exit_code: Some(EXIT_TIMEOUT), ..Outcome::refused(why) }, None);
         }
         let entry = match &self.audit {
             None => None,
             Some(audit) => match audit.begin(&permit).await {
                 Ok(entry) => Some(entry),
-                Err(why) => return (Outcome::failed(why), None),
+                Err(why) => return (Outcome::refused(why), None),
             },
         };
         let done = self.perform.perform(permit.into_request().what, deadline);

@@ -51,7 +51,7 @@ pub struct Denial {
 impl Denial {
     /// What the host is told.
     pub fn outcome(&self) -> Outcome {
-        Outcome { stderr: self.why.clone(), ..Outcome::failed(self.why.clone()) }
+        Outcome { stderr: self.why.clone(), ..Outcome::refused(self.why.clone()) }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub enum Before {
 /// [`begin`](Self::begin) is on the disk before it returns, so a script that may have run is never
 /// taken for a new one. A last line that was cut by a crash is ended, and ignored. Bounded: after
 /// 8,192 lines the file is written anew with the last 1,024 scripts, by a rename.
+///
+/// It is locked (`flock`) for as long as this lives: of two agents that each know half of what has run, both would
+/// run the other half. The lock goes with its process, however that ends.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -59,7 +62,8 @@ impl Journal {
     /// Opens the file at `path` with mode 0600, or makes it; its folder is made where it is missing.
     ///
     /// # Errors
-    /// It cannot be opened, or is no regular file.
+    /// It cannot be opened, or is no regular file; or another process has it
+    /// ([`WouldBlock`](io::ErrorKind::WouldBlock)).
     pub fn open(path: &Path) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -67,6 +71,10 @@ impl Journal {
         let mut file = private().read(true).append(true).create(true).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
+        }
+        lock(&file)?;
+        if file.metadata()?.nlink() == 0 {
+            return Err(io::ErrorKind::WouldBlock.into()); // written anew by another at this moment
         }
         let mut text = Vec::new();
         (&mut file).take(BYTES_MAX).read_to_end(&mut text)?;
@@ -162,6 +170,7 @@ impl Journal {
             _ => {}
         }
         let mut file = private().append(true).create_new(true).open(&new)?;
+        lock(&file)?;
         file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
@@ -170,6 +179,10 @@ impl Journal {
         }
         Ok(file)
     }
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?)
 }
 
 fn append(file: &mut File, entry: &Entry) -> io::Result<()> {
@@ -249,6 +262,21 @@ mod tests {
         assert_eq!(journal.begin("last").unwrap(), Before::Begun);
         assert_eq!(journal.begin(&(LINES_MAX + 9).to_string()).unwrap(), Before::Ended(0));
         assert_eq!(journal.begin("0").unwrap(), Before::Never, "long ago");
+    }
+
+    #[test]
+    fn two_do_not_have_it_also_after_it_was_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scripts.jsonl");
+        let mut journal = Journal::open(&path).unwrap();
+        let is_held =
+            || Journal::open(&path).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(is_held());
+        journal.begin("a").unwrap();
+        journal.renew().unwrap();
+        assert!(is_held());
+        drop(journal);
+        assert_eq!(Journal::open(&path).unwrap().begin("a").unwrap(), Before::Begun);
     }
 
     #[test]

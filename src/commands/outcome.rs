@@ -25,6 +25,8 @@ pub struct Outcome {
     pub took: Duration,
     /// What the program said in all, on both streams, where one ran.
     pub said: Said,
+    /// Whether nothing of it was begun, and nothing of it is lost where it is asked for again.
+    pub refused: bool,
 }
 
 /// How much a program said, of which an [`Outcome`] may keep less.
@@ -47,6 +49,11 @@ impl Outcome {
     /// Done, with something to say.
     pub fn said(stdout: impl Into<String>) -> Self {
         Self { success: true, stdout: stdout.into(), ..Self::default() }
+    }
+
+    /// Not begun, and why.
+    pub fn refused(error: impl Into<String>) -> Self {
+        Self { refused: true, ..Self::failed(error) }
     }
 
     /// Not done, and why.

@@ -1,7 +1,8 @@
 //! From outcomes to frames: the last step of the command flow. Decides nothing, and does not see
 //! that each id is answered once: whoever dispatches does.
 
-use std::time::SystemTime;
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -148,6 +149,7 @@ impl Told {
     /// What must be read by some host, if not by this one.
     fn must(&self) -> Option<Kind> {
         match self {
+            Self::Response { outcome, .. } if outcome.refused => Some(Kind::Refusal),
             Self::Response { .. } => Some(Kind::Response),
             Self::Completed { .. } => Some(Kind::Completion),
             Self::Event(_) => Some(Kind::Event),
@@ -164,12 +166,52 @@ impl From<Refusal> for Told {
     /// What was refused is answered like anything that failed.
     fn from(refusal: Refusal) -> Self {
         let Refusal { id, action, error } = refusal;
-        let outcome = Outcome::failed(error);
+        let outcome = Outcome::refused(error);
         match action.as_str() {
             SCRIPT => Self::Completed { execution_id: id, outcome },
             _ => Self::Response { id, action, outcome },
         }
     }
+}
+
+/// What stays of an answer that is given up before a host has read it: whose it was, that the command ran, and
+/// how it ended. `None` where `line` is no answer.
+///
+/// # Why
+/// A host that gets no answer asks again, and what it asked for is done twice; one that is told so can look first.
+/// It has to be an answer: who asked looks for the id in answers, and the event that tells of losses
+/// ([`losses`](super::losses)) is read by people, and knows counts.
+pub fn lost(line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
+    let Said { id, command_type, success, exit_code } = serde_json::from_slice(line).ok()?;
+    let error = match success {
+        true => "its result is lost, because the spool was full; the command ran, and was done",
+        false => "its result is lost, because the spool was full; the command ran, and failed",
+    };
+    let answer = Response {
+        id: &id,
+        command_type: &command_type,
+        success: false,
+        exit_code,
+        stdout: "",
+        stderr: "",
+        data: None,
+        error: Some(error),
+        took: Duration::ZERO,
+    };
+    let mut word = Vec::new();
+    outbound::response(&answer, at, &mut word);
+    Some(word)
+}
+
+/// What of an answer is still known when it is given up.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    command_type: Cow<'a, str>,
+    success: bool,
+    exit_code: Option<i32>,
 }
 
 fn encode(told: &Told, command_type: CommandType, at: SystemTime, out: &mut Vec<u8>) {
@@ -211,7 +253,7 @@ fn complete(execution_id: &str, outcome: &Outcome, at: SystemTime, out: &mut Vec
         (false, None | Some(0)) => EXIT_NONE,
         (false, Some(code)) => code,
     };
-    let mut stderr = std::borrow::Cow::Borrowed(outcome.stderr.as_str());
+    let mut stderr = Cow::Borrowed(outcome.stderr.as_str());
     if let Some(error) = outcome.error.as_deref().filter(|_| !outcome.success)
         && !stderr.contains(error)
     {
@@ -230,7 +272,6 @@ fn complete(execution_id: &str, outcome: &Outcome, at: SystemTime, out: &mut Vec
 mod tests {
     use super::*;
     use serde_json::{Value, json};
-    use std::time::Duration;
 
     fn line(told: impl Into<Told>, command_type: CommandType) -> Value {
         let (mut out, now) = (Emit::default(), Instant::now());
@@ -287,6 +328,31 @@ mod tests {
             (&script["type"], &script["exit_code"]),
             (&json!("script_completion"), &json!(-1))
         );
+    }
+
+    #[test]
+    fn of_an_answer_that_is_lost_its_id_and_its_end_stay() {
+        let mut out = Emit::default();
+        let mut reply = Reply::new(CommandType::Action).with_clock(|| SystemTime::UNIX_EPOCH);
+        reply.apply(Instant::now(), &response("OsInfo"), &mut out);
+        let spoken = out.drain().next().unwrap();
+        assert_eq!(spoken.must, Some(Kind::Response));
+        let word = lost(&spoken.frame.bytes, SystemTime::UNIX_EPOCH).unwrap();
+        assert!(word.ends_with(b"\n") && word.len() < crate::delivery::WORD_MAX);
+        let word: Value = serde_json::from_slice(&word).unwrap();
+        assert_eq!((&word["id"], &word["command_type"]), (&json!("a1"), &json!("OsInfo")));
+        assert_eq!((&word["success"], &word["exit_code"]), (&json!(false), &json!(0)));
+        assert!(word["error"].as_str().unwrap().ends_with("the command ran, and was done"));
+        assert_eq!(lost(b"{\"type\":\"script_completion\"}\n", SystemTime::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn a_refusal_is_known_from_an_answer_of_something_that_ran() {
+        let must = |outcome| {
+            Told::Response { id: "a1".to_owned(), action: "OsInfo".to_owned(), outcome }.must()
+        };
+        assert_eq!(must(Outcome::refused("no")), Some(Kind::Refusal));
+        assert_eq!(must(Outcome::failed("no")), Some(Kind::Response));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use super::check::{Broken, Check};
 use super::memory::Memory;
 use super::raw::{Problem, text, text_or_none};
 use super::table::table;
@@ -183,6 +184,20 @@ impl Default for StateSettings {
     }
 }
 
+/// What of the settings is needed to find an agent, whatever else stands there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StateOnly {
+    #[serde(deserialize_with = "table")]
+    pub state: StateSettings,
+}
+
+impl Check for StateOnly {
+    fn check(&self) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
 /// `[spool]`: where what must arrive is kept until the host has read it, in the folder of `[state]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -247,11 +262,7 @@ fn is_module(target: &str) -> bool {
 }
 
 fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Count>, D::Error> {
-    let count = Count::deserialize(deserializer)?;
-    if count.get() > 256 {
-        return Err(Problem::new("is too large", "the most is 256").pack());
-    }
-    Ok(Some(count))
+    Count::at_most(deserializer, 256).map(Some)
 }
 
 /// Linux keeps 15 bytes of a thread's name (`TASK_COMM_LEN` of sched.h is 16, with a NUL).
@@ -264,13 +275,9 @@ fn thread_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
 }
 
 fn spool_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    let size = Size::deserialize(deserializer)?;
-    let what = match size.bytes() {
-        ..delivery::SIZE_MIN => "is too small",
-        delivery::SIZE_MIN..=delivery::SIZE_MAX => return Ok(size),
-        _ => "is too large",
-    };
-    Err(Problem::new(what, "the least is \"64KiB\", the most \"64MiB\"").pack())
+    let bounds = delivery::SIZE_MIN..=delivery::SIZE_MAX;
+    let help = "the least is \"64KiB\", the most \"64MiB\"";
+    Size::within(deserializer, bounds, "is too large", help)
 }
 
 fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {

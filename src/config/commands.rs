@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -244,35 +245,22 @@ impl fmt::Display for Commands {
 }
 
 fn line_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    at_most(Size::deserialize(deserializer)?, 64 << 20, "is too long for a line", "64MiB")
+    Size::within(deserializer, 1..=64 << 20, "is too long for a line", "the most is \"64MiB\"")
 }
 
 fn output<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     // The host keeps 256 KiB of a stream and throws the rest away.
-    at_most(Size::deserialize(deserializer)?, 256 << 10, "is more than the host keeps", "256KiB")
-}
-
-fn at_most<E: serde::de::Error>(size: Size, most: u64, what: &str, shown: &str) -> Result<Size, E> {
-    match size.bytes() <= most {
-        true => Ok(size),
-        false => Err(Problem::new(what, format!("the most is \"{shown}\"")).pack()),
-    }
+    let too_much = "is more than the host keeps";
+    Size::within(deserializer, 1..=256 << 10, too_much, "the most is \"256KiB\"")
 }
 
 fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
-    let window = Period::deserialize(deserializer)?;
-    if window.get().as_secs() > 300 {
-        return Err(Problem::new("is too long", "the most is \"5m\"").pack());
-    }
-    Ok(window)
+    let bounds = "the shortest is \"10ms\", the longest \"5m\"";
+    Period::at_most(deserializer, Duration::from_secs(300), bounds)
 }
 
 fn parallel<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
-    let count = Count::deserialize(deserializer)?;
-    if count.get() > 64 {
-        return Err(Problem::new("is too large", "the most is 64").pack());
-    }
-    Ok(count)
+    Count::at_most(deserializer, 64)
 }
 
 fn audit_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 
 use super::Env;
-use super::agent::AgentSettings;
+use super::agent::{AgentSettings, StateOnly};
 use super::commands::{Commands, CommandsFile};
 use super::error::{ConfigError, Place, clean, shown};
 use super::parse::{Flow, flow, parse};
@@ -67,7 +67,8 @@ pub fn load(paths: &[PathBuf], env: &Env<'_>) -> Result<Loaded, Vec<ConfigError>
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
 }
 
-/// As [`load`], for a caller who wants to know what is right as well as what is wrong.
+/// As [`load`], for a caller who wants to know what is right as well as what is wrong. Of an `agent.toml` that is
+/// wrong, the state folder is right where that can be told.
 pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
     inspect_in(paths, env, Path::new(DEFAULT_FOLDER))
 }
@@ -89,6 +90,11 @@ pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, ConfigError> {
     }
     let file = parse(&origin, &text, env)?;
     Ok(Pipeline { name: found.stem(), origin, file })
+}
+
+/// Whether `path` names one of [`BUILT_IN`].
+pub fn is_built_in(path: &Path) -> bool {
+    matches!(named(path).source, Source::BuiltIn(..))
 }
 
 /// The most bytes of a file.
@@ -206,7 +212,11 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), ConfigError> {
     let (origin, text) = found.read()?;
     if found.is_agent() {
-        let agent = parse(&origin, &text, env)?;
+        let agent = parse(&origin, &text, env).inspect_err(|_| {
+            if let Ok(StateOnly { state }) = parse(&origin, &text, env) {
+                loaded.agent.state = state;
+            }
+        })?;
         if let Some(earlier) = &loaded.agent_origin {
             let message = format!("the agent's settings were already given by {earlier}");
             return Err(ConfigError::of_file(origin, message, Some("name one agent.toml")));

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::load::Loaded;
-use super::raw::Problem;
 use super::units::Size;
 use super::write::{Delivery, Target, Write};
 use crate::commands::answered;
@@ -36,13 +35,8 @@ impl Default for Memory {
 }
 
 fn ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    let size = Size::deserialize(deserializer)?;
-    let what = match size.bytes() {
-        ..CEILING_MIN => "is too small",
-        CEILING_MIN..=CEILING_MAX => return Ok(size),
-        _ => "is too large",
-    };
-    Err(Problem::new(what, "the least is \"4MiB\", the most \"4GiB\"").pack())
+    let help = "the least is \"4MiB\", the most \"4GiB\"";
+    Size::within(deserializer, CEILING_MIN..=CEILING_MAX, "is too large", help)
 }
 
 /// What the files could make the agent hold at worst, beside its code and what a reading takes while it is made.

@@ -40,7 +40,7 @@ pub use agent::{
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place};
-pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, load, load_file};
+pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file};
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use raw::Problem;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::enrich::Enrich;
-use super::raw::{Problem, text_or_none};
+use super::raw::text_or_none;
 use super::read::Read;
 use super::table::{one_or_many, some_table, table, tables};
 use super::units::{Count, Period, Size};
@@ -131,9 +131,6 @@ fn one() -> u64 {
 }
 
 fn batch_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    let size = Size::deserialize(deserializer)?;
-    if size.bytes() > Batch::MAX_BYTES {
-        return Err(Problem::new("is too large for a batch", "the most is \"16MiB\"").pack());
-    }
-    Ok(size)
+    let bounds = 1..=Batch::MAX_BYTES;
+    Size::within(deserializer, bounds, "is too large for a batch", "the most is \"16MiB\"")
 }

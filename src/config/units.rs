@@ -2,6 +2,7 @@
 //! [`Duration`] here and nowhere else.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -35,9 +36,33 @@ impl Period {
         self.0
     }
 
+    /// Reads one whose longest is `most`, which `bounds` says; nobody is told of a wider bound first.
+    pub(super) fn at_most<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        most: Duration,
+        bounds: &str,
+    ) -> Result<Self, D::Error> {
+        Self::read(Raw::deserialize(deserializer)?, most, bounds).map_err(Problem::pack)
+    }
+
     /// For the defaults of the grammar, which are within the bounds.
     pub(super) const fn millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
+    }
+
+    fn read(raw: Raw, most: Duration, bounds: &str) -> Result<Self, Problem> {
+        match raw {
+            Raw::Text(text) => match length(text.trim())? {
+                Some(length) if length <= most => Self::new(length)
+                    .map_err(|problem| Problem { help: bounds.to_owned(), ..problem }),
+                _ => Err(Problem::new("is too long", bounds)),
+            },
+            Raw::Whole(_) | Raw::Real => {
+                let help = "put it in quotes with a unit (ms, s, m, h), as in \"30s\"";
+                Err(Problem::new("has no unit", help))
+            }
+            _ => Err(Problem::new("is not a length of time", PERIOD_UNITS)),
+        }
     }
 }
 
@@ -48,34 +73,30 @@ impl FromStr for Period {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        use humantime::DurationError::{Empty, NumberOverflow, UnknownUnit};
-        let text = text.trim();
-        if is_number(text) {
-            return Err(Problem::new("has no unit", PERIOD_UNITS));
-        }
-        Self::new(humantime::parse_duration(text).map_err(|error| match error {
-            Empty => Problem::new("is empty", PERIOD_UNITS),
-            UnknownUnit { unit, .. } if unit.is_empty() => {
-                Problem::new("has a number without a unit", PERIOD_UNITS)
-            }
-            UnknownUnit { .. } => Problem::new("has a unit that is not known", PERIOD_UNITS),
-            NumberOverflow => Problem::new("is too long", PERIOD_BOUNDS),
-            _ => Problem::new("is not a length of time", PERIOD_UNITS),
-        })?)
+        Self::read(Raw::Text(text.to_owned()), Self::MAX, PERIOD_BOUNDS)
     }
+}
+
+/// What a text says, whatever its bounds. `None`: longer than can be counted.
+fn length(text: &str) -> Result<Option<Duration>, Problem> {
+    use humantime::DurationError::{Empty, NumberOverflow, UnknownUnit};
+    if is_number(text) {
+        return Err(Problem::new("has no unit", PERIOD_UNITS));
+    }
+    let what = match humantime::parse_duration(text) {
+        Ok(length) => return Ok(Some(length)),
+        Err(NumberOverflow) => return Ok(None),
+        Err(Empty) => "is empty",
+        Err(UnknownUnit { unit, .. }) if unit.is_empty() => "has a number without a unit",
+        Err(UnknownUnit { .. }) => "has a unit that is not known",
+        Err(_) => "is not a length of time",
+    };
+    Err(Problem::new(what, PERIOD_UNITS))
 }
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Raw::deserialize(deserializer)? {
-            Raw::Text(text) => text.parse(),
-            Raw::Whole(_) | Raw::Real => {
-                let help = "put it in quotes with a unit (ms, s, m, h), as in \"30s\"";
-                Err(Problem::new("has no unit", help))
-            }
-            _ => Err(Problem::new("is not a length of time", PERIOD_UNITS)),
-        }
-        .map_err(Problem::pack)
+        Self::at_most(deserializer, Self::MAX, PERIOD_BOUNDS)
     }
 }
 
@@ -97,7 +118,7 @@ impl Size {
     pub fn new(bytes: u64) -> Result<Self, Problem> {
         match bytes {
             0 => Err(Problem::new("is zero", "the least is \"1B\"")),
-            _ if bytes > Self::MAX => Err(Problem::new("is too large", "the most is \"1TiB\"")),
+            _ if bytes > Self::MAX => Err(Problem::new("is too large", SIZE_MOST)),
             _ => Ok(Self(bytes)),
         }
     }
@@ -107,47 +128,69 @@ impl Size {
         self.0
     }
 
+    /// Reads one with bounds of its own, which `help` says: what is above them is `too_large`. Nobody is told of a
+    /// wider bound first.
+    pub(super) fn within<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        bounds: RangeInclusive<u64>,
+        too_large: &str,
+        help: &str,
+    ) -> Result<Self, D::Error> {
+        let bytes = match Raw::deserialize(deserializer)? {
+            Raw::Text(text) => bytes_of(&text),
+            Raw::Whole(_) | Raw::Real => {
+                let help = "put it in quotes with a unit (B, KiB, MiB, GiB), as in \"256KiB\"";
+                Err(Problem::new("has no unit", help))
+            }
+            _ => Err(Problem::new("is not a size", SIZE_UNITS)),
+        };
+        let (least, most) = bounds.into_inner();
+        bytes.map_err(Problem::pack).and_then(|bytes| match bytes {
+            _ if bytes > most => Err(Problem::new(too_large, help).pack()),
+            _ if bytes < least && least > 1 => Err(Problem::new("is too small", help).pack()),
+            _ => Self::new(bytes).map_err(Problem::pack),
+        })
+    }
+
     /// For the defaults of the grammar.
     pub(super) const fn kib(kib: u64) -> Self {
         Self(kib << 10)
     }
 }
 
+const SIZE_MOST: &str = "the most is \"1TiB\"";
 const SIZE_UNITS: &str = "write a number and a unit (B, KiB, MiB, GiB), as in \"256KiB\"";
 
 impl FromStr for Size {
     type Err = Problem;
 
     fn from_str(text: &str) -> Result<Self, Problem> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Problem::new("is empty", SIZE_UNITS));
-        }
-        if is_number(text) {
-            return Err(Problem::new("has no unit", SIZE_UNITS));
-        }
-        let size = text.parse::<ByteSize>().map_err(|_| {
-            let what = match text.starts_with(|c: char| c.is_ascii_digit()) {
-                true => "has a unit that is not known",
-                false => "is not a size",
-            };
-            Problem::new(what, SIZE_UNITS)
-        })?;
-        Self::new(size.as_u64())
+        Self::new(bytes_of(text)?)
     }
+}
+
+/// What a text says, whatever its bounds.
+fn bytes_of(text: &str) -> Result<u64, Problem> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Problem::new("is empty", SIZE_UNITS));
+    }
+    if is_number(text) {
+        return Err(Problem::new("has no unit", SIZE_UNITS));
+    }
+    let size = text.parse::<ByteSize>().map_err(|_| {
+        let what = match text.starts_with(|c: char| c.is_ascii_digit()) {
+            true => "has a unit that is not known",
+            false => "is not a size",
+        };
+        Problem::new(what, SIZE_UNITS)
+    })?;
+    Ok(size.as_u64())
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Raw::deserialize(deserializer)? {
-            Raw::Text(text) => text.parse(),
-            Raw::Whole(_) | Raw::Real => {
-                let help = "put it in quotes with a unit (B, KiB, MiB, GiB), as in \"256KiB\"";
-                Err(Problem::new("has no unit", help))
-            }
-            _ => Err(Problem::new("is not a size", SIZE_UNITS)),
-        }
-        .map_err(Problem::pack)
+        Self::within(deserializer, 1..=Self::MAX, "is too large", SIZE_MOST)
     }
 }
 
@@ -170,7 +213,7 @@ impl Count {
 
     /// Checks the bounds.
     pub fn new(count: u32) -> Result<Self, Problem> {
-        Self::from_whole(count.into())
+        Self::from_whole(count.into(), Self::MAX)
     }
 
     /// The number.
@@ -188,19 +231,21 @@ impl Count {
         Self(count)
     }
 
-    fn from_whole(number: i128) -> Result<Self, Problem> {
-        match number {
-            ..=0 => Err(Problem::new("is too small", "the least is 1")),
-            1..=65_536 => Ok(Self(number as u32)),
-            _ => Err(Problem::new("is too large", "the most is 65536")),
+    fn from_whole(number: i128, most: u32) -> Result<Self, Problem> {
+        match u32::try_from(number.max(0)) {
+            Ok(0) => Err(Problem::new("is too small", "the least is 1")),
+            Ok(number) if number <= most => Ok(Self(number)),
+            _ => Err(Problem::new("is too large", format!("the most is {most}"))),
         }
     }
-}
 
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    /// Reads one that is at most `most`; nobody is told of a higher bound first.
+    pub(super) fn at_most<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        most: u32,
+    ) -> Result<Self, D::Error> {
         match Raw::deserialize(deserializer)? {
-            Raw::Whole(number) => Self::from_whole(number),
+            Raw::Whole(number) => Self::from_whole(number, most),
             Raw::Text(_) => Err(Problem::new(
                 "is a text where a number is needed",
                 "write a whole number without quotes (a variable cannot give one)",
@@ -208,6 +253,12 @@ impl<'de> Deserialize<'de> for Count {
             _ => Err(Problem::new("is not a whole number", "write one, as in 20")),
         }
         .map_err(Problem::pack)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::at_most(deserializer, Self::MAX)
     }
 }
 
@@ -267,6 +318,47 @@ mod tests {
         assert_eq!(size("-1KiB"), Err("is not a size".into()));
         assert_eq!(size("large"), Err("is not a size".into()));
         assert_eq!(size(""), Err("is empty".into()));
+    }
+
+    #[test]
+    fn a_narrower_bound_is_the_only_one_that_is_told() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Narrow {
+            #[serde(default, deserialize_with = "size")]
+            _size: Option<Size>,
+            #[serde(default, deserialize_with = "count")]
+            _count: Option<Count>,
+            #[serde(default, deserialize_with = "period")]
+            _period: Option<Period>,
+        }
+        fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Size>, D::Error> {
+            Size::within(deserializer, 10..=20, "is too large", "10 to 20").map(Some)
+        }
+        fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Count>, D::Error> {
+            Count::at_most(deserializer, 20).map(Some)
+        }
+        fn period<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Period>, D::Error> {
+            Period::at_most(deserializer, Duration::from_secs(20), "20 s").map(Some)
+        }
+        for (text, help) in [
+            ("_size = \"21B\"", "10 to 20"),
+            ("_size = \"2TiB\"", "10 to 20"),
+            ("_size = \"9B\"", "10 to 20"),
+            ("_size = \"0B\"", "10 to 20"),
+            ("_count = 21", "the most is 20"),
+            ("_count = 70000", "the most is 20"),
+            ("_count = 99999999999", "the most is 20"),
+            ("_count = -1", "the least is 1"),
+            ("_period = \"21s\"", "20 s"),
+            ("_period = \"2days\"", "20 s"),
+            ("_period = \"99999999999999999999s\"", "20 s"),
+        ] {
+            let error = toml::from_str::<Narrow>(text).unwrap_err().to_string();
+            assert!(error.contains(help), "{text}: {error}");
+        }
+        for text in ["_size = \"10B\"", "_size = \"20B\"", "_count = 20", "_period = \"20s\""] {
+            assert!(toml::from_str::<Narrow>(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

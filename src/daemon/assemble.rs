@@ -66,7 +66,7 @@ pub fn assemble(
     if let Some(commands) = &loaded.commands {
         let secret = commands.file.secret()?;
         let runs = secret.is_some() && !ports.is_picture();
-        let carried = Carried::begin(&commands.file, &loaded.agent, runs, stop);
+        let carried = Carried::begin(&commands.file, &loaded.agent, runs, stop)?;
         let (_, heard) = News::new(health);
         let vm_id = loaded.agent.identity.vm_id.as_deref();
         let (shelf, ledger) = (&Shelf::default(), &Ledger::default());

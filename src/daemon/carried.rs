@@ -1,6 +1,16 @@
 //! What outlives a command flow, so that nothing is done twice or forgotten when another takes its place.
 //! Does not know the port.
+//!
+//! # One agent for a state folder
+//! Two agents that do what a host asks and have one state folder are a mistake in the files: each would know half of
+//! the scripts that have run, and the spool of one would be in memory for ever. So the second does not start (nor
+//! take up commands at a reload), and says whose folder it is. It is known by the lock of the script journal, which
+//! goes with its process however that ends: who is started again after a `kill -9` finds it free, and a service is
+//! started again when nothing of it is left. Waiting for it would be no help: an agent does not end by itself.
+//! An agent without a secret does nothing for a host and takes no lock, so one can be run beside a service for a
+//! look.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -44,28 +54,37 @@ pub struct Carried {
 impl Carried {
     /// For the first flow. A flow that `runs` nothing (it is locked, or a picture) has no control group, no
     /// journal and no audit made for it. Blocks.
+    ///
+    /// # Errors
+    /// Another agent that runs something has the state folder.
     pub fn begin(
         file: &CommandsFile,
         agent: &AgentSettings,
         runs: bool,
         stop: &CancellationToken,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, String> {
+        let journal = if runs { journal(agent)? } else { None };
+        Ok(Self {
             nonces: Nonces::default(),
             answered: Arc::default(),
-            journal: runs.then(|| journal(agent)).flatten(),
+            journal,
             scripts: agent.state.folder.join("scripts"),
             audit: audit(&file.audit, agent, runs),
             runner: runner(file, runs, stop),
             room: Room::new(places(file)),
             runs,
             stop: stop.clone(),
-        }
+        })
     }
 
-    /// For a flow with other settings. Blocks, as above. The room is still as it was: [`Room::resize`] it when the
+    /// For a flow with other settings. Blocks, and fails, as above. The room is still as it was: [`Room::resize`] it when the
     /// flow begins.
-    pub fn under(&self, file: &CommandsFile, agent: &AgentSettings, runs: bool) -> Self {
+    pub fn under(
+        &self,
+        file: &CommandsFile,
+        agent: &AgentSettings,
+        runs: bool,
+    ) -> Result<Self, String> {
         let is_first = runs && !self.runs;
         let audit = match audit(&file.audit, agent, false) {
             same if same.path() == self.audit.path() && !is_first => {
@@ -73,9 +92,12 @@ impl Carried {
             }
             _ => audit(&file.audit, agent, runs),
         };
-        let open = || runs.then(|| journal(agent)).flatten();
-        Self {
-            journal: self.journal.clone().or_else(open),
+        let journal = match &self.journal {
+            None if runs => journal(agent)?,
+            known => known.clone(),
+        };
+        Ok(Self {
+            journal,
             audit,
             runner: match is_first {
                 true => runner(file, runs, &self.stop),
@@ -83,7 +105,7 @@ impl Carried {
             },
             runs: runs || self.runs,
             ..self.clone()
-        }
+        })
     }
 }
 
@@ -119,13 +141,21 @@ fn rotation(audit: &config::Audit) -> Rotation {
 }
 
 /// Which scripts have run; without it none runs, and the host is told why.
-fn journal(agent: &AgentSettings) -> Option<Arc<Mutex<Journal>>> {
-    let path = agent.state.folder.join("scripts.jsonl");
-    match Journal::open(&path) {
+fn journal(agent: &AgentSettings) -> Result<Option<Arc<Mutex<Journal>>>, String> {
+    let folder = &agent.state.folder;
+    let path = folder.join("scripts.jsonl");
+    Ok(match Journal::open(&path) {
         Ok(journal) => Some(Arc::new(Mutex::new(journal))),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(format!(
+                "another agent runs with the state folder {}, and two would run a script twice; stop it, or give \
+                 this one a folder of its own (in agent.toml: [state] folder = …)",
+                folder.display()
+            ));
+        }
         Err(error) => {
             tracing::error!(path = %path.display(), %error, "no script will run: it could run twice");
             None
         }
-    }
+    })
 }

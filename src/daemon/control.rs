@@ -6,22 +6,25 @@
 //! (`SO_PEERCRED`, unix(7)).
 //!
 //! # Bounds
-//! Four at once, and 64 KiB and 5 s for a line, either way.
+//! Four at once, and 64 KiB and 5 s for a line, either way. A fifth takes the place of the one that has been silent
+//! for longest, and is refused where none is: who connects and says nothing keeps nobody out.
+//!
+//! A socket that somebody has removed, with or without its folder, is there again within a minute.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::task::{spawn_blocking, yield_now};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::clients::{CLIENTS_MAX, Clients, Spoken};
 use super::reload::Asked;
 use super::report::Report;
 
@@ -72,10 +75,12 @@ pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer,
         stream.set_write_timeout(Some(LINE_TIME))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        (&stream).write_all(&line)?;
+        // Who is refused at once may find the other end closed, with the answer in it.
+        let written = (&stream).write_all(&line);
         let mut answer = Vec::new();
-        BufReader::new((&stream).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer)?;
+        let read = BufReader::new((&stream).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer);
         if answer.is_empty() {
+            written.and(read)?;
             return Err(io::Error::other("it hung up without an answer"));
         }
         Ok(serde_json::from_slice(&answer)?)
@@ -83,29 +88,41 @@ pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer,
     talk().map_err(Unanswered::Io)
 }
 
-/// Clients at once.
-const CLIENTS_MAX: usize = 4;
 /// The longest line that is asked.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// The longest answer that is read: a mistake in each of a few hundred files.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// How long a line may take.
 const LINE_TIME: Duration = Duration::from_secs(5);
+/// How often it is looked whether the socket is where it was put, and whether one can be put there.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Listens in the folder `state` until it is dropped. Without a folder that can be written, and beside another
-/// agent that has it, there is no local control, which is said once.
+/// agent that has it, there is no local control for as long as that is so, which is said once.
 pub(super) async fn serve(state: PathBuf, reload: mpsc::Sender<Asked>) {
-    let path = socket_of(&state);
-    let bound = match spawn_blocking(move || Bound::at(&path)).await {
-        Ok(bound) => bound,
-        Err(error) => Err(error.to_string()),
-    };
-    let served = match bound {
-        Ok(bound) => listen(bound, reload).await,
-        Err(why) => Err(why),
-    };
-    if let Err(why) = served {
-        tracing::info!("no local control (`infiniservice reload`; SIGHUP does the same): {why}");
+    let mut said = None;
+    loop {
+        let path = socket_of(&state);
+        let bound = match spawn_blocking(move || Bound::at(&path)).await {
+            Ok(bound) => bound,
+            Err(error) => Err(error.to_string()),
+        };
+        let served = match bound {
+            Ok(bound) => listen(bound, &reload).await,
+            Err(why) => Err(why),
+        };
+        match served {
+            Ok(()) => said = None,
+            Err(why) => {
+                if said.as_ref() != Some(&why) {
+                    tracing::info!(
+                        "no local control (`infiniservice reload`; SIGHUP does the same): {why}"
+                    );
+                }
+                said = Some(why);
+                sleep(LOOK_EVERY).await;
+            }
+        }
     }
 }
 
@@ -145,23 +162,39 @@ impl Bound {
     }
 }
 
+fn is_there(path: &Path, inode: u64) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.ino() == inode)
+}
+
 impl Drop for Bound {
     /// Removes it, unless it is another agent's by now.
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if is_there(&self.path, self.inode) {
             let _ = std::fs::remove_file(&self.path); // it is stale then, and the next one takes its place
         }
     }
 }
 
-async fn listen(bound: Bound, reload: mpsc::Sender<Asked>) -> Result<(), String> {
+/// Listens until the socket is not where it was put any more.
+async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>) -> Result<(), String> {
     let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| error.to_string())?;
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
-    let mut clients = JoinSet::new();
+    let mut clients = Clients::default();
+    let mut look = Instant::now() + LOOK_EVERY;
     loop {
-        while clients.try_join_next().is_some() {}
-        let client = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = sleep_until(look) => {
+                look = Instant::now() + LOOK_EVERY;
+                let (path, inode) = (bound.path.clone(), bound.inode);
+                if !spawn_blocking(move || is_there(&path, inode)).await.unwrap_or(true) {
+                    tracing::warn!("somebody has removed the socket of the local control");
+                    return Ok(());
+                }
+                continue;
+            }
+        };
+        let client = match accepted {
             Ok((client, _)) => client,
             Err(error) => {
                 tracing::warn!(%error, "local control cannot take a client");
@@ -174,26 +207,33 @@ async fn listen(bound: Bound, reload: mpsc::Sender<Asked>) -> Result<(), String>
             tracing::warn!("a user who may not was at the local control");
             continue;
         }
-        match Arc::clone(&places).try_acquire_owned() {
-            Err(_) => drop(client),
-            Ok(place) => {
-                let reload = reload.clone();
-                clients.spawn(async move {
-                    if let Err(error) = talk(client, &reload).await {
-                        tracing::debug!(%error, "a client of the local control was lost");
-                    }
-                    drop(place);
-                });
-            }
+        let reload = reload.clone();
+        if let Some(client) = clients.take(client, |client, spoken| talk(client, spoken, reload))
+            && let Err(error) = refuse(client)
+        {
+            tracing::debug!(%error, "a client of the local control has left before it was refused");
         }
+        yield_now().await; // who has spoken already is heard before the next one is looked at
     }
 }
 
-async fn talk(client: UnixStream, reload: &mpsc::Sender<Asked>) -> io::Result<()> {
+/// Says that there is no place. Waits for nothing: there is room for a line in a new connection.
+fn refuse(client: UnixStream) -> io::Result<()> {
+    let answer = Answer::Refused(format!("too many clients ask already; it answers {CLIENTS_MAX}"));
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    let client = client.into_std()?; // which stays non-blocking, and is tried at once
+    // What it asks is taken, so that it does not lose the answer when this end is closed (unix(7): ECONNRESET).
+    let _ = (&client).read(&mut [0; 1024]);
+    (&client).write_all(&line)
+}
+
+async fn talk(client: UnixStream, spoken: Spoken, reload: mpsc::Sender<Asked>) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
     let mut read = tokio::io::BufReader::with_capacity(1024, read).take(LINE_BYTES_MAX);
     timeout(LINE_TIME, read.read_until(b'\n', &mut line)).await??;
+    spoken.set();
     let answer = match serde_json::from_slice(&line) {
         Err(error) => Answer::Refused(format!("this is no request: {error}")),
         Ok(Request::Reload) => {
@@ -215,6 +255,8 @@ async fn talk(client: UnixStream, reload: &mpsc::Sender<Asked>) -> io::Result<()
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -260,19 +302,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fifth_client_is_sent_away_and_a_silent_one_is_not_waited_for() {
+    async fn a_silent_client_is_not_waited_for() {
         let (_folder, path, _asked, _serving) = server().await;
+        let mut silent = UnixStream::connect(&path).await.unwrap();
+        tokio::time::pause();
+        let mut answer = String::new();
+        silent.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "");
+    }
+
+    #[tokio::test]
+    async fn who_speaks_has_the_place_of_who_does_not_and_is_refused_where_all_have_spoken() {
+        let (_folder, path, mut asked, _serving) = server().await;
         let mut silent = Vec::new();
-        for _ in 0..CLIENTS_MAX {
+        for _ in 0..30 {
             silent.push(UnixStream::connect(&path).await.unwrap());
         }
-        assert_eq!(raw(&path, "").await, "", "no place");
-        tokio::time::pause();
-        for mut client in silent {
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            assert_eq!(answer, "");
+        let ask = || {
+            let path = path.clone();
+            spawn_blocking(move || ask(&path, &Request::Reload, PATIENCE).unwrap())
+        };
+        let (mut speaking, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..CLIENTS_MAX {
+            speaking.push(ask());
+            waiting.push(timeout(PATIENCE, asked.recv()).await.unwrap().unwrap());
         }
+        let begun = std::time::Instant::now();
+        let refused = Answer::Refused("too many clients ask already; it answers 4".to_owned());
+        assert_eq!(ask().await.unwrap(), refused);
+        assert!(raw(&path, "").await.starts_with("{\"refused\":\"too many clients"));
+        assert!(begun.elapsed() < LINE_TIME, "at once");
+        for Asked { answer, .. } in waiting {
+            answer.unwrap().send(Report::default()).unwrap();
+        }
+        for speaks in speaking {
+            assert_eq!(speaks.await.unwrap(), Answer::Reloaded(Report::default()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_removed_with_its_folder_is_there_again_in_a_minute() {
+        let (folder, path, _asked, _serving) = server().await;
+        std::fs::remove_dir_all(folder.path().join("state")).unwrap();
+        tokio::time::pause();
+        let begun = std::time::Instant::now();
+        while !path.exists() {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(raw(&path, "{}\n").await.starts_with("{\"refused\":\"this is no request"));
     }
 
     #[tokio::test]

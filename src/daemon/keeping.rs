@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 use super::identity;
+use crate::commands::reply;
 use crate::commands::voice::AgentVoice;
 use crate::config::AgentSettings;
 use crate::delivery::{self, File, Keeper, Machine, Must, Settings, Spool};
@@ -68,7 +69,7 @@ impl Opening {
             let waiting = opened.waiting;
             tracing::info!(waiting, "what an earlier run had to tell waits for the host");
         }
-        Self { target, speaks, on_disk: true, spool, boot_id }
+        Self { target, speaks, on_disk: true, spool: spool.leaving(reply::lost), boot_id }
     }
 
     /// A port with nothing on disk.
@@ -78,6 +79,7 @@ impl Opening {
         let settings =
             Settings { size: delivery::SIZE, identity: String::new(), boot_id: boot_id.clone() };
         let (spool, _) = Spool::in_memory(&settings, delivery::millis(SystemTime::now()));
+        let spool = spool.leaving(reply::lost);
         Self { target, speaks: true, on_disk: false, spool, boot_id }
     }
 }

@@ -12,6 +12,7 @@
 mod allocator;
 mod assemble;
 mod carried;
+mod clients;
 mod command_flow;
 pub mod control;
 mod generation;
@@ -90,7 +91,8 @@ pub async fn run(
             systemd::stopping().await;
         }
     });
-    let flows = Main { flows, origin, news, stop: stop.clone(), asks }.run(asked).await;
+    let flows =
+        Main { flows, origin, news, stop: stop.clone(), asks, were_wrong: false }.run(asked).await;
     stop.cancel(); // the flows may have ended by themselves
     if let Err(error) = stopping.await {
         tracing::error!(%error, "systemd was not told of the end");

@@ -139,8 +139,8 @@ impl Origin {
             lines.add(&target, true, must);
             asks = Some(target.to_string());
             next = Some(match carried {
-                Some(before) => before.under(&commands.file, settings, unlocked),
-                None => Carried::begin(&commands.file, settings, unlocked, stop),
+                Some(before) => before.under(&commands.file, settings, unlocked)?,
+                None => Carried::begin(&commands.file, settings, unlocked, stop)?,
             });
             wanted.push(Wanted::Commands { commands, secret, restart });
         } else if let (Some(port), true) = (&self.port, named.is_empty()) {

@@ -19,6 +19,9 @@ use crate::life::Life;
 /// Requests that wait while one is answered.
 pub(super) const REQUESTS_WAITING: usize = 8;
 
+/// Who asks where nobody does: a file has changed.
+pub(super) const CHANGED_FILE: &str = "a changed file";
+
 /// Somebody wants the files to be read again.
 pub(super) struct Asked {
     pub by: &'static str,
@@ -45,6 +48,8 @@ pub(super) struct Main {
     pub news: News,
     pub stop: CancellationToken,
     pub asks: mpsc::Sender<Asked>,
+    /// The files were wrong when they were read last.
+    pub were_wrong: bool,
 }
 
 impl Main {
@@ -94,10 +99,11 @@ impl Main {
             Err(wrong) => Err(wrong),
         };
         let report = report.unwrap_or_else(Report::of_wrong);
-        report.log(by);
-        if let Some(event) = report.event(by) {
+        report.log(by, by != CHANGED_FILE || self.were_wrong);
+        if let Some(event) = report.event(by, self.were_wrong) {
             self.news.tell(event);
         }
+        self.were_wrong = !report.wrong.is_empty();
         if let Some(answer) = answer {
             let _ = answer.send(report); // who asked may have gone
         }

@@ -35,8 +35,9 @@ impl Report {
         [added, changed, removed, restart].into_iter().all(Vec::is_empty)
     }
 
-    /// Writes it into the log. What changes nothing and was asked by nobody is no news.
-    pub(super) fn log(&self, by: &str) {
+    /// Writes it into the log. What changes nothing is news where somebody asked (`is_asked`), or where the files
+    /// were wrong before.
+    pub(super) fn log(&self, by: &str, is_asked: bool) {
         for wrong in &self.wrong {
             tracing::warn!(by, "files are not taken, all goes on as it was: {wrong}");
         }
@@ -44,7 +45,10 @@ impl Report {
             return;
         }
         if self.changes_nothing() {
-            tracing::debug!(by, "files say the same as before");
+            match is_asked {
+                true => tracing::info!(by, "files say the same as before"),
+                false => tracing::debug!(by, "files say the same as before"),
+            }
             return;
         }
         let names = |names: &[String]| names.join(", ");
@@ -60,9 +64,10 @@ impl Report {
         }
     }
 
-    /// What the host is told where something is wrong.
-    pub(super) fn event(&self, by: &str) -> Option<AgentEvent> {
-        let first = self.wrong.first()?.lines().next()?;
+    /// What the host is told: where something is wrong, and the first time it is not (`was_wrong`).
+    pub(super) fn event(&self, by: &str, was_wrong: bool) -> Option<AgentEvent> {
+        let Some(first) = self.wrong.first() else { return was_wrong.then(|| self.right(by)) };
+        let first = first.lines().next()?;
         let more = match self.wrong.len() {
             1 => String::new(),
             count => format!(" (and {} more)", count - 1),
@@ -76,6 +81,20 @@ impl Report {
             execution_id: None,
             context: Some(json!({ "by": by, "wrong": self.wrong })),
         })
+    }
+
+    fn right(&self, by: &str) -> AgentEvent {
+        let as_before = if self.changes_nothing() { ", and say the same as before" } else { "" };
+        let Self { added, changed, removed, restart, .. } = self;
+        AgentEvent {
+            severity: Severity::Info,
+            source: "reload",
+            message: format!("the pipeline files are right again{as_before}"),
+            execution_id: None,
+            context: Some(json!({
+                "by": by, "added": added, "changed": changed, "removed": removed, "restart": restart,
+            })),
+        }
     }
 
     /// A line for each kind of change, for a person.
@@ -112,14 +131,26 @@ mod tests {
                         [runtime] has changed and is read at a start: restart the agent\n";
         assert_eq!(report.lines(), expected);
         assert!(!report.changes_nothing());
-        assert_eq!(report.event("SIGHUP"), None);
+        assert_eq!(report.event("SIGHUP", false), None);
     }
 
     #[test]
     fn the_host_is_told_the_first_mistake_and_all_of_them_beside_it() {
         let wrong = ["a.toml:3:1: no\n  |\n3 | x", "b.toml: none"].map(str::to_owned).to_vec();
-        let event = Report::of_wrong(wrong).event("SIGHUP").unwrap();
+        let event = Report::of_wrong(wrong).event("SIGHUP", false).unwrap();
         assert!(event.message.ends_with("as it was: a.toml:3:1: no (and 1 more)"));
         assert_eq!(event.context.unwrap()["wrong"][1], "b.toml: none");
+    }
+
+    #[test]
+    fn the_host_is_told_once_that_the_files_are_right_again() {
+        let same = Report { unchanged: vec!["metrics".to_owned()], ..Report::default() };
+        let event = same.event("SIGHUP", true).unwrap();
+        assert_eq!(event.severity, Severity::Info);
+        assert!(event.message.ends_with("right again, and say the same as before"));
+        let other = Report { changed: vec!["metrics".to_owned()], ..Report::default() };
+        let event = other.event("SIGHUP", true).unwrap();
+        assert!(event.message.ends_with("right again"));
+        assert_eq!(event.context.unwrap()["changed"][0], "metrics");
     }
 }

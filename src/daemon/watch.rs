@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::reload::Asked;
+use super::reload::{Asked, CHANGED_FILE};
 use crate::config::DEFAULT_FOLDER;
 
 /// How long nothing may change before the files are read …
@@ -81,7 +81,7 @@ async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<Asked>) {
             }
         };
         // Armed first: what changes from now on is heard, and what changed before is read.
-        if has_changed && asks.send(Asked::by("a changed file")).await.is_err() {
+        if has_changed && asks.send(Asked::by(CHANGED_FILE)).await.is_err() {
             return;
         }
         if let Err(error) = settled(&armed).await {

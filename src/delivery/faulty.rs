@@ -50,6 +50,8 @@ pub struct Faults {
     pub folder_sync_fails: bool,
     /// Each read fails with EIO.
     pub read_fails: bool,
+    /// Each read of the file that gets as far as this byte fails with EIO.
+    pub unreadable_from: Option<u64>,
     /// A write takes a part of what it is given, mostly.
     pub short_writes: bool,
 }
@@ -238,6 +240,9 @@ impl Storage for Faulty {
         let Some(file) = &disk.file else { return Ok(0) };
         let rest = file.seen.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(into.len());
+        if disk.faults.unreadable_from.is_some_and(|from| offset + length as u64 > from) {
+            return Err(eio());
+        }
         into[..length].copy_from_slice(&rest[..length]);
         Ok(length)
     }

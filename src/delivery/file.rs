@@ -4,15 +4,15 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::spool::Spool;
 use super::storage::Storage;
-use super::terms::{Opened, Settings};
-use crate::sinks::{make_private, why};
+use super::terms::{Opened, Settings, State};
+use crate::sinks::{is_own, make_private, why};
 
 /// The file's name in the state folder.
 pub const NAME: &str = "spool";
@@ -26,6 +26,8 @@ const BESIDE: &str = "spool.new";
 /// long as this lives, so that there is one writer: an agent, or `infiniservice spool drop`.
 #[derive(Debug)]
 pub struct File {
+    /// Where the folder was, for when it is removed.
+    path: PathBuf,
     /// Opened once: for the lock, for its sync after a rename, and so that every name is looked up in
     /// the folder that was locked.
     folder: OwnedFd,
@@ -47,9 +49,8 @@ impl File {
     /// The folder cannot be made or opened, another process has the lock
     /// ([`WouldBlock`](io::ErrorKind::WouldBlock)), or the file is refused.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let folder = open_folder(folder)?;
-        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+        let path = folder.to_owned();
+        let folder = locked(&path)?;
         let file = match open_in(&folder, NAME, OFlags::RDWR) {
             Ok(file) => {
                 make_private(&file, &file.metadata()?)?;
@@ -58,15 +59,9 @@ impl File {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Self {
-            folder,
-            file,
-            beside: None,
-            end: None,
-            is_foreign: false,
-            renamed: false,
-            exchanged: false,
-        })
+        let (beside, end) = (None, None);
+        let (is_foreign, renamed, exchanged) = (false, false, false);
+        Ok(Self { path, folder, file, beside, end, is_foreign, renamed, exchanged })
     }
 
     /// Opens the file to look at it: without the lock, changing nothing. `None` where there is none.
@@ -74,15 +69,43 @@ impl File {
     /// # Errors
     /// It cannot be opened, or is no regular file.
     pub fn look(folder: &Path) -> io::Result<Option<Self>> {
+        let path = folder.to_owned();
         let opened = open_folder(folder)
             .and_then(|folder| Ok((open_in(&folder, NAME, OFlags::RDONLY)?, folder)));
         match opened {
             Ok((file, folder)) => {
                 let (file, beside) = (Some(file), None);
                 let (end, is_foreign, renamed, exchanged) = (None, false, false, false);
-                Ok(Some(Self { folder, file, beside, end, is_foreign, renamed, exchanged }))
+                Ok(Some(Self { path, folder, file, beside, end, is_foreign, renamed, exchanged }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether [`open`](Self::open) would take the folder and what is in it, and the file could be written anew; by
+    /// this user, and but for the lock. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(folder: &Path) -> io::Result<()> {
+        let opened = match open_folder(folder) {
+            // It would be made, in the first folder above that is there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut above = folder.ancestors().skip(1).map(|path| match path.as_os_str() {
+                    name if name.is_empty() => Path::new("."),
+                    _ => path,
+                });
+                return above
+                    .find(|path| path.exists())
+                    .map_or(Ok(()), |path| is_writable(&open_folder(path)?));
+            }
+            opened => opened?,
+        };
+        is_writable(&opened)?;
+        match open_in(&opened, NAME, OFlags::RDWR) {
+            Ok(file) => is_own(&file.metadata()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -117,18 +140,30 @@ impl Drop for File {
 /// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
 /// and in [`Opened::trouble`], and what waits is in memory only.
 pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Opened) {
-    let error = match File::open(folder) {
-        Ok(file) => return Spool::open(file, settings, now_ms),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+    let (spool, mut opened) = match File::open(folder) {
+        Ok(file) => Spool::open(file, settings, now_ms),
+        Err(error) => {
+            let (spool, opened) = Spool::in_memory(settings, now_ms);
+            (spool, Opened { trouble: Some(refusal(&error)), ..opened })
+        }
+    };
+    if spool.state() == State::Memory
+        && let Some(why) = &mut opened.trouble
+    {
+        let trouble = format!("cannot use {}: {why}", folder.join(NAME).display());
+        tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
+        *why = trouble;
+    }
+    (spool, opened)
+}
+
+fn refusal(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
             "another agent has it (or a `spool drop` that is at work)".to_owned()
         }
-        Err(error) => why(&error),
-    };
-    let path = folder.join(NAME);
-    let trouble = format!("cannot use {}: {error}", path.display());
-    tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
-    let (spool, opened) = Spool::in_memory(settings, now_ms);
-    (spool, Opened { trouble: Some(trouble), ..opened })
+        _ => why(error),
+    }
 }
 
 impl Storage for File {
@@ -182,6 +217,10 @@ impl Storage for File {
     }
 
     fn begin(&mut self) -> io::Result<()> {
+        if rustix::fs::fstat(&self.folder)?.st_nlink == 0 {
+            // Somebody has removed the folder, and nothing can be made in one that has no name.
+            self.folder = locked(&self.path)?;
+        }
         self.remove_beside()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         self.beside = Some(open_in(&self.folder, BESIDE, flags)?);
@@ -224,12 +263,28 @@ fn append(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
     file.write_at(bytes, end)
 }
 
+/// The folder, made where it is missing, and its lock.
+fn locked(folder: &Path) -> io::Result<OwnedFd> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let folder = open_folder(folder)?;
+    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(folder)
+}
+
 fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(
         folder,
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?)
+}
+
+fn is_writable(folder: &OwnedFd) -> io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS).map_err(|error| {
+        let error = io::Error::from(error);
+        io::Error::new(error.kind(), format!("the folder cannot be written to: {}", why(&error)))
+    })
 }
 
 /// Opens what must be a regular file under that very name.

@@ -23,8 +23,12 @@
 //!   costs the item it hits, or with its head all that is behind it.
 //! - A full disk, or one that fails, is a [`State`]: told once, left when a write succeeds again (tried every
 //!   2 s). Meanwhile items are in memory, 4 MiB or the spool's size at most.
+//! - A read that fails is no damage: the file stays as it is until it can be read, and a run that began with
+//!   such a file is one of memory only. What is damaged is what the sums say.
 //! - When it is full it sheds in the order of [`Kind`], the oldest of a kind first, and never what the
-//!   port has in hand; each is in the books as lost, `spool full`.
+//!   port has in hand; each is in the books as lost, `spool full`. Of answers the long ones (1 KiB) go first, and for
+//!   each a [`Word`] of its loss stays, as a new item: the command ran, and its id is answered. Short answers, and
+//!   those words, go when no long one is left, and then nothing of them stays but the count.
 //! - The file is [`SIZE_MIN`] to [`SIZE_MAX`] (here [`SIZE`]) long, ¾ of it for what waits, so that it is
 //!   written anew once per ¼ of its size; for that moment there are two files. When nothing waits it is cut
 //!   to its first record after a second: what commands have said does not stay on the disk.
@@ -79,6 +83,8 @@ pub use must::{Kind, Must};
 pub use scan::{Entry, ITEMS_MAX, Scan, Session, Wrong, body, scan};
 pub use spool::Spool;
 pub use storage::Storage;
-pub use terms::{Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State};
+pub use terms::{
+    Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State, WORD_MAX, Word,
+};
 
 pub(crate) use backlog::{millis, time};

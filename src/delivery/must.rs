@@ -23,8 +23,10 @@ impl Weigh for Must {
 ///
 /// # Why in this order
 /// Readings are followed by newer ones. An event is told to people, and that events were lost is told too.
+/// Where a command was refused nothing has happened, and it can be asked for again.
 /// A response is waited for: the host gives up after the command's time-out (30 s by default), may ask
-/// again then, and can do nothing with a late answer. A script runs once and cannot be asked for again, and
+/// again then, and can do little with a late answer; but it cannot know that the command ran, so a short answer may
+/// stay in the place of a long one ([`Word`](super::Word)). A script runs once and cannot be asked for again, and
 /// is shown as running until its completion comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -32,6 +34,8 @@ pub enum Kind {
     Metrics,
     /// An agent event.
     Event,
+    /// The answer to a command of which nothing was done.
+    Refusal,
     /// The answer to a command.
     Response,
     /// The end of a script.
@@ -40,13 +44,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are shed.
-    pub const ALL: [Self; 4] = [Self::Metrics, Self::Event, Self::Response, Self::Completion];
+    pub const ALL: [Self; 5] =
+        [Self::Metrics, Self::Event, Self::Refusal, Self::Response, Self::Completion];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
             Self::Event => "event",
+            Self::Refusal => "refusal",
             Self::Response => "response",
             Self::Completion => "completion",
         }

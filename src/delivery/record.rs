@@ -55,6 +55,7 @@ impl What {
             Self::Item(Kind::Event) => 17,
             Self::Item(Kind::Response) => 18,
             Self::Item(Kind::Completion) => 19,
+            Self::Item(Kind::Refusal) => 20,
         }
     }
 

@@ -6,7 +6,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::must::Kind;
+use super::must::{Kind, Must};
 use super::record::{self, HEAD, Head, MAGIC, What};
 use super::storage::Storage;
 use crate::sinks::why;
@@ -36,6 +36,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One that waits from now on; its number comes with its place.
+    pub(super) fn of(must: &Must, now_ms: u64) -> Self {
+        let length = u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX);
+        let (kind, readings) = (must.kind, must.frame.readings);
+        Self { seq: 0, at_ms: now_ms, kind, length, readings, offset: None }
+    }
+
     /// Bytes of its record.
     pub(super) fn record(&self) -> u64 {
         HEAD as u64 + u64::from(self.length)
@@ -73,6 +80,8 @@ pub struct Scan {
     pub waiting: VecDeque<Entry>,
     /// The damages, at most a hundred of them.
     pub wrong: Vec<Wrong>,
+    /// Why the disk did not give the file back, if so: that is no damage, and what was found is not all there is.
+    pub unreadable: Option<String>,
     /// What damaged items weighed whose head could be read.
     pub damaged: u64,
     /// The length of the file.
@@ -88,12 +97,14 @@ pub struct Scan {
 /// Each sum is checked. A damaged body costs its item; behind a damaged head nothing can be believed (what
 /// a program has said could look like a record), so the rest of the file is not used. A file whose end was
 /// lost in a power cut is of that kind, and what is lost is what had not been synced.
+///
+/// A read that fails says nothing about the file: the scan ends there, and [`Scan::unreadable`] says so.
 pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     let mut scan = Scan { next_seq: 1, ..Scan::default() };
     let length = match storage.length() {
         Ok(length) => length,
         Err(error) => {
-            scan.wrong(0, 0, format!("its length cannot be read: {}", why(&error)));
+            scan.unreadable = Some(format!("its length cannot be read: {}", why(&error)));
             return scan;
         }
     };
@@ -104,7 +115,7 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
         match reader.bytes(0, MAGIC.len()) {
             Ok(bytes) if *bytes == MAGIC => at = MAGIC.len() as u64,
             Ok(_) => scan.wrong(0, length, "it is no spool, or one of another version"),
-            Err(error) => scan.wrong(0, length, format!("it cannot be read: {}", why(&error))),
+            Err(error) => scan.unread_from(0, &error),
         }
     }
     while at > 0 && at < length {
@@ -113,16 +124,49 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
                 at = next;
                 continue;
             }
-            Err(what) => what,
+            Err(stop) => stop,
         };
-        scan.wrong(at, length - at, stop);
+        match stop {
+            Stop::Wrong(what) => scan.wrong(at, length - at, what),
+            Stop::Unreadable(error) => scan.unread_from(at, &error),
+        }
         break;
     }
     scan.end = at;
     scan
 }
 
+/// Why a scan goes no further.
+enum Stop {
+    /// What is there is no record, or not that of a spool.
+    Wrong(String),
+    /// What is there is not known.
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(what: &str) -> Self {
+        Self::Wrong(what.to_owned())
+    }
+}
+
+impl From<String> for Stop {
+    fn from(what: String) -> Self {
+        Self::Wrong(what)
+    }
+}
+
 impl Scan {
+    fn unread_from(&mut self, at: u64, error: &io::Error) {
+        self.unreadable = Some(format!("it cannot be read from byte {at} on: {}", why(error)));
+    }
+
     fn wrong(&mut self, offset: u64, bytes: u64, what: impl Into<String>) {
         if self.wrong.len() < WRONG_MAX {
             self.wrong.push(Wrong { offset, bytes, what: what.into() });
@@ -135,16 +179,15 @@ impl Scan {
         reader: &mut Reader<'_, S>,
         at: u64,
         length: u64,
-    ) -> Result<u64, String> {
-        let unreadable = |error: io::Error| format!("it cannot be read: {}", why(&error));
-        let head = record::read(reader.bytes(at, HEAD).map_err(unreadable)?);
+    ) -> Result<u64, Stop> {
+        let head = record::read(reader.bytes(at, HEAD)?);
         let head = head.ok_or("a record's head is damaged or cut short")?;
         let body = at + HEAD as u64;
         let next = body + u64::from(head.length);
         if next > length {
-            return Err("a record is cut short".to_owned());
+            return Err("a record is cut short".into());
         }
-        let sum = reader.sum(body, head.length).map_err(unreadable)?;
+        let sum = reader.sum(body, head.length)?;
         if sum == head.body_crc {
             self.take(head, at, reader, body)?;
         } else if let What::Item(kind) = head.what {
@@ -153,7 +196,7 @@ impl Scan {
             self.wrong(at, next - at, what);
             self.next_seq = self.next_seq.max(head.number.saturating_add(1));
         } else {
-            return Err("a record's body is damaged".to_owned());
+            return Err("a record's body is damaged".into());
         }
         Ok(next)
     }
@@ -164,14 +207,13 @@ impl Scan {
         at: u64,
         reader: &mut Reader<'_, S>,
         body: u64,
-    ) -> Result<(), String> {
+    ) -> Result<(), Stop> {
         if self.session.is_none() && head.what != What::Session {
-            return Err("it does not say whose it is".to_owned());
+            return Err("it does not say whose it is".into());
         }
         match head.what {
             What::Session => {
-                let body = reader.bytes(body, (head.length as usize).min(CHUNK));
-                let body = body.map_err(|error| why(&error))?;
+                let body = reader.bytes(body, (head.length as usize).min(CHUNK))?;
                 let session = serde_json::from_slice(body);
                 self.session = Some(session.map_err(|_| "a head of a session says nothing")?);
                 self.next_seq = self.next_seq.max(head.number);
@@ -190,10 +232,10 @@ impl Scan {
             }
             What::Item(kind) => {
                 if head.number < self.next_seq {
-                    return Err(format!("{} {} is out of order", kind.name(), head.number));
+                    return Err(format!("{} {} is out of order", kind.name(), head.number).into());
                 }
                 if self.waiting.len() >= 2 * ITEMS_MAX {
-                    return Err(format!("more than {} items wait", 2 * ITEMS_MAX));
+                    return Err(format!("more than {} items wait", 2 * ITEMS_MAX).into());
                 }
                 let offset = u32::try_from(at).map_err(|_| "it is longer than any spool")?;
                 self.next_seq = head.number.saturating_add(1);

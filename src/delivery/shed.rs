@@ -1,19 +1,29 @@
 //! What goes without having been read: for room, in the order of [`Kind`], or because somebody says so.
 //! Writes nothing.
 
+use super::backlog::time;
 use super::must::Kind;
-use super::scan::{Entry, ITEMS_MAX};
+use super::record::HEAD;
+use super::scan::{self, Entry, ITEMS_MAX};
 use super::spool::{Spool, shortened};
 use super::storage::Storage;
-use super::terms::MEMORY_MAX;
+use super::terms::{MEMORY_MAX, WORD_MAX, Word};
 
 impl<S: Storage> Spool<S> {
-    /// Sheds until there is room for `new`. `false`: there is nothing that may go for it.
+    /// Leaves a word in the place of each long answer that is shed from now on.
+    pub fn leaving(mut self, word: Word) -> Self {
+        self.word = Some(word);
+        self
+    }
+
+    /// Sheds until there is room for `new`, and for the words that stay of what is shed for it. `false`: there is
+    /// nothing that may go for it. A word is at most half as long as what it stands for, so there is room for it then,
+    /// too; but it is an item like that, so where items are too many none stays.
     pub(super) fn room_for(&mut self, new: &Entry, handed: u64) -> bool {
         let in_file = self.fits(new);
         let memory_max = self.size.min(MEMORY_MAX);
-        while self.waiting.len() >= ITEMS_MAX
-            || (in_file && self.live + new.record() > self.capacity())
+        while self.waiting.len() + self.words.len() >= ITEMS_MAX
+            || (in_file && self.live + self.worded() + new.record() > self.capacity())
         {
             if !self.shed(new.kind, handed, |_| true) {
                 return false;
@@ -21,7 +31,10 @@ impl<S: Storage> Spool<S> {
         }
         // What gets a place in the file is in memory for a moment only.
         let stays = !in_file || self.failing.is_some();
-        while stays && self.in_memory > 0 && self.in_memory + new.record() > memory_max {
+        while stays
+            && self.in_memory > 0
+            && self.in_memory + self.worded() + new.record() > memory_max
+        {
             if !self.shed(new.kind, handed, |entry| entry.offset.is_none()) {
                 return false;
             }
@@ -34,10 +47,40 @@ impl<S: Storage> Spool<S> {
         let may_go = |entry: &Entry| entry.kind <= most && entry.seq > handed && which(entry);
         let first = self.waiting.iter().enumerate().filter(|(_, entry)| may_go(entry));
         // Of equal ones `min_by_key` takes the first, which is the oldest.
-        let Some((index, _)) = first.min_by_key(|(_, entry)| entry.kind) else { return false };
+        let order = |(_, entry): &(usize, &Entry)| (entry.kind, !self.leaves_a_word(entry));
+        let Some((index, entry)) = first.min_by_key(order) else { return false };
+        let entry = *entry;
         self.now_full();
+        if self.leaves_a_word(&entry) && self.waiting.len() + self.words.len() < ITEMS_MAX {
+            let word = self.word_of(&entry);
+            self.words.extend(word);
+        }
         self.remove(index, "spool full");
         true
+    }
+
+    /// Whether a word of it stays when it is shed.
+    fn leaves_a_word(&self, entry: &Entry) -> bool {
+        let is_long = entry.length as usize > 2 * WORD_MAX;
+        self.word.is_some() && entry.kind == Kind::Response && is_long
+    }
+
+    /// The word that stays of it.
+    fn word_of(&mut self, entry: &Entry) -> Option<Vec<u8>> {
+        let read;
+        let line: &[u8] = match self.frames.get(&entry.seq) {
+            Some(frame) => &frame.bytes,
+            None => {
+                read = scan::body(self.storage.as_mut()?, entry).ok()??;
+                &read
+            }
+        };
+        (self.word?)(line, time(entry.at_ms)).filter(|word| word.len() <= WORD_MAX)
+    }
+
+    /// Bytes that the words take which are not in the queue yet.
+    fn worded(&self) -> u64 {
+        self.words.iter().map(|word| (HEAD + word.len()) as u64).sum()
     }
 
     pub(super) fn now_full(&mut self) {

@@ -11,7 +11,7 @@ use super::must::{Kind, Must};
 use super::record::BODY_MAX;
 use super::scan::{self, Entry, ITEMS_MAX, Scan, Session};
 use super::storage::Storage;
-use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
+use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State, Word};
 use crate::life::is_same_machine;
 use crate::model::Frame;
 use crate::pipeline::Weigh;
@@ -29,6 +29,9 @@ const TEXT_MAX: usize = 512;
 pub struct Spool<S> {
     /// `None`: memory only.
     pub(super) storage: Option<S>,
+    /// A file that could not be read, as it was found: nobody else writes to it while this lives.
+    #[expect(dead_code, reason = "it is held for its lock")]
+    unread: Option<S>,
     pub(super) size: u64,
     pub(super) session: Session,
     pub(super) waiting: VecDeque<Entry>,
@@ -69,11 +72,19 @@ pub struct Spool<S> {
     pub(super) full: bool,
     losses: Losses,
     epochs: Epochs,
+    /// What stays of an answer that is shed.
+    pub(super) word: Option<Word>,
+    /// Such words, made and not yet in the queue.
+    pub(super) words: Vec<Vec<u8>>,
 }
 
 impl<S: Storage> Spool<S> {
     /// Reads what is there, and begins a run. Never fails: what cannot be read or written is in
     /// [`Opened`] and [`state`](Self::state), and the spool keeps what it can.
+    ///
+    /// A file that the disk does not give back is left as it is, and this run is one of memory only: what waits in
+    /// it may be read at the next start. (It is not tried again before: the host knows items by their numbers, and
+    /// those of this run would be those of the file.)
     pub fn open(storage: S, settings: &Settings, now_ms: u64) -> (Self, Opened) {
         Self::begin(Some(storage), settings, now_ms)
     }
@@ -95,6 +106,11 @@ impl<S: Storage> Spool<S> {
     fn begin(mut storage: Option<S>, settings: &Settings, now_ms: u64) -> (Self, Opened) {
         let found = storage.as_mut().map(|storage| scan::scan(storage, 2 * SIZE_MAX));
         let found = found.unwrap_or_else(|| Scan { next_seq: 1, ..Scan::default() });
+        if let Some(why) = &found.unreadable {
+            let (spool, opened) = Self::begin(None, settings, now_ms);
+            let trouble = Some(format!("{why} (it is left as it is, for the next start)"));
+            return (Self { unread: storage, ..spool }, Opened { trouble, ..opened });
+        }
         let before = found.session.clone().unwrap_or_default();
         let session = Session {
             run: (before.run.min(1 << 40) + 1).max(now_ms / 1_000),
@@ -128,6 +144,7 @@ impl<S: Storage> Spool<S> {
         let epochs = Epochs::of_run(session.run);
         Self {
             storage,
+            unread: None,
             size,
             session,
             waiting: VecDeque::new(),
@@ -152,6 +169,8 @@ impl<S: Storage> Spool<S> {
             full: false,
             losses: Losses::new(),
             epochs,
+            word: None,
+            words: Vec::new(),
         }
     }
 
@@ -180,31 +199,37 @@ impl<S: Storage> Spool<S> {
     /// host may read that at any moment.
     pub fn put(&mut self, must: Must, handed: u64, now_ms: u64) {
         let weight = must.weight();
-        let entry = Entry {
-            seq: self.next_seq,
-            at_ms: now_ms,
-            kind: must.kind,
-            length: u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX),
-            readings: must.frame.readings,
-            offset: None,
-        };
+        let entry = Entry::of(&must, now_ms);
         if entry.length as usize > BODY_MAX {
             return self.lose("long", weight);
         }
         if self.in_memory + entry.record() > GATHER_MAX && self.failing.is_none() {
             self.flush(now_ms);
         }
-        if !self.room_for(&entry, handed) {
-            self.now_full();
-            return self.lose("spool full", weight);
+        let has_room = self.room_for(&entry, handed);
+        // They are older than what comes, and there is room for them: see `room_for`.
+        for word in std::mem::take(&mut self.words) {
+            let frame = Frame { bytes: word.into(), readings: 0, oldest: must.frame.oldest };
+            let word = Must { frame, kind: Kind::Response };
+            self.push(Entry::of(&word, now_ms), word);
         }
+        if has_room {
+            self.push(entry, must);
+        } else {
+            self.now_full();
+            self.lose("spool full", weight);
+        }
+    }
+
+    fn push(&mut self, entry: Entry, must: Must) {
+        let entry = Entry { seq: self.next_seq, ..entry };
         self.next_seq += 1;
         if self.fits(&entry) {
             self.live += entry.record();
         }
         self.in_memory += entry.record();
         self.bytes += entry.record();
-        self.weight += weight;
+        self.weight += must.weight();
         self.frames.insert(entry.seq, must.frame);
         self.waiting.push_back(entry);
     }

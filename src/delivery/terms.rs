@@ -1,5 +1,7 @@
 //! How a spool is opened, what was found then, and how it does: plain data.
 
+use std::time::SystemTime;
+
 use super::scan::Wrong;
 
 /// The smallest size of a spool.
@@ -11,6 +13,14 @@ pub const SIZE: u64 = 4 << 20;
 
 /// The most bytes of frames that are in memory because they cannot be on disk.
 pub const MEMORY_MAX: u64 = 4 << 20;
+
+/// A short line that stands for an answer which is given up, made at that time: that it is lost, and whose it was.
+/// `None` where there is none that is so short.
+pub type Word = fn(line: &[u8], at: SystemTime) -> Option<Vec<u8>>;
+
+/// The longest such line: an answer that is less than twice as long is given up without one, since that would make
+/// too little room.
+pub const WORD_MAX: usize = 512;
 
 /// What was given up or lost, by reason.
 pub type Losses = Vec<(&'static str, u64)>;
@@ -51,6 +61,6 @@ pub enum State {
     Full,
     /// The disk takes nothing (no space, an error): new items are in memory only.
     Failing(String),
-    /// There is no file: all items are in memory only.
+    /// There is no file, or none that could be read: all items are in memory only.
     Memory,
 }

@@ -249,10 +249,13 @@ impl Content<'_> {
                         read = body;
                         &read
                     }
-                    Ok(None) | Err(_) => {
+                    Ok(None) => {
                         made.damaged.push(entry.seq);
                         continue;
                     }
+                    // The old file may give it back later. If it never does, the item goes when its turn comes
+                    // to be sent, and then there can be a new file.
+                    Err(error) => return Err(error),
                 },
             };
             made.places.push((index, made.end + out.len() as u64));

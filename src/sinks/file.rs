@@ -177,6 +177,15 @@ fn open(path: &Path, access: Access) -> io::Result<fs::File> {
 
 /// Takes a file for its owner alone, or refuses one that somebody else has a hand on.
 pub(crate) fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Result<()> {
+    is_own(metadata)?;
+    match metadata.mode() & 0o7777 {
+        0o600 => Ok(()),
+        _ => file.set_permissions(fs::Permissions::from_mode(0o600)),
+    }
+}
+
+/// Refuses a file that somebody else has a hand on.
+pub(crate) fn is_own(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other(
             "it belongs to another user (name a file of the agent's own)",
@@ -185,10 +194,7 @@ pub(crate) fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Resu
     if metadata.nlink() > 1 {
         return Err(io::Error::other("it has another name too (remove that, or name a new file)"));
     }
-    match metadata.mode() & 0o7777 {
-        0o600 => Ok(()),
-        _ => file.set_permissions(fs::Permissions::from_mode(0o600)),
-    }
+    Ok(())
 }
 
 /// Whether the path still names the open file.

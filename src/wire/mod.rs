@@ -9,9 +9,11 @@ mod json_lines;
 mod lines;
 mod metrics;
 pub mod outbound;
+mod plain;
 mod pretty;
 
 pub use ascii::{Ascii, MAX_INTEGER};
 pub use format::{Format, MAX_LINE, Refused};
 pub use lines::{LINE_BYTES_MAX, Lines, TooLong};
 pub use metrics::NEEDED;
+pub(crate) use plain::{plain, steers};

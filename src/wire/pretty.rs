@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{MAX_LINE, Refused};
+use super::{MAX_LINE, Refused, steers};
 use crate::model::{Disk, Host, Iso8601, Mount, Network, Process, SystemMetrics};
 
 /// Processes shown under a reading.
@@ -14,7 +14,7 @@ const NEARLY_FULL: f64 = 90.0;
 /// Writes one line of aligned columns, and under it the busiest processes, the host and the troubles
 /// where the reading has them. What it does not have takes no place.
 ///
-/// Control characters are shown as `?`, so that no process can write to the terminal by its name.
+/// What a terminal would obey, or would not show, is shown as `?`, so that no process can write to the terminal by its name.
 ///
 /// # Errors
 /// `oversize` above [`MAX_LINE`]. Nothing is written then.
@@ -156,8 +156,8 @@ struct Clean<'a>(&'a str);
 
 impl fmt::Display for Clean<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in self.0.split_inclusive(char::is_control) {
-            match part.strip_suffix(char::is_control) {
+        for part in self.0.split_inclusive(steers) {
+            match part.strip_suffix(steers) {
                 Some(text) => write!(f, "{text}?")?,
                 None => f.write_str(part)?,
             }
@@ -193,6 +193,7 @@ mod tests {
     #[test]
     fn a_name_cannot_write_to_the_terminal() {
         assert_eq!(Clean("a\x1b[2J\u{9b}31m\nb").to_string(), "a?[2J?31m?b");
+        assert_eq!(Clean("a\u{202e}b").to_string(), "a?b");
         assert_eq!(Clean("plain é").to_string(), "plain é");
     }
 }

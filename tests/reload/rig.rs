@@ -145,7 +145,9 @@ pub async fn listen(host: Arc<Host>, heard: Arc<Mutex<Heard>>) {
                 let id = body["id"].as_str().unwrap().to_owned();
                 heard.answers.entry(id).or_default().push(body);
             }
-            Some("agent_event") if body["source"] == "reload" => heard.refused_files += 1,
+            Some("agent_event") if body["source"] == "reload" => {
+                heard.refused_files += usize::from(body["severity"] == "warn");
+            }
             Some("agent_event") => heard.greetings += 1,
             _ => {}
         }

@@ -60,7 +60,7 @@ fn ls_shows_a_line_for_each_item() {
     };
     shows(0, "1 response 59 B", "s c-1");
     shows(1, "2 completion 64 B", "s e-2");
-    shows(2, "3 event 65 B", "s the [31mclock went back");
+    shows(2, "3 event 65 B", "s the \u{fffd}[31mclock went back");
     shows(3, "4 metrics 300 B", "s 4 eeee");
     assert!(lines[3].ends_with('…') && !out.contains('\u{1b}'));
     assert_eq!(lines[4..], ["4 items, 488 bytes"]);

@@ -203,6 +203,28 @@ async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_books_add_up_where_a_word_stays_of_what_is_shed() {
+    let disk = Faulty::new(1);
+    let spool = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW).0;
+    let mut rig = Rig::with(spool.leaving(|line, _| Some(line[..8].to_vec())), 1);
+    for number in 1..=20 {
+        rig.send(Kind::Response, text(number, 10_000)).await;
+        rig.settle().await;
+        rig.books();
+    }
+    let shed = rig.books().lost[0].1;
+    assert!(shed > 10 && rig.books().held == 20 - shed, "{:?}", rig.books());
+    let mut words = 0;
+    while rig.backlog.now().items > 0 {
+        let (seq, said, _) = rig.next().await;
+        words += u64::from(said.len() == 8);
+        rig.read(seq);
+        rig.settle().await;
+    }
+    assert_eq!((words, rig.books().given), (shed, 20 - shed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_file_it_keeps_what_it_can_in_memory() {
     let (spool, _) = Spool::<Faulty>::in_memory(&settings(SIZE_MIN), NOW);
     let mut rig = Rig::with(spool, 1);

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::say;
 use crate::host::Response;
+use crate::wire::plain;
 
 /// The widest cell of a table.
 const CELL_MAX: usize = 48;
@@ -56,16 +57,6 @@ pub(super) fn to_stderr(text: &str) -> io::Result<()> {
         to.write_all(b"\n")?;
     }
     Ok(())
-}
-
-/// One line without control characters, so that no text of a guest can steer a terminal.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Control characters, and those that turn the direction of text or break a line.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn value(of: &Value, depth: usize, text: &mut String) {
@@ -192,7 +183,7 @@ mod tests {
     #[test]
     fn no_text_of_a_guest_steers_the_terminal() {
         let shown = shown(json!({ "na\u{1b}[2Jme": "a\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\r\n" }));
-        assert!(!shown.trim_end_matches('\n').chars().any(steers), "{shown:?}");
+        assert!(!shown.trim_end_matches('\n').chars().any(crate::wire::steers), "{shown:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use super::{Failed, Guest, TIMEOUT, answer, print, say};
 use crate::cli::EXIT_CONFIG;
 use crate::host::{HostError, RawCommand, Script, Shell, uuid};
-use crate::wire::LINE_BYTES_MAX;
+use crate::wire::{LINE_BYTES_MAX, plain};
 
 /// What today's host gives a script.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -68,6 +68,7 @@ impl Exec {
         };
         let timeout = guest.timeout(TIMEOUT);
         let host = guest.to_ask(timeout).await?;
+        guest.asks();
         let response = host.exec(&command, timeout).await?;
         if guest.options.json {
             print(&format!("{}\n", response.body))?;
@@ -120,6 +121,7 @@ impl ScriptFile {
             run_as: self.run_as.clone(),
         };
         let host = guest.to_ask(timeout).await?;
+        guest.asks();
         let end = host.script(&script, timeout).await?;
         if guest.options.json {
             print(&format!("{}\n", end.body))?;
@@ -128,7 +130,7 @@ impl ScriptFile {
         print(&end.stdout)?;
         answer::to_stderr(&end.stderr)?;
         if end.code() != 0 {
-            let more = end.log_file.as_deref().map(answer::plain);
+            let more = end.log_file.as_deref().map(plain);
             let more =
                 more.map_or(String::new(), |file| format!("; more is in {file} of the guest"));
             say(&format!("the script ended with exit code {}{more}", end.exit_code));

@@ -9,10 +9,10 @@ use clap::Args;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{EXIT_LATE, Failed, Guest, TIMEOUT, answer, print_line, say};
+use super::{EXIT_LATE, Failed, Guest, TIMEOUT, print_line, say};
 use crate::cli::EXIT_CONFIG;
 use crate::host::{Host, HostError, Kind};
-use crate::wire::LINE_BYTES_MAX;
+use crate::wire::{LINE_BYTES_MAX, plain};
 
 /// Lines of standard input that wait to be sent.
 const LINES_WAITING: usize = 16;
@@ -57,13 +57,16 @@ impl Raw {
                     let message = message?;
                     expected.remove(&message.kind);
                     match &message.kind {
-                        Kind::Unreadable(why) => say(&format!("the guest sent what cannot be read: {}", answer::plain(why))),
+                        Kind::Unreadable(why) => say(&format!("the guest sent what cannot be read: {}", plain(why))),
                         Kind::Metrics if !self.metrics => {}
                         _ => print_line(&message.line)?,
                     }
                 }
                 line = lines.recv(), if sending => match line {
-                    Some(line) => self.send(&host, line?, &mut expected).await?,
+                    Some(line) => {
+                        guest.asks();
+                        self.send(&host, line?, &mut expected).await?;
+                    }
                     None => {
                         sending = false;
                         late.as_mut().reset(tokio::time::Instant::now() + timeout);

@@ -30,6 +30,7 @@ impl Send {
         }
         let timeout = guest.timeout(TIMEOUT);
         let host = guest.to_ask(timeout).await?;
+        guest.asks();
         let response = host.command(&action, timeout).await?;
         if guest.options.json {
             print(&format!("{}\n", response.body))?;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::answer::plain;
 use crate::host::{Reading, Status};
 use crate::model::Iso8601;
+use crate::wire::plain;
 
 /// Bars of the table, in characters.
 const BAR: usize = 30;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::commands::request::Shell;
 use crate::commands::words::Account;
+use crate::wire::steers;
 
 /// Variables that come with one command at most.
 const VARIABLES_MAX: usize = 256;
@@ -89,9 +90,9 @@ pub(super) fn plain_name(text: String, what: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// A name as it may stand in a log line and an answer: short, and without control characters.
+/// A name as it may stand in a log line and an answer: short, and nothing in it that steers or hides.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).take(NAME_MAX).collect()
+    name.chars().map(|c| if steers(c) { '?' } else { c }).take(NAME_MAX).collect()
 }
 
 #[cfg(test)]

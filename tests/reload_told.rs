@@ -1,0 +1,172 @@
+//! What a reload tells, by the real program: the host, the log, and who asked; and who is not taken for an agent.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::{PATIENCE, Place, Running, line};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+const COMMANDS: &str = r#"
+[receive]
+port = "org.infinibay.agent"
+[verify]
+secret = "env:INFINISERVICE_SHARED_SECRET"
+[enforce]
+allow = ["*"]
+"#;
+
+/// An agent's files, and the socket of its host.
+struct Lab(Place);
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Self(Place::new());
+        std::fs::create_dir(lab.pipelines()).unwrap();
+        lab.write("commands.toml", COMMANDS);
+        lab.write("agent.toml", &lab.agent(""));
+        lab
+    }
+
+    fn pipelines(&self) -> PathBuf {
+        self.0.folder.path().join("pipelines")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.folder.path().join("state")
+    }
+
+    fn agent(&self, more: &str) -> String {
+        format!("[state]\nfolder = {:?}\n[reload]\nwatch = false\n{more}", self.state())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        self.0.file(&format!("pipelines/{name}"), text);
+    }
+
+    fn start(&self) -> Running {
+        self.0.run(&self.pipelines(), &[("INFINISERVICE_SHARED_SECRET", KEY)])
+    }
+
+    /// Asks for a reload by where the agent's files are.
+    fn reload(&self) -> Output {
+        reload(&["--pipelines", self.pipelines().to_str().unwrap()])
+    }
+}
+
+fn reload(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    command.arg("reload").args(arguments).env_clear().output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The next event of `source`.
+fn event(host: &mut impl BufRead, source: &str) -> Value {
+    let begun = Instant::now();
+    loop {
+        let line: Value = serde_json::from_str(&line(host)).unwrap();
+        if line["type"] == "agent_event" && line["source"] == source {
+            return line;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no event of {source} comes; {line} does");
+    }
+}
+
+#[test]
+fn the_host_is_told_that_files_are_wrong_and_once_that_they_are_right_again() {
+    let lab = Lab::new();
+    let agent = lab.start();
+    let mut host = lab.0.host();
+    line(&mut host);
+    lab.write("commands.toml", &COMMANDS.replace("allow", "alow"));
+    for _ in 0..2 {
+        assert_eq!(lab.reload().status.code(), Some(78));
+        let told = event(&mut host, "reload");
+        assert_eq!(told["severity"], "warn");
+    }
+    lab.write("commands.toml", COMMANDS);
+    assert_eq!(text(&lab.reload().stdout), "unchanged: commands\n");
+    let told = event(&mut host, "reload");
+    assert_eq!(told["severity"], "info");
+    assert_eq!(told["message"], "the pipeline files are right again, and say the same as before");
+    lab.reload();
+    lab.write("commands.toml", &COMMANDS.replace("allow", "alow"));
+    lab.reload();
+    assert_eq!(event(&mut host, "reload")["severity"], "warn", "and nothing in between");
+    agent.signal(Signal::TERM);
+    let (code, log) = agent.end();
+    assert_eq!(code, Some(0));
+    assert_eq!(log.matches("files say the same as before").count(), 2, "{log}");
+}
+
+#[test]
+fn the_agent_is_found_by_settings_that_are_wrong_and_not_by_files_that_are_not_there() {
+    let lab = Lab::new();
+    let mut agent = lab.start();
+    let mut log = agent.log();
+    let mut host = lab.0.host();
+    line(&mut host);
+    lab.write("agent.toml", &lab.agent("[spool]\nsize = \"1KiB\"\n"));
+    let output = lab.reload();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("is too small"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("the agent goes on as it was"));
+
+    let missing = lab.pipelines().join("none.toml");
+    for path in ["/nonexistent", missing.to_str().unwrap()] {
+        let output = reload(&["--pipelines", path]);
+        assert_eq!(output.status.code(), Some(78));
+        let said = text(&output.stderr);
+        assert!(
+            said.starts_with(&format!("infiniservice: there is no {path}; name what")),
+            "{said}"
+        );
+    }
+    let mut line = String::new();
+    while !line.contains("not taken") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the agent was asked once");
+    }
+}
+
+#[test]
+fn a_second_agent_with_the_same_state_folder_does_not_start_and_one_that_does_nothing_does() {
+    let lab = Lab::new();
+    let first = lab.start();
+    line(&mut lab.0.host());
+    let (code, said) = lab.start().end();
+    assert_eq!(code, Some(78));
+    let folder = lab.state().display().to_string();
+    let expected =
+        format!("infiniservice: another agent runs with the state folder {folder}, and two");
+    assert!(said.contains(&expected), "{said}");
+
+    // Without a secret nothing is done for a host.
+    let mut look = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    let metrics = "[[collect]]\nevery = \"20ms\"\nfrom = [\"load\"]\n[serialize]\nformat = \"json-lines\"\n[write]\nstdout = true\n";
+    let metrics = lab.0.file("metrics.toml", metrics);
+    look.args(["run", "--pipelines"]).arg(metrics).arg("--pipelines").arg(lab.pipelines());
+    let port = format!("unix:{}", lab.0.socket().display());
+    look.args(["--port", &port]).env_clear().stdin(Stdio::null());
+    let pipes = look.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut look = Running(pipes.spawn().unwrap());
+    assert!(line(&mut BufReader::new(look.0.stdout.take().unwrap())).contains("load"));
+    drop(look);
+
+    // Whoever is started after a `kill -9` finds the folder free.
+    first.signal(Signal::KILL);
+    first.end();
+    let second = lab.start();
+    line(&mut lab.0.host());
+    drop(second);
+}

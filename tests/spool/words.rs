@@ -1,0 +1,94 @@
+//! What stays of answers that a full spool gives up.
+
+use std::time::SystemTime;
+
+use infiniservice::delivery::{
+    Faults, Faulty, ITEMS_MAX, Kind, SIZE_MIN, Spool, State, WORD_MAX, scan,
+};
+use tokio::time::Instant;
+
+use super::rig::{NOW, must, settings, text};
+
+/// `lost N` for an answer that begins with `N `.
+fn word(line: &[u8], _: SystemTime) -> Option<Vec<u8>> {
+    let number = String::from_utf8_lossy(line).split(' ').next()?.to_owned();
+    Some(format!("lost {number}").into_bytes())
+}
+
+fn spool(disk: &Faulty) -> Spool<Faulty> {
+    Spool::open(disk.clone(), &settings(SIZE_MIN), NOW).0.leaving(word)
+}
+
+fn shown(spool: &mut Spool<Faulty>) -> Vec<String> {
+    let items = spool.next(0, usize::MAX, u64::MAX, Instant::now());
+    let short = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        if text.starts_with("lost ") { text } else { text.split(' ').take(1).collect() }
+    };
+    items.iter().map(|kept| short(&kept.frame.bytes)).collect()
+}
+
+#[test]
+fn of_a_long_answer_that_is_shed_a_word_stays_and_the_loss_is_in_the_books() {
+    let disk = Faulty::new(1);
+    let mut spool = spool(&disk);
+    for number in 0..6 {
+        spool.put(must(Kind::Response, text(number, 10_000)), 0, NOW);
+        spool.flush(NOW);
+    }
+    // 48 KiB are for what waits: four of them, and a word for each of the others.
+    assert_eq!(shown(&mut spool), ["2", "3", "lost 0", "4", "lost 1", "5"]);
+    assert_eq!(spool.losses(), [("spool full", 1), ("spool full", 1)]);
+    assert_eq!((spool.weight(), spool.state()), (4, State::Full), "a word weighs nothing");
+    assert!(spool.waiting().iter().is_sorted_by_key(|entry| entry.seq));
+
+    // And they are on disk like all that waits.
+    drop(spool);
+    let (mut again, opened) = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW);
+    assert_eq!((opened.waiting, opened.wrong), (6, vec![]));
+    assert_eq!(shown(&mut again), ["2", "3", "lost 0", "4", "lost 1", "5"]);
+}
+
+#[test]
+fn refusals_go_before_answers_and_short_answers_after_long_ones() {
+    let disk = Faulty::new(1);
+    let mut spool = spool(&disk);
+    spool.put(must(Kind::Response, text(1, 2 * WORD_MAX)), 0, NOW);
+    spool.put(must(Kind::Response, text(2, 20_000)), 0, NOW);
+    spool.put(must(Kind::Refusal, text(3, 20_000)), 0, NOW);
+    spool.flush(NOW);
+    spool.put(must(Kind::Response, text(4, 20_000)), 0, NOW);
+    assert_eq!(shown(&mut spool), ["1", "2", "4"], "of a refusal no word stays");
+    spool.put(must(Kind::Response, text(5, 20_000)), 0, NOW);
+    assert_eq!(shown(&mut spool), ["1", "4", "lost 2", "5"]);
+}
+
+#[test]
+fn a_spool_that_is_full_of_short_answers_goes_on_with_the_newest() {
+    let disk = Faulty::new(1);
+    let mut spool = spool(&disk);
+    for number in 0..2_000 {
+        let length = if number % 3 == 0 { 3_000 } else { 300 };
+        spool.put(must(Kind::Response, text(number, length)), 0, NOW);
+        spool.flush(NOW);
+        let (bytes, most) = (spool.bytes(), SIZE_MIN / 4 * 3);
+        assert!(bytes <= most && bytes > most / 2 || number < 50, "{number}: {bytes}");
+    }
+    assert_eq!(shown(&mut spool).last().unwrap(), "1999");
+    assert!(scan(&mut disk.clone(), u64::MAX).wrong.is_empty());
+    assert!(spool.waiting().len() < ITEMS_MAX);
+}
+
+#[test]
+fn words_stay_in_memory_too_while_the_disk_takes_nothing() {
+    let disk = Faulty::new(1);
+    let mut spool = spool(&disk);
+    disk.set(Faults { write_fails: true, ..Faults::default() });
+    for number in 0..8 {
+        spool.put(must(Kind::Response, text(number, 10_000)), 0, NOW);
+        spool.flush(NOW);
+    }
+    let kept = shown(&mut spool);
+    assert!(kept.contains(&"lost 0".to_owned()) && kept.contains(&"7".to_owned()), "{kept:?}");
+    assert!(spool.bytes() <= SIZE_MIN);
+}
