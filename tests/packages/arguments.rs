@@ -9,16 +9,20 @@ use super::write;
 
 /// Trees with a database of each manager that is driven.
 fn places() -> Vec<(tempfile::TempDir, Place)> {
-    ["var/lib/dpkg/status", "var/lib/rpm/rpmdb.sqlite"]
-        .into_iter()
-        .map(|database| {
-            let root = tempfile::tempdir().unwrap();
-            write(&root.path().join(database), "x");
-            let place = Place::at(root.path());
-            (root, place)
-        })
-        .filter(|(_, place)| matches!(place.manager(), Ok(Manager::Apt | Manager::Dnf)))
-        .collect()
+    let trees: [&[&str]; 4] = [
+        &["var/lib/dpkg/status"],
+        &["var/lib/rpm/rpmdb.sqlite"],
+        &["var/lib/rpm/rpmdb.sqlite", "etc/zypp/zypp.conf"],
+        &["var/lib/pacman/local/ALPM_DB_VERSION"],
+    ];
+    let place = |files: &[&str]| {
+        let root = tempfile::tempdir().unwrap();
+        files.iter().for_each(|file| write(&root.path().join(file), "x"));
+        let place = Place::at(root.path());
+        (root, place)
+    };
+    let driven = |place: &Place| !matches!(place.manager(), Err(_) | Ok(Manager::Yum));
+    trees.into_iter().map(place).filter(|(_, place)| driven(place)).collect()
 }
 
 proptest! {
@@ -50,8 +54,13 @@ proptest! {
         let query = Query::new(&text).unwrap();
         for (_root, place) in places() {
             let steps = would_run_in(&place, &Action::PackageSearch(query.clone())).unwrap();
-            let at = steps[0].iter().position(|word| word == "--").unwrap();
-            let plain: Vec<String> = steps[0][at + 1..].iter().map(|word| word.replace(['[', ']'], "")).collect();
+            // zypper is asked for each word by itself, the others for all at once.
+            let asked = if place.manager() == Ok(Manager::Zypper) { &steps[..steps.len() - 1] } else { &steps[..1] };
+            let words = asked.iter().flat_map(|step| {
+                let at = step.iter().position(|word| word == "--").unwrap();
+                &step[at + 1..]
+            });
+            let plain: Vec<String> = words.map(|word| word.replace(['[', ']'], "")).collect();
             prop_assert_eq!(plain, text.split_ascii_whitespace().collect::<Vec<_>>());
         }
     }

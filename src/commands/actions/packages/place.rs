@@ -15,13 +15,13 @@ pub enum Manager {
     Apt,
     /// rpm's database, `dnf`.
     Dnf,
-    /// rpm's database, `zypper`: listed, not driven.
+    /// rpm's database, `zypper`.
     Zypper,
     /// rpm's database, and only the `yum` that came before `dnf`: listed, not driven.
     Yum,
-    /// `pacman`: listed, not driven.
+    /// `pacman`.
     Pacman,
-    /// `apk`: listed, not driven.
+    /// `apk`: listed, not driven; no test could run it for real.
     Apk,
 }
 
@@ -105,10 +105,15 @@ impl Manager {
         }
     }
 
+    /// Whether it tells which updates are for security; pacman's repositories do not say it.
+    pub fn tells_security(self) -> bool {
+        self != Self::Pacman
+    }
+
     /// Why it does not do `what`.
     pub(super) fn refusal(self, what: &str) -> String {
         format!(
-            "cannot {what} with {0}: this agent drives apt-get and dnf only; run {0} in a script instead",
+            "cannot {what} with {0}: this agent drives apt-get, dnf, zypper and pacman only; run {0} in a script instead",
             self.tool()
         )
     }
