@@ -1,6 +1,6 @@
 //! What is run is a list of words, each as it was given.
 
-use infiniservice::commands::actions::packages::{Manager, Place, would_run_in};
+use infiniservice::commands::actions::packages::{Change, Manager, Place, change_in, would_run_in};
 use infiniservice::commands::request::Action;
 use infiniservice::commands::words::{PackageName, Query};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn places() -> Vec<(tempfile::TempDir, Place)> {
     let trees: [&[&str]; 4] = [
         &["var/lib/dpkg/status"],
         &["var/lib/rpm/rpmdb.sqlite"],
-        &["var/lib/rpm/rpmdb.sqlite", "etc/zypp/zypp.conf"],
+        &["var/lib/rpm/rpmdb.sqlite", "etc/zypp/repos.d/oss.repo"],
         &["var/lib/pacman/local/ALPM_DB_VERSION"],
     ];
     let place = |files: &[&str]| {
@@ -103,8 +103,8 @@ fn what_apt_would_run_is_told_word_by_word() {
     assert_eq!(would_run_in(&Place::at(root.path()), &clean), Some(Vec::new()));
 }
 
-#[test]
-fn a_manager_that_is_not_driven_is_refused_by_name() {
+#[tokio::test]
+async fn a_manager_that_is_not_driven_is_refused_by_name() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("lib/apk/db/installed"), "P:musl\nV:1\n");
     let place = Place::at(root.path());
@@ -113,4 +113,6 @@ fn a_manager_that_is_not_driven_is_refused_by_name() {
         None
     );
     assert_eq!(would_run_in(&place, &Action::PackageList), Some(Vec::new()), "read from the file");
+    let why = super::refused(change_in(&place, &super::minutes(), Change::UpgradeAll).await);
+    assert!(why.starts_with("cannot update the system with apk"), "{why}");
 }

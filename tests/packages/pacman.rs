@@ -24,7 +24,7 @@ struct Arch {
 
 impl Arch {
     fn new() -> Option<Self> {
-        if !can(&["pacman", "repo-add", "bsdtar", "zstd", "find", "mkdir", "ln"]) {
+        if !can(&["pacman", "repo-add", "bsdtar", "zstd", "find", "mkdir", "ln", "touch"]) {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -34,11 +34,7 @@ impl Arch {
         }
         let place = Place::at(&root);
         let arch = Self { folder, root, place };
-        let config = format!(
-            "[options]\nArchitecture = auto\nHoldPkg = infini-other\nSigLevel = Never\n[test]\nServer = file://{}\n",
-            arch.repository().display()
-        );
-        write(&arch.root.join("etc/pacman.conf"), &config);
+        arch.mirror(&format!("file://{}", arch.repository().display()));
         for package in ["infini-hello", "infini-other", "infini-needs"] {
             arch.offer(package, "1.0");
         }
@@ -73,6 +69,19 @@ impl Arch {
         let mut add = Command::new("repo-add");
         add.arg("-q").arg(self.repository().join("test.db.tar.gz"));
         tool(add.arg(self.at(package, version)));
+        // A list is fetched when it is newer by a second or more than the one that is there.
+        let count = fs::read_dir(self.repository()).unwrap().count();
+        let at = SystemTime::now() - Duration::from_secs(3600) + Duration::from_secs(count as u64);
+        let list = fs::File::open(self.repository().join("test.db.tar.gz")).unwrap();
+        list.set_modified(at).unwrap();
+    }
+
+    /// Fetches from here from now on.
+    fn mirror(&self, server: &str) {
+        let config = format!(
+            "[options]\nArchitecture = auto\nHoldPkg = infini-other\nSigLevel = Never\n[test]\nServer = {server}\n"
+        );
+        write(&self.root.join("etc/pacman.conf"), &config);
     }
 
     fn hello(&self) -> Option<String> {
@@ -254,6 +263,38 @@ async fn updates_are_told_by_what_is_known_where_they_cannot_be_fetched() {
     assert_eq!(pending["total_pending_count"], 0, "the machine ignores it: {pending:#}");
 }
 
+#[tokio::test]
+async fn lists_grow_old_until_they_are_really_fetched_anew() {
+    let Some(arch) = Arch::new() else { return };
+    let place = &arch.place;
+    let age =
+        async || done(updates::check_in(place, &minutes()).await)["index_age_seconds"].clone();
+    assert!(age().await.as_u64().unwrap() < 60);
+    let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 86_400);
+    let lists = arch.root.join("var/cache/infiniservice-pacman");
+    for path in fs::read_dir(&lists).unwrap().map(|entry| entry.unwrap().path()).chain([lists]) {
+        fs::File::open(&path).unwrap().set_modified(two_days_ago).unwrap();
+    }
+    let away = arch.folder.path().join("away");
+    fs::rename(arch.repository(), &away).unwrap();
+    for _ in 0..2 {
+        assert!(age().await.as_u64().unwrap() >= 2 * 86_400, "trying is not fetching");
+    }
+    fs::rename(away, arch.repository()).unwrap();
+    assert!(age().await.as_u64().unwrap() < 60);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_runs_out_of_time_at_a_mirror_leaves_no_lock_behind() {
+    let Some(arch) = Arch::new() else { return };
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    arch.mirror(&format!("http://{}", silent.local_addr().unwrap()));
+    let short = within(Duration::from_secs(2));
+    let why = refused(updates::upgrade_in(&arch.place, &short, None).await);
+    assert!(why.contains("longer than the command may"), "{why}");
+    assert!(!arch.root.join("var/lib/pacman/db.lck").exists());
+}
+
 #[test]
 fn what_pacman_would_run_is_told_word_by_word() {
     let root = tempfile::tempdir().unwrap();
@@ -282,6 +323,7 @@ fn what_pacman_would_run_is_told_word_by_word() {
             format!("ln -sfn -- {at}/var/lib/pacman/local {lists}/local"),
             format!("find {lists} -maxdepth 1 -name db.lck -mmin +60 -delete"),
             format!("pacman {tree} --dbpath {lists} --logfile /dev/null -Sy --noprogressbar"),
+            format!("touch -- {lists}/fetched"),
             format!("pacman {tree} --dbpath {lists} --logfile /dev/null -Qu"),
             format!(
                 "pacman {tree} --dbpath {lists} --logfile /dev/null -Su --print-format %n %v %r %s"

@@ -197,7 +197,7 @@ async fn a_repository_that_is_gone_fails_a_refresh_and_holds_up_nothing_else() {
     index(&suse.repository());
     suse.add("gone", Path::new("/nowhere"));
     let why = refused(packages::change_in(place, &minutes(), Change::Refresh).await);
-    assert!(why.contains("a repository could not be reached"), "{why}");
+    assert!(why.contains("repositories have not been refreshed"), "{why}");
     let pending = done(updates::check_in(place, &minutes()).await);
     assert_eq!(pending["total_pending_count"], 1, "{pending:#}");
     let upgraded = updates::upgrade_in(place, &minutes(), None).await;
@@ -205,6 +205,10 @@ async fn a_repository_that_is_gone_fails_a_refresh_and_holds_up_nothing_else() {
     assert_eq!(upgraded.exit_code, Some(106));
     done(upgraded);
     assert_eq!(suse.hello().as_deref(), Some("2.0\n"));
+    done(packages::change_in(place, &minutes(), Change::Install(&name("infini-other"))).await);
+    let nosuch = name("infini-nosuch");
+    let why = refused(packages::change_in(place, &minutes(), Change::Install(&nosuch)).await);
+    assert!(why.contains("unable to locate package infini-nosuch"), "{why}");
 }
 
 /// A `zypper` that holds the lock of a tree until it is dropped.
@@ -255,13 +259,26 @@ async fn zyppers_lock_is_waited_for_and_its_holder_is_named_when_the_time_is_ove
 }
 
 #[test]
+fn a_system_with_dnf_that_has_zypper_without_repositories_is_brought_up_to_date_by_dnf() {
+    if !can(&["zypper", "dnf"]) {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    write(&root.path().join("var/lib/rpm/rpmdb.sqlite"), "x");
+    write(&root.path().join("etc/zypp/zypp.conf"), "[main]\n");
+    assert_eq!(Place::at(root.path()).manager(), Ok(Manager::Dnf));
+    write(&root.path().join("etc/zypp/repos.d/oss.repo"), "[oss]\n");
+    assert_eq!(Place::at(root.path()).manager(), Ok(Manager::Zypper));
+}
+
+#[test]
 fn a_system_that_rolls_is_brought_up_to_date_as_a_distribution() {
     if !can(&["zypper"]) {
         return;
     }
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("var/lib/rpm/rpmdb.sqlite"), "x");
-    fs::create_dir_all(root.path().join("etc/zypp")).unwrap();
+    write(&root.path().join("etc/zypp/repos.d/oss.repo"), "[oss]\n");
     for (id, verb) in [("opensuse-tumbleweed", "dist-upgrade"), ("opensuse-leap", "update")] {
         write(&root.path().join("etc/os-release"), &format!("NAME=x\nID=\"{id}\"\nID_LIKE=suse\n"));
         let steps =

@@ -144,15 +144,7 @@ pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Opti
         _ if place.elsewhere().is_some() => return (None, None),
         _ => ("needs-restarting", vec!["-r".to_owned()], 1),
     };
-    let program = Program {
-        program: program.into(),
-        arguments: arguments.into_iter().map(Into::into).collect(),
-        environment: Default::default(),
-        directory: None,
-        run_as: None,
-        input: Vec::new(),
-        deadline: cx.deadline,
-    };
+    let program = Program::new(program, arguments, cx.deadline);
     match cx.runner.run(program).await.map(|finished| finished.exit) {
         Ok(Exit::Code(code)) if code == 0 || code == yes => (Some(code == yes), None),
         _ => (None, None),

@@ -12,6 +12,11 @@
 //! does, newer ones are fetched into another folder, [`LISTS`], that shares the database of what is
 //! installed; pacman itself never installs from them.
 //!
+//! # Why it is asked to end by SIGINT
+//! pacman 6.0 takes its lock, a file, away at SIGINT and SIGHUP; at SIGTERM it just ends, and the file would be
+//! in everybody's way. Where a package is being unpacked the time for that may be too short: the next one to
+//! find the lock is told of the file.
+//!
 //! # Why a name is looked up before it is used
 //! `pacman -S x` also takes what provides x and all of a group x. A step before asks what it would take.
 
@@ -19,7 +24,7 @@ mod local;
 mod said;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -33,8 +38,11 @@ use crate::commands::words::{PackageName, Query};
 
 pub use local::installed;
 
-/// The agent's own package lists.
+/// The agent's own package lists, and in them the file `fetched`, as old as they are.
 const LISTS: &str = "var/cache/infiniservice-pacman";
+
+/// The mark of a fetch that was done; the lists themselves have the server's times.
+const FETCHED: &str = "fetched";
 
 /// The machine's.
 const OWN: &str = "var/lib/pacman";
@@ -127,25 +135,15 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
     Ok(Upgrades { total: list.len() + usize::from(cut), list })
 }
 
-/// How old the agent's own lists are; `None` where there are none. Each fetch, also one that finds nothing
-/// new, makes and removes the lock in their folder.
+/// How old the agent's own lists are; `None` where there are none.
 pub fn lists_age(place: &Place) -> Option<Duration> {
-    let folder = place.path(LISTS);
-    let fetched = folder.metadata().ok()?.modified().ok()?;
-    has_lists(&folder).then(|| SystemTime::now().duration_since(fetched).unwrap_or_default())
+    let fetched = place.path(LISTS).join(FETCHED).metadata().ok()?.modified().ok()?;
+    Some(SystemTime::now().duration_since(fetched).unwrap_or_default())
 }
 
 /// The agent's own lists where they have been fetched, else the machine's.
 fn newest_lists(place: &Place) -> &'static str {
-    if has_lists(&place.path(LISTS)) { LISTS } else { OWN }
-}
-
-fn has_lists(folder: &Path) -> bool {
-    let entries = std::fs::read_dir(folder.join("sync"));
-    entries.is_ok_and(|mut entries| {
-        entries
-            .any(|entry| entry.is_ok_and(|entry| entry.path().extension() == Some("db".as_ref())))
-    })
+    if lists_age(place).is_some() { LISTS } else { OWN }
 }
 
 /// Fetches the agent's own lists. A lock there is of this agent alone, and no command lasts an hour: an
@@ -163,6 +161,7 @@ fn refresh(place: &Place, deadline: Instant) -> Vec<Step> {
         ready("ln", &["-sfn", "--", &local, &link]),
         ready("find", &[&lists, "-maxdepth", "1", "-name", "db.lck", "-mmin", "+60", "-delete"]),
         pacman(place, deadline, LISTS, &["-Sy", "--noprogressbar"], &[], Kind::Act),
+        ready("touch", &["--", &format!("{lists}/{FETCHED}")]),
     ]
 }
 
@@ -230,5 +229,7 @@ fn pacman(
     arguments.extend(words.iter().map(|word| (*word).to_owned()));
     arguments.extend((!names.is_empty()).then(|| "--".to_owned()));
     arguments.extend(names.iter().map(|name| (*name).to_owned()));
-    Step::new("pacman", arguments, deadline, kind)
+    let mut step = Step::new("pacman", arguments, deadline, kind);
+    step.program.interrupt = true;
+    step
 }

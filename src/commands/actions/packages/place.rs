@@ -65,13 +65,14 @@ impl Place {
                 .any(|file| has(&format!("{folder}/{file}")))
         });
         if rpm {
-            if has("etc/zypp") && tool("zypper") {
-                return Ok(Manager::Zypper);
-            }
-            return match (tool("dnf"), tool("yum")) {
-                (true, _) => Ok(Manager::Dnf),
-                (false, true) => Ok(Manager::Yum),
-                _ => Err("there is an rpm database and no dnf to work on it; install dnf".into()),
+            // A system may have both as packages; the one that has repositories is at home there.
+            let zypper = has("etc/zypp") && tool("zypper");
+            return match (zypper && self.zypper_repositories(), tool("dnf"), tool("yum")) {
+                (true, _, _) => Ok(Manager::Zypper),
+                (_, true, _) => Ok(Manager::Dnf),
+                _ if zypper => Ok(Manager::Zypper),
+                (_, _, true) => Ok(Manager::Yum),
+                _ => Err("there is an rpm database and neither dnf nor zypper to work on it; install dnf".into()),
             };
         }
         if has("lib/apk/db/installed") {
@@ -81,6 +82,14 @@ impl Place {
             return Ok(Manager::Pacman);
         }
         Err("no package database of dpkg, rpm, apk or pacman was found on this machine".into())
+    }
+}
+
+impl Place {
+    fn zypper_repositories(&self) -> bool {
+        let list = |entry: std::fs::DirEntry| entry.path().extension() == Some("repo".as_ref());
+        let entries = std::fs::read_dir(self.path("etc/zypp/repos.d"));
+        entries.is_ok_and(|entries| entries.flatten().any(list))
     }
 }
 

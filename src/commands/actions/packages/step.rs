@@ -83,12 +83,15 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
             Kind::Listed(name) => zypper::lists(said, name),
             Kind::Act | Kind::Ask => true,
         };
-        if finished.exit == Exit::Code(0) && !known {
+        let done = match finished.exit {
+            Exit::Code(code) => code == 0 || step.fine.contains(&code),
+            _ => false,
+        };
+        if done && !known {
             return Outcome::failed(format!(
                 "unable to locate package {name}: no package of exactly this name is known (is the package index up to date?)"
             ));
         }
-        let done = matches!(finished.exit, Exit::Code(code) if step.fine.contains(&code));
         answered = answer(finished, name);
         if done {
             (answered.success, answered.error) = (true, None);
@@ -165,15 +168,7 @@ impl Step {
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
-        let program = Program {
-            program: program.into(),
-            arguments: arguments.into_iter().map(Into::into).collect(),
-            environment,
-            directory: None,
-            run_as: None,
-            input: Vec::new(),
-            deadline,
-        };
+        let program = Program { environment, ..Program::new(program, arguments, deadline) };
         Self { program, kind, fine: &[] }
     }
 

@@ -5,7 +5,7 @@ use crate::commands::outcome::EXIT_TIMEOUT;
 
 /// What is said, and what it means: the first that fits is told. Texts of apt 1.0 to 3.0 and dpkg
 /// (`apt-pkg/`, `cmdline/`), dnf 4, rpm 4, zypper 1.14 and pacman 6.
-const KNOWN: [(&str, &str); 34] = [
+const KNOWN: [(&str, &str); 35] = [
     (
         "dpkg was interrupted",
         "an earlier run of dpkg was interrupted; run \"dpkg --configure -a\" first",
@@ -56,6 +56,8 @@ const KNOWN: [(&str, &str); 34] = [
         "package {name} needs others that cannot be had in the versions it wants",
     ),
     ("are you root?", "the agent may not do that; it must run as root"),
+    ("Root privileges are required", "the agent may not do that; it must run as root"),
+    ("unless you are root", "the agent may not do that; it must run as root"),
     ("No matching items found.", "unable to locate package {name}: no enabled repository has it"),
     ("No provider of", "unable to locate package {name}: no enabled repository has it"),
     (
@@ -65,10 +67,6 @@ const KNOWN: [(&str, &str); 34] = [
     (
         "This is a transactional-server",
         "packages of this system are changed by transactional-update only, which this agent does not drive",
-    ),
-    (
-        "repositories have not been refreshed because of an error",
-        "a repository could not be reached; check the network and its address",
     ),
     (
         "does not exist (use '-Sy' to download)",

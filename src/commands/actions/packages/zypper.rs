@@ -177,7 +177,7 @@ fn words(query: &Query) -> Vec<&str> {
 fn offered(place: &Place, deadline: Instant, name: &PackageName) -> Step {
     let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
     let kind = Kind::Listed(name.to_string());
-    zypper(place, deadline, &[&words, &[name.as_str()][..]].concat(), kind)
+    zypper(place, deadline, &[&words, &[name.as_str()][..]].concat(), kind).fine(&[SKIPPED])
 }
 
 fn search_step(place: &Place, deadline: Instant, word: &str) -> Step {
