@@ -21,7 +21,7 @@ const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 const PAST_MAX: usize = 2_000;
 
 /// How much of the end of a log is read, where it may grow without a bound.
-const LOG_MAX: u64 = 16 << 20;
+const LOG_MAX: u64 = 4 << 20;
 
 /// How many updates are pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub async fn upgrade(cx: &Context, name: Option<&PackageName>) -> Outcome {
 }
 
 /// Past updates, the newest first: `{updates:[{title,kb_article,install_date,status,result_code}]}`. Of
-/// apt's log, the current file; of zypper's and pacman's, its last 16 MiB.
+/// apt's log, the current file; of zypper's and pacman's, its last 4 MiB.
 pub async fn history(cx: &Context) -> Outcome {
     history_in(&Place::machine(), cx).await
 }
