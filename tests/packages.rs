@@ -1,6 +1,7 @@
 //! Packages by the real tools, in trees of their own beside the machine: `apt-get` and `dpkg` with a
-//! local archive, `dnf` and `rpm` with a local repository. What needs root or a tool that is not there
-//! is skipped and says so.
+//! local archive, `dnf`, `zypper` and `rpm` with a local repository, `pacman` with another. What needs
+//! root or a tool that is not there is skipped and says so; a tool that `.ci/run` installs must be there
+//! where `CI` is `true`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "packages/apt.rs"]
@@ -11,6 +12,10 @@ mod arguments;
 mod cleanup;
 #[path = "packages/dnf.rs"]
 mod dnf;
+#[path = "packages/pacman.rs"]
+mod pacman;
+#[path = "packages/zypper.rs"]
+mod zypper;
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +45,8 @@ fn name(name: &str) -> PackageName {
     PackageName::new(name).unwrap()
 }
 
-/// Whether a test that needs root and these tools can run here; says why where not.
+/// Whether a test that needs root and these tools can run here; says why where not. Where `.ci/run` could
+/// have installed them for CI, a missing one fails.
 fn can(tools: &[&str]) -> bool {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root");
@@ -48,7 +54,11 @@ fn can(tools: &[&str]) -> bool {
     }
     let there = |tool: &&str| Path::new("/usr/bin").join(tool).exists();
     match tools.iter().find(|tool| !there(tool)) {
-        Some(tool) => println!("skipped: there is no {tool}"),
+        Some(tool) => {
+            let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true") && there(&"apt-get");
+            assert!(!ci, "there is no {tool}, though CI is true");
+            println!("skipped: there is no {tool}");
+        }
         None => return true,
     }
     false

@@ -93,7 +93,9 @@ pub fn does(action: &Action) -> String {
         | Action::CheckApplicationUpdates => {
             "asks the machine's package manager; fails where there is none that this agent can use for it"
         }
-        Action::GetUpdateHistory => "reads apt's log, or asks dnf for its history",
+        Action::GetUpdateHistory => {
+            "reads the log of apt, zypper or pacman, or asks dnf for its history"
+        }
         Action::ProcessList { .. } | Action::ProcessTop { .. } => {
             "reads /proc twice, half a second apart; runs no program"
         }
@@ -130,7 +132,8 @@ fn besides(action: &Action) -> String {
     match action {
         Action::DiskCleanup { targets } => cleanup::does(targets),
         Action::CheckLinuxUpdates | Action::UpdateSystemSoftware(_) => {
-            "and looks whether the machine waits for a restart: off Debian with needs-restarting -r"
+            "and looks whether the machine waits for a restart: on Debian by its mark, elsewhere with zypper \
+             needs-rebooting or needs-restarting -r"
                 .to_owned()
         }
         _ => String::new(),

@@ -1,6 +1,6 @@
 //! What is run is a list of words, each as it was given.
 
-use infiniservice::commands::actions::packages::{Manager, Place, would_run_in};
+use infiniservice::commands::actions::packages::{Change, Manager, Place, change_in, would_run_in};
 use infiniservice::commands::request::Action;
 use infiniservice::commands::words::{PackageName, Query};
 use proptest::prelude::*;
@@ -9,16 +9,20 @@ use super::write;
 
 /// Trees with a database of each manager that is driven.
 fn places() -> Vec<(tempfile::TempDir, Place)> {
-    ["var/lib/dpkg/status", "var/lib/rpm/rpmdb.sqlite"]
-        .into_iter()
-        .map(|database| {
-            let root = tempfile::tempdir().unwrap();
-            write(&root.path().join(database), "x");
-            let place = Place::at(root.path());
-            (root, place)
-        })
-        .filter(|(_, place)| matches!(place.manager(), Ok(Manager::Apt | Manager::Dnf)))
-        .collect()
+    let trees: [&[&str]; 4] = [
+        &["var/lib/dpkg/status"],
+        &["var/lib/rpm/rpmdb.sqlite"],
+        &["var/lib/rpm/rpmdb.sqlite", "etc/zypp/repos.d/oss.repo"],
+        &["var/lib/pacman/local/ALPM_DB_VERSION"],
+    ];
+    let place = |files: &[&str]| {
+        let root = tempfile::tempdir().unwrap();
+        files.iter().for_each(|file| write(&root.path().join(file), "x"));
+        let place = Place::at(root.path());
+        (root, place)
+    };
+    let driven = |place: &Place| !matches!(place.manager(), Err(_) | Ok(Manager::Yum));
+    trees.into_iter().map(place).filter(|(_, place)| driven(place)).collect()
 }
 
 proptest! {
@@ -50,8 +54,13 @@ proptest! {
         let query = Query::new(&text).unwrap();
         for (_root, place) in places() {
             let steps = would_run_in(&place, &Action::PackageSearch(query.clone())).unwrap();
-            let at = steps[0].iter().position(|word| word == "--").unwrap();
-            let plain: Vec<String> = steps[0][at + 1..].iter().map(|word| word.replace(['[', ']'], "")).collect();
+            // zypper is asked for each word by itself, the others for all at once.
+            let asked = if place.manager() == Ok(Manager::Zypper) { &steps[..steps.len() - 1] } else { &steps[..1] };
+            let words = asked.iter().flat_map(|step| {
+                let at = step.iter().position(|word| word == "--").unwrap();
+                &step[at + 1..]
+            });
+            let plain: Vec<String> = words.map(|word| word.replace(['[', ']'], "")).collect();
             prop_assert_eq!(plain, text.split_ascii_whitespace().collect::<Vec<_>>());
         }
     }
@@ -94,8 +103,8 @@ fn what_apt_would_run_is_told_word_by_word() {
     assert_eq!(would_run_in(&Place::at(root.path()), &clean), Some(Vec::new()));
 }
 
-#[test]
-fn a_manager_that_is_not_driven_is_refused_by_name() {
+#[tokio::test]
+async fn a_manager_that_is_not_driven_is_refused_by_name() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("lib/apk/db/installed"), "P:musl\nV:1\n");
     let place = Place::at(root.path());
@@ -104,4 +113,6 @@ fn a_manager_that_is_not_driven_is_refused_by_name() {
         None
     );
     assert_eq!(would_run_in(&place, &Action::PackageList), Some(Vec::new()), "read from the file");
+    let why = super::refused(change_in(&place, &super::minutes(), Change::UpgradeAll).await);
+    assert!(why.starts_with("cannot update the system with apk"), "{why}");
 }

@@ -10,14 +10,15 @@ use infiniservice::commands::words::Query;
 
 use super::{can, done, item, minutes, name, refused, tool, write};
 
-const ADVISORY: &str = r#"<?xml version="1.0"?><updates><update from="t" status="stable" type="security" version="1">
+/// A security advisory for `infini-hello` 2.0.
+pub const ADVISORY: &str = r#"<?xml version="1.0"?><updates><update from="t" status="stable" type="security" version="1">
 <id>TEST-2026-1</id><title>hello</title><severity>Important</severity><issued date="2026-01-01 00:00:00"/>
 <description>x</description><pkglist><collection short="t"><name>t</name>
 <package name="infini-hello" version="2.0" release="1" epoch="1" arch="noarch" src="x.src.rpm">
 <filename>infini-hello-2.0-1.noarch.rpm</filename></package></collection></pkglist></update></updates>"#;
 
-/// Builds `NAME` 's package of this version into `repository`.
-fn rpm(work: &Path, repository: &Path, package: &str, version: &str) {
+/// Builds `package` of this version into `repository`.
+pub fn rpm(work: &Path, repository: &Path, package: &str, version: &str) {
     let spec = work.join("spec");
     let text = format!(
         "Name: {package}\nVersion: {version}\nRelease: 1\nEpoch: 1\nSummary: A file that says hello\nLicense: MIT\n\
@@ -37,7 +38,8 @@ fn rpm(work: &Path, repository: &Path, package: &str, version: &str) {
     tool(build.arg(spec));
 }
 
-fn index(repository: &Path) {
+/// Makes what a repository tells of itself anew.
+pub fn index(repository: &Path) {
     tool(Command::new("createrepo_c").arg("-q").arg(repository));
 }
 

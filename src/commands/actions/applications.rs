@@ -45,7 +45,7 @@ pub async fn installed(cx: &Context) -> Outcome {
 }
 
 /// The packages that could be newer: `{applications:[…], summary:{total, security, download_bytes,
-/// installed, package_manager}, truncated}`.
+/// installed, package_manager}, truncated}`; `download_bytes` is null where the manager tells no sizes.
 pub async fn updates(cx: &Context) -> Outcome {
     updates_in(&Place::machine(), cx).await
 }
@@ -89,9 +89,11 @@ pub async fn updates_in(place: &Place, cx: &Context) -> Outcome {
         "installed": there.len(),
         "total": upgrades.total,
         "security": upgrades.security(),
-        "download_bytes": upgrades.list.iter().filter_map(|upgrade| upgrade.fetch_bytes).sum::<u64>(),
+        "download_bytes": download_bytes(&upgrades),
         "package_manager": place.manager().map(Manager::name).ok(),
     });
+    // The manager itself would take it; pacman takes none without the others.
+    let alone = place.manager() != Ok(Manager::Pacman);
     let newer = |upgrade: &packages::Upgrade| Newer {
         name: upgrade.package_name.clone(),
         version: upgrade.current_version.clone(),
@@ -100,10 +102,17 @@ pub async fn updates_in(place: &Place, cx: &Context) -> Outcome {
         update_source: upgrade.repository.clone(),
         update_size_bytes: upgrade.fetch_bytes,
         is_security_update: upgrade.is_security,
-        can_update: true, // the manager itself would take it
+        can_update: alone,
     };
     let (applications, cut) = fit(upgrades.list.iter().map(newer).collect(), |_: &mut Newer, _| {});
     Outcome::data(json!({ "applications": applications, "summary": summary, "truncated": cut }))
+}
+
+/// The bytes to fetch in all; `None` where updates are pending and the manager tells no size of any.
+fn download_bytes(upgrades: &packages::Upgrades) -> Option<u64> {
+    let mut known = upgrades.list.iter().filter_map(|upgrade| upgrade.fetch_bytes).peekable();
+    let some = known.peek().is_some() || upgrades.total == 0;
+    some.then(|| known.sum())
 }
 
 /// The order of the inventory, and dates where only the database's files have them.

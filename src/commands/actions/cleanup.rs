@@ -145,6 +145,8 @@ async fn package_cache(place: &Place, cx: &Context) -> Swept {
     let folder = match place.manager() {
         Ok(Manager::Apt) => place.path("var/cache/apt"),
         Ok(Manager::Dnf) => place.path("var/cache/dnf"),
+        Ok(Manager::Zypper) => place.path("var/cache/zypp"),
+        Ok(Manager::Pacman) => place.path("var/cache/pacman"),
         Ok(other) => {
             return Swept::noted(format!(
                 "not applicable: {} is not driven by this agent",

@@ -156,15 +156,7 @@ fn find_program(name: &str) -> Option<std::path::PathBuf> {
 
 /// A program with plain arguments and nothing else special.
 fn program(name: &str, arguments: &[&str], deadline: Instant) -> super::execute::Program {
-    super::execute::Program {
-        program: name.into(),
-        arguments: arguments.iter().map(Into::into).collect(),
-        environment: std::collections::BTreeMap::new(),
-        directory: None,
-        run_as: None,
-        input: Vec::new(),
-        deadline,
-    }
+    super::execute::Program::new(name, arguments, deadline)
 }
 
 #[cfg(test)]

@@ -20,31 +20,37 @@ const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most past updates that are told, the newest first.
 const PAST_MAX: usize = 2_000;
 
+/// How much of the end of a log is read, where it may grow without a bound.
+const LOG_MAX: u64 = 4 << 20;
+
 /// How many updates are pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pending {
     /// In all.
     pub total: usize,
-    /// Of them, those that their source calls security updates.
-    pub security: usize,
+    /// Of them, those that their source calls security updates; `None` where it does not tell.
+    pub security: Option<usize>,
 }
 
 /// Pending updates: `{pending_updates:[…], security_updates_count, total_pending_count, package_manager,
 /// reboot_required, reboot_required_since, distro, index_age_seconds, note}`.
 ///
-/// apt's index is fetched anew when it is older than a day, with a third of the time there is; when that
-/// fails, what is known is told, and `note` says so. `reboot_required` is null where nothing tells.
+/// apt's index, or the agent's own lists for pacman, are fetched anew when they are older than a day, with a
+/// third of the time there is; when that fails, what is known is told, and `note` says so. `reboot_required`
+/// is null where nothing tells.
 pub async fn check(cx: &Context) -> Outcome {
     check_in(&Place::machine(), cx).await
 }
 
-/// How many updates are pending, by what is known now: fetches nothing on a machine with apt.
+/// How many updates are pending, by what is known now: fetches nothing on a machine with apt or pacman.
 ///
 /// # Errors
 /// The sentence of an answer.
 pub async fn pending(cx: &Context) -> Result<Pending, String> {
-    let upgrades = packages::upgrades(&Place::machine(), cx, false).await?;
-    Ok(Pending { total: upgrades.total, security: upgrades.security() })
+    let place = Place::machine();
+    let tells = place.manager()?.tells_security();
+    let upgrades = packages::upgrades(&place, cx, false).await?;
+    Ok(Pending { total: upgrades.total, security: tells.then(|| upgrades.security()) })
 }
 
 /// Brings everything up to date, or one package: `{reboot_required}`.
@@ -53,7 +59,7 @@ pub async fn upgrade(cx: &Context, name: Option<&PackageName>) -> Outcome {
 }
 
 /// Past updates, the newest first: `{updates:[{title,kb_article,install_date,status,result_code}]}`. Of
-/// apt's log, the current file.
+/// apt's log, the current file; of zypper's and pacman's, its last 4 MiB.
 pub async fn history(cx: &Context) -> Outcome {
     history_in(&Place::machine(), cx).await
 }
@@ -78,12 +84,16 @@ pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
     };
     let (reboot, since) = reboot_required(place, cx).await;
     let (security, total) = (upgrades.security(), upgrades.total);
+    let manager = place.manager().ok();
+    if manager.is_some_and(|manager| !manager.tells_security()) {
+        note.get_or_insert_with(|| "pacman does not tell which updates are for security".into());
+    }
     let (list, _) = fit(upgrades.list, |_, _| {});
     Outcome::data(json!({
         "pending_updates": list,
         "security_updates_count": security,
         "total_pending_count": total,
-        "package_manager": place.manager().map(Manager::name).ok(),
+        "package_manager": manager.map(Manager::name),
         "reboot_required": reboot,
         "reboot_required_since": since,
         "distro": off_worker(place, distro).await,
@@ -116,37 +126,36 @@ pub async fn history_in(place: &Place, cx: &Context) -> Outcome {
 }
 
 /// Whether the machine must be restarted, and since when, where something tells: Debian's mark
-/// (`/run/reboot-required`), or `needs-restarting -r` (exit code 1), which comes with dnf's plugins.
+/// (`/run/reboot-required`), `zypper needs-rebooting` (exit code 102), or `needs-restarting -r` (exit code
+/// 1), which comes with dnf's plugins. zypper has a `needs-restarting` too, which says 1 also when it failed.
 pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Option<String>) {
     if let Ok(mark) = tokio::fs::metadata(place.path("run/reboot-required")).await {
         let since = mark.modified().ok().map(|at| Iso8601::new(at).as_str().to_owned());
         return (Some(true), since);
     }
-    if place.manager() == Ok(Manager::Apt) {
-        return (Some(false), None);
-    }
-    if place.elsewhere().is_some() {
-        return (None, None); // the tool speaks of the running machine only
-    }
-    let program = Program {
-        program: "needs-restarting".into(),
-        arguments: vec!["-r".into()],
-        environment: Default::default(),
-        directory: None,
-        run_as: None,
-        input: Vec::new(),
-        deadline: cx.deadline,
+    let (program, arguments, yes) = match place.manager() {
+        Ok(Manager::Apt) => return (Some(false), None),
+        Ok(Manager::Zypper) => {
+            let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
+            let words = ["--non-interactive".to_owned()].into_iter().chain(root);
+            ("zypper", words.chain(["needs-rebooting".to_owned()]).collect::<Vec<_>>(), 102)
+        }
+        // The tool speaks of the running machine only.
+        _ if place.elsewhere().is_some() => return (None, None),
+        _ => ("needs-restarting", vec!["-r".to_owned()], 1),
     };
+    let program = Program::new(program, arguments, cx.deadline);
     match cx.runner.run(program).await.map(|finished| finished.exit) {
-        Ok(Exit::Code(code @ (0 | 1))) => (Some(code == 1), None),
+        Ok(Exit::Code(code)) if code == 0 || code == yes => (Some(code == yes), None),
         _ => (None, None),
     }
 }
 
-/// Whether [`check`] would first fetch the index anew: apt's, when it is older than a day; dnf decides that
-/// itself.
+/// Whether [`check`] would first fetch the index anew: apt's, or the agent's own for pacman, when it is older
+/// than a day; dnf and zypper decide that themselves.
 pub(super) fn wants_index(place: &Place) -> bool {
-    place.manager() == Ok(Manager::Apt) && index_age(place).is_none_or(|age| age > INDEX_OLD)
+    matches!(place.manager(), Ok(Manager::Apt | Manager::Pacman))
+        && index_age(place).is_none_or(|age| age > INDEX_OLD)
 }
 
 async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
@@ -162,6 +171,16 @@ async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
                 packages::read_stanzas(&log, cx.deadline, each).await?;
             }
             Ok(updates)
+        }
+        Manager::Zypper => {
+            let log = place.path("var/log/zypp/history");
+            let text = packages::read_end(&log, LOG_MAX, cx.deadline).await?;
+            Ok(packages::zypper_history(&text, zone))
+        }
+        Manager::Pacman => {
+            let log = place.path("var/log/pacman.log");
+            let text = packages::read_end(&log, LOG_MAX, cx.deadline).await?;
+            Ok(packages::pacman_history(&text, zone))
         }
         _ => {
             let mut updates = Vec::new();
@@ -192,8 +211,11 @@ fn zone(place: &Place) -> &'static str {
     }
 }
 
-/// How old apt's index is: it touches these folders at each update, also where nothing is new.
+/// How old the index is. apt touches these folders at each update, also where nothing is new.
 fn index_age(place: &Place) -> Option<Duration> {
+    if place.manager() == Ok(Manager::Pacman) {
+        return packages::lists_age(place);
+    }
     let folders =
         ["var/lib/apt/lists", "var/lib/apt/lists/partial"].map(|folder| place.path(folder));
     let fetched = |name: std::ffi::OsString| name.to_string_lossy().ends_with("Release");

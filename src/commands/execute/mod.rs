@@ -57,6 +57,8 @@ pub struct Program {
     pub input: Vec<u8>,
     /// When it must have ended, with everything it started.
     pub deadline: Instant,
+    /// Whether it is asked to end with SIGINT, as by a person's Ctrl-C, where it heeds that and not SIGTERM.
+    pub interrupt: bool,
 }
 
 impl Program {
@@ -74,6 +76,7 @@ impl Program {
             run_as: None,
             input: Vec::new(),
             deadline,
+            interrupt: false,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::future::join;
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,8 @@ impl Settings {
 ///   got without close-on-exec. The environment is `PATH`, `LANG`, `LC_ALL`, `HOME` and what the
 ///   caller adds; the umask is 022, the session its own, standard input null or the given bytes.
 /// - At the deadline, at the cancel of the runner and when the future is dropped, *everything* the
-///   program has started ends: SIGTERM, and SIGKILL a quarter of a second later.
+///   program has started ends: SIGTERM (or SIGINT, [`Program::interrupt`]), and SIGKILL a quarter of a second
+///   later.
 /// - The answer comes when the program itself has ended. What it leaves behind, a daemon too, is then
 ///   ended; one that holds the output gets 200 ms to finish. What shall stay is started as a service
 ///   (`systemctl`, `systemd-run`), whose parent is not the program.
@@ -215,6 +216,7 @@ impl Inner {
         let adopting = self.parent.is_none() && self.settings.trampoline.is_some();
         let started = Tree::start(|| command.spawn(), group, adopting);
         let (child, tree) = started.map_err(|error| enter::cannot_run(&entry.program, &error))?;
+        let tree = if program.interrupt { tree.asked_with(Signal::INT) } else { tree };
         if self.settings.trampoline.is_none() {
             take(&child, &tree)?;
         }

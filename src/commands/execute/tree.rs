@@ -35,6 +35,8 @@ pub(super) struct Tree {
     pid: u32,
     group: Option<Group>,
     adopting: bool,
+    /// How it is asked to end.
+    asks: Signal,
     ended: bool,
 }
 
@@ -59,7 +61,13 @@ impl Tree {
         let child = spawn()?;
         let pid = child.id().ok_or_else(|| io::Error::other("it has no process id"))?;
         programs.insert(pid);
-        Ok((child, Self { pid, group, adopting, ended: false }))
+        Ok((child, Self { pid, group, adopting, asks: Signal::TERM, ended: false }))
+    }
+
+    /// It is asked to end with another signal than SIGTERM.
+    pub(super) fn asked_with(mut self, signal: Signal) -> Self {
+        self.asks = signal;
+        self
     }
 
     /// Its control group.
@@ -67,11 +75,11 @@ impl Tree {
         self.group.as_ref()
     }
 
-    /// Asks all of it to end (SIGTERM). Reads `/proc`: not for an async worker.
+    /// Asks all of it to end (SIGTERM, or what was set). Reads `/proc`: not for an async worker.
     pub(super) fn ask(&self) {
         match &self.group {
-            Some(group) => group.signal(Signal::TERM),
-            None => self.members().iter().for_each(|process| process.signal(Signal::TERM)),
+            Some(group) => group.signal(self.asks),
+            None => self.members().iter().for_each(|process| process.signal(self.asks)),
         }
     }
 

@@ -163,7 +163,9 @@ pub fn does(name: &str) -> String {
             "asks systemd; runs no program where its D-Bus answers, else systemctl"
         }
         "security_updates" => "asks the package manager",
-        "reboot_required" => "looks for Debian's mark; runs needs-restarting -r elsewhere",
+        "reboot_required" => {
+            "looks for Debian's mark; runs zypper needs-rebooting or needs-restarting -r elsewhere"
+        }
         "time_sync" => "asks systemd over D-Bus; runs chronyc where that does not answer",
         "firewall_status" => "runs nft, iptables-save and ip6tables-save where they are there",
         "event_log_errors" => "runs journalctl where it is there, else reads /dev/kmsg",

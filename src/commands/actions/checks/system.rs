@@ -80,11 +80,16 @@ pub(super) async fn updates(cx: &Context) -> Check {
     const NAME: &str = "security_updates";
     match pending::pending(cx).await {
         Ok(pending) => {
-            let status = if pending.security > 0 { Status::Warning } else { Status::Passed };
-            let message = format!(
-                "{} updates are pending, {} of them for security",
-                pending.total, pending.security
-            );
+            // Where nothing tells, any of them may be.
+            let status = match pending.security.unwrap_or(pending.total) {
+                0 => Status::Passed,
+                _ => Status::Warning,
+            };
+            let security = match pending.security {
+                Some(some) => format!("{some} of them for security"),
+                None => "and it is not told which are for security".to_owned(),
+            };
+            let message = format!("{} updates are pending, {security}", pending.total);
             let details = json!({ "pending": pending.total, "security": pending.security });
             Check::new(NAME, status, message, details)
         }

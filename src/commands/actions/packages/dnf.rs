@@ -30,13 +30,16 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> 
             vec![offered(place, deadline, name), act(&["install", "--", name.as_str()])]
         }
         Change::Remove(name) => {
-            vec![there(place, deadline, name), act(&["remove", "--", name.as_str()])]
+            vec![rpm::there(place, deadline, name), act(&["remove", "--", name.as_str()])]
         }
         Change::Update(name) => {
-            vec![there(place, deadline, name), act(&["upgrade", "--", name.as_str()])]
+            vec![rpm::there(place, deadline, name), act(&["upgrade", "--", name.as_str()])]
         }
         Change::UpgradeOne(name) => {
-            vec![there(place, deadline, name), act(&["upgrade", "--refresh", "--", name.as_str()])]
+            vec![
+                rpm::there(place, deadline, name),
+                act(&["upgrade", "--refresh", "--", name.as_str()]),
+            ]
         }
         Change::UpgradeAll => vec![act(&["upgrade", "--refresh"])],
         Change::Refresh => vec![act(&["makecache"])],
@@ -145,15 +148,6 @@ fn found(text: &str) -> Vec<&str> {
 fn offered(place: &Place, deadline: Instant, name: &PackageName) -> Step {
     let words = ["repoquery", "--qf", "%{name}\\n%{name}.%{arch}\\n", "--", name.as_str()];
     dnf(place, deadline, &words, Kind::Known(vec![name.to_string()]))
-}
-
-/// Asks the same of the packages that are installed.
-fn there(place: &Place, deadline: Instant, name: &PackageName) -> Step {
-    let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
-    let words =
-        ["-q", "--qf", "%{NAME}\\n%{NAME}.%{ARCH}\\n", "--", name.as_str()].map(str::to_owned);
-    let kind = Kind::Known(vec![name.to_string()]);
-    Step::new("rpm", root.into_iter().chain(words).collect(), deadline, kind)
 }
 
 fn search_step(place: &Place, deadline: Instant, query: &Query) -> Step {

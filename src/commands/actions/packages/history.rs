@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use std::collections::HashMap;
+
 use super::stanzas::Stanza;
 
 /// One past update, as the host reads it.
@@ -55,6 +57,65 @@ pub fn dnf_history(text: &str, zone: &str) -> Vec<PastUpdate> {
     text.lines().filter_map(update).collect()
 }
 
+/// The updates of `/var/log/zypp/history`: lines of `date|install|name|version|…`, under a
+/// `date|command|who|'zypper' 'update'|` where a person or a program asked for it. An installation is an
+/// update where the record had the package before, or where it is what such a command did.
+/// A line `# date file install failed` tells what failed.
+pub fn zypper_history(text: &str, zone: &str) -> Vec<PastUpdate> {
+    const UPDATES: [&str; 6] =
+        ["'update'", "'up'", "'dist-upgrade'", "'dup'", "'patch'", "'upgrade'"];
+    let date = |date: &str| format!("{}{zone}", date.trim().replacen(' ', "T", 1));
+    let (mut there, mut updating) = (HashMap::<&str, &str>::new(), false);
+    let mut updates = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let file = rest.strip_suffix(" install failed").filter(|_| updating);
+            if let Some((at, file)) = file.and_then(|rest| rest.split_at_checked(19)) {
+                updates.push(past(file.trim().to_owned(), date(at), true));
+            }
+            continue;
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        match *cells {
+            [_, "command", _, command, ..] => {
+                updating = command.split(' ').any(|word| UPDATES.contains(&word));
+            }
+            [at, "install", name, version, ..] => match there.insert(name, version) {
+                Some(old) if old == version => {} // once more
+                Some(old) => {
+                    updates.push(past(format!("{name} {version} (was {old})"), date(at), false));
+                }
+                None if updating => {
+                    updates.push(past(format!("{name} {version}"), date(at), false))
+                }
+                None => {}
+            },
+            [_, "remove", name, ..] => {
+                there.remove(name);
+            }
+            _ => {}
+        }
+    }
+    updates
+}
+
+/// The updates of `/var/log/pacman.log`: `[2026-11-22T22:26:25+0000] [ALPM] upgraded bash (5.1-1 -> 5.2-1)`;
+/// pacman before 5.2 wrote `[2019-01-31 10:00]`. It records none that failed.
+pub fn pacman_history(text: &str, zone: &str) -> Vec<PastUpdate> {
+    let update = |line: &str| {
+        let (at, rest) = line.strip_prefix('[')?.split_once("] [ALPM] upgraded ")?;
+        let (name, versions) = rest.split_once(" (")?;
+        let (old, new) = versions.trim_end().strip_suffix(')')?.split_once(" -> ")?;
+        let at = match (at.strip_suffix("+0000"), at.contains('T')) {
+            (Some(utc), _) => format!("{utc}Z"),
+            (None, true) => at.to_owned(),
+            (None, false) => format!("{}{zone}", at.replacen(' ', "T", 1)),
+        };
+        Some(past(format!("{name} {new} (was {old})"), at, false))
+    };
+    text.lines().filter_map(update).collect()
+}
+
 fn past(title: String, install_date: String, failed: bool) -> PastUpdate {
     let (status, result_code) = if failed { ("Failed", 1) } else { ("Succeeded", 0) };
     PastUpdate { title, kb_article: None, install_date, status, result_code }
@@ -95,5 +156,44 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].title, "dnf -y upgrade (1 packages)");
         assert_eq!(found[0].install_date, "2026-11-22T16:40Z");
+    }
+
+    #[test]
+    fn a_recorded_log_of_zypper_tells_what_was_newer_than_before_and_what_an_update_brought() {
+        let text = "2026-11-22 22:18:43|command|root@vm|'zypper' 'install' '--' 'infini-hello'|\n\
+            # 2026-11-22 22:18:43 infini-hello-1.0-1.noarch.rpm installed ok\n\
+            2026-11-22 22:18:43|install|infini-hello|1:1.0-1|noarch|root@vm|local|9c5c|\n\
+            2026-11-22 22:22:47|command|root@vm|'zypper' '--non-interactive' 'update'|\n\
+            # 2026-11-22 22:22:47 infini-bad-1.0-1.noarch.rpm install failed\n\
+            2026-11-22 22:22:48|install|infini-hello|1:2.0-1|noarch||local|6c3c|\n\
+            2026-11-22 22:22:48|install|infini-image|1-1|noarch||local|6c3c|\n\
+            2026-11-22 22:22:49|command|root@vm|'zypper' 'remove' 'infini-hello'|\n\
+            2026-11-22 22:22:49|remove |infini-hello|1:2.0-1|noarch|root@vm|\n\
+            2026-11-22 22:22:50|command|root@vm|'zypper' 'install' 'infini-hello'|\n\
+            2026-11-22 22:22:50|install|infini-hello|1:2.0-1|noarch|root@vm|local|6c3c|\n";
+        let found = zypper_history(text, "Z");
+        let told: Vec<_> = found.iter().map(|one| (&*one.title, one.status)).collect();
+        assert_eq!(
+            told,
+            [
+                ("infini-bad-1.0-1.noarch.rpm", "Failed"),
+                ("infini-hello 1:2.0-1 (was 1:1.0-1)", "Succeeded"),
+                ("infini-image 1-1", "Succeeded"),
+            ]
+        );
+        assert_eq!(found[1].install_date, "2026-11-22T22:22:48Z");
+    }
+
+    #[test]
+    fn a_recorded_log_of_pacman_tells_upgrades_with_the_zone_they_have() {
+        let text = "[2026-11-22T22:26:25+0000] [PACMAN] starting full system upgrade\n\
+            [2026-11-22T22:26:25+0000] [ALPM] upgraded infini-hello (1.0-1 -> 2.0-1)\n\
+            [2026-11-22T22:26:25+0100] [ALPM] upgraded b (1 -> 2)\n\
+            [2026-11-22T22:26:25+0000] [ALPM] installed c (1.0-1)\n\
+            [2019-01-31 10:00] [ALPM] upgraded d (1 -> 2)\n";
+        let found = pacman_history(text, "");
+        let dates: Vec<_> = found.iter().map(|one| &*one.install_date).collect();
+        assert_eq!(dates, ["2026-11-22T22:26:25Z", "2026-11-22T22:26:25+0100", "2019-01-31T10:00"]);
+        assert_eq!(found[0].title, "infini-hello 2.0-1 (was 1.0-1)");
     }
 }

@@ -19,6 +19,7 @@ mod stanzas;
 mod step;
 mod trouble;
 mod upgrades;
+mod zypper;
 
 use serde::Serialize;
 use serde_json::json;
@@ -27,13 +28,14 @@ use tokio::time::Instant;
 
 pub use change::Change;
 pub use fit::{DATA_MAX, fit, weight};
-pub use history::{PastUpdate, apt_history, dnf_history};
+pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
 pub use place::{Manager, Place};
-pub use stanzas::{Stanza, Stanzas, read_chunks, read_stanzas};
+pub use stanzas::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
 pub use step::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
 pub(super) use dpkg::look_closer;
+pub(super) use pacman::lists_age;
 pub(super) use step::{ask, run};
 
 use super::Context;
@@ -96,7 +98,8 @@ pub async fn remove(cx: &Context, name: &PackageName) -> Outcome {
     change_in(&Place::machine(), cx, Change::Remove(name)).await
 }
 
-/// Brings one package up to date; does not install it where it is not.
+/// Brings one package up to date; does not install it where it is not. Refused with pacman, which brings a
+/// system up to date as a whole.
 pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
     change_in(&Place::machine(), cx, Change::Update(name)).await
 }
@@ -156,6 +159,8 @@ pub async fn search_in(place: &Place, cx: &Context, query: &Query) -> Outcome {
     let found = match place.manager() {
         Ok(Manager::Apt) => apt::search(place, cx, query).await,
         Ok(Manager::Dnf) => dnf::search(place, cx, query).await,
+        Ok(Manager::Zypper) => zypper::search(place, cx, query).await,
+        Ok(Manager::Pacman) => pacman::search(place, cx, query).await,
         Ok(other) => Err(other.refusal("search packages")),
         Err(why) => Err(why),
     };
@@ -188,6 +193,8 @@ pub(super) async fn upgrades(place: &Place, cx: &Context, sizes: bool) -> Result
     match place.manager()? {
         Manager::Apt => apt::pending(place, cx, sizes).await,
         Manager::Dnf => dnf::pending(place, cx).await,
+        Manager::Zypper => zypper::pending(place, cx).await,
+        Manager::Pacman => pacman::pending(place, cx).await,
         other => Err(other.refusal("tell pending updates")),
     }
 }

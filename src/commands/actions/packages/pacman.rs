@@ -1,75 +1,235 @@
-//! What pacman's database says is installed. Runs nothing; the format is that of
-//! `/var/lib/pacman/local/NAME-VERSION/desc`: `%FIELD%`, the values a line each, an empty line.
+//! pacman: what is run, and what it says, parsed. Never asks a person anything.
+//!
+//! # Why one package is not brought up to date by itself
+//! Arch Linux moves as a whole: a package that is newer than what it was built against may not run, and
+//! "partial upgrades are unsupported" (its wiki, System maintenance). So the package lists of the machine
+//! are fetched anew only by the step that also upgrades everything (`-Syu`); an installation takes what
+//! the lists that are there have; and to update one package is refused, with that reason. With the lists
+//! that are there it would do nothing, with newer ones it would break the rule.
+//!
+//! # Why updates are looked for in lists of the agent's own
+//! The machine's lists are as old as its last upgrade, so they never have an update. As `checkupdates(8)`
+//! does, newer ones are fetched into another folder, [`LISTS`], that shares the database of what is
+//! installed; pacman itself never installs from them.
+//!
+//! # Why it is asked to end by SIGINT
+//! pacman 6.0 takes its lock, a file, away at SIGINT and SIGHUP; at SIGTERM it just ends, and the file would be
+//! in everybody's way. Where a package is being unpacked the time for that may be too short: the next one to
+//! find the lock is told of the file.
+//!
+//! # Why a name is looked up before it is used
+//! `pacman -S x` also takes what provides x and all of a group x. A step before asks what it would take.
 
+mod local;
+mod said;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::{Package, Place};
+use super::super::Context;
+use super::step::{Kind, Step, finished};
+use super::upgrades::Upgrades;
+use super::{Change, FOUND_MAX, Package, Place, trouble};
+use crate::commands::execute::Exit;
+use crate::commands::words::{PackageName, Query};
 
-/// The largest `desc` that is read.
-const DESC_MAX: u64 = 256 * 1024;
+pub use local::installed;
 
-/// The installed packages.
-pub async fn installed(place: &Place, deadline: Instant) -> Result<Vec<Package>, String> {
-    let folder = place.path("var/lib/pacman/local");
-    let read = tokio::task::spawn_blocking(move || read(folder));
-    match timeout_at(deadline, read).await {
-        Ok(Ok(packages)) => packages,
-        Ok(Err(_)) => Err("reading pacman's database failed; it is not as expected".into()),
-        Err(_) => Err("reading pacman's database took longer than the command may".into()),
-    }
-}
+/// The agent's own package lists, and in them the file `fetched`, as old as they are.
+const LISTS: &str = "var/cache/infiniservice-pacman";
 
-fn read(folder: PathBuf) -> Result<Vec<Package>, String> {
-    let entries = std::fs::read_dir(&folder)
-        .map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-    let descs = entries.flatten().map(|entry| entry.path().join("desc"));
-    let sane = descs.filter(|path| path.metadata().is_ok_and(|data| data.len() <= DESC_MAX));
-    let texts = sane.filter_map(|path| std::fs::read(path).ok());
-    Ok(texts.filter_map(|text| package(&String::from_utf8_lossy(&text))).collect())
-}
+/// The mark of a fetch that was done; the lists themselves have the server's times.
+const FETCHED: &str = "fetched";
 
-/// One package of a `desc`.
-pub fn package(text: &str) -> Option<Package> {
-    let field = |name: &str| {
-        let mut lines = text.lines().skip_while(|line| *line != name).skip(1);
-        lines.next().filter(|line| !line.is_empty())
+/// The machine's.
+const OWN: &str = "var/lib/pacman";
+
+/// What `--print` tells of each package.
+const FORMAT: &str = "%n %v %r %s";
+
+/// The steps of `change`.
+///
+/// # Errors
+/// The sentence of an answer, where pacman should not do that.
+pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+    let act = |words: &[&str]| {
+        let words = [words, &["--noprogressbar"]].concat();
+        pacman(place, deadline, OWN, &words, &[], Kind::Act)
     };
-    let text = |name| field(name).unwrap_or_default().to_owned();
-    Some(Package {
-        name: field("%NAME%")?.to_owned(),
-        version: text("%VERSION%"),
-        description: text("%DESC%"),
-        installed: true,
-        publisher: field("%PACKAGER%").map(str::to_owned),
-        source: "pacman",
-        architecture: text("%ARCH%"),
-        size_bytes: field("%SIZE%").and_then(|bytes| bytes.parse().ok()),
-        installed_at: field("%INSTALLDATE%")
-            .and_then(|seconds| seconds.parse().ok())
-            .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
-        asked_for: field("%REASON%") != Some("1"),
-        ..Package::default()
+    let about = |words: &[&str], name: &PackageName, kind| {
+        pacman(place, deadline, OWN, words, &[name.as_str()], kind)
+    };
+    Ok(match change {
+        Change::Install(name) => {
+            let known = Kind::Known(vec![name.to_string()]);
+            vec![
+                about(&["-S", "--print-format", "%n"], name, known),
+                about(&["-S", "--needed", "--noprogressbar"], name, Kind::Act),
+            ]
+        }
+        Change::Remove(name) => {
+            let known = Kind::Known(vec![name.to_string()]);
+            vec![
+                about(&["-Q", "--quiet"], name, known),
+                about(&["-R", "--noprogressbar"], name, Kind::Act),
+            ]
+        }
+        Change::Update(_) | Change::UpgradeOne(_) => {
+            return Err("pacman brings a system up to date as a whole only: one package alone may not fit the others; \
+                        use UpdateSystemSoftware without a package".into());
+        }
+        Change::UpgradeAll => vec![act(&["-Syu"])],
+        Change::Refresh => refresh(place, deadline),
+        Change::CleanCache => vec![act(&["-Sc"])],
+        Change::Search(query) => vec![search_step(place, deadline, query)],
+        Change::List | Change::History => Vec::new(), // from files
+        // Where they are missing, the check fetches them before.
+        Change::Check => check(place, deadline, LISTS),
+        Change::CheckSizes => check(place, deadline, newest_lists(place)),
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Finds packages in the lists that are there; and how many are left out.
+pub async fn search(
+    place: &Place,
+    cx: &Context,
+    query: &Query,
+) -> Result<(Vec<Package>, usize), String> {
+    let (text, cut) = told(cx, &search_step(place, cx.deadline, query)).await?;
+    let mut packages = said::found(&text, cut)?;
+    let wanted = query.as_str();
+    packages.sort_by_key(|package| (package.name != wanted, !package.name.contains(wanted)));
+    let left_out = packages.len().saturating_sub(FOUND_MAX).max(usize::from(cut));
+    packages.truncate(FOUND_MAX);
+    Ok((packages, left_out))
+}
 
-    #[test]
-    fn a_desc_is_read_and_an_empty_field_is_missing() {
-        let text = "%NAME%\nbash\n\n%VERSION%\n5.2.026-2\n\n%DESC%\nThe GNU shell\n\n%ARCH%\nx86_64\n\n\
-                    %INSTALLDATE%\n1700000000\n\n%PACKAGER%\n\n%SIZE%\n9000000\n\n%REASON%\n1\n";
-        let bash = package(text).unwrap();
-        assert_eq!((bash.name.as_str(), bash.version.as_str()), ("bash", "5.2.026-2"));
-        assert_eq!(
-            (bash.publisher, bash.size_bytes, bash.asked_for),
-            (None, Some(9_000_000), false)
-        );
-        assert!(bash.installed_at.is_some());
-        assert_eq!(package("%VERSION%\n1\n"), None);
+/// The updates that the newest lists have, but for packages that the machine is told to ignore. Repository
+/// and size are of the upgrade as a whole, and missing where that could not be done now.
+pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
+    let steps = check(place, cx.deadline, newest_lists(place));
+    let [outdated, plan] = &*steps else {
+        return Err("the steps of a check of pacman are not as expected".into());
+    };
+    let (text, cut) = told(cx, outdated).await?;
+    let mut list = said::outdated(&text, cut)?;
+    if list.is_empty() {
+        return Ok(Upgrades::default());
     }
+    let planned = finished(cx, plan).await?;
+    let planned = said::planned(&planned.stdout.text);
+    let there: HashMap<String, String> = installed(place, cx.deadline)
+        .await?
+        .into_iter()
+        .map(|package| (package.name, package.architecture))
+        .collect();
+    for upgrade in &mut list {
+        if let Some((repository, bytes)) = planned.get(&*upgrade.package_name) {
+            (upgrade.repository, upgrade.fetch_bytes) = ((*repository).to_owned(), *bytes);
+        }
+        upgrade.architecture = there.get(&upgrade.package_name).cloned().unwrap_or_default();
+    }
+    Ok(Upgrades { total: list.len() + usize::from(cut), list })
+}
+
+/// How old the agent's own lists are; `None` where there are none.
+pub fn lists_age(place: &Place) -> Option<Duration> {
+    let fetched = place.path(LISTS).join(FETCHED).metadata().ok()?.modified().ok()?;
+    Some(SystemTime::now().duration_since(fetched).unwrap_or_default())
+}
+
+/// The agent's own lists where they have been fetched, else the machine's.
+fn newest_lists(place: &Place) -> &'static str {
+    if lists_age(place).is_some() { LISTS } else { OWN }
+}
+
+/// Fetches the agent's own lists. A lock there is of this agent alone, and no command lasts an hour: an
+/// older one is left over.
+fn refresh(place: &Place, deadline: Instant) -> Vec<Step> {
+    let text = |path: &str| place.path(path).to_string_lossy().into_owned();
+    let (lists, local) = (text(LISTS), text("var/lib/pacman/local"));
+    let link = format!("{lists}/local");
+    let ready = |program: &str, words: &[&str]| {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Step::new(program, words, deadline, Kind::Ask)
+    };
+    vec![
+        ready("mkdir", &["-p", "-m", "755", "--", &lists]),
+        ready("ln", &["-sfn", "--", &local, &link]),
+        ready("find", &[&lists, "-maxdepth", "1", "-name", "db.lck", "-mmin", "+60", "-delete"]),
+        pacman(place, deadline, LISTS, &["-Sy", "--noprogressbar"], &[], Kind::Act),
+        ready("touch", &["--", &format!("{lists}/{FETCHED}")]),
+    ]
+}
+
+/// What is outdated, and what an upgrade would fetch; neither takes a lock.
+fn check(place: &Place, deadline: Instant, lists: &str) -> Vec<Step> {
+    let ask = |words: &[&str]| pacman(place, deadline, lists, words, &[], Kind::Ask);
+    vec![ask(&["-Qu"]), ask(&["-Su", "--print-format", FORMAT])]
+}
+
+/// The words of a query are regular expressions to pacman, so its signs are quoted.
+fn search_step(place: &Place, deadline: Instant, query: &Query) -> Step {
+    let quote = |word: &str| word.replace('+', "[+]").replace('.', "[.]");
+    let words: Vec<String> = query.as_str().split_ascii_whitespace().map(quote).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    pacman(place, deadline, OWN, &["-Ss"], &words, Kind::Ask)
+}
+
+/// What a question was answered with: pacman ends with exit code 1 and says nothing where it found nothing.
+async fn told(cx: &Context, step: &Step) -> Result<(String, bool), String> {
+    let finished = finished(cx, step).await?;
+    let complaint = |line: &str| line.starts_with("error:") || line.contains("database file for");
+    let nothing =
+        finished.stdout.text.trim().is_empty() && !finished.stderr.text.lines().any(complaint);
+    match finished.exit {
+        Exit::Code(0) => Ok((finished.stdout.text, finished.stdout.truncated)),
+        Exit::Code(1) if nothing => Ok((String::new(), false)),
+        _ => Err(trouble::explain(&finished, "").unwrap_or_default()),
+    }
+}
+
+/// Options, `words`, and `names` after `--`. In a tree, pacman is told where everything is: without
+/// `--sysroot`, which would need a whole system in it.
+fn pacman(
+    place: &Place,
+    deadline: Instant,
+    lists: &str,
+    words: &[&str],
+    names: &[&str],
+    kind: Kind,
+) -> Step {
+    let mut options: Vec<(&str, PathBuf)> = Vec::new();
+    if let Some(root) = place.elsewhere() {
+        options.push(("--root", root.into()));
+        let paths = [
+            ("--config", "etc/pacman.conf"),
+            ("--cachedir", "var/cache/pacman/pkg"),
+            ("--gpgdir", "etc/pacman.d/gnupg"),
+            ("--hookdir", "etc/pacman.d/hooks"),
+        ];
+        options.extend(paths.map(|(option, path)| (option, place.path(path))));
+    }
+    match (lists, place.elsewhere()) {
+        (OWN, None) => {}
+        (OWN, Some(_)) => {
+            options.push(("--dbpath", place.path(OWN)));
+            options.push(("--logfile", place.path("var/log/pacman.log")));
+        }
+        // What the agent looks at for itself is no event of the machine.
+        _ => options.extend([("--dbpath", place.path(lists)), ("--logfile", "/dev/null".into())]),
+    }
+    let mut arguments = vec!["--noconfirm".to_owned(), "--color".into(), "never".into()];
+    for (option, path) in options {
+        arguments.extend([option.to_owned(), path.to_string_lossy().into_owned()]);
+    }
+    arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    arguments.extend((!names.is_empty()).then(|| "--".to_owned()));
+    arguments.extend(names.iter().map(|name| (*name).to_owned()));
+    let mut step = Step::new("pacman", arguments, deadline, kind);
+    step.program.interrupt = true;
+    step
 }

@@ -15,13 +15,13 @@ pub enum Manager {
     Apt,
     /// rpm's database, `dnf`.
     Dnf,
-    /// rpm's database, `zypper`: listed, not driven.
+    /// rpm's database, `zypper`.
     Zypper,
     /// rpm's database, and only the `yum` that came before `dnf`: listed, not driven.
     Yum,
-    /// `pacman`: listed, not driven.
+    /// `pacman`.
     Pacman,
-    /// `apk`: listed, not driven.
+    /// `apk`: listed, not driven; no test could run it for real.
     Apk,
 }
 
@@ -65,13 +65,14 @@ impl Place {
                 .any(|file| has(&format!("{folder}/{file}")))
         });
         if rpm {
-            if has("etc/zypp") && tool("zypper") {
-                return Ok(Manager::Zypper);
-            }
-            return match (tool("dnf"), tool("yum")) {
-                (true, _) => Ok(Manager::Dnf),
-                (false, true) => Ok(Manager::Yum),
-                _ => Err("there is an rpm database and no dnf to work on it; install dnf".into()),
+            // A system may have both as packages; the one that has repositories is at home there.
+            let zypper = has("etc/zypp") && tool("zypper");
+            return match (zypper && self.zypper_repositories(), tool("dnf"), tool("yum")) {
+                (true, _, _) => Ok(Manager::Zypper),
+                (_, true, _) => Ok(Manager::Dnf),
+                _ if zypper => Ok(Manager::Zypper),
+                (_, _, true) => Ok(Manager::Yum),
+                _ => Err("there is an rpm database and neither dnf nor zypper to work on it; install dnf".into()),
             };
         }
         if has("lib/apk/db/installed") {
@@ -81,6 +82,14 @@ impl Place {
             return Ok(Manager::Pacman);
         }
         Err("no package database of dpkg, rpm, apk or pacman was found on this machine".into())
+    }
+}
+
+impl Place {
+    fn zypper_repositories(&self) -> bool {
+        let list = |entry: std::fs::DirEntry| entry.path().extension() == Some("repo".as_ref());
+        let entries = std::fs::read_dir(self.path("etc/zypp/repos.d"));
+        entries.is_ok_and(|entries| entries.flatten().any(list))
     }
 }
 
@@ -105,10 +114,15 @@ impl Manager {
         }
     }
 
+    /// Whether it tells which updates are for security; pacman's repositories do not say it.
+    pub fn tells_security(self) -> bool {
+        self != Self::Pacman
+    }
+
     /// Why it does not do `what`.
     pub(super) fn refusal(self, what: &str) -> String {
         format!(
-            "cannot {what} with {0}: this agent drives apt-get and dnf only; run {0} in a script instead",
+            "cannot {what} with {0}: this agent drives apt-get, dnf, zypper and pacman only; run {0} in a script instead",
             self.tool()
         )
     }

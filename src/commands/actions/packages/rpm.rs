@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::step::{Kind, Step, ask};
 use super::{Package, Place};
+use crate::commands::words::PackageName;
 
 /// `--qf` of one package: `rpm(8)` QUERY, tags of `rpm --querytags`.
 const FORMAT: &str =
@@ -40,6 +41,15 @@ pub fn query(place: &Place, deadline: Instant, patterns: &[&str]) -> Step {
         deadline,
         Kind::Ask,
     )
+}
+
+/// Asks whether exactly this is the name, or name and architecture, of a package that is installed.
+pub fn there(place: &Place, deadline: Instant, name: &PackageName) -> Step {
+    let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
+    let words =
+        ["-q", "--qf", "%{NAME}\\n%{NAME}.%{ARCH}\\n", "--", name.as_str()].map(str::to_owned);
+    let kind = Kind::Known(vec![name.to_string()]);
+    Step::new("rpm", root.into_iter().chain(words).collect(), deadline, kind)
 }
 
 /// One line of [`FORMAT`]; `None` for keys, and for what is cut.

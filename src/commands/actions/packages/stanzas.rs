@@ -1,8 +1,8 @@
 //! The paragraphs that Debian's files are made of (`deb822(5)`), from chunks of bytes; and files read
-//! in chunks. Does not know what a field means.
+//! in chunks, or from their end. Does not know what a field means.
 
-use std::io::ErrorKind;
-use std::path::Path;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
@@ -113,6 +113,35 @@ pub async fn read_chunks(
     }
 }
 
+/// The last `bytes` of a file, from a whole line on; empty where there is no such file. Letters that are no
+/// UTF-8 are replaced.
+///
+/// # Errors
+/// The sentence of an answer.
+pub async fn read_end(path: &Path, bytes: u64, deadline: Instant) -> Result<String, String> {
+    let read = move |path: PathBuf| -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let from = file.metadata()?.len().saturating_sub(bytes);
+        file.seek(SeekFrom::Start(from))?;
+        let mut end = Vec::new();
+        file.take(bytes).read_to_end(&mut end)?;
+        if from > 0 {
+            let partial = end.iter().position(|byte| *byte == b'\n').map_or(end.len(), |at| at + 1);
+            end.drain(..partial);
+        }
+        Ok(end)
+    };
+    let whole = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read(whole));
+    match timeout_at(deadline, read).await {
+        Ok(Ok(Ok(end))) => Ok(String::from_utf8_lossy(&end).into_owned()),
+        Ok(Ok(Err(error))) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Ok(Ok(Err(error))) => Err(format!("cannot read {}: {error}", path.display())),
+        Ok(Err(_)) => Err(format!("reading {} failed; it is not as expected", path.display())),
+        Err(_) => Err(format!("reading {} took longer than the command may", path.display())),
+    }
+}
+
 /// The paragraphs of a file, by [`read_chunks`].
 pub async fn read_stanzas(
     path: &Path,
@@ -129,6 +158,8 @@ pub async fn read_stanzas(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
     fn names(chunks: &[&[u8]]) -> Vec<String> {
         let (mut stanzas, mut names) = (Stanzas::default(), Vec::new());
@@ -153,6 +184,17 @@ mod tests {
         let stanza = Stanza::of("Package: a\nDescription: one\n Version: no\nVersion: 1:2\n");
         assert_eq!(stanza.field("Version"), Some("1:2"));
         assert_eq!(stanza.field("Homepage"), None);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_file_begins_with_a_whole_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "one\ntwo\nthree\n").unwrap();
+        let end = async |bytes| read_end(file.path(), bytes, Instant::now() + HOUR).await.unwrap();
+        assert_eq!(end(8).await, "three\n");
+        assert_eq!(end(100).await, "one\ntwo\nthree\n");
+        let none = Path::new("/nowhere/at/all");
+        assert_eq!(read_end(none, 8, Instant::now() + HOUR).await.as_deref(), Ok(""));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Context;
-use super::{Change, Manager, Place, apt, dnf, rpm, trouble};
+use super::{Change, Manager, Place, apt, dnf, pacman, rpm, trouble, zypper};
 use crate::commands::execute::{Exit, Finished, Program};
 use crate::commands::outcome::Outcome;
 
@@ -29,6 +29,8 @@ pub struct Step {
     pub program: Program,
     /// How its end is taken.
     pub kind: Kind,
+    /// Exit codes besides 0 by which it says that it was done.
+    pub fine: &'static [i32],
 }
 
 /// How the end of a step is taken.
@@ -36,10 +38,12 @@ pub struct Step {
 pub enum Kind {
     /// It changes the machine: waits for a lock, and is the answer.
     Act,
-    /// It only tells: its output is parsed.
+    /// It only tells, or makes ready what the next one needs: not worth a line in the log.
     Ask,
     /// It must tell one of these lines, or the name is not known and nothing after it runs.
     Known(Vec<String>),
+    /// The same for a package of exactly this name in what zypper lists.
+    Listed(String),
 }
 
 /// The steps of `change` in `place`, for the real run and for `explain` alike.
@@ -50,10 +54,12 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec
     match place.manager()? {
         Manager::Apt => apt::steps(place, change, deadline),
         Manager::Dnf => Ok(dnf::steps(place, change, deadline)),
-        Manager::Yum | Manager::Zypper if matches!(change, Change::List) => {
+        Manager::Zypper => Ok(zypper::steps(place, change, deadline)),
+        Manager::Pacman => pacman::steps(place, change, deadline),
+        Manager::Yum if matches!(change, Change::List) => {
             Ok(vec![rpm::query(place, deadline, &[])])
         }
-        _ if matches!(change, Change::List) => Ok(Vec::new()),
+        Manager::Apk if matches!(change, Change::List) => Ok(Vec::new()),
         other => Err(other.refusal(change.doing())),
     }
 }
@@ -71,15 +77,25 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
             Ok(finished) => finished,
             Err(why) => return Outcome::failed(why),
         };
-        if let Kind::Known(lines) = &step.kind
-            && finished.exit == Exit::Code(0)
-            && !finished.stdout.text.lines().any(|line| lines.iter().any(|known| known == line))
-        {
+        let said = &finished.stdout.text;
+        let known = match &step.kind {
+            Kind::Known(lines) => said.lines().any(|line| lines.iter().any(|known| known == line)),
+            Kind::Listed(name) => zypper::lists(said, name),
+            Kind::Act | Kind::Ask => true,
+        };
+        let done = match finished.exit {
+            Exit::Code(code) => code == 0 || step.fine.contains(&code),
+            _ => false,
+        };
+        if done && !known {
             return Outcome::failed(format!(
                 "unable to locate package {name}: no package of exactly this name is known (is the package index up to date?)"
             ));
         }
         answered = answer(finished, name);
+        if done {
+            (answered.success, answered.error) = (true, None);
+        }
         if step.kind == Kind::Act {
             let why = answered.error.as_deref().unwrap_or_default();
             tracing::info!(%tool, package = name, done = answered.success, why, "package manager ended");
@@ -118,13 +134,21 @@ pub fn answer(finished: Finished, name: &str) -> Outcome {
 /// # Errors
 /// The sentence of an answer.
 pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, bool), String> {
-    let finished = cx.patiently(&step.program).await?;
+    let finished = finished(cx, step).await?;
     match finished.exit {
         Exit::Code(code) if fine.contains(&code) => {
             Ok((finished.stdout.text, finished.stdout.truncated))
         }
         _ => Err(trouble::explain(&finished, "").unwrap_or_default()),
     }
+}
+
+/// Runs a step and gives how it ended, waiting for a lock as all do.
+///
+/// # Errors
+/// It could not be started: the sentence of an answer.
+pub async fn finished(cx: &Context, step: &Step) -> Result<Finished, String> {
+    cx.patiently(&step.program).await
 }
 
 impl Step {
@@ -144,16 +168,13 @@ impl Step {
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
-        let program = Program {
-            program: program.into(),
-            arguments: arguments.into_iter().map(Into::into).collect(),
-            environment,
-            directory: None,
-            run_as: None,
-            input: Vec::new(),
-            deadline,
-        };
-        Self { program, kind }
+        let program = Program { environment, ..Program::new(program, arguments, deadline) };
+        Self { program, kind, fine: &[] }
+    }
+
+    /// It is done with these exit codes too.
+    pub(super) fn fine(self, fine: &'static [i32]) -> Self {
+        Self { fine, ..self }
     }
 
     /// Its program and arguments.

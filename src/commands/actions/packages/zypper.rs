@@ -1,0 +1,217 @@
+//! zypper: what is run, and what it says, parsed. Never asks a person anything, never agrees to a
+//! license and never takes a signing key in for somebody.
+//!
+//! # Why a name is looked up before it is used
+//! `zypper remove +vim` *installs* vim, `install x` also takes what provides x, `x.arch`, `repository:x`
+//! and `kind:x` (`zypper(8)`, Package Specification). So a step before asks whether exactly this is a
+//! package's name; `--name` then keeps zypper from looking for anything else.
+//!
+//! # Why tables here and XML there
+//! Names and versions are read from XML where its size is bounded by what was asked. The XML of updates
+//! and patches carries whole descriptions, a kilobyte each, and a machine may have a thousand; their
+//! tables have a line each, and are read by the names of their columns.
+//!
+//! # Why a system that rolls is brought up to date otherwise
+//! Tumbleweed and Slowroll move as a whole and may take packages away or back: openSUSE supports only
+//! `dist-upgrade` there, and only `update` on systems with releases. `os-release(5)` tells which it is.
+
+mod said;
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::time::Instant;
+
+use super::super::Context;
+use super::step::{Kind, Step, ask};
+use super::upgrades::Upgrades;
+use super::{Change, FOUND_MAX, Package, Place, rpm};
+use crate::commands::words::{PackageName, Query};
+
+pub use said::lists;
+
+/// The most words of a query: each is searched by itself, because zypper finds what has *any* of several.
+const WORDS_MAX: usize = 8;
+
+/// The most security patches whose packages are looked up, and how many at once.
+const PATCHES_MAX: usize = 512;
+const PATCHES_AT_ONCE: usize = 32;
+
+/// Exit codes, from `zypper(8)`: a repository that did not answer was left out; nothing was found; done,
+/// and the machine, or zypper itself, should be started anew.
+const SKIPPED: i32 = 106;
+const NOT_FOUND: i32 = 104;
+const DONE: [i32; 3] = [102, 103, SKIPPED];
+
+/// A repository could not be fetched anew: before an upgrade that is no reason to do nothing, zypper leaves
+/// it out (and then says so with [`SKIPPED`]).
+const STALE: [i32; 2] = [4, SKIPPED];
+
+/// The steps of `change`.
+pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+    let act = |words: &[&str]| zypper(place, deadline, words, Kind::Act).fine(&DONE);
+    let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
+    match change {
+        Change::Install(name) => {
+            vec![offered(place, deadline, name), act(&["install", "--name", "--", name.as_str()])]
+        }
+        Change::Remove(name) => {
+            vec![rpm::there(place, deadline, name), act(&["remove", "--name", "--", name.as_str()])]
+        }
+        Change::Update(name) => {
+            vec![rpm::there(place, deadline, name), act(&["update", "--", name.as_str()])]
+        }
+        Change::UpgradeOne(name) => {
+            let mut steps = self::steps(place, Change::Update(name), deadline);
+            steps.insert(1, refresh());
+            steps
+        }
+        Change::UpgradeAll if rolls(place) => vec![refresh(), act(&["dist-upgrade"])],
+        Change::UpgradeAll => vec![refresh(), act(&["update"])],
+        Change::Refresh => vec![zypper(place, deadline, &["refresh"], Kind::Act)],
+        Change::CleanCache => vec![zypper(place, deadline, &["clean"], Kind::Act)],
+        Change::Search(query) => {
+            let each = words(query).into_iter().map(|word| search_step(place, deadline, word));
+            each.chain([details(place, deadline, &["(the names found)"])]).collect()
+        }
+        Change::List => vec![rpm::query(place, deadline, &[])],
+        Change::Check | Change::CheckSizes => vec![
+            table(place, deadline, &["list-updates"]),
+            table(place, deadline, &["list-patches", "--category", "security"]),
+            patches(place, deadline, &["(the patches found)"]),
+        ],
+        Change::History => Vec::new(), // from a file
+    }
+}
+
+/// Finds packages that have every word, with the installed version or the newest that can be had; and how
+/// many are left out.
+pub async fn search(
+    place: &Place,
+    cx: &Context,
+    query: &Query,
+) -> Result<(Vec<Package>, usize), String> {
+    let words = words(query);
+    if words.len() > WORDS_MAX {
+        return Err(format!("zypper is asked for at most {WORDS_MAX} words; search for fewer"));
+    }
+    let (mut summaries, mut cut) = (HashMap::new(), false);
+    for (number, word) in words.into_iter().enumerate() {
+        let step = search_step(place, cx.deadline, word);
+        let (text, cut_now) = ask(cx, &step, &[0, NOT_FOUND, SKIPPED]).await?;
+        let found = said::summaries(&text, cut_now)?;
+        match number {
+            0 => summaries = found,
+            _ => summaries.retain(|name, _| found.contains_key(name)),
+        }
+        cut |= cut_now;
+    }
+    let wanted = query.as_str();
+    let mut names: Vec<&str> = summaries.keys().map(String::as_str).collect();
+    names.sort_by_key(|name| (*name != wanted, !name.contains(wanted), *name));
+    let left_out = names.len().saturating_sub(FOUND_MAX).max(usize::from(cut));
+    names.truncate(FOUND_MAX);
+    if names.is_empty() {
+        return Ok((Vec::new(), left_out));
+    }
+    let step = details(place, cx.deadline, &names);
+    let (text, cut) = ask(cx, &step, &[0, NOT_FOUND, SKIPPED]).await?;
+    let mut known = said::solvables(&text, cut)?;
+    let package = |name: &str| {
+        let mut package = known.remove(name)?;
+        package.description = summaries.get(name).cloned().unwrap_or_default();
+        Some(package)
+    };
+    Ok((names.into_iter().filter_map(package).collect(), left_out))
+}
+
+/// The updates that repositories have for what is installed. zypper fetches what it knows of those that are
+/// set to refresh by themselves anew.
+pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
+    let (text, cut) = ask(cx, &table(place, cx.deadline, &["list-updates"]), &[0, SKIPPED]).await?;
+    let mut list = said::updates(&text)?;
+    if !list.is_empty() {
+        let secure = secure(place, cx).await?;
+        for upgrade in &mut list {
+            let whole = format!("{}.{}", upgrade.package_name, upgrade.architecture);
+            upgrade.is_security = secure.contains(&upgrade.package_name) || secure.contains(&whole);
+        }
+    }
+    Ok(Upgrades { total: list.len() + usize::from(cut), list })
+}
+
+/// The packages that needed security patches speak of: a patch conflicts with those that are older than
+/// what it brings.
+async fn secure(place: &Place, cx: &Context) -> Result<HashSet<String>, String> {
+    let words = ["list-patches", "--category", "security"];
+    let (text, _) = ask(cx, &table(place, cx.deadline, &words), &[0, SKIPPED]).await?;
+    let mut names = said::patches(&text)?;
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > PATCHES_MAX {
+        tracing::warn!(
+            patches = names.len(),
+            looked_up = PATCHES_MAX,
+            "too many security patches to look up"
+        );
+        names.truncate(PATCHES_MAX);
+    }
+    let mut secure = HashSet::new();
+    let mut waiting: Vec<&[&str]> = names.chunks(PATCHES_AT_ONCE).collect();
+    while let Some(some) = waiting.pop() {
+        let (text, cut) = ask(cx, &patches(place, cx.deadline, some), &[0, SKIPPED]).await?;
+        if cut && some.len() > 1 {
+            let (one, other) = some.split_at(some.len() / 2);
+            waiting.extend([one, other]);
+        } else {
+            secure.extend(said::conflicts(&text).map(str::to_owned));
+        }
+    }
+    Ok(secure)
+}
+
+fn words(query: &Query) -> Vec<&str> {
+    query.as_str().split_ascii_whitespace().collect()
+}
+
+/// Asks whether exactly this is the name, or name and architecture, of a package in a repository.
+fn offered(place: &Place, deadline: Instant, name: &PackageName) -> Step {
+    let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
+    let kind = Kind::Listed(name.to_string());
+    zypper(place, deadline, &[&words, &[name.as_str()][..]].concat(), kind).fine(&[SKIPPED])
+}
+
+fn search_step(place: &Place, deadline: Instant, word: &str) -> Step {
+    let words = ["--xmlout", "search", "--search-descriptions", "--type", "package", "--", word];
+    zypper(place, deadline, &words, Kind::Ask)
+}
+
+fn details(place: &Place, deadline: Instant, names: &[&str]) -> Step {
+    let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
+    zypper(place, deadline, &[&words, names].concat(), Kind::Ask)
+}
+
+fn patches(place: &Place, deadline: Instant, names: &[&str]) -> Step {
+    zypper(place, deadline, &[&["info", "--type", "patch", "--"], names].concat(), Kind::Ask)
+}
+
+fn table(place: &Place, deadline: Instant, words: &[&str]) -> Step {
+    let plain = ["--table-style=0", "--no-abbrev"];
+    zypper(place, deadline, &[&plain, words].concat(), Kind::Ask)
+}
+
+/// It fails at once where another one has its lock (exit code 7), also when it only tells, and is then
+/// tried again until the deadline.
+fn zypper(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+    let mut arguments = vec!["--non-interactive".to_owned(), "--no-color".into()];
+    arguments.extend(place.elsewhere().map(|root| format!("--root={}", root.display())));
+    arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    Step::new("zypper", arguments, deadline, kind)
+}
+
+/// Whether the system has no releases.
+fn rolls(place: &Place) -> bool {
+    let files = ["etc/os-release", "usr/lib/os-release"].map(|file| place.path(file));
+    let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok());
+    let id = text.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("ID="));
+    id.is_some_and(|id| matches!(id.trim_matches('"'), "opensuse-tumbleweed" | "opensuse-slowroll"))
+}
