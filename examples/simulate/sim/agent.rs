@@ -99,6 +99,7 @@ impl Agent {
         let (spool, opened) = Spool::open(around.disk.clone(), &settings, clock::now_ms() as u64);
         let mut told = known.lock();
         told.note("spool waits", opened.waiting, opened.wrong.len() as u64);
+        told.in_memory = told.disk.reads_failed && opened.trouble.is_some();
         if told.disk.reads_failed && (!opened.wrong.is_empty() || opened.trouble.is_some()) {
             told.unreadable();
         }

@@ -81,6 +81,8 @@ pub struct Known {
     pub is_closing: bool,
     /// Bytes of the last write that were not accepted, as long as they may still come.
     left_over: usize,
+    /// The spool could not be read when the agent began, so it is in memory until the next one begins.
+    pub in_memory: bool,
     /// What was accepted last does not end a line.
     is_mid_line: bool,
     spool: u64,
@@ -118,6 +120,7 @@ impl Known {
             is_open: false,
             is_closing: false,
             left_over: 0,
+            in_memory: false,
             is_mid_line: false,
             spool,
             order: 0,
@@ -217,10 +220,12 @@ impl Known {
 
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
+        let is_cut = self.is_mid_line || self.left_over > 0;
         self.begins_anew();
         self.was_silent();
-        if is_swapped && self.is_mid_line {
-            // Half a line went to each of them, and the second one answers for the whole.
+        if is_swapped && is_cut {
+            // Half a line, or of what goes in one write at a real port, went to each of them, and the second one
+            // answers for the whole.
             self.gives_up(|_| true);
         }
         self.note("connected", u64::from(is_swapped), 0);

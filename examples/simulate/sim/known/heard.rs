@@ -14,9 +14,16 @@ impl Known {
             connection.bare.pop_front();
         }
         let is_bare = connection.bare.pop_front_if(|at| *at == end).is_some();
+        let said = self.says(line, is_bare);
         if is_bare {
-            connection.last_made = 0;
+            // It may have ended a line of the beginning before, which wanted only that.
+            self.connection.last_made = 0;
         }
+        said
+    }
+
+    fn says(&mut self, line: &[u8], is_bare: bool) -> Line {
+        let connection = &self.connection;
         if line.is_empty() {
             return Line::Other;
         }
