@@ -7,9 +7,13 @@ use futures::Stream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::decode::Decode;
+use super::frame::Frame;
+use super::hear::Hear;
 use super::receive::Turn;
-use crate::pipeline::{Fault, Source};
-use crate::port::Inbound;
+use super::verify::Verify;
+use crate::pipeline::{Fault, Graph, Health, Pipeline, Source};
+use crate::port::{Answers, Inbound};
 
 /// How long after the stop of its flow a port that closes does.
 const BOTH_WITHIN: Duration = Duration::from_millis(100);
@@ -30,6 +34,20 @@ impl Farewell {
     /// `stop` stops the flow and nothing closes, another flow takes its place, and this ends.
     pub fn new(turn: Turn, stop: CancellationToken, closing: CancellationToken) -> Self {
         Self { turn, stop, closing }
+    }
+
+    /// The flow from here to `answers`: lines of at most `max_line` bytes that `verify` lets through. What the host
+    /// asks for comes too late.
+    pub fn hear(self, max_line: usize, verify: Verify, answers: Answers, health: &Health) -> Graph {
+        let frame = Frame::of(self.turn.clone(), max_line);
+        let never = CancellationToken::new(); // it ends with the port
+        let (graph, _nobody) = Pipeline::from_sources("farewell", [self], 1, health, &never)
+            .then(frame)
+            .then(verify)
+            .then(Decode)
+            .then(Hear::new(answers))
+            .hand_to("nobody", String::new(), 1);
+        graph
     }
 }
 

@@ -1,8 +1,6 @@
 //! The command flow of a file, put together: port → frame → verify → decode → hear → enforce → execute →
 //! reply → deliver → port. Starts nothing.
 
-use tokio_util::sync::CancellationToken;
-
 use super::assemble::{Built, Site};
 use super::carried::Carried;
 use super::ports::Connection;
@@ -89,17 +87,8 @@ pub(super) fn command_flow(
     let unasked = Pipeline::from_sources(name, [unasked], MESSAGES_WAITING, health, stop);
     let mut graphs = vec![flow, end(unasked, reply, port, site.ledger)];
     if unlocked && !is_picture {
-        let turn = port.intake.turn();
-        let source = Farewell::new(turn.clone(), stop.clone(), port.closing.clone());
-        let never = CancellationToken::new(); // it ends with the port
-        let (farewell, _nobody) =
-            Pipeline::from_sources("farewell", [source], MESSAGES_WAITING, health, &never)
-                .then(Frame::of(turn, max_line))
-                .then(verify())
-                .then(Decode)
-                .then(Hear::new(answers))
-                .hand_to("nobody", String::new(), 1); // what is asked now comes too late
-        graphs.push(farewell);
+        let farewell = Farewell::new(port.intake.turn(), stop.clone(), port.closing.clone());
+        graphs.push(farewell.hear(max_line, verify(), answers, health));
     }
     Ok(Built::of(graphs, target))
 }

@@ -124,6 +124,7 @@ impl Agent {
             hosts: port.hosts(),
             answers: port.answers(),
             intake: Intake::new(port.inbound()),
+            closing: closing.clone(),
             greeted: Greeted::default(),
             heard,
             nonces: Nonces::default(),

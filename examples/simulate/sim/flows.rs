@@ -10,6 +10,7 @@ use infiniservice::commands::decode::Decode;
 use infiniservice::commands::deliver::Deliver;
 use infiniservice::commands::dispatch::Dispatch;
 use infiniservice::commands::enforce::Enforce;
+use infiniservice::commands::farewell::Farewell;
 use infiniservice::commands::frame::Frame;
 use infiniservice::commands::greet::{Greet, Greeted};
 use infiniservice::commands::hear::Hear;
@@ -57,6 +58,7 @@ pub struct Carried {
     pub hosts: watch::Receiver<u64>,
     pub answers: Answers,
     pub intake: Intake,
+    pub closing: CancellationToken,
     pub greeted: Greeted,
     pub heard: Heard,
     pub nonces: Nonces,
@@ -264,12 +266,14 @@ impl Carried {
         };
         let turn = self.intake.turn();
         let receive = Receive::new("simulated".to_owned(), turn.clone());
-        let verify = Verify::new(Secret::new(KEY.to_vec()))
-            .with_clock(clock::now_ms)
-            .remembering(&self.nonces);
+        let verify = || {
+            Verify::new(Secret::new(KEY.to_vec()))
+                .with_clock(clock::now_ms)
+                .remembering(&self.nonces)
+        };
         let told = Pipeline::from_sources("commands", [receive], MESSAGES_WAITING, &health, &stop)
             .then(Frame::of(turn, LINE_BYTES_MAX))
-            .then(verify)
+            .then(verify())
             .then(Decode)
             .then(Hear::new(self.answers.clone()))
             .then(Enforce::new(policy()))
@@ -286,7 +290,9 @@ impl Carried {
         let told = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop);
         let node = told.node("replies");
         let greeting = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
-        let graphs = vec![answers, greeting];
+        let farewell = Farewell::new(self.intake.turn(), stop.clone(), self.closing.clone());
+        let farewell = farewell.hear(LINE_BYTES_MAX, verify(), self.answers.clone(), &health);
+        let graphs = vec![answers, greeting, farewell];
         New { kind: Kind::Commands, files, graphs, plug: None, stop }
     }
 }

@@ -77,7 +77,7 @@ pub struct Known {
     looks: (u64, u64),
     /// The agent has the port open.
     pub is_open: bool,
-    /// It was told to stop, and hears nobody any more.
+    /// It was told to stop, and does nothing any more that a host asks for.
     pub is_closing: bool,
     /// Bytes of the last write that were not accepted, as long as they may still come.
     left_over: usize,
