@@ -45,6 +45,8 @@ pub struct Host {
     handed_out: Vec<Behaviour>,
     /// A command that is half said.
     begun: Option<(String, Behaviour, Option<u64>)>,
+    /// When the last host left.
+    left: Option<Instant>,
 }
 
 impl Host {
@@ -65,6 +67,7 @@ impl Host {
             sent: Vec::new(),
             handed_out: Vec::new(),
             begun: None,
+            left: None,
         }
     }
 
@@ -72,7 +75,8 @@ impl Host {
     pub fn connect(&mut self) {
         if !self.end.is_connected {
             self.end.connect();
-            self.begin(false);
+            // In the moment in which the last one left: the guest may not have seen it.
+            self.begin(self.left == Some(Instant::now()));
         }
     }
 
@@ -82,6 +86,7 @@ impl Host {
         self.end.leave();
         self.due.clear();
         self.begun = None;
+        self.left = Some(Instant::now());
         let mut known = self.known.lock();
         known.begins_anew();
         known.note("left", self.offset, 0);
@@ -302,6 +307,10 @@ impl Host {
         );
         let line = self.sealed(key, ago_ms, &payload);
         self.send(line.as_bytes());
+        let id = Id { number, is_script: false };
+        if key == KEY {
+            self.known.lock().asks_late(id);
+        }
         if key == KEY && self.stepped != clock::stepped() {
             self.asks(number, 0, false); // to a clock that was set it may be fresh
         }

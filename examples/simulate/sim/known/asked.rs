@@ -2,6 +2,7 @@
 
 use infiniservice::commands::verify::NONCE_MEMORY;
 
+use super::super::clock;
 use super::*;
 
 /// After so long what was asked for has been taken.
@@ -18,6 +19,11 @@ impl Known {
         if is_clear && self.is_open && !self.is_closing && !self.connection.is_swapped {
             self.untaken.push((id, Instant::now()));
         }
+    }
+
+    /// A host asked for it with a stamp that is too old.
+    pub fn asks_late(&mut self, id: Id) {
+        self.asked.entry(id).or_default().stale = Some(clock::stepped());
     }
 
     /// A host or the port came or went: the agent begins to write anew.
@@ -44,9 +50,11 @@ impl Known {
         asked.taken = Some(life);
         self.under_way += asked.bytes - std::mem::replace(&mut asked.under_way, asked.bytes);
         let (taken, times) = (asked.taken_times, asked.times);
-        // To a clock that was set back an old envelope is fresh when the agent has forgotten it.
+        // To a clock that was set back an old envelope is fresh: one that the agent has forgotten, or that was too
+        // old when it was sent.
         let is_forgotten = asked.at.is_some_and(|at| at.elapsed() > NONCE_MEMORY);
-        if taken > times && !is_forgotten {
+        let is_fresh = asked.stale.is_some_and(|stepped| clock::stepped() < stepped);
+        if taken > times && !is_forgotten && !is_fresh {
             self.breaks(|| format!("{id:?} was asked for {times} times, and taken {taken} times"));
         }
     }

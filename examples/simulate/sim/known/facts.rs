@@ -47,6 +47,8 @@ pub struct Asked {
     /// How often a host asked for it, and when it did last.
     pub times: usize,
     pub at: Option<Instant>,
+    /// How far the clock was set when it was asked for with a stamp that is too old.
+    pub stale: Option<i64>,
     /// Bytes of its text, and of them those that are taken and not answered.
     pub bytes: usize,
     pub under_way: usize,
