@@ -51,6 +51,7 @@ impl Opening {
             size: agent.spool.size.bytes(),
             identity: life::identity(Path::new("/")),
             boot_id: boot_id.clone(),
+            word: Some(reply::lost),
         };
         let (spool, opened) =
             delivery::open(folder, &settings, delivery::millis(SystemTime::now()));
@@ -69,17 +70,20 @@ impl Opening {
             let waiting = opened.waiting;
             tracing::info!(waiting, "what an earlier run had to tell waits for the host");
         }
-        Self { target, speaks, on_disk: true, spool: spool.leaving(reply::lost), boot_id }
+        Self { target, speaks, on_disk: true, spool, boot_id }
     }
 
     /// A port with nothing on disk.
     pub fn in_memory(target: Target) -> Self {
         let boot_id = boot_id();
         // Nothing of it outlives this run, so whose it is does not matter.
-        let settings =
-            Settings { size: delivery::SIZE, identity: String::new(), boot_id: boot_id.clone() };
+        let settings = Settings {
+            size: delivery::SIZE,
+            identity: String::new(),
+            boot_id: boot_id.clone(),
+            word: Some(reply::lost),
+        };
         let (spool, _) = Spool::in_memory(&settings, delivery::millis(SystemTime::now()));
-        let spool = spool.leaving(reply::lost);
         Self { target, speaks: true, on_disk: false, spool, boot_id }
     }
 }

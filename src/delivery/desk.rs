@@ -77,6 +77,7 @@ impl<S: Storage> Desk<S> {
         let Self { spool, coming, node, .. } = self;
         let now_ms = turn.now_ms;
         coming.extend(turn.items);
+        spool.put_words(turn.now, now_ms); // of what was shed when it was opened
         if let Some(identity) = turn.machine {
             spool.another_machine(&identity);
         }

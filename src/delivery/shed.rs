@@ -7,15 +7,9 @@ use super::record::HEAD;
 use super::scan::{self, Entry, ITEMS_MAX};
 use super::spool::{Spool, shortened};
 use super::storage::Storage;
-use super::terms::{MEMORY_MAX, WORD_MAX, Word};
+use super::terms::{MEMORY_MAX, WORD_MAX};
 
 impl<S: Storage> Spool<S> {
-    /// Leaves a word in the place of each long answer that is shed from now on.
-    pub fn leaving(mut self, word: Word) -> Self {
-        self.word = Some(word);
-        self
-    }
-
     /// Sheds until there is room for `new`, and for the words that stay of what is shed for it. `false`: there is
     /// nothing that may go for it. A word is at most half as long as what it stands for, so there is room for it then,
     /// too; but it is an item like that, so where items are too many none stays.
@@ -40,6 +34,18 @@ impl<S: Storage> Spool<S> {
             }
         }
         true
+    }
+
+    /// Sheds what a file that may have been larger has too much; what is longer than all of it now goes first.
+    pub(super) fn shrink(&mut self) {
+        let all = self.capacity();
+        while self.waiting.len() + self.words.len() > ITEMS_MAX || self.live + self.worded() > all {
+            let shed = self.shed(Kind::Completion, 0, |entry| entry.record() > all)
+                || self.shed(Kind::Completion, 0, |_| true);
+            if !shed {
+                return;
+            }
+        }
     }
 
     /// Gives up the oldest item of the kind that goes first, of kinds up to `most`.
@@ -79,7 +85,7 @@ impl<S: Storage> Spool<S> {
     }
 
     /// Bytes that the words take which are not in the queue yet.
-    fn worded(&self) -> u64 {
+    pub(super) fn worded(&self) -> u64 {
         self.words.iter().map(|word| (HEAD + word.len()) as u64).sum()
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::epochs::Epochs;
 use super::must::{Kind, Must};
 use super::record::BODY_MAX;
-use super::scan::{self, Entry, ITEMS_MAX, Scan, Session};
+use super::scan::{self, Entry, Scan, Session};
 use super::storage::Storage;
 use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State, Word};
 use crate::life::is_same_machine;
@@ -121,6 +121,7 @@ impl<S: Storage> Spool<S> {
             !before.identity.is_empty() && !is_same_machine(&before.identity, &session.identity);
         let size = settings.size.clamp(SIZE_MIN, SIZE_MAX);
         let mut spool = Self::new(storage, size, session);
+        spool.word = settings.word;
         spool.fill(&found);
         spool.lose("damaged", found.damaged);
         let mut opened = Opened { cloned, wrong: found.wrong, ..Opened::default() };
@@ -128,11 +129,7 @@ impl<S: Storage> Spool<S> {
             opened.dropped = spool.waiting.len() as u64;
             spool.drop_all("cloned");
         }
-        while spool.live > spool.capacity() || spool.waiting.len() > ITEMS_MAX {
-            if !spool.shed(Kind::Completion, 0, |_| true) {
-                break;
-            }
-        }
+        spool.shrink();
         spool.stale |= cloned || !opened.wrong.is_empty();
         spool.start(now_ms);
         opened.waiting = spool.waiting.len() as u64;
@@ -208,16 +205,21 @@ impl<S: Storage> Spool<S> {
         }
         let has_room = self.room_for(&entry, handed);
         // They are older than what comes, and there is room for them: see `room_for`.
-        for word in std::mem::take(&mut self.words) {
-            let frame = Frame { bytes: word.into(), readings: 0, oldest: must.frame.oldest };
-            let word = Must { frame, kind: Kind::Response };
-            self.push(Entry::of(&word, now_ms), word);
-        }
+        self.put_words(must.frame.oldest, now_ms);
         if has_room {
             self.push(entry, must);
         } else {
             self.now_full();
             self.lose("spool full", weight);
+        }
+    }
+
+    /// Takes the words that stay of what was shed when it was opened; [`put`](Self::put) does it too.
+    pub fn put_words(&mut self, now: Instant, now_ms: u64) {
+        for word in std::mem::take(&mut self.words) {
+            let frame = Frame { bytes: word.into(), readings: 0, oldest: now };
+            let word = Must { frame, kind: Kind::Response };
+            self.push(Entry::of(&word, now_ms), word);
         }
     }
 
@@ -234,9 +236,9 @@ impl<S: Storage> Spool<S> {
         self.waiting.push_back(entry);
     }
 
-    /// Whether an item can have a place in the file at all.
+    /// Whether an item has a place in the file, or can have one at all.
     pub(super) fn fits(&self, entry: &Entry) -> bool {
-        self.storage.is_some() && entry.record() <= self.capacity()
+        self.storage.is_some() && (entry.offset.is_some() || entry.record() <= self.capacity())
     }
 
     pub(super) fn forget(&mut self, entry: &Entry) {

@@ -34,6 +34,8 @@ pub struct Settings {
     pub identity: String,
     /// The boot of the machine.
     pub boot_id: String,
+    /// What stays of a long answer that is shed, if anything.
+    pub word: Option<Word>,
 }
 
 /// What was found when a spool was opened.

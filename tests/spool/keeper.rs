@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infiniservice::delivery::{
-    Backlog, Faults, Faulty, Keeper, Kind, Machine, Must, SIZE_MIN, Spool, State, Storage, open,
+    Backlog, Faults, Faulty, Keeper, Kind, Machine, Must, SIZE_MIN, Settings, Spool, State,
+    Storage, open,
 };
 use infiniservice::model::NodeCount;
 use infiniservice::pipeline::{End, Health, Node, Restart, Task, run};
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{NOW, must, settings, text};
+use super::rig::{NOW, must, settings, small, text};
 
 /// A keeper at work, and everything around it.
 struct Rig {
@@ -205,8 +206,8 @@ async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
 #[tokio::test(start_paused = true)]
 async fn the_books_add_up_where_a_word_stays_of_what_is_shed() {
     let disk = Faulty::new(1);
-    let spool = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW).0;
-    let mut rig = Rig::with(spool.leaving(|line, _| Some(line[..8].to_vec())), 1);
+    let settings = Settings { word: Some(|line, _| Some(line[..8].to_vec())), ..small() };
+    let mut rig = Rig::with(Spool::open(disk.clone(), &settings, NOW).0, 1);
     for number in 1..=20 {
         rig.send(Kind::Response, text(number, 10_000)).await;
         rig.settle().await;

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use infiniservice::delivery::{
-    Faults, Faulty, ITEMS_MAX, Kind, SIZE_MIN, Spool, State, WORD_MAX, scan,
+    Faults, Faulty, ITEMS_MAX, Kind, SIZE, SIZE_MIN, Settings, Spool, State, WORD_MAX, scan,
 };
 use tokio::time::Instant;
 
@@ -16,7 +16,12 @@ fn word(line: &[u8], _: SystemTime) -> Option<Vec<u8>> {
 }
 
 fn spool(disk: &Faulty) -> Spool<Faulty> {
-    Spool::open(disk.clone(), &settings(SIZE_MIN), NOW).0.leaving(word)
+    of_size(SIZE_MIN, disk)
+}
+
+fn of_size(size: u64, disk: &Faulty) -> Spool<Faulty> {
+    let settings = Settings { word: Some(word), ..settings(size) };
+    Spool::open(disk.clone(), &settings, NOW).0
 }
 
 fn shown(spool: &mut Spool<Faulty>) -> Vec<String> {
@@ -91,4 +96,30 @@ fn words_stay_in_memory_too_while_the_disk_takes_nothing() {
     let kept = shown(&mut spool);
     assert!(kept.contains(&"lost 0".to_owned()) && kept.contains(&"7".to_owned()), "{kept:?}");
     assert!(spool.bytes() <= SIZE_MIN);
+}
+
+#[test]
+fn what_does_not_fit_into_a_spool_that_was_made_smaller_is_shed_as_in_a_full_one() {
+    let disk = Faulty::new(1);
+    let mut large = of_size(SIZE, &disk);
+    for (number, length) in [(0, 20_000), (1, 100_000), (2, 20_000), (3, 20_000), (4, 100)] {
+        large.put(must(Kind::Response, text(number, length)), 0, NOW);
+    }
+    large.put(must(Kind::Completion, text(5, 20_000)), 0, NOW);
+    large.flush(NOW);
+    drop(large);
+
+    let mut small = of_size(SIZE_MIN, &disk);
+    assert_eq!(small.losses(), [("spool full", 1); 3]);
+    small.put_words(Instant::now(), NOW);
+    small.flush(NOW);
+    let left = ["3", "4", "5", "lost 1", "lost 0", "lost 2"];
+    assert_eq!(shown(&mut small), left);
+    // And it takes what comes, as if it had never been larger.
+    small.put(must(Kind::Completion, text(6, 20_000)), 0, NOW);
+    assert_eq!(small.losses(), [("spool full", 1)]);
+    small.flush(NOW);
+    drop(small);
+    let left = ["4", "5", "lost 1", "lost 0", "lost 2", "lost 3", "6"];
+    assert_eq!(shown(&mut of_size(SIZE_MIN, &disk)), left);
 }

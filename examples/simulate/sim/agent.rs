@@ -95,6 +95,7 @@ impl Agent {
             size: around.spool,
             identity: "simulated".to_owned(),
             boot_id: "boot".to_owned(),
+            word: None,
         };
         let (spool, opened) = Spool::open(around.disk.clone(), &settings, clock::now_ms() as u64);
         let mut told = known.lock();
