@@ -14,6 +14,11 @@ pub const MAX_FRAME: usize = 32 * 1024;
 /// What the line buffer keeps between batches.
 const KEPT: usize = 64 * 1024;
 
+/// What frames are cut off. It is longer than any hole in the heap, so that it is a mapping of its own and goes back
+/// whole: frames that waited for a host in such holes pushed what was made meanwhile to the end of the heap, which
+/// stayed 1.6 MiB longer after 75 s of a host that reads nothing (`cargo bench --bench soak`).
+const SLAB: usize = 4 * MAX_FRAME;
+
 /// Writes each batch as whole lines, and cuts the lines into frames of at most [`MAX_FRAME`].
 ///
 /// A reading that has no spelling in the format is lost: `oversize` or `unencodable`. One that
@@ -78,7 +83,7 @@ impl Serialize {
                 continue;
             }
             if self.frame.capacity() - self.frame.len() < piece {
-                self.frame.reserve(piece.max(MAX_FRAME));
+                self.frame.reserve(piece.max(SLAB));
             }
             self.frame.extend_from_slice(&rest[..piece]);
             rest = &rest[piece..];
@@ -112,6 +117,8 @@ impl Transform for Serialize {
     fn apply(&mut self, _now: Instant, input: &Batch, out: &mut Emit<Frame>) {
         // What a panic may have left behind is still in the input.
         self.frame.clear();
+        // From its beginning, where nobody has any of it: less of it is ever touched.
+        let _ = self.frame.try_reclaim(SLAB);
         self.readings = 0;
         self.oldest = None;
         for reading in &input.0 {
