@@ -13,9 +13,11 @@ use super::storage::Storage;
 use crate::pipeline::{Node, Weigh};
 use crate::port::Kept;
 
-/// Bytes that the port has and the host is not known to have read; one item in any case. Twice the port's
-/// window, so that the next ones are there when it opens.
-const HANDED_BYTES_MAX: u64 = 128 << 10;
+/// Bytes that the port has and the host is not known to have read, a quarter of the spool at most; one item in any
+/// case. More than the port's window: of a host that answers no barriers it is long not known, and what it asks for next
+/// must not wait behind a long answer until then.
+const HANDED_BYTES_MAX: u64 = 1 << 20;
+
 /// What a job works on.
 #[derive(Debug)]
 pub(super) struct Desk<S> {

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::afloat::Afloat;
 use super::answers::Answers;
 use super::breaker::{Breaker, BreakerState};
 use super::counters::Counters;
@@ -97,6 +98,7 @@ impl Port {
             window: Window::new(answers.clone()),
             answers,
             unread: Unread::new(),
+            afloat: Afloat::default(),
             voice: None,
             breaker: Breaker::default(),
             breaker_said: BreakerState::Closed,

@@ -36,8 +36,9 @@ struct State {
     read: u64,
     /// A later one was answered, and this one was not.
     skipped: bool,
-    /// Whether this host has answered at all.
+    /// Whether this host has answered at all, and whether any has.
     answers: bool,
+    has_ever: bool,
     /// Whether anybody hears what the host says.
     is_heard: bool,
 }
@@ -72,7 +73,7 @@ impl Answers {
         state.read = state.asked[at].1;
         state.skipped |= at > 0;
         state.asked.drain(..=at);
-        state.answers = true;
+        (state.answers, state.has_ever) = (true, true);
         drop(state);
         self.0.port.wake();
     }
@@ -104,6 +105,11 @@ impl Answers {
     pub(super) fn heard(&self) -> (u64, bool) {
         let state = self.lock();
         (state.read, state.answers)
+    }
+
+    /// Whether any host of this port has ever answered.
+    pub(super) fn has_ever(&self) -> bool {
+        self.lock().has_ever
     }
 
     /// Whether the host that answers is not the one that was asked at first; told once. A host answers

@@ -26,6 +26,7 @@
 //! This module does not parse a line, sign, keep anything on disk, or fall back to a port of another name.
 
 mod actor;
+mod afloat;
 mod answers;
 mod breaker;
 mod counters;

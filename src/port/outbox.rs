@@ -66,6 +66,14 @@ impl Outbox {
         self.frames.iter().any(|placed| matches!(placed.outgoing.what, What::Must { .. }))
     }
 
+    /// Whether there are readings among what waits.
+    pub(super) fn has_telemetry(&self) -> bool {
+        let readings = |placed: &Placed| {
+            placed.outgoing.what == What::Telemetry && placed.outgoing.frame.readings > 0
+        };
+        self.frames.iter().any(readings)
+    }
+
     /// How long a frame may be to go out with what is there: any length into an empty outbox.
     pub(super) fn room(&self) -> usize {
         if self.is_empty() { usize::MAX } else { WRITE_BYTES_MAX.saturating_sub(self.bytes) }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use self::stock::FAR;
+use super::afloat::Afloat;
 use super::answers::Answers;
 use super::breaker::{Breaker, BreakerState};
 use super::counters::{Counters, add};
@@ -51,6 +52,8 @@ pub(super) struct Core {
     pub(super) answers: Answers,
     /// Written, must be read, and not known to be.
     pub(super) unread: Unread,
+    /// Written, kept nowhere, and not known to be read.
+    pub(super) afloat: Afloat,
     pub(super) voice: Option<Box<dyn Voice>>,
     pub(super) breaker: Breaker,
     /// The last state of the breaker that a host was told.
@@ -192,6 +195,7 @@ impl<'a> Session<'a> {
                 // No sign of a host: it may have left after it sent them.
                 Received::Bytes(bytes) => {
                     self.is_somebody();
+                    self.core.window.is_alive(Instant::now());
                     self.core.inlet.give(&self.core.name, &self.buffer[..bytes]);
                 }
                 Received::Idle => {

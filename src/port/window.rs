@@ -34,18 +34,45 @@ pub(super) const BARRIER_BYTES: usize = 256;
 /// Where a host has not answered for so long, and something waits for it: it is asked once more. It may be
 /// another host by now, which never got the last question.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
-/// Each unanswered barrier doubles that, so often at most: 96 s. Never to ask again would be to wait for ever
-/// where nothing else is written.
+/// Each unanswered barrier doubles that, so often at most: 96 s where the host says something, 3.4 h where it is
+/// silent, since the questions themselves must not fill its socket. Never to ask again would be to wait for ever where
+/// nothing else is written.
 const DOUBLED_MAX: usize = 5;
+const DOUBLED_MAX_SILENT: usize = 12;
 
-/// Where the host has never answered: what is older than this counts as read by the window …
-const PATIENCE_UNANSWERED: Duration = Duration::from_secs(1);
-/// … and where it did answer, and does no more. A port that once had an answer must not go silent for ever.
-const PATIENCE_ANSWERED: Duration = Duration::from_secs(60);
-/// Where the host has never answered: what was written so long ago, to the same host, counts as delivered.
-const DELIVERED_AFTER: Duration = Duration::from_secs(30);
+/// Telemetry has a barrier behind it so often, so that what a host did not read when it left is known.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// … but not before whoever is there now was asked: so long before that, where the last question is older than this.
+/// When what was written counts as read without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience {
+    /// So old, and the host has said something since it was written: it is alive.
+    alive: Duration,
+    /// So old, and it has not.
+    silent: Duration,
+}
+
+impl Patience {
+    const fn new(alive: u64, silent: u64) -> Self {
+        Self { alive: Duration::from_secs(alive), silent: Duration::from_secs(silent) }
+    }
+}
+
+/// A port that once had an answer is not silent for ever, but nearly: its hosts answer, so one that says nothing reads
+/// nothing.
+const NEARLY_EVER: u64 = 3_600;
+/// For the window, where this host has answered, …
+const ROOM_ANSWERED: Patience = Patience::new(60, NEARLY_EVER);
+/// … where it has not, and another one of this port has, …
+const ROOM_OTHERS_ANSWERED: Patience = Patience::new(1, NEARLY_EVER);
+/// … and where none ever has.
+const ROOM_UNANSWERED: Patience = Patience::new(1, 1);
+/// For what must be delivered, where another host of this port has answered, …
+const DELIVERED_OTHERS_ANSWERED: Patience = Patience::new(30, NEARLY_EVER);
+/// … and where none ever has.
+const DELIVERED_UNANSWERED: Patience = Patience::new(30, 300);
+
+/// What must be delivered does not count as that before whoever is there now was asked: so long before that, where the last question is older than this.
 const LAST_ASKED: Duration = Duration::from_secs(10);
 
 /// Writes closer together than this have one time.
@@ -68,9 +95,19 @@ pub(super) enum Share {
 ///
 /// # The rule
 /// What was written counts as read when the host has answered a barrier behind it. A host that has
-/// never answered (an older one, or one behind a relay that forwards no keep-alives) is given 64 KiB a
-/// second; what must be delivered counts as delivered after 30 s of the same host, with the port not
-/// stalled. One that did answer and stopped is given 64 KiB a minute, and what must be delivered waits.
+/// never answered may be an older one, or one behind a relay that forwards no keep-alives. Then time has to do, with the
+/// port not stalled, and what the host sends is a sign that it lives:
+///
+/// | | | it has said something since | it has not |
+/// |---|---|---|---|
+/// | no host of this port has ever answered | 64 KiB more after | 1 s | 1 s |
+/// | | counts as delivered after | 30 s | 5 min |
+/// | another one has, this one has not | 64 KiB more after | 1 s | 1 h |
+/// | | counts as delivered after | 30 s | 1 h |
+/// | this one has | 64 KiB more after | 1 min | 1 h |
+/// | | counts as delivered | when it answers | when it answers |
+///
+/// So a host that hangs costs the port nothing when it leaves, if it or another one before it has ever answered.
 #[derive(Debug)]
 pub(super) struct Window {
     limit: Option<usize>,
@@ -84,6 +121,8 @@ pub(super) struct Window {
     asked: u64,
     /// When the last barrier was written.
     asked_at: Option<Instant>,
+    /// When the host last said something.
+    alive_at: Option<Instant>,
     /// When what was written, up to which byte; oldest first.
     times: VecDeque<(Instant, u64)>,
     /// With which byte each write ended that is not read, where that is bounded.
@@ -103,6 +142,7 @@ impl Window {
             delivered: 0,
             asked: 0,
             asked_at: None,
+            alive_at: None,
             times: VecDeque::new(),
             writes: VecDeque::new(),
             is_waiting: false,
@@ -115,7 +155,8 @@ impl Window {
         self.limit = limit;
         self.asks = asks;
         self.answers.start_anew();
-        (self.read, self.asked, self.asked_at) = (self.written, self.written, None);
+        (self.read, self.asked) = (self.written, self.written);
+        (self.asked_at, self.alive_at) = (None, None);
         self.times.clear();
         self.writes.clear();
         self.is_waiting = false;
@@ -136,8 +177,13 @@ impl Window {
         admits
     }
 
+    /// The host has said something.
+    pub(super) fn is_alive(&mut self, now: Instant) {
+        self.alive_at = Some(now);
+    }
+
     /// Whether a barrier should go behind the `pending` bytes: there are many, or something that must be
-    /// read (`must`), or something waits for it, or the last one is not answered (`unread`: and something
+    /// known to be read (`must`), or something waits for it, or the last one is not answered (`unread`: and something
     /// waits for that).
     pub(super) fn wants_barrier(
         &self,
@@ -153,9 +199,16 @@ impl Window {
             && (wants || self.repeats_at(unread).is_some_and(|at| at <= now))
     }
 
+    /// Whether it is time to ask what of the readings was read.
+    pub(super) fn is_time_to_ask(&self, now: Instant) -> bool {
+        self.asked_at.is_none_or(|at| at + ASK_EVERY <= now)
+    }
+
     fn repeats_at(&self, unread: bool) -> Option<Instant> {
         let waits = (self.is_waiting || unread) && self.asks && self.answers.may_be_asked();
-        let doubled = self.answers.unanswered().checked_sub(1)?.min(DOUBLED_MAX);
+        let is_alive = self.asked_at < self.alive_at;
+        let doubled_max = if is_alive { DOUBLED_MAX } else { DOUBLED_MAX_SILENT };
+        let doubled = self.answers.unanswered().checked_sub(1)?.min(doubled_max);
         let again = self.asked_at.filter(|_| waits).map(|at| at + ASK_AGAIN * (1 << doubled));
         let last = self.asks_last_at().filter(|_| unread && self.asks);
         [again, last].into_iter().flatten().min()
@@ -163,9 +216,7 @@ impl Window {
 
     /// When a host that has not answered is asked for the last time before its silence counts as having read.
     fn asks_last_at(&self) -> Option<Instant> {
-        let (_, answers) = self.answers.heard();
-        let oldest = self.times.iter().find(|(_, end)| *end > self.delivered).filter(|_| !answers);
-        let at = oldest.map(|(at, _)| *at + DELIVERED_AFTER - LAST_ASKED);
+        let at = self.delivered_at().map(|at| at - LAST_ASKED);
         at.filter(|at| self.asked_at.is_none_or(|asked| asked < *at))
     }
 
@@ -219,10 +270,11 @@ impl Window {
         self.read = self.read.max(heard);
         self.delivered = self.delivered.max(heard);
         if !is_stalled {
-            let read_by = self.older_than(now, self.patience(answers));
+            let read_by = self.known_by_time(now, self.room_patience(answers));
             self.read = self.read.max(read_by);
             if !answers {
-                self.delivered = self.delivered.max(self.older_than(now, DELIVERED_AFTER));
+                let delivered = self.known_by_time(now, self.delivery_patience());
+                self.delivered = self.delivered.max(delivered);
             }
         }
         while self.writes.pop_front_if(|end| *end <= self.read).is_some() {}
@@ -231,10 +283,33 @@ impl Window {
         self.is_waiting &= self.read == before;
     }
 
-    /// Up to which byte all was written so long ago.
-    fn older_than(&self, now: Instant, age: Duration) -> u64 {
-        let old = self.times.iter().take_while(|(at, _)| *at + age <= now);
+    /// Up to which byte time says so.
+    fn known_by_time(&self, now: Instant, patience: Patience) -> u64 {
+        let old = self.times.iter().take_while(|(at, _)| self.known_at(*at, patience) <= now);
         old.last().map_or(0, |(_, end)| *end)
+    }
+
+    /// When time says so of what was written `at` that time.
+    fn known_at(&self, at: Instant, patience: Patience) -> Instant {
+        let is_alive = self.alive_at.is_some_and(|alive| alive >= at);
+        at + if is_alive { patience.alive } else { patience.silent }
+    }
+
+    /// When time says that the oldest write beyond byte `up_to` was read.
+    fn next_at(&self, up_to: u64, patience: Patience) -> Option<Instant> {
+        let first = self.times.iter().find(|(_, end)| *end > up_to);
+        first.map(|(at, _)| self.known_at(*at, patience))
+    }
+
+    /// When time says that more of what must be delivered is.
+    fn delivered_at(&self) -> Option<Instant> {
+        let answers = self.answers.heard().1;
+        (!answers).then(|| self.next_at(self.delivered, self.delivery_patience())).flatten()
+    }
+
+    /// Everything up to this byte counts as read.
+    pub(super) fn read(&self) -> u64 {
+        self.read
     }
 
     /// Everything up to this byte counts as delivered.
@@ -245,17 +320,22 @@ impl Window {
     /// When [`credit`](Self::credit) would tell more without an answer: asked for only where something
     /// waits, so that an idle port wakes nobody. `unread`: something must be delivered.
     pub(super) fn deadline(&self, unread: bool) -> Option<Instant> {
-        let answers = self.answers.heard().1;
-        let first = |up_to: u64| self.times.iter().find(|(_, end)| *end > up_to).map(|(at, _)| *at);
-        let room = self.is_waiting.then(|| first(self.read)).flatten();
-        let room = room.map(|at| at + self.patience(answers));
-        let delivery = (unread && !answers).then(|| first(self.delivered)).flatten();
-        let delivery = delivery.map(|at| at + DELIVERED_AFTER);
+        let patience = self.room_patience(self.answers.heard().1);
+        let room = self.is_waiting.then(|| self.next_at(self.read, patience)).flatten();
+        let delivery = self.delivered_at().filter(|_| unread);
         [room, delivery, self.repeats_at(unread)].into_iter().flatten().min()
     }
 
-    fn patience(&self, answers: bool) -> Duration {
-        if answers { PATIENCE_ANSWERED } else { PATIENCE_UNANSWERED }
+    fn room_patience(&self, answers: bool) -> Patience {
+        match (answers, self.answers.has_ever()) {
+            (true, _) => ROOM_ANSWERED,
+            (false, true) => ROOM_OTHERS_ANSWERED,
+            (false, false) => ROOM_UNANSWERED,
+        }
+    }
+
+    fn delivery_patience(&self) -> Patience {
+        if self.answers.has_ever() { DELIVERED_OTHERS_ANSWERED } else { DELIVERED_UNANSWERED }
     }
 
     fn outstanding(&self) -> usize {

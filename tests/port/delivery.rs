@@ -128,7 +128,7 @@ async fn a_frame_longer_than_the_window_goes_when_all_before_it_was_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_after_thirty() {
+async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_when_it_lives() {
     let rig = Rig::met().await;
     for _ in 0..1_000 {
         rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
@@ -141,8 +141,65 @@ async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_after_
     assert!((5 * WINDOW_BYTES..12 * WINDOW_BYTES).contains(&seen), "{seen} bytes in ten seconds");
     assert_eq!(*rig.read.borrow(), 0);
     tokio::time::sleep(Duration::from_secs(22)).await;
+    assert_eq!(*rig.read.borrow(), 0, "it may hang");
+    rig.host.send(b"{}\n");
+    settle().await;
+    assert_eq!(*rig.read.borrow(), 1, "half a minute later it still has something to say");
+    rig.must(2, "{\"m\":2}\n");
+    tokio::time::sleep(Duration::from_secs(299)).await;
     assert_eq!(*rig.read.borrow(), 1);
-    assert!(barriers(&rig) <= 64);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(*rig.read.borrow(), 2, "and one that never says anything is not doubted for ever");
+    assert!(barriers(&rig) <= 64 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_hang_and_crash_cost_a_port_nothing_that_has_had_an_answer() {
+    let rig = Rig::over(model::pair(), true);
+    rig.host.connect();
+    rig.must(1, "{\"m\":1}\n");
+    settle().await;
+    rig.answer();
+    settle().await;
+    let flood = rig.telemetry.clone();
+    let flood = tokio::spawn(async move {
+        let line = format!("{{\"t\":\"{}\"}}\n", "x".repeat(8_000));
+        while flood.send(frame(line.clone())).await.is_ok() {}
+    });
+    for round in 0..40 {
+        if round % 2 == 0 {
+            rig.answer(); // it hangs after it has answered, or before
+            settle().await;
+        }
+        rig.host.stop_reading();
+        tokio::time::sleep(Duration::from_secs(round * 60)).await;
+        rig.host.leave();
+        assert_eq!(rig.host.leaked(), 0, "round {round}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rig.host.read_on();
+        rig.host.connect();
+        settle().await;
+    }
+    flood.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn readings_that_a_host_took_with_it_are_in_the_books_as_lost() {
+    let rig = Rig::met().await;
+    rig.tell("{\"t\":1}\n");
+    settle().await;
+    assert_eq!(barriers(&rig), 1, "it is asked whether it has read them, ...");
+    rig.answer();
+    settle().await;
+    for number in 2..=4 {
+        rig.tell(format!("{{\"t\":{number}}}\n"));
+        settle().await;
+    }
+    assert_eq!(barriers(&rig), 1, "... once a second");
+    rig.host.leave();
+    settle().await;
+    assert_eq!(rig.node.count().lost, [("unread", 3)], "it may have read them");
+    rig.check_books();
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +216,13 @@ async fn a_host_that_stops_to_answer_is_not_believed_and_not_forgotten() {
     tokio::time::sleep(Duration::from_secs(50)).await;
     let seen = rig.seen().len();
     assert!(seen <= WINDOW_BYTES + 512, "{seen}");
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    tokio::time::sleep(Duration::from_secs(3_000)).await;
+    let seen = rig.seen().len();
+    assert!(seen <= WINDOW_BYTES + 10 * 512, "it hangs: {seen}");
+    for _ in 0..200 {
+        rig.host.send(b"{}\n");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     let seen = rig.seen().len();
     assert!((2 * WINDOW_BYTES..5 * WINDOW_BYTES).contains(&seen), "a window a minute: {seen}");
     assert_eq!(*rig.read.borrow(), 1, "what must be read waits for its answer");
@@ -249,6 +312,7 @@ async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_com
     let ignored = rig.seen().len();
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        rig.host.send(b"{}\n");
         let later = rig.seen()[ignored..].to_owned();
         for line in later.lines().filter_map(|line| line.strip_prefix("{\"barrier\":")) {
             rig.answers.answered(line.trim_end_matches('}').parse().unwrap());
@@ -272,7 +336,7 @@ async fn a_host_that_came_unseen_is_asked_before_the_last_one_counts_as_having_r
         }
         rig.host.leave();
         rig.host.connect(); // before the port could see the gap
-        for _ in 0..60 {
+        for _ in 0..360 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             rig.answer();
         }

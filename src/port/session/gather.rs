@@ -17,7 +17,7 @@ impl Session<'_> {
     /// Fills the empty outbox, or says why it stays empty.
     pub(super) fn gather(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         self.open_session();
-        let Core { lanes, outbox, window, unread, voice, .. } = &mut *self.core;
+        let Core { lanes, outbox, window, unread, afloat, voice, .. } = &mut *self.core;
         let has_ended = loop {
             let (pending, room) = (outbox.pending(), outbox.room().saturating_sub(BARRIER_BYTES));
             let admits = |length, share| {
@@ -30,7 +30,10 @@ impl Session<'_> {
                 Next::Ended => break true,
             }
         };
-        let must = outbox.has_must() || unread.end() > window.asked_up_to();
+        let asked = window.asked_up_to();
+        let readings = outbox.has_telemetry() || afloat.end() > asked;
+        let must = outbox.has_must() || unread.end() > asked;
+        let must = must || readings && window.is_time_to_ask(Instant::now());
         if let Some(voice) = voice
             && outbox.room() >= BARRIER_BYTES
             && window.wants_barrier(Instant::now(), outbox.pending(), must, !unread.is_empty())
@@ -71,7 +74,8 @@ impl Session<'_> {
     }
 
     pub(super) fn accepted(&mut self, bytes: usize) {
-        let Core { outbox, node, on_written, counters, window, unread, .. } = &mut *self.core;
+        let Core { outbox, node, on_written, counters, window, unread, afloat, .. } =
+            &mut *self.core;
         let now = Instant::now();
         if bytes > 0 {
             window.accepted(now, bytes);
@@ -88,7 +92,8 @@ impl Session<'_> {
             match what {
                 What::Barrier(number) => window.asked(now, number, end),
                 What::Must { seq, again } => unread.push(end, Kept { seq, frame, again }),
-                What::Reply | What::Telemetry => {}
+                What::Telemetry => afloat.push(end, weight(&frame)),
+                What::Reply => {}
             }
         });
     }

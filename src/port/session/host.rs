@@ -69,7 +69,11 @@ impl Session<'_> {
     /// a migration the tail of a write that was in flight reaches the next host, and a line
     /// of more than one write would be glued to it. One byte for each connect ends both.
     pub(super) fn start_anew(&mut self) {
-        let Core { outbox, lanes, window, unread, node, voice, counters, .. } = &mut *self.core;
+        let Core { outbox, lanes, window, unread, afloat, node, voice, counters, .. } =
+            &mut *self.core;
+        let gone = afloat.take();
+        node.took(gone); // it was given, and may not have been read
+        node.lost("unread", gone);
         let mut back = Vec::new();
         for (_, Kept { seq, mut frame, .. }) in unread.take() {
             frame.bytes = marked(&frame.bytes);

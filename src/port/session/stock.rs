@@ -30,10 +30,11 @@ impl Session<'_> {
         if self.core.answers.take_skipped() {
             self.host_was_replaced();
         }
-        let Core { window, unread, breaker, .. } = &mut *self.core;
-        if window.is_waiting() || !unread.is_empty() {
+        let Core { window, unread, afloat, breaker, .. } = &mut *self.core;
+        if window.is_waiting() || !unread.is_empty() || !afloat.is_empty() {
             window.credit(now, self.is_stalled);
             unread.read_up_to(window.delivered());
+            afloat.read_up_to(window.read());
         }
         if breaker.healthy_at(self.opened).is_some_and(|at| at <= now) {
             breaker.healthy();
