@@ -34,10 +34,11 @@ pub(super) const BARRIER_BYTES: usize = 256;
 /// Where a host has not answered for so long, and something waits for it: it is asked once more. It may be
 /// another host by now, which never got the last question.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
-/// Each unanswered barrier doubles that, so often at most: 96 s where the host says something, 3.4 h where it is
-/// silent, since the questions themselves must not fill its socket. Never to ask again would be to wait for ever where
-/// nothing else is written.
+/// Each time without an answer doubles that, up to 96 s; and further, up to 3.4 h, of a host that has let so many
+/// pass in silence, since the questions themselves must not fill its socket. Never to ask again would be to wait for
+/// ever where nothing else is written.
 const DOUBLED_MAX: usize = 5;
+const REPEATS_MAX: usize = 12;
 const DOUBLED_MAX_SILENT: usize = 12;
 
 /// Telemetry has a barrier behind it so often, so that what a host did not read when it left is known.
@@ -121,6 +122,8 @@ pub(super) struct Window {
     asked: u64,
     /// When the last barrier was written.
     asked_at: Option<Instant>,
+    /// How often the same was asked again.
+    repeats: usize,
     /// When the host last said something.
     alive_at: Option<Instant>,
     /// When what was written, up to which byte; oldest first.
@@ -142,6 +145,7 @@ impl Window {
             delivered: 0,
             asked: 0,
             asked_at: None,
+            repeats: 0,
             alive_at: None,
             times: VecDeque::new(),
             writes: VecDeque::new(),
@@ -156,7 +160,7 @@ impl Window {
         self.asks = asks;
         self.answers.start_anew();
         (self.read, self.asked) = (self.written, self.written);
-        (self.asked_at, self.alive_at) = (None, None);
+        (self.asked_at, self.alive_at, self.repeats) = (None, None, 0);
         self.times.clear();
         self.writes.clear();
         self.is_waiting = false;
@@ -180,6 +184,7 @@ impl Window {
     /// The host has said something.
     pub(super) fn is_alive(&mut self, now: Instant) {
         self.alive_at = Some(now);
+        self.repeats = self.repeats.min(DOUBLED_MAX);
     }
 
     /// Whether a barrier should go behind the `pending` bytes: there are many, or something that must be
@@ -206,10 +211,10 @@ impl Window {
 
     fn repeats_at(&self, unread: bool) -> Option<Instant> {
         let waits = (self.is_waiting || unread) && self.asks && self.answers.may_be_asked();
-        let is_alive = self.asked_at < self.alive_at;
-        let doubled_max = if is_alive { DOUBLED_MAX } else { DOUBLED_MAX_SILENT };
-        let doubled = self.answers.unanswered().checked_sub(1)?.min(doubled_max);
-        let again = self.asked_at.filter(|_| waits).map(|at| at + ASK_AGAIN * (1 << doubled));
+        let silent = DOUBLED_MAX + self.repeats.saturating_sub(REPEATS_MAX);
+        let doubled = self.repeats.min(silent).min(DOUBLED_MAX_SILENT);
+        let asked_at = self.asked_at.filter(|_| waits && self.answers.unanswered() > 0);
+        let again = asked_at.map(|at| at + ASK_AGAIN * (1 << doubled));
         let last = self.asks_last_at().filter(|_| unread && self.asks);
         [again, last].into_iter().flatten().min()
     }
@@ -221,7 +226,9 @@ impl Window {
     }
 
     /// The number of a barrier that goes behind the `pending` bytes.
-    pub(super) fn barrier(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn barrier(&mut self, now: Instant, pending: usize) -> Option<u64> {
+        let is_repeat = self.written == self.asked && pending == 0;
+        self.repeats = if is_repeat { self.repeats + 1 } else { 0 };
         let is_last = self.asks_last_at().is_some_and(|at| at <= now);
         self.answers.next_number(is_last)
     }
@@ -267,6 +274,9 @@ impl Window {
     pub(super) fn credit(&mut self, now: Instant, is_stalled: bool) {
         let (heard, answers) = self.answers.heard();
         let before = self.read;
+        if heard > before {
+            self.repeats = 0;
+        }
         self.read = self.read.max(heard);
         self.delivered = self.delivered.max(heard);
         if !is_stalled {

@@ -37,7 +37,7 @@ impl Session<'_> {
         if let Some(voice) = voice
             && outbox.room() >= BARRIER_BYTES
             && window.wants_barrier(Instant::now(), outbox.pending(), must, !unread.is_empty())
-            && let Some(number) = window.barrier(Instant::now())
+            && let Some(number) = window.barrier(Instant::now(), outbox.pending())
         {
             outbox.push(own(voice.barrier(number), What::Barrier(number)));
         }
