@@ -21,6 +21,9 @@ const BY_CHANCE: u32 = 1;
 const SHORT: Duration = Duration::from_millis(50);
 /// … and each fifth: without the window it is sent more than lies in the socket.
 const LONG: Duration = Duration::from_millis(1_200);
+/// So many more hang for so long before they crash: they read nothing and say nothing. At a window a second four of
+/// those seconds would fill the socket.
+const HANG: (u32, Duration) = (8, Duration::from_secs(6));
 /// A reading of so many fat processes is about 40 KB: as long as a line can be beside which there is room for a
 /// reply.
 const PROCESSES: u32 = 10;
@@ -28,7 +31,7 @@ const PROCESSES: u32 = 10;
 /// A host that leaves while QEMU throttles the port takes one of its 128 buffers along for ever
 /// ([`infiniservice::port::model`]), so what a host that reads nothing is let in tells how many are left.
 #[test]
-fn two_hundred_hosts_that_crash_under_full_load_leave_the_port_its_capacity() {
+fn two_hundred_hosts_that_crash_and_some_that_hang_under_full_load_leave_the_port_its_capacity() {
     let Some(turn) = lab::turn() else { return };
     let program = turn.lab.port_script();
     let mut vm = Vm::boot_with(turn.lab, "port_script", &program);
@@ -48,6 +51,14 @@ fn two_hundred_hosts_that_crash_under_full_load_leave_the_port_its_capacity() {
         metrics += u32::from(message.kind == infiniservice::host::Kind::Metrics);
         metrics == 20
     });
+    assert!(talk.ask("SystemInfo", &[], SOON).success);
+    drop(talk);
+    for _ in 0..HANG.0 {
+        let host = vm.host();
+        vm.guest.sleep(HANG.1);
+        drop(host);
+    }
+    let talk = Talk::connect(&vm.socket());
     assert!(talk.ask("SystemInfo", &[], SOON).success);
     drop(talk);
     assert_eq!(agent.terminate(&mut vm.guest, SOON), 0);
