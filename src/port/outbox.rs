@@ -112,20 +112,20 @@ impl Outbox {
     }
 
     /// Takes everything out again, in order, because its host has left: `left` gets each frame, and
-    /// whether it was begun. The first one may be in the middle of a line; then it is given from the
+    /// how many of its lines were written. The first one may be in the middle of a line; then it is given from the
     /// first byte of that line, unless it must arrive, and then from its own. Tells whether a line was cut.
-    pub(super) fn dissolve(&mut self, mut left: impl FnMut(Outgoing, bool)) -> bool {
+    pub(super) fn dissolve(&mut self, mut left: impl FnMut(Outgoing, usize)) -> bool {
         let mut was_cut = false;
         while let Some(Placed { mut outgoing, end }) = self.frames.pop_front() {
             let length = outgoing.frame.bytes.len();
             let written = (self.at + length).saturating_sub(end);
-            let line = memchr::memrchr(b'\n', &outgoing.frame.bytes[..written]);
-            let line = line.map_or(0, |newline| newline + 1);
+            let lines = memchr::memchr_iter(b'\n', &outgoing.frame.bytes[..written]);
+            let (lines, line) = lines.fold((0, 0), |(lines, _), at| (lines + 1, at + 1));
             was_cut |= line < written;
             if outgoing.what == What::Telemetry {
                 outgoing.frame.bytes = outgoing.frame.bytes.slice(line..);
             }
-            left(outgoing, line > 0);
+            left(outgoing, lines);
         }
         self.copies.clear();
         (self.bytes, self.at) = (0, 0);
@@ -165,7 +165,8 @@ mod tests {
 
     fn dissolve(outbox: &mut Outbox) -> (bool, Vec<(Bytes, bool)>) {
         let mut left = Vec::new();
-        let was_cut = outbox.dissolve(|outgoing, begun| left.push((outgoing.frame.bytes, begun)));
+        let was_cut =
+            outbox.dissolve(|outgoing, begun| left.push((outgoing.frame.bytes, begun > 0)));
         assert_eq!((outbox.is_empty(), outbox.pending(), outbox.room()), (true, 0, usize::MAX));
         (was_cut, left)
     }

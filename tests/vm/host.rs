@@ -29,12 +29,14 @@ pub struct Host {
     lines: Lines,
     /// What it has signed.
     sent: u32,
+    /// Keep-alives that were passed over, and are not answered.
+    passed: Vec<Value>,
 }
 
 impl Host {
     pub fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("QEMU listens on the port's socket");
-        Self { lines: Lines::new(stream), sent: 0 }
+        Self { lines: Lines::new(stream), sent: 0, passed: Vec::new() }
     }
 
     /// The next line, the bare ones included; none within `limit`.
@@ -83,6 +85,7 @@ impl Host {
             let Some(line) = self.line(left) else { panic!("it does not come in {limit:?}") };
             match serde_json::from_slice(&line) {
                 Ok(value) if wanted(&value) => return value,
+                Ok(value) if value["type"] == "keep_alive" => self.passed.push(value),
                 _ => {}
             }
         }
@@ -104,10 +107,12 @@ impl Host {
         self.says(&payload::safe_command(id, &action, NEXT));
     }
 
-    /// Answers the next keep-alive, which today's host does with each: everything before it was read.
+    /// Answers the keep-alives up to the next one, which today's host does with each: everything before it was read.
     pub fn acknowledges(&mut self) {
         let asked = self.until(NEXT, |line| line["type"] == "keep_alive");
-        self.answers(&asked);
+        for asked in std::mem::take(&mut self.passed).into_iter().chain([asked]) {
+            self.answers(&asked);
+        }
     }
 
     /// Answers this keep-alive.

@@ -87,9 +87,7 @@ impl Host {
         self.due.clear();
         self.begun = None;
         self.left = Some(Instant::now());
-        let mut known = self.known.lock();
-        known.begins_anew();
-        known.note("left", self.offset, 0);
+        self.known.lock().left(self.offset);
     }
 
     /// Another one is there, unseen.

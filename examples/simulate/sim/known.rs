@@ -218,6 +218,17 @@ impl Known {
         (connection.consumed_at, connection.begun) = (Instant::now(), 0);
     }
 
+    /// The host left. One that has not answered for a second counts as having read by then.
+    pub fn left(&mut self, offset: u64) {
+        let connection = &self.connection;
+        let is_silent = connection.answers.is_none();
+        let patience = Duration::from_secs(if is_silent { 1 } else { 60 });
+        let is_old = connection.consumed_at.elapsed() >= patience;
+        self.written.is_believed |= is_old && connection.accepted > connection.consumed;
+        self.begins_anew();
+        self.note("left", offset, 0);
+    }
+
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
         let is_cut = self.is_mid_line || self.left_over > 0;
@@ -229,6 +240,7 @@ impl Known {
             self.gives_up(|_| true);
         }
         self.note("connected", u64::from(is_swapped), 0);
+        self.written.is_believed |= is_swapped;
         self.connection = Connection::new(is_swapped);
         self.echoes.clear();
     }
@@ -289,7 +301,7 @@ impl Known {
         self.disturbed();
         self.asked.values_mut().for_each(|asked| asked.under_way = 0);
         self.under_way = 0;
-        (self.told, self.written) = (self.told.next(), Written::default());
+        (self.told, self.written) = (self.told.next(), Written::after(self.sequence));
         (self.life, self.is_closing) = (self.life + 1, false);
         self.note("starts", self.life.into(), 0);
         self.life

@@ -71,22 +71,27 @@ impl Session<'_> {
     pub(super) fn start_anew(&mut self) {
         let Core { outbox, lanes, window, unread, afloat, node, voice, counters, .. } =
             &mut *self.core;
-        let gone = afloat.take();
-        node.took(gone); // it was given, and may not have been read
-        node.lost("unread", gone);
+        let mut gone = afloat.take();
         let mut back = Vec::new();
         for (_, Kept { seq, mut frame, .. }) in unread.take() {
             frame.bytes = marked(&frame.bytes);
             node.took(weight(&frame)); // it was given, and is not
             back.push(Outgoing { frame, what: What::Must { seq, again: true } });
         }
-        let was_cut = outbox.dissolve(|mut outgoing, begun| {
-            if let (What::Must { again, .. }, true) = (&mut outgoing.what, begun) {
-                *again = true;
-                outgoing.frame.bytes = marked(&outgoing.frame.bytes);
+        let was_cut = outbox.dissolve(|mut outgoing, lines| {
+            match &mut outgoing.what {
+                What::Must { again, .. } if lines > 0 => {
+                    *again = true;
+                    outgoing.frame.bytes = marked(&outgoing.frame.bytes);
+                }
+                // The rest of it goes to the next host; in most formats a line is a reading.
+                What::Telemetry => gone += weight(&outgoing.frame).min(lines as u64),
+                _ => {}
             }
             back.push(outgoing);
         });
+        node.took(gone); // it was given, and may not have been read
+        node.lost("unread", gone);
         for outgoing in back.into_iter().rev() {
             lanes.give_back(outgoing);
         }

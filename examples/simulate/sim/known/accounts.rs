@@ -37,12 +37,23 @@ pub fn is_told(id: Id) -> bool {
 #[derive(Debug, Default)]
 pub struct Written {
     pub made: u64,
+    /// The last one of the life before.
+    pub before: u64,
     whole: u64,
+    /// Those that hosts got whole.
+    pub got: u64,
+    /// A host left that may have been believed to have read what it did not.
+    pub is_believed: bool,
     /// How the line that is being written begins.
     begins: Vec<u8>,
 }
 
 impl Written {
+    /// Of the life after reading number `before`.
+    pub fn after(before: u64) -> Self {
+        Self { before, ..Self::default() }
+    }
+
     /// The device took `bytes`. A bare newline ends what was cut there.
     pub fn accepted(&mut self, bytes: &[u8], is_bare: bool) {
         if is_bare {
@@ -110,6 +121,14 @@ impl Known {
         if made != whole + lost {
             self.breaks(|| {
                 format!("{made} readings were made, {whole} written, and {lost} are told lost")
+            });
+        }
+        let unread = losses().filter(|(_, (reason, _))| *reason == "unread");
+        let unread: u64 = unread.map(|(_, (_, count))| count).sum();
+        let Written { got, is_believed, .. } = self.written;
+        if made > got + lost + unread && !is_believed {
+            self.breaks(|| {
+                format!("{made} readings were made, hosts got {got}, and {lost} and {unread} are told lost")
             });
         }
         for (book, (reason, count)) in losses().filter(|(_, (why, _))| !ON_PURPOSE.contains(why)) {

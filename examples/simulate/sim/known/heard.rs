@@ -86,6 +86,7 @@ impl Known {
             self.breaks(|| format!("reading {sequence:?} came after {last:?}"));
         }
         self.last_reading = sequence;
+        self.written.got += u64::from(sequence > Some(self.written.before));
     }
 
     fn got_answer(&mut self, id: Id, is_marked: bool, length: usize) {
