@@ -38,7 +38,7 @@ fn request(id: &str, what: What) -> Request {
 
 fn remove(id: &str, package: &str) -> Request {
     let package = PackageName::new(package).unwrap();
-    request(id, What::Action(Action::PackageRemove(package)))
+    request(id, What::Action(Action::PackageRemove(package).into()))
 }
 
 fn permit(request: Request) -> Permit {
@@ -324,8 +324,8 @@ async fn no_secret_of_a_request_is_ever_in_the_file() {
         let whats = [
             What::Raw(raw),
             What::Script(script),
-            What::Action(check),
-            What::Action(Action::DiskCleanup { targets }),
+            What::Action(check.into()),
+            What::Action(Action::DiskCleanup { targets }.into()),
         ];
         let id = format!("{round} password={}", canary());
         requests.extend(whats.map(|what| request(&id, what)));

@@ -16,6 +16,7 @@ allow = ["*"]
 deny = [
     { action = "PackageRemove", package = "systemd*" },
     { action = "UnsafeCommand", path = "/root*" },
+    { action = "ValidateSystemHealth" },
 ]
 raw_shell = true
 scripts = true
@@ -105,6 +106,56 @@ fn an_action_that_runs_no_program_says_what_it_does() {
     );
     assert!(text.contains("time:        5s, as it asked\n"), "{text}");
     assert_eq!(code, 0);
+}
+
+#[test]
+fn the_time_that_is_granted_is_told_with_the_one_that_was_asked_for() {
+    for (asked, told) in [
+        ("5", "5s, as it asked"),
+        ("0", "1s: the least that is granted; it asked for 0s"),
+        ("0.25", "1s: the least that is granted; it asked for 250ms"),
+        ("-7", "1s: the least that is granted; it asked for -7 s"),
+        ("601", "10m: the most that is granted; it asked for 10m 1s"),
+        ("172800", "10m: the most that is granted; it asked for 2days"),
+        ("null", "30s, because it asks for none"),
+    ] {
+        let message = format!(
+            r#"{{"type":"SafeCommand","id":"k","command_type":{{"action":"OsInfo"}},"timeout":{asked}}}"#
+        );
+        let (text, _) = explain(message.as_bytes(), None);
+        assert!(text.contains(&format!("time:        {told}\n")), "{told}\n{text}");
+    }
+    let script = |id: &str, timeout: &str| {
+        format!(r#"{{"execution_id":{id},"script_content":"true","timeout_seconds":{timeout}}}"#)
+    };
+    let scripts = [
+        script("\"\"", "1"),
+        script("\"e1\"", "0"),
+        script("7", "\"soon\""),
+        script("\"e2\"", "9"),
+    ];
+    let message =
+        format!(r#"{{"type":"pending_scripts_response","scripts":[{}]}}"#, scripts.join(","));
+    let (text, _) = explain(message.as_bytes(), None);
+    let times: Vec<_> = text.lines().filter(|line| line.starts_with("time:")).collect();
+    let expected = ["1s: the least that is granted; it asked for 0s", "9s, as it asked"];
+    assert_eq!(times, expected.map(|time| format!("time:        {time}")), "{text}");
+}
+
+#[test]
+fn an_action_that_was_asked_for_by_another_name_is_told_by_both_and_denied_by_either() {
+    let message = br#"{"type":"SafeCommand","id":"c","timeout":5,
+        "command_type":{"action":"CleanTemporaryFiles","targets":["temp_files"]}}"#;
+    let (text, code) = explain(message, None);
+    let asks = "asks for:    CleanTemporaryFiles, which is DiskCleanup { target = \"temp_files\" }";
+    assert!(text.lines().any(|line| line == asks), "{text}");
+    assert_eq!(code, 0);
+    let message = br#"{"type":"SafeCommand","id":"h","timeout":5,
+        "command_type":{"action":"ValidateSystemHealth","check_name":"boot_time"}}"#;
+    let (text, code) = explain(message, None);
+    let rule = "decision:    denied by commands.toml:9: { action = \"ValidateSystemHealth\" }";
+    assert!(text.lines().any(|line| line == rule), "{text}");
+    assert_eq!(code, 1);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What a policy lets through and what it does not, from the text of a file to the rule that decided.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "policy/names.rs"]
+mod names;
+
 use std::time::Duration;
 
 use infiniservice::commands::catalogue::ACTIONS;
@@ -33,7 +36,7 @@ fn request(what: What) -> Request {
 }
 
 fn action(action: Action) -> Request {
-    request(What::Action(action))
+    request(What::Action(action.into()))
 }
 
 fn package(name: &str) -> PackageName {
@@ -290,8 +293,12 @@ fn a_refusal_tells_the_host_why_in_both_places_it_looks() {
 #[test]
 fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
     let mut gate = Enforce::new(policy("allow = [\"SystemInfo\", \"Script\"]\nscripts = true"));
-    let refusal =
-        || Refusal { id: "9".to_owned(), action: "Dance".to_owned(), error: "no".to_owned() };
+    let refusal = || Refusal {
+        id: "9".to_owned(),
+        action: "Dance".to_owned(),
+        error: "no".to_owned(),
+        is_script: false,
+    };
     let mut ruled = |asked: Asked| {
         let mut out = Emit::default();
         gate.apply(Instant::now(), &asked, &mut out);

@@ -1,6 +1,7 @@
 //! `explain`: what would become of a message of the host: allowed or not, by which rule, and what would
 //! be run. Runs nothing of it.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Deserialize;
+use serde_json::Number;
 use tokio::time::Instant;
 
 use super::{EXIT_CONFIG, load_or_tell, refuse, say};
@@ -17,13 +19,14 @@ use crate::commands::actions::packages;
 use crate::commands::decode::{Asked, Decode};
 use crate::commands::enforce::{Enforce, Enforced, Permit, Ruling};
 use crate::commands::plan::{ProgramsOf, WouldRun, plan};
-use crate::commands::policy::{Policy, Value, arguments, name};
+use crate::commands::policy::{Policy, Value, arguments, becomes, name};
 use crate::commands::request::{Action, Request, What};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verified;
 use crate::config::{Commands, Execute};
 use crate::pipeline::{Emit, Transform};
 use crate::wire::envelope::{self, Refused};
+use crate::wire::inbound::{self, Message, Unreadable};
 use crate::wire::steers;
 
 /// The message would be refused.
@@ -105,6 +108,7 @@ fn explain(
         }
         Err(error) => return Err(format!("this is no JSON object: {error}")),
     };
+    let wanted = wanted(&payload);
     let (now, mut out) = (Instant::now(), Emit::default());
     let verified = Verified { payload, sent_ms: 0, age: Duration::ZERO, received: now };
     Decode.apply(now, &verified, &mut out);
@@ -115,8 +119,7 @@ fn explain(
     let mut gate = Enforce::new(Policy::new(commands));
     let mut out = Emit::default();
     gate.apply(now, &asked, &mut out);
-    let around =
-        Around { asked: &asked, gate: &gate, execute: &commands.file.execute, programs_of };
+    let around = Around { wanted, gate: &gate, execute: &commands.file.execute, programs_of };
     for enforced in out.drain() {
         match enforced {
             Enforced::Command(ruling) => told.ruling(&ruling, &around, 0),
@@ -142,21 +145,11 @@ fn explain(
 
 /// What a ruling is explained with.
 struct Around<'a> {
-    asked: &'a Asked,
+    /// The seconds that the request, or each script, asked for.
+    wanted: Vec<Option<Number>>,
     gate: &'a Enforce,
     execute: &'a Execute,
     programs_of: ProgramsOf,
-}
-
-impl Around<'_> {
-    /// The time that the request at `index` asked for.
-    fn wanted(&self, index: usize) -> Option<Duration> {
-        match self.asked {
-            Asked::Request(request) => Some(request.timeout),
-            Asked::Scripts(scripts) => Some(scripts.get(index)?.as_ref().ok()?.timeout),
-            _ => None,
-        }
-    }
 }
 
 impl Explained {
@@ -201,27 +194,21 @@ impl Explained {
             format!("{} = {value}", argument.name())
         });
         let arguments: Vec<String> = arguments.collect();
-        let name = name(&request.what);
-        match arguments.is_empty() {
-            true => self.say("asks for", name),
-            false => self.say("asks for", &format!("{name} {{ {} }}", arguments.join(", "))),
+        let mut asked = name(&request.what).to_owned();
+        if let Some(name) = becomes(&request.what) {
+            asked = format!("{asked}, which is {name}");
         }
+        if !arguments.is_empty() {
+            asked = format!("{asked} {{ {} }}", arguments.join(", "));
+        }
+        self.say("asks for", &asked);
     }
 
     fn permit(&mut self, permit: &Permit, around: &Around<'_>, index: usize) {
         let (request, Execute { output, parallel, waiting, .. }) =
             (permit.request(), around.execute);
-        let granted = humantime::format_duration(request.timeout);
-        match around.wanted(index) {
-            Some(wanted) if wanted > request.timeout => {
-                let wanted = humantime::format_duration(wanted);
-                self.say(
-                    "time",
-                    &format!("{granted}: the most that is granted; it asked for {wanted}"),
-                );
-            }
-            _ => self.say("time", &format!("{granted}, as it asked")),
-        }
+        let wanted = around.wanted.get(index).and_then(Option::as_ref);
+        self.say("time", &time(request.timeout, wanted));
         self.say(
             "limits",
             &format!("{parallel} at once, {waiting} waiting; {output} of each stream kept"),
@@ -275,6 +262,37 @@ fn signature(line: &[u8], secret: Option<&Secret>, lock: &str) -> (String, bool)
             ("wrong: it was not signed with this secret; the agent would drop it".to_owned(), false)
         }
         Err(refused) => (format!("the agent would drop it as {}", refused.reason()), false),
+    }
+}
+
+/// The seconds that a message asks for: of a command, or of each script that is answered.
+fn wanted(payload: &str) -> Vec<Option<Number>> {
+    match inbound::parse(payload) {
+        Ok(Message::Safe(command)) => vec![command.timeout],
+        Ok(Message::Unsafe(command)) => vec![command.timeout],
+        Ok(Message::PendingScripts(scripts)) => {
+            let answered = scripts
+                .into_iter()
+                .filter(|script| !matches!(script, Err(Unreadable { id: None, .. })));
+            answered.map(|script| script.ok()?.timeout_seconds).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The time that is granted, and why it is another than the one that was asked for.
+fn time(granted: Duration, wanted: Option<&Number>) -> String {
+    let shown = humantime::format_duration(granted);
+    let Some(wanted) = wanted else { return format!("{shown}, because it asks for none") };
+    let seconds = wanted.as_f64().unwrap_or_default();
+    let asked = match Duration::try_from_secs_f64(seconds) {
+        Ok(asked) => humantime::format_duration(asked).to_string(),
+        Err(_) => format!("{wanted} s"),
+    };
+    match seconds.total_cmp(&granted.as_secs_f64()) {
+        Ordering::Less => format!("{shown}: the least that is granted; it asked for {asked}"),
+        Ordering::Equal => format!("{shown}, as it asked"),
+        Ordering::Greater => format!("{shown}: the most that is granted; it asked for {asked}"),
     }
 }
 

@@ -65,7 +65,8 @@ impl Argument {
 use Argument::{Name, Operation, Package, Path, Pid, Query, Service, Shell, Target, User};
 
 /// Every action that the host is known to send or to have sent, and its arguments that a rule can look
-/// at. One that is not here can still be asked for; only rules with a `*` match it.
+/// at. One that is not here can still be asked for; only rules with a `*` match it. A name that becomes
+/// another action (`CleanTemporaryFiles`) has the arguments of that one.
 pub const ACTIONS: &[(&str, &[Argument])] = &[
     (RAW_COMMAND, &[Shell, Path, User]),
     (SCRIPT, &[Name, Shell, User]),
@@ -74,7 +75,7 @@ pub const ACTIONS: &[(&str, &[Argument])] = &[
     ("UserList", &[]),
     ("ServiceList", &[]),
     ("ServiceControl", &[Service, Operation]),
-    ("RestartServices", &[]),
+    ("RestartServices", &[Service, Operation]),
     ("PackageList", &[]),
     ("PackageSearch", &[Query]),
     ("PackageInstall", &[Package]),
@@ -89,7 +90,7 @@ pub const ACTIONS: &[(&str, &[Argument])] = &[
     ("RunHealthCheck", &[Name]),
     ("RunAllHealthChecks", &[]),
     ("DiskCleanup", &[Target]),
-    ("CleanTemporaryFiles", &[]),
+    ("CleanTemporaryFiles", &[Target]),
     ("CheckLinuxUpdates", &[]),
     ("GetInstalledApplications", &[]),
     ("GetInstalledApplicationsWMI", &[]),
@@ -108,8 +109,8 @@ pub const ACTIONS: &[(&str, &[Argument])] = &[
     ("CheckLinuxSecurity", &[]),
     ("GetLinuxSecurityStatus", &[]),
     ("CheckSecurityModules", &[]),
-    ("GetFirewallStatus", &[]),
-    ("CheckFirewallStatus", &[]),
+    ("GetFirewallStatus", &[Name]),
+    ("CheckFirewallStatus", &[Name]),
     ("CheckWindowsUpdates", &[]),
     ("CheckWindowsDefender", &[]),
     ("GetDefenderStatus", &[]),
@@ -119,7 +120,7 @@ pub const ACTIONS: &[(&str, &[Argument])] = &[
     ("AutoFixDefender", &[]),
     ("AutoOptimizeDisk", &[]),
     ("CheckSystemIntegrity", &[]),
-    ("ValidateSystemHealth", &[]),
+    ("ValidateSystemHealth", &[Name]),
     ("RunMaintenanceTask", &[]),
     ("ExecutePowerShellScript", &[]),
     ("PrepareGoldenImage", &[]),

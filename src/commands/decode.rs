@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::Number;
 use tokio::time::Instant;
 
-use super::request::{RawCommand, Request, Script, What};
+use super::policy;
+use super::request::{Order, RawCommand, Request, Script, What};
 use super::verify::Verified;
 use crate::pipeline::{Emit, Transform, Weigh};
 use crate::wire::inbound::{self, Message, PendingScript, SafeCommand, Unreadable, UnsafeCommand};
@@ -40,10 +41,14 @@ pub struct Refusal {
     pub action: String,
     /// Why not, as a sentence.
     pub error: String,
+    /// Whether it was a pending script, which is completed; else it is answered.
+    pub is_script: bool,
 }
 
 /// The name that a command line for a shell goes by, where an action has its own.
 pub const RAW_COMMAND: &str = "UnsafeCommand";
+/// What is answered to a known action that was not named.
+const SAFE_COMMAND: &str = "SafeCommand";
 /// The name that a pending script goes by.
 pub const SCRIPT: &str = "Script";
 
@@ -96,12 +101,14 @@ impl Transform for Decode {
     fn apply(&mut self, now: Instant, input: &Verified, out: &mut Emit<Asked>) {
         let asked = match inbound::parse(&input.payload) {
             Ok(message) => asked(message, input, now),
-            Err(Unreadable { id: Some(id), kind, why }) => {
-                let action = kind.unwrap_or_else(|| "unknown".to_owned());
+            Err(Unreadable { id: Some(id), kind, action, why }) => {
+                let action = action.or(kind).unwrap_or_else(|| "unknown".to_owned());
+                let error = format!("the message was not understood: {why}");
                 Asked::Answer(Refusal {
                     id,
-                    action,
-                    error: format!("the message was not understood: {why}"),
+                    action: check::shown(&action),
+                    error,
+                    is_script: false,
                 })
             }
             Err(Unreadable { id: None, .. }) => return out.lose("unreadable", 1),
@@ -137,10 +144,14 @@ fn safe(command: SafeCommand, from: &Verified) -> Result<Request, Refusal> {
     let name = arguments.action.clone().unwrap_or_default();
     match action::decode(&name, arguments) {
         Ok(action) => {
+            let what = What::Action(Order::new(&name, action));
             let timeout = time(timeout, TIMEOUT_DEFAULT);
-            Ok(Request { id, what: What::Action(action), timeout, received: from.received })
+            Ok(Request { id, what, timeout, received: from.received })
         }
-        Err(error) => Err(Refusal { id, action: check::shown(&name), error }),
+        Err(error) => {
+            let name = if name.is_empty() { SAFE_COMMAND } else { &name };
+            Err(Refusal { id, action: check::shown(name), error, is_script: false })
+        }
     }
 }
 
@@ -163,7 +174,7 @@ fn raw(command: UnsafeCommand, from: &Verified) -> Result<Request, Refusal> {
             let timeout = time(timeout, TIMEOUT_DEFAULT);
             Ok(Request { id, what: What::Raw(raw), timeout, received: from.received })
         }
-        Err(error) => Err(Refusal { id, action: RAW_COMMAND.to_owned(), error }),
+        Err(error) => Err(Refusal { id, action: RAW_COMMAND.to_owned(), error, is_script: false }),
     }
 }
 
@@ -172,7 +183,7 @@ fn script(
     script: Result<PendingScript, Unreadable>,
     from: &Verified,
 ) -> Option<Result<Request, Refusal>> {
-    let refusal = |id, error| Refusal { id, action: SCRIPT.to_owned(), error };
+    let refusal = |id, error| Refusal { id, action: SCRIPT.to_owned(), error, is_script: true };
     let script = match script {
         Ok(script) => script,
         Err(Unreadable { id, why, .. }) => {
@@ -203,16 +214,12 @@ fn in_time(request: Request, from: &Verified, now: Instant) -> Result<Request, R
     if age <= request.timeout + STALE_SLACK {
         return Ok(request);
     }
-    let action = match &request.what {
-        What::Action(action) => action.name(),
-        What::Raw(_) => RAW_COMMAND,
-        What::Script(_) => SCRIPT,
-    };
+    let action = policy::name(&request.what);
     let (age, timeout) = (age.as_secs(), request.timeout.as_secs());
     let error = format!(
         "stale: it came {age} s after it was sent and its time is {timeout} s, so it was not run"
     );
-    Err(Refusal { action: action.to_owned(), id: request.id, error })
+    Err(Refusal { action: action.to_owned(), id: request.id, error, is_script: false })
 }
 
 /// Any number of seconds that can be written, within the bounds.

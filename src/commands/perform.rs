@@ -39,10 +39,10 @@ impl Perform for ThisMachine {
             let outcome = match what {
                 What::Raw(raw) => self.raw(&raw, deadline).await,
                 What::Script(script) => self.script(script, deadline).await,
-                What::Action(action) => {
+                What::Action(order) => {
                     let runner = self.runner.clone();
                     let cx = Context { runner, deadline, latest: self.latest.clone() };
-                    return actions::perform(action, &cx).await;
+                    return actions::perform(order.action, &cx).await;
                 }
             };
             Done { outcome, afterwards: None }

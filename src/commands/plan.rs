@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::actions::{checks, cleanup};
 use super::execute::{self, Program};
 use super::policy::operation_name;
-use super::request::{Action, Request, ServiceOperation, What};
+use super::request::{Action, Order, Request, ServiceOperation, What};
 
 /// A program that would be run, or why none is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<WouldRun>,
             let program = execute::script_at(script, Path::new("FILE"), request.deadline())?;
             Ok(vec![resolve(program, note)?])
         }
-        What::Action(action) => match programs_of(action) {
+        What::Action(Order { action, .. }) => match programs_of(action) {
             Some(programs) if !programs.is_empty() => {
                 let mut note = besides(action);
                 let each = |argv| resolve(of_words(argv, request), &std::mem::take(&mut note));

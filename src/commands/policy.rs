@@ -5,6 +5,11 @@
 //! - Else it is allowed if an `allow` rule matches it, and denied if none does.
 //! - A command line for a shell and a script also need `raw_shell` or `scripts` to be on.
 //!
+//! # An action with several names
+//! The host has several names for some actions: `CleanTemporaryFiles` becomes `DiskCleanup`. A rule matches by the
+//! name that was asked for and by the one that it becomes. So one about `DiskCleanup` is about everything that
+//! becomes it, whether it denies or allows; one about `CleanTemporaryFiles` is about that name alone.
+//!
 //! # What a rule can and cannot promise
 //! An argument is compared as text, never with what it stands for on this machine: a rule about `ssh`
 //! does not know that `sshd` may be another name of it. So a list of what is allowed is stronger than
@@ -19,7 +24,7 @@ use std::time::Duration;
 use super::catalogue::Argument;
 use super::decode::{RAW_COMMAND, SCRIPT};
 use super::glob::Glob;
-use super::request::{Action, Request, ServiceOperation, Shell, What};
+use super::request::{Action, Order, Request, ServiceOperation, Shell, What};
 use crate::config::{Commands, Enforce, Line, Rule, Switch};
 
 /// The rules of one file, and the longest time it grants.
@@ -74,9 +79,10 @@ impl Policy {
     /// Decides on a request.
     pub fn decide(&self, request: &Request) -> Decision {
         let Enforce { allow, deny, raw_shell, scripts } = &self.enforce;
-        let (name, seen) = (name(&request.what), arguments(&request.what));
+        let (name, becomes) = (name(&request.what), becomes(&request.what));
+        let seen = arguments(&request.what);
         let matches = |rule: &Rule, argument: ArgumentMatch| {
-            rule.action.matches(name)
+            [Some(name), becomes].into_iter().flatten().any(|name| rule.action.matches(name))
                 && rule.arguments.iter().all(|(wanted, glob)| argument(glob, *wanted, &seen))
         };
         if let Some(rule) = deny.iter().find(|rule| matches(rule, denies)) {
@@ -130,12 +136,20 @@ impl Policy {
     }
 }
 
-/// The name by which rules know what is asked.
+/// The name that was asked for; rules know it by this one.
 pub fn name(what: &What) -> &str {
     match what {
-        What::Action(action) => action.name(),
+        What::Action(order) => order.name(),
         What::Raw(_) => RAW_COMMAND,
         What::Script(_) => SCRIPT,
+    }
+}
+
+/// The name of what that becomes, where it is another; rules know it by this one, too.
+pub fn becomes(what: &What) -> Option<&str> {
+    match what {
+        What::Action(order) => order.becomes(),
+        What::Raw(_) | What::Script(_) => None,
     }
 }
 
@@ -164,7 +178,7 @@ pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
         What::Script(script) => {
             vec![(Argument::Name, is(&script.name)), shell(script.shell), user(&script.run_as)]
         }
-        What::Action(action) => match action {
+        What::Action(Order { action, .. }) => match action {
             Action::ServiceControl { service, operation } => vec![
                 (Argument::Service, is(service.as_str())),
                 (Argument::Operation, is(operation_name(*operation))),

@@ -10,7 +10,7 @@ use super::catalogue::Argument;
 use super::outcome::Outcome;
 use super::policy::{self, Value};
 use super::redact::redact;
-use super::request::{Action, Request, What};
+use super::request::{Action, Order, Request, What};
 use crate::model::Iso8601;
 
 /// How a request ended.
@@ -58,6 +58,9 @@ pub(super) struct Record {
     since: SystemTime,
     id: String,
     action: String,
+    /// The name of what is done, where it was asked for by another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    becomes: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     arguments: BTreeMap<&'static str, Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,8 +100,12 @@ impl Record {
                 _ => arguments.entry(argument.name()).or_default().push(text),
             }
         }
-        if let What::Action(Action::ProcessKill { force, .. } | Action::RebootSystem { force }) =
-            &request.what
+        let order = match &request.what {
+            What::Action(order) => Some(order),
+            What::Raw(_) | What::Script(_) => None,
+        };
+        if let Some(Action::ProcessKill { force, .. } | Action::RebootSystem { force }) =
+            order.map(|order| &order.action)
         {
             arguments.insert("force", vec![force.to_string()]);
         }
@@ -113,6 +120,7 @@ impl Record {
             since: now,
             id: safe(&request.id),
             action: safe(policy::name(&request.what)),
+            becomes: order.and_then(Order::becomes).map(safe),
             arguments,
             command: command.map(|text| digest(text)),
             variables: variables.collect(),
@@ -215,4 +223,36 @@ fn digest(text: &str) -> Digest {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value as Json;
+    use tokio::time::Instant;
+
+    use super::super::request::{Order, ServiceOperation};
+    use super::super::words::ServiceName;
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_by_another_name_is_written_down_by_both() {
+        let service = ServiceName::new("ssh").expect("a name of a service");
+        let action = Action::ServiceControl { service, operation: ServiceOperation::Restart };
+        let line = |order: Order| -> Json {
+            let (id, timeout) = ("1".to_owned(), Duration::from_secs(1));
+            let request =
+                Request { id, what: What::Action(order), timeout, received: Instant::now() };
+            let line = Record::new(SystemTime::UNIX_EPOCH, &request, "commands.toml:3")
+                .line(SystemTime::UNIX_EPOCH, &Event::Begin);
+            serde_json::from_slice(&line).expect("a line is JSON")
+        };
+        let asked = line(Order::new("RestartServices", action.clone()));
+        assert_eq!(
+            (&asked["action"], &asked["becomes"]),
+            (&"RestartServices".into(), &"ServiceControl".into())
+        );
+        assert_eq!(asked["arguments"]["operation"][0], "restart");
+        let own = line(action.into());
+        assert!(own["action"] == "ServiceControl" && own.get("becomes").is_none());
+    }
 }

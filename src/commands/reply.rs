@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
+use super::decode::{RAW_COMMAND, Refusal};
 use super::outcome::Outcome;
 use crate::delivery::Kind;
 use crate::model::Frame;
@@ -165,11 +165,11 @@ impl Told {
 impl From<Refusal> for Told {
     /// What was refused is answered like anything that failed.
     fn from(refusal: Refusal) -> Self {
-        let Refusal { id, action, error } = refusal;
+        let Refusal { id, action, error, is_script } = refusal;
         let outcome = Outcome::refused(error);
-        match action.as_str() {
-            SCRIPT => Self::Completed { execution_id: id, outcome },
-            _ => Self::Response { id, action, outcome },
+        match is_script {
+            true => Self::Completed { execution_id: id, outcome },
+            false => Self::Response { id, action, outcome },
         }
     }
 }
@@ -312,18 +312,19 @@ mod tests {
 
     #[test]
     fn a_refusal_is_an_answer_and_that_of_a_script_a_completion() {
-        let refusal = |action: &str| Refusal {
+        let refusal = |is_script| Refusal {
             id: "a1".to_owned(),
-            action: action.to_owned(),
+            action: "Script".to_owned(),
             error: "no such thing".to_owned(),
+            is_script,
         };
-        let answer = line(refusal("Dance"), CommandType::Action);
+        let answer = line(refusal(false), CommandType::Action);
         assert_eq!((&answer["type"], &answer["success"]), (&json!("response"), &json!(false)));
         assert_eq!(
             (&answer["error"], &answer["stderr"]),
             (&json!("no such thing"), &json!("no such thing"))
         );
-        let script = line(refusal(SCRIPT), CommandType::Action);
+        let script = line(refusal(true), CommandType::Action);
         assert_eq!(
             (&script["type"], &script["exit_code"]),
             (&json!("script_completion"), &json!(-1))

@@ -34,7 +34,7 @@ impl Request {
             values.iter().map(|(name, value)| name.len() + value.len()).sum()
         };
         match &self.what {
-            What::Action(_) => size_of::<Action>(),
+            What::Action(_) => size_of::<Order>(),
             What::Raw(raw) => raw.command.len() + all(&raw.environment),
             What::Script(script) => script.content.len() + all(&script.inputs),
         }
@@ -45,11 +45,20 @@ impl Request {
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
     /// One of the known actions (`SafeCommand`).
-    Action(Action),
+    Action(Order),
     /// A command line for a shell (`UnsafeCommand`).
     Raw(RawCommand),
     /// A script that the host had pending.
     Script(Script),
+}
+
+/// A known action, and the name that it was asked for by. Several names may become one action:
+/// `CleanTemporaryFiles` is `DiskCleanup`. The answer and the audit bear the one that was asked for.
+#[derive(Clone, PartialEq)]
+pub struct Order {
+    asked: Box<str>,
+    /// What is done.
+    pub action: Action,
 }
 
 /// A command line for a shell.
@@ -205,6 +214,40 @@ pub enum ServiceOperation {
     Status,
 }
 
+impl Order {
+    /// An action that was asked for as `asked`.
+    pub fn new(asked: &str, action: Action) -> Self {
+        Self { asked: asked.into(), action }
+    }
+
+    /// The name that it was asked for by.
+    pub fn name(&self) -> &str {
+        &self.asked
+    }
+
+    /// The action's own name, where it was asked for by another.
+    pub fn becomes(&self) -> Option<&str> {
+        Some(self.action.name()).filter(|name| *name != &*self.asked)
+    }
+}
+
+impl From<Action> for Order {
+    /// Asked for by its own name.
+    fn from(action: Action) -> Self {
+        Self { asked: action.name().into(), action }
+    }
+}
+
+/// `CleanTemporaryFiles = DiskCleanup { … }`, or the action alone.
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.becomes().is_some() {
+            write!(f, "{} = ", self.asked)?;
+        }
+        self.action.fmt(f)
+    }
+}
+
 impl std::fmt::Debug for RawCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawCommand").field("shell", &self.shell).finish_non_exhaustive()
@@ -218,7 +261,7 @@ impl std::fmt::Debug for Script {
 }
 
 impl Action {
-    /// The host's name for it.
+    /// The host's name for it; where it has several, the one that all of them become.
     pub fn name(&self) -> &str {
         match self {
             Self::SystemInfo => "SystemInfo",

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 /// One message of the host.
@@ -27,6 +28,7 @@ pub enum Message {
 #[derive(Deserialize)]
 pub struct SafeCommand {
     /// The host's name for it.
+    #[serde(deserialize_with = "id")]
     pub id: String,
     /// The action and its arguments.
     pub command_type: Arguments,
@@ -64,6 +66,7 @@ pub struct Arguments {
 #[derive(Deserialize)]
 pub struct UnsafeCommand {
     /// The host's name for it.
+    #[serde(deserialize_with = "id")]
     pub id: String,
     /// The command line.
     pub raw_command: String,
@@ -83,6 +86,7 @@ pub struct UnsafeCommand {
 #[derive(Deserialize)]
 pub struct PendingScript {
     /// The host's name for this run of it.
+    #[serde(deserialize_with = "id")]
     pub execution_id: String,
     /// What it is called.
     pub script_name: Option<String>,
@@ -105,6 +109,8 @@ pub struct Unreadable {
     pub id: Option<String>,
     /// Its type, where one can be made out.
     pub kind: Option<String>,
+    /// The action that a `SafeCommand` asks for, where one can be made out.
+    pub action: Option<String>,
     /// Why, as the end of a sentence. It does not repeat what the message says, which may be secret.
     pub why: String,
 }
@@ -153,6 +159,16 @@ pub fn parse(payload: &str) -> Result<Message, Unreadable> {
     }
 }
 
+/// An id as an answer carries it, where this is one. A number is taken for its text, because the `id` of an
+/// answer is a text: 22 is answered as "22".
+pub fn id_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 /// Whether an answer can carry this id, and a journal keep it.
 pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= ID_BYTES_MAX && !text.chars().any(char::is_control)
@@ -179,20 +195,26 @@ fn typed<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, Unreadable> {
 }
 
 fn script(value: Value) -> Result<PendingScript, Unreadable> {
-    let id = value.get("execution_id").and_then(Value::as_str).filter(|id| is_id(id));
-    let id = id.map(str::to_owned);
+    let id = value.get("execution_id").and_then(id_of).filter(|id| is_id(id));
     let why = match PendingScript::deserialize(value) {
         Ok(script) if id.is_some() => return Ok(script),
         Ok(_) => "its execution id is empty, too long, or not of printable characters".to_owned(),
         Err(error) => plain(&error),
     };
-    Err(Unreadable { id, kind: None, why })
+    Err(Unreadable { id, kind: None, action: None, why })
 }
 
 fn unreadable(payload: &str, why: &str) -> Unreadable {
-    let id = top_level_text(payload, "id").filter(|id| is_id(id));
-    let kind = top_level_text(payload, "type").filter(|kind| is_id(kind));
-    Unreadable { id, kind, why: why.to_owned() }
+    let readable = |path: &[&str]| text_at(payload, path).filter(|text| is_id(text));
+    let kind = readable(&["type"]);
+    let is_safe = kind.as_deref() == Some("SafeCommand");
+    let action = if is_safe { readable(&["command_type", "action"]) } else { None };
+    Unreadable { id: readable(&["id"]), kind, action, why: why.to_owned() }
+}
+
+fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    id_of(&value).ok_or_else(|| D::Error::custom("an id is a text or a number"))
 }
 
 /// What is wrong, without the values in which serde would show it.
@@ -213,33 +235,49 @@ fn plain(error: &serde_json::Error) -> String {
     }
 }
 
-/// The text under `key` in the outermost object, from a message that may be broken anywhere after
-/// it. The first one counts.
-fn top_level_text(payload: &str, key: &str) -> Option<String> {
-    let mut depth = 0_usize;
-    let mut at = 0;
-    let mut is_wanted = false;
-    while let Some(found) = payload[at..].find(['"', '{', '[', '}', ']', ',']) {
+/// The text or number that `path` leads to, from object to object, in a message that may be broken
+/// anywhere after it. The first one counts.
+fn text_at(payload: &str, path: &[&str]) -> Option<String> {
+    let (mut at, mut depth) = (0, 0_usize);
+    // So many keys of the path lead to where we are.
+    let mut followed = 0_usize;
+    while let Some(found) = payload[at..].find(['"', '{', '[', '}', ']']) {
         at += found;
         match payload.as_bytes()[at] {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.checked_sub(1)?,
-            b'"' => {
-                let mut texts =
-                    serde_json::Deserializer::from_str(&payload[at..]).into_iter::<Value>();
-                let Some(Ok(Value::String(text))) = texts.next() else { return None };
-                at += texts.byte_offset();
-                let is_key = payload[at..].trim_start().starts_with(':');
-                if depth == 1 && is_wanted && !is_key {
-                    return Some(text);
-                }
-                is_wanted = depth == 1 && is_key && text == key;
+            b'"' => {}
+            opens_or_closes => {
+                depth = match opens_or_closes {
+                    b'{' | b'[' => depth + 1,
+                    _ => depth.checked_sub(1)?,
+                };
+                followed = followed.min(depth.saturating_sub(1));
+                at += 1;
                 continue;
             }
-            _ => {}
         }
-        is_wanted = false;
-        at += 1;
+        let (text, length) = scalar(&payload[at..])?;
+        at += length;
+        let Some(value) = payload[at..].trim_start().strip_prefix(':') else { continue };
+        if depth != followed + 1 || path.get(followed) != Some(&text.as_str()) {
+            continue;
+        }
+        let value = value.trim_start();
+        if followed + 1 < path.len() {
+            followed += usize::from(value.starts_with('{'));
+        } else if let Some((text, length)) = scalar(value)
+            // A number that the message ends with may have had more digits.
+            && (value.starts_with('"') || length < value.len())
+        {
+            return Some(text);
+        }
     }
     None
+}
+
+/// The text or number that `json` begins with, and how long it is there.
+fn scalar(json: &str) -> Option<(String, usize)> {
+    json.starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9')).then_some(())?;
+    let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+    let text = id_of(&values.next()?.ok()?)?;
+    Some((text, values.byte_offset()))
 }

@@ -15,7 +15,7 @@ async fn five_commands_in_one_burst_are_all_answered_and_each_as_itself() {
     let lab = Lab::new().await;
     let _agent = lab.start(Some(SECRET));
     let host = lab.host().await;
-    let asked = ["SystemInfo", "OsInfo", "UserList", "CheckDiskSpace", "Nonsense"];
+    let asked = ["SystemInfo", "OsInfo", "UserList", "GetLinuxUpdateHistory", "Nonsense"];
     let answers = join_all(asked.iter().map(|name| {
         let action = json!({ "action": name });
         let host = &host;
@@ -29,6 +29,27 @@ async fn five_commands_in_one_burst_are_all_answered_and_each_as_itself() {
     }
     assert_eq!(answers[0].data["kernel_version"].as_str().unwrap(), kernel());
     assert!(answers[2].data["count"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_answered_as_the_action_that_was_asked_for() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    for (action, success) in [
+        (json!({ "action": "ProcessTop", "limit": "3" }), false),
+        (json!({ "action": "RebootSystem", "force": "maybe" }), false),
+        (json!({ "action": "Script" }), false),
+        (json!({ "action": "ValidateSystemHealth", "check_name": "boot_time" }), true),
+    ] {
+        let answer = host.command(&action, PATIENCE).await.unwrap();
+        assert_eq!(answer.command_type.as_deref(), action["action"].as_str());
+        assert_eq!(answer.success, success, "{answer:?}");
+    }
+    let payload =
+        json!({ "type": "SafeCommand", "id": 22, "command_type": ask("OsInfo"), "timeout": 9 });
+    let answer = host.answer(payload.to_string(), "22", PATIENCE).await.unwrap();
+    assert!(answer.success && answer.body["id"] == "22", "{answer:?}");
 }
 
 fn kernel() -> String {

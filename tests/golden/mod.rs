@@ -157,11 +157,11 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
         ),
         (
             safe("c33", json!({"action": "ValidateSystemHealth", "check_name": "disk_space"}), 30),
-            "c33 30s RunHealthCheck(Some(\"disk_space\"))",
+            "c33 30s ValidateSystemHealth = RunHealthCheck(Some(\"disk_space\"))",
         ),
         (
             safe("c34", json!({"action": "CleanTemporaryFiles", "targets": ["temp_files"]}), 30),
-            "c34 30s DiskCleanup { targets: [\"temp_files\"] }",
+            "c34 30s CleanTemporaryFiles = DiskCleanup { targets: [\"temp_files\"] }",
         ),
         (
             safe("c35", json!({"action": "RestartServices", "service_name": null}), 30),
@@ -203,6 +203,14 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
         (
             json!({"type": "Reformat", "id": "x01"}),
             "x01 refused Reformat: the message was not understood: its type is not known to this agent",
+        ),
+        (
+            safe("x02", json!({"action": "ProcessTop", "limit": "3"}), 30),
+            "x02 refused ProcessTop: the message was not understood: a field is not of its kind (at character 50)",
+        ),
+        (
+            json!({"type": "SafeCommand", "id": 22, "command_type": {"action": "OsInfo"}, "timeout": 30}),
+            "22 30s OsInfo",
         ),
     ]
 }
@@ -247,6 +255,7 @@ pub fn outbound() -> Vec<Told> {
             id: "c37".to_owned(),
             action: "Teleport".to_owned(),
             error: "the action \"Teleport\" is not known to this agent".to_owned(),
+            is_script: false,
         }
         .into(),
         Told::KeepAlive(1006),

@@ -264,6 +264,8 @@ async fn what_is_wrong_with_the_arguments_is_told_before_anything_is_opened() {
         (&["send", "ServiceControl", "service=x"][..], 78, "needs operation=…"),
         (&["send", "OsInfo", "x"], 78, "write it as key=value"),
         (&["send"], 78, "<ACTION>"),
+        (&["send", ""], 78, "the action is empty; name one, as in"),
+        (&["send", " "], 78, "the action is empty; name one, as in"),
         (&["exec", "--env", "=x", "--", "id"], 78, "write it as NAME=VALUE"),
         (&["exec", "id"], 78, "-- <CMD>"),
         (&["script", "/no/such/file"], 78, "cannot read /no/such/file"),

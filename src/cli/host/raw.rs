@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{EXIT_LATE, Failed, Guest, TIMEOUT, print_line, say};
 use crate::cli::EXIT_CONFIG;
 use crate::host::{Host, HostError, Kind};
+use crate::wire::inbound::id_of;
 use crate::wire::{LINE_BYTES_MAX, plain};
 
 /// Lines of standard input that wait to be sent.
@@ -107,10 +108,10 @@ fn answers(payload: &str) -> Vec<Kind> {
         }
         Some("pending_scripts_response") => {
             let scripts = body["scripts"].as_array().map_or(&[][..], Vec::as_slice);
-            let ids = scripts.iter().filter_map(|script| script["execution_id"].as_str());
-            ids.map(|id| Kind::ScriptCompletion(id.to_owned())).collect()
+            let ids = scripts.iter().filter_map(|script| id_of(&script["execution_id"]));
+            ids.map(Kind::ScriptCompletion).collect()
         }
-        _ => body["id"].as_str().map(|id| Kind::Response(id.to_owned())).into_iter().collect(),
+        _ => id_of(&body["id"]).map(Kind::Response).into_iter().collect(),
     }
 }
 
@@ -164,6 +165,7 @@ mod tests {
         let alive = r#"{"type":"keep_alive_request","sequence_number":7}"#;
         assert_eq!(answers(alive), [Kind::KeepAlive(7)]);
         assert_eq!(answers(r#"{"type":"SafeCommand","id":"a"}"#), [Kind::Response("a".into())]);
+        assert_eq!(answers(r#"{"type":"SafeCommand","id":22}"#), [Kind::Response("22".into())]);
         for none in ["{nonsense", "7", r#"{"type":"keep_alive_response","sequence_number":7}"#] {
             assert_eq!(answers(none), []);
         }

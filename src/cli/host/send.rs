@@ -22,6 +22,11 @@ pub(super) struct Send {
 impl Send {
     pub(super) async fn run(&self, guest: &Guest<'_>) -> Result<u8, Failed> {
         let wrong = |what| Failed { code: EXIT_CONFIG, what };
+        if self.action.trim().is_empty() {
+            return Err(wrong(
+                "the action is empty; name one, as in \"send SystemInfo\"".to_owned(),
+            ));
+        }
         let parameters: Result<Vec<_>, _> = self.parameters.iter().map(|text| pair(text)).collect();
         let action = action(&self.action, &parameters.map_err(wrong)?).map_err(wrong)?;
         if let Some(meant) = meant_action(&self.action) {

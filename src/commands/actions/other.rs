@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::outcome::Outcome;
 
-/// Answers with success, `supported: false`, and lists that are empty because there is nothing to list.
+/// Answers with success, `supported: false`, and lists and counts that are empty because nothing was looked at.
 ///
 /// # Why success
 /// The host raises an issue for each failed check; a Windows check on Linux is no issue. What would be
@@ -23,7 +23,9 @@ fn empty(name: &str) -> Value {
         }),
         "CheckWindowsDefender" | "GetDefenderStatus" => json!({ "recent_threats": [] }),
         "GetThreatHistory" => json!({ "threats": [] }),
-        "RunDefenderQuickScan" => json!({ "files_scanned": 0, "threats": [] }),
+        "RunDefenderQuickScan" => {
+            json!({ "threats_found": 0, "files_scanned": 0, "scan_duration": 0 })
+        }
         _ => json!({}),
     }
 }
@@ -41,6 +43,10 @@ mod tests {
         assert_eq!(data["pending_updates"], json!([]));
         let defender = unsupported("CheckWindowsDefender").data.unwrap();
         assert!(defender.get("enabled").is_none(), "nothing was looked at");
+        let scan = unsupported("RunDefenderQuickScan").data.unwrap();
+        for count in ["threats_found", "files_scanned", "scan_duration"] {
+            assert_eq!(scan[count], 0, "{count}: no file was looked at, in no time");
+        }
         assert!(unsupported("RegistryThing").data.unwrap()["note"].is_string());
     }
 }

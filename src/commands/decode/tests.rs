@@ -38,7 +38,7 @@ fn safe(command_type: Value) -> Value {
 
 fn action(command_type: Value) -> Action {
     match request(safe(command_type)).what {
-        What::Action(action) => action,
+        What::Action(order) => order.action,
         other => panic!("{other:?}"),
     }
 }
@@ -66,7 +66,8 @@ fn a_service_is_controlled_in_every_shape_the_host_has() {
     }
     let mut outside = safe(json!({"action": "ServiceControl"}));
     outside["params"] = json!({"service": "ssh", "operation": "status"});
-    assert!(matches!(request(outside).what, What::Action(Action::ServiceControl { .. })));
+    let What::Action(order) = request(outside).what else { panic!() };
+    assert!(matches!(order.action, Action::ServiceControl { .. }));
     let named = json!({"action": "RestartServices", "service_name": "ssh"});
     assert!(matches!(
         action(named),
@@ -164,8 +165,16 @@ fn an_answer_bears_the_id_even_of_half_a_message() {
         r#"{"type":"SafeCommand","id":"a1","command_type":{"action":"OsInfo"},"timeout":1e999}"#,
         r#"{"type":"Reformat","id":"a1"}"#,
         r#"{"id":"a1"}"#,
+        r#"{"type":"SafeCommand","id":"a1""#,
     ] {
         assert_eq!(answered(payload), "a1", "{payload}");
+    }
+    for payload in [
+        r#"{"type":"SafeCommand","id": 22 ,"command_type":{"action":"Ser"#,
+        r#"{"type":"UnsafeCommand","x":{"id":7},"id":22}"#,
+        r#"{"id":22}"#,
+    ] {
+        assert_eq!(answered(payload), "22", "{payload}");
     }
     let deep = format!(
         r#"{{"type":"SafeCommand","id":"a1","command_type":{}"#,
@@ -174,6 +183,58 @@ fn an_answer_bears_the_id_even_of_half_a_message() {
     assert_eq!(answered(&deep), "a1");
     let deep = format!(r#"{{"type":"SafeCommand","id":"a1","x":{}"#, "[".repeat(500_000));
     assert_eq!(answered(&deep), "a1");
+}
+
+#[test]
+fn an_id_that_is_a_number_is_taken_for_its_text() {
+    let named = |id: Value| {
+        let mut command = safe(json!({"action": "OsInfo"}));
+        command["id"] = id;
+        request(command).id
+    };
+    assert_eq!(named(json!(22)), "22");
+    assert_eq!(named(json!(-1)), "-1");
+    assert_eq!(named(json!(u64::MAX)), u64::MAX.to_string());
+    assert_eq!(request(json!({"type": "UnsafeCommand", "id": 7, "raw_command": "id"})).id, "7");
+    let scripts = json!([{"execution_id": 8, "script_content": "x"}, {"execution_id": 9}]);
+    let scripts = asked(json!({"type": "pending_scripts_response", "scripts": scripts}));
+    let Asked::Scripts(scripts) = scripts else { panic!("{scripts:?}") };
+    assert_eq!(scripts[0].as_ref().unwrap().id, "8");
+    assert_eq!(scripts[1].as_ref().unwrap_err().id, "9");
+}
+
+#[test]
+fn an_answer_bears_the_action_as_the_host_wrote_it() {
+    let of = |payload: &str| match decode(payload, Duration::from_secs(1)) {
+        Ok(Asked::Answer(refusal)) => (refusal.action, refusal.is_script),
+        other => panic!("{payload}: {other:?}"),
+    };
+    for (command, action) in [
+        (r#"{"action":"ProcessTop","limit":"3"}"#, "ProcessTop"),
+        (r#"{"action":"RebootSystem","force":"maybe"}"#, "RebootSystem"),
+        (r#"{"limit":{"action":"no"},"action":"ProcessTop","x":"\ud800"}"#, "ProcessTop"),
+        (
+            r#"{"params":{"action":"no"},"limit":[{"action":"no"}],"action":"Process\u0054op"}"#,
+            "ProcessTop",
+        ),
+        (r#"{"action":"ProcessTop","limit":3},"timeout":"soon""#, "ProcessTop"),
+        (r#"{"action":"Script"}"#, "Script"),
+        (r#"{"action":"a\u001b[2J","limit":"3"}"#, "SafeCommand"),
+        (r#"{"action":""}"#, "SafeCommand"),
+        (r#"[{"action":"no"}]"#, "SafeCommand"),
+        (r#""ServiceList""#, "SafeCommand"),
+    ] {
+        let payload = format!(r#"{{"type":"SafeCommand","id":"a1","command_type":{command}}}"#);
+        assert_eq!(of(&payload), (action.to_owned(), false), "{payload}");
+    }
+    let half = r#"{"command_type":{"action":"RebootSystem"},"id":"a1","type":"SafeCommand","x":"#;
+    assert_eq!(of(half).0, "RebootSystem");
+    let other = r#"{"type":"UnsafeCommand","id":"a1","command_type":{"action":"RebootSystem"}}"#;
+    assert_eq!(of(other).0, "UnsafeCommand");
+    let mut late = safe(json!({"action": "CleanTemporaryFiles"}));
+    late["timeout"] = 0.into();
+    let late = decode(&late.to_string(), Duration::from_secs(9));
+    assert!(matches!(late, Ok(Asked::Answer(refusal)) if refusal.action == "CleanTemporaryFiles"));
 }
 
 #[test]
@@ -186,7 +247,9 @@ fn what_bears_no_id_is_counted() {
         "]]]}",
         "{",
         r#"{"type":"SafeCommand"}"#,
-        r#"{"type":"SafeCommand","id":7,"command_type":{"action":"OsInfo"}}"#,
+        r#"{"type":"SafeCommand","id":true,"command_type":{"action":"OsInfo"}}"#,
+        r#"{"type":"SafeCommand","id":[7],"command_type":{"action":"OsInfo"}}"#,
+        r#"{"type":"SafeCommand","id":7"#,
         r#"{"type":"SafeCommand","id":"","command_type":{"action":"OsInfo"}}"#,
         r#"{"type":"SafeCommand","id":"a\nb","command_type":{"action":"OsInfo"}}"#,
         r#"{"type":"keep_alive_request","sequence_number":-1}"#,
@@ -304,9 +367,7 @@ fn the_password_of_a_domain_goes_nowhere() {
         let join = json!({"action": "JoinDomain", "domain": "lab", "username": "ann", "password": password,
             "ou": null, "restart_after": true});
         let request = request(safe(join));
-        assert!(
-            matches!(&request.what, What::Action(Action::NotBuilt { name, .. }) if name == "JoinDomain")
-        );
+        assert!(matches!(&request.what, What::Action(order) if order.name() == "JoinDomain"));
         assert!(!format!("{request:?}").contains("4711"));
     }
 }

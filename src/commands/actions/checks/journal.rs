@@ -16,6 +16,8 @@ const NAME: &str = "event_log_errors";
 const WARNING: usize = 50;
 /// The most entries that are counted.
 const ENTRIES_MAX: usize = 1_000;
+/// The most records of the kernel's log that are read; the largest buffers hold fewer.
+const RECORDS_MAX: usize = 1_000_000;
 /// `/proc/sys/kernel/printk`: 0 emergency … 3 error.
 const ERROR: u32 = 3;
 
@@ -30,7 +32,7 @@ pub(super) async fn check(cx: &Context) -> Check {
             Err(error) => why = error,
         }
     }
-    match blocking(cx.deadline, "reading /dev/kmsg", read_kmsg).await {
+    match blocking(cx.deadline, "reading /dev/kmsg", kernel_errors).await {
         Ok(Ok(sources)) => judged(&sources, "the kernel's log since boot"),
         Ok(Err(error)) => {
             let why = if why.is_empty() { String::new() } else { format!("; {why}") };
@@ -107,28 +109,32 @@ fn parse_journal(text: &str) -> BTreeMap<String, usize> {
     sources
 }
 
-/// Reads what the kernel still has of its log, one record a call.
-fn read_kmsg() -> io::Result<BTreeMap<String, usize>> {
+/// Errors in the kernel's log by who wrote them.
+fn kernel_errors() -> io::Result<BTreeMap<String, usize>> {
+    let (mut sources, mut errors) = (BTreeMap::new(), 0);
+    read_kmsg(|record| {
+        if let Some(source) = parse_kmsg(record).filter(|_| errors < ENTRIES_MAX) {
+            count(&mut sources, &source);
+            errors += 1;
+        }
+    })?;
+    Ok(sources)
+}
+
+/// Reads what the kernel still has of its log, oldest first, one record a call of `each`.
+pub(super) fn read_kmsg(mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let log = rustix::fs::open("/dev/kmsg", flags, Mode::empty())?;
-    let mut sources = BTreeMap::new();
     let mut record = [0_u8; 8192];
-    let mut errors = 0;
-    while errors < ENTRIES_MAX {
+    for _ in 0..RECORDS_MAX {
         match rustix::io::read(&log, &mut record[..]) {
-            Ok(0) => break,
-            Ok(length) => {
-                if let Some(source) = record.get(..length).and_then(parse_kmsg) {
-                    count(&mut sources, &source);
-                    errors += 1;
-                }
-            }
-            Err(rustix::io::Errno::AGAIN) => break, // the end, so far
+            Ok(0) | Err(rustix::io::Errno::AGAIN) => break, // the end, so far
+            Ok(length) => record.get(..length).into_iter().for_each(&mut each),
             Err(rustix::io::Errno::PIPE | rustix::io::Errno::INTR) => {} // overwritten while being read
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(sources)
+    Ok(())
 }
 
 /// `priority,sequence,microseconds,flags;text` (`Documentation/ABI/testing/dev-kmsg`): who wrote it,
@@ -152,7 +158,7 @@ fn parse_kmsg(record: &[u8]) -> Option<String> {
     Some(if name.is_empty() { "unknown".to_owned() } else { name })
 }
 
-fn count(sources: &mut BTreeMap<String, usize>, name: &str) {
+pub(super) fn count(sources: &mut BTreeMap<String, usize>, name: &str) {
     let mut name = name.replace('\0', "");
     name.truncate(name.floor_char_boundary(64));
     *sources.entry(name).or_default() += 1;

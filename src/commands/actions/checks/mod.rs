@@ -6,6 +6,7 @@
 
 pub mod disk;
 
+mod crashes;
 mod firewall;
 mod journal;
 mod load;
@@ -85,7 +86,7 @@ impl Check {
 }
 
 /// The names that can be asked for, in the order they are told.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "disk_space",
     "disk_health",
     "memory_usage",
@@ -100,6 +101,7 @@ const NAMES: [&str; 14] = [
     "network_connectivity",
     "firewall_status",
     "event_log_errors",
+    "application_health",
 ];
 
 /// Names of the host's that ask for something only Windows has.
@@ -169,6 +171,7 @@ pub fn does(name: &str) -> String {
         "time_sync" => "asks systemd over D-Bus; runs chronyc where that does not answer",
         "firewall_status" => "runs nft, iptables-save and ip6tables-save where they are there",
         "event_log_errors" => "runs journalctl where it is there, else reads /dev/kmsg",
+        "application_health" => "reads /dev/kmsg; runs no program",
         other if OTHER_SYSTEM.contains(&other) => {
             "answers that this is not for Linux; runs no program"
         }
@@ -198,6 +201,7 @@ async fn run(cx: &Context, name: &str) -> Option<Check> {
         "network_connectivity" => network::check(cx).await,
         "firewall_status" => firewall::check(cx).await,
         "event_log_errors" => journal::check(cx).await,
+        "application_health" => crashes::check(cx).await,
         "resource_optimization" => load::resources(cx).await,
         _ => return None,
     })
@@ -313,6 +317,8 @@ mod tests {
         let data = one(&cx, "memory_usage").await.data.unwrap();
         assert_eq!(data["name"], "memory_usage");
         assert!(one(&cx, "nonsense").await.error.unwrap().contains("disk_space, disk_health"));
+        let crashes = one(&cx, "application_health").await;
+        assert!(crashes.success && crashes.data.unwrap()["name"] == "application_health");
         let windows = one(&cx, "registry_health").await;
         assert!(windows.success && windows.data.unwrap()["status"] == "passed");
     }
