@@ -14,3 +14,5 @@ mod kept;
 mod watch;
 #[path = "reload/told.rs"]
 mod told;
+#[path = "reload/absent.rs"]
+mod absent;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use support::flows::{WHOLE, metrics};
 use support::{PATIENCE, Place, Running, line};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -107,6 +108,59 @@ fn the_host_is_told_that_files_are_wrong_and_once_that_they_are_right_again() {
     let (code, log) = agent.end();
     assert_eq!(code, Some(0));
     assert_eq!(log.matches("files say the same as before").count(), 2, "{log}");
+}
+
+#[test]
+fn an_agent_without_commands_tells_its_host_what_was_lost_and_of_its_files() {
+    let lab = Lab::new();
+    let quick = metrics("20ms", WHOLE);
+    std::fs::remove_file(lab.pipelines().join("commands.toml")).unwrap();
+    lab.write("metrics.toml", &format!("{quick}keep = 2\n"));
+    let numbers = lab.0.folder.path().join("numbers");
+    let (flow, _) = quick.split_once("[write]").unwrap();
+    let flow = flow.replace("infinibay", "json-lines");
+    lab.write("numbers.toml", &format!("{flow}[write]\nfile = {{ path = {numbers:?} }}\n"));
+    let aside = lab.0.folder.path().join("aside");
+    std::fs::rename(lab.0.socket(), &aside).unwrap();
+    let _agent = lab.start();
+    let begun = Instant::now();
+    while std::fs::read_to_string(&numbers).map_or(0, |text| text.lines().count()) < 20 {
+        assert!(begun.elapsed() < PATIENCE, "nothing is read");
+        std::thread::yield_now();
+    }
+    std::fs::rename(&aside, lab.0.socket()).unwrap();
+    let mut host = lab.0.host();
+    line(&mut host);
+    lab.write("metrics.toml", "nonsense");
+    assert_eq!(lab.reload().status.code(), Some(78));
+    assert_eq!(event(&mut host, "reload")["severity"], "warn");
+    let lost = event(&mut host, "infiniservice");
+    let lost = lost["context"]["lost"].as_array().unwrap();
+    assert!(lost.iter().any(|lost| lost["reason"] == "overwritten"), "{lost:?}");
+
+    // What goes is told, after an error too.
+    std::fs::remove_file(lab.pipelines().join("numbers.toml")).unwrap();
+    lab.write("metrics.toml", &format!("{quick}keep = 2\n"));
+    assert_eq!(lab.reload().status.code(), Some(0));
+    let told = event(&mut host, "reload");
+    let expected = "the pipeline files are right again: pipeline numbers was removed";
+    assert_eq!(told["message"], expected);
+    assert_eq!(told["context"]["removed"], serde_json::json!(["numbers"]));
+}
+
+#[test]
+fn settings_that_hold_at_once_are_told_apart_from_those_that_take_a_restart() {
+    let lab = Lab::new();
+    let _agent = lab.start();
+    let mut host = lab.0.host();
+    line(&mut host);
+    lab.write("agent.toml", &lab.agent("[memory]\nceiling = \"4MiB\"\n[spool]\nsize = \"1MiB\"\n"));
+    let expected = "unchanged: commands\n[memory] has changed and holds from now on\n\
+                    [spool] has changed and is read at a start: restart the agent\n";
+    assert_eq!(text(&lab.reload().stdout), expected);
+    let told = event(&mut host, "reload");
+    assert_eq!(told["message"], "the agent's settings in [memory] have changed");
+    assert_eq!(told["context"]["restart"], serde_json::json!(["[spool]"]));
 }
 
 #[test]

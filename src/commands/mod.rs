@@ -13,6 +13,7 @@ pub mod reply;
 pub mod deliver;
 pub mod farewell;
 
+pub mod absent;
 pub mod actions;
 pub mod execute;
 

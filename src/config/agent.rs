@@ -58,6 +58,17 @@ impl AgentSettings {
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
+
+    /// The sections in which `other` differs, of those that hold as soon as they are read.
+    pub fn differs_at_once(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("shutdown", self.shutdown != other.shutdown),
+            ("restart", self.restart != other.restart),
+            ("memory", self.memory != other.memory),
+            ("reload", self.reload != other.reload),
+        ];
+        sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
 }
 
 /// `[runtime]`.

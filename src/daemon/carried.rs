@@ -20,6 +20,7 @@ use crate::commands::answered::Answered;
 use crate::commands::audit::Audit;
 use crate::commands::execute::{Runner, Settings};
 use crate::commands::journal::Journal;
+use crate::commands::secret::Secret;
 use crate::commands::verify::Nonces;
 use crate::config::{self, AgentSettings, CommandsFile};
 use crate::pipeline::{Places, Room};
@@ -47,6 +48,8 @@ pub struct Carried {
     pub runner: Runner,
     /// Places for what runs.
     pub room: Room,
+    /// The flow that was unlocked last: whose signature holds at its port if its file is removed.
+    pub last: Option<(config::Commands, Secret)>,
     runs: bool,
     stop: CancellationToken,
 }
@@ -72,6 +75,7 @@ impl Carried {
             audit: audit(&file.audit, agent, runs),
             runner: runner(file, runs, stop),
             room: Room::new(places(file)),
+            last: None,
             runs,
             stop: stop.clone(),
         })

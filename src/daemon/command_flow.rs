@@ -1,13 +1,14 @@
 //! The command flow of a file, put together: port → frame → verify → decode → hear → enforce → execute →
-//! reply → deliver → port. Starts nothing.
+//! reply → deliver → port; and what is told unasked, with it or without. Starts nothing.
 
 use super::assemble::{Built, Site};
 use super::carried::Carried;
 use super::ports::Connection;
-use crate::commands::decode::Decode;
+use crate::commands::absent::Absent;
+use crate::commands::decode::{Asked, Decode};
 use crate::commands::deliver::Deliver;
 use crate::commands::dispatch::Dispatch;
-use crate::commands::enforce::Enforce;
+use crate::commands::enforce::{Enforce, Enforced};
 use crate::commands::farewell::Farewell;
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
@@ -20,10 +21,14 @@ use crate::commands::reply::{Reply, Told};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
 use crate::config::{self, Commands};
-use crate::pipeline::{Graph, Ledger, Pipeline, Segment};
+use crate::pipeline::{Graph, Ledger, Pipeline, Segment, Transform};
+use crate::port::Target;
 
 /// Messages that wait between two parts of the flow; when they are full the port is not read.
 const MESSAGES_WAITING: usize = 16;
+
+/// What decides about a request.
+type Gate = Box<dyn Transform<In = Asked, Out = Enforced>>;
 
 /// Builds the flow of `commands`, and beside it what the host is told unasked: the news, and where there is a
 /// secret the greeting.
@@ -35,6 +40,51 @@ pub(super) fn command_flow(
     secret: Option<Secret>,
     carried: &Carried,
     heard: Heard,
+    site: &mut Site<'_>,
+) -> Result<Built, String> {
+    let gate = Box::new(Enforce::new(Policy::new(commands)));
+    let mut unasked = Greet::new(heard);
+    if secret.is_some() {
+        // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
+        // is greeted.
+        let target = site.ports.resolve(&commands.file.receive().port)?;
+        let vm_id = site.vm_id.map(str::to_owned);
+        let port = site.ports.at(&target);
+        unasked = unasked.greeting(vm_id, port.hosts.clone(), port.greeted.clone());
+    }
+    flow_of(commands, secret, carried, gate, unasked, site)
+}
+
+/// Builds what takes the place of the flow of `commands` when its file is removed: the host is heard as before, told
+/// the news, and refused what it asks for.
+///
+/// # Errors
+/// The port cannot be.
+pub(super) fn absent_flow(
+    commands: &Commands,
+    secret: Secret,
+    carried: &Carried,
+    heard: Heard,
+    site: &mut Site<'_>,
+) -> Result<Built, String> {
+    let gate = Box::new(Absent::new(&commands.origin));
+    flow_of(commands, Some(secret), carried, gate, Greet::new(heard), site)
+}
+
+/// Builds what tells the news at the port `target`, where no command flow does.
+pub(super) fn news_flow(target: &Target, heard: Heard, site: &mut Site<'_>) -> Built {
+    let source = Greet::new(heard);
+    let news = Pipeline::from_sources("news", [source], MESSAGES_WAITING, site.health, site.stop);
+    let port = site.ports.at(target);
+    Built::of(vec![end(news, &config::Reply::default(), port, site.ledger)], target.clone())
+}
+
+fn flow_of(
+    commands: &Commands,
+    secret: Option<Secret>,
+    carried: &Carried,
+    gate: Gate,
+    unasked: Greet,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let config::CommandsFile { verify, reply, .. } = &commands.file;
@@ -70,19 +120,10 @@ pub(super) fn command_flow(
         .then(verify()) // Verified │ fused: one task
         .then(Decode) // Asked     │
         .then(Hear::new(answers.clone())) // Asked     │
-        .then(Enforce::new(Policy::new(commands))) // Enforced  ┘
+        .then(gate) // Enforced  ┘
         .handle_in(dispatch, &carried.room, MESSAGES_WAITING); // Told
     let flow = end(flow, reply, port, site.ledger);
 
-    // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
-    // is greeted.
-    let unasked = match unlocked {
-        false => Greet::new(heard),
-        true => {
-            let vm_id = site.vm_id.map(str::to_owned);
-            Greet::new(heard).greeting(vm_id, port.hosts.clone(), port.greeted.clone())
-        }
-    };
     let name = if unlocked { "greeting" } else { "news" };
     let unasked = Pipeline::from_sources(name, [unasked], MESSAGES_WAITING, health, stop);
     let mut graphs = vec![flow, end(unasked, reply, port, site.ledger)];

@@ -33,8 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::assemble::{Built, Site, metrics_flow};
 use super::carried::{Carried, places};
-use super::command_flow::command_flow;
-use super::plan::{Key, Plan, Wanted};
+use super::command_flow::{absent_flow, command_flow, news_flow};
+use super::plan::{Key, Plan, Unheard, Wanted};
 use super::ports::Ports;
 use super::report::Report;
 use crate::commands::losses::Losses;
@@ -137,7 +137,8 @@ impl Flows {
                 None => &mut report.added,
             };
             list.extend(shown);
-            match self.build(key, wanted, plan.carried.as_ref()) {
+            let carried = plan.carried.as_ref().or(self.carried.as_ref()).cloned();
+            match self.build(key, wanted, carried.as_ref()) {
                 Ok(built) => new.push(built),
                 Err(why) => {
                     self.ports.drop_unstarted();
@@ -150,6 +151,9 @@ impl Flows {
             report.restart.push(format!("[{section}]"));
         }
         report.restart.extend(plan.late);
+        for section in self.agent.differs_at_once(&plan.agent) {
+            report.applied.push(format!("[{section}]"));
+        }
         self.agent.shutdown = plan.agent.shutdown;
         self.agent.restart = plan.agent.restart;
         self.agent.reload = plan.agent.reload;
@@ -244,9 +248,13 @@ impl Flows {
                 Some(command_flow(commands, secret.clone(), carried, heard, &mut site)?)
             }
             (Wanted::Commands { .. }, None) => None, // a plan with the one has the other
-            (Wanted::Unheard(target), _) => {
+            (Wanted::Unheard(Unheard { before: Some(before), .. }), Some(carried)) => {
+                let ((commands, secret), heard) = (before.clone(), self.heard.clone());
+                Some(absent_flow(&commands, secret, carried, heard, &mut site)?)
+            }
+            (Wanted::Unheard(Unheard { target, tells, .. }), _) => {
                 tasks.push(site.ports.at(target).unheard(&stop));
-                None
+                tells.then(|| news_flow(target, self.heard.clone(), &mut site))
             }
         };
         Ok(New { key, wanted, built, tasks, stop, shelf })
@@ -277,12 +285,12 @@ impl Flows {
                 }
                 restart.clone()
             }
-            Wanted::Unheard(target) => {
-                targets.push(target.clone());
+            Wanted::Unheard(unheard) => {
+                targets.push(unheard.target.clone());
                 Restart::default()
             }
         };
-        let is_patient = matches!(key, Key::Commands);
+        let is_patient = !matches!(key, Key::Metrics(_));
         let ended = self.spawn(tasks, restart, stop.clone(), is_patient);
         self.flows.insert(key, Flow { wanted, targets, feeds, stop, ended, shelf });
     }

@@ -28,6 +28,7 @@ mod runtime;
 mod signals;
 mod systemd;
 mod tellers;
+mod telling;
 mod watch;
 
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ use generation::Flows;
 use plan::Origin;
 use reload::{Asked, Main};
 use signals::Signals;
+use telling::Telling;
 
 /// Runs everything that `loaded` asks for until a signal, or until it cannot go on; and what `paths`, where
 /// it came from, ask for later. `port` takes the place of every port that a file names.
@@ -91,8 +93,17 @@ pub async fn run(
             systemd::stopping().await;
         }
     });
-    let flows =
-        Main { flows, origin, news, stop: stop.clone(), asks, were_wrong: false }.run(asked).await;
+    let flows = Main {
+        flows,
+        origin,
+        news,
+        stop: stop.clone(),
+        asks,
+        telling: Telling::default(),
+        were_wrong: false,
+    }
+    .run(asked)
+    .await;
     stop.cancel(); // the flows may have ended by themselves
     if let Err(error) = stopping.await {
         tracing::error!(%error, "systemd was not told of the end");

@@ -32,7 +32,18 @@ pub(super) enum Wanted {
     /// The command flow. With the secret itself, which may change where the file does not.
     Commands { commands: Commands, secret: Option<Secret>, restart: Restart },
     /// Takes what comes in at a port that no command flow reads.
-    Unheard(port::Target),
+    Unheard(Unheard),
+}
+
+/// A port that no command flow reads.
+#[derive(Clone, PartialEq)]
+pub(super) struct Unheard {
+    /// Which.
+    pub target: port::Target,
+    /// Whether its host is told the news: at most one port's is.
+    pub tells: bool,
+    /// The command flow that was there until its file was removed, and what its host signs with.
+    pub before: Option<(Commands, Secret)>,
 }
 
 /// What a flow is known by over reloads.
@@ -48,7 +59,7 @@ impl Wanted {
         match self {
             Self::Metrics { pipeline, .. } => Key::Metrics(pipeline.name.clone()),
             Self::Commands { .. } => Key::Commands,
-            Self::Unheard(target) => Key::Unheard(target.to_string()),
+            Self::Unheard(unheard) => Key::Unheard(unheard.target.to_string()),
         }
     }
 }
@@ -142,13 +153,18 @@ impl Origin {
                 Some(before) => before.under(&commands.file, settings, unlocked)?,
                 None => Carried::begin(&commands.file, settings, unlocked, stop)?,
             });
+            if let Some(next) = &mut next {
+                next.last = secret.clone().map(|secret| (commands.clone(), secret));
+            }
             wanted.push(Wanted::Commands { commands, secret, restart });
         } else if let (Some(port), true) = (&self.port, named.is_empty()) {
             return Err(format!(
                 "no pipeline writes to a port, so there is nothing to send to {port}"
             ));
         }
-        wanted.extend(named.into_values().map(Wanted::Unheard));
+        let is_told = asks.is_some();
+        let last = carried.and_then(|carried| carried.last.clone()).filter(|_| !is_told);
+        wanted.extend(unheard(&ports, named, &lines, last, is_told)?);
         let left_out = |made: &config::Pipeline| {
             format!("{}: made-up readings are for `bench`; file is left out", made.origin)
         };
@@ -156,6 +172,27 @@ impl Origin {
         let (openings, late) = lines.openings(asks.as_deref(), open, settings);
         Ok(Plan { agent, wanted, carried: next, openings, late, notes })
     }
+}
+
+/// The ports in `named`, which no command flow reads; the `last` one may have read one of them. Unless the news are
+/// told (`is_told`), they are told there, or else at the first port that speaks.
+fn unheard(
+    ports: &Ports,
+    named: BTreeMap<String, port::Target>,
+    lines: &Lines,
+    last: Option<(Commands, Secret)>,
+    is_told: bool,
+) -> Result<Vec<Wanted>, String> {
+    let at = last.as_ref().map(|(commands, _)| ports.target(&commands.file.receive().port));
+    let at = at.transpose()?.map(|target| target.to_string());
+    let at = at.filter(|at| named.contains_key(at));
+    let speaks = |name: &&String| lines.0.get(*name).is_some_and(|line| line.speaks);
+    let tells = at.clone().or_else(|| named.keys().find(speaks).cloned()).filter(|_| !is_told);
+    let one = |(name, target): (String, port::Target)| {
+        let before = last.clone().filter(|_| at.as_ref() == Some(&name));
+        Wanted::Unheard(Unheard { target, tells: tells.as_ref() == Some(&name), before })
+    };
+    Ok(named.into_iter().map(one).collect())
 }
 
 /// What each port carries.

@@ -4,12 +4,13 @@
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::generation::Flows;
 use super::plan::{Origin, Plan};
 use super::report::Report;
+use super::telling::Telling;
 use super::watch::Watching;
 use super::{systemd, tellers};
 use crate::commands::losses::LOOK_EVERY;
@@ -48,6 +49,8 @@ pub(super) struct Main {
     pub news: News,
     pub stop: CancellationToken,
     pub asks: mpsc::Sender<Asked>,
+    /// What the host is told of it.
+    pub telling: Telling,
     /// The files were wrong when they were read last.
     pub were_wrong: bool,
 }
@@ -84,6 +87,9 @@ impl Main {
                         self.news.tell(event);
                     }
                 }
+                () = at(self.telling.due()), if !closed => {
+                    self.news.tell(self.telling.tell(Instant::now()));
+                }
                 Some(asked) = asked.recv(), if !closed => {
                     self.reload(asked).await;
                     self.watch(&mut watching);
@@ -100,9 +106,7 @@ impl Main {
         };
         let report = report.unwrap_or_else(Report::of_wrong);
         report.log(by, by != CHANGED_FILE || self.were_wrong);
-        if let Some(event) = report.event(by, self.were_wrong) {
-            self.news.tell(event);
-        }
+        self.telling.heard(by, &report);
         self.were_wrong = !report.wrong.is_empty();
         if let Some(answer) = answer {
             let _ = answer.send(report); // who asked may have gone
@@ -125,5 +129,13 @@ impl Main {
 
     fn watch(&self, watching: &mut Watching) {
         watching.set(self.flows.agent.reload.watch, &self.origin.paths, &self.asks);
+    }
+}
+
+/// Returns at `due`, which may never come.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }

@@ -29,23 +29,27 @@ async fn what_only_a_restart_can_change_is_named_and_the_rest_is_taken() {
                     [runtime] has changed and is read at a start: restart the agent\n\
                     [state] has changed and is read at a start: restart the agent\n";
     assert_eq!(said, expected, "{}", text(&output.stderr));
-    // What is asked now is heard by nobody, and does not wait for somebody.
-    let ignored = send(&host, |_| format!("touch {}", lab.path("ignored").display())).await;
-    lab.says("the host sends, and nothing here takes it", 0).await;
+    // What is asked now is refused, and does not wait for somebody.
+    let refused = send(&host, |_| format!("touch {}", lab.path("refused").display())).await;
+    let answer = async |id: &str| {
+        let answer = async {
+            loop {
+                let body = host.next().await.unwrap().body;
+                if body["id"] == id {
+                    break body;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.unwrap()
+    };
+    assert_eq!(answer(&refused).await["success"], false);
     // And again: the command flow is back, on the same port.
     lab.write("commands", &commands(1));
     let said = text(&lab.reload().await.stdout);
     assert!(said.starts_with("added: commands\nunchanged: extra, metrics, numbers\n"), "{said}");
     let id = send(&host, |_| "echo heard".to_owned()).await;
-    let answer = loop {
-        let body = host.next().await.unwrap().body;
-        assert_ne!(body["id"], ignored.as_str());
-        if body["id"] == id.as_str() {
-            break body;
-        }
-    };
-    assert_eq!(answer["stdout"], "heard\n");
-    assert!(!lab.path("ignored").exists());
+    assert_eq!(answer(&id).await["stdout"], "heard\n");
+    assert!(!lab.path("refused").exists());
     agent.signal(Signal::TERM);
     assert_eq!(agent.end().0, Some(0));
     assert!(!lab.path("state/control.sock").exists(), "it is gone with its agent");
