@@ -73,6 +73,7 @@
 //! | nonces remembered | 100,000 for ten minutes | nothing more is taken |
 //! | requests | `parallel` (5) at once, `waiting` (64) behind them, over reloads together | refused with a reason |
 //! | events → host | mpsc, [`commands::news::EVENTS_WAITING`] events | the newest is lost, counted as `full` |
+//! | events of reloads | 1 in 10 s | one tells of all since the one before, and how the files are now |
 //! | reloads asked for | 8, one at a time | SIGHUP: one of them reads what is there; `reload`: refused |
 //! | local control | 4 clients, 64 KiB and 5 s for a line | the one silent for longest is sent away; where all have spoken, the newest is refused |
 //! | a changed file | read after 500 ms without another change, 5 s at most | |

@@ -92,18 +92,15 @@ fn the_host_is_told_that_files_are_wrong_and_once_that_they_are_right_again() {
     lab.write("commands.toml", &COMMANDS.replace("allow", "alow"));
     for _ in 0..2 {
         assert_eq!(lab.reload().status.code(), Some(78));
-        let told = event(&mut host, "reload");
-        assert_eq!(told["severity"], "warn");
     }
+    assert_eq!(event(&mut host, "reload")["severity"], "warn");
     lab.write("commands.toml", COMMANDS);
     assert_eq!(text(&lab.reload().stdout), "unchanged: commands\n");
+    lab.reload();
+    // Ten seconds after the one before: how the files are then.
     let told = event(&mut host, "reload");
     assert_eq!(told["severity"], "info");
     assert_eq!(told["message"], "the pipeline files are right again, and say the same as before");
-    lab.reload();
-    lab.write("commands.toml", &COMMANDS.replace("allow", "alow"));
-    lab.reload();
-    assert_eq!(event(&mut host, "reload")["severity"], "warn", "and nothing in between");
     agent.signal(Signal::TERM);
     let (code, log) = agent.end();
     assert_eq!(code, Some(0));

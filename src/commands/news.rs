@@ -34,7 +34,7 @@ impl News {
         (Self { sender, node }, Heard(Arc::new(Mutex::new(receiver))))
     }
 
-    /// Tells the host, when there is one and a command flow to tell it with. Where too much waits already the
+    /// Tells the host, when there is one and a flow to tell it with. Where too much waits already the
     /// event is lost, as `full`: the oldest tell best how it began.
     pub fn tell(&self, event: AgentEvent) {
         self.node.took(1);

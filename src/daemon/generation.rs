@@ -290,6 +290,14 @@ impl Flows {
                 Restart::default()
             }
         };
+        let hears = match &wanted {
+            Wanted::Metrics { .. } => true,
+            Wanted::Commands { secret, .. } => secret.is_some(),
+            Wanted::Unheard(unheard) => unheard.before.is_some(),
+        };
+        for target in targets.iter().filter(|_| !hears) {
+            self.ports.at(target).answers.deaf();
+        }
         let is_patient = !matches!(key, Key::Metrics(_));
         let ended = self.spawn(tasks, restart, stop.clone(), is_patient);
         self.flows.insert(key, Flow { wanted, targets, feeds, stop, ended, shelf });

@@ -72,7 +72,7 @@ impl Telling {
     pub(super) fn due(&self) -> Option<Instant> {
         let is_news = match self.wrong.is_empty() {
             true => self.told_wrong || !self.changes.is_empty() || !self.applied.is_empty(),
-            false => self.has_refused || !self.told_wrong,
+            false => self.has_refused,
         };
         is_news.then(|| self.last.map_or_else(Instant::now, |last| last + TELL_EVERY))
     }

@@ -44,6 +44,11 @@ struct State {
 }
 
 impl State {
+    fn forget(&mut self) {
+        self.asked.clear();
+        (self.answers, self.skipped) = (false, false);
+    }
+
     fn may_be_asked(&self) -> bool {
         self.answers || self.asked.len() < ASKED_MAX
     }
@@ -59,7 +64,18 @@ impl Answers {
 
     /// From now on somebody hears what the host says: barriers are worth writing.
     pub fn listen(&self) {
-        self.lock().is_heard = true;
+        let mut state = self.lock();
+        if !std::mem::replace(&mut state.is_heard, true) {
+            state.forget(); // what was on its way when nobody heard any more
+        }
+    }
+
+    /// From now on nobody does, and that a barrier stays unanswered says nothing of the host: it counts as one
+    /// that never answers.
+    pub fn deaf(&self) {
+        let mut state = self.lock();
+        state.is_heard = false;
+        state.forget();
     }
 
     pub(super) fn is_heard(&self) -> bool {
@@ -126,9 +142,7 @@ impl Answers {
 
     /// Another host comes: what was asked of the last one is void.
     pub(super) fn start_anew(&self) {
-        let mut state = self.lock();
-        state.asked.clear();
-        (state.answers, state.skipped) = (false, false);
+        self.lock().forget();
     }
 
     /// Wakes `port` at the next answer.
@@ -162,6 +176,25 @@ mod tests {
         answers.start_anew();
         answers.answered(7_003_000);
         assert_eq!(answers.heard(), (200, false), "asked of a host that has left");
+    }
+
+    #[test]
+    fn what_was_asked_while_nobody_heard_is_no_sign_of_another_host() {
+        let answers = Answers::starting_at(0);
+        answers.listen();
+        let ask = |end| {
+            let number = answers.next_number(false).unwrap();
+            answers.asked(number, end);
+            number
+        };
+        ask(100);
+        answers.deaf();
+        ask(200); // it was being written
+        answers.listen();
+        let last = ask(300);
+        answers.listen(); // and again, by a flow that takes the place of another
+        answers.answered(last);
+        assert_eq!((answers.heard(), answers.take_skipped()), ((300, true), false));
     }
 
     #[test]

@@ -132,7 +132,8 @@ pub struct Heard {
     pub answers: BTreeMap<String, Vec<Arc<Value>>>,
     pub metrics: usize,
     pub greetings: usize,
-    pub refused_files: usize,
+    /// What was told of the files: whether they were refused, each time.
+    pub files: Vec<bool>,
 }
 
 pub async fn listen(host: Arc<Host>, heard: Arc<Mutex<Heard>>) {
@@ -146,7 +147,7 @@ pub async fn listen(host: Arc<Host>, heard: Arc<Mutex<Heard>>) {
                 heard.answers.entry(id).or_default().push(body);
             }
             Some("agent_event") if body["source"] == "reload" => {
-                heard.refused_files += usize::from(body["severity"] == "warn");
+                heard.files.push(body["severity"] == "warn");
             }
             Some("agent_event") => heard.greetings += 1,
             _ => {}

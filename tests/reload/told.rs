@@ -26,6 +26,7 @@ async fn what_only_a_restart_can_change_is_named_and_the_rest_is_taken() {
     let output = lab.reload().await;
     let said = text(&output.stdout);
     let expected = "added: extra\nremoved: commands\nunchanged: metrics, numbers\n\
+                    [shutdown] has changed and holds from now on\n\
                     [runtime] has changed and is read at a start: restart the agent\n\
                     [state] has changed and is read at a start: restart the agent\n";
     assert_eq!(said, expected, "{}", text(&output.stderr));

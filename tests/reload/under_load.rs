@@ -23,6 +23,7 @@ async fn nor_do_they_where_the_agent_has_several_threads() {
 async fn reload_under_load(reloads: usize, runtime: &str) {
     let lab = Lab::new().await;
     lab.write("agent", &format!("{}{runtime}", lab.agent(false)));
+    let started = Instant::now();
     let agent = lab.start();
     let usage = || (agent.status("VmRSS:"), agent.descriptors());
     let host = Arc::new(lab.host().await);
@@ -78,6 +79,12 @@ async fn reload_under_load(reloads: usize, runtime: &str) {
         assert!(begun.elapsed() < PATIENCE, "{} answers", heard.lock().unwrap().answers.len());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // The last file was wrong, and that is what is told last.
+    let begun = Instant::now();
+    while heard.lock().unwrap().files.last() != Some(&true) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", heard.lock().unwrap().files);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!((host.lost(), listening.is_finished()), (0, false), "one session");
     // Nothing runs any more, as it did when it was looked at before.
     let (rss, descriptors) = usage();
@@ -98,7 +105,9 @@ async fn reload_under_load(reloads: usize, runtime: &str) {
     let mut expected: Vec<&str> = sent[1..].iter().map(String::as_str).collect();
     expected.sort_unstable();
     assert_eq!(ran, expected, "each ran once");
-    assert_eq!((heard.greetings, heard.refused_files), (1, reloads / 5));
+    assert_eq!(heard.greetings, 1);
+    let most = 1 + started.elapsed().as_secs() / 10;
+    assert!(heard.files.len() as u64 <= most, "{:?} in {:?}", heard.files, started.elapsed());
     assert!(heard.metrics > reloads / 4, "{} lines of metrics", heard.metrics);
     let log = lab.log();
     assert_eq!(log.matches("a host is connected").count(), 1, "{log}");

@@ -44,6 +44,7 @@ fn reloads_under_load_lose_and_double_nothing_and_an_hours_churn_leaves_memory_a
 
 /// With a command about to run, running or being answered at each of them.
 fn reloads(vm: &mut Vm, agent: Agent) {
+    let begun = Instant::now();
     let talk = Talk::connect(&vm.socket());
     let mut asked = Vec::new();
     for number in 0..RELOADS {
@@ -68,28 +69,26 @@ fn reloads(vm: &mut Vm, agent: Agent) {
             assert_eq!(answer.stdout.trim(), answer.id, "{answer:?}");
             *answers.entry(answer.id).or_default() += 1;
         }
-        answers.len()
+        (answers.len(), told.last().is_some_and(|(is_wrong, _)| *is_wrong))
     };
-    talk.hear(LONG, |message| count(message) == asked.len());
+    talk.hear(LONG, |message| count(message).0 == asked.len());
     // And what came twice would come before this.
     talk.wait(talk.host.send(payload::keep_alive_request(77, "t"))).expect("the port stays");
     talk.hear(SOON, |message| {
         count(message);
         message.kind == Kind::KeepAlive(77)
     });
+    // The last of them was wrong; it is told ten seconds after the word before.
+    talk.hear(SOON, |message| count(message).1);
     lab::say(&format!(
         "{RELOADS} reloads under load: {} answers, {metrics} readings",
         answers.len()
     ));
     assert!(answers.values().all(|count| *count == 1), "{answers:?}");
     assert_eq!(sessions, 1, "the port is not closed for it");
-    let wrong = told.iter().filter(|(is_wrong, _)| *is_wrong).count();
-    assert_eq!(wrong, RELOADS / 5, "what is wrong is told: {told:#?}");
-    assert_eq!(
-        told.len() - wrong,
-        wrong - 1,
-        "and that it is right again, but for the last: {told:#?}"
-    );
+    assert!(told.last().is_some_and(|(is_wrong, _)| *is_wrong), "the last word: {told:#?}");
+    let most = 1 + begun.elapsed().as_secs() / 10;
+    assert!(told.len() as u64 <= most, "one in ten seconds: {told:#?}");
     assert!(metrics > 10);
     let done = vm.guest.run("sort /tmp/done | uniq -c | awk '$1 == 1' | wc -l");
     assert_eq!(done.trim(), asked.len().to_string(), "each was done once");
