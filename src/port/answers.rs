@@ -74,7 +74,7 @@ impl Answers {
     /// that never answers.
     pub fn deaf(&self) {
         let mut state = self.lock();
-        state.is_heard = false;
+        (state.is_heard, state.has_ever) = (false, false);
         state.forget();
     }
 
@@ -187,8 +187,10 @@ mod tests {
             answers.asked(number, end);
             number
         };
+        answers.answered(ask(50));
         ask(100);
         answers.deaf();
+        assert!(!answers.has_ever(), "it is given time as one that never answers");
         ask(200); // it was being written
         answers.listen();
         let last = ask(300);
