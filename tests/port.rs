@@ -248,7 +248,7 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     let opens = host.tries().opens;
     assert!((120..=260).contains(&opens), "{opens}");
     host.hold(false);
-    must.try_send(Kept { seq: 1, frame: frame("must\n"), again: false }).unwrap();
+    must.try_send(Kept { seq: 1, frame: frame("must\n"), again: false, asked: None }).unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(host.sessions()[0].received, b"\nmust\n");
     assert_eq!(get(&counters.opens), 1);

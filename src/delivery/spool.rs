@@ -314,7 +314,12 @@ impl<S: Storage> Spool<S> {
             };
             room = room.saturating_sub(entry.length.into());
             index += 1;
-            taken.push(Kept { seq: entry.seq, frame, again: entry.seq < self.first_seq });
+            taken.push(Kept {
+                seq: entry.seq,
+                frame,
+                again: entry.seq < self.first_seq,
+                asked: None,
+            });
         }
         taken
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
 use crate::model::Frame;
 
@@ -16,6 +17,18 @@ pub struct Kept {
     pub frame: Frame,
     /// A host may have got it before: the lines are marked as redelivered.
     pub again: bool,
+    /// When a host asked for it, where one did: for another host than that its lines are marked, too.
+    pub asked: Option<Instant>,
+}
+
+impl Kept {
+    /// Marks it, where it is not yet, if it was asked for before `began`.
+    pub(super) fn mark(&mut self, began: Option<Instant>) {
+        let is_anothers = self.asked.zip(began).is_some_and(|(asked, began)| asked < began);
+        if is_anothers && !std::mem::replace(&mut self.again, true) {
+            self.frame.bytes = marked(&self.frame.bytes);
+        }
+    }
 }
 
 /// Where whoever keeps frames says which of them nobody must read any more: they were said in another life of the

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::kept::{Kept, Void, marked};
 use super::outbox::{Outgoing, What};
@@ -50,6 +51,8 @@ pub(super) struct Lanes {
     next_must: VecDeque<Kept>,
     next_telemetry: VecDeque<Frame>,
     void: Void,
+    /// When the host that is there came.
+    began: Option<Instant>,
     node: Arc<Node>,
 }
 
@@ -104,8 +107,8 @@ impl Lanes {
                 return Next::NoRoom;
             }
             let must = self.next_must.pop_front();
-            return must.map_or(Next::Nothing, |Kept { seq, frame, again }| {
-                found(frame, What::Must { seq, again })
+            return must.map_or(Next::Nothing, |Kept { seq, frame, again, asked }| {
+                found(frame, What::Must { seq, again, asked })
             });
         }
         if self.next_telemetry.is_empty() {
@@ -126,14 +129,21 @@ impl Lanes {
     pub(super) fn give_back(&mut self, outgoing: Outgoing) {
         let Outgoing { frame, what } = outgoing;
         match what {
-            What::Must { seq, again } => self.next_must.push_front(Kept { seq, frame, again }),
+            What::Must { seq, again, asked } => {
+                self.next_must.push_front(Kept { seq, frame, again, asked });
+            }
             What::Telemetry => self.next_telemetry.push_front(frame),
             What::Reply | What::Barrier(_) => self.node.lost("session", weight(&frame)),
         }
     }
 
-    /// Drops what was said to a host that has left, or to one that has not come yet.
-    pub(super) fn drop_replies(&mut self) {
+    /// A host is there: drops what was said to one that has left, or to one that had not come yet, and from now on
+    /// what was asked for before. Of what must arrive it marks that.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+        for kept in &mut self.next_must {
+            kept.mark(self.began);
+        }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while let Some(reply) = self.next_reply.take().or_else(|| self.pull_reply(&mut cx)) {
             self.node.lost("session", weight(&reply));
@@ -162,13 +172,21 @@ impl Lanes {
     }
 
     fn pull_reply(&mut self, cx: &mut Context<'_>) -> Option<Frame> {
-        match self.replies.as_mut()?.poll_recv(cx) {
-            Poll::Ready(Some(frame)) => Some(self.enter(frame)),
-            Poll::Ready(None) => {
-                self.replies = None;
-                None
+        loop {
+            match self.replies.as_mut()?.poll_recv(cx) {
+                Poll::Ready(Some(frame)) => {
+                    let frame = self.enter(frame);
+                    if self.began.is_none_or(|began| frame.oldest >= began) {
+                        return Some(frame);
+                    }
+                    self.node.lost("session", weight(&frame));
+                }
+                Poll::Ready(None) => {
+                    self.replies = None;
+                    return None;
+                }
+                Poll::Pending => return None,
             }
-            Poll::Pending => None,
         }
     }
 
@@ -183,12 +201,13 @@ impl Lanes {
             }
             let Some(lane) = &mut self.must else { return };
             match lane.poll_recv(cx) {
-                Poll::Ready(Some(Kept { seq, mut frame, again })) => {
-                    if again {
-                        frame.bytes = marked(&frame.bytes);
+                Poll::Ready(Some(mut kept)) => {
+                    if kept.again {
+                        kept.frame.bytes = marked(&kept.frame.bytes);
                     }
-                    let frame = self.enter(frame);
-                    self.next_must.push_back(Kept { seq, frame, again });
+                    kept.mark(self.began);
+                    self.node.took(weight(&kept.frame));
+                    self.next_must.push_back(kept);
                 }
                 Poll::Ready(None) => self.must = None,
                 Poll::Pending => return,
@@ -267,7 +286,7 @@ mod tests {
     fn what_must_arrive_and_was_said_in_another_life_goes_to_nobody() {
         let mut lanes = Lanes::default();
         let must = lanes.open_must();
-        let kept = |seq| Kept { seq, frame: frame("{\"old\":1}\n"), again: false };
+        let kept = |seq| Kept { seq, frame: frame("{\"old\":1}\n"), again: false, asked: None };
         for seq in 1..=3 {
             must.try_send(kept(seq)).unwrap();
         }

@@ -89,7 +89,7 @@ impl Rig {
 
     /// Says something that must be read.
     pub fn must(&self, seq: u64, text: impl Into<Bytes>) {
-        self.must.try_send(Kept { seq, frame: frame(text), again: false }).unwrap();
+        self.must.try_send(Kept { seq, frame: frame(text), again: false, asked: None }).unwrap();
     }
 
     /// A port that asks, with a host that has come.

@@ -91,7 +91,9 @@ impl Session<'_> {
             }
             match what {
                 What::Barrier(number) => window.asked(now, number, end),
-                What::Must { seq, again } => unread.push(end, Kept { seq, frame, again }),
+                What::Must { seq, again, asked } => {
+                    unread.push(end, Kept { seq, frame, again, asked })
+                }
                 What::Telemetry => afloat.push(end, weight(&frame)),
                 What::Reply => {}
             }

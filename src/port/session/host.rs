@@ -1,6 +1,8 @@
 //! Hosts that come and go: what each is told first, and what the next one gets of what the last one did not
 //! read. Does not read or write.
 
+use tokio::time::Instant;
+
 use super::{Core, Ended, Session, Step};
 use crate::port::counters::add;
 use crate::port::kept::{Kept, marked};
@@ -11,7 +13,7 @@ impl Session<'_> {
     /// Whoever is there has not been told anything yet.
     pub(super) fn is_somebody(&mut self) {
         if std::mem::take(&mut self.is_new) {
-            self.core.lanes.drop_replies();
+            self.core.lanes.begin(Instant::now());
         }
     }
 
@@ -73,10 +75,10 @@ impl Session<'_> {
             &mut *self.core;
         let mut gone = afloat.take();
         let mut back = Vec::new();
-        for (_, Kept { seq, mut frame, .. }) in unread.take() {
+        for (_, Kept { seq, mut frame, asked, .. }) in unread.take() {
             frame.bytes = marked(&frame.bytes);
             node.took(weight(&frame)); // it was given, and is not
-            back.push(Outgoing { frame, what: What::Must { seq, again: true } });
+            back.push(Outgoing { frame, what: What::Must { seq, again: true, asked } });
         }
         let was_cut = outbox.dissolve(|mut outgoing, lines| {
             match &mut outgoing.what {
