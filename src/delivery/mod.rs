@@ -66,6 +66,7 @@ mod faulty;
 mod file;
 mod keeper;
 mod must;
+mod opening;
 mod record;
 mod scan;
 mod shed;
