@@ -18,6 +18,8 @@ use crate::sinks::{is_own, make_private, why};
 pub const NAME: &str = "spool";
 /// The one that is written beside it.
 const BESIDE: &str = "spool.new";
+/// What one that cannot be used is called.
+pub const ASIDE: &str = "spool.damaged";
 
 /// `spool` in a folder, mode 0600: it holds what commands have said.
 ///
@@ -114,6 +116,18 @@ impl File {
     pub fn is_in_use(folder: &Path) -> bool {
         let Ok(folder) = open_folder(folder) else { return false };
         rustix::fs::flock(&folder, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+
+    /// Removes what was set aside. `false`: nothing was.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn forget_aside(&self) -> io::Result<bool> {
+        match rustix::fs::unlinkat(&self.folder, ASIDE, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn remove_beside(&mut self) -> io::Result<()> {
@@ -213,6 +227,12 @@ impl Storage for File {
             rustix::fs::fsync(&self.folder)?;
             self.renamed = false;
         }
+        Ok(())
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        rustix::fs::renameat(&self.folder, NAME, &self.folder, ASIDE)?;
+        (self.file, self.end, self.is_foreign, self.renamed) = (None, None, false, true);
         Ok(())
     }
 

@@ -31,7 +31,7 @@
 //!   those words, go when no long one is left, and then nothing of them stays but the count.
 //! - The file is [`SIZE_MIN`] to [`SIZE_MAX`] (here [`SIZE`]) long, ¾ of it for what waits, so that it is
 //!   written anew once per ¼ of its size; for that moment there are two files. When nothing waits it is cut
-//!   to its first record after a second: what commands have said does not stay on the disk.
+//!   to its first records after a second: what commands have said does not stay on the disk.
 //! - Mode 0600, no symbolic link, no other user's file; one writer, by `flock` on the state folder. A file of another
 //!   machine (a clone) is emptied and counted.
 //!
@@ -41,7 +41,7 @@
 //! | redb 4.6 | 2 | +0.7 MiB (0.3 of it anonymous) | 1.1 MiB, 1.5 ms a commit | stays at 1.1 MiB, with the old bytes |
 //! | fjall 3.1 | 42 | not tried | | |
 //! | sled 0.34 | 16 | not tried: its last release is a beta | | |
-//! | this | 0 | 32 bytes an item, 256 KiB of frames at most | 0.4 MiB, one sync for all | one record, about 0.2 KiB |
+//! | this | 0 | 32 bytes an item, 256 KiB of frames at most | 0.4 MiB, one sync for all | two records, about 0.4 KiB |
 //!
 //! (crates: itself included, `cargo tree -e normal`; redb measured with a 64 KiB cache, release build at `opt-level = "s"`.)
 //! A queue needs no search, no transaction over several keys and no second writer, which is what a store is
@@ -78,7 +78,7 @@ mod write;
 pub use backlog::{Backlog, Waiting};
 pub use epochs::Epochs;
 pub use faulty::{Faults, Faulty};
-pub use file::{File, NAME, open};
+pub use file::{ASIDE, File, NAME, open};
 pub use keeper::{Keeper, Machine, SYNC_WITHIN};
 pub use must::{Kind, Must};
 pub use scan::{Entry, ITEMS_MAX, Scan, Session, Wrong, body, scan};

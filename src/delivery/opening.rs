@@ -8,6 +8,7 @@ use super::spool::Spool;
 use super::storage::Storage;
 use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings};
 use crate::life::is_same_machine;
+use crate::sinks::why;
 
 /// Bytes of an identity or boot id that are kept.
 const TEXT_MAX: usize = 512;
@@ -15,6 +16,9 @@ const TEXT_MAX: usize = 512;
 impl<S: Storage> Spool<S> {
     /// Reads what is there, and begins a run. Never fails: what cannot be read or written is in
     /// [`Opened`] and [`state`](Self::state), and the spool keeps what it can.
+    ///
+    /// A file of which nothing can be used, because its beginning is damaged or of another version, gets another name
+    /// ([`Opened::aside`]): a person may find in it what this cannot.
     ///
     /// A file that the disk does not give back is left as it is, and this run is one of memory only: what waits in
     /// it may be read at the next start. (It is not tried again before: the host knows items by their numbers, and
@@ -40,7 +44,15 @@ impl<S: Storage> Spool<S> {
     fn begin(mut storage: Option<S>, settings: &Settings, now_ms: u64) -> (Self, Opened) {
         let found = storage.as_mut().map(|storage| scan::scan(storage, 2 * SIZE_MAX));
         let found = found.unwrap_or_else(|| Scan { next_seq: 1, ..Scan::default() });
-        if let Some(why) = &found.unreadable {
+        let mut unusable = found.unreadable.clone();
+        let aside = unusable.is_none() && found.session.is_none() && !found.wrong.is_empty();
+        if let (true, Some(storage)) = (aside, &mut storage)
+            && let Err(error) = storage.set_aside()
+        {
+            unusable =
+                Some(format!("it cannot be read, nor be given another name: {}", why(&error)));
+        }
+        if let Some(why) = unusable {
             let (spool, opened) = Self::begin(None, settings, now_ms);
             let trouble = Some(format!("{why} (it is left as it is, for the next start)"));
             return (Self { unread: storage, ..spool }, Opened { trouble, ..opened });
@@ -58,7 +70,10 @@ impl<S: Storage> Spool<S> {
         spool.word = settings.word;
         spool.fill(&found);
         spool.lose("damaged", found.damaged);
-        let mut opened = Opened { cloned, wrong: found.wrong, ..Opened::default() };
+        // A file that a power cut has torn was written before this boot.
+        let is_of_this_boot = before.boot_id.is_empty() || before.boot_id == spool.session.boot_id;
+        spool.lose(if is_of_this_boot { "damaged" } else { "not synced" }, found.torn);
+        let mut opened = Opened { cloned, aside, wrong: found.wrong, ..Opened::default() };
         if cloned {
             opened.dropped = spool.waiting.len() as u64;
             spool.drop_all("cloned");
@@ -110,7 +125,7 @@ impl<S: Storage> Spool<S> {
         self.live = self.waiting.iter().map(Entry::record).sum();
         self.bytes = self.live;
         self.weight = self.waiting.iter().map(|entry| u64::from(entry.readings)).sum();
-        self.end = found.end;
+        self.end = if found.session.is_some() { found.end } else { 0 };
         self.stale = found.end < found.length || found.session.is_none();
         self.next_seq = found.next_seq.max(1);
         self.first_seq = self.next_seq;

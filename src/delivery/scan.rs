@@ -15,6 +15,10 @@ use crate::sinks::why;
 pub const ITEMS_MAX: usize = 16_384;
 /// Damages that are told one by one.
 const WRONG_MAX: usize = 100;
+/// The longest first record: its texts are bounded, and no byte of them takes more than six.
+const FIRST_MAX: usize = 8 * 1024;
+/// What a disk writes whole or not at all.
+const SECTOR: u64 = 512;
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
 
@@ -82,8 +86,11 @@ pub struct Scan {
     pub wrong: Vec<Wrong>,
     /// Why the disk did not give the file back, if so: that is no damage, and what was found is not all there is.
     pub unreadable: Option<String>,
-    /// What damaged items weighed whose head could be read.
+    /// What damaged items weighed, where their head could be read; a part of which nothing is known counts as one.
     pub damaged: u64,
+    /// The same for what the file ends in the middle of, or in nothing but zeros: that is how what was not synced
+    /// looks after a power cut.
+    pub torn: u64,
     /// The length of the file.
     pub length: u64,
     /// The number after the last one known.
@@ -98,6 +105,10 @@ pub struct Scan {
 /// a program has said could look like a record), so the rest of the file is not used. A file whose end was
 /// lost in a power cut is of that kind, and what is lost is what had not been synced.
 ///
+/// The beginning is the exception: the first bytes and the record behind them have one possible place, so what comes
+/// after them is found where they are damaged. Whose the file is then says that record's own sum or a later record;
+/// where nothing says it, no item is of use.
+///
 /// A read that fails says nothing about the file: the scan ends there, and [`Scan::unreadable`] says so.
 pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     let mut scan = Scan { next_seq: 1, ..Scan::default() };
@@ -110,16 +121,13 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     };
     scan.length = length;
     let mut reader = Reader { storage, start: 0, buffer: Vec::new() };
-    let mut at = 0;
-    if length > 0 {
-        match reader.bytes(0, MAGIC.len()) {
-            Ok(bytes) if *bytes == MAGIC => at = MAGIC.len() as u64,
-            Ok(_) => scan.wrong(0, length, "it is no spool, or one of another version"),
-            Err(error) => scan.unread_from(0, &error),
-        }
-    }
-    while at > 0 && at < length {
-        let stop = match scan.record(&mut reader, at, bytes_max.min(length)) {
+    let (mut at, bytes_max) = (0, bytes_max.min(length));
+    while at < length {
+        let next = match at {
+            0 => scan.beginning(&mut reader, length),
+            at => scan.record(&mut reader, at, bytes_max),
+        };
+        let stop = match next {
             Ok(next) => {
                 at = next;
                 continue;
@@ -127,19 +135,30 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
             Err(stop) => stop,
         };
         match stop {
-            Stop::Wrong(what) => scan.wrong(at, length - at, what),
             Stop::Unreadable(error) => scan.unread_from(at, &error),
+            Stop::Wrong(what, weight) => {
+                match reader.is_torn(at, length) {
+                    Ok(true) => scan.torn += weight,
+                    _ => scan.damaged += weight,
+                }
+                scan.wrong(at, length - at, what);
+            }
         }
         break;
     }
     scan.end = at;
+    if scan.session.is_none() && !scan.waiting.is_empty() {
+        let lost = std::mem::take(&mut scan.waiting);
+        scan.damaged += lost.iter().map(|entry| u64::from(entry.readings)).sum::<u64>();
+        scan.wrong(0, length, "it does not say whose it is");
+    }
     scan
 }
 
 /// Why a scan goes no further.
 enum Stop {
-    /// What is there is no record, or not that of a spool.
-    Wrong(String),
+    /// What is there is no record, or not that of a spool; and what it weighs.
+    Wrong(String, u64),
     /// What is there is not known.
     Unreadable(io::Error),
 }
@@ -150,15 +169,16 @@ impl From<io::Error> for Stop {
     }
 }
 
+/// Of a part of the file of which nothing is known: an item, for all that is known.
 impl From<&str> for Stop {
     fn from(what: &str) -> Self {
-        Self::Wrong(what.to_owned())
+        Self::Wrong(what.to_owned(), 1)
     }
 }
 
 impl From<String> for Stop {
     fn from(what: String) -> Self {
-        Self::Wrong(what)
+        Self::Wrong(what, 1)
     }
 }
 
@@ -173,6 +193,43 @@ impl Scan {
         }
     }
 
+    /// Takes the first bytes and the record that says whose the file is, and tells where the next one is.
+    fn beginning<S: Storage>(
+        &mut self,
+        reader: &mut Reader<'_, S>,
+        length: u64,
+    ) -> Result<u64, Stop> {
+        let bytes = reader.bytes(0, MAGIC.len() + FIRST_MAX)?;
+        let is_magic = bytes.starts_with(&MAGIC);
+        if is_magic && length == MAGIC.len() as u64 {
+            return Ok(length);
+        }
+        let first = bytes.get(MAGIC.len()..).and_then(First::of).filter(|first| match first {
+            First::Whole(..) => true,
+            First::Damaged(..) => is_magic,
+        });
+        let Some(first) = first else {
+            let other = "it is no spool, or one of another version, or its beginning is damaged";
+            return Err(if is_magic { "it does not say whose it is" } else { other }.into());
+        };
+        if !is_magic {
+            self.wrong(0, MAGIC.len() as u64, "its first bytes are damaged");
+        }
+        let length = match first {
+            First::Whole(session, number, length) => {
+                (self.session, self.next_seq) = (Some(session), number.max(1));
+                length
+            }
+            First::Damaged(session, length) => {
+                let what = "the record that says whose it is is damaged";
+                self.wrong(MAGIC.len() as u64, length as u64, what);
+                self.session = session;
+                length
+            }
+        };
+        Ok((MAGIC.len() + length) as u64)
+    }
+
     /// Takes the record at `at`, and tells where the next one is. `Err`: it and the rest are of no use.
     fn record<S: Storage>(
         &mut self,
@@ -180,24 +237,34 @@ impl Scan {
         at: u64,
         length: u64,
     ) -> Result<u64, Stop> {
-        let head = record::read(reader.bytes(at, HEAD)?);
-        let head = head.ok_or("a record's head is damaged or cut short")?;
+        let Some(head) = record::read(reader.bytes(at, HEAD)?) else {
+            return match First::of(reader.bytes(at, FIRST_MAX)?) {
+                Some(First::Damaged(Some(session), bytes)) => {
+                    self.wrong(at, bytes as u64, "the head of a session is damaged");
+                    self.session = Some(session);
+                    Ok(at + bytes as u64)
+                }
+                _ => Err("a record's head is damaged or cut short".into()),
+            };
+        };
         let body = at + HEAD as u64;
         let next = body + u64::from(head.length);
         if next > length {
-            return Err("a record is cut short".into());
+            return Err(Stop::Wrong("a record is cut short".to_owned(), weight(&head)));
         }
         let sum = reader.sum(body, head.length)?;
         if sum == head.body_crc {
             self.take(head, at, reader, body)?;
-        } else if let What::Item(kind) = head.what {
-            self.damaged += u64::from(head.readings);
-            let what = format!("{} {} is damaged", kind.name(), head.number);
-            self.wrong(at, next - at, what);
-            self.next_seq = self.next_seq.max(head.number.saturating_add(1));
-        } else {
-            return Err("a record's body is damaged".into());
+            return Ok(next);
         }
+        self.damaged += weight(&head);
+        let what = match head.what {
+            What::Item(kind) => format!("{} {} is damaged", kind.name(), head.number),
+            _ => "a record's body is damaged".to_owned(),
+        };
+        self.wrong(at, next - at, what);
+        let used = u64::from(matches!(head.what, What::Item(_)));
+        self.next_seq = self.next_seq.max(head.number.saturating_add(used));
         Ok(next)
     }
 
@@ -208,9 +275,6 @@ impl Scan {
         reader: &mut Reader<'_, S>,
         body: u64,
     ) -> Result<(), Stop> {
-        if self.session.is_none() && head.what != What::Session {
-            return Err("it does not say whose it is".into());
-        }
         match head.what {
             What::Session => {
                 let body = reader.bytes(body, (head.length as usize).min(CHUNK))?;
@@ -253,6 +317,49 @@ impl Scan {
     }
 }
 
+/// What a record says that is not used.
+fn weight(head: &Head) -> u64 {
+    match head.what {
+        What::Item(_) => head.readings.into(),
+        _ => 0,
+    }
+}
+
+/// The record that a file begins with, as far as it can be told, and its length.
+enum First {
+    Whole(Session, u64, usize),
+    /// Something of it is damaged; the session is there where its own sum says so.
+    Damaged(Option<Session>, usize),
+}
+
+impl First {
+    /// What `bytes` begin with. Where the head is damaged the body is read by its spelling, which ends by itself.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(HEAD)?;
+        let read = record::read(head);
+        if read.is_some_and(|head| head.what != What::Session) {
+            return None;
+        }
+        let length = match read {
+            Some(head) => head.length as usize,
+            None => {
+                let mut sessions =
+                    serde_json::Deserializer::from_slice(rest).into_iter::<Session>();
+                sessions.next()?.ok()?;
+                sessions.byte_offset()
+            }
+        };
+        let body = rest.get(..length)?;
+        let is_whole = record::has_sum(head, body);
+        let session = serde_json::from_slice(body).ok().filter(|_| is_whole);
+        let length = HEAD + length;
+        Some(match (read, session) {
+            (Some(head), Some(session)) => Self::Whole(session, head.number, length),
+            (_, session) => Self::Damaged(session, length),
+        })
+    }
+}
+
 /// The bytes of the item `entry`, checked. `None`: they are damaged, or not in the file.
 ///
 /// # Errors
@@ -289,6 +396,28 @@ impl<S: Storage> Reader<'_, S> {
         }
         let from = (at - self.start) as usize;
         Ok(&self.buffer[from..self.buffer.len().min(from + length)])
+    }
+
+    /// Whether the file, `length` bytes long, ends in the middle of the record at `at`, or has nothing but zeros from
+    /// a sector of it on.
+    fn is_torn(&mut self, at: u64, length: u64) -> io::Result<bool> {
+        let left = length - at;
+        let head = record::read(self.bytes(at, HEAD)?);
+        if left < HEAD as u64
+            || head.is_some_and(|head| left < HEAD as u64 + u64::from(head.length))
+        {
+            return Ok(true);
+        }
+        let mut at = at.next_multiple_of(SECTOR);
+        let is_there = at < length;
+        while at < length {
+            let bytes = self.bytes(at, CHUNK)?;
+            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(is_there)
     }
 
     /// The CRC of `length` bytes at `at`, or of what there is of them.

@@ -49,6 +49,8 @@ pub struct Opened {
     pub cloned: bool,
     /// What was damaged.
     pub wrong: Vec<Wrong>,
+    /// Whether the file was of no use at all, and has another name now.
+    pub aside: bool,
     /// Why nothing is kept on disk now, if so.
     pub trouble: Option<String>,
 }

@@ -236,7 +236,9 @@ impl Content<'_> {
         let mut out = MAGIC.to_vec();
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         session_record(self.session, first, now_ms, &mut out);
-        let mut made = Made { empty_end: out.len() as u64, ..Made::default() };
+        // Said at both ends, so that damage to the one does not leave items without an owner.
+        let empty_end = (2 * out.len() - MAGIC.len()) as u64;
+        let mut made = Made { empty_end, ..Made::default() };
         for (index, entry) in self.waiting.iter().enumerate() {
             if entry.record() > self.longest {
                 continue;
@@ -267,9 +269,7 @@ impl Content<'_> {
                 out.clear();
             }
         }
-        if !self.waiting.is_empty() {
-            session_record(self.session, self.next_seq, now_ms, &mut out);
-        }
+        session_record(self.session, self.next_seq, now_ms, &mut out);
         append_all(|part| storage.append_beside(part), &out)?;
         made.end += out.len() as u64;
         Ok(made)

@@ -316,6 +316,9 @@ impl Storage for Panics {
     fn sync(&mut self) -> std::io::Result<()> {
         self.0.sync()
     }
+    fn set_aside(&mut self) -> std::io::Result<()> {
+        self.0.set_aside()
+    }
     fn begin(&mut self) -> std::io::Result<()> {
         self.0.begin()
     }
