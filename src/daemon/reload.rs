@@ -83,6 +83,9 @@ impl Main {
                     if let Some(event) = self.flows.losses() {
                         self.news.tell(event);
                     }
+                    for event in self.flows.spool_news() {
+                        self.news.tell(event);
+                    }
                 }
                 Some(asked) = asked.recv(), if !closed => {
                     self.reload(asked).await;

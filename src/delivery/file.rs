@@ -154,7 +154,7 @@ impl Drop for File {
 /// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
 /// and in [`Opened::trouble`], and what waits is in memory only.
 pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Opened) {
-    let (spool, mut opened) = match File::open(folder) {
+    let (mut spool, mut opened) = match File::open(folder) {
         Ok(file) => Spool::open(file, settings, now_ms),
         Err(error) => {
             let (spool, opened) = Spool::in_memory(settings, now_ms);
@@ -166,7 +166,8 @@ pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Op
     {
         let trouble = format!("cannot use {}: {why}", folder.join(NAME).display());
         tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
-        *why = trouble;
+        why.clone_from(&trouble);
+        spool.unusable = Some(trouble);
     }
     (spool, opened)
 }

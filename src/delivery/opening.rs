@@ -55,7 +55,8 @@ impl<S: Storage> Spool<S> {
         if let Some(why) = unusable {
             let (spool, opened) = Self::begin(None, settings, now_ms);
             let trouble = Some(format!("{why} (it is left as it is, for the next start)"));
-            return (Self { unread: storage, ..spool }, Opened { trouble, ..opened });
+            let unusable = trouble.clone();
+            return (Self { unread: storage, unusable, ..spool }, Opened { trouble, ..opened });
         }
         let before = found.session.clone().unwrap_or_default();
         let session = Session {
@@ -112,6 +113,7 @@ impl<S: Storage> Spool<S> {
             urgent: false,
             stale: false,
             failing: None,
+            unusable: None,
             full: false,
             losses: Losses::new(),
             epochs,

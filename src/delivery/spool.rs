@@ -66,6 +66,8 @@ pub struct Spool<S> {
     pub(super) stale: bool,
     /// Why the disk takes nothing.
     pub(super) failing: Option<String>,
+    /// Why there is no file, where there should be one.
+    pub(super) unusable: Option<String>,
     pub(super) full: bool,
     pub(super) losses: Losses,
     pub(super) epochs: Epochs,
@@ -273,6 +275,11 @@ impl<S: Storage> Spool<S> {
             None if self.full => State::Full,
             None => State::Ok,
         }
+    }
+
+    /// Why what waits is not kept on disk, where it should be.
+    pub fn trouble(&self) -> Option<&String> {
+        self.failing.as_ref().or(self.unusable.as_ref())
     }
 
     /// The numbers of the sessions of this run.

@@ -85,6 +85,26 @@ impl<S: Storage> Spool<S> {
         self.rewrite(now_ms)
     }
 
+    /// Makes the file, of which nothing is wanted any more ([`drop_all`](Self::drop_all)), empty where it is: without
+    /// one beside it, for which there may be no room. A power cut meanwhile leaves no more than that; and where the
+    /// disk has no room even for who it belongs to, it is as if there had never been one, and numbers begin anew.
+    ///
+    /// # Errors
+    /// It cannot be cut or synced.
+    pub fn empty(&mut self, now_ms: u64) -> io::Result<()> {
+        let Some(storage) = &mut self.storage else { return Ok(()) };
+        storage.truncate(0)?;
+        self.end = 0;
+        let mut bytes = MAGIC.to_vec();
+        for _ in 0..2 {
+            session_record(&self.session, self.next_seq, now_ms, &mut bytes);
+        }
+        if let Err(error) = self.append(&bytes) {
+            tracing::debug!(%error, "an empty spool belongs to nobody");
+        }
+        self.storage.as_mut().map_or(Ok(()), Storage::sync)
+    }
+
     /// Whether [`tidy`](Self::tidy) has something to do.
     pub fn is_untidy(&self) -> bool {
         self.storage.is_some()

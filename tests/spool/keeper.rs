@@ -195,7 +195,9 @@ async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
         rig.send(Kind::Response, text(number, 300)).await;
         assert_eq!(rig.next().await.0, number, "also from memory");
     }
-    assert!(matches!(rig.backlog.now().state, State::Failing(_)));
+    let waiting = rig.backlog.now();
+    assert!(matches!(waiting.state, State::Failing(why) if Some(&why) == waiting.why.as_ref()));
+    assert!(waiting.in_memory > 0 && waiting.in_memory < waiting.items, "some are on disk");
     disk.set(Faults::default());
     sleep(Duration::from_secs(3)).await;
     assert_eq!((rig.backlog.now().state, rig.books().held), (State::Ok, 10));
