@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: `must` (what and in which order it is shed), `record` (the bytes), `storage` (what a disk
-//! is), `scan` (reading), `spool` and `write` and `shed` (the queue), `desk` and `keeper` (the task), `file` (the real
+//! is), `scan` (reading), `opening`, `spool`, `write` and `shed` (the queue), `desk` and `keeper` (the task), `file` (the real
 //! disk), `faulty` (one that breaks).
 //!
 //! # What is promised
@@ -20,14 +20,20 @@
 //!   a second. Whatever an earlier run of the agent had taken is marked [`again`](crate::port::Kept::again).
 //! - Items leave in the order in which they came, over restarts too. Nothing torn leaves.
 //! - A power cut at any write, sync or rename leaves a file that is read (tested at each of them). Damage
-//!   costs the item it hits, or with its head all that is behind it.
-//! - A full disk, or one that fails, is a [`State`]: told once, left when a write succeeds again (tried every
-//!   2 s). Meanwhile items are in memory, 4 MiB or the spool's size at most.
+//!   costs the item it hits, or with its head all that is behind it; damage to the beginning, which says what and
+//!   whose the file is, costs no item as long as that is said once more. A file of which nothing can be used (of
+//!   another version, too) is kept as `spool.damaged`, one of them, until `spool drop --all`.
+//! - What damage costs is in the books, as `damaged`, or as `not synced` where the file ends torn and was written
+//!   before this boot; a part of which nothing is known counts as one.
+//! - A full disk, or one that fails, is a [`State`]: told to the log, the hosts and who asks here, and left when a
+//!   write succeeds again (tried every 2 s). Meanwhile items are in memory, 4 MiB or the spool's size at most; when the
+//!   agent ends, the log says how many are lost with it.
 //! - A read that fails is no damage: the file stays as it is until it can be read, and a run that began with
 //!   such a file is one of memory only. What is damaged is what the sums say.
 //! - When it is full it sheds in the order of [`Kind`], the oldest of a kind first, and never what the
 //!   port has in hand; each is in the books as lost, `spool full`. Of answers the long ones (1 KiB) go first, and for
-//!   each a [`Word`] of its loss stays, as a new item: the command ran, and its id is answered. Short answers, and
+//!   each, also for one that finds no room when it comes, a [`Word`] of its loss stays, as a new item: the command ran,
+//!   and its id is answered. Short answers, and
 //!   those words, go when no long one is left, and then nothing of them stays but the count.
 //! - The file is [`SIZE_MIN`] to [`SIZE_MAX`] (here [`SIZE`]) long, ¾ of it for what waits, so that it is
 //!   written anew once per ¼ of its size; for that moment there are two files. When nothing waits it is cut
@@ -85,7 +91,8 @@ pub use scan::{Entry, ITEMS_MAX, Scan, Session, Wrong, body, scan};
 pub use spool::Spool;
 pub use storage::Storage;
 pub use terms::{
-    Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State, WORD_MAX, Word,
+    CACHE_MAX, Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State, WORD_MAX,
+    Word,
 };
 
 pub(crate) use backlog::{millis, time};

@@ -11,13 +11,11 @@ use super::must::{Kind, Must};
 use super::record::BODY_MAX;
 use super::scan::{self, Entry, Session};
 use super::storage::Storage;
-use super::terms::{Losses, State, Word};
+use super::terms::{CACHE_MAX, Losses, State, Word};
 use crate::model::Frame;
 use crate::pipeline::Weigh;
 use crate::port::Kept;
 
-/// Bytes of written frames that stay in memory until they are taken, so that they are not read again.
-const CACHE_MAX: u64 = 256 << 10;
 /// Bytes of frames that are gathered before they are written.
 const GATHER_MAX: u64 = 256 << 10;
 
