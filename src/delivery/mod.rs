@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: `must` (what and in which order it is shed), `record` (the bytes), `storage` (what a disk
-//! is), `scan` (reading), `opening`, `spool`, `write` and `shed` (the queue), `desk` and `keeper` (the task), `file` (the real
+//! is), `reader` and `scan` (reading), `opening`, `spool`, `write` and `shed` (the queue), `desk` and `keeper` (the task), `file` (the real
 //! disk), `faulty` (one that breaks).
 //!
 //! # What is promised
@@ -73,6 +73,7 @@ mod file;
 mod keeper;
 mod must;
 mod opening;
+mod reader;
 mod record;
 mod scan;
 mod shed;

@@ -7,6 +7,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::must::{Kind, Must};
+use super::reader::{CHUNK, FIRST_MAX, First, Reader};
 use super::record::{self, HEAD, Head, MAGIC, What};
 use super::storage::Storage;
 use crate::sinks::why;
@@ -15,12 +16,6 @@ use crate::sinks::why;
 pub const ITEMS_MAX: usize = 16_384;
 /// Damages that are told one by one.
 const WRONG_MAX: usize = 100;
-/// The longest first record: its texts are bounded, and no byte of them takes more than six.
-const FIRST_MAX: usize = 8 * 1024;
-/// What a disk writes whole or not at all.
-const SECTOR: u64 = 512;
-/// Bytes read at once.
-const CHUNK: usize = 32 * 1024;
 
 /// An item that waits; its bytes are elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +115,7 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
         }
     };
     scan.length = length;
-    let mut reader = Reader { storage, start: 0, buffer: Vec::new() };
+    let mut reader = Reader::on(storage);
     let (mut at, bytes_max) = (0, bytes_max.min(length));
     while at < length {
         let next = match at {
@@ -325,41 +320,6 @@ fn weight(head: &Head) -> u64 {
     }
 }
 
-/// The record that a file begins with, as far as it can be told, and its length.
-enum First {
-    Whole(Session, u64, usize),
-    /// Something of it is damaged; the session is there where its own sum says so.
-    Damaged(Option<Session>, usize),
-}
-
-impl First {
-    /// What `bytes` begin with. Where the head is damaged the body is read by its spelling, which ends by itself.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        let (head, rest) = bytes.split_at_checked(HEAD)?;
-        let read = record::read(head);
-        if read.is_some_and(|head| head.what != What::Session) {
-            return None;
-        }
-        let length = match read {
-            Some(head) => head.length as usize,
-            None => {
-                let mut sessions =
-                    serde_json::Deserializer::from_slice(rest).into_iter::<Session>();
-                sessions.next()?.ok()?;
-                sessions.byte_offset()
-            }
-        };
-        let body = rest.get(..length)?;
-        let is_whole = record::has_sum(head, body);
-        let session = serde_json::from_slice(body).ok().filter(|_| is_whole);
-        let length = HEAD + length;
-        Some(match (read, session) {
-            (Some(head), Some(session)) => Self::Whole(session, head.number, length),
-            (_, session) => Self::Damaged(session, length),
-        })
-    }
-}
-
 /// The bytes of the item `entry`, checked. `None`: they are damaged, or not in the file.
 ///
 /// # Errors
@@ -375,63 +335,4 @@ pub fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec
     let whole = read == bytes.len() && head.is_some_and(same);
     let body = bytes.split_off(HEAD.min(bytes.len()));
     Ok((whole && head.is_some_and(|head| head.body_crc == crc32fast::hash(&body))).then_some(body))
-}
-
-/// A window on the file.
-struct Reader<'a, S> {
-    storage: &'a mut S,
-    start: u64,
-    buffer: Vec<u8>,
-}
-
-impl<S: Storage> Reader<'_, S> {
-    /// At most `length` bytes (at most [`CHUNK`]) at `at`; fewer at the end of the file.
-    fn bytes(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
-        let end = self.start + self.buffer.len() as u64;
-        if at < self.start || at + length as u64 > end {
-            self.buffer.resize(CHUNK, 0);
-            let read = self.storage.read_at(at, &mut self.buffer)?;
-            self.buffer.truncate(read);
-            self.start = at;
-        }
-        let from = (at - self.start) as usize;
-        Ok(&self.buffer[from..self.buffer.len().min(from + length)])
-    }
-
-    /// Whether the file, `length` bytes long, ends in the middle of the record at `at`, or has nothing but zeros from
-    /// a sector of it on.
-    fn is_torn(&mut self, at: u64, length: u64) -> io::Result<bool> {
-        let left = length - at;
-        let head = record::read(self.bytes(at, HEAD)?);
-        if left < HEAD as u64
-            || head.is_some_and(|head| left < HEAD as u64 + u64::from(head.length))
-        {
-            return Ok(true);
-        }
-        let mut at = at.next_multiple_of(SECTOR);
-        let is_there = at < length;
-        while at < length {
-            let bytes = self.bytes(at, CHUNK)?;
-            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            at += bytes.len() as u64;
-        }
-        Ok(is_there)
-    }
-
-    /// The CRC of `length` bytes at `at`, or of what there is of them.
-    fn sum(&mut self, mut at: u64, length: u32) -> io::Result<u32> {
-        let mut sum = crc32fast::Hasher::new();
-        let mut left = length as usize;
-        while left > 0 {
-            let bytes = self.bytes(at, left.min(CHUNK))?;
-            if bytes.is_empty() {
-                break;
-            }
-            sum.update(bytes);
-            (at, left) = (at + bytes.len() as u64, left - bytes.len());
-        }
-        Ok(sum.finalize())
-    }
 }
