@@ -7,6 +7,8 @@ mod check;
 mod cli;
 #[path = "spool/damage.rs"]
 mod damage;
+#[path = "spool/head.rs"]
+mod head;
 #[path = "spool/keeper.rs"]
 mod keeper;
 #[path = "spool/power.rs"]

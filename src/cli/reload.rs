@@ -48,6 +48,7 @@ impl Reload {
                 eprintln!("infiniservice: nothing was taken; the agent goes on as it was");
                 ExitCode::from(EXIT_CONFIG)
             }
+            Ok(Answer::Spools(_)) => unanswered("the agent answers another question"),
             Ok(Answer::Refused(why)) => unanswered(&format!("the agent refuses: {why}")),
             Err(Unanswered::NoAgent) => unanswered(&format!(
                 "no agent listens at {shown} (is it running, and is this its state folder?)"

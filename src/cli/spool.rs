@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{load_or_tell, refuse, say};
+use crate::commands::spools::Held;
+use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::delivery::{self, Entry, File, Scan, Spool, Wrong};
 use crate::life;
 use crate::sinks::why;
@@ -18,6 +20,8 @@ use crate::wire::plain;
 
 /// Something is wrong with the file.
 const EXIT_WRONG: u8 = 1;
+/// How long an agent has to say what it holds.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Characters of a message that are shown.
 const EXCERPT_MAX: usize = 60;
 
@@ -93,7 +97,12 @@ struct Row {
 }
 
 fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
-    let Some((mut file, found)) = look(folder)? else { return Ok(nothing(json)) };
+    let in_memory = in_memory(folder);
+    for Ok(line) | Err(line) in &in_memory {
+        eprintln!("infiniservice: {line}");
+    }
+    let nothing = || nothing(json || !in_memory.is_empty());
+    let Some((mut file, found)) = look(folder)? else { return Ok(nothing()) };
     if let Some(why) = &found.unreadable {
         eprintln!("infiniservice: there may be more: {why}");
     }
@@ -118,7 +127,7 @@ fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
         text.push('\n');
     }
     if found.waiting.is_empty() && found.wrong.is_empty() {
-        return Ok(nothing(json));
+        return Ok(nothing());
     }
     if !json {
         text.push_str(&format!("{}, {bytes} bytes\n", items(found.waiting.len())));
@@ -148,8 +157,33 @@ fn not_taken(error: &io::Error) -> String {
     format!("an agent of this user would keep what must arrive in memory only: {why}")
 }
 
-fn nothing(json: bool) -> ExitCode {
-    if json { ExitCode::SUCCESS } else { say("nothing waits for the host\n") }
+/// What the agent that runs here holds in memory only, a line for each port where that is so; `Err` where that is
+/// because its spool is of no use.
+fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
+    let held = match ask(&socket_of(folder), &Request::Spools, PATIENCE) {
+        Ok(Answer::Spools(held)) => held,
+        Err(Unanswered::NoAgent) => return Vec::new(),
+        Ok(Answer::Refused(why)) => return vec![Ok(untold(&why))],
+        Ok(Answer::Reloaded(_)) => return vec![Ok(untold("its answer is to another question"))],
+        Err(Unanswered::Io(error)) => return vec![Ok(untold(&why(&error)))],
+    };
+    let line = |held: &Held| {
+        let count = items(usize::try_from(held.in_memory).unwrap_or(usize::MAX));
+        let line = format!("the agent that runs holds {count} for {} in memory only", held.port);
+        match held.trouble() {
+            Some(why) => Some(Err(format!("{line}: {why}"))),
+            None => (held.in_memory > 0).then_some(Ok(line)),
+        }
+    };
+    held.iter().filter_map(line).collect()
+}
+
+fn untold(why: &str) -> String {
+    format!("an agent runs here and does not say what it holds in memory: {why}")
+}
+
+fn nothing(is_quiet: bool) -> ExitCode {
+    if is_quiet { ExitCode::SUCCESS } else { say("nothing waits for the host\n") }
 }
 
 fn check(folder: &Path) -> io::Result<ExitCode> {
@@ -159,9 +193,22 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
     if let Err(error) = File::judge(folder) {
         lines.push(format!("{path}: {}", not_taken(&error)));
     }
+    let mut beside = Vec::new();
+    if folder.join(delivery::ASIDE).symlink_metadata().is_ok() {
+        let kept =
+            format!("{path} was once of no use to an agent, and is kept as {}", delivery::ASIDE);
+        beside.push(format!("{kept} (`spool drop --all` removes it)"));
+    }
+    for held in in_memory(folder) {
+        match held {
+            Ok(line) => beside.push(line),
+            Err(line) => lines.push(line),
+        }
+    }
     let Some((_, found)) = look(folder)? else {
         let is_well = lines.is_empty();
-        lines.push(format!("{path}: there is none, so nothing waits for the host"));
+        lines.push(format!("{path}: there is none, so nothing waits on disk"));
+        lines.extend(beside);
         return Ok(verdict(is_well, &lines));
     };
     let kept = items(found.waiting.len());
@@ -184,6 +231,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
             lines.push(format!("an agent is at work: {half}"));
         }
     }
+    lines.extend(beside);
     warn_of_another_machine(&found);
     Ok(verdict(is_well, &lines))
 }
@@ -211,6 +259,10 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         }
         file => file?,
     };
+    let aside = match all && file.forget_aside()? {
+        true => format!("; {} is removed", delivery::ASIDE),
+        false => String::new(),
+    };
     let (mut spool, found) = Spool::edit(file);
     if let Some(why) = found.unreadable {
         return Ok(refuse(&format!("{why}; nothing was given up")));
@@ -228,8 +280,19 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         }
     }
     let dropped = waiting - spool.waiting().len();
-    spool.renew(delivery::millis(SystemTime::now()))?;
-    Ok(say(&format!("{} given up, {} left\n", items(dropped), items(spool.waiting().len()))))
+    let now_ms = delivery::millis(SystemTime::now());
+    match spool.renew(now_ms) {
+        Err(_) if all => spool.empty(now_ms)?,
+        Err(error) => {
+            let why = why(&error);
+            return Ok(refuse(&format!(
+                "the spool cannot be written without them: {why}; nothing was given up (`spool drop --all` takes no space)"
+            )));
+        }
+        Ok(()) => {}
+    }
+    let left = items(spool.waiting().len());
+    Ok(say(&format!("{} given up, {left} left{aside}\n", items(dropped))))
 }
 
 /// The file and all it says, or `None` where there is none.

@@ -50,7 +50,8 @@ pub fn report(
             let (runtime, log) = (&loaded.agent.runtime, &loaded.agent.log);
             writeln!(right, "{origin}: ok (agent: {}, log {})", runtime.flavour.name(), log.level)?;
         }
-        if errors.is_empty() && !(loaded.pipelines.is_empty() && loaded.commands.is_none()) {
+        let is_nothing = loaded.pipelines.is_empty() && loaded.commands.is_none();
+        if errors.is_empty() && !(is_nothing && loaded.agent_origin.is_none()) {
             writeln!(right, "{}", WorstCase::of(&loaded))?;
         }
         right.flush()?;

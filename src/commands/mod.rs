@@ -33,5 +33,6 @@ mod record;
 pub mod redact;
 pub mod request;
 pub mod secret;
+pub mod spools;
 pub mod voice;
 pub mod words;

@@ -10,6 +10,7 @@ use super::units::Size;
 use super::write::{Delivery, Target, Write};
 use crate::commands::answered;
 use crate::commands::verify::NONCES_KEPT;
+use crate::delivery::{CACHE_MAX, Entry, ITEMS_MAX, MEMORY_MAX};
 use crate::metrics::READINGS_WAITING;
 use crate::port::{CHUNK_BYTES_MAX, CHUNKS_KEPT, MUST_KEPT};
 use crate::wire::MAX_LINE;
@@ -40,6 +41,9 @@ fn ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error>
 }
 
 /// What the files could make the agent hold at worst, beside its code and what a reading takes while it is made.
+///
+/// The ceiling bounds what is queued: readings, frames, requests that wait, answers. What is bounded by itself comes on
+/// top of it, and not all of that can be there at once in a machine that does its work: it is a bound, no forecast.
 ///
 /// Shown as a sum, and a line for each part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,12 +83,17 @@ impl WorstCase {
             let longest = commands.file.receive().max_line.bytes();
             by_counts += (parallel + waiting) * longest;
             by_counts += (parallel + MUST_KEPT as u64) * line;
-            beside.push(("one line of the host", longest));
-            beside.push(("chunks of it", (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64));
+            beside.push(("one line of the host, while it comes", longest));
+            beside.push(("chunks of it that wait", (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64));
             let streams = 2 * execute.output.bytes() + READ_BYTES;
             beside.push(("output of programs that run", parallel * streams));
             beside.push(("answers that are remembered", answered::BYTES_KEPT as u64));
             beside.push(("nonces that are remembered", NONCES_KEPT as u64 * NONCE_BYTES));
+        }
+        if by_counts > 0 {
+            let spool = loaded.agent.spool.size.bytes().clamp(line, MEMORY_MAX);
+            let spool = spool + CACHE_MAX + (ITEMS_MAX * size_of::<Entry>()) as u64;
+            beside.push(("what must be read, while its spool cannot be written", spool));
         }
         Self { by_counts, ceiling: loaded.agent.memory.ceiling.bytes(), beside }
     }
@@ -107,12 +116,20 @@ fn ring(write: &[Write]) -> Option<u64> {
 
 impl fmt::Display for WorstCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (queued, ceiling) = (self.by_counts.min(self.ceiling), Mib(self.ceiling));
-        writeln!(f, "memory: at most {} beside the program itself", Mib(self.bytes()).trimmed())?;
-        write!(f, "{} queued: ", Mib(queued))?;
+        let ceiling = Mib(self.ceiling).trimmed();
+        if self.by_counts == 0 {
+            let rest = "the files of what it runs say how much is beside that";
+            return write!(f, "memory: at most {ceiling} queued, the ceiling; {rest}");
+        }
+        let (most, counts) = (Mib(self.bytes()).trimmed(), Mib(self.by_counts).trimmed());
+        writeln!(f, "memory: at most {most} beside the program itself, which takes about 5 MiB")?;
+        write!(f, "{} queued: ", Mib(self.by_counts.min(self.ceiling)))?;
         match self.by_counts > self.ceiling {
-            true => write!(f, "the ceiling, of {} by their counts", Mib(self.by_counts).trimmed())?,
-            false => write!(f, "by their counts; the ceiling is {}", ceiling.trimmed())?,
+            true => write!(f, "the ceiling; by their counts it would be {counts}")?,
+            false => write!(f, "by their counts; the ceiling is {ceiling}")?,
+        }
+        if !self.beside.is_empty() {
+            write!(f, "\n  and beside the ceiling, each with a bound of its own:")?;
         }
         for (what, bytes) in &self.beside {
             write!(f, "\n{} {what}", Mib(*bytes))?;
@@ -149,6 +166,21 @@ mod tests {
         let beside: u64 = worst.beside.iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(worst.bytes(), (16 << 20) + beside);
         let told = worst.to_string();
-        assert!(told.contains("16.0 MiB queued: the ceiling, of "), "{told}");
+        assert!(
+            told.contains("16.0 MiB queued: the ceiling; by their counts it would be "),
+            "{told}"
+        );
+        let of = |what: &str| worst.beside.iter().find(|(part, _)| part.contains(what)).unwrap().1;
+        assert!(of("its spool cannot be written") > 4 << 20);
+        let beside =
+            told.split_once("beside the ceiling, each with a bound of its own:\n").unwrap().1;
+        assert_eq!(beside.lines().count(), worst.beside.len());
+    }
+
+    #[test]
+    fn settings_alone_say_what_the_ceiling_is() {
+        let loaded = load(&["built-in:agent.toml".into()], &|_| None).unwrap();
+        let told = WorstCase::of(&loaded).to_string();
+        assert!(told.starts_with("memory: at most 16.0 MiB queued, the ceiling; "), "{told}");
     }
 }

@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::clients::{CLIENTS_MAX, Clients, Spoken};
 use super::reload::Asked;
 use super::report::Report;
+use crate::commands::spools::{Held, Spools};
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ use super::report::Report;
 pub enum Request {
     /// Read the files again.
     Reload,
+    /// What waits for the hosts.
+    Spools,
 }
 
 /// What is answered.
@@ -42,6 +45,8 @@ pub enum Request {
 pub enum Answer {
     /// The files were read, and this came of it.
     Reloaded(Report),
+    /// What waits, for each port.
+    Spools(Vec<Held>),
     /// It was not done: the end of a sentence.
     Refused(String),
 }
@@ -99,7 +104,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Listens in the folder `state` until it is dropped. Without a folder that can be written, and beside another
 /// agent that has it, there is no local control for as long as that is so, which is said once.
-pub(super) async fn serve(state: PathBuf, reload: mpsc::Sender<Asked>) {
+pub(super) async fn serve(state: PathBuf, reload: mpsc::Sender<Asked>, spools: Spools) {
     let mut said = None;
     loop {
         let path = socket_of(&state);
@@ -108,7 +113,7 @@ pub(super) async fn serve(state: PathBuf, reload: mpsc::Sender<Asked>) {
             Err(error) => Err(error.to_string()),
         };
         let served = match bound {
-            Ok(bound) => listen(bound, &reload).await,
+            Ok(bound) => listen(bound, &reload, &spools).await,
             Err(why) => Err(why),
         };
         match served {
@@ -176,7 +181,7 @@ impl Drop for Bound {
 }
 
 /// Listens until the socket is not where it was put any more.
-async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>) -> Result<(), String> {
+async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>, spools: &Spools) -> Result<(), String> {
     let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| error.to_string())?;
     let mut clients = Clients::default();
@@ -207,8 +212,9 @@ async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>) -> Result<(), String
             tracing::warn!("a user who may not was at the local control");
             continue;
         }
-        let reload = reload.clone();
-        if let Some(client) = clients.take(client, |client, spoken| talk(client, spoken, reload))
+        let (reload, spools) = (reload.clone(), spools.clone());
+        let talk = |client, spoken| talk(client, spoken, reload, spools);
+        if let Some(client) = clients.take(client, talk)
             && let Err(error) = refuse(client)
         {
             tracing::debug!(%error, "a client of the local control has left before it was refused");
@@ -228,7 +234,12 @@ fn refuse(client: UnixStream) -> io::Result<()> {
     (&client).write_all(&line)
 }
 
-async fn talk(client: UnixStream, spoken: Spoken, reload: mpsc::Sender<Asked>) -> io::Result<()> {
+async fn talk(
+    client: UnixStream,
+    spoken: Spoken,
+    reload: mpsc::Sender<Asked>,
+    spools: Spools,
+) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
     let mut read = tokio::io::BufReader::with_capacity(1024, read).take(LINE_BYTES_MAX);
@@ -236,6 +247,7 @@ async fn talk(client: UnixStream, spoken: Spoken, reload: mpsc::Sender<Asked>) -
     spoken.set();
     let answer = match serde_json::from_slice(&line) {
         Err(error) => Answer::Refused(format!("this is no request: {error}")),
+        Ok(Request::Spools) => Answer::Spools(spools.held()),
         Ok(Request::Reload) => {
             let (asked, answer) = Asked::answered("infiniservice reload");
             match reload.try_send(asked) {
@@ -268,7 +280,7 @@ mod tests {
         let mut serving = JoinSet::new();
         let state = folder.path().join("state");
         let path = socket_of(&state);
-        serving.spawn(serve(state, sender));
+        serving.spawn(serve(state, sender, Spools::default()));
         while !path.exists() {
             tokio::task::yield_now().await;
         }

@@ -39,6 +39,7 @@ use super::ports::Ports;
 use super::report::Report;
 use crate::commands::losses::Losses;
 use crate::commands::news::Heard;
+use crate::commands::spools::{SpoolNews, Spools};
 use crate::config::{AgentSettings, Read};
 use crate::delivery::Machine;
 use crate::metrics::latest::Latest;
@@ -56,6 +57,7 @@ pub(super) struct Flows {
     /// Where what is queued is charged.
     pub ledger: Ledger,
     losses: Losses,
+    spools: SpoolNews,
     health: Health,
     stop: CancellationToken,
     heard: Heard,
@@ -102,6 +104,7 @@ impl Flows {
             carried: None,
             ledger: Ledger::default(),
             losses: Losses::default(),
+            spools: SpoolNews::default(),
             ports: Ports::new(port, health, stop),
             health: health.clone(),
             stop: stop.clone(),
@@ -367,6 +370,16 @@ impl Flows {
     /// What was lost since this was asked last, where there is a host to tell.
     pub(super) fn losses(&mut self) -> Option<AgentEvent> {
         self.losses.news(Instant::now(), self.ports.connects(), &self.health.counts())
+    }
+
+    /// What waits at each port.
+    pub(super) fn spools(&self) -> Spools {
+        self.ports.spools()
+    }
+
+    /// How the spools do, where that is new and there is a host to tell.
+    pub(super) fn spool_news(&mut self) -> Vec<AgentEvent> {
+        self.spools.news(Instant::now(), self.ports.connects(), &self.ports.spools().held())
     }
 
     /// The ports that are open.

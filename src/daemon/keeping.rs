@@ -11,7 +11,7 @@ use super::identity;
 use crate::commands::reply;
 use crate::commands::voice::AgentVoice;
 use crate::config::AgentSettings;
-use crate::delivery::{self, File, Keeper, Machine, Must, Settings, Spool};
+use crate::delivery::{self, ASIDE, Backlog, File, Keeper, Machine, Must, Settings, Spool};
 use crate::life;
 use crate::pipeline::{Node, Task};
 use crate::port::{Port, Target};
@@ -39,6 +39,8 @@ pub struct Keeping {
     pub must: mpsc::Sender<Must>,
     /// The machine has become another one: what waits was said by that one.
     pub became: watch::Sender<Option<Machine>>,
+    /// What waits.
+    pub backlog: Backlog,
     /// The keeper.
     pub task: Box<dyn Task>,
 }
@@ -65,6 +67,11 @@ impl Opening {
         for wrong in &opened.wrong {
             let (offset, bytes, waiting) = (wrong.offset, wrong.bytes, opened.waiting);
             tracing::warn!(offset, bytes, waiting, what = wrong.what, "the spool was damaged");
+        }
+        if opened.aside {
+            tracing::warn!(
+                "nothing of the spool can be used; it is kept as {ASIDE}, beside a new one"
+            );
         }
         if opened.waiting > 0 {
             let waiting = opened.waiting;
@@ -100,8 +107,8 @@ pub fn keep(
     }
     let (must, inbox) = mpsc::channel(MUST_WAITING);
     let (lane, read) = port.must();
-    let (keeper, _, became) = Keeper::new(spool, inbox, lane, read, node);
-    Keeping { must, became, task: Box::new(keeper.voiding(port.void())) }
+    let (keeper, backlog, became) = Keeper::new(spool, inbox, lane, read, node);
+    Keeping { must, became, backlog, task: Box::new(keeper.voiding(port.void())) }
 }
 
 fn boot_id() -> String {

@@ -85,7 +85,7 @@ pub async fn run(
 
     let (asks, asked) = mpsc::channel(reload::REQUESTS_WAITING);
     let beside = tokio::spawn(beside(signals, stop.clone(), asks.clone()));
-    let control = tokio::spawn(control::serve(settings.state.folder, asks.clone()));
+    let control = tokio::spawn(control::serve(settings.state.folder, asks.clone(), flows.spools()));
     let stopping = tokio::spawn({
         let stop = stop.clone();
         async move {

@@ -15,8 +15,9 @@ use super::keeping::{Opening, keep};
 use super::relay::Relay;
 use crate::commands::greet::Greeted;
 use crate::commands::receive::{Intake, Turn};
+use crate::commands::spools::Spools;
 use crate::commands::voice::AgentVoice;
-use crate::delivery::{Machine, Must};
+use crate::delivery::{Backlog, Machine, Must};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
 use crate::port::{Answers, Counters, End, Inbound, Port, Target, check};
@@ -27,6 +28,7 @@ pub struct Ports {
     instead: Option<Target>,
     health: Health,
     closing: CancellationToken,
+    spools: Spools,
     /// Whether a device that is there must be the right kind of thing.
     checks: bool,
     ports: Vec<Connection>,
@@ -55,6 +57,7 @@ pub struct Connection {
     /// Closes it.
     pub closing: CancellationToken,
     on_disk: bool,
+    backlog: Backlog,
     counters: Arc<Counters>,
     /// The port and the keeper before it, until they are started.
     tasks: Vec<Box<dyn Task>>,
@@ -65,7 +68,8 @@ impl Ports {
     /// their lanes have ended.
     pub fn new(instead: Option<Target>, health: &Health, closing: &CancellationToken) -> Self {
         let (health, closing) = (health.clone(), closing.clone());
-        Self { instead, health, closing, checks: true, ports: Vec::new() }
+        let (spools, ports) = Default::default();
+        Self { instead, health, closing, spools, checks: true, ports }
     }
 
     /// Does not look at the devices of this machine: for a picture.
@@ -118,6 +122,7 @@ impl Ports {
             answers: port.answers(),
             became: keeping.became,
             on_disk,
+            backlog: keeping.backlog,
             intake: Intake::new(port.inbound()),
             hosts: port.hosts(),
             greeted: Greeted::default(),
@@ -125,6 +130,17 @@ impl Ports {
             closing,
             tasks: vec![keeping.task, Box::new(port)],
         });
+        self.list_spools();
+    }
+
+    /// What waits at each port, now and later.
+    pub fn spools(&self) -> Spools {
+        self.spools.clone()
+    }
+
+    fn list_spools(&self) {
+        let backlog = |known: &Connection| (known.target.to_string(), known.backlog.clone());
+        self.spools.set(self.ports.iter().map(backlog).collect());
     }
 
     /// The port at `target`; with nothing on disk, where it is not [open](Self::open) yet.
@@ -169,6 +185,7 @@ impl Ports {
     /// Forgets the ports that were not started.
     pub fn drop_unstarted(&mut self) {
         self.ports.retain(|connection| connection.tasks.is_empty());
+        self.list_spools();
     }
 
     /// Lets every port go that is not in `used`: it ends when what is under way there is written.
@@ -182,6 +199,7 @@ impl Ports {
             }
             is_used
         });
+        self.list_spools();
     }
 
     /// Lets all go: their lanes end with the flows.

@@ -86,6 +86,9 @@ impl Main {
                     if let Some(event) = self.flows.losses() {
                         self.news.tell(event);
                     }
+                    for event in self.flows.spool_news() {
+                        self.news.tell(event);
+                    }
                 }
                 () = at(self.telling.due()), if !closed => {
                     self.news.tell(self.telling.tell(Instant::now()));

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::scan::Entry;
 use super::spool::Spool;
 use super::storage::Storage;
 use super::terms::State;
@@ -20,8 +21,12 @@ pub struct Waiting {
     pub bytes: u64,
     /// When the oldest of them was made.
     pub oldest: Option<SystemTime>,
+    /// Those of the items that are in memory only, and lost with the agent.
+    pub in_memory: u64,
     /// How the spool does.
     pub state: State,
+    /// Why it does not keep them on disk, if so; nothing where nobody wanted that.
+    pub why: Option<String>,
 }
 
 impl Waiting {
@@ -40,7 +45,14 @@ impl Backlog {
     pub(super) fn state<S: Storage>(&self, spool: &Spool<S>) {
         let oldest = spool.waiting().front().map(|first| time(first.at_ms));
         let items = spool.waiting().len() as u64;
-        let waiting = Waiting { items, bytes: spool.bytes(), oldest, state: spool.state() };
+        let is_in_memory = |entry: &&Entry| entry.offset.is_none();
+        // Mostly there is none, and no need to count.
+        let in_memory = match spool.in_memory {
+            0 => 0,
+            _ => spool.waiting().iter().filter(is_in_memory).count() as u64,
+        };
+        let (bytes, state, why) = (spool.bytes(), spool.state(), spool.trouble().cloned());
+        let waiting = Waiting { items, bytes, oldest, in_memory, state, why };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }
 }

@@ -27,6 +27,7 @@ struct Disk {
     chance: Chance,
     file: Option<Pages>,
     beside: Option<Pages>,
+    aside: Option<Vec<u8>>,
     /// What the name stood for before a rename that is not synced. Empty: no such rename.
     before: Vec<Option<Pages>>,
     exchanged: bool,
@@ -80,6 +81,7 @@ impl Faulty {
             chance: Chance(seed),
             file: None,
             beside: None,
+            aside: None,
             before: Vec::new(),
             exchanged: false,
             faults: Faults::default(),
@@ -108,6 +110,11 @@ impl Faulty {
     /// What the file holds for who reads it now.
     pub fn bytes(&self) -> Vec<u8> {
         self.disk().file.as_ref().map(|file| file.seen.clone()).unwrap_or_default()
+    }
+
+    /// What was set aside last.
+    pub fn aside(&self) -> Option<Vec<u8>> {
+        self.disk().aside.clone()
     }
 
     /// Cuts the power and turns it on again: nothing goes wrong after that until it is said so.
@@ -264,6 +271,18 @@ impl Storage for Faulty {
         let mut disk = self.disk();
         disk.sync(false)?;
         if disk.before.is_empty() { Ok(()) } else { disk.sync_folder() }
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        let mut disk = self.disk();
+        let cut = disk.step()?;
+        if disk.faults.write_fails {
+            return Err(eio());
+        }
+        let old = disk.file.take();
+        disk.aside = old.as_ref().map(|pages| pages.seen.clone());
+        disk.before.push(old);
+        if cut { Err(eio()) } else { Ok(()) }
     }
 
     fn begin(&mut self) -> io::Result<()> {

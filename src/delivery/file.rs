@@ -18,6 +18,8 @@ use crate::sinks::{is_own, make_private, why};
 pub const NAME: &str = "spool";
 /// The one that is written beside it.
 const BESIDE: &str = "spool.new";
+/// What one that cannot be used is called.
+pub const ASIDE: &str = "spool.damaged";
 
 /// `spool` in a folder, mode 0600: it holds what commands have said.
 ///
@@ -116,6 +118,18 @@ impl File {
         rustix::fs::flock(&folder, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     }
 
+    /// Removes what was set aside. `false`: nothing was.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn forget_aside(&self) -> io::Result<bool> {
+        match rustix::fs::unlinkat(&self.folder, ASIDE, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn remove_beside(&mut self) -> io::Result<()> {
         self.beside = None;
         match rustix::fs::unlinkat(&self.folder, BESIDE, AtFlags::empty()) {
@@ -140,7 +154,7 @@ impl Drop for File {
 /// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
 /// and in [`Opened::trouble`], and what waits is in memory only.
 pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Opened) {
-    let (spool, mut opened) = match File::open(folder) {
+    let (mut spool, mut opened) = match File::open(folder) {
         Ok(file) => Spool::open(file, settings, now_ms),
         Err(error) => {
             let (spool, opened) = Spool::in_memory(settings, now_ms);
@@ -152,7 +166,8 @@ pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Op
     {
         let trouble = format!("cannot use {}: {why}", folder.join(NAME).display());
         tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
-        *why = trouble;
+        why.clone_from(&trouble);
+        spool.unusable = Some(trouble);
     }
     (spool, opened)
 }
@@ -213,6 +228,12 @@ impl Storage for File {
             rustix::fs::fsync(&self.folder)?;
             self.renamed = false;
         }
+        Ok(())
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        rustix::fs::renameat(&self.folder, NAME, &self.folder, ASIDE)?;
+        (self.file, self.end, self.is_foreign, self.renamed) = (None, None, false, true);
         Ok(())
     }
 

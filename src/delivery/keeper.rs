@@ -44,7 +44,8 @@ pub struct Machine {
 /// It takes whatever comes at once, also while no host is there, and never makes anyone wait longer than a
 /// write. When its inbox ends, everything is written and synced, what the lane takes without waiting is
 /// handed over, and the lane is closed; then it waits, 2 s at most, for the port to say what was read
-/// meanwhile, until the port's end of that watch is gone. What was not read is there in the next run.
+/// meanwhile, until the port's end of that watch is gone. What was not read is there in the next run; what was in
+/// memory only is lost, and counted in the log.
 ///
 /// # The books
 /// `taken = given + lost + held`: taken is what came and what was found at the start, given what is known
@@ -204,6 +205,11 @@ impl<S: Storage> Keeper<S> {
             if !matches!(heard, Ok(Ok(()))) {
                 break;
             }
+        }
+        let waiting = self.desk.lock().unwrap_or_else(PoisonError::into_inner).backlog.now();
+        if waiting.in_memory > 0 {
+            let (items, why) = (waiting.in_memory, waiting.why.as_deref().unwrap_or("no spool"));
+            tracing::warn!(items, why, "what was in memory only is lost with the agent");
         }
         Ok(())
     }

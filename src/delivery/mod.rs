@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Reading order: `must` (what and in which order it is shed), `record` (the bytes), `storage` (what a disk
-//! is), `scan` (reading), `spool` and `write` and `shed` (the queue), `desk` and `keeper` (the task), `file` (the real
+//! is), `reader` and `scan` (reading), `opening`, `spool`, `write` and `shed` (the queue), `desk` and `keeper` (the task), `file` (the real
 //! disk), `faulty` (one that breaks).
 //!
 //! # What is promised
@@ -20,18 +20,24 @@
 //!   a second. Whatever an earlier run of the agent had taken is marked [`again`](crate::port::Kept::again).
 //! - Items leave in the order in which they came, over restarts too. Nothing torn leaves.
 //! - A power cut at any write, sync or rename leaves a file that is read (tested at each of them). Damage
-//!   costs the item it hits, or with its head all that is behind it.
-//! - A full disk, or one that fails, is a [`State`]: told once, left when a write succeeds again (tried every
-//!   2 s). Meanwhile items are in memory, 4 MiB or the spool's size at most.
+//!   costs the item it hits, or with its head all that is behind it; damage to the beginning, which says what and
+//!   whose the file is, costs no item as long as that is said once more. A file of which nothing can be used (of
+//!   another version, too) is kept as `spool.damaged`, one of them, until `spool drop --all`.
+//! - What damage costs is in the books, as `damaged`, or as `not synced` where the file ends torn and was written
+//!   before this boot; a part of which nothing is known counts as one.
+//! - A full disk, or one that fails, is a [`State`]: told to the log, the hosts and who asks here, and left when a
+//!   write succeeds again (tried every 2 s). Meanwhile items are in memory, 4 MiB or the spool's size at most; when the
+//!   agent ends, the log says how many are lost with it.
 //! - A read that fails is no damage: the file stays as it is until it can be read, and a run that began with
 //!   such a file is one of memory only. What is damaged is what the sums say.
 //! - When it is full it sheds in the order of [`Kind`], the oldest of a kind first, and never what the
 //!   port has in hand; each is in the books as lost, `spool full`. Of answers the long ones (1 KiB) go first, and for
-//!   each a [`Word`] of its loss stays, as a new item: the command ran, and its id is answered. Short answers, and
+//!   each, also for one that finds no room when it comes, a [`Word`] of its loss stays, as a new item: the command ran,
+//!   and its id is answered. Short answers, and
 //!   those words, go when no long one is left, and then nothing of them stays but the count.
 //! - The file is [`SIZE_MIN`] to [`SIZE_MAX`] (here [`SIZE`]) long, ¾ of it for what waits, so that it is
 //!   written anew once per ¼ of its size; for that moment there are two files. When nothing waits it is cut
-//!   to its first record after a second: what commands have said does not stay on the disk.
+//!   to its first records after a second: what commands have said does not stay on the disk.
 //! - Mode 0600, no symbolic link, no other user's file; one writer, by `flock` on the state folder. A file of another
 //!   machine (a clone) is emptied and counted.
 //!
@@ -41,7 +47,7 @@
 //! | redb 4.6 | 2 | +0.7 MiB (0.3 of it anonymous) | 1.1 MiB, 1.5 ms a commit | stays at 1.1 MiB, with the old bytes |
 //! | fjall 3.1 | 42 | not tried | | |
 //! | sled 0.34 | 16 | not tried: its last release is a beta | | |
-//! | this | 0 | 32 bytes an item, 256 KiB of frames at most | 0.4 MiB, one sync for all | one record, about 0.2 KiB |
+//! | this | 0 | 32 bytes an item, 256 KiB of frames at most | 0.4 MiB, one sync for all | two records, about 0.4 KiB |
 //!
 //! (crates: itself included, `cargo tree -e normal`; redb measured with a 64 KiB cache, release build at `opt-level = "s"`.)
 //! A queue needs no search, no transaction over several keys and no second writer, which is what a store is
@@ -66,6 +72,8 @@ mod faulty;
 mod file;
 mod keeper;
 mod must;
+mod opening;
+mod reader;
 mod record;
 mod scan;
 mod shed;
@@ -77,14 +85,15 @@ mod write;
 pub use backlog::{Backlog, Waiting};
 pub use epochs::Epochs;
 pub use faulty::{Faults, Faulty};
-pub use file::{File, NAME, open};
+pub use file::{ASIDE, File, NAME, open};
 pub use keeper::{Keeper, Machine, SYNC_WITHIN};
 pub use must::{Kind, Must};
 pub use scan::{Entry, ITEMS_MAX, Scan, Session, Wrong, body, scan};
 pub use spool::Spool;
 pub use storage::Storage;
 pub use terms::{
-    Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State, WORD_MAX, Word,
+    CACHE_MAX, Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State, WORD_MAX,
+    Word,
 };
 
 pub(crate) use backlog::{millis, time};

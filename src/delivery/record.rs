@@ -7,6 +7,9 @@
 //! ```
 //! All numbers are little-endian, both sums are CRC-32 (IEEE). The head has a sum of its own, so its
 //! length can be trusted where the body cannot: one damaged body costs one item, not all behind it.
+//!
+//! A file whose first eight bytes are damaged is read all the same where its records are whole. So a later version
+//! that means something else by them must sum them differently, too.
 
 use super::must::Kind;
 
@@ -103,6 +106,11 @@ pub(super) fn read(bytes: &[u8]) -> Option<Head> {
         at_ms: eight(24)?,
         readings: four(32)?,
     })
+}
+
+/// Whether `body` has the sum that `head` says, which may be damaged elsewhere.
+pub(super) fn has_sum(head: &[u8], body: &[u8]) -> bool {
+    head.get(12..16) == Some(&crc32fast::hash(body).to_le_bytes()[..])
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::must::{Kind, Must};
+use super::reader::{CHUNK, FIRST_MAX, First, Reader};
 use super::record::{self, HEAD, Head, MAGIC, What};
 use super::storage::Storage;
 use crate::sinks::why;
@@ -15,8 +16,6 @@ use crate::sinks::why;
 pub const ITEMS_MAX: usize = 16_384;
 /// Damages that are told one by one.
 const WRONG_MAX: usize = 100;
-/// Bytes read at once.
-const CHUNK: usize = 32 * 1024;
 
 /// An item that waits; its bytes are elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +81,11 @@ pub struct Scan {
     pub wrong: Vec<Wrong>,
     /// Why the disk did not give the file back, if so: that is no damage, and what was found is not all there is.
     pub unreadable: Option<String>,
-    /// What damaged items weighed whose head could be read.
+    /// What damaged items weighed, where their head could be read; a part of which nothing is known counts as one.
     pub damaged: u64,
+    /// The same for what the file ends in the middle of, or in nothing but zeros: that is how what was not synced
+    /// looks after a power cut.
+    pub torn: u64,
     /// The length of the file.
     pub length: u64,
     /// The number after the last one known.
@@ -98,6 +100,10 @@ pub struct Scan {
 /// a program has said could look like a record), so the rest of the file is not used. A file whose end was
 /// lost in a power cut is of that kind, and what is lost is what had not been synced.
 ///
+/// The beginning is the exception: the first bytes and the record behind them have one possible place, so what comes
+/// after them is found where they are damaged. Whose the file is then says that record's own sum or a later record;
+/// where nothing says it, no item is of use.
+///
 /// A read that fails says nothing about the file: the scan ends there, and [`Scan::unreadable`] says so.
 pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     let mut scan = Scan { next_seq: 1, ..Scan::default() };
@@ -109,17 +115,14 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
         }
     };
     scan.length = length;
-    let mut reader = Reader { storage, start: 0, buffer: Vec::new() };
-    let mut at = 0;
-    if length > 0 {
-        match reader.bytes(0, MAGIC.len()) {
-            Ok(bytes) if *bytes == MAGIC => at = MAGIC.len() as u64,
-            Ok(_) => scan.wrong(0, length, "it is no spool, or one of another version"),
-            Err(error) => scan.unread_from(0, &error),
-        }
-    }
-    while at > 0 && at < length {
-        let stop = match scan.record(&mut reader, at, bytes_max.min(length)) {
+    let mut reader = Reader::on(storage);
+    let (mut at, bytes_max) = (0, bytes_max.min(length));
+    while at < length {
+        let next = match at {
+            0 => scan.beginning(&mut reader, length),
+            at => scan.record(&mut reader, at, bytes_max),
+        };
+        let stop = match next {
             Ok(next) => {
                 at = next;
                 continue;
@@ -127,19 +130,30 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
             Err(stop) => stop,
         };
         match stop {
-            Stop::Wrong(what) => scan.wrong(at, length - at, what),
             Stop::Unreadable(error) => scan.unread_from(at, &error),
+            Stop::Wrong(what, weight) => {
+                match reader.is_torn(at, length) {
+                    Ok(true) => scan.torn += weight,
+                    _ => scan.damaged += weight,
+                }
+                scan.wrong(at, length - at, what);
+            }
         }
         break;
     }
     scan.end = at;
+    if scan.session.is_none() && !scan.waiting.is_empty() {
+        let lost = std::mem::take(&mut scan.waiting);
+        scan.damaged += lost.iter().map(|entry| u64::from(entry.readings)).sum::<u64>();
+        scan.wrong(0, length, "it does not say whose it is");
+    }
     scan
 }
 
 /// Why a scan goes no further.
 enum Stop {
-    /// What is there is no record, or not that of a spool.
-    Wrong(String),
+    /// What is there is no record, or not that of a spool; and what it weighs.
+    Wrong(String, u64),
     /// What is there is not known.
     Unreadable(io::Error),
 }
@@ -150,15 +164,16 @@ impl From<io::Error> for Stop {
     }
 }
 
+/// Of a part of the file of which nothing is known: an item, for all that is known.
 impl From<&str> for Stop {
     fn from(what: &str) -> Self {
-        Self::Wrong(what.to_owned())
+        Self::Wrong(what.to_owned(), 1)
     }
 }
 
 impl From<String> for Stop {
     fn from(what: String) -> Self {
-        Self::Wrong(what)
+        Self::Wrong(what, 1)
     }
 }
 
@@ -173,6 +188,43 @@ impl Scan {
         }
     }
 
+    /// Takes the first bytes and the record that says whose the file is, and tells where the next one is.
+    fn beginning<S: Storage>(
+        &mut self,
+        reader: &mut Reader<'_, S>,
+        length: u64,
+    ) -> Result<u64, Stop> {
+        let bytes = reader.bytes(0, MAGIC.len() + FIRST_MAX)?;
+        let is_magic = bytes.starts_with(&MAGIC);
+        if is_magic && length == MAGIC.len() as u64 {
+            return Ok(length);
+        }
+        let first = bytes.get(MAGIC.len()..).and_then(First::of).filter(|first| match first {
+            First::Whole(..) => true,
+            First::Damaged(..) => is_magic,
+        });
+        let Some(first) = first else {
+            let other = "it is no spool, or one of another version, or its beginning is damaged";
+            return Err(if is_magic { "it does not say whose it is" } else { other }.into());
+        };
+        if !is_magic {
+            self.wrong(0, MAGIC.len() as u64, "its first bytes are damaged");
+        }
+        let length = match first {
+            First::Whole(session, number, length) => {
+                (self.session, self.next_seq) = (Some(session), number.max(1));
+                length
+            }
+            First::Damaged(session, length) => {
+                let what = "the record that says whose it is is damaged";
+                self.wrong(MAGIC.len() as u64, length as u64, what);
+                self.session = session;
+                length
+            }
+        };
+        Ok((MAGIC.len() + length) as u64)
+    }
+
     /// Takes the record at `at`, and tells where the next one is. `Err`: it and the rest are of no use.
     fn record<S: Storage>(
         &mut self,
@@ -180,24 +232,34 @@ impl Scan {
         at: u64,
         length: u64,
     ) -> Result<u64, Stop> {
-        let head = record::read(reader.bytes(at, HEAD)?);
-        let head = head.ok_or("a record's head is damaged or cut short")?;
+        let Some(head) = record::read(reader.bytes(at, HEAD)?) else {
+            return match First::of(reader.bytes(at, FIRST_MAX)?) {
+                Some(First::Damaged(Some(session), bytes)) => {
+                    self.wrong(at, bytes as u64, "the head of a session is damaged");
+                    self.session = Some(session);
+                    Ok(at + bytes as u64)
+                }
+                _ => Err("a record's head is damaged or cut short".into()),
+            };
+        };
         let body = at + HEAD as u64;
         let next = body + u64::from(head.length);
         if next > length {
-            return Err("a record is cut short".into());
+            return Err(Stop::Wrong("a record is cut short".to_owned(), weight(&head)));
         }
         let sum = reader.sum(body, head.length)?;
         if sum == head.body_crc {
             self.take(head, at, reader, body)?;
-        } else if let What::Item(kind) = head.what {
-            self.damaged += u64::from(head.readings);
-            let what = format!("{} {} is damaged", kind.name(), head.number);
-            self.wrong(at, next - at, what);
-            self.next_seq = self.next_seq.max(head.number.saturating_add(1));
-        } else {
-            return Err("a record's body is damaged".into());
+            return Ok(next);
         }
+        self.damaged += weight(&head);
+        let what = match head.what {
+            What::Item(kind) => format!("{} {} is damaged", kind.name(), head.number),
+            _ => "a record's body is damaged".to_owned(),
+        };
+        self.wrong(at, next - at, what);
+        let used = u64::from(matches!(head.what, What::Item(_)));
+        self.next_seq = self.next_seq.max(head.number.saturating_add(used));
         Ok(next)
     }
 
@@ -208,9 +270,6 @@ impl Scan {
         reader: &mut Reader<'_, S>,
         body: u64,
     ) -> Result<(), Stop> {
-        if self.session.is_none() && head.what != What::Session {
-            return Err("it does not say whose it is".into());
-        }
         match head.what {
             What::Session => {
                 let body = reader.bytes(body, (head.length as usize).min(CHUNK))?;
@@ -253,6 +312,14 @@ impl Scan {
     }
 }
 
+/// What a record says that is not used.
+fn weight(head: &Head) -> u64 {
+    match head.what {
+        What::Item(_) => head.readings.into(),
+        _ => 0,
+    }
+}
+
 /// The bytes of the item `entry`, checked. `None`: they are damaged, or not in the file.
 ///
 /// # Errors
@@ -268,41 +335,4 @@ pub fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec
     let whole = read == bytes.len() && head.is_some_and(same);
     let body = bytes.split_off(HEAD.min(bytes.len()));
     Ok((whole && head.is_some_and(|head| head.body_crc == crc32fast::hash(&body))).then_some(body))
-}
-
-/// A window on the file.
-struct Reader<'a, S> {
-    storage: &'a mut S,
-    start: u64,
-    buffer: Vec<u8>,
-}
-
-impl<S: Storage> Reader<'_, S> {
-    /// At most `length` bytes (at most [`CHUNK`]) at `at`; fewer at the end of the file.
-    fn bytes(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
-        let end = self.start + self.buffer.len() as u64;
-        if at < self.start || at + length as u64 > end {
-            self.buffer.resize(CHUNK, 0);
-            let read = self.storage.read_at(at, &mut self.buffer)?;
-            self.buffer.truncate(read);
-            self.start = at;
-        }
-        let from = (at - self.start) as usize;
-        Ok(&self.buffer[from..self.buffer.len().min(from + length)])
-    }
-
-    /// The CRC of `length` bytes at `at`, or of what there is of them.
-    fn sum(&mut self, mut at: u64, length: u32) -> io::Result<u32> {
-        let mut sum = crc32fast::Hasher::new();
-        let mut left = length as usize;
-        while left > 0 {
-            let bytes = self.bytes(at, left.min(CHUNK))?;
-            if bytes.is_empty() {
-                break;
-            }
-            sum.update(bytes);
-            (at, left) = (at + bytes.len() as u64, left - bytes.len());
-        }
-        Ok(sum.finalize())
-    }
 }

@@ -2,20 +2,24 @@
 //! Writes nothing.
 
 use super::backlog::time;
-use super::must::Kind;
+use super::must::{Kind, Must};
+use super::opening::shortened;
 use super::record::HEAD;
 use super::scan::{self, Entry, ITEMS_MAX};
-use super::spool::{Spool, shortened};
+use super::spool::Spool;
 use super::storage::Storage;
 use super::terms::{MEMORY_MAX, WORD_MAX};
 
 impl<S: Storage> Spool<S> {
-    /// Sheds until there is room for `new`, and for the words that stay of what is shed for it. `false`: there is
-    /// nothing that may go for it. A word is at most half as long as what it stands for, so there is room for it then,
-    /// too; but it is an item like that, so where items are too many none stays.
+    /// Sheds until there is room for `new`, and for the words that stay of what is shed for it. `false`: all that
+    /// may go would not make it, so nothing has gone. A word is at most half as long as what it stands for, so there
+    /// is room for it then, too; but it is an item like that, so where items are too many none stays.
     pub(super) fn room_for(&mut self, new: &Entry, handed: u64) -> bool {
-        let in_file = self.fits(new);
-        let memory_max = self.size.min(MEMORY_MAX);
+        let (in_file, stays) = (self.fits(new), self.stays_in_memory(new));
+        let memory_max = self.memory_max();
+        if !self.could_have_room(new, handed) {
+            return false;
+        }
         while self.waiting.len() + self.words.len() >= ITEMS_MAX
             || (in_file && self.live + self.worded() + new.record() > self.capacity())
         {
@@ -23,8 +27,6 @@ impl<S: Storage> Spool<S> {
                 return false;
             }
         }
-        // What gets a place in the file is in memory for a moment only.
-        let stays = !in_file || self.failing.is_some();
         while stays
             && self.in_memory > 0
             && self.in_memory + self.worded() + new.record() > memory_max
@@ -34,6 +36,65 @@ impl<S: Storage> Spool<S> {
             }
         }
         true
+    }
+
+    /// Whether there is room for `new` once all has gone that may go for it, with the longest word for each that
+    /// leaves one.
+    fn could_have_room(&self, new: &Entry, handed: u64) -> bool {
+        let (mut items, mut live, mut in_memory) = (self.waiting.len(), self.live, self.in_memory);
+        let mut words = self.worded() + new.record();
+        let is_over = |items, live, in_memory, words| {
+            items + self.words.len() >= ITEMS_MAX
+                || (self.fits(new) && live + words > self.capacity())
+                || (self.stays_in_memory(new)
+                    && in_memory > 0
+                    && in_memory + words > self.memory_max())
+        };
+        if !is_over(items, live, in_memory, words) {
+            return true;
+        }
+        let gone = self.waiting.iter().filter(|entry| entry.kind <= new.kind && entry.seq > handed);
+        for entry in gone {
+            items -= 1;
+            if self.fits(entry) {
+                live = live.saturating_sub(entry.record());
+            }
+            if entry.offset.is_none() {
+                in_memory = in_memory.saturating_sub(entry.record());
+            }
+            if self.leaves_a_word(entry) {
+                words += (HEAD + WORD_MAX) as u64;
+            }
+        }
+        !is_over(items, live, in_memory, words)
+    }
+
+    /// What gets a place in the file is in memory for a moment only.
+    fn stays_in_memory(&self, entry: &Entry) -> bool {
+        !self.fits(entry) || self.failing.is_some()
+    }
+
+    fn memory_max(&self) -> u64 {
+        self.size.min(MEMORY_MAX)
+    }
+
+    /// Gives up `must`, which has just come, as `reason`: a word stays in its place, as of one that is shed, where
+    /// there is room for that.
+    pub(super) fn give_up(
+        &mut self,
+        (entry, must): (Entry, Must),
+        handed: u64,
+        reason: &'static str,
+    ) {
+        self.lose(reason, entry.readings.into());
+        if !self.leaves_a_word(&entry) {
+            return;
+        }
+        let Some(word) = self.word_for(&must.frame.bytes, &entry) else { return };
+        let stands = Entry { length: u32::try_from(word.len()).unwrap_or(u32::MAX), ..entry };
+        if self.room_for(&stands, handed) {
+            self.words.push(word); // the newest of them
+        }
     }
 
     /// Sheds what a file that may have been larger has too much; what is longer than all of it now goes first.
@@ -81,6 +142,10 @@ impl<S: Storage> Spool<S> {
                 &read
             }
         };
+        self.word_for(line, entry)
+    }
+
+    fn word_for(&self, line: &[u8], entry: &Entry) -> Option<Vec<u8>> {
         (self.word?)(line, time(entry.at_ms)).filter(|word| word.len() <= WORD_MAX)
     }
 

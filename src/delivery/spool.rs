@@ -9,20 +9,15 @@ use tokio::time::Instant;
 use super::epochs::Epochs;
 use super::must::{Kind, Must};
 use super::record::BODY_MAX;
-use super::scan::{self, Entry, Scan, Session};
+use super::scan::{self, Entry, Session};
 use super::storage::Storage;
-use super::terms::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State, Word};
-use crate::life::is_same_machine;
+use super::terms::{CACHE_MAX, Losses, State, Word};
 use crate::model::Frame;
 use crate::pipeline::Weigh;
 use crate::port::Kept;
 
-/// Bytes of written frames that stay in memory until they are taken, so that they are not read again.
-const CACHE_MAX: u64 = 256 << 10;
 /// Bytes of frames that are gathered before they are written.
 const GATHER_MAX: u64 = 256 << 10;
-/// Bytes of an identity or boot id that are kept.
-const TEXT_MAX: usize = 512;
 
 /// The queue. See [the module](super) for what it promises.
 #[derive(Debug)]
@@ -31,28 +26,28 @@ pub struct Spool<S> {
     pub(super) storage: Option<S>,
     /// A file that could not be read, as it was found: nobody else writes to it while this lives.
     #[expect(dead_code, reason = "it is held for its lock")]
-    unread: Option<S>,
+    pub(super) unread: Option<S>,
     pub(super) size: u64,
     pub(super) session: Session,
     pub(super) waiting: VecDeque<Entry>,
     /// Frames in memory: those that are not on disk, and some that are.
     pub(super) frames: BTreeMap<u64, Frame>,
     /// Bytes in `frames` of items that are on disk too.
-    cached: u64,
+    pub(super) cached: u64,
     /// Bytes in `frames` of items that are not.
     pub(super) in_memory: u64,
     /// Bytes of records that have or get a place in the file.
     pub(super) live: u64,
     /// Bytes of all records that wait, and what the items weigh in the books.
-    bytes: u64,
-    weight: u64,
+    pub(super) bytes: u64,
+    pub(super) weight: u64,
     /// The length of the good part of the file.
     pub(super) end: u64,
     /// What `end` is when nothing waits.
     pub(super) empty_end: u64,
     pub(super) next_seq: u64,
     /// The first number of this run; what is below was there before.
-    first_seq: u64,
+    pub(super) first_seq: u64,
     /// Up to here items were read by the host …
     pub(super) read: u64,
     /// … and this is what the file says of it.
@@ -69,9 +64,11 @@ pub struct Spool<S> {
     pub(super) stale: bool,
     /// Why the disk takes nothing.
     pub(super) failing: Option<String>,
+    /// Why there is no file, where there should be one.
+    pub(super) unusable: Option<String>,
     pub(super) full: bool,
-    losses: Losses,
-    epochs: Epochs,
+    pub(super) losses: Losses,
+    pub(super) epochs: Epochs,
     /// What stays of an answer that is shed.
     pub(super) word: Option<Word>,
     /// Such words, made and not yet in the queue.
@@ -79,112 +76,6 @@ pub struct Spool<S> {
 }
 
 impl<S: Storage> Spool<S> {
-    /// Reads what is there, and begins a run. Never fails: what cannot be read or written is in
-    /// [`Opened`] and [`state`](Self::state), and the spool keeps what it can.
-    ///
-    /// A file that the disk does not give back is left as it is, and this run is one of memory only: what waits in
-    /// it may be read at the next start. (It is not tried again before: the host knows items by their numbers, and
-    /// those of this run would be those of the file.)
-    pub fn open(storage: S, settings: &Settings, now_ms: u64) -> (Self, Opened) {
-        Self::begin(Some(storage), settings, now_ms)
-    }
-
-    /// A spool without a file: what waits is lost with the process.
-    pub fn in_memory(settings: &Settings, now_ms: u64) -> (Self, Opened) {
-        Self::begin(None, settings, now_ms)
-    }
-
-    /// The spool as it is, of any machine, without beginning a run: to change it from outside.
-    pub fn edit(mut storage: S) -> (Self, Scan) {
-        let found = scan::scan(&mut storage, 2 * SIZE_MAX);
-        let session = found.session.clone().unwrap_or_default();
-        let mut spool = Self::new(Some(storage), SIZE_MAX, session);
-        spool.fill(&found);
-        (spool, found)
-    }
-
-    fn begin(mut storage: Option<S>, settings: &Settings, now_ms: u64) -> (Self, Opened) {
-        let found = storage.as_mut().map(|storage| scan::scan(storage, 2 * SIZE_MAX));
-        let found = found.unwrap_or_else(|| Scan { next_seq: 1, ..Scan::default() });
-        if let Some(why) = &found.unreadable {
-            let (spool, opened) = Self::begin(None, settings, now_ms);
-            let trouble = Some(format!("{why} (it is left as it is, for the next start)"));
-            return (Self { unread: storage, ..spool }, Opened { trouble, ..opened });
-        }
-        let before = found.session.clone().unwrap_or_default();
-        let session = Session {
-            run: (before.run.min(1 << 40) + 1).max(now_ms / 1_000),
-            identity: shortened(&settings.identity),
-            boot_id: shortened(&settings.boot_id),
-        };
-        let cloned =
-            !before.identity.is_empty() && !is_same_machine(&before.identity, &session.identity);
-        let size = settings.size.clamp(SIZE_MIN, SIZE_MAX);
-        let mut spool = Self::new(storage, size, session);
-        spool.word = settings.word;
-        spool.fill(&found);
-        spool.lose("damaged", found.damaged);
-        let mut opened = Opened { cloned, wrong: found.wrong, ..Opened::default() };
-        if cloned {
-            opened.dropped = spool.waiting.len() as u64;
-            spool.drop_all("cloned");
-        }
-        spool.shrink();
-        spool.stale |= cloned || !opened.wrong.is_empty();
-        spool.start(now_ms);
-        opened.waiting = spool.waiting.len() as u64;
-        opened.trouble.clone_from(&spool.failing);
-        (spool, opened)
-    }
-
-    fn new(storage: Option<S>, size: u64, session: Session) -> Self {
-        let epochs = Epochs::of_run(session.run);
-        Self {
-            storage,
-            unread: None,
-            size,
-            session,
-            waiting: VecDeque::new(),
-            frames: BTreeMap::new(),
-            cached: 0,
-            in_memory: 0,
-            live: 0,
-            bytes: 0,
-            weight: 0,
-            end: 0,
-            empty_end: 0,
-            next_seq: 1,
-            first_seq: 1,
-            read: 0,
-            read_written: 0,
-            written: 0,
-            dropped: Vec::new(),
-            dirty: false,
-            urgent: false,
-            stale: false,
-            failing: None,
-            full: false,
-            losses: Losses::new(),
-            epochs,
-            word: None,
-            words: Vec::new(),
-        }
-    }
-
-    fn fill(&mut self, found: &Scan) {
-        self.waiting.clone_from(&found.waiting);
-        self.live = self.waiting.iter().map(Entry::record).sum();
-        self.bytes = self.live;
-        self.weight = self.waiting.iter().map(|entry| u64::from(entry.readings)).sum();
-        self.end = found.end;
-        self.stale = found.end < found.length || found.session.is_none();
-        self.next_seq = found.next_seq.max(1);
-        self.first_seq = self.next_seq;
-        self.written = self.next_seq - 1;
-        let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
-        (self.read, self.read_written) = (first - 1, first - 1);
-    }
-
     /// The most bytes of records that wait. The rest of the file is for what has been read meanwhile, so
     /// that the file is written anew once for every quarter of its size at most.
     pub(super) fn capacity(&self) -> u64 {
@@ -195,23 +86,23 @@ impl<S: Storage> Spool<S> {
     /// it is shed and told by [`losses`](Self::losses); never what is up to `handed`, because the
     /// host may read that at any moment.
     pub fn put(&mut self, must: Must, handed: u64, now_ms: u64) {
-        let weight = must.weight();
         let entry = Entry::of(&must, now_ms);
-        if entry.length as usize > BODY_MAX {
-            return self.lose("long", weight);
-        }
-        if self.in_memory + entry.record() > GATHER_MAX && self.failing.is_none() {
+        let is_long = entry.length as usize > BODY_MAX;
+        if !is_long && self.in_memory + entry.record() > GATHER_MAX && self.failing.is_none() {
             self.flush(now_ms);
         }
-        let has_room = self.room_for(&entry, handed);
-        // They are older than what comes, and there is room for them: see `room_for`.
-        self.put_words(must.frame.oldest, now_ms);
-        if has_room {
-            self.push(entry, must);
+        let oldest = must.frame.oldest;
+        if is_long {
+            self.give_up((entry, must), handed, "long");
+        } else if self.room_for(&entry, handed) {
+            // They are older than what comes, and there is room for them: see `room_for`.
+            self.put_words(oldest, now_ms);
+            return self.push(entry, must);
         } else {
             self.now_full();
-            self.lose("spool full", weight);
+            self.give_up((entry, must), handed, "spool full");
         }
+        self.put_words(oldest, now_ms);
     }
 
     /// Takes the words that stay of what was shed when it was opened; [`put`](Self::put) does it too.
@@ -389,12 +280,13 @@ impl<S: Storage> Spool<S> {
         }
     }
 
+    /// Why what waits is not kept on disk, where it should be.
+    pub fn trouble(&self) -> Option<&String> {
+        self.failing.as_ref().or(self.unusable.as_ref())
+    }
+
     /// The numbers of the sessions of this run.
     pub fn epochs(&self) -> Epochs {
         self.epochs.clone()
     }
-}
-
-pub(super) fn shortened(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
 }

@@ -27,6 +27,10 @@ pub trait Storage: Send + 'static {
     /// the pages were dirty (<https://lwn.net/Articles/752063/>).
     fn sync(&mut self) -> io::Result<()>;
 
+    /// Gives the file another name, so that there is none: it is one that cannot be used, and may be of use to a
+    /// person. One is kept like that, the last.
+    fn set_aside(&mut self) -> io::Result<()>;
+
     /// Makes an empty file beside the old one, and forgets one that was made before.
     fn begin(&mut self) -> io::Result<()>;
 

@@ -14,6 +14,9 @@ pub const SIZE: u64 = 4 << 20;
 /// The most bytes of frames that are in memory because they cannot be on disk.
 pub const MEMORY_MAX: u64 = 4 << 20;
 
+/// The most bytes of written frames that stay in memory until they are taken, so that they are not read again.
+pub const CACHE_MAX: u64 = 256 << 10;
+
 /// A short line that stands for an answer which is given up, made at that time: that it is lost, and whose it was.
 /// `None` where there is none that is so short.
 pub type Word = fn(line: &[u8], at: SystemTime) -> Option<Vec<u8>>;
@@ -49,6 +52,8 @@ pub struct Opened {
     pub cloned: bool,
     /// What was damaged.
     pub wrong: Vec<Wrong>,
+    /// Whether the file was of no use at all, and has another name now.
+    pub aside: bool,
     /// Why nothing is kept on disk now, if so.
     pub trouble: Option<String>,
 }

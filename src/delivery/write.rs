@@ -85,6 +85,26 @@ impl<S: Storage> Spool<S> {
         self.rewrite(now_ms)
     }
 
+    /// Makes the file, of which nothing is wanted any more ([`drop_all`](Self::drop_all)), empty where it is: without
+    /// one beside it, for which there may be no room. A power cut meanwhile leaves no more than that; and where the
+    /// disk has no room even for who it belongs to, it is as if there had never been one, and numbers begin anew.
+    ///
+    /// # Errors
+    /// It cannot be cut or synced.
+    pub fn empty(&mut self, now_ms: u64) -> io::Result<()> {
+        let Some(storage) = &mut self.storage else { return Ok(()) };
+        storage.truncate(0)?;
+        self.end = 0;
+        let mut bytes = MAGIC.to_vec();
+        for _ in 0..2 {
+            session_record(&self.session, self.next_seq, now_ms, &mut bytes);
+        }
+        if let Err(error) = self.append(&bytes) {
+            tracing::debug!(%error, "an empty spool belongs to nobody");
+        }
+        self.storage.as_mut().map_or(Ok(()), Storage::sync)
+    }
+
     /// Whether [`tidy`](Self::tidy) has something to do.
     pub fn is_untidy(&self) -> bool {
         self.storage.is_some()
@@ -236,7 +256,9 @@ impl Content<'_> {
         let mut out = MAGIC.to_vec();
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         session_record(self.session, first, now_ms, &mut out);
-        let mut made = Made { empty_end: out.len() as u64, ..Made::default() };
+        // Said at both ends, so that damage to the one does not leave items without an owner.
+        let empty_end = (2 * out.len() - MAGIC.len()) as u64;
+        let mut made = Made { empty_end, ..Made::default() };
         for (index, entry) in self.waiting.iter().enumerate() {
             if entry.record() > self.longest {
                 continue;
@@ -267,9 +289,7 @@ impl Content<'_> {
                 out.clear();
             }
         }
-        if !self.waiting.is_empty() {
-            session_record(self.session, self.next_seq, now_ms, &mut out);
-        }
+        session_record(self.session, self.next_seq, now_ms, &mut out);
         append_all(|part| storage.append_beside(part), &out)?;
         made.end += out.len() as u64;
         Ok(made)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use infiniservice::delivery::{File, Kind, NAME, Spool, State, open};
+use infiniservice::delivery::{ASIDE, File, Kind, NAME, Spool, State, open};
 use tempfile::TempDir;
 
 use super::rig::{must, settings, text};
@@ -85,7 +85,7 @@ fn a_spool_that_is_not_there_is_no_mistake() {
     assert_eq!(command(&state, &["ls", "--json"]), (0, String::new(), String::new()));
     assert_eq!(
         command(&state, &["check"]),
-        (0, "STATE/spool: there is none, so nothing waits for the host\n".into(), String::new())
+        (0, "STATE/spool: there is none, so nothing waits on disk\n".into(), String::new())
     );
     assert_eq!(command(&state, &["drop", "--all"]), (0, none.into(), String::new()));
     let (code, _, error) = command(&state, &["drop", "7"]);
@@ -150,6 +150,32 @@ fn drop_gives_up_what_is_named_or_all_of_it_and_only_while_no_agent_runs() {
     agent.put(must(Kind::Event, "next"), 0, now_ms());
     assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
     assert_eq!(command(&state, &["drop"]).0, 78, "nothing named");
+}
+
+#[test]
+fn all_can_be_dropped_where_there_is_no_room_for_a_new_file() {
+    let (_folder, state) = folder();
+    // What stands in the new file's place cannot be removed, as little as a full disk takes one.
+    fs::create_dir(state.join("spool.new")).unwrap();
+    fs::write(state.join(ASIDE), "what an agent could not read").unwrap();
+    let before = fs::read(state.join(NAME)).unwrap();
+    let (code, _, error) = command(&state, &["drop", "2"]);
+    assert_eq!(code, 78);
+    let (says, helps) = ("cannot be written without them: ", "(`spool drop --all` takes no space)");
+    assert!(error.contains(says) && error.contains(helps), "{error}");
+    assert_eq!(fs::read(state.join(NAME)).unwrap(), before);
+    assert!(command(&state, &["check"]).1.contains("is kept as spool.damaged"));
+
+    let (code, out, error) = command(&state, &["drop", "--all"]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert_eq!(out, "4 items given up, 0 items left; spool.damaged is removed\n");
+    assert!(!fs::read(state.join(NAME)).unwrap().windows(3).any(|part| part == b"c-1"));
+    assert!(!state.join(ASIDE).exists());
+    fs::remove_dir(state.join("spool.new")).unwrap();
+    let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
+    assert_eq!((opened.wrong, opened.cloned), (vec![], false));
+    agent.put(must(Kind::Event, "next"), 0, now_ms());
+    assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
 }
 
 #[test]

@@ -31,6 +31,31 @@ fn a_full_disk_is_a_state_that_is_left_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_spool_is_emptied_on_a_disk_that_takes_not_a_byte() {
+    let disk = Faulty::new(1);
+    let (mut spool, _) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
+    for number in 0..20 {
+        spool.put(must(Kind::Response, text(number, 500)), 0, NOW);
+    }
+    spool.flush(NOW);
+    drop(spool);
+    for faults in [
+        Faults { space: Some(disk.bytes().len() as u64), ..Faults::default() },
+        Faults { write_fails: true, ..Faults::default() },
+    ] {
+        let (mut spool, _) = Spool::edit(disk.clone());
+        disk.set(faults);
+        spool.drop_all("dropped");
+        assert!(spool.renew(NOW).is_err());
+        spool.empty(NOW).unwrap();
+        disk.power_cut();
+        let (spool, opened) = Spool::open(disk.clone(), &small(), NOW);
+        assert_eq!((opened.waiting, opened.wrong, opened.trouble), (0, vec![], None));
+        assert_eq!(spool.state(), State::Ok);
+    }
+}
+
+#[test]
 fn while_the_disk_takes_nothing_memory_is_bounded_and_the_least_is_shed() {
     let disk = Faulty::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(64 << 20), NOW);

@@ -123,3 +123,36 @@ fn what_does_not_fit_into_a_spool_that_was_made_smaller_is_shed_as_in_a_full_one
     let left = ["4", "5", "lost 1", "lost 0", "lost 2", "lost 3", "6"];
     assert_eq!(shown(&mut of_size(SIZE_MIN, &disk)), left);
 }
+
+#[test]
+fn an_answer_that_finds_no_room_when_it_comes_leaves_its_word_too() {
+    let disk = Faulty::new(1);
+    let mut spool = spool(&disk);
+    for number in 1..=20 {
+        spool.put(must(Kind::Response, text(number, 30_000)), 1, NOW);
+        spool.flush(NOW);
+    }
+    // The port has the first in hand; beside it there is no room for another.
+    let words: Vec<String> = (2..=20).map(|number| format!("lost {number}")).collect();
+    assert_eq!(shown(&mut spool), [vec!["1".to_owned()], words].concat());
+    assert_eq!((spool.losses().len(), spool.state()), (19, State::Full));
+    assert!(scan(&mut disk.clone(), u64::MAX).wrong.is_empty());
+
+    // One that is too long for any spool is no different.
+    spool.put(must(Kind::Response, text(21, 3 << 20)), 1, NOW);
+    assert_eq!(shown(&mut spool).last().unwrap(), "lost 21");
+    assert_eq!(spool.losses(), [("long", 1)]);
+}
+
+#[test]
+fn nothing_is_shed_for_what_would_find_no_room_all_the_same() {
+    let disk = Faulty::new(1);
+    let mut spool = spool(&disk);
+    spool.put(must(Kind::Response, text(1, 30_000)), 0, NOW);
+    for number in 2..=6 {
+        spool.put(must(Kind::Response, text(number, 800)), 1, NOW);
+    }
+    spool.put(must(Kind::Response, text(7, 30_000)), 1, NOW);
+    assert_eq!(shown(&mut spool), ["1", "2", "3", "4", "5", "6", "lost 7"]);
+    assert_eq!(spool.losses(), [("spool full", 1)]);
+}

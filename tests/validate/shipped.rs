@@ -40,6 +40,14 @@ fn the_shipped_files_load_from_the_program_and_from_their_folder() {
 }
 
 #[test]
+fn the_settings_alone_are_told_with_their_memory() {
+    let (mut right, mut wrong) = (Vec::new(), Vec::new());
+    report(&["built-in:agent.toml".into()], &env, &mut right, &mut wrong);
+    let told = String::from_utf8(right).unwrap();
+    assert!(told.contains("\nmemory: at most 16.0 MiB queued, the ceiling; "), "{told}");
+}
+
+#[test]
 fn without_its_secret_the_shipped_flow_loads_and_is_locked() {
     let told = |secret: Option<&str>| {
         let env =

@@ -87,6 +87,11 @@ impl Storage for Disk {
         self.tell("sync failed", done)
     }
 
+    fn set_aside(&mut self) -> io::Result<()> {
+        let done = self.faulty.set_aside();
+        self.tell("set aside failed", done)
+    }
+
     fn begin(&mut self) -> io::Result<()> {
         let done = self.faulty.begin();
         self.tell("begin failed", done)

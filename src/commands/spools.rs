@@ -1,0 +1,184 @@
+//! How the spools do and what they hold, for who asks at this machine and, where that is new, as events for the
+//! hosts. Keeps nothing itself, and sends nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::losses::TELL_EVERY;
+use crate::delivery::{Backlog, State, Waiting};
+use crate::wire::outbound::{AgentEvent, Severity};
+
+/// The spools of the ports that are open. A copy is the same list.
+#[derive(Debug, Clone, Default)]
+pub struct Spools(Arc<Mutex<Vec<(String, Backlog)>>>);
+
+/// What waits for the host of one port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The port.
+    pub port: String,
+    /// How its spool does.
+    pub state: Spooling,
+    /// Why not well, where somebody should know.
+    pub why: Option<String>,
+    /// Items that the host is not known to have read.
+    pub items: u64,
+    /// Those of them that are in memory only.
+    pub in_memory: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+/// A spool's [`State`], without its reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spooling {
+    /// What waits is on disk.
+    #[default]
+    Ok,
+    /// It is full, and sheds.
+    Full,
+    /// The disk takes nothing.
+    Failing,
+    /// There is no file that can be used.
+    Memory,
+}
+
+/// What the hosts were told of the spools so far.
+#[derive(Debug, Default)]
+pub struct SpoolNews(HashMap<String, (Spooling, Instant)>);
+
+impl Spools {
+    /// Takes the place of the list.
+    pub fn set(&self, spools: Vec<(String, Backlog)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = spools;
+    }
+
+    /// What each holds now.
+    pub fn held(&self) -> Vec<Held> {
+        let spools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spools.iter().map(|(port, backlog)| Held::of(port.clone(), backlog.now())).collect()
+    }
+}
+
+impl Held {
+    fn of(port: String, waiting: Waiting) -> Self {
+        let Waiting { items, bytes, in_memory, state, why, .. } = waiting;
+        let state = match state {
+            State::Ok => Spooling::Ok,
+            State::Full => Spooling::Full,
+            State::Failing(_) => Spooling::Failing,
+            // Where no file was wanted, none is missed.
+            State::Memory if why.is_none() => Spooling::Ok,
+            State::Memory => Spooling::Memory,
+        };
+        Self { port, state, why, items, in_memory, bytes }
+    }
+
+    /// Why what must arrive is in memory only, as a sentence's end; nothing where it is not.
+    pub fn trouble(&self) -> Option<String> {
+        let why = self.why.as_deref().unwrap_or("for a reason that is not known");
+        match self.state {
+            Spooling::Ok | Spooling::Full => None,
+            Spooling::Failing => Some(format!("the spool cannot be written: {why}")),
+            Spooling::Memory => Some(why.to_owned()),
+        }
+    }
+
+    fn event(&self, before: Spooling) -> AgentEvent {
+        let message = match (self.trouble(), self.state, before) {
+            (Some(why), ..) => {
+                format!("what must arrive is kept in memory only, and lost with the agent: {why}")
+            }
+            (None, Spooling::Full, _) => {
+                "the spool is full: what must arrive is given up, the least first".to_owned()
+            }
+            (None, _, Spooling::Full) => "the spool has room again".to_owned(),
+            (None, ..) => "what must arrive is kept on disk again".to_owned(),
+        };
+        let is_well = self.state == Spooling::Ok;
+        AgentEvent {
+            severity: if is_well { Severity::Info } else { Severity::Warn },
+            source: "spool",
+            message,
+            execution_id: None,
+            context: Some(json!(self)),
+        }
+    }
+}
+
+impl SpoolNews {
+    /// What is new in the states of `spools`; `hosts` counts the hosts that have come. Silent where a state is as it
+    /// was told, where nobody has come yet, and for a minute after the same spool's last: then its latest is told.
+    pub fn news(&mut self, now: Instant, hosts: u64, spools: &[Held]) -> Vec<AgentEvent> {
+        self.0.retain(|port, _| spools.iter().any(|held| held.port == *port));
+        if hosts == 0 {
+            return Vec::new();
+        }
+        let mut news = Vec::new();
+        for held in spools {
+            let told = self.0.get(&held.port).copied();
+            let before = told.map(|(state, _)| state).unwrap_or_default();
+            let is_early = told.is_some_and(|(_, at)| now.duration_since(at) < TELL_EVERY);
+            if held.state != before && !is_early {
+                news.push(held.event(before));
+                self.0.insert(held.port.clone(), (held.state, now));
+            }
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(state: Spooling, why: Option<&str>) -> [Held; 1] {
+        let (port, why) = ("port".to_owned(), why.map(str::to_owned));
+        [Held { port, state, why, items: 3, in_memory: 2, bytes: 500 }]
+    }
+
+    fn said(events: &[AgentEvent]) -> Vec<&str> {
+        events.iter().map(|event| event.message.as_str()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_hears_once_that_nothing_is_on_disk_and_once_that_it_is_again() {
+        let (mut news, now) = (SpoolNews::default(), Instant::now());
+        let failing = held(Spooling::Failing, Some("no space left on device"));
+        assert_eq!(news.news(now, 0, &failing), [], "nobody is there");
+        let told = news.news(now, 1, &failing);
+        let expected = "what must arrive is kept in memory only, and lost with the agent: the spool cannot be \
+                        written: no space left on device";
+        assert_eq!(said(&told), [expected]);
+        let context = told[0].context.clone().unwrap();
+        assert_eq!((&context["state"], &context["in_memory"]), (&json!("failing"), &json!(2)));
+
+        let ok = held(Spooling::Ok, None);
+        assert_eq!(news.news(now + TELL_EVERY / 3, 1, &ok), [], "a minute is not over");
+        assert_eq!(news.news(now + TELL_EVERY / 2, 1, &failing), [], "nor anything new");
+        assert_eq!(news.news(now + TELL_EVERY, 1, &failing), [], "the latest is as it was told");
+        let told = news.news(now + TELL_EVERY, 1, &ok);
+        assert_eq!(said(&told), ["what must arrive is kept on disk again"]);
+        assert_eq!(told[0].severity, Severity::Info);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_should_have_no_file_misses_none() {
+        let waiting = Waiting { state: State::Memory, in_memory: 4, ..Waiting::default() };
+        let held = [Held::of("port".to_owned(), waiting.clone())];
+        assert_eq!(SpoolNews::default().news(Instant::now(), 1, &held), []);
+        let why = Some("cannot use /s/spool: it is a symbolic link (remove it)".to_owned());
+        let held = [Held::of("port".to_owned(), Waiting { why, ..waiting })];
+        let told = SpoolNews::default().news(Instant::now(), 1, &held);
+        assert!(
+            told[0].message.ends_with(
+                "with the agent: cannot use /s/spool: it is a symbolic link (remove it)"
+            )
+        );
+    }
+}
