@@ -47,6 +47,11 @@ impl Kind {
     pub const ALL: [Self; 5] =
         [Self::Metrics, Self::Event, Self::Refusal, Self::Response, Self::Completion];
 
+    /// Whether it is said to a host that asked; the frame's oldest is when it did.
+    pub const fn is_asked(self) -> bool {
+        matches!(self, Self::Refusal | Self::Response | Self::Completion)
+    }
+
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::must::{Kind, Must};
 use super::reader::{CHUNK, FIRST_MAX, First, Reader};
@@ -30,6 +31,8 @@ pub struct Entry {
     pub length: u32,
     /// What it weighs in the books.
     pub readings: u32,
+    /// When a host asked for it, where one did and this run of the agent heard it.
+    pub(super) asked: Option<Instant>,
     /// Where its record begins in the file. `None`: in memory only.
     pub(super) offset: Option<u32>,
 }
@@ -39,7 +42,8 @@ impl Entry {
     pub(super) fn of(must: &Must, now_ms: u64) -> Self {
         let length = u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX);
         let (kind, readings) = (must.kind, must.frame.readings);
-        Self { seq: 0, at_ms: now_ms, kind, length, readings, offset: None }
+        let asked = kind.is_asked().then_some(must.frame.oldest);
+        Self { seq: 0, at_ms: now_ms, kind, length, readings, asked, offset: None }
     }
 
     /// Bytes of its record.
@@ -304,6 +308,7 @@ impl Scan {
                     kind,
                     length: head.length,
                     readings: head.readings,
+                    asked: None,
                     offset: Some(offset),
                 });
             }

@@ -209,7 +209,7 @@ impl<S: Storage> Spool<S> {
                 seq: entry.seq,
                 frame,
                 again: entry.seq < self.first_seq,
-                asked: None,
+                asked: entry.asked,
             });
         }
         taken

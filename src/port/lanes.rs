@@ -291,7 +291,7 @@ mod tests {
             must.try_send(kept(seq)).unwrap();
         }
         next(&mut lanes, 99);
-        let what = What::Must { seq: 1, again: true };
+        let what = What::Must { seq: 1, again: true, asked: None };
         lanes.give_back(Outgoing { frame: kept(1).frame, what });
         lanes.void().up_to(3);
         must.try_send(Kept { frame: frame("new"), ..kept(4) }).unwrap();
