@@ -12,6 +12,7 @@ use crate::commands::farewell::Farewell;
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
 use crate::commands::hear::Hear;
+use crate::commands::interrupted::Interrupted;
 use crate::commands::news::Heard;
 use crate::commands::perform::ThisMachine;
 use crate::commands::policy::Policy;
@@ -80,7 +81,16 @@ pub(super) fn command_flow(
         false => Greet::new(heard),
         true => {
             let vm_id = site.vm_id.map(str::to_owned);
-            Greet::new(heard).greeting(vm_id, port.hosts.clone(), port.greeted.clone())
+            let greet = Greet::new(heard).greeting(vm_id, port.hosts.clone(), port.greeted.clone());
+            // What may be lost with its host is not told to another one.
+            match reply.delivery {
+                config::Delivery::Must if !is_picture => greet.telling(Interrupted {
+                    journal: carried.journal.clone(),
+                    audit: Some(carried.audit.clone()),
+                    answered: carried.answered.clone(),
+                }),
+                _ => greet,
+            }
         }
     };
     let name = if unlocked { "greeting" } else { "news" };
