@@ -117,18 +117,7 @@ impl Handler for Dispatch {
                 stream::iter(told.map(|()| Told::Metrics(line.into()))).boxed()
             }
             Enforced::Command(ruling) => self.command(ruling),
-            Enforced::Scripts(rulings) => stream::iter(rulings.into_iter().enumerate())
-                .then(move |(at, ruling)| {
-                    let this = Arc::clone(&self);
-                    async move {
-                        match at {
-                            ..SCRIPTS_MAX => this.script(ruling).await,
-                            _ => Some(this.one_too_many(&ruling)),
-                        }
-                    }
-                })
-                .filter_map(std::future::ready)
-                .boxed(),
+            Enforced::Scripts(rulings) => self.scripts(rulings),
         }
     }
 

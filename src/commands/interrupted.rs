@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::answered::{Answered, Known};
 use super::audit::Audit;
 use super::decode::SCRIPT;
-use super::journal::{self, Journal};
+use super::journal::{self, Before, Journal};
 use super::outcome::Outcome;
 use super::reply::Told;
 use crate::delivery::SYNC_WITHIN;
@@ -22,13 +22,26 @@ use crate::delivery::SYNC_WITHIN;
 pub const TOLD_MAX: usize = 64;
 
 /// After what is handed over it is on the disk: then it is written down that the host was told.
-const KEPT_WITHIN: Duration = SYNC_WITHIN.saturating_mul(4);
+pub(super) const KEPT_WITHIN: Duration = SYNC_WITHIN.saturating_mul(2);
 
 /// What the host is told of a command.
 pub const COMMAND: &str = "the agent ended while it ran; whether it was done is not known";
 /// What it is told of a script.
 pub const INTERRUPTED: &str =
     "the agent stopped while this script ran; it is not run a second time";
+
+/// What is said of a script that is not run again, because it was before.
+pub(super) fn before(code: Option<i32>) -> Outcome {
+    match code {
+        None => Outcome::failed(INTERRUPTED),
+        Some(code) => Outcome {
+            success: code == 0,
+            exit_code: Some(code),
+            error: (code != 0).then(|| format!("it ended with exit code {code}")),
+            ..Outcome::said("this script ran before; what it said then is not kept")
+        },
+    }
+}
 
 /// Where it is written down what runs, and what was answered.
 pub struct Interrupted {
@@ -44,7 +57,7 @@ impl Interrupted {
     /// What is to be told, and then the note that it was. Nothing the second time, where one flow takes the place of
     /// another.
     ///
-    /// A kill in between, a fifth of a second, has the host told twice, in the same words.
+    /// A kill in between, a tenth of a second, has the host told twice, in the same words.
     pub fn told(self) -> impl Stream<Item = Told> + Send {
         let Self { journal, audit, answered } = self;
         let take = |journal: &Arc<Mutex<Journal>>| {
@@ -86,8 +99,11 @@ impl Interrupted {
                     }
                 }
             }
-            for id in &scripts {
-                let outcome = Outcome::failed(INTERRUPTED);
+            for (id, ended) in &scripts {
+                let outcome = before(match ended {
+                    Before::Ended(code) => Some(*code),
+                    Before::Begun | Before::Never => None,
+                });
                 let told = Told::Completed { execution_id: id.clone(), outcome };
                 if let Some(told) = new(&answered, id, told).filter(|_| !is_copy) {
                     yield told;
@@ -101,7 +117,7 @@ impl Interrupted {
             }
             if let Some(journal) = &journal {
                 let told = move |journal: &mut Journal| {
-                    scripts.iter().try_for_each(|id| journal.told(id))
+                    scripts.iter().try_for_each(|(id, _)| journal.told(id))
                 };
                 if let Err(error) = journal::on(journal, told).await {
                     tracing::error!(%error, "scripts that were interrupted are told of once more");
@@ -125,4 +141,59 @@ fn newest<T>(all: &mut Vec<T>) -> usize {
     let more = all.len().saturating_sub(TOLD_MAX);
     all.drain(..more);
     more
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use futures::StreamExt;
+
+    use super::*;
+
+    async fn told(path: &Path, machine: &str) -> Vec<String> {
+        let journal = Some(Arc::new(Mutex::new(Journal::open_at(path, machine).unwrap())));
+        let interrupted = Interrupted { journal, audit: None, answered: Arc::default() };
+        let ids = interrupted.told().map(|told| match told {
+            Told::Completed { execution_id, outcome } if !outcome.refused => execution_id,
+            other => panic!("{other:?}"),
+        });
+        ids.collect().await
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_are_told_at_once_and_then_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scripts.jsonl");
+        let mut journal = Journal::open_at(&path, "one").unwrap();
+        for number in 0..TOLD_MAX + 2 {
+            journal.begin(&number.to_string()).unwrap();
+        }
+        drop(journal);
+        let first = told(&path, "one").await;
+        assert_eq!((first.len(), first[0].as_str()), (TOLD_MAX, "2"));
+        assert_eq!(told(&path, "one").await, ["0", "1"]);
+        assert_eq!(told(&path, "one").await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_a_machine_does_not_speak_for_the_original() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scripts.jsonl");
+        Journal::open_at(&path, "one").unwrap().begin("a").unwrap();
+        assert_eq!(told(&path, "two").await, [""; 0]);
+        assert_eq!(told(&path, "two").await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_this_agent_was_asked_it_answers_itself() {
+        let mut journal = Journal::in_memory();
+        journal.begin("a").unwrap();
+        journal.begin_life();
+        let answered = Arc::new(Mutex::new(Answered::default()));
+        answered.lock().unwrap().take("a");
+        let journal = Some(Arc::new(Mutex::new(journal)));
+        let interrupted = Interrupted { journal, audit: None, answered };
+        assert_eq!(interrupted.told().collect::<Vec<_>>().await, []);
+    }
 }

@@ -39,6 +39,8 @@ struct Entry {
 enum But {
     /// It was cut by the end of the agent, and the host was told.
     Told,
+    /// It ended, and the host may not have been told.
+    Untold,
     /// Nothing of it was done.
     Never,
 }
@@ -53,8 +55,12 @@ struct By {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Begun,
+    /// As it was told.
     Told,
-    Ended(i32),
+    Ended {
+        code: i32,
+        is_told: bool,
+    },
 }
 
 /// What is known of a script.
@@ -92,7 +98,7 @@ pub struct Journal {
     machine: String,
     is_copy: bool,
     /// Those that the end of an earlier agent has cut.
-    cut: Vec<String>,
+    cut: Vec<(String, Before)>,
 }
 
 impl Journal {
@@ -105,7 +111,8 @@ impl Journal {
         Self::open_at(path, &life::identity(Path::new("/")))
     }
 
-    fn open_at(path: &Path, machine: &str) -> io::Result<Self> {
+    /// The same for a machine with this identity.
+    pub(super) fn open_at(path: &Path, machine: &str) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -160,12 +167,16 @@ impl Journal {
 
     /// As when it is opened by an agent that begins: for a simulation.
     pub fn begin_life(&mut self) {
-        let is_cut = |id: &&String| self.known.get(*id) == Some(&State::Begun);
-        self.cut = self.order.iter().filter(is_cut).cloned().collect();
+        let cut = |id: &String| match self.known.get(id)? {
+            State::Begun => Some((id.clone(), Before::Begun)),
+            State::Ended { code, is_told: false } => Some((id.clone(), Before::Ended(*code))),
+            State::Told | State::Ended { .. } => None,
+        };
+        self.cut = self.order.iter().filter_map(cut).collect();
     }
 
     /// The scripts that had begun when an earlier agent ended, and of which nobody was told, oldest first; once.
-    pub fn take_cut(&mut self) -> Vec<String> {
+    pub fn take_cut(&mut self) -> Vec<(String, Before)> {
         std::mem::take(&mut self.cut)
     }
 
@@ -185,7 +196,7 @@ impl Journal {
     /// It could not be written: then it must not run.
     pub fn begin(&mut self, id: &str) -> io::Result<Before> {
         match self.known.get(id) {
-            Some(State::Ended(code)) => Ok(Before::Ended(*code)),
+            Some(State::Ended { code, .. }) => Ok(Before::Ended(*code)),
             Some(State::Begun | State::Told) => Ok(Before::Begun),
             None => {
                 self.write(Entry { id: id.to_owned(), code: None, but: None })?;
@@ -194,12 +205,12 @@ impl Journal {
         }
     }
 
-    /// Writes down that `id` has ended.
+    /// Writes down that `id` has ended, and that the host is still to be told.
     ///
     /// # Errors
     /// It could not be written: after a restart it counts as interrupted.
     pub fn end(&mut self, id: &str, code: i32) -> io::Result<()> {
-        self.write(Entry { id: id.to_owned(), code: Some(code), but: None })
+        self.write(Entry { id: id.to_owned(), code: Some(code), but: Some(But::Untold) })
     }
 
     /// Writes down that nothing was done of `id`, which has begun: it may begin again.
@@ -210,17 +221,17 @@ impl Journal {
         self.write(Entry { id: id.to_owned(), code: None, but: Some(But::Never) })
     }
 
-    /// Writes down that the host knows that `id` was interrupted.
+    /// Writes down that the host was told of `id`, that it ended or was interrupted.
     ///
     /// # Errors
     /// It could not be written: after a restart the host is told once more.
     pub fn told(&mut self, id: &str) -> io::Result<()> {
-        match self.known.get(id) {
-            Some(State::Begun) => {
-                self.write(Entry { id: id.to_owned(), code: None, but: Some(But::Told) })
-            }
-            _ => Ok(()),
-        }
+        let (code, but) = match self.known.get(id) {
+            Some(State::Begun) => (None, Some(But::Told)),
+            Some(State::Ended { code, is_told: false }) => (Some(*code), None),
+            _ => return Ok(()),
+        };
+        self.write(Entry { id: id.to_owned(), code, but })
     }
 
     fn write(&mut self, entry: Entry) -> io::Result<()> {
@@ -247,9 +258,9 @@ impl Journal {
 
     fn note(&mut self, Entry { id, code, but }: Entry) {
         let state = match (code, but) {
-            (Some(code), _) => State::Ended(code),
+            (Some(code), but) => State::Ended { code, is_told: but.is_none() },
             (None, Some(But::Told)) => State::Told,
-            (None, None) => State::Begun,
+            (None, None | Some(But::Untold)) => State::Begun,
             (None, Some(But::Never)) => {
                 self.known.remove(&id);
                 return self.order.retain(|known| *known != id);
@@ -272,7 +283,9 @@ impl Journal {
             let mut text = line_of(&self.by())?;
             for id in kept {
                 let (code, but) = match self.known.get(id) {
-                    Some(State::Ended(code)) => (Some(*code), None),
+                    Some(State::Ended { code, is_told }) => {
+                        (Some(*code), (!is_told).then_some(But::Untold))
+                    }
                     Some(State::Told) => (None, Some(But::Told)),
                     Some(State::Begun) | None => (None, None),
                 };

@@ -4,13 +4,15 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::FutureExt;
-use tokio::time::Instant;
+use async_stream::stream;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep};
 
-use super::{AGAIN, Dispatch, NO_ROOM, UNDER_WAY, completed, named};
+use super::{AGAIN, Dispatch, NO_ROOM, SCRIPTS_MAX, UNDER_WAY, completed, named};
 use crate::commands::answered::Known;
 use crate::commands::enforce::{Permit, Ruling};
-use crate::commands::interrupted::INTERRUPTED;
+use crate::commands::interrupted::{INTERRUPTED, KEPT_WITHIN, before};
 use crate::commands::journal::{self, Before, Journal};
 use crate::commands::outcome::Outcome;
 use crate::commands::reply::Told;
@@ -22,10 +24,43 @@ const EXIT_NONE: i32 = -1;
 const BEFORE: &str = "it ran before, and is not run again";
 
 impl Dispatch {
+    /// Each script of a message: its completion.
+    pub(super) fn scripts(self: Arc<Self>, rulings: Vec<Ruling>) -> BoxStream<'static, Told> {
+        stream! {
+            for (at, ruling) in rulings.into_iter().enumerate() {
+                if at >= SCRIPTS_MAX {
+                    yield self.one_too_many(&ruling);
+                    continue;
+                }
+                let Some(told) = self.script(ruling).await else { continue };
+                let id = match &told {
+                    Told::Completed { execution_id, outcome } if !outcome.refused => {
+                        Some(execution_id.clone())
+                    }
+                    _ => None,
+                };
+                yield told;
+                if let Some(id) = id {
+                    self.told(id).await;
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// Writes down that the host was told, once that is on the disk. Should the agent end before, the next one tells it
+    /// once more: with the same exit code, and without what it said.
+    async fn told(&self, id: String) {
+        sleep(KEPT_WITHIN).await;
+        if let Err(error) = self.on_journal(move |journal| journal.told(&id)).await {
+            tracing::error!(%error, "the end of a script will be told once more");
+        }
+    }
+
     /// One script: its completion. Its time counts from here, where its turn has come.
     ///
     /// One that is refused, of which nothing was done, is remembered nowhere: it may be offered again.
-    pub(super) async fn script(self: Arc<Self>, ruling: Ruling) -> Option<Told> {
+    async fn script(&self, ruling: Ruling) -> Option<Told> {
         let permit = match ruling {
             Ruling::Unclear(refusal) => {
                 self.unclear(&refusal).await;
@@ -61,7 +96,7 @@ impl Dispatch {
     }
 
     /// One of more scripts than a message may have.
-    pub(super) fn one_too_many(&self, ruling: &Ruling) -> Told {
+    fn one_too_many(&self, ruling: &Ruling) -> Told {
         if let Some(audit) = &self.audit {
             audit.no_room(ruling, NO_ROOM);
         }
@@ -90,19 +125,11 @@ impl Dispatch {
             }
             Ok(Before::Begun) => {
                 self.not_run(&permit, INTERRUPTED).await;
-                let script = id.to_owned();
-                // It is told with this, and where that cannot be written once more.
-                let _ = self.on_journal(move |journal| journal.told(&script)).await;
-                Outcome::failed(INTERRUPTED)
+                before(None)
             }
             Ok(Before::Ended(code)) => {
                 self.not_run(&permit, BEFORE).await;
-                Outcome {
-                    success: code == 0,
-                    exit_code: Some(code),
-                    error: (code != 0).then(|| format!("it ended with exit code {code}")),
-                    ..Outcome::said("this script ran before; what it said then is not kept")
-                }
+                before(Some(code))
             }
             Err(why) => {
                 self.not_run(&permit, &why).await;

@@ -90,13 +90,15 @@ fn a_script_that_was_cut_is_told_of_once_and_by_its_own_machine() {
     for id in ["a", "b", "c", "d"] {
         journal.begin(id).unwrap();
     }
-    journal.end("b", 0).unwrap();
+    journal.end("b", 5).unwrap();
     journal.forget("d").unwrap();
     assert!(journal.take_cut().is_empty(), "they run");
     drop(journal);
     for _ in 0..2 {
         let mut journal = Journal::open_at(&path, "one").unwrap();
-        assert_eq!((journal.take_cut(), journal.is_copy()), (vec!["a".into(), "c".into()], false));
+        let cut = [("a", Before::Begun), ("b", Before::Ended(5)), ("c", Before::Begun)];
+        assert_eq!(journal.take_cut(), cut.map(|(id, before)| (id.to_owned(), before)));
+        assert!(!journal.is_copy());
         assert!(journal.take_cut().is_empty(), "not again at a reload");
     }
     let mut journal = Journal::open_at(&path, "one").unwrap();
@@ -105,9 +107,9 @@ fn a_script_that_was_cut_is_told_of_once_and_by_its_own_machine() {
     journal.renew().unwrap();
     drop(journal);
     let mut copy = Journal::open_at(&path, "two").unwrap();
-    assert_eq!((copy.take_cut(), copy.is_copy()), (vec!["c".to_owned()], true));
+    assert_eq!((copy.take_cut(), copy.is_copy()), (vec![("c".to_owned(), Before::Begun)], true));
     assert_eq!(copy.begin("a").unwrap(), Before::Begun);
-    assert_eq!(copy.begin("b").unwrap(), Before::Ended(0));
+    assert_eq!(copy.begin("b").unwrap(), Before::Ended(5));
     assert_eq!(copy.begin("d").unwrap(), Before::Never, "it never ran");
 }
 
