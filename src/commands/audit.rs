@@ -11,7 +11,7 @@
 //! A record that is required must be there before the thing it records: a command may fill the disk,
 //! kill the agent or cut the power, and whoever wants no trace would do just that. So `begin` is written,
 //! and the request runs only once the kernel has taken it. A `begin` without an `end` is then not a gap but
-//! a finding: the request was running when the agent ended. The next agent finds it ([`unended`](super::unended)), tells
+//! a finding: the request was running when the agent ended. The next agent finds it ([`unended`]), tells
 //! the host, and writes `"event":"lost"` to it. Rejected: one line at the end, which the
 //! request itself can prevent; a test of writability first, which says nothing about a moment later; and
 //! waiting for the disk (`fsync`) before each request, which costs more than most requests.

@@ -13,13 +13,16 @@ use super::support::{PATIENCE, raw};
 /// The next answers, to commands and scripts, but for those that an earlier agent had said and that come again.
 async fn answers(host: &Host, count: usize) -> Vec<Value> {
     let mut answers = Vec::new();
-    while answers.len() < count {
-        let message = tokio::time::timeout(PATIENCE, host.next()).await.unwrap().unwrap();
-        let is_answer = matches!(message.kind, Kind::Response(_) | Kind::ScriptCompletion(_));
-        if is_answer && message.body["redelivered"] != true {
-            answers.push((*message.body).clone());
+    let all = async {
+        while answers.len() < count {
+            let message = host.next().await.unwrap();
+            let is_answer = matches!(message.kind, Kind::Response(_) | Kind::ScriptCompletion(_));
+            if is_answer && message.body["redelivered"] != true {
+                answers.push((*message.body).clone());
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
     answers
 }
 
