@@ -372,11 +372,7 @@ impl Known {
     /// All has come that will come; `shed`: how many the books have as lost.
     pub fn finish(&mut self, shed: u64) {
         let life = self.life;
-        let untold = self.asked.iter().find(|(id, one)| {
-            id.is_script && one.made.is_empty() && one.began.iter().any(|began| *began < life)
-        });
-        if let Some((id, _)) = untold {
-            let id = *id;
+        if let Some(id) = self.untold() {
             return self.breaks(|| format!("{id:?} was cut by a kill, and no later agent told it"));
         }
         let unanswered =
