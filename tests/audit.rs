@@ -2,6 +2,9 @@
 //! cannot be.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "audit/unrun.rs"]
+mod unrun;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -8,6 +8,8 @@ mod support;
 mod rig;
 #[path = "commands_flow/answers.rs"]
 mod answers;
+#[path = "commands_flow/cut.rs"]
+mod cut;
 #[path = "commands_flow/refused.rs"]
 mod refused;
 #[path = "commands_flow/scripts.rs"]

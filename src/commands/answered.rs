@@ -149,7 +149,21 @@ fn without_data(outcome: &Outcome) -> (Outcome, Option<Box<str>>) {
     let Outcome { success, exit_code, took, said, refused, .. } = *outcome;
     let (stdout, stderr) = (outcome.stdout.clone(), outcome.stderr.clone());
     let error = outcome.error.clone();
-    (Outcome { success, exit_code, stdout, stderr, data: None, error, took, said, refused }, data)
+    (
+        Outcome {
+            success,
+            exit_code,
+            stdout,
+            stderr,
+            data: None,
+            error,
+            took,
+            said,
+            asked: None,
+            refused,
+        },
+        data,
+    )
 }
 
 #[cfg(test)]

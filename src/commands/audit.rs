@@ -4,13 +4,15 @@
 //!
 //! The line with `"event":"end"` (or `"refused"`) is the whole record of a request: time, id, action,
 //! arguments, decision and rule, user, exit, duration, bytes, truncated. The line with
-//! `"event":"begin"` says the same without an end.
+//! `"event":"begin"` says the same without an end. Of what was not understood there is a `"refused"` with its id, action
+//! and reason; so there is of an id that came twice and was answered from the record.
 //!
 //! # Why two lines
 //! A record that is required must be there before the thing it records: a command may fill the disk,
 //! kill the agent or cut the power, and whoever wants no trace would do just that. So `begin` is written,
 //! and the request runs only once the kernel has taken it. A `begin` without an `end` is then not a gap but
-//! a finding: the request was running when the agent ended. Rejected: one line at the end, which the
+//! a finding: the request was running when the agent ended. The next agent finds it ([`unended`]), tells
+//! the host, and writes `"event":"lost"` to it. Rejected: one line at the end, which the
 //! request itself can prevent; a test of writability first, which says nothing about a moment later; and
 //! waiting for the disk (`fsync`) before each request, which costs more than most requests.
 //!
@@ -29,12 +31,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::enforce::{Denial, Permit};
+use super::decode::Refusal;
+use super::enforce::{Denial, Permit, Ruling};
 use super::record::{Event, Record};
 use super::request::Request;
+use super::unended::{self, Unended};
 use crate::sinks::{Access, Appender, Rotation, why};
 
 pub use super::record::Ended;
@@ -44,6 +49,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most lines that may wait to be written; the next one counts as not written.
 pub const WAITING: usize = 256;
+
+/// The most of them that nobody waits for, so that a flood of refusals leaves room for what is to run.
+pub const WAITING_UNHEARD: usize = WAITING / 2;
 
 /// The most lines of ended requests that are kept while the file cannot be written.
 pub const LATE: usize = 64;
@@ -68,7 +76,10 @@ struct Inner {
     writer: Mutex<Writer>,
     slots: Arc<Semaphore>,
     turn: Arc<Semaphore>,
+    unheard: Arc<Semaphore>,
     lost: AtomicU64,
+    /// What an earlier agent has begun.
+    unended: Mutex<Vec<Unended>>,
 }
 
 /// A request that was written down and runs.
@@ -76,7 +87,8 @@ struct Inner {
 #[must_use = "its end has to be written down too"]
 pub struct Entry {
     audit: Audit,
-    record: Record,
+    /// None: its end was written down.
+    record: Option<Record>,
 }
 
 impl Audit {
@@ -91,7 +103,9 @@ impl Audit {
             writer: Mutex::new(writer),
             slots: Arc::new(Semaphore::new(WAITING)),
             turn: Arc::new(Semaphore::new(1)),
+            unheard: Arc::new(Semaphore::new(WAITING_UNHEARD)),
             lost: AtomicU64::new(0),
+            unended: Mutex::default(),
         });
         Self { inner, required }
     }
@@ -108,15 +122,21 @@ impl Audit {
         Self { inner: Arc::clone(&self.inner), required }
     }
 
-    /// Opens the file, so that what is wrong with it is told at the start and not at the first request.
-    /// Blocks: for the start, not for an async worker.
+    /// Opens the file, so that what is wrong with it is told at the start and not at the first request; and looks
+    /// for what has not ended in it. Blocks: for the start, not for an async worker.
     ///
     /// # Errors
     /// A sentence that says why it cannot be written.
     pub fn open(&self) -> Result<(), String> {
-        let Inner { path, writer, lost, .. } = &*self.inner;
+        let Inner { path, writer, lost, unended, .. } = &*self.inner;
+        *unended.lock().unwrap_or_else(PoisonError::into_inner) = unended::read(path);
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.write(None, Keep::No, lost).map_err(|error| unwritable(path, &error))
+    }
+
+    /// The requests that were running when an earlier agent ended, as the file was when it was opened; once.
+    pub fn take_unended(&self) -> Vec<Unended> {
+        std::mem::take(&mut *self.inner.unended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Writes down that a request is about to run.
@@ -131,7 +151,7 @@ impl Audit {
             Err(error) if self.required => {
                 Err(format!("nothing is run that cannot be written down, and {error}"))
             }
-            _ => Ok(Entry { audit: self.clone(), record }),
+            _ => Ok(Entry { audit: self.clone(), record: Some(record) }),
         }
     }
 
@@ -149,19 +169,68 @@ impl Audit {
         let _ = self.write(line, Keep::Yes).await;
     }
 
+    /// Writes down that a request was not understood.
+    pub async fn unclear(&self, refusal: &Refusal) {
+        let _ = self.write(Record::unclear(SystemTime::now(), refusal), Keep::Yes).await; // as above
+    }
+
+    /// Writes down, without waiting, that a request was not run because there was no room for it. Where
+    /// [`WAITING_UNHEARD`] such lines wait already it is one of those that are counted and not written.
+    pub fn no_room(&self, ruling: &Ruling, why: &str) {
+        let now = SystemTime::now();
+        self.note(match ruling {
+            Ruling::Permitted(permit) => {
+                let event = Event::Refused { allowed: true, why };
+                Record::new(now, permit.request(), permit.rule()).line(now, &event)
+            }
+            Ruling::Denied(denial) => {
+                let event = Event::Refused { allowed: false, why: &denial.why };
+                Record::new(now, &denial.request, &denial.rule).line(now, &event)
+            }
+            Ruling::Unclear(refusal) => Record::unclear(now, refusal),
+        });
+    }
+
+    /// Writes down that nobody knows how a request of an earlier agent ended.
+    pub async fn lost(&self, unended: &Unended, why: &str) {
+        let _ = self.write(Record::lost(SystemTime::now(), unended, why), Keep::Yes).await; // as above
+    }
+
+    /// Writes a line without waiting.
+    fn note(&self, line: Vec<u8>) {
+        let place = Arc::clone(&self.inner.unheard).try_acquire_owned();
+        let slot = Arc::clone(&self.inner.slots).try_acquire_owned();
+        let (Ok(place), Ok(slot), Ok(runtime)) = (place, slot, Handle::try_current()) else {
+            self.inner.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let audit = self.clone();
+        runtime.spawn(async move {
+            let _place = place;
+            let _ = audit.write_in(Some(slot), line, Keep::Yes).await;
+        });
+    }
+
     async fn write(&self, line: Vec<u8>, keep: Keep) -> Result<(), String> {
+        self.write_in(Arc::clone(&self.inner.slots).try_acquire_owned().ok(), line, keep).await
+    }
+
+    async fn write_in(
+        &self,
+        slot: Option<OwnedSemaphorePermit>,
+        line: Vec<u8>,
+        keep: Keep,
+    ) -> Result<(), String> {
         let inner = Arc::clone(&self.inner);
         let path = &self.inner.path;
         let too_slow = |_| format!("the audit file {path:?} takes longer than {PATIENCE:?}");
         let deadline = Instant::now() + PATIENCE;
-        let turn = match Arc::clone(&inner.slots).try_acquire_owned() {
-            Ok(slot) => {
+        let turn = match slot {
+            Some(slot) => {
                 let turn = timeout_at(deadline, Arc::clone(&inner.turn).acquire_owned()).await;
                 turn.map(|turn| (slot, turn)).map_err(too_slow)
             }
-            Err(_) => {
-                Err(format!("{WAITING} lines are waiting for the audit file {path:?} already"))
-            }
+            None => Err(format!("{WAITING} lines are waiting for the audit file {path:?} already")),
         };
         let turn = turn.inspect_err(|_| {
             if keep == Keep::Yes {
@@ -188,9 +257,20 @@ fn unwritable(path: &Path, error: &io::Error) -> String {
 impl Entry {
     /// Writes down how the request ended. Where that cannot be written now, it is kept and written before
     /// the next line.
-    pub async fn end(self, ended: &Ended) {
-        let line = self.record.line(SystemTime::now(), &Event::End(ended));
-        let _ = self.audit.write(line, Keep::Yes).await;
+    pub async fn end(mut self, ended: &Ended) {
+        if let Some(record) = self.record.take() {
+            let line = record.line(SystemTime::now(), &Event::End(ended));
+            let _ = self.audit.write(line, Keep::Yes).await;
+        }
+    }
+}
+
+/// A request that panics has ended; what is dropped otherwise is cut off with its agent, and its end is not known.
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take().filter(|_| std::thread::panicking()) {
+            self.audit.note(record.line(SystemTime::now(), &Event::End(&Ended::default())));
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Does what was let through, answers each request once, and writes both down. Decides nothing about
-//! who may ask, and knows no wire.
+//! who may ask, and knows no wire. Scripts are in `scripts`.
+
+mod scripts;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::actions::{Afterwards, Done};
@@ -13,7 +14,7 @@ use super::answered::{Answered, Known};
 use super::audit::{Audit, Ended};
 use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
 use super::enforce::{Denial, Enforced, Permit, Ruling};
-use super::journal::{Before, Journal};
+use super::journal::Journal;
 use super::outcome::{EXIT_TIMEOUT, Outcome};
 use super::perform::Perform;
 use super::reply::Told;
@@ -27,6 +28,14 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Between an answer and what must come after it: time for the host to read it.
 const FLUSHED: Duration = Duration::from_secs(3);
+
+/// Scripts of one message that are run, one after the other; the journal remembers more.
+pub const SCRIPTS_MAX: usize = 256;
+
+const NO_ROOM: &str = "too many commands wait already; ask again when some are answered";
+/// What the audit says of an id that came twice.
+const AGAIN: &str = "its id came before: answered from the record, and not run again";
+const UNDER_WAY: &str = "its id came before and is under way: both get one answer";
 
 /// Everything that is needed to do what is asked.
 pub struct Dispatch {
@@ -97,7 +106,8 @@ impl Handler for Dispatch {
     }
 
     fn handle(self: Arc<Self>, asked: Enforced) -> BoxStream<'static, Told> {
-        match asked {
+        let received = received(&asked);
+        let told = match asked {
             Enforced::KeepAlive(number) => stream::iter([Told::KeepAlive(number)]).boxed(),
             Enforced::KeepAliveAnswered(_) => stream::empty().boxed(),
             Enforced::MetricsNow => {
@@ -108,29 +118,37 @@ impl Handler for Dispatch {
                 stream::iter(told.map(|()| Told::Metrics(line.into()))).boxed()
             }
             Enforced::Command(ruling) => self.command(ruling),
-            Enforced::Scripts(rulings) => stream::iter(rulings)
-                .then(move |ruling| Arc::clone(&self).script(ruling))
-                .filter_map(std::future::ready)
-                .boxed(),
+            Enforced::Scripts(rulings) => self.scripts(rulings),
+        };
+        match received {
+            Some(received) => told.map(move |told| told.asked_at(received)).boxed(),
+            None => told,
         }
     }
 
     fn refuse(&self, asked: Enforced) -> Vec<Told> {
-        let outcome =
-            || Outcome::refused("too many commands wait already; ask again when some are answered");
+        let write_down = |ruling: &Ruling| {
+            if let Some(audit) = &self.audit {
+                audit.no_room(ruling, NO_ROOM);
+            }
+        };
         match asked {
             Enforced::Command(ruling) => {
-                let (id, action) = named(&ruling);
-                vec![Told::Response { id, action, outcome: outcome() }]
+                write_down(&ruling);
+                let ((id, action), outcome) = (named(&ruling), Outcome::refused(NO_ROOM));
+                vec![Told::Response { id, action, outcome }]
             }
             Enforced::Scripts(rulings) => {
+                rulings.iter().for_each(write_down);
+                let outcome = || Outcome::refused(NO_ROOM);
                 rulings.iter().map(|ruling| completed(named(ruling).0, outcome())).collect()
             }
             _ => Vec::new(),
         }
     }
 
-    /// A script that was answered before another one panicked has the same completion told again.
+    /// A script that panics is answered where it is run. Should more of them be lost with it, those that were answered
+    /// have the same completion told again.
     fn broken(&self, key: Key, panic: &str) -> Vec<Told> {
         let outcome = || Outcome::failed(format!("the agent failed at it: {panic}"));
         let told = match key {
@@ -160,6 +178,7 @@ impl Dispatch {
         async_stream::stream! {
             let permit = match ruling {
                 Ruling::Unclear(refusal) => {
+                    self.unclear(&refusal).await;
                     yield Told::from(refusal);
                     return;
                 }
@@ -176,8 +195,12 @@ impl Dispatch {
             let known = self.known().take(&id);
             match known {
                 Known::New => {}
-                Known::UnderWay => return,
+                Known::UnderWay => {
+                    self.not_run(&permit, UNDER_WAY).await;
+                    return;
+                }
                 Known::Answered(told) => {
+                    self.not_run(&permit, AGAIN).await;
                     yield *told;
                     return;
                 }
@@ -194,55 +217,12 @@ impl Dispatch {
         .boxed()
     }
 
-    /// One script: its completion.
-    async fn script(self: Arc<Self>, ruling: Ruling) -> Option<Told> {
-        let permit = match ruling {
-            Ruling::Unclear(refusal) => return Some(Told::from(refusal)),
-            Ruling::Denied(denial) => {
-                self.denied(&denial).await;
-                return Some(completed(denial.request.id.clone(), denial.outcome()));
-            }
-            Ruling::Permitted(permit) => permit,
-        };
-        let id = permit.request().id.clone();
-        match self.known().take(&id) {
-            Known::New => {}
-            Known::UnderWay => return None,
-            Known::Answered(told) => return Some(*told),
-        }
-        let outcome = match self.begin(&id).await {
-            Ok(Before::Never) => {
-                let (outcome, _) = self.carry_out(permit).await;
-                self.end(&id, outcome.exit_code.unwrap_or(-1)).await;
-                outcome
-            }
-            Ok(Before::Begun) => Outcome::failed(
-                "the agent stopped while this script ran; it is not run a second time",
-            ),
-            Ok(Before::Ended(code)) => Outcome {
-                success: code == 0,
-                exit_code: Some(code),
-                error: (code != 0).then(|| format!("it ended with exit code {code}")),
-                ..Outcome::said("this script ran before; what it said then is not kept")
-            },
-            Err(why) => Outcome::refused(why),
-        };
-        let told = completed(id.clone(), outcome);
-        self.known().answer(&id, &told);
-        Some(told)
-    }
-
     /// Writes it down, does it within its time, and writes down what came of it.
     async fn carry_out(&self, permit: Permit) -> (Outcome, Option<Afterwards>) {
-        let started = Instant::now();
-        let deadline = permit.request().deadline();
-        if deadline <= started {
-            let why = "its time was over before there was a place for it";
-            if let Some(audit) = &self.audit {
-                audit.refused(permit.request(), permit.rule(), true, why).await;
-            }
-            return (Outcome { exit_code: Some(EXIT_TIMEOUT), ..Outcome::refused(why) }, None);
+        if let Some(outcome) = self.too_late(&permit).await {
+            return (outcome, None);
         }
+        let (started, deadline) = (Instant::now(), permit.request().deadline());
         let entry = match &self.audit {
             None => None,
             Some(audit) => match audit.begin(&permit).await {
@@ -270,34 +250,31 @@ impl Dispatch {
         }
     }
 
-    async fn begin(&self, id: &str) -> Result<Before, String> {
-        let id = id.to_owned();
-        let why = "it cannot be written down that the script begins, so it is not run";
-        self.on_journal(move |journal| journal.begin(&id))
-            .await
-            .map_err(|error| format!("{why}: {error}"))
-    }
-
-    async fn end(&self, id: &str, code: i32) {
-        let id = id.to_owned();
-        if let Err(error) = self.on_journal(move |journal| journal.end(&id, code)).await {
-            tracing::error!(%error, "it could not be written down that a script has ended");
+    async fn unclear(&self, refusal: &Refusal) {
+        if let Some(audit) = &self.audit {
+            audit.unclear(refusal).await;
         }
     }
 
-    /// Files are written on the blocking pool.
-    async fn on_journal<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&mut Journal) -> std::io::Result<T> + Send + 'static,
-    ) -> Result<T, String> {
-        let journal = self.journal.clone().ok_or("the state folder cannot be written")?;
-        let blocks = journal.lock().unwrap_or_else(PoisonError::into_inner).blocks();
-        let act = move || act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
-        let done = match blocks {
-            true => spawn_blocking(act).await.map_err(|error| error.to_string())?,
-            false => act(),
+    /// Writes down why what is permitted is not run.
+    async fn not_run(&self, permit: &Permit, why: &str) {
+        if let Some(audit) = &self.audit {
+            audit.refused(permit.request(), permit.rule(), true, why).await;
+        }
+    }
+
+    /// What is said where its time was over before its turn came, or the agent stops.
+    async fn too_late(&self, permit: &Permit) -> Option<Outcome> {
+        let outcome = if self.perform.is_stopping() {
+            Outcome::refused("the agent stops; it was not begun")
+        } else if permit.request().deadline() <= Instant::now() {
+            let late = Outcome::refused("its time was over before there was a place for it");
+            Outcome { exit_code: Some(EXIT_TIMEOUT), ..late }
+        } else {
+            return None;
         };
-        done.map_err(|error| error.to_string())
+        self.not_run(permit, outcome.error.as_deref().unwrap_or_default()).await;
+        Some(outcome)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Answered> {
@@ -307,6 +284,20 @@ impl Dispatch {
 
 fn completed(execution_id: String, outcome: Outcome) -> Told {
     Told::Completed { execution_id, outcome }
+}
+
+/// When the host asked.
+fn received(asked: &Enforced) -> Option<Instant> {
+    let of = |ruling: &Ruling| match ruling {
+        Ruling::Permitted(permit) => Some(permit.request().received),
+        Ruling::Denied(denial) => Some(denial.request.received),
+        Ruling::Unclear(_) => None,
+    };
+    match asked {
+        Enforced::Command(ruling) => of(ruling),
+        Enforced::Scripts(rulings) => rulings.iter().find_map(of),
+        _ => None,
+    }
 }
 
 fn named(ruling: &Ruling) -> (String, String) {

@@ -31,6 +31,13 @@ impl Permit {
         &self.rule
     }
 
+    /// The same with its time counted from `now`: for a script, whose host waits until all of them have had their
+    /// turn. A command's time counts from its receipt.
+    pub fn begun(mut self, now: Instant) -> Self {
+        self.request.received = now;
+        self
+    }
+
     /// What may be run, to be taken apart.
     pub fn into_request(self) -> Request {
         self.request

@@ -1,11 +1,12 @@
-//! What is said to a host that did not ask: when it has come, a question for pending scripts; and the news of
-//! the agent. The port says itself who speaks. Does not know when metrics go.
+//! What is said to a host that did not ask: when it has come, a question for pending scripts; the news of
+//! the agent; and what an earlier agent left unanswered. The port says itself who speaks. Does not know when metrics go.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
+use super::interrupted::Interrupted;
 use super::news::{Heard, Listening};
 use super::reply::Told;
 use crate::pipeline::{Fault, Source};
@@ -18,6 +19,7 @@ pub struct Greet {
     greeted: Greeted,
     heard: Heard,
     listening: Option<Listening>,
+    interrupted: Option<Interrupted>,
 }
 
 /// Who was greeted at one port, which outlives the flows that greet: nobody is greeted twice. A copy is the same.
@@ -34,8 +36,13 @@ struct Begun {
 impl Greet {
     /// Tells the news of `heard`, and nothing else.
     pub fn new(heard: Heard) -> Self {
-        let (vm_id, hosts, greeted, listening) = Default::default();
-        Self { vm_id, hosts, greeted, heard, listening }
+        let (vm_id, hosts, greeted, listening, interrupted) = Default::default();
+        Self { vm_id, hosts, greeted, heard, listening, interrupted }
+    }
+
+    /// Tells, too, what was interrupted.
+    pub fn telling(self, interrupted: Interrupted) -> Self {
+        Self { interrupted: Some(interrupted), ..self }
     }
 
     /// Greets, too, whenever `hosts` has counted another that is not known in `greeted`.
@@ -102,6 +109,9 @@ impl Source for Greet {
     }
 
     fn open(&mut self) -> impl Stream<Item = Result<Told, Fault>> + Send + '_ {
-        stream::unfold(self, |this| async move { this.say().await.map(|told| (Ok(told), this)) })
+        let interrupted = self.interrupted.take().map(Interrupted::told);
+        let said =
+            stream::unfold(self, |this| async move { this.say().await.map(|told| (told, this)) });
+        stream::select(stream::iter(interrupted).flatten(), said).map(Ok)
     }
 }

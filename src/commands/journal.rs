@@ -1,13 +1,17 @@
 //! Which scripts have begun and ended, on disk: so that each runs once, also when the agent or the
-//! machine stops in the middle. Keeps no output. Blocks: not for an async worker.
+//! machine stops in the middle, and is told of then. Keeps no output. Blocks: not for an async worker.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use crate::life;
 
 /// Scripts that are remembered after the file was written anew.
 pub const SCRIPTS_KEPT: usize = 1_024;
@@ -25,6 +29,38 @@ struct Entry {
     /// Absent: it has begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<i32>,
+    /// What else became of one that has begun; to an agent that does not know the word it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    but: Option<But>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum But {
+    /// It was cut by the end of the agent, and the host was told.
+    Told,
+    /// It ended, and the host may not have been told.
+    Untold,
+    /// Nothing of it was done.
+    Never,
+}
+
+/// Another line: which machine wrote those that follow.
+#[derive(Debug, Serialize, Deserialize)]
+struct By {
+    machine: String,
+}
+
+/// What became of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Begun,
+    /// As it was told.
+    Told,
+    Ended {
+        code: i32,
+        is_told: bool,
+    },
 }
 
 /// What is known of a script.
@@ -47,15 +83,22 @@ pub enum Before {
 ///
 /// It is locked (`flock`) for as long as this lives: of two agents that each know half of what has run, both would
 /// run the other half. The lock goes with its process, however that ends.
+///
+/// Where the file is removed while this lives, it is made again, with the last 1,024 scripts, before the next line.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     /// None: in memory only.
     file: Option<File>,
-    known: HashMap<String, Option<i32>>,
+    known: HashMap<String, State>,
     /// Ids in the order of their begin.
     order: Vec<String>,
     lines: usize,
+    /// Which machine this is.
+    machine: String,
+    is_copy: bool,
+    /// Those that the end of an earlier agent has cut.
+    cut: Vec<(String, Before)>,
 }
 
 impl Journal {
@@ -65,6 +108,11 @@ impl Journal {
     /// It cannot be opened, or is no regular file; or another process has it
     /// ([`WouldBlock`](io::ErrorKind::WouldBlock)).
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_at(path, &life::identity(Path::new("/")))
+    }
+
+    /// The same for a machine with this identity.
+    pub(super) fn open_at(path: &Path, machine: &str) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -81,20 +129,60 @@ impl Journal {
         if text.last().is_some_and(|last| *last != b'\n') {
             file.write_all(b"\n")?;
         }
-        let mut journal = Self { path: path.to_owned(), file: Some(file), ..Self::in_memory() };
+        let mut journal = Self { path: path.to_owned(), ..Self::in_memory() };
+        let mut by = None;
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             journal.lines += 1;
             if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
                 journal.note(entry);
+            } else if let Ok(By { machine }) = serde_json::from_slice(line) {
+                by = Some(machine);
             }
         }
+        machine.clone_into(&mut journal.machine);
+        let is_same = by.as_deref() == Some(machine);
+        journal.is_copy = !is_same && by.is_some();
+        if !is_same && let Err(error) = line_of(&journal.by()).and_then(|by| append(&mut file, &by))
+        {
+            tracing::warn!(%error, "a copy of this machine would not be known from its scripts");
+        }
+        journal.file = Some(file);
+        journal.begin_life();
         Ok(journal)
     }
 
     /// A journal without a file, which lasts as long as it is not dropped: for a simulation.
     pub fn in_memory() -> Self {
-        let (known, order, lines) = (HashMap::new(), Vec::new(), 0);
-        Self { path: PathBuf::new(), file: None, known, order, lines }
+        Self {
+            path: PathBuf::new(),
+            file: None,
+            known: HashMap::new(),
+            order: Vec::new(),
+            lines: 0,
+            machine: String::new(),
+            is_copy: false,
+            cut: Vec::new(),
+        }
+    }
+
+    /// As when it is opened by an agent that begins: for a simulation.
+    pub fn begin_life(&mut self) {
+        let cut = |id: &String| match self.known.get(id)? {
+            State::Begun => Some((id.clone(), Before::Begun)),
+            State::Ended { code, is_told: false } => Some((id.clone(), Before::Ended(*code))),
+            State::Told | State::Ended { .. } => None,
+        };
+        self.cut = self.order.iter().filter_map(cut).collect();
+    }
+
+    /// The scripts that had begun when an earlier agent ended, and of which nobody was told, oldest first; once.
+    pub fn take_cut(&mut self) -> Vec<(String, Before)> {
+        std::mem::take(&mut self.cut)
+    }
+
+    /// Whether the file was written by another machine, of which this one is a copy.
+    pub fn is_copy(&self) -> bool {
+        self.is_copy
     }
 
     /// Whether its calls can take as long as a disk does.
@@ -108,62 +196,114 @@ impl Journal {
     /// It could not be written: then it must not run.
     pub fn begin(&mut self, id: &str) -> io::Result<Before> {
         match self.known.get(id) {
-            Some(Some(code)) => Ok(Before::Ended(*code)),
-            Some(None) => Ok(Before::Begun),
+            Some(State::Ended { code, .. }) => Ok(Before::Ended(*code)),
+            Some(State::Begun | State::Told) => Ok(Before::Begun),
             None => {
-                self.write(Entry { id: id.to_owned(), code: None })?;
+                self.write(Entry { id: id.to_owned(), code: None, but: None })?;
                 Ok(Before::Never)
             }
         }
     }
 
-    /// Writes down that `id` has ended.
+    /// Writes down that `id` has ended, and that the host is still to be told.
     ///
     /// # Errors
     /// It could not be written: after a restart it counts as interrupted.
     pub fn end(&mut self, id: &str, code: i32) -> io::Result<()> {
-        self.write(Entry { id: id.to_owned(), code: Some(code) })
+        self.write(Entry { id: id.to_owned(), code: Some(code), but: Some(But::Untold) })
+    }
+
+    /// Writes down that nothing was done of `id`, which has begun: it may begin again.
+    ///
+    /// # Errors
+    /// It could not be written: it counts as interrupted.
+    pub fn forget(&mut self, id: &str) -> io::Result<()> {
+        self.write(Entry { id: id.to_owned(), code: None, but: Some(But::Never) })
+    }
+
+    /// Writes down that the host was told of `id`, that it ended or was interrupted.
+    ///
+    /// # Errors
+    /// It could not be written: after a restart the host is told once more.
+    pub fn told(&mut self, id: &str) -> io::Result<()> {
+        let (code, but) = match self.known.get(id) {
+            Some(State::Begun) => (None, Some(But::Told)),
+            Some(State::Ended { code, is_told: false }) => (Some(*code), None),
+            _ => return Ok(()),
+        };
+        self.write(Entry { id: id.to_owned(), code, but })
     }
 
     fn write(&mut self, entry: Entry) -> io::Result<()> {
-        if self.lines >= LINES_MAX {
+        if self.lines >= LINES_MAX || !self.is_there() {
             self.renew()?;
         }
         if let Some(file) = &mut self.file {
-            append(file, &entry)?;
+            append(file, &line_of(&entry)?)?;
         }
         self.lines += 1;
         self.note(entry);
         Ok(())
     }
 
-    fn note(&mut self, Entry { id, code }: Entry) {
-        if self.known.insert(id.clone(), code).is_none() {
+    /// Whether the path still names the open file.
+    fn is_there(&self) -> bool {
+        let Some(file) = &self.file else { return true };
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        match (fs::symlink_metadata(&self.path), file.metadata()) {
+            (Ok(named), Ok(open)) => identity(named) == identity(open),
+            _ => false,
+        }
+    }
+
+    fn note(&mut self, Entry { id, code, but }: Entry) {
+        let state = match (code, but) {
+            (Some(code), but) => State::Ended { code, is_told: but.is_none() },
+            (None, Some(But::Told)) => State::Told,
+            (None, None | Some(But::Untold)) => State::Begun,
+            (None, Some(But::Never)) => {
+                self.known.remove(&id);
+                return self.order.retain(|known| *known != id);
+            }
+        };
+        if self.known.insert(id.clone(), state).is_none() {
             self.order.push(id);
         }
+    }
+
+    fn by(&self) -> By {
+        By { machine: self.machine.clone() }
     }
 
     /// Writes the last scripts to a new file, which takes the old one's place at once or not at all.
     fn renew(&mut self) -> io::Result<()> {
         let forgotten = self.order.len().saturating_sub(SCRIPTS_KEPT);
-        let kept: Vec<String> = self.order.split_off(forgotten);
-        let mut text = Vec::new();
-        let mut known = HashMap::new();
-        for id in &kept {
-            let code = self.known.get(id).copied().flatten();
-            serde_json::to_writer(&mut text, &Entry { id: id.clone(), code })?;
-            text.push(b'\n');
-            known.insert(id.clone(), code);
-        }
+        let kept = &self.order[forgotten..];
         if self.file.is_some() {
+            let mut text = line_of(&self.by())?;
+            for id in kept {
+                let (code, but) = match self.known.get(id) {
+                    Some(State::Ended { code, is_told }) => {
+                        (Some(*code), (!is_told).then_some(But::Untold))
+                    }
+                    Some(State::Told) => (None, Some(But::Told)),
+                    Some(State::Begun) | None => (None, None),
+                };
+                text.extend(line_of(&Entry { id: id.clone(), code, but })?);
+            }
             self.file = Some(self.replace_file(&text)?);
         }
-        self.lines = kept.len();
-        (self.known, self.order) = (known, kept);
+        for id in self.order.drain(..forgotten) {
+            self.known.remove(&id);
+        }
+        self.lines = self.order.len() + 1;
         Ok(())
     }
 
     fn replace_file(&self, text: &[u8]) -> io::Result<File> {
+        if !self.is_there() {
+            self.is_free()?;
+        }
         let new = self.path.with_extension("new");
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -179,17 +319,56 @@ impl Journal {
         }
         Ok(file)
     }
+
+    /// Whether another file may be made in place of the one that was removed: not where another agent has made one.
+    fn is_free(&self) -> io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        match private().read(true).open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(other) => match lock(&other) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::other(
+                    "another agent has made a file in its place; stop it, and start this one again",
+                )),
+                locked => locked,
+            },
+        }
+    }
+}
+
+/// Does `act`, on the blocking pool where it can take as long as a disk does.
+///
+/// # Errors
+/// The end of a sentence.
+pub async fn on<T: Send + 'static>(
+    journal: &Arc<Mutex<Journal>>,
+    act: impl FnOnce(&mut Journal) -> io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let journal = Arc::clone(journal);
+    let blocks = journal.lock().unwrap_or_else(PoisonError::into_inner).blocks();
+    let act = move || act(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
+    let done = match blocks {
+        true => spawn_blocking(act).await.map_err(|error| error.to_string())?,
+        false => act(),
+    };
+    done.map_err(|error| error.to_string())
+}
+
+fn line_of(line: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(line)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 fn lock(file: &File) -> io::Result<()> {
     Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?)
 }
 
-fn append(file: &mut File, entry: &Entry) -> io::Result<()> {
-    let mut line = serde_json::to_vec(entry)?;
-    line.push(b'\n');
+fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
-    let written = file.write_all(&line).and_then(|()| file.sync_data());
+    let written = file.write_all(line).and_then(|()| file.sync_data());
     if written.is_err() {
         let _ = file.set_len(before); // a half line is ended when the file is opened
     }
@@ -205,86 +384,4 @@ fn private() -> OpenOptions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_script_begins_once_also_over_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state/scripts.jsonl");
-        let mut journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.begin("a").unwrap(), Before::Never);
-        assert_eq!(journal.begin("b").unwrap(), Before::Never);
-        journal.end("a", 7).unwrap();
-        drop(journal);
-        let mut journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.begin("a").unwrap(), Before::Ended(7));
-        assert_eq!(journal.begin("b").unwrap(), Before::Begun);
-        assert_eq!(journal.begin("c").unwrap(), Before::Never);
-    }
-
-    #[test]
-    fn whatever_a_crash_leaves_of_the_last_line_the_lines_before_it_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scripts.jsonl");
-        let mut journal = Journal::open(&path).unwrap();
-        journal.begin("first").unwrap();
-        journal.end("first", 0).unwrap();
-        journal.begin("second").unwrap();
-        drop(journal);
-        let whole = fs::read(&path).unwrap();
-        let second = whole.iter().rposition(|byte| *byte == b'{').unwrap();
-        for cut in second..=whole.len() {
-            fs::write(&path, &whole[..cut]).unwrap();
-            let mut journal = Journal::open(&path).unwrap();
-            assert_eq!(journal.begin("first").unwrap(), Before::Ended(0));
-            let known = if cut >= whole.len() - 1 { Before::Begun } else { Before::Never };
-            assert_eq!(journal.begin("second").unwrap(), known, "cut at {cut}");
-            drop(journal);
-            assert_eq!(Journal::open(&path).unwrap().begin("second").unwrap(), Before::Begun);
-        }
-    }
-
-    #[test]
-    fn the_file_stays_small_and_the_last_scripts_stay_known() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scripts.jsonl");
-        let mut journal = Journal::open(&path).unwrap();
-        // Without its syncs this would be quick; the file is what matters.
-        for number in 0..LINES_MAX + 10 {
-            journal.note(Entry { id: number.to_string(), code: Some(0) });
-            journal.lines += 1;
-        }
-        journal.begin("last").unwrap();
-        assert!(journal.lines <= SCRIPTS_KEPT + 1, "{} lines", journal.lines);
-        drop(journal);
-        let mut journal = Journal::open(&path).unwrap();
-        assert_eq!(journal.begin("last").unwrap(), Before::Begun);
-        assert_eq!(journal.begin(&(LINES_MAX + 9).to_string()).unwrap(), Before::Ended(0));
-        assert_eq!(journal.begin("0").unwrap(), Before::Never, "long ago");
-    }
-
-    #[test]
-    fn two_do_not_have_it_also_after_it_was_written_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scripts.jsonl");
-        let mut journal = Journal::open(&path).unwrap();
-        let is_held =
-            || Journal::open(&path).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        assert!(is_held());
-        journal.begin("a").unwrap();
-        journal.renew().unwrap();
-        assert!(is_held());
-        drop(journal);
-        assert_eq!(Journal::open(&path).unwrap().begin("a").unwrap(), Before::Begun);
-    }
-
-    #[test]
-    fn a_symbolic_link_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, other) = (folder.path().join("scripts.jsonl"), folder.path().join("other"));
-        std::os::unix::fs::symlink(&other, &path).unwrap();
-        assert!(Journal::open(&path).is_err());
-        assert!(!other.exists());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::execute::{Exit, Finished};
 
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub took: Duration,
     /// What the program said in all, on both streams, where one ran.
     pub said: Said,
+    /// When the host asked for it, where one did that may still be there.
+    pub asked: Option<Instant>,
     /// Whether nothing of it was begun, and nothing of it is lost where it is asked for again.
     pub refused: bool,
 }

@@ -21,6 +21,11 @@ pub trait Perform: Send + Sync + 'static {
 
     /// Does what follows an answer, once that has left.
     fn afterwards(&self, afterwards: Afterwards) -> BoxFuture<'_, ()>;
+
+    /// Whether it is about to end, and nothing should be begun.
+    fn is_stopping(&self) -> bool {
+        false
+    }
 }
 
 /// This machine: actions, and programs that are started.
@@ -59,6 +64,10 @@ impl Perform for ThisMachine {
         }
         .boxed()
     }
+
+    fn is_stopping(&self) -> bool {
+        self.runner.is_stopping()
+    }
 }
 
 impl ThisMachine {
@@ -77,8 +86,9 @@ impl ThisMachine {
         let written = spawn_blocking(move || execute::script(&script, &folder, deadline)).await;
         let (program, file) = match written {
             Ok(Ok(written)) => written,
-            Ok(Err(why)) => return Outcome::failed(why),
-            Err(error) => return Outcome::failed(error.to_string()),
+            // Nothing was begun: it may be offered again.
+            Ok(Err(why)) => return Outcome::refused(why),
+            Err(error) => return Outcome::refused(error.to_string()),
         };
         let finished = self.runner.run(program).await;
         drop(file);

@@ -7,10 +7,12 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::catalogue::Argument;
+use super::decode::Refusal;
 use super::outcome::Outcome;
 use super::policy::{self, Value};
 use super::redact::redact;
 use super::request::{Action, Order, Request, What};
+use super::unended::Unended;
 use crate::model::Iso8601;
 
 /// How a request ended.
@@ -154,6 +156,22 @@ impl Record {
         json(&Line { time: time.as_str(), event, decision, request: self, why, ended })
     }
 
+    /// The line that says that something was asked for that was not understood.
+    pub(super) fn unclear(now: SystemTime, refusal: &Refusal) -> Vec<u8> {
+        let why = Some(safe(&refusal.error));
+        let (id, action) = (safe(&refusal.id), safe(&refusal.action));
+        let (time, event, decision) = (Iso8601::new(now), "refused", "unclear");
+        json(&Short { time: time.as_str(), event, decision, id, action, began: None, why })
+    }
+
+    /// The line that says that nobody knows how a request ended.
+    pub(super) fn lost(now: SystemTime, unended: &Unended, why: &str) -> Vec<u8> {
+        let (id, action) = (unended.id.clone(), unended.action.clone());
+        let (time, began) = (Iso8601::new(now), Some(unended.began.as_str()));
+        let (time, event, decision) = (time.as_str(), "lost", "allowed");
+        json(&Short { time, event, decision, id, action, began, why: Some(safe(why)) })
+    }
+
     /// The line that says that `count` lines are missing before it.
     pub(super) fn gap(now: SystemTime, count: u64) -> Vec<u8> {
         json(&Gap { time: Iso8601::new(now).as_str(), event: "gap", lines_lost: count })
@@ -171,6 +189,20 @@ struct Line<'a> {
     why: Option<String>,
     #[serde(flatten)]
     ended: Option<Result<'a>>,
+}
+
+/// Of a request of which no more is known.
+#[derive(Serialize)]
+struct Short<'a> {
+    time: &'a str,
+    event: &'static str,
+    decision: &'static str,
+    id: String,
+    action: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -136,7 +136,7 @@ impl Transform for Reply {
         self.line.clear();
         encode(input, self.command_type, (self.clock)(), &mut self.line);
         let bytes = self.ledger.hold(Bytes::copy_from_slice(&self.line));
-        let frame = Frame { bytes, readings: 1, oldest: now };
+        let frame = Frame { bytes, readings: 1, oldest: input.asked().unwrap_or(now) };
         out.push(Spoken { frame, must: input.must() });
         self.line.clear();
         self.line.shrink_to(KEPT);
@@ -146,6 +146,21 @@ impl Transform for Reply {
 impl Weigh for Told {}
 
 impl Told {
+    /// The same, as the answer to what was asked at that time: it is for the host that asked.
+    pub fn asked_at(mut self, received: Instant) -> Self {
+        if let Self::Response { outcome, .. } | Self::Completed { outcome, .. } = &mut self {
+            outcome.asked = Some(received);
+        }
+        self
+    }
+
+    fn asked(&self) -> Option<Instant> {
+        match self {
+            Self::Response { outcome, .. } | Self::Completed { outcome, .. } => outcome.asked,
+            _ => None,
+        }
+    }
+
     /// What must be read by some host, if not by this one.
     fn must(&self) -> Option<Kind> {
         match self {

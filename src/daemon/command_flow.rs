@@ -13,6 +13,7 @@ use crate::commands::farewell::Farewell;
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
 use crate::commands::hear::Hear;
+use crate::commands::interrupted::Interrupted;
 use crate::commands::news::Heard;
 use crate::commands::perform::ThisMachine;
 use crate::commands::policy::Policy;
@@ -49,8 +50,17 @@ pub(super) fn command_flow(
         // is greeted.
         let target = site.ports.resolve(&commands.file.receive().port)?;
         let vm_id = site.vm_id.map(str::to_owned);
+        let is_picture = site.ports.is_picture();
         let port = site.ports.at(&target);
         unasked = unasked.greeting(vm_id, port.hosts.clone(), port.greeted.clone());
+        // What may be lost with its host is not told to another one.
+        if commands.file.reply.delivery == config::Delivery::Must && !is_picture {
+            unasked = unasked.telling(Interrupted {
+                journal: carried.journal.clone(),
+                audit: Some(carried.audit.clone()),
+                answered: carried.answered.clone(),
+            });
+        }
     }
     flow_of(commands, secret, carried, gate, unasked, site)
 }

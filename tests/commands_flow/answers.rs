@@ -1,10 +1,11 @@
 //! Every command is answered, as itself and once, however many come and whatever else runs.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use infiniservice::host::{payload, uuid};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::rig::{Lab, ask, seen};
 use super::support::flows::SECRET;
@@ -118,5 +119,24 @@ async fn a_thousand_commands_at_once_are_all_answered_or_refused_with_a_reason()
         answered += 1;
     }
     assert_eq!(answered, 1_000);
+    assert_eq!(in_the_audit(&lab).await, 1_001, "each has a line, or is counted in one");
     assert!(rss() < before + 16 * 1024, "{before} KiB grew to {} KiB", rss());
+}
+
+/// The ids in the audit and the lines that are missing there, once no more come.
+async fn in_the_audit(lab: &Lab) -> u64 {
+    let begun = Instant::now();
+    loop {
+        let (mut ids, mut lost) = (BTreeSet::new(), 0);
+        for line in lab.state("audit.jsonl").lines() {
+            let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+            ids.extend(line["id"].as_str().map(str::to_owned));
+            lost += line["lines_lost"].as_u64().unwrap_or(0);
+        }
+        let all = ids.len() as u64 + lost;
+        if all > 1_000 || begun.elapsed() > PATIENCE {
+            return all;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

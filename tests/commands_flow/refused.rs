@@ -3,6 +3,7 @@
 use infiniservice::host::{action, payload, uuid};
 use infiniservice::wire::envelope;
 use rustix::process::Signal;
+use serde_json::json;
 
 use super::rig::{Lab, ask, seen};
 use super::support::flows::SECRET;
@@ -106,4 +107,34 @@ async fn a_denial_names_its_rule_and_both_are_in_the_audit() {
     assert_eq!(line["action"], "PackageRemove");
     assert_eq!(line["decision"], "denied");
     assert!(line["rule"].as_str().unwrap().ends_with("commands.toml:8"), "{line}");
+}
+
+#[tokio::test]
+async fn whatever_is_asked_and_not_done_has_a_line_in_the_audit() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let send = async |id: &str, body: serde_json::Value| {
+        let payload = payload::safe_command(id, &body, PATIENCE);
+        host.answer(payload, id, PATIENCE).await.unwrap()
+    };
+    let (unknown, bad) = (json!({ "action": "Dance" }), json!({ "action": "PackageInstall" }));
+    assert!(!send("unknown", unknown).await.success);
+    assert!(!send("bad", bad).await.success);
+    for _ in 0..2 {
+        assert!(send("twice", ask("SystemInfo")).await.success);
+    }
+    let audit = lab.state("audit.jsonl");
+    let lines: Vec<serde_json::Value> =
+        audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |id: &str| lines.iter().filter(|line| line["id"] == id).collect::<Vec<_>>();
+    for (id, action) in [("unknown", "Dance"), ("bad", "PackageInstall")] {
+        let [line] = of(id)[..] else { panic!("{audit}") };
+        assert_eq!((&line["event"], &line["decision"]), (&json!("refused"), &json!("unclear")));
+        assert_eq!(line["action"], action);
+        assert!(!line["why"].as_str().unwrap().is_empty());
+    }
+    let events: Vec<_> = of("twice").iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["begin", "end", "refused"], "{audit}");
+    assert!(of("twice")[2]["why"].as_str().unwrap().contains("answered from the record"));
 }

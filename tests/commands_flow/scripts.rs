@@ -1,5 +1,8 @@
 //! Scripts that the host pushes, over restarts and kills of the agent.
 
+use std::collections::BTreeMap;
+
+use infiniservice::host::{Kind, Script, payload};
 use rustix::process::Signal;
 
 use super::rig::{Lab, script, seen};
@@ -44,4 +47,68 @@ async fn a_script_runs_once_also_when_it_is_pushed_again_and_over_a_restart() {
     assert!(cut.stderr.contains("not run a second time"), "{}", cut.stderr);
     assert_eq!(seen(&ran).await, "ran\n");
     assert_eq!(seen(&begun).await, "begun\n");
+}
+
+#[tokio::test]
+async fn the_time_of_a_script_counts_from_its_turn() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let timed =
+        |id: &str, content: &str| Script { timeout_seconds: 3, ..script(id, content.to_owned()) };
+    let pushed = [
+        timed("e-1", "sleep 2; echo one"),
+        timed("e-2", "sleep 2; echo two"),
+        timed("e-3", "echo three"),
+        timed("e-4", "sleep 20; echo four"),
+    ];
+    host.send(payload::pending_scripts(&pushed, "t")).await.unwrap();
+    let mut ends = BTreeMap::new();
+    while ends.len() < pushed.len() {
+        let message = tokio::time::timeout(PATIENCE, host.next()).await.unwrap().unwrap();
+        if let Kind::ScriptCompletion(id) = &message.kind {
+            let body = &message.body;
+            let end = (body["exit_code"].as_i64(), body["stdout"].as_str().map(str::to_owned));
+            ends.insert(id.clone(), end);
+        }
+    }
+    let end = |code, said: &str| (Some(code), Some(said.to_owned()));
+    let expected = [
+        ("e-1", end(0, "one\n")),
+        ("e-2", end(0, "two\n")),
+        ("e-3", end(0, "three\n")),
+        ("e-4", end(124, "")),
+    ];
+    assert_eq!(ends, expected.map(|(id, end)| (id.to_owned(), end)).into());
+}
+
+#[tokio::test]
+async fn a_script_of_which_nothing_was_done_may_be_offered_again() {
+    let lab = Lab::new().await;
+    let state = lab.folder.path().join("state");
+    std::fs::create_dir_all(state.join("audit.jsonl")).unwrap();
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let offered = script("e-1", "echo ran".to_owned());
+    let refused = host.script(&offered, PATIENCE).await.unwrap();
+    assert_eq!(refused.exit_code, -1);
+    assert!(refused.stderr.contains("nothing is run that cannot be written down"), "{refused:?}");
+    std::fs::remove_dir(state.join("audit.jsonl")).unwrap();
+
+    // Neither while nothing can be written at all, nor where the text of the script cannot be.
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::write(&state, "no folder").unwrap();
+    let refused = host.script(&offered, PATIENCE).await.unwrap();
+    assert!(refused.stderr.contains("cannot be written down that the script"), "{refused:?}");
+    std::fs::remove_file(&state).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("scripts"), "no folder").unwrap();
+    let refused = host.script(&offered, PATIENCE).await.unwrap();
+    assert_eq!(refused.exit_code, -1, "{refused:?}");
+    std::fs::remove_file(state.join("scripts")).unwrap();
+
+    let ran = host.script(&offered, PATIENCE).await.unwrap();
+    assert_eq!((ran.exit_code, ran.stdout.as_str()), (0, "ran\n"), "{ran:?}");
+    let journal = lab.state("scripts.jsonl");
+    assert!(journal.contains("\"id\":\"e-1\",\"code\":0"), "it was made again: {journal}");
 }

@@ -96,6 +96,16 @@ async fn an_answer_that_says_no_is_told_with_its_reason_and_exit_code() {
             124,
             "it took longer",
         ),
+        (
+            r#""success":false,"exit_code":124,"stderr":"its time was over","error":"its time was over""#,
+            124,
+            "failed: its time was over\n",
+        ),
+        (
+            r#""success":false,"exit_code":3,"stderr":"it ended with exit code 3","error":"it ended with exit code 3""#,
+            3,
+            "failed: it ended with exit code 3\n",
+        ),
         (r#""success":false"#, 1, "does not say why"),
     ] {
         let asked = ["send", "PackageInstall", "package=nano"];

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use infiniservice::port::WINDOW_BYTES;
+use infiniservice::port::{Kept, WINDOW_BYTES};
+use tokio::time::Instant;
 
 use infiniservice::port::model;
 
@@ -362,4 +363,35 @@ async fn many_short_writes_fill_the_window_before_they_fill_the_socket_behind_th
     }
     rig.host.leave();
     assert_eq!(rig.host.leaked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_host_asked_for_is_not_said_to_the_next_one_or_marked() {
+    let rig = Rig::met().await;
+    let asked = Some(Instant::now());
+    let kept =
+        |seq, asked| Kept { seq, frame: frame(format!("{{\"m\":{seq}}}\n")), again: false, asked };
+    let late = frame("{\"reply\":1}\n");
+    rig.must.try_send(kept(1, asked)).unwrap();
+    settle().await;
+    rig.answer();
+    assert!(rig.seen().contains("{\"m\":1}"), "the one that asked is still there");
+    settle().await;
+    rig.host.leave();
+    rig.must.try_send(kept(2, asked)).unwrap(); // while nobody is there
+    settle().await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    rig.host.connect();
+    settle().await;
+    rig.must.try_send(kept(3, asked)).unwrap(); // while another one is
+    rig.must.try_send(kept(4, None)).unwrap();
+    rig.replies.try_send(late).unwrap();
+    rig.reply("{\"reply\":2}\n");
+    settle().await;
+    let seen = rig.seen();
+    let told: Vec<&str> =
+        seen.lines().filter(|line| line.contains("\"m\"") || line.contains("reply")).collect();
+    let marked = |seq| format!("{{\"redelivered\":true,\"m\":{seq}}}");
+    assert_eq!(told, [&marked(2), "{\"reply\":2}", &marked(3), "{\"m\":4}"]);
+    assert_eq!(rig.node.count().lost, [("session", 1)]);
 }

@@ -1,7 +1,7 @@
 //! The agent as the daemon assembles it, over the simulated port, disk, clock and machine. The metrics are made
 //! up at a pace that is set; everything behind that is the product. What the daemon's flows are is in `flows`.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -113,6 +113,7 @@ impl Agent {
         let (keeper, backlog, _) = Keeper::new(spool, inbox, lane, read, node);
         let keeper = keeper.with_clock(clock::wall).voiding(port.void());
 
+        around.journal.lock().unwrap_or_else(PoisonError::into_inner).begin_life();
         let (news, heard) = News::new(&health);
         let (counters, files) = (port.counters(), around.files.subscribe());
         let carried = Carried {

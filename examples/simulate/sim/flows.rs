@@ -14,6 +14,7 @@ use infiniservice::commands::farewell::Farewell;
 use infiniservice::commands::frame::Frame;
 use infiniservice::commands::greet::{Greet, Greeted};
 use infiniservice::commands::hear::Hear;
+use infiniservice::commands::interrupted::Interrupted;
 use infiniservice::commands::losses::{LOOK_EVERY, Losses};
 use infiniservice::commands::news::{Heard, News};
 use infiniservice::commands::receive::{Intake, Receive};
@@ -287,7 +288,13 @@ impl Carried {
             self.hosts.clone(),
             self.greeted.clone(),
         );
-        let told = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop);
+        let greet = greet.telling(Interrupted {
+            journal: Some(Arc::clone(&self.around.journal)),
+            audit: None,
+            answered: Arc::clone(&self.answered),
+        });
+        let told = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop)
+            .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let greeting = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
         let farewell = Farewell::new(self.intake.turn(), stop.clone(), self.closing.clone());

@@ -8,6 +8,7 @@
 //! - Between two beginnings of the agent, answers come in the order in which they were made.
 //! - Readings come in the order in which they were taken, none twice.
 //! - A command is carried out once in a life of the agent, a script once for ever.
+//! - A script that was cut by the end of an agent is answered by a later one.
 //! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
 //!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
 //!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when
@@ -371,6 +372,9 @@ impl Known {
     /// All has come that will come; `shed`: how many the books have as lost.
     pub fn finish(&mut self, shed: u64) {
         let life = self.life;
+        if let Some(id) = self.untold() {
+            return self.breaks(|| format!("{id:?} was cut by a kill, and no later agent told it"));
+        }
         let unanswered =
             self.asked.iter().find(|(_, one)| one.taken == Some(life) && one.made.is_empty());
         if let Some((id, _)) = unanswered {

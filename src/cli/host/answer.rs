@@ -31,12 +31,17 @@ pub(super) fn text(response: &Response) -> String {
 
 /// What it complains of, on standard error, and why it was not done.
 pub(super) fn complain(what: &str, response: &Response) -> io::Result<()> {
-    to_stderr(&response.stderr)?;
+    // A guest whose program says nothing says in both places why it was not done: some hosts read one, some the other.
+    let error = response.error.as_deref().unwrap_or_default().trim();
+    let is_guests_own = !error.is_empty() && response.stderr.trim() == error;
+    if !is_guests_own {
+        to_stderr(&response.stderr)?;
+    }
     if response.success {
         return Ok(());
     }
     match (&response.error, response.exit_code) {
-        (Some(error), None | Some(124)) => {
+        (Some(error), code) if is_guests_own || matches!(code, None | Some(124)) => {
             say(&format!("{what} failed: {}", plain(error.trim_end())))
         }
         (Some(error), Some(_)) if !response.stderr.contains(error.trim()) => {

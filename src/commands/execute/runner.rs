@@ -133,6 +133,11 @@ impl Runner {
         Self(Arc::new(Inner { settings, stop, parent }))
     }
 
+    /// Whether it was told to stop: whatever is started now ends at once.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
     /// Runs a program to its end, or to its deadline.
     ///
     /// Dropping the future ends the program and all it has started.

@@ -67,6 +67,14 @@ impl Known {
         }
     }
 
+    /// A script that the end of an agent has cut, and that no later one answered.
+    pub(super) fn untold(&self) -> Option<Id> {
+        let is_cut = |(id, one): &(&Id, &Asked)| {
+            id.is_script && one.made.is_empty() && one.began.iter().any(|began| *began < self.life)
+        };
+        self.asked.iter().find(is_cut).map(|(id, _)| *id)
+    }
+
     /// A command is carried out.
     pub fn began(&mut self, number: u64, is_script: bool) {
         self.note("began", number, u64::from(is_script));

@@ -1,0 +1,73 @@
+//! What was not run, or not to its end.
+
+use infiniservice::commands::audit::{Audit, Ended, WAITING_UNHEARD};
+use infiniservice::commands::decode::Refusal;
+use infiniservice::commands::enforce::Ruling;
+
+use super::{WIDE, lines, permit, place, remove};
+
+#[tokio::test]
+async fn what_was_not_understood_is_a_line_without_arguments() {
+    let (_folder, path) = place();
+    let audit = Audit::new(&path, WIDE, true);
+    let (id, action) = ("id-1".to_owned(), "token=hunter2 ".repeat(1_000));
+    let error = "the action --password=hunter2 is not known".to_owned();
+    audit.unclear(&Refusal { id, action, error, is_script: false }).await;
+    let line = lines(&path).remove(0);
+    let text = line.to_string();
+    assert!(text.len() < 1_000 && !text.contains("hunter2"), "{text}");
+    assert_eq!((&line["event"], &line["decision"]), (&"refused".into(), &"unclear".into()));
+    assert_eq!(line["id"], "id-1");
+    assert_eq!(line["why"], "the action --password=[redacted] is not known");
+}
+
+#[tokio::test]
+async fn a_flood_of_what_has_no_room_is_bounded_and_counted_and_leaves_room_for_what_runs() {
+    let (_folder, path) = place();
+    let audit = Audit::new(&path, WIDE, true);
+    let permit = permit(remove("flood", "nginx"));
+    for _ in 0..1_000 {
+        audit.no_room(&Ruling::Permitted(permit.clone()), "too many");
+    }
+    let entry = audit.begin(&permit).await.unwrap();
+    entry.end(&Ended::default()).await;
+    let lines = lines(&path);
+    let refused = lines.iter().filter(|line| line["event"] == "refused").count();
+    let lost: u64 = lines.iter().filter_map(|line| line["lines_lost"].as_u64()).sum();
+    assert_eq!((refused, lost), (WAITING_UNHEARD, 1_000 - WAITING_UNHEARD as u64));
+    assert_eq!(lines.last().unwrap()["event"], "end");
+}
+
+#[tokio::test]
+async fn what_panics_has_ended_and_what_is_cut_off_is_found_at_the_next_start() {
+    let (_folder, path) = place();
+    let audit = Audit::new(&path, WIDE, true);
+    audit.open().unwrap();
+    let cut = audit.begin(&permit(remove("cut", "nginx"))).await.unwrap();
+    let panics = audit.begin(&permit(remove("panics", "nginx"))).await.unwrap();
+    let panicked = tokio::spawn(async move {
+        let _entry = panics;
+        tokio::task::yield_now().await;
+        panic!("as a test");
+    });
+    assert!(panicked.await.is_err());
+    drop(cut);
+    audit.refused(&remove("next", "x"), "r", true, "no").await;
+    assert_eq!(lines(&path)[2]["event"], "end");
+    assert_eq!(
+        (&lines(&path)[2]["id"], &lines(&path)[2]["success"]),
+        (&"panics".into(), &false.into())
+    );
+
+    let next = Audit::new(&path, WIDE, true);
+    next.open().unwrap();
+    let found = next.take_unended();
+    assert_eq!(found.iter().map(|found| &*found.id).collect::<Vec<_>>(), ["cut"]);
+    assert_eq!(next.take_unended(), []);
+    next.lost(&found[0], "nobody knows").await;
+    let line = lines(&path).pop().unwrap();
+    assert_eq!((&line["event"], &line["why"]), (&"lost".into(), &"nobody knows".into()));
+    let last = Audit::new(&path, WIDE, true);
+    last.open().unwrap();
+    assert_eq!(last.take_unended(), []);
+}
