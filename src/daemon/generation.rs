@@ -1,5 +1,4 @@
-//! The flows that run, and the change from one set of them to the next. Does not read files, and hears no
-//! signal.
+//! The flows that run, and the change from one set of them to the next. Reads no file, and hears no signal.
 //!
 //! # How one flow takes the place of another
 //! 1. Everything that is new is built beside what runs, or nothing is: what cannot be built changes nothing.
