@@ -23,7 +23,7 @@ const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_millis(1_200);
 /// So many more hang for so long before they crash: they read nothing and say nothing. At a window a second four of
 /// those seconds would fill the socket.
-const HANG: (u32, Duration) = (8, Duration::from_secs(6));
+const HANG: (u32, Duration) = (5, Duration::from_secs(6));
 /// A reading of so many fat processes is about 40 KB: as long as a line can be beside which there is room for a
 /// reply.
 const PROCESSES: u32 = 10;

@@ -16,9 +16,10 @@ use super::wait::{Lines, NoLine};
 /// How long the next line of a running flow may take.
 const NEXT: Duration = Duration::from_secs(20);
 
-/// How the lines begin that are said to a host unasked.
-const UNASKED: [&[u8]; 3] = [
+/// How the lines begin that are said to a host unasked, for the first time or again.
+const UNASKED: [&[u8]; 4] = [
     b"{\"type\":\"agent_event\"",
+    b"{\"redelivered\":true,\"type\":\"agent_event\"",
     b"{\"type\":\"request_pending_scripts\"",
     b"{\"type\":\"circuit_breaker_state\"",
 ];
