@@ -42,7 +42,7 @@ const REPEATS_MAX: usize = 12;
 const DOUBLED_MAX_SILENT: usize = 12;
 
 /// Telemetry has a barrier behind it so often, so that what a host did not read when it left is known.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// When what was written counts as read without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

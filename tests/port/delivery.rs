@@ -196,7 +196,7 @@ async fn readings_that_a_host_took_with_it_are_in_the_books_as_lost() {
         rig.tell(format!("{{\"t\":{number}}}\n"));
         settle().await;
     }
-    assert_eq!(barriers(&rig), 1, "... once a second");
+    assert_eq!(barriers(&rig), 1, "... and not of each again");
     rig.host.leave();
     settle().await;
     assert_eq!(rig.node.count().lost, [("unread", 3)], "it may have read them");
