@@ -219,17 +219,6 @@ impl Known {
         (connection.consumed_at, connection.begun) = (Instant::now(), 0);
     }
 
-    /// The host left. One that has not answered for a second counts as having read by then.
-    pub fn left(&mut self, offset: u64) {
-        let connection = &self.connection;
-        let is_silent = connection.answers.is_none();
-        let patience = Duration::from_secs(if is_silent { 1 } else { 60 });
-        let is_old = connection.consumed_at.elapsed() >= patience;
-        self.written.is_believed |= is_old && connection.accepted > connection.consumed;
-        self.begins_anew();
-        self.note("left", offset, 0);
-    }
-
     /// A host came; `is_swapped`: before the guest could see that the last one went.
     pub fn connected(&mut self, is_swapped: bool) {
         let is_cut = self.is_mid_line || self.left_over > 0;
@@ -283,6 +272,7 @@ impl Known {
 
     /// What was on its way to the host is gone, but for so many bytes that its kernel has; and the host is not.
     pub fn discarded(&mut self, but: usize) {
+        self.believes();
         let connection = &mut self.connection;
         connection.accepted = connection.consumed + but as u64;
         connection.bare.retain(|at| *at < connection.accepted);
@@ -291,9 +281,9 @@ impl Known {
     /// A barrier was answered. One that was written before the last beginning says nothing to the agent.
     pub fn host_answered(&mut self, number: u64) {
         self.was_silent();
-        let connection = &mut self.connection;
-        if connection.barriers.contains(&number) {
-            connection.answers.get_or_insert(Instant::now());
+        if self.connection.barriers.contains(&number) {
+            self.believes();
+            self.connection.answers.get_or_insert(Instant::now());
         }
     }
 

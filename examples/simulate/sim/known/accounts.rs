@@ -2,6 +2,7 @@
 //! happen.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use infiniservice::model::NodeCount;
 use infiniservice::pipeline::ON_PURPOSE;
@@ -80,6 +81,22 @@ impl Written {
 const READING: &[u8] = b"{\"timestamp\"";
 
 impl Known {
+    /// A host that has not answered for a second counts as having read by then; it answers now, or is gone.
+    pub(super) fn believes(&mut self) {
+        let connection = &self.connection;
+        let is_silent = connection.answers.is_none();
+        let patience = Duration::from_secs(if is_silent { 1 } else { 60 });
+        let is_old = connection.consumed_at.elapsed() >= patience;
+        self.written.is_believed |= is_old && connection.accepted > connection.consumed;
+    }
+
+    /// The host left.
+    pub fn left(&mut self, offset: u64) {
+        self.believes();
+        self.begins_anew();
+        self.note("left", offset, 0);
+    }
+
     /// The agent tells a host what was lost; each such event gets a number, so that no two say the same.
     pub fn tells(&mut self, event: &mut AgentEvent) {
         let number = TOLD + self.told.messages.len() as u64;
