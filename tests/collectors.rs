@@ -17,3 +17,5 @@ mod processes;
 mod agent;
 #[path = "collectors/contract.rs"]
 mod contract;
+#[path = "collectors/nonsense.rs"]
+mod nonsense;

@@ -8,6 +8,7 @@ pub mod enrich;
 pub mod batch;
 pub mod serialize;
 
+pub mod counter;
 pub mod generate;
 pub mod latest;
 

@@ -80,9 +80,13 @@ impl Collector for DiskCollector {
                 return; // there is no list of an earlier reading
             }
         }
-        let io = self.blocks.read(now).unwrap_or_else(|error| {
+        let traffic = self.blocks.read(now).unwrap_or_else(|error| {
             tell(into, Group::Disk, format!("cannot read /proc/diskstats: {error}"));
             None
+        });
+        let io = traffic.map(|traffic| {
+            traffic.left_out.into_iter().for_each(|what| tell(into, Group::Disk, what));
+            traffic.io
         });
         let mut disk = Disk { mounts: Vec::with_capacity(self.mounts.len()), io };
         for (mount, space) in self.mounts.iter().zip(self.spaces.ask(&self.mounts)) {

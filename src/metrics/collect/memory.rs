@@ -36,7 +36,8 @@ impl MemoryCollector {
             used_bytes: total - available,
             available_bytes: available,
             swap_total_bytes: system.total_swap(),
-            swap_used_bytes: system.used_swap(),
+            // Not `used_swap`, which subtracts: a kernel may tell more free than there is.
+            swap_used_bytes: system.total_swap().saturating_sub(system.free_swap()),
         })
     }
 }

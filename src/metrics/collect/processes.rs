@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::proc::{self, BootTime, Processes, Reader};
 use super::{Collector, stat, tell, text};
+use crate::metrics::counter::{Difference, bound};
 use crate::model::{Group, Process, Rank, SystemMetrics};
 
 /// Longest command line that is read and kept.
@@ -22,6 +23,9 @@ const COMMAND_LINE_MAX: usize = 4096;
 const STAT_MAX: usize = 2048;
 /// Intervals shorter than this say nothing about processor use, which is counted in 10 ms.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+/// Beyond the interval itself, what a process may have used in it: a reading may come late.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// Which processes are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -146,8 +150,10 @@ impl Collector for ProcessesCollector {
             if interval < INTERVAL_MIN {
                 return; // keep the older reading, so that the next one has an interval
             }
+            let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+            let most = bound(ticks_per_second.saturating_mul(cores), interval, SLACK);
             for row in &mut self.rows {
-                row.spent = before.spent(&row.seen);
+                row.spent = before.spent(&row.seen, most);
             }
             let mut kept: Vec<Row> = self.rows.clone();
             keep(&mut kept, &self.options);
@@ -195,14 +201,15 @@ struct Before {
 }
 
 impl Before {
-    /// Processor time since then.
-    fn spent(&self, now: &Seen) -> u64 {
+    /// Processor time since then, in ticks, at most `most`; 0 where the counter says nothing.
+    fn spent(&self, now: &Seen, most: u64) -> u64 {
         let known = self.seen.binary_search_by_key(&now.pid, |seen| seen.pid);
-        match known.ok().map(|index| &self.seen[index]) {
-            Some(then) if then.started == now.started => now.ticks.saturating_sub(then.ticks),
-            _ if now.started >= self.at => now.ticks,
-            _ => 0,
-        }
+        let then = match known.ok().map(|index| &self.seen[index]) {
+            Some(then) if then.started == now.started => Some(then.ticks),
+            _ if now.started >= self.at => Some(0),
+            _ => None,
+        };
+        Difference::between(then, now.ticks, most).moved().unwrap_or(0)
     }
 }
 
@@ -292,11 +299,13 @@ mod tests {
     fn a_process_id_that_is_used_again_inherits_nothing() {
         let now = Instant::now();
         let before = Before { now, at: 500, seen: vec![seen(7, 10, 4_000), seen(9, 20, 30)] };
-        assert_eq!(before.spent(&seen(9, 20, 42)), 12);
-        assert_eq!(before.spent(&seen(7, 510, 3)), 3, "the id is used again");
-        assert_eq!(before.spent(&seen(8, 505, 6)), 6, "started since");
-        assert_eq!(before.spent(&seen(8, 400, 9_000)), 0, "older, but not seen before");
-        assert_eq!(before.spent(&seen(9, 20, 29)), 0, "a counter that stepped back");
+        assert_eq!(before.spent(&seen(9, 20, 42), 1_000), 12);
+        assert_eq!(before.spent(&seen(7, 510, 3), 1_000), 3, "the id is used again");
+        assert_eq!(before.spent(&seen(8, 505, 6), 1_000), 6, "started since");
+        assert_eq!(before.spent(&seen(8, 400, 9_000), 1_000), 0, "older, but not seen before");
+        assert_eq!(before.spent(&seen(9, 20, 29), 1_000), 0, "a counter that stepped back");
+        assert_eq!(before.spent(&seen(9, 20, u64::MAX), 1_000), 0, "more than is possible");
+        assert_eq!(before.spent(&seen(7, 510, u64::MAX), 1_000), 0, "more than is possible");
     }
 
     fn row(pid: u32, spent: u64, rss_pages: u64) -> Row {

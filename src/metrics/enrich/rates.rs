@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::MAX_CADENCES;
+use crate::metrics::counter::{Difference, bound};
 use crate::model::{Interface, InterfaceRates, Network, SystemMetrics};
 use crate::pipeline::{Emit, Renew, Transform};
 
-/// No rate above this is believed, in bytes per second: one terabit per second, more than any
+/// No rate above this is believed, in bytes or packets per second: one terabit per second, more than any
 /// virtual interface moves. An interface that was replaced by one of the same name between two
 /// readings can look like such a jump.
-const MAX_BYTES_PER_SEC: f64 = 125e9;
+const MAX_PER_SECOND: u64 = 125_000_000_000;
 
 /// Fills [`Interface::rates`] from the counters of two consecutive readings of the same cadence,
 /// over the monotonic time between them.
@@ -91,8 +92,8 @@ impl Transform for Rates {
         if let Some(network) = &input.network
             && let Some(before) = self.replace(input, network)
         {
-            let seconds = input.taken.saturating_duration_since(before.taken).as_secs_f64();
-            reading.network = Some(Arc::new(with_rates(network, &before.network, seconds)));
+            let interval = input.taken.saturating_duration_since(before.taken);
+            reading.network = Some(Arc::new(with_rates(network, &before.network, interval)));
         }
         out.push(reading);
     }
@@ -106,33 +107,34 @@ impl Renew for Rates {
     }
 }
 
-fn with_rates(network: &Network, before: &Network, seconds: f64) -> Network {
+fn with_rates(network: &Network, before: &Network, interval: Duration) -> Network {
     let mut network = network.clone();
     for (at, interface) in network.interfaces.iter_mut().enumerate() {
         let same_name = |other: &&Interface| other.name == interface.name;
         // Nearly always at the same place as before.
         let earlier = before.interfaces.get(at).filter(same_name);
         let earlier = earlier.or_else(|| before.interfaces.iter().find(same_name));
-        interface.rates = earlier.and_then(|earlier| rates(earlier, interface, seconds));
+        interface.rates = earlier.and_then(|earlier| rates(earlier, interface, interval));
     }
     network
 }
 
 /// Traffic per second between two readings of one interface; `None` when it would be a guess.
-fn rates(before: &Interface, after: &Interface, seconds: f64) -> Option<InterfaceRates> {
-    if seconds <= 0.0 {
+fn rates(before: &Interface, after: &Interface, interval: Duration) -> Option<InterfaceRates> {
+    if interval.is_zero() {
         return None;
     }
-    let per_second = |before: u64, after: u64| Some(after.checked_sub(before)? as f64 / seconds);
-    let rates = InterfaceRates {
+    let most = bound(MAX_PER_SECOND, interval, Duration::ZERO);
+    let per_second = |before: u64, after: u64| {
+        let moved = Difference::between(Some(before), after, most).moved()?;
+        Some(moved as f64 / interval.as_secs_f64())
+    };
+    Some(InterfaceRates {
         received_bytes_per_sec: per_second(before.received_bytes, after.received_bytes)?,
         sent_bytes_per_sec: per_second(before.sent_bytes, after.sent_bytes)?,
         received_packets_per_sec: per_second(before.received_packets, after.received_packets)?,
         sent_packets_per_sec: per_second(before.sent_packets, after.sent_packets)?,
-    };
-    let believable = rates.received_bytes_per_sec <= MAX_BYTES_PER_SEC
-        && rates.sent_bytes_per_sec <= MAX_BYTES_PER_SEC;
-    believable.then_some(rates)
+    })
 }
 
 #[cfg(test)]
@@ -227,6 +229,7 @@ mod tests {
         let mut stream = Stream::new();
         stream.read(1, 0, &[("a", 0, 0)]);
         assert_eq!(stream.read(1, 1_000, &[("a", u64::MAX / 2, 0)]), [None]);
+        assert_eq!(stream.read(1, 2_000, &[("a", u64::MAX / 2, u64::MAX)]), [None], "packets");
     }
 
     #[test]
