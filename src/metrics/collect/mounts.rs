@@ -1,6 +1,7 @@
 //! Which mounted file systems are real, and each only once: a pure function of what the kernel lists.
 //! Does not ask them anything.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use super::text;
 /// A real file system, at the one place it is told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mounted {
+    /// The kernel's number of this mount.
+    pub id: u64,
     /// Where it is mounted.
     pub point: PathBuf,
     /// Type, as the kernel names it.
@@ -24,15 +27,15 @@ pub(super) struct Mounted {
 /// `filesystems` is the text of `/proc/filesystems`, which tells the types that need no device.
 ///
 /// A type without a device is real only if it is one of those that store data all the same. The root
-/// is always real. Of several mounts of one file system the one of its top counts, then the one
-/// with the shortest path; of several on one place the last, which covers the others.
+/// is always real. What is covered by a later mount, on the same place or on a folder above, is left out. Of several
+/// mounts of one file system the one of its top counts, then the one with the shortest path.
 pub(super) fn select(mountinfo: &[u8], filesystems: &[u8]) -> Vec<Mounted> {
     let without_device: Vec<&[u8]> = text::lines(filesystems)
         .filter_map(|line| line.strip_prefix(b"nodev"))
         .map(<[u8]>::trim_ascii)
         .collect();
     let mut lines: Vec<Line> = text::lines(mountinfo).filter_map(parse).collect();
-    uncovered(&mut lines);
+    drop_covered(&mut lines);
     lines.retain(|line| line.point == b"/" || is_real(line.filesystem, &without_device));
     let mut kept: Vec<Line> = Vec::with_capacity(lines.len());
     for line in lines {
@@ -107,6 +110,9 @@ fn is_real(filesystem: &[u8], without_device: &[&[u8]]) -> bool {
 /// One line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
 #[derive(Debug)]
 struct Line<'a> {
+    id: u64,
+    /// The mount that this one is mounted on.
+    parent: u64,
     device: &'a [u8],
     /// What of the file system is mounted: `/` is its top.
     top: &'a [u8],
@@ -122,6 +128,7 @@ impl Line<'_> {
 
     fn mounted(self) -> Mounted {
         Mounted {
+            id: self.id,
             is_remote: is_fuse(self.filesystem) || REMOTE.contains(&self.filesystem),
             point: PathBuf::from(OsString::from_vec(self.point)),
             filesystem: text::lossy(self.filesystem),
@@ -133,22 +140,46 @@ impl Line<'_> {
 /// `id parent major:minor top point options [optional…] - type source super-options`
 fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut words = line.split(|byte| *byte == b' ');
-    let device = words.nth(2)?;
+    let (id, parent) = (text::number(words.next()?)?, text::number(words.next()?)?);
+    let device = words.next()?;
     let (top, point) = (words.next()?, unescape(words.next()?));
     let mut words = words.skip_while(|word| *word != b"-").skip(1);
     let filesystem = words.next()?;
-    Some(Line { device, top, point, filesystem, source: unescape(words.next()?) })
+    Some(Line { id, parent, device, top, point, filesystem, source: unescape(words.next()?) })
 }
 
-/// Drops what is covered by a later mount on the same place.
-fn uncovered(lines: &mut Vec<Line>) {
-    let mut index = 0;
-    let last: std::collections::HashMap<Vec<u8>, usize> =
-        lines.iter().enumerate().map(|(index, line)| (line.point.clone(), index)).collect();
-    lines.retain(|line| {
-        index += 1;
-        last.get(&line.point) == Some(&(index - 1))
-    });
+/// Drops the mounts that no path leads to any more.
+///
+/// A path that comes to a place on which something is mounted goes on there. So a mount is covered by one that is
+/// mounted on its own root; by one on a folder of its path that has the same parent, for otherwise it would be
+/// mounted on that one; and by whatever covers its parent's place in this way. The order of the lines says nothing:
+/// a mount that was moved keeps its line. The root of the reader is where its paths begin, so nothing covers it.
+fn drop_covered(lines: &mut Vec<Line>) {
+    let by_id: HashMap<u64, &Line> = lines.iter().map(|line| (line.id, line)).collect();
+    let places: HashSet<(u64, &[u8])> =
+        lines.iter().map(|line| (line.parent, line.point.as_slice())).collect();
+    let parent = |line: &Line| by_id.get(&line.parent).filter(|parent| parent.id != line.id);
+    let is_covered = |line: &Line| match line.point.as_slice() {
+        b"/" => parent(line).is_some_and(|parent| parent.point == b"/"),
+        point => places.contains(&(line.id, point)),
+    };
+    let is_below_another = |line: &Line| {
+        let ends = line.point.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+        ends.map(|(end, _)| &line.point[..end]).any(|above| places.contains(&(line.parent, above)))
+    };
+    let is_out_of_reach = |line: &Line| {
+        let mut way = std::iter::successors(Some(line), |line| parent(line).copied());
+        way.by_ref().take(lines.len()).any(is_below_another)
+    };
+    // A kernel lists one more mount on a place only as covered; of what else is on one place the last counts.
+    let mut last = HashMap::new();
+    for (index, line) in lines.iter().enumerate() {
+        if !is_covered(line) && !is_out_of_reach(line) {
+            last.insert(line.point.clone(), index);
+        }
+    }
+    let mut index = 0..;
+    lines.retain(|line| last.get(&line.point).copied() == index.next());
 }
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash (`seq_path` in `fs/seq_file.c`).
@@ -251,6 +282,32 @@ mod tests {
     fn a_covered_mount_is_not_told() {
         let text = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /mnt rw - ext4 /dev/sdb rw\n3 2 0:7 / /mnt rw - tmpfs tmpfs rw\n";
         assert_eq!(points(text), ["/"]);
+    }
+
+    #[test]
+    fn a_mount_under_a_covered_folder_is_not_told_with_the_numbers_of_what_covers_it() {
+        let text = "\
+1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 8:2 / /mnt/disk rw - xfs /dev/sdb rw
+3 2 8:3 / /mnt/disk/deep rw - xfs /dev/sdc rw
+4 1 8:4 / /mnt rw - ext4 /dev/sdd rw
+5 4 8:5 / /mnt/disk/deep rw - ext4 /dev/sde rw
+";
+        let mounts = select(text.as_bytes(), FILESYSTEMS);
+        let told: Vec<_> =
+            mounts.iter().map(|m| (m.point.to_str().unwrap(), m.source.as_str(), m.id)).collect();
+        let below = ("/mnt/disk/deep", "/dev/sde", 5);
+        assert_eq!(told, [("/", "/dev/sda1", 1), ("/mnt", "/dev/sdd", 4), below]);
+    }
+
+    #[test]
+    fn a_mount_that_was_moved_onto_another_covers_it_whatever_the_order_of_the_lines() {
+        let text = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n3 2 8:3 / /a rw - xfs /dev/sdc rw\n2 1 8:2 / /a rw - xfs /dev/sdb rw\n";
+        let mounts = select(text.as_bytes(), FILESYSTEMS);
+        assert_eq!(mounts[1].source, "/dev/sdc");
+        let on_root = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / / rw - tmpfs tmpfs rw\n";
+        let mounts = select(on_root.as_bytes(), FILESYSTEMS);
+        assert_eq!(mounts[0].source, "/dev/sda1", "paths begin below what covers the root");
     }
 
     #[test]

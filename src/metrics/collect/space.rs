@@ -7,6 +7,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+
 use super::mounts::Mounted;
 
 /// How long all the remote file systems of one reading together may take.
@@ -27,8 +29,8 @@ pub(super) struct Space {
     pub available: u64,
 }
 
-/// Asks one file system.
-pub(super) type Probe = Arc<dyn Fn(&Path) -> io::Result<Space> + Send + Sync>;
+/// Asks the file system that is mounted at a path, where it is the mount with this number.
+pub(super) type Probe = Arc<dyn Fn(&Path, u64) -> io::Result<Space> + Send + Sync>;
 
 /// Asks file systems. Local ones are asked directly; each remote one by a thread of its own, because
 /// `statvfs` on a server that has gone cannot be interrupted. Such a thread is left behind and
@@ -61,7 +63,7 @@ impl Spaces {
         self.helpers.retain(|helper| !helper.thread.is_finished());
         for (index, mount) in mounts.iter().enumerate() {
             if !mount.is_remote {
-                answers[index] = Some((self.probe)(&mount.point));
+                answers[index] = Some((self.probe)(&mount.point, mount.id));
             } else if self.helpers.iter().any(|helper| helper.point == mount.point) {
                 answers[index] =
                     Some(Err(timed_out("still does not answer; it is left out until it does")));
@@ -89,10 +91,10 @@ impl Spaces {
             while self.helpers.len() < HELPERS_MAX
                 && let Some(index) = waiting.pop()
             {
-                let (probe, point, send) =
-                    (self.probe.clone(), mounts[index].point.clone(), send.clone());
+                let (probe, send) = (self.probe.clone(), send.clone());
+                let (point, id) = (mounts[index].point.clone(), mounts[index].id);
                 let ask = move || {
-                    let _ = send.send((index, probe(&point)));
+                    let _ = send.send((index, probe(&point, id)));
                 };
                 let builder =
                     std::thread::Builder::new().name("statvfs".into()).stack_size(STACK_BYTES);
@@ -135,8 +137,20 @@ fn timed_out(what: &str) -> io::Error {
 }
 
 /// As `df` counts: blocks kept for root are free, but not available.
-fn statvfs(point: &Path) -> io::Result<Space> {
-    let stat = rustix::fs::statvfs(point)?;
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`], too, where another mount than `id` is there: it was covered or moved since it was
+/// listed. A kernel before 5.8 does not tell which one is there, and then any is taken.
+fn statvfs(point: &Path, id: u64) -> io::Result<Space> {
+    let there = rustix::fs::open(point, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let found = rustix::fs::statx(&there, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+    if let Ok(found) = found
+        && StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID)
+        && found.stx_mnt_id != id
+    {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let stat = rustix::fs::fstatvfs(&there)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok(Space {
         total: bytes(stat.f_blocks),
@@ -152,14 +166,15 @@ mod tests {
     use std::sync::mpsc::{Receiver, SyncSender};
 
     fn mount(point: &str, is_remote: bool) -> Mounted {
-        Mounted { point: point.into(), filesystem: "nfs4".into(), source: "s:/".into(), is_remote }
+        let (filesystem, source) = ("nfs4".into(), "s:/".into());
+        Mounted { id: 0, point: point.into(), filesystem, source, is_remote }
     }
 
     /// Remote file systems whose path begins with `/hang` answer only when told to.
     fn hanging(patience: Duration) -> (Spaces, SyncSender<()>) {
         let (release, wait): (_, Receiver<()>) = sync_channel(64);
         let wait = Mutex::new(wait);
-        let probe = move |point: &Path| {
+        let probe = move |point: &Path, _| {
             if point.starts_with("/hang") {
                 wait.lock().unwrap().recv().unwrap();
             }
@@ -222,8 +237,12 @@ mod tests {
 
     #[test]
     fn space_is_that_of_the_file_system_and_an_unknown_place_is_an_error() {
-        let space = statvfs(Path::new("/")).unwrap();
+        let mountinfo = std::fs::read("/proc/self/mountinfo").unwrap();
+        let id = super::super::mounts::select(&mountinfo, b"")[0].id;
+        let space = statvfs(Path::new("/"), id).unwrap();
         assert!(space.total >= space.used && space.total > 0);
-        assert!(statvfs(Path::new("/no/such/place")).is_err());
+        assert!(statvfs(Path::new("/no/such/place"), id).is_err());
+        let other = statvfs(Path::new("/"), id + 1).unwrap_err();
+        assert_eq!(other.kind(), io::ErrorKind::NotFound, "another mount is there");
     }
 }
