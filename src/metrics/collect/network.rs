@@ -16,6 +16,9 @@ use super::netlink::{Netlink, attributes, u32_at, u64_at};
 use super::{Collector, tell, text};
 use crate::model::{Group, Interface, Network, SystemMetrics};
 
+/// How often a table is asked for that changes while it is read, as where hundreds of links are made at once.
+const ATTEMPTS: usize = 8;
+
 /// Which interfaces are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,8 +56,8 @@ impl NetworkCollector {
         }
     }
 
-    /// Reads a table, again if it changed meanwhile (three times at most), and parses each entry of
-    /// `kind`.
+    /// Reads a table, again if it changed meanwhile ([`ATTEMPTS`] times at most), and parses each entry of `kind`. A
+    /// table that changes all the time is given as it was read last: an entry may be missing or there twice.
     fn table<T>(
         &mut self,
         ask: u16,
@@ -62,26 +65,26 @@ impl NetworkCollector {
         kind: u16,
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> io::Result<Vec<T>> {
-        let mut attempts = 0;
-        loop {
+        let mut table = Vec::new();
+        for _ in 0..ATTEMPTS {
             let netlink = match &mut self.netlink {
                 Some(netlink) => netlink,
                 none => none.insert(Netlink::open(None)?),
             };
-            attempts += 1;
-            let mut table = Vec::new();
+            table.clear();
             let result = netlink.dump(ask, request, |got, payload| {
                 table.extend(if got == kind { parse(payload) } else { None });
             });
             match result {
-                Ok(()) => return Ok(table),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted && attempts < 3 => {}
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.netlink = None;
                     return Err(error);
                 }
             }
         }
+        Ok(table)
     }
 }
 
@@ -102,9 +105,13 @@ impl Collector for NetworkCollector {
         self.take_addresses(addresses, into);
         links.retain(|link| !text::listed(&self.options.exclude, &link.interface.name));
         links.sort_by_key(|link| (link.place, link.index));
+        links.dedup_by_key(|link| link.index);
         let interfaces = links.into_iter().map(|mut link| {
-            let own = self.addresses.iter().filter(|address| address.link == link.index);
-            link.interface.addresses = own.map(|address| address.ip).collect();
+            for address in self.addresses.iter().filter(|address| address.link == link.index) {
+                if !link.interface.addresses.contains(&address.ip) {
+                    link.interface.addresses.push(address.ip);
+                }
+            }
             link.interface
         });
         into.network = Some(Network { interfaces: interfaces.collect() }.into());
