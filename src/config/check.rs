@@ -60,6 +60,7 @@ impl Check for PipelineFile {
         each_group_once(self)?;
         something_left(self)?;
         what_the_format_needs(self)?;
+        tags_that_the_format_takes(self)?;
         somewhere_to_write(self)
     }
 }
@@ -183,6 +184,25 @@ fn what_the_format_needs(file: &PipelineFile) -> Result<(), Broken> {
         ),
     );
     Err(Broken { otherwise: origins(file).next().map(|(list, _)| list), ..broken })
+}
+
+fn tags_that_the_format_takes(file: &PipelineFile) -> Result<(), Broken> {
+    let format = file.serialize.format;
+    for (index, enrich) in file.enrich.iter().enumerate() {
+        let super::Enrich::Tags(tags) = enrich else { continue };
+        let refused = |name: &String| Some((name.clone(), format.refused_tag(name)?));
+        if let Some((name, why)) = tags.keys().find_map(refused) {
+            return Err(Broken::new(
+                &[Key("enrich"), Item(index), Key("tags")],
+                format!(
+                    "a tag cannot be named {name:?} in the format {:?}: it {why}",
+                    format.name()
+                ),
+                format!("give it another name, such as \"site_{}\"", name.trim_start_matches('_')),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn somewhere_to_write(file: &PipelineFile) -> Result<(), Broken> {

@@ -57,6 +57,14 @@ impl Format {
         }
     }
 
+    /// Why an operator's tag cannot have this name in this format, as the end of a sentence; `None` where it can.
+    pub fn refused_tag(self, name: &str) -> Option<&'static str> {
+        match self {
+            Self::Influx => influx::refused_tag(name),
+            Self::Infinibay | Self::JsonLines | Self::Pretty => None,
+        }
+    }
+
     /// Appends the reading to `out` as whole lines, each with its newline. No line is longer than
     /// [`MAX_LINE`].
     ///

@@ -3,6 +3,8 @@
 //! Source: "Line protocol", InfluxDB v2 documentation, *Reference / Syntax*. This module does not
 //! speak HTTP, and does not write a reading's command lines, executables or pipeline counters.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,10 +20,13 @@ const PREFIX: &str = "infiniservice_";
 ///
 /// - Tags: `host` and `vm_id` of the identity, then the operator's tags, then what tells the lines of
 ///   one measurement apart. A tag without value is left out (the protocol has no empty one), and so
-///   is an operator's tag of the same name as another (it has no double one). The boot id is
+///   is an operator's tag with a name that is taken ([`refused_tag`]). The boot id is
 ///   not a tag: it would begin all series anew at each boot.
-/// - Integers end in `i` and stop at 2^63 - 1; a float that is not finite is left out, and so is a
-///   line without a field.
+/// - A process id is a field: as a tag it would begin a series with each process. Where several processes of one
+///   name, or several owners of one port, are in a reading, the tag `instance` (1, 2 … in the order of the reading)
+///   tells the second and later ones apart: lines of the same tags and time would overwrite each other.
+/// - Integers end in `i` and stop at 2^63 - 1; a float has the fewest digits that read back as the same number, and
+///   one that is not finite is left out, and so is a line without a field.
 /// - In tags and names a backslash becomes `/`, since before a comma it could not be told from an
 ///   escape; control characters become a space everywhere, so a line is always one line.
 ///
@@ -40,10 +45,14 @@ pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), R
     reading.disk.iter().for_each(|disk| write_disk(lines, disk));
     let interfaces = reading.network.iter().flat_map(|network| &network.interfaces);
     interfaces.for_each(|interface| write_interface(lines, interface));
-    let processes = reading.processes.iter().flat_map(|processes| processes.iter());
-    processes.for_each(|process| write_process(lines, process));
-    let ports = reading.ports.iter().flat_map(|ports| ports.iter());
-    ports.for_each(|port| write_port(lines, port));
+    let mut seen = Instances(HashMap::new());
+    for process in reading.processes.iter().flat_map(|processes| processes.iter()) {
+        write_process(lines, process, seen.next(spelled(&process.name)));
+    }
+    let mut seen = Instances(HashMap::new());
+    for port in reading.ports.iter().flat_map(|ports| ports.iter()) {
+        write_port(lines, port, seen.next((port.port, port.protocol, port.state)));
+    }
     reading.host.iter().for_each(|host| write_host(lines, host));
     reading.pressure.iter().for_each(|pressure| write_pressure(lines, pressure));
     reading.agent.iter().for_each(|agent| write_agent(lines, agent));
@@ -116,27 +125,36 @@ fn write_interface(lines: &mut Lines<'_>, interface: &Interface) {
     line.float("sent_packets_per_sec", rates.map(|r| r.sent_packets_per_sec)).end();
 }
 
-fn write_process(lines: &mut Lines<'_>, process: &Process) {
-    let line = lines.line("process").tag_number("pid", process.pid.into());
-    let line = line.tag("name", &process.name).float("cpu_percent", Some(process.cpu_percent));
+fn write_process(lines: &mut Lines<'_>, process: &Process, instance: u64) {
+    let line = lines.line("process").tag("name", &process.name).instance(instance);
+    let line = line.float("cpu_percent", Some(process.cpu_percent));
     let line = line.integer("rss_bytes", Some(process.rss_bytes));
     let line = line.integer("read_bytes", process.read_bytes);
     let line = line.integer("written_bytes", process.written_bytes);
-    line.text("status", process.status).end();
+    line.text("status", process.status).integer("pid", Some(process.pid.into())).end();
 }
 
-fn write_port(lines: &mut Lines<'_>, port: &Port) {
+fn write_port(lines: &mut Lines<'_>, port: &Port, instance: u64) {
     let line = lines.line("port").tag_number("port", port.port.into());
-    let line = line.tag("protocol", port.protocol).tag("state", port.state);
-    let line = match port.pid {
-        Some(pid) => line.tag_number("pid", pid.into()),
-        None => line,
-    };
+    let line = line.tag("protocol", port.protocol).tag("state", port.state).instance(instance);
     let line = line.boolean("is_listening", port.is_listening);
     let line = line.integer("connection_count", Some(port.connection_count.into()));
+    let line = line.integer("pid", port.pid.map(u64::from));
     match &port.process_name {
         Some(name) => line.text("process_name", name).end(),
         None => line.end(),
+    }
+}
+
+/// Counts what has the same tags in one reading.
+struct Instances<K>(HashMap<K, u64>);
+
+impl<K: Hash + Eq> Instances<K> {
+    /// How many of the same came before.
+    fn next(&mut self, key: K) -> u64 {
+        let count = self.0.entry(key).or_insert(0);
+        *count += 1;
+        *count - 1
     }
 }
 
@@ -170,34 +188,123 @@ fn write_agent(lines: &mut Lines<'_>, agent: &Agent) {
 }
 
 fn common_tags(out: &mut Vec<u8>, reading: &SystemMetrics) {
-    /// Names that a line gives itself.
-    const OWN: [&str; 16] = [
-        "host",
-        "vm_id",
-        "core",
-        "mount_point",
-        "device",
-        "filesystem",
-        "interface",
-        "pid",
-        "name",
-        "port",
-        "protocol",
-        "state",
-        "resource",
-        "group",
-        "index",
-        "time",
-    ];
     if let Some(identity) = &reading.identity {
         tag(out, "host", &identity.host);
         tag(out, "vm_id", identity.vm_id.as_deref().unwrap_or_default());
     }
     for (name, value) in reading.tags.iter().flat_map(|tags| tags.iter()) {
-        if !OWN.contains(&name.as_str()) {
+        if refused_tag(name).is_none() {
             tag(out, name, value);
         }
     }
+}
+
+/// Tags that a line gives itself.
+const OWN_TAGS: [&str; 15] = [
+    "host",
+    "vm_id",
+    "core",
+    "mount_point",
+    "device",
+    "filesystem",
+    "interface",
+    "instance",
+    "name",
+    "port",
+    "protocol",
+    "state",
+    "resource",
+    "group",
+    "index",
+];
+
+/// Fields of any line. A tag of the same name would make queries of either ambiguous.
+const FIELDS: [&str; 53] = [
+    "available_bytes",
+    "architecture",
+    "boot_id",
+    "connection_count",
+    "cores",
+    "cpu_percent",
+    "cpu_seconds",
+    "descriptors",
+    "fifteen",
+    "five",
+    "full_10s_percent",
+    "full_60s_percent",
+    "hostname",
+    "iowait_percent",
+    "is_listening",
+    "is_up",
+    "kernel",
+    "one",
+    "os",
+    "pid",
+    "process_name",
+    "read_bytes",
+    "read_bytes_per_sec",
+    "read_ops_per_sec",
+    "receive_errors",
+    "received_bytes",
+    "received_bytes_per_sec",
+    "received_packets",
+    "received_packets_per_sec",
+    "rss_bytes",
+    "send_errors",
+    "sent_bytes",
+    "sent_bytes_per_sec",
+    "sent_packets",
+    "sent_packets_per_sec",
+    "some_10s_percent",
+    "some_60s_percent",
+    "status",
+    "steal_percent",
+    "swap_total_bytes",
+    "swap_used_bytes",
+    "temperature_celsius",
+    "total_bytes",
+    "uptime_seconds",
+    "usage_percent",
+    "used_bytes",
+    "utilization_percent",
+    "version",
+    "wakeups",
+    "what",
+    "write_bytes_per_sec",
+    "write_ops_per_sec",
+    "written_bytes",
+];
+
+/// Why an operator's tag cannot have this name, as the end of a sentence; `None` where it can.
+///
+/// Names that begin with `_` are InfluxDB's own (`_field`, `_measurement`, `_time`), and `time` is its time column:
+/// "Line protocol", InfluxDB v2 documentation, *Naming restrictions*.
+pub(super) fn refused_tag(name: &str) -> Option<&'static str> {
+    let name = spelled(name);
+    if name.starts_with('_') || name == "time" {
+        Some("is reserved by InfluxDB")
+    } else if OWN_TAGS.contains(&name.as_str()) {
+        Some("is a tag that the lines have themselves")
+    } else if FIELDS.contains(&name.as_str()) {
+        Some("is a field of the lines")
+    } else {
+        None
+    }
+}
+
+/// How a tag of this name is written, but for escapes.
+fn spelled(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c == '\\' {
+                '/'
+            } else if c.is_ascii_control() {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// Where lines are put, and what all of them share.
@@ -236,10 +343,19 @@ impl Line<'_> {
         self
     }
 
+    fn instance(self, instance: u64) -> Self {
+        if instance == 0 { self } else { self.tag_number("instance", instance) }
+    }
+
     fn float(self, name: &str, value: Option<f64>) -> Self {
         match value {
-            Some(value) if value.is_finite() => self.field(name, format_args!("{value}")),
-            _ => self,
+            Some(value) if !value.is_finite() => self,
+            // Without an exponent these are up to 300 zeros.
+            Some(value) if value != 0.0 && !(1e-5..1e16).contains(&value.abs()) => {
+                self.field(name, format_args!("{value:e}"))
+            }
+            Some(value) => self.field(name, format_args!("{value}")),
+            None => self,
         }
     }
 

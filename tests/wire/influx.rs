@@ -86,6 +86,60 @@ fn line_protocol_says_what_the_reading_says() {
     let process = of("infiniservice_process");
     assert!(process.fields.contains(&("status".into(), "\"sleeping\"".into())));
     assert_eq!(process.fields[0], ("cpu_percent".into(), "25".into()));
+    let names: Vec<_> = process.tags.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["host", "vm_id", "site", "name"], "a process id would be a series each");
+}
+
+#[test]
+fn lines_of_one_reading_never_overwrite_each_other() {
+    let mut reading = server(4, 3);
+    let processes = Arc::make_mut(reading.processes.as_mut().unwrap());
+    processes.iter_mut().for_each(|process| process.name = "sh".into());
+    let points = points(&reading);
+    let mut keys: Vec<_> = points.iter().map(|point| (&point.measurement, &point.tags)).collect();
+    let all = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), all);
+    let instances: Vec<_> = points
+        .iter()
+        .filter(|point| point.measurement == "infiniservice_process")
+        .map(|point| {
+            point.tags.iter().find(|(name, _)| name == "instance").map(|tag| tag.1.as_str())
+        })
+        .collect();
+    assert_eq!(instances, [None, Some("1"), Some("2"), Some("3")]);
+    assert!(points.iter().any(|point| point.fields.iter().any(|(name, _)| name == "pid")));
+}
+
+#[test]
+fn a_tag_cannot_take_the_name_of_anything_that_a_line_has() {
+    for point in points(&server(2, 2)) {
+        for (name, _) in point.tags.iter().filter(|(name, _)| name != "site").chain(&point.fields) {
+            assert!(Format::Influx.refused_tag(name).is_some(), "{name}");
+        }
+    }
+    for name in ["status", "total_bytes", "_field", "_measurement", "time", "_\tx"] {
+        assert!(Format::Influx.refused_tag(name).is_some(), "{name}");
+        let reading = SystemMetrics {
+            tags: Some(Arc::new([(name.to_owned(), "x".to_owned())].into())),
+            ..server(0, 0)
+        };
+        assert!(points(&reading).iter().all(|point| point.tags.iter().all(|tag| tag.1 != "x")));
+    }
+    assert_eq!(Format::Influx.refused_tag("site"), None);
+    assert_eq!(Format::JsonLines.refused_tag("status"), None);
+}
+
+#[test]
+fn a_float_is_as_short_as_it_can_be_and_reads_back() {
+    for value in [0.0, 0.1, 33.300000000000004, 1e-7, 5e-324, 1e16, 1.7e300, -2.5, 123456789.0] {
+        let cpu = Cpu { usage_percent: value, ..Cpu::default() };
+        let reading = SystemMetrics { cpu: Some(Arc::new(cpu)), ..empty() };
+        let told = points(&reading)[0].fields[0].1.clone();
+        assert!(told.len() <= 24, "{told}");
+        assert_eq!(told.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{told}");
+    }
 }
 
 #[test]
