@@ -16,3 +16,5 @@ mod watch;
 mod told;
 #[path = "reload/absent.rs"]
 mod absent;
+#[path = "reload/stricter.rs"]
+mod stricter;

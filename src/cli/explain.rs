@@ -177,7 +177,7 @@ impl Explained {
             Ruling::Permitted(permit) => {
                 self.request(permit.request());
                 let rule = permit.rule();
-                let quote = around.gate.policy().quote(rule).unwrap_or_default();
+                let quote = around.gate.quote(rule).unwrap_or_default();
                 self.say("decision", &format!("allowed by {rule}: {quote}"));
                 self.permit(permit, around, index);
             }

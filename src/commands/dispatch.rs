@@ -13,7 +13,7 @@ use super::actions::{Afterwards, Done};
 use super::answered::{Answered, Known};
 use super::audit::{Audit, Ended};
 use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
-use super::enforce::{Denial, Enforced, Permit, Ruling};
+use super::enforce::{Denial, Enforced, InForce, Permit, Ruling};
 use super::journal::Journal;
 use super::outcome::{EXIT_TIMEOUT, Outcome};
 use super::perform::Perform;
@@ -51,6 +51,8 @@ pub struct Dispatch {
     pub ledger: Ledger,
     /// Which commands were taken.
     pub answered: Arc<Mutex<Answered>>,
+    /// What may run, now that its turn has come.
+    pub in_force: InForce,
 }
 
 /// What is needed to answer a request whose handling panicked.
@@ -222,6 +224,13 @@ impl Dispatch {
         if let Some(outcome) = self.too_late(&permit).await {
             return (outcome, None);
         }
+        let permit = match self.in_force.again(permit) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                self.denied(&denial).await;
+                return (denial.outcome(), None);
+            }
+        };
         let (started, deadline) = (Instant::now(), permit.request().deadline());
         let entry = match &self.audit {
             None => None,

@@ -3,7 +3,7 @@
 //! What may be run is a [`Permit`], and only this module can make one: whatever runs requests takes
 //! permits, so no request can pass beside the policy.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
@@ -94,36 +94,86 @@ impl Weigh for Enforced {}
 ///
 /// Keep-alives and the like are no requests: they pass, and nothing in them can be run.
 #[derive(Debug, Clone)]
-pub struct Enforce {
-    policy: Arc<Policy>,
+pub struct Enforce(Rules);
+
+#[derive(Debug, Clone)]
+enum Rules {
+    Policy(Arc<Policy>),
+    /// Nothing may run: the file that allowed it, which was called so, was removed.
+    DenyAll(Arc<str>),
 }
 
 impl Enforce {
     /// A gate with this policy.
     pub fn new(policy: Policy) -> Self {
-        Self { policy: Arc::new(policy) }
+        Self(Rules::Policy(Arc::new(policy)))
+    }
+
+    /// A gate in the place of the file that was called `origin`, which was removed while the agent runs: it denies
+    /// every request.
+    ///
+    /// # Why requests are still answered
+    /// The host knows nothing of the files: it waits for each answer until the time of the command is over, and
+    /// shows each script as running. And it goes on answering the keep-alives of the port.
+    pub fn deny_all(origin: &str) -> Self {
+        Self(Rules::DenyAll(origin.into()))
     }
 
     /// Lets a request through, or does not.
     pub fn pass(&self, request: Request) -> Result<Permit, Box<Denial>> {
-        match self.policy.decide(&request) {
+        let policy = match &self.0 {
+            Rules::Policy(policy) => policy,
+            Rules::DenyAll(origin) => {
+                let why = format!(
+                    "no commands pipeline is there ({origin} was removed): it was not done"
+                );
+                return Err(Box::new(Denial { request, rule: origin.to_string(), why }));
+            }
+        };
+        match policy.decide(&request) {
             Decision::Allowed { rule } => {
-                let timeout = self.policy.time_for(&request);
+                let timeout = policy.time_for(&request);
                 Ok(Permit { request: Request { timeout, ..request }, rule })
             }
             Decision::Denied { rule, why } => Err(Box::new(Denial { request, rule, why })),
         }
     }
 
-    /// What it goes by.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    /// The rule at a place as the file has it: `FILE:LINE: { action = … }`.
+    pub fn quote(&self, rule: &str) -> Option<&str> {
+        match &self.0 {
+            Rules::Policy(policy) => policy.quote(rule),
+            Rules::DenyAll(_) => None,
+        }
     }
 
     fn rule(&self, request: &Request) -> Ruling {
         match self.pass(request.clone()) {
             Ok(permit) => Ruling::Permitted(permit),
             Err(denial) => Ruling::Denied(denial),
+        }
+    }
+}
+
+/// The policy in force: that of the command flow which was started last. A copy is the same.
+///
+/// A request is judged when it comes, and again when its turn has come: what was reloaded while it waited
+/// holds for it too.
+#[derive(Debug, Clone, Default)]
+pub struct InForce(Arc<Mutex<Option<Enforce>>>);
+
+impl InForce {
+    /// Requests that have not begun go by `gate` from now on.
+    pub fn set(&self, gate: Enforce) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(gate);
+    }
+
+    /// Judges a request that was let through once more; lets it through where no policy was set.
+    pub fn again(&self, permit: Permit) -> Result<Permit, Box<Denial>> {
+        let gate = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match gate {
+            Some(gate) => gate.pass(permit.request),
+            None => Ok(permit),
         }
     }
 }

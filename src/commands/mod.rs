@@ -13,7 +13,6 @@ pub mod reply;
 pub mod deliver;
 pub mod farewell;
 
-pub mod absent;
 pub mod actions;
 pub mod execute;
 

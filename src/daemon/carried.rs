@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::answered::Answered;
 use crate::commands::audit::Audit;
+use crate::commands::enforce::InForce;
 use crate::commands::execute::{Runner, Settings};
 use crate::commands::journal::Journal;
 use crate::commands::secret::Secret;
@@ -48,6 +49,8 @@ pub struct Carried {
     pub runner: Runner,
     /// Places for what runs.
     pub room: Room,
+    /// The policy that holds for what begins to run.
+    pub in_force: InForce,
     /// The flow that was unlocked last: whose signature holds at its port if its file is removed.
     pub last: Option<(config::Commands, Secret)>,
     runs: bool,
@@ -75,6 +78,7 @@ impl Carried {
             audit: audit(&file.audit, agent, runs),
             runner: runner(file, runs, stop),
             room: Room::new(places(file)),
+            in_force: InForce::default(),
             last: None,
             runs,
             stop: stop.clone(),

@@ -4,11 +4,10 @@
 use super::assemble::{Built, Site};
 use super::carried::Carried;
 use super::ports::Connection;
-use crate::commands::absent::Absent;
-use crate::commands::decode::{Asked, Decode};
+use crate::commands::decode::Decode;
 use crate::commands::deliver::Deliver;
 use crate::commands::dispatch::Dispatch;
-use crate::commands::enforce::{Enforce, Enforced};
+use crate::commands::enforce::Enforce;
 use crate::commands::farewell::Farewell;
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
@@ -22,14 +21,11 @@ use crate::commands::reply::{Reply, Told};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
 use crate::config::{self, Commands};
-use crate::pipeline::{Graph, Ledger, Pipeline, Segment, Transform};
+use crate::pipeline::{Graph, Ledger, Pipeline, Segment};
 use crate::port::Target;
 
 /// Messages that wait between two parts of the flow; when they are full the port is not read.
 const MESSAGES_WAITING: usize = 16;
-
-/// What decides about a request.
-type Gate = Box<dyn Transform<In = Asked, Out = Enforced>>;
 
 /// Builds the flow of `commands`, and beside it what the host is told unasked: the news, and where there is a
 /// secret the greeting.
@@ -43,7 +39,7 @@ pub(super) fn command_flow(
     heard: Heard,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
-    let gate = Box::new(Enforce::new(Policy::new(commands)));
+    let gate = gate(commands);
     let mut unasked = Greet::new(heard);
     if secret.is_some() {
         // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
@@ -65,6 +61,11 @@ pub(super) fn command_flow(
     flow_of(commands, secret, carried, gate, unasked, site)
 }
 
+/// What decides about the requests of `commands`.
+pub(super) fn gate(commands: &Commands) -> Enforce {
+    Enforce::new(Policy::new(commands))
+}
+
 /// Builds what takes the place of the flow of `commands` when its file is removed: the host is heard as before, told
 /// the news, and refused what it asks for.
 ///
@@ -77,7 +78,7 @@ pub(super) fn absent_flow(
     heard: Heard,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
-    let gate = Box::new(Absent::new(&commands.origin));
+    let gate = Enforce::deny_all(&commands.origin);
     flow_of(commands, Some(secret), carried, gate, Greet::new(heard), site)
 }
 
@@ -93,7 +94,7 @@ fn flow_of(
     commands: &Commands,
     secret: Option<Secret>,
     carried: &Carried,
-    gate: Gate,
+    gate: Enforce,
     unasked: Greet,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
@@ -119,6 +120,7 @@ fn flow_of(
         ledger: site.ledger.clone(),
         journal: carried.journal.clone().filter(|_| unlocked),
         answered: carried.answered.clone(),
+        in_force: carried.in_force.clone(),
     };
     let max_line = usize::try_from(receive.max_line.bytes()).unwrap_or(usize::MAX);
     let (health, stop) = (site.health, site.stop);

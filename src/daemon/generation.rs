@@ -32,10 +32,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::assemble::{Built, Site, metrics_flow};
 use super::carried::{Carried, places};
-use super::command_flow::{absent_flow, command_flow, news_flow};
+use super::command_flow::{absent_flow, command_flow, gate, news_flow};
 use super::plan::{Key, Plan, Unheard, Wanted};
 use super::ports::Ports;
 use super::report::Report;
+use crate::commands::enforce::Enforce;
 use crate::commands::losses::Losses;
 use crate::commands::news::Heard;
 use crate::commands::spools::{SpoolNews, Spools};
@@ -284,10 +285,14 @@ impl Flows {
                 tracing::info!(from = commands.origin, "command flow runs; {lock}");
                 if let Some(carried) = &self.carried {
                     carried.room.resize(places(&commands.file));
+                    carried.in_force.set(gate(commands));
                 }
                 restart.clone()
             }
             Wanted::Unheard(unheard) => {
+                if let (Some(carried), Some((commands, _))) = (&self.carried, &unheard.before) {
+                    carried.in_force.set(Enforce::deny_all(&commands.origin));
+                }
                 targets.push(unheard.target.clone());
                 Restart::default()
             }

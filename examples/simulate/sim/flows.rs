@@ -9,7 +9,7 @@ use infiniservice::commands::answered::Answered;
 use infiniservice::commands::decode::Decode;
 use infiniservice::commands::deliver::Deliver;
 use infiniservice::commands::dispatch::Dispatch;
-use infiniservice::commands::enforce::Enforce;
+use infiniservice::commands::enforce::{Enforce, InForce};
 use infiniservice::commands::farewell::Farewell;
 use infiniservice::commands::frame::Frame;
 use infiniservice::commands::greet::{Greet, Greeted};
@@ -264,6 +264,7 @@ impl Carried {
             ledger: self.ledger.clone(),
             journal: Some(Arc::clone(&self.around.journal)),
             answered: Arc::clone(&self.answered),
+            in_force: InForce::default(),
         };
         let turn = self.intake.turn();
         let receive = Receive::new("simulated".to_owned(), turn.clone());

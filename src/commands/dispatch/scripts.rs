@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_stream::stream;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::{AGAIN, Dispatch, NO_ROOM, SCRIPTS_MAX, UNDER_WAY, completed, named};
 use crate::commands::answered::Known;
@@ -27,32 +27,43 @@ impl Dispatch {
     /// Each script of a message: its completion.
     pub(super) fn scripts(self: Arc<Self>, rulings: Vec<Ruling>) -> BoxStream<'static, Told> {
         stream! {
+            let mut told = Vec::new();
             for (at, ruling) in rulings.into_iter().enumerate() {
                 if at >= SCRIPTS_MAX {
                     yield self.one_too_many(&ruling);
                     continue;
                 }
-                let Some(told) = self.script(ruling).await else { continue };
-                let id = match &told {
+                let Some(completion) = self.script(ruling).await else { continue };
+                let id = match &completion {
                     Told::Completed { execution_id, outcome } if !outcome.refused => {
                         Some(execution_id.clone())
                     }
                     _ => None,
                 };
-                yield told;
-                if let Some(id) = id {
-                    self.told(id).await;
-                }
+                yield completion;
+                told.extend(id.map(|id| (Instant::now() + KEPT_WITHIN, id)));
+                self.told(&mut told).await;
+            }
+            if let Some((last, _)) = told.last() {
+                sleep_until(*last).await;
+                self.told(&mut told).await;
             }
         }
         .boxed()
     }
 
-    /// Writes down that the host was told, once that is on the disk. Should the agent end before, the next one tells it
-    /// once more: with the same exit code, and without what it said.
-    async fn told(&self, id: String) {
-        sleep(KEPT_WITHIN).await;
-        if let Err(error) = self.on_journal(move |journal| journal.told(&id)).await {
+    /// Writes down that the host was told of those whose completion is on the disk by now. No script waits for
+    /// that. Should the agent end before, the next one tells it once more: with the same exit code, and without what
+    /// it said.
+    async fn told(&self, told: &mut Vec<(Instant, String)>) {
+        let now = Instant::now();
+        let kept = told.iter().take_while(|(kept, _)| *kept <= now).count();
+        if kept == 0 {
+            return;
+        }
+        let ids: Vec<_> = told.drain(..kept).map(|(_, id)| id).collect();
+        let note = move |journal: &mut Journal| ids.iter().try_for_each(|id| journal.told(id));
+        if let Err(error) = self.on_journal(note).await {
             tracing::error!(%error, "the end of a script will be told once more");
         }
     }
