@@ -39,6 +39,7 @@
 //! | [`wire`] | the formats, byte for byte | when and where they are sent |
 //! | [`commands`] | the other flow: frame → verify → decode → enforce → execute → reply | the device |
 //! | [`sinks`] | file, socket, stdout, null | what the bytes mean |
+//! | [`files`] | files and folders that nobody else may change; the state folder | what is in them |
 //! | [`delivery`] | what must arrive, kept on disk until the host has read it | when that is |
 //! | [`port`] | the device: find, open, read and write at once | what the bytes mean |
 //! | [`config`] | the files as types, and errors that say where | how a stage is built |
@@ -94,6 +95,7 @@ pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod delivery;
+pub mod files;
 pub mod host;
 pub mod life;
 pub mod metrics;

@@ -23,9 +23,7 @@
 //! program said: only how much. What is left goes through [`redact`](super::redact).
 
 use std::collections::VecDeque;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +38,7 @@ use super::enforce::{Denial, Permit, Ruling};
 use super::record::{Event, Record};
 use super::request::Request;
 use super::unended::{self, Unended};
+use crate::files::{StateFolder, folder_of};
 use crate::sinks::{Access, Appender, Rotation, why};
 
 pub use super::record::Ended;
@@ -326,7 +325,7 @@ impl Writer {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         match self.appender.append(line) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_folder(self.appender.path())?;
+                StateFolder::at(folder_of(self.appender.path())).open()?;
                 self.appender.append(line)
             }
             written => written,
@@ -345,12 +344,5 @@ impl Writer {
             _ => {}
         }
         self.failing = written.is_err();
-    }
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) => DirBuilder::new().recursive(true).mode(0o700).create(folder),
-        None => Ok(()),
     }
 }

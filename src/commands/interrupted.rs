@@ -151,8 +151,8 @@ mod tests {
 
     use super::*;
 
-    async fn told(path: &Path, machine: &str) -> Vec<String> {
-        let journal = Some(Arc::new(Mutex::new(Journal::open_at(path, machine).unwrap())));
+    async fn told(state: &Path, machine: &str) -> Vec<String> {
+        let journal = Some(Arc::new(Mutex::new(Journal::open_on(state, machine).unwrap())));
         let interrupted = Interrupted { journal, audit: None, answered: Arc::default() };
         let ids = interrupted.told().map(|told| match told {
             Told::Completed { execution_id, outcome } if !outcome.refused => execution_id,
@@ -164,25 +164,23 @@ mod tests {
     #[tokio::test]
     async fn no_more_than_so_many_are_told_at_once_and_then_the_others() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scripts.jsonl");
-        let mut journal = Journal::open_at(&path, "one").unwrap();
+        let mut journal = Journal::open_on(folder.path(), "one").unwrap();
         for number in 0..TOLD_MAX + 2 {
             journal.begin(&number.to_string()).unwrap();
         }
         drop(journal);
-        let first = told(&path, "one").await;
+        let first = told(folder.path(), "one").await;
         assert_eq!((first.len(), first[0].as_str()), (TOLD_MAX, "2"));
-        assert_eq!(told(&path, "one").await, ["0", "1"]);
-        assert_eq!(told(&path, "one").await, [""; 0]);
+        assert_eq!(told(folder.path(), "one").await, ["0", "1"]);
+        assert_eq!(told(folder.path(), "one").await, [""; 0]);
     }
 
     #[tokio::test]
     async fn a_copy_of_a_machine_does_not_speak_for_the_original() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scripts.jsonl");
-        Journal::open_at(&path, "one").unwrap().begin("a").unwrap();
-        assert_eq!(told(&path, "two").await, [""; 0]);
-        assert_eq!(told(&path, "two").await, [""; 0]);
+        Journal::open_on(folder.path(), "one").unwrap().begin("a").unwrap();
+        assert_eq!(told(folder.path(), "two").await, [""; 0]);
+        assert_eq!(told(folder.path(), "two").await, [""; 0]);
     }
 
     #[tokio::test]

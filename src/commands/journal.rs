@@ -2,16 +2,22 @@
 //! machine stops in the middle, and is told of then. Keeps no output. Blocks: not for an async worker.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
+use crate::files::StateFolder;
 use crate::life;
+
+/// The file's name in the state folder.
+pub const NAME: &str = "scripts.jsonl";
+/// The one that takes its place.
+const BESIDE: &str = "scripts.new";
 
 /// Scripts that are remembered after the file was written anew.
 pub const SCRIPTS_KEPT: usize = 1_024;
@@ -87,7 +93,7 @@ pub enum Before {
 /// Where the file is removed while this lives, it is made again, with the last 1,024 scripts, before the next line.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
+    state: StateFolder,
     /// None: in memory only.
     file: Option<File>,
     known: HashMap<String, State>,
@@ -102,26 +108,21 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the file at `path` with mode 0600, or makes it; its folder is made where it is missing.
+    /// Opens the file in the state folder, or makes it, as [`StateFolder::open_file`] does.
     ///
     /// # Errors
-    /// It cannot be opened, or is no regular file; or another process has it
+    /// It cannot be opened, or is not the agent's own; or another process has it
     /// ([`WouldBlock`](io::ErrorKind::WouldBlock)).
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_at(path, &life::identity(Path::new("/")))
+    pub fn open(state: impl Into<StateFolder>) -> io::Result<Self> {
+        Self::open_on(state, &life::identity(Path::new("/")))
     }
 
     /// The same for a machine with this identity.
-    pub(super) fn open_at(path: &Path, machine: &str) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut file = private().read(true).append(true).create(true).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
+    pub(super) fn open_on(state: impl Into<StateFolder>, machine: &str) -> io::Result<Self> {
+        let state = state.into();
+        let mut file = state.open_file(NAME, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE)?;
         lock(&file)?;
-        if file.metadata()?.nlink() == 0 {
+        if !state.names(NAME, &file) {
             return Err(io::ErrorKind::WouldBlock.into()); // written anew by another at this moment
         }
         let mut text = Vec::new();
@@ -129,7 +130,7 @@ impl Journal {
         if text.last().is_some_and(|last| *last != b'\n') {
             file.write_all(b"\n")?;
         }
-        let mut journal = Self { path: path.to_owned(), ..Self::in_memory() };
+        let mut journal = Self { state, ..Self::in_memory() };
         let mut by = None;
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             journal.lines += 1;
@@ -154,7 +155,7 @@ impl Journal {
     /// A journal without a file, which lasts as long as it is not dropped: for a simulation.
     pub fn in_memory() -> Self {
         Self {
-            path: PathBuf::new(),
+            state: StateFolder::at(""),
             file: None,
             known: HashMap::new(),
             order: Vec::new(),
@@ -246,14 +247,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether the path still names the open file.
+    /// Whether the state folder still has the open file.
     fn is_there(&self) -> bool {
-        let Some(file) = &self.file else { return true };
-        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        match (fs::symlink_metadata(&self.path), file.metadata()) {
-            (Ok(named), Ok(open)) => identity(named) == identity(open),
-            _ => false,
-        }
+        self.file.as_ref().is_none_or(|file| self.state.names(NAME, file))
     }
 
     fn note(&mut self, Entry { id, code, but }: Entry) {
@@ -304,28 +300,20 @@ impl Journal {
         if !self.is_there() {
             self.is_free()?;
         }
-        let new = self.path.with_extension("new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = private().append(true).create_new(true).open(&new)?;
+        self.state.remove(BESIDE)?;
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL;
+        let mut file = self.state.open_file(BESIDE, flags)?;
         lock(&file)?;
         file.write_all(text)?;
         file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            File::open(folder)?.sync_all()?;
-        }
+        self.state.rename(BESIDE, NAME)?;
+        self.state.sync()?;
         Ok(file)
     }
 
     /// Whether another file may be made in place of the one that was removed: not where another agent has made one.
     fn is_free(&self) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        match private().read(true).open(&self.path) {
+        match self.state.open_file(NAME, OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(other) => match lock(&other) {
@@ -373,14 +361,6 @@ fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
         let _ = file.set_len(before); // a half line is ended when the file is opened
     }
     written
-}
-
-/// Mode 0600, and no symbolic link in its place is followed.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits();
-    options.mode(0o600).custom_flags(flags.cast_signed());
-    options
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::command_flow::command_flow;
 use super::ports::Ports;
 use crate::commands::news::News;
 use crate::config::{self, Delivery, Enrich, Loaded, PipelineFile, Read};
+use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{
     AgentCollector, Cadence, Collector, CpuCollector, DiskCollector, HostCollector, LoadCollector,
@@ -66,7 +67,8 @@ pub fn assemble(
     if let Some(commands) = &loaded.commands {
         let secret = commands.file.secret()?;
         let runs = secret.is_some() && !ports.is_picture();
-        let carried = Carried::begin(&commands.file, &loaded.agent, runs, stop)?;
+        let state = StateFolder::at(&loaded.agent.state.folder);
+        let carried = Carried::begin(&commands.file, &state, runs, stop)?;
         let (_, heard) = News::new(health);
         let vm_id = loaded.agent.identity.vm_id.as_deref();
         let (shelf, ledger) = (&Shelf::default(), &Ledger::default());

@@ -20,10 +20,11 @@ use crate::commands::answered::Answered;
 use crate::commands::audit::Audit;
 use crate::commands::enforce::InForce;
 use crate::commands::execute::{Runner, Settings};
-use crate::commands::journal::Journal;
+use crate::commands::journal::{self, Journal};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Nonces;
-use crate::config::{self, AgentSettings, CommandsFile};
+use crate::config::{self, CommandsFile};
+use crate::files::{StateFolder, Untrusted};
 use crate::pipeline::{Places, Room};
 use crate::sinks::Rotation;
 
@@ -53,6 +54,8 @@ pub struct Carried {
     pub in_force: InForce,
     /// The flow that was unlocked last: whose signature holds at its port if its file is removed.
     pub last: Option<(config::Commands, Secret)>,
+    /// Where all of it is on disk.
+    state: StateFolder,
     runs: bool,
     stop: CancellationToken,
 }
@@ -62,24 +65,25 @@ impl Carried {
     /// journal and no audit made for it. Blocks.
     ///
     /// # Errors
-    /// Another agent that runs something has the state folder.
+    /// Another agent that runs something has the state folder, or somebody else can change what is in it.
     pub fn begin(
         file: &CommandsFile,
-        agent: &AgentSettings,
+        state: &StateFolder,
         runs: bool,
         stop: &CancellationToken,
     ) -> Result<Self, String> {
-        let journal = if runs { journal(agent)? } else { None };
+        let journal = if runs { journal(state)? } else { None };
         Ok(Self {
             nonces: Nonces::default(),
             answered: Arc::default(),
             journal,
-            scripts: agent.state.folder.join("scripts"),
-            audit: audit(&file.audit, agent, runs),
+            scripts: state.path().join("scripts"),
+            audit: audit(&file.audit, state, runs),
             runner: runner(file, runs, stop),
             room: Room::new(places(file)),
             in_force: InForce::default(),
             last: None,
+            state: state.clone(),
             runs,
             stop: stop.clone(),
         })
@@ -87,21 +91,16 @@ impl Carried {
 
     /// For a flow with other settings. Blocks, and fails, as above. The room is still as it was: [`Room::resize`] it when the
     /// flow begins.
-    pub fn under(
-        &self,
-        file: &CommandsFile,
-        agent: &AgentSettings,
-        runs: bool,
-    ) -> Result<Self, String> {
+    pub fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, String> {
         let is_first = runs && !self.runs;
-        let audit = match audit(&file.audit, agent, false) {
+        let audit = match audit(&file.audit, &self.state, false) {
             same if same.path() == self.audit.path() && !is_first => {
                 self.audit.under(rotation(&file.audit), file.audit.required)
             }
-            _ => audit(&file.audit, agent, runs),
+            _ => audit(&file.audit, &self.state, runs),
         };
         let journal = match &self.journal {
-            None if runs => journal(agent)?,
+            None if runs => journal(&self.state)?,
             known => known.clone(),
         };
         Ok(Self {
@@ -132,8 +131,8 @@ fn output_bytes(file: &CommandsFile) -> usize {
 }
 
 /// The audit; `now` it is opened, so that what is wrong with it is told before the first command.
-fn audit(audit: &config::Audit, agent: &AgentSettings, now: bool) -> Audit {
-    let path = audit.path.clone().unwrap_or_else(|| agent.state.folder.join("audit.jsonl"));
+fn audit(audit: &config::Audit, state: &StateFolder, now: bool) -> Audit {
+    let path = audit.path.clone().unwrap_or_else(|| state.path().join("audit.jsonl"));
     let file = Audit::new(path, rotation(audit), audit.required);
     if now && let Err(error) = file.open() {
         match audit.required {
@@ -149,19 +148,21 @@ fn rotation(audit: &config::Audit) -> Rotation {
 }
 
 /// Which scripts have run; without it none runs, and the host is told why.
-fn journal(agent: &AgentSettings) -> Result<Option<Arc<Mutex<Journal>>>, String> {
-    let folder = &agent.state.folder;
-    let path = folder.join("scripts.jsonl");
-    Ok(match Journal::open(&path) {
+fn journal(state: &StateFolder) -> Result<Option<Arc<Mutex<Journal>>>, String> {
+    Ok(match Journal::open(state) {
         Ok(journal) => Some(Arc::new(Mutex::new(journal))),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             return Err(format!(
                 "another agent runs with the state folder {}, and two would run a script twice; stop it, or give \
-                 this one a folder of its own (in agent.toml: [state] folder = …)",
-                folder.display()
+                 this one a folder of its own (--state DIR, or in agent.toml: [state] folder = …)",
+                state.path().display()
             ));
         }
+        Err(error) if Untrusted::of(&error).is_some() => {
+            return Err(format!("cannot use the state folder: {error}"));
+        }
         Err(error) => {
+            let path = state.path().join(journal::NAME);
             tracing::error!(path = %path.display(), %error, "no script will run: it could run twice");
             None
         }

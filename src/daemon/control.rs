@@ -12,7 +12,8 @@
 //! A socket that somebody has removed, with or without its folder, is there again within a minute.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use super::clients::{CLIENTS_MAX, Clients, Spoken};
 use super::reload::Asked;
 use super::report::Report;
 use crate::commands::spools::{Held, Spools};
+use crate::files::StateFolder;
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +62,12 @@ pub enum Unanswered {
     Io(io::Error),
 }
 
+/// The socket's name in the state folder.
+const NAME: &str = "control.sock";
+
 /// Where the socket of an agent with this state folder is.
 pub fn socket_of(state: &Path) -> PathBuf {
-    state.join("control.sock")
+    state.join(NAME)
 }
 
 /// Asks the agent whose socket is at `path`, and waits at most `patience` for its answer. Blocks.
@@ -104,11 +109,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Listens in the folder `state` until it is dropped. Without a folder that can be written, and beside another
 /// agent that has it, there is no local control for as long as that is so, which is said once.
-pub(super) async fn serve(state: PathBuf, reload: mpsc::Sender<Asked>, spools: Spools) {
+pub(super) async fn serve(state: StateFolder, reload: mpsc::Sender<Asked>, spools: Spools) {
     let mut said = None;
     loop {
-        let path = socket_of(&state);
-        let bound = match spawn_blocking(move || Bound::at(&path)).await {
+        let folder = state.clone();
+        let bound = match spawn_blocking(move || Bound::in_folder(folder)).await {
             Ok(bound) => bound,
             Err(error) => Err(error.to_string()),
         };
@@ -133,37 +138,45 @@ pub(super) async fn serve(state: PathBuf, reload: mpsc::Sender<Asked>, spools: S
 
 /// The socket, removed when it is dropped.
 struct Bound {
-    path: PathBuf,
+    state: StateFolder,
     listener: std::os::unix::net::UnixListener,
     inode: u64,
 }
 
 impl Bound {
-    /// Puts a socket at `path`, in the place of one that nobody listens at. It is made beside and renamed, so it is
-    /// never there with another mode.
-    fn at(path: &Path) -> Result<Self, String> {
+    /// Puts a socket into the state folder, in the place of one that nobody listens at. It is made beside and renamed,
+    /// so it is never there with another mode.
+    fn in_folder(state: StateFolder) -> Result<Self, String> {
+        let path = socket_of(state.path());
         let cannot = |error: io::Error| format!("cannot listen at {}: {error}", path.display());
-        if Blocking::connect(path).is_ok() {
+        if Blocking::connect(&path).is_ok() {
             return Err(format!("another agent listens at {}", path.display()));
         }
-        if let Some(folder) = path.parent() {
-            let mut make = std::fs::DirBuilder::new();
-            make.recursive(true).mode(0o700).create(folder).map_err(cannot)?;
-        }
-        let beside = path.with_extension(std::process::id().to_string());
-        let _ = std::fs::remove_file(&beside); // of an agent that had this number
+        let folder = state.open().map_err(cannot)?;
+        let beside = format!("control.{}", std::process::id());
         let made = (|| {
-            let listener = std::os::unix::net::UnixListener::bind(&beside)?;
+            state.remove(&beside)?; // of an agent that had this number
+            // By descriptor, because a socket has no other way into a folder that is held (and 108 bytes for its path).
+            let held = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+            let at = if held.exists() { held } else { state.path().to_owned() }.join(&beside);
+            let listener = std::os::unix::net::UnixListener::bind(&at)?;
             listener.set_nonblocking(true)?;
-            std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
-            let inode = std::fs::symlink_metadata(&beside)?.ino();
-            std::fs::rename(&beside, path)?;
-            Ok(Self { path: path.to_owned(), listener, inode })
+            std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o600))?;
+            let inode = std::fs::symlink_metadata(&at)?.ino();
+            state.rename(&beside, NAME)?;
+            Ok((listener, inode))
         })();
-        made.map_err(|error| {
-            let _ = std::fs::remove_file(&beside);
-            cannot(error)
-        })
+        match made {
+            Ok((listener, inode)) => Ok(Self { state, listener, inode }),
+            Err(error) => {
+                let _ = state.remove(&beside);
+                Err(cannot(error))
+            }
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        is_there(&socket_of(self.state.path()), self.inode)
     }
 }
 
@@ -174,8 +187,8 @@ fn is_there(path: &Path, inode: u64) -> bool {
 impl Drop for Bound {
     /// Removes it, unless it is another agent's by now.
     fn drop(&mut self) {
-        if is_there(&self.path, self.inode) {
-            let _ = std::fs::remove_file(&self.path); // it is stale then, and the next one takes its place
+        if self.is_there() {
+            let _ = self.state.remove(NAME); // it is stale then, and the next one takes its place
         }
     }
 }
@@ -191,7 +204,7 @@ async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>, spools: &Spools) -> 
             accepted = listener.accept() => accepted,
             () = sleep_until(look) => {
                 look = Instant::now() + LOOK_EVERY;
-                let (path, inode) = (bound.path.clone(), bound.inode);
+                let (path, inode) = (socket_of(bound.state.path()), bound.inode);
                 if !spawn_blocking(move || is_there(&path, inode)).await.unwrap_or(true) {
                     tracing::warn!("somebody has removed the socket of the local control");
                     return Ok(());
@@ -280,7 +293,7 @@ mod tests {
         let mut serving = JoinSet::new();
         let state = folder.path().join("state");
         let path = socket_of(&state);
-        serving.spawn(serve(state, sender, Spools::default()));
+        serving.spawn(serve(StateFolder::at(state), sender, Spools::default()));
         while !path.exists() {
             tokio::task::yield_now().await;
         }
@@ -368,12 +381,15 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_replaced_a_live_one_is_not_and_ours_is_removed() {
         let (folder, path, _asked, mut serving) = server().await;
-        assert!(Bound::at(&path).is_err_and(|why| why.contains("another agent listens")));
+        let state = StateFolder::at(folder.path().join("state"));
+        assert!(
+            Bound::in_folder(state.clone()).is_err_and(|why| why.contains("another agent listens"))
+        );
         serving.shutdown().await;
         assert!(!path.exists());
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(matches!(ask(&path, &Request::Reload, PATIENCE), Err(Unanswered::NoAgent)));
-        let bound = Bound::at(&path).unwrap();
+        let bound = Bound::in_folder(state).unwrap();
         let later = folder.path().join("state/later");
         drop(std::os::unix::net::UnixListener::bind(&later).unwrap());
         std::fs::rename(&later, &path).unwrap();

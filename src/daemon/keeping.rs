@@ -12,6 +12,7 @@ use crate::commands::reply;
 use crate::commands::voice::AgentVoice;
 use crate::config::AgentSettings;
 use crate::delivery::{self, ASIDE, Backlog, File, Keeper, Machine, Must, Settings, Spool};
+use crate::files::StateFolder;
 use crate::life;
 use crate::pipeline::{Node, Task};
 use crate::port::{Port, Target};
@@ -47,7 +48,12 @@ pub struct Keeping {
 
 impl Opening {
     /// A port whose spool is in `folder`. Blocks: it reads the spool. What was found goes to the log.
-    pub fn on_disk(target: Target, speaks: bool, folder: &Path, agent: &AgentSettings) -> Self {
+    pub fn on_disk(
+        target: Target,
+        speaks: bool,
+        folder: &StateFolder,
+        agent: &AgentSettings,
+    ) -> Self {
         let boot_id = boot_id();
         let settings = Settings {
             size: agent.spool.size.bytes(),

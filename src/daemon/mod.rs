@@ -47,6 +47,7 @@ pub use runtime::build as build_runtime;
 
 use crate::commands::news::News;
 use crate::config::Loaded;
+use crate::files::StateFolder;
 use crate::pipeline::{End, Health, Outcome};
 use crate::port;
 use generation::Flows;
@@ -71,10 +72,14 @@ pub async fn run(
     let (news, heard) = News::new(&health);
     let settings = loaded.agent.clone();
     let mut flows = Flows::new(settings.clone(), port.clone(), &health, heard, &stop);
-    let origin = Origin { paths, port };
+    let state = StateFolder::at(&settings.state.folder);
+    let origin = Origin { paths, port, state: state.clone() };
     let plan = {
         let (origin, settings, stop) = (origin.clone(), settings.clone(), stop.clone());
-        let plan = move || origin.plan(loaded, &settings, (None, &[]), &stop);
+        let plan = move || {
+            is_safe(&origin.state)?;
+            origin.plan(loaded, &settings, (None, &[]), &stop)
+        };
         spawn_blocking(plan).await.map_err(|error| error.to_string())??
     };
     let notes = plan.notes.clone();
@@ -85,7 +90,7 @@ pub async fn run(
 
     let (asks, asked) = mpsc::channel(reload::REQUESTS_WAITING);
     let beside = tokio::spawn(beside(signals, stop.clone(), asks.clone()));
-    let control = tokio::spawn(control::serve(settings.state.folder, asks.clone(), flows.spools()));
+    let control = tokio::spawn(control::serve(state, asks.clone(), flows.spools()));
     let stopping = tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -114,6 +119,25 @@ pub async fn run(
     let outcome = flows.outcome();
     tell(&outcome, &health);
     Ok(outcome)
+}
+
+/// Refuses a state folder that somebody else can change.
+///
+/// One of another user (the service's, mostly) is no harm to an agent that is not root and keeps nothing there, so it
+/// may run beside; what needs the folder is refused when it opens it.
+fn is_safe(state: &StateFolder) -> Result<(), String> {
+    match state.judge() {
+        Err(untrusted) if untrusted.is_foreign && !rustix::process::geteuid().is_root() => {
+            tracing::warn!(%untrusted, "the state folder is not used");
+        }
+        judged => judged.map_err(|why| format!("cannot use the state folder: {why}"))?,
+    }
+    if let Some(mend) = state.is_listed() {
+        tracing::warn!(
+            "others can list the state folder, though not read its files; `{mend}` ends that"
+        );
+    }
+    Ok(())
 }
 
 /// What goes on beside the flows: signals, and systemd's questions.

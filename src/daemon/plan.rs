@@ -11,6 +11,7 @@ use super::keeping::Opening;
 use super::ports::Ports;
 use crate::commands::secret::{self, Secret};
 use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, Target};
+use crate::files::StateFolder;
 use crate::pipeline::{Health, Restart};
 use crate::port;
 use crate::wire::Format;
@@ -22,6 +23,8 @@ pub(super) struct Origin {
     pub paths: Vec<PathBuf>,
     /// Takes the place of every port that a file names.
     pub port: Option<port::Target>,
+    /// The state folder.
+    pub state: StateFolder,
 }
 
 /// A flow that is to run. Two that are equal need no change.
@@ -150,8 +153,8 @@ impl Origin {
             lines.add(&target, true, must);
             asks = Some(target.to_string());
             next = Some(match carried {
-                Some(before) => before.under(&commands.file, settings, unlocked)?,
-                None => Carried::begin(&commands.file, settings, unlocked, stop)?,
+                Some(before) => before.under(&commands.file, unlocked)?,
+                None => Carried::begin(&commands.file, &self.state, unlocked, stop)?,
             });
             if let Some(next) = &mut next {
                 next.last = secret.clone().map(|secret| (commands.clone(), secret));
@@ -169,7 +172,7 @@ impl Origin {
             format!("{}: made-up readings are for `bench`; file is left out", made.origin)
         };
         notes.extend(skipped.iter().map(left_out));
-        let (openings, late) = lines.openings(asks.as_deref(), open, settings);
+        let (openings, late) = lines.openings(asks.as_deref(), open, (&self.state, settings));
         Ok(Plan { agent, wanted, carried: next, openings, late, notes })
     }
 }
@@ -222,14 +225,13 @@ impl Lines {
         self,
         commands: Option<&str>,
         open: &[(port::Target, bool)],
-        settings: &AgentSettings,
+        (folder, settings): (&StateFolder, &AgentSettings),
     ) -> (Vec<Opening>, Vec<String>) {
         let kept: Vec<&String> =
             self.0.iter().filter(|(_, line)| line.must).map(|(name, _)| name).collect();
         let first = commands.or(kept.first().map(|name| name.as_str())).map(str::to_owned);
         let (mut openings, mut late) = (Vec::new(), Vec::new());
         for (name, Line { target, speaks, must }) in self.0 {
-            let folder = &settings.state.folder;
             match open.iter().find(|(known, _)| *known == target) {
                 Some((_, on_disk)) if must && !on_disk => late.push(format!("spool of {name}")),
                 Some(_) => {}
@@ -240,7 +242,7 @@ impl Lines {
                 None => {
                     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
                     let own = format!("spool-of-{}", name.chars().map(plain).collect::<String>());
-                    openings.push(Opening::on_disk(target, speaks, &folder.join(own), settings));
+                    openings.push(Opening::on_disk(target, speaks, &folder.within(&own), settings));
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! The spool's file on a real disk. Knows no record.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use super::spool::Spool;
 use super::storage::Storage;
 use super::terms::{Opened, Settings, State};
-use crate::sinks::{is_own, make_private, why};
+use crate::files::{StateFolder, is_own, make_private, open_in};
+use crate::sinks::why;
 
 /// The file's name in the state folder.
 pub const NAME: &str = "spool";
@@ -24,12 +25,12 @@ pub const ASIDE: &str = "spool.damaged";
 /// `spool` in a folder, mode 0600: it holds what commands have said.
 ///
 /// A symbolic link, a pipe or folder, a file of another user and one with a second name are refused.
-/// The folder is made (mode 0700) where it is missing, and its advisory lock (`flock`) is held for as
+/// The folder is made where it is missing, as [`StateFolder`] says, and its advisory lock (`flock`) is held for as
 /// long as this lives, so that there is one writer: an agent, or `infiniservice spool drop`.
 #[derive(Debug)]
 pub struct File {
-    /// Where the folder was, for when it is removed.
-    path: PathBuf,
+    /// The folder, for when it is removed.
+    state: StateFolder,
     /// Opened once: for the lock, for its sync after a rename, and so that every name is looked up in
     /// the folder that was locked.
     folder: OwnedFd,
@@ -50,9 +51,9 @@ impl File {
     /// # Errors
     /// The folder cannot be made or opened, another process has the lock
     /// ([`WouldBlock`](io::ErrorKind::WouldBlock)), or the file is refused.
-    pub fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.to_owned();
-        let folder = locked(&path)?;
+    pub fn open(folder: impl Into<StateFolder>) -> io::Result<Self> {
+        let state = folder.into();
+        let folder = locked(&state)?;
         let file = match open_in(&folder, NAME, OFlags::RDWR) {
             Ok(file) => {
                 make_private(&file, &file.metadata()?)?;
@@ -63,7 +64,7 @@ impl File {
         };
         let (beside, end) = (None, None);
         let (is_foreign, renamed, exchanged) = (false, false, false);
-        Ok(Self { path, folder, file, beside, end, is_foreign, renamed, exchanged })
+        Ok(Self { state, folder, file, beside, end, is_foreign, renamed, exchanged })
     }
 
     /// Opens the file to look at it: without the lock, changing nothing. `None` where there is none.
@@ -71,14 +72,14 @@ impl File {
     /// # Errors
     /// It cannot be opened, or is no regular file.
     pub fn look(folder: &Path) -> io::Result<Option<Self>> {
-        let path = folder.to_owned();
+        let state = StateFolder::from(folder);
         let opened = open_folder(folder)
             .and_then(|folder| Ok((open_in(&folder, NAME, OFlags::RDONLY)?, folder)));
         match opened {
             Ok((file, folder)) => {
                 let (file, beside) = (Some(file), None);
                 let (end, is_foreign, renamed, exchanged) = (None, false, false, false);
-                Ok(Some(Self { path, folder, file, beside, end, is_foreign, renamed, exchanged }))
+                Ok(Some(Self { state, folder, file, beside, end, is_foreign, renamed, exchanged }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -91,6 +92,7 @@ impl File {
     /// # Errors
     /// Why not.
     pub fn judge(folder: &Path) -> io::Result<()> {
+        StateFolder::from(folder).judge()?;
         let opened = match open_folder(folder) {
             // It would be made, in the first folder above that is there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -153,8 +155,13 @@ impl Drop for File {
 
 /// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
 /// and in [`Opened::trouble`], and what waits is in memory only.
-pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Opened) {
-    let (mut spool, mut opened) = match File::open(folder) {
+pub fn open(
+    folder: impl Into<StateFolder>,
+    settings: &Settings,
+    now_ms: u64,
+) -> (Spool<File>, Opened) {
+    let folder = folder.into();
+    let (mut spool, mut opened) = match File::open(&folder) {
         Ok(file) => Spool::open(file, settings, now_ms),
         Err(error) => {
             let (spool, opened) = Spool::in_memory(settings, now_ms);
@@ -164,7 +171,7 @@ pub fn open(folder: &Path, settings: &Settings, now_ms: u64) -> (Spool<File>, Op
     if spool.state() == State::Memory
         && let Some(why) = &mut opened.trouble
     {
-        let trouble = format!("cannot use {}: {why}", folder.join(NAME).display());
+        let trouble = format!("cannot use {}: {why}", folder.path().join(NAME).display());
         tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
         why.clone_from(&trouble);
         spool.unusable = Some(trouble);
@@ -240,7 +247,7 @@ impl Storage for File {
     fn begin(&mut self) -> io::Result<()> {
         if rustix::fs::fstat(&self.folder)?.st_nlink == 0 {
             // Somebody has removed the folder, and nothing can be made in one that has no name.
-            self.folder = locked(&self.path)?;
+            self.folder = locked(&self.state)?;
         }
         self.remove_beside()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
@@ -285,9 +292,8 @@ fn append(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// The folder, made where it is missing, and its lock.
-fn locked(folder: &Path) -> io::Result<OwnedFd> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let folder = open_folder(folder)?;
+fn locked(state: &StateFolder) -> io::Result<OwnedFd> {
+    let folder = state.open_again()?;
     rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
     Ok(folder)
 }
@@ -306,19 +312,4 @@ fn is_writable(folder: &OwnedFd) -> io::Result<()> {
         let error = io::Error::from(error);
         io::Error::new(error.kind(), format!("the folder cannot be written to: {}", why(&error)))
     })
-}
-
-/// Opens what must be a regular file under that very name.
-fn open_in(folder: &OwnedFd, name: &str, how: OFlags) -> io::Result<fs::File> {
-    // Not following a link, not waiting for a pipe's other end, not taking a terminal.
-    let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR);
-    let file = fs::File::from(file.map_err(|error| match error {
-        Errno::LOOP => io::Error::other("it is a symbolic link (remove it)"),
-        error => error.into(),
-    })?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file (remove it)"));
-    }
-    Ok(file)
 }

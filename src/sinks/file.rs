@@ -1,18 +1,20 @@
 //! Appends frames to a file and turns it over by size. Does not compress, and keeps no time.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::offload::{Blocking, Offload};
 use super::why;
+use crate::files::{folder_of, is_own, is_shared, make_private};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Sink};
 
@@ -32,7 +34,8 @@ pub struct Rotation {
 ///   where it was, at once or before the next write. A line that a crash cut short is ended when the
 ///   file is opened.
 /// - A file that was moved or removed by someone else is made again.
-/// - Only a regular file is written to: not a symbolic link, a directory, a pipe or a device.
+/// - Only a regular file is written to: not a symbolic link, a directory, a pipe or a device; and where others can
+///   write to its folder, only one of the agent's own user, with one name.
 ///
 /// Nothing is synced to the disk: what the kernel has taken counts as written. Costs a call to the
 /// blocking pool and three or four system calls per frame.
@@ -69,7 +72,8 @@ impl Sink for File {
 /// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Its owner and group: mode 0640. One that is there already keeps its mode.
+    /// Its owner and group: mode 0640. One that is there already keeps its mode; where others could have put it there,
+    /// it is not taken where it belongs to someone else or goes by another name too.
     Shared,
     /// Its owner alone: mode 0600. One that is there already gets that mode, and is not taken where it
     /// belongs to someone else or goes by another name too.
@@ -82,9 +86,16 @@ pub(crate) struct Appender {
     path: PathBuf,
     rotation: Rotation,
     access: Access,
-    open: Option<fs::File>,
+    open: Option<Open>,
     /// The length to cut the file back to, after a failed write could not.
     torn: Option<u64>,
+}
+
+/// An open file, and the folder in which it is turned over, whatever becomes of the path.
+#[derive(Debug)]
+struct Open {
+    folder: OwnedFd,
+    file: fs::File,
 }
 
 impl Blocking for Appender {
@@ -119,51 +130,64 @@ impl Appender {
     /// Appends all of `bytes`, or nothing that stays. Without any, it opens the file where it is not
     /// open: makes it, ends a torn line.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut file = match self.open.take() {
-            Some(file) if is_still_at(&self.path, &file) => file,
+        let mut open = match self.open.take() {
+            Some(open) if is_still_at(&self.path, &open.file) => open,
             _ => {
                 self.torn = None;
-                open(&self.path, self.access)?
+                open_at(&self.path, self.access)?
             }
         };
         if let Some(length) = self.torn {
-            file.set_len(length)?;
+            open.file.set_len(length)?;
             self.torn = None;
         }
-        let mut length = file.metadata()?.len();
+        let mut length = open.file.metadata()?.len();
         if length > 0 && length + bytes.len() as u64 > self.rotation.max_bytes {
-            turn_over(&self.path, self.rotation.keep)?;
-            file = open(&self.path, self.access)?;
+            let name = name_of(&self.path)?;
+            turn_over(&open.folder, name, self.rotation.keep)?;
+            open.file = open_in(&open.folder, name, self.access)?;
             length = 0;
         }
-        let written = file.write_all(bytes);
-        if written.is_err() && file.set_len(length).is_err() {
+        let written = open.file.write_all(bytes);
+        if written.is_err() && open.file.set_len(length).is_err() {
             self.torn = Some(length);
         }
-        self.open = Some(file);
+        self.open = Some(open);
         written
     }
 }
 
+fn name_of(path: &Path) -> io::Result<&OsStr> {
+    path.file_name().ok_or_else(|| io::Error::other("it names no file"))
+}
+
+fn open_at(path: &Path, access: Access) -> io::Result<Open> {
+    let name = name_of(path)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder_of(path), flags, Mode::empty())?;
+    let file = open_in(&folder, name, access)?;
+    Ok(Open { folder, file })
+}
+
 /// Opens for appending, and makes sure that what is appended begins a line.
-fn open(path: &Path, access: Access) -> io::Result<fs::File> {
+fn open_in(folder: &OwnedFd, name: &OsStr, access: Access) -> io::Result<fs::File> {
     // Not following a link, not waiting for a pipe's reader, not taking a terminal.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mode = if access == Access::Private { 0o600 } else { 0o640 };
-    let mut options = fs::OpenOptions::new();
-    options.read(true).append(true).create(true).mode(mode).custom_flags(flags.bits() as i32);
-    let mut file = options.open(path).map_err(|error| match error.raw_os_error() {
-        Some(code) if code == Errno::LOOP.raw_os_error() => {
-            io::Error::other("it is a symbolic link (name the file itself)")
-        }
-        _ => error,
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = flags | OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+    let mode = Mode::from_raw_mode(if access == Access::Private { 0o600 } else { 0o640 });
+    let file = rustix::fs::openat(folder, name, flags, mode).map_err(|error| match error {
+        Errno::LOOP => io::Error::other("it is a symbolic link (name the file itself)"),
+        error => error.into(),
     })?;
+    let mut file = fs::File::from(file);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file (name one that is, or a new one)"));
     }
-    if access == Access::Private {
-        make_private(&file, &metadata)?;
+    match access {
+        Access::Private => make_private(&file, &metadata)?,
+        Access::Shared if is_shared(folder)? => is_own(&metadata)?,
+        Access::Shared => {}
     }
     let mut last = [b'\n'];
     if metadata.len() > 0 {
@@ -173,28 +197,6 @@ fn open(path: &Path, access: Access) -> io::Result<fs::File> {
         file.write_all(b"\n")?;
     }
     Ok(file)
-}
-
-/// Takes a file for its owner alone, or refuses one that somebody else has a hand on.
-pub(crate) fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Result<()> {
-    is_own(metadata)?;
-    match metadata.mode() & 0o7777 {
-        0o600 => Ok(()),
-        _ => file.set_permissions(fs::Permissions::from_mode(0o600)),
-    }
-}
-
-/// Refuses a file that somebody else has a hand on.
-pub(crate) fn is_own(metadata: &fs::Metadata) -> io::Result<()> {
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other(
-            "it belongs to another user (name a file of the agent's own)",
-        ));
-    }
-    if metadata.nlink() > 1 {
-        return Err(io::Error::other("it has another name too (remove that, or name a new file)"));
-    }
-    Ok(())
 }
 
 /// Whether the path still names the open file.
@@ -207,29 +209,30 @@ fn is_still_at(path: &Path, file: &fs::File) -> bool {
 }
 
 /// `FILE.1` becomes `FILE.2` and so on, the last is replaced, and `FILE` becomes `FILE.1`.
-fn turn_over(path: &Path, keep: u32) -> io::Result<()> {
+fn turn_over(folder: &OwnedFd, name: &OsStr, keep: u32) -> io::Result<()> {
     if keep == 0 {
-        return fs::remove_file(path);
+        return Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?);
     }
     for number in (1..keep).rev() {
-        match fs::rename(numbered(path, number), numbered(path, number + 1)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let (from, to) = (numbered(name, number), numbered(name, number + 1));
+        match rustix::fs::renameat(folder, from, folder, to) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    fs::rename(path, numbered(path, 1))
+    Ok(rustix::fs::renameat(folder, name, folder, numbered(name, 1))?)
 }
 
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = OsString::from(path);
+fn numbered(name: &OsStr, number: u32) -> OsString {
+    let mut name = name.to_owned();
     name.push(format!(".{number}"));
-    name.into()
+    name
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use tempfile::TempDir;
     use tokio::time::Instant;
 
@@ -333,6 +336,25 @@ mod tests {
             assert!(!fault.spends_budget() && !fault.is_last());
         }
         assert_eq!(read(at("target")), "");
+    }
+
+    #[tokio::test]
+    async fn where_others_could_have_put_it_only_a_file_of_our_own_with_one_name_is_written_to() {
+        let folder = TempDir::new().unwrap();
+        let (path, other) = (folder.path().join("metrics"), folder.path().join("other"));
+        fs::write(&other, "precious\n").unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        for open in [0o1777, 0o777, 0o720] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
+            // A group of root's may write to root's folder.
+            std::os::unix::fs::chown(folder.path(), None, Some(12_345)).unwrap();
+            let fault = File::new(&path, WIDE).write(&frame("x\n")).await.unwrap_err();
+            assert!(fault.to_string().contains("it has another name too"), "{open:o}: {fault}");
+        }
+        assert_eq!(read(&other), "precious\n");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        File::new(&path, WIDE).write(&frame("x\n")).await.unwrap();
+        assert_eq!(read(&other), "precious\nx\n");
     }
 
     /// Runs itself once more as a process whose files may not grow over one block, so that the

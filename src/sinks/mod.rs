@@ -17,7 +17,7 @@ mod unix;
 
 use std::io;
 
-pub(crate) use file::{Access, Appender, is_own, make_private};
+pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
 pub use keep::Keep;
 pub use null::Null;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{Program, account, installed};
 use crate::commands::request::{RawCommand, Script, Shell};
 use crate::commands::words::Account;
+use crate::files::open_own;
 
 /// Carries a command line to its shell; gone before the line is run, so nothing of it sees the variable.
 const CARRIER: &str = "INFINISERVICE_COMMAND";
@@ -106,8 +107,7 @@ pub struct ScriptFile(PathBuf);
 
 impl ScriptFile {
     /// Writes `content` to a new file in `folder`, which is made where it is missing (0711) and must
-    /// belong to this user with nobody else writing to it; what is above it is the caller's care. The
-    /// file (0400) belongs to `owner`, where there is one.
+    /// belong to this user with nobody else writing to it or to a folder above it. The file (0400) belongs to `owner`, where there is one.
     ///
     /// # Errors
     /// The end of a sentence: which of it could not be done.
@@ -124,15 +124,8 @@ impl ScriptFile {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(wrong(error)),
         }
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let held = rustix::fs::open(folder, flags, Mode::empty()).map_err(wrong)?;
-        let found = rustix::fs::fstat(&held).map_err(wrong)?;
-        let others = Mode::from_raw_mode(found.st_mode) & (Mode::WGRP | Mode::WOTH);
-        if found.st_uid != rustix::process::geteuid().as_raw() || !others.is_empty() {
-            return Err(format!(
-                "no script is written to \"{shown}\": others may change what is in it; make it 0711"
-            ));
-        }
+        let held = open_own(folder)
+            .map_err(|error| format!("no script is written to \"{shown}\": {error}"))?;
         let name = format!("{:016x}{ending}", RandomState::new().hash_one(std::process::id()));
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -281,7 +274,7 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         let error = ScriptFile::create(&folder, ".sh", b"", None).unwrap_err();
-        assert!(error.contains("make it 0711"), "{error}");
+        assert!(error.contains("has mode 0777") && error.contains("chmod"), "{error}");
         let link = temporary.path().join("link");
         symlink(temporary.path(), &link).unwrap();
         assert!(ScriptFile::create(&link, ".sh", b"", None).is_err());

@@ -1,0 +1,264 @@
+//! The agent's state folder: made and judged in one place, held by descriptor, so that every file in it is looked up in
+//! the folder that was judged. Knows nothing of what the files say.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::trust::{Found, Link, Untrusted, foreign, judge_place, quoted, walk};
+use super::{folder_of, make_private, open_in};
+
+/// First words of the names that the agent gives to files in its state folder.
+const STATE_NAMES: [&str; 5] = ["audit", "control", "requests", "scripts", "spool"];
+
+/// Whether a file of this name, in a state folder, is one of the agent's own: `spool.new`, `audit.jsonl.3`.
+pub fn is_state_name(name: &str) -> bool {
+    let word = name.split(['.', '-']).next().unwrap_or_default();
+    STATE_NAMES.contains(&word)
+}
+
+/// The state folder. Cheap to clone; all copies hold the same descriptor. All of it blocks.
+///
+/// # Promise
+/// - It is made where it is missing, with mode 0700 whatever the umask; folders above it that are missing, too.
+/// - It is refused with an [`Untrusted`] where it belongs to another user, others may write to it, it is a symbolic link,
+///   or a folder above it is not [trusted](super::trust). Others may read it: what is in it has mode 0600.
+/// - A file in it is a regular one of the agent's own, with one name and mode 0600, or is not opened.
+/// - Where it is removed or moved away while the agent runs, it is made again.
+///
+/// Nothing is done before it is used.
+#[derive(Debug, Clone)]
+pub struct StateFolder(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    held: Mutex<Option<Arc<OwnedFd>>>,
+}
+
+impl From<&Path> for StateFolder {
+    fn from(path: &Path) -> Self {
+        Self::at(path)
+    }
+}
+
+impl From<&PathBuf> for StateFolder {
+    fn from(path: &PathBuf) -> Self {
+        Self::at(path)
+    }
+}
+
+impl From<&Self> for StateFolder {
+    fn from(folder: &Self) -> Self {
+        folder.clone()
+    }
+}
+
+impl StateFolder {
+    /// The folder at `path`.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Inner { path: path.into(), held: Mutex::default() }))
+    }
+
+    /// Where it is, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// A folder in it, under the same promise.
+    pub fn within(&self, name: &str) -> Self {
+        Self::at(self.path().join(name))
+    }
+
+    /// Its descriptor; the folder is made where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made or opened, or is refused.
+    pub fn open(&self) -> io::Result<Arc<OwnedFd>> {
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fd) = held.as_ref().filter(|fd| is_at(self.path(), fd)) {
+            return Ok(Arc::clone(fd));
+        }
+        *held = None;
+        let fd = Arc::new(made(self.path())?);
+        *held = Some(Arc::clone(&fd));
+        Ok(fd)
+    }
+
+    /// Another descriptor of it, with locks of its own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_again(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&*self.open()?, ".", AS_FOLDER, Mode::empty())?)
+    }
+
+    /// Whether [`open`](Self::open) would take it, or make it. Changes nothing. What only the disk or the user's rights
+    /// are in the way of is not told.
+    ///
+    /// # Errors
+    /// What is wrong, and how it is mended.
+    pub fn judge(&self) -> Result<(), Untrusted> {
+        let refusal = |error: &io::Error| Untrusted::of(error).cloned();
+        let path = self.path();
+        match found(path) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for above in path.ancestors().skip(1) {
+                    match walk(above, Link::Follow) {
+                        Ok(found) => return judge_place(&found.stat, &found.path()),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return refusal(&error).map_or(Ok(()), Err),
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => refusal(&error).map_or(Ok(()), Err),
+        }
+    }
+
+    /// The command that keeps others from listing it, where they can.
+    pub fn is_listed(&self) -> Option<String> {
+        let found = found(self.path()).ok()?;
+        let others = Mode::from_raw_mode(found.stat.st_mode) & (Mode::RWXG | Mode::RWXO);
+        (!others.is_empty()).then(|| chmod(&found.path()))
+    }
+
+    /// Opens a file in it; `how` says whether to read or write, and whether it is made.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is not the agent's own.
+    pub fn open_file(&self, name: &str, how: OFlags) -> io::Result<File> {
+        let file = open_in(self.open()?, name, how)?;
+        make_private(&file, &file.metadata()?)?;
+        Ok(file)
+    }
+
+    /// Whether `name` in it still is this file.
+    pub fn names(&self, name: &str, file: &File) -> bool {
+        let named = self
+            .open()
+            .and_then(|folder| Ok(rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?));
+        let open = rustix::fs::fstat(file);
+        matches!((named, open), (Ok(named), Ok(open)) if is_same(&named, &open))
+    }
+
+    /// Gives a file another name, whose file, if there is one, is replaced.
+    ///
+    /// # Errors
+    /// As rename(2).
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let folder = self.open()?;
+        Ok(rustix::fs::renameat(&folder, from, &folder, to)?)
+    }
+
+    /// Removes a file. `false`: there was none.
+    ///
+    /// # Errors
+    /// As unlink(2).
+    pub fn remove(&self, name: &str) -> io::Result<bool> {
+        match rustix::fs::unlinkat(self.open()?, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until names that were made, changed and removed in it are on the disk.
+    ///
+    /// # Errors
+    /// As fsync(2).
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.open()?)?)
+    }
+}
+
+const AS_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+fn is_at(path: &Path, fd: &OwnedFd) -> bool {
+    let named = rustix::fs::lstat(path);
+    let open = rustix::fs::fstat(fd);
+    matches!((named, open), (Ok(named), Ok(open)) if is_same(&named, &open) && open.st_nlink > 0)
+}
+
+/// What is at `path`, judged as a state folder.
+fn found(path: &Path) -> io::Result<Found> {
+    let found = walk(path, Link::Refuse)?;
+    if FileType::from_raw_mode(found.stat.st_mode) != FileType::Directory {
+        return Err(Errno::NOTDIR.into());
+    }
+    judge_own(&found.stat, &found.path())?;
+    Ok(found)
+}
+
+/// Whether this is the agent's own folder, and nobody else may write to it.
+fn judge_own(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
+    if stat.st_uid != geteuid().as_raw() {
+        return Err(foreign(stat.st_uid, path));
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    match mode.intersects(Mode::WGRP | Mode::WOTH) {
+        true => Err(Untrusted {
+            path: path.to_owned(),
+            why: format!("has mode {:04o}, so others can change what is in it", mode.bits()),
+            mend: chmod(path),
+            is_foreign: false,
+        }),
+        false => Ok(()),
+    }
+}
+
+fn chmod(path: &Path) -> String {
+    format!("chmod 0700 {}", quoted(path))
+}
+
+/// A folder that is there, under the promise of [`StateFolder`].
+pub(crate) fn open_own(path: &Path) -> io::Result<OwnedFd> {
+    let found = found(path)?;
+    let fd = found.open(AS_FOLDER)?;
+    judge_own(&rustix::fs::fstat(&fd)?, &found.path())?;
+    Ok(fd)
+}
+
+/// The folder, open; made where it is missing, with those above it.
+fn made(path: &Path) -> io::Result<OwnedFd> {
+    match open_own(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let path = std::path::absolute(path)?;
+    let above = folder_of(&path);
+    let place = match walk(&above, Link::Follow) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => made(&above)?,
+        found => {
+            let found = found?;
+            judge_place(&found.stat, &found.path())?;
+            found.open(AS_FOLDER)?
+        }
+    };
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    match rustix::fs::mkdirat(&place, name, Mode::RWXU) {
+        Ok(()) => {
+            // The umask may have taken away what opening it needs.
+            rustix::fs::chmodat(&place, name, Mode::RWXU, AtFlags::empty())?;
+            let fd = rustix::fs::openat(&place, name, AS_FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+            judge_own(&rustix::fs::fstat(&fd)?, &path)?;
+            Ok(fd)
+        }
+        Err(Errno::EXIST) => open_own(&path),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

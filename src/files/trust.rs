@@ -1,0 +1,275 @@
+//! Who may change what a path names: every folder and link on its way is looked at, as sudo and sshd do. Changes
+//! nothing.
+//!
+//! # The rule
+//! A file or folder is trusted where it belongs to root or to the agent's user, and nobody else may write to it. A group
+//! may, where it is root's (0) or the user's private one, which has the user's own number. Each folder on the way has
+//! to be trusted, too: who can write to it can put another file in the place of this one. In a folder with the
+//! sticky bit (`/tmp`) nobody can rename or remove what belongs to another user (inode(7)), so what is root's or ours in
+//! there is as good as elsewhere.
+//!
+//! # Links
+//! The way is walked one component at a time by descriptor, so what is judged is what is opened. A symbolic link is
+//! followed by its text: the folder it lies in is judged as one on the way, and so is each one it leads through
+//! (Kubernetes mounts files behind `..data`). `openat2(RESOLVE_NO_SYMLINKS)` would refuse those, needs Linux 5.6, and
+//! for one component does what `O_NOFOLLOW` does.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::process::geteuid;
+
+/// Links that are followed on one way, as many as the kernel does (`MAXSYMLINKS` of linux/namei.h).
+const LINKS_MAX: usize = 40;
+
+/// Somebody else may change what is named, or it is not what it has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untrusted {
+    /// The file or folder, which may be one on the way.
+    pub path: PathBuf,
+    /// What is wrong with it, beginning with a verb.
+    pub why: String,
+    /// The command that mends it.
+    pub mend: String,
+    /// It belongs to another user.
+    pub is_foreign: bool,
+}
+
+impl Untrusted {
+    /// What an error of this module or of the state folder is about, where it is that.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, why, mend, .. } = self;
+        write!(f, "{} {why}; mend it with `{mend}`", quoted(path))
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+impl From<Untrusted> for io::Error {
+    fn from(untrusted: Untrusted) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, untrusted)
+    }
+}
+
+/// Opens a file to read it, which nobody else can have changed.
+///
+/// # Errors
+/// It cannot be opened; or an [`Untrusted`], which [`Untrusted::of`] finds.
+pub fn open_trusted(path: &Path) -> io::Result<File> {
+    let found = walk(path, Link::Follow)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = found.open(flags)?;
+    judge(&rustix::fs::fstat(&file)?, &found.path())?;
+    Ok(File::from(file))
+}
+
+/// What is done with a link that the path itself names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    Follow,
+    Refuse,
+}
+
+/// What a path names.
+#[derive(Debug)]
+pub(super) struct Found {
+    folder: OwnedFd,
+    /// Where that is, without links.
+    above: PathBuf,
+    name: OsString,
+    /// What it was when it was looked at.
+    pub stat: Stat,
+}
+
+impl Found {
+    /// Where it is, without links.
+    pub fn path(&self) -> PathBuf {
+        match self.name.as_os_str() {
+            name if name == "." => self.above.clone(),
+            name => self.above.join(name),
+        }
+    }
+
+    /// Opens it; one that became a link meanwhile is not followed.
+    pub fn open(&self, how: OFlags) -> io::Result<OwnedFd> {
+        let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?)
+    }
+}
+
+/// Goes to what `path` names, and judges every folder on the way; not what is named.
+pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
+    let path = std::path::absolute(path)?;
+    let mut rest: VecDeque<OsString> = components(&path).collect();
+    let mut here = root()?;
+    let mut links = 0;
+    loop {
+        let Some(name) = rest.pop_front() else {
+            let stat = rustix::fs::fstat(&here.0)?;
+            return Ok(Found { folder: here.0, above: here.1, name: ".".into(), stat });
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&here.0, &name, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&fd)?;
+        if name == ".." {
+            here.1.pop();
+            here.0 = fd;
+            continue;
+        }
+        judge_above(&rustix::fs::fstat(&here.0)?, &here.1, &stat, &name)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink if rest.is_empty() && last == Link::Refuse => {
+                return Err(is_link(&here.1.join(&name), &fd)?.into());
+            }
+            FileType::Symlink => {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(rustix::io::Errno::LOOP.into());
+                }
+                let target = read_link(&fd)?;
+                if target.is_absolute() {
+                    here = root()?;
+                }
+                for name in components(&target).collect::<Vec<_>>().into_iter().rev() {
+                    rest.push_front(name);
+                }
+            }
+            _ if rest.is_empty() => {
+                return Ok(Found { folder: here.0, above: here.1, name, stat });
+            }
+            _ => {
+                here.1.push(&name);
+                here.0 = fd; // where it is no folder, the next name is not found in it (ENOTDIR)
+            }
+        }
+    }
+}
+
+fn root() -> io::Result<(OwnedFd, PathBuf)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok((rustix::fs::open("/", flags, Mode::empty())?, "/".into()))
+}
+
+fn components(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+fn read_link(link: &OwnedFd) -> io::Result<PathBuf> {
+    let target = rustix::fs::readlinkat(link, "", Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+}
+
+fn is_link(path: &Path, link: &OwnedFd) -> io::Result<Untrusted> {
+    let target = read_link(link)?;
+    let target = path.parent().unwrap_or(path).join(target);
+    Ok(Untrusted {
+        path: path.to_owned(),
+        why: format!(
+            "is a symbolic link; name the folder itself, {}, or remove it",
+            quoted(&target)
+        ),
+        mend: format!("rm {}", quoted(path)),
+        is_foreign: false,
+    })
+}
+
+/// Whether nobody else can change what is in this file, or which names are in this folder.
+pub(super) fn judge(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
+    is_ours(stat, path)?;
+    match may_others_write(stat) {
+        true => Err(writable(stat, path)),
+        false => Ok(()),
+    }
+}
+
+/// Whether somebody else can put files into this folder, or take them away.
+pub(crate) fn is_shared(folder: &OwnedFd) -> io::Result<bool> {
+    Ok(judge(&rustix::fs::fstat(folder)?, Path::new(".")).is_err())
+}
+
+/// Whether nobody else can put something in the place of `child`, which is `name` in `folder`.
+fn judge_above(folder: &Stat, path: &Path, child: &Stat, name: &OsStr) -> Result<(), Untrusted> {
+    is_ours(folder, path)?;
+    if !may_others_write(folder) {
+        return Ok(());
+    }
+    match Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX) {
+        true => is_ours(child, &path.join(name)),
+        false => Err(writable(folder, path)),
+    }
+}
+
+/// Whether something new of ours is safe in this folder.
+pub(super) fn judge_place(folder: &Stat, path: &Path) -> Result<(), Untrusted> {
+    is_ours(folder, path)?;
+    let is_sticky = Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX);
+    if may_others_write(folder) && !is_sticky { Err(writable(folder, path)) } else { Ok(()) }
+}
+
+fn is_ours(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
+    match stat.st_uid {
+        0 => Ok(()),
+        uid if uid == geteuid().as_raw() => Ok(()),
+        uid => Err(foreign(uid, path)),
+    }
+}
+
+fn may_others_write(stat: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    let is_private = stat.st_gid == 0 || stat.st_gid == geteuid().as_raw();
+    mode.contains(Mode::WOTH) || mode.contains(Mode::WGRP) && !is_private
+}
+
+pub(super) fn foreign(uid: u32, path: &Path) -> Untrusted {
+    let us = match geteuid() {
+        us if us.is_root() => "root".to_owned(),
+        us => us.as_raw().to_string(),
+    };
+    Untrusted {
+        path: path.to_owned(),
+        why: format!("belongs to user {uid}, not to {us}"),
+        mend: format!("chown {us}: {}", quoted(path)),
+        is_foreign: true,
+    }
+}
+
+fn writable(stat: &Stat, path: &Path) -> Untrusted {
+    let mode = stat.st_mode & 0o7777;
+    Untrusted {
+        path: path.to_owned(),
+        why: format!("has mode {mode:04o}, so others can change it"),
+        mend: format!("chmod go-w {}", quoted(path)),
+        is_foreign: false,
+    }
+}
+
+/// A path as a shell takes it, on one line.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text.chars().all(is_plain) && !text.is_empty() {
+        true => text.into_owned(),
+        false => {
+            let clean: String =
+                text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            format!("'{}'", clean.replace('\'', r"'\''"))
+        }
+    }
+}
