@@ -13,3 +13,5 @@ mod shipped;
 mod grammar;
 #[path = "validate/slips.rs"]
 mod slips;
+#[path = "validate/warnings.rs"]
+mod warnings;

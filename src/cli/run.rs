@@ -48,6 +48,9 @@ impl Run {
         if let Err(what) = daemon::start_log(&level) {
             return refuse(&what);
         }
+        for warning in &loaded.warnings {
+            tracing::warn!("{}", warning.line());
+        }
         if let Err(error) = settled {
             tracing::debug!(%error, "memory of a burst is kept for the next one");
         }

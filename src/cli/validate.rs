@@ -1,65 +1,133 @@
-//! `infiniservice validate FILE…`: tells what is wrong with pipeline files. Starts nothing.
+//! `infiniservice validate FILE…`: tells all that is wrong with pipeline files, and what is likely not meant. Starts
+//! nothing.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::EXIT_CONFIG;
-use crate::config::{Env, WorstCase, inspect};
+use crate::config::{ConfigError, Env, Loaded, WorstCase, inspect};
 
 #[derive(Debug, Args)]
 pub(super) struct Validate {
-    /// Pipeline files, or folders of them; `agent.toml` too
+    /// Pipeline files, or folders of them; `agent.toml` too; - reads one from standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    how: How,
+}
+
+/// How the verdict is told, and what counts as wrong.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct How {
+    /// Count warnings as errors: exit 78 where there is one
+    #[arg(long)]
+    pub deny_warnings: bool,
+
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+
+    /// Tell the most memory that the files allow, too
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 impl Validate {
     pub(super) fn main(self) -> ExitCode {
-        validate(&self.files)
+        validate(&self.files, self.how)
     }
 }
 
 /// Checks files and folders as `run` would: a line for each that is right on standard output, every
-/// error on standard error, and exit code 78 if there is any.
-pub fn validate(paths: &[PathBuf]) -> ExitCode {
+/// error and warning on standard error, and exit code 78 if there is any error.
+pub fn validate(paths: &[PathBuf], how: How) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
-    report(paths, &env, &mut io::stdout().lock(), &mut io::stderr().lock())
+    report(paths, how, &env, &mut io::stdout().lock(), &mut io::stderr().lock())
 }
 
 /// [`validate`] with its surroundings passed in.
 pub fn report(
     paths: &[PathBuf],
+    how: How,
     env: &Env<'_>,
     right: &mut dyn Write,
     wrong: &mut dyn Write,
 ) -> ExitCode {
     let (loaded, errors) = inspect(paths, env);
-    let verdict = if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG) };
-    let written = (|| {
-        for pipeline in loaded.pipelines.iter().chain(&loaded.skipped) {
-            writeln!(right, "{}: ok ({pipeline})", pipeline.origin)?;
-        }
-        if let Some(commands) = &loaded.commands {
-            let lock = commands.file.lock(env);
-            writeln!(right, "{}: ok (commands: {commands}; {lock})", commands.origin)?;
-        }
-        if let Some(origin) = &loaded.agent_origin {
-            let (runtime, log) = (&loaded.agent.runtime, &loaded.agent.log);
-            writeln!(right, "{origin}: ok (agent: {}, log {})", runtime.flavour.name(), log.level)?;
-        }
-        let is_nothing = loaded.pipelines.is_empty() && loaded.commands.is_none();
-        if errors.is_empty() && !(is_nothing && loaded.agent_origin.is_none()) {
-            writeln!(right, "{}", WorstCase::of(&loaded))?;
-        }
-        right.flush()?;
-        let told: Vec<String> = errors.iter().map(|error| format!("{error}\n")).collect();
-        wrong.write_all(told.join("\n").as_bytes())?;
-        wrong.flush()
-    })();
+    let is_right = errors.is_empty() && !(how.deny_warnings && !loaded.warnings.is_empty());
+    let written = if how.json {
+        writeln!(right, "{}", as_json(&loaded, &errors, env, is_right)).and_then(|()| right.flush())
+    } else {
+        as_text(&loaded, &errors, env, how.verbose, right, wrong)
+    };
     // A reader who has left (`validate … | head -1`) changes nothing about the verdict.
     let _: io::Result<()> = written;
-    verdict
+    if is_right { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG) }
+}
+
+/// Each file that is right, and what is in it.
+fn files(loaded: &Loaded, env: &Env<'_>) -> Vec<(String, String)> {
+    let pipelines = loaded.pipelines.iter().chain(&loaded.skipped);
+    let mut files: Vec<_> =
+        pipelines.map(|pipeline| (pipeline.origin.clone(), pipeline.to_string())).collect();
+    if let Some(commands) = &loaded.commands {
+        let lock = commands.file.lock(env);
+        files.push((commands.origin.clone(), format!("commands: {commands}; {lock}")));
+    }
+    if let Some(origin) = &loaded.agent_origin {
+        let (runtime, log) = (&loaded.agent.runtime, &loaded.agent.log);
+        let what = format!("agent: {}, log {}", runtime.flavour.name(), log.level);
+        files.push((origin.clone(), what));
+    }
+    files
+}
+
+fn as_text(
+    loaded: &Loaded,
+    errors: &[ConfigError],
+    env: &Env<'_>,
+    is_verbose: bool,
+    right: &mut dyn Write,
+    wrong: &mut dyn Write,
+) -> io::Result<()> {
+    let files = files(loaded, env);
+    for (origin, what) in &files {
+        writeln!(right, "{origin}: ok ({what})")?;
+    }
+    if is_verbose && errors.is_empty() && !files.is_empty() {
+        writeln!(right, "{}", WorstCase::of(loaded))?;
+    }
+    right.flush()?;
+    let told: Vec<String> =
+        errors.iter().chain(&loaded.warnings).map(|error| format!("{error}\n")).collect();
+    wrong.write_all(told.join("\n").as_bytes())?;
+    wrong.flush()
+}
+
+fn as_json(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>, is_right: bool) -> Value {
+    let told = |error: &ConfigError| {
+        let place = error.place.as_ref();
+        json!({
+            "severity": error.severity,
+            "file": error.file,
+            "line": place.map(|place| place.line),
+            "column": place.map(|place| place.column),
+            "message": error.message,
+            "help": error.help,
+        })
+    };
+    let file = |(origin, what)| json!({ "file": origin, "what": what });
+    let memory = errors.is_empty().then(|| WorstCase::of(loaded).bytes());
+    json!({
+        "ok": is_right,
+        "files": files(loaded, env).into_iter().map(file).collect::<Vec<_>>(),
+        "errors": errors.iter().map(told).collect::<Vec<_>>(),
+        "warnings": loaded.warnings.iter().map(told).collect::<Vec<_>>(),
+        "memory_bytes_max": memory,
+    })
 }

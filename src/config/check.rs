@@ -2,6 +2,7 @@
 //! Does not know about text, lines or files.
 
 use super::agent::{AgentSettings, Flavour};
+use super::doubt;
 use super::pipeline::PipelineFile;
 use super::write::{ONE_TARGET, Target};
 use crate::model::Group;
@@ -18,10 +19,12 @@ pub(super) enum Step {
 pub(super) struct Broken {
     /// Where; what is not there stands for the nearest that is.
     pub path: Vec<Step>,
-    /// Where, if not even the section of `path` is in the file.
-    pub otherwise: Option<Vec<Step>>,
     /// The other place, of a rule that concerns two.
     pub other: Option<Vec<Step>>,
+    /// What is said instead, and the help with it, where the section of `path` is not in the file.
+    pub without_section: Option<(String, String)>,
+    /// Whether something is missing, which may only follow from another mistake.
+    pub is_missing: bool,
     pub message: String,
     pub help: String,
 }
@@ -30,11 +33,16 @@ impl Broken {
     pub(super) fn new(path: &[Step], message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             path: path.to_vec(),
-            otherwise: None,
             other: None,
+            without_section: None,
+            is_missing: false,
             message: message.into(),
             help: help.into(),
         }
+    }
+
+    pub(super) fn missing(self) -> Self {
+        Self { is_missing: true, ..self }
     }
 
     pub(super) fn beside(self, other: Vec<Step>) -> Self {
@@ -44,8 +52,13 @@ impl Broken {
 
 /// A file with rules that its types cannot say.
 pub(super) trait Check {
-    /// The first rule that is broken.
-    fn check(&self) -> Result<(), Broken>;
+    /// Every rule that is broken, less those that only follow from another.
+    fn check(&self) -> Vec<Broken>;
+
+    /// What is likely not meant: it has no effect, or loses something.
+    fn doubts(&self) -> Vec<Broken> {
+        Vec::new()
+    }
 
     /// Learns from the text of the file what stands where.
     fn find(&mut self, _source: &str) {}
@@ -54,34 +67,49 @@ pub(super) trait Check {
 use Step::{Item, Key};
 
 impl Check for PipelineFile {
-    fn check(&self) -> Result<(), Broken> {
-        one_origin(self)?;
-        something_from(self)?;
-        each_group_once(self)?;
-        something_left(self)?;
-        what_the_format_needs(self)?;
-        tags_that_the_format_takes(self)?;
-        somewhere_to_write(self)
+    fn check(&self) -> Vec<Broken> {
+        let mut broken: Vec<Broken> = one_origin(self).err().into_iter().collect();
+        if broken.is_empty() {
+            broken.extend(something_from(self).err());
+            broken.extend(each_group_once(self).err());
+        }
+        if broken.is_empty() {
+            // These speak of what is collected.
+            let groups = [something_left(self), what_the_format_needs(self)];
+            broken.extend(groups.into_iter().find_map(Result::err));
+        }
+        broken.extend(tags_that_the_format_takes(self));
+        broken.extend(somewhere_to_write(self).err());
+        broken
+    }
+
+    fn doubts(&self) -> Vec<Broken> {
+        doubt::of_pipeline(self)
     }
 }
 
 impl Check for AgentSettings {
-    fn check(&self) -> Result<(), Broken> {
+    fn check(&self) -> Vec<Broken> {
+        let mut broken = Vec::new();
         if self.runtime.flavour == Flavour::CurrentThread && self.runtime.worker_threads.is_some() {
-            return Err(Broken::new(
+            broken.push(Broken::new(
                 &[Key("runtime"), Key("worker_threads")],
                 "the current_thread runtime has no worker threads",
                 "leave this line out, or write flavour = \"multi_thread\"",
             ));
         }
         if self.restart.base > self.restart.max {
-            return Err(Broken::new(
+            broken.push(Broken::new(
                 &[Key("restart"), Key("base")],
                 "the first pause is longer than the longest one",
                 "base has to be at most max, which is \"30s\" where it is not given",
             ));
         }
-        Ok(())
+        broken
+    }
+
+    fn doubts(&self) -> Vec<Broken> {
+        doubt::of_settings(self)
     }
 }
 
@@ -91,7 +119,8 @@ fn one_origin(file: &PipelineFile) -> Result<(), Broken> {
             &[],
             "nothing is collected",
             "add a section, as in [[collect]] every = \"30s\" from = [\"cpu\", \"memory\"]",
-        )),
+        )
+        .missing()),
         (false, Some(_)) => Err(Broken::new(
             &[Key("generate")],
             "readings are both collected and generated",
@@ -122,7 +151,8 @@ fn something_from(file: &PipelineFile) -> Result<(), Broken> {
             &path,
             "this list is empty, so nothing would be read",
             format!("name what is read: {}", names(&Group::ALL)),
-        )),
+        )
+        .missing()),
     }
 }
 
@@ -155,7 +185,8 @@ fn something_left(file: &PipelineFile) -> Result<(), Broken> {
             &[Key("enrich"), Item(index), Key("select")],
             "nothing of what is collected is left after this",
             "keep a group that is collected, or leave this enricher out",
-        )),
+        )
+        .missing()),
         _ => Ok(()),
     }
 }
@@ -165,34 +196,30 @@ fn what_the_format_needs(file: &PipelineFile) -> Result<(), Broken> {
     let missing: Vec<Group> =
         format.needs().iter().copied().filter(|group| !left.contains(group)).collect();
     let Some(first) = missing.first() else { return Ok(()) };
-    let why = match file.reads().any(|read| read.group() == *first) {
-        true => "left out by select",
-        false => "not collected",
+    let (why, also) = match file.reads().any(|read| read.group() == *first) {
+        true => ("left out by select", format!("keep {}", names(&missing))),
+        false => ("not collected", format!("collect {} as well", names(&missing))),
     };
+    let needs = format!("needs {}, and {:?} is {why}", names(format.needs()), first.name());
     let broken = Broken::new(
         &[Key("serialize"), Key("format")],
-        format!(
-            "the format {:?} needs {}, and {:?} is {why}",
-            format.name(),
-            names(format.needs()),
-            first.name(),
-        ),
-        format!(
-            "have {} as well, or write format = \"json-lines\", which takes any \
-             (\"infinibay\" is the one where none is given)",
-            names(&missing)
-        ),
+        format!("the format {:?} {needs}", format.name()),
+        format!("{also}, or write format = \"json-lines\", which takes any"),
     );
-    Err(Broken { otherwise: origins(file).next().map(|(list, _)| list), ..broken })
+    let without_section = Some((
+        format!("without [serialize] the format is {:?}, which {needs}", format.name()),
+        format!("add [serialize] with format = \"json-lines\", which takes any, or {also}"),
+    ));
+    Err(Broken { without_section, ..broken }.missing())
 }
 
-fn tags_that_the_format_takes(file: &PipelineFile) -> Result<(), Broken> {
+fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
     let format = file.serialize.format;
+    let mut broken = Vec::new();
     for (index, enrich) in file.enrich.iter().enumerate() {
         let super::Enrich::Tags(tags) = enrich else { continue };
-        let refused = |name: &String| Some((name.clone(), format.refused_tag(name)?));
-        if let Some((name, why)) = tags.keys().find_map(refused) {
-            return Err(Broken::new(
+        for (name, why) in tags.keys().filter_map(|name| Some((name, format.refused_tag(name)?))) {
+            broken.push(Broken::new(
                 &[Key("enrich"), Item(index), Key("tags")],
                 format!(
                     "a tag cannot be named {name:?} in the format {:?}: it {why}",
@@ -202,13 +229,14 @@ fn tags_that_the_format_takes(file: &PipelineFile) -> Result<(), Broken> {
             ));
         }
     }
-    Ok(())
+    broken
 }
 
 fn somewhere_to_write(file: &PipelineFile) -> Result<(), Broken> {
     if file.write.is_empty() {
         let message = "nothing is written anywhere";
-        return Err(Broken::new(&[Key("write")], message, format!("add [write] and {ONE_TARGET}")));
+        let help = format!("add [write] and {ONE_TARGET}");
+        return Err(Broken::new(&[Key("write")], message, help).missing());
     }
     for (index, write) in file.write.iter().enumerate() {
         let same = |earlier: &super::Write| same_place(&earlier.target, &write.target);
@@ -229,6 +257,6 @@ fn same_place(one: &Target, other: &Target) -> bool {
 }
 
 /// `"cpu", "memory" and "disk"`.
-fn names(groups: &[Group]) -> String {
+pub(super) fn names(groups: &[Group]) -> String {
     super::explain::list(groups.iter().map(|group| group.name()))
 }

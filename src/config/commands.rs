@@ -189,26 +189,26 @@ impl Default for Audit {
 }
 
 impl Check for CommandsFile {
-    fn check(&self) -> Result<(), Broken> {
+    fn check(&self) -> Vec<Broken> {
+        let mut broken = Vec::new();
         if self.receive.is_none() {
             let help = "add a section, as in [receive] port = \"org.infinibay.agent\"";
-            return Err(Broken::new(&[], "nothing says where requests come from", help));
+            let message = "nothing says where requests come from";
+            broken.push(Broken::new(&[], message, help).missing());
         }
-        rule::check("allow", &self.enforce.allow)?;
-        rule::check("deny", &self.enforce.deny)?;
+        broken.extend(rule::check("allow", &self.enforce.allow));
+        broken.extend(rule::check("deny", &self.enforce.deny));
         for (name, switch) in
             [("raw_shell", &self.enforce.raw_shell), ("scripts", &self.enforce.scripts)]
         {
             if switch.on && self.enforce.allow.is_empty() {
                 let help = "add allow = [\"*\"], or the names of what may be asked";
-                return Err(Broken::new(
-                    &[Step::Key("enforce"), Step::Key(name)],
-                    "this is on, and no rule allows anything",
-                    help,
-                ));
+                let path = [Step::Key("enforce"), Step::Key(name)];
+                let message = "this is on, and no rule allows anything";
+                broken.push(Broken::new(&path, message, help).missing());
             }
         }
-        Ok(())
+        broken
     }
 
     fn find(&mut self, source: &str) {

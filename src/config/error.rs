@@ -5,6 +5,19 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use serde::Serialize;
+
+/// Whether a file can be used as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It cannot: nothing is started.
+    #[default]
+    Error,
+    /// It can, and something in it has no effect, or loses what was likely wanted.
+    Warning,
+}
+
 /// What is wrong with a file. Shown over several lines, without a line break at the end:
 ///
 /// ```text
@@ -18,6 +31,8 @@ use std::path::Path;
 /// It never holds what a variable of the environment holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
+    /// Whether the file can be used all the same.
+    pub severity: Severity,
     /// The file, as it was named; `built-in:NAME` for one that is part of the program.
     pub file: String,
     /// Where in it; `None` where the file could not be read at all.
@@ -51,7 +66,16 @@ impl ConfigError {
         help: Option<&str>,
     ) -> Self {
         let help = help.map(str::to_owned);
-        Self { file: file.into(), place: None, message: message.into(), help }
+        let severity = Severity::Error;
+        Self { severity, file: file.into(), place: None, message: message.into(), help }
+    }
+
+    /// All of it in one line, as the log has it.
+    pub fn line(&self) -> String {
+        let place = self.place.as_ref().map(|place| format!(":{}:{}", place.line, place.column));
+        let help = self.help.as_ref().map(|help| format!(" ({help})"));
+        let (place, help) = (place.unwrap_or_default(), help.unwrap_or_default());
+        format!("{}{place}: {}{help}", self.file, self.message)
     }
 }
 
@@ -84,14 +108,19 @@ pub(super) fn shown(path: &Path) -> String {
     clean(&path.to_string_lossy())
 }
 
-/// `text` without what would move a terminal's cursor or turn its direction.
+/// `text` without what would move a terminal's cursor or turn its direction; what cannot be seen is written as
+/// `\u{200b}`.
 pub(super) fn clean(text: &str) -> String {
-    let safe = |c| match c {
-        '\t' => ' ',
-        _ if is_unsafe(c) => '\u{fffd}',
-        _ => c,
-    };
-    text.chars().map(safe).collect()
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => clean.push(' '),
+            _ if is_unsafe(c) => clean.push('\u{fffd}'),
+            _ if is_invisible(c) => clean.extend(c.escape_unicode()),
+            _ => clean.push(c),
+        }
+    }
+    clean
 }
 
 /// The first `most` characters of `text`.
@@ -104,10 +133,15 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+        };
+        let message = format_args!("{severity}{}", self.message);
         match &self.place {
-            None => write!(f, "{}: {}", self.file, self.message)?,
+            None => write!(f, "{}: {message}", self.file)?,
             Some(place) => {
-                writeln!(f, "{}:{}:{}: {}", self.file, place.line, place.column, self.message)?;
+                writeln!(f, "{}:{}:{}: {message}", self.file, place.line, place.column)?;
                 let number = place.line.to_string();
                 let gutter = " ".repeat(number.len());
                 let (line, under) = window(&place.text, &place.mark);
@@ -154,7 +188,7 @@ fn window(text: &str, mark: &Range<usize>) -> (String, String) {
         used += cells(c);
         match c {
             '\t' => line.push_str(TAB),
-            _ if is_unsafe(c) => line.push('\u{fffd}'),
+            _ if is_unsafe(c) || is_invisible(c) => line.push('\u{fffd}'),
             _ => line.push(c),
         }
         match at {
@@ -175,7 +209,8 @@ const TAB: &str = "    ";
 fn cells(c: char) -> usize {
     match c {
         '\t' => TAB.len(),
-        '\u{0300}'..='\u{036f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0,
+        _ if is_invisible(c) => 1, // what stands for it
+        '\u{0300}'..='\u{036f}' | '\u{fe00}'..='\u{fe0f}' => 0,
         '\u{1100}'..='\u{115f}'
         | '\u{2e80}'..='\u{a4cf}'
         | '\u{ac00}'..='\u{d7a3}'
@@ -195,6 +230,33 @@ fn is_unsafe(c: char) -> bool {
     turns || (c.is_control() && c != '\t')
 }
 
+/// Whether a character takes no ink and is no space that a keyboard makes: format characters (Unicode's category Cf),
+/// fillers, and spaces of other widths, which a copied text may hold.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{00a0}'
+            | '\u{00ad}'
+            | '\u{034f}'
+            | '\u{061c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180e}'
+            | '\u{2000}'..='\u{200d}'
+            | '\u{2028}'..='\u{2029}'
+            | '\u{202f}'
+            | '\u{205f}'..='\u{2065}'
+            | '\u{206a}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3000}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
 /// The last start of a character at or before `at`.
 fn floor(source: &str, at: usize) -> usize {
     source.floor_char_boundary(at)
@@ -207,8 +269,7 @@ mod tests {
     fn shown(source: &str, word: &str) -> String {
         let start = source.find(word).unwrap();
         let place = Some(Box::new(Place::new(source, start..start + word.len())));
-        let error =
-            ConfigError { file: "f".to_owned(), place, message: "no".to_owned(), help: None };
+        let error = ConfigError { place, ..ConfigError::of_file("f", "no", None) };
         error.to_string()
     }
 
@@ -239,6 +300,12 @@ mod tests {
             "f:1:8: no\n  |\n1 | \u{fffd}[2J = x\n  |        ^"
         );
         assert!(!shown("\u{202e}x = 1", "x").contains('\u{202e}'));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_in_a_file_is_seen_in_its_error() {
+        assert_eq!(clean("cpu\u{200b}\u{feff}"), "cpu\\u{200b}\\u{feff}");
+        assert_eq!(shown("a\u{a0}= x", "x"), "f:1:5: no\n  |\n1 | a\u{fffd}= x\n  |     ^");
     }
 
     #[test]

@@ -16,50 +16,50 @@ use super::Env;
 pub(super) struct Unfilled {
     /// Where in the file.
     pub span: Range<usize>,
+    /// Where the whole value stands.
+    pub value: Range<usize>,
     pub message: String,
     pub help: String,
 }
 
 /// Fills in every text value of `document`, which was parsed from `source`, and tells the places it
-/// changed.
+/// changed, and what could not be filled in.
 pub(super) fn fill(
     document: &mut DeTable<'_>,
     source: &str,
     env: &Env<'_>,
-) -> Result<Vec<Range<usize>>, Unfilled> {
-    let mut filled = Vec::new();
-    fill_table(document, source, env, &mut filled)?;
-    Ok(filled)
+) -> (Vec<Range<usize>>, Vec<Unfilled>) {
+    let mut filling = Filling { source, env, filled: Vec::new(), unfilled: Vec::new() };
+    filling.table(document);
+    (filling.filled, filling.unfilled)
 }
 
-fn fill_table(
-    table: &mut DeTable<'_>,
-    source: &str,
-    env: &Env<'_>,
-    filled: &mut Vec<Range<usize>>,
-) -> Result<(), Unfilled> {
-    table.iter_mut().try_for_each(|(_, value)| fill_value(value, source, env, filled))
+struct Filling<'a> {
+    source: &'a str,
+    env: &'a Env<'a>,
+    filled: Vec<Range<usize>>,
+    unfilled: Vec<Unfilled>,
 }
 
-fn fill_value(
-    value: &mut Spanned<DeValue<'_>>,
-    source: &str,
-    env: &Env<'_>,
-    filled: &mut Vec<Range<usize>>,
-) -> Result<(), Unfilled> {
-    let span = value.span();
-    match value.get_mut() {
-        DeValue::String(text) if text.contains("${") => {
-            let whole = expand(text, env).map_err(|wrong| wrong.at(text, source, span.clone()))?;
-            *text = whole.into();
-            filled.push(span);
-            Ok(())
+impl Filling<'_> {
+    fn table(&mut self, table: &mut DeTable<'_>) {
+        table.iter_mut().for_each(|(_, value)| self.value(value));
+    }
+
+    fn value(&mut self, value: &mut Spanned<DeValue<'_>>) {
+        let span = value.span();
+        match value.get_mut() {
+            DeValue::String(text) if text.contains("${") => match expand(text, self.env) {
+                Ok(whole) => {
+                    *text = whole.into();
+                    self.filled.push(span);
+                }
+                Err(wrong) => self.unfilled.push(wrong.at(text, self.source, span)),
+            },
+            DeValue::Array(values) => values.iter_mut().for_each(|value| self.value(value)),
+            DeValue::Table(table) => self.table(table),
+            _ => {}
         }
-        DeValue::Array(values) => {
-            values.iter_mut().try_for_each(|value| fill_value(value, source, env, filled))
-        }
-        DeValue::Table(table) => fill_table(table, source, env, filled),
-        _ => Ok(()),
     }
 }
 
@@ -76,11 +76,12 @@ impl Wrong {
     /// escapes stand in between.
     fn at(self, text: &str, source: &str, span: Range<usize>) -> Unfilled {
         let written = source.get(span.clone()).unwrap_or_default();
+        let value = span.clone();
         let span = match written.find(text) {
             Some(start) => span.start + start + self.part.start..span.start + start + self.part.end,
             None => span,
         };
-        Unfilled { span, message: self.message, help: self.help }
+        Unfilled { span, value, message: self.message, help: self.help }
     }
 }
 
@@ -193,7 +194,8 @@ mod tests {
     fn only_text_values_are_touched_and_nothing_can_become_toml() {
         let source = "\"${SITE}\" = 1 # ${GONE}\nx = [{ y = '${EVIL}' }]\n";
         let mut document = DeTable::parse(source).unwrap().into_inner();
-        let filled = fill(&mut document, source, &env).unwrap();
+        let (filled, unfilled) = fill(&mut document, source, &env);
+        assert_eq!(unfilled, []);
         assert_eq!(&source[filled[0].clone()], "'${EVIL}'");
         assert_eq!(filled.len(), 1);
         assert_eq!(document.len(), 2);

@@ -9,6 +9,7 @@ use std::str::Utf8Error;
 use super::Env;
 use super::agent::{AgentSettings, StateOnly};
 use super::commands::{Commands, CommandsFile};
+use super::doubt;
 use super::error::{ConfigError, Place, clean, shown};
 use super::parse::{Flow, flow, parse};
 use super::pipeline::PipelineFile;
@@ -38,6 +39,8 @@ pub struct Loaded {
     pub agent: AgentSettings,
     /// The file they came from.
     pub agent_origin: Option<String>,
+    /// What in the files has no effect or loses something, and is likely not meant.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// One pipeline, and where it came from.
@@ -61,7 +64,7 @@ pub struct Pipeline {
 /// It blocks on files, of which it reads at most 1 MiB each.
 ///
 /// # Errors
-/// Everything that is wrong, at most one error per file.
+/// Everything that is wrong, of each file at most the first twenty mistakes.
 pub fn load(paths: &[PathBuf], env: &Env<'_>) -> Result<Loaded, Vec<ConfigError>> {
     let (loaded, errors) = inspect(paths, env);
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
@@ -77,18 +80,21 @@ pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
 ///
 /// # Errors
 /// What is wrong with it; also that it is a folder, a command flow, or the agent's settings.
-pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, ConfigError> {
+pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, Vec<ConfigError>> {
     let found = named(path);
+    let help = Some("name a pipeline file");
     if found.is_agent() {
-        let help = Some("name a pipeline file");
-        return Err(ConfigError::of_file(shown(path), "this holds the agent's settings", help));
+        return Err(vec![ConfigError::of_file(
+            shown(path),
+            "this holds the agent's settings",
+            help,
+        )]);
     }
-    let (origin, text) = found.read()?;
-    if flow(&origin, &text)? == Flow::Commands {
-        let help = Some("name a pipeline file");
-        return Err(ConfigError::of_file(origin, "this holds a command flow", help));
+    let (origin, text) = found.read().map_err(|error| vec![error])?;
+    if flow(&origin, &text).map_err(|error| vec![error])? == Flow::Commands {
+        return Err(vec![ConfigError::of_file(origin, "this holds a command flow", help)]);
     }
-    let file = parse(&origin, &text, env)?;
+    let file = parse(&origin, &text, env)?.file;
     Ok(Pipeline { name: found.stem(), origin, file })
 }
 
@@ -109,6 +115,7 @@ struct Found {
 enum Source {
     Disk(PathBuf),
     BuiltIn(&'static str, &'static str),
+    StandardInput,
 }
 
 impl Found {
@@ -116,6 +123,7 @@ impl Found {
         match &self.source {
             Source::Disk(path) => path,
             Source::BuiltIn(name, _) => Path::new(name),
+            Source::StandardInput => Path::new("stdin"),
         }
     }
 
@@ -133,15 +141,17 @@ impl Found {
         match self.source {
             Source::Disk(ref path) => Ok((shown(path), read(path)?)),
             Source::BuiltIn(name, text) => Ok((format!("built-in:{name}"), text.to_owned())),
+            Source::StandardInput => Ok(("stdin".to_owned(), read(Path::new("/dev/stdin"))?)),
         }
     }
 }
 
-/// The file of that name, on disk or built in.
+/// The file of that name, on disk or built in; `-` is standard input.
 fn named(path: &Path) -> Found {
     let name = path.to_str().and_then(|path| path.strip_prefix("built-in:"));
     let source = match BUILT_IN.into_iter().find(|(known, _)| Some(*known) == name) {
         Some((name, text)) => Source::BuiltIn(name, text),
+        None if path == Path::new("-") => Source::StandardInput,
         None => Source::Disk(path.to_path_buf()),
     };
     Found { source, in_folder: false }
@@ -149,8 +159,17 @@ fn named(path: &Path) -> Found {
 
 fn inspect_in(paths: &[PathBuf], env: &Env<'_>, default: &Path) -> (Loaded, Vec<ConfigError>) {
     let mut loaded = Loaded::default();
-    let taken = find(paths, default).into_iter().map(|found| take(found?, env, &mut loaded));
-    let errors = taken.filter_map(Result::err).collect();
+    let mut errors = Vec::new();
+    for found in find(paths, default) {
+        let taken = found.map_err(|error| vec![error]);
+        errors.extend(
+            taken.and_then(|found| take(found, env, &mut loaded)).err().into_iter().flatten(),
+        );
+    }
+    if errors.is_empty() {
+        let together = doubt::of_all(&loaded);
+        loaded.warnings.extend(together);
+    }
     (loaded, errors)
 }
 
@@ -209,33 +228,38 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 }
 
 /// Reads one file into `loaded`.
-fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), ConfigError> {
-    let (origin, text) = found.read()?;
+fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), Vec<ConfigError>> {
+    let (origin, text) = found.read().map_err(|error| vec![error])?;
+    let twice = |origin: String, message: String, help: &str| {
+        Err(vec![ConfigError::of_file(origin, message, Some(help))])
+    };
     if found.is_agent() {
-        let agent = parse(&origin, &text, env).inspect_err(|_| {
-            if let Ok(StateOnly { state }) = parse(&origin, &text, env) {
-                loaded.agent.state = state;
+        let parsed = parse(&origin, &text, env).inspect_err(|_| {
+            if let Ok(parsed) = parse::<StateOnly>(&origin, &text, env) {
+                loaded.agent.state = parsed.file.state;
             }
         })?;
         if let Some(earlier) = &loaded.agent_origin {
             let message = format!("the agent's settings were already given by {earlier}");
-            return Err(ConfigError::of_file(origin, message, Some("name one agent.toml")));
+            return twice(origin, message, "name one agent.toml");
         }
-        (loaded.agent, loaded.agent_origin) = (agent, Some(origin));
+        (loaded.agent, loaded.agent_origin) = (parsed.file, Some(origin));
+        loaded.warnings.extend(parsed.warnings);
         return Ok(());
     }
-    if flow(&origin, &text)? == Flow::Commands {
-        let file: CommandsFile = parse(&origin, &text, env)?;
+    if flow(&origin, &text).map_err(|error| vec![error])? == Flow::Commands {
+        let parsed = parse::<CommandsFile>(&origin, &text, env)?;
         if let Some(earlier) = &loaded.commands {
             let message = format!("a command flow was already given by {}", earlier.origin);
             let help = "put both into one file: what is allowed is said in one place";
-            return Err(ConfigError::of_file(origin, message, Some(help)));
+            return twice(origin, message, help);
         }
-        loaded.commands = Some(Commands { origin, file });
+        loaded.commands = Some(Commands { origin, file: parsed.file });
+        loaded.warnings.extend(parsed.warnings);
         return Ok(());
     }
-    let file: PipelineFile = parse(&origin, &text, env)?;
-    let pipeline = Pipeline { name: found.stem(), origin, file };
+    let parsed = parse::<PipelineFile>(&origin, &text, env)?;
+    let pipeline = Pipeline { name: found.stem(), origin, file: parsed.file };
     if found.in_folder && pipeline.file.generate.is_some() {
         loaded.skipped.push(pipeline);
         return Ok(());
@@ -244,9 +268,10 @@ fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), ConfigEr
         let (name, earlier) = (&pipeline.name, &earlier.origin);
         let message = format!("a pipeline named \"{name}\" was already given by {earlier}");
         let help = "a pipeline has the name of its file; rename one of the two";
-        return Err(ConfigError::of_file(pipeline.origin, message, Some(help)));
+        return twice(pipeline.origin, message, help);
     }
     loaded.pipelines.push(pipeline);
+    loaded.warnings.extend(parsed.warnings);
     Ok(())
 }
 
@@ -289,12 +314,9 @@ fn not_text(path: &Path, bytes: &[u8], error: Utf8Error) -> ConfigError {
     // Everything before the wrong byte is the same in both, so the place is too.
     let place = Place::new(&lossy, at..at + '\u{fffd}'.len_utf8());
     let byte = bytes.get(at).copied().unwrap_or_default();
-    ConfigError {
-        file: shown(path),
-        place: Some(Box::new(place)),
-        message: format!("this is not UTF-8: byte 0x{byte:02x} at offset {at}"),
-        help: Some("save the file as UTF-8".to_owned()),
-    }
+    let message = format!("this is not UTF-8: byte 0x{byte:02x} at offset {at}");
+    let error = ConfigError::of_file(shown(path), message, Some("save the file as UTF-8"));
+    ConfigError { place: Some(Box::new(place)), ..error }
 }
 
 /// What the system says, without its number.

@@ -105,6 +105,15 @@ impl WorstCase {
     }
 }
 
+/// The least ceiling under which the flows of `loaded` work at all: a batch of each pipeline, and, where the host may
+/// ask for something, its longest line.
+pub(super) fn least_ceiling(loaded: &Loaded) -> u64 {
+    let real = loaded.pipelines.iter().filter(|pipeline| pipeline.file.generate.is_none());
+    let batches: u64 = real.map(|pipeline| pipeline.file.batch.max_bytes.bytes()).sum();
+    let line = loaded.commands.as_ref().map(|commands| commands.file.receive().max_line.bytes());
+    batches + line.unwrap_or(0)
+}
+
 /// Frames that a ring keeps, where the flow ends in one.
 fn ring(write: &[Write]) -> Option<u64> {
     let newest = |write: &&Write| {

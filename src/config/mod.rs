@@ -16,6 +16,7 @@ mod check;
 mod commands;
 mod enrich;
 mod error;
+mod doubt;
 mod explain;
 mod interpolate;
 mod load;
@@ -39,7 +40,7 @@ pub use agent::{
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
-pub use error::{ConfigError, Place};
+pub use error::{ConfigError, Place, Severity};
 pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file};
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};

@@ -3,25 +3,49 @@
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Env;
 use super::check::{Broken, Check, Step};
-use super::error::{ConfigError, Place};
+use super::error::{ConfigError, Place, Severity};
 use super::explain::{self, Told};
 use super::interpolate;
 use super::secret::mask;
 use super::syntax;
 
+/// The most mistakes that are told of one file: what is behind them may follow from them.
+const MISTAKES_MAX: usize = 20;
+/// How often a file is read again without what was wrong in it.
+const ROUNDS_MAX: usize = 64;
+
+/// What a file says, and what about it is likely not meant.
+pub(super) struct Parsed<T> {
+    pub file: T,
+    pub warnings: Vec<ConfigError>,
+}
+
 /// Parses `source`, which is shown as `file` in an error.
-pub(super) fn parse<T>(file: &str, source: &str, env: &Env<'_>) -> Result<T, ConfigError>
+///
+/// # Errors
+/// Every mistake, in the order of the file, at most [`MISTAKES_MAX`]: what is not TOML; or else each value and key that
+/// is wrong by itself, and each rule that is broken. What only follows from another mistake is not told.
+pub(super) fn parse<T>(
+    file: &str,
+    source: &str,
+    env: &Env<'_>,
+) -> Result<Parsed<T>, Vec<ConfigError>>
 where
     T: DeserializeOwned + Check,
 {
     // What some editors put in front of UTF-8; it is no part of the text.
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let shown = mask(source);
-    read(source, &shown, env).map_err(|told| error(file, &shown, told))
+    let tell = |told: Vec<Told>| told.into_iter().map(|told| error(file, &shown, told)).collect();
+    let (parsed, warnings) = read(source, &shown, env).map_err(tell)?;
+    let mut warnings: Vec<ConfigError> = tell(warnings);
+    warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
+    Ok(Parsed { file: parsed, warnings })
 }
 
 /// The two kinds of flow that a file can hold.
@@ -63,6 +87,7 @@ pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
 
 fn error(file: &str, shown: &str, told: Told) -> ConfigError {
     ConfigError {
+        severity: Severity::Error,
         file: file.to_owned(),
         place: Some(Box::new(Place::new(shown, told.span))),
         message: told.message,
@@ -71,22 +96,194 @@ fn error(file: &str, shown: &str, told: Told) -> ConfigError {
 }
 
 /// `shown` is `source` without what must not be shown.
-fn read<T>(source: &str, shown: &str, env: &Env<'_>) -> Result<T, Told>
+fn read<T>(source: &str, shown: &str, env: &Env<'_>) -> Result<(T, Vec<Told>), Vec<Told>>
 where
     T: DeserializeOwned + Check,
 {
-    let mut document = DeTable::parse(source).map_err(|error| syntax::explain(shown, &error))?;
-    let filled = interpolate::fill(document.get_mut(), source, env).map_err(|wrong| Told {
-        span: wrong.span,
-        message: wrong.message,
-        help: Some(wrong.help),
-    })?;
-    let mut file = T::deserialize(toml::Deserializer::from(document.clone()))
-        .map_err(|error| explain::grammar(shown, &error, &filled))?;
-    file.find(shown);
-    match file.check() {
-        Ok(()) => Ok(file),
-        Err(broken) => Err(place(shown, document.get_ref(), broken)),
+    if let Some(told) = syntax::another_language(source) {
+        return Err(vec![told]);
+    }
+    let (document, errors) = DeTable::parse_recoverable(source);
+    if !errors.is_empty() {
+        return Err(syntax::explain_all(shown, &errors, MISTAKES_MAX));
+    }
+    let mut document = Pruned { document, lessened: Vec::new() };
+    let (filled, unfilled) = interpolate::fill(document.document.get_mut(), source, env);
+    let whole = document.document.get_ref().clone();
+    let mut mistakes = Vec::new();
+    for wrong in unfilled {
+        document.remove(&wrong.value);
+        mistakes.push(Told { span: wrong.span, message: wrong.message, help: Some(wrong.help) });
+    }
+    let file = document.deserialize(shown, &filled, &mut mistakes);
+    let file = file.map(|mut file: T| {
+        file.find(shown);
+        let broken =
+            file.check().into_iter().filter(|broken| !(document.is_pruned() && broken.is_missing));
+        mistakes.extend(broken.map(|broken| place(shown, &whole, broken)));
+        file
+    });
+    match file {
+        Some(file) if mistakes.is_empty() => {
+            let warnings = file.doubts().into_iter().map(|doubt| place(shown, &whole, doubt));
+            Ok((file, warnings.collect()))
+        }
+        _ => {
+            mistakes.sort_by_key(|told| told.span.start);
+            mistakes.truncate(MISTAKES_MAX);
+            Err(mistakes)
+        }
+    }
+}
+
+/// A document less what was found wrong in it, so that the rest can be read.
+struct Pruned<'s> {
+    document: Spanned<DeTable<'s>>,
+    /// Where the tables and lists stand that something was taken out of.
+    lessened: Vec<Range<usize>>,
+}
+
+/// A value that holds a place, by the way to it, and the places of what it is in.
+struct Holder {
+    way: Vec<Way>,
+    /// Its own place: the key's, where that is meant.
+    span: Range<usize>,
+    within: Vec<Range<usize>>,
+}
+
+#[derive(Clone)]
+enum Way {
+    Key(String),
+    Item(usize),
+}
+
+impl Pruned<'_> {
+    fn is_pruned(&self) -> bool {
+        !self.lessened.is_empty()
+    }
+
+    /// Reads the document, again and again without what is wrong in it; `None` where nothing can be read.
+    fn deserialize<T: DeserializeOwned>(
+        &mut self,
+        shown: &str,
+        filled: &[Range<usize>],
+        mistakes: &mut Vec<Told>,
+    ) -> Option<T> {
+        for _ in 0..ROUNDS_MAX {
+            let error = match T::deserialize(toml::Deserializer::from(self.document.clone())) {
+                Ok(file) => return Some(file),
+                Err(error) => error,
+            };
+            let told = explain::grammar(shown, &error, filled);
+            let follows = self.lessened.contains(&told.span);
+            let is_removed = self.remove(&told.span);
+            if !(follows || !is_removed && self.is_pruned()) {
+                mistakes.push(told);
+            }
+            if !is_removed || mistakes.len() >= MISTAKES_MAX {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Takes out the smallest value that holds `span`; tells whether there is one.
+    fn remove(&mut self, span: &Range<usize>) -> bool {
+        let root = Holder { way: Vec::new(), span: 0..0, within: vec![self.document.span()] };
+        let mut best = None;
+        search_table(self.document.get_ref(), span, &root, &mut best);
+        let Some(Holder { way, within, .. }) = best else { return false };
+        let Some((last, way)) = way.split_last() else { return false };
+        self.lessened.extend(within);
+        let mut at = Container::Table(self.document.get_mut());
+        for step in way {
+            match at.step(step) {
+                Some(next) => at = next,
+                None => return false,
+            }
+        }
+        at.remove(last)
+    }
+}
+
+enum Container<'t, 's> {
+    Table(&'t mut DeTable<'s>),
+    List(&'t mut DeArray<'s>),
+}
+
+impl<'t, 's> Container<'t, 's> {
+    fn step(self, step: &Way) -> Option<Self> {
+        let value = match (self, step) {
+            (Self::Table(table), Way::Key(key)) => {
+                table.iter_mut().find(|(name, _)| name.get_ref() == key)?.1
+            }
+            (Self::List(list), Way::Item(index)) => list.get_mut(*index)?,
+            _ => return None,
+        };
+        match value.get_mut() {
+            DeValue::Table(table) => Some(Self::Table(table)),
+            DeValue::Array(list) => Some(Self::List(list)),
+            _ => None,
+        }
+    }
+
+    fn remove(self, last: &Way) -> bool {
+        match (self, last) {
+            (Self::Table(table), Way::Key(key)) => table.remove(key.as_str()).is_some(),
+            (Self::List(list), Way::Item(index)) if *index < list.len() => {
+                let all = std::mem::replace(list, DeArray::new()).into_iter().enumerate();
+                *list = all.filter(|(at, _)| at != index).map(|(_, value)| value).collect();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn search_table(table: &DeTable<'_>, span: &Range<usize>, at: &Holder, best: &mut Option<Holder>) {
+    for (key, value) in table.iter() {
+        let step = Way::Key(key.get_ref().to_string());
+        consider(key.span(), step.clone(), span, at, best);
+        search(value, step, span, at, best);
+    }
+}
+
+fn search(
+    value: &Spanned<DeValue<'_>>,
+    step: Way,
+    span: &Range<usize>,
+    at: &Holder,
+    best: &mut Option<Holder>,
+) {
+    consider(value.span(), step.clone(), span, at, best);
+    let way = [at.way.as_slice(), &[step]].concat();
+    let within = [at.within.as_slice(), &[value.span()]].concat();
+    let here = Holder { way, span: value.span(), within };
+    match value.get_ref() {
+        DeValue::Table(table) => search_table(table, span, &here, best),
+        DeValue::Array(values) => {
+            for (index, value) in values.iter().enumerate() {
+                search(value, Way::Item(index), span, &here, best);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes the value at `found` for the best where it holds `span` and is no larger than the best so far: a list of
+/// sections stands where its first one does, and comes before it.
+fn consider(
+    found: Range<usize>,
+    step: Way,
+    span: &Range<usize>,
+    at: &Holder,
+    best: &mut Option<Holder>,
+) {
+    let holds = found.start <= span.start && span.end <= found.end && !found.is_empty();
+    let is_better = best.as_ref().is_none_or(|best| found.len() <= best.span.len());
+    if holds && is_better {
+        let way = [at.way.as_slice(), &[step]].concat();
+        *best = Some(Holder { way, span: found, within: at.within.clone() });
     }
 }
 
@@ -94,7 +291,10 @@ where
 fn place(source: &str, document: &DeTable<'_>, broken: Broken) -> Told {
     let find = |path: &[Step]| locate(document, path);
     let line = |span: Range<usize>| Place::new(source, span).line;
-    let span = find(&broken.path).or_else(|| find(&broken.otherwise?)).unwrap_or(0..0);
+    let Some(span) = find(&broken.path) else {
+        let (message, help) = broken.without_section.unwrap_or((broken.message, broken.help));
+        return Told { span: 0..0, message, help: Some(help) };
+    };
     let other = broken.other.and_then(|path| find(&path)).map(line);
     let help = match other.filter(|other| *other != line(span.clone())) {
         Some(line) => format!("{}; the other is in line {line}", broken.help),
@@ -109,6 +309,8 @@ fn locate(document: &DeTable<'_>, path: &[Step]) -> Option<Range<usize>> {
     let mut value = document.get(*first)?;
     for step in rest {
         let next = match (step, value.get_ref()) {
+            // One section that stands for a list of one.
+            (Step::Item(_), DeValue::Table(_)) => continue,
             (Step::Key(key), DeValue::Table(table)) => table.get(*key),
             (Step::Item(index), DeValue::Array(items)) => items.get(*index),
             _ => None,

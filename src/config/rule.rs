@@ -77,8 +77,9 @@ pub(super) fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ru
     Ok(rules.into_iter().map(placed).collect())
 }
 
-/// The first argument of `rules` that no action of its rule has; `list` is the key they stand behind.
-pub(super) fn check(list: &'static str, rules: &[Rule]) -> Result<(), Broken> {
+/// The first argument of each rule that no action of that rule has; `list` is the key they stand behind.
+pub(super) fn check(list: &'static str, rules: &[Rule]) -> Vec<Broken> {
+    let mut broken = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         let known = arguments_of(|name| rule.action.matches(name)).unwrap_or_default();
         let Some((wrong, _)) = rule.arguments.iter().find(|(name, _)| !known.contains(name)) else {
@@ -97,9 +98,9 @@ pub(super) fn check(list: &'static str, rules: &[Rule]) -> Result<(), Broken> {
                 format!("known here are {}", explain::list(known.iter().map(|known| known.name())))
             }
         };
-        return Err(Broken::new(&place, format!("{what} argument \"{}\"", wrong.name()), help));
+        broken.push(Broken::new(&place, format!("{what} argument \"{}\"", wrong.name()), help));
     }
-    Ok(())
+    broken
 }
 
 /// A rule that does not know its place yet.

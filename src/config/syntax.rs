@@ -4,8 +4,68 @@
 use super::error::clean;
 use super::explain::{Told, bare, before, word};
 
+/// Explains the first errors of TOML itself, at most `most` and one for each line: what is read behind a slip in the same
+/// line says more about the reader than about the file.
+pub(super) fn explain_all(source: &str, errors: &[toml::de::Error], most: usize) -> Vec<Told> {
+    let mut lines = Vec::new();
+    let mut told: Vec<Told> = errors.iter().map(|error| explain(source, error)).collect();
+    told.retain(|told| {
+        let before = &source[..source.floor_char_boundary(told.span.start)];
+        let line = before.matches('\n').count();
+        let is_first = !lines.contains(&line);
+        lines.push(line);
+        is_first
+    });
+    told.sort_by_key(|told| told.span.start);
+    told.truncate(most);
+    told
+}
+
+/// Whether the file is written in another language that configuration is often written in; JSON and YAML are known
+/// by how their first line with anything in it begins.
+pub(super) fn another_language(source: &str) -> Option<Told> {
+    let is_content = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let line = source.lines().find(is_content)?;
+    let text = line.trim();
+    let is_name = |name: &str| {
+        let name = name.trim_matches(['"', '\'']);
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        !name.is_empty() && name.chars().all(is_word)
+    };
+    let name_before_colon = text.split_once(':').filter(|(name, after)| {
+        is_name(name.trim_end())
+            && (after.is_empty() || after.starts_with(' '))
+            && !name.contains('=')
+    });
+    // A header of TOML begins with a bracket, too, and ends with one; a list of JSON begins with what no header has.
+    let is_json = text.starts_with('{')
+        || text == "["
+        || text.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
+    let language = if is_json {
+        "JSON"
+    } else if text == "---"
+        || text.starts_with("- ")
+        || text.starts_with("%YAML")
+        || name_before_colon.is_some()
+    {
+        "YAML"
+    } else {
+        return None;
+    };
+    let start =
+        line.as_ptr() as usize - source.as_ptr() as usize + (line.len() - line.trim_start().len());
+    Some(Told {
+        span: start..start + text.len(),
+        message: format!("this looks like {language}, and a file is written in TOML"),
+        help: Some(
+            "a section is [batch], a list of sections [[collect]], a value every = \"30s\""
+                .to_owned(),
+        ),
+    })
+}
+
 /// Explains an error of TOML itself.
-pub(super) fn explain(source: &str, error: &toml::de::Error) -> Told {
+fn explain(source: &str, error: &toml::de::Error) -> Told {
     let span = error.span().unwrap_or(0..0);
     let (what, wanted) = match error.message().split_once(", expected ") {
         Some((what, wanted)) => (what, Some(wanted)),

@@ -57,6 +57,19 @@ impl Format {
         }
     }
 
+    /// Whether a line has a place for `group`.
+    pub fn carries(self, group: Group) -> bool {
+        match self {
+            Self::Infinibay => !matches!(group, Group::Host | Group::Pressure | Group::Agent),
+            Self::JsonLines | Self::Pretty | Self::Influx => true,
+        }
+    }
+
+    /// Whether a line has a place for tags and for who speaks.
+    pub fn carries_tags(self) -> bool {
+        self != Self::Infinibay
+    }
+
     /// Why an operator's tag cannot have this name in this format, as the end of a sentence; `None` where it can.
     pub fn refused_tag(self, name: &str) -> Option<&'static str> {
         match self {

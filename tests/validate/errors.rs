@@ -41,7 +41,7 @@ fn a_file_that_cannot_be_read_is_told_without_a_place() {
         "DIR/e/folder.toml: this folder has no *.toml file\n\
          help: put a pipeline file there, or name the files to use"
     );
-    let one = load_file(folder.path(), &env).unwrap_err().to_string();
+    let one = load_file(folder.path(), &env).unwrap_err()[0].to_string();
     assert_eq!(one, format!("{}: this is a folder, and a file is needed", folder.path().display()));
 
     fs::write(folder.path().join("big.toml"), " ".repeat((1 << 20) + 1)).unwrap();

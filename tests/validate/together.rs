@@ -4,7 +4,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use infiniservice::cli::EXIT_CONFIG;
-use infiniservice::cli::validate::report;
+use infiniservice::cli::validate::{How, report};
 use infiniservice::config::load;
 
 use super::rig::{all, around, env, folder};
@@ -23,7 +23,8 @@ fn every_file_with_an_error_is_told_and_every_right_one_is_too() {
         ("notes.txt", "?"),
     ]);
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
-    let verdict = report(&[folder.path().to_path_buf()], &env, &mut right, &mut wrong);
+    let verdict =
+        report(&[folder.path().to_path_buf()], How::default(), &env, &mut right, &mut wrong);
     assert_eq!(verdict, ExitCode::from(EXIT_CONFIG));
     let plain = |bytes| {
         String::from_utf8(bytes).unwrap().replace(&format!("{}/", folder.path().display()), "")
