@@ -75,16 +75,16 @@ fn what_is_lost_or_does_nothing_is_warned_of_at_its_place() {
         ),
         (
             pipeline("\"cpu\"", "json-lines", "", "file = { path = \"x.jsonl\" }"),
-            vec!["7:17: this path begins where the agent is started, and that may be anywhere"],
+            vec!["8:17: this path begins where the agent is started, and that may be anywhere"],
         ),
         (
             pipeline("\"cpu\"", "json-lines", "", "file = { path = \"/no/such/x.jsonl\" }"),
-            vec!["7:17: there is no folder /no/such: nothing can be written here"],
+            vec!["8:17: there is no folder /no/such: nothing can be written here"],
         ),
         (
             pipeline("\"cpu\"", "json-lines", "", "port = \"p\"\nkeep = 2"),
             vec![
-                "8:8: this is less than one batch: up to 8 frames at once, and the oldest of them would be lost",
+                "9:8: this is less than one batch: up to 8 frames at once, and the oldest of them would be lost",
             ],
         ),
         (
