@@ -95,6 +95,7 @@ fn told(asked: &Asked) -> String {
         Asked::Answer(one) => refusal(one),
         Asked::KeepAlive(number) => format!("keep_alive {number}"),
         Asked::KeepAliveAnswered(number) => format!("answered {number}"),
+        Asked::Understands => "understands".to_owned(),
         Asked::MetricsNow => "metrics".to_owned(),
         Asked::Scripts(scripts) => scripts.iter().fold("scripts".to_owned(), |text, one| {
             let one = one.as_ref().map_or_else(refusal, request);

@@ -26,11 +26,6 @@ fn the_shipped_pipeline_tells_the_machine_within_three_seconds() {
     let mut first = String::new();
     host.read_line(&mut first).unwrap();
     assert_eq!(first, "\n", "a bare newline comes first");
-    let session: serde_json::Value = serde_json::from_str(&line(&mut host)).unwrap();
-    assert_eq!(
-        (&session["type"], &session["context"]["session"]),
-        (&"agent_event".into(), &1.into())
-    );
     let first = line(&mut host);
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert!(first.is_ascii());

@@ -36,7 +36,7 @@ impl Lab {
         let place = Place::new();
         std::fs::create_dir(place.folder.path().join("pipelines")).unwrap();
         let state = place.folder.path().join("state").display().to_string();
-        let agent = format!("[state]\nfolder = {state:?}\n");
+        let agent = format!("host = \"own\"\n[state]\nfolder = {state:?}\n");
         for (name, text) in files.iter().copied().chain([("agent.toml", agent.as_str())]) {
             place.file(&format!("pipelines/{name}"), text);
         }

@@ -45,7 +45,10 @@ impl Lab {
     }
 
     fn agent(&self, more: &str) -> String {
-        format!("[state]\nfolder = {:?}\n[reload]\nwatch = false\n{more}", self.state())
+        format!(
+            "host = \"own\"\n[state]\nfolder = {:?}\n[reload]\nwatch = false\n{more}",
+            self.state()
+        )
     }
 
     fn write(&self, name: &str, text: &str) {

@@ -31,7 +31,7 @@ fn agent(place: &Place, prepare: impl Fn(&Path)) -> (Running, PathBuf) {
     fs::create_dir(&pipelines).unwrap();
     prepare(&state.join("spool"));
     place.file("pipelines/commands.toml", COMMANDS);
-    let agent = format!("[state]\nfolder = {state:?}\n[reload]\nwatch = false\n");
+    let agent = format!("host = \"own\"\n[state]\nfolder = {state:?}\n[reload]\nwatch = false\n");
     place.file("pipelines/agent.toml", &agent);
     (place.run(&pipelines, &[("INFINISERVICE_SHARED_SECRET", KEY)]), state)
 }

@@ -112,7 +112,7 @@ fn explain(
     let (now, mut out) = (Instant::now(), Emit::default());
     let verified = Verified { payload, sent_ms: 0, age: Duration::ZERO, received: now };
     Decode.apply(now, &verified, &mut out);
-    let asked: Option<Asked> = out.drain().next();
+    let asked = out.drain().find(|asked| *asked != Asked::Understands);
     let asked =
         asked.ok_or("this is no message that the host sends, and has no id to answer to")?;
 
@@ -270,7 +270,7 @@ fn wanted(payload: &str) -> Vec<Option<Number>> {
     match inbound::parse(payload) {
         Ok(Message::Safe(command)) => vec![command.timeout],
         Ok(Message::Unsafe(command)) => vec![command.timeout],
-        Ok(Message::PendingScripts(scripts)) => {
+        Ok(Message::PendingScripts { scripts, .. }) => {
             let answered = scripts
                 .into_iter()
                 .filter(|script| !matches!(script, Err(Unreadable { id: None, .. })));

@@ -15,7 +15,7 @@ use super::verify::Verified;
 use crate::pipeline::{Emit, Transform, Weigh};
 use crate::wire::inbound::{self, Message, PendingScript, SafeCommand, Unreadable, UnsafeCommand};
 
-/// What the host asked for. One for each message.
+/// What the host asked for. One for each message; where that says what the host understands, that before it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Asked {
     /// Do this, and answer.
@@ -26,6 +26,8 @@ pub enum Asked {
     KeepAlive(u64),
     /// Our `keep_alive` of this number was read, and everything before it.
     KeepAliveAnswered(u64),
+    /// The host understands agent events, and may be asked at any time how far it has read.
+    Understands,
     /// Send metrics now.
     MetricsNow,
     /// Run these, and complete each; none where nothing is pending.
@@ -100,7 +102,12 @@ impl Transform for Decode {
 
     fn apply(&mut self, now: Instant, input: &Verified, out: &mut Emit<Asked>) {
         let asked = match inbound::parse(&input.payload) {
-            Ok(message) => asked(message, input, now),
+            Ok(message) => {
+                if matches!(&message, Message::PendingScripts { understands: true, .. }) {
+                    out.push(Asked::Understands);
+                }
+                asked(message, input, now)
+            }
             Err(Unreadable { id: Some(id), kind, action, why }) => {
                 let action = action.or(kind).unwrap_or_else(|| "unknown".to_owned());
                 let error = format!("the message was not understood: {why}");
@@ -126,7 +133,7 @@ fn asked(message: Message, from: &Verified, now: Instant) -> Asked {
         Message::KeepAliveRequest(number) => return Asked::KeepAlive(number),
         Message::KeepAliveResponse(number) => return Asked::KeepAliveAnswered(number),
         Message::Metrics => return Asked::MetricsNow,
-        Message::PendingScripts(scripts) => {
+        Message::PendingScripts { scripts, .. } => {
             return Asked::Scripts(
                 scripts.into_iter().filter_map(|one| script(one, from)).collect(),
             );

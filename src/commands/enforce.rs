@@ -193,6 +193,7 @@ impl Transform for Enforce {
             Asked::Scripts(scripts) => Enforced::Scripts(scripts.iter().map(one).collect()),
             Asked::KeepAlive(number) => Enforced::KeepAlive(*number),
             Asked::KeepAliveAnswered(number) => Enforced::KeepAliveAnswered(*number),
+            Asked::Understands => return out.lose("heard", 1),
             Asked::MetricsNow => Enforced::MetricsNow,
         });
     }

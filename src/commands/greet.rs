@@ -1,5 +1,5 @@
 //! What is said to a host that did not ask: when it has come, a question for pending scripts; the news of
-//! the agent; and what an earlier agent left unanswered. The port says itself who speaks. Does not know when metrics go.
+//! the agent, where it understands them; and what an earlier agent left unanswered. The port says itself who speaks. Does not know when metrics go.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,14 +10,20 @@ use super::interrupted::Interrupted;
 use super::news::{Heard, Listening};
 use super::reply::Told;
 use crate::pipeline::{Fault, Source};
+use crate::port::Answers;
 
-/// Asks each host once for pending scripts, and tells it the news.
+/// Asks each host once for pending scripts, and tells it the news if it understands them.
+///
+/// # Why a question comes first
+/// It has a time as a text in it: from that today's host learns this machine's clock, by which it stamps what it signs.
+/// And in its answer a host can say what it understands; today's does not, and each event would cost it a warning.
 pub struct Greet {
     vm_id: Option<String>,
     /// Counts the hosts that have come; none where nobody is greeted.
     hosts: Option<watch::Receiver<u64>>,
     greeted: Greeted,
     heard: Heard,
+    answers: Answers,
     listening: Option<Listening>,
     interrupted: Option<Interrupted>,
 }
@@ -34,10 +40,10 @@ struct Begun {
 }
 
 impl Greet {
-    /// Tells the news of `heard`, and nothing else.
-    pub fn new(heard: Heard) -> Self {
+    /// Tells the news of `heard` at the port of `answers`, and nothing else.
+    pub fn new(heard: Heard, answers: Answers) -> Self {
         let (vm_id, hosts, greeted, listening, interrupted) = Default::default();
-        Self { vm_id, hosts, greeted, heard, listening, interrupted }
+        Self { vm_id, hosts, greeted, heard, answers, listening, interrupted }
     }
 
     /// Tells, too, what was interrupted.
@@ -85,7 +91,13 @@ impl Greet {
                     let next = vec![Told::ScriptsPlease { vm_id }];
                     *self.greeted.begun() = Begun { hosts: hosts?, next };
                 }
-                event = listening.recv() => return Some(Told::Event(event?)),
+                event = listening.recv() => {
+                    let event = event?;
+                    if self.answers.is_understood() {
+                        return Some(Told::Event(event));
+                    }
+                    self.heard.not_understood(&event);
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Tells the port what the host has read: answers to its barriers go no further. Knows no barrier itself.
+//! Tells the port what the host says of itself: what it has read, what it understands, and that it wants a sign of
+//! life. None of that goes further. Writes nothing.
 
 use tokio::time::Instant;
 
@@ -6,10 +7,11 @@ use super::decode::Asked;
 use crate::pipeline::{Emit, Transform};
 use crate::port::Answers;
 
-/// Takes the host's answers to keep-alives of our own out of the flow.
+/// Takes keep-alives, and what the host understands, out of the flow.
 ///
 /// # Why here, and not where requests are handled
-/// An answer makes room at the port. Behind a queue of requests that wait for that room it would never come.
+/// An answer makes room at the port. Behind a queue of requests that wait for that room it would never come. And the
+/// echo of a request says how far the host has read, so it is the port that writes it.
 #[derive(Debug)]
 pub struct Hear {
     answers: Answers,
@@ -28,11 +30,11 @@ impl Transform for Hear {
 
     fn apply(&mut self, _now: Instant, input: &Asked, out: &mut Emit<Asked>) {
         match input {
-            Asked::KeepAliveAnswered(number) => {
-                self.answers.answered(*number);
-                out.lose("heard", 1);
-            }
-            _ => out.push(input.clone()),
+            Asked::KeepAliveAnswered(number) => self.answers.answered(*number),
+            Asked::KeepAlive(number) => self.answers.requested(*number),
+            Asked::Understands => self.answers.understood(),
+            _ => return out.push(input.clone()),
         }
+        out.lose("heard", 1);
     }
 }

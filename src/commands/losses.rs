@@ -17,6 +17,9 @@ pub const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Kinds of loss in one event; what is behind them is in its sum.
 const KINDS_MAX: usize = 32;
 
+/// What a host that leaves may take with it, and has no more use for: that it left is no fault of anybody's.
+const HARMLESS: [&str; 3] = ["host_left", "session", "unread"];
+
 /// What a locked agent does with all that it is asked, for as long as it is locked: it says so at its start.
 const LOCKED: &str = "locked";
 
@@ -61,8 +64,9 @@ impl Losses {
         let (most, node, reason) = new[0];
         let lost = |(count, node, reason): &(u64, &str, &str)| json!({"node": node, "reason": reason, "count": count});
         let lost: Vec<_> = new.iter().take(KINDS_MAX).map(lost).collect();
+        let is_harmless = new.iter().all(|(_, _, reason)| HARMLESS.contains(reason));
         Some(AgentEvent {
-            severity: Severity::Warn,
+            severity: if is_harmless { Severity::Info } else { Severity::Warn },
             source: "infiniservice",
             message: format!("{sum} lost, most of them ({most}) at {node}: {reason}"),
             execution_id: None,
@@ -81,11 +85,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_host_took_with_it_is_told_and_is_no_warning() {
+        let (mut losses, now) = (Losses::default(), Instant::now());
+        let event = losses.news(now, 2, &books(&[("unread", 4), ("session", 1)])).unwrap();
+        assert_eq!(
+            (event.severity, event.context.unwrap()["sum"].clone()),
+            (Severity::Info, json!(5))
+        );
+        let more = books(&[("unread", 5), ("session", 1), ("overwritten", 1)]);
+        let event = losses.news(now + TELL_EVERY, 2, &more).unwrap();
+        assert_eq!(event.severity, Severity::Warn);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_loss_is_told_once_to_a_host_that_is_there() {
         let (mut losses, now) = (Losses::default(), Instant::now());
         let gap = books(&[("overwritten", 118), ("unchanged", 1_000)]);
         assert_eq!(losses.news(now, 0, &gap), None, "nobody is there");
         let event = losses.news(now, 1, &gap).unwrap();
+        assert_eq!(event.severity, Severity::Warn);
         assert_eq!(event.message, "118 lost, most of them (118) at metrics/port: overwritten");
         let lost = json!([{"node": "metrics/port", "reason": "overwritten", "count": 118}]);
         assert_eq!(event.context.unwrap()["lost"], lost);

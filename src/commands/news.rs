@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::pipeline::{Health, Node};
-use crate::wire::outbound::AgentEvent;
+use crate::wire::outbound::{AgentEvent, Severity};
 
 /// Events that wait for the flow that takes them to the host; more are lost and counted.
 pub const EVENTS_WAITING: usize = 32;
@@ -21,7 +21,10 @@ pub struct News {
 
 /// Where the news come out. A copy is the same end: one listens at a time.
 #[derive(Debug, Clone)]
-pub struct Heard(Arc<Mutex<Receiver<AgentEvent>>>);
+pub struct Heard {
+    receiver: Arc<Mutex<Receiver<AgentEvent>>>,
+    node: Arc<Node>,
+}
 
 /// The right to listen, until it is dropped.
 pub type Listening = OwnedMutexGuard<Receiver<AgentEvent>>;
@@ -31,7 +34,8 @@ impl News {
     pub fn new(health: &Health) -> (Self, Heard) {
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
         let node = health.node("news".to_owned());
-        (Self { sender, node }, Heard(Arc::new(Mutex::new(receiver))))
+        let receiver = Arc::new(Mutex::new(receiver));
+        (Self { sender, node: Arc::clone(&node) }, Heard { receiver, node })
     }
 
     /// Tells the host, when there is one and a flow to tell it with. Where too much waits already the
@@ -46,16 +50,28 @@ impl News {
 }
 
 impl Heard {
+    /// An event that was taken out goes to nobody: the host that is there does not understand it. The log has it.
+    pub(super) fn not_understood(&self, event: &AgentEvent) {
+        self.node.took(1); // it was given, and is not
+        self.node.lost("not_understood", 1);
+        let AgentEvent { source, message, .. } = event;
+        match event.severity {
+            Severity::Warn | Severity::Error => {
+                tracing::warn!(source, "{message} (the host does not take agent events)");
+            }
+            _ => tracing::info!(source, "{message} (the host does not take agent events)"),
+        }
+    }
+
     /// Listens, once nobody else does.
     pub async fn listen(&self) -> Listening {
-        Arc::clone(&self.0).lock_owned().await
+        Arc::clone(&self.receiver).lock_owned().await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::outbound::Severity;
 
     #[tokio::test]
     async fn nobody_waits_to_tell_and_what_is_too_much_is_counted() {

@@ -56,7 +56,7 @@ impl Voice for AgentVoice {
         self.line(|at, line| outbound::agent_event(&event, at, line))
     }
 
-    fn barrier(&mut self, number: u64) -> Bytes {
+    fn keep_alive(&mut self, number: u64) -> Bytes {
         self.line(|at, line| outbound::keep_alive(number, at, line))
     }
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_barrier_is_a_keep_alive_and_never_longer_than_the_port_allows_for() {
-        let line = voice().barrier(u64::MAX);
+        let line = voice().keep_alive(u64::MAX);
         assert!(line.len() <= 256, "{}", line.len());
         assert_eq!(read(&line)["sequence_number"], json!(u64::MAX));
     }

@@ -17,6 +17,8 @@ use crate::delivery;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentSettings {
+    /// What the hosts at its ports are.
+    pub host: HostKind,
     /// The async runtime.
     #[serde(deserialize_with = "table")]
     pub runtime: Runtime,
@@ -47,14 +49,15 @@ pub struct AgentSettings {
 }
 
 impl AgentSettings {
-    /// The sections in which `other` differs, of those that are read once, at the start.
+    /// The keys and sections in which `other` differs, of those that are read once, at the start.
     pub fn differs_for_good(&self, other: &Self) -> Vec<&'static str> {
         let sections = [
-            ("runtime", self.runtime != other.runtime),
-            ("identity", self.identity != other.identity),
-            ("log", self.log != other.log),
-            ("state", self.state != other.state),
-            ("spool", self.spool != other.spool),
+            ("host", self.host != other.host),
+            ("[runtime]", self.runtime != other.runtime),
+            ("[identity]", self.identity != other.identity),
+            ("[log]", self.log != other.log),
+            ("[state]", self.state != other.state),
+            ("[spool]", self.spool != other.spool),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -62,13 +65,26 @@ impl AgentSettings {
     /// The sections in which `other` differs, of those that hold as soon as they are read.
     pub fn differs_at_once(&self, other: &Self) -> Vec<&'static str> {
         let sections = [
-            ("shutdown", self.shutdown != other.shutdown),
-            ("restart", self.restart != other.restart),
-            ("memory", self.memory != other.memory),
-            ("reload", self.reload != other.reload),
+            ("[shutdown]", self.shutdown != other.shutdown),
+            ("[restart]", self.restart != other.restart),
+            ("[memory]", self.memory != other.memory),
+            ("[reload]", self.reload != other.reload),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
+}
+
+/// What the hosts at the ports are, where they do not say so themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostKind {
+    /// Today's Infinibay host. It gets only what it has a use for: no agent events and no line that says who speaks, each
+    /// of which it warns of; a keep-alive where it asks for one; and no answer to a command of a connection that has
+    /// ended. A host that says that it understands agent events, as `infiniservice host` does, is taken for one's own.
+    #[default]
+    Infinibay,
+    /// One's own, or a relay, which takes agent events, and keep-alives at any time.
+    Own,
 }
 
 /// `[runtime]`.

@@ -35,8 +35,8 @@ mod word;
 mod write;
 
 pub use agent::{
-    AgentSettings, Flavour, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
-    Shutdown, SpoolSettings, StateSettings, is_log_level,
+    AgentSettings, Flavour, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart,
+    Runtime, Shutdown, SpoolSettings, StateSettings, is_log_level,
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};

@@ -40,11 +40,11 @@ pub(super) fn command_flow(
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let gate = gate(commands);
-    let mut unasked = Greet::new(heard);
+    let target = site.ports.resolve(&commands.file.receive().port)?;
+    let mut unasked = Greet::new(heard, site.ports.at(&target).answers.clone());
     if secret.is_some() {
         // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
         // is greeted.
-        let target = site.ports.resolve(&commands.file.receive().port)?;
         let vm_id = site.vm_id.map(str::to_owned);
         let is_picture = site.ports.is_picture();
         let port = site.ports.at(&target);
@@ -79,14 +79,16 @@ pub(super) fn absent_flow(
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let gate = Enforce::deny_all(&commands.origin);
-    flow_of(commands, Some(secret), carried, gate, Greet::new(heard), site)
+    let target = site.ports.resolve(&commands.file.receive().port)?;
+    let unasked = Greet::new(heard, site.ports.at(&target).answers.clone());
+    flow_of(commands, Some(secret), carried, gate, unasked, site)
 }
 
 /// Builds what tells the news at the port `target`, where no command flow does.
 pub(super) fn news_flow(target: &Target, heard: Heard, site: &mut Site<'_>) -> Built {
-    let source = Greet::new(heard);
-    let news = Pipeline::from_sources("news", [source], MESSAGES_WAITING, site.health, site.stop);
     let port = site.ports.at(target);
+    let source = Greet::new(heard, port.answers.clone());
+    let news = Pipeline::from_sources("news", [source], MESSAGES_WAITING, site.health, site.stop);
     Built::of(vec![end(news, &config::Reply::default(), port, site.ledger)], target.clone())
 }
 

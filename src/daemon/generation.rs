@@ -99,13 +99,14 @@ impl Flows {
         heard: Heard,
         stop: &CancellationToken,
     ) -> Self {
+        let ports = Ports::new(port, health, stop).for_hosts(agent.host);
         Self {
             agent,
             carried: None,
             ledger: Ledger::default(),
             losses: Losses::default(),
             spools: SpoolNews::default(),
-            ports: Ports::new(port, health, stop),
+            ports,
             health: health.clone(),
             stop: stop.clone(),
             heard,
@@ -150,13 +151,11 @@ impl Flows {
             }
         }
         // From here on nothing fails.
-        for section in self.agent.differs_for_good(&plan.agent) {
-            report.restart.push(format!("[{section}]"));
-        }
+        let restart = self.agent.differs_for_good(&plan.agent);
+        report.restart.extend(restart.into_iter().map(str::to_owned));
         report.restart.extend(plan.late);
-        for section in self.agent.differs_at_once(&plan.agent) {
-            report.applied.push(format!("[{section}]"));
-        }
+        let applied = self.agent.differs_at_once(&plan.agent);
+        report.applied.extend(applied.into_iter().map(str::to_owned));
         self.agent.shutdown = plan.agent.shutdown;
         self.agent.restart = plan.agent.restart;
         self.agent.reload = plan.agent.reload;

@@ -17,6 +17,7 @@ use crate::commands::greet::Greeted;
 use crate::commands::receive::{Intake, Turn};
 use crate::commands::spools::Spools;
 use crate::commands::voice::AgentVoice;
+use crate::config::HostKind;
 use crate::delivery::{Backlog, Machine, Must};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
@@ -26,6 +27,7 @@ use crate::port::{Answers, Counters, End, Inbound, Port, Target, check};
 pub struct Ports {
     /// Takes the place of every port that a file names.
     instead: Option<Target>,
+    host: HostKind,
     health: Health,
     closing: CancellationToken,
     spools: Spools,
@@ -68,8 +70,13 @@ impl Ports {
     /// their lanes have ended.
     pub fn new(instead: Option<Target>, health: &Health, closing: &CancellationToken) -> Self {
         let (health, closing) = (health.clone(), closing.clone());
-        let (spools, ports) = Default::default();
-        Self { instead, health, closing, spools, checks: true, ports }
+        let (host, spools, ports) = Default::default();
+        Self { instead, host, health, closing, spools, checks: true, ports }
+    }
+
+    /// What the hosts are, where they do not say so.
+    pub fn for_hosts(self, host: HostKind) -> Self {
+        Self { host, ..self }
     }
 
     /// Does not look at the devices of this machine: for a picture.
@@ -111,6 +118,9 @@ impl Ports {
         let node = |name: String| self.health.anew().node(name);
         let closing = self.closing.child_token();
         let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
+        if self.host == HostKind::Own {
+            port.answers().own();
+        }
         let relay = Relay::default();
         port.telemetry(relay.lane());
         let keeping = keep(&mut port, spool, voice, node(format!("keeper {target}")));

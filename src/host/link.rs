@@ -185,7 +185,7 @@ impl Link {
             Kind::KeepAlive(number) => self.say(&payload::keep_alive_response(*number, &now())),
             Kind::RequestPendingScripts => {
                 let scripts = std::mem::take(&mut self.scripts);
-                self.say(&payload::pending_scripts(&scripts, &now()));
+                self.say(&payload::hand_out(&scripts, &now()));
             }
             kind => {
                 if let Some(waits) = self.waiting.remove(kind) {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::shell::Shell;
+use crate::wire::inbound::AGENT_EVENT;
 
 /// An action with its parameters, as [`action`](super::action()) builds it.
 pub fn safe_command(id: &str, action: &Value, timeout: Duration) -> String {
@@ -87,6 +88,19 @@ pub fn pending_scripts(scripts: &[Script], timestamp: &str) -> String {
         scripts: &'a [Script],
     }
     json(&PendingScripts { r#type: "pending_scripts_response", timestamp, scripts })
+}
+
+/// The answer of a host that understands agent events, and says so: scripts to run.
+pub(super) fn hand_out(scripts: &[Script], timestamp: &str) -> String {
+    #[derive(Serialize)]
+    struct HandOut<'a> {
+        r#type: &'static str,
+        timestamp: &'a str,
+        scripts: &'a [Script],
+        understands: [&'static str; 1],
+    }
+    let (r#type, understands) = ("pending_scripts_response", [AGENT_EVENT]);
+    json(&HandOut { r#type, timestamp, scripts, understands })
 }
 
 /// Asks the guest to say `number` back.

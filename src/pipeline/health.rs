@@ -8,8 +8,17 @@ use crate::model::NodeCount;
 
 /// Reasons for which something does not go on because that was asked for: no loss, though it is booked
 /// like one, so that the books of a node add up.
-pub const ON_PURPOSE: [&str; 8] =
-    ["blank", "deselected", "empty", "heard", "joined", "kept", "unchanged", "waiting"];
+pub const ON_PURPOSE: [&str; 9] = [
+    "blank",
+    "deselected",
+    "empty",
+    "heard",
+    "joined",
+    "kept",
+    "not_understood",
+    "unchanged",
+    "waiting",
+];
 
 /// The counters of one node. `taken = given + lost + held` whenever its task is between two steps.
 ///

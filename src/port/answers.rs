@@ -1,10 +1,13 @@
-//! What the host says about how far it has read: answered barriers. Does not write them, and knows no wire.
+//! What the host says about how far it has read, and about itself: answered barriers, requests for a sign of life,
+//! what it understands. Does not write to it, and knows no wire.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use tokio::time::Instant;
 
 /// Barriers whose answer is awaited; a port that has asked so often and had no answer of this host asks no more.
 /// Where it had one, the next barrier takes the place of the newest, and covers all that it did.
@@ -14,7 +17,18 @@ const ASKED_MAX: usize = 64;
 /// the next one in line could be its own.
 const STEP: u64 = 1_000;
 
-/// Where whoever reads the host's lines says that a barrier was answered.
+/// So long after the host's own request a question costs it nothing.
+///
+/// # Why not at any time
+/// Today's host takes each keep-alive for the answer to its last request, and measures the time between the two: it
+/// warns above 5 s, and where the average is above 3 s. Before its first request on a connection it measures nothing.
+const FREE_AFTER_REQUEST: Duration = Duration::from_secs(2);
+
+/// Requests for a sign of life that wait for their echo; behind that the oldest are dropped. A host asks every two
+/// minutes, so more than one come only where an earlier agent left them.
+const REQUESTS_MAX: usize = 16;
+
+/// Where whoever reads the host's lines says that a barrier was answered, and what else they say of the host.
 ///
 /// The port writes lines with a number that the host answers. The port keeps their order, so an answered
 /// number says that everything written before it was read. A copy is the same one.
@@ -30,8 +44,20 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// Number of each barrier, and how many bytes had been written up to its end; oldest first.
-    asked: VecDeque<(u64, u64)>,
+    /// Barriers and echoes, oldest first.
+    asked: VecDeque<Question>,
+    /// What the host asked for, and was not echoed yet.
+    requests: VecDeque<u64>,
+    /// Every host understands events and may be asked at any time.
+    is_own: bool,
+    /// This one has said so.
+    understands: bool,
+    /// It was seen to come, and has not asked for a sign of life since.
+    never_asked: bool,
+    /// When it did last.
+    requested_at: Option<Instant>,
+    /// A host has answered an echo.
+    answers_echoes: bool,
     /// The end of the last one that was answered.
     read: u64,
     /// A later one was answered, and this one was not.
@@ -43,10 +69,26 @@ struct State {
     is_heard: bool,
 }
 
+/// A line that the host answers with the same number.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    number: u64,
+    /// How many bytes had been written up to its end.
+    end: u64,
+    /// The number is the host's.
+    is_echo: bool,
+}
+
 impl State {
     fn forget(&mut self) {
         self.asked.clear();
         (self.answers, self.skipped) = (false, false);
+    }
+
+    fn forget_host(&mut self) {
+        self.forget();
+        self.requests.clear();
+        (self.understands, self.never_asked, self.requested_at) = (false, false, None);
     }
 
     fn may_be_asked(&self) -> bool {
@@ -74,7 +116,7 @@ impl Answers {
     /// that never answers.
     pub fn deaf(&self) {
         let mut state = self.lock();
-        (state.is_heard, state.has_ever) = (false, false);
+        (state.is_heard, state.has_ever, state.never_asked) = (false, false, false);
         state.forget();
     }
 
@@ -82,12 +124,73 @@ impl Answers {
         self.lock().is_heard
     }
 
+    /// Every host of this port understands agent events, and may be asked at any time how far it has read.
+    pub fn own(&self) {
+        self.lock().is_own = true;
+    }
+
+    /// The host that is there says that it does.
+    pub fn understood(&self) {
+        self.lock().understands = true;
+        self.0.port.wake();
+    }
+
+    /// Whether agent events are understood: by every host of this port, or by the one that is there.
+    pub fn is_understood(&self) -> bool {
+        let state = self.lock();
+        state.is_own || state.understands
+    }
+
+    /// The host asks for a sign of life with this number. The port writes the echo, and the answer to that covers
+    /// everything before it.
+    pub fn requested(&self, number: u64) {
+        let mut state = self.lock();
+        if state.requests.len() == REQUESTS_MAX {
+            state.requests.pop_front();
+        }
+        state.requests.push_back(number);
+        (state.never_asked, state.requested_at) = (false, Some(Instant::now()));
+        // It counts on from ours: an echo and a barrier must not share a number.
+        if number.abs_diff(state.next) < STEP {
+            state.next = state.next.max(number);
+        }
+        drop(state);
+        self.0.port.wake();
+    }
+
+    /// The next request that waits for its echo.
+    pub(super) fn take_request(&self) -> Option<u64> {
+        self.lock().requests.pop_front()
+    }
+
+    /// The host that is there was seen to come: it has not asked for anything yet.
+    pub(super) fn begun(&self) {
+        self.lock().never_asked = true;
+    }
+
+    /// Whether a question is free of harm only shortly after the host's own: see [`FREE_AFTER_REQUEST`].
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.lock();
+        state.is_heard && !(state.is_own || state.understands || state.never_asked)
+    }
+
+    /// Whether the host has asked for a sign of life a moment ago, and nothing is unanswered.
+    pub(super) fn may_follow_request(&self, now: Instant) -> bool {
+        let state = self.lock();
+        let recent = |at: Instant| now.saturating_duration_since(at) <= FREE_AFTER_REQUEST;
+        state.asked.is_empty() && state.requested_at.is_some_and(recent)
+    }
+
     /// The host has answered `number`. One that was not asked, or of an earlier host, says nothing.
     pub fn answered(&self, number: u64) {
         let mut state = self.lock();
-        let Some(at) = state.asked.iter().position(|(asked, _)| *asked == number) else { return };
-        state.read = state.asked[at].1;
-        state.skipped |= at > 0;
+        let Some(at) = state.asked.iter().position(|asked| asked.number == number) else { return };
+        let Question { end, is_echo, .. } = state.asked[at];
+        state.read = end;
+        state.answers_echoes |= is_echo;
+        // A host that answers no echo has passed over nothing by that.
+        let (echoes, passed) = (state.answers_echoes, state.asked.range(..at));
+        state.skipped |= passed.into_iter().any(|one| echoes || !one.is_echo);
         state.asked.drain(..=at);
         (state.answers, state.has_ever) = (true, true);
         drop(state);
@@ -110,11 +213,11 @@ impl Answers {
         self.lock().may_be_asked()
     }
 
-    /// Barrier `number` is written, with everything up to byte `end`.
-    pub(super) fn asked(&self, number: u64, end: u64) {
+    /// Barrier `number`, or the echo of the host's, is written, with everything up to byte `end`.
+    pub(super) fn asked(&self, number: u64, end: u64, is_echo: bool) {
         let mut state = self.lock();
         state.asked.truncate(ASKED_MAX - 1);
-        state.asked.push_back((number, end));
+        state.asked.push_back(Question { number, end, is_echo });
     }
 
     /// Up to which byte the host has read, and whether it answers at all.
@@ -142,7 +245,7 @@ impl Answers {
 
     /// Another host comes: what was asked of the last one is void.
     pub(super) fn start_anew(&self) {
-        self.lock().forget();
+        self.lock().forget_host();
     }
 
     /// Wakes `port` at the next answer.
@@ -164,7 +267,7 @@ mod tests {
         let answers = Answers::starting_at(7_000_000);
         for end in [100, 200, 300] {
             let number = answers.next_number(false).unwrap();
-            answers.asked(number, end);
+            answers.asked(number, end, false);
         }
         answers.answered(7_001_001);
         answers.answered(3);
@@ -184,7 +287,7 @@ mod tests {
         answers.listen();
         let ask = |end| {
             let number = answers.next_number(false).unwrap();
-            answers.asked(number, end);
+            answers.asked(number, end, false);
             number
         };
         answers.answered(ask(50));
@@ -199,12 +302,45 @@ mod tests {
         assert_eq!((answers.heard(), answers.take_skipped()), ((300, true), false));
     }
 
+    #[tokio::test]
+    async fn the_answer_to_an_echo_covers_all_before_it_and_no_barrier_has_its_number() {
+        let answers = Answers::starting_at(7_000_000);
+        answers.listen();
+        answers.asked(answers.next_number(false).unwrap(), 100, false);
+        answers.answered(7_001_000);
+        // The host counts on from that, for as long as nothing else is asked.
+        for number in 7_001_001..7_003_000 {
+            answers.requested(number);
+            assert_eq!(answers.take_request(), Some(number));
+            answers.asked(number, number, true);
+            answers.answered(number);
+        }
+        assert_eq!(answers.heard(), (7_002_999, true));
+        assert!(answers.next_number(false).unwrap() > 7_002_999);
+        answers.requested(u64::MAX);
+        assert!(answers.next_number(false).unwrap() < 1 << 53, "a strange number moves nothing");
+    }
+
+    #[tokio::test]
+    async fn an_echo_that_was_passed_over_is_a_sign_of_another_host_where_hosts_answer_them() {
+        let answers = Answers::starting_at(7_000_000);
+        answers.listen();
+        answers.asked(5, 100, true);
+        answers.asked(7_001_000, 200, false);
+        answers.answered(7_001_000);
+        assert!(!answers.take_skipped(), "it may answer none");
+        answers.asked(6, 300, true);
+        answers.asked(7, 400, true);
+        answers.answered(7);
+        assert!(answers.take_skipped());
+    }
+
     #[test]
     fn a_host_that_never_answers_is_not_asked_for_ever() {
         let answers = Answers::starting_at(0);
         let asked = std::iter::from_fn(|| {
             let number = answers.next_number(false)?;
-            answers.asked(number, number);
+            answers.asked(number, number, false);
             Some(number)
         });
         assert_eq!(asked.count(), ASKED_MAX);

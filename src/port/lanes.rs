@@ -133,7 +133,9 @@ impl Lanes {
                 self.next_must.push_front(Kept { seq, frame, again, asked });
             }
             What::Telemetry => self.next_telemetry.push_front(frame),
-            What::Reply | What::Barrier(_) => self.node.lost("session", weight(&frame)),
+            What::Reply | What::Barrier(_) | What::Echo(_) => {
+                self.node.lost("session", weight(&frame))
+            }
         }
     }
 

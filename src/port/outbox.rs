@@ -28,6 +28,8 @@ pub(super) enum What {
     Telemetry,
     /// A question whose answer tells that all before it was read: of this host only.
     Barrier(u64),
+    /// The number that the host asked for: of this host only, and answered as a barrier is.
+    Echo(u64),
 }
 
 /// Frames gathered for one write, at most [`WRITE_BYTES_MAX`] together unless one alone is longer.

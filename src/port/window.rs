@@ -44,6 +44,13 @@ const DOUBLED_MAX_SILENT: usize = 12;
 /// Telemetry has a barrier behind it so often, so that what a host did not read when it left is known.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
+/// Where a question has its price, a host is asked by itself only when something that must be delivered has waited for
+/// so long: today's host asks every 120 s, and the answer to that echo is free.
+const ASK_UNREQUESTED: Duration = Duration::from_secs(150);
+/// There so much more counts as read for the window after [`ROOM_QUIET`], beyond what is known to be. With the window
+/// it is less than the socket behind a port takes (208 KiB, `net.core.wmem_default`).
+const CREDIT_BYTES: u64 = 2 * WINDOW_BYTES as u64;
+
 /// When what was written counts as read without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Patience {
@@ -68,6 +75,12 @@ const ROOM_ANSWERED: Patience = Patience::new(60, NEARLY_EVER);
 const ROOM_OTHERS_ANSWERED: Patience = Patience::new(1, NEARLY_EVER);
 /// … and where none ever has.
 const ROOM_UNANSWERED: Patience = Patience::new(1, 1);
+/// Where a question has its price: see [`CREDIT_BYTES`].
+const ROOM_QUIET: Patience = Patience::new(0, 0);
+/// What the host said something after is read, there: it does one thing after the other.
+const PROVEN_QUIET: Patience = Patience::new(1, NEARLY_EVER);
+/// For what must be delivered, where a question has its price: time for the host's own request first.
+const DELIVERED_QUIET: u64 = 180;
 /// For what must be delivered, where another host of this port has answered, …
 const DELIVERED_OTHERS_ANSWERED: Patience = Patience::new(30, NEARLY_EVER);
 /// … and where none ever has.
@@ -109,6 +122,13 @@ pub(super) enum Share {
 /// | | counts as delivered | when it answers | when it answers |
 ///
 /// So a host that hangs costs the port nothing when it leaves, if it or another one before it has ever answered.
+///
+/// # Where a question has its price
+/// Today's host takes a question for the late answer to its own request for a sign of life, which it makes every two
+/// minutes, and warns ([`Answers`]). Once it has made one it is asked only where something that must be delivered was
+/// written within 2 s after its request, or has waited for 150 s, or where the window is full, or at the end of the
+/// agent. What it is known to have read comes from the answers to its echoes. Meanwhile 64 KiB more go after 1 s, where
+/// it has said something since; else at once, up to 128 KiB in all, and then it is asked.
 #[derive(Debug)]
 pub(super) struct Window {
     limit: Option<usize>,
@@ -117,6 +137,8 @@ pub(super) struct Window {
     asks: bool,
     written: u64,
     read: u64,
+    /// Of that, what an answer or a sign of life stands for.
+    proven: u64,
     delivered: u64,
     /// Everything before this has a barrier behind it.
     asked: u64,
@@ -142,6 +164,7 @@ impl Window {
             asks: false,
             written: 0,
             read: 0,
+            proven: 0,
             delivered: 0,
             asked: 0,
             asked_at: None,
@@ -159,7 +182,7 @@ impl Window {
         self.limit = limit;
         self.asks = asks;
         self.answers.start_anew();
-        (self.read, self.asked) = (self.written, self.written);
+        (self.read, self.proven, self.asked) = (self.written, self.written, self.written);
         (self.asked_at, self.alive_at, self.repeats) = (None, None, 0);
         self.times.clear();
         self.writes.clear();
@@ -188,35 +211,69 @@ impl Window {
     }
 
     /// Whether a barrier should go behind the `pending` bytes: there are many, or something that must be
-    /// known to be read (`must`), or something waits for it, or the last one is not answered (`unread`: and something
-    /// waits for that).
+    /// known to be read (`must`), or something waits for it, or the last one is not answered, and something written up
+    /// to byte `unread` must be delivered. `is_last`: nothing comes any more.
     pub(super) fn wants_barrier(
         &self,
         now: Instant,
         pending: usize,
         must: bool,
-        unread: bool,
+        unread: u64,
+        is_last: bool,
     ) -> bool {
+        if !self.asks || !self.answers.is_heard() {
+            return false;
+        }
         let unasked = self.written - self.asked + pending as u64;
-        let wants = unasked > 0 && (must || self.is_waiting || unasked >= BARRIER_EVERY);
-        self.asks
-            && self.answers.is_heard()
-            && (wants || self.repeats_at(unread).is_some_and(|at| at <= now))
+        let wants = match self.is_quiet() {
+            true => {
+                (self.is_waiting && self.is_spent(now))
+                    || (must && (is_last || self.answers.may_follow_request(now)))
+            }
+            false => must || self.is_waiting || unasked >= BARRIER_EVERY,
+        };
+        (wants && unasked > 0) || self.repeats_at(unread).is_some_and(|at| at <= now)
     }
 
     /// Whether it is time to ask what of the readings was read.
     pub(super) fn is_time_to_ask(&self, now: Instant) -> bool {
-        self.asked_at.is_none_or(|at| at + ASK_EVERY <= now)
+        !self.is_quiet() && self.asked_at.is_none_or(|at| at + ASK_EVERY <= now)
     }
 
-    fn repeats_at(&self, unread: bool) -> Option<Instant> {
-        let waits = (self.is_waiting || unread) && self.asks && self.answers.may_be_asked();
+    /// Whether a question has its price.
+    fn is_quiet(&self) -> bool {
+        self.asks && self.answers.is_quiet()
+    }
+
+    /// Whether only so much counts as read because of time alone. A host that does not answer when it is asked, of a
+    /// port where none ever has, is one that cannot.
+    fn is_credit_bounded(&self, now: Instant) -> bool {
+        let asked = self.asked_at.filter(|_| self.answers.unanswered() > 0);
+        let cannot = !self.answers.has_ever() && asked.is_some_and(|at| at + ASK_AGAIN <= now);
+        self.is_quiet() && !cannot
+    }
+
+    /// Whether all that was given.
+    fn is_spent(&self, now: Instant) -> bool {
+        self.is_credit_bounded(now) && self.read >= self.proven + CREDIT_BYTES
+    }
+
+    fn repeats_at(&self, unread: u64) -> Option<Instant> {
+        if !self.asks {
+            return None;
+        }
+        let waits = (self.is_waiting || unread > 0) && self.answers.may_be_asked();
         let silent = DOUBLED_MAX + self.repeats.saturating_sub(REPEATS_MAX);
         let doubled = self.repeats.min(silent).min(DOUBLED_MAX_SILENT);
         let asked_at = self.asked_at.filter(|_| waits && self.answers.unanswered() > 0);
-        let again = asked_at.map(|at| at + ASK_AGAIN * (1 << doubled));
-        let last = self.asks_last_at().filter(|_| unread && self.asks);
-        [again, last].into_iter().flatten().min()
+        let is_quiet = self.is_quiet();
+        let pause = if is_quiet && !self.is_waiting { ASK_UNREQUESTED } else { ASK_AGAIN };
+        let again = asked_at.map(|at| at + pause * (1 << doubled));
+        let last = self.asks_last_at().filter(|_| unread > 0);
+        let is_unasked = is_quiet && unread > self.asked && self.answers.may_be_asked();
+        let first = self.times.iter().find(|(_, end)| is_unasked && *end > self.asked);
+        let first = first.map(|(at, _)| *at + ASK_UNREQUESTED);
+        [again, last, first].into_iter().flatten().min()
     }
 
     /// When a host that has not answered is asked for the last time before its silence counts as having read.
@@ -248,10 +305,10 @@ impl Window {
         }
     }
 
-    /// Barrier `number` is written, and it ends with byte `end`.
-    pub(super) fn asked(&mut self, now: Instant, number: u64, end: u64) {
+    /// Barrier `number`, or the echo of the host's, is written, and it ends with byte `end`.
+    pub(super) fn asked(&mut self, now: Instant, number: u64, end: u64, is_echo: bool) {
         (self.asked, self.asked_at) = (end, Some(now));
-        self.answers.asked(number, end);
+        self.answers.asked(number, end, is_echo);
     }
 
     /// Everything before this byte has a barrier behind it.
@@ -278,10 +335,14 @@ impl Window {
             self.repeats = 0;
         }
         self.read = self.read.max(heard);
+        self.proven = self.proven.max(heard);
         self.delivered = self.delivered.max(heard);
         if !is_stalled {
+            self.proven = self.proven.max(self.known_by_time(now, PROVEN_QUIET));
             let read_by = self.known_by_time(now, self.room_patience(answers));
-            self.read = self.read.max(read_by);
+            let most =
+                if self.is_credit_bounded(now) { self.proven + CREDIT_BYTES } else { u64::MAX };
+            self.read = self.read.max(read_by.min(most));
             if !answers {
                 let delivered = self.known_by_time(now, self.delivery_patience());
                 self.delivered = self.delivered.max(delivered);
@@ -317,9 +378,9 @@ impl Window {
         (!answers).then(|| self.next_at(self.delivered, self.delivery_patience())).flatten()
     }
 
-    /// Everything up to this byte counts as read.
+    /// Everything up to this byte was read, as far as can be known; for what is kept nowhere.
     pub(super) fn read(&self) -> u64 {
-        self.read
+        if self.is_quiet() { self.proven } else { self.read }
     }
 
     /// Everything up to this byte counts as delivered.
@@ -328,16 +389,18 @@ impl Window {
     }
 
     /// When [`credit`](Self::credit) would tell more without an answer: asked for only where something
-    /// waits, so that an idle port wakes nobody. `unread`: something must be delivered.
-    pub(super) fn deadline(&self, unread: bool) -> Option<Instant> {
+    /// waits, so that an idle port wakes nobody. Up to byte `unread` something must be delivered.
+    pub(super) fn deadline(&self, now: Instant, unread: u64) -> Option<Instant> {
         let patience = self.room_patience(self.answers.heard().1);
-        let room = self.is_waiting.then(|| self.next_at(self.read, patience)).flatten();
-        let delivery = self.delivered_at().filter(|_| unread);
+        let waits = self.is_waiting && !self.is_spent(now);
+        let room = waits.then(|| self.next_at(self.read, patience)).flatten();
+        let delivery = self.delivered_at().filter(|_| unread > 0);
         [room, delivery, self.repeats_at(unread)].into_iter().flatten().min()
     }
 
     fn room_patience(&self, answers: bool) -> Patience {
         match (answers, self.answers.has_ever()) {
+            _ if self.is_quiet() => ROOM_QUIET,
             (true, _) => ROOM_ANSWERED,
             (false, true) => ROOM_OTHERS_ANSWERED,
             (false, false) => ROOM_UNANSWERED,
@@ -345,7 +408,10 @@ impl Window {
     }
 
     fn delivery_patience(&self) -> Patience {
-        if self.answers.has_ever() { DELIVERED_OTHERS_ANSWERED } else { DELIVERED_UNANSWERED }
+        let others = self.answers.has_ever();
+        let patience = if others { DELIVERED_OTHERS_ANSWERED } else { DELIVERED_UNANSWERED };
+        let alive = patience.alive.max(Duration::from_secs(DELIVERED_QUIET));
+        if self.is_quiet() { Patience { alive, ..patience } } else { patience }
     }
 
     fn outstanding(&self) -> usize {

@@ -19,7 +19,12 @@ pub enum Message {
     /// Tells that ours with this number was read.
     KeepAliveResponse(u64),
     /// Scripts to run, each by itself readable or not.
-    PendingScripts(Vec<Result<PendingScript, Unreadable>>),
+    PendingScripts {
+        /// In the order in which they came.
+        scripts: Vec<Result<PendingScript, Unreadable>>,
+        /// Whether the host says that it understands [`AGENT_EVENT`].
+        understands: bool,
+    },
     /// Asks for metrics now.
     Metrics,
 }
@@ -115,6 +120,10 @@ pub struct Unreadable {
     pub why: String,
 }
 
+/// What a host that knows this agent's own messages says that it `understands`, beside the scripts that it hands out.
+/// Today's host says nothing of the kind.
+pub const AGENT_EVENT: &str = "agent_event";
+
 /// The longest id that is taken; the host's have 36 bytes.
 pub const ID_BYTES_MAX: usize = 128;
 
@@ -142,8 +151,13 @@ pub fn parse(payload: &str) -> Result<Message, Unreadable> {
             Message::KeepAliveResponse(typed::<KeepAlive>(payload)?.sequence_number)
         }
         Some("pending_scripts_response") => {
-            let scripts = typed::<PendingScripts>(payload)?.scripts.unwrap_or_default();
-            Message::PendingScripts(scripts.into_iter().map(script).collect())
+            let PendingScripts { scripts, understands } = typed(payload)?;
+            let scripts = scripts.unwrap_or_default();
+            let understands = understands.iter().flatten().any(|what| what == AGENT_EVENT);
+            Message::PendingScripts {
+                scripts: scripts.into_iter().map(script).collect(),
+                understands,
+            }
         }
         Some("Metrics") => Message::Metrics,
         Some(_) => return Err(unreadable(payload, "its type is not known to this agent")),
@@ -188,6 +202,16 @@ struct KeepAlive {
 #[derive(Deserialize)]
 struct PendingScripts {
     scripts: Option<Vec<Value>>,
+    #[serde(default, deserialize_with = "list_or_none")]
+    understands: Option<Vec<Value>>,
+}
+
+/// Whatever else stands there says nothing.
+fn list_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Value>>, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::Array(list) => Some(list),
+        _ => None,
+    })
 }
 
 fn typed<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, Unreadable> {

@@ -39,7 +39,7 @@ impl Voice for Spelled {
         format!("{{\"session\":{connects}}}\n").into()
     }
 
-    fn barrier(&mut self, number: u64) -> Bytes {
+    fn keep_alive(&mut self, number: u64) -> Bytes {
         format!("{{\"barrier\":{number}}}\n").into()
     }
 
@@ -67,6 +67,7 @@ impl Rig {
         let (replies, inbound) = (port.replies(), port.inbound());
         let ((must, read), answers) = (port.must(), port.answers());
         if asks {
+            answers.own();
             answers.listen();
             port.voice(Spelled);
         }

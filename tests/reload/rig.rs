@@ -63,7 +63,10 @@ impl Lab {
     }
 
     pub fn agent(&self, watch: bool) -> String {
-        format!("[state]\nfolder = {:?}\n[reload]\nwatch = {watch}\n", self.path("state"))
+        format!(
+            "host = \"own\"\n[state]\nfolder = {:?}\n[reload]\nwatch = {watch}\n",
+            self.path("state")
+        )
     }
 
     /// Readings with their numbers, into a file.

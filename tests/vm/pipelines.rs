@@ -6,7 +6,7 @@ const COMMANDS: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/commands.toml"));
 
 /// Files are read again when they are asked for only, so that a case knows how often that is.
-const STATE: &str = "[state]\nfolder = \"/state\"\n[reload]\nwatch = false\n";
+const STATE: &str = "host = \"own\"\n[state]\nfolder = \"/state\"\n[reload]\nwatch = false\n";
 
 /// Every file, by its path.
 pub fn files() -> [(&'static str, String); 11] {

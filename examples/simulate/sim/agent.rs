@@ -107,6 +107,7 @@ impl Agent {
         drop(told);
         let (epochs, boot_id) = (spool.epochs(), Some("boot".to_owned()));
         port.voice(AgentVoice { epochs, boot_id, clock: clock::wall });
+        port.answers().own();
         let (must, inbox) = mpsc::channel(MUST_WAITING);
         let (lane, read) = port.must();
         let node = health.anew().node("keeper".to_owned());

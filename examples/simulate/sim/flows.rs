@@ -284,7 +284,7 @@ impl Carried {
             .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let answers = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
-        let greet = Greet::new(self.heard.clone()).greeting(
+        let greet = Greet::new(self.heard.clone(), self.answers.clone()).greeting(
             Some("vm".to_owned()),
             self.hosts.clone(),
             self.greeted.clone(),

@@ -17,7 +17,7 @@ impl Session<'_> {
     /// Fills the empty outbox, or says why it stays empty.
     pub(super) fn gather(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         self.open_session();
-        let Core { lanes, outbox, window, unread, afloat, voice, .. } = &mut *self.core;
+        let Core { lanes, outbox, window, answers, unread, afloat, voice, .. } = &mut *self.core;
         let has_ended = loop {
             let (pending, room) = (outbox.pending(), outbox.room().saturating_sub(BARRIER_BYTES));
             let admits = |length, share| {
@@ -30,16 +30,20 @@ impl Session<'_> {
                 Next::Ended => break true,
             }
         };
-        let asked = window.asked_up_to();
+        let (now, asked) = (Instant::now(), window.asked_up_to());
         let readings = outbox.has_telemetry() || afloat.end() > asked;
         let must = outbox.has_must() || unread.end() > asked;
-        let must = must || readings && window.is_time_to_ask(Instant::now());
+        let must = must || readings && window.is_time_to_ask(now);
         if let Some(voice) = voice
             && outbox.room() >= BARRIER_BYTES
-            && window.wants_barrier(Instant::now(), outbox.pending(), must, !unread.is_empty())
-            && let Some(number) = window.barrier(Instant::now(), outbox.pending())
         {
-            outbox.push(own(voice.barrier(number), What::Barrier(number)));
+            if let Some(number) = answers.take_request() {
+                outbox.push(own(voice.keep_alive(number), What::Echo(number)));
+            } else if window.wants_barrier(now, outbox.pending(), must, unread.end(), has_ended)
+                && let Some(number) = window.barrier(now, outbox.pending())
+            {
+                outbox.push(own(voice.keep_alive(number), What::Barrier(number)));
+            }
         }
         self.accepted(0); // a frame of no bytes is written already
         match (self.core.outbox.is_empty(), has_ended) {
@@ -50,13 +54,16 @@ impl Session<'_> {
         }
     }
 
-    /// The lines that come before all others, into the empty outbox.
+    /// Who speaks, as soon as that is understood, and what has become of the breaker, into the empty outbox.
     pub(super) fn open_session(&mut self) {
         let connects = *self.core.hosts.borrow();
-        let Core { outbox, voice: Some(voice), breaker, breaker_said, .. } = &mut *self.core else {
+        let Core { outbox, answers, voice: Some(voice), breaker, breaker_said, .. } =
+            &mut *self.core
+        else {
             return;
         };
-        if std::mem::take(&mut self.opening_due) {
+        if self.opening_due && answers.is_understood() {
+            self.opening_due = false;
             outbox.push(own(voice.session(connects), What::Reply));
         }
         if breaker.state != *breaker_said && self.device.greets() {
@@ -90,7 +97,8 @@ impl Session<'_> {
                 seen(&frame, now);
             }
             match what {
-                What::Barrier(number) => window.asked(now, number, end),
+                What::Barrier(number) => window.asked(now, number, end, false),
+                What::Echo(number) => window.asked(now, number, end, true),
                 What::Must { seq, again, asked } => {
                     unread.push(end, Kept { seq, frame, again, asked })
                 }

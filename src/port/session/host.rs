@@ -14,6 +14,9 @@ impl Session<'_> {
     pub(super) fn is_somebody(&mut self) {
         if std::mem::take(&mut self.is_new) {
             self.core.lanes.begin(Instant::now());
+            if self.host == Some(false) {
+                self.core.answers.begun();
+            }
         }
     }
 

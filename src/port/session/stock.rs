@@ -44,7 +44,7 @@ impl Session<'_> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let Core { window, unread, breaker, .. } = &*self.core;
         // While the device has no room nothing is known to be read, and room wakes the task.
-        let by_window = window.deadline(!unread.is_empty()).filter(|_| !self.is_stalled);
+        let by_window = window.deadline(Instant::now(), unread.end()).filter(|_| !self.is_stalled);
         let goodbye = self.goodbye.filter(|at| *at > Instant::now());
         [by_window, goodbye, breaker.healthy_at(self.opened)].into_iter().flatten().min()
     }
