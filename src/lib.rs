@@ -65,6 +65,8 @@
 //! | re-opening the port | 100 ms to 30 s apart; five failures in a row: a rest of 15 s at least | |
 //! | what must arrive | `[spool] size` (4 MiB, ¾ for what waits), 16,384 items; 4 MiB in memory while the disk takes none | events go first, then refusals, then answers (of a long one a word stays), then ends of scripts, counted as `spool full` |
 //! | keeper → port | 1 MiB, a quarter of the spool, or one frame not known to be read | the rest waits on disk |
+//! | requests for a sign of life that wait for their echo | 16 | the oldest is dropped |
+//! | written beyond what is known to be read, to today's host | the window and 128 KiB | it is asked |
 //! | what a host may take with it unread | 1,024 frames told apart | the newest count as one |
 //! | port → reader | mpsc, [`port::CHUNKS_KEPT`] chunks of 4 KiB | the device is not read |
 //! | a reading | 5 s; one job per collector on the blocking pool | the group is left out and told |

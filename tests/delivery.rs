@@ -32,11 +32,16 @@ struct Host {
 }
 
 impl Lab {
+    /// Its hosts are one's own.
     fn new(files: &[(&str, &str)]) -> Self {
+        Self::of("host = \"own\"\n", files)
+    }
+
+    fn of(host: &str, files: &[(&str, &str)]) -> Self {
         let place = Place::new();
         std::fs::create_dir(place.folder.path().join("pipelines")).unwrap();
         let state = place.folder.path().join("state").display().to_string();
-        let agent = format!("host = \"own\"\n[state]\nfolder = {state:?}\n");
+        let agent = format!("{host}[state]\nfolder = {state:?}\n");
         for (name, text) in files.iter().copied().chain([("agent.toml", agent.as_str())]) {
             place.file(&format!("pipelines/{name}"), text);
         }
@@ -98,6 +103,41 @@ impl Host {
         let number = asked["sequence_number"].as_u64().unwrap();
         self.says(&payload::keep_alive_response(number, "2026-01-01T00:00:00.000Z"));
     }
+}
+
+/// Kinds of lines that today's host knows, and that are not the echo of a keep-alive.
+const KNOWN: [&str; 4] = ["metrics", "response", "script_completion", "request_pending_scripts"];
+
+#[test]
+fn todays_host_gets_no_line_that_it_warns_of() {
+    let lab = Lab::of("", &[("commands.toml", COMMANDS), ("metrics.toml", &quick())]);
+    let _agent = lab.start();
+    let (mut host, first) = lab.host();
+    assert!(first["timestamp"].is_string(), "from that it learns the clock: {first}");
+    let (mut seen, mut answered) = (Vec::new(), 0);
+    let harmless = ["OsInfo", "SystemInfo", "UserList", "ProcessList", "ServiceList", "Nonsense"];
+    for action in harmless {
+        let asked = json!({ "action": action });
+        host.says(&payload::safe_command(action, &asked, PATIENCE));
+    }
+    host.says(&payload::keep_alive_request(7, "2026-01-01T00:00:00.000Z"));
+    host.says(&payload::pending_scripts(&[], "2026-01-01T00:00:00.000Z"));
+    while answered < harmless.len() {
+        let next = host.next();
+        answered += usize::from(next["type"] == "response");
+        seen.push(next);
+    }
+    for _ in 0..100 {
+        seen.push(host.next()); // two seconds of metrics
+    }
+    let others: Vec<_> = seen
+        .iter()
+        .filter(|line| !KNOWN.contains(&line["type"].as_str().unwrap_or_default()))
+        .map(|line| (line["type"].clone(), line["sequence_number"].clone()))
+        .collect();
+    assert_eq!(others, [("keep_alive".into(), 7.into())], "the echo, and nothing else");
+    assert!(seen.iter().all(|line| line["timestamp"].is_string()));
+    assert!(seen.iter().all(|line| line.to_string().len() <= 100_000));
 }
 
 fn is_response(id: &str) -> impl Fn(&Value) -> bool {

@@ -13,13 +13,17 @@ mod goodbye;
 mod rig;
 #[path = "port/socket.rs"]
 mod socket;
+#[path = "port/todays_host.rs"]
+mod todays_host;
+#[path = "support/todays_host.rs"]
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use infiniservice::port::model;
-use infiniservice::port::{End, Inbound, Kept, Port, Summary};
+use infiniservice::port::{Audience, End, Inbound, Kept, Port, Summary};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -248,7 +252,14 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     let opens = host.tries().opens;
     assert!((120..=260).contains(&opens), "{opens}");
     host.hold(false);
-    must.try_send(Kept { seq: 1, frame: frame("must\n"), again: false, asked: None }).unwrap();
+    must.try_send(Kept {
+        seq: 1,
+        frame: frame("must\n"),
+        again: false,
+        asked: None,
+        audience: Audience::Any,
+    })
+    .unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(host.sessions()[0].received, b"\nmust\n");
     assert_eq!(get(&counters.opens), 1);

@@ -5,7 +5,8 @@
 //! The line with `"event":"end"` (or `"refused"`) is the whole record of a request: time, id, action,
 //! arguments, decision and rule, user, exit, duration, bytes, truncated. The line with
 //! `"event":"begin"` says the same without an end. Of what was not understood there is a `"refused"` with its id, action
-//! and reason; so there is of an id that came twice and was answered from the record.
+//! and reason; so there is of an id that came twice and was answered from the record. `"event":"undelivered"`: the answer
+//! went to nobody, because the connection that had asked for it had ended.
 //!
 //! # Why two lines
 //! A record that is required must be there before the thing it records: a command may fill the disk,
@@ -193,6 +194,11 @@ impl Audit {
     /// Writes down that nobody knows how a request of an earlier agent ended.
     pub async fn lost(&self, unended: &Unended, why: &str) {
         let _ = self.write(Record::lost(SystemTime::now(), unended, why), Keep::Yes).await; // as above
+    }
+
+    /// Writes down, without waiting, that the answer to a request went to nobody. As [`no_room`](Self::no_room).
+    pub fn undelivered(&self, id: &str, action: &str, why: &str) {
+        self.note(Record::undelivered(SystemTime::now(), id, action, why));
     }
 
     /// Writes a line without waiting.

@@ -172,6 +172,13 @@ impl Record {
         json(&Short { time, event, decision, id, action, began, why: Some(safe(why)) })
     }
 
+    /// The line that says that an answer went to nobody.
+    pub(super) fn undelivered(now: SystemTime, id: &str, action: &str, why: &str) -> Vec<u8> {
+        let (time, event, decision) = (Iso8601::new(now), "undelivered", "allowed");
+        let (time, id, action) = (time.as_str(), safe(id), safe(action));
+        json(&Short { time, event, decision, id, action, began: None, why: Some(safe(why)) })
+    }
+
     /// The line that says that `count` lines are missing before it.
     pub(super) fn gap(now: SystemTime, count: u64) -> Vec<u8> {
         json(&Gap { time: Iso8601::new(now).as_str(), event: "gap", lines_lost: count })

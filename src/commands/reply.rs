@@ -218,6 +218,12 @@ pub fn lost(line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
     Some(word)
 }
 
+/// The id and the action of an answer, as far as its line says so.
+pub(crate) fn whose(line: &[u8]) -> Option<(String, String)> {
+    let Said { id, command_type, .. } = serde_json::from_slice(line).ok()?;
+    Some((id.into_owned(), command_type.into_owned()))
+}
+
 /// What of an answer is still known when it is given up.
 #[derive(Deserialize)]
 struct Said<'a> {

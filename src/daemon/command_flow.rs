@@ -17,7 +17,7 @@ use crate::commands::news::Heard;
 use crate::commands::perform::ThisMachine;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
-use crate::commands::reply::{Reply, Told};
+use crate::commands::reply::{self, Reply, Told};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
 use crate::config::{self, Commands};
@@ -110,6 +110,13 @@ fn flow_of(
     if unlocked {
         answers.listen();
     }
+
+    let audit = carried.audit.clone();
+    port.undelivered.tell(move |line| {
+        let Some((id, action)) = reply::whose(line) else { return };
+        tracing::info!(id, action, "an answer goes to nobody: the connection that asked has ended");
+        audit.undelivered(&id, &action, "the connection that asked for it has ended");
+    });
 
     let dispatch = Dispatch {
         perform: Box::new(ThisMachine {

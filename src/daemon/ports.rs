@@ -21,7 +21,7 @@ use crate::config::HostKind;
 use crate::delivery::{Backlog, Machine, Must};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
-use crate::port::{Answers, Counters, End, Inbound, Port, Target, check};
+use crate::port::{Answers, Counters, End, Inbound, Port, Target, Undelivered, check};
 
 /// The ports, each made when it is first named.
 pub struct Ports {
@@ -48,6 +48,8 @@ pub struct Connection {
     pub must: mpsc::Sender<Must>,
     /// Where to tell what the host has read.
     pub answers: Answers,
+    /// Where to hear of answers that go to nobody.
+    pub undelivered: Undelivered,
     /// Where to tell that the machine has become another.
     pub became: watch::Sender<Option<Machine>>,
     /// What it reads.
@@ -130,6 +132,7 @@ impl Ports {
             replies: port.replies(),
             must: keeping.must,
             answers: port.answers(),
+            undelivered: port.undelivered(),
             became: keeping.became,
             on_disk,
             backlog: keeping.backlog,

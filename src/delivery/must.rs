@@ -2,6 +2,7 @@
 
 use crate::model::Frame;
 use crate::pipeline::Weigh;
+use crate::port::Audience;
 
 /// A frame that is kept until the host is known to have read it.
 #[derive(Debug, Clone)]
@@ -50,6 +51,15 @@ impl Kind {
     /// Whether it is said to a host that asked; the frame's oldest is when it did.
     pub const fn is_asked(self) -> bool {
         matches!(self, Self::Refusal | Self::Response | Self::Completion)
+    }
+
+    /// Who has a use for it. The end of a script is waited for by every host until it comes.
+    pub const fn audience(self) -> Audience {
+        match self {
+            Self::Metrics | Self::Completion => Audience::Any,
+            Self::Event => Audience::Understands,
+            Self::Refusal | Self::Response => Audience::Asker,
+        }
     }
 
     /// The word for it.

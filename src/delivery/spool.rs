@@ -210,6 +210,7 @@ impl<S: Storage> Spool<S> {
                 frame,
                 again: entry.seq < self.first_seq,
                 asked: entry.asked,
+                audience: entry.kind.audience(),
             });
         }
         taken

@@ -15,7 +15,7 @@ use super::breaker::{Breaker, BreakerState};
 use super::counters::Counters;
 use super::device::{NotOpen, Opener};
 use super::inlet::{Inbound, Inlet};
-use super::kept::{Kept, Void};
+use super::kept::{Kept, Undelivered, Void};
 use super::lanes::Lanes;
 use super::outbox::Outbox;
 use super::retry::Retry;
@@ -88,7 +88,7 @@ impl Port {
         let answers = Answers::starting_at(first_number(SystemTime::now()));
         let core = Core {
             name: opener.name(),
-            lanes: Lanes::new(Arc::clone(&node)),
+            lanes: Lanes::new(Arc::clone(&node), answers.clone()),
             outbox: Outbox::default(),
             inlet: Inlet::new(Arc::clone(&counters)),
             closing,
@@ -113,6 +113,7 @@ impl Port {
         self.core.clock = clock;
         self.core.answers = Answers::starting_at(first_number(clock()));
         self.core.window = Window::new(self.core.answers.clone());
+        self.core.lanes = Lanes::new(Arc::clone(&self.core.node), self.core.answers.clone());
         self
     }
 
@@ -133,6 +134,11 @@ impl Port {
     /// Where to say that what the port has of that lane is another life's.
     pub fn void(&self) -> Void {
         self.core.lanes.void()
+    }
+
+    /// Where to hear of answers in that lane that go to nobody, because the connection that asked for them has ended.
+    pub fn undelivered(&self) -> Undelivered {
+        self.core.lanes.undelivered()
     }
 
     /// What the port says on its own account. Without it, it says nothing, and asks no host how far it
@@ -249,7 +255,7 @@ impl Port {
     }
 
     fn finish(&mut self, end: End) -> Summary {
-        let Core { lanes, outbox, unread, inlet, node, .. } = &mut self.core;
+        let Core { lanes, outbox, unread, inlet, node, answers, .. } = &mut self.core;
         let reason = if end == End::Over { "unread" } else { "shutdown" };
         let mut back = Vec::new();
         outbox.dissolve(|outgoing, _| back.push(outgoing));
@@ -258,7 +264,7 @@ impl Port {
         let (lost, kept) = lanes.discard(DISCARD_FRAMES_MAX);
         node.lost(reason, lost);
         node.lost("kept", kept);
-        *lanes = Lanes::new(Arc::clone(node));
+        *lanes = Lanes::new(Arc::clone(node), answers.clone());
         inlet.close();
         node.holds(0);
         let NodeCount { taken, given, lost, faults, .. } = node.count();

@@ -129,6 +129,11 @@ impl Answers {
         self.lock().is_own = true;
     }
 
+    /// Whether every host does.
+    pub(super) fn is_own(&self) -> bool {
+        self.lock().is_own
+    }
+
     /// The host that is there says that it does.
     pub fn understood(&self) {
         self.lock().understands = true;

@@ -1,7 +1,7 @@
 //! Frames that must arrive, as they pass between whoever keeps them and the port. Keeps nothing itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
@@ -19,6 +19,21 @@ pub struct Kept {
     pub again: bool,
     /// When a host asked for it, where one did: for another host than that its lines are marked, too.
     pub asked: Option<Instant>,
+    /// Who has a use for it.
+    pub audience: Audience,
+}
+
+/// Who has a use for a frame that must arrive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Any host.
+    #[default]
+    Any,
+    /// The connection on which it was asked for: today's host gives up what it has asked for when it connects anew, and
+    /// warns of an answer to that. Where every host is one's own, any.
+    Asker,
+    /// Hosts that understand agent events.
+    Understands,
 }
 
 impl Kept {
@@ -27,6 +42,26 @@ impl Kept {
         let is_anothers = self.asked.zip(began).is_some_and(|(asked, began)| asked < began);
         if is_anothers && !std::mem::replace(&mut self.again, true) {
             self.frame.bytes = marked(&self.frame.bytes);
+        }
+    }
+}
+
+/// Where to hear of answers that go to nobody any more, because the connection that asked for them has ended. A copy is
+/// the same one.
+#[derive(Clone, Default)]
+pub struct Undelivered(Arc<Mutex<Option<OnUndelivered>>>);
+
+type OnUndelivered = Box<dyn Fn(&[u8]) + Send>;
+
+impl Undelivered {
+    /// Calls `seen` with the lines of each, in the port's task, so it must be short; in the place of who heard before.
+    pub fn tell(&self, seen: impl Fn(&[u8]) + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(seen));
+    }
+
+    pub(super) fn is(&self, lines: &[u8]) {
+        if let Some(seen) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            seen(lines);
         }
     }
 }

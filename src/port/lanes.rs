@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::kept::{Kept, Void, marked};
+use super::answers::Answers;
+use super::kept::{Audience, Kept, Undelivered, Void, marked};
 use super::outbox::{Outgoing, What};
 use super::window::Share;
 use crate::model::Frame;
@@ -53,12 +55,16 @@ pub(super) struct Lanes {
     void: Void,
     /// When the host that is there came.
     began: Option<Instant>,
+    /// Before that every connection has ended.
+    ended: Option<Instant>,
+    answers: Answers,
+    undelivered: Undelivered,
     node: Arc<Node>,
 }
 
 impl Lanes {
-    pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node, ..Self::default() }
+    pub(super) fn new(node: Arc<Node>, answers: Answers) -> Self {
+        Self { node, answers, ..Self::default() }
     }
 
     /// Opens the replies lane. A second call would orphan the first, so it is made once.
@@ -78,6 +84,11 @@ impl Lanes {
     /// Where to say which of what must arrive must not any more.
     pub(super) fn void(&self) -> Void {
         self.void.clone()
+    }
+
+    /// Where to hear of what must not arrive any more.
+    pub(super) fn undelivered(&self) -> Undelivered {
+        self.undelivered.clone()
     }
 
     pub(super) fn add_telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
@@ -107,8 +118,8 @@ impl Lanes {
                 return Next::NoRoom;
             }
             let must = self.next_must.pop_front();
-            return must.map_or(Next::Nothing, |Kept { seq, frame, again, asked }| {
-                found(frame, What::Must { seq, again, asked })
+            return must.map_or(Next::Nothing, |Kept { seq, frame, again, asked, audience }| {
+                found(frame, What::Must { seq, again, asked, audience })
             });
         }
         if self.next_telemetry.is_empty() {
@@ -129,8 +140,8 @@ impl Lanes {
     pub(super) fn give_back(&mut self, outgoing: Outgoing) {
         let Outgoing { frame, what } = outgoing;
         match what {
-            What::Must { seq, again, asked } => {
-                self.next_must.push_front(Kept { seq, frame, again, asked });
+            What::Must { seq, again, asked, audience } => {
+                self.next_must.push_front(Kept { seq, frame, again, asked, audience });
             }
             What::Telemetry => self.next_telemetry.push_front(frame),
             What::Reply | What::Barrier(_) | What::Echo(_) => {
@@ -140,9 +151,13 @@ impl Lanes {
     }
 
     /// A host is there: drops what was said to one that has left, or to one that had not come yet, and from now on
-    /// what was asked for before. Of what must arrive it marks that.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// what was asked for before. Of what must arrive it marks that. `is_new`: it was seen to come, so every connection
+    /// before it has ended.
+    pub(super) fn begin(&mut self, now: Instant, is_new: bool) {
         self.began = Some(now);
+        if is_new {
+            self.ended = self.began;
+        }
         for kept in &mut self.next_must {
             kept.mark(self.began);
         }
@@ -198,7 +213,10 @@ impl Lanes {
             while let Some(void) = self.next_must.pop_front_if(|kept| self.void.has(kept.seq)) {
                 self.node.lost("cloned", weight(&void.frame));
             }
-            if !self.next_must.is_empty() {
+            if let Some(next) = self.next_must.front() {
+                if let Some(reason) = self.for_nobody(next) {
+                    self.empty(reason);
+                }
                 return;
             }
             let Some(lane) = &mut self.must else { return };
@@ -215,6 +233,31 @@ impl Lanes {
                 Poll::Pending => return,
             }
         }
+    }
+
+    /// Why nobody has a use for it, if so.
+    fn for_nobody(&self, kept: &Kept) -> Option<&'static str> {
+        match kept.audience {
+            Audience::Any => None,
+            Audience::Understands => (!self.answers.is_understood()).then_some("not_understood"),
+            // What was asked for in an earlier run is older than any connection that was seen to come.
+            Audience::Asker if self.answers.is_own() => None,
+            Audience::Asker => {
+                let is_gone = |ended| kept.asked.is_none_or(|asked| asked < ended);
+                self.ended.is_some_and(is_gone).then_some("host_left")
+            }
+        }
+    }
+
+    /// Leaves nothing of the next one but its number, which goes the way of all others to whoever keeps it.
+    fn empty(&mut self, reason: &'static str) {
+        let Some(next) = self.next_must.front_mut() else { return };
+        self.node.lost(reason, weight(&next.frame));
+        if next.audience == Audience::Asker {
+            self.undelivered.is(&next.frame.bytes);
+        }
+        (next.frame.bytes, next.frame.readings) = (Bytes::new(), 0);
+        next.audience = Audience::Any;
     }
 
     fn pull_telemetry(&mut self, cx: &mut Context<'_>) {
@@ -252,7 +295,6 @@ pub(super) fn weight(frame: &Frame) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures::stream;
     use tokio::time::Instant;
 
@@ -288,12 +330,15 @@ mod tests {
     fn what_must_arrive_and_was_said_in_another_life_goes_to_nobody() {
         let mut lanes = Lanes::default();
         let must = lanes.open_must();
-        let kept = |seq| Kept { seq, frame: frame("{\"old\":1}\n"), again: false, asked: None };
+        let kept = |seq| {
+            let (frame, audience) = (frame("{\"old\":1}\n"), Audience::Any);
+            Kept { seq, frame, again: false, asked: None, audience }
+        };
         for seq in 1..=3 {
             must.try_send(kept(seq)).unwrap();
         }
         next(&mut lanes, 99);
-        let what = What::Must { seq: 1, again: true, asked: None };
+        let what = What::Must { seq: 1, again: true, asked: None, audience: Audience::Any };
         lanes.give_back(Outgoing { frame: kept(1).frame, what });
         lanes.void().up_to(3);
         must.try_send(Kept { frame: frame("new"), ..kept(4) }).unwrap();

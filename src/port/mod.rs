@@ -56,7 +56,7 @@ pub use counters::Counters;
 pub use device::{Device, Level, NotOpen, Opener, Received, Sent};
 pub use discovery::check;
 pub use inlet::{CHUNK_BYTES_MAX, CHUNKS_KEPT, Inbound};
-pub use kept::{Kept, Void};
+pub use kept::{Audience, Kept, Undelivered, Void};
 pub use lanes::{MUST_KEPT, REPLIES_KEPT};
 pub use outbox::WRITE_BYTES_MAX;
 pub use target::{DEFAULT_PORT, InvalidTarget, Target};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
+use super::kept::Audience;
 use crate::model::Frame;
 
 /// The most for one write: what the driver takes at once (32 KiB, `port_fops_write` in
@@ -23,7 +24,7 @@ pub(super) enum What {
     /// Said to this host only: dropped with it.
     Reply,
     /// Must be read by some host: kept until it is.
-    Must { seq: u64, again: bool, asked: Option<Instant> },
+    Must { seq: u64, again: bool, asked: Option<Instant>, audience: Audience },
     /// Counted as given when it is written; the rest of one that was cut goes to the next host.
     Telemetry,
     /// A question whose answer tells that all before it was read: of this host only.
@@ -220,7 +221,7 @@ mod tests {
     #[test]
     fn what_must_arrive_starts_again_as_a_whole() {
         let mut outbox = Outbox::default();
-        let what = What::Must { seq: 1, again: false, asked: None };
+        let what = What::Must { seq: 1, again: false, asked: None, audience: Audience::Any };
         outbox.push(Outgoing { what, ..frame("one\ntwo\n") });
         assert!(outbox.has_must());
         accept(&mut outbox, 6);

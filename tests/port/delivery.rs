@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::port::{Kept, WINDOW_BYTES};
+use infiniservice::port::{Audience, Kept, WINDOW_BYTES};
 use tokio::time::Instant;
 
 use infiniservice::port::model;
@@ -369,8 +369,13 @@ async fn many_short_writes_fill_the_window_before_they_fill_the_socket_behind_th
 async fn what_a_host_asked_for_is_not_said_to_the_next_one_or_marked() {
     let rig = Rig::met().await;
     let asked = Some(Instant::now());
-    let kept =
-        |seq, asked| Kept { seq, frame: frame(format!("{{\"m\":{seq}}}\n")), again: false, asked };
+    let kept = |seq, asked| Kept {
+        seq,
+        frame: frame(format!("{{\"m\":{seq}}}\n")),
+        again: false,
+        asked,
+        audience: Audience::Any,
+    };
     let late = frame("{\"reply\":1}\n");
     rig.must.try_send(kept(1, asked)).unwrap();
     settle().await;

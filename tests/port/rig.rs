@@ -5,10 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
+use infiniservice::commands::voice::AgentVoice;
+use infiniservice::delivery::Epochs;
 use infiniservice::model::Frame;
 use infiniservice::pipeline::{Health, Node};
 use infiniservice::port::model::{self, ModelHost, ModelPort};
-use infiniservice::port::{Answers, Breaker, Counters, Inbound, Kept, Port, Summary, Voice};
+use infiniservice::port::{
+    Answers, Audience, Breaker, Counters, Inbound, Kept, Port, Summary, Voice,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -59,18 +63,33 @@ impl Rig {
         Self::over(model::pair_with_buffer(1), true)
     }
 
-    pub fn over((guest, host): (ModelPort, ModelHost), asks: bool) -> Self {
+    /// A port as it is for today's host, in the words of the agent.
+    pub fn quiet() -> Self {
+        let rig = |port: &mut Port| {
+            port.answers().listen();
+            port.voice(AgentVoice::new(Epochs::default(), None));
+        };
+        Self::with(model::pair(), rig)
+    }
+
+    pub fn over(pair: (ModelPort, ModelHost), asks: bool) -> Self {
+        Self::with(pair, |port| {
+            if asks {
+                port.answers().own();
+                port.answers().listen();
+                port.voice(Spelled);
+            }
+        })
+    }
+
+    fn with((guest, host): (ModelPort, ModelHost), prepare: impl FnOnce(&mut Port)) -> Self {
         let closing = CancellationToken::new();
         let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
         let (telemetry, lane) = mpsc::channel(4096);
         port.telemetry(ReceiverStream::new(lane));
         let (replies, inbound) = (port.replies(), port.inbound());
         let ((must, read), answers) = (port.must(), port.answers());
-        if asks {
-            answers.own();
-            answers.listen();
-            port.voice(Spelled);
-        }
+        prepare(&mut port);
         let (node, counters) = (port.node(), port.counters());
         let running = tokio::spawn(async move { port.run().await });
         Self {
@@ -90,7 +109,15 @@ impl Rig {
 
     /// Says something that must be read.
     pub fn must(&self, seq: u64, text: impl Into<Bytes>) {
-        self.must.try_send(Kept { seq, frame: frame(text), again: false, asked: None }).unwrap();
+        self.must
+            .try_send(Kept {
+                seq,
+                frame: frame(text),
+                again: false,
+                asked: None,
+                audience: Audience::Any,
+            })
+            .unwrap();
     }
 
     /// A port that asks, with a host that has come.

@@ -99,8 +99,8 @@ impl Session<'_> {
             match what {
                 What::Barrier(number) => window.asked(now, number, end, false),
                 What::Echo(number) => window.asked(now, number, end, true),
-                What::Must { seq, again, asked } => {
-                    unread.push(end, Kept { seq, frame, again, asked })
+                What::Must { seq, again, asked, audience } => {
+                    unread.push(end, Kept { seq, frame, again, asked, audience });
                 }
                 What::Telemetry => afloat.push(end, weight(&frame)),
                 What::Reply => {}

@@ -13,8 +13,10 @@ impl Session<'_> {
     /// Whoever is there has not been told anything yet.
     pub(super) fn is_somebody(&mut self) {
         if std::mem::take(&mut self.is_new) {
-            self.core.lanes.begin(Instant::now());
-            if self.host == Some(false) {
+            // Else it may be the connection that was there when an earlier agent, or opening, ended.
+            let is_new = self.host == Some(false);
+            self.core.lanes.begin(Instant::now(), is_new);
+            if is_new {
                 self.core.answers.begun();
             }
         }
@@ -78,10 +80,10 @@ impl Session<'_> {
             &mut *self.core;
         let mut gone = afloat.take();
         let mut back = Vec::new();
-        for (_, Kept { seq, mut frame, asked, .. }) in unread.take() {
+        for (_, Kept { seq, mut frame, asked, audience, .. }) in unread.take() {
             frame.bytes = marked(&frame.bytes);
             node.took(weight(&frame)); // it was given, and is not
-            back.push(Outgoing { frame, what: What::Must { seq, again: true, asked } });
+            back.push(Outgoing { frame, what: What::Must { seq, again: true, asked, audience } });
         }
         let was_cut = outbox.dissolve(|mut outgoing, lines| {
             match &mut outgoing.what {

@@ -1,0 +1,250 @@
+//! What today's host makes of a port: no warning, and figures that are true.
+
+use std::time::Duration;
+
+use infiniservice::port::{Audience, Kept};
+use tokio::time::Instant;
+
+use super::rig::{Rig, frame, settle};
+use super::warnings::{Connection, REQUEST_EVERY};
+
+/// A port and the host at it.
+struct Met {
+    rig: Rig,
+    host: Connection,
+    /// Bytes of the host's session that it has seen.
+    seen: usize,
+    next_request: Instant,
+    /// How long each durable frame took until it was known to be read.
+    acknowledged: Vec<Duration>,
+    waiting: Vec<(u64, Instant)>,
+}
+
+impl Met {
+    /// The host was there before the agent, and has asked already: nobody knows when.
+    async fn found() -> Self {
+        let rig = Rig::quiet();
+        rig.host.connect();
+        settle().await;
+        let mut host = Connection::default();
+        host.request();
+        let next_request = Instant::now() + REQUEST_EVERY * 2 / 3;
+        Self { rig, host, seen: 0, next_request, acknowledged: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// The host comes to an agent that waits.
+    async fn came() -> Self {
+        let rig = Rig::quiet();
+        settle().await;
+        rig.host.connect();
+        settle().await;
+        let next_request = Instant::now() + REQUEST_EVERY;
+        let (host, acknowledged, waiting) = Default::default();
+        Self { rig, host, seen: 0, next_request, acknowledged, waiting }
+    }
+
+    /// Lets time pass, in which the host does what it does.
+    async fn pass(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            if self.next_request <= Instant::now() {
+                self.next_request += REQUEST_EVERY;
+                self.rig.answers.requested(self.host.request());
+                self.rig.host.send(b"{}\n");
+            }
+            settle().await;
+            while self.rig.inbound.try_recv().is_ok() {}
+            let new = self.rig.host.received_after(self.seen);
+            let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            self.seen += whole;
+            for line in str::from_utf8(&new[..whole]).unwrap().lines() {
+                if let Some(number) = self.host.line(line) {
+                    self.rig.answers.answered(number);
+                }
+            }
+            settle().await;
+            let read = *self.rig.read.borrow();
+            let (done, waiting) = self.waiting.drain(..).partition(|(seq, _)| *seq <= read);
+            self.waiting = waiting;
+            self.acknowledged.extend(done.into_iter().map(|(_, at): (u64, Instant)| at.elapsed()));
+            tokio::time::sleep(Duration::from_millis(98)).await;
+        }
+    }
+
+    /// The host asks for something and is answered with so many bytes.
+    async fn command(&mut self, seq: u64, bytes: usize) {
+        self.host.pending.insert(format!("c{seq}"));
+        self.rig.host.send(b"{}\n");
+        let asked = Some(Instant::now());
+        settle().await;
+        self.rig.must.try_send(answer(seq, asked, bytes)).unwrap();
+        self.waiting.push((seq, Instant::now()));
+        self.pass(Duration::from_millis(200)).await;
+    }
+}
+
+fn answer(seq: u64, asked: Option<Instant>, bytes: usize) -> Kept {
+    let text = format!(
+        "{{\"type\":\"response\",\"id\":\"c{seq}\",\"stdout\":\"{}\"}}\n",
+        "x".repeat(bytes)
+    );
+    Kept { seq, frame: frame(text), again: false, asked, audience: Audience::Asker }
+}
+
+fn reading(bytes: usize) -> String {
+    format!("{{\"type\":\"metrics\",\"data\":\"{}\"}}\n", "x".repeat(bytes))
+}
+
+#[tokio::test(start_paused = true)]
+async fn nine_idle_minutes_cost_no_warning_and_leave_its_figures_true() {
+    for mut met in [Met::found().await, Met::came().await] {
+        for _ in 0..18 {
+            met.rig.tell(reading(25_000));
+            met.pass(Duration::from_secs(30)).await;
+        }
+        assert_eq!(met.host.warnings, [""; 0]);
+        assert!(met.host.average() < Duration::from_millis(10), "{:?}", met.host.average());
+        assert!(met.host.received <= met.host.sent, "each keep-alive is one that it asked for");
+        assert!(met.host.received >= 4);
+        // What no echo covers is in the books when the host leaves.
+        for _ in 0..2 {
+            met.rig.tell(reading(100));
+            met.pass(Duration::from_secs(1)).await;
+        }
+        met.rig.host.leave();
+        settle().await;
+        let lost = met.rig.node.count().lost;
+        assert!(matches!(lost[..], [("unread", 2..=6)]), "{lost:?}");
+        met.rig.check_books();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_commands_cost_no_warning_and_its_own_request_brings_their_acknowledgement() {
+    let mut met = Met::found().await;
+    met.pass(REQUEST_EVERY).await;
+    for seq in 1..=10 {
+        met.pass(Duration::from_secs(7)).await;
+        met.command(seq, 2_000).await;
+    }
+    assert_eq!(met.host.answered.len(), 10, "each is there at once");
+    met.pass(REQUEST_EVERY).await;
+    assert_eq!((&met.host.warnings[..], met.waiting.len()), (&[][..], 0));
+    let slowest = met.acknowledged.iter().max().unwrap();
+    assert!(*slowest <= REQUEST_EVERY + Duration::from_secs(1), "{slowest:?}");
+    assert!(met.host.received <= met.host.sent + 1, "at most one question besides the echoes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_its_first_request_and_right_after_each_it_is_asked_at_once() {
+    let mut met = Met::came().await;
+    met.pass(Duration::from_secs(30)).await;
+    met.command(1, 100).await;
+    assert_eq!(met.acknowledged.len(), 1, "it measures nothing yet");
+    let left = met.next_request - Instant::now();
+    met.pass(left + Duration::from_secs(1)).await;
+    met.command(2, 100).await;
+    assert_eq!(met.acknowledged.len(), 2, "a second after its request");
+    met.pass(Duration::from_secs(10)).await;
+    met.command(3, 100).await;
+    assert_eq!((met.acknowledged.len(), met.waiting.len()), (2, 1), "later it waits for the next");
+    met.pass(REQUEST_EVERY).await;
+    assert_eq!((met.acknowledged.len(), &met.host.warnings[..]), (3, &[][..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_answers_one_after_the_other_cost_no_warning() {
+    let mut met = Met::found().await;
+    met.pass(REQUEST_EVERY).await;
+    for seq in 1..=40 {
+        met.command(seq, 99_000).await;
+        met.pass(Duration::from_secs(2)).await;
+    }
+    assert_eq!(met.host.answered.len(), 40);
+    assert_eq!(met.host.warnings, [""; 0]);
+    assert_eq!(met.rig.host.leaked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_makes_no_request_is_asked_when_something_durable_has_waited_long_enough() {
+    let mut met = Met::found().await;
+    met.next_request += Duration::from_secs(100_000);
+    met.command(1, 100).await;
+    met.pass(Duration::from_secs(140)).await;
+    assert_eq!(met.waiting.len(), 1);
+    met.pass(Duration::from_secs(15)).await;
+    assert_eq!(met.acknowledged.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_hangs_where_it_may_not_be_asked_costs_the_port_nothing() {
+    let mut met = Met::found().await;
+    met.pass(REQUEST_EVERY * 2).await;
+    for round in 0..5 {
+        met.rig.host.stop_reading();
+        for _ in 0..200 {
+            met.rig.tell(reading(8_000));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        met.rig.host.leave();
+        assert_eq!(met.rig.host.leaked(), 0, "round {round}");
+        settle().await;
+        met.rig.host.connect();
+        (met.seen, met.host) = (0, Connection::default());
+        met.next_request = Instant::now() + REQUEST_EVERY;
+        met.pass(REQUEST_EVERY * 2).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_goes_to_no_other_connection_than_the_one_that_asked_and_the_end_of_a_script_does()
+ {
+    let mut met = Met::found().await;
+    // Of an earlier run of the agent, on what may be the same connection.
+    met.host.pending.insert("c1".to_owned());
+    met.rig.must.try_send(answer(1, None, 10)).unwrap();
+    met.pass(Duration::from_secs(1)).await;
+    assert_eq!((&met.host.answered[..], &met.host.warnings[..]), (&["c1".to_owned()][..], &[][..]));
+
+    let asked = Some(Instant::now());
+    settle().await;
+    met.rig.host.stop_reading();
+    met.rig.must.try_send(answer(2, asked, 10)).unwrap(); // written, and never read
+    settle().await;
+    met.rig.host.leave();
+    settle().await;
+    met.rig.must.try_send(answer(3, asked, 10)).unwrap();
+    met.rig.must.try_send(answer(4, None, 10)).unwrap();
+    let done = frame("{\"type\":\"script_completion\",\"execution_id\":\"s1\"}\n");
+    let done = Kept { seq: 5, frame: done, again: false, asked, audience: Audience::Any };
+    met.rig.must.try_send(done).unwrap();
+    met.rig.host.connect();
+    (met.seen, met.host) = (0, Connection::default());
+    met.pass(Duration::from_secs(1)).await;
+    let seen = met.rig.seen();
+    assert!(seen.contains("script_completion") && !seen.contains("response"), "{seen}");
+    assert_eq!(met.host.warnings, [""; 0]);
+    assert_eq!(*met.rig.read.borrow(), 5, "none of them waits any more");
+    let lost = met.rig.node.count().lost;
+    assert!(lost.contains(&("host_left", 4)), "c1 to c4: {lost:?}");
+    met.rig.check_books();
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_and_who_speaks_go_to_a_host_that_says_that_it_understands_them() {
+    let mut met = Met::came().await;
+    let event = |seq| {
+        let frame = frame("{\"type\":\"agent_event\",\"message\":\"m\"}\n");
+        Kept { seq, frame, again: false, asked: None, audience: Audience::Understands }
+    };
+    met.rig.must.try_send(event(1)).unwrap();
+    met.pass(Duration::from_secs(1)).await;
+    assert!(!met.rig.seen().contains("agent_event"), "{}", met.rig.seen());
+    assert_eq!(met.rig.node.count().lost, [("not_understood", 1)]);
+    met.rig.answers.understood();
+    met.rig.must.try_send(event(2)).unwrap();
+    settle().await;
+    let seen = met.rig.seen();
+    let events: Vec<_> = seen.lines().filter(|line| line.contains("agent_event")).collect();
+    assert!(events[0].contains("\"session\":1") && events[1].contains("\"m\""), "{seen}");
+}
