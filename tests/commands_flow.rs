@@ -10,6 +10,8 @@ mod rig;
 mod answers;
 #[path = "commands_flow/cut.rs"]
 mod cut;
+#[path = "commands_flow/programs.rs"]
+mod programs;
 #[path = "commands_flow/refused.rs"]
 mod refused;
 #[path = "commands_flow/scripts.rs"]

@@ -61,6 +61,19 @@ fn raw(path: Option<&str>, user: Option<&str>) -> Request {
     }))
 }
 
+fn leaving(value: &str) -> [Request; 2] {
+    let mut both = [raw(None, None), script("x")];
+    for request in &mut both {
+        let variables = match &mut request.what {
+            What::Raw(raw) => &mut raw.environment,
+            What::Script(script) => &mut script.inputs,
+            What::Action(_) => continue,
+        };
+        variables.insert("INFINISERVICE_DETACH".to_owned(), value.to_owned());
+    }
+    both
+}
+
 fn script(name: &str) -> Request {
     request(What::Script(Script {
         name: name.to_owned(),
@@ -153,6 +166,25 @@ fn what_nothing_allows_is_denied() {
         decided(&some, &action(Action::SystemInfo)),
         "denied: no rule of commands.toml allows this SystemInfo"
     );
+}
+
+#[test]
+fn to_leave_processes_running_needs_its_own_switch() {
+    let on = "allow = [\"*\"]\nraw_shell = true\nscripts = true";
+    let (silent, off) = (policy(on), policy(&format!("{on}\ndetach = false")));
+    let both = policy(&format!("{on}\ndetach = true"));
+    for request in leaving("1").into_iter().chain(leaving("true")) {
+        assert_eq!(decided(&silent, &request), "denied: commands.toml does not say detach = true");
+        assert_eq!(decided(&off, &request), "denied by commands.toml:6: detach = false");
+        assert_eq!(decided(&both, &request), "+commands.toml:3");
+    }
+    for request in leaving("0").into_iter().chain(leaving("")).chain(leaving("False")) {
+        assert_eq!(decided(&off, &request), "+commands.toml:3", "it does not ask for it");
+    }
+    let only = policy("allow = [\"*\"]\ndetach = true");
+    for request in leaving("1") {
+        assert!(!only.decide(&request).is_allowed(), "raw_shell and scripts are off");
+    }
 }
 
 #[test]

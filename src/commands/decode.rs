@@ -169,7 +169,7 @@ fn raw(command: UnsafeCommand, from: &Verified) -> Result<Request, Refusal> {
             return Err("there is no command line to run".to_owned());
         }
         Ok(RawCommand {
-            command: check::no_nul(raw_command, "the command line")?,
+            command: check::shell_text(raw_command, "the command line")?,
             shell: check::shell(shell.as_deref())?,
             working_dir: check::directory(working_dir)?,
             environment: check::variables(env_vars)?,
@@ -201,7 +201,7 @@ fn script(
     let decoded = || {
         Ok(Script {
             name: check::shown(&script.script_name.unwrap_or_default()),
-            content: check::no_nul(script.script_content, "the script")?,
+            content: check::shell_text(script.script_content, "the script")?,
             shell: check::shell(script.shell.as_deref())?,
             inputs: check::variables(script.input_values)?,
             run_as: check::account(script.run_as)?,

@@ -59,6 +59,17 @@ impl Outcome {
         Self { refused: true, ..Self::failed(error) }
     }
 
+    /// Adds what the agent has to say of it, each a sentence without a full stop, behind what the program
+    /// complained of, where people read it.
+    pub fn note(&mut self, notes: impl IntoIterator<Item = String>) {
+        for note in notes {
+            if !self.stderr.is_empty() && !self.stderr.ends_with('\n') {
+                self.stderr.push('\n');
+            }
+            self.stderr.push_str(&format!("infiniservice: {note}\n"));
+        }
+    }
+
     /// Not done, and why.
     pub fn failed(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }

@@ -1,14 +1,12 @@
 //! What carries out a request: this machine, or a made-up one. Does not answer, write down or decide.
 
-use std::path::PathBuf;
-
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::actions::{self, Afterwards, Context, Done, power};
-use super::execute::{self, Runner};
+use super::execute::{self, Prepared, Program, Runner};
 use super::outcome::Outcome;
 use super::request::{RawCommand, Script, What};
 use crate::metrics::latest::Latest;
@@ -34,23 +32,23 @@ pub struct ThisMachine {
     pub runner: Runner,
     /// What the metrics flow has read last.
     pub latest: Latest,
-    /// Where the texts of scripts lie while they run.
-    pub scripts: PathBuf,
 }
 
 impl Perform for ThisMachine {
     fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done> {
         async move {
-            let outcome = match what {
-                What::Raw(raw) => self.raw(&raw, deadline).await,
-                What::Script(script) => self.script(script, deadline).await,
+            let (runner, notes) = self.runner.noting();
+            let detach = what.detach();
+            let mut done = match what {
+                What::Raw(raw) => raw_command(raw, detach, &runner, deadline).await.into(),
+                What::Script(pending) => script(pending, detach, &runner, deadline).await.into(),
                 What::Action(order) => {
-                    let runner = self.runner.clone();
                     let cx = Context { runner, deadline, latest: self.latest.clone() };
-                    return actions::perform(order.action, &cx).await;
+                    actions::perform(order.action, &cx).await
                 }
             };
-            Done { outcome, afterwards: None }
+            done.outcome.note(notes.take());
+            done
         }
         .boxed()
     }
@@ -70,28 +68,26 @@ impl Perform for ThisMachine {
     }
 }
 
-impl ThisMachine {
-    async fn raw(&self, raw: &RawCommand, deadline: Instant) -> Outcome {
-        match execute::command_line(raw, deadline) {
-            Err(why) => Outcome::failed(why),
-            Ok(program) => match self.runner.run(program).await {
-                Err(why) => Outcome::failed(why),
-                Ok(finished) => finished.into(),
-            },
-        }
+async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
+    let prepared = spawn_blocking(move || execute::command_line(&raw, deadline)).await;
+    match prepared.unwrap_or_else(|error| Err(error.to_string())) {
+        Err(why) => Outcome::failed(why),
+        Ok(prepared) => run(prepared, detach, runner).await,
     }
+}
 
-    async fn script(&self, script: Script, deadline: Instant) -> Outcome {
-        let folder = self.scripts.clone();
-        let written = spawn_blocking(move || execute::script(&script, &folder, deadline)).await;
-        let (program, file) = match written {
-            Ok(Ok(written)) => written,
-            // Nothing was begun: it may be offered again.
-            Ok(Err(why)) => return Outcome::refused(why),
-            Err(error) => return Outcome::refused(error.to_string()),
-        };
-        let finished = self.runner.run(program).await;
-        drop(file);
-        finished.map_or_else(Outcome::failed, Outcome::from)
+async fn script(script: Script, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
+    let prepared = spawn_blocking(move || execute::script(&script, deadline)).await;
+    match prepared.unwrap_or_else(|error| Err(error.to_string())) {
+        // Nothing was begun: it may be offered again.
+        Err(why) => Outcome::refused(why),
+        Ok(prepared) => run(prepared, detach, runner).await,
     }
+}
+
+async fn run(Prepared { program, note }: Prepared, detach: bool, runner: &Runner) -> Outcome {
+    let finished = runner.run(Program { detach, ..program }).await;
+    let mut outcome = finished.map_or_else(Outcome::failed, Outcome::from);
+    outcome.note(note);
+    outcome
 }

@@ -5,10 +5,10 @@
 //! the action alone, and asked of it through [`ProgramsOf`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::actions::{checks, cleanup};
-use super::execute::{self, Program};
+use super::execute::{self, Prepared, Program};
 use super::policy::operation_name;
 use super::request::{Action, Order, Request, ServiceOperation, What};
 
@@ -37,16 +37,8 @@ pub type ProgramsOf = fn(&Action) -> Option<Vec<Vec<String>>>;
 /// It would fail before anything is run: the end of a sentence that says why.
 pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<WouldRun>, String> {
     match &request.what {
-        What::Raw(raw) => {
-            let program = execute::command_line(raw, request.deadline())?;
-            Ok(vec![resolve(program, "")?])
-        }
-        What::Script(script) => {
-            let note =
-                "FILE holds the script, readable by its user alone, and is removed afterwards";
-            let program = execute::script_at(script, Path::new("FILE"), request.deadline())?;
-            Ok(vec![resolve(program, note)?])
-        }
+        What::Raw(raw) => Ok(vec![of_host(execute::command_line(raw, request.deadline())?)?]),
+        What::Script(script) => Ok(vec![of_host(execute::script(script, request.deadline())?)?]),
         What::Action(Order { action, .. }) => match programs_of(action) {
             Some(programs) if !programs.is_empty() => {
                 let mut note = besides(action);
@@ -144,12 +136,10 @@ fn besides(action: &Action) -> String {
 fn resolve(program: Program, note: &str) -> Result<WouldRun, String> {
     let file = execute::find(&program.program)?;
     let directory = execute::directory(program.directory.as_deref())?;
-    let home = match &program.run_as {
-        Some(account) => execute::identity(account)?.home,
-        None => execute::home_of(rustix::process::geteuid().as_raw()).unwrap_or_else(|| "/".into()),
-    };
-    let environment = execute::environment(&home, &program.environment)?;
-    let words = std::iter::once(file.into_os_string()).chain(program.arguments);
+    let whose = execute::variables(program.run_as.as_ref())?;
+    let environment = execute::environment(whose, &program.environment)?;
+    let text_file = program.text.map(|_| "FILE".into());
+    let words = std::iter::once(file.into_os_string()).chain(program.arguments).chain(text_file);
     let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
     Ok(WouldRun {
         argv: words.map(text).collect(),
@@ -161,6 +151,15 @@ fn resolve(program: Program, note: &str) -> Result<WouldRun, String> {
         directory,
         note: note.to_owned(),
     })
+}
+
+/// A text of the host with what runs it.
+fn of_host(prepared: Prepared) -> Result<WouldRun, String> {
+    let Prepared { program, note } = prepared;
+    let file = program.text.is_some();
+    let file = file.then(|| "FILE is the text in memory, readable by its user alone".to_owned());
+    let notes: Vec<String> = file.into_iter().chain(note).collect();
+    resolve(program, &notes.join("; "))
 }
 
 fn of_words(argv: Vec<String>, request: &Request) -> Program {

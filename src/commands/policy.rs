@@ -3,7 +3,8 @@
 //!
 //! - A request that a `deny` rule matches is denied, whatever allows it.
 //! - Else it is allowed if an `allow` rule matches it, and denied if none does.
-//! - A command line for a shell and a script also need `raw_shell` or `scripts` to be on.
+//! - A command line for a shell and a script also need `raw_shell` or `scripts` to be on, and `detach` where
+//!   they ask to leave processes running.
 //!
 //! # An action with several names
 //! The host has several names for some actions: `CleanTemporaryFiles` becomes `DiskCleanup`. A rule matches by the
@@ -25,7 +26,7 @@ use super::catalogue::Argument;
 use super::decode::{RAW_COMMAND, SCRIPT};
 use super::glob::Glob;
 use super::request::{Action, Order, Request, ServiceOperation, Shell, What};
-use crate::config::{Commands, Enforce, Line, Rule, Switch};
+use crate::config::{Commands, Enforce, Line, Rule};
 
 /// The rules of one file, and the longest time it grants.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +79,7 @@ impl Policy {
 
     /// Decides on a request.
     pub fn decide(&self, request: &Request) -> Decision {
-        let Enforce { allow, deny, raw_shell, scripts } = &self.enforce;
+        let Enforce { allow, deny, raw_shell, scripts, detach } = &self.enforce;
         let (name, becomes) = (name(&request.what), becomes(&request.what));
         let seen = arguments(&request.what);
         let matches = |rule: &Rule, argument: ArgumentMatch| {
@@ -93,17 +94,15 @@ impl Policy {
             What::Raw(_) => Some(("raw_shell", raw_shell)),
             What::Script(_) => Some(("scripts", scripts)),
         };
-        match switch {
-            Some((key, Switch { on: false, at: Some(at) })) => {
-                let rule = self.place(at);
-                let why = format!("denied by {rule}: {key} = false");
-                return Decision::Denied { rule, why };
-            }
-            Some((key, Switch { on: false, at: None })) => {
+        let leaves = request.what.detach().then_some(("detach", detach));
+        for (key, switch) in switch.into_iter().chain(leaves).filter(|(_, switch)| !switch.on) {
+            let Some(at) = &switch.at else {
                 let why = format!("denied: {} does not say {key} = true", self.origin);
                 return Decision::Denied { rule: self.origin.clone(), why };
-            }
-            _ => {}
+            };
+            let rule = self.place(at);
+            let why = format!("denied by {rule}: {key} = false");
+            return Decision::Denied { rule, why };
         }
         match allow.iter().find(|rule| matches(rule, allows)) {
             Some(rule) => Decision::Allowed { rule: self.place(&rule.at) },

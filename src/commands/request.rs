@@ -41,6 +41,25 @@ impl Request {
     }
 }
 
+/// Among the variables of a command line or a script: what it starts and does not wait for shall go on. The
+/// wire has no other place for it.
+pub const DETACH: &str = "INFINISERVICE_DETACH";
+
+impl What {
+    /// Whether what it starts and does not wait for shall go on when it has ended: [`DETACH`] is set, to
+    /// anything but `0`, `false`, `no` and nothing.
+    pub fn detach(&self) -> bool {
+        let variables = match self {
+            Self::Action(_) => return false,
+            Self::Raw(raw) => &raw.environment,
+            Self::Script(script) => &script.inputs,
+        };
+        let off = ["", "0", "false", "no"];
+        let is_on = |value: &String| !off.iter().any(|off| value.trim().eq_ignore_ascii_case(off));
+        variables.get(DETACH).is_some_and(is_on)
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {

@@ -122,6 +122,8 @@ pub struct Enforce {
     pub raw_shell: Switch,
     /// Whether pending scripts may run at all; a rule has to allow them too.
     pub scripts: Switch,
+    /// Whether either may leave processes running.
+    pub detach: Switch,
 }
 
 /// `[execute]`.
@@ -198,9 +200,8 @@ impl Check for CommandsFile {
         }
         broken.extend(rule::check("allow", &self.enforce.allow));
         broken.extend(rule::check("deny", &self.enforce.deny));
-        for (name, switch) in
-            [("raw_shell", &self.enforce.raw_shell), ("scripts", &self.enforce.scripts)]
-        {
+        let Enforce { raw_shell, scripts, detach, .. } = &self.enforce;
+        for (name, switch) in [("raw_shell", raw_shell), ("scripts", scripts), ("detach", detach)] {
             if switch.on && self.enforce.allow.is_empty() {
                 let help = "add allow = [\"*\"], or the names of what may be asked";
                 let path = [Step::Key("enforce"), Step::Key(name)];
@@ -212,8 +213,9 @@ impl Check for CommandsFile {
     }
 
     fn find(&mut self, source: &str) {
-        let Enforce { allow, deny, raw_shell, scripts } = &mut self.enforce;
-        let switches = [raw_shell, scripts].into_iter().filter_map(|switch| switch.at.as_mut());
+        let Enforce { allow, deny, raw_shell, scripts, detach } = &mut self.enforce;
+        let switches =
+            [raw_shell, scripts, detach].into_iter().filter_map(|switch| switch.at.as_mut());
         let rules = allow.iter_mut().chain(deny).map(|rule| &mut rule.at);
         switches.chain(rules).for_each(|line| line.find(source));
     }

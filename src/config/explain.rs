@@ -154,6 +154,7 @@ fn example(key: &str) -> Option<&'static str> {
         "deny" => "deny = [{ action = \"PackageRemove\", package = \"systemd*\" }]",
         "raw_shell" => "raw_shell = true",
         "scripts" => "scripts = true",
+        "detach" => "detach = true",
         "required" => "required = true",
         "command_type" => "command_type = \"action\"",
         "receive" => "[receive] port = \"org.infinibay.agent\"",

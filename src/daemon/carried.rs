@@ -11,7 +11,6 @@
 //! look.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
@@ -42,8 +41,6 @@ pub struct Carried {
     pub answered: Arc<Mutex<Answered>>,
     /// Scripts that have run; none where the state folder cannot be written, or nothing is signed.
     pub journal: Option<Arc<Mutex<Journal>>>,
-    /// Where the texts of scripts lie while they run.
-    pub scripts: PathBuf,
     /// The audit file.
     pub audit: Audit,
     /// Starts programs; only the end of the agent ends them.
@@ -77,7 +74,6 @@ impl Carried {
             nonces: Nonces::default(),
             answered: Arc::default(),
             journal,
-            scripts: state.path().join("scripts"),
             audit: audit(&file.audit, state, runs),
             runner: runner(file, runs, stop),
             room: Room::new(places(file)),

@@ -122,7 +122,6 @@ fn flow_of(
         perform: Box::new(ThisMachine {
             runner: carried.runner.clone(),
             latest: site.latest.clone(),
-            scripts: carried.scripts.clone(),
         }),
         audit: Some(carried.audit.clone()),
         latest: site.latest.clone(),

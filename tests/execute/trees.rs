@@ -6,7 +6,9 @@ use infiniservice::commands::execute::{Exit, Program, Runner};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{Mark, alone, beside, pids, run, runner, settings, shell, until, within};
+use super::rig::{
+    Mark, WITHOUT_GROUPS, alone, beside, pids, run, runner, settings, shell, until, within,
+};
 
 /// The deadline, mercy, and what a busy machine takes.
 const SOON: Duration = Duration::from_secs(3);
@@ -32,12 +34,111 @@ async fn what_a_program_leaves_behind_ends_with_it() {
             let begun = Instant::now();
             // The leader waits until what it leaves behind has really begun.
             let text = format!("{text}\n sleep 0.2; echo said");
+            let (runner, notes) = runner.noting();
             let finished = run(&runner, shell(&text)).await;
             assert_eq!(mark.alive(), [0; 0], "{how}");
             assert_eq!(finished.exit, Exit::Code(0), "{how}");
             assert_eq!(finished.stdout.text, "said\n", "{how}");
             assert!(begun.elapsed() < SOON, "{how}: {:?}", begun.elapsed());
+            let notes = notes.take();
+            if std::env::var_os(WITHOUT_GROUPS).is_some() {
+                // Another program that ends may have taken it.
+                continue;
+            }
+            assert_eq!(notes.len(), 1, "{how}: {notes:?}");
+            assert!(
+                notes[0].starts_with("ended ") && notes[0].contains(" left behind: "),
+                "{notes:?}"
+            );
+            assert!(notes[0].contains("sleep"), "{how}: {notes:?}");
         }
+        let (runner, notes) = runner.noting();
+        run(&runner, shell("sleep 0 & wait; true | cat")).await;
+        assert_eq!(notes.take(), [""; 0], "what has ended is not left behind");
+    })
+    .await;
+}
+
+/// One that may leave processes behind does so at its own end only.
+#[tokio::test]
+async fn what_a_program_may_leave_behind_goes_on_and_is_told() {
+    beside(async {
+        let (runner, notes) = runner().noting();
+        let mark = Mark::new();
+        let text =
+            format!("setsid sleep {mark} > /dev/null 2>&1 < /dev/null & sleep 0.2; echo said");
+        let finished = run(&runner, Program { detach: true, ..shell(&text) }).await;
+        assert_eq!((finished.exit, finished.stdout.text.as_str()), (Exit::Code(0), "said\n"));
+        let note = notes.take().join("; ");
+        if cgroup_root().is_none() || std::env::var_os(WITHOUT_GROUPS).is_some() {
+            assert!(note.contains("could not be left running: it has no control group"), "{note}");
+            assert_eq!(mark.alive(), [0; 0]);
+            return;
+        }
+        assert!(
+            note.starts_with("left 1 process running in ") && note.ends_with(": sleep"),
+            "{note}"
+        );
+        assert_eq!(mark.alive().len(), 1);
+        // Nor does the end of another program take it.
+        run(&runner, shell("sleep 60 &")).await;
+        assert_eq!(mark.alive().len(), 1);
+        let pid = mark.alive()[0];
+        let group = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let group = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap();
+        let folder = format!("{}{group}", cgroup_root().unwrap());
+        run(&runner, shell(&format!("kill {pid}"))).await;
+        mark.goes().await;
+        until("its group can go", || std::fs::remove_dir(&folder).is_ok()).await;
+
+        let text = format!("setsid sleep {mark} & sleep {mark}");
+        let late = Program { detach: true, deadline: within(300), ..shell(&text) };
+        assert_eq!(run(&runner, late).await.exit, Exit::TimedOut);
+        assert_eq!(mark.alive(), [0; 0], "its time was over");
+    })
+    .await;
+}
+
+/// Where the kernel's groups are, if this process may move others there.
+fn cgroup_root() -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+    let root = mount.split(' ').nth(4)?.to_owned();
+    let made = format!("{root}/execute-test-try.{}", std::process::id());
+    std::fs::create_dir(&made).and_then(|()| std::fs::remove_dir(&made)).is_ok().then_some(root)
+}
+
+/// As only root can: into another group, another session, and to another parent.
+#[tokio::test]
+async fn what_has_left_its_control_group_ends_at_the_deadline() {
+    beside(async {
+        let Some(root) = cgroup_root() else {
+            eprintln!("skipped: no control group can be made here");
+            return;
+        };
+        let mark = Mark::new();
+        let away = format!(
+            "setsid sh -c 'echo 0 > {root}/cgroup.procs; (setsid sh -c \"sleep {mark}; sleep {mark}\" &) ; exit' &"
+        );
+        for last in [format!("sleep {mark}"), "trap '' TERM; while :; do sleep 1; done".to_owned()] {
+            let text = format!("{away} sleep 0.3; {last}");
+            let program = Program { deadline: within(1_000), ..shell(&text) };
+            let running = tokio::spawn({
+                let runner = runner();
+                async move { run(&runner, program).await }
+            });
+            mark.appears().await;
+            assert_eq!(running.await.unwrap().exit, Exit::TimedOut);
+            assert_eq!(mark.alive(), [0; 0], "{last}");
+        }
+        // Also where nobody waits for the program any more.
+        let text = format!("{away} sleep 60");
+        let runner = runner();
+        tokio::select! {
+            _ = runner.run(shell(&text)) => panic!("it ended by itself"),
+            () = mark.appears() => {}
+        }
+        mark.goes().await;
     })
     .await;
 }

@@ -1,9 +1,7 @@
 //! Programs of other users, and everything once more for an agent that is not root.
 
-use std::os::unix::fs::PermissionsExt;
-
-use infiniservice::commands::execute::{Exit, Program, ScriptFile, script};
-use infiniservice::commands::request::{Script, Shell};
+use infiniservice::commands::execute::{Exit, Prepared, Program, command_line, script};
+use infiniservice::commands::request::{RawCommand, Script, Shell};
 use infiniservice::commands::words::Account;
 use rustix::fs::XattrFlags;
 use tokio::time::Instant;
@@ -19,13 +17,15 @@ async fn a_program_runs_as_the_user_it_is_told_with_that_users_groups_only() {
         }
         let runner = runner();
         for name in ["nobody", "daemon", "root"] {
-            let text = "id -un; id -ru; id -u; id -G | tr ' ' '\\n' | sort -n; echo $HOME";
+            let text = "id -un; id -ru; id -u; id -G | tr ' ' '\\n' | sort -n; \
+                        echo $HOME:$SHELL:$USER:$LOGNAME";
             let program = Program { run_as: account(name), ..shell(text) };
             let found = run(&runner, program).await.stdout.text;
             // What the C library says of that account, read by a program of root.
             let text = format!(
                 "id -un {name}; id -ru {name}; id -u {name}; \
-                     id -G {name} | tr ' ' '\\n' | sort -n; getent passwd {name} | cut -d: -f6"
+                     id -G {name} | tr ' ' '\\n' | sort -n; getent passwd {name} | cut -d: -f6,7 | tr -d '\\n'; \
+                     echo :{name}:{name}"
             );
             assert_eq!(found, run(&runner, shell(&text)).await.stdout.text, "{name}");
         }
@@ -51,39 +51,85 @@ async fn only_root_may_run_programs_as_another_user() {
     .await;
 }
 
+/// Such as `$0` again, `read`, descriptors of its own, a child with other rights, and a here-document.
+const EXPECTING: &str = r#"set -eu
+id -un
+read -r line || echo "nothing to read"
+exec 3>&1 9>/dev/null
+echo "$given" >&3
+cat <<E | tr a-z A-Z
+here $(id -un)
+E
+[ "$#" = 0 ] && cd "$(dirname "$0")" && cd /
+stat -Lc %a:%U "$0"
+[ "${again-}" ] || again=1 "$shell" "$0"
+"#;
+
+/// A script has a file that it can name, its user alone can read, and nobody can change.
 #[tokio::test]
 async fn a_script_runs_from_a_file_that_only_its_user_can_read() {
     beside(async {
-        let temporary = tempfile::tempdir().unwrap();
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(temporary.path(), open).unwrap();
-        let folder = temporary.path().join("scripts");
         let run_as = is_root().then(|| account("nobody")).flatten();
         let user = if run_as.is_some() { "nobody".to_owned() } else { whoami().await };
-        for shell in [Shell::Sh, Shell::Bash] {
-            let pending = Script {
-                name: "test".into(),
-                // More than one argument could hold.
-                content: format!(
-                    "# {}\nid -un; ls -l $0 | cut -c1-10; echo \"$given\"; cat",
-                    "x".repeat(1 << 18)
-                ),
-                shell,
-                inputs: [("given".to_owned(), "a b".to_owned())].into(),
+        for (shell, name) in [(Shell::Sh, "sh"), (Shell::Bash, "bash")] {
+            // More than one argument could hold.
+            let content = format!("{EXPECTING}# {}\n", "x".repeat(1 << 18));
+            let inputs = [("given", "a b"), ("shell", name)];
+            let inputs = inputs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            let (name, run_as) = ("test".into(), run_as.clone());
+            let pending = Script { name, content, shell, inputs, run_as };
+            let Prepared { program, note } = script(&pending, within(10_000)).unwrap();
+            let finished = run(&runner(), program).await;
+            assert_eq!((finished.stderr.text.as_str(), note), ("", None));
+            let once =
+                format!("{user}\nnothing to read\na b\nHERE {}\n400:{user}\n", user.to_uppercase());
+            assert_eq!(finished.stdout.text, once.repeat(2));
+            assert_eq!(finished.exit, Exit::Code(0));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_that_has_become_another_user_cannot_read_its_script() {
+    beside(async {
+        if !is_root() {
+            return;
+        }
+        let as_nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+        let content =
+            format!("# secret\nls -l $0 > /dev/null\n{as_nobody} cat $0 2>&1\necho x >> $0");
+        let program =
+            Program { text: Some(content), ..Program::new("sh", [""; 0], within(10_000)) };
+        let finished = run(&runner(), program).await;
+        assert!(!finished.stdout.text.contains("secret"), "{}", finished.stdout.text);
+        assert!(finished.stdout.text.contains("Permission denied"), "{}", finished.stdout.text);
+        assert_ne!(finished.exit, Exit::Code(0), "not even root changes it");
+    })
+    .await;
+}
+
+/// Nothing is on a disk: what a killed agent leaves behind holds no script.
+#[tokio::test]
+async fn a_long_command_line_is_run_as_a_file_in_memory() {
+    beside(async {
+        let run_as = is_root().then(|| account("nobody")).flatten();
+        let long = format!("#{}\nset -e\necho \"$A\"; pwd\nfalse\necho on", "x".repeat(200_000));
+        for (command, note) in [(long.clone(), false), (long.replace('\n', "\r\n"), true)] {
+            let raw = RawCommand {
+                command,
+                shell: Shell::Sh,
+                working_dir: Some("/tmp".into()),
+                environment: [("A".to_owned(), "b".to_owned())].into(),
                 run_as: run_as.clone(),
             };
-            let (program, file) = script(&pending, &folder, within(10_000)).unwrap();
-            let finished = run(&runner(), program).await;
-            assert_eq!(finished.stderr.text, "");
-            assert_eq!(finished.stdout.text, format!("{user}\n-r--------\na b\n"));
-            drop(file);
-            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
-        }
-        if run_as.is_some() {
-            let file = ScriptFile::create(&folder, ".sh", b"secret", None).unwrap();
-            let text = format!("cat {}", file.path().display());
-            let finished = run(&runner(), Program { run_as, ..super::rig::shell(&text) }).await;
-            assert_eq!((finished.exit, finished.stdout.text.as_str()), (Exit::Code(1), ""));
+            let prepared = command_line(&raw, within(10_000)).unwrap();
+            assert_eq!(prepared.note.is_some(), note);
+            let finished = run(&runner(), prepared.program).await;
+            assert_eq!(
+                (finished.exit, finished.stdout.text.as_str()),
+                (Exit::Code(1), "b\n/tmp\n")
+            );
         }
     })
     .await;

@@ -19,7 +19,7 @@ pub mod users;
 mod kill;
 mod measure;
 mod systemctl;
-mod systemd;
+pub(super) mod systemd;
 
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, connection};
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, Variant, connection};
 
 use super::super::request::ServiceOperation;
 
@@ -213,6 +213,26 @@ impl Bus {
             Err(_) => Err("systemd did not answer in time".to_owned()),
         }
     }
+}
+
+/// Has systemd move processes into a scope of its own, which goes when the last of them has ended. It has
+/// begun when this comes back: the processes are moved a little later.
+///
+/// # Errors
+/// The end of a sentence: no bus, or systemd does not.
+pub(in crate::commands) async fn make_scope(
+    name: &str,
+    pids: &[u32],
+    deadline: Instant,
+) -> Result<(), String> {
+    let none: &[(&str, &[(&str, Variant<'_>)])] = &[];
+    let properties = [
+        ("Description", Variant::from("Left running by a command of the host")),
+        ("PIDs", Variant::from(pids)),
+        ("CollectMode", Variant::from("inactive-or-failed")),
+    ];
+    let bus = Bus::connect(deadline).await?;
+    bus.call("StartTransientUnit", &(name, "fail", &properties[..], none)).await.map(|_| ())
 }
 
 fn unit((name, description, load, active, sub, ..): UnitRow) -> Unit {

@@ -30,9 +30,23 @@ pub(super) fn shell(name: Option<&str>) -> Result<Shell, String> {
     }
 }
 
-/// An account; none where it is empty.
+/// What hosts call the account that may do everything, whatever system a guest has.
+const ROOT_TOO: [&str; 2] = ["system", "administrator"];
+
+/// An account; none where it is blank.
+///
+/// `system` and `administrator` are root, in any case, since that is what they mean at the host, and so is
+/// `root`. An account of this machine that bears one of these names cannot be named so: rules must know
+/// who it will be without a look at the machine.
 pub(super) fn account(name: Option<String>) -> Result<Option<Account>, String> {
-    name.filter(|name| !name.is_empty()).map(|name| Account::new(&name)).transpose()
+    let name = name.unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let is = |root: &str| name.eq_ignore_ascii_case(root);
+    let is_root = is("root") || ROOT_TOO.into_iter().any(is);
+    Account::new(if is_root { "root" } else { name }).map(Some)
 }
 
 /// An absolute path; none where it is empty.
@@ -75,6 +89,18 @@ pub(super) fn no_nul(text: String, what: &str) -> Result<String, String> {
     if text.contains('\0') { Err(format!("{what} holds a NUL character")) } else { Ok(text) }
 }
 
+/// A text for a shell: UTF-8 that was read as such.
+///
+/// What was saved as UTF-16 arrives with a NUL in each plain letter, or, where something on the way has
+/// replaced bytes, with what is left of its byte order mark in front.
+pub(super) fn shell_text(text: String, what: &str) -> Result<String, String> {
+    let marks = ["\u{FFFE}", "\u{FFFD}\u{FFFD}", "ÿþ", "þÿ"];
+    if marks.iter().any(|mark| text.starts_with(mark)) {
+        return Err(format!("{what} is not UTF-8 (it begins as UTF-16 does); save it as UTF-8"));
+    }
+    no_nul(text, what).map_err(|why| format!("{why}; if it was saved as UTF-16, save it as UTF-8"))
+}
+
 /// The name of a check or target: letters, digits, `_` and `-`.
 pub(super) fn plain_name(text: String, what: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -99,6 +125,41 @@ pub(super) fn shown(name: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_hosts_names_of_who_may_do_everything_are_root_and_a_blank_is_nobody() {
+        let account = |name: &str| account(Some(name.to_owned())).unwrap();
+        let named = |name: &str| account(name).map(|account| account.to_string());
+        for root in ["root", "ROOT", "system", "SYSTEM", "Administrator", " System\n"] {
+            assert_eq!(named(root).as_deref(), Some("root"), "{root:?}");
+        }
+        for other in ["ann", "Ann", "administrators", "system.d", "LAB\\administrator", "0"] {
+            assert_eq!(named(other).as_deref(), Some(other));
+        }
+        for none in ["", " ", "\t\n"] {
+            assert_eq!(named(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_was_saved_as_utf_16_is_refused_with_the_way_out() {
+        let utf_16 = String::from_utf16_lossy;
+        let little: Vec<u8> =
+            "\u{FEFF}set -e\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let latin: String = little.iter().map(|byte| char::from(*byte)).collect();
+        for text in [
+            latin,
+            String::from_utf8_lossy(&little).into_owned(),
+            String::from_utf8_lossy(&little[2..]).into_owned(),
+            utf_16(&[0xFFFE, 0x7300]),
+        ] {
+            let error = shell_text(text.clone(), "the script").unwrap_err();
+            assert!(error.contains("save it as UTF-8"), "{text:?}: {error}");
+        }
+        for fine in ["\u{FEFF}set -e\n", "echo \u{FFFD}", "", "ÿ"] {
+            assert!(shell_text(fine.to_owned(), "the script").is_ok(), "{fine:?}");
+        }
+    }
 
     #[test]
     fn a_shell_is_known_in_any_case_and_never_guessed() {

@@ -6,6 +6,7 @@
 //! `/etc/group` (`passwd(5)`, `group(5)`) hold every account that can be used while the network is away;
 //! one that only a directory knows (`LAB\ann`) is refused with that reason.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,17 +20,54 @@ const FILE_MAX: u64 = 8 * 1024 * 1024;
 /// The most groups a process may be in (`NGROUPS_MAX` of linux/limits.h).
 const GROUPS_MAX: usize = 65_536;
 
+/// The shell of an account that names none (`passwd(5)`).
+const SHELL: &str = "/bin/sh";
+
 /// An account as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
+    /// Its name.
+    pub name: String,
     /// Its user id.
     pub uid: u32,
     /// Its first group.
     pub gid: u32,
     /// All its groups, the first one among them.
     pub groups: Vec<u32>,
-    /// Its folder.
+    /// Its folder; `/` where it names none.
     pub home: PathBuf,
+    /// Its shell; `/bin/sh` where it names none.
+    pub shell: PathBuf,
+}
+
+impl Identity {
+    /// What tells a program who it is: `USER`, `LOGNAME`, `HOME` and `SHELL` (environ(7)).
+    pub fn variables(&self) -> [(&'static str, OsString); 4] {
+        [
+            ("USER", (&self.name).into()),
+            ("LOGNAME", (&self.name).into()),
+            ("HOME", (&self.home).into()),
+            ("SHELL", (&self.shell).into()),
+        ]
+    }
+}
+
+/// What tells a program of this account who it is; one of the agent's own user, where none is named, gets
+/// `HOME` alone. Reads files: not for an async worker.
+///
+/// # Errors
+/// The end of a sentence: see [`identity`].
+pub(in crate::commands) fn variables(
+    account: Option<&Account>,
+) -> Result<Vec<(&'static str, OsString)>, String> {
+    match account {
+        Some(account) => Ok(identity(account)?.variables().into()),
+        None => {
+            let own = rustix::process::geteuid().as_raw();
+            let home = home_of(own).unwrap_or_else(|| "/".into());
+            Ok(vec![("HOME", home.into())])
+        }
+    }
 }
 
 /// Looks up an account. Reads files: not for an async worker.
@@ -46,7 +84,7 @@ pub fn identity(account: &Account) -> Result<Identity, String> {
 }
 
 /// The folder of a user, where `/etc/passwd` has one. Reads a file: not for an async worker.
-pub fn home_of(uid: u32) -> Option<PathBuf> {
+fn home_of(uid: u32) -> Option<PathBuf> {
     let passwd = text(PASSWD).ok()?;
     lines(&passwd).find(|entry| entry.uid == uid).map(|entry| entry.home.into())
 }
@@ -57,6 +95,7 @@ struct Entry<'a> {
     uid: u32,
     gid: u32,
     home: &'a Path,
+    shell: &'a Path,
 }
 
 fn by_name(passwd: &str, group: &str, name: &str) -> Option<Identity> {
@@ -67,7 +106,14 @@ fn by_name(passwd: &str, group: &str, name: &str) -> Option<Identity> {
             groups.push(gid);
         }
     }
-    Some(Identity { uid: entry.uid, gid: entry.gid, groups, home: entry.home.into() })
+    Some(Identity {
+        name: entry.name.to_owned(),
+        uid: entry.uid,
+        gid: entry.gid,
+        groups,
+        home: entry.home.into(),
+        shell: entry.shell.into(),
+    })
 }
 
 /// A line with a wrong number of fields, or ids that are no numbers, is no account.
@@ -76,11 +122,11 @@ fn lines(passwd: &str) -> impl Iterator<Item = Entry<'_>> {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        let home = Path::new(fields.nth(1)?);
-        fields.next()?;
+        let or = |field, default| Path::new(if field == "" { default } else { field });
+        let (home, shell) = (or(fields.nth(1)?, "/"), or(fields.next()?, SHELL));
         // (uid_t)-1 means "leave as it is" to the kernel's calls, so no account may have it.
         let real = uid != u32::MAX && gid != u32::MAX;
-        real.then_some(Entry { name, uid, gid, home })
+        real.then_some(Entry { name, uid, gid, home, shell })
     })
 }
 
@@ -116,7 +162,10 @@ mod tests {
     fn an_account_is_its_first_line_with_all_its_groups_once() {
         let ann = by_name(PASSWD, GROUP, "ann").unwrap();
         let groups = vec![1000, 27, 44];
-        assert_eq!(ann, Identity { uid: 1000, gid: 1000, groups, home: "/home/ann".into() });
+        let (name, home, shell) = ("ann".into(), "/home/ann".into(), "/bin/bash".into());
+        assert_eq!(ann, Identity { name, uid: 1000, gid: 1000, groups, home, shell });
+        let bare = by_name("bare:x:5:5:::\n", "", "bare").unwrap();
+        assert_eq!((bare.home, bare.shell), ("/".into(), SHELL.into()));
         assert_eq!(by_name(PASSWD, "", "nobody").unwrap().groups, [65_534]);
     }
 

@@ -11,17 +11,23 @@
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The first argument that means this step and not the agent.
 pub const WORD: &str = "__enter";
 /// What it exits with when the program could not be started (`env(1)`: found, not runnable).
 pub(super) const EXIT: i32 = 126;
+/// Where the descriptor of a text is, if that is free: scripts use those below 10, and 99, 100 and 200, as
+/// they like.
+const TEXT: i32 = 87;
 /// What a process has that the kernel shall treat as any other when memory is short.
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
@@ -32,8 +38,8 @@ pub(super) struct Entry {
     pub token: String,
     /// The control group to enter.
     pub group: Option<PathBuf>,
-    /// Whether to adopt whatever descendants lose their parent.
-    pub adopt: bool,
+    /// Whether standard input is a text, whose path is to be the last argument ([`sealed`](super::sealed)).
+    pub text: bool,
     /// Whom to become.
     pub user: Option<User>,
     /// Where to start.
@@ -66,7 +72,7 @@ impl Entry {
             WORD.into(),
             (&self.token).into(),
             self.group.clone().unwrap_or_default().into(),
-            if self.adopt { "adopt" } else { "" }.into(),
+            if self.text { "text" } else { "" }.into(),
             user.unwrap_or_default().into(),
             (&self.directory).into(),
             (&self.program).into(),
@@ -81,13 +87,13 @@ impl Entry {
         let mut next = || arguments.next();
         let token = next()?.into_string().ok()?;
         let group = next().map(PathBuf::from)?;
-        let adopt = next()? == "adopt";
+        let text = next()? == "text";
         let user = next()?.into_string().ok()?;
         let (directory, program, name) = (next()?.into(), next()?.into(), next()?);
         let group = (!group.as_os_str().is_empty()).then_some(group);
         let user = if user.is_empty() { None } else { Some(User::parse(&user)?) };
         let arguments = arguments.collect();
-        Some(Self { token, group, adopt, user, directory, program, name, arguments })
+        Some(Self { token, group, text, user, directory, program, name, arguments })
     }
 }
 
@@ -118,11 +124,10 @@ fn become_program(entry: &Entry) -> Result<Infallible, String> {
         let said = std::fs::write(group.join("cgroup.procs"), "0");
         said.map_err(|error| format!("its control group cannot be entered: {error}"))?;
     }
-    if entry.adopt {
-        let own = rustix::process::getpid();
-        let said = rustix::process::set_child_subreaper(Some(own));
-        said.map_err(|error| format!("its descendants cannot be kept together: {error}"))?;
-    }
+    // What loses its parent becomes its child, so while it lives all its descendants can be found.
+    let said = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    said.map_err(|error| format!("its descendants cannot be kept together: {error}"))?;
+    heed_signals();
     // The agent may be protected from the out-of-memory killer; what it runs is not.
     if std::fs::read_to_string(OOM_SCORE).is_ok_and(|score| score.starts_with('-')) {
         let _ = std::fs::write(OOM_SCORE, "0");
@@ -134,8 +139,47 @@ fn become_program(entry: &Entry) -> Result<Infallible, String> {
     std::env::set_current_dir(&entry.directory).map_err(|error| {
         format!("directory \"{}\" cannot be entered: {error}", entry.directory.display())
     })?;
-    let error = Command::new(&entry.program).arg0(&entry.name).args(&entry.arguments).exec();
-    Err(cannot_run(&entry.program, &error))
+    let mut program = Command::new(&entry.program);
+    program.arg0(&entry.name).args(&entry.arguments);
+    if entry.text {
+        program.arg(text().map_err(|error| format!("its text cannot be handed over: {error}"))?);
+    }
+    Err(cannot_run(&entry.program, &program.exec()))
+}
+
+/// Has the program begin with no signal ignored, whoever started the agent (`nohup`, a shell's `trap ''`).
+///
+/// Ignored signals stay so over `exec`, and handled ones do not (execve(2)): so each gets a handler, which
+/// is never called. SIGPIPE is set back by the standard library; of ILL, FPE and SEGV no handler is safe.
+fn heed_signals() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let pipe = rustix::process::Signal::PIPE.as_raw();
+    let wanted: Vec<i32> =
+        (1..=31).filter(|number| *number != pipe && ignored >> (number - 1) & 1 == 1).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let Ok(runtime) = Builder::new_current_thread().enable_io().build() else { return };
+    let _inside = runtime.enter();
+    for number in wanted {
+        drop(signal(SignalKind::from_raw(number)));
+    }
+}
+
+/// Makes the text in standard input a file for the program: gives its path, and empties standard input.
+fn text() -> io::Result<OsString> {
+    // A mere place: what is opened through it is opened anew, with its reader's rights.
+    let place = rustix::fs::open("/proc/self/fd/0", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let inherited = rustix::io::fcntl_dupfd_cloexec(&place, TEXT)
+        // Fewer descriptors than that are allowed.
+        .or_else(|_| rustix::io::fcntl_dupfd_cloexec(&place, 3))?;
+    rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty())?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    // Kept open: it is the program's from here on.
+    Ok(format!("/proc/self/fd/{}", inherited.into_raw_fd()).into())
 }
 
 /// Groups first: the right to set them goes with the user.
@@ -175,7 +219,7 @@ mod tests {
         Entry {
             token: "t: ".into(),
             group: None,
-            adopt: false,
+            text: false,
             user: None,
             directory: "/".into(),
             program: "/bin/sh".into(),
@@ -190,7 +234,8 @@ mod tests {
         let odd = OsStr::from_bytes(b"\xFF ;$(x)\n").to_owned();
         for entry in [
             entry(),
-            Entry { group: Some("/sys/fs/cgroup/x".into()), adopt: true, user, ..entry() },
+            Entry { group: Some("/sys/fs/cgroup/x".into()), user, ..entry() },
+            Entry { text: true, ..entry() },
             Entry { arguments: vec!["".into(), odd, "__enter".into()], ..entry() },
             Entry { user: Some(User { uid: 1, gid: 2, groups: Vec::new() }), ..entry() },
         ] {

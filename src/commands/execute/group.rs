@@ -4,16 +4,21 @@
 //! Facts: Documentation/admin-guide/cgroup-v2.rst ("Core Interface Files", "Delegation", "No Internal
 //! Process Constraint") and systemd's "Control Group APIs and Delegation".
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::Access;
-use rustix::process::{Pid, Signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// Names of our groups begin so; the agent's pid and a number follow.
 const PREFIX: &str = "infiniservice-run.";
+/// Names of groups whose processes are to stay begin so.
+const LEFT: &str = "infiniservice-left.";
 /// Where this process itself goes.
 const SUBGROUP: &str = "agent";
 /// How deep and how many groups made by the program itself are removed with its own.
@@ -108,11 +113,48 @@ impl Group {
         }
     }
 
+    /// Its processes, those of groups below among them.
+    pub(super) fn members(&self) -> Vec<Pid> {
+        members(&self.path, DEPTH_MAX)
+    }
+
     /// Sends a signal to everything in it, once; what is being forked at that moment may not hear it.
     pub(super) fn signal(&self, signal: Signal) {
-        for pid in members(&self.path, DEPTH_MAX) {
-            let _ = rustix::process::kill_process(pid, signal);
+        let held: Vec<_> = self.members().into_iter().map(|pid| (pid, pidfd(pid))).collect();
+        // A number that is here still, after what bears it was taken hold of, has not become another's.
+        let here: HashSet<Pid> = self.members().into_iter().collect();
+        for (pid, held) in held.into_iter().filter(|(pid, _)| here.contains(pid)) {
+            let _ = match held {
+                Ok(held) => rustix::process::pidfd_send_signal(held, signal),
+                // Linux before 5.3.
+                Err(Errno::NOSYS) => rustix::process::kill_process(pid, signal),
+                Err(_) => continue,
+            };
         }
+    }
+
+    /// Has nothing in it run, or run again; where the kernel cannot (before Linux 5.2) all goes on.
+    pub(super) fn freeze(&self, frozen: bool) {
+        let _ = fs::write(self.path.join("cgroup.freeze"), if frozen { "1" } else { "0" });
+    }
+
+    /// Moves its processes into a group beside it, which no agent ends; gives that one's name.
+    pub(super) fn leave(&self) -> io::Result<String> {
+        let wrong = || io::Error::other("it has no name");
+        let own = self.path.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?;
+        let name = format!("{LEFT}{}", own.strip_prefix(PREFIX).unwrap_or(own));
+        let beside = self.path.with_file_name(&name);
+        fs::create_dir(&beside)?;
+        for _ in 0..PASSES_MAX {
+            for pid in self.members() {
+                // One that has ended meanwhile needs no group.
+                let _ = fs::write(beside.join("cgroup.procs"), pid.as_raw_nonzero().to_string());
+            }
+            if self.is_empty() {
+                return Ok(name);
+            }
+        }
+        Err(io::Error::other("not all of it can be moved"))
     }
 
     /// Kills everything in it: at once where the kernel can (`cgroup.kill`, Linux 5.14), else frozen
@@ -124,8 +166,7 @@ impl Group {
     }
 
     fn kill_frozen(&self) {
-        let frozen = self.path.join("cgroup.freeze");
-        let _ = fs::write(&frozen, "1");
+        self.freeze(true);
         for _ in 0..PASSES_MAX {
             if self.is_empty() {
                 break;
@@ -133,7 +174,7 @@ impl Group {
             // A frozen process dies of this signal without being thawed.
             self.signal(Signal::KILL);
         }
-        let _ = fs::write(&frozen, "0");
+        self.freeze(false);
     }
 
     /// Removes it, with the groups the program made in it; `false` while something lives there.
@@ -147,6 +188,10 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
+    rustix::process::pidfd_open(pid, PidfdFlags::empty())
 }
 
 /// The processes in a group and below.
@@ -182,6 +227,11 @@ fn children(path: &Path) -> Vec<PathBuf> {
 fn sweep(parent: &Path) {
     for path in children(parent) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(LEFT) {
+            // Only where nothing is left in it.
+            let _ = fs::remove_dir(&path);
+            continue;
+        }
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('.').next());
         let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
         if pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists() {

@@ -9,16 +9,21 @@
 //! | `prepare`, `account` | where it is, where it starts, its environment, its user |
 //! | [`enter`] | this binary between the agent and the program |
 //! | `group`, `tree` | all its processes, kept together and ended together |
+//! | `left` | what still runs when a program has ended: told, and ended or kept |
 //! | `capture` | head and tail of what it says |
-//! | `shell` | command lines and scripts as programs |
+//! | `shell`, `text` | command lines and scripts as programs, as their shells can read them |
+//! | `sealed` | a text in memory that a program reads as a file |
 
 mod account;
 mod capture;
 pub mod enter;
 mod group;
+mod left;
 mod prepare;
 mod runner;
+mod sealed;
 mod shell;
+mod text;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -30,12 +35,13 @@ use tokio::time::Instant;
 use super::outcome::EXIT_TIMEOUT;
 use super::words::Account;
 
-pub(super) use account::home_of;
+pub(super) use account::variables;
 pub use account::{Identity, identity};
+pub use left::Notes;
 pub use prepare::{PATH, find, installed};
 pub(super) use prepare::{directory, environment};
 pub use runner::{Runner, Settings};
-pub use shell::{ScriptFile, command_line, script, script_at};
+pub use shell::{Prepared, command_line, script};
 
 /// What an [`Exit`] by signal has as exit code, as shells have it: this and the signal's number.
 const SIGNALLED: i32 = 128;
@@ -55,6 +61,11 @@ pub struct Program {
     pub run_as: Option<Account>,
     /// What it reads from standard input; nothing where empty.
     pub input: Vec<u8>,
+    /// A text that it gets as a file, whose path is its last argument; its standard input is empty then.
+    /// Only its user can read it, nobody can change it, and it is on no disk.
+    pub text: Option<String>,
+    /// Whether what it has started and not waited for goes on when it ends by itself, also after the agent.
+    pub detach: bool,
     /// When it must have ended, with everything it started.
     pub deadline: Instant,
     /// Whether it is asked to end with SIGINT, as by a person's Ctrl-C, where it heeds that and not SIGTERM.
@@ -75,6 +86,8 @@ impl Program {
             directory: None,
             run_as: None,
             input: Vec::new(),
+            text: None,
+            detach: false,
             deadline,
             interrupt: false,
         }

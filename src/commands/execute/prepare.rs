@@ -58,8 +58,8 @@ pub(in crate::commands) fn directory(given: Option<&Path>) -> Result<PathBuf, St
     }
 }
 
-/// The whole environment: nothing is inherited. `PATH`, `LANG` and `LC_ALL` (C.UTF-8), `HOME`, and
-/// what the caller adds, which wins.
+/// The whole environment: nothing is inherited. `PATH`, `LANG` and `LC_ALL` (C.UTF-8), what tells whose
+/// it is (`account::variables`), and what the caller adds, which wins.
 ///
 /// `LD_PRELOAD` and the like are not refused: whoever may name variables may name the program too,
 /// and a program that gains rights on `exec` is not given them (`ld.so(8)`, secure execution).
@@ -67,13 +67,13 @@ pub(in crate::commands) fn directory(given: Option<&Path>) -> Result<PathBuf, St
 /// # Errors
 /// The end of a sentence: a name is empty or has `=`, or something has a NUL. No value is repeated.
 pub(in crate::commands) fn environment(
-    home: &Path,
+    whose: impl IntoIterator<Item = (&'static str, OsString)>,
     added: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<OsString, OsString>, String> {
     let fixed = [("PATH", PATH), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8")];
     let mut all: BTreeMap<OsString, OsString> =
         fixed.map(|(name, value)| (name.into(), value.into())).into();
-    all.insert("HOME".into(), home.into());
+    all.extend(whose.into_iter().map(|(name, value)| (name.into(), value)));
     for (name, value) in added {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(format!("{name:?} is no name of a variable; leave out '=' and NUL"));
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn an_environment_is_clean_and_the_caller_wins() {
         let added = [("LANG".to_owned(), "de_DE".to_owned()), ("A b".to_owned(), String::new())];
-        let all = environment(Path::new("/root"), &added.into()).unwrap();
+        let all = environment([("HOME", "/root".into())], &added.into()).unwrap();
         let all: Vec<String> = all
             .iter()
             .map(|(name, value)| format!("{}={}", name.display(), value.display()))
@@ -159,7 +159,7 @@ mod tests {
             [("", "secret"), ("A=B", "secret"), ("A\0", "secret"), ("A", "secret\0")]
         {
             let added = [(name.to_owned(), value.to_owned())].into();
-            let error = environment(Path::new("/"), &added).unwrap_err();
+            let error = environment([], &added).unwrap_err();
             assert!(!error.contains("secret"), "{error}");
         }
         assert!(arguments(Path::new("a"), &["b\0".into()]).is_err());

@@ -21,8 +21,9 @@ use super::account::{self, Identity};
 use super::capture::{Capture, drain, feed};
 use super::enter::{self, Entry, User};
 use super::group::Parent;
+use super::left::{self, Notes};
 use super::tree::{Reach, Tree};
-use super::{Exit, Finished, Program, prepare};
+use super::{Exit, Finished, Program, prepare, sealed};
 
 /// How programs are run.
 #[derive(Debug, Clone)]
@@ -74,24 +75,28 @@ impl Settings {
 /// - Exactly what [`Program`] says is run: no shell (but a text file without `#!` goes to `sh`, as
 ///   `execvp(3)` has it), nothing inherited but what this process itself
 ///   got without close-on-exec. The environment is `PATH`, `LANG`, `LC_ALL`, `HOME` and what the
-///   caller adds; the umask is 022, the session its own, standard input null or the given bytes.
+///   caller adds, and `USER`, `LOGNAME` and `SHELL` where it runs as a named account; the umask is 022, the
+///   session its own, standard input null or the given bytes.
 /// - At the deadline, at the cancel of the runner and when the future is dropped, *everything* the
 ///   program has started ends: SIGTERM (or SIGINT, [`Program::interrupt`]), and SIGKILL a quarter of a second
 ///   later.
 /// - The answer comes when the program itself has ended. What it leaves behind, a daemon too, is then
-///   ended; one that holds the output gets 200 ms to finish. What shall stay is started as a service
-///   (`systemctl`, `systemd-run`), whose parent is not the program.
+///   ended, and [`Notes`] say so; one that holds the output gets 200 ms to finish. What shall stay is started
+///   as a service (`systemctl`, `systemd-run`), whose parent is not the program, or by a program that may
+///   leave it ([`Program::detach`]).
 /// - Output is always drained, and at most [`Settings::output_bytes`] of each stream is kept.
 ///
 /// # Limits
-/// A program of root that moves itself to another control group and detaches has left on purpose, as with
-/// `systemd-run`; at the deadline it still goes if it is a descendant or of the same session.
+/// A process of root that moves itself to another control group and detaches is found at the deadline as
+/// long as the program itself lives, being its descendant. When the program has ended by itself, it has left
+/// on purpose, as with `systemd-run`, and stays. One that root starts on being asked to end (in a handler of
+/// SIGTERM) may get away, and so may what root has another process start (`systemd-run`, `at`, `docker`).
 ///
 /// [`Settings::processes`] needs a control group that may be divided: as a systemd service, `Delegate=yes`.
 /// With it a fork bomb of root (512 processes) ended 0.1 s after its deadline, in a virtual machine of 2
 /// emulated cores; without the limit the same one took 26 s.
 ///
-/// Without a trampoline there is no session of its own (a process group only), the umask is the agent's,
+/// Without a trampoline a program gets no text ([`Program::text`]), there is no session of its own (a process group only), the umask is the agent's,
 /// `run_as` has no supplementary groups, and without a control group besides, a daemon that
 /// detaches itself completely is not found. Without control groups no other part of this process may
 /// start children: what is not the runner's is taken for left behind; and a daemon that has left the
@@ -103,6 +108,7 @@ struct Inner {
     settings: Settings,
     stop: CancellationToken,
     parent: Option<Parent>,
+    notes: Notes,
 }
 
 impl Runner {
@@ -123,14 +129,24 @@ impl Runner {
             }
         }
         tracing::debug!(groups = parent.is_some(), limits, "programs can be run");
-        Self(Arc::new(Inner { settings, stop, parent }))
+        Self(Arc::new(Inner { settings, stop, parent, notes: Notes::default() }))
     }
 
     /// The same runner, keeping `output_bytes` of each stream.
     pub fn keeping(&self, output_bytes: usize) -> Self {
         let settings = Settings { output_bytes, ..self.0.settings.clone() };
+        self.like(settings, self.0.notes.clone())
+    }
+
+    /// The same runner, and what it will have to say of the programs that it runs.
+    pub fn noting(&self) -> (Self, Notes) {
+        let notes = Notes::default();
+        (self.like(self.0.settings.clone(), notes.clone()), notes)
+    }
+
+    fn like(&self, settings: Settings, notes: Notes) -> Self {
         let (stop, parent) = (self.0.stop.clone(), self.0.parent.clone());
-        Self(Arc::new(Inner { settings, stop, parent }))
+        Self(Arc::new(Inner { settings, stop, parent, notes }))
     }
 
     /// Whether it was told to stop: whatever is started now ends at once.
@@ -194,7 +210,9 @@ impl Inner {
         let file = prepare::find(&program.program)?;
         let directory = prepare::directory(program.directory.as_deref())?;
         let user = self.user(&program)?;
-        let environment = prepare::environment(&user.home, &program.environment)?;
+        let whose = account::variables(program.run_as.as_ref())?;
+        let environment = prepare::environment(whose, &program.environment)?;
+        let input = self.input(&program, user.as_ref())?;
         let group = match &self.parent {
             Some(parent) => Some(parent.group(self.settings.processes).map_err(|error| {
                 format!("no control group can be made for it: {error}; end some commands first")
@@ -204,8 +222,8 @@ impl Inner {
         let entry = Entry {
             token: format!("{:016x}: ", RandomState::new().hash_one(std::process::id())),
             group: group.as_ref().map(|group| group.path().to_owned()),
-            adopt: group.is_none(),
-            user: user.switch,
+            text: program.text.is_some(),
+            user,
             directory,
             program: file,
             name: program.program.into_os_string(),
@@ -215,7 +233,6 @@ impl Inner {
             Some(trampoline) => through(trampoline, &entry),
             None => straight(&entry),
         };
-        let input = if program.input.is_empty() { Stdio::null() } else { Stdio::piped() };
         command.env_clear().envs(environment).stdin(input);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let adopting = self.parent.is_none() && self.settings.trampoline.is_some();
@@ -225,24 +242,41 @@ impl Inner {
         if self.settings.trampoline.is_none() {
             take(&child, &tree)?;
         }
-        Ok(Started { child, tree, token: entry.token, input: program.input })
+        Ok(Started {
+            child,
+            tree,
+            token: entry.token,
+            input: program.input,
+            detach: program.detach,
+        })
     }
 
-    fn user(&self, program: &Program) -> Result<Whom, String> {
+    /// Whom to become, where that is another than this process is.
+    fn user(&self, program: &Program) -> Result<Option<User>, String> {
         let own = rustix::process::geteuid().as_raw();
-        let Some(account) = &program.run_as else {
-            let home = account::home_of(own).unwrap_or_else(|| "/".into());
-            return Ok(Whom { home, switch: None });
-        };
-        let Identity { uid, gid, groups, home } = account::identity(account)?;
+        let Some(account) = &program.run_as else { return Ok(None) };
+        let Identity { uid, gid, groups, .. } = account::identity(account)?;
         match own {
             // Also root for root: its groups may be others than the agent's.
-            0 => Ok(Whom { home, switch: Some(User { uid, gid, groups }) }),
-            _ if own == uid => Ok(Whom { home, switch: None }),
+            0 => Ok(Some(User { uid, gid, groups })),
+            _ if own == uid => Ok(None),
             _ => {
                 Err(format!("only root may run programs as \"{account}\"; the agent is uid {own}"))
             }
         }
+    }
+
+    /// What is standard input at first: its text, or a pipe, or nothing.
+    fn input(&self, program: &Program, user: Option<&User>) -> Result<Stdio, String> {
+        let Some(text) = &program.text else {
+            return Ok(if program.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        };
+        if self.settings.trampoline.is_none() || !program.input.is_empty() {
+            return Err("this process cannot hand a text to it; use an argument".to_owned());
+        }
+        let text = sealed::sealed(text.as_bytes(), user.map(|user| (user.uid, user.gid)))
+            .map_err(|error| format!("its text cannot be kept in memory: {error}"))?;
+        Ok(text.into())
     }
 
     /// Listens to the program until nothing of it is left.
@@ -252,7 +286,7 @@ impl Inner {
         deadline: Instant,
         stop: &CancellationToken,
     ) -> Result<Finished, String> {
-        let Started { mut child, tree, input, .. } = started;
+        let Started { mut child, tree, input, detach, .. } = started;
         let mut said = Capture::new(self.settings.output_bytes);
         let mut complained = Capture::new(self.settings.output_bytes);
         let (stdin, stdout, stderr) =
@@ -261,7 +295,8 @@ impl Inner {
             let feed = feed(stdin, input);
             let drain = join(drain(stdout, &mut said), drain(stderr, &mut complained));
             let talk = std::pin::pin!(join(feed, drain));
-            self.see_out(child, tree, talk, deadline, stop).await?
+            let last = if detach { Last::Keep } else { Last::End };
+            self.see_out(child, tree, last, talk, deadline, stop).await?
         };
         Ok(Finished { exit, stdout: said.finish(), stderr: complained.finish() })
     }
@@ -271,6 +306,7 @@ impl Inner {
         &self,
         mut child: Child,
         tree: Tree,
+        last: Last,
         mut talk: Pin<&mut impl Future<Output = T>>,
         deadline: Instant,
         stop: &CancellationToken,
@@ -292,7 +328,10 @@ impl Inner {
             told = timeout(self.settings.grace, &mut talk).await.is_ok();
         }
         let ending = async {
-            let tree = if by_itself { Some(tree) } else { self.ask(tree, &mut child).await };
+            let tree = match by_itself {
+                true => self.look_behind(tree, last).await,
+                false => self.ask(tree, &mut child).await,
+            };
             let tree = tree?.end(reach).await;
             // Reaped before the tree forgets it, or it would be taken for left behind.
             let _ = timeout(self.settings.grace, child.wait()).await;
@@ -315,6 +354,21 @@ impl Inner {
         Ok(exit)
     }
 
+    /// Tells what a program that has ended by itself has left behind, and lets that go where it may stay.
+    async fn look_behind(&self, tree: Tree, last: Last) -> Option<Tree> {
+        let notes = self.notes.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let names = tree.left();
+            match last {
+                _ if names.is_empty() => {}
+                Last::Keep => notes.add(left::keep(tree.group(), names)),
+                Last::End => notes.add(left::ended(names)),
+            }
+            tree
+        });
+        looked.await.ok()
+    }
+
     /// Asks a tree to end, and waits for its program to do so.
     async fn ask(&self, tree: Tree, child: &mut Child) -> Option<Tree> {
         let asked = tokio::task::spawn_blocking(move || {
@@ -333,12 +387,14 @@ struct Started {
     tree: Tree,
     token: String,
     input: Vec<u8>,
+    detach: bool,
 }
 
-/// Whose a program is.
-struct Whom {
-    home: PathBuf,
-    switch: Option<User>,
+/// What becomes of what a program leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    End,
+    Keep,
 }
 
 /// By way of the agent's own binary.

@@ -1,11 +1,13 @@
 //! All the processes of one program, ended together. Does not decide when.
 //!
-//! With a control group the kernel keeps them together. Without one, three facts do:
+//! With a control group the kernel keeps them together, except those of root that move to another one.
+//! Those, and all of them without a control group, are found by three facts:
 //! - a descendant is found by the parents in `/proc/PID/stat`;
 //! - the program adopts its descendants that lose their parent (`PR_SET_CHILD_SUBREAPER`, kept across
 //!   `exec`), so while it lives none of them is anybody else's child;
-//! - when it ends, they become the agent's children, which is such an adopter too. The agent knows the
-//!   programs it started itself; any other child is what a program that has ended left behind.
+//! - when it ends, they become the agent's children, which is such an adopter too where there are no
+//!   control groups. The agent knows the programs it started itself; any other child is what a program that
+//!   has ended left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,6 +21,7 @@ use tokio::process::Child;
 use tokio::time::Instant;
 
 use super::group::Group;
+use crate::wire::steers;
 
 /// How long is tried to end a tree. What is left then hangs in the kernel and cannot be ended.
 const END_MAX: Duration = Duration::from_secs(2);
@@ -78,7 +81,13 @@ impl Tree {
     /// Asks all of it to end (SIGTERM, or what was set). Reads `/proc`: not for an async worker.
     pub(super) fn ask(&self) {
         match &self.group {
-            Some(group) => group.signal(self.asks),
+            Some(group) => {
+                // At once, and first: when the program ends, nobody knows any more whose they are.
+                group.freeze(true);
+                self.kill();
+                group.signal(self.asks);
+                group.freeze(false);
+            }
             None => self.members().iter().for_each(|process| process.signal(self.asks)),
         }
     }
@@ -110,27 +119,42 @@ impl Tree {
         }
     }
 
-    /// Kills what is there; whether nothing is left.
-    fn pass(&self, reach: Reach) -> bool {
-        let mut gone = true;
-        if let Some(group) = &self.group {
-            if !group.is_empty() {
-                group.kill();
-            }
-            gone = group.is_empty();
-        }
-        if reach == Reach::Everything || self.group.is_none() {
-            gone &= self.kill();
-        }
-        gone && self.group.as_ref().is_none_or(Group::remove)
+    /// What still runs in it now that its program has ended: the names, one for each process. Reads
+    /// `/proc`: not for an async worker.
+    pub(super) fn left(&self) -> Vec<String> {
+        let pids: Vec<u32> = match &self.group {
+            Some(group) => group.members().into_iter().map(number).collect(),
+            None => self.members().into_iter().map(|process| process.pid).collect(),
+        };
+        let lives = |pid: &u32| Process::read(*pid).is_some_and(|process| !process.dead);
+        pids.into_iter().filter(lives).map(name).collect()
     }
 
-    /// Stops all members first, since what is stopped does not fork; then kills them.
+    /// Kills what is there; whether nothing is left.
+    fn pass(&self, reach: Reach) -> bool {
+        let Some(group) = &self.group else { return self.kill() };
+        let mut gone = true;
+        if reach == Reach::Everything {
+            group.freeze(true);
+            gone = self.kill();
+        }
+        if !group.is_empty() {
+            group.kill();
+        }
+        group.freeze(false);
+        gone && group.is_empty() && group.remove()
+    }
+
+    /// Kills what is not in the control group; whether there was nothing. Stops all of it first, since what
+    /// is stopped does not fork.
     fn kill(&self) -> bool {
         let mut stopped = BTreeMap::new();
         for _ in 0..LOOKS_MAX {
             let before = stopped.len();
-            for process in self.members() {
+            let group = self.group.iter().flat_map(Group::members);
+            let inside: BTreeSet<u32> = group.map(number).collect();
+            let outside = |process: &Process| !inside.contains(&process.pid);
+            for process in self.members().into_iter().filter(outside) {
                 stopped.entry((process.pid, process.start)).or_insert_with(|| {
                     process.signal(Signal::STOP);
                     process
@@ -248,6 +272,18 @@ fn members(all: &[Process], root: impl Fn(&Process) -> bool) -> Vec<Process> {
         }
     }
     all.iter().filter(|process| !process.dead && inside.contains(&process.pid)).cloned().collect()
+}
+
+fn number(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+/// What a process is called (`/proc/PID/comm`, 15 bytes), with nothing in it that steers a terminal.
+fn name(pid: u32) -> String {
+    let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = String::from_utf8_lossy(comm.trim_ascii_end());
+    let plain: String = name.chars().map(|c| if steers(c) { '?' } else { c }).collect();
+    if plain.is_empty() { pid.to_string() } else { plain }
 }
 
 fn processes() -> Vec<Process> {
