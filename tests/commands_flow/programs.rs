@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use infiniservice::host::{RawCommand, Script};
-use serde_json::json;
 
 use super::rig::{Lab, script};
 use super::support::flows::SECRET;
@@ -68,7 +67,7 @@ async fn what_is_left_running_is_ended_and_told_unless_a_rule_lets_it_be_left() 
     let answer = host.exec(&RawCommand { env_vars, ..raw(left) }, PATIENCE).await.unwrap();
     let why = answer.error.unwrap_or_default();
     assert!(!answer.success && why.contains("does not say detach = true"), "{why}");
-    let input_values = [("INFINISERVICE_DETACH".to_owned(), json!(true))].into();
+    let input_values = [("INFINISERVICE_DETACH".to_owned(), "true".to_owned())].into();
     let pushed = Script { input_values, ..script("e-1", left.to_owned()) };
     let done = host.script(&pushed, PATIENCE).await.unwrap();
     assert!(done.stderr.contains("does not say detach = true"), "{}", done.stderr);
