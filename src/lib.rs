@@ -82,6 +82,7 @@
 //! | a changed file | read after 500 ms without another change, 5 s at most | |
 //! | a flow that is replaced | metrics: the shutdown deadline; commands: their own deadlines | what is held is lost, and said so |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |
+//! | notes of the agent in an answer | 16, of what is left running five names | the others are left out, or counted |
 //! | an answer | 1 MiB a line, 500 KiB of data | cut, and said so |
 //! | answers remembered | 512, 1 MiB | what the oldest said is forgotten, then the oldest |
 //! | scripts remembered | 1,024 on disk | the oldest is forgotten |

@@ -1,17 +1,19 @@
-//! The command flow over the real port: what an Infinibay host may rely on, whatever else goes on.
+//! The command flow over the real port and under the shipped unit: what an Infinibay host may rely on,
+//! whatever else goes on. One machine for all of it: its start is what costs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
-use infiniservice::host::{Kind, Script, Shell, payload};
+use infiniservice::host::{Kind, RawCommand, Script, Shell, payload};
 use infiniservice::wire::envelope;
 use serde_json::{Value, json};
 
-use super::agent::Agent;
 use super::guest::Guest;
 use super::lab;
+use super::pipelines::files;
 use super::qemu::{PORT, Vm};
+use super::systemd::boot_with;
 use super::talk::{SECRET, Talk, raw};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -23,11 +25,37 @@ const QUICK: Duration = Duration::from_secs(2);
 const LATE: Duration = Duration::from_secs(4);
 
 #[test]
-fn an_agent_that_takes_commands_opens_its_port_alone_with_a_newline_and_then_a_time() {
+fn under_the_shipped_unit_commands_and_scripts_do_what_a_host_relies_on() {
     let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
+    let Some(disk) = turn.lab.systemd_disk() else { return };
+    let started = Instant::now();
+    let text = |path: &str| {
+        let found = files().into_iter().find(|(name, _)| *name == path);
+        found.map(|(_, text)| text).expect("the guest has this pipeline")
+    };
+    let commands = text("commands/commands.toml").replace("detach = false", "detach = true");
+    let pipelines = [("metrics.toml", text("commands/metrics.toml")), ("commands.toml", commands)];
+    let pipelines = pipelines.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let mut vm = boot_with(turn.lab, &disk, &pipelines);
+    vm.guest.until("systemctl is-active infiniservice", LONG);
+    lab::say(&format!("systemd and the agent are up after {:.0?}", started.elapsed()));
+    it_opens_its_port_alone_with_a_newline_and_then_a_time(&mut vm);
+    let talk = Talk::connect(&vm.socket());
+    five_in_one_burst_have_one_answer_each_whatever_is_wrong_with_them(&mut vm, &talk);
+    what_the_host_did_not_sign_is_not_done_and_what_it_did_is_done_once(&mut vm, &talk);
+    programs_of_any_user_run_and_inherit_nothing_of_the_agent(&talk);
+    what_is_left_running_is_told_and_stays_where_it_may(&mut vm, &talk);
+    quick_ones_come_through_behind_slow_ones_and_time_is_up_for_whole_trees(&mut vm, &talk);
+    a_fork_bomb_ends_at_its_deadline_and_the_machine_goes_on(&mut vm, &talk);
+    each_script_runs_once_over_an_orderly_end_and_over_a_kill(&mut vm, &talk);
+    answers_stay_below_what_the_host_takes_and_say_what_was_left_out(&mut vm, &talk);
+    lab::say(&format!("all of it took {:.0?}", started.elapsed()));
+}
+
+fn it_opens_its_port_alone_with_a_newline_and_then_a_time(vm: &mut Vm) {
+    vm.guest.run("systemctl stop infiniservice");
     let mut host = vm.host();
-    let agent = Agent::start_with_commands(&mut vm.guest);
+    vm.guest.run("systemctl start infiniservice");
     assert_eq!(host.line(SOON).as_deref(), Some(&b""[..]), "a bare newline first");
     let first = host.line(SOON).expect("the agent speaks first");
     assert!(first.is_ascii());
@@ -35,19 +63,67 @@ fn an_agent_that_takes_commands_opens_its_port_alone_with_a_newline_and_then_a_t
     let stamp = first["timestamp"].as_str().expect("a time as text teaches the host the clock");
     humantime::parse_rfc3339(stamp).expect("in ISO 8601");
     host.take(3);
-    let held = agent.ports(&mut vm.guest);
+    let held = vm
+        .guest
+        .run("readlink /proc/$(systemctl show -P MainPID infiniservice)/fd/* | grep /dev/vport");
+    let held: Vec<&str> = held.lines().collect();
     assert_eq!(held.len(), 1, "opened once: {held:?}");
     let node = held[0].trim_start_matches("/dev/");
     let name = vm.guest.run(&format!("cat /sys/class/virtio-ports/{node}/name"));
     assert_eq!(name.trim(), PORT);
 }
 
-#[test]
-fn five_commands_in_one_burst_have_one_answer_each_whatever_is_wrong_with_them() {
-    let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
-    Agent::start_with_commands(&mut vm.guest);
-    let talk = Talk::connect(&vm.socket());
+/// The unit is closed to others (`UMask=0077`, `StateDirectoryMode=0700`) and protected from the
+/// out-of-memory killer, and has a secret in its environment: nothing of that is its programs'.
+fn programs_of_any_user_run_and_inherit_nothing_of_the_agent(talk: &Talk) {
+    let text = "id -un; echo $USER:$LOGNAME:$HOME:$SHELL; umask; pwd; cat /proc/self/oom_score_adj; \
+                grep -E '^Sig(Ign|Blk)' /proc/self/status | cut -f2 | sort -u; ulimit -Sn; ulimit -c; \
+                env | grep -cE 'INFINI|NOTIFY|WATCHDOG|LISTEN|CREDENTIALS|INVOCATION|JOURNAL|SECRET'";
+    let nobody = "nobody\nnobody:nobody:/nonexistent:/usr/sbin/nologin\n";
+    let root = "root\nroot:root:/root:/bin/bash\n";
+    let more = "0022\n/\n0\n0000000000000000\n1024\n0\n0\n";
+    for (number, (name, who)) in [("nobody", nobody), ("System", root)].into_iter().enumerate() {
+        let told = format!("{who}{more}");
+        let run_as = Some(name.to_owned());
+        let line = RawCommand { run_as: run_as.clone(), ..raw(text) };
+        let answer = talk.wait(talk.host.exec(&line, SOON)).expect("it is answered");
+        assert_eq!(answer.stdout, told, "a command line as {name}: {answer:?}");
+        let long = RawCommand { raw_command: format!("{text}\n#{}", "x".repeat(200_000)), ..line };
+        let answer = talk.wait(talk.host.exec(&long, SOON)).expect("it is answered");
+        assert_eq!(answer.stdout, told, "a long command line as {name}: {answer:?}");
+        for shell in [Shell::Sh, Shell::Bash] {
+            let id = format!("as-{number}-{shell:?}");
+            let pushed = Script { run_as: run_as.clone(), shell, ..script(&id, text) };
+            let done = talk.wait(talk.host.script(&pushed, SOON)).expect("it completes");
+            assert_eq!(done.stdout, told, "a script as {name}: {done:?}");
+        }
+    }
+}
+
+fn what_is_left_running_is_told_and_stays_where_it_may(vm: &mut Vm, talk: &Talk) {
+    let left = "setsid sleep 9874 > /dev/null 2>&1 < /dev/null & sleep 1";
+    let ended = talk.exec(left, SOON);
+    assert_eq!(ended.stderr, "infiniservice: ended 1 process left behind: sleep\n", "{ended:?}");
+    assert_eq!(running(&mut vm.guest, "sleep 9874"), 0);
+    let env_vars = [("INFINISERVICE_DETACH".to_owned(), "1".to_owned())].into();
+    let detached = RawCommand { env_vars, run_as: Some("nobody".to_owned()), ..raw(left) };
+    let answer = talk.wait(talk.host.exec(&detached, SOON)).expect("it is answered");
+    let scope = answer.stderr.strip_prefix("infiniservice: left 1 process running in ");
+    let scope = scope.and_then(|rest| rest.strip_suffix(": sleep\n"));
+    let scope = scope.unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+    vm.guest.run("systemctl restart infiniservice");
+    assert_eq!(running(&mut vm.guest, "sleep 9874"), 1, "it outlives the agent");
+    vm.guest.run(&format!("systemctl is-active {scope} && systemctl stop {scope}"));
+    assert_eq!(running(&mut vm.guest, "sleep 9874"), 0);
+    // One that root has moved away, into another session and to another parent.
+    let away =
+        "setsid sh -c 'echo 0 > /sys/fs/cgroup/cgroup.procs; setsid sleep 9875 & exit' & sleep 60";
+    let answer = talk.exec(away, Duration::from_secs(3));
+    assert_eq!(answer.exit_code, Some(124), "{answer:?}");
+    assert_eq!(running(&mut vm.guest, "sleep 9875"), 0, "it does not outlive its time");
+}
+
+fn five_in_one_burst_have_one_answer_each_whatever_is_wrong_with_them(vm: &mut Vm, talk: &Talk) {
     let asked = [
         json!({ "action": "SystemInfo" }),
         json!({ "action": "OsInfo" }),
@@ -94,12 +170,7 @@ fn five_commands_in_one_burst_have_one_answer_each_whatever_is_wrong_with_them()
     assert_eq!(answers[&id(0)][0]["data"]["kernel_version"], kernel.trim());
 }
 
-#[test]
-fn what_the_host_did_not_sign_is_not_done_and_what_it_did_is_done_once() {
-    let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
-    Agent::start_with_commands(&mut vm.guest);
-    let talk = Talk::connect(&vm.socket());
+fn what_the_host_did_not_sign_is_not_done_and_what_it_did_is_done_once(vm: &mut Vm, talk: &Talk) {
     let payload = payload::unsafe_command("once", &raw("echo x >> /tmp/touched"), SOON);
     let clock = talk.host.status().clock;
     let now = clock.stamp(SystemTime::now());
@@ -123,17 +194,14 @@ fn what_the_host_did_not_sign_is_not_done_and_what_it_did_is_done_once() {
     vm.guest.until("test -s /tmp/touched", SOON);
     assert!(talk.ask("SystemInfo", &[], SOON).success);
     assert_eq!(vm.guest.run("cat /tmp/touched"), "x\n");
-    let log = vm.guest.run("cat /tmp/agent.log");
+    let log = vm.guest.run("journalctl -b -o cat -u infiniservice");
     assert!(!log.contains("touched") && !log.contains(SECRET), "{log}");
 }
 
-#[test]
-fn behind_slow_commands_a_quick_one_a_keep_alive_and_metrics_come_through_and_time_is_up_for_whole_trees()
- {
-    let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
-    Agent::start_with_commands(&mut vm.guest);
-    let talk = Talk::connect(&vm.socket());
+fn quick_ones_come_through_behind_slow_ones_and_time_is_up_for_whole_trees(
+    vm: &mut Vm,
+    talk: &Talk,
+) {
     // One that leaves its session, one that holds on to the pipe, one that busies a processor.
     let tree = raw("setsid sleep 9871 & sleep 9871 & while :; do :; done");
     let limit = Duration::from_secs(6);
@@ -176,12 +244,7 @@ fn behind_slow_commands_a_quick_one_a_keep_alive_and_metrics_come_through_and_ti
     assert_eq!(running(&mut vm.guest, "sleep 9871"), 0, "no part of a tree outlives its time");
 }
 
-#[test]
-fn a_fork_bomb_ends_at_its_deadline_and_the_machine_goes_on() {
-    let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
-    Agent::start_with_commands(&mut vm.guest);
-    let talk = Talk::connect(&vm.socket());
+fn a_fork_bomb_ends_at_its_deadline_and_the_machine_goes_on(vm: &mut Vm, talk: &Talk) {
     let bomb = raw("bomb() { bomb | bomb & }; bomb; sleep 9872");
     let limit = Duration::from_secs(5);
     let begun = Instant::now();
@@ -205,35 +268,28 @@ fn a_fork_bomb_ends_at_its_deadline_and_the_machine_goes_on() {
     ));
     assert!(took < limit + LATE, "answered after {took:?}");
     assert!(went_on);
-    assert_eq!(vm.guest.run("ls /sys/fs/cgroup | grep -c infiniservice-run || true").trim(), "0");
+    assert_eq!(vm.guest.run("ls /sys/fs/cgroup/system.slice/infiniservice.service | grep -c infiniservice-run || true").trim(), "0");
     assert_eq!(running(&mut vm.guest, "sleep 9872"), 0);
     assert!(talk.exec("echo again", SOON).success);
 }
 
-#[test]
-fn each_script_runs_once_over_an_orderly_end_and_over_a_kill() {
-    let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
-    let agent = Agent::start_with_commands(&mut vm.guest);
+fn each_script_runs_once_over_an_orderly_end_and_over_a_kill(vm: &mut Vm, talk: &Talk) {
     // To the host both restarts are the same connection.
-    let talk = Talk::connect(&vm.socket());
     let quick = script("e-quick", "echo quick >> /tmp/ran; echo said; exit 3");
     let done = talk.wait(talk.host.script(&quick, SOON)).expect("it completes");
     assert_eq!((done.exit_code, done.stdout.as_str()), (3, "said\n"));
-    assert_eq!(agent.terminate(&mut vm.guest, SOON), 0);
+    vm.guest.run("systemctl restart infiniservice");
 
-    let agent = Agent::start_with_commands(&mut vm.guest);
     let again = talk.wait(talk.host.script(&quick, SOON)).expect("told again");
     assert_eq!(again.exit_code, 3);
     let slow = script("e-slow", "echo slow >> /tmp/ran; sleep 9873");
     let pushed = payload::pending_scripts(std::slice::from_ref(&slow), "t");
     talk.wait(talk.host.send(pushed)).expect("the port stays");
     vm.guest.until("grep -q slow /tmp/ran", SOON);
-    vm.guest.run(&format!("kill -KILL {pid}; wait {pid} || true", pid = agent.pid));
-
     // Asked for at the start of the next agent, as pending ones are.
     talk.wait(talk.host.pending(vec![quick, slow])).expect("the port stays");
-    Agent::start_with_commands(&mut vm.guest);
+    // The unit starts it again.
+    vm.guest.run("kill -KILL $(systemctl show -P MainPID infiniservice)");
     let mut completed = BTreeMap::new();
     let completions = async {
         while completed.len() < 2 {
@@ -250,18 +306,13 @@ fn each_script_runs_once_over_an_orderly_end_and_over_a_kill() {
     assert_eq!(running(&mut vm.guest, "sleep 9873"), 0, "what the killed agent ran is ended");
 }
 
-#[test]
-fn answers_stay_below_what_the_host_takes_and_say_what_was_left_out() {
-    let Some(turn) = lab::turn() else { return };
-    let mut vm = Vm::boot(turn.lab);
+fn answers_stay_below_what_the_host_takes_and_say_what_was_left_out(vm: &mut Vm, talk: &Talk) {
     vm.guest.run(
         "mkdir -p /var/lib/dpkg && awk 'BEGIN { for (i = 0; i < 9000; i++) printf \
          \"Package: package-number-%d\\nStatus: install ok installed\\nVersion: 1.%d\\nArchitecture: all\\n\
          Description: one of many packages, with words that take some room in a list\\n\\n\", i, i }' \
          > /var/lib/dpkg/status",
     );
-    Agent::start_with_commands(&mut vm.guest);
-    let talk = Talk::connect(&vm.socket());
     let list = talk.ask("PackageList", &[], LONG);
     assert!(list.success, "{:?}", list.error);
     let told = list.data["packages"].as_array().map_or(0, Vec::len);

@@ -1,6 +1,7 @@
 //! A machine with a whole system on its disk: Debian with systemd, the agent installed as its package
 //! would, and a shell on the second serial port. The disk is made by `.ci/vm-systemd`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::initramfs::{FILE, Installed, LINK, PROGRAM, SECRET_FILE, hand_over};
@@ -32,10 +33,21 @@ ExecStart=/bin/sleep infinity
 WantedBy=multi-user.target
 "#;
 
-/// Boots it with the agent enabled.
-pub fn boot(lab: &Lab, disk: &std::path::Path) -> Vm {
+/// Boots it with the agent enabled, as it is shipped.
+pub fn boot(lab: &Lab, disk: &Path) -> Vm {
+    boot_with(lab, disk, &[])
+}
+
+/// The same with files of pipelines, by their names.
+pub fn boot_with(lab: &Lab, disk: &Path, pipelines: &[(&str, &str)]) -> Vm {
+    let pipelines: Vec<(String, &str)> = pipelines
+        .iter()
+        .map(|(name, text)| (format!("etc/infiniservice/pipelines/{name}"), *text))
+        .collect();
     let secret = format!("INFINIBAY_VM_ID=vm-under-test\nINFINISERVICE_SHARED_SECRET={SECRET}\n");
-    let file = |path, bytes| Installed { path, mode: FILE, bytes };
+    fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Installed<'a> {
+        Installed { path, mode: FILE, bytes }
+    }
     let link = |path, to: &'static str| Installed { path, mode: LINK, bytes: to.as_bytes() };
     let files = [
         Installed { path: "opt/infiniservice/infiniservice", mode: PROGRAM, bytes: &lab.agent },
@@ -56,6 +68,8 @@ pub fn boot(lab: &Lab, disk: &std::path::Path) -> Vm {
             "/etc/systemd/system/vm-shell.service",
         ),
     ];
+    let pipelines = pipelines.iter().map(|(path, text)| file(path.as_str(), text.as_bytes()));
+    let files: Vec<Installed<'_>> = files.into_iter().chain(pipelines).collect();
     let archive = hand_over(&lab.busybox, &lab.kernel.modules, &files);
     Vm::boot_disk(lab, disk, &archive, BOOT)
 }
