@@ -14,7 +14,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-pub(crate) use state::open_own;
 pub use state::{StateFolder, is_state_name};
 pub(crate) use trust::is_shared;
 pub use trust::{Untrusted, open_trusted};

@@ -223,7 +223,7 @@ fn chmod(path: &Path) -> String {
 }
 
 /// A folder that is there, under the promise of [`StateFolder`].
-pub(crate) fn open_own(path: &Path) -> io::Result<OwnedFd> {
+fn open_own(path: &Path) -> io::Result<OwnedFd> {
     let found = found(path)?;
     let fd = found.open(AS_FOLDER)?;
     judge_own(&rustix::fs::fstat(&fd)?, &found.path())?;
