@@ -95,7 +95,8 @@ impl Policy {
             What::Script(_) => Some(("scripts", scripts)),
         };
         let leaves = request.what.detach().then_some(("detach", detach));
-        for (key, switch) in switch.into_iter().chain(leaves).filter(|(_, switch)| !switch.on) {
+        let mut needed = switch.into_iter().chain(leaves);
+        if let Some((key, switch)) = needed.find(|(_, switch)| !switch.on) {
             let Some(at) = &switch.at else {
                 let why = format!("denied: {} does not say {key} = true", self.origin);
                 return Decision::Denied { rule: self.origin.clone(), why };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::group::Group;
 use crate::commands::actions::systemd;
@@ -70,11 +70,14 @@ fn hand_over(group: &Group) -> Result<String, String> {
     group.freeze(true);
     let pids: Vec<u32> =
         group.members().iter().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()).collect();
-    let asked = Handle::current().block_on(systemd::make_scope(&name, &pids, until));
-    // The answer comes before the deed.
-    while asked.is_ok() && !group.is_empty() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let asked = Handle::current().block_on(async {
+        systemd::make_scope(&name, &pids, until).await?;
+        // The answer comes before the deed.
+        while !group.is_empty() && Instant::now() < until {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok::<(), String>(())
+    });
     group.freeze(false);
     asked?;
     match group.is_empty() {
