@@ -122,8 +122,9 @@ fn lines(passwd: &str) -> impl Iterator<Item = Entry<'_>> {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        let or = |field, default| Path::new(if field == "" { default } else { field });
-        let (home, shell) = (or(fields.nth(1)?, "/"), or(fields.next()?, SHELL));
+        let home = Some(fields.nth(1)?).filter(|home| !home.is_empty()).unwrap_or("/");
+        let shell = Some(fields.next()?).filter(|shell| !shell.is_empty()).unwrap_or(SHELL);
+        let (home, shell) = (Path::new(home), Path::new(shell));
         // (uid_t)-1 means "leave as it is" to the kernel's calls, so no account may have it.
         let real = uid != u32::MAX && gid != u32::MAX;
         real.then_some(Entry { name, uid, gid, home, shell })
