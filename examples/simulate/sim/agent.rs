@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
+use infiniservice::commands::decode::Asked;
 use infiniservice::commands::enforce::{Enforced, Ruling};
 use infiniservice::commands::greet::Greeted;
 use infiniservice::commands::journal::Journal;
@@ -190,6 +191,21 @@ impl Source for Readings {
     }
 }
 
+/// Sees which echoes the port has to make, and lets them pass.
+pub struct Echoes(pub Shared);
+
+impl Transform for Echoes {
+    type In = Asked;
+    type Out = Asked;
+
+    fn apply(&mut self, _: Instant, input: &Asked, out: &mut Emit<Asked>) {
+        if let Asked::KeepAlive(number) = input {
+            self.0.lock().echoes(*number);
+        }
+        out.push(input.clone());
+    }
+}
+
 /// Sees what was taken, and lets it pass.
 pub struct Taken(pub Shared);
 
@@ -231,7 +247,6 @@ impl Transform for Made {
                     self.0.lock().made(id, outcome.stdout.len());
                 }
             }
-            Told::KeepAlive(number) => self.0.lock().echoes(*number),
             _ => {}
         }
         out.push(input.clone());

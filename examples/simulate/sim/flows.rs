@@ -38,7 +38,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::agent::{KEY, Made, Readings, Surroundings, Taken, policy};
+use super::agent::{Echoes, KEY, Made, Readings, Surroundings, Taken, policy};
 use super::clock;
 use super::faults::Files;
 use super::machine::Machine;
@@ -277,6 +277,7 @@ impl Carried {
             .then(Frame::of(turn, LINE_BYTES_MAX))
             .then(verify())
             .then(Decode)
+            .then(Echoes(Arc::clone(known)))
             .then(Hear::new(self.answers.clone()))
             .then(Enforce::new(policy()))
             .then(Taken(Arc::clone(known)))
