@@ -275,3 +275,93 @@ fn a_reader_of_stdout_that_has_gone_ends_the_agent_well() {
     let (code, log) = running.end();
     assert_eq!(code, Some(0), "{log}");
 }
+
+/// Exit code, what it says and what it complains of.
+fn program(arguments: &[&str], variables: &[(&str, &std::path::Path)]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_state_folder_that_others_can_change_starts_nothing() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("state")).unwrap();
+    symlink("state", at("link")).unwrap();
+    std::fs::set_permissions(at("state"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    for (name, why) in [
+        ("state", "has mode 0777, so others can change what is in it; mend it with `chmod 0700"),
+        ("link", "is a symbolic link"),
+        ("state/below", "has mode 0777, so others can change it; mend it with `chmod go-w"),
+    ] {
+        let state = at(name).display().to_string();
+        let arguments =
+            ["run", "--pipelines", "built-in:metrics.toml", "--port", "stdio", "--state", &state];
+        let (code, out, error) = program(&arguments, &[]);
+        assert_eq!((code, out.as_str()), (78, ""), "{name}: {error}");
+        assert!(error.contains("cannot use the state folder: ") && error.contains(why), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(at("state")).unwrap().count(), 0, "nothing was put there");
+}
+
+#[test]
+fn the_state_folder_is_named_by_the_flag_then_the_variable_then_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("metrics.toml"), quick()).unwrap();
+    let files = folder.path().display().to_string();
+    let verbs = |flag: &[&str], variable: &[(&str, &std::path::Path)]| {
+        let (code, told, error) = program(&[&["validate", "-v", &files], flag].concat(), variable);
+        assert_eq!(code, 0, "{error}");
+        let line = told.lines().find(|line| line.starts_with("state folder: ")).unwrap();
+        let place = line.trim_start_matches("state folder: ").split(" (from ").next().unwrap();
+        // Never the real one: an agent may run there, and would be asked.
+        for verb in
+            [&["reload"][..], &["spool", "check"]].into_iter().filter(|_| place.starts_with(&files))
+        {
+            let arguments = [verb, &["--pipelines", &files], flag].concat();
+            let (_, out, error) = program(&arguments, variable);
+            assert!(format!("{out}{error}").contains(place), "{verb:?}: {out}{error}");
+        }
+        line.replace(&files, "AT")
+    };
+    let (flag, variable) = (at("flag"), at("variable"));
+    let flag = ["--state", flag.to_str().unwrap()];
+    let set = [("INFINISERVICE_STATE_DIR", variable.as_path())];
+    let empty = [("INFINISERVICE_STATE_DIR", std::path::Path::new(""))];
+    assert!(verbs(&[], &empty).ends_with("/var/lib/infiniservice (from the default)"));
+    std::fs::write(at("agent.toml"), format!("[state]\nfolder = {:?}\n", at("file"))).unwrap();
+    assert_eq!(verbs(&[], &[]), "state folder: AT/file (from agent.toml)");
+    assert_eq!(verbs(&[], &set), "state folder: AT/variable (from INFINISERVICE_STATE_DIR)");
+    assert_eq!(verbs(&flag, &set), "state folder: AT/flag (from --state)");
+}
+
+#[test]
+fn validate_refuses_what_run_refuses_of_two_outputs_in_one_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("files/d")).unwrap();
+    let write = |name: &str, path: &str| {
+        let start = quick().split("[write]").next().unwrap().to_owned();
+        std::fs::write(
+            at("files").join(name),
+            format!("{start}[write]\nfile = {{ path = {path:?} }}\n"),
+        )
+        .unwrap();
+    };
+    write("a.toml", &at("files/d/x").display().to_string());
+    write("b.toml", &at("files/d/../d//x.2").display().to_string());
+    let files = at("files").display().to_string();
+    let state = at("state").display().to_string();
+    let (code, _, validated) = program(&["validate", &files, "--state", &state], &[]);
+    let (ran, _, error) = program(&["run", "--pipelines", &files, "--state", &state], &[]);
+    assert_eq!((code, ran), (78, 78), "{validated} {error}");
+    let what = "is turned over";
+    assert!(validated.contains(what) && error.contains(what), "{validated} {error}");
+    assert!(!at("files/d/x").exists());
+}

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use tokio::time::Instant;
 
-use super::{EXIT_CONFIG, load_or_tell, refuse, say};
+use super::{EXIT_CONFIG, StateOption, load_or_tell, refuse, say};
 use crate::commands::actions::packages;
 use crate::commands::decode::{Asked, Decode};
 use crate::commands::enforce::{Enforce, Enforced, Permit, Ruling};
@@ -41,14 +41,18 @@ pub(super) struct Explain {
     /// A file that says what is allowed, or a folder of files; once for each [default: as for run]
     #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
+
+    #[command(flatten)]
+    state: StateOption,
 }
 
 impl Explain {
     pub(super) fn main(self) -> ExitCode {
-        let loaded = match load_or_tell(&self.pipelines) {
+        let mut loaded = match load_or_tell(&self.pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
+        self.state.apply(&mut loaded);
         let Some(commands) = loaded.commands else {
             return refuse(
                 "no file with [receive] says what is allowed; name one with --pipelines",

@@ -12,9 +12,9 @@ pub mod validate;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ConfigError, Loaded, load};
+use crate::config::{ConfigError, Loaded, StateSettings, load};
 
 /// A file or an argument is wrong (`EX_CONFIG` of sysexits.h): nothing was started.
 pub const EXIT_CONFIG: u8 = 78;
@@ -69,6 +69,39 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.main(),
         Command::Spool(spool) => spool.main(),
         Command::Host(host) => host.main(),
+    }
+}
+
+/// Names the state folder instead of `[state] folder` in `agent.toml`.
+const STATE_VARIABLE: &str = "INFINISERVICE_STATE_DIR";
+
+/// Which state folder, of all verbs that need one.
+#[derive(Debug, Clone, Default, Args)]
+struct StateOption {
+    /// The agent's state folder, instead of the one that its files name [env: INFINISERVICE_STATE_DIR=]
+    #[arg(long = "state", value_name = "DIR", global = true)]
+    state: Option<PathBuf>,
+}
+
+impl StateOption {
+    /// The folder that was named, and where: by the flag, or else by a variable that is not empty.
+    fn chosen(&self) -> Option<(PathBuf, &'static str)> {
+        let from = |path: PathBuf, origin| (std::path::absolute(&path).unwrap_or(path), origin);
+        let variable = || std::env::var_os(STATE_VARIABLE).filter(|path| !path.is_empty());
+        let flag = self.state.clone().map(|path| from(path, "--state"));
+        flag.or_else(|| variable().map(|path| from(path.into(), STATE_VARIABLE)))
+    }
+
+    /// Puts it in the place of what the files say; tells who named the folder that holds now.
+    fn apply(&self, loaded: &mut Loaded) -> &'static str {
+        match self.chosen() {
+            Some((folder, origin)) => {
+                loaded.agent.state.folder = folder;
+                origin
+            }
+            None if loaded.agent.state != StateSettings::default() => "agent.toml",
+            None => "the default",
+        }
     }
 }
 

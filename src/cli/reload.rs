@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{EXIT_CONFIG, refuse, say};
+use super::{EXIT_CONFIG, StateOption, refuse, say};
 use crate::config::{AgentSettings, inspect, is_built_in};
 use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 
@@ -19,13 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 pub(super) struct Reload {
-    /// The state folder of the agent [default: what the agent's settings say]
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateOption,
 
     /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
     /// [default: as for run]
-    #[arg(long, value_name = "DIR|FILE", conflicts_with = "state")]
+    #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 }
 
@@ -62,8 +61,8 @@ impl Reload {
     /// The state folder. Files that are wrong are the agent's to tell: from here only the folder is wanted, which is
     /// taken also from settings that are wrong elsewhere.
     fn state(&self) -> PathBuf {
-        if let Some(state) = &self.state {
-            return state.clone();
+        if let Some((state, _)) = self.state.chosen() {
+            return state;
         }
         let (loaded, _) = inspect(&self.pipelines, &|name| std::env::var(name).ok());
         let AgentSettings { state, .. } = loaded.agent;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{EXIT_SPENT, load_or_tell, refuse};
+use super::{EXIT_SPENT, StateOption, load_or_tell, refuse};
 use crate::config::{LEVELS_HELP, is_log_level};
 use crate::daemon;
 use crate::pipeline::{End, Outcome};
@@ -23,6 +23,9 @@ pub(super) struct Run {
     /// unix:PATH (a socket that somebody listens at), or stdio
     #[arg(long, value_name = "PORT", env = "INFINISERVICE_DEVICE")]
     port: Option<String>,
+
+    #[command(flatten)]
+    state: StateOption,
 }
 
 impl Run {
@@ -58,7 +61,8 @@ impl Run {
             Ok(runtime) => runtime,
             Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
         };
-        let ended = runtime.block_on(daemon::run(loaded, self.pipelines, port));
+        let state = self.state.chosen().map(|(folder, _)| folder);
+        let ended = runtime.block_on(daemon::run(loaded, self.pipelines, port, state));
         // A reading that hangs holds its thread for ever; the program does not wait for it.
         runtime.shutdown_timeout(Duration::from_millis(100));
         match ended {

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{load_or_tell, refuse, say};
+use super::{StateOption, load_or_tell, refuse, say};
 use crate::commands::spools::Held;
 use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::delivery::{self, Entry, File, Scan, Spool, Wrong};
@@ -30,9 +30,8 @@ pub(super) struct SpoolArguments {
     #[command(subcommand)]
     command: Command,
 
-    /// The agent's state folder, instead of the one that its files name
-    #[arg(long, value_name = "DIR", global = true)]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateOption,
 
     /// A file of the agent's, or a folder of them; once for each [default: as for run]
     #[arg(long, value_name = "DIR|FILE", global = true)]
@@ -63,8 +62,8 @@ enum Command {
 
 impl SpoolArguments {
     pub(super) fn main(self) -> ExitCode {
-        let folder = match self.state {
-            Some(folder) => folder,
+        let folder = match self.state.chosen() {
+            Some((folder, _)) => folder,
             None => match load_or_tell(&self.pipelines) {
                 Ok(loaded) => loaded.agent.state.folder,
                 Err(code) => return code,

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::EXIT_CONFIG;
-use crate::config::{ConfigError, Env, Loaded, WorstCase, inspect};
+use super::{EXIT_CONFIG, StateOption};
+use crate::config::{ConfigError, Env, Loaded, WorstCase, conflicts, inspect, untrusted_secret};
 
 #[derive(Debug, Args)]
 pub(super) struct Validate {
@@ -19,6 +19,9 @@ pub(super) struct Validate {
 
     #[command(flatten)]
     how: How,
+
+    #[command(flatten)]
+    state: StateOption,
 }
 
 /// How the verdict is told, and what counts as wrong.
@@ -32,14 +35,16 @@ pub struct How {
     #[arg(long)]
     pub json: bool,
 
-    /// Tell the most memory that the files allow, too
+    /// Tell the most memory that the files allow, too, and which state folder would be used
     #[arg(long, short)]
     pub verbose: bool,
 }
 
 impl Validate {
     pub(super) fn main(self) -> ExitCode {
-        validate(&self.files, self.how)
+        let env = |name: &str| std::env::var(name).ok();
+        let (right, wrong) = (&mut io::stdout().lock(), &mut io::stderr().lock());
+        report_with(&self.files, self.how, &self.state, &env, (right, wrong))
     }
 }
 
@@ -58,12 +63,25 @@ pub fn report(
     right: &mut dyn Write,
     wrong: &mut dyn Write,
 ) -> ExitCode {
-    let (loaded, errors) = inspect(paths, env);
+    report_with(paths, how, &StateOption::default(), env, (right, wrong))
+}
+
+fn report_with(
+    paths: &[PathBuf],
+    how: How,
+    state: &StateOption,
+    env: &Env<'_>,
+    (right, wrong): (&mut dyn Write, &mut dyn Write),
+) -> ExitCode {
+    let (mut loaded, mut errors) = inspect(paths, env);
+    let named = state.apply(&mut loaded);
+    errors.extend(conflicts(&loaded, &loaded.agent.state.folder));
+    errors.extend(untrusted_secret(&loaded));
     let is_right = errors.is_empty() && !(how.deny_warnings && !loaded.warnings.is_empty());
     let written = if how.json {
         writeln!(right, "{}", as_json(&loaded, &errors, env, is_right)).and_then(|()| right.flush())
     } else {
-        as_text(&loaded, &errors, env, how.verbose, right, wrong)
+        as_text(&loaded, &errors, env, how.verbose.then_some(named), right, wrong)
     };
     // A reader who has left (`validate … | head -1`) changes nothing about the verdict.
     let _: io::Result<()> = written;
@@ -91,7 +109,7 @@ fn as_text(
     loaded: &Loaded,
     errors: &[ConfigError],
     env: &Env<'_>,
-    is_verbose: bool,
+    named: Option<&str>,
     right: &mut dyn Write,
     wrong: &mut dyn Write,
 ) -> io::Result<()> {
@@ -99,8 +117,12 @@ fn as_text(
     for (origin, what) in &files {
         writeln!(right, "{origin}: ok ({what})")?;
     }
-    if is_verbose && errors.is_empty() && !files.is_empty() {
-        writeln!(right, "{}", WorstCase::of(loaded))?;
+    if let Some(named) = named {
+        if errors.is_empty() && !files.is_empty() {
+            writeln!(right, "{}", WorstCase::of(loaded))?;
+        }
+        let folder = loaded.agent.state.folder.display();
+        writeln!(right, "state folder: {folder} (from {named})")?;
     }
     right.flush()?;
     let told: Vec<String> =
@@ -129,5 +151,6 @@ fn as_json(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>, is_right: boo
         "errors": errors.iter().map(told).collect::<Vec<_>>(),
         "warnings": loaded.warnings.iter().map(told).collect::<Vec<_>>(),
         "memory_bytes_max": memory,
+        "state_folder": loaded.agent.state.folder,
     })
 }

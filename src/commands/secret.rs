@@ -1,15 +1,17 @@
 //! The shared secret: where it comes from, and that it stays inside. Signs nothing.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
 use zeroize::Zeroizing;
+
+use crate::files::{Untrusted, open_guarded};
 
 /// The longest secret taken; the host's has 64 bytes.
 pub const SECRET_BYTES_MAX: usize = 4096;
@@ -83,11 +85,81 @@ impl Secret {
     }
 }
 
+/// Whether the variable `name` is one that systems, shells and systemd set, and whose value anybody can guess.
+pub fn is_no_secret(name: &str) -> bool {
+    const KNOWN: [&str; 40] = [
+        "COLORTERM",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "DISPLAY",
+        "EDITOR",
+        "GLIBC_TUNABLES",
+        "GROUP",
+        "HOME",
+        "HOST",
+        "HOSTNAME",
+        "HOSTTYPE",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "LANG",
+        "LANGUAGE",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LOGNAME",
+        "LS_COLORS",
+        "MACHTYPE",
+        "MAIL",
+        "MAINPID",
+        "MANAGERPID",
+        "NOTIFY_SOCKET",
+        "OLDPWD",
+        "OSTYPE",
+        "PAGER",
+        "PATH",
+        "PPID",
+        "PS1",
+        "PWD",
+        "RUST_LOG",
+        "SHELL",
+        "SHLVL",
+        "SYSTEMD_EXEC_PID",
+        "TERM",
+        "TMPDIR",
+        "TZ",
+        "UID",
+        "USER",
+        "_",
+    ];
+    // What systemd.exec(5) sets names folders; what this program reads is no secret but for the one variable.
+    let is_ours =
+        name.starts_with("INFINISERVICE_DEVICE") || name.starts_with("INFINISERVICE_STATE");
+    let begins =
+        ["LC_", "XDG_", "SUDO_", "SSH_", "WATCHDOG_"].iter().any(|begin| name.starts_with(begin));
+    KNOWN.contains(&name) || is_ours || begins || name.ends_with("_DIRECTORY")
+}
+
+impl SecretSource {
+    /// Whether somebody else can put another file in the place of the secret's. Reads nothing; that it is there is for
+    /// [`Secret::load`] to say.
+    ///
+    /// # Errors
+    /// What can be changed, and how that is mended.
+    pub fn judge(&self) -> Result<(), Untrusted> {
+        let Self::File(path) = self else { return Ok(()) };
+        match open_guarded(path) {
+            Err(error) => Untrusted::of(&error).map_or(Ok(()), |untrusted| Err(untrusted.clone())),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
 impl FromStr for SecretSource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
+            Some(("env", name)) if is_no_secret(name) => {
+                Err(format!("the variable {name} is no secret: every program may know it"))
+            }
             Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
                 Ok(Self::Env(name.to_owned()))
             }
@@ -128,8 +200,8 @@ fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
 
-/// Reads a secret from a file that nobody else may have a hand in: looked at after it was opened, so
-/// it cannot be exchanged in between.
+/// Reads a secret from a file that nobody else may have a hand in, nor in the folders it is in: looked at after it was
+/// opened, so it cannot be exchanged in between.
 fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, String> {
     let told = |what: &dyn std::fmt::Display| {
         format!("cannot take the secret from {}: {what}", path.display())
@@ -138,11 +210,7 @@ fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, String> {
     if !is_ours(link.uid()) {
         return Err(told(&format_args!("it belongs to user {}, not to root or us", link.uid())));
     }
-    // Not to wait for whoever writes, should it be a pipe.
-    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut options = OpenOptions::new();
-    let file =
-        options.read(true).custom_flags(nonblock).open(path).map_err(|error| told(&error))?;
+    let file = open_guarded(path).map_err(|error| told(&error))?;
     let found = file.metadata().map_err(|error| told(&error))?;
     if !found.is_file() {
         return Err(told(&"it is no regular file"));
@@ -222,6 +290,38 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, private, 0)
             .unwrap();
         assert!(load(&pipe).unwrap_err().contains("no regular file"), "and it did not hang");
+    }
+
+    #[test]
+    fn a_folder_on_the_way_that_others_can_write_to_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "key", b"x", 0o600);
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let error = load(&path).unwrap_err();
+        let mend = format!("mend it with `chmod go-w {}`", folder.path().display());
+        assert!(error.ends_with(&mend), "{error}");
+        assert!(SecretSource::File(path.clone()).judge().is_err());
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert!(load(&path).unwrap().is_some());
+        assert_eq!(SecretSource::File(path).judge(), Ok(()));
+    }
+
+    #[test]
+    fn a_variable_that_everybody_knows_is_no_secret() {
+        for name in [
+            "PATH",
+            "HOME",
+            "LC_ALL",
+            "STATE_DIRECTORY",
+            "INFINISERVICE_STATE_DIR",
+            "SSH_CONNECTION",
+        ] {
+            let error = format!("env:{name}").parse::<SecretSource>().unwrap_err();
+            assert!(error.contains("is no secret"), "{error}");
+        }
+        for name in [SECRET_VARIABLE, "MY_KEY", "PATHS", "HOME_KEY"] {
+            assert!(format!("env:{name}").parse::<SecretSource>().is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Finds and reads the files: a folder of them, single ones, or those built into the program.
 //! Does not build or start a pipeline.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
@@ -13,6 +13,7 @@ use super::doubt;
 use super::error::{ConfigError, Place, clean, shown};
 use super::parse::{Flow, flow, parse};
 use super::pipeline::PipelineFile;
+use crate::files::{Untrusted, open_trusted};
 
 /// Where the files are looked for when none is named.
 pub const DEFAULT_FOLDER: &str = "/etc/infiniservice/pipelines";
@@ -295,7 +296,14 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         return Err(ConfigError::of_file(shown(path), "this is not a regular file", Some(help)));
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(wrong)?;
+    let file = match path == Path::new("/dev/stdin") {
+        true => fs::File::open(path),
+        false => open_trusted(path),
+    };
+    let file = file.map_err(|error| match Untrusted::of(&error) {
+        Some(untrusted) => changeable(path, untrusted),
+        None => wrong(error),
+    })?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(wrong)?;
     if bytes.len() as u64 > MAX_BYTES {
         let help = "a pipeline file has a few dozen lines; is this the right one?";
@@ -306,6 +314,26 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         ));
     }
     String::from_utf8(bytes).map_err(|error| not_text(path, error.as_bytes(), error.utf8_error()))
+}
+
+/// An error that says who else may change a file, which decides what is run as the agent's user.
+pub(super) fn changeable(
+    path: &Path,
+    Untrusted { path: at, why, mend, .. }: &Untrusted,
+) -> ConfigError {
+    let message = match at == path {
+        true => format!("this file {why}"),
+        false => format!("this file is not taken: {} {why}", shown(at)),
+    };
+    ConfigError::of_file(shown(path), message, Some(&format!("mend it with `{}`", clean(mend))))
+}
+
+/// What is wrong with the way to the secret's file: somebody else could put another in its place.
+pub fn untrusted_secret(loaded: &Loaded) -> Option<ConfigError> {
+    let Commands { origin, file } = loaded.commands.as_ref()?;
+    let Untrusted { path, why, mend, .. } = file.verify.secret.as_ref()?.judge().err()?;
+    let message = format!("the secret is not taken from its file: {} {why}", shown(&path));
+    Some(ConfigError::of_file(origin, message, Some(&format!("mend it with `{}`", clean(&mend)))))
 }
 
 fn not_text(path: &Path, bytes: &[u8], error: Utf8Error) -> ConfigError {
@@ -353,5 +381,64 @@ mod tests {
         assert_eq!(errors, []);
         assert_eq!(loaded.pipelines[0].name, "mine");
         assert_eq!(loaded.agent_origin, None);
+    }
+
+    /// What becomes of `path`, with what was said of it.
+    fn said(path: &Path) -> Option<String> {
+        inspect(&[path.to_owned()], &|_| None).1.first().map(ToString::to_string)
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_can_change_is_refused_with_what_mends_it() {
+        use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        fs::create_dir(at("d")).unwrap();
+        for name in ["commands.toml", "metrics.toml", "agent.toml"] {
+            fs::copy(Path::new("pipelines").join(name), at("d").join(name)).unwrap();
+            let file = at("d").join(name);
+            for (open, is_taken) in [(0o602, false), (0o666, false), (0o644, true), (0o400, true)] {
+                mode(&file, open);
+                for path in [&file, &at("d")] {
+                    let said = said(path);
+                    assert_eq!(said.is_none(), is_taken, "{open:o} {said:?}");
+                    let mend = format!("help: mend it with `chmod go-w {}`", file.display());
+                    assert!(said.is_none_or(|said| said.ends_with(&mend)));
+                }
+            }
+        }
+        mode(&at("d"), 0o777);
+        assert!(said(&at("d")).unwrap().contains("has mode 0777"));
+        mode(&at("d"), 0o1777);
+        assert_eq!(said(&at("d")), None, "nobody can put another in its place");
+        mode(&at("d"), 0o755);
+
+        // As Kubernetes mounts them; each real folder on the way counts, and not the link's own mode.
+        symlink("d", at("..data")).unwrap();
+        symlink("..data/metrics.toml", at("m.toml")).unwrap();
+        assert_eq!(said(&at("m.toml")), None);
+        mode(&at("d"), 0o757);
+        assert!(said(&at("m.toml")).unwrap().contains("has mode 0757"));
+        mode(&at("d"), 0o755);
+        if rustix::process::geteuid().is_root() {
+            mode(&at("d"), 0o770);
+            assert_eq!(said(&at("m.toml")), None, "the group is root's");
+            chown(at("d"), None, Some(12_345)).unwrap();
+            mode(&at("d"), 0o770);
+            assert!(said(&at("m.toml")).unwrap().contains("has mode 0770"));
+            mode(&at("d"), 0o700);
+            for theirs in [at("d/metrics.toml"), at("d")] {
+                chown(&theirs, Some(12_345), None).unwrap();
+                let said = said(&at("m.toml")).unwrap();
+                assert!(said.contains("belongs to user 12345, not to root"), "{said}");
+                let mend = format!("help: mend it with `chown root: {}`", theirs.display());
+                assert!(said.ends_with(&mend), "{said}");
+                chown(&theirs, Some(0), None).unwrap();
+            }
+        }
     }
 }

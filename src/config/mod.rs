@@ -14,6 +14,7 @@
 mod agent;
 mod check;
 mod commands;
+mod destination;
 mod enrich;
 mod error;
 mod doubt;
@@ -39,9 +40,13 @@ pub use agent::{
     Runtime, Shutdown, SpoolSettings, StateSettings, is_log_level,
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
+pub use destination::conflicts;
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place, Severity};
-pub use load::{BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file};
+pub use load::{
+    BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file,
+    untrusted_secret,
+};
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use raw::Problem;

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer};
 
 use super::raw::{Problem, text};
-use crate::commands::secret::SecretSource;
+use crate::commands::secret::{SecretSource, is_no_secret};
 
 const PLACES: &str = "say where it is found: \"env:NAME\", \"file:/PATH\" or \"credential:NAME\"; \
                       the secret itself does not belong in this file";
@@ -20,6 +20,10 @@ impl<'de> Deserialize<'de> for SecretSource {
         let source = text(deserializer)?;
         let wrong = |what: &str, help: &str| Err(Problem::new(what, help).pack());
         match source.split_once(':') {
+            Some(("env", name)) if is_no_secret(name) => wrong(
+                "names a variable that is no secret: every program may know it",
+                "put the secret into one of its own, as in \"env:INFINISERVICE_SHARED_SECRET\"",
+            ),
             Some(("env", name)) if super::interpolate::is_name(name) => {
                 Ok(Self::Env(name.to_owned()))
             }

@@ -57,23 +57,28 @@ use signals::Signals;
 use telling::Telling;
 
 /// Runs everything that `loaded` asks for until a signal, or until it cannot go on; and what `paths`, where
-/// it came from, ask for later. `port` takes the place of every port that a file names.
+/// it came from, ask for later. `port` takes the place of every port that a file names, `state` of the state folder.
 ///
 /// Flows, signals and the watchdog run side by side; one of them failing never stops the others. After
 /// the stop, what is held has the shutdown deadline of the settings to be written.
 pub async fn run(
-    loaded: Loaded,
+    mut loaded: Loaded,
     paths: Vec<PathBuf>,
     port: Option<port::Target>,
+    state: Option<PathBuf>,
 ) -> Result<Outcome, String> {
     // Before anything runs: a SIGHUP that nobody hears ends a program.
     let signals = signals::hear();
     let (health, stop) = (Health::default(), CancellationToken::new());
     let (news, heard) = News::new(&health);
+    if let Some(folder) = &state {
+        loaded.agent.state.folder.clone_from(folder);
+    }
     let settings = loaded.agent.clone();
     let mut flows = Flows::new(settings.clone(), port.clone(), &health, heard, &stop);
+    let chosen = state;
     let state = StateFolder::at(&settings.state.folder);
-    let origin = Origin { paths, port, state: state.clone() };
+    let origin = Origin { paths, port, state: state.clone(), chosen };
     let plan = {
         let (origin, settings, stop) = (origin.clone(), settings.clone(), stop.clone());
         let plan = move || {

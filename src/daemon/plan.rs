@@ -25,6 +25,8 @@ pub(super) struct Origin {
     pub port: Option<port::Target>,
     /// The state folder.
     pub state: StateFolder,
+    /// Where that is, if it was said at the start: then no file can name another.
+    pub chosen: Option<PathBuf>,
 }
 
 /// A flow that is to run. Two that are equal need no change.
@@ -101,7 +103,12 @@ impl Origin {
     /// Everything that is wrong, each with its place.
     pub(super) fn load(&self) -> Result<Loaded, Vec<String>> {
         let loaded = config::load(&self.paths, &|name| std::env::var(name).ok());
-        loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        let mut loaded: Loaded =
+            loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        if let Some(folder) = &self.chosen {
+            loaded.agent.state.folder.clone_from(folder);
+        }
+        Ok(loaded)
     }
 
     /// What `loaded` wants. `settings` are those the agent was started with, `carried` what a command flow before
@@ -118,7 +125,10 @@ impl Origin {
         stop: &CancellationToken,
     ) -> Result<Plan, String> {
         can_run(&loaded)?;
-        files_are_apart(&loaded)?;
+        let conflicts = config::conflicts(&loaded, self.state.path());
+        if !conflicts.is_empty() {
+            return Err(conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        }
         let Loaded { pipelines, skipped, commands, agent, .. } = loaded;
         let restart = restart(&agent);
         let ports = Ports::new(self.port.clone(), &Health::default(), stop);
@@ -260,27 +270,6 @@ fn can_run(loaded: &Loaded) -> Result<(), String> {
     }
     if loaded.pipelines.is_empty() && loaded.commands.is_none() {
         return Err("no pipeline was found, so there is nothing to run".to_owned());
-    }
-    Ok(())
-}
-
-/// Two writers of one file would turn it over under each other's hands.
-fn files_are_apart(loaded: &Loaded) -> Result<(), String> {
-    let mut known = BTreeMap::new();
-    for pipeline in &loaded.pipelines {
-        for write in &pipeline.file.write {
-            let Target::File(file) = &write.target else { continue };
-            if std::fs::metadata(&file.path).is_ok_and(|found| !found.is_file()) {
-                let path = file.path.display();
-                return Err(format!("{}: {path} is not a regular file", pipeline.origin));
-            }
-            let whole = std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone());
-            let whole = whole.canonicalize().unwrap_or(whole);
-            if let Some(other) = known.insert(whole, &pipeline.origin) {
-                let (path, origin) = (file.path.display(), &pipeline.origin);
-                return Err(format!("{origin}: {other} writes to {path} too; give each its own"));
-            }
-        }
     }
     Ok(())
 }

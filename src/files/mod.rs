@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 
 pub use state::{StateFolder, is_state_name};
-pub(crate) use trust::is_shared;
 pub use trust::{Untrusted, open_trusted};
+pub(crate) use trust::{is_shared, open_guarded};
 
 /// Opens what must be a regular file under that very name in `folder`, and makes it with mode 0600 where `how` says so.
 /// No link is followed, no pipe's other end waited for, no terminal taken. `name` is one component.

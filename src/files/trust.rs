@@ -69,11 +69,20 @@ impl From<Untrusted> for io::Error {
 /// # Errors
 /// It cannot be opened; or an [`Untrusted`], which [`Untrusted::of`] finds.
 pub fn open_trusted(path: &Path) -> io::Result<File> {
+    let (file, real) = opened(path)?;
+    judge(&rustix::fs::fstat(&file)?, &real)?;
+    Ok(file)
+}
+
+/// The same for a caller who judges the file itself.
+pub(crate) fn open_guarded(path: &Path) -> io::Result<File> {
+    opened(path).map(|(file, _)| file)
+}
+
+fn opened(path: &Path) -> io::Result<(File, PathBuf)> {
     let found = walk(path, Link::Follow)?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = found.open(flags)?;
-    judge(&rustix::fs::fstat(&file)?, &found.path())?;
-    Ok(File::from(file))
+    let file = found.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    Ok((file.into(), found.path()))
 }
 
 /// What is done with a link that the path itself names.

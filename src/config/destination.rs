@@ -1,0 +1,253 @@
+//! What the files make the agent write, and where two of them would meet: whatever a path's spelling, and with every name
+//! that turning a file over makes. Writes nothing; looks at folders, so it blocks.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::error::{ConfigError, shown};
+use super::load::Loaded;
+use super::write::Target;
+use crate::commands::secret::SecretSource;
+use crate::files::is_state_name;
+
+/// Device and inode.
+type Inode = (u64, u64);
+
+/// Where a path leads: a folder that is there, known by its inode, and names from it on, which may not be there yet.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    folder: Inode,
+    rest: PathBuf,
+}
+
+impl Place {
+    /// `None` where not even the root can be looked at.
+    fn of(path: &Path) -> Option<Self> {
+        let whole = std::path::absolute(path).ok()?;
+        let (mut folder, mut rest) = (PathBuf::from("/"), PathBuf::new());
+        for component in whole.components() {
+            match component {
+                Component::Normal(name) => {
+                    let next = folder.join(name);
+                    match rest.as_os_str().is_empty() && next.is_dir() {
+                        true => folder = next,
+                        false => rest.push(name),
+                    }
+                }
+                Component::ParentDir if rest.pop() => {}
+                Component::ParentDir => folder.push(".."),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        Some(Self { folder: inode(&fs::metadata(folder).ok()?), rest })
+    }
+}
+
+fn inode(metadata: &fs::Metadata) -> Inode {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Something that is there, or will be.
+#[derive(Debug)]
+struct Claim<'a> {
+    /// The file that names it.
+    origin: &'a str,
+    path: &'a Path,
+    kind: Kind,
+    place: Option<Place>,
+    /// The file itself, where there is one.
+    file: Option<Inode>,
+    /// How many names it has besides, `.1` to this.
+    kept: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Output,
+    Audit,
+    /// Many may connect to one.
+    Socket,
+    Config,
+    Secret,
+}
+
+impl<'a> Claim<'a> {
+    fn new(origin: &'a str, path: &'a Path, kind: Kind, kept: u32) -> Self {
+        let file = fs::metadata(path).ok().filter(|found| !found.is_dir());
+        let (place, file) = (Place::of(path), file.as_ref().map(inode));
+        Self { origin, path, kind, place, file, kept }
+    }
+
+    /// Whether the agent writes a file there.
+    fn writes(&self) -> bool {
+        matches!(self.kind, Kind::Output | Kind::Audit)
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        if !self.writes() && !other.writes() {
+            return false;
+        }
+        let is_one = self.file.is_some() && self.file == other.file;
+        let (Some(one), Some(two)) = (&self.place, &other.place) else { return is_one };
+        let same = || one.rest == two.rest || self.becomes(two) || other.becomes(one);
+        is_one || one.folder == two.folder && same()
+    }
+
+    /// Whether this file, turned over, gets the name of `other`, which is in the same folder.
+    fn becomes(&self, other: &Place) -> bool {
+        let Some(Place { rest, .. }) = &self.place else { return false };
+        let name = other.rest.as_os_str().as_bytes();
+        let number = name.strip_prefix(rest.as_os_str().as_bytes());
+        let number = number.and_then(|end| str::from_utf8(end.strip_prefix(b".")?).ok());
+        let number = number.filter(|text| !text.starts_with(['0', '+']));
+        number
+            .and_then(|text| text.parse().ok())
+            .is_some_and(|number| (1..=self.kept).contains(&number))
+    }
+}
+
+/// What cannot go together in `loaded`, with `state` as the state folder; an error for each output that is wrong.
+///
+/// - Two that write to one file, also over links and other spellings, or where one is turned over into the other: each
+///   would turn over, or replace, what the other has written.
+/// - An output that is a file of the agent's own in the state folder, a configuration file, the secret, or would be read
+///   as a configuration file.
+/// - An output that is a folder, a link, a pipe or a device.
+pub fn conflicts(loaded: &Loaded, state: &Path) -> Vec<ConfigError> {
+    let claims = claims(loaded);
+    let mut errors = Vec::new();
+    for (index, claim) in claims.iter().enumerate() {
+        let met = claims[..index].iter().find(|other| claim.meets(other));
+        let wrong = match met {
+            Some(other) => Some(meeting(claim, other)),
+            None => unfit(claim, &claims, state),
+        };
+        if let Some((message, help)) = wrong {
+            errors.push(ConfigError::of_file(claim.origin, message, Some(help)));
+        }
+    }
+    errors
+}
+
+/// All of them; the ones that are read before the ones that are written.
+fn claims(loaded: &Loaded) -> Vec<Claim<'_>> {
+    let pipelines = || loaded.pipelines.iter().chain(&loaded.skipped);
+    let origins = pipelines().map(|pipeline| pipeline.origin.as_str());
+    let commands = loaded.commands.as_ref();
+    let origins = origins.chain(commands.map(|commands| commands.origin.as_str()));
+    let origins = origins.chain(loaded.agent_origin.as_deref());
+    let mut claims: Vec<Claim<'_>> = origins
+        .filter(|origin| !origin.starts_with("built-in:"))
+        .map(|origin| Claim::new(origin, Path::new(origin), Kind::Config, 0))
+        .collect();
+    if let Some(commands) = commands {
+        let (origin, file) = (commands.origin.as_str(), &commands.file);
+        if let Some(SecretSource::File(path)) = &file.verify.secret {
+            claims.push(Claim::new(origin, path, Kind::Secret, 0));
+        }
+        if let Some(path) = &file.audit.path {
+            claims.push(Claim::new(origin, path, Kind::Audit, file.audit.keep.get()));
+        }
+    }
+    for pipeline in &loaded.pipelines {
+        for write in &pipeline.file.write {
+            let origin = pipeline.origin.as_str();
+            match &write.target {
+                Target::File(file) => {
+                    claims.push(Claim::new(origin, &file.path, Kind::Output, file.keep.get()));
+                }
+                Target::Unix(path) => claims.push(Claim::new(origin, path, Kind::Socket, 0)),
+                Target::Port(name) => {
+                    let path = name.strip_prefix("unix:").unwrap_or(name);
+                    if path.starts_with('/') {
+                        claims.push(Claim::new(origin, Path::new(path), Kind::Socket, 0));
+                    }
+                }
+                Target::Stdout | Target::Null => {}
+            }
+        }
+    }
+    claims
+}
+
+/// What is wrong where two meet.
+fn meeting(claim: &Claim<'_>, other: &Claim<'_>) -> (String, &'static str) {
+    // The one that is no output is told of as what the output would destroy.
+    let (writer, other) = if claim.writes() { (claim, other) } else { (other, claim) };
+    let (path, there) = (shown(writer.path), shown(other.path));
+    match other.kind {
+        Kind::Config => (
+            format!("{path} is written to, and is the configuration file {there}"),
+            "write to another file",
+        ),
+        Kind::Secret => {
+            (format!("{path} is written to, and holds the secret"), "write to another file")
+        }
+        Kind::Socket => (
+            format!("{path} is written to as a file, and is the socket {there}"),
+            "write to another file",
+        ),
+        Kind::Output | Kind::Audit => {
+            let how = match claim.place == other.place
+                || claim.file.is_some() && claim.file == other.file
+            {
+                true if writer.path == other.path => String::new(),
+                true => format!(", as {there}"),
+                false => format!(", because {there} is turned over"),
+            };
+            let name = shown(claim.path);
+            (
+                format!("{} writes to {name} too{how}", other_origin(claim, writer, other)),
+                "give each a file of its own",
+            )
+        }
+    }
+}
+
+fn other_origin<'a>(claim: &Claim<'a>, writer: &Claim<'a>, other: &Claim<'a>) -> &'a str {
+    if std::ptr::eq(claim, writer) { other.origin } else { writer.origin }
+}
+
+/// What is wrong with one by itself.
+fn unfit(claim: &Claim<'_>, claims: &[Claim<'_>], state: &Path) -> Option<(String, &'static str)> {
+    let path = shown(claim.path);
+    if let Kind::Output | Kind::Audit | Kind::Socket = claim.kind
+        && let Some(name) = own_name(claim.path, state)
+        && !(claim.kind == Kind::Audit && name.as_bytes().starts_with(b"audit"))
+    {
+        let message = format!("{path} is a file of the agent's own, in its state folder");
+        return Some((message, "write to another folder"));
+    }
+    if claim.kind != Kind::Output {
+        return None;
+    }
+    // The audit says so itself when it is opened, and need not be there for an agent that is locked.
+    if fs::symlink_metadata(claim.path).is_ok_and(|found| !found.is_file()) {
+        let message = format!("{path} is not a regular file");
+        return Some((message, "name one that is, or a new one; not a link, a folder or a device"));
+    }
+    let folder = |claim: &Claim<'_>| claim.place.as_ref().map(|place| place.folder);
+    let is_beside =
+        |other: &Claim<'_>| other.kind == Kind::Config && folder(other) == folder(claim);
+    if claim.path.extension().is_some_and(|end| end == "toml") && claims.iter().any(is_beside) {
+        let message = format!("{path} would be read as a configuration file at the next reload");
+        return Some((message, "let its name end otherwise"));
+    }
+    None
+}
+
+/// The name of the agent's own in its state folder that `path` leads to, or through.
+fn own_name(path: &Path, state: &Path) -> Option<OsString> {
+    let whole = std::path::absolute(path).ok()?;
+    let inside = Place::of(state)?;
+    whole.ancestors().find_map(|path| {
+        let name = path.file_name().filter(|name| name.to_str().is_some_and(is_state_name))?;
+        (Place::of(path.parent()?)? == inside).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests;
