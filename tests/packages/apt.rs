@@ -1,6 +1,7 @@
 //! `apt-get` and `dpkg` in a tree of their own.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -57,8 +58,20 @@ impl Debian {
 
     /// Adds an archive with this version.
     fn offer(&self, archive: &str, label: &str, suite: &str, version: &str) {
+        self.offer_with(archive, label, suite, version, None);
+    }
+
+    /// The same with a script that runs after its installation.
+    fn offer_with(
+        &self,
+        archive: &str,
+        label: &str,
+        suite: &str,
+        version: &str,
+        script: Option<&str>,
+    ) {
         let folder = self.root.path().join(archive);
-        deb(&folder, version);
+        deb(&folder, version, script);
         let sum = |file: &str| {
             tool(Command::new("sha256sum").current_dir(&folder).arg(file))[..64].to_owned()
         };
@@ -83,7 +96,7 @@ impl Debian {
     }
 }
 
-fn deb(folder: &Path, version: &str) {
+fn deb(folder: &Path, version: &str, script: Option<&str>) {
     let tree = folder.join(format!("tree-{version}"));
     let control = format!(
         "Package: infini-hello\nVersion: {version}\nArchitecture: all\nMaintainer: Tester <t@example.org>\n\
@@ -91,6 +104,11 @@ fn deb(folder: &Path, version: &str) {
     );
     write(&tree.join("DEBIAN/control"), &control);
     write(&tree.join("usr/share/infini-hello/hello"), "hello\n");
+    if let Some(script) = script {
+        let path = tree.join("DEBIAN/postinst");
+        write(&path, script);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
     tool(
         Command::new("dpkg-deb")
             .args(["--root-owner-group", "-b"])
@@ -210,4 +228,22 @@ async fn the_lock_of_the_index_is_waited_for_too_though_apt_itself_gives_up_at_o
     assert!(timeout(Duration::from_secs(3), &mut refresh).await.is_err(), "it tries again");
     drop(lock);
     done(refresh.await);
+}
+
+/// A script prints whatever it likes; the reason is that it failed.
+#[tokio::test]
+async fn the_reason_of_a_failed_installation_is_the_script_that_failed_with_its_last_lines() {
+    let Some(debian) = Debian::new() else { return };
+    let (place, hello) = (&debian.place, name("infini-hello"));
+    let chrootless = "DPkg::Options:: \"--force-script-chrootless\";\n"; // the tree has no shell
+    write(&debian.machine().join("etc/apt/apt.conf.d/scripts"), chrootless);
+    let script = "#!/bin/sh\necho 'debconf: delaying package configuration, since apt-utils is not installed' >&2\n\
+        echo 'E: Could not get lock /x. It is held by process 1 (init)' >&2\necho 'no such widget' >&2\nexit 3\n";
+    debian.offer_with("main", "Debian", "stable", "1.1", Some(script));
+    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    for change in [Change::Install(&hello), Change::Update(&hello)] {
+        let why = refused(packages::change_in(place, &minutes(), change).await);
+        assert!(why.starts_with("package infini-hello: its post-installation script "), "{why}");
+        assert!(why.contains("exit status 3") && why.ends_with("| no such widget"), "{why}");
+    }
 }

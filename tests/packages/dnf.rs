@@ -19,11 +19,16 @@ pub const ADVISORY: &str = r#"<?xml version="1.0"?><updates><update from="t" sta
 
 /// Builds `package` of this version into `repository`.
 pub fn rpm(work: &Path, repository: &Path, package: &str, version: &str) {
+    rpm_with(work, repository, package, version, "");
+}
+
+/// The same with more of a spec file, such as a script.
+pub fn rpm_with(work: &Path, repository: &Path, package: &str, version: &str, more: &str) {
     let spec = work.join("spec");
     let text = format!(
         "Name: {package}\nVersion: {version}\nRelease: 1\nEpoch: 1\nSummary: A file that says hello\nLicense: MIT\n\
          Vendor: Test Vendor\nProvides: infini-provided\nBuildArch: noarch\n%description\nx\n%install\nmkdir -p %{{buildroot}}/usr/share/{package}\n\
-         echo {version} > %{{buildroot}}/usr/share/{package}/hello\n%files\n/usr/share/{package}\n"
+         echo {version} > %{{buildroot}}/usr/share/{package}/hello\n{more}%files\n/usr/share/{package}\n"
     );
     write(&spec, &text);
     let define = |name: &str, path: &Path| format!("{name} {}", path.display());
@@ -37,6 +42,9 @@ pub fn rpm(work: &Path, repository: &Path, package: &str, version: &str) {
     ]);
     tool(build.arg(spec));
 }
+
+/// A script that prints what a person may take for the reason, and fails. Lua is rpm's own: a tree needs no shell.
+pub const FAILING: &str = "%pre -p <lua>\nio.stderr:write(\"debconf: since apt-utils is not installed\\nno such widget\\n\")\nerror(\"boom\")\n";
 
 /// Makes what a repository tells of itself anew.
 pub fn index(repository: &Path) {
@@ -98,6 +106,13 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
             refused(packages::change_in(place, &minutes(), Change::Install(&name(trick))).await);
         assert!(why.contains("unable to locate"), "{why}");
     }
+
+    rpm_with(&work, &repository, "infini-bad", "1.0", FAILING);
+    index(&repository);
+    let why =
+        refused(packages::change_in(place, &minutes(), Change::Install(&name("infini-bad"))).await);
+    assert!(why.starts_with("package infini-bad") && why.contains("%prein script failed"), "{why}");
+    assert!(why.ends_with("; its last lines: no such widget"), "{why}");
 
     rpm(&work, &repository, "infini-hello", "2.0");
     rpm(&work, &repository, "infini-other", "2.0");

@@ -12,7 +12,7 @@ use infiniservice::commands::request::Action;
 use infiniservice::commands::words::Query;
 use tokio::time::timeout;
 
-use super::dnf::{ADVISORY, index, rpm};
+use super::dnf::{ADVISORY, FAILING, index, rpm, rpm_with};
 use super::{can, done, item, minutes, name, refused, tool, within, write};
 
 /// A SUSE machine in a folder, with a repository in another that has `infini-hello` and two more 1.0, and
@@ -161,6 +161,12 @@ async fn a_name_that_zypper_reads_as_something_else_changes_nothing() {
     let nosuch = name("infini-nosuch");
     let missing = refused(packages::change_in(place, &minutes(), Change::Install(&nosuch)).await);
     assert!(missing.contains("unable to locate package infini-nosuch"), "{missing}");
+    rpm_with(&suse.work(), &suse.repository(), "infini-bad", "1.0", FAILING);
+    index(&suse.repository());
+    let bad = packages::change_in(place, &minutes(), Change::Install(&name("infini-bad"))).await;
+    let why = refused(bad);
+    assert!(why.starts_with("package infini-bad") && why.contains("%prein script failed"), "{why}");
+    assert!(why.ends_with("; its last lines: no such widget"), "{why}");
     // A sign before the name turns a removal into an installation.
     for trick in ["+infini-hello", "infini-hello"] {
         refused(packages::change_in(place, &minutes(), Change::Remove(&name(trick))).await);

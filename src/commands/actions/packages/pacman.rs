@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::step::{Kind, Step, finished};
 use super::upgrades::Upgrades;
-use super::{Change, FOUND_MAX, Package, Place, trouble};
+use super::{Change, FOUND_MAX, Package, Place};
 use crate::commands::execute::Exit;
 use crate::commands::words::{PackageName, Query};
 
@@ -188,7 +188,7 @@ async fn told(cx: &Context, step: &Step) -> Result<(String, bool), String> {
     match finished.exit {
         Exit::Code(0) => Ok((finished.stdout.text, finished.stdout.truncated)),
         Exit::Code(1) if nothing => Ok((String::new(), false)),
-        _ => Err(trouble::explain(&finished, "").unwrap_or_default()),
+        _ => Err(step.explain(&finished, "").unwrap_or_default()),
     }
 }
 

@@ -92,7 +92,7 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
                 "unable to locate package {name}: no package of exactly this name is known (is the package index up to date?)"
             ));
         }
-        answered = answer(finished, name);
+        answered = answer(step, finished, name);
         if done {
             (answered.success, answered.error) = (true, None);
         }
@@ -124,8 +124,8 @@ async fn with_progress<T>(tool: &str, name: &str, work: impl Future<Output = T>)
 
 /// What a finished program is as an answer: success is exit code 0; what it said is passed on; why it
 /// failed is told where that is known.
-pub fn answer(finished: Finished, name: &str) -> Outcome {
-    let error = trouble::explain(&finished, name);
+pub fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
+    let error = step.explain(&finished, name);
     Outcome { error, ..Outcome::from(finished) }
 }
 
@@ -139,7 +139,7 @@ pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, boo
         Exit::Code(code) if fine.contains(&code) => {
             Ok((finished.stdout.text, finished.stdout.truncated))
         }
-        _ => Err(trouble::explain(&finished, "").unwrap_or_default()),
+        _ => Err(step.explain(&finished, "").unwrap_or_default()),
     }
 }
 
@@ -177,6 +177,11 @@ impl Step {
         Self { fine, ..self }
     }
 
+    /// Why it failed, as a sentence; `None` where it did not.
+    pub(super) fn explain(&self, finished: &Finished, name: &str) -> Option<String> {
+        trouble::explain(&self.program.program.to_string_lossy(), finished, name)
+    }
+
     /// Its program and arguments.
     pub fn argv(&self) -> Vec<String> {
         let name = self.program.program.to_string_lossy().into_owned();
@@ -196,11 +201,11 @@ impl Context {
             .with_jitter()
             .with_max_times(LOCK_TRIES)
             .build();
-        let tool = program.program.display();
+        let tool = program.program.to_string_lossy();
         let (mut waiting, mut before) = (false, None);
         for delay in delays {
             let finished = self.runner.run(program.clone()).await?;
-            let held = trouble::lock_holder(&finished);
+            let held = trouble::lock_holder(&tool, &finished);
             // Where the last try was cut short by the deadline, the one before tells who was in the way.
             if let (Exit::TimedOut, None, Some(before)) = (finished.exit, &held, before.take()) {
                 return Ok(before);
@@ -214,7 +219,7 @@ impl Context {
                 }
                 _ => {}
             }
-            waiting = trouble::lock_holder(&finished).is_some();
+            waiting = trouble::lock_holder(&tool, &finished).is_some();
             if !waiting || Instant::now() + delay >= program.deadline {
                 return Ok(finished);
             }

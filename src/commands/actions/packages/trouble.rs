@@ -86,7 +86,7 @@ const KNOWN: [(&str, &str); 35] = [
 ];
 
 /// What a program says when another one holds the lock, in lower case.
-const LOCKED: [&str; 9] = [
+const LOCKED: [&str; 11] = [
     "could not get lock",
     "unable to acquire the dpkg frontend lock",
     "unable to lock directory",
@@ -94,15 +94,47 @@ const LOCKED: [&str; 9] = [
     "another copy is running",
     "another app is currently holding the",
     "can't create transaction lock",
+    "failed to obtain the transaction lock",
+    "failed to obtain rpm transaction lock",
     "system management is locked by the application",
     "unable to lock database",
 ];
 
+/// What stands before a tool's own complaints. Everything else that it passes on may be a script's, or of a
+/// program that a script has run, and is only believed where a line begins with the very sentence of [`KNOWN`].
+fn marks(tool: &str) -> &'static [&'static str] {
+    match tool {
+        "apt-get" | "apt-cache" => {
+            &["E: ", "W: ", "WARNING: ", "Waiting for cache lock: ", "dpkg: error: "]
+        }
+        "pacman" => &["error: ", "warning: ", ":: "],
+        "rpm" => &["error: ", "package "],
+        _ => &[
+            "Error: ",
+            "error: ",
+            "[RPM] error: ",
+            "Problem: ",
+            "- Curl error",
+            "Error message: ",
+            "Existing lock ",
+        ],
+    }
+}
+
+/// The most lines and letters that are told of what a failing script said.
+const SCRIPT_LINES: usize = 3;
+const LINE_LETTERS: usize = 200;
+
 /// Why it failed, as a sentence; `None` where it did not.
-pub fn explain(finished: &Finished, name: &str) -> Option<String> {
+///
+/// # What is believed
+/// How it ended; then what the package that failed says of itself (its script, with the script's last lines);
+/// then the tool's own lines, which bear its mark ([`marks`]). A script prints whatever it likes, so words that
+/// merely occur somewhere are no reason.
+pub fn explain(tool: &str, finished: &Finished, name: &str) -> Option<String> {
     let code = match finished.exit {
         Exit::Code(0) => return None,
-        Exit::TimedOut if lock_holder(finished).is_some() => EXIT_TIMEOUT,
+        Exit::TimedOut if lock_holder(tool, finished).is_some() => EXIT_TIMEOUT,
         Exit::TimedOut => {
             return Some(
                 "it took longer than the command may, and was ended with all it had started".into(),
@@ -116,19 +148,30 @@ pub fn explain(finished: &Finished, name: &str) -> Option<String> {
         }
         Exit::Code(code) => code,
     };
-    if let Some(holder) = lock_holder(finished) {
-        let left_over = left_over(&finished.stderr.text)
+    let (stdout, stderr) = (&*finished.stdout.text, &*finished.stderr.text);
+    if let Some(failed) = failed_script(tool, stdout, stderr) {
+        return Some(failed);
+    }
+    if let Some(holder) = lock_holder(tool, finished) {
+        let left_over = left_over(stderr)
             .map(|file| format!(" (if none is, an earlier one left {file} behind; remove it)"));
         return Some(format!(
             "another package manager is at work: the lock is held by {holder}; try again when it is done{}",
             left_over.unwrap_or_default()
         ));
     }
-    let said = [&finished.stderr.text, &finished.stdout.text];
-    let known = KNOWN.iter().find(|(text, _)| said.iter().any(|said| said.contains(text)));
-    Some(match known {
-        Some((_, why)) => why.replace("{name}", name).replace("package  ", "a package "),
-        None => match complaint(&finished.stderr.text, &finished.stdout.text) {
+    let archive = failed_archive(tool, stderr);
+    let says = |text: &str| {
+        archive.as_ref().is_some_and(|(_, why)| why.contains(text))
+            || [stderr, stdout].iter().flat_map(|said| said.lines()).any(|line| {
+                let line = line.trim_start();
+                line.starts_with(text) || own(tool, line).is_some_and(|rest| rest.contains(text))
+            })
+    };
+    Some(match (KNOWN.iter().find(|(text, _)| says(text)), archive) {
+        (Some((_, why)), _) => why.replace("{name}", name).replace("package  ", "a package "),
+        (None, Some((package, why))) => format!("package {package}: {why}"),
+        (None, None) => match complaint(tool, stderr, stdout) {
             Some(line) => format!("the package manager ended with exit code {code}: {line}"),
             None => format!("the package manager ended with exit code {code} and did not say why"),
         },
@@ -136,17 +179,27 @@ pub fn explain(finished: &Finished, name: &str) -> Option<String> {
 }
 
 /// Who holds the lock, where that is why a program failed: `process 17 (apt-get)`, or `another process`.
-pub fn lock_holder(finished: &Finished) -> Option<String> {
+pub fn lock_holder(tool: &str, finished: &Finished) -> Option<String> {
     if matches!(finished.exit, Exit::Code(0) | Exit::Cancelled) {
         return None;
     }
-    let said = format!("{}\n{}", finished.stderr.text, finished.stdout.text);
-    let lower = said.to_ascii_lowercase();
-    if !LOCKED.iter().any(|text| lower.contains(text)) {
+    let (stdout, stderr) = (&*finished.stdout.text, &*finished.stderr.text);
+    let lines = || stderr.lines().chain(stdout.lines());
+    let locked = lines().any(|line| {
+        let line = line.trim_start();
+        let rest = own(tool, line).map(str::to_ascii_lowercase);
+        let line = line.to_ascii_lowercase();
+        let says = |text: &&str| {
+            line.starts_with(*text) || rest.as_ref().is_some_and(|rest| rest.contains(*text))
+        };
+        // apt says that of who may not open it, too.
+        LOCKED.iter().any(|text| says(&text)) && !line.ends_with("are you root?")
+    });
+    if !locked || failed_script(tool, stdout, stderr).is_some() {
         return None;
     }
     let marks = ["held by process ", "running as pid ", "with pid "];
-    let holder = said.lines().find_map(|line| {
+    let holder = lines().find_map(|line| {
         let (_, rest) = marks.iter().find_map(|mark| line.split_once(mark))?;
         let until = rest.find(')').map_or(rest.find(['.', ' ']).unwrap_or(rest.len()), |at| at + 1);
         Some(format!("process {}", &rest[..until]))
@@ -154,20 +207,164 @@ pub fn lock_holder(finished: &Finished) -> Option<String> {
     Some(holder.unwrap_or_else(|| "another process".into()))
 }
 
+/// What a tool says itself, without its mark.
+fn own<'a>(tool: &str, line: &'a str) -> Option<&'a str> {
+    marks(tool).iter().find_map(|mark| line.strip_prefix(mark))
+}
+
 /// The lock that pacman says may be one that nobody holds: it is a file, and stays when its maker is killed.
 fn left_over(stderr: &str) -> Option<&str> {
     stderr.lines().find_map(|line| line.trim().strip_prefix("running, you can remove "))
 }
 
+/// The first script of a package that failed, with its last lines.
+fn failed_script(tool: &str, stdout: &str, stderr: &str) -> Option<String> {
+    match tool {
+        "apt-get" => dpkg_script(stdout, stderr),
+        "dnf" | "zypper" => rpm_script(stdout, stderr),
+        _ => None,
+    }
+}
+
+/// The line by which dpkg tells that it failed at a package, and the package.
+fn dpkg_failed(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("dpkg: error processing ")?;
+    let (what, rest) = rest.split_once(' ')?;
+    let name = rest.rsplit_once(" (-")?.0;
+    match what {
+        "package" => Some(name),
+        // A file: `name_version_architecture.deb`.
+        _ => name.rsplit('/').next()?.split('_').next(),
+    }
+}
+
+/// `dpkg: error processing package x (--configure):`, and indented below it ` installed x package
+/// post-installation script subprocess returned error exit status 1`. What a script says on standard error stands
+/// before that; on standard output below the line with which dpkg begins with the package.
+fn dpkg_script(stdout: &str, stderr: &str) -> Option<String> {
+    const SCRIPTS: [&str; 4] =
+        ["pre-installation", "post-installation", "pre-removal", "post-removal"];
+    let lines: Vec<&str> = stderr.lines().collect();
+    let (at, package, which, how) = lines.windows(2).enumerate().find_map(|(at, pair)| {
+        let package = dpkg_failed(pair[0])?;
+        let why = pair[1].strip_prefix(' ')?;
+        let which = SCRIPTS.iter().find(|script| why.contains(&format!("{script} script")))?;
+        let how = why.split_once("script ")?.1;
+        Some((at, package, which, how.strip_prefix("subprocess ").unwrap_or(how)))
+    })?;
+    let begins = |line: &str| {
+        ["Setting up ", "Removing ", "Unpacking ", "Preparing to unpack ", "Purging "]
+            .iter()
+            .any(|word| line.starts_with(word))
+    };
+    let base = package.split(':').next().unwrap_or(package);
+    let about = |line: &str| begins(line) && line.contains(base);
+    let from = stdout.lines().collect::<Vec<_>>();
+    let from = match from.iter().rposition(|line| about(line)) {
+        Some(at) => from[at + 1..].to_vec(),
+        None => Vec::new(),
+    };
+    let ends = |line: &&&str| !begins(line) && !line.starts_with("Errors were encountered");
+    let out = from.iter().take_while(ends).copied();
+    let before = lines[..at].iter().rposition(|line| line.starts_with("dpkg: error processing "));
+    // Its reason stands on the line below the one before.
+    let err = lines[before.map_or(0, |before| before + 2).min(at)..at].iter().copied();
+    let said = last_lines(out, err);
+    Some(format!("package {package}: its {which} script {how}{said}"))
+}
+
+/// What rpm says of a scriptlet: `error: %prein(x-1-1.noarch) scriptlet failed, exit status 1`, or that its Lua
+/// failed; dnf adds `Error in PREIN scriptlet in rpm package x`.
+fn rpm_script(stdout: &str, stderr: &str) -> Option<String> {
+    let failed = |line: &str| {
+        let line = line.strip_prefix("[RPM] ").unwrap_or(line);
+        let said = line.strip_prefix("error: ").or_else(|| line.strip_prefix("warning: "))?;
+        let (_, rest) = said.split_once('%')?;
+        let (which, rest) = rest.split_once('(')?;
+        let (package, _) = rest.split_once(')')?;
+        let told = said.starts_with('%') && said.contains(" scriptlet failed")
+            || said.starts_with("lua script failed: ");
+        told.then(|| (package.to_owned(), format!("%{which}"), said.to_owned()))
+    };
+    let dnf = |line: &str| {
+        let (which, package) =
+            line.strip_prefix("Error in ")?.split_once(" scriptlet in rpm package ")?;
+        Some((package.to_owned(), format!("%{}", which.to_lowercase()), String::new()))
+    };
+    let either = |line: &str| failed(line).or_else(|| dnf(line));
+    let (package, which, how) = [stderr, stdout]
+        .iter()
+        .flat_map(|said| said.lines())
+        .find_map(failed)
+        .or_else(|| [stderr, stdout].iter().flat_map(|said| said.lines()).find_map(dnf))?;
+    // Before it, down from the line with which the tool begins with the package.
+    let before = |text| {
+        let lines = str::lines(text).take_while(|line| either(line).is_none());
+        let mut said: Vec<&str> = lines.collect();
+        if either(text).is_none() && said.len() == text.lines().count() {
+            said.clear(); // nothing failed in this one
+        }
+        let begin = |line: &&str| {
+            ["Running scriptlet", "Installing", "Upgrading", "Erasing", "Preparing"]
+                .iter()
+                .any(|word| line.trim_start().starts_with(word))
+                || line.contains("RPM failed: ")
+        };
+        match said.iter().rposition(begin) {
+            Some(at) => said.split_off(at + 1),
+            None => said,
+        }
+    };
+    let (out, err) = (before(stdout), before(stderr));
+    let said = last_lines(out.into_iter(), err.into_iter());
+    let how = match how.rsplit_once("scriptlet failed, ") {
+        Some((_, status)) => format!("failed ({status})"),
+        None => "failed".to_owned(),
+    };
+    Some(format!("package {package}: its {which} script {how}{said}"))
+}
+
+/// `; its last lines: …`, or nothing where it said nothing. Notes of what runs around it are left out.
+fn last_lines<'a>(
+    out: impl Iterator<Item = &'a str>,
+    err: impl Iterator<Item = &'a str>,
+) -> String {
+    const AROUND: [&str; 6] =
+        ["debconf: ", "dpkg-preconfigure: ", "rpm: ", "dpkg: ", "W: ", "Unable to detect release"];
+    let around = |line: &&str| {
+        !line.is_empty() && !AROUND.iter().any(|beginning| line.starts_with(beginning))
+    };
+    let lines: Vec<&str> = out.chain(err).map(str::trim).filter(around).collect();
+    let last = &lines[lines.len().saturating_sub(SCRIPT_LINES)..];
+    let last: Vec<String> =
+        last.iter().map(|line| line.chars().take(LINE_LETTERS).collect()).collect();
+    match last.is_empty() {
+        true => String::new(),
+        false => format!("; its last lines: {}", last.join(" | ")),
+    }
+}
+
+/// The package that dpkg failed at for another reason than a script of it, and that reason.
+fn failed_archive<'a>(tool: &str, stderr: &'a str) -> Option<(&'a str, &'a str)> {
+    let mut lines = stderr.lines().filter(|_| tool == "apt-get");
+    let package = lines.by_ref().find_map(dpkg_failed)?;
+    Some((package, lines.next()?.strip_prefix(' ')?.trim()))
+}
+
 /// The line that tells most: the first error, else the last line, else zypper's error in its XML; at most
 /// 300 letters.
-fn complaint(stderr: &str, stdout: &str) -> Option<String> {
-    const MARKS: [&str; 3] = ["E:", "Error:", "error:"];
-    let hint = |line: &str| line.is_empty() || line.starts_with("Please see the above error");
+fn complaint(tool: &str, stderr: &str, stdout: &str) -> Option<String> {
+    const MARKS: [&str; 4] = ["E:", "Error:", "error:", "[RPM] error:"];
+    const HINTS: [&str; 5] =
+        ["Please see the above error", "debconf: ", "dpkg-preconfigure: ", "W: ", "warning: "];
+    let hint = |line: &str| line.is_empty() || HINTS.iter().any(|hint| line.starts_with(hint));
     let mut lines = stderr.lines().map(str::trim).filter(|line| !hint(line));
-    let error = lines.clone().find(|line| MARKS.iter().any(|mark| line.starts_with(mark)));
+    let error = |line: &&str| {
+        let rest = MARKS.iter().find_map(|mark| line.strip_prefix(mark));
+        rest.is_some_and(|rest| !rest.trim().is_empty()) || own(tool, line).is_some()
+    };
     let within = || stdout.split_once("<message type=\"error\">")?.1.split(['<', '\n']).next();
-    let line = error.or_else(|| lines.next_back()).or_else(within)?;
+    let line = lines.clone().find(error).or_else(|| lines.next_back()).or_else(within)?;
     let line = MARKS.iter().fold(line, |line, mark| line.trim_start_matches(mark));
     Some(line.trim().chars().take(300).collect())
 }
@@ -188,23 +385,28 @@ mod tests {
         let apt = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 4711 (unattended-upgr)\n\
                    E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?";
         assert_eq!(
-            lock_holder(&failed(100, apt)).as_deref(),
+            lock_holder("apt-get", &failed(100, apt)).as_deref(),
             Some("process 4711 (unattended-upgr)")
         );
-        assert!(explain(&failed(100, apt), "jq").unwrap().contains("4711 (unattended-upgr)"));
+        assert!(
+            explain("apt-get", &failed(100, apt), "jq").unwrap().contains("4711 (unattended-upgr)")
+        );
         let old = "E: Could not get lock /var/lib/dpkg/lock - open (11: Resource temporarily unavailable)";
-        assert_eq!(lock_holder(&failed(100, old)).as_deref(), Some("another process"));
-        assert_eq!(lock_holder(&failed(100, "E: Unable to locate package lock")), None);
-        assert_eq!(lock_holder(&failed(0, apt)), None);
+        assert_eq!(lock_holder("apt-get", &failed(100, old)).as_deref(), Some("another process"));
+        assert_eq!(lock_holder("apt-get", &failed(100, "E: Unable to locate package lock")), None);
+        assert_eq!(lock_holder("apt-get", &failed(0, apt)), None);
         let zypper = "System management is locked by the application with pid 1809 (zypper).\nClose this application before trying again.\n";
-        assert_eq!(lock_holder(&failed(7, zypper)).as_deref(), Some("process 1809 (zypper)"));
+        assert_eq!(
+            lock_holder("zypper", &failed(7, zypper)).as_deref(),
+            Some("process 1809 (zypper)")
+        );
     }
 
     #[test]
     fn a_lock_that_may_be_left_over_is_told_with_its_file() {
         let pacman = "error: failed to init transaction (unable to lock database)\nerror: could not lock database: File exists\n\
                       \x20 if you're sure a package manager is not already\n  running, you can remove /var/lib/pacman/db.lck\n";
-        let why = explain(&failed(1, pacman), "jq").unwrap();
+        let why = explain("pacman", &failed(1, pacman), "jq").unwrap();
         assert!(why.contains("held by another process"), "{why}");
         assert!(why.contains("left /var/lib/pacman/db.lck behind"), "{why}");
     }
@@ -212,25 +414,107 @@ mod tests {
     #[test]
     fn a_known_failure_is_told_in_words_and_an_unknown_one_by_its_own_line() {
         let cases = [
-            (100, "E: Unable to locate package nosuch", "unable to locate package jq"),
+            ("apt-get", 100, "E: Unable to locate package nosuch", "unable to locate package jq"),
             (
+                "apt-get",
                 100,
                 "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.",
                 "dpkg --configure -a",
             ),
-            (100, "E: Failed to fetch http://x  Temporary failure resolving 'x'", "no network"),
-            (1, "Error: Unable to find a match: nosuch", "no enabled repository"),
-            (7, "W: odd\nE: Sub-process said no\nmore", "exit code 7: Sub-process said no"),
-            (9, "", "exit code 9 and did not say why"),
-            (104, "No provider of 'nosuch' found.", "unable to locate package jq"),
-            (8, "Odd\nPlease see the above error message for a hint.", "exit code 8: Odd"),
-            (1, "error: target not found: nosuch", "unable to locate package jq"),
-            (1, "error: odd thing\nmore", "exit code 1: odd thing"),
+            (
+                "apt-get",
+                100,
+                "E: Failed to fetch http://x  Temporary failure resolving 'x'",
+                "no network",
+            ),
+            ("dnf", 1, "Error: Unable to find a match: nosuch", "no enabled repository"),
+            ("apt-get", 7, "W: odd\nE: Sub-process said no\nmore", "code 7: Sub-process said no"),
+            ("apt-get", 9, "", "exit code 9 and did not say why"),
+            ("zypper", 104, "No provider of 'nosuch' found.", "unable to locate package jq"),
+            ("zypper", 8, "Odd\nPlease see the above error message for a hint.", "code 8: Odd"),
+            ("pacman", 1, "error: target not found: nosuch", "unable to locate package jq"),
+            ("pacman", 1, "error: odd thing\nmore", "exit code 1: odd thing"),
+            ("rpm", 1, "package nosuch is not installed", "package jq is not installed"),
+            (
+                "apt-get",
+                100,
+                "E: Unable to acquire the dpkg frontend lock (/x), are you root?",
+                "must run as root",
+            ),
         ];
-        for (code, stderr, told) in cases {
-            let why = explain(&failed(code, stderr), "jq").unwrap();
+        for (tool, code, stderr, told) in cases {
+            let why = explain(tool, &failed(code, stderr), "jq").unwrap();
             assert!(why.contains(told), "{why}");
         }
-        assert_eq!(explain(&failed(0, "W: something"), "jq"), None);
+        assert_eq!(explain("apt-get", &failed(0, "W: something"), "jq"), None);
+    }
+
+    /// Every sentence of the table, said by something that the tool has run.
+    #[test]
+    fn words_that_merely_occur_are_no_reason_and_hold_no_lock() {
+        let loose = KNOWN.iter().map(|(text, _)| *text).chain(LOCKED);
+        for text in loose.filter(|text| text.len() > 4) {
+            for tool in ["apt-get", "dnf", "zypper", "pacman"] {
+                let stderr =
+                    format!("debconf: odd, since apt-utils is not installed\nnote: {text}");
+                let why = explain(tool, &failed(1, &stderr), "jq").unwrap();
+                assert!(why.contains(&format!("exit code 1: note: {text}")), "{tool}: {why}");
+            }
+        }
+        let only = failed(
+            100,
+            "debconf: delaying package configuration, since apt-utils is not installed",
+        );
+        let why = explain("apt-get", &only, "jq").unwrap();
+        assert!(why.ends_with("exit code 100 and did not say why"), "{why}");
+    }
+
+    #[test]
+    fn a_script_that_failed_is_the_reason_with_its_last_lines_whatever_it_printed() {
+        let stdout = "Reading package lists...\nSetting up other (1) ...\nfine\nSetting up huntbad (1.0) ...\nasking the thing\n";
+        let stderr = "debconf: delaying package configuration, since apt-utils is not installed\n\
+            E: Could not get lock /x. It is held by process 7 (y)\nUnable to locate package z\nno thing here\n\
+            dpkg: error processing package huntbad (--configure):\n \
+            installed huntbad package post-installation script subprocess returned error exit status 3\n\
+            Errors were encountered while processing:\n huntbad\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n";
+        let finished = Finished {
+            stdout: Captured { text: stdout.into(), ..Captured::default() },
+            ..failed(100, stderr)
+        };
+        assert_eq!(lock_holder("apt-get", &finished), None);
+        assert_eq!(
+            explain("apt-get", &finished, "huntbad").unwrap(),
+            "package huntbad: its post-installation script returned error exit status 3; its last lines: \
+             E: Could not get lock /x. It is held by process 7 (y) | Unable to locate package z | no thing here"
+        );
+        let archive = "dpkg: error processing archive /var/cache/apt/archives/bad_1_all.deb (--unpack):\n \
+            trying to overwrite '/usr/bin/x', which is also in package good 1\nE: Sub-process /usr/bin/dpkg returned an error code (1)\n";
+        assert_eq!(
+            explain("apt-get", &failed(100, archive), "bad").unwrap(),
+            "package bad: trying to overwrite '/usr/bin/x', which is also in package good 1"
+        );
+        let full = archive.replace("which is also in package good 1", "No space left on device");
+        assert_eq!(
+            explain("apt-get", &failed(100, &full), "bad").unwrap(),
+            "there is no space left on the device"
+        );
+        let zypper = "Installation of bad-1-1.noarch failed:\nError: Subprocess failed. Error: RPM failed: rpm: odd\n\
+            the thing is not installed\nerror: %pre(bad-1-1.noarch) scriptlet failed, exit status 4\n\
+            error: bad-1-1.noarch: install failed\n";
+        assert_eq!(
+            explain("zypper", &failed(8, zypper), "bad").unwrap(),
+            "package bad-1-1.noarch: its %pre script failed (exit status 4); its last lines: the thing is not installed"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_explained_without_panic(text: String, lines in "(dpkg: error processing (package|archive) [a-z_/]{0,5}( \\(-)?\n? ?(script )?|error: %[a-z]{0,3}\\(?x?\\)?|\n| ){0,6}") {
+            for tool in ["apt-get", "dnf", "zypper", "pacman", "rpm"] {
+                for text in [&text, &lines] {
+                    let _ = (explain(tool, &failed(1, text), "x"), lock_holder(tool, &failed(1, text)));
+                }
+            }
+        }
     }
 }
