@@ -84,6 +84,10 @@
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |
 //! | notes of the agent in an answer | 16, of what is left running five names | the others are left out, or counted |
 //! | an answer | 1 MiB a line, 500 KiB of data | cut, and said so |
+//! | an answer of an action | 99,999 characters a line ([`commands::actions::LINE_MAX`]) | texts, fields nobody reads and ends of lists go, and it says how many |
+//! | what an operation on a unit pulls along | 512 units | it is refused where a rule limits anything |
+//! | a step of PrepareGoldenImage | 120 s | it failed, and the machine is not switched off |
+//! | a password, a place in a directory | 1 KiB each | the request is refused |
 //! | answers remembered | 512, 1 MiB | what the oldest said is forgotten, then the oldest |
 //! | scripts remembered | 1,024 on disk | the oldest is forgotten |
 //! | audit lines waiting | 256, 5 s | the command is refused |

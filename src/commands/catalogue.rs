@@ -94,7 +94,7 @@ pub const ACTIONS: &[(&str, &[Argument])] = &[
     ("CheckLinuxUpdates", &[]),
     ("GetInstalledApplications", &[]),
     ("GetInstalledApplicationsWMI", &[]),
-    ("GetApplicationDetails", &[]),
+    ("GetApplicationDetails", &[Package]),
     ("CheckApplicationUpdates", &[]),
     ("CheckSpecificAppUpdates", &[]),
     ("GetUpdateHistory", &[]),

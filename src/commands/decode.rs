@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::Number;
 use tokio::time::Instant;
 
+pub use action::why_not_built;
+
 use super::policy;
 use super::request::{Order, RawCommand, Request, Script, What};
 use super::verify::Verified;

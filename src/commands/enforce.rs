@@ -168,6 +168,14 @@ impl InForce {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(gate);
     }
 
+    /// The rules that what an action comes to is held against; `None` where none were set, or nothing may run.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.0 {
+            Rules::Policy(ref policy) => Some(policy.clone()),
+            Rules::DenyAll(_) => None,
+        }
+    }
+
     /// Judges a request that was let through once more; lets it through where no policy was set.
     pub fn again(&self, permit: Permit) -> Result<Permit, Box<Denial>> {
         let gate = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

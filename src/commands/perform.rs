@@ -1,14 +1,19 @@
 //! What carries out a request: this machine, or a made-up one. Does not answer, write down or decide.
 
+use std::path::PathBuf;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::actions::{self, Afterwards, Context, Done, power};
+use super::actions::{self, Afterwards, Context, Done, golden, power};
+use super::enforce::InForce;
 use super::execute::{self, Prepared, Program, Runner};
+use super::foresee::foresee;
 use super::outcome::Outcome;
-use super::request::{RawCommand, Script, What};
+use super::policy::Decision;
+use super::request::{Action, RawCommand, Script, What};
 use crate::metrics::latest::Latest;
 
 /// Carries out what was permitted. It may take its time, fail and panic: whoever dispatches sees to
@@ -32,6 +37,10 @@ pub struct ThisMachine {
     pub runner: Runner,
     /// What the metrics flow has read last.
     pub latest: Latest,
+    /// What an action may come to on this machine.
+    pub in_force: InForce,
+    /// The agent's state folder.
+    pub state: PathBuf,
 }
 
 impl Perform for ThisMachine {
@@ -44,7 +53,13 @@ impl Perform for ThisMachine {
                 What::Script(pending) => script(pending, detach, &runner, deadline).await.into(),
                 What::Action(order) => {
                     let cx = Context { runner, deadline, latest: self.latest.clone() };
-                    actions::perform(order.action, &cx).await
+                    match (self.denied(&order.action, &cx).await, order.action) {
+                        (Some(denied), _) => denied.into(),
+                        (None, Action::PrepareGoldenImage(image)) => {
+                            golden::prepare(&cx, &image, Some(&self.state)).await
+                        }
+                        (None, action) => actions::perform(action, &cx).await,
+                    }
                 }
             };
             done.outcome.note(notes.take());
@@ -55,9 +70,12 @@ impl Perform for ThisMachine {
 
     fn afterwards(&self, afterwards: Afterwards) -> BoxFuture<'_, ()> {
         async move {
-            let Afterwards::Reboot { force } = afterwards;
-            if let Err(error) = power::reboot(force, &self.runner).await {
-                tracing::error!(%error, "the machine was not restarted");
+            let done = match afterwards {
+                Afterwards::Reboot { force } => power::reboot(force, &self.runner).await,
+                Afterwards::PowerOff => power::off(&self.runner).await,
+            };
+            if let Err(error) = done {
+                tracing::error!(%error, "the machine was not restarted or switched off");
             }
         }
         .boxed()
@@ -65,6 +83,21 @@ impl Perform for ThisMachine {
 
     fn is_stopping(&self) -> bool {
         self.runner.is_stopping()
+    }
+}
+
+impl ThisMachine {
+    /// What is answered where a rule denies what the action would come to here, or that cannot be told.
+    async fn denied(&self, action: &Action, cx: &Context) -> Option<Outcome> {
+        let policy = self.in_force.policy().filter(|policy| policy.has_limits())?;
+        let why = match foresee(action, cx).await {
+            Ok(effects) => match policy.decide_along(&effects)? {
+                Decision::Denied { why, .. } => why,
+                Decision::Allowed { .. } => return None,
+            },
+            Err(why) => why,
+        };
+        Some(Outcome { stderr: why.clone(), ..Outcome::refused(why) })
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::actions::{checks, cleanup};
+use super::actions::{checks, cleanup, golden};
 use super::execute::{self, Prepared, Program};
 use super::policy::operation_name;
 use super::request::{Action, Order, Request, ServiceOperation, What};
@@ -113,6 +113,22 @@ pub fn does(action: &Action) -> String {
             "answers, and three seconds later restarts the machine with systemctl or reboot, without \
              asking programs to end"
         }
+        Action::GetApplicationDetails(name) => {
+            return format!("looks {name} up among the installed packages");
+        }
+        Action::JoinDomain(join) => {
+            let then = if join.restart_after {
+                ", answers, and three seconds later restarts the machine"
+            } else {
+                ""
+            };
+            return format!(
+                "runs realm join for {}, the password on its standard input{then}",
+                join.domain
+            );
+        }
+        Action::PrepareGoldenImage(image) => return golden::does(image),
+        Action::Incomplete { why, .. } => return format!("is refused: {why}"),
         Action::OtherSystem(_) => "answers that this is not for Linux; runs no program",
         Action::NotBuilt { why, .. } => return format!("is refused: {why}"),
     };

@@ -1,6 +1,9 @@
 //! What may be asked: rules of a file held against a request. Pure: executes nothing, writes nothing
 //! down, and looks nothing up on the machine.
 //!
+//! - Rules are held against everything that a request would do ([`effects`]): to start `reboot.target` is
+//!   `RebootSystem`, too.
+//!
 //! - A request that a `deny` rule matches is denied, whatever allows it.
 //! - Else it is allowed if an `allow` rule matches it, and denied if none does.
 //! - A command line for a shell and a script also need `raw_shell` or `scripts` to be on, and `detach` where
@@ -12,9 +15,10 @@
 //! becomes it, whether it denies or allows; one about `CleanTemporaryFiles` is about that name alone.
 //!
 //! # What a rule can and cannot promise
-//! An argument is compared as text, never with what it stands for on this machine: a rule about `ssh`
-//! does not know that `sshd` may be another name of it. So a list of what is allowed is stronger than
-//! one of what is denied. And a rule about the `path` or `user` of a command line for a shell says where
+//! Here an argument is compared as text. What a name stands for on the machine (`sshd` for `ssh`, a package that
+//! takes others with it) is found out before the action is begun, where a rule denies anything
+//! ([`foresee`](super::foresee)), and held against the rules that deny. Still, a list of what is allowed is stronger
+//! than one of what is denied. And a rule about the `path` or `user` of a command line for a shell says where
 //! and as whom it starts; what it does then, no rule can say. That is why there is no rule about its
 //! text: one that denies `rm` denies nobody anything.
 
@@ -24,8 +28,10 @@ use std::time::Duration;
 
 use super::catalogue::Argument;
 use super::decode::{RAW_COMMAND, SCRIPT};
+use super::effects::{Effect, Part, effects};
 use super::glob::Glob;
 use super::request::{Action, Order, Request, ServiceOperation, Shell, What};
+use super::words::unit_of;
 use crate::config::{Commands, Enforce, Line, Rule};
 
 /// The rules of one file, and the longest time it grants.
@@ -79,15 +85,10 @@ impl Policy {
 
     /// Decides on a request.
     pub fn decide(&self, request: &Request) -> Decision {
-        let Enforce { allow, deny, raw_shell, scripts, detach } = &self.enforce;
-        let (name, becomes) = (name(&request.what), becomes(&request.what));
-        let seen = arguments(&request.what);
-        let matches = |rule: &Rule, argument: ArgumentMatch| {
-            [Some(name), becomes].into_iter().flatten().any(|name| rule.action.matches(name))
-                && rule.arguments.iter().all(|(wanted, glob)| argument(glob, *wanted, &seen))
-        };
-        if let Some(rule) = deny.iter().find(|rule| matches(rule, denies)) {
-            return self.denied_by(&rule.at);
+        let Enforce { raw_shell, scripts, detach, .. } = &self.enforce;
+        let effects = effects(&request.what);
+        if let Some(denied) = self.denied(&effects) {
+            return denied;
         }
         let switch = match &request.what {
             What::Action(_) => None,
@@ -105,13 +106,58 @@ impl Policy {
             let why = format!("denied by {rule}: {key} = false");
             return Decision::Denied { rule, why };
         }
-        match allow.iter().find(|rule| matches(rule, allows)) {
-            Some(rule) => Decision::Allowed { rule: self.place(&rule.at) },
-            None => Decision::Denied {
-                rule: self.origin.clone(),
-                why: format!("denied: no rule of {} allows this {name}", self.origin),
-            },
+        self.allowed(&effects)
+    }
+
+    /// Whether the rules let through what was found to come along with something that they have allowed; `None`
+    /// where they do.
+    pub fn decide_along(&self, effects: &[Effect<'_>]) -> Option<Decision> {
+        let apart: Vec<Effect<'_>> =
+            effects.iter().filter(|effect| effect.part == Part::Apart).cloned().collect();
+        let allowed = || (!apart.is_empty()).then(|| self.allowed(&apart));
+        self.denied(effects).or_else(allowed).filter(|decision| !decision.is_allowed())
+    }
+
+    /// Whether any rule denies anything, or not everything is allowed by one rule: else there is nothing to foresee.
+    pub fn has_limits(&self) -> bool {
+        let Enforce { allow, deny, .. } = &self.enforce;
+        let any = |rule: &Rule| rule.action.is_any() && rule.arguments.is_empty();
+        !deny.is_empty() || !allow.iter().any(any)
+    }
+
+    /// The first rule that denies one of these.
+    fn denied(&self, effects: &[Effect<'_>]) -> Option<Decision> {
+        let denied = effects.iter().find_map(|effect| {
+            let denies = |rule: &&Rule| is_about(rule, effect, denies);
+            self.enforce.deny.iter().find(denies).map(|rule| (rule, effect))
+        });
+        let (rule, effect) = denied?;
+        let at = &rule.at;
+        let rule = self.place(at);
+        let mut why = format!("denied by {rule}: {}", at.text);
+        if effect.part != Part::Asked {
+            // What is not plain from the request.
+            why = format!("{why}; it comes to {effect}");
         }
+        Some(Decision::Denied { rule, why })
+    }
+
+    /// The rule that allows the first of these, where each that needs one has one.
+    fn allowed(&self, effects: &[Effect<'_>]) -> Decision {
+        let mut by = None;
+        for effect in effects.iter().filter(|effect| effect.part != Part::Along) {
+            let rule = self.enforce.allow.iter().find(|rule| is_about(rule, effect, allows));
+            let Some(rule) = rule else {
+                let (origin, name) = (&self.origin, &effect.names[0]);
+                let mut why = format!("denied: no rule of {origin} allows this {name}");
+                if effect.part == Part::Apart {
+                    why = format!("{why}, which it comes to");
+                }
+                return Decision::Denied { rule: self.origin.clone(), why };
+            };
+            by.get_or_insert(&rule.at);
+        }
+        Decision::Allowed { rule: by.map_or_else(|| self.origin.clone(), |at| self.place(at)) }
     }
 
     /// The time that a request gets: what it asks for, at most the ceiling of the file.
@@ -123,12 +169,6 @@ impl Policy {
     pub fn quote(&self, rule: &str) -> Option<&str> {
         let rules = self.enforce.allow.iter().chain(&self.enforce.deny);
         rules.map(|rule| &rule.at).find(|at| self.place(at) == rule).map(|at| at.text.as_str())
-    }
-
-    fn denied_by(&self, at: &Line) -> Decision {
-        let rule = self.place(at);
-        let why = format!("denied by {rule}: {}", at.text);
-        Decision::Denied { rule, why }
     }
 
     fn place(&self, at: &Line) -> String {
@@ -184,7 +224,8 @@ pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
                 (Argument::Operation, is(operation_name(*operation))),
             ],
             Action::PackageSearch(query) => vec![(Argument::Query, is(query.as_str()))],
-            Action::PackageInstall(package)
+            Action::GetApplicationDetails(package)
+            | Action::PackageInstall(package)
             | Action::PackageRemove(package)
             | Action::PackageUpdate(package)
             | Action::UpdateSystemSoftware(Some(package)) => {
@@ -215,7 +256,10 @@ pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
             | Action::CheckApplicationUpdates
             | Action::GetUpdateHistory
             | Action::RebootSystem { .. }
+            | Action::JoinDomain(_)
+            | Action::PrepareGoldenImage(_)
             | Action::OtherSystem(_)
+            | Action::Incomplete { .. }
             | Action::NotBuilt { .. } => Vec::new(),
         },
     }
@@ -233,14 +277,19 @@ pub fn shell_name(shell: Shell) -> &'static str {
 
 type ArgumentMatch = fn(&Glob, Argument, &[(Argument, Value<'_>)]) -> bool;
 
+/// Whether a rule is about this.
+fn is_about(rule: &Rule, effect: &Effect<'_>, argument: ArgumentMatch) -> bool {
+    effect.names.iter().any(|name| rule.action.matches(name))
+        && rule.arguments.iter().all(|(wanted, glob)| argument(glob, *wanted, &effect.arguments))
+}
+
 /// One of several is enough to deny, by any name it may go by; and everything has this in it.
 fn denies(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool {
     seen.iter().filter(|(argument, _)| *argument == wanted).any(|(_, value)| match value {
         Value::Everything => true,
         Value::Is(text) => {
-            let base = base(wanted, text);
-            let bare = base.strip_suffix(['+', '-']).filter(|_| wanted == Argument::Package);
-            [text, base, bare.unwrap_or(base)].iter().any(|text| glob.matches(text))
+            let also = same(wanted, text).into_iter().chain(within(wanted, text));
+            glob.matches(text) || also.into_iter().any(|text| glob.matches(&text))
         }
     })
 }
@@ -251,17 +300,90 @@ fn allows(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool
     values.peek().is_some()
         && values.all(|(_, value)| match value {
             Value::Everything => glob.is_any(),
-            Value::Is(text) => glob.matches(text) || glob.matches(base(wanted, text)),
+            Value::Is(text) => {
+                glob.matches(text) || same(wanted, text).iter().any(|text| glob.matches(text))
+            }
         })
 }
 
-/// The shortest name of the same thing: a service without `.service` (systemd.unit(5) adds it), a
-/// package without its architecture.
-fn base(argument: Argument, text: &str) -> &str {
+/// Other names of the very same thing: a service with and without `.service` (systemd.unit(5) adds it), a
+/// package without its architecture, by Debian's sign and by rpm's.
+fn same(argument: Argument, text: &str) -> Vec<Cow<'_, str>> {
     match argument {
-        Argument::Service => text.strip_suffix(".service").unwrap_or(text),
-        Argument::Package => text.split(':').next().unwrap_or(text),
-        _ => text,
+        Argument::Service => {
+            let unit = unit_of(text);
+            let short = unit.strip_suffix(".service").map(|short| short.to_owned().into());
+            short.into_iter().chain([unit.into()]).collect()
+        }
+        Argument::Package => {
+            let name = text.split(':').next().unwrap_or(text);
+            vec![name.into(), without_architecture(name).into()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What the text would be taken for by a tool that reads more in it, and what it is an instance of: only a rule that
+/// denies looks at these. A package without the `+` or `-` that some tools read as an instruction, or without the
+/// epoch before it; a unit's template.
+fn within(argument: Argument, text: &str) -> Vec<Cow<'_, str>> {
+    match argument {
+        Argument::Service => match text.split_once('@') {
+            Some((template, _)) => vec![
+                format!("{template}@").into(),
+                format!("{template}@.service").into(),
+                template.to_owned().into(),
+            ],
+            None => Vec::new(),
+        },
+        Argument::Package => {
+            let name = text.split(':').next().unwrap_or(text);
+            let late = text.rsplit(':').next().unwrap_or(text);
+            let mut names = Vec::new();
+            for name in [name, late] {
+                for name in [name, without_architecture(name)] {
+                    names.push(name.into());
+                    names.push(name.trim_end_matches(['+', '-']).into());
+                    names.push(name.trim_start_matches(['+', '@']).into());
+                }
+            }
+            names
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A package's name without `.x86_64` and the like: what rpm(8) knows as architectures.
+fn without_architecture(name: &str) -> &str {
+    const ARCHITECTURES: [&str; 24] = [
+        "noarch",
+        "x86_64",
+        "x86_64_v2",
+        "x86_64_v3",
+        "i386",
+        "i486",
+        "i586",
+        "i686",
+        "athlon",
+        "aarch64",
+        "armv7hl",
+        "armv7l",
+        "armv6hl",
+        "ppc64",
+        "ppc64le",
+        "ppc",
+        "s390",
+        "s390x",
+        "riscv64",
+        "loongarch64",
+        "sparc64",
+        "ia64",
+        "src",
+        "nosrc",
+    ];
+    match name.rsplit_once('.') {
+        Some((name, architecture)) if ARCHITECTURES.contains(&architecture) => name,
+        _ => name,
     }
 }
 

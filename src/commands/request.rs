@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::words::{Account, PackageName, Query, ServiceName};
+use super::secret::Secret;
+use super::words::{Account, ComputerName, DomainName, PackageName, Query, ServiceName};
 use crate::model::Rank;
 
 /// One thing the host asked for, with everything that was told about it.
@@ -196,6 +197,8 @@ pub enum Action {
     CheckLinuxUpdates,
     /// Installed applications; the name is Windows', the host asks Linux too.
     GetInstalledApplicationsWMI,
+    /// What is known of one installed application: a package.
+    GetApplicationDetails(PackageName),
     /// Installed applications that could be newer.
     CheckApplicationUpdates,
     /// Past updates.
@@ -204,6 +207,17 @@ pub enum Action {
     RebootSystem {
         /// Without asking programs to end.
         force: bool,
+    },
+    /// Joins a domain.
+    JoinDomain(Box<Join>),
+    /// Makes the machine ready to be copied.
+    PrepareGoldenImage(GoldenImage),
+    /// Known, and without what it cannot be done without: rules judge it like any, then it fails with this reason.
+    Incomplete {
+        /// The host's name for it.
+        name: String,
+        /// What is missing.
+        why: &'static str,
     },
     /// Makes sense on another system only: answered with success and a note.
     OtherSystem(String),
@@ -216,8 +230,58 @@ pub enum Action {
     },
 }
 
-/// What to do with a service.
+/// A domain to join, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// Which.
+    pub domain: DomainName,
+    /// Who may let machines join.
+    pub username: Account,
+    /// Shown nowhere, and overwritten when it is dropped.
+    pub password: Secret,
+    /// Where in the directory the machine's account is made: a distinguished name.
+    pub ou: Option<String>,
+    /// What the machine is called there; its host name where absent.
+    pub computer_name: Option<ComputerName>,
+    /// Whether the machine is restarted, seconds after the answer.
+    pub restart_after: bool,
+}
+
+/// How a machine is made ready to be copied. The host has to say each of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoldenImage {
+    /// How much is taken away.
+    pub level: CleanupLevel,
+    /// Whether the accounts of people go, with their homes.
+    pub sanitize_user_data: bool,
+    /// Whether the machine is switched off, seconds after the answer.
+    pub shutdown_after: bool,
+}
+
+/// How much is taken away; each level does what the one before does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CleanupLevel {
+    /// What makes the machine this one: ids, keys, leases, the agent's state.
+    Minimal,
+    /// What was written while it ran: logs, histories, caches, temporary files.
+    Standard,
+    /// Subscriptions, and room on the host.
+    Deep,
+}
+
+impl CleanupLevel {
+    /// The host's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Standard => "standard",
+            Self::Deep => "deep",
+        }
+    }
+}
+
+/// What to do with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServiceOperation {
     /// Start it.
     Start,
@@ -304,10 +368,15 @@ impl Action {
             Self::DiskCleanup { .. } => "DiskCleanup",
             Self::CheckLinuxUpdates => "CheckLinuxUpdates",
             Self::GetInstalledApplicationsWMI => "GetInstalledApplicationsWMI",
+            Self::GetApplicationDetails(_) => "GetApplicationDetails",
             Self::CheckApplicationUpdates => "CheckApplicationUpdates",
             Self::GetUpdateHistory => "GetUpdateHistory",
             Self::RebootSystem { .. } => "RebootSystem",
-            Self::OtherSystem(name) | Self::NotBuilt { name, .. } => name,
+            Self::JoinDomain(_) => "JoinDomain",
+            Self::PrepareGoldenImage(_) => "PrepareGoldenImage",
+            Self::OtherSystem(name)
+            | Self::Incomplete { name, .. }
+            | Self::NotBuilt { name, .. } => name,
         }
     }
 }

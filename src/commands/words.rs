@@ -1,25 +1,44 @@
-//! Arguments that are safe to hand to a program as one word, checked by white list where they are made.
-//! Knows no command.
+//! Arguments that are safe to hand to a program as one word, checked where they are made. What is taken follows from
+//! what the owner of the name allows (systemd, shadow, the package managers): what is listed can be asked for. Knows
+//! no command.
 
 use std::fmt;
 
 /// The longest argument.
 pub const WORD_MAX: usize = 256;
 
+/// The longest name of a unit with its suffix: `UNIT_NAME_MAX` of systemd (src/basic/unit-name.h), less the NUL.
+const UNIT_MAX: usize = 255;
+
+/// Kinds of units: systemd.unit(5).
+const UNIT_KINDS: [&str; 11] = [
+    "service",
+    "socket",
+    "device",
+    "mount",
+    "automount",
+    "swap",
+    "target",
+    "path",
+    "timer",
+    "slice",
+    "scope",
+];
+
 macro_rules! word {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $extra:literal) => {
+    ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $name(String);
 
         impl $name {
-            /// Checks `text`: 1 to [`WORD_MAX`] letters, digits and the characters told in the type's
-            /// description, not beginning with `-`.
+            /// Takes `text` where it is as the type's description says, and 1 to [`WORD_MAX`] bytes long.
             ///
             /// # Errors
             /// The end of a sentence that says what is wrong; it does not repeat the text.
             pub fn new(text: &str) -> Result<Self, String> {
-                check(text, $what, $extra).map(Self)
+                let check: fn(&str) -> Result<(), String> = $check;
+                check(text).map(|()| Self(text.to_owned()))
             }
 
             /// The word.
@@ -37,37 +56,104 @@ macro_rules! word {
 }
 
 word! {
-    /// A service: letters, digits and `. _ @ : -`.
-    ServiceName, "a service", "._@:-"
+    /// A unit of systemd, without its suffix where that is `.service`: letters, digits and `. _ @ : - \\`, as
+    /// `unit_name_is_valid` has it. It may begin with a dash (`-.mount`): hand it over behind `--`, or by D-Bus.
+    ServiceName, unit
 }
 word! {
-    /// A package: letters, digits and `. _ + : -`.
-    PackageName, "a package", "._+:-"
+    /// A package: letters, digits and `. _ + : @ -`, not beginning with a dash.
+    PackageName, |text| white(text, "a package", "._+:@-").and_then(|()| no_dash(text, "a package"))
 }
 word! {
-    /// What to search packages for: letters, digits, spaces and `. _ + : -`.
-    Query, "a query", "._+:- "
+    /// What to search packages for: letters, digits, spaces and `. _ + : -`, not beginning with a dash.
+    Query, |text| white(text, "a query", "._+:- ").and_then(|()| no_dash(text, "a query"))
 }
 word! {
-    /// An account: letters, digits and `. _ @ \ -`.
-    Account, "an account", "._@\\-"
+    /// An account: letters of any script, digits, spaces and `. _ @ \\ + -`, with a `$` at its end for a machine's
+    /// (shadow's own rule, Debian's wider one, and what `--badname` and directories let through), not beginning
+    /// with `-` or `+`. It is looked up, and never on a command line but as the value of an option.
+    Account, account
+}
+word! {
+    /// A domain: letters, digits and `. -`, not beginning with a dash.
+    DomainName, |text| white(text, "a domain", ".-").and_then(|()| no_dash(text, "a domain"))
+}
+word! {
+    /// The name of a computer in a domain: 1 to 15 letters, digits and `-` (NetBIOS), not beginning with a dash.
+    ComputerName, |text| {
+        white(text, "a computer", "-")?;
+        no_dash(text, "a computer")?;
+        match text.len() > 15 {
+            true => Err("the name of a computer is longer than 15 letters".to_owned()),
+            false => Ok(()),
+        }
+    }
 }
 
-fn check(text: &str, what: &str, extra: &str) -> Result<String, String> {
+impl ServiceName {
+    /// The unit: with `.service` where the name has no suffix that systemd knows.
+    pub fn unit(&self) -> String {
+        unit_of(&self.0)
+    }
+}
+
+/// The unit of this name: with `.service` where it has no suffix that systemd knows.
+pub fn unit_of(name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((_, suffix)) if UNIT_KINDS.contains(&suffix) => name.to_owned(),
+        _ => format!("{name}.service"),
+    }
+}
+
+fn unit(text: &str) -> Result<(), String> {
+    white(text, "a service", "._@:-\\")?;
+    if text.starts_with('@') {
+        return Err("the name of a service may not begin with \"@\"".to_owned());
+    }
+    match unit_of(text).len() > UNIT_MAX {
+        true => Err(format!("the name of a service is longer than {UNIT_MAX} bytes")),
+        false => Ok(()),
+    }
+}
+
+fn account(text: &str) -> Result<(), String> {
+    short(text, "an account")?;
+    if text.starts_with(['-', '+']) {
+        return Err("the name of an account may not begin with \"-\" or \"+\"".to_owned());
+    }
+    let name = text.strip_suffix('$').unwrap_or(text);
+    match name.chars().find(|c| !(c.is_alphanumeric() || "._@\\+- ".contains(*c))) {
+        None => Ok(()),
+        Some(wrong) => Err(format!(
+            "the name of an account may not hold {wrong:?}; letters, digits, spaces, \"._@\\+-\" and a \"$\" at its end are allowed"
+        )),
+    }
+}
+
+fn short(text: &str, what: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err(format!("{what} is missing; name one"));
     }
-    if text.len() > WORD_MAX {
-        return Err(format!("the name of {what} is longer than {WORD_MAX} bytes"));
+    match text.len() > WORD_MAX {
+        true => Err(format!("the name of {what} is longer than {WORD_MAX} bytes")),
+        false => Ok(()),
     }
-    if text.starts_with('-') {
-        return Err(format!("the name of {what} may not begin with a dash"));
-    }
+}
+
+fn white(text: &str, what: &str, extra: &str) -> Result<(), String> {
+    short(text, what)?;
     match text.chars().find(|c| !(c.is_ascii_alphanumeric() || extra.contains(*c))) {
-        None => Ok(text.to_owned()),
+        None => Ok(()),
         Some(wrong) => Err(format!(
-            "the name of {what} may not hold {wrong:?}; letters, digits and \"{extra}\" are allowed"
+            "the name of {what} may not hold {wrong:?}; letters, digits and {extra:?} are allowed"
         )),
+    }
+}
+
+fn no_dash(text: &str, what: &str) -> Result<(), String> {
+    match text.starts_with('-') {
+        true => Err(format!("the name of {what} may not begin with a dash")),
+        false => Ok(()),
     }
 }
 
@@ -79,13 +165,56 @@ mod tests {
     #[test]
     fn a_word_is_short_plain_and_no_option() {
         assert!(PackageName::new("libstdc++6:amd64").is_ok());
-        assert!(ServiceName::new("getty@tty1.service").is_ok());
-        assert!(Account::new("LAB\\ann").is_ok());
         for wrong in ["", " ", "-rf", "a;b", "a b", "$(id)", "a\nb", "é", &"x".repeat(257)] {
             assert!(PackageName::new(wrong).is_err(), "{wrong:?}");
+            assert!(
+                DomainName::new(wrong).is_err() && ComputerName::new(wrong).is_err(),
+                "{wrong:?}"
+            );
         }
         assert!(Query::new("web server").is_ok());
         assert!(Query::new("-o APT::x=y").is_err());
+        assert!(ComputerName::new("WS-0123456789AB").is_ok());
+        assert!(ComputerName::new("WS-0123456789ABC").is_err());
+    }
+
+    #[test]
+    fn what_systemd_and_shadow_allow_is_taken() {
+        let long = "u".repeat(240);
+        for unit in [
+            "getty@tty1.service",
+            r"dev-disk-by\x2dlabel-x.swap",
+            "-.mount",
+            "-dash",
+            "a:b_c.d",
+            &long,
+        ] {
+            assert!(ServiceName::new(unit).is_ok(), "{unit}");
+        }
+        for wrong in ["", "@x", "a b", "a/b", "x*", "é", &"u".repeat(248)] {
+            assert!(ServiceName::new(wrong).is_err(), "{wrong}");
+        }
+        for account in ["ann", "a$", "sp ace", r"LAB\ann", "Ünal", "1000", "_apt"] {
+            assert!(Account::new(account).is_ok(), "{account}");
+        }
+        for wrong in
+            ["", " ", "-x", "+x", "a:b", "a/b", "a\nb", "a\u{202e}b", "a\0", "a;b", "$(id)", "a$b"]
+        {
+            assert!(Account::new(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_gets_a_suffix_only_where_it_has_none_that_systemd_knows() {
+        for (name, unit) in [
+            ("cron", "cron.service"),
+            ("ssh.socket", "ssh.socket"),
+            ("org.cups.cupsd", "org.cups.cupsd.service"),
+            ("getty@tty1", "getty@tty1.service"),
+            ("apt-daily.timer", "apt-daily.timer"),
+        ] {
+            assert_eq!(unit_of(name), unit);
+        }
     }
 
     proptest! {
@@ -93,7 +222,6 @@ mod tests {
         fn no_word_holds_what_a_shell_would_read(text in any::<String>()) {
             for word in [
                 PackageName::new(&text).map(|word| word.to_string()),
-                ServiceName::new(&text).map(|word| word.to_string()),
                 Query::new(&text).map(|word| word.to_string()),
             ].into_iter().flatten() {
                 prop_assert!(!word.starts_with('-'));

@@ -85,6 +85,11 @@ impl Carried {
         })
     }
 
+    /// Where the state folder is.
+    pub fn state(&self) -> &std::path::Path {
+        self.state.path()
+    }
+
     /// For a flow with other settings. Blocks, and fails, as above. The room is still as it was: [`Room::resize`] it when the
     /// flow begins.
     pub fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, String> {

@@ -122,6 +122,8 @@ fn flow_of(
         perform: Box::new(ThisMachine {
             runner: carried.runner.clone(),
             latest: site.latest.clone(),
+            in_force: carried.in_force.clone(),
+            state: carried.state().to_owned(),
         }),
         audit: Some(carried.audit.clone()),
         latest: site.latest.clone(),

@@ -45,6 +45,7 @@ pub use relay::{Lane, Relay};
 pub use report::Report;
 pub use runtime::build as build_runtime;
 
+use crate::commands::actions::golden;
 use crate::commands::news::News;
 use crate::config::Loaded;
 use crate::files::StateFolder;
@@ -83,6 +84,9 @@ pub async fn run(
         let (origin, settings, stop) = (origin.clone(), settings.clone(), stop.clone());
         let plan = move || {
             is_safe(&origin.state)?;
+            if golden::forget(origin.state.path())? {
+                tracing::warn!("this machine was made an image: what the agent knew is forgotten");
+            }
             origin.plan(loaded, &settings, (None, &[]), &stop)
         };
         spawn_blocking(plan).await.map_err(|error| error.to_string())??

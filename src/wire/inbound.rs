@@ -44,8 +44,8 @@ pub struct SafeCommand {
 }
 
 /// An action object. One that has its arguments in a `params` of its own, as `ServiceControl` has
-/// them, is the same thing inside itself; what no known action needs is not kept (so neither is the password
-/// of `JoinDomain`).
+/// them, is the same thing inside itself; what no known action needs is not kept. It is not to be shown: it may hold
+/// the password of `JoinDomain`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the fields are the host's words, and each means what it says")]
@@ -65,6 +65,32 @@ pub struct Arguments {
     pub critical_threshold: Option<f64>,
     pub check_name: Option<String>,
     pub targets: Option<Vec<String>>,
+    pub app_id: Option<String>,
+    pub app_name: Option<String>,
+    pub domain: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<Password>,
+    pub ou: Option<String>,
+    pub computer_name: Option<String>,
+    pub restart_after: Option<bool>,
+    pub cleanup_level: Option<String>,
+    pub sanitize_user_data: Option<bool>,
+    pub shutdown_after: Option<bool>,
+}
+
+/// A password, overwritten when it is dropped, and shown nowhere.
+#[derive(Deserialize)]
+#[serde(from = "Value")]
+pub struct Password(pub zeroize::Zeroizing<String>);
+
+/// What is no text is none, so that no error repeats it.
+impl From<Value> for Password {
+    fn from(value: Value) -> Self {
+        Self(match value {
+            Value::String(text) => text.into(),
+            _ => String::new().into(),
+        })
+    }
 }
 
 /// `UnsafeCommand`.

@@ -5,7 +5,7 @@
 //! their middle to fit, with a note. NUL is left out of every text (the host's database refuses it), and
 //! every time is an ISO-8601 text (the only kind from which the host learns our clock).
 
-mod fit;
+pub(crate) mod fit;
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};

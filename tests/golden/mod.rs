@@ -129,7 +129,8 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
                 "ou": null, "computer_name": null, "restart_after": true}),
                 300,
             ),
-            "c29 300s NotBuilt { name: \"JoinDomain\", why: \"joining a domain is not built in this agent yet\" }",
+            "c29 300s JoinDomain(Join { domain: DomainName(\"lab.example\"), username: Account(\"ann\"), password: …, ou: None, \
+             computer_name: None, restart_after: true })",
         ),
         (
             safe(
@@ -137,7 +138,7 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
                 json!({"action": "PrepareGoldenImage", "cleanup_level": "standard", "sanitize_user_data": true, "shutdown_after": true}),
                 600,
             ),
-            "c30 600s NotBuilt { name: \"PrepareGoldenImage\", why: \"preparing a golden image is not built in this agent yet\" }",
+            "c30 600s PrepareGoldenImage(GoldenImage { level: Standard, sanitize_user_data: true, shutdown_after: true })",
         ),
         (
             safe(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use infiniservice::commands::actions::packages::{self, Change, Place};
+use infiniservice::commands::actions::packages::{self, Change, Doing, Place, Planned};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::words::Query;
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -230,13 +230,67 @@ async fn the_lock_of_the_index_is_waited_for_too_though_apt_itself_gives_up_at_o
     done(refresh.await);
 }
 
+#[tokio::test]
+async fn a_held_package_with_an_update_is_told_and_not_counted_as_pending() {
+    let Some(debian) = Debian::new() else { return };
+    let (place, hello) = (&debian.place, name("infini-hello"));
+    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    let status = debian.machine().join("var/lib/dpkg/status");
+    let (before, after) =
+        ("Package: infini-hello\nStatus: install ok", "Package: infini-hello\nStatus: hold ok");
+    write(&status, &fs::read_to_string(&status).unwrap().replace(before, after));
+    debian.offer("security", "Debian-Security", "stable-security", "2.0");
+    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    let pending = done(updates::check_in(place, &minutes()).await);
+    assert_eq!(pending["total_pending_count"], 0, "{pending:#}");
+    let held = item(&pending, "held_updates", "package_name", "infini-hello").unwrap();
+    assert_eq!(
+        (&held["current_version"], &held["available_version"]),
+        (&"1.0".into(), &"2.0".into())
+    );
+    assert!(pending["note"].as_str().unwrap().contains("infini-hello"), "{pending:#}");
+    let newer = done(applications::updates_in(place, &minutes()).await);
+    let newer = item(&newer, "applications", "name", "infini-hello").unwrap();
+    assert_eq!((&newer["update_available"], &newer["can_update"]), (&"2.0".into(), &false.into()));
+}
+
+/// What would be done is told before it is done, by the name of each package that it is done to.
+#[tokio::test]
+async fn apt_tells_what_it_would_change_and_changes_nothing() {
+    let Some(debian) = Debian::new() else { return };
+    let (place, hello) = (&debian.place, name("infini-hello"));
+    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
+    let one = |doing| Ok(vec![Planned { doing, name: "infini-hello".into() }]);
+    assert_eq!(plan(Change::Install(&hello)).await, one(Doing::Install));
+    assert!(!debian.has());
+    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    debian.offer("security", "Debian-Security", "stable-security", "2.0");
+    assert_eq!(plan(Change::UpgradeAll).await, one(Doing::Update));
+    assert_eq!(plan(Change::Remove(&hello)).await, one(Doing::Remove));
+    let whole = name("infini-hello:all");
+    assert_eq!(plan(Change::Remove(&whole)).await, one(Doing::Remove));
+    assert!(debian.has());
+}
+
+/// Puts a shell with its libraries into a tree, for the scripts of packages.
+fn shell(tree: &Path) {
+    let libraries = tool(Command::new("ldd").arg("/bin/sh"));
+    let paths = libraries.split_ascii_whitespace().filter(|word| word.starts_with('/'));
+    for path in paths.chain(["/bin/sh"]) {
+        let to = tree.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(path, to).unwrap();
+    }
+}
+
 /// A script prints whatever it likes; the reason is that it failed.
 #[tokio::test]
 async fn the_reason_of_a_failed_installation_is_the_script_that_failed_with_its_last_lines() {
     let Some(debian) = Debian::new() else { return };
     let (place, hello) = (&debian.place, name("infini-hello"));
-    let chrootless = "DPkg::Options:: \"--force-script-chrootless\";\n"; // the tree has no shell
-    write(&debian.machine().join("etc/apt/apt.conf.d/scripts"), chrootless);
+    shell(&debian.machine());
     let script = "#!/bin/sh\necho 'debconf: delaying package configuration, since apt-utils is not installed' >&2\n\
         echo 'E: Could not get lock /x. It is held by process 1 (init)' >&2\necho 'no such widget' >&2\nexit 3\n";
     debian.offer_with("main", "Debian", "stable", "1.1", Some(script));

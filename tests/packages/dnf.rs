@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use infiniservice::commands::actions::packages::{self, Change, Place};
+use infiniservice::commands::actions::packages::{self, Change, Doing, Place, Planned};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::words::Query;
 
@@ -107,6 +107,14 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
         assert!(why.contains("unable to locate"), "{why}");
     }
 
+    let one = |doing, name: &str| Planned { doing, name: name.to_owned() };
+    let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
+    let (other, whole) = (name("infini-other"), name("infini-hello.noarch"));
+    assert_eq!(plan(Change::Install(&other)).await, Ok(vec![one(Doing::Install, "infini-other")]));
+    assert_eq!(plan(Change::Install(&hello)).await, Ok(Vec::new()), "it is there");
+    assert_eq!(plan(Change::Remove(&whole)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
+    assert!(file.exists());
+
     rpm_with(&work, &repository, "infini-bad", "1.0", FAILING);
     index(&repository);
     let why =
@@ -138,6 +146,13 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
     let size = repository.join("noarch/infini-hello-2.0-1.noarch.rpm").metadata().unwrap().len();
     assert_eq!(newer["applications"][0]["update_size_bytes"], size);
     assert_eq!(newer["applications"][0]["vendor"], "Test Vendor");
+
+    write(&root.join("etc/dnf/dnf.conf"), "[main]\nexcludepkgs=infini-hello\n");
+    let held = done(updates::check_in(place, &minutes()).await);
+    assert_eq!(held["total_pending_count"], 0, "{held:#}");
+    assert_eq!(held["held_updates"][0]["package_name"], "infini-hello", "{held:#}");
+    fs::remove_file(root.join("etc/dnf/dnf.conf")).unwrap();
+    assert_eq!(plan(Change::UpgradeAll).await, Ok(vec![one(Doing::Update, "infini-hello")]));
 
     let upgraded = updates::upgrade_in(place, &minutes(), None).await;
     assert!(done(upgraded)["reboot_required"].is_null(), "nothing tells it of a tree");

@@ -128,6 +128,11 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
     let none = done(updates::check_in(place, &minutes()).await);
     assert_eq!(none["total_pending_count"], 0, "{none:#}");
     assert!(none["index_age_seconds"].as_u64().unwrap() < 60, "{none:#}");
+    let planned = packages::foresee_in(place, &minutes(), Change::Remove(&hello)).await;
+    assert!(
+        planned.unwrap_err().contains("other installed packages need"),
+        "what cannot be told is not done"
+    );
     let why = refused(packages::change_in(place, &minutes(), Change::Remove(&hello)).await);
     assert!(why.contains("other installed packages need package infini-hello"), "{why}");
     assert!(arch.hello().is_some());
@@ -261,6 +266,7 @@ async fn updates_are_told_by_what_is_known_where_they_cannot_be_fetched() {
     write(&arch.root.join("etc/pacman.conf"), &ignore);
     let pending = done(updates::check_in(place, &minutes()).await);
     assert_eq!(pending["total_pending_count"], 0, "the machine ignores it: {pending:#}");
+    assert_eq!(pending["held_updates"][0]["package_name"], "infini-hello", "{pending:#}");
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use infiniservice::commands::actions::cleanup::run_in;
-use infiniservice::commands::actions::packages::{self, Change, Manager, Place, would_run_in};
+use infiniservice::commands::actions::packages::{
+    self, Change, Doing, Manager, Place, Planned, would_run_in,
+};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::request::Action;
 use infiniservice::commands::words::Query;
@@ -126,6 +128,22 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_zypper()
         (&newer["update_available"], &newer["vendor"]),
         (&"1:2.0-1".into(), &"Test Vendor".into())
     );
+
+    let one = |doing, name: &str| Planned { doing, name: name.to_owned() };
+    let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
+    assert_eq!(plan(Change::Remove(&hello)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
+    let all = ["infini-hello", "infini-other"].map(|name| one(Doing::Update, name));
+    assert_eq!(plan(Change::UpgradeAll).await, Ok(all.into()));
+    let at = format!("--root={}", suse.root.display());
+    let lock = |verb: &str| {
+        let mut zypper = Command::new("zypper");
+        tool(zypper.args([&at, "--non-interactive", verb, "infini-hello"]));
+    };
+    lock("addlock");
+    let held = done(updates::check_in(place, &minutes()).await);
+    assert_eq!(held["total_pending_count"], 1, "{held:#}");
+    assert_eq!(held["held_updates"][0]["package_name"], "infini-hello", "{held:#}");
+    lock("removelock");
 
     done(packages::change_in(place, &minutes(), Change::Update(&name("infini-other"))).await);
     assert_eq!(suse.hello().as_deref(), Some("1.0\n"), "only the other one");

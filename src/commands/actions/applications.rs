@@ -8,8 +8,9 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
-use super::packages::{self, Manager, Package, Place, fit};
+use super::packages::{self, Manager, Package, Place};
 use crate::commands::outcome::Outcome;
+use crate::commands::words::PackageName;
 use crate::model::Iso8601;
 
 /// One application as the host's inventory has it.
@@ -44,6 +45,49 @@ pub async fn installed(cx: &Context) -> Outcome {
     installed_in(&Place::machine(), cx).await
 }
 
+/// What is known of one package: `{name, version, publisher, install_date, install_location, size_mb, description,
+/// architecture, source, repository, asked_for}`. One that is there for several architectures may be named with one
+/// (`:i386`, `.i686`); else the first is told.
+pub async fn details(cx: &Context, name: &PackageName) -> Outcome {
+    details_in(&Place::machine(), cx, name).await
+}
+
+/// [`details`] in another tree.
+pub async fn details_in(place: &Place, cx: &Context, name: &PackageName) -> Outcome {
+    let mut packages = match packages::installed(place, cx).await {
+        Ok(packages) => packages,
+        Err(why) => return Outcome::failed(why),
+    };
+    packages.retain(|package| {
+        let Package { name: own, architecture, .. } = package;
+        let with = [format!("{own}:{architecture}"), format!("{own}.{architecture}")];
+        own == name.as_str() || with.iter().any(|with| with == name.as_str())
+    });
+    packages.truncate(1);
+    let package = match ordered(place, packages, cx.deadline).await {
+        Ok(found) => found.into_iter().next(),
+        Err(why) => return Outcome::failed(why),
+    };
+    let Some(package) = package else {
+        return Outcome::failed(format!(
+            "there is no application {name}; GetInstalledApplications lists them"
+        ));
+    };
+    Outcome::data(json!({
+        "name": package.name,
+        "version": package.version,
+        "publisher": package.publisher,
+        "install_date": package.installed_at.map(|at| Iso8601::new(at).as_str().to_owned()),
+        "install_location": null,
+        "size_mb": package.size_bytes.map(mebibytes),
+        "description": package.description,
+        "architecture": package.architecture,
+        "source": package.source,
+        "repository": package.repository,
+        "asked_for": package.asked_for,
+    }))
+}
+
 /// The packages that could be newer: `{applications:[…], summary:{total, security, download_bytes,
 /// installed, package_manager}, truncated}`; `download_bytes` is null where the manager tells no sizes.
 pub async fn updates(cx: &Context) -> Outcome {
@@ -68,9 +112,8 @@ pub async fn installed_in(place: &Place, cx: &Context) -> Outcome {
         install_location: None,
         size_mb: package.size_bytes.map(mebibytes),
     };
-    let applications = ordered.into_iter().map(application).collect();
-    let (applications, cut) = fit(applications, |_: &mut Application, _| {});
-    Outcome::data(json!({ "applications": applications, "truncated": cut }))
+    let applications: Vec<Application> = ordered.into_iter().map(application).collect();
+    Outcome::data(json!({ "applications": applications, "truncated": 0 }))
 }
 
 /// [`updates`] in another tree.
@@ -89,12 +132,13 @@ pub async fn updates_in(place: &Place, cx: &Context) -> Outcome {
         "installed": there.len(),
         "total": upgrades.total,
         "security": upgrades.security(),
+        "held": upgrades.held.len(),
         "download_bytes": download_bytes(&upgrades),
         "package_manager": place.manager().map(Manager::name).ok(),
     });
     // The manager itself would take it; pacman takes none without the others.
     let alone = place.manager() != Ok(Manager::Pacman);
-    let newer = |upgrade: &packages::Upgrade| Newer {
+    let newer = |upgrade: &packages::Upgrade, can_update: bool| Newer {
         name: upgrade.package_name.clone(),
         version: upgrade.current_version.clone(),
         vendor: vendors.get(upgrade.package_name.as_str()).and_then(|vendor| (*vendor).clone()),
@@ -102,9 +146,13 @@ pub async fn updates_in(place: &Place, cx: &Context) -> Outcome {
         update_source: upgrade.repository.clone(),
         update_size_bytes: upgrade.fetch_bytes,
         is_security_update: upgrade.is_security,
-        can_update: alone,
+        can_update,
     };
-    let (applications, cut) = fit(upgrades.list.iter().map(newer).collect(), |_: &mut Newer, _| {});
+    // A held one is told, and that it is not to be updated.
+    let pending = upgrades.list.iter().map(|upgrade| newer(upgrade, alone));
+    let held = upgrades.held.iter().map(|upgrade| newer(upgrade, false));
+    let applications: Vec<Newer> = pending.chain(held).collect();
+    let cut = upgrades.total.saturating_sub(upgrades.list.len());
     Outcome::data(json!({ "applications": applications, "summary": summary, "truncated": cut }))
 }
 

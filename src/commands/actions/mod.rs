@@ -6,6 +6,8 @@
 pub mod applications;
 pub mod checks;
 pub mod cleanup;
+pub mod domain;
+pub mod golden;
 pub mod other;
 pub mod packages;
 pub mod power;
@@ -16,13 +18,15 @@ pub mod system;
 pub mod updates;
 pub mod users;
 
+mod fit;
 mod kill;
 mod measure;
 mod systemctl;
 pub(super) mod systemd;
 
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
+
+pub use fit::LINE_MAX;
 
 use super::execute::Runner;
 use super::outcome::Outcome;
@@ -56,6 +60,8 @@ pub enum Afterwards {
         /// Without asking programs to end.
         force: bool,
     },
+    /// Switches the machine off: [`power::off`].
+    PowerOff,
 }
 
 impl From<Outcome> for Done {
@@ -66,10 +72,11 @@ impl From<Outcome> for Done {
 
 /// Does one action. Never panics on what the machine says, and fills in how long it took.
 ///
-/// It ends by the deadline, or as soon after it as a program that the deadline ended can be told of.
+/// Its answer is short enough for the host: [`LINE_MAX`]. It ends by the deadline, or as soon after it as a program that the deadline ended can be told of.
 pub async fn perform(action: Action, cx: &Context) -> Done {
     let started = Instant::now();
     let mut done = dispatch(action, cx).await;
+    fit::shorten(&mut done.outcome);
     done.outcome.took = started.elapsed();
     done
 }
@@ -102,32 +109,20 @@ async fn dispatch(action: Action, cx: &Context) -> Done {
         Action::DiskCleanup { targets } => cleanup::run(cx, &targets).await,
         Action::CheckLinuxUpdates => updates::check(cx).await,
         Action::GetInstalledApplicationsWMI => applications::installed(cx).await,
+        Action::GetApplicationDetails(name) => applications::details(cx, &name).await,
         Action::CheckApplicationUpdates => applications::updates(cx).await,
         Action::GetUpdateHistory => updates::history(cx).await,
         Action::RebootSystem { force } => return power::announce(cx, force).await,
+        Action::JoinDomain(join) => return domain::join(cx, &join).await,
+        // Whoever has a state folder does it by itself.
+        Action::PrepareGoldenImage(image) => return golden::prepare(cx, &image, None).await,
+        Action::Incomplete { name, why } => Outcome::refused(format!("{name}: {why}")),
         Action::OtherSystem(name) => other::unsupported(&name),
         Action::NotBuilt { name, why } => {
             Outcome::failed(format!("{name} is not built into this agent: {why}"))
         }
     };
     outcome.into()
-}
-
-/// The most an answer's list may weigh, in bytes of JSON: the host throws `data` above 512 KiB away.
-const LIST_MAX: usize = 450_000;
-
-/// As much of a list as an answer may hold, and how many items were cut from its end.
-fn fit(mut items: Vec<Value>) -> (Vec<Value>, usize) {
-    let mut weight = 0_usize;
-    let kept = items.iter().take_while(|item| {
-        // One byte for the comma.
-        weight += serde_json::to_vec(item).map_or(0, |bytes| bytes.len() + 1);
-        weight <= LIST_MAX
-    });
-    let kept = kept.count();
-    let cut = items.len() - kept;
-    items.truncate(kept);
-    (items, cut)
 }
 
 /// Runs blocking work off the async worker, and stops waiting for it at the deadline.
@@ -182,16 +177,6 @@ mod tests {
             assert!(std::hint::black_box(false), "on purpose");
         });
         assert!(broken.await.unwrap_err().contains("broke off"));
-    }
-
-    #[test]
-    fn a_list_is_cut_before_the_host_would_throw_it_away() {
-        let item = Value::from("x".repeat(1_000));
-        let (kept, cut) = fit(vec![item.clone(); 1_000]);
-        assert_eq!(kept.len() + cut, 1_000);
-        let bytes = serde_json::to_vec(&kept).unwrap().len();
-        assert!((LIST_MAX - 2_000..=LIST_MAX + 2).contains(&bytes), "{bytes}");
-        assert_eq!(fit(vec![item; 3]).1, 0);
     }
 
     #[tokio::test]

@@ -35,6 +35,18 @@ pub async fn announce(cx: &Context, force: bool) -> Done {
     }
 }
 
+/// Switches the machine off: hands it to the system, which ends everything including the agent.
+///
+/// # Errors
+/// What each way answered, where none worked.
+pub async fn off(runner: &Runner) -> Result<(), String> {
+    let mut ways: Vec<&[&str]> = vec![&["shutdown", "-P", "now"], &["poweroff"]];
+    if is_systemd() {
+        ways.insert(0, &["systemctl", "--no-ask-password", "--no-wall", "-i", "poweroff"]);
+    }
+    tried("switch the machine off", ways, |program| runner.run(program).boxed()).await
+}
+
 /// Restarts the machine: hands it to the system, which ends everything including the agent. With
 /// `force` programs are not asked to end; file systems are still written back.
 ///
@@ -42,7 +54,7 @@ pub async fn announce(cx: &Context, force: bool) -> Done {
 /// What each way answered, where none worked.
 pub async fn reboot(force: bool, runner: &Runner) -> Result<(), String> {
     let systemd = is_systemd();
-    reboot_with(force, systemd, |program| runner.run(program).boxed()).await
+    tried("restart the machine", ways(force, systemd), |program| runner.run(program).boxed()).await
 }
 
 /// Whether systemd runs this machine: sd_booted(3).
@@ -51,14 +63,14 @@ pub(super) fn is_systemd() -> bool {
 }
 
 /// Tries one way after the other until one is accepted.
-async fn reboot_with<'a>(
-    force: bool,
-    systemd: bool,
+async fn tried<'a>(
+    what: &str,
+    ways: Vec<&'static [&'static str]>,
     run: impl Fn(Program) -> BoxFuture<'a, Result<Finished, String>>,
 ) -> Result<(), String> {
     let mut answers = Vec::new();
-    for way in ways(force, systemd) {
-        tracing::warn!(program = way[0], force, "restarting the machine");
+    for way in ways {
+        tracing::warn!(program = way[0], goal = what, "handing the machine to its system");
         let deadline = Instant::now() + PATIENCE;
         match run(program(way[0], &way[1..], deadline)).await {
             Ok(Finished { exit: Exit::Code(0), .. }) => return Ok(()),
@@ -69,7 +81,7 @@ async fn reboot_with<'a>(
             Err(error) => answers.push(format!("{}: {error}", way[0])),
         }
     }
-    Err(format!("cannot restart the machine; {}", answers.join("; ")))
+    Err(format!("cannot {what}; {}", answers.join("; ")))
 }
 
 /// Programs with their arguments, the most orderly first. `--no-wall` and `-i`: nobody is asked, the
@@ -104,7 +116,8 @@ mod tests {
 
     async fn tried(force: bool, systemd: bool, works: &str) -> (Vec<String>, Result<(), String>) {
         let lines = Mutex::new(Vec::new());
-        let result = reboot_with(force, systemd, |program: Program| {
+        let ways = ways(force, systemd);
+        let result = super::tried("restart the machine", ways, |program: Program| {
             let name = program.program.to_str().unwrap().to_owned();
             let mut line = name.clone();
             for argument in &program.arguments {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::outcome::Outcome;
-use super::{Context, blocking, fit, kill as ending, measure, users};
+use super::{Context, blocking, kill as ending, measure, users};
 use crate::metrics::collect::{Collector, ProcessesCollector, ProcessesOptions};
 use crate::model::{Iso8601, Process, Rank};
 
@@ -77,10 +77,10 @@ async fn told(cx: &Context, keep: usize, by: Rank) -> Outcome {
         Ok(names) => names,
         Err(error) => return Outcome::failed(error),
     };
-    let (processes, cut) = fit(processes.iter().map(|process| row(process, &names)).collect());
+    let processes: Vec<Value> = processes.iter().map(|process| row(process, &names)).collect();
     Outcome::data(json!({
         "count": processes.len(),
-        "left_out": cut,
+        "truncated": 0,
         "measured_over_ms": INTERVAL.as_millis() as u64,
         "processes": processes,
     }))

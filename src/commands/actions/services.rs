@@ -1,14 +1,17 @@
 //! Services, through systemd's bus or else its `systemctl`. Knows no other init system, and says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
+use super::super::catalogue::Argument;
+use super::super::effects::{Effect, Part, restarts};
 use super::super::outcome::Outcome;
+use super::super::policy::{Value as Seen, operation_name};
 use super::super::request::ServiceOperation;
-use super::super::words::ServiceName;
-use super::systemd::{Bus, Unit, UnitFile};
-use super::{Context, find_program, fit, power, systemctl};
+use super::super::words::{ServiceName, unit_of};
+use super::systemd::{Bus, Properties, Unit, UnitFile};
+use super::{Context, find_program, power, systemctl};
 
 /// An array of `{name, display_name, description, status, startup_type, can_start, can_stop,
 /// can_restart, load_state, active_state, sub_state}`, in the order of names.
@@ -28,22 +31,14 @@ pub async fn list(cx: &Context) -> Outcome {
         Err(error) => Err(error),
     };
     match listed {
-        Ok((units, files)) => {
-            let (services, cut) = fit(merge(units, files).iter().map(row).collect());
-            let mut outcome = Outcome::data(services.into());
-            if cut > 0 {
-                outcome.stdout =
-                    format!("{cut} services were left out; there are too many for one answer");
-            }
-            outcome
-        }
+        Ok((units, files)) => Outcome::data(merge(units, files).iter().map(row).collect()),
         Err(error) => Outcome::failed(error),
     }
 }
 
 /// Does `operation` and tells how the service is afterwards, as one object of [`list`].
 pub async fn control(cx: &Context, service: &ServiceName, operation: ServiceOperation) -> Outcome {
-    let name = unit_name(service.as_str());
+    let name = service.unit();
     let way = match reach(cx).await {
         Ok(way) => way,
         Err(error) => return Outcome::failed(error),
@@ -70,6 +65,112 @@ pub async fn control(cx: &Context, service: &ServiceName, operation: ServiceOper
             outcome
         }
     }
+}
+
+/// What an operation on a unit does to others: its other names, what a start pulls in that is not there yet, what a
+/// stop takes along.
+///
+/// # Errors
+/// It could not be told: the end of a sentence.
+pub async fn foresee(
+    cx: &Context,
+    service: &ServiceName,
+    operation: ServiceOperation,
+) -> Result<Vec<Effect<'static>>, String> {
+    if operation == ServiceOperation::Status || !power::is_systemd() {
+        return Ok(Vec::new()); // without systemd the action fails by itself
+    }
+    let way = reach(cx).await?;
+    let mut effects = Vec::new();
+    let mut known = BTreeSet::from([(service.unit(), operation)]);
+    let mut next: VecDeque<(String, ServiceOperation)> = known.iter().cloned().collect();
+    while let Some((unit, does)) = next.pop_front() {
+        let properties = match &way {
+            Way::Bus(bus) => bus.properties(&unit).await?,
+            Way::Program(_) => systemctl::properties(cx, &unit, &LOOKED_AT).await?,
+        };
+        let first = unit == service.unit();
+        let (also, pulled) = follows(&unit, does, first, &properties);
+        effects.extend(also);
+        for one in pulled {
+            if known.len() >= UNITS_MAX {
+                return Err(format!(
+                    "{unit} pulls in more units than can be held against the rules"
+                ));
+            }
+            if known.insert(one.clone()) {
+                next.push_back(one);
+            }
+        }
+    }
+    Ok(effects)
+}
+
+/// The most units that are looked at for one operation.
+const UNITS_MAX: usize = 512;
+
+/// Properties that say what follows: org.freedesktop.systemd1(5).
+const PULLED: [&str; 6] = ["Requires", "Requisite", "Wants", "BindsTo", "Upholds", "Triggers"];
+const TAKEN: [&str; 3] = ["RequiredBy", "BoundBy", "ConsistsOf"];
+const LOOKED_AT: [&str; 12] = [
+    "Names",
+    "ActiveState",
+    "SuccessAction",
+    "Requires",
+    "Requisite",
+    "Wants",
+    "BindsTo",
+    "Upholds",
+    "Triggers",
+    "RequiredBy",
+    "BoundBy",
+    "ConsistsOf",
+];
+
+/// What an operation on one unit is, by what systemd knows of it, and which operations on others follow. Nothing where
+/// the unit is in that state already and was not asked for itself.
+fn follows(
+    unit: &str,
+    operation: ServiceOperation,
+    first: bool,
+    properties: &Properties,
+) -> (Vec<Effect<'static>>, Vec<(String, ServiceOperation)>) {
+    use ServiceOperation::{Restart, Start, Stop};
+    let all = |name: &str| properties.get(name).map(Vec::as_slice).unwrap_or_default();
+    let is = |states: &[&str]| all("ActiveState").iter().any(|state| states.contains(&&**state));
+    let there = match operation {
+        Start => is(&["active", "activating", "reloading"]),
+        Stop => is(&["inactive", "failed"]),
+        _ => false,
+    };
+    if there && !first {
+        return (Vec::new(), Vec::new());
+    }
+    let mut effects = Vec::new();
+    let names = all("Names").iter().map(String::as_str).chain([unit]);
+    for name in names.collect::<BTreeSet<_>>() {
+        let word = Seen::Is(operation_name(operation).into());
+        let arguments = vec![
+            (Argument::Service, Seen::Is(name.to_owned().into())),
+            (Argument::Operation, word),
+        ];
+        effects.push(Effect::along("ServiceControl", arguments));
+        effects.extend(restarts(name, operation));
+    }
+    let begins = matches!(operation, Start | Restart);
+    if begins && all("SuccessAction").iter().any(|action| action != "none") {
+        effects.push(Effect::restart(Part::Apart));
+    }
+    let others = |properties: &[&str], does| {
+        let units = properties.iter().flat_map(|name| all(name));
+        units.map(|unit| (unit.clone(), does)).collect::<Vec<_>>()
+    };
+    let pulled = if begins { others(&PULLED, Start) } else { Vec::new() };
+    let taken = match operation {
+        Stop | Restart => others(&TAKEN, Stop),
+        _ => Vec::new(),
+    };
+    (effects, pulled.into_iter().chain(taken).collect())
 }
 
 /// Units of any kind that have failed, with their descriptions.
@@ -124,28 +225,6 @@ async fn state(cx: &Context, way: &Way, name: &str) -> Result<Service, String> {
             let known = merge(units, files).into_iter().find(|service| service.unit.name == name);
             known.ok_or_else(|| format!("there is no service {name}; list the services"))
         }
-    }
-}
-
-/// Adds the suffix where there is none that systemd knows.
-fn unit_name(name: &str) -> String {
-    // systemd.unit(5)
-    const SUFFIXES: [&str; 11] = [
-        "service",
-        "socket",
-        "device",
-        "mount",
-        "automount",
-        "swap",
-        "target",
-        "path",
-        "timer",
-        "slice",
-        "scope",
-    ];
-    match name.rsplit_once('.') {
-        Some((_, suffix)) if SUFFIXES.contains(&suffix) => name.to_owned(),
-        _ => format!("{name}.service"),
     }
 }
 
@@ -215,7 +294,9 @@ fn row(service: &Service) -> Value {
     let unit = &service.unit;
     let running = matches!(service.status(), "running" | "starting");
     let loaded = unit.load == "loaded";
-    let short = unit.name.strip_suffix(".service").unwrap_or(&unit.name);
+    // `x.mount.service` without its suffix would be another unit.
+    let short = unit.name.strip_suffix(".service").filter(|short| unit_of(short) == unit.name);
+    let short = short.unwrap_or(&unit.name);
     let description = if unit.description.is_empty() { short } else { &unit.description };
     let startup = if service.startup.is_empty() { "none" } else { &service.startup };
     json!({
@@ -245,6 +326,42 @@ mod tests {
 
     fn file(name: &str, state: &str) -> UnitFile {
         UnitFile { name: name.into(), state: state.into() }
+    }
+
+    #[test]
+    fn an_operation_is_judged_by_all_names_of_its_unit_and_by_what_it_pulls_along() {
+        let texts =
+            |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let ssh: Properties = [
+            ("Names", texts(&["ssh.service", "sshd.service"])),
+            ("ActiveState", texts(&["active"])),
+            ("SuccessAction", texts(&["none"])),
+            ("Requires", texts(&["sysinit.target"])),
+            ("RequiredBy", texts(&["vault.service"])),
+        ]
+        .map(|(name, texts)| (name.to_owned(), texts))
+        .into();
+        let told = |(effects, next): (Vec<Effect<'_>>, Vec<(String, ServiceOperation)>)| {
+            let effects: Vec<String> = effects.iter().map(ToString::to_string).collect();
+            (effects, next)
+        };
+        let (effects, next) = told(follows("sshd.service", ServiceOperation::Stop, true, &ssh));
+        assert_eq!(
+            effects,
+            ["ssh.service", "sshd.service"].map(|name| format!(
+                "ServiceControl {{ service = {name:?}, operation = \"stop\" }}"
+            ))
+        );
+        assert_eq!(next, [("vault.service".to_owned(), ServiceOperation::Stop)]);
+        let pulled = follows("ssh.service", ServiceOperation::Start, false, &ssh);
+        assert_eq!(pulled, (Vec::new(), Vec::new()), "it is there already");
+
+        let mut odd = ssh;
+        odd.insert("ActiveState".into(), texts(&["inactive"]));
+        odd.insert("SuccessAction".into(), texts(&["reboot-force"]));
+        let (effects, next) = told(follows("odd.service", ServiceOperation::Start, false, &odd));
+        assert_eq!(effects.last().unwrap(), "RebootSystem");
+        assert_eq!(next, [("sysinit.target".to_owned(), ServiceOperation::Start)]);
     }
 
     #[test]
@@ -291,16 +408,26 @@ mod tests {
         assert_eq!(services[3]["display_name"], "rsync");
     }
 
+    /// Whatever systemd lists, the host can ask for, and gets that very unit.
     #[test]
-    fn a_name_gets_a_suffix_only_where_it_has_none_that_systemd_knows() {
-        for (name, unit) in [
-            ("cron", "cron.service"),
-            ("ssh.socket", "ssh.socket"),
-            ("org.cups.cupsd", "org.cups.cupsd.service"),
-            ("getty@tty1", "getty@tty1.service"),
-            ("apt-daily.timer", "apt-daily.timer"),
-        ] {
-            assert_eq!(unit_name(name), unit);
+    fn every_unit_that_is_listed_can_be_asked_for_by_its_listed_name() {
+        let long = format!("{}.service", "u".repeat(240));
+        let names = [
+            "cron.service",
+            r"dev-disk-by\x2dlabel.service",
+            "-dash.service",
+            "getty@tty1.service",
+            "x.mount.service",
+            "a.b.service",
+            "a:b_c@d.service",
+            &long,
+        ];
+        let units = names.map(|name| unit(name, "loaded", "active", "running"));
+        for (name, service) in
+            merge(units.into(), Vec::new()).iter().map(|s| (&s.unit.name, row(s)))
+        {
+            let asked = ServiceName::new(service["name"].as_str().unwrap()).unwrap();
+            assert_eq!(asked.unit(), *name);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::execute::{Exit, Finished};
 use super::super::request::ServiceOperation;
-use super::systemd::{Unit, UnitFile};
+use super::systemd::{Properties, Unit, UnitFile};
 use super::{Context, program};
 
 /// All units of one kind, as `ListUnits` of the bus tells them.
@@ -34,6 +34,19 @@ pub(super) async fn control(
         ServiceOperation::Status => return Ok(()),
     };
     ask(cx, &["--no-ask-password", verb, "--", unit]).await.map(|_| ())
+}
+
+/// What systemd knows of one unit, as properties of the bus.
+pub(super) async fn properties(
+    cx: &Context,
+    name: &str,
+    wanted: &[&str],
+) -> Result<Properties, String> {
+    let list = wanted.join(",");
+    let text = ask(cx, &["show", "--no-pager", "--property", &list, "--", name]).await?;
+    let each = text.lines().filter_map(|line| line.split_once('='));
+    let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect();
+    Ok(each.map(|(name, value)| (name.to_owned(), words(value))).collect())
 }
 
 async fn ask(cx: &Context, arguments: &[&str]) -> Result<String, String> {

@@ -4,6 +4,7 @@
 //! A connection is a task, buffers and a match in the bus; services are asked for seldom. An agent at
 //! rest holds none, and a bus that was restarted is no case of its own.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use futures::StreamExt;
@@ -43,6 +44,9 @@ pub(super) struct UnitFile {
     /// `enabled`, `disabled`, `static`, `masked`, ….
     pub state: String,
 }
+
+/// Properties of a unit by name (org.freedesktop.systemd1(5)), each as its texts.
+pub(super) type Properties = HashMap<String, Vec<String>>;
 
 /// A connection to systemd, closed when it is dropped.
 pub(super) struct Bus {
@@ -87,6 +91,30 @@ impl Bus {
         let rows: Vec<UnitRow> = self.ask("ListUnitsByNames", &(&[name][..],)).await?;
         let unit = rows.into_iter().map(unit).next();
         unit.ok_or_else(|| format!("systemd does not know {name}"))
+    }
+
+    /// What systemd knows of one unit, loaded for the question where it is not: those of its properties that are a
+    /// text or a list of texts.
+    pub(super) async fn properties(&self, name: &str) -> Result<Properties, String> {
+        let path: OwnedObjectPath = self.ask("LoadUnit", &(name,)).await?;
+        let message = self.within(self.connection.call_method(
+            Some(DESTINATION),
+            path.as_str(),
+            Some("org.freedesktop.DBus.Properties"),
+            "GetAll",
+            &("org.freedesktop.systemd1.Unit",),
+        ));
+        let message = message.await?;
+        let all: HashMap<String, zbus::OwnedVariant> =
+            message.body().deserialize().map_err(|error| reason(&error))?;
+        let texts = all.into_iter().filter_map(|(name, value)| {
+            let texts = match String::try_from(value.clone()) {
+                Ok(text) => vec![text],
+                Err(_) => Vec::<String>::try_from(value).ok()?,
+            };
+            Some((name, texts))
+        });
+        Ok(texts.collect())
     }
 
     /// The files of all services.

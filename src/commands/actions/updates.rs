@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Context;
-use super::packages::{self, Change, Manager, PastUpdate, Place, fit};
+use super::packages::{self, Change, Manager, PastUpdate, Place};
 use crate::commands::execute::{Exit, Program};
 use crate::commands::outcome::Outcome;
 use crate::commands::words::PackageName;
+use crate::metrics::collect::Release;
 use crate::model::Iso8601;
 
 /// An index older than this is fetched anew before pending updates are told.
@@ -32,7 +33,7 @@ pub struct Pending {
     pub security: Option<usize>,
 }
 
-/// Pending updates: `{pending_updates:[…], security_updates_count, total_pending_count, package_manager,
+/// Pending updates: `{pending_updates:[…], held_updates:[…], truncated, security_updates_count, total_pending_count, package_manager,
 /// reboot_required, reboot_required_since, distro, index_age_seconds, note}`.
 ///
 /// apt's index, or the agent's own lists for pacman, are fetched anew when they are older than a day, with a
@@ -84,13 +85,21 @@ pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
     };
     let (reboot, since) = reboot_required(place, cx).await;
     let (security, total) = (upgrades.security(), upgrades.total);
+    let listed = upgrades.list.len();
     let manager = place.manager().ok();
     if manager.is_some_and(|manager| !manager.tells_security()) {
         note.get_or_insert_with(|| "pacman does not tell which updates are for security".into());
     }
-    let (list, _) = fit(upgrades.list, |_, _| {});
+    if !upgrades.held.is_empty() {
+        let names: Vec<&str> =
+            upgrades.held.iter().map(|one| &*one.package_name).take(20).collect();
+        let held = format!("held back, though there is an update: {}", names.join(", "));
+        note = Some(note.map_or_else(|| held.clone(), |note| format!("{note}; {held}")));
+    }
     Outcome::data(json!({
-        "pending_updates": list,
+        "pending_updates": upgrades.list,
+        "truncated": total.saturating_sub(listed),
+        "held_updates": upgrades.held,
         "security_updates_count": security,
         "total_pending_count": total,
         "package_manager": manager.map(Manager::name),
@@ -118,7 +127,6 @@ pub async fn history_in(place: &Place, cx: &Context) -> Outcome {
             updates.sort_by(|a, b| b.install_date.cmp(&a.install_date));
             let all = updates.len();
             updates.truncate(PAST_MAX);
-            let (updates, _) = fit(updates, |_, _| {});
             Outcome::data(json!({ "truncated": all - updates.len(), "updates": updates }))
         }
         Err(why) => Outcome::failed(why),
@@ -228,11 +236,5 @@ fn index_age(place: &Place) -> Option<Duration> {
 
 /// The system's name by `os-release(5)`: `Debian GNU/Linux 12 (bookworm)`.
 fn distro(place: &Place) -> Value {
-    let files = ["etc/os-release", "usr/lib/os-release"];
-    let text = files
-        .iter()
-        .find_map(|file| std::fs::read_to_string(place.path(file)).ok())
-        .unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or(Value::Null, |name| name.trim_matches('"').into())
+    Release::of(&place.path("")).pretty_name.into()
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::outcome::Outcome;
-use super::{Context, blocking, fit};
+use super::{Context, blocking};
 
 /// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and whoever has an id
 /// from `UID_MIN` to `UID_MAX` (login.defs(5)).
@@ -18,8 +18,7 @@ pub async fn list(cx: &Context) -> Outcome {
     match read.await.and_then(|read: Result<_, String>| read) {
         Ok(users) => {
             let count = users.len();
-            let (users, cut) = fit(users);
-            Outcome::data(json!({ "users": users, "count": count, "left_out": cut }))
+            Outcome::data(json!({ "users": users, "count": count, "truncated": 0 }))
         }
         Err(error) => Outcome::failed(error),
     }
@@ -69,14 +68,14 @@ pub(super) fn accounts(passwd: &[u8]) -> Vec<Entry> {
 
 /// The ids that people have.
 #[derive(Debug, PartialEq, Eq)]
-struct Range {
+pub(super) struct Range {
     first: u32,
     last: u32,
 }
 
 impl Range {
     /// From the text of login.defs(5); the last line counts.
-    fn parse(text: &[u8]) -> Self {
+    pub(super) fn parse(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         let value = |name: &str| {
             let words = text.lines().map(str::split_whitespace);
@@ -89,7 +88,7 @@ impl Range {
         Self { first: value("UID_MIN").unwrap_or(1_000), last: value("UID_MAX").unwrap_or(60_000) }
     }
 
-    fn holds(&self, uid: u32) -> bool {
+    pub(super) fn holds(&self, uid: u32) -> bool {
         uid == 0 || (self.first..=self.last).contains(&uid)
     }
 }
@@ -157,6 +156,20 @@ mod tests {
             Range::parse(b"UID_MIN 500\nUID_MIN\t100\n"),
             Range { first: 100, last: 60_000 }
         );
+    }
+
+    /// Whoever is listed can be asked for.
+    #[test]
+    fn every_account_that_is_listed_is_a_name_that_a_command_may_bear() {
+        let passwd = "a$:x:1000:1::/:/bin/sh\nsp ace:x:1001:1::/:/bin/sh\nLAB\\ann:x:1002:1::/:/bin/sh\n\
+            Ünal:x:1003:1::/:/bin/sh\n1000:x:1004:1::/:/bin/sh\n";
+        let own = std::fs::read("/etc/passwd").unwrap_or_default();
+        let listed = accounts(passwd.as_bytes());
+        assert_eq!(listed.len(), 5);
+        for account in listed.into_iter().chain(accounts(&own)) {
+            let name = crate::commands::words::Account::new(&account.name);
+            assert!(name.is_ok(), "{:?}", account.name);
+        }
     }
 
     proptest! {

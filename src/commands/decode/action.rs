@@ -1,8 +1,9 @@
 //! Names and arguments of actions, as the host writes them, to [`Action`]s. Runs none.
 
 use super::check;
-use crate::commands::request::{Action, ServiceOperation};
-use crate::commands::words::{PackageName, Query, ServiceName};
+use crate::commands::request::{Action, CleanupLevel, GoldenImage, Join, ServiceOperation};
+use crate::commands::secret::Secret;
+use crate::commands::words::{Account, ComputerName, DomainName, PackageName, Query, ServiceName};
 use crate::model::Rank;
 use crate::wire::inbound::Arguments;
 
@@ -10,6 +11,10 @@ use crate::wire::inbound::Arguments;
 const DISK_WARNING_PERCENT: f64 = 80.0;
 /// Above this one: critical.
 const DISK_CRITICAL_PERCENT: f64 = 90.0;
+/// The longest distinguished name of a place in a directory.
+const OU_MAX: usize = 1024;
+/// The longest password.
+const PASSWORD_MAX: usize = 1024;
 /// Targets of one clean-up at most.
 const TARGETS_MAX: usize = 32;
 
@@ -67,8 +72,20 @@ pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String>
         "GetInstalledApplicationsWMI" | "GetInstalledApplications" => {
             Action::GetInstalledApplicationsWMI
         }
+        "GetApplicationDetails" => {
+            let Arguments { app_id, app_name, package, .. } = arguments;
+            match [app_id, app_name, package].into_iter().flatten().find(|name| !name.is_empty()) {
+                Some(application) => Action::GetApplicationDetails(PackageName::new(&application)?),
+                None => Action::Incomplete {
+                    name: name.to_owned(),
+                    why: "name the application (app_id)",
+                },
+            }
+        }
         "CheckApplicationUpdates" => Action::CheckApplicationUpdates,
         "GetUpdateHistory" | "GetLinuxUpdateHistory" => Action::GetUpdateHistory,
+        "JoinDomain" => join(name, arguments)?,
+        "PrepareGoldenImage" => golden_image(name, &arguments)?,
         "RebootSystem" => Action::RebootSystem { force: arguments.force.unwrap_or_default() },
         "CheckWindowsUpdates"
         | "CheckWindowsDefender"
@@ -78,7 +95,7 @@ pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String>
         | "AutoFixWindowsUpdates"
         | "AutoFixDefender" => Action::OtherSystem(name.to_owned()),
         "" => return Err("the command names no action".to_owned()),
-        _ => match not_built(name) {
+        _ => match why_not_built(name) {
             Some(why) => Action::NotBuilt { name: name.to_owned(), why },
             None => {
                 let name = check::shown(name);
@@ -88,11 +105,9 @@ pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String>
     })
 }
 
-/// Why an action that the host has a name for is not there.
-fn not_built(name: &str) -> Option<&'static str> {
+/// Why an action that the host has a name for is not there; `None` where it is, or where nobody knows it.
+pub fn why_not_built(name: &str) -> Option<&'static str> {
     Some(match name {
-        "JoinDomain" => "joining a domain is not built in this agent yet",
-        "PrepareGoldenImage" => "preparing a golden image is not built in this agent yet",
         "RunMaintenanceTask" => {
             "maintenance tasks are not built in this agent yet; send what they do as commands"
         }
@@ -102,10 +117,6 @@ fn not_built(name: &str) -> Option<&'static str> {
             "PowerShell scripts are for Windows guests; send an UnsafeCommand with shell BASH"
         }
         "AutoOptimizeDisk" => "optimizing disks is not built in this agent yet",
-        "GetApplicationDetails" => {
-            "details of one application are not built in this agent yet; \
-             GetInstalledApplicationsWMI lists them all"
-        }
         "CheckSpecificAppUpdates"
         | "EstimateUpdateSize"
         | "GetAvailableUpdates"
@@ -143,10 +154,80 @@ impl Arguments {
                 critical_threshold: self.critical_threshold.or(inner.critical_threshold),
                 check_name: self.check_name.or(inner.check_name),
                 targets: self.targets.or(inner.targets),
+                app_id: self.app_id.or(inner.app_id),
+                app_name: self.app_name.or(inner.app_name),
+                domain: self.domain.or(inner.domain),
+                username: self.username.or(inner.username),
+                password: self.password.or(inner.password),
+                ou: self.ou.or(inner.ou),
+                computer_name: self.computer_name.or(inner.computer_name),
+                restart_after: self.restart_after.or(inner.restart_after),
+                cleanup_level: self.cleanup_level.or(inner.cleanup_level),
+                sanitize_user_data: self.sanitize_user_data.or(inner.sanitize_user_data),
+                shutdown_after: self.shutdown_after.or(inner.shutdown_after),
             };
         }
         self
     }
+}
+
+fn join(name: &str, arguments: Arguments) -> Result<Action, String> {
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let Arguments { domain, username, password, ou, computer_name, restart_after, .. } = arguments;
+    let password = password.filter(|password| !password.0.is_empty());
+    let (Some(domain), Some(username), Some(password)) = (some(domain), some(username), password)
+    else {
+        let why = "name the domain, and the username and password of whoever may let machines join";
+        return Ok(Action::Incomplete { name: name.to_owned(), why });
+    };
+    // A line break would end it; the text itself is not told.
+    if password.0.len() > PASSWORD_MAX || password.0.contains(['\n', '\r', '\0']) {
+        return Err(format!(
+            "the password is longer than {PASSWORD_MAX} bytes, or holds a line break"
+        ));
+    }
+    let Some(password) = Secret::new(password.0.as_bytes().to_vec()) else {
+        return Err("the password is empty".to_owned());
+    };
+    let ou = some(ou).map(|ou| match ou.len() > OU_MAX || ou.chars().any(crate::wire::steers) {
+        true => Err(format!(
+            "the place in the directory (ou) is longer than {OU_MAX} bytes, or holds what steers"
+        )),
+        false => Ok(ou),
+    });
+    let computer_name = some(computer_name).map(|name| ComputerName::new(&name));
+    Ok(Action::JoinDomain(Box::new(Join {
+        domain: DomainName::new(&domain)?,
+        username: Account::new(&username)?,
+        password,
+        ou: ou.transpose()?,
+        computer_name: computer_name.transpose()?,
+        restart_after: restart_after.unwrap_or_default(),
+    })))
+}
+
+/// What cannot be taken back has no default.
+fn golden_image(name: &str, arguments: &Arguments) -> Result<Action, String> {
+    let level = arguments.cleanup_level.as_deref().filter(|level| !level.is_empty());
+    let (Some(level), Some(sanitize_user_data), Some(shutdown_after)) =
+        (level, arguments.sanitize_user_data, arguments.shutdown_after)
+    else {
+        let why = "say cleanup_level (minimal, standard or deep), sanitize_user_data and shutdown_after; \
+                   what is taken away does not come back";
+        return Ok(Action::Incomplete { name: name.to_owned(), why });
+    };
+    let level = match level.to_ascii_lowercase().as_str() {
+        "minimal" => CleanupLevel::Minimal,
+        "standard" => CleanupLevel::Standard,
+        "deep" => CleanupLevel::Deep,
+        other => {
+            let other = check::shown(other);
+            return Err(format!(
+                "there is no clean-up level {other:?}; name minimal, standard or deep"
+            ));
+        }
+    };
+    Ok(Action::PrepareGoldenImage(GoldenImage { level, sanitize_user_data, shutdown_after }))
 }
 
 fn service_name(arguments: &Arguments) -> Option<&str> {

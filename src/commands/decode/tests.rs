@@ -373,6 +373,53 @@ fn the_password_of_a_domain_goes_nowhere() {
 }
 
 #[test]
+fn what_cannot_be_taken_back_is_done_only_where_the_host_says_how() {
+    let image = json!({"action": "PrepareGoldenImage", "cleanup_level": "DEEP", "sanitize_user_data": false,
+        "shutdown_after": true});
+    let Action::PrepareGoldenImage(told) = action(image.clone()) else { panic!() };
+    assert_eq!(
+        (told.level.name(), told.sanitize_user_data, told.shutdown_after),
+        ("deep", false, true)
+    );
+    for missing in ["cleanup_level", "sanitize_user_data", "shutdown_after"] {
+        let mut image = image.clone();
+        image.as_object_mut().unwrap().remove(missing);
+        assert!(matches!(action(image), Action::Incomplete { .. }), "{missing}");
+    }
+    let join = json!({"action": "JoinDomain", "domain": "lab.example", "username": "LAB\\ann", "password": "p w",
+        "ou": "OU=X,DC=lab", "computer_name": "WS-1", "restart_after": false});
+    let Action::JoinDomain(told) = action(join.clone()) else { panic!() };
+    assert_eq!((told.domain.as_str(), told.username.as_str()), ("lab.example", "LAB\\ann"));
+    assert_eq!((told.password.expose(), told.restart_after), (&b"p w"[..], false));
+    for missing in ["domain", "username", "password"] {
+        let mut join = join.clone();
+        join.as_object_mut().unwrap().remove(missing);
+        assert!(matches!(action(join), Action::Incomplete { .. }), "{missing}");
+    }
+    for (argument, wrong) in [
+        ("domain", "lab;x"),
+        ("domain", "-x"),
+        ("username", "a:b"),
+        ("password", "a\nb"),
+        ("ou", "OU=\u{1b}x"),
+        ("computer_name", "sixteen-letters-x"),
+    ] {
+        let mut join = join.clone();
+        join[argument] = wrong.into();
+        let error = refused(join);
+        assert!(!error.contains("a\nb"), "{error}");
+    }
+    assert!(matches!(
+        action(json!({"action": "GetApplicationDetails"})),
+        Action::Incomplete { .. }
+    ));
+    let details = json!({"action": "GetApplicationDetails", "app_id": "libc6:i386"});
+    assert!(
+        matches!(action(details), Action::GetApplicationDetails(name) if name.as_str() == "libc6:i386")
+    );
+}
+
+#[test]
 fn no_secret_of_a_raw_command_is_shown_or_told() {
     let command = |field: &str, value: Value| {
         let mut command = json!({"type": "UnsafeCommand", "id": "u1", "raw_command": "canary-4711",

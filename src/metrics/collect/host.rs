@@ -64,35 +64,47 @@ impl Collector for HostCollector {
 /// What os-release(5) says of the system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Release {
-    /// `PRETTY_NAME`.
+    /// `PRETTY_NAME`; made of `NAME` and what there is of a version where that is missing.
     pub pretty_name: Option<String>,
     /// `ID`, such as `debian`.
     pub id: Option<String>,
-    /// `VERSION_ID`; a rolling system has none.
+    /// `VERSION_ID`; where that is missing `VERSION`, `BUILD_ID` (`rolling`) or `VERSION_CODENAME` (`sid`).
     pub version: Option<String>,
 }
 
 impl Release {
     /// Reads it from where os-release(5) says it is; empty where it is in neither place.
     pub(crate) fn read() -> Self {
-        let text = ["/etc/os-release", "/usr/lib/os-release"].map(std::fs::read);
+        Self::of(std::path::Path::new("/"))
+    }
+
+    /// That of the system in the tree at `root`.
+    pub(crate) fn of(root: &std::path::Path) -> Self {
+        let text =
+            ["etc/os-release", "usr/lib/os-release"].map(|file| std::fs::read(root.join(file)));
         text.into_iter().find_map(Result::ok).map(|text| os_release(&text)).unwrap_or_default()
     }
 }
 
 /// The facts of os-release(5) that are told. As in a shell, the last assignment counts.
 fn os_release(text: &[u8]) -> Release {
-    let mut release = Release::default();
-    for line in text::lines(text) {
-        if let Some(value) = line.strip_prefix(b"PRETTY_NAME=") {
-            release.pretty_name = unquote(value);
-        } else if let Some(value) = line.strip_prefix(b"ID=") {
-            release.id = unquote(value);
-        } else if let Some(value) = line.strip_prefix(b"VERSION_ID=") {
-            release.version = unquote(value);
-        }
+    let value = |name: &str| {
+        let values = text::lines(text)
+            .filter_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(unquote));
+        values.last().flatten()
+    };
+    let any = |names: &[&str]| names.iter().find_map(|name| value(name));
+    let made = || {
+        let version = any(&["VERSION", "VERSION_ID", "BUILD_ID", "VERSION_CODENAME"]);
+        let words = [value("NAME"), version.filter(|_| value("NAME").is_some())];
+        let words: Vec<String> = words.into_iter().flatten().collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    };
+    Release {
+        pretty_name: value("PRETTY_NAME").or_else(made),
+        id: value("ID"),
+        version: any(&["VERSION_ID", "VERSION", "BUILD_ID", "VERSION_CODENAME"]),
     }
-    release
 }
 
 /// A value without its shell quotes: os-release(5) allows `'…'`, `"…"` with backslashes, or neither.
@@ -152,6 +164,24 @@ mod tests {
         assert_eq!(odd.pretty_name.as_deref(), Some("the \"best\" $1"));
         assert_eq!(odd.id.as_deref(), Some("alpine"));
         assert_eq!(os_release(b"ID=\nPRETTY_NAME=\"\"\n"), Release::default());
+    }
+
+    #[test]
+    fn what_os_release_leaves_out_is_made_of_what_it_has() {
+        let told = |text: &str| {
+            let release = os_release(text.as_bytes());
+            [release.pretty_name, release.version].map(Option::unwrap_or_default)
+        };
+        for (text, name, version) in [
+            ("NAME=\"Alpine Linux\"\nVERSION_ID=3.20.1\n", "Alpine Linux 3.20.1", "3.20.1"),
+            ("NAME='Arch Linux'\nBUILD_ID=rolling\n", "Arch Linux rolling", "rolling"),
+            ("PRETTY_NAME=Sid\nVERSION_CODENAME=sid\n", "Sid", "sid"),
+            ("NAME=Fedora\nVERSION=\"40 (Server)\"\nVERSION_ID=40\n", "Fedora 40 (Server)", "40"),
+            ("NAME=Odd\n", "Odd", ""),
+            ("VERSION_ID=7\n", "", "7"),
+        ] {
+            assert_eq!(told(text), [name, version], "{text}");
+        }
     }
 
     #[test]

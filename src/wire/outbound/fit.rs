@@ -7,7 +7,7 @@ pub(super) const NOTE_MAX: usize = 64;
 
 /// `text` in at most `room` bytes as it will be spelled: whole, or its head and tail and a note of how
 /// much is gone. Nothing at all where there is not even room for the note.
-pub(super) fn fit(text: &str, room: usize) -> Cow<'_, str> {
+pub(crate) fn fit(text: &str, room: usize) -> Cow<'_, str> {
     if spelled(text) <= room {
         return Cow::Borrowed(text);
     }
@@ -32,7 +32,7 @@ fn within(characters: impl Iterator<Item = char>, room: usize) -> usize {
 }
 
 /// Bytes that a text takes between its quotes.
-pub(super) fn spelled(text: &str) -> usize {
+pub(crate) fn spelled(text: &str) -> usize {
     text.chars().map(cost).sum()
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::step::{Kind, Step, ask};
 use super::upgrades::Upgrades;
-use super::{Change, FOUND_MAX, Package, Place};
+use super::{Change, Doing, FOUND_MAX, Package, Place, Planned};
 use crate::commands::words::{PackageName, Query};
 
 /// The steps of `change`.
@@ -100,11 +100,53 @@ pub async fn pending(place: &Place, cx: &Context, sizes: bool) -> Result<Upgrade
     for (at, step) in steps(place, change, cx.deadline)?.iter().enumerate() {
         let (text, _) = ask(cx, step, &[0]).await?;
         match at {
-            0 => upgrades = said::upgrades(&text),
+            0 => {
+                upgrades = said::upgrades(&text);
+                let kept = said::kept_back(&text);
+                if !kept.is_empty() {
+                    let (policy, _) = ask(cx, &policy(place, cx.deadline, &kept), &[0]).await?;
+                    upgrades.held = said::held(&kept, &policy);
+                }
+            }
             _ => said::fill_sizes(&mut upgrades, &text),
         }
     }
     Ok(upgrades)
+}
+
+/// The steps that tell what `change` would do: the last one simulates, without a lock.
+pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+    let ask = |words: &[&str]| {
+        let options = ["--simulate", "--assume-yes", "-o", "APT::Cmd::Pattern-Only=true"];
+        get(place, deadline, &[&options, words].concat(), Kind::Ask)
+    };
+    match change {
+        Change::Install(name) => vec![ask(&["install", "--", name.as_str()])],
+        Change::Remove(name) => vec![ask(&["remove", "--", name.as_str()])],
+        Change::Update(name) => vec![ask(&["install", "--only-upgrade", "--", name.as_str()])],
+        Change::UpgradeOne(name) => vec![
+            act(place, deadline, &["update"]),
+            ask(&["install", "--only-upgrade", "--", name.as_str()]),
+        ],
+        Change::UpgradeAll => vec![act(place, deadline, &["update"]), ask(&["dist-upgrade"])],
+        _ => Vec::new(),
+    }
+}
+
+/// What a simulation says: `Inst name [old] (new …)`, without `[old]` where it is new, and `Remv` or `Purg`.
+pub fn planned(text: &str) -> Vec<Planned> {
+    let line = |line: &str| {
+        let (word, rest) = line.split_once(' ')?;
+        let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let doing = match word {
+            "Inst" if rest.starts_with('[') => Doing::Update,
+            "Inst" => Doing::Install,
+            "Remv" | "Purg" => Doing::Remove,
+            _ => return None,
+        };
+        Some(Planned::new(doing, name))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// apt's own wait for the lock: a quarter of the time that is left, 1 to 30 s. The rest is waited for by

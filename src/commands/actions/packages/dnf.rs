@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::step::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{Change, FOUND_MAX, Package, Place, rpm};
+use super::{Change, Doing, FOUND_MAX, Package, Place, Planned, rpm};
 use crate::commands::words::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
@@ -95,7 +95,63 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
     let (all, cut) = ask(cx, all, &[0]).await?;
     let (secure, _) = ask(cx, secure, &[0]).await?;
     let there = rpm::installed(place, cx).await?;
-    Ok(upgrades(&all, &secure, &there, cut))
+    let mut told = upgrades(&all, &secure, &there, cut);
+    // Without what excludes packages there may be more. A dnf that does not know these options tells none.
+    let free = ["--disableexcludes=all", "--disableplugin=versionlock"];
+    let query = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
+    let step = dnf(place, cx.deadline, &[&free[..], &query].concat(), Kind::Ask);
+    if let Ok((all, _)) = ask(cx, &step, &[0]).await {
+        let more = upgrades(&all, &secure, &there, false).list;
+        let known: HashSet<_> =
+            told.list.iter().map(|one| (&one.package_name, &one.architecture)).collect();
+        let is_held = |one: &Upgrade| !known.contains(&(&one.package_name, &one.architecture));
+        told.held = more.into_iter().filter(is_held).collect();
+    }
+    Ok(told)
+}
+
+/// The steps that tell what `change` would do: dnf plans it, and is told not to.
+pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+    let words: &[&str] = match change {
+        Change::Install(name) => &["install", "--", name.as_str()],
+        Change::Remove(name) => &["remove", "--", name.as_str()],
+        Change::Update(name) => &["upgrade", "--", name.as_str()],
+        Change::UpgradeOne(name) => &["upgrade", "--refresh", "--", name.as_str()],
+        Change::UpgradeAll => &["upgrade", "--refresh"],
+        _ => return Vec::new(),
+    };
+    let mut step = dnf(place, deadline, words, Kind::Act);
+    step.kind = Kind::Ask;
+    step.program.arguments[0] = "--assumeno".into();
+    vec![step]
+}
+
+/// The table of a transaction: under `Installing:`, `Removing dependent packages:` and the like, one line for each
+/// package, its name first, behind one space. A line that begins with more goes on with the one before, or tells what
+/// a package takes the place of: ` replacing  name.arch version`.
+pub fn planned(text: &str) -> Vec<Planned> {
+    let (mut doing, mut all) = (None, Vec::new());
+    for line in text.lines() {
+        if !line.starts_with(' ') {
+            doing = match line.split([' ', ':']).next().unwrap_or_default() {
+                "Installing" => Some(Doing::Install),
+                "Upgrading" | "Downgrading" | "Reinstalling" => Some(Doing::Update),
+                "Removing" => Some(Doing::Remove),
+                _ => None,
+            };
+            continue;
+        }
+        let Some(doing) = doing else { continue };
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            Some("replacing") if line.starts_with("  ") => {
+                all.extend(words.next().map(|name| Planned::new(Doing::Remove, name)));
+            }
+            Some(name) if !line.starts_with("  ") => all.push(Planned::new(doing, name)),
+            _ => {}
+        }
+    }
+    all
 }
 
 /// Joins the upgrades with the advisories' and with what is there now.
@@ -115,7 +171,7 @@ fn upgrades(all: &str, secure: &str, there: &[Package], cut: bool) -> Upgrades {
         fetch_bytes,
     };
     let list: Vec<Upgrade> = all.lines().filter_map(available).map(upgrade).collect();
-    Upgrades { total: list.len() + usize::from(cut), list }
+    Upgrades { total: list.len() + usize::from(cut), list, held: Vec::new() }
 }
 
 /// One line of [`FORMAT`], with the bytes to fetch.

@@ -10,10 +10,10 @@ mod apt;
 mod change;
 mod dnf;
 mod dpkg;
-mod fit;
 mod history;
 mod pacman;
 mod place;
+mod planned;
 mod rpm;
 mod stanzas;
 mod step;
@@ -27,9 +27,9 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 pub use change::Change;
-pub use fit::{DATA_MAX, fit, weight};
 pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
 pub use place::{Manager, Place};
+pub use planned::{Doing, Planned, foresee_in};
 pub use stanzas::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
 pub use step::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
@@ -76,8 +76,7 @@ pub struct Package {
     pub asked_for: bool,
 }
 
-/// All installed packages: `{packages:[…], truncated}`, below [`DATA_MAX`]; descriptions are shortened
-/// first, then the list is cut and `truncated` tells how many are missing.
+/// All installed packages: `{packages:[…], truncated}`; `truncated` tells how many are missing.
 pub async fn list(cx: &Context) -> Outcome {
     list_in(&Place::machine(), cx).await
 }
@@ -102,6 +101,22 @@ pub async fn remove(cx: &Context, name: &PackageName) -> Outcome {
 /// system up to date as a whole.
 pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
     change_in(&Place::machine(), cx, Change::Update(name)).await
+}
+
+/// What `action`, one that changes packages, would change here; nothing for any other.
+///
+/// # Errors
+/// It could not be told: the sentence of an answer.
+pub async fn foresee(cx: &Context, action: &Action) -> Result<Vec<Planned>, String> {
+    let change = match action {
+        Action::PackageInstall(name) => Change::Install(name),
+        Action::PackageRemove(name) => Change::Remove(name),
+        Action::PackageUpdate(name) => Change::Update(name),
+        Action::UpdateSystemSoftware(None) => Change::UpgradeAll,
+        Action::UpdateSystemSoftware(Some(name)) => Change::UpgradeOne(name),
+        _ => return Ok(Vec::new()),
+    };
+    foresee_in(&Place::machine(), cx, change).await
 }
 
 /// What `action` would start here, program first, in order, without starting anything; `None` where it
@@ -200,11 +215,5 @@ pub(super) async fn upgrades(place: &Place, cx: &Context, sizes: bool) -> Result
 }
 
 fn packages_data(packages: Vec<Package>, left_out: usize) -> Outcome {
-    let shorter = |package: &mut Package, longest: usize| {
-        if let Some((end, _)) = package.description.char_indices().nth(longest) {
-            package.description.truncate(end);
-        }
-    };
-    let (packages, cut) = fit(packages, shorter);
-    Outcome::data(json!({ "packages": packages, "truncated": cut + left_out }))
+    Outcome::data(json!({ "packages": packages, "truncated": left_out }))
 }

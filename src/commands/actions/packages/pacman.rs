@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::step::{Kind, Step, finished};
 use super::upgrades::Upgrades;
-use super::{Change, FOUND_MAX, Package, Place};
+use super::{Change, Doing, FOUND_MAX, Package, Place, Planned};
 use crate::commands::execute::Exit;
 use crate::commands::words::{PackageName, Query};
 
@@ -92,6 +92,41 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec
     })
 }
 
+/// The steps that tell what `change` would do. Before an upgrade of everything, newer lists are fetched into the
+/// agent's own. What an upgrade would replace pacman does not tell.
+pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+    let ask = |lists, words: &[&str], names: &[&str]| {
+        let words = [words, &["--print-format", "%n"]].concat();
+        pacman(place, deadline, lists, &words, names, Kind::Ask)
+    };
+    match change {
+        Change::Install(name) => vec![ask(OWN, &["-S", "--needed"], &[name.as_str()])],
+        Change::Remove(name) => vec![ask(OWN, &["-R"], &[name.as_str()])],
+        Change::UpgradeAll => {
+            let mut steps = refresh(place, deadline);
+            steps.push(ask(LISTS, &["-Su"], &[]));
+            steps
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The names that `--print-format` tells; whether each is there already it does not, so both is planned.
+pub fn planned(text: &str) -> Vec<Planned> {
+    let both = |name| [Doing::Install, Doing::Update].map(|doing| Planned::new(doing, name));
+    names(text).flat_map(both).collect()
+}
+
+/// The same of a removal.
+pub fn removed(text: &str) -> Vec<Planned> {
+    names(text).map(|name| Planned::new(Doing::Remove, name)).collect()
+}
+
+/// Lines of one word: others are said to people.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.is_empty() && !line.contains(' '))
+}
+
 /// Finds packages in the lists that are there; and how many are left out.
 pub async fn search(
     place: &Place,
@@ -115,9 +150,9 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
         return Err("the steps of a check of pacman are not as expected".into());
     };
     let (text, cut) = told(cx, outdated).await?;
-    let mut list = said::outdated(&text, cut)?;
+    let (mut list, held) = said::outdated(&text, cut)?;
     if list.is_empty() {
-        return Ok(Upgrades::default());
+        return Ok(Upgrades { held, ..Upgrades::default() });
     }
     let planned = finished(cx, plan).await?;
     let planned = said::planned(&planned.stdout.text);
@@ -132,7 +167,7 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
         }
         upgrade.architecture = there.get(&upgrade.package_name).cloned().unwrap_or_default();
     }
-    Ok(Upgrades { total: list.len() + usize::from(cut), list })
+    Ok(Upgrades { total: list.len() + usize::from(cut), list, held })
 }
 
 /// How old the agent's own lists are; `None` where there are none.

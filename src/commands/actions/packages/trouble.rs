@@ -117,6 +117,8 @@ fn marks(tool: &str) -> &'static [&'static str] {
             "- Curl error",
             "Error message: ",
             "Existing lock ",
+            "<message type=\"error\">",
+            "<message type=\"info\">",
         ],
     }
 }

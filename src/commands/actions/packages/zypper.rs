@@ -23,11 +23,11 @@ use tokio::time::Instant;
 
 use super::super::Context;
 use super::step::{Kind, Step, ask};
-use super::upgrades::Upgrades;
+use super::upgrades::{Upgrade, Upgrades};
 use super::{Change, FOUND_MAX, Package, Place, rpm};
 use crate::commands::words::{PackageName, Query};
 
-pub use said::lists;
+pub use said::{lists, planned};
 
 /// The most words of a query: each is searched by itself, because zypper finds what has *any* of several.
 const WORDS_MAX: usize = 8;
@@ -80,6 +80,24 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> 
             patches(place, deadline, &["(the patches found)"]),
         ],
         Change::History => Vec::new(), // from a file
+    }
+}
+
+/// The steps that tell what `change` would do: the last one is a dry run.
+pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+    let dry = |words: &[&str]| {
+        let words = [&["--xmlout", words[0], "--dry-run"], &words[1..]].concat();
+        zypper(place, deadline, &words, Kind::Ask).fine(&DONE)
+    };
+    let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
+    match change {
+        Change::Install(name) => vec![dry(&["install", "--name", "--", name.as_str()])],
+        Change::Remove(name) => vec![dry(&["remove", "--name", "--", name.as_str()])],
+        Change::Update(name) => vec![dry(&["update", "--", name.as_str()])],
+        Change::UpgradeOne(name) => vec![refresh(), dry(&["update", "--", name.as_str()])],
+        Change::UpgradeAll if rolls(place) => vec![refresh(), dry(&["dist-upgrade"])],
+        Change::UpgradeAll => vec![refresh(), dry(&["update"])],
+        _ => Vec::new(),
     }
 }
 
@@ -136,7 +154,16 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
             upgrade.is_security = secure.contains(&upgrade.package_name) || secure.contains(&whole);
         }
     }
-    Ok(Upgrades { total: list.len() + usize::from(cut), list })
+    // With `--all` there are those that are locked, too, and those that cannot be installed now.
+    let step = table(place, cx.deadline, &["list-updates", "--all"]);
+    let held = match ask(cx, &step, &[0, SKIPPED]).await {
+        Ok((text, _)) => said::updates(&text)?,
+        Err(_) => Vec::new(),
+    };
+    let is_known =
+        |one: &Upgrade| list.iter().any(|other: &Upgrade| other.package_name == one.package_name);
+    let held = held.into_iter().filter(|one| !is_known(one)).collect();
+    Ok(Upgrades { total: list.len() + usize::from(cut), list, held })
 }
 
 /// The packages that needed security patches speak of: a patch conflicts with those that are older than

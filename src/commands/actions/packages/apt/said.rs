@@ -12,7 +12,35 @@ use super::super::upgrades::{Upgrade, Upgrades};
 pub fn upgrades(text: &str) -> Upgrades {
     let list: Vec<Upgrade> = text.lines().filter_map(upgrade).collect();
     let told = text.lines().find_map(|line| line.split_once(" upgraded, ")?.0.parse().ok());
-    Upgrades { total: told.unwrap_or(0).max(list.len()), list }
+    Upgrades { total: told.unwrap_or(0).max(list.len()), list, held: Vec::new() }
+}
+
+/// The packages that a simulation keeps back: held ones, and those whose update needs what cannot be had.
+pub fn kept_back(text: &str) -> Vec<String> {
+    let below = text
+        .lines()
+        .skip_while(|line| !line.starts_with("The following packages have been kept back"));
+    let names = below.skip(1).take_while(|line| line.starts_with("  "));
+    names.flat_map(str::split_ascii_whitespace).map(str::to_owned).collect()
+}
+
+/// Those of `names` that could be newer, by what `apt-cache policy` says of them.
+pub fn held(names: &[String], policy: &str) -> Vec<Upgrade> {
+    let mut versions = versions(policy);
+    let held = |name: &String| {
+        let Versions { installed, candidate, repository } = versions.remove(name)?;
+        let repository = repository.unwrap_or_default();
+        let (installed, candidate) = (installed?, candidate?);
+        (installed != candidate).then(|| Upgrade {
+            package_name: name.clone(),
+            current_version: installed,
+            available_version: candidate,
+            is_security: repository.contains("-security"),
+            repository,
+            ..Upgrade::default()
+        })
+    };
+    names.iter().filter_map(held).collect()
 }
 
 fn upgrade(line: &str) -> Option<Upgrade> {
@@ -132,6 +160,19 @@ mod tests {
         let found = upgrades(text);
         assert_eq!((found.list.len(), found.total), (1, 3));
         assert!(found.list[0].is_security);
+    }
+
+    #[test]
+    fn what_is_kept_back_is_told_with_its_versions() {
+        let text = "Calculating upgrade...\nThe following packages have been kept back:\n  jq zypper\n  gone\n\
+                    1 upgraded, 0 newly installed, 0 to remove and 2 not upgraded.\n";
+        let names = kept_back(text);
+        assert_eq!(names, ["jq", "zypper", "gone"]);
+        let held = held(&names, POLICY);
+        assert_eq!(held.len(), 1, "what is not installed is not held");
+        assert_eq!(held[0].available_version, "1.6-2.1+deb12u3");
+        assert!(held[0].is_security);
+        assert_eq!(kept_back(SIMULATED), Vec::<String>::new());
     }
 
     #[test]

@@ -43,24 +43,27 @@ fn package(line: &str) -> Option<Package> {
     })
 }
 
-/// What `-Qu` calls outdated: `bash 5.1-1 -> 5.2-1`, without those that end in `[ignored]`: an upgrade
+/// What `-Qu` calls outdated: `bash 5.1-1 -> 5.2-1`; and apart those that end in `[ignored]`: an upgrade
 /// leaves them alone.
-pub fn outdated(text: &str, cut: bool) -> Result<Vec<Upgrade>, String> {
-    let mut list = Vec::new();
+pub fn outdated(text: &str, cut: bool) -> Result<(Vec<Upgrade>, Vec<Upgrade>), String> {
+    let (mut list, mut held) = (Vec::new(), Vec::new());
     for line in text.lines() {
+        let upgrade = |name: &str, current: &str, available: &str| Upgrade {
+            package_name: name.to_owned(),
+            current_version: current.to_owned(),
+            available_version: available.to_owned(),
+            ..Upgrade::default()
+        };
         match *line.split_ascii_whitespace().collect::<Vec<&str>>() {
-            [name, current, "->", available] => list.push(Upgrade {
-                package_name: name.to_owned(),
-                current_version: current.to_owned(),
-                available_version: available.to_owned(),
-                ..Upgrade::default()
-            }),
-            [_, _, "->", _, "[ignored]"] => {}
+            [name, current, "->", available] => list.push(upgrade(name, current, available)),
+            [name, current, "->", available, "[ignored]"] => {
+                held.push(upgrade(name, current, available));
+            }
             _ if cut => {}
             _ => return Err("pacman's answer is not as expected: a line tells no update".into()),
         }
     }
-    Ok(list)
+    Ok((list, held))
 }
 
 /// Repository and bytes to fetch of each package of `--print-format` `"%n %v %r %s"`, by name.
@@ -98,11 +101,11 @@ mod tests {
     #[test]
     fn an_ignored_package_is_not_pending_and_an_odd_line_is_an_error() {
         let text = "bash 5.1-1 -> 5.2-1\nlinux 6.1-1 -> 6.2-1 [ignored]\n";
-        let list = outdated(text, false).unwrap();
-        assert_eq!(list.len(), 1);
+        let (list, held) = outdated(text, false).unwrap();
+        assert_eq!((list.len(), held.len(), &*held[0].package_name), (1, 1, "linux"));
         assert_eq!((&*list[0].current_version, &*list[0].available_version), ("5.1-1", "5.2-1"));
         assert!(outdated("something else\n", false).is_err());
-        assert_eq!(outdated("cut he\n", true), Ok(Vec::new()));
+        assert_eq!(outdated("cut he\n", true), Ok((Vec::new(), Vec::new())));
         assert!(super::found("something else\n", false).is_err());
         assert_eq!(planned("bash 5.2-1 core 1800000\n")["bash"], ("core", Some(1_800_000)));
     }

@@ -1,0 +1,79 @@
+//! What a package manager would change, told without changing it: by its own simulation. Decides nothing.
+
+use super::super::Context;
+use super::step::{Step, finished};
+use super::{Change, Manager, Place, apt, dnf, pacman, run, zypper};
+use crate::commands::execute::Exit;
+
+/// One package that would be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// How.
+    pub doing: Doing,
+    /// Its name, with its architecture where the manager tells it so.
+    pub name: String,
+}
+
+/// What would be done with a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It would be installed.
+    Install,
+    /// It is there, and would be another version.
+    Update,
+    /// It would be removed.
+    Remove,
+}
+
+impl Planned {
+    pub(super) fn new(doing: Doing, name: &str) -> Self {
+        Self { doing, name: name.to_owned() }
+    }
+}
+
+/// What `change` would change in `place`. Where the change itself would first fetch what is known of packages, that is
+/// done.
+///
+/// # Errors
+/// It could not be told: the sentence of an answer.
+pub async fn foresee_in(
+    place: &Place,
+    cx: &Context,
+    change: Change<'_>,
+) -> Result<Vec<Planned>, String> {
+    type Parse = fn(&str) -> Vec<Planned>;
+    let (steps, parse): (Vec<Step>, Parse) = match place.manager()? {
+        Manager::Apt => (apt::simulate(place, change, cx.deadline), apt::planned),
+        Manager::Dnf => (dnf::simulate(place, change, cx.deadline), dnf::planned),
+        Manager::Zypper => (zypper::simulate(place, change, cx.deadline), zypper::planned),
+        Manager::Pacman => match change {
+            Change::Remove(_) => (pacman::simulate(place, change, cx.deadline), pacman::removed),
+            _ => (pacman::simulate(place, change, cx.deadline), pacman::planned),
+        },
+        Manager::Yum | Manager::Apk => return Ok(Vec::new()), // they change nothing here
+    };
+    let Some((last, before)) = steps.split_last() else { return Ok(Vec::new()) };
+    if !before.is_empty() {
+        let ready = run(cx, before, change.name()).await;
+        if let Some(why) = ready.error.filter(|_| !ready.success) {
+            return Err(why);
+        }
+    }
+    let told = finished(cx, last).await?;
+    let done = match told.exit {
+        // What dnf says where it was told to say no.
+        Exit::Code(1) => told.stderr.text.contains("Operation aborted"),
+        Exit::Code(code) => code == 0 || last.fine.contains(&code),
+        _ => false,
+    };
+    if !done {
+        return Err(last.explain(&told, change.name()).unwrap_or_default());
+    }
+    if told.stdout.truncated {
+        return Err(
+            "what would be changed is too much to be held against the rules; change less at once"
+                .into(),
+        );
+    }
+    Ok(parse(&told.stdout.text))
+}
