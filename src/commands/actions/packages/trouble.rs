@@ -195,7 +195,7 @@ pub fn lock_holder(tool: &str, finished: &Finished) -> Option<String> {
             line.starts_with(*text) || rest.as_ref().is_some_and(|rest| rest.contains(*text))
         };
         // apt says that of who may not open it, too.
-        LOCKED.iter().any(|text| says(&text)) && !line.ends_with("are you root?")
+        LOCKED.iter().any(says) && !line.ends_with("are you root?")
     });
     if !locked || failed_script(tool, stdout, stderr).is_some() {
         return None;
