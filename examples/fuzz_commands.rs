@@ -168,7 +168,7 @@ impl Flow {
         }
         let lines = through(&mut self.frame, self.now, &chunks, &mut self.tally.lost);
         let messages = through(&mut self.verify, self.now, &lines, &mut self.tally.lost);
-        let asked = through(&mut Decode, self.now, &messages, &mut self.tally.lost);
+        let asked = through(&mut Decode::default(), self.now, &messages, &mut self.tally.lost);
         for one in &asked {
             match one {
                 Asked::Request(request) => {

@@ -61,7 +61,7 @@
 //! | port, in hand | 32 KiB or one frame, and one frame more per lane | nothing more is pulled |
 //! | replies to this host → port | mpsc, [`port::REPLIES_KEPT`] frames | the newest is dropped, counted as `full` |
 //! | written and not known to be read | [`port::WINDOW_BYTES`], ¾ of them for metrics, or one longer frame; 4 MiB of what must be read, on a socket | metrics wait first |
-//! | all that is queued | one ledger, `[memory] ceiling` (16 MiB) | above half of it the oldest metrics are `shed`; at it requests are refused |
+//! | all that is queued | one ledger, `[memory] ceiling` (16 MiB), or half of what a smaller limit of the control group leaves beside 8 MiB | above half of it the oldest metrics are `shed`; at it requests are refused |
 //! | re-opening the port | 100 ms to 30 s apart; five failures in a row: a rest of 15 s at least | |
 //! | what must arrive | `[spool] size` (4 MiB, ¾ for what waits), 16,384 items; 4 MiB in memory while the disk takes none | events go first, then refusals, then answers (of a long one a word stays), then ends of scripts, counted as `spool full` |
 //! | keeper → port | 1 MiB, a quarter of the spool, or one frame not known to be read | the rest waits on disk |
@@ -72,9 +72,12 @@
 //! | a reading | 5 s; one job per collector on the blocking pool | the group is left out and told |
 //! | blocking pool | 32 threads | the job waits |
 //! | a write of a sink | 30 s | it counts as failed and is tried again |
-//! | a line of the host | 8 MiB, an id 128 bytes | it is dropped and counted |
+//! | a line of the host | 8 MiB, or an eighth of what the limit leaves; an id 128 bytes | it is dropped and counted |
+//! | what is made of a line | its own length, charged before; arguments of an action 256 KiB, 256 variables | refused with a reason |
+//! | scripts of one message | 256, one after the other | the next 1,024 are refused at once, the rest is dropped and told in the log |
 //! | nonces remembered | 100,000 for ten minutes | nothing more is taken |
 //! | requests | `parallel` (5) at once, `waiting` (64) behind them, over reloads together | refused with a reason |
+//! | a command's time | a program is asked to end 5 % of it before the host gives up (500 ms at most), and killed half as long before | answered with what there is of its output, a quarter as long before |
 //! | events → host | mpsc, [`commands::news::EVENTS_WAITING`] events | the newest is lost, counted as `full` |
 //! | events of reloads | 1 in 10 s | one tells of all since the one before, and how the files are now |
 //! | reloads asked for | 8, one at a time | SIGHUP: one of them reads what is there; `reload`: refused |

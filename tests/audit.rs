@@ -36,7 +36,7 @@ fn gate(deny: &str) -> Enforce {
 }
 
 fn request(id: &str, what: What) -> Request {
-    Request { id: id.to_owned(), what, timeout: Duration::from_secs(9), received: Instant::now() }
+    Request::new(id.to_owned(), what, Duration::from_secs(9), Instant::now())
 }
 
 fn remove(id: &str, package: &str) -> Request {

@@ -11,8 +11,8 @@ use infiniservice::commands::decode::{Asked, Decode, Refusal};
 use infiniservice::commands::frame::Frame;
 use infiniservice::commands::reply::{CommandType, Reply, Told};
 use infiniservice::commands::secret::{Secret, harden};
-use infiniservice::commands::verify::Verify;
-use infiniservice::pipeline::{Emit, Transform, Weigh};
+use infiniservice::commands::verify::{Verified, Verify};
+use infiniservice::pipeline::{Emit, Ledger, Transform, Weigh};
 use infiniservice::port::Inbound;
 use infiniservice::wire::envelope::seal;
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ impl Flow {
         let now = self.now;
         let lines = through(&mut self.frame, now, &[chunk], &mut self.lost);
         let messages = through(&mut self.verify, now, &lines, &mut self.lost);
-        through(&mut Decode, now, &messages, &mut self.lost)
+        through(&mut Decode::default(), now, &messages, &mut self.lost)
     }
 
     fn line(&mut self, line: &str) -> Vec<Asked> {
@@ -304,4 +304,32 @@ proptest! {
         let counted = flow.lost.iter().filter(|lost| **lost == ("unreadable", 1)).count();
         prop_assert_eq!((asked.len() + counted, flow.lost.len()), (1, counted));
     }
+}
+
+#[test]
+fn of_more_scripts_than_are_run_the_next_are_refused_and_without_memory_none_is_run() {
+    let script = |number: usize| {
+        let content = "x".repeat(400);
+        serde_json::json!({"execution_id": format!("e{number}"), "script_content": content})
+    };
+    let scripts: Vec<_> = (0..1_400).map(script).collect();
+    let payload = serde_json::json!({"type": "pending_scripts_response", "scripts": scripts});
+    let payload = payload.to_string();
+    let asked = |ceiling: usize| {
+        let now = Instant::now();
+        let (payload, age) = (payload.clone(), Duration::ZERO);
+        let message = Verified { payload, sent_ms: 0, age, received: now };
+        let (ledger, mut out) = (Ledger::new(ceiling), Emit::default());
+        Decode::within(&ledger).apply(now, &message, &mut out);
+        let Some(Asked::Scripts(scripts)) = out.drain().next() else { panic!() };
+        let used = ledger.used();
+        let run = scripts.iter().filter(|script| script.is_ok()).count();
+        let refused = scripts.len() - run;
+        drop(scripts);
+        assert_eq!(ledger.used(), 0, "what is charged is given back");
+        (run, refused, used > message.payload.len())
+    };
+    assert_eq!(asked(16 << 20), (256, 1_024, true));
+    assert_eq!(asked(500_000), (0, 1_024, false));
+    assert_eq!(asked(1_000), (0, 0, false));
 }

@@ -34,7 +34,7 @@ fn policy(text: &str) -> Policy {
 
 fn request(what: What) -> Request {
     let (id, timeout) = ("1".to_owned(), Duration::from_secs(60));
-    Request { id, what, timeout, received: Instant::now() }
+    Request::new(id, what, timeout, Instant::now())
 }
 
 fn action(action: Action) -> Request {
@@ -334,6 +334,7 @@ fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
         action: "Dance".to_owned(),
         error: "no".to_owned(),
         is_script: false,
+        held: <_>::default(),
     };
     let mut ruled = |asked: Asked| {
         let mut out = Emit::default();

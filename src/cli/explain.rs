@@ -26,7 +26,7 @@ use crate::commands::verify::Verified;
 use crate::config::{Commands, Execute};
 use crate::pipeline::{Emit, Transform};
 use crate::wire::envelope::{self, Refused};
-use crate::wire::inbound::{self, Message, Unreadable};
+use crate::wire::inbound::{self, Message, SCRIPTS_MAX, Unreadable};
 use crate::wire::steers;
 
 /// The message would be refused.
@@ -115,7 +115,7 @@ fn explain(
     let wanted = wanted(&payload);
     let (now, mut out) = (Instant::now(), Emit::default());
     let verified = Verified { payload, sent_ms: 0, age: Duration::ZERO, received: now };
-    Decode.apply(now, &verified, &mut out);
+    Decode::default().apply(now, &verified, &mut out);
     let asked = out.drain().find(|asked| *asked != Asked::Understands);
     let asked =
         asked.ok_or("this is no message that the host sends, and has no id to answer to")?;
@@ -271,14 +271,15 @@ fn signature(line: &[u8], secret: Option<&Secret>, lock: &str) -> (String, bool)
 
 /// The seconds that a message asks for: of a command, or of each script that is answered.
 fn wanted(payload: &str) -> Vec<Option<Number>> {
-    match inbound::parse(payload) {
+    match inbound::parse(payload, SCRIPTS_MAX) {
         Ok(Message::Safe(command)) => vec![command.timeout],
         Ok(Message::Unsafe(command)) => vec![command.timeout],
-        Ok(Message::PendingScripts { scripts, .. }) => {
-            let answered = scripts
-                .into_iter()
-                .filter(|script| !matches!(script, Err(Unreadable { id: None, .. })));
-            answered.map(|script| script.ok()?.timeout_seconds).collect()
+        Ok(Message::PendingScripts(scripts)) => {
+            let read = scripts.scripts.into_iter();
+            let answered =
+                read.filter(|script| !matches!(script, Err(Unreadable { id: None, .. })));
+            let answered = answered.map(|script| script.ok()?.timeout_seconds);
+            answered.chain(scripts.too_many.iter().map(|_| None)).collect()
         }
         _ => Vec::new(),
     }

@@ -9,7 +9,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{EXIT_CONFIG, StateOption};
-use crate::config::{ConfigError, Env, Loaded, WorstCase, conflicts, inspect, untrusted_secret};
+use crate::config::{
+    ConfigError, Env, Loaded, MemoryLimit, WorstCase, conflicts, inspect, untrusted_secret,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Validate {
@@ -119,7 +121,7 @@ fn as_text(
     }
     if let Some(named) = named {
         if errors.is_empty() && !files.is_empty() {
-            writeln!(right, "{}", WorstCase::of(loaded))?;
+            writeln!(right, "{}", WorstCase::of(loaded, MemoryLimit::find().as_ref()))?;
         }
         let folder = loaded.agent.state.folder.display();
         writeln!(right, "state folder: {folder} (from {named})")?;
@@ -144,7 +146,8 @@ fn as_json(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>, is_right: boo
         })
     };
     let file = |(origin, what)| json!({ "file": origin, "what": what });
-    let memory = errors.is_empty().then(|| WorstCase::of(loaded).bytes());
+    let memory =
+        errors.is_empty().then(|| WorstCase::of(loaded, MemoryLimit::find().as_ref()).bytes());
     json!({
         "ok": is_right,
         "files": files(loaded, env).into_iter().map(file).collect::<Vec<_>>(),

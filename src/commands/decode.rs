@@ -14,8 +14,13 @@ pub use action::why_not_built;
 use super::policy;
 use super::request::{Order, RawCommand, Request, Script, What};
 use super::verify::Verified;
-use crate::pipeline::{Emit, Transform, Weigh};
-use crate::wire::inbound::{self, Message, PendingScript, SafeCommand, Unreadable, UnsafeCommand};
+use crate::pipeline::{Emit, Ledger, Reservation, Transform, Weigh};
+#[cfg(doc)]
+use crate::wire::inbound::SCRIPTS_TOLD_MAX;
+use crate::wire::inbound::{
+    self, Message, PendingScript, PendingScripts, SCRIPTS_MAX, SafeCommand, Unreadable,
+    UnsafeCommand,
+};
 
 /// What the host asked for. One for each message; where that says what the host understands, that before it.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +42,7 @@ pub enum Asked {
 }
 
 /// What is answered without being tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// The id of the request, or of the script's execution.
     pub id: String,
@@ -47,6 +52,8 @@ pub struct Refusal {
     pub error: String,
     /// Whether it was a pending script, which is completed; else it is answered.
     pub is_script: bool,
+    /// What it is charged until it is answered.
+    pub held: Reservation,
 }
 
 /// The name that a command line for a shell goes by, where an action has its own.
@@ -57,18 +64,20 @@ const SAFE_COMMAND: &str = "SafeCommand";
 pub const SCRIPT: &str = "Script";
 
 /// The least time a request gets. The host writes whole seconds, so its 0 means that less than one is
-/// left to it; more than this would be spent on an answer that nobody waits for.
-pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// left to it: 500 ms, as a rule, of which more would be spent on an answer that nobody waits for.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// The most; `enforce` has the real ceilings, and this keeps a huge number from being one at all.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a command without a time gets: the host's own default.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// What a script without a time gets: the host's own default.
 pub const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
-/// How much older than its own time a command may seem before it is refused. The host stamps by our
-/// clock as it learned it from lines of ours, and those may have waited; an error of its must not
-/// refuse a command that is in time.
-pub const STALE_SLACK: Duration = Duration::from_secs(2);
+/// What is answered where the memory budget is spent.
+pub const NO_MEMORY: &str =
+    "too much waits already, and there is no memory for it; ask again when some of it is answered";
+
+/// About what a refusal takes until it is answered.
+const REFUSAL_BYTES: usize = 384;
 
 /// Reads messages and makes requests of them.
 ///
@@ -77,6 +86,10 @@ pub const STALE_SLACK: Duration = Duration::from_secs(2);
 /// is an [`Asked::Answer`] that says why. So is one that is older than its own time: it is not
 /// run. Today's host has given it up by then, and an answer costs it a warning; but where its idea of our clock
 /// is wrong it still waits, and is told at once. A message that bears no id is lost as `unreadable`.
+///
+/// What is made of a message is charged to the ledger before it is built, as long as its text. Where there is no room it is
+/// refused. Of more scripts than [`SCRIPTS_MAX`] the first are run, the next [`SCRIPTS_TOLD_MAX`] are refused one by
+/// one, and the rest is told in the log: so many completions would crowd out all else that must reach the host.
 ///
 /// Pending scripts do not get stale: the host has them marked as running and waits for each.
 ///
@@ -91,24 +104,35 @@ pub const STALE_SLACK: Duration = Duration::from_secs(2);
 /// let now = Instant::now();
 /// let message = Verified { payload: payload.to_owned(), sent_ms: 0, age: Duration::ZERO, received: now };
 /// let mut out = Emit::default();
-/// Decode.apply(now, &message, &mut out);
+/// Decode::default().apply(now, &message, &mut out);
 /// let Some(Asked::Answer(refusal)) = out.drain().next() else { panic!() };
 /// assert_eq!(refusal.error, "the action \"Dance\" is not known to this agent");
 /// ```
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Decode;
+#[derive(Debug, Clone, Default)]
+pub struct Decode {
+    ledger: Ledger,
+}
+
+impl Decode {
+    /// Charges what it makes to `ledger`; the default has no ceiling.
+    pub fn within(ledger: &Ledger) -> Self {
+        Self { ledger: ledger.clone() }
+    }
+}
 
 impl Transform for Decode {
     type In = Verified;
     type Out = Asked;
 
     fn apply(&mut self, now: Instant, input: &Verified, out: &mut Emit<Asked>) {
-        let asked = match inbound::parse(&input.payload) {
+        let held = self.ledger.try_charge(input.payload.len()).map(Reservation::of);
+        let scripts = if held.is_some() { SCRIPTS_MAX } else { 0 };
+        let asked = match inbound::parse(&input.payload, scripts) {
             Ok(message) => {
-                if matches!(&message, Message::PendingScripts { understands: true, .. }) {
+                if matches!(&message, Message::PendingScripts(scripts) if scripts.understands) {
                     out.push(Asked::Understands);
                 }
-                asked(message, input, now)
+                asked(message, &Origin { message: input, held }, &self.ledger, now)
             }
             Err(Unreadable { id: Some(id), kind, action, why }) => {
                 let action = action.or(kind).unwrap_or_else(|| "unknown".to_owned());
@@ -118,6 +142,7 @@ impl Transform for Decode {
                     action: check::shown(&action),
                     error,
                     is_script: false,
+                    held: Reservation::default(),
                 })
             }
             Err(Unreadable { id: None, .. }) => return out.lose("unreadable", 1),
@@ -128,26 +153,79 @@ impl Transform for Decode {
 
 impl Weigh for Asked {}
 
-fn asked(message: Message, from: &Verified, now: Instant) -> Asked {
+/// What a request is made from, beside what it says.
+struct Origin<'a> {
+    message: &'a Verified,
+    /// `None` where there is no memory for it.
+    held: Option<Reservation>,
+}
+
+impl Origin<'_> {
+    fn held(&self) -> Reservation {
+        self.held.clone().unwrap_or_default()
+    }
+
+    fn request(&self, id: String, what: What, timeout: Duration) -> Request {
+        let Verified { received, age, .. } = *self.message;
+        Request { age, held: self.held(), ..Request::new(id, what, timeout, received) }
+    }
+}
+
+fn asked(message: Message<'_>, from: &Origin<'_>, ledger: &Ledger, now: Instant) -> Asked {
     let command = match message {
         Message::Safe(command) => safe(command, from),
         Message::Unsafe(command) => raw(command, from),
         Message::KeepAliveRequest(number) => return Asked::KeepAlive(number),
         Message::KeepAliveResponse(number) => return Asked::KeepAliveAnswered(number),
         Message::Metrics => return Asked::MetricsNow,
-        Message::PendingScripts { scripts, .. } => {
-            return Asked::Scripts(
-                scripts.into_iter().filter_map(|one| script(one, from)).collect(),
-            );
-        }
+        Message::PendingScripts(scripts) => return Asked::Scripts(all(scripts, from, ledger)),
     };
-    match command.and_then(|request| in_time(request, from, now)) {
-        Ok(request) => Asked::Request(request),
+    match command.and_then(|request| in_time(request, from.message, now)) {
+        Ok(request) if from.held.is_some() => Asked::Request(request),
+        Ok(Request { id, what, .. }) => {
+            let (action, error) = (policy::name(&what).to_owned(), NO_MEMORY.to_owned());
+            Asked::Answer(Refusal { id, action, error, is_script: false, held: <_>::default() })
+        }
         Err(refusal) => Asked::Answer(refusal),
     }
 }
 
-fn safe(command: SafeCommand, from: &Verified) -> Result<Request, Refusal> {
+/// Those to run, and those that are refused because they are too many. These are charged, too; where there is no
+/// room, they are only counted.
+fn all(
+    scripts: PendingScripts<'_>,
+    from: &Origin<'_>,
+    ledger: &Ledger,
+) -> Vec<Result<Request, Refusal>> {
+    let PendingScripts { scripts, mut too_many, mut more, .. } = scripts;
+    let held = ledger.try_charge(too_many.len() * REFUSAL_BYTES).map(Reservation::of);
+    if held.is_none() {
+        more += std::mem::take(&mut too_many).len() as u64;
+    }
+    if !too_many.is_empty() || more > 0 {
+        tracing::warn!(
+            taken = scripts.len(),
+            refused = too_many.len(),
+            dropped = more,
+            "more scripts came at once than are run; the host is told of those that are refused"
+        );
+    }
+    let error = match from.held {
+        Some(_) => {
+            format!("no more than {SCRIPTS_MAX} scripts of one message are run; offer it again")
+        }
+        None => NO_MEMORY.to_owned(),
+    };
+    let held = held.unwrap_or_default();
+    let refused = |id| {
+        let (action, error, held) = (SCRIPT.to_owned(), error.clone(), held.clone());
+        Err(Refusal { id, action, error, is_script: true, held })
+    };
+    let read = scripts.into_iter().filter_map(|one| script(one, from));
+    read.chain(too_many.into_iter().map(refused)).collect()
+}
+
+fn safe(command: SafeCommand, from: &Origin<'_>) -> Result<Request, Refusal> {
     let SafeCommand { id, command_type, params, timeout } = command;
     let arguments = command_type.with(params);
     let name = arguments.action.clone().unwrap_or_default();
@@ -155,16 +233,17 @@ fn safe(command: SafeCommand, from: &Verified) -> Result<Request, Refusal> {
         Ok(action) => {
             let what = What::Action(Order::new(&name, action));
             let timeout = time(timeout, TIMEOUT_DEFAULT);
-            Ok(Request { id, what, timeout, received: from.received })
+            Ok(from.request(id, what, timeout))
         }
         Err(error) => {
             let name = if name.is_empty() { SAFE_COMMAND } else { &name };
-            Err(Refusal { id, action: check::shown(name), error, is_script: false })
+            let action = check::shown(name);
+            Err(Refusal { id, action, error, is_script: false, held: from.held() })
         }
     }
 }
 
-fn raw(command: UnsafeCommand, from: &Verified) -> Result<Request, Refusal> {
+fn raw(command: UnsafeCommand<'_>, from: &Origin<'_>) -> Result<Request, Refusal> {
     let UnsafeCommand { id, raw_command, shell, timeout, working_dir, env_vars, run_as } = command;
     let decoded = || {
         if raw_command.trim().is_empty() {
@@ -181,18 +260,24 @@ fn raw(command: UnsafeCommand, from: &Verified) -> Result<Request, Refusal> {
     match decoded() {
         Ok(raw) => {
             let timeout = time(timeout, TIMEOUT_DEFAULT);
-            Ok(Request { id, what: What::Raw(raw), timeout, received: from.received })
+            Ok(from.request(id, What::Raw(raw), timeout))
         }
-        Err(error) => Err(Refusal { id, action: RAW_COMMAND.to_owned(), error, is_script: false }),
+        Err(error) => {
+            let action = RAW_COMMAND.to_owned();
+            Err(Refusal { id, action, error, is_script: false, held: from.held() })
+        }
     }
 }
 
 /// `None` for one that cannot even be named: there is nothing to complete.
 fn script(
-    script: Result<PendingScript, Unreadable>,
-    from: &Verified,
+    script: Result<PendingScript<'_>, Unreadable>,
+    from: &Origin<'_>,
 ) -> Option<Result<Request, Refusal>> {
-    let refusal = |id, error| Refusal { id, action: SCRIPT.to_owned(), error, is_script: true };
+    let refusal = |id, error| {
+        let action = SCRIPT.to_owned();
+        Refusal { id, action, error, is_script: true, held: from.held() }
+    };
     let script = match script {
         Ok(script) => script,
         Err(Unreadable { id, why, .. }) => {
@@ -212,7 +297,7 @@ fn script(
     Some(match decoded() {
         Ok(what) => {
             let timeout = time(script.timeout_seconds, SCRIPT_TIMEOUT_DEFAULT);
-            Ok(Request { id, what: What::Script(what), timeout, received: from.received })
+            Ok(from.request(id, What::Script(what), timeout))
         }
         Err(error) => Err(refusal(id, error)),
     })
@@ -220,7 +305,7 @@ fn script(
 
 fn in_time(request: Request, from: &Verified, now: Instant) -> Result<Request, Refusal> {
     let age = from.age + now.saturating_duration_since(from.received);
-    if age <= request.timeout + STALE_SLACK {
+    if age < request.timeout {
         return Ok(request);
     }
     let action = policy::name(&request.what);
@@ -228,7 +313,8 @@ fn in_time(request: Request, from: &Verified, now: Instant) -> Result<Request, R
     let error = format!(
         "stale: it came {age} s after it was sent and its time is {timeout} s, so it was not run"
     );
-    Err(Refusal { action: action.to_owned(), id: request.id, error, is_script: false })
+    let held = request.held.clone();
+    Err(Refusal { action: action.to_owned(), id: request.id, error, is_script: false, held })
 }
 
 /// Any number of seconds that can be written, within the bounds.

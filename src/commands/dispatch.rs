@@ -20,17 +20,14 @@ use super::perform::Perform;
 use super::reply::Told;
 use super::request::What;
 use crate::metrics::latest::Latest;
-use crate::pipeline::{Handler, Ledger};
+use crate::pipeline::Handler;
 use crate::wire::Format;
 
-/// How long after its deadline an action may still take to say that its time was over.
+/// How long after its deadline a script may still take to say that its time was over. Its host waits.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Between an answer and what must come after it: time for the host to read it.
 const FLUSHED: Duration = Duration::from_secs(3);
-
-/// Scripts of one message that are run, one after the other; the journal remembers more.
-pub const SCRIPTS_MAX: usize = 256;
 
 const NO_ROOM: &str = "too many commands wait already; ask again when some are answered";
 /// What the audit says of an id that came twice.
@@ -47,8 +44,6 @@ pub struct Dispatch {
     pub latest: Latest,
     /// Which scripts have run; none where the state folder cannot be written, and then none runs.
     pub journal: Option<Arc<Mutex<Journal>>>,
-    /// Where what waits is charged.
-    pub ledger: Ledger,
     /// Which commands were taken.
     pub answered: Arc<Mutex<Answered>>,
     /// What may run, now that its turn has come.
@@ -87,24 +82,17 @@ impl Handler for Dispatch {
         }
     }
 
-    fn bytes(&self, asked: &Enforced) -> usize {
-        let of = |ruling: &Ruling| match ruling {
-            Ruling::Permitted(permit) => permit.request().bytes(),
-            Ruling::Denied(_) | Ruling::Unclear(_) => 0,
-        };
-        match asked {
-            Enforced::Command(ruling) => of(ruling),
-            Enforced::Scripts(rulings) => rulings.iter().map(of).sum(),
-            _ => 0,
-        }
-    }
-
-    fn ledger(&self) -> Ledger {
-        self.ledger.clone()
-    }
-
     fn urgent(&self, asked: &Enforced) -> bool {
         !matches!(asked, Enforced::Command(Ruling::Permitted(_)) | Enforced::Scripts(_))
+    }
+
+    /// The scripts that are not run.
+    fn at_once(&self, asked: &mut Enforced) -> Option<Enforced> {
+        let Enforced::Scripts(rulings) = asked else { return None };
+        let is_run = |ruling: &Ruling| matches!(ruling, Ruling::Permitted(_));
+        let (run, refused) = std::mem::take(rulings).into_iter().partition::<Vec<_>, _>(is_run);
+        *rulings = run;
+        (!refused.is_empty()).then_some(Enforced::Scripts(refused))
     }
 
     fn handle(self: Arc<Self>, asked: Enforced) -> BoxStream<'static, Told> {
@@ -231,7 +219,12 @@ impl Dispatch {
                 return (denial.outcome(), None);
             }
         };
-        let (started, deadline) = (Instant::now(), permit.request().deadline());
+        let request = permit.request();
+        let (started, ends_by, held) = (Instant::now(), request.ends_by(), request.held.clone());
+        let answered_by = match request.what {
+            What::Script(_) => request.deadline() + GRACE,
+            What::Action(_) | What::Raw(_) => request.answered_by(),
+        };
         let entry = match &self.audit {
             None => None,
             Some(audit) => match audit.begin(&permit).await {
@@ -239,14 +232,15 @@ impl Dispatch {
                 Err(why) => return (Outcome::refused(why), None),
             },
         };
-        let done = self.perform.perform(permit.into_request().what, deadline);
+        let done = self.perform.perform(permit.into_request().what, ends_by);
         let Done { mut outcome, afterwards } =
-            timeout_at(deadline + GRACE, done).await.unwrap_or_else(|_| {
+            timeout_at(answered_by, done).await.unwrap_or_else(|_| {
                 let late = Outcome::failed("its time was over");
                 let outcome = Outcome { exit_code: Some(EXIT_TIMEOUT), ..late };
                 Done { outcome, afterwards: None }
             });
         outcome.took = started.elapsed();
+        drop(held);
         if let Some(entry) = entry {
             entry.end(&Ended::from(&outcome)).await;
         }
@@ -276,7 +270,7 @@ impl Dispatch {
     async fn too_late(&self, permit: &Permit) -> Option<Outcome> {
         let outcome = if self.perform.is_stopping() {
             Outcome::refused("the agent stops; it was not begun")
-        } else if permit.request().deadline() <= Instant::now() {
+        } else if permit.request().ends_by() <= Instant::now() {
             let late = Outcome::refused("its time was over before there was a place for it");
             Outcome { exit_code: Some(EXIT_TIMEOUT), ..late }
         } else {

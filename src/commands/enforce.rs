@@ -35,6 +35,7 @@ impl Permit {
     /// turn. A command's time counts from its receipt.
     pub fn begun(mut self, now: Instant) -> Self {
         self.request.received = now;
+        self.request.age = std::time::Duration::ZERO;
         self
     }
 

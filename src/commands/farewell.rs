@@ -44,7 +44,7 @@ impl Farewell {
         let (graph, _nobody) = Pipeline::from_sources("farewell", [self], 1, health, &never)
             .then(frame)
             .then(verify)
-            .then(Decode)
+            .then(Decode::default())
             .then(Hear::new(answers))
             .hand_to("nobody", String::new(), 1);
         graph

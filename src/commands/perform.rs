@@ -1,6 +1,7 @@
 //! What carries out a request: this machine, or a made-up one. Does not answer, write down or decide.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -101,6 +102,12 @@ impl ThisMachine {
     }
 }
 
+/// What a program that ignores SIGTERM has left at its deadline: half of what a
+/// [request](super::request::Request::ends_by) is ended early, so that the answer is in time.
+fn mercy(deadline: Instant) -> Option<Duration> {
+    Some(deadline.saturating_duration_since(Instant::now()) / 40)
+}
+
 async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
     let prepared = spawn_blocking(move || execute::command_line(&raw, deadline)).await;
     match prepared.unwrap_or_else(|error| Err(error.to_string())) {
@@ -119,7 +126,8 @@ async fn script(script: Script, detach: bool, runner: &Runner, deadline: Instant
 }
 
 async fn run(Prepared { program, note }: Prepared, detach: bool, runner: &Runner) -> Outcome {
-    let finished = runner.run(Program { detach, ..program }).await;
+    let mercy = mercy(program.deadline);
+    let finished = runner.run(Program { detach, mercy, ..program }).await;
     let mut outcome = finished.map_or_else(Outcome::failed, Outcome::from);
     outcome.note(note);
     outcome

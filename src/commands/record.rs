@@ -279,8 +279,7 @@ mod tests {
         let action = Action::ServiceControl { service, operation: ServiceOperation::Restart };
         let line = |order: Order| -> Json {
             let (id, timeout) = ("1".to_owned(), Duration::from_secs(1));
-            let request =
-                Request { id, what: What::Action(order), timeout, received: Instant::now() };
+            let request = Request::new(id, What::Action(order), timeout, Instant::now());
             let line = Record::new(SystemTime::UNIX_EPOCH, &request, "commands.toml:3")
                 .line(SystemTime::UNIX_EPOCH, &Event::Begin);
             serde_json::from_slice(&line).expect("a line is JSON")

@@ -180,7 +180,7 @@ impl Told {
 impl From<Refusal> for Told {
     /// What was refused is answered like anything that failed.
     fn from(refusal: Refusal) -> Self {
-        let Refusal { id, action, error, is_script } = refusal;
+        let Refusal { id, action, error, is_script, .. } = refusal;
         let outcome = Outcome::refused(error);
         match is_script {
             true => Self::Completed { execution_id: id, outcome },
@@ -338,6 +338,7 @@ mod tests {
             action: "Script".to_owned(),
             error: "no such thing".to_owned(),
             is_script,
+            held: <_>::default(),
         };
         let answer = line(refusal(false), CommandType::Action);
         assert_eq!((&answer["type"], &answer["success"]), (&json!("response"), &json!(false)));

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::secret::Secret;
 use super::words::{Account, ComputerName, DomainName, PackageName, Query, ServiceName};
 use crate::model::Rank;
+use crate::pipeline::Reservation;
 
 /// One thing the host asked for, with everything that was told about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,28 +18,47 @@ pub struct Request {
     pub id: String,
     /// What is asked.
     pub what: What,
-    /// How long it may take, counted from [`received`](Self::received). Never zero.
+    /// How long it may take, counted from when the host sent it. Never zero.
     pub timeout: Duration,
     /// When its line was whole.
     pub received: Instant,
+    /// How old it was then.
+    pub age: Duration,
+    /// What it is charged while it waits and runs.
+    pub held: Reservation,
 }
 
+/// What runs of a request is asked to end when this share of its time is left …
+const LEAD: u32 = 20;
+/// … or this, where that is less.
+const LEAD_MAX: Duration = Duration::from_millis(500);
+
 impl Request {
-    /// When its time is over.
-    pub fn deadline(&self) -> Instant {
-        self.received + self.timeout
+    /// A request that was received as soon as it was sent.
+    pub fn new(id: String, what: What, timeout: Duration, received: Instant) -> Self {
+        Self { id, what, timeout, received, age: Duration::ZERO, held: Reservation::default() }
     }
 
-    /// About how many bytes it keeps. The arguments of a known action are short.
-    pub fn bytes(&self) -> usize {
-        let all = |values: &BTreeMap<String, String>| -> usize {
-            values.iter().map(|(name, value)| name.len() + value.len()).sum()
-        };
-        match &self.what {
-            What::Action(_) => size_of::<Order>(),
-            What::Raw(raw) => raw.command.len() + all(&raw.environment),
-            What::Script(script) => script.content.len() + all(&script.inputs),
-        }
+    /// When the host gives it up: an answer that comes later is lost.
+    pub fn deadline(&self) -> Instant {
+        self.received + self.timeout.saturating_sub(self.age)
+    }
+
+    /// When what still runs of it is asked to end, so that the answer, with what there is of its output, is there
+    /// before the [deadline](Self::deadline): 5 % of its time before it, half a second at most. The host's timer runs
+    /// to the millisecond.
+    pub fn ends_by(&self) -> Instant {
+        self.deadline() - self.lead()
+    }
+
+    /// When it is answered at the latest, with what is known then: a quarter of that before the
+    /// [deadline](Self::deadline), in which the answer is written down and sent.
+    pub fn answered_by(&self) -> Instant {
+        self.deadline() - self.lead() / 4
+    }
+
+    fn lead(&self) -> Duration {
+        (self.timeout.saturating_sub(self.age) / LEAD).min(LEAD_MAX)
     }
 }
 

@@ -108,7 +108,7 @@ impl Verify {
         self.nonces.seen().first_time(now, &envelope.nonce)?;
         let age = u64::try_from(now_ms.saturating_sub(envelope.ts_ms)).unwrap_or(0);
         Ok(Verified {
-            payload: envelope.payload.into_owned(),
+            payload: envelope.payload,
             sent_ms: envelope.ts_ms,
             age: Duration::from_millis(age),
             received: now,

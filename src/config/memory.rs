@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use super::limit::MemoryLimit;
 use super::load::Loaded;
 use super::units::Size;
 use super::write::{Delivery, Target, Write};
@@ -50,8 +51,10 @@ fn ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error>
 pub struct WorstCase {
     /// What the queues could hold by their counts alone.
     pub by_counts: u64,
-    /// The ceiling of the ledger: above it what is queued is shed or refused.
+    /// The ceiling of the ledger that is in force: above it what is queued is shed or refused.
     pub ceiling: u64,
+    /// The limit that the agent runs under, where the ceiling or a line follows from that and not from the files.
+    pub limit: Option<MemoryLimit>,
     /// What is bounded by itself and not queued: what it is, and its most bytes.
     pub beside: Vec<(&'static str, u64)>,
 }
@@ -62,8 +65,11 @@ const NONCE_BYTES: u64 = 96;
 const READ_BYTES: u64 = 2 * 64 * 1024;
 
 impl WorstCase {
-    /// Of everything that was loaded.
-    pub fn of(loaded: &Loaded) -> Self {
+    /// Of everything that was loaded, under `limit`.
+    pub fn of(loaded: &Loaded, limit: Option<&MemoryLimit>) -> Self {
+        let configured = loaded.agent.memory.ceiling.bytes();
+        let ceiling = limit.map_or(configured, |limit| limit.ceiling(configured));
+        let mut is_limited = ceiling < configured;
         let line = MAX_LINE as u64;
         let mut by_counts = 0;
         for pipeline in loaded.pipelines.iter().filter(|made| made.file.generate.is_none()) {
@@ -80,10 +86,12 @@ impl WorstCase {
             let execute = &commands.file.execute;
             let (parallel, waiting) =
                 (u64::from(execute.parallel.get()), u64::from(execute.waiting.get()));
-            let longest = commands.file.receive().max_line.bytes();
+            let configured = commands.file.receive().max_line.bytes();
+            let longest = limit.map_or(configured, |limit| limit.line(configured));
+            is_limited |= longest < configured;
             by_counts += (parallel + waiting) * longest;
             by_counts += (parallel + MUST_KEPT as u64) * line;
-            beside.push(("one line of the host, while it comes", longest));
+            beside.push(("one line of the host, and what is made of it", 2 * longest));
             beside.push(("chunks of it that wait", (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64));
             let streams = 2 * execute.output.bytes() + READ_BYTES;
             beside.push(("output of programs that run", parallel * streams));
@@ -95,7 +103,8 @@ impl WorstCase {
             let spool = spool + CACHE_MAX + (ITEMS_MAX * size_of::<Entry>()) as u64;
             beside.push(("what must be read, while its spool cannot be written", spool));
         }
-        Self { by_counts, ceiling: loaded.agent.memory.ceiling.bytes(), beside }
+        let limit = limit.filter(|_| is_limited).cloned();
+        Self { by_counts, ceiling, limit, beside }
     }
 
     /// The most that is held in all.
@@ -114,6 +123,18 @@ pub(super) fn least_ceiling(loaded: &Loaded) -> u64 {
     batches + line.unwrap_or(0)
 }
 
+impl WorstCase {
+    /// Why less is in force than the files say.
+    fn why(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.limit {
+            Some(limit) => {
+                write!(f, "\n  the ceiling and the longest line are made smaller, since {limit}")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Frames that a ring keeps, where the flow ends in one.
 fn ring(write: &[Write]) -> Option<u64> {
     let newest = |write: &&Write| {
@@ -128,7 +149,8 @@ impl fmt::Display for WorstCase {
         let ceiling = Mib(self.ceiling).trimmed();
         if self.by_counts == 0 {
             let rest = "the files of what it runs say how much is beside that";
-            return write!(f, "memory: at most {ceiling} queued, the ceiling; {rest}");
+            write!(f, "memory: at most {ceiling} queued, the ceiling; {rest}")?;
+            return self.why(f);
         }
         let (most, counts) = (Mib(self.bytes()).trimmed(), Mib(self.by_counts).trimmed());
         writeln!(f, "memory: at most {most} beside the program itself, which takes about 5 MiB")?;
@@ -143,7 +165,7 @@ impl fmt::Display for WorstCase {
         for (what, bytes) in &self.beside {
             write!(f, "\n{} {what}", Mib(*bytes))?;
         }
-        Ok(())
+        self.why(f)
     }
 }
 
@@ -169,7 +191,7 @@ mod tests {
     #[test]
     fn what_is_shipped_is_bounded_and_the_ceiling_is_what_bounds_the_queues() {
         let loaded = load(&[], &|_| None).unwrap();
-        let worst = WorstCase::of(&loaded);
+        let worst = WorstCase::of(&loaded, None);
         assert_eq!(worst.ceiling, 16 << 20);
         assert!(worst.by_counts > 64 << 20, "64 lines of a mebibyte each could be kept");
         let beside: u64 = worst.beside.iter().map(|(_, bytes)| bytes).sum();
@@ -189,7 +211,23 @@ mod tests {
     #[test]
     fn settings_alone_say_what_the_ceiling_is() {
         let loaded = load(&["built-in:agent.toml".into()], &|_| None).unwrap();
-        let told = WorstCase::of(&loaded).to_string();
+        let told = WorstCase::of(&loaded, None).to_string();
         assert!(told.starts_with("memory: at most 16.0 MiB queued, the ceiling; "), "{told}");
+    }
+
+    #[test]
+    fn a_limit_makes_the_ceiling_and_a_line_smaller_and_is_named() {
+        let loaded = load(&[], &|_| None).unwrap();
+        let under = |mib: u64| {
+            let limit = MemoryLimit { bytes: mib << 20, file: "/x/memory.max".into() };
+            WorstCase::of(&loaded, Some(&limit))
+        };
+        let (free, small) = (WorstCase::of(&loaded, None), under(16));
+        assert_eq!(under(1024), free);
+        assert_eq!((small.ceiling, small.by_counts < free.by_counts), (4 << 20, true));
+        assert_eq!(free.bytes() - small.bytes(), (12 << 20) + 2 * (7 << 20));
+        let told = small.to_string();
+        assert!(told.contains("\n  the ceiling and the longest line"), "{told}");
+        assert!(told.ends_with("/x/memory.max allows 16.0 MiB"), "{told}");
     }
 }

@@ -20,6 +20,7 @@ mod error;
 mod doubt;
 mod explain;
 mod interpolate;
+mod limit;
 mod load;
 mod memory;
 mod parse;
@@ -43,6 +44,7 @@ pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Rep
 pub use destination::conflicts;
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place, Severity};
+pub use limit::MemoryLimit;
 pub use load::{
     BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file,
     untrusted_secret,

@@ -10,7 +10,7 @@ use super::carried::Carried;
 use super::command_flow::command_flow;
 use super::ports::Ports;
 use crate::commands::news::News;
-use crate::config::{self, Delivery, Enrich, Loaded, PipelineFile, Read};
+use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read};
 use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{
@@ -60,7 +60,8 @@ pub fn assemble(
     for pipeline in &loaded.pipelines {
         let vm_id = loaded.agent.identity.vm_id.as_deref();
         let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
-        let mut site = Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger };
+        let mut site =
+            Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger, limit: None };
         let built = metrics_flow(pipeline, &mut site)?;
         add(built, ports);
     }
@@ -72,7 +73,8 @@ pub fn assemble(
         let (_, heard) = News::new(health);
         let vm_id = loaded.agent.identity.vm_id.as_deref();
         let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
-        let mut site = Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger };
+        let mut site =
+            Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger, limit: None };
         let built = command_flow(commands, secret, &carried, heard, &mut site)?;
         add(built, ports);
     }
@@ -95,6 +97,8 @@ pub(super) struct Site<'a> {
     pub shelf: &'a Shelf,
     /// Where what is queued is charged.
     pub ledger: &'a Ledger,
+    /// What the agent runs under.
+    pub limit: Option<&'a MemoryLimit>,
 }
 
 /// A flow that is built and not started, and that no other part knows of yet.

@@ -127,12 +127,13 @@ fn flow_of(
         }),
         audit: Some(carried.audit.clone()),
         latest: site.latest.clone(),
-        ledger: site.ledger.clone(),
         journal: carried.journal.clone().filter(|_| unlocked),
         answered: carried.answered.clone(),
         in_force: carried.in_force.clone(),
     };
-    let max_line = usize::try_from(receive.max_line.bytes()).unwrap_or(usize::MAX);
+    let max_line = receive.max_line.bytes();
+    let max_line = site.limit.map_or(max_line, |limit| limit.line(max_line));
+    let max_line = usize::try_from(max_line).unwrap_or(usize::MAX);
     let (health, stop) = (site.health, site.stop);
     let source = Receive::new(shown, turn.clone());
     let window = verify.window.get();
@@ -140,7 +141,7 @@ fn flow_of(
     let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
         .then(Frame::of(turn, max_line)) // Line      ┐
         .then(verify()) // Verified │ fused: one task
-        .then(Decode) // Asked     │
+        .then(Decode::within(site.ledger)) // Asked     │
         .then(Hear::new(answers.clone())) // Asked     │
         .then(gate) // Enforced  ┘
         .handle_in(dispatch, &carried.room, MESSAGES_WAITING); // Told

@@ -40,7 +40,7 @@ use crate::commands::enforce::Enforce;
 use crate::commands::losses::Losses;
 use crate::commands::news::Heard;
 use crate::commands::spools::{SpoolNews, Spools};
-use crate::config::{AgentSettings, Read};
+use crate::config::{AgentSettings, MemoryLimit, Read};
 use crate::delivery::Machine;
 use crate::metrics::latest::Latest;
 use crate::model::Group;
@@ -56,6 +56,8 @@ pub(super) struct Flows {
     pub carried: Option<Carried>,
     /// Where what is queued is charged.
     pub ledger: Ledger,
+    /// The ceiling that was told last, where it is not that of the files.
+    limited: Option<(u64, MemoryLimit)>,
     losses: Losses,
     spools: SpoolNews,
     health: Health,
@@ -104,6 +106,7 @@ impl Flows {
             agent,
             carried: None,
             ledger: Ledger::default(),
+            limited: None,
             losses: Losses::default(),
             spools: SpoolNews::default(),
             ports,
@@ -128,6 +131,7 @@ impl Flows {
             self.ports.open(opening);
         }
         let (mut new, mut kept) = (Vec::new(), Vec::new());
+        let limit = plan.limit.as_ref();
         for wanted in plan.wanted {
             let key = wanted.key();
             let shown = key.shown().map(str::to_owned);
@@ -142,7 +146,7 @@ impl Flows {
             };
             list.extend(shown);
             let carried = plan.carried.as_ref().or(self.carried.as_ref()).cloned();
-            match self.build(key, wanted, carried.as_ref()) {
+            match self.build(key, wanted, carried.as_ref(), limit) {
                 Ok(built) => new.push(built),
                 Err(why) => {
                     self.ports.drop_unstarted();
@@ -160,8 +164,7 @@ impl Flows {
         self.agent.restart = plan.agent.restart;
         self.agent.reload = plan.agent.reload;
         self.agent.memory = plan.agent.memory;
-        let ceiling = usize::try_from(self.agent.memory.ceiling.bytes()).unwrap_or(usize::MAX);
-        self.ledger.set_ceiling(ceiling);
+        self.set_ceiling(plan.limit.clone());
         let drain = self.agent.shutdown.deadline.get();
         self.drain_ms.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
         if let Some(carried) = plan.carried {
@@ -169,6 +172,27 @@ impl Flows {
         }
         self.replace(new, &kept, &mut report).await;
         Ok(report)
+    }
+
+    /// Sets the ceiling of the settings, or less where `limit` allows less; tells which where that changed.
+    fn set_ceiling(&mut self, limit: Option<MemoryLimit>) {
+        let configured = self.agent.memory.ceiling.bytes();
+        let ceiling = limit.as_ref().map_or(configured, |limit| limit.ceiling(configured));
+        self.ledger.set_ceiling(usize::try_from(ceiling).unwrap_or(usize::MAX));
+        let limited = limit.filter(|_| ceiling < configured).map(|limit| (ceiling, limit));
+        if limited == self.limited {
+            return;
+        }
+        match &limited {
+            Some((ceiling, limit)) => tracing::warn!(
+                ceiling,
+                configured,
+                %limit,
+                "the memory limit is small: less is queued than the settings allow"
+            ),
+            None => tracing::info!(ceiling, "as much is queued as the settings allow"),
+        }
+        self.limited = limited;
     }
 
     /// Stops what is not among `kept`, and starts what is new.
@@ -185,6 +209,12 @@ impl Flows {
             if kept.contains(&key) {
                 self.flows.insert(key, flow);
             } else {
+                if let (Wanted::Commands { commands, .. }, Some(carried)) =
+                    (&flow.wanted, &self.carried)
+                    && !new.iter().any(|new| new.key == key)
+                {
+                    carried.in_force.set(Enforce::deny_all(&commands.origin));
+                }
                 flow.stop.cancel();
                 before.insert(key, flow);
             }
@@ -230,6 +260,7 @@ impl Flows {
         key: Key,
         wanted: Wanted,
         carried: Option<&Carried>,
+        limit: Option<&MemoryLimit>,
     ) -> Result<New, String> {
         let stop = self.stop.child_token();
         let shelf = self.flows.get(&key).map(|flow| flow.shelf.clone()).unwrap_or_default();
@@ -241,6 +272,7 @@ impl Flows {
             stop: &stop,
             shelf: &shelf,
             ledger: &self.ledger,
+            limit,
         };
         let mut tasks = Vec::new();
         let built = match (&wanted, carried) {
@@ -289,9 +321,6 @@ impl Flows {
                 restart.clone()
             }
             Wanted::Unheard(unheard) => {
-                if let (Some(carried), Some((commands, _))) = (&self.carried, &unheard.before) {
-                    carried.in_force.set(Enforce::deny_all(&commands.origin));
-                }
                 targets.push(unheard.target.clone());
                 Restart::default()
             }

@@ -10,7 +10,7 @@ use super::carried::Carried;
 use super::keeping::Opening;
 use super::ports::Ports;
 use crate::commands::secret::{self, Secret};
-use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, Target};
+use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, Target};
 use crate::files::StateFolder;
 use crate::pipeline::{Health, Restart};
 use crate::port;
@@ -88,6 +88,8 @@ pub(super) struct Plan {
     pub wanted: Vec<Wanted>,
     /// For the command flow, where there is one.
     pub carried: Option<Carried>,
+    /// What the agent runs under.
+    pub limit: Option<MemoryLimit>,
     /// Ports that are not open yet.
     pub openings: Vec<Opening>,
     /// What takes a restart of the agent.
@@ -183,7 +185,8 @@ impl Origin {
         };
         notes.extend(skipped.iter().map(left_out));
         let (openings, late) = lines.openings(asks.as_deref(), open, (&self.state, settings));
-        Ok(Plan { agent, wanted, carried: next, openings, late, notes })
+        let limit = MemoryLimit::find();
+        Ok(Plan { agent, wanted, carried: next, limit, openings, late, notes })
     }
 }
 

@@ -12,9 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::health::Node;
-use super::ledger::{Charge, Ledger};
 use super::panic_text;
-use super::places::{Room, Seat};
+use super::places::{Place, Room, Seat};
 use super::stage::{Fault, Weigh, short_name};
 use super::task::Task;
 
@@ -44,14 +43,10 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
-    /// How many bytes `request` keeps while it waits and runs; an urgent one is not asked.
-    fn bytes(&self, _request: &Self::In) -> usize {
-        0
-    }
-
-    /// Where they are charged; a request without room is refused.
-    fn ledger(&self) -> Ledger {
-        Ledger::default()
+    /// The part of `request` that must not wait behind slow ones where the rest of it may: taken out of it, and
+    /// handled as an urgent request.
+    fn at_once(&self, _request: &mut Self::In) -> Option<Self::In> {
+        None
     }
 
     /// Acts on `request`. The end of the stream frees its place.
@@ -71,8 +66,7 @@ pub(super) struct HandlerTask<H: Handler> {
     open: bool,
     outlet: mpsc::Sender<H::Out>,
     room: Room,
-    ledger: Ledger,
-    waiting: VecDeque<(H::In, (Seat, Charge))>,
+    waiting: VecDeque<(H::In, Seat)>,
     running: JoinSet<()>,
     node: Arc<Node>,
 }
@@ -86,7 +80,6 @@ impl<H: Handler> HandlerTask<H> {
         node: Arc<Node>,
     ) -> Self {
         Self {
-            ledger: handler.ledger(),
             handler: Arc::new(handler),
             inbox,
             open: true,
@@ -102,9 +95,9 @@ impl<H: Handler> HandlerTask<H> {
         loop {
             while !self.waiting.is_empty()
                 && let Some(place) = self.room.try_place()
-                && let Some((request, (_, charge))) = self.waiting.pop_front()
+                && let Some((request, _seat)) = self.waiting.pop_front()
             {
-                self.start(request, (place, charge));
+                self.start(request, 1, place);
             }
             self.node.holds((self.waiting.len() + self.running.len()) as u64);
             if !self.open && self.waiting.is_empty() && self.running.is_empty() {
@@ -119,23 +112,25 @@ impl<H: Handler> HandlerTask<H> {
                 },
                 // One that another handler gave back.
                 place = self.room.place(), if !self.waiting.is_empty() => {
-                    if let Some((request, (_, charge))) = self.waiting.pop_front() {
-                        self.start(request, (place, charge));
+                    if let Some((request, _seat)) = self.waiting.pop_front() {
+                        self.start(request, 1, place);
                     }
                 }
             }
         }
     }
 
-    async fn admit(&mut self, request: H::In) {
+    async fn admit(&mut self, mut request: H::In) {
         self.node.took(1);
+        if let Some(part) = self.handler.at_once(&mut request) {
+            let place = self.room.urgent_place().await;
+            self.start(part, 0, place);
+        }
         if self.handler.urgent(&request) {
             let place = self.room.urgent_place().await;
-            self.start(request, place);
-        } else if let Some(seat) = self.room.seat()
-            && let Some(charge) = self.ledger.try_charge(self.handler.bytes(&request))
-        {
-            self.waiting.push_back((request, (seat, charge)));
+            self.start(request, 1, place);
+        } else if let Some(seat) = self.room.seat() {
+            self.waiting.push_back((request, seat));
             self.node.queued(self.waiting.len() as u64);
         } else {
             for reply in self.handler.refuse(request) {
@@ -145,8 +140,8 @@ impl<H: Handler> HandlerTask<H> {
         }
     }
 
-    /// Handles `request`; `place` is dropped when it is done.
-    fn start(&mut self, request: H::In, place: impl Send + 'static) {
+    /// Handles `request`, which counts as `weight`; `place` is dropped when it is done.
+    fn start(&mut self, request: H::In, weight: u64, place: Place) {
         let (handler, outlet) = (Arc::clone(&self.handler), self.outlet.clone());
         let node = Arc::clone(&self.node);
         self.running.spawn(async move {
@@ -165,7 +160,7 @@ impl<H: Handler> HandlerTask<H> {
                     let _ = outlet.send(reply).await; // as above
                 }
             }
-            node.gave(1);
+            node.gave(weight);
             drop(place);
         });
     }

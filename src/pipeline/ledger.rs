@@ -39,6 +39,10 @@ struct Books {
     most: AtomicUsize,
 }
 
+/// What a message is charged for as long as a copy of what was made of it is there. Two of them do not differ.
+#[derive(Clone, Default)]
+pub struct Reservation(Option<Arc<Charge>>);
+
 /// A part of a [`Ledger`], refunded when it is dropped.
 #[derive(Debug)]
 pub struct Charge {
@@ -98,6 +102,30 @@ impl Ledger {
     /// Whether telemetry has to make room: more than half the ceiling is charged.
     pub fn is_tight(&self) -> bool {
         self.used() > self.0.ceiling.load(Relaxed) / 2
+    }
+}
+
+impl Reservation {
+    /// Holds `charge` until its last copy is gone.
+    pub fn of(charge: Charge) -> Self {
+        Self(Some(Arc::new(charge)))
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |charge| charge.bytes)
+    }
+}
+
+impl PartialEq for Reservation {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reservation")
     }
 }
 

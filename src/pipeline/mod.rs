@@ -25,7 +25,7 @@ pub use builder::{Pipeline, Published};
 pub use chain::{Identity, Segment};
 pub use handle::Handler;
 pub use health::{Health, Node, ON_PURPOSE};
-pub use ledger::{Charge, Ledger};
+pub use ledger::{Charge, Ledger, Reservation};
 pub use places::{Places, Room};
 pub use ring::{Ring, Tail};
 pub use run::{Graph, Outcome, run, run_until};

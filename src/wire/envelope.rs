@@ -6,14 +6,11 @@
 //! sig = hex(HMAC-SHA256(key, v \n ts \n nonce \n payload)), numbers in decimal, payload unescaped
 //! ```
 
-use std::borrow::Cow;
-
 use hmac::{Hmac, KeyInit, Mac};
-use serde::Deserialize;
-use serde_json::error::Category;
 use sha2::Sha256;
 
 use super::ascii::Json;
+use super::raw::Raw;
 
 /// The one version there is.
 pub const VERSION: u64 = 1;
@@ -23,13 +20,13 @@ pub const WINDOW_MS: u64 = 300_000;
 
 /// What was in an envelope that is genuine and fresh.
 #[derive(PartialEq, Eq)]
-pub struct Envelope<'a> {
+pub struct Envelope {
     /// When it was signed, in milliseconds since 1970 by this machine's clock as the host knows it.
     pub ts_ms: i64,
     /// What makes it different from every other.
-    pub nonce: Cow<'a, str>,
+    pub nonce: String,
     /// The message; may hold secrets, so it is never in a log.
-    pub payload: Cow<'a, str>,
+    pub payload: String,
 }
 
 /// Why a line was not taken, in the order in which it is found out.
@@ -99,23 +96,28 @@ impl Refused {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn open<'a>(key: &[u8], line: &'a [u8], now_ms: i64) -> Result<Envelope<'a>, Refused> {
-    let raw: Raw<'a> = serde_json::from_slice(line).map_err(|error| match error.classify() {
-        Category::Data => Refused::NotSigned,
-        _ => Refused::NotJson,
-    })?;
-    if raw.kind.as_deref() != Some("signed") {
+pub fn open(key: &[u8], line: &[u8], now_ms: i64) -> Result<Envelope, Refused> {
+    let line = str::from_utf8(line).map_err(|_| Refused::NotJson)?;
+    let line = Raw::parse(line).map_err(|_| Refused::NotJson)?;
+    let fields = line.fields(["type", "v", "ts", "nonce", "payload", "sig"]);
+    let [kind, version, ts_ms, nonce, payload, sig] = fields.map_err(|_| Refused::NotSigned)?;
+    let text = |value: Raw<'_>| match value.as_str().starts_with('"') {
+        true => value.text().ok_or(Refused::NotJson),
+        false => Err(Refused::NotSigned),
+    };
+    if kind.map(text).transpose()?.as_deref() != Some("signed") {
         return Err(Refused::NotSigned);
     }
-    let Some(version) = raw.v else { return Err(Refused::NotSigned) };
-    if version != VERSION {
-        return Err(Refused::Version);
-    }
-    let (Some(ts_ms), Some(nonce), Some(payload), Some(sig)) =
-        (raw.ts, raw.nonce, raw.payload, raw.sig)
+    let (Some(version), Some(ts_ms), Some(nonce), Some(payload), Some(sig)) =
+        (version, ts_ms, nonce, payload, sig)
     else {
         return Err(Refused::NotSigned);
     };
+    let ts_ms: i64 = ts_ms.number().ok_or(Refused::NotSigned)?;
+    if version.number::<u64>().ok_or(Refused::NotSigned)? != VERSION {
+        return Err(Refused::Version);
+    }
+    let (nonce, payload, sig) = (text(nonce)?, text(payload)?, text(sig)?);
     let sig = decode_hex(sig.as_bytes()).ok_or(Refused::Signature)?;
     let mac = mac(key, ts_ms, &nonce, &payload).ok_or(Refused::Signature)?;
     mac.verify_slice(&sig).map_err(|_| Refused::Signature)?;
@@ -141,20 +143,6 @@ pub fn seal(key: &[u8], ts_ms: i64, nonce: &str, payload: &str) -> String {
     json.raw(r#","nonce":"#).text(nonce).raw(r#","payload":"#).text(payload);
     json.raw(r#","sig":"#).text(&sig).raw("}");
     String::from_utf8(line).unwrap_or_default()
-}
-
-#[derive(Deserialize)]
-struct Raw<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
-    v: Option<u64>,
-    ts: Option<i64>,
-    #[serde(borrow)]
-    nonce: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    payload: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    sig: Option<Cow<'a, str>>,
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -1,39 +1,35 @@
 //! What the host says inside its envelopes, as typed data. Checks the shape of a message and not its
 //! sense, and does not verify who sent it.
+//!
+//! # What a message may cost
+//! It is looked through as text first ([`Raw`]), and what is built of it takes no more bytes than its text, however
+//! many members, elements or levels that has: arguments of an action are cut off at [`ARGUMENTS_BYTES_MAX`], scripts
+//! are counted before they are read, and variables are left as text for the reader to count.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Number, Value};
 
+use super::raw::{self, Raw};
+
 /// One message of the host.
-pub enum Message {
+pub enum Message<'a> {
     /// A known action.
     Safe(SafeCommand),
     /// A command line for a shell.
-    Unsafe(UnsafeCommand),
+    Unsafe(UnsafeCommand<'a>),
     /// Asks for a sign of life with this number.
     KeepAliveRequest(u64),
     /// Tells that ours with this number was read.
     KeepAliveResponse(u64),
-    /// Scripts to run, each by itself readable or not.
-    PendingScripts {
-        /// In the order in which they came.
-        scripts: Vec<Result<PendingScript, Unreadable>>,
-        /// Whether the host says that it understands [`AGENT_EVENT`].
-        understands: bool,
-    },
+    /// Scripts to run.
+    PendingScripts(PendingScripts<'a>),
     /// Asks for metrics now.
     Metrics,
 }
 
 /// `SafeCommand`.
-#[derive(Deserialize)]
 pub struct SafeCommand {
     /// The host's name for it.
-    #[serde(deserialize_with = "id")]
     pub id: String,
     /// The action and its arguments.
     pub command_type: Arguments,
@@ -94,10 +90,8 @@ impl From<Value> for Password {
 }
 
 /// `UnsafeCommand`.
-#[derive(Deserialize)]
-pub struct UnsafeCommand {
+pub struct UnsafeCommand<'a> {
     /// The host's name for it.
-    #[serde(deserialize_with = "id")]
     pub id: String,
     /// The command line.
     pub raw_command: String,
@@ -107,17 +101,28 @@ pub struct UnsafeCommand {
     pub timeout: Option<Number>,
     /// Where it starts.
     pub working_dir: Option<String>,
-    /// Added to the environment.
-    pub env_vars: Option<BTreeMap<String, Value>>,
+    /// Added to the environment: an object.
+    pub env_vars: Option<Raw<'a>>,
     /// As whom.
     pub run_as: Option<String>,
 }
 
+/// `pending_scripts_response`.
+#[derive(Default)]
+pub struct PendingScripts<'a> {
+    /// Those that were read, in the order of the message, each by itself readable or not.
+    pub scripts: Vec<Result<PendingScript<'a>, Unreadable>>,
+    /// The ids of those after them, of which no more was read.
+    pub too_many: Vec<String>,
+    /// How many came that nothing was read of.
+    pub more: u64,
+    /// Whether the host says that it understands [`AGENT_EVENT`].
+    pub understands: bool,
+}
+
 /// One of the `scripts` of `pending_scripts_response`.
-#[derive(Deserialize)]
-pub struct PendingScript {
+pub struct PendingScript<'a> {
     /// The host's name for this run of it.
-    #[serde(deserialize_with = "id")]
     pub execution_id: String,
     /// What it is called.
     pub script_name: Option<String>,
@@ -125,8 +130,8 @@ pub struct PendingScript {
     pub script_content: String,
     /// Which shell, in any case.
     pub shell: Option<String>,
-    /// Values for its variables.
-    pub input_values: Option<BTreeMap<String, Value>>,
+    /// Values for its variables: an object.
+    pub input_values: Option<Raw<'a>>,
     /// Seconds.
     pub timeout_seconds: Option<Number>,
     /// As whom.
@@ -153,49 +158,180 @@ pub const AGENT_EVENT: &str = "agent_event";
 /// The longest id that is taken; the host's have 36 bytes.
 pub const ID_BYTES_MAX: usize = 128;
 
-/// Reads one message.
+/// Scripts of one message that are read, to be run one after the other; the journal remembers more.
+pub const SCRIPTS_MAX: usize = 256;
+
+/// Scripts of one message beyond those that are told apart, so that each can be refused by its id. The rest is
+/// counted.
+pub const SCRIPTS_TOLD_MAX: usize = 1_024;
+
+/// The longest arguments of a known action that are read, as JSON.
+pub const ARGUMENTS_BYTES_MAX: usize = 256 * 1024;
+
+/// The longest text that names something (a shell, an account, a folder), as JSON.
+const NAME_BYTES_MAX: usize = 16 * 1024;
+
+/// Reads one message. Of scripts it reads as many as `scripts`; of the next [`SCRIPTS_TOLD_MAX`] only the ids.
 ///
 /// ```
-/// use infiniservice::wire::inbound::{Message, parse};
+/// use infiniservice::wire::inbound::{Message, SCRIPTS_MAX, parse};
 ///
-/// let message = parse(r#"{"type":"keep_alive_request","sequence_number":7}"#);
+/// let message = parse(r#"{"type":"keep_alive_request","sequence_number":7}"#, SCRIPTS_MAX);
 /// assert!(matches!(message, Ok(Message::KeepAliveRequest(7))));
-/// let unreadable = parse(r#"{"type":"SafeCommand","id":"a1","command_type":[["#).err().unwrap();
+/// let unreadable = parse(r#"{"type":"SafeCommand","id":"a1","command_type":[["#, SCRIPTS_MAX).err().unwrap();
 /// assert_eq!(unreadable.id.as_deref(), Some("a1"));
 /// ```
 ///
 /// # Errors
 /// What was not understood; with its id whenever that can be made out, even from half a message.
-pub fn parse(payload: &str) -> Result<Message, Unreadable> {
-    let message = match typed::<Kind<'_>>(payload)?.kind.as_deref() {
-        Some("SafeCommand") => Message::Safe(typed(payload)?),
-        Some("UnsafeCommand") => Message::Unsafe(typed(payload)?),
-        Some("keep_alive_request") => {
-            Message::KeepAliveRequest(typed::<KeepAlive>(payload)?.sequence_number)
-        }
-        Some("keep_alive_response") => {
-            Message::KeepAliveResponse(typed::<KeepAlive>(payload)?.sequence_number)
-        }
-        Some("pending_scripts_response") => {
-            let PendingScripts { scripts, understands } = typed(payload)?;
-            let scripts = scripts.unwrap_or_default();
-            let understands = understands.iter().flatten().any(|what| what == AGENT_EVENT);
-            Message::PendingScripts {
-                scripts: scripts.into_iter().map(script).collect(),
-                understands,
-            }
-        }
-        Some("Metrics") => Message::Metrics,
-        Some(_) => return Err(unreadable(payload, "its type is not known to this agent")),
-        None => return Err(unreadable(payload, "it has no type")),
+pub fn parse(payload: &str, scripts: usize) -> Result<Message<'_>, Unreadable> {
+    message(payload, scripts).map_err(|why| unreadable(payload, &why))
+}
+
+/// As [`parse`], or what is wrong.
+fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, String> {
+    let body = Raw::parse(payload).map_err(|error| plain(&error, payload, 0))?;
+    let fields = Fields { payload, body };
+    let [kind] = fields.named(["type"])?;
+    let Some(kind) = present(kind) else { return Err("it has no type".to_owned()) };
+    let id = |value: Option<Raw<'_>>| match value {
+        None => Err("missing field `id`".to_owned()),
+        Some(value) if !is_scalar(value) => Err(fields.not_of_kind(value)),
+        Some(value) => id_in(value)
+            .ok_or_else(|| "its id is empty, too long, or not of printable characters".to_owned()),
     };
-    match &message {
-        Message::Safe(SafeCommand { id, .. }) | Message::Unsafe(UnsafeCommand { id, .. })
-            if !is_id(id) =>
-        {
-            Err(unreadable(payload, "its id is empty, too long, or not of printable characters"))
+    Ok(match fields.name(kind)?.as_str() {
+        "SafeCommand" => {
+            let [id_, command_type, params, timeout] =
+                fields.named(["id", "command_type", "params", "timeout"])?;
+            let id = id(id_)?;
+            let command_type = command_type.ok_or("missing field `command_type`")?;
+            Message::Safe(SafeCommand {
+                id,
+                command_type: fields.arguments(command_type)?,
+                params: present(params)
+                    .map(|params| fields.arguments(params))
+                    .transpose()?
+                    .map(Box::new),
+                timeout: fields.number(timeout)?,
+            })
         }
-        _ => Ok(message),
+        "UnsafeCommand" => {
+            let [id_, raw_command, shell, timeout, working_dir, env_vars, run_as] =
+                fields.named([
+                    "id",
+                    "raw_command",
+                    "shell",
+                    "timeout",
+                    "working_dir",
+                    "env_vars",
+                    "run_as",
+                ])?;
+            Message::Unsafe(UnsafeCommand {
+                id: id(id_)?,
+                shell: fields.optional_name(shell)?,
+                timeout: fields.number(timeout)?,
+                working_dir: fields.optional_name(working_dir)?,
+                env_vars: fields.object(env_vars)?,
+                run_as: fields.optional_name(run_as)?,
+                raw_command: fields.text(raw_command.ok_or("missing field `raw_command`")?)?,
+            })
+        }
+        "keep_alive_request" => Message::KeepAliveRequest(fields.sequence_number()?),
+        "keep_alive_response" => Message::KeepAliveResponse(fields.sequence_number()?),
+        "pending_scripts_response" => {
+            let [list, understands] = fields.named(["scripts", "understands"])?;
+            // Whatever else stands there says nothing.
+            let mut understood = understands.and_then(Raw::elements).into_iter().flatten();
+            let understands = understood.any(|what| what.spells(AGENT_EVENT));
+            let Some(list) = present(list) else {
+                let none = PendingScripts { understands, ..PendingScripts::default() };
+                return Ok(Message::PendingScripts(none));
+            };
+            let mut elements = list.elements().ok_or_else(|| fields.not_of_kind(list))?;
+            let scripts = elements.by_ref().take(scripts_read).map(script).collect();
+            let id_of = |one: Raw<'_>| one.fields(["execution_id"]).ok()?[0].and_then(id_in);
+            let too_many = elements.by_ref().take(SCRIPTS_TOLD_MAX).filter_map(id_of).collect();
+            let more = elements.count() as u64;
+            Message::PendingScripts(PendingScripts { scripts, too_many, more, understands })
+        }
+        "Metrics" => Message::Metrics,
+        _ => return Err("its type is not known to this agent".to_owned()),
+    })
+}
+
+/// The members of one object of a message.
+#[derive(Clone, Copy)]
+struct Fields<'a> {
+    payload: &'a str,
+    body: Raw<'a>,
+}
+
+impl<'a> Fields<'a> {
+    fn named<const N: usize>(
+        self,
+        names: [&'static str; N],
+    ) -> Result<[Option<Raw<'a>>; N], String> {
+        self.body.fields(names).map_err(|twice| match twice {
+            Some(name) => format!("duplicate field `{name}`"),
+            None => self.not_of_kind(self.body),
+        })
+    }
+
+    fn text(self, value: Raw<'a>) -> Result<String, String> {
+        value.text().ok_or_else(|| self.not_of_kind(value))
+    }
+
+    /// A text that names something.
+    fn name(self, value: Raw<'a>) -> Result<String, String> {
+        match value.as_str().len() {
+            0..=NAME_BYTES_MAX => self.text(value),
+            _ => Err(format!("a name in it is longer than {NAME_BYTES_MAX} bytes")),
+        }
+    }
+
+    fn optional_name(self, value: Option<Raw<'a>>) -> Result<Option<String>, String> {
+        present(value).map(|value| self.name(value)).transpose()
+    }
+
+    fn number(self, value: Option<Raw<'a>>) -> Result<Option<Number>, String> {
+        present(value)
+            .map(|value| value.number().ok_or_else(|| self.not_of_kind(value)))
+            .transpose()
+    }
+
+    fn object(self, value: Option<Raw<'a>>) -> Result<Option<Raw<'a>>, String> {
+        match present(value) {
+            Some(value) if !value.as_str().starts_with('{') => Err(self.not_of_kind(value)),
+            value => Ok(value),
+        }
+    }
+
+    fn sequence_number(self) -> Result<u64, String> {
+        let [number] = self.named(["sequence_number"])?;
+        let number = number.ok_or("missing field `sequence_number`")?;
+        number.number().ok_or_else(|| self.not_of_kind(number))
+    }
+
+    fn arguments(self, value: Raw<'a>) -> Result<Arguments, String> {
+        let text = value.as_str();
+        if !text.starts_with('{') {
+            return Err(self.not_of_kind(value));
+        }
+        if text.len() > ARGUMENTS_BYTES_MAX {
+            return Err(format!("its arguments are longer than {ARGUMENTS_BYTES_MAX} bytes"));
+        }
+        serde_json::from_str(text).map_err(|error| plain(&error, self.payload, self.place(value)))
+    }
+
+    fn not_of_kind(self, value: Raw<'a>) -> String {
+        let end = self.place(value) + value.as_str().len();
+        format!("a field is not of its kind (at character {end})")
+    }
+
+    /// Where `value` begins in the message.
+    fn place(self, value: Raw<'a>) -> usize {
+        value.as_str().as_ptr().addr().saturating_sub(self.payload.as_ptr().addr())
     }
 }
 
@@ -214,44 +350,55 @@ pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= ID_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
-#[derive(Deserialize)]
-struct Kind<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
+/// `null` is as good as missing, where a field need not be there.
+fn present(value: Option<Raw<'_>>) -> Option<Raw<'_>> {
+    value.filter(|value| !value.is_null())
 }
 
-#[derive(Deserialize)]
-struct KeepAlive {
-    sequence_number: u64,
+/// Whether an id can be made of it at all.
+fn is_scalar(value: Raw<'_>) -> bool {
+    value.as_str().starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9'))
 }
 
-#[derive(Deserialize)]
-struct PendingScripts {
-    scripts: Option<Vec<Value>>,
-    #[serde(default, deserialize_with = "list_or_none")]
-    understands: Option<Vec<Value>>,
+/// The id that it is, where an answer can carry it.
+fn id_in(value: Raw<'_>) -> Option<String> {
+    // The longest spelling of a byte takes six.
+    if value.as_str().len() > 6 * ID_BYTES_MAX + 2 {
+        return None;
+    }
+    let number = || value.number::<Number>().map(|number| number.to_string());
+    value.text().or_else(number).filter(|id| is_id(id))
 }
 
-/// Whatever else stands there says nothing.
-fn list_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Value>>, D::Error> {
-    Ok(match Value::deserialize(from)? {
-        Value::Array(list) => Some(list),
-        _ => None,
-    })
-}
-
-fn typed<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, Unreadable> {
-    serde_json::from_str(payload).map_err(|error| unreadable(payload, &plain(&error)))
-}
-
-fn script(value: Value) -> Result<PendingScript, Unreadable> {
-    let id = value.get("execution_id").and_then(id_of).filter(|id| is_id(id));
-    let why = match PendingScript::deserialize(value) {
-        Ok(script) if id.is_some() => return Ok(script),
-        Ok(_) => "its execution id is empty, too long, or not of printable characters".to_owned(),
-        Err(error) => plain(&error),
+fn script(value: Raw<'_>) -> Result<PendingScript<'_>, Unreadable> {
+    let fields = Fields { payload: value.as_str(), body: value };
+    let mut id = None;
+    let mut read = || {
+        let [execution_id, script_name, script_content, shell, input_values, timeout, run_as] =
+            fields.named([
+                "execution_id",
+                "script_name",
+                "script_content",
+                "shell",
+                "input_values",
+                "timeout_seconds",
+                "run_as",
+            ])?;
+        let execution_id = execution_id.ok_or("missing field `execution_id`")?;
+        id = id_in(execution_id);
+        Ok(PendingScript {
+            execution_id: id
+                .clone()
+                .ok_or("its execution id is empty, too long, or not of printable characters")?,
+            script_name: fields.optional_name(script_name)?,
+            shell: fields.optional_name(shell)?,
+            input_values: fields.object(input_values)?,
+            timeout_seconds: fields.number(timeout)?,
+            run_as: fields.optional_name(run_as)?,
+            script_content: fields.text(script_content.ok_or("missing field `script_content`")?)?,
+        })
     };
-    Err(Unreadable { id, kind: None, action: None, why })
+    read().map_err(|why: String| Unreadable { id, kind: None, action: None, why })
 }
 
 fn unreadable(payload: &str, why: &str) -> Unreadable {
@@ -262,13 +409,8 @@ fn unreadable(payload: &str, why: &str) -> Unreadable {
     Unreadable { id: readable(&["id"]), kind, action, why: why.to_owned() }
 }
 
-fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    id_of(&value).ok_or_else(|| D::Error::custom("an id is a text or a number"))
-}
-
-/// What is wrong, without the values in which serde would show it.
-fn plain(error: &serde_json::Error) -> String {
+/// What is wrong with the part of a message that begins at `offset`, without the values in which serde would show it.
+fn plain(error: &serde_json::Error, payload: &str, offset: usize) -> String {
     let text = error.to_string();
     let is_ours = error.is_data()
         && ["missing field", "duplicate field"].iter().any(|known| text.starts_with(known));
@@ -279,9 +421,12 @@ fn plain(error: &serde_json::Error) -> String {
         () if text.starts_with("recursion") => "it is nested too deep",
         () => "it is not JSON",
     };
-    match error.column() {
-        0 => what.to_owned(),
-        column => format!("{what} (at character {column})"),
+    // From the last line break before it, as serde counts.
+    let start = payload.get(..offset).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+    match (error.line(), error.column()) {
+        (_, 0) => what.to_owned(),
+        (1, column) => format!("{what} (at character {})", offset - start + column),
+        (_, column) => format!("{what} (at character {column})"),
     }
 }
 
@@ -324,10 +469,22 @@ fn text_at(payload: &str, path: &[&str]) -> Option<String> {
     None
 }
 
-/// The text or number that `json` begins with, and how long it is there.
+/// The text or number that `json` begins with, where it is short enough for one that is looked for, and how long it
+/// is there. One that is not whole is none.
 fn scalar(json: &str) -> Option<(String, usize)> {
-    json.starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9')).then_some(())?;
-    let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
-    let text = id_of(&values.next()?.ok()?)?;
-    Some((text, values.byte_offset()))
+    let length = match json.as_bytes().first()? {
+        b'"' => raw::string(json)?,
+        b'-' | b'0'..=b'9' => json
+            .find(|c: char| !matches!(c, '-' | '+' | '.' | 'e' | 'E' | '0'..='9'))
+            .unwrap_or(json.len()),
+        _ => return None,
+    };
+    let text = match length {
+        0..=SHORT_MAX => id_of(&serde_json::from_str(&json[..length]).ok()?)?,
+        _ => String::new(),
+    };
+    Some((text, length))
 }
+
+/// The longest text that is looked for in what is not understood, as JSON.
+const SHORT_MAX: usize = 6 * ID_BYTES_MAX + 2;

@@ -11,6 +11,7 @@ mod metrics;
 pub mod outbound;
 mod plain;
 mod pretty;
+pub mod raw;
 
 pub use ascii::{Ascii, MAX_INTEGER};
 pub use format::{Format, MAX_LINE, Refused};

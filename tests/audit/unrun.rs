@@ -12,7 +12,7 @@ async fn what_was_not_understood_is_a_line_without_arguments() {
     let audit = Audit::new(&path, WIDE, true);
     let (id, action) = ("id-1".to_owned(), "token=hunter2 ".repeat(1_000));
     let error = "the action --password=hunter2 is not known".to_owned();
-    audit.unclear(&Refusal { id, action, error, is_script: false }).await;
+    audit.unclear(&Refusal { id, action, error, is_script: false, held: <_>::default() }).await;
     let line = lines(&path).remove(0);
     let text = line.to_string();
     assert!(text.len() < 1_000 && !text.contains("hunter2"), "{text}");

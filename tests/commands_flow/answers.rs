@@ -140,3 +140,24 @@ async fn in_the_audit(lab: &Lab) -> u64 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test]
+async fn a_command_whose_time_is_over_is_answered_before_the_host_gives_it_up() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let timed = async |line: &str, seconds: u64| {
+        let (id, sent) = (uuid().unwrap(), Instant::now());
+        let asked = payload::unsafe_command(&id, &raw(line), Duration::from_secs(seconds));
+        let answer = host.answer(asked, &id, PATIENCE).await.unwrap();
+        assert_eq!((answer.success, answer.exit_code), (false, Some(124)), "{answer:?}");
+        (sent.elapsed(), answer.stdout)
+    };
+    let deaf = "trap '' TERM; echo said; while :; do sleep 0.1; done";
+    for (took, said) in join_all([timed("echo said; sleep 20", 8), timed(deaf, 8)]).await {
+        assert!(took > Duration::from_secs(7) && took < Duration::from_secs(8), "{took:?}");
+        assert_eq!(said, "said\n");
+    }
+    let (took, _) = timed("sleep 20", 0).await;
+    assert!(took < Duration::from_secs(1), "0 is less than a second: {took:?}");
+}

@@ -176,7 +176,7 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
             safe("c37", json!({"action": "Teleport"}), 30),
             "c37 refused Teleport: the action \"Teleport\" is not known to this agent",
         ),
-        (safe("c38", json!({"action": "SystemInfo"}), 0), "c38 1s SystemInfo"),
+        (safe("c38", json!({"action": "SystemInfo"}), 0), "c38 0s SystemInfo"),
         (
             json!({"type": "UnsafeCommand", "id": "u01", "raw_command": "echo 'é' && uptime", "shell": "BASH", "timeout": 30,
                 "working_dir": "/tmp", "env_vars": {"A": "1"}, "run_as": "ann"}),
@@ -257,6 +257,7 @@ pub fn outbound() -> Vec<Told> {
             action: "Teleport".to_owned(),
             error: "the action \"Teleport\" is not known to this agent".to_owned(),
             is_script: false,
+            held: <_>::default(),
         }
         .into(),
         Told::KeepAlive(1006),

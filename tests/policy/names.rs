@@ -23,7 +23,7 @@ fn asked_as(action: &str) -> Request {
     let (now, mut out) = (Instant::now(), Emit::default());
     let age = Duration::ZERO;
     let message = Verified { payload: payload.to_string(), sent_ms: 0, age, received: now };
-    Decode.apply(now, &message, &mut out);
+    Decode::default().apply(now, &message, &mut out);
     match out.drain().next() {
         Some(Asked::Request(request)) => request,
         other => panic!("{action}: {other:?}"),

@@ -261,7 +261,6 @@ impl Carried {
             perform: Box::new(Machine(Arc::clone(known))),
             audit: None,
             latest: Latest::default(),
-            ledger: self.ledger.clone(),
             journal: Some(Arc::clone(&self.around.journal)),
             answered: Arc::clone(&self.answered),
             in_force: InForce::default(),
@@ -276,7 +275,7 @@ impl Carried {
         let told = Pipeline::from_sources("commands", [receive], MESSAGES_WAITING, &health, &stop)
             .then(Frame::of(turn, LINE_BYTES_MAX))
             .then(verify())
-            .then(Decode)
+            .then(Decode::within(&self.ledger))
             .then(Echoes(Arc::clone(known)))
             .then(Hear::new(self.answers.clone()))
             .then(Enforce::new(policy()))

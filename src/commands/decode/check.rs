@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use crate::commands::request::Shell;
 use crate::commands::words::Account;
+use crate::wire::raw::Raw;
 use crate::wire::steers;
 
 /// Variables that come with one command at most.
 const VARIABLES_MAX: usize = 256;
 /// The longest name of a variable.
 const VARIABLE_NAME_MAX: usize = 256;
+/// The longest path of a directory (`PATH_MAX` in linux/limits.h, which counts the NUL).
+const DIRECTORY_MAX: usize = 4_095;
 /// The longest name of a check or a target.
 const NAME_MAX: usize = 64;
 
@@ -53,35 +54,46 @@ pub(super) fn account(name: Option<String>) -> Result<Option<Account>, String> {
 pub(super) fn directory(path: Option<String>) -> Result<Option<PathBuf>, String> {
     let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(None) };
     let path = PathBuf::from(no_nul(path, "the working directory")?);
+    if path.as_os_str().len() > DIRECTORY_MAX {
+        return Err(format!("the working directory is longer than {DIRECTORY_MAX} bytes"));
+    }
     if !path.is_absolute() {
         return Err("the working directory is not absolute; begin it with /".to_owned());
     }
     Ok(Some(path))
 }
 
-/// Variables of an environment. A value that is not a text is written as JSON, an absent one is empty.
-/// The values are not told in an error.
-pub(super) fn variables(
-    values: Option<BTreeMap<String, Value>>,
-) -> Result<BTreeMap<String, String>, String> {
-    let values = values.unwrap_or_default();
-    if values.len() > VARIABLES_MAX {
+/// Variables of an environment. A value that is not a text is kept as JSON, an absent one is empty.
+/// They are counted before one is read. The values are not told in an error.
+pub(super) fn variables(values: Option<Raw<'_>>) -> Result<BTreeMap<String, String>, String> {
+    let members = || values.and_then(Raw::members).into_iter().flatten();
+    if members().count() > VARIABLES_MAX {
         return Err(format!("more than {VARIABLES_MAX} variables come with it"));
     }
-    let variable = |(name, value): (String, Value)| {
-        if name.is_empty() || name.len() > VARIABLE_NAME_MAX || name.contains(['=', '\0']) {
-            return Err(format!(
-                "the name of a variable is empty, longer than {VARIABLE_NAME_MAX} bytes, or holds = or NUL"
-            ));
-        }
-        let value = match value {
-            Value::String(text) => no_nul(text, "the value of a variable")?,
-            Value::Null => String::new(),
-            other => other.to_string(),
-        };
-        Ok((name, value))
+    members().map(|(name, value)| variable(name, value)).collect()
+}
+
+fn variable(name: Raw<'_>, value: Raw<'_>) -> Result<(String, String), String> {
+    // The longest spelling of a byte takes six.
+    let is_short = name.as_str().len() <= 6 * VARIABLE_NAME_MAX + 2;
+    let is_name = |name: &String| {
+        !name.is_empty() && name.len() <= VARIABLE_NAME_MAX && !name.contains(['=', '\0'])
     };
-    values.into_iter().map(variable).collect()
+    let name = if is_short { name.text().filter(is_name) } else { None };
+    let name = name.ok_or_else(|| {
+        format!(
+            "the name of a variable is empty, longer than {VARIABLE_NAME_MAX} bytes, or holds = or NUL"
+        )
+    })?;
+    let value = match value.as_str() {
+        "null" => String::new(),
+        text if text.starts_with('"') => {
+            let text = value.text().ok_or("the value of a variable is no text")?;
+            no_nul(text, "the value of a variable")?
+        }
+        other => other.to_owned(),
+    };
+    Ok((name, value))
 }
 
 /// A text that can be handed to a program.
@@ -180,23 +192,26 @@ mod tests {
 
     #[test]
     fn variables_of_every_kind_become_text() {
-        let values = json!({"a": "x y", "b": 1.5, "c": true, "d": null, "e-f": [1, "é"]});
-        let values = serde_json::from_value(values).unwrap();
+        let values = r#"{"a":"x y","b":1.5,"c":true,"d":null,"e-f":[1, "é"]}"#;
+        let values = Raw::parse(values).unwrap();
         let found: Vec<_> = variables(Some(values)).unwrap().into_iter().collect();
-        let expected = [("a", "x y"), ("b", "1.5"), ("c", "true"), ("d", ""), ("e-f", "[1,\"é\"]")];
+        let expected =
+            [("a", "x y"), ("b", "1.5"), ("c", "true"), ("d", ""), ("e-f", "[1, \"é\"]")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]
     fn a_variable_that_no_environment_can_hold_is_refused_without_its_value() {
-        for name in ["", "a=b", "a\0", &"x".repeat(257)] {
-            let one = BTreeMap::from([(name.to_owned(), json!("canary"))]);
-            assert!(!variables(Some(one)).unwrap_err().contains("canary"));
+        let refused = |values: serde_json::Value| {
+            let text = values.to_string();
+            variables(Some(Raw::parse(&text).unwrap())).unwrap_err()
+        };
+        for name in ["", "a=b", "a\0", &"x".repeat(257), &"\n".repeat(8 << 20)] {
+            assert!(!refused(json!({ name: "canary" })).contains("canary"));
         }
-        let nul = BTreeMap::from([("a".to_owned(), json!("canary\0"))]);
-        assert!(!variables(Some(nul)).unwrap_err().contains("canary"));
-        let many = (0..257).map(|n| (format!("v{n}"), Value::Null)).collect();
-        assert!(variables(Some(many)).is_err());
+        assert!(!refused(json!({"a": "canary\0"})).contains("canary"));
+        let many = (0..257).map(|n| (format!("v{n}"), serde_json::Value::Null));
+        assert!(refused(many.collect::<serde_json::Map<_, _>>().into()).contains("more than 256"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
-use super::{AGAIN, Dispatch, NO_ROOM, SCRIPTS_MAX, UNDER_WAY, completed, named};
+use super::{AGAIN, Dispatch, UNDER_WAY, completed};
 use crate::commands::answered::Known;
 use crate::commands::enforce::{Permit, Ruling};
 use crate::commands::interrupted::{INTERRUPTED, KEPT_WITHIN, before};
@@ -28,11 +28,7 @@ impl Dispatch {
     pub(super) fn scripts(self: Arc<Self>, rulings: Vec<Ruling>) -> BoxStream<'static, Told> {
         stream! {
             let mut told = Vec::new();
-            for (at, ruling) in rulings.into_iter().enumerate() {
-                if at >= SCRIPTS_MAX {
-                    yield self.one_too_many(&ruling);
-                    continue;
-                }
+            for ruling in rulings {
                 let Some(completion) = self.script(ruling).await else { continue };
                 let id = match &completion {
                     Told::Completed { execution_id, outcome } if !outcome.refused => {
@@ -104,14 +100,6 @@ impl Dispatch {
             false => self.known().answer(&id, &told),
         }
         Some(told)
-    }
-
-    /// One of more scripts than a message may have.
-    fn one_too_many(&self, ruling: &Ruling) -> Told {
-        if let Some(audit) = &self.audit {
-            audit.no_room(ruling, NO_ROOM);
-        }
-        completed(named(ruling).0, Outcome::refused(NO_ROOM))
     }
 
     /// Runs it, unless it has begun before.

@@ -29,6 +29,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -68,6 +69,8 @@ pub struct Program {
     pub detach: bool,
     /// When it must have ended, with everything it started.
     pub deadline: Instant,
+    /// Between SIGTERM and SIGKILL at the deadline, where that is less than the [runner](Settings::mercy) has.
+    pub mercy: Option<Duration>,
     /// Whether it is asked to end with SIGINT, as by a person's Ctrl-C, where it heeds that and not SIGTERM.
     pub interrupt: bool,
 }
@@ -89,6 +92,7 @@ impl Program {
             text: None,
             detach: false,
             deadline,
+            mercy: None,
             interrupt: false,
         }
     }

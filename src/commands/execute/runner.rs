@@ -189,12 +189,13 @@ impl Inner {
             return Ok(over(Exit::TimedOut));
         }
         let deadline = program.deadline;
+        let mercy = program.mercy.unwrap_or(Duration::MAX).min(self.settings.mercy);
         let shown = program.program.display().to_string();
         let runner = Arc::clone(&self);
         let started = tokio::task::spawn_blocking(move || runner.start(program));
         let started = started.await.map_err(|_| "the agent stops; ask again when it is back")??;
         let token = started.token.clone();
-        let finished = self.attend(started, deadline, &stop).await?;
+        let finished = self.attend(started, (deadline, mercy), &stop).await?;
         match finished.stderr.text.strip_prefix(&token) {
             Some(reason) if finished.exit == Exit::Code(enter::EXIT) => {
                 tracing::debug!(program = shown, "a program could not be started");
@@ -283,7 +284,7 @@ impl Inner {
     async fn attend(
         &self,
         started: Started,
-        deadline: Instant,
+        end: (Instant, Duration),
         stop: &CancellationToken,
     ) -> Result<Finished, String> {
         let Started { mut child, tree, input, detach, .. } = started;
@@ -296,7 +297,7 @@ impl Inner {
             let drain = join(drain(stdout, &mut said), drain(stderr, &mut complained));
             let talk = std::pin::pin!(join(feed, drain));
             let last = if detach { Last::Keep } else { Last::End };
-            self.see_out(child, tree, last, talk, deadline, stop).await?
+            self.see_out(child, tree, last, talk, end, stop).await?
         };
         Ok(Finished { exit, stdout: said.finish(), stderr: complained.finish() })
     }
@@ -308,7 +309,7 @@ impl Inner {
         tree: Tree,
         last: Last,
         mut talk: Pin<&mut impl Future<Output = T>>,
-        deadline: Instant,
+        (deadline, mercy): (Instant, Duration),
         stop: &CancellationToken,
     ) -> Result<Exit, String> {
         let mut late = std::pin::pin!(sleep_until(deadline));
@@ -330,7 +331,7 @@ impl Inner {
         let ending = async {
             let tree = match by_itself {
                 true => self.look_behind(tree, last).await,
-                false => self.ask(tree, &mut child).await,
+                false => self.ask(tree, &mut child, mercy).await,
             };
             let tree = tree?.end(reach).await;
             // Reaped before the tree forgets it, or it would be taken for left behind.
@@ -370,13 +371,13 @@ impl Inner {
     }
 
     /// Asks a tree to end, and waits for its program to do so.
-    async fn ask(&self, tree: Tree, child: &mut Child) -> Option<Tree> {
+    async fn ask(&self, tree: Tree, child: &mut Child, mercy: Duration) -> Option<Tree> {
         let asked = tokio::task::spawn_blocking(move || {
             tree.ask();
             tree
         });
         let tree = asked.await.ok()?;
-        let _ = timeout(self.settings.mercy, child.wait()).await;
+        let _ = timeout(mercy, child.wait()).await;
         Some(tree)
     }
 }
