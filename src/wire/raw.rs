@@ -125,19 +125,14 @@ pub(super) fn string(json: &str) -> Option<usize> {
 fn nested(json: &str) -> Option<usize> {
     let (mut at, mut depth) = (0, 0_usize);
     loop {
-        at += json.get(at..)?.find(['"', '{', '[', '}', ']'])?;
-        match json.as_bytes()[at] {
-            b'"' => {
-                at += string(&json[at..])?;
-                continue;
-            }
+        match json.as_bytes().get(at)? {
+            b'"' => at += string(&json[at..])? - 1,
             b'{' | b'[' => depth += 1,
-            _ => depth -= 1,
+            b'}' | b']' if depth == 1 => return Some(at + 1),
+            b'}' | b']' => depth -= 1,
+            _ => {}
         }
         at += 1;
-        if depth == 0 {
-            return Some(at);
-        }
     }
 }
 

@@ -72,7 +72,7 @@ impl Peer {
         let ts = signed["ts"].as_i64().expect("a signed envelope");
         // Whether it is the time it should be is for the test to say.
         let opened = envelope::open(SECRET.as_bytes(), line.as_bytes(), ts).ok();
-        let text = opened.expect("signed with the secret").payload.into_owned();
+        let text = opened.expect("signed with the secret").payload;
         let body = serde_json::from_str(&text).unwrap_or_default();
         Heard { ts, text, body }
     }
