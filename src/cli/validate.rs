@@ -79,7 +79,8 @@ fn report_with(
     let named = state.apply(&mut loaded);
     errors.extend(conflicts(&loaded, &loaded.agent.state.folder));
     errors.extend(untrusted_secret(&loaded));
-    let is_right = errors.is_empty() && !(how.deny_warnings && !loaded.warnings.is_empty());
+    let are_warnings_well = loaded.warnings.is_empty() || !how.deny_warnings;
+    let is_right = errors.is_empty() && are_warnings_well;
     let written = if how.json {
         writeln!(right, "{}", as_json(&loaded, &errors, env, is_right)).and_then(|()| right.flush())
     } else {

@@ -68,18 +68,18 @@ use Step::{Item, Key};
 
 impl Check for PipelineFile {
     fn check(&self) -> Vec<Broken> {
-        let mut broken: Vec<Broken> = one_origin(self).err().into_iter().collect();
+        let mut broken: Vec<Broken> = one_origin(self).into_iter().collect();
         if broken.is_empty() {
-            broken.extend(something_from(self).err());
-            broken.extend(each_group_once(self).err());
+            broken.extend(something_from(self));
+            broken.extend(each_group_once(self));
         }
         if broken.is_empty() {
             // These speak of what is collected.
             let groups = [something_left(self), what_the_format_needs(self)];
-            broken.extend(groups.into_iter().find_map(Result::err));
+            broken.extend(groups.into_iter().flatten().next());
         }
         broken.extend(tags_that_the_format_takes(self));
-        broken.extend(somewhere_to_write(self).err());
+        broken.extend(somewhere_to_write(self));
         broken
     }
 
@@ -113,21 +113,25 @@ impl Check for AgentSettings {
     }
 }
 
-fn one_origin(file: &PipelineFile) -> Result<(), Broken> {
+fn one_origin(file: &PipelineFile) -> Option<Broken> {
     match (file.collect.is_empty(), &file.generate) {
-        (true, None) => Err(Broken::new(
-            &[],
-            "nothing is collected",
-            "add a section, as in [[collect]] every = \"30s\" from = [\"cpu\", \"memory\"]",
-        )
-        .missing()),
-        (false, Some(_)) => Err(Broken::new(
-            &[Key("generate")],
-            "readings are both collected and generated",
-            "keep [[collect]] for real readings, or [generate] for made-up ones",
-        )
-        .beside(vec![Key("collect"), Item(0)])),
-        _ => Ok(()),
+        (true, None) => Some(
+            Broken::new(
+                &[],
+                "nothing is collected",
+                "add a section, as in [[collect]] every = \"30s\" from = [\"cpu\", \"memory\"]",
+            )
+            .missing(),
+        ),
+        (false, Some(_)) => Some(
+            Broken::new(
+                &[Key("generate")],
+                "readings are both collected and generated",
+                "keep [[collect]] for real readings, or [generate] for made-up ones",
+            )
+            .beside(vec![Key("collect"), Item(0)]),
+        ),
+        _ => None,
     }
 }
 
@@ -144,19 +148,21 @@ fn origins(file: &PipelineFile) -> impl Iterator<Item = (Vec<Step>, Vec<Group>)>
     collected.chain(generated)
 }
 
-fn something_from(file: &PipelineFile) -> Result<(), Broken> {
+fn something_from(file: &PipelineFile) -> Option<Broken> {
     match origins(file).find(|(_, groups)| groups.is_empty()) {
-        None => Ok(()),
-        Some((path, _)) => Err(Broken::new(
-            &path,
-            "this list is empty, so nothing would be read",
-            format!("name what is read: {}", names(&Group::ALL)),
-        )
-        .missing()),
+        None => None,
+        Some((path, _)) => Some(
+            Broken::new(
+                &path,
+                "this list is empty, so nothing would be read",
+                format!("name what is read: {}", names(&Group::ALL)),
+            )
+            .missing(),
+        ),
     }
 }
 
-fn each_group_once(file: &PipelineFile) -> Result<(), Broken> {
+fn each_group_once(file: &PipelineFile) -> Option<Broken> {
     let mut seen: Vec<(Group, Vec<Step>)> = Vec::new();
     for (list, groups) in origins(file) {
         for (index, group) in groups.into_iter().enumerate() {
@@ -172,30 +178,32 @@ fn each_group_once(file: &PipelineFile) -> Result<(), Broken> {
                     "take it out of one of the two [[collect]]",
                 ),
             };
-            return Err(Broken::new(&place, message, help).beside(earlier.clone()));
+            return Some(Broken::new(&place, message, help).beside(earlier.clone()));
         }
     }
-    Ok(())
+    None
 }
 
-fn something_left(file: &PipelineFile) -> Result<(), Broken> {
+fn something_left(file: &PipelineFile) -> Option<Broken> {
     let is_select = |enrich: &super::Enrich| matches!(enrich, super::Enrich::Select(_));
     match (file.groups().is_empty(), file.enrich.iter().rposition(is_select)) {
-        (true, Some(index)) => Err(Broken::new(
-            &[Key("enrich"), Item(index), Key("select")],
-            "nothing of what is collected is left after this",
-            "keep a group that is collected, or leave this enricher out",
-        )
-        .missing()),
-        _ => Ok(()),
+        (true, Some(index)) => Some(
+            Broken::new(
+                &[Key("enrich"), Item(index), Key("select")],
+                "nothing of what is collected is left after this",
+                "keep a group that is collected, or leave this enricher out",
+            )
+            .missing(),
+        ),
+        _ => None,
     }
 }
 
-fn what_the_format_needs(file: &PipelineFile) -> Result<(), Broken> {
+fn what_the_format_needs(file: &PipelineFile) -> Option<Broken> {
     let (format, left) = (file.serialize.format, file.groups());
     let missing: Vec<Group> =
         format.needs().iter().copied().filter(|group| !left.contains(group)).collect();
-    let Some(first) = missing.first() else { return Ok(()) };
+    let first = missing.first()?;
     let (why, also) = match file.reads().any(|read| read.group() == *first) {
         true => ("left out by select", format!("keep {}", names(&missing))),
         false => ("not collected", format!("collect {} as well", names(&missing))),
@@ -210,7 +218,7 @@ fn what_the_format_needs(file: &PipelineFile) -> Result<(), Broken> {
         format!("without [serialize] the format is {:?}, which {needs}", format.name()),
         format!("add [serialize] with format = \"json-lines\", which takes any, or {also}"),
     ));
-    Err(Broken { without_section, ..broken }.missing())
+    Some(Broken { without_section, ..broken }.missing())
 }
 
 fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
@@ -232,21 +240,23 @@ fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
     broken
 }
 
-fn somewhere_to_write(file: &PipelineFile) -> Result<(), Broken> {
+fn somewhere_to_write(file: &PipelineFile) -> Option<Broken> {
     if file.write.is_empty() {
         let message = "nothing is written anywhere";
         let help = format!("add [write] and {ONE_TARGET}");
-        return Err(Broken::new(&[Key("write")], message, help).missing());
+        return Some(Broken::new(&[Key("write")], message, help).missing());
     }
     for (index, write) in file.write.iter().enumerate() {
         let same = |earlier: &super::Write| same_place(&earlier.target, &write.target);
         if let Some(earlier) = file.write[..index].iter().position(same) {
             let message = "this section writes to the same place as one before it";
-            return Err(Broken::new(&[Key("write"), Item(index)], message, "take one of them out")
-                .beside(vec![Key("write"), Item(earlier)]));
+            return Some(
+                Broken::new(&[Key("write"), Item(index)], message, "take one of them out")
+                    .beside(vec![Key("write"), Item(earlier)]),
+            );
         }
     }
-    Ok(())
+    None
 }
 
 fn same_place(one: &Target, other: &Target) -> bool {
