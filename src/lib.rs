@@ -82,6 +82,8 @@
 //! | events of reloads | 1 in 10 s | one tells of all since the one before, and how the files are now |
 //! | reloads asked for | 8, one at a time | SIGHUP: one of them reads what is there; `reload`: refused |
 //! | local control | 4 clients, 64 KiB and 5 s for a line | the one silent for longest is sent away; where all have spoken, the newest is refused |
+//! | an answer of an agent or a guest that says nothing (`reload`, `host`) | 10 s | the command ends with a reason |
+//! | `bench --sink file` | 4 files of 16 MiB | the oldest is removed, all of them at the end |
 //! | a changed file | read after 500 ms without another change, 5 s at most | |
 //! | a flow that is replaced | metrics: the shutdown deadline; commands: their own deadlines | what is held is lost, and said so |
 //! | a program's output | 256 KiB a stream | head and tail are kept, the rest is counted |

@@ -2,8 +2,9 @@
 //! guest and a plain socket at the host. Nothing here knows how the agent is built inside.
 //!
 //! Each case boots its own machine, one after the other, and says by its name what it holds the agent
-//! to. Where QEMU, busybox or the kernel is missing the cases are skipped and say why, unless `CI` or
-//! `INFINISERVICE_REQUIRE_VM=1` is set: then that is a failure. `.ci/run` gets everything they need.
+//! to. `cargo test` shows them as ignored. With what they need (QEMU, a static busybox, and the kernel and the disk of
+//! `.ci/vm-kernel` and `.ci/vm-systemd`) `cargo test --test vm -- --ignored` runs them, and fails where something is
+//! missing. `.ci/run` gets everything and runs them.
 //!
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
 //! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`),

@@ -58,6 +58,11 @@ impl Meter {
         delivered.latency.saturating_record(u64::try_from(latency).unwrap_or(LATENCY_MAX));
     }
 
+    /// Readings that were written so far.
+    pub fn readings(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).readings
+    }
+
     /// What was counted.
     pub fn take(&self) -> Delivered {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))

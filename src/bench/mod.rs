@@ -1,7 +1,10 @@
 //! Measures a pipeline: the one `run` would build, over made-up readings, as fast as it goes, checked
-//! against a plain loop that does the same work. It changes nothing in the pipeline but its source.
+//! against a plain loop that does the same work. It changes nothing in the pipeline but its source, and its output
+//! unless that is asked for: made-up readings belong in no real file, socket, port or terminal.
 
+mod comparison;
 mod meter;
+mod output;
 mod plain;
 mod report;
 mod usage;
@@ -20,40 +23,71 @@ use crate::pipeline::{self, Graph, Health, Pipeline, Restart, Segment, Sink, Tas
 use crate::port::Port;
 use crate::sinks;
 
+pub use comparison::Comparison;
 use meter::{Measured, Meter};
+use output::Outlet;
+pub use output::Output;
 pub use report::{Latency, Report, Speed};
 use usage::Usage;
 
 /// How long the pipeline may take to hand over what it holds when the time is over.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What is going to be measured.
+/// How often the progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// What is going to be measured. What stands in for its output goes when this is dropped: after the runtime, whose
+/// threads may still write.
 pub struct Plan {
     name: String,
     file: PipelineFile,
-    write: config::Write,
+    keep: usize,
+    outlet: Outlet,
     generator: Generator,
 }
 
+/// How far a measurement is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// How long it runs.
+    pub elapsed: Duration,
+    /// Readings that were written.
+    pub delivered: u64,
+}
+
 impl Plan {
-    /// Measures `pipeline`: its `[generate]`, or made-up readings of the groups that it collects.
-    pub fn new(pipeline: &config::Pipeline) -> Result<Self, String> {
+    /// Measures `pipeline`: its `[generate]`, or made-up readings of the groups that it collects, written to
+    /// `output`.
+    ///
+    /// # Errors
+    /// The file has several outputs, or what stands in for its output cannot be made.
+    pub fn new(pipeline: &config::Pipeline, output: Output) -> Result<Self, String> {
         let file = pipeline.file.clone();
         let [write] = &file.write[..] else {
             return Err("bench measures one way out; leave one [write] in the file".to_owned());
         };
+        let outlet = Outlet::new(output, &write.target)?;
+        let keep = write.keep.items();
         let groups: Vec<_> = file.reads().map(config::Read::group).collect();
         let (processes, seed) = match &file.generate {
             Some(generate) => (generate.processes.items(), generate.seed),
             None => (20, 1),
         };
         let generator = Generator::new(&groups, processes, seed);
-        Ok(Self { name: pipeline.name.clone(), write: write.clone(), file, generator })
+        Ok(Self { name: pipeline.name.clone(), keep, outlet, file, generator })
     }
 
     /// Makes readings for `time`, waits until all of them are written, then does the same work again
-    /// in a plain loop and compares.
-    pub async fn run(self, time: Duration) -> Result<Report, String> {
+    /// in a plain loop and compares. Calls `tell` twice a second until all is written.
+    ///
+    /// # Errors
+    /// The output cannot be used.
+    pub async fn run(
+        &mut self,
+        time: Duration,
+        mut tell: impl FnMut(Progress),
+    ) -> Result<Report, String> {
+        self.outlet.read()?;
         let (health, stop) = (Health::default(), CancellationToken::new());
         let source = collect(&self.name, vec![self.generator.clone()], &health, &stop);
         let frames = through(source, stages(&self.file, None));
@@ -68,18 +102,28 @@ impl Plan {
                 stop.cancel();
             }
         });
-        let outcome = pipeline::run(tasks, &Restart::default(), &stop, DRAIN).await;
+        let restart = Restart::default();
+        let mut running = std::pin::pin!(pipeline::run(tasks, &restart, &stop, DRAIN));
+        let outcome = loop {
+            match tokio::time::timeout(PROGRESS_EVERY, &mut running).await {
+                Ok(outcome) => break outcome,
+                Err(_) => {
+                    let elapsed = Usage::now().since(&before).wall;
+                    tell(Progress { elapsed, delivered: meter.readings() });
+                }
+            }
+        };
         let used = Usage::now().since(&before);
         timer.abort();
 
         let nodes = health.counts();
         let made =
             nodes.iter().find(|node| node.node.ends_with("/generate")).map_or(0, |node| node.given);
-        let plain = plain::run(&self.file, self.generator, made);
+        let plain = plain::run(&self.file, self.generator.clone(), made);
         Ok(Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes))
     }
 
-    /// Ends the flow where the file says, with the meter behind it. Every frame must arrive, also at
+    /// Ends the flow at the output, with the meter behind it. Every frame must arrive, also at
     /// a port, or there would be nothing to check.
     fn end<S>(
         &self,
@@ -91,8 +135,8 @@ impl Plan {
     where
         S: Segment<Out = Frame>,
     {
-        let items = self.write.keep.items();
-        let graph: Graph = match &self.write.target {
+        let items = self.keep;
+        let graph: Graph = match &self.outlet.target {
             Target::File(file) => measured(frames, file_sink(file), meter, items),
             Target::Unix(path) => measured(frames, sinks::Unix::new(path), meter, items),
             Target::Stdout => measured(frames, sinks::Stdout::new(), meter, items),

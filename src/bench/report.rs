@@ -23,6 +23,8 @@ pub struct Report {
     pub made: u64,
     /// Readings delivered.
     pub delivered: u64,
+    /// Bytes delivered.
+    pub delivered_bytes: u64,
     /// CRC-32 of all delivered bytes.
     pub checksum: u32,
     /// The pipeline.
@@ -105,6 +107,7 @@ impl Report {
             wrong,
             made,
             delivered: delivered.readings,
+            delivered_bytes: delivered.bytes,
             checksum,
             speed: Speed::new(&delivered, used),
             plain_loop: Speed::new(&plain.delivered, plain.used),

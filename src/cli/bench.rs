@@ -1,68 +1,236 @@
 //! `bench`: a pipeline flat out over made-up readings, measured and checked. The pipeline is the one
-//! that `run` would build; only its sources are others.
+//! that `run` would build; only its sources are others, and its output unless `--real-outputs` is given.
 
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use super::{load_or_tell, refuse, say};
-use crate::bench::{Plan, Report};
+use super::{EXIT_INTERRUPTED, complain, interrupted, load_or_tell, refuse, say, unless};
+use crate::bench::{Comparison, Output, Plan, Progress, Report};
+use crate::config::{Loaded, Target};
 use crate::daemon;
 
-#[derive(Debug, Args)]
-pub(super) struct Bench {
-    /// The pipeline file; built-in:NAME is one that is built in
-    #[arg(value_name = "FILE", default_value = "built-in:bench.toml")]
-    file: PathBuf,
+/// Not all that was made was delivered.
+const EXIT_INCOMPLETE: u8 = 1;
 
-    /// How long to make readings
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  infiniservice bench my.toml                    nothing is written
+  infiniservice bench my.toml --sink file        to a temporary file
+  infiniservice bench before.toml after.toml     two files, and the ratios
+  infiniservice bench my.toml --sink null --sink unix
+                                                 one file, two outputs")]
+pub(super) struct Bench {
+    /// The pipeline file; built-in:NAME is one that is built in. Two are compared
+    #[arg(value_name = "FILE", default_value = "built-in:bench.toml", num_args = 1..=2)]
+    files: Vec<PathBuf>,
+
+    /// How long to make readings, for each
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     time: Duration,
+
+    /// What stands in for the output of the file [default: null]. Given twice, both are measured and compared
+    #[arg(long, value_name = "SINK", value_enum, action = clap::ArgAction::Append)]
+    sink: Vec<SinkName>,
+
+    /// Write the made-up readings to the output that the file names; asks first on a terminal
+    #[arg(long, conflicts_with = "sink")]
+    real_outputs: bool,
 
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
 
-impl Bench {
-    pub(super) fn main(self) -> ExitCode {
-        let loaded = match load_or_tell(std::slice::from_ref(&self.file)) {
-            Ok(loaded) => loaded,
-            Err(code) => return code,
-        };
-        let [pipeline] = &loaded.pipelines[..] else {
-            return refuse("bench measures one pipeline; name its file");
-        };
-        if let Err(what) = daemon::start_log("warn") {
-            return refuse(&what);
-        }
-        let runtime = match daemon::build_runtime(&loaded.agent.runtime) {
-            Ok(runtime) => runtime,
-            Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
-        };
-        let plan = match Plan::new(pipeline) {
-            Ok(plan) => plan,
-            Err(what) => return refuse(&what),
-        };
-        let measured = runtime.block_on(plan.run(self.time));
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        match measured {
-            Err(what) => refuse(&what),
-            Ok(report) => tell(&report, self.json),
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SinkName {
+    /// Nothing is written
+    Null,
+    /// A temporary file, rotated as the file says, at 16 MiB at most
+    File,
+    /// A Unix socket with a reader, whose work is counted too
+    Unix,
+    /// A port with a reader at its other end, whose work is counted too
+    Port,
+}
+
+impl From<SinkName> for Output {
+    fn from(name: SinkName) -> Self {
+        match name {
+            SinkName::Null => Self::Null,
+            SinkName::File => Self::File,
+            SinkName::Unix => Self::Unix,
+            SinkName::Port => Self::Port,
         }
     }
 }
 
-fn tell(report: &Report, json: bool) -> ExitCode {
+impl Bench {
+    pub(super) fn main(self) -> ExitCode {
+        self.measure().unwrap_or_else(|code| code)
+    }
+
+    fn measure(&self) -> Result<ExitCode, ExitCode> {
+        let runs = self.runs()?;
+        let loaded = runs.iter().map(|(file, _)| load_or_tell(std::slice::from_ref(*file)));
+        let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
+        if loaded.iter().any(|loaded| loaded.pipelines.len() != 1) {
+            return Err(refuse("bench measures one pipeline; name its file"));
+        }
+        if self.real_outputs {
+            consent(&loaded)?;
+        }
+        daemon::start_log("warn").map_err(|what| refuse(&what))?;
+        let mut reports = Vec::new();
+        for (index, (loaded, (file, output))) in loaded.iter().zip(&runs).enumerate() {
+            let title = match runs.len() {
+                1 => file.display().to_string(),
+                _ => format!("{} {}", ["A", "B"][index], file.display()),
+            };
+            reports.push(run(loaded, *output, self.time, &title)?);
+        }
+        match (reports.pop(), reports.pop()) {
+            (Some(second), Some(first)) => {
+                let both = Comparison::new(first, second);
+                let heading: Vec<String> = runs
+                    .iter()
+                    .zip(["A", "B"])
+                    .map(|((file, output), name)| {
+                        format!("{name}: {}, {}\n", file.display(), named(*output))
+                    })
+                    .collect();
+                Ok(tell(&both, both.is_complete(), self.json, &format!("{}\n", heading.concat())))
+            }
+            (Some(report), None) => Ok(tell(&report, report.complete, self.json, "")),
+            (None, _) => Err(refuse("nothing was measured")),
+        }
+    }
+
+    /// What is measured, one after the other: one file or two, with one output or two.
+    fn runs(&self) -> Result<Vec<(&PathBuf, Output)>, ExitCode> {
+        let outputs: Vec<Output> = match (&self.sink[..], self.real_outputs) {
+            (_, true) => vec![Output::Real],
+            ([], false) => vec![Output::Null],
+            (sinks, false) => sinks.iter().map(|sink| (*sink).into()).collect(),
+        };
+        match (&self.files[..], &outputs[..]) {
+            ([file], outputs @ ([_] | [_, _])) => {
+                Ok(outputs.iter().map(|output| (file, *output)).collect())
+            }
+            ([one, other], [output]) => Ok(vec![(one, *output), (other, *output)]),
+            ([one, other], [first, second]) => Ok(vec![(one, *first), (other, *second)]),
+            _ => Err(refuse(
+                "bench compares two at most; name one or two files, and --sink once or twice",
+            )),
+        }
+    }
+}
+
+/// One measurement, in a runtime of its own.
+fn run(loaded: &Loaded, output: Output, time: Duration, title: &str) -> Result<Report, ExitCode> {
+    let mut plan = Plan::new(&loaded.pipelines[0], output).map_err(|what| refuse(&what))?;
+    let runtime = daemon::build_runtime(&loaded.agent.runtime)
+        .map_err(|error| refuse(&format!("cannot start the runtime: {error}")))?;
+    let mut line = ProgressLine::new(title, time);
+    let measured = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = interrupted() => None,
+            measured = plan.run(time, |progress| line.show(progress)) => Some(measured),
+        }
+    });
+    line.clear();
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match measured {
+        None => Err(ExitCode::from(EXIT_INTERRUPTED)),
+        Some(measured) => measured.map_err(|what| refuse(&what)),
+    }
+}
+
+fn named(output: Output) -> &'static str {
+    match output {
+        Output::Null => "to nowhere",
+        Output::File => "to a temporary file",
+        Output::Unix => "to a Unix socket of its own",
+        Output::Port => "to a port of its own",
+        Output::Real => "to its real output",
+    }
+}
+
+/// Says where made-up readings will be written, and asks a person whether that is meant. Where nobody can be asked,
+/// the flag is the answer.
+fn consent(loaded: &[Loaded]) -> Result<(), ExitCode> {
+    let writes = loaded
+        .iter()
+        .flat_map(|loaded| &loaded.pipelines)
+        .flat_map(|pipeline| &pipeline.file.write);
+    for target in writes.map(|write| &write.target) {
+        let rotates = matches!(target, Target::File(_));
+        let lost = if rotates { ", which rotates what is in it away" } else { "" };
+        complain(&format!("infiniservice: bench writes made-up readings to {target}{lost}"));
+    }
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let _ = write!(io::stderr(), "Write them there? [y/N] ");
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    match answer.trim() {
+        "y" | "Y" | "yes" if read.is_ok() => Ok(()),
+        _ => Err(refuse("nothing was written; without --real-outputs bench writes nowhere")),
+    }
+}
+
+/// How far it is, on one line of a terminal that is written over.
+struct ProgressLine<'a> {
+    title: &'a str,
+    time: Duration,
+    is_shown: bool,
+}
+
+impl<'a> ProgressLine<'a> {
+    fn new(title: &'a str, time: Duration) -> Self {
+        let title = Path::new(title).file_name().and_then(|name| name.to_str()).unwrap_or(title);
+        Self { title, time, is_shown: false }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        let title: String = self.title.chars().take(30).collect();
+        let (elapsed, time) = (progress.elapsed.as_secs_f64(), self.time.as_secs_f64());
+        let doing = if elapsed < time { "" } else { ", writing the rest" };
+        let text =
+            format!("{title}: {elapsed:.0} of {time:.0} s, {} readings{doing}", progress.delivered);
+        self.is_shown |= write!(io::stderr(), "\r{text}\x1b[K").is_ok();
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.is_shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn tell<R: Serialize + std::fmt::Display>(
+    report: &R,
+    complete: bool,
+    json: bool,
+    heading: &str,
+) -> ExitCode {
     let said = if json {
         match serde_json::to_string(report) {
             Ok(line) => say(&format!("{line}\n")),
             Err(error) => return refuse(&format!("cannot print the report: {error}")),
         }
     } else {
-        say(&report.to_string())
+        say(&format!("{heading}{report}"))
     };
-    if report.complete { said } else { ExitCode::FAILURE }
+    if complete { said } else { unless(said, EXIT_INCOMPLETE) }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use tokio::time::Instant;
 
-use super::{EXIT_CONFIG, StateOption, load_or_tell, refuse, say};
+use super::{EXIT_CONFIG, StateOption, complain, load_or_tell, refuse, say, unless};
 use crate::commands::actions::packages;
 use crate::commands::decode::{Asked, Decode};
 use crate::commands::enforce::{Enforce, Enforced, Permit, Ruling};
@@ -69,11 +69,10 @@ impl Explain {
         };
         match explain(&line, &commands, secret.as_ref(), programs_of) {
             Ok(Explained { text, allowed }) => {
-                say(&text);
-                ExitCode::from(if allowed { 0 } else { EXIT_DENIED })
+                unless(say(&text), if allowed { 0 } else { EXIT_DENIED })
             }
             Err(error) => {
-                eprintln!("{shown}: {error}");
+                complain(&format!("{shown}: {error}"));
                 ExitCode::from(EXIT_CONFIG)
             }
         }

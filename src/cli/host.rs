@@ -3,48 +3,57 @@
 
 mod answer;
 mod exec;
+mod help;
+mod keys;
 mod raw;
 mod send;
 mod view;
 mod watch;
 
 use std::cell::Cell;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{EXIT_CONFIG, refuse};
+use super::{EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OUTPUT, complain, interrupted, refuse};
 use crate::commands::secret::{SECRET_VARIABLE, Secret, SecretSource, harden};
 use crate::host::{Host, HostError, Listener, Settings};
+use crate::sinks::why;
+use crate::wire::{shown, shown_json};
 
 /// The socket is not there, or its other end has gone (`EX_UNAVAILABLE` of sysexits.h).
 const EXIT_UNAVAILABLE: u8 = 69;
 /// No answer in time, as `timeout(1)` has it.
 const EXIT_LATE: u8 = 124;
-/// Ended by Ctrl-C, as a shell tells it.
-const EXIT_INTERRUPTED: u8 = 130;
 
 /// How long an answer may take where nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long nothing at all may come from a guest that was asked, where nothing else is said.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: the command's own in the guest; 0 done, 1 the guest says no, 69 no guest at the socket,
-78 something is wrong with the arguments, 124 no answer in time, 130 Ctrl-C.
+74 standard output is closed or full, 78 something is wrong with the arguments, 124 no answer in
+time, 130 Ctrl-C.
 
 Examples:
   infiniservice host /run/web-1.socket watch
+  infiniservice host help ServiceControl
   infiniservice host /run/web-1.socket send ServiceControl service=ssh operation=restart
   infiniservice host /run/web-1.socket exec --run-as ann -- ls -l '/home/ann/my files'
   infiniservice host /tmp/agent.sock --listen watch     (and: infiniservice run --port unix:/tmp/agent.sock)")]
+#[command(subcommand_precedence_over_arg = true, disable_help_subcommand = true)]
+#[command(
+    override_usage = "infiniservice host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice host help [ACTION]"
+)]
 pub(super) struct HostArguments {
     /// The socket of the VM's port, where QEMU listens
     #[arg(value_name = "SOCKET")]
-    socket: PathBuf,
+    socket: Option<PathBuf>,
 
     #[command(flatten)]
     options: Options,
@@ -94,6 +103,8 @@ enum Command {
     Script(exec::ScriptFile),
     /// Send each line of standard input as a payload, and print what the guest says (without metrics)
     Raw(raw::Raw),
+    /// Say which actions there are, and what an action takes; needs no SOCKET
+    Help(help::Help),
 }
 
 /// Why a command ends with nothing, and with which exit code.
@@ -120,13 +131,24 @@ impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { code: 0, what: String::new() },
-            _ => Self { code: 1, what: format!("cannot print: {error}") },
+            _ => Self {
+                code: EXIT_OUTPUT,
+                what: format!("cannot write to standard output: {}", why(&error)),
+            },
         }
     }
 }
 
 impl HostArguments {
     pub(super) fn main(self) -> ExitCode {
+        if let Command::Help(help) = &self.command {
+            return help.main();
+        }
+        let Some(socket) = &self.socket else {
+            return refuse(
+                "host needs the socket of a guest before the command, as in \"host /run/web-1.socket watch\"",
+            );
+        };
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
@@ -136,7 +158,7 @@ impl HostArguments {
             tokio::select! {
                 biased; // signals are heard before anything is said
                 () = interrupted() => Err(self.interrupted(asked.get())),
-                ended = self.run(&asked) => ended,
+                ended = self.run(socket, &asked) => ended,
             }
         });
         // A read of standard input that hangs holds its thread; the program does not wait for it.
@@ -152,14 +174,15 @@ impl HostArguments {
         }
     }
 
-    async fn run(&self, asked: &Cell<bool>) -> Result<u8, Failed> {
-        let guest = Guest { socket: &self.socket, options: &self.options, asked };
+    async fn run(&self, socket: &Path, asked: &Cell<bool>) -> Result<u8, Failed> {
+        let guest = Guest { socket, options: &self.options, asked };
         match &self.command {
             Command::Watch(watch) => watch.run(&guest).await,
             Command::Send(send) => send.run(&guest).await,
             Command::Exec(exec) => exec.run(&guest).await,
             Command::Script(script) => script.run(&guest).await,
             Command::Raw(raw) => raw.run(&guest).await,
+            Command::Help(_) => Ok(0), // it needs no guest
         }
     }
 
@@ -178,7 +201,7 @@ impl HostArguments {
 
 /// How to get to the guest.
 struct Guest<'a> {
-    socket: &'a std::path::Path,
+    socket: &'a Path,
     options: &'a Options,
     /// Whether something was sent that the guest does.
     asked: &'a Cell<bool>,
@@ -231,6 +254,26 @@ impl Guest<'_> {
         Ok(listener)
     }
 
+    /// What `asking` comes to. Where no time-out was given, a guest of which nothing at all comes is not waited for
+    /// until the time of the command is over.
+    async fn answer<T>(
+        &self,
+        host: &Host,
+        asking: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, Failed> {
+        let silent = async {
+            match self.options.timeout {
+                Some(_) => std::future::pending().await,
+                None => host.is_heard(SILENT_MAX).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = asking => Ok(answer?),
+            Err(silent) = silent => Err(silent.into()),
+        }
+    }
+
     fn shown(&self) -> std::path::Display<'_> {
         self.socket.display()
     }
@@ -264,33 +307,25 @@ impl Guest<'_> {
 
 /// One line to a person, on standard error.
 fn say(what: &str) {
-    // There is nobody left to tell when this cannot be written.
-    let _ = writeln!(io::stderr(), "infiniservice: {what}");
+    complain(&format!("infiniservice: {}", shown(what)));
 }
 
 /// Writes to standard output at once.
 fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    super::print(text.as_bytes())
+}
+
+/// A line of JSON of the guest, which means what came and holds nothing that a terminal would obey.
+fn print_json(line: &[u8]) -> io::Result<()> {
+    print(&format!("{}\n", shown_json(String::from_utf8_lossy(line).trim())))
+}
+
+/// What a program has said in the guest: as it is for a file or another program, escaped for a terminal.
+fn for_whom(text: &str, to: &impl io::IsTerminal) -> String {
+    if to.is_terminal() { shown(text) } else { text.to_owned() }
 }
 
 /// A line of the guest as it came, to standard output at once.
 fn print_line(line: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(line.trim_ascii())?;
-    out.write_all(b"\n")?;
-    out.flush()
-}
-
-async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    super::print(&[line.trim_ascii(), b"\n"].concat())
 }

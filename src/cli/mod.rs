@@ -9,18 +9,29 @@ mod run;
 mod spool;
 pub mod validate;
 
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::task::Poll;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ConfigError, Loaded, StateSettings, load};
+use crate::sinks::why;
 
 /// A file or an argument is wrong (`EX_CONFIG` of sysexits.h): nothing was started.
 pub const EXIT_CONFIG: u8 = 78;
 
 /// A stage failed too often (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_SPENT: u8 = 70;
+
+/// Standard output is closed or full (`EX_IOERR` of sysexits.h). A reader who has gone is no such thing.
+pub const EXIT_OUTPUT: u8 = 74;
+
+/// Ended by Ctrl-C, as a shell tells it.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// A guest daemon for virtual machines: reads the machine and streams what it finds to the host.
 #[derive(Debug, Parser)]
@@ -55,9 +66,12 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(told) => {
-            // Help and version are told this way too. Nobody is left to tell when that fails.
-            let _ = told.print();
-            return if told.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS };
+            // Help and version are told this way too.
+            if !told.use_stderr() {
+                return say(&told.render().to_string());
+            }
+            let _ = told.print(); // nobody is left to tell when that fails
+            return ExitCode::from(EXIT_CONFIG);
         }
     };
     match arguments.command {
@@ -112,25 +126,65 @@ fn load_or_tell(paths: &[PathBuf]) -> Result<Loaded, ExitCode> {
 
 fn tell(errors: &[ConfigError]) -> ExitCode {
     for error in errors {
-        eprintln!("{error}");
+        complain(&error.to_string());
     }
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// Prints to standard output. A reader who has gone (`… | head -1`) is no mistake.
+/// Prints to standard output, and says so where that cannot be done. A reader who has gone (`… | head -1`) is no
+/// mistake.
 fn say(text: &str) -> ExitCode {
-    use std::io::{ErrorKind, Write};
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            refuse(&format!("cannot write to standard output: {error}"))
+    said(print(text.as_bytes()))
+}
+
+/// The exit code of what was printed.
+fn said(printed: io::Result<()>) -> ExitCode {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("infiniservice: cannot write to standard output: {}", why(&error)));
+            ExitCode::from(EXIT_OUTPUT)
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
+/// Writes all of it to standard output at once. Unlike [`io::stdout`], which takes a descriptor that cannot be
+/// written for one that swallows everything, it tells every error.
+fn print(bytes: &[u8]) -> io::Result<()> {
+    let out = io::stdout().lock(); // no two threads at once
+    let mut file = std::fs::File::from(out.as_fd().try_clone_to_owned()?);
+    file.write_all(bytes)
+}
+
+/// `code` where what was to be said was said; what is wrong with standard output comes before it.
+fn unless(said: ExitCode, code: u8) -> ExitCode {
+    if said == ExitCode::SUCCESS { ExitCode::from(code) } else { said }
+}
+
+/// A line on standard error. There is nobody left to tell when that cannot be written.
+fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
 /// A mistake that has no place in a file.
 fn refuse(what: &str) -> ExitCode {
-    eprintln!("infiniservice: {what}");
+    complain(&format!("infiniservice: {what}"));
     ExitCode::from(EXIT_CONFIG)
+}
+
+/// Waits for a signal that ends a program: what was made for the time of it is taken away then.
+async fn interrupted() {
+    let hear = |kind| signal(kind).ok();
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ];
+    let mut signals: Vec<_> = kinds.into_iter().filter_map(hear).collect();
+    std::future::poll_fn(|cx| {
+        let is_heard = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+        if is_heard { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{EXIT_CONFIG, StateOption, refuse, say};
+use super::{EXIT_CONFIG, StateOption, complain, refuse, say};
 use crate::config::{AgentSettings, inspect, is_built_in};
 use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
+use crate::wire::shown;
 
 /// There is no agent, or it did not answer.
 const EXIT_UNANSWERED: u8 = 1;
 
-/// Longer than the longest shutdown deadline anybody has set, which is what a stalled sink may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an agent has for its answer. One whose flows take longer to change goes on with that.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Reload {
@@ -37,23 +38,27 @@ impl Reload {
             ));
         }
         let socket = socket_of(&self.state());
-        let shown = socket.display();
+        let at = socket.display();
         match ask(&socket, &Request::Reload, PATIENCE) {
-            Ok(Answer::Reloaded(report)) if report.wrong.is_empty() => say(&report.lines()),
+            Ok(Answer::Reloaded(report)) if report.wrong.is_empty() => say(&shown(&report.lines())),
             Ok(Answer::Reloaded(report)) => {
                 for wrong in report.wrong {
-                    eprintln!("{wrong}");
+                    complain(&shown(&wrong.to_string()));
                 }
-                eprintln!("infiniservice: nothing was taken; the agent goes on as it was");
+                complain("infiniservice: nothing was taken; the agent goes on as it was");
                 ExitCode::from(EXIT_CONFIG)
             }
             Ok(Answer::Spools(_)) => unanswered("the agent answers another question"),
             Ok(Answer::Refused(why)) => unanswered(&format!("the agent refuses: {why}")),
             Err(Unanswered::NoAgent) => unanswered(&format!(
-                "no agent listens at {shown} (is it running, and is this its state folder?)"
+                "no agent listens at {at} (is it running, and is this its state folder?)"
+            )),
+            Err(Unanswered::Late) => unanswered(&format!(
+                "the agent at {at} has not answered within {} s; if it takes the files later, its log says so",
+                PATIENCE.as_secs()
             )),
             Err(Unanswered::Io(error)) => {
-                unanswered(&format!("the agent at {shown} does not answer: {error}"))
+                unanswered(&format!("the agent at {at} does not answer: {error}"))
             }
         }
     }
@@ -78,6 +83,6 @@ fn is_there(path: &Path) -> bool {
 }
 
 fn unanswered(what: &str) -> ExitCode {
-    eprintln!("infiniservice: {what}");
+    complain(&format!("infiniservice: {}", shown(what)));
     ExitCode::from(EXIT_UNANSWERED)
 }

@@ -1,13 +1,15 @@
 //! `run`: the daemon in the foreground. Everything it does is in [`crate::daemon`].
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::io::Errno;
 
-use super::{EXIT_SPENT, StateOption, load_or_tell, refuse};
-use crate::config::{LEVELS_HELP, is_log_level};
+use super::{EXIT_SPENT, StateOption, load_or_tell, refuse, said};
+use crate::config::{self, LEVELS_HELP, is_log_level};
 use crate::daemon;
 use crate::pipeline::{End, Outcome};
 use crate::port::Target;
@@ -57,6 +59,18 @@ impl Run {
         if let Err(error) = settled {
             tracing::debug!(%error, "memory of a burst is kept for the next one");
         }
+        let targets = loaded.pipelines.iter().flat_map(|pipeline| &pipeline.file.write);
+        let to_stdout = targets.map(|write| &write.target).any(|target| match target {
+            config::Target::Stdout => true,
+            config::Target::Port(name) => match &port {
+                Some(port) => *port == Target::Stdio,
+                None => name.parse() == Ok(Target::Stdio),
+            },
+            _ => false,
+        });
+        if to_stdout && let Err(error) = probe() {
+            return said(Err(error));
+        }
         let runtime = match daemon::build_runtime(&loaded.agent.runtime) {
             Ok(runtime) => runtime,
             Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
@@ -70,5 +84,14 @@ impl Run {
             Ok(Outcome { end: End::Spent, .. }) => ExitCode::from(EXIT_SPENT),
             Ok(_) => ExitCode::SUCCESS,
         }
+    }
+}
+
+/// Whether standard output can be written at all: an empty write says no to a descriptor that is not open for that, and
+/// to a device that is full.
+fn probe() -> io::Result<()> {
+    match rustix::io::write(rustix::stdio::stdout(), &[]) {
+        Ok(_) | Err(Errno::PIPE | Errno::AGAIN | Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

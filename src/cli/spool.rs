@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{StateOption, load_or_tell, refuse, say};
+use super::{StateOption, complain, load_or_tell, refuse, say, unless};
 use crate::commands::spools::Held;
 use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::delivery::{self, Entry, File, Scan, Spool, Wrong};
@@ -98,15 +98,15 @@ struct Row {
 fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
     let in_memory = in_memory(folder);
     for Ok(line) | Err(line) in &in_memory {
-        eprintln!("infiniservice: {line}");
+        complain(&format!("infiniservice: {line}"));
     }
     let nothing = || nothing(json || !in_memory.is_empty());
     let Some((mut file, found)) = look(folder)? else { return Ok(nothing()) };
     if let Some(why) = &found.unreadable {
-        eprintln!("infiniservice: there may be more: {why}");
+        complain(&format!("infiniservice: there may be more: {why}"));
     }
     if let Err(error) = File::judge(folder) {
-        eprintln!("infiniservice: {}", not_taken(&error));
+        complain(&format!("infiniservice: {}", not_taken(&error)));
     }
     warn_of_another_machine(&found);
     let now = SystemTime::now();
@@ -132,7 +132,7 @@ fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
         text.push_str(&format!("{}, {bytes} bytes\n", items(found.waiting.len())));
     }
     if !found.wrong.is_empty() {
-        eprintln!("infiniservice: the spool is damaged; see `infiniservice spool check`");
+        complain("infiniservice: the spool is damaged; see `infiniservice spool check`");
     }
     Ok(say(&text))
 }
@@ -144,8 +144,8 @@ fn warn_of_another_machine(found: &Scan) {
         return;
     };
     if !life::is_same_machine(&session.identity, &life::identity(Path::new("/"))) {
-        eprintln!(
-            "infiniservice: this was written on another machine; an agent here would give it up"
+        complain(
+            "infiniservice: this was written on another machine; an agent here would give it up",
         );
     }
 }
@@ -164,6 +164,7 @@ fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
         Err(Unanswered::NoAgent) => return Vec::new(),
         Ok(Answer::Refused(why)) => return vec![Ok(untold(&why))],
         Ok(Answer::Reloaded(_)) => return vec![Ok(untold("its answer is to another question"))],
+        Err(Unanswered::Late) => return vec![Ok(untold("it has not answered in time"))],
         Err(Unanswered::Io(error)) => return vec![Ok(untold(&why(&error)))],
     };
     let line = |held: &Held| {
@@ -174,11 +175,16 @@ fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
             None => (held.in_memory > 0).then_some(Ok(line)),
         }
     };
-    held.iter().filter_map(line).collect()
+    held.iter().filter_map(line).map(escaped).collect()
+}
+
+/// What comes from another process, without what a terminal would obey.
+fn escaped(line: Result<String, String>) -> Result<String, String> {
+    line.map(|line| plain(&line)).map_err(|line| plain(&line))
 }
 
 fn untold(why: &str) -> String {
-    format!("an agent runs here and does not say what it holds in memory: {why}")
+    format!("an agent runs here and does not say what it holds in memory: {}", plain(why))
 }
 
 fn nothing(is_quiet: bool) -> ExitCode {
@@ -236,10 +242,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
 }
 
 fn verdict(is_well: bool, lines: &[String]) -> ExitCode {
-    match (say(&format!("{}\n", lines.join("\n"))), is_well) {
-        (said, true) => said,
-        (_, false) => ExitCode::from(EXIT_WRONG),
-    }
+    unless(say(&format!("{}\n", lines.join("\n"))), if is_well { 0 } else { EXIT_WRONG })
 }
 
 fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{EXIT_CONFIG, StateOption};
+use super::{EXIT_CONFIG, StateOption, print, said};
 use crate::config::{
     ConfigError, Env, Loaded, MemoryLimit, WorstCase, conflicts, inspect, untrusted_secret,
 };
@@ -44,17 +44,25 @@ pub struct How {
 
 impl Validate {
     pub(super) fn main(self) -> ExitCode {
-        let env = |name: &str| std::env::var(name).ok();
-        let (right, wrong) = (&mut io::stdout().lock(), &mut io::stderr().lock());
-        report_with(&self.files, self.how, &self.state, &env, (right, wrong))
+        validate_with(&self.files, self.how, &self.state)
     }
 }
 
 /// Checks files and folders as `run` would: a line for each that is right on standard output, every
 /// error and warning on standard error, and exit code 78 if there is any error.
 pub fn validate(paths: &[PathBuf], how: How) -> ExitCode {
+    validate_with(paths, how, &StateOption::default())
+}
+
+fn validate_with(paths: &[PathBuf], how: How, state: &StateOption) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
-    report(paths, how, &env, &mut io::stdout().lock(), &mut io::stderr().lock())
+    let mut right = Vec::new();
+    let verdict = report_with(paths, how, state, &env, (&mut right, &mut io::stderr().lock()));
+    match said(print(&right)) {
+        // A reader who has left (`validate … | head -1`) changes nothing about the verdict.
+        ExitCode::SUCCESS => verdict,
+        unwritten => unwritten,
+    }
 }
 
 /// [`validate`] with its surroundings passed in.
@@ -86,7 +94,7 @@ fn report_with(
     } else {
         as_text(&loaded, &errors, env, how.verbose.then_some(named), right, wrong)
     };
-    // A reader who has left (`validate … | head -1`) changes nothing about the verdict.
+    // There is nobody left to tell when the errors cannot be written.
     let _: io::Result<()> = written;
     if is_right { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG) }
 }

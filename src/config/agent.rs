@@ -292,11 +292,12 @@ fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Count>, 
     Count::at_most(deserializer, 256).map(Some)
 }
 
-/// Linux keeps 15 bytes of a thread's name (`TASK_COMM_LEN` of sched.h is 16, with a NUL).
 fn thread_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = text(deserializer)?;
-    if name.len() > 15 {
-        return Err(Problem::new("is too long", "the kernel keeps 15 bytes of a name").pack());
+    if name.contains('\0') {
+        return Err(
+            Problem::new("holds a NUL", "the kernel ends a name there; leave it out").pack()
+        );
     }
     Ok(name)
 }

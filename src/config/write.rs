@@ -67,6 +67,13 @@ pub struct FileTarget {
     pub keep: Count,
 }
 
+impl FileTarget {
+    /// The file at `path`, with the defaults of the rest: 16 MiB, and three kept beside it.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, max_size: sixteen_mib(), keep: three() }
+    }
+}
+
 impl<'de> Deserialize<'de> for Write {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Section::deserialize(deserializer)?.into_write().map_err(Problem::pack)

@@ -58,6 +58,8 @@ pub enum Answer {
 pub enum Unanswered {
     /// No agent listens there.
     NoAgent,
+    /// It has not answered in time.
+    Late,
     /// This came in between.
     Io(io::Error),
 }
@@ -70,18 +72,27 @@ pub fn socket_of(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
-/// Asks the agent whose socket is at `path`, and waits at most `patience` for its answer. Blocks.
+/// Asks the agent whose socket is at `path`, and waits at most `patience` for its answer, whatever is at the other
+/// end: a thread of its own does the waiting, and is left behind where it takes longer. Blocks.
 ///
 /// # Errors
-/// There is no agent, or it does not answer.
+/// There is no agent, or it does not answer in time.
 pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer, Unanswered> {
+    let (path, request) = (path.to_owned(), request.clone());
+    let (tell, answered) = std::sync::mpsc::sync_channel(1);
+    let talking = std::thread::Builder::new().name("ask".to_owned());
+    let talking = talking.spawn(move || tell.send(ask_and_wait(&path, &request)).is_ok());
+    talking.map_err(Unanswered::Io)?;
+    answered.recv_timeout(patience).unwrap_or(Err(Unanswered::Late))
+}
+
+fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
     use io::ErrorKind::{ConnectionRefused, NotFound};
     let stream = Blocking::connect(path).map_err(|error| match error.kind() {
         NotFound | ConnectionRefused => Unanswered::NoAgent,
         _ => Unanswered::Io(error),
     })?;
     let talk = || {
-        stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(LINE_TIME))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -126,7 +137,7 @@ pub(super) async fn serve(state: StateFolder, reload: mpsc::Sender<Asked>, spool
             Err(why) => {
                 if said.as_ref() != Some(&why) {
                     tracing::info!(
-                        "no local control (`infiniservice reload`; SIGHUP does the same): {why}"
+                        "`infiniservice reload` cannot reach this agent (SIGHUP does the same): {why}"
                     );
                 }
                 said = Some(why);
@@ -324,6 +335,24 @@ mod tests {
             let answer = raw(&path, nonsense).await;
             assert!(answer.starts_with("{\"refused\":\"this is no request"), "{answer}");
         }
+    }
+
+    #[test]
+    fn an_agent_that_never_ends_its_answer_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket_of(folder.path());
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        // A byte now and then, each of which a time-out of the read would begin again with.
+        std::thread::spawn(move || {
+            let (mut drips, _) = listener.accept().unwrap();
+            while drips.write_all(b" ").is_ok() {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+        });
+        let begun = std::time::Instant::now();
+        let late = ask(&path, &Request::Reload, Duration::from_millis(200));
+        assert!(matches!(late, Err(Unanswered::Late)), "{late:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 
     #[tokio::test]

@@ -313,7 +313,11 @@ impl Flows {
             }
             Wanted::Commands { restart, commands, .. } => {
                 let lock = commands.file.lock(&|name| std::env::var(name).ok());
-                tracing::info!(from = commands.origin, "command flow runs; {lock}");
+                let refused = match lock.starts_with("locked") {
+                    true => ", so what the host asks for is refused",
+                    false => "",
+                };
+                tracing::info!(from = commands.origin, "command flow runs; {lock}{refused}");
                 if let Some(carried) = &self.carried {
                     carried.room.resize(places(&commands.file));
                     carried.in_force.set(gate(commands));

@@ -2,6 +2,7 @@
 //! blocks on files: not for an async worker.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
@@ -98,6 +99,14 @@ pub(super) struct Plan {
     pub notes: Vec<String>,
 }
 
+/// Has a pipeline that writes to ports only write what a person can read. What else it writes to keeps its format.
+fn make_readable(pipeline: &mut config::Pipeline) {
+    let mut targets = pipeline.file.write.iter().map(|write| &write.target);
+    if targets.all(|target| matches!(target, Target::Port(_))) {
+        pipeline.file.serialize.format = Format::Pretty;
+    }
+}
+
 impl Origin {
     /// Reads the files.
     ///
@@ -111,6 +120,11 @@ impl Origin {
             loaded.agent.state.folder.clone_from(folder);
         }
         Ok(loaded)
+    }
+
+    /// Whether `--port stdio` is a terminal, where somebody reads what the port gets.
+    fn is_for_a_person(&self) -> bool {
+        self.port == Some(port::Target::Stdio) && io::stdout().is_terminal()
     }
 
     /// What `loaded` wants. `settings` are those the agent was started with, `carried` what a command flow before
@@ -131,7 +145,10 @@ impl Origin {
         if !conflicts.is_empty() {
             return Err(conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         }
-        let Loaded { pipelines, skipped, commands, agent, .. } = loaded;
+        let Loaded { mut pipelines, skipped, commands, agent, .. } = loaded;
+        if self.is_for_a_person() {
+            pipelines.iter_mut().for_each(make_readable);
+        }
         let restart = restart(&agent);
         let ports = Ports::new(self.port.clone(), &Health::default(), stop);
         let mut named = BTreeMap::new();
@@ -181,7 +198,10 @@ impl Origin {
         let last = carried.and_then(|carried| carried.last.clone()).filter(|_| !is_told);
         wanted.extend(unheard(&ports, named, &lines, last, is_told)?);
         let left_out = |made: &config::Pipeline| {
-            format!("{}: made-up readings are for `bench`; file is left out", made.origin)
+            format!(
+                "{}: not run, because made-up readings are for `infiniservice bench`",
+                made.origin
+            )
         };
         notes.extend(skipped.iter().map(left_out));
         let (openings, late) = lines.openings(asks.as_deref(), open, (&self.state, settings));

@@ -185,10 +185,52 @@ pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, Stri
     Ok(object.into())
 }
 
+/// Whether today's host sends an action of this name.
+pub fn is_known_action(name: &str) -> bool {
+    SHAPES.iter().any(|shape| shape.action == name) || OTHERS.contains(&name)
+}
+
+/// What a known action takes, a line for each parameter; `None` where `name` is none. Nothing is said of the
+/// parameters of an action whose parameters today's host loses.
+pub fn action_help(name: &str) -> Option<String> {
+    let Some(shape) = SHAPES.iter().find(|shape| shape.action == name) else {
+        return is_known_action(name).then(|| {
+            format!("{name}: today's host sends it without parameters.\nHere what is given as key=value is sent as it is.\n")
+        });
+    };
+    if shape.parameters.is_empty() {
+        return Some(format!("{name} takes no parameters.\n"));
+    }
+    let width = shape.parameters.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let mut help = format!("{name} takes\n");
+    for (name, kind, missing) in shape.parameters {
+        let kind = match kind {
+            Plain => "text",
+            Json => "JSON, such as 5, true, [\"a\"]",
+        };
+        let missing = match missing {
+            Refused => "needed".to_owned(),
+            Absent | Null => "may be left out".to_owned(),
+            Empty => "empty where left out".to_owned(),
+            Text(text) => format!("{text} where left out"),
+            Is(flag) => format!("{flag} where left out"),
+        };
+        help.push_str(&format!(
+            "  {:<width$}  {missing}; {kind}\n",
+            format!("{name}="),
+            width = width + 1
+        ));
+    }
+    let needed = shape.parameters.iter().filter(|(.., missing)| matches!(missing, Refused));
+    let needed: String = needed.map(|(name, ..)| format!(" {name}=…")).collect();
+    help.push_str(&format!("\n  infiniservice host SOCKET send {name}{needed}\n"));
+    Some(help)
+}
+
 /// The known action that `name` was probably meant to be; `None` where it is one.
 pub fn meant_action(name: &str) -> Option<&'static str> {
     let all = || SHAPES.iter().map(|shape| shape.action).chain(OTHERS.iter().copied());
-    if all().any(|known| known == name) { None } else { nearest(name, all()) }
+    if is_known_action(name) { None } else { nearest(name, all()) }
 }
 
 /// The actions that are known, in the order of their names.
@@ -278,6 +320,19 @@ mod tests {
         assert_eq!(wrong, "ServiceControl needs service=…; it takes service=… operation=…");
         let wrong = built("OsInfo verbose=true").unwrap_err();
         assert_eq!(wrong, "OsInfo takes no parameters, \"verbose\" is one too many");
+    }
+
+    #[test]
+    fn every_known_action_says_what_it_takes_in_80_columns() {
+        for name in known_actions() {
+            let help = action_help(name).unwrap();
+            assert!(help.starts_with(name), "{help}");
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        }
+        let help = action_help("ProcessKill").unwrap();
+        assert!(help.contains("  pid=    needed; JSON"), "{help}");
+        assert!(help.contains("  force=  may be left out"), "{help}");
+        assert_eq!(action_help("Dance"), None);
     }
 
     #[test]

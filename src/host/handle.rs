@@ -269,6 +269,32 @@ impl Host {
         }
     }
 
+    /// Waits until the guest has said anything at all. One that says nothing for half of `within` is asked for a sign
+    /// of life.
+    ///
+    /// # Errors
+    /// [`HostError::Late`] when nothing came, or when the connection is over.
+    pub async fn is_heard(&self, within: Duration) -> Result<(), HostError> {
+        let mut status = self.status.clone();
+        let mut heard = std::pin::pin!(async move {
+            status.wait_for(|status| status.lines > 0).await.map(|_| ()).map_err(|_| gone())
+        });
+        if let Ok(heard) = tokio::time::timeout(within / 2, &mut heard).await {
+            return heard;
+        }
+        let asked = async {
+            self.asks.send(Ask::Alive).await.map_err(|_| gone())?;
+            heard.await
+        };
+        match tokio::time::timeout(within / 2, asked).await {
+            Ok(heard) => heard,
+            Err(_) => {
+                let hint = hint(&Status::default(), &self.status());
+                Err(HostError::Late { after: within, hint })
+            }
+        }
+    }
+
     /// Messages that were lost because nobody took them.
     pub fn lost(&self) -> u64 {
         self.inbox.lost()

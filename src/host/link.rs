@@ -51,6 +51,8 @@ pub(super) enum Ask {
     Send(Send),
     /// To be given out at the next `request_pending_scripts`.
     Scripts(Vec<Script>),
+    /// A keep-alive request, now.
+    Alive,
 }
 
 pub(super) struct Link {
@@ -133,18 +135,21 @@ impl Link {
                 ask = self.asks.recv(), if room => match ask {
                     Some(Ask::Send(send)) => self.send(send),
                     Some(Ask::Scripts(scripts)) => self.scripts.extend(scripts),
+                    Some(Ask::Alive) => self.ask_alive(),
                     None => {
                         let _ = tokio::time::timeout(FLUSH, self.flush(writer)).await;
                         return "the host has left".to_owned();
                     }
                 },
-                _ = ticks.tick(), if asks_alive && room => {
-                    let mut number = 0;
-                    self.status.send_modify(|status| number = status.keep_alive.ask(Instant::now()));
-                    self.say(&payload::keep_alive_request(number, &now()));
-                }
+                _ = ticks.tick(), if asks_alive && room => self.ask_alive(),
             }
         }
+    }
+
+    fn ask_alive(&mut self) {
+        let mut number = 0;
+        self.status.send_modify(|status| number = status.keep_alive.ask(Instant::now()));
+        self.say(&payload::keep_alive_request(number, &now()));
     }
 
     fn take(&mut self, mut chunk: Bytes) -> Result<(), String> {

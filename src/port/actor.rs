@@ -29,6 +29,9 @@ use crate::pipeline::Node;
 /// The most frames that are counted one by one when the port ends with its lanes unread.
 const DISCARD_FRAMES_MAX: usize = 64 * 1024;
 
+/// How long what has appeared has to become ready: a socket is there before anybody listens.
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// The port: one device, one task that reads and writes it, lanes on this side of it.
 ///
 /// - Replies leave first, then what must be read, then telemetry, whose lanes take turns. What is gathered for
@@ -207,14 +210,13 @@ impl Port {
                 opened = self.opener.open() => opened,
                 () = closing.cancelled() => return End::Abandoned,
             };
-            let delay = match opened {
+            let (delay, rest) = match opened {
                 Err(why) => {
                     let rest = match &why {
                         NotOpen::Absent(_) => None,
                         NotOpen::Busy(_) | NotOpen::Refused(_) => self.failed(),
                     };
-                    let delay = retry.after(&self.core.name, why);
-                    delay.max(rest.unwrap_or_default())
+                    (retry.after(&self.core.name, why), rest)
                 }
                 Ok(device) => {
                     let mut rest = None;
@@ -234,10 +236,21 @@ impl Port {
                             tracing::warn!(port = %self.core.name, %error, "the port failed, opening it again");
                         }
                     }
-                    retry.after_session(opened.elapsed()).max(rest.unwrap_or_default())
+                    (retry.after_session(opened.elapsed()), rest)
                 }
             };
-            if closing.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+            let opener = &mut self.opener;
+            let waited = async {
+                match rest {
+                    // What has to rest does so whatever appears.
+                    Some(rest) => tokio::time::sleep(delay.max(rest)).await,
+                    None => tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = opener.appears() => tokio::time::sleep(SETTLE).await,
+                    },
+                }
+            };
+            if closing.run_until_cancelled(waited).await.is_none() {
                 return End::Abandoned;
             }
             self.core.breaker.tries();

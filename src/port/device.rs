@@ -85,6 +85,11 @@ pub trait Opener: Send {
 
     /// One try. Dropping the future leaves nothing open.
     fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Device>, NotOpen>>;
+
+    /// Waits until a try before its time is worth it. For ever where nothing tells that.
+    fn appears(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Why a device could not be opened: the end of a sentence.

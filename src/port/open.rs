@@ -25,6 +25,13 @@ impl Opener for Target {
         }
         .boxed()
     }
+
+    fn appears(&mut self) -> BoxFuture<'_, ()> {
+        match self {
+            Self::Unix(path) => unix::appears(path).boxed(),
+            Self::Name(_) | Self::Path(_) | Self::Stdio => std::future::pending().boxed(),
+        }
+    }
 }
 
 fn boxed(device: impl Device + 'static) -> Box<dyn Device> {

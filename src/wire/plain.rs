@@ -5,6 +5,40 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// `text` of several lines for a terminal: line ends and tabs stay, everything else that [`steers`] is escaped as
+/// `\u{9b}`.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\r' if characters.peek() == Some(&'\n') => {}
+            '\n' | '\t' => shown.push(c),
+            c if steers(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// A line of JSON that means the same, with everything that [`steers`] escaped as JSON does it.
+pub(crate) fn shown_json(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c {
+            // Within a text they would be escaped already.
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if steers(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    shown.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// Control characters, those that break a line or turn the direction of text, and those that show nothing.
 ///
 /// The last are Unicode's `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt), among which are those that
@@ -37,6 +71,22 @@ pub(crate) fn steers(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_lines_keeps_them_and_shows_what_would_be_obeyed() {
+        let hostile = "one\r\ntwo\t\u{1b}[2J\rx\u{202e}\u{2028}\u{200b}\n";
+        let escaped = "one\ntwo\t\\u{1b}[2J\\u{d}x\\u{202e}\\u{2028}\\u{200b}\n";
+        assert_eq!(shown(hostile), escaped);
+    }
+
+    #[test]
+    fn json_means_the_same_when_it_is_shown() {
+        let body = serde_json::json!({ "a\u{9b}": "\u{1b}\u{7f}\u{202e}\u{e0041}é" });
+        let line = format!("\t{body} \r");
+        let told = shown_json(&line);
+        assert!(!told.contains(steers), "{told}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap(), body);
+    }
 
     #[test]
     fn nothing_turns_hides_or_moves_and_all_that_shows_stays() {

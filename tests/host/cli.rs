@@ -77,6 +77,39 @@ async fn send_writes_the_action_as_todays_host_does_and_prints_the_answer() {
 }
 
 #[tokio::test]
+async fn an_action_that_is_not_known_is_sent_by_force_only() {
+    let socket = Socket::bind();
+    let refused = host(&socket.path(), &["send", "ServiceLst"], "").await;
+    assert_eq!(refused.code, 78);
+    assert!(refused.err.contains("did you mean ServiceList?"), "{}", refused.err);
+    let path = socket.path();
+    let (done, ()) = tokio::join!(host(&path, &["send", "ServiceLst", "--force"], ""), async {
+        let mut guest = socket.accept().await;
+        let heard = guest.hear().await;
+        assert_eq!(heard.body["command_type"], json!({ "action": "ServiceLst" }));
+        guest.answer(&heard, r#""success":true"#).await;
+    });
+    assert_eq!((done.code, done.out.as_str()), (0, "done\n"));
+}
+
+#[tokio::test]
+async fn help_tells_what_an_action_takes_without_a_guest() {
+    for (asked, code, says) in [
+        (&["help", "ServiceControl"][..], 0, "operation=  needed; text"),
+        (&["help"], 0, "ServiceControl"),
+        (&["help", "watch"], 0, "--count"),
+        (&["help", "ServiceContrl"], 78, "did you mean ServiceControl?"),
+        (&["watch"], 78, "needs the socket"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        command.arg("host").args(asked);
+        let done = run(command, "").await;
+        assert_eq!(done.code, code, "{asked:?}: {}", done.err);
+        assert!(format!("{}{}", done.out, done.err).contains(says), "{asked:?}: {}", done.out);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_says_no_is_told_with_its_reason_and_exit_code() {
     let socket = Socket::bind();
     let path = socket.path();

@@ -20,9 +20,10 @@ const LONG: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(45);
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_late_host_is_told_the_gap_and_after_one_that_stopped_reading_answers_come_before_new_metrics()
 {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let agent = Agent::start_with_commands(&mut vm.guest);
     vm.port_opened(SOON);
@@ -69,8 +70,9 @@ fn a_late_host_is_told_the_gap_and_after_one_that_stopped_reading_answers_come_b
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn what_was_not_read_comes_again_after_the_port_and_after_the_whole_device_was_pulled_out() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let agent = Agent::start_with_commands(&mut vm.guest);
     let mut host = unread(&mut vm, "a");
@@ -125,8 +127,9 @@ fn again(vm: &mut Vm, id: &str) -> Host {
 
 /// Other times: `INFINISERVICE_KILL_SEED=…`.
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn an_agent_killed_at_any_time_runs_each_script_once_and_each_end_is_told() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let seed = std::env::var("INFINISERVICE_KILL_SEED").ok().and_then(|seed| seed.parse().ok());
     let mut chance = Chance(seed.unwrap_or(7));
     let mut vm = Vm::boot(turn.lab);

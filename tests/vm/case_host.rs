@@ -11,8 +11,9 @@ use super::shape;
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_host_there_first_gets_a_bare_newline_and_then_whole_metrics_lines() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
     Agent::start(&mut vm.guest, "fast");
@@ -34,8 +35,9 @@ fn a_host_there_first_gets_a_bare_newline_and_then_whole_metrics_lines() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_host_that_comes_late_gets_the_newest_lines_at_once() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     Agent::start(&mut vm.guest, "fast");
     vm.port_opened(SOON);
@@ -54,8 +56,9 @@ fn a_host_that_comes_late_gets_the_newest_lines_at_once() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn every_session_of_a_host_that_leaves_in_mid_line_and_is_back_at_once_starts_at_a_line() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     Agent::start(&mut vm.guest, "brisk");
     vm.port_opened(SOON);
@@ -70,8 +73,9 @@ fn every_session_of_a_host_that_leaves_in_mid_line_and_is_back_at_once_starts_at
 /// A line of more than one write is cut in the port where the ring is full, and only a gap that the guest
 /// can see tells it so: the next host comes half a second later, where today's takes three.
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_long_line_that_was_cut_when_the_host_left_is_whole_for_the_next_one() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     fatten(&mut vm.guest, 100);
     Agent::start(&mut vm.guest, "long");
@@ -88,8 +92,9 @@ fn a_long_line_that_was_cut_when_the_host_left_is_whole_for_the_next_one() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_host_that_talks_to_an_agent_that_listens_to_nobody_still_gets_its_metrics() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
     // Old commands pile up before the agent opens, and more come than any buffer on the way holds.
@@ -105,8 +110,9 @@ fn a_host_that_talks_to_an_agent_that_listens_to_nobody_still_gets_its_metrics()
 /// To the host a restart is the same connection, so what the first agent left unfinished is closed by
 /// the bare newline of the second.
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn an_agent_killed_and_started_again_costs_a_connected_host_at_most_one_cut_line() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     fatten(&mut vm.guest, 100);
     let mut host = vm.host();

@@ -27,9 +27,10 @@ const ANOTHER_LIFE: &str = "8f3c2d10-6f0e-4b0e-9a55-0c6a3f1d2b11";
 /// QEMU drops what happens at a port while the machine stands still, so the guest is never told that the host
 /// changed: only a barrier that stays unanswered shows it.
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_machine_that_stood_still_tells_it_once_in_no_burst_and_a_host_that_came_meanwhile_gets_all_it_must()
  {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let agent = Agent::start_with_commands(&mut vm.guest);
     let mut first = vm.host();
@@ -72,8 +73,9 @@ fn a_machine_that_stood_still_tells_it_once_in_no_burst_and_a_host_that_came_mea
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_command_that_runs_through_a_migration_is_answered_once_and_a_snapshot_drops_what_was_queued() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot_traveller(turn.lab, ONE_LIFE);
     Agent::start_with_commands(&mut vm.guest);
     let talk = Talk::connect(&vm.socket());

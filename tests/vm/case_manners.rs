@@ -14,8 +14,9 @@ const RETRY: Duration = Duration::from_secs(45);
 const END: Duration = Duration::from_secs(8);
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_port_held_by_another_is_said_to_be_busy_and_taken_when_it_is_free() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let node = node(&mut vm.guest, PORT);
     let holder = vm.guest.run(&format!("sleep 9999 <> {node} & echo $!"));
@@ -34,8 +35,9 @@ fn a_port_held_by_another_is_said_to_be_busy_and_taken_when_it_is_free() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn no_port_but_its_own_is_opened() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let (own, foreign) = (node(&mut vm.guest, PORT), node(&mut vm.guest, FOREIGN));
     let agent = Agent::start(&mut vm.guest, "fast");
@@ -53,8 +55,9 @@ fn no_port_but_its_own_is_opened() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn sigterm_hands_what_is_held_to_the_host_and_ends_with_0() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
     let agent = Agent::start(&mut vm.guest, "hoard");
@@ -66,8 +69,9 @@ fn sigterm_hands_what_is_held_to_the_host_and_ends_with_0() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn sigterm_ends_an_agent_that_nobody_reads_with_0_within_the_deadline() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let agent = Agent::start(&mut vm.guest, "fast");
     vm.port_opened(SOON);

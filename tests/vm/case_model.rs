@@ -50,8 +50,9 @@ const TABLE: &[&str] = &[
 ];
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_real_port_does_what_its_model_does_in_every_state() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let script =
         |text: &&str| text.split(',').map(|op| op.trim().parse().expect("known")).collect();
     compare(turn.lab, TABLE.iter().map(script));
@@ -59,8 +60,9 @@ fn a_real_port_does_what_its_model_does_in_every_state() {
 
 /// More of them: `INFINISERVICE_PORT_SEEDS=100..200 cargo test --test vm model::`, ten seconds each.
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_real_port_does_what_its_model_does_in_random_scripts() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let asked = std::env::var("INFINISERVICE_PORT_SEEDS").unwrap_or_else(|_| "5..9".to_owned());
     let (from, to) = asked.split_once("..").expect("seeds as FROM..TO");
     let seeds = from.parse::<u64>().expect("a seed")..to.parse().expect("a seed");
@@ -72,7 +74,7 @@ fn a_real_port_does_what_its_model_does_in_random_scripts() {
 #[test]
 #[ignore = "takes minutes"]
 fn a_port_that_lost_all_its_buffers_is_dead_on_both() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut script: Vec<Op> = vec![Op::Open];
     for _ in 0..128 {
         script.extend([Op::Connect, Op::Write { bytes: 4096, times: 400 }, Op::Leave]);

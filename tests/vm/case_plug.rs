@@ -14,8 +14,9 @@ const SOON: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_secs(45);
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn an_unplugged_port_is_opened_again_by_name_without_a_restart() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     let agent = Agent::start(&mut vm.guest, "fast");
     let mut host = vm.host();
@@ -33,8 +34,9 @@ fn an_unplugged_port_is_opened_again_by_name_without_a_restart() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_host_that_stays_while_its_port_is_unplugged_loses_at_most_one_line() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     Agent::start(&mut vm.guest, "fast");
     let mut host = vm.host();
@@ -48,8 +50,9 @@ fn a_host_that_stays_while_its_port_is_unplugged_loses_at_most_one_line() {
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_port_that_is_not_there_at_the_start_is_waited_for_and_no_other_is_opened() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot_without_port(turn.lab);
     let agent = Agent::start(&mut vm.guest, "fast");
     for _ in 0..6 {
@@ -64,8 +67,9 @@ fn a_port_that_is_not_there_at_the_start_is_waited_for_and_no_other_is_opened() 
 }
 
 #[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_machine_that_was_stopped_goes_on_with_whole_lines() {
-    let Some(turn) = lab::turn() else { return };
+    let turn = lab::turn();
     let mut vm = Vm::boot(turn.lab);
     Agent::start(&mut vm.guest, "fast");
     let mut host = vm.host();

@@ -22,44 +22,23 @@ pub struct Lab {
     target: PathBuf,
 }
 
-/// Why no machine can be made.
-#[derive(Debug)]
-enum Trouble {
-    /// This machine lacks something that is not ours: a reason to skip.
-    Missing(String),
-    /// The agent does not build: a failure everywhere.
-    Broken(String),
-}
-
-impl From<String> for Trouble {
-    fn from(what: String) -> Self {
-        Self::Missing(what)
-    }
-}
-
 /// One case's turn: no other machine runs while it is held.
 pub struct Turn {
     pub lab: &'static Lab,
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Waits for the case's turn. `None` where the case cannot run here, said on stderr.
+/// Waits for the case's turn. Whoever asks for a case wants it run: where it cannot be, that is a failure.
 ///
 /// # Panics
-/// Where it cannot run and must (`CI` or `INFINISERVICE_REQUIRE_VM` is set), and where the agent does
-/// not build.
-pub fn turn() -> Option<Turn> {
+/// Where this machine lacks something, and where the agent does not build.
+pub fn turn() -> Turn {
     static ALONE: Mutex<()> = Mutex::new(());
-    static LAB: OnceLock<Result<Lab, Trouble>> = OnceLock::new();
+    static LAB: OnceLock<Result<Lab, String>> = OnceLock::new();
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     match LAB.get_or_init(|| Lab::find(&target())) {
-        Ok(lab) => Some(Turn { lab, _alone: alone }),
-        Err(Trouble::Broken(why)) => panic!("{why}"),
-        Err(Trouble::Missing(why)) if must_run() => panic!("this case must run here, but {why}"),
-        Err(Trouble::Missing(why)) => {
-            say(&format!("skipped: {why}"));
-            None
-        }
+        Ok(lab) => Turn { lab, _alone: alone },
+        Err(why) => panic!("{why}"),
     }
 }
 
@@ -72,10 +51,10 @@ pub fn say(what: &str) {
 }
 
 impl Lab {
-    fn find(target: &Path) -> Result<Self, Trouble> {
+    fn find(target: &Path) -> Result<Self, String> {
         if !cfg!(target_arch = "x86_64") {
             let what = "the guest is built for x86_64, and this machine is another";
-            return Err(what.to_owned().into());
+            return Err(what.to_owned());
         }
         Command::new("qemu-system-x86_64")
             .arg("--version")
@@ -104,33 +83,25 @@ impl Lab {
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// The disk with a whole system on it, `None` where there is none, said on stderr.
+    /// The disk with a whole system on it.
     ///
     /// # Panics
-    /// Where there is none and must be.
-    pub fn systemd_disk(&self) -> Option<PathBuf> {
+    /// Where there is none.
+    pub fn systemd_disk(&self) -> PathBuf {
         let disk = self.target.join("vm/systemd.img");
-        let why = "there is no disk with systemd on it (run .ci/vm-systemd as root)";
-        match disk.exists() {
-            true => Some(disk),
-            false if must_run() => panic!("this case must run here, but {why}"),
-            false => {
-                say(&format!("skipped: {why}"));
-                None
-            }
-        }
+        assert!(disk.exists(), "there is no disk with systemd on it (run .ci/vm-systemd as root)");
+        disk
     }
 }
 
 /// The agent as it is shipped, linked statically so that the guest needs no libraries.
-fn agent(target: &Path) -> Result<PathBuf, Trouble> {
+fn agent(target: &Path) -> Result<PathBuf, String> {
     if let Some(path) = env::var_os("INFINISERVICE_VM_AGENT") {
         return Ok(path.into());
     }
     let started = Instant::now();
     say("building the static release agent");
-    let path = build(target, &["build", "--release", "--bin", "infiniservice"])
-        .map_err(Trouble::Broken)?;
+    let path = build(target, &["build", "--release", "--bin", "infiniservice"])?;
     say(&format!("built it in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(path.join("release/infiniservice"))
 }
@@ -180,10 +151,4 @@ fn target() -> PathBuf {
         Some(name) if is_target(name) => folder.parent().unwrap_or(folder).to_owned(),
         _ => folder.to_owned(),
     }
-}
-
-fn must_run() -> bool {
-    ["CI", "INFINISERVICE_REQUIRE_VM"]
-        .into_iter()
-        .any(|name| env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false")))
 }

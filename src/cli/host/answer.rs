@@ -1,11 +1,12 @@
 //! Answers as text for a person. What a guest says may hold anything: names and values are shown without
-//! what a terminal would obey; only the output of programs goes through as it is.
+//! what a terminal would obey, and so is the output of programs where a terminal shows it; only `exec` leaves that as
+//! it is.
 
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-use super::say;
+use super::{for_whom, say};
 use crate::host::Response;
 use crate::wire::plain;
 
@@ -14,12 +15,12 @@ const CELL_MAX: usize = 48;
 
 /// What was said and the result: lists of objects as a table, objects as lines of names and values.
 pub(super) fn text(response: &Response) -> String {
-    let mut text = response.stdout.clone();
+    let mut text = for_whom(&response.stdout, &io::stdout());
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
     // Some guests say the result twice, as data and as the same JSON in stdout.
-    if serde_json::from_str::<Value>(&text).is_ok_and(|said| said == response.data) {
+    if serde_json::from_str::<Value>(&response.stdout).is_ok_and(|said| said == response.data) {
         text.clear();
     }
     if text.is_empty() && response.data.is_null() && response.success {
@@ -31,11 +32,20 @@ pub(super) fn text(response: &Response) -> String {
 
 /// What it complains of, on standard error, and why it was not done.
 pub(super) fn complain(what: &str, response: &Response) -> io::Result<()> {
+    complain_with(what, response, for_whom(&response.stderr, &io::stderr()))
+}
+
+/// The same, with the program's standard error as it is.
+pub(super) fn complain_raw(what: &str, response: &Response) -> io::Result<()> {
+    complain_with(what, response, response.stderr.clone())
+}
+
+fn complain_with(what: &str, response: &Response, stderr: String) -> io::Result<()> {
     // A guest whose program says nothing says in both places why it was not done: some hosts read one, some the other.
     let error = response.error.as_deref().unwrap_or_default().trim();
     let is_guests_own = !error.is_empty() && response.stderr.trim() == error;
     if !is_guests_own {
-        to_stderr(&response.stderr)?;
+        to_stderr(&stderr)?;
     }
     if response.success {
         return Ok(());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Failed, Guest, TIMEOUT, answer, print, say};
+use super::{Failed, Guest, TIMEOUT, answer, for_whom, print, print_json, say};
 use crate::cli::EXIT_CONFIG;
 use crate::host::{HostError, RawCommand, Script, Shell, uuid};
 use crate::wire::{LINE_BYTES_MAX, plain};
@@ -69,12 +69,12 @@ impl Exec {
         let timeout = guest.timeout(TIMEOUT);
         let host = guest.to_ask(timeout).await?;
         guest.asks();
-        let response = host.exec(&command, timeout).await?;
+        let response = guest.answer(&host, host.exec(&command, timeout)).await?;
         if guest.options.json {
-            print(&format!("{}\n", response.body))?;
+            print_json(response.body.to_string().as_bytes())?;
         } else {
             print(&response.stdout)?;
-            answer::complain("the command", &response)?;
+            answer::complain_raw("the command", &response)?;
         }
         Ok(response.code())
     }
@@ -122,13 +122,13 @@ impl ScriptFile {
         };
         let host = guest.to_ask(timeout).await?;
         guest.asks();
-        let end = host.script(&script, timeout).await?;
+        let end = guest.answer(&host, host.script(&script, timeout)).await?;
         if guest.options.json {
-            print(&format!("{}\n", end.body))?;
+            print_json(end.body.to_string().as_bytes())?;
             return Ok(end.code());
         }
-        print(&end.stdout)?;
-        answer::to_stderr(&end.stderr)?;
+        print(&for_whom(&end.stdout, &io::stdout()))?;
+        answer::to_stderr(&for_whom(&end.stderr, &io::stderr()))?;
         if end.code() != 0 {
             let more = end.log_file.as_deref().map(plain);
             let more =

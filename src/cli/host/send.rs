@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::{Failed, Guest, TIMEOUT, answer, print, say};
+use super::{Failed, Guest, TIMEOUT, answer, print, print_json};
 use crate::cli::EXIT_CONFIG;
-use crate::host::{action, known_actions, meant_action};
+use crate::host::{action, is_known_action, known_actions, meant_action};
 
 #[derive(Debug, Args)]
 #[command(after_help = actions())]
@@ -17,6 +17,10 @@ pub(super) struct Send {
     /// one, else text; key=@FILE takes the text of a file, key=@@… a text that begins with @
     #[arg(value_name = "KEY=VALUE")]
     parameters: Vec<String>,
+
+    /// Send an action that is not known here, as it is: the guest must answer it
+    #[arg(long)]
+    force: bool,
 }
 
 impl Send {
@@ -29,16 +33,15 @@ impl Send {
         }
         let parameters: Result<Vec<_>, _> = self.parameters.iter().map(|text| pair(text)).collect();
         let action = action(&self.action, &parameters.map_err(wrong)?).map_err(wrong)?;
-        if let Some(meant) = meant_action(&self.action) {
-            let typed = &self.action;
-            say(&format!("{typed:?} is no action that is known here; did you mean {meant:?}?"));
+        if !self.force && !is_known_action(&self.action) {
+            return Err(wrong(unknown(&self.action)));
         }
         let timeout = guest.timeout(TIMEOUT);
         let host = guest.to_ask(timeout).await?;
         guest.asks();
-        let response = host.command(&action, timeout).await?;
+        let response = guest.answer(&host, host.command(&action, timeout)).await?;
         if guest.options.json {
-            print(&format!("{}\n", response.body))?;
+            print_json(response.body.to_string().as_bytes())?;
             return Ok(response.code());
         }
         print(&answer::text(&response))?;
@@ -64,11 +67,24 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value))
 }
 
-fn actions() -> String {
-    let mut text = "Actions that are known here (others are sent as they are):".to_owned();
+/// Why an action that is not known is not sent.
+pub(super) fn unknown(action: &str) -> String {
+    let meant =
+        meant_action(action).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+    format!(
+        "{action:?} is no action that is known here{meant} (\"infiniservice host help\" lists them; \
+         --force sends it all the same)"
+    )
+}
+
+/// The actions that are known, for a person.
+pub(super) fn actions() -> String {
+    let mut text =
+        "Actions that are known here (\"infiniservice host help ACTION\" tells what one takes):"
+            .to_owned();
     let mut width = usize::MAX;
     for name in known_actions() {
-        if width.saturating_add(name.len() + 2) > 98 {
+        if width.saturating_add(name.len() + 2) > 78 {
             text.push_str("\n ");
             width = 1;
         }

@@ -8,21 +8,10 @@ use crate::wire::plain;
 
 /// Bars of the table, in characters.
 const BAR: usize = 30;
-/// Processes of a line.
-const LINE_PROCESSES: usize = 3;
 
-/// What the columns of [`line`] are.
+/// What the columns of [`line`] are, in 80 characters at most.
 pub(super) fn heading() -> String {
-    format!(
-        "{:8}  {:>6}  {:>21}  {:>5}  {:24}  {:23}  {:23}  top processes (of one core)\n",
-        "time UTC",
-        "cpu",
-        "memory",
-        "load",
-        "fullest disk",
-        "disk read, written/s",
-        "net in, out/s"
-    )
+    columns("time UTC", "cpu", "memory", "load", "fullest disk", "net/s", "top process")
 }
 
 /// The reading as one line under [`heading`]; `-` stands for what is not known.
@@ -31,27 +20,32 @@ pub(super) fn line(now: &Reading, before: Option<&Reading>) -> String {
     let time = now.at.map_or_else(dash, |at| Iso8601::new(at).as_str()[11..19].to_owned());
     let cpu = now.cpu_percent.map_or_else(dash, |share| format!("{share:.1}%"));
     let memory = now.memory_bytes.map_or_else(dash, |(used, all)| {
-        let share = percent(used as f64, all as f64);
-        format!("{}/{} {share:.0}%", bytes(used as f64), bytes(all as f64))
+        let (used, all) = (used as f64, all as f64);
+        format!("{}/{} {:.0}%", bytes(used), bytes(all), percent(used, all))
     });
     let load = now.load.map_or_else(dash, |load| format!("{:.2}", load[0]));
     let share = |mount: &crate::host::Mount| percent(mount.used_bytes, mount.total_bytes);
     let fullest = now.mounts.iter().max_by(|one, other| share(one).total_cmp(&share(other)));
     let disk = fullest.map_or_else(dash, |mount| {
-        format!("{} {:.0}%", short(&mount.mount_point, 19), share(mount))
+        format!("{} {:.0}%", short(&mount.mount_point, 7), share(mount))
     });
-    let pair = |pair: Option<(f64, f64)>| {
-        pair.map_or_else(dash, |(one, other)| format!("{}, {}", bytes(one), bytes(other)))
-    };
-    let (io, net) = (pair(now.disk_bytes_per_second), pair(network(now, before)));
-    let top: Vec<String> = now
-        .processes
-        .iter()
-        .take(LINE_PROCESSES)
-        .map(|process| format!("{} {:.1}%", short(&process.name, 20), process.cpu_percent))
-        .collect();
-    let top = if top.is_empty() { dash() } else { top.join(", ") };
-    format!("{time:8}  {cpu:>6}  {memory:>21}  {load:>5}  {disk:24}  {io:23}  {net:23}  {top}\n")
+    let network = network(now, before).map_or_else(dash, |(received, sent)| bytes(received + sent));
+    let top = now.processes.first().map_or_else(dash, |process| {
+        format!("{} {:.0}%", short(&process.name, 9), process.cpu_percent)
+    });
+    columns(&time, &cpu, &memory, &load, &disk, &network, &top)
+}
+
+fn columns(
+    time: &str,
+    cpu: &str,
+    memory: &str,
+    load: &str,
+    disk: &str,
+    net: &str,
+    top: &str,
+) -> String {
+    format!("{time:8} {cpu:>6} {memory:>20} {load:>5}  {disk:12} {net:>8}  {top}\n")
 }
 
 /// The reading as a table of at most `rows` lines, each cut to `columns`.
@@ -232,17 +226,28 @@ mod tests {
         let (heading, line) = (heading(), line(&reading(), Some(&before)));
         assert_eq!(
             line,
-            "12:00:00   12.5%    4.0 GiB/8.0 GiB 50%   0.10  /var 90%                  0 B, 4.0 KiB             2.0 KiB, 500 B           fire\u{fffd}[31mfox 101.2%\n"
+            "12:00:00  12.5%  4.0 GiB/8.0 GiB 50%  0.10  /var 90%      2.5 KiB  fire\u{fffd}[31… 101%\n"
         );
         let place = |text: &str, word| text.find(word).unwrap();
         assert_eq!(place(&heading, "fullest disk"), place(&line, "/var"));
-        assert_eq!(place(&heading, "top processes"), place(&line, "fire"));
+        assert_eq!(place(&heading, "top process"), place(&line, "fire"));
+        let mut widest = reading();
+        widest.cpu_percent = Some(100.0);
+        widest.memory_bytes = Some((1023 << 20, 1023 << 40));
+        widest.load = Some([1000.0; 3]);
+        widest.mounts[0].mount_point = "/home/somebody/with/a/long/name".to_owned();
+        widest.mounts[0].used_bytes = widest.mounts[0].total_bytes;
+        widest.processes[0].name = "a-very-long-name-of-a-process".to_owned();
+        widest.processes[0].cpu_percent = 12_800.0;
+        for line in [heading, super::line(&widest, None)] {
+            assert!(line.trim_end().chars().count() <= 80, "{line}");
+        }
     }
 
     #[test]
     fn a_reading_with_nothing_in_it_is_a_line_of_dashes() {
         let line = line(&Reading::default(), None);
-        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["-"; 8]);
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["-"; 7]);
     }
 
     #[test]

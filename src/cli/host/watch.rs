@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::timeout;
 
-use super::{EXIT_LATE, Failed, Guest, print, print_line, say, view};
+use super::keys::Keys;
+use super::{EXIT_LATE, Failed, Guest, print, print_json, say, view};
 use crate::host::{Host, HostError, Kind, Message, Reading, Settings};
 
 #[derive(Debug, Args)]
@@ -20,7 +21,7 @@ impl Watch {
     pub(super) async fn run(&self, guest: &Guest<'_>) -> Result<u8, Failed> {
         let settings = guest.settings(false)?;
         if settings.secret.is_none() && !guest.options.json {
-            say("there is no secret, so the guest is only listened to");
+            say("there is no secret: the guest is listened to only");
         }
         let mut shown = Shown {
             title: guest.socket.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -30,20 +31,17 @@ impl Watch {
             before: None,
             silent_for: guest.options.timeout,
         };
-        if !guest.options.listen {
-            let host = Host::connect(guest.socket, settings).await?;
-            return shown.follow(&host).await.map(|()| 0);
-        }
-        let listener = guest.listen().await?;
-        loop {
-            let host = shown.in_time(listener.accept(Settings::clone(&settings))).await?;
-            match shown.follow(&host).await {
-                Ok(()) => return Ok(0),
-                Err(Failed { code: super::EXIT_UNAVAILABLE, .. }) => {
-                    say("the agent has left; waiting for the next one");
-                }
-                Err(failed) => return Err(failed),
+        // Who sees the table has the keys; elsewhere they are another program's.
+        let keys = if shown.terminal { Keys::take() } else { None };
+        let quit = async {
+            match &keys {
+                Some(keys) => keys.quit().await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            ended = shown.watch(guest, settings) => ended,
+            () = quit => Ok(0),
         }
     }
 }
@@ -64,10 +62,28 @@ struct Shown {
 }
 
 impl Shown {
+    async fn watch(&mut self, guest: &Guest<'_>, settings: Settings) -> Result<u8, Failed> {
+        if !guest.options.listen {
+            let host = Host::connect(guest.socket, settings).await?;
+            return self.follow(&host).await.map(|()| 0);
+        }
+        let listener = guest.listen().await?;
+        loop {
+            let host = self.in_time(listener.accept(Settings::clone(&settings))).await?;
+            match self.follow(&host).await {
+                Ok(()) => return Ok(0),
+                Err(Failed { code: super::EXIT_UNAVAILABLE, .. }) => {
+                    say("the agent has left; waiting for the next one");
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+    }
+
     /// Shows readings until there were enough of them.
     async fn follow(&mut self, host: &Host) -> Result<(), Failed> {
         if self.terminal && !self.json && self.before.is_none() {
-            say("connected; the first metrics may take half a minute (Ctrl-C ends)");
+            say("connected; the first metrics take up to 30 s (q ends)");
         }
         let mut missed = 0;
         while self.left != Some(0) {
@@ -86,7 +102,7 @@ impl Shown {
     fn show(&mut self, host: &Host, message: &Message, now: Reading) -> io::Result<()> {
         let before = self.before.as_ref();
         if self.json {
-            print_line(&message.line)?;
+            print_json(&message.line)?;
         } else if self.terminal {
             let size = terminal_size();
             let table = view::table(&self.title, &now, before, &host.status(), size);
@@ -121,7 +137,7 @@ async fn next_reading(host: &Host) -> Result<(Message, Reading), HostError> {
         return reading;
     }
     let seconds = SILENCE.as_secs();
-    say(&format!("no metrics for {seconds} s (has the agent ended? is the guest stuck?); waiting"));
+    say(&format!("no metrics for {seconds} s (has the agent ended?); waiting"));
     reading(host).await
 }
 

@@ -1,0 +1,123 @@
+//! Where a measured pipeline writes: stand-ins that hold nothing real, in a folder that is made for the run and
+//! removed with it. Only [`Output::Real`] is what the file says.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener as Blocking;
+use std::path::PathBuf;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::config::{FileTarget, Target};
+use crate::host::uuid;
+
+/// What stands in for the output of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Nothing is written.
+    Null,
+    /// A temporary file, rotated as the file's own would be, but of at most four times 16 MiB.
+    File,
+    /// A Unix socket with a reader that throws away what it reads.
+    Unix,
+    /// A port whose other end is such a reader.
+    Port,
+    /// The output that the file names: the readings are made up, the writes are not.
+    Real,
+}
+
+/// What a reader takes at once, in bytes.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// An output, ready to be written to.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub target: Target,
+    listener: Option<Blocking>,
+    _folder: Option<Folder>,
+}
+
+impl Outlet {
+    /// Makes what stands in for `real`, or takes that.
+    ///
+    /// # Errors
+    /// The temporary folder, or what belongs in it, cannot be made.
+    pub fn new(output: Output, real: &Target) -> Result<Self, String> {
+        let none = |target| Self { target, listener: None, _folder: None };
+        match output {
+            Output::Real => return Ok(none(real.clone())),
+            Output::Null => return Ok(none(Target::Null)),
+            Output::File | Output::Unix | Output::Port => {}
+        }
+        let folder = Folder::new()?;
+        let (target, listener) = match output {
+            Output::File => {
+                let mut file = FileTarget::new(folder.0.join("readings"));
+                if let Target::File(real) = real {
+                    file.max_size = file.max_size.min(real.max_size);
+                    file.keep = file.keep.min(real.keep);
+                }
+                (Target::File(file), None)
+            }
+            _ => {
+                let path = folder.0.join("reader.sock");
+                let cannot = |error| format!("cannot listen at {}: {error}", path.display());
+                let listener = Blocking::bind(&path).map_err(cannot)?;
+                let target = match output {
+                    Output::Unix => Target::Unix(path),
+                    _ => Target::Port(format!("unix:{}", path.display())),
+                };
+                (target, Some(listener))
+            }
+        };
+        Ok(Self { target, listener, _folder: Some(folder) })
+    }
+
+    /// Begins to read what is written, where this end is the one to do that. Within a runtime, once.
+    ///
+    /// # Errors
+    /// The socket cannot be waited for.
+    pub fn read(&mut self) -> Result<(), String> {
+        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let listener =
+            listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        let listener = listener.map_err(|error| format!("cannot listen for bench: {error}"))?;
+        tokio::spawn(async move {
+            // One writer at a time; one that connects again takes the place of itself.
+            while let Ok((stream, _)) = listener.accept().await {
+                discard(stream).await;
+            }
+        });
+        Ok(())
+    }
+}
+
+async fn discard(mut stream: UnixStream) {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    while matches!(stream.read(&mut chunk).await, Ok(1..)) {}
+}
+
+/// A folder that only this user can enter, removed with all that is in it when this is dropped.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, String> {
+        let id = uuid()?;
+        let path = std::env::temp_dir().join(format!("infiniservice-bench-{}", &id[..8]));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        let cannot = |error: io::Error| {
+            format!("cannot make {}: {error} (TMPDIR names another place)", path.display())
+        };
+        made.map_err(cannot)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0); // a temporary folder: what is left is removed with the others
+    }
+}

@@ -1,0 +1,78 @@
+//! Keys of a person at the terminal while something is shown: not echoed, taken one by one, and the terminal is as
+//! it was afterwards, however this ends.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::process::getpgrp;
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Ctrl-D, which ends what reads a terminal.
+const END_OF_INPUT: u8 = 4;
+
+/// The keys of the terminal at standard input, restored when this is dropped.
+pub(super) struct Keys {
+    terminal: AsyncFd<OwnedFd>,
+    before: Termios,
+}
+
+impl Keys {
+    /// Takes the keys of the terminal. `None` where there is none, or where it is another program's now: one in the
+    /// background would be stopped. Within a runtime.
+    pub(super) fn take() -> Option<Self> {
+        let stdin = io::stdin();
+        let before = tcgetattr(&stdin).ok()?;
+        if tcgetpgrp(&stdin).ok()? != getpgrp() {
+            return None;
+        }
+        // Another descriptor of the same terminal: tokio's must be its own, and no flag of it is changed.
+        let terminal = stdin.as_fd().try_clone_to_owned().ok()?;
+        #[expect(
+            deprecated,
+            reason = "the successor is an unsafe fn; an OwnedFd keeps its promise"
+        )]
+        let terminal = AsyncFd::with_interest(terminal, Interest::READABLE).ok()?;
+        let mut raw = before.clone();
+        // Signals of keys (Ctrl-C) stay but the one that stops: stopped, it would leave the terminal so.
+        raw.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
+        raw.special_codes[SpecialCodeIndex::VSUSP] = 0;
+        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(&terminal, OptionalActions::Now, &raw).ok()?;
+        Some(Self { terminal, before })
+    }
+
+    /// Waits for `q`. Where the terminal is gone, for ever: a signal tells that.
+    pub(super) async fn quit(&self) {
+        loop {
+            let Ok(mut ready) = self.terminal.readable().await else { break };
+            let mut keys = [0; 64];
+            // It was said to be readable, so this does not wait.
+            let read = ready.try_io(|terminal| Ok(rustix::io::read(terminal, &mut keys)?));
+            match read {
+                Ok(Ok(0)) => break,
+                Ok(Ok(count)) => {
+                    if keys[..count].iter().any(|key| matches!(key, b'q' | b'Q' | &END_OF_INPUT)) {
+                        return;
+                    }
+                    // The next read might wait.
+                    ready.clear_ready();
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(_)) => break,
+                Err(_would_block) => {}
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before); // it may be gone
+    }
+}

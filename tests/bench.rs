@@ -1,0 +1,137 @@
+//! `bench` as a person runs it: what it measures, and that what a file names is left alone.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SINKS: [&[&str]; 5] =
+    [&[], &["--sink", "null"], &["--sink", "file"], &["--sink", "unix"], &["--sink", "port"]];
+
+/// A folder with a pipeline that writes to `write`, the agent's settings, and a place for temporary files.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tmp")).unwrap();
+        std::fs::create_dir(folder.path().join("files")).unwrap();
+        let state = folder.path().join("state");
+        let agent = format!("[state]\nfolder = {:?}\n", state.display().to_string());
+        std::fs::write(folder.path().join("files/agent.toml"), agent).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn bench(&self, write: &str, arguments: &[&str]) -> Output {
+        let pipeline = format!(
+            "[[collect]]\nevery = \"1s\"\nfrom = [\"cpu\", \"memory\"]\n[batch]\nmax_items = 4\nmax_delay = \"1s\"\n\
+             [serialize]\nformat = \"json-lines\"\n[write]\n{write}\n"
+        );
+        std::fs::write(self.path("files/lab.toml"), pipeline).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_infiniservice"))
+            .args(["bench", "--for", "100ms", "--json"])
+            .arg(self.path("files"))
+            .args(arguments)
+            .env("TMPDIR", self.path("tmp"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn names(&self, folder: &str) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.path(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// The report: one line, and nothing else on standard output.
+fn report(output: &Output) -> Value {
+    let err = String::from_utf8_lossy(&output.stderr);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{err}"));
+    assert_eq!((output.status.code(), &report["complete"]), (Some(0), &true.into()), "{err}");
+    assert!(report["delivered"].as_u64().unwrap() > 0, "{report}");
+    report
+}
+
+fn text(path: &Path) -> String {
+    format!("{:?}", path.display().to_string())
+}
+
+#[test]
+fn nothing_that_the_file_names_is_written_whatever_stands_in_for_it() {
+    let place = Place::new();
+    let data = place.path("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("real.log"), "precious\n").unwrap();
+    let (unix, port) = (place.path("real.sock"), place.path("port.sock"));
+    let listeners = [&unix, &port].map(|path| UnixListener::bind(path).unwrap());
+    let writes = [
+        format!(
+            "file = {{ path = {}, max_size = \"10B\", keep = 1 }}",
+            text(&data.join("real.log"))
+        ),
+        format!("unix = {}", text(&unix)),
+        format!("port = {}", text(Path::new(&format!("unix:{}", port.display())))),
+        "stdout = true".to_owned(),
+    ];
+    for write in &writes {
+        for sink in SINKS {
+            report(&place.bench(write, sink));
+            assert_eq!(std::fs::read_to_string(data.join("real.log")).unwrap(), "precious\n");
+            assert_eq!(place.names("data"), ["real.log"], "{write} {sink:?}: nothing was rotated");
+            assert_eq!(place.names("tmp"), [""; 0], "{write} {sink:?}: nothing is left behind");
+            assert!(!place.path("state").exists(), "{write} {sink:?}: no state");
+        }
+    }
+    for listener in listeners {
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "nobody has connected");
+    }
+}
+
+#[test]
+fn the_real_output_is_written_where_that_is_asked_for_and_said() {
+    let place = Place::new();
+    let real = place.path("real.log");
+    let output = place.bench(&format!("file = {{ path = {} }}", text(&real)), &["--real-outputs"]);
+    let made = report(&output)["made"].as_u64().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(err.contains(&format!("made-up readings to file {}", real.display())), "{err}");
+    let lines = std::fs::read_to_string(&real).unwrap().lines().count();
+    assert_eq!(lines as u64, made);
+    let both = place.bench("null = true", &["--real-outputs", "--sink", "null"]);
+    assert_eq!(both.status.code(), Some(78), "one or the other");
+}
+
+#[test]
+fn two_files_or_two_outputs_are_compared() {
+    let place = Place::new();
+    for arguments in [&["built-in:bench.toml"][..], &["--sink", "null", "--sink", "unix"]] {
+        let output = place.bench("null = true", arguments);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{err}");
+        let both: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (&both["first"]["complete"], &both["second"]["complete"]),
+            (&true.into(), &true.into())
+        );
+        let speed = &both["ratios"][0];
+        let figure = |name: &str| speed[name].as_f64().unwrap();
+        assert!((figure("ratio") - figure("second") / figure("first")).abs() < 1e-9, "{speed}");
+    }
+    let three = place.bench("null = true", &["--sink", "null", "--sink", "null", "--sink", "null"]);
+    assert_eq!(three.status.code(), Some(78));
+}
