@@ -36,7 +36,7 @@ pub struct Untrusted {
     pub path: PathBuf,
     /// What is wrong with it, beginning with a verb.
     pub why: String,
-    /// The command that mends it.
+    /// The command or argument that mends it.
     pub mend: String,
     /// It belongs to another user.
     pub is_foreign: bool,
@@ -186,15 +186,11 @@ fn read_link(link: &OwnedFd) -> io::Result<PathBuf> {
 }
 
 fn is_link(path: &Path, link: &OwnedFd) -> io::Result<Untrusted> {
-    let target = read_link(link)?;
-    let target = path.parent().unwrap_or(path).join(target);
+    let target = path.parent().unwrap_or(path).join(read_link(link)?);
     Ok(Untrusted {
         path: path.to_owned(),
-        why: format!(
-            "is a symbolic link; name the folder itself, {}, or remove it",
-            quoted(&target)
-        ),
-        mend: format!("rm {}", quoted(path)),
+        why: "is a symbolic link, and the folder itself has to be named".to_owned(),
+        mend: format!("--state {}", quoted(&target)),
         is_foreign: false,
     })
 }
