@@ -173,7 +173,7 @@ impl Origin<'_> {
 
 fn asked(message: Message<'_>, from: &Origin<'_>, ledger: &Ledger, now: Instant) -> Asked {
     let command = match message {
-        Message::Safe(command) => safe(command, from),
+        Message::Safe(command) => safe(*command, from),
         Message::Unsafe(command) => raw(command, from),
         Message::KeepAliveRequest(number) => return Asked::KeepAlive(number),
         Message::KeepAliveResponse(number) => return Asked::KeepAliveAnswered(number),

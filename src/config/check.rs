@@ -149,17 +149,10 @@ fn origins(file: &PipelineFile) -> impl Iterator<Item = (Vec<Step>, Vec<Group>)>
 }
 
 fn something_from(file: &PipelineFile) -> Option<Broken> {
-    match origins(file).find(|(_, groups)| groups.is_empty()) {
-        None => None,
-        Some((path, _)) => Some(
-            Broken::new(
-                &path,
-                "this list is empty, so nothing would be read",
-                format!("name what is read: {}", names(&Group::ALL)),
-            )
-            .missing(),
-        ),
-    }
+    let (path, _) = origins(file).find(|(_, groups)| groups.is_empty())?;
+    let message = "this list is empty, so nothing would be read";
+    let help = format!("name what is read: {}", names(&Group::ALL));
+    Some(Broken::new(&path, message, help).missing())
 }
 
 fn each_group_once(file: &PipelineFile) -> Option<Broken> {

@@ -14,7 +14,7 @@ use super::raw::{self, Raw};
 /// One message of the host.
 pub enum Message<'a> {
     /// A known action.
-    Safe(SafeCommand),
+    Safe(Box<SafeCommand>),
     /// A command line for a shell.
     Unsafe(UnsafeCommand<'a>),
     /// Asks for a sign of life with this number.
@@ -206,7 +206,7 @@ fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, String> {
                 fields.named(["id", "command_type", "params", "timeout"])?;
             let id = id(id_)?;
             let command_type = command_type.ok_or("missing field `command_type`")?;
-            Message::Safe(SafeCommand {
+            Message::Safe(Box::new(SafeCommand {
                 id,
                 command_type: fields.arguments(command_type)?,
                 params: present(params)
@@ -214,7 +214,7 @@ fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, String> {
                     .transpose()?
                     .map(Box::new),
                 timeout: fields.number(timeout)?,
-            })
+            }))
         }
         "UnsafeCommand" => {
             let [id_, raw_command, shell, timeout, working_dir, env_vars, run_as] =
