@@ -75,7 +75,9 @@
 //! | a line of the host | 8 MiB, or an eighth of what the limit leaves; an id 128 bytes | it is dropped and counted |
 //! | what is made of a line | its own length, charged before; arguments of an action 256 KiB, 256 variables | refused with a reason |
 //! | scripts of one message | 256, one after the other | the next 1,024 are refused at once, the rest is dropped and told in the log |
-//! | nonces remembered | 100,000 for ten minutes | nothing more is taken |
+//! | nonces remembered | [`commands::request_log::NONCES_KEPT`]; keep-alives need none | the earliest is forgotten, and what is not later is refused |
+//! | the request log | [`commands::request_log::SIZE`] on disk; 1,024 commands and as many scripts that are done | it is written anew; the oldest is forgotten |
+//! | the disk of the request log | 5 s for what must be on it before it starts | the request is refused |
 //! | requests | `parallel` (5) at once, `waiting` (64) behind them, over reloads together | refused with a reason |
 //! | a command's time | a program is asked to end 5 % of it before the host gives up (500 ms at most), and killed half as long before | answered with what there is of its output, a quarter as long before |
 //! | events → host | mpsc, [`commands::news::EVENTS_WAITING`] events | the newest is lost, counted as `full` |
@@ -94,7 +96,6 @@
 //! | a step of PrepareGoldenImage | 120 s | it failed, and the machine is not switched off |
 //! | a password, a place in a directory | 1 KiB each | the request is refused |
 //! | answers remembered | 512, 1 MiB | what the oldest said is forgotten, then the oldest |
-//! | scripts remembered | 1,024 on disk | the oldest is forgotten |
 //! | audit lines waiting | 256, 5 s | the command is refused |
 //! | restarts of a stage | 8 within a minute, 100 ms to 30 s apart | the daemon drains and exits 70 |
 //! | the host's last word on what it has read | 1 s after all is said | what must be read comes again, marked |

@@ -11,11 +11,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infiniservice::commands::audit::{Audit, Ended, LATE};
 use infiniservice::commands::enforce::{Enforce, Permit};
 use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::policy::Policy;
 use infiniservice::commands::request::{Action, RawCommand, Request, Script, Shell, What};
+use infiniservice::commands::request_log::audit::{Audit, Ended, LATE};
+use infiniservice::commands::request_log::chain;
 use infiniservice::commands::words::{Account, PackageName};
 use infiniservice::config::load;
 use infiniservice::sinks::Rotation;
@@ -82,6 +83,10 @@ async fn a_request_is_written_down_before_it_runs_and_when_it_has_ended() {
         let time = line.as_object_mut().unwrap().remove(time).unwrap();
         assert!(humantime::parse_rfc3339(time.as_str().unwrap()).is_ok());
     }
+    let before = fs::read_to_string(&path).unwrap();
+    let before = chain::Link::of(before.lines().next().unwrap().as_bytes());
+    assert_eq!(line["prev"], before.to_string());
+    line.as_object_mut().unwrap().remove("prev");
     assert_eq!(
         line,
         serde_json::json!({
@@ -135,6 +140,8 @@ async fn the_file_is_turned_over_by_size_and_every_line_is_whole() {
         ids.extend(lines(file).iter().map(|line| (line["id"].clone(), line["event"].clone())));
     }
     assert_eq!(ids.last().unwrap(), &("id-39".into(), "end".into()));
+    let verdict = chain::verify(&path).unwrap();
+    assert_eq!((verdict.files.len(), verdict.unchained, verdict.breaks), (3, 0, vec![]));
     for pair in ids.windows(2).filter(|pair| pair[0].1 == "begin") {
         assert_eq!((&pair[0].0, &pair[1].1), (&pair[1].0, &"end".into()));
     }

@@ -1,5 +1,6 @@
 //! The commands of the program, one file each. They print; the rest of the crate does not.
 
+mod audit;
 mod bench;
 mod explain;
 mod graph;
@@ -57,6 +58,8 @@ enum Command {
     Bench(bench::Bench),
     /// Look at what waits for the host on this machine, check it, or give it up
     Spool(spool::SpoolArguments),
+    /// Say whether the audit is as the agent wrote it
+    Audit(audit::AuditArguments),
     /// Play the host on a VM's socket: watch metrics, send commands, run programs and scripts
     Host(host::HostArguments),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Graph(graph) => graph.main(),
         Command::Bench(bench) => bench.main(),
         Command::Spool(spool) => spool.main(),
+        Command::Audit(audit) => audit.main(),
         Command::Host(host) => host.main(),
     }
 }

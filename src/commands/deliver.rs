@@ -51,7 +51,10 @@ impl Sink for Deliver {
         let gone = || Fault::outside("the port has ended");
         let frame = spoken.frame.clone();
         if let (Some(kind), Some(must)) = (spoken.must, &self.must) {
-            return must.send(Must { frame, kind }).await.map_err(|_| gone());
+            return must
+                .send(Must { frame, kind, request: spoken.request })
+                .await
+                .map_err(|_| gone());
         }
         match self.replies.try_send(frame) {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(gone()),

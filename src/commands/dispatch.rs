@@ -3,22 +3,21 @@
 
 mod scripts;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::actions::{Afterwards, Done};
-use super::answered::{Answered, Known};
-use super::audit::{Audit, Ended};
 use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
 use super::enforce::{Denial, Enforced, InForce, Permit, Ruling};
-use super::journal::Journal;
 use super::outcome::{EXIT_TIMEOUT, Outcome};
 use super::perform::Perform;
 use super::reply::Told;
 use super::request::What;
+use super::request_log::audit::{Audit, Ended};
+use super::request_log::{Known, RequestLog};
 use crate::metrics::latest::Latest;
 use crate::pipeline::Handler;
 use crate::wire::Format;
@@ -42,10 +41,8 @@ pub struct Dispatch {
     pub audit: Option<Audit>,
     /// What the metrics flow has read last.
     pub latest: Latest,
-    /// Which scripts have run; none where the state folder cannot be written, and then none runs.
-    pub journal: Option<Arc<Mutex<Journal>>>,
-    /// Which commands were taken.
-    pub answered: Arc<Mutex<Answered>>,
+    /// What was asked for, and how far it is.
+    pub log: RequestLog,
     /// What may run, now that its turn has come.
     pub in_force: InForce,
 }
@@ -95,6 +92,19 @@ impl Handler for Dispatch {
         (!refused.is_empty()).then_some(Enforced::Scripts(refused))
     }
 
+    fn admitted(&self, asked: &Enforced) {
+        let rulings = match asked {
+            Enforced::Command(ruling) => std::slice::from_ref(ruling),
+            Enforced::Scripts(rulings) => rulings,
+            _ => &[],
+        };
+        for ruling in rulings {
+            if let Ruling::Permitted(permit) = ruling {
+                self.log.accept(permit.request());
+            }
+        }
+    }
+
     fn handle(self: Arc<Self>, asked: Enforced) -> BoxStream<'static, Told> {
         let received = received(&asked);
         let told = match asked {
@@ -138,27 +148,16 @@ impl Handler for Dispatch {
     }
 
     /// A script that panics is answered where it is run. Should more of them be lost with it, those that were answered
-    /// have the same completion told again.
+    /// have the same completion told again by their host.
     fn broken(&self, key: Key, panic: &str) -> Vec<Told> {
         let outcome = || Outcome::failed(format!("the agent failed at it: {panic}"));
-        let told = match key {
-            Key::Command(id, action) => {
-                vec![(id.clone(), Told::Response { id, action, outcome: outcome() })]
-            }
-            Key::Scripts(ids) => {
-                ids.into_iter().map(|id| (id.clone(), completed(id, outcome()))).collect()
-            }
+        let mut told = match key {
+            Key::Command(id, action) => vec![Told::Response { id, action, outcome: outcome() }],
+            Key::Scripts(ids) => ids.into_iter().map(|id| completed(id, outcome())).collect(),
             Key::None => Vec::new(),
         };
-        let mut known = self.known();
-        let answered = told.into_iter().map(|(id, told)| match known.take(&id) {
-            Known::Answered(before) => *before,
-            Known::New | Known::UnderWay => {
-                known.answer(&id, &told);
-                told
-            }
-        });
-        answered.collect()
+        told.iter_mut().for_each(|told| self.log.finish(told));
+        told
     }
 }
 
@@ -182,8 +181,7 @@ impl Dispatch {
                 Ruling::Permitted(permit) => permit,
             };
             let (id, action) = (permit.request().id.clone(), action_of(&permit.request().what));
-            let known = self.known().take(&id);
-            match known {
+            match self.log.claim(permit.request()) {
                 Known::New => {}
                 Known::UnderWay => {
                     self.not_run(&permit, UNDER_WAY).await;
@@ -196,9 +194,7 @@ impl Dispatch {
                 }
             }
             let (outcome, afterwards) = self.carry_out(permit).await;
-            let told = Told::Response { id: id.clone(), action, outcome };
-            self.known().answer(&id, &told);
-            yield told;
+            yield self.ended(Told::Response { id, action, outcome });
             if let Some(afterwards) = afterwards {
                 sleep(FLUSHED).await;
                 self.perform.afterwards(afterwards).await;
@@ -207,7 +203,7 @@ impl Dispatch {
         .boxed()
     }
 
-    /// Writes it down, does it within its time, and writes down what came of it.
+    /// Does it within its time, once it is written down that it starts, and writes down what came of it.
     async fn carry_out(&self, permit: Permit) -> (Outcome, Option<Afterwards>) {
         if let Some(outcome) = self.too_late(&permit).await {
             return (outcome, None);
@@ -225,6 +221,10 @@ impl Dispatch {
             What::Script(_) => request.deadline() + GRACE,
             What::Action(_) | What::Raw(_) => request.answered_by(),
         };
+        if let Err(why) = self.start(&permit).await {
+            self.not_run(&permit, &why).await;
+            return (Outcome::refused(why), None);
+        }
         let entry = match &self.audit {
             None => None,
             Some(audit) => match audit.begin(&permit).await {
@@ -245,6 +245,35 @@ impl Dispatch {
             entry.end(&Ended::from(&outcome)).await;
         }
         (outcome, afterwards)
+    }
+
+    /// Writes to the request log that it starts. Where that cannot be, a script does not; of what else changes the
+    /// machine, what must be written down does not.
+    async fn start(&self, permit: &Permit) -> Result<(), String> {
+        let what = &permit.request().what;
+        let kind = if matches!(what, What::Script(_)) { "script" } else { "command" };
+        let started = self.log.start(&permit.request().id, what.changes_machine()).await;
+        let is_required = self.audit.as_ref().is_none_or(Audit::is_required);
+        match started {
+            Err(why) if kind == "script" || is_required => Err(format!(
+                "it cannot be written down that the {kind} begins, so it is not run: {why}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is told of it, once the request log knows. One that is refused, of which nothing was done, is remembered
+    /// nowhere: it may be asked for again.
+    fn ended(&self, mut told: Told) -> Told {
+        match &told {
+            Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome }
+                if outcome.refused =>
+            {
+                self.log.withdraw(id);
+            }
+            _ => self.log.finish(&mut told),
+        }
+        told
     }
 
     async fn denied(&self, denial: &Denial) {
@@ -278,10 +307,6 @@ impl Dispatch {
         };
         self.not_run(permit, outcome.error.as_deref().unwrap_or_default()).await;
         Some(outcome)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Answered> {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
-use super::interrupted::Interrupted;
 use super::news::{Heard, Listening};
 use super::reply::Told;
+use super::request_log::Recovery;
 use crate::pipeline::{Fault, Source};
 use crate::port::Answers;
 
@@ -25,7 +25,7 @@ pub struct Greet {
     heard: Heard,
     answers: Answers,
     listening: Option<Listening>,
-    interrupted: Option<Interrupted>,
+    recovery: Option<Recovery>,
 }
 
 /// Who was greeted at one port, which outlives the flows that greet: nobody is greeted twice. A copy is the same.
@@ -42,13 +42,13 @@ struct Begun {
 impl Greet {
     /// Tells the news of `heard` at the port of `answers`, and nothing else.
     pub fn new(heard: Heard, answers: Answers) -> Self {
-        let (vm_id, hosts, greeted, listening, interrupted) = Default::default();
-        Self { vm_id, hosts, greeted, heard, answers, listening, interrupted }
+        let (vm_id, hosts, greeted, listening, recovery) = Default::default();
+        Self { vm_id, hosts, greeted, heard, answers, listening, recovery }
     }
 
-    /// Tells, too, what was interrupted.
-    pub fn telling(self, interrupted: Interrupted) -> Self {
-        Self { interrupted: Some(interrupted), ..self }
+    /// Tells, too, what an earlier agent left untold.
+    pub fn telling(self, recovery: Recovery) -> Self {
+        Self { recovery: Some(recovery), ..self }
     }
 
     /// Greets, too, whenever `hosts` has counted another that is not known in `greeted`.
@@ -121,9 +121,9 @@ impl Source for Greet {
     }
 
     fn open(&mut self) -> impl Stream<Item = Result<Told, Fault>> + Send + '_ {
-        let interrupted = self.interrupted.take().map(Interrupted::told);
+        let recovered = self.recovery.take().map(Recovery::told);
         let said =
             stream::unfold(self, |this| async move { this.say().await.map(|told| (told, this)) });
-        stream::select(stream::iter(interrupted).flatten(), said).map(Ok)
+        stream::select(stream::iter(recovered).flatten(), said).map(Ok)
     }
 }

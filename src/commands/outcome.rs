@@ -30,6 +30,8 @@ pub struct Outcome {
     pub asked: Option<Instant>,
     /// Whether nothing of it was begun, and nothing of it is lost where it is asked for again.
     pub refused: bool,
+    /// The request that it is the outcome of, as the request log numbers them; 0 where it is in none.
+    pub request: u32,
 }
 
 /// How much a program said, of which an [`Outcome`] may keep less.

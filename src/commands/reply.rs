@@ -95,6 +95,8 @@ pub struct Spoken {
     pub frame: Frame,
     /// What it says, where it must be read by some host; else it is for the host that is there now.
     pub must: Option<Kind>,
+    /// The request that it answers, as the request log numbers them; 0 where none.
+    pub request: u32,
 }
 
 impl Weigh for Spoken {
@@ -137,7 +139,7 @@ impl Transform for Reply {
         encode(input, self.command_type, (self.clock)(), &mut self.line);
         let bytes = self.ledger.hold(Bytes::copy_from_slice(&self.line));
         let frame = Frame { bytes, readings: 1, oldest: input.asked().unwrap_or(now) };
-        out.push(Spoken { frame, must: input.must() });
+        out.push(Spoken { frame, must: input.must(), request: input.request() });
         self.line.clear();
         self.line.shrink_to(KEPT);
     }
@@ -158,6 +160,14 @@ impl Told {
         match self {
             Self::Response { outcome, .. } | Self::Completed { outcome, .. } => outcome.asked,
             _ => None,
+        }
+    }
+
+    /// The request that it answers, as the request log numbers them; 0 where none.
+    fn request(&self) -> u32 {
+        match self {
+            Self::Response { outcome, .. } | Self::Completed { outcome, .. } => outcome.request,
+            _ => 0,
         }
     }
 

@@ -92,6 +92,40 @@ pub enum What {
     Script(Script),
 }
 
+impl What {
+    /// Whether it may change the machine: whatever is not known to read only.
+    pub fn changes_machine(&self) -> bool {
+        use Action::*;
+        let Self::Action(Order { action, .. }) = self else { return true };
+        let is_status =
+            matches!(action, ServiceControl { operation: ServiceOperation::Status, .. });
+        let reads = matches!(
+            action,
+            SystemInfo
+                | OsInfo
+                | UserList
+                | ServiceList
+                | PackageList
+                | PackageSearch(_)
+                | ProcessList { .. }
+                | ProcessTop { .. }
+                | CheckDiskSpace { .. }
+                | CheckResourceOptimization
+                | RunHealthCheck(_)
+                | RunAllHealthChecks
+                | CheckLinuxUpdates
+                | GetInstalledApplicationsWMI
+                | CheckApplicationUpdates
+                | GetUpdateHistory
+                | GetApplicationDetails(_)
+                | Incomplete { .. }
+                | OtherSystem(_)
+                | NotBuilt { .. }
+        );
+        !reads && !is_status
+    }
+}
+
 /// A known action, and the name that it was asked for by. Several names may become one action:
 /// `CleanTemporaryFiles` is `DiskCleanup`. The answer and the audit bear the one that was asked for.
 #[derive(Clone, PartialEq)]

@@ -1,23 +1,15 @@
 //! Lets through what the host signed, once each. Does not look into the payload.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::frame::Line;
+use super::request_log::RequestLog;
 use super::secret::Secret;
 use crate::pipeline::{Emit, Transform, Weigh};
 use crate::wire::envelope::{self, Refused, WINDOW_MS};
-
-/// Nonces remembered at most: 166 a second for as long as each is remembered.
-pub const NONCES_KEPT: usize = 100_000;
-
-/// How long a nonce is remembered. A stamp may lie [`WINDOW_MS`] ahead and is good for as long after
-/// it, so an envelope can stay good for twice that.
-pub const NONCE_MEMORY: Duration = Duration::from_millis(2 * WINDOW_MS);
+use crate::wire::inbound::{self, Message};
 
 /// A message that the host signed, and that was not taken before.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,16 +30,12 @@ pub type WallClock = fn() -> i64;
 /// Opens envelopes: everything else is dropped and counted under the word of its [`Refused`].
 ///
 /// - Without a secret it is *locked*: nothing passes, and it says so once.
-/// - A nonce is remembered only after the signature was found right, so that a stranger cannot fill
-///   the memory; it is kept as 16 bytes of its SHA-256, so a long one costs no more.
-/// - With [`NONCES_KEPT`] nonces in memory, none of which may be forgotten yet, what else comes is
-///   refused as `crowded`: to forget one would be to take its line twice.
+/// - An envelope is taken once: the [request log](super::request_log) remembers it, over restarts too. It is asked only
+///   after the signature was found right, so that a stranger cannot fill it.
+/// - No envelope is taken that is more than [`WINDOW_MS`] earlier than the latest one; unless the clock was seen to be
+///   set back.
+/// - Keep-alives and questions for readings are not remembered: to answer one twice is harmless.
 /// - A line is never in the log; the first one refused after a good one is told there, with its reason.
-///
-/// # Limits
-/// The memory ends with the process: within five minutes after a restart a line of before could be
-/// taken again. Nonces age by the monotonic clock, so setting the wall clock does not bring one back within
-/// [`NONCE_MEMORY`].
 ///
 /// ```
 /// use infiniservice::commands::{frame::Line, secret::Secret, verify::Verify};
@@ -67,7 +55,7 @@ pub struct Verify {
     secret: Option<Secret>,
     clock: WallClock,
     window: Duration,
-    nonces: Nonces,
+    log: RequestLog,
     /// Whether the line before was refused, and that was said.
     is_refusing: bool,
 }
@@ -76,13 +64,13 @@ impl Verify {
     /// Takes what was signed with `secret`; locked where there is none.
     pub fn new(secret: Option<Secret>) -> Self {
         let window = Duration::from_millis(WINDOW_MS);
-        let nonces = Nonces::default();
-        Self { secret, clock: wall_clock_ms, window, nonces, is_refusing: false }
+        let log = RequestLog::in_memory();
+        Self { secret, clock: wall_clock_ms, window, log, is_refusing: false }
     }
 
-    /// Remembers in `nonces`, and knows what is there already.
-    pub fn remembering(mut self, nonces: &Nonces) -> Self {
-        self.nonces = nonces.clone();
+    /// Remembers in `log`, and knows what is there already.
+    pub fn remembering(mut self, log: &RequestLog) -> Self {
+        self.log = log.clone();
         self
     }
 
@@ -105,7 +93,8 @@ impl Verify {
         if u128::from(now_ms.abs_diff(envelope.ts_ms)) > self.window.as_millis() {
             return Err(Refused::Stale);
         }
-        self.nonces.seen().first_time(now, &envelope.nonce)?;
+        let is_harmless = is_harmless(&envelope.payload);
+        self.log.envelope((now, now_ms), envelope.ts_ms, &envelope.nonce, is_harmless)?;
         let age = u64::try_from(now_ms.saturating_sub(envelope.ts_ms)).unwrap_or(0);
         Ok(Verified {
             payload: envelope.payload,
@@ -156,6 +145,17 @@ impl Transform for Verify {
     }
 }
 
+/// Whether it does no harm to take this twice: a host that says it often costs no memory.
+fn is_harmless(payload: &str) -> bool {
+    /// A longer message is none of these, and is not read for it.
+    const SHORT: usize = 512;
+    payload.len() <= SHORT
+        && matches!(
+            inbound::parse(payload, 0),
+            Ok(Message::KeepAliveRequest(_) | Message::KeepAliveResponse(_) | Message::Metrics)
+        )
+}
+
 impl Weigh for Verified {}
 
 /// Leaves the payload out.
@@ -174,62 +174,13 @@ pub fn wall_clock_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The nonces that were taken, for as long as their envelopes are good. A copy is the same memory, so flows
-/// that follow one another take no envelope twice.
-#[derive(Clone)]
-pub struct Nonces(Arc<Mutex<Seen>>);
-
-impl Nonces {
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Nonces {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Seen { max: NONCES_KEPT, ..Seen::default() })))
-    }
-}
-
-type Nonce = [u8; 16];
-
-/// The nonces that were taken, oldest first.
-#[derive(Default)]
-struct Seen {
-    max: usize,
-    known: HashSet<Nonce>,
-    order: VecDeque<(Instant, Nonce)>,
-}
-
-impl Seen {
-    /// Remembers `nonce`, unless it is known or there is no room.
-    fn first_time(&mut self, now: Instant, nonce: &str) -> Result<(), Refused> {
-        while let Some((at, oldest)) = self.order.front()
-            && now.saturating_duration_since(*at) > NONCE_MEMORY
-        {
-            self.known.remove(oldest);
-            self.order.pop_front();
-        }
-        let mut short = Nonce::default();
-        short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
-        if self.known.contains(&short) {
-            return Err(Refused::Replayed);
-        }
-        if self.order.len() >= self.max {
-            return Err(Refused::Crowded);
-        }
-        self.known.insert(short);
-        self.order.push_back((now, short));
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Seek};
     use std::sync::Arc;
 
     use super::*;
+    use crate::commands::request_log::NONCES_KEPT;
     use crate::wire::envelope::seal;
 
     const NOW: i64 = 1_700_000_000_000;
@@ -272,11 +223,11 @@ mod tests {
 
     #[test]
     fn whoever_shares_the_memory_takes_no_line_twice() {
-        let (nonces, now) = (Nonces::default(), Instant::now());
-        let mut first = verify("key").remembering(&nonces);
+        let (log, now) = (RequestLog::in_memory(), Instant::now());
+        let mut first = verify("key").remembering(&log);
         assert!(outcome(&mut first, now, &line(NOW, "n")).is_ok());
         drop(first);
-        let mut next = verify("key").remembering(&nonces);
+        let mut next = verify("key").remembering(&log);
         assert_eq!(outcome(&mut next, now, &line(NOW, "n")), Err("replayed"));
     }
 
@@ -286,7 +237,6 @@ mod tests {
         let forged = Line(seal(b"other", NOW, "n", "{}").into());
         assert_eq!(outcome(&mut verify, now, &forged), Err("forged"));
         assert_eq!(outcome(&mut verify, now, &line(NOW - 300_001, "n")), Err("stale"));
-        assert_eq!(verify.nonces.seen().order.len(), 0);
         assert!(outcome(&mut verify, now, &line(NOW, "n")).is_ok());
     }
 
@@ -309,21 +259,29 @@ mod tests {
     }
 
     #[test]
-    fn a_full_memory_refuses_until_its_oldest_may_be_forgotten() {
-        let (mut verify, start) = (verify("key"), Instant::now());
-        verify.nonces.seen().max = 3;
-        for (minute, nonce) in ["a", "b", "c"].iter().enumerate() {
+    fn keep_alives_cost_no_memory_and_a_flood_makes_nothing_deaf() {
+        let (mut verify, now) = (verify("key"), Instant::now());
+        let alive = r#"{"type":"keep_alive_request","sequence_number":1}"#;
+        let alive = Line(seal(b"key", NOW, "alive", alive).into());
+        assert!(
+            outcome(&mut verify, now, &alive).is_ok() && outcome(&mut verify, now, &alive).is_ok()
+        );
+        for number in 0..2 * NONCES_KEPT as i64 {
             assert!(
-                outcome(&mut verify, start + MINUTE * minute as u32, &line(NOW, nonce)).is_ok()
+                outcome(&mut verify, now, &line(NOW - 30_000 + number, &number.to_string()))
+                    .is_ok()
             );
         }
-        let still_full = start + NONCE_MEMORY;
-        assert_eq!(outcome(&mut verify, still_full, &line(NOW, "d")), Err("crowded"));
-        assert_eq!(outcome(&mut verify, still_full, &line(NOW, "a")), Err("replayed"));
-        let later = still_full + Duration::from_millis(1);
-        assert!(outcome(&mut verify, later, &line(NOW, "d")).is_ok());
-        assert_eq!(outcome(&mut verify, later, &line(NOW, "e")), Err("crowded"));
-        assert_eq!(verify.nonces.seen().known.len(), 3);
+        assert_eq!(outcome(&mut verify, now, &line(NOW - 30_000, "0")), Err("crowded"));
+        assert!(outcome(&mut verify, now, &line(NOW + 10_000, "next")).is_ok());
+    }
+
+    #[test]
+    fn a_nonce_that_could_be_read_as_something_else_is_refused() {
+        let (mut verify, now) = (verify("key"), Instant::now());
+        for nonce in ["", "a\nb", "\r", "a\u{85}"] {
+            assert_eq!(outcome(&mut verify, now, &line(NOW, nonce)), Err("unsigned"), "{nonce:?}");
+        }
     }
 
     /// What is logged while `run` runs.

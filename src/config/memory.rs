@@ -9,8 +9,7 @@ use super::limit::MemoryLimit;
 use super::load::Loaded;
 use super::units::Size;
 use super::write::{Delivery, Target, Write};
-use crate::commands::answered;
-use crate::commands::verify::NONCES_KEPT;
+use crate::commands::request_log::{BYTES_KEPT, NONCES_KEPT, REQUESTS_KEPT, SIZE};
 use crate::delivery::{CACHE_MAX, Entry, ITEMS_MAX, MEMORY_MAX};
 use crate::metrics::READINGS_WAITING;
 use crate::port::{CHUNK_BYTES_MAX, CHUNKS_KEPT, MUST_KEPT};
@@ -59,8 +58,10 @@ pub struct WorstCase {
     pub beside: Vec<(&'static str, u64)>,
 }
 
-/// A nonce that is remembered: 16 bytes in a set and, with their time, in a queue, both with room to grow.
-const NONCE_BYTES: u64 = 96;
+/// A nonce that is remembered: 16 bytes in a map and, with their time, in a set, both with room to grow.
+const NONCE_BYTES: u64 = 128;
+/// A request that is remembered: its id, twice, its action, and how far it is.
+const REQUEST_BYTES: u64 = 512;
 /// The most that a program's two streams are read by at once, beside what is kept.
 const READ_BYTES: u64 = 2 * 64 * 1024;
 
@@ -95,8 +96,11 @@ impl WorstCase {
             beside.push(("chunks of it that wait", (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64));
             let streams = 2 * execute.output.bytes() + READ_BYTES;
             beside.push(("output of programs that run", parallel * streams));
-            beside.push(("answers that are remembered", answered::BYTES_KEPT as u64));
+            beside.push(("answers that are remembered", BYTES_KEPT as u64));
             beside.push(("nonces that are remembered", NONCES_KEPT as u64 * NONCE_BYTES));
+            let requests = 2 * REQUESTS_KEPT as u64 * REQUEST_BYTES;
+            beside.push(("requests that are remembered", requests));
+            beside.push(("the request log, while it is written anew", SIZE / 2));
         }
         if by_counts > 0 {
             let spool = loaded.agent.spool.size.bytes().clamp(line, MEMORY_MAX);

@@ -4,26 +4,26 @@
 //! # One agent for a state folder
 //! Two agents that do what a host asks and have one state folder are a mistake in the files: each would know half of
 //! the scripts that have run, and the spool of one would be in memory for ever. So the second does not start (nor
-//! take up commands at a reload), and says whose folder it is. It is known by the lock of the script journal, which
+//! take up commands at a reload), and says whose folder it is. It is known by the lock of the request log, which
 //! goes with its process however that ends: who is started again after a `kill -9` finds it free, and a service is
 //! started again when nothing of it is left. Waiting for it would be no help: an agent does not end by itself.
 //! An agent without a secret does nothing for a host and takes no lock, so one can be run beside a service for a
 //! look.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::answered::Answered;
-use crate::commands::audit::Audit;
 use crate::commands::enforce::InForce;
 use crate::commands::execute::{Runner, Settings};
-use crate::commands::journal::{self, Journal};
+use crate::commands::request_log::audit::Audit;
+use crate::commands::request_log::{Owner, RequestLog};
 use crate::commands::secret::Secret;
-use crate::commands::verify::Nonces;
+use crate::commands::verify::wall_clock_ms;
 use crate::config::{self, CommandsFile};
 use crate::files::{StateFolder, Untrusted};
+use crate::life;
 use crate::pipeline::{Places, Room};
 use crate::sinks::Rotation;
 
@@ -35,12 +35,8 @@ use crate::sinks::Rotation;
 /// seats, and a smaller number holds once enough of those that run have ended.
 #[derive(Clone)]
 pub struct Carried {
-    /// Envelopes that were taken.
-    pub nonces: Nonces,
-    /// Ids that were taken, and their answers.
-    pub answered: Arc<Mutex<Answered>>,
-    /// Scripts that have run; none where the state folder cannot be written, or nothing is signed.
-    pub journal: Option<Arc<Mutex<Journal>>>,
+    /// What was asked for; in memory where nothing is signed.
+    pub log: RequestLog,
     /// The audit file.
     pub audit: Audit,
     /// Starts programs; only the end of the agent ends them.
@@ -59,7 +55,7 @@ pub struct Carried {
 
 impl Carried {
     /// For the first flow. A flow that `runs` nothing (it is locked, or a picture) has no control group, no
-    /// journal and no audit made for it. Blocks.
+    /// request log and no audit made for it. Blocks.
     ///
     /// # Errors
     /// Another agent that runs something has the state folder, or somebody else can change what is in it.
@@ -69,11 +65,12 @@ impl Carried {
         runs: bool,
         stop: &CancellationToken,
     ) -> Result<Self, String> {
-        let journal = if runs { journal(state)? } else { None };
+        let log = if runs { request_log(&file.audit, state)? } else { RequestLog::in_memory() };
+        if runs {
+            remove_texts(state);
+        }
         Ok(Self {
-            nonces: Nonces::default(),
-            answered: Arc::default(),
-            journal,
+            log,
             audit: audit(&file.audit, state, runs),
             runner: runner(file, runs, stop),
             room: Room::new(places(file)),
@@ -100,12 +97,12 @@ impl Carried {
             }
             _ => audit(&file.audit, &self.state, runs),
         };
-        let journal = match &self.journal {
-            None if runs => journal(&self.state)?,
-            known => known.clone(),
-        };
+        let log = if is_first { request_log(&file.audit, &self.state)? } else { self.log.clone() };
+        if is_first {
+            remove_texts(&self.state);
+        }
         Ok(Self {
-            journal,
+            log,
             audit,
             runner: match is_first {
                 true => runner(file, runs, &self.stop),
@@ -133,8 +130,7 @@ fn output_bytes(file: &CommandsFile) -> usize {
 
 /// The audit; `now` it is opened, so that what is wrong with it is told before the first command.
 fn audit(audit: &config::Audit, state: &StateFolder, now: bool) -> Audit {
-    let path = audit.path.clone().unwrap_or_else(|| state.path().join("audit.jsonl"));
-    let file = Audit::new(path, rotation(audit), audit.required);
+    let file = Audit::new(audit_path(audit, state), rotation(audit), audit.required);
     if now && let Err(error) = file.open() {
         match audit.required {
             true => tracing::error!(%error, "no command will run until it can be written down"),
@@ -148,24 +144,37 @@ fn rotation(audit: &config::Audit) -> Rotation {
     Rotation { max_bytes: audit.max_size.bytes(), keep: audit.keep.get() }
 }
 
-/// Which scripts have run; without it none runs, and the host is told why.
-fn journal(state: &StateFolder) -> Result<Option<Arc<Mutex<Journal>>>, String> {
-    Ok(match Journal::open(state) {
-        Ok(journal) => Some(Arc::new(Mutex::new(journal))),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(format!(
-                "another agent runs with the state folder {}, and two would run a script twice; stop it, or give \
-                 this one a folder of its own (--state DIR, or in agent.toml: [state] folder = …)",
-                state.path().display()
-            ));
-        }
-        Err(error) if Untrusted::of(&error).is_some() => {
-            return Err(format!("cannot use the state folder: {error}"));
-        }
-        Err(error) => {
-            let path = state.path().join(journal::NAME);
-            tracing::error!(path = %path.display(), %error, "no script will run: it could run twice");
-            None
-        }
+fn audit_path(audit: &config::Audit, state: &StateFolder) -> PathBuf {
+    audit.path.clone().unwrap_or_else(|| state.path().join("audit.jsonl"))
+}
+
+/// What was asked for; where that cannot be written, nothing starts that it must be on the disk for, and the host is
+/// told why.
+fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, String> {
+    let audit = audit_path(audit, state);
+    let boot = super::identity::of_this_machine(None).boot_id.unwrap_or_default();
+    let owner = Owner { machine: life::identity(Path::new("/")), boot };
+    RequestLog::open(state, &audit, owner, wall_clock_ms()).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => format!(
+            "another agent runs with the state folder {}, and two would run a script twice; stop it, or give \
+             this one a folder of its own (--state DIR, or in agent.toml: [state] folder = …)",
+            state.path().display()
+        ),
+        _ if Untrusted::of(&error).is_some() => format!("cannot use the state folder: {error}"),
+        _ => format!("cannot read what was asked for before: {error}"),
     })
+}
+
+/// Removes the texts of scripts that an agent of before had on disk while it ran them. Nobody else has them: the
+/// request log is locked.
+fn remove_texts(state: &StateFolder) {
+    let texts = state.within("scripts");
+    for entry in std::fs::read_dir(texts.path()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if let Some(name) = name.to_str()
+            && let Err(error) = texts.remove(name)
+        {
+            tracing::warn!(name, %error, "the text of a script of an earlier agent cannot be removed");
+        }
+    }
 }

@@ -12,12 +12,12 @@ use crate::commands::farewell::Farewell;
 use crate::commands::frame::Frame;
 use crate::commands::greet::Greet;
 use crate::commands::hear::Hear;
-use crate::commands::interrupted::Interrupted;
 use crate::commands::news::Heard;
 use crate::commands::perform::ThisMachine;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
 use crate::commands::reply::{self, Reply, Told};
+use crate::commands::request_log::Recovery;
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
 use crate::config::{self, Commands};
@@ -49,12 +49,15 @@ pub(super) fn command_flow(
         let is_picture = site.ports.is_picture();
         let port = site.ports.at(&target);
         unasked = unasked.greeting(vm_id, port.hosts.clone(), port.greeted.clone());
-        // What may be lost with its host is not told to another one.
-        if commands.file.reply.delivery == config::Delivery::Must && !is_picture {
-            unasked = unasked.telling(Interrupted {
-                journal: carried.journal.clone(),
+        if !is_picture {
+            // What is for this host only waits until there is one.
+            let is_best_effort = commands.file.reply.delivery == config::Delivery::Newest;
+            carried.log.best_effort(is_best_effort);
+            unasked = unasked.telling(Recovery {
+                log: carried.log.clone(),
                 audit: Some(carried.audit.clone()),
-                answered: carried.answered.clone(),
+                waiting: port.acks.tell(carried.log.acknowledger()),
+                hosts: is_best_effort.then(|| port.hosts.clone()),
             });
         }
     }
@@ -127,8 +130,7 @@ fn flow_of(
         }),
         audit: Some(carried.audit.clone()),
         latest: site.latest.clone(),
-        journal: carried.journal.clone().filter(|_| unlocked),
-        answered: carried.answered.clone(),
+        log: carried.log.clone(),
         in_force: carried.in_force.clone(),
     };
     let max_line = receive.max_line.bytes();
@@ -137,7 +139,7 @@ fn flow_of(
     let (health, stop) = (site.health, site.stop);
     let source = Receive::new(shown, turn.clone());
     let window = verify.window.get();
-    let verify = || Verify::new(secret.clone()).within(window).remembering(&carried.nonces);
+    let verify = || Verify::new(secret.clone()).within(window).remembering(&carried.log);
     let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
         .then(Frame::of(turn, max_line)) // Line      ┐
         .then(verify()) // Verified │ fused: one task

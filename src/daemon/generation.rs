@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ use super::report::Report;
 use crate::commands::enforce::Enforce;
 use crate::commands::losses::Losses;
 use crate::commands::news::Heard;
+use crate::commands::request_log::RequestLog;
 use crate::commands::spools::{SpoolNews, Spools};
 use crate::config::{AgentSettings, MemoryLimit, Read};
 use crate::delivery::Machine;
@@ -54,6 +55,8 @@ pub(super) struct Flows {
     pub agent: AgentSettings,
     /// What a command flow leaves for the next.
     pub carried: Option<Carried>,
+    /// What was asked for.
+    log: Option<RequestLog>,
     /// Where what is queued is charged.
     pub ledger: Ledger,
     /// The ceiling that was told last, where it is not that of the files.
@@ -105,6 +108,7 @@ impl Flows {
         Self {
             agent,
             carried: None,
+            log: None,
             ledger: Ledger::default(),
             limited: None,
             losses: Losses::default(),
@@ -168,6 +172,7 @@ impl Flows {
         let drain = self.agent.shutdown.deadline.get();
         self.drain_ms.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
         if let Some(carried) = plan.carried {
+            self.log = Some(carried.log.clone());
             self.carried = Some(carried);
         }
         self.replace(new, &kept, &mut report).await;
@@ -428,6 +433,15 @@ impl Flows {
         self.flows.clear();
         self.carried = None;
         self.ports.close();
+    }
+
+    /// Every flow has ended: says so in the request log.
+    pub(super) async fn ended_all(&mut self) {
+        if let Some(log) = self.log.take()
+            && let Err(error) = spawn_blocking(move || log.close()).await
+        {
+            tracing::error!(%error, "the request log was not closed");
+        }
     }
 
     /// How it all ended.

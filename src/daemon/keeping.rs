@@ -11,7 +11,7 @@ use super::identity;
 use crate::commands::reply;
 use crate::commands::voice::AgentVoice;
 use crate::config::AgentSettings;
-use crate::delivery::{self, ASIDE, Backlog, File, Keeper, Machine, Must, Settings, Spool};
+use crate::delivery::{self, ASIDE, Acks, Backlog, File, Keeper, Machine, Must, Settings, Spool};
 use crate::files::StateFolder;
 use crate::life;
 use crate::pipeline::{Node, Task};
@@ -42,6 +42,8 @@ pub struct Keeping {
     pub became: watch::Sender<Option<Machine>>,
     /// What waits.
     pub backlog: Backlog,
+    /// Which requests' answers the host has read.
+    pub acks: Acks,
     /// The keeper.
     pub task: Box<dyn Task>,
 }
@@ -114,7 +116,8 @@ pub fn keep(
     let (must, inbox) = mpsc::channel(MUST_WAITING);
     let (lane, read) = port.must();
     let (keeper, backlog, became) = Keeper::new(spool, inbox, lane, read, node);
-    Keeping { must, became, backlog, task: Box::new(keeper.voiding(port.void())) }
+    let acks = keeper.acks();
+    Keeping { must, became, backlog, acks, task: Box::new(keeper.voiding(port.void())) }
 }
 
 fn boot_id() -> String {

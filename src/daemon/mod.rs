@@ -107,7 +107,7 @@ pub async fn run(
             systemd::stopping().await;
         }
     });
-    let flows = Main {
+    let mut flows = Main {
         flows,
         origin,
         news,
@@ -119,6 +119,7 @@ pub async fn run(
     .run(asked)
     .await;
     stop.cancel(); // the flows may have ended by themselves
+    flows.ended_all().await;
     if let Err(error) = stopping.await {
         tracing::error!(%error, "systemd was not told of the end");
     }

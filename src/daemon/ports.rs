@@ -18,7 +18,7 @@ use crate::commands::receive::{Intake, Turn};
 use crate::commands::spools::Spools;
 use crate::commands::voice::AgentVoice;
 use crate::config::HostKind;
-use crate::delivery::{Backlog, Machine, Must};
+use crate::delivery::{Acks, Backlog, Machine, Must};
 use crate::model::Frame;
 use crate::pipeline::{Fault, Health, Task};
 use crate::port::{Answers, Counters, End, Inbound, Port, Target, Undelivered, check};
@@ -52,6 +52,8 @@ pub struct Connection {
     pub undelivered: Undelivered,
     /// Where to tell that the machine has become another.
     pub became: watch::Sender<Option<Machine>>,
+    /// Which requests' answers its hosts have read.
+    pub acks: Acks,
     /// What it reads.
     pub intake: Intake,
     /// Counts the hosts that have come.
@@ -134,6 +136,7 @@ impl Ports {
             answers: port.answers(),
             undelivered: port.undelivered(),
             became: keeping.became,
+            acks: keeping.acks,
             on_disk,
             backlog: keeping.backlog,
             intake: Intake::new(port.inbound()),

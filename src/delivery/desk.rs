@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::acks::Acks;
 use super::backlog::Backlog;
 use super::must::Must;
 use super::spool::Spool;
@@ -26,6 +27,7 @@ pub(super) struct Desk<S> {
     pub coming: VecDeque<Must>,
     pub node: Arc<Node>,
     pub backlog: Backlog,
+    pub acks: Acks,
 }
 
 /// One job.
@@ -59,7 +61,9 @@ pub(super) struct Done {
 
 impl<S: Storage> Desk<S> {
     pub(super) fn new(spool: Spool<S>, node: Arc<Node>, backlog: Backlog) -> Self {
-        let mut desk = Self { spool, coming: VecDeque::new(), node, backlog };
+        let acks = Acks::default();
+        acks.found(spool.waiting().iter().map(|entry| entry.request).filter(|n| *n > 0).collect());
+        let mut desk = Self { spool, coming: VecDeque::new(), node, backlog, acks };
         desk.found();
         desk
     }
@@ -84,6 +88,7 @@ impl<S: Storage> Desk<S> {
             spool.another_machine(&identity);
         }
         node.gave(spool.read_up_to(turn.read));
+        let acknowledged = std::mem::take(&mut spool.acknowledged);
         spool.handed(turn.handed);
         if turn.retry {
             spool.retry(now_ms);
@@ -119,6 +124,9 @@ impl<S: Storage> Desk<S> {
         };
         for (reason, weight) in spool.losses() {
             node.lost(reason, weight);
+        }
+        if !acknowledged.is_empty() {
+            self.acks.read(&acknowledged);
         }
         self.tell();
         done

@@ -17,10 +17,26 @@ use crate::sinks::why;
 
 /// The file's name in the state folder.
 pub const NAME: &str = "spool";
-/// The one that is written beside it.
-const BESIDE: &str = "spool.new";
 /// What one that cannot be used is called.
 pub const ASIDE: &str = "spool.damaged";
+
+/// The names that a file of records has in the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// Its own.
+    pub name: &'static str,
+    /// The one that is written beside it.
+    pub beside: &'static str,
+    /// What one that cannot be used is called.
+    pub aside: &'static str,
+    /// What is locked as long as it is open: a file, or the folder itself where none is named.
+    pub lock: Option<&'static str>,
+}
+
+impl Names {
+    /// The spool's.
+    pub const SPOOL: Self = Self { name: NAME, beside: "spool.new", aside: ASIDE, lock: None };
+}
 
 /// `spool` in a folder, mode 0600: it holds what commands have said.
 ///
@@ -31,6 +47,9 @@ pub const ASIDE: &str = "spool.damaged";
 pub struct File {
     /// The folder, for when it is removed.
     state: StateFolder,
+    names: Names,
+    /// Held for its lock, where that is not the folder's.
+    lock: Option<fs::File>,
     /// Opened once: for the lock, for its sync after a rename, and so that every name is looked up in
     /// the folder that was locked.
     folder: OwnedFd,
@@ -52,9 +71,17 @@ impl File {
     /// The folder cannot be made or opened, another process has the lock
     /// ([`WouldBlock`](io::ErrorKind::WouldBlock)), or the file is refused.
     pub fn open(folder: impl Into<StateFolder>) -> io::Result<Self> {
+        Self::open_as(Names::SPOOL, folder)
+    }
+
+    /// The same for a file of other names.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_as(names: Names, folder: impl Into<StateFolder>) -> io::Result<Self> {
         let state = folder.into();
-        let folder = locked(&state)?;
-        let file = match open_in(&folder, NAME, OFlags::RDWR) {
+        let (folder, lock) = locked(&state, names.lock)?;
+        let file = match open_in(&folder, names.name, OFlags::RDWR) {
             Ok(file) => {
                 make_private(&file, &file.metadata()?)?;
                 Some(file)
@@ -64,7 +91,7 @@ impl File {
         };
         let (beside, end) = (None, None);
         let (is_foreign, renamed, exchanged) = (false, false, false);
-        Ok(Self { state, folder, file, beside, end, is_foreign, renamed, exchanged })
+        Ok(Self { state, names, lock, folder, file, beside, end, is_foreign, renamed, exchanged })
     }
 
     /// Opens the file to look at it: without the lock, changing nothing. `None` where there is none.
@@ -79,7 +106,19 @@ impl File {
             Ok((file, folder)) => {
                 let (file, beside) = (Some(file), None);
                 let (end, is_foreign, renamed, exchanged) = (None, false, false, false);
-                Ok(Some(Self { state, folder, file, beside, end, is_foreign, renamed, exchanged }))
+                let (names, lock) = (Names::SPOOL, None);
+                Ok(Some(Self {
+                    state,
+                    names,
+                    lock,
+                    folder,
+                    file,
+                    beside,
+                    end,
+                    is_foreign,
+                    renamed,
+                    exchanged,
+                }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -134,7 +173,7 @@ impl File {
 
     fn remove_beside(&mut self) -> io::Result<()> {
         self.beside = None;
-        match rustix::fs::unlinkat(&self.folder, BESIDE, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.folder, self.names.beside, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -149,7 +188,10 @@ impl File {
 /// and would hold it on.
 impl Drop for File {
     fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.folder, FlockOperation::Unlock);
+        let _ = match &self.lock {
+            Some(lock) => rustix::fs::flock(lock, FlockOperation::Unlock),
+            None => rustix::fs::flock(&self.folder, FlockOperation::Unlock),
+        };
     }
 }
 
@@ -239,7 +281,7 @@ impl Storage for File {
     }
 
     fn set_aside(&mut self) -> io::Result<()> {
-        rustix::fs::renameat(&self.folder, NAME, &self.folder, ASIDE)?;
+        rustix::fs::renameat(&self.folder, self.names.name, &self.folder, self.names.aside)?;
         (self.file, self.end, self.is_foreign, self.renamed) = (None, None, false, true);
         Ok(())
     }
@@ -247,11 +289,11 @@ impl Storage for File {
     fn begin(&mut self) -> io::Result<()> {
         if rustix::fs::fstat(&self.folder)?.st_nlink == 0 {
             // Somebody has removed the folder, and nothing can be made in one that has no name.
-            self.folder = locked(&self.state)?;
+            (self.folder, self.lock) = locked(&self.state, self.names.lock)?;
         }
         self.remove_beside()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        self.beside = Some(open_in(&self.folder, BESIDE, flags)?);
+        self.beside = Some(open_in(&self.folder, self.names.beside, flags)?);
         Ok(())
     }
 
@@ -262,7 +304,7 @@ impl Storage for File {
     fn commit(&mut self) -> io::Result<()> {
         self.exchanged = false;
         self.beside.as_mut().ok_or(io::ErrorKind::NotFound)?.sync_all()?;
-        rustix::fs::renameat(&self.folder, BESIDE, &self.folder, NAME)?;
+        rustix::fs::renameat(&self.folder, self.names.beside, &self.folder, self.names.name)?;
         self.file = self.beside.take();
         (self.end, self.is_foreign) = (None, false);
         (self.exchanged, self.renamed) = (true, true);
@@ -276,7 +318,8 @@ impl Storage for File {
         if let Err(error) = self.remove_beside()
             && is_there
         {
-            tracing::warn!(%error, "a half-written {BESIDE} is left in the state folder");
+            let name = self.names.beside;
+            tracing::warn!(%error, "a half-written {name} is left in the state folder");
         }
     }
 
@@ -291,11 +334,16 @@ fn append(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
     file.write_at(bytes, end)
 }
 
-/// The folder, made where it is missing, and its lock.
-fn locked(state: &StateFolder) -> io::Result<OwnedFd> {
+/// The folder, made where it is missing, and its lock, or that of the file `lock` in it.
+fn locked(state: &StateFolder, lock: Option<&str>) -> io::Result<(OwnedFd, Option<fs::File>)> {
     let folder = state.open_again()?;
-    rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(folder)
+    let Some(name) = lock else {
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+        return Ok((folder, None));
+    };
+    let lock = open_in(&folder, name, OFlags::RDWR | OFlags::CREATE)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok((folder, Some(lock)))
 }
 
 fn open_folder(folder: &Path) -> io::Result<OwnedFd> {

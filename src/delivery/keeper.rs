@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::acks::Acks;
 use super::backlog::{Backlog, millis};
 use super::desk::{Desk, Done, Turn};
 use super::must::Must;
@@ -106,6 +107,11 @@ impl<S: Storage> Keeper<S> {
             node,
         };
         (keeper, backlog, became)
+    }
+
+    /// Which requests' answers the host has read.
+    pub fn acks(&self) -> Acks {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner).acks.clone()
     }
 
     /// With another wall clock, for the times that records bear.

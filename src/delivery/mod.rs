@@ -65,6 +65,7 @@
 //! This module does not sign, parse or send a line, does not know when the host has read something, and
 //! starts nothing by itself.
 
+mod acks;
 mod backlog;
 mod desk;
 mod epochs;
@@ -82,10 +83,11 @@ mod storage;
 mod terms;
 mod write;
 
+pub use acks::Acks;
 pub use backlog::{Backlog, Waiting};
 pub use epochs::Epochs;
 pub use faulty::{Faults, Faulty};
-pub use file::{ASIDE, File, NAME, open};
+pub use file::{ASIDE, File, NAME, Names, open};
 pub use keeper::{Keeper, Machine, SYNC_WITHIN};
 pub use must::{Kind, Must};
 pub use scan::{Entry, ITEMS_MAX, Scan, Session, Wrong, body, scan};
@@ -97,3 +99,6 @@ pub use terms::{
 };
 
 pub(crate) use backlog::{millis, time};
+pub(crate) use reader::{CHUNK, Reader};
+pub(crate) use record::{HEAD, RawHead, read_raw, write_raw};
+pub(crate) use storage::append_all;

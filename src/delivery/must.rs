@@ -11,6 +11,8 @@ pub struct Must {
     pub frame: Frame,
     /// What it says.
     pub kind: Kind,
+    /// The request that it answers, as the request log numbers them; 0 where none.
+    pub request: u32,
 }
 
 impl Weigh for Must {

@@ -119,6 +119,7 @@ impl<S: Storage> Spool<S> {
             epochs,
             word: None,
             words: Vec::new(),
+            acknowledged: Vec::new(),
         }
     }
 

@@ -8,26 +8,26 @@ use super::scan::Session;
 use super::storage::Storage;
 
 /// Bytes read at once.
-pub(super) const CHUNK: usize = 32 * 1024;
+pub(crate) const CHUNK: usize = 32 * 1024;
 /// The longest first record: its texts are bounded, and no byte of them takes more than six.
 pub(super) const FIRST_MAX: usize = 8 * 1024;
 /// What a disk writes whole or not at all.
 const SECTOR: u64 = 512;
 
 /// A window on the file.
-pub(super) struct Reader<'a, S> {
+pub(crate) struct Reader<'a, S: ?Sized> {
     storage: &'a mut S,
     start: u64,
     buffer: Vec<u8>,
 }
 
-impl<'a, S: Storage> Reader<'a, S> {
-    pub(super) fn on(storage: &'a mut S) -> Self {
+impl<'a, S: Storage + ?Sized> Reader<'a, S> {
+    pub(crate) fn on(storage: &'a mut S) -> Self {
         Self { storage, start: 0, buffer: Vec::new() }
     }
 
     /// At most `length` bytes (at most [`CHUNK`]) at `at`; fewer at the end of the file.
-    pub(super) fn bytes(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+    pub(crate) fn bytes(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
         let end = self.start + self.buffer.len() as u64;
         if at < self.start || at + length as u64 > end {
             self.buffer.resize(CHUNK, 0);

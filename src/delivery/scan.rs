@@ -31,6 +31,8 @@ pub struct Entry {
     pub length: u32,
     /// What it weighs in the books.
     pub readings: u32,
+    /// The request that it answers, as the request log numbers them; 0 where none.
+    pub request: u32,
     /// When a host asked for it, where one did and this run of the agent heard it.
     pub(super) asked: Option<Instant>,
     /// Where its record begins in the file. `None`: in memory only.
@@ -43,7 +45,8 @@ impl Entry {
         let length = u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX);
         let (kind, readings) = (must.kind, must.frame.readings);
         let asked = kind.is_asked().then_some(must.frame.oldest);
-        Self { seq: 0, at_ms: now_ms, kind, length, readings, asked, offset: None }
+        let request = must.request;
+        Self { seq: 0, at_ms: now_ms, kind, length, readings, request, asked, offset: None }
     }
 
     /// Bytes of its record.
@@ -308,6 +311,7 @@ impl Scan {
                     kind,
                     length: head.length,
                     readings: head.readings,
+                    request: head.request,
                     asked: None,
                     offset: Some(offset),
                 });

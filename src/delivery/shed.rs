@@ -93,7 +93,7 @@ impl<S: Storage> Spool<S> {
         let Some(word) = self.word_for(&must.frame.bytes, &entry) else { return };
         let stands = Entry { length: u32::try_from(word.len()).unwrap_or(u32::MAX), ..entry };
         if self.room_for(&stands, handed) {
-            self.words.push(word); // the newest of them
+            self.words.push((word, entry.request)); // the newest of them
         }
     }
 
@@ -120,7 +120,7 @@ impl<S: Storage> Spool<S> {
         self.now_full();
         if self.leaves_a_word(&entry) && self.waiting.len() + self.words.len() < ITEMS_MAX {
             let word = self.word_of(&entry);
-            self.words.extend(word);
+            self.words.extend(word.map(|word| (word, entry.request)));
         }
         self.remove(index, "spool full");
         true
@@ -151,7 +151,7 @@ impl<S: Storage> Spool<S> {
 
     /// Bytes that the words take which are not in the queue yet.
     pub(super) fn worded(&self) -> u64 {
-        self.words.iter().map(|word| (HEAD + word.len()) as u64).sum()
+        self.words.iter().map(|(word, _)| (HEAD + word.len()) as u64).sum()
     }
 
     pub(super) fn now_full(&mut self) {

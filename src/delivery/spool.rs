@@ -72,7 +72,9 @@ pub struct Spool<S> {
     /// What stays of an answer that is shed.
     pub(super) word: Option<Word>,
     /// Such words, made and not yet in the queue.
-    pub(super) words: Vec<Vec<u8>>,
+    pub(super) words: Vec<(Vec<u8>, u32)>,
+    /// The requests whose answers the host has read since this was taken last.
+    pub(super) acknowledged: Vec<u32>,
 }
 
 impl<S: Storage> Spool<S> {
@@ -107,9 +109,9 @@ impl<S: Storage> Spool<S> {
 
     /// Takes the words that stay of what was shed when it was opened; [`put`](Self::put) does it too.
     pub fn put_words(&mut self, now: Instant, now_ms: u64) {
-        for word in std::mem::take(&mut self.words) {
+        for (word, request) in std::mem::take(&mut self.words) {
             let frame = Frame { bytes: word.into(), readings: 0, oldest: now };
-            let word = Must { frame, kind: Kind::Response };
+            let word = Must { frame, kind: Kind::Response, request };
             self.push(Entry::of(&word, now_ms), word);
         }
     }
@@ -184,6 +186,9 @@ impl<S: Storage> Spool<S> {
         while self.waiting.front().is_some_and(|first| first.seq <= seq) {
             let Some(entry) = self.waiting.pop_front() else { break };
             weight += u64::from(entry.readings);
+            if entry.request > 0 {
+                self.acknowledged.push(entry.request);
+            }
             self.forget(&entry);
         }
         self.read = self.read.max(seq.min(self.next_seq - 1));

@@ -56,7 +56,7 @@ pub trait Storage: Send + 'static {
 }
 
 /// Appends all of `bytes`, in as many calls as it takes. On failure a part may be there.
-pub(super) fn append_all(
+pub(crate) fn append_all(
     mut append: impl FnMut(&[u8]) -> io::Result<usize>,
     mut bytes: &[u8],
 ) -> io::Result<()> {

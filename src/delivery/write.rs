@@ -142,18 +142,18 @@ impl<S: Storage> Spool<S> {
         }
         let mut out = Vec::new();
         for number in &self.dropped {
-            record::write(What::Dropped, *number, now_ms, 0, &[], &mut out);
+            record::write(What::Dropped, *number, now_ms, (0, 0), &[], &mut out);
         }
         if self.read > self.read_written {
-            record::write(What::Read, self.read, now_ms, 0, &[], &mut out);
+            record::write(What::Read, self.read, now_ms, (0, 0), &[], &mut out);
         }
         let mut gathered = Vec::new();
         for index in first..self.waiting.len() {
             let entry = self.waiting[index];
             if let Some(frame) = self.frames.get(&entry.seq).filter(|_| self.fits(&entry)) {
                 gathered.push((index, self.end + out.len() as u64));
-                let (what, readings) = (What::Item(entry.kind), entry.readings);
-                record::write(what, entry.seq, entry.at_ms, readings, &frame.bytes, &mut out);
+                let (what, says) = (What::Item(entry.kind), (entry.readings, entry.request));
+                record::write(what, entry.seq, entry.at_ms, says, &frame.bytes, &mut out);
             }
             if out.len() >= WRITE_BYTES || index + 1 == self.waiting.len() {
                 self.append_gathered(&mut out, &mut gathered)?;
@@ -281,8 +281,8 @@ impl Content<'_> {
                 },
             };
             made.places.push((index, made.end + out.len() as u64));
-            let (what, readings) = (What::Item(entry.kind), entry.readings);
-            record::write(what, entry.seq, entry.at_ms, readings, body, &mut out);
+            let (what, says) = (What::Item(entry.kind), (entry.readings, entry.request));
+            record::write(what, entry.seq, entry.at_ms, says, body, &mut out);
             if out.len() >= WRITE_BYTES {
                 append_all(|part| storage.append_beside(part), &out)?;
                 made.end += out.len() as u64;
@@ -310,5 +310,5 @@ struct Made {
 fn session_record(session: &Session, number: u64, now_ms: u64, out: &mut Vec<u8>) {
     // A struct of texts and a number has a spelling in JSON.
     let body = serde_json::to_vec(session).unwrap_or_default();
-    record::write(What::Session, number, now_ms, 0, &body, out);
+    record::write(What::Session, number, now_ms, (0, 0), &body, out);
 }

@@ -49,6 +49,9 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
+    /// `request` has a place or waits for one: it will be handled, unless all ends before.
+    fn admitted(&self, _request: &Self::In) {}
+
     /// Acts on `request`. The end of the stream frees its place.
     fn handle(self: Arc<Self>, request: Self::In) -> BoxStream<'static, Self::Out>;
 
@@ -130,6 +133,7 @@ impl<H: Handler> HandlerTask<H> {
             let place = self.room.urgent_place().await;
             self.start(request, 1, place);
         } else if let Some(seat) = self.room.seat() {
+            self.handler.admitted(&request);
             self.waiting.push_back((request, seat));
             self.node.queued(self.waiting.len() as u64);
         } else {

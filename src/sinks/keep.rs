@@ -32,7 +32,7 @@ impl Sink for Keep {
     }
 
     async fn write(&mut self, frame: &Frame) -> Result<(), Fault> {
-        let must = Must { frame: frame.clone(), kind: Kind::Metrics };
+        let must = Must { frame: frame.clone(), kind: Kind::Metrics, request: 0 };
         self.must.send(must).await.map_err(|_| Fault::outside("the port has ended"))
     }
 }

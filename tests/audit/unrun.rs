@@ -1,8 +1,9 @@
 //! What was not run, or not to its end.
 
-use infiniservice::commands::audit::{Audit, Ended, WAITING_UNHEARD};
 use infiniservice::commands::decode::Refusal;
 use infiniservice::commands::enforce::Ruling;
+use infiniservice::commands::request_log::audit::{Audit, Ended, WAITING_UNHEARD};
+use infiniservice::commands::request_log::{CUT, chain};
 
 use super::{WIDE, lines, permit, place, remove};
 
@@ -39,7 +40,7 @@ async fn a_flood_of_what_has_no_room_is_bounded_and_counted_and_leaves_room_for_
 }
 
 #[tokio::test]
-async fn what_panics_has_ended_and_what_is_cut_off_is_found_at_the_next_start() {
+async fn what_panics_has_ended_and_of_what_is_cut_off_the_next_agent_says_that_it_is_lost() {
     let (_folder, path) = place();
     let audit = Audit::new(&path, WIDE, true);
     audit.open().unwrap();
@@ -61,13 +62,8 @@ async fn what_panics_has_ended_and_what_is_cut_off_is_found_at_the_next_start() 
 
     let next = Audit::new(&path, WIDE, true);
     next.open().unwrap();
-    let found = next.take_unended();
-    assert_eq!(found.iter().map(|found| &*found.id).collect::<Vec<_>>(), ["cut"]);
-    assert_eq!(next.take_unended(), []);
-    next.lost(&found[0], "nobody knows").await;
+    next.ended("cut", "PackageRemove", true).await;
     let line = lines(&path).pop().unwrap();
-    assert_eq!((&line["event"], &line["why"]), (&"lost".into(), &"nobody knows".into()));
-    let last = Audit::new(&path, WIDE, true);
-    last.open().unwrap();
-    assert_eq!(last.take_unended(), []);
+    assert_eq!((&line["event"], &line["why"]), (&"lost".into(), &CUT.into()));
+    assert_eq!(chain::verify(&path).unwrap().breaks, [], "another agent goes on with the chain");
 }

@@ -69,12 +69,12 @@ async fn what_a_kill_cuts_is_told_by_the_next_agent_and_by_no_other() {
     // Asked for again, nothing is done twice.
     let again = host.answer(command, &id, PATIENCE).await.unwrap();
     assert!(again.error.unwrap().contains("whether it was done is not known"));
-    // One that had not had its turn was not begun.
+    // One that had not had its turn was not begun: that is told, and it may be asked for again.
     let never = host.script(&scripts[1], PATIENCE).await.unwrap();
     assert_eq!(never.stdout, "never\n");
     written(&lab, "audit.jsonl", "\"event\":\"lost\"", 2).await;
-    written(&lab, "scripts.jsonl", "\"but\":\"told\"", 1).await;
-    written(&lab, "scripts.jsonl", "{\"id\":\"e-2\",\"code\":0}", 1).await;
+    written(&lab, "audit.jsonl", "the agent ended before it began, so it was not run", 1).await;
+    written(&lab, "requests.log", "\"id\":\"e-2\"", 2).await;
     agent.signal(Signal::KILL);
     let (_, log) = agent.end();
     assert!(log.contains("was ended while these ran"), "{log}");

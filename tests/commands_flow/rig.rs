@@ -60,8 +60,10 @@ impl Lab {
         tokio::time::timeout(PATIENCE, self.listener.accept(settings)).await.unwrap().unwrap()
     }
 
+    /// A file of the state folder, as far as it is text.
     pub fn state(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join("state").join(name)).unwrap_or_default()
+        let file = std::fs::read(self.folder.path().join("state").join(name));
+        String::from_utf8_lossy(&file.unwrap_or_default()).into_owned()
     }
 }
 

@@ -105,6 +105,9 @@ async fn a_script_of_which_nothing_was_done_may_be_offered_again() {
 
     let ran = host.script(&offered, PATIENCE).await.unwrap();
     assert_eq!((ran.exit_code, ran.stdout.as_str()), (0, "ran\n"), "{ran:?}");
-    let journal = lab.state("scripts.jsonl");
-    assert!(journal.contains("\"id\":\"e-1\",\"code\":0"), "it was made again: {journal}");
+    let log = lab.state("requests.log");
+    assert!(
+        log.contains("\"id\":\"e-1\"") && log.contains("\"exit\":0"),
+        "it was made again: {log}"
+    );
 }

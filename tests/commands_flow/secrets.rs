@@ -85,7 +85,7 @@ async fn secrets_in_commands_reach_no_log_no_audit_and_no_argument_of_any_proces
     agent.signal(Signal::TERM);
     let mut log = String::new();
     std::io::Read::read_to_string(&mut agent.log(), &mut log).unwrap();
-    for place in [log, lab.state("audit.jsonl"), lab.state("scripts.jsonl"), seen] {
+    for place in [log, lab.state("audit.jsonl"), lab.state("requests.log"), seen] {
         let found = place.split("canary-").nth(1).map(|rest| rest.split('\n').next());
         assert_eq!(found, None);
         assert!(!place.contains(SECRET));

@@ -22,7 +22,7 @@ pub fn frame(text: impl Into<Bytes>) -> Frame {
 }
 
 pub fn must(kind: Kind, text: impl Into<Bytes>) -> Must {
-    Must { frame: frame(text), kind }
+    Must { frame: frame(text), kind, request: 0 }
 }
 
 /// A text that names its number and is `length` long.

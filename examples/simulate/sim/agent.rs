@@ -1,23 +1,22 @@
 //! The agent as the daemon assembles it, over the simulated port, disk, clock and machine. The metrics are made
 //! up at a pace that is set; everything behind that is the product. What the daemon's flows are is in `flows`.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use infiniservice::commands::decode::Asked;
 use infiniservice::commands::enforce::{Enforced, Ruling};
 use infiniservice::commands::greet::Greeted;
-use infiniservice::commands::journal::Journal;
 use infiniservice::commands::news::News;
 use infiniservice::commands::policy::Policy;
 use infiniservice::commands::receive::Intake;
 use infiniservice::commands::reply::Told;
-use infiniservice::commands::verify::Nonces;
+use infiniservice::commands::request_log::{Owner, RequestLog};
 use infiniservice::commands::voice::AgentVoice;
 use infiniservice::config;
 use infiniservice::daemon::Relay;
-use infiniservice::delivery::{Backlog, Keeper, Settings, Spool};
+use infiniservice::delivery::{Backlog, Faulty, Keeper, Settings, Spool};
 use infiniservice::model::SystemMetrics;
 use infiniservice::pipeline::{
     Emit, Fault, Health, Ledger, Outcome, Room, Source, Task, Transform,
@@ -54,8 +53,9 @@ pub struct Surroundings {
     pub pace: watch::Receiver<u32>,
     /// Readings, from which each is made.
     pub readings: Arc<Vec<SystemMetrics>>,
-    /// The scripts that have run, on a disk that never fails.
-    pub journal: Arc<Mutex<Journal>>,
+    /// The disk of the request log, and the boot of its machine.
+    pub requests: Faulty,
+    pub boot: u32,
     /// The size of the spool.
     pub spool: u64,
     /// The ceiling of the ledger.
@@ -113,9 +113,14 @@ impl Agent {
         let (lane, read) = port.must();
         let node = health.anew().node("keeper".to_owned());
         let (keeper, backlog, _) = Keeper::new(spool, inbox, lane, read, node);
-        let keeper = keeper.with_clock(clock::wall).voiding(port.void());
+        let (keeper, acks) = {
+            let keeper = keeper.with_clock(clock::wall).voiding(port.void());
+            let acks = keeper.acks();
+            (keeper, acks)
+        };
+        let owner = Owner { machine: "simulated".to_owned(), boot: around.boot.to_string() };
+        let log = RequestLog::begin(Box::new(around.requests.clone()), owner, clock::now_ms());
 
-        around.journal.lock().unwrap_or_else(PoisonError::into_inner).begin_life();
         let (news, heard) = News::new(&health);
         let (counters, files) = (port.counters(), around.files.subscribe());
         let carried = Carried {
@@ -131,8 +136,8 @@ impl Agent {
             closing: closing.clone(),
             greeted: Greeted::default(),
             heard,
-            nonces: Nonces::default(),
-            answered: Arc::default(),
+            log,
+            acks,
             room: Room::new(flows::places(*files.borrow())),
         };
         let ends: [Box<dyn Task>; 2] = [Box::new(keeper), Box::new(port)];

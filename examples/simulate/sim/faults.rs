@@ -65,6 +65,10 @@ pub enum Fault {
     Disk(Faults),
     /// The power goes after so many steps of the disk.
     CutAtStep(u64),
+    /// The agent is killed, or its power is cut, at the next but so many step of the request log.
+    LogStep(u64, bool),
+    /// All that was ever sent is sent again.
+    ReplayAll,
     /// The power is cut now.
     PowerCut,
     /// The agent is killed.
@@ -120,6 +124,8 @@ impl Fault {
             Self::Suspend(_) => "suspend",
             Self::Disk(_) => "disk",
             Self::CutAtStep(_) => "cut at step",
+            Self::LogStep(..) => "log step",
+            Self::ReplayAll => "replay all",
             Self::PowerCut => "power cut",
             Self::Kill => "kill",
             Self::KillAtWrite(_) => "kill at write",
@@ -349,7 +355,9 @@ fn disk(chance: &mut Chance, _: &mut u64) -> Fault {
 }
 
 fn life(chance: &mut Chance, _: &mut u64) -> Fault {
-    match chance.below(5) {
+    match chance.below(8) {
+        5 | 6 => Fault::LogStep(chance.below(30), chance.below(3) == 0),
+        7 => Fault::ReplayAll,
         0 => Fault::Stop,
         1 | 2 => Fault::KillAtWrite(chance.below(6)),
         _ => Fault::Kill,

@@ -2,10 +2,9 @@
 //! daemon's own: commands go over at once, metrics when the flow before has handed on what it held. Reads no file.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::commands::answered::Answered;
 use infiniservice::commands::decode::Decode;
 use infiniservice::commands::deliver::Deliver;
 use infiniservice::commands::dispatch::Dispatch;
@@ -14,15 +13,15 @@ use infiniservice::commands::farewell::Farewell;
 use infiniservice::commands::frame::Frame;
 use infiniservice::commands::greet::{Greet, Greeted};
 use infiniservice::commands::hear::Hear;
-use infiniservice::commands::interrupted::Interrupted;
 use infiniservice::commands::losses::{LOOK_EVERY, Losses};
 use infiniservice::commands::news::{Heard, News};
 use infiniservice::commands::receive::{Intake, Receive};
 use infiniservice::commands::reply::{CommandType, Reply};
+use infiniservice::commands::request_log::{Recovery, RequestLog};
 use infiniservice::commands::secret::Secret;
-use infiniservice::commands::verify::{Nonces, Verify};
+use infiniservice::commands::verify::Verify;
 use infiniservice::daemon::Relay;
-use infiniservice::delivery::Must;
+use infiniservice::delivery::{Acks, Must};
 use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::{Stages, collect, latest::Latest, through};
@@ -62,8 +61,8 @@ pub struct Carried {
     pub closing: CancellationToken,
     pub greeted: Greeted,
     pub heard: Heard,
-    pub nonces: Nonces,
-    pub answered: Arc<Mutex<Answered>>,
+    pub log: RequestLog,
+    pub acks: Acks,
     pub room: Room,
 }
 
@@ -261,16 +260,13 @@ impl Carried {
             perform: Box::new(Machine(Arc::clone(known))),
             audit: None,
             latest: Latest::default(),
-            journal: Some(Arc::clone(&self.around.journal)),
-            answered: Arc::clone(&self.answered),
+            log: self.log.clone(),
             in_force: InForce::default(),
         };
         let turn = self.intake.turn();
         let receive = Receive::new("simulated".to_owned(), turn.clone());
         let verify = || {
-            Verify::new(Secret::new(KEY.to_vec()))
-                .with_clock(clock::now_ms)
-                .remembering(&self.nonces)
+            Verify::new(Secret::new(KEY.to_vec())).with_clock(clock::now_ms).remembering(&self.log)
         };
         let told = Pipeline::from_sources("commands", [receive], MESSAGES_WAITING, &health, &stop)
             .then(Frame::of(turn, LINE_BYTES_MAX))
@@ -289,10 +285,11 @@ impl Carried {
             self.hosts.clone(),
             self.greeted.clone(),
         );
-        let greet = greet.telling(Interrupted {
-            journal: Some(Arc::clone(&self.around.journal)),
+        let greet = greet.telling(Recovery {
+            log: self.log.clone(),
             audit: None,
-            answered: Arc::clone(&self.answered),
+            waiting: self.acks.tell(self.log.acknowledger()),
+            hosts: None,
         });
         let told = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop)
             .then(Made(Arc::clone(known)));

@@ -40,7 +40,9 @@ pub struct Host {
     nonce: u64,
     number: u64,
     chance: Chance,
-    /// The last commands, as they were sent and as they were meant.
+    /// All lines that ask for scripts.
+    pushed: Vec<String>,
+    /// The commands, as they were sent and as they were meant.
     sent: Vec<(String, Behaviour)>,
     handed_out: Vec<Behaviour>,
     /// A command that is half said.
@@ -64,6 +66,7 @@ impl Host {
             nonce: 0,
             number: 10_000_000,
             chance: Chance(seed),
+            pushed: Vec::new(),
             sent: Vec::new(),
             handed_out: Vec::new(),
             begun: None,
@@ -268,7 +271,9 @@ impl Host {
             run_as: None,
         };
         let scripts: Vec<_> = behaviours.iter().map(script).collect();
-        self.say(&pending_scripts(&scripts, ""));
+        let line = self.sealed(KEY, 0, &pending_scripts(&scripts, ""));
+        self.send(line.as_bytes());
+        self.pushed.push(line);
         behaviours.iter().for_each(|behaviour| self.asks(behaviour.number, 1_000, true));
         self.handed_out = behaviours.to_vec();
     }
@@ -287,6 +292,14 @@ impl Host {
     /// Sends a line once more.
     pub fn replay(&mut self) {
         if let Some((line, _)) = self.one_sent() {
+            self.send(line.as_bytes());
+        }
+    }
+
+    /// Sends all that was ever sent once more: nothing of it is done again.
+    pub fn replay_all(&mut self) {
+        let lines = self.sent.iter().map(|(line, _)| line).chain(&self.pushed);
+        for line in lines.cloned().collect::<Vec<_>>() {
             self.send(line.as_bytes());
         }
     }

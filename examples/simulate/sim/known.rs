@@ -7,8 +7,8 @@
 //! - An answer bears `"redelivered":true`, unless it comes for the first time.
 //! - Between two beginnings of the agent, answers come in the order in which they were made.
 //! - Readings come in the order in which they were taken, none twice.
-//! - A command is carried out once in a life of the agent, a script once for ever.
-//! - A script that was cut by the end of an agent is answered by a later one.
+//! - A command or script is carried out once, over all lives of the agent, whatever is sent again.
+//! - What was cut by the end of an agent is answered by a later one.
 //! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
 //!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
 //!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when

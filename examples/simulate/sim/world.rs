@@ -4,11 +4,10 @@
 mod fate;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::commands::journal::Journal;
-use infiniservice::delivery::{Faults, State};
+use infiniservice::delivery::{Faults, Faulty, State};
 use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
@@ -47,6 +46,10 @@ pub struct World {
     starts_at: Option<Instant>,
     /// The power is cut when the disk has made so many steps.
     cut_at: Option<u64>,
+    /// The agent is killed, or its power is cut, when the request log has made so many steps: all after them fail.
+    ends_at: Option<(u64, End)>,
+    /// What hosts have sent was sent again.
+    is_replayed: bool,
     /// When a host went in the middle of a line of its own.
     crashed: Instant,
     leaked: usize,
@@ -66,7 +69,8 @@ impl World {
             disk: Disk::new(seed, &known),
             pace: at,
             readings: fate::readings(plan.pads),
-            journal: Arc::new(Mutex::new(Journal::in_memory())),
+            requests: Faulty::new(seed),
+            boot: 0,
             spool: plan.spool,
             ceiling: plan.ceiling,
             files: watch::Sender::new(plan.files),
@@ -84,6 +88,8 @@ impl World {
             stops_at: None,
             starts_at: Some(now),
             cut_at: None,
+            ends_at: None,
+            is_replayed: false,
             crashed: now,
             leaked: 0,
             shed: 0,
@@ -147,6 +153,16 @@ impl World {
         if self.cut_at.is_some_and(|at| self.around.disk.faulty.steps() >= at) {
             self.cut_power().await;
         }
+        if let Some((at, end)) = self.ends_at
+            && self.around.requests.steps() >= at
+        {
+            self.ends_at = None;
+            match end {
+                End::PowerCut => self.cut_power().await,
+                end => self.kill(end).await,
+            }
+            self.around.requests.set(Faults::default());
+        }
         if self.agent.as_ref().is_some_and(|agent| agent.running.is_finished()) {
             self.ended().await;
         }
@@ -199,6 +215,8 @@ impl World {
         self.cut_at = None;
         self.kill(End::PowerCut).await;
         self.around.disk.faulty.power_cut();
+        self.around.requests.power_cut();
+        self.around.boot += 1;
     }
 
     /// Adds up what the books of a life say of what was shed.
@@ -274,6 +292,8 @@ impl World {
         host.end.write_zero(0);
         host.end.take_at_most(usize::MAX);
         self.around.disk.faulty.set(Faults::default());
+        self.around.requests.set(Faults::default());
+        self.ends_at = None;
         (self.cut_at, self.known.lock().kill_after) = (None, None);
         host.answers = Some(1);
         if plan.heals_with_another {
@@ -300,6 +320,11 @@ impl World {
             self.wait(next, LOOK_AT_REST).await;
             if healed.elapsed() >= Duration::from_secs(40) {
                 self.pace.send_if_modified(|pace| std::mem::take(pace) > 0);
+            }
+            if healed.elapsed() >= Duration::from_secs(40)
+                && !std::mem::replace(&mut self.is_replayed, true)
+            {
+                self.host.replay_all();
             }
             while asked < 3 && healed.elapsed() >= Duration::from_secs(150) {
                 let (number, takes_ms, says) = (AFTERWARDS + asked, 100, 50);

@@ -1,14 +1,12 @@
 //! What hosts ask for, and what the agent does of it: taken, and carried out. Makes nothing happen.
 
-use infiniservice::commands::verify::NONCE_MEMORY;
-
 use super::super::clock;
 use super::*;
 
 /// After so long what was asked for has been taken.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
-/// Answers that the agent remembers.
-const ANSWERS: u64 = infiniservice::commands::answered::ANSWERS_KEPT as u64;
+/// Requests that the agent remembers.
+const REQUESTS: u64 = infiniservice::commands::request_log::REQUESTS_KEPT as u64;
 
 impl Known {
     /// A host asked for it, with an envelope of its own; `is_clear`: nothing is wrong between it and the agent.
@@ -50,11 +48,9 @@ impl Known {
         asked.taken = Some(life);
         self.under_way += asked.bytes - std::mem::replace(&mut asked.under_way, asked.bytes);
         let (taken, times) = (asked.taken_times, asked.times);
-        // To a clock that was set back an old envelope is fresh: one that the agent has forgotten, or that was too
-        // old when it was sent.
-        let is_forgotten = asked.at.is_some_and(|at| at.elapsed() > NONCE_MEMORY);
+        // To a clock that was set back an envelope is fresh that was too old when it was sent.
         let is_fresh = asked.stale.is_some_and(|stepped| clock::stepped() < stepped);
-        if taken > times && !is_forgotten && !is_fresh {
+        if taken > times && !is_fresh {
             self.breaks(|| format!("{id:?} was asked for {times} times, and taken {taken} times"));
         }
     }
@@ -67,10 +63,10 @@ impl Known {
         }
     }
 
-    /// A script that the end of an agent has cut, and that no later one answered.
+    /// A command or script that the end of an agent has cut, and that no later one answered.
     pub(super) fn untold(&self) -> Option<Id> {
-        let is_cut = |(id, one): &(&Id, &Asked)| {
-            id.is_script && one.made.is_empty() && one.began.iter().any(|began| *began < self.life)
+        let is_cut = |(_, one): &(&Id, &Asked)| {
+            one.made.is_empty() && one.began.iter().any(|began| *began < self.life)
         };
         self.asked.iter().find(is_cut).map(|(id, _)| *id)
     }
@@ -81,9 +77,9 @@ impl Known {
         let (life, order) = (self.life, self.order);
         let asked = self.asked.entry(Id { number, is_script }).or_default();
         asked.began.push(life);
-        let times = asked.began.iter().filter(|began| is_script || **began == life).count();
+        let times = asked.began.len();
         // So many answers later the agent has forgotten that it did it.
-        let is_forgotten = asked.made.last().is_some_and(|last| order - last.order >= ANSWERS);
+        let is_forgotten = asked.made.last().is_some_and(|last| order - last.order >= REQUESTS);
         if times > 1 && (is_script || !is_forgotten) {
             self.breaks(|| format!("{number} is carried out {times} times (script: {is_script})"));
         }

@@ -75,6 +75,13 @@ impl World {
                 self.around.disk.faulty.set(Faults { cut_at: Some(at), ..Faults::default() });
                 self.cut_at = Some(at);
             }
+            Fault::LogStep(steps, is_power) => {
+                let at = self.around.requests.steps() + 1 + steps;
+                self.around.requests.set(Faults { cut_at: Some(at), ..Faults::default() });
+                let end = if *is_power { End::PowerCut } else { End::Killed };
+                self.ends_at = Some((at, end));
+            }
+            Fault::ReplayAll => host.replay_all(),
             Fault::PowerCut => self.cut_power().await,
             Fault::Kill => self.kill(End::Killed).await,
             Fault::KillAtWrite(writes) => self.known.lock().kill_after = Some(*writes + 1),

@@ -1,0 +1,224 @@
+//! One line of the audit as JSON, with nothing in it that may be a secret. Pure: writes no file.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::commands::catalogue::Argument;
+use crate::commands::decode::Refusal;
+use crate::commands::outcome::Outcome;
+use crate::commands::policy::{self, Value};
+use crate::commands::redact::redact;
+use crate::commands::request::{Action, Order, Request, What};
+use crate::model::Iso8601;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether it was done.
+    pub success: bool,
+    /// Exit code of the program, where one ran.
+    pub exit: Option<i32>,
+    /// How long it took.
+    pub took: Duration,
+    /// What the program wrote to standard output, in bytes.
+    pub stdout_bytes: u64,
+    /// What it wrote to standard error, in bytes.
+    pub stderr_bytes: u64,
+    /// Whether the host got less than that.
+    pub truncated: bool,
+}
+
+/// With the true sizes where a program ran, else by what is in the outcome.
+impl From<&Outcome> for Ended {
+    fn from(outcome: &Outcome) -> Self {
+        Self {
+            success: outcome.success,
+            exit: outcome.exit_code,
+            took: outcome.took,
+            stdout_bytes: outcome.said.stdout_bytes.max(outcome.stdout.len() as u64),
+            stderr_bytes: outcome.said.stderr_bytes.max(outcome.stderr.len() as u64),
+            truncated: outcome.said.truncated,
+        }
+    }
+}
+
+/// What of a request may be written down: bounded, whatever the request holds.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Subject {
+    id: String,
+    action: String,
+    /// The name of what is done, where it was asked for by another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    becomes: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    arguments: BTreeMap<&'static str, Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<Digest>,
+    /// Names of variables and inputs, with the lengths of their values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    variables: BTreeMap<String, usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+}
+
+/// A text that is not written down.
+#[derive(Debug, Clone, Serialize)]
+struct Digest {
+    bytes: usize,
+    /// The first 16 digits.
+    sha256: String,
+}
+
+/// The most characters of one text, and the most of several.
+const TEXT: usize = 256;
+const MANY: usize = 32;
+
+impl Subject {
+    /// Of a request that the rule at `rule` decided on.
+    pub fn new(request: &Request, rule: &str) -> Self {
+        let mut arguments: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+        let mut user = "root".to_owned();
+        for (argument, value) in policy::arguments(&request.what).into_iter().take(MANY) {
+            let text = match &value {
+                Value::Is(text) => safe(text),
+                Value::Everything => "*".to_owned(),
+            };
+            match argument {
+                Argument::User => user = text,
+                _ => arguments.entry(argument.name()).or_default().push(text),
+            }
+        }
+        let none = BTreeMap::new();
+        let (order, command, variables) = match &request.what {
+            What::Action(order) => (Some(order), None, &none),
+            What::Raw(raw) => (None, Some(&raw.command), &raw.environment),
+            What::Script(script) => (None, Some(&script.content), &script.inputs),
+        };
+        if let Some(Action::ProcessKill { force, .. } | Action::RebootSystem { force }) =
+            order.map(|order| &order.action)
+        {
+            arguments.insert("force", vec![force.to_string()]);
+        }
+        let variables = variables.iter().take(MANY).map(|(name, value)| (safe(name), value.len()));
+        Self {
+            becomes: order.and_then(Order::becomes).map(safe),
+            arguments,
+            command: command.map(|text| digest(text)),
+            variables: variables.collect(),
+            user: Some(user),
+            timeout_ms: Some(millis(request.timeout)),
+            rule: Some(safe(rule)),
+            ..Self::named(&request.id, policy::name(&request.what))
+        }
+    }
+
+    /// Of a request of which no more is known.
+    pub fn named(id: &str, action: &str) -> Self {
+        Self { id: safe(id), action: safe(action), ..Self::default() }
+    }
+
+    /// The line that says that `event` happened to it.
+    pub fn line(&self, event: &'static str, decision: &'static str, why: Option<&str>) -> Vec<u8> {
+        let time = Iso8601::new(SystemTime::now());
+        json(&Line {
+            time: time.as_str(),
+            event,
+            decision,
+            subject: self,
+            why: why.map(safe),
+            ended: None,
+        })
+    }
+
+    /// The line that says how it ended.
+    pub fn ended(&self, began: SystemTime, ended: &Ended) -> Vec<u8> {
+        let (time, began) = (Iso8601::new(SystemTime::now()), Iso8601::new(began));
+        let ended = Some(Result {
+            began: began.as_str(),
+            success: ended.success,
+            exit: ended.exit,
+            duration_ms: millis(ended.took),
+            stdout_bytes: ended.stdout_bytes,
+            stderr_bytes: ended.stderr_bytes,
+            truncated: ended.truncated,
+        });
+        let (event, decision) = ("end", "allowed");
+        json(&Line { time: time.as_str(), event, decision, subject: self, why: None, ended })
+    }
+}
+
+/// The line that says that something was asked for that was not understood.
+pub(super) fn unclear(refusal: &Refusal) -> Vec<u8> {
+    Subject::named(&refusal.id, &refusal.action).line("refused", "unclear", Some(&refusal.error))
+}
+
+/// The line that says that `count` lines are missing before it.
+pub(super) fn gap(count: u64) -> Vec<u8> {
+    let time = Iso8601::new(SystemTime::now());
+    json(&serde_json::json!({ "time": time.as_str(), "event": "gap", "lines_lost": count }))
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: &'a str,
+    event: &'static str,
+    decision: &'static str,
+    #[serde(flatten)]
+    subject: &'a Subject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(flatten)]
+    ended: Option<Result<'a>>,
+}
+
+#[derive(Serialize)]
+struct Result<'a> {
+    began: &'a str,
+    success: bool,
+    exit: Option<i32>,
+    duration_ms: u64,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    truncated: bool,
+}
+
+fn json(line: &impl Serialize) -> Vec<u8> {
+    // Texts, numbers and maps of texts: nothing in it can fail.
+    let mut line = serde_json::to_vec(line).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// A text that may be written down: without what looks like a secret, not too long.
+fn safe(text: &str) -> String {
+    // Cut first to what can matter, so that a long text costs no more than a short one; between two words, so that no
+    // half of a secret is left that looks like none.
+    let text = match text.floor_char_boundary(8 * TEXT) {
+        most if most < text.len() => {
+            text[..most].rsplit_once(char::is_whitespace).map_or("", |cut| cut.0)
+        }
+        _ => text,
+    };
+    let text = redact(text);
+    match text.char_indices().nth(TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+fn digest(text: &str) -> Digest {
+    let hash = Sha256::digest(text);
+    let sha256 = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Digest { bytes: text.len(), sha256 }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,104 @@
+//! What happens to requests, as records of the log's file. Decides nothing.
+//!
+//! The head of a record is the spool's ([`crate::delivery`]), with kinds of its own; its number is the request's.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::delivery::{RawHead, write_raw};
+
+/// Whose the file is, and what it cannot know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Session {
+    /// The machine.
+    pub machine: String,
+    /// Its boot.
+    pub boot: String,
+    /// Envelopes of before this time, in Unix milliseconds, are refused.
+    pub floor: i64,
+}
+
+/// A request that was let through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Accepted {
+    pub id: String,
+    /// The name that its answer bears.
+    pub action: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_script: bool,
+}
+
+/// How a request ended, without what it said: that is in its reply, and nowhere else on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ended {
+    pub success: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
+    /// It has a result: where that is not kept, it must not be taken for an empty one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_data: bool,
+}
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// An agent has begun, or the file was written anew.
+    Session(Session),
+    /// An envelope was taken, of this time and with a nonce of this digest.
+    Envelope(i64, u128),
+    Accepted(u32, Accepted),
+    Started(u32),
+    Finished(u32, Ended),
+    /// Nothing was done of it: it may be asked for again.
+    Withdrawn(u32),
+    /// The host has read how it ended.
+    Acknowledged(u32),
+    /// The agent has ended in order, and all is on the disk.
+    Closed,
+}
+
+/// The longest body: an id of 128 bytes and a name, each of which may take six bytes for one.
+pub(super) const BODY_MAX: usize = 4 << 10;
+/// The first and the last code.
+pub(super) const CODES: std::ops::RangeInclusive<u8> = 64..=71;
+
+impl Event {
+    /// Adds it to `out`.
+    pub fn write(&self, now_ms: u64, out: &mut Vec<u8>) {
+        fn json(body: &impl Serialize) -> Vec<u8> {
+            serde_json::to_vec(body).unwrap_or_default() // texts and numbers have a spelling
+        }
+        let (code, number, at_ms, body) = match self {
+            Self::Session(session) => (64, 0, now_ms, json(session)),
+            Self::Envelope(ts, nonce) => (65, 0, ts.cast_unsigned(), nonce.to_le_bytes().to_vec()),
+            Self::Accepted(number, accepted) => (66, *number, now_ms, json(accepted)),
+            Self::Started(number) => (67, *number, now_ms, Vec::new()),
+            Self::Finished(number, ended) => (68, *number, now_ms, json(ended)),
+            Self::Withdrawn(number) => (69, *number, now_ms, Vec::new()),
+            Self::Acknowledged(number) => (70, *number, now_ms, Vec::new()),
+            Self::Closed => (71, 0, now_ms, Vec::new()),
+        };
+        write_raw(&RawHead::new(code, number.into(), at_ms), &body, out);
+    }
+
+    /// What a record says; nothing where it says nothing.
+    pub fn read(head: &RawHead, body: &[u8]) -> Option<Self> {
+        fn json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+            serde_json::from_slice(body).ok()
+        }
+        let number = u32::try_from(head.number).ok()?;
+        Some(match head.code {
+            64 => Self::Session(json(body)?),
+            65 => {
+                let nonce = u128::from_le_bytes(body.try_into().ok()?);
+                Self::Envelope(head.at_ms.cast_signed(), nonce)
+            }
+            66 => Self::Accepted(number, json(body)?),
+            67 => Self::Started(number),
+            68 => Self::Finished(number, json(body)?),
+            69 => Self::Withdrawn(number),
+            70 => Self::Acknowledged(number),
+            71 => Self::Closed,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,515 @@
+//! The request log: what the host asked for, remembered once.
+//!
+//! ```text
+//!  verify ── envelope ──▶ ┌────────────────────────────┐ ── records ──▶ STATE/requests.log
+//!  dispatch ─ accepted ─▶ │ state: accepted → started  │
+//!             started ──▶ │   → finished → acknowledged │ ── lines ────▶ the audit (JSON, hash-chained)
+//!             finished ─▶ └────────────────────────────┘
+//!  spool ── acknowledged ──▶      │ views: replay protection · idempotency · crash recovery
+//! ```
+//! Reading order: `replay` and `state` (pure), `event` (the records), `file`, this, `recovery`, then `audit` with
+//! `audit_line` and `chain`; `upgrade` reads what older agents left.
+//!
+//! # What is promised
+//! - An envelope is taken once, over kill -9, restart, reboot and clock steps: see `replay`. Where the log is missing,
+//!   damaged, or may lack what a power cut took, envelopes of before this start are refused. That costs what the host
+//!   sent while no agent ran; its next command works.
+//! - A script, and an action that changes the machine, starts when it is on the disk that it was accepted and starts
+//!   (one `fdatasync` serves all that wait). An action that only reads does not wait for the disk.
+//! - A request that an ended agent had is told once more at most, in the words of `state`; a script never runs twice.
+//! - A repeated id is answered: in this run with what was said ([`ANSWERS_KEPT`], [`BYTES_KEPT`]), later by how it ended,
+//!   for the last [`REQUESTS_KEPT`] commands and as many scripts. What commands say is not in the log.
+//! - The file has at most [`SIZE`] bytes; full, it is written anew beside the old one and renamed. What is wrong with it
+//!   costs the records that it hits.
+//!
+//! # Why the audit is another file
+//! Measured over 4 MiB of each, release build, two shared cores: see `a_start_with_a_full_log` in the tests. A start from
+//! records takes a third of one from JSON lines, and a record is a fifth of a line. More than that: the audit is
+//! redacted and shortened, so an id cannot always be found in it again; it is the operator's, who moves and removes it;
+//! and it may be on another disk. What must be exact cannot depend on that.
+//!
+//! This module does not decide what may run, and knows no wire.
+
+pub mod audit;
+mod audit_line;
+pub mod chain;
+mod event;
+mod file;
+mod recovery;
+mod replay;
+mod state;
+mod upgrade;
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use self::event::{Accepted, Ended, Event, Session};
+use self::file::Disk;
+use self::state::State;
+use super::decode::{RAW_COMMAND, SCRIPT};
+use super::reply::Told;
+use super::request::{Request, What};
+use crate::delivery::{self, Storage, millis};
+use crate::files::{StateFolder, Untrusted};
+use crate::sinks::why;
+use crate::wire::envelope::Refused;
+
+pub use file::NAMES;
+pub use recovery::Recovery;
+pub use replay::NONCES_KEPT;
+pub use state::{
+    ANSWERS_KEPT, BYTES_KEPT, CUT, CUT_SCRIPT, Known, NOT_KEPT, NOT_RUN, REQUESTS_KEPT,
+};
+
+/// The most bytes of the file.
+pub const SIZE: u64 = 4 << 20;
+/// The longest that the disk may take before a request that waits for it is refused.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Records that could not be written, in bytes; with more the file is written anew, from what is known.
+const PENDING_MAX: usize = 256 << 10;
+/// How long what nobody waits for may be written and not synced.
+const SYNC_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whose a log is.
+#[derive(Debug, Clone, Default)]
+pub struct Owner {
+    /// The machine: a log of another is that of which this one is a copy.
+    pub machine: String,
+    /// The boot of the machine.
+    pub boot: String,
+}
+
+/// The log. A copy is the same.
+#[derive(Debug, Clone)]
+pub struct RequestLog(Arc<Inner>);
+
+struct Inner {
+    live: Mutex<Live>,
+    /// Locked by whoever writes, for as long as the disk takes; never by an async worker, unless nothing blocks.
+    disk: Mutex<Disk>,
+    size: u64,
+    /// One sync at a time.
+    turn: Arc<Semaphore>,
+    blocks: bool,
+    /// A write, and a sync, that nobody waits for is under way.
+    is_kicked: AtomicBool,
+    settles: AtomicBool,
+    /// Replies are not kept until they are read, so none is acknowledged.
+    is_best_effort: AtomicBool,
+    /// Why there is no file, where there should be one.
+    unusable: Option<String>,
+    is_copy: bool,
+}
+
+/// What is known, and what of it the disk does not have.
+#[derive(Default)]
+struct Live {
+    state: State,
+    pending: Vec<u8>,
+    /// Events until now, and those that are on the disk.
+    count: u64,
+    synced: u64,
+    /// What earlier agents left untold is told, or being told.
+    is_recovered: bool,
+}
+
+impl Live {
+    fn push(&mut self, event: Event, now_ms: u64) {
+        event.write(now_ms, &mut self.pending);
+        self.count += 1;
+        self.state.apply(event);
+    }
+}
+
+impl RequestLog {
+    /// A log without a file, which lasts as long as it is not dropped.
+    pub fn in_memory() -> Self {
+        Self::made(Live::default(), Disk::new(None), None, false)
+    }
+
+    /// Reads what is in `storage`, and begins a run at `now_ms`. Blocks.
+    ///
+    /// What cannot be used is told in the log; a file of which nothing can be used is set aside.
+    pub fn begin(storage: Box<dyn Storage>, owner: Owner, now_ms: i64) -> Self {
+        Self::with(Ok(storage), owner, now_ms, |_| {})
+    }
+
+    /// The log of a state folder, with what agents of before it have left there. Blocks.
+    ///
+    /// # Errors
+    /// Another process has it ([`WouldBlock`](io::ErrorKind::WouldBlock)), or somebody else can change the folder
+    /// ([`Untrusted`]). Any other trouble is told in the log, and then nothing that changes the machine should start:
+    /// [`start`](Self::start) says so.
+    pub fn open(
+        folder: impl Into<StateFolder>,
+        audit: &Path,
+        owner: Owner,
+        now_ms: i64,
+    ) -> io::Result<Self> {
+        let folder = folder.into();
+        let opened = delivery::File::open_as(NAMES, &folder);
+        let opened = match opened {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock || Untrusted::of(&error).is_some() =>
+            {
+                return Err(error);
+            }
+            opened => opened,
+        };
+        let old = upgrade::Old::find(&folder, audit)?;
+        let storage = opened.map(|file| Box::new(file) as Box<dyn Storage>);
+        let log = Self::with(storage, owner, now_ms, |live| old.import(live));
+        if log.0.unusable.is_none() && log.0.write(true).is_ok() {
+            old.done(&folder);
+        }
+        Ok(log)
+    }
+
+    fn with(
+        storage: io::Result<Box<dyn Storage>>,
+        owner: Owner,
+        now_ms: i64,
+        import: impl FnOnce(&mut Live),
+    ) -> Self {
+        let (mut live, mut unusable) = (Live::default(), None);
+        let (storage, mut trouble) = match storage {
+            Ok(storage) => (Some(storage), None),
+            Err(error) => (None, Some(why(&error))),
+        };
+        let mut disk = Disk::new(storage);
+        let found = disk.read(4 * SIZE, |event| live.state.apply(event)).unwrap_or_else(|error| {
+            trouble = Some(format!("it cannot be read: {}", why(&error)));
+            file::Found::default()
+        });
+        if let Some(wrong) = &found.wrong {
+            let records = found.records;
+            tracing::warn!(
+                wrong,
+                records,
+                "the request log is damaged; envelopes of before now are refused"
+            );
+            if records == 0
+                && let Some(storage) = &mut disk.storage
+                && let Err(error) = storage.set_aside()
+            {
+                trouble = Some(format!(
+                    "nothing in it can be used, nor can it be set aside: {}",
+                    why(&error)
+                ));
+            }
+        }
+        if let Some(trouble) = trouble {
+            tracing::error!(trouble, "the request log cannot be used; it is in memory only");
+            disk.storage = None;
+            unusable = Some(trouble);
+        }
+        let state = &mut live.state;
+        if found.wrong.is_some() && !found.is_torn {
+            state.distrust();
+        }
+        let before = std::mem::take(&mut state.session);
+        let is_same_boot = before.boot == owner.boot && !owner.boot.is_empty();
+        let is_whole = found.wrong.is_none() && unusable.is_none() && found.records > 0;
+        let is_known = is_whole && (is_same_boot || state.is_closed);
+        if state.replay.latest > now_ms {
+            state.replay.set_back(now_ms); // while no agent looked
+        }
+        let floor = if is_known { state.replay.floor() } else { now_ms };
+        let is_copy = !before.machine.is_empty() && before.machine != owner.machine;
+        state.begin();
+        state.replay.clocks(Instant::now(), now_ms);
+        let session = Session { machine: owner.machine, boot: owner.boot, floor };
+        import(&mut live);
+        live.push(Event::Session(session), now_ms.max(0).cast_unsigned());
+        live.state.begin();
+        let log = Self::made(live, disk, unusable, is_copy);
+        let _ = log.0.write(true); // told in the log, and to whoever starts something
+        log
+    }
+
+    fn made(live: Live, disk: Disk, unusable: Option<String>, is_copy: bool) -> Self {
+        Self(Arc::new(Inner {
+            blocks: disk.storage.as_ref().is_some_and(|storage| storage.blocks()),
+            live: Mutex::new(live),
+            disk: Mutex::new(disk),
+            size: SIZE,
+            turn: Arc::new(Semaphore::new(1)),
+            is_kicked: AtomicBool::new(false),
+            settles: AtomicBool::new(false),
+            is_best_effort: AtomicBool::new(false),
+            unusable,
+            is_copy,
+        }))
+    }
+
+    /// Whether the log was written by another machine, of which this one is a copy.
+    pub fn is_copy(&self) -> bool {
+        self.0.is_copy
+    }
+
+    /// Whether replies leave without being kept until they are read: then what was handed over counts as acknowledged.
+    pub fn best_effort(&self, is_best_effort: bool) {
+        self.0.is_best_effort.store(is_best_effort, Relaxed);
+    }
+
+    /// Takes an envelope of the time `ts`, unless it was taken before or nobody knows. One that is harmless to take
+    /// twice is not remembered.
+    ///
+    /// # Errors
+    /// It may not be taken.
+    pub fn envelope(
+        &self,
+        (now, now_ms): (Instant, i64),
+        ts: i64,
+        nonce: &str,
+        is_harmless: bool,
+    ) -> Result<(), Refused> {
+        let mut short = [0; 16];
+        short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
+        let nonce = u128::from_le_bytes(short);
+        let mut live = self.0.live();
+        if live.state.replay.clocks(now, now_ms) {
+            tracing::warn!("the clock was set back: envelopes stamped by it are taken");
+            let floor = live.state.replay.floor();
+            let session = Session { floor, ..live.state.session.clone() };
+            live.push(Event::Session(session), now_ms.max(0).cast_unsigned());
+        }
+        live.state.replay.check(ts, nonce)?;
+        if !is_harmless {
+            live.push(Event::Envelope(ts, nonce), now_ms.max(0).cast_unsigned());
+            drop(live);
+            self.kick();
+        }
+        Ok(())
+    }
+
+    /// A request waits for its turn.
+    pub fn accept(&self, request: &Request) {
+        let mut live = self.0.live();
+        if live.state.number(&request.id).is_some() {
+            return;
+        }
+        let (action, is_script) = match &request.what {
+            What::Action(order) => (order.name(), false),
+            What::Raw(_) => (RAW_COMMAND, false),
+            What::Script(_) => (SCRIPT, true),
+        };
+        let (id, action) = (request.id.clone(), action.to_owned());
+        let accepted = Event::Accepted(live.state.next(), Accepted { id, action, is_script });
+        live.push(accepted, now_ms());
+        drop(live);
+        self.kick();
+    }
+
+    /// Its turn has come: whether the caller may do it.
+    pub fn claim(&self, request: &Request) -> Known {
+        self.accept(request);
+        let mut live = self.0.live();
+        match live.state.number(&request.id) {
+            Some(number) => live.state.claim(number),
+            None => Known::UnderWay, // never: it was accepted
+        }
+    }
+
+    /// It starts. Where it is to be `durable`, that is on the disk then.
+    ///
+    /// # Errors
+    /// It could not be written, for the reason that this sentence ends with.
+    pub async fn start(&self, id: &str, durable: bool) -> Result<(), String> {
+        self.note(id, Event::Started);
+        match durable {
+            true => self.sync().await,
+            false => Ok(()),
+        }
+    }
+
+    /// It has ended: remembers what its host is told, and numbers it. Where it had ended before, what was told then
+    /// takes the place of `told`.
+    pub fn finish(&self, told: &mut Told) {
+        let (Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome }) =
+            told
+        else {
+            return;
+        };
+        let mut live = self.0.live();
+        let Some(number) = live.state.number(id) else { return };
+        if let Some(before) = live.state.answer(number) {
+            *told = before;
+            return;
+        }
+        outcome.request = number;
+        live.push(Event::Finished(number, Ended::from(&*outcome)), now_ms());
+        live.state.keep(number, outcome);
+        if self.0.is_best_effort.load(Relaxed) {
+            live.push(Event::Acknowledged(number), now_ms());
+        }
+        drop(live);
+        self.kick();
+    }
+
+    /// Nothing was done of it: it may be asked for again.
+    pub fn withdraw(&self, id: &str) {
+        self.note(id, Event::Withdrawn);
+    }
+
+    /// Hosts have read how these ended.
+    pub fn acknowledge(&self, numbers: &[u32]) {
+        if numbers.is_empty() {
+            return;
+        }
+        let mut live = self.0.live();
+        for number in numbers {
+            live.push(Event::Acknowledged(*number), now_ms());
+        }
+        drop(live);
+        self.kick();
+    }
+
+    /// A weak handle that acknowledges: for the spool, which may outlive the log.
+    pub fn acknowledger(&self) -> impl Fn(&[u32]) + Send + 'static {
+        let log = Arc::downgrade(&self.0);
+        move |numbers| {
+            if let Some(log) = log.upgrade() {
+                Self(log).acknowledge(numbers);
+            }
+        }
+    }
+
+    /// Returns when all until now is on the disk; one sync serves all that wait.
+    ///
+    /// # Errors
+    /// The end of a sentence.
+    pub async fn sync(&self) -> Result<(), String> {
+        if let Some(why) = &self.0.unusable {
+            return Err(why.clone());
+        }
+        let wanted = self.0.live().count;
+        if !self.0.blocks {
+            return self.0.write(true);
+        }
+        let slow = |_| format!("the request log takes longer than {PATIENCE:?}");
+        let deadline = Instant::now() + PATIENCE;
+        let turn = timeout_at(deadline, Arc::clone(&self.0.turn).acquire_owned()).await;
+        let turn = turn.map_err(slow)?;
+        if self.0.live().synced >= wanted {
+            return Ok(());
+        }
+        let inner = Arc::clone(&self.0);
+        let job = tokio::task::spawn_blocking(move || {
+            let _turn = turn; // also where nobody waits any more
+            inner.write(true)
+        });
+        let done = timeout_at(deadline, job).await.map_err(slow)?;
+        done.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// The agent ends in order, and nothing comes any more. Blocks.
+    pub fn close(&self) {
+        self.0.live().push(Event::Closed, now_ms());
+        let _ = self.0.write(true); // told in the log
+    }
+
+    fn note(&self, id: &str, event: impl FnOnce(u32) -> Event) {
+        let mut live = self.0.live();
+        if let Some(number) = live.state.number(id) {
+            live.push(event(number), now_ms());
+            drop(live);
+            self.kick();
+        }
+    }
+
+    /// Has what nobody waits for written soon, and synced a little later.
+    fn kick(&self) {
+        if !self.0.blocks {
+            let _ = self.0.write(false); // told in the log
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.0.blocks && !self.0.is_kicked.swap(true, Relaxed) {
+            let inner = Arc::clone(&self.0);
+            runtime.spawn_blocking(move || {
+                inner.is_kicked.store(false, Relaxed);
+                let _ = inner.write(false);
+            });
+        }
+        if !self.0.settles.swap(true, Relaxed) {
+            let log = Arc::downgrade(&self.0);
+            runtime.spawn(async move {
+                sleep(SYNC_WITHIN).await;
+                if let Some(inner) = log.upgrade() {
+                    inner.settles.store(false, Relaxed);
+                    let _ = Self(inner).sync().await;
+                }
+            });
+        }
+    }
+}
+
+impl Inner {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is not written, and syncs it where that is wanted.
+    fn write(&self, sync: bool) -> Result<(), String> {
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live();
+        if disk.storage.is_none() {
+            live.pending = Vec::new();
+            return self.unusable.clone().map_or(Ok(()), Err);
+        }
+        let (count, pending) = (live.count, std::mem::take(&mut live.pending));
+        let anew = disk.is_stale || disk.is_full(pending.len(), self.size);
+        let mut bytes = pending;
+        if anew {
+            bytes.clear();
+            let now_ms = now_ms();
+            live.state.events().iter().for_each(|event| event.write(now_ms, &mut bytes));
+        }
+        drop(live);
+        let done = match anew {
+            true => disk.replace(&bytes),
+            false => disk.append(&bytes),
+        };
+        let is_written = done.is_ok();
+        let done = done.and_then(|()| if sync { disk.sync() } else { Ok(()) });
+        let mut live = self.live();
+        if done.is_ok() && (sync || anew) {
+            live.synced = live.synced.max(count);
+        }
+        if !is_written && !anew {
+            bytes.append(&mut live.pending);
+            live.pending = bytes;
+        }
+        if live.pending.len() > PENDING_MAX {
+            (live.pending, disk.is_stale) = (Vec::new(), true);
+        }
+        drop(live);
+        match &done {
+            Err(error) if !disk.is_failing => {
+                tracing::error!(error = why(error), "the request log cannot be written");
+            }
+            Ok(()) if disk.is_failing => tracing::info!("the request log is written again"),
+            _ => {}
+        }
+        disk.is_failing = done.is_err();
+        done.map_err(|error| why(&error))
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestLog").finish_non_exhaustive()
+    }
+}
+
+fn now_ms() -> u64 {
+    millis(SystemTime::now())
+}

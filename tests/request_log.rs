@@ -1,0 +1,468 @@
+//! The request log over crashes at every byte, power cuts at every step, and whatever else lies in its place; held
+//! against a model that is as simple as can be.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant as Clock};
+
+use futures::StreamExt;
+use infiniservice::commands::outcome::Outcome;
+use infiniservice::commands::reply::Told;
+use infiniservice::commands::request::{RawCommand, Request, Script, Shell, What};
+use infiniservice::commands::request_log::{
+    CUT, CUT_SCRIPT, Known, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
+};
+use infiniservice::delivery::{Faults, Faulty, Storage};
+use infiniservice::model::Chance;
+use tokio::time::Instant;
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn request(id: &str, is_script: bool) -> Request {
+    let (shell, run_as) = (Shell::Sh, None);
+    let what = match is_script {
+        true => What::Script(Script {
+            name: "s".to_owned(),
+            content: "true".to_owned(),
+            shell,
+            inputs: BTreeMap::new(),
+            run_as,
+        }),
+        false => What::Raw(RawCommand {
+            command: "true".to_owned(),
+            shell,
+            working_dir: None,
+            environment: BTreeMap::new(),
+            run_as,
+        }),
+    };
+    Request::new(id.to_owned(), what, Duration::from_secs(9), Instant::now())
+}
+
+fn owner(boot: &str) -> Owner {
+    Owner { machine: "m".to_owned(), boot: boot.to_owned() }
+}
+
+fn begin(disk: &Faulty, boot: &str, now_ms: i64) -> RequestLog {
+    RequestLog::begin(Box::new(disk.clone()), owner(boot), now_ms)
+}
+
+fn completed(id: &str, is_script: bool, code: i32) -> Told {
+    let outcome = Outcome { success: code == 0, exit_code: Some(code), ..Outcome::said("said") };
+    match is_script {
+        true => Told::Completed { execution_id: id.to_owned(), outcome },
+        false => Told::Response { id: id.to_owned(), action: "UnsafeCommand".to_owned(), outcome },
+    }
+}
+
+fn outcome(told: &Told) -> (&str, &Outcome) {
+    match told {
+        Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome } => {
+            (id, outcome)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn recovered(log: &RequestLog) -> BTreeMap<String, Outcome> {
+    let recovery = Recovery { log: log.clone(), audit: None, waiting: Vec::new(), hosts: None };
+    let told: Vec<Told> = recovery.told().collect().await;
+    let all: BTreeMap<_, _> =
+        told.iter().map(outcome).map(|(id, said)| (id.to_owned(), said.clone())).collect();
+    assert_eq!(all.len(), told.len(), "each once");
+    all
+}
+
+/// As simple as can be: what became of each id, and which envelopes were taken.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    requests: BTreeMap<String, (bool, Is)>,
+    numbers: BTreeMap<String, u32>,
+    taken: Vec<(i64, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Is {
+    Accepted,
+    Started,
+    Ended(i32),
+    Told(Option<i32>),
+}
+
+/// Something happens to one of a few requests.
+async fn step(log: &RequestLog, model: &mut Model, chance: &mut Chance) {
+    let number = chance.below(12);
+    let (id, is_script) = (format!("r{number}"), number % 3 == 0);
+    let asked = request(&id, is_script);
+    let now = model.requests.get(&id).map(|(_, is)| *is);
+    match (chance.below(6), now) {
+        (0, _) => {
+            let (ts, nonce) = (NOW + model.taken.len() as i64, format!("n{}", model.taken.len()));
+            log.envelope((Instant::now(), NOW), ts, &nonce, false).unwrap();
+            model.taken.push((ts, nonce));
+        }
+        (_, None) => {
+            log.accept(&asked);
+            model.requests.insert(id, (is_script, Is::Accepted));
+        }
+        (1, Some(Is::Accepted | Is::Started)) => {
+            log.withdraw(&id);
+            model.requests.remove(&id);
+        }
+        (_, Some(Is::Accepted)) => {
+            assert_eq!(log.claim(&asked), Known::New);
+            assert_eq!(log.claim(&asked), Known::UnderWay);
+            log.start(&id, true).await.unwrap();
+            model.requests.insert(id, (is_script, Is::Started));
+        }
+        (_, Some(Is::Started)) => {
+            let code = i32::try_from(chance.below(3)).unwrap();
+            let mut told = completed(&id, is_script, code);
+            log.finish(&mut told);
+            model.numbers.insert(id.clone(), outcome(&told).1.request);
+            model.requests.insert(id, (is_script, Is::Ended(code)));
+        }
+        (_, Some(Is::Ended(code))) => {
+            log.acknowledge(&[model.numbers[&id]]);
+            model.requests.insert(id, (is_script, Is::Told(Some(code))));
+        }
+        (_, Some(Is::Told(_))) => {
+            let Known::Answered(told) = log.claim(&asked) else { panic!("{id} would run again") };
+            assert_eq!(outcome(&told).1.stdout, "said");
+        }
+    }
+}
+
+/// A log that was just opened says what `model` does; what was cut off in the middle of a write never was.
+async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
+    let told = recovered(log).await;
+    let open = model.requests.iter().filter(|(_, (_, is))| !matches!(is, Is::Told(_)));
+    assert_eq!(told.keys().collect::<Vec<_>>(), open.map(|(id, _)| id).collect::<Vec<_>>());
+    for (id, (is_script, is)) in &model.requests {
+        let again = match log.claim(&request(id, *is_script)) {
+            Known::New => None,
+            Known::UnderWay => panic!("{id} is under way for ever"),
+            Known::Answered(told) => Some(outcome(&told).1.clone()),
+        };
+        let said = told.get(id);
+        let cut = if *is_script { CUT_SCRIPT } else { CUT };
+        match is {
+            Is::Accepted => {
+                assert_eq!(said.unwrap().error.as_deref(), Some(NOT_RUN));
+                assert!(said.unwrap().refused && again.is_none(), "it may be asked for again");
+            }
+            Is::Started | Is::Told(None) => {
+                assert_eq!(again.unwrap().error.as_deref(), Some(cut));
+            }
+            Is::Ended(code) | Is::Told(Some(code)) => {
+                let again = again.unwrap();
+                assert_eq!((again.exit_code, again.success), (Some(*code), *code == 0));
+            }
+        }
+    }
+    assert_eq!(log.claim(&request("never", true)), Known::New);
+    for (ts, nonce) in &model.taken {
+        assert!(log.envelope((Instant::now(), now_ms), *ts, nonce, false).is_err(), "{nonce}");
+    }
+    // Where nothing is lost what came late is taken; else only what is signed from now on.
+    let late = log.envelope((Instant::now(), now_ms), NOW + 500, "late", false);
+    assert_eq!(late.is_ok(), is_whole);
+    assert_eq!(log.envelope((Instant::now(), now_ms), now_ms, "next", false), Ok(()));
+}
+
+#[tokio::test]
+async fn a_crash_at_every_byte_leaves_what_a_naive_model_says() {
+    for seed in 1..=12 {
+        let (disk, mut chance) = (Faulty::new(seed), Chance(seed));
+        let log = begin(&disk, "b", NOW);
+        let (mut model, mut history) = (Model::default(), Vec::new());
+        for _ in 0..60 {
+            history.push((disk.bytes().len(), model.clone()));
+            step(&log, &mut model, &mut chance).await;
+        }
+        history.push((disk.bytes().len(), model));
+        let bytes = disk.bytes();
+        let from = history[history.len() - 14].0;
+        for cut in from..=bytes.len() {
+            let (length, model) = history.iter().rev().find(|(length, _)| *length <= cut).unwrap();
+            let disk = Faulty::with(seed, &bytes[..cut]);
+            let log = begin(&disk, "b", NOW + 1_000);
+            agrees(&log, model, *length == cut, NOW + 1_000).await;
+            // And once more, from what that has left.
+            drop(log);
+            let told = recovered(&begin(&disk, "b", NOW + 1_000)).await;
+            let open = model.requests.values().filter(|(_, is)| !matches!(is, Is::Told(_)));
+            assert!(told.len() <= open.count() + 1, "{told:?}"); // "never" is asked for now
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_power_cut_at_every_step_lets_nothing_start_twice() {
+    for seed in 0..4 {
+        for at in 1..60 {
+            let disk = Faulty::new(seed * 1_000 + at);
+            disk.set(Faults { cut_at: Some(at), ..Faults::default() });
+            let log = begin(&disk, "b", NOW);
+            let mut started = Vec::new();
+            for number in 0..30 {
+                let id = format!("r{number}");
+                let asked = request(&id, number % 2 == 0);
+                if log.claim(&asked) == Known::New && log.start(&id, true).await.is_ok() {
+                    started.push(asked);
+                    log.finish(&mut completed(&id, number % 2 == 0, 0));
+                }
+            }
+            drop(log);
+            disk.power_cut();
+            let log = begin(&disk, "c", NOW + 1_000);
+            for asked in &started {
+                assert_ne!(
+                    log.claim(asked),
+                    Known::New,
+                    "{} of {} at {at}",
+                    asked.id,
+                    started.len()
+                );
+            }
+            let envelope = log.envelope((Instant::now(), NOW + 1_000), NOW + 999, "n", false);
+            assert!(envelope.is_err(), "what a power cut took may have been taken");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_must_be_written_down_and_nothing_is_lost_by_it() {
+    let disk = Faulty::new(1);
+    let log = begin(&disk, "b", NOW);
+    disk.set(Faults { space: Some(disk.bytes().len() as u64 + 60), ..Faults::default() });
+    let (read, script) = (request("read", false), request("script", true));
+    assert_eq!((log.claim(&read), log.claim(&script)), (Known::New, Known::New));
+    assert!(log.start("read", false).await.is_ok(), "what only reads waits for no disk");
+    assert!(log.start("script", true).await.is_err());
+    log.withdraw("script");
+    log.finish(&mut completed("read", false, 0));
+    disk.set(Faults::default());
+    assert_eq!(log.claim(&script), Known::New);
+    assert_eq!(log.start("script", true).await, Ok(()));
+    drop(log);
+    let log = begin(&disk, "b", NOW);
+    let told = recovered(&log).await;
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["read", "script"]);
+    assert_eq!(told["script"].error.as_deref(), Some(CUT_SCRIPT));
+}
+
+#[tokio::test]
+async fn the_file_is_bounded_and_a_start_with_a_full_one_is_short() {
+    let disk = Faulty::new(1);
+    let log = begin(&disk, "b", NOW);
+    let mut longest = 0;
+    for number in 0..30_000_i64 {
+        let id = format!("{number:036}");
+        let _ = log.envelope((Instant::now(), NOW + number), NOW + number, &id, false);
+        log.claim(&request(&id, false));
+        log.start(&id, false).await.unwrap();
+        let mut told = completed(&id, false, 0);
+        log.finish(&mut told);
+        log.acknowledge(&[outcome(&told).1.request]);
+        longest = longest.max(disk.clone().length().unwrap());
+    }
+    assert!(longest <= SIZE && longest > SIZE - 1_000, "{longest}");
+    // The largest there can be.
+    let mut full = Faulty::new(1);
+    for number in 30_000_i64.. {
+        if disk.clone().length().unwrap() > SIZE - 500 {
+            full = Faulty::with(1, &disk.bytes());
+            break;
+        }
+        let _ =
+            log.envelope((Instant::now(), NOW + number), NOW + number, &number.to_string(), false);
+    }
+    let began = Clock::now();
+    let log = begin(&full, "b", NOW + 60_000);
+    let took = began.elapsed();
+    println!("a start with {} bytes took {took:?}", full.bytes().len());
+    let most = if cfg!(debug_assertions) { 60 } else { 1 } * Duration::from_millis(50);
+    assert!(took < most, "{took:?}");
+    let last = request(&format!("{:036}", 29_999), false);
+    assert!(matches!(log.claim(&last), Known::Answered(_)));
+}
+
+#[tokio::test]
+async fn damage_costs_what_it_hits_and_no_trust() {
+    let disk = Faulty::new(1);
+    let log = begin(&disk, "b", NOW);
+    for number in 0..20 {
+        let id = format!("r{number}");
+        log.claim(&request(&id, true));
+        log.start(&id, true).await.unwrap();
+    }
+    let bytes = disk.bytes();
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let log = begin(&Faulty::with(1, &damaged), "b", NOW + 1_000);
+        let told = recovered(&log).await;
+        assert!((19..=20).contains(&told.len()), "byte {at}: {} are left of 20", told.len());
+        // Where it is lost that a script started it must not be offered as one that did not.
+        assert!(told.values().all(|said| said.error.as_deref() == Some(CUT_SCRIPT)), "byte {at}");
+        let before = log.envelope((Instant::now(), NOW + 1_000), NOW + 999, "n", false);
+        assert!(before.is_err(), "byte {at}");
+        assert_eq!(log.envelope((Instant::now(), NOW + 1_000), NOW + 1_000, "m", false), Ok(()));
+    }
+    for foreign in
+        [&b"#!/bin/sh\nexit 1\n"[..], &[0; 9_000], b"IBREQLG\x02 of another version", b"x"]
+    {
+        let disk = Faulty::with(1, foreign);
+        let log = begin(&disk, "b", NOW);
+        assert_eq!(disk.aside().as_deref(), Some(foreign), "kept for a person");
+        assert_eq!(log.claim(&request("a", true)), Known::New);
+        assert_eq!(log.start("a", true).await, Ok(()));
+        drop(log);
+        assert_eq!(recovered(&begin(&disk, "b", NOW)).await.len(), 1);
+    }
+}
+
+/// Opens the log of a folder. A write that nobody waits for may hold it for a moment after it was dropped.
+async fn open(folder: &Path) -> RequestLog {
+    loop {
+        match RequestLog::open(folder, &folder.join("audit.jsonl"), owner("b"), NOW) {
+            Ok(log) => return log,
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_of_ours_is_left_alone_and_no_script_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(NAMES.name);
+    let other = folder.path().join("other");
+    fs::write(&other, "mine").unwrap();
+    type Put<'a> = Box<dyn Fn() + 'a>;
+    let puts: [Put<'_>; 3] = [
+        Box::new(|| std::os::unix::fs::symlink(&other, &path).unwrap()),
+        Box::new(|| fs::create_dir(&path).unwrap()),
+        Box::new(|| fs::hard_link(&other, &path).unwrap()),
+    ];
+    for put in puts {
+        put();
+        let log = open(folder.path()).await;
+        assert_eq!(log.claim(&request("a", true)), Known::New);
+        log.start("a", false).await.unwrap();
+        let error = log.start("a", true).await.unwrap_err();
+        assert!(error.contains("remove") || error.contains("directory"), "{error}");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
+        drop(log);
+        fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+    }
+    let log = open(folder.path()).await;
+    let other = RequestLog::open(folder.path(), &path, owner("b"), NOW);
+    assert_eq!(other.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "one agent at a time");
+    drop(log);
+    open(folder.path()).await;
+}
+
+#[tokio::test]
+async fn what_an_older_agent_has_left_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let scripts = [
+        r#"{"machine":"m"}"#,
+        r#"{"id":"done"}"#,
+        r#"{"id":"done","code":3,"but":"untold"}"#,
+        r#"{"id":"done","code":3}"#,
+        r#"{"id":"untold","code":0,"but":"untold"}"#,
+        r#"{"id":"cut"}"#,
+        r#"{"id":"known"}"#,
+        r#"{"id":"known","but":"told"}"#,
+        r#"{"id":"never"}"#,
+        r#"{"id":"never","but":"never"}"#,
+        r#"{"id":"torn"#,
+    ];
+    fs::write(at("scripts.jsonl"), scripts.join("\n")).unwrap();
+    let line = |event: &str, id: &str| {
+        format!("{{\"time\":\"t\",\"event\":\"{event}\",\"id\":\"{id}\",\"action\":\"A\"}}\n")
+    };
+    fs::write(at("audit.jsonl.1"), line("begin", "command") + &line("begin", "ended")).unwrap();
+    fs::write(at("audit.jsonl"), line("end", "ended") + &line("refused", "no")).unwrap();
+    let log = open(folder.path()).await;
+    let told = recovered(&log).await;
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["command", "cut", "untold"]);
+    assert_eq!(told["command"].error.as_deref(), Some(CUT));
+    assert_eq!(told["cut"].error.as_deref(), Some(CUT_SCRIPT));
+    for (id, code) in [("done", Some(3)), ("untold", Some(0)), ("cut", None), ("known", None)] {
+        let Known::Answered(told) = log.claim(&request(id, true)) else {
+            panic!("{id} runs twice")
+        };
+        assert_eq!(outcome(&told).1.exit_code, code, "{id}");
+    }
+    assert_eq!(log.claim(&request("never", true)), Known::New);
+    assert!(!at("scripts.jsonl").exists());
+    drop(log);
+    let log = open(folder.path()).await;
+    assert!(matches!(log.claim(&request("done", true)), Known::Answered(_)), "from the log now");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_machine_does_not_speak_for_the_original() {
+    let disk = Faulty::new(1);
+    let log = begin(&disk, "b", NOW);
+    log.claim(&request("a", true));
+    log.start("a", true).await.unwrap();
+    drop(log);
+    let copy = || {
+        let owner = Owner { machine: "copy".to_owned(), boot: "b".to_owned() };
+        RequestLog::begin(Box::new(disk.clone()), owner, NOW)
+    };
+    let log = copy();
+    assert!(log.is_copy() && recovered(&log).await.is_empty());
+    assert!(matches!(log.claim(&request("a", true)), Known::Answered(_)), "nor runs it");
+    drop(log);
+    assert!(recovered(&copy()).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
+    let disk = Faulty::new(1);
+    let log = begin(&disk, "b", NOW);
+    let mut numbers = Vec::new();
+    for id in ["kept", "lost"] {
+        log.claim(&request(id, false));
+        log.start(id, true).await.unwrap();
+        let mut told = completed(id, false, 0);
+        log.finish(&mut told);
+        numbers.push(outcome(&told).1.request);
+    }
+    drop(log);
+    let log = begin(&disk, "b", NOW);
+    let waiting = vec![numbers[0]];
+    let recovery = Recovery { log: log.clone(), audit: None, waiting, hosts: None };
+    let told: Vec<Told> = recovery.told().collect().await;
+    assert_eq!(told.iter().map(|told| outcome(told).0).collect::<Vec<_>>(), ["lost"]);
+    log.acknowledge(&numbers);
+    drop(log);
+    assert!(recovered(&begin(&disk, "b", NOW)).await.is_empty());
+}
+
+/// On a real disk: many that start at once share their syncs, and whoever opens it next knows all.
+#[tokio::test]
+async fn many_that_start_at_once_are_all_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path()).await;
+    let all = (0..200).map(|number| {
+        let log = log.clone();
+        async move {
+            let id = format!("r{number}");
+            assert_eq!(log.claim(&request(&id, true)), Known::New);
+            log.start(&id, true).await
+        }
+    });
+    let began = Clock::now();
+    assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
+    println!("200 scripts were on the disk after {:?}", began.elapsed());
+    drop(log);
+    assert_eq!(recovered(&open(folder.path()).await).await.len(), 200);
+}
