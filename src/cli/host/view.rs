@@ -9,6 +9,9 @@ use crate::wire::plain;
 /// Bars of the table, in characters.
 const BAR: usize = 30;
 
+/// The longest line, in characters.
+const LINE_MAX: usize = 80;
+
 /// What the columns of [`line`] are, in 80 characters at most.
 pub(super) fn heading() -> String {
     columns("time UTC", "cpu", "memory", "load", "fullest disk", "net/s", "top process")
@@ -45,7 +48,8 @@ fn columns(
     net: &str,
     top: &str,
 ) -> String {
-    format!("{time:8} {cpu:>6} {memory:>20} {load:>5}  {disk:12} {net:>8}  {top}\n")
+    let line = format!("{time:8} {cpu:>6} {memory:>20} {load:>5}  {disk:12} {net:>8}  {top}");
+    line.chars().take(LINE_MAX).chain(['\n']).collect()
 }
 
 /// The reading as a table of at most `rows` lines, each cut to `columns`.
