@@ -33,6 +33,7 @@
 //! # Reading order
 //! | module | what it is | what it does not know |
 //! |---|---|---|
+//! | [`mod@redact`] | secrets in texts and command lines, taken out | where the text goes |
 //! | [`model`] | the data that travels | how it is read or spelled |
 //! | [`pipeline`] | the engine: stages, channels, tasks, supervision | any metric, file or device |
 //! | [`metrics`] | the flow: collect → enrich → batch → serialize | where it ends |
@@ -71,7 +72,11 @@
 //! | port → reader | mpsc, [`port::CHUNKS_KEPT`] chunks of 4 KiB | the device is not read |
 //! | a reading | 5 s; one job per collector on the blocking pool | the group is left out and told |
 //! | blocking pool | 32 threads | the job waits |
-//! | a write of a sink | 30 s | it counts as failed and is tried again |
+//! | a write of a sink | 30 s | it counts as failed and is tried again; after 5 s it is logged |
+//! | the log | 64 KiB that wait and as much being written, 16 KiB a line | lines are dropped and counted; a longer one is cut |
+//! | a trouble of a sink, a group of readings, the local control | a line in [`pipeline::LOG_INTERVAL`] | what repeats is counted |
+//! | the end of the log | 100 ms | what is not written is lost |
+//! | systemd | 5 s for a word, 100 ms at the end | it is not told, and the log says so |
 //! | a line of the host | 8 MiB, or an eighth of what the limit leaves; an id 128 bytes | it is dropped and counted |
 //! | what is made of a line | its own length, charged before; arguments of an action 256 KiB, 256 variables | refused with a reason |
 //! | scripts of one message | 256, one after the other | the next 1,024 are refused at once, the rest is dropped and told in the log |
@@ -115,5 +120,6 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod port;
+pub mod redact;
 pub mod sinks;
 pub mod wire;

@@ -26,6 +26,7 @@ use infiniservice::commands::actions::{Context, applications, packages};
 use infiniservice::commands::execute::Runner;
 use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::words::PackageName;
+use infiniservice::metrics::collect::CommandLine;
 use infiniservice::metrics::latest::Latest;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -34,7 +35,12 @@ use tokio_util::sync::CancellationToken;
 /// What an action gets, with so much time.
 fn within(limit: Duration) -> Context {
     let runner = Runner::new(CancellationToken::new());
-    Context { runner, deadline: Instant::now() + limit, latest: Latest::default() }
+    Context {
+        runner,
+        deadline: Instant::now() + limit,
+        latest: Latest::default(),
+        command_line: CommandLine::default(),
+    }
 }
 
 fn minutes() -> Context {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{EXIT_INTERRUPTED, complain, interrupted, load_or_tell, refuse, say, unless};
+use super::{
+    EXIT_INTERRUPTED, cannot_start, complain, interrupted, load_or_tell, refuse, say, unless,
+};
 use crate::bench::{Comparison, Output, Plan, Progress, Report};
 use crate::config::{Loaded, Target};
-use crate::daemon;
+use crate::daemon::{self, Log};
 
 /// Not all that was made was delivered.
 const EXIT_INCOMPLETE: u8 = 1;
@@ -85,14 +87,14 @@ impl Bench {
         if self.real_outputs {
             consent(&loaded)?;
         }
-        daemon::start_log("warn").map_err(|what| refuse(&what))?;
+        let log = daemon::start_log("warn").map_err(|what| refuse(&what))?;
         let mut reports = Vec::new();
         for (index, (loaded, (file, output))) in loaded.iter().zip(&runs).enumerate() {
             let title = match runs.len() {
                 1 => file.display().to_string(),
                 _ => format!("{} {}", ["A", "B"][index], file.display()),
             };
-            reports.push(run(loaded, *output, self.time, &title)?);
+            reports.push(run(loaded, *output, self.time, &title, log)?);
         }
         match (reports.pop(), reports.pop()) {
             (Some(second), Some(first)) => {
@@ -132,10 +134,17 @@ impl Bench {
 }
 
 /// One measurement, in a runtime of its own.
-fn run(loaded: &Loaded, output: Output, time: Duration, title: &str) -> Result<Report, ExitCode> {
+fn run(
+    loaded: &Loaded,
+    output: Output,
+    time: Duration,
+    title: &str,
+    log: Log,
+) -> Result<Report, ExitCode> {
     let mut plan = Plan::new(&loaded.pipelines[0], output).map_err(|what| refuse(&what))?;
-    let runtime = daemon::build_runtime(&loaded.agent.runtime)
-        .map_err(|error| refuse(&format!("cannot start the runtime: {error}")))?;
+    let runtime =
+        daemon::build_runtime(&loaded.agent.runtime).map_err(|what| cannot_start(&what))?;
+    let log = log.write_on(&runtime);
     let mut line = ProgressLine::new(title, time);
     let measured = runtime.block_on(async {
         tokio::select! {
@@ -145,6 +154,7 @@ fn run(loaded: &Loaded, output: Output, time: Duration, title: &str) -> Result<R
         }
     });
     line.clear();
+    drop(log);
     runtime.shutdown_timeout(Duration::from_millis(100));
     match measured {
         None => Err(ExitCode::from(EXIT_INTERRUPTED)),

@@ -25,6 +25,9 @@ use crate::sinks::why;
 /// A file or an argument is wrong (`EX_CONFIG` of sysexits.h): nothing was started.
 pub const EXIT_CONFIG: u8 = 78;
 
+/// The system does not give what the agent needs (`EX_OSERR` of sysexits.h): nothing was started.
+pub const EXIT_SYSTEM: u8 = 71;
+
 /// A stage failed too often (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_SPENT: u8 = 70;
 
@@ -66,6 +69,9 @@ enum Command {
 
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
+    if let Err(what) = crate::daemon::raise_stack() {
+        return cannot_start(&what);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(told) => {
@@ -191,4 +197,10 @@ async fn interrupted() {
         if is_heard { Poll::Ready(()) } else { Poll::Pending }
     })
     .await
+}
+
+/// Something is missing that the system should give.
+fn cannot_start(what: &str) -> ExitCode {
+    complain(&format!("infiniservice: {what}"));
+    ExitCode::from(EXIT_SYSTEM)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use rustix::io::Errno;
 
-use super::{EXIT_SPENT, StateOption, load_or_tell, refuse, said};
+use super::{EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, load_or_tell, refuse, said};
 use crate::config::{self, LEVELS_HELP, is_log_level};
 use crate::daemon;
 use crate::pipeline::{End, Outcome};
@@ -32,7 +32,16 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn main(self) -> ExitCode {
+        if let Err(error) = daemon::unblock_signals() {
+            return cannot_start(&format!("cannot unblock signals: {error}"));
+        }
         let settled = daemon::settle_memory();
+        if rustix::process::getpid().is_init() {
+            return match daemon::init::main() {
+                Ok(code) => code,
+                Err(what) => cannot_start(&what),
+            };
+        }
         let loaded = match load_or_tell(&self.pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,
@@ -50,15 +59,6 @@ impl Run {
             return refuse(&format!("cannot read RUST_LOG={level:?}: {LEVELS_HELP}"));
         }
         let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
-        if let Err(what) = daemon::start_log(&level) {
-            return refuse(&what);
-        }
-        for warning in &loaded.warnings {
-            tracing::warn!("{}", warning.line());
-        }
-        if let Err(error) = settled {
-            tracing::debug!(%error, "memory of a burst is kept for the next one");
-        }
         let targets = loaded.pipelines.iter().flat_map(|pipeline| &pipeline.file.write);
         let to_stdout = targets.map(|write| &write.target).any(|target| match target {
             config::Target::Stdout => true,
@@ -73,17 +73,32 @@ impl Run {
         }
         let runtime = match daemon::build_runtime(&loaded.agent.runtime) {
             Ok(runtime) => runtime,
-            Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
+            Err(what) => return cannot_start(&what),
         };
+        let log = match daemon::start_log(&level) {
+            Ok(log) => log.write_on(&runtime),
+            Err(what) => return refuse(&what),
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{}", warning.line());
+        }
+        if let Err(error) = settled {
+            tracing::debug!(%error, "memory of a burst is kept for the next one");
+        }
         let state = self.state.chosen().map(|(folder, _)| folder);
         let ended = runtime.block_on(daemon::run(loaded, self.pipelines, port, state));
-        // A reading that hangs holds its thread for ever; the program does not wait for it.
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        match ended {
-            Err(what) => refuse(&what),
+        let code = match ended {
+            Err(what) => {
+                daemon::say(&format!("infiniservice: {what}"));
+                ExitCode::from(EXIT_CONFIG)
+            }
             Ok(Outcome { end: End::Spent, .. }) => ExitCode::from(EXIT_SPENT),
             Ok(_) => ExitCode::SUCCESS,
-        }
+        };
+        drop(log);
+        // A reading that hangs holds its thread for ever; the program does not wait for it.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        code
     }
 }
 

@@ -28,7 +28,6 @@ pub mod outcome;
 pub mod perform;
 pub mod plan;
 pub mod policy;
-pub mod redact;
 pub mod request;
 pub mod request_log;
 pub mod secret;

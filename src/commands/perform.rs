@@ -15,6 +15,7 @@ use super::foresee::foresee;
 use super::outcome::Outcome;
 use super::policy::Decision;
 use super::request::{Action, RawCommand, Script, What};
+use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
 /// Carries out what was permitted. It may take its time, fail and panic: whoever dispatches sees to
@@ -42,6 +43,8 @@ pub struct ThisMachine {
     pub in_force: InForce,
     /// The agent's state folder.
     pub state: PathBuf,
+    /// How much of command lines it tells the host.
+    pub command_line: CommandLine,
 }
 
 impl Perform for ThisMachine {
@@ -53,7 +56,8 @@ impl Perform for ThisMachine {
                 What::Raw(raw) => raw_command(raw, detach, &runner, deadline).await.into(),
                 What::Script(pending) => script(pending, detach, &runner, deadline).await.into(),
                 What::Action(order) => {
-                    let cx = Context { runner, deadline, latest: self.latest.clone() };
+                    let (latest, command_line) = (self.latest.clone(), self.command_line);
+                    let cx = Context { runner, deadline, latest, command_line };
                     match (self.denied(&order.action, &cx).await, order.action) {
                         (Some(denied), _) => denied.into(),
                         (None, Action::PrepareGoldenImage(image)) => {

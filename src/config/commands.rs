@@ -17,6 +17,7 @@ use super::units::{Count, Period, Size};
 use super::write::{Delivery, port_name};
 use crate::commands::reply::CommandType;
 use crate::commands::secret::{Secret, SecretSource};
+use crate::metrics::collect::CommandLine;
 
 /// One command-flow file. What it does not mention is not allowed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -140,6 +141,8 @@ pub struct Execute {
     /// What is kept of each stream of a program, head and tail; at most 256 KiB.
     #[serde(deserialize_with = "output")]
     pub output: Size,
+    /// How much of the command lines of processes is told (`ProcessList`, `ProcessTop`).
+    pub command_line: CommandLine,
 }
 
 impl Default for Execute {
@@ -149,6 +152,7 @@ impl Default for Execute {
             waiting: Count::fixed(64),
             timeout: Period::millis(30 * 60 * 1000),
             output: Size::kib(256),
+            command_line: CommandLine::default(),
         }
     }
 }

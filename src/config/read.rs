@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::units::Count;
-use crate::metrics::collect::{DiskOptions, NetworkOptions};
+use crate::metrics::collect::{CommandLine, DiskOptions, NetworkOptions};
 use crate::model::{Group, Rank};
 
 /// One reader. `"cpu"` in a file, or `{ network = { exclude = ["lo"] } }` with options.
@@ -58,10 +58,12 @@ pub struct ProcessesOptions {
     pub keep: Count,
     /// What makes a process important.
     pub by: Rank,
+    /// How much of their command lines is told.
+    pub command_line: CommandLine,
 }
 
 impl Default for ProcessesOptions {
     fn default() -> Self {
-        Self { keep: Count::fixed(20), by: Rank::Cpu }
+        Self { keep: Count::fixed(20), by: Rank::Cpu, command_line: CommandLine::default() }
     }
 }

@@ -305,6 +305,7 @@ fn collector(read: &Read, health: &Health) -> Box<dyn Collector> {
         Read::Processes(processes) => Box::new(ProcessesCollector::new(ProcessesOptions {
             keep: processes.keep.items(),
             by: processes.by,
+            command_line: processes.command_line,
         })),
         Read::Ports => Box::new(PortsCollector::new()),
         Read::Host => Box::new(HostCollector::new()),

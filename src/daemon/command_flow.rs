@@ -127,6 +127,7 @@ fn flow_of(
             latest: site.latest.clone(),
             in_force: carried.in_force.clone(),
             state: carried.state().to_owned(),
+            command_line: commands.file.execute.command_line,
         }),
         audit: Some(carried.audit.clone()),
         latest: site.latest.clone(),

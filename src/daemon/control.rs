@@ -30,6 +30,7 @@ use super::reload::Asked;
 use super::report::Report;
 use crate::commands::spools::{Held, Spools};
 use crate::files::StateFolder;
+use crate::pipeline::LogLimit;
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +211,7 @@ async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>, spools: &Spools) -> 
     let listener = listener.map_err(|error| error.to_string())?;
     let mut clients = Clients::default();
     let mut look = Instant::now() + LOOK_EVERY;
+    let (mut failing, mut strangers) = (LogLimit::default(), LogLimit::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -226,14 +228,18 @@ async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>, spools: &Spools) -> 
         let client = match accepted {
             Ok((client, _)) => client,
             Err(error) => {
-                tracing::warn!(%error, "local control cannot take a client");
+                if failing.happened(Instant::now()).is_some() {
+                    tracing::warn!(%error, "local control cannot take a client");
+                }
                 sleep(LINE_TIME).await; // out of descriptors: at once it would fail again
                 continue;
             }
         };
         let uid = client.peer_cred().map(|peer| peer.uid());
         if !uid.is_ok_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw()) {
-            tracing::warn!("a user who may not was at the local control");
+            if let Some(more) = strangers.happened(Instant::now()) {
+                tracing::warn!(more, "local control: a connection of another user was refused");
+            }
             continue;
         }
         let (reload, spools) = (reload.clone(), spools.clone());

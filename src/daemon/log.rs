@@ -1,27 +1,215 @@
-//! The log: lines on stderr, as systemd and a terminal want them. Decides nothing about what is said.
+//! The log: lines on stderr, as systemd and a terminal want them. Decides nothing about what is said, and makes
+//! nobody wait for who reads it.
 
+mod lines;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::{self, Write};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Runtime;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::model::Iso8601;
+use crate::wire::Escaped;
+use lines::Lines;
+
+/// How long the end of the program waits for lines that are not written yet.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// There is one stderr, and one log.
+static LINES: Lines = Lines::new();
+
 /// Starts the log with `level`, a list of levels as `RUST_LOG` has them. Under the journal, which
-/// stamps lines itself, there is no time in them; colours only on a terminal.
-pub fn start(level: &str) -> Result<(), String> {
+/// stamps lines itself, there is no time in them; colours only on a terminal. What is said waits until it is
+/// written by [`Log::write_on`].
+///
+/// A panic is told there from now on, and not by a write of its own, which would wait for a reader.
+pub fn start(level: &str) -> Result<Log, String> {
     let targets: Targets = level
         .parse()
         .map_err(|_| format!("cannot read the log level {level:?}; write one such as info"))?;
-    let colours = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false);
-    let registry = tracing_subscriber::registry().with(targets);
-    let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        registry.with(lines.without_time()).try_init()
-    } else {
-        registry.with(lines).try_init()
+    let style = Style {
+        has_colours: std::io::stderr().is_terminal(),
+        has_time: std::env::var_os("JOURNAL_STREAM").is_none(),
     };
-    started.map_err(|error| format!("cannot start the log: {error}"))
+    let started = tracing_subscriber::registry().with(targets).with(style).try_init();
+    started.map_err(|error| format!("cannot start the log: {error}"))?;
+    std::panic::set_hook(Box::new(move |panic| LINES.push(&style.panic(panic))));
+    Ok(Log(style))
+}
+
+/// A log that was started.
+#[derive(Debug, Clone, Copy)]
+pub struct Log(Style);
+
+impl Log {
+    /// Writes the lines on one thread of `runtime`'s blocking pool, which stays until what is returned is dropped: whoever says something
+    /// waits for nothing, also where nobody reads the log. What was dropped is told later, as a count.
+    ///
+    /// That thread also keeps the pool from being empty, where a job would panic if the system gave it no other
+    /// (`tokio::task::spawn_blocking`).
+    #[must_use = "it ends when it is dropped"]
+    pub fn write_on(self, runtime: &Runtime) -> Writing {
+        LINES.begin();
+        runtime.spawn_blocking(move || {
+            LINES.write_to(rustix::stdio::stderr(), |count| self.0.missing(count));
+        });
+        Writing(())
+    }
+}
+
+/// Ends the writing when it is dropped, before the runtime, which waits for the thread ([`end`]).
+#[derive(Debug)]
+pub struct Writing(());
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+/// Writes a line as it is, whatever the level.
+pub fn say(line: &str) {
+    LINES.push(&format!("{line}\n"));
+}
+
+/// Lets what was said be written, as far as that takes no longer than 100 ms. The thread ends where it can.
+pub fn end() {
+    LINES.end();
+    LINES.flush(LAST_WORDS);
+}
+
+/// How a line looks: `TIME LEVEL message field=value`. A text of others cannot begin a line of its own, nor say
+/// anything to a terminal.
+#[derive(Debug, Clone, Copy)]
+struct Style {
+    has_colours: bool,
+    has_time: bool,
+}
+
+impl Style {
+    fn begin(self, level: Level) -> String {
+        let mut line = String::with_capacity(128);
+        if self.has_time {
+            let now = Iso8601::new(SystemTime::now());
+            line.push_str(now.as_str());
+            line.push(' ');
+        }
+        let (name, colour) = match level {
+            Level::ERROR => ("ERROR", 31),
+            Level::WARN => (" WARN", 33),
+            Level::INFO => (" INFO", 32),
+            Level::DEBUG => ("DEBUG", 34),
+            Level::TRACE => ("TRACE", 35),
+        };
+        let _ = match self.has_colours {
+            true => write!(line, "\u{1b}[{colour}m{name}\u{1b}[0m"),
+            false => write!(line, "{name}"),
+        };
+        line
+    }
+
+    /// The line that stands where `count` others are missing.
+    fn missing(self, count: u64) -> String {
+        let lines = if count == 1 { "line" } else { "lines" };
+        self.begin(Level::WARN)
+            + &format!(" {count} log {lines} dropped: they were not read in time\n")
+    }
+
+    fn panic(self, panic: &PanicHookInfo<'_>) -> String {
+        let mut line = self.begin(Level::ERROR);
+        let mut fields = Fields(&mut line);
+        fields
+            .message(&format_args!("panicked: {}", panic.payload_as_str().unwrap_or("no message")));
+        if let Some(place) = panic.location() {
+            fields.value("at", &format_args!("{place}"));
+        }
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            fields.message(&format_args!("backtrace:\n{backtrace}"));
+        }
+        line + "\n"
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Style {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = self.begin(*event.metadata().level());
+        event.record(&mut Fields(&mut line));
+        line.push('\n');
+        LINES.push(&line);
+    }
+}
+
+/// Writes the fields of an event behind its level.
+struct Fields<'a>(&'a mut String);
+
+impl Fields<'_> {
+    /// A message may have several lines, such as a mistake in a file; all but the first are indented.
+    fn message(&mut self, message: &dyn fmt::Debug) {
+        let message = format!("{message:?}");
+        for (number, line) in message.trim_end().split('\n').enumerate() {
+            self.0.push_str(if number == 0 { " " } else { "\n    " });
+            let _ = Escaped(self.0).write_str(line);
+        }
+    }
+
+    fn value(&mut self, name: &str, value: &dyn fmt::Debug) {
+        let _ = write!(self.0, " {name}=");
+        let _ = write!(Escaped(self.0), "{value:?}");
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message(value),
+            name => self.value(name, value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written of an event.
+    fn shown(event: impl FnOnce()) -> String {
+        struct Shown(std::sync::Arc<std::sync::Mutex<String>>);
+        impl<S: Subscriber> Layer<S> for Shown {
+            fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+                event.record(&mut Fields(&mut self.0.lock().unwrap()));
+            }
+        }
+        let line = std::sync::Arc::default();
+        let subscriber = tracing_subscriber::registry().with(Shown(std::sync::Arc::clone(&line)));
+        tracing::subscriber::with_default(subscriber, event);
+        let line = line.lock().unwrap();
+        line.clone()
+    }
+
+    #[test]
+    fn no_text_of_others_begins_a_line_turns_one_or_reaches_the_terminal() {
+        let hostile = "a\n ERROR b\u{1b}[2J\u{202e}\u{2028}c";
+        let spelled = r"a\n ERROR b\u{1b}[2J\u{202e}\u{2028}c";
+        let error = std::io::Error::other(hostile);
+        assert_eq!(
+            shown(
+                || tracing::warn!(text = hostile, plain = %hostile, %error, count = 3, "it {}", 1)
+            ),
+            format!(" it 1 text=\"{spelled}\" plain={spelled} error={spelled} count=3")
+        );
+        assert_eq!(
+            shown(|| tracing::warn!("wrong: {hostile}")),
+            r" wrong: a
+     ERROR b\u{1b}[2J\u{202e}\u{2028}c"
+        );
+    }
 }

@@ -17,6 +17,7 @@ mod command_flow;
 pub mod control;
 mod generation;
 mod identity;
+pub mod init;
 mod keeping;
 mod log;
 mod plan;
@@ -24,6 +25,7 @@ mod ports;
 mod relay;
 mod reload;
 mod report;
+mod resources;
 mod runtime;
 mod signals;
 mod systemd;
@@ -32,18 +34,22 @@ mod telling;
 mod watch;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use allocator::settle as settle_memory;
 pub use assemble::{Assembly, assemble, file_sink, stages};
-pub use log::start as start_log;
+pub use log::{Log, Writing, say, start as start_log};
 pub use ports::{Connection, Ports};
 pub use relay::{Lane, Relay};
 pub use report::Report;
+pub use resources::raise_stack;
 pub use runtime::build as build_runtime;
+pub use signals::unblock as unblock_signals;
 
 use crate::commands::actions::golden;
 use crate::commands::news::News;
@@ -56,6 +62,9 @@ use plan::Origin;
 use reload::{Asked, Main};
 use signals::Signals;
 use telling::Telling;
+
+/// How long the end waits for systemd, once all else has ended.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// Runs everything that `loaded` asks for until a signal, or until it cannot go on; and what `paths`, where
 /// it came from, ask for later. `port` takes the place of every port that a file names, `state` of the state folder.
@@ -120,8 +129,8 @@ pub async fn run(
     .await;
     stop.cancel(); // the flows may have ended by themselves
     flows.ended_all().await;
-    if let Err(error) = stopping.await {
-        tracing::error!(%error, "systemd was not told of the end");
+    if timeout(LAST_WORD, stopping).await.is_err() {
+        tracing::warn!("systemd was not told of the end: it does not read");
     }
     beside.abort();
     control.abort();
@@ -156,7 +165,6 @@ async fn beside(
     stop: CancellationToken,
     asks: mpsc::Sender<Asked>,
 ) {
-    systemd::ready().await;
     let signals = async {
         match signals {
             Ok(signals) => signals::listen(signals, stop, asks).await,
@@ -165,7 +173,7 @@ async fn beside(
             }
         }
     };
-    tokio::join!(signals, systemd::watchdog());
+    tokio::join!(signals, systemd::ready(), systemd::watchdog());
 }
 
 /// What the run came to, as the last line of the log.

@@ -1,10 +1,10 @@
 //! The async runtime, built by hand from the settings. Runs nothing.
 
-use std::io;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::resources;
 use crate::config::{self, Flavour};
 
 /// Threads for blocking reads: one per collector that is out at the same time, and then some. More
@@ -14,9 +14,22 @@ const BLOCKING_MAX: usize = 32;
 /// How long an idle blocking thread stays: long enough for readings a second apart.
 const BLOCKING_IDLE: Duration = Duration::from_millis(1_500);
 
+/// Threads without which the agent does not run: one for the log, and two to read and to write.
+const BLOCKING_MIN: usize = 3;
+
 /// Builds the runtime that the settings ask for: `current_thread` runs every task on the calling
 /// thread; `multi_thread` has one worker per processor unless the settings say how many.
-pub fn build(settings: &config::Runtime) -> io::Result<Runtime> {
+///
+/// # Errors
+/// The system does not give what it needs ([`resources`]): a sentence that says what to do. Asked beforehand, since
+/// the runtime would panic.
+pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
+    let workers = match (settings.flavour, settings.worker_threads) {
+        (Flavour::CurrentThread, _) => 0,
+        (Flavour::MultiThread, Some(threads)) => threads.items(),
+        (Flavour::MultiThread, None) => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    resources::suffice(BLOCKING_MIN + workers)?;
     let mut builder = match settings.flavour {
         Flavour::CurrentThread => Builder::new_current_thread(),
         Flavour::MultiThread => Builder::new_multi_thread(),
@@ -30,4 +43,5 @@ pub fn build(settings: &config::Runtime) -> io::Result<Runtime> {
         .thread_keep_alive(BLOCKING_IDLE)
         .enable_all()
         .build()
+        .map_err(|error| format!("cannot start the runtime: {error}"))
 }

@@ -14,6 +14,19 @@ pub struct Signals {
     hang_up: Signal,
     /// Heard so that a write beyond the limit on files is an error of that write, and not the end of the agent.
     _file_size: Signal,
+    /// Those that whoever started the agent has ignored (as `nohup` does with SIGHUP). The agent ignores them
+    /// by hearing them: a program that it starts begins with the default for a signal that is heard, and with
+    /// nothing for one that is ignored (`execve(2)`).
+    _ignored: Vec<Signal>,
+}
+
+/// Blocks none, in this thread and those it starts: whoever started the agent may have blocked SIGTERM, and a
+/// blocked signal stays blocked in what it starts (`signal(7)`). To be called before there is another thread.
+///
+/// # Errors
+/// None that `sigprocmask(2)` knows of.
+pub fn unblock() -> std::io::Result<()> {
+    Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }
 
 /// Hears the signals, none of which does from now on what it does to other programs.
@@ -23,7 +36,27 @@ pub fn hear() -> std::io::Result<Signals> {
         terminate: signal(SignalKind::terminate())?,
         hang_up: signal(SignalKind::hangup())?,
         _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
+        _ignored: ignored(inherited_ignored()).map(signal).collect::<std::io::Result<_>>()?,
     })
+}
+
+/// The signals that were ignored at the start, the first in the lowest bit (`SigIgn` of `proc_pid_status(5)`). None
+/// where there is no `/proc`.
+fn inherited_ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// The ignored signals of `set` that can be heard and have a default to go back to. SIGPIPE is ignored by Rust
+/// itself, which sets it back for a program that it starts; those from 32 on the C library keeps for itself, or are
+/// nobody's.
+fn ignored(set: u64) -> impl Iterator<Item = SignalKind> {
+    use rustix::process::Signal;
+    const CANNOT: [Signal; 6] =
+        [Signal::PIPE, Signal::KILL, Signal::STOP, Signal::ILL, Signal::FPE, Signal::SEGV];
+    let can = |number: &i32| CANNOT.iter().all(|signal| signal.as_raw() != *number);
+    (1..32).filter(move |number| set >> (number - 1) & 1 == 1).filter(can).map(SignalKind::from_raw)
 }
 
 /// Calls `stop` at the first SIGINT or SIGTERM; at the second one the program ends at once, with
@@ -42,6 +75,7 @@ pub async fn listen(mut signals: Signals, stop: CancellationToken, reload: mpsc:
         };
         if stop.is_cancelled() {
             tracing::warn!(signal = name, "stopping at once; what is held is lost");
+            super::log::end();
             std::process::exit(128 + number);
         }
         tracing::info!(signal = name, "stopping; a second signal stops at once");

@@ -1,24 +1,38 @@
 //! What systemd wants to hear (`sd_notify(3)`): ready, reloading, stopping, alive. Does nothing where nobody asks.
 
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use sd_notify::NotifyState;
-use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::pipeline::LogLimit;
+
+/// How long a message is tried while systemd does not read.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time between two tries.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Says that the daemon runs.
 pub async fn ready() {
-    tell(|| sd_notify::notify(&[NotifyState::Ready])).await;
+    tell("READY=1\n").await;
 }
 
 /// Says that the daemon reads its files again, and until it is [`ready`] the next time is busy with that (`Type=notify-reload`).
 pub async fn reloading() {
-    tell(|| sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])).await;
+    let now = clock_gettime(ClockId::Monotonic);
+    let micros = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000;
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n")).await;
 }
 
 /// Says that the daemon is on its way out.
 pub async fn stopping() {
-    tell(|| sd_notify::notify(&[NotifyState::Stopping])).await;
+    tell("STOPPING=1\n").await;
 }
 
 /// Says again and again that the daemon is alive, twice as often as `WATCHDOG_USEC` asks; for ever
@@ -26,20 +40,54 @@ pub async fn stopping() {
 ///
 /// It runs beside the flows on the same runtime, so a runtime that is stuck is not alive.
 pub async fn watchdog() {
-    let Some(limit) = sd_notify::watchdog_enabled() else {
+    let Some(limit) = watchdog_limit() else {
         return std::future::pending().await;
     };
     let mut beat = interval((limit / 2).max(Duration::from_millis(1)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = LogLimit::default();
     loop {
         beat.tick().await;
-        tell(|| sd_notify::notify(&[NotifyState::Watchdog])).await;
+        if let Err(error) = send("WATCHDOG=1\n")
+            && failing.happened(Instant::now()).is_some()
+        {
+            tracing::warn!(%error, "systemd could not be told that the agent is alive");
+        }
     }
 }
 
-/// The socket is written on the blocking pool: a full one would hold up the worker.
-async fn tell(notify: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
-    if let Ok(Err(error)) = spawn_blocking(notify).await {
-        tracing::warn!(%error, "systemd could not be told");
+/// `sd_watchdog_enabled(3)`: the time after which systemd misses a sign of life, if it waits for this process's.
+fn watchdog_limit() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let is_other = std::env::var_os("WATCHDOG_PID").is_some()
+        && number("WATCHDOG_PID") != Some(std::process::id().into());
+    number("WATCHDOG_USEC").filter(|micros| *micros > 0 && !is_other).map(Duration::from_micros)
+}
+
+/// Sends `state`; while the socket is full, again for [`PATIENCE`].
+async fn tell(state: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match send(state) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < until => {
+                sleep(AGAIN).await;
+            }
+            Err(error) => return tracing::warn!(%error, "systemd could not be told"),
+            Ok(()) => return,
+        }
     }
+}
+
+/// Sends `state` to the socket of `NOTIFY_SOCKET`, and does not wait: one that nobody reads is full.
+fn send(state: &str) -> io::Result<()> {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }

@@ -33,6 +33,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::reload::{Asked, CHANGED_FILE};
 use crate::config::DEFAULT_FOLDER;
+use crate::pipeline::LogLimit;
 
 /// How long nothing may change before the files are read …
 const QUIET: Duration = Duration::from_millis(500);
@@ -73,6 +74,7 @@ async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<Asked>) {
         return;
     }
     let mut has_changed = false;
+    let mut failing = LogLimit::default();
     loop {
         let arm = paths.clone();
         let armed = spawn_blocking(move || Armed::at(&arm)).await.map_err(io::Error::other);
@@ -87,7 +89,9 @@ async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<Asked>) {
             return;
         }
         if let Err(error) = settled(&armed).await {
-            tracing::warn!(%error, "pipeline files cannot be watched now");
+            if failing.happened(Instant::now()).is_some() {
+                tracing::warn!(%error, "pipeline files cannot be watched now");
+            }
             sleep(QUIET_MAX).await;
         }
         has_changed = true;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::enrich::groups;
 use crate::model::{Group, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, Node, Renew, Transform};
+use crate::pipeline::{Emit, LogLimit, Node, Renew, Transform};
 
 /// The last value of each group, shared. A copy is the same memory.
 ///
@@ -52,39 +52,38 @@ impl Latest {
 /// unchanged.
 ///
 /// Each trouble is counted in a node of its own, by group, and logged when it is new or over, not
-/// at each reading.
+/// at each reading: of a group at most once a minute.
 #[derive(Debug)]
 pub struct Remember {
     latest: Latest,
     troubles: Arc<Node>,
-    /// What each group in trouble said last.
-    told: BTreeMap<Group, String>,
+    /// The groups in trouble, and what each said last.
+    troubled: BTreeMap<Group, (String, LogLimit)>,
 }
 
 impl Remember {
     /// Writes `latest`, and counts in `troubles`.
     pub fn new(latest: Latest, troubles: Arc<Node>) -> Self {
-        Self { latest, troubles, told: BTreeMap::new() }
+        Self { latest, troubles, troubled: BTreeMap::new() }
     }
 
-    fn report(&mut self, reading: &SystemMetrics) {
+    fn report(&mut self, now: Instant, reading: &SystemMetrics) {
         for Trouble { group, what } in &reading.troubles {
             self.troubles.took(1);
             self.troubles.lost(group.name(), 1);
-            if self.told.get(group) != Some(what) {
+            let (said, limit) = self.troubled.entry(*group).or_default();
+            if said != what && limit.happened(now).is_some() {
                 tracing::warn!(group = group.name(), %what, "reading is incomplete");
-                self.told.insert(*group, what.clone());
+                said.clone_from(what);
             }
         }
-        if !self.told.is_empty() {
-            self.told.retain(|group, _| {
-                let over = reading.has(*group)
-                    && reading.troubles.iter().all(|trouble| trouble.group != *group);
-                if over {
-                    tracing::info!(group = group.name(), "reading is complete again");
-                }
-                !over
-            });
+        for (group, (said, limit)) in &mut self.troubled {
+            let is_whole = reading.has(*group)
+                && reading.troubles.iter().all(|trouble| trouble.group != *group);
+            if is_whole && limit.is_over() {
+                said.clear();
+                tracing::info!(group = group.name(), "reading is complete again");
+            }
         }
     }
 }
@@ -97,9 +96,9 @@ impl Transform for Remember {
         "the last values, and what could not be read".to_owned()
     }
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
         self.latest.set(input);
-        self.report(input);
+        self.report(now, input);
         out.push(input.clone());
     }
 }
@@ -107,7 +106,7 @@ impl Transform for Remember {
 impl Renew for Remember {
     /// What was said is not said again.
     fn renew(&mut self, before: Self) {
-        self.told = before.told;
+        self.troubled = before.troubled;
     }
 }
 

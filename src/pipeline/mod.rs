@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
 //! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
-//! per waiting thing), [`handle`] (requests that act, in a [`places::Room`]), [`supervise`] (again after a fault),
+//! per waiting thing), [`handle`] (requests that act, in a [`places::Room`]), [`supervise`] (again after a fault,
+//! logged by [`log_limit`]),
 //! [`shelf`] (what outlives a stage), [`mod@run`] (side by side, to the end). [`health`] counts items, [`ledger`] bytes.
 //!
 //! This module does not know any metric, command, file format or device.
@@ -12,6 +13,7 @@ pub mod chain;
 pub mod handle;
 pub mod health;
 pub mod ledger;
+pub mod log_limit;
 pub mod picture;
 pub mod places;
 pub mod ring;
@@ -26,6 +28,7 @@ pub use chain::{Identity, Segment};
 pub use handle::Handler;
 pub use health::{Health, Node, ON_PURPOSE};
 pub use ledger::{Charge, Ledger, Reservation};
+pub use log_limit::{LOG_INTERVAL, LogLimit};
 pub use places::{Places, Room};
 pub use ring::{Ring, Tail};
 pub use run::{Graph, Outcome, run, run_until};

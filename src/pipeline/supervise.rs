@@ -93,7 +93,15 @@ pub async fn supervise(restart: &Restart, mut task: Box<dyn Task>, stop: Cancell
         }
         let limit = if stop.is_cancelled() { restart.base } else { restart.max };
         let pause = pauses.next().unwrap_or(restart.max).min(limit);
-        tracing::warn!(stage, %fault, again_in = ?pause, "stage has failed");
+        // What the world does may be repeated for days; a fault that spends the budget is not.
+        let silent = match task.log_limit() {
+            Some(limit) if !fault.spends_budget() => limit.happened(now),
+            _ => Some(0),
+        };
+        if let Some(silent) = silent {
+            let before = Some(silent).filter(|silent| *silent > 0);
+            tracing::warn!(stage, %fault, again_in = ?pause, not_logged = before, "stage has failed");
+        }
         if stop.is_cancelled() {
             sleep(pause).await;
         } else {

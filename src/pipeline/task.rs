@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::chain::{Segment, weigh};
 use super::health::Node;
+use super::log_limit::LogLimit;
 use super::ring::{Ring, Tail};
 use super::stage::{Fault, Sink, Source, Weigh};
 
@@ -24,6 +25,9 @@ const BURST: usize = 256;
 /// How long one write of a sink may take before it counts as failed.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long one may take before it is logged.
+const WRITE_SLOW: Duration = Duration::from_secs(5);
+
 /// Something that runs until its work is done, or faults and can be run again.
 pub trait Task: Send + 'static {
     /// Runs. `Ok` is the end of its work; it is not called again after that.
@@ -31,6 +35,11 @@ pub trait Task: Send + 'static {
 
     /// Books a fault or panic of the last run where it belongs, and names the stage.
     fn faulted(&mut self) -> String;
+
+    /// When faults of the world are logged, for a task that may have many; it logs when it works again.
+    fn log_limit(&mut self) -> Option<&mut LogLimit> {
+        None
+    }
 }
 
 /// Where a segment hands on what it gives.
@@ -246,6 +255,7 @@ pub(super) struct SinkTask<S: Sink> {
     hand: Vec<S::In>,
     next: usize,
     node: Arc<Node>,
+    log_limit: LogLimit,
 }
 
 impl<S: Sink> SinkTask<S>
@@ -253,23 +263,24 @@ where
     S::In: Clone,
 {
     pub fn new(sink: S, inlet: Inlet<S::In>, node: Arc<Node>) -> Self {
-        Self { inlet, sink, hand: Vec::new(), next: 0, node }
+        Self { inlet, sink, hand: Vec::new(), next: 0, node, log_limit: LogLimit::default() }
     }
 
     async fn pump(&mut self) -> Result<(), Fault> {
-        let Self { inlet, sink, hand, next, node } = self;
+        let Self { inlet, sink, hand, next, node, log_limit } = self;
         loop {
             node.queued((hand.len() - *next) as u64);
             while let Some(item) = hand.get(*next) {
                 node.holds(weigh(&hand[*next..]));
-                within_limit(sink.write(item)).await?;
+                within_limit(sink.write(item), log_limit, node).await?;
+                works_again(log_limit, node);
                 node.gave(item.weight());
                 *next += 1;
             }
             hand.clear();
             *next = 0;
             node.holds(0);
-            within_limit(sink.flush()).await?;
+            within_limit(sink.flush(), log_limit, node).await?;
             if !inlet.take(hand, node).await {
                 return Ok(());
             }
@@ -289,11 +300,34 @@ where
         self.node.faulted();
         self.node.name().to_owned()
     }
+
+    fn log_limit(&mut self) -> Option<&mut LogLimit> {
+        Some(&mut self.log_limit)
+    }
 }
 
-async fn within_limit(write: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
-    match timeout(WRITE_LIMIT, write).await {
+/// Waits for one write of the sink `node`. One that hangs is logged, and fails later.
+async fn within_limit(
+    write: impl Future<Output = Result<(), Fault>>,
+    log_limit: &mut LogLimit,
+    node: &Node,
+) -> Result<(), Fault> {
+    let mut write = std::pin::pin!(write);
+    if let Ok(done) = timeout(WRITE_SLOW, &mut write).await {
+        return done;
+    }
+    if log_limit.happened(Instant::now()).is_some() {
+        tracing::warn!(stage = node.name(), "a write has taken {WRITE_SLOW:?} and goes on");
+    }
+    match timeout(WRITE_LIMIT - WRITE_SLOW, write).await {
         Ok(done) => done,
         Err(_) => Err(Fault::outside(format_args!("nothing was written for {WRITE_LIMIT:?}"))),
+    }
+}
+
+/// The stage `node` has done something without a fault.
+fn works_again(log_limit: &mut LogLimit, node: &Node) {
+    if log_limit.is_over() {
+        tracing::info!(stage = node.name(), "stage works again");
     }
 }

@@ -1,4 +1,7 @@
-//! Text of others for a person: what a terminal would obey, and what shows nothing, is replaced. Prints nothing.
+//! Text of others for a person: what a terminal would obey, and what shows nothing, is replaced or spelled out.
+//! Prints nothing.
+
+use std::fmt;
 
 /// `text` without what [`steers`], so that no text of a guest or of a program can pass for another.
 pub(crate) fn plain(text: &str) -> String {
@@ -37,6 +40,22 @@ pub(crate) fn shown_json(line: &str) -> String {
         }
     }
     shown
+}
+
+/// Writes what it is given into a text, with each character that [`steers`] spelled out as Rust does in a string
+/// (`\n`, `\u{202e}`): one text stays one line, and shows all it holds.
+pub(crate) struct Escaped<'a>(pub(crate) &'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match steers(c) {
+                true => self.0.extend(c.escape_debug()),
+                false => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Control characters, those that break a line or turn the direction of text, and those that show nothing.
@@ -86,6 +105,13 @@ mod tests {
         let told = shown_json(&line);
         assert!(!told.contains(steers), "{told}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap(), body);
+    }
+
+    #[test]
+    fn one_text_stays_one_line() {
+        let mut shown = String::new();
+        fmt::Write::write_str(&mut Escaped(&mut shown), "é\u{202e}\u{2028}\"\n😀").unwrap();
+        assert_eq!(shown, "é\\u{202e}\\u{2028}\"\\n😀");
     }
 
     #[test]

@@ -45,10 +45,13 @@ fn each_collector_fills_the_group_it_names() {
 #[test]
 fn options_are_words_of_a_file_and_unknown_ones_are_refused() {
     let options: ProcessesOptions = toml::from_str("keep = 50\nby = \"memory\"").unwrap();
-    assert_eq!(options, ProcessesOptions { keep: 50, by: Rank::Memory });
+    assert_eq!(
+        options,
+        ProcessesOptions { keep: 50, by: Rank::Memory, ..ProcessesOptions::default() }
+    );
     assert_eq!(
         toml::from_str::<ProcessesOptions>("").unwrap(),
-        ProcessesOptions { keep: 20, by: Rank::Cpu }
+        ProcessesOptions { keep: 20, by: Rank::Cpu, command_line: CommandLine::Redacted }
     );
     assert!(toml::from_str::<ProcessesOptions>("by = \"Cpu\"").is_err());
     assert!(toml::from_str::<ProcessesOptions>("kept = 5").is_err());

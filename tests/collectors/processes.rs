@@ -41,7 +41,7 @@ impl Drop for Idle {
 }
 
 fn all_processes() -> ProcessesCollector {
-    ProcessesCollector::new(ProcessesOptions { keep: usize::MAX, by: Rank::Cpu })
+    ProcessesCollector::new(ProcessesOptions { keep: usize::MAX, ..ProcessesOptions::default() })
 }
 
 /// The second reading, a second after the first as the collector sees it.
@@ -122,7 +122,8 @@ fn every_process_that_ps_has_is_told_and_one_that_has_ended_is_no_trouble() {
 #[test]
 fn processor_time_of_a_process_is_that_of_its_own_clock() {
     let clock = || clock(ClockId::ProcessCPUTime);
-    let mut collector = ProcessesCollector::new(ProcessesOptions { keep: 1000, by: Rank::Cpu });
+    let mut collector =
+        ProcessesCollector::new(ProcessesOptions { keep: 1000, ..ProcessesOptions::default() });
     let (outer, start) = (clock(), Instant::now());
     read_well(&mut collector, start);
     let inner = clock();
@@ -141,7 +142,11 @@ fn processor_time_of_a_process_is_that_of_its_own_clock() {
 
 #[test]
 fn as_many_processes_are_kept_as_asked_for_and_by_memory_the_largest() {
-    let mut collector = ProcessesCollector::new(ProcessesOptions { keep: 3, by: Rank::Memory });
+    let mut collector = ProcessesCollector::new(ProcessesOptions {
+        keep: 3,
+        by: Rank::Memory,
+        ..ProcessesOptions::default()
+    });
     let list = processes(&mut collector);
     assert_eq!(list.len(), 3);
     assert!(list.is_sorted_by(|a, b| a.rss_bytes >= b.rss_bytes));

@@ -1,9 +1,11 @@
 //! Stages that panic and sinks that fail: what is done again, what is given up, and that it is counted.
 
+use std::io::{Read, Seek};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use infiniservice::pipeline::{End, Fault, Health, Pipeline, Restart, Source};
+use infiniservice::pipeline::{End, Fault, Health, LOG_INTERVAL, Pipeline, Restart, Sink, Source};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +64,80 @@ async fn a_failed_write_is_offered_again_for_as_long_as_it_takes() {
     let (outcome, numbers) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
     assert_eq!((outcome.end, numbers), (End::Done, (0..4).map(Number).collect()));
     balanced(&health.counts());
+}
+
+/// What is logged while `run` runs.
+async fn logged(run: impl Future<Output = ()>) -> Vec<String> {
+    let log = Arc::new(tempfile::tempfile().unwrap());
+    let lines = tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).finish();
+    let _while = tracing::subscriber::set_default(lines);
+    run.await;
+    let mut text = String::new();
+    (&*log).rewind().unwrap();
+    (&*log).read_to_string(&mut text).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_cannot_write_is_logged_once_a_minute_and_when_it_can_again() {
+    for stops in [false, true] {
+        let (stop, health) = (CancellationToken::new(), Health::default());
+        let (mut sink, from) = tell::<Number>(64);
+        sink.fail = if stops { (0..1_000).collect() } else { (1..12).collect() };
+        let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(sink, 2);
+        let restart = Restart::default();
+        let log = logged(async {
+            let begun = Instant::now();
+            let stopping = async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                if stops {
+                    stop.cancel();
+                }
+            };
+            let (outcome, _, ()) =
+                tokio::join!(graph.run(&restart, &stop, DRAIN), all(from), stopping);
+            assert_eq!(outcome.drained, !stops);
+            assert!(stops || begun.elapsed() > LOG_INTERVAL, "{:?}", begun.elapsed());
+        })
+        .await;
+        let failed: Vec<_> = log.iter().filter(|line| line.contains("stage has failed")).collect();
+        if stops {
+            assert_eq!(failed.len(), 1, "with a try every 100 ms: {log:?}");
+        } else {
+            assert!((2..=4).contains(&failed.len()), "{log:?}");
+            assert!(failed[1].contains("not_logged="), "{log:?}");
+            assert_eq!(
+                log.iter().filter(|line| line.contains("works again")).count(),
+                1,
+                "{log:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_is_logged_once_after_five_seconds_and_when_it_goes_on() {
+    /// Takes its time for the first write.
+    struct Slow(Duration);
+    impl Sink for Slow {
+        type In = Number;
+        async fn write(&mut self, _item: &Number) -> Result<(), Fault> {
+            tokio::time::sleep(std::mem::take(&mut self.0)).await;
+            Ok(())
+        }
+    }
+    for (seconds, hung) in [(4, 0), (20, 1), (55, 1)] {
+        let (stop, health) = (CancellationToken::new(), Health::default());
+        let slow = Slow(Duration::from_secs(seconds));
+        let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(slow, 2);
+        let log = logged(async {
+            assert_eq!(graph.run(&Restart::default(), &stop, DRAIN).await.end, End::Done);
+        })
+        .await;
+        let tells = |what| log.iter().filter(|line| line.contains(what)).count();
+        assert_eq!((tells("a write has taken 5s"), tells("works again")), (hung, hung), "{log:?}");
+        assert_eq!(tells("stage has failed"), 0, "it was told: {log:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

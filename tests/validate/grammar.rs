@@ -21,7 +21,8 @@ fn a_file_says_what_code_can_say() {
     let size = |bytes| Size::new(bytes).unwrap();
     let count = |number| Count::new(number).unwrap();
     let network = NetworkOptions { exclude: vec!["lo".into(), "lab-1".into()] };
-    let processes = ProcessesOptions { keep: count(50), by: Rank::Memory };
+    let processes =
+        ProcessesOptions { keep: count(50), by: Rank::Memory, ..ProcessesOptions::default() };
     let file =
         FileTarget { path: "/var/log/m.jsonl".into(), max_size: size(1 << 20), keep: count(3) };
     let write = |target, keep| Write { target, keep: count(keep), delivery: Delivery::Newest };

@@ -7,7 +7,7 @@ use super::super::outcome::Outcome;
 use super::super::request::Join;
 use super::{Afterwards, Context, Done, blocking, find_program};
 use crate::commands::execute::Program;
-use crate::commands::redact::REDACTED;
+use crate::redact::REDACTED;
 
 /// Joins the domain: `{domain, computer_name, ou, restart_after}`; the machine is restarted once that was answered,
 /// where it was asked for and the machine has joined.

@@ -406,7 +406,7 @@ async fn package_cache(root: &Path, cx: &Context, until: Instant) -> Result<Did,
         return Ok(Did { removed: 0, note: Some(why) });
     }
     let runner = cx.runner.clone();
-    let cx = Context { runner, deadline: until, latest: cx.latest.clone() };
+    let cx = Context { runner, deadline: until, latest: cx.latest.clone(), ..*cx };
     let cleaned = packages::change_in(&place, &cx, Change::CleanCache).await;
     match cleaned.error.filter(|_| !cleaned.success) {
         Some(why) => Err(why),

@@ -31,6 +31,7 @@ pub use fit::LINE_MAX;
 use super::execute::Runner;
 use super::outcome::Outcome;
 use super::request::Action;
+use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
 /// What an action has at hand.
@@ -41,6 +42,8 @@ pub struct Context {
     pub deadline: Instant,
     /// What the metrics flow has read last.
     pub latest: Latest,
+    /// How much of command lines is told.
+    pub command_line: CommandLine,
 }
 
 /// What came of an action, and what is to follow once the host has been told.
@@ -158,7 +161,7 @@ fn program(name: &str, arguments: &[&str], deadline: Instant) -> super::execute:
 fn test_context() -> Context {
     let runner = Runner::new(tokio_util::sync::CancellationToken::new());
     let deadline = Instant::now() + std::time::Duration::from_secs(60);
-    Context { runner, deadline, latest: Latest::default() }
+    Context { runner, deadline, latest: Latest::default(), command_line: CommandLine::default() }
 }
 
 #[cfg(test)]

@@ -63,7 +63,8 @@ fn keep(limit: Option<u32>, default: usize) -> usize {
 }
 
 async fn told(cx: &Context, keep: usize, by: Rank) -> Outcome {
-    let collector = ProcessesCollector::new(ProcessesOptions { keep, by });
+    let collector =
+        ProcessesCollector::new(ProcessesOptions { keep, by, command_line: cx.command_line });
     let collectors: Vec<Box<dyn Collector>> = vec![Box::new(collector)];
     let reading = match measure::over(cx.deadline, INTERVAL, collectors).await {
         Ok(reading) => reading,

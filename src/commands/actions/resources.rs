@@ -24,7 +24,8 @@ const MEMORY_MIN_MIB: u64 = 1024;
 /// and memory and disks as they are now; `measured` says so. To give something up is recommended only
 /// when the machine has been up for those fifteen minutes.
 pub async fn optimization(cx: &Context) -> Outcome {
-    let processes = ProcessesOptions { keep: PROCESSES, by: Rank::Cpu };
+    let processes =
+        ProcessesOptions { keep: PROCESSES, by: Rank::Cpu, command_line: cx.command_line };
     let collectors: Vec<Box<dyn Collector>> = vec![
         Box::new(CpuCollector::new()),
         Box::new(MemoryCollector::new()),

@@ -109,12 +109,19 @@ impl User {
 /// standard error.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(entry) = Entry::parse(arguments) else {
-        eprintln!("{WORD} is how the agent starts programs, not for people; see --help");
+        complain(format_args!(
+            "{WORD} is how the agent starts programs, not for people; see --help"
+        ));
         return ExitCode::from(EXIT as u8);
     };
     let Err(error) = become_program(&entry);
-    eprintln!("{}{error}", entry.token);
+    complain(format_args!("{}{error}", entry.token));
     ExitCode::from(EXIT as u8)
+}
+
+/// Prints to standard error, which nobody may hear.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{what}\n"));
 }
 
 fn become_program(entry: &Entry) -> Result<Infallible, String> {

@@ -11,7 +11,7 @@
 //! # What is never written
 //! The text of a command or script: of it a length and the first 16 digits of a SHA-256 stand there. Of variables and
 //! inputs the names and lengths; not a digest, because a short password can be found from one. What a program said: only
-//! how much. What is left goes through [`redact`](crate::commands::redact).
+//! how much. What is left goes through [`redact`](crate::redact).
 
 use std::collections::VecDeque;
 use std::io;

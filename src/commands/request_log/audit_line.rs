@@ -10,9 +10,10 @@ use crate::commands::catalogue::Argument;
 use crate::commands::decode::Refusal;
 use crate::commands::outcome::Outcome;
 use crate::commands::policy::{self, Value};
-use crate::commands::redact::redact;
 use crate::commands::request::{Action, Order, Request, What};
 use crate::model::Iso8601;
+use crate::redact::redact;
+use crate::wire::shown_json;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -191,9 +192,8 @@ struct Result<'a> {
 
 fn json(line: &impl Serialize) -> Vec<u8> {
     // Texts, numbers and maps of texts: nothing in it can fail.
-    let mut line = serde_json::to_vec(line).unwrap_or_default();
-    line.push(b'\n');
-    line
+    let line = serde_json::to_string(line).unwrap_or_default();
+    (shown_json(&line) + "\n").into_bytes()
 }
 
 /// A text that may be written down: without what looks like a secret, not too long.

@@ -12,8 +12,8 @@ use super::Live;
 use super::event::{Accepted, Ended, Event};
 use super::now_ms;
 use crate::commands::decode::SCRIPT;
-use crate::commands::redact::REDACTED;
 use crate::files::{StateFolder, folder_of};
+use crate::redact::REDACTED;
 
 /// The script journal.
 const SCRIPTS: &str = "scripts.jsonl";

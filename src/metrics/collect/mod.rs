@@ -54,7 +54,7 @@ pub use memory::MemoryCollector;
 pub use network::{NetworkCollector, NetworkOptions};
 pub use ports::PortsCollector;
 pub use pressure::PressureCollector;
-pub use processes::{ProcessesCollector, ProcessesOptions};
+pub use processes::{CommandLine, ProcessesCollector, ProcessesOptions};
 
 pub use cadence::{Cadence, LIMIT, readings};
 

@@ -16,6 +16,7 @@ use super::proc::{self, BootTime, Processes, Reader};
 use super::{Collector, stat, tell, text};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Group, Process, Rank, SystemMetrics};
+use crate::redact::redact_arguments;
 
 /// Longest command line that is read and kept.
 const COMMAND_LINE_MAX: usize = 4096;
@@ -35,11 +36,26 @@ pub struct ProcessesOptions {
     pub keep: usize,
     /// By what they are ranked.
     pub by: Rank,
+    /// How much of their command lines is told.
+    pub command_line: CommandLine,
+}
+
+/// How much of a command line is told. Arguments may hold secrets, and every user of the machine may read them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandLine {
+    /// All of it, with its secrets.
+    Full,
+    /// What is left by [`redact_arguments`].
+    #[default]
+    Redacted,
+    /// Nothing but the name and executable of the process, which are told in any case.
+    Name,
 }
 
 impl Default for ProcessesOptions {
     fn default() -> Self {
-        Self { keep: 20, by: Rank::Cpu }
+        Self { keep: 20, by: Rank::Cpu, command_line: CommandLine::default() }
     }
 }
 
@@ -110,9 +126,12 @@ impl ProcessesCollector {
         let pid = row.seen.pid;
         let uid = uid(proc, &mut self.file, pid)?;
         let executable = proc.link(pid, "exe");
-        let (dir, path) = proc.file(pid, "cmdline");
-        let command_line =
-            self.file.read_once_at(dir, path, COMMAND_LINE_MAX).ok().and_then(command_line);
+        let how = self.options.command_line;
+        let command_line = (how != CommandLine::Name).then(|| {
+            let (dir, path) = proc.file(pid, "cmdline");
+            let arguments = self.file.read_once_at(dir, path, COMMAND_LINE_MAX).ok()?;
+            command_line(arguments, how)
+        });
         let (dir, path) = proc.file(pid, "io");
         let io = self.file.read_once_at(dir, path, 1024).unwrap_or_default();
         let name = self.names.get(row.name.0..row.name.0 + row.name.1)?;
@@ -121,7 +140,7 @@ impl ProcessesCollector {
             parent: (row.parent != 0).then_some(row.parent),
             name: text::lossy(name),
             executable,
-            command_line,
+            command_line: command_line.flatten(),
             cpu_percent: scale.percent(row.spent),
             rss_bytes: row.rss_pages.saturating_mul(scale.page_bytes),
             read_bytes: text::value(io, b"read_bytes:").and_then(text::number),
@@ -277,11 +296,14 @@ fn uid(proc: &mut Processes, file: &mut Reader, pid: u32) -> Option<u32> {
 
 /// The arguments, which the kernel separates by NUL, with spaces between them; `None` for a kernel
 /// thread, which has none.
-fn command_line(bytes: &[u8]) -> Option<String> {
+fn command_line(bytes: &[u8], how: CommandLine) -> Option<String> {
     let end = bytes.iter().rposition(|byte| *byte != 0)? + 1;
-    let mut line = bytes[..end].to_vec();
-    line.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
-    let mut line = text::lossy(&line);
+    let arguments = String::from_utf8_lossy(&bytes[..end]);
+    let mut line = match how {
+        CommandLine::Full => arguments.replace('\0', " "),
+        CommandLine::Redacted => redact_arguments(arguments.split('\0')),
+        CommandLine::Name => return None,
+    };
     // A byte that is not valid becomes three.
     line.truncate(line.floor_char_boundary(COMMAND_LINE_MAX));
     Some(line)
@@ -315,7 +337,7 @@ mod tests {
     fn kept(by: Rank, keep: usize) -> Vec<u32> {
         let mut rows =
             vec![row(1, 5, 10), row(2, 9, 1), row(3, 5, 30), row(4, 5, 10), row(5, 0, 99)];
-        super::keep(&mut rows, &ProcessesOptions { keep, by });
+        super::keep(&mut rows, &ProcessesOptions { keep, by, ..ProcessesOptions::default() });
         rows.iter().map(|row| row.seen.pid).collect()
     }
 
@@ -329,12 +351,22 @@ mod tests {
 
     #[test]
     fn a_command_line_has_no_nul_and_is_cut_between_characters() {
+        let command_line = |bytes| super::command_line(bytes, CommandLine::Redacted);
         assert_eq!(command_line(b"sh\0-c\0a b\0\0").as_deref(), Some("sh -c a b"));
         assert_eq!(command_line(b""), None);
         assert_eq!(command_line(b"\0\0"), None);
         let long = command_line(&[0xff; COMMAND_LINE_MAX]).unwrap();
         assert!(long.len() <= COMMAND_LINE_MAX && long.len() > COMMAND_LINE_MAX - 4);
         assert!(long.chars().all(|c| c == '\u{fffd}'));
+    }
+
+    #[test]
+    fn secrets_leave_the_machine_only_where_that_is_asked_for() {
+        let line = b"mysqldump\0-u\0root\0-phunter2\0shop\0";
+        let told = |how| command_line(line, how);
+        assert_eq!(told(CommandLine::default()).unwrap(), "mysqldump -u root -p[redacted] shop");
+        assert_eq!(told(CommandLine::Full).unwrap(), "mysqldump -u root -phunter2 shop");
+        assert_eq!(told(CommandLine::Name), None);
     }
 
     #[test]

@@ -212,7 +212,7 @@ async fn run(cx: &Context, name: &str) -> Option<Check> {
 async fn run_all(cx: &Context) -> Vec<Check> {
     let now = Instant::now();
     let deadline = now + cx.deadline.saturating_duration_since(now).mul_f64(0.9).min(PATIENCE);
-    let cx = &Context { runner: cx.runner.clone(), deadline, latest: cx.latest.clone() };
+    let cx = &Context { deadline, runner: cx.runner.clone(), latest: cx.latest.clone(), ..*cx };
     let checks = NAMES.map(async |name| {
         let late = || Check::broken(name, "it did not finish in time");
         timeout_at(deadline, run(cx, name)).await.unwrap_or_else(|_| Some(late()))

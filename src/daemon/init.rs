@@ -1,0 +1,75 @@
+//! The agent as process 1, of a container or an initramfs: a small parent that starts the agent proper, takes away
+//! every process that ends without another parent, and hands signals on. Knows nothing of what the agent does.
+//!
+//! # Why a process of its own
+//! Process 1 is the parent of whoever has lost theirs (`waitpid(2)`), and has to wait for all of them. The
+//! agent waits for each of its programs by its id; one `wait` for all in the same process would take their
+//! exit codes away.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The signals that are handed on.
+const HANDED_ON: [Signal; 6] =
+    [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
+
+/// Starts this program once more with the same arguments, and returns what it came to: 128 and the signal's number
+/// where one has ended it.
+///
+/// # Errors
+/// It cannot be started: a sentence.
+pub fn main() -> Result<ExitCode, String> {
+    super::resources::suffice(1)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    runtime.block_on(run()).map_err(|error| format!("cannot start the agent as a child: {error}"))
+}
+
+async fn run() -> std::io::Result<ExitCode> {
+    let mut ended = signal(SignalKind::child())?;
+    let mut heard = Vec::new();
+    for wanted in HANDED_ON {
+        heard.push((wanted, signal(SignalKind::from_raw(wanted.as_raw()))?));
+    }
+    let mut arguments = std::env::args_os();
+    let mut agent = Command::new(std::env::current_exe()?);
+    if let Some(name) = arguments.next() {
+        agent.arg0(name);
+    }
+    let agent = Pid::from_child(&agent.args(arguments).spawn()?);
+    loop {
+        let next = std::future::poll_fn(|cx| {
+            for (signal, heard) in &mut heard {
+                if heard.poll_recv(cx).is_ready() {
+                    return std::task::Poll::Ready(Some(*signal));
+                }
+            }
+            ended.poll_recv(cx).map(|_| None)
+        });
+        match next.await {
+            // Where it has ended already, that is told next.
+            Some(signal) => drop(kill_process(agent, signal)),
+            None => {
+                if let Some(code) = reap(agent) {
+                    return Ok(ExitCode::from(code));
+                }
+            }
+        }
+    }
+}
+
+/// Takes away all that have ended; the exit code of `agent` if it is one of them.
+fn reap(agent: Pid) -> Option<u8> {
+    let mut code = None;
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        if pid == agent {
+            let status = ExitStatus::from_raw(status.as_raw());
+            let number = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
+            code = Some(u8::try_from(number).unwrap_or(1));
+        }
+    }
+    code
+}

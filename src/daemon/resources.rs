@@ -1,0 +1,113 @@
+//! What the agent needs of the system before it starts: descriptors, threads, memory to address, a stack. Asked for
+//! at the start, so that a limit is a sentence there, and not a panic later.
+
+use std::sync::{PoisonError, RwLock};
+use std::thread;
+
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that are free at the start: about 30 are open while metrics and commands run (the port, the
+/// netlink sockets, the files of a reading, control clients), and a program that is started takes six.
+const DESCRIPTORS: usize = 64;
+
+/// Bytes that can be mapped beyond what the program is: a thread of the blocking pool maps a stack of 2 MiB, the
+/// queues take `[memory] ceiling`.
+const ADDRESSES: usize = 64 << 20;
+
+/// The stack of the first thread, on which all tasks run.
+const STACK: u64 = 1 << 20;
+
+/// Whether there is enough of everything, with `threads` threads. A soft limit below the need is raised where the
+/// hard one allows it; programs that the agent starts inherit that.
+///
+/// # Errors
+/// A sentence that says which limit is too low, and where it is set.
+pub fn suffice(threads: usize) -> Result<(), String> {
+    descriptors()?;
+    addresses()?;
+    self::threads(threads)
+}
+
+/// Sees to the stack of the first thread. To be called before anything else: even the arguments may not fit.
+///
+/// # Errors
+/// As of [`suffice`].
+pub fn raise_stack() -> Result<(), String> {
+    match raise(Resource::Stack, STACK) {
+        Ok(()) => Ok(()),
+        Err(limit) => Err(format!(
+            "cannot start with a stack of {limit} bytes; {STACK} are needed \
+             (raise LimitSTACK of the unit, or `ulimit -s`)"
+        )),
+    }
+}
+
+/// Takes as many as are needed and gives them back: others that are open count, too.
+fn descriptors() -> Result<(), String> {
+    let free = || {
+        let mut taken = Vec::with_capacity(DESCRIPTORS);
+        (0..DESCRIPTORS).try_for_each(|_| {
+            fcntl_dupfd_cloexec(rustix::stdio::stderr(), 0).map(|descriptor| taken.push(descriptor))
+        })
+    };
+    let Err(error) = free() else { return Ok(()) };
+    // Those that are open already are not counted by the limit's number, so more than the need is asked for.
+    let _ = raise(Resource::Nofile, 4 * DESCRIPTORS as u64);
+    free().map_err(|_| {
+        format!(
+            "cannot start with fewer than {DESCRIPTORS} free file descriptors: {error} \
+             (raise LimitNOFILE of the unit, or `ulimit -n`, to 256 or more)"
+        )
+    })
+}
+
+/// Asked only where there is a limit: a machine that promises no more memory than it has would refuse it, too.
+fn addresses() -> Result<(), String> {
+    let is_limited = |resource| getrlimit(resource).current.is_some();
+    if !is_limited(Resource::As) && !is_limited(Resource::Data) {
+        return Ok(());
+    }
+    Vec::<u8>::new().try_reserve_exact(ADDRESSES).map_err(|_| {
+        format!(
+            "cannot start where less than {} MiB more can be mapped \
+             (raise LimitAS and LimitDATA of the unit, or `ulimit -v` and `ulimit -d`)",
+            ADDRESSES >> 20
+        )
+    })
+}
+
+/// Starts as many as are needed, which end at once.
+fn threads(count: usize) -> Result<(), String> {
+    let gate = RwLock::new(());
+    let started = thread::scope(|scope| {
+        let closed = gate.write().unwrap_or_else(PoisonError::into_inner);
+        let pass = || drop(gate.read());
+        let started =
+            (0..count).try_for_each(|_| thread::Builder::new().spawn_scoped(scope, pass).map(drop));
+        drop(closed);
+        started
+    });
+    started.map_err(|error| {
+        format!(
+            "cannot start with fewer than {count} more threads: {error} \
+             (raise TasksMax and LimitNPROC of the unit, pids.max of the control group, or `ulimit -u`)"
+        )
+    })
+}
+
+/// Raises a soft limit to `need`, or says what it is.
+fn raise(resource: Resource, need: u64) -> Result<(), u64> {
+    let Rlimit { current, maximum } = getrlimit(resource);
+    match current {
+        Some(current) if current < need => {
+            let raised =
+                Rlimit { current: Some(maximum.map_or(need, |most| most.min(need))), maximum };
+            match setrlimit(resource, raised) {
+                Ok(()) if maximum.is_none_or(|most| most >= need) => Ok(()),
+                _ => Err(getrlimit(resource).current.unwrap_or(current)),
+            }
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,318 @@
+//! Which arguments of a command line are secrets, by the programs that are known to take one and by how options
+//! are called. Knows nothing of how the command line is come by.
+
+use super::tells;
+
+/// Programs and the options by which they take a secret. A `*` ends the beginning of a name.
+struct Client {
+    names: &'static [&'static str],
+    /// The secret is the rest of the option: `-pX`.
+    attached: &'static [&'static str],
+    /// It is the next argument: `-passphrase X`.
+    next: &'static [&'static str],
+    /// It is the next argument, or the rest of the option: `-w X`, `-wX`.
+    value: &'static [&'static str],
+    /// The same, of a user and a secret with this between them: `-u root:X`.
+    pair: &'static [(&'static str, char)],
+}
+
+const fn client(names: &'static [&'static str]) -> Client {
+    Client { names, attached: &[], next: &[], value: &[], pair: &[] }
+}
+
+/// From the programs' manuals. What begins with `--` and says that it is a secret needs no place here.
+const CLIENTS: &[Client] = &[
+    Client {
+        attached: &["-p"],
+        ..client(&["mysql*", "mariadb*", "mytop", "innobackupex", "xtrabackup"])
+    },
+    Client { attached: &["-p", "-hp"], ..client(&["7z", "7za", "7zr", "7zz", "rar", "unrar"]) },
+    Client {
+        attached: &["/p:", "/gp:"],
+        value: &["-p"],
+        ..client(&["xfreerdp*", "wlfreerdp*", "rdesktop"])
+    },
+    Client {
+        value: &["-p"],
+        ..client(&["sshpass", "mongo*", "cqlsh", "useradd", "usermod", "ncftp*", "rabbitmqadmin"])
+    },
+    Client { value: &["-w", "-s", "-a"], ..client(&["ldappasswd"]) },
+    Client { value: &["-w"], ..client(&["ldap*", "dsconf", "dsidm"]) },
+    Client {
+        value: &[
+            "-E",
+            "--cert",
+            "--proxy-cert",
+            "--oauth2-bearer",
+            "-b",
+            "--cookie",
+            "--tlspassword",
+        ],
+        pair: &[("-u", ':'), ("-U", ':'), ("--user", ':'), ("--proxy-user", ':')],
+        ..client(&["curl"])
+    },
+    Client {
+        value: &["-a"],
+        ..client(&["redis-cli", "redis-benchmark", "valkey-cli", "keydb-cli"])
+    },
+    Client {
+        pair: &[("-U", '%'), ("--user", '%')],
+        ..client(&[
+            "smbclient",
+            "smbget",
+            "smbcacls",
+            "smbtree",
+            "rpcclient",
+            "net",
+            "nmblookup",
+            "winexe",
+            "wmic",
+            "samba-tool",
+        ])
+    },
+    Client { next: &["-k", "-K"], ..client(&["openssl"]) },
+    Client {
+        value: &["-P"],
+        ..client(&[
+            "zip",
+            "unzip",
+            "zipcloak",
+            "sqlcmd",
+            "bcp",
+            "isql",
+            "osql",
+            "tsql",
+            "mosquitto_*",
+        ])
+    },
+    Client { value: &["-P", "-k"], ..client(&["ipmitool", "ipmi*"]) },
+    Client { value: &["-c", "-A", "-X"], ..client(&["snmp*"]) },
+    Client { next: &["-pw"], ..client(&["plink", "pscp", "psftp", "putty"]) },
+    Client { next: &["-ap"], ..client(&["swaks"]) },
+    Client { value: &["-p", "-t"], ..client(&["influx*"]) },
+    Client { pair: &[("-u", ',')], ..client(&["lftp"]) },
+    Client { pair: &[("", '/')], ..client(&["sqlplus*", "expdp", "impdp", "rman", "sqlldr"]) },
+    // Where they stand before "login"; else `-p` names a port.
+    Client {
+        value: &["-p"],
+        ..client(&["docker", "podman", "helm", "skopeo", "buildah", "nerdctl", "az", "oc"])
+    },
+];
+
+/// Those of the last line of [`CLIENTS`].
+const LOGS_IN: u32 = 1 << (CLIENTS.len() - 1);
+/// Its only `-p` is followed by the command line of another program.
+const SSHPASS: &str = "sshpass";
+
+/// Options of any program behind which a user and a secret stand.
+const PAIRS: &[&str] = &["-u", "--user", "--proxy-user", "--proxy-auth", "--creds", "--auth"];
+/// Words behind which a secret stands in an argument of its own, without a dash (`nmcli … password X`).
+const WORDS: &[&str] = &["password", "passwd", "passphrase", "psk", "secret"];
+
+/// What the next argument is.
+#[derive(Clone, Copy)]
+enum Next {
+    Any,
+    Secret,
+    /// A user and a secret; whether this is known, or it only looks like it.
+    Pair(char, bool),
+}
+
+/// Looks at the arguments of a command line, one after the other.
+pub(super) struct Arguments {
+    /// The [`CLIENTS`] seen so far, one bit each. More than one where one starts the other.
+    clients: u32,
+    has_login: bool,
+    is_first: bool,
+    /// Whether an argument is known to end where it ends, and not only by a space.
+    is_exact: bool,
+    next: Next,
+}
+
+impl Arguments {
+    pub(super) fn new(is_exact: bool) -> Self {
+        Self { clients: 0, has_login: false, is_first: true, is_exact, next: Next::Any }
+    }
+
+    /// From which byte on `argument` is a secret.
+    pub(super) fn secret(&mut self, argument: &str) -> Option<usize> {
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        let behind = match std::mem::replace(&mut self.next, Next::Any) {
+            Next::Any => None,
+            Next::Secret => (!argument.is_empty()).then_some(0),
+            Next::Pair(between, is_known) => pair(argument, between, is_known),
+        };
+        if !argument.starts_with('-') {
+            self.meet(argument);
+        }
+        if let Some(start) = self.option(argument) {
+            return Some(behind.map_or(start, |behind| behind.min(start)));
+        }
+        if self.is_exact && behind.is_none() {
+            if let Some(start) = named(argument) {
+                return Some(start);
+            }
+            let is_word = !is_first && WORDS.iter().any(|word| word.eq_ignore_ascii_case(argument));
+            if is_word || argument.starts_with('-') && is_telling_option(argument) {
+                self.next = Next::Secret;
+            }
+        }
+        behind
+    }
+
+    /// A line of a shell begins another command.
+    pub(super) fn another(&mut self) {
+        *self = Self::new(self.is_exact);
+    }
+
+    /// `word` may be the name of a program.
+    fn meet(&mut self, word: &str) {
+        let name = word.rsplit_once('/').map_or(word, |path| path.1);
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return;
+        }
+        self.has_login |= name == "login";
+        let first = name.as_bytes().first();
+        for (number, client) in CLIENTS.iter().enumerate() {
+            // The first letter first: it is another for most words.
+            let is_this = |known: &&str| {
+                known.as_bytes().first() == first
+                    && match known.strip_suffix('*') {
+                        Some(beginning) => name.starts_with(beginning),
+                        None => name == *known,
+                    }
+            };
+            if client.names.iter().any(is_this) {
+                self.clients |= 1 << number;
+            }
+        }
+    }
+
+    /// The secret in an option, or that one follows.
+    fn option(&mut self, argument: &str) -> Option<usize> {
+        if self.clients == 0 && !argument.starts_with('-') {
+            return None;
+        }
+        let clients = if self.has_login { self.clients } else { self.clients & !LOGS_IN };
+        for (number, client) in
+            CLIENTS.iter().enumerate().filter(|(number, _)| clients >> number & 1 == 1)
+        {
+            if let Some(option) =
+                client.attached.iter().find(|option| argument.starts_with(**option))
+                && argument.len() > option.len()
+            {
+                return Some(option.len());
+            }
+            if client.next.contains(&argument) {
+                self.next = Next::Secret;
+                return None;
+            }
+            for option in client.value {
+                match matched(argument, option) {
+                    Some(Matched::Alone) => {
+                        self.next = Next::Secret;
+                        if client.names.contains(&SSHPASS) {
+                            self.clients &= !(1 << number);
+                        }
+                        return None;
+                    }
+                    Some(Matched::With(start)) => return Some(start),
+                    None => {}
+                }
+            }
+            for (option, between) in client.pair {
+                if option.is_empty() {
+                    let is_pair = !argument.starts_with(['-', '/', '@', '.']);
+                    if let Some(at) = argument.find(*between).filter(|_| is_pair) {
+                        return Some(at + 1);
+                    }
+                } else if let Some(found) = matched(argument, option) {
+                    return self.pair(argument, found, *between, true);
+                }
+            }
+        }
+        for option in PAIRS {
+            if let Some(found) = matched(argument, option) {
+                return self.pair(argument, found, ':', false);
+            }
+        }
+        // `-pX` of a program that is not known: what is neither a number nor a word.
+        let rest = argument.strip_prefix("-p")?;
+        let is_mixed = rest.contains(|c: char| c.is_ascii_digit())
+            && rest.contains(|c: char| c.is_ascii_alphabetic())
+            && !rest.contains(['/', '=', ':', '.']);
+        (is_mixed && rest.len() >= 6).then_some(2)
+    }
+
+    fn pair(
+        &mut self,
+        argument: &str,
+        found: Matched,
+        between: char,
+        is_known: bool,
+    ) -> Option<usize> {
+        match found {
+            Matched::Alone => {
+                self.next = Next::Pair(between, is_known);
+                None
+            }
+            Matched::With(start) => {
+                pair(&argument[start..], between, is_known).map(|at| start + at)
+            }
+        }
+    }
+}
+
+/// How an argument is an option.
+enum Matched {
+    Alone,
+    /// Its value begins here.
+    With(usize),
+}
+
+/// Whether `argument` is `option`: by itself (`-w`, as the last of several letters, `-xw`), with a value behind `=`, or, of
+/// one letter, with one at once.
+fn matched(argument: &str, option: &str) -> Option<Matched> {
+    let (begins, ends) = (argument.as_bytes().get(1), argument.as_bytes().last());
+    if begins != option.as_bytes().get(1) && ends != option.as_bytes().last() {
+        return None;
+    }
+    if argument == option {
+        return Some(Matched::Alone);
+    }
+    let is_letter = option.len() == 2;
+    if let Some(rest) = argument.strip_prefix(option) {
+        return match (rest.starts_with('='), is_letter) {
+            (true, _) => Some(Matched::With(option.len() + 1)),
+            (false, true) => Some(Matched::With(option.len())),
+            _ => None,
+        };
+    }
+    let letters = argument.strip_prefix('-')?;
+    let is_last = is_letter && letters.len() < 6 && letters.ends_with(&option[1..]);
+    (is_last && letters.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(Matched::Alone)
+}
+
+/// Where the secret of `USER:SECRET` begins. Where it is not known to be one, numbers are a user and a group, and
+/// behind a scheme stands a host.
+fn pair(value: &str, between: char, is_known: bool) -> Option<usize> {
+    let at = value.find(between)?;
+    let secret = &value[at + between.len_utf8()..];
+    let is_likely = !secret.bytes().all(|byte| byte.is_ascii_digit()) && !secret.starts_with('/');
+    (!secret.is_empty() && (is_known || is_likely)).then_some(at + between.len_utf8())
+}
+
+/// Where the secret of `NAME=SECRET` begins, all of an argument behind a telling name.
+fn named(argument: &str) -> Option<usize> {
+    let at = memchr::memchr2(b'=', b':', argument.as_bytes())?;
+    let name = argument[..at].trim_end();
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    let has_value = argument.len() > at + 1;
+    (has_value && !name.is_empty() && name.chars().all(is_name) && tells(name)).then_some(at + 1)
+}
+
+/// `--password`, but not `--no-password` or `--ask-pass`, which take none.
+fn is_telling_option(argument: &str) -> bool {
+    let name = argument.trim_start_matches('-');
+    tells(name) && !["no-", "ask-", "skip-", "without-"].iter().any(|begin| name.starts_with(begin))
+}
