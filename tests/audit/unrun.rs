@@ -8,6 +8,23 @@ use infiniservice::commands::request_log::{CUT, chain};
 use super::{WIDE, lines, permit, place, remove};
 
 #[tokio::test]
+async fn no_text_of_the_host_turns_or_breaks_a_line_for_who_looks_at_it() {
+    let (_folder, path) = place();
+    let audit = Audit::new(&path, WIDE, true);
+    let (id, action) = ("i\u{202e}d\u{2028}".to_owned(), "mysql -phunter2".to_owned());
+    let error = "no\u{2066}\u{85}\u{7f}".to_owned();
+    audit.unclear(&Refusal { id, action, error, is_script: false, held: <_>::default() }).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.trim_end().chars().all(|c| (' '..='~').contains(&c)), "{text:?}");
+    let line = lines(&path).remove(0);
+    assert_eq!(
+        (&line["id"], &line["why"]),
+        (&"i\u{202e}d\u{2028}".into(), &"no\u{2066}\u{85}\u{7f}".into())
+    );
+    assert_eq!(line["action"], "mysql -p[redacted]");
+}
+
+#[tokio::test]
 async fn what_was_not_understood_is_a_line_without_arguments() {
     let (_folder, path) = place();
     let audit = Audit::new(&path, WIDE, true);
