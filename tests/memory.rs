@@ -264,7 +264,6 @@ async fn in_a_control_group_of_16_mib_long_lines_and_a_flood_leave_the_agent_ali
     };
     tokio::join!(send, hear);
     assert!(agent.0.try_wait().unwrap().is_none(), "{}", lab.log());
-    agent.0.kill().unwrap();
-    agent.0.wait().unwrap();
-    drop(agent);
+    agent.signal(Signal::TERM);
+    agent.end();
 }
