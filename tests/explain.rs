@@ -112,9 +112,9 @@ fn an_action_that_runs_no_program_says_what_it_does() {
 fn the_time_that_is_granted_is_told_with_the_one_that_was_asked_for() {
     for (asked, told) in [
         ("5", "5s, as it asked"),
-        ("0", "1s: the least that is granted; it asked for 0s"),
-        ("0.25", "1s: the least that is granted; it asked for 250ms"),
-        ("-7", "1s: the least that is granted; it asked for -7 s"),
+        ("0", "500ms: the least that is granted; it asked for 0s"),
+        ("0.25", "500ms: the least that is granted; it asked for 250ms"),
+        ("-7", "500ms: the least that is granted; it asked for -7 s"),
         ("601", "10m: the most that is granted; it asked for 10m 1s"),
         ("172800", "10m: the most that is granted; it asked for 2days"),
         ("null", "30s, because it asks for none"),
@@ -138,7 +138,7 @@ fn the_time_that_is_granted_is_told_with_the_one_that_was_asked_for() {
         format!(r#"{{"type":"pending_scripts_response","scripts":[{}]}}"#, scripts.join(","));
     let (text, _) = explain(message.as_bytes(), None);
     let times: Vec<_> = text.lines().filter(|line| line.starts_with("time:")).collect();
-    let expected = ["1s: the least that is granted; it asked for 0s", "9s, as it asked"];
+    let expected = ["500ms: the least that is granted; it asked for 0s", "9s, as it asked"];
     assert_eq!(times, expected.map(|time| format!("time:        {time}")), "{text}");
 }
 

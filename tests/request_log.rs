@@ -94,7 +94,7 @@ enum Is {
 /// Something happens to one of a few requests.
 async fn step(log: &RequestLog, model: &mut Model, chance: &mut Chance) {
     let number = chance.below(12);
-    let (id, is_script) = (format!("r{number}"), number % 3 == 0);
+    let (id, is_script) = (format!("r{number}"), number.is_multiple_of(3));
     let asked = request(&id, is_script);
     let now = model.requests.get(&id).map(|(_, is)| *is);
     match (chance.below(6), now) {

@@ -63,7 +63,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
     rpm(&work, &repository, "infini-other", "1.0");
     index(&repository);
     let list = format!(
-        "[local]\nname=local\nbaseurl=file://{}\ngpgcheck=0\nmetadata_expire=1\n",
+        "[local]\nname=local\nbaseurl=file://{}\ngpgcheck=0\nmetadata_expire=0\n",
         repository.display()
     );
     write(&root.join("etc/yum.repos.d/local.repo"), &list);

@@ -34,7 +34,7 @@ pub(super) fn line(now: &Reading, before: Option<&Reading>) -> String {
     });
     let network = network(now, before).map_or_else(dash, |(received, sent)| bytes(received + sent));
     let top = now.processes.first().map_or_else(dash, |process| {
-        format!("{} {:.0}%", short(&process.name, 9), process.cpu_percent)
+        format!("{} {:.0}%", short(&process.name, 8), process.cpu_percent)
     });
     columns(&time, &cpu, &memory, &load, &disk, &network, &top)
 }
@@ -230,7 +230,7 @@ mod tests {
         let (heading, line) = (heading(), line(&reading(), Some(&before)));
         assert_eq!(
             line,
-            "12:00:00  12.5%  4.0 GiB/8.0 GiB 50%  0.10  /var 90%      2.5 KiB  fire\u{fffd}[31… 101%\n"
+            "12:00:00  12.5%  4.0 GiB/8.0 GiB 50%  0.10  /var 90%      2.5 KiB  fire\u{fffd}[3… 101%\n"
         );
         let place = |text: &str, word| text.find(word).unwrap();
         assert_eq!(place(&heading, "fullest disk"), place(&line, "/var"));
