@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::agent::Agent;
 use super::guest::Guest;
-use super::host::is_session;
 use super::lab;
 use super::qemu::{FOREIGN, PORT, Vm};
 
@@ -61,7 +60,7 @@ fn sigterm_hands_what_is_held_to_the_host_and_ends_with_0() {
     let mut vm = Vm::boot(turn.lab);
     let mut host = vm.host();
     let agent = Agent::start(&mut vm.guest, "hoard");
-    host.until(SOON, is_session);
+    assert_eq!(host.line(SOON).as_deref(), Some(&b""[..]), "the port is open");
     assert_eq!(host.line(Duration::from_secs(4)), None, "nothing leaves before its time");
     assert_eq!(agent.terminate(&mut vm.guest, END), 0);
     let lines = host.take(5);
