@@ -65,7 +65,7 @@ impl Log {
     }
 }
 
-/// Ends the writing when it is dropped, before the runtime, which waits for the thread ([`end`]).
+/// Ends the writing when it is dropped, before the runtime, which waits for the thread (`end`).
 #[derive(Debug)]
 pub struct Writing(());
 

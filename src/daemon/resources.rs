@@ -32,7 +32,7 @@ pub fn suffice(threads: usize) -> Result<(), String> {
 /// Sees to the stack of the first thread. To be called before anything else: even the arguments may not fit.
 ///
 /// # Errors
-/// As of [`suffice`].
+/// As of `suffice`.
 pub fn raise_stack() -> Result<(), String> {
     match raise(Resource::Stack, STACK) {
         Ok(()) => Ok(()),

@@ -21,7 +21,7 @@ const BLOCKING_MIN: usize = 3;
 /// thread; `multi_thread` has one worker per processor unless the settings say how many.
 ///
 /// # Errors
-/// The system does not give what it needs ([`resources`]): a sentence that says what to do. Asked beforehand, since
+/// The system does not give what it needs (`resources`): a sentence that says what to do. Asked beforehand, since
 /// the runtime would panic.
 pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
     let workers = match (settings.flavour, settings.worker_threads) {

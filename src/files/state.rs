@@ -28,7 +28,7 @@ pub fn is_state_name(name: &str) -> bool {
 /// # Promise
 /// - It is made where it is missing, with mode 0700 whatever the umask; folders above it that are missing, too.
 /// - It is refused with an [`Untrusted`] where it belongs to another user, others may write to it, it is a symbolic link,
-///   or a folder above it is not [trusted](super::trust). Others may read it: what is in it has mode 0600.
+///   or a folder above it is not trusted. Others may read it: what is in it has mode 0600.
 /// - A file in it is a regular one of the agent's own, with one name and mode 0600, or is not opened.
 /// - Where it is removed or moved away while the agent runs, it is made again.
 ///
