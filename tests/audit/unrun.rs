@@ -47,6 +47,11 @@ async fn a_flood_of_what_has_no_room_is_bounded_and_counted_and_leaves_room_for_
     for _ in 0..1_000 {
         audit.no_room(&Ruling::Permitted(permit.clone()), "too many");
     }
+    // Each of them queues for its turn when its task is polled for the first time, 61 of them between two polls of
+    // this one (`event_interval` of tokio's runtime).
+    for _ in 0..WAITING_UNHEARD {
+        tokio::task::yield_now().await;
+    }
     let entry = audit.begin(&permit).await.unwrap();
     entry.end(&Ended::default()).await;
     let lines = lines(&path);

@@ -23,10 +23,9 @@
 //!   costs the records that it hits.
 //!
 //! # Why the audit is another file
-//! Measured over 4 MiB of each, release build, two shared cores: see `a_start_with_a_full_log` in the tests. A start from
-//! records takes a third of one from JSON lines, and a record is a fifth of a line. More than that: the audit is
-//! redacted and shortened, so an id cannot always be found in it again; it is the operator's, who moves and removes it;
-//! and it may be on another disk. What must be exact cannot depend on that.
+//! The audit is redacted and shortened, so an id cannot always be found in it again; it is the operator's, who moves
+//! and removes it; and it may be on another disk. What must be exact cannot depend on that. (Which of the two is
+//! faster to read at a start has not been measured.)
 //!
 //! This module does not decide what may run, and knows no wire.
 
