@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::wire::steers;
+
 /// Whether a file can be used as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -230,31 +232,15 @@ fn is_unsafe(c: char) -> bool {
     turns || (c.is_control() && c != '\t')
 }
 
-/// Whether a character takes no ink and is no space that a keyboard makes: format characters (Unicode's category Cf),
-/// fillers, and spaces of other widths, which a copied text may hold.
+/// Whether a character takes no ink and is no space that a keyboard makes: one that shows nothing, as everywhere here,
+/// or a space of another width, which a copied text may hold. Variation selectors belong to the picture before them.
 fn is_invisible(c: char) -> bool {
-    matches!(
+    let is_space = matches!(
         c,
-        '\u{00a0}'
-            | '\u{00ad}'
-            | '\u{034f}'
-            | '\u{061c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180e}'
-            | '\u{2000}'..='\u{200d}'
-            | '\u{2028}'..='\u{2029}'
-            | '\u{202f}'
-            | '\u{205f}'..='\u{2065}'
-            | '\u{206a}'..='\u{206f}'
-            | '\u{2800}'
-            | '\u{3000}'
-            | '\u{3164}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}'
-    )
+        '\u{00a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{2800}' | '\u{3000}'
+    );
+    let is_selector = matches!(c, '\u{fe00}'..='\u{fe0f}');
+    is_space || steers(c) && !c.is_control() && !is_unsafe(c) && !is_selector
 }
 
 /// The last start of a character at or before `at`.
