@@ -108,15 +108,22 @@ pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
 /// # Errors
 /// It could not be told: the sentence of an answer.
 pub async fn foresee(cx: &Context, action: &Action) -> Result<Vec<Planned>, String> {
-    let change = match action {
+    match changed_by(action) {
+        Some(change) => foresee_in(&Place::machine(), cx, change).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What `action` changes; `None` for one that changes no package.
+fn changed_by(action: &Action) -> Option<Change<'_>> {
+    Some(match action {
         Action::PackageInstall(name) => Change::Install(name),
         Action::PackageRemove(name) => Change::Remove(name),
         Action::PackageUpdate(name) => Change::Update(name),
         Action::UpdateSystemSoftware(None) => Change::UpgradeAll,
         Action::UpdateSystemSoftware(Some(name)) => Change::UpgradeOne(name),
-        _ => return Ok(Vec::new()),
-    };
-    foresee_in(&Place::machine(), cx, change).await
+        _ => return None,
+    })
 }
 
 /// What `action` would start here, program first, in order, without starting anything; `None` where it
@@ -129,11 +136,6 @@ pub fn would_run(action: &Action) -> Option<Vec<Vec<String>>> {
 /// [`would_run`] in another tree.
 pub fn would_run_in(place: &Place, action: &Action) -> Option<Vec<Vec<String>>> {
     let change = match action {
-        Action::PackageInstall(name) => Change::Install(name),
-        Action::PackageRemove(name) => Change::Remove(name),
-        Action::PackageUpdate(name) => Change::Update(name),
-        Action::UpdateSystemSoftware(None) => Change::UpgradeAll,
-        Action::UpdateSystemSoftware(Some(name)) => Change::UpgradeOne(name),
         Action::PackageSearch(query) => Change::Search(query),
         Action::PackageList | Action::GetInstalledApplicationsWMI => Change::List,
         Action::CheckLinuxUpdates => Change::Check,
@@ -145,7 +147,7 @@ pub fn would_run_in(place: &Place, action: &Action) -> Option<Vec<Vec<String>>> 
             Change::CleanCache
         }
         Action::DiskCleanup { .. } => return Some(Vec::new()), // deletes files itself
-        _ => return None,
+        _ => changed_by(action)?,
     };
     let nominal = Instant::now() + step::NOMINAL;
     let first = match change {
