@@ -63,7 +63,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
     rpm(&work, &repository, "infini-other", "1.0");
     index(&repository);
     let list = format!(
-        "[local]\nname=local\nbaseurl=file://{}\ngpgcheck=0\nmetadata_expire=0\n",
+        "[local]\nname=local\nbaseurl=file://{}\ngpgcheck=0\nmetadata_expire=3600\n",
         repository.display()
     );
     write(&root.join("etc/yum.repos.d/local.repo"), &list);
@@ -117,6 +117,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
 
     rpm_with(&work, &repository, "infini-bad", "1.0", FAILING);
     index(&repository);
+    done(packages::change_in(place, &minutes(), Change::Refresh).await);
     let why =
         refused(packages::change_in(place, &minutes(), Change::Install(&name("infini-bad"))).await);
     assert!(why.starts_with("package infini-bad") && why.contains("%prein script failed"), "{why}");

@@ -42,7 +42,8 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> 
             ]
         }
         Change::UpgradeAll => vec![act(&["upgrade", "--refresh"])],
-        Change::Refresh => vec![act(&["makecache"])],
+        // Without the option, dnf leaves what is younger than its `metadata_expire` as it is.
+        Change::Refresh => vec![act(&["makecache", "--refresh"])],
         Change::CleanCache => vec![act(&["clean", "packages"])],
         Change::Search(query) => {
             vec![
