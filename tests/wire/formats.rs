@@ -1,7 +1,10 @@
 //! The formats that are not for today's host, where they say little.
 
-use infiniservice::model::SystemMetrics;
+use std::collections::BTreeSet;
+
+use infiniservice::model::{Agent, Group, NodeCount, SystemMetrics};
 use infiniservice::wire::Format;
+use serde_json::Value;
 
 use super::rig::text;
 use super::sample::{empty, server, trouble};
@@ -37,4 +40,33 @@ fn a_person_sees_a_line_and_the_three_busiest_processes() {
         "         802    8.3 %   40.0 MiB  kworker/0:1-events\n",
     );
     assert_eq!(text(Format::Pretty, &reading), expected);
+}
+
+#[test]
+fn every_group_and_field_of_a_reading_is_in_metrics_md() {
+    fn fields(value: &Value, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => {
+                into.extend(map.keys().cloned());
+                map.iter()
+                    .filter(|(name, _)| *name != "tags")
+                    .for_each(|(_, value)| fields(value, into));
+            }
+            Value::Array(items) => items.iter().for_each(|item| fields(item, into)),
+            _ => {}
+        }
+    }
+    let mut reading = SystemMetrics { troubles: vec![trouble("no such file")], ..server(1, 1) };
+    let nodes = vec![NodeCount::default()];
+    reading.agent = Some(Agent { nodes, ..Agent::default() }.into());
+    let text = std::fs::read_to_string("docs/metrics.md").unwrap();
+    for group in Group::ALL {
+        assert!(text.contains(&format!("\n## {}\n", group.name())), "{}", group.name());
+    }
+    let mut names = BTreeSet::new();
+    fields(&serde_json::to_value(reading).unwrap(), &mut names);
+    names.retain(|name| !Group::ALL.iter().any(|group| group.name() == name));
+    let words: BTreeSet<_> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let missing: Vec<_> = names.iter().filter(|name| !words.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/metrics.md does not tell of {missing:?}");
 }
