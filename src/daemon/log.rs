@@ -4,6 +4,7 @@
 mod lines;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::ffi::OsString;
 use std::fmt::{self, Write};
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
@@ -27,8 +28,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 static LINES: Lines = Lines::new();
 
 /// Starts the log with `level`, a list of levels as `RUST_LOG` has them. Under the journal, which
-/// stamps lines itself, there is no time in them; colours only on a terminal. What is said waits until it is
-/// written by [`Log::write_on`].
+/// stamps lines itself, there is no time in them; colours only on a terminal, and not where `NO_COLOR` is set
+/// (no-color.org). What is said waits until it is written by [`Log::write_on`].
 ///
 /// A panic is told there from now on, and not by a write of its own, which would wait for a reader.
 pub fn start(level: &str) -> Result<Log, String> {
@@ -36,13 +37,18 @@ pub fn start(level: &str) -> Result<Log, String> {
         .parse()
         .map_err(|_| format!("cannot read the log level {level:?}; write one such as info"))?;
     let style = Style {
-        has_colours: std::io::stderr().is_terminal(),
+        has_colours: has_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR")),
         has_time: std::env::var_os("JOURNAL_STREAM").is_none(),
     };
     let started = tracing_subscriber::registry().with(targets).with(style).try_init();
     started.map_err(|error| format!("cannot start the log: {error}"))?;
     std::panic::set_hook(Box::new(move |panic| LINES.push(&style.panic(panic))));
     Ok(Log(style))
+}
+
+/// An empty `NO_COLOR` counts as none.
+fn has_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
+    is_terminal && no_color.is_none_or(|set| set.is_empty())
 }
 
 /// A log that was started.
@@ -193,6 +199,14 @@ mod tests {
         tracing::subscriber::with_default(subscriber, event);
         let line = line.lock().unwrap();
         line.clone()
+    }
+
+    #[test]
+    fn colours_are_for_a_terminal_without_no_color() {
+        let set = |value: &str| Some(value.into());
+        assert!(has_colours(true, None) && has_colours(true, set("")));
+        assert!(!has_colours(true, set("1")) && !has_colours(true, set("0")));
+        assert!(!has_colours(false, None));
     }
 
     #[test]
