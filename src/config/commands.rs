@@ -98,7 +98,7 @@ impl Default for Receive {
 pub struct Verify {
     /// Where the shared secret is found; without one the flow is locked.
     pub secret: Option<SecretSource>,
-    /// How far the time of a request may be from the machine's, either way; at most an hour.
+    /// How far the time of a request may be from the machine's, either way; at most five minutes.
     #[serde(deserialize_with = "window")]
     pub window: Period,
 }

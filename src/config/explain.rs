@@ -127,44 +127,29 @@ fn in_words(wanted: &str) -> &str {
     }
 }
 
-/// A correct line for a key.
-fn example(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "about" => "about = \"Basics every second.\"",
-        "every" => "every = \"30s\"",
-        "from" => "from = [\"cpu\", \"memory\"]",
+/// A correct line for a key; several sections have one of the same name, and then the commonest counts.
+fn example(key: &str) -> Option<String> {
+    let line = match key {
         "exclude" => "exclude = [\"lo\"]",
         "keep" | "drop" => "keep = [\"cpu\", \"memory\"]",
-        "by" => "by = \"cpu\"",
-        "format" => "format = \"infinibay\"",
         "network" => "network = { exclude = [\"lo\"] }",
         "disk" => "disk = { exclude = [\"/mnt\"] }",
         "processes" => "processes = { keep = 20, by = \"cpu\" }",
-        "select" => "select = { keep = [\"cpu\", \"memory\"] }",
-        "top" => "top = { processes = 20, by = \"cpu\" }",
-        "changes" => "changes = { full_every = 10 }",
-        "identity" => "identity = {}",
-        "rates" => "rates = {}",
         "path" => "path = \"/var/log/metrics.jsonl\"",
-        "file" => "file = { path = \"/var/log/metrics.jsonl\" }",
-        "seed" => "seed = 1",
+        "by" => "by = \"cpu\"",
+        "format" => "format = \"infinibay\"",
         "flavour" => "flavour = \"current_thread\"",
-        "action" => "action = \"PackageInstall\"",
         "allow" => "allow = [\"*\"]",
-        "deny" => "deny = [{ action = \"PackageRemove\", package = \"systemd*\" }]",
-        "raw_shell" => "raw_shell = true",
-        "scripts" => "scripts = true",
-        "detach" => "detach = true",
-        "required" => "required = true",
         "command_type" => "command_type = \"action\"",
+        "required" => "required = true",
         "receive" => "[receive] port = \"org.infinibay.agent\"",
-        "tags" => "tags = { site = \"lab-1\" }",
         "enrich" => "[[enrich]] rates = {}",
         "batch" => "[batch] max_items = 64",
         "serialize" => "[serialize] format = \"infinibay\"",
         "write" => "[write] port = \"org.infinibay.agent\"",
-        _ => return None,
-    })
+        _ => return super::reference::example(key),
+    };
+    Some(line.to_owned())
 }
 
 /// What would be right instead of `word`.
@@ -204,7 +189,7 @@ pub(super) fn nearest<'a>(word: &str, offered: &[&'a str]) -> Option<&'a str> {
 }
 
 /// The words that serde offers: those in backticks after the last "expected".
-fn offered(said: &str) -> Vec<&str> {
+pub(super) fn offered(said: &str) -> Vec<&str> {
     let Some((_, tail)) = said.rsplit_once("`, expected ") else { return Vec::new() };
     tail.split('`').skip(1).step_by(2).collect()
 }
