@@ -9,6 +9,8 @@ mod delivery;
 mod faults;
 #[path = "port/goodbye.rs"]
 mod goodbye;
+#[path = "port/memory.rs"]
+mod memory;
 #[path = "port/rig.rs"]
 mod rig;
 #[path = "port/socket.rs"]

@@ -57,7 +57,8 @@ impl Relay {
     }
 
     /// Plugs in what a pipeline publishes as `name`, of which `keep` frames are kept; what is taken of it is booked in
-    /// `node`, where the tail books it as taken. Where `ledger` is tight, old frames are shed.
+    /// `node`, where the tail books it as taken. Where `ledger` is tight, all but the newest
+    /// are shed.
     pub fn plug(
         &self,
         name: &str,
@@ -71,7 +72,7 @@ impl Relay {
             Some(feed) => {
                 feed.collect();
                 feed.cut(keep, "overwritten");
-                while ledger.is_tight() && !feed.kept.is_empty() {
+                while ledger.is_tight() && feed.kept.len() > 1 {
                     feed.cut(feed.kept.len() - 1, "shed");
                 }
                 (feed.tail, feed.retired) = (Some(tail), false);

@@ -14,7 +14,7 @@ const OVERHEAD: usize = 256;
 ///
 /// # The order in which things go
 /// 1. Above half the ceiling, whoever publishes a frame takes the oldest ones of its own ring out, counted as
-///    `shed`: the newest matter, and what is left is for what must arrive.
+///    `shed`, and leaves the newest: a host has a current reading, and what is left is for what must arrive.
 /// 2. At the ceiling, a new request is refused with a reason.
 /// 3. What must arrive is never given up for memory: it is on disk, and a bounded part of it in memory.
 ///

@@ -19,7 +19,8 @@ use super::stage::Weigh;
 /// books by its exact weight.
 ///
 /// Bounds: `keep` items, rounded up to a power of two (tokio's broadcast does that); where a [`Ledger`]
-/// is tight, less: the oldest are shed.
+/// is tight, less: the oldest are shed, down to the newest, which stays: whoever reads has a current one, also while
+/// others hold the memory.
 #[derive(Debug, Clone)]
 pub struct Ring<T> {
     sender: broadcast::Sender<Placed<T>>,
@@ -77,7 +78,8 @@ impl<T: Clone + Weigh + Send + 'static> Ring<T> {
         while kept.front().is_some_and(|oldest| oldest.strong_count() == 0) {
             kept.pop_front();
         }
-        while self.ledger.is_tight()
+        while kept.len() > 1
+            && self.ledger.is_tight()
             && let Some(oldest) = kept.pop_front()
         {
             if let Some(oldest) = oldest.upgrade() {
@@ -175,6 +177,23 @@ mod tests {
         assert_eq!(node.count().lost, [("shed", 91)]);
         assert_eq!(node.count().taken, 100);
         assert_eq!(ledger.used(), 0, "what was taken is refunded");
+    }
+
+    #[test]
+    fn the_newest_stays_while_others_hold_the_memory() {
+        let ledger = Ledger::new(100_000);
+        let commands = ledger.charge(90_000);
+        let ring = Ring::new(64).within(&ledger);
+        let node = Arc::<Node>::default();
+        let mut slow = ring.subscribe(Arc::clone(&node));
+        for number in 0..10_u8 {
+            ring.publish(Item(ledger.hold(vec![number; 1_000].into())));
+        }
+        let mut next = || slow.next().now_or_never().flatten().map(|Item(bytes)| bytes[0]);
+        assert_eq!((next(), next()), (Some(9), None));
+        assert_eq!(node.count().lost, [("shed", 9)]);
+        assert!(ledger.used() < 92_000, "one frame beside what the others hold");
+        drop(commands);
     }
 
     #[test]

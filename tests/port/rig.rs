@@ -82,7 +82,8 @@ impl Rig {
         })
     }
 
-    fn with((guest, host): (ModelPort, ModelHost), prepare: impl FnOnce(&mut Port)) -> Self {
+    /// The same over `pair`, once `prepare` has made of the port what it is to be.
+    pub fn with((guest, host): (ModelPort, ModelHost), prepare: impl FnOnce(&mut Port)) -> Self {
         let closing = CancellationToken::new();
         let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
         let (telemetry, lane) = mpsc::channel(4096);
