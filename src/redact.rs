@@ -65,6 +65,19 @@ pub fn redact_arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Str
     line
 }
 
+/// `text` without user and password in its URLs, and nothing else: for what a program says, of which the words are data.
+///
+/// ```
+/// use infiniservice::redact::redact_urls;
+///
+/// let said = "E: Failed to fetch https://ann:hunter2@mirror.lab/x  401";
+/// assert_eq!(redact_urls(said), "E: Failed to fetch https://[redacted]@mirror.lab/x  401");
+/// assert_eq!(redact_urls("libsecret: 1.2"), "libsecret: 1.2");
+/// ```
+pub fn redact_urls(text: &str) -> Cow<'_, str> {
+    urls(text)
+}
+
 fn then<'a>(text: Cow<'a, str>, next: fn(&str) -> Cow<'_, str>) -> Cow<'a, str> {
     match next(&text) {
         Cow::Borrowed(_) => text,
@@ -104,19 +117,30 @@ const NAMES: &[&str] = &[
     "encryption-key",
     "passcode",
     "psk",
+    "_auth",
 ];
 
 /// How known keys begin, and the fewest characters that follow.
 const BEGINNINGS: &[(&str, usize)] = &[
     ("AKIA", 12),
     ("ASIA", 12),
+    ("AIza", 16),
+    ("dop_v1_", 16),
     ("ghp_", 16),
     ("gho_", 16),
+    ("ghr_", 16),
     ("ghs_", 16),
+    ("ghu_", 16),
     ("github_pat_", 16),
     ("glpat-", 16),
+    ("glrt-", 16),
+    ("npm_", 16),
+    ("pypi-", 16),
+    ("xapp-", 10),
+    ("xoxa-", 10),
     ("xoxb-", 10),
     ("xoxp-", 10),
+    ("xoxs-", 10),
     ("sk-", 16),
     ("sk_live_", 10),
     ("eyJ", 16),
@@ -191,7 +215,7 @@ fn options(text: &str) -> Cow<'_, str> {
         at += blank;
         let rest = &text[at..];
         let word = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
-        if matches!(word, "|" | "||" | "&&" | "&" | ";") {
+        if matches!(word, "|" | "||" | "&&" | "&" | ";") || word.starts_with(['<', '>']) {
             rules.another();
         }
         let quotes: &[char] = &['"', '\'', '(', '`', '$'];
@@ -241,7 +265,8 @@ fn words(text: &str) -> Cow<'_, str> {
         }
         at += length;
         let value = if tells(word) {
-            value(&text[at..], word.starts_with('-'))
+            let is_element = text[..at - length].ends_with('<');
+            if is_element { element(&text[at..]) } else { value(&text[at..], word) }
         } else {
             scheme(word, &text[at..])
         };
@@ -279,9 +304,17 @@ fn is_key(word: &str) -> bool {
             .any(|(begin, more)| word.strip_prefix(begin).is_some_and(|rest| rest.len() >= *more))
 }
 
+/// Where the value of an XML element stands: `<password>…</password>`.
+fn element(after: &str) -> Option<(usize, usize)> {
+    let start = after.find('>')? + 1;
+    let length = after[start..].find('<').unwrap_or(after.len() - start);
+    (length > 0).then_some((start, start + length))
+}
+
 /// Where the value stands in what follows a telling name: behind `=` or `:`, or behind a space where the
 /// name is an option.
-fn value(after: &str, option: bool) -> Option<(usize, usize)> {
+fn value(after: &str, name: &str) -> Option<(usize, usize)> {
+    let option = name.starts_with('-');
     let spaces: &[char] = &[' ', '\t'];
     let skip = |text: &str, over: &[char]| text.len() - text.trim_start_matches(over).len();
     // The name may stand in quotes, which may be escaped.
@@ -292,13 +325,15 @@ fn value(after: &str, option: bool) -> Option<(usize, usize)> {
         _ => return None,
     }
     let value = &after[start..];
-    // `Authorization: Bearer …`: both words.
-    let scheme = ["bearer ", "basic ", "digest "].into_iter().find(|scheme| {
-        value.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
-    });
-    let skipped = scheme.map_or(0, str::len);
-    let length = extent(&value[skipped..]);
-    (length > 0).then_some((start, start + skipped + length))
+    // `Authorization: Bearer …`: whatever scheme stands before it, the rest of the line.
+    let is_header = name.to_ascii_lowercase().ends_with("authorization");
+    let length = match value.find(['"', '\'', '\n', '\r']) {
+        Some(0) => extent(value),
+        Some(end) if is_header => end,
+        None if is_header => value.len(),
+        _ => extent(value),
+    };
+    (length > 0).then_some((start, start + length))
 }
 
 /// `Bearer …`, `Basic …`.

@@ -14,10 +14,32 @@ struct Client {
     value: &'static [&'static str],
     /// The same, of a user and a secret with this between them: `-u root:X`.
     pair: &'static [(&'static str, char)],
+    /// It is told by its place: `htpasswd -b FILE USER X`.
+    behind: &'static [Behind],
 }
 
 const fn client(names: &'static [&'static str]) -> Client {
-    Client { names, attached: &[], next: &[], value: &[], pair: &[] }
+    Client { names, attached: &[], next: &[], value: &[], pair: &[], behind: &[] }
+}
+
+/// A secret that has no option of its own.
+struct Behind {
+    /// What stands before it, in this order, with anything between: a word, the end of one (`*x`), its beginning (`x*`),
+    /// or a letter among short options (`-b`).
+    words: &'static [&'static str],
+    /// Arguments without a dash between those and it.
+    skip: u8,
+    /// Whether it is the next argument and no other; else all that follow are taken for it, since options before it may
+    /// have values.
+    is_next: bool,
+}
+
+const fn behind(words: &'static [&'static str], skip: u8) -> Behind {
+    Behind { words, skip, is_next: false }
+}
+
+const fn next(words: &'static [&'static str]) -> Behind {
+    Behind { words, skip: 0, is_next: true }
 }
 
 /// From the programs' manuals. What begins with `--` and says that it is a secret needs no place here.
@@ -36,8 +58,98 @@ const CLIENTS: &[Client] = &[
         value: &["-p"],
         ..client(&["sshpass", "mongo*", "cqlsh", "useradd", "usermod", "ncftp*", "rabbitmqadmin"])
     },
+    Client {
+        value: &["-p"],
+        ..client(&[
+            "twine",
+            "hydra",
+            "medusa",
+            "ncrack",
+            "crackmapexec",
+            "netexec",
+            "nxc",
+            "evil-winrm",
+        ])
+    },
+    Client { behind: &[behind(&["test"], 1)], value: &["-p"], ..client(&["doveadm"]) },
     Client { value: &["-w", "-s", "-a"], ..client(&["ldappasswd"]) },
-    Client { value: &["-w"], ..client(&["ldap*", "dsconf", "dsidm"]) },
+    Client { value: &["-s"], ..client(&["slappasswd"]) },
+    Client { value: &["-w"], ..client(&["ldap*", "dsconf", "dsidm", "smbpasswd"]) },
+    Client {
+        value: &["-w"],
+        next: &["-pw"],
+        ..client(&["kadmin*", "addprinc", "add_principal", "ank", "cpw", "change_password"])
+    },
+    Client { value: &["-N", "-P"], ..client(&["ssh-keygen"]) },
+    Client { next: &["-upw", "-opw"], ..client(&["pdf*"]) },
+    Client {
+        behind: &[next(&["input_pw"]), next(&["user_pw"]), next(&["owner_pw"])],
+        ..client(&["pdftk"])
+    },
+    Client { behind: &[behind(&["--encrypt"], 0)], ..client(&["qpdf"]) },
+    Client { behind: &[behind(&["-b"], 2), behind(&["-n"], 1)], ..client(&["htpasswd"]) },
+    Client { behind: &[behind(&["-b"], 2)], ..client(&["mosquitto_passwd"]) },
+    Client { behind: &[behind(&[], 1)], ..client(&["wpa_passphrase"]) },
+    Client { behind: &[behind(&[], 0)], ..client(&["mkpasswd"]) },
+    Client { behind: &[behind(&["password"], 0)], ..client(&["mysqladmin", "mariadb-admin"]) },
+    Client {
+        behind: &[behind(&["use", "\\\\*"], 0), behind(&["user"], 1)],
+        ..client(&["net", "net.exe"])
+    },
+    Client { behind: &[next(&["//*"]), next(&["\\\\*"])], ..client(&["smbclient"]) },
+    Client {
+        behind: &[
+            behind(&["login"], 0),
+            behind(&["token", "lookup"], 0),
+            behind(&["token", "renew"], 0),
+            behind(&["token", "revoke"], 0),
+            behind(&["token", "capabilities"], 0),
+            behind(&["unwrap"], 0),
+            behind(&["unseal"], 0),
+            behind(&["write"], 1),
+            behind(&["kv", "put"], 1),
+            behind(&["kv", "patch"], 1),
+        ],
+        ..client(&["vault", "bao"])
+    },
+    Client { behind: &[behind(&["encrypt_string"], 0)], ..client(&["ansible-vault"]) },
+    Client {
+        behind: &[
+            behind(&["add_user"], 1),
+            behind(&["change_password"], 1),
+            behind(&["authenticate_user"], 1),
+        ],
+        ..client(&["rabbitmqctl"])
+    },
+    Client { behind: &[behind(&["user", "add"], 0)], ..client(&["etcdctl"]) },
+    Client { behind: &[behind(&["login"], 0)], ..client(&["cargo"]) },
+    Client {
+        behind: &[behind(&["authtoken"], 0), behind(&["add-authtoken"], 0)],
+        ..client(&["ngrok"])
+    },
+    Client {
+        behind: &[behind(&["obscure"], 0), next(&["pass"]), next(&["password"])],
+        ..client(&["rclone"])
+    },
+    Client {
+        behind: &[next(&["*secret_access_key"]), next(&["*session_token"])],
+        ..client(&["aws"])
+    },
+    Client {
+        behind: &[
+            next(&["password"]),
+            next(&["*.psk"]),
+            next(&["*.password"]),
+            next(&["*.wep-key*"]),
+        ],
+        ..client(&["nmcli"])
+    },
+    Client { behind: &[next(&["key"])], ..client(&["iwconfig", "iw"]) },
+    Client { behind: &[next(&["psk"]), next(&["password"])], ..client(&["wpa_cli"]) },
+    Client { behind: &[next(&["using"])], ..client(&["db2"]) },
+    Client { value: &["--from-literal"], ..client(&["kubectl", "oc"]) },
+    Client { value: &["--body"], behind: &[behind(&["secret", "set"], 1)], ..client(&["gh"]) },
+    Client { value: &["--plaintext"], ..client(&["caddy"]) },
     Client {
         value: &[
             "-E",
@@ -70,7 +182,7 @@ const CLIENTS: &[Client] = &[
             "samba-tool",
         ])
     },
-    Client { next: &["-k", "-K"], ..client(&["openssl"]) },
+    Client { next: &["-k", "-K"], behind: &[behind(&["passwd"], 0)], ..client(&["openssl"]) },
     Client {
         value: &["-P"],
         ..client(&[
@@ -85,7 +197,11 @@ const CLIENTS: &[Client] = &[
             "mosquitto_*",
         ])
     },
-    Client { value: &["-P", "-k"], ..client(&["ipmitool", "ipmi*"]) },
+    Client {
+        value: &["-P", "-k"],
+        behind: &[behind(&["set", "password"], 1)],
+        ..client(&["ipmitool", "ipmi*"])
+    },
     Client { value: &["-c", "-A", "-X"], ..client(&["snmp*"]) },
     Client { next: &["-pw"], ..client(&["plink", "pscp", "psftp", "putty"]) },
     Client { next: &["-ap"], ..client(&["swaks"]) },
@@ -100,7 +216,16 @@ const CLIENTS: &[Client] = &[
 ];
 
 /// Those of the last line of [`CLIENTS`].
-const LOGS_IN: u32 = 1 << (CLIENTS.len() - 1);
+const LOGS_IN: u64 = 1 << (CLIENTS.len() - 1);
+/// All [`Behind`] of all of them.
+const BEHIND: usize = {
+    let (mut sum, mut number) = (0, 0);
+    while number < CLIENTS.len() {
+        sum += CLIENTS[number].behind.len();
+        number += 1;
+    }
+    sum
+};
 /// Its only `-p` is followed by the command line of another program.
 const SSHPASS: &str = "sshpass";
 
@@ -118,10 +243,19 @@ enum Next {
     Pair(char, bool),
 }
 
+/// How far the arguments have come of one [`Behind`].
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    words: u8,
+    skipped: u8,
+}
+
 /// Looks at the arguments of a command line, one after the other.
 pub(super) struct Arguments {
     /// The [`CLIENTS`] seen so far, one bit each. More than one where one starts the other.
-    clients: u32,
+    clients: u64,
+    /// Of each [`Behind`], in the order of the clients.
+    seen: [Seen; BEHIND],
     has_login: bool,
     is_first: bool,
     /// Whether an argument is known to end where it ends, and not only by a space.
@@ -131,7 +265,8 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn new(is_exact: bool) -> Self {
-        Self { clients: 0, has_login: false, is_first: true, is_exact, next: Next::Any }
+        let seen = [Seen::default(); BEHIND];
+        Self { clients: 0, seen, has_login: false, is_first: true, is_exact, next: Next::Any }
     }
 
     /// From which byte on `argument` is a secret.
@@ -142,7 +277,10 @@ impl Arguments {
             Next::Secret => (!argument.is_empty()).then_some(0),
             Next::Pair(between, is_known) => pair(argument, between, is_known),
         };
-        if !argument.starts_with('-') {
+        if self.clients != 0 && self.is_in_place(argument) {
+            return Some(0);
+        }
+        if !argument.starts_with('-') && !argument.starts_with("//") {
             self.meet(argument);
         }
         if let Some(start) = self.option(argument) {
@@ -158,6 +296,34 @@ impl Arguments {
             }
         }
         behind
+    }
+
+    /// Whether `argument` is a secret by what stands before it.
+    fn is_in_place(&mut self, argument: &str) -> bool {
+        let is_option = argument.starts_with('-');
+        let (mut is_secret, mut at) = (false, 0);
+        for (number, client) in CLIENTS.iter().enumerate() {
+            let seen = &mut self.seen[at..at + client.behind.len()];
+            at += seen.len();
+            if self.clients >> number & 1 == 0 {
+                continue;
+            }
+            for (rule, seen) in client.behind.iter().zip(seen) {
+                match rule.words.get(usize::from(seen.words)) {
+                    Some(word) => seen.words += u8::from(is_word(argument, word)),
+                    None if is_option && rule.is_next => *seen = Seen::default(),
+                    None if is_option => {}
+                    None if seen.skipped < rule.skip => seen.skipped += 1,
+                    None => {
+                        is_secret |= !argument.is_empty();
+                        if rule.is_next {
+                            *seen = Seen::default();
+                        }
+                    }
+                }
+            }
+        }
+        is_secret
     }
 
     /// A line of a shell begins another command.
@@ -226,7 +392,7 @@ impl Arguments {
                     if let Some(at) = argument.find(*between).filter(|_| is_pair) {
                         return Some(at + 1);
                     }
-                } else if let Some(found) = matched(argument, option) {
+                } else if let Some(found) = matched(argument, option).or(within(argument, option)) {
                     return self.pair(argument, found, *between, true);
                 }
             }
@@ -263,6 +429,21 @@ impl Arguments {
     }
 }
 
+/// Whether `argument` is what a [`Behind`] calls `word`.
+fn is_word(argument: &str, word: &str) -> bool {
+    match word.as_bytes() {
+        [b'-', letter] => {
+            argument.starts_with('-')
+                && !argument.starts_with("--")
+                && argument.as_bytes().contains(letter)
+        }
+        [b'*', .., b'*'] => argument.contains(&word[1..word.len() - 1]),
+        [b'*', ..] => argument.ends_with(&word[1..]),
+        [.., b'*'] => argument.starts_with(&word[..word.len() - 1]),
+        _ => argument == word,
+    }
+}
+
 /// How an argument is an option.
 enum Matched {
     Alone,
@@ -291,6 +472,14 @@ fn matched(argument: &str, option: &str) -> Option<Matched> {
     let letters = argument.strip_prefix('-')?;
     let is_last = is_letter && letters.len() < 6 && letters.ends_with(&option[1..]);
     (is_last && letters.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(Matched::Alone)
+}
+
+/// The same where other letters stand before it, and its value behind: `-sSuann:X`.
+fn within(argument: &str, option: &str) -> Option<Matched> {
+    let [b'-', letter] = option.as_bytes() else { return None };
+    let letters = argument.strip_prefix('-')?.bytes().take_while(u8::is_ascii_alphabetic);
+    let at = letters.into_iter().position(|one| one == *letter)?;
+    Some(Matched::With(at + 2))
 }
 
 /// Where the secret of `USER:SECRET` begins. Where it is not known to be one, numbers are a user and a group, and

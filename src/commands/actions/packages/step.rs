@@ -1,6 +1,7 @@
 //! The steps of a change: which programs run, in which order, and how each is waited for. Does not read
 //! what they print, beyond whether a lock was held.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::super::Context;
 use super::{Change, Manager, Place, apt, dnf, pacman, rpm, trouble, zypper};
 use crate::commands::execute::{Exit, Finished, Program};
 use crate::commands::outcome::Outcome;
+use crate::redact::redact_urls;
 
 /// How long a command is taken to last where it is explained and not run.
 pub const NOMINAL: Duration = Duration::from_secs(600);
@@ -122,11 +124,17 @@ async fn with_progress<T>(tool: &str, name: &str, work: impl Future<Output = T>)
     }
 }
 
-/// What a finished program is as an answer: success is exit code 0; what it said is passed on; why it
-/// failed is told where that is known.
+/// What a finished program is as an answer: success is exit code 0; what it said is passed on, without users and
+/// passwords of repositories; why it failed is told where that is known.
 pub fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
     let error = step.explain(&finished, name);
-    Outcome { error, ..Outcome::from(finished) }
+    let mut outcome = Outcome { error, ..Outcome::from(finished) };
+    for said in [&mut outcome.stdout, &mut outcome.stderr] {
+        if let Cow::Owned(without) = redact_urls(said) {
+            *said = without;
+        }
+    }
+    outcome
 }
 
 /// Runs a step that only tells and gives what it said, and whether something of it was cut.
@@ -177,9 +185,10 @@ impl Step {
         Self { fine, ..self }
     }
 
-    /// Why it failed, as a sentence; `None` where it did not.
+    /// Why it failed, as a sentence without users and passwords of repositories; `None` where it did not.
     pub(super) fn explain(&self, finished: &Finished, name: &str) -> Option<String> {
-        trouble::explain(&self.program.program.to_string_lossy(), finished, name)
+        let why = trouble::explain(&self.program.program.to_string_lossy(), finished, name)?;
+        Some(redact_urls(&why).into_owned())
     }
 
     /// Its program and arguments.
@@ -227,5 +236,43 @@ impl Context {
             sleep(delay).await;
         }
         self.runner.run(program.clone()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::execute::Captured;
+
+    #[test]
+    fn what_a_failing_tool_says_of_a_repository_has_no_password_in_it() {
+        let text = |text: &str| Captured { text: text.to_owned(), ..Captured::default() };
+        let said = [
+            ("apt-get", "Err:1 https://ann:h7Ntr2xx@mirror.lab stable/main\n  401  Unauthorized"),
+            ("apt-get", "E: Failed to fetch https://ann:h7Ntr2xx@mirror.lab/dists/x  401"),
+            ("apt-get", "E: The repository 'https://ann:h7Ntr2xx@mirror.lab stable' is odd."),
+            ("dnf", "Error: odd (https://ann:h7Ntr2xx@mirror.lab/repodata/repomd.xml)"),
+            ("zypper", "Error: File '/x' not found at 'https://ann:h7Ntr2xx@mirror.lab/'"),
+            ("pacman", "error: failed retrieving file 'x' from https://ann:h7Ntr2xx@mirror.lab"),
+            (
+                "apt-get",
+                "db_password=h7Ntr2xx is wrong\ndpkg: error processing package x (--configure):\n installed \
+                 x package post-installation script subprocess returned error exit status 1",
+            ),
+        ];
+        for (tool, said) in said {
+            let step = Step::new(tool, Vec::new(), Instant::now(), Kind::Act);
+            let finished = |stdout, stderr| {
+                let (stdout, stderr) = (text(stdout), text(stderr));
+                Finished { exit: Exit::Code(100), stdout, stderr }
+            };
+            for finished in [finished(said, ""), finished("", said)] {
+                let Outcome { error, stdout, stderr, .. } = answer(&step, finished, "x");
+                let error = error.unwrap();
+                assert!(!error.contains("h7Ntr2xx"), "{error}");
+                let is_url = said.contains("mirror.lab");
+                assert!(!is_url || !(stdout + &stderr).contains("h7Ntr2xx"), "{said}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::commands::execute::{Exit, Finished};
 use crate::commands::outcome::EXIT_TIMEOUT;
+use crate::redact::redact;
 
 /// What is said, and what it means: the first that fits is told. Texts of apt 1.0 to 3.0 and dpkg
 /// (`apt-pkg/`, `cmdline/`), dnf 4, rpm 4, zypper 1.14 and pacman 6.
@@ -338,8 +339,9 @@ fn last_lines<'a>(
     };
     let lines: Vec<&str> = out.chain(err).map(str::trim).filter(around).collect();
     let last = &lines[lines.len().saturating_sub(SCRIPT_LINES)..];
+    // A script prints whatever it likes: it may have been asked for a password.
     let last: Vec<String> =
-        last.iter().map(|line| line.chars().take(LINE_LETTERS).collect()).collect();
+        last.iter().map(|line| redact(line).chars().take(LINE_LETTERS).collect()).collect();
     match last.is_empty() {
         true => String::new(),
         false => format!("; its last lines: {}", last.join(" | ")),
