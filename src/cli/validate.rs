@@ -85,7 +85,7 @@ fn report_with(
 ) -> ExitCode {
     let (mut loaded, mut errors) = inspect(paths, env);
     let named = state.apply(&mut loaded);
-    errors.extend(conflicts(&loaded, &loaded.agent.state.folder));
+    errors.extend(conflicts(&loaded, &loaded.agent.state.folder, None));
     errors.extend(untrusted_secret(&loaded));
     let are_warnings_well = loaded.warnings.is_empty() || !how.deny_warnings;
     let is_right = errors.is_empty() && are_warnings_well;

@@ -28,7 +28,7 @@ pub struct CommandsFile {
     pub about: Option<String>,
     /// Where requests come from. Always there: it is what makes a file a command flow.
     #[serde(default, deserialize_with = "some_table")]
-    receive: Option<Receive>,
+    pub(super) receive: Option<Receive>,
     /// Who may ask.
     #[serde(default, deserialize_with = "table")]
     pub verify: Verify,

@@ -12,6 +12,7 @@ use super::load::Loaded;
 use super::write::Target;
 use crate::commands::secret::SecretSource;
 use crate::files::is_state_name;
+use crate::port;
 
 /// Device and inode.
 type Inode = (u64, u64);
@@ -68,7 +69,7 @@ struct Claim<'a> {
 enum Kind {
     Output,
     Audit,
-    /// Many may connect to one.
+    /// Or a device. Many may connect to one.
     Socket,
     Config,
     Secret,
@@ -109,15 +110,20 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// What cannot go together in `loaded`, with `state` as the state folder; an error for each output that is wrong.
+/// What cannot go together in `loaded`, with `state` as the state folder, and with `instead` in the place of every port
+/// that the files name; an error for each output that is wrong.
 ///
 /// - Two that write to one file, also over links and other spellings, or where one is turned over into the other: each
 ///   would turn over, or replace, what the other has written.
 /// - An output that is a file of the agent's own in the state folder, a configuration file, the secret, or would be read
 ///   as a configuration file.
 /// - An output that is a folder, a link, a pipe or a device.
-pub fn conflicts(loaded: &Loaded, state: &Path) -> Vec<ConfigError> {
-    let claims = claims(loaded);
+pub fn conflicts(
+    loaded: &Loaded,
+    state: &Path,
+    instead: Option<&port::Target>,
+) -> Vec<ConfigError> {
+    let claims = claims(loaded, instead);
     let mut errors = Vec::new();
     for (index, claim) in claims.iter().enumerate() {
         let met = claims[..index].iter().find(|other| claim.meets(other));
@@ -133,7 +139,7 @@ pub fn conflicts(loaded: &Loaded, state: &Path) -> Vec<ConfigError> {
 }
 
 /// All of them; the ones that are read before the ones that are written.
-fn claims(loaded: &Loaded) -> Vec<Claim<'_>> {
+fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Claim<'a>> {
     let pipelines = || loaded.pipelines.iter().chain(&loaded.skipped);
     let origins = pipelines().map(|pipeline| pipeline.origin.as_str());
     let commands = loaded.commands.as_ref();
@@ -143,8 +149,17 @@ fn claims(loaded: &Loaded) -> Vec<Claim<'_>> {
         .filter(|origin| !origin.starts_with("built-in:"))
         .map(|origin| Claim::new(origin, Path::new(origin), Kind::Config, 0))
         .collect();
+    if let Some(port::Target::Path(path) | port::Target::Unix(path)) = instead {
+        claims.push(Claim::new("--port", path, Kind::Socket, 0));
+    }
+    let named = |origin, name: &'a str| {
+        let path = name.strip_prefix("unix:").unwrap_or(name);
+        let is_path = instead.is_none() && path.starts_with('/');
+        is_path.then(|| Claim::new(origin, Path::new(path), Kind::Socket, 0))
+    };
     if let Some(commands) = commands {
         let (origin, file) = (commands.origin.as_str(), &commands.file);
+        claims.extend(file.receive.iter().filter_map(|receive| named(origin, &receive.port)));
         if let Some(SecretSource::File(path)) = &file.verify.secret {
             claims.push(Claim::new(origin, path, Kind::Secret, 0));
         }
@@ -160,12 +175,7 @@ fn claims(loaded: &Loaded) -> Vec<Claim<'_>> {
                     claims.push(Claim::new(origin, &file.path, Kind::Output, file.keep.get()));
                 }
                 Target::Unix(path) => claims.push(Claim::new(origin, path, Kind::Socket, 0)),
-                Target::Port(name) => {
-                    let path = name.strip_prefix("unix:").unwrap_or(name);
-                    if path.starts_with('/') {
-                        claims.push(Claim::new(origin, Path::new(path), Kind::Socket, 0));
-                    }
-                }
+                Target::Port(name) => claims.extend(named(origin, name)),
                 Target::Stdout | Target::Null => {}
             }
         }
@@ -187,7 +197,7 @@ fn meeting(claim: &Claim<'_>, other: &Claim<'_>) -> (String, &'static str) {
             (format!("{path} is written to, and holds the secret"), "write to another file")
         }
         Kind::Socket => (
-            format!("{path} is written to as a file, and is the socket {there}"),
+            format!("{path} is written to as a file, and is the port or socket {there}"),
             "write to another file",
         ),
         Kind::Output | Kind::Audit => {

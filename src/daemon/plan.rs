@@ -141,7 +141,7 @@ impl Origin {
         stop: &CancellationToken,
     ) -> Result<Plan, String> {
         can_run(&loaded)?;
-        let conflicts = config::conflicts(&loaded, self.state.path());
+        let conflicts = config::conflicts(&loaded, self.state.path(), self.port.as_ref());
         if !conflicts.is_empty() {
             return Err(conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         }

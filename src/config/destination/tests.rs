@@ -9,6 +9,11 @@ use super::*;
 
 /// What is said of pipelines that write as told, each in a file of its own; `at` in them is the folder.
 fn said(folder: &TempDir, writes: &[&str]) -> Vec<String> {
+    said_with(folder, writes, None)
+}
+
+/// The same with a `--port`.
+fn said_with(folder: &TempDir, writes: &[&str], port: Option<&str>) -> Vec<String> {
     let at = folder.path().display().to_string();
     let files = folder.path().join("config");
     let _ = fs::remove_dir_all(&files);
@@ -25,7 +30,8 @@ fn said(folder: &TempDir, writes: &[&str]) -> Vec<String> {
         fs::write(files.join(format!("{number}.toml")), text).unwrap();
     }
     let loaded = load(&[files], &|_| None).unwrap();
-    let errors = conflicts(&loaded, &folder.path().join("state"));
+    let port = port.map(|port| port.replace("at/", &format!("{at}/")).parse().unwrap());
+    let errors = conflicts(&loaded, &folder.path().join("state"), port.as_ref());
     errors
         .iter()
         .map(|error| error.to_string().replace(&at, "at").replace("at/config/", ""))
@@ -118,12 +124,13 @@ fn configuration_secret_sockets_and_links_are_no_outputs() {
         (vec![file("config/0.toml", 1)], "is the configuration file"),
         (vec![file("config/new.toml", 1)], "would be read as a configuration file"),
         (vec![secret.to_owned(), file("key", 1)], "holds the secret"),
-        (vec!["unix = \"at/socket\"".to_owned(), file("socket", 1)], "is the socket"),
-        (vec![secret.to_owned(), file("host", 1)], "is not a regular file"),
+        (vec!["unix = \"at/socket\"".to_owned(), file("socket", 1)], "is the port or socket"),
+        (vec![secret.to_owned(), file("host", 1)], "is the port or socket at/host"),
+        (vec![file("bound", 1)], "is not a regular file"),
         (vec![file("d", 1)], "is not a regular file"),
         (vec![file("link", 1)], "is not a regular file"),
     ];
-    drop(std::os::unix::net::UnixListener::bind(folder.path().join("host")).unwrap());
+    drop(std::os::unix::net::UnixListener::bind(folder.path().join("bound")).unwrap());
     for (writes, what) in cases {
         let writes: Vec<&str> = writes.iter().map(String::as_str).collect();
         let said = said(&folder, &writes);
@@ -131,4 +138,25 @@ fn configuration_secret_sockets_and_links_are_no_outputs() {
     }
     let two = ["unix = \"at/socket\""; 2];
     assert_eq!(said(&folder, &two), [""; 0], "each has a connection of its own");
+}
+
+#[test]
+fn a_port_of_the_command_line_takes_the_place_of_those_in_the_files() {
+    let folder = TempDir::new().unwrap();
+    let port = "port = \"unix:at/socket\"";
+    for (instead, name, is_one) in [
+        (None, "socket", true),
+        (None, "x", false),
+        (Some("unix:at/x"), "x", true),
+        (Some("at/x"), "none/../x", true),
+        (Some("unix:at/x"), "socket", false),
+        (Some("stdio"), "socket", false),
+        (Some("org.infinibay.agent"), "x", false),
+    ] {
+        let said = said_with(&folder, &[port, &file(name, 1)], instead);
+        assert_eq!(said.len(), usize::from(is_one), "{instead:?} {name}: {said:?}");
+        assert!(said.iter().all(|said| said.starts_with("1.toml: ")), "{said:?}");
+    }
+    let own = said_with(&folder, &[port], Some("unix:at/state/control.sock"));
+    assert!(own.len() == 1 && own[0].starts_with("--port: ") && own[0].contains("the agent's own"));
 }
