@@ -34,7 +34,7 @@ impl Place {
     fn bench(&self, write: &str, arguments: &[&str]) -> Output {
         let pipeline = format!(
             "[[collect]]\nevery = \"1s\"\nfrom = [\"cpu\", \"memory\"]\n[batch]\nmax_items = 4\nmax_delay = \"1s\"\n\
-             [serialize]\nformat = \"json-lines\"\n[write]\n{write}\n"
+             [serialize]\nformat = \"json-lines\"\n[[write]]\n{write}\n"
         );
         std::fs::write(self.path("files/lab.toml"), pipeline).unwrap();
         Command::new(env!("CARGO_BIN_EXE_infiniservice"))
@@ -134,4 +134,56 @@ fn two_files_or_two_outputs_are_compared() {
     }
     let three = place.bench("null = true", &["--sink", "null", "--sink", "null", "--sink", "null"]);
     assert_eq!(three.status.code(), Some(78));
+}
+
+#[test]
+fn two_settings_of_one_file_are_compared_and_one_is_measured() {
+    let place = Place::new();
+    let run = |arguments: &[&str]| {
+        let output = place.bench("null = true", arguments);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{err}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let bytes = |report: &Value| {
+        let number = |name: &str| report[name].as_f64().unwrap();
+        number("delivered_bytes") / number("delivered")
+    };
+    let format = |format| ["--set", format];
+    let [lines, influx] = [
+        format("serialize.format=json-lines"),
+        format("serialize.format=influx; runtime.flavour=multi_thread"),
+    ];
+    let both = run(&[lines, influx].concat());
+    let (first, second) = (bytes(&both["first"]), bytes(&both["second"]));
+    assert!(first != second, "{both}");
+    assert!((bytes(&run(&influx)) - second).abs() < 5.0, "one setting is measured by itself");
+
+    for (wrong, what) in [
+        ("batch.max_itms=1", "unknown key"),
+        ("batch.max_items=0", "max_items"),
+        ("batch", "no KEY=VALUE"),
+        ("runtime.threds=1", "unknown key"),
+    ] {
+        let refused = place.bench("null = true", &format(wrong));
+        let err = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(78) && err.contains(what), "{wrong}: {err}");
+    }
+    let three = [format("batch.max_items=1"); 3].concat();
+    assert_eq!(place.bench("null = true", &three).status.code(), Some(78));
+}
+
+#[test]
+fn one_output_stands_for_all_of_a_file_with_several() {
+    let place = Place::new();
+    let real = place.path("real.log");
+    let two = format!("stdout = true\n[[write]]\nfile = {{ path = {} }}", text(&real));
+    for sink in SINKS {
+        let output = place.bench(&two, sink);
+        report(&output);
+        assert!(!real.exists(), "{sink:?}");
+    }
+    let refused = place.bench(&two, &["--real-outputs"]);
+    let err = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(78) && err.contains("one real output"), "{err}");
 }

@@ -57,17 +57,25 @@ pub struct Progress {
 
 impl Plan {
     /// Measures `pipeline`: its `[generate]`, or made-up readings of the groups that it collects, written to
-    /// `output`.
+    /// `output`, which stands for all that the file writes to.
     ///
     /// # Errors
-    /// The file has several outputs, or what stands in for its output cannot be made.
+    /// The file has several real outputs, or what stands in for its output cannot be made.
     pub fn new(pipeline: &config::Pipeline, output: Output) -> Result<Self, String> {
         let file = pipeline.file.clone();
-        let [write] = &file.write[..] else {
-            return Err("bench measures one way out; leave one [write] in the file".to_owned());
+        let is_file = |write: &&config::Write| matches!(write.target, Target::File(_));
+        let write = match (&file.write[..], output) {
+            ([write], _) => write,
+            ([_, _, ..], Output::Real) => {
+                let why = "bench writes to one real output; leave one [write] in the file, or --real-outputs out";
+                return Err(why.to_owned());
+            }
+            // What stands in for a file is turned over as that is.
+            (writes @ [first, ..], _) => writes.iter().find(is_file).unwrap_or(first),
+            ([], _) => return Err("the file has no [write]".to_owned()),
         };
         let outlet = Outlet::new(output, &write.target)?;
-        let keep = write.keep.items();
+        let keep = file.write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
         let groups: Vec<_> = file.reads().map(config::Read::group).collect();
         let (processes, seed) = match &file.generate {
             Some(generate) => (generate.processes.items(), generate.seed),

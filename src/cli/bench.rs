@@ -1,6 +1,7 @@
 //! `bench`: a pipeline flat out over made-up readings, measured and checked. The pipeline is the one
 //! that `run` would build; only its sources are others, and its output unless `--real-outputs` is given.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,11 +10,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{
-    EXIT_INTERRUPTED, cannot_start, complain, interrupted, load_or_tell, refuse, say, unless,
-};
+use super::{EXIT_INTERRUPTED, cannot_start, complain, interrupted, refuse, say, unless};
 use crate::bench::{Comparison, Output, Plan, Progress, Report};
-use crate::config::{Loaded, Target};
+use crate::config::{Loaded, Setting, Target, load_with};
 use crate::daemon::{self, Log};
 
 /// Not all that was made was delivered.
@@ -26,7 +25,12 @@ Examples:
   infiniservice bench my.toml --sink file        to a temporary file
   infiniservice bench before.toml after.toml     two files, and the ratios
   infiniservice bench my.toml --sink null --sink unix
-                                                 one file, two outputs")]
+                                                 one file, two outputs
+  infiniservice bench my.toml --set batch.max_items=1 --set batch.max_items=64
+                                                 one file, two settings
+  infiniservice bench my.toml --set \"batch.max_items=64; runtime.flavour=multi_thread\"
+                                                 two keys at once
+Of a file with several [[write]], one output stands for all.")]
 pub(super) struct Bench {
     /// The pipeline file; built-in:NAME is one that is built in. Two are compared
     #[arg(value_name = "FILE", default_value = "built-in:bench.toml", num_args = 1..=2)]
@@ -39,6 +43,11 @@ pub(super) struct Bench {
     /// What stands in for the output of the file [default: null]. Given twice, both are measured and compared
     #[arg(long, value_name = "SINK", value_enum, action = clap::ArgAction::Append)]
     sink: Vec<SinkName>,
+
+    /// Measure with another value in the place of what the file, or its agent.toml, says: a key with its section, several
+    /// with ; between them. Given twice, both are measured and compared
+    #[arg(long, value_name = "KEY=VALUE", value_parser = Settings::parse, action = clap::ArgAction::Append)]
+    set: Vec<Settings>,
 
     /// Write the made-up readings to the output that the file names; asks first on a terminal
     #[arg(long, conflicts_with = "sink")]
@@ -61,6 +70,30 @@ enum SinkName {
     Port,
 }
 
+/// What one `--set` says.
+#[derive(Debug, Clone, Default)]
+struct Settings(Vec<Setting>);
+
+impl Settings {
+    fn parse(text: &str) -> Result<Self, String> {
+        let settings = text.split(';').filter(|one| !one.trim().is_empty()).map(str::parse);
+        settings.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|setting| write!(f, ", {setting}"))
+    }
+}
+
+/// One measurement that is asked for.
+struct Run<'a> {
+    file: &'a PathBuf,
+    output: Output,
+    set: Settings,
+}
+
 impl From<SinkName> for Output {
     fn from(name: SinkName) -> Self {
         match name {
@@ -79,7 +112,11 @@ impl Bench {
 
     fn measure(&self) -> Result<ExitCode, ExitCode> {
         let runs = self.runs()?;
-        let loaded = runs.iter().map(|(file, _)| load_or_tell(std::slice::from_ref(*file)));
+        let env = |name: &str| std::env::var(name).ok();
+        let loaded = runs.iter().map(|Run { file, set, .. }| {
+            load_with(std::slice::from_ref(*file), &set.0, &env)
+                .map_err(|errors| super::tell(&errors))
+        });
         let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
         if loaded.iter().any(|loaded| loaded.pipelines.len() != 1) {
             return Err(refuse("bench measures one pipeline; name its file"));
@@ -89,12 +126,12 @@ impl Bench {
         }
         let log = daemon::start_log("warn").map_err(|what| refuse(&what))?;
         let mut reports = Vec::new();
-        for (index, (loaded, (file, output))) in loaded.iter().zip(&runs).enumerate() {
+        for (index, (loaded, run)) in loaded.iter().zip(&runs).enumerate() {
             let title = match runs.len() {
-                1 => file.display().to_string(),
-                _ => format!("{} {}", ["A", "B"][index], file.display()),
+                1 => run.file.display().to_string(),
+                _ => format!("{} {}", ["A", "B"][index], run.file.display()),
             };
-            reports.push(run(loaded, *output, self.time, &title, log)?);
+            reports.push(measure(loaded, run.output, self.time, &title, log)?);
         }
         match (reports.pop(), reports.pop()) {
             (Some(second), Some(first)) => {
@@ -102,8 +139,8 @@ impl Bench {
                 let heading: Vec<String> = runs
                     .iter()
                     .zip(["A", "B"])
-                    .map(|((file, output), name)| {
-                        format!("{name}: {}, {}\n", file.display(), named(*output))
+                    .map(|(Run { file, output, set }, name)| {
+                        format!("{name}: {}{set}, {}\n", file.display(), named(*output))
                     })
                     .collect();
                 Ok(tell(&both, both.is_complete(), self.json, &format!("{}\n", heading.concat())))
@@ -113,28 +150,30 @@ impl Bench {
         }
     }
 
-    /// What is measured, one after the other: one file or two, with one output or two.
-    fn runs(&self) -> Result<Vec<(&PathBuf, Output)>, ExitCode> {
+    /// What is measured, one after the other: what is given once holds for both.
+    fn runs(&self) -> Result<Vec<Run<'_>>, ExitCode> {
         let outputs: Vec<Output> = match (&self.sink[..], self.real_outputs) {
             (_, true) => vec![Output::Real],
             ([], false) => vec![Output::Null],
             (sinks, false) => sinks.iter().map(|sink| (*sink).into()).collect(),
         };
-        match (&self.files[..], &outputs[..]) {
-            ([file], outputs @ ([_] | [_, _])) => {
-                Ok(outputs.iter().map(|output| (file, *output)).collect())
-            }
-            ([one, other], [output]) => Ok(vec![(one, *output), (other, *output)]),
-            ([one, other], [first, second]) => Ok(vec![(one, *first), (other, *second)]),
-            _ => Err(refuse(
-                "bench compares two at most; name one or two files, and --sink once or twice",
-            )),
+        let count = self.files.len().max(outputs.len()).max(self.set.len());
+        if count > 2 {
+            let help = "name one or two files, and --sink and --set twice at most";
+            return Err(refuse(&format!("bench compares two at most; {help}")));
         }
+        let run = |index: usize| {
+            let set = self.set.get(index).or(self.set.last()).cloned().unwrap_or_default();
+            let output = outputs.get(index).or(outputs.last()).copied().unwrap_or(Output::Null);
+            let file = self.files.get(index).or(self.files.last())?;
+            Some(Run { file, output, set })
+        };
+        Ok((0..count).filter_map(run).collect())
     }
 }
 
 /// One measurement, in a runtime of its own.
-fn run(
+fn measure(
     loaded: &Loaded,
     output: Output,
     time: Duration,

@@ -13,6 +13,7 @@ use super::doubt;
 use super::error::{ConfigError, Place, clean, shown};
 use super::parse::{Flow, flow, parse};
 use super::pipeline::PipelineFile;
+use super::setting::{Setting, with_settings};
 use crate::files::{Untrusted, open_trusted};
 
 /// Where the files are looked for when none is named.
@@ -71,10 +72,23 @@ pub fn load(paths: &[PathBuf], env: &Env<'_>) -> Result<Loaded, Vec<ConfigError>
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
 }
 
+/// As [`load`], with `settings` in the place of what the files say: of each pipeline, or of the agent.
+///
+/// # Errors
+/// As of [`load`]; a place in a file is one in what it is with the settings.
+pub fn load_with(
+    paths: &[PathBuf],
+    settings: &[Setting],
+    env: &Env<'_>,
+) -> Result<Loaded, Vec<ConfigError>> {
+    let (loaded, errors) = inspect_in(paths, settings, env, Path::new(DEFAULT_FOLDER));
+    if errors.is_empty() { Ok(loaded) } else { Err(errors) }
+}
+
 /// As [`load`], for a caller who wants to know what is right as well as what is wrong. Of an `agent.toml` that is
 /// wrong, the state folder is right where that can be told.
 pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
-    inspect_in(paths, env, Path::new(DEFAULT_FOLDER))
+    inspect_in(paths, &[], env, Path::new(DEFAULT_FOLDER))
 }
 
 /// Reads and checks the one file that `path` names, a pipeline to run or to generate readings.
@@ -158,14 +172,25 @@ fn named(path: &Path) -> Found {
     Found { source, in_folder: false }
 }
 
-fn inspect_in(paths: &[PathBuf], env: &Env<'_>, default: &Path) -> (Loaded, Vec<ConfigError>) {
+fn inspect_in(
+    paths: &[PathBuf],
+    settings: &[Setting],
+    env: &Env<'_>,
+    default: &Path,
+) -> (Loaded, Vec<ConfigError>) {
     let mut loaded = Loaded::default();
     let mut errors = Vec::new();
     for found in find(paths, default) {
         let taken = found.map_err(|error| vec![error]);
-        errors.extend(
-            taken.and_then(|found| take(found, env, &mut loaded)).err().into_iter().flatten(),
-        );
+        let taken = taken.and_then(|found| take(found, settings, env, &mut loaded));
+        errors.extend(taken.err().into_iter().flatten());
+    }
+    if loaded.agent_origin.is_none() && settings.iter().any(|setting| !setting.is_of_pipeline()) {
+        let (origin, text) = agent_with(("agent.toml".to_owned(), String::new()), settings);
+        match parse(&origin, &text, env) {
+            Ok(parsed) => loaded.agent = parsed.file,
+            Err(wrong) => errors.extend(wrong),
+        }
     }
     if errors.is_empty() {
         let together = doubt::of_all(&loaded);
@@ -228,13 +253,24 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
+/// The text of an `agent.toml` with those of `settings` that are the agent's.
+fn agent_with(read: (String, String), settings: &[Setting]) -> (String, String) {
+    with_settings(read, settings.iter().filter(|setting| !setting.is_of_pipeline()))
+}
+
 /// Reads one file into `loaded`.
-fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), Vec<ConfigError>> {
+fn take(
+    found: Found,
+    settings: &[Setting],
+    env: &Env<'_>,
+    loaded: &mut Loaded,
+) -> Result<(), Vec<ConfigError>> {
     let (origin, text) = found.read().map_err(|error| vec![error])?;
     let twice = |origin: String, message: String, help: &str| {
         Err(vec![ConfigError::of_file(origin, message, Some(help))])
     };
     if found.is_agent() {
+        let (origin, text) = agent_with((origin, text), settings);
         let parsed = parse(&origin, &text, env).inspect_err(|_| {
             if let Ok(parsed) = parse::<StateOnly>(&origin, &text, env) {
                 loaded.agent.state = parsed.file.state;
@@ -259,6 +295,8 @@ fn take(found: Found, env: &Env<'_>, loaded: &mut Loaded) -> Result<(), Vec<Conf
         loaded.warnings.extend(parsed.warnings);
         return Ok(());
     }
+    let of_pipeline = settings.iter().filter(|setting| setting.is_of_pipeline());
+    let (origin, text) = with_settings((origin, text), of_pipeline);
     let parsed = parse::<PipelineFile>(&origin, &text, env)?;
     let pipeline = Pipeline { name: found.stem(), origin, file: parsed.file };
     if found.in_folder && pipeline.file.generate.is_some() {
@@ -361,7 +399,7 @@ mod tests {
     #[test]
     fn without_any_path_the_built_in_files_are_taken_where_there_is_no_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let (loaded, errors) = inspect_in(&[], &|_| None, &folder.path().join("none"));
+        let (loaded, errors) = inspect_in(&[], &[], &|_| None, &folder.path().join("none"));
         assert_eq!(errors, []);
         assert_eq!(loaded.pipelines.len(), 1);
         assert_eq!(loaded.pipelines[0].origin, "built-in:metrics.toml");
@@ -373,11 +411,11 @@ mod tests {
     #[test]
     fn without_any_path_the_folder_is_taken_where_there_is_one() {
         let folder = tempfile::tempdir().unwrap();
-        let (_, errors) = inspect_in(&[], &|_| None, folder.path());
+        let (_, errors) = inspect_in(&[], &[], &|_| None, folder.path());
         assert_eq!(errors[0].message, "this folder has no *.toml file");
 
         fs::copy("pipelines/metrics.toml", folder.path().join("mine.toml")).unwrap();
-        let (loaded, errors) = inspect_in(&[], &|_| None, folder.path());
+        let (loaded, errors) = inspect_in(&[], &[], &|_| None, folder.path());
         assert_eq!(errors, []);
         assert_eq!(loaded.pipelines[0].name, "mine");
         assert_eq!(loaded.agent_origin, None);

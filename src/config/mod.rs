@@ -30,6 +30,7 @@ mod read;
 pub mod reference;
 mod rule;
 mod secret;
+mod setting;
 mod summary;
 mod syntax;
 mod table;
@@ -47,7 +48,7 @@ pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place, Severity};
 pub use limit::MemoryLimit;
 pub use load::{
-    BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file,
+    BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file, load_with,
     untrusted_secret,
 };
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
@@ -55,6 +56,7 @@ pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use raw::Problem;
 pub use read::{ProcessesOptions, Read};
 pub use rule::{Line, Rule, Switch};
+pub use setting::Setting;
 pub use units::{Count, Period, Size};
 pub use write::{Delivery, FileTarget, Target, Write};
 

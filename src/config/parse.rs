@@ -57,7 +57,8 @@ pub(super) enum Flow {
 
 /// The sections that only a command flow has, and those that only a metrics pipeline has.
 const COMMANDS: [&str; 6] = ["receive", "verify", "enforce", "execute", "reply", "audit"];
-const METRICS: [&str; 6] = ["collect", "generate", "enrich", "batch", "serialize", "write"];
+pub(super) const METRICS: [&str; 6] =
+    ["collect", "generate", "enrich", "batch", "serialize", "write"];
 
 /// Which flow `source` holds, by its sections. What is no TOML counts as a metrics pipeline.
 pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
