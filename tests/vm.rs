@@ -9,7 +9,7 @@
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
 //! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`),
 //! [`qemu`] (the machine), [`travel`] (its way into another one), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
-//! in the guest), [`shape`] (what a line must be), then the cases.
+//! in the guest) and [`unit`] (what the shipped unit makes of its surroundings), [`shape`] (what a line must be), then the cases.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "a step of a case that fails ends the case")]
@@ -42,6 +42,8 @@ mod systemd;
 mod talk;
 #[path = "vm/travel.rs"]
 mod travel;
+#[path = "vm/unit.rs"]
+mod unit;
 #[path = "vm/wait.rs"]
 mod wait;
 

@@ -1,10 +1,11 @@
-//! The agent as a process in the guest: started, measured and ended from the guest's shell.
+//! The agent as a process in the guest: started as the shipped unit does, measured and ended from the guest's shell.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::guest::Guest;
 use super::talk::SECRET;
+use super::unit;
 
 /// One tick of `utime` and `stime` in `/proc/PID/stat` on x86 (proc(5), `USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
@@ -62,7 +63,8 @@ impl Agent {
     }
 
     fn run(guest: &mut Guest, arguments: &str) -> Self {
-        let script = format!("infiniservice run {arguments} >> /tmp/agent.log 2>&1 & echo $!");
+        let start = unit::start(unit::UNIT, arguments);
+        let script = format!("{start} >> /tmp/agent.log 2>&1 & echo $!");
         let pid = guest.run(&script).trim().parse().expect("the shell tells the process id");
         Self { pid }
     }

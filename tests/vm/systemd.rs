@@ -8,12 +8,10 @@ use super::initramfs::{FILE, Installed, LINK, PROGRAM, SECRET_FILE, hand_over};
 use super::lab::Lab;
 use super::qemu::Vm;
 use super::talk::SECRET;
+use super::unit::UNIT;
 
 /// Systemd under emulation, on processors that others use too.
 pub const BOOT: Duration = Duration::from_secs(240);
-
-const UNIT: &str =
-    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/infiniservice.service"));
 
 /// Reads by the byte, as the shell of the small machine does.
 const SHELL: &str = r#"[Unit]
