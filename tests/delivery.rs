@@ -3,19 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
+#[path = "support/todays_host.rs"]
+mod todays_host;
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use infiniservice::host::{RawCommand, payload};
+use infiniservice::commands::catalogue::ACTIONS;
+use infiniservice::host::{RawCommand, Script, Shell, payload};
 use infiniservice::wire::envelope::seal;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::flows::{COMMANDS, SECRET, WHOLE, metrics};
-use support::{PATIENCE, Place, Running, line};
+use support::{PATIENCE, Place, Running, line, raw};
+use todays_host::Connection;
 
 /// Two frames are kept, of readings that come fifty times a second.
 fn quick() -> String {
@@ -138,6 +142,103 @@ fn todays_host_gets_no_line_that_it_warns_of() {
     assert_eq!(others, [("keep_alive".into(), 7.into())], "the echo, and nothing else");
     assert!(seen.iter().all(|line| line["timestamp"].is_string()));
     assert!(seen.iter().all(|line| line.to_string().len() <= 100_000));
+}
+
+/// Actions that only look, and at this machine alone; every other one is denied.
+const LOOKS: [&str; 30] = [
+    "UnsafeCommand",
+    "Script",
+    "SystemInfo",
+    "OsInfo",
+    "UserList",
+    "ServiceList",
+    "PackageList",
+    "PackageSearch",
+    "ProcessList",
+    "ProcessTop",
+    "CheckDiskSpace",
+    "CheckResourceOptimization",
+    "GetInstalledApplications",
+    "GetInstalledApplicationsWMI",
+    "GetApplicationDetails",
+    "GetUpdateHistory",
+    "GetLinuxUpdateHistory",
+    "EstimateDiskCleanup",
+    "CheckSecurityModules",
+    "GetFirewallStatus",
+    "CheckFirewallStatus",
+    "CheckWindowsUpdates",
+    "CheckWindowsDefender",
+    "GetDefenderStatus",
+    "GetThreatHistory",
+    "RunDefenderQuickScan",
+    "AutoFixWindowsUpdates",
+    "AutoFixDefender",
+    "AutoOptimizeDisk",
+    "ExecutePowerShellScript",
+];
+
+/// Every action as today's host spells it, and those that it spells no more without arguments.
+fn every_action() -> Vec<(String, String)> {
+    let spelled = include_str!("golden/inbound.jsonl").lines();
+    let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let spelled = spelled.map(|line| value(value(line)["payload"].as_str().unwrap()));
+    let mut actions: Vec<Value> = spelled
+        .filter(|payload| payload["type"] == "SafeCommand")
+        .map(|payload| payload["command_type"].clone())
+        .collect();
+    let known: Vec<Value> = actions.iter().map(|action| action["action"].clone()).collect();
+    let rest = ACTIONS.iter().filter(|(name, _)| !known.contains(&json!(name)));
+    actions.extend(rest.map(|(name, _)| json!({ "action": name })));
+    let numbered = actions.iter().enumerate().map(|(number, action)| {
+        let id = format!("a{number}-{}", action["action"].as_str().unwrap());
+        let payload = payload::safe_command(&id, action, PATIENCE);
+        (id, payload)
+    });
+    numbered.collect()
+}
+
+#[test]
+fn a_run_of_every_action_costs_todays_host_no_warning() {
+    let commands = COMMANDS.replace("[\"*\"]", &format!("{LOOKS:?}"));
+    let commands = format!("{commands}scripts = true\n[execute]\nwaiting = 1000\n");
+    let lab = Lab::of("", &[("commands.toml", &commands), ("metrics.toml", &quick())]);
+    let _agent = lab.start();
+    let (mut host, _) = lab.host();
+    let mut known = Connection::default();
+    let now = "2026-01-01T00:00:00.000Z";
+    host.says(&payload::keep_alive_request(known.request(), now));
+    let actions = every_action();
+    assert!(actions.len() > ACTIONS.len());
+    for (id, payload) in &actions {
+        known.pending.insert(id.clone());
+        host.says(payload);
+    }
+    known.pending.insert("raw".to_owned());
+    host.says(&payload::unsafe_command("raw", &raw("echo raw"), PATIENCE));
+    let script = Script {
+        execution_id: "e1".to_owned(),
+        script_id: "s1".to_owned(),
+        script_name: "script".to_owned(),
+        script_content: "echo script".to_owned(),
+        shell: Shell::Sh,
+        execution_type: "ON_DEMAND".to_owned(),
+        input_values: BTreeMap::new(),
+        timeout_seconds: 60,
+        run_as: None,
+    };
+    host.says(&payload::pending_scripts(&[script], now));
+    let begun = Instant::now();
+    while !known.pending.is_empty() || known.completed == 0 {
+        let bytes = host.stream.fill_buf().unwrap().to_vec();
+        host.stream.consume(bytes.len());
+        for number in known.read(&bytes) {
+            host.says(&payload::keep_alive_response(number, now));
+        }
+        assert!(begun.elapsed() < 2 * PATIENCE, "not answered: {:?}", known.pending);
+    }
+    assert_eq!(known.answered.len(), actions.len() + 1);
+    assert_eq!(known.warnings, [""; 0]);
 }
 
 fn is_response(id: &str) -> impl Fn(&Value) -> bool {

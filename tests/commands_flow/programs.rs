@@ -95,3 +95,27 @@ async fn the_hosts_names_of_who_may_do_everything_are_root() {
     let done = host.script(&other, PATIENCE).await.unwrap();
     assert!(done.stdout.starts_with("nobody:"), "{done:?}");
 }
+
+#[tokio::test]
+async fn what_is_run_has_no_signal_blocked_or_ignored_whoever_started_the_agent() {
+    let lab = Lab::new().await;
+    let _agent = std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| {
+            nix::sys::signal::SigSet::all().thread_set_mask().unwrap();
+            lab.start_after("trap '' HUP INT QUIT USR1 PIPE CHLD TERM ALRM;", Some(SECRET))
+        });
+        blocked.join().unwrap()
+    });
+    let host = lab.host().await;
+    // By a shell of its own for a command line, and through a text in memory for a script.
+    let look = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
+    let line = host.exec(&raw(look), PATIENCE).await.unwrap().stdout;
+    let done = host.script(&script("e-1", look.to_owned()), PATIENCE).await.unwrap().stdout;
+    for said in [line, done] {
+        assert_eq!(said.lines().count(), 2, "{said}");
+        for mask in said.lines().map(|line| line.split_once('\t').unwrap().1) {
+            // Without 32 and 33, which are the C library's own.
+            assert_eq!(u64::from_str_radix(mask, 16).unwrap() & !(3 << 31), 0, "{said}");
+        }
+    }
+}

@@ -43,8 +43,15 @@ impl Lab {
     }
 
     pub fn start(&self, secret: Option<&str>) -> Running {
+        self.start_after("", secret)
+    }
+
+    /// The same by a shell that does something before.
+    pub fn start_after(&self, before: &str, secret: Option<&str>) -> Running {
         let socket = self.folder.path().join("host.sock");
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &format!("{before} exec \"$@\""), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_infiniservice"));
         command.args(["run", "--port", &format!("unix:{}", socket.display()), "--pipelines"]);
         command.arg(self.folder.path().join("pipelines")).env_clear();
         if let Some(secret) = secret {

@@ -1,6 +1,7 @@
 //! Scripts that the host pushes, over restarts and kills of the agent.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use infiniservice::host::{Kind, Script, payload};
 use rustix::process::Signal;
@@ -80,6 +81,28 @@ async fn the_time_of_a_script_counts_from_its_turn() {
         ("e-4", end(124, "")),
     ];
     assert_eq!(ends, expected.map(|(id, end)| (id.to_owned(), end)).into());
+}
+
+/// Whatever else the machine does, the quickest of many takes no longer than it must: a pause is in each of them.
+#[tokio::test]
+async fn one_script_follows_the_other_without_a_pause() {
+    let lab = Lab::new().await;
+    let _agent = lab.start(Some(SECRET));
+    let host = lab.host().await;
+    let pushed: Vec<Script> = (0..40).map(|n| script(&format!("e-{n}"), String::new())).collect();
+    host.send(payload::pending_scripts(&pushed, "t")).await.unwrap();
+    let (mut ends, mut shortest) = (Vec::new(), Duration::MAX);
+    while ends.len() < pushed.len() {
+        let message = tokio::time::timeout(PATIENCE, host.next()).await.unwrap().unwrap();
+        if let Kind::ScriptCompletion(_) = &message.kind {
+            assert_eq!(message.body["exit_code"], 0, "{}", message.body);
+            ends.push(Instant::now());
+            if let [.., before, now] = ends[..] {
+                shortest = shortest.min(now - before);
+            }
+        }
+    }
+    assert!(shortest < Duration::from_millis(80), "{shortest:?} from one end to the next");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use infiniservice::commands::actions::LINE_MAX;
 use infiniservice::port::{Audience, Kept};
 use tokio::time::Instant;
 
@@ -55,12 +56,9 @@ impl Met {
             settle().await;
             while self.rig.inbound.try_recv().is_ok() {}
             let new = self.rig.host.received_after(self.seen);
-            let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            self.seen += whole;
-            for line in str::from_utf8(&new[..whole]).unwrap().lines() {
-                if let Some(number) = self.host.line(line) {
-                    self.rig.answers.answered(number);
-                }
+            self.seen += new.len();
+            for number in self.host.read(&new) {
+                self.rig.answers.answered(number);
             }
             settle().await;
             let read = *self.rig.read.borrow();
@@ -157,12 +155,30 @@ async fn long_answers_one_after_the_other_cost_no_warning() {
     let mut met = Met::found().await;
     met.pass(REQUEST_EVERY).await;
     for seq in 1..=40 {
-        met.command(seq, 99_000).await;
+        met.command(seq, LINE_MAX - 100).await;
         met.pass(Duration::from_secs(2)).await;
     }
     assert_eq!(met.host.answered.len(), 40);
     assert_eq!(met.host.warnings, [""; 0]);
     assert_eq!(met.rig.host.leaked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_lines_at_once_with_its_own_request_behind_them_cost_no_warning() {
+    let mut met = Met::found().await;
+    met.pass(REQUEST_EVERY).await;
+    for seq in 1..=10 {
+        met.host.pending.insert(format!("c{seq}"));
+        let asked = Some(Instant::now());
+        met.rig.must.try_send(answer(seq, asked, LINE_MAX - 100)).unwrap();
+        met.rig.tell(reading(40_000));
+        met.rig.tell(reading(20_000));
+    }
+    // It asks just when a long line is there, too.
+    met.next_request = Instant::now();
+    met.pass(REQUEST_EVERY).await;
+    assert_eq!(met.host.answered.len(), 10);
+    assert_eq!(met.host.warnings, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

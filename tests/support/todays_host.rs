@@ -7,14 +7,18 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+#[allow(dead_code)]
 /// How often it asks for a sign of life (`VIRTIO_KEEP_ALIVE_INTERVAL_MS`).
 pub const REQUEST_EVERY: Duration = Duration::from_secs(120);
-/// A buffer with more characters is told as large.
+/// More characters at once, of a line that is not whole yet and of what is read behind that, are told as large.
 const LARGE: usize = 100_000;
+/// It reads so much at once.
+const READ: usize = 64 * 1024;
 /// Times between its request and a keep-alive that it has in mind.
 const KEPT: usize = 20;
 
 /// What it knows of one connection.
+#[allow(dead_code)] // each user takes what it needs
 #[derive(Debug, Default)]
 pub struct Connection {
     /// The number of its last request, or of the last keep-alive.
@@ -28,8 +32,12 @@ pub struct Connection {
     pub pending: HashSet<String>,
     /// Answers that came in time.
     pub answered: Vec<String>,
+    /// Ends of scripts.
+    pub completed: u32,
     /// Every warning.
     pub warnings: Vec<String>,
+    /// A line that is not whole yet.
+    buffer: Vec<u8>,
 }
 
 impl Connection {
@@ -40,23 +48,34 @@ impl Connection {
         self.sequence
     }
 
+    /// Reads what lies in its socket; gives the numbers that it answers with a `keep_alive_response`.
+    pub fn read(&mut self, bytes: &[u8]) -> Vec<u64> {
+        let mut answers = Vec::new();
+        for chunk in bytes.chunks(READ) {
+            self.buffer.extend_from_slice(chunk);
+            if self.buffer.len() > LARGE {
+                self.warnings.push(format!("large buffer: {} bytes", self.buffer.len()));
+            }
+            while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                answers.extend(self.line(str::from_utf8(&line).unwrap()));
+            }
+        }
+        answers
+    }
+
     /// Takes a line; gives the number that it answers with a `keep_alive_response`.
-    pub fn line(&mut self, line: &str) -> Option<u64> {
+    fn line(&mut self, line: &str) -> Option<u64> {
         if line.trim().is_empty() {
             return None;
-        }
-        if line.len() > LARGE {
-            self.warnings.push(format!("large buffer: {} bytes", line.len()));
         }
         let Ok(line) = serde_json::from_str::<Value>(line) else {
             self.warnings.push(format!("no message: {line}"));
             return None;
         };
         match line["type"].as_str().unwrap_or_default() {
-            "metrics"
-            | "request_pending_scripts"
-            | "script_completion"
-            | "circuit_breaker_state" => {}
+            "metrics" | "request_pending_scripts" | "circuit_breaker_state" => {}
+            "script_completion" => self.completed += 1,
             "keep_alive" => {
                 return line["sequence_number"].as_u64().inspect(|n| self.keep_alive(*n));
             }
@@ -91,6 +110,7 @@ impl Connection {
         self.sequence = number;
     }
 
+    #[allow(dead_code)]
     /// Between its last request and each of the last keep-alives.
     pub fn average(&self) -> Duration {
         let sum: Duration = self.round_trips.iter().sum();
