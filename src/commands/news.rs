@@ -57,9 +57,11 @@ impl Heard {
         let AgentEvent { source, message, .. } = event;
         match event.severity {
             Severity::Warn | Severity::Error => {
-                tracing::warn!(source, "{message} (the host does not take agent events)");
+                tracing::warn!(source, event = %message, "not sent: the host does not take agent events");
             }
-            _ => tracing::info!(source, "{message} (the host does not take agent events)"),
+            _ => {
+                tracing::info!(source, event = %message, "not sent: the host does not take agent events")
+            }
         }
     }
 

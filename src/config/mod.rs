@@ -6,7 +6,7 @@
 //! any of them is a [`ConfigError`]: a file, a place, the wrong word, and what would be right.
 //!
 //! The variants and fields of these types *are* the syntax of the files and the words that an error
-//! offers; a new collector or enricher is one variant. What people read of each key is in [`reference`].
+//! offers; a new collector or enricher is one variant. What people read of each key is in [`mod@reference`].
 //!
 //! This module does not build any stage, and starts nothing. It blocks on files: on a runtime, call
 //! [`load()`] from `spawn_blocking`.

@@ -117,7 +117,11 @@ fn flow_of(
     let audit = carried.audit.clone();
     port.undelivered.tell(move |line| {
         let Some((id, action)) = reply::whose(line) else { return };
-        tracing::info!(id, action, "an answer goes to nobody: the connection that asked has ended");
+        tracing::info!(
+            id,
+            action,
+            "an answer was dropped: the connection that asked for it has ended"
+        );
         audit.undelivered(&id, &action, "the connection that asked for it has ended");
     });
 

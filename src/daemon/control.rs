@@ -138,7 +138,8 @@ pub(super) async fn serve(state: StateFolder, reload: mpsc::Sender<Asked>, spool
             Err(why) => {
                 if said.as_ref() != Some(&why) {
                     tracing::info!(
-                        "`infiniservice reload` cannot reach this agent (SIGHUP does the same): {why}"
+                        reason = %why,
+                        "`infiniservice reload` cannot reach this agent; SIGHUP does the same"
                     );
                 }
                 said = Some(why);

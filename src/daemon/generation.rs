@@ -195,7 +195,10 @@ impl Flows {
                 %limit,
                 "the memory limit is small: less is queued than the settings allow"
             ),
-            None => tracing::info!(ceiling, "as much is queued as the settings allow"),
+            None => tracing::info!(
+                ceiling,
+                "the memory budget is as configured again: no limit is smaller"
+            ),
         }
         self.limited = limited;
     }
@@ -318,11 +321,19 @@ impl Flows {
             }
             Wanted::Commands { restart, commands, .. } => {
                 let lock = commands.file.lock(&|name| std::env::var(name).ok());
-                let refused = match lock.starts_with("locked") {
-                    true => ", so what the host asks for is refused",
-                    false => "",
-                };
-                tracing::info!(from = commands.origin, "command flow runs; {lock}{refused}");
+                let from = &commands.origin;
+                match lock.strip_prefix("locked: ") {
+                    Some(reason) => tracing::info!(
+                        from,
+                        reason,
+                        "command flow runs, and is locked: what the host asks for is refused"
+                    ),
+                    None => tracing::info!(
+                        from,
+                        secret = lock.trim_start_matches("secret from "),
+                        "command flow runs"
+                    ),
+                }
                 if let Some(carried) = &self.carried {
                     carried.room.resize(places(&commands.file));
                     carried.in_force.set(gate(commands));

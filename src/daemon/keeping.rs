@@ -83,7 +83,7 @@ impl Opening {
         }
         if opened.waiting > 0 {
             let waiting = opened.waiting;
-            tracing::info!(waiting, "what an earlier run had to tell waits for the host");
+            tracing::info!(waiting, "messages of an earlier run wait for the host");
         }
         Self { target, speaks, on_disk: true, spool, boot_id }
     }

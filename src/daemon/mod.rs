@@ -100,10 +100,10 @@ pub async fn run(
         };
         spawn_blocking(plan).await.map_err(|error| error.to_string())??
     };
-    let notes = plan.notes.clone();
+    let skipped = plan.skipped.clone();
     flows.change(plan).await?;
-    for note in notes {
-        tracing::info!("{note}");
+    for file in skipped {
+        tracing::info!(file, "not run: it makes readings up, for `infiniservice bench`");
     }
 
     let (asks, asked) = mpsc::channel(reload::REQUESTS_WAITING);
@@ -181,7 +181,7 @@ fn tell(outcome: &Outcome, health: &Health) {
     match (outcome.end, outcome.drained) {
         (End::Spent, _) => tracing::error!("ended: a stage failed too often"),
         (_, false) => tracing::warn!("ended at the shutdown deadline; what was held is lost"),
-        _ => tracing::info!("ended"),
+        _ => tracing::info!("the agent has ended"),
     }
     for node in health.counts() {
         tracing::debug!(?node, "books");

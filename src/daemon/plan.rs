@@ -95,8 +95,8 @@ pub(super) struct Plan {
     pub openings: Vec<Opening>,
     /// What takes a restart of the agent.
     pub late: Vec<String>,
-    /// What the log says once it runs.
-    pub notes: Vec<String>,
+    /// Files of a folder that are not run, because they make readings up.
+    pub skipped: Vec<String>,
 }
 
 /// Has a pipeline that writes to ports only write what a person can read. What else it writes to keeps its format.
@@ -153,7 +153,6 @@ impl Origin {
         let ports = Ports::new(self.port.clone(), &Health::default(), stop);
         let mut named = BTreeMap::new();
         let mut lines = Lines::default();
-        let mut notes = Vec::new();
         let mut wanted = Vec::new();
         for pipeline in pipelines {
             for write in &pipeline.file.write {
@@ -197,16 +196,12 @@ impl Origin {
         let is_told = asks.is_some();
         let last = carried.and_then(|carried| carried.last.clone()).filter(|_| !is_told);
         wanted.extend(unheard(&ports, named, &lines, last, is_told)?);
-        let left_out = |made: &config::Pipeline| {
-            format!(
-                "{}: not run, because made-up readings are for `infiniservice bench`",
-                made.origin
-            )
-        };
-        notes.extend(skipped.iter().map(left_out));
+        // Those that are built in nobody has asked for.
+        let origins = skipped.iter().map(|made| made.origin.clone());
+        let skipped = origins.filter(|origin| !origin.starts_with("built-in:")).collect();
         let (openings, late) = lines.openings(asks.as_deref(), open, (&self.state, settings));
         let limit = MemoryLimit::find();
-        Ok(Plan { agent, wanted, carried: next, limit, openings, late, notes })
+        Ok(Plan { agent, wanted, carried: next, limit, openings, late, skipped })
     }
 }
 

@@ -209,7 +209,7 @@ impl Ports {
         self.ports.retain(|connection| {
             let is_used = used.contains(&&connection.target);
             if !is_used {
-                tracing::info!(port = %connection.target, "no pipeline names the port any more");
+                tracing::info!(port = %connection.target, "the port is closed: no pipeline uses it any more");
                 connection.relay.close();
                 connection.closing.cancel();
             }
@@ -266,7 +266,7 @@ impl Task for Unheard {
                             let port = &self.port;
                             tracing::info!(
                                 %port,
-                                "the host sends, and nothing here takes it: dropped and counted"
+                                "the host sends messages and no command flow reads them: they are dropped and counted"
                             );
                         }
                     }
@@ -283,7 +283,7 @@ impl Task for Unheard {
 
 impl Task for Port {
     fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
-        let over = || Fault::last("nobody will ever read it again");
+        let over = || Fault::last("its reader has closed it");
         Port::run(self)
             .map(move |summary| if summary.end == End::Over { Err(over()) } else { Ok(()) })
             .boxed()

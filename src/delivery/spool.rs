@@ -143,7 +143,7 @@ impl<S: Storage> Spool<S> {
         self.uncache(entry);
         if self.full && self.live < self.capacity() / 2 {
             self.full = false;
-            tracing::info!("spool has room again");
+            tracing::info!("the spool of messages for the host has room again");
         }
     }
 

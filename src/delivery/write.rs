@@ -63,7 +63,7 @@ impl<S: Storage> Spool<S> {
         match self.try_flush(now_ms).and_then(|()| self.try_sync(now_ms)) {
             Ok(()) => {
                 self.failing = None;
-                tracing::info!("spool is written again");
+                tracing::info!("messages for the host are written to disk again");
             }
             Err(error) => self.failing = Some(why(&error)),
         }

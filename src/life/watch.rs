@@ -71,7 +71,7 @@ impl Life {
             self.lives.send_modify(|lives| *lives += 1);
         }
         let event = event(&happened);
-        tracing::info!(what = event.message, "the machine was away");
+        tracing::info!(what = event.message, "the machine or its clock has jumped");
         Some(Told::Event(event))
     }
 }

@@ -82,7 +82,7 @@ impl Remember {
                 && reading.troubles.iter().all(|trouble| trouble.group != *group);
             if is_whole && limit.is_over() {
                 said.clear();
-                tracing::info!(group = group.name(), "reading is complete again");
+                tracing::info!(group = group.name(), "the group is read completely again");
             }
         }
     }

@@ -74,7 +74,7 @@ pub async fn supervise(restart: &Restart, mut task: Box<dyn Task>, stop: Cancell
         };
         let stage = task.faulted();
         if fault.is_last() {
-            tracing::info!(stage, %fault, "stage has ended");
+            tracing::info!(stage, reason = %fault, "stage has ended for good");
             return End::Gone;
         }
         let now = Instant::now();

@@ -84,7 +84,7 @@ impl Inlet {
         }
         add(&self.counters.bytes_in_unwanted, chunk.len() as u64);
         if !std::mem::replace(&mut self.said_unwanted, true) {
-            tracing::info!(%port, "the host sends, and nothing here takes it: dropped and counted");
+            tracing::info!(%port, "the host sends messages and no command flow reads them: they are dropped and counted");
         }
     }
 

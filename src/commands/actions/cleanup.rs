@@ -92,7 +92,12 @@ pub async fn run_in(place: &Place, cx: &Context, targets: &[String], now: System
         all.deleted += swept.deleted;
         told.insert(target.to_owned(), tell(&swept));
     }
-    tracing::info!(files = all.deleted, bytes = all.bytes, targets = named.len(), "cleaned up");
+    tracing::info!(
+        files = all.deleted,
+        bytes = all.bytes,
+        targets = named.len(),
+        "files were deleted"
+    );
     let mut data = tell(&all);
     if let Some(data) = data.as_object_mut() {
         data.retain(|key, _| key == "space_cleared_mb" || key == "files_deleted");

@@ -70,7 +70,12 @@ pub async fn prepare_in(
         };
         let failed = did.is_err();
         let Did { removed, note } = did.unwrap_or_else(|why| Did { removed: 0, note: Some(why) });
-        tracing::info!(step = step.name, done = !failed, removed, "image step ended");
+        tracing::info!(
+            step = step.name,
+            done = !failed,
+            removed,
+            "step of preparing an image has ended"
+        );
         told.push((
             step.name,
             failed,

@@ -45,7 +45,12 @@ pub async fn kill(cx: &Context, pid: u32, force: bool) -> Outcome {
     });
     match killed.await.and_then(|killed| killed) {
         Ok(killed) => {
-            tracing::info!(pid, signal = killed.signal, ended = killed.ended, "process signalled");
+            tracing::info!(
+                pid,
+                signal = killed.signal,
+                ended = killed.ended,
+                "signal was sent to a process"
+            );
             let mut outcome = Outcome::said(killed.to_string());
             outcome.data = Some(json!({
                 "pid": pid, "name": killed.name, "signal": killed.signal, "ended": killed.ended,

@@ -235,7 +235,10 @@ fn sweep(parent: &Path) {
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('.').next());
         let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
         if pid != std::process::id() && !Path::new(&format!("/proc/{pid}")).exists() {
-            tracing::info!(group = name, "programs of an agent that is no more are ended");
+            tracing::info!(
+                group = name,
+                "ended programs that an earlier run of the agent left behind"
+            );
             let group = Group { path };
             group.kill();
         }

@@ -81,7 +81,7 @@ impl Sockets {
                     if !lasting(&error) {
                         return Err(error);
                     }
-                    tracing::info!(?transport, %error, "no sock_diag, ports are read from /proc/net");
+                    tracing::info!(?transport, %error, "the kernel lists no sockets over sock_diag: ports are read from /proc/net, which is slower");
                     self.from_files.push(transport);
                 }
             }

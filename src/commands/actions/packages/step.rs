@@ -73,7 +73,7 @@ pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
         let tool = step.program.program.display().to_string();
         if step.kind == Kind::Act {
             let (number, of) = (number + 1, steps.len());
-            tracing::info!(%tool, package = name, step = number, of, "package manager began");
+            tracing::info!(%tool, package = name, step = number, of, "package manager started");
         }
         let finished = match with_progress(&tool, name, cx.patiently(&step.program)).await {
             Ok(finished) => finished,
