@@ -63,9 +63,17 @@ impl Default for Frame {
     }
 }
 
+/// The end of a line this long is not taken on an async worker: to check a signature and to read JSON takes a millisecond
+/// for each hundred kilobytes or so.
+const COSTLY: usize = 256 * 1024;
+
 impl Transform for Frame {
     type In = Inbound;
     type Out = Line;
+
+    fn is_costly(&self) -> bool {
+        self.turn.lines().held() > COSTLY
+    }
 
     fn apply(&mut self, _now: Instant, input: &Inbound, out: &mut Emit<Line>) {
         let mut lines = self.turn.lines();

@@ -192,7 +192,7 @@ where
 
     fn close(self, outlet: Outlet<S::Out>) -> Graph {
         let Self { mut graph, inbox, segment, .. } = self;
-        graph.add(SegmentTask { inbox, segment, outlet, input: Input::Open });
+        graph.add(SegmentTask { inbox, segment: Some(segment), outlet, input: Input::Open });
         graph
     }
 }

@@ -23,6 +23,8 @@ pub trait Segment: Send + 'static {
     fn inbox(&mut self) -> &mut Vec<Self::In>;
     /// Runs everything in the inbox through.
     fn advance(&mut self, now: Instant);
+    /// Whether that may take longer than an async worker should be kept.
+    fn is_costly(&self) -> bool;
     /// The earliest deadline of its transforms.
     fn deadline(&self) -> Option<Instant>;
     /// Tells the transforms whose deadline has come.
@@ -62,6 +64,9 @@ impl<T: Weigh + Send + 'static> Segment for Identity<T> {
         &mut self.queue
     }
     fn advance(&mut self, _now: Instant) {}
+    fn is_costly(&self) -> bool {
+        false
+    }
     fn deadline(&self) -> Option<Instant> {
         None
     }
@@ -140,6 +145,10 @@ impl<T: Transform> Segment for Link<T> {
         }
         self.queue.clear();
         (self.next, self.booked) = (0, 0);
+    }
+
+    fn is_costly(&self) -> bool {
+        self.stage.is_costly()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -233,6 +242,9 @@ where
     fn advance(&mut self, now: Instant) {
         self.each(|link| link.advance(now));
     }
+    fn is_costly(&self) -> bool {
+        self.links.iter().any(Segment::is_costly)
+    }
     fn deadline(&self) -> Option<Instant> {
         self.links.iter().filter_map(Segment::deadline).min()
     }
@@ -291,6 +303,9 @@ impl<A: Segment, B: Segment<In = A::Out>> Segment for Chain<A, B> {
         self.first.advance(now);
         pass(&mut self.first, &mut self.second);
         self.second.advance(now);
+    }
+    fn is_costly(&self) -> bool {
+        self.first.is_costly() || self.second.is_costly()
     }
     fn deadline(&self) -> Option<Instant> {
         [self.first.deadline(), self.second.deadline()].into_iter().flatten().min()

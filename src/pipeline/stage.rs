@@ -56,6 +56,12 @@ pub trait Transform: Send + 'static {
     /// [`Emit::lose`] with a reason.
     fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Emit<Self::Out>);
 
+    /// Whether the next call, or what it makes a stage behind this one do, may take longer than an async worker should
+    /// be kept: the segment is run on the blocking pool then.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
     /// When [`expire`](Self::expire) wants to be called, if nothing comes before.
     fn deadline(&self) -> Option<Instant> {
         None
@@ -86,6 +92,9 @@ impl<T: Transform + ?Sized> Transform for Box<T> {
     }
     fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Emit<Self::Out>) {
         (**self).apply(now, input, out);
+    }
+    fn is_costly(&self) -> bool {
+        (**self).is_costly()
     }
     fn deadline(&self) -> Option<Instant> {
         (**self).deadline()

@@ -4,6 +4,7 @@
 //! after a fault without losing any of them. It does not decide whether it is run again:
 //! that is [`super::supervise`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,8 @@ impl<S: Source> Task for SourceTask<S> {
 /// Runs a segment until its input has ended and everything it held is handed on.
 pub(super) struct SegmentTask<S: Segment> {
     pub inbox: mpsc::Receiver<S::In>,
-    pub segment: S,
+    /// Not here while it runs on the blocking pool.
+    pub segment: Option<S>,
     pub outlet: Outlet<S::Out>,
     pub input: Input,
 }
@@ -148,10 +150,11 @@ where
     S::Out: Clone,
 {
     async fn pump(&mut self) -> Result<(), Fault> {
-        let Self { inbox, segment, outlet, input } = self;
+        let Self { inbox, segment: place, outlet, input } = self;
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
-        segment.advance(Instant::now());
-        loop {
+        advance(place, Instant::now()).await;
+        // It went with a run that was dropped, and nothing is left to do.
+        while let Some(segment) = place {
             while !segment.ready().is_empty() {
                 segment.book();
                 let (given, unheard) = outlet.send(segment.ready()).await;
@@ -184,10 +187,35 @@ where
                 segment.finish(now);
                 *input = Input::Finished;
             } else {
-                segment.advance(now);
-                segment.expire(now);
+                advance(place, now).await;
+                if let Some(segment) = place {
+                    segment.expire(now);
+                }
             }
         }
+        Ok(())
+    }
+}
+
+/// Runs everything in the inbox through: here, or where that may take long on the blocking pool.
+async fn advance<S: Segment>(place: &mut Option<S>, now: Instant) {
+    if let Some(segment) = place.as_mut().filter(|segment| !segment.is_costly()) {
+        return segment.advance(now);
+    }
+    let Some(mut segment) = place.take() else { return };
+    let advanced = tokio::task::spawn_blocking(move || {
+        let done = catch_unwind(AssertUnwindSafe(|| segment.advance(now)));
+        (segment, done)
+    });
+    match advanced.await {
+        Ok((segment, done)) => {
+            *place = Some(segment);
+            if let Err(panic) = done {
+                resume_unwind(panic);
+            }
+        }
+        // The runtime ends, and this task with it.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -211,7 +239,8 @@ where
     }
 
     fn faulted(&mut self) -> String {
-        self.segment.recover().unwrap_or_else(|| "segment".to_owned())
+        let recovered = self.segment.as_mut().and_then(Segment::recover);
+        recovered.unwrap_or_else(|| "segment".to_owned())
     }
 }
 

@@ -1,8 +1,11 @@
 //! The way of an item where nothing breaks: order, deadlines, the stop, and the ring.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use infiniservice::pipeline::{End, Health, Pipeline, Restart, Ring};
+use infiniservice::pipeline::{Emit, End, Health, Pipeline, Restart, Ring, Transform};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +31,59 @@ fn every_item_arrives_in_order_through_fused_and_buffered_stages() {
         assert_eq!(node(&counts, "test/even").lost, [("odd", 5_000)]);
         assert_eq!(node(&counts, "test/tell").given, 5_001);
     });
+}
+
+/// Calls 100 to 199 are costly, and the first of number 220 breaks.
+struct Costly {
+    calls: u64,
+    broken: bool,
+    worker: ThreadId,
+    elsewhere: Arc<AtomicU64>,
+}
+
+impl Transform for Costly {
+    type In = Number;
+    type Out = Number;
+
+    fn is_costly(&self) -> bool {
+        (100..200).contains(&self.calls)
+    }
+
+    fn apply(&mut self, _now: Instant, input: &Number, out: &mut Emit<Number>) {
+        self.calls += 1;
+        if thread::current().id() != self.worker {
+            self.elsewhere.fetch_add(1, Relaxed);
+        }
+        assert!(input.0 != 220 || std::mem::replace(&mut self.broken, true), "220 breaks once");
+        out.push(input.clone());
+    }
+}
+
+#[tokio::test]
+async fn what_is_costly_leaves_the_worker_and_nothing_else_of_it_changes() {
+    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (sink, from) = tell::<Number>(1);
+    let elsewhere: Arc<AtomicU64> = Arc::default();
+    let costly = Costly {
+        calls: 0,
+        broken: false,
+        worker: thread::current().id(),
+        elsewhere: Arc::clone(&elsewhere),
+    };
+    let graph = Pipeline::from_sources("test", [count(300)], 4, &health, &stop)
+        .then(Even)
+        .then(costly)
+        .write(sink, 2);
+    let restart = Restart::default();
+    let (outcome, numbers) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
+    assert_eq!(outcome.end, End::Done);
+    let numbers: Vec<u64> = numbers.into_iter().map(|number| number.0).collect();
+    assert_eq!(numbers, (0..300).step_by(2).collect::<Vec<_>>());
+    let elsewhere = elsewhere.load(Relaxed);
+    assert!((40..=60).contains(&elsewhere), "from the hundredth of 151 calls on: {elsewhere}");
+    let counts = health.counts();
+    balanced(&counts);
+    assert_eq!(node(&counts, "test/costly").faults, 1);
 }
 
 /// Runs `flow` under both runtimes on real time.

@@ -125,7 +125,8 @@ impl Audit {
     /// # Errors
     /// It may not run: a sentence for the host that says why. Only where the audit is required.
     pub async fn begin(&self, permit: &Permit) -> Result<Entry, String> {
-        let (subject, began) = (Subject::new(permit.request(), permit.rule()), SystemTime::now());
+        let (subject, began) =
+            (Subject::of(permit.request(), permit.rule()).await, SystemTime::now());
         let keep = if self.required { Keep::No } else { Keep::Yes };
         match self.write(subject.line("begin", "allowed", None), keep).await {
             Err(error) if self.required => {
@@ -143,7 +144,7 @@ impl Audit {
     /// Writes down that a request was not run, though the policy (where `allowed`) had let it through: too many were
     /// waiting, or its time was over.
     pub async fn refused(&self, request: &Request, rule: &str, allowed: bool, why: &str) {
-        self.tell(refused(request, rule, allowed, why)).await;
+        self.tell(line(&Subject::of(request, rule).await, allowed, why)).await;
     }
 
     /// Writes down that a request was not understood.
@@ -235,8 +236,12 @@ impl Inner {
 }
 
 fn refused(request: &Request, rule: &str, allowed: bool, why: &str) -> Vec<u8> {
+    line(&Subject::new(request, rule), allowed, why)
+}
+
+fn line(subject: &Subject, allowed: bool, why: &str) -> Vec<u8> {
     let decision = if allowed { "allowed" } else { "denied" };
-    Subject::new(request, rule).line("refused", decision, Some(why))
+    subject.line("refused", decision, Some(why))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> String {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tokio::task::yield_now;
 
 use crate::commands::catalogue::Argument;
 use crate::commands::decode::Refusal;
@@ -80,10 +81,25 @@ struct Digest {
 /// The most characters of one text, and the most of several.
 const TEXT: usize = 256;
 const MANY: usize = 32;
+/// So much of a text is hashed before other tasks have their turn.
+const PIECE: usize = 128 * 1024;
 
 impl Subject {
-    /// Of a request that the rule at `rule` decided on.
+    /// Of a request that the rule at `rule` decided on; takes a text of mebibytes in turns with other tasks.
+    pub async fn of(request: &Request, rule: &str) -> Self {
+        let digest = match text_of(&request.what) {
+            Some(text) => Some(digest_in_turns(text).await),
+            None => None,
+        };
+        Self::with(request, rule, digest)
+    }
+
+    /// The same at once.
     pub fn new(request: &Request, rule: &str) -> Self {
+        Self::with(request, rule, text_of(&request.what).map(digest))
+    }
+
+    fn with(request: &Request, rule: &str, command: Option<Digest>) -> Self {
         let mut arguments: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
         let mut user = "root".to_owned();
         for (argument, value) in policy::arguments(&request.what).into_iter().take(MANY) {
@@ -97,10 +113,10 @@ impl Subject {
             }
         }
         let none = BTreeMap::new();
-        let (order, command, variables) = match &request.what {
-            What::Action(order) => (Some(order), None, &none),
-            What::Raw(raw) => (None, Some(&raw.command), &raw.environment),
-            What::Script(script) => (None, Some(&script.content), &script.inputs),
+        let (order, variables) = match &request.what {
+            What::Action(order) => (Some(order), &none),
+            What::Raw(raw) => (None, &raw.environment),
+            What::Script(script) => (None, &script.inputs),
         };
         if let Some(Action::ProcessKill { force, .. } | Action::RebootSystem { force }) =
             order.map(|order| &order.action)
@@ -111,7 +127,7 @@ impl Subject {
         Self {
             becomes: order.and_then(Order::becomes).map(safe),
             arguments,
-            command: command.map(|text| digest(text)),
+            command,
             variables: variables.collect(),
             user: Some(user),
             timeout_ms: Some(millis(request.timeout)),
@@ -213,8 +229,32 @@ fn safe(text: &str) -> String {
     }
 }
 
+/// What of a request is written down by its length and hash only.
+fn text_of(what: &What) -> Option<&str> {
+    match what {
+        What::Action(_) => None,
+        What::Raw(raw) => Some(&raw.command),
+        What::Script(script) => Some(&script.content),
+    }
+}
+
 fn digest(text: &str) -> Digest {
-    let hash = Sha256::digest(text);
+    digested(text, Sha256::new_with_prefix(text))
+}
+
+async fn digest_in_turns(text: &str) -> Digest {
+    let mut hash = Sha256::new();
+    for piece in text.as_bytes().chunks(PIECE) {
+        hash.update(piece);
+        if text.len() > PIECE {
+            yield_now().await;
+        }
+    }
+    digested(text, hash)
+}
+
+fn digested(text: &str, hash: Sha256) -> Digest {
+    let hash = hash.finalize();
     let sha256 = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     Digest { bytes: text.len(), sha256 }
 }
