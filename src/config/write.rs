@@ -111,7 +111,7 @@ impl Section {
                 let delivery = self.delivery.unwrap_or_default();
                 if delivery == Delivery::Must && !matches!(target, Target::Port(_)) {
                     return Err(Problem::new(
-                        "has delivery = \"must\", and only a port can tell what was read",
+                        "has delivery = \"durable\", and only at a port does a host acknowledge",
                         "leave delivery out: a file, a socket and stdout get every frame anyway",
                     ));
                 }
