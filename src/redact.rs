@@ -19,7 +19,8 @@ pub const REDACTED: &str = "[redacted]";
 /// - user and password in a URL,
 /// - keys with a known beginning (`AKIA…`, `ghp_…`, `eyJ…`),
 /// - everything from `-----BEGIN … KEY-----` to its end,
-/// - in a command line the options by which a known program takes one (`mysql -p…`, `curl -u ann:…`).
+/// - in a command line the options and places by which a known program takes one (`mysql -p…`, `curl -u ann:…`,
+///   `htpasswd -b FILE ann …`), and what is printed into one that reads a password (`echo … | chpasswd`).
 ///
 /// Takes time in proportion to the text; copies it only if something was found.
 ///
@@ -206,16 +207,31 @@ fn urls(text: &str) -> Cow<'_, str> {
 fn options(text: &str) -> Cow<'_, str> {
     let (mut out, mut copied) = (String::new(), 0);
     let mut rules = Arguments::new(false);
-    let mut at = 0;
+    let (mut at, mut is_first, mut printed) = (0, true, None::<usize>);
     while at < text.len() {
         let blank = text[at..].find(|c: char| !c.is_whitespace()).unwrap_or(text.len() - at);
         if text[at..at + blank].contains('\n') {
             rules.another();
+            is_first = true;
         }
         at += blank;
         let rest = &text[at..];
         let word = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
-        if matches!(word, "|" | "||" | "&&" | "&" | ";") || word.starts_with(['<', '>']) {
+        if word == "|"
+            && let Some(from) = printed
+            && reads_secret(&rest[1..])
+        {
+            for part in [&text[copied..from.max(copied)], " ", REDACTED, " "] {
+                out.push_str(part);
+            }
+            copied = at;
+        }
+        if is_first || matches!(word, "echo" | "printf") {
+            printed = matches!(word, "echo" | "printf").then_some(at + word.len());
+        }
+        let is_sign = matches!(word, "|" | "||" | "&&" | "&" | ";");
+        is_first = is_sign || word.ends_with(';');
+        if is_sign || word.starts_with(['<', '>']) {
             rules.another();
         }
         let quotes: &[char] = &['"', '\'', '(', '`', '$'];
@@ -243,6 +259,16 @@ fn options(text: &str) -> Cow<'_, str> {
         }
     }
     if out.is_empty() { text.into() } else { (out + &text[copied..]).into() }
+}
+
+/// Whether the command that `text` begins with reads a password from standard input.
+fn reads_secret(text: &str) -> bool {
+    let end = text.find(['|', ';', '&', '\n']).unwrap_or(text.len());
+    let words = || text[..end].split_whitespace();
+    let names = |known: &[&str]| words().any(|word| known.contains(&word));
+    names(&["chpasswd", "cryptsetup", "smbpasswd", "kinit", "--stdin", "--passphrase-fd"])
+        || names(&["--password-stdin", "--with-token", "--token-stdin", "--stdin-password"])
+        || words().next().is_some_and(|name| name == "sudo") && names(&["-S", "--stdin"])
 }
 
 /// Values behind telling names, and words that are keys by themselves.
@@ -536,7 +562,7 @@ mod tests {
             const PARTS: [&str; 32] = [
                 "password", "=", ":", " ", "\"", "'", "\\", "://", "@", "/", "é", "Bearer ", "AKIA", "--",
                 "-----BEGIN ", "KEY", "-----", "-----END ", "ABCDEFGH12345678", "\n", "&", "token", "中", "x",
-                "mysql ", "-p", "-u", "curl ", ";", "%", "--password ", "`",
+                "mysql ", "-p", "-u", "curl ", ";", "%", "echo ", " | chpasswd",
             ];
             let text: String = parts.into_iter().map(|part| PARTS[part]).collect();
             redact(&text);

@@ -169,3 +169,25 @@ fn what_stands_beside_a_secret_or_is_none_stays() {
     let shown = shown.replace(REDACTED, "#");
     assert_eq!(shown, "htpasswd -b users ann # > out; vault kv put secret/a #\nls -l out");
 }
+
+#[test]
+fn what_is_printed_into_a_program_that_reads_a_password_is_taken_out() {
+    for line in [
+        "echo ann:h7Ntr2xx | chpasswd",
+        "echo 'h7Ntr2xx' | sudo -S apt-get update",
+        "ls; echo -n \"h7Ntr2xx x\" | docker login -u ann --password-stdin lab",
+        "printf '%s\\n' h7Ntr2xx h7Ntr2xx | smbpasswd -s -a ann",
+        "cd /x && echo h7Ntr2xx | passwd --stdin ann && ls",
+        "echo h7Ntr2xx | gh auth login --with-token",
+        "echo h7Ntr2xx | cryptsetup open /dev/sdb x",
+    ] {
+        for shown in [redact(line).into_owned(), redact_arguments(["sh", "-c", line])] {
+            assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{line} → {shown}");
+        }
+    }
+    let shown = redact("echo a b | chpasswd; echo c | grep c | sudo -S x");
+    assert_eq!(shown, "echo [redacted] | chpasswd; echo c | grep c | sudo -S x");
+    for line in ["echo a | grep a", "echo a | sudo tee x", "cat a | chpasswd"] {
+        assert_eq!(redact(line), line);
+    }
+}
