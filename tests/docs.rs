@@ -57,3 +57,22 @@ fn every_link_within_the_documents_leads_somewhere() {
     }
     assert!(dead.is_empty(), "{dead:#?}");
 }
+
+#[test]
+fn every_path_that_the_documents_name_is_there() {
+    let folders =
+        [".ci/", "benches/", "docs/", "examples/", "packaging/", "pipelines/", "src/", "tests/"];
+    let mut missing = Vec::new();
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for line in text.lines() {
+            for word in line.split('`').skip(1).step_by(2) {
+                let is_path = folders.iter().any(|folder| word.starts_with(folder));
+                if is_path && !word.contains(['*', ' ', '…']) && !root().join(word).exists() {
+                    missing.push(format!("{}: {word}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
