@@ -100,7 +100,7 @@ fn report_with(
 }
 
 /// Each file that is right, and what is in it.
-fn files(loaded: &Loaded, env: &Env<'_>) -> Vec<(String, String)> {
+fn files(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>) -> Vec<(String, String)> {
     let pipelines = loaded.pipelines.iter().chain(&loaded.skipped);
     let mut files: Vec<_> =
         pipelines.map(|pipeline| (pipeline.origin.clone(), pipeline.to_string())).collect();
@@ -113,6 +113,7 @@ fn files(loaded: &Loaded, env: &Env<'_>) -> Vec<(String, String)> {
         let what = format!("agent: {}, log {}", runtime.flavour.name(), log.level);
         files.push((origin.clone(), what));
     }
+    files.retain(|(origin, _)| errors.iter().all(|error| error.file != *origin));
     files
 }
 
@@ -124,7 +125,7 @@ fn as_text(
     right: &mut dyn Write,
     wrong: &mut dyn Write,
 ) -> io::Result<()> {
-    let files = files(loaded, env);
+    let files = files(loaded, errors, env);
     for (origin, what) in &files {
         writeln!(right, "{origin}: ok ({what})")?;
     }
@@ -159,7 +160,7 @@ fn as_json(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>, is_right: boo
         errors.is_empty().then(|| WorstCase::of(loaded, MemoryLimit::find().as_ref()).bytes());
     json!({
         "ok": is_right,
-        "files": files(loaded, env).into_iter().map(file).collect::<Vec<_>>(),
+        "files": files(loaded, errors, env).into_iter().map(file).collect::<Vec<_>>(),
         "errors": errors.iter().map(told).collect::<Vec<_>>(),
         "warnings": loaded.warnings.iter().map(told).collect::<Vec<_>>(),
         "memory_bytes_max": memory,

@@ -148,15 +148,18 @@ fn origins(file: &PipelineFile) -> impl Iterator<Item = (Vec<Step>, Vec<Group>)>
     collected.chain(generated)
 }
 
-fn something_from(file: &PipelineFile) -> Option<Broken> {
-    let (path, _) = origins(file).find(|(_, groups)| groups.is_empty())?;
-    let message = "this list is empty, so nothing would be read";
-    let help = format!("name what is read: {}", names(&Group::ALL));
-    Some(Broken::new(&path, message, help).missing())
+fn something_from(file: &PipelineFile) -> impl Iterator<Item = Broken> {
+    let empty = origins(file).filter(|(_, groups)| groups.is_empty());
+    empty.map(|(path, _)| {
+        let message = "this list is empty, so nothing would be read";
+        let help = format!("name what is read: {}", names(&Group::ALL));
+        Broken::new(&path, message, help).missing()
+    })
 }
 
-fn each_group_once(file: &PipelineFile) -> Option<Broken> {
+fn each_group_once(file: &PipelineFile) -> Vec<Broken> {
     let mut seen: Vec<(Group, Vec<Step>)> = Vec::new();
+    let mut broken = Vec::new();
     for (list, groups) in origins(file) {
         for (index, group) in groups.into_iter().enumerate() {
             let place = [list.as_slice(), &[Item(index)]].concat();
@@ -171,10 +174,10 @@ fn each_group_once(file: &PipelineFile) -> Option<Broken> {
                     "take it out of one of the two [[collect]]",
                 ),
             };
-            return Some(Broken::new(&place, message, help).beside(earlier.clone()));
+            broken.push(Broken::new(&place, message, help).beside(earlier.clone()));
         }
     }
-    None
+    broken
 }
 
 fn something_left(file: &PipelineFile) -> Option<Broken> {
@@ -233,23 +236,24 @@ fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
     broken
 }
 
-fn somewhere_to_write(file: &PipelineFile) -> Option<Broken> {
+fn somewhere_to_write(file: &PipelineFile) -> Vec<Broken> {
     if file.write.is_empty() {
         let message = "nothing is written anywhere";
         let help = format!("add [write] and {ONE_TARGET}");
-        return Some(Broken::new(&[Key("write")], message, help).missing());
+        return vec![Broken::new(&[Key("write")], message, help).missing()];
     }
+    let mut broken = Vec::new();
     for (index, write) in file.write.iter().enumerate() {
         let same = |earlier: &super::Write| same_place(&earlier.target, &write.target);
         if let Some(earlier) = file.write[..index].iter().position(same) {
             let message = "this section writes to the same place as one before it";
-            return Some(
+            broken.push(
                 Broken::new(&[Key("write"), Item(index)], message, "take one of them out")
                     .beside(vec![Key("write"), Item(earlier)]),
             );
         }
     }
-    None
+    broken
 }
 
 fn same_place(one: &Target, other: &Target) -> bool {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::error::{ConfigError, shown};
+use super::error::{ConfigError, Place as ErrorPlace, shown};
 use super::load::Loaded;
 use super::write::Target;
 use crate::commands::secret::SecretSource;
@@ -16,6 +16,9 @@ use crate::port;
 
 /// Device and inode.
 type Inode = (u64, u64);
+
+/// Links to nothing that are followed on one way, as many as the kernel follows of others.
+const LINKS_MAX: usize = 40;
 
 /// Where a path leads: a folder that is there, known by its inode, and names from it on, which may not be there yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,20 +30,36 @@ struct Place {
 impl Place {
     /// `None` where not even the root can be looked at.
     fn of(path: &Path) -> Option<Self> {
-        let whole = std::path::absolute(path).ok()?;
+        let names = |path: &Path| -> Vec<OsString> {
+            let names = path.components().rev().filter_map(|component| match component {
+                Component::Normal(name) => Some(name.to_owned()),
+                Component::ParentDir => Some("..".into()),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+            });
+            names.collect()
+        };
+        let mut left = names(&std::path::absolute(path).ok()?);
         let (mut folder, mut rest) = (PathBuf::from("/"), PathBuf::new());
-        for component in whole.components() {
-            match component {
-                Component::Normal(name) => {
-                    let next = folder.join(name);
-                    match rest.as_os_str().is_empty() && next.is_dir() {
-                        true => folder = next,
-                        false => rest.push(name),
-                    }
+        let mut links = 0;
+        while let Some(name) = left.pop() {
+            let next = folder.join(&name);
+            if name == ".." {
+                if !rest.pop() {
+                    folder = next;
                 }
-                Component::ParentDir if rest.pop() => {}
-                Component::ParentDir => folder.push(".."),
-                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            } else if !rest.as_os_str().is_empty() {
+                rest.push(name);
+            } else if next.is_dir() {
+                folder = next;
+            } else if let Some(target) = fs::read_link(&next).ok().filter(|_| links < LINKS_MAX) {
+                // What it leads to may be made later.
+                links += 1;
+                if target.is_absolute() {
+                    folder = PathBuf::from("/");
+                }
+                left.extend(names(&target));
+            } else {
+                rest.push(name);
             }
         }
         Some(Self { folder: inode(&fs::metadata(folder).ok()?), rest })
@@ -63,6 +82,8 @@ struct Claim<'a> {
     file: Option<Inode>,
     /// How many names it has besides, `.1` to this.
     kept: u32,
+    /// Where in `origin` it is named.
+    at: Option<&'a ErrorPlace>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +100,13 @@ impl<'a> Claim<'a> {
     fn new(origin: &'a str, path: &'a Path, kind: Kind, kept: u32) -> Self {
         let file = fs::metadata(path).ok().filter(|found| !found.is_dir());
         let (place, file) = (Place::of(path), file.as_ref().map(inode));
-        Self { origin, path, kind, place, file, kept }
+        Self { origin, path, kind, place, file, kept, at: None }
+    }
+
+    /// The same, named in the section of this number.
+    fn in_section(self, loaded: &'a Loaded, number: usize) -> Self {
+        let sections = loaded.outputs.iter().find(|(origin, _)| origin == self.origin);
+        Self { at: sections.and_then(|(_, places)| places.get(number)), ..self }
     }
 
     /// Whether the agent writes a file there.
@@ -132,7 +159,9 @@ pub fn conflicts(
             None => unfit(claim, &claims, state),
         };
         if let Some((message, help)) = wrong {
-            errors.push(ConfigError::of_file(claim.origin, message, Some(help)));
+            let place = claim.at.cloned().map(Box::new);
+            let error = ConfigError::of_file(claim.origin, message, Some(help));
+            errors.push(ConfigError { place, ..error });
         }
     }
     errors
@@ -164,20 +193,22 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
             claims.push(Claim::new(origin, path, Kind::Secret, 0));
         }
         if let Some(path) = &file.audit.path {
-            claims.push(Claim::new(origin, path, Kind::Audit, file.audit.keep.get()));
+            let claim = Claim::new(origin, path, Kind::Audit, file.audit.keep.get());
+            claims.push(claim.in_section(loaded, 0));
         }
     }
     for pipeline in &loaded.pipelines {
-        for write in &pipeline.file.write {
+        for (number, write) in pipeline.file.write.iter().enumerate() {
             let origin = pipeline.origin.as_str();
-            match &write.target {
+            let claim = match &write.target {
                 Target::File(file) => {
-                    claims.push(Claim::new(origin, &file.path, Kind::Output, file.keep.get()));
+                    Some(Claim::new(origin, &file.path, Kind::Output, file.keep.get()))
                 }
-                Target::Unix(path) => claims.push(Claim::new(origin, path, Kind::Socket, 0)),
-                Target::Port(name) => claims.extend(named(origin, name)),
-                Target::Stdout | Target::Null => {}
-            }
+                Target::Unix(path) => Some(Claim::new(origin, path, Kind::Socket, 0)),
+                Target::Port(name) => named(origin, name),
+                Target::Stdout | Target::Null => None,
+            };
+            claims.extend(claim.map(|claim| claim.in_section(loaded, number)));
         }
     }
     claims

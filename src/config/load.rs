@@ -41,6 +41,8 @@ pub struct Loaded {
     pub agent: AgentSettings,
     /// The file they came from.
     pub agent_origin: Option<String>,
+    /// Where each file names what it writes to: a place for each `[[write]]`, or one for the audit.
+    pub outputs: Vec<(String, Vec<Place>)>,
     /// What in the files has no effect or loses something, and is likely not meant.
     pub warnings: Vec<ConfigError>,
 }
@@ -66,7 +68,7 @@ pub struct Pipeline {
 /// It blocks on files, of which it reads at most 1 MiB each.
 ///
 /// # Errors
-/// Everything that is wrong, of each file at most the first twenty mistakes.
+/// Everything that is wrong, of each file at most the first hundred mistakes.
 pub fn load(paths: &[PathBuf], env: &Env<'_>) -> Result<Loaded, Vec<ConfigError>> {
     let (loaded, errors) = inspect(paths, env);
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
@@ -291,6 +293,7 @@ fn take(
             let help = "put both into one file: what is allowed is said in one place";
             return twice(origin, message, help);
         }
+        loaded.outputs.push((origin.clone(), parsed.outputs));
         loaded.commands = Some(Commands { origin, file: parsed.file });
         loaded.warnings.extend(parsed.warnings);
         return Ok(());
@@ -309,6 +312,7 @@ fn take(
         let help = "a pipeline has the name of its file; rename one of the two";
         return twice(pipeline.origin, message, help);
     }
+    loaded.outputs.push((pipeline.origin.clone(), parsed.outputs));
     loaded.pipelines.push(pipeline);
     loaded.warnings.extend(parsed.warnings);
     Ok(())
@@ -448,6 +452,26 @@ mod tests {
                     assert!(said.is_none_or(|said| said.ends_with(&mend)));
                 }
             }
+        }
+        // acl(5), as struct posix_acl_xattr_entry has it: user 12345 may read and write.
+        if rustix::process::geteuid().is_root() {
+            let entries = [(1, 6, !0), (2, 6, 12_345), (4, 4, !0), (0x10, 6, !0), (0x20, 4, !0)];
+            let mut list = 2_u32.to_le_bytes().to_vec();
+            for (tag, may, id) in entries {
+                list.extend(u16::to_le_bytes(tag).into_iter().chain(u16::to_le_bytes(may)));
+                list.extend(u32::to_le_bytes(id));
+            }
+            let (file, flags) = (at("d/metrics.toml"), rustix::fs::XattrFlags::empty());
+            mode(&file, 0o664);
+            assert_eq!(said(&file), None, "the group is root's");
+            let set = rustix::fs::setxattr(&file, "system.posix_acl_access", &list, flags);
+            if set != Err(rustix::io::Errno::NOTSUP) {
+                set.unwrap();
+                let said = said(&file).unwrap();
+                assert!(said.contains("has mode 0664 and an access control list, so"), "{said}");
+            }
+            mode(&file, 0o644);
+            assert_eq!(said(&file), None, "the mode takes from the list what it allows");
         }
         mode(&at("d"), 0o777);
         assert!(said(&at("d")).unwrap().contains("has mode 0777"));

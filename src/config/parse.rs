@@ -15,14 +15,16 @@ use super::secret::mask;
 use super::syntax;
 
 /// The most mistakes that are told of one file: what is behind them may follow from them.
-const MISTAKES_MAX: usize = 20;
+const MISTAKES_MAX: usize = 100;
 /// How often a file is read again without what was wrong in it.
-const ROUNDS_MAX: usize = 64;
+const ROUNDS_MAX: usize = 2 * MISTAKES_MAX;
 
 /// What a file says, and what about it is likely not meant.
 pub(super) struct Parsed<T> {
     pub file: T,
     pub warnings: Vec<ConfigError>,
+    /// Where it names what it writes to: a place for each `[[write]]`, or one for the audit.
+    pub outputs: Vec<Place>,
 }
 
 /// Parses `source`, which is shown as `file` in an error.
@@ -42,10 +44,11 @@ where
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let shown = mask(source);
     let tell = |told: Vec<Told>| told.into_iter().map(|told| error(file, &shown, told)).collect();
-    let (parsed, warnings) = read(source, &shown, env).map_err(tell)?;
-    let mut warnings: Vec<ConfigError> = tell(warnings);
+    let Read { file: parsed, doubts, outputs } = read(source, &shown, env).map_err(tell)?;
+    let mut warnings: Vec<ConfigError> = tell(doubts);
     warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
-    Ok(Parsed { file: parsed, warnings })
+    let outputs = outputs.into_iter().map(|span| Place::new(&shown, span)).collect();
+    Ok(Parsed { file: parsed, warnings, outputs })
 }
 
 /// The two kinds of flow that a file can hold.
@@ -96,8 +99,14 @@ fn error(file: &str, shown: &str, told: Told) -> ConfigError {
     }
 }
 
+struct Read<T> {
+    file: T,
+    doubts: Vec<Told>,
+    outputs: Vec<Range<usize>>,
+}
+
 /// `shown` is `source` without what must not be shown.
-fn read<T>(source: &str, shown: &str, env: &Env<'_>) -> Result<(T, Vec<Told>), Vec<Told>>
+fn read<T>(source: &str, shown: &str, env: &Env<'_>) -> Result<Read<T>, Vec<Told>>
 where
     T: DeserializeOwned + Check,
 {
@@ -119,19 +128,27 @@ where
     let file = document.deserialize(shown, &filled, &mut mistakes);
     let file = file.map(|mut file: T| {
         file.find(shown);
-        let broken =
-            file.check().into_iter().filter(|broken| !(document.is_pruned() && broken.is_missing));
+        let follows = |broken: &Broken| {
+            broken.is_missing && document.is_pruned() && !is_empty_list(&whole, &broken.path)
+        };
+        let broken = file.check().into_iter().filter(|broken| !follows(broken));
         mistakes.extend(broken.map(|broken| place(shown, &whole, broken)));
         file
     });
     match file {
         Some(file) if mistakes.is_empty() => {
-            let warnings = file.doubts().into_iter().map(|doubt| place(shown, &whole, doubt));
-            Ok((file, warnings.collect()))
+            let doubts = file.doubts().into_iter().map(|doubt| place(shown, &whole, doubt));
+            Ok(Read { doubts: doubts.collect(), outputs: outputs(&whole), file })
         }
         _ => {
             mistakes.sort_by_key(|told| told.span.start);
-            mistakes.truncate(MISTAKES_MAX);
+            if mistakes.len() >= MISTAKES_MAX {
+                mistakes.truncate(MISTAKES_MAX);
+                let last = mistakes.last().map_or(0..0, |told| told.span.clone());
+                let message = format!("these are the first {MISTAKES_MAX} mistakes of this file");
+                let help = Some("mend them, and look again".to_owned());
+                mistakes.push(Told { span: last, message, help });
+            }
             Err(mistakes)
         }
     }
@@ -304,22 +321,64 @@ fn place(source: &str, document: &DeTable<'_>, broken: Broken) -> Told {
     Told { span, message: broken.message, help: Some(help) }
 }
 
+/// Where a file names what it writes to, by the number of its `[[write]]`.
+fn outputs(document: &DeTable<'_>) -> Vec<Range<usize>> {
+    let sections = match document.get("write").map(Spanned::get_ref) {
+        Some(DeValue::Array(sections)) => sections.len(),
+        Some(_) => 1,
+        None => {
+            return locate(document, &[Step::Key("audit"), Step::Key("path")])
+                .into_iter()
+                .collect();
+        }
+    };
+    let path = |number| {
+        ["file", "unix", "port"].into_iter().find_map(|key| {
+            let way = [Step::Key("write"), Step::Item(number), Step::Key(key), Step::Key("path")];
+            reach(document, &way[..3])?;
+            locate(document, &way)
+        })
+    };
+    let section = |number| locate(document, &[Step::Key("write"), Step::Item(number)]);
+    (0..sections).filter_map(|number| path(number).or_else(|| section(number))).collect()
+}
+
+/// Whether the file itself has an empty list there, which follows from no other mistake.
+fn is_empty_list(document: &DeTable<'_>, path: &[Step]) -> bool {
+    let there = reach(document, path).map(Spanned::get_ref);
+    matches!(there, Some(DeValue::Array(list)) if list.is_empty())
+}
+
+/// The value at the end of `path`.
+fn reach<'d, 's>(document: &'d DeTable<'s>, path: &[Step]) -> Option<&'d Spanned<DeValue<'s>>> {
+    let (value, steps) = nearest(document, path)?;
+    (steps == path.len()).then_some(value)
+}
+
 /// Where the value at the end of `path` stands, or the nearest before it that is there.
 fn locate(document: &DeTable<'_>, path: &[Step]) -> Option<Range<usize>> {
+    nearest(document, path).map(|(value, _)| value.span())
+}
+
+/// The value at the end of `path`, or the nearest before it that is there, and how many steps lead to it.
+fn nearest<'d, 's>(
+    document: &'d DeTable<'s>,
+    path: &[Step],
+) -> Option<(&'d Spanned<DeValue<'s>>, usize)> {
     let (Step::Key(first), rest) = path.split_first()? else { return None };
-    let mut value = document.get(*first)?;
+    let (mut value, mut steps) = (document.get(*first)?, 1);
     for step in rest {
         let next = match (step, value.get_ref()) {
             // One section that stands for a list of one.
-            (Step::Item(_), DeValue::Table(_)) => continue,
+            (Step::Item(_), DeValue::Table(_)) => Some(value),
             (Step::Key(key), DeValue::Table(table)) => table.get(*key),
             (Step::Item(index), DeValue::Array(items)) => items.get(*index),
             _ => None,
         };
         match next {
-            Some(next) => value = next,
+            Some(next) => (value, steps) = (next, steps + 1),
             None => break,
         }
     }
-    Some(value.span())
+    Some((value, steps))
 }

@@ -102,6 +102,12 @@ fn explain(source: &str, error: &toml::de::Error) -> Told {
     Told { span, message, help: Some(help) }
 }
 
+const CONTROL: &str = "a control character stands in this text";
+const ESCAPE: &str =
+    "take it out, or write it as \\u0000 with its number in a text in double quotes";
+const DEEP: &str = "this is nested too deep";
+const SHALLOW: &str = "a pipeline file needs three or four levels; is this the right one?";
+
 /// What toml says of the commonest slips, and what a stranger understands.
 const SYNTAX: &[(&str, &str, &str)] = &[
     ("unclosed array, ", "this list is never closed", "end it with ]"),
@@ -120,6 +126,18 @@ const SYNTAX: &[(&str, &str, &str)] = &[
         "this text is never closed",
         "end it with three quotes",
     ),
+    ("invalid basic string, expected non-double-quote visible", CONTROL, ESCAPE),
+    ("invalid multi-line basic string, expected `\\`", CONTROL, ESCAPE),
+    ("invalid literal string, expected non-single-quote visible", CONTROL, ESCAPE),
+    ("invalid multi-line literal string, expected non-single-quote", CONTROL, ESCAPE),
+    ("invalid comment character, ", CONTROL, "take it out"),
+    (
+        "carriage return must be followed by newline, ",
+        "a carriage return stands alone here",
+        "end lines with a line feed",
+    ),
+    ("cannot recurse further", DEEP, SHALLOW),
+    ("recursion limit", DEEP, SHALLOW),
     ("unexpected leading zero", "a number does not begin with 0", "take the zero out"),
     ("key with no value, ", "this key has no value", "write = and a value after it"),
     (

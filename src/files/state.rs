@@ -27,7 +27,8 @@ pub fn is_state_name(name: &str) -> bool {
 ///
 /// # Promise
 /// - It is made where it is missing, with mode 0700 whatever the umask; folders above it that are missing, too.
-/// - It is refused with an [`Untrusted`] where it belongs to another user, others may write to it, it is a symbolic link,
+/// - It is refused with an [`Untrusted`] where it belongs to another user, others may write to it, it is a symbolic link or
+///   no folder,
 ///   or a folder above it is not trusted. Others may read it: what is in it has mode 0600.
 /// - A file in it is a regular one of the agent's own, with one name and mode 0600, or is not opened.
 /// - Where it is removed or moved away while the agent runs, it is made again.
@@ -105,14 +106,18 @@ impl StateFolder {
     /// # Errors
     /// What is wrong, and how it is mended.
     pub fn judge(&self) -> Result<(), Untrusted> {
-        let refusal = |error: &io::Error| Untrusted::of(error).cloned();
         let path = self.path();
+        let refusal =
+            |error: &io::Error| Untrusted::of(error).cloned().or_else(|| no_folder(path, error));
         match found(path) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for above in path.ancestors().skip(1) {
                     match walk(above, Link::Follow) {
-                        Ok(found) => return judge_place(&found.stat, &found.path()),
+                        Ok(found) => {
+                            let judged = judge_place(&found);
+                            return judged.or_else(|error| refusal(&error).map_or(Ok(()), Err));
+                        }
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => return refusal(&error).map_or(Ok(()), Err),
                     }
@@ -218,6 +223,18 @@ fn judge_own(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
     }
 }
 
+/// What is wrong with a path at which there can be no folder, whatever is made.
+fn no_folder(path: &Path, error: &io::Error) -> Option<Untrusted> {
+    let why = match Errno::from_io_error(error)? {
+        Errno::NOTDIR => "is not a folder, or leads through something that is not",
+        Errno::NAMETOOLONG => "is too long",
+        Errno::LOOP => "leads through too many links",
+        _ => return None,
+    };
+    let mend = "--state DIR".to_owned();
+    Some(Untrusted { path: path.to_owned(), why: why.to_owned(), mend, is_foreign: false })
+}
+
 fn chmod(path: &Path) -> String {
     format!("chmod 0700 {}", quoted(path))
 }
@@ -242,7 +259,7 @@ fn made(path: &Path) -> io::Result<OwnedFd> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => made(&above)?,
         found => {
             let found = found?;
-            judge_place(&found.stat, &found.path())?;
+            judge_place(&found)?;
             found.open(AS_FOLDER)?
         }
     };

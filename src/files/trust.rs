@@ -3,7 +3,8 @@
 //!
 //! # The rule
 //! A file or folder is trusted where it belongs to root or to the agent's user, and nobody else may write to it. A group
-//! may, where it is root's (0) or the user's private one, which has the user's own number. Each folder on the way has
+//! may, where it is root's (0) or the user's private one, which has the user's own number, and there is no access control
+//! list: the group's bits are then the most that any user or group named in it may do (acl(5)). Each folder on the way has
 //! to be trusted, too: who can write to it can put another file in the place of this one. In a folder with the
 //! sticky bit (`/tmp`) nobody can rename or remove what belongs to another user (inode(7)), so what is root's or ours in
 //! there is as good as elsewhere.
@@ -19,11 +20,12 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// Links that are followed on one way, as many as the kernel does (`MAXSYMLINKS` of linux/namei.h).
@@ -70,7 +72,7 @@ impl From<Untrusted> for io::Error {
 /// It cannot be opened; or an [`Untrusted`], which [`Untrusted::of`] finds.
 pub fn open_trusted(path: &Path) -> io::Result<File> {
     let (file, real) = opened(path)?;
-    judge(&rustix::fs::fstat(&file)?, &real)?;
+    judge(&file, &real)?;
     Ok(file)
 }
 
@@ -138,7 +140,7 @@ pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
             here.0 = fd;
             continue;
         }
-        judge_above(&rustix::fs::fstat(&here.0)?, &here.1, &stat, &name)?;
+        judge_above(&here.0, &here.1, &stat, &name)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink if rest.is_empty() && last == Link::Refuse => {
                 return Err(is_link(&here.1.join(&name), &fd)?.into());
@@ -146,7 +148,7 @@ pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
             FileType::Symlink => {
                 links += 1;
                 if links > LINKS_MAX {
-                    return Err(rustix::io::Errno::LOOP.into());
+                    return Err(Errno::LOOP.into());
                 }
                 let target = read_link(&fd)?;
                 if target.is_absolute() {
@@ -196,36 +198,46 @@ fn is_link(path: &Path, link: &OwnedFd) -> io::Result<Untrusted> {
 }
 
 /// Whether nobody else can change what is in this file, or which names are in this folder.
-pub(super) fn judge(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
-    is_ours(stat, path)?;
-    match may_others_write(stat) {
-        true => Err(writable(stat, path)),
-        false => Ok(()),
+fn judge(file: impl AsFd, path: &Path) -> io::Result<()> {
+    let stat = rustix::fs::fstat(&file)?;
+    is_ours(&stat, path)?;
+    match others_write(&stat, file.as_fd()) {
+        Some(how) => Err(writable(&stat, how, path).into()),
+        None => Ok(()),
     }
 }
 
 /// Whether somebody else can put files into this folder, or take them away.
 pub(crate) fn is_shared(folder: &OwnedFd) -> io::Result<bool> {
-    Ok(judge(&rustix::fs::fstat(folder)?, Path::new(".")).is_err())
+    match judge(folder, Path::new(".")) {
+        Err(error) if Untrusted::of(&error).is_none() => Err(error),
+        judged => Ok(judged.is_err()),
+    }
 }
 
 /// Whether nobody else can put something in the place of `child`, which is `name` in `folder`.
-fn judge_above(folder: &Stat, path: &Path, child: &Stat, name: &OsStr) -> Result<(), Untrusted> {
-    is_ours(folder, path)?;
-    if !may_others_write(folder) {
-        return Ok(());
-    }
-    match Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX) {
-        true => is_ours(child, &path.join(name)),
-        false => Err(writable(folder, path)),
+fn judge_above(folder: &OwnedFd, path: &Path, child: &Stat, name: &OsStr) -> io::Result<()> {
+    let stat = rustix::fs::fstat(folder)?;
+    is_ours(&stat, path)?;
+    let Some(how) = others_write(&stat, folder.as_fd()) else { return Ok(()) };
+    match Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX) {
+        true => Ok(is_ours(child, &path.join(name))?),
+        false => Err(writable(&stat, how, path).into()),
     }
 }
 
 /// Whether something new of ours is safe in this folder.
-pub(super) fn judge_place(folder: &Stat, path: &Path) -> Result<(), Untrusted> {
-    is_ours(folder, path)?;
-    let is_sticky = Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX);
-    if may_others_write(folder) && !is_sticky { Err(writable(folder, path)) } else { Ok(()) }
+pub(super) fn judge_place(folder: &Found) -> io::Result<()> {
+    let (stat, path) = (&folder.stat, folder.path());
+    is_ours(stat, &path)?;
+    if Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX) {
+        return Ok(());
+    }
+    let opened = folder.open(OFlags::PATH)?;
+    match others_write(stat, opened.as_fd()) {
+        Some(how) => Err(writable(stat, how, &path).into()),
+        None => Ok(()),
+    }
 }
 
 fn is_ours(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
@@ -236,10 +248,22 @@ fn is_ours(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
     }
 }
 
-fn may_others_write(stat: &Stat) -> bool {
+/// By what others can write to what `at` names, if they can.
+fn others_write(stat: &Stat, at: BorrowedFd<'_>) -> Option<&'static str> {
     let mode = Mode::from_raw_mode(stat.st_mode);
     let is_private = stat.st_gid == 0 || stat.st_gid == geteuid().as_raw();
-    mode.contains(Mode::WOTH) || mode.contains(Mode::WGRP) && !is_private
+    if mode.contains(Mode::WOTH) || mode.contains(Mode::WGRP) && !is_private {
+        return Some("");
+    }
+    (mode.contains(Mode::WGRP) && has_list(at)).then_some(" and an access control list")
+}
+
+/// Whether an access control list goes with it. Where that cannot be known, it does.
+fn has_list(at: BorrowedFd<'_>) -> bool {
+    // A descriptor opened with O_PATH takes no fgetxattr(2).
+    let path = format!("/proc/self/fd/{}", at.as_raw_fd());
+    let size = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]);
+    !matches!(size, Err(Errno::NODATA | Errno::NOTSUP))
 }
 
 pub(super) fn foreign(uid: u32, path: &Path) -> Untrusted {
@@ -255,11 +279,11 @@ pub(super) fn foreign(uid: u32, path: &Path) -> Untrusted {
     }
 }
 
-fn writable(stat: &Stat, path: &Path) -> Untrusted {
+fn writable(stat: &Stat, how: &str, path: &Path) -> Untrusted {
     let mode = stat.st_mode & 0o7777;
     Untrusted {
         path: path.to_owned(),
-        why: format!("has mode {mode:04o}, so others can change it"),
+        why: format!("has mode {mode:04o}{how}, so others can change it"),
         mend: format!("chmod go-w {}", quoted(path)),
         is_foreign: false,
     }

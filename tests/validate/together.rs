@@ -90,3 +90,53 @@ fn what_is_allowed_is_said_in_one_file() {
         )
     );
 }
+
+#[test]
+fn a_file_whose_output_meets_another_is_not_called_right() {
+    let pipeline = |path: &str| {
+        let made = around("[serialize]\nformat = \"pretty\"");
+        made.replace("null = true", &format!("file = {{ path = \"{path}\" }}"))
+    };
+    let folder = folder(&[]);
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("a.toml"), pipeline(&at("x").display().to_string())).unwrap();
+    fs::write(at("b.toml"), pipeline(&at("x.1").display().to_string())).unwrap();
+    let (mut right, mut wrong) = (Vec::new(), Vec::new());
+    let paths = [folder.path().to_path_buf()];
+    let verdict = report(&paths, How::default(), &env, &mut right, &mut wrong);
+    assert_eq!(verdict, ExitCode::from(EXIT_CONFIG));
+    let (right, wrong) = (String::from_utf8(right).unwrap(), String::from_utf8(wrong).unwrap());
+    assert!(right.contains("a.toml: ok") && !right.contains("b.toml: ok"), "{right}");
+    assert!(wrong.contains("b.toml:9:17: "), "{wrong}");
+}
+
+#[test]
+fn each_mistake_of_a_kind_is_told_and_many_of_them() {
+    let folder = folder(&[
+        (
+            "twice.toml",
+            "[[collect]]\nevery = \"1s\"\nfrom = [\"cpu\", \"cpu\", \"load\"]\n\
+             [[collect]]\nevery = \"2s\"\nfrom = [\"load\"]\n\
+             [[collect]]\nevery = \"3s\"\nfrom = []\n[[collect]]\nevery = \"4s\"\nfrom = []\n\
+             [batch]\nmax_itms = 1\n[serialize]\nformat = \"pretty\"\n\
+             [[write]]\nnull = true\n[[write]]\nnull = true\n[[write]]\nnull = true\n",
+        ),
+        ("many.toml", &format!("{}[write]\nnull = true\n", "[[enrich]]\nnone = 1\n".repeat(40))),
+        ("endless.toml", &"[[enrich]]\nnone = 1\n".repeat(200)),
+    ]);
+    let told = |name: &str| -> Vec<String> {
+        let errors = all(&folder.path().join(name)).unwrap_err();
+        let line = |error: &infiniservice::config::ConfigError| {
+            format!("{}: {}", error.place.as_ref().unwrap().line, error.message)
+        };
+        errors.iter().map(line).collect()
+    };
+    let lines: Vec<String> =
+        told("twice.toml").iter().map(|told| told.split(':').next().unwrap().to_owned()).collect();
+    assert_eq!(lines, ["3", "6", "9", "12", "14", "19", "21"]);
+    let many = told("many.toml").iter().filter(|told| told.contains("unknown name")).count();
+    assert_eq!(many, 40);
+    let endless = told("endless.toml");
+    assert_eq!(endless.len(), 101);
+    assert!(endless[100].contains("these are the first 100 mistakes of this file"));
+}

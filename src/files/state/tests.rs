@@ -177,3 +177,22 @@ fn its_names_are_known_with_what_is_put_behind_them() {
         assert!(!is_state_name(name), "{name}");
     }
 }
+
+#[test]
+fn what_can_be_no_folder_is_refused_before_anything_is_started() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("file"), "").unwrap();
+    symlink("loop", at("loop")).unwrap();
+    let wrong = [
+        (at("file"), "is not a folder"),
+        (at("file/state"), "leads through something that is not"),
+        (at(&"x".repeat(256)), "is too long"),
+        (at("loop/state"), "leads through too many links"),
+    ];
+    for (path, why) in wrong {
+        let refused = StateFolder::at(&path).judge().unwrap_err();
+        assert!(refused.why.contains(why) && refused.mend == "--state DIR", "{refused}");
+    }
+    assert_eq!(StateFolder::at(at("none/state")).judge(), Ok(()), "it would be made");
+}
