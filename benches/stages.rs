@@ -18,7 +18,7 @@ use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::enrich::{Changes, Identity, Join, Rates, Select, Tags, Top};
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::model::{Batch, Group, InterfaceRates, Network, Process, Rank, SystemMetrics};
-use infiniservice::pipeline::{Emit, Transform};
+use infiniservice::pipeline::{Output, Transform};
 use infiniservice::wire::{Format, NEEDED};
 use tokio::time::Instant;
 
@@ -48,7 +48,7 @@ fn readings() -> Vec<SystemMetrics> {
 
 /// One reading after the other through the stage.
 fn stage<T: Transform<In = SystemMetrics>>(bencher: Bencher<'_, '_>, mut stage: T) {
-    let (readings, now, mut out) = (readings(), Instant::now(), Emit::default());
+    let (readings, now, mut out) = (readings(), Instant::now(), Output::default());
     let mut turn = 0;
     bencher.bench_local(|| {
         turn ^= 1;
@@ -236,7 +236,7 @@ mod batch {
         let max_delay = Duration::from_secs(1);
         let limits = Limits { max_items: TURN, max_bytes: usize::MAX, max_delay };
         let (reading, now) = (sample::server(10, 5), Instant::now());
-        let (mut batcher, mut out) = (Batcher::new(limits), Emit::default());
+        let (mut batcher, mut out) = (Batcher::new(limits), Output::default());
         bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
             for _ in 0..TURN {
                 batcher.apply(now, black_box(&reading), &mut out);
@@ -267,7 +267,7 @@ mod serialize {
 
     #[divan::bench(args = Format::ALL)]
     fn stage(bencher: Bencher<'_, '_>, format: Format) {
-        let (batch, now, mut out) = (batch(), Instant::now(), Emit::default());
+        let (batch, now, mut out) = (batch(), Instant::now(), Output::default());
         let mut serialize = Serialize::new(format);
         bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
             serialize.apply(now, black_box(&batch), &mut out);

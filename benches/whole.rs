@@ -11,11 +11,11 @@ use std::time::Duration;
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::enrich::Join;
-use infiniservice::metrics::generate::Generator;
 use infiniservice::metrics::serialize::Serialize;
+use infiniservice::metrics::synthetic::Generator;
 use infiniservice::metrics::{READINGS_WAITING, Stages, collect, through};
 use infiniservice::model::{Batch, Frame, Group, SystemMetrics};
-use infiniservice::pipeline::{Emit, Fault, Graph, Health, Restart, Sink, Transform};
+use infiniservice::pipeline::{Graph, Output, Restart, Sink, StageError, StatsRegistry, Transform};
 use infiniservice::wire::Format;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -50,9 +50,9 @@ fn stages() -> Stages {
 /// Takes anything and does nothing with it.
 struct Nowhere<T>(std::marker::PhantomData<fn(T)>);
 
-impl<T: infiniservice::pipeline::Weigh + Send + Sync + 'static> Sink for Nowhere<T> {
+impl<T: infiniservice::pipeline::EventCount + Send + Sync + 'static> Sink for Nowhere<T> {
     type In = T;
-    async fn write(&mut self, item: &T) -> Result<(), Fault> {
+    async fn write(&mut self, item: &T) -> Result<(), StageError> {
         divan::black_box(item);
         Ok(())
     }
@@ -73,10 +73,10 @@ fn two_threads() -> Runtime {
 fn run(
     bencher: Bencher<'_, '_>,
     runtime: Runtime,
-    graph: impl Fn(&Health, &CancellationToken) -> Graph,
+    graph: impl Fn(&StatsRegistry, &CancellationToken) -> Graph,
 ) {
     bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
-        let (health, stop) = (Health::default(), CancellationToken::new());
+        let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
         let graph = graph(&health, &stop);
         runtime.block_on(graph.run(&Restart::default(), &stop, Duration::from_secs(60)))
     });
@@ -86,7 +86,7 @@ fn run(
 mod whole_path {
     use super::*;
 
-    fn graph(health: &Health, stop: &CancellationToken) -> Graph {
+    fn graph(health: &StatsRegistry, stop: &CancellationToken) -> Graph {
         through(collect("bench", vec![generator()], health, stop), stages()).write(nowhere(), 64)
     }
 
@@ -105,9 +105,9 @@ mod whole_path {
         bencher.counter(ItemsCount::new(READINGS)).bench_local(|| {
             let (mut generator, mut stages) = (generator(), stages());
             let (mut joined, mut batches, mut frames) = (
-                Emit::<SystemMetrics>::default(),
-                Emit::<Batch>::default(),
-                Emit::<Frame>::default(),
+                Output::<SystemMetrics>::default(),
+                Output::<Batch>::default(),
+                Output::<Frame>::default(),
             );
             let now = tokio::time::Instant::now();
             while let Some(reading) = generator.next(now) {

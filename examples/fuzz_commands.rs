@@ -16,11 +16,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use infiniservice::commands::decode::{Asked, Decode};
+use infiniservice::commands::decode::{Decode, HostMessage};
 use infiniservice::commands::frame::Frame;
 use infiniservice::commands::secret::Secret;
 use infiniservice::commands::verify::Verify;
-use infiniservice::pipeline::{Emit, Transform, Weigh};
+use infiniservice::pipeline::{EventCount, Output, Transform};
 use infiniservice::port::Inbound;
 use infiniservice::wire::envelope::seal;
 use tokio::time::Instant;
@@ -125,12 +125,12 @@ fn through<T: Transform>(
 ) -> Vec<T::Out> {
     let mut given = Vec::new();
     for input in inputs {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         stage.apply(now, input, &mut out);
         let dropped: u64 = out.lost().iter().map(|(_, weight)| weight).sum();
         let before = given.len();
         given.extend(out.drain());
-        let passed: u64 = given[before..].iter().map(Weigh::weight).sum();
+        let passed: u64 = given[before..].iter().map(EventCount::weight).sum();
         assert_eq!(input.weight(), passed + dropped, "books of {}", stage.name());
         *lost += dropped;
     }
@@ -154,7 +154,7 @@ struct Flow {
 
 impl Flow {
     /// Puts `line` through in chunks; gives the payloads that were believed and what was asked.
-    fn take(&mut self, random: &mut Random, line: &[u8]) -> (Vec<String>, Vec<Asked>) {
+    fn take(&mut self, random: &mut Random, line: &[u8]) -> (Vec<String>, Vec<HostMessage>) {
         // Each input comes later than what the nonces of those before are kept for.
         self.now += Duration::from_secs(1);
         let mut rest = Bytes::copy_from_slice(line);
@@ -171,12 +171,12 @@ impl Flow {
         let asked = through(&mut Decode::default(), self.now, &messages, &mut self.tally.lost);
         for one in &asked {
             match one {
-                Asked::Request(request) => {
+                HostMessage::Request(request) => {
                     assert!(!request.timeout.is_zero() && !request.id.is_empty());
                     let _ = request.deadline();
                     self.tally.requests += 1;
                 }
-                Asked::Answer(refusal) => {
+                HostMessage::Answer(refusal) => {
                     assert!(!refusal.id.is_empty() && !refusal.error.is_empty());
                     self.tally.answers += 1;
                 }

@@ -41,10 +41,10 @@
 //! | [`commands`] | the other flow: receive → verify → decode → authorize → execute → reply |
 //! | [`sinks`] | file, socket, stdout, null |
 //! | [`files`] | files and folders that nobody else may change; the state folder |
-//! | [`delivery`] | durable messages, on disk until the host has acknowledged them |
+//! | [`spool`] | durable messages, on disk until the host has acknowledged them |
 //! | [`port`] | the device: find, open, read and write at once |
 //! | [`config`] | the files as types, and errors that say where |
-//! | [`life`] | suspends, clock steps, restores, clones |
+//! | [`machine_events`] | suspends, clock steps, restores, clones |
 //! | [`daemon`] | files → graphs → a running service, its changes and its end |
 //! | [`mod@bench`] | the same pipeline flat out, checked |
 //! | [`host`] | the other end of the port, for people and tests without a host |
@@ -58,10 +58,10 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
-pub mod delivery;
+pub mod spool;
 pub mod files;
 pub mod host;
-pub mod life;
+pub mod machine_events;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;

@@ -6,9 +6,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use futures::StreamExt;
-use infiniservice::metrics::collect::{Cadence, Collector, readings};
+use infiniservice::metrics::collect::{Collector, IntervalSource, readings};
 use infiniservice::model::{Group, Load, Memory, Pressure, SystemMetrics};
-use infiniservice::pipeline::{Shelf, Source};
+use infiniservice::pipeline::{Source, StateStore};
 use tokio::time::{Instant, timeout};
 
 /// Reads at once.
@@ -58,7 +58,7 @@ async fn a_collector_that_hangs_costs_its_group_and_delays_one_reading_only() {
     let (answer, mount) = mount();
     let second = Duration::from_secs(1);
     let limit = Duration::from_millis(50);
-    let mut cadence = Cadence::new(second, vec![Box::new(Quick), mount]).within(limit);
+    let mut cadence = IntervalSource::new(second, vec![Box::new(Quick), mount]).within(limit);
 
     answer.send(()).unwrap();
     let whole = cadence.read().await;
@@ -89,7 +89,8 @@ async fn a_collector_that_hangs_costs_its_group_and_delays_one_reading_only() {
 
 #[tokio::test]
 async fn a_collector_that_panics_is_told_and_read_again() {
-    let mut cadence = Cadence::new(Duration::from_secs(1), vec![Box::new(Broken), Box::new(Quick)]);
+    let mut cadence =
+        IntervalSource::new(Duration::from_secs(1), vec![Box::new(Broken), Box::new(Quick)]);
     for sequence in 0..2 {
         let reading = cadence.read().await;
         assert_eq!(reading.sequence, sequence);
@@ -122,7 +123,7 @@ fn readings_come_every_so_often_and_the_first_within_a_second_under_every_runtim
 
 #[tokio::test]
 async fn a_source_that_is_opened_again_goes_on_counting() {
-    let mut cadence = Cadence::new(Duration::from_millis(10), vec![Box::new(Quick)]);
+    let mut cadence = IntervalSource::new(Duration::from_millis(10), vec![Box::new(Quick)]);
     let first: Vec<_> = cadence.open().take(2).collect().await;
     let then: Vec<_> = cadence.open().take(1).collect().await;
     let sequences = first.iter().chain(&then).map(|item| item.as_ref().unwrap().sequence);
@@ -146,15 +147,15 @@ impl Collector for Counting {
     }
 }
 
-fn kept(shelf: &Shelf, every_ms: u64, asked: &[(Group, &str)]) -> Cadence {
+fn kept(shelf: &StateStore, every_ms: u64, asked: &[(Group, &str)]) -> IntervalSource {
     let collectors = asked.iter().map(|(group, _)| Box::new(Counting(*group, 0)) as _).collect();
     let asked = asked.iter().map(|(_, asked)| (*asked).to_owned()).collect();
-    Cadence::new(Duration::from_millis(every_ms), collectors).kept_on(shelf, asked)
+    IntervalSource::new(Duration::from_millis(every_ms), collectors).kept_on(shelf, asked)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cadence_goes_on_where_the_one_before_ended() {
-    let shelf = Shelf::default();
+    let shelf = StateStore::default();
     let mut first = kept(&shelf, 1_000, &[(Group::Load, "a"), (Group::Memory, "a")]);
     let mut taken = Vec::new();
     {
@@ -185,7 +186,7 @@ async fn a_cadence_goes_on_where_the_one_before_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tick_that_was_cut_short_is_read_again_at_once_under_its_number() {
-    let shelf = Shelf::default();
+    let shelf = StateStore::default();
     let mut first = kept(&shelf, 1_000, &[(Group::Load, "a")]);
     let at = {
         let mut readings = std::pin::pin!(first.open());

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use golden::{golden, inbound, outbound};
-use infiniservice::commands::decode::{Asked, Decode, Refusal};
+use infiniservice::commands::decode::{Decode, HostMessage, Refusal};
 use infiniservice::commands::frame::Frame;
-use infiniservice::commands::reply::{CommandType, Reply, Told};
+use infiniservice::commands::reply::{CommandType, Outbound, Reply};
 use infiniservice::commands::secret::{Secret, harden};
 use infiniservice::commands::verify::{Verified, Verify};
-use infiniservice::pipeline::{Emit, Ledger, Transform, Weigh};
+use infiniservice::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use infiniservice::port::Inbound;
 use infiniservice::wire::envelope::seal;
 use proptest::prelude::*;
@@ -39,14 +39,14 @@ impl Flow {
     }
 
     /// Puts a chunk through; at every stage what went in came out or is lost with a reason.
-    fn take(&mut self, chunk: Inbound) -> Vec<Asked> {
+    fn take(&mut self, chunk: Inbound) -> Vec<HostMessage> {
         let now = self.now;
         let lines = through(&mut self.frame, now, &[chunk], &mut self.lost);
         let messages = through(&mut self.verify, now, &lines, &mut self.lost);
         through(&mut Decode::default(), now, &messages, &mut self.lost)
     }
 
-    fn line(&mut self, line: &str) -> Vec<Asked> {
+    fn line(&mut self, line: &str) -> Vec<HostMessage> {
         self.take(Inbound::Bytes(Bytes::from(format!("{line}\n"))))
     }
 }
@@ -59,20 +59,20 @@ fn through<T: Transform>(
 ) -> Vec<T::Out> {
     let mut given = Vec::new();
     for input in inputs {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         stage.apply(now, input, &mut out);
         lost.extend(out.lost());
         let dropped: u64 = out.lost().iter().map(|(_, weight)| weight).sum();
         let before = given.len();
         given.extend(out.drain());
-        let passed: u64 = given[before..].iter().map(Weigh::weight).sum();
+        let passed: u64 = given[before..].iter().map(EventCount::weight).sum();
         assert_eq!(input.weight(), passed + dropped, "{}", stage.name());
     }
     given
 }
 
 /// What was asked, in one line.
-fn told(asked: &Asked) -> String {
+fn told(asked: &HostMessage) -> String {
     use infiniservice::commands::request::{Request, What};
     let request = |request: &Request| {
         let what = match &request.what {
@@ -91,13 +91,13 @@ fn told(asked: &Asked) -> String {
     let refusal =
         |refusal: &Refusal| format!("{} refused {}: {}", refusal.id, refusal.action, refusal.error);
     match asked {
-        Asked::Request(one) => request(one),
-        Asked::Answer(one) => refusal(one),
-        Asked::KeepAlive(number) => format!("keep_alive {number}"),
-        Asked::KeepAliveAnswered(number) => format!("answered {number}"),
-        Asked::Understands => "understands".to_owned(),
-        Asked::MetricsNow => "metrics".to_owned(),
-        Asked::Scripts(scripts) => scripts.iter().fold("scripts".to_owned(), |text, one| {
+        HostMessage::Request(one) => request(one),
+        HostMessage::Answer(one) => refusal(one),
+        HostMessage::KeepAlive(number) => format!("keep_alive {number}"),
+        HostMessage::KeepAliveAnswered(number) => format!("answered {number}"),
+        HostMessage::Understands => "understands".to_owned(),
+        HostMessage::MetricsNow => "metrics".to_owned(),
+        HostMessage::Scripts(scripts) => scripts.iter().fold("scripts".to_owned(), |text, one| {
             let one = one.as_ref().map_or_else(refusal, request);
             format!("{text}; {one}")
         }),
@@ -189,7 +189,7 @@ fn a_forged_replayed_stale_or_future_line_is_dropped_with_its_reason() {
 fn a_command_that_waited_longer_than_its_time_is_answered_and_not_run() {
     let payload = r#"{"type":"UnsafeCommand","id":"a1","raw_command":"reboot","timeout":30}"#;
     let asked = Flow::new(KEY).line(&seal(KEY, NOW - 200_000, "n1", payload));
-    let [Asked::Answer(refusal)] = &asked[..] else { panic!("{asked:?}") };
+    let [HostMessage::Answer(refusal)] = &asked[..] else { panic!("{asked:?}") };
     assert!(refusal.id == "a1" && refusal.error.starts_with("stale: it came 200 s after"));
 }
 
@@ -203,8 +203,8 @@ fn a_hardened_process_leaves_no_core_dump() {
 #[test]
 fn the_clock_of_replies_is_the_system_s_where_no_other_is_given() {
     let before = SystemTime::now();
-    let mut out = Emit::default();
-    Reply::new(CommandType::Safe).apply(Instant::now(), &Told::KeepAlive(1), &mut out);
+    let mut out = Output::default();
+    Reply::new(CommandType::Safe).apply(Instant::now(), &Outbound::KeepAlive(1), &mut out);
     let line: Value = serde_json::from_slice(&out.drain().next().unwrap().frame.bytes).unwrap();
     let told = humantime::parse_rfc3339(line["timestamp"].as_str().unwrap()).unwrap();
     assert!(told + Duration::from_millis(1) >= before && told <= SystemTime::now());
@@ -319,9 +319,9 @@ fn of_more_scripts_than_are_run_the_next_are_refused_and_without_memory_none_is_
         let now = Instant::now();
         let (payload, age) = (payload.clone(), Duration::ZERO);
         let message = Verified { payload, sent_ms: 0, age, received: now };
-        let (ledger, mut out) = (Ledger::new(ceiling), Emit::default());
+        let (ledger, mut out) = (MemoryBudget::new(ceiling), Output::default());
         Decode::within(&ledger).apply(now, &message, &mut out);
-        let Some(Asked::Scripts(scripts)) = out.drain().next() else { panic!() };
+        let Some(HostMessage::Scripts(scripts)) = out.drain().next() else { panic!() };
         let used = ledger.used();
         let run = scripts.iter().filter(|script| script.is_ok()).count();
         let refused = scripts.len() - run;

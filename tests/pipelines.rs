@@ -8,17 +8,17 @@ use infiniservice::config::{Loaded, load};
 use infiniservice::daemon::{Ports, assemble};
 use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::collect::{
-    Cadence, Collector, CpuCollector, DiskCollector, DiskOptions, LoadCollector, MemoryCollector,
-    NetworkCollector, NetworkOptions,
+    Collector, CpuCollector, DiskCollector, DiskOptions, IntervalSource, LoadCollector,
+    MemoryCollector, NetworkCollector, NetworkOptions,
 };
 use infiniservice::metrics::enrich::{Join, Rates, Tags};
-use infiniservice::metrics::generate::Generator;
 use infiniservice::metrics::latest::{Latest, Remember};
 use infiniservice::metrics::serialize::Serialize;
+use infiniservice::metrics::synthetic::Generator;
 use infiniservice::metrics::{Stages, collect, through};
 use infiniservice::model::Group;
-use infiniservice::pipeline::picture::Edge;
-use infiniservice::pipeline::{End, Health, Restart, Ring};
+use infiniservice::pipeline::topology::Edge;
+use infiniservice::pipeline::{ExitStatus, Restart, Ring, StatsRegistry};
 use infiniservice::sinks::{File, Rotation};
 use infiniservice::wire::Format;
 use tempfile::TempDir;
@@ -61,13 +61,13 @@ fn loaded(folder: &TempDir, name: &str, text: &str) -> Loaded {
 #[tokio::test]
 async fn a_file_builds_what_code_builds() {
     let folder = TempDir::new().unwrap();
-    let (health, stop) = (Health::default(), CancellationToken::new());
+    let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
     let mut ports = Ports::new(None, &health, &stop);
     let from_file =
         assemble(&loaded(&folder, "lab.toml", FILE), &mut ports, &health, &stop).unwrap();
     let file_nodes: Vec<String> = health.counts().into_iter().map(|count| count.node).collect();
 
-    let health = Health::default();
+    let health = StatsRegistry::default();
     let latest = Latest::default();
     let quick: Vec<Box<dyn Collector>> = vec![
         Box::new(CpuCollector::new()),
@@ -90,7 +90,7 @@ async fn a_file_builds_what_code_builds() {
         batcher: Batcher::new(Limits { max_items: 8, max_bytes: 64 << 10, max_delay: second * 2 }),
         serialize: Serialize::new(Format::Infinibay),
     };
-    let cadences = vec![Cadence::new(second, quick), Cadence::new(second * 30, slow)];
+    let cadences = vec![IntervalSource::new(second, quick), IntervalSource::new(second * 30, slow)];
     let frames = through(collect("lab", cadences, &health, &stop), stages);
     let mut published = frames.publish(&Ring::new(16));
     let _lane = published.lane("port", "unix:/run/host.sock".to_owned());
@@ -116,13 +116,13 @@ async fn written(folder: &TempDir, name: &str, text: &str) -> String {
 }
 
 async fn into_file(path: &Path, stages: Stages) -> String {
-    let (health, stop) = (Health::default(), CancellationToken::new());
+    let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
     let groups = [Group::Cpu, Group::Memory, Group::Load, Group::Disk, Group::Network];
     let generator = Generator::new(&groups, 0, 7).take(500);
     let sink = File::new(path, Rotation { max_bytes: 1 << 30, keep: 1 });
     let graph = through(collect("same", vec![generator], &health, &stop), stages).write(sink, 4);
     let outcome = graph.run(&Restart::default(), &stop, Duration::from_secs(60)).await;
-    assert_eq!((outcome.end, outcome.drained), (End::Done, true));
+    assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
     for count in health.counts() {
         let lost: u64 = count.lost.iter().map(|(_, weight)| weight).sum();
         assert_eq!(count.taken, count.given + lost + count.held, "{count:?}");

@@ -9,8 +9,8 @@ mod names;
 use std::time::Duration;
 
 use infiniservice::commands::catalogue::ACTIONS;
-use infiniservice::commands::decode::{Asked, Refusal};
-use infiniservice::commands::enforce::{Enforce, Enforced, Ruling};
+use infiniservice::commands::decode::{HostMessage, Refusal};
+use infiniservice::commands::enforce::{Enforce, Enforced, Ruled};
 use infiniservice::commands::policy::{Decision, Policy, arguments, name};
 use infiniservice::commands::request::{
     Action, RawCommand, Request, Script, ServiceOperation, Shell, What,
@@ -18,7 +18,7 @@ use infiniservice::commands::request::{
 use infiniservice::commands::words::{Account, PackageName, Query, ServiceName};
 use infiniservice::config::load;
 use infiniservice::model::Rank;
-use infiniservice::pipeline::{Emit, Transform};
+use infiniservice::pipeline::{Output, Transform};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -336,29 +336,30 @@ fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
         is_script: false,
         held: <_>::default(),
     };
-    let mut ruled = |asked: Asked| {
-        let mut out = Emit::default();
+    let mut ruled = |asked: HostMessage| {
+        let mut out = Output::default();
         gate.apply(Instant::now(), &asked, &mut out);
         let all: Vec<Enforced> = out.drain().collect();
         assert_eq!(all.len(), 1);
         all.into_iter().next().unwrap()
     };
-    let permitted = |ruling: &Ruling| matches!(ruling, Ruling::Permitted(_));
-    let denied = |ruling: &Ruling| matches!(ruling, Ruling::Denied(_));
-    let unclear = |ruling: &Ruling| *ruling == Ruling::Unclear(refusal());
+    let permitted = |ruling: &Ruled| matches!(ruling, Ruled::Permitted(_));
+    let denied = |ruling: &Ruled| matches!(ruling, Ruled::Denied(_));
+    let unclear = |ruling: &Ruled| *ruling == Ruled::Unclear(refusal());
 
-    let system = ruled(Asked::Request(action(Action::SystemInfo)));
+    let system = ruled(HostMessage::Request(action(Action::SystemInfo)));
     assert!(matches!(&system, Enforced::Command(ruling) if permitted(ruling)));
-    let shell = ruled(Asked::Request(raw(None, None)));
+    let shell = ruled(HostMessage::Request(raw(None, None)));
     assert!(matches!(&shell, Enforced::Command(ruling) if denied(ruling)));
-    let unknown = ruled(Asked::Answer(refusal()));
+    let unknown = ruled(HostMessage::Answer(refusal()));
     assert!(matches!(&unknown, Enforced::Command(ruling) if unclear(ruling)));
-    let scripts = ruled(Asked::Scripts(vec![Ok(script("a")), Err(refusal()), Ok(remove("x"))]));
+    let scripts =
+        ruled(HostMessage::Scripts(vec![Ok(script("a")), Err(refusal()), Ok(remove("x"))]));
     let Enforced::Scripts(rulings) = scripts else { panic!("{scripts:?}") };
     assert!(permitted(&rulings[0]) && unclear(&rulings[1]) && denied(&rulings[2]));
-    assert_eq!(ruled(Asked::KeepAlive(u64::MAX)), Enforced::KeepAlive(u64::MAX));
-    assert_eq!(ruled(Asked::KeepAliveAnswered(7)), Enforced::KeepAliveAnswered(7));
-    assert_eq!(ruled(Asked::MetricsNow), Enforced::MetricsNow);
+    assert_eq!(ruled(HostMessage::KeepAlive(u64::MAX)), Enforced::KeepAlive(u64::MAX));
+    assert_eq!(ruled(HostMessage::KeepAliveAnswered(7)), Enforced::KeepAliveAnswered(7));
+    assert_eq!(ruled(HostMessage::MetricsNow), Enforced::MetricsNow);
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "port/delivery.rs"]
-mod delivery;
+mod spool;
 #[path = "port/faults.rs"]
 mod faults;
 #[path = "port/goodbye.rs"]
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infiniservice::port::model;
-use infiniservice::port::{Audience, End, Inbound, Kept, Port, Summary};
+use infiniservice::port::{Audience, Inbound, Port, PortExit, Summary, TrackedFrame};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -254,7 +254,7 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     let opens = host.tries().opens;
     assert!((120..=260).contains(&opens), "{opens}");
     host.hold(false);
-    must.try_send(Kept {
+    must.try_send(TrackedFrame {
         seq: 1,
         frame: frame("must\n"),
         again: false,
@@ -312,7 +312,10 @@ async fn closing_flushes_what_is_in_the_lanes_until_they_end() {
     assert!(!rig.running.is_finished());
     let host = rig.host.clone();
     let summary = rig.close().await;
-    assert_eq!(summary, Summary { end: End::Flushed, taken: 2, given: 2, lost: vec![], faults: 0 });
+    assert_eq!(
+        summary,
+        Summary { end: PortExit::Flushed, taken: 2, given: 2, lost: vec![], faults: 0 }
+    );
     assert_eq!(host.sessions()[0].received, b"\nlast reply\nheld upstream until now\n");
 }
 
@@ -327,7 +330,7 @@ async fn closing_ends_at_once_where_nobody_is_there_and_counts_what_is_lost() {
     let summary = rig.close().await;
     assert_eq!(began.elapsed(), Duration::ZERO);
     let lost = vec![("shutdown", 7)];
-    assert_eq!(summary, Summary { end: End::Abandoned, taken: 7, given: 0, lost, faults: 0 });
+    assert_eq!(summary, Summary { end: PortExit::Abandoned, taken: 7, given: 0, lost, faults: 0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -353,7 +356,7 @@ async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left(
     let summary = port.abandon();
     assert_eq!(
         (summary.end, summary.taken, summary.lost),
-        (End::Abandoned, 2, vec![("shutdown", 1)])
+        (PortExit::Abandoned, 2, vec![("shutdown", 1)])
     );
     assert!(replies.is_closed(), "whoever replies hears of it");
 }
@@ -375,6 +378,6 @@ async fn the_hook_sees_each_frame_when_its_last_byte_was_accepted() {
     let running = tokio::spawn(async move { port.run().await });
     tokio::time::sleep(Duration::from_secs(2)).await;
     host.connect();
-    assert_eq!(running.await.unwrap().end, End::Flushed, "its lanes have ended: so does it");
+    assert_eq!(running.await.unwrap().end, PortExit::Flushed, "its lanes have ended: so does it");
     assert_eq!(*latencies.lock().unwrap(), [Duration::from_secs(2); 3]);
 }

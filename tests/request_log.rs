@@ -9,13 +9,13 @@ use std::time::{Duration, Instant as Clock};
 
 use futures::StreamExt;
 use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::reply::Told;
+use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request::{RawCommand, Request, Script, Shell, What};
 use infiniservice::commands::request_log::{
     CUT, CUT_SCRIPT, Known, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };
-use infiniservice::delivery::{Faults, Faulty, Storage};
-use infiniservice::model::Chance;
+use infiniservice::model::Rng;
+use infiniservice::spool::{Faults, FaultyDisk, Storage};
 use tokio::time::Instant;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -45,30 +45,31 @@ fn owner(boot: &str) -> Owner {
     Owner { machine: "m".to_owned(), boot: boot.to_owned() }
 }
 
-fn begin(disk: &Faulty, boot: &str, now_ms: i64) -> RequestLog {
+fn begin(disk: &FaultyDisk, boot: &str, now_ms: i64) -> RequestLog {
     RequestLog::begin(Box::new(disk.clone()), owner(boot), now_ms)
 }
 
-fn completed(id: &str, is_script: bool, code: i32) -> Told {
+fn completed(id: &str, is_script: bool, code: i32) -> Outbound {
     let outcome = Outcome { success: code == 0, exit_code: Some(code), ..Outcome::said("said") };
     match is_script {
-        true => Told::Completed { execution_id: id.to_owned(), outcome },
-        false => Told::Response { id: id.to_owned(), action: "UnsafeCommand".to_owned(), outcome },
+        true => Outbound::Completed { execution_id: id.to_owned(), outcome },
+        false => {
+            Outbound::Response { id: id.to_owned(), action: "UnsafeCommand".to_owned(), outcome }
+        }
     }
 }
 
-fn outcome(told: &Told) -> (&str, &Outcome) {
+fn outcome(told: &Outbound) -> (&str, &Outcome) {
     match told {
-        Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome } => {
-            (id, outcome)
-        }
+        Outbound::Response { id, outcome, .. }
+        | Outbound::Completed { execution_id: id, outcome } => (id, outcome),
         other => panic!("{other:?}"),
     }
 }
 
 async fn recovered(log: &RequestLog) -> BTreeMap<String, Outcome> {
     let recovery = Recovery { log: log.clone(), audit: None, waiting: Vec::new(), hosts: None };
-    let told: Vec<Told> = recovery.told().collect().await;
+    let told: Vec<Outbound> = recovery.told().collect().await;
     let all: BTreeMap<_, _> =
         told.iter().map(outcome).map(|(id, said)| (id.to_owned(), said.clone())).collect();
     assert_eq!(all.len(), told.len(), "each once");
@@ -88,11 +89,11 @@ enum Is {
     Accepted,
     Started,
     Ended(i32),
-    Told(Option<i32>),
+    Outbound(Option<i32>),
 }
 
 /// Something happens to one of a few requests.
-async fn step(log: &RequestLog, model: &mut Model, chance: &mut Chance) {
+async fn step(log: &RequestLog, model: &mut Model, chance: &mut Rng) {
     let number = chance.below(12);
     let (id, is_script) = (format!("r{number}"), number.is_multiple_of(3));
     let asked = request(&id, is_script);
@@ -126,9 +127,9 @@ async fn step(log: &RequestLog, model: &mut Model, chance: &mut Chance) {
         }
         (_, Some(Is::Ended(code))) => {
             log.acknowledge(&[model.numbers[&id]]);
-            model.requests.insert(id, (is_script, Is::Told(Some(code))));
+            model.requests.insert(id, (is_script, Is::Outbound(Some(code))));
         }
-        (_, Some(Is::Told(_))) => {
+        (_, Some(Is::Outbound(_))) => {
             let Known::Answered(told) = log.claim(&asked) else { panic!("{id} would run again") };
             assert_eq!(outcome(&told).1.stdout, "said");
         }
@@ -138,7 +139,7 @@ async fn step(log: &RequestLog, model: &mut Model, chance: &mut Chance) {
 /// A log that was just opened says what `model` does; what was cut off in the middle of a write never was.
 async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
     let told = recovered(log).await;
-    let open = model.requests.iter().filter(|(_, (_, is))| !matches!(is, Is::Told(_)));
+    let open = model.requests.iter().filter(|(_, (_, is))| !matches!(is, Is::Outbound(_)));
     assert_eq!(told.keys().collect::<Vec<_>>(), open.map(|(id, _)| id).collect::<Vec<_>>());
     for (id, (is_script, is)) in &model.requests {
         let again = match log.claim(&request(id, *is_script)) {
@@ -153,10 +154,10 @@ async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
                 assert_eq!(said.unwrap().error.as_deref(), Some(NOT_RUN));
                 assert!(said.unwrap().refused && again.is_none(), "it may be asked for again");
             }
-            Is::Started | Is::Told(None) => {
+            Is::Started | Is::Outbound(None) => {
                 assert_eq!(again.unwrap().error.as_deref(), Some(cut));
             }
-            Is::Ended(code) | Is::Told(Some(code)) => {
+            Is::Ended(code) | Is::Outbound(Some(code)) => {
                 let again = again.unwrap();
                 assert_eq!((again.exit_code, again.success), (Some(*code), *code == 0));
             }
@@ -175,7 +176,7 @@ async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
 #[tokio::test]
 async fn a_crash_at_every_byte_leaves_what_a_naive_model_says() {
     for seed in 1..=12 {
-        let (disk, mut chance) = (Faulty::new(seed), Chance(seed));
+        let (disk, mut chance) = (FaultyDisk::new(seed), Rng(seed));
         let log = begin(&disk, "b", NOW);
         let (mut model, mut history) = (Model::default(), Vec::new());
         for _ in 0..60 {
@@ -187,13 +188,13 @@ async fn a_crash_at_every_byte_leaves_what_a_naive_model_says() {
         let from = history[history.len() - 14].0;
         for cut in from..=bytes.len() {
             let (length, model) = history.iter().rev().find(|(length, _)| *length <= cut).unwrap();
-            let disk = Faulty::with(seed, &bytes[..cut]);
+            let disk = FaultyDisk::with(seed, &bytes[..cut]);
             let log = begin(&disk, "b", NOW + 1_000);
             agrees(&log, model, *length == cut, NOW + 1_000).await;
             // And once more, from what that has left.
             drop(log);
             let told = recovered(&begin(&disk, "b", NOW + 1_000)).await;
-            let open = model.requests.values().filter(|(_, is)| !matches!(is, Is::Told(_)));
+            let open = model.requests.values().filter(|(_, is)| !matches!(is, Is::Outbound(_)));
             assert!(told.len() <= open.count() + 1, "{told:?}"); // "never" is asked for now
         }
     }
@@ -203,7 +204,7 @@ async fn a_crash_at_every_byte_leaves_what_a_naive_model_says() {
 async fn a_power_cut_at_every_step_lets_nothing_start_twice() {
     for seed in 0..4 {
         for at in 1..60 {
-            let disk = Faulty::new(seed * 1_000 + at);
+            let disk = FaultyDisk::new(seed * 1_000 + at);
             disk.set(Faults { cut_at: Some(at), ..Faults::default() });
             let log = begin(&disk, "b", NOW);
             let mut started = Vec::new();
@@ -235,7 +236,7 @@ async fn a_power_cut_at_every_step_lets_nothing_start_twice() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_what_must_be_written_down_and_nothing_is_lost_by_it() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let log = begin(&disk, "b", NOW);
     disk.set(Faults { space: Some(disk.bytes().len() as u64 + 60), ..Faults::default() });
     let (read, script) = (request("read", false), request("script", true));
@@ -256,7 +257,7 @@ async fn a_full_disk_refuses_what_must_be_written_down_and_nothing_is_lost_by_it
 
 #[tokio::test]
 async fn the_file_is_bounded_and_a_start_with_a_full_one_is_short() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let log = begin(&disk, "b", NOW);
     let mut longest = 0;
     for number in 0..30_000_i64 {
@@ -271,10 +272,10 @@ async fn the_file_is_bounded_and_a_start_with_a_full_one_is_short() {
     }
     assert!(longest <= SIZE && longest > SIZE - 1_000, "{longest}");
     // The largest there can be.
-    let mut full = Faulty::new(1);
+    let mut full = FaultyDisk::new(1);
     for number in 30_000_i64.. {
         if disk.clone().length().unwrap() > SIZE - 500 {
-            full = Faulty::with(1, &disk.bytes());
+            full = FaultyDisk::with(1, &disk.bytes());
             break;
         }
         let _ =
@@ -292,7 +293,7 @@ async fn the_file_is_bounded_and_a_start_with_a_full_one_is_short() {
 
 #[tokio::test]
 async fn damage_costs_what_it_hits_and_no_trust() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let log = begin(&disk, "b", NOW);
     for number in 0..20 {
         let id = format!("r{number}");
@@ -303,7 +304,7 @@ async fn damage_costs_what_it_hits_and_no_trust() {
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
-        let log = begin(&Faulty::with(1, &damaged), "b", NOW + 1_000);
+        let log = begin(&FaultyDisk::with(1, &damaged), "b", NOW + 1_000);
         let told = recovered(&log).await;
         assert!((19..=20).contains(&told.len()), "byte {at}: {} are left of 20", told.len());
         // Where it is lost that a script started it must not be offered as one that did not.
@@ -315,7 +316,7 @@ async fn damage_costs_what_it_hits_and_no_trust() {
     for foreign in
         [&b"#!/bin/sh\nexit 1\n"[..], &[0; 9_000], b"IBREQLG\x02 of another version", b"x"]
     {
-        let disk = Faulty::with(1, foreign);
+        let disk = FaultyDisk::with(1, foreign);
         let log = begin(&disk, "b", NOW);
         assert_eq!(disk.aside().as_deref(), Some(foreign), "kept for a person");
         assert_eq!(log.claim(&request("a", true)), Known::New);
@@ -408,7 +409,7 @@ async fn what_an_older_agent_has_left_is_read_once() {
 
 #[tokio::test]
 async fn a_copy_of_a_machine_does_not_speak_for_the_original() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let log = begin(&disk, "b", NOW);
     log.claim(&request("a", true));
     log.start("a", true).await.unwrap();
@@ -426,7 +427,7 @@ async fn a_copy_of_a_machine_does_not_speak_for_the_original() {
 
 #[tokio::test]
 async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let log = begin(&disk, "b", NOW);
     let mut numbers = Vec::new();
     for id in ["kept", "lost"] {
@@ -440,7 +441,7 @@ async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
     let log = begin(&disk, "b", NOW);
     let waiting = vec![numbers[0]];
     let recovery = Recovery { log: log.clone(), audit: None, waiting, hosts: None };
-    let told: Vec<Told> = recovery.told().collect().await;
+    let told: Vec<Outbound> = recovery.told().collect().await;
     assert_eq!(told.iter().map(|told| outcome(told).0).collect::<Vec<_>>(), ["lost"]);
     log.acknowledge(&numbers);
     drop(log);

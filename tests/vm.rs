@@ -52,11 +52,11 @@ mod commands;
 #[path = "vm/case_crash.rs"]
 mod crash;
 #[path = "vm/case_delivery.rs"]
-mod delivery;
+mod spool;
 #[path = "vm/case_host.rs"]
 mod host_comes_and_goes;
 #[path = "vm/case_life.rs"]
-mod life;
+mod machine_events;
 #[path = "vm/case_load.rs"]
 mod load;
 #[path = "vm/case_manners.rs"]

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
 use crate::model::Frame;
-use crate::pipeline::{Fault, Sink};
+use crate::pipeline::{Sink, StageError};
 
 /// The largest latency that is told apart, in microseconds: an hour.
 const LATENCY_MAX: u64 = 3_600_000_000;
@@ -90,12 +90,12 @@ impl<K: Sink<In = Frame>> Sink for Measured<K> {
     fn detail(&self) -> String {
         self.sink.detail()
     }
-    async fn write(&mut self, frame: &Frame) -> Result<(), Fault> {
+    async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
         self.sink.write(frame).await?;
         self.meter.written(frame, Instant::now());
         Ok(())
     }
-    async fn flush(&mut self) -> Result<(), Fault> {
+    async fn flush(&mut self) -> Result<(), StageError> {
         self.sink.flush().await
     }
 }

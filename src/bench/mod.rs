@@ -5,7 +5,7 @@
 mod comparison;
 mod meter;
 mod output;
-mod plain;
+mod baseline;
 mod report;
 mod usage;
 
@@ -16,17 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, PipelineFile, Target};
 use crate::daemon::{Ports, file_sink, stages};
-use crate::metrics::generate::Generator;
+use crate::metrics::synthetic::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;
-use crate::pipeline::{self, Graph, Health, Pipeline, Restart, Segment, Sink, Task};
+use crate::pipeline::{self, Graph, Pipeline, Restart, Segment, Sink, StatsRegistry, Task};
 use crate::port::Port;
 use crate::sinks;
 
 pub use comparison::Comparison;
 use meter::{Measured, Meter};
-use output::Outlet;
 pub use output::Output;
+use output::StandIn;
 pub use report::{Latency, Report, Speed};
 use usage::Usage;
 
@@ -42,7 +42,7 @@ pub struct Plan {
     name: String,
     file: PipelineFile,
     keep: usize,
-    outlet: Outlet,
+    outlet: StandIn,
     generator: Generator,
 }
 
@@ -74,7 +74,7 @@ impl Plan {
             (writes @ [first, ..], _) => writes.iter().find(is_file).unwrap_or(first),
             ([], _) => return Err("the file has no [write]".to_owned()),
         };
-        let outlet = Outlet::new(output, &write.target)?;
+        let outlet = StandIn::new(output, &write.target)?;
         let keep = file.write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
         let groups: Vec<_> = file.reads().map(config::Read::group).collect();
         let (processes, seed) = match &file.generate {
@@ -96,7 +96,7 @@ impl Plan {
         mut tell: impl FnMut(Progress),
     ) -> Result<Report, String> {
         self.outlet.read()?;
-        let (health, stop) = (Health::default(), CancellationToken::new());
+        let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
         let source = collect(&self.name, vec![self.generator.clone()], &health, &stop);
         let frames = through(source, stages(&self.file, None));
         let meter = Meter::default();
@@ -127,7 +127,7 @@ impl Plan {
         let nodes = health.counts();
         let made =
             nodes.iter().find(|node| node.node.ends_with("/generate")).map_or(0, |node| node.given);
-        let plain = plain::run(&self.file, self.generator.clone(), made);
+        let plain = baseline::run(&self.file, self.generator.clone(), made);
         Ok(Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes))
     }
 
@@ -137,7 +137,7 @@ impl Plan {
         &self,
         frames: Pipeline<S>,
         meter: &Meter,
-        health: &Health,
+        health: &StatsRegistry,
         stop: &CancellationToken,
     ) -> Result<Vec<Box<dyn Task>>, String>
     where

@@ -33,13 +33,13 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// An output, ready to be written to.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct StandIn {
     pub target: Target,
     listener: Option<Blocking>,
     _folder: Option<Folder>,
 }
 
-impl Outlet {
+impl StandIn {
     /// Makes what stands in for `real`, or takes that.
     ///
     /// # Errors

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::baseline::Plain;
 use super::meter::Delivered;
-use super::plain::Plain;
 use super::usage::{Used, rss_peak_bytes};
 use crate::model::NodeCount;
-use crate::pipeline::{End, Outcome};
+use crate::pipeline::{ExitStatus, Outcome};
 
 /// What a measurement came to. An event is one reading.
 #[derive(Debug, Serialize)]
@@ -79,7 +79,7 @@ impl Report {
     ) -> Self {
         let checksum = delivered.checksum.clone().finalize();
         let mut wrong = Vec::new();
-        if outcome.end != End::Done || !outcome.drained {
+        if outcome.end != ExitStatus::Done || !outcome.drained {
             wrong.push("not everything was written in time; can the target be written?".to_owned());
         }
         if made == 0 {

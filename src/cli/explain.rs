@@ -16,15 +16,15 @@ use tokio::time::Instant;
 
 use super::{EXIT_CONFIG, StateOption, complain, load_or_tell, refuse, say, unless};
 use crate::commands::actions::packages;
-use crate::commands::decode::{Asked, Decode};
-use crate::commands::enforce::{Enforce, Enforced, Permit, Ruling};
-use crate::commands::plan::{ProgramsOf, WouldRun, plan};
+use crate::commands::decode::{Decode, HostMessage};
+use crate::commands::enforce::{Enforce, Enforced, Permit, Ruled};
+use crate::commands::plan::{DryRun, ProgramsOf, plan};
 use crate::commands::policy::{Policy, Value, arguments, becomes, name};
 use crate::commands::request::{Action, Request, What};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verified;
 use crate::config::{Commands, Execute};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Output, Transform};
 use crate::wire::envelope::{self, Refused};
 use crate::wire::inbound::{self, Message, SCRIPTS_MAX, Unreadable};
 use crate::wire::steers;
@@ -112,15 +112,15 @@ fn explain(
         Err(error) => return Err(format!("this is no JSON object: {error}")),
     };
     let wanted = wanted(&payload);
-    let (now, mut out) = (Instant::now(), Emit::default());
+    let (now, mut out) = (Instant::now(), Output::default());
     let verified = Verified { payload, sent_ms: 0, age: Duration::ZERO, received: now };
     Decode::default().apply(now, &verified, &mut out);
-    let asked = out.drain().find(|asked| *asked != Asked::Understands);
+    let asked = out.drain().find(|asked| *asked != HostMessage::Understands);
     let asked =
         asked.ok_or("this is no message that the host sends, and has no id to answer to")?;
 
     let mut gate = Enforce::new(Policy::new(commands));
-    let mut out = Emit::default();
+    let mut out = Output::default();
     gate.apply(now, &asked, &mut out);
     let around = Around { wanted, gate: &gate, execute: &commands.file.execute, programs_of };
     for enforced in out.drain() {
@@ -161,9 +161,9 @@ impl Explained {
         let _ = writeln!(self.text, "{:12} {}", format!("{what}:"), plain(text));
     }
 
-    fn ruling(&mut self, ruling: &Ruling, around: &Around<'_>, index: usize) {
+    fn ruling(&mut self, ruling: &Ruled, around: &Around<'_>, index: usize) {
         match ruling {
-            Ruling::Unclear(refusal) => {
+            Ruled::Unclear(refusal) => {
                 self.say("id", &refusal.id);
                 self.say("asks for", &refusal.action);
                 self.say(
@@ -172,12 +172,12 @@ impl Explained {
                 );
                 self.allowed = false;
             }
-            Ruling::Denied(denial) => {
+            Ruled::Denied(denial) => {
                 self.request(&denial.request);
                 self.say("decision", &denial.why);
                 self.allowed = false;
             }
-            Ruling::Permitted(permit) => {
+            Ruled::Permitted(permit) => {
                 self.request(permit.request());
                 let rule = permit.rule();
                 let quote = around.gate.quote(rule).unwrap_or_default();
@@ -222,7 +222,7 @@ impl Explained {
         }
     }
 
-    fn program(&mut self, program: &WouldRun, request: &Request) {
+    fn program(&mut self, program: &DryRun, request: &Request) {
         if program.argv.is_empty() {
             return self.say("would do", &program.note);
         }

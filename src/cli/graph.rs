@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{load_or_tell, refuse, say};
 use crate::daemon::{Ports, assemble};
-use crate::pipeline::Health;
-use crate::pipeline::picture::{Edge, Picture};
+use crate::pipeline::StatsRegistry;
+use crate::pipeline::topology::{Edge, Topology};
 
 #[derive(Debug, Args)]
 pub(super) struct Graph {
@@ -35,7 +35,7 @@ impl Graph {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
-        let (health, stop) = (Health::default(), CancellationToken::new());
+        let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
         let mut ports = Ports::new(None, &health, &stop).unchecked();
         let pictures = match assemble(&loaded, &mut ports, &health, &stop) {
             Ok(assembly) => assembly.pictures,
@@ -52,7 +52,7 @@ impl Graph {
 }
 
 /// The picture as lines of text, the flow from top to bottom.
-pub fn text(picture: &Picture) -> String {
+pub fn text(picture: &Topology) -> String {
     let mut out = format!("{}\n", picture.name);
     let width = picture.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
     let mut above: Option<(Vec<usize>, &Edge)> = None;
@@ -83,7 +83,7 @@ pub fn text(picture: &Picture) -> String {
 }
 
 /// The picture as a Mermaid flowchart; stages that share a task share a box.
-pub fn mermaid(pictures: &[Picture]) -> String {
+pub fn mermaid(pictures: &[Topology]) -> String {
     let mut out = "flowchart LR\n".to_owned();
     for (number, picture) in pictures.iter().enumerate() {
         let _ = writeln!(out, "  subgraph p{number}[\"{}\"]", quoted(&picture.name));
@@ -107,7 +107,7 @@ pub fn mermaid(pictures: &[Picture]) -> String {
     out
 }
 
-fn incoming(picture: &Picture, to: usize) -> Option<(Vec<usize>, &Edge)> {
+fn incoming(picture: &Topology, to: usize) -> Option<(Vec<usize>, &Edge)> {
     let from: Vec<usize> =
         picture.edges.iter().filter(|edge| edge.2 == to).map(|edge| edge.0).collect();
     let edge = picture.edges.iter().find(|edge| edge.2 == to).map(|edge| &edge.1)?;
@@ -133,11 +133,11 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::picture::Stage;
+    use crate::pipeline::topology::Stage;
 
-    fn picture() -> Picture {
+    fn picture() -> Topology {
         let stage = |name: &str, detail: &str| Stage { name: name.into(), detail: detail.into() };
-        Picture {
+        Topology {
             name: "metrics".into(),
             stages: vec![
                 stage("collect", "every 1s: cpu"),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::{EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, load_or_tell, refuse, said};
 use crate::config::{self, LEVELS_HELP, is_log_level};
 use crate::daemon;
-use crate::pipeline::{End, Outcome};
+use crate::pipeline::{ExitStatus, Outcome};
 use crate::port::Target;
 
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ impl Run {
                 daemon::say(&format!("infiniservice: {what}"));
                 ExitCode::from(EXIT_CONFIG)
             }
-            Ok(Outcome { end: End::Spent, .. }) => ExitCode::from(EXIT_SPENT),
+            Ok(Outcome { end: ExitStatus::Spent, .. }) => ExitCode::from(EXIT_SPENT),
             Ok(_) => ExitCode::SUCCESS,
         };
         drop(log);

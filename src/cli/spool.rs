@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::{StateOption, complain, load_or_tell, refuse, say, unless};
 use crate::commands::spools::Held;
 use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
-use crate::delivery::{self, Entry, File, Scan, Spool, Wrong};
-use crate::life;
+use crate::machine_events;
 use crate::sinks::why;
+use crate::spool::{self, Corruption, Entry, File, Scan, Spool};
 use crate::wire::plain;
 
 /// Something is wrong with the file.
@@ -75,7 +75,7 @@ impl SpoolArguments {
             Command::Drop { numbers, all } => give_up(&folder, &numbers, all),
         };
         done.unwrap_or_else(|error| {
-            let path = folder.join(delivery::NAME);
+            let path = folder.join(spool::NAME);
             refuse(&format!("cannot use {}: {}", path.display(), why(&error)))
         })
     }
@@ -143,7 +143,10 @@ fn warn_of_another_machine(found: &Scan) {
     else {
         return;
     };
-    if !life::is_same_machine(&session.identity, &life::identity(Path::new("/"))) {
+    if !machine_events::is_same_machine(
+        &session.identity,
+        &machine_events::identity(Path::new("/")),
+    ) {
         complain(
             "infiniservice: this was written on another machine; an agent here would give it up",
         );
@@ -159,8 +162,8 @@ fn not_taken(error: &io::Error) -> String {
 /// What the agent that runs here holds in memory only, a line for each port where that is so; `Err` where that is
 /// because its spool is of no use.
 fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
-    let held = match ask(&socket_of(folder), &Request::Spools, PATIENCE) {
-        Ok(Answer::Spools(held)) => held,
+    let held = match ask(&socket_of(folder), &Request::SpoolReport, PATIENCE) {
+        Ok(Answer::SpoolReport(held)) => held,
         Err(Unanswered::NoAgent) => return Vec::new(),
         Ok(Answer::Refused(why)) => return vec![Ok(untold(&why))],
         Ok(Answer::Reloaded(_)) => return vec![Ok(untold("its answer is to another question"))],
@@ -192,16 +195,16 @@ fn nothing(is_quiet: bool) -> ExitCode {
 }
 
 fn check(folder: &Path) -> io::Result<ExitCode> {
-    let path = folder.join(delivery::NAME);
+    let path = folder.join(spool::NAME);
     let path = path.display();
     let mut lines = Vec::new();
     if let Err(error) = File::judge(folder) {
         lines.push(format!("{path}: {}", not_taken(&error)));
     }
     let mut beside = Vec::new();
-    if folder.join(delivery::ASIDE).symlink_metadata().is_ok() {
+    if folder.join(spool::ASIDE).symlink_metadata().is_ok() {
         let kept =
-            format!("{path} was once of no use to an agent, and is kept as {}", delivery::ASIDE);
+            format!("{path} was once of no use to an agent, and is kept as {}", spool::ASIDE);
         beside.push(format!("{kept} (`spool drop --all` removes it)"));
     }
     for held in in_memory(folder) {
@@ -217,7 +220,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
         return Ok(verdict(is_well, &lines));
     };
     let kept = items(found.waiting.len());
-    for Wrong { offset, bytes, what } in &found.wrong {
+    for Corruption { offset, bytes, what } in &found.wrong {
         lines.push(format!("{path}: at byte {offset}: {what} ({bytes} bytes are of no use)"));
     }
     if let Some(why) = &found.unreadable {
@@ -262,7 +265,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         file => file?,
     };
     let aside = match all && file.forget_aside()? {
-        true => format!("; {} is removed", delivery::ASIDE),
+        true => format!("; {} is removed", spool::ASIDE),
         false => String::new(),
     };
     let (mut spool, found) = Spool::edit(file);
@@ -282,7 +285,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         }
     }
     let dropped = waiting - spool.waiting().len();
-    let now_ms = delivery::millis(SystemTime::now());
+    let now_ms = spool::millis(SystemTime::now());
     match spool.renew(now_ms) {
         Err(_) if all => spool.empty(now_ms)?,
         Err(error) => {
@@ -300,13 +303,13 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
 /// The file and all it says, or `None` where there is none.
 fn look(folder: &Path) -> io::Result<Option<(File, Scan)>> {
     let Some(mut file) = File::look(folder)? else { return Ok(None) };
-    let found = delivery::scan(&mut file, 2 * delivery::SIZE_MAX);
+    let found = spool::scan(&mut file, 2 * spool::SIZE_MAX);
     Ok(Some((file, found)))
 }
 
 fn row(file: &mut File, entry: &Entry, now: SystemTime) -> io::Result<Row> {
-    let age = now.duration_since(delivery::time(entry.at_ms)).unwrap_or_default();
-    let body = delivery::body(file, entry)?.unwrap_or_default();
+    let age = now.duration_since(spool::time(entry.at_ms)).unwrap_or_default();
+    let body = spool::body(file, entry)?.unwrap_or_default();
     let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let says: Value = serde_json::from_slice(line).unwrap_or_default();
     let text = |name: &str| says.get(name)?.as_str().map(shown);

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 pub use action::why_not_built;
 
 use super::policy;
-use super::request::{Order, RawCommand, Request, Script, What};
+use super::request::{ActionRequest, RawCommand, Request, Script, What};
 use super::verify::Verified;
-use crate::pipeline::{Emit, Ledger, Reservation, Transform, Weigh};
+use crate::pipeline::{EventCount, MemoryBudget, Output, Reservation, Transform};
 #[cfg(doc)]
 use crate::wire::inbound::SCRIPTS_TOLD_MAX;
 use crate::wire::inbound::{
@@ -24,7 +24,7 @@ use crate::wire::inbound::{
 
 /// What the host asked for. One for each message; where that says what the host understands, that before it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Asked {
+pub enum HostMessage {
     /// Do this, and answer.
     Request(Request),
     /// Cannot be done, and that is the answer.
@@ -83,7 +83,7 @@ const REFUSAL_BYTES: usize = 384;
 ///
 /// # What it promises
 /// A command that bears an id is never dropped: what is unknown, unreadable or has a wrong argument
-/// is an [`Asked::Answer`] that says why. So is one that is older than its own time: it is not
+/// is an [`HostMessage::Answer`] that says why. So is one that is older than its own time: it is not
 /// run. Today's host has given it up by then, and an answer costs it a warning; but where its idea of our clock
 /// is wrong it still waits, and is told at once. A message that bears no id is lost as `unreadable`.
 ///
@@ -94,50 +94,50 @@ const REFUSAL_BYTES: usize = 384;
 /// Pending scripts do not get stale: the host has them marked as running and waits for each.
 ///
 /// ```
-/// use infiniservice::commands::decode::{Asked, Decode};
+/// use infiniservice::commands::decode::{HostMessage, Decode};
 /// use infiniservice::commands::verify::Verified;
-/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::pipeline::{Output, Transform};
 /// use std::time::Duration;
 /// use tokio::time::Instant;
 ///
 /// let payload = r#"{"type":"SafeCommand","id":"a1","command_type":{"action":"Dance"},"timeout":30}"#;
 /// let now = Instant::now();
 /// let message = Verified { payload: payload.to_owned(), sent_ms: 0, age: Duration::ZERO, received: now };
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// Decode::default().apply(now, &message, &mut out);
-/// let Some(Asked::Answer(refusal)) = out.drain().next() else { panic!() };
+/// let Some(HostMessage::Answer(refusal)) = out.drain().next() else { panic!() };
 /// assert_eq!(refusal.error, "the action \"Dance\" is not known to this agent");
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Decode {
-    ledger: Ledger,
+    ledger: MemoryBudget,
 }
 
 impl Decode {
     /// Charges what it makes to `ledger`; the default has no ceiling.
-    pub fn within(ledger: &Ledger) -> Self {
+    pub fn within(ledger: &MemoryBudget) -> Self {
         Self { ledger: ledger.clone() }
     }
 }
 
 impl Transform for Decode {
     type In = Verified;
-    type Out = Asked;
+    type Out = HostMessage;
 
-    fn apply(&mut self, now: Instant, input: &Verified, out: &mut Emit<Asked>) {
+    fn apply(&mut self, now: Instant, input: &Verified, out: &mut Output<HostMessage>) {
         let held = self.ledger.try_charge(input.payload.len()).map(Reservation::of);
         let scripts = if held.is_some() { SCRIPTS_MAX } else { 0 };
         let asked = match inbound::parse(&input.payload, scripts) {
             Ok(message) => {
                 if matches!(&message, Message::PendingScripts(scripts) if scripts.understands) {
-                    out.push(Asked::Understands);
+                    out.push(HostMessage::Understands);
                 }
                 asked(message, &Origin { message: input, held }, &self.ledger, now)
             }
             Err(Unreadable { id: Some(id), kind, action, why }) => {
                 let action = action.or(kind).unwrap_or_else(|| "unknown".to_owned());
                 let error = format!("the message was not understood: {why}");
-                Asked::Answer(Refusal {
+                HostMessage::Answer(Refusal {
                     id,
                     action: check::shown(&action),
                     error,
@@ -151,7 +151,7 @@ impl Transform for Decode {
     }
 }
 
-impl Weigh for Asked {}
+impl EventCount for HostMessage {}
 
 /// What a request is made from, beside what it says.
 struct Origin<'a> {
@@ -171,22 +171,35 @@ impl Origin<'_> {
     }
 }
 
-fn asked(message: Message<'_>, from: &Origin<'_>, ledger: &Ledger, now: Instant) -> Asked {
+fn asked(
+    message: Message<'_>,
+    from: &Origin<'_>,
+    ledger: &MemoryBudget,
+    now: Instant,
+) -> HostMessage {
     let command = match message {
         Message::Safe(command) => safe(*command, from),
         Message::Unsafe(command) => raw(command, from),
-        Message::KeepAliveRequest(number) => return Asked::KeepAlive(number),
-        Message::KeepAliveResponse(number) => return Asked::KeepAliveAnswered(number),
-        Message::Metrics => return Asked::MetricsNow,
-        Message::PendingScripts(scripts) => return Asked::Scripts(all(scripts, from, ledger)),
+        Message::KeepAliveRequest(number) => return HostMessage::KeepAlive(number),
+        Message::KeepAliveResponse(number) => return HostMessage::KeepAliveAnswered(number),
+        Message::Metrics => return HostMessage::MetricsNow,
+        Message::PendingScripts(scripts) => {
+            return HostMessage::Scripts(all(scripts, from, ledger));
+        }
     };
     match command.and_then(|request| in_time(request, from.message, now)) {
-        Ok(request) if from.held.is_some() => Asked::Request(request),
+        Ok(request) if from.held.is_some() => HostMessage::Request(request),
         Ok(Request { id, what, .. }) => {
             let (action, error) = (policy::name(&what).to_owned(), NO_MEMORY.to_owned());
-            Asked::Answer(Refusal { id, action, error, is_script: false, held: <_>::default() })
+            HostMessage::Answer(Refusal {
+                id,
+                action,
+                error,
+                is_script: false,
+                held: <_>::default(),
+            })
         }
-        Err(refusal) => Asked::Answer(refusal),
+        Err(refusal) => HostMessage::Answer(refusal),
     }
 }
 
@@ -195,7 +208,7 @@ fn asked(message: Message<'_>, from: &Origin<'_>, ledger: &Ledger, now: Instant)
 fn all(
     scripts: PendingScripts<'_>,
     from: &Origin<'_>,
-    ledger: &Ledger,
+    ledger: &MemoryBudget,
 ) -> Vec<Result<Request, Refusal>> {
     let PendingScripts { scripts, mut too_many, mut more, .. } = scripts;
     let held = ledger.try_charge(too_many.len() * REFUSAL_BYTES).map(Reservation::of);
@@ -231,7 +244,7 @@ fn safe(command: SafeCommand, from: &Origin<'_>) -> Result<Request, Refusal> {
     let name = arguments.action.clone().unwrap_or_default();
     match action::decode(&name, arguments) {
         Ok(action) => {
-            let what = What::Action(Order::new(&name, action));
+            let what = What::Action(ActionRequest::new(&name, action));
             let timeout = time(timeout, TIMEOUT_DEFAULT);
             Ok(from.request(id, what, timeout))
         }

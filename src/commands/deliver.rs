@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::reply::Spoken;
-use crate::delivery::Must;
 use crate::model::Frame;
-use crate::pipeline::{Fault, Node, Sink};
+use crate::pipeline::{Sink, StageError, StageStats};
+use crate::spool::DurableMessage;
 
 /// Hands what must be read to whoever keeps it, and waits for that; what is for this host only goes to the
 /// lane of replies, and is dropped, as `full`, where 64 of them wait.
@@ -16,26 +16,26 @@ use crate::pipeline::{Fault, Node, Sink};
 /// They are echoes and questions, which the host asks for again. If they were waited for, a host that asks and does
 /// not read would close the way in, and with it the way of the answer that makes room.
 #[derive(Debug)]
-pub struct Deliver {
+pub struct ReplySink {
     port: String,
     replies: mpsc::Sender<Frame>,
-    must: Option<mpsc::Sender<Must>>,
-    node: Arc<Node>,
+    must: Option<mpsc::Sender<DurableMessage>>,
+    node: Arc<StageStats>,
 }
 
-impl Deliver {
+impl ReplySink {
     /// To the lanes of `port`. Without a lane for what must be read, all is for this host only.
     pub fn new(
         port: String,
         replies: mpsc::Sender<Frame>,
-        must: Option<mpsc::Sender<Must>>,
-        node: Arc<Node>,
+        must: Option<mpsc::Sender<DurableMessage>>,
+        node: Arc<StageStats>,
     ) -> Self {
         Self { port, replies, must, node }
     }
 }
 
-impl Sink for Deliver {
+impl Sink for ReplySink {
     type In = Spoken;
 
     fn name(&self) -> String {
@@ -47,12 +47,12 @@ impl Sink for Deliver {
         format!("{}, ahead of metrics, {how}", self.port)
     }
 
-    async fn write(&mut self, spoken: &Spoken) -> Result<(), Fault> {
-        let gone = || Fault::outside("the port has ended");
+    async fn write(&mut self, spoken: &Spoken) -> Result<(), StageError> {
+        let gone = || StageError::outside("the port has ended");
         let frame = spoken.frame.clone();
         if let (Some(kind), Some(must)) = (spoken.must, &self.must) {
             return must
-                .send(Must { frame, kind, request: spoken.request })
+                .send(DurableMessage { frame, kind, request: spoken.request })
                 .await
                 .map_err(|_| gone());
         }

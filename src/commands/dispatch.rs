@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::actions::{Afterwards, Done};
 use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
-use super::enforce::{Denial, Enforced, InForce, Permit, Ruling};
+use super::enforce::{Denial, Enforced, InForce, Permit, Ruled};
 use super::outcome::{EXIT_TIMEOUT, Outcome};
-use super::perform::Perform;
-use super::reply::Told;
+use super::perform::Executor;
+use super::reply::Outbound;
 use super::request::What;
 use super::request_log::audit::{Audit, Ended};
 use super::request_log::{Known, RequestLog};
@@ -34,9 +34,9 @@ const AGAIN: &str = "its id came before: answered from the record, and not run a
 const UNDER_WAY: &str = "its id came before and is under way: both get one answer";
 
 /// Everything that is needed to do what is asked.
-pub struct Dispatch {
+pub struct Execute {
     /// Does it.
-    pub perform: Box<dyn Perform>,
+    pub perform: Box<dyn Executor>,
     /// Where it is written down; nowhere in a simulation.
     pub audit: Option<Audit>,
     /// What the metrics flow has read last.
@@ -57,9 +57,9 @@ pub enum Key {
     None,
 }
 
-impl Handler for Dispatch {
+impl Handler for Execute {
     type In = Enforced;
-    type Out = Told;
+    type Out = Outbound;
     type Key = Key;
 
     fn name(&self) -> String {
@@ -80,13 +80,13 @@ impl Handler for Dispatch {
     }
 
     fn urgent(&self, asked: &Enforced) -> bool {
-        !matches!(asked, Enforced::Command(Ruling::Permitted(_)) | Enforced::Scripts(_))
+        !matches!(asked, Enforced::Command(Ruled::Permitted(_)) | Enforced::Scripts(_))
     }
 
     /// The scripts that are not run.
     fn at_once(&self, asked: &mut Enforced) -> Option<Enforced> {
         let Enforced::Scripts(rulings) = asked else { return None };
-        let is_run = |ruling: &Ruling| matches!(ruling, Ruling::Permitted(_));
+        let is_run = |ruling: &Ruled| matches!(ruling, Ruled::Permitted(_));
         let (run, refused) = std::mem::take(rulings).into_iter().partition::<Vec<_>, _>(is_run);
         *rulings = run;
         (!refused.is_empty()).then_some(Enforced::Scripts(refused))
@@ -99,23 +99,23 @@ impl Handler for Dispatch {
             _ => &[],
         };
         for ruling in rulings {
-            if let Ruling::Permitted(permit) = ruling {
+            if let Ruled::Permitted(permit) = ruling {
                 self.log.accept(permit.request());
             }
         }
     }
 
-    fn handle(self: Arc<Self>, asked: Enforced) -> BoxStream<'static, Told> {
+    fn handle(self: Arc<Self>, asked: Enforced) -> BoxStream<'static, Outbound> {
         let received = received(&asked);
         let told = match asked {
-            Enforced::KeepAlive(number) => stream::iter([Told::KeepAlive(number)]).boxed(),
+            Enforced::KeepAlive(number) => stream::iter([Outbound::KeepAlive(number)]).boxed(),
             Enforced::KeepAliveAnswered(_) => stream::empty().boxed(),
             Enforced::MetricsNow => {
                 let mut line = Vec::new();
                 let latest = self.latest.get();
                 let told =
                     latest.and_then(|latest| Format::Infinibay.encode(&latest, &mut line).ok());
-                stream::iter(told.map(|()| Told::Metrics(line.into()))).boxed()
+                stream::iter(told.map(|()| Outbound::Metrics(line.into()))).boxed()
             }
             Enforced::Command(ruling) => self.command(ruling),
             Enforced::Scripts(rulings) => self.scripts(rulings),
@@ -126,8 +126,8 @@ impl Handler for Dispatch {
         }
     }
 
-    fn refuse(&self, asked: Enforced) -> Vec<Told> {
-        let write_down = |ruling: &Ruling| {
+    fn refuse(&self, asked: Enforced) -> Vec<Outbound> {
+        let write_down = |ruling: &Ruled| {
             if let Some(audit) = &self.audit {
                 audit.no_room(ruling, NO_ROOM);
             }
@@ -136,7 +136,7 @@ impl Handler for Dispatch {
             Enforced::Command(ruling) => {
                 write_down(&ruling);
                 let ((id, action), outcome) = (named(&ruling), Outcome::refused(NO_ROOM));
-                vec![Told::Response { id, action, outcome }]
+                vec![Outbound::Response { id, action, outcome }]
             }
             Enforced::Scripts(rulings) => {
                 rulings.iter().for_each(write_down);
@@ -149,10 +149,10 @@ impl Handler for Dispatch {
 
     /// A script that panics is answered where it is run. Should more of them be lost with it, those that were answered
     /// have the same completion told again by their host.
-    fn broken(&self, key: Key, panic: &str) -> Vec<Told> {
+    fn broken(&self, key: Key, panic: &str) -> Vec<Outbound> {
         let outcome = || Outcome::failed(format!("the agent failed at it: {panic}"));
         let mut told = match key {
-            Key::Command(id, action) => vec![Told::Response { id, action, outcome: outcome() }],
+            Key::Command(id, action) => vec![Outbound::Response { id, action, outcome: outcome() }],
             Key::Scripts(ids) => ids.into_iter().map(|id| completed(id, outcome())).collect(),
             Key::None => Vec::new(),
         };
@@ -161,24 +161,24 @@ impl Handler for Dispatch {
     }
 }
 
-impl Dispatch {
+impl Execute {
     /// One command: its answer, and then what must come after it.
-    fn command(self: Arc<Self>, ruling: Ruling) -> BoxStream<'static, Told> {
+    fn command(self: Arc<Self>, ruling: Ruled) -> BoxStream<'static, Outbound> {
         async_stream::stream! {
             let permit = match ruling {
-                Ruling::Unclear(refusal) => {
+                Ruled::Unclear(refusal) => {
                     self.unclear(&refusal).await;
-                    yield Told::from(refusal);
+                    yield Outbound::from(refusal);
                     return;
                 }
-                Ruling::Denied(denial) => {
+                Ruled::Denied(denial) => {
                     self.denied(&denial).await;
                     let action = action_of(&denial.request.what);
                     let id = denial.request.id.clone();
-                    yield Told::Response { id, action, outcome: denial.outcome() };
+                    yield Outbound::Response { id, action, outcome: denial.outcome() };
                     return;
                 }
-                Ruling::Permitted(permit) => permit,
+                Ruled::Permitted(permit) => permit,
             };
             let (id, action) = (permit.request().id.clone(), action_of(&permit.request().what));
             match self.log.claim(permit.request()) {
@@ -194,7 +194,7 @@ impl Dispatch {
                 }
             }
             let (outcome, afterwards) = self.carry_out(permit).await;
-            yield self.ended(Told::Response { id, action, outcome });
+            yield self.ended(Outbound::Response { id, action, outcome });
             if let Some(afterwards) = afterwards {
                 sleep(FLUSHED).await;
                 self.perform.afterwards(afterwards).await;
@@ -264,9 +264,10 @@ impl Dispatch {
 
     /// What is told of it, once the request log knows. One that is refused, of which nothing was done, is remembered
     /// nowhere: it may be asked for again.
-    fn ended(&self, mut told: Told) -> Told {
+    fn ended(&self, mut told: Outbound) -> Outbound {
         match &told {
-            Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome }
+            Outbound::Response { id, outcome, .. }
+            | Outbound::Completed { execution_id: id, outcome }
                 if outcome.refused =>
             {
                 self.log.withdraw(id);
@@ -310,16 +311,16 @@ impl Dispatch {
     }
 }
 
-fn completed(execution_id: String, outcome: Outcome) -> Told {
-    Told::Completed { execution_id, outcome }
+fn completed(execution_id: String, outcome: Outcome) -> Outbound {
+    Outbound::Completed { execution_id, outcome }
 }
 
 /// When the host asked.
 fn received(asked: &Enforced) -> Option<Instant> {
-    let of = |ruling: &Ruling| match ruling {
-        Ruling::Permitted(permit) => Some(permit.request().received),
-        Ruling::Denied(denial) => Some(denial.request.received),
-        Ruling::Unclear(_) => None,
+    let of = |ruling: &Ruled| match ruling {
+        Ruled::Permitted(permit) => Some(permit.request().received),
+        Ruled::Denied(denial) => Some(denial.request.received),
+        Ruled::Unclear(_) => None,
     };
     match asked {
         Enforced::Command(ruling) => of(ruling),
@@ -328,13 +329,13 @@ fn received(asked: &Enforced) -> Option<Instant> {
     }
 }
 
-fn named(ruling: &Ruling) -> (String, String) {
+fn named(ruling: &Ruled) -> (String, String) {
     match ruling {
-        Ruling::Permitted(permit) => {
+        Ruled::Permitted(permit) => {
             (permit.request().id.clone(), action_of(&permit.request().what))
         }
-        Ruling::Denied(denial) => (denial.request.id.clone(), action_of(&denial.request.what)),
-        Ruling::Unclear(Refusal { id, action, .. }) => (id.clone(), action.clone()),
+        Ruled::Denied(denial) => (denial.request.id.clone(), action_of(&denial.request.what)),
+        Ruled::Unclear(Refusal { id, action, .. }) => (id.clone(), action.clone()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::catalogue::Argument;
 use super::policy::{self, Value};
-use super::request::{Action, Order, ServiceOperation, What};
+use super::request::{Action, ActionRequest, ServiceOperation, What};
 use super::words::unit_of;
 
 /// One thing that would be done.
@@ -23,7 +23,7 @@ pub struct Effect<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// What was asked for: a rule has to allow it.
-    Asked,
+    HostMessage,
     /// What comes along with it: no rule may deny it.
     Along,
     /// Another matter than the action is for, so a rule has to allow it by itself: a restart of the machine by the
@@ -37,9 +37,9 @@ pub fn effects(what: &What) -> Vec<Effect<'_>> {
     let mut effects = vec![Effect {
         names: names.into_iter().flatten().map(Cow::from).collect(),
         arguments: policy::arguments(what),
-        part: Part::Asked,
+        part: Part::HostMessage,
     }];
-    if let What::Action(Order { action, .. }) = what {
+    if let What::Action(ActionRequest { action, .. }) = what {
         effects.extend(along(action));
     }
     effects

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::decode::{self, Asked};
+use super::decode::{self, HostMessage};
 use super::outcome::Outcome;
 use super::policy::{Decision, Policy};
 use super::request::Request;
-use crate::pipeline::{Emit, Transform, Weigh};
+use crate::pipeline::{EventCount, Output, Transform};
 
 /// A request that may be run, with its time cut to what the policy grants.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ impl Denial {
 
 /// What the policy says of one command or script.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ruling {
+pub enum Ruled {
     /// Run it, and answer.
     Permitted(Permit),
     /// Write it down, and answer with its outcome.
@@ -74,22 +74,22 @@ pub enum Ruling {
     Unclear(decode::Refusal),
 }
 
-/// What the host asked for, once the policy has spoken. One for each [`Asked`].
+/// What the host asked for, once the policy has spoken. One for each [`HostMessage`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Enforced {
     /// A command, answered with a response.
-    Command(Ruling),
+    Command(Ruled),
     /// All pending scripts, each answered with a completion; none where nothing is pending.
-    Scripts(Vec<Ruling>),
-    /// As [`Asked::KeepAlive`].
+    Scripts(Vec<Ruled>),
+    /// As [`HostMessage::KeepAlive`].
     KeepAlive(u64),
-    /// As [`Asked::KeepAliveAnswered`].
+    /// As [`HostMessage::KeepAliveAnswered`].
     KeepAliveAnswered(u64),
-    /// As [`Asked::MetricsNow`].
+    /// As [`HostMessage::MetricsNow`].
     MetricsNow,
 }
 
-impl Weigh for Enforced {}
+impl EventCount for Enforced {}
 
 /// The gate. Cheap to clone.
 ///
@@ -148,10 +148,10 @@ impl Enforce {
         }
     }
 
-    fn rule(&self, request: &Request) -> Ruling {
+    fn rule(&self, request: &Request) -> Ruled {
         match self.pass(request.clone()) {
-            Ok(permit) => Ruling::Permitted(permit),
-            Err(denial) => Ruling::Denied(denial),
+            Ok(permit) => Ruled::Permitted(permit),
+            Err(denial) => Ruled::Denied(denial),
         }
     }
 }
@@ -188,22 +188,22 @@ impl InForce {
 }
 
 impl Transform for Enforce {
-    type In = Asked;
+    type In = HostMessage;
     type Out = Enforced;
 
-    fn apply(&mut self, _now: Instant, input: &Asked, out: &mut Emit<Enforced>) {
+    fn apply(&mut self, _now: Instant, input: &HostMessage, out: &mut Output<Enforced>) {
         let one = |script: &Result<Request, decode::Refusal>| match script {
             Ok(request) => self.rule(request),
-            Err(refusal) => Ruling::Unclear(refusal.clone()),
+            Err(refusal) => Ruled::Unclear(refusal.clone()),
         };
         out.push(match input {
-            Asked::Request(request) => Enforced::Command(self.rule(request)),
-            Asked::Answer(refusal) => Enforced::Command(Ruling::Unclear(refusal.clone())),
-            Asked::Scripts(scripts) => Enforced::Scripts(scripts.iter().map(one).collect()),
-            Asked::KeepAlive(number) => Enforced::KeepAlive(*number),
-            Asked::KeepAliveAnswered(number) => Enforced::KeepAliveAnswered(*number),
-            Asked::Understands => return out.lose("heard", 1),
-            Asked::MetricsNow => Enforced::MetricsNow,
+            HostMessage::Request(request) => Enforced::Command(self.rule(request)),
+            HostMessage::Answer(refusal) => Enforced::Command(Ruled::Unclear(refusal.clone())),
+            HostMessage::Scripts(scripts) => Enforced::Scripts(scripts.iter().map(one).collect()),
+            HostMessage::KeepAlive(number) => Enforced::KeepAlive(*number),
+            HostMessage::KeepAliveAnswered(number) => Enforced::KeepAliveAnswered(*number),
+            HostMessage::Understands => return out.lose("heard", 1),
+            HostMessage::MetricsNow => Enforced::MetricsNow,
         });
     }
 }

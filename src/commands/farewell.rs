@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::decode::Decode;
 use super::frame::Frame;
-use super::hear::Hear;
-use super::receive::Turn;
+use super::hear::AckFilter;
+use super::receive::ReadLease;
 use super::verify::Verify;
-use crate::pipeline::{Fault, Graph, Health, Pipeline, Source};
-use crate::port::{Answers, Inbound};
+use crate::pipeline::{Graph, Pipeline, Source, StageError, StatsRegistry};
+use crate::port::{AckTracker, Inbound};
 
 /// How long after the stop of its flow a port that closes does.
 const BOTH_WITHIN: Duration = Duration::from_millis(100);
@@ -23,38 +23,44 @@ const BOTH_WITHIN: Duration = Duration::from_millis(100);
 /// # Why not that flow itself
 /// The port ends when everything is said, and the flow says its last when it ends: if it ended with the port,
 /// each would wait for the other.
-pub struct Farewell {
-    turn: Turn,
+pub struct DrainAcks {
+    turn: ReadLease,
     stop: CancellationToken,
     closing: CancellationToken,
 }
 
-impl Farewell {
+impl DrainAcks {
     /// What the port reads in `turn`, which comes after that of the flow: once `closing` closes the port. Where
     /// `stop` stops the flow and nothing closes, another flow takes its place, and this ends.
-    pub fn new(turn: Turn, stop: CancellationToken, closing: CancellationToken) -> Self {
+    pub fn new(turn: ReadLease, stop: CancellationToken, closing: CancellationToken) -> Self {
         Self { turn, stop, closing }
     }
 
     /// The flow from here to `answers`: lines of at most `max_line` bytes that `verify` lets through. What the host
     /// asks for comes too late.
-    pub fn hear(self, max_line: usize, verify: Verify, answers: Answers, health: &Health) -> Graph {
+    pub fn hear(
+        self,
+        max_line: usize,
+        verify: Verify,
+        answers: AckTracker,
+        health: &StatsRegistry,
+    ) -> Graph {
         let frame = Frame::of(self.turn.clone(), max_line);
         let never = CancellationToken::new(); // it ends with the port
         let (graph, _nobody) = Pipeline::from_sources("farewell", [self], 1, health, &never)
             .then(frame)
             .then(verify)
             .then(Decode::default())
-            .then(Hear::new(answers))
+            .then(AckFilter::new(answers))
             .hand_to("nobody", String::new(), 1);
         graph
     }
 }
 
-impl Source for Farewell {
+impl Source for DrainAcks {
     type Out = Inbound;
 
-    fn open(&mut self) -> impl Stream<Item = Result<Inbound, Fault>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<Inbound, StageError>> + Send + '_ {
         async_stream::stream! {
             self.stop.cancelled().await;
             // The end of the agent is both, one after the other.

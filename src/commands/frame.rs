@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::receive::{Intake, Turn};
-use crate::pipeline::{Emit, Transform, Weigh};
+use super::receive::{ReadLease, SharedInbound};
+use crate::pipeline::{EventCount, Output, Transform};
 use crate::port::Inbound;
 use crate::wire::LINE_BYTES_MAX;
 
@@ -22,12 +22,12 @@ pub struct Line(pub Bytes);
 ///
 /// ```
 /// use infiniservice::commands::frame::Frame;
-/// use infiniservice::pipeline::{Emit, Transform, Weigh};
+/// use infiniservice::pipeline::{Output, Transform, EventCount};
 /// use infiniservice::port::Inbound;
 /// use tokio::time::Instant;
 ///
 /// let chunk = Inbound::Bytes("{\"a\":1}\n\n{\"b\":".into());
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// Frame::new().apply(Instant::now(), &chunk, &mut out);
 /// assert_eq!(chunk.weight(), 2);
 /// assert_eq!(out.lost(), [("blank", 1)]);
@@ -35,7 +35,7 @@ pub struct Line(pub Bytes);
 /// ```
 #[derive(Debug)]
 pub struct Frame {
-    turn: Turn,
+    turn: ReadLease,
     max: usize,
 }
 
@@ -48,11 +48,11 @@ impl Frame {
     /// Takes lines of at most `max` bytes.
     pub fn with_max(max: usize) -> Self {
         let (_, lane) = tokio::sync::mpsc::channel(1);
-        Self::of(Intake::new(lane).turn(), max)
+        Self::of(SharedInbound::new(lane).turn(), max)
     }
 
     /// The same, going on with the half line that the flow before this one has left.
-    pub fn of(turn: Turn, max: usize) -> Self {
+    pub fn of(turn: ReadLease, max: usize) -> Self {
         Self { turn, max }
     }
 }
@@ -75,7 +75,7 @@ impl Transform for Frame {
         self.turn.lines().held() > COSTLY
     }
 
-    fn apply(&mut self, _now: Instant, input: &Inbound, out: &mut Emit<Line>) {
+    fn apply(&mut self, _now: Instant, input: &Inbound, out: &mut Output<Line>) {
         let mut lines = self.turn.lines();
         lines.set_max(self.max);
         let mut chunk = match input {
@@ -100,7 +100,7 @@ impl Transform for Frame {
     }
 }
 
-impl Weigh for Inbound {
+impl EventCount for Inbound {
     fn weight(&self) -> u64 {
         match self {
             Self::Bytes(chunk) => memchr::memchr_iter(b'\n', chunk).count() as u64,
@@ -109,7 +109,7 @@ impl Weigh for Inbound {
     }
 }
 
-impl Weigh for Line {}
+impl EventCount for Line {}
 
 /// Tells how long it is: what it says may be secret.
 impl std::fmt::Debug for Line {
@@ -141,7 +141,7 @@ mod tests {
             let mut inputs: Vec<_> = chunks.iter().map(|chunk| bytes(chunk)).collect();
             inputs.insert(reset.index(inputs.len() + 1), Inbound::Reset);
             for input in inputs {
-                let mut out = Emit::default();
+                let mut out = Output::default();
                 frame.apply(Instant::now(), &input, &mut out);
                 taken += input.weight();
                 lost += out.lost().iter().map(|(_, weight)| weight).sum::<u64>();
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn half_a_line_is_dropped_with_its_host_and_a_long_one_is_counted() {
-        let (mut frame, mut out) = (Frame::with_max(4), Emit::default());
+        let (mut frame, mut out) = (Frame::with_max(4), Output::default());
         for chunk in [bytes(b"half"), Inbound::Reset, bytes(b"one\ntoo lo"), bytes(b"ng\ntwo\n")] {
             frame.apply(Instant::now(), &chunk, &mut out);
         }

@@ -6,24 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
-use super::news::{Heard, Listening};
-use super::reply::Told;
+use super::news::{EventReceiver, Listening};
+use super::reply::Outbound;
 use super::request_log::Recovery;
-use crate::pipeline::{Fault, Source};
-use crate::port::Answers;
+use crate::pipeline::{Source, StageError};
+use crate::port::AckTracker;
 
 /// Asks each host once for pending scripts, and tells it the news if it understands them.
 ///
 /// # Why a question comes first
 /// It has a time as a text in it: from that today's host learns this machine's clock, by which it stamps what it signs.
 /// And in its answer a host can say what it understands; today's does not, and each event would cost it a warning.
-pub struct Greet {
+pub struct SessionStart {
     vm_id: Option<String>,
     /// Counts the hosts that have come; none where nobody is greeted.
     hosts: Option<watch::Receiver<u64>>,
     greeted: Greeted,
-    heard: Heard,
-    answers: Answers,
+    heard: EventReceiver,
+    answers: AckTracker,
     listening: Option<Listening>,
     recovery: Option<Recovery>,
 }
@@ -36,12 +36,12 @@ pub struct Greeted(Arc<Mutex<Begun>>);
 struct Begun {
     hosts: u64,
     /// What is left to say to the host that has come, last first.
-    next: Vec<Told>,
+    next: Vec<Outbound>,
 }
 
-impl Greet {
+impl SessionStart {
     /// Tells the news of `heard` at the port of `answers`, and nothing else.
-    pub fn new(heard: Heard, answers: Answers) -> Self {
+    pub fn new(heard: EventReceiver, answers: AckTracker) -> Self {
         let (vm_id, hosts, greeted, listening, recovery) = Default::default();
         Self { vm_id, hosts, greeted, heard, answers, listening, recovery }
     }
@@ -62,7 +62,7 @@ impl Greet {
         self
     }
 
-    async fn say(&mut self) -> Option<Told> {
+    async fn say(&mut self) -> Option<Outbound> {
         let listening = match &mut self.listening {
             Some(listening) => listening,
             none => none.insert(self.heard.listen().await),
@@ -88,13 +88,13 @@ impl Greet {
                 biased;
                 hosts = come => {
                     let vm_id = self.vm_id.clone().unwrap_or_default();
-                    let next = vec![Told::ScriptsPlease { vm_id }];
+                    let next = vec![Outbound::ScriptsPlease { vm_id }];
                     *self.greeted.begun() = Begun { hosts: hosts?, next };
                 }
                 event = listening.recv() => {
                     let event = event?;
                     if self.answers.is_understood() {
-                        return Some(Told::Event(event));
+                        return Some(Outbound::Event(event));
                     }
                     self.heard.not_understood(&event);
                 }
@@ -109,8 +109,8 @@ impl Greeted {
     }
 }
 
-impl Source for Greet {
-    type Out = Told;
+impl Source for SessionStart {
+    type Out = Outbound;
 
     fn detail(&self) -> String {
         match self.hosts {
@@ -120,7 +120,7 @@ impl Source for Greet {
         .to_owned()
     }
 
-    fn open(&mut self) -> impl Stream<Item = Result<Told, Fault>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<Outbound, StageError>> + Send + '_ {
         let recovered = self.recovery.take().map(Recovery::told);
         let said =
             stream::unfold(self, |this| async move { this.say().await.map(|told| (told, this)) });

@@ -3,9 +3,9 @@
 
 use tokio::time::Instant;
 
-use super::decode::Asked;
-use crate::pipeline::{Emit, Transform};
-use crate::port::Answers;
+use super::decode::HostMessage;
+use crate::pipeline::{Output, Transform};
+use crate::port::AckTracker;
 
 /// Takes keep-alives, and what the host understands, out of the flow.
 ///
@@ -13,26 +13,26 @@ use crate::port::Answers;
 /// An answer makes room at the port. Behind a queue of requests that wait for that room it would never come. And the
 /// echo of a request says how far the host has read, so it is the port that writes it.
 #[derive(Debug)]
-pub struct Hear {
-    answers: Answers,
+pub struct AckFilter {
+    answers: AckTracker,
 }
 
-impl Hear {
+impl AckFilter {
     /// Tells `answers`.
-    pub fn new(answers: Answers) -> Self {
+    pub fn new(answers: AckTracker) -> Self {
         Self { answers }
     }
 }
 
-impl Transform for Hear {
-    type In = Asked;
-    type Out = Asked;
+impl Transform for AckFilter {
+    type In = HostMessage;
+    type Out = HostMessage;
 
-    fn apply(&mut self, _now: Instant, input: &Asked, out: &mut Emit<Asked>) {
+    fn apply(&mut self, _now: Instant, input: &HostMessage, out: &mut Output<HostMessage>) {
         match input {
-            Asked::KeepAliveAnswered(number) => self.answers.answered(*number),
-            Asked::KeepAlive(number) => self.answers.requested(*number),
-            Asked::Understands => self.answers.understood(),
+            HostMessage::KeepAliveAnswered(number) => self.answers.answered(*number),
+            HostMessage::KeepAlive(number) => self.answers.requested(*number),
+            HostMessage::Understands => self.answers.understood(),
             _ => return out.push(input.clone()),
         }
         out.lose("heard", 1);

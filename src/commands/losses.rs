@@ -25,12 +25,12 @@ const LOCKED: &str = "locked";
 
 /// What the host was told of the books so far.
 #[derive(Debug, Default)]
-pub struct Losses {
+pub struct DropReport {
     told: HashMap<(String, &'static str), u64>,
     last: Option<(Instant, u64)>,
 }
 
-impl Losses {
+impl DropReport {
     /// What is new in the books, by node and reason; `hosts` counts the hosts that have come. Silent where
     /// nothing is new, where nobody has come yet, and where the same host was told less than a minute ago.
     ///
@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_host_took_with_it_is_told_and_is_no_warning() {
-        let (mut losses, now) = (Losses::default(), Instant::now());
+        let (mut losses, now) = (DropReport::default(), Instant::now());
         let event = losses.news(now, 2, &books(&[("unread", 4), ("session", 1)])).unwrap();
         assert_eq!(
             (event.severity, event.context.unwrap()["sum"].clone()),
@@ -99,7 +99,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_loss_is_told_once_to_a_host_that_is_there() {
-        let (mut losses, now) = (Losses::default(), Instant::now());
+        let (mut losses, now) = (DropReport::default(), Instant::now());
         let gap = books(&[("overwritten", 118), ("unchanged", 1_000)]);
         assert_eq!(losses.news(now, 0, &gap), None, "nobody is there");
         let event = losses.news(now, 1, &gap).unwrap();

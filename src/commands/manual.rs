@@ -248,7 +248,7 @@ answered with \"is not known to this agent\".
 const TAIL: &str = "
 ## How long an answer is
 
-A line longer than 100,000 characters is a warning in the host's log. Answers of actions are shorter: from the items of long
+A line longer than 100,000 characters is a warning in the host's log. AckTracker of actions are shorter: from the items of long
 lists nulls go first, then long texts, fields that the host does not read, all texts, and last the ends of the lists, which
 have what matters first. How many items are missing is in `truncated` and in a sentence on `stdout`. What a package manager
 printed is cut in its middle, with a note. Command lines and scripts are not actions: what they print is kept as

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::pipeline::{Health, Node};
+use crate::pipeline::{StageStats, StatsRegistry};
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// Events that wait for the flow that takes them to the host; more are lost and counted.
@@ -14,28 +14,28 @@ pub const EVENTS_WAITING: usize = 32;
 
 /// A teller. Cheap to clone; never waits.
 #[derive(Debug, Clone)]
-pub struct News {
+pub struct AgentEvents {
     sender: Sender<AgentEvent>,
-    node: Arc<Node>,
+    node: Arc<StageStats>,
 }
 
 /// Where the news come out. A copy is the same end: one listens at a time.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct EventReceiver {
     receiver: Arc<Mutex<Receiver<AgentEvent>>>,
-    node: Arc<Node>,
+    node: Arc<StageStats>,
 }
 
 /// The right to listen, until it is dropped.
 pub type Listening = OwnedMutexGuard<Receiver<AgentEvent>>;
 
-impl News {
+impl AgentEvents {
     /// A channel, with its books in a node `news`.
-    pub fn new(health: &Health) -> (Self, Heard) {
+    pub fn new(health: &StatsRegistry) -> (Self, EventReceiver) {
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
         let node = health.node("news".to_owned());
         let receiver = Arc::new(Mutex::new(receiver));
-        (Self { sender, node: Arc::clone(&node) }, Heard { receiver, node })
+        (Self { sender, node: Arc::clone(&node) }, EventReceiver { receiver, node })
     }
 
     /// Tells the host, when there is one and a flow to tell it with. Where too much waits already the
@@ -49,7 +49,7 @@ impl News {
     }
 }
 
-impl Heard {
+impl EventReceiver {
     /// An event that was taken out goes to nobody: the host that is there does not understand it. The log has it.
     pub(super) fn not_understood(&self, event: &AgentEvent) {
         self.node.took(1); // it was given, and is not
@@ -77,8 +77,8 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_to_tell_and_what_is_too_much_is_counted() {
-        let health = Health::default();
-        let (news, heard) = News::new(&health);
+        let health = StatsRegistry::default();
+        let (news, heard) = AgentEvents::new(&health);
         for number in 0..EVENTS_WAITING + 3 {
             news.clone().tell(AgentEvent {
                 severity: Severity::Info,

@@ -20,7 +20,7 @@ use crate::metrics::latest::Latest;
 
 /// Carries out what was permitted. It may take its time, fail and panic: whoever dispatches sees to
 /// the rest.
-pub trait Perform: Send + Sync + 'static {
+pub trait Executor: Send + Sync + 'static {
     /// Does it, and ends at about `deadline` at the latest. Dropping the future ends it.
     fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done>;
 
@@ -34,7 +34,7 @@ pub trait Perform: Send + Sync + 'static {
 }
 
 /// This machine: actions, and programs that are started.
-pub struct ThisMachine {
+pub struct LocalExecutor {
     /// Starts programs.
     pub runner: Runner,
     /// What the metrics flow has read last.
@@ -47,7 +47,7 @@ pub struct ThisMachine {
     pub command_line: CommandLine,
 }
 
-impl Perform for ThisMachine {
+impl Executor for LocalExecutor {
     fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done> {
         async move {
             let (runner, notes) = self.runner.noting();
@@ -91,7 +91,7 @@ impl Perform for ThisMachine {
     }
 }
 
-impl ThisMachine {
+impl LocalExecutor {
     /// What is answered where a rule denies what the action would come to here, or that cannot be told.
     async fn denied(&self, action: &Action, cx: &Context) -> Option<Outcome> {
         let policy = self.in_force.policy().filter(|policy| policy.has_limits())?;

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use super::actions::{checks, cleanup, golden};
 use super::execute::{self, Prepared, Program};
 use super::policy::operation_name;
-use super::request::{Action, Order, Request, ServiceOperation, What};
+use super::request::{Action, ActionRequest, Request, ServiceOperation, What};
 
 /// A program that would be run, or why none is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WouldRun {
+pub struct DryRun {
     /// The program's own file and its arguments; empty where no program is run.
     pub argv: Vec<String>,
     /// The whole environment it gets.
@@ -35,17 +35,17 @@ pub type ProgramsOf = fn(&Action) -> Option<Vec<Vec<String>>>;
 ///
 /// # Errors
 /// It would fail before anything is run: the end of a sentence that says why.
-pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<WouldRun>, String> {
+pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<DryRun>, String> {
     match &request.what {
         What::Raw(raw) => Ok(vec![of_host(execute::command_line(raw, request.deadline())?)?]),
         What::Script(script) => Ok(vec![of_host(execute::script(script, request.deadline())?)?]),
-        What::Action(Order { action, .. }) => match programs_of(action) {
+        What::Action(ActionRequest { action, .. }) => match programs_of(action) {
             Some(programs) if !programs.is_empty() => {
                 let mut note = besides(action);
                 let each = |argv| resolve(of_words(argv, request), &std::mem::take(&mut note));
                 programs.into_iter().map(each).collect()
             }
-            _ => Ok(vec![WouldRun { note: does(action), ..WouldRun::default() }]),
+            _ => Ok(vec![DryRun { note: does(action), ..DryRun::default() }]),
         },
     }
 }
@@ -149,7 +149,7 @@ fn besides(action: &Action) -> String {
 }
 
 /// A program with what the runner would give it.
-fn resolve(program: Program, note: &str) -> Result<WouldRun, String> {
+fn resolve(program: Program, note: &str) -> Result<DryRun, String> {
     let file = execute::find(&program.program)?;
     let directory = execute::directory(program.directory.as_deref())?;
     let whose = execute::variables(program.run_as.as_ref())?;
@@ -157,7 +157,7 @@ fn resolve(program: Program, note: &str) -> Result<WouldRun, String> {
     let text_file = program.text.map(|_| "FILE".into());
     let words = std::iter::once(file.into_os_string()).chain(program.arguments).chain(text_file);
     let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();
-    Ok(WouldRun {
+    Ok(DryRun {
         argv: words.map(text).collect(),
         environment: environment
             .into_iter()
@@ -170,7 +170,7 @@ fn resolve(program: Program, note: &str) -> Result<WouldRun, String> {
 }
 
 /// A text of the host with what runs it.
-fn of_host(prepared: Prepared) -> Result<WouldRun, String> {
+fn of_host(prepared: Prepared) -> Result<DryRun, String> {
     let Prepared { program, note } = prepared;
     let file = program.text.is_some();
     let file = file.then(|| "FILE is the text in memory, readable by its user alone".to_owned());

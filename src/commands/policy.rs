@@ -30,7 +30,7 @@ use super::catalogue::Argument;
 use super::decode::{RAW_COMMAND, SCRIPT};
 use super::effects::{Effect, Part, effects};
 use super::glob::Glob;
-use super::request::{Action, Order, Request, ServiceOperation, Shell, What};
+use super::request::{Action, ActionRequest, Request, ServiceOperation, Shell, What};
 use super::words::unit_of;
 use crate::config::{Commands, Enforce, Line, Rule};
 
@@ -135,7 +135,7 @@ impl Policy {
         let at = &rule.at;
         let rule = self.place(at);
         let mut why = format!("denied by {rule}: {}", at.text);
-        if effect.part != Part::Asked {
+        if effect.part != Part::HostMessage {
             // What is not plain from the request.
             why = format!("{why}; it comes to {effect}");
         }
@@ -218,7 +218,7 @@ pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
         What::Script(script) => {
             vec![(Argument::Name, is(&script.name)), shell(script.shell), user(&script.run_as)]
         }
-        What::Action(Order { action, .. }) => match action {
+        What::Action(ActionRequest { action, .. }) => match action {
             Action::ServiceControl { service, operation } => vec![
                 (Argument::Service, is(service.as_str())),
                 (Argument::Operation, is(operation_name(*operation))),

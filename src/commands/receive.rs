@@ -1,7 +1,7 @@
 //! Where the command flow begins: what the port reads, as a stream. Does not look into it.
 //!
-//! The lane belongs to the port and outlives the flows that read it, one after the other: an [`Intake`] is
-//! that lane, with the half line that one flow leaves to the next, and a [`Turn`] is the right to read it.
+//! The lane belongs to the port and outlives the flows that read it, one after the other: an [`SharedInbound`] is
+//! that lane, with the half line that one flow leaves to the next, and a [`ReadLease`] is the right to read it.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,13 +9,13 @@ use futures::Stream;
 use futures::future::poll_fn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::pipeline::{Fault, Source};
+use crate::pipeline::{Source, StageError};
 use crate::port::Inbound;
 use crate::wire::{LINE_BYTES_MAX, Lines};
 
 /// The inbound lane of a port and what is begun of a line. A copy is the same lane.
 #[derive(Debug, Clone)]
-pub struct Intake {
+pub struct SharedInbound {
     /// Locked for one poll.
     lane: Arc<Mutex<mpsc::Receiver<Inbound>>>,
     /// Locked for one chunk.
@@ -26,12 +26,12 @@ pub struct Intake {
 /// The right of one flow to read, from its first read until its source *and* its segment are gone: then
 /// everything that it read has been cut into lines, and what is left of one is where the next flow begins.
 #[derive(Debug, Clone)]
-pub struct Turn {
-    intake: Intake,
+pub struct ReadLease {
+    intake: SharedInbound,
     held: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
-impl Intake {
+impl SharedInbound {
     /// Reads `lane`.
     pub fn new(lane: mpsc::Receiver<Inbound>) -> Self {
         Self {
@@ -42,12 +42,12 @@ impl Intake {
     }
 
     /// A turn for one flow, which begins when those that were begun before are over.
-    pub fn turn(&self) -> Turn {
-        Turn { intake: self.clone(), held: Arc::default() }
+    pub fn turn(&self) -> ReadLease {
+        ReadLease { intake: self.clone(), held: Arc::default() }
     }
 }
 
-impl Turn {
+impl ReadLease {
     /// Waits for the turn; at once where it is ours already.
     pub async fn begin(&self) {
         if self.held.get().is_none()
@@ -73,12 +73,12 @@ impl Turn {
 /// The inbound lane of a port as a source. It ends when the port closes.
 pub struct Receive {
     port: String,
-    turn: Turn,
+    turn: ReadLease,
 }
 
 impl Receive {
     /// What `port` reads, once it is its turn.
-    pub fn new(port: String, turn: Turn) -> Self {
+    pub fn new(port: String, turn: ReadLease) -> Self {
         Self { port, turn }
     }
 }
@@ -90,7 +90,7 @@ impl Source for Receive {
         self.port.clone()
     }
 
-    fn open(&mut self) -> impl Stream<Item = Result<Inbound, Fault>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<Inbound, StageError>> + Send + '_ {
         async_stream::stream! {
             self.turn.begin().await;
             while let Some(inbound) = self.turn.next().await {
@@ -108,12 +108,12 @@ mod tests {
 
     use super::*;
     use crate::commands::frame::Frame;
-    use crate::pipeline::{Emit, Transform};
+    use crate::pipeline::{Output, Transform};
 
     #[tokio::test]
     async fn the_next_flow_reads_when_the_one_before_has_cut_its_last_chunk_and_ends_its_line() {
         let (port, lane) = mpsc::channel(4);
-        let intake = Intake::new(lane);
+        let intake = SharedInbound::new(lane);
         let (first, second) = (intake.turn(), intake.turn());
         let mut source = Receive::new("p".to_owned(), first.clone());
         let mut segment = Frame::of(first, 100);
@@ -125,7 +125,7 @@ mod tests {
         let mut next = Receive::new("p".to_owned(), second.clone());
         let mut reads = std::pin::pin!(next.open());
         assert!(reads.next().now_or_never().is_none(), "a chunk is on its way to the lines");
-        let mut out = Emit::default();
+        let mut out = Output::default();
         segment.apply(Instant::now(), &chunk, &mut out);
         assert_eq!(out.drain().map(|line| line.0).collect::<Vec<_>>(), ["one"]);
         drop(segment);
@@ -137,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn a_flow_that_never_had_its_turn_holds_nobody_up() {
         let (port, lane) = mpsc::channel(4);
-        let intake = Intake::new(lane);
+        let intake = SharedInbound::new(lane);
         let mut first = Receive::new("p".to_owned(), intake.turn());
         let mut never = Receive::new("p".to_owned(), intake.turn());
         let mut last = Receive::new("p".to_owned(), intake.turn());

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::decode::{RAW_COMMAND, Refusal};
 use super::outcome::Outcome;
-use crate::delivery::Kind;
 use crate::model::Frame;
-use crate::pipeline::{Emit, Ledger, Transform, Weigh};
+use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
+use crate::spool::Kind;
 use crate::wire::outbound::{self, AgentEvent, Breaker, Completion, ErrorReport, Response};
 
 /// What the agent says to the host, metrics aside.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum Outbound {
     /// The answer to a command.
     Response {
         /// Its id.
@@ -48,7 +48,7 @@ pub enum Told {
     /// The state of a breaker.
     Breaker(Breaker),
     /// A fault.
-    Fault(ErrorReport),
+    Report(ErrorReport),
 }
 
 /// What `command_type` of an answer says.
@@ -69,14 +69,14 @@ pub enum CommandType {
 /// writes and loses of them adds up; it is a frame of weight 1.
 ///
 /// ```
-/// use infiniservice::commands::reply::{CommandType, Reply, Told};
-/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::commands::reply::{CommandType, Reply, Outbound};
+/// use infiniservice::pipeline::{Output, Transform};
 /// use std::time::SystemTime;
 /// use tokio::time::Instant;
 ///
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// let mut reply = Reply::new(CommandType::Action).with_clock(|| SystemTime::UNIX_EPOCH);
-/// reply.apply(Instant::now(), &Told::KeepAlive(7), &mut out);
+/// reply.apply(Instant::now(), &Outbound::KeepAlive(7), &mut out);
 /// let expected = r#"{"type":"keep_alive","sequence_number":7,"timestamp":"1970-01-01T00:00:00.000Z"}"#;
 /// assert_eq!(out.drain().next().unwrap().frame.bytes, format!("{expected}\n"));
 /// ```
@@ -85,7 +85,7 @@ pub struct Reply {
     command_type: CommandType,
     clock: fn() -> SystemTime,
     line: Vec<u8>,
-    ledger: Ledger,
+    ledger: MemoryBudget,
 }
 
 /// A line for the host, and whether it must be read.
@@ -99,7 +99,7 @@ pub struct Spoken {
     pub request: u32,
 }
 
-impl Weigh for Spoken {
+impl EventCount for Spoken {
     fn weight(&self) -> u64 {
         self.frame.weight()
     }
@@ -113,12 +113,12 @@ const EXIT_NONE: i32 = -1;
 impl Reply {
     /// With this kind of `command_type`.
     pub fn new(command_type: CommandType) -> Self {
-        let ledger = Ledger::default();
+        let ledger = MemoryBudget::default();
         Self { command_type, clock: SystemTime::now, line: Vec::new(), ledger }
     }
 
     /// Charges each line to `ledger`.
-    pub fn charging(mut self, ledger: &Ledger) -> Self {
+    pub fn charging(mut self, ledger: &MemoryBudget) -> Self {
         self.ledger = ledger.clone();
         self
     }
@@ -131,10 +131,10 @@ impl Reply {
 }
 
 impl Transform for Reply {
-    type In = Told;
+    type In = Outbound;
     type Out = Spoken;
 
-    fn apply(&mut self, now: Instant, input: &Told, out: &mut Emit<Spoken>) {
+    fn apply(&mut self, now: Instant, input: &Outbound, out: &mut Output<Spoken>) {
         self.line.clear();
         encode(input, self.command_type, (self.clock)(), &mut self.line);
         let bytes = self.ledger.hold(Bytes::copy_from_slice(&self.line));
@@ -145,9 +145,9 @@ impl Transform for Reply {
     }
 }
 
-impl Weigh for Told {}
+impl EventCount for Outbound {}
 
-impl Told {
+impl Outbound {
     /// The same, as the answer to what was asked at that time: it is for the host that asked.
     pub fn asked_at(mut self, received: Instant) -> Self {
         if let Self::Response { outcome, .. } | Self::Completed { outcome, .. } = &mut self {
@@ -182,12 +182,12 @@ impl Told {
             | Self::Metrics(_)
             | Self::ScriptsPlease { .. }
             | Self::Breaker(_)
-            | Self::Fault(_) => None,
+            | Self::Report(_) => None,
         }
     }
 }
 
-impl From<Refusal> for Told {
+impl From<Refusal> for Outbound {
     /// What was refused is answered like anything that failed.
     fn from(refusal: Refusal) -> Self {
         let Refusal { id, action, error, is_script, .. } = refusal;
@@ -245,9 +245,9 @@ struct Said<'a> {
     exit_code: Option<i32>,
 }
 
-fn encode(told: &Told, command_type: CommandType, at: SystemTime, out: &mut Vec<u8>) {
+fn encode(told: &Outbound, command_type: CommandType, at: SystemTime, out: &mut Vec<u8>) {
     match told {
-        Told::Response { id, action, outcome } => {
+        Outbound::Response { id, action, outcome } => {
             let command_type = match command_type {
                 CommandType::Action => action,
                 CommandType::Safe if action == RAW_COMMAND => "unsafe",
@@ -266,13 +266,13 @@ fn encode(told: &Told, command_type: CommandType, at: SystemTime, out: &mut Vec<
             };
             outbound::response(&answer, at, out);
         }
-        Told::Completed { execution_id, outcome } => complete(execution_id, outcome, at, out),
-        Told::KeepAlive(number) => outbound::keep_alive(*number, at, out),
-        Told::Metrics(line) => out.extend_from_slice(line),
-        Told::ScriptsPlease { vm_id } => outbound::request_pending_scripts(vm_id, at, out),
-        Told::Event(event) => outbound::agent_event(event, at, out),
-        Told::Breaker(breaker) => outbound::circuit_breaker_state(breaker, at, out),
-        Told::Fault(report) => outbound::error_report(report, at, out),
+        Outbound::Completed { execution_id, outcome } => complete(execution_id, outcome, at, out),
+        Outbound::KeepAlive(number) => outbound::keep_alive(*number, at, out),
+        Outbound::Metrics(line) => out.extend_from_slice(line),
+        Outbound::ScriptsPlease { vm_id } => outbound::request_pending_scripts(vm_id, at, out),
+        Outbound::Event(event) => outbound::agent_event(event, at, out),
+        Outbound::Breaker(breaker) => outbound::circuit_breaker_state(breaker, at, out),
+        Outbound::Report(report) => outbound::error_report(report, at, out),
     }
 }
 
@@ -304,8 +304,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn line(told: impl Into<Told>, command_type: CommandType) -> Value {
-        let (mut out, now) = (Emit::default(), Instant::now());
+    fn line(told: impl Into<Outbound>, command_type: CommandType) -> Value {
+        let (mut out, now) = (Output::default(), Instant::now());
         let mut reply = Reply::new(command_type).with_clock(|| SystemTime::UNIX_EPOCH);
         reply.apply(now, &told.into(), &mut out);
         let frames: Vec<_> = out.drain().map(|spoken| spoken.frame).collect();
@@ -314,14 +314,14 @@ mod tests {
         serde_json::from_slice(&frames[0].bytes).unwrap()
     }
 
-    fn response(action: &str) -> Told {
+    fn response(action: &str) -> Outbound {
         let took = Duration::from_millis(1_500);
         let outcome = Outcome { exit_code: Some(0), took, ..Outcome::said("hi") };
-        Told::Response { id: "a1".to_owned(), action: action.to_owned(), outcome }
+        Outbound::Response { id: "a1".to_owned(), action: action.to_owned(), outcome }
     }
 
     fn completed(outcome: Outcome) -> (Value, Value) {
-        let told = Told::Completed { execution_id: "e1".to_owned(), outcome };
+        let told = Outbound::Completed { execution_id: "e1".to_owned(), outcome };
         let line = line(told, CommandType::Action);
         (line["exit_code"].clone(), line["stderr"].clone())
     }
@@ -365,13 +365,13 @@ mod tests {
 
     #[test]
     fn of_an_answer_that_is_lost_its_id_and_its_end_stay() {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         let mut reply = Reply::new(CommandType::Action).with_clock(|| SystemTime::UNIX_EPOCH);
         reply.apply(Instant::now(), &response("OsInfo"), &mut out);
         let spoken = out.drain().next().unwrap();
         assert_eq!(spoken.must, Some(Kind::Response));
         let word = lost(&spoken.frame.bytes, SystemTime::UNIX_EPOCH).unwrap();
-        assert!(word.ends_with(b"\n") && word.len() < crate::delivery::WORD_MAX);
+        assert!(word.ends_with(b"\n") && word.len() < crate::spool::TOMBSTONE_MAX);
         let word: Value = serde_json::from_slice(&word).unwrap();
         assert_eq!((&word["id"], &word["command_type"]), (&json!("a1"), &json!("OsInfo")));
         assert_eq!((&word["success"], &word["exit_code"]), (&json!(false), &json!(0)));
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn a_refusal_is_known_from_an_answer_of_something_that_ran() {
         let must = |outcome| {
-            Told::Response { id: "a1".to_owned(), action: "OsInfo".to_owned(), outcome }.must()
+            Outbound::Response { id: "a1".to_owned(), action: "OsInfo".to_owned(), outcome }.must()
         };
         assert_eq!(must(Outcome::refused("no")), Some(Kind::Refusal));
         assert_eq!(must(Outcome::failed("no")), Some(Kind::Response));
@@ -407,8 +407,8 @@ mod tests {
     fn a_long_reply_leaves_no_long_buffer() {
         let mut reply = Reply::new(CommandType::Action);
         let outcome = Outcome::said("x".repeat(1 << 20));
-        let told = Told::Response { id: "a".to_owned(), action: "A".to_owned(), outcome };
-        let mut out = Emit::default();
+        let told = Outbound::Response { id: "a".to_owned(), action: "A".to_owned(), outcome };
+        let mut out = Output::default();
         reply.apply(Instant::now(), &told, &mut out);
         let bytes = out.drain().next().unwrap().frame.bytes.len();
         assert!((crate::wire::MAX_LINE - 64..=crate::wire::MAX_LINE).contains(&bytes), "{bytes}");

@@ -85,7 +85,7 @@ impl What {
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
     /// One of the known actions (`SafeCommand`).
-    Action(Order),
+    Action(ActionRequest),
     /// A command line for a shell (`UnsafeCommand`).
     Raw(RawCommand),
     /// A script that the host had pending.
@@ -96,7 +96,7 @@ impl What {
     /// Whether it may change the machine: whatever is not known to read only.
     pub fn changes_machine(&self) -> bool {
         use Action::*;
-        let Self::Action(Order { action, .. }) = self else { return true };
+        let Self::Action(ActionRequest { action, .. }) = self else { return true };
         let is_status =
             matches!(action, ServiceControl { operation: ServiceOperation::Status, .. });
         let reads = matches!(
@@ -129,7 +129,7 @@ impl What {
 /// A known action, and the name that it was asked for by. Several names may become one action:
 /// `CleanTemporaryFiles` is `DiskCleanup`. The answer and the audit bear the one that was asked for.
 #[derive(Clone, PartialEq)]
-pub struct Order {
+pub struct ActionRequest {
     asked: Box<str>,
     /// What is done.
     pub action: Action,
@@ -351,7 +351,7 @@ pub enum ServiceOperation {
     Status,
 }
 
-impl Order {
+impl ActionRequest {
     /// An action that was asked for as `asked`.
     pub fn new(asked: &str, action: Action) -> Self {
         Self { asked: asked.into(), action }
@@ -368,7 +368,7 @@ impl Order {
     }
 }
 
-impl From<Action> for Order {
+impl From<Action> for ActionRequest {
     /// Asked for by its own name.
     fn from(action: Action) -> Self {
         Self { asked: action.name().into(), action }
@@ -376,7 +376,7 @@ impl From<Action> for Order {
 }
 
 /// `CleanTemporaryFiles = DiskCleanup { … }`, or the action alone.
-impl std::fmt::Debug for Order {
+impl std::fmt::Debug for ActionRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.becomes().is_some() {
             write!(f, "{} = ", self.asked)?;

@@ -9,12 +9,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::losses::TELL_EVERY;
-use crate::delivery::{Backlog, State, Waiting};
+use crate::spool::{SpoolStatus, State, Waiting};
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// The spools of the ports that are open. A copy is the same list.
 #[derive(Debug, Clone, Default)]
-pub struct Spools(Arc<Mutex<Vec<(String, Backlog)>>>);
+pub struct SpoolReport(Arc<Mutex<Vec<(String, SpoolStatus)>>>);
 
 /// What waits for the host of one port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +50,11 @@ pub enum Spooling {
 
 /// What the hosts were told of the spools so far.
 #[derive(Debug, Default)]
-pub struct SpoolNews(HashMap<String, (Spooling, Instant)>);
+pub struct SpoolEvents(HashMap<String, (Spooling, Instant)>);
 
-impl Spools {
+impl SpoolReport {
     /// Takes the place of the list.
-    pub fn set(&self, spools: Vec<(String, Backlog)>) {
+    pub fn set(&self, spools: Vec<(String, SpoolStatus)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = spools;
     }
 
@@ -111,7 +111,7 @@ impl Held {
     }
 }
 
-impl SpoolNews {
+impl SpoolEvents {
     /// What is new in the states of `spools`; `hosts` counts the hosts that have come. Silent where a state is as it
     /// was told, where nobody has come yet, and for a minute after the same spool's last: then its latest is told.
     pub fn news(&mut self, now: Instant, hosts: u64, spools: &[Held]) -> Vec<AgentEvent> {
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_host_hears_once_that_nothing_is_on_disk_and_once_that_it_is_again() {
-        let (mut news, now) = (SpoolNews::default(), Instant::now());
+        let (mut news, now) = (SpoolEvents::default(), Instant::now());
         let failing = held(Spooling::Failing, Some("no space left on device"));
         assert_eq!(news.news(now, 0, &failing), [], "nobody is there");
         let told = news.news(now, 1, &failing);
@@ -171,10 +171,10 @@ mod tests {
     async fn a_port_that_should_have_no_file_misses_none() {
         let waiting = Waiting { state: State::Memory, in_memory: 4, ..Waiting::default() };
         let held = [Held::of("port".to_owned(), waiting.clone())];
-        assert_eq!(SpoolNews::default().news(Instant::now(), 1, &held), []);
+        assert_eq!(SpoolEvents::default().news(Instant::now(), 1, &held), []);
         let why = Some("cannot use /s/spool: it is a symbolic link (remove it)".to_owned());
         let held = [Held::of("port".to_owned(), Waiting { why, ..waiting })];
-        let told = SpoolNews::default().news(Instant::now(), 1, &held);
+        let told = SpoolEvents::default().news(Instant::now(), 1, &held);
         assert!(
             told[0].message.ends_with(
                 "with the agent: cannot use /s/spool: it is a symbolic link (remove it)"

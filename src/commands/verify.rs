@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::frame::Line;
 use super::request_log::RequestLog;
 use super::secret::Secret;
-use crate::pipeline::{Emit, Transform, Weigh};
+use crate::pipeline::{EventCount, Output, Transform};
 use crate::wire::envelope::{self, Refused, WINDOW_MS};
 use crate::wire::inbound::{self, Message};
 
@@ -39,13 +39,13 @@ pub type WallClock = fn() -> i64;
 ///
 /// ```
 /// use infiniservice::commands::{frame::Line, secret::Secret, verify::Verify};
-/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::pipeline::{Output, Transform};
 /// use infiniservice::wire::envelope::seal;
 /// use tokio::time::Instant;
 ///
 /// let mut verify = Verify::new(Secret::new(b"key".to_vec())).with_clock(|| 1_000);
 /// let line = Line(seal(b"key", 900, "n1", "{}").into());
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// verify.apply(Instant::now(), &line, &mut out);
 /// verify.apply(Instant::now(), &line, &mut out);
 /// assert_eq!(out.lost(), [("replayed", 1)]);
@@ -131,7 +131,7 @@ impl Transform for Verify {
         if self.secret.is_some() { "signed" } else { "locked" }.to_owned()
     }
 
-    fn apply(&mut self, now: Instant, input: &Line, out: &mut Emit<Verified>) {
+    fn apply(&mut self, now: Instant, input: &Line, out: &mut Output<Verified>) {
         match self.check(now, &input.0) {
             Ok(verified) => {
                 self.is_refusing = false;
@@ -156,7 +156,7 @@ fn is_harmless(payload: &str) -> bool {
         )
 }
 
-impl Weigh for Verified {}
+impl EventCount for Verified {}
 
 /// Leaves the payload out.
 impl std::fmt::Debug for Verified {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn outcome(verify: &mut Verify, now: Instant, line: &Line) -> Result<Verified, &'static str> {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         verify.apply(now, line, &mut out);
         let lost = out.lost().first().map(|(reason, _)| *reason);
         out.drain().next().ok_or_else(|| lost.unwrap())

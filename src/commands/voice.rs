@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::delivery::Epochs;
-use crate::port::{self, Voice};
+use crate::port::{self, ControlLines};
+use crate::spool::SessionIds;
 use crate::wire::outbound::{self, AgentEvent, Breaker, BreakerState, Severity};
 
 /// Opens each session with an event, asks with keep-alives, and tells the state of the breaker.
@@ -15,18 +15,18 @@ use crate::wire::outbound::{self, AgentEvent, Breaker, BreakerState, Severity};
 /// The first line has a time as a text in it: from that the host learns this machine's clock, by which it stamps
 /// what it signs. A host that knows no such event drops it.
 #[derive(Debug, Clone)]
-pub struct AgentVoice {
+pub struct ControlMessages {
     /// Numbers for sessions, which rise over restarts.
-    pub epochs: Epochs,
+    pub epochs: SessionIds,
     /// Which boot of the machine this is.
     pub boot_id: Option<String>,
     /// The wall clock.
     pub clock: fn() -> SystemTime,
 }
 
-impl AgentVoice {
+impl ControlMessages {
     /// Of this run, by the wall clock.
-    pub fn new(epochs: Epochs, boot_id: Option<String>) -> Self {
+    pub fn new(epochs: SessionIds, boot_id: Option<String>) -> Self {
         Self { epochs, boot_id, clock: SystemTime::now }
     }
 
@@ -37,7 +37,7 @@ impl AgentVoice {
     }
 }
 
-impl Voice for AgentVoice {
+impl ControlLines for ControlMessages {
     fn session(&mut self, connects: u64) -> Bytes {
         let version = env!("CARGO_PKG_VERSION");
         let context = json!({
@@ -80,9 +80,9 @@ impl Voice for AgentVoice {
 mod tests {
     use super::*;
 
-    fn voice() -> AgentVoice {
+    fn voice() -> ControlMessages {
         let boot_id = Some("b7".to_owned());
-        AgentVoice { epochs: Epochs::default(), boot_id, clock: || SystemTime::UNIX_EPOCH }
+        ControlMessages { epochs: SessionIds::default(), boot_id, clock: || SystemTime::UNIX_EPOCH }
     }
 
     fn read(line: &Bytes) -> serde_json::Value {

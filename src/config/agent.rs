@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use super::check::{Broken, Check};
 use super::memory::Memory;
-use super::raw::{Problem, text, text_or_none};
 use super::table::table;
 use super::units::{Count, Period, Size};
-use crate::delivery;
+use super::validate::{Broken, Check};
+use super::value::{Problem, text, text_or_none};
+use crate::spool;
 
 /// The whole of `agent.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -92,7 +92,7 @@ pub enum HostKind {
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
     /// One thread for all tasks, or several.
-    pub flavour: Flavour,
+    pub flavour: RuntimeKind,
     /// How many threads, with `multi_thread` only; without it, one per processor. At most 256.
     #[serde(deserialize_with = "threads")]
     pub worker_threads: Option<Count>,
@@ -104,7 +104,7 @@ pub struct Runtime {
 impl Default for Runtime {
     fn default() -> Self {
         Self {
-            flavour: Flavour::CurrentThread,
+            flavour: RuntimeKind::CurrentThread,
             worker_threads: None,
             thread_name: "infiniservice".to_owned(),
         }
@@ -114,7 +114,7 @@ impl Default for Runtime {
 /// One thread for all tasks, or several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Flavour {
+pub enum RuntimeKind {
     /// All tasks on the main thread: the cheapest.
     #[default]
     CurrentThread,
@@ -122,7 +122,7 @@ pub enum Flavour {
     MultiThread,
 }
 
-impl Flavour {
+impl RuntimeKind {
     /// The word that stands for it in files and messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -236,7 +236,7 @@ pub struct SpoolSettings {
 
 impl Default for SpoolSettings {
     fn default() -> Self {
-        Self { size: Size::kib(delivery::SIZE >> 10) }
+        Self { size: Size::kib(spool::SIZE >> 10) }
     }
 }
 
@@ -303,7 +303,7 @@ fn thread_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
 }
 
 fn spool_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    let bounds = delivery::SIZE_MIN..=delivery::SIZE_MAX;
+    let bounds = spool::SIZE_MIN..=spool::SIZE_MAX;
     let help = "the least is \"64KiB\", the most \"64MiB\"";
     Size::within(deserializer, bounds, "is too large", help)
 }

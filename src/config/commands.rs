@@ -9,11 +9,11 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::Env;
-use super::check::{Broken, Check, Step};
-use super::raw::{Problem, text, text_or_none};
 use super::rule::{self, Rule, Switch, rules};
 use super::table::{some_table, table};
 use super::units::{Count, Period, Size};
+use super::validate::{Broken, Check, Step};
+use super::value::{Problem, text, text_or_none};
 use super::write::{Delivery, port_name};
 use crate::commands::reply::CommandType;
 use crate::commands::secret::{Secret, SecretSource};
@@ -169,7 +169,7 @@ pub struct Reply {
 
 impl Default for Reply {
     fn default() -> Self {
-        Self { command_type: CommandType::default(), delivery: Delivery::Must }
+        Self { command_type: CommandType::default(), delivery: Delivery::Durable }
     }
 }
 

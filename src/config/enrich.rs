@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::raw::{Problem, text_or_none};
 use super::units::Count;
+use super::value::{Problem, text_or_none};
 use crate::model::{Group, Rank};
 
 /// One enricher: `[[enrich]]` with one name in it, such as `tags = { site = "lab-1" }`.

@@ -8,21 +8,21 @@
 use std::ops::Range;
 
 use super::error::{clean, cut};
-use super::raw::Problem;
+use super::value::Problem;
 
 /// An error at a place of the text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Explained {
     pub span: Range<usize>,
     pub message: String,
     pub help: Option<String>,
 }
 
 /// Explains an error of the grammar. `filled` are the places where a variable stands.
-pub(super) fn grammar(source: &str, error: &toml::de::Error, filled: &[Range<usize>]) -> Told {
+pub(super) fn grammar(source: &str, error: &toml::de::Error, filled: &[Range<usize>]) -> Explained {
     let span = error.span().unwrap_or(0..0);
     let (message, help) = explain(source, &span, error.message(), filled);
-    Told { span, message, help }
+    Explained { span, message, help }
 }
 
 fn explain(

@@ -9,11 +9,11 @@ use std::str::Utf8Error;
 use super::Env;
 use super::agent::{AgentSettings, StateOnly};
 use super::commands::{Commands, CommandsFile};
-use super::doubt;
 use super::error::{ConfigError, Place, clean, shown};
 use super::parse::{Flow, flow, parse};
 use super::pipeline::PipelineFile;
 use super::setting::{Setting, with_settings};
+use super::warnings;
 use crate::files::{Untrusted, open_trusted};
 
 /// Where the files are looked for when none is named.
@@ -195,7 +195,7 @@ fn inspect_in(
         }
     }
     if errors.is_empty() {
-        let together = doubt::of_all(&loaded);
+        let together = warnings::of_all(&loaded);
         loaded.warnings.extend(together);
     }
     (loaded, errors)

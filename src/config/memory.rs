@@ -10,9 +10,9 @@ use super::load::Loaded;
 use super::units::Size;
 use super::write::{Delivery, Target, Write};
 use crate::commands::request_log::{BYTES_KEPT, NONCES_KEPT, REQUESTS_KEPT, SIZE};
-use crate::delivery::{CACHE_MAX, Entry, ITEMS_MAX, MEMORY_MAX};
 use crate::metrics::READINGS_WAITING;
-use crate::port::{CHUNK_BYTES_MAX, CHUNKS_KEPT, MUST_KEPT};
+use crate::port::{CHUNK_BYTES_MAX, CHUNKS_KEPT, DURABLE_KEPT};
+use crate::spool::{CACHE_MAX, Entry, ITEMS_MAX, MEMORY_MAX};
 use crate::wire::MAX_LINE;
 
 /// The least ceiling: one line in, one answer out, and some readings.
@@ -91,7 +91,7 @@ impl WorstCase {
             let longest = limit.map_or(configured, |limit| limit.line(configured));
             is_limited |= longest < configured;
             by_counts += (parallel + waiting) * longest;
-            by_counts += (parallel + MUST_KEPT as u64) * line;
+            by_counts += (parallel + DURABLE_KEPT as u64) * line;
             beside.push(("one line of the host, and what is made of it", 2 * longest));
             beside.push(("chunks of it that wait", (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64));
             let streams = 2 * execute.output.bytes() + READ_BYTES;
@@ -142,7 +142,7 @@ impl WorstCase {
 /// Frames that a ring keeps, where the flow ends in one.
 fn ring(write: &[Write]) -> Option<u64> {
     let newest = |write: &&Write| {
-        write.delivery == Delivery::Newest && matches!(write.target, Target::Port(_))
+        write.delivery == Delivery::Latest && matches!(write.target, Target::Port(_))
     };
     let is_ring = write.len() > 1 || write.iter().any(|write| newest(&write));
     is_ring.then(|| write.iter().map(|write| u64::from(write.keep.get())).max().unwrap_or(1))

@@ -12,12 +12,12 @@
 //! [`load()`] from `spawn_blocking`.
 
 mod agent;
-mod check;
+mod validate;
 mod commands;
 mod destination;
 mod enrich;
 mod error;
-mod doubt;
+mod warnings;
 mod explain;
 mod interpolate;
 mod limit;
@@ -25,8 +25,8 @@ mod load;
 mod memory;
 mod parse;
 mod pipeline;
-mod raw;
-mod read;
+mod value;
+mod collectors;
 pub mod reference;
 mod rule;
 mod secret;
@@ -35,13 +35,14 @@ mod summary;
 mod syntax;
 mod table;
 mod units;
-mod word;
+mod variant;
 mod write;
 
 pub use agent::{
-    AgentSettings, Flavour, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart,
-    Runtime, Shutdown, SpoolSettings, StateSettings, is_log_level,
+    AgentSettings, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
+    RuntimeKind, Shutdown, SpoolSettings, StateSettings, is_log_level,
 };
+pub use collectors::{ProcessesOptions, Read};
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use destination::conflicts;
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
@@ -53,11 +54,10 @@ pub use load::{
 };
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
-pub use raw::Problem;
-pub use read::{ProcessesOptions, Read};
 pub use rule::{Line, Rule, Switch};
 pub use setting::Setting;
 pub use units::{Count, Period, Size};
+pub use value::Problem;
 pub use write::{Delivery, FileTarget, Target, Write};
 
 /// Looks a variable of the environment up. Passed in, so that a test needs no real environment.

@@ -7,9 +7,9 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Env;
-use super::check::{Broken, Check, Step};
+use super::validate::{Broken, Check, Step};
 use super::error::{ConfigError, Place, Severity};
-use super::explain::{self, Told};
+use super::explain::{self, Explained};
 use super::interpolate;
 use super::secret::mask;
 use super::syntax;
@@ -43,7 +43,7 @@ where
     // What some editors put in front of UTF-8; it is no part of the text.
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let shown = mask(source);
-    let tell = |told: Vec<Told>| told.into_iter().map(|told| error(file, &shown, told)).collect();
+    let tell = |told: Vec<Explained>| told.into_iter().map(|told| error(file, &shown, told)).collect();
     let Read { file: parsed, doubts, outputs } = read(source, &shown, env).map_err(tell)?;
     let mut warnings: Vec<ConfigError> = tell(doubts);
     warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
@@ -89,7 +89,7 @@ pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
     }
 }
 
-fn error(file: &str, shown: &str, told: Told) -> ConfigError {
+fn error(file: &str, shown: &str, told: Explained) -> ConfigError {
     ConfigError {
         severity: Severity::Error,
         file: file.to_owned(),
@@ -101,12 +101,12 @@ fn error(file: &str, shown: &str, told: Told) -> ConfigError {
 
 struct Read<T> {
     file: T,
-    doubts: Vec<Told>,
+    doubts: Vec<Explained>,
     outputs: Vec<Range<usize>>,
 }
 
 /// `shown` is `source` without what must not be shown.
-fn read<T>(source: &str, shown: &str, env: &Env<'_>) -> Result<Read<T>, Vec<Told>>
+fn read<T>(source: &str, shown: &str, env: &Env<'_>) -> Result<Read<T>, Vec<Explained>>
 where
     T: DeserializeOwned + Check,
 {
@@ -123,7 +123,7 @@ where
     let mut mistakes = Vec::new();
     for wrong in unfilled {
         document.remove(&wrong.value);
-        mistakes.push(Told { span: wrong.span, message: wrong.message, help: Some(wrong.help) });
+        mistakes.push(Explained { span: wrong.span, message: wrong.message, help: Some(wrong.help) });
     }
     let file = document.deserialize(shown, &filled, &mut mistakes);
     let file = file.map(|mut file: T| {
@@ -147,7 +147,7 @@ where
                 let last = mistakes.last().map_or(0..0, |told| told.span.clone());
                 let message = format!("these are the first {MISTAKES_MAX} mistakes of this file");
                 let help = Some("mend them, and look again".to_owned());
-                mistakes.push(Told { span: last, message, help });
+                mistakes.push(Explained { span: last, message, help });
             }
             Err(mistakes)
         }
@@ -185,7 +185,7 @@ impl Pruned<'_> {
         &mut self,
         shown: &str,
         filled: &[Range<usize>],
-        mistakes: &mut Vec<Told>,
+        mistakes: &mut Vec<Explained>,
     ) -> Option<T> {
         for _ in 0..ROUNDS_MAX {
             let error = match T::deserialize(toml::Deserializer::from(self.document.clone())) {
@@ -306,19 +306,19 @@ fn consider(
 }
 
 /// A broken rule at its place.
-fn place(source: &str, document: &DeTable<'_>, broken: Broken) -> Told {
+fn place(source: &str, document: &DeTable<'_>, broken: Broken) -> Explained {
     let find = |path: &[Step]| locate(document, path);
     let line = |span: Range<usize>| Place::new(source, span).line;
     let Some(span) = find(&broken.path) else {
         let (message, help) = broken.without_section.unwrap_or((broken.message, broken.help));
-        return Told { span: 0..0, message, help: Some(help) };
+        return Explained { span: 0..0, message, help: Some(help) };
     };
     let other = broken.other.and_then(|path| find(&path)).map(line);
     let help = match other.filter(|other| *other != line(span.clone())) {
         Some(line) => format!("{}; the other is in line {line}", broken.help),
         None => broken.help,
     };
-    Told { span, message: broken.message, help: Some(help) }
+    Explained { span, message: broken.message, help: Some(help) }
 }
 
 /// Where a file names what it writes to, by the number of its `[[write]]`.

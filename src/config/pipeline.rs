@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use super::collectors::Read;
 use super::enrich::Enrich;
-use super::raw::text_or_none;
-use super::read::Read;
 use super::table::{one_or_many, some_table, table, tables};
 use super::units::{Count, Period, Size};
-use super::word::words;
+use super::value::text_or_none;
+use super::variant::words;
 use super::write::Write;
 use crate::model::Group;
 use crate::wire::Format;

@@ -9,10 +9,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
 
-use super::check::{Broken, Step};
 use super::error::{Place, clean, cut};
 use super::explain;
-use super::raw::{Problem, text};
+use super::validate::{Broken, Step};
+use super::value::{Problem, text};
 use crate::commands::catalogue::{ACTIONS, Argument, arguments_of};
 use crate::commands::glob::Glob;
 

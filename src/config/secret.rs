@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer};
 
-use super::raw::{Problem, text};
+use super::value::{Problem, text};
 use crate::commands::secret::{SecretSource, is_no_secret};
 
 const PLACES: &str = "say where it is found: \"env:NAME\", \"file:/PATH\" or \"credential:NAME\"; \

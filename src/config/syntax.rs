@@ -2,13 +2,13 @@
 //! grammar of the files.
 
 use super::error::clean;
-use super::explain::{Told, bare, before, word};
+use super::explain::{Explained, bare, before, word};
 
 /// Explains the first errors of TOML itself, at most `most` and one for each line: what is read behind a slip in the same
 /// line says more about the reader than about the file.
-pub(super) fn explain_all(source: &str, errors: &[toml::de::Error], most: usize) -> Vec<Told> {
+pub(super) fn explain_all(source: &str, errors: &[toml::de::Error], most: usize) -> Vec<Explained> {
     let mut lines = Vec::new();
-    let mut told: Vec<Told> = errors.iter().map(|error| explain(source, error)).collect();
+    let mut told: Vec<Explained> = errors.iter().map(|error| explain(source, error)).collect();
     told.retain(|told| {
         let before = &source[..source.floor_char_boundary(told.span.start)];
         let line = before.matches('\n').count();
@@ -23,7 +23,7 @@ pub(super) fn explain_all(source: &str, errors: &[toml::de::Error], most: usize)
 
 /// Whether the file is written in another language that configuration is often written in; JSON and YAML are known
 /// by how their first line with anything in it begins.
-pub(super) fn another_language(source: &str) -> Option<Told> {
+pub(super) fn another_language(source: &str) -> Option<Explained> {
     let is_content = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     let line = source.lines().find(is_content)?;
     let text = line.trim();
@@ -54,7 +54,7 @@ pub(super) fn another_language(source: &str) -> Option<Told> {
     };
     let start =
         line.as_ptr() as usize - source.as_ptr() as usize + (line.len() - line.trim_start().len());
-    Some(Told {
+    Some(Explained {
         span: start..start + text.len(),
         message: format!("this looks like {language}, and a file is written in TOML"),
         help: Some(
@@ -65,7 +65,7 @@ pub(super) fn another_language(source: &str) -> Option<Told> {
 }
 
 /// Explains an error of TOML itself.
-fn explain(source: &str, error: &toml::de::Error) -> Told {
+fn explain(source: &str, error: &toml::de::Error) -> Explained {
     let span = error.span().unwrap_or(0..0);
     let (what, wanted) = match error.message().split_once(", expected ") {
         Some((what, wanted)) => (what, Some(wanted)),
@@ -95,11 +95,11 @@ fn explain(source: &str, error: &toml::de::Error) -> Told {
             Some((_, message, help)) => ((*message).to_owned(), (*help).to_owned()),
             None => {
                 let help = wanted.map(|wanted| format!("expected {wanted}"));
-                return Told { span, message: clean(what), help };
+                return Explained { span, message: clean(what), help };
             }
         },
     };
-    Told { span, message, help: Some(help) }
+    Explained { span, message, help: Some(help) }
 }
 
 const CONTROL: &str = "a control character stands in this text";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::de::{Deserialize, Deserializer};
 
-use super::raw::{Problem, Raw};
+use super::value::{Problem, Raw};
 
 /// A length of time from 10 ms to one day, written with its unit: `"500ms"`, `"30s"`, `"1m 30s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::raw::{Problem, Raw, text};
 use super::table::some_table;
 use super::units::{Count, Size};
+use super::value::{Problem, Raw, text};
 
 /// One `[write]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +28,10 @@ pub enum Delivery {
     /// The newest matter: the oldest are overwritten, counted, and the host is told how many.
     #[default]
     #[serde(alias = "latest")]
-    Newest,
+    Latest,
     /// Each is kept, on disk, until a host is known to have read it.
     #[serde(alias = "durable")]
-    Must,
+    Durable,
 }
 
 impl Write {
@@ -109,7 +109,7 @@ impl Section {
         match (named.next(), named.next()) {
             (Some((_, target)), None) => {
                 let delivery = self.delivery.unwrap_or_default();
-                if delivery == Delivery::Must && !matches!(target, Target::Port(_)) {
+                if delivery == Delivery::Durable && !matches!(target, Target::Port(_)) {
                     return Err(Problem::new(
                         "has delivery = \"durable\", and only at a port does a host acknowledge",
                         "leave delivery out: a file, a socket and stdout get every frame anyway",

@@ -6,36 +6,37 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::carried::Carried;
+use super::carried::CommandState;
 use super::command_flow::command_flow;
 use super::ports::Ports;
-use crate::commands::news::News;
+use crate::commands::news::AgentEvents;
 use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read};
 use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{
-    AgentCollector, Cadence, Collector, CpuCollector, DiskCollector, HostCollector, LoadCollector,
-    MemoryCollector, NetworkCollector, PortsCollector, PressureCollector, ProcessesCollector,
-    ProcessesOptions,
+    AgentCollector, Collector, CpuCollector, DiskCollector, HostCollector, IntervalSource,
+    LoadCollector, MemoryCollector, NetworkCollector, PortsCollector, PressureCollector,
+    ProcessesCollector, ProcessesOptions,
 };
 use crate::metrics::enrich::{Changes, Enricher, Identity, Join, Rates, Select, Tags, Top};
 use crate::metrics::latest::{Latest, Remember};
 use crate::metrics::serialize::Serialize;
 use crate::metrics::{Stages, collect, through};
 use crate::model::{Frame, Group};
-use crate::pipeline::picture::Picture;
+use crate::pipeline::topology::Topology;
 use crate::pipeline::{
-    Graph, Health, Kept, Ledger, Node, Pipeline, Ring, Segment, Shelf, Tail, Task,
+    Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore, Stateful, StatsRegistry,
+    Subscriber, Task,
 };
 use crate::port::Target;
-use crate::sinks::{self, Keep};
+use crate::sinks::{self, DurableSink};
 use crate::wire::Format;
 
 /// Everything that the files ask for, built and not started.
 #[derive(Default)]
 pub struct Assembly {
     /// What each pipeline looks like, in the order of the files.
-    pub pictures: Vec<Picture>,
+    pub pictures: Vec<Topology>,
     /// The tasks of all pipelines, without those of the ports.
     pub tasks: Vec<Box<dyn Task>>,
     /// What the metrics flows have read last.
@@ -46,20 +47,20 @@ pub struct Assembly {
 pub fn assemble(
     loaded: &Loaded,
     ports: &mut Ports,
-    health: &Health,
+    health: &StatsRegistry,
     stop: &CancellationToken,
 ) -> Result<Assembly, String> {
     let mut assembly = Assembly::default();
     let latest = assembly.latest.clone();
     let mut add = |built: Built, ports: &mut Ports| {
-        for graph in built.start(ports, &Ledger::default()) {
+        for graph in built.start(ports, &MemoryBudget::default()) {
             assembly.pictures.push(graph.picture.clone());
             assembly.tasks.extend(graph.into_tasks());
         }
     };
     for pipeline in &loaded.pipelines {
         let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
+        let (shelf, ledger) = (&StateStore::default(), &MemoryBudget::default());
         let mut site =
             Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger, limit: None };
         let built = metrics_flow(pipeline, &mut site)?;
@@ -69,10 +70,10 @@ pub fn assemble(
         let secret = commands.file.secret()?;
         let runs = secret.is_some() && !ports.is_picture();
         let state = StateFolder::at(&loaded.agent.state.folder);
-        let carried = Carried::begin(&commands.file, &state, runs, stop)?;
-        let (_, heard) = News::new(health);
+        let carried = CommandState::begin(&commands.file, &state, runs, stop)?;
+        let (_, heard) = AgentEvents::new(health);
         let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (shelf, ledger) = (&Shelf::default(), &Ledger::default());
+        let (shelf, ledger) = (&StateStore::default(), &MemoryBudget::default());
         let mut site =
             Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger, limit: None };
         let built = command_flow(commands, secret, &carried, heard, &mut site)?;
@@ -90,13 +91,13 @@ pub(super) struct Site<'a> {
     /// Where it may end.
     pub ports: &'a mut Ports,
     /// The books.
-    pub health: &'a Health,
+    pub health: &'a StatsRegistry,
     /// Ends its sources.
     pub stop: &'a CancellationToken,
     /// What the flow leaves behind whose place it takes.
-    pub shelf: &'a Shelf,
+    pub shelf: &'a StateStore,
     /// Where what is queued is charged.
-    pub ledger: &'a Ledger,
+    pub ledger: &'a MemoryBudget,
     /// What the agent runs under.
     pub limit: Option<&'a MemoryLimit>,
 }
@@ -114,9 +115,9 @@ pub(super) struct Built {
 struct Plug {
     target: Target,
     feed: String,
-    tail: Tail<Frame>,
+    tail: Subscriber<Frame>,
     keep: usize,
-    node: Arc<Node>,
+    node: Arc<StageStats>,
 }
 
 impl Built {
@@ -131,7 +132,7 @@ impl Built {
     }
 
     /// Plugs it in. The flow whose place it takes has ended.
-    pub(super) fn start(self, ports: &mut Ports, ledger: &Ledger) -> Vec<Graph> {
+    pub(super) fn start(self, ports: &mut Ports, ledger: &MemoryBudget) -> Vec<Graph> {
         for Plug { target, feed, tail, keep, node } in self.plugs {
             ports.at(&target).relay.plug(&feed, tail, keep, node, ledger);
         }
@@ -151,7 +152,7 @@ pub(super) fn metrics_flow(
     let mut stages = kept_stages(file, site.vm_id, site.shelf);
     let troubles = site.health.node(format!("{name}/troubles"));
     let remember = Remember::new(site.latest.clone(), troubles);
-    stages.enrichers.insert(0, Box::new(Kept::new(remember, site.shelf, "remember")));
+    stages.enrichers.insert(0, Box::new(Stateful::new(remember, site.shelf, "remember")));
     stages.serialize = stages.serialize.charging(site.ledger);
     let cadences = cadences(file, site);
     let frames = through(collect(name, cadences, site.health, site.stop), stages);
@@ -173,9 +174,10 @@ where
     if let [config::Write { target, keep, delivery }] = write {
         let items = keep.items();
         match target {
-            config::Target::Port(port) if *delivery == Delivery::Must => {
+            config::Target::Port(port) if *delivery == Delivery::Durable => {
                 let target = site.ports.resolve(port)?;
-                let kept = Keep::new(target.to_string(), site.ports.at(&target).must.clone());
+                let kept =
+                    DurableSink::new(target.to_string(), site.ports.at(&target).must.clone());
                 let graphs = vec![frames.write(kept, items)];
                 return Ok(Built { graphs, targets: vec![target], plugs: Vec::new() });
             }
@@ -193,9 +195,10 @@ where
     let (mut targets, mut plugs) = (Vec::new(), Vec::new());
     for write in write {
         published = match &write.target {
-            config::Target::Port(port) if write.delivery == Delivery::Must => {
+            config::Target::Port(port) if write.delivery == Delivery::Durable => {
                 let target = site.ports.resolve(port)?;
-                let kept = Keep::new(target.to_string(), site.ports.at(&target).must.clone());
+                let kept =
+                    DurableSink::new(target.to_string(), site.ports.at(&target).must.clone());
                 targets.push(target);
                 published.write(kept)
             }
@@ -226,11 +229,11 @@ pub fn file_sink(file: &config::FileTarget) -> sinks::File {
 
 /// The computing part of a file: everything between the readings and the frames.
 pub fn stages(file: &PipelineFile, vm_id: Option<&str>) -> Stages {
-    kept_stages(file, vm_id, &Shelf::default())
+    kept_stages(file, vm_id, &StateStore::default())
 }
 
 /// The same, going on with what lies on the shelf.
-fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &Shelf) -> Stages {
+fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &StateStore) -> Stages {
     let enrich = |(index, enrich): (usize, &Enrich)| {
         // The second `rates` of a file goes on where the second one was, wherever they stand.
         let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
@@ -241,7 +244,7 @@ fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &Shelf) -> Stage
     if file.serialize.format == Format::Infinibay {
         let read = file.collect.iter().flat_map(|collect| &collect.from).map(Read::group).collect();
         let join = Join::new(file.serialize.format.needs(), lead(file)).of(read);
-        enrichers.push(Box::new(Kept::new(join, shelf, "join")));
+        enrichers.push(Box::new(Stateful::new(join, shelf, "join")));
     }
     let limits = Limits {
         max_items: file.batch.max_items.items(),
@@ -255,20 +258,22 @@ fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &Shelf) -> Stage
     }
 }
 
-fn enricher(nth: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &Shelf) -> Enricher {
+fn enricher(nth: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &StateStore) -> Enricher {
     match enrich {
         Enrich::Identity(identify) => {
             let vm_id = identify.vm_id.clone().or_else(|| vm_id.map(str::to_owned));
             Box::new(Identity::new(super::identity::of_this_machine(vm_id)))
         }
         Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
-        Enrich::Rates(_) => Box::new(Kept::new(Rates::default(), shelf, format!("rates/{nth}"))),
+        Enrich::Rates(_) => {
+            Box::new(Stateful::new(Rates::default(), shelf, format!("rates/{nth}")))
+        }
         Enrich::Top(top) => Box::new(Top::new(top.processes.items(), top.by)),
         Enrich::Select(config::Select::Keep(groups)) => Box::new(Select::keep(groups)),
         Enrich::Select(config::Select::Drop(groups)) => Box::new(Select::drop(groups)),
         Enrich::Changes(changes) => {
             let changes = Changes::new(changes.full_every.get());
-            Box::new(Kept::new(changes, shelf, format!("changes/{nth}")))
+            Box::new(Stateful::new(changes, shelf, format!("changes/{nth}")))
         }
     }
 }
@@ -278,13 +283,13 @@ fn lead(file: &PipelineFile) -> Duration {
     file.collect.iter().map(|collect| collect.every.get()).min().unwrap_or(Duration::MAX)
 }
 
-fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<Cadence> {
+fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<IntervalSource> {
     let lead = lead(file);
     let cadence = |collect: &config::Collect| {
         let every = collect.every.get();
         let collectors = collect.from.iter().map(|read| collector(read, site.health)).collect();
         let asked = collect.from.iter().map(|read| format!("{read:?}")).collect();
-        let cadence = Cadence::new(every, collectors).kept_on(site.shelf, asked);
+        let cadence = IntervalSource::new(every, collectors).kept_on(site.shelf, asked);
         let addresses = collect.from.iter().any(|read| read.group() == Group::Network);
         if file.serialize.format == Format::Infinibay && (addresses || every == lead) {
             cadence.eager_until_address(site.latest.clone())
@@ -295,7 +300,7 @@ fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<Cadence> {
     file.collect.iter().map(cadence).collect()
 }
 
-fn collector(read: &Read, health: &Health) -> Box<dyn Collector> {
+fn collector(read: &Read, health: &StatsRegistry) -> Box<dyn Collector> {
     match read {
         Read::Cpu => Box::new(CpuCollector::new()),
         Read::Memory => Box::new(MemoryCollector::new()),

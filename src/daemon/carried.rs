@@ -23,8 +23,8 @@ use crate::commands::secret::Secret;
 use crate::commands::verify::wall_clock_ms;
 use crate::config::{self, CommandsFile};
 use crate::files::{StateFolder, Untrusted};
-use crate::life;
-use crate::pipeline::{Places, Room};
+use crate::machine_events;
+use crate::pipeline::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::sinks::Rotation;
 
 /// What a command flow hands on to the next. A copy is the same.
@@ -34,7 +34,7 @@ use crate::sinks::Rotation;
 /// reload would let as many commands more run as the policy allows; so all flows share the places and the
 /// seats, and a smaller number holds once enough of those that run have ended.
 #[derive(Clone)]
-pub struct Carried {
+pub struct CommandState {
     /// What was asked for; in memory where nothing is signed.
     pub log: RequestLog,
     /// The audit file.
@@ -42,7 +42,7 @@ pub struct Carried {
     /// Starts programs; only the end of the agent ends them.
     pub runner: Runner,
     /// Places for what runs.
-    pub room: Room,
+    pub room: ConcurrencyLimit,
     /// The policy that holds for what begins to run.
     pub in_force: InForce,
     /// The flow that was unlocked last: whose signature holds at its port if its file is removed.
@@ -53,7 +53,7 @@ pub struct Carried {
     stop: CancellationToken,
 }
 
-impl Carried {
+impl CommandState {
     /// For the first flow. A flow that `runs` nothing (it is locked, or a picture) has no control group, no
     /// request log and no audit made for it. Blocks.
     ///
@@ -73,7 +73,7 @@ impl Carried {
             log,
             audit: audit(&file.audit, state, runs),
             runner: runner(file, runs, stop),
-            room: Room::new(places(file)),
+            room: ConcurrencyLimit::new(places(file)),
             in_force: InForce::default(),
             last: None,
             state: state.clone(),
@@ -87,7 +87,7 @@ impl Carried {
         self.state.path()
     }
 
-    /// For a flow with other settings. Blocks, and fails, as above. The room is still as it was: [`Room::resize`] it when the
+    /// For a flow with other settings. Blocks, and fails, as above. The room is still as it was: [`ConcurrencyLimit::resize`] it when the
     /// flow begins.
     pub fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, String> {
         let is_first = runs && !self.runs;
@@ -120,8 +120,11 @@ fn runner(file: &CommandsFile, runs: bool, stop: &CancellationToken) -> Runner {
 }
 
 /// How many at once, and how many may wait.
-pub fn places(file: &CommandsFile) -> Places {
-    Places { parallel: file.execute.parallel.items(), waiting: file.execute.waiting.items() }
+pub fn places(file: &CommandsFile) -> ConcurrencyLimits {
+    ConcurrencyLimits {
+        parallel: file.execute.parallel.items(),
+        waiting: file.execute.waiting.items(),
+    }
 }
 
 fn output_bytes(file: &CommandsFile) -> usize {
@@ -153,7 +156,7 @@ fn audit_path(audit: &config::Audit, state: &StateFolder) -> PathBuf {
 fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, String> {
     let audit = audit_path(audit, state);
     let boot = super::identity::of_this_machine(None).boot_id.unwrap_or_default();
-    let owner = Owner { machine: life::identity(Path::new("/")), boot };
+    let owner = Owner { machine: machine_events::identity(Path::new("/")), boot };
     RequestLog::open(state, &audit, owner, wall_clock_ms()).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => format!(
             "another agent runs with the state folder {}, and two would run a script twice; stop it, or give \

@@ -2,26 +2,26 @@
 //! reply → deliver → port; and what is told unasked, with it or without. Starts nothing.
 
 use super::assemble::{Built, Site};
-use super::carried::Carried;
+use super::carried::CommandState;
 use super::ports::Connection;
 use crate::commands::decode::Decode;
-use crate::commands::deliver::Deliver;
-use crate::commands::dispatch::Dispatch;
+use crate::commands::deliver::ReplySink;
+use crate::commands::dispatch::Execute;
 use crate::commands::enforce::Enforce;
-use crate::commands::farewell::Farewell;
+use crate::commands::farewell::DrainAcks;
 use crate::commands::frame::Frame;
-use crate::commands::greet::Greet;
-use crate::commands::hear::Hear;
-use crate::commands::news::Heard;
-use crate::commands::perform::ThisMachine;
+use crate::commands::greet::SessionStart;
+use crate::commands::hear::AckFilter;
+use crate::commands::news::EventReceiver;
+use crate::commands::perform::LocalExecutor;
 use crate::commands::policy::Policy;
 use crate::commands::receive::Receive;
-use crate::commands::reply::{self, Reply, Told};
+use crate::commands::reply::{self, Outbound, Reply};
 use crate::commands::request_log::Recovery;
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
 use crate::config::{self, Commands};
-use crate::pipeline::{Graph, Ledger, Pipeline, Segment};
+use crate::pipeline::{Graph, MemoryBudget, Pipeline, Segment};
 use crate::port::Target;
 
 /// Messages that wait between two parts of the flow; when they are full the port is not read.
@@ -35,13 +35,13 @@ const MESSAGES_WAITING: usize = 16;
 pub(super) fn command_flow(
     commands: &Commands,
     secret: Option<Secret>,
-    carried: &Carried,
-    heard: Heard,
+    carried: &CommandState,
+    heard: EventReceiver,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let gate = gate(commands);
     let target = site.ports.resolve(&commands.file.receive().port)?;
-    let mut unasked = Greet::new(heard, site.ports.at(&target).answers.clone());
+    let mut unasked = SessionStart::new(heard, site.ports.at(&target).answers.clone());
     if secret.is_some() {
         // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
         // is greeted.
@@ -51,7 +51,7 @@ pub(super) fn command_flow(
         unasked = unasked.greeting(vm_id, port.hosts.clone(), port.greeted.clone());
         if !is_picture {
             // What is for this host only waits until there is one.
-            let is_best_effort = commands.file.reply.delivery == config::Delivery::Newest;
+            let is_best_effort = commands.file.reply.delivery == config::Delivery::Latest;
             carried.log.best_effort(is_best_effort);
             unasked = unasked.telling(Recovery {
                 log: carried.log.clone(),
@@ -77,20 +77,20 @@ pub(super) fn gate(commands: &Commands) -> Enforce {
 pub(super) fn absent_flow(
     commands: &Commands,
     secret: Secret,
-    carried: &Carried,
-    heard: Heard,
+    carried: &CommandState,
+    heard: EventReceiver,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let gate = Enforce::deny_all(&commands.origin);
     let target = site.ports.resolve(&commands.file.receive().port)?;
-    let unasked = Greet::new(heard, site.ports.at(&target).answers.clone());
+    let unasked = SessionStart::new(heard, site.ports.at(&target).answers.clone());
     flow_of(commands, Some(secret), carried, gate, unasked, site)
 }
 
 /// Builds what tells the news at the port `target`, where no command flow does.
-pub(super) fn news_flow(target: &Target, heard: Heard, site: &mut Site<'_>) -> Built {
+pub(super) fn news_flow(target: &Target, heard: EventReceiver, site: &mut Site<'_>) -> Built {
     let port = site.ports.at(target);
-    let source = Greet::new(heard, port.answers.clone());
+    let source = SessionStart::new(heard, port.answers.clone());
     let news = Pipeline::from_sources("news", [source], MESSAGES_WAITING, site.health, site.stop);
     Built::of(vec![end(news, &config::Reply::default(), port, site.ledger)], target.clone())
 }
@@ -98,9 +98,9 @@ pub(super) fn news_flow(target: &Target, heard: Heard, site: &mut Site<'_>) -> B
 fn flow_of(
     commands: &Commands,
     secret: Option<Secret>,
-    carried: &Carried,
+    carried: &CommandState,
     gate: Enforce,
-    unasked: Greet,
+    unasked: SessionStart,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let config::CommandsFile { verify, reply, .. } = &commands.file;
@@ -125,8 +125,8 @@ fn flow_of(
         audit.undelivered(&id, &action, "the connection that asked for it has ended");
     });
 
-    let dispatch = Dispatch {
-        perform: Box::new(ThisMachine {
+    let dispatch = Execute {
+        perform: Box::new(LocalExecutor {
             runner: carried.runner.clone(),
             latest: site.latest.clone(),
             in_force: carried.in_force.clone(),
@@ -149,7 +149,7 @@ fn flow_of(
         .then(Frame::of(turn, max_line)) // Line      ┐
         .then(verify()) // Verified │ fused: one task
         .then(Decode::within(site.ledger)) // Asked     │
-        .then(Hear::new(answers.clone())) // Asked     │
+        .then(AckFilter::new(answers.clone())) // Asked     │
         .then(gate) // Enforced  ┘
         .handle_in(dispatch, &carried.room, MESSAGES_WAITING); // Told
     let flow = end(flow, reply, port, site.ledger);
@@ -158,24 +158,24 @@ fn flow_of(
     let unasked = Pipeline::from_sources(name, [unasked], MESSAGES_WAITING, health, stop);
     let mut graphs = vec![flow, end(unasked, reply, port, site.ledger)];
     if unlocked && !is_picture {
-        let farewell = Farewell::new(port.intake.turn(), stop.clone(), port.closing.clone());
+        let farewell = DrainAcks::new(port.intake.turn(), stop.clone(), port.closing.clone());
         graphs.push(farewell.hear(max_line, verify(), answers, health));
     }
     Ok(Built::of(graphs, target))
 }
 
 /// What the host is told, as frames, into the port ahead of metrics.
-fn end<S: Segment<Out = Told>>(
+fn end<S: Segment<Out = Outbound>>(
     told: Pipeline<S>,
     reply: &config::Reply,
     port: &Connection,
-    ledger: &Ledger,
+    ledger: &MemoryBudget,
 ) -> Graph {
     let must = match reply.delivery {
-        config::Delivery::Must => Some(port.must.clone()),
-        config::Delivery::Newest => None,
+        config::Delivery::Durable => Some(port.must.clone()),
+        config::Delivery::Latest => None,
     };
     let node = told.node("replies");
-    let deliver = Deliver::new(port.target.to_string(), port.replies.clone(), must, node);
+    let deliver = ReplySink::new(port.target.to_string(), port.replies.clone(), must, node);
     told.then(Reply::new(reply.command_type).charging(ledger)).write(deliver, MESSAGES_WAITING)
 }

@@ -26,9 +26,9 @@ use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::clients::{CLIENTS_MAX, Clients, Spoken};
-use super::reload::Asked;
+use super::reload::ReloadRequest;
 use super::report::Report;
-use crate::commands::spools::{Held, Spools};
+use crate::commands::spools::{Held, SpoolReport};
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 
@@ -39,7 +39,7 @@ pub enum Request {
     /// Read the files again.
     Reload,
     /// What waits for the hosts.
-    Spools,
+    SpoolReport,
 }
 
 /// What is answered.
@@ -49,7 +49,7 @@ pub enum Answer {
     /// The files were read, and this came of it.
     Reloaded(Report),
     /// What waits, for each port.
-    Spools(Vec<Held>),
+    SpoolReport(Vec<Held>),
     /// It was not done: the end of a sentence.
     Refused(String),
 }
@@ -121,7 +121,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Listens in the folder `state` until it is dropped. Without a folder that can be written, and beside another
 /// agent that has it, there is no local control for as long as that is so, which is said once.
-pub(super) async fn serve(state: StateFolder, reload: mpsc::Sender<Asked>, spools: Spools) {
+pub(super) async fn serve(
+    state: StateFolder,
+    reload: mpsc::Sender<ReloadRequest>,
+    spools: SpoolReport,
+) {
     let mut said = None;
     loop {
         let folder = state.clone();
@@ -207,7 +211,11 @@ impl Drop for Bound {
 }
 
 /// Listens until the socket is not where it was put any more.
-async fn listen(bound: Bound, reload: &mpsc::Sender<Asked>, spools: &Spools) -> Result<(), String> {
+async fn listen(
+    bound: Bound,
+    reload: &mpsc::Sender<ReloadRequest>,
+    spools: &SpoolReport,
+) -> Result<(), String> {
     let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| error.to_string())?;
     let mut clients = Clients::default();
@@ -268,8 +276,8 @@ fn refuse(client: UnixStream) -> io::Result<()> {
 async fn talk(
     client: UnixStream,
     spoken: Spoken,
-    reload: mpsc::Sender<Asked>,
-    spools: Spools,
+    reload: mpsc::Sender<ReloadRequest>,
+    spools: SpoolReport,
 ) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
@@ -278,9 +286,9 @@ async fn talk(
     spoken.set();
     let answer = match serde_json::from_slice(&line) {
         Err(error) => Answer::Refused(format!("this is no request: {error}")),
-        Ok(Request::Spools) => Answer::Spools(spools.held()),
+        Ok(Request::SpoolReport) => Answer::SpoolReport(spools.held()),
         Ok(Request::Reload) => {
-            let (asked, answer) = Asked::answered("infiniservice reload");
+            let (asked, answer) = ReloadRequest::answered("infiniservice reload");
             match reload.try_send(asked) {
                 Err(_) => Answer::Refused("too many wait for a reload already".to_owned()),
                 Ok(()) => match answer.await {
@@ -305,13 +313,13 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// A server in a folder of its own, and what it is asked.
-    async fn server() -> (tempfile::TempDir, PathBuf, mpsc::Receiver<Asked>, JoinSet<()>) {
+    async fn server() -> (tempfile::TempDir, PathBuf, mpsc::Receiver<ReloadRequest>, JoinSet<()>) {
         let folder = tempfile::tempdir().unwrap();
         let (sender, asked) = mpsc::channel(1);
         let mut serving = JoinSet::new();
         let state = folder.path().join("state");
         let path = socket_of(&state);
-        serving.spawn(serve(StateFolder::at(state), sender, Spools::default()));
+        serving.spawn(serve(StateFolder::at(state), sender, SpoolReport::default()));
         while !path.exists() {
             tokio::task::yield_now().await;
         }
@@ -335,7 +343,7 @@ mod tests {
             spawn_blocking(move || ask(&path, &Request::Reload, PATIENCE).unwrap())
         };
         let report = Report { changed: vec!["lab".to_owned()], ..Report::default() };
-        let Asked { answer, .. } = asked.recv().await.unwrap();
+        let ReloadRequest { answer, .. } = asked.recv().await.unwrap();
         answer.unwrap().send(report.clone()).unwrap();
         assert_eq!(client.await.unwrap(), Answer::Reloaded(report));
         for nonsense in ["{}\n", "\"dance\"\n", "\n", &"x".repeat(65_536)] {
@@ -393,7 +401,7 @@ mod tests {
         assert_eq!(ask().await.unwrap(), refused);
         assert!(raw(&path, "").await.starts_with("{\"refused\":\"too many clients"));
         assert!(begun.elapsed() < LINE_TIME, "at once");
-        for Asked { answer, .. } in waiting {
+        for ReloadRequest { answer, .. } in waiting {
             answer.unwrap().send(Report::default()).unwrap();
         }
         for speaks in speaking {

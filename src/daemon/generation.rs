@@ -31,41 +31,43 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::{Built, Site, metrics_flow};
-use super::carried::{Carried, places};
+use super::carried::{CommandState, places};
 use super::command_flow::{absent_flow, command_flow, gate, news_flow};
 use super::plan::{Key, Plan, Unheard, Wanted};
 use super::ports::Ports;
 use super::report::Report;
 use crate::commands::enforce::Enforce;
-use crate::commands::losses::Losses;
-use crate::commands::news::Heard;
+use crate::commands::losses::DropReport;
+use crate::commands::news::EventReceiver;
 use crate::commands::request_log::RequestLog;
-use crate::commands::spools::{SpoolNews, Spools};
+use crate::commands::spools::{SpoolEvents, SpoolReport};
 use crate::config::{AgentSettings, MemoryLimit, Read};
-use crate::delivery::Machine;
 use crate::metrics::latest::Latest;
 use crate::model::Group;
-use crate::pipeline::{End, Graph, Health, Ledger, Outcome, Restart, Shelf, Task, run_until};
+use crate::pipeline::{
+    ExitStatus, Graph, MemoryBudget, Outcome, Restart, StateStore, StatsRegistry, Task, run_until,
+};
 use crate::port;
+use crate::spool::Machine;
 use crate::wire::outbound::AgentEvent;
 
 /// What runs.
-pub(super) struct Flows {
+pub(super) struct FlowManager {
     /// The settings that the agent was started with; what of them can change while it runs, as it is now.
     pub agent: AgentSettings,
     /// What a command flow leaves for the next.
-    pub carried: Option<Carried>,
+    pub carried: Option<CommandState>,
     /// What was asked for.
     log: Option<RequestLog>,
     /// Where what is queued is charged.
-    pub ledger: Ledger,
+    pub ledger: MemoryBudget,
     /// The ceiling that was told last, where it is not that of the files.
     limited: Option<(u64, MemoryLimit)>,
-    losses: Losses,
-    spools: SpoolNews,
-    health: Health,
+    losses: DropReport,
+    spools: SpoolEvents,
+    health: StatsRegistry,
     stop: CancellationToken,
-    heard: Heard,
+    heard: EventReceiver,
     latest: Latest,
     ports: Ports,
     flows: BTreeMap<Key, Flow>,
@@ -83,7 +85,7 @@ struct Flow {
     stop: CancellationToken,
     /// Called when every task of it is gone.
     ended: CancellationToken,
-    shelf: Shelf,
+    shelf: StateStore,
 }
 
 /// One that is built.
@@ -93,15 +95,15 @@ struct New {
     built: Option<Built>,
     tasks: Vec<Box<dyn Task>>,
     stop: CancellationToken,
-    shelf: Shelf,
+    shelf: StateStore,
 }
 
-impl Flows {
+impl FlowManager {
     pub(super) fn new(
         agent: AgentSettings,
         port: Option<port::Target>,
-        health: &Health,
-        heard: Heard,
+        health: &StatsRegistry,
+        heard: EventReceiver,
         stop: &CancellationToken,
     ) -> Self {
         let ports = Ports::new(port, health, stop).for_hosts(agent.host);
@@ -109,10 +111,10 @@ impl Flows {
             agent,
             carried: None,
             log: None,
-            ledger: Ledger::default(),
+            ledger: MemoryBudget::default(),
             limited: None,
-            losses: Losses::default(),
-            spools: SpoolNews::default(),
+            losses: DropReport::default(),
+            spools: SpoolEvents::default(),
             ports,
             health: health.clone(),
             stop: stop.clone(),
@@ -121,7 +123,7 @@ impl Flows {
             flows: BTreeMap::new(),
             running: JoinSet::new(),
             drain_ms: Arc::default(),
-            outcome: Outcome { end: End::Done, drained: true },
+            outcome: Outcome { end: ExitStatus::Done, drained: true },
         }
     }
 
@@ -267,7 +269,7 @@ impl Flows {
         &mut self,
         key: Key,
         wanted: Wanted,
-        carried: Option<&Carried>,
+        carried: Option<&CommandState>,
         limit: Option<&MemoryLimit>,
     ) -> Result<New, String> {
         let stop = self.stop.child_token();
@@ -399,9 +401,9 @@ impl Flows {
     fn book(&mut self, joined: Result<(Outcome, bool), JoinError>) {
         let (outcome, at_the_end) = joined.unwrap_or_else(|error| {
             tracing::error!(%error, "a flow has failed");
-            (Outcome { end: End::Spent, drained: true }, true)
+            (Outcome { end: ExitStatus::Spent, drained: true }, true)
         });
-        if outcome.end != End::Done {
+        if outcome.end != ExitStatus::Done {
             self.stop.cancel();
         }
         self.outcome.end = self.outcome.end.max(outcome.end);
@@ -425,7 +427,7 @@ impl Flows {
     }
 
     /// What waits at each port.
-    pub(super) fn spools(&self) -> Spools {
+    pub(super) fn spools(&self) -> SpoolReport {
         self.ports.spools()
     }
 

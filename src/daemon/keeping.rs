@@ -9,13 +9,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::identity;
 use crate::commands::reply;
-use crate::commands::voice::AgentVoice;
+use crate::commands::voice::ControlMessages;
 use crate::config::AgentSettings;
-use crate::delivery::{self, ASIDE, Acks, Backlog, File, Keeper, Machine, Must, Settings, Spool};
 use crate::files::StateFolder;
-use crate::life;
-use crate::pipeline::{Node, Task};
+use crate::machine_events;
+use crate::pipeline::{StageStats, Task};
 use crate::port::{Port, Target};
+use crate::spool::{
+    self, ASIDE, Acks, DurableMessage, File, Machine, Settings, Spool, SpoolStatus, SpoolTask,
+};
 
 /// Items between whoever says what must be read and the keeper; it writes all that are there at once.
 const MUST_WAITING: usize = 64;
@@ -35,13 +37,13 @@ pub struct Opening {
 }
 
 /// A port with a keeper before it.
-pub struct Keeping {
+pub struct DurablePort {
     /// Where to say what must be read.
-    pub must: mpsc::Sender<Must>,
+    pub must: mpsc::Sender<DurableMessage>,
     /// The machine has become another one: what waits was said by that one.
     pub became: watch::Sender<Option<Machine>>,
     /// What waits.
-    pub backlog: Backlog,
+    pub backlog: SpoolStatus,
     /// Which requests' answers the host has read.
     pub acks: Acks,
     /// The keeper.
@@ -59,12 +61,11 @@ impl Opening {
         let boot_id = boot_id();
         let settings = Settings {
             size: agent.spool.size.bytes(),
-            identity: life::identity(Path::new("/")),
+            identity: machine_events::identity(Path::new("/")),
             boot_id: boot_id.clone(),
             word: Some(reply::lost),
         };
-        let (spool, opened) =
-            delivery::open(folder, &settings, delivery::millis(SystemTime::now()));
+        let (spool, opened) = spool::open(folder, &settings, spool::millis(SystemTime::now()));
         if opened.cloned {
             let dropped = opened.dropped;
             tracing::warn!(
@@ -93,12 +94,12 @@ impl Opening {
         let boot_id = boot_id();
         // Nothing of it outlives this run, so whose it is does not matter.
         let settings = Settings {
-            size: delivery::SIZE,
+            size: spool::SIZE,
             identity: String::new(),
             boot_id: boot_id.clone(),
             word: Some(reply::lost),
         };
-        let (spool, _) = Spool::in_memory(&settings, delivery::millis(SystemTime::now()));
+        let (spool, _) = Spool::in_memory(&settings, spool::millis(SystemTime::now()));
         Self { target, speaks: true, on_disk: false, spool, boot_id }
     }
 }
@@ -107,17 +108,17 @@ impl Opening {
 pub fn keep(
     port: &mut Port,
     spool: Spool<File>,
-    voice: Option<AgentVoice>,
-    node: Arc<Node>,
-) -> Keeping {
+    voice: Option<ControlMessages>,
+    node: Arc<StageStats>,
+) -> DurablePort {
     if let Some(voice) = voice {
         port.voice(voice);
     }
     let (must, inbox) = mpsc::channel(MUST_WAITING);
     let (lane, read) = port.must();
-    let (keeper, backlog, became) = Keeper::new(spool, inbox, lane, read, node);
+    let (keeper, backlog, became) = SpoolTask::new(spool, inbox, lane, read, node);
     let acks = keeper.acks();
-    Keeping { must, became, backlog, acks, task: Box::new(keeper.voiding(port.void())) }
+    DurablePort { must, became, backlog, acks, task: Box::new(keeper.voiding(port.void())) }
 }
 
 fn boot_id() -> String {

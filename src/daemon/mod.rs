@@ -45,23 +45,23 @@ pub use allocator::settle as settle_memory;
 pub use assemble::{Assembly, assemble, file_sink, stages};
 pub use log::{Log, Writing, say, start as start_log};
 pub use ports::{Connection, Ports};
-pub use relay::{Lane, Relay};
+pub use relay::{Lane, TelemetryMux};
 pub use report::Report;
 pub use resources::raise_stack;
 pub use runtime::build as build_runtime;
 pub use signals::unblock as unblock_signals;
 
 use crate::commands::actions::golden;
-use crate::commands::news::News;
+use crate::commands::news::AgentEvents;
 use crate::config::Loaded;
 use crate::files::StateFolder;
-use crate::pipeline::{End, Health, Outcome};
+use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};
 use crate::port;
-use generation::Flows;
+use generation::FlowManager;
 use plan::Origin;
-use reload::{Asked, Main};
+use reload::{Main, ReloadRequest};
 use signals::Signals;
-use telling::Telling;
+use telling::ReloadNotifier;
 
 /// How long the end waits for systemd, once all else has ended.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -79,13 +79,13 @@ pub async fn run(
 ) -> Result<Outcome, String> {
     // Before anything runs: a SIGHUP that nobody hears ends a program.
     let signals = signals::hear();
-    let (health, stop) = (Health::default(), CancellationToken::new());
-    let (news, heard) = News::new(&health);
+    let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
+    let (news, heard) = AgentEvents::new(&health);
     if let Some(folder) = &state {
         loaded.agent.state.folder.clone_from(folder);
     }
     let settings = loaded.agent.clone();
-    let mut flows = Flows::new(settings.clone(), port.clone(), &health, heard, &stop);
+    let mut flows = FlowManager::new(settings.clone(), port.clone(), &health, heard, &stop);
     let chosen = state;
     let state = StateFolder::at(&settings.state.folder);
     let origin = Origin { paths, port, state: state.clone(), chosen };
@@ -122,7 +122,7 @@ pub async fn run(
         news,
         stop: stop.clone(),
         asks,
-        telling: Telling::default(),
+        telling: ReloadNotifier::default(),
         were_wrong: false,
     }
     .run(asked)
@@ -163,7 +163,7 @@ fn is_safe(state: &StateFolder) -> Result<(), String> {
 async fn beside(
     signals: std::io::Result<Signals>,
     stop: CancellationToken,
-    asks: mpsc::Sender<Asked>,
+    asks: mpsc::Sender<ReloadRequest>,
 ) {
     let signals = async {
         match signals {
@@ -177,9 +177,9 @@ async fn beside(
 }
 
 /// What the run came to, as the last line of the log.
-fn tell(outcome: &Outcome, health: &Health) {
+fn tell(outcome: &Outcome, health: &StatsRegistry) {
     match (outcome.end, outcome.drained) {
-        (End::Spent, _) => tracing::error!("ended: a stage failed too often"),
+        (ExitStatus::Spent, _) => tracing::error!("ended: a stage failed too often"),
         (_, false) => tracing::warn!("ended at the shutdown deadline; what was held is lost"),
         _ => tracing::info!("the agent has ended"),
     }

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-use super::carried::Carried;
+use super::carried::CommandState;
 use super::keeping::Opening;
 use super::ports::Ports;
 use crate::commands::secret::{self, Secret};
 use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, Target};
 use crate::files::StateFolder;
-use crate::pipeline::{Health, Restart};
+use crate::pipeline::{Restart, StatsRegistry};
 use crate::port;
 use crate::wire::Format;
 
@@ -88,7 +88,7 @@ pub(super) struct Plan {
     /// The flows.
     pub wanted: Vec<Wanted>,
     /// For the command flow, where there is one.
-    pub carried: Option<Carried>,
+    pub carried: Option<CommandState>,
     /// What the agent runs under.
     pub limit: Option<MemoryLimit>,
     /// Ports that are not open yet.
@@ -137,7 +137,7 @@ impl Origin {
         &self,
         loaded: Loaded,
         settings: &AgentSettings,
-        (carried, open): (Option<&Carried>, &[(port::Target, bool)]),
+        (carried, open): (Option<&CommandState>, &[(port::Target, bool)]),
         stop: &CancellationToken,
     ) -> Result<Plan, String> {
         can_run(&loaded)?;
@@ -150,7 +150,7 @@ impl Origin {
             pipelines.iter_mut().for_each(make_readable);
         }
         let restart = restart(&agent);
-        let ports = Ports::new(self.port.clone(), &Health::default(), stop);
+        let ports = Ports::new(self.port.clone(), &StatsRegistry::default(), stop);
         let mut named = BTreeMap::new();
         let mut lines = Lines::default();
         let mut wanted = Vec::new();
@@ -159,7 +159,7 @@ impl Origin {
                 if let Target::Port(name) = &write.target {
                     let target = ports.resolve(name)?;
                     let format = pipeline.file.serialize.format;
-                    let must = write.delivery == Delivery::Must;
+                    let must = write.delivery == Delivery::Durable;
                     lines.add(&target, format == Format::Infinibay, must);
                     named.insert(target.to_string(), target);
                 }
@@ -177,12 +177,12 @@ impl Origin {
             let target = ports.resolve(&commands.file.receive().port)?;
             named.remove(&target.to_string());
             let unlocked = secret.is_some();
-            let must = unlocked && commands.file.reply.delivery == Delivery::Must;
+            let must = unlocked && commands.file.reply.delivery == Delivery::Durable;
             lines.add(&target, true, must);
             asks = Some(target.to_string());
             next = Some(match carried {
                 Some(before) => before.under(&commands.file, unlocked)?,
-                None => Carried::begin(&commands.file, &self.state, unlocked, stop)?,
+                None => CommandState::begin(&commands.file, &self.state, unlocked, stop)?,
             });
             if let Some(next) = &mut next {
                 next.last = secret.clone().map(|secret| (commands.clone(), secret));

@@ -12,25 +12,25 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::keeping::{Opening, keep};
-use super::relay::Relay;
+use super::relay::TelemetryMux;
 use crate::commands::greet::Greeted;
-use crate::commands::receive::{Intake, Turn};
-use crate::commands::spools::Spools;
-use crate::commands::voice::AgentVoice;
+use crate::commands::receive::{ReadLease, SharedInbound};
+use crate::commands::spools::SpoolReport;
+use crate::commands::voice::ControlMessages;
 use crate::config::HostKind;
-use crate::delivery::{Acks, Backlog, Machine, Must};
 use crate::model::Frame;
-use crate::pipeline::{Fault, Health, Task};
-use crate::port::{Answers, Counters, End, Inbound, Port, Target, Undelivered, check};
+use crate::pipeline::{StageError, StatsRegistry, Task};
+use crate::port::{AckTracker, Counters, Inbound, Port, PortExit, Target, Undelivered, check};
+use crate::spool::{Acks, DurableMessage, Machine, SpoolStatus};
 
 /// The ports, each made when it is first named.
 pub struct Ports {
     /// Takes the place of every port that a file names.
     instead: Option<Target>,
     host: HostKind,
-    health: Health,
+    health: StatsRegistry,
     closing: CancellationToken,
-    spools: Spools,
+    spools: SpoolReport,
     /// Whether a device that is there must be the right kind of thing.
     checks: bool,
     ports: Vec<Connection>,
@@ -41,13 +41,13 @@ pub struct Connection {
     /// Which port.
     pub target: Target,
     /// Where metrics go.
-    pub relay: Relay,
+    pub relay: TelemetryMux,
     /// Where replies to the host that is there go, ahead of all else.
     pub replies: mpsc::Sender<Frame>,
     /// Where what must be read by some host goes, ahead of metrics.
-    pub must: mpsc::Sender<Must>,
+    pub must: mpsc::Sender<DurableMessage>,
     /// Where to tell what the host has read.
-    pub answers: Answers,
+    pub answers: AckTracker,
     /// Where to hear of answers that go to nobody.
     pub undelivered: Undelivered,
     /// Where to tell that the machine has become another.
@@ -55,7 +55,7 @@ pub struct Connection {
     /// Which requests' answers its hosts have read.
     pub acks: Acks,
     /// What it reads.
-    pub intake: Intake,
+    pub intake: SharedInbound,
     /// Counts the hosts that have come.
     pub hosts: watch::Receiver<u64>,
     /// Who was greeted of them.
@@ -63,7 +63,7 @@ pub struct Connection {
     /// Closes it.
     pub closing: CancellationToken,
     on_disk: bool,
-    backlog: Backlog,
+    backlog: SpoolStatus,
     counters: Arc<Counters>,
     /// The port and the keeper before it, until they are started.
     tasks: Vec<Box<dyn Task>>,
@@ -72,7 +72,11 @@ pub struct Connection {
 impl Ports {
     /// No port yet. `instead` stands for every port that a file names; `closing` ends them all once
     /// their lanes have ended.
-    pub fn new(instead: Option<Target>, health: &Health, closing: &CancellationToken) -> Self {
+    pub fn new(
+        instead: Option<Target>,
+        health: &StatsRegistry,
+        closing: &CancellationToken,
+    ) -> Self {
         let (health, closing) = (health.clone(), closing.clone());
         let (host, spools, ports) = Default::default();
         Self { instead, host, health, closing, spools, checks: true, ports }
@@ -118,14 +122,14 @@ impl Ports {
         }
         let Opening { target, speaks, on_disk, spool, boot_id } = opening;
         let boot_id = Some(boot_id).filter(|boot_id| !boot_id.is_empty());
-        let voice = speaks.then(|| AgentVoice::new(spool.epochs(), boot_id));
+        let voice = speaks.then(|| ControlMessages::new(spool.epochs(), boot_id));
         let node = |name: String| self.health.anew().node(name);
         let closing = self.closing.child_token();
         let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
         if self.host == HostKind::Own {
             port.answers().own();
         }
-        let relay = Relay::default();
+        let relay = TelemetryMux::default();
         port.telemetry(relay.lane());
         let keeping = keep(&mut port, spool, voice, node(format!("keeper {target}")));
         self.ports.push(Connection {
@@ -139,7 +143,7 @@ impl Ports {
             acks: keeping.acks,
             on_disk,
             backlog: keeping.backlog,
-            intake: Intake::new(port.inbound()),
+            intake: SharedInbound::new(port.inbound()),
             hosts: port.hosts(),
             greeted: Greeted::default(),
             counters: port.counters(),
@@ -150,7 +154,7 @@ impl Ports {
     }
 
     /// What waits at each port, now and later.
-    pub fn spools(&self) -> Spools {
+    pub fn spools(&self) -> SpoolReport {
         self.spools.clone()
     }
 
@@ -237,7 +241,7 @@ impl Connection {
 
 /// Reads what nobody wants, so that the port does not look full to the host.
 struct Unheard {
-    turn: Turn,
+    turn: ReadLease,
     counters: Arc<Counters>,
     port: String,
     stop: CancellationToken,
@@ -245,7 +249,7 @@ struct Unheard {
 }
 
 impl Task for Unheard {
-    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
         async {
             loop {
                 let next = async {
@@ -282,10 +286,10 @@ impl Task for Unheard {
 }
 
 impl Task for Port {
-    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
-        let over = || Fault::last("its reader has closed it");
+    fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
+        let over = || StageError::last("its reader has closed it");
         Port::run(self)
-            .map(move |summary| if summary.end == End::Over { Err(over()) } else { Ok(()) })
+            .map(move |summary| if summary.end == PortExit::Over { Err(over()) } else { Ok(()) })
             .boxed()
     }
 

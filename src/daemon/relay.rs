@@ -10,7 +10,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio::task::unconstrained;
 
 use crate::model::Frame;
-use crate::pipeline::{Ledger, Node, Tail, Weigh};
+use crate::pipeline::{EventCount, MemoryBudget, StageStats, Subscriber};
 
 /// Pipelines that are no more and still have frames here; of one more, the oldest loses what is left.
 const RETIRED_MAX: usize = 4;
@@ -26,7 +26,7 @@ const RETIRED_MAX: usize = 4;
 /// The port takes its lanes when it is made and pulls from them only while a host is there. A lane for each
 /// generation would leave a ring full of frames behind at every reload while the host is away.
 #[derive(Debug, Clone, Default)]
-pub struct Relay(Arc<Mutex<State>>);
+pub struct TelemetryMux(Arc<Mutex<State>>);
 
 /// The port's end of it.
 #[derive(Debug)]
@@ -45,12 +45,12 @@ struct Feed {
     name: String,
     /// Of rings that are no more, oldest first.
     kept: VecDeque<Frame>,
-    tail: Option<Tail<Frame>>,
+    tail: Option<Subscriber<Frame>>,
     retired: bool,
-    node: Arc<Node>,
+    node: Arc<StageStats>,
 }
 
-impl Relay {
+impl TelemetryMux {
     /// The lane for the port. One port takes it, once.
     pub fn lane(&self) -> Lane {
         Lane(Arc::clone(&self.0))
@@ -62,10 +62,10 @@ impl Relay {
     pub fn plug(
         &self,
         name: &str,
-        tail: Tail<Frame>,
+        tail: Subscriber<Frame>,
         keep: usize,
-        node: Arc<Node>,
-        ledger: &Ledger,
+        node: Arc<StageStats>,
+        ledger: &MemoryBudget,
     ) {
         let mut state = self.state();
         match state.feeds.iter_mut().find(|feed| feed.name == name) {
@@ -187,8 +187,8 @@ impl Feed {
     }
 
     /// What is kept moves over to the books of the next tail.
-    fn change_books(&mut self, node: Arc<Node>) {
-        let weight = self.kept.iter().map(Weigh::weight).sum();
+    fn change_books(&mut self, node: Arc<StageStats>) {
+        let weight = self.kept.iter().map(EventCount::weight).sum();
         self.node.gave(weight);
         self.node.holds(0);
         node.took(weight);
@@ -197,7 +197,7 @@ impl Feed {
     }
 
     fn book(&self) {
-        self.node.holds(self.kept.iter().map(Weigh::weight).sum());
+        self.node.holds(self.kept.iter().map(EventCount::weight).sum());
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::pipeline::{Health, Ring};
+    use crate::pipeline::{Ring, StatsRegistry};
 
     fn frame(text: &str) -> Frame {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
@@ -227,16 +227,16 @@ mod tests {
     }
 
     struct Lab {
-        health: Health,
-        relay: Relay,
+        health: StatsRegistry,
+        relay: TelemetryMux,
         lane: Lane,
-        ledger: Ledger,
+        ledger: MemoryBudget,
     }
 
     impl Lab {
         fn new() -> Self {
-            let relay = Relay::default();
-            let (health, ledger) = (Health::default(), Ledger::new(100_000));
+            let relay = TelemetryMux::default();
+            let (health, ledger) = (StatsRegistry::default(), MemoryBudget::new(100_000));
             Self { health, lane: relay.lane(), relay, ledger }
         }
 

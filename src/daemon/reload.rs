@@ -7,15 +7,15 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::generation::Flows;
+use super::generation::FlowManager;
 use super::plan::{Origin, Plan};
 use super::report::Report;
-use super::telling::Telling;
-use super::watch::Watching;
+use super::telling::ReloadNotifier;
+use super::watch::FileWatcher;
 use super::{systemd, tellers};
 use crate::commands::losses::LOOK_EVERY;
-use crate::commands::news::News;
-use crate::life::Life;
+use crate::commands::news::AgentEvents;
+use crate::machine_events::MachineEvents;
 
 /// Requests that wait while one is answered.
 pub(super) const REQUESTS_WAITING: usize = 8;
@@ -24,12 +24,12 @@ pub(super) const REQUESTS_WAITING: usize = 8;
 pub(super) const CHANGED_FILE: &str = "a changed file";
 
 /// Somebody wants the files to be read again.
-pub(super) struct Asked {
+pub(super) struct ReloadRequest {
     pub by: &'static str,
     pub answer: Option<oneshot::Sender<Report>>,
 }
 
-impl Asked {
+impl ReloadRequest {
     /// Nobody waits for an answer.
     pub(super) fn by(by: &'static str) -> Self {
         Self { by, answer: None }
@@ -44,24 +44,24 @@ impl Asked {
 
 /// The main loop, and what it needs.
 pub(super) struct Main {
-    pub flows: Flows,
+    pub flows: FlowManager,
     pub origin: Origin,
-    pub news: News,
+    pub news: AgentEvents,
     pub stop: CancellationToken,
-    pub asks: mpsc::Sender<Asked>,
+    pub asks: mpsc::Sender<ReloadRequest>,
     /// What the host is told of it.
-    pub telling: Telling,
+    pub telling: ReloadNotifier,
     /// The files were wrong when they were read last.
     pub were_wrong: bool,
 }
 
 impl Main {
     /// Runs until every flow has ended.
-    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Asked>) -> Flows {
-        let mut watching = Watching::default();
+    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<ReloadRequest>) -> FlowManager {
+        let mut watching = FileWatcher::default();
         self.watch(&mut watching);
         let mut closed = false;
-        let life = Life::new();
+        let life = MachineEvents::new();
         let mut lives = life.lives();
         let mut told = std::pin::pin!(tellers::life(life));
         let mut look = interval(LOOK_EVERY);
@@ -101,7 +101,7 @@ impl Main {
         }
     }
 
-    async fn reload(&mut self, Asked { by, answer }: Asked) {
+    async fn reload(&mut self, ReloadRequest { by, answer }: ReloadRequest) {
         systemd::reloading().await;
         let report = match self.plan().await {
             Ok(plan) => self.flows.change(plan).await.map_err(|why| vec![why]),
@@ -130,7 +130,7 @@ impl Main {
         spawn_blocking(read).await.unwrap_or_else(|error| Err(vec![error.to_string()]))
     }
 
-    fn watch(&self, watching: &mut Watching) {
+    fn watch(&self, watching: &mut FileWatcher) {
         watching.set(self.flows.agent.reload.watch, &self.origin.paths, &self.asks);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::resources;
-use crate::config::{self, Flavour};
+use crate::config::{self, RuntimeKind};
 
 /// Threads for blocking reads: one per collector that is out at the same time, and then some. More
 /// work than that waits.
@@ -25,14 +25,16 @@ const BLOCKING_MIN: usize = 3;
 /// the runtime would panic.
 pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
     let workers = match (settings.flavour, settings.worker_threads) {
-        (Flavour::CurrentThread, _) => 0,
-        (Flavour::MultiThread, Some(threads)) => threads.items(),
-        (Flavour::MultiThread, None) => std::thread::available_parallelism().map_or(1, usize::from),
+        (RuntimeKind::CurrentThread, _) => 0,
+        (RuntimeKind::MultiThread, Some(threads)) => threads.items(),
+        (RuntimeKind::MultiThread, None) => {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        }
     };
     resources::suffice(BLOCKING_MIN + workers)?;
     let mut builder = match settings.flavour {
-        Flavour::CurrentThread => Builder::new_current_thread(),
-        Flavour::MultiThread => Builder::new_multi_thread(),
+        RuntimeKind::CurrentThread => Builder::new_current_thread(),
+        RuntimeKind::MultiThread => Builder::new_multi_thread(),
     };
     if let Some(threads) = settings.worker_threads {
         builder.worker_threads(threads.items());

@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::reload::Asked;
+use super::reload::ReloadRequest;
 
 /// The signals, heard from now on.
 pub struct Signals {
@@ -61,7 +61,11 @@ fn ignored(set: u64) -> impl Iterator<Item = SignalKind> {
 
 /// Calls `stop` at the first SIGINT or SIGTERM; at the second one the program ends at once, with
 /// 128 and the signal's number, as a shell would tell it. Asks for a reload at SIGHUP.
-pub async fn listen(mut signals: Signals, stop: CancellationToken, reload: mpsc::Sender<Asked>) {
+pub async fn listen(
+    mut signals: Signals,
+    stop: CancellationToken,
+    reload: mpsc::Sender<ReloadRequest>,
+) {
     let Signals { interrupt, terminate, hang_up, .. } = &mut signals;
     loop {
         let (name, number) = tokio::select! {
@@ -69,7 +73,7 @@ pub async fn listen(mut signals: Signals, stop: CancellationToken, reload: mpsc:
             _ = terminate.recv() => ("SIGTERM", 15),
             _ = hang_up.recv() => {
                 // Where so many wait already, one of them reads what is there now.
-                let _ = reload.try_send(Asked::by("SIGHUP"));
+                let _ = reload.try_send(ReloadRequest::by("SIGHUP"));
                 continue;
             }
         };

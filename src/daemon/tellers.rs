@@ -6,20 +6,20 @@ use async_stream::stream;
 use futures::{Stream, StreamExt};
 use tokio::task::spawn_blocking;
 
-use crate::commands::reply::Told;
-use crate::delivery::Machine;
-use crate::life::{self, Life};
+use crate::commands::reply::Outbound;
+use crate::machine_events::{self, MachineEvents};
 use crate::pipeline::Source;
+use crate::spool::Machine;
 use crate::wire::outbound::AgentEvent;
 
 /// What happens to the machine, for ever.
-pub fn life(mut life: Life) -> impl Stream<Item = AgentEvent> {
+pub fn life(mut life: MachineEvents) -> impl Stream<Item = AgentEvent> {
     stream! {
         {
             let mut happened = std::pin::pin!(life.open());
             while let Some(told) = happened.next().await {
                 match told {
-                    Ok(Told::Event(event)) => yield event,
+                    Ok(Outbound::Event(event)) => yield event,
                     Ok(_) => {}
                     Err(error) => tracing::warn!(%error, "suspends and clock steps are not seen"),
                 }
@@ -31,6 +31,7 @@ pub fn life(mut life: Life) -> impl Stream<Item = AgentEvent> {
 
 /// Which machine this is now, in its `life`th life since the agent began.
 pub async fn machine(life: u64) -> Machine {
-    let identity = spawn_blocking(|| life::identity(Path::new("/"))).await.unwrap_or_default();
+    let identity =
+        spawn_blocking(|| machine_events::identity(Path::new("/"))).await.unwrap_or_default();
     Machine { life, identity }
 }

@@ -16,7 +16,7 @@ pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What came of the reloads since the host was told last.
 #[derive(Debug, Default)]
-pub(super) struct Telling {
+pub(super) struct ReloadNotifier {
     /// Who asked last.
     by: &'static str,
     /// What became of each pipeline, all in all.
@@ -41,7 +41,7 @@ enum Change {
     Changed,
 }
 
-impl Telling {
+impl ReloadNotifier {
     /// Takes in what came of a reload.
     pub(super) fn heard(&mut self, by: &'static str, report: &Report) {
         self.by = by;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     /// Tells what is due now.
-    fn told(telling: &mut Telling) -> Option<AgentEvent> {
+    fn told(telling: &mut ReloadNotifier) -> Option<AgentEvent> {
         let due = telling.due().filter(|due| *due <= Instant::now());
         due.map(|_| telling.tell(Instant::now()))
     }
@@ -177,7 +177,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_host_is_told_the_first_mistake_and_all_of_them_beside_it_and_once_that_it_is_gone()
     {
-        let mut telling = Telling::default();
+        let mut telling = ReloadNotifier::default();
         telling.heard("SIGHUP", &wrong());
         let event = told(&mut telling).unwrap();
         assert!(event.message.ends_with("as it was: a.toml:3:1: no (and 1 more)"));
@@ -196,7 +196,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_and_goes_is_told_in_words_without_an_error_before_too() {
-        let mut telling = Telling::default();
+        let mut telling = ReloadNotifier::default();
         let report = Report {
             added: names(&["lab"]),
             removed: names(&["metrics", "old"]),
@@ -222,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_that_flaps_is_told_every_ten_seconds_and_in_the_end_how_it_is() {
         for ends_wrong in [false, true] {
-            let (mut telling, mut events) = (Telling::default(), Vec::new());
+            let (mut telling, mut events) = (ReloadNotifier::default(), Vec::new());
             let begun = Instant::now();
             for flip in 0..400 {
                 let is_wrong = (flip % 2 == 0) != ends_wrong;
@@ -251,7 +251,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_removed_and_came_back_within_ten_seconds_has_changed() {
-        let mut telling = Telling::default();
+        let mut telling = ReloadNotifier::default();
         telling.heard("SIGHUP", &Report { changed: names(&["a"]), ..Report::default() });
         told(&mut telling).unwrap();
         telling.heard("SIGHUP", &Report { removed: names(&["a"]), ..Report::default() });

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::reload::{Asked, CHANGED_FILE};
+use super::reload::{CHANGED_FILE, ReloadRequest};
 use crate::config::DEFAULT_FOLDER;
 use crate::pipeline::LogLimit;
 
@@ -42,11 +42,11 @@ const QUIET_MAX: Duration = Duration::from_secs(5);
 
 /// The watch, while it is switched on.
 #[derive(Debug, Default)]
-pub(super) struct Watching(Option<JoinHandle<()>>);
+pub(super) struct FileWatcher(Option<JoinHandle<()>>);
 
-impl Watching {
+impl FileWatcher {
     /// Switches it on or off.
-    pub(super) fn set(&mut self, on: bool, paths: &[PathBuf], asks: &mpsc::Sender<Asked>) {
+    pub(super) fn set(&mut self, on: bool, paths: &[PathBuf], asks: &mpsc::Sender<ReloadRequest>) {
         match (&self.0, on) {
             (None, true) => self.0 = Some(tokio::spawn(watch(paths.to_vec(), asks.clone()))),
             (Some(watch), false) => {
@@ -59,7 +59,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for FileWatcher {
     fn drop(&mut self) {
         if let Some(watch) = &self.0 {
             watch.abort();
@@ -68,7 +68,7 @@ impl Drop for Watching {
 }
 
 /// Asks for a reload whenever one of `paths` has changed.
-async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<Asked>) {
+async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<ReloadRequest>) {
     let paths = places(paths);
     if paths.is_empty() {
         return;
@@ -85,7 +85,7 @@ async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<Asked>) {
             }
         };
         // Armed first: what changes from now on is heard, and what changed before is read.
-        if has_changed && asks.send(Asked::by(CHANGED_FILE)).await.is_err() {
+        if has_changed && asks.send(ReloadRequest::by(CHANGED_FILE)).await.is_err() {
             return;
         }
         if let Err(error) = settled(&armed).await {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::{Batch, SystemMetrics};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Output, Transform};
 
 /// When a batch leaves. Whichever comes first counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +31,13 @@ pub struct Limits {
 /// ```
 /// use infiniservice::metrics::batch::{Batcher, Limits};
 /// # use infiniservice::model::SystemMetrics;
-/// # use infiniservice::pipeline::{Emit, Transform};
+/// # use infiniservice::pipeline::{Output, Transform};
 /// # use std::time::{Duration, SystemTime};
 /// # let now = tokio::time::Instant::now();
 /// # let reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
 /// let second = Duration::from_secs(1);
 /// let mut batcher = Batcher::new(Limits { max_items: 64, max_bytes: 32_768, max_delay: second });
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// batcher.apply(now, &reading, &mut out);
 /// assert_eq!(batcher.deadline(), Some(now + second));
 /// batcher.expire(now + second, &mut out);
@@ -57,7 +57,7 @@ impl Batcher {
         Self { limits, readings: Vec::new(), bytes: 0, opened: None }
     }
 
-    fn leave(&mut self, out: &mut Emit<Batch>) {
+    fn leave(&mut self, out: &mut Output<Batch>) {
         if !self.readings.is_empty() {
             let room = Vec::with_capacity(self.readings.len());
             out.push(Batch(std::mem::replace(&mut self.readings, room)));
@@ -81,7 +81,7 @@ impl Transform for Batcher {
         format!("at most {max_items} readings, about {kib} KiB, {delay}")
     }
 
-    fn apply(&mut self, now: Instant, input: &SystemMetrics, out: &mut Emit<Batch>) {
+    fn apply(&mut self, now: Instant, input: &SystemMetrics, out: &mut Output<Batch>) {
         let bytes = estimated_bytes(input);
         if self.bytes + bytes > self.limits.max_bytes {
             self.leave(out);
@@ -98,13 +98,13 @@ impl Transform for Batcher {
         Some(self.opened? + self.limits.max_delay)
     }
 
-    fn expire(&mut self, now: Instant, out: &mut Emit<Batch>) {
+    fn expire(&mut self, now: Instant, out: &mut Output<Batch>) {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.leave(out);
         }
     }
 
-    fn finish(&mut self, out: &mut Emit<Batch>) {
+    fn finish(&mut self, out: &mut Output<Batch>) {
         self.leave(out);
     }
 
@@ -145,14 +145,14 @@ mod tests {
         SystemMetrics::empty(SystemTime::UNIX_EPOCH, Instant::now(), SECOND, sequence)
     }
 
-    fn sequences(out: &mut Emit<Batch>) -> Vec<Vec<u64>> {
+    fn sequences(out: &mut Output<Batch>) -> Vec<Vec<u64>> {
         out.drain().map(|batch| batch.0.iter().map(|reading| reading.sequence).collect()).collect()
     }
 
     #[test]
     fn a_batch_leaves_when_it_is_full_and_in_order() {
         let mut batcher = Batcher::new(Limits { max_items: 2, ..NO_LIMIT });
-        let mut out = Emit::default();
+        let mut out = Output::default();
         for sequence in 0..5 {
             batcher.apply(Instant::now(), &reading(sequence), &mut out);
         }
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_batch_leaves_when_its_oldest_reading_was_held_for_a_second() {
         let mut batcher = Batcher::new(NO_LIMIT);
-        let mut out = Emit::default();
+        let mut out = Output::default();
         let start = Instant::now();
         assert_eq!(batcher.deadline(), None);
         batcher.apply(start, &reading(0), &mut out);
@@ -183,7 +183,7 @@ mod tests {
     fn a_reading_that_would_go_over_the_bytes_begins_the_next_batch() {
         let each = estimated_bytes(&reading(0));
         let mut batcher = Batcher::new(Limits { max_bytes: each * 5 / 2, ..NO_LIMIT });
-        let mut out = Emit::default();
+        let mut out = Output::default();
         let start = Instant::now();
         for sequence in 0..3 {
             batcher.apply(start + SECOND * sequence, &reading(sequence.into()), &mut out);
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_reading_above_every_limit_goes_alone() {
         let mut batcher = Batcher::new(Limits { max_items: 0, max_bytes: 0, ..NO_LIMIT });
-        let mut out = Emit::default();
+        let mut out = Output::default();
         batcher.apply(Instant::now(), &reading(0), &mut out);
         batcher.apply(Instant::now(), &reading(1), &mut out);
         assert_eq!(sequences(&mut out), [[0], [1]]);

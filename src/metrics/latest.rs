@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::time::Instant;
 
 use super::enrich::groups;
-use crate::model::{Group, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, LogLimit, Node, Renew, Transform};
+use crate::model::{CollectError, Group, SystemMetrics};
+use crate::pipeline::{LogLimit, Output, Restore, StageStats, Transform};
 
 /// The last value of each group, shared. A copy is the same memory.
 ///
@@ -56,19 +56,19 @@ impl Latest {
 #[derive(Debug)]
 pub struct Remember {
     latest: Latest,
-    troubles: Arc<Node>,
+    troubles: Arc<StageStats>,
     /// The groups in trouble, and what each said last.
     troubled: BTreeMap<Group, (String, LogLimit)>,
 }
 
 impl Remember {
     /// Writes `latest`, and counts in `troubles`.
-    pub fn new(latest: Latest, troubles: Arc<Node>) -> Self {
+    pub fn new(latest: Latest, troubles: Arc<StageStats>) -> Self {
         Self { latest, troubles, troubled: BTreeMap::new() }
     }
 
     fn report(&mut self, now: Instant, reading: &SystemMetrics) {
-        for Trouble { group, what } in &reading.troubles {
+        for CollectError { group, what } in &reading.troubles {
             self.troubles.took(1);
             self.troubles.lost(group.name(), 1);
             let (said, limit) = self.troubled.entry(*group).or_default();
@@ -96,14 +96,14 @@ impl Transform for Remember {
         "the last values, and what could not be read".to_owned()
     }
 
-    fn apply(&mut self, now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         self.latest.set(input);
         self.report(now, input);
         out.push(input.clone());
     }
 }
 
-impl Renew for Remember {
+impl Restore for Remember {
     /// What was said is not said again.
     fn renew(&mut self, before: Self) {
         self.troubled = before.troubled;

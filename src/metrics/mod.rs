@@ -9,13 +9,13 @@ pub mod batch;
 pub mod serialize;
 
 pub mod counter;
-pub mod generate;
+pub mod synthetic;
 pub mod latest;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Batch, Frame, SystemMetrics};
-use crate::pipeline::{Health, Identity, Pipeline, Segment, Source, Weigh};
+use crate::pipeline::{EventCount, Identity, Pipeline, Segment, Source, StatsRegistry};
 
 /// Readings that wait between the sources and the stages; when it is full the sources wait.
 pub const READINGS_WAITING: usize = 4;
@@ -34,7 +34,7 @@ pub struct Stages {
 pub fn collect<S: Source<Out = SystemMetrics>>(
     name: &str,
     sources: Vec<S>,
-    health: &Health,
+    health: &StatsRegistry,
     stop: &CancellationToken,
 ) -> Pipeline<Identity<SystemMetrics>> {
     Pipeline::from_sources(name, sources, READINGS_WAITING, health, stop)
@@ -52,15 +52,15 @@ pub fn through(
         .then(stages.serialize) // Frame               ┘
 }
 
-impl Weigh for SystemMetrics {}
+impl EventCount for SystemMetrics {}
 
-impl Weigh for Batch {
+impl EventCount for Batch {
     fn weight(&self) -> u64 {
         self.0.len() as u64
     }
 }
 
-impl Weigh for Frame {
+impl EventCount for Frame {
     fn weight(&self) -> u64 {
         u64::from(self.readings)
     }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use crate::model::{Batch, Frame, SystemMetrics};
-use crate::pipeline::{Emit, Ledger, Transform};
+use crate::pipeline::{MemoryBudget, Output, Transform};
 use crate::wire::Format;
 
 /// A frame is at most this long, unless one line alone is longer: as much as the Linux driver takes
@@ -30,11 +30,11 @@ const SLAB: usize = 4 * MAX_FRAME;
 /// ```
 /// use infiniservice::{metrics::serialize::Serialize, wire::Format};
 /// # use infiniservice::model::{Batch, SystemMetrics};
-/// # use infiniservice::pipeline::{Emit, Transform};
+/// # use infiniservice::pipeline::{Output, Transform};
 /// # use std::time::{Duration, SystemTime};
 /// # let now = tokio::time::Instant::now();
 /// # let reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// Serialize::new(Format::JsonLines).apply(now, &Batch(vec![reading.clone(), reading]), &mut out);
 /// let frame = out.drain().next().unwrap();
 /// assert_eq!(frame.readings, 2);
@@ -48,7 +48,7 @@ pub struct Serialize {
     frame: BytesMut,
     readings: u32,
     oldest: Option<Instant>,
-    ledger: Option<Ledger>,
+    ledger: Option<MemoryBudget>,
 }
 
 impl Serialize {
@@ -59,13 +59,13 @@ impl Serialize {
     }
 
     /// Charges each frame to `ledger`.
-    pub fn charging(mut self, ledger: &Ledger) -> Self {
+    pub fn charging(mut self, ledger: &MemoryBudget) -> Self {
         self.ledger = Some(ledger.clone());
         self
     }
 
     /// Appends `lines` of one reading to the frame, and gives the frame away whenever it is full.
-    fn add(&mut self, reading: &SystemMetrics, out: &mut Emit<Frame>) {
+    fn add(&mut self, reading: &SystemMetrics, out: &mut Output<Frame>) {
         let lines = std::mem::take(&mut self.lines);
         let mut rest = lines.as_slice();
         while !rest.is_empty() {
@@ -98,7 +98,7 @@ impl Serialize {
         self.lines = lines;
     }
 
-    fn leave(&mut self, out: &mut Emit<Frame>) {
+    fn leave(&mut self, out: &mut Output<Frame>) {
         if let Some(oldest) = self.oldest.take() {
             let bytes = self.frame.split().freeze();
             let bytes = match &self.ledger {
@@ -114,7 +114,7 @@ impl Transform for Serialize {
     type In = Batch;
     type Out = Frame;
 
-    fn apply(&mut self, _now: Instant, input: &Batch, out: &mut Emit<Frame>) {
+    fn apply(&mut self, _now: Instant, input: &Batch, out: &mut Output<Frame>) {
         // What a panic may have left behind is still in the input.
         self.frame.clear();
         // From its beginning, where nobody has any of it: less of it is ever touched.
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn frames(format: Format, readings: Vec<SystemMetrics>) -> Vec<Frame> {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         Serialize::new(format).apply(Instant::now(), &Batch(readings), &mut out);
         assert_eq!(out.lost(), []);
         out.drain().collect()
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_reading_that_cannot_be_written_is_booked_and_the_others_go() {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         let readings = vec![long(5), long(2 << 20), long(5)];
         let mut serialize = Serialize::new(Format::JsonLines);
         serialize.apply(Instant::now(), &Batch(readings), &mut out);
@@ -246,7 +246,7 @@ mod tests {
         let mut serialize = Serialize::new(Format::JsonLines);
         let mut places = std::collections::BTreeSet::new();
         for _ in 0..100 {
-            let mut out = Emit::default();
+            let mut out = Output::default();
             serialize.apply(Instant::now(), &Batch(vec![long(30_000)]), &mut out);
             places.insert(out.drain().next().unwrap().bytes.as_ptr());
         }

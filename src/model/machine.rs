@@ -118,16 +118,16 @@ pub struct Host {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Pressure {
     /// Waiting for a processor.
-    pub cpu: Option<Stall>,
+    pub cpu: Option<PressureStats>,
     /// Waiting for memory.
-    pub memory: Option<Stall>,
+    pub memory: Option<PressureStats>,
     /// Waiting for I/O.
-    pub io: Option<Stall>,
+    pub io: Option<PressureStats>,
 }
 
 /// Share of the last ten and sixty seconds that tasks stood still, 0 to 100.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Stall {
+pub struct PressureStats {
     /// Some task waited, last 10 s.
     pub some_10s_percent: f64,
     /// Some task waited, last 60 s.

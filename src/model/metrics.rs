@@ -69,7 +69,7 @@ pub struct SystemMetrics {
     pub agent: Option<Arc<Agent>>,
     /// What could not be read, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<CollectError>,
 }
 
 impl SystemMetrics {
@@ -213,7 +213,7 @@ pub struct Identity {
 
 /// One thing that could not be read. It never stops the rest of the reading.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Trouble {
+pub struct CollectError {
     /// The group that is left out or incomplete.
     pub group: Group,
     /// What was tried and why it failed, as a sentence.

@@ -4,7 +4,7 @@
 //! spelled on a wire (that is [`crate::wire`]).
 
 mod batch;
-mod chance;
+mod rng;
 mod machine;
 mod metrics;
 mod network;
@@ -12,11 +12,11 @@ mod process;
 mod time;
 
 pub use batch::{Batch, Frame};
-pub use chance::Chance;
 pub use machine::{
-    Agent, Cpu, Disk, DiskIo, Host, Load, Memory, Mount, NodeCount, Pressure, Stall,
+    Agent, Cpu, Disk, DiskIo, Host, Load, Memory, Mount, NodeCount, Pressure, PressureStats,
 };
-pub use metrics::{Group, Identity, SystemMetrics, Trouble};
+pub use metrics::{CollectError, Group, Identity, SystemMetrics};
 pub use network::{Interface, InterfaceRates, Network, Port};
 pub use process::{Process, Rank};
+pub use rng::Rng;
 pub use time::Iso8601;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::chain::{Chain, Identity, Link, Segment, Series};
-use super::handle::{Handler, HandlerTask};
-use super::health::{Health, Node};
-use super::picture::{Edge, Picture};
-use super::places::{Places, Room};
-use super::ring::{Ring, Tail};
+use super::chain::{Chain, Identity, Segment, Series, StageRunner};
+use super::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
+use super::handler::{Handler, HandlerTask};
+use super::ring::{Ring, Subscriber};
 use super::run::Graph;
-use super::stage::{Sink, Source, Transform, Weigh};
-use super::task::{Inlet, Input, Outlet, SegmentTask, SinkTask, SourceTask};
+use super::stage::{EventCount, Sink, Source, Transform};
+use super::stats::{StageStats, StatsRegistry};
+use super::task::{Downstream, Input, SegmentTask, SinkTask, SourceTask, Upstream};
+use super::topology::{Edge, Topology};
 
 /// A pipeline that still has an open end of type `S::Out`.
 ///
@@ -41,7 +41,7 @@ use super::task::{Inlet, Input, Outlet, SegmentTask, SinkTask, SourceTask};
 #[must_use = "a pipeline does nothing until it is ended with `write` or `publish` and run"]
 pub struct Pipeline<S: Segment> {
     graph: Graph,
-    health: Health,
+    health: StatsRegistry,
     inbox: mpsc::Receiver<S::In>,
     segment: S,
     /// Stages in the picture that feed the next one, and how.
@@ -49,14 +49,14 @@ pub struct Pipeline<S: Segment> {
     edge: Edge,
 }
 
-impl<T: Weigh + Send + 'static> Pipeline<Identity<T>> {
+impl<T: EventCount + Send + 'static> Pipeline<Identity<T>> {
     /// Starts a pipeline with any number of sources of one type, a task for each, all into one
     /// mpsc channel of `items`. `stop` ends the sources, and with them everything behind.
     pub fn from_sources<S: Source<Out = T>>(
         name: &str,
         sources: impl IntoIterator<Item = S>,
         items: usize,
-        health: &Health,
+        health: &StatsRegistry,
         stop: &CancellationToken,
     ) -> Self {
         let (sender, inbox) = mpsc::channel(items);
@@ -79,7 +79,10 @@ where
     S::Out: Clone,
 {
     /// Adds a transform to the segment: no channel, no task.
-    pub fn then<T: Transform<In = S::Out>>(mut self, stage: T) -> Pipeline<Chain<S, Link<T>>> {
+    pub fn then<T: Transform<In = S::Out>>(
+        mut self,
+        stage: T,
+    ) -> Pipeline<Chain<S, StageRunner<T>>> {
         let link = self.link(stage);
         self.chain(link)
     }
@@ -97,7 +100,7 @@ where
     pub fn buffer(self, items: usize) -> Pipeline<Identity<S::Out>> {
         let (sender, inbox) = mpsc::channel(items);
         let (health, ends) = (self.health.clone(), self.ends.clone());
-        let graph = self.close(Outlet::Queue(sender));
+        let graph = self.close(Downstream::Queue(sender));
         Pipeline {
             graph,
             health,
@@ -113,24 +116,24 @@ where
     pub fn handle<H: Handler<In = S::Out>>(
         self,
         handler: H,
-        places: Places,
+        places: ConcurrencyLimits,
         items: usize,
     ) -> Pipeline<Identity<H::Out>> {
-        self.handle_in(handler, &Room::new(places), items)
+        self.handle_in(handler, &ConcurrencyLimit::new(places), items)
     }
 
     /// The same in a room that others use too, before, after or beside this one.
     pub fn handle_in<H: Handler<In = S::Out>>(
         self,
         handler: H,
-        room: &Room,
+        room: &ConcurrencyLimit,
         items: usize,
     ) -> Pipeline<Identity<H::Out>> {
         let (sender, requests) = mpsc::channel(items);
         let (replies, inbox) = mpsc::channel(items);
         let (health, ends) = (self.health.clone(), self.ends.clone());
-        let mut graph = self.close(Outlet::Queue(sender));
-        let (name, Places { parallel, waiting }) = (handler.name(), room.size());
+        let mut graph = self.close(Downstream::Queue(sender));
+        let (name, ConcurrencyLimits { parallel, waiting }) = (handler.name(), room.size());
         let node = health.node(format!("{}/{name}", graph.picture.name));
         let detail = format!("{parallel} at once, {waiting} may wait");
         let ends = vec![graph.picture.stage(name, detail, &ends, &Edge::Queue(items))];
@@ -143,9 +146,9 @@ where
     pub fn write<K: Sink<In = S::Out>>(self, sink: K, items: usize) -> Graph {
         let (sender, inbox) = mpsc::channel(items);
         let (health, ends) = (self.health.clone(), self.ends.clone());
-        let mut graph = self.close(Outlet::Queue(sender));
+        let mut graph = self.close(Downstream::Queue(sender));
         let node = draw(&mut graph.picture, &health, &sink, &ends, &Edge::Queue(items));
-        graph.add(SinkTask::new(sink, Inlet::Queue(inbox), node));
+        graph.add(SinkTask::new(sink, Upstream::Queue(inbox), node));
         graph
     }
 
@@ -159,7 +162,7 @@ where
     ) -> (Graph, mpsc::Receiver<S::Out>) {
         let (sender, receiver) = mpsc::channel(items);
         let ends = self.ends.clone();
-        let mut graph = self.close(Outlet::Queue(sender));
+        let mut graph = self.close(Downstream::Queue(sender));
         graph.picture.stage(name.to_owned(), detail, &ends, &Edge::Queue(items));
         (graph, receiver)
     }
@@ -167,22 +170,22 @@ where
     /// The end where the newest matters: whoever has subscribed to `ring` gets it.
     pub fn publish(self, ring: &Ring<S::Out>) -> Published<S::Out> {
         let (health, ends) = (self.health.clone(), self.ends.clone());
-        let graph = self.close(Outlet::Ring(ring.clone()));
+        let graph = self.close(Downstream::Ring(ring.clone()));
         Published { graph, health, ends, ring: ring.clone() }
     }
 
     /// Opens the books of something beside the stages of this pipeline, by its name.
-    pub fn node(&self, name: &str) -> Arc<Node> {
+    pub fn node(&self, name: &str) -> Arc<StageStats> {
         self.health.node(format!("{}/{name}", self.graph.picture.name))
     }
 
-    fn link<T: Transform>(&mut self, stage: T) -> Link<T> {
+    fn link<T: Transform>(&mut self, stage: T) -> StageRunner<T> {
         let (name, detail) = (stage.name(), stage.detail());
         let picture = &mut self.graph.picture;
         let node = self.health.node(format!("{}/{name}", picture.name));
         self.ends = vec![picture.stage(name, detail, &self.ends, &self.edge)];
         self.edge = Edge::Fused;
-        Link::new(stage, node)
+        StageRunner::new(stage, node)
     }
 
     fn chain<B: Segment<In = S::Out>>(self, next: B) -> Pipeline<Chain<S, B>> {
@@ -190,7 +193,7 @@ where
         Pipeline { graph, health, inbox, segment: Chain::new(segment, next), ends, edge }
     }
 
-    fn close(self, outlet: Outlet<S::Out>) -> Graph {
+    fn close(self, outlet: Downstream<S::Out>) -> Graph {
         let Self { mut graph, inbox, segment, .. } = self;
         graph.add(SegmentTask { inbox, segment: Some(segment), outlet, input: Input::Open });
         graph
@@ -201,24 +204,24 @@ where
 #[must_use = "a graph does nothing until it is run"]
 pub struct Published<T> {
     graph: Graph,
-    health: Health,
+    health: StatsRegistry,
     ends: Vec<usize>,
     ring: Ring<T>,
 }
 
-impl<T: Clone + Weigh + Send + Sync + 'static> Published<T> {
+impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
     /// Adds a sink that gets the newest items, in a task of its own.
     pub fn write<K: Sink<In = T>>(mut self, sink: K) -> Self {
         let edge = Edge::Ring(self.ring.keep());
         let node = draw(&mut self.graph.picture, &self.health, &sink, &self.ends, &edge);
         let tail = self.ring.subscribe(Arc::clone(&node));
-        self.graph.add(SinkTask::new(sink, Inlet::Tail(tail), node));
+        self.graph.add(SinkTask::new(sink, Upstream::Subscriber(tail), node));
         self
     }
 
     /// Adds a lane into something that several graphs share (a port). It is drawn as `name`, and
     /// its books tell what was overwritten while nobody took it.
-    pub fn lane(&mut self, name: &str, detail: String) -> Tail<T> {
+    pub fn lane(&mut self, name: &str, detail: String) -> Subscriber<T> {
         let picture = &mut self.graph.picture;
         let node = self.health.node(format!("{}/{name}", picture.name));
         picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
@@ -226,7 +229,7 @@ impl<T: Clone + Weigh + Send + Sync + 'static> Published<T> {
     }
 
     /// The same for a taker that books what it hands on itself, in the node that it gets with it.
-    pub fn tail(&mut self, name: &str, detail: String) -> (Tail<T>, Arc<Node>) {
+    pub fn tail(&mut self, name: &str, detail: String) -> (Subscriber<T>, Arc<StageStats>) {
         let picture = &mut self.graph.picture;
         let node = self.health.node(format!("{}/{name}", picture.name));
         picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
@@ -240,12 +243,12 @@ impl<T: Clone + Weigh + Send + Sync + 'static> Published<T> {
 }
 
 fn draw<K: Sink>(
-    picture: &mut Picture,
-    health: &Health,
+    picture: &mut Topology,
+    health: &StatsRegistry,
     sink: &K,
     from: &[usize],
     edge: &Edge,
-) -> Arc<Node> {
+) -> Arc<StageStats> {
     let name = sink.name();
     let node = health.node(format!("{}/{name}", picture.name));
     picture.stage(name, sink.detail(), from, edge);

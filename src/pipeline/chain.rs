@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::health::Node;
-use super::stage::{Emit, Transform, Weigh};
+use super::stage::{EventCount, Output, Transform};
+use super::stats::StageStats;
 
 /// How often an item is offered to a transform that panics on it, before it is given up.
 const TRIES: u8 = 2;
@@ -15,9 +15,9 @@ const TRIES: u8 = 2;
 /// goes on where it was.
 pub trait Segment: Send + 'static {
     /// What goes in.
-    type In: Weigh + Send + 'static;
+    type In: EventCount + Send + 'static;
     /// What comes out.
-    type Out: Weigh + Send + 'static;
+    type Out: EventCount + Send + 'static;
 
     /// Where the task puts what has arrived.
     fn inbox(&mut self) -> &mut Vec<Self::In>;
@@ -56,7 +56,7 @@ impl<T> Default for Identity<T> {
     }
 }
 
-impl<T: Weigh + Send + 'static> Segment for Identity<T> {
+impl<T: EventCount + Send + 'static> Segment for Identity<T> {
     type In = T;
     type Out = T;
 
@@ -84,36 +84,36 @@ impl<T: Weigh + Send + 'static> Segment for Identity<T> {
 }
 
 /// One transform, what waits before and behind it, and its books.
-pub struct Link<T: Transform> {
+pub struct StageRunner<T: Transform> {
     stage: T,
     queue: Vec<T::In>,
     /// First item of the queue that is not done.
     next: usize,
     /// Items of the queue that the books know of.
     booked: usize,
-    given: Emit<T::Out>,
+    given: Output<T::Out>,
     /// How much was given before the call that has not returned.
     calling: Option<usize>,
     tries: u8,
-    node: Arc<Node>,
+    node: Arc<StageStats>,
 }
 
-impl<T: Transform> Link<T> {
+impl<T: Transform> StageRunner<T> {
     /// A link that keeps its books in `node`.
-    pub fn new(stage: T, node: Arc<Node>) -> Self {
+    pub fn new(stage: T, node: Arc<StageStats>) -> Self {
         Self {
             stage,
             queue: Vec::new(),
             next: 0,
             booked: 0,
-            given: Emit::default(),
+            given: Output::default(),
             calling: None,
             tries: 0,
             node,
         }
     }
 
-    fn call(&mut self, run: impl FnOnce(&mut T, &[T::In], &mut Emit<T::Out>)) {
+    fn call(&mut self, run: impl FnOnce(&mut T, &[T::In], &mut Output<T::Out>)) {
         self.calling = Some(self.given.items.len());
         run(&mut self.stage, &self.queue[self.next..], &mut self.given);
         self.calling = None;
@@ -123,7 +123,7 @@ impl<T: Transform> Link<T> {
     }
 }
 
-impl<T: Transform> Segment for Link<T> {
+impl<T: Transform> Segment for StageRunner<T> {
     type In = T::In;
     type Out = T::Out;
 
@@ -202,22 +202,22 @@ impl<T: Transform> Segment for Link<T> {
 
 /// Transforms of one kind, one after the other: enrichers as an operator listed them.
 pub struct Series<T: Transform> {
-    links: Vec<Link<T>>,
+    links: Vec<StageRunner<T>>,
     /// What passes through where there is no link.
     none: Vec<T::In>,
 }
 
 impl<X, T> Series<T>
 where
-    X: Weigh + Send + 'static,
+    X: EventCount + Send + 'static,
     T: Transform<In = X, Out = X>,
 {
     /// The `links` in their order; with none, everything passes.
-    pub fn new(links: Vec<Link<T>>) -> Self {
+    pub fn new(links: Vec<StageRunner<T>>) -> Self {
         Self { links, none: Vec::new() }
     }
 
-    fn each(&mut self, step: impl Fn(&mut Link<T>)) {
+    fn each(&mut self, step: impl Fn(&mut StageRunner<T>)) {
         for index in 0..self.links.len() {
             let (before, rest) = self.links.split_at_mut(index);
             if let Some(before) = before.last_mut() {
@@ -230,7 +230,7 @@ where
 
 impl<X, T> Segment for Series<T>
 where
-    X: Weigh + Send + 'static,
+    X: EventCount + Send + 'static,
     T: Transform<In = X, Out = X>,
 {
     type In = X;
@@ -355,6 +355,6 @@ fn pass<A: Segment, B: Segment<In = A::Out>>(from: &mut A, to: &mut B) {
 }
 
 /// The weight of many items.
-pub(super) fn weigh<T: Weigh>(items: &[T]) -> u64 {
-    items.iter().map(Weigh::weight).sum()
+pub(super) fn weigh<T: EventCount>(items: &[T]) -> u64 {
+    items.iter().map(EventCount::weight).sum()
 }

@@ -10,15 +10,15 @@ use futures::Stream;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::health::Node;
-use super::ledger::Ledger;
-use super::stage::Weigh;
+use super::memory_budget::MemoryBudget;
+use super::stage::EventCount;
+use super::stats::StageStats;
 
 /// Keeps the newest items for any number of subscribers, none of which slows another or the
 /// publisher. What a subscriber was too slow for is overwritten, and counted in that subscriber's
 /// books by its exact weight.
 ///
-/// Bounds: `keep` items, rounded up to a power of two (tokio's broadcast does that); where a [`Ledger`]
+/// Bounds: `keep` items, rounded up to a power of two (tokio's broadcast does that); where a [`MemoryBudget`]
 /// is tight, less: the oldest are shed, down to the newest, which stays: whoever reads has a current one, also while
 /// others hold the memory.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Ring<T> {
     /// Weight of everything ever published.
     published: Arc<AtomicU64>,
     keep: usize,
-    ledger: Ledger,
+    ledger: MemoryBudget,
     /// What may still be kept for somebody, oldest first.
     kept: Arc<Mutex<VecDeque<Weak<Slot<T>>>>>,
 }
@@ -43,16 +43,16 @@ struct Placed<T> {
     item: Arc<Slot<T>>,
 }
 
-impl<T: Clone + Weigh + Send + 'static> Ring<T> {
+impl<T: Clone + EventCount + Send + 'static> Ring<T> {
     /// A ring that keeps the newest `keep` items (at least one).
     pub fn new(keep: usize) -> Self {
-        let (keep, ledger) = (keep.max(1), Ledger::default());
+        let (keep, ledger) = (keep.max(1), MemoryBudget::default());
         let (sender, published) = (broadcast::Sender::new(keep), Arc::default());
         Self { sender, published, keep, ledger, kept: Arc::default() }
     }
 
     /// Keeps less while `ledger` is tight.
-    pub fn within(mut self, ledger: &Ledger) -> Self {
+    pub fn within(mut self, ledger: &MemoryBudget) -> Self {
         self.ledger = ledger.clone();
         self
     }
@@ -91,14 +91,14 @@ impl<T: Clone + Weigh + Send + 'static> Ring<T> {
 
     /// Everything published from now on. What it yields is booked in `node` as taken: whoever
     /// takes it books what becomes of it.
-    pub fn subscribe(&self, node: Arc<Node>) -> Tail<T> {
+    pub fn subscribe(&self, node: Arc<StageStats>) -> Subscriber<T> {
         let stream = BroadcastStream::new(self.sender.subscribe());
-        Tail { stream, expected: self.published.load(Relaxed), node, hands_on: false }
+        Subscriber { stream, expected: self.published.load(Relaxed), node, hands_on: false }
     }
 
     /// The same for a taker that keeps books of its own: what is yielded is booked as handed on.
-    pub fn lane(&self, node: Arc<Node>) -> Tail<T> {
-        Tail { hands_on: true, ..self.subscribe(node) }
+    pub fn lane(&self, node: Arc<StageStats>) -> Subscriber<T> {
+        Subscriber { hands_on: true, ..self.subscribe(node) }
     }
 }
 
@@ -106,14 +106,14 @@ impl<T: Clone + Weigh + Send + 'static> Ring<T> {
 ///
 /// Books what was overwritten as taken and lost, and what it yields as taken.
 #[derive(Debug)]
-pub struct Tail<T> {
+pub struct Subscriber<T> {
     stream: BroadcastStream<Placed<T>>,
     expected: u64,
-    node: Arc<Node>,
+    node: Arc<StageStats>,
     hands_on: bool,
 }
 
-impl<T: Clone + Weigh + Send + 'static> Stream for Tail<T> {
+impl<T: Clone + EventCount + Send + 'static> Stream for Subscriber<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
@@ -157,13 +157,13 @@ mod tests {
     #[derive(Clone)]
     struct Item(Bytes);
 
-    impl Weigh for Item {}
+    impl EventCount for Item {}
 
     #[test]
     fn the_oldest_go_where_memory_is_tight_and_whoever_was_slow_is_told_how_many() {
-        let ledger = Ledger::new(100_000);
+        let ledger = MemoryBudget::new(100_000);
         let ring = Ring::new(1_000).within(&ledger);
-        let (node, mut seen) = (Arc::<Node>::default(), Vec::new());
+        let (node, mut seen) = (Arc::<StageStats>::default(), Vec::new());
         let mut slow = ring.subscribe(Arc::clone(&node));
         for number in 0..100_u8 {
             ring.publish(Item(ledger.hold(vec![number; 5_000].into())));
@@ -181,10 +181,10 @@ mod tests {
 
     #[test]
     fn the_newest_stays_while_others_hold_the_memory() {
-        let ledger = Ledger::new(100_000);
+        let ledger = MemoryBudget::new(100_000);
         let commands = ledger.charge(90_000);
         let ring = Ring::new(64).within(&ledger);
-        let node = Arc::<Node>::default();
+        let node = Arc::<StageStats>::default();
         let mut slow = ring.subscribe(Arc::clone(&node));
         for number in 0..10_u8 {
             ring.publish(Item(ledger.hold(vec![number; 1_000].into())));

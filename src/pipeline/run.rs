@@ -7,21 +7,21 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::picture::Picture;
-use super::supervise::{End, Restart, supervise};
+use super::supervise::{ExitStatus, Restart, supervise};
 use super::task::Task;
+use super::topology::Topology;
 
 /// A built pipeline: its tasks, ready to run, and its picture.
 #[must_use = "a graph does nothing until it is run"]
 pub struct Graph {
     /// What it looks like.
-    pub picture: Picture,
+    pub picture: Topology,
     tasks: Vec<Box<dyn Task>>,
 }
 
 impl Graph {
     pub(super) fn empty(name: &str) -> Self {
-        let picture = Picture { name: name.to_owned(), ..Picture::default() };
+        let picture = Topology { name: name.to_owned(), ..Topology::default() };
         Self { picture, tasks: Vec::new() }
     }
 
@@ -49,7 +49,7 @@ impl Graph {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     /// The worst end of any task.
-    pub end: End,
+    pub end: ExitStatus,
     /// Whether every task came to its end before the deadline; if not, the rest was aborted.
     pub drained: bool,
 }
@@ -81,7 +81,7 @@ pub async fn run_until(
         let (restart, stop) = (restart.clone(), stop.clone());
         running.spawn(async move { supervise(&restart, task, stop).await });
     }
-    let mut end = End::Done;
+    let mut end = ExitStatus::Done;
     let mut deadline = std::pin::pin!(deadline);
     loop {
         let joined = tokio::select! {
@@ -98,10 +98,10 @@ pub async fn run_until(
             // The supervisor catches panics of its task; what is left is a bug of ours or an abort.
             Some(Err(error)) => {
                 tracing::error!(%error, "supervisor has failed");
-                End::Spent
+                ExitStatus::Spent
             }
         };
-        if ended != End::Done {
+        if ended != ExitStatus::Done {
             stop.cancel();
         }
         end = end.max(ended);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// polling the stream); everything downstream ends because its input ended.
 pub trait Source: Send + 'static {
     /// What it produces.
-    type Out: Weigh + Send + 'static;
+    type Out: EventCount + Send + 'static;
 
     /// What the stage is called in pictures and books: its type's own name, unless it knows better.
     fn name(&self) -> String {
@@ -27,7 +27,7 @@ pub trait Source: Send + 'static {
 
     /// Starts, or starts again after a fault: state worth keeping lives in `self`, the stream
     /// borrows it. The end of the stream is the end of the source.
-    fn open(&mut self) -> impl Stream<Item = Result<Self::Out, Fault>> + Send + '_;
+    fn open(&mut self) -> impl Stream<Item = Result<Self::Out, StageError>> + Send + '_;
 }
 
 /// Computes. Synchronous and total: no clock, no I/O, no await; trouble is data, never an error.
@@ -38,9 +38,9 @@ pub trait Source: Send + 'static {
 /// an item copies it, which is cheap by design (shared groups, shared bytes).
 pub trait Transform: Send + 'static {
     /// What it takes.
-    type In: Weigh + Send + 'static;
+    type In: EventCount + Send + 'static;
     /// What it gives.
-    type Out: Weigh + Send + 'static;
+    type Out: EventCount + Send + 'static;
 
     /// What the stage is called in pictures and books: its type's own name, unless it knows better.
     fn name(&self) -> String {
@@ -53,8 +53,8 @@ pub trait Transform: Send + 'static {
     }
 
     /// Takes one item; gives none, one or many. What it drops on purpose it must
-    /// [`Emit::lose`] with a reason.
-    fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Emit<Self::Out>);
+    /// [`Output::lose`] with a reason.
+    fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Output<Self::Out>);
 
     /// Whether the next call, or what it makes a stage behind this one do, may take longer than an async worker should
     /// be kept: the segment is run on the blocking pool then.
@@ -68,12 +68,12 @@ pub trait Transform: Send + 'static {
     }
 
     /// The deadline has passed.
-    fn expire(&mut self, _now: Instant, _out: &mut Emit<Self::Out>) {}
+    fn expire(&mut self, _now: Instant, _out: &mut Output<Self::Out>) {}
 
     /// The input has ended: hand over what is held.
-    fn finish(&mut self, _out: &mut Emit<Self::Out>) {}
+    fn finish(&mut self, _out: &mut Output<Self::Out>) {}
 
-    /// Weight of what is held back now, in the unit of [`Weigh`].
+    /// Weight of what is held back now, in the unit of [`EventCount`].
     fn held(&self) -> u64 {
         0
     }
@@ -90,7 +90,7 @@ impl<T: Transform + ?Sized> Transform for Box<T> {
     fn detail(&self) -> String {
         (**self).detail()
     }
-    fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Emit<Self::Out>) {
+    fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Output<Self::Out>) {
         (**self).apply(now, input, out);
     }
     fn is_costly(&self) -> bool {
@@ -99,10 +99,10 @@ impl<T: Transform + ?Sized> Transform for Box<T> {
     fn deadline(&self) -> Option<Instant> {
         (**self).deadline()
     }
-    fn expire(&mut self, now: Instant, out: &mut Emit<Self::Out>) {
+    fn expire(&mut self, now: Instant, out: &mut Output<Self::Out>) {
         (**self).expire(now, out);
     }
-    fn finish(&mut self, out: &mut Emit<Self::Out>) {
+    fn finish(&mut self, out: &mut Output<Self::Out>) {
         (**self).finish(out);
     }
     fn held(&self) -> u64 {
@@ -113,7 +113,7 @@ impl<T: Transform + ?Sized> Transform for Box<T> {
 /// Consumes. A failed write leaves the item with the task, which offers it again.
 pub trait Sink: Send + 'static {
     /// What it takes.
-    type In: Weigh + Send + Sync + 'static;
+    type In: EventCount + Send + Sync + 'static;
 
     /// What the stage is called in pictures and books: its type's own name, unless it knows better.
     fn name(&self) -> String {
@@ -126,17 +126,17 @@ pub trait Sink: Send + 'static {
     }
 
     /// Writes one item whole, or fails and has written nothing that counts.
-    fn write(&mut self, item: &Self::In) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn write(&mut self, item: &Self::In) -> impl Future<Output = Result<(), StageError>> + Send;
 
     /// The input has paused or ended: what is buffered goes out now.
-    fn flush(&mut self) -> impl Future<Output = Result<(), Fault>> + Send {
+    fn flush(&mut self) -> impl Future<Output = Result<(), StageError>> + Send {
         async { Ok(()) }
     }
 }
 
 /// How much an item counts for in the books of a node, so that `in = out + lost + held` holds
 /// across stages that gather many items into one. The unit is the reading.
-pub trait Weigh {
+pub trait EventCount {
     /// Its weight; 1 for a single item.
     fn weight(&self) -> u64 {
         1
@@ -145,20 +145,20 @@ pub trait Weigh {
 
 /// Where a [`Transform`] puts what it gives and says what it drops.
 #[derive(Debug)]
-pub struct Emit<T> {
+pub struct Output<T> {
     /// What was given, in order.
     pub(super) items: Vec<T>,
     /// What was dropped on purpose since the books were last written, by reason.
     pub(super) lost: Vec<(&'static str, u64)>,
 }
 
-impl<T> Default for Emit<T> {
+impl<T> Default for Output<T> {
     fn default() -> Self {
         Self { items: Vec::new(), lost: Vec::new() }
     }
 }
 
-impl<T> Emit<T> {
+impl<T> Output<T> {
     /// Hands `item` on.
     pub fn push(&mut self, item: T) {
         self.items.push(item);
@@ -185,7 +185,7 @@ impl<T> Emit<T> {
 
 /// What ends one run of a stage. Its task runs it again with back-off, except when it is final.
 #[derive(Debug)]
-pub struct Fault {
+pub struct StageError {
     what: String,
     kind: Kind,
 }
@@ -197,7 +197,7 @@ enum Kind {
     Final,
 }
 
-impl Fault {
+impl StageError {
     /// The stage itself is at fault (a panic, a source that died). Spends the restart budget.
     /// Told as the end of a sentence, in lower case.
     pub fn new(what: impl fmt::Display) -> Self {
@@ -227,23 +227,30 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for StageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for StageError {}
 
-impl From<std::io::Error> for Fault {
+impl From<std::io::Error> for StageError {
     fn from(error: std::io::Error) -> Self {
         Self::outside(error)
     }
 }
 
-/// The name of a stage for pictures and books: its type's own name in lower case.
+/// The name of a stage in topologies and statistics: its type's own name in snake case.
 pub(super) fn short_name<T: ?Sized>() -> String {
     let path = std::any::type_name::<T>();
     let path = path.split('<').next().unwrap_or(path);
-    path.rsplit("::").next().unwrap_or(path).to_ascii_lowercase()
+    let mut name = String::new();
+    for letter in path.rsplit("::").next().unwrap_or(path).chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }

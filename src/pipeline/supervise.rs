@@ -10,7 +10,7 @@ use futures::FutureExt;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::stage::Fault;
+use super::stage::StageError;
 use super::task::Task;
 
 /// When and how often a task is run again.
@@ -50,10 +50,10 @@ impl Restart {
 
 /// How a task ended for good, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
+pub enum ExitStatus {
     /// Its work is done.
     Done,
-    /// It said that there is no use in going on ([`Fault::last`]).
+    /// It said that there is no use in going on ([`StageError::last`]).
     Gone,
     /// It faulted more often than [`Restart::budget`] allows.
     Spent,
@@ -62,20 +62,24 @@ pub enum End {
 /// Runs `task` to its end, again after each fault or panic, with jittered exponential back-off.
 ///
 /// Once `stop` is called, pauses are at most the shortest one, so that a drain is not held up.
-pub async fn supervise(restart: &Restart, mut task: Box<dyn Task>, stop: CancellationToken) -> End {
+pub async fn supervise(
+    restart: &Restart,
+    mut task: Box<dyn Task>,
+    stop: CancellationToken,
+) -> ExitStatus {
     let mut faults: VecDeque<Instant> = VecDeque::new();
     let mut pauses = restart.backoff();
     loop {
         let started = Instant::now();
         let fault = match AssertUnwindSafe(task.run()).catch_unwind().await {
-            Ok(Ok(())) => return End::Done,
+            Ok(Ok(())) => return ExitStatus::Done,
             Ok(Err(fault)) => fault,
-            Err(panic) => Fault::new(format_args!("it panicked: {}", panic_text(&*panic))),
+            Err(panic) => StageError::new(format_args!("it panicked: {}", panic_text(&*panic))),
         };
         let stage = task.faulted();
         if fault.is_last() {
             tracing::info!(stage, reason = %fault, "stage has ended for good");
-            return End::Gone;
+            return ExitStatus::Gone;
         }
         let now = Instant::now();
         if now.duration_since(started) >= restart.within {
@@ -88,7 +92,7 @@ pub async fn supervise(restart: &Restart, mut task: Box<dyn Task>, stop: Cancell
             }
             if faults.len() > restart.budget {
                 tracing::error!(stage, %fault, faults = faults.len(), "stage is given up");
-                return End::Spent;
+                return ExitStatus::Spent;
             }
         }
         let limit = if stop.is_cancelled() { restart.base } else { restart.max };

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::chain::{Segment, weigh};
-use super::health::Node;
 use super::log_limit::LogLimit;
-use super::ring::{Ring, Tail};
-use super::stage::{Fault, Sink, Source, Weigh};
+use super::ring::{Ring, Subscriber};
+use super::stage::{EventCount, Sink, Source, StageError};
+use super::stats::StageStats;
 
 /// How many items a task takes at one wake-up.
 const BURST: usize = 256;
@@ -32,7 +32,7 @@ const WRITE_SLOW: Duration = Duration::from_secs(5);
 /// Something that runs until its work is done, or faults and can be run again.
 pub trait Task: Send + 'static {
     /// Runs. `Ok` is the end of its work; it is not called again after that.
-    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>>;
+    fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>>;
 
     /// Books a fault or panic of the last run where it belongs, and names the stage.
     fn faulted(&mut self) -> String;
@@ -45,14 +45,14 @@ pub trait Task: Send + 'static {
 
 /// Where a segment hands on what it gives.
 #[derive(Debug)]
-pub(super) enum Outlet<T> {
+pub(super) enum Downstream<T> {
     /// Every item must arrive: waits when full.
     Queue(mpsc::Sender<T>),
     /// The newest matter: never waits.
     Ring(Ring<T>),
 }
 
-impl<T: Clone + Weigh + Send + 'static> Outlet<T> {
+impl<T: Clone + EventCount + Send + 'static> Downstream<T> {
     /// Hands on one burst of `ready`; returns the weight that arrived and the weight that nobody took.
     async fn send(&self, ready: &mut Vec<T>) -> (u64, u64) {
         match self {
@@ -86,11 +86,11 @@ pub(super) struct SourceTask<S: Source> {
     /// Made, but not handed on yet.
     pub hand: Option<S::Out>,
     pub stop: CancellationToken,
-    pub node: Arc<Node>,
+    pub node: Arc<StageStats>,
 }
 
 impl<S: Source> SourceTask<S> {
-    async fn pump(&mut self) -> Result<(), Fault> {
+    async fn pump(&mut self) -> Result<(), StageError> {
         let Self { source, outlet, hand, stop, node } = self;
         let mut items = std::pin::pin!(source.open());
         loop {
@@ -126,7 +126,7 @@ impl<S: Source> SourceTask<S> {
 }
 
 impl<S: Source> Task for SourceTask<S> {
-    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
         self.pump().boxed()
     }
 
@@ -141,7 +141,7 @@ pub(super) struct SegmentTask<S: Segment> {
     pub inbox: mpsc::Receiver<S::In>,
     /// Not here while it runs on the blocking pool.
     pub segment: Option<S>,
-    pub outlet: Outlet<S::Out>,
+    pub outlet: Downstream<S::Out>,
     pub input: Input,
 }
 
@@ -149,7 +149,7 @@ impl<S: Segment> SegmentTask<S>
 where
     S::Out: Clone,
 {
-    async fn pump(&mut self) -> Result<(), Fault> {
+    async fn pump(&mut self) -> Result<(), StageError> {
         let Self { inbox, segment: place, outlet, input } = self;
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
         advance(place, Instant::now()).await;
@@ -234,7 +234,7 @@ impl<S: Segment> Task for SegmentTask<S>
 where
     S::Out: Clone,
 {
-    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
         self.pump().boxed()
     }
 
@@ -245,24 +245,24 @@ where
 }
 
 /// Where a sink's items come from.
-pub(super) enum Inlet<T> {
+pub(super) enum Upstream<T> {
     /// Every item arrives.
     Queue(mpsc::Receiver<T>),
     /// The newest arrive; the tail books what did not.
-    Tail(Tail<T>),
+    Subscriber(Subscriber<T>),
 }
 
-impl<T: Clone + Weigh + Send + 'static> Inlet<T> {
+impl<T: Clone + EventCount + Send + 'static> Upstream<T> {
     /// Waits for at least one item, takes all that is ready up to a burst, and books it in `node`.
     /// `false` when there will be no more.
-    async fn take(&mut self, into: &mut Vec<T>, node: &Node) -> bool {
+    async fn take(&mut self, into: &mut Vec<T>, node: &StageStats) -> bool {
         match self {
             Self::Queue(receiver) => {
                 let taken = receiver.recv_many(into, BURST).await;
                 node.took(weigh(into));
                 taken > 0
             }
-            Self::Tail(tail) => {
+            Self::Subscriber(tail) => {
                 let Some(first) = tail.next().await else { return false };
                 into.push(first);
                 while into.len() < BURST
@@ -278,12 +278,12 @@ impl<T: Clone + Weigh + Send + 'static> Inlet<T> {
 
 /// Runs a sink until its input has ended and everything is written.
 pub(super) struct SinkTask<S: Sink> {
-    inlet: Inlet<S::In>,
+    inlet: Upstream<S::In>,
     sink: S,
     /// Taken, in order; those before `next` are written.
     hand: Vec<S::In>,
     next: usize,
-    node: Arc<Node>,
+    node: Arc<StageStats>,
     log_limit: LogLimit,
 }
 
@@ -291,11 +291,11 @@ impl<S: Sink> SinkTask<S>
 where
     S::In: Clone,
 {
-    pub fn new(sink: S, inlet: Inlet<S::In>, node: Arc<Node>) -> Self {
+    pub fn new(sink: S, inlet: Upstream<S::In>, node: Arc<StageStats>) -> Self {
         Self { inlet, sink, hand: Vec::new(), next: 0, node, log_limit: LogLimit::default() }
     }
 
-    async fn pump(&mut self) -> Result<(), Fault> {
+    async fn pump(&mut self) -> Result<(), StageError> {
         let Self { inlet, sink, hand, next, node, log_limit } = self;
         loop {
             node.queued((hand.len() - *next) as u64);
@@ -321,7 +321,7 @@ impl<S: Sink> Task for SinkTask<S>
 where
     S::In: Clone,
 {
-    fn run(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+    fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
         self.pump().boxed()
     }
 
@@ -337,10 +337,10 @@ where
 
 /// Waits for one write of the sink `node`. One that hangs is logged, and fails later.
 async fn within_limit(
-    write: impl Future<Output = Result<(), Fault>>,
+    write: impl Future<Output = Result<(), StageError>>,
     log_limit: &mut LogLimit,
-    node: &Node,
-) -> Result<(), Fault> {
+    node: &StageStats,
+) -> Result<(), StageError> {
     let mut write = std::pin::pin!(write);
     if let Ok(done) = timeout(WRITE_SLOW, &mut write).await {
         return done;
@@ -350,12 +350,12 @@ async fn within_limit(
     }
     match timeout(WRITE_LIMIT - WRITE_SLOW, write).await {
         Ok(done) => done,
-        Err(_) => Err(Fault::outside(format_args!("nothing was written for {WRITE_LIMIT:?}"))),
+        Err(_) => Err(StageError::outside(format_args!("nothing was written for {WRITE_LIMIT:?}"))),
     }
 }
 
 /// The stage `node` has done something without a fault.
-fn works_again(log_limit: &mut LogLimit, node: &Node) {
+fn works_again(log_limit: &mut LogLimit, node: &StageStats) {
     if log_limit.is_over() {
         tracing::info!(stage = node.name(), "stage works again");
     }

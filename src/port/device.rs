@@ -35,7 +35,7 @@ pub enum Sent {
 
 /// What poll(2) says of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Level {
+pub struct HostPresence {
     /// Something can be read, or the end of it.
     pub readable: bool,
     /// A write would be taken.
@@ -73,7 +73,7 @@ pub trait Device: Send {
 
     /// What poll(2) says of it now; `None` for a device that is no port. For looking at a port, not for
     /// driving it.
-    fn level(&self) -> io::Result<Option<Level>> {
+    fn level(&self) -> io::Result<Option<HostPresence>> {
         Ok(None)
     }
 }

@@ -14,10 +14,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::time::Sleep;
 
-use super::device::{Device, Level, NotOpen, Received, Sent};
+use super::device::{Device, HostPresence, NotOpen, Received, Sent};
 use super::discovery::must_be_character_device;
-use super::watch::{Watch, level};
-use super::window::WINDOW_BYTES;
+use super::flow_control::WINDOW_BYTES;
+use super::readiness::{Readiness, level};
 
 /// How soon a write that returned 0 is tried again where no change is reported. The driver calls such
 /// a port writable (`drivers/char/virtio_console.c`: a full ring is noted only after a buffer went
@@ -32,7 +32,7 @@ const ZERO_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct VirtioPort {
     fd: OwnedFd,
-    watch: Watch,
+    watch: Readiness,
     retry: Option<Pin<Box<Sleep>>>,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn open(path: &Path, name: &str) -> Result<OwnedFd, NotOpen> {
 impl VirtioPort {
     /// Takes over an open, non-blocking descriptor. Must be called inside a runtime.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let watch = Watch::new()?;
+        let watch = Readiness::new()?;
         watch.add(fd.as_fd(), EventFlags::IN | EventFlags::OUT)?;
         Ok(Self { fd, watch, retry: None })
     }
@@ -96,11 +96,11 @@ impl Device for VirtioPort {
         Some(WINDOW_BYTES)
     }
 
-    fn level(&self) -> io::Result<Option<Level>> {
+    fn level(&self) -> io::Result<Option<HostPresence>> {
         let now = level(self.fd.as_fd(), PollFlags::IN | PollFlags::OUT)?;
         let is = |flag| now.contains(flag);
         let (readable, writable) = (is(PollFlags::IN), is(PollFlags::OUT));
-        Ok(Some(Level { readable, writable, hung_up: is(PollFlags::HUP) }))
+        Ok(Some(HostPresence { readable, writable, hung_up: is(PollFlags::HUP) }))
     }
 }
 

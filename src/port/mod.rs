@@ -8,13 +8,13 @@
 //! ```
 //!
 //! [`Target`] says which device, [`Opener`] and [`Device`] what every device looks like,
-//! [`Port`] is the task, [`Voice`] spells what it says on its own account. Reading order: `target`,
+//! [`Port`] is the task, [`ControlLines`] spells what it says on its own account. Reading order: `target`,
 //! `discovery`, `device`, `linux`, `lanes`, `outbox`, `window`, `answers`, `session`, `breaker`, `actor`.
 //!
 //! # How it is known what was read
 //! An accepted write is not delivery: what is in flight when a host leaves is thrown away. But the device
 //! keeps order, and the host answers a keep-alive with the number that it had. So the port writes one of its
-//! own behind what must be read, and behind every 32 KiB; whoever reads the host's lines tells [`Answers`], and
+//! own behind what must be read, and behind every 32 KiB; whoever reads the host's lines tells [`AckTracker`], and
 //! an answer covers all before it. A host that answers a later one and not an earlier one is another host, that
 //! came unseen. What no answer covers when a host leaves, and must be read, goes to the next, marked.
 //!
@@ -25,40 +25,40 @@
 //!
 //! This module does not parse a line, sign, keep anything on disk, or fall back to a port of another name.
 
-mod actor;
-mod afloat;
-mod answers;
+mod task;
+mod presumed;
+mod ack_tracker;
 mod breaker;
 mod counters;
 mod device;
 mod discovery;
-mod inlet;
-mod kept;
-mod lanes;
+mod inbound;
+mod tracked_frame;
+mod scheduler;
 mod linux;
 pub mod model;
 mod open;
-mod outbox;
+mod write_buffer;
 mod retry;
 mod session;
 mod stdio;
 mod target;
 mod unix;
 mod unread;
-mod voice;
-mod watch;
-mod window;
+mod control_lines;
+mod readiness;
+mod flow_control;
 
-pub use actor::{End, Port, Summary};
-pub use answers::Answers;
+pub use ack_tracker::AckTracker;
 pub use breaker::{Breaker, BreakerState};
+pub use control_lines::ControlLines;
 pub use counters::Counters;
-pub use device::{Device, Level, NotOpen, Opener, Received, Sent};
+pub use device::{Device, HostPresence, NotOpen, Opener, Received, Sent};
 pub use discovery::check;
-pub use inlet::{CHUNK_BYTES_MAX, CHUNKS_KEPT, Inbound};
-pub use kept::{Audience, Kept, Undelivered, Void};
-pub use lanes::{MUST_KEPT, REPLIES_KEPT};
-pub use outbox::WRITE_BYTES_MAX;
+pub use flow_control::WINDOW_BYTES;
+pub use inbound::{CHUNK_BYTES_MAX, CHUNKS_KEPT, Inbound};
+pub use scheduler::{DURABLE_KEPT, REPLIES_KEPT};
 pub use target::{DEFAULT_PORT, InvalidTarget, Target};
-pub use voice::Voice;
-pub use window::WINDOW_BYTES;
+pub use task::{Port, PortExit, Summary};
+pub use tracked_frame::{Audience, Discarded, TrackedFrame, Undelivered};
+pub use write_buffer::WRITE_BYTES_MAX;

@@ -1,9 +1,9 @@
 //! One opening of the device, from open to gone: reads and writes at once, in one task, without ever
 //! blocking. Does not open anything.
 
-mod gather;
-mod host;
-mod stock;
+mod fill;
+mod peer;
+mod acks;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,20 +16,20 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use self::stock::FAR;
-use super::afloat::Afloat;
-use super::answers::Answers;
+use self::acks::FAR;
+use super::ack_tracker::AckTracker;
 use super::breaker::{Breaker, BreakerState};
+use super::control_lines::ControlLines;
 use super::counters::{Counters, add};
 use super::device::{Device, Received, Sent};
-use super::inlet::{CHUNK_BYTES_MAX, Inlet};
-use super::lanes::Lanes;
-use super::outbox::Outbox;
-use super::unread::Unread;
-use super::voice::Voice;
-use super::window::Window;
+use super::flow_control::FlowControl;
+use super::inbound::{CHUNK_BYTES_MAX, InboundSender};
+use super::presumed::Presumed;
+use super::scheduler::Scheduler;
+use super::unread::Unacknowledged;
+use super::write_buffer::WriteBuffer;
 use crate::model::Frame;
-use crate::pipeline::Node;
+use crate::pipeline::StageStats;
 
 /// Sees each frame when its last byte was accepted, and when that was.
 pub(super) type OnWritten = Box<dyn FnMut(&Frame, Instant) + Send>;
@@ -37,24 +37,24 @@ pub(super) type OnWritten = Box<dyn FnMut(&Frame, Instant) + Send>;
 /// What outlives one opening of the device.
 pub(super) struct Core {
     pub(super) name: String,
-    pub(super) lanes: Lanes,
-    pub(super) outbox: Outbox,
-    pub(super) inlet: Inlet,
+    pub(super) lanes: Scheduler,
+    pub(super) outbox: WriteBuffer,
+    pub(super) inlet: InboundSender,
     pub(super) closing: CancellationToken,
     pub(super) on_written: Option<OnWritten>,
     /// The wall clock, for what is told.
     pub(super) clock: fn() -> SystemTime,
-    pub(super) node: Arc<Node>,
+    pub(super) node: Arc<StageStats>,
     pub(super) counters: Arc<Counters>,
     /// How many hosts have come.
     pub(super) hosts: watch::Sender<u64>,
-    pub(super) window: Window,
-    pub(super) answers: Answers,
+    pub(super) window: FlowControl,
+    pub(super) answers: AckTracker,
     /// Written, must be read, and not known to be.
-    pub(super) unread: Unread,
+    pub(super) unread: Unacknowledged,
     /// Written, kept nowhere, and not known to be read.
-    pub(super) afloat: Afloat,
-    pub(super) voice: Option<Box<dyn Voice>>,
+    pub(super) afloat: Presumed,
+    pub(super) voice: Option<Box<dyn ControlLines>>,
     pub(super) breaker: Breaker,
     /// The last state of the breaker that a host was told.
     pub(super) breaker_said: BreakerState,

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::device::{Device, NotOpen, Received, Sent};
-use super::watch::{Watch, level};
+use super::readiness::{Readiness, level};
 
 /// Linux `PIPE_BUF`: a pipe that polls writable takes this much without blocking (pipe(7)).
 const PIPE_BUF: usize = 4096;
@@ -30,7 +30,7 @@ const PIPE_BUF: usize = 4096;
 pub(super) struct Stdio {
     output: End,
     input: Option<End>,
-    watch: Watch,
+    watch: Readiness,
 }
 
 /// Takes standard output and input. Must be called inside a runtime.
@@ -42,7 +42,7 @@ pub(super) fn open() -> Result<Stdio, NotOpen> {
 
 impl Stdio {
     fn new(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> io::Result<Self> {
-        let watch = Watch::new()?;
+        let watch = Readiness::new()?;
         let output = End::new(output, OFlags::WRONLY)?;
         if output.can_wait {
             watch.add(output.fd.as_fd(), EventFlags::OUT)?;

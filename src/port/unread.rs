@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 
 use tokio::sync::watch;
 
-use super::kept::Kept;
+use super::tracked_frame::TrackedFrame;
 
 /// Bytes that wait for their answer; more is not written before one comes, unless it is alone.
 const UNREAD_BYTES_MAX: usize = 4 << 20;
 
 /// Frames in the order they were written, each with the byte it ended with.
 #[derive(Debug)]
-pub(super) struct Unread {
-    frames: VecDeque<(u64, Kept)>,
+pub(super) struct Unacknowledged {
+    frames: VecDeque<(u64, TrackedFrame)>,
     bytes: usize,
     /// The number of the last one that was read.
     read: watch::Sender<u64>,
 }
 
-impl Unread {
+impl Unacknowledged {
     pub(super) fn new() -> Self {
         Self { frames: VecDeque::new(), bytes: 0, read: watch::Sender::new(0) }
     }
@@ -43,7 +43,7 @@ impl Unread {
     }
 
     /// A frame was written, and ended with byte `end`.
-    pub(super) fn push(&mut self, end: u64, kept: Kept) {
+    pub(super) fn push(&mut self, end: u64, kept: TrackedFrame) {
         self.bytes += kept.frame.bytes.len();
         self.frames.push_back((end, kept));
     }
@@ -61,7 +61,7 @@ impl Unread {
     }
 
     /// Takes out all that is not known to be read, oldest first.
-    pub(super) fn take(&mut self) -> VecDeque<(u64, Kept)> {
+    pub(super) fn take(&mut self) -> VecDeque<(u64, TrackedFrame)> {
         self.bytes = 0;
         std::mem::take(&mut self.frames)
     }

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::offload::{Blocking, Offload};
+use super::blocking::{Blocking, BlockingSink};
 use super::why;
 use crate::files::{folder_of, is_own, is_shared, make_private};
 use crate::model::Frame;
-use crate::pipeline::{Fault, Sink};
+use crate::pipeline::{Sink, StageError};
 
 /// When a file is turned over, and how many of its former selves are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Rotation {
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
-    offload: Offload<Appender>,
+    offload: BlockingSink<Appender>,
 }
 
 impl File {
@@ -53,7 +53,7 @@ impl File {
     pub fn new(path: impl Into<PathBuf>, rotation: Rotation) -> Self {
         let path = path.into();
         let appender = Appender::new(path.clone(), rotation, Access::Shared);
-        Self { path, offload: Offload::new(appender) }
+        Self { path, offload: BlockingSink::new(appender) }
     }
 }
 
@@ -64,7 +64,7 @@ impl Sink for File {
         self.path.display().to_string()
     }
 
-    async fn write(&mut self, frame: &Frame) -> Result<(), Fault> {
+    async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
         self.offload.write(&frame.bytes).await
     }
 }
@@ -99,14 +99,14 @@ struct Open {
 }
 
 impl Blocking for Appender {
-    fn write(&mut self, bytes: &Bytes, _stop: &AtomicBool) -> Result<(), Fault> {
+    fn write(&mut self, bytes: &Bytes, _stop: &AtomicBool) -> Result<(), StageError> {
         self.append(bytes).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::NotFound => " (does its folder exist?)",
                 io::ErrorKind::StorageFull => " (the frame is kept and tried again)",
                 _ => "",
             };
-            Fault::outside(format_args!("cannot write {:?}: {}{hint}", self.path, why(&error)))
+            StageError::outside(format_args!("cannot write {:?}: {}{hint}", self.path, why(&error)))
         })
     }
 }

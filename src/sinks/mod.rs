@@ -9,17 +9,17 @@
 //! virtio port.
 
 mod file;
-mod keep;
+mod durable;
 mod null;
-mod offload;
+mod blocking;
 mod stdout;
 mod unix;
 
 use std::io;
 
+pub use durable::DurableSink;
 pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
-pub use keep::Keep;
 pub use null::Null;
 pub use stdout::Stdout;
 pub use unix::Unix;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::offload::{Blocking, Offload, same};
+use super::blocking::{Blocking, BlockingSink, same};
 use super::why;
 use crate::model::Frame;
-use crate::pipeline::{Fault, Sink};
+use crate::pipeline::{Sink, StageError};
 
 /// After a pipe or terminal says that it takes more, it takes this much without blocking: a pipe
 /// is writable while a page of it is free (`fs/pipe.c`, `pipe_poll`).
@@ -31,7 +31,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 /// That flag belongs to the open terminal, which the shell and others share: set here, their
 /// writes would begin to fail. So it is a thread of the blocking pool that waits.
 #[derive(Debug)]
-pub struct Stdout(Offload<Writer>);
+pub struct Stdout(BlockingSink<Writer>);
 
 impl Stdout {
     /// Writes to this process's standard output.
@@ -45,7 +45,7 @@ impl Stdout {
     }
 
     fn of(descriptor: Option<OwnedFd>) -> Self {
-        Self(Offload::new(Writer { descriptor, unfinished: None }))
+        Self(BlockingSink::new(Writer { descriptor, unfinished: None }))
     }
 }
 
@@ -58,7 +58,7 @@ impl Default for Stdout {
 impl Sink for Stdout {
     type In = Frame;
 
-    async fn write(&mut self, frame: &Frame) -> Result<(), Fault> {
+    async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
         self.0.write(&frame.bytes).await
     }
 }
@@ -73,7 +73,7 @@ struct Writer {
 }
 
 impl Blocking for Writer {
-    fn write(&mut self, bytes: &Bytes, stop: &AtomicBool) -> Result<(), Fault> {
+    fn write(&mut self, bytes: &Bytes, stop: &AtomicBool) -> Result<(), StageError> {
         let mut done = match self.unfinished.take() {
             Some((before, done)) if same(&before, bytes) => done,
             // Another frame instead: end the line that was cut.
@@ -105,12 +105,17 @@ impl Writer {
     }
 
     /// Writes `bytes` from `done` on, which says how far it came.
-    fn write_from(&self, bytes: &[u8], done: &mut usize, stop: &AtomicBool) -> Result<(), Fault> {
+    fn write_from(
+        &self,
+        bytes: &[u8],
+        done: &mut usize,
+        stop: &AtomicBool,
+    ) -> Result<(), StageError> {
         while *done < bytes.len() {
             let mut wanted = [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)];
             match poll(&mut wanted, Some(&PATIENCE)) {
                 Ok(0) if stop.load(Ordering::Relaxed) => {
-                    return Err(Fault::outside("the reader of stdout does not read"));
+                    return Err(StageError::outside("the reader of stdout does not read"));
                 }
                 Ok(0) | Err(Errno::INTR) => continue,
                 Ok(_) => {}
@@ -128,10 +133,12 @@ impl Writer {
     }
 }
 
-fn fault(error: Errno) -> Fault {
+fn fault(error: Errno) -> StageError {
     match error {
-        Errno::PIPE => Fault::last("the reader of stdout has gone"),
-        error => Fault::outside(format_args!("cannot write to stdout: {}", why(&error.into()))),
+        Errno::PIPE => StageError::last("the reader of stdout has gone"),
+        error => {
+            StageError::outside(format_args!("cannot write to stdout: {}", why(&error.into())))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::net::UnixStream;
 
 use super::why;
 use crate::model::Frame;
-use crate::pipeline::{Fault, Sink};
+use crate::pipeline::{Sink, StageError};
 
 /// Connects to a stream socket at the first frame, and again after each fault.
 ///
@@ -30,10 +30,12 @@ impl Unix {
         Self { path: path.into(), stream: None }
     }
 
-    async fn connect(&self) -> Result<UnixStream, Fault> {
+    async fn connect(&self) -> Result<UnixStream, StageError> {
         UnixStream::connect(&self.path).await.map_err(|error| {
             let (path, why) = (&self.path, why(&error));
-            Fault::outside(format_args!("cannot connect to {path:?}: {why} (does anyone listen?)"))
+            StageError::outside(format_args!(
+                "cannot connect to {path:?}: {why} (does anyone listen?)"
+            ))
         })
     }
 }
@@ -45,13 +47,13 @@ impl Sink for Unix {
         self.path.display().to_string()
     }
 
-    async fn write(&mut self, frame: &Frame) -> Result<(), Fault> {
+    async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => self.connect().await?,
         };
         stream.write_all(&frame.bytes).await.map_err(|error| {
-            Fault::outside(format_args!("cannot write to {:?}: {}", self.path, why(&error)))
+            StageError::outside(format_args!("cannot write to {:?}: {}", self.path, why(&error)))
         })?;
         self.stream = Some(stream);
         Ok(())

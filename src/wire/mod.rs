@@ -9,7 +9,7 @@ mod json_lines;
 mod lines;
 mod metrics;
 pub mod outbound;
-mod plain;
+mod sanitize;
 mod pretty;
 pub mod raw;
 
@@ -17,4 +17,4 @@ pub use ascii::{Ascii, MAX_INTEGER};
 pub use format::{Format, MAX_LINE, Refused};
 pub use lines::{LINE_BYTES_MAX, Lines, TooLong};
 pub use metrics::NEEDED;
-pub(crate) use plain::{Escaped, plain, shown, shown_json, steers};
+pub(crate) use sanitize::{Escaped, plain, shown, shown_json, steers};

@@ -5,7 +5,7 @@
 //! their middle to fit, with a note. NUL is left out of every text (the host's database refuses it), and
 //! every time is an ISO-8601 text (the only kind from which the host learns our clock).
 
-pub(crate) mod fit;
+pub(crate) mod truncate;
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use super::ascii::Json;
 use super::json_lines::Capped;
 use super::{Ascii, MAX_LINE};
 use crate::model::Iso8601;
-use fit::{fit, spelled};
+use truncate::{fit, spelled};
 
 /// The longest `data` of an answer: the host keeps 512 KiB and throws a longer one away.
 pub const DATA_BYTES_MAX: usize = 500 * 1024;

@@ -1,7 +1,7 @@
 //! What was not run, or not to its end.
 
 use infiniservice::commands::decode::Refusal;
-use infiniservice::commands::enforce::Ruling;
+use infiniservice::commands::enforce::Ruled;
 use infiniservice::commands::request_log::audit::{Audit, Ended, WAITING_UNHEARD};
 use infiniservice::commands::request_log::{CUT, chain};
 
@@ -45,7 +45,7 @@ async fn a_flood_of_what_has_no_room_is_bounded_and_counted_and_leaves_room_for_
     let audit = Audit::new(&path, WIDE, true);
     let permit = permit(remove("flood", "nginx"));
     for _ in 0..1_000 {
-        audit.no_room(&Ruling::Permitted(permit.clone()), "too many");
+        audit.no_room(&Ruled::Permitted(permit.clone()), "too many");
     }
     // Each of them queues for its turn when its task is polled for the first time, 61 of them between two polls of
     // this one (`event_interval` of tokio's runtime).

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use infiniservice::pipeline::{End, Fault, Health, LOG_INTERVAL, Pipeline, Restart, Sink, Source};
+use infiniservice::pipeline::{
+    ExitStatus, LOG_INTERVAL, Pipeline, Restart, Sink, Source, StageError, StatsRegistry,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +15,7 @@ use super::rig::{Brittle, DRAIN, Number, Pair, Pairs, all, balanced, count, node
 
 #[tokio::test(start_paused = true)]
 async fn a_stage_that_panics_once_loses_nothing_and_the_others_go_on() {
-    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, from) = tell::<Pair>(64);
     let mut source = count(9);
     source.panic_at = Some(3);
@@ -23,7 +25,7 @@ async fn a_stage_that_panics_once_loses_nothing_and_the_others_go_on() {
         .write(sink, 2);
     let restart = Restart::default();
     let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-    assert_eq!(outcome.end, End::Done);
+    assert_eq!(outcome.end, ExitStatus::Done);
     let numbers: Vec<u64> = pairs.into_iter().flat_map(|pair| pair.0).collect();
     assert_eq!(numbers, (0..9).collect::<Vec<_>>());
     let counts = health.counts();
@@ -40,14 +42,14 @@ async fn a_stage_that_panics_once_loses_nothing_and_the_others_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_that_breaks_its_stage_twice_is_given_up_and_counted() {
-    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, from) = tell::<Number>(64);
     let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop)
         .then(Brittle(vec![(1, 2)]))
         .write(sink, 2);
     let restart = Restart::default();
     let (outcome, numbers) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-    assert_eq!(outcome.end, End::Done);
+    assert_eq!(outcome.end, ExitStatus::Done);
     assert_eq!(numbers, [Number(0), Number(2), Number(3)]);
     let counts = health.counts();
     balanced(&counts);
@@ -56,13 +58,13 @@ async fn an_item_that_breaks_its_stage_twice_is_given_up_and_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_write_is_offered_again_for_as_long_as_it_takes() {
-    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (mut sink, from) = tell::<Number>(64);
     sink.fail = (1..40).collect(); // far beyond the restart budget: the world is at fault
     let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(sink, 2);
     let restart = Restart::default();
     let (outcome, numbers) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-    assert_eq!((outcome.end, numbers), (End::Done, (0..4).map(Number).collect()));
+    assert_eq!((outcome.end, numbers), (ExitStatus::Done, (0..4).map(Number).collect()));
     balanced(&health.counts());
 }
 
@@ -81,7 +83,7 @@ async fn logged(run: impl Future<Output = ()>) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_cannot_write_is_logged_once_a_minute_and_when_it_can_again() {
     for stops in [false, true] {
-        let (stop, health) = (CancellationToken::new(), Health::default());
+        let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
         let (mut sink, from) = tell::<Number>(64);
         sink.fail = if stops { (0..1_000).collect() } else { (1..12).collect() };
         let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(sink, 2);
@@ -121,17 +123,17 @@ async fn a_sink_that_hangs_is_logged_once_after_five_seconds_and_when_it_goes_on
     struct Slow(Duration);
     impl Sink for Slow {
         type In = Number;
-        async fn write(&mut self, _item: &Number) -> Result<(), Fault> {
+        async fn write(&mut self, _item: &Number) -> Result<(), StageError> {
             tokio::time::sleep(std::mem::take(&mut self.0)).await;
             Ok(())
         }
     }
     for (seconds, hung) in [(4, 0), (20, 1), (55, 1)] {
-        let (stop, health) = (CancellationToken::new(), Health::default());
+        let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
         let slow = Slow(Duration::from_secs(seconds));
         let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(slow, 2);
         let log = logged(async {
-            assert_eq!(graph.run(&Restart::default(), &stop, DRAIN).await.end, End::Done);
+            assert_eq!(graph.run(&Restart::default(), &stop, DRAIN).await.end, ExitStatus::Done);
         })
         .await;
         let tells = |what| log.iter().filter(|line| line.contains(what)).count();
@@ -145,11 +147,11 @@ async fn a_stage_that_spends_its_budget_ends_the_run_and_the_rest_drains() {
     struct Dead;
     impl Source for Dead {
         type Out = Number;
-        fn open(&mut self) -> impl Stream<Item = Result<Number, Fault>> + Send + '_ {
-            stream::iter([Err(Fault::new("no such sensor"))])
+        fn open(&mut self) -> impl Stream<Item = Result<Number, StageError>> + Send + '_ {
+            stream::iter([Err(StageError::new("no such sensor"))])
         }
     }
-    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, from) = tell::<Pair>(64);
     let mut source = count(7);
     source.then_wait = true;
@@ -165,7 +167,7 @@ async fn a_stage_that_spends_its_budget_ends_the_run_and_the_rest_drains() {
     let begun = Instant::now();
     let (outcome, pairs) =
         tokio::join!(infiniservice::pipeline::run(tasks, &restart, &stop, DRAIN), all(from));
-    assert_eq!((outcome.end, outcome.drained), (End::Spent, true));
+    assert_eq!((outcome.end, outcome.drained), (ExitStatus::Spent, true));
     // Three pauses of 100, 200 and 400 ms, each with up to as much again by chance.
     assert!((Duration::from_millis(700)..Duration::from_millis(1500)).contains(&begun.elapsed()));
     assert_eq!(pairs.into_iter().map(|pair| pair.0.len()).sum::<usize>(), 7, "all that was made");
@@ -195,7 +197,7 @@ proptest::proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let (stop, health) = (CancellationToken::new(), Health::default());
+            let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
             let (mut sink, from) = tell::<Pair>(3);
             sink.fail = failed;
             let mut numbers = count(end);
@@ -209,7 +211,7 @@ proptest::proptest! {
                 .write(sink, bounds.2);
             let restart = Restart { budget: 1_000, ..Restart::default() };
             let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-            assert_eq!((outcome.end, outcome.drained), (End::Done, true));
+            assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
             let delivered: Vec<u64> = pairs.into_iter().flat_map(|pair| pair.0).collect();
             assert_eq!(delivered, expected);
             let counts = health.counts();

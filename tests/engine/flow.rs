@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use infiniservice::pipeline::{Emit, End, Health, Pipeline, Restart, Ring, Transform};
+use infiniservice::pipeline::{
+    ExitStatus, Output, Pipeline, Restart, Ring, StatsRegistry, Transform,
+};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +16,7 @@ use super::rig::{DRAIN, Even, Number, Pair, Pairs, all, balanced, count, node, t
 #[test]
 fn every_item_arrives_in_order_through_fused_and_buffered_stages() {
     under_both(|| async {
-        let (stop, health) = (CancellationToken::new(), Health::default());
+        let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
         let (sink, from) = tell::<Pair>(1);
         let graph = Pipeline::from_sources("test", [count(10_001)], 4, &health, &stop)
             .then(Even)
@@ -23,7 +25,7 @@ fn every_item_arrives_in_order_through_fused_and_buffered_stages() {
             .write(sink, 2);
         let restart = Restart::default();
         let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-        assert_eq!(outcome.end, End::Done);
+        assert_eq!(outcome.end, ExitStatus::Done);
         let numbers: Vec<u64> = pairs.into_iter().flat_map(|pair| pair.0).collect();
         assert_eq!(numbers, (0..=10_000).step_by(2).collect::<Vec<_>>());
         let counts = health.counts();
@@ -49,7 +51,7 @@ impl Transform for Costly {
         (100..200).contains(&self.calls)
     }
 
-    fn apply(&mut self, _now: Instant, input: &Number, out: &mut Emit<Number>) {
+    fn apply(&mut self, _now: Instant, input: &Number, out: &mut Output<Number>) {
         self.calls += 1;
         if thread::current().id() != self.worker {
             self.elsewhere.fetch_add(1, Relaxed);
@@ -61,7 +63,7 @@ impl Transform for Costly {
 
 #[tokio::test]
 async fn what_is_costly_leaves_the_worker_and_nothing_else_of_it_changes() {
-    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, from) = tell::<Number>(1);
     let elsewhere: Arc<AtomicU64> = Arc::default();
     let costly = Costly {
@@ -76,7 +78,7 @@ async fn what_is_costly_leaves_the_worker_and_nothing_else_of_it_changes() {
         .write(sink, 2);
     let restart = Restart::default();
     let (outcome, numbers) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-    assert_eq!(outcome.end, End::Done);
+    assert_eq!(outcome.end, ExitStatus::Done);
     let numbers: Vec<u64> = numbers.into_iter().map(|number| number.0).collect();
     assert_eq!(numbers, (0..300).step_by(2).collect::<Vec<_>>());
     let elsewhere = elsewhere.load(Relaxed);
@@ -97,7 +99,7 @@ fn under_both<F: Future<Output = ()>>(flow: impl Fn() -> F) {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_goes_out_when_its_deadline_comes_and_when_the_stop_is_called() {
-    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, mut from) = tell::<Pair>(64);
     let mut source = count(3);
     source.then_wait = true;
@@ -123,7 +125,7 @@ async fn what_is_held_goes_out_when_its_deadline_comes_and_when_the_stop_is_call
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_never_comes_back_is_left_at_the_shutdown_deadline() {
-    let (stop, health) = (CancellationToken::new(), Health::default());
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, _kept) = tell::<Number>(1); // nobody reads: the second write waits for ever
     let mut source = count(50);
     source.then_wait = true;
@@ -141,7 +143,7 @@ async fn a_sink_that_never_comes_back_is_left_at_the_shutdown_deadline() {
 #[tokio::test(start_paused = true)]
 async fn the_ring_keeps_the_newest_and_a_slow_subscriber_slows_nobody_and_knows_its_loss() {
     use futures::StreamExt;
-    let health = Health::default();
+    let health = StatsRegistry::default();
     let ring = Ring::new(4);
     let (fast, slow) = (health.node("fast".into()), health.node("slow".into()));
     let (mut quick, late) = (ring.subscribe(fast), ring.subscribe(slow));

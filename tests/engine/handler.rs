@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use infiniservice::pipeline::{End, Fault, Handler, Health, Pipeline, Places, Restart, Source};
+use infiniservice::pipeline::{
+    ConcurrencyLimits, ExitStatus, Handler, Pipeline, Restart, Source, StageError, StatsRegistry,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -52,13 +54,13 @@ impl Handler for Slow {
 struct These(Vec<u64>);
 impl Source for These {
     type Out = Number;
-    fn open(&mut self) -> impl Stream<Item = Result<Number, Fault>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<Number, StageError>> + Send + '_ {
         stream::iter(self.0.drain(..).map(|number| Ok(Number(number))))
     }
 }
 
-async fn handled(numbers: Vec<u64>, places: Places) -> (Vec<Vec<u64>>, u32) {
-    let (stop, health) = (CancellationToken::new(), Health::default());
+async fn handled(numbers: Vec<u64>, places: ConcurrencyLimits) -> (Vec<Vec<u64>>, u32) {
+    let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, from) = tell::<Pair>(1);
     let most = Arc::<AtomicU32>::default();
     let slow = Slow { under_way: Arc::default(), most: Arc::clone(&most) };
@@ -67,7 +69,7 @@ async fn handled(numbers: Vec<u64>, places: Places) -> (Vec<Vec<u64>>, u32) {
         .write(sink, 2);
     let restart = Restart::default();
     let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-    assert_eq!((outcome.end, outcome.drained), (End::Done, true));
+    assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
     balanced(&health.counts());
     (pairs.into_iter().map(|pair| pair.0).collect(), most.load(SeqCst))
 }
@@ -75,14 +77,15 @@ async fn handled(numbers: Vec<u64>, places: Places) -> (Vec<Vec<u64>>, u32) {
 #[tokio::test(start_paused = true)]
 async fn a_handler_works_on_so_many_at_once_and_the_rest_wait_in_order() {
     let numbers = vec![9; 40];
-    let (answers, most) = handled(numbers, Places { parallel: 5, waiting: 40 }).await;
+    let (answers, most) = handled(numbers, ConcurrencyLimits { parallel: 5, waiting: 40 }).await;
     assert_eq!((answers.len(), most), (40, 5));
     assert!(answers.iter().all(|answer| answer == &[9]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_request_is_answered_once_also_after_a_panic_and_when_there_is_no_room() {
-    let (answers, _) = handled(vec![13, 5, 5, 5, 5], Places { parallel: 2, waiting: 2 }).await;
+    let (answers, _) =
+        handled(vec![13, 5, 5, 5, 5], ConcurrencyLimits { parallel: 2, waiting: 2 }).await;
     assert_eq!(answers.len(), 5);
     assert!(answers.contains(&vec![13, 500]), "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| **answer == [5, 503]).count(), 1, "{answers:?}");
@@ -91,6 +94,7 @@ async fn every_request_is_answered_once_also_after_a_panic_and_when_there_is_no_
 
 #[tokio::test(start_paused = true)]
 async fn an_urgent_request_waits_for_no_place() {
-    let (answers, _) = handled(vec![50, 50, 50, 0], Places { parallel: 1, waiting: 9 }).await;
+    let (answers, _) =
+        handled(vec![50, 50, 50, 0], ConcurrencyLimits { parallel: 1, waiting: 9 }).await;
     assert_eq!(answers, [vec![0], vec![50], vec![50], vec![50]]);
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use futures::{Stream, stream};
 use infiniservice::model::NodeCount;
-use infiniservice::pipeline::{Emit, Fault, Sink, Source, Transform, Weigh};
+use infiniservice::pipeline::{EventCount, Output, Sink, Source, StageError, Transform};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Number(pub u64);
-impl Weigh for Number {}
+impl EventCount for Number {}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair(pub Vec<u64>);
-impl Weigh for Pair {
+impl EventCount for Pair {
     fn weight(&self) -> u64 {
         self.0.len() as u64
     }
@@ -34,7 +34,7 @@ pub fn count(end: u64) -> Count {
 }
 impl Source for Count {
     type Out = Number;
-    fn open(&mut self) -> impl Stream<Item = Result<Number, Fault>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<Number, StageError>> + Send + '_ {
         stream::unfold(self, |this| async move {
             if this.panic_at == Some(this.next) {
                 this.panic_at = None;
@@ -57,7 +57,7 @@ pub struct Brittle(pub Vec<(u64, u32)>);
 impl Transform for Brittle {
     type In = Number;
     type Out = Number;
-    fn apply(&mut self, _now: Instant, input: &Number, out: &mut Emit<Number>) {
+    fn apply(&mut self, _now: Instant, input: &Number, out: &mut Output<Number>) {
         out.push(input.clone()); // given, then taken back when the call breaks
         if let Some((_, times)) = self.0.iter_mut().find(|(n, times)| *n == input.0 && *times > 0) {
             *times -= 1;
@@ -71,7 +71,7 @@ pub struct Even;
 impl Transform for Even {
     type In = Number;
     type Out = Number;
-    fn apply(&mut self, _now: Instant, input: &Number, out: &mut Emit<Number>) {
+    fn apply(&mut self, _now: Instant, input: &Number, out: &mut Output<Number>) {
         if input.0.is_multiple_of(2) { out.push(input.clone()) } else { out.lose("odd", 1) }
     }
 }
@@ -82,7 +82,7 @@ pub struct Pairs(Option<(u64, Instant)>);
 impl Transform for Pairs {
     type In = Number;
     type Out = Pair;
-    fn apply(&mut self, now: Instant, input: &Number, out: &mut Emit<Pair>) {
+    fn apply(&mut self, now: Instant, input: &Number, out: &mut Output<Pair>) {
         match self.0.take() {
             Some((first, _)) => out.push(Pair(vec![first, input.0])),
             None => self.0 = Some((input.0, now)),
@@ -91,10 +91,10 @@ impl Transform for Pairs {
     fn deadline(&self) -> Option<Instant> {
         self.0.map(|(_, since)| since + Duration::from_secs(1))
     }
-    fn expire(&mut self, _now: Instant, out: &mut Emit<Pair>) {
+    fn expire(&mut self, _now: Instant, out: &mut Output<Pair>) {
         self.finish(out);
     }
-    fn finish(&mut self, out: &mut Emit<Pair>) {
+    fn finish(&mut self, out: &mut Output<Pair>) {
         out.items_from(self.0.take());
     }
     fn held(&self) -> u64 {
@@ -104,7 +104,7 @@ impl Transform for Pairs {
 trait ItemsFrom {
     fn items_from(&mut self, first: Option<(u64, Instant)>);
 }
-impl ItemsFrom for Emit<Pair> {
+impl ItemsFrom for Output<Pair> {
     fn items_from(&mut self, first: Option<(u64, Instant)>) {
         if let Some((number, _)) = first {
             self.push(Pair(vec![number]));
@@ -118,14 +118,14 @@ pub struct Tell<T> {
     pub fail: Vec<u32>,
     pub writes: Arc<AtomicU32>,
 }
-impl<T: Clone + Weigh + Send + Sync + 'static> Sink for Tell<T> {
+impl<T: Clone + EventCount + Send + Sync + 'static> Sink for Tell<T> {
     type In = T;
-    async fn write(&mut self, item: &T) -> Result<(), Fault> {
+    async fn write(&mut self, item: &T) -> Result<(), StageError> {
         let write = self.writes.fetch_add(1, SeqCst);
         if self.fail.contains(&write) {
-            return Err(Fault::outside("the disk is full"));
+            return Err(StageError::outside("the disk is full"));
         }
-        self.to.send(item.clone()).await.map_err(|_| Fault::last("the test has gone"))
+        self.to.send(item.clone()).await.map_err(|_| StageError::last("the test has gone"))
     }
 }
 pub fn tell<T>(bound: usize) -> (Tell<T>, mpsc::Receiver<T>) {

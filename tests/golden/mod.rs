@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use infiniservice::commands::decode::{RAW_COMMAND, Refusal};
 use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::reply::Told;
+use infiniservice::commands::reply::Outbound;
 use infiniservice::wire::outbound::{
     AgentEvent, Breaker, BreakerState, ErrorReport, Gravity, Severity,
 };
@@ -217,8 +217,8 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
 }
 
 /// One line of `tests/golden/outbound.jsonl` each.
-pub fn outbound() -> Vec<Told> {
-    let response = |id: &str, action: &str, outcome: Outcome| Told::Response {
+pub fn outbound() -> Vec<Outbound> {
+    let response = |id: &str, action: &str, outcome: Outcome| Outbound::Response {
         id: id.to_owned(),
         action: action.to_owned(),
         outcome,
@@ -260,44 +260,44 @@ pub fn outbound() -> Vec<Told> {
             held: <_>::default(),
         }
         .into(),
-        Told::KeepAlive(1006),
-        Told::KeepAlive(u64::MAX),
-        Told::Completed {
+        Outbound::KeepAlive(1006),
+        Outbound::KeepAlive(u64::MAX),
+        Outbound::Completed {
             execution_id: "e01".to_owned(),
             outcome: Outcome { exit_code: Some(0), ..Outcome::said("done\n") },
         },
-        Told::Completed {
+        Outbound::Completed {
             execution_id: "e02".to_owned(),
             outcome: Outcome::failed("PowerShell is not installed"),
         },
-        Told::ScriptsPlease { vm_id: "2f1d4e7a-0000-4000-8000-000000000001".to_owned() },
-        Told::Event(AgentEvent {
+        Outbound::ScriptsPlease { vm_id: "2f1d4e7a-0000-4000-8000-000000000001".to_owned() },
+        Outbound::Event(AgentEvent {
             severity: Severity::Info,
             source: "agent",
             message: "agent started".to_owned(),
             execution_id: None,
             context: None,
         }),
-        Told::Event(AgentEvent {
+        Outbound::Event(AgentEvent {
             severity: Severity::Error,
             source: "scripts",
             message: "could not start".to_owned(),
             execution_id: Some("e02".to_owned()),
             context: Some(json!({"shell": "pwsh"})),
         }),
-        Told::Breaker(Breaker {
+        Outbound::Breaker(Breaker {
             state: BreakerState::Closed,
             failure_count: 0,
             last_failure: None,
             recovery_eta: None,
         }),
-        Told::Breaker(Breaker {
+        Outbound::Breaker(Breaker {
             state: BreakerState::HalfOpen,
             failure_count: 3,
             last_failure: Some(UNIX_EPOCH),
             recovery_eta: Some(Duration::from_secs(60)),
         }),
-        Told::Fault(ErrorReport {
+        Outbound::Report(ErrorReport {
             error_type: "BROKEN_PIPE".to_owned(),
             gravity: Gravity::Recoverable,
             retry_attempt: 1,
@@ -305,7 +305,7 @@ pub fn outbound() -> Vec<Told> {
             recovery_suggestion: Some("is the channel defined in the VM?".to_owned()),
             vm_id: "vm-1".to_owned(),
         }),
-        Told::Fault(ErrorReport {
+        Outbound::Report(ErrorReport {
             error_type: "FILE_NOT_FOUND".to_owned(),
             gravity: Gravity::Temporary,
             retry_attempt: 0,

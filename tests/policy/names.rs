@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use infiniservice::commands::catalogue::ACTIONS;
-use infiniservice::commands::decode::{Asked, Decode, RAW_COMMAND, SCRIPT};
+use infiniservice::commands::decode::{Decode, HostMessage, RAW_COMMAND, SCRIPT};
 use infiniservice::commands::policy::name;
 use infiniservice::commands::request::Request;
 use infiniservice::commands::verify::Verified;
-use infiniservice::pipeline::{Emit, Transform};
+use infiniservice::pipeline::{Output, Transform};
 use tokio::time::Instant;
 
 use super::{decided, policy};
@@ -20,12 +20,12 @@ fn asked_as(action: &str) -> Request {
             "pid": 7, "check_name": "firewall_status", "targets": ["temp_files"],
         },
     });
-    let (now, mut out) = (Instant::now(), Emit::default());
+    let (now, mut out) = (Instant::now(), Output::default());
     let age = Duration::ZERO;
     let message = Verified { payload: payload.to_string(), sent_ms: 0, age, received: now };
     Decode::default().apply(now, &message, &mut out);
     match out.drain().next() {
-        Some(Asked::Request(request)) => request,
+        Some(HostMessage::Request(request)) => request,
         other => panic!("{action}: {other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::port::{Audience, Kept, WINDOW_BYTES};
+use infiniservice::port::{Audience, TrackedFrame, WINDOW_BYTES};
 use tokio::time::Instant;
 
 use infiniservice::port::model;
@@ -369,7 +369,7 @@ async fn many_short_writes_fill_the_window_before_they_fill_the_socket_behind_th
 async fn what_a_host_asked_for_is_not_said_to_the_next_one_or_marked() {
     let rig = Rig::met().await;
     let asked = Some(Instant::now());
-    let kept = |seq, asked| Kept {
+    let kept = |seq, asked| TrackedFrame {
         seq,
         frame: frame(format!("{{\"m\":{seq}}}\n")),
         again: false,

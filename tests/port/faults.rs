@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use infiniservice::port::model::ModelHost;
-use infiniservice::port::{End, MUST_KEPT};
+use infiniservice::port::{DURABLE_KEPT, PortExit};
 use proptest::prelude::*;
 
 use super::rig::Rig;
@@ -12,7 +12,7 @@ use super::rig::Rig;
 enum Op {
     Tell(usize),
     Reply(usize),
-    Must(usize),
+    DurableMessage(usize),
     Answer,
     Send(usize),
     TakeInbound,
@@ -33,7 +33,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => prop_oneof![4 => 1..300_usize, 1 => 30_000..90_000_usize].prop_map(Op::Tell),
         1 => (1..300_usize).prop_map(Op::Reply),
-        3 => prop_oneof![4 => 1..300_usize, 1 => 30_000..90_000_usize].prop_map(Op::Must),
+        3 => prop_oneof![4 => 1..300_usize, 1 => 30_000..90_000_usize].prop_map(Op::DurableMessage),
         5 => Just(Op::Answer),
         1 => (1..9_000_usize).prop_map(Op::Send),
         1 => Just(Op::TakeInbound),
@@ -66,7 +66,7 @@ impl Op {
                     rig.reply(line('r', *bytes));
                 }
             }
-            Self::Must(bytes) => {
+            Self::DurableMessage(bytes) => {
                 if rig.must.capacity() > 0 {
                     rig.must(seq, line('m', *bytes));
                 }
@@ -118,13 +118,13 @@ async fn play(script: &[Op]) -> (Vec<String>, u64, ModelHost) {
         rig.answer();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert!(rig.must.capacity() == MUST_KEPT && rig.node.count().held == 0, "all was written");
+    assert!(rig.must.capacity() == DURABLE_KEPT && rig.node.count().held == 0, "all was written");
     let last = sent.iter().enumerate().rfind(|(_, line)| line.starts_with("{\"m"));
     assert_eq!(*rig.read.borrow(), last.map_or(0, |(index, _)| index as u64 + 1), "all was read");
     let host = rig.host.clone();
     let summary = rig.close().await;
     let dropped: u64 = summary.lost.iter().map(|(_, weight)| weight).sum();
-    assert_eq!((summary.end, summary.given + dropped), (End::Flushed, summary.taken));
+    assert_eq!((summary.end, summary.given + dropped), (PortExit::Flushed, summary.taken));
     let known = |reason: &str| ["session", "unread"].contains(&reason);
     assert!(summary.lost.iter().all(|(reason, _)| known(reason)), "{:?}", summary.lost);
     let unread = summary.lost.iter().find(|(reason, _)| *reason == "unread");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::port::{End, Summary};
+use infiniservice::port::{PortExit, Summary};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -33,14 +33,14 @@ async fn the_last_answer_of_the_host_is_waited_for() {
     settle().await;
     assert_eq!(*read.borrow(), 2);
     assert!(ending.is_finished());
-    assert_eq!(ending.await.unwrap().end, End::Flushed);
+    assert_eq!(ending.await.unwrap().end, PortExit::Flushed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_stops_to_answer_is_waited_for_a_second() {
     let begun = Instant::now();
     let (_answer, read, ending) = closing(true).await;
-    assert_eq!(ending.await.unwrap().end, End::Flushed);
+    assert_eq!(ending.await.unwrap().end, PortExit::Flushed);
     let took = begun.elapsed();
     assert!(took > Duration::from_secs(1) && took < Duration::from_millis(1_100), "{took:?}");
     assert_eq!(*read.borrow(), 1, "it comes again");

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use infiniservice::metrics::batch::{Batcher, Limits};
-use infiniservice::metrics::collect::{Cadence, Collector, MemoryCollector};
+use infiniservice::metrics::collect::{Collector, IntervalSource, MemoryCollector};
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::{Stages, collect, through};
-use infiniservice::pipeline::{Health, Ledger, Restart, Ring, run};
+use infiniservice::pipeline::{MemoryBudget, Restart, Ring, StatsRegistry, run};
 use infiniservice::port::model;
 use infiniservice::wire::Format;
 use tokio_util::sync::CancellationToken;
@@ -17,9 +17,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn every_reading_reaches_the_host_while_commands_hold_the_memory() {
-    let ledger = Ledger::new(1 << 20);
+    let ledger = MemoryBudget::new(1 << 20);
     let commands = ledger.try_charge(1_000_000).unwrap();
-    let (health, stop) = (Health::default(), CancellationToken::new());
+    let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
     let memory: Vec<Box<dyn Collector>> = vec![Box::new(MemoryCollector::new())];
     let limits = Limits { max_items: 1, max_bytes: 1 << 18, max_delay: SECOND };
     let stages = Stages {
@@ -27,7 +27,7 @@ async fn every_reading_reaches_the_host_while_commands_hold_the_memory() {
         batcher: Batcher::new(limits),
         serialize: Serialize::new(Format::JsonLines).charging(&ledger),
     };
-    let readings = collect("metrics", vec![Cadence::new(SECOND, memory)], &health, &stop);
+    let readings = collect("metrics", vec![IntervalSource::new(SECOND, memory)], &health, &stop);
     let mut published = through(readings, stages).publish(&Ring::new(64).within(&ledger));
     let lane = published.lane("port", "model".to_owned());
     let rig = Rig::with(model::pair(), |port| port.telemetry(lane));

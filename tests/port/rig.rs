@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use infiniservice::commands::voice::AgentVoice;
-use infiniservice::delivery::Epochs;
+use infiniservice::commands::voice::ControlMessages;
 use infiniservice::model::Frame;
-use infiniservice::pipeline::{Health, Node};
+use infiniservice::pipeline::{StageStats, StatsRegistry};
 use infiniservice::port::model::{self, ModelHost, ModelPort};
 use infiniservice::port::{
-    Answers, Audience, Breaker, Counters, Inbound, Kept, Port, Summary, Voice,
+    AckTracker, Audience, Breaker, ControlLines, Counters, Inbound, Port, Summary, TrackedFrame,
 };
+use infiniservice::spool::SessionIds;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -24,13 +24,13 @@ pub struct Rig {
     pub host: ModelHost,
     pub telemetry: mpsc::Sender<Frame>,
     pub replies: mpsc::Sender<Frame>,
-    pub must: mpsc::Sender<Kept>,
+    pub must: mpsc::Sender<TrackedFrame>,
     /// Up to which of those all were read.
     pub read: watch::Receiver<u64>,
-    pub answers: Answers,
+    pub answers: AckTracker,
     pub inbound: mpsc::Receiver<Inbound>,
     pub closing: CancellationToken,
-    pub node: Arc<Node>,
+    pub node: Arc<StageStats>,
     pub counters: Arc<Counters>,
     pub running: JoinHandle<Summary>,
 }
@@ -38,7 +38,7 @@ pub struct Rig {
 /// Spells the port's own lines.
 pub struct Spelled;
 
-impl Voice for Spelled {
+impl ControlLines for Spelled {
     fn session(&mut self, connects: u64) -> Bytes {
         format!("{{\"session\":{connects}}}\n").into()
     }
@@ -67,7 +67,7 @@ impl Rig {
     pub fn quiet() -> Self {
         let rig = |port: &mut Port| {
             port.answers().listen();
-            port.voice(AgentVoice::new(Epochs::default(), None));
+            port.voice(ControlMessages::new(SessionIds::default(), None));
         };
         Self::with(model::pair(), rig)
     }
@@ -85,7 +85,8 @@ impl Rig {
     /// The same over `pair`, once `prepare` has made of the port what it is to be.
     pub fn with((guest, host): (ModelPort, ModelHost), prepare: impl FnOnce(&mut Port)) -> Self {
         let closing = CancellationToken::new();
-        let mut port = Port::new(guest, Health::default().node("port".into()), closing.clone());
+        let mut port =
+            Port::new(guest, StatsRegistry::default().node("port".into()), closing.clone());
         let (telemetry, lane) = mpsc::channel(4096);
         port.telemetry(ReceiverStream::new(lane));
         let (replies, inbound) = (port.replies(), port.inbound());
@@ -111,7 +112,7 @@ impl Rig {
     /// Says something that must be read.
     pub fn must(&self, seq: u64, text: impl Into<Bytes>) {
         self.must
-            .try_send(Kept {
+            .try_send(TrackedFrame {
                 seq,
                 frame: frame(text),
                 again: false,
@@ -166,7 +167,7 @@ fn seen(host: &ModelHost) -> String {
 }
 
 /// The last host answers every barrier it has got.
-pub fn answer(host: &ModelHost, answers: &Answers) {
+pub fn answer(host: &ModelHost, answers: &AckTracker) {
     for line in seen(host).lines() {
         let number = line.strip_prefix("{\"barrier\":").and_then(|rest| rest.strip_suffix('}'));
         if let Some(number) = number {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::port::{End, Inbound, Port, Target};
+use infiniservice::port::{Inbound, Port, PortExit, Target};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -55,7 +55,7 @@ fn over_a_real_socket_the_host_may_come_late_leave_and_return() {
         let mut seen = String::new();
         host.read_to_string(&mut seen).await.unwrap();
         assert_eq!(seen, "\nthe end\n");
-        assert_eq!(running.await.unwrap().end, End::Flushed);
+        assert_eq!(running.await.unwrap().end, PortExit::Flushed);
     });
 }
 
@@ -111,6 +111,6 @@ fn over_a_real_socket_megabytes_go_both_ways_at_once() {
         assert_eq!((sends, says), (takes, reads));
         assert_eq!(get(&counters.bytes_out), expected as u64);
         drop(telemetry);
-        assert_eq!(running.await.unwrap().end, End::Flushed);
+        assert_eq!(running.await.unwrap().end, PortExit::Flushed);
     });
 }

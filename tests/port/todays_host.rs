@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use infiniservice::commands::actions::LINE_MAX;
-use infiniservice::port::{Audience, Kept};
+use infiniservice::port::{Audience, TrackedFrame};
 use tokio::time::Instant;
 
 use super::rig::{Rig, frame, settle};
@@ -81,12 +81,12 @@ impl Met {
     }
 }
 
-fn answer(seq: u64, asked: Option<Instant>, bytes: usize) -> Kept {
+fn answer(seq: u64, asked: Option<Instant>, bytes: usize) -> TrackedFrame {
     let text = format!(
         "{{\"type\":\"response\",\"id\":\"c{seq}\",\"stdout\":\"{}\"}}\n",
         "x".repeat(bytes)
     );
-    Kept { seq, frame: frame(text), again: false, asked, audience: Audience::Asker }
+    TrackedFrame { seq, frame: frame(text), again: false, asked, audience: Audience::Asker }
 }
 
 fn reading(bytes: usize) -> String {
@@ -232,7 +232,7 @@ async fn an_answer_goes_to_no_other_connection_than_the_one_that_asked_and_the_e
     met.rig.must.try_send(answer(3, asked, 10)).unwrap();
     met.rig.must.try_send(answer(4, None, 10)).unwrap();
     let done = frame("{\"type\":\"script_completion\",\"execution_id\":\"s1\"}\n");
-    let done = Kept { seq: 5, frame: done, again: false, asked, audience: Audience::Any };
+    let done = TrackedFrame { seq: 5, frame: done, again: false, asked, audience: Audience::Any };
     met.rig.must.try_send(done).unwrap();
     met.rig.host.connect();
     (met.seen, met.host) = (0, Connection::default());
@@ -251,7 +251,7 @@ async fn events_and_who_speaks_go_to_a_host_that_says_that_it_understands_them()
     let mut met = Met::came().await;
     let event = |seq| {
         let frame = frame("{\"type\":\"agent_event\",\"message\":\"m\"}\n");
-        Kept { seq, frame, again: false, asked: None, audience: Audience::Understands }
+        TrackedFrame { seq, frame, again: false, asked: None, audience: Audience::Understands }
     };
     met.rig.must.try_send(event(1)).unwrap();
     met.pass(Duration::from_secs(1)).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::rig::{Heard, Lab, commands, listen, send, text};
+use super::rig::{EventReceiver, Lab, commands, listen, send, text};
 use super::support::PATIENCE;
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn while_no_command_flow_is_there_the_host_is_heard_and_what_it_asks_is_re
     let agent = lab.start();
     let host = Arc::new(lab.host().await);
     host.clock_known(PATIENCE).await.unwrap();
-    let heard = Arc::<Mutex<Heard>>::default();
+    let heard = Arc::<Mutex<EventReceiver>>::default();
     let listening = tokio::spawn(listen(Arc::clone(&host), Arc::clone(&heard)));
     let answer = async |id: &str| {
         let begun = Instant::now();

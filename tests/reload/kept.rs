@@ -9,7 +9,7 @@ use infiniservice::wire::envelope;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::rig::{Heard, Lab, commands, listen, send, text};
+use super::rig::{EventReceiver, Lab, commands, listen, send, text};
 use super::support::flows::SECRET;
 use super::support::{self, PATIENCE, raw};
 
@@ -56,7 +56,7 @@ async fn what_was_taken_before_a_reload_is_not_done_again_after_it() {
     let agent = lab.start();
     let host = Arc::new(lab.host().await);
     host.clock_known(PATIENCE).await.unwrap();
-    let heard = Arc::<Mutex<Heard>>::default();
+    let heard = Arc::<Mutex<EventReceiver>>::default();
     let _listening = tokio::spawn(listen(Arc::clone(&host), Arc::clone(&heard)));
     let answers = async |id: &str, count: usize| {
         let begun = Instant::now();

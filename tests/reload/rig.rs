@@ -131,7 +131,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// What the host has heard.
 #[derive(Default)]
-pub struct Heard {
+pub struct EventReceiver {
     pub answers: BTreeMap<String, Vec<Arc<Value>>>,
     pub metrics: usize,
     pub greetings: usize,
@@ -139,7 +139,7 @@ pub struct Heard {
     pub files: Vec<bool>,
 }
 
-pub async fn listen(host: Arc<Host>, heard: Arc<Mutex<Heard>>) {
+pub async fn listen(host: Arc<Host>, heard: Arc<Mutex<EventReceiver>>) {
     while let Ok(message) = host.next().await {
         let body = message.body;
         let mut heard = heard.lock().unwrap();

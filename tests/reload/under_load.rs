@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::rig::{Heard, Lab, NOT_TAKEN, TAKEN, commands, listen, metrics, send, text};
+use super::rig::{EventReceiver, Lab, NOT_TAKEN, TAKEN, commands, listen, metrics, send, text};
 use super::support::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +27,7 @@ async fn reload_under_load(reloads: usize, runtime: &str) {
     let agent = lab.start();
     let usage = || (agent.status("VmRSS:"), agent.descriptors());
     let host = Arc::new(lab.host().await);
-    let heard = Arc::<Mutex<Heard>>::default();
+    let heard = Arc::<Mutex<EventReceiver>>::default();
     let listening = tokio::spawn(listen(Arc::clone(&host), Arc::clone(&heard)));
     host.clock_known(PATIENCE).await.unwrap();
     let ran = lab.path("ran");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use infiniservice::model::{
-    Agent, Cpu, Disk, DiskIo, Host, Identity, Interface, InterfaceRates, Load, Memory, Mount,
-    Network, Port, Pressure, Process, Stall, SystemMetrics, Trouble,
+    Agent, CollectError, Cpu, Disk, DiskIo, Host, Identity, Interface, InterfaceRates, Load,
+    Memory, Mount, Network, Port, Pressure, PressureStats, Process, SystemMetrics,
 };
 use tokio::time::Instant;
 
@@ -168,10 +168,11 @@ pub fn host() -> Host {
 }
 
 pub fn pressure() -> Pressure {
-    let stall = Stall { some_10s_percent: 0.5, some_60s_percent: 0.25, ..Stall::default() };
+    let stall =
+        PressureStats { some_10s_percent: 0.5, some_60s_percent: 0.25, ..PressureStats::default() };
     Pressure { cpu: Some(stall.clone()), memory: None, io: Some(stall) }
 }
 
-pub fn trouble(what: &str) -> Trouble {
-    Trouble { group: infiniservice::model::Group::Disk, what: what.into() }
+pub fn trouble(what: &str) -> CollectError {
+    CollectError { group: infiniservice::model::Group::Disk, what: what.into() }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use infiniservice::delivery::{Kind, NAME, State, open};
+use infiniservice::spool::{Kind, NAME, State, open};
 use rustix::fs::{Access, access};
 use tempfile::TempDir;
 

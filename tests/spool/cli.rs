@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use infiniservice::delivery::{ASIDE, File, Kind, NAME, Spool, State, open};
+use infiniservice::spool::{ASIDE, File, Kind, NAME, Spool, State, open};
 use tempfile::TempDir;
 
 use super::rig::{must, settings, text};
@@ -241,7 +241,7 @@ fn what_the_kernel_has_survives_the_process() {
         spool.flush(now_ms());
     }
     let waiting = spool.waiting().len();
-    let found = infiniservice::delivery::scan(&mut File::look(&state).unwrap().unwrap(), u64::MAX);
+    let found = infiniservice::spool::scan(&mut File::look(&state).unwrap().unwrap(), u64::MAX);
     assert_eq!((found.waiting.len(), found.wrong.len()), (waiting, 0));
     let length = fs::metadata(state.join(NAME)).unwrap().len();
     assert!(length <= SIZE, "{length}");

@@ -1,7 +1,7 @@
 //! Files that are anything: of another machine, damaged, forged, or no spool at all.
 
-use infiniservice::delivery::{
-    Faults, Faulty, ITEMS_MAX, Kind, Opened, Settings, Spool, State, scan,
+use infiniservice::spool::{
+    Faults, FaultyDisk, ITEMS_MAX, Kind, Opened, Settings, Spool, State, scan,
 };
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use super::rig::{NOW, all, must, small, text, texts};
 
 #[test]
 fn a_file_of_another_machine_is_emptied_and_counted() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, first) = Spool::open(disk.clone(), &small(), NOW);
     let epoch = spool.epochs().next_epoch();
     assert_eq!(first, Opened::default());
@@ -30,7 +30,7 @@ fn a_file_of_another_machine_is_emptied_and_counted() {
 
 #[test]
 fn a_damaged_item_costs_itself_and_a_damaged_head_what_is_behind() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     for number in 1..=3 {
         spool.put(must(Kind::Response, text(number, 100)), 0, NOW);
@@ -41,7 +41,7 @@ fn a_damaged_item_costs_itself_and_a_damaged_head_what_is_behind() {
 
     let mut bytes = whole.clone();
     bytes[at(b"2 cccc") + 50] ^= 1;
-    let damaged = Faulty::with(1, &bytes);
+    let damaged = FaultyDisk::with(1, &bytes);
     let (mut spool, opened) = Spool::open(damaged.clone(), &small(), NOW);
     assert_eq!(opened.wrong[0].what, "response 2 is damaged");
     assert_eq!(texts(&mut spool), [text(1, 100), text(3, 100)]);
@@ -51,7 +51,7 @@ fn a_damaged_item_costs_itself_and_a_damaged_head_what_is_behind() {
 
     let mut bytes = whole.clone();
     bytes[at(b"2 cccc") - 1] ^= 1;
-    let (mut spool, opened) = Spool::open(Faulty::with(1, &bytes), &small(), NOW);
+    let (mut spool, opened) = Spool::open(FaultyDisk::with(1, &bytes), &small(), NOW);
     assert_eq!(opened.wrong[0].what, "a record's head is damaged or cut short");
     assert_eq!(texts(&mut spool), [text(1, 100)]);
 }
@@ -59,12 +59,12 @@ fn a_damaged_item_costs_itself_and_a_damaged_head_what_is_behind() {
 #[test]
 fn no_bytes_of_an_item_are_taken_for_a_record() {
     // What a program says is a whole spool with a forged answer; then the head before it breaks.
-    let forger = Faulty::new(1);
+    let forger = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(forger.clone(), &small(), NOW);
     spool.put(must(Kind::Completion, "forged"), 0, NOW);
     spool.flush(NOW);
     let forged = forger.bytes();
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     spool.put(must(Kind::Response, forged[8..].to_vec()), 0, NOW);
     spool.put(must(Kind::Response, "honest"), 0, NOW);
@@ -73,7 +73,7 @@ fn no_bytes_of_an_item_are_taken_for_a_record() {
     for position in 0..bytes.len() {
         let mut bytes = bytes.clone();
         bytes[position] ^= 0x40;
-        let (mut spool, _) = Spool::open(Faulty::with(1, &bytes), &small(), NOW);
+        let (mut spool, _) = Spool::open(FaultyDisk::with(1, &bytes), &small(), NOW);
         assert!(!texts(&mut spool).contains(&"forged".to_owned()), "at {position}");
     }
 }
@@ -81,7 +81,7 @@ fn no_bytes_of_an_item_are_taken_for_a_record() {
 #[test]
 fn nothing_of_a_write_that_was_cut_back_comes_to_life_again() {
     // A record with a number that is still to come, in the middle of what a program says …
-    let forger = Faulty::new(1);
+    let forger = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(forger.clone(), &small(), NOW);
     for number in 1..50 {
         spool.put(must(Kind::Event, text(number, 20)), 0, NOW);
@@ -92,7 +92,7 @@ fn nothing_of_a_write_that_was_cut_back_comes_to_life_again() {
     let forged = &bytes[bytes.len() - 46..];
     let said = [text(1, 2_000).as_bytes(), forged, &[b'x'; 2_000]].concat();
     for seed in 0..300 {
-        let disk = Faulty::new(seed);
+        let disk = FaultyDisk::new(seed);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
         let before = disk.bytes().len() as u64;
         disk.set(Faults { space: Some(before + 3_000), ..Faults::default() });
@@ -121,7 +121,7 @@ proptest! {
         begins_well in any::<bool>(),
     ) {
         if begins_well {
-            let disk = Faulty::new(1);
+            let disk = FaultyDisk::new(1);
             let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
             spool.put(must(Kind::Event, "whole"), 0, NOW);
             spool.flush(NOW);
@@ -129,7 +129,7 @@ proptest! {
             whole.append(&mut bytes);
             bytes = whole;
         }
-        let mut disk = Faulty::with(1, &bytes);
+        let mut disk = FaultyDisk::with(1, &bytes);
         let found = scan(&mut disk, u64::MAX);
         prop_assert!(found.waiting.len() <= 2 * ITEMS_MAX && found.wrong.len() <= 100);
         let (mut spool, _) = Spool::open(disk, &small(), NOW);
@@ -142,7 +142,7 @@ proptest! {
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         cut in any::<prop::sample::Index>(),
     ) {
-        let disk = Faulty::new(1);
+        let disk = FaultyDisk::new(1);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
         for number in 0..12 {
             spool.put(must(Kind::Response, text(number, 60)), 0, NOW);
@@ -156,7 +156,7 @@ proptest! {
             bytes[at] = byte;
         }
         bytes.truncate(cut.index(bytes.len()) + 1);
-        let (mut spool, _) = Spool::open(Faulty::with(1, &bytes), &small(), NOW);
+        let (mut spool, _) = Spool::open(FaultyDisk::with(1, &bytes), &small(), NOW);
         let before: Vec<String> = (0..12).map(|number| text(number, 60)).collect();
         let after = texts(&mut spool);
         prop_assert!(after.iter().all(|text| before.contains(text)));

@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use infiniservice::delivery::{
-    ASIDE, Faults, Faulty, Kind, NAME, SIZE_MIN, Settings, Spool, State, open, scan,
+use infiniservice::spool::{
+    ASIDE, Faults, FaultyDisk, Kind, NAME, SIZE_MIN, Settings, Spool, State, open, scan,
 };
 use tempfile::TempDir;
 
@@ -12,7 +12,7 @@ use super::rig::{NOW, must, settings, small, text, texts};
 
 /// A file of five answers.
 fn five() -> Vec<u8> {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     for number in 1..=5 {
         spool.put(must(Kind::Response, text(number, 100)), 0, NOW);
@@ -33,7 +33,7 @@ fn no_single_byte_before_the_first_item_costs_an_item() {
     for position in 0..first {
         let mut bytes = whole.clone();
         bytes[position] ^= 1;
-        let disk = Faulty::with(1, &bytes);
+        let disk = FaultyDisk::with(1, &bytes);
         let (mut spool, opened) = Spool::open(disk.clone(), &small(), NOW);
         // That sum is what tells the body of the second record from what a program has said.
         let second = 8 + (first - 8) / 2;
@@ -58,7 +58,7 @@ fn a_file_of_which_nothing_can_be_used_is_set_aside_and_told_as_a_loss() {
         *byte ^= 0x55;
     }
     for bytes in [newer, b"something else".to_vec(), vec![0; 4_096]] {
-        let disk = Faulty::with(1, &bytes);
+        let disk = FaultyDisk::with(1, &bytes);
         let (mut spool, opened) = Spool::open(disk.clone(), &small(), NOW);
         assert!(opened.aside && opened.trouble.is_none(), "{opened:?}");
         assert_eq!(disk.aside(), Some(bytes));
@@ -71,7 +71,7 @@ fn a_file_of_which_nothing_can_be_used_is_set_aside_and_told_as_a_loss() {
 
 #[test]
 fn what_cannot_be_set_aside_is_left_as_it_is() {
-    let disk = Faulty::with(1, b"something else");
+    let disk = FaultyDisk::with(1, b"something else");
     disk.set(Faults { write_fails: true, ..Faults::default() });
     let (spool, opened) = Spool::open(disk.clone(), &small(), NOW);
     assert_eq!(spool.state(), State::Memory);
@@ -99,7 +99,7 @@ fn what_a_file_ends_in_the_middle_of_is_a_loss_and_said_to_be_unsynced_only_afte
     let whole = five();
     let lost = |bytes: &[u8], boot_id: &str| {
         let settings = Settings { boot_id: boot_id.into(), ..small() };
-        let (mut spool, opened) = Spool::open(Faulty::with(1, bytes), &settings, NOW);
+        let (mut spool, opened) = Spool::open(FaultyDisk::with(1, bytes), &settings, NOW);
         assert_eq!(opened.wrong.len(), 1);
         (texts(&mut spool).len(), spool.losses())
     };

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::delivery::{
-    Backlog, Faults, Faulty, Keeper, Kind, Machine, Must, SIZE_MIN, Settings, Spool, State,
-    Storage, open,
-};
 use infiniservice::model::NodeCount;
-use infiniservice::pipeline::{End, Health, Node, Restart, Task, run};
-use infiniservice::port::Kept;
+use infiniservice::pipeline::{ExitStatus, Restart, StageStats, StatsRegistry, Task, run};
+use infiniservice::port::TrackedFrame;
+use infiniservice::spool::{
+    DurableMessage, Faults, FaultyDisk, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus,
+    SpoolTask, State, Storage, open,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -19,13 +19,13 @@ use super::rig::{NOW, must, settings, small, text};
 
 /// A keeper at work, and everything around it.
 struct Rig {
-    inbox: Option<mpsc::Sender<Must>>,
-    lane: mpsc::Receiver<Kept>,
+    inbox: Option<mpsc::Sender<DurableMessage>>,
+    lane: mpsc::Receiver<TrackedFrame>,
     read: Option<watch::Sender<u64>>,
-    backlog: Backlog,
+    backlog: SpoolStatus,
     became: watch::Sender<Option<Machine>>,
-    node: Arc<Node>,
-    task: JoinHandle<End>,
+    node: Arc<StageStats>,
+    task: JoinHandle<ExitStatus>,
 }
 
 impl Rig {
@@ -33,8 +33,8 @@ impl Rig {
         let (inbox, items) = mpsc::channel(100);
         let (outlet, lane) = mpsc::channel(lane);
         let (read, heard) = watch::channel(0);
-        let node = Health::default().node("port/keeper".into());
-        let (keeper, backlog, became) = Keeper::new(spool, items, outlet, heard, node.clone());
+        let node = StatsRegistry::default().node("port/keeper".into());
+        let (keeper, backlog, became) = SpoolTask::new(spool, items, outlet, heard, node.clone());
         let task: Box<dyn Task> = Box::new(keeper);
         let task = tokio::spawn(async move {
             run(vec![task], &Restart::default(), &CancellationToken::new(), Duration::ZERO)
@@ -44,7 +44,7 @@ impl Rig {
         Self { inbox: Some(inbox), lane, read: Some(read), backlog, became, node, task }
     }
 
-    fn on(disk: &Faulty) -> Self {
+    fn on(disk: &FaultyDisk) -> Self {
         Self::with(Spool::open(disk.clone(), &settings(4 << 20), NOW).0, 64)
     }
 
@@ -74,21 +74,21 @@ impl Rig {
     }
 
     /// Ends the inbox, and the port after it.
-    async fn end(mut self) -> Vec<Kept> {
+    async fn end(mut self) -> Vec<TrackedFrame> {
         self.inbox = None;
         let mut rest = Vec::new();
         while let Some(kept) = self.lane.recv().await {
             rest.push(kept);
         }
         self.read = None;
-        assert_eq!(self.task.await.unwrap(), End::Done);
+        assert_eq!(self.task.await.unwrap(), ExitStatus::Done);
         rest
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_item_is_on_disk_before_the_lane_has_it_and_gone_when_it_was_read() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     let empty = disk.bytes().len();
     for number in 1..=3 {
@@ -111,7 +111,7 @@ async fn an_item_is_on_disk_before_the_lane_has_it_and_gone_when_it_was_read() {
 #[tokio::test(start_paused = true)]
 async fn a_power_cut_takes_fifty_milliseconds_at_most() {
     for (wait, kept) in [(60, 20), (0, 0)] {
-        let disk = Faulty::new(3);
+        let disk = FaultyDisk::new(3);
         let rig = Rig::on(&disk);
         let steps = disk.steps();
         for number in 1..=20 {
@@ -129,7 +129,7 @@ async fn a_power_cut_takes_fifty_milliseconds_at_most() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_run_left_goes_first_and_says_so() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     rig.send(Kind::Response, "one").await;
     rig.send(Kind::Response, "two").await;
@@ -149,13 +149,13 @@ async fn what_an_earlier_run_left_goes_first_and_says_so() {
     assert!(rig.lane.recv().await.is_none());
     rig.read(4);
     rig.read = None;
-    assert_eq!(rig.task.await.unwrap(), End::Done);
+    assert_eq!(rig.task.await.unwrap(), ExitStatus::Done);
     assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_away_holds_nobody_up_and_gets_all_in_order_when_it_comes() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut rig = Rig::with(Spool::open(disk, &settings(4 << 20), NOW).0, 4);
     let began = Instant::now();
     for number in 1..=1_000 {
@@ -174,7 +174,7 @@ async fn a_host_that_is_away_holds_nobody_up_and_gets_all_in_order_when_it_comes
 
 #[tokio::test(start_paused = true)]
 async fn the_port_is_given_no_more_than_it_can_use() {
-    let mut rig = Rig::on(&Faulty::new(1));
+    let mut rig = Rig::on(&FaultyDisk::new(1));
     for number in 1..=20 {
         rig.send(Kind::Response, text(number, 60 << 10)).await;
     }
@@ -189,7 +189,7 @@ async fn the_port_is_given_no_more_than_it_can_use() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     disk.set(Faults { space: Some(1_000), ..Faults::default() });
     for number in 1..=10 {
@@ -208,7 +208,7 @@ async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
 
 #[tokio::test(start_paused = true)]
 async fn the_books_add_up_where_a_word_stays_of_what_is_shed() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let settings = Settings { word: Some(|line, _| Some(line[..8].to_vec())), ..small() };
     let mut rig = Rig::with(Spool::open(disk.clone(), &settings, NOW).0, 1);
     for number in 1..=20 {
@@ -230,7 +230,7 @@ async fn the_books_add_up_where_a_word_stays_of_what_is_shed() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_file_it_keeps_what_it_can_in_memory() {
-    let (spool, _) = Spool::<Faulty>::in_memory(&settings(SIZE_MIN), NOW);
+    let (spool, _) = Spool::<FaultyDisk>::in_memory(&settings(SIZE_MIN), NOW);
     let mut rig = Rig::with(spool, 1);
     for number in 1..=200 {
         rig.send(Kind::Event, text(number, 1_000)).await;
@@ -252,7 +252,7 @@ async fn without_a_file_it_keeps_what_it_can_in_memory() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_longer_than_the_spool_passes_through_memory() {
-    let (spool, _) = Spool::open(Faulty::new(1), &settings(SIZE_MIN), NOW);
+    let (spool, _) = Spool::open(FaultyDisk::new(1), &settings(SIZE_MIN), NOW);
     let mut rig = Rig::with(spool, 64);
     for number in 1..=3 {
         rig.send(Kind::Response, text(number, 1 << 20)).await;
@@ -268,7 +268,7 @@ async fn a_frame_longer_than_the_spool_passes_through_memory() {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_becomes_another_drops_what_waits() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     rig.send(Kind::Response, "of the first").await;
     rig.next().await;
@@ -284,7 +284,7 @@ async fn a_machine_that_becomes_another_drops_what_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_port_that_has_gone_does_not_stop_it_keeping() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let rig = Rig::on(&disk);
     let Rig { inbox, lane, read, task, .. } = rig;
     drop((lane, read));
@@ -293,13 +293,13 @@ async fn a_port_that_has_gone_does_not_stop_it_keeping() {
         inbox.send(must(Kind::Completion, text(number, 10))).await.unwrap();
     }
     drop(inbox);
-    assert_eq!(task.await.unwrap(), End::Done);
+    assert_eq!(task.await.unwrap(), ExitStatus::Done);
     disk.power_cut();
     assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 300);
 }
 
 /// A disk whose calls panic now and then.
-struct Panics(Faulty, u32);
+struct Panics(FaultyDisk, u32);
 
 impl Storage for Panics {
     fn length(&mut self) -> std::io::Result<u64> {
@@ -344,7 +344,7 @@ impl Storage for Panics {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_the_middle_loses_and_doubles_nothing() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (spool, _) = Spool::open(Panics(disk.clone(), 0), &settings(4 << 20), NOW);
     let mut rig = Rig::with(spool, 64);
     for number in 1..=30 {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use infiniservice::delivery::{Faults, Faulty, Kind, Spool, State};
-use infiniservice::model::Chance;
+use infiniservice::model::Rng;
+use infiniservice::spool::{Faults, FaultyDisk, Kind, Spool, State};
 
 use super::rig::{NOW, all, must, small, text, texts};
 
@@ -20,8 +20,8 @@ struct Did {
 }
 
 /// A run over `disk` that uses everything the spool does; stops mattering when the power goes.
-fn run(disk: &Faulty, seed: u64, did: &mut Did) {
-    let mut chance = Chance(seed);
+fn run(disk: &FaultyDisk, seed: u64, did: &mut Did) {
+    let mut chance = Rng(seed);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     let mut number = 0;
     for turn in 0..60 {
@@ -56,14 +56,14 @@ fn run(disk: &Faulty, seed: u64, did: &mut Did) {
 #[test]
 fn after_a_power_cut_at_any_step_all_that_was_synced_is_there_whole_and_in_order() {
     for seed in 0..6 {
-        let whole = Faulty::new(seed);
+        let whole = FaultyDisk::new(seed);
         let mut did = Did::default();
         run(&whole, seed, &mut did);
         let steps = whole.steps();
         assert!(steps > 60 && did.lost == 0 && did.read_synced > 0, "the run uses the disk");
         for cut in 1..=steps {
             for leaves in 0..3 {
-                let disk = Faulty::new(seed * 1_000_003 + cut * 31 + leaves);
+                let disk = FaultyDisk::new(seed * 1_000_003 + cut * 31 + leaves);
                 disk.set(Faults {
                     cut_at: Some(cut),
                     short_writes: leaves == 1,
@@ -79,7 +79,7 @@ fn after_a_power_cut_at_any_step_all_that_was_synced_is_there_whole_and_in_order
 }
 
 /// Opens what a cut has left, twice: once as it is, and once more after that.
-fn check(disk: &Faulty, did: &Did, case: &str) {
+fn check(disk: &FaultyDisk, did: &Did, case: &str) {
     let (mut spool, opened) = Spool::open(disk.clone(), &small(), NOW);
     assert!(!opened.cloned && opened.trouble.is_none(), "{case}: {opened:?}");
     spool.losses(); // what was not synced may be torn, and is told
@@ -114,7 +114,7 @@ fn check(disk: &Faulty, did: &Did, case: &str) {
 #[test]
 fn after_a_sync_that_failed_nothing_rests_on_the_old_file() {
     for seed in 0..200 {
-        let disk = Faulty::new(seed);
+        let disk = FaultyDisk::new(seed);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
         spool.put(must(Kind::Response, text(1, 2_000)), 0, NOW);
         spool.flush(NOW);
@@ -137,7 +137,7 @@ fn after_a_sync_that_failed_nothing_rests_on_the_old_file() {
 #[test]
 fn a_rename_counts_when_the_folder_is_synced() {
     for seed in 0..50 {
-        let disk = Faulty::new(seed);
+        let disk = FaultyDisk::new(seed);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
         spool.put(must(Kind::Response, "one"), 0, NOW);
         disk.set(Faults { folder_sync_fails: true, ..Faults::default() });

@@ -1,9 +1,9 @@
 //! What the tests of the spool share.
 
 use bytes::Bytes;
-use infiniservice::delivery::{Faulty, Kind, Must, SIZE_MIN, Settings, Spool};
 use infiniservice::model::Frame;
-use infiniservice::port::Kept;
+use infiniservice::port::TrackedFrame;
+use infiniservice::spool::{DurableMessage, FaultyDisk, Kind, SIZE_MIN, Settings, Spool};
 use tokio::time::Instant;
 
 /// 2026-01-01, in milliseconds.
@@ -21,8 +21,8 @@ pub fn frame(text: impl Into<Bytes>) -> Frame {
     Frame { bytes: text.into(), readings: 1, oldest: Instant::now() }
 }
 
-pub fn must(kind: Kind, text: impl Into<Bytes>) -> Must {
-    Must { frame: frame(text), kind, request: 0 }
+pub fn must(kind: Kind, text: impl Into<Bytes>) -> DurableMessage {
+    DurableMessage { frame: frame(text), kind, request: 0 }
 }
 
 /// A text that names its number and is `length` long.
@@ -34,11 +34,11 @@ pub fn text(number: u64, length: usize) -> String {
 }
 
 /// What waits, as the port would get it.
-pub fn all(spool: &mut Spool<Faulty>) -> Vec<Kept> {
+pub fn all(spool: &mut Spool<FaultyDisk>) -> Vec<TrackedFrame> {
     spool.next(0, usize::MAX, u64::MAX, Instant::now())
 }
 
-pub fn texts(spool: &mut Spool<Faulty>) -> Vec<String> {
+pub fn texts(spool: &mut Spool<FaultyDisk>) -> Vec<String> {
     let bytes = all(spool).into_iter().map(|kept| kept.frame.bytes);
     bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
 }

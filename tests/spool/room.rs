@@ -1,12 +1,12 @@
 //! Disks that are full or take nothing, and a spool that has its full size: what is shed, and what never is.
 
-use infiniservice::delivery::{Faults, Faulty, Kind, MEMORY_MAX, SIZE_MIN, Spool, State};
+use infiniservice::spool::{Faults, FaultyDisk, Kind, MEMORY_MAX, SIZE_MIN, Spool, State};
 
 use super::rig::{NOW, all, must, settings, small, text, texts};
 
 #[test]
 fn a_full_disk_is_a_state_that_is_left_again_and_nothing_is_lost() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
     disk.set(Faults { space: Some(4_000), ..Faults::default() });
     for number in 0..20 {
@@ -17,7 +17,7 @@ fn a_full_disk_is_a_state_that_is_left_again_and_nothing_is_lost() {
     spool.retry(NOW);
     assert!(matches!(spool.state(), State::Failing(_)), "still full");
     // Those that fitted are whole, whatever comes now.
-    let (mut other, opened) = Spool::open(Faulty::with(1, &disk.bytes()), &small(), NOW);
+    let (mut other, opened) = Spool::open(FaultyDisk::with(1, &disk.bytes()), &small(), NOW);
     assert_eq!((opened.wrong.len(), texts(&mut other).len()), (0, 7));
 
     disk.set(Faults::default());
@@ -32,7 +32,7 @@ fn a_full_disk_is_a_state_that_is_left_again_and_nothing_is_lost() {
 
 #[test]
 fn a_spool_is_emptied_on_a_disk_that_takes_not_a_byte() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
     for number in 0..20 {
         spool.put(must(Kind::Response, text(number, 500)), 0, NOW);
@@ -57,7 +57,7 @@ fn a_spool_is_emptied_on_a_disk_that_takes_not_a_byte() {
 
 #[test]
 fn while_the_disk_takes_nothing_memory_is_bounded_and_the_least_is_shed() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(64 << 20), NOW);
     disk.set(Faults { write_fails: true, ..Faults::default() });
     spool.put(must(Kind::Completion, "first"), 0, NOW);
@@ -84,7 +84,7 @@ fn while_the_disk_takes_nothing_memory_is_bounded_and_the_least_is_shed() {
 
 #[test]
 fn a_full_spool_sheds_events_before_answers_and_answers_before_completions() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     let kinds = [Kind::Completion, Kind::Response, Kind::Event];
     let mut number = 0;
@@ -95,7 +95,7 @@ fn a_full_spool_sheds_events_before_answers_and_answers_before_completions() {
         }
     }
     assert_eq!((spool.state(), spool.losses()), (State::Ok, vec![]));
-    let count = |spool: &Spool<Faulty>| {
+    let count = |spool: &Spool<FaultyDisk>| {
         kinds.map(|kind| spool.waiting().iter().filter(|item| item.kind == kind).count())
     };
     for number in 100..110 {
@@ -128,7 +128,7 @@ fn a_full_spool_sheds_events_before_answers_and_answers_before_completions() {
 
 #[test]
 fn the_file_stays_within_its_size_and_short_when_nothing_waits() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     let empty = disk.bytes().len();
     for number in 1..=2_000 {
@@ -155,13 +155,13 @@ fn the_file_stays_within_its_size_and_short_when_nothing_waits() {
 
 #[test]
 fn an_item_too_long_for_the_file_takes_no_place_of_one_that_fits() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     spool.put(must(Kind::Response, text(1, 1_000_000)), 0, NOW);
     spool.flush(NOW);
     spool.put(must(Kind::Event, text(2, 500)), 1, NOW);
     spool.flush(NOW);
     assert_eq!((spool.losses(), spool.waiting().len()), (vec![], 2), "the port has the long one");
-    let (mut next, _) = Spool::open(Faulty::with(1, &disk.bytes()), &small(), NOW);
+    let (mut next, _) = Spool::open(FaultyDisk::with(1, &disk.bytes()), &small(), NOW);
     assert_eq!(texts(&mut next), [text(2, 500)], "and the other is on the disk");
 }

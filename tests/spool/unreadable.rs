@@ -1,13 +1,13 @@
 //! A disk that does not give back what it has: that is not a file that is damaged.
 
-use infiniservice::delivery::{Faults, Faulty, Kind, SIZE_MIN, Spool, State, scan};
+use infiniservice::spool::{Faults, FaultyDisk, Kind, SIZE_MIN, Spool, State, scan};
 use tokio::time::Instant;
 
 use super::rig::{NOW, must, settings, text};
 
 /// A disk with a spool of three answers, synced.
-fn disk() -> Faulty {
-    let disk = Faulty::new(1);
+fn disk() -> FaultyDisk {
+    let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW);
     for number in 1..=3 {
         spool.put(must(Kind::Response, text(number, 2_000)), 0, NOW);
@@ -17,7 +17,7 @@ fn disk() -> Faulty {
     disk
 }
 
-fn waiting(disk: &Faulty) -> Vec<u64> {
+fn waiting(disk: &FaultyDisk) -> Vec<u64> {
     let found = scan(&mut disk.clone(), u64::MAX);
     assert!(found.wrong.is_empty() && found.unreadable.is_none(), "{found:?}");
     found.waiting.iter().map(|entry| entry.seq).collect()

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use infiniservice::delivery::{
-    Faults, Faulty, ITEMS_MAX, Kind, SIZE, SIZE_MIN, Settings, Spool, State, WORD_MAX, scan,
+use infiniservice::spool::{
+    Faults, FaultyDisk, ITEMS_MAX, Kind, SIZE, SIZE_MIN, Settings, Spool, State, TOMBSTONE_MAX,
+    scan,
 };
 use tokio::time::Instant;
 
@@ -15,16 +16,16 @@ fn word(line: &[u8], _: SystemTime) -> Option<Vec<u8>> {
     Some(format!("lost {number}").into_bytes())
 }
 
-fn spool(disk: &Faulty) -> Spool<Faulty> {
+fn spool(disk: &FaultyDisk) -> Spool<FaultyDisk> {
     of_size(SIZE_MIN, disk)
 }
 
-fn of_size(size: u64, disk: &Faulty) -> Spool<Faulty> {
+fn of_size(size: u64, disk: &FaultyDisk) -> Spool<FaultyDisk> {
     let settings = Settings { word: Some(word), ..settings(size) };
     Spool::open(disk.clone(), &settings, NOW).0
 }
 
-fn shown(spool: &mut Spool<Faulty>) -> Vec<String> {
+fn shown(spool: &mut Spool<FaultyDisk>) -> Vec<String> {
     let items = spool.next(0, usize::MAX, u64::MAX, Instant::now());
     let short = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).into_owned();
@@ -35,7 +36,7 @@ fn shown(spool: &mut Spool<Faulty>) -> Vec<String> {
 
 #[test]
 fn of_a_long_answer_that_is_shed_a_word_stays_and_the_loss_is_in_the_books() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     for number in 0..6 {
         spool.put(must(Kind::Response, text(number, 10_000)), 0, NOW);
@@ -56,9 +57,9 @@ fn of_a_long_answer_that_is_shed_a_word_stays_and_the_loss_is_in_the_books() {
 
 #[test]
 fn refusals_go_before_answers_and_short_answers_after_long_ones() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
-    spool.put(must(Kind::Response, text(1, 2 * WORD_MAX)), 0, NOW);
+    spool.put(must(Kind::Response, text(1, 2 * TOMBSTONE_MAX)), 0, NOW);
     spool.put(must(Kind::Response, text(2, 20_000)), 0, NOW);
     spool.put(must(Kind::Refusal, text(3, 20_000)), 0, NOW);
     spool.flush(NOW);
@@ -70,7 +71,7 @@ fn refusals_go_before_answers_and_short_answers_after_long_ones() {
 
 #[test]
 fn a_spool_that_is_full_of_short_answers_goes_on_with_the_newest() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     for number in 0..2_000 {
         let length = if number % 3 == 0 { 3_000 } else { 300 };
@@ -86,7 +87,7 @@ fn a_spool_that_is_full_of_short_answers_goes_on_with_the_newest() {
 
 #[test]
 fn words_stay_in_memory_too_while_the_disk_takes_nothing() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     disk.set(Faults { write_fails: true, ..Faults::default() });
     for number in 0..8 {
@@ -100,7 +101,7 @@ fn words_stay_in_memory_too_while_the_disk_takes_nothing() {
 
 #[test]
 fn what_does_not_fit_into_a_spool_that_was_made_smaller_is_shed_as_in_a_full_one() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut large = of_size(SIZE, &disk);
     for (number, length) in [(0, 20_000), (1, 100_000), (2, 20_000), (3, 20_000), (4, 100)] {
         large.put(must(Kind::Response, text(number, length)), 0, NOW);
@@ -126,7 +127,7 @@ fn what_does_not_fit_into_a_spool_that_was_made_smaller_is_shed_as_in_a_full_one
 
 #[test]
 fn an_answer_that_finds_no_room_when_it_comes_leaves_its_word_too() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     for number in 1..=20 {
         spool.put(must(Kind::Response, text(number, 30_000)), 1, NOW);
@@ -146,7 +147,7 @@ fn an_answer_that_finds_no_room_when_it_comes_leaves_its_word_too() {
 
 #[test]
 fn nothing_is_shed_for_what_would_find_no_room_all_the_same() {
-    let disk = Faulty::new(1);
+    let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     spool.put(must(Kind::Response, text(1, 30_000)), 0, NOW);
     for number in 2..=6 {

@@ -25,7 +25,7 @@ fn a_file_says_what_code_can_say() {
         ProcessesOptions { keep: count(50), by: Rank::Memory, ..ProcessesOptions::default() };
     let file =
         FileTarget { path: "/var/log/m.jsonl".into(), max_size: size(1 << 20), keep: count(3) };
-    let write = |target, keep| Write { target, keep: count(keep), delivery: Delivery::Newest };
+    let write = |target, keep| Write { target, keep: count(keep), delivery: Delivery::Latest };
     let expected = PipelineFile {
         about: Some("Everything: ${SITE}".to_owned()),
         collect: vec![

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use infiniservice::host::{Kind, Script, Shell, payload};
-use infiniservice::model::Chance;
+use infiniservice::model::Rng;
 use serde_json::{Value, json};
 
 use super::agent::Agent;
@@ -131,7 +131,7 @@ fn again(vm: &mut Vm, id: &str) -> Host {
 fn an_agent_killed_at_any_time_runs_each_script_once_and_each_end_is_told() {
     let turn = lab::turn();
     let seed = std::env::var("INFINISERVICE_KILL_SEED").ok().and_then(|seed| seed.parse().ok());
-    let mut chance = Chance(seed.unwrap_or(7));
+    let mut chance = Rng(seed.unwrap_or(7));
     let mut vm = Vm::boot(turn.lab);
     let mut agent = Agent::start_with_commands(&mut vm.guest);
     // To the host each restart is the same connection.

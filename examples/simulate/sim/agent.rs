@@ -5,23 +5,24 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use infiniservice::commands::decode::Asked;
-use infiniservice::commands::enforce::{Enforced, Ruling};
+use infiniservice::commands::decode::HostMessage;
+use infiniservice::commands::enforce::{Enforced, Ruled};
 use infiniservice::commands::greet::Greeted;
-use infiniservice::commands::news::News;
+use infiniservice::commands::news::AgentEvents;
 use infiniservice::commands::policy::Policy;
-use infiniservice::commands::receive::Intake;
-use infiniservice::commands::reply::Told;
+use infiniservice::commands::receive::SharedInbound;
+use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::{Owner, RequestLog};
-use infiniservice::commands::voice::AgentVoice;
+use infiniservice::commands::voice::ControlMessages;
 use infiniservice::config;
-use infiniservice::daemon::Relay;
-use infiniservice::delivery::{Backlog, Faulty, Keeper, Settings, Spool};
+use infiniservice::daemon::TelemetryMux;
 use infiniservice::model::SystemMetrics;
 use infiniservice::pipeline::{
-    Emit, Fault, Health, Ledger, Outcome, Room, Source, Task, Transform,
+    ConcurrencyLimit, MemoryBudget, Outcome, Output, Source, StageError, StatsRegistry, Task,
+    Transform,
 };
 use infiniservice::port::{Counters, Port};
+use infiniservice::spool::{FaultyDisk, Settings, Spool, SpoolStatus, SpoolTask};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::disk::Disk;
 use super::faults::Files;
-use super::flows::{self, Carried, Daemon};
+use super::flows::{self, CommandState, Daemon};
 use super::known::{Id, Shared};
 use super::line::GuestEnd;
 
@@ -54,7 +55,7 @@ pub struct Surroundings {
     /// Readings, from which each is made.
     pub readings: Arc<Vec<SystemMetrics>>,
     /// The disk of the request log, and the boot of its machine.
-    pub requests: Faulty,
+    pub requests: FaultyDisk,
     pub boot: u32,
     /// The size of the spool.
     pub spool: u64,
@@ -69,13 +70,13 @@ pub struct Agent {
     /// Ends it in order.
     pub stop: CancellationToken,
     /// Its books.
-    pub health: Health,
+    pub health: StatsRegistry,
     /// Bytes queued.
-    pub ledger: Ledger,
+    pub ledger: MemoryBudget,
     /// What happened at the device.
     pub counters: Arc<Counters>,
     /// What waits in the spool.
-    pub backlog: Backlog,
+    pub backlog: SpoolStatus,
     /// All of it.
     pub running: JoinHandle<Outcome>,
 }
@@ -83,13 +84,13 @@ pub struct Agent {
 impl Agent {
     /// Starts one.
     pub fn start(around: &Surroundings) -> Self {
-        let (health, stop) = (Health::default(), CancellationToken::new());
-        let (ledger, known) = (Ledger::new(around.ceiling), &around.known);
+        let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
+        let (ledger, known) = (MemoryBudget::new(around.ceiling), &around.known);
         let closing = stop.child_token();
         let node = health.anew().node("port".to_owned());
         let mut port =
             Port::new(around.port.clone(), node, closing.clone()).with_clock(clock::wall);
-        let relay = Relay::default();
+        let relay = TelemetryMux::default();
         port.telemetry(relay.lane());
 
         let settings = Settings {
@@ -107,12 +108,12 @@ impl Agent {
         }
         drop(told);
         let (epochs, boot_id) = (spool.epochs(), Some("boot".to_owned()));
-        port.voice(AgentVoice { epochs, boot_id, clock: clock::wall });
+        port.voice(ControlMessages { epochs, boot_id, clock: clock::wall });
         port.answers().own();
         let (must, inbox) = mpsc::channel(MUST_WAITING);
         let (lane, read) = port.must();
         let node = health.anew().node("keeper".to_owned());
-        let (keeper, backlog, _) = Keeper::new(spool, inbox, lane, read, node);
+        let (keeper, backlog, _) = SpoolTask::new(spool, inbox, lane, read, node);
         let (keeper, acks) = {
             let keeper = keeper.with_clock(clock::wall).voiding(port.void());
             let acks = keeper.acks();
@@ -121,9 +122,9 @@ impl Agent {
         let owner = Owner { machine: "simulated".to_owned(), boot: around.boot.to_string() };
         let log = RequestLog::begin(Box::new(around.requests.clone()), owner, clock::now_ms());
 
-        let (news, heard) = News::new(&health);
+        let (news, heard) = AgentEvents::new(&health);
         let (counters, files) = (port.counters(), around.files.subscribe());
-        let carried = Carried {
+        let carried = CommandState {
             around: around.clone(),
             health: health.clone(),
             ledger: ledger.clone(),
@@ -132,13 +133,13 @@ impl Agent {
             replies: port.replies(),
             hosts: port.hosts(),
             answers: port.answers(),
-            intake: Intake::new(port.inbound()),
+            intake: SharedInbound::new(port.inbound()),
             closing: closing.clone(),
             greeted: Greeted::default(),
             heard,
             log,
             acks,
-            room: Room::new(flows::places(*files.borrow())),
+            room: ConcurrencyLimit::new(flows::places(*files.borrow())),
         };
         let ends: [Box<dyn Task>; 2] = [Box::new(keeper), Box::new(port)];
         let daemon = Daemon::new(carried, news, files, stop.clone());
@@ -171,7 +172,7 @@ pub struct Readings {
 impl Source for Readings {
     type Out = SystemMetrics;
 
-    fn open(&mut self) -> impl Stream<Item = Result<SystemMetrics, Fault>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<SystemMetrics, StageError>> + Send + '_ {
         stream::unfold(self, |this| async move {
             loop {
                 let pace = *this.pace.borrow_and_update();
@@ -200,11 +201,11 @@ impl Source for Readings {
 pub struct Echoes(pub Shared);
 
 impl Transform for Echoes {
-    type In = Asked;
-    type Out = Asked;
+    type In = HostMessage;
+    type Out = HostMessage;
 
-    fn apply(&mut self, _: Instant, input: &Asked, out: &mut Emit<Asked>) {
-        if let Asked::KeepAlive(number) = input {
+    fn apply(&mut self, _: Instant, input: &HostMessage, out: &mut Output<HostMessage>) {
+        if let HostMessage::KeepAlive(number) = input {
             self.0.lock().echoes(*number);
         }
         out.push(input.clone());
@@ -218,7 +219,7 @@ impl Transform for Taken {
     type In = Enforced;
     type Out = Enforced;
 
-    fn apply(&mut self, _: Instant, input: &Enforced, out: &mut Emit<Enforced>) {
+    fn apply(&mut self, _: Instant, input: &Enforced, out: &mut Output<Enforced>) {
         let rulings = match input {
             Enforced::Command(ruling) => std::slice::from_ref(ruling),
             Enforced::Scripts(rulings) => rulings,
@@ -226,9 +227,9 @@ impl Transform for Taken {
         };
         for ruling in rulings {
             let id = match ruling {
-                Ruling::Permitted(permit) => &permit.request().id,
-                Ruling::Denied(denial) => &denial.request.id,
-                Ruling::Unclear(refusal) => &refusal.id,
+                Ruled::Permitted(permit) => &permit.request().id,
+                Ruled::Denied(denial) => &denial.request.id,
+                Ruled::Unclear(refusal) => &refusal.id,
             };
             if let Some(id) = Id::of(id) {
                 self.0.lock().taken(id);
@@ -242,12 +243,13 @@ impl Transform for Taken {
 pub struct Made(pub Shared);
 
 impl Transform for Made {
-    type In = Told;
-    type Out = Told;
+    type In = Outbound;
+    type Out = Outbound;
 
-    fn apply(&mut self, _: Instant, input: &Told, out: &mut Emit<Told>) {
+    fn apply(&mut self, _: Instant, input: &Outbound, out: &mut Output<Outbound>) {
         match input {
-            Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome } => {
+            Outbound::Response { id, outcome, .. }
+            | Outbound::Completed { execution_id: id, outcome } => {
                 if let Some(id) = Id::of(id) {
                     self.0.lock().made(id, outcome.stdout.len());
                 }

@@ -4,23 +4,23 @@
 use std::io;
 use std::sync::Arc;
 
-use infiniservice::delivery::{Faulty, Storage};
+use infiniservice::spool::{FaultyDisk, Storage};
 use tokio::time::Instant;
 
 use super::known::Shared;
 
-/// A [`Faulty`] disk that is watched. A copy is the same disk.
+/// A [`FaultyDisk`] disk that is watched. A copy is the same disk.
 #[derive(Clone)]
 pub struct Disk {
     /// The disk.
-    pub faulty: Faulty,
+    pub faulty: FaultyDisk,
     known: Shared,
 }
 
 impl Disk {
     /// An empty one.
     pub fn new(seed: u64, known: &Shared) -> Self {
-        Self { faulty: Faulty::new(seed), known: Arc::clone(known) }
+        Self { faulty: FaultyDisk::new(seed), known: Arc::clone(known) }
     }
 
     fn tell<T>(&self, what: &'static str, done: io::Result<T>) -> io::Result<T> {
@@ -35,7 +35,7 @@ impl Disk {
 
 /// What is known of a disk.
 #[derive(Debug, Default)]
-pub struct Health {
+pub struct StatsRegistry {
     /// The last failure.
     pub failed: Option<Instant>,
     /// When all that had been written survived a power cut last.

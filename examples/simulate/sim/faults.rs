@@ -1,7 +1,7 @@
 //! What goes wrong in a run, and when: drawn from the seed before it begins. Makes nothing go wrong.
 
-use infiniservice::delivery::Faults;
-use infiniservice::model::Chance;
+use infiniservice::model::Rng;
+use infiniservice::spool::Faults;
 
 use super::machine::Behaviour;
 
@@ -10,7 +10,7 @@ pub const TROUBLE_MS: u64 = 45_000;
 
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fault {
+pub enum StageError {
     /// The host leaves.
     Leave,
     /// A host comes.
@@ -24,7 +24,7 @@ pub enum Fault {
     /// It reads on.
     ReadOn,
     /// It answers so late from now on; never where there is no time.
-    Answers(Option<u64>),
+    AckTracker(Option<u64>),
     /// It asks for something.
     Command(Behaviour),
     /// It asks for many things at once.
@@ -87,7 +87,7 @@ pub enum Fault {
     Rest,
 }
 
-impl Fault {
+impl StageError {
     /// Whether it comes between a host and the agent.
     pub fn disturbs(&self) -> bool {
         let port = matches!(self, Self::Unplug | Self::Plug | Self::Hold(_) | Self::DeviceError);
@@ -103,7 +103,7 @@ impl Fault {
             Self::Swap => "swap",
             Self::StopReading => "stop reading",
             Self::ReadOn => "read on",
-            Self::Answers(_) => "answers",
+            Self::AckTracker(_) => "answers",
             Self::Command(_) => "command",
             Self::Burst(_) => "burst",
             Self::Scripts(_) => "scripts",
@@ -153,7 +153,7 @@ pub struct Files {
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// When what happens, in order, in milliseconds.
-    pub faults: Vec<(u64, Fault)>,
+    pub faults: Vec<(u64, StageError)>,
     /// The size of the spool.
     pub spool: u64,
     /// The ceiling of the ledger.
@@ -170,8 +170,8 @@ impl Plan {
     /// The plan of a seed. Each has some kinds of trouble and not others, so that each kind is also seen
     /// alone: all of them at once hide each other.
     pub fn of(seed: u64) -> Self {
-        let mut chance = Chance(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5151);
-        let mut kinds: Vec<fn(&mut Chance, &mut u64) -> Fault> = vec![command];
+        let mut chance = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5151);
+        let mut kinds: Vec<fn(&mut Rng, &mut u64) -> StageError> = vec![command];
         for kind in [host, host, asks, lines, port, clock, disk, life, load, reload] {
             if chance.below(2) == 0 {
                 kinds.push(kind);
@@ -179,7 +179,7 @@ impl Plan {
         }
         let many = [6, 12, 24, 48][chance.below(4) as usize];
         let mut number = 0;
-        let mut faults = vec![(1, Fault::Connect), (2, Fault::Pace(1))];
+        let mut faults = vec![(1, StageError::Connect), (2, StageError::Pace(1))];
         for _ in 0..many {
             let at = 10 + chance.below(TROUBLE_MS);
             let kind = kinds[chance.below(kinds.len() as u64) as usize];
@@ -187,13 +187,19 @@ impl Plan {
             // What goes often comes again, so that not all of a run is silence.
             let back = at + [5, 200, 3_000, 9_000][chance.below(4) as usize];
             match faults.last() {
-                Some((_, Fault::Leave | Fault::Crash)) => faults.push((back, Fault::Connect)),
-                Some((_, Fault::Unplug)) => faults.push((back, Fault::Plug)),
-                Some((_, Fault::Hold(true))) => faults.push((back, Fault::Hold(false))),
-                Some((_, Fault::StopReading)) => faults.push((back, Fault::ReadOn)),
-                Some((_, Fault::Disk(_))) => faults.push((back, Fault::Disk(Faults::default()))),
-                Some((_, Fault::Pace(pace))) if *pace > 10 => faults.push((back, Fault::Pace(1))),
-                Some((_, Fault::Split(_))) => faults.push((back, Fault::Split(32_768))),
+                Some((_, StageError::Leave | StageError::Crash)) => {
+                    faults.push((back, StageError::Connect))
+                }
+                Some((_, StageError::Unplug)) => faults.push((back, StageError::Plug)),
+                Some((_, StageError::Hold(true))) => faults.push((back, StageError::Hold(false))),
+                Some((_, StageError::StopReading)) => faults.push((back, StageError::ReadOn)),
+                Some((_, StageError::Disk(_))) => {
+                    faults.push((back, StageError::Disk(Faults::default())))
+                }
+                Some((_, StageError::Pace(pace))) if *pace > 10 => {
+                    faults.push((back, StageError::Pace(1)))
+                }
+                Some((_, StageError::Split(_))) => faults.push((back, StageError::Split(32_768))),
                 _ => {}
             }
             match chance.below(128) {
@@ -201,9 +207,9 @@ impl Plan {
                 4 => flood(&mut chance, at, &mut faults),
                 _ => {}
             }
-            if let Some((_, Fault::HalfCommand(_))) = faults.last() {
+            if let Some((_, StageError::HalfCommand(_))) = faults.last() {
                 faults.push((at + 1 + chance.below(2), reload(&mut chance, &mut number)));
-                faults.push((at + 1 + chance.below(4), Fault::Rest));
+                faults.push((at + 1 + chance.below(4), StageError::Rest));
             }
         }
         faults.sort_by_key(|(at, _)| *at);
@@ -219,33 +225,39 @@ impl Plan {
 }
 
 /// A write that is taken in pieces, and a host that goes before the last of them, or an agent that does.
-fn cut(chance: &mut Chance, number: &mut u64, at: u64, faults: &mut Vec<(u64, Fault)>) {
+fn cut(chance: &mut Rng, number: &mut u64, at: u64, faults: &mut Vec<(u64, StageError)>) {
     let pieces = [7, 7, 100][chance.below(3) as usize];
     let answer = Behaviour { says: 5_000, ..Behaviour::quick(number) };
-    faults.push((at, Fault::Split(pieces)));
-    faults.push((at, Fault::Pace([1, 20, 20][chance.below(3) as usize])));
-    faults.push((at + chance.below(600), Fault::StopReading));
-    faults.push((at + chance.below(900), Fault::Command(answer)));
-    let goes = [Fault::Leave, Fault::Leave, Fault::Swap, Fault::Unplug, Fault::Kill];
+    faults.push((at, StageError::Split(pieces)));
+    faults.push((at, StageError::Pace([1, 20, 20][chance.below(3) as usize])));
+    faults.push((at + chance.below(600), StageError::StopReading));
+    faults.push((at + chance.below(900), StageError::Command(answer)));
+    let goes = [
+        StageError::Leave,
+        StageError::Leave,
+        StageError::Swap,
+        StageError::Unplug,
+        StageError::Kill,
+    ];
     faults.push((at + 3_000, goes[chance.below(5) as usize].clone()));
-    faults.push((at + 3_000, Fault::Pace(1)));
-    faults.push((at + 3_500, Fault::Plug));
-    faults.push((at + 3_500, Fault::Connect));
-    faults.push((at + 3_500, Fault::ReadOn));
-    faults.push((at + 3_600, Fault::Split(32_768)));
+    faults.push((at + 3_000, StageError::Pace(1)));
+    faults.push((at + 3_500, StageError::Plug));
+    faults.push((at + 3_500, StageError::Connect));
+    faults.push((at + 3_500, StageError::ReadOn));
+    faults.push((at + 3_600, StageError::Split(32_768)));
 }
 
 /// More readings than there is room for, and nobody who reads them.
-fn flood(chance: &mut Chance, at: u64, faults: &mut Vec<(u64, Fault)>) {
+fn flood(chance: &mut Rng, at: u64, faults: &mut Vec<(u64, StageError)>) {
     let is_away = chance.below(2) == 0;
-    faults.push((at, Fault::Pace(60)));
-    faults.push((at, if is_away { Fault::Leave } else { Fault::StopReading }));
-    faults.push((at + 4_500, Fault::Pace(1)));
-    faults.push((at + 4_500, if is_away { Fault::Connect } else { Fault::ReadOn }));
-    faults.push((at + 4_501, Fault::KeepAlive)); // its echo does not wait for all of that
+    faults.push((at, StageError::Pace(60)));
+    faults.push((at, if is_away { StageError::Leave } else { StageError::StopReading }));
+    faults.push((at + 4_500, StageError::Pace(1)));
+    faults.push((at + 4_500, if is_away { StageError::Connect } else { StageError::ReadOn }));
+    faults.push((at + 4_501, StageError::KeepAlive)); // its echo does not wait for all of that
 }
 
-fn files(chance: &mut Chance) -> Files {
+fn files(chance: &mut Rng) -> Files {
     Files {
         batch: [1, 16, 16][chance.below(3) as usize],
         keep: [4, 64, 256][chance.below(3) as usize],
@@ -253,11 +265,11 @@ fn files(chance: &mut Chance) -> Files {
     }
 }
 
-fn reload(chance: &mut Chance, _: &mut u64) -> Fault {
-    Fault::Reload(files(chance))
+fn reload(chance: &mut Rng, _: &mut u64) -> StageError {
+    StageError::Reload(files(chance))
 }
 
-fn behaviour(chance: &mut Chance, number: &mut u64) -> Behaviour {
+fn behaviour(chance: &mut Rng, number: &mut u64) -> Behaviour {
     *number += 1;
     Behaviour {
         number: *number,
@@ -275,26 +287,26 @@ fn behaviour(chance: &mut Chance, number: &mut u64) -> Behaviour {
     }
 }
 
-fn command(chance: &mut Chance, number: &mut u64) -> Fault {
-    Fault::Command(behaviour(chance, number))
+fn command(chance: &mut Rng, number: &mut u64) -> StageError {
+    StageError::Command(behaviour(chance, number))
 }
 
-fn host(chance: &mut Chance, _: &mut u64) -> Fault {
+fn host(chance: &mut Rng, _: &mut u64) -> StageError {
     match chance.below(10) {
-        0 | 1 => Fault::Leave,
-        2 => Fault::Crash,
-        3 | 4 => Fault::Swap,
-        5 | 6 => Fault::StopReading,
-        7 => Fault::Answers(None),
-        8 => Fault::Answers(Some([1, 300, 4_000, 15_000][chance.below(4) as usize])),
-        _ => Fault::Connect,
+        0 | 1 => StageError::Leave,
+        2 => StageError::Crash,
+        3 | 4 => StageError::Swap,
+        5 | 6 => StageError::StopReading,
+        7 => StageError::AckTracker(None),
+        8 => StageError::AckTracker(Some([1, 300, 4_000, 15_000][chance.below(4) as usize])),
+        _ => StageError::Connect,
     }
 }
 
-fn asks(chance: &mut Chance, number: &mut u64) -> Fault {
+fn asks(chance: &mut Rng, number: &mut u64) -> StageError {
     let many = [2, 10, 90][chance.below(3) as usize];
     match chance.below(7) {
-        6 => Fault::HalfCommand(behaviour(chance, number)),
+        6 => StageError::HalfCommand(behaviour(chance, number)),
         0 => {
             let mut burst: Vec<_> = (0..many).map(|_| behaviour(chance, number)).collect();
             // A hundred answers of a megabyte are no other trouble than ten of them.
@@ -302,68 +314,70 @@ fn asks(chance: &mut Chance, number: &mut u64) -> Fault {
             if chance.below(6) == 0 {
                 burst.iter_mut().for_each(|one| one.pads = 20_000);
             }
-            Fault::Burst(burst)
+            StageError::Burst(burst)
         }
-        1 | 2 => Fault::Scripts((0..1 + many / 10).map(|_| behaviour(chance, number)).collect()),
-        3 => Fault::SameId,
+        1 | 2 => {
+            StageError::Scripts((0..1 + many / 10).map(|_| behaviour(chance, number)).collect())
+        }
+        3 => StageError::SameId,
         _ => command(chance, number),
     }
 }
 
-fn lines(chance: &mut Chance, _: &mut u64) -> Fault {
+fn lines(chance: &mut Rng, _: &mut u64) -> StageError {
     match chance.below(6) {
-        0 => Fault::Replay,
-        1 => Fault::Forged,
-        2 => Fault::Stale,
-        3 => Fault::HalfLine,
-        4 => Fault::KeepAlive,
-        _ => Fault::Garbage(chance.draw()),
+        0 => StageError::Replay,
+        1 => StageError::Forged,
+        2 => StageError::Stale,
+        3 => StageError::HalfLine,
+        4 => StageError::KeepAlive,
+        _ => StageError::Garbage(chance.draw()),
     }
 }
 
-fn port(chance: &mut Chance, _: &mut u64) -> Fault {
+fn port(chance: &mut Rng, _: &mut u64) -> StageError {
     match chance.below(6) {
-        0 | 1 => Fault::Unplug,
-        2 => Fault::Hold(true),
-        3 => Fault::ZeroWrites(1 + chance.below(4) as u32),
-        4 => Fault::DeviceError,
-        _ => Fault::Split([7, 100, 4_096, 32_768][chance.below(4) as usize]),
+        0 | 1 => StageError::Unplug,
+        2 => StageError::Hold(true),
+        3 => StageError::ZeroWrites(1 + chance.below(4) as u32),
+        4 => StageError::DeviceError,
+        _ => StageError::Split([7, 100, 4_096, 32_768][chance.below(4) as usize]),
     }
 }
 
-fn clock(chance: &mut Chance, _: &mut u64) -> Fault {
+fn clock(chance: &mut Rng, _: &mut u64) -> StageError {
     let far = [50, 2_000, 100_000, 4_000_000][chance.below(4) as usize];
     match chance.below(3) {
-        0 => Fault::WallStep(far),
-        1 => Fault::WallStep(-far),
-        _ => Fault::Suspend([500, 20_000, 3_600_000][chance.below(3) as usize]),
+        0 => StageError::WallStep(far),
+        1 => StageError::WallStep(-far),
+        _ => StageError::Suspend([500, 20_000, 3_600_000][chance.below(3) as usize]),
     }
 }
 
-fn disk(chance: &mut Chance, _: &mut u64) -> Fault {
+fn disk(chance: &mut Rng, _: &mut u64) -> StageError {
     let ok = Faults::default();
     match chance.below(8) {
-        0 => Fault::Disk(Faults { space: Some(chance.below(40_000)), ..ok }),
-        1 => Fault::Disk(Faults { write_fails: true, ..ok }),
-        2 => Fault::Disk(Faults { sync_fails: true, ..ok }),
-        3 => Fault::Disk(Faults { folder_sync_fails: true, ..ok }),
-        4 => Fault::Disk(Faults { short_writes: true, ..ok }),
-        5 => Fault::CutAtStep(chance.below(12)),
-        6 if chance.below(4) == 0 => Fault::Disk(Faults { read_fails: true, ..ok }),
-        _ => Fault::PowerCut,
+        0 => StageError::Disk(Faults { space: Some(chance.below(40_000)), ..ok }),
+        1 => StageError::Disk(Faults { write_fails: true, ..ok }),
+        2 => StageError::Disk(Faults { sync_fails: true, ..ok }),
+        3 => StageError::Disk(Faults { folder_sync_fails: true, ..ok }),
+        4 => StageError::Disk(Faults { short_writes: true, ..ok }),
+        5 => StageError::CutAtStep(chance.below(12)),
+        6 if chance.below(4) == 0 => StageError::Disk(Faults { read_fails: true, ..ok }),
+        _ => StageError::PowerCut,
     }
 }
 
-fn life(chance: &mut Chance, _: &mut u64) -> Fault {
+fn life(chance: &mut Rng, _: &mut u64) -> StageError {
     match chance.below(8) {
-        5 | 6 => Fault::LogStep(chance.below(30), chance.below(3) == 0),
-        7 => Fault::ReplayAll,
-        0 => Fault::Stop,
-        1 | 2 => Fault::KillAtWrite(chance.below(6)),
-        _ => Fault::Kill,
+        5 | 6 => StageError::LogStep(chance.below(30), chance.below(3) == 0),
+        7 => StageError::ReplayAll,
+        0 => StageError::Stop,
+        1 | 2 => StageError::KillAtWrite(chance.below(6)),
+        _ => StageError::Kill,
     }
 }
 
-fn load(chance: &mut Chance, _: &mut u64) -> Fault {
-    Fault::Pace([0, 1, 5, 100][chance.below(4) as usize])
+fn load(chance: &mut Rng, _: &mut u64) -> StageError {
+    StageError::Pace([0, 1, 5, 100][chance.below(4) as usize])
 }

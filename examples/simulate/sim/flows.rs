@@ -6,31 +6,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infiniservice::commands::decode::Decode;
-use infiniservice::commands::deliver::Deliver;
-use infiniservice::commands::dispatch::Dispatch;
+use infiniservice::commands::deliver::ReplySink;
+use infiniservice::commands::dispatch::Execute;
 use infiniservice::commands::enforce::{Enforce, InForce};
-use infiniservice::commands::farewell::Farewell;
+use infiniservice::commands::farewell::DrainAcks;
 use infiniservice::commands::frame::Frame;
-use infiniservice::commands::greet::{Greet, Greeted};
-use infiniservice::commands::hear::Hear;
-use infiniservice::commands::losses::{LOOK_EVERY, Losses};
-use infiniservice::commands::news::{Heard, News};
-use infiniservice::commands::receive::{Intake, Receive};
+use infiniservice::commands::greet::{Greeted, SessionStart};
+use infiniservice::commands::hear::AckFilter;
+use infiniservice::commands::losses::{DropReport, LOOK_EVERY};
+use infiniservice::commands::news::{AgentEvents, EventReceiver};
+use infiniservice::commands::receive::{Receive, SharedInbound};
 use infiniservice::commands::reply::{CommandType, Reply};
 use infiniservice::commands::request_log::{Recovery, RequestLog};
 use infiniservice::commands::secret::Secret;
 use infiniservice::commands::verify::Verify;
-use infiniservice::daemon::Relay;
-use infiniservice::delivery::{Acks, Must};
+use infiniservice::daemon::TelemetryMux;
 use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::{Stages, collect, latest::Latest, through};
 use infiniservice::model;
 use infiniservice::pipeline::{
-    End, Graph, Health, Ledger, Node, Outcome, Pipeline, Places, Restart, Ring, Room, Tail, Task,
-    run_until,
+    ConcurrencyLimit, ConcurrencyLimits, ExitStatus, Graph, MemoryBudget, Outcome, Pipeline,
+    Restart, Ring, StageStats, StatsRegistry, Subscriber, Task, run_until,
 };
-use infiniservice::port::Answers;
+use infiniservice::port::AckTracker;
+use infiniservice::spool::{Acks, DurableMessage};
 use infiniservice::wire::{Format, LINE_BYTES_MAX};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -48,29 +48,29 @@ const MESSAGES_WAITING: usize = 16;
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// What outlives the flows.
-pub struct Carried {
+pub struct CommandState {
     pub around: Surroundings,
-    pub health: Health,
-    pub ledger: Ledger,
-    pub relay: Relay,
-    pub must: mpsc::Sender<Must>,
+    pub health: StatsRegistry,
+    pub ledger: MemoryBudget,
+    pub relay: TelemetryMux,
+    pub must: mpsc::Sender<DurableMessage>,
     pub replies: mpsc::Sender<model::Frame>,
     pub hosts: watch::Receiver<u64>,
-    pub answers: Answers,
-    pub intake: Intake,
+    pub answers: AckTracker,
+    pub intake: SharedInbound,
     pub closing: CancellationToken,
     pub greeted: Greeted,
-    pub heard: Heard,
+    pub heard: EventReceiver,
     pub log: RequestLog,
     pub acks: Acks,
-    pub room: Room,
+    pub room: ConcurrencyLimit,
 }
 
 /// What runs.
 pub struct Daemon {
     /// Until it stops.
-    carried: Option<Carried>,
-    news: News,
+    carried: Option<CommandState>,
+    news: AgentEvents,
     files: watch::Receiver<Files>,
     stop: CancellationToken,
     running: JoinSet<Outcome>,
@@ -94,7 +94,7 @@ struct New {
     kind: Kind,
     files: Files,
     graphs: Vec<Graph>,
-    plug: Option<(Tail<model::Frame>, usize, Arc<Node>)>,
+    plug: Option<(Subscriber<model::Frame>, usize, Arc<StageStats>)>,
     stop: CancellationToken,
 }
 
@@ -110,8 +110,8 @@ impl Kind {
 
 impl Daemon {
     pub fn new(
-        carried: Carried,
-        news: News,
+        carried: CommandState,
+        news: AgentEvents,
         files: watch::Receiver<Files>,
         stop: CancellationToken,
     ) -> Self {
@@ -125,8 +125,9 @@ impl Daemon {
             self.spawn(vec![task], closing.clone(), true);
         }
         self.change().await;
-        let (stop, mut outcome) = (self.stop.clone(), Outcome { end: End::Done, drained: true });
-        let (mut losses, mut look) = (Losses::default(), interval(LOOK_EVERY));
+        let (stop, mut outcome) =
+            (self.stop.clone(), Outcome { end: ExitStatus::Done, drained: true });
+        let (mut losses, mut look) = (DropReport::default(), interval(LOOK_EVERY));
         loop {
             tokio::select! {
                 biased;
@@ -138,9 +139,9 @@ impl Daemon {
                 }
                 ended = self.running.join_next() => {
                     let Some(ended) = ended else { return outcome };
-                    let failed = Outcome { end: End::Spent, drained: true };
+                    let failed = Outcome { end: ExitStatus::Spent, drained: true };
                     let ended = ended.unwrap_or(failed);
-                    if ended.end != End::Done {
+                    if ended.end != ExitStatus::Done {
                         stop.cancel();
                     }
                     outcome.end = outcome.end.max(ended.end);
@@ -152,7 +153,7 @@ impl Daemon {
         }
     }
 
-    fn look(&self, losses: &mut Losses) {
+    fn look(&self, losses: &mut DropReport) {
         let Some(carried) = &self.carried else { return };
         let (hosts, books) = (*carried.hosts.borrow(), carried.health.counts());
         if let Some(mut event) = losses.news(Instant::now(), hosts, &books) {
@@ -217,7 +218,7 @@ impl Daemon {
     }
 }
 
-impl Carried {
+impl CommandState {
     fn metrics(&self, files: Files, stop: CancellationToken) -> New {
         let health = self.health.anew();
         let limits = Limits {
@@ -247,7 +248,7 @@ impl Carried {
         let (health, known) = (self.health.anew(), &self.around.known);
         self.answers.listen();
         let deliver = |node| {
-            Deliver::new(
+            ReplySink::new(
                 "simulated".to_owned(),
                 self.replies.clone(),
                 Some(self.must.clone()),
@@ -256,7 +257,7 @@ impl Carried {
         };
         let reply =
             || Reply::new(CommandType::Action).with_clock(clock::wall).charging(&self.ledger);
-        let dispatch = Dispatch {
+        let dispatch = Execute {
             perform: Box::new(Machine(Arc::clone(known))),
             audit: None,
             latest: Latest::default(),
@@ -273,14 +274,14 @@ impl Carried {
             .then(verify())
             .then(Decode::within(&self.ledger))
             .then(Echoes(Arc::clone(known)))
-            .then(Hear::new(self.answers.clone()))
+            .then(AckFilter::new(self.answers.clone()))
             .then(Enforce::new(policy()))
             .then(Taken(Arc::clone(known)))
             .handle_in(dispatch, &self.room, MESSAGES_WAITING)
             .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let answers = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
-        let greet = Greet::new(self.heard.clone(), self.answers.clone()).greeting(
+        let greet = SessionStart::new(self.heard.clone(), self.answers.clone()).greeting(
             Some("vm".to_owned()),
             self.hosts.clone(),
             self.greeted.clone(),
@@ -295,7 +296,7 @@ impl Carried {
             .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let greeting = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
-        let farewell = Farewell::new(self.intake.turn(), stop.clone(), self.closing.clone());
+        let farewell = DrainAcks::new(self.intake.turn(), stop.clone(), self.closing.clone());
         let farewell = farewell.hear(LINE_BYTES_MAX, verify(), self.answers.clone(), &health);
         let graphs = vec![answers, greeting, farewell];
         New { kind: Kind::Commands, files, graphs, plug: None, stop }
@@ -303,6 +304,6 @@ impl Carried {
 }
 
 /// How many commands at once, and how many may wait.
-pub fn places(files: Files) -> Places {
-    Places { parallel: files.parallel, waiting: 64 }
+pub fn places(files: Files) -> ConcurrencyLimits {
+    ConcurrencyLimits { parallel: files.parallel, waiting: 64 }
 }

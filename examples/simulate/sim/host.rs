@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use infiniservice::host::Shell;
 use infiniservice::host::payload::{RawCommand, Script, pending_scripts, unsafe_command};
-use infiniservice::model::Chance;
+use infiniservice::model::Rng;
 use infiniservice::wire::envelope::seal;
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ pub struct Host {
     stepped: i64,
     nonce: u64,
     number: u64,
-    chance: Chance,
+    chance: Rng,
     /// All lines that ask for scripts.
     pushed: Vec<String>,
     /// The commands, as they were sent and as they were meant.
@@ -65,7 +65,7 @@ impl Host {
             stepped: 0,
             nonce: 0,
             number: 10_000_000,
-            chance: Chance(seed),
+            chance: Rng(seed),
             pushed: Vec::new(),
             sent: Vec::new(),
             handed_out: Vec::new(),
@@ -338,7 +338,7 @@ impl Host {
 
     /// Bytes without sense.
     pub fn garbage(&mut self, seed: u64) {
-        let mut chance = Chance(seed);
+        let mut chance = Rng(seed);
         let bytes: Vec<u8> = (0..chance.below(9_000)).map(|_| chance.draw() as u8).collect();
         self.send(&bytes);
         self.send(b"\n");

@@ -35,9 +35,9 @@ use std::time::Duration;
 use infiniservice::port::{WINDOW_BYTES, WRITE_BYTES_MAX};
 use tokio::time::Instant;
 
-use self::accounts::{Told, Written, is_told};
+use self::accounts::{Outbound, Written, is_told};
 use self::facts::{Answer, Asked, Connection, Parsed};
-pub use self::facts::{End, Id, Line, Locked, Shared};
+pub use self::facts::{ExitStatus, Id, Line, Locked, Shared};
 use super::disk;
 use super::history::History;
 
@@ -54,7 +54,7 @@ pub struct Known {
     /// The first rule that was broken.
     pub broken: Option<String>,
     /// The disk.
-    pub disk: disk::Health,
+    pub disk: disk::StatsRegistry,
     /// Which life of the agent it is.
     pub life: u32,
     /// Writes after which the agent is killed, in the middle of whatever it does.
@@ -71,7 +71,7 @@ pub struct Known {
     untaken: Vec<(Id, Instant)>,
     /// How often something came between host and agent.
     pub disturbances: u64,
-    told: Told,
+    told: Outbound,
     written: Written,
     connection: Connection,
     /// A millisecond, and how often the port was looked at in it.
@@ -105,7 +105,7 @@ impl Known {
         Arc::new(Locked(Mutex::new(Self {
             history: History::new(whole),
             broken: None,
-            disk: disk::Health::default(),
+            disk: disk::StatsRegistry::default(),
             life: 0,
             kill_after: None,
             moves: 0,
@@ -114,7 +114,7 @@ impl Known {
             under_way: 0,
             untaken: Vec::new(),
             disturbances: 0,
-            told: Told::default(),
+            told: Outbound::default(),
             written: Written::default(),
             connection: Connection::new(false),
             looks: (0, 0),
@@ -322,7 +322,7 @@ impl Known {
     }
 
     /// A life of the agent ended; `shed`: how many the books have as lost until now.
-    pub fn ended(&mut self, end: End, was_alive: bool, shed: u64) {
+    pub fn ended(&mut self, end: ExitStatus, was_alive: bool, shed: u64) {
         self.disturbed();
         self.note("ended", self.life.into(), end as u64);
         let (now, spool, life) = (Instant::now(), self.spool as usize, self.life);
@@ -339,12 +339,14 @@ impl Known {
             let is_unsynced = Some(answer.at) >= disk.synced || disk.is_broken;
             asked.may_be_lost |= match end {
                 // What is told while it stops may find nobody to take it.
-                End::Drained => is_unwritten || is_long || (answer.at == now && is_told(*id)),
-                End::Killed => answer.at == now || is_unwritten || is_long,
-                End::PowerCut => answer.at == now || is_unwritten || is_long || is_unsynced,
+                ExitStatus::Drained => {
+                    is_unwritten || is_long || (answer.at == now && is_told(*id))
+                }
+                ExitStatus::Killed => answer.at == now || is_unwritten || is_long,
+                ExitStatus::PowerCut => answer.at == now || is_unwritten || is_long || is_unsynced,
             };
             let was_healthy = !is_failing && disk.failed.is_none_or(|failed| failed < answer.at);
-            if end == End::PowerCut
+            if end == ExitStatus::PowerCut
                 && (was_alive && was_healthy && answer.life == life)
                 && Some(answer.at) > disk.synced
                 && !is_long

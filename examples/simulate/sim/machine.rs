@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use infiniservice::commands::actions::{Afterwards, Done};
 use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::perform::Perform;
+use infiniservice::commands::perform::Executor;
 use infiniservice::commands::request::What;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -65,7 +65,7 @@ impl Behaviour {
 /// The machine of one life of the agent.
 pub struct Machine(pub Shared);
 
-impl Perform for Machine {
+impl Executor for Machine {
     fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done> {
         let known = Arc::clone(&self.0);
         async move {

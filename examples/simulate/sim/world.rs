@@ -7,16 +7,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::delivery::{Faults, Faulty, State};
+use infiniservice::spool::{Faults, FaultyDisk, State};
 use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
 
 use super::agent::{Agent, Surroundings};
 use super::disk::Disk;
-use super::faults::{Fault, Plan, TROUBLE_MS};
+use super::faults::{Plan, StageError, TROUBLE_MS};
 use super::host::Host;
-use super::known::{End, Id, Known, Shared};
+use super::known::{ExitStatus, Id, Known, Shared};
 use super::line;
 use super::machine::Behaviour;
 
@@ -47,7 +47,7 @@ pub struct World {
     /// The power is cut when the disk has made so many steps.
     cut_at: Option<u64>,
     /// The agent is killed, or its power is cut, when the request log has made so many steps: all after them fail.
-    ends_at: Option<(u64, End)>,
+    ends_at: Option<(u64, ExitStatus)>,
     /// What hosts have sent was sent again.
     is_replayed: bool,
     /// When a host went in the middle of a line of its own.
@@ -69,7 +69,7 @@ impl World {
             disk: Disk::new(seed, &known),
             pace: at,
             readings: fate::readings(plan.pads),
-            requests: Faulty::new(seed),
+            requests: FaultyDisk::new(seed),
             boot: 0,
             spool: plan.spool,
             ceiling: plan.ceiling,
@@ -107,7 +107,7 @@ impl World {
             if Instant::now() >= at(began, next) {
                 let Some((_, fault)) = faults.pop_front() else { break };
                 self.known.lock().note(fault.name(), 0, 0);
-                if let Fault::Suspend(ms) = fault {
+                if let StageError::Suspend(ms) = fault {
                     let pause = Duration::from_millis(*ms);
                     self.known.lock().disturbed();
                     began += pause;
@@ -148,7 +148,7 @@ impl World {
     async fn step(&mut self) {
         self.host.step();
         if self.known.lock().kill_after == Some(0) {
-            self.kill(End::Killed).await;
+            self.kill(ExitStatus::Killed).await;
         }
         if self.cut_at.is_some_and(|at| self.around.disk.faulty.steps() >= at) {
             self.cut_power().await;
@@ -158,7 +158,7 @@ impl World {
         {
             self.ends_at = None;
             match end {
-                End::PowerCut => self.cut_power().await,
+                ExitStatus::PowerCut => self.cut_power().await,
                 end => self.kill(end).await,
             }
             self.around.requests.set(Faults::default());
@@ -187,7 +187,7 @@ impl World {
         let mut known = self.known.lock();
         match outcome {
             Ok(outcome) if self.is_stopping => {
-                let end = if outcome.drained { End::Drained } else { End::Killed };
+                let end = if outcome.drained { ExitStatus::Drained } else { ExitStatus::Killed };
                 known.ended(end, true, self.shed);
             }
             outcome => known.breaks(|| format!("the agent ended by itself: {outcome:?}")),
@@ -196,7 +196,7 @@ impl World {
         self.starts_at = Some(Instant::now() + Duration::from_millis(700));
     }
 
-    async fn kill(&mut self, end: End) {
+    async fn kill(&mut self, end: ExitStatus) {
         self.known.lock().kill_after = None;
         let agent = self.agent.take();
         let was_alive = agent.is_some();
@@ -206,14 +206,14 @@ impl World {
             self.buries(&agent);
             self.starts_at = Some(Instant::now() + Duration::from_millis(1_300));
         }
-        if was_alive || end == End::PowerCut {
+        if was_alive || end == ExitStatus::PowerCut {
             self.known.lock().ended(end, was_alive, self.shed);
         }
     }
 
     async fn cut_power(&mut self) {
         self.cut_at = None;
-        self.kill(End::PowerCut).await;
+        self.kill(ExitStatus::PowerCut).await;
         self.around.disk.faulty.power_cut();
         self.around.requests.power_cut();
         self.around.boot += 1;

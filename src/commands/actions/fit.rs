@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::outcome::Outcome;
-use crate::wire::outbound::fit as texts;
+use crate::wire::outbound::truncate as texts;
 
 /// Characters of the whole line, escapes and line break included. Today's host warns where what it has of a line and
 /// has read at once is more than 100,000; a keep-alive or two may be behind the line.

@@ -4,30 +4,30 @@ use super::*;
 use crate::commands::request::{Action, ServiceOperation, Shell};
 use serde_json::{Value, json};
 
-fn decode(payload: &str, age: Duration) -> Result<Asked, &'static str> {
+fn decode(payload: &str, age: Duration) -> Result<HostMessage, &'static str> {
     let now = Instant::now();
     let payload = payload.to_owned();
     let message = Verified { payload, sent_ms: 0, age, received: now };
-    let mut out = Emit::default();
+    let mut out = Output::default();
     Decode::default().apply(now, &message, &mut out);
     let lost = out.lost().first().map(|(reason, _)| *reason);
     out.drain().next().ok_or_else(|| lost.unwrap())
 }
 
-fn asked(payload: Value) -> Asked {
+fn asked(payload: Value) -> HostMessage {
     decode(&payload.to_string(), Duration::ZERO).unwrap()
 }
 
 fn request(payload: Value) -> Request {
     match asked(payload) {
-        Asked::Request(request) => request,
+        HostMessage::Request(request) => request,
         other => panic!("{other:?}"),
     }
 }
 
 fn refusal(payload: Value) -> Refusal {
     match asked(payload) {
-        Asked::Answer(refusal) => refusal,
+        HostMessage::Answer(refusal) => refusal,
         other => panic!("{other:?}"),
     }
 }
@@ -151,7 +151,7 @@ fn a_wrong_argument_is_answered_with_its_reason() {
 #[test]
 fn an_answer_bears_the_id_even_of_half_a_message() {
     let answered = |payload: &str| match decode(payload, Duration::ZERO) {
-        Ok(Asked::Answer(refusal)) => refusal.id,
+        Ok(HostMessage::Answer(refusal)) => refusal.id,
         other => panic!("{payload}: {other:?}"),
     };
     for payload in [
@@ -198,7 +198,7 @@ fn an_id_that_is_a_number_is_taken_for_its_text() {
     assert_eq!(request(json!({"type": "UnsafeCommand", "id": 7, "raw_command": "id"})).id, "7");
     let scripts = json!([{"execution_id": 8, "script_content": "x"}, {"execution_id": 9}]);
     let scripts = asked(json!({"type": "pending_scripts_response", "scripts": scripts}));
-    let Asked::Scripts(scripts) = scripts else { panic!("{scripts:?}") };
+    let HostMessage::Scripts(scripts) = scripts else { panic!("{scripts:?}") };
     assert_eq!(scripts[0].as_ref().unwrap().id, "8");
     assert_eq!(scripts[1].as_ref().unwrap_err().id, "9");
 }
@@ -206,7 +206,7 @@ fn an_id_that_is_a_number_is_taken_for_its_text() {
 #[test]
 fn an_answer_bears_the_action_as_the_host_wrote_it() {
     let of = |payload: &str| match decode(payload, Duration::from_secs(1)) {
-        Ok(Asked::Answer(refusal)) => (refusal.action, refusal.is_script),
+        Ok(HostMessage::Answer(refusal)) => (refusal.action, refusal.is_script),
         other => panic!("{payload}: {other:?}"),
     };
     for (command, action) in [
@@ -234,7 +234,9 @@ fn an_answer_bears_the_action_as_the_host_wrote_it() {
     let mut late = safe(json!({"action": "CleanTemporaryFiles"}));
     late["timeout"] = 0.into();
     let late = decode(&late.to_string(), Duration::from_secs(9));
-    assert!(matches!(late, Ok(Asked::Answer(refusal)) if refusal.action == "CleanTemporaryFiles"));
+    assert!(
+        matches!(late, Ok(HostMessage::Answer(refusal)) if refusal.action == "CleanTemporaryFiles")
+    );
 }
 
 #[test]
@@ -295,8 +297,8 @@ fn a_command_older_than_its_time_is_answered_and_not_run() {
     let command = safe(json!({"action": "RebootSystem"})).to_string();
     let at = |age| decode(&command, age).unwrap();
     let limit = Duration::from_secs(30);
-    assert!(matches!(at(limit - Duration::from_millis(1)), Asked::Request(_)));
-    let Asked::Answer(stale) = at(limit) else { panic!() };
+    assert!(matches!(at(limit - Duration::from_millis(1)), HostMessage::Request(_)));
+    let HostMessage::Answer(stale) = at(limit) else { panic!() };
     assert_eq!((&*stale.id, &*stale.action), ("a1", "RebootSystem"));
     assert_eq!(
         stale.error,
@@ -348,7 +350,7 @@ fn each_script_is_decoded_or_refused_by_itself_and_none_gets_stale() {
     let scripts = json!([script("e1", "BASH"), script("e2", "TCSH"), no_text, nameless, 7]);
     let message = json!({"type": "pending_scripts_response", "timestamp": "x", "scripts": scripts});
     let minutes = Duration::from_secs(299);
-    let Ok(Asked::Scripts(found)) = decode(&message.to_string(), minutes) else { panic!() };
+    let Ok(HostMessage::Scripts(found)) = decode(&message.to_string(), minutes) else { panic!() };
     let [Ok(first), Err(second), Err(third)] = &found[..] else { panic!("{found:?}") };
     assert_eq!((&*first.id, first.timeout), ("e1", Duration::from_secs(600)));
     let What::Script(what) = &first.what else { panic!() };
@@ -358,7 +360,7 @@ fn each_script_is_decoded_or_refused_by_itself_and_none_gets_stale() {
     assert!(third.id == "e3" && third.error.contains("missing field `script_content`"));
 
     let empty = json!({"type": "pending_scripts_response", "timestamp": "x", "scripts": []});
-    assert_eq!(asked(empty), Asked::Scripts(Vec::new()));
+    assert_eq!(asked(empty), HostMessage::Scripts(Vec::new()));
 }
 
 #[test]

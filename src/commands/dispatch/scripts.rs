@@ -9,16 +9,16 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::{AGAIN, Dispatch, UNDER_WAY, completed};
-use crate::commands::enforce::Ruling;
+use super::{AGAIN, Execute, UNDER_WAY, completed};
+use crate::commands::enforce::Ruled;
 use crate::commands::outcome::Outcome;
-use crate::commands::reply::Told;
+use crate::commands::reply::Outbound;
 use crate::commands::request_log::Known;
 use crate::pipeline::panic_text;
 
-impl Dispatch {
+impl Execute {
     /// Each script of a message: its completion.
-    pub(super) fn scripts(self: Arc<Self>, rulings: Vec<Ruling>) -> BoxStream<'static, Told> {
+    pub(super) fn scripts(self: Arc<Self>, rulings: Vec<Ruled>) -> BoxStream<'static, Outbound> {
         stream! {
             for ruling in rulings {
                 if let Some(told) = self.script(ruling).await {
@@ -30,17 +30,17 @@ impl Dispatch {
     }
 
     /// One script: its completion. Its time counts from here, where its turn has come.
-    async fn script(&self, ruling: Ruling) -> Option<Told> {
+    async fn script(&self, ruling: Ruled) -> Option<Outbound> {
         let permit = match ruling {
-            Ruling::Unclear(refusal) => {
+            Ruled::Unclear(refusal) => {
                 self.unclear(&refusal).await;
-                return Some(Told::from(refusal));
+                return Some(Outbound::from(refusal));
             }
-            Ruling::Denied(denial) => {
+            Ruled::Denied(denial) => {
                 self.denied(&denial).await;
                 return Some(completed(denial.request.id.clone(), denial.outcome()));
             }
-            Ruling::Permitted(permit) => permit.begun(Instant::now()),
+            Ruled::Permitted(permit) => permit.begun(Instant::now()),
         };
         let id = permit.request().id.clone();
         match self.log.claim(permit.request()) {

@@ -29,7 +29,7 @@ use super::audit_line::{self, Subject};
 use super::chain::Link;
 use super::recovery::why as why_lost;
 use crate::commands::decode::Refusal;
-use crate::commands::enforce::{Denial, Permit, Ruling};
+use crate::commands::enforce::{Denial, Permit, Ruled};
 use crate::commands::request::Request;
 use crate::files::{StateFolder, folder_of};
 use crate::sinks::{Access, Appender, Rotation, why};
@@ -160,11 +160,11 @@ impl Audit {
 
     /// Writes down, without waiting, that a request was not run because there was no room for it. Where
     /// [`WAITING_UNHEARD`] such lines wait already it is one of those that are counted and not written.
-    pub fn no_room(&self, ruling: &Ruling, why: &str) {
+    pub fn no_room(&self, ruling: &Ruled, why: &str) {
         self.note(match ruling {
-            Ruling::Permitted(permit) => refused(permit.request(), permit.rule(), true, why),
-            Ruling::Denied(denial) => refused(&denial.request, &denial.rule, false, &denial.why),
-            Ruling::Unclear(refusal) => audit_line::unclear(refusal),
+            Ruled::Permitted(permit) => refused(permit.request(), permit.rule(), true, why),
+            Ruled::Denied(denial) => refused(&denial.request, &denial.rule, false, &denial.why),
+            Ruled::Unclear(refusal) => audit_line::unclear(refusal),
         });
     }
 

@@ -11,7 +11,7 @@ use crate::commands::catalogue::Argument;
 use crate::commands::decode::Refusal;
 use crate::commands::outcome::Outcome;
 use crate::commands::policy::{self, Value};
-use crate::commands::request::{Action, Order, Request, What};
+use crate::commands::request::{Action, ActionRequest, Request, What};
 use crate::model::Iso8601;
 use crate::redact::redact;
 use crate::wire::shown_json;
@@ -125,7 +125,7 @@ impl Subject {
         }
         let variables = variables.iter().take(MANY).map(|(name, value)| (safe(name), value.len()));
         Self {
-            becomes: order.and_then(Order::becomes).map(safe),
+            becomes: order.and_then(ActionRequest::becomes).map(safe),
             arguments,
             command,
             variables: variables.collect(),

@@ -1,10 +1,10 @@
 //! What happens to requests, as records of the log's file. Decides nothing.
 //!
-//! The head of a record is the spool's ([`crate::delivery`]), with kinds of its own; its number is the request's.
+//! The head of a record is the spool's ([`crate::spool`]), with kinds of its own; its number is the request's.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::delivery::{RawHead, write_raw};
+use crate::spool::{RawHead, write_raw};
 
 /// Whose the file is, and what it cannot know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 use std::io;
 
 use super::event::{BODY_MAX, CODES, Event};
-use crate::delivery::{CHUNK, HEAD, Names, RawHead, Reader, Storage, append_all, read_raw};
+use crate::spool::{CHUNK, HEAD, Names, RawHead, Reader, Storage, append_all, read_raw};
 
 /// The names of the file in the state folder. The lock has a file of its own, since the folder's is the spool's.
 pub const NAMES: Names = Names {

@@ -54,11 +54,11 @@ use self::event::{Accepted, Ended, Event, Session};
 use self::file::Disk;
 use self::state::State;
 use super::decode::{RAW_COMMAND, SCRIPT};
-use super::reply::Told;
+use super::reply::Outbound;
 use super::request::{Request, What};
-use crate::delivery::{self, Storage, millis};
 use crate::files::{StateFolder, Untrusted};
 use crate::sinks::why;
+use crate::spool::{self, Storage, millis};
 use crate::wire::envelope::Refused;
 
 pub use file::NAMES;
@@ -154,7 +154,7 @@ impl RequestLog {
         now_ms: i64,
     ) -> io::Result<Self> {
         let folder = folder.into();
-        let opened = delivery::File::open_as(NAMES, &folder);
+        let opened = spool::File::open_as(NAMES, &folder);
         let opened = match opened {
             Err(error)
                 if error.kind() == io::ErrorKind::WouldBlock || Untrusted::of(&error).is_some() =>
@@ -332,9 +332,9 @@ impl RequestLog {
 
     /// It has ended: remembers what its host is told, and numbers it. Where it had ended before, what was told then
     /// takes the place of `told`.
-    pub fn finish(&self, told: &mut Told) {
-        let (Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome }) =
-            told
+    pub fn finish(&self, told: &mut Outbound) {
+        let (Outbound::Response { id, outcome, .. }
+        | Outbound::Completed { execution_id: id, outcome }) = told
         else {
             return;
         };

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::audit::Audit;
 use super::state::Phase;
 use super::{CUT, NOT_RUN, RequestLog};
-use crate::commands::reply::Told;
+use crate::commands::reply::Outbound;
 
 /// What is to be told, and where it is written down.
 pub struct Recovery {
@@ -24,7 +24,7 @@ pub struct Recovery {
 impl Recovery {
     /// First what was cut, then what was not run, each the oldest first. Nothing the second time, where one flow takes
     /// the place of another.
-    pub fn told(self) -> impl Stream<Item = Told> + Send {
+    pub fn told(self) -> impl Stream<Item = Outbound> + Send {
         let Self { log, audit, waiting, mut hosts } = self;
         let mut open: Vec<(u32, Phase)> = {
             let mut live = log.0.live();
@@ -61,9 +61,9 @@ impl Recovery {
                     live.state.open().find(|(open, _)| *open == number).map(|(_, entry)| entry.told(number))
                 };
                 let Some(told) = told else { continue };
-                if let (Some(audit), Told::Response { id, action, .. }) = (&audit, &told) {
+                if let (Some(audit), Outbound::Response { id, action, .. }) = (&audit, &told) {
                     audit.ended(id, action, phase == Phase::Started).await;
-                } else if let (Some(audit), Told::Completed { execution_id, .. }) = (&audit, &told) {
+                } else if let (Some(audit), Outbound::Completed { execution_id, .. }) = (&audit, &told) {
                     audit.ended(execution_id, crate::commands::decode::SCRIPT, phase == Phase::Started).await;
                 }
                 let is_copy = log.is_copy();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::event::{Accepted, Ended, Event, Session};
 use super::replay::Replay;
 use crate::commands::outcome::Outcome;
-use crate::commands::reply::Told;
+use crate::commands::reply::Outbound;
 
 /// Requests that are remembered once they are closed: so many commands, and so many scripts.
 pub const REQUESTS_KEPT: usize = 1_024;
@@ -77,7 +77,7 @@ pub enum Known {
     /// It is under way; its answer will come.
     UnderWay,
     /// It was answered with this.
-    Answered(Box<Told>),
+    Answered(Box<Outbound>),
 }
 
 /// All that is known.
@@ -180,7 +180,7 @@ impl State {
     }
 
     /// What the host was told of a request that has ended.
-    pub fn answer(&self, number: u32) -> Option<Told> {
+    pub fn answer(&self, number: u32) -> Option<Outbound> {
         let entry = self.entries.get(&number)?;
         let has_ended = matches!(entry.phase, Phase::Finished(_) | Phase::Closed(_));
         has_ended.then(|| entry.told(number))
@@ -264,7 +264,7 @@ impl State {
 
 impl Entry {
     /// What its host is told.
-    pub fn told(&self, number: u32) -> Told {
+    pub fn told(&self, number: u32) -> Outbound {
         let Accepted { id, action, is_script } = self.asked.clone();
         let mut outcome = match (&self.reply, self.phase) {
             (Some(reply), _) => Outcome {
@@ -279,8 +279,8 @@ impl Entry {
         };
         outcome.request = number;
         match is_script {
-            true => Told::Completed { execution_id: id, outcome },
-            false => Told::Response { id, action, outcome },
+            true => Outbound::Completed { execution_id: id, outcome },
+            false => Outbound::Response { id, action, outcome },
         }
     }
 }

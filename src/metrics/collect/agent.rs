@@ -7,8 +7,8 @@ use rustix::fs::CWD;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-use super::proc::{self, Reader};
-use super::{Collector, stat, tell, text};
+use super::procfs::{self, Reader};
+use super::{Collector, parse, pid_stat, tell};
 use crate::model::{Agent, Group, NodeCount, SystemMetrics};
 
 /// The agent's processor time, memory, wake-ups, descriptors and pipeline counters.
@@ -51,34 +51,37 @@ impl AgentCollector {
     }
 
     fn uptime_seconds(&mut self) -> io::Result<u64> {
-        let stat = stat::parse(self.file.read("/proc/self/stat")?)
+        let stat = pid_stat::parse(self.file.read("/proc/self/stat")?)
             .ok_or_else(|| io::Error::other("its text is not understood"))?;
         let started = stat.started_ticks / rustix::param::clock_ticks_per_second().max(1);
-        Ok(proc::since_boot().as_secs().saturating_sub(started))
+        Ok(procfs::since_boot().as_secs().saturating_sub(started))
     }
 
     fn rss_bytes(&mut self) -> io::Result<u64> {
         // Pages: size, resident, shared, … (proc_pid_statm(5)).
         let resident =
-            text::words(self.file.read("/proc/self/statm")?).nth(1).and_then(text::number);
+            parse::words(self.file.read("/proc/self/statm")?).nth(1).and_then(parse::number);
         let pages = resident.ok_or_else(|| io::Error::other("its text is not understood"))?;
         Ok(pages.saturating_mul(rustix::param::page_size() as u64))
     }
 
     fn descriptors(&mut self) -> io::Result<u64> {
-        let dir = proc::directory(CWD, "/proc/self/fd")?;
+        let dir = procfs::directory(CWD, "/proc/self/fd")?;
         let mut count = 0_u64;
-        proc::each_number(&dir, &mut self.entries, |_| count += 1)?;
+        procfs::each_number(&dir, &mut self.entries, |_| count += 1)?;
         Ok(count.saturating_sub(1)) // the one that lists them
     }
 
     fn wakeups(&mut self) -> io::Result<u64> {
-        let dir = proc::directory(CWD, "/proc/self/task")?;
+        let dir = procfs::directory(CWD, "/proc/self/task")?;
         let mut threads = Vec::new();
-        proc::each_number(&dir, &mut self.entries, |thread| threads.push(thread))?;
+        procfs::each_number(&dir, &mut self.entries, |thread| threads.push(thread))?;
         let counts = threads.into_iter().filter_map(|thread| {
             let status = self.file.read(format!("/proc/self/task/{thread}/status")).ok()?;
-            Some((thread, text::value(status, b"voluntary_ctxt_switches:").and_then(text::number)?))
+            Some((
+                thread,
+                parse::value(status, b"voluntary_ctxt_switches:").and_then(parse::number)?,
+            ))
         });
         Ok(self.wakeups.add(counts.collect()))
     }

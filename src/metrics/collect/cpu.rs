@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::proc::Reader;
-use super::sensor::Sensor;
-use super::{Collector, tell, text};
+use super::procfs::Reader;
+use super::temperature::TemperatureSensor;
+use super::{Collector, parse, tell};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Cpu, Group, SystemMetrics};
 
@@ -27,7 +27,7 @@ use crate::model::{Cpu, Group, SystemMetrics};
 pub struct CpuCollector {
     file: Reader,
     before: Option<(Instant, Stat)>,
-    sensor: Sensor,
+    sensor: TemperatureSensor,
 }
 
 impl CpuCollector {
@@ -106,17 +106,17 @@ struct Stat {
 fn parse(text: &[u8]) -> Option<Stat> {
     let mut total = None;
     let mut cores = Vec::new();
-    for line in text::lines(text) {
+    for line in parse::lines(text) {
         let Some(line) = line.strip_prefix(b"cpu") else { break };
         let mut words = line.split(|byte| *byte == b' ');
         let name = words.next().unwrap_or_default();
         let mut ticks = Ticks::default();
         let mut kinds = 0;
         for (tick, word) in ticks.iter_mut().zip(words.filter(|word| !word.is_empty())) {
-            *tick = text::number(word)?;
+            *tick = parse::number(word)?;
             kinds += 1;
         }
-        match text::number(name) {
+        match parse::number(name) {
             Some(core) => cores.push((core, ticks)),
             None => total = (kinds > IDLE).then_some((ticks, kinds)),
         }

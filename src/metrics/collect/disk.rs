@@ -9,11 +9,11 @@ use std::io;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::blocks::Blocks;
+use super::diskstats::Diskstats;
+use super::fs_usage::FsUsages;
 use super::mounts::{self, Mounted};
-use super::proc::Reader;
-use super::space::Spaces;
-use super::{Collector, tell, text};
+use super::procfs::Reader;
+use super::{Collector, parse, tell};
 use crate::model::{Disk, Group, Mount, SystemMetrics};
 
 /// Which file systems are left out.
@@ -35,8 +35,8 @@ pub struct DiskCollector {
     /// The list of mounts as the kernel gave it, and what was selected from it.
     mountinfo: Vec<u8>,
     mounts: Vec<Mounted>,
-    spaces: Spaces,
-    blocks: Blocks,
+    spaces: FsUsages,
+    blocks: Diskstats,
 }
 
 impl DiskCollector {
@@ -47,8 +47,8 @@ impl DiskCollector {
             file: Reader::default(),
             mountinfo: Vec::new(),
             mounts: Vec::new(),
-            spaces: Spaces::new(),
-            blocks: Blocks::default(),
+            spaces: FsUsages::new(),
+            blocks: Diskstats::default(),
         }
     }
 
@@ -63,7 +63,7 @@ impl DiskCollector {
         let filesystems = self.file.read("/proc/filesystems").unwrap_or_default();
         self.mounts = mounts::select(&self.mountinfo, filesystems);
         self.mounts
-            .retain(|mount| !text::listed(&self.options.exclude, &mount.point.to_string_lossy()));
+            .retain(|mount| !parse::listed(&self.options.exclude, &mount.point.to_string_lossy()));
         Ok(())
     }
 }
@@ -95,7 +95,7 @@ impl Collector for DiskCollector {
                 // A file system that has no size stores nothing.
                 Ok(space) if space.total == 0 => {}
                 Ok(space) => disk.mounts.push(Mount {
-                    mount_point: text::lossy(point.as_bytes()),
+                    mount_point: parse::lossy(point.as_bytes()),
                     device: mount.source.clone(),
                     filesystem: mount.filesystem.clone(),
                     total_bytes: space.total,

@@ -6,8 +6,8 @@
 
 use tokio::time::Instant;
 
-use super::proc::{BootTime, Reader};
-use super::{Collector, text};
+use super::procfs::{BootTime, Reader};
+use super::{Collector, parse};
 use crate::model::{Group, Host, SystemMetrics};
 
 /// Facts about the machine: operating system, kernel, names, boot time, processors.
@@ -47,11 +47,11 @@ impl Collector for HostCollector {
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
         let host = Host {
-            hostname: text::lossy(uname.nodename().to_bytes()),
-            os: release.pretty_name.unwrap_or_else(|| text::lossy(uname.sysname().to_bytes())),
+            hostname: parse::lossy(uname.nodename().to_bytes()),
+            os: release.pretty_name.unwrap_or_else(|| parse::lossy(uname.sysname().to_bytes())),
             os_id: release.id,
-            kernel: text::lossy(uname.release().to_bytes()),
-            architecture: text::lossy(uname.machine().to_bytes()),
+            kernel: parse::lossy(uname.release().to_bytes()),
+            architecture: parse::lossy(uname.machine().to_bytes()),
             machine_id,
             boot_id,
             boot_time: Some(self.boot.get()),
@@ -89,7 +89,7 @@ impl Release {
 /// The facts of os-release(5) that are told. As in a shell, the last assignment counts.
 fn os_release(text: &[u8]) -> Release {
     let value = |name: &str| {
-        let values = text::lines(text)
+        let values = parse::lines(text)
             .filter_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(unquote));
         values.last().flatten()
     };
@@ -121,7 +121,7 @@ fn unquote(value: &[u8]) -> Option<String> {
         }
         bytes
     };
-    (!bytes.is_empty()).then(|| text::lossy(&bytes))
+    (!bytes.is_empty()).then(|| parse::lossy(&bytes))
 }
 
 /// 32 hexadecimal digits: an image may have an empty file, or one that says `uninitialized`.
@@ -130,7 +130,7 @@ fn machine_id(text: &[u8]) -> Option<String> {
 }
 
 fn one_word(text: &[u8]) -> Option<String> {
-    text::words(text).next().map(text::lossy)
+    parse::words(text).next().map(parse::lossy)
 }
 
 /// How many numbers a list such as `0-3,5` names (`Documentation/core-api/cpu_hotplug.rst`).
@@ -138,8 +138,8 @@ fn count_listed(text: &[u8]) -> Option<usize> {
     let mut count = 0_usize;
     for range in text.trim_ascii().split(|byte| *byte == b',') {
         let mut ends = range.splitn(2, |byte| *byte == b'-');
-        let first = text::number(ends.next()?)?;
-        let last = ends.next().map_or(Some(first), text::number)?;
+        let first = parse::number(ends.next()?)?;
+        let last = ends.next().map_or(Some(first), parse::number)?;
         count =
             count.checked_add(usize::try_from(last.checked_sub(first)?).ok()?.checked_add(1)?)?;
     }

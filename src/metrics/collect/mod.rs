@@ -25,24 +25,24 @@ mod ports;
 mod pressure;
 mod processes;
 
-mod blocks;
+mod diskstats;
 mod mounts;
 mod netlink;
-mod owners;
-mod proc;
-mod sensor;
+mod socket_owners;
+mod procfs;
+mod temperature;
 mod sockets;
-mod space;
-mod stat;
-mod text;
+mod fs_usage;
+mod pid_stat;
+mod parse;
 
-mod cadence;
-mod polite;
-mod slot;
+mod interval;
+mod nice;
+mod job;
 
 use tokio::time::Instant;
 
-use crate::model::{Group, SystemMetrics, Trouble};
+use crate::model::{CollectError, Group, SystemMetrics};
 
 pub use agent::AgentCollector;
 pub use cpu::CpuCollector;
@@ -56,10 +56,10 @@ pub use ports::PortsCollector;
 pub use pressure::PressureCollector;
 pub use processes::{CommandLine, ProcessesCollector, ProcessesOptions};
 
-pub use cadence::{Cadence, LIMIT, readings};
+pub use interval::{IntervalSource, LIMIT, readings};
 
 /// Reads one group. Blocking and infallible: what cannot be read becomes a
-/// [`Trouble`] in the reading and the rest of it goes on.
+/// [`CollectError`] in the reading and the rest of it goes on.
 pub trait Collector: Send + 'static {
     /// The group it fills.
     fn group(&self) -> Group;
@@ -71,5 +71,5 @@ pub trait Collector: Send + 'static {
 
 /// Notes in the reading what could not be read.
 fn tell(into: &mut SystemMetrics, group: Group, what: impl Into<String>) {
-    into.troubles.push(Trouble { group, what: what.into() });
+    into.troubles.push(CollectError { group, what: what.into() });
 }

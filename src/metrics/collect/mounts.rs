@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-use super::text;
+use super::parse;
 
 /// A real file system, at the one place it is told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +30,11 @@ pub(super) struct Mounted {
 /// is always real. What is covered by a later mount, on the same place or on a folder above, is left out. Of several
 /// mounts of one file system the one of its top counts, then the one with the shortest path.
 pub(super) fn select(mountinfo: &[u8], filesystems: &[u8]) -> Vec<Mounted> {
-    let without_device: Vec<&[u8]> = text::lines(filesystems)
+    let without_device: Vec<&[u8]> = parse::lines(filesystems)
         .filter_map(|line| line.strip_prefix(b"nodev"))
         .map(<[u8]>::trim_ascii)
         .collect();
-    let mut lines: Vec<Line> = text::lines(mountinfo).filter_map(parse).collect();
+    let mut lines: Vec<Line> = parse::lines(mountinfo).filter_map(parse).collect();
     drop_covered(&mut lines);
     lines.retain(|line| line.point == b"/" || is_real(line.filesystem, &without_device));
     let mut kept: Vec<Line> = Vec::with_capacity(lines.len());
@@ -131,8 +131,8 @@ impl Line<'_> {
             id: self.id,
             is_remote: is_fuse(self.filesystem) || REMOTE.contains(&self.filesystem),
             point: PathBuf::from(OsString::from_vec(self.point)),
-            filesystem: text::lossy(self.filesystem),
-            source: text::lossy(&self.source),
+            filesystem: parse::lossy(self.filesystem),
+            source: parse::lossy(&self.source),
         }
     }
 }
@@ -140,7 +140,7 @@ impl Line<'_> {
 /// `id parent major:minor top point options [optional…] - type source super-options`
 fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut words = line.split(|byte| *byte == b' ');
-    let (id, parent) = (text::number(words.next()?)?, text::number(words.next()?)?);
+    let (id, parent) = (parse::number(words.next()?)?, parse::number(words.next()?)?);
     let device = words.next()?;
     let (top, point) = (words.next()?, unescape(words.next()?));
     let mut words = words.skip_while(|word| *word != b"-").skip(1);

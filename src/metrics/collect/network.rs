@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::netlink::{Netlink, attributes, u32_at, u64_at};
-use super::{Collector, tell, text};
+use super::{Collector, parse, tell};
 use crate::model::{Group, Interface, Network, SystemMetrics};
 
 /// How often a table is asked for that changes while it is read, as where hundreds of links are made at once.
@@ -103,7 +103,7 @@ impl Collector for NetworkCollector {
         };
         let addresses = self.table(RTM_GETADDR, &ADDRESS_REQUEST, RTM_NEWADDR, address);
         self.take_addresses(addresses, into);
-        links.retain(|link| !text::listed(&self.options.exclude, &link.interface.name));
+        links.retain(|link| !parse::listed(&self.options.exclude, &link.interface.name));
         links.sort_by_key(|link| (link.place, link.index));
         links.dedup_by_key(|link| link.index);
         let interfaces = links.into_iter().map(|mut link| {
@@ -183,7 +183,7 @@ fn link(payload: &[u8]) -> Option<Link> {
     let (mut kind, mut wide) = (&b""[..], false);
     for (attribute, value) in attributes(payload.get(16..)?) {
         match attribute {
-            IFLA_IFNAME => interface.name = text::lossy(value),
+            IFLA_IFNAME => interface.name = parse::lossy(value),
             IFLA_LINKINFO => {
                 let mut infos = attributes(value);
                 kind =

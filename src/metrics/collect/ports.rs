@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::owners::Owners;
+use super::socket_owners::SocketOwners;
 use super::sockets::{CLOSE, ESTABLISHED, LISTEN, STATES, Socket, Sockets, Transport};
 use super::{Collector, tell};
 use crate::model::{Group, Port, SystemMetrics};
@@ -23,7 +23,7 @@ const PORTS_MAX: usize = 1000;
 pub struct PortsCollector {
     sockets: Sockets,
     found: Vec<Socket>,
-    owners: Owners,
+    owners: SocketOwners,
 }
 
 impl PortsCollector {
@@ -77,7 +77,7 @@ enum Kind {
     Other,
 }
 
-fn ports(sockets: &[Socket], owners: &Owners) -> Vec<Port> {
+fn ports(sockets: &[Socket], owners: &SocketOwners) -> Vec<Port> {
     let mut connections: HashMap<(Transport, u16), u32> = HashMap::new();
     let mut rows = Vec::with_capacity(sockets.len());
     for socket in sockets {
@@ -141,7 +141,7 @@ mod tests {
         sockets.extend([socket(Tcp, ESTABLISHED, 80); 3]);
         sockets.extend([socket(Tcp, LISTEN, 80); 2]); // both families
         sockets.push(socket(Udp, ESTABLISHED, 80));
-        let ports = ports(&sockets, &Owners::default());
+        let ports = ports(&sockets, &SocketOwners::default());
         let told: Vec<_> = ports
             .iter()
             .map(|p| (p.port, p.protocol, p.state, p.is_listening, p.connection_count))
@@ -165,7 +165,7 @@ mod tests {
             (1..=u16::MAX).map(|port| socket(Transport::Tcp, 6, port)).collect();
         sockets.push(socket(Transport::Tcp, LISTEN, u16::MAX));
         sockets.push(socket(Transport::Tcp, 99, 7));
-        let ports = ports(&sockets, &Owners::default());
+        let ports = ports(&sockets, &SocketOwners::default());
         assert_eq!(ports.len(), PORTS_MAX);
         assert_eq!((ports[0].port, ports[0].is_listening), (u16::MAX, true));
     }

@@ -4,9 +4,9 @@ use std::io;
 
 use tokio::time::Instant;
 
-use super::proc::Reader;
-use super::{Collector, tell, text};
-use crate::model::{Group, Pressure, Stall, SystemMetrics};
+use super::procfs::Reader;
+use super::{Collector, parse, tell};
+use crate::model::{Group, Pressure, PressureStats, SystemMetrics};
 
 /// How long tasks stood still for want of processor, memory or I/O.
 ///
@@ -24,7 +24,7 @@ impl PressureCollector {
         Self::default()
     }
 
-    fn stall(&mut self, what: &str) -> io::Result<Option<Stall>> {
+    fn stall(&mut self, what: &str) -> io::Result<Option<PressureStats>> {
         Ok(parse(self.file.read(format!("/proc/pressure/{what}"))?))
     }
 }
@@ -54,14 +54,14 @@ impl Collector for PressureCollector {
 
 /// Lines such as `some avg10=0.23 avg60=0.56 avg300=0.48 total=7444903`
 /// (`Documentation/accounting/psi.rst`); the line `full` is missing for the processor before 5.13.
-fn parse(text: &[u8]) -> Option<Stall> {
+fn parse(text: &[u8]) -> Option<PressureStats> {
     let line = |name: &[u8]| {
-        let line = text::value(text, name)?;
+        let line = parse::value(text, name)?;
         Some((average(line, b"avg10=")?, average(line, b"avg60=")?))
     };
     let some = line(b"some ")?;
     let full = line(b"full ");
-    Some(Stall {
+    Some(PressureStats {
         some_10s_percent: some.0,
         some_60s_percent: some.1,
         full_10s_percent: full.map(|full| full.0),
@@ -70,7 +70,7 @@ fn parse(text: &[u8]) -> Option<Stall> {
 }
 
 fn average(line: &[u8], key: &[u8]) -> Option<f64> {
-    let word = text::words(line).find_map(|word| word.strip_prefix(key))?;
+    let word = parse::words(line).find_map(|word| word.strip_prefix(key))?;
     let value: f64 = std::str::from_utf8(word).ok()?.parse().ok()?;
     value.is_finite().then(|| value.clamp(0.0, 100.0))
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::proc::{self, BootTime, Processes, Reader};
-use super::{Collector, stat, tell, text};
+use super::procfs::{self, BootTime, Processes, Reader};
+use super::{Collector, parse, pid_stat, tell};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Group, Process, Rank, SystemMetrics};
 use crate::redact::redact_arguments;
@@ -105,7 +105,7 @@ impl ProcessesCollector {
             let (dir, path) = proc.file(*pid, "stat");
             // One that has ended since is no trouble.
             let Ok(line) = self.file.read_once_at(dir, path, STAT_MAX) else { continue };
-            let Some(stat) = stat::parse(line) else { continue };
+            let Some(stat) = pid_stat::parse(line) else { continue };
             let name = (self.names.len(), stat.name.len());
             self.names.extend_from_slice(stat.name);
             self.rows.push(Row {
@@ -138,14 +138,14 @@ impl ProcessesCollector {
         Some(Process {
             pid,
             parent: (row.parent != 0).then_some(row.parent),
-            name: text::lossy(name),
+            name: parse::lossy(name),
             executable,
             command_line: command_line.flatten(),
             cpu_percent: scale.percent(row.spent),
             rss_bytes: row.rss_pages.saturating_mul(scale.page_bytes),
-            read_bytes: text::value(io, b"read_bytes:").and_then(text::number),
-            written_bytes: text::value(io, b"write_bytes:").and_then(text::number),
-            status: stat::state_name(row.state),
+            read_bytes: parse::value(io, b"read_bytes:").and_then(parse::number),
+            written_bytes: parse::value(io, b"write_bytes:").and_then(parse::number),
+            status: pid_stat::state_name(row.state),
             started: scale.started(row.seen.started),
             uid,
         })
@@ -159,7 +159,7 @@ impl Collector for ProcessesCollector {
 
     fn read(&mut self, now: Instant, into: &mut SystemMetrics) {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
-        let at = ticks(proc::since_boot(), ticks_per_second);
+        let at = ticks(procfs::since_boot(), ticks_per_second);
         if let Err(error) = self.pass() {
             self.proc = None;
             return tell(into, Group::Processes, format!("cannot list /proc: {error}"));
@@ -290,7 +290,7 @@ fn uid(proc: &mut Processes, file: &mut Reader, pid: u32) -> Option<u32> {
     let (dir, path) = proc.file(pid, "status");
     let status = file.read_once_at(dir, path, 4096).ok()?;
     // Real, effective, saved, file system.
-    let effective = text::words(text::value(status, b"Uid:")?).nth(1).and_then(text::number)?;
+    let effective = parse::words(parse::value(status, b"Uid:")?).nth(1).and_then(parse::number)?;
     effective.try_into().ok()
 }
 

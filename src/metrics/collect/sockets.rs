@@ -10,8 +10,8 @@ use std::io;
 use rustix::net::netlink::SOCK_DIAG;
 
 use super::netlink::{Netlink, u32_at};
-use super::proc::Reader;
-use super::text;
+use super::parse;
+use super::procfs::Reader;
 
 /// Transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,13 +167,13 @@ fn answer(transport: Transport, payload: &[u8]) -> Option<Socket> {
 /// The lines of `/proc/net/tcp` and its sisters: `sl local remote st queues timer retransmits uid
 /// timeout inode …`, addresses and state in hexadecimal, a heading first.
 fn parse(transport: Transport, text: &[u8]) -> impl Iterator<Item = Socket> {
-    text::lines(text).skip(1).filter_map(move |line| {
-        let mut words = text::words(line);
+    parse::lines(text).skip(1).filter_map(move |line| {
+        let mut words = parse::words(line);
         let local = words.nth(1)?;
         let port = local.get(memchr::memrchr(b':', local)? + 1..)?;
-        let port = text::hexadecimal(port)?.try_into().ok()?;
-        let state = text::hexadecimal(words.nth(1)?)?.try_into().ok()?;
-        let inode = text::number(words.nth(5)?)?.try_into().ok()?;
+        let port = parse::hexadecimal(port)?.try_into().ok()?;
+        let state = parse::hexadecimal(words.nth(1)?)?.try_into().ok()?;
+        let inode = parse::number(words.nth(5)?)?.try_into().ok()?;
         Some(Socket { transport, state, port, inode })
     })
 }

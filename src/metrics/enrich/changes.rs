@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{MAX_CADENCES, groups};
-use crate::model::{Group, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, Renew, Transform};
+use crate::model::{CollectError, Group, SystemMetrics};
+use crate::pipeline::{Output, Restore, Transform};
 
 /// Leaves out every group that is equal to the copy given last. A reading with no changed group
 /// and no new trouble is lost: `unchanged`. The first reading of each cadence, and then every
@@ -24,12 +24,12 @@ use crate::pipeline::{Emit, Renew, Transform};
 /// ```
 /// use infiniservice::metrics::enrich::Changes;
 /// # use infiniservice::model::{Memory, SystemMetrics};
-/// # use infiniservice::pipeline::{Emit, Transform};
+/// # use infiniservice::pipeline::{Output, Transform};
 /// # use std::{sync::Arc, time::{Duration, SystemTime}};
 /// # let now = tokio::time::Instant::now();
 /// # let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
 /// reading.memory = Some(Arc::new(Memory::default()));
-/// let (mut changes, mut out) = (Changes::new(10), Emit::default());
+/// let (mut changes, mut out) = (Changes::new(10), Output::default());
 /// changes.apply(now, &reading, &mut out);
 /// assert_eq!(out.drain().count(), 1);
 /// changes.apply(now, &reading, &mut out);
@@ -39,15 +39,15 @@ use crate::pipeline::{Emit, Renew, Transform};
 pub struct Changes {
     full_every: u32,
     given: Option<SystemMetrics>,
-    cadences: Vec<Cadence>,
+    cadences: Vec<IntervalSource>,
 }
 
 /// What is remembered of one cadence.
 #[derive(Debug)]
-struct Cadence {
+struct IntervalSource {
     every: Duration,
     until_full: u32,
-    troubles: Vec<Trouble>,
+    troubles: Vec<CollectError>,
 }
 
 impl Changes {
@@ -57,11 +57,11 @@ impl Changes {
     }
 
     /// The state of a cadence, new when it was not heard lately.
-    fn cadence(&mut self, every: Duration) -> &mut Cadence {
+    fn cadence(&mut self, every: Duration) -> &mut IntervalSource {
         let at = self.cadences.iter().position(|cadence| cadence.every == every);
         let cadence = match at {
             Some(at) => self.cadences.remove(at),
-            None => Cadence { every, until_full: 0, troubles: Vec::new() },
+            None => IntervalSource { every, until_full: 0, troubles: Vec::new() },
         };
         if self.cadences.len() == MAX_CADENCES {
             self.cadences.remove(0);
@@ -76,7 +76,7 @@ impl Transform for Changes {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         let full_every = self.full_every;
         let cadence = self.cadence(input.every);
         let full = cadence.until_full == 0;
@@ -109,7 +109,7 @@ impl Transform for Changes {
     }
 }
 
-impl Renew for Changes {
+impl Restore for Changes {
     fn renew(&mut self, before: Self) {
         (self.given, self.cadences) = (before.given, before.cadences);
         for cadence in &mut self.cadences {
@@ -136,7 +136,7 @@ mod tests {
 
     /// Which of (memory, load) was given; `None` when the reading was lost as unchanged.
     fn given(changes: &mut Changes, reading: &SystemMetrics) -> Option<(bool, bool)> {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         changes.apply(Instant::now(), reading, &mut out);
         let lost = out.lost().to_vec();
         let given = out.drain().next().map(|r| (r.has(Group::Memory), r.has(Group::Load)));
@@ -170,7 +170,7 @@ mod tests {
         let mut changes = Changes::new(0);
         let well = reading(1, 5, 1);
         let mut ill = well.clone();
-        ill.troubles = vec![Trouble { group: Group::Disk, what: "a mount hangs".into() }];
+        ill.troubles = vec![CollectError { group: Group::Disk, what: "a mount hangs".into() }];
         given(&mut changes, &well);
         assert_eq!(given(&mut changes, &ill), Some((false, false)));
         assert_eq!(given(&mut changes, &ill), None);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::model::{self, SystemMetrics};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Output, Transform};
 
 /// Puts the same [`model::Identity`] on each reading, in place of one it may have.
 ///
@@ -14,12 +14,12 @@ use crate::pipeline::{Emit, Transform};
 ///
 /// ```
 /// use infiniservice::{metrics::enrich::Identity, model, model::SystemMetrics};
-/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::pipeline::{Output, Transform};
 /// use std::time::{Duration, SystemTime};
 /// # let now = tokio::time::Instant::now();
 /// let who = model::Identity { vm_id: Some("vm-1".into()), host: "web".into(), boot_id: None };
 /// let mut identity = Identity::new(who.clone());
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// identity.apply(now, &SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0), &mut out);
 /// assert_eq!(out.drain().next().unwrap().identity.as_deref(), Some(&who));
 /// ```
@@ -39,7 +39,7 @@ impl Transform for Identity {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         out.push(SystemMetrics { identity: Some(self.identity.clone()), ..input.clone() });
     }
 }

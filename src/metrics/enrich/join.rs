@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::groups;
-use crate::model::{Group, Interface, Network, SystemMetrics, Trouble};
-use crate::pipeline::{Emit, Renew, Transform};
+use crate::model::{CollectError, Group, Interface, Network, SystemMetrics};
+use crate::pipeline::{Output, Restore, Transform};
 
 /// Troubles of slower cadences that ride on the next line; more are dropped.
 const MAX_TROUBLES: usize = 32;
@@ -44,7 +44,7 @@ const GIVE_UP_AFTER: u32 = 3;
 /// ```
 /// use infiniservice::metrics::enrich::Join;
 /// # use infiniservice::model::{Cpu, Disk, Group, SystemMetrics};
-/// # use infiniservice::pipeline::{Emit, Transform};
+/// # use infiniservice::pipeline::{Output, Transform};
 /// # use std::{sync::Arc, time::{Duration, SystemTime}};
 /// # let now = tokio::time::Instant::now();
 /// # let reading = |seconds| SystemMetrics::empty(SystemTime::now(), now, Duration::from_secs(seconds), 0);
@@ -52,7 +52,7 @@ const GIVE_UP_AFTER: u32 = 3;
 /// # quick.cpu = Some(Arc::new(Cpu::default()));
 /// # slow.disk = Some(Arc::new(Disk::default()));
 /// let mut join = Join::new(&[Group::Cpu, Group::Disk], Duration::from_secs(1));
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// join.apply(now, &quick, &mut out); // only the processor is known
 /// join.apply(now, &slow, &mut out);
 /// assert_eq!(out.lost(), [("waiting", 1), ("joined", 1)]);
@@ -70,7 +70,7 @@ pub struct Join {
     /// The last network that had an address.
     addresses: Option<Arc<Network>>,
     /// Of slower cadences since the last line.
-    troubles: Vec<Trouble>,
+    troubles: Vec<CollectError>,
     /// How often each group failed before the first line.
     failures: Vec<(Group, u32)>,
     whole: bool,
@@ -144,7 +144,7 @@ impl Transform for Join {
         format!("whole lines, once {} are known", needed.join(", "))
     }
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         self.renew(input);
         let whole = self.is_whole(input);
         let leads = input.every <= self.lead;
@@ -172,7 +172,7 @@ impl Transform for Join {
     }
 }
 
-impl Renew for Join {
+impl Restore for Join {
     fn renew(&mut self, before: Self) {
         self.last = before.last;
         if let (Some(last), Some(read)) = (&mut self.last, &self.read) {
@@ -222,12 +222,12 @@ mod tests {
         let disk = || SystemMetrics { disk: Some(Arc::new(Disk::default())), ..reading(30, 0) };
         let load = SystemMetrics { load: Some(Arc::default()), ..disk() };
         let join = || Join::new(&[Group::Cpu, Group::Disk], Duration::from_secs(LEAD));
-        let (mut before, mut out) = (join(), Emit::default());
+        let (mut before, mut out) = (join(), Output::default());
         before.apply(Instant::now(), &load, &mut out);
         before.apply(Instant::now(), &quick(0), &mut out);
         assert_eq!(out.drain().count(), 1);
         let mut next = join().of(vec![Group::Cpu, Group::Disk]);
-        Renew::renew(&mut next, before);
+        Restore::renew(&mut next, before);
         next.apply(Instant::now(), &quick(1), &mut out);
         let line = out.drain().next().unwrap();
         assert!(line.has(Group::Disk) && !line.has(Group::Load));
@@ -244,8 +244,8 @@ mod tests {
         SystemMetrics { network: Some(Arc::new(network)), ..quick(0) }
     }
 
-    fn trouble(group: Group) -> Vec<Trouble> {
-        vec![Trouble { group, what: "it hangs".into() }]
+    fn trouble(group: Group) -> Vec<CollectError> {
+        vec![CollectError { group, what: "it hangs".into() }]
     }
 
     fn join(needed: &[Group]) -> Join {
@@ -254,7 +254,7 @@ mod tests {
 
     /// What one reading becomes, and what is booked as lost.
     fn apply(join: &mut Join, reading: &SystemMetrics) -> Result<SystemMetrics, &'static str> {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         join.apply(Instant::now(), reading, &mut out);
         let lost = out.lost().first().map(|(why, _)| *why);
         let given = out.drain().next();

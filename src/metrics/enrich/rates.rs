@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::MAX_CADENCES;
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Interface, InterfaceRates, Network, SystemMetrics};
-use crate::pipeline::{Emit, Renew, Transform};
+use crate::pipeline::{Output, Restore, Transform};
 
 /// No rate above this is believed, in bytes or packets per second: one terabit per second, more than any
 /// virtual interface moves. An interface that was replaced by one of the same name between two
@@ -37,7 +37,7 @@ const MAX_PER_SECOND: u64 = 125_000_000_000;
 /// ```
 /// use infiniservice::metrics::enrich::Rates;
 /// use infiniservice::model::{Interface, Network, SystemMetrics};
-/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::pipeline::{Output, Transform};
 /// use std::{sync::Arc, time::{Duration, SystemTime}};
 /// # let now = tokio::time::Instant::now();
 /// let reading = |seconds, received_bytes| {
@@ -47,7 +47,7 @@ const MAX_PER_SECOND: u64 = 125_000_000_000;
 ///     reading.network = Some(Arc::new(Network { interfaces: vec![eth0] }));
 ///     reading
 /// };
-/// let (mut rates, mut out) = (Rates::default(), Emit::default());
+/// let (mut rates, mut out) = (Rates::default(), Output::default());
 /// rates.apply(now, &reading(0, 1_000), &mut out);
 /// rates.apply(now, &reading(2, 5_000), &mut out);
 /// let given: Vec<_> = out.drain().map(|r| r.network.unwrap().interfaces[0].rates.clone()).collect();
@@ -87,7 +87,7 @@ impl Transform for Rates {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         let mut reading = input.clone();
         if let Some(network) = &input.network
             && let Some(before) = self.replace(input, network)
@@ -99,7 +99,7 @@ impl Transform for Rates {
     }
 }
 
-impl Renew for Rates {
+impl Restore for Rates {
     /// A cadence of another period goes on from what was read last, so that its first reading has rates too.
     fn renew(&mut self, before: Self) {
         self.taken_over = before.before.iter().max_by_key(|before| before.taken).cloned();
@@ -161,7 +161,7 @@ mod tests {
             let every = Duration::from_secs(every);
             let mut reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, taken, every, 0);
             reading.network = Some(Arc::new(Network { interfaces: interfaces.collect() }));
-            let mut out = Emit::default();
+            let mut out = Output::default();
             self.0.apply(taken, &reading, &mut out);
             let network = out.drain().next().unwrap().network.unwrap();
             let rates = |i: &Interface| i.rates.as_ref().map(|r| r.received_bytes_per_sec);
@@ -213,7 +213,7 @@ mod tests {
             let interface =
                 Interface { name: "a".into(), received_bytes: bytes, ..Interface::default() };
             reading.network = Some(Arc::new(Network { interfaces: vec![interface] }));
-            let mut out = Emit::default();
+            let mut out = Output::default();
             rates.apply(taken, &reading, &mut out);
             let network = out.drain().next().unwrap().network.unwrap();
             network.interfaces[0].rates.as_ref().map(|rates| rates.received_bytes_per_sec)
@@ -248,7 +248,7 @@ mod tests {
         let taken = stream.1;
         let reading =
             SystemMetrics::empty(SystemTime::UNIX_EPOCH, taken, Duration::from_secs(1), 7);
-        let mut out = Emit::default();
+        let mut out = Output::default();
         stream.0.apply(taken, &reading, &mut out);
         assert_eq!(out.drain().map(|r| r.sequence).collect::<Vec<_>>(), [7]);
         assert_eq!(stream.read(1, 1_000, &[("a", 5, 0)]), [Some(5.0)]);

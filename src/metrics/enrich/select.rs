@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::groups;
 use crate::model::{Group, SystemMetrics};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Output, Transform};
 
 /// Takes groups out of each reading, and the troubles told about them.
 ///
@@ -13,13 +13,13 @@ use crate::pipeline::{Emit, Transform};
 /// ```
 /// use infiniservice::metrics::enrich::Select;
 /// use infiniservice::model::{Cpu, Group, Memory, SystemMetrics};
-/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::pipeline::{Output, Transform};
 /// # use std::{sync::Arc, time::{Duration, SystemTime}};
 /// # let now = tokio::time::Instant::now();
 /// # let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
 /// reading.cpu = Some(Arc::new(Cpu::default()));
 /// reading.memory = Some(Arc::new(Memory::default()));
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// Select::keep(&[Group::Cpu]).apply(now, &reading, &mut out);
 /// assert_eq!(out.drain().map(|r| (r.has(Group::Cpu), r.has(Group::Memory))).next(), Some((true, false)));
 /// Select::keep(&[Group::Disk]).apply(now, &reading, &mut out);
@@ -46,7 +46,7 @@ impl Transform for Select {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         let mut reading = input.clone();
         for &group in &self.dropped {
             groups::clear(&mut reading, group);
@@ -64,7 +64,7 @@ impl Transform for Select {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Load, Trouble};
+    use crate::model::{CollectError, Load};
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
@@ -72,13 +72,13 @@ mod tests {
         let now = Instant::now();
         let mut reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 0);
         reading.load = Some(Arc::new(Load::default()));
-        reading.troubles = vec![Trouble { group: Group::Disk, what: "a mount hangs".into() }];
+        reading.troubles = vec![CollectError { group: Group::Disk, what: "a mount hangs".into() }];
         reading
     }
 
     #[test]
     fn a_trouble_goes_with_its_group() {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         Select::drop(&[Group::Disk]).apply(Instant::now(), &reading(), &mut out);
         assert_eq!(
             out.drain().map(|r| (r.has(Group::Load), r.troubles.len())).next(),
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_trouble_of_a_kept_group_is_news_even_alone() {
-        let mut out = Emit::default();
+        let mut out = Output::default();
         Select::keep(&[Group::Disk]).apply(Instant::now(), &reading(), &mut out);
         assert_eq!(out.lost(), []);
         assert_eq!(

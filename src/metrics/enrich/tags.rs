@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::model::SystemMetrics;
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Output, Transform};
 
 /// Adds tags to each reading. Where a reading already has one of that name, the one added last
 /// wins, so a later `[[enrich]]` overrules an earlier one.
@@ -16,11 +16,11 @@ use crate::pipeline::{Emit, Transform};
 ///
 /// ```
 /// use infiniservice::{metrics::enrich::Tags, model::SystemMetrics};
-/// use infiniservice::pipeline::{Emit, Transform};
+/// use infiniservice::pipeline::{Output, Transform};
 /// use std::time::{Duration, SystemTime};
 /// # let now = tokio::time::Instant::now();
 /// let mut tags = Tags::new([("site".to_owned(), "lab-1".to_owned())].into());
-/// let mut out = Emit::default();
+/// let mut out = Output::default();
 /// tags.apply(now, &SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0), &mut out);
 /// assert_eq!(out.drain().next().unwrap().tags.unwrap()["site"], "lab-1");
 /// ```
@@ -65,7 +65,7 @@ impl Transform for Tags {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         let tags = Some(self.added_to(input.tags.as_ref()));
         out.push(SystemMetrics { tags, ..input.clone() });
     }
@@ -84,7 +84,7 @@ mod tests {
         reading.tags =
             Some(Arc::new([("a".into(), "old".into()), ("c".into(), "3".into())].into()));
 
-        let mut out = Emit::default();
+        let mut out = Output::default();
         tags.apply(now, &reading, &mut out);
         tags.apply(now, &reading, &mut out);
         let given: Vec<_> = out.drain().filter_map(|reading| reading.tags).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::model::{Process, Rank, SystemMetrics};
-use crate::pipeline::{Emit, Transform};
+use crate::pipeline::{Output, Transform};
 
 /// Keeps the first `keep` processes by rank, the most important first; equals by the other rank,
 /// then by process id, so that the order is the same at every reading of the same processes.
@@ -17,7 +17,7 @@ use crate::pipeline::{Emit, Transform};
 /// ```
 /// use infiniservice::{metrics::enrich::Top, model::Rank};
 /// # use infiniservice::model::{Process, SystemMetrics};
-/// # use infiniservice::pipeline::{Emit, Transform};
+/// # use infiniservice::pipeline::{Output, Transform};
 /// # use std::{sync::Arc, time::{Duration, SystemTime}};
 /// # let now = tokio::time::Instant::now();
 /// # let process = |pid, cpu_percent| Process { pid, parent: None, name: "x".into(),
@@ -25,7 +25,7 @@ use crate::pipeline::{Emit, Transform};
 /// #     written_bytes: None, status: "running", started: SystemTime::UNIX_EPOCH, uid: 0 };
 /// # let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
 /// reading.processes = Some(Arc::new(vec![process(1, 0.5), process(2, 90.0), process(3, 7.0)]));
-/// let (mut top, mut out) = (Top::new(2, Rank::Cpu), Emit::default());
+/// let (mut top, mut out) = (Top::new(2, Rank::Cpu), Output::default());
 /// top.apply(now, &reading, &mut out);
 /// let kept = out.drain().next().unwrap().processes.unwrap();
 /// assert_eq!(kept.iter().map(|process| process.pid).collect::<Vec<_>>(), [2, 3]);
@@ -62,7 +62,7 @@ impl Transform for Top {
     type In = SystemMetrics;
     type Out = SystemMetrics;
 
-    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Emit<SystemMetrics>) {
+    fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         let processes = input.processes.as_ref().map(|processes| self.of(processes));
         out.push(SystemMetrics { processes, ..input.clone() });
     }
@@ -106,7 +106,7 @@ mod tests {
         let now = Instant::now();
         let mut reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 0);
         reading.processes = Some(Arc::new(processes));
-        let mut out = Emit::default();
+        let mut out = Output::default();
         Top::new(keep, rank).apply(now, &reading, &mut out);
         let processes = out.drain().next().and_then(|reading| reading.processes).unwrap();
         processes.iter().map(|process| process.pid).collect()

@@ -5,8 +5,8 @@ use std::task::Waker;
 
 use super::hypervisor::Hypervisor;
 use super::{HostSession, Tries};
-use crate::port::device::{Level, Received, Sent};
-use crate::port::outbox::WRITE_BYTES_MAX;
+use crate::port::device::{HostPresence, Received, Sent};
+use crate::port::write_buffer::WRITE_BYTES_MAX;
 
 /// Everything, under one lock.
 #[derive(Debug)]
@@ -122,13 +122,13 @@ impl Driver {
     }
 
     /// `port_fops_poll`.
-    pub(super) fn level(&mut self, plug: u64) -> Level {
+    pub(super) fn level(&mut self, plug: u64) -> HostPresence {
         if plug != self.plug {
-            return Level { readable: false, writable: false, hung_up: true };
+            return HostPresence { readable: false, writable: false, hung_up: true };
         }
         let hung_up = !self.qemu.is_told_of_host();
         self.reclaim();
-        Level {
+        HostPresence {
             readable: hung_up || !self.qemu.inbox.is_empty(),
             writable: !hung_up && !self.is_full,
             hung_up,

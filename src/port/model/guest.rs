@@ -12,8 +12,8 @@ use tokio::time::Sleep;
 
 use super::driver::Wrote;
 use super::{ModelPort, Shared};
-use crate::port::device::{Device, Level, NotOpen, Opener, Received, Sent};
-use crate::port::window::WINDOW_BYTES;
+use crate::port::device::{Device, HostPresence, NotOpen, Opener, Received, Sent};
+use crate::port::flow_control::WINDOW_BYTES;
 
 /// As the real device's: how soon a write that returned 0 is tried again.
 const ZERO_RETRY: Duration = Duration::from_secs(1);
@@ -105,7 +105,7 @@ impl Device for ModelDevice {
         Some(WINDOW_BYTES)
     }
 
-    fn level(&self) -> io::Result<Option<Level>> {
+    fn level(&self) -> io::Result<Option<HostPresence>> {
         Ok(Some(self.shared.lock().level(self.plug)))
     }
 }

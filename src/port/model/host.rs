@@ -1,7 +1,7 @@
 //! The host's end of the model, and the hand of fate.
 
 use super::{HostSession, ModelHost, Tries};
-use crate::port::outbox::WRITE_BYTES_MAX;
+use crate::port::write_buffer::WRITE_BYTES_MAX;
 
 impl ModelHost {
     /// A host connects; it reads whatever comes. Nothing where one is connected.

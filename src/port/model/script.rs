@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::ModelHost;
-use crate::port::device::{Device, Level, NotOpen, Opener, Received, Sent};
+use crate::port::device::{Device, HostPresence, NotOpen, Opener, Received, Sent};
 
 /// One operation. What is written and sent is numbered, so that what arrives can be told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +226,7 @@ impl<O: Opener> GuestEnd<O> {
     fn poll(&mut self) -> Option<String> {
         let level = self.device.as_ref()?.level();
         let told = match level {
-            Ok(Some(Level { readable, writable, hung_up })) => {
+            Ok(Some(HostPresence { readable, writable, hung_up })) => {
                 [(readable, "in "), (writable, "out "), (hung_up, "hup ")]
                     .into_iter()
                     .filter_map(|(is, word)| is.then_some(word))

@@ -1,6 +1,6 @@
 //! Outbound lines: bounds and honesty; the exact bytes are in `tests/golden`.
 
-use super::fit::NOTE_MAX;
+use super::truncate::NOTE_MAX;
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;

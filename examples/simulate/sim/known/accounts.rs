@@ -15,14 +15,14 @@ const TOLD: u64 = 1 << 40;
 
 /// What was told of losses.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Outbound {
     /// In all lives, in order.
     messages: Vec<String>,
     /// In this life, by node and reason.
     lost: HashMap<(String, String), u64>,
 }
 
-impl Told {
+impl Outbound {
     /// For the next life.
     pub fn next(&mut self) -> Self {
         Self { messages: std::mem::take(&mut self.messages), lost: HashMap::new() }

@@ -74,7 +74,7 @@ pub struct Answer {
 
 /// How a life of the agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ExitStatus {
     /// In order, with all handed over.
     Drained,
     /// `kill -9`, or the drain took too long.

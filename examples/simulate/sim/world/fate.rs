@@ -3,35 +3,35 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use infiniservice::delivery::Faults;
-use infiniservice::metrics::generate::Generator;
+use infiniservice::metrics::synthetic::Generator;
 use infiniservice::model::{Group, SystemMetrics};
+use infiniservice::spool::Faults;
 use tokio::time::Instant;
 
 use super::super::agent::KEY;
 use super::super::clock;
-use super::super::faults::Fault;
+use super::super::faults::StageError;
 use super::super::flows::DRAIN;
-use super::super::known::End;
+use super::super::known::ExitStatus;
 use super::World;
 
 impl World {
     /// Makes it happen.
-    pub(super) async fn apply(&mut self, fault: &Fault) {
+    pub(super) async fn apply(&mut self, fault: &StageError) {
         if fault.disturbs() {
             self.known.lock().disturbed();
         }
         let host = &mut self.host;
         match fault {
-            Fault::Leave => host.leave(),
-            Fault::Connect => {
+            StageError::Leave => host.leave(),
+            StageError::Connect => {
                 let is_unseen = self.crashed == Instant::now();
                 host.connect();
                 if is_unseen {
                     self.known.lock().unseen();
                 }
             }
-            Fault::Crash => {
+            StageError::Crash => {
                 // Where nobody has the port open, what it said goes with it.
                 if self.known.lock().is_open {
                     host.half_line(false);
@@ -39,53 +39,53 @@ impl World {
                 host.leave();
                 self.crashed = Instant::now();
             }
-            Fault::Swap => {
+            StageError::Swap => {
                 let hears = host.answers.is_some_and(|late| late < 1_000);
                 host.swap();
                 self.known.lock().swapped(hears);
             }
-            Fault::StopReading => host.stop_reading(),
-            Fault::ReadOn => host.read_on(),
-            Fault::Answers(late) => host.answers = *late,
-            Fault::Command(behaviour) => host.command(*behaviour),
-            Fault::Burst(many) => many.iter().for_each(|one| host.command(*one)),
-            Fault::Scripts(scripts) => host.scripts(scripts),
-            Fault::SameId => host.same_id(),
-            Fault::Replay => host.replay(),
-            Fault::Forged => host.forged(b"another secret", 0),
-            Fault::Stale => host.forged(KEY, 400_000),
-            Fault::HalfLine => host.half_line(true),
-            Fault::Garbage(seed) => host.garbage(*seed),
-            Fault::KeepAlive => host.keep_alive(),
-            Fault::Unplug => {
+            StageError::StopReading => host.stop_reading(),
+            StageError::ReadOn => host.read_on(),
+            StageError::AckTracker(late) => host.answers = *late,
+            StageError::Command(behaviour) => host.command(*behaviour),
+            StageError::Burst(many) => many.iter().for_each(|one| host.command(*one)),
+            StageError::Scripts(scripts) => host.scripts(scripts),
+            StageError::SameId => host.same_id(),
+            StageError::Replay => host.replay(),
+            StageError::Forged => host.forged(b"another secret", 0),
+            StageError::Stale => host.forged(KEY, 400_000),
+            StageError::HalfLine => host.half_line(true),
+            StageError::Garbage(seed) => host.garbage(*seed),
+            StageError::KeepAlive => host.keep_alive(),
+            StageError::Unplug => {
                 host.step();
                 host.end.unplug();
                 self.known.lock().discarded(host.end.underway());
             }
-            Fault::Plug => host.end.plug(),
-            Fault::Hold(is_held) => host.end.hold(*is_held),
-            Fault::ZeroWrites(times) => host.end.write_zero(*times),
-            Fault::DeviceError => host.end.fail_once(),
-            Fault::Split(bytes) => host.end.take_at_most(*bytes),
-            Fault::WallStep(ms) => clock::step(*ms),
-            Fault::Suspend(_) => {}
-            Fault::Disk(faults) => self.around.disk.faulty.set(faults.clone()),
-            Fault::CutAtStep(steps) => {
+            StageError::Plug => host.end.plug(),
+            StageError::Hold(is_held) => host.end.hold(*is_held),
+            StageError::ZeroWrites(times) => host.end.write_zero(*times),
+            StageError::DeviceError => host.end.fail_once(),
+            StageError::Split(bytes) => host.end.take_at_most(*bytes),
+            StageError::WallStep(ms) => clock::step(*ms),
+            StageError::Suspend(_) => {}
+            StageError::Disk(faults) => self.around.disk.faulty.set(faults.clone()),
+            StageError::CutAtStep(steps) => {
                 let at = self.around.disk.faulty.steps() + steps + 1;
                 self.around.disk.faulty.set(Faults { cut_at: Some(at), ..Faults::default() });
                 self.cut_at = Some(at);
             }
-            Fault::LogStep(steps, is_power) => {
+            StageError::LogStep(steps, is_power) => {
                 let at = self.around.requests.steps() + 1 + steps;
                 self.around.requests.set(Faults { cut_at: Some(at), ..Faults::default() });
-                let end = if *is_power { End::PowerCut } else { End::Killed };
+                let end = if *is_power { ExitStatus::PowerCut } else { ExitStatus::Killed };
                 self.ends_at = Some((at, end));
             }
-            Fault::ReplayAll => host.replay_all(),
-            Fault::PowerCut => self.cut_power().await,
-            Fault::Kill => self.kill(End::Killed).await,
-            Fault::KillAtWrite(writes) => self.known.lock().kill_after = Some(*writes + 1),
-            Fault::Stop => {
+            StageError::ReplayAll => host.replay_all(),
+            StageError::PowerCut => self.cut_power().await,
+            StageError::Kill => self.kill(ExitStatus::Killed).await,
+            StageError::KillAtWrite(writes) => self.known.lock().kill_after = Some(*writes + 1),
+            StageError::Stop => {
                 if let Some(agent) = &self.agent {
                     agent.stop.cancel();
                     self.is_stopping = true;
@@ -93,10 +93,10 @@ impl World {
                     self.known.lock().is_closing = true;
                 }
             }
-            Fault::Pace(pace) => drop(self.pace.send_replace(*pace)),
-            Fault::Reload(files) => drop(self.around.files.send_replace(*files)),
-            Fault::HalfCommand(behaviour) => host.half_command(*behaviour),
-            Fault::Rest => host.rest(),
+            StageError::Pace(pace) => drop(self.pace.send_replace(*pace)),
+            StageError::Reload(files) => drop(self.around.files.send_replace(*files)),
+            StageError::HalfCommand(behaviour) => host.half_command(*behaviour),
+            StageError::Rest => host.rest(),
         }
     }
 }

@@ -133,7 +133,7 @@ fn cpu_status(used_percent: f64, load_per_core: f64) -> Status {
 /// A warning where all tasks stood still for a tenth of the minute for want of memory or I/O, failed
 /// for a third; the processor cannot make all stand still, so there what counts is some.
 fn stalled(pressure: &Pressure) -> Check {
-    let full = |stall: &Option<crate::model::Stall>| {
+    let full = |stall: &Option<crate::model::PressureStats>| {
         stall.as_ref().and_then(|stall| stall.full_60s_percent).unwrap_or(0.0)
     };
     let (memory, io) = (full(&pressure.memory), full(&pressure.io));
@@ -154,7 +154,7 @@ fn stalled(pressure: &Pressure) -> Check {
 mod tests {
     use super::super::super::test_context;
     use super::*;
-    use crate::model::Stall;
+    use crate::model::PressureStats;
 
     #[tokio::test]
     async fn memory_in_use_is_what_proc_meminfo_says() {
@@ -187,7 +187,11 @@ mod tests {
     #[test]
     fn standing_still_for_memory_is_worse_than_waiting_for_a_processor() {
         let stall = |some, full| {
-            Some(Stall { some_60s_percent: some, full_60s_percent: full, ..Stall::default() })
+            Some(PressureStats {
+                some_60s_percent: some,
+                full_60s_percent: full,
+                ..PressureStats::default()
+            })
         };
         let of = |cpu, memory| stalled(&Pressure { cpu, memory, io: None }).status;
         assert_eq!(of(stall(70.0, None), stall(5.0, Some(5.0))), Status::Passed);

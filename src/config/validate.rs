@@ -1,0 +1,271 @@
+//! What only the whole of a file can tell: each rule gives the place it concerns as a path of keys.
+//! Does not know about text, lines or files.
+
+use super::agent::{AgentSettings, RuntimeKind};
+use super::pipeline::PipelineFile;
+use super::warnings;
+use super::write::{ONE_TARGET, Target};
+use crate::model::Group;
+
+/// One step on the way to a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Key(&'static str),
+    Item(usize),
+}
+
+/// A rule that is broken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// Where; what is not there stands for the nearest that is.
+    pub path: Vec<Step>,
+    /// The other place, of a rule that concerns two.
+    pub other: Option<Vec<Step>>,
+    /// What is said instead, and the help with it, where the section of `path` is not in the file.
+    pub without_section: Option<(String, String)>,
+    /// Whether something is missing, which may only follow from another mistake.
+    pub is_missing: bool,
+    pub message: String,
+    pub help: String,
+}
+
+impl Broken {
+    pub(super) fn new(path: &[Step], message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            path: path.to_vec(),
+            other: None,
+            without_section: None,
+            is_missing: false,
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+
+    pub(super) fn missing(self) -> Self {
+        Self { is_missing: true, ..self }
+    }
+
+    pub(super) fn beside(self, other: Vec<Step>) -> Self {
+        Self { other: Some(other), ..self }
+    }
+}
+
+/// A file with rules that its types cannot say.
+pub(super) trait Check {
+    /// Every rule that is broken, less those that only follow from another.
+    fn check(&self) -> Vec<Broken>;
+
+    /// What is likely not meant: it has no effect, or loses something.
+    fn doubts(&self) -> Vec<Broken> {
+        Vec::new()
+    }
+
+    /// Learns from the text of the file what stands where.
+    fn find(&mut self, _source: &str) {}
+}
+
+use Step::{Item, Key};
+
+impl Check for PipelineFile {
+    fn check(&self) -> Vec<Broken> {
+        let mut broken: Vec<Broken> = one_origin(self).into_iter().collect();
+        if broken.is_empty() {
+            broken.extend(something_from(self));
+            broken.extend(each_group_once(self));
+        }
+        if broken.is_empty() {
+            // These speak of what is collected.
+            let groups = [something_left(self), what_the_format_needs(self)];
+            broken.extend(groups.into_iter().flatten().next());
+        }
+        broken.extend(tags_that_the_format_takes(self));
+        broken.extend(somewhere_to_write(self));
+        broken
+    }
+
+    fn doubts(&self) -> Vec<Broken> {
+        warnings::of_pipeline(self)
+    }
+}
+
+impl Check for AgentSettings {
+    fn check(&self) -> Vec<Broken> {
+        let mut broken = Vec::new();
+        if self.runtime.flavour == RuntimeKind::CurrentThread
+            && self.runtime.worker_threads.is_some()
+        {
+            broken.push(Broken::new(
+                &[Key("runtime"), Key("worker_threads")],
+                "the current_thread runtime has no worker threads",
+                "leave this line out, or write flavour = \"multi_thread\"",
+            ));
+        }
+        if self.restart.base > self.restart.max {
+            broken.push(Broken::new(
+                &[Key("restart"), Key("base")],
+                "the first pause is longer than the longest one",
+                "base has to be at most max, which is \"30s\" where it is not given",
+            ));
+        }
+        broken
+    }
+
+    fn doubts(&self) -> Vec<Broken> {
+        warnings::of_settings(self)
+    }
+}
+
+fn one_origin(file: &PipelineFile) -> Option<Broken> {
+    match (file.collect.is_empty(), &file.generate) {
+        (true, None) => Some(
+            Broken::new(
+                &[],
+                "nothing is collected",
+                "add a section, as in [[collect]] every = \"30s\" from = [\"cpu\", \"memory\"]",
+            )
+            .missing(),
+        ),
+        (false, Some(_)) => Some(
+            Broken::new(
+                &[Key("generate")],
+                "readings are both collected and generated",
+                "keep [[collect]] for real readings, or [generate] for made-up ones",
+            )
+            .beside(vec![Key("collect"), Item(0)]),
+        ),
+        _ => None,
+    }
+}
+
+/// Every place that names readers, and how many.
+fn origins(file: &PipelineFile) -> impl Iterator<Item = (Vec<Step>, Vec<Group>)> {
+    let groups = |from: &[super::Read]| from.iter().map(super::Read::group).collect();
+    let collected = file.collect.iter().enumerate().map(move |(index, collect)| {
+        (vec![Key("collect"), Item(index), Key("from")], groups(&collect.from))
+    });
+    let generated = file
+        .generate
+        .iter()
+        .map(move |made| (vec![Key("generate"), Key("from")], groups(&made.from)));
+    collected.chain(generated)
+}
+
+fn something_from(file: &PipelineFile) -> impl Iterator<Item = Broken> {
+    let empty = origins(file).filter(|(_, groups)| groups.is_empty());
+    empty.map(|(path, _)| {
+        let message = "this list is empty, so nothing would be read";
+        let help = format!("name what is read: {}", names(&Group::ALL));
+        Broken::new(&path, message, help).missing()
+    })
+}
+
+fn each_group_once(file: &PipelineFile) -> Vec<Broken> {
+    let mut seen: Vec<(Group, Vec<Step>)> = Vec::new();
+    let mut broken = Vec::new();
+    for (list, groups) in origins(file) {
+        for (index, group) in groups.into_iter().enumerate() {
+            let place = [list.as_slice(), &[Item(index)]].concat();
+            let Some((_, earlier)) = seen.iter().find(|(earlier, _)| *earlier == group) else {
+                seen.push((group, place));
+                continue;
+            };
+            let (message, help) = match earlier.starts_with(&list) {
+                true => ("this is named twice in one list", "keep one of them"),
+                false => (
+                    "this is collected by two cadences",
+                    "take it out of one of the two [[collect]]",
+                ),
+            };
+            broken.push(Broken::new(&place, message, help).beside(earlier.clone()));
+        }
+    }
+    broken
+}
+
+fn something_left(file: &PipelineFile) -> Option<Broken> {
+    let is_select = |enrich: &super::Enrich| matches!(enrich, super::Enrich::Select(_));
+    match (file.groups().is_empty(), file.enrich.iter().rposition(is_select)) {
+        (true, Some(index)) => Some(
+            Broken::new(
+                &[Key("enrich"), Item(index), Key("select")],
+                "nothing of what is collected is left after this",
+                "keep a group that is collected, or leave this enricher out",
+            )
+            .missing(),
+        ),
+        _ => None,
+    }
+}
+
+fn what_the_format_needs(file: &PipelineFile) -> Option<Broken> {
+    let (format, left) = (file.serialize.format, file.groups());
+    let missing: Vec<Group> =
+        format.needs().iter().copied().filter(|group| !left.contains(group)).collect();
+    let first = missing.first()?;
+    let (why, also) = match file.reads().any(|read| read.group() == *first) {
+        true => ("left out by select", format!("keep {}", names(&missing))),
+        false => ("not collected", format!("collect {} as well", names(&missing))),
+    };
+    let needs = format!("needs {}, and {:?} is {why}", names(format.needs()), first.name());
+    let broken = Broken::new(
+        &[Key("serialize"), Key("format")],
+        format!("the format {:?} {needs}", format.name()),
+        format!("{also}, or write format = \"json-lines\", which takes any"),
+    );
+    let without_section = Some((
+        format!("without [serialize] the format is {:?}, which {needs}", format.name()),
+        format!("add [serialize] with format = \"json-lines\", which takes any, or {also}"),
+    ));
+    Some(Broken { without_section, ..broken }.missing())
+}
+
+fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
+    let format = file.serialize.format;
+    let mut broken = Vec::new();
+    for (index, enrich) in file.enrich.iter().enumerate() {
+        let super::Enrich::Tags(tags) = enrich else { continue };
+        for (name, why) in tags.keys().filter_map(|name| Some((name, format.refused_tag(name)?))) {
+            broken.push(Broken::new(
+                &[Key("enrich"), Item(index), Key("tags")],
+                format!(
+                    "a tag cannot be named {name:?} in the format {:?}: it {why}",
+                    format.name()
+                ),
+                format!("give it another name, such as \"site_{}\"", name.trim_start_matches('_')),
+            ));
+        }
+    }
+    broken
+}
+
+fn somewhere_to_write(file: &PipelineFile) -> Vec<Broken> {
+    if file.write.is_empty() {
+        let message = "nothing is written anywhere";
+        let help = format!("add [write] and {ONE_TARGET}");
+        return vec![Broken::new(&[Key("write")], message, help).missing()];
+    }
+    let mut broken = Vec::new();
+    for (index, write) in file.write.iter().enumerate() {
+        let same = |earlier: &super::Write| same_place(&earlier.target, &write.target);
+        if let Some(earlier) = file.write[..index].iter().position(same) {
+            let message = "this section writes to the same place as one before it";
+            broken.push(
+                Broken::new(&[Key("write"), Item(index)], message, "take one of them out")
+                    .beside(vec![Key("write"), Item(earlier)]),
+            );
+        }
+    }
+    broken
+}
+
+fn same_place(one: &Target, other: &Target) -> bool {
+    match (one, other) {
+        (Target::File(one), Target::File(other)) => one.path == other.path,
+        _ => one == other,
+    }
+}
+
+/// `"cpu", "memory" and "disk"`.
+pub(super) fn names(groups: &[Group]) -> String {
+    super::explain::list(groups.iter().map(|group| group.name()))
+}

@@ -1,0 +1,224 @@
+//! What a file says and likely does not mean: it has no effect, or something is lost. Nothing here is an error. Looks
+//! at the file system, but changes nothing.
+
+use std::path::Path;
+
+use super::agent::AgentSettings;
+use super::enrich::Enrich;
+use super::error::{ConfigError, Severity};
+use super::load::Loaded;
+use super::memory::least_ceiling;
+use super::pipeline::{Batch, PipelineFile};
+use super::validate::{Broken, Step};
+use super::write::{Target, Write};
+use crate::metrics::serialize::MAX_FRAME;
+use crate::model::Group;
+
+use Step::{Item, Key};
+
+/// The doubts about a pipeline.
+pub(super) fn of_pipeline(file: &PipelineFile) -> Vec<Broken> {
+    let mut doubts = Vec::new();
+    without_a_place_in_the_format(file, &mut doubts);
+    without_input(file, &mut doubts);
+    tags_given_twice(file, &mut doubts);
+    batch_that_its_delay_never_ends(file, &mut doubts);
+    for (index, write) in file.write.iter().enumerate() {
+        output(write, &file.batch, index, &mut doubts);
+    }
+    doubts
+}
+
+fn without_a_place_in_the_format(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+    let format = file.serialize.format;
+    let other = "write format = \"json-lines\" in [serialize], or leave this out";
+    for (index, enrich) in file.enrich.iter().enumerate() {
+        let name = match enrich {
+            Enrich::Tags(_) => "tags",
+            Enrich::Identity(_) => "identity",
+            _ => continue,
+        };
+        if !format.carries_tags() {
+            let message =
+                format!("the format {:?} has no place for {name}: it is lost", format.name());
+            doubts.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, other));
+        }
+    }
+    let left = file.groups();
+    for (at, collect) in file.collect.iter().enumerate() {
+        for (index, read) in collect.from.iter().enumerate() {
+            let group = read.group();
+            if left.contains(&group) && !format.carries(group) {
+                let message = format!(
+                    "the format {:?} has no place for {:?}: it is read and lost",
+                    format.name(),
+                    group.name()
+                );
+                let path = [Key("collect"), Item(at), Key("from"), Item(index)];
+                doubts.push(Broken::new(&path, message, other));
+            }
+        }
+    }
+}
+
+/// Enrichers whose group is not there, or not any more, when they come.
+fn without_input(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+    let mut groups: Vec<Group> = file.reads().map(super::Read::group).collect();
+    for (index, enrich) in file.enrich.iter().enumerate() {
+        let (name, needed) = match enrich {
+            Enrich::Top(_) => ("top", Group::Processes),
+            Enrich::Rates(_) => ("rates", Group::Network),
+            Enrich::Select(select) => {
+                groups.retain(|group| select.keeps(*group));
+                continue;
+            }
+            _ => continue,
+        };
+        if !groups.contains(&needed) {
+            let message = format!("this does nothing: there is no {:?} here", needed.name());
+            let help = format!("collect {:?}, or leave this out", needed.name());
+            doubts.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, help));
+        }
+    }
+}
+
+fn tags_given_twice(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+    let tags = |enrich: &'_ Enrich| match enrich {
+        Enrich::Tags(tags) => tags.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    for (index, enrich) in file.enrich.iter().enumerate() {
+        let later = file.enrich[index + 1..].iter().flat_map(tags).collect::<Vec<String>>();
+        for name in tags(enrich).into_iter().filter(|name| later.contains(name)) {
+            let message =
+                format!("the tag {name:?} is given again further down, and that one counts");
+            let path = [Key("enrich"), Item(index), Key("tags")];
+            doubts.push(Broken::new(&path, message, "take one of the two out"));
+        }
+    }
+}
+
+fn batch_that_its_delay_never_ends(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+    let (items, delay) = (file.batch.max_items.get(), file.batch.max_delay.get());
+    let Some(fastest) = file.collect.iter().map(|collect| collect.every.get()).min() else {
+        return;
+    };
+    let full = fastest.saturating_mul(items.saturating_sub(1));
+    if items > 1 && delay > full && delay != Batch::default().max_delay.get() {
+        let message = format!(
+            "this is never reached: {items} readings are there after {}",
+            humantime::format_duration(full)
+        );
+        let help = "raise max_items, or leave this line out";
+        doubts.push(Broken::new(&[Key("batch"), Key("max_delay")], message, help));
+    }
+}
+
+fn output(write: &Write, batch: &Batch, index: usize, doubts: &mut Vec<Broken>) {
+    let path = |key| [Key("write"), Item(index), Key(key)];
+    let mut is_relative = |path: &Path, at: &[Step]| {
+        if path.is_relative() {
+            let message = "this path begins where the agent is started, and that may be anywhere";
+            doubts.push(Broken::new(at, message, "begin it with a slash"));
+        }
+    };
+    match &write.target {
+        Target::File(file) => {
+            let at = [&path("file")[..], &[Key("path")]].concat();
+            is_relative(&file.path, &at);
+            let folder = file.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                let folder = super::error::shown(folder);
+                let message = format!("there is no folder {folder}: nothing can be written here");
+                doubts.push(Broken::new(&at, message, format!("mkdir -p {folder}")));
+            }
+        }
+        Target::Unix(socket) => is_relative(socket, &path("unix")),
+        Target::Port(name) => {
+            if let Some(socket) = name.strip_prefix("unix:") {
+                is_relative(Path::new(socket), &path("port"));
+            }
+            let kept = u64::from(write.keep.get()).saturating_mul(MAX_FRAME as u64);
+            if kept < batch.max_bytes.bytes() {
+                let frames = batch.max_bytes.bytes().div_ceil(MAX_FRAME as u64);
+                let message = format!(
+                    "this is less than one batch: up to {frames} frames at once, and the oldest of them would be lost"
+                );
+                let help = format!("write keep = {frames}, or make max_bytes of [batch] smaller");
+                doubts.push(Broken::new(&path("keep"), message, help));
+            }
+        }
+        Target::Stdout | Target::Null => {}
+    }
+}
+
+/// The doubts about the settings of the agent.
+pub(super) fn of_settings(settings: &AgentSettings) -> Vec<Broken> {
+    let mut doubts = Vec::new();
+    for part in settings.log.level.split(',') {
+        let Some((target, _)) = part.split_once('=') else { continue };
+        if let Some((message, help)) = unknown_target(target.trim()) {
+            doubts.push(Broken::new(&[Key("log"), Key("level")], message, help));
+        }
+    }
+    if settings.runtime.thread_name.len() > THREAD_NAME_MAX {
+        let message = "the kernel shows 15 bytes of this name";
+        let help = "shorten it, where the rest matters";
+        doubts.push(Broken::new(&[Key("runtime"), Key("thread_name")], message, help));
+    }
+    doubts
+}
+
+/// What Linux keeps of a thread's name (`TASK_COMM_LEN` of `include/linux/sched.h` is 16, with a NUL).
+const THREAD_NAME_MAX: usize = 15;
+
+/// The modules of this program that log, and the libraries that do.
+const MODULES: [&str; 14] = [
+    "bench", "cli", "commands", "config", "daemon", "delivery", "host", "life", "metrics", "model",
+    "pipeline", "port", "sinks", "wire",
+];
+const LIBRARIES: [&str; 4] = ["tokio", "zbus", "mio", "tracing"];
+
+fn unknown_target(target: &str) -> Option<(String, String)> {
+    let mut parts = target.split("::");
+    let (library, module) = (parts.next().unwrap_or_default(), parts.next());
+    let message = format!("nothing logs as {target:?}: this has no effect");
+    match (library, module) {
+        ("infiniservice", Some(module)) if !MODULES.contains(&module) => {
+            let near = super::explain::nearest(module, &MODULES);
+            let help = match near {
+                Some(near) => format!("did you mean \"infiniservice::{near}\"?"),
+                None => format!("its modules are {}", super::explain::list(MODULES)),
+            };
+            Some((message, help))
+        }
+        ("infiniservice", _) => None,
+        (module, None) if MODULES.contains(&module) => {
+            Some((message, format!("write \"infiniservice::{module}\"")))
+        }
+        (library, _) if LIBRARIES.contains(&library) => None,
+        _ => Some((message, "write \"infiniservice::\" and a module, such as port".to_owned())),
+    }
+}
+
+/// The doubts that only the files together give.
+pub(super) fn of_all(loaded: &Loaded) -> Vec<ConfigError> {
+    let mut doubts = Vec::new();
+    let (least, ceiling) = (least_ceiling(loaded), loaded.agent.memory.ceiling.bytes());
+    if ceiling < least {
+        let origin = loaded.agent_origin.clone().unwrap_or_else(|| "agent.toml".to_owned());
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!(
+            "the ceiling of [memory] is {} MiB, and one batch of each pipeline and one line of the host are {}",
+            mib(ceiling),
+            mib(least)
+        );
+        let help =
+            format!("write ceiling = \"{}MiB\", or make max_line or max_bytes smaller", mib(least));
+        doubts.push(ConfigError {
+            severity: Severity::Warning,
+            ..ConfigError::of_file(origin, message, Some(&help))
+        });
+    }
+    doubts
+}

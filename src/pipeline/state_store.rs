@@ -1,0 +1,171 @@
+//! What a stage leaves behind for the one that takes its place. Does not decide who takes what.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::stage::{Output, Transform};
+
+/// Things by name, put there by what ends and taken by what begins. A copy is the same shelf.
+///
+/// There is one for each pipeline, and the names are those of its stages, so it holds at most one thing for
+/// each of them. It is locked for a look-up, never across an await.
+#[derive(Debug, Clone, Default)]
+pub struct StateStore(Arc<Mutex<HashMap<String, Box<dyn Any + Send>>>>);
+
+impl StateStore {
+    /// Leaves `thing` under `name`, in the place of what is there.
+    pub fn put<T: Any + Send>(&self, name: impl Into<String>, thing: T) {
+        self.things().insert(name.into(), Box::new(thing));
+    }
+
+    /// Takes what lies under `name`; what is no `T` is thrown away.
+    pub fn take<T: Any + Send>(&self, name: &str) -> Option<T> {
+        self.things().remove(name)?.downcast().ok().map(|thing| *thing)
+    }
+
+    fn things(&self) -> std::sync::MutexGuard<'_, HashMap<String, Box<dyn Any + Send>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes over what an earlier one of its kind remembers, under settings of its own.
+pub trait Restore: Sized {
+    /// Goes on where `before` ended.
+    fn renew(&mut self, before: Self);
+}
+
+/// A transform whose memory outlives it: the first item it gets finds the memory of the one before, and
+/// its end leaves its own on the shelf.
+///
+/// # Why at the first item
+/// A new graph is built beside the old one, which still runs. What the old one leaves is there when the new one is
+/// started, which is after the end of the old.
+pub struct Stateful<T: Transform + Restore> {
+    /// There until it is dropped.
+    stage: Option<T>,
+    shelf: StateStore,
+    name: String,
+    begun: bool,
+}
+
+impl<T: Transform + Restore> Stateful<T> {
+    /// `stage`, with its memory under `name`.
+    pub fn new(stage: T, shelf: &StateStore, name: impl Into<String>) -> Self {
+        Self { stage: Some(stage), shelf: shelf.clone(), name: name.into(), begun: false }
+    }
+}
+
+impl<T: Transform + Restore> Transform for Stateful<T> {
+    type In = T::In;
+    type Out = T::Out;
+
+    fn name(&self) -> String {
+        self.stage.as_ref().map(Transform::name).unwrap_or_default()
+    }
+
+    fn detail(&self) -> String {
+        self.stage.as_ref().map(Transform::detail).unwrap_or_default()
+    }
+
+    fn apply(&mut self, now: Instant, input: &T::In, out: &mut Output<T::Out>) {
+        let Some(stage) = &mut self.stage else { return };
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(before) = self.shelf.take(&self.name)
+        {
+            stage.renew(before);
+        }
+        stage.apply(now, input, out);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.stage.as_ref()?.deadline()
+    }
+
+    fn expire(&mut self, now: Instant, out: &mut Output<T::Out>) {
+        if let Some(stage) = &mut self.stage {
+            stage.expire(now, out);
+        }
+    }
+
+    fn finish(&mut self, out: &mut Output<T::Out>) {
+        if let Some(stage) = &mut self.stage {
+            stage.finish(out);
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.stage.as_ref().map_or(0, Transform::held)
+    }
+}
+
+impl<T: Transform + Restore> Drop for Stateful<T> {
+    /// One that never began leaves what is there for the next.
+    fn drop(&mut self) {
+        if self.begun
+            && let Some(stage) = self.stage.take()
+        {
+            self.shelf.put(std::mem::take(&mut self.name), stage);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::EventCount;
+
+    /// Adds up what it gets, times its factor.
+    struct Sum {
+        factor: u64,
+        sum: u64,
+    }
+
+    impl EventCount for u64 {}
+
+    impl Transform for Sum {
+        type In = u64;
+        type Out = u64;
+
+        fn apply(&mut self, _now: Instant, input: &u64, out: &mut Output<u64>) {
+            self.sum += input * self.factor;
+            out.push(self.sum);
+        }
+    }
+
+    impl Restore for Sum {
+        fn renew(&mut self, before: Self) {
+            self.sum = before.sum;
+        }
+    }
+
+    fn give(stage: &mut Stateful<Sum>, item: u64) -> u64 {
+        let mut out = Output::default();
+        stage.apply(Instant::now(), &item, &mut out);
+        out.drain().next().unwrap()
+    }
+
+    #[test]
+    fn a_stage_goes_on_where_the_one_before_ended_with_settings_of_its_own() {
+        let shelf = StateStore::default();
+        let kept = |factor| Stateful::new(Sum { factor, sum: 0 }, &shelf, "sum");
+        let mut first = kept(1);
+        assert_eq!(give(&mut first, 5), 5);
+        let (never_used, mut second) = (kept(7), kept(10));
+        drop(first);
+        drop(never_used);
+        assert_eq!(give(&mut second, 1), 15);
+        drop(second);
+        assert_eq!(shelf.take::<Sum>("sum").map(|sum| sum.sum), Some(15));
+        assert!(shelf.take::<Sum>("sum").is_none());
+    }
+
+    #[test]
+    fn what_is_of_another_kind_is_not_taken() {
+        let shelf = StateStore::default();
+        shelf.put("sum", "text");
+        assert_eq!(give(&mut Stateful::new(Sum { factor: 1, sum: 0 }, &shelf, "sum"), 2), 2);
+    }
+}

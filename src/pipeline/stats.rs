@@ -1,0 +1,214 @@
+//! The books of a pipeline: what each node took in, gave on, lost and holds. Nothing is decided here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::NodeCount;
+
+/// Reasons for which something does not go on because that was asked for: no loss, though it is booked
+/// like one, so that the books of a node add up.
+pub const ON_PURPOSE: [&str; 9] = [
+    "blank",
+    "deselected",
+    "empty",
+    "heard",
+    "joined",
+    "kept",
+    "not_understood",
+    "unchanged",
+    "waiting",
+];
+
+/// The counters of one node. `taken = given + lost + held` whenever its task is between two steps.
+///
+/// One task writes, anyone reads. The unit is the reading ([`super::EventCount`]).
+#[derive(Debug, Default)]
+pub struct StageStats {
+    name: String,
+    taken: AtomicU64,
+    given: AtomicU64,
+    held: AtomicU64,
+    faults: AtomicU64,
+    queue_max: AtomicU64,
+    lost: Mutex<Vec<(&'static str, u64)>>,
+}
+
+impl StageStats {
+    fn new(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// `pipeline/stage`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Books `weight` as taken in.
+    pub fn took(&self, weight: u64) {
+        self.taken.fetch_add(weight, Relaxed);
+    }
+
+    /// Books `weight` as handed on.
+    pub fn gave(&self, weight: u64) {
+        self.given.fetch_add(weight, Relaxed);
+    }
+
+    /// Books `weight` as lost. The reason is one lower-case word.
+    pub fn lost(&self, reason: &'static str, weight: u64) {
+        if weight == 0 {
+            return;
+        }
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        match lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += weight,
+            None => lost.push((reason, weight)),
+        }
+    }
+
+    /// States what is in hand now.
+    pub fn holds(&self, weight: u64) {
+        self.held.store(weight, Relaxed);
+    }
+
+    /// Books a fault or panic that was survived.
+    pub fn faulted(&self) {
+        self.faults.fetch_add(1, Relaxed);
+    }
+
+    /// States how many items wait in the node's queue; the most is kept.
+    pub fn queued(&self, items: u64) {
+        self.queue_max.fetch_max(items, Relaxed);
+    }
+
+    /// Whether `taken = given + lost + held` now.
+    fn adds_up(&self) -> bool {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: u64 = lost.iter().map(|(_, weight)| weight).sum();
+        let gone = self.given.load(Relaxed) + lost + self.held.load(Relaxed);
+        self.taken.load(Relaxed) == gone
+    }
+
+    /// What has been counted so far.
+    pub fn count(&self) -> NodeCount {
+        NodeCount {
+            node: self.name.clone(),
+            taken: self.taken.load(Relaxed),
+            given: self.given.load(Relaxed),
+            lost: self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            held: self.held.load(Relaxed),
+            faults: self.faults.load(Relaxed),
+            queue_max: self.queue_max.load(Relaxed),
+        }
+    }
+}
+
+/// All nodes of a running daemon, in the order they were built. A copy is the same registry.
+///
+/// A pipeline that takes the place of another one of its name is built with [`anew`](Self::anew), and its nodes
+/// go on in the books of those they replace: the counts of a name never fall.
+#[derive(Debug, Clone, Default)]
+pub struct StatsRegistry {
+    books: Arc<Mutex<Vec<Book>>>,
+    /// How many nodes of each name this build has made.
+    made: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// One node, and those whose place it took: several only while an old one has not ended.
+#[derive(Debug)]
+struct Book {
+    name: String,
+    nodes: Vec<Arc<StageStats>>,
+}
+
+impl StatsRegistry {
+    /// Opens the books of a node. What the one before still held when it ended was lost, as `abandoned`.
+    pub fn node(&self, name: String) -> Arc<StageStats> {
+        let nth = {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = made.entry(name.clone()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = books.iter_mut().filter(|book| book.name == name).nth(nth);
+        // Nobody but this registry has it, and nobody else can take it meanwhile.
+        let free = |node: &&Arc<StageStats>| Arc::strong_count(node) == 1;
+        if let Some(node) = known.as_ref().and_then(|book| book.nodes.iter().find(free)) {
+            node.lost("abandoned", node.held.swap(0, Relaxed));
+            return Arc::clone(node);
+        }
+        let node = Arc::new(StageStats::new(name.clone()));
+        match known {
+            Some(book) => book.nodes.push(Arc::clone(&node)),
+            None => books.push(Book { name, nodes: vec![Arc::clone(&node)] }),
+        }
+        node
+    }
+
+    /// The same registry for nodes that take the place of those of their name, the first of the first.
+    pub fn anew(&self) -> Self {
+        Self { books: Arc::clone(&self.books), made: Arc::default() }
+    }
+
+    /// The first node whose books do not add up, if one is between two steps and they do not.
+    pub fn wrong(&self) -> Option<NodeCount> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = books.iter().flat_map(|book| &book.nodes);
+        nodes.find(|node| !node.adds_up()).map(|node| node.count())
+    }
+
+    /// What every node has counted so far.
+    pub fn counts(&self) -> Vec<NodeCount> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |book: &Book| {
+            let counts = book.nodes.iter().map(|node| node.count());
+            counts.reduce(|mut sum, count| {
+                add(&mut sum, count);
+                sum
+            })
+        };
+        books.iter().filter_map(count).collect()
+    }
+}
+
+fn add(to: &mut NodeCount, count: NodeCount) {
+    to.taken += count.taken;
+    to.given += count.given;
+    to.held += count.held;
+    to.faults += count.faults;
+    to.queue_max = to.queue_max.max(count.queue_max);
+    for (reason, weight) in count.lost {
+        match to.lost.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += weight,
+            None => to.lost.push((reason, weight)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_a_place_goes_on_in_its_books_and_one_beside_it_has_its_own() {
+        let health = StatsRegistry::default();
+        let (first, beside) = (health.node("a".to_owned()), health.node("a".to_owned()));
+        first.took(5);
+        first.gave(3);
+        first.holds(2);
+        beside.took(1);
+        let early = health.anew().node("a".to_owned());
+        early.took(100);
+        early.gave(100);
+        drop((first, early));
+        let next = health.anew().node("a".to_owned());
+        next.took(10);
+        next.gave(10);
+        let counts = health.counts();
+        let sums: Vec<_> = counts.iter().map(|count| (count.taken, count.given)).collect();
+        assert_eq!(sums, [(115, 113), (1, 0)]);
+        assert_eq!(counts[0].lost, [("abandoned", 2)]);
+        assert_eq!(health.books.lock().unwrap()[0].nodes.len(), 2, "books are used again");
+    }
+}

@@ -1,0 +1,140 @@
+//! Writes on the blocking pool, one frame at a time. Does not know where to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use crate::pipeline::StageError;
+
+/// A writer that blocks.
+pub(super) trait Blocking: Send + 'static {
+    /// Writes all of `bytes`, or fails and is called again, mostly with the same ones. Ends soon with a
+    /// fault once `stop` is set, as far as the system lets it.
+    fn write(&mut self, bytes: &Bytes, stop: &AtomicBool) -> Result<(), StageError>;
+}
+
+/// Lets a [`Blocking`] writer be awaited.
+///
+/// There is never more than one thread at work. A write that was given up goes on there: when the
+/// same bytes are offered again, that one is waited for, and they are not written twice.
+///
+/// # Why not `tokio::fs`
+/// Its file takes bytes into a buffer of its own and tells the failure at a later call, when it can no
+/// longer be said which frame it hit.
+#[derive(Debug)]
+pub(super) struct BlockingSink<W> {
+    /// Locked by the one job that runs, and by nobody else.
+    writer: Arc<Mutex<W>>,
+    stop: Arc<AtomicBool>,
+    job: Option<Job>,
+}
+
+#[derive(Debug)]
+struct Job {
+    bytes: Bytes,
+    done: JoinHandle<Result<(), StageError>>,
+}
+
+impl<W: Blocking> BlockingSink<W> {
+    pub(super) fn new(writer: W) -> Self {
+        Self { writer: Arc::new(Mutex::new(writer)), stop: Arc::default(), job: None }
+    }
+
+    /// Writes `bytes`. May be dropped at any time.
+    pub(super) async fn write(&mut self, bytes: &Bytes) -> Result<(), StageError> {
+        if let Some(job) = &mut self.job {
+            let result = (&mut job.done).await;
+            let was_this = same(&job.bytes, bytes);
+            self.job = None;
+            if was_this {
+                return flatten(result);
+            }
+        }
+        let (writer, stop, owned) = (self.writer.clone(), self.stop.clone(), bytes.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            writer.lock().unwrap_or_else(PoisonError::into_inner).write(&owned, &stop)
+        });
+        let job = self.job.insert(Job { bytes: bytes.clone(), done });
+        let result = (&mut job.done).await;
+        self.job = None;
+        flatten(result)
+    }
+}
+
+impl<W> Drop for BlockingSink<W> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether both are the same piece of memory, not only equal.
+pub(super) fn same(one: &Bytes, other: &Bytes) -> bool {
+    one.as_ptr() == other.as_ptr() && one.len() == other.len()
+}
+
+fn flatten(
+    result: Result<Result<(), StageError>, tokio::task::JoinError>,
+) -> Result<(), StageError> {
+    result.map_err(|error| StageError::new(format_args!("the writing thread broke: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    /// Takes a token for each write and remembers what it wrote.
+    struct Gate {
+        open: Receiver<()>,
+        written: Arc<Mutex<Vec<Bytes>>>,
+    }
+
+    impl Blocking for Gate {
+        fn write(&mut self, bytes: &Bytes, _stop: &AtomicBool) -> Result<(), StageError> {
+            self.open.recv().map_err(StageError::new)?;
+            self.written.lock().unwrap().push(bytes.clone());
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_was_given_up_is_waited_for_and_not_repeated() {
+        let (open, gate) = sync_channel(8);
+        let written = Arc::default();
+        let mut offload = BlockingSink::new(Gate { open: gate, written: Arc::clone(&written) });
+        let (first, second) = (Bytes::from_static(b"1\n"), Bytes::from_static(b"2\n"));
+
+        let given_up = timeout(Duration::from_millis(1), offload.write(&first)).await;
+        assert!(given_up.is_err());
+        open.send(()).unwrap();
+        offload.write(&first).await.unwrap();
+        assert_eq!(*written.lock().unwrap(), [&first]);
+
+        let given_up = timeout(Duration::from_millis(1), offload.write(&second)).await;
+        assert!(given_up.is_err());
+        open.send(()).unwrap();
+        open.send(()).unwrap();
+        // Another frame comes instead: both are written, in order.
+        offload.write(&first).await.unwrap();
+        assert_eq!(*written.lock().unwrap(), [&first, &second, &first]);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_a_fault_and_can_be_used_again() {
+        struct Once(bool);
+        impl Blocking for Once {
+            fn write(&mut self, _bytes: &Bytes, _stop: &AtomicBool) -> Result<(), StageError> {
+                assert!(std::mem::replace(&mut self.0, true), "first call");
+                Ok(())
+            }
+        }
+        let mut offload = BlockingSink::new(Once(false));
+        let bytes = Bytes::from_static(b"1\n");
+        offload.write(&bytes).await.unwrap_err();
+        offload.write(&bytes).await.unwrap();
+    }
+}

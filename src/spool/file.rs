@@ -1,0 +1,363 @@
+//! The spool's file on a real disk. Knows no record.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::queue::Spool;
+use super::storage::Storage;
+use super::types::{Opened, Settings, State};
+use crate::files::{StateFolder, is_own, make_private, open_in};
+use crate::sinks::why;
+
+/// The file's name in the state folder.
+pub const NAME: &str = "spool";
+/// What one that cannot be used is called.
+pub const ASIDE: &str = "spool.damaged";
+
+/// The names that a file of records has in the state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// Its own.
+    pub name: &'static str,
+    /// The one that is written beside it.
+    pub beside: &'static str,
+    /// What one that cannot be used is called.
+    pub aside: &'static str,
+    /// What is locked as long as it is open: a file, or the folder itself where none is named.
+    pub lock: Option<&'static str>,
+}
+
+impl Names {
+    /// The spool's.
+    pub const SPOOL: Self = Self { name: NAME, beside: "spool.new", aside: ASIDE, lock: None };
+}
+
+/// `spool` in a folder, mode 0600: it holds what commands have said.
+///
+/// A symbolic link, a pipe or folder, a file of another user and one with a second name are refused.
+/// The folder is made where it is missing, as [`StateFolder`] says, and its advisory lock (`flock`) is held for as
+/// long as this lives, so that there is one writer: an agent, or `infiniservice spool drop`.
+#[derive(Debug)]
+pub struct File {
+    /// The folder, for when it is removed.
+    state: StateFolder,
+    names: Names,
+    /// Held for its lock, where that is not the folder's.
+    lock: Option<fs::File>,
+    /// Opened once: for the lock, for its sync after a rename, and so that every name is looked up in
+    /// the folder that was locked.
+    folder: OwnedFd,
+    file: Option<fs::File>,
+    beside: Option<fs::File>,
+    /// How long this writer has left the file.
+    end: Option<u64>,
+    /// Somebody else has removed or changed it: only another file will do.
+    is_foreign: bool,
+    /// A name in the folder has changed and the folder is not synced.
+    renamed: bool,
+    exchanged: bool,
+}
+
+impl File {
+    /// Takes the lock of `folder`, and opens the file if there is one.
+    ///
+    /// # Errors
+    /// The folder cannot be made or opened, another process has the lock
+    /// ([`WouldBlock`](io::ErrorKind::WouldBlock)), or the file is refused.
+    pub fn open(folder: impl Into<StateFolder>) -> io::Result<Self> {
+        Self::open_as(Names::SPOOL, folder)
+    }
+
+    /// The same for a file of other names.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_as(names: Names, folder: impl Into<StateFolder>) -> io::Result<Self> {
+        let state = folder.into();
+        let (folder, lock) = locked(&state, names.lock)?;
+        let file = match open_in(&folder, names.name, OFlags::RDWR) {
+            Ok(file) => {
+                make_private(&file, &file.metadata()?)?;
+                Some(file)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let (beside, end) = (None, None);
+        let (is_foreign, renamed, exchanged) = (false, false, false);
+        Ok(Self { state, names, lock, folder, file, beside, end, is_foreign, renamed, exchanged })
+    }
+
+    /// Opens the file to look at it: without the lock, changing nothing. `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no regular file.
+    pub fn look(folder: &Path) -> io::Result<Option<Self>> {
+        let state = StateFolder::from(folder);
+        let opened = open_folder(folder)
+            .and_then(|folder| Ok((open_in(&folder, NAME, OFlags::RDONLY)?, folder)));
+        match opened {
+            Ok((file, folder)) => {
+                let (file, beside) = (Some(file), None);
+                let (end, is_foreign, renamed, exchanged) = (None, false, false, false);
+                let (names, lock) = (Names::SPOOL, None);
+                Ok(Some(Self {
+                    state,
+                    names,
+                    lock,
+                    folder,
+                    file,
+                    beside,
+                    end,
+                    is_foreign,
+                    renamed,
+                    exchanged,
+                }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether [`open`](Self::open) would take the folder and what is in it, and the file could be written anew; by
+    /// this user, and but for the lock. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(folder: &Path) -> io::Result<()> {
+        StateFolder::from(folder).judge()?;
+        let opened = match open_folder(folder) {
+            // It would be made, in the first folder above that is there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut above = folder.ancestors().skip(1).map(|path| match path.as_os_str() {
+                    name if name.is_empty() => Path::new("."),
+                    _ => path,
+                });
+                return above
+                    .find(|path| path.exists())
+                    .map_or(Ok(()), |path| is_writable(&open_folder(path)?));
+            }
+            opened => opened?,
+        };
+        is_writable(&opened)?;
+        match open_in(&opened, NAME, OFlags::RDWR) {
+            Ok(file) => is_own(&file.metadata()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether somebody holds the lock of `folder` now.
+    pub fn is_in_use(folder: &Path) -> bool {
+        let Ok(folder) = open_folder(folder) else { return false };
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+
+    /// Removes what was set aside. `false`: nothing was.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn forget_aside(&self) -> io::Result<bool> {
+        match rustix::fs::unlinkat(&self.folder, ASIDE, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn remove_beside(&mut self) -> io::Result<()> {
+        self.beside = None;
+        match rustix::fs::unlinkat(&self.folder, self.names.beside, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn there(&mut self) -> io::Result<&mut fs::File> {
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Gives the lock back at once: a process that is being started has a copy of every descriptor for a moment,
+/// and would hold it on.
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = match &self.lock {
+            Some(lock) => rustix::fs::flock(lock, FlockOperation::Unlock),
+            None => rustix::fs::flock(&self.folder, FlockOperation::Unlock),
+        };
+    }
+}
+
+/// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
+/// and in [`Opened::trouble`], and what waits is in memory only.
+pub fn open(
+    folder: impl Into<StateFolder>,
+    settings: &Settings,
+    now_ms: u64,
+) -> (Spool<File>, Opened) {
+    let folder = folder.into();
+    let (mut spool, mut opened) = match File::open(&folder) {
+        Ok(file) => Spool::open(file, settings, now_ms),
+        Err(error) => {
+            let (spool, opened) = Spool::in_memory(settings, now_ms);
+            (spool, Opened { trouble: Some(refusal(&error)), ..opened })
+        }
+    };
+    if spool.state() == State::Memory
+        && let Some(why) = &mut opened.trouble
+    {
+        let trouble = format!("cannot use {}: {why}", folder.path().join(NAME).display());
+        tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
+        why.clone_from(&trouble);
+        spool.unusable = Some(trouble);
+    }
+    (spool, opened)
+}
+
+fn refusal(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            "another agent has it (or a `spool drop` that is at work)".to_owned()
+        }
+        _ => why(error),
+    }
+}
+
+impl Storage for File {
+    fn length(&mut self) -> io::Result<u64> {
+        self.file.as_ref().map_or(Ok(0), |file| Ok(file.metadata()?.len()))
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let mut read = 0;
+        while read < into.len() {
+            match file.read_at(&mut into[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let expected = self.end;
+        let file = self.there()?;
+        let found = file.metadata()?;
+        if found.nlink() == 0 || expected.is_some_and(|end| end != found.len()) {
+            self.is_foreign = true;
+            return Err(io::Error::other("somebody else has removed or changed the file"));
+        }
+        let written = append(file, bytes)?;
+        self.end = Some(found.len() + written as u64);
+        Ok(written)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        if self.is_foreign {
+            return Err(io::Error::other("somebody else has removed or changed the file"));
+        }
+        self.there()?.set_len(length)?;
+        self.end = Some(length);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.there()?.sync_data()?;
+        if self.renamed {
+            rustix::fs::fsync(&self.folder)?;
+            self.renamed = false;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        rustix::fs::renameat(&self.folder, self.names.name, &self.folder, self.names.aside)?;
+        (self.file, self.end, self.is_foreign, self.renamed) = (None, None, false, true);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if rustix::fs::fstat(&self.folder)?.st_nlink == 0 {
+            // Somebody has removed the folder, and nothing can be made in one that has no name.
+            (self.folder, self.lock) = locked(&self.state, self.names.lock)?;
+        }
+        self.remove_beside()?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.beside = Some(open_in(&self.folder, self.names.beside, flags)?);
+        Ok(())
+    }
+
+    fn append_beside(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        append(self.beside.as_mut().ok_or(io::ErrorKind::NotFound)?, bytes)
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        self.exchanged = false;
+        self.beside.as_mut().ok_or(io::ErrorKind::NotFound)?.sync_all()?;
+        rustix::fs::renameat(&self.folder, self.names.beside, &self.folder, self.names.name)?;
+        self.file = self.beside.take();
+        (self.end, self.is_foreign) = (None, false);
+        (self.exchanged, self.renamed) = (true, true);
+        rustix::fs::fsync(&self.folder)?;
+        self.renamed = false;
+        Ok(())
+    }
+
+    fn abandon(&mut self) {
+        let is_there = self.beside.is_some();
+        if let Err(error) = self.remove_beside()
+            && is_there
+        {
+            let name = self.names.beside;
+            tracing::warn!(%error, "a half-written {name} is left in the state folder");
+        }
+    }
+
+    fn exchanged(&self) -> bool {
+        self.exchanged
+    }
+}
+
+fn append(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
+    // The one writer knows where the end is, but a file that was cut back has another.
+    let end = file.metadata()?.len();
+    file.write_at(bytes, end)
+}
+
+/// The folder, made where it is missing, and its lock, or that of the file `lock` in it.
+fn locked(state: &StateFolder, lock: Option<&str>) -> io::Result<(OwnedFd, Option<fs::File>)> {
+    let folder = state.open_again()?;
+    let Some(name) = lock else {
+        rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+        return Ok((folder, None));
+    };
+    let lock = open_in(&folder, name, OFlags::RDWR | OFlags::CREATE)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok((folder, Some(lock)))
+}
+
+fn open_folder(folder: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        folder,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn is_writable(folder: &OwnedFd) -> io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS).map_err(|error| {
+        let error = io::Error::from(error);
+        io::Error::new(error.kind(), format!("the folder cannot be written to: {}", why(&error)))
+    })
+}

@@ -1,0 +1,347 @@
+//! Reads a spool's file from one end to the other: what waits in it, and what is wrong with it.
+//! Changes nothing, and believes nothing without its sum.
+
+use std::collections::VecDeque;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::message::{DurableMessage, Kind};
+use super::reader::{CHUNK, FIRST_MAX, First, Reader};
+use super::record::{self, HEAD, Head, MAGIC, What};
+use super::storage::Storage;
+use crate::sinks::why;
+
+/// The most items that wait: an index of 32 bytes each, half a MiB.
+pub const ITEMS_MAX: usize = 16_384;
+/// Damages that are told one by one.
+const WRONG_MAX: usize = 100;
+
+/// An item that waits; its bytes are elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, from 1, strictly rising.
+    pub seq: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What it says.
+    pub kind: Kind,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// What it weighs in the books.
+    pub readings: u32,
+    /// The request that it answers, as the request log numbers them; 0 where none.
+    pub request: u32,
+    /// When a host asked for it, where one did and this run of the agent heard it.
+    pub(super) asked: Option<Instant>,
+    /// Where its record begins in the file. `None`: in memory only.
+    pub(super) offset: Option<u32>,
+}
+
+impl Entry {
+    /// One that waits from now on; its number comes with its place.
+    pub(super) fn of(must: &DurableMessage, now_ms: u64) -> Self {
+        let length = u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX);
+        let (kind, readings) = (must.kind, must.frame.readings);
+        let asked = kind.is_asked().then_some(must.frame.oldest);
+        let request = must.request;
+        Self { seq: 0, at_ms: now_ms, kind, length, readings, request, asked, offset: None }
+    }
+
+    /// Bytes of its record.
+    pub(super) fn record(&self) -> u64 {
+        HEAD as u64 + u64::from(self.length)
+    }
+}
+
+/// Whose the file is, as its first record and each start of an agent say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The number of the agent's run, rising.
+    pub run: u64,
+    /// The machine, as the agent knows it.
+    pub identity: String,
+    /// The boot of the machine in which that run began.
+    pub boot_id: String,
+}
+
+/// A damage, and what it costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corruption {
+    /// Where in the file.
+    pub offset: u64,
+    /// Bytes that are not used.
+    pub bytes: u64,
+    /// What is wrong, as a sentence's end.
+    pub what: String,
+}
+
+/// All that a file says.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Who wrote it last. `None`: it is no spool, or an empty one.
+    pub session: Option<Session>,
+    /// What waits, oldest first; at most twice [`ITEMS_MAX`].
+    pub waiting: VecDeque<Entry>,
+    /// The damages, at most a hundred of them.
+    pub wrong: Vec<Corruption>,
+    /// Why the disk did not give the file back, if so: that is no damage, and what was found is not all there is.
+    pub unreadable: Option<String>,
+    /// What damaged items weighed, where their head could be read; a part of which nothing is known counts as one.
+    pub damaged: u64,
+    /// The same for what the file ends in the middle of, or in nothing but zeros: that is how what was not synced
+    /// looks after a power cut.
+    pub torn: u64,
+    /// The length of the file.
+    pub length: u64,
+    /// The number after the last one known.
+    pub(super) next_seq: u64,
+    /// Where the good part ends.
+    pub(super) end: u64,
+}
+
+/// Reads the whole file of `storage`, at most `bytes_max` of it, through a buffer of 32 KiB.
+///
+/// Each sum is checked. A damaged body costs its item; behind a damaged head nothing can be believed (what
+/// a program has said could look like a record), so the rest of the file is not used. A file whose end was
+/// lost in a power cut is of that kind, and what is lost is what had not been synced.
+///
+/// The beginning is the exception: the first bytes and the record behind them have one possible place, so what comes
+/// after them is found where they are damaged. Whose the file is then says that record's own sum or a later record;
+/// where nothing says it, no item is of use.
+///
+/// A read that fails says nothing about the file: the scan ends there, and [`Scan::unreadable`] says so.
+pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
+    let mut scan = Scan { next_seq: 1, ..Scan::default() };
+    let length = match storage.length() {
+        Ok(length) => length,
+        Err(error) => {
+            scan.unreadable = Some(format!("its length cannot be read: {}", why(&error)));
+            return scan;
+        }
+    };
+    scan.length = length;
+    let mut reader = Reader::on(storage);
+    let (mut at, bytes_max) = (0, bytes_max.min(length));
+    while at < length {
+        let next = match at {
+            0 => scan.beginning(&mut reader, length),
+            at => scan.record(&mut reader, at, bytes_max),
+        };
+        let stop = match next {
+            Ok(next) => {
+                at = next;
+                continue;
+            }
+            Err(stop) => stop,
+        };
+        match stop {
+            Stop::Unreadable(error) => scan.unread_from(at, &error),
+            Stop::Corruption(what, weight) => {
+                match reader.is_torn(at, length) {
+                    Ok(true) => scan.torn += weight,
+                    _ => scan.damaged += weight,
+                }
+                scan.wrong(at, length - at, what);
+            }
+        }
+        break;
+    }
+    scan.end = at;
+    if scan.session.is_none() && !scan.waiting.is_empty() {
+        let lost = std::mem::take(&mut scan.waiting);
+        scan.damaged += lost.iter().map(|entry| u64::from(entry.readings)).sum::<u64>();
+        scan.wrong(0, length, "it does not say whose it is");
+    }
+    scan
+}
+
+/// Why a scan goes no further.
+enum Stop {
+    /// What is there is no record, or not that of a spool; and what it weighs.
+    Corruption(String, u64),
+    /// What is there is not known.
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+/// Of a part of the file of which nothing is known: an item, for all that is known.
+impl From<&str> for Stop {
+    fn from(what: &str) -> Self {
+        Self::Corruption(what.to_owned(), 1)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(what: String) -> Self {
+        Self::Corruption(what, 1)
+    }
+}
+
+impl Scan {
+    fn unread_from(&mut self, at: u64, error: &io::Error) {
+        self.unreadable = Some(format!("it cannot be read from byte {at} on: {}", why(error)));
+    }
+
+    fn wrong(&mut self, offset: u64, bytes: u64, what: impl Into<String>) {
+        if self.wrong.len() < WRONG_MAX {
+            self.wrong.push(Corruption { offset, bytes, what: what.into() });
+        }
+    }
+
+    /// Takes the first bytes and the record that says whose the file is, and tells where the next one is.
+    fn beginning<S: Storage>(
+        &mut self,
+        reader: &mut Reader<'_, S>,
+        length: u64,
+    ) -> Result<u64, Stop> {
+        let bytes = reader.bytes(0, MAGIC.len() + FIRST_MAX)?;
+        let is_magic = bytes.starts_with(&MAGIC);
+        if is_magic && length == MAGIC.len() as u64 {
+            return Ok(length);
+        }
+        let first = bytes.get(MAGIC.len()..).and_then(First::of).filter(|first| match first {
+            First::Whole(..) => true,
+            First::Damaged(..) => is_magic,
+        });
+        let Some(first) = first else {
+            let other = "it is no spool, or one of another version, or its beginning is damaged";
+            return Err(if is_magic { "it does not say whose it is" } else { other }.into());
+        };
+        if !is_magic {
+            self.wrong(0, MAGIC.len() as u64, "its first bytes are damaged");
+        }
+        let length = match first {
+            First::Whole(session, number, length) => {
+                (self.session, self.next_seq) = (Some(session), number.max(1));
+                length
+            }
+            First::Damaged(session, length) => {
+                let what = "the record that says whose it is is damaged";
+                self.wrong(MAGIC.len() as u64, length as u64, what);
+                self.session = session;
+                length
+            }
+        };
+        Ok((MAGIC.len() + length) as u64)
+    }
+
+    /// Takes the record at `at`, and tells where the next one is. `Err`: it and the rest are of no use.
+    fn record<S: Storage>(
+        &mut self,
+        reader: &mut Reader<'_, S>,
+        at: u64,
+        length: u64,
+    ) -> Result<u64, Stop> {
+        let Some(head) = record::read(reader.bytes(at, HEAD)?) else {
+            return match First::of(reader.bytes(at, FIRST_MAX)?) {
+                Some(First::Damaged(Some(session), bytes)) => {
+                    self.wrong(at, bytes as u64, "the head of a session is damaged");
+                    self.session = Some(session);
+                    Ok(at + bytes as u64)
+                }
+                _ => Err("a record's head is damaged or cut short".into()),
+            };
+        };
+        let body = at + HEAD as u64;
+        let next = body + u64::from(head.length);
+        if next > length {
+            return Err(Stop::Corruption("a record is cut short".to_owned(), weight(&head)));
+        }
+        let sum = reader.sum(body, head.length)?;
+        if sum == head.body_crc {
+            self.take(head, at, reader, body)?;
+            return Ok(next);
+        }
+        self.damaged += weight(&head);
+        let what = match head.what {
+            What::Item(kind) => format!("{} {} is damaged", kind.name(), head.number),
+            _ => "a record's body is damaged".to_owned(),
+        };
+        self.wrong(at, next - at, what);
+        let used = u64::from(matches!(head.what, What::Item(_)));
+        self.next_seq = self.next_seq.max(head.number.saturating_add(used));
+        Ok(next)
+    }
+
+    fn take<S: Storage>(
+        &mut self,
+        head: Head,
+        at: u64,
+        reader: &mut Reader<'_, S>,
+        body: u64,
+    ) -> Result<(), Stop> {
+        match head.what {
+            What::Session => {
+                let body = reader.bytes(body, (head.length as usize).min(CHUNK))?;
+                let session = serde_json::from_slice(body);
+                self.session = Some(session.map_err(|_| "a head of a session says nothing")?);
+                self.next_seq = self.next_seq.max(head.number);
+            }
+            What::Read => {
+                while self.waiting.front().is_some_and(|first| first.seq <= head.number) {
+                    self.waiting.pop_front();
+                }
+                self.next_seq = self.next_seq.max(head.number.saturating_add(1));
+            }
+            What::Dropped => {
+                if let Ok(index) = self.waiting.binary_search_by_key(&head.number, |item| item.seq)
+                {
+                    self.waiting.remove(index);
+                }
+            }
+            What::Item(kind) => {
+                if head.number < self.next_seq {
+                    return Err(format!("{} {} is out of order", kind.name(), head.number).into());
+                }
+                if self.waiting.len() >= 2 * ITEMS_MAX {
+                    return Err(format!("more than {} items wait", 2 * ITEMS_MAX).into());
+                }
+                let offset = u32::try_from(at).map_err(|_| "it is longer than any spool")?;
+                self.next_seq = head.number.saturating_add(1);
+                self.waiting.push_back(Entry {
+                    seq: head.number,
+                    at_ms: head.at_ms,
+                    kind,
+                    length: head.length,
+                    readings: head.readings,
+                    request: head.request,
+                    asked: None,
+                    offset: Some(offset),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a record says that is not used.
+fn weight(head: &Head) -> u64 {
+    match head.what {
+        What::Item(_) => head.readings.into(),
+        _ => 0,
+    }
+}
+
+/// The bytes of the item `entry`, checked. `None`: they are damaged, or not in the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec<u8>>> {
+    let Some(offset) = entry.offset else { return Ok(None) };
+    let mut bytes = vec![0; HEAD + entry.length as usize];
+    let read = storage.read_at(offset.into(), &mut bytes)?;
+    let head = record::read(&bytes[..read]);
+    let same = |head: Head| {
+        (head.what, head.number, head.length) == (What::Item(entry.kind), entry.seq, entry.length)
+    };
+    let whole = read == bytes.len() && head.is_some_and(same);
+    let body = bytes.split_off(HEAD.min(bytes.len()));
+    Ok((whole && head.is_some_and(|head| head.body_crc == crc32fast::hash(&body))).then_some(body))
+}
