@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use infiniservice::{cli, commands::execute::enter};
+use infiniservice::cli;
+use infiniservice::commands::process::exec_helper;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     match arguments.nth(1) {
-        Some(word) if word == enter::WORD => enter::main(arguments),
+        Some(word) if word == exec_helper::WORD => exec_helper::main(arguments),
         _ => cli::main(),
     }
 }

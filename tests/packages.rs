@@ -23,8 +23,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use infiniservice::commands::actions::{Context, applications, packages};
-use infiniservice::commands::execute::Runner;
 use infiniservice::commands::outcome::Outcome;
+use infiniservice::commands::process::Runner;
 use infiniservice::commands::words::PackageName;
 use infiniservice::metrics::collect::CommandLine;
 use infiniservice::metrics::latest::Latest;

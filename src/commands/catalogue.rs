@@ -1,7 +1,7 @@
 //! The names that a policy may use: every action the host can ask for, and what of it a rule can look
 //! at. Decides nothing.
 
-use super::decode::{RAW_COMMAND, SCRIPT};
+use crate::commands::decode::{RAW_COMMAND, SCRIPT};
 
 /// What of a request a rule can look at, by the word that stands for it in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

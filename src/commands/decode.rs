@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 pub use action::why_not_built;
 
-use super::policy;
-use super::request::{ActionRequest, RawCommand, Request, Script, What};
-use super::verify::Verified;
+use crate::commands::policy;
+use crate::commands::request::{ActionRequest, RawCommand, Request, Script, What};
+use crate::commands::verify::Verified;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Reservation, Transform};
 #[cfg(doc)]
 use crate::wire::inbound::SCRIPTS_TOLD_MAX;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::reply::Spoken;
+use crate::commands::reply::Spoken;
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError, StageStats};
 use crate::spool::DurableMessage;

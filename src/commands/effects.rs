@@ -1,12 +1,12 @@
 //! What a request would do, as rules know it: what was asked for, and what that comes to. Pure: what only the machine
-//! can tell (other names of a unit, packages that go along) is in [`foresee`](super::foresee).
+//! can tell (other names of a unit, packages that go along) is in [`foresee`](crate::commands::foresee).
 
 use std::borrow::Cow;
 
-use super::catalogue::Argument;
-use super::policy::{self, Value};
-use super::request::{Action, ActionRequest, ServiceOperation, What};
-use super::words::unit_of;
+use crate::commands::catalogue::Argument;
+use crate::commands::policy::{self, Value};
+use crate::commands::request::{Action, ActionRequest, ServiceOperation, What};
+use crate::commands::words::unit_of;
 
 /// One thing that would be done.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::decode::{self, HostMessage};
-use super::outcome::Outcome;
-use super::policy::{Decision, Policy};
-use super::request::Request;
+use crate::commands::decode::{self, HostMessage};
+use crate::commands::outcome::Outcome;
+use crate::commands::policy::{Decision, Policy};
+use crate::commands::request::Request;
 use crate::pipeline::{EventCount, Output, Transform};
 
 /// A request that may be run, with its time cut to what the policy grants.

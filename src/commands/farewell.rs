@@ -7,11 +7,11 @@ use futures::Stream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::decode::Decode;
-use super::frame::Frame;
-use super::hear::AckFilter;
-use super::receive::ReadLease;
-use super::verify::Verify;
+use crate::commands::decode::Decode;
+use crate::commands::frame::Frame;
+use crate::commands::hear::AckFilter;
+use crate::commands::receive::ReadLease;
+use crate::commands::verify::Verify;
 use crate::pipeline::{Graph, Pipeline, Source, StageError, StatsRegistry};
 use crate::port::{AckTracker, Inbound};
 

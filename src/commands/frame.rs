@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::receive::{ReadLease, SharedInbound};
+use crate::commands::receive::{ReadLease, SharedInbound};
 use crate::pipeline::{EventCount, Output, Transform};
 use crate::port::Inbound;
 use crate::wire::LINE_BYTES_MAX;

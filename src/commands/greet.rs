@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
-use super::news::{EventReceiver, Listening};
-use super::reply::Outbound;
-use super::request_log::Recovery;
+use crate::commands::news::{EventReceiver, Listening};
+use crate::commands::reply::Outbound;
+use crate::commands::request_log::Recovery;
 use crate::pipeline::{Source, StageError};
 use crate::port::AckTracker;
 

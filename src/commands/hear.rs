@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::decode::HostMessage;
+use crate::commands::decode::HostMessage;
 use crate::pipeline::{Output, Transform};
 use crate::port::AckTracker;
 

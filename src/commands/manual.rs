@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::catalogue::ACTIONS;
-use super::decode::{RAW_COMMAND, SCRIPT, why_not_built};
+use crate::commands::catalogue::ACTIONS;
+use crate::commands::decode::{RAW_COMMAND, SCRIPT, why_not_built};
 
 /// What people are told of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

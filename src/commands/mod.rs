@@ -16,7 +16,7 @@ pub mod deliver;
 pub mod farewell;
 
 pub mod actions;
-pub mod execute;
+pub mod process;
 
 pub mod catalogue;
 pub mod glob;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::execute::{Exit, Finished};
+use crate::commands::process::{Exit, Finished};
 
 /// What came of one request: exactly one of these for each.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -8,13 +8,13 @@ use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::actions::{self, Afterwards, Context, Done, golden, power};
-use super::enforce::InForce;
-use super::execute::{self, Prepared, Program, Runner};
-use super::foresee::foresee;
-use super::outcome::Outcome;
-use super::policy::Decision;
-use super::request::{Action, RawCommand, Script, What};
+use crate::commands::actions::{self, Afterwards, Context, Done, golden, power};
+use crate::commands::enforce::InForce;
+use crate::commands::foresee::foresee;
+use crate::commands::outcome::Outcome;
+use crate::commands::policy::Decision;
+use crate::commands::process::{self, Prepared, Program, Runner};
+use crate::commands::request::{Action, RawCommand, Script, What};
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
@@ -107,13 +107,13 @@ impl LocalExecutor {
 }
 
 /// What a program that ignores SIGTERM has left at its deadline: half of what a
-/// [request](super::request::Request::ends_by) is ended early, so that the answer is in time.
+/// [request](crate::commands::request::Request::ends_by) is ended early, so that the answer is in time.
 fn mercy(deadline: Instant) -> Option<Duration> {
     Some(deadline.saturating_duration_since(Instant::now()) / 40)
 }
 
 async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
-    let prepared = spawn_blocking(move || execute::command_line(&raw, deadline)).await;
+    let prepared = spawn_blocking(move || process::command_line(&raw, deadline)).await;
     match prepared.unwrap_or_else(|error| Err(error.to_string())) {
         Err(why) => Outcome::failed(why),
         Ok(prepared) => run(prepared, detach, runner).await,
@@ -121,7 +121,7 @@ async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: I
 }
 
 async fn script(script: Script, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
-    let prepared = spawn_blocking(move || execute::script(&script, deadline)).await;
+    let prepared = spawn_blocking(move || process::script(&script, deadline)).await;
     match prepared.unwrap_or_else(|error| Err(error.to_string())) {
         // Nothing was begun: it may be offered again.
         Err(why) => Outcome::refused(why),

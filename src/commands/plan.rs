@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::actions::{checks, cleanup, golden};
-use super::execute::{self, Prepared, Program};
-use super::policy::operation_name;
-use super::request::{Action, ActionRequest, Request, ServiceOperation, What};
+use crate::commands::actions::{checks, cleanup, golden};
+use crate::commands::policy::operation_name;
+use crate::commands::process::{self, Prepared, Program};
+use crate::commands::request::{Action, ActionRequest, Request, ServiceOperation, What};
 
 /// A program that would be run, or why none is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub type ProgramsOf = fn(&Action) -> Option<Vec<Vec<String>>>;
 /// It would fail before anything is run: the end of a sentence that says why.
 pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<DryRun>, String> {
     match &request.what {
-        What::Raw(raw) => Ok(vec![of_host(execute::command_line(raw, request.deadline())?)?]),
-        What::Script(script) => Ok(vec![of_host(execute::script(script, request.deadline())?)?]),
+        What::Raw(raw) => Ok(vec![of_host(process::command_line(raw, request.deadline())?)?]),
+        What::Script(script) => Ok(vec![of_host(process::script(script, request.deadline())?)?]),
         What::Action(ActionRequest { action, .. }) => match programs_of(action) {
             Some(programs) if !programs.is_empty() => {
                 let mut note = besides(action);
@@ -150,10 +150,10 @@ fn besides(action: &Action) -> String {
 
 /// A program with what the runner would give it.
 fn resolve(program: Program, note: &str) -> Result<DryRun, String> {
-    let file = execute::find(&program.program)?;
-    let directory = execute::directory(program.directory.as_deref())?;
-    let whose = execute::variables(program.run_as.as_ref())?;
-    let environment = execute::environment(whose, &program.environment)?;
+    let file = process::find(&program.program)?;
+    let directory = process::directory(program.directory.as_deref())?;
+    let whose = process::variables(program.run_as.as_ref())?;
+    let environment = process::environment(whose, &program.environment)?;
     let text_file = program.text.map(|_| "FILE".into());
     let words = std::iter::once(file.into_os_string()).chain(program.arguments).chain(text_file);
     let text = |word: std::ffi::OsString| word.to_string_lossy().into_owned();

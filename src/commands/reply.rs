@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::decode::{RAW_COMMAND, Refusal};
-use super::outcome::Outcome;
+use crate::commands::decode::{RAW_COMMAND, Refusal};
+use crate::commands::outcome::Outcome;
 use crate::model::Frame;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use crate::spool::Kind;
@@ -205,7 +205,7 @@ impl From<Refusal> for Outbound {
 /// # Why
 /// A host that gets no answer asks again, and what it asked for is done twice; one that is told so can look first.
 /// It has to be an answer: who asked looks for the id in answers, and the event that tells of losses
-/// ([`losses`](super::losses)) is read by people, and knows counts.
+/// ([`losses`](crate::commands::losses)) is read by people, and knows counts.
 pub fn lost(line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
     let Said { id, command_type, success, exit_code } = serde_json::from_slice(line).ok()?;
     let error = match success {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::secret::Secret;
-use super::words::{Account, ComputerName, DomainName, PackageName, Query, ServiceName};
+use crate::commands::secret::Secret;
+use crate::commands::words::{Account, ComputerName, DomainName, PackageName, Query, ServiceName};
 use crate::model::Rank;
 use crate::pipeline::Reservation;
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::losses::TELL_EVERY;
+use crate::commands::losses::TELL_EVERY;
 use crate::spool::{SpoolStatus, State, Waiting};
 use crate::wire::outbound::{AgentEvent, Severity};
 

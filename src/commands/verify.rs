@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::frame::Line;
-use super::request_log::RequestLog;
-use super::secret::Secret;
+use crate::commands::frame::Line;
+use crate::commands::request_log::RequestLog;
+use crate::commands::secret::Secret;
 use crate::pipeline::{EventCount, Output, Transform};
 use crate::wire::envelope::{self, Refused, WINDOW_MS};
 use crate::wire::inbound::{self, Message};
@@ -30,7 +30,7 @@ pub type WallClock = fn() -> i64;
 /// Opens envelopes: everything else is dropped and counted under the word of its [`Refused`].
 ///
 /// - Without a secret it is *locked*: nothing passes, and it says so once.
-/// - An envelope is taken once: the [request log](super::request_log) remembers it, over restarts too. It is asked only
+/// - An envelope is taken once: the [request log](crate::commands::request_log) remembers it, over restarts too. It is asked only
 ///   after the signature was found right, so that a stranger cannot fill it.
 /// - No envelope is taken that is more than [`WINDOW_MS`] earlier than the latest one; unless the clock was seen to be
 ///   set back.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::enforce::InForce;
-use crate::commands::execute::{Runner, Settings};
+use crate::commands::process::{Runner, Settings};
 use crate::commands::request_log::audit::Audit;
 use crate::commands::request_log::{Owner, RequestLog};
 use crate::commands::secret::Secret;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use infiniservice::commands::execute::{Exit, Program, Runner, Settings};
+use infiniservice::commands::process::{Exit, Program, Runner, Settings};
 use infiniservice::commands::words::Account;
 use tokio_util::sync::CancellationToken;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::execute::{Exit, Program, Runner};
+use infiniservice::commands::process::{Exit, Program, Runner};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

@@ -1,6 +1,6 @@
 //! Programs of other users, and everything once more for an agent that is not root.
 
-use infiniservice::commands::execute::{Exit, Prepared, Program, command_line, script};
+use infiniservice::commands::process::{Exit, Prepared, Program, command_line, script};
 use infiniservice::commands::request::{RawCommand, Script, Shell};
 use infiniservice::commands::words::Account;
 use rustix::fs::XattrFlags;

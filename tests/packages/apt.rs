@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use infiniservice::commands::actions::packages::{self, Change, Doing, Place, Planned};
+use infiniservice::commands::actions::packages::{self, Doing, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::words::Query;
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -17,7 +17,7 @@ use super::{can, done, item, minutes, name, refused, tool, within, write};
 /// A Debian machine in a folder, with an archive in another that has `infini-hello` 1.0.
 struct Debian {
     root: tempfile::TempDir,
-    place: Place,
+    place: Root,
 }
 
 const STATUS: &str = "Package: infini-base\nStatus: install ok installed\nMaintainer: Tester <t@example.org>\n\
@@ -46,7 +46,7 @@ impl Debian {
         }
         write(&machine.join("var/lib/dpkg/status"), STATUS);
         write(&machine.join("etc/os-release"), "PRETTY_NAME=\"Test 1\"\n");
-        let place = Place::at(&machine);
+        let place = Root::at(&machine);
         let debian = Self { root, place };
         debian.offer("main", "Debian", "stable", "1.0");
         Some(debian)
@@ -122,13 +122,13 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed() {
     let Some(debian) = Debian::new() else { return };
     let (place, hello) = (&debian.place, name("infini-hello"));
 
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let found =
         done(packages::search_in(place, &minutes(), &Query::new("hello says").unwrap()).await);
     let item_found = item(&found, "packages", "name", "infini-hello").unwrap();
     assert_eq!((&item_found["version"], &item_found["installed"]), (&"1.0".into(), &false.into()));
 
-    let installed = packages::change_in(place, &minutes(), Change::Install(&hello)).await;
+    let installed = packages::change_in(place, &minutes(), Operation::Install(&hello)).await;
     assert!(installed.stdout.contains("Setting up infini-hello"), "{installed:#?}");
     assert_eq!(installed.exit_code, Some(0));
     assert!(debian.has());
@@ -141,7 +141,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed() {
     assert_eq!(none["total_pending_count"], 0, "{none:#}");
 
     debian.offer("security", "Debian-Security", "stable-security", "2.0");
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let pending = done(updates::check_in(place, &minutes()).await);
     let update = item(&pending, "pending_updates", "package_name", "infini-hello").unwrap();
     assert_eq!(update["current_version"], "1.0");
@@ -172,7 +172,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed() {
     assert_eq!(past["updates"][0]["title"], "infini-hello 2.0 (was 1.0)");
     assert_eq!(past["updates"].as_array().unwrap().len(), 1);
 
-    done(packages::change_in(place, &minutes(), Change::Remove(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Remove(&hello)).await);
     assert!(!debian.has());
 }
 
@@ -180,18 +180,20 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed() {
 async fn a_name_that_apt_reads_as_something_else_changes_nothing() {
     let Some(debian) = Debian::new() else { return };
     let place = &debian.place;
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let unknown =
-        packages::change_in(place, &minutes(), Change::Install(&name("infini-nosuch"))).await;
+        packages::change_in(place, &minutes(), Operation::Install(&name("infini-nosuch"))).await;
     assert!(refused(unknown).starts_with("unable to locate package infini-nosuch"));
     // A sign at the end turns a removal into an installation, and a dot makes an expression.
     for trick in ["infini-hello+", "infini.hello", "infini-hello+:all"] {
-        refused(packages::change_in(place, &minutes(), Change::Remove(&name(trick))).await);
+        refused(packages::change_in(place, &minutes(), Operation::Remove(&name(trick))).await);
         assert!(!debian.has(), "{trick}");
     }
-    done(packages::change_in(place, &minutes(), Change::Install(&name("infini-hello:all"))).await);
+    done(
+        packages::change_in(place, &minutes(), Operation::Install(&name("infini-hello:all"))).await,
+    );
     for trick in ["infini-hello-", "infini.hello", "infini-hello-:all"] {
-        refused(packages::change_in(place, &minutes(), Change::Install(&name(trick))).await);
+        refused(packages::change_in(place, &minutes(), Operation::Install(&name(trick))).await);
         assert!(debian.has(), "{trick}");
     }
 }
@@ -200,17 +202,17 @@ async fn a_name_that_apt_reads_as_something_else_changes_nothing() {
 async fn a_held_lock_is_waited_for_and_its_holder_is_named_when_the_time_is_over() {
     let Some(debian) = Debian::new() else { return };
     let (place, hello) = (&debian.place, name("infini-hello"));
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let lock = File::create(debian.machine().join("var/lib/dpkg/lock-frontend")).unwrap();
     fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
 
     let short = within(Duration::from_secs(6));
-    let why = refused(packages::change_in(place, &short, Change::Install(&hello)).await);
+    let why = refused(packages::change_in(place, &short, Operation::Install(&hello)).await);
     assert!(why.contains(&format!("process {}", std::process::id())), "{why}");
     assert!(tokio::time::Instant::now() <= short.deadline + Duration::from_secs(1));
 
     let cx = minutes();
-    let mut install = std::pin::pin!(packages::change_in(place, &cx, Change::Install(&hello)));
+    let mut install = std::pin::pin!(packages::change_in(place, &cx, Operation::Install(&hello)));
     let waiting = timeout(Duration::from_secs(3), &mut install).await;
     assert!(waiting.is_err() && !debian.has(), "it waits");
     drop(lock);
@@ -224,7 +226,7 @@ async fn the_lock_of_the_index_is_waited_for_too_though_apt_itself_gives_up_at_o
     let lock = File::create(debian.machine().join("var/lib/apt/lists/lock")).unwrap();
     fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
     let cx = minutes();
-    let mut refresh = std::pin::pin!(packages::change_in(&debian.place, &cx, Change::Refresh));
+    let mut refresh = std::pin::pin!(packages::change_in(&debian.place, &cx, Operation::Refresh));
     assert!(timeout(Duration::from_secs(3), &mut refresh).await.is_err(), "it tries again");
     drop(lock);
     done(refresh.await);
@@ -234,14 +236,14 @@ async fn the_lock_of_the_index_is_waited_for_too_though_apt_itself_gives_up_at_o
 async fn a_held_package_with_an_update_is_told_and_not_counted_as_pending() {
     let Some(debian) = Debian::new() else { return };
     let (place, hello) = (&debian.place, name("infini-hello"));
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
-    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);
     let status = debian.machine().join("var/lib/dpkg/status");
     let (before, after) =
         ("Package: infini-hello\nStatus: install ok", "Package: infini-hello\nStatus: hold ok");
     write(&status, &fs::read_to_string(&status).unwrap().replace(before, after));
     debian.offer("security", "Debian-Security", "stable-security", "2.0");
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let pending = done(updates::check_in(place, &minutes()).await);
     assert_eq!(pending["total_pending_count"], 0, "{pending:#}");
     let held = item(&pending, "held_updates", "package_name", "infini-hello").unwrap();
@@ -260,17 +262,17 @@ async fn a_held_package_with_an_update_is_told_and_not_counted_as_pending() {
 async fn apt_tells_what_it_would_change_and_changes_nothing() {
     let Some(debian) = Debian::new() else { return };
     let (place, hello) = (&debian.place, name("infini-hello"));
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
     let one = |doing| Ok(vec![Planned { doing, name: "infini-hello".into() }]);
-    assert_eq!(plan(Change::Install(&hello)).await, one(Doing::Install));
+    assert_eq!(plan(Operation::Install(&hello)).await, one(Doing::Install));
     assert!(!debian.has());
-    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);
     debian.offer("security", "Debian-Security", "stable-security", "2.0");
-    assert_eq!(plan(Change::UpgradeAll).await, one(Doing::Update));
-    assert_eq!(plan(Change::Remove(&hello)).await, one(Doing::Remove));
+    assert_eq!(plan(Operation::UpgradeAll).await, one(Doing::Update));
+    assert_eq!(plan(Operation::Remove(&hello)).await, one(Doing::Remove));
     let whole = name("infini-hello:all");
-    assert_eq!(plan(Change::Remove(&whole)).await, one(Doing::Remove));
+    assert_eq!(plan(Operation::Remove(&whole)).await, one(Doing::Remove));
     assert!(debian.has());
 }
 
@@ -294,8 +296,8 @@ async fn the_reason_of_a_failed_installation_is_the_script_that_failed_with_its_
     let script = "#!/bin/sh\necho 'debconf: delaying package configuration, since apt-utils is not installed' >&2\n\
         echo 'E: Could not get lock /x. It is held by process 1 (init)' >&2\necho 'no such widget' >&2\nexit 3\n";
     debian.offer_with("main", "Debian", "stable", "1.1", Some(script));
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
-    for change in [Change::Install(&hello), Change::Update(&hello)] {
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
+    for change in [Operation::Install(&hello), Operation::Update(&hello)] {
         let why = refused(packages::change_in(place, &minutes(), change).await);
         assert!(why.starts_with("package infini-hello: its post-installation script "), "{why}");
         assert!(why.contains("exit status 3") && why.ends_with("| no such widget"), "{why}");

@@ -1,6 +1,8 @@
 //! What is run is a list of words, each as it was given.
 
-use infiniservice::commands::actions::packages::{Change, Manager, Place, change_in, would_run_in};
+use infiniservice::commands::actions::packages::{
+    Manager, Operation, Root, change_in, would_run_in,
+};
 use infiniservice::commands::request::Action;
 use infiniservice::commands::words::{PackageName, Query};
 use proptest::prelude::*;
@@ -8,7 +10,7 @@ use proptest::prelude::*;
 use super::write;
 
 /// Trees with a database of each manager that is driven.
-fn places() -> Vec<(tempfile::TempDir, Place)> {
+fn places() -> Vec<(tempfile::TempDir, Root)> {
     let trees: [&[&str]; 4] = [
         &["var/lib/dpkg/status"],
         &["var/lib/rpm/rpmdb.sqlite"],
@@ -18,10 +20,10 @@ fn places() -> Vec<(tempfile::TempDir, Place)> {
     let place = |files: &[&str]| {
         let root = tempfile::tempdir().unwrap();
         files.iter().for_each(|file| write(&root.path().join(file), "x"));
-        let place = Place::at(root.path());
+        let place = Root::at(root.path());
         (root, place)
     };
-    let driven = |place: &Place| !matches!(place.manager(), Err(_) | Ok(Manager::Yum));
+    let driven = |place: &Root| !matches!(place.manager(), Err(_) | Ok(Manager::Yum));
     trees.into_iter().map(place).filter(|(_, place)| driven(place)).collect()
 }
 
@@ -83,7 +85,7 @@ fn what_apt_would_run_is_told_word_by_word() {
     write(&root.path().join("var/lib/dpkg/status"), "x");
     let at = root.path().display();
     let steps = would_run_in(
-        &Place::at(root.path()),
+        &Root::at(root.path()),
         &Action::PackageInstall(PackageName::new("g++").unwrap()),
     )
     .unwrap();
@@ -98,21 +100,21 @@ fn what_apt_would_run_is_told_word_by_word() {
              -o Dpkg::Use-Pty=0 -o APT::Cmd::Pattern-Only=true -o DPkg::Lock::Timeout=30 install -- g++"
         )
     );
-    assert_eq!(would_run_in(&Place::at(root.path()), &Action::SystemInfo), None);
+    assert_eq!(would_run_in(&Root::at(root.path()), &Action::SystemInfo), None);
     let clean = Action::DiskCleanup { targets: vec!["temp_files".into()] };
-    assert_eq!(would_run_in(&Place::at(root.path()), &clean), Some(Vec::new()));
+    assert_eq!(would_run_in(&Root::at(root.path()), &clean), Some(Vec::new()));
 }
 
 #[tokio::test]
 async fn a_manager_that_is_not_driven_is_refused_by_name() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("lib/apk/db/installed"), "P:musl\nV:1\n");
-    let place = Place::at(root.path());
+    let place = Root::at(root.path());
     assert_eq!(
         would_run_in(&place, &Action::PackageInstall(PackageName::new("jq").unwrap())),
         None
     );
     assert_eq!(would_run_in(&place, &Action::PackageList), Some(Vec::new()), "read from the file");
-    let why = super::refused(change_in(&place, &super::minutes(), Change::UpgradeAll).await);
+    let why = super::refused(change_in(&place, &super::minutes(), Operation::UpgradeAll).await);
     assert!(why.starts_with("cannot update the system with apk"), "{why}");
 }

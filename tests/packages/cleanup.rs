@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use infiniservice::commands::actions::cleanup::{TARGETS, run_in};
-use infiniservice::commands::actions::packages::Place;
+use infiniservice::commands::actions::packages::Root;
 
 use super::{can, done, minutes, refused, write};
 
@@ -47,7 +47,7 @@ async fn old_files_go_and_young_open_special_and_kept_ones_stay() {
     let _listens = UnixListener::bind(tmp.join("socket")).unwrap();
     write(&root.path().join("var/tmp/younger"), "x"); // kept for thirty days
 
-    let told = done(run_in(&Place::at(root.path()), &minutes(), &[], now).await);
+    let told = done(run_in(&Root::at(root.path()), &minutes(), &[], now).await);
     let mut left: Vec<_> =
         fs::read_dir(&tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
@@ -77,7 +77,7 @@ async fn a_folder_that_is_a_link_is_left_alone() {
     symlink(root.path().join("victim"), root.path().join("home/ann/.local/share/Trash")).unwrap();
 
     let told = done(
-        run_in(&Place::at(root.path()), &minutes(), &names(&["temp_files", "recycle_bin"]), now)
+        run_in(&Root::at(root.path()), &minutes(), &names(&["temp_files", "recycle_bin"]), now)
             .await,
     );
     assert!(root.path().join("home/ann/precious").exists());
@@ -104,13 +104,13 @@ async fn trash_is_emptied_whatever_its_age_and_a_browsers_cache_by_its_age() {
     write(&home.join(".cache/other/a"), "x");
     let both = names(&["recycle_bin", "browser_cache"]);
 
-    let told = done(run_in(&Place::at(root.path()), &minutes(), &both, SystemTime::now()).await);
+    let told = done(run_in(&Root::at(root.path()), &minutes(), &both, SystemTime::now()).await);
     assert_eq!(told["targets"]["recycle_bin"]["files_deleted"], 2, "{told:#}");
     assert_eq!(told["targets"]["browser_cache"]["files_deleted"], 0, "it is of today");
     assert!(root.path().join("usr/sbin/.local/share/Trash/files/a").exists(), "no person's home");
 
     let later = SystemTime::now() + 2 * DAY;
-    let told = done(run_in(&Place::at(root.path()), &minutes(), &both, later).await);
+    let told = done(run_in(&Root::at(root.path()), &minutes(), &both, later).await);
     assert_eq!(told["targets"]["browser_cache"]["files_deleted"], 1);
     assert!(home.join(".cache/other/a").exists() && home.join(".cache").exists());
 }
@@ -120,7 +120,7 @@ async fn a_target_that_is_not_declared_is_refused_before_anything_is_deleted() {
     let (root, tmp, now) = machine();
     write(&tmp.join("old"), "x");
     let why = refused(
-        run_in(&Place::at(root.path()), &minutes(), &names(&["temp_files", "/etc"]), now).await,
+        run_in(&Root::at(root.path()), &minutes(), &names(&["temp_files", "/etc"]), now).await,
     );
     assert!(TARGETS.iter().all(|target| why.contains(target)), "{why}");
     assert!(tmp.join("old").exists());
@@ -151,7 +151,7 @@ async fn another_file_system_is_not_entered_also_where_it_is_the_same_device() {
         return;
     }
     let _mounted = Mounted(tmp.join("bound"));
-    done(run_in(&Place::at(root.path()), &minutes(), &[], now).await);
+    done(run_in(&Root::at(root.path()), &minutes(), &[], now).await);
     assert!(tmp.join("bound/file").exists());
 }
 
@@ -167,7 +167,7 @@ async fn the_package_managers_cache_is_cleaned_by_itself_and_counted() {
     write(&root.path().join("var/cache/apt/archives/x_1_all.deb"), &"x".repeat(1 << 20));
     fs::create_dir_all(root.path().join("var/cache/apt/archives/partial")).unwrap();
     let told =
-        done(run_in(&Place::at(root.path()), &minutes(), &names(&["system_cache"]), now).await);
+        done(run_in(&Root::at(root.path()), &minutes(), &names(&["system_cache"]), now).await);
     assert!(!root.path().join("var/cache/apt/archives/x_1_all.deb").exists(), "{told:#}");
     assert!(told["space_cleared_mb"].as_f64().unwrap() >= 1.0, "{told:#}");
     assert_eq!(told["targets"]["system_cache"]["files_deleted"], 1, "{told:#}");

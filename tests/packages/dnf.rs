@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use infiniservice::commands::actions::packages::{self, Change, Doing, Place, Planned};
+use infiniservice::commands::actions::packages::{self, Doing, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::words::Query;
 
@@ -74,7 +74,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
         std::os::unix::fs::symlink(target, root.join(link)).unwrap();
     }
     tool(Command::new("rpm").arg(format!("--root={}", root.display())).arg("--initdb"));
-    let (place, hello) = (&Place::at(&root), name("infini-hello"));
+    let (place, hello) = (&Root::at(&root), name("infini-hello"));
     let file = root.join("usr/share/infini-hello/hello");
 
     let found = done(packages::search_in(place, &minutes(), &Query::new("hello").unwrap()).await);
@@ -86,40 +86,44 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
     );
     assert!(item(&found, "packages", "name", "infini-other").is_some(), "by its description");
 
-    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);
     assert_eq!(fs::read_to_string(&file).unwrap(), "1.0\n");
     let list = done(packages::list_in(place, &minutes()).await);
     let one = item(&list, "packages", "name", "infini-hello").unwrap();
     assert_eq!((&one["version"], &one["publisher"]), (&"1:1.0-1".into(), &"Test Vendor".into()));
     let missing = refused(
-        packages::change_in(place, &minutes(), Change::Install(&name("infini-nosuch"))).await,
+        packages::change_in(place, &minutes(), Operation::Install(&name("infini-nosuch"))).await,
     );
     assert!(missing.contains("unable to locate package infini-nosuch"), "{missing}");
 
     // What a package provides is not its name.
     for trick in ["infini-hello-1.0", "infini-hell", "config:infini-hello"] {
-        refused(packages::change_in(place, &minutes(), Change::Remove(&name(trick))).await);
+        refused(packages::change_in(place, &minutes(), Operation::Remove(&name(trick))).await);
         assert!(file.exists(), "{trick}");
     }
     for trick in ["infini-other-1.0-1", "infini-provided"] {
         let why =
-            refused(packages::change_in(place, &minutes(), Change::Install(&name(trick))).await);
+            refused(packages::change_in(place, &minutes(), Operation::Install(&name(trick))).await);
         assert!(why.contains("unable to locate"), "{why}");
     }
 
     let one = |doing, name: &str| Planned { doing, name: name.to_owned() };
     let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
     let (other, whole) = (name("infini-other"), name("infini-hello.noarch"));
-    assert_eq!(plan(Change::Install(&other)).await, Ok(vec![one(Doing::Install, "infini-other")]));
-    assert_eq!(plan(Change::Install(&hello)).await, Ok(Vec::new()), "it is there");
-    assert_eq!(plan(Change::Remove(&whole)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
+    assert_eq!(
+        plan(Operation::Install(&other)).await,
+        Ok(vec![one(Doing::Install, "infini-other")])
+    );
+    assert_eq!(plan(Operation::Install(&hello)).await, Ok(Vec::new()), "it is there");
+    assert_eq!(plan(Operation::Remove(&whole)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
     assert!(file.exists());
 
     rpm_with(&work, &repository, "infini-bad", "1.0", FAILING);
     index(&repository);
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
-    let why =
-        refused(packages::change_in(place, &minutes(), Change::Install(&name("infini-bad"))).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
+    let why = refused(
+        packages::change_in(place, &minutes(), Operation::Install(&name("infini-bad"))).await,
+    );
     assert!(why.starts_with("package infini-bad") && why.contains("%prein script failed"), "{why}");
     assert!(why.ends_with("; its last lines: no such widget"), "{why}");
 
@@ -132,7 +136,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
             .arg(work.join("updateinfo.xml"))
             .arg(repository.join("repodata")),
     );
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let pending = done(updates::check_in(place, &minutes()).await);
     assert_eq!(pending["total_pending_count"], 1, "{pending:#}");
     let update = &pending["pending_updates"][0];
@@ -153,7 +157,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
     assert_eq!(held["total_pending_count"], 0, "{held:#}");
     assert_eq!(held["held_updates"][0]["package_name"], "infini-hello", "{held:#}");
     fs::remove_file(root.join("etc/dnf/dnf.conf")).unwrap();
-    assert_eq!(plan(Change::UpgradeAll).await, Ok(vec![one(Doing::Update, "infini-hello")]));
+    assert_eq!(plan(Operation::UpgradeAll).await, Ok(vec![one(Doing::Update, "infini-hello")]));
 
     let upgraded = updates::upgrade_in(place, &minutes(), None).await;
     assert!(done(upgraded)["reboot_required"].is_null(), "nothing tells it of a tree");
@@ -161,7 +165,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
     let past = done(updates::history_in(place, &minutes()).await);
     assert_eq!(past["updates"].as_array().unwrap().len(), 1, "{past:#}");
 
-    done(packages::change_in(place, &minutes(), Change::Remove(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Remove(&hello)).await);
     assert!(!file.exists());
-    done(packages::change_in(place, &minutes(), Change::CleanCache).await);
+    done(packages::change_in(place, &minutes(), Operation::CleanCache).await);
 }

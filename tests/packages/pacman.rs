@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use infiniservice::commands::actions::cleanup::run_in;
-use infiniservice::commands::actions::packages::{self, Change, Manager, Place, would_run_in};
+use infiniservice::commands::actions::packages::{self, Manager, Operation, Root, would_run_in};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::request::Action;
 use infiniservice::commands::words::Query;
@@ -19,7 +19,7 @@ use super::{can, done, item, minutes, name, refused, tool, within, write};
 struct Arch {
     folder: tempfile::TempDir,
     root: PathBuf,
-    place: Place,
+    place: Root,
 }
 
 impl Arch {
@@ -32,7 +32,7 @@ impl Arch {
         for path in ["var/lib/pacman/local", "var/cache/pacman/pkg", "var/log", "usr"] {
             fs::create_dir_all(root.join(path)).unwrap();
         }
-        let place = Place::at(&root);
+        let place = Root::at(&root);
         let arch = Self { folder, root, place };
         arch.mirror(&format!("file://{}", arch.repository().display()));
         for package in ["infini-hello", "infini-other", "infini-needs"] {
@@ -94,7 +94,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
     let Some(arch) = Arch::new() else { return };
     let (place, hello) = (&arch.place, name("infini-hello"));
 
-    let why = refused(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    let why = refused(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);
     assert!(why.contains("no package list has it"), "{why}");
     let query = |text| Query::new(text).unwrap();
     let why = refused(packages::search_in(place, &minutes(), &query("hello")).await);
@@ -114,7 +114,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
     assert_eq!(none["packages"].as_array().unwrap().len(), 0, "a dot is a dot");
 
     let installed =
-        packages::change_in(place, &minutes(), Change::Install(&name("infini-needs"))).await;
+        packages::change_in(place, &minutes(), Operation::Install(&name("infini-needs"))).await;
     assert!(installed.stdout.contains("installing infini-needs"), "{installed:#?}");
     done(installed);
     assert_eq!(arch.hello().as_deref(), Some("1.0\n"), "it came along");
@@ -128,17 +128,17 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
     let none = done(updates::check_in(place, &minutes()).await);
     assert_eq!(none["total_pending_count"], 0, "{none:#}");
     assert!(none["index_age_seconds"].as_u64().unwrap() < 60, "{none:#}");
-    let planned = packages::foresee_in(place, &minutes(), Change::Remove(&hello)).await;
+    let planned = packages::foresee_in(place, &minutes(), Operation::Remove(&hello)).await;
     assert!(
         planned.unwrap_err().contains("other installed packages need"),
         "what cannot be told is not done"
     );
-    let why = refused(packages::change_in(place, &minutes(), Change::Remove(&hello)).await);
+    let why = refused(packages::change_in(place, &minutes(), Operation::Remove(&hello)).await);
     assert!(why.contains("other installed packages need package infini-hello"), "{why}");
     assert!(arch.hello().is_some());
 
     arch.offer("infini-hello", "2.0");
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let pending = done(updates::check_in(place, &minutes()).await);
     assert_eq!(pending["total_pending_count"], 1, "{pending:#}");
     assert_eq!(pending["package_manager"], "pacman");
@@ -158,14 +158,14 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
     assert_eq!(newer["applications"][0]["can_update"], false, "not without the others");
     let own = fs::read_dir(arch.root.join("var/lib/pacman/sync")).unwrap();
     assert_eq!(own.count(), 1);
-    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);
     assert_eq!(
         arch.hello().as_deref(),
         Some("1.0\n"),
         "nothing is installed from the agent's own lists"
     );
 
-    for change in [Change::Update(&hello), Change::UpgradeOne(&hello)] {
+    for change in [Operation::Update(&hello), Operation::UpgradeOne(&hello)] {
         let why = refused(packages::change_in(place, &minutes(), change).await);
         assert!(why.contains("as a whole only"), "{why}");
     }
@@ -183,8 +183,8 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
     let cleaned = done(run_in(place, &minutes(), &target, SystemTime::now()).await);
     assert!(cleaned["files_deleted"].as_u64().unwrap() >= 1, "{cleaned:#}");
     assert!(!cached.exists());
-    done(packages::change_in(place, &minutes(), Change::Remove(&name("infini-needs"))).await);
-    done(packages::change_in(place, &minutes(), Change::Remove(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Remove(&name("infini-needs"))).await);
+    done(packages::change_in(place, &minutes(), Operation::Remove(&hello)).await);
     assert_eq!(arch.hello(), None);
 }
 
@@ -192,22 +192,22 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
 async fn a_name_that_pacman_reads_as_something_else_changes_nothing() {
     let Some(arch) = Arch::new() else { return };
     let place = &arch.place;
-    done(packages::change_in(place, &minutes(), Change::UpgradeAll).await);
+    done(packages::change_in(place, &minutes(), Operation::UpgradeAll).await);
     // What is provided, a group, an expression, and nothing at all.
     for trick in ["infini-provided", "infini-group", "infini.hello", "infini-nosuch"] {
         let why =
-            refused(packages::change_in(place, &minutes(), Change::Install(&name(trick))).await);
+            refused(packages::change_in(place, &minutes(), Operation::Install(&name(trick))).await);
         assert!(why.contains("unable to locate package"), "{trick}: {why}");
         assert_eq!(arch.hello(), None, "{trick}");
     }
-    done(packages::change_in(place, &minutes(), Change::Install(&name("infini-hello"))).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&name("infini-hello"))).await);
     for trick in ["infini-provided", "infini-group", "infini.hello", "infini-nosuch"] {
-        refused(packages::change_in(place, &minutes(), Change::Remove(&name(trick))).await);
+        refused(packages::change_in(place, &minutes(), Operation::Remove(&name(trick))).await);
         assert!(arch.hello().is_some(), "{trick}");
     }
     let held = name("infini-other");
-    done(packages::change_in(place, &minutes(), Change::Install(&held)).await);
-    let why = refused(packages::change_in(place, &minutes(), Change::Remove(&held)).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&held)).await);
+    let why = refused(packages::change_in(place, &minutes(), Operation::Remove(&held)).await);
     assert!(why.contains("the system needs package infini-other"), "{why}");
 }
 
@@ -215,12 +215,12 @@ async fn a_name_that_pacman_reads_as_something_else_changes_nothing() {
 async fn pacmans_lock_is_waited_for_and_told_of_when_the_time_is_over() {
     let Some(arch) = Arch::new() else { return };
     let (place, hello) = (&arch.place, name("infini-hello"));
-    done(packages::change_in(place, &minutes(), Change::UpgradeAll).await);
+    done(packages::change_in(place, &minutes(), Operation::UpgradeAll).await);
     let lock = arch.root.join("var/lib/pacman/db.lck");
     write(&lock, "");
 
     let short = within(Duration::from_secs(3));
-    let why = refused(packages::change_in(place, &short, Change::Install(&hello)).await);
+    let why = refused(packages::change_in(place, &short, Operation::Install(&hello)).await);
     assert!(why.contains("another package manager is at work"), "{why}");
     assert!(why.contains(&format!("left {} behind", lock.display())), "{why}");
     assert!(tokio::time::Instant::now() <= short.deadline + Duration::from_secs(1));
@@ -231,7 +231,7 @@ async fn pacmans_lock_is_waited_for_and_told_of_when_the_time_is_over() {
     );
 
     let cx = minutes();
-    let mut install = std::pin::pin!(packages::change_in(place, &cx, Change::Install(&hello)));
+    let mut install = std::pin::pin!(packages::change_in(place, &cx, Operation::Install(&hello)));
     assert!(timeout(Duration::from_secs(2), &mut install).await.is_err(), "it waits");
     assert_eq!(arch.hello(), None);
     fs::remove_file(&lock).unwrap();
@@ -243,8 +243,8 @@ async fn pacmans_lock_is_waited_for_and_told_of_when_the_time_is_over() {
 async fn updates_are_told_by_what_is_known_where_they_cannot_be_fetched() {
     let Some(arch) = Arch::new() else { return };
     let place = &arch.place;
-    done(packages::change_in(place, &minutes(), Change::UpgradeAll).await);
-    done(packages::change_in(place, &minutes(), Change::Install(&name("infini-hello"))).await);
+    done(packages::change_in(place, &minutes(), Operation::UpgradeAll).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&name("infini-hello"))).await);
     arch.offer("infini-hello", "2.0");
     let away = arch.folder.path().join("away");
     fs::rename(arch.repository(), &away).unwrap();
@@ -305,7 +305,7 @@ async fn an_upgrade_that_runs_out_of_time_at_a_mirror_leaves_no_lock_behind() {
 fn what_pacman_would_run_is_told_word_by_word() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("var/lib/pacman/local/ALPM_DB_VERSION"), "9\n");
-    let (place, at) = (Place::at(root.path()), root.path().display());
+    let (place, at) = (Root::at(root.path()), root.path().display());
     let told = |action| -> Option<Vec<String>> {
         Some(would_run_in(&place, &action)?.iter().map(|step| step.join(" ")).collect())
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use infiniservice::commands::actions::cleanup::run_in;
 use infiniservice::commands::actions::packages::{
-    self, Change, Doing, Manager, Place, Planned, would_run_in,
+    self, Doing, Manager, Operation, Planned, Root, would_run_in,
 };
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::request::Action;
@@ -22,7 +22,7 @@ use super::{can, done, item, minutes, name, refused, tool, within, write};
 struct Suse {
     folder: tempfile::TempDir,
     root: PathBuf,
-    place: Place,
+    place: Root,
 }
 
 impl Suse {
@@ -32,7 +32,7 @@ impl Suse {
         }
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
-        let place = Place::at(&root);
+        let place = Root::at(&root);
         let suse = Self { folder, root, place };
         for package in ["infini-base", "infini-hello", "infini-other"] {
             rpm(&suse.work(), &suse.repository(), package, "1.0");
@@ -89,16 +89,16 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_zypper()
     let none = done(packages::search_in(place, &minutes(), &query("infini-nosuch")).await);
     assert_eq!(none["packages"].as_array().unwrap().len(), 0);
 
-    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);
     assert_eq!(suse.hello().as_deref(), Some("1.0\n"));
-    done(packages::change_in(place, &minutes(), Change::Install(&hello)).await); // once more
+    done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await); // once more
     let list = done(packages::list_in(place, &minutes()).await);
     let one = item(&list, "packages", "name", "infini-hello").unwrap();
     assert_eq!((&one["version"], &one["publisher"]), (&"1:1.0-1".into(), &"Test Vendor".into()));
     let none = done(updates::check_in(place, &minutes()).await);
     assert_eq!(none["total_pending_count"], 0, "{none:#}");
 
-    done(packages::change_in(place, &minutes(), Change::Install(&name("infini-other"))).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&name("infini-other"))).await);
     for package in ["infini-hello", "infini-other"] {
         rpm(&suse.work(), &suse.repository(), package, "2.0");
     }
@@ -106,7 +106,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_zypper()
     write(&suse.work().join("updateinfo.xml"), ADVISORY);
     let mut add = Command::new("modifyrepo_c");
     tool(add.arg(suse.work().join("updateinfo.xml")).arg(suse.repository().join("repodata")));
-    done(packages::change_in(place, &minutes(), Change::Refresh).await);
+    done(packages::change_in(place, &minutes(), Operation::Refresh).await);
     let pending = done(updates::check_in(place, &minutes()).await);
     assert_eq!(pending["total_pending_count"], 2, "{pending:#}");
     assert_eq!(pending["security_updates_count"], 1, "{pending:#}");
@@ -131,9 +131,9 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_zypper()
 
     let one = |doing, name: &str| Planned { doing, name: name.to_owned() };
     let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
-    assert_eq!(plan(Change::Remove(&hello)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
+    assert_eq!(plan(Operation::Remove(&hello)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
     let all = ["infini-hello", "infini-other"].map(|name| one(Doing::Update, name));
-    assert_eq!(plan(Change::UpgradeAll).await, Ok(all.into()));
+    assert_eq!(plan(Operation::UpgradeAll).await, Ok(all.into()));
     let at = format!("--root={}", suse.root.display());
     let lock = |verb: &str| {
         let mut zypper = Command::new("zypper");
@@ -145,7 +145,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_zypper()
     assert_eq!(held["held_updates"][0]["package_name"], "infini-hello", "{held:#}");
     lock("removelock");
 
-    done(packages::change_in(place, &minutes(), Change::Update(&name("infini-other"))).await);
+    done(packages::change_in(place, &minutes(), Operation::Update(&name("infini-other"))).await);
     assert_eq!(suse.hello().as_deref(), Some("1.0\n"), "only the other one");
     write(&suse.root.join("run/reboot-needed"), "");
     let upgraded = updates::upgrade_in(place, &minutes(), None).await;
@@ -164,7 +164,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_zypper()
         ["infini-hello 1:2.0-1 (was 1:1.0-1)", "infini-other 1:2.0-1 (was 1:1.0-1)"]
     );
 
-    done(packages::change_in(place, &minutes(), Change::Remove(&hello)).await);
+    done(packages::change_in(place, &minutes(), Operation::Remove(&hello)).await);
     assert_eq!(suse.hello(), None);
     write(&suse.root.join("var/cache/zypp/packages/local/x.rpm"), &"x".repeat(1 << 20));
     let target = ["system_cache".to_owned()];
@@ -177,18 +177,19 @@ async fn a_name_that_zypper_reads_as_something_else_changes_nothing() {
     let Some(suse) = Suse::new() else { return };
     let place = &suse.place;
     let nosuch = name("infini-nosuch");
-    let missing = refused(packages::change_in(place, &minutes(), Change::Install(&nosuch)).await);
+    let missing =
+        refused(packages::change_in(place, &minutes(), Operation::Install(&nosuch)).await);
     assert!(missing.contains("unable to locate package infini-nosuch"), "{missing}");
     rpm_with(&suse.work(), &suse.repository(), "infini-bad", "1.0", FAILING);
     index(&suse.repository());
-    let bad = packages::change_in(place, &minutes(), Change::Install(&name("infini-bad"))).await;
+    let bad = packages::change_in(place, &minutes(), Operation::Install(&name("infini-bad"))).await;
     let why = refused(bad);
     assert!(why.starts_with("package infini-bad") && why.contains("%prein script failed"), "{why}");
     assert!(why.ends_with("; its last lines: no such widget"), "{why}");
     // A sign before the name turns a removal into an installation.
     for trick in ["+infini-hello", "infini-hello"] {
-        refused(packages::change_in(place, &minutes(), Change::Remove(&name(trick))).await);
-        refused(packages::change_in(place, &minutes(), Change::Update(&name(trick))).await);
+        refused(packages::change_in(place, &minutes(), Operation::Remove(&name(trick))).await);
+        refused(packages::change_in(place, &minutes(), Operation::Update(&name(trick))).await);
         assert_eq!(suse.hello(), None, "{trick}");
     }
     for trick in [
@@ -199,15 +200,16 @@ async fn a_name_that_zypper_reads_as_something_else_changes_nothing() {
         "infini-hello-1.0",
     ] {
         let why =
-            refused(packages::change_in(place, &minutes(), Change::Install(&name(trick))).await);
+            refused(packages::change_in(place, &minutes(), Operation::Install(&name(trick))).await);
         assert!(why.contains("unable to locate"), "{trick}: {why}");
         assert_eq!(suse.hello(), None, "{trick}");
     }
     done(
-        packages::change_in(place, &minutes(), Change::Install(&name("infini-hello.noarch"))).await,
+        packages::change_in(place, &minutes(), Operation::Install(&name("infini-hello.noarch")))
+            .await,
     );
     for trick in ["infini-provided", "infini-hell", "local:infini-hello", "infini-hello-1.0"] {
-        refused(packages::change_in(place, &minutes(), Change::Remove(&name(trick))).await);
+        refused(packages::change_in(place, &minutes(), Operation::Remove(&name(trick))).await);
         assert!(suse.hello().is_some(), "{trick}");
     }
 }
@@ -216,11 +218,11 @@ async fn a_name_that_zypper_reads_as_something_else_changes_nothing() {
 async fn a_repository_that_is_gone_fails_a_refresh_and_holds_up_nothing_else() {
     let Some(suse) = Suse::new() else { return };
     let place = &suse.place;
-    done(packages::change_in(place, &minutes(), Change::Install(&name("infini-hello"))).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&name("infini-hello"))).await);
     rpm(&suse.work(), &suse.repository(), "infini-hello", "2.0");
     index(&suse.repository());
     suse.add("gone", Path::new("/nowhere"));
-    let why = refused(packages::change_in(place, &minutes(), Change::Refresh).await);
+    let why = refused(packages::change_in(place, &minutes(), Operation::Refresh).await);
     assert!(why.contains("repositories have not been refreshed"), "{why}");
     let pending = done(updates::check_in(place, &minutes()).await);
     assert_eq!(pending["total_pending_count"], 1, "{pending:#}");
@@ -229,9 +231,9 @@ async fn a_repository_that_is_gone_fails_a_refresh_and_holds_up_nothing_else() {
     assert_eq!(upgraded.exit_code, Some(106));
     done(upgraded);
     assert_eq!(suse.hello().as_deref(), Some("2.0\n"));
-    done(packages::change_in(place, &minutes(), Change::Install(&name("infini-other"))).await);
+    done(packages::change_in(place, &minutes(), Operation::Install(&name("infini-other"))).await);
     let nosuch = name("infini-nosuch");
-    let why = refused(packages::change_in(place, &minutes(), Change::Install(&nosuch)).await);
+    let why = refused(packages::change_in(place, &minutes(), Operation::Install(&nosuch)).await);
     assert!(why.contains("unable to locate package infini-nosuch"), "{why}");
 }
 
@@ -269,12 +271,12 @@ async fn zyppers_lock_is_waited_for_and_its_holder_is_named_when_the_time_is_ove
     let holder = Holder::new(&suse.root).await;
 
     let short = within(Duration::from_secs(3));
-    let why = refused(packages::change_in(place, &short, Change::Install(&hello)).await);
+    let why = refused(packages::change_in(place, &short, Operation::Install(&hello)).await);
     assert!(why.contains(&format!("process {} (zypper)", holder.0.id())), "{why}");
     assert!(tokio::time::Instant::now() <= short.deadline + Duration::from_secs(1));
 
     let cx = minutes();
-    let mut install = std::pin::pin!(packages::change_in(place, &cx, Change::Install(&hello)));
+    let mut install = std::pin::pin!(packages::change_in(place, &cx, Operation::Install(&hello)));
     assert!(timeout(Duration::from_secs(2), &mut install).await.is_err(), "it waits");
     assert_eq!(suse.hello(), None);
     drop(holder);
@@ -290,9 +292,9 @@ fn a_system_with_dnf_that_has_zypper_without_repositories_is_brought_up_to_date_
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("var/lib/rpm/rpmdb.sqlite"), "x");
     write(&root.path().join("etc/zypp/zypp.conf"), "[main]\n");
-    assert_eq!(Place::at(root.path()).manager(), Ok(Manager::Dnf));
+    assert_eq!(Root::at(root.path()).manager(), Ok(Manager::Dnf));
     write(&root.path().join("etc/zypp/repos.d/oss.repo"), "[oss]\n");
-    assert_eq!(Place::at(root.path()).manager(), Ok(Manager::Zypper));
+    assert_eq!(Root::at(root.path()).manager(), Ok(Manager::Zypper));
 }
 
 #[test]
@@ -306,7 +308,7 @@ fn a_system_that_rolls_is_brought_up_to_date_as_a_distribution() {
     for (id, verb) in [("opensuse-tumbleweed", "dist-upgrade"), ("opensuse-leap", "update")] {
         write(&root.path().join("etc/os-release"), &format!("NAME=x\nID=\"{id}\"\nID_LIKE=suse\n"));
         let steps =
-            would_run_in(&Place::at(root.path()), &Action::UpdateSystemSoftware(None)).unwrap();
+            would_run_in(&Root::at(root.path()), &Action::UpdateSystemSoftware(None)).unwrap();
         let words: Vec<&str> = steps.iter().map(|step| &**step.last().unwrap()).collect();
         assert_eq!(words, ["refresh", verb], "{id}");
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
-use super::packages::{self, Manager, Package, Place};
+use super::packages::{self, Manager, Package, Root};
 use crate::commands::outcome::Outcome;
 use crate::commands::words::PackageName;
 use crate::model::Iso8601;
@@ -42,18 +42,18 @@ struct Newer {
 /// The machine's packages: `{applications:[…], truncated}`; first those with an entry in the menu, then
 /// those that somebody asked for, then what came along.
 pub async fn installed(cx: &Context) -> Outcome {
-    installed_in(&Place::machine(), cx).await
+    installed_in(&Root::machine(), cx).await
 }
 
 /// What is known of one package: `{name, version, publisher, install_date, install_location, size_mb, description,
 /// architecture, source, repository, asked_for}`. One that is there for several architectures may be named with one
 /// (`:i386`, `.i686`); else the first is told.
 pub async fn details(cx: &Context, name: &PackageName) -> Outcome {
-    details_in(&Place::machine(), cx, name).await
+    details_in(&Root::machine(), cx, name).await
 }
 
 /// [`details`] in another tree.
-pub async fn details_in(place: &Place, cx: &Context, name: &PackageName) -> Outcome {
+pub async fn details_in(place: &Root, cx: &Context, name: &PackageName) -> Outcome {
     let mut packages = match packages::installed(place, cx).await {
         Ok(packages) => packages,
         Err(why) => return Outcome::failed(why),
@@ -91,11 +91,11 @@ pub async fn details_in(place: &Place, cx: &Context, name: &PackageName) -> Outc
 /// The packages that could be newer: `{applications:[…], summary:{total, security, download_bytes,
 /// installed, package_manager}, truncated}`; `download_bytes` is null where the manager tells no sizes.
 pub async fn updates(cx: &Context) -> Outcome {
-    updates_in(&Place::machine(), cx).await
+    updates_in(&Root::machine(), cx).await
 }
 
 /// [`installed`] in another tree.
-pub async fn installed_in(place: &Place, cx: &Context) -> Outcome {
+pub async fn installed_in(place: &Root, cx: &Context) -> Outcome {
     let packages = match packages::installed(place, cx).await {
         Ok(packages) => packages,
         Err(why) => return Outcome::failed(why),
@@ -117,7 +117,7 @@ pub async fn installed_in(place: &Place, cx: &Context) -> Outcome {
 }
 
 /// [`updates`] in another tree.
-pub async fn updates_in(place: &Place, cx: &Context) -> Outcome {
+pub async fn updates_in(place: &Root, cx: &Context) -> Outcome {
     let both = async {
         let there = packages::installed(place, cx).await?;
         Ok::<_, String>((there, packages::upgrades(place, cx, true).await?))
@@ -165,7 +165,7 @@ fn download_bytes(upgrades: &packages::Upgrades) -> Option<u64> {
 
 /// The order of the inventory, and dates where only the database's files have them.
 async fn ordered(
-    place: &Place,
+    place: &Root,
     mut packages: Vec<Package>,
     deadline: Instant,
 ) -> Result<Vec<Package>, String> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 
 use super::Context;
-use super::packages::{self, Change, Manager, Place};
+use super::packages::{self, Manager, Operation, Root};
 use crate::commands::outcome::Outcome;
 
 pub use sweep::{Rules, Swept, open_files, sweep};
@@ -46,7 +46,7 @@ const TRASH: [&str; 3] =
 /// A target that is not in [`TARGETS`] is refused before anything is deleted. `system_cache` is the
 /// package manager's own doing; the space of the rest is what the file system gave the deleted files.
 pub async fn run(cx: &Context, targets: &[String]) -> Outcome {
-    run_in(&Place::machine(), cx, targets, SystemTime::now()).await
+    run_in(&Root::machine(), cx, targets, SystemTime::now()).await
 }
 
 /// What cleaning `targets` does, after "it": for whoever asks before it is run.
@@ -70,7 +70,7 @@ pub fn does(targets: &[String]) -> String {
 }
 
 /// [`run`] in another tree, with the time that ages are told by.
-pub async fn run_in(place: &Place, cx: &Context, targets: &[String], now: SystemTime) -> Outcome {
+pub async fn run_in(place: &Root, cx: &Context, targets: &[String], now: SystemTime) -> Outcome {
     let named: Vec<&str> = match targets {
         [] => vec![TARGETS[0]],
         some => some.iter().map(String::as_str).collect(),
@@ -116,7 +116,7 @@ fn tell(swept: &Swept) -> Value {
     })
 }
 
-async fn files(place: &Place, cx: &Context, target: &str, now: SystemTime) -> Swept {
+async fn files(place: &Root, cx: &Context, target: &str, now: SystemTime) -> Swept {
     // It ends by itself a second before it is given up, so that what it did is told.
     let last = cx.deadline.into_std();
     let until = last.checked_sub(Duration::from_secs(1)).unwrap_or(last);
@@ -146,7 +146,7 @@ async fn files(place: &Place, cx: &Context, target: &str, now: SystemTime) -> Sw
 }
 
 /// The manager deletes what it fetched; what that was is counted before and after.
-async fn package_cache(place: &Place, cx: &Context) -> Swept {
+async fn package_cache(place: &Root, cx: &Context) -> Swept {
     let folder = match place.manager() {
         Ok(Manager::Apt) => place.path("var/cache/apt"),
         Ok(Manager::Dnf) => place.path("var/cache/dnf"),
@@ -161,7 +161,7 @@ async fn package_cache(place: &Place, cx: &Context) -> Swept {
         Err(why) => return Swept::noted(format!("not applicable: {why}")),
     };
     let before = sweep::size(folder.clone(), cx.deadline).await;
-    let answer = packages::change_in(place, cx, Change::CleanCache).await;
+    let answer = packages::change_in(place, cx, Operation::CleanCache).await;
     let after = sweep::size(folder, cx.deadline).await;
     Swept {
         bytes: before.bytes.saturating_sub(after.bytes),
@@ -173,7 +173,7 @@ async fn package_cache(place: &Place, cx: &Context) -> Swept {
 
 /// Each of `paths` below each home of `/etc/passwd`: root's and people's (from 1000 on, not `nobody`).
 fn below_homes(
-    place: &Place,
+    place: &Root,
     paths: &[&'static str],
     age: Duration,
 ) -> Vec<(PathBuf, &'static str, Duration)> {

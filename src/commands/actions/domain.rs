@@ -3,10 +3,10 @@
 
 use serde_json::json;
 
-use super::super::outcome::Outcome;
-use super::super::request::Join;
 use super::{Afterwards, Context, Done, blocking, find_program};
-use crate::commands::execute::Program;
+use crate::commands::outcome::Outcome;
+use crate::commands::process::Program;
+use crate::commands::request::Join;
 use crate::redact::REDACTED;
 
 /// Joins the domain: `{domain, computer_name, ou, restart_after}`; the machine is restarted once that was answered,

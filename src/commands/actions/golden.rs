@@ -15,12 +15,12 @@ use std::time::{Duration, Instant as StdInstant};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::outcome::Outcome;
-use super::super::request::{CleanupLevel, GoldenImage};
-use super::packages::{self, Change, Place};
+use super::packages::{self, Operation, Root};
 use super::users::{Range, accounts};
 use super::{Afterwards, Context, Done, program};
-use crate::commands::execute::Exit;
+use crate::commands::outcome::Outcome;
+use crate::commands::process::Exit;
+use crate::commands::request::{CleanupLevel, GoldenImage};
 use crate::metrics::collect::Release;
 
 /// The longest that one step may take.
@@ -406,13 +406,13 @@ fn subscription(tree: &Tree) -> Result<Did, String> {
 }
 
 async fn package_cache(root: &Path, cx: &Context, until: Instant) -> Result<Did, String> {
-    let place = Place::at(root);
+    let place = Root::at(root);
     if let Err(why) = place.manager() {
         return Ok(Did { removed: 0, note: Some(why) });
     }
     let runner = cx.runner.clone();
     let cx = Context { runner, deadline: until, latest: cx.latest.clone(), ..*cx };
-    let cleaned = packages::change_in(&place, &cx, Change::CleanCache).await;
+    let cleaned = packages::change_in(&place, &cx, Operation::CleanCache).await;
     match cleaned.error.filter(|_| !cleaned.success) {
         Some(why) => Err(why),
         None => Ok(Did::default()),

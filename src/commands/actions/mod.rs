@@ -8,7 +8,7 @@ pub mod checks;
 pub mod cleanup;
 pub mod domain;
 pub mod golden;
-pub mod other;
+pub mod unsupported;
 pub mod packages;
 pub mod power;
 pub mod processes;
@@ -18,19 +18,19 @@ pub mod system;
 pub mod updates;
 pub mod users;
 
-mod fit;
+mod truncate;
 mod kill;
-mod measure;
+mod sample;
 mod systemctl;
 pub(super) mod systemd;
 
 use tokio::time::{Instant, timeout_at};
 
-pub use fit::LINE_MAX;
+pub use truncate::LINE_MAX;
 
-use super::execute::Runner;
-use super::outcome::Outcome;
-use super::request::Action;
+use crate::commands::outcome::Outcome;
+use crate::commands::process::Runner;
+use crate::commands::request::Action;
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
@@ -79,7 +79,7 @@ impl From<Outcome> for Done {
 pub async fn perform(action: Action, cx: &Context) -> Done {
     let started = Instant::now();
     let mut done = dispatch(action, cx).await;
-    fit::shorten(&mut done.outcome);
+    truncate::shorten(&mut done.outcome);
     done.outcome.took = started.elapsed();
     done
 }
@@ -120,7 +120,7 @@ async fn dispatch(action: Action, cx: &Context) -> Done {
         // Whoever has a state folder does it by itself.
         Action::PrepareGoldenImage(image) => return golden::prepare(cx, &image, None).await,
         Action::Incomplete { name, why } => Outcome::refused(format!("{name}: {why}")),
-        Action::OtherSystem(name) => other::unsupported(&name),
+        Action::OtherSystem(name) => unsupported::unsupported(&name),
         Action::NotBuilt { name, why } => {
             Outcome::failed(format!("{name} is not built into this agent: {why}"))
         }
@@ -153,8 +153,8 @@ fn find_program(name: &str) -> Option<std::path::PathBuf> {
 }
 
 /// A program with plain arguments and nothing else special.
-fn program(name: &str, arguments: &[&str], deadline: Instant) -> super::execute::Program {
-    super::execute::Program::new(name, arguments, deadline)
+fn program(name: &str, arguments: &[&str], deadline: Instant) -> crate::commands::process::Program {
+    crate::commands::process::Program::new(name, arguments, deadline)
 }
 
 #[cfg(test)]

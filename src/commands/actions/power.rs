@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::super::execute::{Exit, Finished, Program, Runner};
-use super::super::outcome::Outcome;
 use super::{Afterwards, Context, Done, blocking, find_program, program};
+use crate::commands::outcome::Outcome;
+use crate::commands::process::{Exit, Finished, Program, Runner};
 
 /// How long a program may take to hand the restart to the system.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -104,9 +104,9 @@ fn ways(force: bool, systemd: bool) -> Vec<&'static [&'static str]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::execute::Captured;
     use super::super::test_context;
     use super::*;
+    use crate::commands::process::Captured;
     use std::sync::Mutex;
 
     fn finished(code: i32) -> Finished {

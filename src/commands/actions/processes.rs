@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::outcome::Outcome;
-use super::{Context, blocking, kill as ending, measure, users};
+use super::{Context, blocking, kill as ending, sample, users};
+use crate::commands::outcome::Outcome;
 use crate::metrics::collect::{Collector, ProcessesCollector, ProcessesOptions};
 use crate::model::{Iso8601, Process, Rank};
 
@@ -71,7 +71,7 @@ async fn told(cx: &Context, keep: usize, by: Rank) -> Outcome {
     let collector =
         ProcessesCollector::new(ProcessesOptions { keep, by, command_line: cx.command_line });
     let collectors: Vec<Box<dyn Collector>> = vec![Box::new(collector)];
-    let reading = match measure::over(cx.deadline, INTERVAL, collectors).await {
+    let reading = match sample::over(cx.deadline, INTERVAL, collectors).await {
         Ok(reading) => reading,
         Err(error) => return Outcome::failed(error),
     };

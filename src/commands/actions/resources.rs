@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::outcome::Outcome;
-use super::{Context, measure};
+use super::{Context, sample};
+use crate::commands::outcome::Outcome;
 use crate::metrics::collect::*;
 use crate::model::{Rank, SystemMetrics};
 
@@ -33,7 +33,7 @@ pub async fn optimization(cx: &Context) -> Outcome {
         Box::new(DiskCollector::new(DiskOptions::default())),
         Box::new(ProcessesCollector::new(processes)),
     ];
-    match measure::over(cx.deadline, INTERVAL, collectors).await {
+    match sample::over(cx.deadline, INTERVAL, collectors).await {
         Ok(reading) => Outcome::data(told(&reading)),
         Err(error) => Outcome::failed(error),
     }

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
-use super::super::catalogue::Argument;
-use super::super::effects::{Effect, Part, restarts};
-use super::super::outcome::Outcome;
-use super::super::policy::{Value as Seen, operation_name};
-use super::super::request::ServiceOperation;
-use super::super::words::{ServiceName, unit_of};
 use super::systemd::{Bus, Properties, Unit, UnitFile};
 use super::{Context, find_program, power, systemctl};
+use crate::commands::catalogue::Argument;
+use crate::commands::effects::{Effect, Part, restarts};
+use crate::commands::outcome::Outcome;
+use crate::commands::policy::{Value as Seen, operation_name};
+use crate::commands::request::ServiceOperation;
+use crate::commands::words::{ServiceName, unit_of};
 
 /// An array of `{name, display_name, description, status, startup_type, can_start, can_stop,
 /// can_restart, load_state, active_state, sub_state}`, in the order of names.

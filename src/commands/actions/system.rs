@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::outcome::Outcome;
-use super::{Context, blocking, find_program, measure};
+use super::{Context, blocking, find_program, sample};
+use crate::commands::outcome::Outcome;
 use crate::metrics::collect::{Collector, HostCollector, MemoryCollector, Release};
 use crate::model::{Host, Iso8601, SystemMetrics};
 
@@ -47,7 +47,7 @@ const MANAGERS: [(&str, &str); 8] = [
 async fn facts(cx: &Context) -> Result<Value, String> {
     let collectors: Vec<Box<dyn Collector>> =
         vec![Box::new(HostCollector::new()), Box::new(MemoryCollector::new())];
-    let reading = measure::over(cx.deadline, Duration::ZERO, collectors).await?;
+    let reading = sample::over(cx.deadline, Duration::ZERO, collectors).await?;
     let release = blocking(cx.deadline, "reading os-release", Release::read).await?;
     let host = reading.host.clone().ok_or("cannot tell what machine this is; look in the log")?;
     Ok(told(&host, &release, &reading))

@@ -1,9 +1,9 @@
 //! systemd through `systemctl`, for where its bus cannot be reached. Does not know the bus.
 
-use super::super::execute::{Exit, Finished};
-use super::super::request::ServiceOperation;
 use super::systemd::{Properties, Unit, UnitFile};
 use super::{Context, program};
+use crate::commands::process::{Exit, Finished};
+use crate::commands::request::ServiceOperation;
 
 /// All units of one kind, as `ListUnits` of the bus tells them.
 pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, String> {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Context;
-use super::packages::{self, Change, Manager, PastUpdate, Place};
-use crate::commands::execute::{Exit, Program};
+use super::packages::{self, Manager, Operation, PastUpdate, Root};
 use crate::commands::outcome::Outcome;
+use crate::commands::process::{Exit, Program};
 use crate::commands::words::PackageName;
 use crate::metrics::collect::Release;
 use crate::model::Iso8601;
@@ -40,7 +40,7 @@ pub struct Pending {
 /// third of the time there is; when that fails, what is known is told, and `note` says so. `reboot_required`
 /// is null where nothing tells.
 pub async fn check(cx: &Context) -> Outcome {
-    check_in(&Place::machine(), cx).await
+    check_in(&Root::machine(), cx).await
 }
 
 /// How many updates are pending, by what is known now: fetches nothing on a machine with apt or pacman.
@@ -48,7 +48,7 @@ pub async fn check(cx: &Context) -> Outcome {
 /// # Errors
 /// The sentence of an answer.
 pub async fn pending(cx: &Context) -> Result<Pending, String> {
-    let place = Place::machine();
+    let place = Root::machine();
     let tells = place.manager()?.tells_security();
     let upgrades = packages::upgrades(&place, cx, false).await?;
     Ok(Pending { total: upgrades.total, security: tells.then(|| upgrades.security()) })
@@ -56,21 +56,21 @@ pub async fn pending(cx: &Context) -> Result<Pending, String> {
 
 /// Brings everything up to date, or one package: `{reboot_required}`.
 pub async fn upgrade(cx: &Context, name: Option<&PackageName>) -> Outcome {
-    upgrade_in(&Place::machine(), cx, name).await
+    upgrade_in(&Root::machine(), cx, name).await
 }
 
 /// Past updates, the newest first: `{updates:[{title,kb_article,install_date,status,result_code}]}`. Of
 /// apt's log, the current file; of zypper's and pacman's, its last 4 MiB.
 pub async fn history(cx: &Context) -> Outcome {
-    history_in(&Place::machine(), cx).await
+    history_in(&Root::machine(), cx).await
 }
 
 /// [`check`] in another tree.
-pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
+pub async fn check_in(place: &Root, cx: &Context) -> Outcome {
     let mut note = None;
     if off_worker(place, wants_index).await.unwrap_or(false) {
         let left = cx.deadline.saturating_duration_since(Instant::now());
-        let refresh = packages::steps(place, Change::Refresh, Instant::now() + left / 3);
+        let refresh = packages::steps(place, Operation::Refresh, Instant::now() + left / 3);
         let refreshed = match refresh {
             Ok(steps) => packages::run(cx, &steps, "").await,
             Err(why) => Outcome::failed(why),
@@ -112,8 +112,8 @@ pub async fn check_in(place: &Place, cx: &Context) -> Outcome {
 }
 
 /// [`upgrade`] in another tree.
-pub async fn upgrade_in(place: &Place, cx: &Context, name: Option<&PackageName>) -> Outcome {
-    let change = name.map_or(Change::UpgradeAll, Change::UpgradeOne);
+pub async fn upgrade_in(place: &Root, cx: &Context, name: Option<&PackageName>) -> Outcome {
+    let change = name.map_or(Operation::UpgradeAll, Operation::UpgradeOne);
     let mut answer = packages::change_in(place, cx, change).await;
     let (reboot, _) = reboot_required(place, cx).await;
     answer.data = Some(json!({ "reboot_required": reboot }));
@@ -121,7 +121,7 @@ pub async fn upgrade_in(place: &Place, cx: &Context, name: Option<&PackageName>)
 }
 
 /// [`history`] in another tree.
-pub async fn history_in(place: &Place, cx: &Context) -> Outcome {
+pub async fn history_in(place: &Root, cx: &Context) -> Outcome {
     match past(place, cx).await {
         Ok(mut updates) => {
             updates.sort_by(|a, b| b.install_date.cmp(&a.install_date));
@@ -136,7 +136,7 @@ pub async fn history_in(place: &Place, cx: &Context) -> Outcome {
 /// Whether the machine must be restarted, and since when, where something tells: Debian's mark
 /// (`/run/reboot-required`), `zypper needs-rebooting` (exit code 102), or `needs-restarting -r` (exit code
 /// 1), which comes with dnf's plugins. zypper has a `needs-restarting` too, which says 1 also when it failed.
-pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Option<String>) {
+pub async fn reboot_required(place: &Root, cx: &Context) -> (Option<bool>, Option<String>) {
     if let Ok(mark) = tokio::fs::metadata(place.path("run/reboot-required")).await {
         let since = mark.modified().ok().map(|at| Iso8601::new(at).as_str().to_owned());
         return (Some(true), since);
@@ -161,12 +161,12 @@ pub async fn reboot_required(place: &Place, cx: &Context) -> (Option<bool>, Opti
 
 /// Whether [`check`] would first fetch the index anew: apt's, or the agent's own for pacman, when it is older
 /// than a day; dnf and zypper decide that themselves.
-pub(super) fn wants_index(place: &Place) -> bool {
+pub(super) fn wants_index(place: &Root) -> bool {
     matches!(place.manager(), Ok(Manager::Apt | Manager::Pacman))
         && index_age(place).is_none_or(|age| age > INDEX_OLD)
 }
 
-async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
+async fn past(place: &Root, cx: &Context) -> Result<Vec<PastUpdate>, String> {
     let zone = off_worker(place, zone).await.unwrap_or_default();
     match place.manager()? {
         Manager::Apt => {
@@ -192,7 +192,7 @@ async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
         }
         _ => {
             let mut updates = Vec::new();
-            for step in packages::steps(place, Change::History, cx.deadline)? {
+            for step in packages::steps(place, Operation::History, cx.deadline)? {
                 let (text, _) = packages::ask(cx, &step, &[0]).await?;
                 updates.extend(packages::dnf_history(&text, zone));
             }
@@ -202,13 +202,13 @@ async fn past(place: &Place, cx: &Context) -> Result<Vec<PastUpdate>, String> {
 }
 
 /// Reads a few small files of a place on the blocking pool.
-async fn off_worker<T: Send + 'static>(place: &Place, read: fn(&Place) -> T) -> Option<T> {
+async fn off_worker<T: Send + 'static>(place: &Root, read: fn(&Root) -> T) -> Option<T> {
     let place = place.clone();
     tokio::task::spawn_blocking(move || read(&place)).await.ok()
 }
 
 /// `Z` where the machine's clock is in UTC: no `/etc/localtime`, or a link to a zone of that name.
-fn zone(place: &Place) -> &'static str {
+fn zone(place: &Root) -> &'static str {
     let named =
         |link: &Path| link.ends_with("UTC") || link.ends_with("Etc/UCT") || link.ends_with("Zulu");
     match std::fs::read_link(place.path("etc/localtime")) {
@@ -220,7 +220,7 @@ fn zone(place: &Place) -> &'static str {
 }
 
 /// How old the index is. apt touches these folders at each update, also where nothing is new.
-fn index_age(place: &Place) -> Option<Duration> {
+fn index_age(place: &Root) -> Option<Duration> {
     if place.manager() == Ok(Manager::Pacman) {
         return packages::lists_age(place);
     }
@@ -235,6 +235,6 @@ fn index_age(place: &Place) -> Option<Duration> {
 }
 
 /// The system's name by `os-release(5)`: `Debian GNU/Linux 12 (bookworm)`.
-fn distro(place: &Place) -> Value {
+fn distro(place: &Root) -> Value {
     Release::of(&place.path("")).pretty_name.into()
 }

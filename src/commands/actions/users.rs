@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::outcome::Outcome;
 use super::{Context, blocking};
+use crate::commands::outcome::Outcome;
 
 /// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and whoever has an id
 /// from `UID_MIN` to `UID_MAX` (login.defs(5)).

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::super::execute::Exit;
-use super::super::{Context, blocking, find_program, measure, program};
+use super::super::{Context, blocking, find_program, program, sample};
 use super::{Check, Status, tenth};
 use crate::commands::outcome::Outcome;
+use crate::commands::process::Exit;
 use crate::metrics::collect::{Collector, DiskCollector, DiskOptions};
 use crate::model::Mount;
 
@@ -59,7 +59,7 @@ pub(super) async fn health(cx: &Context) -> Check {
 async fn mounts(cx: &Context) -> Result<(Vec<Mount>, Vec<String>), String> {
     let collector: Vec<Box<dyn Collector>> =
         vec![Box::new(DiskCollector::new(DiskOptions::default()))];
-    let reading = measure::over(cx.deadline, Duration::ZERO, collector).await?;
+    let reading = sample::over(cx.deadline, Duration::ZERO, collector).await?;
     let troubles: Vec<String> = reading.troubles.into_iter().map(|trouble| trouble.what).collect();
     match reading.disk {
         Some(disk) => Ok((disk.mounts.clone(), troubles)),

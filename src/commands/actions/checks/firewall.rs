@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::super::execute::Exit;
 use super::super::{Context, blocking, find_program, program};
 use super::{Check, Status};
+use crate::commands::process::Exit;
 
 const NAME: &str = "firewall_status";
 

@@ -7,9 +7,9 @@ use std::io;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
-use super::super::super::execute::Exit;
 use super::super::{Context, blocking, find_program, program};
 use super::{Check, Status};
+use crate::commands::process::Exit;
 
 const NAME: &str = "event_log_errors";
 /// Above this many errors a day the check warns.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::{Context, measure, resources};
+use super::super::{Context, resources, sample};
 use super::{Check, Status, tenth};
 use crate::metrics::collect::{
     Collector, CpuCollector, LoadCollector, MemoryCollector, PressureCollector,
@@ -113,7 +113,7 @@ async fn judge(
     collectors: Vec<Box<dyn Collector>>,
     check: impl FnOnce(&SystemMetrics) -> Option<Check>,
 ) -> Check {
-    match measure::over(cx.deadline, interval, collectors).await {
+    match sample::over(cx.deadline, interval, collectors).await {
         Ok(reading) => check(&reading).unwrap_or_else(|| {
             let trouble = reading.troubles.into_iter().map(|trouble| trouble.what).next();
             Check::broken(name, trouble.unwrap_or_else(|| "it could not be read".to_owned()))

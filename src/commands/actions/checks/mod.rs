@@ -18,8 +18,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::outcome::Outcome;
 use super::Context;
+use crate::commands::outcome::Outcome;
 
 /// The longest that all checks together wait for the last of them.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::{Context, blocking, measure};
+use super::super::{Context, blocking, sample};
 use super::{Check, Status};
 use crate::metrics::collect::{Collector, NetworkCollector, NetworkOptions};
 use crate::model::Network;
@@ -22,7 +22,7 @@ const ATF_COM: u32 = 0x2;
 pub(super) async fn check(cx: &Context) -> Check {
     let collectors: Vec<Box<dyn Collector>> =
         vec![Box::new(NetworkCollector::new(NetworkOptions::default()))];
-    let reading = match measure::over(cx.deadline, Duration::ZERO, collectors).await {
+    let reading = match sample::over(cx.deadline, Duration::ZERO, collectors).await {
         Ok(reading) => reading,
         Err(error) => return Check::broken(NAME, error),
     };

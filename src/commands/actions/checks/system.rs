@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::super::execute::Exit;
-use super::super::packages::Place;
+use super::super::packages::Root;
 use super::super::{
-    Context, blocking, find_program, measure, power, program, services as units, updates as pending,
+    Context, blocking, find_program, power, program, sample, services as units, updates as pending,
 };
 use super::{Check, Status};
+use crate::commands::process::Exit;
 use crate::metrics::collect::{Collector, HostCollector, LoadCollector};
 use crate::model::Iso8601;
 
@@ -35,7 +35,7 @@ pub(super) async fn boot(cx: &Context) -> Check {
     const NAME: &str = "boot_time";
     let collectors: Vec<Box<dyn Collector>> =
         vec![Box::new(HostCollector::new()), Box::new(LoadCollector::new())];
-    let reading = match measure::over(cx.deadline, Duration::ZERO, collectors).await {
+    let reading = match sample::over(cx.deadline, Duration::ZERO, collectors).await {
         Ok(reading) => reading,
         Err(error) => return Check::broken(NAME, error),
     };
@@ -100,7 +100,7 @@ pub(super) async fn updates(cx: &Context) -> Check {
 /// `reboot_required`: whether something that was updated waits for a restart.
 pub(super) async fn reboot(cx: &Context) -> Check {
     const NAME: &str = "reboot_required";
-    match pending::reboot_required(&Place::machine(), cx).await {
+    match pending::reboot_required(&Root::machine(), cx).await {
         (Some(true), since) => {
             let since = since.unwrap_or_default();
             let message = "updates wait for a restart of the machine";

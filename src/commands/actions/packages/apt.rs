@@ -5,49 +5,49 @@
 //! that no package has is a regular expression (`apt-get(8)`). So a step before asks whether a package
 //! of exactly this name is known; apt then takes the name as it stands.
 
-mod said;
+mod output;
 
 use tokio::time::Instant;
 
 use super::super::Context;
-use super::step::{Kind, Step, ask};
+use super::transaction::{Kind, Step, ask};
 use super::upgrades::Upgrades;
-use super::{Change, Doing, FOUND_MAX, Package, Place, Planned};
+use super::{Doing, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::words::{PackageName, Query};
 
 /// The steps of `change`.
-pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
     let act = |words: &[&str]| act(place, deadline, words);
     let ask = |words: &[&str]| get(place, deadline, words, Kind::Ask);
     Ok(match change {
-        Change::Install(name) => {
+        Operation::Install(name) => {
             vec![known(place, deadline, name)?, act(&["install", "--", name.as_str()])]
         }
-        Change::Remove(name) => {
+        Operation::Remove(name) => {
             vec![known(place, deadline, name)?, act(&["remove", "--", name.as_str()])]
         }
-        Change::Update(name) => {
+        Operation::Update(name) => {
             vec![
                 known(place, deadline, name)?,
                 act(&["install", "--only-upgrade", "--", name.as_str()]),
             ]
         }
-        Change::UpgradeOne(name) => {
+        Operation::UpgradeOne(name) => {
             let mut steps = vec![act(&["update"])];
-            steps.extend(self::steps(place, Change::Update(name), deadline)?);
+            steps.extend(self::steps(place, Operation::Update(name), deadline)?);
             steps
         }
-        Change::UpgradeAll => vec![act(&["update"]), act(&["dist-upgrade"])],
+        Operation::UpgradeAll => vec![act(&["update"]), act(&["dist-upgrade"])],
         // Alone, it fails when any source does; before an upgrade a dead one is no reason to do nothing.
-        Change::Refresh => vec![act(&["update", "-o", "APT::Update::Error-Mode=any"])],
-        Change::CleanCache => vec![act(&["clean"])],
-        Change::Search(query) => vec![
+        Operation::Refresh => vec![act(&["update", "-o", "APT::Update::Error-Mode=any"])],
+        Operation::CleanCache => vec![act(&["clean"])],
+        Operation::Search(query) => vec![
             search_step(place, deadline, query, false),
             policy(place, deadline, &["(the names found)".to_owned()]),
         ],
-        Change::List | Change::History => Vec::new(), // from files
-        Change::Check => vec![ask(&SIMULATE)],
-        Change::CheckSizes => vec![ask(&SIMULATE), ask(&URIS)],
+        Operation::List | Operation::History => Vec::new(), // from files
+        Operation::Check => vec![ask(&SIMULATE)],
+        Operation::CheckSizes => vec![ask(&SIMULATE), ask(&URIS)],
     })
 }
 
@@ -56,7 +56,7 @@ const URIS: [&str; 2] = ["--print-uris", "dist-upgrade"];
 
 /// Finds packages, with the versions that are installed or can be had; and how many are left out.
 pub async fn search(
-    place: &Place,
+    place: &Root,
     cx: &Context,
     query: &Query,
 ) -> Result<(Vec<Package>, usize), String> {
@@ -77,7 +77,7 @@ pub async fn search(
     }
     let names: Vec<String> = found.iter().map(|(name, _)| (*name).to_owned()).collect();
     let (text, _) = ask(cx, &policy(place, cx.deadline, &names), &[0]).await?;
-    let versions = said::versions(&text);
+    let versions = output::versions(&text);
     let package = |(name, description): (&str, &str)| {
         let version = versions.get(name).cloned().unwrap_or_default();
         Package {
@@ -94,41 +94,41 @@ pub async fn search(
 }
 
 /// What a full upgrade would do, without locks and without doing it.
-pub async fn pending(place: &Place, cx: &Context, sizes: bool) -> Result<Upgrades, String> {
-    let change = if sizes { Change::CheckSizes } else { Change::Check };
+pub async fn pending(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, String> {
+    let change = if sizes { Operation::CheckSizes } else { Operation::Check };
     let mut upgrades = Upgrades::default();
     for (at, step) in steps(place, change, cx.deadline)?.iter().enumerate() {
         let (text, _) = ask(cx, step, &[0]).await?;
         match at {
             0 => {
-                upgrades = said::upgrades(&text);
-                let kept = said::kept_back(&text);
+                upgrades = output::upgrades(&text);
+                let kept = output::kept_back(&text);
                 if !kept.is_empty() {
                     let (policy, _) = ask(cx, &policy(place, cx.deadline, &kept), &[0]).await?;
-                    upgrades.held = said::held(&kept, &policy);
+                    upgrades.held = output::held(&kept, &policy);
                 }
             }
-            _ => said::fill_sizes(&mut upgrades, &text),
+            _ => output::fill_sizes(&mut upgrades, &text),
         }
     }
     Ok(upgrades)
 }
 
 /// The steps that tell what `change` would do: the last one simulates, without a lock.
-pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |words: &[&str]| {
         let options = ["--simulate", "--assume-yes", "-o", "APT::Cmd::Pattern-Only=true"];
         get(place, deadline, &[&options, words].concat(), Kind::Ask)
     };
     match change {
-        Change::Install(name) => vec![ask(&["install", "--", name.as_str()])],
-        Change::Remove(name) => vec![ask(&["remove", "--", name.as_str()])],
-        Change::Update(name) => vec![ask(&["install", "--only-upgrade", "--", name.as_str()])],
-        Change::UpgradeOne(name) => vec![
+        Operation::Install(name) => vec![ask(&["install", "--", name.as_str()])],
+        Operation::Remove(name) => vec![ask(&["remove", "--", name.as_str()])],
+        Operation::Update(name) => vec![ask(&["install", "--only-upgrade", "--", name.as_str()])],
+        Operation::UpgradeOne(name) => vec![
             act(place, deadline, &["update"]),
             ask(&["install", "--only-upgrade", "--", name.as_str()]),
         ],
-        Change::UpgradeAll => vec![act(place, deadline, &["update"]), ask(&["dist-upgrade"])],
+        Operation::UpgradeAll => vec![act(place, deadline, &["update"]), ask(&["dist-upgrade"])],
         _ => Vec::new(),
     }
 }
@@ -155,7 +155,7 @@ fn lock_seconds(deadline: Instant) -> u64 {
     (deadline.saturating_duration_since(Instant::now()).as_secs() / 4).clamp(1, 30)
 }
 
-fn act(place: &Place, deadline: Instant, words: &[&str]) -> Step {
+fn act(place: &Root, deadline: Instant, words: &[&str]) -> Step {
     let lock = format!("DPkg::Lock::Timeout={}", lock_seconds(deadline));
     let options = [
         "--assume-yes",
@@ -174,7 +174,7 @@ fn act(place: &Place, deadline: Instant, words: &[&str]) -> Step {
     get(place, deadline, &[&options, words].concat(), Kind::Act)
 }
 
-fn get(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn get(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     let words = match kind {
         Kind::Act => words.to_vec(),
         _ => [&["--quiet", "-o", "Debug::NoLocking=1"], words].concat(),
@@ -182,12 +182,12 @@ fn get(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     Step::new("apt-get", arguments(place, &words), deadline, kind)
 }
 
-fn cache(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn cache(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     Step::new("apt-cache", arguments(place, words), deadline, kind)
 }
 
 /// Where a tree is not the machine itself, apt is told so first.
-fn arguments(place: &Place, words: &[&str]) -> Vec<String> {
+fn arguments(place: &Root, words: &[&str]) -> Vec<String> {
     let mut arguments = Vec::new();
     if let Some(root) = place.elsewhere().map(|root| root.display()) {
         for option in [
@@ -204,7 +204,7 @@ fn arguments(place: &Place, words: &[&str]) -> Vec<String> {
 
 /// Asks whether exactly this name is known: `apt-cache policy` then has a line of it and a colon, without
 /// the architecture where that is the machine's own.
-fn known(place: &Place, deadline: Instant, name: &PackageName) -> Result<Step, String> {
+fn known(place: &Root, deadline: Instant, name: &PackageName) -> Result<Step, String> {
     let name = name.as_str();
     let base = name.split(':').next().unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || "+.-".contains(c);
@@ -218,14 +218,14 @@ fn known(place: &Place, deadline: Instant, name: &PackageName) -> Result<Step, S
     Ok(cache(place, deadline, &["policy", "--", name], Kind::Known(lines)))
 }
 
-fn policy(place: &Place, deadline: Instant, names: &[String]) -> Step {
+fn policy(place: &Root, deadline: Instant, names: &[String]) -> Step {
     let names = names.iter().map(String::as_str);
     let words: Vec<&str> = ["policy", "--"].into_iter().chain(names).collect();
     cache(place, deadline, &words, Kind::Ask)
 }
 
 /// The words of a query are regular expressions to apt, so its signs are quoted.
-fn search_step(place: &Place, deadline: Instant, query: &Query, names_only: bool) -> Step {
+fn search_step(place: &Root, deadline: Instant, query: &Query, names_only: bool) -> Step {
     let quoted: Vec<String> = query.as_str().split_ascii_whitespace().map(quote).collect();
     let mut words = vec!["search"];
     words.extend(names_only.then_some("--names-only"));
@@ -244,13 +244,13 @@ mod tests {
 
     #[test]
     fn a_name_that_apt_would_read_otherwise_is_looked_up_or_refused() {
-        let (place, deadline) = (Place::machine(), Instant::now());
+        let (place, deadline) = (Root::machine(), Instant::now());
         for name in [".", "a", ".x", "a_b", "+x"] {
             let name = PackageName::new(name).unwrap();
-            assert!(steps(&place, Change::Remove(&name), deadline).is_err(), "{name}");
+            assert!(steps(&place, Operation::Remove(&name), deadline).is_err(), "{name}");
         }
         let name = PackageName::new("sudo-").unwrap();
-        let steps = steps(&place, Change::Install(&name), deadline).unwrap();
+        let steps = steps(&place, Operation::Install(&name), deadline).unwrap();
         assert_eq!(steps[0].kind, Kind::Known(vec!["sudo-:".into(), "sudo-:".into()]));
         assert_eq!(steps[0].argv(), ["apt-cache", "policy", "--", "sudo-"]);
     }

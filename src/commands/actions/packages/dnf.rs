@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use super::super::Context;
-use super::step::{Kind, Step, ask};
+use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{Change, Doing, FOUND_MAX, Package, Place, Planned, rpm};
+use super::{Doing, FOUND_MAX, Operation, Package, Planned, Root, rpm};
 use crate::commands::words::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
@@ -19,49 +19,49 @@ use crate::commands::words::{PackageName, Query};
 const FORMAT: &str = "%{name}\\t%{evr}\\t%{arch}\\t%{repoid}\\t%{downloadsize}\\t%{summary}\\n";
 
 /// The steps of `change`.
-pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let act = |words: &[&str]| dnf(place, deadline, words, Kind::Act);
     let upgrades = |words: &[&str]| {
         let upgrades = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
         dnf(place, deadline, &[&upgrades, words].concat(), Kind::Ask)
     };
     match change {
-        Change::Install(name) => {
+        Operation::Install(name) => {
             vec![offered(place, deadline, name), act(&["install", "--", name.as_str()])]
         }
-        Change::Remove(name) => {
+        Operation::Remove(name) => {
             vec![rpm::there(place, deadline, name), act(&["remove", "--", name.as_str()])]
         }
-        Change::Update(name) => {
+        Operation::Update(name) => {
             vec![rpm::there(place, deadline, name), act(&["upgrade", "--", name.as_str()])]
         }
-        Change::UpgradeOne(name) => {
+        Operation::UpgradeOne(name) => {
             vec![
                 rpm::there(place, deadline, name),
                 act(&["upgrade", "--refresh", "--", name.as_str()]),
             ]
         }
-        Change::UpgradeAll => vec![act(&["upgrade", "--refresh"])],
+        Operation::UpgradeAll => vec![act(&["upgrade", "--refresh"])],
         // Without the option, dnf leaves what is younger than its `metadata_expire` as it is.
-        Change::Refresh => vec![act(&["makecache", "--refresh"])],
-        Change::CleanCache => vec![act(&["clean", "packages"])],
-        Change::Search(query) => {
+        Operation::Refresh => vec![act(&["makecache", "--refresh"])],
+        Operation::CleanCache => vec![act(&["clean", "packages"])],
+        Operation::Search(query) => {
             vec![
                 search_step(place, deadline, query),
                 details(place, deadline, &["(the names found)"]),
             ]
         }
-        Change::List => vec![rpm::query(place, deadline, &[])],
-        Change::Check | Change::CheckSizes => {
+        Operation::List => vec![rpm::query(place, deadline, &[])],
+        Operation::Check | Operation::CheckSizes => {
             vec![upgrades(&[]), upgrades(&["--security"]), rpm::query(place, deadline, &[])]
         }
-        Change::History => vec![dnf(place, deadline, &["history", "list"], Kind::Ask)],
+        Operation::History => vec![dnf(place, deadline, &["history", "list"], Kind::Ask)],
     }
 }
 
 /// Finds packages, with the newest version that can be had; and how many are left out.
 pub async fn search(
-    place: &Place,
+    place: &Root,
     cx: &Context,
     query: &Query,
 ) -> Result<(Vec<Package>, usize), String> {
@@ -88,8 +88,8 @@ pub async fn search(
 
 /// The upgrades that repositories have for what is installed; dnf fetches what it knows of them anew when
 /// it is older than its `metadata_expire`.
-pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
-    let steps = steps(place, Change::Check, cx.deadline);
+pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, String> {
+    let steps = steps(place, Operation::Check, cx.deadline);
     let [all, secure, _] = &*steps else {
         return Err("the steps of a check of dnf are not as expected".into());
     };
@@ -112,13 +112,13 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
 }
 
 /// The steps that tell what `change` would do: dnf plans it, and is told not to.
-pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let words: &[&str] = match change {
-        Change::Install(name) => &["install", "--", name.as_str()],
-        Change::Remove(name) => &["remove", "--", name.as_str()],
-        Change::Update(name) => &["upgrade", "--", name.as_str()],
-        Change::UpgradeOne(name) => &["upgrade", "--refresh", "--", name.as_str()],
-        Change::UpgradeAll => &["upgrade", "--refresh"],
+        Operation::Install(name) => &["install", "--", name.as_str()],
+        Operation::Remove(name) => &["remove", "--", name.as_str()],
+        Operation::Update(name) => &["upgrade", "--", name.as_str()],
+        Operation::UpgradeOne(name) => &["upgrade", "--refresh", "--", name.as_str()],
+        Operation::UpgradeAll => &["upgrade", "--refresh"],
         _ => return Vec::new(),
     };
     let mut step = dnf(place, deadline, words, Kind::Act);
@@ -202,24 +202,24 @@ fn found(text: &str) -> Vec<&str> {
 }
 
 /// Asks whether exactly this is the name, or name and architecture, of a package in a repository.
-fn offered(place: &Place, deadline: Instant, name: &PackageName) -> Step {
+fn offered(place: &Root, deadline: Instant, name: &PackageName) -> Step {
     let words = ["repoquery", "--qf", "%{name}\\n%{name}.%{arch}\\n", "--", name.as_str()];
     dnf(place, deadline, &words, Kind::Known(vec![name.to_string()]))
 }
 
-fn search_step(place: &Place, deadline: Instant, query: &Query) -> Step {
+fn search_step(place: &Root, deadline: Instant, query: &Query) -> Step {
     let words = query.as_str().split_ascii_whitespace();
     let words: Vec<&str> = ["search", "--"].into_iter().chain(words).collect();
     dnf(place, deadline, &words, Kind::Ask)
 }
 
-fn details(place: &Place, deadline: Instant, names: &[&str]) -> Step {
+fn details(place: &Root, deadline: Instant, names: &[&str]) -> Step {
     let words = ["repoquery", "--available", "--latest-limit=1", "--qf", FORMAT, "--"];
     dnf(place, deadline, &[&words, names].concat(), Kind::Ask)
 }
 
 /// dnf waits for its lock without an end; told to give up, it is tried again until the deadline.
-fn dnf(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn dnf(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     let mut arguments =
         vec!["--assumeyes".to_owned(), "--setopt=exit_on_lock=True".into(), "--color=never".into()];
     arguments.extend((kind != Kind::Act).then(|| "--quiet".to_owned()));

@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use tokio::time::Instant;
 
-use super::stanzas::{Stanza, read_stanzas};
-use super::{Package, Place};
+use super::deb822::{Stanza, read_stanzas};
+use super::{Package, Root};
 
 /// The installed packages, in the order of the file.
-pub async fn installed(place: &Place, deadline: Instant) -> Result<Vec<Package>, String> {
+pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, String> {
     let mut automatic = HashSet::new();
     let states = place.path("var/lib/apt/extended_states");
     if tokio::fs::try_exists(&states).await.unwrap_or(false) {
@@ -60,7 +60,7 @@ pub fn package(stanza: Stanza<'_>) -> Option<Package> {
 /// Fills in when each was installed: the time of its list of files (`dpkg` writes it anew each time),
 /// and puts packages first that have an entry in the menu. Blocks: two system calls per package and a
 /// read of each list, 36 MB for 870 packages in 20 ms when cached.
-pub fn look_closer(place: &Place, packages: &mut [Package], until: std::time::Instant) {
+pub fn look_closer(place: &Root, packages: &mut [Package], until: std::time::Instant) {
     let finder = memchr::memmem::Finder::new("\n/usr/share/applications/");
     let mut in_menu = HashSet::new();
     for package in packages.iter_mut() {

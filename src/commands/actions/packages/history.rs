@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use std::collections::HashMap;
 
-use super::stanzas::Stanza;
+use super::deb822::Stanza;
 
 /// One past update, as the host reads it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -7,17 +7,17 @@
 
 mod apk;
 mod apt;
-mod change;
+mod operation;
 mod dnf;
 mod dpkg;
 mod history;
 mod pacman;
-mod place;
-mod planned;
+mod root;
+mod simulation;
 mod rpm;
-mod stanzas;
-mod step;
-mod trouble;
+mod deb822;
+mod transaction;
+mod errors;
 mod upgrades;
 mod zypper;
 
@@ -26,17 +26,17 @@ use serde_json::json;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
-pub use change::Change;
+pub use deb822::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
 pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
-pub use place::{Manager, Place};
-pub use planned::{Doing, Planned, foresee_in};
-pub use stanzas::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
-pub use step::{Step, steps};
+pub use operation::Operation;
+pub use root::{Manager, Root};
+pub use simulation::{Doing, Planned, foresee_in};
+pub use transaction::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
 pub(super) use dpkg::look_closer;
 pub(super) use pacman::lists_age;
-pub(super) use step::{ask, run};
+pub(super) use transaction::{ask, run};
 
 use super::Context;
 use crate::commands::outcome::Outcome;
@@ -78,29 +78,29 @@ pub struct Package {
 
 /// All installed packages: `{packages:[…], truncated}`; `truncated` tells how many are missing.
 pub async fn list(cx: &Context) -> Outcome {
-    list_in(&Place::machine(), cx).await
+    list_in(&Root::machine(), cx).await
 }
 
 /// Packages whose name or description has every word of `query`, at most [`FOUND_MAX`], exact names
 /// first: `{packages:[…], truncated}`.
 pub async fn search(cx: &Context, query: &Query) -> Outcome {
-    search_in(&Place::machine(), cx, query).await
+    search_in(&Root::machine(), cx, query).await
 }
 
 /// Installs one package. Success is what the manager calls it: exit code 0.
 pub async fn install(cx: &Context, name: &PackageName) -> Outcome {
-    change_in(&Place::machine(), cx, Change::Install(name)).await
+    change_in(&Root::machine(), cx, Operation::Install(name)).await
 }
 
 /// Removes one package; its configuration files stay.
 pub async fn remove(cx: &Context, name: &PackageName) -> Outcome {
-    change_in(&Place::machine(), cx, Change::Remove(name)).await
+    change_in(&Root::machine(), cx, Operation::Remove(name)).await
 }
 
 /// Brings one package up to date; does not install it where it is not. Refused with pacman, which brings a
 /// system up to date as a whole.
 pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
-    change_in(&Place::machine(), cx, Change::Update(name)).await
+    change_in(&Root::machine(), cx, Operation::Update(name)).await
 }
 
 /// What `action`, one that changes packages, would change here; nothing for any other.
@@ -109,19 +109,19 @@ pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
 /// It could not be told: the sentence of an answer.
 pub async fn foresee(cx: &Context, action: &Action) -> Result<Vec<Planned>, String> {
     match changed_by(action) {
-        Some(change) => foresee_in(&Place::machine(), cx, change).await,
+        Some(change) => foresee_in(&Root::machine(), cx, change).await,
         None => Ok(Vec::new()),
     }
 }
 
 /// What `action` changes; `None` for one that changes no package.
-fn changed_by(action: &Action) -> Option<Change<'_>> {
+fn changed_by(action: &Action) -> Option<Operation<'_>> {
     Some(match action {
-        Action::PackageInstall(name) => Change::Install(name),
-        Action::PackageRemove(name) => Change::Remove(name),
-        Action::PackageUpdate(name) => Change::Update(name),
-        Action::UpdateSystemSoftware(None) => Change::UpgradeAll,
-        Action::UpdateSystemSoftware(Some(name)) => Change::UpgradeOne(name),
+        Action::PackageInstall(name) => Operation::Install(name),
+        Action::PackageRemove(name) => Operation::Remove(name),
+        Action::PackageUpdate(name) => Operation::Update(name),
+        Action::UpdateSystemSoftware(None) => Operation::UpgradeAll,
+        Action::UpdateSystemSoftware(Some(name)) => Operation::UpgradeOne(name),
         _ => return None,
     })
 }
@@ -130,29 +130,29 @@ fn changed_by(action: &Action) -> Option<Change<'_>> {
 /// is no action on packages, or there is no manager that can do it. The steps are the very ones that
 /// are run.
 pub fn would_run(action: &Action) -> Option<Vec<Vec<String>>> {
-    would_run_in(&Place::machine(), action)
+    would_run_in(&Root::machine(), action)
 }
 
 /// [`would_run`] in another tree.
-pub fn would_run_in(place: &Place, action: &Action) -> Option<Vec<Vec<String>>> {
+pub fn would_run_in(place: &Root, action: &Action) -> Option<Vec<Vec<String>>> {
     let change = match action {
-        Action::PackageSearch(query) => Change::Search(query),
-        Action::PackageList | Action::GetInstalledApplicationsWMI => Change::List,
-        Action::CheckLinuxUpdates => Change::Check,
-        Action::CheckApplicationUpdates => Change::CheckSizes,
-        Action::GetUpdateHistory => Change::History,
+        Action::PackageSearch(query) => Operation::Search(query),
+        Action::PackageList | Action::GetInstalledApplicationsWMI => Operation::List,
+        Action::CheckLinuxUpdates => Operation::Check,
+        Action::CheckApplicationUpdates => Operation::CheckSizes,
+        Action::GetUpdateHistory => Operation::History,
         Action::DiskCleanup { targets }
             if targets.iter().any(|target| target == "system_cache") =>
         {
-            Change::CleanCache
+            Operation::CleanCache
         }
         Action::DiskCleanup { .. } => return Some(Vec::new()), // deletes files itself
         _ => changed_by(action)?,
     };
-    let nominal = Instant::now() + step::NOMINAL;
+    let nominal = Instant::now() + transaction::NOMINAL;
     let first = match change {
-        Change::Check if super::updates::wants_index(place) => {
-            steps(place, Change::Refresh, nominal).ok()?
+        Operation::Check if super::updates::wants_index(place) => {
+            steps(place, Operation::Refresh, nominal).ok()?
         }
         _ => Vec::new(),
     };
@@ -161,7 +161,7 @@ pub fn would_run_in(place: &Place, action: &Action) -> Option<Vec<Vec<String>>> 
 }
 
 /// [`list`] in another tree.
-pub async fn list_in(place: &Place, cx: &Context) -> Outcome {
+pub async fn list_in(place: &Root, cx: &Context) -> Outcome {
     match installed(place, cx).await {
         Ok(mut packages) => {
             packages.sort_by(|a, b| a.name.cmp(&b.name));
@@ -172,7 +172,7 @@ pub async fn list_in(place: &Place, cx: &Context) -> Outcome {
 }
 
 /// [`search`] in another tree.
-pub async fn search_in(place: &Place, cx: &Context, query: &Query) -> Outcome {
+pub async fn search_in(place: &Root, cx: &Context, query: &Query) -> Outcome {
     let found = match place.manager() {
         Ok(Manager::Apt) => apt::search(place, cx, query).await,
         Ok(Manager::Dnf) => dnf::search(place, cx, query).await,
@@ -188,7 +188,7 @@ pub async fn search_in(place: &Place, cx: &Context, query: &Query) -> Outcome {
 }
 
 /// Runs the steps of `change` in another tree.
-pub async fn change_in(place: &Place, cx: &Context, change: Change<'_>) -> Outcome {
+pub async fn change_in(place: &Root, cx: &Context, change: Operation<'_>) -> Outcome {
     match steps(place, change, cx.deadline) {
         Ok(steps) => run(cx, &steps, change.name()).await,
         Err(why) => Outcome::failed(why),
@@ -196,7 +196,7 @@ pub async fn change_in(place: &Place, cx: &Context, change: Change<'_>) -> Outco
 }
 
 /// The installed packages, whatever keeps them.
-pub(super) async fn installed(place: &Place, cx: &Context) -> Result<Vec<Package>, String> {
+pub(super) async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, String> {
     match place.manager()? {
         Manager::Apt => dpkg::installed(place, cx.deadline).await,
         Manager::Dnf | Manager::Yum | Manager::Zypper => rpm::installed(place, cx).await,
@@ -206,7 +206,7 @@ pub(super) async fn installed(place: &Place, cx: &Context) -> Result<Vec<Package
 }
 
 /// The pending upgrades, by what the manager knows now, with the bytes to fetch where `sizes` is wanted.
-pub(super) async fn upgrades(place: &Place, cx: &Context, sizes: bool) -> Result<Upgrades, String> {
+pub(super) async fn upgrades(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, String> {
     match place.manager()? {
         Manager::Apt => apt::pending(place, cx, sizes).await,
         Manager::Dnf => dnf::pending(place, cx).await,

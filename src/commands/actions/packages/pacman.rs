@@ -21,7 +21,7 @@
 //! `pacman -S x` also takes what provides x and all of a group x. A step before asks what it would take.
 
 mod local;
-mod said;
+mod output;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -30,10 +30,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::super::Context;
-use super::step::{Kind, Step, finished};
+use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
-use super::{Change, Doing, FOUND_MAX, Package, Place, Planned};
-use crate::commands::execute::Exit;
+use super::{Doing, FOUND_MAX, Operation, Package, Planned, Root};
+use crate::commands::process::Exit;
 use crate::commands::words::{PackageName, Query};
 
 pub use local::installed;
@@ -54,7 +54,7 @@ const FORMAT: &str = "%n %v %r %s";
 ///
 /// # Errors
 /// The sentence of an answer, where pacman should not do that.
-pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
     let act = |words: &[&str]| {
         let words = [words, &["--noprogressbar"]].concat();
         pacman(place, deadline, OWN, &words, &[], Kind::Act)
@@ -63,46 +63,46 @@ pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec
         pacman(place, deadline, OWN, words, &[name.as_str()], kind)
     };
     Ok(match change {
-        Change::Install(name) => {
+        Operation::Install(name) => {
             let known = Kind::Known(vec![name.to_string()]);
             vec![
                 about(&["-S", "--print-format", "%n"], name, known),
                 about(&["-S", "--needed", "--noprogressbar"], name, Kind::Act),
             ]
         }
-        Change::Remove(name) => {
+        Operation::Remove(name) => {
             let known = Kind::Known(vec![name.to_string()]);
             vec![
                 about(&["-Q", "--quiet"], name, known),
                 about(&["-R", "--noprogressbar"], name, Kind::Act),
             ]
         }
-        Change::Update(_) | Change::UpgradeOne(_) => {
+        Operation::Update(_) | Operation::UpgradeOne(_) => {
             return Err("pacman brings a system up to date as a whole only: one package alone may not fit the others; \
                         use UpdateSystemSoftware without a package".into());
         }
-        Change::UpgradeAll => vec![act(&["-Syu"])],
-        Change::Refresh => refresh(place, deadline),
-        Change::CleanCache => vec![act(&["-Sc"])],
-        Change::Search(query) => vec![search_step(place, deadline, query)],
-        Change::List | Change::History => Vec::new(), // from files
+        Operation::UpgradeAll => vec![act(&["-Syu"])],
+        Operation::Refresh => refresh(place, deadline),
+        Operation::CleanCache => vec![act(&["-Sc"])],
+        Operation::Search(query) => vec![search_step(place, deadline, query)],
+        Operation::List | Operation::History => Vec::new(), // from files
         // Where they are missing, the check fetches them before.
-        Change::Check => check(place, deadline, LISTS),
-        Change::CheckSizes => check(place, deadline, newest_lists(place)),
+        Operation::Check => check(place, deadline, LISTS),
+        Operation::CheckSizes => check(place, deadline, newest_lists(place)),
     })
 }
 
 /// The steps that tell what `change` would do. Before an upgrade of everything, newer lists are fetched into the
 /// agent's own. What an upgrade would replace pacman does not tell.
-pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |lists, words: &[&str], names: &[&str]| {
         let words = [words, &["--print-format", "%n"]].concat();
         pacman(place, deadline, lists, &words, names, Kind::Ask)
     };
     match change {
-        Change::Install(name) => vec![ask(OWN, &["-S", "--needed"], &[name.as_str()])],
-        Change::Remove(name) => vec![ask(OWN, &["-R"], &[name.as_str()])],
-        Change::UpgradeAll => {
+        Operation::Install(name) => vec![ask(OWN, &["-S", "--needed"], &[name.as_str()])],
+        Operation::Remove(name) => vec![ask(OWN, &["-R"], &[name.as_str()])],
+        Operation::UpgradeAll => {
             let mut steps = refresh(place, deadline);
             steps.push(ask(LISTS, &["-Su"], &[]));
             steps
@@ -129,12 +129,12 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 
 /// Finds packages in the lists that are there; and how many are left out.
 pub async fn search(
-    place: &Place,
+    place: &Root,
     cx: &Context,
     query: &Query,
 ) -> Result<(Vec<Package>, usize), String> {
     let (text, cut) = told(cx, &search_step(place, cx.deadline, query)).await?;
-    let mut packages = said::found(&text, cut)?;
+    let mut packages = output::found(&text, cut)?;
     let wanted = query.as_str();
     packages.sort_by_key(|package| (package.name != wanted, !package.name.contains(wanted)));
     let left_out = packages.len().saturating_sub(FOUND_MAX).max(usize::from(cut));
@@ -144,18 +144,18 @@ pub async fn search(
 
 /// The updates that the newest lists have, but for packages that the machine is told to ignore. Repository
 /// and size are of the upgrade as a whole, and missing where that could not be done now.
-pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
+pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, String> {
     let steps = check(place, cx.deadline, newest_lists(place));
     let [outdated, plan] = &*steps else {
         return Err("the steps of a check of pacman are not as expected".into());
     };
     let (text, cut) = told(cx, outdated).await?;
-    let (mut list, held) = said::outdated(&text, cut)?;
+    let (mut list, held) = output::outdated(&text, cut)?;
     if list.is_empty() {
         return Ok(Upgrades { held, ..Upgrades::default() });
     }
     let planned = finished(cx, plan).await?;
-    let planned = said::planned(&planned.stdout.text);
+    let planned = output::planned(&planned.stdout.text);
     let there: HashMap<String, String> = installed(place, cx.deadline)
         .await?
         .into_iter()
@@ -171,19 +171,19 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
 }
 
 /// How old the agent's own lists are; `None` where there are none.
-pub fn lists_age(place: &Place) -> Option<Duration> {
+pub fn lists_age(place: &Root) -> Option<Duration> {
     let fetched = place.path(LISTS).join(FETCHED).metadata().ok()?.modified().ok()?;
     Some(SystemTime::now().duration_since(fetched).unwrap_or_default())
 }
 
 /// The agent's own lists where they have been fetched, else the machine's.
-fn newest_lists(place: &Place) -> &'static str {
+fn newest_lists(place: &Root) -> &'static str {
     if lists_age(place).is_some() { LISTS } else { OWN }
 }
 
 /// Fetches the agent's own lists. A lock there is of this agent alone, and no command lasts an hour: an
 /// older one is left over.
-fn refresh(place: &Place, deadline: Instant) -> Vec<Step> {
+fn refresh(place: &Root, deadline: Instant) -> Vec<Step> {
     let text = |path: &str| place.path(path).to_string_lossy().into_owned();
     let (lists, local) = (text(LISTS), text("var/lib/pacman/local"));
     let link = format!("{lists}/local");
@@ -201,13 +201,13 @@ fn refresh(place: &Place, deadline: Instant) -> Vec<Step> {
 }
 
 /// What is outdated, and what an upgrade would fetch; neither takes a lock.
-fn check(place: &Place, deadline: Instant, lists: &str) -> Vec<Step> {
+fn check(place: &Root, deadline: Instant, lists: &str) -> Vec<Step> {
     let ask = |words: &[&str]| pacman(place, deadline, lists, words, &[], Kind::Ask);
     vec![ask(&["-Qu"]), ask(&["-Su", "--print-format", FORMAT])]
 }
 
 /// The words of a query are regular expressions to pacman, so its signs are quoted.
-fn search_step(place: &Place, deadline: Instant, query: &Query) -> Step {
+fn search_step(place: &Root, deadline: Instant, query: &Query) -> Step {
     let quote = |word: &str| word.replace('+', "[+]").replace('.', "[.]");
     let words: Vec<String> = query.as_str().split_ascii_whitespace().map(quote).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -230,7 +230,7 @@ async fn told(cx: &Context, step: &Step) -> Result<(String, bool), String> {
 /// Options, `words`, and `names` after `--`. In a tree, pacman is told where everything is: without
 /// `--sysroot`, which would need a whole system in it.
 fn pacman(
-    place: &Place,
+    place: &Root,
     deadline: Instant,
     lists: &str,
     words: &[&str],

@@ -5,8 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::super::Context;
-use super::step::{Kind, Step, ask};
-use super::{Package, Place};
+use super::transaction::{Kind, Step, ask};
+use super::{Package, Root};
 use crate::commands::words::PackageName;
 
 /// `--qf` of one package: `rpm(8)` QUERY, tags of `rpm --querytags`.
@@ -18,7 +18,7 @@ const FORMAT: &str =
 const PARTS: [&str; 6] = ["[a-f]*", "[g-k]*", "l*", "[m-o]*", "p*", "[!a-p]*"];
 
 /// The installed packages, without the keys that rpm keeps among them.
-pub async fn installed(place: &Place, cx: &Context) -> Result<Vec<Package>, String> {
+pub async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, String> {
     let (text, cut) = ask(cx, &query(place, cx.deadline, &[]), &[0]).await?;
     if !cut {
         return Ok(text.lines().filter_map(package).collect());
@@ -32,7 +32,7 @@ pub async fn installed(place: &Place, cx: &Context) -> Result<Vec<Package>, Stri
 }
 
 /// The step that asks for the packages whose name fits one of `patterns`, or for all.
-pub fn query(place: &Place, deadline: Instant, patterns: &[&str]) -> Step {
+pub fn query(place: &Root, deadline: Instant, patterns: &[&str]) -> Step {
     let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
     let words = ["-qa", "--qf", FORMAT].into_iter().chain(patterns.iter().copied());
     Step::new(
@@ -44,7 +44,7 @@ pub fn query(place: &Place, deadline: Instant, patterns: &[&str]) -> Step {
 }
 
 /// Asks whether exactly this is the name, or name and architecture, of a package that is installed.
-pub fn there(place: &Place, deadline: Instant, name: &PackageName) -> Step {
+pub fn there(place: &Root, deadline: Instant, name: &PackageName) -> Step {
     let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
     let words =
         ["-q", "--qf", "%{NAME}\\n%{NAME}.%{ARCH}\\n", "--", name.as_str()].map(str::to_owned);

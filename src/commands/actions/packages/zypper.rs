@@ -15,19 +15,19 @@
 //! Tumbleweed and Slowroll move as a whole and may take packages away or back: openSUSE supports only
 //! `dist-upgrade` there, and only `update` on systems with releases. `os-release(5)` tells which it is.
 
-mod said;
+mod output;
 
 use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
 use super::super::Context;
-use super::step::{Kind, Step, ask};
+use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{Change, FOUND_MAX, Package, Place, rpm};
+use super::{FOUND_MAX, Operation, Package, Root, rpm};
 use crate::commands::words::{PackageName, Query};
 
-pub use said::{lists, planned};
+pub use output::{lists, planned};
 
 /// The most words of a query: each is searched by itself, because zypper finds what has *any* of several.
 const WORDS_MAX: usize = 8;
@@ -47,56 +47,56 @@ const DONE: [i32; 3] = [102, 103, SKIPPED];
 const STALE: [i32; 2] = [4, SKIPPED];
 
 /// The steps of `change`.
-pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let act = |words: &[&str]| zypper(place, deadline, words, Kind::Act).fine(&DONE);
     let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
     match change {
-        Change::Install(name) => {
+        Operation::Install(name) => {
             vec![offered(place, deadline, name), act(&["install", "--name", "--", name.as_str()])]
         }
-        Change::Remove(name) => {
+        Operation::Remove(name) => {
             vec![rpm::there(place, deadline, name), act(&["remove", "--name", "--", name.as_str()])]
         }
-        Change::Update(name) => {
+        Operation::Update(name) => {
             vec![rpm::there(place, deadline, name), act(&["update", "--", name.as_str()])]
         }
-        Change::UpgradeOne(name) => {
-            let mut steps = self::steps(place, Change::Update(name), deadline);
+        Operation::UpgradeOne(name) => {
+            let mut steps = self::steps(place, Operation::Update(name), deadline);
             steps.insert(1, refresh());
             steps
         }
-        Change::UpgradeAll if rolls(place) => vec![refresh(), act(&["dist-upgrade"])],
-        Change::UpgradeAll => vec![refresh(), act(&["update"])],
-        Change::Refresh => vec![zypper(place, deadline, &["refresh"], Kind::Act)],
-        Change::CleanCache => vec![zypper(place, deadline, &["clean"], Kind::Act)],
-        Change::Search(query) => {
+        Operation::UpgradeAll if rolls(place) => vec![refresh(), act(&["dist-upgrade"])],
+        Operation::UpgradeAll => vec![refresh(), act(&["update"])],
+        Operation::Refresh => vec![zypper(place, deadline, &["refresh"], Kind::Act)],
+        Operation::CleanCache => vec![zypper(place, deadline, &["clean"], Kind::Act)],
+        Operation::Search(query) => {
             let each = words(query).into_iter().map(|word| search_step(place, deadline, word));
             each.chain([details(place, deadline, &["(the names found)"])]).collect()
         }
-        Change::List => vec![rpm::query(place, deadline, &[])],
-        Change::Check | Change::CheckSizes => vec![
+        Operation::List => vec![rpm::query(place, deadline, &[])],
+        Operation::Check | Operation::CheckSizes => vec![
             table(place, deadline, &["list-updates"]),
             table(place, deadline, &["list-patches", "--category", "security"]),
             patches(place, deadline, &["(the patches found)"]),
         ],
-        Change::History => Vec::new(), // from a file
+        Operation::History => Vec::new(), // from a file
     }
 }
 
 /// The steps that tell what `change` would do: the last one is a dry run.
-pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Step> {
+pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let dry = |words: &[&str]| {
         let words = [&["--xmlout", words[0], "--dry-run"], &words[1..]].concat();
         zypper(place, deadline, &words, Kind::Ask).fine(&DONE)
     };
     let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
     match change {
-        Change::Install(name) => vec![dry(&["install", "--name", "--", name.as_str()])],
-        Change::Remove(name) => vec![dry(&["remove", "--name", "--", name.as_str()])],
-        Change::Update(name) => vec![dry(&["update", "--", name.as_str()])],
-        Change::UpgradeOne(name) => vec![refresh(), dry(&["update", "--", name.as_str()])],
-        Change::UpgradeAll if rolls(place) => vec![refresh(), dry(&["dist-upgrade"])],
-        Change::UpgradeAll => vec![refresh(), dry(&["update"])],
+        Operation::Install(name) => vec![dry(&["install", "--name", "--", name.as_str()])],
+        Operation::Remove(name) => vec![dry(&["remove", "--name", "--", name.as_str()])],
+        Operation::Update(name) => vec![dry(&["update", "--", name.as_str()])],
+        Operation::UpgradeOne(name) => vec![refresh(), dry(&["update", "--", name.as_str()])],
+        Operation::UpgradeAll if rolls(place) => vec![refresh(), dry(&["dist-upgrade"])],
+        Operation::UpgradeAll => vec![refresh(), dry(&["update"])],
         _ => Vec::new(),
     }
 }
@@ -104,7 +104,7 @@ pub fn simulate(place: &Place, change: Change<'_>, deadline: Instant) -> Vec<Ste
 /// Finds packages that have every word, with the installed version or the newest that can be had; and how
 /// many are left out.
 pub async fn search(
-    place: &Place,
+    place: &Root,
     cx: &Context,
     query: &Query,
 ) -> Result<(Vec<Package>, usize), String> {
@@ -116,7 +116,7 @@ pub async fn search(
     for (number, word) in words.into_iter().enumerate() {
         let step = search_step(place, cx.deadline, word);
         let (text, cut_now) = ask(cx, &step, &[0, NOT_FOUND, SKIPPED]).await?;
-        let found = said::summaries(&text, cut_now)?;
+        let found = output::summaries(&text, cut_now)?;
         match number {
             0 => summaries = found,
             _ => summaries.retain(|name, _| found.contains_key(name)),
@@ -133,7 +133,7 @@ pub async fn search(
     }
     let step = details(place, cx.deadline, &names);
     let (text, cut) = ask(cx, &step, &[0, NOT_FOUND, SKIPPED]).await?;
-    let mut known = said::solvables(&text, cut)?;
+    let mut known = output::solvables(&text, cut)?;
     let package = |name: &str| {
         let mut package = known.remove(name)?;
         package.description = summaries.get(name).cloned().unwrap_or_default();
@@ -144,9 +144,9 @@ pub async fn search(
 
 /// The updates that repositories have for what is installed. zypper fetches what it knows of those that are
 /// set to refresh by themselves anew.
-pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
+pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, String> {
     let (text, cut) = ask(cx, &table(place, cx.deadline, &["list-updates"]), &[0, SKIPPED]).await?;
-    let mut list = said::updates(&text)?;
+    let mut list = output::updates(&text)?;
     if !list.is_empty() {
         let secure = secure(place, cx).await?;
         for upgrade in &mut list {
@@ -157,7 +157,7 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
     // With `--all` there are those that are locked, too, and those that cannot be installed now.
     let step = table(place, cx.deadline, &["list-updates", "--all"]);
     let held = match ask(cx, &step, &[0, SKIPPED]).await {
-        Ok((text, _)) => said::updates(&text)?,
+        Ok((text, _)) => output::updates(&text)?,
         Err(_) => Vec::new(),
     };
     let is_known =
@@ -168,10 +168,10 @@ pub async fn pending(place: &Place, cx: &Context) -> Result<Upgrades, String> {
 
 /// The packages that needed security patches speak of: a patch conflicts with those that are older than
 /// what it brings.
-async fn secure(place: &Place, cx: &Context) -> Result<HashSet<String>, String> {
+async fn secure(place: &Root, cx: &Context) -> Result<HashSet<String>, String> {
     let words = ["list-patches", "--category", "security"];
     let (text, _) = ask(cx, &table(place, cx.deadline, &words), &[0, SKIPPED]).await?;
-    let mut names = said::patches(&text)?;
+    let mut names = output::patches(&text)?;
     names.sort_unstable();
     names.dedup();
     if names.len() > PATCHES_MAX {
@@ -190,7 +190,7 @@ async fn secure(place: &Place, cx: &Context) -> Result<HashSet<String>, String> 
             let (one, other) = some.split_at(some.len() / 2);
             waiting.extend([one, other]);
         } else {
-            secure.extend(said::conflicts(&text).map(str::to_owned));
+            secure.extend(output::conflicts(&text).map(str::to_owned));
         }
     }
     Ok(secure)
@@ -201,34 +201,34 @@ fn words(query: &Query) -> Vec<&str> {
 }
 
 /// Asks whether exactly this is the name, or name and architecture, of a package in a repository.
-fn offered(place: &Place, deadline: Instant, name: &PackageName) -> Step {
+fn offered(place: &Root, deadline: Instant, name: &PackageName) -> Step {
     let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
     let kind = Kind::Listed(name.to_string());
     zypper(place, deadline, &[&words, &[name.as_str()][..]].concat(), kind).fine(&[SKIPPED])
 }
 
-fn search_step(place: &Place, deadline: Instant, word: &str) -> Step {
+fn search_step(place: &Root, deadline: Instant, word: &str) -> Step {
     let words = ["--xmlout", "search", "--search-descriptions", "--type", "package", "--", word];
     zypper(place, deadline, &words, Kind::Ask)
 }
 
-fn details(place: &Place, deadline: Instant, names: &[&str]) -> Step {
+fn details(place: &Root, deadline: Instant, names: &[&str]) -> Step {
     let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
     zypper(place, deadline, &[&words, names].concat(), Kind::Ask)
 }
 
-fn patches(place: &Place, deadline: Instant, names: &[&str]) -> Step {
+fn patches(place: &Root, deadline: Instant, names: &[&str]) -> Step {
     zypper(place, deadline, &[&["info", "--type", "patch", "--"], names].concat(), Kind::Ask)
 }
 
-fn table(place: &Place, deadline: Instant, words: &[&str]) -> Step {
+fn table(place: &Root, deadline: Instant, words: &[&str]) -> Step {
     let plain = ["--table-style=0", "--no-abbrev"];
     zypper(place, deadline, &[&plain, words].concat(), Kind::Ask)
 }
 
 /// It fails at once where another one has its lock (exit code 7), also when it only tells, and is then
 /// tried again until the deadline.
-fn zypper(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn zypper(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     let mut arguments = vec!["--non-interactive".to_owned(), "--no-color".into()];
     arguments.extend(place.elsewhere().map(|root| format!("--root={}", root.display())));
     arguments.extend(words.iter().map(|word| (*word).to_owned()));
@@ -236,7 +236,7 @@ fn zypper(place: &Place, deadline: Instant, words: &[&str], kind: Kind) -> Step 
 }
 
 /// Whether the system has no releases.
-fn rolls(place: &Place) -> bool {
+fn rolls(place: &Root) -> bool {
     let files = ["etc/os-release", "usr/lib/os-release"].map(|file| place.path(file));
     let text = files.iter().find_map(|file| std::fs::read_to_string(file).ok());
     let id = text.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("ID="));

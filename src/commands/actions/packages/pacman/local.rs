@@ -6,13 +6,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Package, Place};
+use super::{Package, Root};
 
 /// The largest `desc` that is read.
 const DESC_MAX: u64 = 256 * 1024;
 
 /// The installed packages.
-pub async fn installed(place: &Place, deadline: Instant) -> Result<Vec<Package>, String> {
+pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, String> {
     let folder = place.path("var/lib/pacman/local");
     let read = tokio::task::spawn_blocking(move || read(folder));
     match timeout_at(deadline, read).await {

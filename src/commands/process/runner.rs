@@ -17,18 +17,18 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::account::{self, Identity};
 use super::capture::{Capture, drain, feed};
-use super::enter::{self, Entry, User};
-use super::group::Parent;
-use super::left::{self, Notes};
-use super::tree::{Reach, Tree};
-use super::{Exit, Finished, Program, prepare, sealed};
+use super::cgroup::Parent;
+use super::exec_helper::{self, Entry, User};
+use super::leftovers::{self, Notes};
+use super::process_tree::{Reach, Tree};
+use super::user::{self, Identity};
+use super::{Exit, Finished, Program, resolve, sealed};
 
 /// How programs are run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The agent's own binary, which is started first and becomes the program ([`enter`]). Only with
+    /// The agent's own binary, which is started first and becomes the program ([`exec_helper`]). Only with
     /// it is all of [`Runner`]'s promise kept.
     pub trampoline: Option<PathBuf>,
     /// Whether to give each program a control group of its own, where that can be done.
@@ -44,7 +44,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// For a process that has no [`enter::WORD`] of its own, such as a test.
+    /// For a process that has no [`exec_helper::WORD`] of its own, such as a test.
     fn default() -> Self {
         Self {
             trampoline: None,
@@ -58,7 +58,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// For the agent, whose `main` calls [`enter::main`].
+    /// For the agent, whose `main` calls [`exec_helper::main`].
     pub fn agent() -> Self {
         Self { trampoline: Some("/proc/self/exe".into()), ..Self::default() }
     }
@@ -197,7 +197,7 @@ impl Inner {
         let token = started.token.clone();
         let finished = self.attend(started, (deadline, mercy), &stop).await?;
         match finished.stderr.text.strip_prefix(&token) {
-            Some(reason) if finished.exit == Exit::Code(enter::EXIT) => {
+            Some(reason) if finished.exit == Exit::Code(exec_helper::EXIT) => {
                 tracing::debug!(program = shown, "a program could not be started");
                 Err(reason.trim_end().to_owned())
             }
@@ -207,12 +207,12 @@ impl Inner {
 
     /// Everything up to the running program. Blocks: files, `fork`, `exec`.
     fn start(&self, program: Program) -> Result<Started, String> {
-        prepare::arguments(&program.program, &program.arguments)?;
-        let file = prepare::find(&program.program)?;
-        let directory = prepare::directory(program.directory.as_deref())?;
+        resolve::arguments(&program.program, &program.arguments)?;
+        let file = resolve::find(&program.program)?;
+        let directory = resolve::directory(program.directory.as_deref())?;
         let user = self.user(&program)?;
-        let whose = account::variables(program.run_as.as_ref())?;
-        let environment = prepare::environment(whose, &program.environment)?;
+        let whose = user::variables(program.run_as.as_ref())?;
+        let environment = resolve::environment(whose, &program.environment)?;
         let input = self.input(&program, user.as_ref())?;
         let group = match &self.parent {
             Some(parent) => Some(parent.group(self.settings.processes).map_err(|error| {
@@ -238,7 +238,8 @@ impl Inner {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let adopting = self.parent.is_none() && self.settings.trampoline.is_some();
         let started = Tree::start(|| command.spawn(), group, adopting);
-        let (child, tree) = started.map_err(|error| enter::cannot_run(&entry.program, &error))?;
+        let (child, tree) =
+            started.map_err(|error| exec_helper::cannot_run(&entry.program, &error))?;
         let tree = if program.interrupt { tree.asked_with(Signal::INT) } else { tree };
         if self.settings.trampoline.is_none() {
             take(&child, &tree)?;
@@ -256,7 +257,7 @@ impl Inner {
     fn user(&self, program: &Program) -> Result<Option<User>, String> {
         let own = rustix::process::geteuid().as_raw();
         let Some(account) = &program.run_as else { return Ok(None) };
-        let Identity { uid, gid, groups, .. } = account::identity(account)?;
+        let Identity { uid, gid, groups, .. } = user::identity(account)?;
         match own {
             // Also root for root: its groups may be others than the agent's.
             0 => Ok(Some(User { uid, gid, groups })),
@@ -362,8 +363,8 @@ impl Inner {
             let names = tree.left();
             match last {
                 _ if names.is_empty() => {}
-                Last::Keep => notes.add(left::keep(tree.group(), names)),
-                Last::End => notes.add(left::ended(names)),
+                Last::Keep => notes.add(leftovers::keep(tree.group(), names)),
+                Last::End => notes.add(leftovers::ended(names)),
             }
             tree
         });

@@ -1,7 +1,7 @@
 //! Why a package manager failed, by what it said. Decides nothing.
 
-use crate::commands::execute::{Exit, Finished};
 use crate::commands::outcome::EXIT_TIMEOUT;
+use crate::commands::process::{Exit, Finished};
 use crate::redact::redact;
 
 /// What is said, and what it means: the first that fits is told. Texts of apt 1.0 to 3.0 and dpkg
@@ -376,7 +376,7 @@ fn complaint(tool: &str, stderr: &str, stdout: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::execute::Captured;
+    use crate::commands::process::Captured;
 
     fn failed(code: i32, stderr: &str) -> Finished {
         let stderr =

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Where packages are: the machine itself, or a tree that holds another one's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Root {
     root: PathBuf,
 }
 
@@ -28,7 +28,7 @@ pub enum Manager {
 /// Where tools are, as in the `PATH` that programs get.
 const TOOLS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 
-impl Place {
+impl Root {
     /// The machine itself.
     pub fn machine() -> Self {
         Self { root: "/".into() }
@@ -85,7 +85,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl Root {
     fn zypper_repositories(&self) -> bool {
         let list = |entry: std::fs::DirEntry| entry.path().extension() == Some("repo".as_ref());
         let entries = std::fs::read_dir(self.path("etc/zypp/repos.d"));
@@ -137,12 +137,12 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn with(file: &str) -> (tempfile::TempDir, Place) {
+    fn with(file: &str) -> (tempfile::TempDir, Root) {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "x").unwrap();
-        let place = Place::at(root.path());
+        let place = Root::at(root.path());
         (root, place)
     }
 
@@ -157,6 +157,6 @@ mod tests {
             assert_eq!(place.manager(), Ok(manager), "{file}");
         }
         let nothing = tempfile::tempdir().unwrap();
-        assert!(Place::at(nothing.path()).manager().unwrap_err().contains("no package database"));
+        assert!(Root::at(nothing.path()).manager().unwrap_err().contains("no package database"));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::group::Group;
+use super::cgroup::Group;
 use crate::commands::actions::systemd;
 
 /// Processes that are named; the others are counted.

@@ -4,7 +4,7 @@ use crate::commands::words::{PackageName, Query};
 
 /// What is asked of a package manager.
 #[derive(Debug, Clone, Copy)]
-pub enum Change<'a> {
+pub enum Operation<'a> {
     /// Install one package.
     Install(&'a PackageName),
     /// Remove one.
@@ -31,7 +31,7 @@ pub enum Change<'a> {
     History,
 }
 
-impl<'a> Change<'a> {
+impl<'a> Operation<'a> {
     /// The package it is about; empty where it is about all.
     pub fn name(self) -> &'a str {
         match self {

@@ -1,9 +1,9 @@
 //! What a package manager would change, told without changing it: by its own simulation. Decides nothing.
 
 use super::super::Context;
-use super::step::{Step, finished};
-use super::{Change, Manager, Place, apt, dnf, pacman, run, zypper};
-use crate::commands::execute::Exit;
+use super::transaction::{Step, finished};
+use super::{Manager, Operation, Root, apt, dnf, pacman, run, zypper};
+use crate::commands::process::Exit;
 
 /// One package that would be changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +37,9 @@ impl Planned {
 /// # Errors
 /// It could not be told: the sentence of an answer.
 pub async fn foresee_in(
-    place: &Place,
+    place: &Root,
     cx: &Context,
-    change: Change<'_>,
+    change: Operation<'_>,
 ) -> Result<Vec<Planned>, String> {
     type Parse = fn(&str) -> Vec<Planned>;
     let (steps, parse): (Vec<Step>, Parse) = match place.manager()? {
@@ -47,7 +47,7 @@ pub async fn foresee_in(
         Manager::Dnf => (dnf::simulate(place, change, cx.deadline), dnf::planned),
         Manager::Zypper => (zypper::simulate(place, change, cx.deadline), zypper::planned),
         Manager::Pacman => match change {
-            Change::Remove(_) => (pacman::simulate(place, change, cx.deadline), pacman::removed),
+            Operation::Remove(_) => (pacman::simulate(place, change, cx.deadline), pacman::removed),
             _ => (pacman::simulate(place, change, cx.deadline), pacman::planned),
         },
         Manager::Yum | Manager::Apk => return Ok(Vec::new()), // they change nothing here

@@ -7,24 +7,24 @@
 //! |---|---|
 //! | `runner` | one program from start to end |
 //! | `prepare`, `account` | where it is, where it starts, its environment, its user |
-//! | [`enter`] | this binary between the agent and the program |
+//! | [`exec_helper`] | this binary between the agent and the program |
 //! | `group`, `tree` | all its processes, kept together and ended together |
 //! | `left` | what still runs when a program has ended: told, and ended or kept |
 //! | `capture` | head and tail of what it says |
 //! | `shell`, `text` | command lines and scripts as programs, as their shells can read them |
 //! | `sealed` | a text in memory that a program reads as a file |
 
-mod account;
+mod user;
 mod capture;
-pub mod enter;
-mod group;
-mod left;
-mod prepare;
+pub mod exec_helper;
+mod cgroup;
+mod leftovers;
+mod resolve;
 mod runner;
 mod sealed;
 mod shell;
 mod text;
-mod tree;
+mod process_tree;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -33,16 +33,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outcome::EXIT_TIMEOUT;
-use super::words::Account;
+use crate::commands::outcome::EXIT_TIMEOUT;
+use crate::commands::words::Account;
 
-pub(super) use account::variables;
-pub use account::{Identity, identity};
-pub use left::Notes;
-pub use prepare::{PATH, find, installed};
-pub(super) use prepare::{directory, environment};
+pub use leftovers::Notes;
+pub use resolve::{PATH, find, installed};
+pub(super) use resolve::{directory, environment};
 pub use runner::{Runner, Settings};
 pub use shell::{Prepared, command_line, script};
+pub(super) use user::variables;
+pub use user::{Identity, identity};
 
 /// What an [`Exit`] by signal has as exit code, as shells have it: this and the signal's number.
 const SIGNALLED: i32 = 128;

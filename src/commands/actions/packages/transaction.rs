@@ -9,9 +9,9 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Context;
-use super::{Change, Manager, Place, apt, dnf, pacman, rpm, trouble, zypper};
-use crate::commands::execute::{Exit, Finished, Program};
+use super::{Manager, Operation, Root, apt, dnf, errors, pacman, rpm, zypper};
 use crate::commands::outcome::Outcome;
+use crate::commands::process::{Exit, Finished, Program};
 use crate::redact::redact_urls;
 
 /// How long a command is taken to last where it is explained and not run.
@@ -52,16 +52,16 @@ pub enum Kind {
 ///
 /// # Errors
 /// The sentence of an answer, where its manager cannot do that.
-pub fn steps(place: &Place, change: Change<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
     match place.manager()? {
         Manager::Apt => apt::steps(place, change, deadline),
         Manager::Dnf => Ok(dnf::steps(place, change, deadline)),
         Manager::Zypper => Ok(zypper::steps(place, change, deadline)),
         Manager::Pacman => pacman::steps(place, change, deadline),
-        Manager::Yum if matches!(change, Change::List) => {
+        Manager::Yum if matches!(change, Operation::List) => {
             Ok(vec![rpm::query(place, deadline, &[])])
         }
-        Manager::Apk if matches!(change, Change::List) => Ok(Vec::new()),
+        Manager::Apk if matches!(change, Operation::List) => Ok(Vec::new()),
         other => Err(other.refusal(change.doing())),
     }
 }
@@ -187,7 +187,7 @@ impl Step {
 
     /// Why it failed, as a sentence without users and passwords of repositories; `None` where it did not.
     pub(super) fn explain(&self, finished: &Finished, name: &str) -> Option<String> {
-        let why = trouble::explain(&self.program.program.to_string_lossy(), finished, name)?;
+        let why = errors::explain(&self.program.program.to_string_lossy(), finished, name)?;
         Some(redact_urls(&why).into_owned())
     }
 
@@ -214,7 +214,7 @@ impl Context {
         let (mut waiting, mut before) = (false, None);
         for delay in delays {
             let finished = self.runner.run(program.clone()).await?;
-            let held = trouble::lock_holder(&tool, &finished);
+            let held = errors::lock_holder(&tool, &finished);
             // Where the last try was cut short by the deadline, the one before tells who was in the way.
             if let (Exit::TimedOut, None, Some(before)) = (finished.exit, &held, before.take()) {
                 return Ok(before);
@@ -228,7 +228,7 @@ impl Context {
                 }
                 _ => {}
             }
-            waiting = trouble::lock_holder(&tool, &finished).is_some();
+            waiting = errors::lock_holder(&tool, &finished).is_some();
             if !waiting || Instant::now() + delay >= program.deadline {
                 return Ok(finished);
             }
@@ -242,7 +242,7 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::execute::Captured;
+    use crate::commands::process::Captured;
 
     #[test]
     fn what_a_failing_tool_says_of_a_repository_has_no_password_in_it() {

@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::process::Child;
 use tokio::time::Instant;
 
-use super::group::Group;
+use super::cgroup::Group;
 use crate::wire::steers;
 
 /// How long is tried to end a tree. What is left then hangs in the kernel and cannot be ended.
