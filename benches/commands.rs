@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use infiniservice::commands::secret::Secret;
+use infiniservice::commands::verify::secret::Secret;
 use infiniservice::host::{Host, Kind, Listener, Response, Settings, action};
 use serde_json::Value;
 use support::flows::{COMMANDS, SECRET, WHOLE, metrics};

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infiniservice::commands::decode::{Decode, HostMessage};
-use infiniservice::commands::frame::Frame;
-use infiniservice::commands::secret::Secret;
+use infiniservice::commands::receive::line_framer::Frame;
 use infiniservice::commands::verify::Verify;
+use infiniservice::commands::verify::secret::Secret;
 use infiniservice::pipeline::{EventCount, Output, Transform};
 use infiniservice::port::Inbound;
 use infiniservice::wire::envelope::seal;

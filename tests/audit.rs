@@ -11,13 +11,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infiniservice::commands::enforce::{Enforce, Permit};
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::policy::Policy;
-use infiniservice::commands::request::{Action, RawCommand, Request, Script, Shell, What};
+use infiniservice::commands::authorize::policy::Policy;
+use infiniservice::commands::authorize::{Enforce, Permit};
+use infiniservice::commands::decode::argument::{Account, PackageName};
+use infiniservice::commands::decode::request::{Action, RawCommand, Request, Script, Shell, What};
+use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::request_log::audit::{Audit, Ended, LATE};
 use infiniservice::commands::request_log::chain;
-use infiniservice::commands::words::{Account, PackageName};
 use infiniservice::config::load;
 use infiniservice::sinks::Rotation;
 use serde_json::Value;

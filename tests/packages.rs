@@ -23,9 +23,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use infiniservice::commands::actions::{Context, applications, packages};
-use infiniservice::commands::outcome::Outcome;
+use infiniservice::commands::decode::argument::PackageName;
+use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::process::Runner;
-use infiniservice::commands::words::PackageName;
 use infiniservice::metrics::collect::CommandLine;
 use infiniservice::metrics::latest::Latest;
 use serde_json::Value;

@@ -8,14 +8,14 @@ mod names;
 
 use std::time::Duration;
 
-use infiniservice::commands::catalogue::ACTIONS;
-use infiniservice::commands::decode::{HostMessage, Refusal};
-use infiniservice::commands::enforce::{Enforce, Enforced, Ruled};
-use infiniservice::commands::policy::{Decision, Policy, arguments, name};
-use infiniservice::commands::request::{
+use infiniservice::commands::actions::catalogue::ACTIONS;
+use infiniservice::commands::authorize::policy::{Decision, Policy, arguments, name};
+use infiniservice::commands::authorize::{Enforce, Enforced, Ruled};
+use infiniservice::commands::decode::argument::{Account, PackageName, Query, ServiceName};
+use infiniservice::commands::decode::request::{
     Action, RawCommand, Request, Script, ServiceOperation, Shell, What,
 };
-use infiniservice::commands::words::{Account, PackageName, Query, ServiceName};
+use infiniservice::commands::decode::{HostMessage, Refusal};
 use infiniservice::config::load;
 use infiniservice::model::Rank;
 use infiniservice::pipeline::{Output, Transform};

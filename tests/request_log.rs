@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
 use futures::StreamExt;
-use infiniservice::commands::outcome::Outcome;
+use infiniservice::commands::decode::request::{RawCommand, Request, Script, Shell, What};
+use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
-use infiniservice::commands::request::{RawCommand, Request, Script, Shell, What};
 use infiniservice::commands::request_log::{
     CUT, CUT_SCRIPT, Known, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };

@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 use super::{EXIT_CONFIG, StateOption, complain, load_or_tell, refuse, say, unless};
 use crate::commands::actions::packages;
+use crate::commands::authorize::dry_run::{DryRun, ProgramsOf, plan};
+use crate::commands::authorize::policy::{Policy, Value, arguments, becomes, name};
+use crate::commands::authorize::{Enforce, Enforced, Permit, Ruled};
+use crate::commands::decode::request::{Action, Request, What};
 use crate::commands::decode::{Decode, HostMessage};
-use crate::commands::enforce::{Enforce, Enforced, Permit, Ruled};
-use crate::commands::plan::{DryRun, ProgramsOf, plan};
-use crate::commands::policy::{Policy, Value, arguments, becomes, name};
-use crate::commands::request::{Action, Request, What};
-use crate::commands::secret::Secret;
 use crate::commands::verify::Verified;
+use crate::commands::verify::secret::Secret;
 use crate::config::{Commands, Execute};
 use crate::pipeline::{Output, Transform};
 use crate::wire::envelope::{self, Refused};

@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OUTPUT, complain, interrupted, refuse};
-use crate::commands::secret::{SECRET_VARIABLE, Secret, SecretSource, harden};
+use crate::commands::verify::secret::{SECRET_VARIABLE, Secret, SecretSource, harden};
 use crate::host::{Host, HostError, Listener, Settings};
 use crate::sinks::why;
 use crate::wire::{shown, shown_json};

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{StateOption, complain, load_or_tell, refuse, say, unless};
-use crate::commands::spools::Held;
+use crate::commands::notify::spool_status::Held;
 use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::machine_events;
 use crate::sinks::why;

@@ -16,7 +16,7 @@ use super::validate::{Broken, Check, Step};
 use super::value::{Problem, text, text_or_none};
 use super::write::{Delivery, port_name};
 use crate::commands::reply::CommandType;
-use crate::commands::secret::{Secret, SecretSource};
+use crate::commands::verify::secret::{Secret, SecretSource};
 use crate::metrics::collect::CommandLine;
 
 /// One command-flow file. What it does not mention is not allowed.

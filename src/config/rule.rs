@@ -13,8 +13,8 @@ use super::error::{Place, clean, cut};
 use super::explain;
 use super::validate::{Broken, Step};
 use super::value::{Problem, text};
-use crate::commands::catalogue::{ACTIONS, Argument, arguments_of};
-use crate::commands::glob::Glob;
+use crate::commands::actions::catalogue::{ACTIONS, Argument, arguments_of};
+use crate::commands::authorize::glob::Glob;
 
 /// One rule: an action, and what its arguments have to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

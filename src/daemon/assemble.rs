@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::carried::CommandState;
 use super::command_flow::command_flow;
 use super::ports::Ports;
-use crate::commands::news::AgentEvents;
+use crate::commands::notify::agent_events::AgentEvents;
 use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read};
 use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::enforce::InForce;
+use crate::commands::authorize::InForce;
 use crate::commands::process::{Runner, Settings};
 use crate::commands::request_log::audit::Audit;
 use crate::commands::request_log::{Owner, RequestLog};
-use crate::commands::secret::Secret;
+use crate::commands::verify::secret::Secret;
 use crate::commands::verify::wall_clock_ms;
 use crate::config::{self, CommandsFile};
 use crate::files::{StateFolder, Untrusted};

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::clients::{CLIENTS_MAX, Clients, Spoken};
 use super::reload::ReloadRequest;
 use super::report::Report;
-use crate::commands::spools::{Held, SpoolReport};
+use crate::commands::notify::spool_status::{Held, SpoolReport};
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 

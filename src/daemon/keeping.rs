@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 use super::identity;
+use crate::commands::notify::control_messages::ControlMessages;
 use crate::commands::reply;
-use crate::commands::voice::ControlMessages;
 use crate::config::AgentSettings;
 use crate::files::StateFolder;
 use crate::machine_events;

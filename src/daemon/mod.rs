@@ -52,7 +52,7 @@ pub use runtime::build as build_runtime;
 pub use signals::unblock as unblock_signals;
 
 use crate::commands::actions::golden;
-use crate::commands::news::AgentEvents;
+use crate::commands::notify::agent_events::AgentEvents;
 use crate::config::Loaded;
 use crate::files::StateFolder;
 use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::carried::CommandState;
 use super::keeping::Opening;
 use super::ports::Ports;
-use crate::commands::secret::{self, Secret};
+use crate::commands::verify::secret::{self, Secret};
 use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, Target};
 use crate::files::StateFolder;
 use crate::pipeline::{Restart, StatsRegistry};

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::keeping::{Opening, keep};
 use super::relay::TelemetryMux;
-use crate::commands::greet::Greeted;
-use crate::commands::receive::{ReadLease, SharedInbound};
-use crate::commands::spools::SpoolReport;
-use crate::commands::voice::ControlMessages;
+use crate::commands::notify::control_messages::ControlMessages;
+use crate::commands::notify::session_start::Greeted;
+use crate::commands::notify::spool_status::SpoolReport;
+use crate::commands::receive::inbound::{ReadLease, SharedInbound};
 use crate::config::HostKind;
 use crate::model::Frame;
 use crate::pipeline::{StageError, StatsRegistry, Task};

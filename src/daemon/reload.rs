@@ -13,8 +13,8 @@ use super::report::Report;
 use super::telling::ReloadNotifier;
 use super::watch::FileWatcher;
 use super::{systemd, tellers};
-use crate::commands::losses::LOOK_EVERY;
-use crate::commands::news::AgentEvents;
+use crate::commands::notify::agent_events::AgentEvents;
+use crate::commands::notify::drop_report::LOOK_EVERY;
 use crate::machine_events::MachineEvents;
 
 /// Requests that wait while one is answered.

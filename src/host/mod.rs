@@ -5,7 +5,7 @@
 //! host does. This module does not print, does not judge what the guest says, and stores nothing.
 //!
 //! ```no_run
-//! use infiniservice::commands::secret::Secret;
+//! use infiniservice::commands::verify::secret::Secret;
 //! use infiniservice::host::{Host, Settings, action};
 //! use std::{path::Path, time::Duration};
 //!

@@ -1,7 +1,7 @@
 //! What was not run, or not to its end.
 
+use infiniservice::commands::authorize::Ruled;
 use infiniservice::commands::decode::Refusal;
-use infiniservice::commands::enforce::Ruled;
 use infiniservice::commands::request_log::audit::{Audit, Ended, WAITING_UNHEARD};
 use infiniservice::commands::request_log::{CUT, chain};
 

@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use infiniservice::commands::decode::argument::Account;
 use infiniservice::commands::process::{Exit, Program, Runner, Settings};
-use infiniservice::commands::words::Account;
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{alone, beside, is_root, run, runner, settings, shell, within};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use infiniservice::commands::actions::packages::{self, Doing, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::words::Query;
+use infiniservice::commands::decode::argument::Query;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use tokio::time::timeout;
 

@@ -3,8 +3,8 @@
 use infiniservice::commands::actions::packages::{
     Manager, Operation, Root, change_in, would_run_in,
 };
-use infiniservice::commands::request::Action;
-use infiniservice::commands::words::{PackageName, Query};
+use infiniservice::commands::decode::argument::{PackageName, Query};
+use infiniservice::commands::decode::request::Action;
 use proptest::prelude::*;
 
 use super::write;

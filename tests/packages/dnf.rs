@@ -6,7 +6,7 @@ use std::process::Command;
 
 use infiniservice::commands::actions::packages::{self, Doing, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::words::Query;
+use infiniservice::commands::decode::argument::Query;
 
 use super::{can, done, item, minutes, name, refused, tool, write};
 

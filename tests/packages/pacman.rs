@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use infiniservice::commands::actions::cleanup::run_in;
 use infiniservice::commands::actions::packages::{self, Manager, Operation, Root, would_run_in};
 use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::request::Action;
-use infiniservice::commands::words::Query;
+use infiniservice::commands::decode::argument::Query;
+use infiniservice::commands::decode::request::Action;
 use tokio::time::timeout;
 
 use super::{can, done, item, minutes, name, refused, tool, within, write};

@@ -10,8 +10,8 @@ use infiniservice::commands::actions::packages::{
     self, Doing, Manager, Operation, Planned, Root, would_run_in,
 };
 use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::request::Action;
-use infiniservice::commands::words::Query;
+use infiniservice::commands::decode::argument::Query;
+use infiniservice::commands::decode::request::Action;
 use tokio::time::timeout;
 
 use super::dnf::{ADVISORY, FAILING, index, rpm, rpm_with};

@@ -1,9 +1,9 @@
 //! Rules are held against what would happen, whatever it is called.
 
-use infiniservice::commands::catalogue::Argument;
-use infiniservice::commands::effects::{Effect, Part, ends_the_system};
-use infiniservice::commands::policy::{Decision, Value};
-use infiniservice::commands::request::{Action, ServiceOperation};
+use infiniservice::commands::actions::catalogue::Argument;
+use infiniservice::commands::authorize::effects::{Effect, Part, ends_the_system};
+use infiniservice::commands::authorize::policy::{Decision, Value};
+use infiniservice::commands::decode::request::{Action, ServiceOperation};
 
 use super::{action, decided, package, policy, remove, service};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::catalogue::ACTIONS;
+use infiniservice::commands::actions::catalogue::ACTIONS;
+use infiniservice::commands::authorize::policy::name;
+use infiniservice::commands::decode::request::Request;
 use infiniservice::commands::decode::{Decode, HostMessage, RAW_COMMAND, SCRIPT};
-use infiniservice::commands::policy::name;
-use infiniservice::commands::request::Request;
 use infiniservice::commands::verify::Verified;
 use infiniservice::pipeline::{Output, Transform};
 use tokio::time::Instant;

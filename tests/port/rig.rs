@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use infiniservice::commands::voice::ControlMessages;
+use infiniservice::commands::notify::control_messages::ControlMessages;
 use infiniservice::model::Frame;
 use infiniservice::pipeline::{StageStats, StatsRegistry};
 use infiniservice::port::model::{self, ModelHost, ModelPort};

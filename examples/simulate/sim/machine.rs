@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use infiniservice::commands::actions::{Afterwards, Done};
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::perform::Executor;
-use infiniservice::commands::request::What;
+use infiniservice::commands::decode::request::What;
+use infiniservice::commands::execute::executor::Executor;
+use infiniservice::commands::execute::outcome::Outcome;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::packages::{self, Manager, Package, Root};
-use crate::commands::outcome::Outcome;
-use crate::commands::words::PackageName;
+use crate::commands::decode::argument::PackageName;
+use crate::commands::execute::outcome::Outcome;
 use crate::model::Iso8601;
 
 /// One application as the host's inventory has it.

@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 
 use super::Context;
 use super::packages::{self, Manager, Operation, Root};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 
 pub use sweep::{Rules, Swept, open_files, sweep};
 

@@ -4,9 +4,9 @@
 use serde_json::json;
 
 use super::{Afterwards, Context, Done, blocking, find_program};
-use crate::commands::outcome::Outcome;
+use crate::commands::decode::request::Join;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Program;
-use crate::commands::request::Join;
 use crate::redact::REDACTED;
 
 /// Joins the domain: `{domain, computer_name, ou, restart_after}`; the machine is restarted once that was answered,
@@ -66,8 +66,8 @@ async fn join_by(cx: &Context, join: &Join, mut program: Program) -> Done {
 mod tests {
     use super::super::test_context;
     use super::*;
-    use crate::commands::secret::Secret;
-    use crate::commands::words::{Account, ComputerName, DomainName};
+    use crate::commands::decode::argument::{Account, ComputerName, DomainName};
+    use crate::commands::verify::secret::Secret;
     use std::os::unix::fs::PermissionsExt as _;
 
     const PASSWORD: &str = "hunter2 & 'more'";

@@ -18,9 +18,9 @@ use tokio::time::{Instant, timeout_at};
 use super::packages::{self, Operation, Root};
 use super::users::{Range, accounts};
 use super::{Afterwards, Context, Done, program};
-use crate::commands::outcome::Outcome;
+use crate::commands::decode::request::{CleanupLevel, GoldenImage};
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Exit;
-use crate::commands::request::{CleanupLevel, GoldenImage};
 use crate::metrics::collect::Release;
 
 /// The longest that one step may take.

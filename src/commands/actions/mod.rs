@@ -3,6 +3,8 @@
 //! [`perform`] takes one decoded action and says what came of it. An action starts no process itself
 //! (that is the [`Runner`]'s), blocks no async worker, and ends at the request's deadline.
 
+pub mod catalogue;
+pub mod manual;
 pub mod applications;
 pub mod checks;
 pub mod cleanup;
@@ -28,9 +30,9 @@ use tokio::time::{Instant, timeout_at};
 
 pub use truncate::LINE_MAX;
 
-use crate::commands::outcome::Outcome;
+use crate::commands::decode::request::Action;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Runner;
-use crate::commands::request::Action;
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Afterwards, Context, Done, blocking, find_program, program};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, Program, Runner};
 
 /// How long a program may take to hand the restart to the system.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, blocking, kill as ending, sample, users};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::metrics::collect::{Collector, ProcessesCollector, ProcessesOptions};
 use crate::model::{Iso8601, Process, Rank};
 

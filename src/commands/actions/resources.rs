@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, sample};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::metrics::collect::*;
 use crate::model::{Rank, SystemMetrics};
 

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::systemd::{Bus, Properties, Unit, UnitFile};
 use super::{Context, find_program, power, systemctl};
-use crate::commands::catalogue::Argument;
-use crate::commands::effects::{Effect, Part, restarts};
-use crate::commands::outcome::Outcome;
-use crate::commands::policy::{Value as Seen, operation_name};
-use crate::commands::request::ServiceOperation;
-use crate::commands::words::{ServiceName, unit_of};
+use crate::commands::actions::catalogue::Argument;
+use crate::commands::authorize::effects::{Effect, Part, restarts};
+use crate::commands::authorize::policy::{Value as Seen, operation_name};
+use crate::commands::decode::argument::{ServiceName, unit_of};
+use crate::commands::decode::request::ServiceOperation;
+use crate::commands::execute::outcome::Outcome;
 
 /// An array of `{name, display_name, description, status, startup_type, can_start, can_stop,
 /// can_restart, load_state, active_state, sub_state}`, in the order of names.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, blocking, find_program, sample};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::metrics::collect::{Collector, HostCollector, MemoryCollector, Release};
 use crate::model::{Host, Iso8601, SystemMetrics};
 

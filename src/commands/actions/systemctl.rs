@@ -2,8 +2,8 @@
 
 use super::systemd::{Properties, Unit, UnitFile};
 use super::{Context, program};
+use crate::commands::decode::request::ServiceOperation;
 use crate::commands::process::{Exit, Finished};
-use crate::commands::request::ServiceOperation;
 
 /// All units of one kind, as `ListUnits` of the bus tells them.
 pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, String> {

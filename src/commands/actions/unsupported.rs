@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 
 /// Answers with success, `supported: false`, and lists and counts that are empty because nothing was looked at.
 ///

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::packages::{self, Manager, Operation, PastUpdate, Root};
-use crate::commands::outcome::Outcome;
+use crate::commands::decode::argument::PackageName;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{Exit, Program};
-use crate::commands::words::PackageName;
 use crate::metrics::collect::Release;
 use crate::model::Iso8601;
 

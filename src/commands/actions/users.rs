@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Context, blocking};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 
 /// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and whoever has an id
 /// from `UID_MIN` to `UID_MAX` (login.defs(5)).
@@ -167,7 +167,7 @@ mod tests {
         let listed = accounts(passwd.as_bytes());
         assert_eq!(listed.len(), 5);
         for account in listed.into_iter().chain(accounts(&own)) {
-            let name = crate::commands::words::Account::new(&account.name);
+            let name = crate::commands::decode::argument::Account::new(&account.name);
             assert!(name.is_ok(), "{:?}", account.name);
         }
     }

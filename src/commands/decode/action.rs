@@ -1,9 +1,11 @@
 //! Names and arguments of actions, as the host writes them, to [`Action`]s. Runs none.
 
 use super::check;
-use crate::commands::request::{Action, CleanupLevel, GoldenImage, Join, ServiceOperation};
-use crate::commands::secret::Secret;
-use crate::commands::words::{Account, ComputerName, DomainName, PackageName, Query, ServiceName};
+use crate::commands::decode::argument::{
+    Account, ComputerName, DomainName, PackageName, Query, ServiceName,
+};
+use crate::commands::decode::request::{Action, CleanupLevel, GoldenImage, Join, ServiceOperation};
+use crate::commands::verify::secret::Secret;
 use crate::model::Rank;
 use crate::wire::inbound::Arguments;
 

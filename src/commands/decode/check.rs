@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::commands::request::Shell;
-use crate::commands::words::Account;
+use crate::commands::decode::argument::Account;
+use crate::commands::decode::request::Shell;
 use crate::wire::raw::Raw;
 use crate::wire::steers;
 

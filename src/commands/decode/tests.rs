@@ -1,7 +1,7 @@
 //! Decoding, by behaviour; every shape in exact bytes is in `tests/golden`.
 
 use super::*;
-use crate::commands::request::{Action, ServiceOperation, Shell};
+use crate::commands::decode::request::{Action, ServiceOperation, Shell};
 use serde_json::{Value, json};
 
 fn decode(payload: &str, age: Duration) -> Result<HostMessage, &'static str> {

@@ -33,8 +33,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::commands::outcome::EXIT_TIMEOUT;
-use crate::commands::words::Account;
+use crate::commands::decode::argument::Account;
+use crate::commands::execute::outcome::EXIT_TIMEOUT;
 
 pub use leftovers::Notes;
 pub use resolve::{PATH, find, installed};

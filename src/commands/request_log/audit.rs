@@ -28,9 +28,9 @@ use super::PATIENCE;
 use super::audit_line::{self, Subject};
 use super::chain::Link;
 use super::recovery::why as why_lost;
+use crate::commands::authorize::{Denial, Permit, Ruled};
 use crate::commands::decode::Refusal;
-use crate::commands::enforce::{Denial, Permit, Ruled};
-use crate::commands::request::Request;
+use crate::commands::decode::request::Request;
 use crate::files::{StateFolder, folder_of};
 use crate::sinks::{Access, Appender, Rotation, why};
 

@@ -7,11 +7,11 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::task::yield_now;
 
-use crate::commands::catalogue::Argument;
+use crate::commands::actions::catalogue::Argument;
+use crate::commands::authorize::policy::{self, Value};
 use crate::commands::decode::Refusal;
-use crate::commands::outcome::Outcome;
-use crate::commands::policy::{self, Value};
-use crate::commands::request::{Action, ActionRequest, Request, What};
+use crate::commands::decode::request::{Action, ActionRequest, Request, What};
+use crate::commands::execute::outcome::Outcome;
 use crate::model::Iso8601;
 use crate::redact::redact;
 use crate::wire::shown_json;

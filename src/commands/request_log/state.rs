@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::event::{Accepted, Ended, Event, Session};
 use super::replay::Replay;
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
 
 /// Requests that are remembered once they are closed: so many commands, and so many scripts.

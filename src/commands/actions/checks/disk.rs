@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{Context, blocking, find_program, program, sample};
 use super::{Check, Status, tenth};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Exit;
 use crate::metrics::collect::{Collector, DiskCollector, DiskOptions};
 use crate::model::Mount;

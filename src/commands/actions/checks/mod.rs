@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 
 /// The longest that all checks together wait for the last of them.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -39,9 +39,9 @@ pub(super) use pacman::lists_age;
 pub(super) use transaction::{ask, run};
 
 use super::Context;
-use crate::commands::outcome::Outcome;
-use crate::commands::request::Action;
-use crate::commands::words::{PackageName, Query};
+use crate::commands::decode::argument::{PackageName, Query};
+use crate::commands::decode::request::Action;
+use crate::commands::execute::outcome::Outcome;
 
 /// The most packages a search tells.
 pub const FOUND_MAX: usize = 200;

@@ -33,8 +33,8 @@ use super::super::Context;
 use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
 use super::{Doing, FOUND_MAX, Operation, Package, Planned, Root};
+use crate::commands::decode::argument::{PackageName, Query};
 use crate::commands::process::Exit;
-use crate::commands::words::{PackageName, Query};
 
 pub use local::installed;
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Context;
 use super::{Manager, Operation, Root, apt, dnf, errors, pacman, rpm, zypper};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, Program};
 use crate::redact::redact_urls;
 

@@ -107,7 +107,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::commands::frame::Frame;
+    use crate::commands::receive::line_framer::Frame;
     use crate::pipeline::{Output, Transform};
 
     #[tokio::test]

@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::decode::Decode;
-use crate::commands::frame::Frame;
-use crate::commands::hear::AckFilter;
-use crate::commands::receive::ReadLease;
+use crate::commands::decode::ack_filter::AckFilter;
+use crate::commands::receive::inbound::ReadLease;
+use crate::commands::receive::line_framer::Frame;
 use crate::commands::verify::Verify;
 use crate::pipeline::{Graph, Pipeline, Source, StageError, StatsRegistry};
 use crate::port::{AckTracker, Inbound};

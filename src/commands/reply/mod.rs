@@ -1,6 +1,8 @@
 //! From outcomes to frames: the last step of the command flow. Decides nothing, and does not see
 //! that each id is answered once: whoever dispatches does.
 
+pub mod sink;
+
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +11,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::commands::decode::{RAW_COMMAND, Refusal};
-use crate::commands::outcome::Outcome;
+use crate::commands::execute::outcome::Outcome;
 use crate::model::Frame;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use crate::spool::Kind;
@@ -205,7 +207,7 @@ impl From<Refusal> for Outbound {
 /// # Why
 /// A host that gets no answer asks again, and what it asked for is done twice; one that is told so can look first.
 /// It has to be an answer: who asked looks for the id in answers, and the event that tells of losses
-/// ([`losses`](crate::commands::losses)) is read by people, and knows counts.
+/// ([`losses`](crate::commands::notify::drop_report)) is read by people, and knows counts.
 pub fn lost(line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
     let Said { id, command_type, success, exit_code } = serde_json::from_slice(line).ok()?;
     let error = match success {

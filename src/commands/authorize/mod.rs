@@ -3,14 +3,20 @@
 //! What may be run is a [`Permit`], and only this module can make one: whatever runs requests takes
 //! permits, so no request can pass beside the policy.
 
+pub mod dry_run;
+pub mod effects;
+pub mod foresee;
+pub mod glob;
+pub mod policy;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
+use crate::commands::authorize::policy::{Decision, Policy};
+use crate::commands::decode::request::Request;
 use crate::commands::decode::{self, HostMessage};
-use crate::commands::outcome::Outcome;
-use crate::commands::policy::{Decision, Policy};
-use crate::commands::request::Request;
+use crate::commands::execute::outcome::Outcome;
 use crate::pipeline::{EventCount, Output, Transform};
 
 /// A request that may be run, with its time cut to what the policy grants.

@@ -9,12 +9,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::commands::actions::{self, Afterwards, Context, Done, golden, power};
-use crate::commands::enforce::InForce;
-use crate::commands::foresee::foresee;
-use crate::commands::outcome::Outcome;
-use crate::commands::policy::Decision;
+use crate::commands::authorize::InForce;
+use crate::commands::authorize::foresee::foresee;
+use crate::commands::authorize::policy::Decision;
+use crate::commands::decode::request::{Action, RawCommand, Script, What};
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{self, Prepared, Program, Runner};
-use crate::commands::request::{Action, RawCommand, Script, What};
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
@@ -107,7 +107,7 @@ impl LocalExecutor {
 }
 
 /// What a program that ignores SIGTERM has left at its deadline: half of what a
-/// [request](crate::commands::request::Request::ends_by) is ended early, so that the answer is in time.
+/// [request](crate::commands::decode::request::Request::ends_by) is ended early, so that the answer is in time.
 fn mercy(deadline: Instant) -> Option<Duration> {
     Some(deadline.saturating_duration_since(Instant::now()) / 40)
 }

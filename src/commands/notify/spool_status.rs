@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::commands::losses::TELL_EVERY;
+use crate::commands::notify::drop_report::TELL_EVERY;
 use crate::spool::{SpoolStatus, State, Waiting};
 use crate::wire::outbound::{AgentEvent, Severity};
 

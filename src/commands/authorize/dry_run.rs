@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::commands::actions::{checks, cleanup, golden};
-use crate::commands::policy::operation_name;
+use crate::commands::authorize::policy::operation_name;
+use crate::commands::decode::request::{Action, ActionRequest, Request, ServiceOperation, What};
 use crate::commands::process::{self, Prepared, Program};
-use crate::commands::request::{Action, ActionRequest, Request, ServiceOperation, What};
 
 /// A program that would be run, or why none is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

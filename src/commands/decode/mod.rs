@@ -1,6 +1,10 @@
 //! From verified messages to typed, checked requests. Decides nothing about whether they may run, and
 //! runs nothing.
 
+pub mod ack_filter;
+pub mod argument;
+pub mod request;
+
 mod action;
 mod check;
 
@@ -11,8 +15,8 @@ use tokio::time::Instant;
 
 pub use action::why_not_built;
 
-use crate::commands::policy;
-use crate::commands::request::{ActionRequest, RawCommand, Request, Script, What};
+use crate::commands::authorize::policy;
+use crate::commands::decode::request::{ActionRequest, RawCommand, Request, Script, What};
 use crate::commands::verify::Verified;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Reservation, Transform};
 #[cfg(doc)]

@@ -17,7 +17,7 @@
 //! # What a rule can and cannot promise
 //! Here an argument is compared as text. What a name stands for on the machine (`sshd` for `ssh`, a package that
 //! takes others with it) is found out before the action is begun, where a rule denies anything
-//! ([`foresee`](crate::commands::foresee)), and held against the rules that deny. Still, a list of what is allowed is stronger
+//! ([`foresee`](crate::commands::authorize::foresee)), and held against the rules that deny. Still, a list of what is allowed is stronger
 //! than one of what is denied. And a rule about the `path` or `user` of a command line for a shell says where
 //! and as whom it starts; what it does then, no rule can say. That is why there is no rule about its
 //! text: one that denies `rm` denies nobody anything.
@@ -26,12 +26,14 @@ use std::borrow::Cow;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use crate::commands::catalogue::Argument;
+use crate::commands::actions::catalogue::Argument;
+use crate::commands::authorize::effects::{Effect, Part, effects};
+use crate::commands::authorize::glob::Glob;
+use crate::commands::decode::argument::unit_of;
+use crate::commands::decode::request::{
+    Action, ActionRequest, Request, ServiceOperation, Shell, What,
+};
 use crate::commands::decode::{RAW_COMMAND, SCRIPT};
-use crate::commands::effects::{Effect, Part, effects};
-use crate::commands::glob::Glob;
-use crate::commands::request::{Action, ActionRequest, Request, ServiceOperation, Shell, What};
-use crate::commands::words::unit_of;
 use crate::config::{Commands, Enforce, Line, Rule};
 
 /// The rules of one file, and the longest time it grants.
@@ -206,7 +208,7 @@ pub enum Value<'a> {
 /// action does not have is not there.
 pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
     let is = |text: &str| Value::Is(Cow::Owned(text.to_owned()));
-    let user = |user: &Option<crate::commands::words::Account>| {
+    let user = |user: &Option<crate::commands::decode::argument::Account>| {
         (Argument::User, is(user.as_ref().map_or("root", |user| user.as_str())))
     };
     let shell = |which: Shell| (Argument::Shell, is(shell_name(which)));

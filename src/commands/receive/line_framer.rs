@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::commands::receive::{ReadLease, SharedInbound};
+use crate::commands::receive::inbound::{ReadLease, SharedInbound};
 use crate::pipeline::{EventCount, Output, Transform};
 use crate::port::Inbound;
 use crate::wire::LINE_BYTES_MAX;
@@ -21,7 +21,7 @@ pub struct Line(pub Bytes);
 /// is told in the log when it is dropped.
 ///
 /// ```
-/// use infiniservice::commands::frame::Frame;
+/// use infiniservice::commands::receive::line_framer::Frame;
 /// use infiniservice::pipeline::{Output, Transform, EventCount};
 /// use infiniservice::port::Inbound;
 /// use tokio::time::Instant;

@@ -1,12 +1,12 @@
 //! What a request would do, as rules know it: what was asked for, and what that comes to. Pure: what only the machine
-//! can tell (other names of a unit, packages that go along) is in [`foresee`](crate::commands::foresee).
+//! can tell (other names of a unit, packages that go along) is in [`foresee`](crate::commands::authorize::foresee).
 
 use std::borrow::Cow;
 
-use crate::commands::catalogue::Argument;
-use crate::commands::policy::{self, Value};
-use crate::commands::request::{Action, ActionRequest, ServiceOperation, What};
-use crate::commands::words::unit_of;
+use crate::commands::actions::catalogue::Argument;
+use crate::commands::authorize::policy::{self, Value};
+use crate::commands::decode::argument::unit_of;
+use crate::commands::decode::request::{Action, ActionRequest, ServiceOperation, What};
 
 /// One thing that would be done.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::commands::secret::Secret;
-use crate::commands::words::{Account, ComputerName, DomainName, PackageName, Query, ServiceName};
+use crate::commands::decode::argument::{
+    Account, ComputerName, DomainName, PackageName, Query, ServiceName,
+};
+use crate::commands::verify::secret::Secret;
 use crate::model::Rank;
 use crate::pipeline::Reservation;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
-use crate::commands::news::{EventReceiver, Listening};
+use crate::commands::notify::agent_events::{EventReceiver, Listening};
 use crate::commands::reply::Outbound;
 use crate::commands::request_log::Recovery;
 use crate::pipeline::{Source, StageError};

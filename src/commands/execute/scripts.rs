@@ -10,8 +10,8 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::{AGAIN, Execute, UNDER_WAY, completed};
-use crate::commands::enforce::Ruled;
-use crate::commands::outcome::Outcome;
+use crate::commands::authorize::Ruled;
+use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
 use crate::commands::request_log::Known;
 use crate::pipeline::panic_text;

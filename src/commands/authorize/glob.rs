@@ -6,7 +6,7 @@ use std::fmt;
 /// different. It has to match the whole of a text.
 ///
 /// ```
-/// use infiniservice::commands::glob::Glob;
+/// use infiniservice::commands::authorize::glob::Glob;
 ///
 /// let glob = Glob::new("systemd*");
 /// assert!(glob.matches("systemd") && glob.matches("systemd-resolved"));

@@ -1,12 +1,14 @@
 //! Lets through what the host signed, once each. Does not look into the payload.
 
+pub mod secret;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::commands::frame::Line;
+use crate::commands::receive::line_framer::Line;
 use crate::commands::request_log::RequestLog;
-use crate::commands::secret::Secret;
+use crate::commands::verify::secret::Secret;
 use crate::pipeline::{EventCount, Output, Transform};
 use crate::wire::envelope::{self, Refused, WINDOW_MS};
 use crate::wire::inbound::{self, Message};

@@ -1,6 +1,9 @@
 //! Does what was let through, answers each request once, and writes both down. Decides nothing about
 //! who may ask, and knows no wire. Scripts are in `scripts`.
 
+pub mod executor;
+pub mod outcome;
+
 mod scripts;
 
 use std::sync::Arc;
@@ -10,12 +13,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands::actions::{Afterwards, Done};
+use crate::commands::authorize::{Denial, Enforced, InForce, Permit, Ruled};
+use crate::commands::decode::request::What;
 use crate::commands::decode::{RAW_COMMAND, Refusal, SCRIPT};
-use crate::commands::enforce::{Denial, Enforced, InForce, Permit, Ruled};
-use crate::commands::outcome::{EXIT_TIMEOUT, Outcome};
-use crate::commands::perform::Executor;
+use crate::commands::execute::executor::Executor;
+use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::reply::Outbound;
-use crate::commands::request::What;
 use crate::commands::request_log::audit::{Audit, Ended};
 use crate::commands::request_log::{Known, RequestLog};
 use crate::metrics::latest::Latest;

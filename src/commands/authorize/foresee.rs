@@ -1,17 +1,17 @@
 //! What an action comes to on this machine, looked up before it is begun: other names of a unit and what it pulls along,
 //! and the packages that a package manager would change. Changes nothing but what is known of packages; decides
-//! nothing: the rules are in [`policy`](crate::commands::policy).
+//! nothing: the rules are in [`policy`](crate::commands::authorize::policy).
 //!
 //! # Why before, and not only by the words of the request
 //! A rule that denies to remove `systemd` is walked around by removing what it needs, and one on `ssh` by its other name
 //! `sshd`. Only the machine knows. Where no rule limits anything, nothing is looked up.
 
+use crate::commands::actions::catalogue::Argument;
 use crate::commands::actions::packages::{self, Doing, Planned};
 use crate::commands::actions::{Context, services};
-use crate::commands::catalogue::Argument;
-use crate::commands::effects::Effect;
-use crate::commands::policy::Value;
-use crate::commands::request::Action;
+use crate::commands::authorize::effects::Effect;
+use crate::commands::authorize::policy::Value;
+use crate::commands::decode::request::Action;
 
 /// What `action` would do besides what its words say.
 ///
