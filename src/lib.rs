@@ -45,7 +45,7 @@
 //! | [`port`] | the device: find, open, read and write at once |
 //! | [`config`] | the files as types, and errors that say where |
 //! | [`machine_events`] | suspends, clock steps, restores, clones |
-//! | [`daemon`] | files → graphs → a running service, its changes and its end |
+//! | [`agent`] | files → graphs → a running service, its changes and its end |
 //! | [`mod@bench`] | the same pipeline flat out, checked |
 //! | [`host`] | the other end of the port, for people and tests without a host |
 //! | [`cli`] | the commands; the only part that prints |
@@ -57,7 +57,7 @@ pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod daemon;
+pub mod agent;
 pub mod spool;
 pub mod files;
 pub mod host;

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use infiniservice::commands::actions::catalogue::ACTIONS;
+use infiniservice::commands::actions::registry::ACTIONS;
 use infiniservice::host::{RawCommand, Script, Shell, payload};
 use infiniservice::wire::envelope::seal;
 use rustix::process::Signal;

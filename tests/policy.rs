@@ -8,7 +8,7 @@ mod names;
 
 use std::time::Duration;
 
-use infiniservice::commands::actions::catalogue::ACTIONS;
+use infiniservice::commands::actions::registry::ACTIONS;
 use infiniservice::commands::authorize::policy::{Decision, Policy, arguments, name};
 use infiniservice::commands::authorize::{Enforce, Enforced, Ruled};
 use infiniservice::commands::decode::argument::{Account, PackageName, Query, ServiceName};

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::meter::Delivered;
 use super::usage::{Usage, Used};
+use crate::agent::stages;
 use crate::config::PipelineFile;
-use crate::daemon::stages;
 use crate::metrics::synthetic::Generator;
 use crate::model::{Batch, Frame, SystemMetrics};
 use crate::pipeline::{Output, Transform};

@@ -14,8 +14,10 @@ use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::Ports;
+use crate::agent::file_sink;
+use crate::agent::stages;
 use crate::config::{self, PipelineFile, Target};
-use crate::daemon::{Ports, file_sink, stages};
 use crate::metrics::synthetic::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;

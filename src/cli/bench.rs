@@ -11,9 +11,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{EXIT_INTERRUPTED, cannot_start, complain, interrupted, refuse, say, unless};
+use crate::agent;
+use crate::agent::Log;
 use crate::bench::{Comparison, Output, Plan, Progress, Report};
 use crate::config::{Loaded, Setting, Target, load_with};
-use crate::daemon::{self, Log};
 
 /// Not all that was made was delivered.
 const EXIT_INCOMPLETE: u8 = 1;
@@ -124,7 +125,7 @@ impl Bench {
         if self.real_outputs {
             consent(&loaded)?;
         }
-        let log = daemon::start_log("warn").map_err(|what| refuse(&what))?;
+        let log = agent::start_log("warn").map_err(|what| refuse(&what))?;
         let mut reports = Vec::new();
         for (index, (loaded, run)) in loaded.iter().zip(&runs).enumerate() {
             let title = match runs.len() {
@@ -182,7 +183,7 @@ fn measure(
 ) -> Result<Report, ExitCode> {
     let mut plan = Plan::new(&loaded.pipelines[0], output).map_err(|what| refuse(&what))?;
     let runtime =
-        daemon::build_runtime(&loaded.agent.runtime).map_err(|what| cannot_start(&what))?;
+        agent::build_runtime(&loaded.agent.runtime).map_err(|what| cannot_start(&what))?;
     let log = log.write_on(&runtime);
     let mut line = ProgressLine::new(title, time);
     let measured = runtime.block_on(async {

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::{load_or_tell, refuse, say};
-use crate::daemon::{Ports, assemble};
+use crate::agent::Ports;
+use crate::agent::assemble;
 use crate::pipeline::StatsRegistry;
 use crate::pipeline::topology::{Edge, Topology};
 

@@ -69,7 +69,7 @@ enum Command {
 
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
-    if let Err(what) = crate::daemon::raise_stack() {
+    if let Err(what) = crate::agent::raise_stack() {
         return cannot_start(&what);
     }
     let arguments = match Arguments::try_parse() {

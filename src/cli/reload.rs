@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{EXIT_CONFIG, StateOption, complain, refuse, say};
+use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::config::{AgentSettings, inspect, is_built_in};
-use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::wire::shown;
 
 /// There is no agent, or it did not answer.

@@ -1,4 +1,4 @@
-//! `run`: the daemon in the foreground. Everything it does is in [`crate::daemon`].
+//! `run`: the daemon in the foreground. Everything it does is in [`crate::agent`].
 
 use std::io;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use clap::Args;
 use rustix::io::Errno;
 
 use super::{EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, load_or_tell, refuse, said};
+use crate::agent;
 use crate::config::{self, LEVELS_HELP, is_log_level};
-use crate::daemon;
 use crate::pipeline::{ExitStatus, Outcome};
 use crate::port::Target;
 
@@ -32,12 +32,12 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn main(self) -> ExitCode {
-        if let Err(error) = daemon::unblock_signals() {
+        if let Err(error) = agent::unblock_signals() {
             return cannot_start(&format!("cannot unblock signals: {error}"));
         }
-        let settled = daemon::settle_memory();
+        let settled = agent::settle_memory();
         if rustix::process::getpid().is_init() {
-            return match daemon::init::main() {
+            return match agent::init::main() {
                 Ok(code) => code,
                 Err(what) => cannot_start(&what),
             };
@@ -71,11 +71,11 @@ impl Run {
         if to_stdout && let Err(error) = probe() {
             return said(Err(error));
         }
-        let runtime = match daemon::build_runtime(&loaded.agent.runtime) {
+        let runtime = match agent::build_runtime(&loaded.agent.runtime) {
             Ok(runtime) => runtime,
             Err(what) => return cannot_start(&what),
         };
-        let log = match daemon::start_log(&level) {
+        let log = match agent::start_log(&level) {
             Ok(log) => log.write_on(&runtime),
             Err(what) => return refuse(&what),
         };
@@ -86,10 +86,10 @@ impl Run {
             tracing::debug!(%error, "memory of a burst is kept for the next one");
         }
         let state = self.state.chosen().map(|(folder, _)| folder);
-        let ended = runtime.block_on(daemon::run(loaded, self.pipelines, port, state));
+        let ended = runtime.block_on(agent::run(loaded, self.pipelines, port, state));
         let code = match ended {
             Err(what) => {
-                daemon::say(&format!("infiniservice: {what}"));
+                agent::say(&format!("infiniservice: {what}"));
                 ExitCode::from(EXIT_CONFIG)
             }
             Ok(Outcome { end: ExitStatus::Spent, .. }) => ExitCode::from(EXIT_SPENT),

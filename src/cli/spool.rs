@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{StateOption, complain, load_or_tell, refuse, say, unless};
+use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::commands::notify::spool_status::Held;
-use crate::daemon::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::machine_events;
 use crate::sinks::why;
 use crate::spool::{self, Corruption, Entry, File, Scan, Spool};

@@ -13,7 +13,7 @@ use super::error::{Place, clean, cut};
 use super::explain;
 use super::validate::{Broken, Step};
 use super::value::{Problem, text};
-use crate::commands::actions::catalogue::{ACTIONS, Argument, arguments_of};
+use crate::commands::actions::registry::{ACTIONS, Argument, arguments_of};
 use crate::commands::authorize::glob::Glob;
 
 /// One rule: an action, and what its arguments have to be.

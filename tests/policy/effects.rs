@@ -1,6 +1,6 @@
 //! Rules are held against what would happen, whatever it is called.
 
-use infiniservice::commands::actions::catalogue::Argument;
+use infiniservice::commands::actions::registry::Argument;
 use infiniservice::commands::authorize::effects::{Effect, Part, ends_the_system};
 use infiniservice::commands::authorize::policy::{Decision, Value};
 use infiniservice::commands::decode::request::{Action, ServiceOperation};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::actions::catalogue::ACTIONS;
+use infiniservice::commands::actions::registry::ACTIONS;
 use infiniservice::commands::authorize::policy::name;
 use infiniservice::commands::decode::request::Request;
 use infiniservice::commands::decode::{Decode, HostMessage, RAW_COMMAND, SCRIPT};

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
+use infiniservice::agent::TelemetryMux;
 use infiniservice::commands::authorize::policy::Policy;
 use infiniservice::commands::authorize::{Enforced, Ruled};
 use infiniservice::commands::decode::HostMessage;
@@ -15,7 +16,6 @@ use infiniservice::commands::receive::inbound::SharedInbound;
 use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::{Owner, RequestLog};
 use infiniservice::config;
-use infiniservice::daemon::TelemetryMux;
 use infiniservice::model::SystemMetrics;
 use infiniservice::pipeline::{
     ConcurrencyLimit, MemoryBudget, Outcome, Output, Source, StageError, StatsRegistry, Task,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use infiniservice::agent::TelemetryMux;
 use infiniservice::commands::authorize::{Enforce, InForce};
 use infiniservice::commands::decode::Decode;
 use infiniservice::commands::decode::ack_filter::AckFilter;
@@ -20,7 +21,6 @@ use infiniservice::commands::reply::{CommandType, Reply};
 use infiniservice::commands::request_log::{Recovery, RequestLog};
 use infiniservice::commands::verify::Verify;
 use infiniservice::commands::verify::secret::Secret;
-use infiniservice::daemon::TelemetryMux;
 use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::{Stages, collect, latest::Latest, through};

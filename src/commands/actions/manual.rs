@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::commands::actions::catalogue::ACTIONS;
+use crate::commands::actions::registry::ACTIONS;
 use crate::commands::decode::{RAW_COMMAND, SCRIPT, why_not_built};
 
 /// What people are told of an action.

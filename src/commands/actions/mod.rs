@@ -3,7 +3,7 @@
 //! [`perform`] takes one decoded action and says what came of it. An action starts no process itself
 //! (that is the [`Runner`]'s), blocks no async worker, and ends at the request's deadline.
 
-pub mod catalogue;
+pub mod registry;
 pub mod manual;
 pub mod applications;
 pub mod checks;

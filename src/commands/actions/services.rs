@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::systemd::{Bus, Properties, Unit, UnitFile};
 use super::{Context, find_program, power, systemctl};
-use crate::commands::actions::catalogue::Argument;
+use crate::commands::actions::registry::Argument;
 use crate::commands::authorize::effects::{Effect, Part, restarts};
 use crate::commands::authorize::policy::{Value as Seen, operation_name};
 use crate::commands::decode::argument::{ServiceName, unit_of};

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::commands::actions::catalogue::Argument;
+use crate::commands::actions::registry::Argument;
 use crate::commands::authorize::policy::{self, Value};
 use crate::commands::decode::argument::unit_of;
 use crate::commands::decode::request::{Action, ActionRequest, ServiceOperation, What};

@@ -6,8 +6,8 @@
 //! A rule that denies to remove `systemd` is walked around by removing what it needs, and one on `ssh` by its other name
 //! `sshd`. Only the machine knows. Where no rule limits anything, nothing is looked up.
 
-use crate::commands::actions::catalogue::Argument;
 use crate::commands::actions::packages::{self, Doing, Planned};
+use crate::commands::actions::registry::Argument;
 use crate::commands::actions::{Context, services};
 use crate::commands::authorize::effects::Effect;
 use crate::commands::authorize::policy::Value;

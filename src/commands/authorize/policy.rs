@@ -26,7 +26,7 @@ use std::borrow::Cow;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use crate::commands::actions::catalogue::Argument;
+use crate::commands::actions::registry::Argument;
 use crate::commands::authorize::effects::{Effect, Part, effects};
 use crate::commands::authorize::glob::Glob;
 use crate::commands::decode::argument::unit_of;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::task::yield_now;
 
-use crate::commands::actions::catalogue::Argument;
+use crate::commands::actions::registry::Argument;
 use crate::commands::authorize::policy::{self, Value};
 use crate::commands::decode::Refusal;
 use crate::commands::decode::request::{Action, ActionRequest, Request, What};

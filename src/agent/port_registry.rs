@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::keeping::{Opening, keep};
-use super::relay::TelemetryMux;
+use crate::agent::durable_port::{Opening, keep};
+use crate::agent::telemetry_mux::TelemetryMux;
 use crate::commands::notify::control_messages::ControlMessages;
 use crate::commands::notify::session_start::Greeted;
 use crate::commands::notify::spool_status::SpoolReport;

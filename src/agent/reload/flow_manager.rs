@@ -30,12 +30,12 @@ use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::{Built, Site, metrics_flow};
-use super::carried::{CommandState, places};
-use super::command_flow::{absent_flow, command_flow, gate, news_flow};
-use super::plan::{Key, Plan, Unheard, Wanted};
-use super::ports::Ports;
-use super::report::Report;
+use crate::agent::assemble::{Built, Site, metrics_flow};
+use crate::agent::command_flow::{absent_flow, command_flow, gate, news_flow};
+use crate::agent::port_registry::Ports;
+use crate::agent::reload::command_state::{CommandState, places};
+use crate::agent::reload::plan::{Key, Plan, Unheard, Wanted};
+use crate::agent::reload::report::Report;
 use crate::commands::authorize::Enforce;
 use crate::commands::notify::agent_events::EventReceiver;
 use crate::commands::notify::drop_report::DropReport;
@@ -52,7 +52,7 @@ use crate::spool::Machine;
 use crate::wire::outbound::AgentEvent;
 
 /// What runs.
-pub(super) struct FlowManager {
+pub(in crate::agent) struct FlowManager {
     /// The settings that the agent was started with; what of them can change while it runs, as it is now.
     pub agent: AgentSettings,
     /// What a command flow leaves for the next.
@@ -99,7 +99,7 @@ struct New {
 }
 
 impl FlowManager {
-    pub(super) fn new(
+    pub(in crate::agent) fn new(
         agent: AgentSettings,
         port: Option<port::Target>,
         health: &StatsRegistry,
@@ -131,7 +131,7 @@ impl FlowManager {
     ///
     /// # Errors
     /// Something cannot be built: nothing has changed.
-    pub(super) async fn change(&mut self, plan: Plan) -> Result<Report, String> {
+    pub(in crate::agent) async fn change(&mut self, plan: Plan) -> Result<Report, String> {
         let mut report = Report::default();
         for opening in plan.openings {
             self.ports.open(opening);
@@ -392,7 +392,7 @@ impl FlowManager {
     }
 
     /// Waits until one more flow has ended, and books how. `false` when none is left.
-    pub(super) async fn ended(&mut self) -> bool {
+    pub(in crate::agent) async fn ended(&mut self) -> bool {
         let Some(joined) = self.running.join_next().await else { return false };
         self.book(joined);
         true
@@ -417,39 +417,39 @@ impl FlowManager {
     }
 
     /// The machine has become another one: what waits for its host was said by that one.
-    pub(super) fn became(&self, machine: &Machine) {
+    pub(in crate::agent) fn became(&self, machine: &Machine) {
         self.ports.became(machine);
     }
 
     /// What was lost since this was asked last, where there is a host to tell.
-    pub(super) fn losses(&mut self) -> Option<AgentEvent> {
+    pub(in crate::agent) fn losses(&mut self) -> Option<AgentEvent> {
         self.losses.news(Instant::now(), self.ports.connects(), &self.health.counts())
     }
 
     /// What waits at each port.
-    pub(super) fn spools(&self) -> SpoolReport {
+    pub(in crate::agent) fn spools(&self) -> SpoolReport {
         self.ports.spools()
     }
 
     /// How the spools do, where that is new and there is a host to tell.
-    pub(super) fn spool_news(&mut self) -> Vec<AgentEvent> {
+    pub(in crate::agent) fn spool_news(&mut self) -> Vec<AgentEvent> {
         self.spools.news(Instant::now(), self.ports.connects(), &self.ports.spools().held())
     }
 
     /// The ports that are open.
-    pub(super) fn open(&self) -> Vec<(port::Target, bool)> {
+    pub(in crate::agent) fn open(&self) -> Vec<(port::Target, bool)> {
         self.ports.targets()
     }
 
     /// No flow comes any more: what runs ends, and the ports with it.
-    pub(super) fn close(&mut self) {
+    pub(in crate::agent) fn close(&mut self) {
         self.flows.clear();
         self.carried = None;
         self.ports.close();
     }
 
     /// Every flow has ended: says so in the request log.
-    pub(super) async fn ended_all(&mut self) {
+    pub(in crate::agent) async fn ended_all(&mut self) {
         if let Some(log) = self.log.take()
             && let Err(error) = spawn_blocking(move || log.close()).await
         {
@@ -458,7 +458,7 @@ impl FlowManager {
     }
 
     /// How it all ended.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(in crate::agent) fn outcome(&self) -> Outcome {
         self.outcome
     }
 }

@@ -1,49 +1,57 @@
 //! The daemon's main loop: runs the flows, and changes them when it is asked to. Does not know who asks, nor
 //! how a flow is changed.
 
+pub(in crate::agent) mod command_state;
+pub(in crate::agent) mod flow_manager;
+pub(in crate::agent) mod notifier;
+pub(in crate::agent) mod plan;
+pub(in crate::agent) mod report;
+mod watch;
+
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::generation::FlowManager;
-use super::plan::{Origin, Plan};
-use super::report::Report;
-use super::telling::ReloadNotifier;
-use super::watch::FileWatcher;
-use super::{systemd, tellers};
+use crate::agent::machine_news;
+use crate::agent::reload::flow_manager::FlowManager;
+use crate::agent::reload::notifier::ReloadNotifier;
+use crate::agent::reload::plan::{Origin, Plan};
+use crate::agent::reload::report::Report;
+use crate::agent::reload::watch::FileWatcher;
+use crate::agent::systemd;
 use crate::commands::notify::agent_events::AgentEvents;
 use crate::commands::notify::drop_report::LOOK_EVERY;
 use crate::machine_events::MachineEvents;
 
 /// Requests that wait while one is answered.
-pub(super) const REQUESTS_WAITING: usize = 8;
+pub(in crate::agent) const REQUESTS_WAITING: usize = 8;
 
 /// Who asks where nobody does: a file has changed.
-pub(super) const CHANGED_FILE: &str = "a changed file";
+pub(in crate::agent) const CHANGED_FILE: &str = "a changed file";
 
 /// Somebody wants the files to be read again.
-pub(super) struct ReloadRequest {
+pub(in crate::agent) struct ReloadRequest {
     pub by: &'static str,
     pub answer: Option<oneshot::Sender<Report>>,
 }
 
 impl ReloadRequest {
     /// Nobody waits for an answer.
-    pub(super) fn by(by: &'static str) -> Self {
+    pub(in crate::agent) fn by(by: &'static str) -> Self {
         Self { by, answer: None }
     }
 
     /// With somebody who waits.
-    pub(super) fn answered(by: &'static str) -> (Self, oneshot::Receiver<Report>) {
+    pub(in crate::agent) fn answered(by: &'static str) -> (Self, oneshot::Receiver<Report>) {
         let (answer, waits) = oneshot::channel();
         (Self { by, answer: Some(answer) }, waits)
     }
 }
 
 /// The main loop, and what it needs.
-pub(super) struct Main {
+pub(in crate::agent) struct Main {
     pub flows: FlowManager,
     pub origin: Origin,
     pub news: AgentEvents,
@@ -57,13 +65,16 @@ pub(super) struct Main {
 
 impl Main {
     /// Runs until every flow has ended.
-    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<ReloadRequest>) -> FlowManager {
+    pub(in crate::agent) async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<ReloadRequest>,
+    ) -> FlowManager {
         let mut watching = FileWatcher::default();
         self.watch(&mut watching);
         let mut closed = false;
         let life = MachineEvents::new();
         let mut lives = life.lives();
-        let mut told = std::pin::pin!(tellers::life(life));
+        let mut told = std::pin::pin!(machine_news::life(life));
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -78,7 +89,7 @@ impl Main {
                     // First what was queued goes, so that this is not among it.
                     if lives.has_changed().unwrap_or(false) {
                         let life = *lives.borrow_and_update();
-                        self.flows.became(&tellers::machine(life).await);
+                        self.flows.became(&machine_news::machine(life).await);
                     }
                     self.news.tell(event);
                 }

@@ -22,7 +22,7 @@ const HANDED_ON: [Signal; 6] =
 /// # Errors
 /// It cannot be started: a sentence.
 pub fn main() -> Result<ExitCode, String> {
-    super::resources::suffice(1)?;
+    crate::agent::resources::suffice(1)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
     runtime.block_on(run()).map_err(|error| format!("cannot start the agent as a child: {error}"))

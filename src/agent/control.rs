@@ -25,9 +25,9 @@ use tokio::sync::mpsc;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::clients::{CLIENTS_MAX, Clients, Spoken};
-use super::reload::ReloadRequest;
-use super::report::Report;
+use crate::agent::clients::{CLIENTS_MAX, Clients, Spoken};
+use crate::agent::reload::ReloadRequest;
+use crate::agent::reload::report::Report;
 use crate::commands::notify::spool_status::{Held, SpoolReport};
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;

@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::reload::ReloadRequest;
+use crate::agent::reload::ReloadRequest;
 
 /// The signals, heard from now on.
 pub struct Signals {
@@ -79,7 +79,7 @@ pub async fn listen(
         };
         if stop.is_cancelled() {
             tracing::warn!(signal = name, "stopping at once; what is held is lost");
-            super::log::end();
+            crate::agent::log::end();
             std::process::exit(128 + number);
         }
         tracing::info!(signal = name, "stopping; a second signal stops at once");

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::carried::CommandState;
-use super::command_flow::command_flow;
-use super::ports::Ports;
+use crate::agent::command_flow::command_flow;
+use crate::agent::port_registry::Ports;
+use crate::agent::reload::command_state::CommandState;
 use crate::commands::notify::agent_events::AgentEvents;
 use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read};
 use crate::files::StateFolder;
@@ -262,7 +262,7 @@ fn enricher(nth: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &StateStore
     match enrich {
         Enrich::Identity(identify) => {
             let vm_id = identify.vm_id.clone().or_else(|| vm_id.map(str::to_owned));
-            Box::new(Identity::new(super::identity::of_this_machine(vm_id)))
+            Box::new(Identity::new(crate::agent::identity::of_this_machine(vm_id)))
         }
         Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
         Enrich::Rates(_) => {

@@ -7,16 +7,16 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::report::Report;
+use crate::agent::reload::report::Report;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// Between two events, at least. Each is kept until it is read: a file that is written again and again must not
 /// put what else is kept out of its place.
-pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
+pub(in crate::agent) const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What came of the reloads since the host was told last.
 #[derive(Debug, Default)]
-pub(super) struct ReloadNotifier {
+pub(in crate::agent) struct ReloadNotifier {
     /// Who asked last.
     by: &'static str,
     /// What became of each pipeline, all in all.
@@ -43,7 +43,7 @@ enum Change {
 
 impl ReloadNotifier {
     /// Takes in what came of a reload.
-    pub(super) fn heard(&mut self, by: &'static str, report: &Report) {
+    pub(in crate::agent) fn heard(&mut self, by: &'static str, report: &Report) {
         self.by = by;
         self.wrong.clone_from(&report.wrong);
         if !report.wrong.is_empty() {
@@ -69,7 +69,7 @@ impl ReloadNotifier {
     }
 
     /// When the host is to be told something: now where that is over, never where there is nothing to tell.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(in crate::agent) fn due(&self) -> Option<Instant> {
         let is_news = match self.wrong.is_empty() {
             true => self.told_wrong || !self.changes.is_empty() || !self.applied.is_empty(),
             false => self.has_refused,
@@ -78,7 +78,7 @@ impl ReloadNotifier {
     }
 
     /// The event that is due.
-    pub(super) fn tell(&mut self, now: Instant) -> AgentEvent {
+    pub(in crate::agent) fn tell(&mut self, now: Instant) -> AgentEvent {
         let what = self.words();
         let (severity, message) = match (self.wrong.first(), self.told_wrong, what.is_empty()) {
             (Some(first), ..) => {

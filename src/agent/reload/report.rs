@@ -36,7 +36,7 @@ impl Report {
 
     /// Writes it into the log. What changes nothing is news where somebody asked (`is_asked`), or where the files
     /// were wrong before.
-    pub(super) fn log(&self, by: &str, is_asked: bool) {
+    pub(in crate::agent) fn log(&self, by: &str, is_asked: bool) {
         for wrong in &self.wrong {
             tracing::warn!(by, "files are not taken, all goes on as it was: {wrong}");
         }

@@ -11,27 +11,21 @@
 
 mod allocator;
 mod assemble;
-mod carried;
 mod clients;
 mod command_flow;
 pub mod control;
-mod generation;
 mod identity;
 pub mod init;
-mod keeping;
+mod durable_port;
 mod log;
-mod plan;
-mod ports;
-mod relay;
+mod port_registry;
+mod telemetry_mux;
 mod reload;
-mod report;
 mod resources;
 mod runtime;
 mod signals;
 mod systemd;
-mod tellers;
-mod telling;
-mod watch;
+mod machine_news;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,12 +38,12 @@ use tokio_util::sync::CancellationToken;
 pub use allocator::settle as settle_memory;
 pub use assemble::{Assembly, assemble, file_sink, stages};
 pub use log::{Log, Writing, say, start as start_log};
-pub use ports::{Connection, Ports};
-pub use relay::{Lane, TelemetryMux};
-pub use report::Report;
+pub use port_registry::{Connection, Ports};
+pub use reload::report::Report;
 pub use resources::raise_stack;
 pub use runtime::build as build_runtime;
 pub use signals::unblock as unblock_signals;
+pub use telemetry_mux::{Lane, TelemetryMux};
 
 use crate::commands::actions::golden;
 use crate::commands::notify::agent_events::AgentEvents;
@@ -57,11 +51,11 @@ use crate::config::Loaded;
 use crate::files::StateFolder;
 use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};
 use crate::port;
-use generation::FlowManager;
-use plan::Origin;
+use reload::flow_manager::FlowManager;
+use reload::notifier::ReloadNotifier;
+use reload::plan::Origin;
 use reload::{Main, ReloadRequest};
 use signals::Signals;
-use telling::ReloadNotifier;
 
 /// How long the end waits for systemd, once all else has ended.
 const LAST_WORD: Duration = Duration::from_millis(100);

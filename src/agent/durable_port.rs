@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 
-use super::identity;
+use crate::agent::identity;
 use crate::commands::notify::control_messages::ControlMessages;
 use crate::commands::reply;
 use crate::config::AgentSettings;

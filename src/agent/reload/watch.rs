@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::reload::{CHANGED_FILE, ReloadRequest};
+use crate::agent::reload::{CHANGED_FILE, ReloadRequest};
 use crate::config::DEFAULT_FOLDER;
 use crate::pipeline::LogLimit;
 
@@ -42,11 +42,16 @@ const QUIET_MAX: Duration = Duration::from_secs(5);
 
 /// The watch, while it is switched on.
 #[derive(Debug, Default)]
-pub(super) struct FileWatcher(Option<JoinHandle<()>>);
+pub(in crate::agent) struct FileWatcher(Option<JoinHandle<()>>);
 
 impl FileWatcher {
     /// Switches it on or off.
-    pub(super) fn set(&mut self, on: bool, paths: &[PathBuf], asks: &mpsc::Sender<ReloadRequest>) {
+    pub(in crate::agent) fn set(
+        &mut self,
+        on: bool,
+        paths: &[PathBuf],
+        asks: &mpsc::Sender<ReloadRequest>,
+    ) {
         match (&self.0, on) {
             (None, true) => self.0 = Some(tokio::spawn(watch(paths.to_vec(), asks.clone()))),
             (Some(watch), false) => {

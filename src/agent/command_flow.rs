@@ -1,9 +1,9 @@
 //! The command flow of a file, put together: port → frame → verify → decode → hear → enforce → execute →
 //! reply → deliver → port; and what is told unasked, with it or without. Starts nothing.
 
-use super::assemble::{Built, Site};
-use super::carried::CommandState;
-use super::ports::Connection;
+use crate::agent::assemble::{Built, Site};
+use crate::agent::port_registry::Connection;
+use crate::agent::reload::command_state::CommandState;
 use crate::commands::authorize::Enforce;
 use crate::commands::authorize::policy::Policy;
 use crate::commands::decode::Decode;

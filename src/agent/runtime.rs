@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::resources;
+use crate::agent::resources;
 use crate::config::{self, RuntimeKind};
 
 /// Threads for blocking reads: one per collector that is out at the same time, and then some. More

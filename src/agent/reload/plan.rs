@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-use super::carried::CommandState;
-use super::keeping::Opening;
-use super::ports::Ports;
+use crate::agent::durable_port::Opening;
+use crate::agent::port_registry::Ports;
+use crate::agent::reload::command_state::CommandState;
 use crate::commands::verify::secret::{self, Secret};
 use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, Target};
 use crate::files::StateFolder;
@@ -19,7 +19,7 @@ use crate::wire::Format;
 
 /// Where the files are, and what they cannot change.
 #[derive(Debug, Clone)]
-pub(super) struct Origin {
+pub(in crate::agent) struct Origin {
     /// The files and folders, as they were named.
     pub paths: Vec<PathBuf>,
     /// Takes the place of every port that a file names.
@@ -32,7 +32,7 @@ pub(super) struct Origin {
 
 /// A flow that is to run. Two that are equal need no change.
 #[derive(Clone, PartialEq)]
-pub(super) enum Wanted {
+pub(in crate::agent) enum Wanted {
     /// A pipeline.
     Metrics { pipeline: config::Pipeline, restart: Restart },
     /// The command flow. With the secret itself, which may change where the file does not.
@@ -43,7 +43,7 @@ pub(super) enum Wanted {
 
 /// A port that no command flow reads.
 #[derive(Clone, PartialEq)]
-pub(super) struct Unheard {
+pub(in crate::agent) struct Unheard {
     /// Which.
     pub target: port::Target,
     /// Whether its host is told the news: at most one port's is.
@@ -54,14 +54,14 @@ pub(super) struct Unheard {
 
 /// What a flow is known by over reloads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(in crate::agent) enum Key {
     Metrics(String),
     Commands,
     Unheard(String),
 }
 
 impl Wanted {
-    pub(super) fn key(&self) -> Key {
+    pub(in crate::agent) fn key(&self) -> Key {
         match self {
             Self::Metrics { pipeline, .. } => Key::Metrics(pipeline.name.clone()),
             Self::Commands { .. } => Key::Commands,
@@ -72,7 +72,7 @@ impl Wanted {
 
 impl Key {
     /// What a person calls it; nothing where a person need not know of it.
-    pub(super) fn shown(&self) -> Option<&str> {
+    pub(in crate::agent) fn shown(&self) -> Option<&str> {
         match self {
             Self::Metrics(name) => Some(name),
             Self::Commands => Some("commands"),
@@ -82,7 +82,7 @@ impl Key {
 }
 
 /// Everything that is to run.
-pub(super) struct Plan {
+pub(in crate::agent) struct Plan {
     /// The settings of the files.
     pub agent: AgentSettings,
     /// The flows.
@@ -112,7 +112,7 @@ impl Origin {
     ///
     /// # Errors
     /// Everything that is wrong, each with its place.
-    pub(super) fn load(&self) -> Result<Loaded, Vec<String>> {
+    pub(in crate::agent) fn load(&self) -> Result<Loaded, Vec<String>> {
         let loaded = config::load(&self.paths, &|name| std::env::var(name).ok());
         let mut loaded: Loaded =
             loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -133,7 +133,7 @@ impl Origin {
     ///
     /// # Errors
     /// A sentence.
-    pub(super) fn plan(
+    pub(in crate::agent) fn plan(
         &self,
         loaded: Loaded,
         settings: &AgentSettings,

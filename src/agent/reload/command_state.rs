@@ -155,7 +155,7 @@ fn audit_path(audit: &config::Audit, state: &StateFolder) -> PathBuf {
 /// told why.
 fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, String> {
     let audit = audit_path(audit, state);
-    let boot = super::identity::of_this_machine(None).boot_id.unwrap_or_default();
+    let boot = crate::agent::identity::of_this_machine(None).boot_id.unwrap_or_default();
     let owner = Owner { machine: machine_events::identity(Path::new("/")), boot };
     RequestLog::open(state, &audit, owner, wall_clock_ms()).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => format!(
