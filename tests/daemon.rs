@@ -65,7 +65,7 @@ fn memory_is_given_back_unless_somebody_wants_it_otherwise() {
 fn the_first_signal_flushes_what_is_held_and_exits_0_under_both_runtimes() {
     let held = quick()
         .replace("max_items = 1", "max_items = 65536\nmax_bytes = \"16MiB\"\nmax_delay = \"1h\"");
-    for agent in ["", "[runtime]\nflavour = \"multi_thread\"\nworker_threads = 2\n"] {
+    for agent in ["", "[runtime]\nkind = \"multi_thread\"\nworker_threads = 2\n"] {
         let place = Place::new();
         let pipelines = place.folder.path().join("pipelines");
         std::fs::create_dir(&pipelines).unwrap();

@@ -343,7 +343,7 @@ fn readings_that_were_overwritten_while_no_host_read_are_told_to_it() {
 
 #[test]
 fn metrics_that_must_be_read_are_kept_over_a_restart() {
-    let must = metrics("200ms", WHOLE) + "delivery = \"must\"\n";
+    let must = metrics("200ms", WHOLE) + "delivery = \"durable\"\n";
     let lab = Lab::new(&[("metrics.toml", &must)]);
     let agent = lab.start();
     let (mut first, _) = lab.host();

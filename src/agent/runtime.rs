@@ -24,7 +24,7 @@ const BLOCKING_MIN: usize = 3;
 /// The system does not give what it needs (`resources`): a sentence that says what to do. Asked beforehand, since
 /// the runtime would panic.
 pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
-    let workers = match (settings.flavour, settings.worker_threads) {
+    let workers = match (settings.kind, settings.worker_threads) {
         (RuntimeKind::CurrentThread, _) => 0,
         (RuntimeKind::MultiThread, Some(threads)) => threads.items(),
         (RuntimeKind::MultiThread, None) => {
@@ -32,7 +32,7 @@ pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
         }
     };
     resources::suffice(BLOCKING_MIN + workers)?;
-    let mut builder = match settings.flavour {
+    let mut builder = match settings.kind {
         RuntimeKind::CurrentThread => Builder::new_current_thread(),
         RuntimeKind::MultiThread => Builder::new_multi_thread(),
     };

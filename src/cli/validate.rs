@@ -110,7 +110,7 @@ fn files(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>) -> Vec<(String,
     }
     if let Some(origin) = &loaded.agent_origin {
         let (runtime, log) = (&loaded.agent.runtime, &loaded.agent.log);
-        let what = format!("agent: {}, log {}", runtime.flavour.name(), log.level);
+        let what = format!("agent: {}, log {}", runtime.kind.name(), log.level);
         files.push((origin.clone(), what));
     }
     files.retain(|(origin, _)| errors.iter().all(|error| error.file != *origin));

@@ -92,7 +92,7 @@ pub enum HostKind {
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
     /// One thread for all tasks, or several.
-    pub flavour: RuntimeKind,
+    pub kind: RuntimeKind,
     /// How many threads, with `multi_thread` only; without it, one per processor. At most 256.
     #[serde(deserialize_with = "threads")]
     pub worker_threads: Option<Count>,
@@ -104,7 +104,7 @@ pub struct Runtime {
 impl Default for Runtime {
     fn default() -> Self {
         Self {
-            flavour: RuntimeKind::CurrentThread,
+            kind: RuntimeKind::CurrentThread,
             worker_threads: None,
             thread_name: "infiniservice".to_owned(),
         }

@@ -138,7 +138,7 @@ fn example(key: &str) -> Option<String> {
         "path" => "path = \"/var/log/metrics.jsonl\"",
         "by" => "by = \"cpu\"",
         "format" => "format = \"infinibay\"",
-        "flavour" => "flavour = \"current_thread\"",
+        "kind" => "kind = \"current_thread\"",
         "allow" => "allow = [\"*\"]",
         "command_type" => "command_type = \"action\"",
         "required" => "required = true",

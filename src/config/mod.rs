@@ -28,6 +28,7 @@ mod pipeline;
 mod value;
 mod collectors;
 pub mod reference;
+mod renamed;
 mod rule;
 mod secret;
 mod setting;

@@ -11,6 +11,7 @@ use super::validate::{Broken, Check, Step};
 use super::error::{ConfigError, Place, Severity};
 use super::explain::{self, Explained};
 use super::interpolate;
+use super::renamed::modernize;
 use super::secret::mask;
 use super::syntax;
 
@@ -119,6 +120,7 @@ where
     }
     let mut document = Pruned { document, lessened: Vec::new() };
     let (filled, unfilled) = interpolate::fill(document.document.get_mut(), source, env);
+    let old_words = modernize(document.document.get_mut());
     let whole = document.document.get_ref().clone();
     let mut mistakes = Vec::new();
     for wrong in unfilled {
@@ -137,8 +139,10 @@ where
     });
     match file {
         Some(file) if mistakes.is_empty() => {
-            let doubts = file.doubts().into_iter().map(|doubt| place(shown, &whole, doubt));
-            Ok(Read { doubts: doubts.collect(), outputs: outputs(&whole), file })
+            let mut doubts = old_words;
+            doubts.extend(file.doubts().into_iter().map(|doubt| place(shown, &whole, doubt)));
+            doubts.sort_by_key(|told| told.span.start);
+            Ok(Read { doubts, outputs: outputs(&whole), file })
         }
         _ => {
             mistakes.sort_by_key(|told| told.span.start);

@@ -91,13 +91,13 @@ impl Check for PipelineFile {
 impl Check for AgentSettings {
     fn check(&self) -> Vec<Broken> {
         let mut broken = Vec::new();
-        if self.runtime.flavour == RuntimeKind::CurrentThread
+        if self.runtime.kind == RuntimeKind::CurrentThread
             && self.runtime.worker_threads.is_some()
         {
             broken.push(Broken::new(
                 &[Key("runtime"), Key("worker_threads")],
                 "the current_thread runtime has no worker threads",
-                "leave this line out, or write flavour = \"multi_thread\"",
+                "leave this line out, or write kind = \"multi_thread\"",
             ));
         }
         if self.restart.base > self.restart.max {

@@ -19,7 +19,7 @@ async fn what_only_a_restart_can_change_is_named_and_the_rest_is_taken() {
         tokio::task::yield_now().await;
     }
     let other = lab.agent(false).replace("/state", "/elsewhere");
-    let threads = "[runtime]\nflavour = \"multi_thread\"\n[shutdown]\ndeadline = \"2s\"\n";
+    let threads = "[runtime]\nkind = \"multi_thread\"\n[shutdown]\ndeadline = \"2s\"\n";
     lab.write("agent", &format!("{other}{threads}"));
     lab.write("extra", &lab.numbers(1).replace("numbers.jsonl", "extra.jsonl"));
     fs::remove_file(lab.path("pipelines/commands.toml")).unwrap();

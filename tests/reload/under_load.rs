@@ -17,7 +17,7 @@ async fn two_hundred_reloads_under_load_lose_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_do_they_where_the_agent_has_several_threads() {
-    reload_under_load(60, "[runtime]\nflavour = \"multi_thread\"\nworker_threads = 3\n").await;
+    reload_under_load(60, "[runtime]\nkind = \"multi_thread\"\nworker_threads = 3\n").await;
 }
 
 async fn reload_under_load(reloads: usize, runtime: &str) {

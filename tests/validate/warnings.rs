@@ -155,3 +155,25 @@ fn a_verdict_is_told_as_text_or_as_data_and_warnings_may_count() {
     let data: Value = serde_json::from_str(&right).unwrap();
     assert_eq!((&data["ok"], &data["warnings"][0]["line"]), (&Value::Bool(true), &Value::from(2)));
 }
+
+#[test]
+fn an_old_word_means_what_it_meant_and_is_warned_of() {
+    let port = |word: &str| {
+        let write = format!("port = \"org.infinibay.agent\"\ndelivery = \"{word}\"");
+        pipeline("\"cpu\"", "infinibay", "", &write)
+    };
+    for (old, new) in [("must", "durable"), ("newest", "latest")] {
+        let told = format!("9:12: \"{old}\" is the old name of \"{new}\"");
+        assert_eq!(warnings("f.toml", &port(old)), [told]);
+        assert!(warnings("f.toml", &port(new)).is_empty());
+        let read = |word| all(&folder(&[("f.toml", &port(word))]).path().join("f.toml")).unwrap();
+        let delivery = |word| read(word).pipelines[0].file.write[0].delivery;
+        assert_eq!(delivery(old), delivery(new));
+    }
+    let agent = "[runtime]\nflavour = \"multi_thread\"\nworker_threads = 2\n";
+    let folder = folder(&[("agent.toml", agent), ("f.toml", &port("latest"))]);
+    let loaded = all(folder.path()).unwrap();
+    let told: Vec<_> = loaded.warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(told, ["\"flavour\" is the old name of \"kind\""]);
+    assert_eq!(loaded.agent.runtime.kind.name(), "multi_thread");
+}
