@@ -91,8 +91,7 @@ impl Check for PipelineFile {
 impl Check for AgentSettings {
     fn check(&self) -> Vec<Broken> {
         let mut broken = Vec::new();
-        if self.runtime.kind == RuntimeKind::CurrentThread
-            && self.runtime.worker_threads.is_some()
+        if self.runtime.kind == RuntimeKind::CurrentThread && self.runtime.worker_threads.is_some()
         {
             broken.push(Broken::new(
                 &[Key("runtime"), Key("worker_threads")],
