@@ -7,13 +7,13 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Env;
-use super::validate::{Broken, Check, Step};
 use super::error::{ConfigError, Place, Severity};
 use super::explain::{self, Explained};
 use super::interpolate;
 use super::renamed::modernize;
 use super::secret::mask;
 use super::syntax;
+use super::validate::{Broken, Check, Step};
 
 /// The most mistakes that are told of one file: what is behind them may follow from them.
 const MISTAKES_MAX: usize = 100;
@@ -44,7 +44,8 @@ where
     // What some editors put in front of UTF-8; it is no part of the text.
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let shown = mask(source);
-    let tell = |told: Vec<Explained>| told.into_iter().map(|told| error(file, &shown, told)).collect();
+    let tell =
+        |told: Vec<Explained>| told.into_iter().map(|told| error(file, &shown, told)).collect();
     let Read { file: parsed, doubts, outputs } = read(source, &shown, env).map_err(tell)?;
     let mut warnings: Vec<ConfigError> = tell(doubts);
     warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
@@ -125,7 +126,11 @@ where
     let mut mistakes = Vec::new();
     for wrong in unfilled {
         document.remove(&wrong.value);
-        mistakes.push(Explained { span: wrong.span, message: wrong.message, help: Some(wrong.help) });
+        mistakes.push(Explained {
+            span: wrong.span,
+            message: wrong.message,
+            help: Some(wrong.help),
+        });
     }
     let file = document.deserialize(shown, &filled, &mut mistakes);
     let file = file.map(|mut file: T| {

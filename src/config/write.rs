@@ -27,10 +27,8 @@ pub struct Write {
 pub enum Delivery {
     /// The newest matter: the oldest are overwritten, counted, and the host is told how many.
     #[default]
-    #[serde(alias = "latest")]
     Latest,
     /// Each is kept, on disk, until a host is known to have read it.
-    #[serde(alias = "durable")]
     Durable,
 }
 
