@@ -11,11 +11,13 @@ use futures::StreamExt;
 use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::reply::Told;
 use infiniservice::commands::request::{RawCommand, Request, Script, Shell, What};
+use infiniservice::commands::request_log::audit::Audit;
 use infiniservice::commands::request_log::{
     CUT, CUT_SCRIPT, Known, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };
 use infiniservice::delivery::{Faults, Faulty, Storage};
 use infiniservice::model::Chance;
+use infiniservice::sinks::Rotation;
 use tokio::time::Instant;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -388,6 +390,10 @@ async fn what_an_older_agent_has_left_is_read_once() {
     };
     fs::write(at("audit.jsonl.1"), line("begin", "command") + &line("begin", "ended")).unwrap();
     fs::write(at("audit.jsonl"), line("end", "ended") + &line("refused", "no")).unwrap();
+    fs::create_dir_all(at("scripts/of-one")).unwrap();
+    for text in ["scripts/done", "scripts/of-one/cut"] {
+        fs::write(at(text), "echo secret").unwrap();
+    }
     let log = open(folder.path()).await;
     let told = recovered(&log).await;
     assert_eq!(told.keys().collect::<Vec<_>>(), ["command", "cut", "untold"]);
@@ -400,7 +406,7 @@ async fn what_an_older_agent_has_left_is_read_once() {
         assert_eq!(outcome(&told).1.exit_code, code, "{id}");
     }
     assert_eq!(log.claim(&request("never", true)), Known::New);
-    assert!(!at("scripts.jsonl").exists());
+    assert!(!at("scripts.jsonl").exists() && !at("scripts").exists(), "no text stays on the disk");
     drop(log);
     let log = open(folder.path()).await;
     assert!(matches!(log.claim(&request("done", true)), Known::Answered(_)), "from the log now");
@@ -438,10 +444,30 @@ async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
     }
     drop(log);
     let log = begin(&disk, "b", NOW);
+    log.claim(&request("cut", true));
+    log.start("cut", true).await.unwrap();
+    log.accept(&request("not run", false));
+    drop(log);
+    let log = begin(&disk, "b", NOW);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Some(Audit::new(&path, Rotation { max_bytes: 1 << 20, keep: 1 }, true));
     let waiting = vec![numbers[0]];
-    let recovery = Recovery { log: log.clone(), audit: None, waiting, hosts: None };
+    let recovery = Recovery { log: log.clone(), audit: audit.clone(), waiting, hosts: None };
     let told: Vec<Told> = recovery.told().collect().await;
-    assert_eq!(told.iter().map(|told| outcome(told).0).collect::<Vec<_>>(), ["lost"]);
+    let ids: Vec<_> = told.iter().map(|told| outcome(told).0).collect();
+    assert_eq!(ids, ["lost", "cut", "not run"]);
+    let last = Recovery { log: log.clone(), audit: audit.clone(), waiting: vec![], hosts: None };
+    assert!(last.told().collect::<Vec<_>>().await.is_empty(), "once in a run");
+    // What had ended has its line already.
+    let (other, rule) = (request("behind", false), "r");
+    audit.unwrap().refused(&other, rule, true, "no").await;
+    let lines = fs::read_to_string(&path).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap().to_owned();
+    let lines: Vec<_> = lines.map(|line| [text(&line, "event"), text(&line, "id")]).collect();
+    assert_eq!(lines, [["lost", "cut"], ["refused", "not run"], ["refused", "behind"]]);
+    told.iter().for_each(|told| numbers.push(outcome(told).1.request));
     log.acknowledge(&numbers);
     drop(log);
     assert!(recovered(&begin(&disk, "b", NOW)).await.is_empty());

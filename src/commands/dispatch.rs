@@ -10,13 +10,14 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::actions::{Afterwards, Done};
-use super::decode::{RAW_COMMAND, Refusal, SCRIPT};
+use super::decode::Refusal;
 use super::enforce::{Denial, Enforced, InForce, Permit, Ruling};
 use super::outcome::{EXIT_TIMEOUT, Outcome};
 use super::perform::Perform;
+use super::policy;
 use super::reply::Told;
 use super::request::What;
-use super::request_log::audit::{Audit, Ended};
+use super::request_log::audit::Audit;
 use super::request_log::{Known, RequestLog};
 use crate::metrics::latest::Latest;
 use crate::pipeline::Handler;
@@ -242,7 +243,7 @@ impl Dispatch {
         outcome.took = started.elapsed();
         drop(held);
         if let Some(entry) = entry {
-            entry.end(&Ended::from(&outcome)).await;
+            entry.end(&outcome).await;
         }
         (outcome, afterwards)
     }
@@ -265,12 +266,8 @@ impl Dispatch {
     /// What is told of it, once the request log knows. One that is refused, of which nothing was done, is remembered
     /// nowhere: it may be asked for again.
     fn ended(&self, mut told: Told) -> Told {
-        match &told {
-            Told::Response { id, outcome, .. } | Told::Completed { execution_id: id, outcome }
-                if outcome.refused =>
-            {
-                self.log.withdraw(id);
-            }
+        match told.answer() {
+            Some((id, outcome)) if outcome.refused => self.log.withdraw(id),
             _ => self.log.finish(&mut told),
         }
         told
@@ -339,10 +336,5 @@ fn named(ruling: &Ruling) -> (String, String) {
 }
 
 fn action_of(what: &What) -> String {
-    match what {
-        What::Action(action) => action.name(),
-        What::Raw(_) => RAW_COMMAND,
-        What::Script(_) => SCRIPT,
-    }
-    .to_owned()
+    policy::name(what).to_owned()
 }
