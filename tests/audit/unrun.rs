@@ -48,7 +48,7 @@ fn lines_are_in_the_order_of_the_calls_and_a_flood_is_counted_and_leaves_room_fo
     runtime.block_on(async {
         let (_folder, path) = place();
         let audit = Audit::new(&path, WIDE, true);
-        let (held, go) = std::sync::mpsc::channel::<()>();
+        let (held, go) = std::sync::mpsc::sync_channel::<()>(1);
         let busy = tokio::task::spawn_blocking(move || go.recv());
         let permit = permit(remove("runs", "nginx"));
         audit.undelivered("first", "SystemInfo", "it has gone");
