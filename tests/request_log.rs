@@ -451,17 +451,18 @@ async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
     let log = begin(&disk, "b", NOW);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let audit = Some(Audit::new(&path, Rotation { max_bytes: 1 << 20, keep: 1 }, true));
+    let audit = Audit::new(&path, Rotation { max_bytes: 1 << 20, keep: 1 }, true);
     let waiting = vec![numbers[0]];
-    let recovery = Recovery { log: log.clone(), audit: audit.clone(), waiting, hosts: None };
+    let recovery = Recovery { log: log.clone(), audit: Some(audit.clone()), waiting, hosts: None };
     let told: Vec<Told> = recovery.told().collect().await;
     let ids: Vec<_> = told.iter().map(|told| outcome(told).0).collect();
     assert_eq!(ids, ["lost", "cut", "not run"]);
-    let last = Recovery { log: log.clone(), audit: audit.clone(), waiting: vec![], hosts: None };
+    let last =
+        Recovery { log: log.clone(), audit: Some(audit.clone()), waiting: vec![], hosts: None };
     assert!(last.told().collect::<Vec<_>>().await.is_empty(), "once in a run");
     // What had ended has its line already.
     let (other, rule) = (request("behind", false), "r");
-    audit.unwrap().refused(&other, rule, true, "no").await;
+    audit.refused(&other, rule, true, "no").await;
     let lines = fs::read_to_string(&path).unwrap();
     let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap().to_owned();
