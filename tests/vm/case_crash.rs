@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use infiniservice::commands::request_log::{CUT, CUT_SCRIPT, NOT_RUN};
+use infiniservice::commands::request_log::{CUT, CUT_SCRIPT};
 use infiniservice::host::{Script, Shell, payload};
 use infiniservice::model::Chance;
 use infiniservice::port::model::script::Op;
@@ -78,7 +78,9 @@ fn two_hundred_hosts_that_crash_and_some_that_hang_under_full_load_leave_the_por
 /// Ends of the agent where no number of them is given by `KILLS=…`.
 const KILLS: u64 = 15;
 /// The longest that it works before it is killed; what it is asked for takes a little less.
-const WORKS_MS: u64 = 600;
+const WORKS_MS: u64 = 3_000;
+/// How long all that was ever said may take to be refused, or done.
+const LAST: Duration = Duration::from_secs(120);
 
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
@@ -106,23 +108,20 @@ fn an_agent_killed_at_random_points_does_nothing_twice_and_tells_of_all_once_or_
         agent = Agent::start_with_commands(&mut vm.guest);
     }
     heard.listen(&mut host, SOON, is_session);
-    let ran = |vm: &mut Vm| {
-        let text = vm.guest.run("cat /tmp/ran");
-        text.lines().map(str::to_owned).collect::<Vec<_>>()
-    };
     heard.listen(&mut host, SOON / 2, |_| false);
-    let before = ran(&mut vm);
-    // Everything that was ever said, once more, byte by byte.
+    // Everything that was ever said, once more, byte by byte: what was read before is refused, what went down with an
+    // agent that had not read it comes for the first time.
     said.iter().for_each(|line| host.repeats(line));
     host.asks("last");
-    heard.listen(&mut host, SOON, |line| line["id"] == "last");
-    heard.listen(&mut host, SOON / 4, |_| false);
-    assert_eq!(ran(&mut vm), before, "nothing is done again");
-    let once: BTreeSet<&String> = before.iter().collect();
-    assert_eq!(once.len(), before.len(), "each at most once");
+    heard.listen(&mut host, LAST, |line| line["id"] == "last");
+    heard.listen(&mut host, SOON, |_| false);
+    let ran = vm.guest.run("cat /tmp/ran");
+    let all: Vec<&str> = ran.lines().collect();
+    let once: BTreeSet<&str> = all.iter().copied().collect();
+    assert_eq!(once.len(), all.len(), "each at most once: {all:?}");
     let mut counts = [0; 4];
     for id in &asked {
-        let has_run = once.contains(id);
+        let has_run = once.contains(id.as_str());
         let told = heard.0.get(id).map(Vec::as_slice).unwrap_or_default();
         assert!(told.windows(2).all(|two| two[0] == two[1]), "{id} is told two ends: {told:?}");
         let kind = match told.first().map(Option::as_deref) {
@@ -130,7 +129,8 @@ fn an_agent_killed_at_random_points_does_nothing_twice_and_tells_of_all_once_or_
             None => (3, !has_run),
             Some(None) => (0, has_run),
             Some(Some(why)) if [CUT, CUT_SCRIPT].iter().any(|cut| why.contains(cut)) => (1, true),
-            Some(Some(why)) => (2, !has_run && why.contains(NOT_RUN)),
+            // Not begun when the agent ended, or not within its time.
+            Some(Some(_)) => (2, !has_run),
         };
         assert!(kind.1, "{id} ran: {has_run}; it is told {told:?}");
         counts[kind.0] += 1;
