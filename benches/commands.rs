@@ -1,6 +1,6 @@
-//! How long a command takes, and what a thousand at once cost: the release binary as a child, held by a host
-//! at a Unix socket. Prints tables and exits 1 where a bound is broken, which the times of a machine that is
-//! busy with something else will; `ROUNDS=…` for another number of round trips.
+//! How long a command takes, what a thousand at once cost, and a start with a full request log: the release binary as
+//! a child, held by a host at a Unix socket. Prints tables and exits 1 where a bound is broken, which the times of a
+//! machine that is busy with something else will; `ROUNDS=…` for another number of round trips.
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "../tests/support/mod.rs"]
@@ -13,8 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use infiniservice::commands::decode::request::{Action, Request, What};
+use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::reply::Outbound;
+use infiniservice::commands::request_log::{self, NAMES, Owner, RequestLog};
 use infiniservice::commands::verify::secret::Secret;
 use infiniservice::host::{Host, Kind, Listener, Response, Settings, action};
+use infiniservice::spool::{FaultyDisk, Storage};
 use serde_json::Value;
 use support::flows::{COMMANDS, SECRET, WHOLE, metrics};
 use support::{Running, raw};
@@ -26,6 +31,9 @@ const BUSY_P99: Duration = Duration::from_millis(20);
 const GROWTH_KIB: u64 = 16 * 1024;
 const LEFT_KIB: u64 = 2 * 1024;
 
+const START_MAX: Duration = Duration::from_millis(50);
+
+const MIB: f64 = 1024.0 * 1024.0;
 const AT_ONCE: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Threads of the blocking pool end after ten seconds without work; what they held goes with them.
@@ -55,9 +63,44 @@ fn main() -> ExitCode {
         .expect("a runtime");
     let kept = runtime.block_on(async {
         let info = crowd("SystemInfo", &[Ask::Action("SystemInfo")]);
-        [trips(rounds).await, info.await, crowd("of ten kinds", &MIXED).await]
+        [starts().await, trips(rounds).await, info.await, crowd("of ten kinds", &MIXED).await]
     });
-    if kept == [true; 3] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if kept == [true; 4] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Opens a request log that is as long as one can be, as a start does; each time the same one.
+async fn starts() -> bool {
+    let owner = || Owner { machine: "m".to_owned(), boot: "b".to_owned() };
+    let disk = FaultyDisk::new(1);
+    let log = RequestLog::begin(Box::new(disk.clone()), owner(), 0);
+    let mut number = 0;
+    while disk.clone().length().expect("a length") < request_log::SIZE - 1_000 {
+        number += 1;
+        let (now, id) = (tokio::time::Instant::now(), format!("{number:036}"));
+        let request = Request::new(id, What::Action(Action::SystemInfo.into()), PATIENCE, now);
+        let _ = log.envelope((now, number), number, &request.id, false);
+        log.claim(&request);
+        log.start(&request.id, false).await.expect("it waits for no disk");
+        let (id, action) = (request.id, "SystemInfo".to_owned());
+        log.finish(&mut Outbound::Response { id, action, outcome: Outcome::said("") });
+    }
+    let bytes = disk.bytes();
+    let mut times: Vec<_> = (0..100)
+        .map(|_| {
+            let folder = TempDir::new().expect("a folder");
+            fs::write(folder.path().join(NAMES.name), &bytes).expect("a file");
+            let begun = Instant::now();
+            let audit = folder.path().join("audit.jsonl");
+            let log = RequestLog::open(folder.path(), &audit, owner(), number).expect("a log");
+            let took = begun.elapsed();
+            assert!(!log.is_copy());
+            took
+        })
+        .collect();
+    times.sort_unstable();
+    let name = format!("a request log of {:.1} MiB, read at a start, ms", bytes.len() as f64 / MIB);
+    println!("{name:<44}{:>9}{:>9}{:>9}", "p50", "p99", "max");
+    tell("", &times, START_MAX)
 }
 
 /// Round trips of `SystemInfo`, one after the other.

@@ -15,8 +15,8 @@ use infiniservice::commands::authorize::policy::Policy;
 use infiniservice::commands::authorize::{Enforce, Permit};
 use infiniservice::commands::decode::argument::{Account, PackageName};
 use infiniservice::commands::decode::request::{Action, RawCommand, Request, Script, Shell, What};
-use infiniservice::commands::execute::outcome::Outcome;
-use infiniservice::commands::request_log::audit::{Audit, Ended, LATE};
+use infiniservice::commands::execute::outcome::{Outcome, Said};
+use infiniservice::commands::request_log::audit::{Audit, LATE};
 use infiniservice::commands::request_log::chain;
 use infiniservice::config::load;
 use infiniservice::sinks::Rotation;
@@ -77,7 +77,8 @@ async fn a_request_is_written_down_before_it_runs_and_when_it_has_ended() {
         took: Duration::from_millis(1_500),
         ..Outcome::failed("no")
     };
-    entry.end(&Ended { truncated: true, ..Ended::from(&outcome) }).await;
+    let said = Said { truncated: true, ..outcome.said };
+    entry.end(&Outcome { said, ..outcome }).await;
     let mut line = lines(&path).remove(1);
     for time in ["time", "began"] {
         let time = line.as_object_mut().unwrap().remove(time).unwrap();
@@ -127,7 +128,7 @@ async fn the_file_is_turned_over_by_size_and_every_line_is_whole() {
     let audit = Audit::new(&path, Rotation { max_bytes: 2_000, keep: 2 }, true);
     for number in 0..40 {
         let entry = audit.begin(&permit(remove(&format!("id-{number}"), "nginx"))).await.unwrap();
-        entry.end(&Ended::default()).await;
+        entry.end(&Outcome::default()).await;
     }
     let files =
         ["audit.jsonl.2", "audit.jsonl.1", "audit.jsonl"].map(|name| folder.path().join(name));
@@ -200,7 +201,7 @@ async fn where_it_is_not_required_requests_run_and_what_could_not_be_written_fol
     fs::create_dir(&path).unwrap();
     let audit = Audit::new(&path, WIDE, false);
     let entry = audit.begin(&permit(remove("a", "x"))).await.unwrap();
-    entry.end(&Ended::default()).await;
+    entry.end(&Outcome::default()).await;
     fs::remove_dir(&path).unwrap();
     let entry = audit.begin(&permit(remove("b", "x"))).await.unwrap();
     let seen: Vec<_> = lines(&path).iter().map(|line| line["id"].clone()).collect();
@@ -213,7 +214,7 @@ async fn where_it_is_not_required_requests_run_and_what_could_not_be_written_fol
         audit.refused(&remove(&number.to_string(), "x"), "r", true, "no").await;
     }
     fs::remove_dir(&path).unwrap();
-    entry.end(&Ended::default()).await;
+    entry.end(&Outcome::default()).await;
     let lines = lines(&path);
     assert_eq!(lines[0]["lines_lost"], 5);
     assert_eq!(lines[1]["id"], "5");
@@ -229,7 +230,7 @@ async fn many_at_once_are_all_written_down() {
         let audit = audit.clone();
         tokio::spawn(async move {
             let entry = audit.begin(&permit(remove(&number.to_string(), "x"))).await.unwrap();
-            entry.end(&Ended::default()).await;
+            entry.end(&Outcome::default()).await;
         })
     });
     for job in jobs.collect::<Vec<_>>() {
@@ -283,7 +284,7 @@ fn on_a_full_disk_nothing_runs_and_no_line_is_torn() {
 
         // The end of one that runs cannot be written either, and is not lost: once there is room again it
         // comes before what follows.
-        running.pop().unwrap().end(&Ended { exit: Some(7), ..Ended::default() }).await;
+        running.pop().unwrap().end(&Outcome { exit_code: Some(7), ..Outcome::default() }).await;
         assert_eq!(lines(&path).len(), whole);
         assert!(audit.begin(&permit(remove("y", "nginx"))).await.is_err());
         fs::rename(&path, path.with_extension("moved")).unwrap();
@@ -349,7 +350,7 @@ async fn no_secret_of_a_request_is_ever_in_the_file() {
             data: Some(canary().into()),
             ..Outcome::failed(canary())
         };
-        entry.end(&Ended::from(&outcome)).await;
+        entry.end(&outcome).await;
         let why = format!("not now: password={}", canary());
         audit.refused(permit.request(), "r", true, &why).await;
     }
@@ -389,4 +390,40 @@ async fn a_line_is_bounded_whatever_a_request_holds() {
     assert!(length < 32 * 1024, "{length}");
     assert_eq!(lines(&path)[0]["command"]["bytes"], 1 << 20);
     drop(entry);
+}
+
+#[tokio::test]
+async fn the_file_that_is_verified_is_the_one_that_the_agents_files_name() {
+    let (folder, path) = place();
+    let audit = Audit::new(&path, WIDE, true);
+    audit.begin(&permit(remove("a", "x"))).await.unwrap().end(&Outcome::default()).await;
+    let [named, given] = ["named", "given"].map(|name| folder.path().join(name));
+    for files in [&named, &given] {
+        fs::create_dir(files).unwrap();
+    }
+    let commands = "[receive]\n[enforce]\n";
+    let agent = format!("[state]\nfolder = {:?}\n", folder.path());
+    fs::write(given.join("agent.toml"), agent).unwrap();
+    fs::write(given.join("commands.toml"), commands).unwrap();
+    let at = format!("{commands}[audit]\npath = {path:?}\n");
+    fs::write(named.join("commands.toml"), at).unwrap();
+    let verify = |arguments: &[&std::ffi::OsStr]| {
+        let agent = std::process::Command::new(env!("CARGO_BIN_EXE_infiniservice"))
+            .args(["audit", "verify"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        (agent.status.code(), String::from_utf8(agent.stdout).unwrap())
+    };
+    let whole = (Some(0), "the chain is whole: 2 lines in 1 files\n".to_owned());
+    for files in [&named, &given] {
+        assert_eq!(verify(&["--pipelines".as_ref(), files.as_ref()]), whole, "{files:?}");
+    }
+    assert_eq!(verify(&["--state".as_ref(), folder.path().as_ref()]), whole);
+    assert_eq!(verify(&[path.as_ref()]), whole);
+    let text = fs::read_to_string(&path).unwrap().replacen("allowed", "denied", 1);
+    fs::write(&path, text).unwrap();
+    let (code, told) = verify(&["--pipelines".as_ref(), named.as_ref()]);
+    assert_eq!(code, Some(1));
+    assert!(told.starts_with(&format!("{}:2: ", path.display())), "{told}");
 }

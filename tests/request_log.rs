@@ -11,10 +11,12 @@ use futures::StreamExt;
 use infiniservice::commands::decode::request::{RawCommand, Request, Script, Shell, What};
 use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
+use infiniservice::commands::request_log::audit::Audit;
 use infiniservice::commands::request_log::{
     CUT, CUT_SCRIPT, Known, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };
 use infiniservice::model::Rng;
+use infiniservice::sinks::Rotation;
 use infiniservice::spool::{Faults, FaultyDisk, Storage};
 use tokio::time::Instant;
 
@@ -285,8 +287,8 @@ async fn the_file_is_bounded_and_a_start_with_a_full_one_is_short() {
     let log = begin(&full, "b", NOW + 60_000);
     let took = began.elapsed();
     println!("a start with {} bytes took {took:?}", full.bytes().len());
-    let most = if cfg!(debug_assertions) { 60 } else { 1 } * Duration::from_millis(50);
-    assert!(took < most, "{took:?}");
+    // The bench `commands` says what an optimised build takes; a debug build on a busy machine says nothing.
+    assert!(cfg!(debug_assertions) || took < Duration::from_millis(50), "{took:?}");
     let last = request(&format!("{:036}", 29_999), false);
     assert!(matches!(log.claim(&last), Known::Answered(_)));
 }
@@ -389,6 +391,10 @@ async fn what_an_older_agent_has_left_is_read_once() {
     };
     fs::write(at("audit.jsonl.1"), line("begin", "command") + &line("begin", "ended")).unwrap();
     fs::write(at("audit.jsonl"), line("end", "ended") + &line("refused", "no")).unwrap();
+    fs::create_dir_all(at("scripts/of-one")).unwrap();
+    for text in ["scripts/done", "scripts/of-one/cut"] {
+        fs::write(at(text), "echo secret").unwrap();
+    }
     let log = open(folder.path()).await;
     let told = recovered(&log).await;
     assert_eq!(told.keys().collect::<Vec<_>>(), ["command", "cut", "untold"]);
@@ -401,7 +407,7 @@ async fn what_an_older_agent_has_left_is_read_once() {
         assert_eq!(outcome(&told).1.exit_code, code, "{id}");
     }
     assert_eq!(log.claim(&request("never", true)), Known::New);
-    assert!(!at("scripts.jsonl").exists());
+    assert!(!at("scripts.jsonl").exists() && !at("scripts").exists(), "no text stays on the disk");
     drop(log);
     let log = open(folder.path()).await;
     assert!(matches!(log.claim(&request("done", true)), Known::Answered(_)), "from the log now");
@@ -439,10 +445,31 @@ async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
     }
     drop(log);
     let log = begin(&disk, "b", NOW);
+    log.claim(&request("cut", true));
+    log.start("cut", true).await.unwrap();
+    log.accept(&request("not run", false));
+    drop(log);
+    let log = begin(&disk, "b", NOW);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let audit = Audit::new(&path, Rotation { max_bytes: 1 << 20, keep: 1 }, true);
     let waiting = vec![numbers[0]];
-    let recovery = Recovery { log: log.clone(), audit: None, waiting, hosts: None };
+    let recovery = Recovery { log: log.clone(), audit: Some(audit.clone()), waiting, hosts: None };
     let told: Vec<Outbound> = recovery.told().collect().await;
-    assert_eq!(told.iter().map(|told| outcome(told).0).collect::<Vec<_>>(), ["lost"]);
+    let ids: Vec<_> = told.iter().map(|told| outcome(told).0).collect();
+    assert_eq!(ids, ["lost", "cut", "not run"]);
+    let last =
+        Recovery { log: log.clone(), audit: Some(audit.clone()), waiting: vec![], hosts: None };
+    assert!(last.told().collect::<Vec<_>>().await.is_empty(), "once in a run");
+    // What had ended has its line already.
+    let (other, rule) = (request("behind", false), "r");
+    audit.refused(&other, rule, true, "no").await;
+    let lines = fs::read_to_string(&path).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap().to_owned();
+    let lines: Vec<_> = lines.map(|line| [text(&line, "event"), text(&line, "id")]).collect();
+    assert_eq!(lines, [["lost", "cut"], ["refused", "not run"], ["refused", "behind"]]);
+    told.iter().for_each(|told| numbers.push(outcome(told).1.request));
     log.acknowledge(&numbers);
     drop(log);
     assert!(recovered(&begin(&disk, "b", NOW)).await.is_empty());

@@ -87,7 +87,7 @@ pub async fn run(
         let (origin, settings, stop) = (origin.clone(), settings.clone(), stop.clone());
         let plan = move || {
             is_safe(&origin.state)?;
-            if golden::forget(origin.state.path())? {
+            if golden::forget(&origin.state)? {
                 tracing::warn!("this machine was made an image: what the agent knew is forgotten");
             }
             origin.plan(loaded, &settings, (None, &[]), &stop)

@@ -5,12 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{refuse, say};
+use super::{StateOption, load_or_tell, refuse, say};
 use crate::commands::request_log::chain::{self, BREAKS_MAX, Verdict};
 use crate::sinks::why;
 
-/// Where the audit is if no file says otherwise.
-const FILE: &str = "/var/lib/infiniservice/audit.jsonl";
 /// Something is wrong with it.
 const EXIT_WRONG: u8 = 1;
 
@@ -18,22 +16,32 @@ const EXIT_WRONG: u8 = 1;
 pub struct AuditArguments {
     #[command(subcommand)]
     command: Command,
+
+    #[command(flatten)]
+    state: StateOption,
+
+    /// A file of the agent's, or a folder of them; once for each [default: as for run]
+    #[arg(long, value_name = "DIR|FILE", global = true)]
+    pipelines: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Follow the hash chain through the audit and its former files, and say where it breaks
     Verify {
-        /// The file; its former selves (FILE.1, …) are followed too
-        #[arg(default_value = FILE)]
-        file: PathBuf,
+        /// The file; its former selves (FILE.1, …) are followed too [default: that of the agent's files]
+        file: Option<PathBuf>,
     },
 }
 
 impl AuditArguments {
     pub fn main(&self) -> ExitCode {
         let Command::Verify { file } = &self.command;
-        let Verdict { files, lines, unchained, breaks } = match chain::verify(file) {
+        let file = match file.clone().map_or_else(|| self.configured(), Ok) {
+            Ok(file) => file,
+            Err(code) => return code,
+        };
+        let Verdict { files, lines, unchained, breaks } = match chain::verify(&file) {
             Ok(verdict) => verdict,
             Err(error) => {
                 return refuse(&format!(
@@ -57,5 +65,14 @@ impl AuditArguments {
         }
         let said = say(&(told + "\n"));
         if breaks.is_empty() { said } else { ExitCode::from(EXIT_WRONG) }
+    }
+
+    /// The file that the agent writes.
+    fn configured(&self) -> Result<PathBuf, ExitCode> {
+        let loaded = load_or_tell(&self.pipelines)?;
+        let chosen = self.state.chosen().map(|(folder, _)| folder);
+        let folder = chosen.unwrap_or(loaded.agent.state.folder);
+        let audit = loaded.commands.map(|commands| commands.file.audit).unwrap_or_default();
+        Ok(audit.file(&folder))
     }
 }

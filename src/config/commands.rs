@@ -2,7 +2,7 @@
 //! Does not know where it came from, and decides nothing.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -191,6 +191,13 @@ pub struct Audit {
 impl Default for Audit {
     fn default() -> Self {
         Self { path: None, max_size: Size::kib(4 * 1024), keep: Count::fixed(3), required: true }
+    }
+}
+
+impl Audit {
+    /// The file, where `state` is the state folder.
+    pub fn file(&self, state: &Path) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| state.join("audit.jsonl"))
     }
 }
 

@@ -1,13 +1,15 @@
 //! The agent's state folder: made and judged in one place, held by descriptor, so that every file in it is looked up in
 //! the folder that was judged. Knows nothing of what the files say.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -175,6 +177,28 @@ impl StateFolder {
         }
     }
 
+    /// Removes a file, or a folder with what is in it; no link is followed. `false`: there was none.
+    ///
+    /// # Errors
+    /// As unlink(2); ELOOP where folders lie in each other as deep as the agent never puts them.
+    pub fn remove_tree(&self, name: &str) -> io::Result<bool> {
+        remove_tree(&*self.open()?, name.as_ref(), DEPTH_MAX)
+    }
+
+    /// Removes all that is in it, but for the file `keep`.
+    ///
+    /// # Errors
+    /// As [`remove_tree`](Self::remove_tree), with what could not be removed.
+    pub fn empty(&self, keep: &str) -> Result<(), (PathBuf, io::Error)> {
+        let folder = self.open().map_err(|error| (self.path().to_owned(), error))?;
+        let names = names_in(&folder).map_err(|error| (self.path().to_owned(), error))?;
+        for name in names.iter().filter(|name| *name != keep) {
+            let removed = remove_tree(&folder, name, DEPTH_MAX);
+            removed.map_err(|error| (self.path().join(name), error))?;
+        }
+        Ok(())
+    }
+
     /// Waits until names that were made, changed and removed in it are on the disk.
     ///
     /// # Errors
@@ -182,6 +206,32 @@ impl StateFolder {
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.open()?)?)
     }
+}
+
+/// Folders in a folder, at most.
+const DEPTH_MAX: u32 = 16;
+
+fn names_in(folder: impl AsFd) -> io::Result<Vec<OsString>> {
+    let is_real = |name: &OsString| name != "." && name != "..";
+    let entries = Dir::read_from(folder)?;
+    let names = entries.map(|entry| Ok(OsString::from_vec(entry?.file_name().to_bytes().to_vec())));
+    names.filter(|name| name.as_ref().map_or(true, is_real)).collect()
+}
+
+fn remove_tree(folder: &OwnedFd, name: &OsStr, depth: u32) -> io::Result<bool> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) => return Ok(true),
+        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::ISDIR) if depth > 0 => {}
+        Err(Errno::ISDIR) => return Err(Errno::LOOP.into()),
+        Err(error) => return Err(error.into()),
+    }
+    let below = rustix::fs::openat(folder, name, AS_FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+    for name in names_in(&below)? {
+        remove_tree(&below, &name, depth - 1)?;
+    }
+    rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+    Ok(true)
 }
 
 const AS_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);

@@ -2,7 +2,8 @@
 
 use infiniservice::commands::authorize::Ruled;
 use infiniservice::commands::decode::Refusal;
-use infiniservice::commands::request_log::audit::{Audit, Ended, WAITING_UNHEARD};
+use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::request_log::audit::{Audit, WAITING_UNHEARD};
 use infiniservice::commands::request_log::{CUT, chain};
 
 use super::{WIDE, lines, permit, place, remove};
@@ -39,26 +40,37 @@ async fn what_was_not_understood_is_a_line_without_arguments() {
     assert_eq!(line["why"], "the action --password=[redacted] is not known");
 }
 
-#[tokio::test]
-async fn a_flood_of_what_has_no_room_is_bounded_and_counted_and_leaves_room_for_what_runs() {
-    let (_folder, path) = place();
-    let audit = Audit::new(&path, WIDE, true);
-    let permit = permit(remove("flood", "nginx"));
-    for _ in 0..1_000 {
-        audit.no_room(&Ruled::Permitted(permit.clone()), "too many");
-    }
-    // Each of them queues for its turn when its task is polled for the first time, 61 of them between two polls of
-    // this one (`event_interval` of tokio's runtime).
-    for _ in 0..WAITING_UNHEARD {
-        tokio::task::yield_now().await;
-    }
-    let entry = audit.begin(&permit).await.unwrap();
-    entry.end(&Ended::default()).await;
-    let lines = lines(&path);
-    let refused = lines.iter().filter(|line| line["event"] == "refused").count();
-    let lost: u64 = lines.iter().filter_map(|line| line["lines_lost"].as_u64()).sum();
-    assert_eq!((refused, lost), (WAITING_UNHEARD, 1_000 - WAITING_UNHEARD as u64));
-    assert_eq!(lines.last().unwrap()["event"], "end");
+/// The thread that writes has something else to do first, so that all that comes meanwhile waits.
+#[test]
+fn lines_are_in_the_order_of_the_calls_and_a_flood_is_counted_and_leaves_room_for_what_runs() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (_folder, path) = place();
+        let audit = Audit::new(&path, WIDE, true);
+        let (held, go) = std::sync::mpsc::sync_channel::<()>(1);
+        let busy = tokio::task::spawn_blocking(move || go.recv());
+        let permit = permit(remove("runs", "nginx"));
+        audit.undelivered("first", "SystemInfo", "it has gone");
+        let mut begun = std::pin::pin!(audit.begin(&permit));
+        assert!(futures::poll!(&mut begun).is_pending());
+        for _ in 0..1_000 {
+            audit.no_room(&Ruled::Permitted(permit.clone()), "too many");
+        }
+        let mut other = std::pin::pin!(audit.begin(&permit));
+        assert!(futures::poll!(&mut other).is_pending(), "there is room for what runs");
+        drop(held);
+        assert!(busy.await.unwrap().is_err());
+        begun.await.unwrap().end(&Outcome::default()).await;
+        other.await.unwrap().end(&Outcome::default()).await;
+        let lines = lines(&path);
+        let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        let refused = WAITING_UNHEARD - 2;
+        assert_eq!(lines[0]["lines_lost"], 1_000 - refused);
+        assert_eq!(events[..3], ["gap", "undelivered", "begin"]);
+        assert!(events[3..3 + refused].iter().all(|event| *event == "refused"));
+        assert_eq!(events[3 + refused..], ["begin", "end", "end"]);
+    });
 }
 
 #[tokio::test]
@@ -84,8 +96,9 @@ async fn what_panics_has_ended_and_of_what_is_cut_off_the_next_agent_says_that_i
 
     let next = Audit::new(&path, WIDE, true);
     next.open().unwrap();
-    next.ended("cut", "PackageRemove", true).await;
-    let line = lines(&path).pop().unwrap();
+    next.cut("cut", "PackageRemove", true, CUT);
+    next.refused(&remove("behind it", "x"), "r", true, "no").await;
+    let line = lines(&path).remove(4);
     assert_eq!((&line["event"], &line["why"]), (&"lost".into(), &CUT.into()));
     assert_eq!(chain::verify(&path).unwrap().breaks, [], "another agent goes on with the chain");
 }

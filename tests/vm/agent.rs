@@ -139,7 +139,8 @@ impl Agent {
 
     fn look(self, guest: &mut Guest) -> Look {
         let script = format!(
-            "cat /proc/uptime /proc/{pid}/stat; grep ^voluntary /dev/null /proc/{pid}/task/*/status",
+            "cat /proc/uptime /proc/{pid}/stat
+             grep ^voluntary /dev/null /proc/{pid}/task/*/status 2> /dev/null || true",
             pid = self.pid
         );
         let output = guest.run(&script);

@@ -1,15 +1,22 @@
-//! A host that crashes again and again while all the metrics there are want to go to it.
+//! A host that crashes again and again while all the metrics there are want to go to it; and an agent that does while
+//! it runs what it was asked for.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use infiniservice::commands::request_log::{CUT, CUT_SCRIPT};
+use infiniservice::host::{Script, Shell, payload};
+use infiniservice::model::Rng;
 use infiniservice::port::model::script::Op;
+use serde_json::Value;
 
 use super::agent::Agent;
+use super::host::{Host, is_session};
 use super::host_comes_and_goes::fatten;
 use super::lab;
 use super::model::Real;
 use super::qemu::Vm;
-use super::talk::Talk;
+use super::talk::{Talk, raw};
 
 const SOON: Duration = Duration::from_secs(20);
 const CRASHES: u32 = 200;
@@ -66,6 +73,119 @@ fn two_hundred_hosts_that_crash_and_some_that_hang_under_full_load_leave_the_por
     let after = capacity(&mut vm);
     lab::say(&format!("writes let in by a host that reads nothing: {before}, after them {after}"));
     assert!(before - after <= BY_CHANCE, "{before} writes, after them {after}");
+}
+
+/// Ends of the agent where no number of them is given by `KILLS=…`.
+const KILLS: u64 = 15;
+/// The longest that it works before it is killed; what it is asked for takes a little less.
+const WORKS_MS: u64 = 3_000;
+/// How long all that was ever said may take to be refused, or done.
+const LAST: Duration = Duration::from_secs(120);
+
+#[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
+fn an_agent_killed_at_random_points_does_nothing_twice_and_tells_of_all_once_or_as_cut() {
+    let kills = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let turn = lab::turn();
+    let mut vm = Vm::boot(turn.lab);
+    let mut agent = Agent::start_with_commands(&mut vm.guest);
+    vm.guest.run("touch /tmp/ran");
+    let (mut host, mut chance) = (vm.host(), Rng(kills));
+    let (mut heard, mut asked, mut said) = (EventReceiver::new(), Vec::new(), Vec::new());
+    for round in 0..kills {
+        heard.listen(&mut host, SOON, is_session);
+        for number in 0..3 {
+            let id = format!("c{round}-{number}");
+            let text = format!("echo {id} >> /tmp/ran; sleep 0.{}", chance.below(5));
+            said.push(host.says(&payload::unsafe_command(&id, &raw(&text), SOON)));
+            asked.push(id);
+        }
+        let scripts = [0, 1].map(|number| script(&format!("s{round}-{number}"), &mut chance));
+        said.push(host.says(&payload::pending_scripts(&scripts, "t")));
+        asked.extend(scripts.map(|script| script.execution_id));
+        heard.listen(&mut host, Duration::from_millis(chance.below(WORKS_MS)), |_| false);
+        agent.kill(&mut vm.guest);
+        agent = Agent::start_with_commands(&mut vm.guest);
+    }
+    heard.listen(&mut host, SOON, is_session);
+    heard.listen(&mut host, SOON / 2, |_| false);
+    // Everything that was ever said, once more, byte by byte: what was read before is refused, what went down with an
+    // agent that had not read it comes for the first time.
+    said.iter().for_each(|line| host.repeats(line));
+    host.asks("last");
+    heard.listen(&mut host, LAST, |line| line["id"] == "last");
+    heard.listen(&mut host, SOON, |_| false);
+    let ran = vm.guest.run("cat /tmp/ran");
+    let all: Vec<&str> = ran.lines().collect();
+    let once: BTreeSet<&str> = all.iter().copied().collect();
+    assert_eq!(once.len(), all.len(), "each at most once: {all:?}");
+    let mut counts = [0; 4];
+    for id in &asked {
+        let has_run = once.contains(id.as_str());
+        let told = heard.0.get(id).map(Vec::as_slice).unwrap_or_default();
+        assert!(told.windows(2).all(|two| two[0] == two[1]), "{id} is told two ends: {told:?}");
+        let kind = match told.first().map(Option::as_deref) {
+            // It was with the port when the agent died.
+            None => (3, !has_run),
+            Some(None) => (0, has_run),
+            Some(Some(why)) if [CUT, CUT_SCRIPT].iter().any(|cut| why.contains(cut)) => (1, true),
+            // Not begun when the agent ended, or not within its time.
+            Some(Some(_)) => (2, !has_run),
+        };
+        assert!(kind.1, "{id} ran: {has_run}; it is told {told:?}");
+        counts[kind.0] += 1;
+    }
+    let [done, cut, not_run, lost] = counts;
+    lab::say(&format!(
+        "{kills} kills, {} requests: {done} answered, {cut} told as cut, {not_run} as not run, {lost} never read",
+        asked.len()
+    ));
+    assert!(done > 0 && cut > 0 && lost < asked.len() / 2, "{counts:?}");
+}
+
+fn script(id: &str, chance: &mut Rng) -> Script {
+    Script {
+        execution_id: id.to_owned(),
+        script_id: "s".to_owned(),
+        script_name: "test".to_owned(),
+        script_content: format!("echo {id} >> /tmp/ran; sleep 0.{}", chance.below(3)),
+        shell: Shell::Sh,
+        execution_type: "ON_DEMAND".to_owned(),
+        input_values: BTreeMap::new(),
+        timeout_seconds: 60,
+        run_as: None,
+    }
+}
+
+/// What a host was told of each id: nothing, or why it was not done.
+struct EventReceiver(BTreeMap<String, Vec<Option<String>>>);
+
+impl EventReceiver {
+    fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Reads, and answers keep-alives, until `is_last` says so of a line, or for `limit`.
+    fn listen(&mut self, host: &mut Host, limit: Duration, is_last: impl Fn(&Value) -> bool) {
+        let until = Instant::now() + limit;
+        while let Some(line) = host.line(until.saturating_duration_since(Instant::now())) {
+            let Ok(line) = serde_json::from_slice::<Value>(&line) else { continue };
+            let text = |key: &str| line[key].as_str().map(str::to_owned);
+            match line["type"].as_str() {
+                Some("keep_alive") => host.answers(&line),
+                Some("response" | "script_completion") => {
+                    let id = text("id").or_else(|| text("execution_id")).unwrap_or_default();
+                    let is_done = line["success"] == true || line["exit_code"] == 0;
+                    let why = text("error").or_else(|| text("stderr")).filter(|_| !is_done);
+                    self.0.entry(id).or_default().push(why);
+                }
+                _ => {}
+            }
+            if is_last(&line) {
+                return;
+            }
+        }
+    }
 }
 
 /// How many writes go into a port whose host reads nothing.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::wait::{Lines, NoLine};
 
 /// How long a script may take beyond the time it waits by itself.
-const SCRIPT: Duration = Duration::from_secs(30);
+const SCRIPT: Duration = Duration::from_secs(90);
 
 /// The shell. What is started in its background is its child, and it can `wait` for it.
 #[derive(Debug)]

@@ -92,13 +92,19 @@ impl Host {
         }
     }
 
-    /// Signs a payload and says it.
-    pub fn says(&mut self, payload: &str) {
+    /// Signs a payload and says it; gives the line.
+    pub fn says(&mut self, payload: &str) -> String {
         self.sent += 1;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let nonce = format!("{}-{}", now.as_nanos(), self.sent);
         let stamp = i64::try_from(now.as_millis()).expect("a time of this century");
         let line = envelope::seal(SECRET.as_bytes(), stamp, &nonce, payload);
+        self.repeats(&line);
+        line
+    }
+
+    /// Says a line as it is.
+    pub fn repeats(&mut self, line: &str) {
         writeln!(self.lines.stream, "{line}").expect("the port stays");
     }
 

@@ -11,7 +11,7 @@
 //! look.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
@@ -66,9 +66,6 @@ impl CommandState {
         stop: &CancellationToken,
     ) -> Result<Self, String> {
         let log = if runs { request_log(&file.audit, state)? } else { RequestLog::in_memory() };
-        if runs {
-            remove_texts(state);
-        }
         Ok(Self {
             log,
             audit: audit(&file.audit, state, runs),
@@ -98,9 +95,6 @@ impl CommandState {
             _ => audit(&file.audit, &self.state, runs),
         };
         let log = if is_first { request_log(&file.audit, &self.state)? } else { self.log.clone() };
-        if is_first {
-            remove_texts(&self.state);
-        }
         Ok(Self {
             log,
             audit,
@@ -133,7 +127,7 @@ fn output_bytes(file: &CommandsFile) -> usize {
 
 /// The audit; `now` it is opened, so that what is wrong with it is told before the first command.
 fn audit(audit: &config::Audit, state: &StateFolder, now: bool) -> Audit {
-    let file = Audit::new(audit_path(audit, state), rotation(audit), audit.required);
+    let file = Audit::new(audit.file(state.path()), rotation(audit), audit.required);
     if now && let Err(error) = file.open() {
         match audit.required {
             true => tracing::error!(%error, "no command will run until it can be written down"),
@@ -147,14 +141,10 @@ fn rotation(audit: &config::Audit) -> Rotation {
     Rotation { max_bytes: audit.max_size.bytes(), keep: audit.keep.get() }
 }
 
-fn audit_path(audit: &config::Audit, state: &StateFolder) -> PathBuf {
-    audit.path.clone().unwrap_or_else(|| state.path().join("audit.jsonl"))
-}
-
 /// What was asked for; where that cannot be written, nothing starts that it must be on the disk for, and the host is
 /// told why.
 fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, String> {
-    let audit = audit_path(audit, state);
+    let audit = audit.file(state.path());
     let boot = crate::agent::identity::of_this_machine(None).boot_id.unwrap_or_default();
     let owner = Owner { machine: machine_events::identity(Path::new("/")), boot };
     RequestLog::open(state, &audit, owner, wall_clock_ms()).map_err(|error| match error.kind() {
@@ -166,18 +156,4 @@ fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog,
         _ if Untrusted::of(&error).is_some() => format!("cannot use the state folder: {error}"),
         _ => format!("cannot read what was asked for before: {error}"),
     })
-}
-
-/// Removes the texts of scripts that an agent of before had on disk while it ran them. Nobody else has them: the
-/// request log is locked.
-fn remove_texts(state: &StateFolder) {
-    let texts = state.within("scripts");
-    for entry in std::fs::read_dir(texts.path()).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if let Some(name) = name.to_str()
-            && let Err(error) = texts.remove(name)
-        {
-            tracing::warn!(name, %error, "the text of a script of an earlier agent cannot be removed");
-        }
-    }
 }

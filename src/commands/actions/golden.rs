@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as StdInstant};
 
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -21,6 +22,7 @@ use super::{Afterwards, Context, Done, program};
 use crate::commands::decode::request::{CleanupLevel, GoldenImage};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Exit;
+use crate::files::StateFolder;
 use crate::metrics::collect::Release;
 
 /// The longest that one step may take.
@@ -111,26 +113,23 @@ pub async fn prepare_in(
 ///
 /// # Errors
 /// What could not be taken away; the mark stays then.
-pub fn forget(state: &Path) -> Result<bool, String> {
-    let mark = state.join(MARK);
-    let ours =
-        |data: fs::Metadata| data.is_file() && data.uid() == rustix::process::geteuid().as_raw();
-    if !fs::symlink_metadata(&mark).is_ok_and(ours) {
-        return Ok(false);
+pub fn forget(state: &StateFolder) -> Result<bool, String> {
+    if fs::symlink_metadata(state.path().join(MARK)).is_err() {
+        return Ok(false); // nor is there a folder made for the question
     }
-    let why = |path: &Path, error: std::io::Error| {
+    let why = |(path, error): (PathBuf, std::io::Error)| {
         format!(
             "this machine was made an image, and {} cannot be removed: {error}; remove it before the agent starts",
             path.display()
         )
     };
-    for entry in fs::read_dir(state).map_err(|error| why(state, error))?.flatten() {
-        if entry.file_name() != MARK {
-            remove(&entry.path()).map_err(|error| why(&entry.path(), error))?;
-        }
+    let mark = || state.path().join(MARK);
+    state.open().map_err(|error| why((state.path().to_owned(), error)))?;
+    if state.open_file(MARK, OFlags::RDONLY).is_err() {
+        return Ok(false); // not the agent's own
     }
-    fs::remove_file(&mark).map_err(|error| why(&mark, error))?;
-    Ok(true)
+    state.empty(MARK).map_err(why)?;
+    state.remove(MARK).map_err(|error| why((mark(), error)))
 }
 
 /// What a step did.
@@ -705,12 +704,18 @@ mod tests {
         for file in ["scripts.jsonl", "audit.jsonl", "port-1/spool"] {
             fs::write(state.join(file), "x").unwrap();
         }
+        let outside = root.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("dear"), "dear").unwrap();
+        symlink(&outside, state.join("port-1/link")).unwrap();
+        let forget = |state: &PathBuf| forget(&StateFolder::at(state));
         assert_eq!(forget(&state), Ok(false), "nobody made an image of it");
         assert!(state.join("port-1/spool").exists());
         assert!(prepared(root.path(), CleanupLevel::Minimal, false).await.success);
         assert!(state.join("port-1/spool").exists(), "the running agent still needs it");
         assert_eq!(forget(&state), Ok(true));
         assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+        assert!(outside.join("dear").exists(), "no link is followed");
         assert_eq!(forget(&state), Ok(false));
     }
 

@@ -13,13 +13,14 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands::actions::{Afterwards, Done};
+use crate::commands::authorize::policy;
 use crate::commands::authorize::{Denial, Enforced, InForce, Permit, Ruled};
+use crate::commands::decode::Refusal;
 use crate::commands::decode::request::What;
-use crate::commands::decode::{RAW_COMMAND, Refusal, SCRIPT};
 use crate::commands::execute::executor::Executor;
 use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::reply::Outbound;
-use crate::commands::request_log::audit::{Audit, Ended};
+use crate::commands::request_log::audit::Audit;
 use crate::commands::request_log::{Known, RequestLog};
 use crate::metrics::latest::Latest;
 use crate::pipeline::Handler;
@@ -245,7 +246,7 @@ impl Execute {
         outcome.took = started.elapsed();
         drop(held);
         if let Some(entry) = entry {
-            entry.end(&Ended::from(&outcome)).await;
+            entry.end(&outcome).await;
         }
         (outcome, afterwards)
     }
@@ -268,13 +269,8 @@ impl Execute {
     /// What is told of it, once the request log knows. One that is refused, of which nothing was done, is remembered
     /// nowhere: it may be asked for again.
     fn ended(&self, mut told: Outbound) -> Outbound {
-        match &told {
-            Outbound::Response { id, outcome, .. }
-            | Outbound::Completed { execution_id: id, outcome }
-                if outcome.refused =>
-            {
-                self.log.withdraw(id);
-            }
+        match told.answer() {
+            Some((id, outcome)) if outcome.refused => self.log.withdraw(id),
             _ => self.log.finish(&mut told),
         }
         told
@@ -343,10 +339,5 @@ fn named(ruling: &Ruled) -> (String, String) {
 }
 
 fn action_of(what: &What) -> String {
-    match what {
-        What::Action(action) => action.name(),
-        What::Raw(_) => RAW_COMMAND,
-        What::Script(_) => SCRIPT,
-    }
-    .to_owned()
+    policy::name(what).to_owned()
 }

@@ -152,10 +152,20 @@ impl EventCount for Outbound {}
 impl Outbound {
     /// The same, as the answer to what was asked at that time: it is for the host that asked.
     pub fn asked_at(mut self, received: Instant) -> Self {
-        if let Self::Response { outcome, .. } | Self::Completed { outcome, .. } = &mut self {
+        if let Some((_, outcome)) = self.answer() {
             outcome.asked = Some(received);
         }
         self
+    }
+
+    /// The id of the command or script that it answers, and what came of that.
+    pub(super) fn answer(&mut self) -> Option<(&str, &mut Outcome)> {
+        match self {
+            Self::Response { id, outcome, .. } | Self::Completed { execution_id: id, outcome } => {
+                Some((id, outcome))
+            }
+            _ => None,
+        }
     }
 
     fn asked(&self) -> Option<Instant> {

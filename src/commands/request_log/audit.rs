@@ -16,31 +16,30 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::oneshot::{self, Receiver, Sender};
+use tokio::time::{Instant, timeout};
 
 use super::PATIENCE;
 use super::audit_line::{self, Subject};
 use super::chain::Link;
-use super::recovery::why as why_lost;
 use crate::commands::authorize::{Denial, Permit, Ruled};
 use crate::commands::decode::Refusal;
 use crate::commands::decode::request::Request;
+use crate::commands::execute::outcome::Outcome;
 use crate::files::{StateFolder, folder_of};
+use crate::pipeline::LogLimit;
 use crate::sinks::{Access, Appender, Rotation, why};
-
-pub use super::audit_line::Ended;
 
 /// The most lines that may wait to be written; the next one counts as not written.
 pub const WAITING: usize = 256;
-/// The most of them that nobody waits for, so that a flood of refusals leaves room for what is to run.
+/// The most beside which a line waits that nobody waits for, so that a flood of refusals leaves room for what is to run.
 pub const WAITING_UNHEARD: usize = WAITING / 2;
-/// The most lines of ended requests that are kept while the file cannot be written.
+/// The most lines that are kept while the file cannot be written; of more the latest are, and the file says how many are
+/// missing.
 pub const LATE: usize = 64;
 
 /// The audit file. Cheap to clone.
@@ -48,7 +47,7 @@ pub const LATE: usize = 64;
 /// It is made with mode 0600, and turned over by size as [`Rotation`] says. A symbolic link in its place is refused, and
 /// so is a file of another user, or one with a second name. A line that a crash cut short is ended when the file is
 /// opened. Its folder is made, with mode 0700, where it is not there. Lines are written on the blocking pool, one at a
-/// time, in the order of the calls.
+/// time, in the order of the calls: of those that wait for theirs and those that do not.
 #[derive(Debug, Clone)]
 pub struct Audit {
     inner: Arc<Inner>,
@@ -57,12 +56,27 @@ pub struct Audit {
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
+    queue: Mutex<Queue>,
     writer: Mutex<Writer>,
-    slots: Arc<Semaphore>,
-    turn: Arc<Semaphore>,
-    unheard: Arc<Semaphore>,
-    lost: AtomicU64,
+    path: PathBuf,
+}
+
+/// What is to be written, in its order.
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Line>,
+    /// How many are missing before the next one.
+    lost: u64,
+    /// A job writes them.
+    is_served: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    text: Vec<u8>,
+    /// It is kept where it cannot be written now, and where nobody waits for it any more.
+    is_kept: bool,
+    waits: Option<Sender<Result<(), String>>>,
 }
 
 /// A request that was written down and runs.
@@ -81,17 +95,8 @@ impl Audit {
     pub fn new(path: impl Into<PathBuf>, rotation: Rotation, required: bool) -> Self {
         let path = path.into();
         let appender = Appender::new(path.clone(), rotation, Access::Private);
-        let writer = Writer { appender, last: None, late: VecDeque::new(), failing: false };
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        let inner = Arc::new(Inner {
-            path,
-            writer: Mutex::new(writer),
-            slots: semaphore(WAITING),
-            turn: semaphore(1),
-            unheard: semaphore(WAITING_UNHEARD),
-            lost: AtomicU64::new(0),
-        });
-        Self { inner, required }
+        let writer = Mutex::new(Writer { appender, last: None, failing: LogLimit::default() });
+        Self { inner: Arc::new(Inner { queue: Mutex::default(), writer, path }), required }
     }
 
     /// The file.
@@ -116,8 +121,7 @@ impl Audit {
     /// # Errors
     /// A sentence that says why it cannot be written.
     pub fn open(&self) -> Result<(), String> {
-        let Inner { path, lost, .. } = &*self.inner;
-        self.inner.writer().write(None, Keep::No, lost).map_err(|error| unwritable(path, &error))
+        self.inner.writer().write(&[])
     }
 
     /// Writes down that a request is about to run.
@@ -127,8 +131,7 @@ impl Audit {
     pub async fn begin(&self, permit: &Permit) -> Result<Entry, String> {
         let (subject, began) =
             (Subject::of(permit.request(), permit.rule()).await, SystemTime::now());
-        let keep = if self.required { Keep::No } else { Keep::Yes };
-        match self.write(subject.line("begin", "allowed", None), keep).await {
+        match self.write(subject.line("begin", "allowed", None, None), !self.required).await {
             Err(error) if self.required => {
                 Err(format!("nothing is run that cannot be written down, and {error}"))
             }
@@ -144,94 +147,124 @@ impl Audit {
     /// Writes down that a request was not run, though the policy (where `allowed`) had let it through: too many were
     /// waiting, or its time was over.
     pub async fn refused(&self, request: &Request, rule: &str, allowed: bool, why: &str) {
-        self.tell(line(&Subject::of(request, rule).await, allowed, why)).await;
+        let line = line(&Subject::of(request, rule).await, allowed, why);
+        let _ = self.write(line, true).await;
     }
 
     /// Writes down that a request was not understood.
     pub async fn unclear(&self, refusal: &Refusal) {
-        self.tell(audit_line::unclear(refusal)).await;
+        let _ = self.write(audit_line::unclear(refusal), true).await;
     }
 
-    /// Writes down that an agent ended before or, where it had `started`, while it did this.
-    pub async fn ended(&self, id: &str, action: &str, started: bool) {
-        let event = if started { "lost" } else { "refused" };
-        self.tell(Subject::named(id, action).line(event, "allowed", Some(why_lost(started)))).await;
+    /// Writes down, without waiting, that an agent ended before or, where it had `started`, while it did this.
+    pub fn cut(&self, id: &str, action: &str, started: bool, why: &str) {
+        self.note(id, action, if started { "lost" } else { "refused" }, why);
     }
 
     /// Writes down, without waiting, that a request was not run because there was no room for it. Where
-    /// [`WAITING_UNHEARD`] such lines wait already it is one of those that are counted and not written.
+    /// [`WAITING_UNHEARD`] lines wait already it is one of those that are counted and not written.
     pub fn no_room(&self, ruling: &Ruled, why: &str) {
-        self.note(match ruling {
+        let line = match ruling {
             Ruled::Permitted(permit) => refused(permit.request(), permit.rule(), true, why),
             Ruled::Denied(denial) => refused(&denial.request, &denial.rule, false, &denial.why),
             Ruled::Unclear(refusal) => audit_line::unclear(refusal),
-        });
+        };
+        let _ = self.put(line, true, WAITING_UNHEARD); // counted where it is not written
     }
 
     /// Writes down, without waiting, that the answer to a request went to nobody. As [`no_room`](Self::no_room).
     pub fn undelivered(&self, id: &str, action: &str, why: &str) {
-        self.note(Subject::named(id, action).line("undelivered", "allowed", Some(why)));
+        self.note(id, action, "undelivered", why);
     }
 
-    /// Writes a line without waiting.
-    fn note(&self, line: Vec<u8>) {
-        let place = Arc::clone(&self.inner.unheard).try_acquire_owned();
-        let slot = Arc::clone(&self.inner.slots).try_acquire_owned();
-        let (Ok(place), Ok(slot), Ok(runtime)) = (place, slot, Handle::try_current()) else {
-            self.inner.lost.fetch_add(1, Relaxed);
-            return;
-        };
-        let audit = self.clone();
-        runtime.spawn(async move {
-            let _place = place;
-            let _ = audit.write_in(Some(slot), line, Keep::Yes).await;
-        });
+    fn note(&self, id: &str, action: &str, event: &'static str, why: &str) {
+        let line = Subject::named(id, action).line(event, "allowed", Some(why), None);
+        let _ = self.put(line, true, WAITING_UNHEARD);
     }
 
-    /// Writes a line of what is over, or never was: nothing has to be undone where it fails, and the log tells that.
-    async fn tell(&self, line: Vec<u8>) {
-        let _ = self.write(line, Keep::Yes).await;
+    /// Returns when it is written, or will not be soon.
+    async fn write(&self, text: Vec<u8>, is_kept: bool) -> Result<(), String> {
+        let written = self.put(text, is_kept, WAITING)?;
+        match timeout(PATIENCE, written).await {
+            Ok(written) => written.unwrap_or_else(|_| Err("the agent stops".to_owned())),
+            Err(_) => {
+                Err(format!("the audit file {:?} takes longer than {PATIENCE:?}", self.path()))
+            }
+        }
     }
 
-    async fn write(&self, line: Vec<u8>, keep: Keep) -> Result<(), String> {
-        self.write_in(Arc::clone(&self.inner.slots).try_acquire_owned().ok(), line, keep).await
-    }
-
-    async fn write_in(
+    /// Puts a line behind those that wait, where fewer than `most` do.
+    fn put(
         &self,
-        slot: Option<OwnedSemaphorePermit>,
-        line: Vec<u8>,
-        keep: Keep,
-    ) -> Result<(), String> {
-        let inner = Arc::clone(&self.inner);
-        let path = &self.inner.path;
-        let too_slow = |_| format!("the audit file {path:?} takes longer than {PATIENCE:?}");
-        let deadline = Instant::now() + PATIENCE;
-        let turn = match slot {
-            Some(slot) => {
-                let turn = timeout_at(deadline, Arc::clone(&inner.turn).acquire_owned()).await;
-                turn.map(|turn| (slot, turn)).map_err(too_slow)
-            }
-            None => Err(format!("{WAITING} lines are waiting for the audit file {path:?} already")),
+        text: Vec<u8>,
+        is_kept: bool,
+        most: usize,
+    ) -> Result<Receiver<Result<(), String>>, String> {
+        let mut queue = self.inner.queue();
+        let (true, Ok(runtime)) = (queue.lines.len() < most, Handle::try_current()) else {
+            queue.lost += u64::from(is_kept);
+            return Err(format!("{most} lines are waiting for the audit file {:?}", self.path()));
         };
-        let turn = turn.inspect_err(|_| {
-            if keep == Keep::Yes {
-                inner.lost.fetch_add(1, Relaxed);
-            }
-        })?;
-        let job = tokio::task::spawn_blocking(move || {
-            let _turn = turn; // until it is written, also where nobody waits for it any more
-            inner.writer().write(Some(line), keep, &inner.lost)
-        });
-        let written = timeout_at(deadline, job).await.map_err(too_slow)?;
-        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
-        written.map_err(|error| unwritable(path, &error))
+        let (waits, written) = oneshot::channel();
+        queue.lines.push_back(Line { text, is_kept, waits: Some(waits) });
+        if !std::mem::replace(&mut queue.is_served, true) {
+            let inner = Arc::clone(&self.inner);
+            runtime.spawn_blocking(move || inner.serve());
+        }
+        Ok(written)
     }
 }
 
 impl Inner {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes all that wait, or until one cannot be written.
+    fn serve(&self) {
+        loop {
+            let mut queue = self.queue();
+            let Some(mut line) = queue.lines.pop_front() else {
+                queue.is_served = false;
+                return;
+            };
+            let lost = queue.lost;
+            drop(queue);
+            if !line.is_kept && line.waits.as_ref().is_none_or(Sender::is_closed) {
+                continue; // its request was refused
+            }
+            let gap = if lost > 0 { self.writer().write(&audit_line::gap(lost)) } else { Ok(()) };
+            if gap.is_ok() {
+                self.queue().lost -= lost;
+            }
+            match gap.and_then(|()| self.writer().write(&line.text)) {
+                Ok(()) => drop(line.waits.take().map(|waits| waits.send(Ok(())))),
+                Err(why) => {
+                    let mut queue = self.queue();
+                    queue.lines.push_front(line);
+                    queue.give_up(&why);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Tells all that wait why they wait no more, and keeps what may be written later.
+    fn give_up(&mut self, why: &str) {
+        self.is_served = false;
+        self.lines.retain_mut(|line| {
+            line.waits.take().map(|waits| waits.send(Err(why.to_owned())));
+            line.is_kept
+        });
+        let most = self.lines.len().saturating_sub(LATE);
+        self.lines.drain(..most);
+        self.lost += most as u64;
     }
 }
 
@@ -241,36 +274,32 @@ fn refused(request: &Request, rule: &str, allowed: bool, why: &str) -> Vec<u8> {
 
 fn line(subject: &Subject, allowed: bool, why: &str) -> Vec<u8> {
     let decision = if allowed { "allowed" } else { "denied" };
-    subject.line("refused", decision, Some(why))
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> String {
-    format!("the audit file {path:?} cannot be written: {}", why(error))
+    subject.line("refused", decision, Some(why), None)
 }
 
 impl Entry {
     /// Writes down how the request ended. Where that cannot be written now, it is kept and written before the next line.
-    pub async fn end(mut self, ended: &Ended) {
-        if let Some(subject) = self.subject.take() {
-            self.audit.tell(subject.ended(self.began, ended)).await;
+    pub async fn end(mut self, outcome: &Outcome) {
+        if let Some(line) = self.last_line(outcome) {
+            let _ = self.audit.write(line, true).await;
         }
+    }
+
+    fn last_line(&mut self, outcome: &Outcome) -> Option<Vec<u8>> {
+        let subject = self.subject.take()?;
+        Some(subject.line("end", "allowed", None, Some((self.began, outcome))))
     }
 }
 
 /// A request that panics has ended; what is dropped otherwise is cut off with its agent, and its end is not known.
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some(subject) = self.subject.take().filter(|_| std::thread::panicking()) {
-            self.audit.note(subject.ended(self.began, &Ended::default()));
+        if std::thread::panicking()
+            && let Some(line) = self.last_line(&Outcome::default())
+        {
+            let _ = self.audit.put(line, true, WAITING_UNHEARD);
         }
     }
-}
-
-/// Whether a line that cannot be written is kept for later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    Yes,
-    No,
 }
 
 /// The blocking side.
@@ -279,72 +308,48 @@ struct Writer {
     appender: Appender,
     /// The last line, where one was written or looked up.
     last: Option<Link>,
-    /// What could not be written yet, in order.
-    late: VecDeque<Vec<u8>>,
-    failing: bool,
+    failing: LogLimit,
 }
 
 impl Writer {
-    /// Writes what is late, then `line`, or opens the file where there is neither.
-    fn write(&mut self, line: Option<Vec<u8>>, keep: Keep, lost: &AtomicU64) -> io::Result<()> {
-        let written = self.catch_up(lost).and_then(|()| self.append(line.as_deref()));
-        if let (Err(_), Some(line), Keep::Yes) = (&written, line, keep) {
-            if self.late.len() == LATE {
-                self.late.pop_front();
-                lost.fetch_add(1, Relaxed);
-            }
-            self.late.push_back(line);
-        }
-        let path = self.appender.path().display();
+    /// Writes a line, or opens the file where there is none. The error is a sentence.
+    fn write(&mut self, line: &[u8]) -> Result<(), String> {
+        let written = self.append(line);
+        let path = self.appender.path();
         match &written {
-            Err(error) if !self.failing => {
-                tracing::error!(%path, error = why(error), "audit file cannot be written");
+            Err(error) if self.failing.happened(Instant::now()).is_some() => {
+                tracing::error!(path = %path.display(), error = why(error), "audit file cannot be written");
             }
-            Ok(()) if self.failing => tracing::info!(%path, "audit file is written again"),
+            Ok(()) if self.failing.is_over() => {
+                tracing::info!(path = %path.display(), "audit file is written again");
+            }
             _ => {}
         }
-        self.failing = written.is_err();
         written
+            .map_err(|error| format!("the audit file {path:?} cannot be written: {}", why(&error)))
     }
 
-    fn catch_up(&mut self, lost: &AtomicU64) -> io::Result<()> {
-        let count = lost.load(Relaxed);
-        if count > 0 {
-            self.append(Some(&audit_line::gap(count)))?;
-            lost.fetch_sub(count, Relaxed);
-        }
-        while let Some(line) = self.late.pop_front() {
-            if let Err(error) = self.append(Some(&line)) {
-                self.late.push_front(line);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, line: Option<&[u8]>) -> io::Result<()> {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
         if self.last.is_none() {
-            match self.appender.append(&[]) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_folder()?,
-                opened => opened?, // that ends a line which a crash cut short
-            }
+            self.append_raw(&[])?; // that ends a line which a crash cut short
             self.last = Some(Link::last(self.appender.path()));
         }
-        let line = line.map(|line| self.last.unwrap_or_default().join(line)).unwrap_or_default();
-        match self.appender.append(&line) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_folder()?;
-                self.appender.append(&line)?;
-            }
-            written => written?,
+        if line.is_empty() {
+            return Ok(());
         }
-        if !line.is_empty() {
-            self.last = Some(Link::of(line.trim_ascii_end()));
-        }
+        let line = self.last.unwrap_or_default().join(line);
+        self.append_raw(&line)?;
+        self.last = Some(Link::of(line.trim_ascii_end()));
         Ok(())
     }
 
-    fn make_folder(&self) -> io::Result<()> {
-        StateFolder::at(folder_of(self.appender.path())).open().map(drop)
+    fn append_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.appender.append(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                StateFolder::at(folder_of(self.appender.path())).open()?;
+                self.appender.append(bytes)
+            }
+            written => written,
+        }
     }
 }

@@ -16,37 +16,6 @@ use crate::model::Iso8601;
 use crate::redact::redact;
 use crate::wire::shown_json;
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ended {
-    /// Whether it was done.
-    pub success: bool,
-    /// Exit code of the program, where one ran.
-    pub exit: Option<i32>,
-    /// How long it took.
-    pub took: Duration,
-    /// What the program wrote to standard output, in bytes.
-    pub stdout_bytes: u64,
-    /// What it wrote to standard error, in bytes.
-    pub stderr_bytes: u64,
-    /// Whether the host got less than that.
-    pub truncated: bool,
-}
-
-/// With the true sizes where a program ran, else by what is in the outcome.
-impl From<&Outcome> for Ended {
-    fn from(outcome: &Outcome) -> Self {
-        Self {
-            success: outcome.success,
-            exit: outcome.exit_code,
-            took: outcome.took,
-            stdout_bytes: outcome.said.stdout_bytes.max(outcome.stdout.len() as u64),
-            stderr_bytes: outcome.said.stderr_bytes.max(outcome.stderr.len() as u64),
-            truncated: outcome.said.truncated,
-        }
-    }
-}
-
 /// What of a request may be written down: bounded, whatever the request holds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Subject {
@@ -141,39 +110,34 @@ impl Subject {
         Self { id: safe(id), action: safe(action), ..Self::default() }
     }
 
-    /// The line that says that `event` happened to it.
-    pub fn line(&self, event: &'static str, decision: &'static str, why: Option<&str>) -> Vec<u8> {
-        let time = Iso8601::new(SystemTime::now());
-        json(&Line {
-            time: time.as_str(),
-            event,
-            decision,
-            subject: self,
-            why: why.map(safe),
-            ended: None,
-        })
-    }
-
-    /// The line that says how it ended.
-    pub fn ended(&self, began: SystemTime, ended: &Ended) -> Vec<u8> {
-        let (time, began) = (Iso8601::new(SystemTime::now()), Iso8601::new(began));
-        let ended = Some(Result {
-            began: began.as_str(),
-            success: ended.success,
-            exit: ended.exit,
-            duration_ms: millis(ended.took),
-            stdout_bytes: ended.stdout_bytes,
-            stderr_bytes: ended.stderr_bytes,
-            truncated: ended.truncated,
+    /// The line that says that `event` happened to it; where it ended, when it began and what came of it.
+    pub fn line(
+        &self,
+        event: &'static str,
+        decision: &'static str,
+        why: Option<&str>,
+        ended: Option<(SystemTime, &Outcome)>,
+    ) -> Vec<u8> {
+        let why = why.map(safe);
+        let ended = ended.map(|(began, outcome)| Ended {
+            began: Iso8601::new(began).as_str().to_owned(),
+            success: outcome.success,
+            exit: outcome.exit_code,
+            duration_ms: millis(outcome.took),
+            // The true sizes where a program ran.
+            stdout_bytes: outcome.said.stdout_bytes.max(outcome.stdout.len() as u64),
+            stderr_bytes: outcome.said.stderr_bytes.max(outcome.stderr.len() as u64),
+            truncated: outcome.said.truncated,
         });
-        let (event, decision) = ("end", "allowed");
-        json(&Line { time: time.as_str(), event, decision, subject: self, why: None, ended })
+        let time = Iso8601::new(SystemTime::now());
+        json(&Line { time: time.as_str(), event, decision, subject: self, why, ended })
     }
 }
 
 /// The line that says that something was asked for that was not understood.
 pub(super) fn unclear(refusal: &Refusal) -> Vec<u8> {
-    Subject::named(&refusal.id, &refusal.action).line("refused", "unclear", Some(&refusal.error))
+    let subject = Subject::named(&refusal.id, &refusal.action);
+    subject.line("refused", "unclear", Some(&refusal.error), None)
 }
 
 /// The line that says that `count` lines are missing before it.
@@ -192,12 +156,12 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     #[serde(flatten)]
-    ended: Option<Result<'a>>,
+    ended: Option<Ended>,
 }
 
 #[derive(Serialize)]
-struct Result<'a> {
-    began: &'a str,
+struct Ended {
+    began: String,
     success: bool,
     exit: Option<i32>,
     duration_ms: u64,

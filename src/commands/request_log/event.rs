@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::commands::decode::SCRIPT;
 use crate::spool::{RawHead, write_raw};
 
 /// Whose the file is, and what it cannot know.
@@ -23,8 +24,12 @@ pub(super) struct Accepted {
     pub id: String,
     /// The name that its answer bears.
     pub action: String,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_script: bool,
+}
+
+impl Accepted {
+    pub fn is_script(&self) -> bool {
+        self.action == SCRIPT
+    }
 }
 
 /// How a request ended, without what it said: that is in its reply, and nowhere else on the disk.
@@ -46,14 +51,20 @@ pub(super) enum Event {
     /// An envelope was taken, of this time and with a nonce of this digest.
     Envelope(i64, u128),
     Accepted(u32, Accepted),
-    Started(u32),
-    Finished(u32, Ended),
-    /// Nothing was done of it: it may be asked for again.
-    Withdrawn(u32),
-    /// The host has read how it ended.
-    Acknowledged(u32),
+    Happened(u32, Happened),
     /// The agent has ended in order, and all is on the disk.
     Closed,
+}
+
+/// What happens to a request that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Happened {
+    Started,
+    Finished(Ended),
+    /// Nothing was done of it: it may be asked for again.
+    Withdrawn,
+    /// The host has read how it ended.
+    Acknowledged,
 }
 
 /// The longest body: an id of 128 bytes and a name, each of which may take six bytes for one.
@@ -71,10 +82,15 @@ impl Event {
             Self::Session(session) => (64, 0, now_ms, json(session)),
             Self::Envelope(ts, nonce) => (65, 0, ts.cast_unsigned(), nonce.to_le_bytes().to_vec()),
             Self::Accepted(number, accepted) => (66, *number, now_ms, json(accepted)),
-            Self::Started(number) => (67, *number, now_ms, Vec::new()),
-            Self::Finished(number, ended) => (68, *number, now_ms, json(ended)),
-            Self::Withdrawn(number) => (69, *number, now_ms, Vec::new()),
-            Self::Acknowledged(number) => (70, *number, now_ms, Vec::new()),
+            Self::Happened(number, what) => {
+                let (code, body) = match what {
+                    Happened::Started => (67, Vec::new()),
+                    Happened::Finished(ended) => (68, json(ended)),
+                    Happened::Withdrawn => (69, Vec::new()),
+                    Happened::Acknowledged => (70, Vec::new()),
+                };
+                (code, *number, now_ms, body)
+            }
             Self::Closed => (71, 0, now_ms, Vec::new()),
         };
         write_raw(&RawHead::new(code, number.into(), at_ms), &body, out);
@@ -93,10 +109,10 @@ impl Event {
                 Self::Envelope(head.at_ms.cast_signed(), nonce)
             }
             66 => Self::Accepted(number, json(body)?),
-            67 => Self::Started(number),
-            68 => Self::Finished(number, json(body)?),
-            69 => Self::Withdrawn(number),
-            70 => Self::Acknowledged(number),
+            67 => Self::Happened(number, Happened::Started),
+            68 => Self::Happened(number, Happened::Finished(json(body)?)),
+            69 => Self::Happened(number, Happened::Withdrawn),
+            70 => Self::Happened(number, Happened::Acknowledged),
             71 => Self::Closed,
             _ => return None,
         })

@@ -3,7 +3,9 @@
 
 use std::io;
 
+use super::SIZE;
 use super::event::{BODY_MAX, CODES, Event};
+use crate::pipeline::LogLimit;
 use crate::spool::{CHUNK, HEAD, Names, RawHead, Reader, Storage, append_all, read_raw};
 
 /// The names of the file in the state folder. The lock has a file of its own, since the folder's is the spool's.
@@ -36,13 +38,13 @@ pub(super) struct Disk {
     pub is_stale: bool,
     /// Something was written that a power cut would take.
     is_dirty: bool,
-    /// Writing fails, and that was said.
-    pub is_failing: bool,
+    /// Writing fails.
+    pub failing: LogLimit,
 }
 
 impl Disk {
     pub fn new(storage: Option<Box<dyn Storage>>) -> Self {
-        Self { storage, end: 0, is_stale: true, is_dirty: false, is_failing: false }
+        Self { storage, end: 0, is_stale: true, is_dirty: false, failing: LogLimit::default() }
     }
 
     /// Reads the file, at most `most` bytes of it, and gives each record to `take`.
@@ -112,8 +114,8 @@ impl Disk {
     }
 
     /// Whether `bytes` more would be too many.
-    pub fn is_full(&self, bytes: usize, size: u64) -> bool {
-        self.end + bytes as u64 > size
+    pub fn is_full(&self, bytes: usize) -> bool {
+        self.end + bytes as u64 > SIZE
     }
 
     /// Adds `bytes`: all, or nothing that stays.

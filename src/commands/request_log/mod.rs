@@ -17,8 +17,9 @@
 //! - A script, and an action that changes the machine, starts when it is on the disk that it was accepted and starts
 //!   (one `fdatasync` serves all that wait). An action that only reads does not wait for the disk.
 //! - A request that an ended agent had is told once more at most, in the words of `state`; a script never runs twice.
-//! - A repeated id is answered: in this run with what was said ([`ANSWERS_KEPT`], [`BYTES_KEPT`]), later by how it ended,
-//!   for the last [`REQUESTS_KEPT`] commands and as many scripts. What commands say is not in the log.
+//! - A repeated id is answered: in this run with what was said ([`ANSWERS_KEPT`], [`BYTES_KEPT`]); later, and after a
+//!   restart, by how it ended, with its exit code and [`NOT_KEPT`] in the place of its output, for the last
+//!   [`REQUESTS_KEPT`] commands and as many scripts. What commands say is not in the log.
 //! - The file has at most [`SIZE`] bytes; full, it is written anew beside the old one and renamed. What is wrong with it
 //!   costs the records that it hits.
 //!
@@ -50,11 +51,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use self::event::{Accepted, Ended, Event, Session};
+use self::event::{Accepted, Ended, Event, Happened, Session};
 use self::file::Disk;
 use self::state::State;
-use crate::commands::decode::request::{Request, What};
-use crate::commands::decode::{RAW_COMMAND, SCRIPT};
+use crate::commands::authorize::policy;
+use crate::commands::decode::request::Request;
 use crate::commands::reply::Outbound;
 use crate::files::{StateFolder, Untrusted};
 use crate::sinks::why;
@@ -94,7 +95,6 @@ struct Inner {
     live: Mutex<Live>,
     /// Locked by whoever writes, for as long as the disk takes; never by an async worker, unless nothing blocks.
     disk: Mutex<Disk>,
-    size: u64,
     /// One sync at a time.
     turn: Arc<Semaphore>,
     blocks: bool,
@@ -125,6 +125,10 @@ impl Live {
         event.write(now_ms, &mut self.pending);
         self.count += 1;
         self.state.apply(event);
+    }
+
+    fn happened(&mut self, number: u32, what: Happened) {
+        self.push(Event::Happened(number, what), now_ms());
     }
 }
 
@@ -239,7 +243,6 @@ impl RequestLog {
             blocks: disk.storage.as_ref().is_some_and(|storage| storage.blocks()),
             live: Mutex::new(live),
             disk: Mutex::new(disk),
-            size: SIZE,
             turn: Arc::new(Semaphore::new(1)),
             is_kicked: AtomicBool::new(false),
             settles: AtomicBool::new(false),
@@ -296,13 +299,8 @@ impl RequestLog {
         if live.state.number(&request.id).is_some() {
             return;
         }
-        let (action, is_script) = match &request.what {
-            What::Action(order) => (order.name(), false),
-            What::Raw(_) => (RAW_COMMAND, false),
-            What::Script(_) => (SCRIPT, true),
-        };
-        let (id, action) = (request.id.clone(), action.to_owned());
-        let accepted = Event::Accepted(live.state.next(), Accepted { id, action, is_script });
+        let (id, action) = (request.id.clone(), policy::name(&request.what).to_owned());
+        let accepted = Event::Accepted(live.state.next(), Accepted { id, action });
         live.push(accepted, now_ms());
         drop(live);
         self.kick();
@@ -323,7 +321,7 @@ impl RequestLog {
     /// # Errors
     /// It could not be written, for the reason that this sentence ends with.
     pub async fn start(&self, id: &str, durable: bool) -> Result<(), String> {
-        self.note(id, Event::Started);
+        self.note(id, Happened::Started);
         match durable {
             true => self.sync().await,
             false => Ok(()),
@@ -333,11 +331,7 @@ impl RequestLog {
     /// It has ended: remembers what its host is told, and numbers it. Where it had ended before, what was told then
     /// takes the place of `told`.
     pub fn finish(&self, told: &mut Outbound) {
-        let (Outbound::Response { id, outcome, .. }
-        | Outbound::Completed { execution_id: id, outcome }) = told
-        else {
-            return;
-        };
+        let Some((id, outcome)) = told.answer() else { return };
         let mut live = self.0.live();
         let Some(number) = live.state.number(id) else { return };
         if let Some(before) = live.state.answer(number) {
@@ -345,10 +339,10 @@ impl RequestLog {
             return;
         }
         outcome.request = number;
-        live.push(Event::Finished(number, Ended::from(&*outcome)), now_ms());
+        live.happened(number, Happened::Finished(Ended::from(&*outcome)));
         live.state.keep(number, outcome);
         if self.0.is_best_effort.load(Relaxed) {
-            live.push(Event::Acknowledged(number), now_ms());
+            live.happened(number, Happened::Acknowledged);
         }
         drop(live);
         self.kick();
@@ -356,7 +350,7 @@ impl RequestLog {
 
     /// Nothing was done of it: it may be asked for again.
     pub fn withdraw(&self, id: &str) {
-        self.note(id, Event::Withdrawn);
+        self.note(id, Happened::Withdrawn);
     }
 
     /// Hosts have read how these ended.
@@ -365,9 +359,7 @@ impl RequestLog {
             return;
         }
         let mut live = self.0.live();
-        for number in numbers {
-            live.push(Event::Acknowledged(*number), now_ms());
-        }
+        numbers.iter().for_each(|number| live.happened(*number, Happened::Acknowledged));
         drop(live);
         self.kick();
     }
@@ -416,10 +408,10 @@ impl RequestLog {
         let _ = self.0.write(true); // told in the log
     }
 
-    fn note(&self, id: &str, event: impl FnOnce(u32) -> Event) {
+    fn note(&self, id: &str, what: Happened) {
         let mut live = self.0.live();
         if let Some(number) = live.state.number(id) {
-            live.push(event(number), now_ms());
+            live.happened(number, what);
             drop(live);
             self.kick();
         }
@@ -465,12 +457,12 @@ impl Inner {
             return self.unusable.clone().map_or(Ok(()), Err);
         }
         let (count, pending) = (live.count, std::mem::take(&mut live.pending));
-        let anew = disk.is_stale || disk.is_full(pending.len(), self.size);
+        let anew = disk.is_stale || disk.is_full(pending.len());
         let mut bytes = pending;
         if anew {
             bytes.clear();
             let now_ms = now_ms();
-            live.state.events().iter().for_each(|event| event.write(now_ms, &mut bytes));
+            live.state.events().for_each(|event| event.write(now_ms, &mut bytes));
         }
         drop(live);
         let done = match anew {
@@ -492,13 +484,12 @@ impl Inner {
         }
         drop(live);
         match &done {
-            Err(error) if !disk.is_failing => {
+            Err(error) if disk.failing.happened(Instant::now()).is_some() => {
                 tracing::error!(error = why(error), "the request log cannot be written");
             }
-            Ok(()) if disk.is_failing => tracing::info!("the request log is written again"),
+            Ok(()) if disk.failing.is_over() => tracing::info!("the request log is written again"),
             _ => {}
         }
-        disk.is_failing = done.is_err();
         done.map_err(|error| why(&error))
     }
 }

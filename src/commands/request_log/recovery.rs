@@ -4,9 +4,9 @@ use async_stream::stream;
 use futures::Stream;
 use tokio::sync::watch;
 
+use super::RequestLog;
 use super::audit::Audit;
 use super::state::Phase;
-use super::{CUT, NOT_RUN, RequestLog};
 use crate::commands::reply::Outbound;
 
 /// What is to be told, and where it is written down.
@@ -22,8 +22,8 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// First what was cut, then what was not run, each the oldest first. Nothing the second time, where one flow takes
-    /// the place of another.
+    /// First what was cut or done, then what was not run, each the oldest first. Nothing the second time, where one flow
+    /// takes the place of another.
     pub fn told(self) -> impl Stream<Item = Outbound> + Send {
         let Self { log, audit, waiting, mut hosts } = self;
         let mut open: Vec<(u32, Phase)> = {
@@ -37,36 +37,36 @@ impl Recovery {
             if open.is_empty() {
                 return;
             }
-            let not_run = open.iter().filter(|(_, phase)| *phase == Phase::Accepted).count();
-            let cut = open.len() - not_run;
-            match log.is_copy() {
-                true => tracing::warn!(
-                    cut,
-                    not_run,
-                    "what was running was another machine's, of which this one is a copy: not told"
-                ),
-                false => tracing::warn!(
-                    cut,
-                    not_run,
-                    "the agent was ended while these ran; the host is told"
-                ),
-            }
+            let is_copy = log.is_copy();
+            let [not_run, cut, done] = [Phase::Accepted, Phase::Started, Phase::Finished]
+                .map(|of| open.iter().filter(|(_, phase)| *phase == of).count());
+            tracing::warn!(
+                not_run,
+                cut,
+                done,
+                "an earlier agent ended before its host knew of these; {}",
+                match is_copy {
+                    true => "it was that of another machine, of which this one is a copy: nobody is told",
+                    false => "the host is told",
+                }
+            );
             if let Some(hosts) = &mut hosts {
                 let _ = hosts.wait_for(|hosts| *hosts > 0).await; // the end of the port is the end of all
             }
             for (number, phase) in open {
-                let told = {
+                let open = {
                     let live = log.0.live();
                     // It may have been asked for again meanwhile, and have another number.
-                    live.state.open().find(|(open, _)| *open == number).map(|(_, entry)| entry.told(number))
+                    let mut open = live.state.open();
+                    open.find(|(open, _)| *open == number).map(|(_, e)| (e.asked.clone(), e.told(number)))
                 };
-                let Some(told) = told else { continue };
-                if let (Some(audit), Outbound::Response { id, action, .. }) = (&audit, &told) {
-                    audit.ended(id, action, phase == Phase::Started).await;
-                } else if let (Some(audit), Outbound::Completed { execution_id, .. }) = (&audit, &told) {
-                    audit.ended(execution_id, crate::commands::decode::SCRIPT, phase == Phase::Started).await;
+                let Some((asked, mut told)) = open else { continue };
+                if let (Some(audit), Some((_, outcome))) = (&audit, told.answer())
+                    && phase < Phase::Finished
+                {
+                    let why = outcome.error.as_deref().unwrap_or_default();
+                    audit.cut(&asked.id, &asked.action, phase == Phase::Started, why);
                 }
-                let is_copy = log.is_copy();
                 if is_copy || hosts.is_some() {
                     log.acknowledge(&[number]);
                 }
@@ -76,9 +76,4 @@ impl Recovery {
             }
         }
     }
-}
-
-/// What the audit says of it.
-pub(super) fn why(started: bool) -> &'static str {
-    if started { CUT } else { NOT_RUN }
 }

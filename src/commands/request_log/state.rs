@@ -15,9 +15,10 @@
 //! An event that does not fit the phase of its request changes nothing, so a file with holes is read as far as it goes.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::iter;
 use std::sync::Arc;
 
-use super::event::{Accepted, Ended, Event, Session};
+use super::event::{Accepted, Ended, Event, Happened, Session};
 use super::replay::Replay;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
@@ -40,24 +41,26 @@ pub const CUT_SCRIPT: &str = "the agent stopped while this script ran; it is not
 /// What it is told of either where it had not started.
 pub const NOT_RUN: &str = "the agent ended before it began, so it was not run; ask for it again";
 
-/// How far a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a request is, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Accepted,
     Started,
-    Finished(Ended),
-    /// The host knows; `None`: that it was cut.
-    Closed(Option<Ended>),
+    Finished,
+    /// The host knows.
+    Closed,
 }
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub asked: Accepted,
     pub phase: Phase,
+    /// How it ended; nothing where the end of an agent has cut it.
+    ended: Option<Ended>,
     /// Somebody does it now.
     is_claimed: bool,
     /// An earlier agent accepted it.
-    pub is_earlier: bool,
+    is_earlier: bool,
     reply: Option<Reply>,
 }
 
@@ -106,59 +109,46 @@ impl State {
     /// What an event changes.
     pub fn apply(&mut self, event: Event) {
         self.is_closed = event == Event::Closed;
-        let phase = |state: &Self, number| state.entries.get(&number).map(|entry| entry.phase);
-        match event {
+        let (number, event) = match event {
             Event::Session(session) => {
                 self.replay.lost = session.floor;
                 self.session = session;
+                return;
             }
-            Event::Envelope(ts, nonce) => self.replay.remember(ts, nonce),
-            Event::Accepted(number, asked) => self.insert(number, asked),
-            Event::Started(number) => self.moves(number, |phase| match phase {
-                Phase::Accepted => Phase::Started,
-                other => other,
-            }),
-            Event::Finished(number, ended) => self.moves(number, |phase| match phase {
-                Phase::Accepted | Phase::Started => Phase::Finished(ended),
-                other => other,
-            }),
-            Event::Withdrawn(number) => {
-                if let Some(Phase::Accepted | Phase::Started) = phase(self, number) {
-                    self.remove(number);
-                }
+            Event::Envelope(ts, nonce) => return self.replay.remember(ts, nonce),
+            Event::Accepted(number, asked) => return self.insert(number, asked),
+            Event::Closed => return,
+            Event::Happened(number, what) => (number, what),
+        };
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        match (event, entry.phase) {
+            (Happened::Started, Phase::Accepted) => entry.phase = Phase::Started,
+            (Happened::Finished(ended), Phase::Accepted | Phase::Started) => {
+                (entry.phase, entry.ended) = (Phase::Finished, Some(ended));
             }
-            Event::Acknowledged(number) => match phase(self, number) {
-                Some(Phase::Accepted) => self.remove(number),
-                _ => self.moves(number, |phase| match phase {
-                    Phase::Finished(ended) => Phase::Closed(Some(ended)),
-                    Phase::Started => Phase::Closed(None),
-                    other => other,
-                }),
-            },
-            Event::Closed => {}
+            (Happened::Withdrawn, Phase::Accepted | Phase::Started)
+            | (Happened::Acknowledged, Phase::Accepted) => self.remove(number),
+            (Happened::Acknowledged, _) => entry.phase = Phase::Closed,
+            _ => {}
         }
     }
 
     /// Everything that must be in a new file.
-    pub fn events(&self) -> Vec<Event> {
-        let mut events =
-            vec![Event::Session(Session { floor: self.replay.floor(), ..self.session.clone() })];
-        events.extend(self.replay.all().map(|(ts, nonce)| Event::Envelope(ts, nonce)));
-        for (&number, entry) in &self.entries {
-            events.push(Event::Accepted(number, entry.asked.clone()));
-            match entry.phase {
-                Phase::Accepted => {}
-                Phase::Started => events.push(Event::Started(number)),
-                Phase::Finished(ended) => events.push(Event::Finished(number, ended)),
-                Phase::Closed(None) => {
-                    events.extend([Event::Started(number), Event::Acknowledged(number)]);
-                }
-                Phase::Closed(Some(ended)) => {
-                    events.extend([Event::Finished(number, ended), Event::Acknowledged(number)]);
-                }
-            }
-        }
-        events
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        let session = Session { floor: self.replay.floor(), ..self.session.clone() };
+        let envelopes = self.replay.all().map(|(ts, nonce)| Event::Envelope(ts, nonce));
+        let requests = self.entries.iter().flat_map(|(&number, entry)| {
+            let is_closed = entry.phase == Phase::Closed;
+            let is_started = entry.phase > Phase::Accepted && entry.ended.is_none();
+            let steps = [
+                is_started.then_some(Happened::Started),
+                entry.ended.map(Happened::Finished),
+                is_closed.then_some(Happened::Acknowledged),
+            ];
+            let steps = steps.into_iter().flatten().map(move |what| Event::Happened(number, what));
+            iter::once(Event::Accepted(number, entry.asked.clone())).chain(steps)
+        });
+        iter::once(Event::Session(session)).chain(envelopes).chain(requests)
     }
 
     /// The request with this id, unless it is one that nothing was done of before this agent began.
@@ -182,8 +172,7 @@ impl State {
     /// What the host was told of a request that has ended.
     pub fn answer(&self, number: u32) -> Option<Outbound> {
         let entry = self.entries.get(&number)?;
-        let has_ended = matches!(entry.phase, Phase::Finished(_) | Phase::Closed(_));
-        has_ended.then(|| entry.told(number))
+        (entry.phase >= Phase::Finished).then(|| entry.told(number))
     }
 
     /// Remembers what was said.
@@ -207,8 +196,8 @@ impl State {
 
     /// All requests of earlier agents whose end no host is known to know, the oldest first.
     pub fn open(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        let is_open = |entry: &Entry| entry.is_earlier && !matches!(entry.phase, Phase::Closed(_));
-        self.entries.iter().map(|(number, entry)| (*number, entry)).filter(move |e| is_open(e.1))
+        let all = self.entries.iter().map(|(number, entry)| (*number, entry));
+        all.filter(|(_, entry)| entry.is_earlier && entry.phase != Phase::Closed)
     }
 
     /// An agent begins: what is there is an earlier one's.
@@ -222,32 +211,22 @@ impl State {
         self.entries.values_mut().filter(accepted).for_each(|entry| entry.phase = Phase::Started);
     }
 
-    fn moves(&mut self, number: u32, next: impl FnOnce(Phase) -> Phase) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.phase = next(entry.phase);
-        }
-    }
-
     fn insert(&mut self, number: u32, asked: Accepted) {
-        let id: Arc<str> = asked.id.as_str().into();
-        let is_script = asked.is_script;
-        if let Some(before) = self.by_id.insert(id, number)
-            && let Some(before) = self.entries.remove(&before)
-        {
-            self.counts[usize::from(before.asked.is_script)] -= 1;
+        if let Some(&before) = self.by_id.get(asked.id.as_str()) {
+            self.remove(before);
         }
-        self.counts[usize::from(is_script)] += 1;
+        self.by_id.insert(asked.id.as_str().into(), number);
         self.last = self.last.max(number);
-        let (is_claimed, is_earlier, reply) = Default::default();
-        let entry = Entry { asked, phase: Phase::Accepted, is_claimed, is_earlier, reply };
+        let is_script = asked.is_script();
+        self.counts[usize::from(is_script)] += 1;
+        let (phase, ended) = (Phase::Accepted, None);
+        let (is_claimed, is_earlier, reply) = (false, false, None);
+        let entry = Entry { asked, phase, ended, is_claimed, is_earlier, reply };
         self.entries.insert(number, entry);
         if self.counts[usize::from(is_script)] > REQUESTS_KEPT {
-            let same = |entry: &&Entry| entry.asked.is_script == is_script;
-            let mut of_kind = self.entries.iter().filter(|(_, entry)| same(entry));
-            let is_closed = |entry: &Entry| matches!(entry.phase, Phase::Closed(_));
-            let is_done = |entry: &Entry| matches!(entry.phase, Phase::Finished(_));
-            let oldest = of_kind.clone().find(|(_, entry)| is_closed(entry));
-            let oldest = oldest.or_else(|| of_kind.find(|(_, entry)| is_done(entry)));
+            let mut of_kind = self.entries.iter().filter(|(_, e)| e.asked.is_script() == is_script);
+            let oldest = of_kind.clone().find(|(_, entry)| entry.phase == Phase::Closed);
+            let oldest = oldest.or_else(|| of_kind.find(|(_, e)| e.phase == Phase::Finished));
             if let Some((&oldest, _)) = oldest {
                 self.remove(oldest);
             }
@@ -257,7 +236,7 @@ impl State {
     fn remove(&mut self, number: u32) {
         if let Some(entry) = self.entries.remove(&number) {
             self.by_id.remove(entry.asked.id.as_str());
-            self.counts[usize::from(entry.asked.is_script)] -= 1;
+            self.counts[usize::from(entry.asked.is_script())] -= 1;
         }
     }
 }
@@ -265,20 +244,20 @@ impl State {
 impl Entry {
     /// What its host is told.
     pub fn told(&self, number: u32) -> Outbound {
-        let Accepted { id, action, is_script } = self.asked.clone();
-        let mut outcome = match (&self.reply, self.phase) {
+        let mut outcome = match (&self.reply, self.ended) {
             (Some(reply), _) => Outcome {
                 // It was spelled from a value, so it reads as one.
                 data: reply.data.as_deref().and_then(|data| serde_json::from_str(data).ok()),
                 ..reply.outcome.clone()
             },
-            (None, Phase::Accepted) => Outcome::refused(NOT_RUN),
-            (None, Phase::Finished(ended) | Phase::Closed(Some(ended))) => ended.outcome(),
-            (None, _) if is_script => Outcome::failed(CUT_SCRIPT),
-            (None, _) => Outcome::failed(CUT),
+            (None, Some(ended)) => ended.outcome(),
+            (None, None) if self.phase == Phase::Accepted => Outcome::refused(NOT_RUN),
+            (None, None) if self.asked.is_script() => Outcome::failed(CUT_SCRIPT),
+            (None, None) => Outcome::failed(CUT),
         };
+        let Accepted { id, action } = self.asked.clone();
         outcome.request = number;
-        match is_script {
+        match self.asked.is_script() {
             true => Outbound::Completed { execution_id: id, outcome },
             false => Outbound::Response { id, action, outcome },
         }
@@ -296,14 +275,11 @@ impl Ended {
     /// What is told again where what was said is not kept. What lacks its result is no success: a list that is missing
     /// would be taken for an empty one.
     fn outcome(self) -> Outcome {
-        let Self { success, exit: exit_code, has_data } = self;
-        match success && !has_data {
-            true => Outcome { exit_code, ..Outcome::said(NOT_KEPT) },
-            false if success => Outcome { exit_code, ..Outcome::failed(NOT_KEPT) },
-            false => {
-                let failed = format!("it failed when it was done before; {NOT_KEPT}");
-                Outcome { exit_code, ..Outcome::failed(failed) }
-            }
-        }
+        let outcome = match (self.success, self.has_data) {
+            (true, false) => Outcome::said(NOT_KEPT),
+            (true, true) => Outcome::failed(NOT_KEPT),
+            (false, _) => Outcome::failed(format!("it failed when it was done before; {NOT_KEPT}")),
+        };
+        Outcome { exit_code: self.exit, ..outcome }
     }
 }

@@ -1,5 +1,5 @@
-//! What agents of before the request log have left in a state folder: read once, so that nothing runs twice. Changes
-//! nothing but the name of the file that was read.
+//! What agents of before the request log have left in a state folder: read once, so that nothing runs twice. Removes
+//! the texts of scripts, and the journal once the log has what is in it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,12 +9,14 @@ use rustix::fs::{FlockOperation, OFlags};
 use serde::Deserialize;
 
 use super::Live;
-use super::event::{Accepted, Ended, Event};
+use super::event::{Accepted, Ended, Event, Happened};
 use super::now_ms;
 use crate::commands::decode::SCRIPT;
 use crate::files::{StateFolder, folder_of};
 use crate::redact::REDACTED;
 
+/// The texts of scripts that ran.
+const TEXTS: &str = "scripts";
 /// The script journal.
 const SCRIPTS: &str = "scripts.jsonl";
 /// The most that is read of it, and of the end of each audit file.
@@ -23,13 +25,12 @@ const READ_MAX: u64 = 4 << 20;
 /// What was found.
 #[derive(Default)]
 pub(super) struct Old {
-    scripts: Vec<Line>,
-    commands: Vec<Line>,
+    lines: Vec<Line>,
     /// Held for its lock until the log has what is in it.
     journal: Option<File>,
 }
 
-/// A line of the journal, or of the audit.
+/// A line of the journal, which names no event, or of the audit.
 #[derive(Deserialize)]
 struct Line {
     id: String,
@@ -47,68 +48,61 @@ impl Old {
     /// # Errors
     /// An agent of before is at work with it.
     pub fn find(folder: &StateFolder, audit: &Path) -> io::Result<Self> {
+        if let Err(error) = folder.remove_tree(TEXTS) {
+            tracing::warn!(%error, "the texts of scripts that an older agent ran cannot be removed");
+        }
         let Ok(mut journal) = folder.open_file(SCRIPTS, OFlags::RDONLY) else {
             return Ok(Self::default());
         };
         rustix::fs::flock(&journal, FlockOperation::NonBlockingLockExclusive)?;
-        let scripts = lines(&mut journal);
+        let mut found = lines(&mut journal);
         let mut before = audit.as_os_str().to_owned();
         before.push(".1");
         let audits = [PathBuf::from(before), audit.to_owned()];
         let commands = audits.iter().filter_map(|path| Some(lines(&mut open(path).ok()?)));
-        let commands = commands.flatten().filter(|line| line.action != SCRIPT).collect();
-        Ok(Self { scripts, commands, journal: Some(journal) })
+        // Of an id of which the audit has only a part nothing can be told.
+        let is_whole = |line: &Line| !line.id.contains(REDACTED) && !line.id.ends_with('…');
+        let commands = commands.flatten().filter(|line| line.action != SCRIPT);
+        found.extend(commands.filter(|line| !line.event.is_empty() && is_whole(line)));
+        Ok(Self { lines: found, journal: Some(journal) })
     }
 
     /// Adds what the log does not know.
     pub fn import(&self, live: &mut Live) {
-        let is_new = |live: &Live, line: &Line| live.state.number(&line.id).is_none();
-        let start = |live: &mut Live, line: &Line| {
-            let (id, is_script) = (line.id.clone(), line.event.is_empty());
-            let action = if is_script { SCRIPT.to_owned() } else { line.action.clone() };
-            let number = live.state.next();
-            live.push(Event::Accepted(number, Accepted { id, action, is_script }), now_ms());
-            live.push(Event::Started(number), now_ms());
-        };
-        let before = live.state.next();
-        let ours = |live: &Live, line: &Line| live.state.number(&line.id).filter(|n| *n >= before);
-        for line in &self.scripts {
-            if is_new(live, line) {
-                start(live, line);
-            }
-            let Some(number) = ours(live, line) else { continue };
-            match (line.code, line.but.as_deref()) {
-                (None, Some("never")) => live.push(Event::Withdrawn(number), now_ms()),
-                (Some(code), _) => {
-                    let ended = Ended { success: code == 0, exit: Some(code), has_data: false };
-                    live.push(Event::Finished(number, ended), now_ms());
+        let first = live.state.next();
+        for Line { id, code, but, event, action } in &self.lines {
+            let number = match live.state.number(id) {
+                Some(number) if number >= first => number,
+                None if matches!(event.as_str(), "" | "begin") => {
+                    let action = if event.is_empty() { SCRIPT } else { action }.to_owned();
+                    let (number, id) = (live.state.next(), id.clone());
+                    live.push(Event::Accepted(number, Accepted { id, action }), now_ms());
+                    live.happened(number, Happened::Started);
+                    number
                 }
-                (None, _) => {}
-            }
-            let is_told = line.but.as_deref() == Some("told");
-            if is_told || (line.code.is_some() && line.but.is_none()) {
-                live.push(Event::Acknowledged(number), now_ms());
-            }
-        }
-        // Of an id of which the audit has only a part nothing can be told.
-        let is_whole = |line: &&Line| !line.id.contains(REDACTED) && !line.id.ends_with('…');
-        for line in self.commands.iter().filter(is_whole) {
-            match line.event.as_str() {
-                "begin" if is_new(live, line) => start(live, line),
-                "end" | "lost" => {
-                    if let Some(number) = ours(live, line) {
-                        live.push(Event::Withdrawn(number), now_ms());
+                _ => continue,
+            };
+            match (event.as_str(), code, but.as_deref()) {
+                ("end" | "lost", ..) | ("", None, Some("never")) => {
+                    live.happened(number, Happened::Withdrawn);
+                }
+                ("", Some(code), but) => {
+                    let ended = Ended { success: *code == 0, exit: Some(*code), has_data: false };
+                    live.happened(number, Happened::Finished(ended));
+                    if but != Some("untold") {
+                        live.happened(number, Happened::Acknowledged);
                     }
                 }
+                ("", None, Some("told")) => live.happened(number, Happened::Acknowledged),
                 _ => {}
             }
         }
     }
 
-    /// The log has it: the file gets another name, and is not read again.
+    /// The log has it: the file is not needed any more.
     pub fn done(&self, folder: &StateFolder) {
         if self.journal.is_some()
-            && let Err(error) = folder.rename(SCRIPTS, "scripts.jsonl.old")
+            && let Err(error) = folder.remove(SCRIPTS)
         {
             tracing::warn!(%error, "{SCRIPTS} of an older agent is read again at the next start");
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::commands::receive::line_framer::Line;
 use crate::commands::request_log::RequestLog;
 use crate::commands::verify::secret::Secret;
-use crate::pipeline::{EventCount, Output, Transform};
+use crate::pipeline::{EventCount, LogLimit, Output, Transform};
 use crate::wire::envelope::{self, Refused, WINDOW_MS};
 use crate::wire::inbound::{self, Message};
 
@@ -31,13 +31,13 @@ pub type WallClock = fn() -> i64;
 
 /// Opens envelopes: everything else is dropped and counted under the word of its [`Refused`].
 ///
-/// - Without a secret it is *locked*: nothing passes, and it says so once.
+/// - Without a secret it is *locked*: nothing passes, and it says so.
 /// - An envelope is taken once: the [request log](crate::commands::request_log) remembers it, over restarts too. It is asked only
 ///   after the signature was found right, so that a stranger cannot fill it.
 /// - No envelope is taken that is more than [`WINDOW_MS`] earlier than the latest one; unless the clock was seen to be
 ///   set back.
 /// - Keep-alives and questions for readings are not remembered: to answer one twice is harmless.
-/// - A line is never in the log; the first one refused after a good one is told there, with its reason.
+/// - A line is never in the log; that one was refused is, with its reason, as a [`LogLimit`] says.
 ///
 /// ```
 /// use infiniservice::commands::{frame::Line, secret::Secret, verify::Verify};
@@ -58,8 +58,7 @@ pub struct Verify {
     clock: WallClock,
     window: Duration,
     log: RequestLog,
-    /// Whether the line before was refused, and that was said.
-    is_refusing: bool,
+    refusing: LogLimit,
 }
 
 impl Verify {
@@ -67,7 +66,7 @@ impl Verify {
     pub fn new(secret: Option<Secret>) -> Self {
         let window = Duration::from_millis(WINDOW_MS);
         let log = RequestLog::in_memory();
-        Self { secret, clock: wall_clock_ms, window, log, is_refusing: false }
+        Self { secret, clock: wall_clock_ms, window, log, refusing: LogLimit::default() }
     }
 
     /// Remembers in `log`, and knows what is there already.
@@ -106,19 +105,19 @@ impl Verify {
         })
     }
 
-    fn say(&mut self, refused: Refused, line: &[u8]) {
-        if std::mem::replace(&mut self.is_refusing, true) {
-            return;
-        }
+    fn say(&mut self, now: Instant, refused: Refused, line: &[u8]) {
+        let Some(unsaid) = self.refusing.happened(now) else { return };
         let (reason, bytes) = (refused.reason(), line.len());
         match refused {
             Refused::Locked => tracing::warn!(
+                unsaid,
                 "locked: the host sent a command and there is no shared secret to check it with; \
                  metrics flow, commands are dropped"
             ),
             _ => tracing::warn!(
                 reason,
                 bytes,
+                unsaid,
                 "a line of the host was refused; those that follow are counted"
             ),
         }
@@ -135,13 +134,10 @@ impl Transform for Verify {
 
     fn apply(&mut self, now: Instant, input: &Line, out: &mut Output<Verified>) {
         match self.check(now, &input.0) {
-            Ok(verified) => {
-                self.is_refusing = false;
-                out.push(verified);
-            }
+            Ok(verified) => out.push(verified),
             Err(refused) => {
                 out.lose(refused.reason(), 1);
-                self.say(refused, &input.0);
+                self.say(now, refused, &input.0);
             }
         }
     }
@@ -299,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_said_once_until_a_good_line_and_never_with_the_line() {
+    fn refusals_are_said_once_a_minute_also_between_good_lines_and_never_with_the_line() {
         let now = Instant::now();
         let canary = |key: &[u8], nonce: &str| Line(seal(key, NOW, nonce, "canary-4711").into());
         let log = logged(|| {
@@ -309,12 +305,14 @@ mod tests {
         assert_eq!(log.matches("locked").count(), 1, "{log}");
         let told = logged(|| {
             let mut verify = verify("key");
-            for (key, nonce) in [("x", "a"), ("x", "b"), ("key", "c"), ("key", "c"), ("x", "d")] {
-                drop(outcome(&mut verify, now, &canary(key.as_bytes(), nonce)));
+            for second in 0..150_u64 {
+                let now = now + Duration::from_secs(second);
+                let key: &[u8] = if second % 2 == 0 { b"x" } else { b"key" };
+                drop(outcome(&mut verify, now, &canary(key, &second.to_string())));
             }
         });
-        let reasons = ["reason=\"forged\"", "reason=\"replayed\""];
-        assert_eq!(reasons.map(|reason| told.matches(reason).count()), [1, 1], "{told}");
+        assert_eq!(told.matches("reason=\"forged\"").count(), 3, "{told}");
+        assert!(told.contains("unsaid=29"), "{told}");
         assert!(!log.contains("4711") && !told.contains("4711"));
     }
 
