@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
 //! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
-//! per waiting thing), [`handle`] (requests that act, in a [`places::ConcurrencyLimit`]), [`supervise`] (again after a fault,
+//! per waiting thing), [`handler`] (requests that act, in a [`concurrency::ConcurrencyLimit`]), [`supervise`] (again after a fault,
 //! logged by [`log_limit`]),
 //! [`state_store`] (what outlives a stage), [`mod@run`] (side by side, to the end). [`stats`] counts items, [`memory_budget`] bytes.
 //!

@@ -154,7 +154,7 @@ impl Port {
         self.core.voice = Some(Box::new(voice));
     }
 
-    /// Where to tell the answers of the host; none is asked for until somebody [listens](Answers::listen).
+    /// Where to tell the answers of the host; none is asked for until somebody [listens](AckTracker::listen).
     pub fn answers(&self) -> AckTracker {
         self.core.answers.clone()
     }

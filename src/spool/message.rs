@@ -29,7 +29,7 @@ impl EventCount for DurableMessage {
 /// Where a command was refused nothing has happened, and it can be asked for again.
 /// A response is waited for: the host gives up after the command's time-out (30 s by default), may ask
 /// again then, and can do little with a late answer; but it cannot know that the command ran, so a short answer may
-/// stay in the place of a long one ([`Tombstone`](super::Word)). A script runs once and cannot be asked for again, and
+/// stay in the place of a long one ([`Tombstone`](super::Tombstone)). A script runs once and cannot be asked for again, and
 /// is shown as running until its completion comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {

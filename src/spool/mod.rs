@@ -17,7 +17,7 @@
 //!   the last. The host reads most answers sooner than that, so waiting for each sync would delay all of them
 //!   for the sake of few; and a cut takes the running commands with it anyway.
 //! - What was read is not sent again, except where the note of it was lost: written at once, synced within
-//!   a second. Whatever an earlier run of the agent had taken is marked [`again`](crate::port::Kept::again).
+//!   a second. Whatever an earlier run of the agent had taken is marked [`again`](crate::port::TrackedFrame::again).
 //! - Items leave in the order in which they came, over restarts too. Nothing torn leaves.
 //! - A power cut at any write, sync or rename leaves a file that is read (tested at each of them). Damage
 //!   costs the item it hits, or with its head all that is behind it; damage to the beginning, which says what and

@@ -6,7 +6,7 @@ use std::io;
 ///
 /// An implementation is single-threaded and may block; who calls it keeps it off the async workers
 /// unless [`blocks`](Self::blocks) says that there is no need. Two exist: [`File`](super::File), and
-/// [`FaultyDisk`](super::Faulty), whose power can be cut.
+/// [`FaultyDisk`](super::FaultyDisk), whose power can be cut.
 pub trait Storage: Send + 'static {
     /// The length of the file; 0 where there is none.
     fn length(&mut self) -> io::Result<u64>;

@@ -32,7 +32,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// Reads its collectors side by side on the blocking pool, every so often.
 ///
 /// A collector that hangs costs its group in this reading and in those that follow until it comes
-/// back; one that panics costs its group once. Both are told as [`CollectError`](crate::model::Trouble). Missed ticks merge.
+/// back; one that panics costs its group once. Both are told as [`CollectError`](crate::model::CollectError). Missed ticks merge.
 /// At most one job per collector is ever out, so a hung one cannot pile up threads.
 pub struct IntervalSource {
     every: Duration,
