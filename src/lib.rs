@@ -68,4 +68,5 @@ pub mod pipeline;
 pub mod port;
 pub mod redact;
 pub mod sinks;
+mod sync;
 pub mod wire;

@@ -1,11 +1,13 @@
 //! What the agent needs of the system before it starts: descriptors, threads, memory to address, a stack. Asked for
 //! at the start, so that a limit is a sentence there, and not a panic later.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 use std::thread;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::sync::IgnorePoison;
 
 /// Descriptors that are free at the start: about 30 are open while metrics and commands run (the port, the
 /// netlink sockets, the files of a reading, control clients), and a program that is started takes six.
@@ -81,7 +83,7 @@ fn addresses() -> Result<(), String> {
 fn threads(count: usize) -> Result<(), String> {
     let gate = RwLock::new(());
     let started = thread::scope(|scope| {
-        let closed = gate.write().unwrap_or_else(PoisonError::into_inner);
+        let closed = gate.write().ignore_poison();
         let pass = || drop(gate.read());
         let started =
             (0..count).try_for_each(|_| thread::Builder::new().spawn_scoped(scope, pass).map(drop));

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use futures::{FutureExt, Stream, StreamExt};
@@ -11,6 +11,7 @@ use tokio::task::unconstrained;
 
 use crate::model::Frame;
 use crate::pipeline::{EventCount, MemoryBudget, StageStats, Subscriber};
+use crate::sync::IgnorePoison;
 
 /// Pipelines that are no more and still have frames here; of one more, the oldest loses what is left.
 const RETIRED_MAX: usize = 4;
@@ -113,7 +114,7 @@ impl TelemetryMux {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 
@@ -205,7 +206,7 @@ impl Stream for Lane {
     type Item = Frame;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll(cx)
+        self.0.lock().ignore_poison().poll(cx)
     }
 }
 

@@ -1,13 +1,14 @@
 //! What was delivered: counted behind the sink, from the bytes that were written. Knows nothing of what
 //! was made.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
+use crate::sync::IgnorePoison;
 
 /// The largest latency that is told apart, in microseconds: an hour.
 const LATENCY_MAX: u64 = 3_600_000_000;
@@ -52,7 +53,7 @@ impl Delivered {
 impl Meter {
     /// Counts a frame whose last byte was accepted at `now`.
     pub fn written(&self, frame: &Frame, now: Instant) {
-        let mut delivered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut delivered = self.0.lock().ignore_poison();
         delivered.add(frame);
         let latency = now.saturating_duration_since(frame.oldest).as_micros();
         delivered.latency.saturating_record(u64::try_from(latency).unwrap_or(LATENCY_MAX));
@@ -60,12 +61,12 @@ impl Meter {
 
     /// Readings that were written so far.
     pub fn readings(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).readings
+        self.0.lock().ignore_poison().readings
     }
 
     /// What was counted.
     pub fn take(&self) -> Delivered {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock().ignore_poison())
     }
 }
 

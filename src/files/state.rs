@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -15,6 +15,7 @@ use rustix::process::geteuid;
 
 use super::trust::{Found, Link, Untrusted, foreign, judge_place, quoted, walk};
 use super::{folder_of, make_private, open_in};
+use crate::sync::IgnorePoison;
 
 /// First words of the names that the agent gives to files in its state folder.
 const STATE_NAMES: [&str; 5] = ["audit", "control", "requests", "scripts", "spool"];
@@ -84,7 +85,7 @@ impl StateFolder {
     /// # Errors
     /// It cannot be made or opened, or is refused.
     pub fn open(&self) -> io::Result<Arc<OwnedFd>> {
-        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.held.lock().ignore_poison();
         if let Some(fd) = held.as_ref().filter(|fd| is_at(self.path(), fd)) {
             return Ok(Arc::clone(fd));
         }

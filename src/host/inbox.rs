@@ -2,11 +2,12 @@
 //! make the guest wait.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
 use super::message::Message;
+use crate::sync::IgnorePoison;
 
 /// Bytes of lines that are kept. A line costs its own length, and at least 512 bytes.
 pub const INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -77,7 +78,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock().ignore_poison()
     }
 }
 

@@ -1,13 +1,14 @@
 //! The last value of each group: written by one stage, read by many. It keeps no history.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use tokio::time::Instant;
 
 use super::enrich::groups;
 use crate::model::{CollectError, Group, SystemMetrics};
 use crate::pipeline::{LogLimit, Output, Restore, StageStats, Transform};
+use crate::sync::IgnorePoison;
 
 /// The last value of each group, shared. A copy is the same memory.
 ///
@@ -20,19 +21,19 @@ pub struct Latest(Arc<RwLock<Option<SystemMetrics>>>);
 impl Latest {
     /// Everything that is known now: one reading with the last value of each group.
     pub fn get(&self) -> Option<SystemMetrics> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().ignore_poison().clone()
     }
 
     /// Whether an interface that is up has an address other than loopback.
     pub fn knows_address(&self) -> bool {
-        let latest = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.0.read().ignore_poison();
         let network = latest.as_ref().and_then(|reading| reading.network.as_ref());
         network.is_some_and(|network| network.has_address())
     }
 
     /// Forgets the groups that are not in `read`: nothing reads them any more.
     pub fn keep(&self, read: &[Group]) {
-        let mut latest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.0.write().ignore_poison();
         let Some(latest) = &mut *latest else { return };
         for group in Group::ALL.into_iter().filter(|group| !read.contains(group)) {
             groups::clear(latest, group);
@@ -40,7 +41,7 @@ impl Latest {
     }
 
     fn set(&self, reading: &SystemMetrics) {
-        let mut latest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.0.write().ignore_poison();
         match &mut *latest {
             Some(latest) => latest.update(reading),
             none => *none = Some(reading.clone()),

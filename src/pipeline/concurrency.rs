@@ -1,9 +1,11 @@
 //! How many requests at once: a room with a number of places that can change while it is used. Does not
 //! know what is done in a place.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::sync::IgnorePoison;
 
 /// Urgent requests that may be under way at the same time; more wait for one of them.
 pub const URGENT_MAX: usize = 64;
@@ -112,7 +114,7 @@ impl ConcurrencyLimit {
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
-        self.0.count.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.count.lock().ignore_poison()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
@@ -13,6 +13,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use super::memory_budget::MemoryBudget;
 use super::stage::EventCount;
 use super::stats::StageStats;
+use crate::sync::IgnorePoison;
 
 /// Keeps the newest items for any number of subscribers, none of which slows another or the
 /// publisher. What a subscriber was too slow for is overwritten, and counted in that subscriber's
@@ -144,7 +145,7 @@ impl<T: Clone + EventCount + Send + 'static> Stream for Subscriber<T> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().ignore_poison()
 }
 
 #[cfg(test)]

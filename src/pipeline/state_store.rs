@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
 use super::stage::{Output, Transform};
+use crate::sync::IgnorePoison;
 
 /// Things by name, put there by what ends and taken by what begins. A copy is the same shelf.
 ///
@@ -27,7 +28,7 @@ impl StateStore {
     }
 
     fn things(&self) -> std::sync::MutexGuard<'_, HashMap<String, Box<dyn Any + Send>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::model::NodeCount;
+use crate::sync::IgnorePoison;
 
 /// Reasons for which something does not go on because that was asked for: no loss, though it is booked
 /// like one, so that the books of a node add up.
@@ -59,7 +60,7 @@ impl StageStats {
         if weight == 0 {
             return;
         }
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lost = self.lost.lock().ignore_poison();
         match lost.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += weight,
             None => lost.push((reason, weight)),
@@ -83,7 +84,7 @@ impl StageStats {
 
     /// Whether `taken = given + lost + held` now.
     fn adds_up(&self) -> bool {
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = self.lost.lock().ignore_poison();
         let lost: u64 = lost.iter().map(|(_, weight)| weight).sum();
         let gone = self.given.load(Relaxed) + lost + self.held.load(Relaxed);
         self.taken.load(Relaxed) == gone
@@ -95,7 +96,7 @@ impl StageStats {
             node: self.name.clone(),
             taken: self.taken.load(Relaxed),
             given: self.given.load(Relaxed),
-            lost: self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            lost: self.lost.lock().ignore_poison().clone(),
             held: self.held.load(Relaxed),
             faults: self.faults.load(Relaxed),
             queue_max: self.queue_max.load(Relaxed),
@@ -125,12 +126,12 @@ impl StatsRegistry {
     /// Opens the books of a node. What the one before still held when it ended was lost, as `abandoned`.
     pub fn node(&self, name: String) -> Arc<StageStats> {
         let nth = {
-            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut made = self.made.lock().ignore_poison();
             let count = made.entry(name.clone()).or_default();
             *count += 1;
             *count - 1
         };
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut books = self.books.lock().ignore_poison();
         let known = books.iter_mut().filter(|book| book.name == name).nth(nth);
         // Nobody but this registry has it, and nobody else can take it meanwhile.
         let free = |node: &&Arc<StageStats>| Arc::strong_count(node) == 1;
@@ -153,14 +154,14 @@ impl StatsRegistry {
 
     /// The first node whose books do not add up, if one is between two steps and they do not.
     pub fn wrong(&self) -> Option<NodeCount> {
-        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let books = self.books.lock().ignore_poison();
         let mut nodes = books.iter().flat_map(|book| &book.nodes);
         nodes.find(|node| !node.adds_up()).map(|node| node.count())
     }
 
     /// What every node has counted so far.
     pub fn counts(&self) -> Vec<NodeCount> {
-        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let books = self.books.lock().ignore_poison();
         let count = |book: &Book| {
             let counts = book.nodes.iter().map(|node| node.count());
             counts.reduce(|mut sum, count| {

@@ -2,12 +2,14 @@
 //! what it understands. Does not write to it, and knows no wire.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
+
+use crate::sync::IgnorePoison;
 
 /// Barriers whose answer is awaited; a port that has asked so often and had no answer of this host asks no more.
 /// Where it had one, the next barrier takes the place of the newest, and covers all that it did.
@@ -259,7 +261,7 @@ impl AckTracker {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().ignore_poison()
     }
 }
 

@@ -1,12 +1,13 @@
 //! Frames that must arrive, as they pass between whoever keeps them and the port. Keeps nothing itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use crate::model::Frame;
+use crate::sync::IgnorePoison;
 
 /// A frame that somebody keeps until a host is known to have read it.
 #[derive(Debug, Clone)]
@@ -56,11 +57,11 @@ type OnUndelivered = Box<dyn Fn(&[u8]) + Send>;
 impl Undelivered {
     /// Calls `seen` with the lines of each, in the port's task, so it must be short; in the place of who heard before.
     pub fn tell(&self, seen: impl Fn(&[u8]) + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(seen));
+        *self.0.lock().ignore_poison() = Some(Box::new(seen));
     }
 
     pub(super) fn is(&self, lines: &[u8]) {
-        if let Some(seen) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(seen) = &*self.0.lock().ignore_poison() {
             seen(lines);
         }
     }

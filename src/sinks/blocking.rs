@@ -1,12 +1,13 @@
 //! Writes on the blocking pool, one frame at a time. Does not know where to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use crate::pipeline::StageError;
+use crate::sync::IgnorePoison;
 
 /// A writer that blocks.
 pub(super) trait Blocking: Send + 'static {
@@ -53,9 +54,8 @@ impl<W: Blocking> BlockingSink<W> {
             }
         }
         let (writer, stop, owned) = (self.writer.clone(), self.stop.clone(), bytes.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            writer.lock().unwrap_or_else(PoisonError::into_inner).write(&owned, &stop)
-        });
+        let done =
+            tokio::task::spawn_blocking(move || writer.lock().ignore_poison().write(&owned, &stop));
         let job = self.job.insert(Job { bytes: bytes.clone(), done });
         let result = (&mut job.done).await;
         self.job = None;

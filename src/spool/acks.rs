@@ -1,8 +1,9 @@
 //! Which requests' answers the host has read, told to the request log. Keeps no answer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::scan::ITEMS_MAX;
+use crate::sync::IgnorePoison;
 
 /// Who is told the requests.
 type Told = Box<dyn Fn(&[u32]) + Send>;
@@ -46,7 +47,7 @@ impl Acks {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 

@@ -2,12 +2,13 @@
 //! and fails. For tests and simulations. It is no model of speed.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
 use super::storage::Storage;
 use crate::model::Rng;
+use crate::sync::IgnorePoison;
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
@@ -130,7 +131,7 @@ impl FaultyDisk {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 

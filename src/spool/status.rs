@@ -1,12 +1,13 @@
 //! What waits for the host now, for whoever wants to show it. Changes nothing of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::queue::Spool;
 use super::scan::Entry;
 use super::storage::Storage;
 use super::types::State;
+use crate::sync::IgnorePoison;
 
 /// Reads what waits. A copy reads the same. One keeper writes it, after each change.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +40,7 @@ impl Waiting {
 impl SpoolStatus {
     /// What waits now.
     pub fn now(&self) -> Waiting {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().ignore_poison().clone()
     }
 
     pub(super) fn state<S: Storage>(&self, spool: &Spool<S>) {
@@ -53,7 +54,7 @@ impl SpoolStatus {
         };
         let (bytes, state, why) = (spool.bytes(), spool.state(), spool.trouble().cloned());
         let waiting = Waiting { items, bytes, oldest, in_memory, state, why };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+        *self.0.lock().ignore_poison() = waiting;
     }
 }
 

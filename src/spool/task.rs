@@ -1,7 +1,7 @@
 //! The task between those who say what must arrive and the port that says it. Does not know when the host
 //! has read something: the port tells.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
@@ -17,6 +17,7 @@ use super::status::{SpoolStatus, millis};
 use super::storage::Storage;
 use crate::pipeline::{StageError, StageStats, Task};
 use crate::port::{Discarded, TrackedFrame};
+use crate::sync::IgnorePoison;
 
 /// Items taken at one wake-up.
 const BURST: usize = 64;
@@ -111,7 +112,7 @@ impl<S: Storage> SpoolTask<S> {
 
     /// Which requests' answers the host has read.
     pub fn acks(&self) -> Acks {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner).acks.clone()
+        self.desk.lock().ignore_poison().acks.clone()
     }
 
     /// With another wall clock, for the times that records bear.
@@ -180,10 +181,10 @@ impl<S: Storage> SpoolTask<S> {
             retry: due(alarms.retry) || !self.open,
         };
         if !self.blocks {
-            return Ok(self.desk.lock().unwrap_or_else(PoisonError::into_inner).work(turn));
+            return Ok(self.desk.lock().ignore_poison().work(turn));
         }
         let desk = Arc::clone(&self.desk);
-        let job = move || desk.lock().unwrap_or_else(PoisonError::into_inner).work(turn);
+        let job = move || desk.lock().ignore_poison().work(turn);
         let done = tokio::task::spawn_blocking(job).await;
         done.map_err(|error| StageError::new(format_args!("the spool's job broke: {error}")))
     }
@@ -212,7 +213,7 @@ impl<S: Storage> SpoolTask<S> {
                 break;
             }
         }
-        let waiting = self.desk.lock().unwrap_or_else(PoisonError::into_inner).backlog.now();
+        let waiting = self.desk.lock().ignore_poison().backlog.now();
         if waiting.in_memory > 0 {
             let (items, why) = (waiting.in_memory, waiting.why.as_deref().unwrap_or("no spool"));
             tracing::warn!(items, why, "what was in memory only is lost with the agent");

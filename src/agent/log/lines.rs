@@ -1,11 +1,13 @@
 //! Lines on their way to a log that may not be read. Knows nothing of what they say.
 
 use std::os::fd::AsFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+
+use crate::sync::IgnorePoison;
 
 /// The most that waits to be written; as much again is being written.
 pub const WAITING_BYTES: usize = 64 * 1024;
@@ -70,8 +72,7 @@ impl Lines {
         let mut state = self.lock();
         loop {
             let has_none = |state: &mut State| state.waiting.is_empty() && !state.has_ended;
-            state =
-                self.changed.wait_while(state, has_none).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait_while(state, has_none).ignore_poison();
             if state.waiting.is_empty() {
                 return;
             }
@@ -99,7 +100,7 @@ impl Lines {
         let has_some = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, limit, has_some);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !waited.ignore_poison().1.timed_out()
     }
 
     /// Lets a writer begin, also after an [`end`](Self::end).
@@ -114,7 +115,7 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().ignore_poison()
     }
 }
 

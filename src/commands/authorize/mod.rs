@@ -9,7 +9,7 @@ pub mod foresee;
 pub mod glob;
 pub mod policy;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::commands::decode::request::Request;
 use crate::commands::decode::{self, HostMessage};
 use crate::commands::execute::outcome::Outcome;
 use crate::pipeline::{EventCount, Output, Transform};
+use crate::sync::IgnorePoison;
 
 /// A request that may be run, with its time cut to what the policy grants.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,12 +173,12 @@ pub struct InForce(Arc<Mutex<Option<Enforce>>>);
 impl InForce {
     /// Requests that have not begun go by `gate` from now on.
     pub fn set(&self, gate: Enforce) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(gate);
+        *self.0.lock().ignore_poison() = Some(gate);
     }
 
     /// The rules that what an action comes to is held against; `None` where none were set, or nothing may run.
     pub fn policy(&self) -> Option<Arc<Policy>> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.0 {
+        match self.0.lock().ignore_poison().as_ref()?.0 {
             Rules::Policy(ref policy) => Some(policy.clone()),
             Rules::DenyAll(_) => None,
         }
@@ -185,7 +186,7 @@ impl InForce {
 
     /// Judges a request that was let through once more; lets it through where no policy was set.
     pub fn again(&self, permit: Permit) -> Result<Permit, Box<Denial>> {
-        let gate = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let gate = self.0.lock().ignore_poison().clone();
         match gate {
             Some(gate) => gate.pass(permit.request),
             None => Ok(permit),

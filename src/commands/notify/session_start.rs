@@ -1,7 +1,7 @@
 //! What is said to a host that did not ask: when it has come, a question for pending scripts; the news of
 //! the agent, where it understands them; and what an earlier agent left unanswered. The port says itself who speaks. Does not know when metrics go.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
@@ -11,6 +11,7 @@ use crate::commands::reply::Outbound;
 use crate::commands::request_log::Recovery;
 use crate::pipeline::{Source, StageError};
 use crate::port::AckTracker;
+use crate::sync::IgnorePoison;
 
 /// Asks each host once for pending scripts, and tells it the news if it understands them.
 ///
@@ -105,7 +106,7 @@ impl SessionStart {
 
 impl Greeted {
     fn begun(&self) -> std::sync::MutexGuard<'_, Begun> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 

@@ -2,7 +2,7 @@
 //! hosts. Keeps nothing itself, and sends nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::commands::notify::drop_report::TELL_EVERY;
 use crate::spool::{SpoolStatus, State, Waiting};
+use crate::sync::IgnorePoison;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// The spools of the ports that are open. A copy is the same list.
@@ -55,12 +56,12 @@ pub struct SpoolEvents(HashMap<String, (Spooling, Instant)>);
 impl SpoolReport {
     /// Takes the place of the list.
     pub fn set(&self, spools: Vec<(String, SpoolStatus)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = spools;
+        *self.0.lock().ignore_poison() = spools;
     }
 
     /// What each holds now.
     pub fn held(&self) -> Vec<Held> {
-        let spools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let spools = self.0.lock().ignore_poison();
         spools.iter().map(|(port, backlog)| Held::of(port.clone(), backlog.now())).collect()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::cgroup::Group;
 use crate::commands::actions::systemd;
+use crate::sync::IgnorePoison;
 
 /// Processes that are named; the others are counted.
 const NAMES_MAX: usize = 5;
@@ -28,7 +29,7 @@ pub struct Notes(Arc<Mutex<Vec<String>>>);
 
 impl Notes {
     pub(super) fn add(&self, note: String) {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.0.lock().ignore_poison();
         if notes.len() < NOTES_MAX {
             notes.push(note);
         }
@@ -36,7 +37,7 @@ impl Notes {
 
     /// All that was said since the last time.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock().ignore_poison())
     }
 }
 

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -21,6 +21,7 @@ use tokio::process::Child;
 use tokio::time::Instant;
 
 use super::cgroup::Group;
+use crate::sync::IgnorePoison;
 use crate::wire::steers;
 
 /// How long is tried to end a tree. What is left then hangs in the kernel and cannot be ended.
@@ -293,7 +294,7 @@ fn processes() -> Vec<Process> {
 }
 
 fn programs() -> MutexGuard<'static, BTreeSet<u32>> {
-    PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
+    PROGRAMS.lock().ignore_poison()
 }
 
 #[cfg(test)]

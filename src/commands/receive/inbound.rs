@@ -3,7 +3,7 @@
 //! The lane belongs to the port and outlives the flows that read it, one after the other: an [`SharedInbound`] is
 //! that lane, with the half line that one flow leaves to the next, and a [`ReadLease`] is the right to read it.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use futures::Stream;
 use futures::future::poll_fn;
@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::pipeline::{Source, StageError};
 use crate::port::Inbound;
+use crate::sync::IgnorePoison;
 use crate::wire::{LINE_BYTES_MAX, Lines};
 
 /// The inbound lane of a port and what is begun of a line. A copy is the same lane.
@@ -61,12 +62,12 @@ impl ReadLease {
     /// What the port reads next, once the turn has begun; `None` when the port has closed.
     pub async fn next(&self) -> Option<Inbound> {
         let lane = &self.intake.lane;
-        poll_fn(|cx| lane.lock().unwrap_or_else(PoisonError::into_inner).poll_recv(cx)).await
+        poll_fn(|cx| lane.lock().ignore_poison().poll_recv(cx)).await
     }
 
     /// What is begun of a line.
     pub(super) fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.intake.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.intake.lines.lock().ignore_poison()
     }
 }
 

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use tokio::runtime::Handle;
@@ -33,6 +33,7 @@ use crate::commands::execute::outcome::Outcome;
 use crate::files::{StateFolder, folder_of};
 use crate::pipeline::LogLimit;
 use crate::sinks::{Access, Appender, Rotation, why};
+use crate::sync::IgnorePoison;
 
 /// The most lines that may wait to be written; the next one counts as not written.
 pub const WAITING: usize = 256;
@@ -217,11 +218,11 @@ impl Audit {
 
 impl Inner {
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock().ignore_poison()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().ignore_poison()
     }
 
     /// Writes all that wait, or until one cannot be written.

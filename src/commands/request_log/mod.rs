@@ -43,7 +43,7 @@ mod upgrade;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -60,6 +60,7 @@ use crate::commands::reply::Outbound;
 use crate::files::{StateFolder, Untrusted};
 use crate::sinks::why;
 use crate::spool::{self, Storage, millis};
+use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
 pub use file::NAMES;
@@ -445,12 +446,12 @@ impl RequestLog {
 
 impl Inner {
     fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        self.live.lock().ignore_poison()
     }
 
     /// Writes what is not written, and syncs it where that is wanted.
     fn write(&self, sync: bool) -> Result<(), String> {
-        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disk = self.disk.lock().ignore_poison();
         let mut live = self.live();
         if disk.storage.is_none() {
             live.pending = Vec::new();

@@ -26,9 +26,11 @@ mod hypervisor;
 pub mod script;
 mod socket;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver::Driver;
+
+use crate::sync::IgnorePoison;
 pub use hypervisor::RING_BUFFERS;
 pub use socket::{BUFFER_BYTES, cost};
 
@@ -80,7 +82,7 @@ struct Shared(Arc<Mutex<Driver>>);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Driver> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 }
 
