@@ -5,18 +5,15 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
-use infiniservice::commands::reply::Outbound;
 use infiniservice::machine_events::MachineEvents;
-use infiniservice::pipeline::Source;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let every = std::env::args().nth(1).and_then(|text| humantime::parse_duration(&text).ok());
     let mut life = MachineEvents::new().looking("/", every.unwrap_or(Duration::from_secs(5)));
-    let mut told = pin!(life.open());
+    let mut told = pin!(life.events());
     while let Some(told) = told.next().await {
-        if let Outbound::Event(event) = told.expect("the machine can be watched") {
-            println!("{} {}", event.message, event.context.unwrap_or_default());
-        }
+        let event = told.expect("the machine can be watched");
+        println!("{} {}", event.message, event.context.unwrap_or_default());
     }
 }

@@ -29,7 +29,8 @@ use crate::pipeline::{
     Subscriber, Task,
 };
 use crate::port::Target;
-use crate::sinks::{self, DurableSink};
+use crate::sinks;
+use crate::spool::DurableSink;
 use crate::wire::Format;
 
 /// Everything that the files ask for, built and not started.

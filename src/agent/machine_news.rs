@@ -6,9 +6,7 @@ use async_stream::stream;
 use futures::{Stream, StreamExt};
 use tokio::task::spawn_blocking;
 
-use crate::commands::reply::Outbound;
 use crate::machine_events::{self, MachineEvents};
-use crate::pipeline::Source;
 use crate::spool::Machine;
 use crate::wire::outbound::AgentEvent;
 
@@ -16,11 +14,10 @@ use crate::wire::outbound::AgentEvent;
 pub fn life(mut life: MachineEvents) -> impl Stream<Item = AgentEvent> {
     stream! {
         {
-            let mut happened = std::pin::pin!(life.open());
+            let mut happened = std::pin::pin!(life.events());
             while let Some(told) = happened.next().await {
                 match told {
-                    Ok(Outbound::Event(event)) => yield event,
-                    Ok(_) => {}
+                    Ok(event) => yield event,
                     Err(error) => tracing::warn!(%error, "suspends and clock steps are not seen"),
                 }
             }

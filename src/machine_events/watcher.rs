@@ -11,8 +11,7 @@ use tokio::time::sleep;
 
 use super::detect::{Clocks, Detector, MachineEvent};
 use super::linux::{ClockChanges, Generations, look, monotonic_ns};
-use crate::commands::reply::Outbound;
-use crate::pipeline::{Source, StageError};
+use crate::pipeline::StageError;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// How often it is looked when nothing asks for it: for what wakes nobody (a stop by the host, a new id).
@@ -62,7 +61,7 @@ impl MachineEvents {
     }
 
     /// Looks once. The blocking pool is where files are read.
-    async fn look(&mut self, due_ns: i64) -> Option<Outbound> {
+    async fn look(&mut self, due_ns: i64) -> Option<AgentEvent> {
         let (root, told) = (self.root.clone(), self.told);
         let clocks: Clocks =
             tokio::task::spawn_blocking(move || look(&root, told, due_ns)).await.ok()?;
@@ -72,7 +71,7 @@ impl MachineEvents {
         }
         let event = event(&happened);
         tracing::info!(what = event.message, "the machine or its clock has jumped");
-        Some(Outbound::Event(event))
+        Some(event)
     }
 }
 
@@ -82,15 +81,12 @@ impl Default for MachineEvents {
     }
 }
 
-impl Source for MachineEvents {
-    type Out = Outbound;
-
-    fn detail(&self) -> String {
-        let every = humantime::format_duration(self.every);
-        format!("suspends, clock steps, restores, clones; looked at every {every} and when told")
-    }
-
-    fn open(&mut self) -> impl Stream<Item = Result<Outbound, StageError>> + Send + '_ {
+impl MachineEvents {
+    /// One event for each time that something has happened, without an end.
+    ///
+    /// # Errors
+    /// The kernel's notices cannot be had; nothing comes after.
+    pub fn events(&mut self) -> impl Stream<Item = Result<AgentEvent, StageError>> + Send + '_ {
         async_stream::stream! {
             let senses = match Senses::new() {
                 Ok(senses) => senses,
@@ -230,14 +226,12 @@ mod tests {
         machine_id(root.path(), "a");
         let mut life = MachineEvents::new().looking(root.path(), Duration::from_millis(5));
         let lives = life.lives();
-        let mut told = std::pin::pin!(life.open());
+        let mut told = std::pin::pin!(life.events());
         let quiet = tokio::time::timeout(Duration::from_millis(100), told.next()).await;
         assert!(quiet.is_err(), "{quiet:?}");
         assert_eq!(*lives.borrow(), 0);
         machine_id(root.path(), "b");
-        let Some(Ok(Outbound::Event(event))) = told.next().await else {
-            panic!("nothing was told")
-        };
+        let Some(Ok(event)) = told.next().await else { panic!("nothing was told") };
         assert_eq!(event.context.unwrap()["cloned"], true);
         assert_eq!(*lives.borrow(), 1);
         let quiet = tokio::time::timeout(Duration::from_millis(100), told.next()).await;

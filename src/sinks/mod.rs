@@ -9,7 +9,6 @@
 //! virtio port.
 
 mod file;
-mod durable;
 mod null;
 mod blocking;
 mod stdout;
@@ -17,7 +16,6 @@ mod unix;
 
 use std::io;
 
-pub use durable::DurableSink;
 pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
 pub use null::Null;

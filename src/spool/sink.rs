@@ -2,9 +2,9 @@
 
 use tokio::sync::mpsc;
 
+use super::{DurableMessage, Kind};
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
-use crate::spool::{DurableMessage, Kind};
 
 /// Hands each frame of readings to whoever keeps it until the host has read it, and waits while that is busy.
 #[derive(Debug)]
