@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders from top to bottom.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "cli",
     "bench",
     "host",
@@ -23,6 +23,7 @@ const ORDER: [&str; 16] = [
     "redact",
     "pipeline",
     "model",
+    "sync",
 ];
 
 fn place(folder: &str) -> Option<usize> {

@@ -99,14 +99,14 @@ async fn a_file_builds_what_code_builds() {
     let _port = health.node("port unix:/run/host.sock".into());
     let _keeper = health.node("keeper unix:/run/host.sock".into());
 
-    assert_eq!(from_file.pictures, std::slice::from_ref(&graph.picture));
+    assert_eq!(from_file.topologies, std::slice::from_ref(&graph.picture));
     assert_eq!(from_file.tasks.len(), graph.into_tasks().len());
     let mut code_nodes: Vec<String> = health.counts().into_iter().map(|count| count.node).collect();
     let mut file_nodes = file_nodes;
     code_nodes.sort();
     file_nodes.sort();
     assert_eq!(file_nodes, code_nodes);
-    assert!(from_file.pictures[0].edges.iter().any(|(_, edge, _)| *edge == Edge::Ring(16)));
+    assert!(from_file.topologies[0].edges.iter().any(|(_, edge, _)| *edge == Edge::Ring(16)));
 }
 
 /// Takes the same made-up readings through the stages of `text` and into a file.

@@ -1,5 +1,4 @@
-//! How the C library keeps freed memory: given back, rather than kept for the next burst. Measures and
-//! limits nothing.
+//! How the C library keeps freed memory: given back, rather than kept for the next burst.
 //!
 //! # Why
 //! glibc gives each thread that allocates an arena of its own, up to eight for each processor, and
@@ -22,7 +21,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The variable; whoever has set it has decided.
+/// The variable. A value set by the user is respected.
 const VARIABLE: &str = "GLIBC_TUNABLES";
 const VALUE: &str = "glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=131072:\
     glibc.malloc.mmap_threshold=16384:glibc.malloc.top_pad=16384";

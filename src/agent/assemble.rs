@@ -1,4 +1,4 @@
-//! From pipeline files to graphs, through the same typed builder that code uses. Starts nothing.
+//! Builds the graphs of pipeline files, through the same typed builder that code uses.
 
 use std::mem::discriminant;
 use std::sync::Arc;
@@ -33,18 +33,18 @@ use crate::sinks;
 use crate::spool::DurableSink;
 use crate::wire::Format;
 
-/// Everything that the files ask for, built and not started.
+/// All flows of the files, built and not started.
 #[derive(Default)]
 pub struct Assembly {
-    /// What each pipeline looks like, in the order of the files.
-    pub pictures: Vec<Topology>,
+    /// The topology of each pipeline, in the order of the files.
+    pub topologies: Vec<Topology>,
     /// The tasks of all pipelines, without those of the ports.
     pub tasks: Vec<Box<dyn Task>>,
-    /// What the metrics flows have read last.
+    /// The latest readings of the metrics flows.
     pub latest: Latest,
 }
 
-/// Builds the pipelines of `loaded`; what they write to ports goes to lanes of `ports`.
+/// Builds the pipelines of `loaded`, which write to the channels of `ports`.
 pub fn assemble(
     loaded: &Loaded,
     ports: &mut Ports,
@@ -55,68 +55,84 @@ pub fn assemble(
     let latest = assembly.latest.clone();
     let mut add = |built: Built, ports: &mut Ports| {
         for graph in built.start(ports, &MemoryBudget::default()) {
-            assembly.pictures.push(graph.picture.clone());
+            assembly.topologies.push(graph.picture.clone());
             assembly.tasks.extend(graph.into_tasks());
         }
     };
     for pipeline in &loaded.pipelines {
         let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (shelf, ledger) = (&StateStore::default(), &MemoryBudget::default());
-        let mut site =
-            Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger, limit: None };
+        let (state_store, memory_budget) = (&StateStore::default(), &MemoryBudget::default());
+        let mut site = Site {
+            vm_id,
+            latest: &latest,
+            ports,
+            health,
+            stop,
+            state_store,
+            memory_budget,
+            limit: None,
+        };
         let built = metrics_flow(pipeline, &mut site)?;
         add(built, ports);
     }
     if let Some(commands) = &loaded.commands {
         let secret = commands.file.secret()?;
-        let runs = secret.is_some() && !ports.is_picture();
+        let runs = secret.is_some() && !ports.is_drawing();
         let state = StateFolder::at(&loaded.agent.state.folder);
-        let carried = CommandState::begin(&commands.file, &state, runs, stop)?;
-        let (_, heard) = AgentEvents::new(health);
+        let command_state = CommandState::begin(&commands.file, &state, runs, stop)?;
+        let (_, events) = AgentEvents::new(health);
         let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (shelf, ledger) = (&StateStore::default(), &MemoryBudget::default());
-        let mut site =
-            Site { vm_id, latest: &latest, ports, health, stop, shelf, ledger, limit: None };
-        let built = command_flow(commands, secret, &carried, heard, &mut site)?;
+        let (state_store, memory_budget) = (&StateStore::default(), &MemoryBudget::default());
+        let mut site = Site {
+            vm_id,
+            latest: &latest,
+            ports,
+            health,
+            stop,
+            state_store,
+            memory_budget,
+            limit: None,
+        };
+        let built = command_flow(commands, secret, &command_state, events, &mut site)?;
         add(built, ports);
     }
     Ok(assembly)
 }
 
-/// What a flow is built from besides its file.
+/// The surroundings that a flow is built in.
 pub(super) struct Site<'a> {
     /// The machine's name at its manager.
     pub vm_id: Option<&'a str>,
-    /// What the metrics flows have read last.
+    /// The latest readings of the metrics flows.
     pub latest: &'a Latest,
-    /// Where it may end.
+    /// The ports it may write to.
     pub ports: &'a mut Ports,
-    /// The books.
+    /// Counts what its stages do.
     pub health: &'a StatsRegistry,
     /// Ends its sources.
     pub stop: &'a CancellationToken,
-    /// What the flow leaves behind whose place it takes.
-    pub shelf: &'a StateStore,
-    /// Where what is queued is charged.
-    pub ledger: &'a MemoryBudget,
-    /// What the agent runs under.
+    /// The state of the flow that it replaces.
+    pub state_store: &'a StateStore,
+    /// Bounds the bytes in its queues.
+    pub memory_budget: &'a MemoryBudget,
+    /// The memory limit of the process.
     pub limit: Option<&'a MemoryLimit>,
 }
 
-/// A flow that is built and not started, and that no other part knows of yet.
+/// A flow that is built and not started. Nothing else refers to it yet.
 pub(super) struct Built {
     /// Its graphs.
     pub graphs: Vec<Graph>,
     /// The ports that it uses.
     pub targets: Vec<Target>,
-    /// What goes into lanes of ports.
+    /// The feeds for ports.
     plugs: Vec<Plug>,
 }
 
 struct Plug {
     target: Target,
     feed: String,
-    tail: Subscriber<Frame>,
+    subscriber: Subscriber<Frame>,
     keep: usize,
     node: Arc<StageStats>,
 }
@@ -127,15 +143,15 @@ impl Built {
         Self { graphs, targets: vec![target], plugs: Vec::new() }
     }
 
-    /// Its feeds in the lanes of ports.
+    /// The names of its feeds, by port.
     pub(super) fn feeds(&self) -> Vec<(Target, String)> {
         self.plugs.iter().map(|plug| (plug.target.clone(), plug.feed.clone())).collect()
     }
 
-    /// Plugs it in. The flow whose place it takes has ended.
-    pub(super) fn start(self, ports: &mut Ports, ledger: &MemoryBudget) -> Vec<Graph> {
-        for Plug { target, feed, tail, keep, node } in self.plugs {
-            ports.at(&target).relay.plug(&feed, tail, keep, node, ledger);
+    /// Connects its feeds to the ports. The flow that it replaces has ended.
+    pub(super) fn start(self, ports: &mut Ports, memory_budget: &MemoryBudget) -> Vec<Graph> {
+        for Plug { target, feed, subscriber, keep, node } in self.plugs {
+            ports.at(&target).telemetry.plug(&feed, subscriber, keep, node, memory_budget);
         }
         self.graphs
     }
@@ -144,24 +160,24 @@ impl Built {
 /// Builds the metrics flow of `pipeline`.
 ///
 /// # Errors
-/// A port that it names cannot be.
+/// A port name is invalid, or is not a port.
 pub(super) fn metrics_flow(
     pipeline: &config::Pipeline,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let (name, file) = (&pipeline.name, &pipeline.file);
-    let mut stages = kept_stages(file, site.vm_id, site.shelf);
+    let mut stages = restored_stages(file, site.vm_id, site.state_store);
     let troubles = site.health.node(format!("{name}/troubles"));
     let remember = Remember::new(site.latest.clone(), troubles);
-    stages.enrichers.insert(0, Box::new(Stateful::new(remember, site.shelf, "remember")));
-    stages.serialize = stages.serialize.charging(site.ledger);
+    stages.enrichers.insert(0, Box::new(Stateful::new(remember, site.state_store, "remember")));
+    stages.serialize = stages.serialize.charging(site.memory_budget);
     let cadences = cadences(file, site);
     let frames = through(collect(name, cadences, site.health, site.stop), stages);
     end(name, frames, &file.write, site)
 }
 
-/// Ends a flow where the file says. A port, and anything that shares a flow, gets the newest frames
-/// from a ring; a sink that has the flow for itself gets every one.
+/// Adds the sinks of the file. A port, or a sink beside others, gets the newest frames from a ring; a sink that is alone
+/// gets every frame.
 fn end<S>(
     name: &str,
     frames: Pipeline<S>,
@@ -178,7 +194,7 @@ where
             config::Target::Port(port) if *delivery == Delivery::Durable => {
                 let target = site.ports.resolve(port)?;
                 let kept =
-                    DurableSink::new(target.to_string(), site.ports.at(&target).must.clone());
+                    DurableSink::new(target.to_string(), site.ports.at(&target).durable.clone());
                 let graphs = vec![frames.write(kept, items)];
                 return Ok(Built { graphs, targets: vec![target], plugs: Vec::new() });
             }
@@ -192,25 +208,25 @@ where
         }
     }
     let keep = write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
-    let mut published = frames.publish(&Ring::new(keep).within(site.ledger));
+    let mut published = frames.publish(&Ring::new(keep).within(site.memory_budget));
     let (mut targets, mut plugs) = (Vec::new(), Vec::new());
     for write in write {
         published = match &write.target {
             config::Target::Port(port) if write.delivery == Delivery::Durable => {
                 let target = site.ports.resolve(port)?;
                 let kept =
-                    DurableSink::new(target.to_string(), site.ports.at(&target).must.clone());
+                    DurableSink::new(target.to_string(), site.ports.at(&target).durable.clone());
                 targets.push(target);
                 published.write(kept)
             }
             config::Target::Port(port) => {
                 let target = site.ports.resolve(port)?;
                 site.ports.at(&target);
-                let (tail, node) = published.tail("port", target.to_string());
+                let (subscriber, node) = published.tail("port", target.to_string());
                 targets.push(target.clone());
-                // A port may stand for several that the file names.
+                // `--port` may stand for several ports of the file, so the name is made unique.
                 let feed = format!("{name}/{}", plugs.len());
-                plugs.push(Plug { target, feed, tail, keep, node });
+                plugs.push(Plug { target, feed, subscriber, keep, node });
                 published
             }
             config::Target::File(file) => published.write(file_sink(file)),
@@ -228,24 +244,24 @@ pub fn file_sink(file: &config::FileTarget) -> sinks::File {
     sinks::File::new(&file.path, rotation)
 }
 
-/// The computing part of a file: everything between the readings and the frames.
+/// The transforms of a file: everything between the readings and the frames.
 pub fn stages(file: &PipelineFile, vm_id: Option<&str>) -> Stages {
-    kept_stages(file, vm_id, &StateStore::default())
+    restored_stages(file, vm_id, &StateStore::default())
 }
 
-/// The same, going on with what lies on the shelf.
-fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &StateStore) -> Stages {
+/// As [`stages`], with the state from `state_store`.
+fn restored_stages(file: &PipelineFile, vm_id: Option<&str>, state_store: &StateStore) -> Stages {
     let enrich = |(index, enrich): (usize, &Enrich)| {
-        // The second `rates` of a file goes on where the second one was, wherever they stand.
+        // State is matched by position among its kind: the second `rates` of a file continues the second one.
         let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
         let nth = file.enrich.iter().take(index).filter(same).count();
-        enricher(nth, enrich, vm_id, shelf)
+        enricher(nth, enrich, vm_id, state_store)
     };
     let mut enrichers: Vec<Enricher> = file.enrich.iter().enumerate().map(enrich).collect();
     if file.serialize.format == Format::Infinibay {
         let read = file.collect.iter().flat_map(|collect| &collect.from).map(Read::group).collect();
         let join = Join::new(file.serialize.format.needs(), lead(file)).of(read);
-        enrichers.push(Box::new(Stateful::new(join, shelf, "join")));
+        enrichers.push(Box::new(Stateful::new(join, state_store, "join")));
     }
     let limits = Limits {
         max_items: file.batch.max_items.items(),
@@ -259,7 +275,12 @@ fn kept_stages(file: &PipelineFile, vm_id: Option<&str>, shelf: &StateStore) -> 
     }
 }
 
-fn enricher(nth: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &StateStore) -> Enricher {
+fn enricher(
+    nth: usize,
+    enrich: &Enrich,
+    vm_id: Option<&str>,
+    state_store: &StateStore,
+) -> Enricher {
     match enrich {
         Enrich::Identity(identify) => {
             let vm_id = identify.vm_id.clone().or_else(|| vm_id.map(str::to_owned));
@@ -267,19 +288,19 @@ fn enricher(nth: usize, enrich: &Enrich, vm_id: Option<&str>, shelf: &StateStore
         }
         Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
         Enrich::Rates(_) => {
-            Box::new(Stateful::new(Rates::default(), shelf, format!("rates/{nth}")))
+            Box::new(Stateful::new(Rates::default(), state_store, format!("rates/{nth}")))
         }
         Enrich::Top(top) => Box::new(Top::new(top.processes.items(), top.by)),
         Enrich::Select(config::Select::Keep(groups)) => Box::new(Select::keep(groups)),
         Enrich::Select(config::Select::Drop(groups)) => Box::new(Select::drop(groups)),
         Enrich::Changes(changes) => {
             let changes = Changes::new(changes.full_every.get());
-            Box::new(Stateful::new(changes, shelf, format!("changes/{nth}")))
+            Box::new(Stateful::new(changes, state_store, format!("changes/{nth}")))
         }
     }
 }
 
-/// The quickest cadence: the one whose readings become lines.
+/// The shortest interval: its readings become lines.
 fn lead(file: &PipelineFile) -> Duration {
     file.collect.iter().map(|collect| collect.every.get()).min().unwrap_or(Duration::MAX)
 }
@@ -289,8 +310,8 @@ fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<IntervalSource> {
     let cadence = |collect: &config::Collect| {
         let every = collect.every.get();
         let collectors = collect.from.iter().map(|read| collector(read, site.health)).collect();
-        let asked = collect.from.iter().map(|read| format!("{read:?}")).collect();
-        let cadence = IntervalSource::new(every, collectors).kept_on(site.shelf, asked);
+        let collected = collect.from.iter().map(|read| format!("{read:?}")).collect();
+        let cadence = IntervalSource::new(every, collectors).kept_on(site.state_store, collected);
         let addresses = collect.from.iter().any(|read| read.group() == Group::Network);
         if file.serialize.format == Format::Infinibay && (addresses || every == lead) {
             cadence.eager_until_address(site.latest.clone())

@@ -1,4 +1,4 @@
-//! Who is connected to the local control, and for whom there is a place. Does not know what is asked.
+//! The connections to the local control, and who gives way when there are too many.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,60 +8,61 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::net::UnixStream;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Clients at once.
+/// Connections at once.
 pub(super) const CLIENTS_MAX: usize = 4;
 
-/// Those that are connected, at most [`CLIENTS_MAX`]; gone with this.
+/// The open connections, at most [`CLIENTS_MAX`]. Dropping this closes them.
 #[derive(Default)]
 pub(super) struct Clients {
     tasks: JoinSet<()>,
     /// The oldest first.
-    places: VecDeque<Place>,
+    connected: VecDeque<Connected>,
 }
 
-/// Whether a client has said all that it wants.
+/// Whether the request of a client is completely read.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Spoken(Arc<AtomicBool>);
+pub(super) struct RequestRead(Arc<AtomicBool>);
 
-impl Spoken {
+impl RequestRead {
     pub(super) fn set(&self) {
         self.0.store(true, Relaxed);
     }
 }
 
-struct Place {
-    has_spoken: Spoken,
+struct Connected {
+    request_read: RequestRead,
     task: AbortHandle,
 }
 
 impl Clients {
-    /// Talks with `client`, which is given back where all that are there have spoken. Else the one that has been silent
-    /// for longest makes room.
+    /// Serves `client`. When all places are taken, the connection that has been silent longest is closed for it; if each has
+    /// sent its request, `client` is returned.
     pub(super) fn take<F>(
         &mut self,
         client: UnixStream,
-        talk: impl FnOnce(UnixStream, Spoken) -> F,
+        serve: impl FnOnce(UnixStream, RequestRead) -> F,
     ) -> Option<UnixStream>
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
         while self.tasks.try_join_next().is_some() {}
-        self.places.retain(|place| !place.task.is_finished());
-        if self.places.len() >= CLIENTS_MAX {
-            let silent = self.places.iter().position(|place| !place.has_spoken.0.load(Relaxed));
-            match silent.and_then(|at| self.places.remove(at)) {
+        self.connected.retain(|place| !place.task.is_finished());
+        if self.connected.len() >= CLIENTS_MAX {
+            let silent =
+                self.connected.iter().position(|place| !place.request_read.0.load(Relaxed));
+            match silent.and_then(|at| self.connected.remove(at)) {
                 Some(silent) => silent.task.abort(),
                 None => return Some(client),
             }
         }
-        let has_spoken = Spoken::default();
-        let talk = talk(client, has_spoken.clone());
+        let request_read = RequestRead::default();
+        let serve = serve(client, request_read.clone());
         let task = self.tasks.spawn(async move {
-            if let Err(error) = talk.await {
+            if let Err(error) = serve.await {
                 tracing::debug!(%error, "a client of the local control was lost");
             }
         });
-        self.places.push_back(Place { has_spoken, task });
+        self.connected.push_back(Connected { request_read, task });
         None
     }
 }

@@ -1,5 +1,5 @@
-//! The command flow of a file, put together: port → frame → verify → decode → hear → enforce → execute →
-//! reply → deliver → port; and what is told unasked, with it or without. Starts nothing.
+//! The command flow of a file: port → frame → verify → decode → filter acks → enforce → execute → reply → port; and the
+//! flow of control messages and events beside it.
 
 use crate::agent::assemble::{Built, Site};
 use crate::agent::port_registry::Connection;
@@ -24,97 +24,96 @@ use crate::config::{self, Commands};
 use crate::pipeline::{Graph, MemoryBudget, Pipeline, Segment};
 use crate::port::Target;
 
-/// Messages that wait between two parts of the flow; when they are full the port is not read.
+/// Messages that wait between two stages. When they are full, the port is not read.
 const MESSAGES_WAITING: usize = 16;
 
-/// Builds the flow of `commands`, and beside it what the host is told unasked: the news, and where there is a
-/// secret the greeting.
+/// Builds the flow of `commands`, and the flow of events beside it, which opens sessions if there is a secret.
 ///
 /// # Errors
-/// The port cannot be.
+/// The port name is invalid, or is not a port.
 pub(super) fn command_flow(
     commands: &Commands,
     secret: Option<Secret>,
-    carried: &CommandState,
-    heard: EventReceiver,
+    command_state: &CommandState,
+    events: EventReceiver,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let gate = gate(commands);
     let target = site.ports.resolve(&commands.file.receive().port)?;
-    let mut unasked = SessionStart::new(heard, site.ports.at(&target).answers.clone());
+    let mut session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
     if secret.is_some() {
-        // Whoever speaks first teaches the host the clock that it signs with; where nothing is signed, nobody
-        // is greeted.
+        // The first message of a session gives the host the clock that it signs with. Without signatures there is no session.
         let vm_id = site.vm_id.map(str::to_owned);
-        let is_picture = site.ports.is_picture();
+        let is_drawing = site.ports.is_drawing();
         let port = site.ports.at(&target);
-        unasked = unasked.greeting(vm_id, port.hosts.clone(), port.greeted.clone());
-        if !is_picture {
-            // What is for this host only waits until there is one.
+        session_start = session_start.greeting(vm_id, port.hosts.clone(), port.greeted.clone());
+        if !is_drawing {
+            // Best-effort messages wait for a connection.
             let is_best_effort = commands.file.reply.delivery == config::Delivery::Latest;
-            carried.log.best_effort(is_best_effort);
-            unasked = unasked.telling(Recovery {
-                log: carried.log.clone(),
-                audit: Some(carried.audit.clone()),
-                waiting: port.acks.tell(carried.log.acknowledger()),
+            command_state.log.best_effort(is_best_effort);
+            session_start = session_start.telling(Recovery {
+                log: command_state.log.clone(),
+                audit: Some(command_state.audit.clone()),
+                waiting: port.acks.tell(command_state.log.acknowledger()),
                 hosts: is_best_effort.then(|| port.hosts.clone()),
             });
         }
     }
-    flow_of(commands, secret, carried, gate, unasked, site)
+    flow_of(commands, secret, command_state, gate, session_start, site)
 }
 
-/// What decides about the requests of `commands`.
+/// The policy of `commands`, as a stage.
 pub(super) fn gate(commands: &Commands) -> Enforce {
     Enforce::new(Policy::new(commands))
 }
 
-/// Builds what takes the place of the flow of `commands` when its file is removed: the host is heard as before, told
-/// the news, and refused what it asks for.
+/// Builds the flow that replaces the flow of `commands` when its file is removed: it reads acknowledgements, sends events,
+/// and denies every request.
 ///
 /// # Errors
-/// The port cannot be.
-pub(super) fn absent_flow(
+/// The port name is invalid, or is not a port.
+pub(super) fn deny_all_flow(
     commands: &Commands,
     secret: Secret,
-    carried: &CommandState,
-    heard: EventReceiver,
+    command_state: &CommandState,
+    events: EventReceiver,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let gate = Enforce::deny_all(&commands.origin);
     let target = site.ports.resolve(&commands.file.receive().port)?;
-    let unasked = SessionStart::new(heard, site.ports.at(&target).answers.clone());
-    flow_of(commands, Some(secret), carried, gate, unasked, site)
+    let session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
+    flow_of(commands, Some(secret), command_state, gate, session_start, site)
 }
 
-/// Builds what tells the news at the port `target`, where no command flow does.
-pub(super) fn news_flow(target: &Target, heard: EventReceiver, site: &mut Site<'_>) -> Built {
+/// Builds the flow of events for the port `target`, which no command flow reads.
+pub(super) fn events_flow(target: &Target, events: EventReceiver, site: &mut Site<'_>) -> Built {
     let port = site.ports.at(target);
-    let source = SessionStart::new(heard, port.answers.clone());
+    let source = SessionStart::new(events, port.ack_tracker.clone());
     let news = Pipeline::from_sources("news", [source], MESSAGES_WAITING, site.health, site.stop);
-    Built::of(vec![end(news, &config::Reply::default(), port, site.ledger)], target.clone())
+    Built::of(vec![end(news, &config::Reply::default(), port, site.memory_budget)], target.clone())
 }
 
 fn flow_of(
     commands: &Commands,
     secret: Option<Secret>,
-    carried: &CommandState,
+    command_state: &CommandState,
     gate: Enforce,
-    unasked: SessionStart,
+    session_start: SessionStart,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let config::CommandsFile { verify, reply, .. } = &commands.file;
     let receive = commands.file.receive();
     let unlocked = secret.is_some();
     let target = site.ports.resolve(&receive.port)?;
-    let is_picture = site.ports.is_picture();
+    let is_drawing = site.ports.is_drawing();
     let port = site.ports.at(&target);
-    let (shown, turn, answers) = (target.to_string(), port.intake.turn(), port.answers.clone());
+    let (shown, turn, answers) =
+        (target.to_string(), port.inbound.turn(), port.ack_tracker.clone());
     if unlocked {
         answers.listen();
     }
 
-    let audit = carried.audit.clone();
+    let audit = command_state.audit.clone();
     port.undelivered.tell(move |line| {
         let Some((id, action)) = reply::whose(line) else { return };
         tracing::info!(
@@ -125,18 +124,18 @@ fn flow_of(
         audit.undelivered(&id, &action, "the connection that asked for it has ended");
     });
 
-    let dispatch = Execute {
+    let execute = Execute {
         perform: Box::new(LocalExecutor {
-            runner: carried.runner.clone(),
+            runner: command_state.runner.clone(),
             latest: site.latest.clone(),
-            in_force: carried.in_force.clone(),
-            state: carried.state().to_owned(),
+            in_force: command_state.in_force.clone(),
+            state: command_state.state().to_owned(),
             command_line: commands.file.execute.command_line,
         }),
-        audit: Some(carried.audit.clone()),
+        audit: Some(command_state.audit.clone()),
         latest: site.latest.clone(),
-        log: carried.log.clone(),
-        in_force: carried.in_force.clone(),
+        log: command_state.log.clone(),
+        in_force: command_state.in_force.clone(),
     };
     let max_line = receive.max_line.bytes();
     let max_line = site.limit.map_or(max_line, |limit| limit.line(max_line));
@@ -144,38 +143,41 @@ fn flow_of(
     let (health, stop) = (site.health, site.stop);
     let source = Receive::new(shown, turn.clone());
     let window = verify.window.get();
-    let verify = || Verify::new(secret.clone()).within(window).remembering(&carried.log);
+    let verify = || Verify::new(secret.clone()).within(window).remembering(&command_state.log);
     let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
         .then(Frame::of(turn, max_line)) // Line      ┐
         .then(verify()) // Verified │ fused: one task
-        .then(Decode::within(site.ledger)) // Asked     │
+        .then(Decode::within(site.memory_budget)) // Asked     │
         .then(AckFilter::new(answers.clone())) // Asked     │
         .then(gate) // Enforced  ┘
-        .handle_in(dispatch, &carried.room, MESSAGES_WAITING); // Told
-    let flow = end(flow, reply, port, site.ledger);
+        .handle_in(execute, &command_state.room, MESSAGES_WAITING); // Told
+    let flow = end(flow, reply, port, site.memory_budget);
 
     let name = if unlocked { "greeting" } else { "news" };
-    let unasked = Pipeline::from_sources(name, [unasked], MESSAGES_WAITING, health, stop);
-    let mut graphs = vec![flow, end(unasked, reply, port, site.ledger)];
-    if unlocked && !is_picture {
-        let farewell = DrainAcks::new(port.intake.turn(), stop.clone(), port.closing.clone());
-        graphs.push(farewell.hear(max_line, verify(), answers, health));
+    let session_start =
+        Pipeline::from_sources(name, [session_start], MESSAGES_WAITING, health, stop);
+    let mut graphs = vec![flow, end(session_start, reply, port, site.memory_budget)];
+    if unlocked && !is_drawing {
+        let drain_acks = DrainAcks::new(port.inbound.turn(), stop.clone(), port.closing.clone());
+        graphs.push(drain_acks.hear(max_line, verify(), answers, health));
     }
     Ok(Built::of(graphs, target))
 }
 
-/// What the host is told, as frames, into the port ahead of metrics.
+/// Serializes `replies` and writes them to the port, ahead of metrics.
 fn end<S: Segment<Out = Outbound>>(
-    told: Pipeline<S>,
+    replies: Pipeline<S>,
     reply: &config::Reply,
     port: &Connection,
-    ledger: &MemoryBudget,
+    memory_budget: &MemoryBudget,
 ) -> Graph {
-    let must = match reply.delivery {
-        config::Delivery::Durable => Some(port.must.clone()),
+    let durable = match reply.delivery {
+        config::Delivery::Durable => Some(port.durable.clone()),
         config::Delivery::Latest => None,
     };
-    let node = told.node("replies");
-    let deliver = ReplySink::new(port.target.to_string(), port.replies.clone(), must, node);
-    told.then(Reply::new(reply.command_type).charging(ledger)).write(deliver, MESSAGES_WAITING)
+    let node = replies.node("replies");
+    let deliver = ReplySink::new(port.target.to_string(), port.replies.clone(), durable, node);
+    replies
+        .then(Reply::new(reply.command_type).charging(memory_budget))
+        .write(deliver, MESSAGES_WAITING)
 }

@@ -1,15 +1,15 @@
-//! The local control: a socket in the state folder, where a command of this program asks the agent that runs
-//! for something. One line of JSON is asked, one is answered. Does nothing itself.
+//! The local control: a socket in the state folder, through which a command of this program sends a request to the running
+//! agent. One line of JSON is the request, one the answer.
 //!
-//! # Who may ask
-//! Root, and the user the agent runs as: the socket has mode 0600, and the kernel says who is at the other end
+//! # Authorization
+//! Root, and the user the agent runs as: the socket has mode 0600, and the kernel names the user at the other end
 //! (`SO_PEERCRED`, unix(7)).
 //!
 //! # Bounds
 //! Four at once, and 64 KiB and 5 s for a line, either way. A fifth takes the place of the one that has been silent
-//! for longest, and is refused where none is: who connects and says nothing keeps nobody out.
+//! for longest, and is refused if all have sent a request. So an idle client cannot lock others out.
 //!
-//! A socket that somebody has removed, with or without its folder, is there again within a minute.
+//! A socket that was removed, with or without its folder, is created again within a minute.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -25,30 +25,30 @@ use tokio::sync::mpsc;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::agent::clients::{CLIENTS_MAX, Clients, Spoken};
+use crate::agent::clients::{CLIENTS_MAX, Clients, RequestRead};
 use crate::agent::reload::ReloadRequest;
 use crate::agent::reload::report::Report;
 use crate::commands::notify::spool_status::{Held, SpoolReport};
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 
-/// What can be asked.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Read the files again.
     Reload,
-    /// What waits for the hosts.
+    /// The status of the spools.
     SpoolReport,
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The files were read, and this came of it.
     Reloaded(Report),
-    /// What waits, for each port.
+    /// The status of the spool of each port.
     SpoolReport(Vec<Held>),
     /// It was not done: the end of a sentence.
     Refused(String),
@@ -93,11 +93,11 @@ fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
         NotFound | ConnectionRefused => Unanswered::NoAgent,
         _ => Unanswered::Io(error),
     })?;
-    let talk = || {
+    let serve_client = || {
         stream.set_write_timeout(Some(LINE_TIME))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        // Who is refused at once may find the other end closed, with the answer in it.
+        // After a refusal the other end may be closed already, with the answer still to be read.
         let written = (&stream).write_all(&line);
         let mut answer = Vec::new();
         let read = BufReader::new((&stream).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer);
@@ -107,10 +107,10 @@ fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
         }
         Ok(serde_json::from_slice(&answer)?)
     };
-    talk().map_err(Unanswered::Io)
+    serve_client().map_err(Unanswered::Io)
 }
 
-/// The longest line that is asked.
+/// The longest request.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// The longest answer that is read: a mistake in each of a few hundred files.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -120,7 +120,7 @@ const LINE_TIME: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Listens in the folder `state` until it is dropped. Without a folder that can be written, and beside another
-/// agent that has it, there is no local control for as long as that is so, which is said once.
+/// agent that has it, there is no local control for as long as that is so. This is logged once.
 pub(super) async fn serve(
     state: StateFolder,
     reload: mpsc::Sender<ReloadRequest>,
@@ -161,7 +161,7 @@ struct Bound {
 }
 
 impl Bound {
-    /// Puts a socket into the state folder, in the place of one that nobody listens at. It is made beside and renamed,
+    /// Creates the socket, replacing one without a listener. It is created under another name, made private and renamed, so it
     /// so it is never there with another mode.
     fn in_folder(state: StateFolder) -> Result<Self, String> {
         let path = socket_of(state.path());
@@ -252,30 +252,31 @@ async fn listen(
             continue;
         }
         let (reload, spools) = (reload.clone(), spools.clone());
-        let talk = |client, spoken| talk(client, spoken, reload, spools);
-        if let Some(client) = clients.take(client, talk)
+        let serve_client =
+            |client, request_read| serve_client(client, request_read, reload, spools);
+        if let Some(client) = clients.take(client, serve_client)
             && let Err(error) = refuse(client)
         {
             tracing::debug!(%error, "a client of the local control has left before it was refused");
         }
-        yield_now().await; // who has spoken already is heard before the next one is looked at
+        yield_now().await; // who has request_read already is heard before the next one is looked at
     }
 }
 
-/// Says that there is no place. Waits for nothing: there is room for a line in a new connection.
+/// Refuses a client when there are too many. Does not block: a new connection has space for a line.
 fn refuse(client: UnixStream) -> io::Result<()> {
     let answer = Answer::Refused(format!("too many clients ask already; it answers {CLIENTS_MAX}"));
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
     let client = client.into_std()?; // which stays non-blocking, and is tried at once
-    // What it asks is taken, so that it does not lose the answer when this end is closed (unix(7): ECONNRESET).
+    // Reads the request, because closing with unread data would lose the answer (unix(7): ECONNRESET).
     let _ = (&client).read(&mut [0; 1024]);
     (&client).write_all(&line)
 }
 
-async fn talk(
+async fn serve_client(
     client: UnixStream,
-    spoken: Spoken,
+    request_read: RequestRead,
     reload: mpsc::Sender<ReloadRequest>,
     spools: SpoolReport,
 ) -> io::Result<()> {
@@ -283,15 +284,15 @@ async fn talk(
     let mut line = Vec::new();
     let mut read = tokio::io::BufReader::with_capacity(1024, read).take(LINE_BYTES_MAX);
     timeout(LINE_TIME, read.read_until(b'\n', &mut line)).await??;
-    spoken.set();
+    request_read.set();
     let answer = match serde_json::from_slice(&line) {
         Err(error) => Answer::Refused(format!("this is no request: {error}")),
         Ok(Request::SpoolReport) => Answer::SpoolReport(spools.held()),
         Ok(Request::Reload) => {
-            let (asked, answer) = ReloadRequest::answered("infiniservice reload");
-            match reload.try_send(asked) {
+            let (request, result) = ReloadRequest::with_reply("infiniservice reload");
+            match reload.try_send(request) {
                 Err(_) => Answer::Refused("too many wait for a reload already".to_owned()),
-                Ok(()) => match answer.await {
+                Ok(()) => match result.await {
                     Ok(report) => Answer::Reloaded(report),
                     Err(_) => Answer::Refused("the agent stops".to_owned()),
                 },
@@ -312,7 +313,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A server in a folder of its own, and what it is asked.
+    /// A server in a folder of its own, and its reload requests.
     async fn server() -> (tempfile::TempDir, PathBuf, mpsc::Receiver<ReloadRequest>, JoinSet<()>) {
         let folder = tempfile::tempdir().unwrap();
         let (sender, asked) = mpsc::channel(1);
@@ -343,8 +344,8 @@ mod tests {
             spawn_blocking(move || ask(&path, &Request::Reload, PATIENCE).unwrap())
         };
         let report = Report { changed: vec!["lab".to_owned()], ..Report::default() };
-        let ReloadRequest { answer, .. } = asked.recv().await.unwrap();
-        answer.unwrap().send(report.clone()).unwrap();
+        let ReloadRequest { reply, .. } = asked.recv().await.unwrap();
+        reply.unwrap().send(report.clone()).unwrap();
         assert_eq!(client.await.unwrap(), Answer::Reloaded(report));
         for nonsense in ["{}\n", "\"dance\"\n", "\n", &"x".repeat(65_536)] {
             let answer = raw(&path, nonsense).await;
@@ -401,8 +402,8 @@ mod tests {
         assert_eq!(ask().await.unwrap(), refused);
         assert!(raw(&path, "").await.starts_with("{\"refused\":\"too many clients"));
         assert!(begun.elapsed() < LINE_TIME, "at once");
-        for ReloadRequest { answer, .. } in waiting {
-            answer.unwrap().send(Report::default()).unwrap();
+        for ReloadRequest { reply, .. } in waiting {
+            reply.unwrap().send(Report::default()).unwrap();
         }
         for speaks in speaking {
             assert_eq!(speaks.await.unwrap(), Answer::Reloaded(Report::default()));

@@ -1,5 +1,4 @@
-//! What must be read by the host of a port: its spool, its keeper, and the words of the port's own. Starts
-//! nothing.
+//! A port with a spool: durable messages go to the spool task, which sends them to the port until they are acknowledged.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,42 +18,42 @@ use crate::spool::{
     self, ASIDE, Acks, DurableMessage, File, Machine, Settings, Spool, SpoolStatus, SpoolTask,
 };
 
-/// Items between whoever says what must be read and the keeper; it writes all that are there at once.
-const MUST_WAITING: usize = 64;
+/// Durable messages that wait for the spool task, which writes all of them at once.
+const DURABLE_WAITING: usize = 64;
 
-/// A port that is to be opened.
+/// A port to open.
 pub struct Opening {
-    /// Which.
+    /// Its address.
     pub target: Target,
-    /// Whether it opens its sessions and asks its host, in the words of today's.
-    pub speaks: bool,
-    /// Whether the spool is a file.
+    /// It opens sessions and sends control messages in the Infinibay protocol.
+    pub opens_sessions: bool,
+    /// The spool is a file.
     pub on_disk: bool,
-    /// What is kept for its host.
+    /// The durable messages for its host.
     pub spool: Spool<File>,
-    /// Which boot of the machine this is.
+    /// The boot id of the machine.
     pub boot_id: String,
 }
 
-/// A port with a keeper before it.
+/// A port and its spool task.
 pub struct DurablePort {
-    /// Where to say what must be read.
-    pub must: mpsc::Sender<DurableMessage>,
-    /// The machine has become another one: what waits was said by that one.
-    pub became: watch::Sender<Option<Machine>>,
-    /// What waits.
-    pub backlog: SpoolStatus,
-    /// Which requests' answers the host has read.
+    /// Takes durable messages.
+    pub durable: mpsc::Sender<DurableMessage>,
+    /// Tells the spool task that the machine was restored or cloned: it drops the messages of the old one.
+    pub machine_changed: watch::Sender<Option<Machine>>,
+    /// The status of the spool.
+    pub status: SpoolStatus,
+    /// The requests whose replies are acknowledged.
     pub acks: Acks,
-    /// The keeper.
+    /// The spool task.
     pub task: Box<dyn Task>,
 }
 
 impl Opening {
-    /// A port whose spool is in `folder`. Blocks: it reads the spool. What was found goes to the log.
+    /// A port with a spool in `folder`. Reads the spool, so it blocks; logs corruption and leftover messages.
     pub fn on_disk(
         target: Target,
-        speaks: bool,
+        opens_sessions: bool,
         folder: &StateFolder,
         agent: &AgentSettings,
     ) -> Self {
@@ -86,13 +85,13 @@ impl Opening {
             let waiting = opened.waiting;
             tracing::info!(waiting, "messages of an earlier run wait for the host");
         }
-        Self { target, speaks, on_disk: true, spool, boot_id }
+        Self { target, opens_sessions, on_disk: true, spool, boot_id }
     }
 
-    /// A port with nothing on disk.
+    /// A port with a spool in memory only.
     pub fn in_memory(target: Target) -> Self {
         let boot_id = boot_id();
-        // Nothing of it outlives this run, so whose it is does not matter.
+        // The spool ends with this run, so it needs no identity.
         let settings = Settings {
             size: spool::SIZE,
             identity: String::new(),
@@ -100,25 +99,31 @@ impl Opening {
             word: Some(reply::lost),
         };
         let (spool, _) = Spool::in_memory(&settings, spool::millis(SystemTime::now()));
-        Self { target, speaks: true, on_disk: false, spool, boot_id }
+        Self { target, opens_sessions: true, on_disk: false, spool, boot_id }
     }
 }
 
-/// Puts a keeper before `port`, which opens its sessions from now on, if `voice` is there.
-pub fn keep(
+/// Connects `spool` to `port`. With `control` the port opens sessions.
+pub fn attach_spool(
     port: &mut Port,
     spool: Spool<File>,
-    voice: Option<ControlMessages>,
+    control: Option<ControlMessages>,
     node: Arc<StageStats>,
 ) -> DurablePort {
-    if let Some(voice) = voice {
-        port.voice(voice);
+    if let Some(control) = control {
+        port.voice(control);
     }
-    let (must, inbox) = mpsc::channel(MUST_WAITING);
+    let (durable, inbox) = mpsc::channel(DURABLE_WAITING);
     let (lane, read) = port.must();
-    let (keeper, backlog, became) = SpoolTask::new(spool, inbox, lane, read, node);
-    let acks = keeper.acks();
-    DurablePort { must, became, backlog, acks, task: Box::new(keeper.voiding(port.void())) }
+    let (spool_task, status, machine_changed) = SpoolTask::new(spool, inbox, lane, read, node);
+    let acks = spool_task.acks();
+    DurablePort {
+        durable,
+        machine_changed,
+        status,
+        acks,
+        task: Box::new(spool_task.voiding(port.void())),
+    }
 }
 
 fn boot_id() -> String {

@@ -1,4 +1,4 @@
-//! Who this machine is, read once at the start. Asks nobody.
+//! The identity of this machine, read from the kernel.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
 //! The agent as process 1, of a container or an initramfs: a small parent that starts the agent proper, takes away
-//! every process that ends without another parent, and hands signals on. Knows nothing of what the agent does.
+//! every process that ends without another parent, and passes signals on.
 //!
 //! # Why a process of its own
-//! Process 1 is the parent of whoever has lost theirs (`waitpid(2)`), and has to wait for all of them. The
+//! Process 1 is the parent of all orphans (`waitpid(2)`), and has to wait for all of them. The
 //! agent waits for each of its programs by its id; one `wait` for all in the same process would take their
 //! exit codes away.
 
@@ -12,8 +12,8 @@ use std::process::{Command, ExitCode, ExitStatus};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The signals that are handed on.
-const HANDED_ON: [Signal; 6] =
+/// The signals that are passed to the agent.
+const FORWARDED: [Signal; 6] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
 
 /// Starts this program once more with the same arguments, and returns what it came to: 128 and the signal's number
@@ -31,7 +31,7 @@ pub fn main() -> Result<ExitCode, String> {
 async fn run() -> std::io::Result<ExitCode> {
     let mut ended = signal(SignalKind::child())?;
     let mut heard = Vec::new();
-    for wanted in HANDED_ON {
+    for wanted in FORWARDED {
         heard.push((wanted, signal(SignalKind::from_raw(wanted.as_raw()))?));
     }
     let mut arguments = std::env::args_os();
@@ -50,7 +50,7 @@ async fn run() -> std::io::Result<ExitCode> {
             ended.poll_recv(cx).map(|_| None)
         });
         match next.await {
-            // Where it has ended already, that is told next.
+            // If the agent has ended already, the next wait reports it.
             Some(signal) => drop(kill_process(agent, signal)),
             None => {
                 if let Some(code) = reap(agent) {

@@ -1,5 +1,4 @@
-//! The log: lines on stderr, as systemd and a terminal want them. Decides nothing about what is said, and makes
-//! nobody wait for who reads it.
+//! The log: lines on stderr, as systemd and a terminal want them. Logging never waits for the reader.
 
 mod lines;
 
@@ -29,9 +28,9 @@ static LINES: Lines = Lines::new();
 
 /// Starts the log with `level`, a list of levels as `RUST_LOG` has them. Under the journal, which
 /// stamps lines itself, there is no time in them; colours only on a terminal, and not where `NO_COLOR` is set
-/// (no-color.org). What is said waits until it is written by [`Log::write_on`].
+/// (no-color.org). Lines are queued until they are written by [`Log::write_on`].
 ///
-/// A panic is told there from now on, and not by a write of its own, which would wait for a reader.
+/// A panic is logged the same way, and not written directly, which would wait for the reader.
 pub fn start(level: &str) -> Result<Log, String> {
     let targets: Targets = level
         .parse()
@@ -56,8 +55,8 @@ fn has_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
 pub struct Log(Style);
 
 impl Log {
-    /// Writes the lines on one thread of `runtime`'s blocking pool, which stays until what is returned is dropped: whoever says something
-    /// waits for nothing, also where nobody reads the log. What was dropped is told later, as a count.
+    /// Writes the lines on one thread of `runtime`'s blocking pool until the returned value is dropped. Logging never waits,
+    /// even if the log is not read; dropped lines are reported later as a count.
     ///
     /// That thread also keeps the pool from being empty, where a job would panic if the system gave it no other
     /// (`tokio::task::spawn_blocking`).
@@ -86,14 +85,14 @@ pub fn say(line: &str) {
     LINES.push(&format!("{line}\n"));
 }
 
-/// Lets what was said be written, as far as that takes no longer than 100 ms. The thread ends where it can.
+/// Writes what is queued, for at most 100 ms. The thread ends when it can.
 pub fn end() {
     LINES.end();
     LINES.flush(LAST_WORDS);
 }
 
-/// How a line looks: `TIME LEVEL message field=value`. A text of others cannot begin a line of its own, nor say
-/// anything to a terminal.
+/// How a line looks: `TIME LEVEL message field=value`. Text from outside cannot begin a line of
+/// its own, nor control a terminal.
 #[derive(Debug, Clone, Copy)]
 struct Style {
     has_colours: bool,
@@ -186,7 +185,7 @@ impl Visit for Fields<'_> {
 mod tests {
     use super::*;
 
-    /// What is written of an event.
+    /// The line of an event.
     fn shown(event: impl FnOnce()) -> String {
         struct Shown(std::sync::Arc<std::sync::Mutex<String>>);
         impl<S: Subscriber> Layer<S> for Shown {

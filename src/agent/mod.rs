@@ -1,31 +1,28 @@
-//! The daemon: from loaded files to a running service, its changes while it runs, and its orderly end.
+//! The daemon: builds a running service from files, changes it while it runs, and ends it in order.
 //!
 //! ```text
-//!  files ──▶ plan ──▶ generation ──▶ flows of its pipelines ──▶ ports, which stay
+//!  files ──▶ plan ──▶ flow manager ──▶ flows ──▶ ports, which outlive them
 //!    ▲                     ▲
 //!    └──── reload ◀── SIGHUP · control.sock · a changed file
 //! ```
-//!
-//! It puts the parts together and waits. It does not read the machine, touch the device or decide what
-//! a stage does.
 
 mod allocator;
-mod assemble;
-mod clients;
-mod command_flow;
-pub mod control;
-mod identity;
 pub mod init;
-mod durable_port;
-mod log;
-mod port_registry;
-mod telemetry_mux;
-mod reload;
 mod resources;
 mod runtime;
+mod log;
 mod signals;
 mod systemd;
-mod machine_news;
+pub mod control;
+mod clients;
+mod identity;
+mod machine_watch;
+mod reload;
+mod assemble;
+mod command_flow;
+mod port_registry;
+mod durable_port;
+mod telemetry_mux;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,29 +54,30 @@ use reload::plan::Origin;
 use reload::{Main, ReloadRequest};
 use signals::Signals;
 
-/// How long the end waits for systemd, once all else has ended.
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// How long the end waits for systemd.
+const SYSTEMD_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Runs everything that `loaded` asks for until a signal, or until it cannot go on; and what `paths`, where
-/// it came from, ask for later. `port` takes the place of every port that a file names, `state` of the state folder.
+/// Runs the flows of `loaded` until a signal or a fatal failure, and reloads `paths`, where `loaded` came from. `port`
+/// replaces every port that a file names, `state` the state folder.
 ///
-/// Flows, signals and the watchdog run side by side; one of them failing never stops the others. After
-/// the stop, what is held has the shutdown deadline of the settings to be written.
+/// Flows, signals and the watchdog run side by side; a failure of one does not stop the others. After the stop, buffered
+/// data has the shutdown deadline of the settings to be written.
 pub async fn run(
     mut loaded: Loaded,
     paths: Vec<PathBuf>,
     port: Option<port::Target>,
     state: Option<PathBuf>,
 ) -> Result<Outcome, String> {
-    // Before anything runs: a SIGHUP that nobody hears ends a program.
-    let signals = signals::hear();
+    // First, because SIGHUP ends a program that does not handle it.
+    let signals = signals::register();
     let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
-    let (news, heard) = AgentEvents::new(&health);
+    let (events, event_receiver) = AgentEvents::new(&health);
     if let Some(folder) = &state {
         loaded.agent.state.folder.clone_from(folder);
     }
     let settings = loaded.agent.clone();
-    let mut flows = FlowManager::new(settings.clone(), port.clone(), &health, heard, &stop);
+    let mut flows =
+        FlowManager::new(settings.clone(), port.clone(), &health, event_receiver, &stop);
     let chosen = state;
     let state = StateFolder::at(&settings.state.folder);
     let origin = Origin { paths, port, state: state.clone(), chosen };
@@ -100,9 +98,9 @@ pub async fn run(
         tracing::info!(file, "not run: it makes readings up, for `infiniservice bench`");
     }
 
-    let (asks, asked) = mpsc::channel(reload::REQUESTS_WAITING);
-    let beside = tokio::spawn(beside(signals, stop.clone(), asks.clone()));
-    let control = tokio::spawn(control::serve(state, asks.clone(), flows.spools()));
+    let (reloads, requests) = mpsc::channel(reload::REQUESTS_WAITING);
+    let side_tasks = tokio::spawn(side_tasks(signals, stop.clone(), reloads.clone()));
+    let control = tokio::spawn(control::serve(state, reloads.clone(), flows.spools()));
     let stopping = tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -113,31 +111,31 @@ pub async fn run(
     let mut flows = Main {
         flows,
         origin,
-        news,
+        events,
         stop: stop.clone(),
-        asks,
-        telling: ReloadNotifier::default(),
-        were_wrong: false,
+        reloads,
+        notifier: ReloadNotifier::default(),
+        was_invalid: false,
     }
-    .run(asked)
+    .run(requests)
     .await;
     stop.cancel(); // the flows may have ended by themselves
-    flows.ended_all().await;
-    if timeout(LAST_WORD, stopping).await.is_err() {
+    flows.close_request_log().await;
+    if timeout(SYSTEMD_PATIENCE, stopping).await.is_err() {
         tracing::warn!("systemd was not told of the end: it does not read");
     }
-    beside.abort();
+    side_tasks.abort();
     control.abort();
     let _ = control.await; // it is aborted; the socket goes with it
     let outcome = flows.outcome();
-    tell(&outcome, &health);
+    log_outcome(&outcome, &health);
     Ok(outcome)
 }
 
-/// Refuses a state folder that somebody else can change.
+/// Refuses a state folder that another user can change.
 ///
-/// One of another user (the service's, mostly) is no harm to an agent that is not root and keeps nothing there, so it
-/// may run beside; what needs the folder is refused when it opens it.
+/// A folder that belongs to another user (mostly the service's) is no harm to an agent that is not root: it runs without
+/// the folder, and a part that needs it fails when it opens it.
 fn is_safe(state: &StateFolder) -> Result<(), String> {
     match state.judge() {
         Err(untrusted) if untrusted.is_foreign && !rustix::process::geteuid().is_root() => {
@@ -153,25 +151,25 @@ fn is_safe(state: &StateFolder) -> Result<(), String> {
     Ok(())
 }
 
-/// What goes on beside the flows: signals, and systemd's questions.
-async fn beside(
+/// Handles signals, and notifies systemd.
+async fn side_tasks(
     signals: std::io::Result<Signals>,
     stop: CancellationToken,
-    asks: mpsc::Sender<ReloadRequest>,
+    reloads: mpsc::Sender<ReloadRequest>,
 ) {
     let signals = async {
         match signals {
-            Ok(signals) => signals::listen(signals, stop, asks).await,
+            Ok(signals) => signals::listen(signals, stop, reloads).await,
             Err(error) => {
-                tracing::error!(%error, "signals cannot be heard; stop the agent with SIGKILL");
+                tracing::error!(%error, "signals cannot be handled; stop the agent with SIGKILL");
             }
         }
     };
     tokio::join!(signals, systemd::ready(), systemd::watchdog());
 }
 
-/// What the run came to, as the last line of the log.
-fn tell(outcome: &Outcome, health: &StatsRegistry) {
+/// Logs the outcome of the run, as the last line.
+fn log_outcome(outcome: &Outcome, health: &StatsRegistry) {
     match (outcome.end, outcome.drained) {
         (ExitStatus::Spent, _) => tracing::error!("ended: a stage failed too often"),
         (_, false) => tracing::warn!("ended at the shutdown deadline; what was held is lost"),

@@ -1,7 +1,6 @@
-//! The ports that the files name: one writer each, however many pipelines share it. Opens nothing.
+//! The ports that the files name: one writer each, however many pipelines share it.
 //!
-//! What flows need of a port outlives them: at a reload the port stays open, and the flows that take the
-//! place of others find the same lanes.
+//! A port outlives the flows that use it: a reload leaves it open, and the new flows take over its channels.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::durable_port::{Opening, keep};
+use crate::agent::durable_port::{Opening, attach_spool};
 use crate::agent::telemetry_mux::TelemetryMux;
 use crate::commands::notify::control_messages::ControlMessages;
 use crate::commands::notify::session_start::Greeted;
@@ -23,55 +22,55 @@ use crate::pipeline::{StageError, StatsRegistry, Task};
 use crate::port::{AckTracker, Counters, Inbound, Port, PortExit, Target, Undelivered, check};
 use crate::spool::{Acks, DurableMessage, Machine, SpoolStatus};
 
-/// The ports, each made when it is first named.
+/// The ports, each created when it is first named.
 pub struct Ports {
-    /// Takes the place of every port that a file names.
+    /// Replaces every port that a file names.
     instead: Option<Target>,
     host: HostKind,
     health: StatsRegistry,
     closing: CancellationToken,
     spools: SpoolReport,
-    /// Whether a device that is there must be the right kind of thing.
+    /// Device files are checked before use.
     checks: bool,
     ports: Vec<Connection>,
 }
 
-/// The lanes of one port.
+/// The channels of one port.
 pub struct Connection {
-    /// Which port.
+    /// The address.
     pub target: Target,
-    /// Where metrics go.
-    pub relay: TelemetryMux,
-    /// Where replies to the host that is there go, ahead of all else.
+    /// Takes metrics.
+    pub telemetry: TelemetryMux,
+    /// Takes replies to the connected host. They go before everything else.
     pub replies: mpsc::Sender<Frame>,
-    /// Where what must be read by some host goes, ahead of metrics.
-    pub must: mpsc::Sender<DurableMessage>,
-    /// Where to tell what the host has read.
-    pub answers: AckTracker,
-    /// Where to hear of answers that go to nobody.
+    /// Takes durable messages. They go before metrics.
+    pub durable: mpsc::Sender<DurableMessage>,
+    /// Takes the host's acknowledgements.
+    pub ack_tracker: AckTracker,
+    /// Reports replies that were dropped because their connection had ended.
     pub undelivered: Undelivered,
-    /// Where to tell that the machine has become another.
-    pub became: watch::Sender<Option<Machine>>,
-    /// Which requests' answers its hosts have read.
+    /// Tells the spool task that the machine was restored or cloned.
+    pub machine_changed: watch::Sender<Option<Machine>>,
+    /// The requests whose replies are acknowledged.
     pub acks: Acks,
-    /// What it reads.
-    pub intake: SharedInbound,
-    /// Counts the hosts that have come.
+    /// The bytes that the port reads.
+    pub inbound: SharedInbound,
+    /// Counts connections.
     pub hosts: watch::Receiver<u64>,
-    /// Who was greeted of them.
+    /// The connections for which a session was opened.
     pub greeted: Greeted,
-    /// Closes it.
+    /// Closes the port.
     pub closing: CancellationToken,
     on_disk: bool,
-    backlog: SpoolStatus,
+    status: SpoolStatus,
     counters: Arc<Counters>,
-    /// The port and the keeper before it, until they are started.
+    /// The port and its spool task, until they are started.
     tasks: Vec<Box<dyn Task>>,
 }
 
 impl Ports {
-    /// No port yet. `instead` stands for every port that a file names; `closing` ends them all once
-    /// their lanes have ended.
+    /// No ports yet. `instead` replaces every port that a file names; `closing` closes all ports once their channels have
+    /// ended.
     pub fn new(
         instead: Option<Target>,
         health: &StatsRegistry,
@@ -82,23 +81,23 @@ impl Ports {
         Self { instead, host, health, closing, spools, checks: true, ports }
     }
 
-    /// What the hosts are, where they do not say so.
+    /// Sets the kind of host that is assumed until a host declares its own.
     pub fn for_hosts(self, host: HostKind) -> Self {
         Self { host, ..self }
     }
 
-    /// Does not look at the devices of this machine: for a picture.
+    /// Does not check the devices of this machine: for drawing a topology.
     pub fn unchecked(mut self) -> Self {
         self.checks = false;
         self
     }
 
-    /// Whether it is for a picture: nothing of this machine is looked at or made.
-    pub(super) fn is_picture(&self) -> bool {
+    /// Whether it is for drawing only: nothing of this machine is opened or created.
+    pub(super) fn is_drawing(&self) -> bool {
         !self.checks
     }
 
-    /// Which port is meant by the name in a file. Looks at the file system.
+    /// The address that a name in a file stands for. Checks the device.
     pub fn resolve(&self, name: &str) -> Result<Target, String> {
         let target = self.target(name)?;
         if self.checks {
@@ -107,7 +106,7 @@ impl Ports {
         Ok(target)
     }
 
-    /// The same without a look.
+    /// As [`resolve`](Self::resolve), without checking the device.
     pub fn target(&self, name: &str) -> Result<Target, String> {
         match &self.instead {
             Some(target) => Ok(target.clone()),
@@ -120,50 +119,51 @@ impl Ports {
         if self.ports.iter().any(|known| known.target == opening.target) {
             return;
         }
-        let Opening { target, speaks, on_disk, spool, boot_id } = opening;
+        let Opening { target, opens_sessions, on_disk, spool, boot_id } = opening;
         let boot_id = Some(boot_id).filter(|boot_id| !boot_id.is_empty());
-        let voice = speaks.then(|| ControlMessages::new(spool.epochs(), boot_id));
+        let control = opens_sessions.then(|| ControlMessages::new(spool.epochs(), boot_id));
         let node = |name: String| self.health.anew().node(name);
         let closing = self.closing.child_token();
         let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
         if self.host == HostKind::Own {
             port.answers().own();
         }
-        let relay = TelemetryMux::default();
-        port.telemetry(relay.lane());
-        let keeping = keep(&mut port, spool, voice, node(format!("keeper {target}")));
+        let telemetry = TelemetryMux::default();
+        port.telemetry(telemetry.lane());
+        let durable_port =
+            attach_spool(&mut port, spool, control, node(format!("keeper {target}")));
         self.ports.push(Connection {
             target,
-            relay,
+            telemetry,
             replies: port.replies(),
-            must: keeping.must,
-            answers: port.answers(),
+            durable: durable_port.durable,
+            ack_tracker: port.answers(),
             undelivered: port.undelivered(),
-            became: keeping.became,
-            acks: keeping.acks,
+            machine_changed: durable_port.machine_changed,
+            acks: durable_port.acks,
             on_disk,
-            backlog: keeping.backlog,
-            intake: SharedInbound::new(port.inbound()),
+            status: durable_port.status,
+            inbound: SharedInbound::new(port.inbound()),
             hosts: port.hosts(),
             greeted: Greeted::default(),
             counters: port.counters(),
             closing,
-            tasks: vec![keeping.task, Box::new(port)],
+            tasks: vec![durable_port.task, Box::new(port)],
         });
         self.list_spools();
     }
 
-    /// What waits at each port, now and later.
+    /// The status of all spools, which follows later changes of the ports.
     pub fn spools(&self) -> SpoolReport {
         self.spools.clone()
     }
 
     fn list_spools(&self) {
-        let backlog = |known: &Connection| (known.target.to_string(), known.backlog.clone());
-        self.spools.set(self.ports.iter().map(backlog).collect());
+        let status = |known: &Connection| (known.target.to_string(), known.status.clone());
+        self.spools.set(self.ports.iter().map(status).collect());
     }
 
-    /// The port at `target`; with nothing on disk, where it is not [open](Self::open) yet.
+    /// The port at `target`. It is created with a spool in memory if it is not [open](Self::open).
     pub fn at(&mut self, target: &Target) -> &Connection {
         let position =
             |ports: &[Connection]| ports.iter().position(|known| known.target == *target);
@@ -174,47 +174,47 @@ impl Ports {
         &self.ports[index]
     }
 
-    /// The ports that are open, and whether what must be read is kept on disk.
+    /// The open ports, and whether each has its spool on disk.
     pub fn targets(&self) -> Vec<(Target, bool)> {
         self.ports.iter().map(|known| (known.target.clone(), known.on_disk)).collect()
     }
 
-    /// Tells every keeper which machine this has become.
-    pub fn became(&self, machine: &Machine) {
+    /// Tells every spool task that the machine was restored or cloned.
+    pub fn machine_changed(&self, machine: &Machine) {
         for connection in &self.ports {
-            connection.became.send_replace(Some(machine.clone()));
+            connection.machine_changed.send_replace(Some(machine.clone()));
         }
     }
 
-    /// How many hosts have come, at all ports.
+    /// The number of connections so far, over all ports.
     pub fn connects(&self) -> u64 {
         self.ports.iter().map(|connection| *connection.hosts.borrow()).sum()
     }
 
-    /// Whether no pipeline writes to a port.
+    /// Whether no pipeline uses a port.
     pub fn is_empty(&self) -> bool {
         self.ports.is_empty()
     }
 
-    /// The tasks of each port that is not started yet, and what closes it.
+    /// The tasks of each port that is not started yet, and the token that closes it.
     pub fn start(&mut self) -> Vec<(Vec<Box<dyn Task>>, CancellationToken)> {
         let new = self.ports.iter_mut().filter(|connection| !connection.tasks.is_empty());
         new.map(|new| (std::mem::take(&mut new.tasks), new.closing.clone())).collect()
     }
 
-    /// Forgets the ports that were not started.
+    /// Removes the ports that were not started.
     pub fn drop_unstarted(&mut self) {
         self.ports.retain(|connection| connection.tasks.is_empty());
         self.list_spools();
     }
 
-    /// Lets every port go that is not in `used`: it ends when what is under way there is written.
+    /// Closes every port that is not in `used`. It ends once its frames in flight are written.
     pub fn keep(&mut self, used: &[&Target]) {
         self.ports.retain(|connection| {
             let is_used = used.contains(&&connection.target);
             if !is_used {
                 tracing::info!(port = %connection.target, "the port is closed: no pipeline uses it any more");
-                connection.relay.close();
+                connection.telemetry.close();
                 connection.closing.cancel();
             }
             is_used
@@ -222,33 +222,33 @@ impl Ports {
         self.list_spools();
     }
 
-    /// Lets all go: their lanes end with the flows.
+    /// Releases all ports: they end with the flows.
     pub fn close(&mut self) {
         for connection in self.ports.drain(..) {
-            connection.relay.close();
+            connection.telemetry.close();
         }
     }
 }
 
 impl Connection {
-    /// Takes what the host sends where no command flow does: dropped and counted.
-    pub fn unheard(&self, stop: &CancellationToken) -> Box<dyn Task> {
-        let (turn, counters) = (self.intake.turn(), Arc::clone(&self.counters));
+    /// Discards and counts the input, for a port without a command flow.
+    pub fn discard_input(&self, stop: &CancellationToken) -> Box<dyn Task> {
+        let (turn, counters) = (self.inbound.turn(), Arc::clone(&self.counters));
         let (port, stop) = (self.target.to_string(), stop.clone());
-        Box::new(Unheard { turn, counters, port, stop, said: false })
+        Box::new(DiscardInput { turn, counters, port, stop, has_logged: false })
     }
 }
 
-/// Reads what nobody wants, so that the port does not look full to the host.
-struct Unheard {
+/// Reads and discards, so that the channel does not look full to the host.
+struct DiscardInput {
     turn: ReadLease,
     counters: Arc<Counters>,
     port: String,
     stop: CancellationToken,
-    said: bool,
+    has_logged: bool,
 }
 
-impl Task for Unheard {
+impl Task for DiscardInput {
     fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
         async {
             loop {
@@ -266,7 +266,7 @@ impl Task for Unheard {
                     Some(Inbound::Reset) => {}
                     Some(Inbound::Bytes(chunk)) => {
                         self.counters.bytes_in_unwanted.fetch_add(chunk.len() as u64, Relaxed);
-                        if !std::mem::replace(&mut self.said, true) {
+                        if !std::mem::replace(&mut self.has_logged, true) {
                             let port = &self.port;
                             tracing::info!(
                                 %port,

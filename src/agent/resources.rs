@@ -1,5 +1,5 @@
-//! What the agent needs of the system before it starts: descriptors, threads, memory to address, a stack. Asked for
-//! at the start, so that a limit is a sentence there, and not a panic later.
+//! What the agent needs of the system before it starts: descriptors, threads, memory to address, a stack. Checked
+//! at the start, so that a low limit is an error message there and not a panic later.
 
 use std::sync::RwLock;
 use std::thread;
@@ -54,7 +54,7 @@ fn descriptors() -> Result<(), String> {
         })
     };
     let Err(error) = free() else { return Ok(()) };
-    // Those that are open already are not counted by the limit's number, so more than the need is asked for.
+    // The limit counts descriptors that are open already, so more than the need is requested.
     let _ = raise(Resource::Nofile, 4 * DESCRIPTORS as u64);
     free().map_err(|_| {
         format!(
@@ -98,7 +98,7 @@ fn threads(count: usize) -> Result<(), String> {
     })
 }
 
-/// Raises a soft limit to `need`, or says what it is.
+/// Raises a soft limit to `need`, or returns the current one.
 fn raise(resource: Resource, need: u64) -> Result<(), u64> {
     let Rlimit { current, maximum } = getrlimit(resource);
     match current {

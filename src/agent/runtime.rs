@@ -1,4 +1,4 @@
-//! The async runtime, built by hand from the settings. Runs nothing.
+//! The async runtime, built from the settings.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const BLOCKING_MIN: usize = 3;
 /// thread; `multi_thread` has one worker per processor unless the settings say how many.
 ///
 /// # Errors
-/// The system does not give what it needs (`resources`): a sentence that says what to do. Asked beforehand, since
+/// The system does not give what it needs (`resources`): a sentence that says what to do. Checked beforehand, because
 /// the runtime would panic.
 pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
     let workers = match (settings.kind, settings.worker_threads) {

@@ -1,5 +1,4 @@
-//! The signals that end the daemon, and the one that has it read its files again. Does not end anything
-//! itself but on the second one.
+//! Signals: SIGINT and SIGTERM stop the daemon, SIGHUP reloads its files.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -7,20 +6,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::reload::ReloadRequest;
 
-/// The signals, heard from now on.
+/// The signals that the agent handles.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
     /// Heard so that a write beyond the limit on files is an error of that write, and not the end of the agent.
     _file_size: Signal,
-    /// Those that whoever started the agent has ignored (as `nohup` does with SIGHUP). The agent ignores them
-    /// by hearing them: a program that it starts begins with the default for a signal that is heard, and with
-    /// nothing for one that is ignored (`execve(2)`).
+    /// Those that the parent has ignored, as `nohup` does with SIGHUP. The agent ignores them by handling them: a program
+    /// that it starts then begins with the default action, and not with an ignored signal (`execve(2)`).
     _ignored: Vec<Signal>,
 }
 
-/// Blocks none, in this thread and those it starts: whoever started the agent may have blocked SIGTERM, and a
+/// Blocks none, in this thread and those it starts: the parent may have blocked SIGTERM, and a
 /// blocked signal stays blocked in what it starts (`signal(7)`). To be called before there is another thread.
 ///
 /// # Errors
@@ -29,8 +27,8 @@ pub fn unblock() -> std::io::Result<()> {
     Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }
 
-/// Hears the signals, none of which does from now on what it does to other programs.
-pub fn hear() -> std::io::Result<Signals> {
+/// Installs handlers for the signals, which replace their default actions.
+pub fn register() -> std::io::Result<Signals> {
     Ok(Signals {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
@@ -48,9 +46,9 @@ fn inherited_ignored() -> u64 {
     set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// The ignored signals of `set` that can be heard and have a default to go back to. SIGPIPE is ignored by Rust
+/// The ignored signals of `set` that can be handled and have a default to go back to. SIGPIPE is ignored by Rust
 /// itself, which sets it back for a program that it starts; those from 32 on the C library keeps for itself, or are
-/// nobody's.
+/// unused.
 fn ignored(set: u64) -> impl Iterator<Item = SignalKind> {
     use rustix::process::Signal;
     const CANNOT: [Signal; 6] =
@@ -60,7 +58,7 @@ fn ignored(set: u64) -> impl Iterator<Item = SignalKind> {
 }
 
 /// Calls `stop` at the first SIGINT or SIGTERM; at the second one the program ends at once, with
-/// 128 and the signal's number, as a shell would tell it. Asks for a reload at SIGHUP.
+/// 128 and the signal's number, as a shell reports it. Requests a reload at SIGHUP.
 pub async fn listen(
     mut signals: Signals,
     stop: CancellationToken,
@@ -72,7 +70,7 @@ pub async fn listen(
             _ = interrupt.recv() => ("SIGINT", 2),
             _ = terminate.recv() => ("SIGTERM", 15),
             _ = hang_up.recv() => {
-                // Where so many wait already, one of them reads what is there now.
+                // When the queue is full, a request in it reads the current files.
                 let _ = reload.try_send(ReloadRequest::by("SIGHUP"));
                 continue;
             }

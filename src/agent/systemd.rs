@@ -1,4 +1,4 @@
-//! What systemd wants to hear (`sd_notify(3)`): ready, reloading, stopping, alive. Does nothing where nobody asks.
+//! Notifies systemd (`sd_notify(3)`): ready, reloading, stopping, alive. Does nothing without `NOTIFY_SOCKET`.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The time between two tries.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Says that the daemon runs.
+/// Reports that the daemon runs.
 pub async fn ready() {
     tell("READY=1\n").await;
 }
@@ -30,12 +30,12 @@ pub async fn reloading() {
     tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n")).await;
 }
 
-/// Says that the daemon is on its way out.
+/// Reports that the daemon stops.
 pub async fn stopping() {
     tell("STOPPING=1\n").await;
 }
 
-/// Says again and again that the daemon is alive, twice as often as `WATCHDOG_USEC` asks; for ever
+/// Reports repeatedly that the daemon is alive, twice as often as `WATCHDOG_USEC` asks; for ever
 /// silent where no watchdog is set.
 ///
 /// It runs beside the flows on the same runtime, so a runtime that is stuck is not alive.
@@ -78,7 +78,7 @@ async fn tell(state: &str) {
     }
 }
 
-/// Sends `state` to the socket of `NOTIFY_SOCKET`, and does not wait: one that nobody reads is full.
+/// Sends `state` to the socket of `NOTIFY_SOCKET`, and does not wait: the socket is full if systemd does not read.
 fn send(state: &str) -> io::Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
         return Ok(());

@@ -1,5 +1,4 @@
-//! The one telemetry lane of a port: the newest frames of every pipeline that writes there, over reloads.
-//! Does not write, and pulls nothing unasked.
+//! The telemetry channel of a port: the newest frames of every pipeline that writes there, across reloads.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,23 +12,22 @@ use crate::model::Frame;
 use crate::pipeline::{EventCount, MemoryBudget, StageStats, Subscriber};
 use crate::sync::IgnorePoison;
 
-/// Pipelines that are no more and still have frames here; of one more, the oldest loses what is left.
+/// Retired feeds that may still hold frames. With one more, the oldest drops its frames.
 const RETIRED_MAX: usize = 4;
 
-/// The pipelines' end of the lane. A copy is the same lane.
+/// The pipelines' side of the channel. A clone is the same channel.
 ///
-/// A pipeline that takes the place of another of its name goes on in its feed: what the old ring still holds is
-/// kept in front of the new one, at most as many frames as the new one keeps, and older ones are counted as
-/// `overwritten`. Feeds take turns, so that none starves another. When it is closed it ends with
-/// the last feed.
+/// A pipeline that replaces one of the same name continues its feed: the frames left in the old ring go first, at most as
+/// many as the new ring holds, and older ones are counted as `overwritten`. Feeds take turns, so none starves another.
+/// After [`close`](Self::close) the channel ends with its last feed.
 ///
-/// # Why a lane that others are plugged into
-/// The port takes its lanes when it is made and pulls from them only while a host is there. A lane for each
-/// generation would leave a ring full of frames behind at every reload while the host is away.
+/// # Why
+/// The port takes its channels when it is created, and reads from them only while a host is connected. A channel for each
+/// generation of a pipeline would leave a full ring behind at every reload while no host is connected.
 #[derive(Debug, Clone, Default)]
 pub struct TelemetryMux(Arc<Mutex<State>>);
 
-/// The port's end of it.
+/// The port's side of the channel.
 #[derive(Debug)]
 pub struct Lane(Arc<Mutex<State>>);
 
@@ -44,50 +42,49 @@ struct State {
 #[derive(Debug)]
 struct Feed {
     name: String,
-    /// Of rings that are no more, oldest first.
+    /// Left over from replaced rings, oldest first.
     kept: VecDeque<Frame>,
-    tail: Option<Subscriber<Frame>>,
+    subscriber: Option<Subscriber<Frame>>,
     retired: bool,
     node: Arc<StageStats>,
 }
 
 impl TelemetryMux {
-    /// The lane for the port. One port takes it, once.
+    /// The channel for the port, which takes it once.
     pub fn lane(&self) -> Lane {
         Lane(Arc::clone(&self.0))
     }
 
-    /// Plugs in what a pipeline publishes as `name`, of which `keep` frames are kept; what is taken of it is booked in
-    /// `node`, where the tail books it as taken. Where `ledger` is tight, all but the newest
-    /// are shed.
+    /// Feeds what a pipeline publishes as `name` into the channel. At most `keep` frames of its predecessor are kept, and only
+    /// the newest while `memory_budget` is tight. Frames are counted in `node`, as the subscriber does.
     pub fn plug(
         &self,
         name: &str,
-        tail: Subscriber<Frame>,
+        subscriber: Subscriber<Frame>,
         keep: usize,
         node: Arc<StageStats>,
-        ledger: &MemoryBudget,
+        memory_budget: &MemoryBudget,
     ) {
         let mut state = self.state();
         match state.feeds.iter_mut().find(|feed| feed.name == name) {
             Some(feed) => {
                 feed.collect();
                 feed.cut(keep, "overwritten");
-                while ledger.is_tight() && feed.kept.len() > 1 {
+                while memory_budget.is_tight() && feed.kept.len() > 1 {
                     feed.cut(feed.kept.len() - 1, "shed");
                 }
-                (feed.tail, feed.retired) = (Some(tail), false);
-                feed.change_books(node);
+                (feed.subscriber, feed.retired) = (Some(subscriber), false);
+                feed.move_counts(node);
             }
             None => {
-                let (name, kept, tail) = (name.to_owned(), VecDeque::new(), Some(tail));
-                state.feeds.push(Feed { name, kept, tail, retired: false, node });
+                let (name, kept, subscriber) = (name.to_owned(), VecDeque::new(), Some(subscriber));
+                state.feeds.push(Feed { name, kept, subscriber, retired: false, node });
             }
         }
         state.wake();
     }
 
-    /// What is called `name` will publish no more: its feed ends with what it holds.
+    /// Marks the feed `name` as ended: it is removed once its frames are read.
     pub fn retire(&self, name: &str) {
         let mut state = self.state();
         if let Some(at) = state.feeds.iter().position(|feed| feed.name == name) {
@@ -106,7 +103,7 @@ impl TelemetryMux {
         state.wake();
     }
 
-    /// Nothing more is plugged in: the lane ends with its feeds.
+    /// Accepts no more feeds: the channel ends with the existing ones.
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -126,22 +123,22 @@ impl State {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
-        let mut asked = 0;
-        while asked < self.feeds.len() {
+        let mut polled = 0;
+        while polled < self.feeds.len() {
             self.turn %= self.feeds.len();
             let feed = &mut self.feeds[self.turn];
             if let Some(frame) = feed.next(cx) {
                 self.turn += 1;
                 return Poll::Ready(Some(frame));
             }
-            if feed.tail.is_none() && feed.retired {
+            if feed.subscriber.is_none() && feed.retired {
                 self.feeds.remove(self.turn);
             } else {
                 self.turn += 1;
-                asked += 1;
+                polled += 1;
             }
         }
-        if self.closed && self.feeds.iter().all(|feed| feed.tail.is_none()) {
+        if self.closed && self.feeds.iter().all(|feed| feed.subscriber.is_none()) {
             return Poll::Ready(None);
         }
         self.waker = Some(cx.waker().clone());
@@ -153,13 +150,13 @@ impl Feed {
     fn next(&mut self, cx: &mut Context<'_>) -> Option<Frame> {
         let frame = match self.kept.pop_front() {
             Some(frame) => {
-                self.book();
+                self.update_buffered();
                 frame
             }
-            None => match self.tail.as_mut()?.poll_next_unpin(cx) {
+            None => match self.subscriber.as_mut()?.poll_next_unpin(cx) {
                 Poll::Ready(Some(frame)) => frame,
                 Poll::Ready(None) => {
-                    self.tail = None;
+                    self.subscriber = None;
                     return None;
                 }
                 Poll::Pending => return None,
@@ -169,26 +166,26 @@ impl Feed {
         Some(frame)
     }
 
-    /// Takes all that is in the ring, whose publisher has ended, so that the ring can go.
+    /// Takes all frames out of the ring, whose publisher has ended, so that its memory is freed.
     fn collect(&mut self) {
-        let Some(mut tail) = self.tail.take() else { return };
-        // Without a budget, which would end this early and lose the rest.
-        while let Some(Some(frame)) = unconstrained(tail.next()).now_or_never() {
+        let Some(mut subscriber) = self.subscriber.take() else { return };
+        // A cooperative budget would end this early and lose the rest.
+        while let Some(Some(frame)) = unconstrained(subscriber.next()).now_or_never() {
             self.kept.push_back(frame);
         }
-        self.book();
+        self.update_buffered();
     }
 
-    /// Leaves the newest `keep` frames.
+    /// Drops all but the newest `keep` frames.
     fn cut(&mut self, keep: usize, reason: &'static str) {
         let more = self.kept.len().saturating_sub(keep);
         let weight = self.kept.drain(..more).map(|frame| frame.weight()).sum();
         self.node.lost(reason, weight);
-        self.book();
+        self.update_buffered();
     }
 
-    /// What is kept moves over to the books of the next tail.
-    fn change_books(&mut self, node: Arc<StageStats>) {
+    /// Moves the counts of the kept frames to `node`.
+    fn move_counts(&mut self, node: Arc<StageStats>) {
         let weight = self.kept.iter().map(EventCount::weight).sum();
         self.node.gave(weight);
         self.node.holds(0);
@@ -197,7 +194,7 @@ impl Feed {
         self.node = node;
     }
 
-    fn book(&self) {
+    fn update_buffered(&self) {
         self.node.holds(self.kept.iter().map(EventCount::weight).sum());
     }
 }
@@ -229,23 +226,23 @@ mod tests {
 
     struct Lab {
         health: StatsRegistry,
-        relay: TelemetryMux,
+        mux: TelemetryMux,
         lane: Lane,
-        ledger: MemoryBudget,
+        memory_budget: MemoryBudget,
     }
 
     impl Lab {
         fn new() -> Self {
-            let relay = TelemetryMux::default();
-            let (health, ledger) = (StatsRegistry::default(), MemoryBudget::new(100_000));
-            Self { health, lane: relay.lane(), relay, ledger }
+            let mux = TelemetryMux::default();
+            let (health, memory_budget) = (StatsRegistry::default(), MemoryBudget::new(100_000));
+            Self { health, lane: mux.lane(), mux, memory_budget }
         }
 
-        /// A ring of `pipeline`, plugged in.
+        /// A ring of `pipeline` that feeds the channel.
         fn ring(&self, pipeline: &str, keep: usize) -> Ring<Frame> {
             let (ring, node) = (Ring::new(keep), self.health.anew().node(pipeline.to_owned()));
-            let tail = ring.subscribe(Arc::clone(&node));
-            self.relay.plug(pipeline, tail, keep, node, &self.ledger);
+            let subscriber = ring.subscribe(Arc::clone(&node));
+            self.mux.plug(pipeline, subscriber, keep, node, &self.memory_budget);
             ring
         }
 
@@ -257,8 +254,8 @@ mod tests {
             }
         }
 
-        /// (taken, given, lost, held) of a pipeline.
-        fn books(&self, pipeline: &str) -> (u64, u64, u64, u64) {
+        /// (received, sent, dropped, buffered) of a pipeline.
+        fn counts(&self, pipeline: &str) -> (u64, u64, u64, u64) {
             let counts = self.health.counts();
             let count = counts.iter().find(|count| count.node == pipeline).unwrap();
             let lost = count.lost.iter().map(|(_, weight)| weight).sum();
@@ -268,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipeline_that_is_replaced_goes_on_in_order_and_loses_nothing_there_is_room_for() {
+    fn a_replaced_pipeline_continues_in_order_and_loses_nothing_within_its_bound() {
         let mut lab = Lab::new();
         let old = lab.ring("a", 4);
         publish(&old, &["1", "2", "3"]);
@@ -277,7 +274,7 @@ mod tests {
         let new = lab.ring("a", 4);
         new.publish(frame("4"));
         assert_eq!([lab.next(), lab.next(), lab.next(), lab.next()], ["2", "3", "4", "nothing"]);
-        lab.relay.close();
+        lab.mux.close();
         assert_eq!(lab.next(), "nothing", "it may still publish");
         drop(new);
         assert_eq!(lab.next(), "end");
@@ -294,55 +291,55 @@ mod tests {
             drop(ring);
             ring = lab.ring("a", 4);
         }
-        assert_eq!(lab.relay.state().feeds[0].kept.len(), 4);
-        assert_eq!(lab.books("a").2, 596);
+        assert_eq!(lab.mux.state().feeds[0].kept.len(), 4);
+        assert_eq!(lab.counts("a").2, 596);
         let left: Vec<String> = (0..5).map(|_| lab.next()).collect();
         assert_eq!(left, ["198.2", "199.0", "199.1", "199.2", "nothing"]);
-        let (_, _, lost, held) = lab.books("a");
+        let (_, _, lost, held) = lab.counts("a");
         assert_eq!((lost, held), (596, 0));
     }
 
     #[test]
-    fn what_is_kept_over_a_reload_is_shed_where_memory_is_tight() {
+    fn frames_kept_over_a_reload_are_shed_when_memory_is_tight() {
         let lab = Lab::new();
         let ring = lab.ring("a", 64);
         for _ in 0..20 {
-            let bytes = lab.ledger.hold(vec![b'x'; 5_000].into());
+            let bytes = lab.memory_budget.hold(vec![b'x'; 5_000].into());
             ring.publish(Frame { bytes, readings: 1, oldest: Instant::now() });
         }
         drop(ring);
-        assert!(lab.ledger.is_tight());
+        assert!(lab.memory_budget.is_tight());
         let _next = lab.ring("a", 64);
-        assert!(!lab.ledger.is_tight());
-        let (taken, _, lost, held) = lab.books("a");
+        assert!(!lab.memory_budget.is_tight());
+        let (taken, _, lost, held) = lab.counts("a");
         assert!(lost > 5 && held > 5, "{lost} lost, {held} held of {taken}");
     }
 
     #[test]
-    fn pipelines_take_turns_and_one_that_is_retired_ends_with_what_it_holds() {
+    fn pipelines_take_turns_and_a_retired_one_ends_with_its_last_frame() {
         let mut lab = Lab::new();
         let (a, b) = (lab.ring("a", 8), lab.ring("b", 8));
         publish(&a, &["a1", "a2"]);
         publish(&b, &["b1", "b2"]);
         drop(a);
-        lab.relay.retire("a");
+        lab.mux.retire("a");
         let mut seen: Vec<String> = (0..4).map(|_| lab.next()).collect();
         assert_ne!(seen[0][..1], seen[1][..1], "in turns: {seen:?}");
         seen.sort();
         assert_eq!(seen, ["a1", "a2", "b1", "b2"]);
         assert_eq!(lab.next(), "nothing");
-        assert_eq!(lab.relay.state().feeds.len(), 1);
+        assert_eq!(lab.mux.state().feeds.len(), 1);
     }
 
     #[test]
-    fn retired_pipelines_that_nobody_reads_are_few_and_what_they_lose_is_counted() {
+    fn retired_feeds_are_bounded_and_their_drops_counted() {
         let lab = Lab::new();
         for number in 0..10 {
             let name = format!("p{number}");
             publish(&lab.ring(&name, 4), &["x"]);
-            lab.relay.retire(&name);
+            lab.mux.retire(&name);
         }
-        assert_eq!(lab.relay.state().feeds.len(), RETIRED_MAX);
-        assert_eq!(lab.books("p0"), (1, 0, 1, 0));
+        assert_eq!(lab.mux.state().feeds.len(), RETIRED_MAX);
+        assert_eq!(lab.counts("p0"), (1, 0, 1, 0));
     }
 }

@@ -39,7 +39,7 @@ impl Graph {
         let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
         let mut ports = Ports::new(None, &health, &stop).unchecked();
         let pictures = match assemble(&loaded, &mut ports, &health, &stop) {
-            Ok(assembly) => assembly.pictures,
+            Ok(assembly) => assembly.topologies,
             Err(what) => return refuse(&what),
         };
         match self.format {

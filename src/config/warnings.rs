@@ -1,5 +1,4 @@
-//! What a file says and likely does not mean: it has no effect, or something is lost. Nothing here is an error. Looks
-//! at the file system, but changes nothing.
+//! Warnings: parts of a file that have no effect or lose data, and so are likely mistakes. Reads the file system.
 
 use std::path::Path;
 
@@ -16,20 +15,20 @@ use crate::model::Group;
 
 use Step::{Item, Key};
 
-/// The doubts about a pipeline.
+/// The warnings about a pipeline file.
 pub(super) fn of_pipeline(file: &PipelineFile) -> Vec<Broken> {
-    let mut doubts = Vec::new();
-    without_a_place_in_the_format(file, &mut doubts);
-    without_input(file, &mut doubts);
-    tags_given_twice(file, &mut doubts);
-    batch_that_its_delay_never_ends(file, &mut doubts);
+    let mut warnings = Vec::new();
+    without_a_place_in_the_format(file, &mut warnings);
+    without_input(file, &mut warnings);
+    tags_given_twice(file, &mut warnings);
+    batch_that_its_delay_never_ends(file, &mut warnings);
     for (index, write) in file.write.iter().enumerate() {
-        output(write, &file.batch, index, &mut doubts);
+        output(write, &file.batch, index, &mut warnings);
     }
-    doubts
+    warnings
 }
 
-fn without_a_place_in_the_format(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+fn without_a_place_in_the_format(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     let format = file.serialize.format;
     let other = "write format = \"json-lines\" in [serialize], or leave this out";
     for (index, enrich) in file.enrich.iter().enumerate() {
@@ -41,7 +40,7 @@ fn without_a_place_in_the_format(file: &PipelineFile, doubts: &mut Vec<Broken>) 
         if !format.carries_tags() {
             let message =
                 format!("the format {:?} has no place for {name}: it is lost", format.name());
-            doubts.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, other));
+            warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, other));
         }
     }
     let left = file.groups();
@@ -55,14 +54,14 @@ fn without_a_place_in_the_format(file: &PipelineFile, doubts: &mut Vec<Broken>) 
                     group.name()
                 );
                 let path = [Key("collect"), Item(at), Key("from"), Item(index)];
-                doubts.push(Broken::new(&path, message, other));
+                warnings.push(Broken::new(&path, message, other));
             }
         }
     }
 }
 
 /// Enrichers whose group is not there, or not any more, when they come.
-fn without_input(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+fn without_input(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     let mut groups: Vec<Group> = file.reads().map(super::Read::group).collect();
     for (index, enrich) in file.enrich.iter().enumerate() {
         let (name, needed) = match enrich {
@@ -77,12 +76,12 @@ fn without_input(file: &PipelineFile, doubts: &mut Vec<Broken>) {
         if !groups.contains(&needed) {
             let message = format!("this does nothing: there is no {:?} here", needed.name());
             let help = format!("collect {:?}, or leave this out", needed.name());
-            doubts.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, help));
+            warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, help));
         }
     }
 }
 
-fn tags_given_twice(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+fn tags_given_twice(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     let tags = |enrich: &'_ Enrich| match enrich {
         Enrich::Tags(tags) => tags.keys().cloned().collect(),
         _ => Vec::new(),
@@ -93,12 +92,12 @@ fn tags_given_twice(file: &PipelineFile, doubts: &mut Vec<Broken>) {
             let message =
                 format!("the tag {name:?} is given again further down, and that one counts");
             let path = [Key("enrich"), Item(index), Key("tags")];
-            doubts.push(Broken::new(&path, message, "take one of the two out"));
+            warnings.push(Broken::new(&path, message, "take one of the two out"));
         }
     }
 }
 
-fn batch_that_its_delay_never_ends(file: &PipelineFile, doubts: &mut Vec<Broken>) {
+fn batch_that_its_delay_never_ends(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     let (items, delay) = (file.batch.max_items.get(), file.batch.max_delay.get());
     let Some(fastest) = file.collect.iter().map(|collect| collect.every.get()).min() else {
         return;
@@ -110,16 +109,16 @@ fn batch_that_its_delay_never_ends(file: &PipelineFile, doubts: &mut Vec<Broken>
             humantime::format_duration(full)
         );
         let help = "raise max_items, or leave this line out";
-        doubts.push(Broken::new(&[Key("batch"), Key("max_delay")], message, help));
+        warnings.push(Broken::new(&[Key("batch"), Key("max_delay")], message, help));
     }
 }
 
-fn output(write: &Write, batch: &Batch, index: usize, doubts: &mut Vec<Broken>) {
+fn output(write: &Write, batch: &Batch, index: usize, warnings: &mut Vec<Broken>) {
     let path = |key| [Key("write"), Item(index), Key(key)];
     let mut is_relative = |path: &Path, at: &[Step]| {
         if path.is_relative() {
             let message = "this path begins where the agent is started, and that may be anywhere";
-            doubts.push(Broken::new(at, message, "begin it with a slash"));
+            warnings.push(Broken::new(at, message, "begin it with a slash"));
         }
     };
     match &write.target {
@@ -130,7 +129,7 @@ fn output(write: &Write, batch: &Batch, index: usize, doubts: &mut Vec<Broken>) 
             if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
                 let folder = super::error::shown(folder);
                 let message = format!("there is no folder {folder}: nothing can be written here");
-                doubts.push(Broken::new(&at, message, format!("mkdir -p {folder}")));
+                warnings.push(Broken::new(&at, message, format!("mkdir -p {folder}")));
             }
         }
         Target::Unix(socket) => is_relative(socket, &path("unix")),
@@ -145,37 +144,50 @@ fn output(write: &Write, batch: &Batch, index: usize, doubts: &mut Vec<Broken>) 
                     "this is less than one batch: up to {frames} frames at once, and the oldest of them would be lost"
                 );
                 let help = format!("write keep = {frames}, or make max_bytes of [batch] smaller");
-                doubts.push(Broken::new(&path("keep"), message, help));
+                warnings.push(Broken::new(&path("keep"), message, help));
             }
         }
         Target::Stdout | Target::Null => {}
     }
 }
 
-/// The doubts about the settings of the agent.
+/// The warnings about the settings of the agent.
 pub(super) fn of_settings(settings: &AgentSettings) -> Vec<Broken> {
-    let mut doubts = Vec::new();
+    let mut warnings = Vec::new();
     for part in settings.log.level.split(',') {
         let Some((target, _)) = part.split_once('=') else { continue };
         if let Some((message, help)) = unknown_target(target.trim()) {
-            doubts.push(Broken::new(&[Key("log"), Key("level")], message, help));
+            warnings.push(Broken::new(&[Key("log"), Key("level")], message, help));
         }
     }
     if settings.runtime.thread_name.len() > THREAD_NAME_MAX {
         let message = "the kernel shows 15 bytes of this name";
         let help = "shorten it, where the rest matters";
-        doubts.push(Broken::new(&[Key("runtime"), Key("thread_name")], message, help));
+        warnings.push(Broken::new(&[Key("runtime"), Key("thread_name")], message, help));
     }
-    doubts
+    warnings
 }
 
 /// What Linux keeps of a thread's name (`TASK_COMM_LEN` of `include/linux/sched.h` is 16, with a NUL).
 const THREAD_NAME_MAX: usize = 15;
 
 /// The modules of this program that log, and the libraries that do.
-const MODULES: [&str; 14] = [
-    "bench", "cli", "commands", "config", "daemon", "delivery", "host", "life", "metrics", "model",
-    "pipeline", "port", "sinks", "wire",
+const MODULES: [&str; 15] = [
+    "agent",
+    "bench",
+    "cli",
+    "commands",
+    "config",
+    "files",
+    "host",
+    "machine_events",
+    "metrics",
+    "model",
+    "pipeline",
+    "port",
+    "sinks",
+    "spool",
+    "wire",
 ];
 const LIBRARIES: [&str; 4] = ["tokio", "zbus", "mio", "tracing"];
 
@@ -201,9 +213,9 @@ fn unknown_target(target: &str) -> Option<(String, String)> {
     }
 }
 
-/// The doubts that only the files together give.
+/// The warnings that need all files.
 pub(super) fn of_all(loaded: &Loaded) -> Vec<ConfigError> {
-    let mut doubts = Vec::new();
+    let mut warnings = Vec::new();
     let (least, ceiling) = (least_ceiling(loaded), loaded.agent.memory.ceiling.bytes());
     if ceiling < least {
         let origin = loaded.agent_origin.clone().unwrap_or_else(|| "agent.toml".to_owned());
@@ -215,10 +227,10 @@ pub(super) fn of_all(loaded: &Loaded) -> Vec<ConfigError> {
         );
         let help =
             format!("write ceiling = \"{}MiB\", or make max_line or max_bytes smaller", mib(least));
-        doubts.push(ConfigError {
+        warnings.push(ConfigError {
             severity: Severity::Warning,
             ..ConfigError::of_file(origin, message, Some(&help))
         });
     }
-    doubts
+    warnings
 }

@@ -1,4 +1,4 @@
-//! Lines on their way to a log that may not be read. Knows nothing of what they say.
+//! A bounded queue of log lines, for a log that may not be read.
 
 use std::os::fd::AsFd;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -23,7 +23,7 @@ const KEPT_BYTES: usize = 4 * 1024;
 ///
 /// # Why a thread that blocks
 /// `O_NONBLOCK` belongs to the open file, which others share: their writes would begin to fail. `poll(2)`
-/// says of a file on a frozen file system that it can be written, and of a terminal that takes one byte, too.
+/// reports a file on a frozen file system as writable, and of a terminal that takes one byte, too.
 #[derive(Debug, Default)]
 pub struct Lines {
     state: Mutex<State>,
@@ -68,7 +68,7 @@ impl Lines {
     /// Writes what is queued to `out` until [`end`](Self::end), one after the other; `missing` makes the line that
     /// says how many were dropped. What `out` refuses counts as dropped, too. Blocks.
     pub fn write_to(&self, out: impl AsFd, missing: impl Fn(u64) -> String) {
-        let (mut hand, mut refused) = (Vec::new(), 0);
+        let (mut batch, mut refused) = (Vec::new(), 0);
         let mut state = self.lock();
         loop {
             let has_none = |state: &mut State| state.waiting.is_empty() && !state.has_ended;
@@ -76,19 +76,19 @@ impl Lines {
             if state.waiting.is_empty() {
                 return;
             }
-            std::mem::swap(&mut hand, &mut state.waiting);
+            std::mem::swap(&mut batch, &mut state.waiting);
             let dropped = std::mem::take(&mut state.dropped);
             state.is_writing = true;
             drop(state);
             if refused > 0 && write_all(&out, missing(refused).as_bytes()) == 0 {
                 refused = 0;
             }
-            refused += write_all(&out, &hand);
+            refused += write_all(&out, &batch);
             if dropped > 0 && write_all(&out, missing(dropped).as_bytes()) > 0 {
                 refused += dropped;
             }
-            hand.clear();
-            hand.shrink_to(KEPT_BYTES);
+            batch.clear();
+            batch.shrink_to(KEPT_BYTES);
             state = self.lock();
             state.is_writing = false;
             self.changed.notify_all();
@@ -125,7 +125,7 @@ fn write_all(out: impl AsFd, mut bytes: &[u8]) -> u64 {
         match rustix::io::write(&out, bytes) {
             Ok(count) if count > 0 => bytes = &bytes[count..],
             Err(Errno::INTR) => {}
-            // Somebody who shares it made it non-blocking.
+            // Another process that shares the file has made it non-blocking.
             Err(Errno::AGAIN) => {
                 let _ = poll(&mut [PollFd::new(&out, PollFlags::OUT)], None);
             }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_not_read_makes_nobody_wait_and_tells_later_how_many_lines_are_missing() {
+    fn a_log_that_is_not_read_blocks_no_caller_and_counts_the_missing_lines() {
         let lines = Arc::new(Lines::new());
         let (reader, writer) = std::io::pipe().unwrap();
         let thread = thread::spawn({
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_log_refused_is_told_when_it_takes_lines_again() {
+    fn refused_lines_are_counted_when_the_log_takes_lines_again() {
         let lines = Arc::new(Lines::new());
         let socket = rustix::net::SocketFlags::NONBLOCK;
         let (socket, peer) = rustix::net::socketpair(
@@ -194,7 +194,7 @@ mod tests {
             None,
         )
         .unwrap();
-        // Connected to nobody: refused until there is a peer.
+        // Not connected: refused until there is a peer.
         drop(peer);
         let heard = tempfile::TempDir::new().unwrap();
         let address = heard.path().join("log");

@@ -1,14 +1,12 @@
-//! What outlives a command flow, so that nothing is done twice or forgotten when another takes its place.
-//! Does not know the port.
+//! The state that a command flow passes to its successor, so that no request runs twice or is forgotten.
 //!
-//! # One agent for a state folder
-//! Two agents that do what a host asks and have one state folder are a mistake in the files: each would know half of
-//! the scripts that have run, and the spool of one would be in memory for ever. So the second does not start (nor
-//! take up commands at a reload), and says whose folder it is. It is known by the lock of the request log, which
-//! goes with its process however that ends: who is started again after a `kill -9` finds it free, and a service is
-//! started again when nothing of it is left. Waiting for it would be no help: an agent does not end by itself.
-//! An agent without a secret does nothing for a host and takes no lock, so one can be run beside a service for a
-//! look.
+//! # One agent per state folder
+//! Two agents that execute requests with the same state folder are a configuration error: each would know half of the
+//! scripts that have run, and one spool would stay in memory. So the second does not start, or at a reload does not accept
+//! commands, and reports whose folder it is. The lock of the request log decides. It ends with its process: after a
+//! `kill -9` it is free, and a service manager restarts a service only when its processes are gone. Waiting for the lock
+//! would not help, because an agent does not end by itself. An agent without a secret executes nothing and takes no lock,
+//! so it can run beside a service for inspection.
 
 use std::io;
 use std::path::Path;
@@ -27,38 +25,37 @@ use crate::machine_events;
 use crate::pipeline::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::sinks::Rotation;
 
-/// What a command flow hands on to the next. A copy is the same.
+/// The state that outlives a command flow. A clone is the same state.
 ///
-/// # Why the room is one
-/// A flow that was replaced answers what it has taken, however long that takes. With places of its own each
-/// reload would let as many commands more run as the policy allows; so all flows share the places and the
-/// seats, and a smaller number holds once enough of those that run have ended.
+/// # Why permits are shared
+/// A replaced flow still executes the requests that it has read. With permits of its own, each reload would allow as many
+/// commands more as the policy permits. All flows share them; a smaller limit holds once enough commands have ended.
 #[derive(Clone)]
 pub struct CommandState {
-    /// What was asked for; in memory where nothing is signed.
+    /// The request log; in memory without a secret.
     pub log: RequestLog,
     /// The audit file.
     pub audit: Audit,
-    /// Starts programs; only the end of the agent ends them.
+    /// Starts programs. They end with the agent at the latest, not with a flow.
     pub runner: Runner,
-    /// Places for what runs.
+    /// Limits the requests that run and wait.
     pub room: ConcurrencyLimit,
-    /// The policy that holds for what begins to run.
+    /// The policy for requests that start from now on.
     pub in_force: InForce,
-    /// The flow that was unlocked last: whose signature holds at its port if its file is removed.
+    /// The last command flow with a secret, which verifies requests if its file is removed.
     pub last: Option<(config::Commands, Secret)>,
-    /// Where all of it is on disk.
+    /// The folder of the request log and the audit.
     state: StateFolder,
     runs: bool,
     stop: CancellationToken,
 }
 
 impl CommandState {
-    /// For the first flow. A flow that `runs` nothing (it is locked, or a picture) has no control group, no
-    /// request log and no audit made for it. Blocks.
+    /// The state of the first flow. A flow that does not execute (`runs` is false: it has no secret, or is only drawn) gets no
+    /// control group, request log or audit. Blocks.
     ///
     /// # Errors
-    /// Another agent that runs something has the state folder, or somebody else can change what is in it.
+    /// Another agent executes requests with this state folder, or another user can change its files.
     pub fn begin(
         file: &CommandsFile,
         state: &StateFolder,
@@ -79,13 +76,13 @@ impl CommandState {
         })
     }
 
-    /// Where the state folder is.
+    /// The path of the state folder.
     pub fn state(&self) -> &std::path::Path {
         self.state.path()
     }
 
-    /// For a flow with other settings. Blocks, and fails, as above. The room is still as it was: [`ConcurrencyLimit::resize`] it when the
-    /// flow begins.
+    /// The state for a flow with other settings. Blocks and fails as [`begin`](Self::begin) does. The concurrency limit is
+    /// unchanged: [resize](ConcurrencyLimit::resize) it when the flow starts.
     pub fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, String> {
         let is_first = runs && !self.runs;
         let audit = match audit(&file.audit, &self.state, false) {
@@ -113,7 +110,7 @@ fn runner(file: &CommandsFile, runs: bool, stop: &CancellationToken) -> Runner {
     Runner::with(Settings { output_bytes: output_bytes(file), ..settings }, stop.clone())
 }
 
-/// How many at once, and how many may wait.
+/// The limits of `[execute]`.
 pub fn places(file: &CommandsFile) -> ConcurrencyLimits {
     ConcurrencyLimits {
         parallel: file.execute.parallel.items(),
@@ -125,7 +122,7 @@ fn output_bytes(file: &CommandsFile) -> usize {
     usize::try_from(file.execute.output.bytes()).unwrap_or(usize::MAX)
 }
 
-/// The audit; `now` it is opened, so that what is wrong with it is told before the first command.
+/// The audit. With `now` it is opened, so that an error is logged before the first command.
 fn audit(audit: &config::Audit, state: &StateFolder, now: bool) -> Audit {
     let file = Audit::new(audit.file(state.path()), rotation(audit), audit.required);
     if now && let Err(error) = file.open() {
@@ -141,8 +138,7 @@ fn rotation(audit: &config::Audit) -> Rotation {
     Rotation { max_bytes: audit.max_size.bytes(), keep: audit.keep.get() }
 }
 
-/// What was asked for; where that cannot be written, nothing starts that it must be on the disk for, and the host is
-/// told why.
+/// Opens the request log. If it cannot be written, requests that need it are refused, and the host gets the reason.
 fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, String> {
     let audit = audit.file(state.path());
     let boot = crate::agent::identity::of_this_machine(None).boot_id.unwrap_or_default();

@@ -1,23 +1,20 @@
-//! The flows that run, and the change from one set of them to the next. Reads no file, and hears no signal.
+//! The running flows, and the change from one set of them to the next.
 //!
-//! # How one flow takes the place of another
-//! 1. Everything that is new is built beside what runs, or nothing is: what cannot be built changes nothing.
-//!    A flow whose file says the same as before is left alone.
-//! 2. The sources of what is replaced or removed are stopped.
-//! 3. A metrics flow begins when the one before it has handed on what it held and ended, within the
-//!    shutdown deadline, after which it is aborted. So no reading comes twice and none out of order, no file has two writers, and
-//!    what the old one knew (counters, rates, numbers, last values, when it read) is there for the new one. The
-//!    readings themselves do not wait for a place, so this takes milliseconds: less than any cadence.
-//! 4. A command flow begins at once: it has the port's lane as soon as what the one before it has read is
-//!    cut into lines. What was taken is answered by the flow that took it, however long it takes, up to its own
-//!    deadline; nobody waits for that.
-//! 5. Ports stay open. One that only the new files name is opened; one that is named no more ends when what is
-//!    under way there is written.
+//! # How a flow replaces another
+//! 1. All new flows are built beside the running ones. If one cannot be built, nothing changes. An unchanged flow is left
+//!    alone.
+//! 2. The sources of replaced and removed flows are stopped.
+//! 3. A metrics flow starts when its predecessor has drained and ended, or was aborted at the shutdown deadline. So no
+//!    reading is repeated or out of order, no file has two writers, and the state (counters, rates, sequence numbers,
+//!    latest values, time of the last reading) is complete when the new flow takes it. A drain takes milliseconds.
+//! 4. A command flow starts at once: it reads the port as soon as the input of its predecessor is cut into lines. The
+//!    predecessor replies to the requests that it has read, each within its own deadline, and nothing waits for that.
+//! 5. Ports stay open. A new one is opened; one that no file names any more closes once its frames in flight are written.
 //!
-//! # Why flows are replaced one by one, and not all as one generation
-//! What did not change has nothing to gain from being stopped, and a change of the policy should not cost the
-//! metrics a tick. And why not change a running flow in place: each setting would need a way
-//! into its stage, and the flow that runs would be one that no file describes.
+//! # Why flow by flow
+//! A new generation of all flows would stop what did not change: a change of policy would cost a tick of metrics.
+//! Changing a running flow in place would need a way into every stage for every setting, and would leave a flow that no
+//! file describes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,10 +28,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::assemble::{Built, Site, metrics_flow};
-use crate::agent::command_flow::{absent_flow, command_flow, gate, news_flow};
+use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, gate};
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::{CommandState, places};
-use crate::agent::reload::plan::{Key, Plan, Unheard, Wanted};
+use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
 use crate::commands::authorize::Enforce;
 use crate::commands::notify::agent_events::EventReceiver;
@@ -51,51 +48,51 @@ use crate::port;
 use crate::spool::Machine;
 use crate::wire::outbound::AgentEvent;
 
-/// What runs.
+/// The running flows, their ports, and the state that they share.
 pub(in crate::agent) struct FlowManager {
-    /// The settings that the agent was started with; what of them can change while it runs, as it is now.
+    /// The settings of the start, with the sections that a reload has applied since.
     pub agent: AgentSettings,
-    /// What a command flow leaves for the next.
-    pub carried: Option<CommandState>,
-    /// What was asked for.
+    /// The state that the next command flow takes over.
+    pub command_state: Option<CommandState>,
+    /// The request log, to be closed at the end.
     log: Option<RequestLog>,
-    /// Where what is queued is charged.
-    pub ledger: MemoryBudget,
-    /// The ceiling that was told last, where it is not that of the files.
+    /// Bounds the bytes in all queues.
+    pub memory_budget: MemoryBudget,
+    /// The last memory ceiling that was logged, if it is below the configured one.
     limited: Option<(u64, MemoryLimit)>,
-    losses: DropReport,
-    spools: SpoolEvents,
+    drop_report: DropReport,
+    spool_state: SpoolEvents,
     health: StatsRegistry,
     stop: CancellationToken,
-    heard: EventReceiver,
+    events: EventReceiver,
     latest: Latest,
     ports: Ports,
     flows: BTreeMap<Key, Flow>,
     running: JoinSet<(Outcome, bool)>,
-    /// Milliseconds that a flow has, once it is stopped, to hand on what it holds.
+    /// How long a stopped flow may drain, in milliseconds.
     drain_ms: Arc<AtomicU64>,
     outcome: Outcome,
 }
 
-/// One flow that runs.
+/// A running flow.
 struct Flow {
     wanted: Wanted,
     targets: Vec<port::Target>,
     feeds: Vec<(port::Target, String)>,
     stop: CancellationToken,
-    /// Called when every task of it is gone.
+    /// Cancelled when all its tasks have ended.
     ended: CancellationToken,
-    shelf: StateStore,
+    state_store: StateStore,
 }
 
-/// One that is built.
+/// A flow that is built and not started.
 struct New {
     key: Key,
     wanted: Wanted,
     built: Option<Built>,
     tasks: Vec<Box<dyn Task>>,
     stop: CancellationToken,
-    shelf: StateStore,
+    state_store: StateStore,
 }
 
 impl FlowManager {
@@ -103,22 +100,22 @@ impl FlowManager {
         agent: AgentSettings,
         port: Option<port::Target>,
         health: &StatsRegistry,
-        heard: EventReceiver,
+        events: EventReceiver,
         stop: &CancellationToken,
     ) -> Self {
         let ports = Ports::new(port, health, stop).for_hosts(agent.host);
         Self {
             agent,
-            carried: None,
+            command_state: None,
             log: None,
-            ledger: MemoryBudget::default(),
+            memory_budget: MemoryBudget::default(),
             limited: None,
-            losses: DropReport::default(),
-            spools: SpoolEvents::default(),
+            drop_report: DropReport::default(),
+            spool_state: SpoolEvents::default(),
             ports,
             health: health.clone(),
             stop: stop.clone(),
-            heard,
+            events,
             latest: Latest::default(),
             flows: BTreeMap::new(),
             running: JoinSet::new(),
@@ -127,10 +124,10 @@ impl FlowManager {
         }
     }
 
-    /// Runs what `plan` says from now on, and tells what changed.
+    /// Changes to the flows of `plan`, and reports the differences.
     ///
     /// # Errors
-    /// Something cannot be built: nothing has changed.
+    /// A flow cannot be built: nothing has changed.
     pub(in crate::agent) async fn change(&mut self, plan: Plan) -> Result<Report, String> {
         let mut report = Report::default();
         for opening in plan.openings {
@@ -151,8 +148,9 @@ impl FlowManager {
                 None => &mut report.added,
             };
             list.extend(shown);
-            let carried = plan.carried.as_ref().or(self.carried.as_ref()).cloned();
-            match self.build(key, wanted, carried.as_ref(), limit) {
+            let command_state =
+                plan.command_state.as_ref().or(self.command_state.as_ref()).cloned();
+            match self.build(key, wanted, command_state.as_ref(), limit) {
                 Ok(built) => new.push(built),
                 Err(why) => {
                     self.ports.drop_unstarted();
@@ -160,10 +158,10 @@ impl FlowManager {
                 }
             }
         }
-        // From here on nothing fails.
+        // Nothing fails from here on.
         let restart = self.agent.differs_for_good(&plan.agent);
         report.restart.extend(restart.into_iter().map(str::to_owned));
-        report.restart.extend(plan.late);
+        report.restart.extend(plan.at_restart);
         let applied = self.agent.differs_at_once(&plan.agent);
         report.applied.extend(applied.into_iter().map(str::to_owned));
         self.agent.shutdown = plan.agent.shutdown;
@@ -173,19 +171,19 @@ impl FlowManager {
         self.set_ceiling(plan.limit.clone());
         let drain = self.agent.shutdown.deadline.get();
         self.drain_ms.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
-        if let Some(carried) = plan.carried {
-            self.log = Some(carried.log.clone());
-            self.carried = Some(carried);
+        if let Some(command_state) = plan.command_state {
+            self.log = Some(command_state.log.clone());
+            self.command_state = Some(command_state);
         }
         self.replace(new, &kept, &mut report).await;
         Ok(report)
     }
 
-    /// Sets the ceiling of the settings, or less where `limit` allows less; tells which where that changed.
+    /// Applies the configured ceiling, or a smaller one where `limit` requires it; logs a change.
     fn set_ceiling(&mut self, limit: Option<MemoryLimit>) {
         let configured = self.agent.memory.ceiling.bytes();
         let ceiling = limit.as_ref().map_or(configured, |limit| limit.ceiling(configured));
-        self.ledger.set_ceiling(usize::try_from(ceiling).unwrap_or(usize::MAX));
+        self.memory_budget.set_ceiling(usize::try_from(ceiling).unwrap_or(usize::MAX));
         let limited = limit.filter(|_| ceiling < configured).map(|limit| (ceiling, limit));
         if limited == self.limited {
             return;
@@ -205,10 +203,10 @@ impl FlowManager {
         self.limited = limited;
     }
 
-    /// Stops what is not among `kept`, and starts what is new.
+    /// Stops the flows that are not in `kept`, and starts the new ones.
     async fn replace(&mut self, new: Vec<New>, kept: &[Key], report: &mut Report) {
         for (tasks, closing) in self.ports.start() {
-            // Each by itself: a port that is over ends the agent, whether or not its keeper has ended.
+            // One group each: a port that has ended stops the agent, whether or not its spool task has ended.
             for task in tasks {
                 self.spawn(vec![task], Restart::default(), closing.clone(), true);
             }
@@ -219,11 +217,11 @@ impl FlowManager {
             if kept.contains(&key) {
                 self.flows.insert(key, flow);
             } else {
-                if let (Wanted::Commands { commands, .. }, Some(carried)) =
-                    (&flow.wanted, &self.carried)
+                if let (Wanted::Commands { commands, .. }, Some(command_state)) =
+                    (&flow.wanted, &self.command_state)
                     && !new.iter().any(|new| new.key == key)
                 {
-                    carried.in_force.set(Enforce::deny_all(&commands.origin));
+                    command_state.in_force.set(Enforce::deny_all(&commands.origin));
                 }
                 flow.stop.cancel();
                 before.insert(key, flow);
@@ -255,7 +253,7 @@ impl FlowManager {
         self.ports.keep(&used);
     }
 
-    /// What is read.
+    /// The groups that some pipeline collects.
     fn groups(&self) -> Vec<Group> {
         let files = self.flows.values().filter_map(|flow| match &flow.wanted {
             Wanted::Metrics { pipeline, .. } => Some(&pipeline.file),
@@ -269,49 +267,53 @@ impl FlowManager {
         &mut self,
         key: Key,
         wanted: Wanted,
-        carried: Option<&CommandState>,
+        command_state: Option<&CommandState>,
         limit: Option<&MemoryLimit>,
     ) -> Result<New, String> {
         let stop = self.stop.child_token();
-        let shelf = self.flows.get(&key).map(|flow| flow.shelf.clone()).unwrap_or_default();
+        let state_store =
+            self.flows.get(&key).map(|flow| flow.state_store.clone()).unwrap_or_default();
         let mut site = Site {
             vm_id: self.agent.identity.vm_id.as_deref(),
             latest: &self.latest,
             ports: &mut self.ports,
             health: &self.health.anew(),
             stop: &stop,
-            shelf: &shelf,
-            ledger: &self.ledger,
+            state_store: &state_store,
+            memory_budget: &self.memory_budget,
             limit,
         };
         let mut tasks = Vec::new();
-        let built = match (&wanted, carried) {
+        let built = match (&wanted, command_state) {
             (Wanted::Metrics { pipeline, .. }, _) => Some(metrics_flow(pipeline, &mut site)?),
-            (Wanted::Commands { commands, secret, .. }, Some(carried)) => {
-                let heard = self.heard.clone();
-                Some(command_flow(commands, secret.clone(), carried, heard, &mut site)?)
+            (Wanted::Commands { commands, secret, .. }, Some(command_state)) => {
+                let events = self.events.clone();
+                Some(command_flow(commands, secret.clone(), command_state, events, &mut site)?)
             }
             (Wanted::Commands { .. }, None) => None, // a plan with the one has the other
-            (Wanted::Unheard(Unheard { before: Some(before), .. }), Some(carried)) => {
-                let ((commands, secret), heard) = (before.clone(), self.heard.clone());
-                Some(absent_flow(&commands, secret, carried, heard, &mut site)?)
+            (Wanted::UnreadPort(UnreadPort { before: Some(before), .. }), Some(command_state)) => {
+                let ((commands, secret), events) = (before.clone(), self.events.clone());
+                Some(deny_all_flow(&commands, secret, command_state, events, &mut site)?)
             }
-            (Wanted::Unheard(Unheard { target, tells, .. }), _) => {
-                tasks.push(site.ports.at(target).unheard(&stop));
-                tells.then(|| news_flow(target, self.heard.clone(), &mut site))
+            (Wanted::UnreadPort(UnreadPort { target, sends_events, .. }), _) => {
+                tasks.push(site.ports.at(target).discard_input(&stop));
+                sends_events.then(|| events_flow(target, self.events.clone(), &mut site))
             }
         };
-        Ok(New { key, wanted, built, tasks, stop, shelf })
+        Ok(New { key, wanted, built, tasks, stop, state_store })
     }
 
-    /// Starts a flow in the place of one that had `before` in the lanes of ports.
+    /// Starts a flow in place of one whose feeds were `before`.
     fn start(&mut self, new: New, before: &[(port::Target, String)]) {
-        let New { key, wanted, built, mut tasks, stop, shelf } = new;
+        let New { key, wanted, built, mut tasks, stop, state_store } = new;
         let (mut targets, mut feeds) = (Vec::new(), Vec::new());
         if let Some(built) = built {
             (targets, feeds) = (built.targets.clone(), built.feeds());
             tasks.extend(
-                built.start(&mut self.ports, &self.ledger).into_iter().flat_map(Graph::into_tasks),
+                built
+                    .start(&mut self.ports, &self.memory_budget)
+                    .into_iter()
+                    .flat_map(Graph::into_tasks),
             );
         }
         let gone: Vec<_> = before.iter().filter(|feed| !feeds.contains(feed)).cloned().collect();
@@ -336,38 +338,38 @@ impl FlowManager {
                         "command flow runs"
                     ),
                 }
-                if let Some(carried) = &self.carried {
-                    carried.room.resize(places(&commands.file));
-                    carried.in_force.set(gate(commands));
+                if let Some(command_state) = &self.command_state {
+                    command_state.room.resize(places(&commands.file));
+                    command_state.in_force.set(gate(commands));
                 }
                 restart.clone()
             }
-            Wanted::Unheard(unheard) => {
-                targets.push(unheard.target.clone());
+            Wanted::UnreadPort(unread_port) => {
+                targets.push(unread_port.target.clone());
                 Restart::default()
             }
         };
-        let hears = match &wanted {
+        let reads_replies = match &wanted {
             Wanted::Metrics { .. } => true,
             Wanted::Commands { secret, .. } => secret.is_some(),
-            Wanted::Unheard(unheard) => unheard.before.is_some(),
+            Wanted::UnreadPort(unread_port) => unread_port.before.is_some(),
         };
-        for target in targets.iter().filter(|_| !hears) {
-            self.ports.at(target).answers.deaf();
+        for target in targets.iter().filter(|_| !reads_replies) {
+            self.ports.at(target).ack_tracker.deaf();
         }
         let is_patient = !matches!(key, Key::Metrics(_));
         let ended = self.spawn(tasks, restart, stop.clone(), is_patient);
-        self.flows.insert(key, Flow { wanted, targets, feeds, stop, ended, shelf });
+        self.flows.insert(key, Flow { wanted, targets, feeds, stop, ended, state_store });
     }
 
     fn retire(&mut self, feeds: &[(port::Target, String)]) {
         for (target, feed) in feeds {
-            self.ports.at(target).relay.retire(feed);
+            self.ports.at(target).telemetry.retire(feed);
         }
     }
 
-    /// Runs `tasks` until they have ended. After `stop` they have the shutdown deadline to do so; patient ones
-    /// have it when the whole agent stops.
+    /// Runs `tasks` to their end. They are aborted at the shutdown deadline, which begins with `stop`, or for patient tasks with
+    /// the stop of the agent.
     fn spawn(
         &mut self,
         tasks: Vec<Box<dyn Task>>,
@@ -391,14 +393,14 @@ impl FlowManager {
         ended
     }
 
-    /// Waits until one more flow has ended, and books how. `false` when none is left.
+    /// Waits until one more flow has ended, and records its outcome. `false` when none is left.
     pub(in crate::agent) async fn ended(&mut self) -> bool {
         let Some(joined) = self.running.join_next().await else { return false };
-        self.book(joined);
+        self.record_outcome(joined);
         true
     }
 
-    fn book(&mut self, joined: Result<(Outcome, bool), JoinError>) {
+    fn record_outcome(&mut self, joined: Result<(Outcome, bool), JoinError>) {
         let (outcome, at_the_end) = joined.unwrap_or_else(|error| {
             tracing::error!(%error, "a flow has failed");
             (Outcome { end: ExitStatus::Spent, drained: true }, true)
@@ -416,40 +418,40 @@ impl FlowManager {
         }
     }
 
-    /// The machine has become another one: what waits for its host was said by that one.
-    pub(in crate::agent) fn became(&self, machine: &Machine) {
-        self.ports.became(machine);
+    /// The machine was restored or cloned: the spools drop the messages of the old one.
+    pub(in crate::agent) fn machine_changed(&self, machine: &Machine) {
+        self.ports.machine_changed(machine);
     }
 
-    /// What was lost since this was asked last, where there is a host to tell.
-    pub(in crate::agent) fn losses(&mut self) -> Option<AgentEvent> {
-        self.losses.news(Instant::now(), self.ports.connects(), &self.health.counts())
+    /// Reports drops since the last report, if a host is connected.
+    pub(in crate::agent) fn drop_event(&mut self) -> Option<AgentEvent> {
+        self.drop_report.news(Instant::now(), self.ports.connects(), &self.health.counts())
     }
 
-    /// What waits at each port.
+    /// The status of the spools.
     pub(in crate::agent) fn spools(&self) -> SpoolReport {
         self.ports.spools()
     }
 
-    /// How the spools do, where that is new and there is a host to tell.
-    pub(in crate::agent) fn spool_news(&mut self) -> Vec<AgentEvent> {
-        self.spools.news(Instant::now(), self.ports.connects(), &self.ports.spools().held())
+    /// Reports changes in the status of the spools, if a host is connected.
+    pub(in crate::agent) fn spool_events(&mut self) -> Vec<AgentEvent> {
+        self.spool_state.news(Instant::now(), self.ports.connects(), &self.ports.spools().held())
     }
 
-    /// The ports that are open.
+    /// The open ports, and whether each has its spool on disk.
     pub(in crate::agent) fn open(&self) -> Vec<(port::Target, bool)> {
         self.ports.targets()
     }
 
-    /// No flow comes any more: what runs ends, and the ports with it.
+    /// Starts no more flows: the running ones end, and the ports after them.
     pub(in crate::agent) fn close(&mut self) {
         self.flows.clear();
-        self.carried = None;
+        self.command_state = None;
         self.ports.close();
     }
 
-    /// Every flow has ended: says so in the request log.
-    pub(in crate::agent) async fn ended_all(&mut self) {
+    /// Marks the request log as closed in order, once every flow has ended.
+    pub(in crate::agent) async fn close_request_log(&mut self) {
         if let Some(log) = self.log.take()
             && let Err(error) = spawn_blocking(move || log.close()).await
         {
@@ -457,7 +459,7 @@ impl FlowManager {
         }
     }
 
-    /// How it all ended.
+    /// The outcome of the run.
     pub(in crate::agent) fn outcome(&self) -> Outcome {
         self.outcome
     }

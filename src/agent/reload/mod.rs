@@ -1,12 +1,51 @@
-//! The daemon's main loop: runs the flows, and changes them when it is asked to. Does not know who asks, nor
-//! how a flow is changed.
+//! Reload: how the running service follows its files, and the main loop that does it.
+//!
+//! ```text
+//! SIGHUP · control.sock · watch ─▶ load ─▶ plan ─▶ flow_manager: diff, build, swap ─▶ report ─▶ log, caller, notifier ─▶ host
+//!                                  └ invalid: nothing changes ─────────────────────────▲
+//! ```
+//!
+//! # Guarantees
+//! - An invalid file, or one whose flow cannot be built, changes nothing.
+//! - A flow whose file is unchanged is not touched.
+//! - A changed flow loses nothing durable, and keeps its sequence numbers, rates and counters.
+//! - Ports stay open, so the host sees no disconnect.
+//!
+//! # What is diffed
+//! The unit is the flow: a metrics pipeline (by name), the command flow, or a port without a command flow (by target).
+//! A flow is unchanged when its parsed file is equal to the running one, together with all that it is built from: the
+//! restart policy and, for commands, the secret. Settings of the agent are compared by section: `[shutdown]`,
+//! `[restart]`, `[reload]` and `[memory]` apply at once, the others are reported as waiting for a restart.
+//!
+//! # What is carried over
+//! | state | from | lives in |
+//! |---|---|---|
+//! | counters, rates, sequence numbers, the time of the last reading | a metrics flow | its `StateStore`, keyed by stage |
+//! | the latest reading | all metrics flows | `Latest`, less the groups that are no longer read |
+//! | frames that the host has not read | a metrics flow | the port's `TelemetryMux`, at most as many as the new flow keeps |
+//! | request log, audit, running programs, permits, policy | the command flow | [`command_state`] |
+//! | durable messages, sessions | the port | its spool and its task, which a reload does not touch |
+//!
+//! # What the host is told
+//! One `reload` event in ten seconds at most: pipelines added, changed and removed, settings applied, or the first
+//! error of the files. A failed reload is followed by an event once the files are valid again. A reload that changes
+//! nothing sends nothing.
+//!
+//! # Why each part is needed
+//! - [`watch`]: an edited file takes effect without a command. It debounces, so a half-written file is not loaded.
+//! - [`plan`]: reads files, opens spools and the request log on the blocking pool, and finds every error before a
+//!   running flow is touched.
+//! - [`command_state`]: a request must not run twice or be forgotten because its flow was replaced.
+//! - [`flow_manager`]: owns the running flows; compares, builds, and swaps one flow at a time.
+//! - [`report`]: one result for the log, for the caller of `infiniservice reload` and for the host.
+//! - [`notifier`]: a file that is rewritten in a loop must not fill the spool with events.
 
+mod watch;
+pub(in crate::agent) mod plan;
 pub(in crate::agent) mod command_state;
 pub(in crate::agent) mod flow_manager;
-pub(in crate::agent) mod notifier;
-pub(in crate::agent) mod plan;
 pub(in crate::agent) mod report;
-mod watch;
+pub(in crate::agent) mod notifier;
 
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +53,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::machine_news;
+use crate::agent::machine_watch;
 use crate::agent::reload::flow_manager::FlowManager;
 use crate::agent::reload::notifier::ReloadNotifier;
 use crate::agent::reload::plan::{Origin, Plan};
@@ -25,58 +64,60 @@ use crate::commands::notify::agent_events::AgentEvents;
 use crate::commands::notify::drop_report::LOOK_EVERY;
 use crate::machine_events::MachineEvents;
 
-/// Requests that wait while one is answered.
+/// Reload requests that may wait while one is handled.
 pub(in crate::agent) const REQUESTS_WAITING: usize = 8;
 
-/// Who asks where nobody does: a file has changed.
+/// The origin of a reload that a changed file has caused.
 pub(in crate::agent) const CHANGED_FILE: &str = "a changed file";
 
-/// Somebody wants the files to be read again.
+/// A request to read the files again.
 pub(in crate::agent) struct ReloadRequest {
+    /// The origin, for the log and the host: a signal, a command, or [`CHANGED_FILE`].
     pub by: &'static str,
-    pub answer: Option<oneshot::Sender<Report>>,
+    /// Where the result goes, if the caller waits for it.
+    pub reply: Option<oneshot::Sender<Report>>,
 }
 
 impl ReloadRequest {
-    /// Nobody waits for an answer.
+    /// A request whose caller does not wait.
     pub(in crate::agent) fn by(by: &'static str) -> Self {
-        Self { by, answer: None }
+        Self { by, reply: None }
     }
 
-    /// With somebody who waits.
-    pub(in crate::agent) fn answered(by: &'static str) -> (Self, oneshot::Receiver<Report>) {
-        let (answer, waits) = oneshot::channel();
-        (Self { by, answer: Some(answer) }, waits)
+    /// A request whose caller waits for the result.
+    pub(in crate::agent) fn with_reply(by: &'static str) -> (Self, oneshot::Receiver<Report>) {
+        let (reply, result) = oneshot::channel();
+        (Self { by, reply: Some(reply) }, result)
     }
 }
 
-/// The main loop, and what it needs.
+/// The main loop and its state.
 pub(in crate::agent) struct Main {
     pub flows: FlowManager,
     pub origin: Origin,
-    pub news: AgentEvents,
+    pub events: AgentEvents,
     pub stop: CancellationToken,
-    pub asks: mpsc::Sender<ReloadRequest>,
-    /// What the host is told of it.
-    pub telling: ReloadNotifier,
-    /// The files were wrong when they were read last.
-    pub were_wrong: bool,
+    pub reloads: mpsc::Sender<ReloadRequest>,
+    /// Reports reloads to the host.
+    pub notifier: ReloadNotifier,
+    /// The last reload failed.
+    pub was_invalid: bool,
 }
 
 impl Main {
     /// Runs until every flow has ended.
     pub(in crate::agent) async fn run(
         mut self,
-        mut asked: mpsc::Receiver<ReloadRequest>,
+        mut requests: mpsc::Receiver<ReloadRequest>,
     ) -> FlowManager {
         let mut watching = FileWatcher::default();
         self.watch(&mut watching);
         let mut closed = false;
-        let life = MachineEvents::new();
-        let mut lives = life.lives();
-        let mut told = std::pin::pin!(machine_news::life(life));
-        let mut look = interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let machine = MachineEvents::new();
+        let mut lives = machine.lives();
+        let mut machine_events = std::pin::pin!(machine_watch::events(machine));
+        let mut check = interval(LOOK_EVERY);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -85,68 +126,68 @@ impl Main {
                     self.flows.close();
                 }
                 any = self.flows.ended() => if !any { return self.flows },
-                Some(event) = told.next(), if !closed => {
-                    // First what was queued goes, so that this is not among it.
+                Some(event) = machine_events.next(), if !closed => {
+                    // The spool drops what was queued before the change; this event must not be part of that.
                     if lives.has_changed().unwrap_or(false) {
                         let life = *lives.borrow_and_update();
-                        self.flows.became(&machine_news::machine(life).await);
+                        self.flows.machine_changed(&machine_watch::machine(life).await);
                     }
-                    self.news.tell(event);
+                    self.events.tell(event);
                 }
-                _ = look.tick(), if !closed => {
-                    if let Some(event) = self.flows.losses() {
-                        self.news.tell(event);
+                _ = check.tick(), if !closed => {
+                    if let Some(event) = self.flows.drop_event() {
+                        self.events.tell(event);
                     }
-                    for event in self.flows.spool_news() {
-                        self.news.tell(event);
+                    for event in self.flows.spool_events() {
+                        self.events.tell(event);
                     }
                 }
-                () = at(self.telling.due()), if !closed => {
-                    self.news.tell(self.telling.tell(Instant::now()));
+                () = at(self.notifier.due()), if !closed => {
+                    self.events.tell(self.notifier.take_event(Instant::now()));
                 }
-                Some(asked) = asked.recv(), if !closed => {
-                    self.reload(asked).await;
+                Some(request) = requests.recv(), if !closed => {
+                    self.reload(request).await;
                     self.watch(&mut watching);
                 }
             }
         }
     }
 
-    async fn reload(&mut self, ReloadRequest { by, answer }: ReloadRequest) {
+    async fn reload(&mut self, ReloadRequest { by, reply }: ReloadRequest) {
         systemd::reloading().await;
         let report = match self.plan().await {
             Ok(plan) => self.flows.change(plan).await.map_err(|why| vec![why]),
-            Err(wrong) => Err(wrong),
+            Err(errors) => Err(errors),
         };
-        let report = report.unwrap_or_else(Report::of_wrong);
-        report.log(by, by != CHANGED_FILE || self.were_wrong);
-        self.telling.heard(by, &report);
-        self.were_wrong = !report.wrong.is_empty();
-        if let Some(answer) = answer {
-            let _ = answer.send(report); // who asked may have gone
+        let report = report.unwrap_or_else(Report::invalid);
+        report.log(by, by != CHANGED_FILE || self.was_invalid);
+        self.notifier.record(by, &report);
+        self.was_invalid = !report.wrong.is_empty();
+        if let Some(reply) = reply {
+            let _ = reply.send(report); // the caller may have disconnected
         }
         systemd::ready().await;
     }
 
-    /// What the files want now.
+    /// Reads the files and plans the change, on the blocking pool.
     async fn plan(&self) -> Result<Plan, Vec<String>> {
         let (origin, settings) = (self.origin.clone(), self.flows.agent.clone());
-        let (carried, stop) = (self.flows.carried.clone(), self.stop.clone());
+        let (command_state, stop) = (self.flows.command_state.clone(), self.stop.clone());
         let open = self.flows.open();
         let read = move || {
             let loaded = origin.load()?;
-            let before = (carried.as_ref(), &open[..]);
+            let before = (command_state.as_ref(), &open[..]);
             origin.plan(loaded, &settings, before, &stop).map_err(|why| vec![why])
         };
         spawn_blocking(read).await.unwrap_or_else(|error| Err(vec![error.to_string()]))
     }
 
     fn watch(&self, watching: &mut FileWatcher) {
-        watching.set(self.flows.agent.reload.watch, &self.origin.paths, &self.asks);
+        watching.set(self.flows.agent.reload.watch, &self.origin.paths, &self.reloads);
     }
 }
 
-/// Returns at `due`, which may never come.
+/// Returns at `due`; never without one.
 async fn at(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,

@@ -1,5 +1,4 @@
-//! What the host is told of reloads, and when: at most one event in ten seconds, and in the end how the files are.
-//! Sends nothing.
+//! Decides when the host gets an event about reloads: at most one in ten seconds, and the last one has the final state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,27 +9,27 @@ use tokio::time::Instant;
 use crate::agent::reload::report::Report;
 use crate::wire::outbound::{AgentEvent, Severity};
 
-/// Between two events, at least. Each is kept until it is read: a file that is written again and again must not
-/// put what else is kept out of its place.
-pub(in crate::agent) const TELL_EVERY: Duration = Duration::from_secs(10);
+/// The least time between two events. Each is durable: a file that is written again and again must not
+/// evict other durable messages.
+pub(in crate::agent) const NOTIFY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What came of the reloads since the host was told last.
+/// The reloads since the last event.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct ReloadNotifier {
-    /// Who asked last.
+    /// The origin of the last one.
     by: &'static str,
-    /// What became of each pipeline, all in all.
+    /// The net change of each pipeline.
     changes: BTreeMap<String, Change>,
     /// Settings that hold.
     applied: BTreeSet<String>,
     /// Settings that wait for a restart.
     restart: Vec<String>,
-    /// What is wrong with the files now.
+    /// The errors of the files now.
     wrong: Vec<String>,
     /// Files were refused.
     has_refused: bool,
-    /// The host's last word is that the files are wrong.
-    told_wrong: bool,
+    /// The last event reported errors.
+    reported_invalid: bool,
     last: Option<Instant>,
 }
 
@@ -42,8 +41,8 @@ enum Change {
 }
 
 impl ReloadNotifier {
-    /// Takes in what came of a reload.
-    pub(in crate::agent) fn heard(&mut self, by: &'static str, report: &Report) {
+    /// Records the result of a reload.
+    pub(in crate::agent) fn record(&mut self, by: &'static str, report: &Report) {
         self.by = by;
         self.wrong.clone_from(&report.wrong);
         if !report.wrong.is_empty() {
@@ -68,19 +67,20 @@ impl ReloadNotifier {
         }
     }
 
-    /// When the host is to be told something: now where that is over, never where there is nothing to tell.
+    /// When the next event is due; a time in the past means now, `None` that there is nothing to report.
     pub(in crate::agent) fn due(&self) -> Option<Instant> {
-        let is_news = match self.wrong.is_empty() {
-            true => self.told_wrong || !self.changes.is_empty() || !self.applied.is_empty(),
+        let has_changes = match self.wrong.is_empty() {
+            true => self.reported_invalid || !self.changes.is_empty() || !self.applied.is_empty(),
             false => self.has_refused,
         };
-        is_news.then(|| self.last.map_or_else(Instant::now, |last| last + TELL_EVERY))
+        has_changes.then(|| self.last.map_or_else(Instant::now, |last| last + NOTIFY_INTERVAL))
     }
 
     /// The event that is due.
-    pub(in crate::agent) fn tell(&mut self, now: Instant) -> AgentEvent {
-        let what = self.words();
-        let (severity, message) = match (self.wrong.first(), self.told_wrong, what.is_empty()) {
+    pub(in crate::agent) fn take_event(&mut self, now: Instant) -> AgentEvent {
+        let what = self.summary();
+        let (severity, message) = match (self.wrong.first(), self.reported_invalid, what.is_empty())
+        {
             (Some(first), ..) => {
                 let first = first.lines().next().unwrap_or_default();
                 let more = match self.wrong.len() {
@@ -111,14 +111,14 @@ impl ReloadNotifier {
         self.changes.clear();
         self.applied.clear();
         self.has_refused = false;
-        self.told_wrong = !self.wrong.is_empty();
+        self.reported_invalid = !self.wrong.is_empty();
         self.last = Some(now);
         let (source, execution_id) = ("reload", None);
         AgentEvent { severity, source, message, execution_id, context: Some(context) }
     }
 
-    /// What has changed, for a person; empty where nothing has.
-    fn words(&self) -> String {
+    /// The changes as a sentence; empty if there are none.
+    fn summary(&self) -> String {
         let kinds =
             [(Change::Removed, "removed"), (Change::Added, "added"), (Change::Changed, "changed")];
         let mut parts = Vec::new();
@@ -142,7 +142,7 @@ impl ReloadNotifier {
 const RIGHT: &str = "the pipeline files are right again";
 
 impl Change {
-    /// What both come to, one after the other; nothing where all is as it was.
+    /// The net change of two in a row; `None` if they cancel out.
     fn then(self, next: Self) -> Option<Self> {
         match (self, next) {
             (Self::Added, Self::Removed) => None,
@@ -161,87 +161,86 @@ mod tests {
 
     fn wrong() -> Report {
         let wrong = ["a.toml:3:1: no\n  |\n3 | x", "b.toml: none"].map(str::to_owned).to_vec();
-        Report::of_wrong(wrong)
+        Report::invalid(wrong)
     }
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    /// Tells what is due now.
-    fn told(telling: &mut ReloadNotifier) -> Option<AgentEvent> {
-        let due = telling.due().filter(|due| *due <= Instant::now());
-        due.map(|_| telling.tell(Instant::now()))
+    /// Takes the event that is due now.
+    fn event_due(notifier: &mut ReloadNotifier) -> Option<AgentEvent> {
+        let due = notifier.due().filter(|due| *due <= Instant::now());
+        due.map(|_| notifier.take_event(Instant::now()))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_host_is_told_the_first_mistake_and_all_of_them_beside_it_and_once_that_it_is_gone()
-    {
-        let mut telling = ReloadNotifier::default();
-        telling.heard("SIGHUP", &wrong());
-        let event = told(&mut telling).unwrap();
+    async fn an_event_names_the_first_error_lists_all_and_a_second_one_reports_the_repair() {
+        let mut notifier = ReloadNotifier::default();
+        notifier.record("SIGHUP", &wrong());
+        let event = event_due(&mut notifier).unwrap();
         assert!(event.message.ends_with("as it was: a.toml:3:1: no (and 1 more)"));
         assert_eq!(event.context.unwrap()["wrong"][1], "b.toml: none");
-        assert_eq!(telling.due(), None);
-        advance(TELL_EVERY).await;
-        telling.heard("SIGHUP", &wrong());
-        assert_eq!(told(&mut telling).unwrap().severity, Severity::Warn, "refused once more");
-        advance(TELL_EVERY).await;
-        telling.heard("SIGHUP", &Report { unchanged: names(&["metrics"]), ..Report::default() });
-        let event = told(&mut telling).unwrap();
+        assert_eq!(notifier.due(), None);
+        advance(NOTIFY_INTERVAL).await;
+        notifier.record("SIGHUP", &wrong());
+        assert_eq!(event_due(&mut notifier).unwrap().severity, Severity::Warn, "refused once more");
+        advance(NOTIFY_INTERVAL).await;
+        notifier.record("SIGHUP", &Report { unchanged: names(&["metrics"]), ..Report::default() });
+        let event = event_due(&mut notifier).unwrap();
         assert_eq!(event.severity, Severity::Info);
         assert!(event.message.ends_with("right again, and say the same as before"));
-        assert_eq!(telling.due(), None);
+        assert_eq!(notifier.due(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_and_goes_is_told_in_words_without_an_error_before_too() {
-        let mut telling = ReloadNotifier::default();
+    async fn added_and_removed_pipelines_are_reported_in_words() {
+        let mut notifier = ReloadNotifier::default();
         let report = Report {
             added: names(&["lab"]),
             removed: names(&["metrics", "old"]),
             ..Report::default()
         };
-        telling.heard("SIGHUP", &report);
-        let event = told(&mut telling).unwrap();
+        notifier.record("SIGHUP", &report);
+        let event = event_due(&mut notifier).unwrap();
         assert_eq!(event.message, "pipelines metrics, old were removed; pipeline lab was added");
         assert_eq!(event.context.unwrap()["removed"], json!(["metrics", "old"]));
 
-        advance(TELL_EVERY).await;
-        telling.heard("SIGHUP", &wrong());
-        told(&mut telling).unwrap();
-        telling.heard("SIGHUP", &Report { removed: names(&["lab"]), ..Report::default() });
-        advance(TELL_EVERY).await;
-        let event = told(&mut telling).unwrap();
+        advance(NOTIFY_INTERVAL).await;
+        notifier.record("SIGHUP", &wrong());
+        event_due(&mut notifier).unwrap();
+        notifier.record("SIGHUP", &Report { removed: names(&["lab"]), ..Report::default() });
+        advance(NOTIFY_INTERVAL).await;
+        let event = event_due(&mut notifier).unwrap();
         assert_eq!(event.message, "the pipeline files are right again: pipeline lab was removed");
-        // What only waits for a restart is no news.
-        telling.heard("SIGHUP", &Report { restart: names(&["[log]"]), ..Report::default() });
-        assert_eq!(telling.due(), None);
+        // A setting that waits for a restart is not reported.
+        notifier.record("SIGHUP", &Report { restart: names(&["[log]"]), ..Report::default() });
+        assert_eq!(notifier.due(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_flaps_is_told_every_ten_seconds_and_in_the_end_how_it_is() {
+    async fn a_flapping_file_is_reported_every_ten_seconds_and_last_in_its_final_state() {
         for ends_wrong in [false, true] {
-            let (mut telling, mut events) = (ReloadNotifier::default(), Vec::new());
+            let (mut notifier, mut events) = (ReloadNotifier::default(), Vec::new());
             let begun = Instant::now();
             for flip in 0..400 {
                 let is_wrong = (flip % 2 == 0) != ends_wrong;
                 // The last one is the 400th.
-                telling
-                    .heard("a changed file", &if is_wrong { wrong() } else { Report::default() });
+                notifier
+                    .record("a changed file", &if is_wrong { wrong() } else { Report::default() });
                 let next = Instant::now() + Duration::from_millis(50);
-                while let Some(due) = telling.due()
+                while let Some(due) = notifier.due()
                     && timeout(next - Instant::now(), sleep_until(due)).await.is_ok()
                 {
-                    events.push((begun.elapsed().as_secs(), telling.tell(Instant::now())));
+                    events.push((begun.elapsed().as_secs(), notifier.take_event(Instant::now())));
                 }
                 sleep_until(next).await;
             }
-            if let Some(due) = telling.due() {
+            if let Some(due) = notifier.due() {
                 sleep_until(due).await;
-                events.push((begun.elapsed().as_secs(), telling.tell(Instant::now())));
+                events.push((begun.elapsed().as_secs(), notifier.take_event(Instant::now())));
             }
-            assert_eq!(telling.due(), None, "no more to say");
+            assert_eq!(notifier.due(), None, "no more to say");
             assert!((2..=3).contains(&events.len()), "{events:?}");
             assert!(events.windows(2).all(|two| two[1].0 - two[0].0 >= 10), "{events:?}");
             let last = &events.last().unwrap().1;
@@ -250,18 +249,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_removed_and_came_back_within_ten_seconds_has_changed() {
-        let mut telling = ReloadNotifier::default();
-        telling.heard("SIGHUP", &Report { changed: names(&["a"]), ..Report::default() });
-        told(&mut telling).unwrap();
-        telling.heard("SIGHUP", &Report { removed: names(&["a"]), ..Report::default() });
+    async fn a_pipeline_removed_and_added_again_within_ten_seconds_has_changed() {
+        let mut notifier = ReloadNotifier::default();
+        notifier.record("SIGHUP", &Report { changed: names(&["a"]), ..Report::default() });
+        event_due(&mut notifier).unwrap();
+        notifier.record("SIGHUP", &Report { removed: names(&["a"]), ..Report::default() });
         let report = Report { added: names(&["a", "b"]), ..Report::default() };
-        telling.heard("SIGHUP", &report);
-        telling.heard("SIGHUP", &Report { changed: names(&["b"]), ..Report::default() });
-        telling.heard("SIGHUP", &Report { added: names(&["c"]), ..Report::default() });
-        telling.heard("SIGHUP", &Report { removed: names(&["c"]), ..Report::default() });
-        advance(TELL_EVERY).await;
-        let event = told(&mut telling).unwrap();
+        notifier.record("SIGHUP", &report);
+        notifier.record("SIGHUP", &Report { changed: names(&["b"]), ..Report::default() });
+        notifier.record("SIGHUP", &Report { added: names(&["c"]), ..Report::default() });
+        notifier.record("SIGHUP", &Report { removed: names(&["c"]), ..Report::default() });
+        advance(NOTIFY_INTERVAL).await;
+        let event = event_due(&mut notifier).unwrap();
         assert_eq!(event.message, "pipeline b was added; pipeline a was changed");
     }
 }

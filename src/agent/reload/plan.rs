@@ -1,5 +1,4 @@
-//! What the files want to run, with everything looked at that can be wrong with it. Starts nothing, and
-//! blocks on files: not for an async worker.
+//! The flows that the files ask for, checked before anything starts. Blocks on files: call it from `spawn_blocking`.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -17,47 +16,47 @@ use crate::pipeline::{Restart, StatsRegistry};
 use crate::port;
 use crate::wire::Format;
 
-/// Where the files are, and what they cannot change.
+/// Where the files are, and the command-line options that override them.
 #[derive(Debug, Clone)]
 pub(in crate::agent) struct Origin {
-    /// The files and folders, as they were named.
+    /// The files and folders, as given on the command line.
     pub paths: Vec<PathBuf>,
-    /// Takes the place of every port that a file names.
+    /// Replaces every port that a file names.
     pub port: Option<port::Target>,
     /// The state folder.
     pub state: StateFolder,
-    /// Where that is, if it was said at the start: then no file can name another.
+    /// The state folder given at the start, which a file cannot override.
     pub chosen: Option<PathBuf>,
 }
 
-/// A flow that is to run. Two that are equal need no change.
+/// A flow to run. A flow that is equal to the running one is left alone.
 #[derive(Clone, PartialEq)]
 pub(in crate::agent) enum Wanted {
     /// A pipeline.
     Metrics { pipeline: config::Pipeline, restart: Restart },
-    /// The command flow. With the secret itself, which may change where the file does not.
+    /// The command flow. It holds the secret itself, which may change while the file does not.
     Commands { commands: Commands, secret: Option<Secret>, restart: Restart },
-    /// Takes what comes in at a port that no command flow reads.
-    Unheard(Unheard),
+    /// Discards the input of a port that no command flow reads.
+    UnreadPort(UnreadPort),
 }
 
 /// A port that no command flow reads.
 #[derive(Clone, PartialEq)]
-pub(in crate::agent) struct Unheard {
-    /// Which.
+pub(in crate::agent) struct UnreadPort {
+    /// The port.
     pub target: port::Target,
-    /// Whether its host is told the news: at most one port's is.
-    pub tells: bool,
-    /// The command flow that was there until its file was removed, and what its host signs with.
+    /// The agent's events are sent to its host. True of at most one port.
+    pub sends_events: bool,
+    /// The command flow that read the port until its file was removed, and its secret.
     pub before: Option<(Commands, Secret)>,
 }
 
-/// What a flow is known by over reloads.
+/// Identifies a flow across reloads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::agent) enum Key {
     Metrics(String),
     Commands,
-    Unheard(String),
+    UnreadPort(String),
 }
 
 impl Wanted {
@@ -65,41 +64,41 @@ impl Wanted {
         match self {
             Self::Metrics { pipeline, .. } => Key::Metrics(pipeline.name.clone()),
             Self::Commands { .. } => Key::Commands,
-            Self::Unheard(unheard) => Key::Unheard(unheard.target.to_string()),
+            Self::UnreadPort(unread_port) => Key::UnreadPort(unread_port.target.to_string()),
         }
     }
 }
 
 impl Key {
-    /// What a person calls it; nothing where a person need not know of it.
+    /// The name in reports; `None` for a flow that no file declares.
     pub(in crate::agent) fn shown(&self) -> Option<&str> {
         match self {
             Self::Metrics(name) => Some(name),
             Self::Commands => Some("commands"),
-            Self::Unheard(_) => None,
+            Self::UnreadPort(_) => None,
         }
     }
 }
 
-/// Everything that is to run.
+/// The result of reading the files: all flows to run, and what they need.
 pub(in crate::agent) struct Plan {
     /// The settings of the files.
     pub agent: AgentSettings,
-    /// The flows.
+    /// The flows to run.
     pub wanted: Vec<Wanted>,
-    /// For the command flow, where there is one.
-    pub carried: Option<CommandState>,
-    /// What the agent runs under.
+    /// The state of the new command flow, if there is one.
+    pub command_state: Option<CommandState>,
+    /// The memory limit of the process, such as its control group's.
     pub limit: Option<MemoryLimit>,
-    /// Ports that are not open yet.
+    /// Ports to open.
     pub openings: Vec<Opening>,
-    /// What takes a restart of the agent.
-    pub late: Vec<String>,
-    /// Files of a folder that are not run, because they make readings up.
+    /// Changes that need a restart of the agent.
+    pub at_restart: Vec<String>,
+    /// Files of a folder that are skipped because they generate synthetic readings.
     pub skipped: Vec<String>,
 }
 
-/// Has a pipeline that writes to ports only write what a person can read. What else it writes to keeps its format.
+/// Formats the output for a person when the pipeline writes to ports only.
 fn make_readable(pipeline: &mut config::Pipeline) {
     let mut targets = pipeline.file.write.iter().map(|write| &write.target);
     if targets.all(|target| matches!(target, Target::Port(_))) {
@@ -111,7 +110,7 @@ impl Origin {
     /// Reads the files.
     ///
     /// # Errors
-    /// Everything that is wrong, each with its place.
+    /// All errors, each with its place.
     pub(in crate::agent) fn load(&self) -> Result<Loaded, Vec<String>> {
         let loaded = config::load(&self.paths, &|name| std::env::var(name).ok());
         let mut loaded: Loaded =
@@ -122,22 +121,21 @@ impl Origin {
         Ok(loaded)
     }
 
-    /// Whether `--port stdio` is a terminal, where somebody reads what the port gets.
+    /// Whether `--port stdio` is a terminal.
     fn is_for_a_person(&self) -> bool {
         self.port == Some(port::Target::Stdio) && io::stdout().is_terminal()
     }
 
-    /// What `loaded` wants. `settings` are those the agent was started with, `carried` what a command flow before
-    /// has left, and `open` the ports that are open, and
-    /// whether what they must bring is on disk.
+    /// Plans the flows of `loaded`. `settings` are those of the start, `command_state` is that of the running command flow,
+    /// and `open` lists the open ports, with whether each has its spool on disk.
     ///
     /// # Errors
-    /// A sentence.
+    /// A sentence for the user.
     pub(in crate::agent) fn plan(
         &self,
         loaded: Loaded,
         settings: &AgentSettings,
-        (carried, open): (Option<&CommandState>, &[(port::Target, bool)]),
+        (command_state, open): (Option<&CommandState>, &[(port::Target, bool)]),
         stop: &CancellationToken,
     ) -> Result<Plan, String> {
         can_run(&loaded)?;
@@ -152,15 +150,15 @@ impl Origin {
         let restart = restart(&agent);
         let ports = Ports::new(self.port.clone(), &StatsRegistry::default(), stop);
         let mut named = BTreeMap::new();
-        let mut lines = Lines::default();
+        let mut uses = PortUses::default();
         let mut wanted = Vec::new();
         for pipeline in pipelines {
             for write in &pipeline.file.write {
                 if let Target::Port(name) = &write.target {
                     let target = ports.resolve(name)?;
                     let format = pipeline.file.serialize.format;
-                    let must = write.delivery == Delivery::Durable;
-                    lines.add(&target, format == Format::Infinibay, must);
+                    let durable = write.delivery == Delivery::Durable;
+                    uses.add(&target, format == Format::Infinibay, durable);
                     named.insert(target.to_string(), target);
                 }
             }
@@ -177,10 +175,10 @@ impl Origin {
             let target = ports.resolve(&commands.file.receive().port)?;
             named.remove(&target.to_string());
             let unlocked = secret.is_some();
-            let must = unlocked && commands.file.reply.delivery == Delivery::Durable;
-            lines.add(&target, true, must);
+            let durable = unlocked && commands.file.reply.delivery == Delivery::Durable;
+            uses.add(&target, true, durable);
             asks = Some(target.to_string());
-            next = Some(match carried {
+            next = Some(match command_state {
                 Some(before) => before.under(&commands.file, unlocked)?,
                 None => CommandState::begin(&commands.file, &self.state, unlocked, stop)?,
             });
@@ -193,62 +191,68 @@ impl Origin {
                 "no pipeline writes to a port, so there is nothing to send to {port}"
             ));
         }
-        let is_told = asks.is_some();
-        let last = carried.and_then(|carried| carried.last.clone()).filter(|_| !is_told);
-        wanted.extend(unheard(&ports, named, &lines, last, is_told)?);
-        // Those that are built in nobody has asked for.
+        let has_commands = asks.is_some();
+        let last = command_state
+            .and_then(|command_state| command_state.last.clone())
+            .filter(|_| !has_commands);
+        wanted.extend(unread_port(&ports, named, &uses, last, has_commands)?);
+        // The user has not asked for built-in pipelines, so skipping one is not reported.
         let origins = skipped.iter().map(|made| made.origin.clone());
         let skipped = origins.filter(|origin| !origin.starts_with("built-in:")).collect();
-        let (openings, late) = lines.openings(asks.as_deref(), open, (&self.state, settings));
+        let (openings, at_restart) = uses.openings(asks.as_deref(), open, (&self.state, settings));
         let limit = MemoryLimit::find();
-        Ok(Plan { agent, wanted, carried: next, limit, openings, late, skipped })
+        Ok(Plan { agent, wanted, command_state: next, limit, openings, at_restart, skipped })
     }
 }
 
-/// The ports in `named`, which no command flow reads; the `last` one may have read one of them. Unless the news are
-/// told (`is_told`), they are told there, or else at the first port that speaks.
-fn unheard(
+/// The ports in `named` that no command flow reads. `last` is the command flow that was removed, and may have read one
+/// of them. Without a command flow (`has_commands`) the events go to that port, or else to the first that opens sessions.
+fn unread_port(
     ports: &Ports,
     named: BTreeMap<String, port::Target>,
-    lines: &Lines,
+    uses: &PortUses,
     last: Option<(Commands, Secret)>,
-    is_told: bool,
+    has_commands: bool,
 ) -> Result<Vec<Wanted>, String> {
     let at = last.as_ref().map(|(commands, _)| ports.target(&commands.file.receive().port));
     let at = at.transpose()?.map(|target| target.to_string());
     let at = at.filter(|at| named.contains_key(at));
-    let speaks = |name: &&String| lines.0.get(*name).is_some_and(|line| line.speaks);
-    let tells = at.clone().or_else(|| named.keys().find(speaks).cloned()).filter(|_| !is_told);
+    let opens_sessions = |name: &&String| uses.0.get(*name).is_some_and(|line| line.opens_sessions);
+    let sends_events =
+        at.clone().or_else(|| named.keys().find(opens_sessions).cloned()).filter(|_| !has_commands);
     let one = |(name, target): (String, port::Target)| {
         let before = last.clone().filter(|_| at.as_ref() == Some(&name));
-        Wanted::Unheard(Unheard { target, tells: tells.as_ref() == Some(&name), before })
+        Wanted::UnreadPort(UnreadPort {
+            target,
+            sends_events: sends_events.as_ref() == Some(&name),
+            before,
+        })
     };
     Ok(named.into_iter().map(one).collect())
 }
 
-/// What each port carries.
+/// The uses of each port.
 #[derive(Default)]
-struct Lines(BTreeMap<String, Line>);
+struct PortUses(BTreeMap<String, PortUse>);
 
-struct Line {
+struct PortUse {
     target: port::Target,
-    /// Whether today's host reads it.
-    speaks: bool,
-    /// Whether something must be read, over a restart too.
-    must: bool,
+    /// The Infinibay host reads it.
+    opens_sessions: bool,
+    /// It carries durable messages.
+    durable: bool,
 }
 
-impl Lines {
-    fn add(&mut self, target: &port::Target, speaks: bool, must: bool) {
-        let new = || Line { target: target.clone(), speaks: false, must: false };
+impl PortUses {
+    fn add(&mut self, target: &port::Target, opens_sessions: bool, durable: bool) {
+        let new = || PortUse { target: target.clone(), opens_sessions: false, durable: false };
         let line = self.0.entry(target.to_string()).or_insert_with(new);
-        line.speaks |= speaks;
-        line.must |= must;
+        line.opens_sessions |= opens_sessions;
+        line.durable |= durable;
     }
 
-    /// The ports that are not `open`, and what cannot be kept on disk before the agent is started again. What is
-    /// kept for the host of the command flow, or of the only port for which something is, is in the state folder
-    /// itself; for any other in a folder of its own in there.
+    /// The ports to open, and the spools that cannot be created before a restart. The spool of the command flow's port, or
+    /// else of the first durable port, is in the state folder itself; any other is in a subfolder.
     fn openings(
         self,
         commands: Option<&str>,
@@ -256,34 +260,43 @@ impl Lines {
         (folder, settings): (&StateFolder, &AgentSettings),
     ) -> (Vec<Opening>, Vec<String>) {
         let kept: Vec<&String> =
-            self.0.iter().filter(|(_, line)| line.must).map(|(name, _)| name).collect();
+            self.0.iter().filter(|(_, line)| line.durable).map(|(name, _)| name).collect();
         let first = commands.or(kept.first().map(|name| name.as_str())).map(str::to_owned);
-        let (mut openings, mut late) = (Vec::new(), Vec::new());
-        for (name, Line { target, speaks, must }) in self.0 {
+        let (mut openings, mut at_restart) = (Vec::new(), Vec::new());
+        for (name, PortUse { target, opens_sessions, durable }) in self.0 {
             match open.iter().find(|(known, _)| *known == target) {
-                Some((_, on_disk)) if must && !on_disk => late.push(format!("spool of {name}")),
+                Some((_, on_disk)) if durable && !on_disk => {
+                    at_restart.push(format!("spool of {name}"))
+                }
                 Some(_) => {}
-                None if !must => openings.push(Opening { speaks, ..Opening::in_memory(target) }),
+                None if !durable => {
+                    openings.push(Opening { opens_sessions, ..Opening::in_memory(target) })
+                }
                 None if first.as_deref() == Some(&name) => {
-                    openings.push(Opening::on_disk(target, speaks, folder, settings));
+                    openings.push(Opening::on_disk(target, opens_sessions, folder, settings));
                 }
                 None => {
                     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
                     let own = format!("spool-of-{}", name.chars().map(plain).collect::<String>());
-                    openings.push(Opening::on_disk(target, speaks, &folder.within(&own), settings));
+                    openings.push(Opening::on_disk(
+                        target,
+                        opens_sessions,
+                        &folder.within(&own),
+                        settings,
+                    ));
                 }
             }
         }
-        (openings, late)
+        (openings, at_restart)
     }
 }
 
-/// Whether there is something to run, and nothing that must not.
+/// Whether there is something to run, and nothing synthetic.
 fn can_run(loaded: &Loaded) -> Result<(), String> {
-    if let Some(made_up) = loaded.pipelines.iter().find(|made| made.file.generate.is_some()) {
+    if let Some(synthetic) = loaded.pipelines.iter().find(|made| made.file.generate.is_some()) {
         return Err(format!(
             "{} has made-up readings; measure it with `infiniservice bench`",
-            made_up.origin
+            synthetic.origin
         ));
     }
     if loaded.pipelines.is_empty() && loaded.commands.is_none() {

@@ -1,14 +1,14 @@
-//! What came of a reload, for the log and whoever asked. Decides nothing.
+//! The result of a reload, for the log, the caller and the host.
 
 use serde::{Deserialize, Serialize};
 
-/// What came of a reload. Where something is wrong, nothing has changed.
+/// The result of a reload. With errors, nothing has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
     /// Flows that were not there before.
     pub added: Vec<String>,
-    /// Flows whose files say something else now.
+    /// Flows whose files have changed.
     pub changed: Vec<String>,
     /// Flows that are no more.
     pub removed: Vec<String>,
@@ -18,13 +18,13 @@ pub struct Report {
     pub applied: Vec<String>,
     /// Sections of the agent's settings that changed and are read only at a start.
     pub restart: Vec<String>,
-    /// What is wrong, each as it is shown to a person, with its place.
+    /// The errors, each with its place and ready to print.
     pub wrong: Vec<String>,
 }
 
 impl Report {
     /// Nothing was taken, because of this.
-    pub fn of_wrong(wrong: Vec<String>) -> Self {
+    pub fn invalid(wrong: Vec<String>) -> Self {
         Self { wrong, ..Self::default() }
     }
 
@@ -34,9 +34,9 @@ impl Report {
         [added, changed, removed, applied, restart].into_iter().all(Vec::is_empty)
     }
 
-    /// Writes it into the log. What changes nothing is news where somebody asked (`is_asked`), or where the files
-    /// were wrong before.
-    pub(in crate::agent) fn log(&self, by: &str, is_asked: bool) {
+    /// Logs the result. A reload that changes nothing is logged at info if a user has requested it (`is_requested`) or if
+    /// the files were invalid before, and else at debug.
+    pub(in crate::agent) fn log(&self, by: &str, is_requested: bool) {
         for wrong in &self.wrong {
             tracing::warn!(by, "files are not taken, all goes on as it was: {wrong}");
         }
@@ -44,7 +44,7 @@ impl Report {
             return;
         }
         if self.changes_nothing() {
-            match is_asked {
+            match is_requested {
                 true => tracing::info!(by, "files say the same as before"),
                 false => tracing::debug!(by, "files say the same as before"),
             }

@@ -1,12 +1,12 @@
-//! Hears when pipeline files change. Does not read them: whoever is told looks what has changed, if anything.
+//! Requests a reload when pipeline files change. It does not read them: the reload finds out what has changed, if anything.
 //!
 //! - A file counts when it was closed after it was written, moved there or removed; not while it is
 //!   being written. Then it is waited for half a second without another change, five seconds at most.
-//! - An editor that writes beside and renames over, and a folder that comes, goes or is exchanged, are heard too:
+//! - An editor that writes beside and renames over, and a folder that comes, goes or is exchanged, are noticed too:
 //!   the folder above is watched for its name, and where that is missing the next one above.
-//! - What is named is watched where it really is, and so is every link on the way there: one that is exchanged by a
-//!   rename (Kubernetes does that with `..data`, in front of files and folders) is heard. A link that is made is not,
-//!   nor what a link inside a named folder points to: send SIGHUP.
+//! - A path is watched where it really is, and so is every link on the way there: a link that is replaced by a rename is
+//!   noticed (Kubernetes does that with `..data`, in front of files and folders). A new link is not, nor a change
+//!   behind a link inside a folder: send SIGHUP.
 //!
 //! # Why not the crate `notify`
 //! It asks the kernel for every `open` in a folder that it watches, and cannot be told not to (8.2.2,
@@ -35,7 +35,7 @@ use crate::agent::reload::{CHANGED_FILE, ReloadRequest};
 use crate::config::DEFAULT_FOLDER;
 use crate::pipeline::LogLimit;
 
-/// How long nothing may change before the files are read …
+/// How long the files must be unchanged before they are read …
 const QUIET: Duration = Duration::from_millis(500);
 /// … and how long that is waited for.
 const QUIET_MAX: Duration = Duration::from_secs(5);
@@ -50,10 +50,10 @@ impl FileWatcher {
         &mut self,
         on: bool,
         paths: &[PathBuf],
-        asks: &mpsc::Sender<ReloadRequest>,
+        reloads: &mpsc::Sender<ReloadRequest>,
     ) {
         match (&self.0, on) {
-            (None, true) => self.0 = Some(tokio::spawn(watch(paths.to_vec(), asks.clone()))),
+            (None, true) => self.0 = Some(tokio::spawn(watch(paths.to_vec(), reloads.clone()))),
             (Some(watch), false) => {
                 tracing::info!("pipeline files are not watched any more");
                 watch.abort();
@@ -73,7 +73,7 @@ impl Drop for FileWatcher {
 }
 
 /// Asks for a reload whenever one of `paths` has changed.
-async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<ReloadRequest>) {
+async fn watch(paths: Vec<PathBuf>, reloads: mpsc::Sender<ReloadRequest>) {
     let paths = places(paths);
     if paths.is_empty() {
         return;
@@ -89,8 +89,8 @@ async fn watch(paths: Vec<PathBuf>, asks: mpsc::Sender<ReloadRequest>) {
                 return tracing::warn!(%error, "pipeline files are not watched; SIGHUP has them read again");
             }
         };
-        // Armed first: what changes from now on is heard, and what changed before is read.
-        if has_changed && asks.send(ReloadRequest::by(CHANGED_FILE)).await.is_err() {
+        // Armed first, so that a change during the reload is noticed.
+        if has_changed && reloads.send(ReloadRequest::by(CHANGED_FILE)).await.is_err() {
             return;
         }
         if let Err(error) = settled(&armed).await {
@@ -113,7 +113,7 @@ async fn settled(armed: &Armed) -> io::Result<()> {
     Ok(())
 }
 
-/// What of `paths` lies on a disk.
+/// Those of `paths` that lie on a disk.
 fn places(paths: Vec<PathBuf>) -> Vec<PathBuf> {
     if paths.is_empty() {
         return vec![DEFAULT_FOLDER.into()];
@@ -130,7 +130,7 @@ struct Armed {
     watched: Vec<(i32, Names)>,
 }
 
-/// What counts in a folder.
+/// The names that count in a folder.
 #[derive(Debug, PartialEq)]
 enum Names {
     /// `*.toml`, what begins with two dots (a link of that name is exchanged where files are mounted into a
@@ -187,7 +187,7 @@ impl Armed {
         }
     }
 
-    /// Reads all events; tells whether one counts. `WouldBlock` where there was none.
+    /// Reads all events, and returns whether one counts. `WouldBlock` without events.
     fn read(&self, fd: &OwnedFd) -> io::Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = Reader::new(fd, &mut buffer);
@@ -290,7 +290,7 @@ mod tests {
         folder
     }
 
-    async fn hears(folder: &TempDir, path: &str, change: impl FnOnce(&Path)) -> bool {
+    async fn notices(folder: &TempDir, path: &str, change: impl FnOnce(&Path)) -> bool {
         let armed = Armed::at(&[folder.path().join(path)]).unwrap();
         change(folder.path());
         timeout_at(Instant::now() + Duration::from_millis(300), armed.changed()).await.is_ok()
@@ -305,20 +305,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_behind_a_link_is_heard_when_the_link_is_exchanged_or_the_file_written() {
-        assert!(hears(&mounted(), "a.toml", exchange).await);
+    async fn a_file_behind_a_link_is_noticed_when_the_link_is_exchanged_or_the_file_written() {
+        assert!(notices(&mounted(), "a.toml", exchange).await);
         let write = |folder: &Path| fs::write(folder.join("..1/a.toml"), "3").unwrap();
-        assert!(hears(&mounted(), "a.toml", write).await);
+        assert!(notices(&mounted(), "a.toml", write).await);
         let other = |folder: &Path| fs::write(folder.join("..1/b"), "3").unwrap();
-        assert!(!hears(&mounted(), "a.toml", other).await);
+        assert!(!notices(&mounted(), "a.toml", other).await);
     }
 
     #[tokio::test]
-    async fn a_folder_behind_a_link_is_heard_when_the_link_is_exchanged() {
+    async fn a_folder_behind_a_link_is_noticed_when_the_link_is_exchanged() {
         let folder = mounted();
         fs::create_dir(folder.path().join("above")).unwrap();
         symlink("../..data", folder.path().join("above/files")).unwrap();
-        assert!(hears(&folder, "above/files", exchange).await);
+        assert!(notices(&folder, "above/files", exchange).await);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the agent finds out about its own life, as news for the host. Decides nothing.
+//! Suspends, clock steps, restores and clones of this machine, as events for the host.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use crate::machine_events::{self, MachineEvents};
 use crate::spool::Machine;
 use crate::wire::outbound::AgentEvent;
 
-/// What happens to the machine, for ever.
-pub fn life(mut life: MachineEvents) -> impl Stream<Item = AgentEvent> {
+/// The events of the machine. The stream never ends; without the means to see them it stays silent after a warning.
+pub fn events(mut machine: MachineEvents) -> impl Stream<Item = AgentEvent> {
     stream! {
         {
-            let mut happened = std::pin::pin!(life.events());
-            while let Some(told) = happened.next().await {
-                match told {
+            let mut events = std::pin::pin!(machine.events());
+            while let Some(event) = events.next().await {
+                match event {
                     Ok(event) => yield event,
                     Err(error) => tracing::warn!(%error, "suspends and clock steps are not seen"),
                 }
@@ -26,7 +26,7 @@ pub fn life(mut life: MachineEvents) -> impl Stream<Item = AgentEvent> {
     }
 }
 
-/// Which machine this is now, in its `life`th life since the agent began.
+/// The machine's identity now, with `life`, the count of restores and clones since the agent began.
 pub async fn machine(life: u64) -> Machine {
     let identity =
         spawn_blocking(|| machine_events::identity(Path::new("/"))).await.unwrap_or_default();
