@@ -11,7 +11,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infiniservice::commands::authorize::policy::Policy;
 use infiniservice::commands::authorize::{Enforce, Permit};
 use infiniservice::commands::decode::argument::{Account, PackageName};
 use infiniservice::commands::decode::request::{Action, RawCommand, Request, Script, Shell, What};
@@ -33,7 +32,7 @@ fn gate(deny: &str) -> Enforce {
     fs::write(&path, format!("[receive]\n[enforce]\n{rules}\n")).unwrap();
     let mut commands = load(&[path], &|_| None).unwrap().commands.unwrap();
     commands.origin = "commands.toml".to_owned();
-    Enforce::new(Policy::new(&commands))
+    Enforce::new(commands.policy())
 }
 
 fn request(id: &str, what: What) -> Request {

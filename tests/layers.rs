@@ -75,5 +75,5 @@ fn a_folder_uses_only_folders_below_it() {
         folders, known,
         "a folder of `src` that is not in the order, or the other way round"
     );
-    assert_eq!(upward, ["commands/authorize/policy.rs uses config"], "see docs/architecture.md");
+    assert!(upward.is_empty(), "see docs/architecture.md: {upward:#?}");
 }

@@ -29,7 +29,7 @@ fn policy(text: &str) -> Policy {
     std::fs::write(&path, format!("[receive]\n[enforce]\n{text}\n")).unwrap();
     let mut commands = load(&[path], &|_| None).unwrap().commands.unwrap();
     commands.origin = "commands.toml".to_owned();
-    Policy::new(&commands)
+    commands.policy()
 }
 
 fn request(what: What) -> Request {
@@ -286,7 +286,7 @@ fn a_narrow_rule_allows_no_more_than_it_says() {
 #[test]
 fn the_shipped_policy_allows_everything_that_can_be_asked() {
     let commands = load(&["built-in:commands.toml".into()], &|_| None).unwrap().commands.unwrap();
-    let policy = Policy::new(&commands);
+    let policy = commands.policy();
     for request in everything() {
         assert_eq!(decided(&policy, &request), "+built-in:commands.toml:12");
     }

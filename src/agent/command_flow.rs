@@ -5,7 +5,6 @@ use crate::agent::assemble::{Built, Site};
 use crate::agent::port_registry::Connection;
 use crate::agent::reload::command_state::CommandState;
 use crate::commands::authorize::Enforce;
-use crate::commands::authorize::policy::Policy;
 use crate::commands::decode::Decode;
 use crate::commands::decode::ack_filter::AckFilter;
 use crate::commands::execute::Execute;
@@ -64,7 +63,7 @@ pub(super) fn command_flow(
 
 /// The policy of `commands`, as a stage.
 pub(super) fn gate(commands: &Commands) -> Enforce {
-    Enforce::new(Policy::new(commands))
+    Enforce::new(commands.policy())
 }
 
 /// Builds the flow that replaces the flow of `commands` when its file is removed: it reads acknowledgements, sends events,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{EXIT_CONFIG, StateOption, complain, load_or_tell, refuse, say, unless};
 use crate::commands::actions::packages;
 use crate::commands::authorize::dry_run::{DryRun, ProgramsOf, plan};
-use crate::commands::authorize::policy::{Policy, Value, arguments, becomes, name};
+use crate::commands::authorize::policy::{Value, arguments, becomes, name};
 use crate::commands::authorize::{Enforce, Enforced, Permit, Ruled};
 use crate::commands::decode::request::{Action, Request, What};
 use crate::commands::decode::{Decode, HostMessage};
@@ -119,7 +119,7 @@ fn explain(
     let asked =
         asked.ok_or("this is no message that the host sends, and has no id to answer to")?;
 
-    let mut gate = Enforce::new(Policy::new(commands));
+    let mut gate = Enforce::new(commands.policy());
     let mut out = Output::default();
     gate.apply(now, &asked, &mut out);
     let around = Around { wanted, gate: &gate, execute: &commands.file.execute, programs_of };

@@ -9,12 +9,14 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::Env;
-use super::rule::{self, Rule, Switch, rules};
+use super::rule::{self, rules};
 use super::table::{some_table, table};
 use super::units::{Count, Period, Size};
 use super::validate::{Broken, Check, Step};
 use super::value::{Problem, text, text_or_none};
 use super::write::{Delivery, port_name};
+use crate::commands::authorize::policy::Policy;
+use crate::commands::authorize::rule::{Rule, Rules, Switch};
 use crate::commands::reply::CommandType;
 use crate::commands::verify::secret::{Secret, SecretSource};
 use crate::metrics::collect::CommandLine;
@@ -228,7 +230,7 @@ impl Check for CommandsFile {
         let switches =
             [raw_shell, scripts, detach].into_iter().filter_map(|switch| switch.at.as_mut());
         let rules = allow.iter_mut().chain(deny).map(|rule| &mut rule.at);
-        switches.chain(rules).for_each(|line| line.find(source));
+        switches.chain(rules).for_each(|line| rule::find(line, source));
     }
 }
 
@@ -239,6 +241,15 @@ pub struct Commands {
     pub origin: String,
     /// What it says.
     pub file: CommandsFile,
+}
+
+impl Commands {
+    /// What it allows, and for how long.
+    pub fn policy(&self) -> Policy {
+        let Enforce { allow, deny, raw_shell, scripts, detach } = self.file.enforce.clone();
+        let rules = Rules { allow, deny, raw_shell, scripts, detach };
+        Policy::new(self.origin.clone(), rules, self.file.execute.timeout.get())
+    }
 }
 
 /// `port org.infinibay.agent, 5 at once, 64 waiting, 1 rule allows, 0 deny`.

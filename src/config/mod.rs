@@ -55,7 +55,6 @@ pub use load::{
 };
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
-pub use rule::{Line, Rule, Switch};
 pub use setting::Setting;
 pub use units::{Count, Period, Size};
 pub use value::Problem;

@@ -15,55 +15,24 @@ use super::validate::{Broken, Step};
 use super::value::{Problem, text};
 use crate::commands::actions::registry::{ACTIONS, Argument, arguments_of};
 use crate::commands::authorize::glob::Glob;
+use crate::commands::authorize::rule::{Line, Rule, Switch};
 
-/// One rule: an action, and what its arguments have to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// Which actions. Matches at least one that is known.
-    pub action: Glob,
-    /// Which arguments; each of them is one of those actions'.
-    pub arguments: Vec<(Argument, Glob)>,
-    /// Where it stands.
-    pub at: Line,
+/// Fills in what only the text of the file can tell.
+pub(super) fn find(line: &mut Line, source: &str) {
+    line.number = Place::new(source, line.span.clone()).line;
+    let written = source.get(line.span.clone()).unwrap_or_default();
+    let words: Vec<&str> = written.split_whitespace().collect();
+    line.text = cut(&clean(&words.join(" ")), 160);
 }
 
-/// A line of a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Line {
-    /// Counted from 1.
-    pub number: usize,
-    /// What stands there, as it was written, so that it never holds what a variable holds.
-    pub text: String,
-    span: Range<usize>,
-}
-
-impl Line {
-    fn at(span: Range<usize>) -> Self {
-        Self { span, ..Self::default() }
-    }
-
-    /// Fills in what only the text of the file can tell.
-    pub(super) fn find(&mut self, source: &str) {
-        self.number = Place::new(source, self.span.clone()).line;
-        let written = source.get(self.span.clone()).unwrap_or_default();
-        let words: Vec<&str> = written.split_whitespace().collect();
-        self.text = cut(&clean(&words.join(" ")), 160);
-    }
-}
-
-/// `raw_shell = true`, and where it stands; off where it does not.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Switch {
-    /// Whether it is on.
-    pub on: bool,
-    /// Where that is said.
-    pub at: Option<Line>,
+fn at(span: Range<usize>) -> Line {
+    Line { span, ..Line::default() }
 }
 
 impl<'de> Deserialize<'de> for Switch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let on = Spanned::<bool>::deserialize(deserializer)?;
-        Ok(Self { on: *on.get_ref(), at: Some(Line::at(on.span())) })
+        Ok(Self { on: *on.get_ref(), at: Some(at(on.span())) })
     }
 }
 
@@ -72,7 +41,7 @@ pub(super) fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ru
     let rules = Vec::<Spanned<Entry>>::deserialize(deserializer)?;
     let placed = |rule: Spanned<Entry>| {
         let span = rule.span();
-        Rule { at: Line::at(span), ..rule.into_inner().0 }
+        Rule { at: at(span), ..rule.into_inner().0 }
     };
     Ok(rules.into_iter().map(placed).collect())
 }

@@ -157,7 +157,7 @@ pub fn policy() -> Policy {
         let rules = "[receive]\n[enforce]\nallow = [\"*\"]\nraw_shell = true\nscripts = true\n";
         std::fs::write(&path, rules).unwrap();
         let loaded = config::load(&[path], &|_| None).unwrap();
-        Policy::new(&loaded.commands.unwrap())
+        loaded.commands.unwrap().policy()
     };
     POLICY.get_or_init(read).clone()
 }

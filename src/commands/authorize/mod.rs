@@ -8,6 +8,7 @@ pub mod effects;
 pub mod foresee;
 pub mod glob;
 pub mod policy;
+pub mod rule;
 
 use std::sync::{Arc, Mutex};
 

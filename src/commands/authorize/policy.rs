@@ -26,6 +26,7 @@ use std::borrow::Cow;
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use super::rule::{Line, Rule, Rules};
 use crate::commands::actions::registry::Argument;
 use crate::commands::authorize::effects::{Effect, Part, effects};
 use crate::commands::authorize::glob::Glob;
@@ -34,13 +35,12 @@ use crate::commands::decode::request::{
     Action, ActionRequest, Request, ServiceOperation, Shell, What,
 };
 use crate::commands::decode::{RAW_COMMAND, SCRIPT};
-use crate::config::{Commands, Enforce, Line, Rule};
 
 /// The rules of one file, and the longest time it grants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     origin: String,
-    enforce: Enforce,
+    rules: Rules,
     ceiling: Duration,
 }
 
@@ -76,18 +76,14 @@ impl Decision {
 }
 
 impl Policy {
-    /// The policy of a file.
-    pub fn new(commands: &Commands) -> Self {
-        Self {
-            origin: commands.origin.clone(),
-            enforce: commands.file.enforce.clone(),
-            ceiling: commands.file.execute.timeout.get(),
-        }
+    /// The rules of the file `origin`, which grants each request at most `ceiling`.
+    pub fn new(origin: String, rules: Rules, ceiling: Duration) -> Self {
+        Self { origin, rules, ceiling }
     }
 
     /// Decides on a request.
     pub fn decide(&self, request: &Request) -> Decision {
-        let Enforce { raw_shell, scripts, detach, .. } = &self.enforce;
+        let Rules { raw_shell, scripts, detach, .. } = &self.rules;
         let effects = effects(&request.what);
         if let Some(denied) = self.denied(&effects) {
             return denied;
@@ -122,7 +118,7 @@ impl Policy {
 
     /// Whether any rule denies anything, or not everything is allowed by one rule: else there is nothing to foresee.
     pub fn has_limits(&self) -> bool {
-        let Enforce { allow, deny, .. } = &self.enforce;
+        let Rules { allow, deny, .. } = &self.rules;
         let any = |rule: &Rule| rule.action.is_any() && rule.arguments.is_empty();
         !deny.is_empty() || !allow.iter().any(any)
     }
@@ -131,7 +127,7 @@ impl Policy {
     fn denied(&self, effects: &[Effect<'_>]) -> Option<Decision> {
         let denied = effects.iter().find_map(|effect| {
             let denies = |rule: &&Rule| is_about(rule, effect, denies);
-            self.enforce.deny.iter().find(denies).map(|rule| (rule, effect))
+            self.rules.deny.iter().find(denies).map(|rule| (rule, effect))
         });
         let (rule, effect) = denied?;
         let at = &rule.at;
@@ -148,7 +144,7 @@ impl Policy {
     fn allowed(&self, effects: &[Effect<'_>]) -> Decision {
         let mut by = None;
         for effect in effects.iter().filter(|effect| effect.part != Part::Along) {
-            let rule = self.enforce.allow.iter().find(|rule| is_about(rule, effect, allows));
+            let rule = self.rules.allow.iter().find(|rule| is_about(rule, effect, allows));
             let Some(rule) = rule else {
                 let (origin, name) = (&self.origin, &effect.names[0]);
                 let mut why = format!("denied: no rule of {origin} allows this {name}");
@@ -169,7 +165,7 @@ impl Policy {
 
     /// The rule at a place as the file has it: `FILE:LINE: { action = … }`.
     pub fn quote(&self, rule: &str) -> Option<&str> {
-        let rules = self.enforce.allow.iter().chain(&self.enforce.deny);
+        let rules = self.rules.allow.iter().chain(&self.rules.deny);
         rules.map(|rule| &rule.at).find(|at| self.place(at) == rule).map(|at| at.text.as_str())
     }
 
