@@ -1,8 +1,8 @@
-//! The whole agent in a simulated world, over many seeds: `examples/simulate` says what goes wrong in it and
+//! The whole agent in a simulated world, over many seeds: `tests/simulate` says what goes wrong in it and
 //! what must hold all the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
-#[path = "../examples/simulate/sim/mod.rs"]
+#[path = "simulate/mod.rs"]
 mod sim;
 
 use std::sync::Mutex;

@@ -5,9 +5,10 @@
 //! cargo run --release --example simulate -- --seed 4711 [-v]
 //! ```
 //! A seed that breaks a rule is shown with a plan that is as short as can be, and its last events; exit 1 then.
-//! The rules are in `sim/known.rs`.
+//! The rules are in `tests/simulate/known.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+#[path = "../simulate/mod.rs"]
 mod sim;
 
 use std::sync::Mutex;

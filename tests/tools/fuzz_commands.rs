@@ -30,7 +30,7 @@ const NOW: i64 = 1_784_023_200_250;
 
 /// Messages to start from: the golden ones, out of their envelopes.
 fn seeds() -> Vec<String> {
-    let lines = include_str!("../tests/golden/inbound.jsonl").lines();
+    let lines = include_str!("../golden/inbound.jsonl").lines();
     let payload = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         line["payload"].as_str().unwrap().to_owned()
