@@ -157,7 +157,7 @@ fn a_port_of_the_command_line_takes_the_place_of_those_in_the_files() {
     ] {
         let said = said_with(&folder, &[port, &file(name, 1)], instead);
         assert_eq!(said.len(), usize::from(is_one), "{instead:?} {name}: {said:?}");
-        assert!(said.iter().all(|said| said.starts_with("1.toml: ")), "{said:?}");
+        assert!(said.iter().all(|said| said.starts_with("1.toml:7:17: ")), "{said:?}");
     }
     let own = said_with(&folder, &[port], Some("unix:at/state/control.sock"));
     assert!(own.len() == 1 && own[0].starts_with("--port: ") && own[0].contains("the agent's own"));
