@@ -1,4 +1,4 @@
-//! Writes on the blocking pool, one frame at a time. Does not know where to.
+//! Runs a blocking writer on the blocking pool, one frame at a time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,22 +11,21 @@ use crate::sync::IgnorePoison;
 
 /// A writer that blocks.
 pub(super) trait Blocking: Send + 'static {
-    /// Writes all of `bytes`, or fails and is called again, mostly with the same ones. Ends soon with a
-    /// fault once `stop` is set, as far as the system lets it.
+    /// Writes all of `bytes`, or fails and is called again, mostly with the same ones. Once `stop` is set, it ends
+    /// soon with an error, as far as the system lets it.
     fn write(&mut self, bytes: &Bytes, stop: &AtomicBool) -> Result<(), StageError>;
 }
 
-/// Lets a [`Blocking`] writer be awaited.
+/// An async interface to a [`Blocking`] writer.
 ///
-/// There is never more than one thread at work. A write that was given up goes on there: when the
-/// same bytes are offered again, that one is waited for, and they are not written twice.
+/// At most one thread is at work. A cancelled write continues there: when the same bytes come again, that write is
+/// awaited, and they are not written twice.
 ///
 /// # Why not `tokio::fs`
-/// Its file takes bytes into a buffer of its own and tells the failure at a later call, when it can no
-/// longer be said which frame it hit.
+/// Its file buffers bytes and reports a failure at a later call, when it is no longer clear which frame was hit.
 #[derive(Debug)]
 pub(super) struct BlockingSink<W> {
-    /// Locked by the one job that runs, and by nobody else.
+    /// Locked only by the one running job.
     writer: Arc<Mutex<W>>,
     stop: Arc<AtomicBool>,
     job: Option<Job>,
@@ -43,7 +42,7 @@ impl<W: Blocking> BlockingSink<W> {
         Self { writer: Arc::new(Mutex::new(writer)), stop: Arc::default(), job: None }
     }
 
-    /// Writes `bytes`. May be dropped at any time.
+    /// Writes `bytes`. Cancel-safe.
     pub(super) async fn write(&mut self, bytes: &Bytes) -> Result<(), StageError> {
         if let Some(job) = &mut self.job {
             let result = (&mut job.done).await;
@@ -69,7 +68,7 @@ impl<W> Drop for BlockingSink<W> {
     }
 }
 
-/// Whether both are the same piece of memory, not only equal.
+/// Whether both are the same memory, not only equal.
 pub(super) fn same(one: &Bytes, other: &Bytes) -> bool {
     one.as_ptr() == other.as_ptr() && one.len() == other.len()
 }
@@ -105,21 +104,21 @@ mod tests {
     async fn a_write_that_was_given_up_is_waited_for_and_not_repeated() {
         let (open, gate) = sync_channel(8);
         let written = Arc::default();
-        let mut offload = BlockingSink::new(Gate { open: gate, written: Arc::clone(&written) });
+        let mut sink = BlockingSink::new(Gate { open: gate, written: Arc::clone(&written) });
         let (first, second) = (Bytes::from_static(b"1\n"), Bytes::from_static(b"2\n"));
 
-        let given_up = timeout(Duration::from_millis(1), offload.write(&first)).await;
+        let given_up = timeout(Duration::from_millis(1), sink.write(&first)).await;
         assert!(given_up.is_err());
         open.send(()).unwrap();
-        offload.write(&first).await.unwrap();
+        sink.write(&first).await.unwrap();
         assert_eq!(*written.lock().unwrap(), [&first]);
 
-        let given_up = timeout(Duration::from_millis(1), offload.write(&second)).await;
+        let given_up = timeout(Duration::from_millis(1), sink.write(&second)).await;
         assert!(given_up.is_err());
         open.send(()).unwrap();
         open.send(()).unwrap();
         // Another frame comes instead: both are written, in order.
-        offload.write(&first).await.unwrap();
+        sink.write(&first).await.unwrap();
         assert_eq!(*written.lock().unwrap(), [&first, &second, &first]);
     }
 
@@ -132,9 +131,9 @@ mod tests {
                 Ok(())
             }
         }
-        let mut offload = BlockingSink::new(Once(false));
+        let mut sink = BlockingSink::new(Once(false));
         let bytes = Bytes::from_static(b"1\n");
-        offload.write(&bytes).await.unwrap_err();
-        offload.write(&bytes).await.unwrap();
+        sink.write(&bytes).await.unwrap_err();
+        sink.write(&bytes).await.unwrap();
     }
 }

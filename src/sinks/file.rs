@@ -1,4 +1,4 @@
-//! Appends frames to a file and turns it over by size. Does not compress, and keeps no time.
+//! Appends frames to a file, and rotates it by size.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -18,30 +18,29 @@ use crate::files::{folder_of, is_own, is_shared, make_private};
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
 
-/// When a file is turned over, and how many of its former selves are kept.
+/// When a file is rotated, and how many old ones are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
-    /// No file grows over this, except by one frame that alone is longer.
+    /// The most bytes of a file, except that one longer frame may stand alone.
     pub max_bytes: u64,
-    /// `FILE.1` (the latest) to `FILE.keep` are kept; with 0 the file begins anew.
+    /// Keeps `FILE.1` (the latest) to `FILE.keep`; with 0 the file starts empty.
     pub keep: u32,
 }
 
-/// Appends each frame to a file, which is made with mode 0640 at the first frame.
+/// Appends each frame to a file, which is created with mode 0640 at the first frame.
 ///
 /// - A frame is never split over two files.
-/// - A write that fails (a full disk) leaves no part of the frame behind: the file is cut back to
-///   where it was, at once or before the next write. A line that a crash cut short is ended when the
-///   file is opened.
-/// - A file that was moved or removed by someone else is made again.
-/// - Only a regular file is written to: not a symbolic link, a directory, a pipe or a device; and where others can
-///   write to its folder, only one of the agent's own user, with one name.
+/// - A failed write (a full disk) leaves no part of the frame behind: the file is truncated to its old length, at
+///   once or before the next write. A line that a crash cut short is ended when the file is opened.
+/// - A file that was moved or removed by another process is created again.
+/// - Only a regular file is written to: not a symbolic link, a directory, a pipe or a device; and in a folder that
+///   others can write to, only a file of the agent's own user, with one name.
 ///
-/// Nothing is synced to the disk: what the kernel has taken counts as written. Costs a call to the
-/// blocking pool and three or four system calls per frame.
+/// Nothing is synced to the disk: what the kernel has accepted counts as written. Costs a call to the blocking pool
+/// and three or four system calls per frame.
 ///
 /// # Faults
-/// Always of the world: a missing folder, no permission, no space.
+/// Always from outside: a missing folder, no permission, no space.
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
@@ -72,26 +71,26 @@ impl Sink for File {
 /// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Its owner and group: mode 0640. One that is there already keeps its mode; where others could have put it there,
-    /// it is not taken where it belongs to someone else or goes by another name too.
+    /// Its owner and group: mode 0640. An existing file keeps its mode. In a folder that others can write to, it is
+    /// refused if it belongs to another user or has a second name.
     Shared,
-    /// Its owner alone: mode 0600. One that is there already gets that mode, and is not taken where it
-    /// belongs to someone else or goes by another name too.
+    /// Its owner alone: mode 0600. An existing file gets that mode, and is refused if it belongs to another user or
+    /// has a second name.
     Private,
 }
 
-/// The blocking side: appends bytes, each call's all or none.
+/// The blocking writer: each call appends all bytes or none.
 #[derive(Debug)]
 pub(crate) struct Appender {
     path: PathBuf,
     rotation: Rotation,
     access: Access,
     open: Option<Open>,
-    /// The length to cut the file back to, after a failed write could not.
+    /// The length to truncate the file to, after that has failed once.
     torn: Option<u64>,
 }
 
-/// An open file, and the folder in which it is turned over, whatever becomes of the path.
+/// An open file, and its folder, in which it is rotated even if the path changes.
 #[derive(Debug)]
 struct Open {
     folder: OwnedFd,
@@ -117,18 +116,16 @@ impl Appender {
         Self { path: path.into(), rotation, access, open: None, torn: None }
     }
 
-    /// Turns the file over by another rule from now on.
+    /// Changes the rotation from now on.
     pub(crate) fn rotate_by(&mut self, rotation: Rotation) {
         self.rotation = rotation;
     }
 
-    /// Where to.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends all of `bytes`, or nothing that stays. Without any, it opens the file where it is not
-    /// open: makes it, ends a torn line.
+    /// Appends all of `bytes`, or nothing. Without bytes it only opens the file: creates it, and ends a torn line.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut open = match self.open.take() {
             Some(open) if is_still_at(&self.path, &open.file) => open,
@@ -144,7 +141,7 @@ impl Appender {
         let mut length = open.file.metadata()?.len();
         if length > 0 && length + bytes.len() as u64 > self.rotation.max_bytes {
             let name = name_of(&self.path)?;
-            turn_over(&open.folder, name, self.rotation.keep)?;
+            rotate(&open.folder, name, self.rotation.keep)?;
             open.file = open_in(&open.folder, name, self.access)?;
             length = 0;
         }
@@ -169,7 +166,7 @@ fn open_at(path: &Path, access: Access) -> io::Result<Open> {
     Ok(Open { folder, file })
 }
 
-/// Opens for appending, and makes sure that what is appended begins a line.
+/// Opens for appending, and ends an unfinished last line.
 fn open_in(folder: &OwnedFd, name: &OsStr, access: Access) -> io::Result<fs::File> {
     // Not following a link, not waiting for a pipe's reader, not taking a terminal.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -209,7 +206,7 @@ fn is_still_at(path: &Path, file: &fs::File) -> bool {
 }
 
 /// `FILE.1` becomes `FILE.2` and so on, the last is replaced, and `FILE` becomes `FILE.1`.
-fn turn_over(folder: &OwnedFd, name: &OsStr, keep: u32) -> io::Result<()> {
+fn rotate(folder: &OwnedFd, name: &OsStr, keep: u32) -> io::Result<()> {
     if keep == 0 {
         return Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?);
     }
@@ -265,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_file_is_turned_over_between_frames_and_the_last_copies_are_kept() {
+    async fn a_full_file_is_rotated_between_frames_and_the_last_ones_are_kept() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("metrics");
         let mut sink = File::new(&path, Rotation { max_bytes: 10, keep: 2 });
@@ -280,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_none_kept_the_file_begins_anew() {
+    async fn with_no_copies_kept_the_file_starts_empty() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("metrics");
         let mut sink = File::new(&path, Rotation { max_bytes: 4, keep: 0 });
@@ -346,7 +343,7 @@ mod tests {
         fs::hard_link(&other, &path).unwrap();
         for open in [0o1777, 0o777, 0o720] {
             fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
-            // A group of root's may write to root's folder.
+            // Root's folder may be writable for its group.
             std::os::unix::fs::chown(folder.path(), None, Some(12_345)).unwrap();
             let fault = File::new(&path, WIDE).write(&frame("x\n")).await.unwrap_err();
             assert!(fault.to_string().contains("it has another name too"), "{open:o}: {fault}");

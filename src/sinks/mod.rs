@@ -1,12 +1,10 @@
-//! Where frames end that do not go to the port: a file, a Unix socket, stdout, nowhere.
+//! Sinks other than the port: a file, a Unix socket, standard output, none at all; and the durable sink, which
+//! hands frames to the spool.
 //!
-//! Every sink writes a frame whole or says that it did not, and is offered the same frame again
-//! then; a write may also be given up at any await and offered again. None of them gathers frames:
-//! a frame held back here would count as written and could still be lost, and the stages before
-//! have gathered already. So none has anything to flush.
-//!
-//! This module does not know what the bytes mean, only that a frame is made of whole lines, and does not know the
-//! virtio port.
+//! Every sink writes a frame whole or fails, and then gets the same frame again; a write may also be cancelled at
+//! any await and repeated. No sink buffers frames: a buffered frame would count as written and could still be lost,
+//! and the stages before have batched already. So there is nothing to flush. `blocking` runs the writers that
+//! block.
 
 mod file;
 mod null;

@@ -1,9 +1,9 @@
-//! Throws frames away. Counts nothing: its node's books do, and whoever measures stands before it.
+//! Discards frames. The stage's own counters count them.
 
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
 
-/// Takes every frame at once and keeps none.
+/// Accepts every frame at once and keeps none.
 #[derive(Debug, Default)]
 pub struct Null;
 

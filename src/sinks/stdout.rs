@@ -1,4 +1,4 @@
-//! Writes frames to the standard output. Does not change the terminal or anything else it shares.
+//! Writes frames to standard output, without changing the terminal or anything else that it shares.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,24 +12,24 @@ use super::why;
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
 
-/// After a pipe or terminal says that it takes more, it takes this much without blocking: a pipe
-/// is writable while a page of it is free (`fs/pipe.c`, `pipe_poll`).
+/// A pipe or terminal that polls writable accepts this many bytes without blocking: a pipe is writable while a page
+/// of it is free (`fs/pipe.c`, `pipe_poll`).
 const PIECE: usize = 4096;
 
-/// How long a wait for a slow reader lasts before it looks whether it is still wanted.
+/// How long a wait for a slow reader lasts before `stop` is checked.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
-/// Writes each frame to the standard output: a terminal, a pipe, a file or a socket.
+/// Writes each frame to standard output: a terminal, a pipe, a file or a socket.
 ///
-/// A reader that is slow or stopped (`Ctrl-S`) holds up this sink and nothing else. A frame of which a
-/// part was written when it failed is gone on with from that byte.
+/// A slow or stopped reader (`Ctrl-S`) delays this sink and nothing else. A frame that failed after a part was
+/// written continues at that byte.
 ///
 /// # Faults
-/// The last one, when the reader has gone; otherwise of the world.
+/// Final if the reader has gone; otherwise from outside.
 ///
 /// # Why not `O_NONBLOCK`
-/// That flag belongs to the open terminal, which the shell and others share: set here, their
-/// writes would begin to fail. So it is a thread of the blocking pool that waits.
+/// That flag belongs to the open terminal, which the shell and others share: set here, their writes would begin to
+/// fail. So a thread of the blocking pool waits.
 #[derive(Debug)]
 pub struct Stdout(BlockingSink<Writer>);
 
@@ -76,7 +76,7 @@ impl Blocking for Writer {
     fn write(&mut self, bytes: &Bytes, stop: &AtomicBool) -> Result<(), StageError> {
         let mut done = match self.unfinished.take() {
             Some((before, done)) if same(&before, bytes) => done,
-            // Another frame instead: end the line that was cut.
+            // Another frame comes instead: end the line that was cut.
             Some((before, done)) if !before[..done].ends_with(b"\n") => {
                 let mut newline = 0;
                 let ended = self.write_from(b"\n", &mut newline, stop);
@@ -104,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// Writes `bytes` from `done` on, which says how far it came.
+    /// Writes `bytes` from `done` on, and advances `done`.
     fn write_from(
         &self,
         bytes: &[u8],
@@ -124,7 +124,7 @@ impl Writer {
             let end = bytes.len().min(*done + PIECE);
             match rustix::io::write(self.descriptor(), &bytes[*done..end]) {
                 Ok(count) => *done += count,
-                // Someone else who shares it may have made it non-blocking.
+                // Another process that shares it may have made it non-blocking.
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(fault(error)),
             }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_device_is_told_and_does_not_end_the_daemon() {
+    async fn a_full_device_is_an_error_and_does_not_end_the_daemon() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let fault = Stdout::to(full.into()).write(&frame("x\n")).await.unwrap_err();
         assert!(fault.to_string().contains("no space left on device"), "{fault}");

@@ -1,4 +1,4 @@
-//! Writes frames to a Unix stream socket. Does not listen, and reads nothing from the other end.
+//! Writes frames to a Unix stream socket.
 
 use std::path::PathBuf;
 
@@ -11,16 +11,16 @@ use crate::pipeline::{Sink, StageError};
 
 /// Connects to a stream socket at the first frame, and again after each fault.
 ///
-/// A frame that was written in part when the connection broke, or when the write was given up, is
-/// sent whole on a new one; the old one is closed, so the other end sees the cut line end there.
-/// What the kernel took counts as written: a peer that goes away with unread bytes loses them.
+/// A frame that was written in part when the connection broke, or when the write was cancelled, is sent whole on a
+/// new connection; the old one is closed, so the other end sees the cut line end there. What the kernel has
+/// accepted counts as written: a peer that closes with unread bytes loses them.
 ///
 /// # Faults
-/// Always of the world: nobody listens, the peer has closed.
+/// Always from outside: nothing listens, or the peer has closed.
 #[derive(Debug)]
 pub struct Unix {
     path: PathBuf,
-    /// Absent while a write is under way, so that one given up in the middle closes it.
+    /// Taken while a write is under way, so that cancelling it closes the connection.
     stream: Option<UnixStream>,
 }
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_told_with_the_path() {
+    async fn a_missing_listener_is_an_error_with_the_path() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("socket");
         let fault = Unix::new(&path).write(&frame("x\n")).await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Frames that must be read by the host of a port. Keeps none itself, and does not know when one was read.
+//! The sink of a durable port: hands frames to the spool.
 
 use tokio::sync::mpsc;
 
@@ -6,7 +6,8 @@ use super::{DurableMessage, Kind};
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
 
-/// Hands each frame of readings to whoever keeps it until the host has read it, and waits while that is busy.
+/// Sends each frame of readings to the spool task, which stores it until the host acknowledges it, and waits while
+/// that is busy.
 #[derive(Debug)]
 pub struct DurableSink {
     port: String,
@@ -14,7 +15,7 @@ pub struct DurableSink {
 }
 
 impl DurableSink {
-    /// Into `must`, which belongs to `port`.
+    /// A sink into the inbox of the spool of `port`.
     pub fn new(port: String, must: mpsc::Sender<DurableMessage>) -> Self {
         Self { port, must }
     }
