@@ -1,5 +1,4 @@
-//! The port as a whole, with the other end in hand: here over the model of a virtio-serial port, under
-//! paused time.
+//! The port with both ends in the test: here over the model of a virtio-serial port, under paused time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -34,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use rig::{Rig, frame, get, settle, settle_long};
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_tried_or_pulled_while_no_host_is_there() {
+async fn nothing_is_tried_or_pulled_while_no_host_is_connected() {
     let rig = Rig::start();
     settle().await;
     let before = (rig.host.tries(), get(&rig.counters.wakeups));
@@ -52,7 +51,7 @@ async fn nothing_is_tried_or_pulled_while_no_host_is_there() {
     settle().await;
     assert_eq!(rig.seen(), "\nmust\nearly\n");
     assert_eq!((get(&rig.counters.host_connects), get(&rig.counters.opens)), (1, 1));
-    rig.check_books();
+    rig.check_counters();
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +154,7 @@ async fn reading_goes_on_while_writing_is_stalled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn writing_goes_on_while_nobody_takes_what_came_in() {
+async fn writing_goes_on_while_the_inbound_channel_is_full() {
     let mut rig = Rig::start();
     rig.host.connect();
     rig.host.send(&[b'c'; 100 * 4096]);
@@ -208,7 +207,7 @@ async fn a_reset_follows_the_last_bytes_of_a_host_that_has_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_inbound_lane_what_comes_in_is_dropped_and_counted() {
+async fn without_an_inbound_channel_bytes_from_the_host_are_dropped_and_counted() {
     let (guest, host) = model::pair_with_buffer(1);
     let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
     let (counters, _replies) = (port.counters(), port.replies());
@@ -248,7 +247,7 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     host.hold(true);
     host.connect();
     let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
-    let (counters, (must, _read)) = (port.counters(), port.must());
+    let (counters, (must, _read)) = (port.counters(), port.durable());
     let running = tokio::spawn(async move { port.run().await });
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let opens = host.tries().opens;
@@ -257,8 +256,8 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     must.try_send(TrackedFrame {
         seq: 1,
         frame: frame("must\n"),
-        again: false,
-        asked: None,
+        redelivered: false,
+        requested_at: None,
         audience: Audience::Any,
     })
     .unwrap();
@@ -297,7 +296,7 @@ async fn a_write_that_returns_0_is_tried_again_without_spinning() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_flushes_what_is_in_the_lanes_until_they_end() {
+async fn closing_flushes_the_channels_until_they_end() {
     let mut rig = Rig::start();
     rig.host.connect();
     settle().await;
@@ -320,7 +319,7 @@ async fn closing_flushes_what_is_in_the_lanes_until_they_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_ends_at_once_where_nobody_is_there_and_counts_what_is_lost() {
+async fn closing_without_a_host_ends_at_once_and_counts_the_loss() {
     let rig = Rig::start();
     settle().await;
     for _ in 0..7 {

@@ -1,4 +1,4 @@
-//! The spool under a disk that breaks, the keeper with a fake port, and the command that looks at a spool.
+//! The spool on a failing disk, the spool task with a fake port, and `infiniservice spool`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "spool/check.rs"]

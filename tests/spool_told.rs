@@ -1,4 +1,4 @@
-//! What is said of a spool that cannot be used, by the real program: to the host, in the log, and to who asks here.
+//! How an unusable spool is reported by the real program: to the host, in the log, and by `infiniservice spool`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -48,7 +48,7 @@ fn event(host: &mut impl BufRead, begins: &str) -> Value {
     }
 }
 
-/// Exit code and all that was said.
+/// The exit code and the whole output.
 fn spool(what: &str, state: &Path) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
     let output = command.args(["spool", what, "--state"]).arg(state).output().unwrap();
@@ -57,7 +57,7 @@ fn spool(what: &str, state: &Path) -> (i32, String) {
 }
 
 #[test]
-fn a_spool_that_cannot_be_used_is_told_to_the_host_and_to_who_asks_and_its_loss_is_logged() {
+fn an_unusable_spool_is_reported_to_the_host_and_the_cli_and_its_loss_is_logged() {
     let place = Place::new();
     let (agent, state) = agent(&place, |spool| fs::create_dir(spool).unwrap());
     let mut host = place.host();
@@ -90,7 +90,7 @@ fn a_spool_that_cannot_be_used_is_told_to_the_host_and_to_who_asks_and_its_loss_
 }
 
 #[test]
-fn a_spool_that_is_none_is_kept_aside_and_the_host_is_told_that_something_is_lost() {
+fn a_file_that_is_no_spool_is_set_aside_and_the_host_is_notified_of_the_loss() {
     let place = Place::new();
     let (agent, state) = agent(&place, |spool| fs::write(spool, "IBSPOOL\x02 and more").unwrap());
     let mut host = place.host();

@@ -53,7 +53,7 @@ pub(super) fn command_flow(
             session_start = session_start.telling(Recovery {
                 log: command_state.log.clone(),
                 audit: Some(command_state.audit.clone()),
-                waiting: port.acks.tell(command_state.log.acknowledger()),
+                waiting: port.acks.subscribe(command_state.log.acknowledger()),
                 hosts: is_best_effort.then(|| port.hosts.clone()),
             });
         }
@@ -113,7 +113,7 @@ fn flow_of(
     }
 
     let audit = command_state.audit.clone();
-    port.undelivered.tell(move |line| {
+    port.undelivered.on_dropped(move |line| {
         let Some((id, action)) = reply::whose(line) else { return };
         tracing::info!(
             id,

@@ -62,7 +62,7 @@ impl Opening {
             size: agent.spool.size.bytes(),
             identity: machine_events::identity(Path::new("/")),
             boot_id: boot_id.clone(),
-            word: Some(reply::lost),
+            tombstone: Some(reply::lost),
         };
         let (spool, opened) = spool::open(folder, &settings, spool::millis(SystemTime::now()));
         if opened.cloned {
@@ -72,7 +72,7 @@ impl Opening {
                 "the spool is another machine's, of which this one is a copy: dropped"
             );
         }
-        for wrong in &opened.wrong {
+        for wrong in &opened.corruptions {
             let (offset, bytes, waiting) = (wrong.offset, wrong.bytes, opened.waiting);
             tracing::warn!(offset, bytes, waiting, what = wrong.what, "the spool was damaged");
         }
@@ -96,7 +96,7 @@ impl Opening {
             size: spool::SIZE,
             identity: String::new(),
             boot_id: boot_id.clone(),
-            word: Some(reply::lost),
+            tombstone: Some(reply::lost),
         };
         let (spool, _) = Spool::in_memory(&settings, spool::millis(SystemTime::now()));
         Self { target, opens_sessions: true, on_disk: false, spool, boot_id }
@@ -111,10 +111,10 @@ pub fn attach_spool(
     node: Arc<StageStats>,
 ) -> DurablePort {
     if let Some(control) = control {
-        port.voice(control);
+        port.control_lines(control);
     }
     let (durable, inbox) = mpsc::channel(DURABLE_WAITING);
-    let (lane, read) = port.must();
+    let (lane, read) = port.durable();
     let (spool_task, status, machine_changed) = SpoolTask::new(spool, inbox, lane, read, node);
     let acks = spool_task.acks();
     DurablePort {
@@ -122,7 +122,7 @@ pub fn attach_spool(
         machine_changed,
         status,
         acks,
-        task: Box::new(spool_task.voiding(port.void())),
+        task: Box::new(spool_task.with_discarded(port.discarded())),
     }
 }
 

@@ -121,12 +121,12 @@ impl Ports {
         }
         let Opening { target, opens_sessions, on_disk, spool, boot_id } = opening;
         let boot_id = Some(boot_id).filter(|boot_id| !boot_id.is_empty());
-        let control = opens_sessions.then(|| ControlMessages::new(spool.epochs(), boot_id));
+        let control = opens_sessions.then(|| ControlMessages::new(spool.session_ids(), boot_id));
         let node = |name: String| self.health.anew().node(name);
         let closing = self.closing.child_token();
         let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
         if self.host == HostKind::Own {
-            port.answers().own();
+            port.acks().set_own_host();
         }
         let telemetry = TelemetryMux::default();
         port.telemetry(telemetry.lane());
@@ -137,7 +137,7 @@ impl Ports {
             telemetry,
             replies: port.replies(),
             durable: durable_port.durable,
-            ack_tracker: port.answers(),
+            ack_tracker: port.acks(),
             undelivered: port.undelivered(),
             machine_changed: durable_port.machine_changed,
             acks: durable_port.acks,

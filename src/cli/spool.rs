@@ -105,7 +105,7 @@ fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
     if let Some(why) = &found.unreadable {
         complain(&format!("infiniservice: there may be more: {why}"));
     }
-    if let Err(error) = File::judge(folder) {
+    if let Err(error) = File::check_usable(folder) {
         complain(&format!("infiniservice: {}", not_taken(&error)));
     }
     warn_of_another_machine(&found);
@@ -125,13 +125,13 @@ fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
         }
         text.push('\n');
     }
-    if found.waiting.is_empty() && found.wrong.is_empty() {
+    if found.waiting.is_empty() && found.corruptions.is_empty() {
         return Ok(nothing());
     }
     if !json {
         text.push_str(&format!("{}, {bytes} bytes\n", items(found.waiting.len())));
     }
-    if !found.wrong.is_empty() {
+    if !found.corruptions.is_empty() {
         complain("infiniservice: the spool is damaged; see `infiniservice spool check`");
     }
     Ok(say(&text))
@@ -198,7 +198,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
     let path = folder.join(spool::NAME);
     let path = path.display();
     let mut lines = Vec::new();
-    if let Err(error) = File::judge(folder) {
+    if let Err(error) = File::check_usable(folder) {
         lines.push(format!("{path}: {}", not_taken(&error)));
     }
     let mut beside = Vec::new();
@@ -220,7 +220,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
         return Ok(verdict(is_well, &lines));
     };
     let kept = items(found.waiting.len());
-    for Corruption { offset, bytes, what } in &found.wrong {
+    for Corruption { offset, bytes, what } in &found.corruptions {
         lines.push(format!("{path}: at byte {offset}: {what} ({bytes} bytes are of no use)"));
     }
     if let Some(why) = &found.unreadable {
@@ -230,7 +230,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
     let is_well = lines.is_empty();
     if is_well {
         lines.push(format!("{path}: ok ({kept} in {} bytes)", found.length));
-    } else if found.wrong.is_empty() {
+    } else if found.corruptions.is_empty() {
         lines.push(format!("{kept} can be read"));
     } else {
         lines.push(format!("{kept} would be kept"));
@@ -249,7 +249,7 @@ fn verdict(is_well: bool, lines: &[String]) -> ExitCode {
 }
 
 fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
-    if File::look(folder)?.is_none() {
+    if File::open_read_only(folder)?.is_none() {
         return match numbers {
             [] => Ok(say("nothing waits for the host\n")),
             _ => Ok(refuse("there is no spool, so no item has that number")),
@@ -264,7 +264,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         }
         file => file?,
     };
-    let aside = match all && file.forget_aside()? {
+    let aside = match all && file.remove_aside()? {
         true => format!("; {} is removed", spool::ASIDE),
         false => String::new(),
     };
@@ -286,7 +286,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
     }
     let dropped = waiting - spool.waiting().len();
     let now_ms = spool::millis(SystemTime::now());
-    match spool.renew(now_ms) {
+    match spool.compact(now_ms) {
         Err(_) if all => spool.empty(now_ms)?,
         Err(error) => {
             let why = why(&error);
@@ -302,7 +302,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
 
 /// The file and all it says, or `None` where there is none.
 fn look(folder: &Path) -> io::Result<Option<(File, Scan)>> {
-    let Some(mut file) = File::look(folder)? else { return Ok(None) };
+    let Some(mut file) = File::open_read_only(folder)? else { return Ok(None) };
     let found = spool::scan(&mut file, 2 * spool::SIZE_MAX);
     Ok(Some((file, found)))
 }

@@ -1,5 +1,5 @@
-//! What the host says about how far it has read, and about itself: answered barriers, requests for a sign of life,
-//! what it understands. Does not write to it, and knows no wire.
+//! Acknowledgements: the barriers that wait for an answer, the keep-alives that the host sent, and what the host
+//! understands.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,29 +11,30 @@ use tokio::time::Instant;
 
 use crate::sync::IgnorePoison;
 
-/// Barriers whose answer is awaited; a port that has asked so often and had no answer of this host asks no more.
-/// Where it had one, the next barrier takes the place of the newest, and covers all that it did.
-const ASKED_MAX: usize = 64;
+/// The most unanswered barriers. At this number the port stops asking a host that has never acknowledged. For one
+/// that has, the next barrier replaces the newest, whose bytes it covers.
+const BARRIERS_PENDING_MAX: usize = 64;
 
-/// From the number of one barrier to that of the next. The host counts on from a number it was given, so
-/// the next one in line could be its own.
+/// The step between barrier numbers. The host counts on from a number that it received, so the successor of ours
+/// could be its own.
 const STEP: u64 = 1_000;
 
-/// So long after the host's own request a question costs it nothing.
+/// For this long after the host's own keep-alive, a barrier causes no warning at the host.
 ///
-/// # Why not at any time
-/// Today's host takes each keep-alive for the answer to its last request, and measures the time between the two: it
-/// warns above 5 s, and where the average is above 3 s. Before its first request on a connection it measures nothing.
+/// # Why
+/// Today's host takes every keep-alive for the answer to its last one, and measures the time between the two: it warns
+/// above 5 s, and if the average is above 3 s. Before its first keep-alive on a connection it measures nothing.
 const FREE_AFTER_REQUEST: Duration = Duration::from_secs(2);
 
-/// Requests for a sign of life that wait for their echo; behind that the oldest are dropped. A host asks every two
-/// minutes, so more than one come only where an earlier agent left them.
+/// The most host keep-alives that wait for their echo; beyond it the oldest are dropped. A host sends one every two
+/// minutes, so several occur only where an earlier agent left them.
 const REQUESTS_MAX: usize = 16;
 
-/// Where whoever reads the host's lines says that a barrier was answered, and what else they say of the host.
+/// How far the host has acknowledged. The command flow reports what the host's lines say, the port's session reads
+/// it.
 ///
-/// The port writes lines with a number that the host answers. The port keeps their order, so an answered
-/// number says that everything written before it was read. A copy is the same one.
+/// The port writes barriers: lines with a number that the host sends back. The device keeps order, so an answered
+/// number acknowledges everything written before it. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct AckTracker(Arc<Shared>);
 
@@ -46,118 +47,118 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// Barriers and echoes, oldest first.
-    asked: VecDeque<Question>,
-    /// What the host asked for, and was not echoed yet.
+    /// Barriers and echoes that wait for an answer, oldest first.
+    pending: VecDeque<Barrier>,
+    /// Keep-alive numbers of the host that wait for their echo.
     requests: VecDeque<u64>,
-    /// Every host understands events and may be asked at any time.
-    is_own: bool,
-    /// This one has said so.
-    understands: bool,
-    /// It was seen to come, and has not asked for a sign of life since.
-    never_asked: bool,
-    /// When it did last.
+    /// Every host of this port is the project's own: it understands events and accepts barriers at any time.
+    is_own_host: bool,
+    /// The connected host has announced that it understands events.
+    understands_events: bool,
+    /// The device showed this host's connect, and the host has sent no keep-alive since.
+    never_requested: bool,
+    /// When the host sent its last keep-alive.
     requested_at: Option<Instant>,
-    /// A host has answered an echo.
-    answers_echoes: bool,
-    /// The end of the last one that was answered.
-    read: u64,
-    /// A later one was answered, and this one was not.
-    skipped: bool,
-    /// Whether this host has answered at all, and whether any has.
-    answers: bool,
-    has_ever: bool,
-    /// Whether anybody hears what the host says.
-    is_heard: bool,
+    /// Some host of this port acknowledges echoes.
+    acks_echoes: bool,
+    /// The end of the last acknowledged barrier, in bytes written.
+    acked: u64,
+    /// A later barrier was answered and an earlier one was not: the host is another one.
+    host_replaced: bool,
+    /// Whether this host, and whether any host of this port, has acknowledged.
+    has_acked: bool,
+    any_host_acked: bool,
+    /// Whether a command flow reads the host's lines.
+    is_listening: bool,
 }
 
-/// A line that the host answers with the same number.
+/// A barrier, or the echo of a host's keep-alive: the host answers it with the same number.
 #[derive(Debug, Clone, Copy)]
-struct Question {
+struct Barrier {
     number: u64,
-    /// How many bytes had been written up to its end.
+    /// Bytes written up to its end.
     end: u64,
-    /// The number is the host's.
+    /// The host chose the number.
     is_echo: bool,
 }
 
 impl State {
-    fn forget(&mut self) {
-        self.asked.clear();
-        (self.answers, self.skipped) = (false, false);
+    fn reset(&mut self) {
+        self.pending.clear();
+        (self.has_acked, self.host_replaced) = (false, false);
     }
 
-    fn forget_host(&mut self) {
-        self.forget();
+    fn reset_host(&mut self) {
+        self.reset();
         self.requests.clear();
-        (self.understands, self.never_asked, self.requested_at) = (false, false, None);
+        (self.understands_events, self.never_requested, self.requested_at) = (false, false, None);
     }
 
-    fn may_be_asked(&self) -> bool {
-        self.answers || self.asked.len() < ASKED_MAX
+    fn may_ask(&self) -> bool {
+        self.has_acked || self.pending.len() < BARRIERS_PENDING_MAX
     }
 }
 
 impl AckTracker {
-    /// Numbers begin behind `first`: two runs of the agent must not use the same ones.
+    /// A tracker whose numbers follow `first`. Two runs of the agent must not share numbers.
     pub(super) fn starting_at(first: u64) -> Self {
-        let answers = Self::default();
-        answers.lock().next = first;
-        answers
+        let has_acked = Self::default();
+        has_acked.lock().next = first;
+        has_acked
     }
 
-    /// From now on somebody hears what the host says: barriers are worth writing.
+    /// A command flow reads the host's lines from now on, so barriers are worth writing.
     pub fn listen(&self) {
         let mut state = self.lock();
-        if !std::mem::replace(&mut state.is_heard, true) {
-            state.forget(); // what was on its way when nobody heard any more
+        if !std::mem::replace(&mut state.is_listening, true) {
+            state.reset(); // answers that nothing has read
         }
     }
 
-    /// From now on nobody does, and that a barrier stays unanswered says nothing of the host: it counts as one
-    /// that never answers.
-    pub fn deaf(&self) {
+    /// No command flow reads the host's lines from now on. The port then treats its host like one that never
+    /// acknowledges.
+    pub fn stop_listening(&self) {
         let mut state = self.lock();
-        (state.is_heard, state.has_ever, state.never_asked) = (false, false, false);
-        state.forget();
+        (state.is_listening, state.any_host_acked, state.never_requested) = (false, false, false);
+        state.reset();
     }
 
-    pub(super) fn is_heard(&self) -> bool {
-        self.lock().is_heard
+    pub(super) fn is_listening(&self) -> bool {
+        self.lock().is_listening
     }
 
-    /// Every host of this port understands agent events, and may be asked at any time how far it has read.
-    pub fn own(&self) {
-        self.lock().is_own = true;
+    /// Declares every host of this port the project's own: it understands agent events and accepts barriers at any
+    /// time.
+    pub fn set_own_host(&self) {
+        self.lock().is_own_host = true;
     }
 
-    /// Whether every host does.
-    pub(super) fn is_own(&self) -> bool {
-        self.lock().is_own
+    pub(super) fn is_own_host(&self) -> bool {
+        self.lock().is_own_host
     }
 
-    /// The host that is there says that it does.
-    pub fn understood(&self) {
-        self.lock().understands = true;
+    /// The connected host has announced that it understands agent events.
+    pub fn on_events_understood(&self) {
+        self.lock().understands_events = true;
         self.0.port.wake();
     }
 
-    /// Whether agent events are understood: by every host of this port, or by the one that is there.
-    pub fn is_understood(&self) -> bool {
+    /// Whether the connected host understands agent events.
+    pub fn events_understood(&self) -> bool {
         let state = self.lock();
-        state.is_own || state.understands
+        state.is_own_host || state.understands_events
     }
 
-    /// The host asks for a sign of life with this number. The port writes the echo, and the answer to that covers
-    /// everything before it.
-    pub fn requested(&self, number: u64) {
+    /// The host sent a keep-alive with this number. The port writes the echo, whose answer acknowledges everything
+    /// before it.
+    pub fn on_request(&self, number: u64) {
         let mut state = self.lock();
         if state.requests.len() == REQUESTS_MAX {
             state.requests.pop_front();
         }
         state.requests.push_back(number);
-        (state.never_asked, state.requested_at) = (false, Some(Instant::now()));
-        // It counts on from ours: an echo and a barrier must not share a number.
+        (state.never_requested, state.requested_at) = (false, Some(Instant::now()));
+        // The host counts on from our numbers: an echo and a barrier must not share one.
         if number.abs_diff(state.next) < STEP {
             state.next = state.next.max(number);
         }
@@ -165,98 +166,101 @@ impl AckTracker {
         self.0.port.wake();
     }
 
-    /// The next request that waits for its echo.
+    /// The next host keep-alive to echo.
     pub(super) fn take_request(&self) -> Option<u64> {
         self.lock().requests.pop_front()
     }
 
-    /// The host that is there was seen to come: it has not asked for anything yet.
-    pub(super) fn begun(&self) {
-        self.lock().never_asked = true;
+    /// The device showed a host's connect, so it has sent no keep-alive yet.
+    pub(super) fn host_connected(&self) {
+        self.lock().never_requested = true;
     }
 
-    /// Whether a question is free of harm only shortly after the host's own: see [`FREE_AFTER_REQUEST`].
+    /// Whether a barrier is harmless only shortly after the host's own keep-alive: see [`FREE_AFTER_REQUEST`].
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.lock();
-        state.is_heard && !(state.is_own || state.understands || state.never_asked)
+        state.is_listening
+            && !(state.is_own_host || state.understands_events || state.never_requested)
     }
 
-    /// Whether the host has asked for a sign of life a moment ago, and nothing is unanswered.
+    /// Whether the host sent a keep-alive within [`FREE_AFTER_REQUEST`] and no barrier is unanswered.
     pub(super) fn may_follow_request(&self, now: Instant) -> bool {
         let state = self.lock();
         let recent = |at: Instant| now.saturating_duration_since(at) <= FREE_AFTER_REQUEST;
-        state.asked.is_empty() && state.requested_at.is_some_and(recent)
+        state.pending.is_empty() && state.requested_at.is_some_and(recent)
     }
 
-    /// The host has answered `number`. One that was not asked, or of an earlier host, says nothing.
-    pub fn answered(&self, number: u64) {
+    /// The host answered `number`. An unknown number, or one of an earlier host, is ignored.
+    pub fn on_ack(&self, number: u64) {
         let mut state = self.lock();
-        let Some(at) = state.asked.iter().position(|asked| asked.number == number) else { return };
-        let Question { end, is_echo, .. } = state.asked[at];
-        state.read = end;
-        state.answers_echoes |= is_echo;
-        // A host that answers no echo has passed over nothing by that.
-        let (echoes, passed) = (state.answers_echoes, state.asked.range(..at));
-        state.skipped |= passed.into_iter().any(|one| echoes || !one.is_echo);
-        state.asked.drain(..=at);
-        (state.answers, state.has_ever) = (true, true);
+        let Some(at) = state.pending.iter().position(|pending| pending.number == number) else {
+            return;
+        };
+        let Barrier { end, is_echo, .. } = state.pending[at];
+        state.acked = end;
+        state.acks_echoes |= is_echo;
+        // A host that never answers echoes has skipped nothing.
+        let (echoes, passed_over) = (state.acks_echoes, state.pending.range(..at));
+        state.host_replaced |= passed_over.into_iter().any(|one| echoes || !one.is_echo);
+        state.pending.drain(..=at);
+        (state.has_acked, state.any_host_acked) = (true, true);
         drop(state);
         self.0.port.wake();
     }
 
-    /// The number of a new barrier, or `None` where many are unanswered and none was ever answered, unless it
-    /// `must` be asked.
-    pub(super) fn next_number(&self, must: bool) -> Option<u64> {
+    /// The number of a new barrier. `None` if too many are unanswered and this host has never acknowledged, unless
+    /// `force`.
+    pub(super) fn next_number(&self, force: bool) -> Option<u64> {
         let mut state = self.lock();
-        if !must && !state.may_be_asked() {
+        if !force && !state.may_ask() {
             return None;
         }
         state.next += STEP;
         Some(state.next)
     }
 
-    /// Whether there would be a number for a new barrier.
-    pub(super) fn may_be_asked(&self) -> bool {
-        self.lock().may_be_asked()
+    /// Whether [`next_number`](Self::next_number) would give a number without force.
+    pub(super) fn may_ask(&self) -> bool {
+        self.lock().may_ask()
     }
 
-    /// Barrier `number`, or the echo of the host's, is written, with everything up to byte `end`.
-    pub(super) fn asked(&self, number: u64, end: u64, is_echo: bool) {
+    /// Barrier or echo `number` was written, and ends with byte `end`.
+    pub(super) fn sent(&self, number: u64, end: u64, is_echo: bool) {
         let mut state = self.lock();
-        state.asked.truncate(ASKED_MAX - 1);
-        state.asked.push_back(Question { number, end, is_echo });
+        state.pending.truncate(BARRIERS_PENDING_MAX - 1);
+        state.pending.push_back(Barrier { number, end, is_echo });
     }
 
-    /// Up to which byte the host has read, and whether it answers at all.
-    pub(super) fn heard(&self) -> (u64, bool) {
+    /// The byte up to which the host has acknowledged, and whether it ever did.
+    pub(super) fn acknowledged(&self) -> (u64, bool) {
         let state = self.lock();
-        (state.read, state.answers)
+        (state.acked, state.has_acked)
     }
 
-    /// Whether any host of this port has ever answered.
-    pub(super) fn has_ever(&self) -> bool {
-        self.lock().has_ever
+    /// Whether any host of this port has acknowledged.
+    pub(super) fn any_host_acked(&self) -> bool {
+        self.lock().any_host_acked
     }
 
-    /// Whether the host that answers is not the one that was asked at first; told once. A host answers
-    /// in order, so what it passes over it never got: it came after that was written, too soon after
-    /// the other one for the device to show the gap.
-    pub(super) fn take_skipped(&self) -> bool {
-        std::mem::take(&mut self.lock().skipped)
+    /// Whether another host has taken over unseen; reported once. A host answers in order, so it never received the
+    /// barriers that it skips: they were written before it connected, too soon after the last host for the device
+    /// to show the gap.
+    pub(super) fn take_host_replaced(&self) -> bool {
+        std::mem::take(&mut self.lock().host_replaced)
     }
 
-    /// How many barriers are unanswered.
-    pub(super) fn unanswered(&self) -> usize {
-        self.lock().asked.len()
+    /// The number of unanswered barriers.
+    pub(super) fn pending_count(&self) -> usize {
+        self.lock().pending.len()
     }
 
-    /// Another host comes: what was asked of the last one is void.
-    pub(super) fn start_anew(&self) {
-        self.lock().forget_host();
+    /// Another host connects: drops the barriers and keep-alives of the last one.
+    pub(super) fn reset_session(&self) {
+        self.lock().reset_host();
     }
 
-    /// Wakes `port` at the next answer.
-    pub(super) fn wake_on_answer(&self, port: &Waker) {
+    /// Wakes `port` at the next acknowledgement.
+    pub(super) fn wake_on_ack(&self, port: &Waker) {
         self.0.port.register(port);
     }
 
@@ -270,86 +274,93 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_covers_what_was_asked_before_it_and_a_strange_number_covers_nothing() {
-        let answers = AckTracker::starting_at(7_000_000);
+    fn an_answer_acknowledges_all_earlier_barriers_and_an_unknown_number_none() {
+        let has_acked = AckTracker::starting_at(7_000_000);
         for end in [100, 200, 300] {
-            let number = answers.next_number(false).unwrap();
-            answers.asked(number, end, false);
+            let number = has_acked.next_number(false).unwrap();
+            has_acked.sent(number, end, false);
         }
-        answers.answered(7_001_001);
-        answers.answered(3);
-        assert_eq!(answers.heard(), (0, false));
-        answers.answered(7_002_000);
-        assert_eq!((answers.heard(), answers.take_skipped()), ((200, true), true));
-        answers.answered(7_001_000);
-        assert_eq!(answers.heard(), (200, true), "an old one comes too late to say anything");
-        answers.start_anew();
-        answers.answered(7_003_000);
-        assert_eq!(answers.heard(), (200, false), "asked of a host that has left");
+        has_acked.on_ack(7_001_001);
+        has_acked.on_ack(3);
+        assert_eq!(has_acked.acknowledged(), (0, false));
+        has_acked.on_ack(7_002_000);
+        assert_eq!((has_acked.acknowledged(), has_acked.take_host_replaced()), ((200, true), true));
+        has_acked.on_ack(7_001_000);
+        assert_eq!(
+            has_acked.acknowledged(),
+            (200, true),
+            "an old one comes too late to say anything"
+        );
+        has_acked.reset_session();
+        has_acked.on_ack(7_003_000);
+        assert_eq!(has_acked.acknowledged(), (200, false), "asked of a host that has left");
     }
 
     #[test]
-    fn what_was_asked_while_nobody_heard_is_no_sign_of_another_host() {
-        let answers = AckTracker::starting_at(0);
-        answers.listen();
+    fn a_barrier_from_before_listening_is_no_sign_of_another_host() {
+        let has_acked = AckTracker::starting_at(0);
+        has_acked.listen();
         let ask = |end| {
-            let number = answers.next_number(false).unwrap();
-            answers.asked(number, end, false);
+            let number = has_acked.next_number(false).unwrap();
+            has_acked.sent(number, end, false);
             number
         };
-        answers.answered(ask(50));
+        has_acked.on_ack(ask(50));
         ask(100);
-        answers.deaf();
-        assert!(!answers.has_ever(), "it is given time as one that never answers");
+        has_acked.stop_listening();
+        assert!(!has_acked.any_host_acked(), "it is given time as one that never answers");
         ask(200); // it was being written
-        answers.listen();
+        has_acked.listen();
         let last = ask(300);
-        answers.listen(); // and again, by a flow that takes the place of another
-        answers.answered(last);
-        assert_eq!((answers.heard(), answers.take_skipped()), ((300, true), false));
+        has_acked.listen(); // and again, by a flow that takes the place of another
+        has_acked.on_ack(last);
+        assert_eq!(
+            (has_acked.acknowledged(), has_acked.take_host_replaced()),
+            ((300, true), false)
+        );
     }
 
     #[tokio::test]
-    async fn the_answer_to_an_echo_covers_all_before_it_and_no_barrier_has_its_number() {
-        let answers = AckTracker::starting_at(7_000_000);
-        answers.listen();
-        answers.asked(answers.next_number(false).unwrap(), 100, false);
-        answers.answered(7_001_000);
+    async fn the_answer_to_an_echo_acknowledges_all_before_it_and_no_barrier_has_its_number() {
+        let has_acked = AckTracker::starting_at(7_000_000);
+        has_acked.listen();
+        has_acked.sent(has_acked.next_number(false).unwrap(), 100, false);
+        has_acked.on_ack(7_001_000);
         // The host counts on from that, for as long as nothing else is asked.
         for number in 7_001_001..7_003_000 {
-            answers.requested(number);
-            assert_eq!(answers.take_request(), Some(number));
-            answers.asked(number, number, true);
-            answers.answered(number);
+            has_acked.on_request(number);
+            assert_eq!(has_acked.take_request(), Some(number));
+            has_acked.sent(number, number, true);
+            has_acked.on_ack(number);
         }
-        assert_eq!(answers.heard(), (7_002_999, true));
-        assert!(answers.next_number(false).unwrap() > 7_002_999);
-        answers.requested(u64::MAX);
-        assert!(answers.next_number(false).unwrap() < 1 << 53, "a strange number moves nothing");
+        assert_eq!(has_acked.acknowledged(), (7_002_999, true));
+        assert!(has_acked.next_number(false).unwrap() > 7_002_999);
+        has_acked.on_request(u64::MAX);
+        assert!(has_acked.next_number(false).unwrap() < 1 << 53, "a strange number moves nothing");
     }
 
     #[tokio::test]
-    async fn an_echo_that_was_passed_over_is_a_sign_of_another_host_where_hosts_answer_them() {
-        let answers = AckTracker::starting_at(7_000_000);
-        answers.listen();
-        answers.asked(5, 100, true);
-        answers.asked(7_001_000, 200, false);
-        answers.answered(7_001_000);
-        assert!(!answers.take_skipped(), "it may answer none");
-        answers.asked(6, 300, true);
-        answers.asked(7, 400, true);
-        answers.answered(7);
-        assert!(answers.take_skipped());
+    async fn a_skipped_echo_is_a_sign_of_another_host_where_hosts_answer_echoes() {
+        let has_acked = AckTracker::starting_at(7_000_000);
+        has_acked.listen();
+        has_acked.sent(5, 100, true);
+        has_acked.sent(7_001_000, 200, false);
+        has_acked.on_ack(7_001_000);
+        assert!(!has_acked.take_host_replaced(), "it may answer none");
+        has_acked.sent(6, 300, true);
+        has_acked.sent(7, 400, true);
+        has_acked.on_ack(7);
+        assert!(has_acked.take_host_replaced());
     }
 
     #[test]
-    fn a_host_that_never_answers_is_not_asked_for_ever() {
-        let answers = AckTracker::starting_at(0);
-        let asked = std::iter::from_fn(|| {
-            let number = answers.next_number(false)?;
-            answers.asked(number, number, false);
+    fn a_host_that_never_answers_gets_a_bounded_number_of_barriers() {
+        let has_acked = AckTracker::starting_at(0);
+        let pending = std::iter::from_fn(|| {
+            let number = has_acked.next_number(false)?;
+            has_acked.sent(number, number, false);
             Some(number)
         });
-        assert_eq!(asked.count(), ASKED_MAX);
+        assert_eq!(pending.count(), BARRIERS_PENDING_MAX);
     }
 }

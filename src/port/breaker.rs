@@ -1,38 +1,38 @@
-//! When opening the device again is given a rest. Pure: `now` is an argument, and nothing is opened.
+//! A circuit breaker for opening the device. Pure: `now` is an argument.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Failures in a row after which the device is given a rest.
+/// Failures in a row that open the breaker.
 pub const FAILURES_MAX: u64 = 5;
-/// How long that rest is at least; the delay of the next try is longer by chance.
+/// The shortest rest; jitter makes the next delay longer.
 pub const REST: Duration = Duration::from_secs(15);
-/// A session at least this long was a healthy one: failures before it no longer count.
+/// A session of at least this length resets the failures.
 pub const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Whether the device is opened again when it fails.
+/// Whether a failed device is opened again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// It is, after a short delay.
+    /// Opened again after a short delay.
     Closed,
     /// It failed too often in a row: not before a rest.
     Open,
-    /// The rest is over: one try, and the next failure is the next rest.
+    /// The rest is over: one try. A failure opens the breaker again.
     HalfOpen,
 }
 
-/// The breaker around the opening of one device.
+/// The circuit breaker of one device.
 ///
-/// A device that is not there is no failure: it is waited for. One that is refused, or fails soon after it
-/// was opened, is.
+/// A missing device is no failure: the port waits for it. A refused one, or one that fails soon after it was
+/// opened, is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
-    /// Whether the device is opened again.
+    /// The current state.
     pub state: BreakerState,
     /// Failures since the last healthy session.
     pub failures: u64,
-    /// When the last one was.
+    /// When the last failure was.
     pub last_failure: Option<SystemTime>,
     /// When the rest ends.
     pub rests_until: Option<Instant>,
@@ -45,7 +45,7 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// The device could not be opened, or failed. Gives the rest that it must have now.
+    /// The device could not be opened, or failed. Returns the rest that it needs now.
     pub fn failed(&mut self, now: Instant, wall: SystemTime) -> Option<Duration> {
         self.failures += 1;
         self.last_failure = Some(wall);
@@ -57,7 +57,7 @@ impl Breaker {
         Some(REST)
     }
 
-    /// The device is tried: after a rest that is the one try.
+    /// The device is tried: after a rest, this is the one try.
     pub fn tries(&mut self) {
         if self.state == BreakerState::Open {
             self.state = BreakerState::HalfOpen;
@@ -65,12 +65,12 @@ impl Breaker {
         }
     }
 
-    /// When a session that began at `opened` will have been a healthy one.
+    /// When a session that began at `opened` becomes healthy. `None` if there is no failure to reset.
     pub fn healthy_at(&self, opened: Instant) -> Option<Instant> {
         (self.failures > 0).then(|| opened + HEALTHY)
     }
 
-    /// A session has been healthy.
+    /// A session was healthy: closes the breaker.
     pub fn healthy(&mut self) {
         *self = Self { last_failure: self.last_failure, ..Self::default() };
     }

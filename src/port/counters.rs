@@ -1,32 +1,31 @@
-//! What happened at the device, counted. Says nothing to anybody: whoever wants the numbers reads them.
+//! The device's counters.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What happened at the device since the start. Each number is right by itself; two of them need not
-/// be of the same moment.
+/// The device's counters since the start. Each number is right by itself; two of them may be of different moments.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Times the device was opened.
     pub opens: AtomicU64,
-    /// Times a host was found at the other end that was not there before.
+    /// Host connects.
     pub host_connects: AtomicU64,
-    /// Times the host left, or the device went with it.
+    /// Host disconnects, also those by a lost device.
     pub host_leaves: AtomicU64,
     /// Bytes read.
     pub bytes_in: AtomicU64,
-    /// Bytes read that nobody wanted.
+    /// Bytes read and dropped, because no command flow receives them.
     pub bytes_in_unwanted: AtomicU64,
     /// Bytes accepted by the device.
     pub bytes_out: AtomicU64,
-    /// Lines sent again from their first byte because the host left in the middle of them.
+    /// Lines sent again whole because the host disconnected in the middle of them.
     pub torn_lines_resent: AtomicU64,
-    /// Times the device began to have no room.
+    /// Times the device became full.
     pub stalls: AtomicU64,
     /// Times the port's task was polled while the device was open.
     pub wakeups: AtomicU64,
 }
 
-/// Adds `n` to a counter that nothing is ordered by.
+/// Adds `n`, without ordering.
 pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Relaxed);
 }

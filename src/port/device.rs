@@ -1,52 +1,52 @@
-//! What every byte device looks like to the port: tried, never waited for. Knows no device.
+//! The interface of every byte device: non-blocking, driven by readiness.
 
 use std::io;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 
-/// What a read found. Reading never blocks.
+/// The result of a read. Reading never blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes, at least one.
+    /// This many bytes, at least one.
     Bytes(usize),
-    /// Somebody is there, or may be, and has nothing to say.
+    /// A host is connected, or may be, and has sent nothing.
     Idle,
-    /// Nobody is at the other end now. The same device lives again when somebody comes.
+    /// No host is connected. The same device works again when one connects.
     Away,
-    /// This device is finished: close it and open it again.
+    /// This device is gone: close it and open it again.
     Gone,
 }
 
-/// What became of a write. Writing never blocks.
+/// The result of a write. Writing never blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// So many bytes were accepted, at least one. Accepted is not delivered.
     Took(usize),
     /// No room now.
     Full,
-    /// Nobody is at the other end now. What was accepted in the middle of a line is worth nothing.
+    /// No host is connected. A line that was accepted in part is lost.
     Away,
-    /// This device is finished: close it and open it again.
+    /// This device is gone: close it and open it again.
     Gone,
-    /// Nobody will ever read again: do not open it again.
+    /// The reader is gone for good: do not open it again.
     Over,
 }
 
-/// What poll(2) says of a port.
+/// The poll(2) state of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostPresence {
     /// Something can be read, or the end of it.
     pub readable: bool,
-    /// A write would be taken.
+    /// A write would be accepted.
     pub writable: bool,
-    /// Nobody is at the other end, or the device is finished.
+    /// No host is connected, or the device is gone.
     pub hung_up: bool,
 }
 
 /// A byte device, driven by readiness.
 ///
-/// The caller tries until it is told [`Received::Idle`], [`Sent::Full`] or `Away`, and then waits in
+/// The caller tries until it gets [`Received::Idle`], [`Sent::Full`] or `Away`, and then waits in
 /// [`poll_changed`](Self::poll_changed). An error is a fault of this opening of the device: close it
 /// and open it again.
 pub trait Device: Send {
@@ -60,19 +60,17 @@ pub trait Device: Send {
     /// `Ready` is allowed, a missed change is not.
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Whether whoever comes may still hold half a line of ours, so that a bare newline goes first.
-    fn greets(&self) -> bool {
+    /// Whether the next host may hold half a line of ours, so that a bare newline goes first.
+    fn needs_newline(&self) -> bool {
         true
     }
 
-    /// How much may be written beyond what is known to be read, in bytes; no bound where what is behind
-    /// the device comes to no harm by a full one.
+    /// The most unacknowledged bytes; `None` for a device that a full buffer does not harm.
     fn window(&self) -> Option<usize> {
         None
     }
 
-    /// What poll(2) says of it now; `None` for a device that is no port. For looking at a port, not for
-    /// driving it.
+    /// The poll(2) state now; `None` for a device that is no port. For observation, not for driving it.
     fn level(&self) -> io::Result<Option<HostPresence>> {
         Ok(None)
     }
@@ -80,13 +78,13 @@ pub trait Device: Send {
 
 /// Opens the device, any number of times, one at a time.
 pub trait Opener: Send {
-    /// The name of it in logs and messages.
+    /// Its name in logs and messages.
     fn name(&self) -> String;
 
     /// One try. Dropping the future leaves nothing open.
     fn open(&mut self) -> BoxFuture<'_, Result<Box<dyn Device>, NotOpen>>;
 
-    /// Waits until a try before its time is worth it. For ever where nothing tells that.
+    /// Waits until an early try is worth it. Never returns where nothing can show that.
     fn appears(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }

@@ -1,5 +1,5 @@
-//! Finding a virtio-serial port by its name, and telling early what can never work. Opens nothing,
-//! and never settles for a port of another name: the guest agent of QEMU and SPICE own theirs.
+//! Finds a virtio-serial port by its name, and reports early what can never work. It never uses a port of another
+//! name: the guest agent of QEMU and SPICE own theirs.
 
 use std::fs::{self, FileType, Metadata};
 use std::io;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::Target;
 
-/// Whether `target` can work: `Err` tells, as a sentence, what is there instead of a port. What is
-/// not there at all is fine, because it may come. Blocks for a few file lookups.
+/// Checks whether `target` can work. The error says, as a sentence, what is there instead of a port. A missing
+/// device is fine, because it may appear. Blocks for a few file lookups.
 pub fn check(target: &Target) -> Result<(), String> {
     match target {
         Target::Name(name) => check_path(&link(Path::new("/dev"), name), &CHARACTER_DEVICE),
@@ -33,16 +33,15 @@ fn no_memory_device(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The device of the port called `name`, or `None` while there is none.
+/// The device of the port called `name`, or `None` while there is none. Blocks.
 ///
-/// The link `/dev/virtio-ports/NAME` is udev's work; where it is missing the kernel's own names in
-/// `/sys/class/virtio-ports/*/name` are read. The name appears after the node does, so a port that
-/// is just being made is `None` too. Blocks.
+/// udev makes the link `/dev/virtio-ports/NAME`. Where it is missing, `/sys/class/virtio-ports/*/name` is read. The
+/// name appears after the device node, so a port that is just being added is `None` too.
 pub(super) fn find(name: &str) -> Option<PathBuf> {
     find_under(Path::new("/dev"), Path::new("/sys/class/virtio-ports"), name)
 }
 
-/// `Err` tells what `what` is instead of a character device.
+/// Fails with what is at `path` unless it is a character device.
 pub(super) fn must_be_character_device(path: &Path, what: FileType) -> Result<(), String> {
     must_be(path, what, &CHARACTER_DEVICE)
 }
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_a_port_is_told_and_what_may_still_come_is_not() {
+    fn what_can_never_be_a_port_is_an_error_and_a_missing_device_is_not() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();

@@ -1,5 +1,5 @@
-//! How much is written and not known to be read, and what may be written beside it. Pure: `now` is an
-//! argument, and the bytes are somebody else's.
+//! Flow control: how much is written and unacknowledged, and what may be written on top. Pure: `now` is an
+//! argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,55 +8,55 @@ use tokio::time::Instant;
 
 use super::ack_tracker::AckTracker;
 
-/// The most that a virtio-serial port is given beyond what its host is known to have read.
+/// The most unacknowledged bytes on a virtio-serial port.
 ///
 /// # Why
-/// A ring that is full makes the hypervisor throttle the port, and a host that leaves in that state costs it
-/// one of the port's 128 buffers for ever (QEMU `hw/char/virtio-serial-bus.c`: the element that waits
-/// is not given back); 128 such hosts wedge the port until the machine is switched off. So little as this
-/// lies in the socket behind the port, and the ring is never full.
+/// A full ring makes the hypervisor throttle the port, and a host that disconnects in that state costs the port one
+/// of its 128 buffers for good (QEMU `hw/char/virtio-serial-bus.c`: the pending element is not given back). After
+/// 128 such hosts the port is wedged until the machine is switched off. This window fits into the socket behind the
+/// port, so the ring never fills.
 pub const WINDOW_BYTES: usize = 64 * 1024;
 
-/// What a write counts for beside its bytes. The socket behind the port is charged for each by the buffers that the
-/// kernel takes for it (`skb->truesize`: 768 bytes for a short one), so many short writes would fill it long before
+/// What each write counts in addition to its bytes. The socket behind the port is charged for the buffers that the
+/// kernel allocates (`skb->truesize`: 768 bytes for a short write), so many short writes would fill it long before
 /// their bytes do.
 const WRITE_BYTES: usize = 384;
 
-/// The share of the window that telemetry may fill, 3/4: what is left is for replies.
+/// The share of the window for telemetry, 3/4. The rest is reserved for replies and durable frames.
 const TELEMETRY_SHARE: (usize, usize) = (3, 4);
 
-/// Behind so many bytes the next write ends with a barrier.
+/// A barrier follows at least every this many bytes.
 const BARRIER_EVERY: u64 = 32 * 1024;
 
-/// The most that one barrier takes.
+/// The longest barrier, in bytes.
 pub(super) const BARRIER_BYTES: usize = 256;
 
-/// Where a host has not answered for so long, and something waits for it: it is asked once more. It may be
-/// another host by now, which never got the last question.
-const ASK_AGAIN: Duration = Duration::from_secs(3);
-/// Each time without an answer doubles that, up to 96 s; and further, up to 3.4 h, of a host that has let so many
-/// pass in silence, since the questions themselves must not fill its socket. Never to ask again would be to wait for
-/// ever where nothing else is written.
+/// A barrier is repeated when this long unanswered while something waits for it. The host may be another one by
+/// now, which never received the last barrier.
+const REPEAT_AFTER: Duration = Duration::from_secs(3);
+/// Each unanswered repetition doubles the pause, up to 96 s. After [`REPEATS_MAX`] repetitions it doubles further,
+/// up to 3.4 h, because barriers must not fill the socket of a silent host either. It never stops: otherwise a port
+/// with nothing else to write would wait for ever.
 const DOUBLED_MAX: usize = 5;
 const REPEATS_MAX: usize = 12;
 const DOUBLED_MAX_SILENT: usize = 12;
 
-/// Telemetry has a barrier behind it so often, so that what a host did not read when it left is known.
-const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How often telemetry gets a barrier, so that the port knows what a host had not read when it disconnects.
+const TELEMETRY_BARRIER_EVERY: Duration = Duration::from_secs(5);
 
-/// Where a question has its price, a host is asked by itself only when something that must be delivered has waited for
-/// so long: today's host asks every 120 s, and the answer to that echo is free.
-const ASK_UNREQUESTED: Duration = Duration::from_secs(150);
-/// There so much more counts as read for the window after [`ROOM_QUIET`], beyond what is known to be. With the window
-/// it is less than the socket behind a port takes (208 KiB, `net.core.wmem_default`).
+/// In quiet mode (see [`FlowControl`]) the port writes a barrier of its own accord only after durable data has waited
+/// this long. Today's host sends a keep-alive every 120 s, and the answer to its echo acknowledges at no cost.
+const QUIET_BARRIER_AFTER: Duration = Duration::from_secs(150);
+/// In quiet mode, time alone acknowledges at most this many bytes beyond what is proven, after [`ROOM_QUIET`].
+/// Together with the window that is less than the socket behind a port takes (208 KiB, `net.core.wmem_default`).
 const CREDIT_BYTES: u64 = 2 * WINDOW_BYTES as u64;
 
-/// When what was written counts as read without an answer.
+/// How old a write must be to count as acknowledged without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Patience {
-    /// So old, and the host has said something since it was written: it is alive.
+    /// The host has sent something since the write: it is alive.
     alive: Duration,
-    /// So old, and it has not.
+    /// The host has sent nothing since.
     silent: Duration,
 }
 
@@ -66,108 +66,108 @@ impl Patience {
     }
 }
 
-/// A port that once had an answer is not silent for ever, but nearly: its hosts answer, so one that says nothing reads
-/// nothing.
+/// For a silent host on a port where some host has acknowledged: a host that says nothing probably reads nothing.
 const NEARLY_EVER: u64 = 3_600;
-/// For the window, where this host has answered, …
+/// For the window: this host has acknowledged before.
 const ROOM_ANSWERED: Patience = Patience::new(60, NEARLY_EVER);
-/// … where it has not, and another one of this port has, …
+/// For the window: only another host of this port has.
 const ROOM_OTHERS_ANSWERED: Patience = Patience::new(1, NEARLY_EVER);
-/// … and where none ever has.
+/// For the window: no host of this port has acknowledged.
 const ROOM_UNANSWERED: Patience = Patience::new(1, 1);
-/// Where a question has its price: see [`CREDIT_BYTES`].
+/// For the window in quiet mode: see [`CREDIT_BYTES`].
 const ROOM_QUIET: Patience = Patience::new(0, 0);
-/// What the host said something after is read, there: it does one thing after the other.
+/// For proof in quiet mode: the host works in order, so it has read what was written before it sent something.
 const PROVEN_QUIET: Patience = Patience::new(1, NEARLY_EVER);
-/// For what must be delivered, where a question has its price: time for the host's own request first.
+/// For durable data in quiet mode: leaves time for the host's own keep-alive, in seconds.
 const DELIVERED_QUIET: u64 = 180;
-/// For what must be delivered, where another host of this port has answered, …
+/// For durable data: only another host of this port has acknowledged.
 const DELIVERED_OTHERS_ANSWERED: Patience = Patience::new(30, NEARLY_EVER);
-/// … and where none ever has.
+/// For durable data: no host of this port has acknowledged.
 const DELIVERED_UNANSWERED: Patience = Patience::new(30, 300);
 
-/// What must be delivered does not count as that before whoever is there now was asked: so long before that, where the last question is older than this.
-const LAST_ASKED: Duration = Duration::from_secs(10);
+/// A barrier is written this long before durable data counts as delivered by time, unless the last barrier is
+/// newer. The connected host may be another one.
+const LAST_BARRIER_BEFORE: Duration = Duration::from_secs(10);
 
-/// Writes closer together than this have one time.
+/// Writes within this time share one entry.
 const GRAIN: Duration = Duration::from_millis(250);
-/// Times that are remembered; behind that the oldest are taken for the next.
+/// The most entries. Beyond it the oldest are merged into the next, so they count as written later.
 const TIMES_MAX: usize = 256;
 
-/// What a frame is to the window.
+/// Which part of the window a frame may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Share {
-    /// Must leave some room to the others.
+    /// [`TELEMETRY_SHARE`] of the window.
     Telemetry,
-    /// May have all of it.
+    /// The whole window.
     Reply,
-    /// The same, and is kept until it is read.
+    /// The whole window; the frame is tracked until it is acknowledged.
     Durable,
 }
 
-/// The books of one port, in bytes since it was made.
+/// The window of one port. All positions are bytes written since the port was made.
 ///
 /// # The rule
-/// What was written counts as read when the host has answered a barrier behind it. A host that has
-/// never answered may be an older one, or one behind a relay that forwards no keep-alives. Then time has to do, with the
-/// port not stalled, and what the host sends is a sign that it lives:
+/// A host that answers a barrier acknowledges everything written before it. A host that has never answered may be
+/// an older one, or one behind a relay that forwards no keep-alives. Then writes count as acknowledged after a
+/// time, while the device is not stalled. Bytes from the host prove that it is alive:
 ///
-/// | | | it has said something since | it has not |
+/// | | | it has sent something since | it has not |
 /// |---|---|---|---|
-/// | no host of this port has ever answered | 64 KiB more after | 1 s | 1 s |
+/// | no host of this port has ever acknowledged | 64 KiB more after | 1 s | 1 s |
 /// | | counts as delivered after | 30 s | 5 min |
 /// | another one has, this one has not | 64 KiB more after | 1 s | 1 h |
 /// | | counts as delivered after | 30 s | 1 h |
 /// | this one has | 64 KiB more after | 1 min | 1 h |
 /// | | counts as delivered | when it answers | when it answers |
 ///
-/// So a host that hangs costs the port nothing when it leaves, if it or another one before it has ever answered.
+/// So a host that hangs costs the port nothing when it disconnects, if any host has ever acknowledged.
 ///
-/// # Where a question has its price
-/// Today's host takes a question for the late answer to its own request for a sign of life, which it makes every two
-/// minutes, and warns ([`AckTracker`]). Once it has made one it is asked only where something that must be delivered was
-/// written within 2 s after its request, or has waited for 150 s, or where the window is full, or at the end of the
-/// agent. What it is known to have read comes from the answers to its echoes. Meanwhile 64 KiB more go after 1 s, where
-/// it has said something since; else at once, up to 128 KiB in all, and then it is asked.
+/// # Quiet mode
+/// Today's host takes a barrier for the late answer to its own keep-alive, which it sends every two minutes, and
+/// logs a warning ([`AckTracker`]). Once it has sent one, a barrier is written only within 2 s after its keep-alive
+/// if durable data is in flight, when durable data has waited for 150 s, when the window is full, and when the
+/// agent ends. Its answers to echoes acknowledge the rest. Meanwhile 64 KiB more are admitted after 1 s if the host
+/// has sent something since; else at once, up to 128 KiB in all, and then a barrier is written.
 #[derive(Debug)]
 pub(super) struct FlowControl {
     limit: Option<usize>,
-    answers: AckTracker,
-    /// Whether this host may be asked.
-    asks: bool,
+    acks: AckTracker,
+    /// Whether barriers may be written on this device.
+    allows_barriers: bool,
     written: u64,
     read: u64,
-    /// Of that, what an answer or a sign of life stands for.
+    /// The part of `read` that an answer or bytes from the host prove.
     proven: u64,
     delivered: u64,
-    /// Everything before this has a barrier behind it.
-    asked: u64,
+    /// The end of the last barrier or echo.
+    barrier_end: u64,
     /// When the last barrier was written.
-    asked_at: Option<Instant>,
-    /// How often the same was asked again.
+    barrier_at: Option<Instant>,
+    /// How often the last barrier was repeated.
     repeats: usize,
-    /// When the host last said something.
+    /// When the host last sent something.
     alive_at: Option<Instant>,
-    /// When what was written, up to which byte; oldest first.
+    /// Times of writes and their ends; oldest first.
     times: VecDeque<(Instant, u64)>,
-    /// With which byte each write ended that is not read, where that is bounded.
+    /// The ends of unacknowledged writes, where a window applies.
     writes: VecDeque<u64>,
-    /// Something waited for the window since it was last credited.
+    /// A frame was refused since the last credit.
     is_waiting: bool,
 }
 
 impl FlowControl {
-    pub(super) fn new(answers: AckTracker) -> Self {
+    pub(super) fn new(acks: AckTracker) -> Self {
         Self {
             limit: None,
-            answers,
-            asks: false,
+            acks,
+            allows_barriers: false,
             written: 0,
             read: 0,
             proven: 0,
             delivered: 0,
-            asked: 0,
-            asked_at: None,
+            barrier_end: 0,
+            barrier_at: None,
             repeats: 0,
             alive_at: None,
             times: VecDeque::new(),
@@ -176,21 +176,21 @@ impl FlowControl {
         }
     }
 
-    /// A device was opened, or a host left: nothing that was written before is under way to the next.
-    /// `limit`: what it may be given beyond what it has read; `asks`: it may be asked.
-    pub(super) fn start_anew(&mut self, limit: Option<usize>, asks: bool) {
+    /// A device was opened or a host disconnected: nothing in flight counts any more. `limit` is the new window,
+    /// `asks` whether barriers may be written.
+    pub(super) fn reset(&mut self, limit: Option<usize>, allows_barriers: bool) {
         self.limit = limit;
-        self.asks = asks;
-        self.answers.start_anew();
-        (self.read, self.proven, self.asked) = (self.written, self.written, self.written);
-        (self.asked_at, self.alive_at, self.repeats) = (None, None, 0);
+        self.allows_barriers = allows_barriers;
+        self.acks.reset_session();
+        (self.read, self.proven, self.barrier_end) = (self.written, self.written, self.written);
+        (self.barrier_at, self.alive_at, self.repeats) = (None, None, 0);
         self.times.clear();
         self.writes.clear();
         self.is_waiting = false;
     }
 
-    /// Whether `length` bytes may follow the `pending` ones that are not accepted yet. A frame that is
-    /// longer than the window goes when nothing else is under way.
+    /// Whether a frame of `length` bytes fits into the window after `pending` bytes that are not written yet. A
+    /// frame longer than the window is admitted when nothing else is in flight.
     pub(super) fn admits(&mut self, pending: usize, length: usize, share: Share) -> bool {
         let Some(limit) = self.limit else { return true };
         let limit = match share {
@@ -204,93 +204,94 @@ impl FlowControl {
         admits
     }
 
-    /// The host has said something.
-    pub(super) fn is_alive(&mut self, now: Instant) {
+    /// The host has sent something.
+    pub(super) fn host_sent(&mut self, now: Instant) {
         self.alive_at = Some(now);
         self.repeats = self.repeats.min(DOUBLED_MAX);
     }
 
-    /// Whether a barrier should go behind the `pending` bytes: there are many, or something that must be
-    /// known to be read (`must`), or something waits for it, or the last one is not answered, and something written up
-    /// to byte `unread` must be delivered. `is_last`: nothing comes any more.
+    /// Whether a barrier should follow the `pending` bytes: much was written without one, or `is_due`, or a frame
+    /// waits for the window, or the last one must be repeated. `durable_end` is the end of the durable data in
+    /// flight; `is_last` means that nothing follows.
     pub(super) fn wants_barrier(
         &self,
         now: Instant,
         pending: usize,
-        must: bool,
-        unread: u64,
+        is_due: bool,
+        durable_end: u64,
         is_last: bool,
     ) -> bool {
-        if !self.asks || !self.answers.is_heard() {
+        if !self.allows_barriers || !self.acks.is_listening() {
             return false;
         }
-        let unasked = self.written - self.asked + pending as u64;
+        let without_barrier = self.written - self.barrier_end + pending as u64;
         let wants = match self.is_quiet() {
             true => {
                 (self.is_waiting && self.is_spent(now))
-                    || (must && (is_last || self.answers.may_follow_request(now)))
+                    || (is_due && (is_last || self.acks.may_follow_request(now)))
             }
-            false => must || self.is_waiting || unasked >= BARRIER_EVERY,
+            false => is_due || self.is_waiting || without_barrier >= BARRIER_EVERY,
         };
-        (wants && unasked > 0) || self.repeats_at(unread).is_some_and(|at| at <= now)
+        (wants && without_barrier > 0) || self.repeats_at(durable_end).is_some_and(|at| at <= now)
     }
 
-    /// Whether it is time to ask what of the readings was read.
-    pub(super) fn is_time_to_ask(&self, now: Instant) -> bool {
-        !self.is_quiet() && self.asked_at.is_none_or(|at| at + ASK_EVERY <= now)
+    /// Whether telemetry needs a barrier now.
+    pub(super) fn is_telemetry_barrier_due(&self, now: Instant) -> bool {
+        !self.is_quiet() && self.barrier_at.is_none_or(|at| at + TELEMETRY_BARRIER_EVERY <= now)
     }
 
-    /// Whether a question has its price.
+    /// Whether the port is in quiet mode.
     fn is_quiet(&self) -> bool {
-        self.asks && self.answers.is_quiet()
+        self.allows_barriers && self.acks.is_quiet()
     }
 
-    /// Whether only so much counts as read because of time alone. A host that does not answer when it is asked, of a
-    /// port where none ever has, is one that cannot.
+    /// Whether time alone acknowledges only [`CREDIT_BYTES`]. Not for a host that leaves a barrier unanswered on a
+    /// port where none has ever acknowledged: it cannot answer.
     fn is_credit_bounded(&self, now: Instant) -> bool {
-        let asked = self.asked_at.filter(|_| self.answers.unanswered() > 0);
-        let cannot = !self.answers.has_ever() && asked.is_some_and(|at| at + ASK_AGAIN <= now);
+        let barrier_at = self.barrier_at.filter(|_| self.acks.pending_count() > 0);
+        let cannot =
+            !self.acks.any_host_acked() && barrier_at.is_some_and(|at| at + REPEAT_AFTER <= now);
         self.is_quiet() && !cannot
     }
 
-    /// Whether all that was given.
+    /// Whether [`CREDIT_BYTES`] are used up.
     fn is_spent(&self, now: Instant) -> bool {
         self.is_credit_bounded(now) && self.read >= self.proven + CREDIT_BYTES
     }
 
-    fn repeats_at(&self, unread: u64) -> Option<Instant> {
-        if !self.asks {
+    fn repeats_at(&self, durable_end: u64) -> Option<Instant> {
+        if !self.allows_barriers {
             return None;
         }
-        let waits = (self.is_waiting || unread > 0) && self.answers.may_be_asked();
+        let waits = (self.is_waiting || durable_end > 0) && self.acks.may_ask();
         let silent = DOUBLED_MAX + self.repeats.saturating_sub(REPEATS_MAX);
         let doubled = self.repeats.min(silent).min(DOUBLED_MAX_SILENT);
-        let asked_at = self.asked_at.filter(|_| waits && self.answers.unanswered() > 0);
+        let barrier_at = self.barrier_at.filter(|_| waits && self.acks.pending_count() > 0);
         let is_quiet = self.is_quiet();
-        let pause = if is_quiet && !self.is_waiting { ASK_UNREQUESTED } else { ASK_AGAIN };
-        let again = asked_at.map(|at| at + pause * (1 << doubled));
-        let last = self.asks_last_at().filter(|_| unread > 0);
-        let is_unasked = is_quiet && unread > self.asked && self.answers.may_be_asked();
-        let first = self.times.iter().find(|(_, end)| is_unasked && *end > self.asked);
-        let first = first.map(|(at, _)| *at + ASK_UNREQUESTED);
+        let pause = if is_quiet && !self.is_waiting { QUIET_BARRIER_AFTER } else { REPEAT_AFTER };
+        let again = barrier_at.map(|at| at + pause * (1 << doubled));
+        let last = self.last_barrier_at().filter(|_| durable_end > 0);
+        let is_unasked = is_quiet && durable_end > self.barrier_end && self.acks.may_ask();
+        let first = self.times.iter().find(|(_, end)| is_unasked && *end > self.barrier_end);
+        let first = first.map(|(at, _)| *at + QUIET_BARRIER_AFTER);
         [again, last, first].into_iter().flatten().min()
     }
 
-    /// When a host that has not answered is asked for the last time before its silence counts as having read.
-    fn asks_last_at(&self) -> Option<Instant> {
-        let at = self.delivered_at().map(|at| at - LAST_ASKED);
-        at.filter(|at| self.asked_at.is_none_or(|asked| asked < *at))
+    /// When to write the last barrier before silence counts as delivery.
+    fn last_barrier_at(&self) -> Option<Instant> {
+        let at = self.delivered_at().map(|at| at - LAST_BARRIER_BEFORE);
+        at.filter(|at| self.barrier_at.is_none_or(|barrier_at| barrier_at < *at))
     }
 
-    /// The number of a barrier that goes behind the `pending` bytes.
+    /// The number of a barrier that follows the `pending` bytes.
     pub(super) fn barrier(&mut self, now: Instant, pending: usize) -> Option<u64> {
-        let is_repeat = self.written == self.asked && pending == 0;
+        let is_repeat = self.written == self.barrier_end && pending == 0;
         self.repeats = if is_repeat { self.repeats + 1 } else { 0 };
-        let is_last = self.asks_last_at().is_some_and(|at| at <= now);
-        self.answers.next_number(is_last)
+        let is_last = self.last_barrier_at().is_some_and(|at| at <= now);
+        self.acks.next_number(is_last)
     }
 
-    /// The device accepted so many bytes.
+    /// The device accepted `bytes`.
     pub(super) fn accepted(&mut self, now: Instant, bytes: usize) {
         self.written += bytes as u64;
         if self.limit.is_some() {
@@ -305,46 +306,46 @@ impl FlowControl {
         }
     }
 
-    /// Barrier `number`, or the echo of the host's, is written, and it ends with byte `end`.
-    pub(super) fn asked(&mut self, now: Instant, number: u64, end: u64, is_echo: bool) {
-        (self.asked, self.asked_at) = (end, Some(now));
-        self.answers.asked(number, end, is_echo);
+    /// Barrier or echo `number` was written, and ends with byte `end`.
+    pub(super) fn barrier_written(&mut self, now: Instant, number: u64, end: u64, is_echo: bool) {
+        (self.barrier_end, self.barrier_at) = (end, Some(now));
+        self.acks.sent(number, end, is_echo);
     }
 
-    /// Everything before this byte has a barrier behind it.
-    pub(super) fn asked_up_to(&self) -> u64 {
-        self.asked
+    /// The end of the last barrier or echo.
+    pub(super) fn barrier_end(&self) -> u64 {
+        self.barrier_end
     }
 
-    /// Whether something was not admitted since the window was last credited.
+    /// Whether a frame was refused since the last credit.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
-    /// Bytes written so far.
+    /// Bytes written since the port was made.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Takes in what was answered and what time has passed. `is_stalled`: the device has no room, so
-    /// what was written is surely not all read.
+    /// Applies acknowledgements and the time that has passed. `is_stalled`: the device is full, so the host has
+    /// surely not read everything.
     pub(super) fn credit(&mut self, now: Instant, is_stalled: bool) {
-        let (heard, answers) = self.answers.heard();
+        let (acked, has_acked) = self.acks.acknowledged();
         let before = self.read;
-        if heard > before {
+        if acked > before {
             self.repeats = 0;
         }
-        self.read = self.read.max(heard);
-        self.proven = self.proven.max(heard);
-        self.delivered = self.delivered.max(heard);
+        self.read = self.read.max(acked);
+        self.proven = self.proven.max(acked);
+        self.delivered = self.delivered.max(acked);
         if !is_stalled {
-            self.proven = self.proven.max(self.known_by_time(now, PROVEN_QUIET));
-            let read_by = self.known_by_time(now, self.room_patience(answers));
+            self.proven = self.proven.max(self.acked_by_time(now, PROVEN_QUIET));
+            let read_by = self.acked_by_time(now, self.room_patience(has_acked));
             let most =
                 if self.is_credit_bounded(now) { self.proven + CREDIT_BYTES } else { u64::MAX };
             self.read = self.read.max(read_by.min(most));
-            if !answers {
-                let delivered = self.known_by_time(now, self.delivery_patience());
+            if !has_acked {
+                let delivered = self.acked_by_time(now, self.delivery_patience());
                 self.delivered = self.delivered.max(delivered);
             }
         }
@@ -354,52 +355,52 @@ impl FlowControl {
         self.is_waiting &= self.read == before;
     }
 
-    /// Up to which byte time says so.
-    fn known_by_time(&self, now: Instant, patience: Patience) -> u64 {
-        let old = self.times.iter().take_while(|(at, _)| self.known_at(*at, patience) <= now);
+    /// The byte up to which time acknowledges.
+    fn acked_by_time(&self, now: Instant, patience: Patience) -> u64 {
+        let old = self.times.iter().take_while(|(at, _)| self.acked_at(*at, patience) <= now);
         old.last().map_or(0, |(_, end)| *end)
     }
 
-    /// When time says so of what was written `at` that time.
-    fn known_at(&self, at: Instant, patience: Patience) -> Instant {
+    /// When time acknowledges what was written `at`.
+    fn acked_at(&self, at: Instant, patience: Patience) -> Instant {
         let is_alive = self.alive_at.is_some_and(|alive| alive >= at);
         at + if is_alive { patience.alive } else { patience.silent }
     }
 
-    /// When time says that the oldest write beyond byte `up_to` was read.
+    /// When time acknowledges the oldest write after byte `up_to`.
     fn next_at(&self, up_to: u64, patience: Patience) -> Option<Instant> {
         let first = self.times.iter().find(|(_, end)| *end > up_to);
-        first.map(|(at, _)| self.known_at(*at, patience))
+        first.map(|(at, _)| self.acked_at(*at, patience))
     }
 
-    /// When time says that more of what must be delivered is.
+    /// When time delivers more durable data.
     fn delivered_at(&self) -> Option<Instant> {
-        let answers = self.answers.heard().1;
-        (!answers).then(|| self.next_at(self.delivered, self.delivery_patience())).flatten()
+        let has_acked = self.acks.acknowledged().1;
+        (!has_acked).then(|| self.next_at(self.delivered, self.delivery_patience())).flatten()
     }
 
-    /// Everything up to this byte was read, as far as can be known; for what is kept nowhere.
+    /// The byte up to which best-effort data counts as read.
     pub(super) fn read(&self) -> u64 {
         if self.is_quiet() { self.proven } else { self.read }
     }
 
-    /// Everything up to this byte counts as delivered.
+    /// The byte up to which durable data counts as delivered.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// When [`credit`](Self::credit) would tell more without an answer: asked for only where something
-    /// waits, so that an idle port wakes nobody. Up to byte `unread` something must be delivered.
-    pub(super) fn deadline(&self, now: Instant, unread: u64) -> Option<Instant> {
-        let patience = self.room_patience(self.answers.heard().1);
+    /// When [`credit`](Self::credit) would change something without an answer. `None` where nothing waits, so that
+    /// an idle port does not wake. `durable_end` is the end of the durable data in flight.
+    pub(super) fn deadline(&self, now: Instant, durable_end: u64) -> Option<Instant> {
+        let patience = self.room_patience(self.acks.acknowledged().1);
         let waits = self.is_waiting && !self.is_spent(now);
         let room = waits.then(|| self.next_at(self.read, patience)).flatten();
-        let delivery = self.delivered_at().filter(|_| unread > 0);
-        [room, delivery, self.repeats_at(unread)].into_iter().flatten().min()
+        let delivery = self.delivered_at().filter(|_| durable_end > 0);
+        [room, delivery, self.repeats_at(durable_end)].into_iter().flatten().min()
     }
 
-    fn room_patience(&self, answers: bool) -> Patience {
-        match (answers, self.answers.has_ever()) {
+    fn room_patience(&self, has_acked: bool) -> Patience {
+        match (has_acked, self.acks.any_host_acked()) {
             _ if self.is_quiet() => ROOM_QUIET,
             (true, _) => ROOM_ANSWERED,
             (false, true) => ROOM_OTHERS_ANSWERED,
@@ -408,8 +409,8 @@ impl FlowControl {
     }
 
     fn delivery_patience(&self) -> Patience {
-        let others = self.answers.has_ever();
-        let patience = if others { DELIVERED_OTHERS_ANSWERED } else { DELIVERED_UNANSWERED };
+        let others_acked = self.acks.any_host_acked();
+        let patience = if others_acked { DELIVERED_OTHERS_ANSWERED } else { DELIVERED_UNANSWERED };
         let alive = patience.alive.max(Duration::from_secs(DELIVERED_QUIET));
         if self.is_quiet() { Patience { alive, ..patience } } else { patience }
     }

@@ -1,4 +1,4 @@
-//! The inbound lane: what the host sent, in chunks, to whoever wants it. Does not know lines.
+//! The inbound channel: bytes from the host, in chunks, for the command flow.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,40 +9,41 @@ use tokio_util::sync::PollSender;
 
 use super::counters::{Counters, add};
 
-/// Chunks the inbound lane holds; when it is full the port is not read, and the host sees it full.
+/// Capacity of the inbound channel. When it is full, the device is not read, and the host sees a full port.
 pub const CHUNKS_KEPT: usize = 16;
-/// The most in one chunk: what the driver gives at once.
+/// The longest chunk: what the driver returns at once.
 pub const CHUNK_BYTES_MAX: usize = 4096;
 
-/// What comes in from the host.
+/// An item of the inbound channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inbound {
-    /// Bytes, in order; a chunk ends anywhere.
+    /// Bytes, in order. A chunk may end anywhere.
     Bytes(Bytes),
-    /// The host they came from has gone: half a line of it is worth nothing.
+    /// The host disconnected: discard an unfinished line.
     Reset,
 }
 
-/// The port's end of the inbound lane.
+/// The port's end of the inbound channel.
 pub(super) struct InboundSender {
     lane: Option<PollSender<Inbound>>,
-    /// One place in the lane is ours.
+    /// A permit for one item is reserved.
     reserved: bool,
-    /// Bytes went in since the last [`Inbound::Reset`].
-    begun: bool,
+    /// Bytes were sent since the last [`Inbound::Reset`].
+    is_line_open: bool,
     reset_due: bool,
-    said_unwanted: bool,
+    unwanted_logged: bool,
     counters: Arc<Counters>,
 }
 
 impl InboundSender {
-    /// Without a lane: what comes in is dropped and counted.
+    /// Without a channel: bytes from the host are dropped and counted.
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        let (lane, reserved, begun, reset_due, said_unwanted) = (None, false, false, false, false);
-        Self { lane, reserved, begun, reset_due, said_unwanted, counters }
+        let (lane, reserved, is_line_open, reset_due, unwanted_logged) =
+            (None, false, false, false, false);
+        Self { lane, reserved, is_line_open, reset_due, unwanted_logged, counters }
     }
 
-    /// Opens the lane. A second call would orphan the first, so it is made once.
+    /// Opens the channel. Call it once: a second call orphans the first receiver.
     pub(super) fn open(&mut self) -> mpsc::Receiver<Inbound> {
         let (sender, receiver) = mpsc::channel(CHUNKS_KEPT);
         self.lane = Some(PollSender::new(sender));
@@ -50,12 +51,12 @@ impl InboundSender {
         receiver
     }
 
-    /// Ends the lane: the flow behind it comes to its end.
+    /// Ends the channel, and so the command flow behind it.
     pub(super) fn close(&mut self) {
         self.lane = None;
     }
 
-    /// Whether a chunk would be taken now; if not, the task is woken when it would be.
+    /// Whether the channel takes a chunk now; if not, the task is woken when it does.
     pub(super) fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
         while let Some(lane) = &mut self.lane {
             if !self.reserved {
@@ -74,23 +75,23 @@ impl InboundSender {
         true
     }
 
-    /// Takes a chunk, after [`is_ready`](Self::is_ready) said so.
-    pub(super) fn give(&mut self, port: &str, chunk: &[u8]) {
+    /// Sends a chunk. Call it only after [`is_ready`](Self::is_ready).
+    pub(super) fn push(&mut self, port: &str, chunk: &[u8]) {
         add(&self.counters.bytes_in, chunk.len() as u64);
         if self.lane.is_some() {
-            self.begun = true;
+            self.is_line_open = true;
             self.send(Inbound::Bytes(Bytes::copy_from_slice(chunk)));
             return;
         }
         add(&self.counters.bytes_in_unwanted, chunk.len() as u64);
-        if !std::mem::replace(&mut self.said_unwanted, true) {
+        if !std::mem::replace(&mut self.unwanted_logged, true) {
             tracing::info!(%port, "the host sends messages and no command flow reads them: they are dropped and counted");
         }
     }
 
-    /// The host has gone: what it began to say is void.
+    /// The host disconnected: an unfinished line is discarded.
     pub(super) fn host_left(&mut self) {
-        self.reset_due |= std::mem::take(&mut self.begun);
+        self.reset_due |= std::mem::take(&mut self.is_line_open);
         if self.reset_due && self.reserved {
             self.send(Inbound::Reset);
             self.reset_due = false;

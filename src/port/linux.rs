@@ -1,5 +1,4 @@
-//! A virtio-serial port under Linux: opening it once, and reading its states right. Does not look for it
-//! by name, and does not decide when to try again.
+//! A virtio-serial port under Linux: opens it once and interprets its states.
 
 use std::future::Future;
 use std::io;
@@ -26,9 +25,9 @@ const ZERO_RETRY: Duration = Duration::from_secs(1);
 
 /// An open virtio-serial port.
 ///
-/// What its answers mean (`drivers/char/virtio_console.c`, and seen on a real port):
-/// a read of 0 means that no host is connected, which is not an end; `EAGAIN` from a write means
-/// either that or a full ring, and only poll(2) tells which; `ENODEV` means unplugged.
+/// What its results mean (`drivers/char/virtio_console.c`, confirmed on a real port): a read of 0 means that no
+/// host is connected, which is not an end; `EAGAIN` from a write means either that or a full ring, and only poll(2)
+/// tells which; `ENODEV` means unplugged.
 #[derive(Debug)]
 pub(super) struct VirtioPort {
     fd: OwnedFd,
@@ -40,7 +39,7 @@ pub(super) struct VirtioPort {
 /// so a second descriptor for reading could never be had. Blocks, briefly.
 pub(super) fn open(path: &Path, name: &str) -> Result<OwnedFd, NotOpen> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    // Looked at before it is opened: opening a named pipe or a terminal has effects of its own.
+    // Checked before it is opened: opening a named pipe or a terminal has effects of its own.
     let look = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.file_type());
     look(path)
         .map_err(|error| refusal(name, &error))
@@ -110,7 +109,7 @@ impl VirtioPort {
     }
 }
 
-/// Finds nothing, opens `path`, and says clearly why not. Blocks only on the blocking pool.
+/// Opens the port on the blocking pool.
 pub(super) async fn open_on_pool(
     find: impl FnOnce() -> Option<PathBuf> + Send + 'static,
     name: String,
@@ -155,7 +154,7 @@ mod tests {
     use super::*;
 
     /// A named pipe is the nearest thing to the port that every machine has: its reader sees 0 and a
-    /// hang-up while nobody writes, and lives again.
+    /// hang-up while there is no writer, and works again.
     struct Pipe {
         _dir: tempfile::TempDir,
         path: PathBuf,
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_port_is_refused_in_words() {
+    async fn what_is_no_port_is_refused_with_a_reason() {
         let open = |path: &'static str| open_on_pool(move || Some(path.into()), path.to_owned());
         let absent = open("/dev/vport99p99").await.unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! From a target to an open device, one try at a time. Does not decide when to try again.
+//! Opens the device of a target, one try for each call.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;

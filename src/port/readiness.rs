@@ -1,4 +1,4 @@
-//! Waiting for a change on descriptors that tokio must not watch itself. Reads and writes nothing.
+//! Readiness of descriptors that tokio must not watch itself.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -54,7 +54,7 @@ impl Readiness {
             ready!(self.epoll.poll_read_ready(cx))?.clear_ready();
             let mut events = [MaybeUninit::<epoll::Event>::uninit(); 4];
             match epoll::wait(self.epoll.get_ref(), &mut events, Some(&AT_ONCE)) {
-                Ok(([], _)) => {} // told of before
+                Ok(([], _)) => {} // reported before
                 Ok(_) | Err(rustix::io::Errno::INTR) => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -62,9 +62,9 @@ impl Readiness {
     }
 }
 
-/// What poll(2) says of `fd` now.
+/// The poll(2) events of `fd` now.
 pub(super) fn level(fd: BorrowedFd<'_>, of: PollFlags) -> io::Result<PollFlags> {
-    let mut asked = [PollFd::from_borrowed_fd(fd, of)];
-    rustix::io::retry_on_intr(|| poll(&mut asked, Some(&AT_ONCE)))?;
-    Ok(asked[0].revents())
+    let mut fds = [PollFd::from_borrowed_fd(fd, of)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&AT_ONCE)))?;
+    Ok(fds[0].revents())
 }

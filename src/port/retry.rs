@@ -1,4 +1,4 @@
-//! When to try the device again, and what to say about it. Does not wait.
+//! The delays between tries to open the device, and the log lines about them.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ const FIRST: Duration = Duration::from_millis(100);
 const ABSENT_MAX: Duration = Duration::from_millis(2_500);
 const REFUSED_MAX: Duration = Duration::from_secs(15);
 
-/// The delays between tries, doubling from 100 ms, with jitter; and the last thing said, so that each
-/// state of the device is said once.
+/// The delays between tries, doubling from 100 ms, with jitter; and the last state logged, so that each state is
+/// logged once.
 #[derive(Debug)]
 pub(super) struct Retry {
     absent: ExponentialBackoff,
     refused: ExponentialBackoff,
-    said: Option<NotOpen>,
+    reported: Option<NotOpen>,
 }
 
 impl Retry {
     pub(super) fn new() -> Self {
-        Self { absent: delays(ABSENT_MAX), refused: delays(REFUSED_MAX), said: None }
+        Self { absent: delays(ABSENT_MAX), refused: delays(REFUSED_MAX), reported: None }
     }
 
-    /// The device could not be opened: says why, if that is news, and how long to wait.
+    /// The device could not be opened: logs a new reason, and returns the delay.
     pub(super) fn after(&mut self, port: &str, why: NotOpen) -> Duration {
-        if self.said.as_ref() != Some(&why) {
+        if self.reported.as_ref() != Some(&why) {
             match &why {
                 NotOpen::Absent(_) => tracing::info!(%port, reason = %why, "waiting for the port"),
                 NotOpen::Busy(_) | NotOpen::Refused(_) => {
@@ -40,17 +40,17 @@ impl Retry {
             NotOpen::Absent(_) => (&mut self.absent, ABSENT_MAX),
             NotOpen::Busy(_) | NotOpen::Refused(_) => (&mut self.refused, REFUSED_MAX),
         };
-        self.said = Some(why);
+        self.reported = Some(why);
         delays.next().unwrap_or(longest)
     }
 
     /// The device is open.
     pub(super) fn opened(&mut self, port: &str) {
-        self.said = None;
+        self.reported = None;
         tracing::info!(%port, "the port is open");
     }
 
-    /// The device was open for so long and is gone: how long to wait.
+    /// The device is gone after it was open for `lived`: returns the delay.
     pub(super) fn after_session(&mut self, lived: Duration) -> Duration {
         if lived >= HEALTHY {
             *self = Self::new();

@@ -1,4 +1,4 @@
-//! Which frame goes next: replies before telemetry. Does not write, and pulls nothing unasked.
+//! Which frame is written next: replies first, then durable frames, then telemetry.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,76 +17,74 @@ use super::write_buffer::{Outgoing, What};
 use crate::model::Frame;
 use crate::pipeline::StageStats;
 
-/// Frames the replies lane holds; when it is full, whoever replies drops or waits.
+/// Capacity of the replies channel. When it is full, the sender drops or waits.
 pub const REPLIES_KEPT: usize = 64;
-/// Frames that must arrive, between whoever keeps them and the port.
+/// Capacity of the durable channel between the spool and the port.
 pub const DURABLE_KEPT: usize = 16;
 
-/// What is next.
+/// What [`Scheduler::next`] found.
 #[derive(Debug)]
 pub(super) enum Next {
     /// This frame.
     Frame(Outgoing),
-    /// A frame for which there is no room now. It stays first.
+    /// The next frame does not fit now. It stays first.
     NoRoom,
-    /// Nothing now; the task is woken when there is.
+    /// Nothing is ready; the task is woken when something is.
     Nothing,
-    /// Nothing now or ever.
+    /// Every channel has ended and is empty.
     Ended,
 }
 
 type Telemetry = Pin<Box<dyn Stream<Item = Frame> + Send>>;
 
-/// Replies to this host, what must be read by some host, and any number of telemetry lanes.
+/// Merges the replies channel, the durable channel and any number of telemetry streams.
 ///
-/// At most one frame of each kind is out of its lane and not yet taken, so that what it is worth to
-/// wait stays in the lanes, whose owners decide what to keep.
+/// At most one frame of each kind is pulled in advance, so that waiting frames stay with their owners, who decide
+/// what to drop.
 #[derive(Default)]
 pub(super) struct Scheduler {
     replies: Option<mpsc::Receiver<Frame>>,
-    must: Option<mpsc::Receiver<TrackedFrame>>,
+    durable: Option<mpsc::Receiver<TrackedFrame>>,
     telemetry: Vec<Telemetry>,
-    /// The telemetry lane that is asked first, so that none starves another.
+    /// The telemetry stream that is polled first: round robin, so that none starves another.
     turn: usize,
     next_reply: Option<Frame>,
-    /// Taken out, or given back because their host has left.
-    next_must: VecDeque<TrackedFrame>,
+    /// Pulled in advance, or returned because their host disconnected.
+    next_durable: VecDeque<TrackedFrame>,
     next_telemetry: VecDeque<Frame>,
-    void: Discarded,
-    /// When the host that is there came.
-    began: Option<Instant>,
-    /// Before that every connection has ended.
-    ended: Option<Instant>,
-    answers: AckTracker,
+    discarded: Discarded,
+    /// When the current session started.
+    session_start: Option<Instant>,
+    /// Every connection that began before this time has ended.
+    disconnected_before: Option<Instant>,
+    acks: AckTracker,
     undelivered: Undelivered,
     node: Arc<StageStats>,
 }
 
 impl Scheduler {
-    pub(super) fn new(node: Arc<StageStats>, answers: AckTracker) -> Self {
-        Self { node, answers, ..Self::default() }
+    pub(super) fn new(node: Arc<StageStats>, acks: AckTracker) -> Self {
+        Self { node, acks, ..Self::default() }
     }
 
-    /// Opens the replies lane. A second call would orphan the first, so it is made once.
+    /// Opens the replies channel. Call it once: a second call orphans the first sender.
     pub(super) fn open_replies(&mut self) -> mpsc::Sender<Frame> {
         let (sender, receiver) = mpsc::channel(REPLIES_KEPT);
         self.replies = Some(receiver);
         sender
     }
 
-    /// Opens the lane of what must arrive. Made once.
-    pub(super) fn open_must(&mut self) -> mpsc::Sender<TrackedFrame> {
+    /// Opens the durable channel. Call it once.
+    pub(super) fn open_durable(&mut self) -> mpsc::Sender<TrackedFrame> {
         let (sender, receiver) = mpsc::channel(DURABLE_KEPT);
-        self.must = Some(receiver);
+        self.durable = Some(receiver);
         sender
     }
 
-    /// Where to say which of what must arrive must not any more.
-    pub(super) fn void(&self) -> Discarded {
-        self.void.clone()
+    pub(super) fn discarded(&self) -> Discarded {
+        self.discarded.clone()
     }
 
-    /// Where to hear of what must not arrive any more.
     pub(super) fn undelivered(&self) -> Undelivered {
         self.undelivered.clone()
     }
@@ -95,7 +93,7 @@ impl Scheduler {
         self.telemetry.push(Box::pin(lane));
     }
 
-    /// The next frame of at most `room` bytes that the window `admits`, by its length and share.
+    /// The next frame, if it has at most `room` bytes and `admits` accepts its length and share.
     pub(super) fn next(
         &mut self,
         cx: &mut Context<'_>,
@@ -110,18 +108,20 @@ impl Scheduler {
                 return Next::NoRoom;
             }
             let frame = self.next_reply.take();
-            return frame.map_or(Next::Nothing, |frame| found(frame, What::Reply));
+            return frame.map_or(Next::Nothing, |frame| ready(frame, What::Reply));
         }
-        self.pull_must(cx);
-        if let Some(must) = self.next_must.front() {
-            if must.frame.bytes.len() > room || !admits(must.frame.bytes.len(), Share::Durable) {
+        self.pull_durable(cx);
+        if let Some(durable) = self.next_durable.front() {
+            if durable.frame.bytes.len() > room
+                || !admits(durable.frame.bytes.len(), Share::Durable)
+            {
                 return Next::NoRoom;
             }
-            let must = self.next_must.pop_front();
-            return must.map_or(
+            let durable = self.next_durable.pop_front();
+            return durable.map_or(
                 Next::Nothing,
-                |TrackedFrame { seq, frame, again, asked, audience }| {
-                    found(frame, What::Durable { seq, again, asked, audience })
+                |TrackedFrame { seq, frame, redelivered, requested_at, audience }| {
+                    ready(frame, What::Durable { seq, redelivered, requested_at, audience })
                 },
             );
         }
@@ -133,18 +133,25 @@ impl Scheduler {
                 return Next::NoRoom;
             }
             let frame = self.next_telemetry.pop_front();
-            return frame.map_or(Next::Nothing, |frame| found(frame, What::Telemetry));
+            return frame.map_or(Next::Nothing, |frame| ready(frame, What::Telemetry));
         }
-        let open = self.replies.is_some() || self.must.is_some();
+        let open = self.replies.is_some() || self.durable.is_some();
         if open || !self.telemetry.is_empty() { Next::Nothing } else { Next::Ended }
     }
 
-    /// Takes back what its host has not read, newest first: it goes again before all else of its kind.
+    /// Takes back an unacknowledged frame of a host that disconnected. Call it newest first: each goes before all
+    /// others of its kind.
     pub(super) fn give_back(&mut self, outgoing: Outgoing) {
         let Outgoing { frame, what } = outgoing;
         match what {
-            What::Durable { seq, again, asked, audience } => {
-                self.next_must.push_front(TrackedFrame { seq, frame, again, asked, audience });
+            What::Durable { seq, redelivered, requested_at, audience } => {
+                self.next_durable.push_front(TrackedFrame {
+                    seq,
+                    frame,
+                    redelivered,
+                    requested_at,
+                    audience,
+                });
             }
             What::Telemetry => self.next_telemetry.push_front(frame),
             What::Reply | What::Barrier(_) | What::Echo(_) => {
@@ -153,16 +160,16 @@ impl Scheduler {
         }
     }
 
-    /// A host is there: drops what was said to one that has left, or to one that had not come yet, and from now on
-    /// what was asked for before. Of what must arrive it marks that. `is_new`: it was seen to come, so every connection
-    /// before it has ended.
-    pub(super) fn begin(&mut self, now: Instant, is_new: bool) {
-        self.began = Some(now);
+    /// A session starts: drops replies to earlier hosts, now and from now on, and marks durable frames that an
+    /// earlier host requested. `is_new`: the device showed the host's connect, so every earlier connection has
+    /// ended.
+    pub(super) fn session_started(&mut self, now: Instant, is_new: bool) {
+        self.session_start = Some(now);
         if is_new {
-            self.ended = self.began;
+            self.disconnected_before = self.session_start;
         }
-        for kept in &mut self.next_must {
-            kept.mark(self.began);
+        for tracked in &mut self.next_durable {
+            tracked.mark(self.session_start);
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while let Some(reply) = self.next_reply.take().or_else(|| self.pull_reply(&mut cx)) {
@@ -170,35 +177,36 @@ impl Scheduler {
         }
     }
 
-    /// Readings out of their lanes and not yet taken.
+    /// Readings in frames that were pulled and not yet taken.
     pub(super) fn held(&self) -> u64 {
-        let must = self.next_must.iter().map(|kept| &kept.frame);
-        self.next_reply.iter().chain(must).chain(&self.next_telemetry).map(weight).sum()
+        let durable = self.next_durable.iter().map(|tracked| &tracked.frame);
+        self.next_reply.iter().chain(durable).chain(&self.next_telemetry).map(weight).sum()
     }
 
-    /// Takes what is ready out of every lane and throws it away; tells how many readings that were, and
-    /// how many of them somebody else keeps. Gives up after `frames`, for a lane that never pauses.
+    /// Drops everything that is ready in all channels. Returns the readings dropped, and those in durable frames,
+    /// which their sender still has. Stops after `frames`, for a stream that never pauses.
     pub(super) fn discard(&mut self, frames: usize) -> (u64, u64) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let (mut readings, mut kept) = (0, 0);
+        let (mut readings, mut tracked) = (0, 0);
         for _ in 0..frames {
             match self.next(&mut cx, usize::MAX, |_, _| true) {
                 Next::Frame(Outgoing { frame, what: What::Durable { .. } }) => {
-                    kept += weight(&frame)
+                    tracked += weight(&frame)
                 }
                 Next::Frame(outgoing) => readings += weight(&outgoing.frame),
                 Next::NoRoom | Next::Nothing | Next::Ended => break,
             }
         }
-        (readings, kept)
+        (readings, tracked)
     }
 
     fn pull_reply(&mut self, cx: &mut Context<'_>) -> Option<Frame> {
         loop {
             match self.replies.as_mut()?.poll_recv(cx) {
                 Poll::Ready(Some(frame)) => {
-                    let frame = self.enter(frame);
-                    if self.began.is_none_or(|began| frame.oldest >= began) {
+                    let frame = self.count_received(frame);
+                    if self.session_start.is_none_or(|session_start| frame.oldest >= session_start)
+                    {
                         return Some(frame);
                     }
                     self.node.lost("session", weight(&frame));
@@ -212,85 +220,94 @@ impl Scheduler {
         }
     }
 
-    /// Has the next one that is not void at the front, where there is one.
-    fn pull_must(&mut self, cx: &mut Context<'_>) {
+    /// Pulls the next durable frame that is not discarded to the front.
+    fn pull_durable(&mut self, cx: &mut Context<'_>) {
         loop {
-            while let Some(void) = self.next_must.pop_front_if(|kept| self.void.has(kept.seq)) {
-                self.node.lost("cloned", weight(&void.frame));
+            while let Some(discarded) =
+                self.next_durable.pop_front_if(|tracked| self.discarded.covers(tracked.seq))
+            {
+                self.node.lost("cloned", weight(&discarded.frame));
             }
-            if let Some(next) = self.next_must.front() {
-                if let Some(reason) = self.for_nobody(next) {
-                    self.empty(reason);
+            if let Some(next) = self.next_durable.front() {
+                if let Some(reason) = self.drop_reason(next) {
+                    self.drop_content(reason);
                 }
                 return;
             }
-            let Some(lane) = &mut self.must else { return };
+            let Some(lane) = &mut self.durable else { return };
             match lane.poll_recv(cx) {
-                Poll::Ready(Some(mut kept)) => {
-                    if kept.again {
-                        kept.frame.bytes = marked(&kept.frame.bytes);
+                Poll::Ready(Some(mut tracked)) => {
+                    if tracked.redelivered {
+                        tracked.frame.bytes = marked(&tracked.frame.bytes);
                     }
-                    kept.mark(self.began);
-                    self.node.took(weight(&kept.frame));
-                    self.next_must.push_back(kept);
+                    tracked.mark(self.session_start);
+                    self.node.took(weight(&tracked.frame));
+                    self.next_durable.push_back(tracked);
                 }
-                Poll::Ready(None) => self.must = None,
+                Poll::Ready(None) => self.durable = None,
                 Poll::Pending => return,
             }
         }
     }
 
-    /// Why nobody has a use for it, if so.
-    fn for_nobody(&self, kept: &TrackedFrame) -> Option<&'static str> {
-        match kept.audience {
+    /// Why no connected host may receive the frame, if so.
+    fn drop_reason(&self, tracked: &TrackedFrame) -> Option<&'static str> {
+        match tracked.audience {
             Audience::Any => None,
-            Audience::Understands => (!self.answers.is_understood()).then_some("not_understood"),
-            // What was asked for in an earlier run is older than any connection that was seen to come.
-            Audience::Asker if self.answers.is_own() => None,
-            Audience::Asker => {
-                let is_gone = |ended| kept.asked.is_none_or(|asked| asked < ended);
-                self.ended.is_some_and(is_gone).then_some("host_left")
+            Audience::UnderstandsEvents => {
+                (!self.acks.events_understood()).then_some("not_understood")
+            }
+            // A request without a time came in an earlier run, before any connect that this run saw.
+            Audience::Requester if self.acks.is_own_host() => None,
+            Audience::Requester => {
+                let is_gone = |disconnected_before| {
+                    tracked
+                        .requested_at
+                        .is_none_or(|requested_at| requested_at < disconnected_before)
+                };
+                self.disconnected_before.is_some_and(is_gone).then_some("host_left")
             }
         }
     }
 
-    /// Leaves nothing of the next one but its number, which goes the way of all others to whoever keeps it.
-    fn empty(&mut self, reason: &'static str) {
-        let Some(next) = self.next_must.front_mut() else { return };
+    /// Drops the content of the next durable frame. Its sequence number is still written and acknowledged, so that
+    /// the sender releases it.
+    fn drop_content(&mut self, reason: &'static str) {
+        let Some(next) = self.next_durable.front_mut() else { return };
         self.node.lost(reason, weight(&next.frame));
-        if next.audience == Audience::Asker {
-            self.undelivered.is(&next.frame.bytes);
+        if next.audience == Audience::Requester {
+            self.undelivered.notify(&next.frame.bytes);
         }
         (next.frame.bytes, next.frame.readings) = (Bytes::new(), 0);
         next.audience = Audience::Any;
     }
 
     fn pull_telemetry(&mut self, cx: &mut Context<'_>) {
-        let mut asked = 0;
-        while asked < self.telemetry.len() {
+        let mut polled = 0;
+        while polled < self.telemetry.len() {
             self.turn %= self.telemetry.len();
             match self.telemetry[self.turn].as_mut().poll_next(cx) {
                 Poll::Ready(Some(frame)) => {
                     self.turn += 1;
-                    let frame = self.enter(frame);
+                    let frame = self.count_received(frame);
                     return self.next_telemetry.push_back(frame);
                 }
                 Poll::Ready(None) => drop(self.telemetry.remove(self.turn)),
                 Poll::Pending => {
                     self.turn += 1;
-                    asked += 1;
+                    polled += 1;
                 }
             }
         }
     }
 
-    fn enter(&self, frame: Frame) -> Frame {
+    fn count_received(&self, frame: Frame) -> Frame {
         self.node.took(weight(&frame));
         frame
     }
 }
 
-fn found(frame: Frame, what: What) -> Next {
+fn ready(frame: Frame, what: What) -> Next {
     Next::Frame(Outgoing { frame, what })
 }
 
@@ -309,8 +326,9 @@ mod tests {
         Frame { bytes: Bytes::from_static(text.as_bytes()), readings: 1, oldest: Instant::now() }
     }
 
-    fn next(lanes: &mut Scheduler, room: usize) -> String {
-        match lanes.next(&mut Context::from_waker(std::task::Waker::noop()), room, |_, _| true) {
+    fn next(scheduler: &mut Scheduler, room: usize) -> String {
+        match scheduler.next(&mut Context::from_waker(std::task::Waker::noop()), room, |_, _| true)
+        {
             Next::Frame(outgoing) => String::from_utf8(outgoing.frame.bytes.to_vec()).unwrap(),
             other => format!("{other:?}"),
         }
@@ -318,59 +336,64 @@ mod tests {
 
     #[test]
     fn replies_go_first_and_telemetry_lanes_take_turns() {
-        let mut lanes = Scheduler::default();
-        let replies = lanes.open_replies();
-        lanes.add_telemetry(stream::iter([frame("a1"), frame("a2"), frame("a3")]));
-        lanes.add_telemetry(stream::iter([frame("b1")]));
-        assert_eq!(next(&mut lanes, 9), "a1");
+        let mut scheduler = Scheduler::default();
+        let replies = scheduler.open_replies();
+        scheduler.add_telemetry(stream::iter([frame("a1"), frame("a2"), frame("a3")]));
+        scheduler.add_telemetry(stream::iter([frame("b1")]));
+        assert_eq!(next(&mut scheduler, 9), "a1");
         replies.try_send(frame("r")).unwrap();
         for expected in ["r", "b1", "a2", "a3", "Nothing"] {
-            assert_eq!(next(&mut lanes, 9), expected);
+            assert_eq!(next(&mut scheduler, 9), expected);
         }
         drop(replies);
-        assert_eq!(next(&mut lanes, 9), "Ended");
+        assert_eq!(next(&mut scheduler, 9), "Ended");
     }
 
     #[test]
-    fn what_must_arrive_and_was_said_in_another_life_goes_to_nobody() {
-        let mut lanes = Scheduler::default();
-        let must = lanes.open_must();
-        let kept = |seq| {
+    fn discarded_durable_frames_are_not_written() {
+        let mut scheduler = Scheduler::default();
+        let durable = scheduler.open_durable();
+        let tracked = |seq| {
             let (frame, audience) = (frame("{\"old\":1}\n"), Audience::Any);
-            TrackedFrame { seq, frame, again: false, asked: None, audience }
+            TrackedFrame { seq, frame, redelivered: false, requested_at: None, audience }
         };
         for seq in 1..=3 {
-            must.try_send(kept(seq)).unwrap();
+            durable.try_send(tracked(seq)).unwrap();
         }
-        next(&mut lanes, 99);
-        let what = What::Durable { seq: 1, again: true, asked: None, audience: Audience::Any };
-        lanes.give_back(Outgoing { frame: kept(1).frame, what });
-        lanes.void().up_to(3);
-        must.try_send(TrackedFrame { frame: frame("new"), ..kept(4) }).unwrap();
-        assert_eq!(next(&mut lanes, 99), "new");
-        assert_eq!(lanes.node.count().lost, [("cloned", 3)]);
-        assert_eq!(next(&mut lanes, 99), "Nothing");
+        next(&mut scheduler, 99);
+        let what = What::Durable {
+            seq: 1,
+            redelivered: true,
+            requested_at: None,
+            audience: Audience::Any,
+        };
+        scheduler.give_back(Outgoing { frame: tracked(1).frame, what });
+        scheduler.discarded().up_to(3);
+        durable.try_send(TrackedFrame { frame: frame("new"), ..tracked(4) }).unwrap();
+        assert_eq!(next(&mut scheduler, 99), "new");
+        assert_eq!(scheduler.node.count().lost, [("cloned", 3)]);
+        assert_eq!(next(&mut scheduler, 99), "Nothing");
     }
 
     #[test]
     fn a_frame_without_room_stays_first_and_a_reply_still_overtakes_it() {
-        let mut lanes = Scheduler::default();
-        let replies = lanes.open_replies();
-        lanes.add_telemetry(stream::iter([frame("long"), frame("s")]));
-        assert_eq!(next(&mut lanes, 3), "NoRoom");
-        assert_eq!((lanes.held(), lanes.node.count().taken), (1, 1));
+        let mut scheduler = Scheduler::default();
+        let replies = scheduler.open_replies();
+        scheduler.add_telemetry(stream::iter([frame("long"), frame("s")]));
+        assert_eq!(next(&mut scheduler, 3), "NoRoom");
+        assert_eq!((scheduler.held(), scheduler.node.count().taken), (1, 1));
         replies.try_send(frame("r")).unwrap();
         for expected in ["r", "NoRoom"] {
-            assert_eq!(next(&mut lanes, 3), expected);
+            assert_eq!(next(&mut scheduler, 3), expected);
         }
-        assert_eq!(next(&mut lanes, 4), "long");
-        assert_eq!(lanes.held(), 0);
+        assert_eq!(next(&mut scheduler, 4), "long");
+        assert_eq!(scheduler.held(), 0);
     }
 
     #[test]
-    fn discarding_stops_at_its_bound_where_a_lane_never_pauses() {
-        let mut lanes = Scheduler::default();
-        lanes.add_telemetry(stream::repeat_with(|| frame("x")));
-        assert_eq!(lanes.discard(100), (100, 0));
+    fn discarding_stops_at_its_bound_where_a_stream_never_pauses() {
+        let mut scheduler = Scheduler::default();
+        scheduler.add_telemetry(stream::repeat_with(|| frame("x")));
+        assert_eq!(scheduler.discard(100), (100, 0));
     }
 }

@@ -1,5 +1,4 @@
-//! One opening of the device, from open to gone: reads and writes at once, in one task, without ever
-//! blocking. Does not open anything.
+//! One session: from the opening of the device until it is gone. It reads and writes in one task and never blocks.
 
 mod fill;
 mod peer;
@@ -23,58 +22,54 @@ use super::control_lines::ControlLines;
 use super::counters::{Counters, add};
 use super::device::{Device, Received, Sent};
 use super::flow_control::FlowControl;
+use super::in_flight::InFlight;
 use super::inbound::{CHUNK_BYTES_MAX, InboundSender};
-use super::presumed::Presumed;
 use super::scheduler::Scheduler;
-use super::unread::Unacknowledged;
 use super::write_buffer::WriteBuffer;
 use crate::model::Frame;
 use crate::pipeline::StageStats;
 
-/// Sees each frame when its last byte was accepted, and when that was.
+/// A callback for each frame whose last byte the device accepted, with the time.
 pub(super) type OnWritten = Box<dyn FnMut(&Frame, Instant) + Send>;
 
-/// What outlives one opening of the device.
+/// State that outlives a session.
 pub(super) struct Core {
     pub(super) name: String,
-    pub(super) lanes: Scheduler,
-    pub(super) outbox: WriteBuffer,
-    pub(super) inlet: InboundSender,
+    pub(super) scheduler: Scheduler,
+    pub(super) write_buffer: WriteBuffer,
+    pub(super) inbound: InboundSender,
     pub(super) closing: CancellationToken,
     pub(super) on_written: Option<OnWritten>,
-    /// The wall clock, for what is told.
+    /// The wall clock, for control lines.
     pub(super) clock: fn() -> SystemTime,
     pub(super) node: Arc<StageStats>,
     pub(super) counters: Arc<Counters>,
-    /// How many hosts have come.
+    /// The number of host connects in this run.
     pub(super) hosts: watch::Sender<u64>,
     pub(super) window: FlowControl,
-    pub(super) answers: AckTracker,
-    /// Written, must be read, and not known to be.
-    pub(super) unread: Unacknowledged,
-    /// Written, kept nowhere, and not known to be read.
-    pub(super) afloat: Presumed,
-    pub(super) voice: Option<Box<dyn ControlLines>>,
+    pub(super) acks: AckTracker,
+    pub(super) in_flight: InFlight,
+    pub(super) control_lines: Option<Box<dyn ControlLines>>,
     pub(super) breaker: Breaker,
-    /// The last state of the breaker that a host was told.
-    pub(super) breaker_said: BreakerState,
+    /// The breaker state that was last sent to a host.
+    pub(super) breaker_reported: BreakerState,
 }
 
-/// How one opening of the device ended, short of an error.
+/// How a session ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// Every lane has ended, and everything was written.
+    /// Every channel has ended, and everything was written.
     Flushed,
-    /// Closing, and nobody is there to write to.
+    /// Closing, and no host is connected.
     Abandoned,
-    /// The device is gone and may come again.
+    /// The device is gone and may come back.
     Gone,
-    /// Nobody will ever read again.
+    /// The reader is gone for good.
     Over,
 }
 
-/// Moves bytes both ways until the device is gone or nothing is left to do. Dropping the future loses
-/// nothing: the next session starts at the first byte of the line that was cut.
+/// Moves bytes both ways until the device is gone or nothing is left to do. Dropping the future loses nothing: the
+/// next session starts at the first byte of the line that was cut.
 pub(super) async fn run(core: &mut Core, device: Box<dyn Device>) -> io::Result<Ended> {
     let mut session = Session::new(core, device);
     poll_fn(|cx| session.poll(cx)).await
@@ -92,31 +87,31 @@ struct Session<'a> {
     device: Box<dyn Device>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     is_closing: bool,
-    /// Whether a host is there; `None` until the device has told.
+    /// Whether a host is connected; `None` until the device has shown it.
     host: Option<bool>,
-    /// A read, or a write, may find something to do: cleared when it does not, set by a change.
+    /// Whether a read or a write is worth a try: cleared when it finds nothing, set by a readiness change.
     may_read: bool,
     may_write: bool,
-    /// A bare newline, and then the first line of the session, are due.
-    greeting_due: bool,
-    opening_due: bool,
-    /// Nothing was heard of the host yet: replies that wait are for somebody else.
+    /// A bare newline, then the session line, must be written first.
+    newline_due: bool,
+    session_line_due: bool,
+    /// No sign of this host yet: replies that wait belong to an earlier one.
     is_new: bool,
     is_stalled: bool,
     opened: Instant,
-    /// Until when the host has time to answer, once all is said.
-    goodbye: Option<Instant>,
-    /// When the window, or the breaker, wants to be looked at.
+    /// Until when the host may acknowledge the last frames.
+    drain_deadline: Option<Instant>,
+    /// The next deadline of the window or the breaker.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
     buffer: Box<[u8; CHUNK_BYTES_MAX]>,
 }
 
-/// What one side of a round came to.
+/// The result of one read or write step.
 enum Step {
-    /// Something changed: look again before waiting.
+    /// Something changed: poll again before waiting.
     Moved,
-    /// Nothing to do; whoever brings more wakes the task.
+    /// Nothing to do; a registered waker continues.
     Waits,
     Ends(Ended),
 }
@@ -129,29 +124,29 @@ impl<'a> Session<'a> {
             host: None,
             may_read: true,
             may_write: true,
-            greeting_due: false,
-            opening_due: false,
+            newline_due: false,
+            session_line_due: false,
             is_new: true,
             is_stalled: false,
             opened: Instant::now(),
-            goodbye: None,
+            drain_deadline: None,
             alarm: Box::pin(sleep_until(Instant::now() + FAR)),
             is_alarm_set: false,
             buffer: Box::new([0; CHUNK_BYTES_MAX]),
             core,
             device,
         };
-        session.start_anew();
-        session.core.inlet.host_left();
+        session.reset();
+        session.core.inbound.host_left();
         session
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
         add(&self.core.counters.wakeups, 1);
-        self.core.answers.wake_on_answer(cx.waker());
-        self.take_stock();
+        self.core.acks.wake_on_ack(cx.waker());
+        self.take_acks();
         let result = self.poll_rounds(cx);
-        let held = self.core.outbox.held() + self.core.lanes.held();
+        let held = self.core.write_buffer.held() + self.core.scheduler.held();
         self.core.node.holds(held);
         if result.is_pending() {
             self.set_alarm(cx);
@@ -188,25 +183,25 @@ impl<'a> Session<'a> {
 
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<Step> {
         for _ in 0..READS {
-            if !self.may_read || !self.core.inlet.is_ready(cx) {
+            if !self.may_read || !self.core.inbound.is_ready(cx) {
                 return Ok(Step::Waits);
             }
             match self.device.read(&mut self.buffer[..])? {
-                // No sign of a host: it may have left after it sent them.
+                // These bytes do not show that a host is connected: it may have left after it sent them.
                 Received::Bytes(bytes) => {
-                    self.is_somebody();
-                    self.core.window.is_alive(Instant::now());
-                    self.core.inlet.give(&self.core.name, &self.buffer[..bytes]);
+                    self.first_sign_of_host();
+                    self.core.window.host_sent(Instant::now());
+                    self.core.inbound.push(&self.core.name, &self.buffer[..bytes]);
                 }
                 Received::Idle => {
-                    self.host_is_there();
+                    self.host_present();
                     self.may_read = false;
                     return Ok(Step::Moved);
                 }
                 Received::Away => {
                     self.may_read = false;
-                    self.core.inlet.host_left();
-                    return Ok(self.host_is_away());
+                    self.core.inbound.host_left();
+                    return Ok(self.host_absent());
                 }
                 Received::Gone => return Ok(self.ends(Ended::Gone)),
             }
@@ -219,18 +214,18 @@ impl<'a> Session<'a> {
             if !self.may_write {
                 return Ok(Step::Waits);
             }
-            if self.greeting_due {
+            if self.newline_due {
                 match self.device.write(b"\n")? {
-                    Sent::Took(bytes) => self.greeted(bytes),
+                    Sent::Took(bytes) => self.newline_written(bytes),
                     other => return Ok(self.blocked(other)),
                 }
             }
-            if self.core.outbox.is_empty()
-                && let Some(nothing_to_write) = self.gather(cx)
+            if self.core.write_buffer.is_empty()
+                && let Some(nothing_to_write) = self.fill(cx)
             {
                 return Ok(nothing_to_write);
             }
-            match self.device.write(self.core.outbox.piece())? {
+            match self.device.write(self.core.write_buffer.next_chunk())? {
                 Sent::Took(bytes) => self.accepted(bytes),
                 other => return Ok(self.blocked(other)),
             }
@@ -238,19 +233,19 @@ impl<'a> Session<'a> {
         Ok(Step::Moved)
     }
 
-    /// The device did not take a write.
+    /// The device did not accept a write.
     fn blocked(&mut self, why: Sent) -> Step {
         match why {
             Sent::Took(_) => Step::Moved,
             Sent::Full => {
                 self.may_write = false;
-                self.host_is_there();
+                self.host_present();
                 if !std::mem::replace(&mut self.is_stalled, true) {
                     add(&self.core.counters.stalls, 1);
                 }
                 Step::Moved
             }
-            Sent::Away => self.host_is_away(),
+            Sent::Away => self.host_absent(),
             Sent::Gone => self.ends(Ended::Gone),
             Sent::Over => self.ends(Ended::Over),
         }

@@ -1,5 +1,5 @@
-//! Standard output and input in the place of the port: for a person, or a pipe. Never changes the flags
-//! of a descriptor that other processes share, and never blocks in it.
+//! Standard output and input as the port: for a person, or a pipe. It never changes the flags of a descriptor that
+//! other processes share, and never blocks in it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -97,19 +97,19 @@ impl Device for Stdio {
         self.watch.poll_changed(cx)
     }
 
-    /// Nobody at a terminal or a pipe holds half a line of an earlier run.
-    fn greets(&self) -> bool {
+    /// A terminal or pipe holds no half line of an earlier run.
+    fn needs_newline(&self) -> bool {
         false
     }
 }
 
-/// One of the two, as an open file of our own where it can be had.
+/// One of the two, reopened where possible.
 #[derive(Debug)]
 struct End {
     fd: OwnedFd,
-    /// The most for one write, so that it does not block.
+    /// The longest write that does not block.
     step: usize,
-    /// A terminal, pipe or socket. A file or `/dev/null` never keeps anybody waiting.
+    /// A terminal, pipe or socket. A file or `/dev/null` is always ready.
     can_wait: bool,
 }
 
@@ -120,7 +120,7 @@ impl End {
             FileType::CharacterDevice => rustix::termios::isatty(fd),
             _ => false,
         };
-        // A file shares its place with whoever writes to it too, and opened anew would start at 0.
+        // A file shares its offset with its other writers; reopened, it would start at 0.
         if can_wait && let Ok(fd) = open_anew(fd, access) {
             return Ok(Self { fd, step: usize::MAX, can_wait });
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_input_stops_nothing_and_wakes_nobody_again() {
+    async fn the_end_of_input_stops_nothing_and_wakes_the_task_once() {
         let (stdin, typed) = std::io::pipe().unwrap();
         let (_shown, stdout) = std::io::pipe().unwrap();
         let mut stdio = Stdio::new(stdin.as_fd(), stdout.as_fd()).unwrap();

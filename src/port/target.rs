@@ -1,10 +1,10 @@
-//! What `--port` and `port = …` take: which device is meant. Opens nothing.
+//! The value of `--port` and `port = …`: which device to open.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The port of today's host, by the name it gives it.
+/// The port name of today's host.
 pub const DEFAULT_PORT: &str = "org.infinibay.agent";
 
 /// Which device is meant.
@@ -21,9 +21,9 @@ pub enum Target {
     Name(String),
     /// This character device.
     Path(PathBuf),
-    /// A Unix stream socket that somebody else listens at.
+    /// A Unix stream socket that the host's side listens on.
     Unix(PathBuf),
-    /// Standard output, and standard input where that is no file.
+    /// Standard output, and standard input unless that is a file.
     Stdio,
 }
 
@@ -33,7 +33,7 @@ impl Default for Target {
     }
 }
 
-/// Why a text names no device: a whole sentence without its end.
+/// Why a text names no device: a sentence without its final stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidTarget(String);
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named_and_the_right_forms_are_told() {
+    fn each_mistake_is_named_with_the_valid_forms() {
         for (text, says) in [
             ("", "no port is given"),
             (" ", "no port is given"),

@@ -1,5 +1,4 @@
-//! The port as one task: opens the device, moves bytes while it lives, and opens it again. Does not know
-//! what the bytes mean.
+//! The port's task: opens the device, runs a session, and opens it again.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,43 +14,41 @@ use super::control_lines::ControlLines;
 use super::counters::Counters;
 use super::device::{NotOpen, Opener};
 use super::flow_control::FlowControl;
+use super::in_flight::InFlight;
 use super::inbound::{Inbound, InboundSender};
-use super::presumed::Presumed;
 use super::retry::Retry;
 use super::scheduler::Scheduler;
 use super::session::{self, Core, Ended};
 use super::tracked_frame::{Discarded, TrackedFrame, Undelivered};
-use super::unread::Unacknowledged;
 use super::write_buffer::WriteBuffer;
 use crate::model::{Frame, NodeCount};
 use crate::pipeline::StageStats;
 
-/// The most frames that are counted one by one when the port ends with its lanes unread.
+/// The most frames that are counted as dropped when the port ends with unread channels.
 const DISCARD_FRAMES_MAX: usize = 64 * 1024;
 
-/// How long what has appeared has to become ready: a socket is there before anybody listens.
+/// How long a new socket gets to become ready: it exists before its owner listens.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// The port: one device, one task that reads and writes it, lanes on this side of it.
+/// The port: one device and the one task that reads and writes it.
 ///
-/// - Replies leave first, then what must be read, then telemetry, whose lanes take turns. What is gathered for
-///   a write, at most 32 KiB or one longer frame, is not overtaken any more.
-/// - While no host is there nothing is pulled from the lanes, nothing is tried and nothing wakes.
-/// - A line that was cut when the host left is written again whole. Of what was accepted before, only what must
-///   be read is, marked; replies are for the host that asked, and are dropped with it.
-/// - At most [`WINDOW_BYTES`](super::WINDOW_BYTES) are written and not known to be read, where a full
-///   device comes to harm.
+/// - Replies go first, then durable frames, then telemetry, whose streams take turns. A frame in the write buffer
+///   (at most 32 KiB, or one longer frame) is not overtaken any more.
+/// - While no host is connected, nothing is pulled from the channels, nothing is tried and nothing wakes.
+/// - A line that was cut by a disconnect is written again whole. Of the frames accepted before it, only
+///   unacknowledged durable ones are written again, marked; replies are dropped with their host.
+/// - At most [`WINDOW_BYTES`](super::WINDOW_BYTES) are unacknowledged, on devices that a full ring would harm.
 ///
 /// # Bounds
-/// 64 frames in the replies lane, 16 in that of what must be read; 4 MiB written and not known to be read; 16
-/// chunks of at most 4 KiB in the inbound lane; 32 KiB, or one longer frame, in hand, and at most one frame
-/// more of each kind. The telemetry lanes bound themselves.
+/// 64 frames in the replies channel, 16 in the durable one; 4 MiB of durable frames in flight; 16 chunks of at most
+/// 4 KiB in the inbound channel; 32 KiB, or one longer frame, in the write buffer, and at most one more frame of
+/// each kind. Telemetry streams bound themselves.
 ///
 /// # Limits
-/// Where one host follows another so fast that the device never shows the gap, a line of more than
-/// 32 KiB that was being written reaches the second one from its middle; if it must be read, the answer of that
-/// one stands for it all the same. A frame longer than the window is
-/// written when all before it was read; a host that leaves in the middle of it may find the device full.
+/// Where one host follows another so fast that the device never shows the gap, a line of more than 32 KiB that was
+/// being written reaches the second one from its middle; if it is durable, the second host's answer acknowledges it
+/// all the same. A frame longer than the window is written when everything before it is acknowledged; a host that
+/// disconnects in the middle of it may leave the device full.
 pub struct Port {
     opener: Box<dyn Opener>,
     core: Core,
@@ -60,147 +57,147 @@ pub struct Port {
 /// How the port ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortExit {
-    /// Every lane has ended, and the device accepted all there was.
+    /// Every channel has ended, and the device accepted everything.
     Flushed,
-    /// Closing, while nobody was there to write to, or while the deadline passed.
+    /// Closing while no host was connected, or after the deadline.
     Abandoned,
-    /// Nobody will ever read again (standard output is closed).
+    /// The reader is gone for good (standard output is closed).
     Over,
 }
 
-/// What the port did, when it ended. `taken = given + lost`.
+/// What the port did. `taken = given + lost`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// How it ended.
+    /// How the port ended.
     pub end: PortExit,
-    /// Readings that came in from the lanes.
+    /// Readings received from the channels.
     pub taken: u64,
-    /// Readings accepted by the device.
+    /// Readings that the device accepted.
     pub given: u64,
-    /// Readings lost, by reason: `shutdown`, `unread`.
+    /// Readings dropped, by reason: `shutdown`, `unread`, `session` and others.
     pub lost: Vec<(&'static str, u64)>,
-    /// Faults of the device that were survived.
+    /// Device errors that the port survived.
     pub faults: u64,
 }
 
 impl Port {
-    /// A port without lanes, with its books in `node`. When `closing` fires it stops reading, goes on
-    /// until every lane has ended and is written, and ends at once where nobody is there to write to.
+    /// A port without channels that counts in `node`. When `closing` fires, it stops reading, runs until every
+    /// channel has ended and is written, and ends at once if no host is connected.
     pub fn new(
         opener: impl Opener + 'static,
         node: Arc<StageStats>,
         closing: CancellationToken,
     ) -> Self {
         let counters = Arc::<Counters>::default();
-        let answers = AckTracker::starting_at(first_number(SystemTime::now()));
+        let acks = AckTracker::starting_at(first_number(SystemTime::now()));
         let core = Core {
             name: opener.name(),
-            lanes: Scheduler::new(Arc::clone(&node), answers.clone()),
-            outbox: WriteBuffer::default(),
-            inlet: InboundSender::new(Arc::clone(&counters)),
+            scheduler: Scheduler::new(Arc::clone(&node), acks.clone()),
+            write_buffer: WriteBuffer::default(),
+            inbound: InboundSender::new(Arc::clone(&counters)),
             closing,
             on_written: None,
             clock: SystemTime::now,
             hosts: watch::Sender::new(0),
-            window: FlowControl::new(answers.clone()),
-            answers,
-            unread: Unacknowledged::new(),
-            afloat: Presumed::default(),
-            voice: None,
+            window: FlowControl::new(acks.clone()),
+            acks,
+            in_flight: InFlight::new(),
+            control_lines: None,
             breaker: Breaker::default(),
-            breaker_said: BreakerState::Closed,
+            breaker_reported: BreakerState::Closed,
             node,
             counters,
         };
         Self { opener: Box::new(opener), core }
     }
 
-    /// With another wall clock, from which its barriers are numbered too; before anything else is opened.
+    /// Replaces the wall clock, which also numbers the barriers. Call it before any channel is opened.
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.core.clock = clock;
-        self.core.answers = AckTracker::starting_at(first_number(clock()));
-        self.core.window = FlowControl::new(self.core.answers.clone());
-        self.core.lanes = Scheduler::new(Arc::clone(&self.core.node), self.core.answers.clone());
+        self.core.acks = AckTracker::starting_at(first_number(clock()));
+        self.core.window = FlowControl::new(self.core.acks.clone());
+        self.core.scheduler = Scheduler::new(Arc::clone(&self.core.node), self.core.acks.clone());
         self
     }
 
-    /// Opens the replies lane: 64 frames, lossless, first. Made once; clone the sender for more.
+    /// Opens the replies channel: 64 frames, first in order. Call it once; clone the sender for more.
     pub fn replies(&mut self) -> mpsc::Sender<Frame> {
-        self.core.lanes.open_replies()
+        self.core.scheduler.open_replies()
     }
 
-    /// Opens the lane of what must be read by some host: 16 frames, after replies and before telemetry.
-    /// Made once. The other end tells up to which number all were read.
+    /// Opens the durable channel: 16 frames, after replies and before telemetry. Call it once. The receiver shows
+    /// the sequence number up to which all frames are acknowledged.
     ///
-    /// What was written and not known to be read when a host leaves is written again to the next one,
-    /// marked with `"redelivered":true`. How it is known: `FlowControl` in this folder.
-    pub fn must(&mut self) -> (mpsc::Sender<TrackedFrame>, watch::Receiver<u64>) {
-        (self.core.lanes.open_must(), self.core.unread.subscribe())
+    /// Unacknowledged frames of a host that disconnects are written to the next one, marked with
+    /// `"redelivered":true`. For what counts as acknowledged see `FlowControl` in this folder.
+    pub fn durable(&mut self) -> (mpsc::Sender<TrackedFrame>, watch::Receiver<u64>) {
+        (self.core.scheduler.open_durable(), self.core.in_flight.subscribe())
     }
 
-    /// Where to say that what the port has of that lane is another life's.
-    pub fn void(&self) -> Discarded {
-        self.core.lanes.void()
+    /// Discards durable frames in the port that belong to an earlier identity of the machine.
+    pub fn discarded(&self) -> Discarded {
+        self.core.scheduler.discarded()
     }
 
-    /// Where to hear of answers in that lane that go to nobody, because the connection that asked for them has ended.
+    /// Notifies of durable replies that are dropped because the connection that requested them has ended.
     pub fn undelivered(&self) -> Undelivered {
-        self.core.lanes.undelivered()
+        self.core.scheduler.undelivered()
     }
 
-    /// What the port says on its own account. Without it, it says nothing, and asks no host how far it
-    /// has read.
-    pub fn voice(&mut self, voice: impl ControlLines + 'static) {
-        self.core.voice = Some(Box::new(voice));
+    /// Sets how the port's own lines are written. Without it the port writes none, and no barriers.
+    pub fn control_lines(&mut self, control_lines: impl ControlLines + 'static) {
+        self.core.control_lines = Some(Box::new(control_lines));
     }
 
-    /// Where to tell the answers of the host; none is asked for until somebody [listens](AckTracker::listen).
-    pub fn answers(&self) -> AckTracker {
-        self.core.answers.clone()
+    /// Reports the host's acknowledgements to the port. Barriers are written only after
+    /// [`listen`](AckTracker::listen).
+    pub fn acks(&self) -> AckTracker {
+        self.core.acks.clone()
     }
 
-    /// Adds a telemetry lane. It is pulled only while a host is there to read, so what it keeps and
-    /// what it lets go meanwhile is its own affair.
+    /// Adds a telemetry stream. It is polled only while a host is connected, and decides itself what to keep and
+    /// drop meanwhile.
     pub fn telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
-        self.core.lanes.add_telemetry(lane);
+        self.core.scheduler.add_telemetry(lane);
     }
 
-    /// Opens the inbound lane: 16 chunks; while it is full the device is not read. Made once. It ends
-    /// when the port closes. Without it what comes in is dropped and counted.
+    /// Opens the inbound channel: 16 chunks; while it is full, the device is not read. Call it once. It ends when
+    /// the port closes. Without it, bytes from the host are dropped and counted.
     pub fn inbound(&mut self) -> mpsc::Receiver<Inbound> {
-        self.core.inlet.open()
+        self.core.inbound.open()
     }
 
-    /// Calls `seen` with each frame whose last byte the device accepted, and when that was. It runs
-    /// in the port's task, so it must be short.
+    /// Calls `seen` with each frame whose last byte the device accepted, and the time. It runs in the port's task,
+    /// so it must be short.
     pub fn on_written(&mut self, seen: impl FnMut(&Frame, Instant) + Send + 'static) {
         self.core.on_written = Some(Box::new(seen));
     }
 
-    /// The books, in readings.
+    /// The port's counters, in readings.
     pub fn node(&self) -> Arc<StageStats> {
         Arc::clone(&self.core.node)
     }
 
-    /// Counts the hosts that have come; ends with the port.
+    /// The number of host connects; ends with the port.
     pub fn hosts(&self) -> watch::Receiver<u64> {
         self.core.hosts.subscribe()
     }
 
-    /// What happens at the device.
+    /// The device's counters.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.core.counters)
     }
 
-    /// Runs until the lanes have ended and are written, until `closing` finds nobody to write to, or
-    /// until nobody will ever read again. Dropping the future closes the device and loses nothing:
-    /// call it again, or [`abandon`](Self::abandon) it.
+    /// Runs until all channels have ended and are written, until `closing` fires with no host connected, or until
+    /// the reader is gone for good. Dropping the future closes the device and loses nothing: call it again, or
+    /// [`abandon`](Self::abandon) it.
     pub async fn run(&mut self) -> Summary {
         let end = self.serve().await;
         self.finish(end)
     }
 
-    /// Gives up what is in hand and in the lanes, counted as lost: for a caller whose deadline passed.
+    /// Drops everything in the write buffer and the channels, counted as lost: for a caller whose deadline has
+    /// passed.
     pub fn abandon(&mut self) -> Summary {
         self.finish(PortExit::Abandoned)
     }
@@ -210,7 +207,7 @@ impl Port {
         let mut retry = Retry::new();
         loop {
             let opened = tokio::select! {
-                biased; // a device that opens at once is still flushed to
+                biased; // flush even when closing, if the device opens at once
                 opened = self.opener.open() => opened,
                 () = closing.cancelled() => return PortExit::Abandoned,
             };
@@ -246,7 +243,7 @@ impl Port {
             let opener = &mut self.opener;
             let waited = async {
                 match rest {
-                    // What has to rest does so whatever appears.
+                    // An open breaker rests even if the device appears.
                     Some(rest) => tokio::time::sleep(delay.max(rest)).await,
                     None => tokio::select! {
                         () = tokio::time::sleep(delay) => {}
@@ -261,7 +258,7 @@ impl Port {
         }
     }
 
-    /// The device failed, or was refused: the rest it must have now.
+    /// The device failed or was refused. Returns the rest that it needs now.
     fn failed(&mut self) -> Option<Duration> {
         let rest = self.core.breaker.failed(Instant::now(), (self.core.clock)());
         if rest.is_some() {
@@ -272,25 +269,25 @@ impl Port {
     }
 
     fn finish(&mut self, end: PortExit) -> Summary {
-        let Core { lanes, outbox, unread, inlet, node, answers, .. } = &mut self.core;
+        let Core { scheduler, write_buffer, in_flight, inbound, node, acks, .. } = &mut self.core;
         let reason = if end == PortExit::Over { "unread" } else { "shutdown" };
         let mut back = Vec::new();
-        outbox.dissolve(|outgoing, _| back.push(outgoing));
-        back.into_iter().rev().for_each(|outgoing| lanes.give_back(outgoing));
-        unread.take(); // whoever keeps them has them
-        let (lost, kept) = lanes.discard(DISCARD_FRAMES_MAX);
+        write_buffer.take_all(|outgoing, _| back.push(outgoing));
+        back.into_iter().rev().for_each(|outgoing| scheduler.give_back(outgoing));
+        drop(in_flight.take_durable()); // their sender still has them
+        let (lost, kept) = scheduler.discard(DISCARD_FRAMES_MAX);
         node.lost(reason, lost);
         node.lost("kept", kept);
-        *lanes = Scheduler::new(Arc::clone(node), answers.clone());
-        inlet.close();
+        *scheduler = Scheduler::new(Arc::clone(node), acks.clone());
+        inbound.close();
         node.holds(0);
         let NodeCount { taken, given, lost, faults, .. } = node.count();
         Summary { end, taken, given, lost, faults }
     }
 }
 
-/// The first number of this run's barriers: a million for each millisecond, below 2^53, so that no run
-/// uses those of another. The host counts in doubles.
+/// The first barrier number of this run: a million for each millisecond, below 2^53, so that two runs share none.
+/// The host's numbers are doubles.
 fn first_number(now: SystemTime) -> u64 {
     let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     (millis % (1 << 32)) as u64 * 1_000_000

@@ -1,4 +1,4 @@
-//! Frames that must arrive, as they pass between whoever keeps them and the port. Keeps nothing itself.
+//! Durable frames as they pass from the spool to the port.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,88 +9,91 @@ use tokio::time::Instant;
 use crate::model::Frame;
 use crate::sync::IgnorePoison;
 
-/// A frame that somebody keeps until a host is known to have read it.
+/// A durable frame. Its sender keeps it until a host acknowledges it.
 #[derive(Debug, Clone)]
 pub struct TrackedFrame {
-    /// Its number; those of later frames are higher, and none is 0.
+    /// Sequence number, from 1, strictly increasing.
     pub seq: u64,
     /// Whole lines.
     pub frame: Frame,
-    /// A host may have got it before: the lines are marked as redelivered.
-    pub again: bool,
-    /// When a host asked for it, where one did: for another host than that its lines are marked, too.
-    pub asked: Option<Instant>,
-    /// Who has a use for it.
+    /// A host may have received the frame before: its lines are marked as redelivered.
+    pub redelivered: bool,
+    /// When a host requested it, if one did. Another host gets its lines marked as redelivered.
+    pub requested_at: Option<Instant>,
+    /// Which hosts may receive it.
     pub audience: Audience,
 }
 
-/// Who has a use for a frame that must arrive.
+/// Which hosts may receive a durable frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Audience {
     /// Any host.
     #[default]
     Any,
-    /// The connection on which it was asked for: today's host gives up what it has asked for when it connects anew, and
-    /// warns of an answer to that. Where every host is one's own, any.
-    Asker,
+    /// The connection that requested it. Today's host abandons its requests when it reconnects, and warns about an
+    /// answer to one of them. On a port with the project's own host: any host.
+    Requester,
     /// Hosts that understand agent events.
-    Understands,
+    UnderstandsEvents,
 }
 
 impl TrackedFrame {
-    /// Marks it, where it is not yet, if it was asked for before `began`.
-    pub(super) fn mark(&mut self, began: Option<Instant>) {
-        let is_anothers = self.asked.zip(began).is_some_and(|(asked, began)| asked < began);
-        if is_anothers && !std::mem::replace(&mut self.again, true) {
+    /// Marks the frame as redelivered if it was requested before this session started.
+    pub(super) fn mark(&mut self, session_start: Option<Instant>) {
+        let times = self.requested_at.zip(session_start);
+        let is_of_another_session = times.is_some_and(|(requested, start)| requested < start);
+        if is_of_another_session && !std::mem::replace(&mut self.redelivered, true) {
             self.frame.bytes = marked(&self.frame.bytes);
         }
     }
 }
 
-/// Where to hear of answers that go to nobody any more, because the connection that asked for them has ended. A copy is
-/// the same one.
+/// Notifies of replies that are dropped because the connection that requested them has ended. Clones share one
+/// callback.
 #[derive(Clone, Default)]
 pub struct Undelivered(Arc<Mutex<Option<OnUndelivered>>>);
 
 type OnUndelivered = Box<dyn Fn(&[u8]) + Send>;
 
 impl Undelivered {
-    /// Calls `seen` with the lines of each, in the port's task, so it must be short; in the place of who heard before.
-    pub fn tell(&self, seen: impl Fn(&[u8]) + Send + 'static) {
-        *self.0.lock().ignore_poison() = Some(Box::new(seen));
+    /// Calls `notify` with the lines of each dropped reply, and replaces an earlier callback. It runs in the port's
+    /// task, so it must be short.
+    pub fn on_dropped(&self, notify: impl Fn(&[u8]) + Send + 'static) {
+        *self.0.lock().ignore_poison() = Some(Box::new(notify));
     }
 
-    pub(super) fn is(&self, lines: &[u8]) {
-        if let Some(seen) = &*self.0.lock().ignore_poison() {
-            seen(lines);
+    pub(super) fn notify(&self, lines: &[u8]) {
+        if let Some(notify) = &*self.0.lock().ignore_poison() {
+            notify(lines);
         }
     }
 }
 
-/// Where whoever keeps frames says which of them nobody must read any more: they were said in another life of the
-/// machine. A copy is the same one.
+/// The highest sequence number whose frames are discarded, set when the machine becomes another one. Clones share
+/// it.
 ///
-/// The port forgets what it has of them; a line that is being written is still written to its end.
+/// The port drops its copies. A line that is being written is still written to its end.
 #[derive(Debug, Clone, Default)]
 pub struct Discarded(Arc<AtomicU64>);
 
 impl Discarded {
-    /// Every frame up to this number is void.
+    /// Discards every frame up to `seq`.
     pub fn up_to(&self, seq: u64) {
         self.0.fetch_max(seq, Ordering::Relaxed);
     }
 
-    pub(super) fn has(&self, seq: u64) -> bool {
+    pub(super) fn covers(&self, seq: u64) -> bool {
         seq <= self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What stands in each line of a frame that may have been got before.
+/// The first field of each redelivered line.
 const MARK: &[u8] = br#""redelivered":true,"#;
 
-/// The lines with [`MARK`] as their first field, where they are JSON objects and do not have it yet.
+/// The lines with [`MARK`] as their first field. Lines that are not JSON objects, or have it already, stay as they
+/// are.
 ///
-/// A field of this name is known to no host: it is there for people, and for hosts to come.
+/// No host reads this field today. It is for people and for future hosts.
 pub(super) fn marked(lines: &Bytes) -> Bytes {
     let mut marked = BytesMut::with_capacity(lines.len() + MARK.len());
     for line in lines.split_inclusive(|byte| *byte == b'\n') {

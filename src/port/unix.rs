@@ -1,5 +1,4 @@
-//! A Unix stream socket in the place of the port: how a test, or a host without QEMU, plays the other
-//! end. Does not listen.
+//! A Unix stream socket as the port: for tests, and for a host without QEMU. This side connects.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,11 +14,11 @@ use tokio::net::UnixStream;
 
 use super::device::{Device, NotOpen, Received, Sent};
 
-/// A connection to the socket. Unlike the port, its end is final: a new host is a new connection.
+/// A connection to the socket. Unlike a virtio-serial port, its end is final: a new host is a new connection.
 #[derive(Debug)]
 pub(super) struct UnixPort {
     stream: UnixStream,
-    /// The last read, or write, found nothing to do, so that its readiness is worth waiting for.
+    /// Which readiness to wait for: set by a read or write that found nothing to do.
     wants: Wants,
 }
 
@@ -37,7 +36,7 @@ pub(super) async fn connect(path: &Path) -> Result<UnixPort, NotOpen> {
     }
 }
 
-/// Waits until something is made at `path`, or moved there; for ever where its folder cannot be watched.
+/// Waits until something is created at `path` or moved there. Never returns if the folder cannot be watched.
 pub(super) async fn appears(path: &Path) {
     if made(path).await.is_none() {
         std::future::pending().await
@@ -101,7 +100,7 @@ impl Device for UnixPort {
     }
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Readiness that nobody waits for is there nearly always: asking for it would spin.
+        // Readiness that is not awaited is nearly always there: polling it would spin.
         let bytes = self.wants.bytes && self.stream.poll_read_ready(cx)?.is_ready();
         let room = self.wants.room && self.stream.poll_write_ready(cx)?.is_ready();
         self.wants.bytes &= !bytes;

@@ -1,44 +1,43 @@
-//! Which requests' answers the host has read, told to the request log. Keeps no answer.
+//! Notifies the request log of acknowledged replies.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::scan::ITEMS_MAX;
 use crate::sync::IgnorePoison;
 
-/// Who is told the requests.
-type Told = Box<dyn Fn(&[u32]) + Send>;
+type Subscriber = Box<dyn Fn(&[u32]) + Send>;
 
-/// The acknowledged answers of one port. A copy is the same.
+/// The acknowledged replies of one port, by request number. Clones share one state.
 #[derive(Clone, Default)]
 pub struct Acks(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    /// Requests whose answers waited when the spool was opened.
+    /// Requests whose replies waited when the spool was opened.
     waiting: Vec<u32>,
-    /// Acknowledged before anybody wanted to know; at most [`ITEMS_MAX`].
+    /// Acknowledged before a subscriber came; at most [`ITEMS_MAX`].
     early: Vec<u32>,
-    to: Option<Told>,
+    subscriber: Option<Subscriber>,
 }
 
 impl Acks {
-    /// Calls `to` with the requests whose answers the host has read, from now on and with those of before. Returns
-    /// the requests whose answers waited in the spool when it was opened: a host will read them.
-    pub fn tell(&self, to: impl Fn(&[u32]) + Send + 'static) -> Vec<u32> {
+    /// Calls the subscriber with the requests whose replies are acknowledged, from now on and with those of before.
+    /// Returns the requests whose replies waited in the spool when it was opened.
+    pub fn subscribe(&self, subscriber: impl Fn(&[u32]) + Send + 'static) -> Vec<u32> {
         let mut inner = self.inner();
-        to(&std::mem::take(&mut inner.early));
-        inner.to = Some(Box::new(to));
+        subscriber(&std::mem::take(&mut inner.early));
+        inner.subscriber = Some(Box::new(subscriber));
         inner.waiting.clone()
     }
 
-    pub(super) fn found(&self, waiting: Vec<u32>) {
+    pub(super) fn set_waiting(&self, waiting: Vec<u32>) {
         self.inner().waiting = waiting;
     }
 
-    pub(super) fn read(&self, requests: &[u32]) {
+    pub(super) fn acknowledge(&self, requests: &[u32]) {
         let mut inner = self.inner();
-        match &inner.to {
-            Some(to) => to(requests),
+        match &inner.subscriber {
+            Some(subscriber) => subscriber(requests),
             None => {
                 let room = ITEMS_MAX.saturating_sub(inner.early.len());
                 inner.early.extend(&requests[..requests.len().min(room)]);

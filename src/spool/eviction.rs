@@ -1,5 +1,4 @@
-//! What goes without having been read: for room, in the order of [`Kind`], or because somebody says so.
-//! Writes nothing.
+//! Eviction: removes unacknowledged items, for room in the order of [`Kind`], or on command.
 
 use super::message::{DurableMessage, Kind};
 use super::queue::Spool;
@@ -11,129 +10,137 @@ use super::storage::Storage;
 use super::types::{MEMORY_MAX, TOMBSTONE_MAX};
 
 impl<S: Storage> Spool<S> {
-    /// Sheds until there is room for `new`, and for the words that stay of what is shed for it. `false`: all that
-    /// may go would not make it, so nothing has gone. A word is at most half as long as what it stands for, so there
-    /// is room for it then, too; but it is an item like that, so where items are too many none stays.
-    pub(super) fn room_for(&mut self, new: &Entry, handed: u64) -> bool {
-        let (in_file, stays) = (self.fits(new), self.stays_in_memory(new));
+    /// Evicts until there is room for `new` and for the tombstones of what is evicted. `false`: evicting everything
+    /// allowed would not make room, so nothing was evicted. A tombstone is at most half as long as its reply, so it
+    /// fits into the room that the reply leaves. It is an item too: at the limit of items none is kept.
+    pub(super) fn make_room(&mut self, new: &Entry, handed_over: u64) -> bool {
+        let (in_file, stays) = (self.fits_in_file(new), self.stays_in_memory(new));
         let memory_max = self.memory_max();
-        if !self.could_have_room(new, handed) {
+        if !self.can_make_room(new, handed_over) {
             return false;
         }
-        while self.waiting.len() + self.words.len() >= ITEMS_MAX
-            || (in_file && self.live + self.worded() + new.record() > self.capacity())
+        while self.waiting.len() + self.tombstones.len() >= ITEMS_MAX
+            || (in_file && self.live + self.tombstone_bytes() + new.record() > self.capacity())
         {
-            if !self.shed(new.kind, handed, |_| true) {
+            if !self.evict(new.kind, handed_over, |_| true) {
                 return false;
             }
         }
         while stays
             && self.in_memory > 0
-            && self.in_memory + self.worded() + new.record() > memory_max
+            && self.in_memory + self.tombstone_bytes() + new.record() > memory_max
         {
-            if !self.shed(new.kind, handed, |entry| entry.offset.is_none()) {
+            if !self.evict(new.kind, handed_over, |entry| entry.offset.is_none()) {
                 return false;
             }
         }
         true
     }
 
-    /// Whether there is room for `new` once all has gone that may go for it, with the longest word for each that
-    /// leaves one.
-    fn could_have_room(&self, new: &Entry, handed: u64) -> bool {
+    /// Whether there is room for `new` once everything allowed is evicted, each with the longest tombstone it may
+    /// leave.
+    fn can_make_room(&self, new: &Entry, handed_over: u64) -> bool {
         let (mut items, mut live, mut in_memory) = (self.waiting.len(), self.live, self.in_memory);
-        let mut words = self.worded() + new.record();
-        let is_over = |items, live, in_memory, words| {
-            items + self.words.len() >= ITEMS_MAX
-                || (self.fits(new) && live + words > self.capacity())
+        let mut tombstones = self.tombstone_bytes() + new.record();
+        let is_over = |items, live, in_memory, tombstones| {
+            items + self.tombstones.len() >= ITEMS_MAX
+                || (self.fits_in_file(new) && live + tombstones > self.capacity())
                 || (self.stays_in_memory(new)
                     && in_memory > 0
-                    && in_memory + words > self.memory_max())
+                    && in_memory + tombstones > self.memory_max())
         };
-        if !is_over(items, live, in_memory, words) {
+        if !is_over(items, live, in_memory, tombstones) {
             return true;
         }
-        let gone = self.waiting.iter().filter(|entry| entry.kind <= new.kind && entry.seq > handed);
+        let gone =
+            self.waiting.iter().filter(|entry| entry.kind <= new.kind && entry.seq > handed_over);
         for entry in gone {
             items -= 1;
-            if self.fits(entry) {
+            if self.fits_in_file(entry) {
                 live = live.saturating_sub(entry.record());
             }
             if entry.offset.is_none() {
                 in_memory = in_memory.saturating_sub(entry.record());
             }
-            if self.leaves_a_word(entry) {
-                words += (HEAD + TOMBSTONE_MAX) as u64;
+            if self.leaves_tombstone(entry) {
+                tombstones += (HEAD + TOMBSTONE_MAX) as u64;
             }
         }
-        !is_over(items, live, in_memory, words)
+        !is_over(items, live, in_memory, tombstones)
     }
 
-    /// What gets a place in the file is in memory for a moment only.
+    /// Whether the item stays in memory: it does not fit into the file, or the disk is failing. Others are in
+    /// memory only until they are written.
     fn stays_in_memory(&self, entry: &Entry) -> bool {
-        !self.fits(entry) || self.failing.is_some()
+        !self.fits_in_file(entry) || self.failing.is_some()
     }
 
     fn memory_max(&self) -> u64 {
         self.size.min(MEMORY_MAX)
     }
 
-    /// Gives up `must`, which has just come, as `reason`: a word stays in its place, as of one that is shed, where
-    /// there is room for that.
-    pub(super) fn give_up(
+    /// Rejects a message that has just come, as `reason`. Its tombstone takes its place if there is room.
+    pub(super) fn reject(
         &mut self,
-        (entry, must): (Entry, DurableMessage),
-        handed: u64,
+        (entry, message): (Entry, DurableMessage),
+        handed_over: u64,
         reason: &'static str,
     ) {
-        self.lose(reason, entry.readings.into());
-        if !self.leaves_a_word(&entry) {
+        self.count_loss(reason, entry.readings.into());
+        if !self.leaves_tombstone(&entry) {
             return;
         }
-        let Some(word) = self.word_for(&must.frame.bytes, &entry) else { return };
-        let stands = Entry { length: u32::try_from(word.len()).unwrap_or(u32::MAX), ..entry };
-        if self.room_for(&stands, handed) {
-            self.words.push((word, entry.request)); // the newest of them
+        let Some(tombstone) = self.make_tombstone(&message.frame.bytes, &entry) else { return };
+        let stands = Entry { length: u32::try_from(tombstone.len()).unwrap_or(u32::MAX), ..entry };
+        if self.make_room(&stands, handed_over) {
+            self.tombstones.push((tombstone, entry.request));
         }
     }
 
-    /// Sheds what a file that may have been larger has too much; what is longer than all of it now goes first.
+    /// Evicts down to the capacity, where the file was larger before. Items longer than the capacity go first.
     pub(super) fn shrink(&mut self) {
         let all = self.capacity();
-        while self.waiting.len() + self.words.len() > ITEMS_MAX || self.live + self.worded() > all {
-            let shed = self.shed(Kind::Completion, 0, |entry| entry.record() > all)
-                || self.shed(Kind::Completion, 0, |_| true);
-            if !shed {
+        while self.waiting.len() + self.tombstones.len() > ITEMS_MAX
+            || self.live + self.tombstone_bytes() > all
+        {
+            let evict = self.evict(Kind::Completion, 0, |entry| entry.record() > all)
+                || self.evict(Kind::Completion, 0, |_| true);
+            if !evict {
                 return;
             }
         }
     }
 
-    /// Gives up the oldest item of the kind that goes first, of kinds up to `most`.
-    pub(super) fn shed(&mut self, most: Kind, handed: u64, which: impl Fn(&Entry) -> bool) -> bool {
-        let may_go = |entry: &Entry| entry.kind <= most && entry.seq > handed && which(entry);
+    /// Evicts one item that `which` accepts: the oldest of the lowest kind, up to kind `most`. `false`: there is
+    /// none.
+    pub(super) fn evict(
+        &mut self,
+        most: Kind,
+        handed_over: u64,
+        which: impl Fn(&Entry) -> bool,
+    ) -> bool {
+        let may_go = |entry: &Entry| entry.kind <= most && entry.seq > handed_over && which(entry);
         let first = self.waiting.iter().enumerate().filter(|(_, entry)| may_go(entry));
-        // Of equal ones `min_by_key` takes the first, which is the oldest.
-        let order = |(_, entry): &(usize, &Entry)| (entry.kind, !self.leaves_a_word(entry));
+        // Of equal items `min_by_key` takes the first, which is the oldest.
+        let order = |(_, entry): &(usize, &Entry)| (entry.kind, !self.leaves_tombstone(entry));
         let Some((index, entry)) = first.min_by_key(order) else { return false };
         let entry = *entry;
-        self.now_full();
-        if self.leaves_a_word(&entry) && self.waiting.len() + self.words.len() < ITEMS_MAX {
-            let word = self.word_of(&entry);
-            self.words.extend(word.map(|word| (word, entry.request)));
+        self.mark_full();
+        if self.leaves_tombstone(&entry) && self.waiting.len() + self.tombstones.len() < ITEMS_MAX {
+            let tombstone = self.tombstone_of(&entry);
+            self.tombstones.extend(tombstone.map(|tombstone| (tombstone, entry.request)));
         }
         self.remove(index, "spool full");
         true
     }
 
-    /// Whether a word of it stays when it is shed.
-    fn leaves_a_word(&self, entry: &Entry) -> bool {
+    /// Whether evicting the item leaves a tombstone.
+    fn leaves_tombstone(&self, entry: &Entry) -> bool {
         let is_long = entry.length as usize > 2 * TOMBSTONE_MAX;
-        self.word.is_some() && entry.kind == Kind::Response && is_long
+        self.tombstone.is_some() && entry.kind == Kind::Response && is_long
     }
 
-    /// The word that stays of it.
-    fn word_of(&mut self, entry: &Entry) -> Option<Vec<u8>> {
+    fn tombstone_of(&mut self, entry: &Entry) -> Option<Vec<u8>> {
         let read;
         let line: &[u8] = match self.frames.get(&entry.seq) {
             Some(frame) => &frame.bytes,
@@ -142,35 +149,36 @@ impl<S: Storage> Spool<S> {
                 &read
             }
         };
-        self.word_for(line, entry)
+        self.make_tombstone(line, entry)
     }
 
-    fn word_for(&self, line: &[u8], entry: &Entry) -> Option<Vec<u8>> {
-        (self.word?)(line, time(entry.at_ms)).filter(|word| word.len() <= TOMBSTONE_MAX)
+    fn make_tombstone(&self, line: &[u8], entry: &Entry) -> Option<Vec<u8>> {
+        (self.tombstone?)(line, time(entry.at_ms))
+            .filter(|tombstone| tombstone.len() <= TOMBSTONE_MAX)
     }
 
-    /// Bytes that the words take which are not in the queue yet.
-    pub(super) fn worded(&self) -> u64 {
-        self.words.iter().map(|(word, _)| (HEAD + word.len()) as u64).sum()
+    /// Bytes of the tombstones that are not in the queue yet.
+    pub(super) fn tombstone_bytes(&self) -> u64 {
+        self.tombstones.iter().map(|(tombstone, _)| (HEAD + tombstone.len()) as u64).sum()
     }
 
-    pub(super) fn now_full(&mut self) {
+    pub(super) fn mark_full(&mut self) {
         if !std::mem::replace(&mut self.full, true) {
             tracing::warn!(size = self.size, "spool is full and sheds");
         }
     }
 
-    /// Takes an item out that the host has not read, and books it as lost unless `reason` is empty.
+    /// Removes an unacknowledged item, and counts it as lost.
     pub(super) fn remove(&mut self, index: usize, reason: &'static str) {
         let Some(entry) = self.waiting.remove(index) else { return };
-        self.lose(reason, entry.readings.into());
+        self.count_loss(reason, entry.readings.into());
         if entry.offset.is_some() && !self.stale {
             self.dropped.push(entry.seq);
         }
-        self.forget(&entry);
+        self.release(&entry);
     }
 
-    /// Gives up all that waits.
+    /// Drops everything that waits.
     pub fn drop_all(&mut self, reason: &'static str) {
         while !self.waiting.is_empty() {
             self.remove(self.waiting.len() - 1, reason);
@@ -179,7 +187,7 @@ impl<S: Storage> Spool<S> {
         self.stale = true;
     }
 
-    /// Gives up the items of these numbers; returns those that do not wait here.
+    /// Drops the items with these numbers. Returns the numbers that are not waiting.
     pub fn drop_items(&mut self, numbers: &[u64]) -> Vec<u64> {
         let mut missing = Vec::new();
         for number in numbers {
@@ -191,8 +199,8 @@ impl<S: Storage> Spool<S> {
         missing
     }
 
-    /// The machine is another one from now on: gives up all that waits, and says so in the file.
-    pub fn another_machine(&mut self, identity: &str) {
+    /// The machine's identity changed: drops everything that waits, and records the new identity.
+    pub fn change_machine(&mut self, identity: &str) {
         self.session.identity = shortened(identity);
         self.drop_all("cloned");
     }

@@ -10,7 +10,7 @@ use super::storage::Storage;
 use crate::model::Rng;
 use crate::sync::IgnorePoison;
 
-/// What a disk writes whole or not at all.
+/// The size that a disk writes atomically.
 const SECTOR: usize = 512;
 
 /// A [`Storage`] that models a page cache over a disk. A copy is the same disk.
@@ -29,14 +29,14 @@ struct Disk {
     file: Option<Pages>,
     beside: Option<Pages>,
     aside: Option<Vec<u8>>,
-    /// What the name stood for before a rename that is not synced. Empty: no such rename.
+    /// The files that the name meant before unsynced renames. Empty: there was none.
     before: Vec<Option<Pages>>,
     exchanged: bool,
     faults: Faults,
     steps: u64,
 }
 
-/// What goes wrong, from now on.
+/// The faults to inject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults {
     /// The power is cut at this step, counted from the start: the step happens in part, and everything
@@ -58,12 +58,12 @@ pub struct Faults {
     pub short_writes: bool,
 }
 
-/// A file: what reads see, and what is or may be on the disk.
+/// A file: its content for readers, and what is or may be on the disk.
 #[derive(Debug, Clone, Default)]
 struct Pages {
     seen: Vec<u8>,
     synced: Vec<u8>,
-    /// What was done since, in order.
+    /// Changes since the last sync, in order.
     undecided: Vec<Change>,
     /// A sync has failed: no later one settles anything.
     broken: bool,
@@ -103,22 +103,22 @@ impl FaultyDisk {
         self.disk().faults = faults;
     }
 
-    /// Writes, syncs and changes of names until now.
+    /// The number of writes, syncs and renames so far.
     pub fn steps(&self) -> u64 {
         self.disk().steps
     }
 
-    /// What the file holds for who reads it now.
+    /// The current content of the file.
     pub fn bytes(&self) -> Vec<u8> {
         self.disk().file.as_ref().map(|file| file.seen.clone()).unwrap_or_default()
     }
 
-    /// What was set aside last.
+    /// The file that was last set aside.
     pub fn aside(&self) -> Option<Vec<u8>> {
         self.disk().aside.clone()
     }
 
-    /// Cuts the power and turns it on again: nothing goes wrong after that until it is said so.
+    /// Cuts the power and turns it on again, and clears all faults.
     pub fn power_cut(&self) {
         let mut disk = self.disk();
         let Disk { chance, file, beside, before, faults, .. } = &mut *disk;
@@ -136,7 +136,7 @@ impl FaultyDisk {
 }
 
 impl Disk {
-    /// Counts a step. `Ok(true)`: the power goes in the middle of it.
+    /// Counts a step. `Ok(true)`: the power fails in the middle of it.
     fn step(&mut self) -> io::Result<bool> {
         self.steps += 1;
         match self.faults.cut_at {

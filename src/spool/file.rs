@@ -1,4 +1,4 @@
-//! The spool's file on a real disk. Knows no record.
+//! The file on a real disk.
 
 use std::fs;
 use std::io;
@@ -17,49 +17,49 @@ use crate::sinks::why;
 
 /// The file's name in the state folder.
 pub const NAME: &str = "spool";
-/// What one that cannot be used is called.
+/// The name of a file that was set aside because it cannot be used.
 pub const ASIDE: &str = "spool.damaged";
 
-/// The names that a file of records has in the state folder.
+/// The names of a record file in the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Names {
-    /// Its own.
+    /// The file.
     pub name: &'static str,
-    /// The one that is written beside it.
+    /// The replacement while it is written.
     pub beside: &'static str,
-    /// What one that cannot be used is called.
+    /// The name of a file that was set aside because it cannot be used.
     pub aside: &'static str,
-    /// What is locked as long as it is open: a file, or the folder itself where none is named.
+    /// The file that is locked while the record file is open; `None` locks the folder.
     pub lock: Option<&'static str>,
 }
 
 impl Names {
-    /// The spool's.
+    /// The names of the spool.
     pub const SPOOL: Self = Self { name: NAME, beside: "spool.new", aside: ASIDE, lock: None };
 }
 
-/// `spool` in a folder, mode 0600: it holds what commands have said.
+/// `spool` in a folder, mode 0600: it holds the output of commands.
 ///
-/// A symbolic link, a pipe or folder, a file of another user and one with a second name are refused.
-/// The folder is made where it is missing, as [`StateFolder`] says, and its advisory lock (`flock`) is held for as
-/// long as this lives, so that there is one writer: an agent, or `infiniservice spool drop`.
+/// A symbolic link, a pipe or folder, a file of another user and one with a second name are refused. The folder is
+/// created where it is missing, as [`StateFolder`] says. Its advisory lock (`flock`) is held while this value
+/// lives, so that there is one writer: an agent, or `infiniservice spool drop`.
 #[derive(Debug)]
 pub struct File {
-    /// The folder, for when it is removed.
+    /// The folder, to create it again when it is removed.
     state: StateFolder,
     names: Names,
-    /// Held for its lock, where that is not the folder's.
+    /// Held for its lock, if that is not the folder's.
     lock: Option<fs::File>,
-    /// Opened once: for the lock, for its sync after a rename, and so that every name is looked up in
-    /// the folder that was locked.
+    /// Opened once: for the lock, for its sync after a rename, and so that every name is looked up in the locked
+    /// folder.
     folder: OwnedFd,
     file: Option<fs::File>,
     beside: Option<fs::File>,
-    /// How long this writer has left the file.
+    /// The length of the file after this writer's last write.
     end: Option<u64>,
-    /// Somebody else has removed or changed it: only another file will do.
+    /// Another process removed or changed it: it must be replaced.
     is_foreign: bool,
-    /// A name in the folder has changed and the folder is not synced.
+    /// A rename in the folder is not synced.
     renamed: bool,
     exchanged: bool,
 }
@@ -74,13 +74,13 @@ impl File {
         Self::open_as(Names::SPOOL, folder)
     }
 
-    /// The same for a file of other names.
+    /// As [`open`](Self::open), for a file with other names.
     ///
     /// # Errors
-    /// As above.
+    /// As for [`open`](Self::open).
     pub fn open_as(names: Names, folder: impl Into<StateFolder>) -> io::Result<Self> {
         let state = folder.into();
-        let (folder, lock) = locked(&state, names.lock)?;
+        let (folder, lock) = open_and_lock(&state, names.lock)?;
         let file = match open_in(&folder, names.name, OFlags::RDWR) {
             Ok(file) => {
                 make_private(&file, &file.metadata()?)?;
@@ -94,11 +94,11 @@ impl File {
         Ok(Self { state, names, lock, folder, file, beside, end, is_foreign, renamed, exchanged })
     }
 
-    /// Opens the file to look at it: without the lock, changing nothing. `None` where there is none.
+    /// Opens the file read-only, without the lock. `None` where there is none.
     ///
     /// # Errors
     /// It cannot be opened, or is no regular file.
-    pub fn look(folder: &Path) -> io::Result<Option<Self>> {
+    pub fn open_read_only(folder: &Path) -> io::Result<Option<Self>> {
         let state = StateFolder::from(folder);
         let opened = open_folder(folder)
             .and_then(|folder| Ok((open_in(&folder, NAME, OFlags::RDONLY)?, folder)));
@@ -125,15 +125,15 @@ impl File {
         }
     }
 
-    /// Whether [`open`](Self::open) would take the folder and what is in it, and the file could be written anew; by
-    /// this user, and but for the lock. Changes nothing.
+    /// Checks that [`open`](Self::open) would accept the folder and the file, and that this user could rewrite the
+    /// file; ignores the lock. Changes nothing.
     ///
     /// # Errors
-    /// Why not.
-    pub fn judge(folder: &Path) -> io::Result<()> {
+    /// Why the folder or the file would be refused.
+    pub fn check_usable(folder: &Path) -> io::Result<()> {
         StateFolder::from(folder).judge()?;
         let opened = match open_folder(folder) {
-            // It would be made, in the first folder above that is there.
+            // It would be created in the nearest folder above that exists.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut above = folder.ancestors().skip(1).map(|path| match path.as_os_str() {
                     name if name.is_empty() => Path::new("."),
@@ -153,17 +153,17 @@ impl File {
         }
     }
 
-    /// Whether somebody holds the lock of `folder` now.
+    /// Whether a process holds the lock of `folder` now.
     pub fn is_in_use(folder: &Path) -> bool {
         let Ok(folder) = open_folder(folder) else { return false };
         rustix::fs::flock(&folder, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     }
 
-    /// Removes what was set aside. `false`: nothing was.
+    /// Removes the file that was set aside. `false`: there was none.
     ///
     /// # Errors
-    /// It is there and cannot be removed.
-    pub fn forget_aside(&self) -> io::Result<bool> {
+    /// The file cannot be removed.
+    pub fn remove_aside(&self) -> io::Result<bool> {
         match rustix::fs::unlinkat(&self.folder, ASIDE, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -179,13 +179,13 @@ impl File {
         }
     }
 
-    fn there(&mut self) -> io::Result<&mut fs::File> {
+    fn open_file(&mut self) -> io::Result<&mut fs::File> {
         self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
-/// Gives the lock back at once: a process that is being started has a copy of every descriptor for a moment,
-/// and would hold it on.
+/// Unlocks explicitly: a process that is being started has a copy of every descriptor for a moment, and would keep
+/// the lock.
 impl Drop for File {
     fn drop(&mut self) {
         let _ = match &self.lock {
@@ -195,8 +195,8 @@ impl Drop for File {
     }
 }
 
-/// Opens the spool of a state folder. Where the folder or file cannot be used it says so once in the log
-/// and in [`Opened::trouble`], and what waits is in memory only.
+/// Opens the spool of a state folder. If the folder or file cannot be used, it logs that once, says so in
+/// [`Opened::trouble`], and the spool works in memory only.
 pub fn open(
     folder: impl Into<StateFolder>,
     settings: &Settings,
@@ -251,7 +251,7 @@ impl Storage for File {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let expected = self.end;
-        let file = self.there()?;
+        let file = self.open_file()?;
         let found = file.metadata()?;
         if found.nlink() == 0 || expected.is_some_and(|end| end != found.len()) {
             self.is_foreign = true;
@@ -266,13 +266,13 @@ impl Storage for File {
         if self.is_foreign {
             return Err(io::Error::other("somebody else has removed or changed the file"));
         }
-        self.there()?.set_len(length)?;
+        self.open_file()?.set_len(length)?;
         self.end = Some(length);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.there()?.sync_data()?;
+        self.open_file()?.sync_data()?;
         if self.renamed {
             rustix::fs::fsync(&self.folder)?;
             self.renamed = false;
@@ -288,8 +288,8 @@ impl Storage for File {
 
     fn begin(&mut self) -> io::Result<()> {
         if rustix::fs::fstat(&self.folder)?.st_nlink == 0 {
-            // Somebody has removed the folder, and nothing can be made in one that has no name.
-            (self.folder, self.lock) = locked(&self.state, self.names.lock)?;
+            // The folder was removed, and no file can be created in a folder without a name.
+            (self.folder, self.lock) = open_and_lock(&self.state, self.names.lock)?;
         }
         self.remove_beside()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
@@ -329,13 +329,16 @@ impl Storage for File {
 }
 
 fn append(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
-    // The one writer knows where the end is, but a file that was cut back has another.
+    // The single writer knows the end, but a file that another process truncated has a different one.
     let end = file.metadata()?.len();
     file.write_at(bytes, end)
 }
 
-/// The folder, made where it is missing, and its lock, or that of the file `lock` in it.
-fn locked(state: &StateFolder, lock: Option<&str>) -> io::Result<(OwnedFd, Option<fs::File>)> {
+/// The folder, created where it is missing, and its lock, or that of the file `lock` in it.
+fn open_and_lock(
+    state: &StateFolder,
+    lock: Option<&str>,
+) -> io::Result<(OwnedFd, Option<fs::File>)> {
     let folder = state.open_again()?;
     let Some(name) = lock else {
         rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;

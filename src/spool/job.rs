@@ -1,5 +1,4 @@
-//! One job of the keeper: everything there is to do with the spool at that moment. Waits for nothing but
-//! the disk.
+//! One job of the spool task: everything there is to do with the spool at that moment. It blocks on the disk only.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,29 +13,29 @@ use super::storage::Storage;
 use crate::pipeline::{EventCount, StageStats};
 use crate::port::TrackedFrame;
 
-/// Bytes that the port has and the host is not known to have read, a quarter of the spool at most; one item in any
-/// case. More than the port's window: of a host that answers no barriers it is long not known, and what it asks for next
-/// must not wait behind a long answer until then.
+/// The most bytes that the port may have unacknowledged; also at most a quarter of the spool, but always one item.
+/// It is more than the port's window: a host that answers no barriers acknowledges late, and its next reply must
+/// not wait behind a long one until then.
 const HANDED_BYTES_MAX: u64 = 1 << 20;
 
-/// What a job works on.
+/// What outlives a job.
 #[derive(Debug)]
 pub(super) struct Job<S> {
     pub spool: Spool<S>,
-    /// Taken, and not yet in the spool.
-    pub coming: VecDeque<DurableMessage>,
+    /// Received, and not yet in the spool.
+    pub pending: VecDeque<DurableMessage>,
     pub node: Arc<StageStats>,
-    pub backlog: SpoolStatus,
+    pub status: SpoolStatus,
     pub acks: Acks,
 }
 
-/// One job.
+/// What a job gets.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct JobInput {
     pub items: Vec<DurableMessage>,
     pub read: u64,
-    pub handed: u64,
-    /// Places in the lane.
+    pub handed_over: u64,
+    /// Free capacity of the port's channel.
     pub room: usize,
     pub machine: Option<String>,
     pub now: Instant,
@@ -46,11 +45,11 @@ pub(super) struct Turn {
     pub retry: bool,
 }
 
-/// What came of it.
+/// The result of a job.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(super) struct JobOutput {
     pub ready: Vec<TrackedFrame>,
-    /// Something that may be handed over is left.
+    /// More items may be handed over.
     pub more: bool,
     pub nothing_waits: bool,
     pub dirty: bool,
@@ -60,60 +59,62 @@ pub(super) struct Done {
 }
 
 impl<S: Storage> Job<S> {
-    pub(super) fn new(spool: Spool<S>, node: Arc<StageStats>, backlog: SpoolStatus) -> Self {
+    pub(super) fn new(spool: Spool<S>, node: Arc<StageStats>, status: SpoolStatus) -> Self {
         let acks = Acks::default();
-        acks.found(spool.waiting().iter().map(|entry| entry.request).filter(|n| *n > 0).collect());
-        let mut desk = Self { spool, coming: VecDeque::new(), node, backlog, acks };
-        desk.found();
-        desk
+        acks.set_waiting(
+            spool.waiting().iter().map(|entry| entry.request).filter(|n| *n > 0).collect(),
+        );
+        let mut job = Self { spool, pending: VecDeque::new(), node, status, acks };
+        job.count_found();
+        job
     }
 
-    /// Books what waits from earlier runs.
-    fn found(&mut self) {
+    /// Counts what waits from earlier runs.
+    fn count_found(&mut self) {
         let losses = self.spool.losses();
         let lost: u64 = losses.iter().map(|(_, weight)| weight).sum();
         self.node.took(self.spool.weight() + lost);
         for (reason, weight) in losses {
             self.node.lost(reason, weight);
         }
-        self.tell();
+        self.publish_status();
     }
 
-    pub(super) fn work(&mut self, turn: Turn) -> Done {
-        let Self { spool, coming, node, .. } = self;
+    pub(super) fn work(&mut self, turn: JobInput) -> JobOutput {
+        let Self { spool, pending, node, .. } = self;
         let now_ms = turn.now_ms;
-        coming.extend(turn.items);
-        spool.put_words(turn.now, now_ms); // of what was shed when it was opened
+        pending.extend(turn.items);
+        spool.put_tombstones(turn.now, now_ms); // of evictions at the opening
         if let Some(identity) = turn.machine {
-            spool.another_machine(&identity);
+            spool.change_machine(&identity);
         }
-        node.gave(spool.read_up_to(turn.read));
+        node.gave(spool.acknowledge(turn.read));
         let acknowledged = std::mem::take(&mut spool.acknowledged);
-        spool.handed(turn.handed);
+        spool.handed_over(turn.handed_over);
         if turn.retry {
             spool.retry(now_ms);
         }
-        while let Some(must) = coming.pop_front() {
-            node.took(must.weight());
-            spool.put(must, turn.handed, now_ms);
+        while let Some(message) = pending.pop_front() {
+            node.took(message.weight());
+            spool.put(message, turn.handed_over, now_ms);
         }
         spool.flush(now_ms);
         if turn.tidy {
-            spool.tidy(now_ms); // that syncs too
+            spool.tidy(now_ms); // it syncs as well
         }
         if turn.sync {
             spool.sync(now_ms);
         }
         let (items, bytes) = (turn.room, HANDED_BYTES_MAX.min(spool.size / 4));
-        let out = spool.bytes_up_to(turn.handed);
+        let out = spool.bytes_up_to(turn.handed_over);
         let ready = match out {
-            0 => spool.next(turn.handed, items, bytes, turn.now),
-            out if out < bytes => spool.next(turn.handed, items, bytes - out, turn.now),
+            0 => spool.next(turn.handed_over, items, bytes, turn.now),
+            out if out < bytes => spool.next(turn.handed_over, items, bytes - out, turn.now),
             _ => Vec::new(),
         };
-        let last = ready.last().map_or(turn.handed, |kept| kept.seq);
+        let last = ready.last().map_or(turn.handed_over, |kept| kept.seq);
         let left = spool.waiting().back().is_some_and(|newest| newest.seq > last);
-        let done = Done {
+        let done = JobOutput {
             more: left && spool.bytes_up_to(last) < bytes,
             nothing_waits: spool.waiting().is_empty(),
             dirty: spool.is_dirty(),
@@ -126,15 +127,15 @@ impl<S: Storage> Job<S> {
             node.lost(reason, weight);
         }
         if !acknowledged.is_empty() {
-            self.acks.read(&acknowledged);
+            self.acks.acknowledge(&acknowledged);
         }
-        self.tell();
+        self.publish_status();
         done
     }
 
-    fn tell(&self) {
+    fn publish_status(&self) {
         self.node.holds(self.spool.weight());
         self.node.queued(self.spool.waiting().len() as u64);
-        self.backlog.state(&self.spool);
+        self.status.state(&self.spool);
     }
 }

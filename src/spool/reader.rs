@@ -1,5 +1,4 @@
-//! Reads parts of a spool's file: bytes through a window, and the record that it begins with. Keeps nothing of what
-//! it finds.
+//! Reads parts of a record file: bytes through a window, and the first record.
 
 use std::io;
 
@@ -11,7 +10,7 @@ use super::storage::Storage;
 pub(crate) const CHUNK: usize = 32 * 1024;
 /// The longest first record: its texts are bounded, and no byte of them takes more than six.
 pub(super) const FIRST_MAX: usize = 8 * 1024;
-/// What a disk writes whole or not at all.
+/// The size that a disk writes atomically.
 const SECTOR: u64 = 512;
 
 /// A window on the file.
@@ -39,8 +38,8 @@ impl<'a, S: Storage + ?Sized> Reader<'a, S> {
         Ok(&self.buffer[from..self.buffer.len().min(from + length)])
     }
 
-    /// Whether the file, `length` bytes long, ends in the middle of the record at `at`, or has nothing but zeros from
-    /// a sector of it on.
+    /// Whether the file, `length` bytes long, ends in the middle of the record at `at`, or is zero from some sector
+    /// of it on.
     pub(super) fn is_torn(&mut self, at: u64, length: u64) -> io::Result<bool> {
         let left = length - at;
         let head = record::read(self.bytes(at, HEAD)?);
@@ -61,7 +60,7 @@ impl<'a, S: Storage + ?Sized> Reader<'a, S> {
         Ok(is_there)
     }
 
-    /// The CRC of `length` bytes at `at`, or of what there is of them.
+    /// The CRC of `length` bytes at `at`, or of those that exist.
     pub(super) fn sum(&mut self, mut at: u64, length: u32) -> io::Result<u32> {
         let mut sum = crc32fast::Hasher::new();
         let mut left = length as usize;
@@ -77,15 +76,16 @@ impl<'a, S: Storage + ?Sized> Reader<'a, S> {
     }
 }
 
-/// The record that a file begins with, as far as it can be told, and its length.
+/// The first record of a file, as far as it is valid, and its length.
 pub(super) enum First {
     Whole(Session, u64, usize),
-    /// Something of it is damaged; the session is there where its own sum says so.
+    /// It is corrupt; the session is there if its own checksum is right.
     Damaged(Option<Session>, usize),
 }
 
 impl First {
-    /// What `bytes` begin with. Where the head is damaged the body is read by its spelling, which ends by itself.
+    /// The record at the start of `bytes`. If its head is corrupt, the body is parsed as JSON, which shows its own
+    /// end.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let read = record::read(head);

@@ -1,35 +1,35 @@
-//! How a record of the spool is spelled, in bytes. Reads and writes no file.
+//! The format of a record, in bytes.
 //!
 //! ```text
 //! "IBSPOOL" 0x01                                   the file: eight bytes, then records
 //! crc of 4..40 | what | 3 × 0 | length | crc of the body | number | at, Unix ms | readings | request
 //!            4 |    1 |     3 |      4 |               4 |      8 |           8 |        4 |     4
 //! ```
-//! All numbers are little-endian, both sums are CRC-32 (IEEE). The head has a sum of its own, so its
-//! length can be trusted where the body cannot: one damaged body costs one item, not all behind it.
+//! All numbers are little-endian, both checksums are CRC-32 (IEEE). The head has its own checksum, so its length
+//! can be trusted where the body cannot: one corrupt body costs one item, not everything behind it.
 //!
-//! A file whose first eight bytes are damaged is read all the same where its records are whole. So a later version
-//! that means something else by them must sum them differently, too.
+//! A file whose first eight bytes are corrupt is read all the same if its records are valid. So a later version
+//! that gives them another meaning must use another checksum, too.
 
 use super::message::Kind;
 
-/// The first bytes of the file; the last of them is the version of the format.
+/// The first bytes of the file. The last one is the version of the format.
 pub(super) const MAGIC: [u8; 8] = *b"IBSPOOL\x01";
-/// Bytes of a record before its body.
+/// The length of a head.
 pub(crate) const HEAD: usize = 40;
 /// The longest body: a frame is a line of at most 1 MiB, or 32 KiB of lines.
 pub(super) const BODY_MAX: usize = 2 << 20;
-/// No agent counts this far; a larger number would leave no room to go on counting.
+/// The highest number. No agent reaches it; a larger one would leave no room to count on.
 const NUMBER_MAX: u64 = 1 << 62;
 
-/// What a record is, before its body.
+/// The head of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub what: What,
     /// Bytes of the body.
     pub length: u32,
     pub body_crc: u32,
-    /// Of an item its own; of the others see [`What`].
+    /// The item's number; for other records see [`What`].
     pub number: u64,
     pub at_ms: u64,
     pub readings: u32,
@@ -40,11 +40,11 @@ pub(super) struct Head {
 /// The kinds of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
-    /// A run of an agent has begun; its number is the next item's, its body says whose it is.
+    /// A run of an agent began. The number is that of the next item, the body a [`Session`](super::scan::Session).
     Session,
-    /// Every item up to that number was read by the host.
+    /// The host acknowledged every item up to the number.
     Read,
-    /// The item of that number was given up.
+    /// The item with the number was dropped.
     Dropped,
     /// A frame.
     Item(Kind),
@@ -70,10 +70,10 @@ impl What {
     }
 }
 
-/// A head as any file of records has it: the spool's, and the request log's.
+/// The head in any record file: the spool's and the request log's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RawHead {
-    /// What the record is; the spool's are below 64.
+    /// The kind of record; the spool's are below 64.
     pub code: u8,
     /// Bytes of the body.
     pub length: u32,
@@ -86,13 +86,13 @@ pub(crate) struct RawHead {
 }
 
 impl RawHead {
-    /// A head for [`write_raw`], which fills in what the body says.
+    /// A head for [`write_raw`], which fills in the fields that depend on the body.
     pub(crate) fn new(code: u8, number: u64, at_ms: u64) -> Self {
         Self { code, number, at_ms, length: 0, body_crc: 0, readings: 0, request: 0 }
     }
 }
 
-/// Adds a whole record to `out`: `head` with the length and sum of `body`, and `body`.
+/// Appends a record to `out`: `head`, with the length and checksum of `body`, then `body`.
 pub(crate) fn write_raw(head: &RawHead, body: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, head.code, 0, 0, 0]);
@@ -107,7 +107,7 @@ pub(crate) fn write_raw(head: &RawHead, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(body);
 }
 
-/// The head that `bytes` begin with, of whatever file. `None`: they do not.
+/// The head at the start of `bytes`, of any record file. `None`: it is not valid.
 pub(crate) fn read_raw(bytes: &[u8]) -> Option<RawHead> {
     let head = bytes.get(..HEAD)?;
     let four = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
@@ -126,7 +126,7 @@ pub(crate) fn read_raw(bytes: &[u8]) -> Option<RawHead> {
     })
 }
 
-/// Adds a whole record of the spool to `out`.
+/// Appends a record of the spool to `out`.
 pub(super) fn write(
     what: What,
     number: u64,
@@ -139,15 +139,15 @@ pub(super) fn write(
     write_raw(&head, body, out);
 }
 
-/// The head of a record of the spool that `bytes` begin with. `None`: they do not.
+/// The head of a spool record at the start of `bytes`. `None`: it is not valid.
 pub(super) fn read(bytes: &[u8]) -> Option<Head> {
     let RawHead { code, length, body_crc, number, at_ms, readings, request } = read_raw(bytes)?;
     let what = What::of(code)?;
-    let fits = length as usize <= BODY_MAX;
-    fits.then_some(Head { what, length, body_crc, number, at_ms, readings, request })
+    let fits_in_file = length as usize <= BODY_MAX;
+    fits_in_file.then_some(Head { what, length, body_crc, number, at_ms, readings, request })
 }
 
-/// Whether `body` has the sum that `head` says, which may be damaged elsewhere.
+/// Whether `body` has the checksum in `head`, whose other fields may be corrupt.
 pub(super) fn has_sum(head: &[u8], body: &[u8]) -> bool {
     head.get(12..16) == Some(&crc32fast::hash(body).to_le_bytes()[..])
 }

@@ -1,4 +1,4 @@
-//! How a spool begins: from the file that is there, in memory, or to be edited from outside. Writes nothing itself.
+//! Recovery: opens a spool from its file, in memory, or for editing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,29 +10,29 @@ use super::types::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings};
 use crate::machine_events::is_same_machine;
 use crate::sinks::why;
 
-/// Bytes of an identity or boot id that are kept.
+/// The most bytes of an identity or boot id.
 const TEXT_MAX: usize = 512;
 
 impl<S: Storage> Spool<S> {
-    /// Reads what is there, and begins a run. Never fails: what cannot be read or written is in
-    /// [`Opened`] and [`state`](Self::state), and the spool keeps what it can.
+    /// Reads the file, and begins a run. Never fails: [`Opened`] and [`state`](Self::state) report what cannot be
+    /// read or written, and the spool saves what it can.
     ///
-    /// A file of which nothing can be used, because its beginning is damaged or of another version, gets another name
-    /// ([`Opened::aside`]): a person may find in it what this cannot.
+    /// A file of which nothing can be used, because its beginning is corrupt or of another version, is renamed
+    /// ([`Opened::aside`]) so that a person can examine it.
     ///
-    /// A file that the disk does not give back is left as it is, and this run is one of memory only: what waits in
-    /// it may be read at the next start. (It is not tried again before: the host knows items by their numbers, and
-    /// those of this run would be those of the file.)
+    /// A file that the disk cannot read is left as it is, and this run works in memory only; the next start may be
+    /// able to read it. (It is not tried earlier: the host knows items by their numbers, and this run's would
+    /// repeat those of the file.)
     pub fn open(storage: S, settings: &Settings, now_ms: u64) -> (Self, Opened) {
         Self::begin(Some(storage), settings, now_ms)
     }
 
-    /// A spool without a file: what waits is lost with the process.
+    /// A spool without a file: it is lost with the process.
     pub fn in_memory(settings: &Settings, now_ms: u64) -> (Self, Opened) {
         Self::begin(None, settings, now_ms)
     }
 
-    /// The spool as it is, of any machine, without beginning a run: to change it from outside.
+    /// Opens the spool of any machine without beginning a run, to edit it from outside.
     pub fn edit(mut storage: S) -> (Self, Scan) {
         let found = scan::scan(&mut storage, 2 * SIZE_MAX);
         let session = found.session.clone().unwrap_or_default();
@@ -45,7 +45,7 @@ impl<S: Storage> Spool<S> {
         let found = storage.as_mut().map(|storage| scan::scan(storage, 2 * SIZE_MAX));
         let found = found.unwrap_or_else(|| Scan { next_seq: 1, ..Scan::default() });
         let mut unusable = found.unreadable.clone();
-        let aside = unusable.is_none() && found.session.is_none() && !found.wrong.is_empty();
+        let aside = unusable.is_none() && found.session.is_none() && !found.corruptions.is_empty();
         if let (true, Some(storage)) = (aside, &mut storage)
             && let Err(error) = storage.set_aside()
         {
@@ -56,7 +56,7 @@ impl<S: Storage> Spool<S> {
             let (spool, opened) = Self::begin(None, settings, now_ms);
             let trouble = Some(format!("{why} (it is left as it is, for the next start)"));
             let unusable = trouble.clone();
-            return (Self { unread: storage, unusable, ..spool }, Opened { trouble, ..opened });
+            return (Self { unreadable: storage, unusable, ..spool }, Opened { trouble, ..opened });
         }
         let before = found.session.clone().unwrap_or_default();
         let session = Session {
@@ -68,19 +68,20 @@ impl<S: Storage> Spool<S> {
             !before.identity.is_empty() && !is_same_machine(&before.identity, &session.identity);
         let size = settings.size.clamp(SIZE_MIN, SIZE_MAX);
         let mut spool = Self::new(storage, size, session);
-        spool.word = settings.word;
+        spool.tombstone = settings.tombstone;
         spool.fill(&found);
-        spool.lose("damaged", found.damaged);
-        // A file that a power cut has torn was written before this boot.
+        spool.count_loss("damaged", found.damaged);
+        // A file torn by a power cut was written before this boot.
         let is_of_this_boot = before.boot_id.is_empty() || before.boot_id == spool.session.boot_id;
-        spool.lose(if is_of_this_boot { "damaged" } else { "not synced" }, found.torn);
-        let mut opened = Opened { cloned, aside, wrong: found.wrong, ..Opened::default() };
+        spool.count_loss(if is_of_this_boot { "damaged" } else { "not synced" }, found.torn);
+        let mut opened =
+            Opened { cloned, aside, corruptions: found.corruptions, ..Opened::default() };
         if cloned {
             opened.dropped = spool.waiting.len() as u64;
             spool.drop_all("cloned");
         }
         spool.shrink();
-        spool.stale |= cloned || !opened.wrong.is_empty();
+        spool.stale |= cloned || !opened.corruptions.is_empty();
         spool.start(now_ms);
         opened.waiting = spool.waiting.len() as u64;
         opened.trouble.clone_from(&spool.failing);
@@ -88,10 +89,10 @@ impl<S: Storage> Spool<S> {
     }
 
     fn new(storage: Option<S>, size: u64, session: Session) -> Self {
-        let epochs = SessionIds::of_run(session.run);
+        let session_ids = SessionIds::of_run(session.run);
         Self {
             storage,
-            unread: None,
+            unreadable: None,
             size,
             session,
             waiting: VecDeque::new(),
@@ -105,8 +106,8 @@ impl<S: Storage> Spool<S> {
             empty_end: 0,
             next_seq: 1,
             first_seq: 1,
-            read: 0,
-            read_written: 0,
+            acked: 0,
+            acked_written: 0,
             written: 0,
             dropped: Vec::new(),
             dirty: false,
@@ -116,9 +117,9 @@ impl<S: Storage> Spool<S> {
             unusable: None,
             full: false,
             losses: Losses::new(),
-            epochs,
-            word: None,
-            words: Vec::new(),
+            session_ids,
+            tombstone: None,
+            tombstones: Vec::new(),
             acknowledged: Vec::new(),
         }
     }
@@ -134,7 +135,7 @@ impl<S: Storage> Spool<S> {
         self.first_seq = self.next_seq;
         self.written = self.next_seq - 1;
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
-        (self.read, self.read_written) = (first - 1, first - 1);
+        (self.acked, self.acked_written) = (first - 1, first - 1);
     }
 }
 

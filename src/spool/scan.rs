@@ -1,5 +1,4 @@
-//! Reads a spool's file from one end to the other: what waits in it, and what is wrong with it.
-//! Changes nothing, and believes nothing without its sum.
+//! Scans a whole spool file: the waiting items and all corruption. It trusts nothing without a checksum.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,105 +12,104 @@ use super::record::{self, HEAD, Head, MAGIC, What};
 use super::storage::Storage;
 use crate::sinks::why;
 
-/// The most items that wait: an index of 32 bytes each, half a MiB.
+/// The most waiting items: an index of 32 bytes each, half a MiB.
 pub const ITEMS_MAX: usize = 16_384;
-/// Damages that are told one by one.
+/// The most corruptions that are listed.
 const WRONG_MAX: usize = 100;
 
-/// An item that waits; its bytes are elsewhere.
+/// A waiting item, without its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number, from 1, strictly rising.
+    /// Sequence number, from 1, strictly increasing.
     pub seq: u64,
-    /// When it was made, in milliseconds since 1970.
+    /// When it was created, in milliseconds since 1970.
     pub at_ms: u64,
     /// What it says.
     pub kind: Kind,
     /// Bytes of the frame.
     pub length: u32,
-    /// What it weighs in the books.
+    /// Its weight in readings.
     pub readings: u32,
     /// The request that it answers, as the request log numbers them; 0 where none.
     pub request: u32,
-    /// When a host asked for it, where one did and this run of the agent heard it.
-    pub(super) asked: Option<Instant>,
-    /// Where its record begins in the file. `None`: in memory only.
+    /// When a host requested it, if that was in this run of the agent.
+    pub(super) requested_at: Option<Instant>,
+    /// The offset of its record in the file. `None`: in memory only.
     pub(super) offset: Option<u32>,
 }
 
 impl Entry {
-    /// One that waits from now on; its number comes with its place.
-    pub(super) fn of(must: &DurableMessage, now_ms: u64) -> Self {
-        let length = u32::try_from(must.frame.bytes.len()).unwrap_or(u32::MAX);
-        let (kind, readings) = (must.kind, must.frame.readings);
-        let asked = kind.is_asked().then_some(must.frame.oldest);
-        let request = must.request;
-        Self { seq: 0, at_ms: now_ms, kind, length, readings, request, asked, offset: None }
+    /// The entry of a new message. Its number is set when it is queued.
+    pub(super) fn of(message: &DurableMessage, now_ms: u64) -> Self {
+        let length = u32::try_from(message.frame.bytes.len()).unwrap_or(u32::MAX);
+        let (kind, readings) = (message.kind, message.frame.readings);
+        let requested_at = kind.is_reply().then_some(message.frame.oldest);
+        let request = message.request;
+        Self { seq: 0, at_ms: now_ms, kind, length, readings, request, requested_at, offset: None }
     }
 
-    /// Bytes of its record.
     pub(super) fn record(&self) -> u64 {
         HEAD as u64 + u64::from(self.length)
     }
 }
 
-/// Whose the file is, as its first record and each start of an agent say.
+/// The owner of the file, recorded first and at each start of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// The number of the agent's run, rising.
+    /// The number of the agent's run, increasing.
     pub run: u64,
-    /// The machine, as the agent knows it.
+    /// The identity of the machine.
     pub identity: String,
-    /// The boot of the machine in which that run began.
+    /// The boot id of the machine when the run began.
     pub boot_id: String,
 }
 
-/// A damage, and what it costs.
+/// A corruption, and its extent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Corruption {
     /// Where in the file.
     pub offset: u64,
-    /// Bytes that are not used.
+    /// The number of bytes that are ignored.
     pub bytes: u64,
-    /// What is wrong, as a sentence's end.
+    /// What is wrong, as the end of a sentence.
     pub what: String,
 }
 
-/// All that a file says.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Who wrote it last. `None`: it is no spool, or an empty one.
+    /// Its last writer. `None`: it is no spool, or an empty one.
     pub session: Option<Session>,
-    /// What waits, oldest first; at most twice [`ITEMS_MAX`].
+    /// The waiting items, oldest first; at most twice [`ITEMS_MAX`].
     pub waiting: VecDeque<Entry>,
-    /// The damages, at most a hundred of them.
-    pub wrong: Vec<Corruption>,
-    /// Why the disk did not give the file back, if so: that is no damage, and what was found is not all there is.
+    /// The corruptions, at most a hundred.
+    pub corruptions: Vec<Corruption>,
+    /// Why the file could not be read, if so. That is no corruption, and the scan is incomplete.
     pub unreadable: Option<String>,
-    /// What damaged items weighed, where their head could be read; a part of which nothing is known counts as one.
+    /// The weight of corrupt items, as far as their heads are valid; a part of unknown content counts as one item.
     pub damaged: u64,
-    /// The same for what the file ends in the middle of, or in nothing but zeros: that is how what was not synced
-    /// looks after a power cut.
+    /// The weight of what the file ends in the middle of, or of zeros at its end: unsynced data after a power cut
+    /// looks like this.
     pub torn: u64,
     /// The length of the file.
     pub length: u64,
-    /// The number after the last one known.
+    /// The number after the highest known one.
     pub(super) next_seq: u64,
-    /// Where the good part ends.
+    /// The end of the valid part.
     pub(super) end: u64,
 }
 
-/// Reads the whole file of `storage`, at most `bytes_max` of it, through a buffer of 32 KiB.
+/// Scans the file in `storage`, at most `bytes_max` of it, through a buffer of 32 KiB.
 ///
-/// Each sum is checked. A damaged body costs its item; behind a damaged head nothing can be believed (what
-/// a program has said could look like a record), so the rest of the file is not used. A file whose end was
-/// lost in a power cut is of that kind, and what is lost is what had not been synced.
+/// Every checksum is verified. A corrupt body costs its item. After a corrupt head nothing can be trusted (the
+/// output of a program could look like a record), so the rest of the file is ignored. A file whose end was lost in
+/// a power cut is of that kind, and only unsynced data is lost.
 ///
-/// The beginning is the exception: the first bytes and the record behind them have one possible place, so what comes
-/// after them is found where they are damaged. Whose the file is then says that record's own sum or a later record;
-/// where nothing says it, no item is of use.
+/// The beginning is the exception: the first bytes and the first record have a fixed place, so the records after
+/// them are found although they are corrupt. The first record's own checksum, or a later record, then proves the
+/// owner. Without proof no item is used.
 ///
-/// A read that fails says nothing about the file: the scan ends there, and [`Scan::unreadable`] says so.
+/// A failed read says nothing about the file: the scan ends there and sets [`Scan::unreadable`].
 pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     let mut scan = Scan { next_seq: 1, ..Scan::default() };
     let length = match storage.length() {
@@ -137,13 +135,13 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
             Err(stop) => stop,
         };
         match stop {
-            Stop::Unreadable(error) => scan.unread_from(at, &error),
+            Stop::Unreadable(error) => scan.stop_unreadable(at, &error),
             Stop::Corruption(what, weight) => {
                 match reader.is_torn(at, length) {
                     Ok(true) => scan.torn += weight,
                     _ => scan.damaged += weight,
                 }
-                scan.wrong(at, length - at, what);
+                scan.corruptions(at, length - at, what);
             }
         }
         break;
@@ -152,16 +150,16 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     if scan.session.is_none() && !scan.waiting.is_empty() {
         let lost = std::mem::take(&mut scan.waiting);
         scan.damaged += lost.iter().map(|entry| u64::from(entry.readings)).sum::<u64>();
-        scan.wrong(0, length, "it does not say whose it is");
+        scan.corruptions(0, length, "it does not say whose it is");
     }
     scan
 }
 
-/// Why a scan goes no further.
+/// Why a scan stops.
 enum Stop {
-    /// What is there is no record, or not that of a spool; and what it weighs.
+    /// The bytes are no record, or not one of a spool; and their weight.
     Corruption(String, u64),
-    /// What is there is not known.
+    /// The bytes could not be read.
     Unreadable(io::Error),
 }
 
@@ -171,7 +169,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// Of a part of the file of which nothing is known: an item, for all that is known.
+/// Unknown content counts as one item.
 impl From<&str> for Stop {
     fn from(what: &str) -> Self {
         Self::Corruption(what.to_owned(), 1)
@@ -185,17 +183,17 @@ impl From<String> for Stop {
 }
 
 impl Scan {
-    fn unread_from(&mut self, at: u64, error: &io::Error) {
+    fn stop_unreadable(&mut self, at: u64, error: &io::Error) {
         self.unreadable = Some(format!("it cannot be read from byte {at} on: {}", why(error)));
     }
 
-    fn wrong(&mut self, offset: u64, bytes: u64, what: impl Into<String>) {
-        if self.wrong.len() < WRONG_MAX {
-            self.wrong.push(Corruption { offset, bytes, what: what.into() });
+    fn corruptions(&mut self, offset: u64, bytes: u64, what: impl Into<String>) {
+        if self.corruptions.len() < WRONG_MAX {
+            self.corruptions.push(Corruption { offset, bytes, what: what.into() });
         }
     }
 
-    /// Takes the first bytes and the record that says whose the file is, and tells where the next one is.
+    /// Reads the first bytes and the session record. Returns the offset of the next record.
     fn beginning<S: Storage>(
         &mut self,
         reader: &mut Reader<'_, S>,
@@ -215,7 +213,7 @@ impl Scan {
             return Err(if is_magic { "it does not say whose it is" } else { other }.into());
         };
         if !is_magic {
-            self.wrong(0, MAGIC.len() as u64, "its first bytes are damaged");
+            self.corruptions(0, MAGIC.len() as u64, "its first bytes are damaged");
         }
         let length = match first {
             First::Whole(session, number, length) => {
@@ -224,7 +222,7 @@ impl Scan {
             }
             First::Damaged(session, length) => {
                 let what = "the record that says whose it is is damaged";
-                self.wrong(MAGIC.len() as u64, length as u64, what);
+                self.corruptions(MAGIC.len() as u64, length as u64, what);
                 self.session = session;
                 length
             }
@@ -232,7 +230,7 @@ impl Scan {
         Ok((MAGIC.len() + length) as u64)
     }
 
-    /// Takes the record at `at`, and tells where the next one is. `Err`: it and the rest are of no use.
+    /// Reads the record at `at`. Returns the offset of the next one. `Err`: it and the rest are ignored.
     fn record<S: Storage>(
         &mut self,
         reader: &mut Reader<'_, S>,
@@ -242,7 +240,7 @@ impl Scan {
         let Some(head) = record::read(reader.bytes(at, HEAD)?) else {
             return match First::of(reader.bytes(at, FIRST_MAX)?) {
                 Some(First::Damaged(Some(session), bytes)) => {
-                    self.wrong(at, bytes as u64, "the head of a session is damaged");
+                    self.corruptions(at, bytes as u64, "the head of a session is damaged");
                     self.session = Some(session);
                     Ok(at + bytes as u64)
                 }
@@ -264,7 +262,7 @@ impl Scan {
             What::Item(kind) => format!("{} {} is damaged", kind.name(), head.number),
             _ => "a record's body is damaged".to_owned(),
         };
-        self.wrong(at, next - at, what);
+        self.corruptions(at, next - at, what);
         let used = u64::from(matches!(head.what, What::Item(_)));
         self.next_seq = self.next_seq.max(head.number.saturating_add(used));
         Ok(next)
@@ -312,7 +310,7 @@ impl Scan {
                     length: head.length,
                     readings: head.readings,
                     request: head.request,
-                    asked: None,
+                    requested_at: None,
                     offset: Some(offset),
                 });
             }
@@ -321,7 +319,7 @@ impl Scan {
     }
 }
 
-/// What a record says that is not used.
+/// The weight of an ignored record.
 fn weight(head: &Head) -> u64 {
     match head.what {
         What::Item(_) => head.readings.into(),
@@ -329,7 +327,7 @@ fn weight(head: &Head) -> u64 {
     }
 }
 
-/// The bytes of the item `entry`, checked. `None`: they are damaged, or not in the file.
+/// The bytes of the item `entry`, verified. `None`: they are corrupt, or not in the file.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -1,4 +1,4 @@
-//! What waits for the host now, for whoever wants to show it. Changes nothing of it.
+//! The status of a spool, for display.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,36 +9,36 @@ use super::storage::Storage;
 use super::types::State;
 use crate::sync::IgnorePoison;
 
-/// Reads what waits. A copy reads the same. One keeper writes it, after each change.
+/// A shared view of the status. Clones show the same; the spool task updates it after each change.
 #[derive(Debug, Clone, Default)]
 pub struct SpoolStatus(Arc<Mutex<Waiting>>);
 
-/// What waits.
+/// The status at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Items that the host is not known to have read.
+    /// Unacknowledged items.
     pub items: u64,
     /// Their bytes, with 40 for each.
     pub bytes: u64,
-    /// When the oldest of them was made.
+    /// When the oldest item was created.
     pub oldest: Option<SystemTime>,
-    /// Those of the items that are in memory only, and lost with the agent.
+    /// Items that are in memory only, and lost with the agent.
     pub in_memory: u64,
-    /// How the spool does.
+    /// The state of the spool.
     pub state: State,
-    /// Why it does not keep them on disk, if so; nothing where nobody wanted that.
+    /// Why items are not stored on disk, if they should be.
     pub why: Option<String>,
 }
 
 impl Waiting {
-    /// How long the oldest has waited. Nothing where the clock was set back meanwhile.
+    /// How long the oldest item has waited. `None` if the clock was set back meanwhile.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         now.duration_since(self.oldest?).ok()
     }
 }
 
 impl SpoolStatus {
-    /// What waits now.
+    /// The current status.
     pub fn now(&self) -> Waiting {
         self.0.lock().ignore_poison().clone()
     }
@@ -47,7 +47,7 @@ impl SpoolStatus {
         let oldest = spool.waiting().front().map(|first| time(first.at_ms));
         let items = spool.waiting().len() as u64;
         let is_in_memory = |entry: &&Entry| entry.offset.is_none();
-        // Mostly there is none, and no need to count.
+        // Mostly there is none, so nothing is counted.
         let in_memory = match spool.in_memory {
             0 => 0,
             _ => spool.waiting().iter().filter(is_in_memory).count() as u64,
@@ -58,12 +58,12 @@ impl SpoolStatus {
     }
 }
 
-/// The time of a record. What is beyond the clock's end is its beginning.
+/// The time in a record; the epoch if it is out of range.
 pub(crate) fn time(at_ms: u64) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(at_ms)).unwrap_or(UNIX_EPOCH)
 }
 
-/// A time as a record has it.
+/// A time as it is stored in a record.
 pub(crate) fn millis(at: SystemTime) -> u64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

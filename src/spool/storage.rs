@@ -1,12 +1,12 @@
-//! What the spool needs of a disk. Knows no record and no path.
+//! The storage interface of record files.
 
 use std::io;
 
-/// One file that is only appended to, or replaced as a whole by one that was written beside it.
+/// One file that is only appended to, or replaced as a whole by a new one that was written beside it.
 ///
-/// An implementation is single-threaded and may block; who calls it keeps it off the async workers
-/// unless [`blocks`](Self::blocks) says that there is no need. Two exist: [`File`](super::File), and
-/// [`FaultyDisk`](super::FaultyDisk), whose power can be cut.
+/// An implementation is single-threaded and may block: the caller keeps it off the async workers unless
+/// [`blocks`](Self::blocks) is `false`. There are two: [`File`](super::File), and
+/// [`FaultyDisk`](super::FaultyDisk), which simulates power cuts.
 pub trait Storage: Send + 'static {
     /// The length of the file; 0 where there is none.
     fn length(&mut self) -> io::Result<u64>;
@@ -14,48 +14,45 @@ pub trait Storage: Send + 'static {
     /// Reads at `offset`; fewer bytes than asked for only at the end of the file.
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes a first part of `bytes` at the end of the file and tells how much. A write that fails
-    /// has written nothing. What it has taken survives this process; a power cut only after
-    /// [`sync`](Self::sync).
+    /// Writes a first part of `bytes` at the end of the file and returns its length. A failed write has written
+    /// nothing. Written bytes survive this process, but a power cut only after [`sync`](Self::sync).
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
     /// Cuts the file back.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 
-    /// Returns when everything until now survives a power cut. After a failure nothing written
-    /// since the last success may be relied on, also when a later call succeeds: Linux forgets that
-    /// the pages were dirty (<https://lwn.net/Articles/752063/>).
+    /// Returns when everything so far survives a power cut. After a failure, nothing written since the last success
+    /// can be trusted, even if a later call succeeds: Linux forgets that the pages were dirty
+    /// (<https://lwn.net/Articles/752063/>).
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Gives the file another name, so that there is none: it is one that cannot be used, and may be of use to a
-    /// person. One is kept like that, the last.
+    /// Renames a file that cannot be used, so that a person can examine it. Only the last such file is kept.
     fn set_aside(&mut self) -> io::Result<()>;
 
-    /// Makes an empty file beside the old one, and forgets one that was made before.
+    /// Creates an empty file beside the old one, and discards an earlier one.
     fn begin(&mut self) -> io::Result<()>;
 
     /// As [`append`](Self::append), to the file beside.
     fn append_beside(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Puts the file beside in the old one's place, all of it synced: after a power cut there is the
-    /// one or the other, and after success the new one. A failure before the exchange leaves the old
-    /// one in place; [`exchanged`](Self::exchanged) tells which it is.
+    /// Replaces the old file with the one beside it, synced. After a power cut one of the two is there, after
+    /// success the new one. A failure before the exchange leaves the old one in place;
+    /// [`exchanged`](Self::exchanged) shows which it is.
     fn commit(&mut self) -> io::Result<()>;
 
     /// Removes the file beside, so that it takes no space.
     fn abandon(&mut self);
 
-    /// Whether the last [`commit`](Self::commit) has put the new file in place, even if it failed
-    /// later.
+    /// Whether the last [`commit`](Self::commit) has replaced the file, even if it failed later.
     fn exchanged(&self) -> bool;
 
-    /// Whether a call can take as long as a disk does.
+    /// Whether a call may block on a disk.
     fn blocks(&self) -> bool {
         true
     }
 }
 
-/// Appends all of `bytes`, in as many calls as it takes. On failure a part may be there.
+/// Appends all of `bytes`, in as many calls as needed. A failure may leave a part.
 pub(crate) fn append_all(
     mut append: impl FnMut(&[u8]) -> io::Result<usize>,
     mut bytes: &[u8],

@@ -1,5 +1,4 @@
-//! The task between those who say what must arrive and the port that says it. Does not know when the host
-//! has read something: the port tells.
+//! The spool task, between the senders of durable messages and the port.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -10,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::acks::Acks;
-use super::job::{Done, Job, Turn};
+use super::job::{Job, JobInput, JobOutput};
 use super::message::DurableMessage;
 use super::queue::Spool;
 use super::status::{SpoolStatus, millis};
@@ -19,68 +18,66 @@ use crate::pipeline::{StageError, StageStats, Task};
 use crate::port::{Discarded, TrackedFrame};
 use crate::sync::IgnorePoison;
 
-/// Items taken at one wake-up.
+/// Messages received at one wake-up.
 const BURST: usize = 64;
-/// How long an item may be written and not synced.
+/// How long a message may be written and not synced.
 pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
-/// How long a note of what was read may be, because a lost one costs no more than a line that comes again.
+/// How long an acknowledgement may be unsynced: losing it costs only a redelivered line.
 const NOTE_WITHIN: Duration = Duration::from_secs(1);
-/// How long nothing must happen before an empty file is made short.
+/// How long an empty spool must be idle before its file is shortened.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
-/// How often a disk that takes nothing is tried.
+/// How often a failing disk is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
-/// How long after the end of the inbox the port may still tell what was read.
+/// How long the port may still acknowledge after the inbox has ended.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The machine has become another one, or went back to an earlier moment.
+/// The machine was cloned, or restored to an earlier moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// Counts such lives, from 1.
+    /// The number of such events, from 1.
     pub life: u64,
-    /// Which machine it is now.
+    /// The identity of the machine now.
     pub identity: String,
 }
 
-/// Keeps what comes in a [`Spool`], hands it to the port in order, and forgets it when the host has read it.
+/// Stores messages in a [`Spool`], hands them to the port in order, and removes them when the host acknowledges.
 ///
-/// It takes whatever comes at once, also while no host is there, and never makes anyone wait longer than a
-/// write. When its inbox ends, everything is written and synced, what the lane takes without waiting is
-/// handed over, and the lane is closed; then it waits, 2 s at most, for the port to say what was read
-/// meanwhile, until the port's end of that watch is gone. What was not read is there in the next run; what was in
-/// memory only is lost, and counted in the log.
+/// It always receives, also while no host is connected, and delays senders for a write at most. When its inbox
+/// ends, everything is written and synced, the port gets what its channel takes without waiting, and the channel is
+/// closed. Then it records acknowledgements, for 2 s at most or until the port ends. Unacknowledged messages are
+/// sent in the next run; those in memory only are lost, and the log says how many.
 ///
-/// # The books
-/// `taken = given + lost + held`: taken is what came and what was found at the start, given what is known
-/// to be read.
+/// # Counters
+/// `taken = given + lost + held`: taken is what was received or found at the start, given what is acknowledged.
 ///
 /// # Why a fault loses nothing
-/// The queue is behind a lock that only the one job on the blocking pool takes, and an item is in the
-/// queue from the first line of that job; an item counts as handed over when the lane has it.
+/// The queue is behind a lock that only the one job on the blocking pool takes, and a message is in the queue from
+/// the first line of that job. It counts as handed over when the port's channel has it.
 #[derive(Debug)]
 pub struct SpoolTask<S> {
-    desk: Arc<Mutex<Job<S>>>,
+    job: Arc<Mutex<Job<S>>>,
     inbox: mpsc::Receiver<DurableMessage>,
     open: bool,
-    /// Taken, and not yet in the queue.
-    hand: Vec<DurableMessage>,
-    /// `None`: the port has ended, or there is nothing more to hand over.
+    /// Received, and not yet in the queue.
+    batch: Vec<DurableMessage>,
+    /// The port's channel. `None`: the port has ended, or nothing more is handed over.
     lane: Option<mpsc::Sender<TrackedFrame>>,
     read: watch::Receiver<u64>,
     machine: watch::Receiver<Option<Machine>>,
-    /// The life of it that was heard of last.
+    /// The last event that was handled.
     life: u64,
-    /// The last number that the lane has.
-    handed: u64,
+    /// The last number that was sent to the port.
+    handed_over: u64,
     blocks: bool,
     clock: fn() -> SystemTime,
-    void: Discarded,
+    discarded: Discarded,
     node: Arc<StageStats>,
 }
 
 impl<S: Storage> SpoolTask<S> {
-    /// Keeps in `spool` what comes through `inbox`, hands it to `lane`, and hears from `read` up to which
-    /// number the host has read it. The second is for whoever wants to know what waits; the third takes the
-    /// machine's new identity when it has become another (a clone): what waits is given up then.
+    /// Stores messages from `inbox` in `spool`, sends them to `lane`, and removes them up to the number in `read`.
+    /// Also returns the status, and the sender for the machine's new identity: when it changes (a clone),
+    /// everything that waits is dropped.
     pub fn new(
         spool: Spool<S>,
         inbox: mpsc::Receiver<DurableMessage>,
@@ -89,74 +86,74 @@ impl<S: Storage> SpoolTask<S> {
         node: Arc<StageStats>,
     ) -> (Self, SpoolStatus, watch::Sender<Option<Machine>>) {
         let (became, machine) = watch::channel(None);
-        let backlog = SpoolStatus::default();
+        let status = SpoolStatus::default();
         let blocks = spool.blocks();
-        let desk = Job::new(spool, Arc::clone(&node), backlog.clone());
+        let job = Job::new(spool, Arc::clone(&node), status.clone());
         let keeper = Self {
             blocks,
-            desk: Arc::new(Mutex::new(desk)),
+            job: Arc::new(Mutex::new(job)),
             inbox,
             open: true,
-            hand: Vec::new(),
+            batch: Vec::new(),
             lane: Some(lane),
             read,
             machine,
             life: 0,
-            handed: 0,
+            handed_over: 0,
             clock: SystemTime::now,
-            void: Discarded::default(),
+            discarded: Discarded::default(),
             node,
         };
-        (keeper, backlog, became)
+        (keeper, status, became)
     }
 
-    /// Which requests' answers the host has read.
+    /// The acknowledged replies.
     pub fn acks(&self) -> Acks {
-        self.desk.lock().ignore_poison().acks.clone()
+        self.job.lock().ignore_poison().acks.clone()
     }
 
-    /// With another wall clock, for the times that records bear.
+    /// Replaces the wall clock, which dates records.
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Says in `void` which of what the port has is given up, too.
-    pub fn voiding(self, void: Discarded) -> Self {
-        Self { void, ..self }
+    /// Also discards in the port what is dropped here when the machine changes.
+    pub fn with_discarded(self, discarded: Discarded) -> Self {
+        Self { discarded, ..self }
     }
 
-    async fn pump(&mut self) -> Result<(), StageError> {
+    async fn process(&mut self) -> Result<(), StageError> {
         let mut alarms = Alarms::default();
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
         loop {
-            let mut done = self.turn(&alarms).await?;
+            let mut done = self.run_job(&alarms).await?;
             self.hand_over(std::mem::take(&mut done.ready));
             let now = Instant::now();
             alarms.set(&done, now);
             if !self.open {
-                return self.end(done.nothing_waits).await;
+                return self.shut_down(done.nothing_waits).await;
             }
             if let Some(at) = alarms.next()
                 && at != alarm.deadline()
             {
                 alarm.as_mut().reset(at);
             }
-            let Self { inbox, hand, lane, read, machine, open, .. } = &mut *self;
+            let Self { inbox, batch, lane, read, machine, open, .. } = &mut *self;
             let wanted = done.more && lane.is_some();
             tokio::select! {
                 biased;
-                taken = inbox.recv_many(hand, BURST) => *open = taken > 0,
+                taken = inbox.recv_many(batch, BURST) => *open = taken > 0,
                 Ok(()) = read.changed() => {}
                 Ok(()) = machine.changed() => {}
-                gone = place(lane.as_ref()), if wanted => if gone { *lane = None },
+                gone = wait_for_capacity(lane.as_ref()), if wanted => if gone { *lane = None },
                 () = &mut alarm, if alarms.next().is_some() => {}
             }
         }
     }
 
-    /// Does all there is to do, in one job.
-    async fn turn(&mut self, alarms: &Alarms) -> Result<Done, StageError> {
+    /// Runs one job.
+    async fn run_job(&mut self, alarms: &Alarms) -> Result<JobOutput, StageError> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if self.lane.as_ref().is_some_and(mpsc::Sender::is_closed) {
@@ -166,12 +163,12 @@ impl<S: Storage> SpoolTask<S> {
         let machine = machine.filter(|new| new.life != self.life);
         if let Some(new) = &machine {
             self.life = new.life;
-            self.void.up_to(self.handed);
+            self.discarded.up_to(self.handed_over);
         }
-        let turn = Turn {
-            items: std::mem::take(&mut self.hand),
+        let run_job = JobInput {
+            items: std::mem::take(&mut self.batch),
             read: *self.read.borrow_and_update(),
-            handed: self.handed,
+            handed_over: self.handed_over,
             room: self.lane.as_ref().map_or(0, mpsc::Sender::capacity),
             machine: machine.map(|new| new.identity),
             now,
@@ -181,39 +178,40 @@ impl<S: Storage> SpoolTask<S> {
             retry: due(alarms.retry) || !self.open,
         };
         if !self.blocks {
-            return Ok(self.desk.lock().ignore_poison().work(turn));
+            return Ok(self.job.lock().ignore_poison().work(run_job));
         }
-        let desk = Arc::clone(&self.desk);
-        let job = move || desk.lock().ignore_poison().work(turn);
+        let job = Arc::clone(&self.job);
+        let job = move || job.lock().ignore_poison().work(run_job);
         let done = tokio::task::spawn_blocking(job).await;
         done.map_err(|error| StageError::new(format_args!("the spool's job broke: {error}")))
     }
 
-    /// To the lane, which has room for them: this is its only sender.
+    /// Sends to the port's channel. It has room: this is its only sender.
     fn hand_over(&mut self, ready: Vec<TrackedFrame>) {
         for kept in ready {
             let Some(lane) = &self.lane else { return };
             let seq = kept.seq;
             match lane.try_send(kept) {
-                Ok(()) => self.handed = seq,
+                Ok(()) => self.handed_over = seq,
                 Err(mpsc::error::TrySendError::Full(_)) => return,
                 Err(mpsc::error::TrySendError::Closed(_)) => self.lane = None,
             }
         }
     }
 
-    /// Everything is written and synced: closes the lane, and notes what is read until the port has ended.
-    async fn end(&mut self, mut nothing_waits: bool) -> Result<(), StageError> {
+    /// Everything is written and synced: closes the port's channel, and records acknowledgements until the port has
+    /// ended.
+    async fn shut_down(&mut self, mut nothing_waits: bool) -> Result<(), StageError> {
         self.lane = None;
         let until = Instant::now() + LINGER;
         while !nothing_waits {
             let heard = tokio::time::timeout_at(until, self.read.changed()).await;
-            nothing_waits = self.turn(&Alarms::default()).await?.nothing_waits;
+            nothing_waits = self.run_job(&Alarms::default()).await?.nothing_waits;
             if !matches!(heard, Ok(Ok(()))) {
                 break;
             }
         }
-        let waiting = self.desk.lock().ignore_poison().backlog.now();
+        let waiting = self.job.lock().ignore_poison().status.now();
         if waiting.in_memory > 0 {
             let (items, why) = (waiting.in_memory, waiting.why.as_deref().unwrap_or("no spool"));
             tracing::warn!(items, why, "what was in memory only is lost with the agent");
@@ -224,7 +222,7 @@ impl<S: Storage> SpoolTask<S> {
 
 impl<S: Storage> Task for SpoolTask<S> {
     fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
-        self.pump().boxed()
+        self.process().boxed()
     }
 
     fn faulted(&mut self) -> String {
@@ -233,15 +231,15 @@ impl<S: Storage> Task for SpoolTask<S> {
     }
 }
 
-/// Waits for a place in the lane. `true`: there will be none.
-async fn place(lane: Option<&mpsc::Sender<TrackedFrame>>) -> bool {
+/// Waits for capacity in the port's channel. `true`: there will be none.
+async fn wait_for_capacity(lane: Option<&mpsc::Sender<TrackedFrame>>) -> bool {
     match lane {
         Some(lane) => lane.reserve().await.is_err(),
         None => true,
     }
 }
 
-/// When something is due by itself.
+/// The next times of scheduled work.
 #[derive(Debug, Default)]
 struct Alarms {
     sync: Option<Instant>,
@@ -250,7 +248,7 @@ struct Alarms {
 }
 
 impl Alarms {
-    fn set(&mut self, done: &Done, now: Instant) {
+    fn set(&mut self, done: &JobOutput, now: Instant) {
         let keep = |at: Option<Instant>| at.filter(|at| *at > now);
         let within = if done.urgent { SYNC_WITHIN } else { NOTE_WITHIN };
         self.sync =

@@ -1,4 +1,4 @@
-//! How a spool is opened, what was found then, and how it does: plain data.
+//! Settings, results of opening, and states of a spool: plain data.
 
 use std::time::SystemTime;
 
@@ -8,24 +8,23 @@ use super::scan::Corruption;
 pub const SIZE_MIN: u64 = 64 << 10;
 /// The largest size of a spool.
 pub const SIZE_MAX: u64 = 64 << 20;
-/// The size of a spool where nothing is said.
+/// The default size of a spool.
 pub const SIZE: u64 = 4 << 20;
 
-/// The most bytes of frames that are in memory because they cannot be on disk.
+/// The most bytes of frames that are in memory because they cannot be written.
 pub const MEMORY_MAX: u64 = 4 << 20;
 
-/// The most bytes of written frames that stay in memory until they are taken, so that they are not read again.
+/// The most bytes of written frames that stay cached until they are handed over.
 pub const CACHE_MAX: u64 = 256 << 10;
 
-/// A short line that stands for an answer which is given up, made at that time: that it is lost, and whose it was.
-/// `None` where there is none that is so short.
+/// Makes a tombstone: a short line in place of a reply made `at`, which says that the reply is lost and names its
+/// request. `None` if there is none that is short enough.
 pub type Tombstone = fn(line: &[u8], at: SystemTime) -> Option<Vec<u8>>;
 
-/// The longest such line: an answer that is less than twice as long is given up without one, since that would make
-/// too little room.
+/// The longest tombstone. A reply of less than twice this length leaves none, since that would free too little.
 pub const TOMBSTONE_MAX: usize = 512;
 
-/// What was given up or lost, by reason.
+/// Lost readings, by reason.
 pub type Losses = Vec<(&'static str, u64)>;
 
 /// How a spool is opened.
@@ -33,41 +32,41 @@ pub type Losses = Vec<(&'static str, u64)>;
 pub struct Settings {
     /// The most bytes of the file, from [`SIZE_MIN`] to [`SIZE_MAX`].
     pub size: u64,
-    /// The machine: a file of another is a copy that came with a clone of the disk.
+    /// The identity of the machine: the file of another one came with a clone of the disk.
     pub identity: String,
-    /// The boot of the machine.
+    /// The boot id of the machine.
     pub boot_id: String,
-    /// What stays of a long answer that is shed, if anything.
-    pub word: Option<Tombstone>,
+    /// Makes tombstones of long evicted replies, if set.
+    pub tombstone: Option<Tombstone>,
 }
 
-/// What was found when a spool was opened.
+/// The result of opening a spool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opened {
-    /// Items that wait from earlier runs.
+    /// Waiting items from earlier runs.
     pub waiting: u64,
     /// Items that were dropped because the file is another machine's.
     pub dropped: u64,
     /// Whether the file is another machine's.
     pub cloned: bool,
-    /// What was damaged.
-    pub wrong: Vec<Corruption>,
-    /// Whether the file was of no use at all, and has another name now.
+    /// The corruptions found.
+    pub corruptions: Vec<Corruption>,
+    /// Whether the file could not be used at all and was renamed.
     pub aside: bool,
-    /// Why nothing is kept on disk now, if so.
+    /// Why the spool works in memory only, if so.
     pub trouble: Option<String>,
 }
 
-/// How well the spool does.
+/// The health of a spool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum State {
-    /// What waits is on disk.
+    /// Messages are on disk.
     #[default]
     Ok,
-    /// It is full, and sheds.
+    /// It is full and evicts.
     Full,
-    /// The disk takes nothing (no space, an error): new items are in memory only.
+    /// Writes fail (no space, an error): new messages are in memory only.
     Failing(String),
-    /// There is no file, or none that could be read: all items are in memory only.
+    /// There is no file, or an unreadable one: all messages are in memory only.
     Memory,
 }

@@ -1,5 +1,4 @@
-//! How the spool gets onto the disk: appended, or written anew beside the old file. Decides nothing about
-//! what is kept.
+//! Writes the spool to disk: appends records, or rewrites the file beside the old one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -11,11 +10,11 @@ use super::storage::{Storage, append_all};
 use crate::model::Frame;
 use crate::sinks::why;
 
-/// Bytes that are gathered for one write.
+/// Bytes that are buffered for one write.
 const WRITE_BYTES: usize = 64 << 10;
 
 impl<S: Storage> Spool<S> {
-    /// Begins a run in the file.
+    /// Records the start of a run.
     pub(super) fn start(&mut self, now_ms: u64) {
         if !self.stale {
             let mut bytes = Vec::new();
@@ -35,8 +34,8 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// Writes what is not written. It survives this process then, and a power cut after
-    /// [`sync`](Self::sync). While the disk takes nothing it does nothing: see [`retry`](Self::retry).
+    /// Writes everything unwritten. It survives this process then, and a power cut after [`sync`](Self::sync). Does
+    /// nothing while the disk is failing: see [`retry`](Self::retry).
     pub fn flush(&mut self, now_ms: u64) {
         if self.storage.is_some()
             && self.failing.is_none()
@@ -46,7 +45,7 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// Makes everything written survive a power cut. `Self::is_dirty` is `false` then.
+    /// Makes everything written survive a power cut.
     pub fn sync(&mut self, now_ms: u64) {
         if self.failing.is_none()
             && let Err(error) = self.try_sync(now_ms)
@@ -55,7 +54,7 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// Looks whether the disk takes something again.
+    /// Tries whether a failing disk works again.
     pub fn retry(&mut self, now_ms: u64) {
         if self.failing.is_none() {
             return;
@@ -69,7 +68,7 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// Makes the file as short as it can be, if nothing waits.
+    /// Shortens the file if nothing waits.
     pub fn tidy(&mut self, now_ms: u64) {
         if self.is_untidy() {
             self.stale = true;
@@ -77,20 +76,20 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// Writes the file anew, synced.
+    /// Rewrites the file, synced.
     ///
     /// # Errors
-    /// It cannot be: the old one stays.
-    pub fn renew(&mut self, now_ms: u64) -> io::Result<()> {
+    /// The new file cannot be written: the old one stays.
+    pub fn compact(&mut self, now_ms: u64) -> io::Result<()> {
         self.rewrite(now_ms)
     }
 
-    /// Makes the file, of which nothing is wanted any more ([`drop_all`](Self::drop_all)), empty where it is: without
-    /// one beside it, for which there may be no room. A power cut meanwhile leaves no more than that; and where the
-    /// disk has no room even for who it belongs to, it is as if there had never been one, and numbers begin anew.
+    /// Empties the file in place, after [`drop_all`](Self::drop_all): there may be no room for a second file. A
+    /// power cut meanwhile leaves no more than that. If the disk has no room even for the owner record, the file
+    /// starts from nothing and numbers begin at 1 again.
     ///
     /// # Errors
-    /// It cannot be cut or synced.
+    /// The file cannot be truncated or synced.
     pub fn empty(&mut self, now_ms: u64) -> io::Result<()> {
         let Some(storage) = &mut self.storage else { return Ok(()) };
         storage.truncate(0)?;
@@ -113,12 +112,12 @@ impl<S: Storage> Spool<S> {
             && self.end > self.empty_end
     }
 
-    /// Whether something was written that a power cut would take.
+    /// Whether something written is not synced.
     pub fn is_dirty(&self) -> bool {
         self.dirty && self.failing.is_none()
     }
 
-    /// Whether items are among that, and not only notes of what was read or given up.
+    /// Whether unsynced data includes items, and not only acknowledgements and drops.
     pub fn is_urgent(&self) -> bool {
         self.urgent && self.is_dirty()
     }
@@ -133,8 +132,8 @@ impl<S: Storage> Spool<S> {
 
     fn try_flush(&mut self, now_ms: u64) -> io::Result<()> {
         let first = self.waiting.partition_point(|entry| entry.seq <= self.written);
-        let told = self.dropped.len() + usize::from(self.read > self.read_written);
-        let unwritten = self.waiting.range(first..).filter(|entry| self.fits(entry));
+        let told = self.dropped.len() + usize::from(self.acked > self.acked_written);
+        let unwritten = self.waiting.range(first..).filter(|entry| self.fits_in_file(entry));
         let bytes = unwritten.map(|entry| entry.record()).sum::<u64>();
         let bytes = bytes + (told * record::HEAD) as u64;
         if self.stale || (bytes > 0 && self.end + bytes > self.size) {
@@ -144,13 +143,13 @@ impl<S: Storage> Spool<S> {
         for number in &self.dropped {
             record::write(What::Dropped, *number, now_ms, (0, 0), &[], &mut out);
         }
-        if self.read > self.read_written {
-            record::write(What::Read, self.read, now_ms, (0, 0), &[], &mut out);
+        if self.acked > self.acked_written {
+            record::write(What::Read, self.acked, now_ms, (0, 0), &[], &mut out);
         }
         let mut gathered = Vec::new();
         for index in first..self.waiting.len() {
             let entry = self.waiting[index];
-            if let Some(frame) = self.frames.get(&entry.seq).filter(|_| self.fits(&entry)) {
+            if let Some(frame) = self.frames.get(&entry.seq).filter(|_| self.fits_in_file(&entry)) {
                 gathered.push((index, self.end + out.len() as u64));
                 let (what, says) = (What::Item(entry.kind), (entry.readings, entry.request));
                 record::write(what, entry.seq, entry.at_ms, says, &frame.bytes, &mut out);
@@ -170,22 +169,22 @@ impl<S: Storage> Spool<S> {
     ) -> io::Result<()> {
         self.append(out)?;
         out.clear();
-        // The first part holds all of these.
+        // The first part holds all of these records.
         self.dropped.clear();
-        self.read_written = self.read;
+        self.acked_written = self.acked;
         for (index, offset) in gathered.drain(..) {
-            self.placed(index, u32::try_from(offset).map_err(io::Error::other)?);
+            self.set_offset(index, u32::try_from(offset).map_err(io::Error::other)?);
         }
         Ok(())
     }
 
-    /// All of `bytes`, or nothing that stays.
+    /// Appends all of `bytes`, or nothing.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (Some(storage), false) = (&mut self.storage, bytes.is_empty()) else { return Ok(()) };
         let written = append_all(|part| storage.append(part), bytes);
         match written {
             Ok(()) => self.end += bytes.len() as u64,
-            // Synced too: what lies behind the end after a power cut must not be taken for records.
+            // Synced too: bytes behind the end must not be taken for records after a power cut.
             Err(_) => self.stale |= storage.truncate(self.end).and(storage.sync()).is_err(),
         }
         self.dirty = true;
@@ -195,14 +194,14 @@ impl<S: Storage> Spool<S> {
     fn try_sync(&mut self, now_ms: u64) -> io::Result<()> {
         let (Some(storage), true) = (&mut self.storage, self.dirty) else { return Ok(()) };
         if storage.sync().is_err() {
-            // What is in that file can no longer be relied on.
+            // The file can no longer be trusted.
             return self.rewrite(now_ms);
         }
         (self.dirty, self.urgent) = (false, false);
         Ok(())
     }
 
-    /// Writes all that waits to a new file, which takes the old one's place at once or not at all.
+    /// Writes everything that waits to a new file, which replaces the old one atomically.
     fn rewrite(&mut self, now_ms: u64) -> io::Result<()> {
         self.stale = true;
         let longest = self.capacity();
@@ -226,9 +225,9 @@ impl<S: Storage> Spool<S> {
         }
         (self.stale, self.dirty, self.urgent) = (false, committed.is_err(), false);
         (self.end, self.empty_end) = (made.end, made.empty_end);
-        (self.read_written, self.written) = (self.read, self.next_seq - 1);
+        (self.acked_written, self.written) = (self.acked, self.next_seq - 1);
         for (index, offset) in made.places {
-            self.placed(index, u32::try_from(offset).map_err(io::Error::other)?);
+            self.set_offset(index, u32::try_from(offset).map_err(io::Error::other)?);
         }
         for seq in made.damaged {
             if let Ok(index) = self.waiting.binary_search_by_key(&seq, |entry| entry.seq) {
@@ -240,12 +239,12 @@ impl<S: Storage> Spool<S> {
     }
 }
 
-/// What a new file is to hold.
+/// The content of a new file.
 struct Content<'a> {
     session: &'a Session,
     waiting: &'a VecDeque<Entry>,
     frames: &'a BTreeMap<u64, Frame>,
-    /// A longer record has no place in a file.
+    /// The longest record that fits into a file.
     longest: u64,
     next_seq: u64,
 }
@@ -256,27 +255,27 @@ impl Content<'_> {
         let mut out = MAGIC.to_vec();
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         session_record(self.session, first, now_ms, &mut out);
-        // Said at both ends, so that damage to the one does not leave items without an owner.
+        // Recorded at both ends, so that corruption of one leaves no items without an owner.
         let empty_end = (2 * out.len() - MAGIC.len()) as u64;
         let mut made = Made { empty_end, ..Made::default() };
         for (index, entry) in self.waiting.iter().enumerate() {
             if entry.record() > self.longest {
                 continue;
             }
-            let read;
+            let acked;
             let body: &[u8] = match self.frames.get(&entry.seq) {
                 Some(frame) => &frame.bytes,
                 None => match scan::body(storage, entry) {
                     Ok(Some(body)) => {
-                        read = body;
-                        &read
+                        acked = body;
+                        &acked
                     }
                     Ok(None) => {
                         made.damaged.push(entry.seq);
                         continue;
                     }
-                    // The old file may give it back later. If it never does, the item goes when its turn comes
-                    // to be sent, and then there can be a new file.
+                    // A later read may succeed. If none does, the item is dropped when its turn to be sent comes,
+                    // and then the file can be rewritten.
                     Err(error) => return Err(error),
                 },
             };
@@ -296,7 +295,7 @@ impl Content<'_> {
     }
 }
 
-/// A new file, not yet in place.
+/// A new file that has not replaced the old one yet.
 #[derive(Debug, Default)]
 struct Made {
     /// Index and offset of each item in it.
@@ -308,7 +307,7 @@ struct Made {
 }
 
 fn session_record(session: &Session, number: u64, now_ms: u64, out: &mut Vec<u8>) {
-    // A struct of texts and a number has a spelling in JSON.
+    // A struct of texts and a number always serializes.
     let body = serde_json::to_vec(session).unwrap_or_default();
     record::write(What::Session, number, now_ms, (0, 0), &body, out);
 }

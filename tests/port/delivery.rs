@@ -1,4 +1,4 @@
-//! What must be read, the window, and what the port says on its own account.
+//! Durable frames, the window, and the port's own lines.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn barriers(rig: &Rig) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_opens_with_its_own_line_and_asks_for_what_must_be_read() {
+async fn a_session_opens_with_its_own_line_and_a_barrier_follows_a_durable_frame() {
     let rig = Rig::asking();
     rig.tell("{\"early\":1}\n");
     rig.must(7, "{\"must\":1}\n");
@@ -34,7 +34,7 @@ async fn a_session_opens_with_its_own_line_and_asks_for_what_must_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_host_is_known_to_have_read_goes_to_the_next_one_marked() {
+async fn unacknowledged_durable_frames_go_to_the_next_host_marked() {
     let rig = Rig::met().await;
     rig.must(1, "{\"a\":1}\n");
     settle().await;
@@ -53,12 +53,12 @@ async fn what_no_host_is_known_to_have_read_goes_to_the_next_one_marked() {
     rig.answer();
     settle().await;
     assert_eq!(*rig.read.borrow(), 3);
-    rig.check_books();
+    rig.check_counters();
     assert_eq!(rig.node.count().lost, [("session", 1)], "a reply is for the host that asked");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_took_over_unseen_is_found_out_by_what_it_does_not_answer() {
+async fn a_host_that_took_over_unseen_is_detected_by_the_barrier_it_skips() {
     let rig = Rig::met().await;
     rig.must(1, "{\"a\":1}\n");
     settle().await;
@@ -82,7 +82,7 @@ async fn a_host_that_took_over_unseen_is_found_out_by_what_it_does_not_answer() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_more_than_the_window_is_written_and_not_read() {
+async fn never_more_than_the_window_is_unacknowledged() {
     let rig = Rig::met().await;
     rig.answer();
     settle().await;
@@ -108,7 +108,7 @@ async fn never_more_than_the_window_is_written_and_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_longer_than_the_window_goes_when_all_before_it_was_read() {
+async fn a_frame_longer_than_the_window_goes_when_all_before_it_is_acknowledged() {
     let rig = Rig::met().await;
     rig.tell("{\"t\":1}\n");
     settle().await;
@@ -129,7 +129,7 @@ async fn a_frame_longer_than_the_window_goes_when_all_before_it_was_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_when_it_lives() {
+async fn a_host_that_never_answers_gets_a_window_a_second_and_acknowledges_by_being_alive() {
     let rig = Rig::met().await;
     for _ in 0..1_000 {
         rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
@@ -155,7 +155,7 @@ async fn a_host_that_never_answers_gets_a_window_a_second_and_is_believed_when_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn hosts_that_hang_and_crash_cost_a_port_nothing_that_has_had_an_answer() {
+async fn hosts_that_hang_and_crash_cost_nothing_on_a_port_that_was_once_acknowledged() {
     let rig = Rig::over(model::pair(), true);
     rig.host.connect();
     rig.must(1, "{\"m\":1}\n");
@@ -185,7 +185,7 @@ async fn hosts_that_hang_and_crash_cost_a_port_nothing_that_has_had_an_answer() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn readings_that_a_host_took_with_it_are_in_the_books_as_lost() {
+async fn unacknowledged_readings_of_a_host_that_left_are_counted_as_lost() {
     let rig = Rig::met().await;
     rig.tell("{\"t\":1}\n");
     settle().await;
@@ -200,11 +200,11 @@ async fn readings_that_a_host_took_with_it_are_in_the_books_as_lost() {
     rig.host.leave();
     settle().await;
     assert_eq!(rig.node.count().lost, [("unread", 3)], "it may have read them");
-    rig.check_books();
+    rig.check_counters();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_stops_to_answer_is_not_believed_and_not_forgotten() {
+async fn a_host_that_stops_answering_acknowledges_nothing_and_is_asked_again() {
     let rig = Rig::met().await;
     rig.must(1, "{\"m\":1}\n");
     settle().await;
@@ -230,7 +230,7 @@ async fn a_host_that_stops_to_answer_is_not_believed_and_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_fails_again_and_again_is_given_a_rest_and_the_host_is_told() {
+async fn a_device_that_fails_repeatedly_opens_the_breaker_and_the_host_is_notified() {
     let rig = Rig::met().await;
     for _ in 0..5 {
         rig.host.fail_once();
@@ -249,7 +249,7 @@ async fn a_device_that_fails_again_and_again_is_given_a_rest_and_the_host_is_tol
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_port_with_everything_read_wakes_nobody() {
+async fn an_idle_port_with_everything_acknowledged_does_not_wake() {
     let rig = Rig::asking();
     rig.host.connect();
     rig.must(1, "{\"m\":1}\n");
@@ -299,7 +299,7 @@ async fn a_host_that_crashes_two_hundred_times_under_load_costs_the_port_nothing
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_come_to_itself() {
+async fn a_host_that_ignored_many_barriers_gets_another_one_later() {
     let rig = Rig::met().await;
     rig.must(1, "{\"first\":1}\n");
     settle().await;
@@ -309,14 +309,14 @@ async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_com
         settle().await;
     }
     assert_eq!(*rig.read.borrow(), 1);
-    // From now on it answers what it gets, and nothing of what it got before.
+    // From now on it answers new barriers, and none of the earlier ones.
     let ignored = rig.seen().len();
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         rig.host.send(b"{}\n");
         let later = rig.seen()[ignored..].to_owned();
         for line in later.lines().filter_map(|line| line.strip_prefix("{\"barrier\":")) {
-            rig.answers.answered(line.trim_end_matches('}').parse().unwrap());
+            rig.acks.on_ack(line.trim_end_matches('}').parse().unwrap());
         }
     }
     assert_eq!(*rig.read.borrow(), 100);
@@ -326,8 +326,8 @@ async fn a_host_that_let_many_questions_pass_is_asked_again_when_it_may_have_com
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_came_unseen_is_asked_before_the_last_one_counts_as_having_read() {
-    // However many questions the last one has let pass.
+async fn a_host_that_came_unseen_gets_a_barrier_before_silence_counts_as_delivery() {
+    // However many barriers the last host ignored.
     for items in [1, 6, 90] {
         let rig = Rig::met().await;
         rig.host.stop_reading();
@@ -366,30 +366,30 @@ async fn many_short_writes_fill_the_window_before_they_fill_the_socket_behind_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_host_asked_for_is_not_said_to_the_next_one_or_marked() {
+async fn a_requested_frame_is_marked_for_another_host() {
     let rig = Rig::met().await;
-    let asked = Some(Instant::now());
-    let kept = |seq, asked| TrackedFrame {
+    let requested_at = Some(Instant::now());
+    let tracked = |seq, requested_at| TrackedFrame {
         seq,
         frame: frame(format!("{{\"m\":{seq}}}\n")),
-        again: false,
-        asked,
+        redelivered: false,
+        requested_at,
         audience: Audience::Any,
     };
     let late = frame("{\"reply\":1}\n");
-    rig.must.try_send(kept(1, asked)).unwrap();
+    rig.must.try_send(tracked(1, requested_at)).unwrap();
     settle().await;
     rig.answer();
     assert!(rig.seen().contains("{\"m\":1}"), "the one that asked is still there");
     settle().await;
     rig.host.leave();
-    rig.must.try_send(kept(2, asked)).unwrap(); // while nobody is there
+    rig.must.try_send(tracked(2, requested_at)).unwrap(); // while nobody is there
     settle().await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     rig.host.connect();
     settle().await;
-    rig.must.try_send(kept(3, asked)).unwrap(); // while another one is
-    rig.must.try_send(kept(4, None)).unwrap();
+    rig.must.try_send(tracked(3, requested_at)).unwrap(); // while another one is
+    rig.must.try_send(tracked(4, None)).unwrap();
     rig.replies.try_send(late).unwrap();
     rig.reply("{\"reply\":2}\n");
     settle().await;

@@ -1,4 +1,4 @@
-//! Random scripts of faults: whatever happens, no line is torn, doubled unmarked, or lost unsaid.
+//! Random fault scripts: no line is torn, duplicated unmarked, or lost uncounted.
 
 use std::time::Duration;
 
@@ -93,14 +93,14 @@ impl Op {
     }
 }
 
-/// Runs the script, then heals everything and closes; gives what was sent, how many readings are booked as
-/// unread, and what was got.
+/// Runs the script, then removes all faults and closes. Returns what was sent, how many readings are counted as
+/// unread, and what was received.
 async fn play(script: &[Op]) -> (Vec<String>, u64, ModelHost) {
     let (mut rig, mut sent) = (Rig::asking(), Vec::new());
     for op in script {
         op.apply(&mut rig, &mut sent);
         tokio::time::sleep(op.takes()).await;
-        rig.check_books();
+        rig.check_counters();
     }
     for op in [
         Op::Plug,
@@ -195,7 +195,7 @@ proptest! {
             prop_assert!(lane == 'r' || waited > 900 || missing <= 2 * unread, "{missing} lines are missing, {unread} readings are booked");
         }
 
-        // What must be read is marked when it comes again, and each first coming is in order.
+        // A durable line is marked when it is redelivered, and first deliveries are in order.
         let (sent, got) = (of('m', &sent), of('m', &whole));
         let mut first = Vec::new();
         for line in &got {

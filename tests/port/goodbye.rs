@@ -1,4 +1,4 @@
-//! The end of a port: everything is said, and then the host has a moment to say that it has read it.
+//! Closing a port: the host gets a moment to acknowledge the last frames.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::rig::{Rig, answer, settle};
 
-/// A port that closes with something said and not known to be read, to a host that has `answered` before.
+/// A closing port with a frame in flight, and a host that has acknowledged before if `answered`.
 async fn closing(answered: bool) -> (impl Fn(), watch::Receiver<u64>, JoinHandle<Summary>) {
     let rig = Rig::met().await;
     rig.must(1, "{\"first\":1}\n");
@@ -19,14 +19,14 @@ async fn closing(answered: bool) -> (impl Fn(), watch::Receiver<u64>, JoinHandle
     }
     settle().await;
     rig.must(2, "{\"last\":1}\n");
-    let (host, answers, read) = (rig.host.clone(), rig.answers.clone(), rig.read.clone());
+    let (host, acks, read) = (rig.host.clone(), rig.acks.clone(), rig.read.clone());
     let ending = tokio::spawn(rig.close());
     settle().await;
-    (move || answer(&host, &answers), read, ending)
+    (move || answer(&host, &acks), read, ending)
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_answer_of_the_host_is_waited_for() {
+async fn closing_waits_for_the_last_acknowledgement() {
     let (answer, read, ending) = closing(true).await;
     assert!(!ending.is_finished());
     answer();
@@ -37,7 +37,7 @@ async fn the_last_answer_of_the_host_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_stops_to_answer_is_waited_for_a_second() {
+async fn closing_waits_a_second_for_a_host_that_stops_answering() {
     let begun = Instant::now();
     let (_answer, read, ending) = closing(true).await;
     assert_eq!(ending.await.unwrap().end, PortExit::Flushed);
@@ -47,14 +47,14 @@ async fn a_host_that_stops_to_answer_is_waited_for_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_never_answers_is_not_waited_for() {
+async fn closing_does_not_wait_for_a_host_that_never_answers() {
     let (_answer, read, ending) = closing(false).await;
     assert!(ending.is_finished());
     assert_eq!(*read.borrow(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_leaves_then_is_not_waited_for() {
+async fn closing_does_not_wait_for_a_host_that_disconnects() {
     let rig = Rig::met().await;
     rig.must(1, "{\"first\":1}\n");
     settle().await;

@@ -1,4 +1,4 @@
-//! A port over the model of a virtio-serial port, with every other end in hand.
+//! A port over the model of a virtio-serial port, with both ends in the test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,9 +25,9 @@ pub struct Rig {
     pub telemetry: mpsc::Sender<Frame>,
     pub replies: mpsc::Sender<Frame>,
     pub must: mpsc::Sender<TrackedFrame>,
-    /// Up to which of those all were read.
+    /// The sequence number up to which durable frames are acknowledged.
     pub read: watch::Receiver<u64>,
-    pub answers: AckTracker,
+    pub acks: AckTracker,
     pub inbound: mpsc::Receiver<Inbound>,
     pub closing: CancellationToken,
     pub node: Arc<StageStats>,
@@ -53,21 +53,21 @@ impl ControlLines for Spelled {
 }
 
 impl Rig {
-    /// A port that says nothing on its own account.
+    /// A port without lines of its own.
     pub fn start() -> Self {
         Self::over(model::pair_with_buffer(1), false)
     }
 
-    /// A port that opens each session, and asks how far its host has read.
+    /// A port that writes session lines and barriers.
     pub fn asking() -> Self {
         Self::over(model::pair_with_buffer(1), true)
     }
 
-    /// A port as it is for today's host, in the words of the agent.
+    /// A port as the agent sets it up for today's host.
     pub fn quiet() -> Self {
         let rig = |port: &mut Port| {
-            port.answers().listen();
-            port.voice(ControlMessages::new(SessionIds::default(), None));
+            port.acks().listen();
+            port.control_lines(ControlMessages::new(SessionIds::default(), None));
         };
         Self::with(model::pair(), rig)
     }
@@ -75,9 +75,9 @@ impl Rig {
     pub fn over(pair: (ModelPort, ModelHost), asks: bool) -> Self {
         Self::with(pair, |port| {
             if asks {
-                port.answers().own();
-                port.answers().listen();
-                port.voice(Spelled);
+                port.acks().set_own_host();
+                port.acks().listen();
+                port.control_lines(Spelled);
             }
         })
     }
@@ -90,7 +90,7 @@ impl Rig {
         let (telemetry, lane) = mpsc::channel(4096);
         port.telemetry(ReceiverStream::new(lane));
         let (replies, inbound) = (port.replies(), port.inbound());
-        let ((must, read), answers) = (port.must(), port.answers());
+        let ((must, read), acks) = (port.durable(), port.acks());
         prepare(&mut port);
         let (node, counters) = (port.node(), port.counters());
         let running = tokio::spawn(async move { port.run().await });
@@ -100,7 +100,7 @@ impl Rig {
             replies,
             must,
             read,
-            answers,
+            acks,
             inbound,
             closing,
             node,
@@ -109,14 +109,14 @@ impl Rig {
         }
     }
 
-    /// Says something that must be read.
+    /// Sends a durable frame.
     pub fn must(&self, seq: u64, text: impl Into<Bytes>) {
         self.must
             .try_send(TrackedFrame {
                 seq,
                 frame: frame(text),
-                again: false,
-                asked: None,
+                redelivered: false,
+                requested_at: None,
                 audience: Audience::Any,
             })
             .unwrap();
@@ -132,7 +132,7 @@ impl Rig {
 
     /// The last host answers every barrier it has got.
     pub fn answer(&self) {
-        answer(&self.host, &self.answers);
+        answer(&self.host, &self.acks);
     }
 
     pub fn tell(&self, text: impl Into<Bytes>) {
@@ -148,7 +148,7 @@ impl Rig {
         seen(&self.host)
     }
 
-    pub fn check_books(&self) {
+    pub fn check_counters(&self) {
         let count = self.node.count();
         let lost: u64 = count.lost.iter().map(|(_, readings)| readings).sum();
         assert_eq!(count.taken, count.given + lost + count.held, "taken = given + lost + held");
@@ -167,11 +167,11 @@ fn seen(host: &ModelHost) -> String {
 }
 
 /// The last host answers every barrier it has got.
-pub fn answer(host: &ModelHost, answers: &AckTracker) {
+pub fn answer(host: &ModelHost, acks: &AckTracker) {
     for line in seen(host).lines() {
         let number = line.strip_prefix("{\"barrier\":").and_then(|rest| rest.strip_suffix('}'));
         if let Some(number) = number {
-            answers.answered(number.parse().unwrap());
+            acks.on_ack(number.parse().unwrap());
         }
     }
 }
@@ -189,7 +189,7 @@ pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// Lets a reopening, with its delays, come to its end.
+/// Waits until a reopening, with its delays, is complete.
 pub async fn settle_long() {
     tokio::time::sleep(Duration::from_secs(90)).await;
 }

@@ -1,4 +1,4 @@
-//! What today's host makes of a port: no warning, and figures that are true.
+//! Today's host at a port: no warnings, and correct figures.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ struct Met {
     /// Bytes of the host's session that it has seen.
     seen: usize,
     next_request: Instant,
-    /// How long each durable frame took until it was known to be read.
+    /// How long each durable frame took until it was acknowledged.
     acknowledged: Vec<Duration>,
     waiting: Vec<(u64, Instant)>,
 }
 
 impl Met {
-    /// The host was there before the agent, and has asked already: nobody knows when.
+    /// The host was connected before the agent started, and has sent a keep-alive at an unknown time.
     async fn found() -> Self {
         let rig = Rig::quiet();
         rig.host.connect();
@@ -50,7 +50,7 @@ impl Met {
         while Instant::now() < until {
             if self.next_request <= Instant::now() {
                 self.next_request += REQUEST_EVERY;
-                self.rig.answers.requested(self.host.request());
+                self.rig.acks.on_request(self.host.request());
                 self.rig.host.send(b"{}\n");
             }
             settle().await;
@@ -58,7 +58,7 @@ impl Met {
             let new = self.rig.host.received_after(self.seen);
             self.seen += new.len();
             for number in self.host.read(&new) {
-                self.rig.answers.answered(number);
+                self.rig.acks.on_ack(number);
             }
             settle().await;
             let read = *self.rig.read.borrow();
@@ -73,20 +73,26 @@ impl Met {
     async fn command(&mut self, seq: u64, bytes: usize) {
         self.host.pending.insert(format!("c{seq}"));
         self.rig.host.send(b"{}\n");
-        let asked = Some(Instant::now());
+        let requested_at = Some(Instant::now());
         settle().await;
-        self.rig.must.try_send(answer(seq, asked, bytes)).unwrap();
+        self.rig.must.try_send(answer(seq, requested_at, bytes)).unwrap();
         self.waiting.push((seq, Instant::now()));
         self.pass(Duration::from_millis(200)).await;
     }
 }
 
-fn answer(seq: u64, asked: Option<Instant>, bytes: usize) -> TrackedFrame {
+fn answer(seq: u64, requested_at: Option<Instant>, bytes: usize) -> TrackedFrame {
     let text = format!(
         "{{\"type\":\"response\",\"id\":\"c{seq}\",\"stdout\":\"{}\"}}\n",
         "x".repeat(bytes)
     );
-    TrackedFrame { seq, frame: frame(text), again: false, asked, audience: Audience::Asker }
+    TrackedFrame {
+        seq,
+        frame: frame(text),
+        redelivered: false,
+        requested_at,
+        audience: Audience::Requester,
+    }
 }
 
 fn reading(bytes: usize) -> String {
@@ -113,7 +119,7 @@ async fn nine_idle_minutes_cost_no_warning_and_leave_its_figures_true() {
         settle().await;
         let lost = met.rig.node.count().lost;
         assert!(matches!(lost[..], [("unread", 2..=6)]), "{lost:?}");
-        met.rig.check_books();
+        met.rig.check_counters();
     }
 }
 
@@ -134,7 +140,7 @@ async fn ten_commands_cost_no_warning_and_its_own_request_brings_their_acknowled
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_its_first_request_and_right_after_each_it_is_asked_at_once() {
+async fn before_its_first_keep_alive_and_right_after_each_a_barrier_is_written_at_once() {
     let mut met = Met::came().await;
     met.pass(Duration::from_secs(30)).await;
     met.command(1, 100).await;
@@ -169,8 +175,8 @@ async fn long_lines_at_once_with_its_own_request_behind_them_cost_no_warning() {
     met.pass(REQUEST_EVERY).await;
     for seq in 1..=10 {
         met.host.pending.insert(format!("c{seq}"));
-        let asked = Some(Instant::now());
-        met.rig.must.try_send(answer(seq, asked, LINE_MAX - 100)).unwrap();
+        let requested_at = Some(Instant::now());
+        met.rig.must.try_send(answer(seq, requested_at, LINE_MAX - 100)).unwrap();
         met.rig.tell(reading(40_000));
         met.rig.tell(reading(20_000));
     }
@@ -182,7 +188,7 @@ async fn long_lines_at_once_with_its_own_request_behind_them_cost_no_warning() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_makes_no_request_is_asked_when_something_durable_has_waited_long_enough() {
+async fn a_host_without_keep_alives_gets_a_barrier_when_durable_data_has_waited_long_enough() {
     let mut met = Met::found().await;
     met.next_request += Duration::from_secs(100_000);
     met.command(1, 100).await;
@@ -193,7 +199,7 @@ async fn a_host_that_makes_no_request_is_asked_when_something_durable_has_waited
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_hangs_where_it_may_not_be_asked_costs_the_port_nothing() {
+async fn a_host_that_hangs_in_quiet_mode_costs_the_port_nothing() {
     let mut met = Met::found().await;
     met.pass(REQUEST_EVERY * 2).await;
     for round in 0..5 {
@@ -213,8 +219,7 @@ async fn a_host_that_hangs_where_it_may_not_be_asked_costs_the_port_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_goes_to_no_other_connection_than_the_one_that_asked_and_the_end_of_a_script_does()
- {
+async fn a_reply_goes_only_to_the_connection_that_requested_it_and_a_script_completion_to_any() {
     let mut met = Met::found().await;
     // Of an earlier run of the agent, on what may be the same connection.
     met.host.pending.insert("c1".to_owned());
@@ -222,17 +227,23 @@ async fn an_answer_goes_to_no_other_connection_than_the_one_that_asked_and_the_e
     met.pass(Duration::from_secs(1)).await;
     assert_eq!((&met.host.answered[..], &met.host.warnings[..]), (&["c1".to_owned()][..], &[][..]));
 
-    let asked = Some(Instant::now());
+    let requested_at = Some(Instant::now());
     settle().await;
     met.rig.host.stop_reading();
-    met.rig.must.try_send(answer(2, asked, 10)).unwrap(); // written, and never read
+    met.rig.must.try_send(answer(2, requested_at, 10)).unwrap(); // written, and never read
     settle().await;
     met.rig.host.leave();
     settle().await;
-    met.rig.must.try_send(answer(3, asked, 10)).unwrap();
+    met.rig.must.try_send(answer(3, requested_at, 10)).unwrap();
     met.rig.must.try_send(answer(4, None, 10)).unwrap();
     let done = frame("{\"type\":\"script_completion\",\"execution_id\":\"s1\"}\n");
-    let done = TrackedFrame { seq: 5, frame: done, again: false, asked, audience: Audience::Any };
+    let done = TrackedFrame {
+        seq: 5,
+        frame: done,
+        redelivered: false,
+        requested_at,
+        audience: Audience::Any,
+    };
     met.rig.must.try_send(done).unwrap();
     met.rig.host.connect();
     (met.seen, met.host) = (0, Connection::default());
@@ -243,21 +254,27 @@ async fn an_answer_goes_to_no_other_connection_than_the_one_that_asked_and_the_e
     assert_eq!(*met.rig.read.borrow(), 5, "none of them waits any more");
     let lost = met.rig.node.count().lost;
     assert!(lost.contains(&("host_left", 4)), "c1 to c4: {lost:?}");
-    met.rig.check_books();
+    met.rig.check_counters();
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_and_who_speaks_go_to_a_host_that_says_that_it_understands_them() {
+async fn events_and_the_session_line_go_to_a_host_that_announces_that_it_understands_them() {
     let mut met = Met::came().await;
     let event = |seq| {
         let frame = frame("{\"type\":\"agent_event\",\"message\":\"m\"}\n");
-        TrackedFrame { seq, frame, again: false, asked: None, audience: Audience::Understands }
+        TrackedFrame {
+            seq,
+            frame,
+            redelivered: false,
+            requested_at: None,
+            audience: Audience::UnderstandsEvents,
+        }
     };
     met.rig.must.try_send(event(1)).unwrap();
     met.pass(Duration::from_secs(1)).await;
     assert!(!met.rig.seen().contains("agent_event"), "{}", met.rig.seen());
     assert_eq!(met.rig.node.count().lost, [("not_understood", 1)]);
-    met.rig.answers.understood();
+    met.rig.acks.on_events_understood();
     met.rig.must.try_send(event(2)).unwrap();
     settle().await;
     let seen = met.rig.seen();

@@ -97,25 +97,25 @@ impl Agent {
             size: around.spool,
             identity: "simulated".to_owned(),
             boot_id: "boot".to_owned(),
-            word: None,
+            tombstone: None,
         };
         let (spool, opened) = Spool::open(around.disk.clone(), &settings, clock::now_ms() as u64);
         let mut told = known.lock();
-        told.note("spool waits", opened.waiting, opened.wrong.len() as u64);
+        told.note("spool waits", opened.waiting, opened.corruptions.len() as u64);
         told.in_memory = told.disk.reads_failed && opened.trouble.is_some();
-        if told.disk.reads_failed && (!opened.wrong.is_empty() || opened.trouble.is_some()) {
+        if told.disk.reads_failed && (!opened.corruptions.is_empty() || opened.trouble.is_some()) {
             told.unreadable();
         }
         drop(told);
-        let (epochs, boot_id) = (spool.epochs(), Some("boot".to_owned()));
-        port.voice(ControlMessages { epochs, boot_id, clock: clock::wall });
-        port.answers().own();
+        let (epochs, boot_id) = (spool.session_ids(), Some("boot".to_owned()));
+        port.control_lines(ControlMessages { epochs, boot_id, clock: clock::wall });
+        port.acks().set_own_host();
         let (must, inbox) = mpsc::channel(MUST_WAITING);
-        let (lane, read) = port.must();
+        let (lane, read) = port.durable();
         let node = health.anew().node("keeper".to_owned());
         let (keeper, backlog, _) = SpoolTask::new(spool, inbox, lane, read, node);
         let (keeper, acks) = {
-            let keeper = keeper.with_clock(clock::wall).voiding(port.void());
+            let keeper = keeper.with_clock(clock::wall).with_discarded(port.discarded());
             let acks = keeper.acks();
             (keeper, acks)
         };
@@ -132,7 +132,7 @@ impl Agent {
             must,
             replies: port.replies(),
             hosts: port.hosts(),
-            answers: port.answers(),
+            answers: port.acks(),
             intake: SharedInbound::new(port.inbound()),
             closing: closing.clone(),
             greeted: Greeted::default(),

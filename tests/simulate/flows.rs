@@ -289,7 +289,7 @@ impl CommandState {
         let greet = greet.telling(Recovery {
             log: self.log.clone(),
             audit: None,
-            waiting: self.acks.tell(self.log.acknowledger()),
+            waiting: self.acks.subscribe(self.log.acknowledger()),
             hosts: None,
         });
         let told = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop)

@@ -85,8 +85,8 @@ impl Device for Tapped {
         self.device.poll_changed(cx)
     }
 
-    fn greets(&self) -> bool {
-        self.device.greets()
+    fn needs_newline(&self) -> bool {
+        self.device.needs_newline()
     }
 
     fn window(&self) -> Option<usize> {

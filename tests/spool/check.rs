@@ -1,4 +1,4 @@
-//! `infiniservice spool` on what an agent would not take, or not show as it is.
+//! `infiniservice spool` on files that an agent would refuse, or that must not be shown unescaped.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -33,8 +33,8 @@ fn spool(what: &str, state: &Path) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Both commands say `why`, and show what there is all the same; and the agent does as they say.
-fn is_told(state: &Path, why: &str) {
+/// Both commands report `why` and still show the content; and the agent behaves as they report.
+fn is_reported(state: &Path, why: &str) {
     let before = fs::metadata(state.join(NAME)).unwrap();
     let (code, out, _) = spool("check", state);
     assert!(code == 1 && out.contains("in memory only") && out.contains(why), "{code} {out}");
@@ -55,7 +55,7 @@ fn a_file_with_a_second_name_is_not_ok() {
     let (code, out, _) = spool("check", &state);
     assert!(code == 0 && out.contains(": ok (1 item in "), "{out}");
     fs::hard_link(state.join(NAME), state.join("second")).unwrap();
-    is_told(&state, "it has another name too");
+    is_reported(&state, "it has another name too");
 }
 
 #[test]
@@ -66,11 +66,11 @@ fn a_file_of_another_user_is_not_ok() {
     if chown(&path, Some(65_534), Some(65_534)).is_err() {
         return eprintln!("not root: a file cannot be given to another user here");
     }
-    is_told(&state, "it belongs to another user");
+    is_reported(&state, "it belongs to another user");
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_to_is_told() {
+fn a_folder_that_cannot_be_written_to_is_reported() {
     let place = TempDir::new().unwrap();
     let shut = place.path().join("shut");
     fs::create_dir(&shut).unwrap();
@@ -96,7 +96,7 @@ fn what_hides_or_turns_text_is_not_shown_as_it_is() {
 }
 
 #[test]
-fn what_another_machine_wrote_is_told() {
+fn what_another_machine_wrote_is_reported() {
     let (_folder, state) = folder("hello");
     for what in ["ls", "check"] {
         let (code, _, error) = spool(what, &state);

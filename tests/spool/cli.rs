@@ -146,7 +146,7 @@ fn drop_gives_up_what_is_named_or_all_of_it_and_only_while_no_agent_runs() {
     assert_eq!(command(&state, &["check"]).0, 0);
     assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing else is left");
     let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
-    assert!(!opened.cloned && opened.wrong.is_empty());
+    assert!(!opened.cloned && opened.corruptions.is_empty());
     agent.put(must(Kind::Event, "next"), 0, now_ms());
     assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
     assert_eq!(command(&state, &["drop"]).0, 78, "nothing named");
@@ -173,7 +173,7 @@ fn all_can_be_dropped_where_there_is_no_room_for_a_new_file() {
     assert!(!state.join(ASIDE).exists());
     fs::remove_dir(state.join("spool.new")).unwrap();
     let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
-    assert_eq!((opened.wrong, opened.cloned), (vec![], false));
+    assert_eq!((opened.corruptions, opened.cloned), (vec![], false));
     agent.put(must(Kind::Event, "next"), 0, now_ms());
     assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
 }
@@ -241,8 +241,9 @@ fn what_the_kernel_has_survives_the_process() {
         spool.flush(now_ms());
     }
     let waiting = spool.waiting().len();
-    let found = infiniservice::spool::scan(&mut File::look(&state).unwrap().unwrap(), u64::MAX);
-    assert_eq!((found.waiting.len(), found.wrong.len()), (waiting, 0));
+    let found =
+        infiniservice::spool::scan(&mut File::open_read_only(&state).unwrap().unwrap(), u64::MAX);
+    assert_eq!((found.waiting.len(), found.corruptions.len()), (waiting, 0));
     let length = fs::metadata(state.join(NAME)).unwrap().len();
     assert!(length <= SIZE, "{length}");
     let _: Spool<File> = spool;

@@ -11,7 +11,7 @@ use super::rig::{NOW, all, must, small, text, texts};
 fn a_file_of_another_machine_is_emptied_and_counted() {
     let disk = FaultyDisk::new(1);
     let (mut spool, first) = Spool::open(disk.clone(), &small(), NOW);
-    let epoch = spool.epochs().next_epoch();
+    let epoch = spool.session_ids().next_id();
     assert_eq!(first, Opened::default());
     spool.put(must(Kind::Response, "one"), 0, NOW);
     spool.put(must(Kind::Response, "two"), 0, NOW);
@@ -21,7 +21,7 @@ fn a_file_of_another_machine_is_emptied_and_counted() {
     let (mut spool, opened) = Spool::open(disk.clone(), &other, NOW);
     assert_eq!(opened, Opened { dropped: 2, cloned: true, ..Opened::default() });
     assert_eq!(spool.losses().iter().filter(|(reason, _)| *reason == "cloned").count(), 2);
-    assert!(spool.epochs().next_epoch() > epoch, "also where the clock stands still");
+    assert!(spool.session_ids().next_id() > epoch, "also where the clock stands still");
     assert_eq!(all(&mut spool).len(), 0);
     drop(spool);
     let (_, opened) = Spool::open(disk, &other, NOW);
@@ -43,16 +43,16 @@ fn a_damaged_item_costs_itself_and_a_damaged_head_what_is_behind() {
     bytes[at(b"2 cccc") + 50] ^= 1;
     let damaged = FaultyDisk::with(1, &bytes);
     let (mut spool, opened) = Spool::open(damaged.clone(), &small(), NOW);
-    assert_eq!(opened.wrong[0].what, "response 2 is damaged");
+    assert_eq!(opened.corruptions[0].what, "response 2 is damaged");
     assert_eq!(texts(&mut spool), [text(1, 100), text(3, 100)]);
     assert_eq!(spool.losses(), [("damaged", 1)]);
     let (mut spool, opened) = Spool::open(damaged, &small(), NOW);
-    assert_eq!((opened.wrong, spool.losses()), (vec![], vec![]), "it is counted once");
+    assert_eq!((opened.corruptions, spool.losses()), (vec![], vec![]), "it is counted once");
 
     let mut bytes = whole.clone();
     bytes[at(b"2 cccc") - 1] ^= 1;
     let (mut spool, opened) = Spool::open(FaultyDisk::with(1, &bytes), &small(), NOW);
-    assert_eq!(opened.wrong[0].what, "a record's head is damaged or cut short");
+    assert_eq!(opened.corruptions[0].what, "a record's head is damaged or cut short");
     assert_eq!(texts(&mut spool), [text(1, 100)]);
 }
 
@@ -131,7 +131,7 @@ proptest! {
         }
         let mut disk = FaultyDisk::with(1, &bytes);
         let found = scan(&mut disk, u64::MAX);
-        prop_assert!(found.waiting.len() <= 2 * ITEMS_MAX && found.wrong.len() <= 100);
+        prop_assert!(found.waiting.len() <= 2 * ITEMS_MAX && found.corruptions.len() <= 100);
         let (mut spool, _) = Spool::open(disk, &small(), NOW);
         prop_assert_eq!(all(&mut spool).len(), usize::from(begins_well));
         prop_assert_eq!(spool.state(), State::Ok);
@@ -148,7 +148,7 @@ proptest! {
             spool.put(must(Kind::Response, text(number, 60)), 0, NOW);
             spool.flush(NOW);
         }
-        spool.read_up_to(3);
+        spool.acknowledge(3);
         spool.flush(NOW);
         let mut bytes = disk.bytes();
         for (at, byte) in changes {

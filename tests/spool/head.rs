@@ -1,5 +1,5 @@
-//! A file whose beginning is damaged, or that is of another version: what is whole is kept, what is not is told, and
-//! nothing is overwritten that a person could still read.
+//! A file whose beginning is corrupt, or of another version: valid items are kept, losses are counted, and nothing
+//! that a person could still read is overwritten.
 
 use std::fs;
 
@@ -42,16 +42,20 @@ fn no_single_byte_before_the_first_item_costs_an_item() {
             continue;
         }
         assert_eq!(texts(&mut spool), answers(), "at {position}");
-        assert_eq!((spool.losses(), opened.wrong.len()), (vec![], 1), "at {position}");
+        assert_eq!((spool.losses(), opened.corruptions.len()), (vec![], 1), "at {position}");
         assert!(!opened.aside && !opened.cloned);
         drop(spool);
         let (mut spool, opened) = Spool::open(disk, &small(), NOW);
-        assert_eq!((opened.wrong, texts(&mut spool)), (vec![], answers()), "it is whole again");
+        assert_eq!(
+            (opened.corruptions, texts(&mut spool)),
+            (vec![], answers()),
+            "it is whole again"
+        );
     }
 }
 
 #[test]
-fn a_file_of_which_nothing_can_be_used_is_set_aside_and_told_as_a_loss() {
+fn an_unusable_file_is_set_aside_and_counted_as_a_loss() {
     let mut newer = five();
     newer[7] = 2;
     for byte in &mut newer[8..] {
@@ -65,7 +69,7 @@ fn a_file_of_which_nothing_can_be_used_is_set_aside_and_told_as_a_loss() {
         assert_eq!((spool.losses(), spool.state()), (vec![("damaged", 1)], State::Ok));
         spool.put(must(Kind::Event, "new"), 0, NOW);
         spool.flush(NOW);
-        assert!(scan(&mut disk.clone(), u64::MAX).wrong.is_empty());
+        assert!(scan(&mut disk.clone(), u64::MAX).corruptions.is_empty());
     }
 }
 
@@ -95,12 +99,12 @@ fn one_file_is_kept_aside_and_only_its_owner_reads_it() {
 }
 
 #[test]
-fn what_a_file_ends_in_the_middle_of_is_a_loss_and_said_to_be_unsynced_only_after_a_power_cut() {
+fn a_torn_end_is_a_loss_and_counts_as_unsynced_only_after_a_power_cut() {
     let whole = five();
     let lost = |bytes: &[u8], boot_id: &str| {
         let settings = Settings { boot_id: boot_id.into(), ..small() };
         let (mut spool, opened) = Spool::open(FaultyDisk::with(1, bytes), &settings, NOW);
-        assert_eq!(opened.wrong.len(), 1);
+        assert_eq!(opened.corruptions.len(), 1);
         (texts(&mut spool).len(), spool.losses())
     };
     let short = &whole[..whole.len() - 70];

@@ -1,4 +1,4 @@
-//! The keeper between an inbox and a lane whose other ends are held here.
+//! The spool task, with both ends in the test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rig::{NOW, must, settings, small, text};
 
-/// A keeper at work, and everything around it.
+/// A running spool task, and everything around it.
 struct Rig {
     inbox: Option<mpsc::Sender<DurableMessage>>,
     lane: mpsc::Receiver<TrackedFrame>,
@@ -54,10 +54,10 @@ impl Rig {
 
     async fn next(&mut self) -> (u64, String, bool) {
         let kept = timeout(Duration::from_secs(10), self.lane.recv()).await.unwrap().unwrap();
-        (kept.seq, String::from_utf8(kept.frame.bytes.to_vec()).unwrap(), kept.again)
+        (kept.seq, String::from_utf8(kept.frame.bytes.to_vec()).unwrap(), kept.redelivered)
     }
 
-    /// Waits until the keeper has nothing to do: under a paused clock that is when time passes.
+    /// Waits until the task is idle: under a paused clock, time passes only then.
     async fn settle(&self) {
         sleep(Duration::from_millis(1)).await;
     }
@@ -66,7 +66,7 @@ impl Rig {
         self.read.as_ref().unwrap().send_replace(seq);
     }
 
-    fn books(&self) -> NodeCount {
+    fn counts(&self) -> NodeCount {
         let count = self.node.count();
         let lost: u64 = count.lost.iter().map(|(_, weight)| weight).sum();
         assert_eq!(count.taken, count.given + lost + count.held, "{count:?}");
@@ -87,7 +87,7 @@ impl Rig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_is_on_disk_before_the_lane_has_it_and_gone_when_it_was_read() {
+async fn a_message_is_on_disk_before_the_port_has_it_and_removed_when_it_is_acknowledged() {
     let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     let empty = disk.bytes().len();
@@ -100,11 +100,11 @@ async fn an_item_is_on_disk_before_the_lane_has_it_and_gone_when_it_was_read() {
     assert_eq!(rig.backlog.now().items, 3);
     rig.read(2);
     rig.settle().await;
-    assert_eq!((rig.books().given, rig.books().held, rig.backlog.now().items), (2, 1, 1));
+    assert_eq!((rig.counts().given, rig.counts().held, rig.backlog.now().items), (2, 1, 1));
     rig.read(3);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(disk.bytes().len(), empty, "nothing of it stays");
-    assert_eq!((rig.books().given, rig.books().held), (3, 0));
+    assert_eq!((rig.counts().given, rig.counts().held), (3, 0));
     assert_eq!(rig.backlog.now().oldest, None);
 }
 
@@ -128,7 +128,7 @@ async fn a_power_cut_takes_fifty_milliseconds_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_earlier_run_left_goes_first_and_says_so() {
+async fn messages_of_an_earlier_run_go_first_and_are_marked() {
     let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     rig.send(Kind::Response, "one").await;
@@ -143,8 +143,8 @@ async fn what_an_earlier_run_left_goes_first_and_says_so() {
     assert_eq!(rig.next().await, (2, "two".into(), true));
     assert_eq!(rig.next().await, (3, "three".into(), true));
     assert_eq!(rig.next().await, (4, "new".into(), false));
-    assert_eq!((rig.books().taken, rig.books().held), (3, 3));
-    // The port notes what was read while it ends.
+    assert_eq!((rig.counts().taken, rig.counts().held), (3, 3));
+    // The task records acknowledgements while it ends.
     rig.inbox = None;
     assert!(rig.lane.recv().await.is_none());
     rig.read(4);
@@ -154,7 +154,7 @@ async fn what_an_earlier_run_left_goes_first_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_is_away_holds_nobody_up_and_gets_all_in_order_when_it_comes() {
+async fn an_absent_host_delays_no_sender_and_gets_all_in_order_when_it_connects() {
     let disk = FaultyDisk::new(1);
     let mut rig = Rig::with(Spool::open(disk, &settings(4 << 20), NOW).0, 4);
     let began = Instant::now();
@@ -169,7 +169,7 @@ async fn a_host_that_is_away_holds_nobody_up_and_gets_all_in_order_when_it_comes
         rig.read(number);
     }
     rig.settle().await;
-    assert_eq!((rig.books().given, rig.books().held), (1_000, 0));
+    assert_eq!((rig.counts().given, rig.counts().held), (1_000, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +188,7 @@ async fn the_port_is_given_no_more_than_it_can_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
+async fn a_full_disk_is_reported_and_recovered_from_and_all_messages_arrive() {
     let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     disk.set(Faults { space: Some(1_000), ..Faults::default() });
@@ -201,23 +201,23 @@ async fn a_full_disk_is_told_and_left_again_and_all_arrive() {
     assert!(waiting.in_memory > 0 && waiting.in_memory < waiting.items, "some are on disk");
     disk.set(Faults::default());
     sleep(Duration::from_secs(3)).await;
-    assert_eq!((rig.backlog.now().state, rig.books().held), (State::Ok, 10));
+    assert_eq!((rig.backlog.now().state, rig.counts().held), (State::Ok, 10));
     disk.power_cut();
     assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_books_add_up_where_a_word_stays_of_what_is_shed() {
+async fn the_counters_add_up_where_tombstones_replace_evicted_replies() {
     let disk = FaultyDisk::new(1);
-    let settings = Settings { word: Some(|line, _| Some(line[..8].to_vec())), ..small() };
+    let settings = Settings { tombstone: Some(|line, _| Some(line[..8].to_vec())), ..small() };
     let mut rig = Rig::with(Spool::open(disk.clone(), &settings, NOW).0, 1);
     for number in 1..=20 {
         rig.send(Kind::Response, text(number, 10_000)).await;
         rig.settle().await;
-        rig.books();
+        rig.counts();
     }
-    let shed = rig.books().lost[0].1;
-    assert!(shed > 10 && rig.books().held == 20 - shed, "{:?}", rig.books());
+    let shed = rig.counts().lost[0].1;
+    assert!(shed > 10 && rig.counts().held == 20 - shed, "{:?}", rig.counts());
     let mut words = 0;
     while rig.backlog.now().items > 0 {
         let (seq, said, _) = rig.next().await;
@@ -225,11 +225,11 @@ async fn the_books_add_up_where_a_word_stays_of_what_is_shed() {
         rig.read(seq);
         rig.settle().await;
     }
-    assert_eq!((words, rig.books().given), (shed, 20 - shed));
+    assert_eq!((words, rig.counts().given), (shed, 20 - shed));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_file_it_keeps_what_it_can_in_memory() {
+async fn without_a_file_messages_are_in_bounded_memory() {
     let (spool, _) = Spool::<FaultyDisk>::in_memory(&settings(SIZE_MIN), NOW);
     let mut rig = Rig::with(spool, 1);
     for number in 1..=200 {
@@ -237,7 +237,7 @@ async fn without_a_file_it_keeps_what_it_can_in_memory() {
         rig.settle().await;
     }
     rig.settle().await;
-    let books = rig.books();
+    let books = rig.counts();
     assert_eq!((rig.backlog.now().state, books.taken), (State::Memory, 200));
     assert!(rig.backlog.now().bytes <= SIZE_MIN);
     assert_eq!(books.lost, [("spool full", 200 - books.held)]);
@@ -247,7 +247,7 @@ async fn without_a_file_it_keeps_what_it_can_in_memory() {
     rig.send(Kind::Completion, vec![b'x'; 1 << 20]).await;
     rig.read(200);
     rig.settle().await;
-    rig.books();
+    rig.counts();
 }
 
 #[tokio::test(start_paused = true)]
@@ -263,18 +263,18 @@ async fn a_frame_longer_than_the_spool_passes_through_memory() {
         rig.read(2 * number);
     }
     rig.settle().await;
-    assert_eq!((rig.books().given, rig.backlog.now().bytes), (6, 0));
+    assert_eq!((rig.counts().given, rig.backlog.now().bytes), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_becomes_another_drops_what_waits() {
+async fn a_machine_with_a_new_identity_drops_what_waits() {
     let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
     rig.send(Kind::Response, "of the first").await;
     rig.next().await;
     rig.became.send_replace(Some(Machine { life: 1, identity: "another".into() }));
     rig.settle().await;
-    assert_eq!((rig.books().lost, rig.backlog.now().items), (vec![("cloned", 1)], 0));
+    assert_eq!((rig.counts().lost, rig.backlog.now().items), (vec![("cloned", 1)], 0));
     rig.send(Kind::Response, "of the second").await;
     assert_eq!(rig.next().await.1, "of the second");
     rig.end().await;
@@ -283,7 +283,7 @@ async fn a_machine_that_becomes_another_drops_what_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_port_that_has_gone_does_not_stop_it_keeping() {
+async fn the_task_stores_messages_after_the_port_has_ended() {
     let disk = FaultyDisk::new(1);
     let rig = Rig::on(&disk);
     let Rig { inbox, lane, read, task, .. } = rig;
@@ -352,7 +352,7 @@ async fn a_panic_in_the_middle_loses_and_doubles_nothing() {
         assert_eq!(rig.next().await, (number, text(number, 50), false));
         sleep(Duration::from_secs(20)).await;
     }
-    assert!(rig.books().faults >= 5);
+    assert!(rig.counts().faults >= 5);
     rig.end().await;
     assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 30);
 }
@@ -393,5 +393,5 @@ async fn the_hop_through_a_real_file_is_short() {
         rig.read(seq);
     }
     println!("5,000 in a row: {:?}", began.elapsed());
-    assert_eq!(rig.books().lost, []);
+    assert_eq!(rig.counts().lost, []);
 }

@@ -38,7 +38,7 @@ fn run(disk: &FaultyDisk, seed: u64, did: &mut Did) {
             2 => {
                 let newest = spool.waiting().back().map_or(did.read, |item| item.seq);
                 did.read += chance.below(newest - did.read + 1);
-                spool.read_up_to(did.read);
+                spool.acknowledge(did.read);
                 spool.flush(NOW + turn);
             }
             3 => spool.tidy(NOW + turn),
@@ -86,7 +86,7 @@ fn check(disk: &FaultyDisk, did: &Did, case: &str) {
     let there: Vec<(u64, String)> = all(&mut spool)
         .into_iter()
         .map(|kept| {
-            assert!(kept.again, "{case}");
+            assert!(kept.redelivered, "{case}");
             (kept.seq, String::from_utf8(kept.frame.bytes.to_vec()).unwrap())
         })
         .collect();
@@ -106,7 +106,7 @@ fn check(disk: &FaultyDisk, did: &Did, case: &str) {
     assert_eq!(spool.state(), State::Ok, "{case}");
     disk.power_cut();
     let (mut spool, opened) = Spool::open(disk.clone(), &small(), NOW);
-    assert_eq!(opened.wrong, [], "{case}: repaired");
+    assert_eq!(opened.corruptions, [], "{case}: repaired");
     assert_eq!(texts(&mut spool).len(), there.len() + 1, "{case}");
     assert_eq!(texts(&mut spool).last().unwrap(), "new", "{case}");
 }
@@ -127,7 +127,7 @@ fn after_a_sync_that_failed_nothing_rests_on_the_old_file() {
         disk.power_cut();
         let (mut spool, opened) = Spool::open(disk, &small(), NOW);
         assert_eq!(
-            (opened.wrong, texts(&mut spool)),
+            (opened.corruptions, texts(&mut spool)),
             (vec![], vec![text(1, 2_000)]),
             "seed {seed}"
         );
@@ -141,7 +141,7 @@ fn a_rename_counts_when_the_folder_is_synced() {
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
         spool.put(must(Kind::Response, "one"), 0, NOW);
         disk.set(Faults { folder_sync_fails: true, ..Faults::default() });
-        assert!(spool.renew(NOW).is_err());
+        assert!(spool.compact(NOW).is_err());
         disk.set(Faults::default());
         spool.sync(NOW);
         assert!(spool.state() == State::Ok && !spool.is_dirty());

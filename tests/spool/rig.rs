@@ -10,7 +10,7 @@ use tokio::time::Instant;
 pub const NOW: u64 = 1_767_225_600_000;
 
 pub fn settings(size: u64) -> Settings {
-    Settings { size, identity: "machine".into(), boot_id: "boot".into(), word: None }
+    Settings { size, identity: "machine".into(), boot_id: "boot".into(), tombstone: None }
 }
 
 pub fn small() -> Settings {

@@ -1,11 +1,11 @@
-//! Disks that are full or take nothing, and a spool that has its full size: what is shed, and what never is.
+//! Full and failing disks, and a full spool: what is evicted, and what never is.
 
 use infiniservice::spool::{Faults, FaultyDisk, Kind, MEMORY_MAX, SIZE_MIN, Spool, State};
 
 use super::rig::{NOW, all, must, settings, small, text, texts};
 
 #[test]
-fn a_full_disk_is_a_state_that_is_left_again_and_nothing_is_lost() {
+fn a_full_disk_is_a_state_that_ends_and_nothing_is_lost() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
     disk.set(Faults { space: Some(4_000), ..Faults::default() });
@@ -18,7 +18,7 @@ fn a_full_disk_is_a_state_that_is_left_again_and_nothing_is_lost() {
     assert!(matches!(spool.state(), State::Failing(_)), "still full");
     // Those that fitted are whole, whatever comes now.
     let (mut other, opened) = Spool::open(FaultyDisk::with(1, &disk.bytes()), &small(), NOW);
-    assert_eq!((opened.wrong.len(), texts(&mut other).len()), (0, 7));
+    assert_eq!((opened.corruptions.len(), texts(&mut other).len()), (0, 7));
 
     disk.set(Faults::default());
     spool.retry(NOW);
@@ -46,17 +46,17 @@ fn a_spool_is_emptied_on_a_disk_that_takes_not_a_byte() {
         let (mut spool, _) = Spool::edit(disk.clone());
         disk.set(faults);
         spool.drop_all("dropped");
-        assert!(spool.renew(NOW).is_err());
+        assert!(spool.compact(NOW).is_err());
         spool.empty(NOW).unwrap();
         disk.power_cut();
         let (spool, opened) = Spool::open(disk.clone(), &small(), NOW);
-        assert_eq!((opened.waiting, opened.wrong, opened.trouble), (0, vec![], None));
+        assert_eq!((opened.waiting, opened.corruptions, opened.trouble), (0, vec![], None));
         assert_eq!(spool.state(), State::Ok);
     }
 }
 
 #[test]
-fn while_the_disk_takes_nothing_memory_is_bounded_and_the_least_is_shed() {
+fn while_the_disk_fails_memory_is_bounded_and_as_little_as_possible_is_evicted() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(64 << 20), NOW);
     disk.set(Faults { write_fails: true, ..Faults::default() });
@@ -83,7 +83,7 @@ fn while_the_disk_takes_nothing_memory_is_bounded_and_the_least_is_shed() {
 }
 
 #[test]
-fn a_full_spool_sheds_events_before_answers_and_answers_before_completions() {
+fn a_full_spool_evicts_events_before_replies_and_replies_before_completions() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     let kinds = [Kind::Completion, Kind::Response, Kind::Event];
@@ -115,14 +115,14 @@ fn a_full_spool_sheds_events_before_answers_and_answers_before_completions() {
     assert_eq!(spool.waiting().back().unwrap().seq, newest, "what the port has is not shed");
     spool.losses();
 
-    // What was shed stays so, and the file within its size.
+    // Evicted items stay evicted, and the file stays within its size.
     spool.flush(NOW);
     spool.sync(NOW);
     assert!(disk.bytes().len() as u64 <= SIZE_MIN);
     let expected = texts(&mut spool);
     let (mut again, _) = Spool::open(disk, &small(), NOW);
     assert_eq!(texts(&mut again), expected);
-    spool.read_up_to(newest);
+    spool.acknowledge(newest);
     assert_eq!(spool.state(), State::Ok);
 }
 
@@ -136,11 +136,11 @@ fn the_file_stays_within_its_size_and_short_when_nothing_waits() {
         spool.flush(NOW);
         assert!(disk.bytes().len() as u64 <= SIZE_MIN);
         if number % 30 == 0 {
-            spool.read_up_to(number);
+            spool.acknowledge(number);
             spool.flush(NOW);
         }
     }
-    spool.read_up_to(2_000);
+    spool.acknowledge(2_000);
     assert!(spool.is_untidy());
     spool.tidy(NOW);
     assert_eq!(disk.bytes().len(), empty);

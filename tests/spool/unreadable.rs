@@ -1,4 +1,4 @@
-//! A disk that does not give back what it has: that is not a file that is damaged.
+//! A disk that cannot be read: that is no corruption.
 
 use infiniservice::spool::{Faults, FaultyDisk, Kind, SIZE_MIN, Spool, State, scan};
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ fn disk() -> FaultyDisk {
 
 fn waiting(disk: &FaultyDisk) -> Vec<u64> {
     let found = scan(&mut disk.clone(), u64::MAX);
-    assert!(found.wrong.is_empty() && found.unreadable.is_none(), "{found:?}");
+    assert!(found.corruptions.is_empty() && found.unreadable.is_none(), "{found:?}");
     found.waiting.iter().map(|entry| entry.seq).collect()
 }
 
@@ -38,7 +38,7 @@ fn a_file_that_cannot_be_read_at_the_start_is_left_for_the_next_one() {
         let trouble = opened.trouble.unwrap();
         assert!(trouble.starts_with("it cannot be read from byte "), "{trouble}");
         assert!(trouble.contains("for the next start"), "{trouble}");
-        assert_eq!((opened.waiting, opened.wrong), (0, vec![]));
+        assert_eq!((opened.waiting, opened.corruptions), (0, vec![]));
         assert_eq!(spool.state(), State::Memory);
 
         spool.put(must(Kind::Response, "new"), 0, NOW);
@@ -63,12 +63,12 @@ fn a_file_is_not_written_anew_without_the_items_that_cannot_be_read_now() {
     let disk = disk();
     let (mut spool, _) = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW);
     disk.set(Faults { read_fails: true, ..Faults::default() });
-    assert!(spool.renew(NOW).is_err());
+    assert!(spool.compact(NOW).is_err());
     disk.set(Faults::default());
     assert_eq!(waiting(&disk), [1, 2, 3]);
 
     let old = disk.bytes();
-    spool.renew(NOW).unwrap();
+    spool.compact(NOW).unwrap();
     assert_eq!((spool.losses(), waiting(&disk)), (vec![], vec![1, 2, 3]));
     assert_ne!(disk.bytes(), old, "that was a new file");
 }
@@ -79,5 +79,5 @@ fn a_spool_that_cannot_be_read_is_not_edited() {
     disk.set(Faults { unreadable_from: Some(3_000), ..Faults::default() });
     let (_, found) = Spool::edit(disk.clone());
     assert!(found.unreadable.unwrap().contains("it cannot be read"));
-    assert!(found.wrong.is_empty());
+    assert!(found.corruptions.is_empty());
 }

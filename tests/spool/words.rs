@@ -1,4 +1,4 @@
-//! What stays of answers that a full spool gives up.
+//! Tombstones of replies that a full spool evicts.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::rig::{NOW, must, settings, text};
 
 /// `lost N` for an answer that begins with `N `.
-fn word(line: &[u8], _: SystemTime) -> Option<Vec<u8>> {
+fn tombstone(line: &[u8], _: SystemTime) -> Option<Vec<u8>> {
     let number = String::from_utf8_lossy(line).split(' ').next()?.to_owned();
     Some(format!("lost {number}").into_bytes())
 }
@@ -21,7 +21,7 @@ fn spool(disk: &FaultyDisk) -> Spool<FaultyDisk> {
 }
 
 fn of_size(size: u64, disk: &FaultyDisk) -> Spool<FaultyDisk> {
-    let settings = Settings { word: Some(word), ..settings(size) };
+    let settings = Settings { tombstone: Some(tombstone), ..settings(size) };
     Spool::open(disk.clone(), &settings, NOW).0
 }
 
@@ -35,14 +35,14 @@ fn shown(spool: &mut Spool<FaultyDisk>) -> Vec<String> {
 }
 
 #[test]
-fn of_a_long_answer_that_is_shed_a_word_stays_and_the_loss_is_in_the_books() {
+fn an_evicted_long_reply_leaves_a_tombstone_and_is_counted() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     for number in 0..6 {
         spool.put(must(Kind::Response, text(number, 10_000)), 0, NOW);
         spool.flush(NOW);
     }
-    // 48 KiB are for what waits: four of them, and a word for each of the others.
+    // 48 KiB are for waiting records: four replies, and a tombstone for each of the others.
     assert_eq!(shown(&mut spool), ["2", "3", "lost 0", "4", "lost 1", "5"]);
     assert_eq!(spool.losses(), [("spool full", 1), ("spool full", 1)]);
     assert_eq!((spool.weight(), spool.state()), (4, State::Full), "a word weighs nothing");
@@ -51,7 +51,7 @@ fn of_a_long_answer_that_is_shed_a_word_stays_and_the_loss_is_in_the_books() {
     // And they are on disk like all that waits.
     drop(spool);
     let (mut again, opened) = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW);
-    assert_eq!((opened.waiting, opened.wrong), (6, vec![]));
+    assert_eq!((opened.waiting, opened.corruptions), (6, vec![]));
     assert_eq!(shown(&mut again), ["2", "3", "lost 0", "4", "lost 1", "5"]);
 }
 
@@ -81,12 +81,12 @@ fn a_spool_that_is_full_of_short_answers_goes_on_with_the_newest() {
         assert!(bytes <= most && bytes > most / 2 || number < 50, "{number}: {bytes}");
     }
     assert_eq!(shown(&mut spool).last().unwrap(), "1999");
-    assert!(scan(&mut disk.clone(), u64::MAX).wrong.is_empty());
+    assert!(scan(&mut disk.clone(), u64::MAX).corruptions.is_empty());
     assert!(spool.waiting().len() < ITEMS_MAX);
 }
 
 #[test]
-fn words_stay_in_memory_too_while_the_disk_takes_nothing() {
+fn tombstones_stay_in_memory_while_the_disk_fails() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     disk.set(Faults { write_fails: true, ..Faults::default() });
@@ -100,7 +100,7 @@ fn words_stay_in_memory_too_while_the_disk_takes_nothing() {
 }
 
 #[test]
-fn what_does_not_fit_into_a_spool_that_was_made_smaller_is_shed_as_in_a_full_one() {
+fn a_spool_that_was_made_smaller_evicts_as_a_full_one() {
     let disk = FaultyDisk::new(1);
     let mut large = of_size(SIZE, &disk);
     for (number, length) in [(0, 20_000), (1, 100_000), (2, 20_000), (3, 20_000), (4, 100)] {
@@ -112,7 +112,7 @@ fn what_does_not_fit_into_a_spool_that_was_made_smaller_is_shed_as_in_a_full_one
 
     let mut small = of_size(SIZE_MIN, &disk);
     assert_eq!(small.losses(), [("spool full", 1); 3]);
-    small.put_words(Instant::now(), NOW);
+    small.put_tombstones(Instant::now(), NOW);
     small.flush(NOW);
     let left = ["3", "4", "5", "lost 1", "lost 0", "lost 2"];
     assert_eq!(shown(&mut small), left);
@@ -126,7 +126,7 @@ fn what_does_not_fit_into_a_spool_that_was_made_smaller_is_shed_as_in_a_full_one
 }
 
 #[test]
-fn an_answer_that_finds_no_room_when_it_comes_leaves_its_word_too() {
+fn a_reply_that_finds_no_room_when_it_comes_leaves_a_tombstone() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     for number in 1..=20 {
@@ -137,7 +137,7 @@ fn an_answer_that_finds_no_room_when_it_comes_leaves_its_word_too() {
     let words: Vec<String> = (2..=20).map(|number| format!("lost {number}")).collect();
     assert_eq!(shown(&mut spool), [vec!["1".to_owned()], words].concat());
     assert_eq!((spool.losses().len(), spool.state()), (19, State::Full));
-    assert!(scan(&mut disk.clone(), u64::MAX).wrong.is_empty());
+    assert!(scan(&mut disk.clone(), u64::MAX).corruptions.is_empty());
 
     // One that is too long for any spool is no different.
     spool.put(must(Kind::Response, text(21, 3 << 20)), 1, NOW);
@@ -146,7 +146,7 @@ fn an_answer_that_finds_no_room_when_it_comes_leaves_its_word_too() {
 }
 
 #[test]
-fn nothing_is_shed_for_what_would_find_no_room_all_the_same() {
+fn nothing_is_evicted_for_a_message_that_would_not_fit_anyway() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     spool.put(must(Kind::Response, text(1, 30_000)), 0, NOW);

@@ -355,7 +355,7 @@ impl FlowManager {
             Wanted::UnreadPort(unread_port) => unread_port.before.is_some(),
         };
         for target in targets.iter().filter(|_| !reads_replies) {
-            self.ports.at(target).ack_tracker.deaf();
+            self.ports.at(target).ack_tracker.stop_listening();
         }
         let is_patient = !matches!(key, Key::Metrics(_));
         let ended = self.spawn(tasks, restart, stop.clone(), is_patient);

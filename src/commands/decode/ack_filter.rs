@@ -14,13 +14,13 @@ use crate::port::AckTracker;
 /// echo of a request says how far the host has read, so it is the port that writes it.
 #[derive(Debug)]
 pub struct AckFilter {
-    answers: AckTracker,
+    acks: AckTracker,
 }
 
 impl AckFilter {
     /// Tells `answers`.
-    pub fn new(answers: AckTracker) -> Self {
-        Self { answers }
+    pub fn new(acks: AckTracker) -> Self {
+        Self { acks }
     }
 }
 
@@ -30,9 +30,9 @@ impl Transform for AckFilter {
 
     fn apply(&mut self, _now: Instant, input: &HostMessage, out: &mut Output<HostMessage>) {
         match input {
-            HostMessage::KeepAliveAnswered(number) => self.answers.answered(*number),
-            HostMessage::KeepAlive(number) => self.answers.requested(*number),
-            HostMessage::Understands => self.answers.understood(),
+            HostMessage::KeepAliveAnswered(number) => self.acks.on_ack(*number),
+            HostMessage::KeepAlive(number) => self.acks.on_request(*number),
+            HostMessage::Understands => self.acks.on_events_understood(),
             _ => return out.push(input.clone()),
         }
         out.lose("heard", 1);

@@ -41,7 +41,7 @@ impl ControlLines for ControlMessages {
     fn session(&mut self, connects: u64) -> Bytes {
         let version = env!("CARGO_PKG_VERSION");
         let context = json!({
-            "epoch": self.epochs.next_epoch(),
+            "epoch": self.epochs.next_id(),
             "session": connects,
             "boot_id": self.boot_id,
             "version": version,

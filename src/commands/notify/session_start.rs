@@ -94,7 +94,7 @@ impl SessionStart {
                 }
                 event = listening.recv() => {
                     let event = event?;
-                    if self.answers.is_understood() {
+                    if self.answers.events_understood() {
                         return Some(Outbound::Event(event));
                     }
                     self.heard.not_understood(&event);

@@ -1,5 +1,4 @@
-//! The guest kernel's half of the port (`drivers/char/virtio_console.c`, Linux 6.1), and the faults that
-//! can be put in. Waits for nothing.
+//! The guest kernel's half of the port (`drivers/char/virtio_console.c`, Linux 6.1), with fault injection.
 
 use std::task::Waker;
 
@@ -12,7 +11,7 @@ use crate::port::write_buffer::WRITE_BYTES_MAX;
 #[derive(Debug)]
 pub(super) struct Driver {
     pub qemu: Hypervisor,
-    /// Counts the times the port was taken out: a descriptor of another plug is gone.
+    /// The number of unplugs: a descriptor from before is gone.
     pub plug: u64,
     /// Whether a descriptor of this plug is open.
     pub is_open: bool,
@@ -34,10 +33,10 @@ pub(super) struct Driver {
     pub tries: Tries,
 }
 
-/// What became of a write, with the one answer that [`Sent`] has no word for.
+/// The result of a write, with one more case than [`Sent`].
 pub(super) enum Wrote {
     Sent(Sent),
-    /// Zero bytes, and no change need follow.
+    /// The write returned 0, and no readiness change need follow.
     Zero,
 }
 
@@ -73,8 +72,7 @@ impl Driver {
         self.flush();
     }
 
-    /// It closes the port (`port_fops_release`): what it has not read is dropped; what it wrote goes on
-    /// its way.
+    /// The process closes the port (`port_fops_release`): unread bytes are dropped; written bytes go on their way.
     pub(super) fn close(&mut self) {
         (self.is_open, self.qemu.guest_open) = (false, false);
         self.qemu.inbox.clear();
@@ -84,7 +82,7 @@ impl Driver {
     /// `port_fops_read`: one buffer at most, and what was sent before the host left still comes.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Received {
         let Some(chunk) = self.qemu.inbox.front_mut() else {
-            return if self.qemu.is_told_of_host() { Received::Idle } else { Received::Away };
+            return if self.qemu.shows_host() { Received::Idle } else { Received::Away };
         };
         let bytes = chunk.len().min(into.len());
         into[..bytes].copy_from_slice(&chunk[..bytes]);
@@ -98,7 +96,7 @@ impl Driver {
 
     /// `port_fops_write`: whole up to 32 KiB, or not at all.
     pub(super) fn write(&mut self, from: &[u8]) -> Wrote {
-        if !self.qemu.is_told_of_host() {
+        if !self.qemu.shows_host() {
             return Wrote::Sent(Sent::Away);
         }
         if self.zero_writes > 0 {
@@ -110,7 +108,7 @@ impl Driver {
             return Wrote::Sent(Sent::Full);
         }
         match self.qemu.free() {
-            // Full, and not known to be: as after a re-plug, which forgets it.
+            // Full, but not marked as full: a re-plug forgets that.
             0 => return Wrote::Zero,
             1 => self.is_full = true,
             _ => {}
@@ -126,7 +124,7 @@ impl Driver {
         if plug != self.plug {
             return HostPresence { readable: false, writable: false, hung_up: true };
         }
-        let hung_up = !self.qemu.is_told_of_host();
+        let hung_up = !self.qemu.shows_host();
         self.reclaim();
         HostPresence {
             readable: hung_up || !self.qemu.inbox.is_empty(),
@@ -135,7 +133,7 @@ impl Driver {
         }
     }
 
-    /// The port is taken out. A new one forgets that the ring was full, not that it is.
+    /// The port is unplugged. A new one forgets that the ring was marked full, not that it is.
     pub(super) fn unplug(&mut self) {
         if self.qemu.is_plugged {
             self.discarded += self.qemu.unplug() as u64;
@@ -147,7 +145,7 @@ impl Driver {
         self.change();
     }
 
-    /// Takes back what the hypervisor is done with (`reclaim_consumed_buffers`).
+    /// Takes back buffers that the hypervisor has processed (`reclaim_consumed_buffers`).
     pub(super) fn reclaim(&mut self) {
         if self.qemu.reclaim() > 0 {
             self.is_full = false;
@@ -160,14 +158,14 @@ impl Driver {
         self.deliver();
     }
 
-    /// The host gets what it is there to read.
+    /// Delivers bytes to a host that reads.
     pub(super) fn deliver(&mut self) {
         if let Some(session) = self.sessions.last_mut().filter(|_| self.is_reading) {
             self.qemu.take(usize::MAX, &mut session.received);
         }
     }
 
-    /// Whoever waits looks again.
+    /// Wakes waiting tasks.
     pub(super) fn change(&mut self) {
         self.has_changed = true;
         if let Some(waker) = self.waker.take() {

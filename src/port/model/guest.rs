@@ -1,4 +1,4 @@
-//! The guest's end of the model: what a port opens. Decides nothing.
+//! The guest's end of the model: the device that a port opens.
 
 use std::future::Future;
 use std::io;

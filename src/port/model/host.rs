@@ -1,10 +1,10 @@
-//! The host's end of the model, and the hand of fate.
+//! The host's end of the model, with the controls of the machine.
 
 use super::{HostSession, ModelHost, Tries};
 use crate::port::write_buffer::WRITE_BYTES_MAX;
 
 impl ModelHost {
-    /// A host connects; it reads whatever comes. Nothing where one is connected.
+    /// A host connects and reads everything. Does nothing if one is connected.
     pub fn connect(&self) {
         let mut driver = self.0.lock();
         if !driver.qemu.has_host() && driver.qemu.connect() {
@@ -15,8 +15,8 @@ impl ModelHost {
         driver.change();
     }
 
-    /// A host connects behind the one that is there: its connect succeeds, and it is served when that one
-    /// leaves, without a gap that the guest must see.
+    /// A second host connects: it is accepted, and served when the first one disconnects, possibly without a gap
+    /// that the guest sees.
     pub fn connect_behind(&self) {
         let mut driver = self.0.lock();
         if driver.qemu.connect() {
@@ -26,8 +26,8 @@ impl ModelHost {
         }
     }
 
-    /// The host leaves: what is in flight is discarded, what it sent and the guest's kernel has is still
-    /// read. Where the port was throttled it has one buffer less for ever: see [`leaked`](Self::leaked).
+    /// The host disconnects: bytes in flight are discarded; bytes that it sent and the guest's kernel has are still
+    /// read. If the port was throttled, it loses a buffer for good: see [`leaked`](Self::leaked).
     pub fn leave(&self) {
         let mut driver = self.0.lock();
         driver.discarded += driver.qemu.disconnect() as u64;
@@ -39,19 +39,20 @@ impl ModelHost {
         driver.change();
     }
 
-    /// The host sends; it waits while nobody has the port open, and is lost when the host leaves before.
+    /// The host sends. The bytes wait while the port is closed, and are lost if the host disconnects before it is
+    /// opened.
     pub fn send(&self, bytes: &[u8]) {
         let mut driver = self.0.lock();
         driver.qemu.send(bytes);
         driver.change();
     }
 
-    /// The host reads no more: its socket fills, then the ring.
+    /// The host stops reading: its socket fills, then the ring.
     pub fn stop_reading(&self) {
         self.0.lock().is_reading = false;
     }
 
-    /// The host reads what has piled up, and goes on reading.
+    /// The host reads everything that has accumulated, and goes on reading.
     pub fn read_on(&self) {
         let mut driver = self.0.lock();
         driver.is_reading = true;
@@ -59,7 +60,7 @@ impl ModelHost {
         driver.change();
     }
 
-    /// A host that has stopped reading reads at most so many bytes; gives them.
+    /// A host that has stopped reading reads at most `max` bytes. Returns them.
     pub fn take(&self, max: usize) -> Vec<u8> {
         let (mut driver, mut taken) = (self.0.lock(), Vec::new());
         driver.qemu.take(max, &mut taken);
@@ -82,14 +83,14 @@ impl ModelHost {
         driver.change();
     }
 
-    /// The machine stands still: what the host sends waits, and the guest will never hear that a host has
-    /// left meanwhile, nor be rid of what was stuck then before the next one leaves. Its process must not
-    /// run until [`cont`](Self::cont).
+    /// The machine is stopped: bytes from the host wait, and the guest never sees that a host disconnects
+    /// meanwhile; what is stuck then stays so until the next one disconnects. The guest must not run until
+    /// [`cont`](Self::cont).
     pub fn stop(&self) {
         self.0.lock().qemu.stop();
     }
 
-    /// The machine goes on.
+    /// The machine continues.
     pub fn cont(&self) {
         let mut driver = self.0.lock();
         driver.qemu.cont();
@@ -97,7 +98,7 @@ impl ModelHost {
         driver.change();
     }
 
-    /// The machine moves to another hypervisor, where nobody is connected: the descriptor survives.
+    /// The machine migrates to another hypervisor, where no host is connected: the descriptor survives.
     pub fn migrate(&self) {
         let mut driver = self.0.lock();
         driver.discarded += driver.qemu.migrate() as u64;
@@ -110,17 +111,17 @@ impl ModelHost {
         self.0.lock().is_held = is_held;
     }
 
-    /// A write takes at most so many bytes from now on, as a stream's does.
+    /// A write accepts at most `bytes` from now on, as on a stream.
     pub fn take_at_most(&self, bytes: usize) {
         self.0.lock().write_bytes_max = bytes.clamp(1, WRITE_BYTES_MAX);
     }
 
-    /// The next so many writes return 0.
+    /// The next `times` writes return 0.
     pub fn write_zero(&self, times: u32) {
         self.0.lock().zero_writes = times;
     }
 
-    /// The next read fails in a way that is none of the port's states.
+    /// The next read fails with an error that is no state of the port.
     pub fn fail_once(&self) {
         let mut driver = self.0.lock();
         driver.fails_once = true;
@@ -132,12 +133,12 @@ impl ModelHost {
         self.0.lock().qemu.has_host()
     }
 
-    /// What each host got so far, the first one first.
+    /// What each host received so far, the first host first.
     pub fn sessions(&self) -> Vec<HostSession> {
         self.0.lock().sessions.clone()
     }
 
-    /// What the host that is or was there last got, beyond its first `offset` bytes.
+    /// What the current or last host received after its first `offset` bytes.
     pub fn received_after(&self, offset: usize) -> Vec<u8> {
         let driver = self.0.lock();
         let last = driver.sessions.last();
@@ -154,13 +155,13 @@ impl ModelHost {
         self.0.lock().qemu.in_flight()
     }
 
-    /// Buffers of the ring that nobody will ever give back; at
-    /// [`RING_BUFFERS`](super::RING_BUFFERS) the guest can write nothing any more.
+    /// Buffers of the ring that are never given back; at [`RING_BUFFERS`](super::RING_BUFFERS) the guest cannot
+    /// write any more.
     pub fn leaked(&self) -> usize {
         self.0.lock().qemu.leaked()
     }
 
-    /// How often the guest tried what.
+    /// The guest's tries.
     pub fn tries(&self) -> Tries {
         self.0.lock().tries
     }

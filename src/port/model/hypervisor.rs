@@ -1,7 +1,6 @@
-//! QEMU's half of the port: the ring it takes writes from, the host's connection, and when it stops
-//! taking. Knows no guest's process.
+//! QEMU's half of the port: the ring of the guest's writes, the host's connection, and throttling.
 //!
-//! Facts: `hw/char/virtio-serial-bus.c` and `hw/char/virtio-console.c` of QEMU 7.2, and seen.
+//! Facts: `hw/char/virtio-serial-bus.c` and `hw/char/virtio-console.c` of QEMU 7.2, confirmed by experiment.
 
 use std::collections::VecDeque;
 
@@ -15,27 +14,27 @@ pub const RING_BUFFERS: usize = 128;
 pub(super) struct Hypervisor {
     /// Whether the port's device is in the machine.
     pub is_plugged: bool,
-    /// Whether the guest has said that the port is open.
+    /// Whether the guest has opened the port.
     pub guest_open: bool,
-    /// Whether the machine stands still. Then the port hears nothing of its host
-    /// (`virtconsole_enable_backend`): nothing is put into the guest's buffers, and that a host left is
-    /// never told. What the guest has written goes on to the host.
+    /// Whether the machine is stopped. Then the port ignores its host (`virtconsole_enable_backend`): no bytes
+    /// enter the guest's buffers, and the guest is never notified of a disconnect. What the guest has written goes
+    /// on to the host.
     is_stopped: bool,
-    /// What the guest was told: whether a host is there.
-    told: bool,
+    /// Whether the guest was notified that a host is connected.
+    host_shown: bool,
     host: Option<Connection>,
-    /// Hosts that connected behind the first: accepted by the kernel, not served.
+    /// Hosts that wait behind the first: accepted by the kernel, not served.
     waiting: usize,
     buffer_bytes: usize,
-    /// Writes of the guest that were not looked at.
+    /// Writes of the guest that are not processed.
     ring: VecDeque<Vec<u8>>,
-    /// The write that did not fit into the socket. Its buffer is still taken.
+    /// The write that did not fit into the socket. It still occupies its buffer.
     in_hand: Option<Vec<u8>>,
-    /// The socket that was to say when there is room is gone, unheard: nothing moves until a host leaves.
+    /// The socket whose writability was awaited is gone: nothing moves until a host disconnects.
     is_stuck: bool,
-    /// Buffers the guest may take back.
+    /// Buffers that the guest may take back.
     returned: usize,
-    /// Buffers nobody will ever give back.
+    /// Buffers that are never given back.
     leaked: usize,
     /// Chunks for the guest that it has not read, each in a buffer of its own.
     pub inbox: VecDeque<Vec<u8>>,
@@ -48,13 +47,13 @@ struct Connection {
 }
 
 impl Hypervisor {
-    /// A port that is plugged in, with nobody at either end.
+    /// A plugged port without a guest process and a host.
     pub(super) fn new(buffer_bytes: usize) -> Self {
         Self {
             is_plugged: true,
             guest_open: false,
             is_stopped: false,
-            told: false,
+            host_shown: false,
             host: None,
             waiting: 0,
             buffer_bytes,
@@ -67,9 +66,9 @@ impl Hypervisor {
         }
     }
 
-    /// Whether the guest takes a host to be there.
-    pub(super) fn is_told_of_host(&self) -> bool {
-        self.told
+    /// Whether the guest sees a host.
+    pub(super) fn shows_host(&self) -> bool {
+        self.host_shown
     }
 
     /// Whether a host is there.
@@ -94,7 +93,7 @@ impl Hypervisor {
         ring + self.host.as_ref().map_or(0, |host| host.to_host.len())
     }
 
-    /// The guest takes back what was done with; tells how many buffers that were.
+    /// The guest takes back processed buffers. Returns how many.
     pub(super) fn reclaim(&mut self) -> usize {
         std::mem::take(&mut self.returned)
     }
@@ -107,8 +106,9 @@ impl Hypervisor {
     /// Moves what can be moved, both ways.
     pub(super) fn flush(&mut self) {
         let Some(host) = &mut self.host else {
-            // One that left unheard: nobody to send to, and nothing to wait for (`tcp_chr_write` fails).
-            if self.told && self.in_hand.is_none() {
+            // A host that left unnoticed: there is no socket to send to, and nothing to wait for (`tcp_chr_write`
+            // fails).
+            if self.host_shown && self.in_hand.is_none() {
                 self.in_hand = self.ring.pop_front();
                 self.is_stuck = self.in_hand.is_some();
             }
@@ -138,20 +138,20 @@ impl Hypervisor {
         }
     }
 
-    /// The machine stands still.
+    /// The machine is stopped.
     pub(super) fn stop(&mut self) {
         self.is_stopped = true;
     }
 
-    /// It goes on: a host that is there now is told of, and nothing where the guest was told of another
-    /// one before.
+    /// The machine continues: the guest is notified of a host that is connected now, unless it was notified of an
+    /// earlier one.
     pub(super) fn cont(&mut self) {
         self.is_stopped = false;
-        self.told |= self.is_plugged && self.host.is_some();
+        self.host_shown |= self.is_plugged && self.host.is_some();
         self.flush();
     }
 
-    /// A host connects. `false` where one is there already: then it waits behind it.
+    /// A host connects. `false`: another one is connected, and this one waits behind it.
     pub(super) fn connect(&mut self) -> bool {
         if self.host.is_some() {
             self.waiting += 1;
@@ -159,14 +159,14 @@ impl Hypervisor {
         }
         let socket = || Socket::new(self.buffer_bytes);
         self.host = Some(Connection { to_host: socket(), to_guest: socket() });
-        self.told |= self.is_plugged && !self.is_stopped;
+        self.host_shown |= self.is_plugged && !self.is_stopped;
         self.flush();
         true
     }
 
-    /// The host leaves; tells how many bytes of the guest it has not got. A write in hand is dropped and
-    /// its buffer never given back: `discard_throttle_data` detaches it and pushes nothing
-    /// (the same in QEMU 10.0). Whoever waited is served at once.
+    /// The host disconnects. Returns the bytes that it has not received. A throttled write is dropped and its
+    /// buffer never given back: `discard_throttle_data` detaches it and pushes nothing (the same in QEMU 10.0). A
+    /// waiting host is served at once.
     pub(super) fn disconnect(&mut self) -> usize {
         let Some(mut host) = self.host.take() else { return 0 };
         let mut lost = host.to_host.clear();
@@ -174,7 +174,7 @@ impl Hypervisor {
             self.is_stuck = self.in_hand.is_some();
         } else if self.is_plugged {
             lost += self.discard();
-            self.told = false;
+            self.host_shown = false;
         }
         if self.waiting > 0 {
             self.waiting -= 1;
@@ -183,33 +183,33 @@ impl Hypervisor {
         lost
     }
 
-    /// The device is put in; whoever is connected is told of.
+    /// The device is plugged in; the guest is notified of a connected host.
     pub(super) fn plug(&mut self) {
         if !self.is_plugged {
-            (self.is_plugged, self.told) = (true, self.host.is_some());
+            (self.is_plugged, self.host_shown) = (true, self.host.is_some());
         }
     }
 
-    /// The device is taken out. The host stays connected and can read what is in its socket.
+    /// The device is unplugged. The host stays connected and can read what is in its socket.
     pub(super) fn unplug(&mut self) -> usize {
         let lost = self.discard();
-        (self.is_plugged, self.guest_open, self.told) = (false, false, false);
+        (self.is_plugged, self.guest_open, self.host_shown) = (false, false, false);
         self.inbox.clear();
         lost
     }
 
-    /// The machine moves to another QEMU, where nobody is connected. A write in hand is moved with it and
+    /// The machine migrates to another QEMU, where no host is connected. A throttled write migrates with it and is
     /// dropped there, and its buffer is given back.
     pub(super) fn migrate(&mut self) -> usize {
         let in_hand = self.in_hand.take();
         self.returned += usize::from(in_hand.is_some());
         let lost = in_hand.map_or(0, |write| write.len()) + self.discard();
-        (self.host, self.waiting, self.told, self.is_stuck) = (None, 0, false, false);
+        (self.host, self.waiting, self.host_shown, self.is_stuck) = (None, 0, false, false);
         lost
     }
 
-    /// The host sends. Beyond what socket and ring hold a real one would have to wait; here the socket
-    /// towards the guest has no end.
+    /// The host sends. A real one would wait when socket and ring are full; here the socket towards the guest is
+    /// unbounded.
     pub(super) fn send(&mut self, bytes: &[u8]) {
         if let Some(host) = &mut self.host {
             for piece in bytes.chunks(32 * 1024) {
@@ -234,7 +234,7 @@ impl Hypervisor {
         taken
     }
 
-    /// Gives back every buffer but the one in hand; tells how many bytes were dropped.
+    /// Gives back every buffer but that of the throttled write. Returns the bytes dropped.
     fn discard(&mut self) -> usize {
         self.returned += self.ring.len();
         self.leaked += usize::from(self.in_hand.is_some());

@@ -38,21 +38,21 @@ pub use socket::{BUFFER_BYTES, cost};
 #[derive(Debug, Clone)]
 pub struct ModelPort(Shared);
 
-/// The host's end, and the hand of fate.
+/// The host's end, with the controls of the machine.
 #[derive(Debug, Clone)]
 pub struct ModelHost(Shared);
 
-/// What one host got from its connect to its leave.
+/// What one host received from its connect to its disconnect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostSession {
     /// Every byte it received.
     pub received: Vec<u8>,
-    /// How much it will have received of what was written before, each time the guest opened the port:
-    /// it cannot see that itself.
+    /// How much it will have received of what was written before, each time the guest opened the port: a host
+    /// cannot see an open.
     pub opened_at: Vec<usize>,
 }
 
-/// How often the guest tried what.
+/// How often the guest tried each operation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
     /// Opens, also those that failed.
@@ -65,7 +65,7 @@ pub struct Tries {
     pub waits: u64,
 }
 
-/// A port that is plugged in, with nobody at either end, and hosts with Linux's own buffers.
+/// A plugged port without a guest process and a host; hosts have Linux's default buffers.
 pub fn pair() -> (ModelPort, ModelHost) {
     pair_with_buffer(BUFFER_BYTES)
 }

@@ -1,8 +1,7 @@
-//! The same operations on the model and on a real port: data, one line each, and one line of observation
-//! for each. Judges nothing.
+//! Scripts of operations for the model and a real port: one line for each operation, and one observed result.
 //!
-//! The guest's half of an operation is done by [`GuestEnd`] over any [`Opener`], also the real one; the
-//! host's half by whoever holds that end: [`play`] for the model.
+//! [`GuestEnd`] runs the guest's operations over any [`Opener`], also the real one. The owner of the other end runs
+//! the host's: [`play`] for the model.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use super::ModelHost;
 use crate::port::device::{Device, HostPresence, NotOpen, Opener, Received, Sent};
 
-/// One operation. What is written and sent is numbered, so that what arrives can be told apart.
+/// One operation. Written and sent bytes are numbered, so that their origin shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// The guest opens the port, once more where it has it open.
@@ -111,7 +110,7 @@ impl FromStr for Op {
     }
 }
 
-/// The content of one end's stream: bytes that tell where they stand, so that what is lost shows.
+/// The content of one end's stream: bytes that show their position, so that losses show.
 #[derive(Debug, Clone, Default)]
 pub struct Numbered(u64);
 
@@ -125,7 +124,7 @@ impl Numbered {
     }
 }
 
-/// What is told of bytes that arrived.
+/// Describes received bytes.
 pub fn seen(bytes: &[u8]) -> String {
     format!("{} bytes {:08x}", bytes.len(), crc32fast::hash(bytes))
 }
@@ -144,7 +143,7 @@ impl<O: Opener> GuestEnd<O> {
         Self { opener, device: None, content: Numbered::default(), patience }
     }
 
-    /// Does one of the guest's operations and tells what was seen.
+    /// Runs one of the guest's operations. Returns the observed result.
     pub async fn perform(&mut self, op: Op) -> String {
         let told = match op {
             Op::Open => self.open().await,
@@ -239,8 +238,8 @@ impl<O: Opener> GuestEnd<O> {
     }
 }
 
-/// Runs a script on the model; one observation for each operation. At its end the hosts leave, the guest
-/// closes, and the port is plugged in: what it has lost for good it keeps. Needs a runtime with its clock.
+/// Runs a script on the model. Returns one observation for each operation. At its end the hosts disconnect, the
+/// guest closes, and the port is plugged in; buffers that leaked stay lost. Needs a runtime with its clock.
 pub async fn play(script: &[Op], opener: impl Opener, host: &ModelHost) -> Vec<String> {
     let mut guest = GuestEnd::new(opener, Duration::from_millis(100));
     let (mut content, mut told) = (Numbered::default(), Vec::new());
@@ -296,7 +295,7 @@ pub fn random(seed: u64, length: usize) -> Vec<Op> {
     script
 }
 
-/// What a random script must know of where it stands.
+/// The state that a random script keeps track of.
 #[derive(Default)]
 struct Standing {
     is_open: bool,
@@ -307,7 +306,7 @@ struct Standing {
 }
 
 impl Standing {
-    /// An operation that makes sense here, or none for this throw.
+    /// A valid operation, or none for this roll.
     fn next(&self, dice: &mut Dice) -> Option<Op> {
         if !self.is_plugged && !self.is_stopped && dice.roll(3) == 0 {
             return Some(Op::Plug);

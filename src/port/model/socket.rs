@@ -1,9 +1,8 @@
-//! The socket between QEMU and the host, as Linux accounts for it. Knows no port.
+//! The socket between QEMU and the host, with Linux's accounting.
 
 use std::collections::VecDeque;
 
-/// What a Unix socket may hold in one direction where nobody says otherwise:
-/// `/proc/sys/net/core/wmem_default`.
+/// The default capacity of a Unix socket in one direction: `/proc/sys/net/core/wmem_default`.
 pub const BUFFER_BYTES: usize = 212_992;
 
 const PAGE: usize = 4096;
@@ -14,11 +13,11 @@ const SK_BUFF: usize = 256;
 /// The longest head (`SKB_MAX_HEAD(0)`).
 const HEAD_MAX: usize = PAGE - SHARED_INFO;
 
-/// What one write of so many bytes, at most 32 KiB, counts in a Unix stream socket
-/// (`unix_stream_sendmsg` in net/unix/af_unix.c, `truesize` of include/linux/skbuff.h): a head from a
-/// power of two, whole pages for the rest, and the books of both.
+/// What one write of this many bytes, at most 32 KiB, costs in a Unix stream socket (`unix_stream_sendmsg` in
+/// net/unix/af_unix.c, `truesize` of include/linux/skbuff.h): a head from a power of two, whole pages for the rest,
+/// and the overhead of both.
 ///
-/// Held against 25 lengths on Linux 6.18: exact. Other kernels may round otherwise.
+/// Compared with 25 lengths on Linux 6.18: exact. Other kernels may round differently.
 pub fn cost(bytes: usize) -> usize {
     let pages = bytes.saturating_sub(HEAD_MAX).next_multiple_of(PAGE);
     let paged = bytes.min(pages);
@@ -47,8 +46,8 @@ impl Socket {
         Self { writes: VecDeque::new(), used: 0, size }
     }
 
-    /// Takes a write whole, or gives it back: there is room as long as less than the size is used,
-    /// however long the write.
+    /// Accepts a write whole, or returns it: there is room while less than the capacity is used, however long the
+    /// write.
     pub(super) fn send(&mut self, bytes: Vec<u8>) -> Result<(), Vec<u8>> {
         if self.used >= self.size {
             return Err(bytes);
@@ -57,7 +56,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Takes a write whether or not there is room.
+    /// Accepts a write even if there is no room.
     pub(super) fn put(&mut self, bytes: Vec<u8>) {
         let cost = cost(bytes.len());
         self.used += cost;
@@ -90,7 +89,7 @@ impl Socket {
         self.writes.iter().map(|sent| sent.bytes.len() - sent.at).sum()
     }
 
-    /// Throws everything away; tells how many bytes that were.
+    /// Discards everything. Returns how many bytes that were.
     pub(super) fn clear(&mut self) -> usize {
         let len = self.len();
         self.writes.clear();
@@ -105,7 +104,7 @@ mod tests {
     use std::io::{ErrorKind, Write};
     use std::os::unix::net::UnixStream;
 
-    /// How many writes a real socket takes of which nobody reads.
+    /// How many writes a real socket accepts without a reader.
     fn fits(bytes: usize) -> usize {
         let (mut one, _other) = UnixStream::pair().unwrap();
         one.set_nonblocking(true).unwrap();

@@ -1,5 +1,5 @@
-//! What time and answers change: what was read, and whether the session has been a healthy one. Sets the
-//! alarm for it, and an alarm only where something waits.
+//! Acknowledgements and timers of a session: releases what was acknowledged, notes a healthy session, and sets a
+//! timer only where something waits.
 
 use std::future::Future;
 use std::task::Context;
@@ -9,32 +9,32 @@ use tokio::time::Instant;
 
 use super::{Core, Session};
 
-/// When an alarm that is not set would go off.
+/// The deadline of a timer that is not set.
 pub(super) const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long a host that answers has, when all is said, to say that it has read what must be read. Without that it
-/// would come again.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a closing port waits for the last acknowledgement. Without it, durable frames would be sent again.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 impl Session<'_> {
-    /// All is said: whether the last answer may still come.
-    pub(super) fn awaits_answer(&mut self) -> bool {
-        let Core { unread, answers, .. } = &*self.core;
+    /// Everything is written: whether the last acknowledgement may still come.
+    pub(super) fn awaits_ack(&mut self) -> bool {
+        let Core { in_flight, acks, .. } = &*self.core;
         let now = Instant::now();
-        !unread.is_empty() && answers.heard().1 && now < *self.goodbye.get_or_insert(now + GOODBYE)
+        in_flight.has_durable()
+            && acks.acknowledged().1
+            && now < *self.drain_deadline.get_or_insert(now + DRAIN_MAX)
     }
 
-    /// What was answered, what has been read by now, and whether the session has been a healthy one.
-    pub(super) fn take_stock(&mut self) {
+    /// Applies new acknowledgements, and notes when the session has become healthy.
+    pub(super) fn take_acks(&mut self) {
         let now = Instant::now();
-        if self.core.answers.take_skipped() {
+        if self.core.acks.take_host_replaced() {
             self.host_was_replaced();
         }
-        let Core { window, unread, afloat, breaker, .. } = &mut *self.core;
-        if window.is_waiting() || !unread.is_empty() || !afloat.is_empty() {
+        let Core { window, in_flight, breaker, .. } = &mut *self.core;
+        if window.is_waiting() || !in_flight.is_empty() {
             window.credit(now, self.is_stalled);
-            unread.read_up_to(window.delivered());
-            afloat.read_up_to(window.read());
+            in_flight.acknowledge(window.delivered(), window.read());
         }
         if breaker.healthy_at(self.opened).is_some_and(|at| at <= now) {
             breaker.healthy();
@@ -42,11 +42,12 @@ impl Session<'_> {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let Core { window, unread, breaker, .. } = &*self.core;
-        // While the device has no room nothing is known to be read, and room wakes the task.
-        let by_window = window.deadline(Instant::now(), unread.end()).filter(|_| !self.is_stalled);
-        let goodbye = self.goodbye.filter(|at| *at > Instant::now());
-        [by_window, goodbye, breaker.healthy_at(self.opened)].into_iter().flatten().min()
+        let Core { window, in_flight, breaker, .. } = &*self.core;
+        // A stalled device acknowledges nothing by time, and room wakes the task.
+        let by_window =
+            window.deadline(Instant::now(), in_flight.durable_end()).filter(|_| !self.is_stalled);
+        let drain_deadline = self.drain_deadline.filter(|at| *at > Instant::now());
+        [by_window, drain_deadline, breaker.healthy_at(self.opened)].into_iter().flatten().min()
     }
 
     pub(super) fn set_alarm(&mut self, cx: &mut Context<'_>) {

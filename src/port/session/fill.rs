@@ -1,4 +1,4 @@
-//! What goes into the next write, and what becomes of it once it was accepted. Does not touch the device.
+//! Fills the write buffer, and accounts for what the device accepted.
 
 use std::task::Context;
 
@@ -14,74 +14,89 @@ use crate::port::tracked_frame::TrackedFrame;
 use crate::port::write_buffer::{Outgoing, What};
 
 impl Session<'_> {
-    /// Fills the empty outbox, or says why it stays empty.
-    pub(super) fn gather(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+    /// Fills the empty write buffer. Returns the step to take if it stays empty.
+    pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Option<Step> {
         self.open_session();
-        let Core { lanes, outbox, window, answers, unread, afloat, voice, .. } = &mut *self.core;
+        let Core { scheduler, write_buffer, window, acks, in_flight, control_lines, .. } =
+            &mut *self.core;
         let has_ended = loop {
-            let (pending, room) = (outbox.pending(), outbox.room().saturating_sub(BARRIER_BYTES));
+            let (pending, room) =
+                (write_buffer.pending(), write_buffer.room().saturating_sub(BARRIER_BYTES));
             let admits = |length, share| {
-                (share != Share::Durable || unread.admits(length))
+                (share != Share::Durable || in_flight.admits_durable(length))
                     && window.admits(pending, length, share)
             };
-            match lanes.next(cx, room, admits) {
-                Next::Frame(outgoing) => outbox.push(outgoing),
+            match scheduler.next(cx, room, admits) {
+                Next::Frame(outgoing) => write_buffer.push(outgoing),
                 Next::NoRoom | Next::Nothing => break false,
                 Next::Ended => break true,
             }
         };
-        let (now, asked) = (Instant::now(), window.asked_up_to());
-        let readings = outbox.has_telemetry() || afloat.end() > asked;
-        let must = outbox.has_must() || unread.end() > asked;
-        let must = must || readings && window.is_time_to_ask(now);
-        if let Some(voice) = voice
-            && outbox.room() >= BARRIER_BYTES
+        let (now, barrier_end) = (Instant::now(), window.barrier_end());
+        let readings = write_buffer.has_telemetry() || in_flight.best_effort_end() > barrier_end;
+        let is_due = write_buffer.has_durable() || in_flight.durable_end() > barrier_end;
+        let is_due = is_due || readings && window.is_telemetry_barrier_due(now);
+        if let Some(control_lines) = control_lines
+            && write_buffer.room() >= BARRIER_BYTES
         {
-            if let Some(number) = answers.take_request() {
-                outbox.push(own(voice.keep_alive(number), What::Echo(number)));
-            } else if window.wants_barrier(now, outbox.pending(), must, unread.end(), has_ended)
-                && let Some(number) = window.barrier(now, outbox.pending())
+            if let Some(number) = acks.take_request() {
+                write_buffer
+                    .push(control_frame(control_lines.keep_alive(number), What::Echo(number)));
+            } else if window.wants_barrier(
+                now,
+                write_buffer.pending(),
+                is_due,
+                in_flight.durable_end(),
+                has_ended,
+            ) && let Some(number) = window.barrier(now, write_buffer.pending())
             {
-                outbox.push(own(voice.keep_alive(number), What::Barrier(number)));
+                write_buffer
+                    .push(control_frame(control_lines.keep_alive(number), What::Barrier(number)));
             }
         }
         self.accepted(0); // a frame of no bytes is written already
-        match (self.core.outbox.is_empty(), has_ended) {
+        match (self.core.write_buffer.is_empty(), has_ended) {
             (false, _) => None,
-            (true, true) if self.awaits_answer() => Some(Step::Waits),
+            (true, true) if self.awaits_ack() => Some(Step::Waits),
             (true, true) => Some(Step::Ends(Ended::Flushed)),
             (true, false) => Some(Step::Waits),
         }
     }
 
-    /// Who speaks, as soon as that is understood, and what has become of the breaker, into the empty outbox.
+    /// Adds the session line, once the host understands events, and a changed breaker state.
     pub(super) fn open_session(&mut self) {
         let connects = *self.core.hosts.borrow();
-        let Core { outbox, answers, voice: Some(voice), breaker, breaker_said, .. } =
-            &mut *self.core
+        let Core {
+            write_buffer,
+            acks,
+            control_lines: Some(control_lines),
+            breaker,
+            breaker_reported,
+            ..
+        } = &mut *self.core
         else {
             return;
         };
-        if self.opening_due && answers.is_understood() {
-            self.opening_due = false;
-            outbox.push(own(voice.session(connects), What::Reply));
+        if self.session_line_due && acks.events_understood() {
+            self.session_line_due = false;
+            write_buffer.push(control_frame(control_lines.session(connects), What::Reply));
         }
-        if breaker.state != *breaker_said && self.device.greets() {
-            *breaker_said = breaker.state;
-            outbox.push(own(voice.breaker(breaker), What::Reply));
+        if breaker.state != *breaker_reported && self.device.needs_newline() {
+            *breaker_reported = breaker.state;
+            write_buffer.push(control_frame(control_lines.breaker(breaker), What::Reply));
         }
     }
 
-    pub(super) fn greeted(&mut self, bytes: usize) {
-        self.greeting_due = false;
-        self.host_is_there();
+    pub(super) fn newline_written(&mut self, bytes: usize) {
+        self.newline_due = false;
+        self.host_present();
         self.is_stalled = false;
         self.core.window.accepted(Instant::now(), bytes);
         add(&self.core.counters.bytes_out, bytes as u64);
     }
 
     pub(super) fn accepted(&mut self, bytes: usize) {
-        let Core { outbox, node, on_written, counters, window, unread, afloat, .. } =
+        let Core { write_buffer, node, on_written, counters, window, in_flight, .. } =
             &mut *self.core;
         let now = Instant::now();
         if bytes > 0 {
@@ -90,26 +105,29 @@ impl Session<'_> {
             add(&counters.bytes_out, bytes as u64);
         }
         let written = window.written();
-        outbox.accept(bytes, |Outgoing { frame, what }, after| {
+        write_buffer.accept(bytes, |Outgoing { frame, what }, after| {
             let end = written - after as u64;
             node.gave(weight(&frame));
             if let Some(seen) = on_written {
                 seen(&frame, now);
             }
             match what {
-                What::Barrier(number) => window.asked(now, number, end, false),
-                What::Echo(number) => window.asked(now, number, end, true),
-                What::Durable { seq, again, asked, audience } => {
-                    unread.push(end, TrackedFrame { seq, frame, again, asked, audience });
+                What::Barrier(number) => window.barrier_written(now, number, end, false),
+                What::Echo(number) => window.barrier_written(now, number, end, true),
+                What::Durable { seq, redelivered, requested_at, audience } => {
+                    in_flight.push_durable(
+                        end,
+                        TrackedFrame { seq, frame, redelivered, requested_at, audience },
+                    );
                 }
-                What::Telemetry => afloat.push(end, weight(&frame)),
+                What::Telemetry => in_flight.push_best_effort(end, weight(&frame)),
                 What::Reply => {}
             }
         });
     }
 }
 
-/// A line of the port's own: it stands for no reading.
-fn own(bytes: Bytes, what: What) -> Outgoing {
+/// A frame of the port's own. It carries no reading.
+fn control_frame(bytes: Bytes, what: What) -> Outgoing {
     Outgoing { frame: Frame { bytes, readings: 0, oldest: Instant::now() }, what }
 }

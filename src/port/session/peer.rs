@@ -1,5 +1,4 @@
-//! Hosts that come and go: what each is told first, and what the next one gets of what the last one did not
-//! read. Does not read or write.
+//! Hosts that connect and disconnect: what each gets first, and what the next one gets of unacknowledged frames.
 
 use tokio::time::Instant;
 
@@ -10,20 +9,20 @@ use crate::port::tracked_frame::{TrackedFrame, marked};
 use crate::port::write_buffer::{Outgoing, What};
 
 impl Session<'_> {
-    /// Whoever is there has not been told anything yet.
-    pub(super) fn is_somebody(&mut self) {
+    /// The first sign of a host in this session starts it.
+    pub(super) fn first_sign_of_host(&mut self) {
         if std::mem::take(&mut self.is_new) {
-            // Else it may be the connection that was there when an earlier agent, or opening, ended.
+            // Otherwise the connection may be older than this opening of the device.
             let is_new = self.host == Some(false);
-            self.core.lanes.begin(Instant::now(), is_new);
+            self.core.scheduler.session_started(Instant::now(), is_new);
             if is_new {
-                self.core.answers.begun();
+                self.core.acks.host_connected();
             }
         }
     }
 
-    pub(super) fn host_is_there(&mut self) {
-        self.is_somebody();
+    pub(super) fn host_present(&mut self) {
+        self.first_sign_of_host();
         if self.host.replace(true) != Some(true) {
             add(&self.core.counters.host_connects, 1);
             self.core.hosts.send_modify(|hosts| *hosts += 1);
@@ -31,16 +30,16 @@ impl Session<'_> {
         }
     }
 
-    /// Nothing is written, and nothing pulled from the lanes, until the device says that something
-    /// changed: the level stays as it is for hours. What the host sent before it left is still read.
-    pub(super) fn host_is_away(&mut self) -> Step {
+    /// No host is connected. Nothing is written or pulled until the device reports a change, which can take hours.
+    /// What the host sent before it disconnected is still read.
+    pub(super) fn host_absent(&mut self) -> Step {
         self.may_write = false;
         match self.host.replace(false) {
             Some(false) => {}
             Some(true) => self.host_left(),
             None => tracing::info!(port = %self.core.name, "no host is connected yet"),
         }
-        self.start_anew();
+        self.reset();
         Step::Moved
     }
 
@@ -48,19 +47,19 @@ impl Session<'_> {
         if self.host == Some(true) {
             self.host_left();
         }
-        self.start_anew();
-        self.core.inlet.host_left();
+        self.reset();
+        self.core.inbound.host_left();
         Step::Ends(ended)
     }
 
-    /// Another host is there, and nothing showed that the last one left.
+    /// Another host is connected, and the device did not show the disconnect.
     pub(super) fn host_was_replaced(&mut self) {
         if self.host.take() == Some(true) {
             self.host_left();
         }
-        self.start_anew();
+        self.reset();
         self.may_write = true;
-        self.host_is_there();
+        self.host_present();
     }
 
     pub(super) fn host_left(&mut self) {
@@ -68,33 +67,35 @@ impl Session<'_> {
         tracing::info!(port = %self.core.name, "the host has left");
     }
 
-    /// Whoever comes next has seen nothing of the line that was being written, or half of it: a bare
-    /// newline, and then that line whole. What must be read, and is not known to be, goes once more.
+    /// Prepares for the next host, which has received nothing, or half, of the line that was being written. It gets
+    /// a bare newline and then that line whole. Unacknowledged durable frames are sent again, marked.
     ///
-    /// # Why the newline goes to every host that comes, not only after an open
-    /// An open is invisible to the host, so half a line of an earlier run may wait in its buffer. After
-    /// a migration the tail of a write that was in flight reaches the next host, and a line
-    /// of more than one write would be glued to it. One byte for each connect ends both.
-    pub(super) fn start_anew(&mut self) {
-        let Core { outbox, lanes, window, unread, afloat, node, voice, counters, .. } =
-            &mut *self.core;
-        let mut gone = afloat.take();
+    /// # Why every host gets the newline, not only the first after an open
+    /// The host cannot see an open, so half a line of an earlier run may be in its buffer. After a migration, the
+    /// tail of a write in flight reaches the next host, and would join with a line longer than one write. One byte
+    /// for each connect ends both.
+    pub(super) fn reset(&mut self) {
+        let Core {
+            write_buffer, scheduler, window, in_flight, node, control_lines, counters, ..
+        } = &mut *self.core;
+        let mut gone = in_flight.take_best_effort();
         let mut back = Vec::new();
-        for (_, TrackedFrame { seq, mut frame, asked, audience, .. }) in unread.take() {
+        for TrackedFrame { seq, mut frame, requested_at, audience, .. } in in_flight.take_durable()
+        {
             frame.bytes = marked(&frame.bytes);
             node.took(weight(&frame)); // it was given, and is not
             back.push(Outgoing {
                 frame,
-                what: What::Durable { seq, again: true, asked, audience },
+                what: What::Durable { seq, redelivered: true, requested_at, audience },
             });
         }
-        let was_cut = outbox.dissolve(|mut outgoing, lines| {
+        let was_cut = write_buffer.take_all(|mut outgoing, lines| {
             match &mut outgoing.what {
-                What::Durable { again, .. } if lines > 0 => {
-                    *again = true;
+                What::Durable { redelivered, .. } if lines > 0 => {
+                    *redelivered = true;
                     outgoing.frame.bytes = marked(&outgoing.frame.bytes);
                 }
-                // The rest of it goes to the next host; in most formats a line is a reading.
+                // The rest goes to the next host. In most formats a line is a reading.
                 What::Telemetry => gone += weight(&outgoing.frame).min(lines as u64),
                 _ => {}
             }
@@ -103,15 +104,15 @@ impl Session<'_> {
         node.took(gone); // it was given, and may not have been read
         node.lost("unread", gone);
         for outgoing in back.into_iter().rev() {
-            lanes.give_back(outgoing);
+            scheduler.give_back(outgoing);
         }
         if was_cut {
             add(&counters.torn_lines_resent, 1);
         }
-        let greets = self.device.greets();
-        window.start_anew(self.device.window(), greets && voice.is_some());
-        self.greeting_due = greets;
-        self.opening_due = greets;
+        let needs_newline = self.device.needs_newline();
+        window.reset(self.device.window(), needs_newline && control_lines.is_some());
+        self.newline_due = needs_newline;
+        self.session_line_due = needs_newline;
         self.is_new = true;
         self.is_stalled = false;
     }
