@@ -1,5 +1,4 @@
-//! Sinks other than the port: a file, a Unix socket, standard output, none at all; and the durable sink, which
-//! hands frames to the spool.
+//! Sinks other than the port: a file, a Unix socket, standard output, none at all.
 //!
 //! Every sink writes a frame whole or fails, and then gets the same frame again; a write may also be cancelled at
 //! any await and repeated. No sink buffers frames: a buffered frame would count as written and could still be lost,
