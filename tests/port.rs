@@ -37,14 +37,14 @@ async fn nothing_is_tried_or_pulled_while_no_host_is_connected() {
     let rig = Rig::start();
     settle().await;
     let before = (rig.host.tries(), get(&rig.counters.wakeups));
-    rig.tell("early\n");
-    rig.must(1, "must\n");
+    rig.send_telemetry("early\n");
+    rig.durable(1, "must\n");
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!((rig.host.tries(), get(&rig.counters.wakeups)), before);
     assert_eq!(
-        (rig.telemetry.capacity(), rig.must.capacity()),
+        (rig.telemetry.capacity(), rig.durable.capacity()),
         (4095, 15),
-        "they wait in their lanes"
+        "they wait in their channels"
     );
 
     rig.host.connect();
@@ -73,9 +73,9 @@ async fn frames_leave_together_in_one_write_and_replies_before_them() {
     let rig = Rig::start();
     settle().await;
     for n in 0..100 {
-        rig.tell(format!("metric {n}\n"));
+        rig.send_telemetry(format!("metric {n}\n"));
     }
-    rig.must(1, "must\n");
+    rig.durable(1, "must\n");
     rig.host.connect();
     settle().await;
     let expected: String = (0..100).map(|n| format!("metric {n}\n")).collect();
@@ -90,8 +90,8 @@ async fn a_partial_write_goes_on_from_that_byte() {
     rig.host.take_at_most(7);
     rig.host.connect();
     settle().await;
-    rig.tell("a line that is longer than seven bytes\n");
-    rig.tell(vec![b'x'; 100_000].into_iter().chain(*b"\n").collect::<Bytes>());
+    rig.send_telemetry("a line that is longer than seven bytes\n");
+    rig.send_telemetry(vec![b'x'; 100_000].into_iter().chain(*b"\n").collect::<Bytes>());
     tokio::time::sleep(Duration::from_secs(2)).await;
     let expected = format!("\na line that is longer than seven bytes\n{}\n", "x".repeat(100_000));
     assert!(rig.seen() == expected);
@@ -104,7 +104,7 @@ async fn a_line_cut_by_a_hang_up_is_sent_again_whole_and_the_ones_before_are_not
     settle().await;
     rig.host.take_at_most(1);
     rig.host.stop_reading(); // room for one write in its socket and 128 in the ring
-    rig.tell(format!("first\n{}\n", "y".repeat(200)));
+    rig.send_telemetry(format!("first\n{}\n", "y".repeat(200)));
     settle().await;
     assert_eq!(get(&rig.counters.stalls), 1);
     rig.host.leave();
@@ -142,7 +142,7 @@ async fn reading_goes_on_while_writing_is_stalled() {
     settle().await;
     rig.host.stop_reading();
     rig.host.take_at_most(1);
-    rig.tell("z".repeat(500) + "\n");
+    rig.send_telemetry("z".repeat(500) + "\n");
     settle().await;
     rig.host.send(b"command\n");
     settle().await;
@@ -160,8 +160,8 @@ async fn writing_goes_on_while_the_inbound_channel_is_full() {
     rig.host.send(&[b'c'; 100 * 4096]);
     settle().await;
     let reads = rig.host.tries().reads;
-    assert_eq!(get(&rig.counters.bytes_in), 16 * 4096, "the lane is full, the port is not read");
-    rig.tell("metric\n");
+    assert_eq!(get(&rig.counters.bytes_in), 16 * 4096, "the channel is full, the port is not read");
+    rig.send_telemetry("metric\n");
     settle().await;
     assert_eq!(rig.seen(), "\nmetric\n");
     assert_eq!(rig.host.tries().reads, reads);
@@ -182,10 +182,10 @@ async fn a_reset_follows_the_last_bytes_of_a_host_that_has_gone() {
     let mut rig = Rig::start();
     rig.host.connect();
     settle().await;
-    rig.host.send(&[b'o'; 20 * 4096]); // more than the lane holds
+    rig.host.send(&[b'o'; 20 * 4096]); // more than the channel holds
     settle().await;
     rig.host.leave();
-    rig.tell("seen by nobody yet\n"); // a write finds the hang-up before a read does
+    rig.send_telemetry("seen by nobody yet\n"); // a write finds the hang-up before a read does
     settle().await;
     let mut order = String::new();
     let mut drain = async |rig: &mut Rig| {
@@ -226,7 +226,7 @@ async fn an_unplugged_port_is_opened_again_by_name_and_the_cut_line_goes_whole()
     settle().await;
     rig.host.take_at_most(1);
     rig.host.stop_reading();
-    rig.tell("w".repeat(200) + "\n");
+    rig.send_telemetry("w".repeat(200) + "\n");
     settle().await;
     rig.host.unplug();
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -247,20 +247,21 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
     host.hold(true);
     host.connect();
     let mut port = Port::new(guest, Arc::default(), CancellationToken::new());
-    let (counters, (must, _read)) = (port.counters(), port.durable());
+    let (counters, (durable, _read)) = (port.counters(), port.durable());
     let running = tokio::spawn(async move { port.run().await });
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let opens = host.tries().opens;
     assert!((120..=260).contains(&opens), "{opens}");
     host.hold(false);
-    must.try_send(TrackedFrame {
-        seq: 1,
-        frame: frame("must\n"),
-        redelivered: false,
-        requested_at: None,
-        audience: Audience::Any,
-    })
-    .unwrap();
+    durable
+        .try_send(TrackedFrame {
+            seq: 1,
+            frame: frame("must\n"),
+            redelivered: false,
+            requested_at: None,
+            audience: Audience::Any,
+        })
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(host.sessions()[0].received, b"\nmust\n");
     assert_eq!(get(&counters.opens), 1);
@@ -274,7 +275,7 @@ async fn a_fault_of_the_device_is_counted_and_survived() {
     settle().await;
     rig.host.fail_once();
     settle_long().await;
-    rig.tell("after\n");
+    rig.send_telemetry("after\n");
     settle().await;
     assert_eq!(rig.seen(), "\n\nafter\n");
     assert_eq!((rig.node.count().faults, get(&rig.counters.opens)), (1, 2));
@@ -286,7 +287,7 @@ async fn a_write_that_returns_0_is_tried_again_without_spinning() {
     rig.host.connect();
     settle().await;
     rig.host.write_zero(3);
-    rig.tell("late\n");
+    rig.send_telemetry("late\n");
     settle().await;
     assert_eq!(rig.seen(), "\n");
     let writes = rig.host.tries().writes;
@@ -304,8 +305,12 @@ async fn closing_flushes_the_channels_until_they_end() {
     settle().await;
     rig.host.send(b"late\n");
     settle().await;
-    assert_eq!(rig.inbound.try_recv(), Ok(Inbound::Bytes("late\n".into())), "somebody may listen");
-    rig.tell("held upstream until now\n");
+    assert_eq!(
+        rig.inbound.try_recv(),
+        Ok(Inbound::Bytes("late\n".into())),
+        "the receiver is still there"
+    );
+    rig.send_telemetry("held upstream until now\n");
     rig.reply("last reply\n");
     settle().await;
     assert!(!rig.running.is_finished());
@@ -323,7 +328,7 @@ async fn closing_without_a_host_ends_at_once_and_counts_the_loss() {
     let rig = Rig::start();
     settle().await;
     for _ in 0..7 {
-        rig.tell("never\n");
+        rig.send_telemetry("never\n");
     }
     let began = Instant::now();
     let summary = rig.close().await;
@@ -357,7 +362,7 @@ async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left(
         (summary.end, summary.taken, summary.lost),
         (PortExit::Abandoned, 2, vec![("shutdown", 1)])
     );
-    assert!(replies.is_closed(), "whoever replies hears of it");
+    assert!(replies.is_closed(), "senders of replies see the end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,6 +382,10 @@ async fn the_hook_sees_each_frame_when_its_last_byte_was_accepted() {
     let running = tokio::spawn(async move { port.run().await });
     tokio::time::sleep(Duration::from_secs(2)).await;
     host.connect();
-    assert_eq!(running.await.unwrap().end, PortExit::Flushed, "its lanes have ended: so does it");
+    assert_eq!(
+        running.await.unwrap().end,
+        PortExit::Flushed,
+        "its channels have ended: so does it"
+    );
     assert_eq!(*latencies.lock().unwrap(), [Duration::from_secs(2); 3]);
 }

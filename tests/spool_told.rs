@@ -61,26 +61,26 @@ fn an_unusable_spool_is_reported_to_the_host_and_the_cli_and_its_loss_is_logged(
     let place = Place::new();
     let (agent, state) = agent(&place, |spool| fs::create_dir(spool).unwrap());
     let mut host = place.host();
-    let told = event(&mut host, "what must arrive is kept in memory only");
-    assert_eq!((&told["source"], &told["severity"]), (&"spool".into(), &"warn".into()));
-    let message = told["message"].as_str().unwrap();
+    let reported = event(&mut host, "what must arrive is kept in memory only");
+    assert_eq!((&reported["source"], &reported["severity"]), (&"spool".into(), &"warn".into()));
+    let message = reported["message"].as_str().unwrap();
     assert!(message.contains("state/spool: is a directory"), "{message}");
-    assert_eq!(told["context"]["state"], "memory");
+    assert_eq!(reported["context"]["state"], "memory");
 
     // The host answers no question, so that event is one of those that wait.
-    let holds = |said: &str| {
-        let held = said.split_once("the agent that runs holds ").unwrap().1;
+    let holds = |shown: &str| {
+        let held = shown.split_once("the agent that runs holds ").unwrap().1;
         let count = held.split(' ').next().unwrap().parse::<u64>().unwrap();
-        assert!(held.contains("in memory only: cannot use "), "{said}");
+        assert!(held.contains("in memory only: cannot use "), "{shown}");
         count
     };
-    let (_, said) = spool("ls", &state);
-    assert!(holds(&said) > 0 && !said.contains("nothing waits"), "{said}");
+    let (_, shown) = spool("ls", &state);
+    assert!(holds(&shown) > 0 && !shown.contains("nothing waits"), "{shown}");
     fs::remove_dir(state.join("spool")).unwrap();
     for (what, expected) in [("ls", 0), ("check", 1)] {
-        let (code, said) = spool(what, &state);
-        assert_eq!(code, expected, "{said}");
-        assert!(holds(&said) > 0 && !said.contains("nothing waits for"), "{said}");
+        let (code, shown) = spool(what, &state);
+        assert_eq!(code, expected, "{shown}");
+        assert!(holds(&shown) > 0 && !shown.contains("nothing waits for"), "{shown}");
     }
     agent.signal(Signal::TERM);
     let (_, log) = agent.end();
@@ -94,11 +94,11 @@ fn a_file_that_is_no_spool_is_set_aside_and_the_host_is_notified_of_the_loss() {
     let place = Place::new();
     let (agent, state) = agent(&place, |spool| fs::write(spool, "IBSPOOL\x02 and more").unwrap());
     let mut host = place.host();
-    let told = event(&mut host, "1 lost, most of them (1) at keeper ");
-    assert_eq!(told["context"]["lost"][0]["reason"], "damaged");
+    let reported = event(&mut host, "1 lost, most of them (1) at keeper ");
+    assert_eq!(reported["context"]["lost"][0]["reason"], "damaged");
     assert_eq!(fs::read(state.join("spool.damaged")).unwrap(), b"IBSPOOL\x02 and more");
-    let (code, said) = spool("check", &state);
-    assert!(code == 0 && said.contains(": ok ("), "{said}");
+    let (code, shown) = spool("check", &state);
+    assert!(code == 0 && shown.contains(": ok ("), "{shown}");
     agent.signal(Signal::TERM);
     let (_, log) = agent.end();
     assert!(log.contains("it is kept as spool.damaged"), "{log}");

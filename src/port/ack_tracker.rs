@@ -102,9 +102,9 @@ impl State {
 impl AckTracker {
     /// A tracker whose numbers follow `first`. Two runs of the agent must not share numbers.
     pub(super) fn starting_at(first: u64) -> Self {
-        let has_acked = Self::default();
-        has_acked.lock().next = first;
-        has_acked
+        let tracker = Self::default();
+        tracker.lock().next = first;
+        tracker
     }
 
     /// A command flow reads the host's lines from now on, so barriers are worth writing.
@@ -275,90 +275,87 @@ mod tests {
 
     #[test]
     fn an_answer_acknowledges_all_earlier_barriers_and_an_unknown_number_none() {
-        let has_acked = AckTracker::starting_at(7_000_000);
+        let tracker = AckTracker::starting_at(7_000_000);
         for end in [100, 200, 300] {
-            let number = has_acked.next_number(false).unwrap();
-            has_acked.sent(number, end, false);
+            let number = tracker.next_number(false).unwrap();
+            tracker.sent(number, end, false);
         }
-        has_acked.on_ack(7_001_001);
-        has_acked.on_ack(3);
-        assert_eq!(has_acked.acknowledged(), (0, false));
-        has_acked.on_ack(7_002_000);
-        assert_eq!((has_acked.acknowledged(), has_acked.take_host_replaced()), ((200, true), true));
-        has_acked.on_ack(7_001_000);
+        tracker.on_ack(7_001_001);
+        tracker.on_ack(3);
+        assert_eq!(tracker.acknowledged(), (0, false));
+        tracker.on_ack(7_002_000);
+        assert_eq!((tracker.acknowledged(), tracker.take_host_replaced()), ((200, true), true));
+        tracker.on_ack(7_001_000);
         assert_eq!(
-            has_acked.acknowledged(),
+            tracker.acknowledged(),
             (200, true),
             "an old one comes too late to say anything"
         );
-        has_acked.reset_session();
-        has_acked.on_ack(7_003_000);
-        assert_eq!(has_acked.acknowledged(), (200, false), "asked of a host that has left");
+        tracker.reset_session();
+        tracker.on_ack(7_003_000);
+        assert_eq!(tracker.acknowledged(), (200, false), "asked of a host that has left");
     }
 
     #[test]
     fn a_barrier_from_before_listening_is_no_sign_of_another_host() {
-        let has_acked = AckTracker::starting_at(0);
-        has_acked.listen();
+        let tracker = AckTracker::starting_at(0);
+        tracker.listen();
         let ask = |end| {
-            let number = has_acked.next_number(false).unwrap();
-            has_acked.sent(number, end, false);
+            let number = tracker.next_number(false).unwrap();
+            tracker.sent(number, end, false);
             number
         };
-        has_acked.on_ack(ask(50));
+        tracker.on_ack(ask(50));
         ask(100);
-        has_acked.stop_listening();
-        assert!(!has_acked.any_host_acked(), "it is given time as one that never answers");
+        tracker.stop_listening();
+        assert!(!tracker.any_host_acked(), "it is given time as one that never answers");
         ask(200); // it was being written
-        has_acked.listen();
+        tracker.listen();
         let last = ask(300);
-        has_acked.listen(); // and again, by a flow that takes the place of another
-        has_acked.on_ack(last);
-        assert_eq!(
-            (has_acked.acknowledged(), has_acked.take_host_replaced()),
-            ((300, true), false)
-        );
+        tracker.listen(); // and again, by a flow that takes the place of another
+        tracker.on_ack(last);
+        assert_eq!((tracker.acknowledged(), tracker.take_host_replaced()), ((300, true), false));
     }
 
     #[tokio::test]
     async fn the_answer_to_an_echo_acknowledges_all_before_it_and_no_barrier_has_its_number() {
-        let has_acked = AckTracker::starting_at(7_000_000);
-        has_acked.listen();
-        has_acked.sent(has_acked.next_number(false).unwrap(), 100, false);
-        has_acked.on_ack(7_001_000);
+        let tracker = AckTracker::starting_at(7_000_000);
+        tracker.listen();
+        tracker.sent(tracker.next_number(false).unwrap(), 100, false);
+        tracker.on_ack(7_001_000);
         // The host counts on from that, for as long as nothing else is asked.
         for number in 7_001_001..7_003_000 {
-            has_acked.on_request(number);
-            assert_eq!(has_acked.take_request(), Some(number));
-            has_acked.sent(number, number, true);
-            has_acked.on_ack(number);
+            tracker.on_request(number);
+            assert_eq!(tracker.take_request(), Some(number));
+            tracker.sent(number, number, true);
+            tracker.on_ack(number);
         }
-        assert_eq!(has_acked.acknowledged(), (7_002_999, true));
-        assert!(has_acked.next_number(false).unwrap() > 7_002_999);
-        has_acked.on_request(u64::MAX);
-        assert!(has_acked.next_number(false).unwrap() < 1 << 53, "a strange number moves nothing");
+        assert_eq!(tracker.acknowledged(), (7_002_999, true));
+        assert!(tracker.next_number(false).unwrap() > 7_002_999);
+        tracker.on_request(u64::MAX);
+        assert!(tracker.next_number(false).unwrap() < 1 << 53, "a strange number moves nothing");
     }
 
     #[tokio::test]
     async fn a_skipped_echo_is_a_sign_of_another_host_where_hosts_answer_echoes() {
-        let has_acked = AckTracker::starting_at(7_000_000);
-        has_acked.listen();
-        has_acked.sent(5, 100, true);
-        has_acked.sent(7_001_000, 200, false);
-        has_acked.on_ack(7_001_000);
-        assert!(!has_acked.take_host_replaced(), "it may answer none");
-        has_acked.sent(6, 300, true);
-        has_acked.sent(7, 400, true);
-        has_acked.on_ack(7);
-        assert!(has_acked.take_host_replaced());
+        let tracker = AckTracker::starting_at(7_000_000);
+        tracker.listen();
+        tracker.sent(5, 100, true);
+        tracker.sent(7_001_000, 200, false);
+        tracker.on_ack(7_001_000);
+        assert!(!tracker.take_host_replaced(), "it may answer none");
+        tracker.sent(6, 300, true);
+        tracker.sent(7, 400, true);
+        tracker.on_ack(7);
+        assert!(tracker.take_host_replaced());
     }
 
     #[test]
     fn a_host_that_never_answers_gets_a_bounded_number_of_barriers() {
-        let has_acked = AckTracker::starting_at(0);
+        let tracker = AckTracker::starting_at(0);
         let pending = std::iter::from_fn(|| {
-            let number = has_acked.next_number(false)?;
-            has_acked.sent(number, number, false);
+            let number = tracker.next_number(false)?;
+            tracker.sent(number, number, false);
             Some(number)
         });
         assert_eq!(pending.count(), BARRIERS_PENDING_MAX);

@@ -25,7 +25,7 @@ pub enum Inbound {
 
 /// The port's end of the inbound channel.
 pub(super) struct InboundSender {
-    lane: Option<PollSender<Inbound>>,
+    channel: Option<PollSender<Inbound>>,
     /// A permit for one item is reserved.
     reserved: bool,
     /// Bytes were sent since the last [`Inbound::Reset`].
@@ -38,29 +38,29 @@ pub(super) struct InboundSender {
 impl InboundSender {
     /// Without a channel: bytes from the host are dropped and counted.
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        let (lane, reserved, is_line_open, reset_due, unwanted_logged) =
+        let (channel, reserved, is_line_open, reset_due, unwanted_logged) =
             (None, false, false, false, false);
-        Self { lane, reserved, is_line_open, reset_due, unwanted_logged, counters }
+        Self { channel, reserved, is_line_open, reset_due, unwanted_logged, counters }
     }
 
     /// Opens the channel. Call it once: a second call orphans the first receiver.
     pub(super) fn open(&mut self) -> mpsc::Receiver<Inbound> {
         let (sender, receiver) = mpsc::channel(CHUNKS_KEPT);
-        self.lane = Some(PollSender::new(sender));
+        self.channel = Some(PollSender::new(sender));
         self.reserved = false;
         receiver
     }
 
     /// Ends the channel, and so the command flow behind it.
     pub(super) fn close(&mut self) {
-        self.lane = None;
+        self.channel = None;
     }
 
     /// Whether the channel takes a chunk now; if not, the task is woken when it does.
     pub(super) fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
-        while let Some(lane) = &mut self.lane {
+        while let Some(channel) = &mut self.channel {
             if !self.reserved {
-                match lane.poll_reserve(cx) {
+                match channel.poll_reserve(cx) {
                     Poll::Ready(Ok(())) => self.reserved = true,
                     Poll::Ready(Err(_)) => self.close(),
                     Poll::Pending => return false,
@@ -78,7 +78,7 @@ impl InboundSender {
     /// Sends a chunk. Call it only after [`is_ready`](Self::is_ready).
     pub(super) fn push(&mut self, port: &str, chunk: &[u8]) {
         add(&self.counters.bytes_in, chunk.len() as u64);
-        if self.lane.is_some() {
+        if self.channel.is_some() {
             self.is_line_open = true;
             self.send(Inbound::Bytes(Bytes::copy_from_slice(chunk)));
             return;
@@ -100,8 +100,8 @@ impl InboundSender {
 
     fn send(&mut self, item: Inbound) {
         self.reserved = false;
-        if let Some(lane) = &mut self.lane
-            && lane.send_item(item).is_err()
+        if let Some(channel) = &mut self.channel
+            && channel.send_item(item).is_err()
         {
             self.close();
         }

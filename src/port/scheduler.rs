@@ -89,8 +89,8 @@ impl Scheduler {
         self.undelivered.clone()
     }
 
-    pub(super) fn add_telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
-        self.telemetry.push(Box::pin(lane));
+    pub(super) fn add_telemetry(&mut self, channel: impl Stream<Item = Frame> + Send + 'static) {
+        self.telemetry.push(Box::pin(channel));
     }
 
     /// The next frame, if it has at most `room` bytes and `admits` accepts its length and share.
@@ -234,8 +234,8 @@ impl Scheduler {
                 }
                 return;
             }
-            let Some(lane) = &mut self.durable else { return };
-            match lane.poll_recv(cx) {
+            let Some(channel) = &mut self.durable else { return };
+            match channel.poll_recv(cx) {
                 Poll::Ready(Some(mut tracked)) => {
                     if tracked.redelivered {
                         tracked.frame.bytes = marked(&tracked.frame.bytes);

@@ -157,8 +157,8 @@ impl Port {
 
     /// Adds a telemetry stream. It is polled only while a host is connected, and decides itself what to keep and
     /// drop meanwhile.
-    pub fn telemetry(&mut self, lane: impl Stream<Item = Frame> + Send + 'static) {
-        self.core.scheduler.add_telemetry(lane);
+    pub fn telemetry(&mut self, stream: impl Stream<Item = Frame> + Send + 'static) {
+        self.core.scheduler.add_telemetry(stream);
     }
 
     /// Opens the inbound channel: 16 chunks; while it is full, the device is not read. Call it once. It ends when
@@ -275,9 +275,9 @@ impl Port {
         write_buffer.take_all(|outgoing, _| back.push(outgoing));
         back.into_iter().rev().for_each(|outgoing| scheduler.give_back(outgoing));
         drop(in_flight.take_durable()); // their sender still has them
-        let (lost, kept) = scheduler.discard(DISCARD_FRAMES_MAX);
+        let (lost, durable) = scheduler.discard(DISCARD_FRAMES_MAX);
         node.lost(reason, lost);
-        node.lost("kept", kept);
+        node.lost("kept", durable);
         *scheduler = Scheduler::new(Arc::clone(node), acks.clone());
         inbound.close();
         node.holds(0);

@@ -326,10 +326,10 @@ mod tests {
             (at("missing/file"), "(does its folder exist?)"),
             ("/dev/null".into(), "it is not a regular file"),
         ];
-        for (path, told) in cases {
+        for (path, expected) in cases {
             let fault = File::new(&path, WIDE).write(&frame("x\n")).await.unwrap_err();
             let text = fault.to_string();
-            assert!(text.starts_with("cannot write ") && text.contains(told), "{text}");
+            assert!(text.starts_with("cannot write ") && text.contains(expected), "{text}");
             assert!(!fault.spends_budget() && !fault.is_last());
         }
         assert_eq!(read(at("target")), "");

@@ -80,39 +80,39 @@ impl<S: Storage> Job<S> {
         self.publish_status();
     }
 
-    pub(super) fn work(&mut self, turn: JobInput) -> JobOutput {
+    pub(super) fn work(&mut self, input: JobInput) -> JobOutput {
         let Self { spool, pending, node, .. } = self;
-        let now_ms = turn.now_ms;
-        pending.extend(turn.items);
-        spool.put_tombstones(turn.now, now_ms); // of evictions at the opening
-        if let Some(identity) = turn.machine {
+        let now_ms = input.now_ms;
+        pending.extend(input.items);
+        spool.put_tombstones(input.now, now_ms); // of evictions at the opening
+        if let Some(identity) = input.machine {
             spool.change_machine(&identity);
         }
-        node.gave(spool.acknowledge(turn.read));
+        node.gave(spool.acknowledge(input.read));
         let acknowledged = std::mem::take(&mut spool.acknowledged);
-        spool.handed_over(turn.handed_over);
-        if turn.retry {
+        spool.handed_over(input.handed_over);
+        if input.retry {
             spool.retry(now_ms);
         }
         while let Some(message) = pending.pop_front() {
             node.took(message.weight());
-            spool.put(message, turn.handed_over, now_ms);
+            spool.put(message, input.handed_over, now_ms);
         }
         spool.flush(now_ms);
-        if turn.tidy {
+        if input.tidy {
             spool.tidy(now_ms); // it syncs as well
         }
-        if turn.sync {
+        if input.sync {
             spool.sync(now_ms);
         }
-        let (items, bytes) = (turn.room, HANDED_BYTES_MAX.min(spool.size / 4));
-        let out = spool.bytes_up_to(turn.handed_over);
+        let (items, bytes) = (input.room, HANDED_BYTES_MAX.min(spool.size / 4));
+        let out = spool.bytes_up_to(input.handed_over);
         let ready = match out {
-            0 => spool.next(turn.handed_over, items, bytes, turn.now),
-            out if out < bytes => spool.next(turn.handed_over, items, bytes - out, turn.now),
+            0 => spool.next(input.handed_over, items, bytes, input.now),
+            out if out < bytes => spool.next(input.handed_over, items, bytes - out, input.now),
             _ => Vec::new(),
         };
-        let last = ready.last().map_or(turn.handed_over, |kept| kept.seq);
+        let last = ready.last().map_or(input.handed_over, |tracked| tracked.seq);
         let left = spool.waiting().back().is_some_and(|newest| newest.seq > last);
         let done = JobOutput {
             more: left && spool.bytes_up_to(last) < bytes,

@@ -11,13 +11,13 @@ use crate::pipeline::{Sink, StageError};
 #[derive(Debug)]
 pub struct DurableSink {
     port: String,
-    must: mpsc::Sender<DurableMessage>,
+    inbox: mpsc::Sender<DurableMessage>,
 }
 
 impl DurableSink {
     /// A sink into the inbox of the spool of `port`.
-    pub fn new(port: String, must: mpsc::Sender<DurableMessage>) -> Self {
-        Self { port, must }
+    pub fn new(port: String, inbox: mpsc::Sender<DurableMessage>) -> Self {
+        Self { port, inbox }
     }
 }
 
@@ -33,7 +33,7 @@ impl Sink for DurableSink {
     }
 
     async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
-        let must = DurableMessage { frame: frame.clone(), kind: Kind::Metrics, request: 0 };
-        self.must.send(must).await.map_err(|_| StageError::outside("the port has ended"))
+        let message = DurableMessage { frame: frame.clone(), kind: Kind::Metrics, request: 0 };
+        self.inbox.send(message).await.map_err(|_| StageError::outside("the port has ended"))
     }
 }

@@ -61,7 +61,7 @@ pub struct SpoolTask<S> {
     /// Received, and not yet in the queue.
     batch: Vec<DurableMessage>,
     /// The port's channel. `None`: the port has ended, or nothing more is handed over.
-    lane: Option<mpsc::Sender<TrackedFrame>>,
+    port: Option<mpsc::Sender<TrackedFrame>>,
     read: watch::Receiver<u64>,
     machine: watch::Receiver<Option<Machine>>,
     /// The last event that was handled.
@@ -75,13 +75,13 @@ pub struct SpoolTask<S> {
 }
 
 impl<S: Storage> SpoolTask<S> {
-    /// Stores messages from `inbox` in `spool`, sends them to `lane`, and removes them up to the number in `read`.
+    /// Stores messages from `inbox` in `spool`, sends them to `port`, and removes them up to the number in `read`.
     /// Also returns the status, and the sender for the machine's new identity: when it changes (a clone),
     /// everything that waits is dropped.
     pub fn new(
         spool: Spool<S>,
         inbox: mpsc::Receiver<DurableMessage>,
-        lane: mpsc::Sender<TrackedFrame>,
+        port: mpsc::Sender<TrackedFrame>,
         read: watch::Receiver<u64>,
         node: Arc<StageStats>,
     ) -> (Self, SpoolStatus, watch::Sender<Option<Machine>>) {
@@ -89,13 +89,13 @@ impl<S: Storage> SpoolTask<S> {
         let status = SpoolStatus::default();
         let blocks = spool.blocks();
         let job = Job::new(spool, Arc::clone(&node), status.clone());
-        let keeper = Self {
+        let task = Self {
             blocks,
             job: Arc::new(Mutex::new(job)),
             inbox,
             open: true,
             batch: Vec::new(),
-            lane: Some(lane),
+            port: Some(port),
             read,
             machine,
             life: 0,
@@ -104,7 +104,7 @@ impl<S: Storage> SpoolTask<S> {
             discarded: Discarded::default(),
             node,
         };
-        (keeper, status, became)
+        (task, status, became)
     }
 
     /// The acknowledged replies.
@@ -139,14 +139,14 @@ impl<S: Storage> SpoolTask<S> {
             {
                 alarm.as_mut().reset(at);
             }
-            let Self { inbox, batch, lane, read, machine, open, .. } = &mut *self;
-            let wanted = done.more && lane.is_some();
+            let Self { inbox, batch, port, read, machine, open, .. } = &mut *self;
+            let wanted = done.more && port.is_some();
             tokio::select! {
                 biased;
                 taken = inbox.recv_many(batch, BURST) => *open = taken > 0,
                 Ok(()) = read.changed() => {}
                 Ok(()) = machine.changed() => {}
-                gone = wait_for_capacity(lane.as_ref()), if wanted => if gone { *lane = None },
+                gone = wait_for_capacity(port.as_ref()), if wanted => if gone { *port = None },
                 () = &mut alarm, if alarms.next().is_some() => {}
             }
         }
@@ -156,8 +156,8 @@ impl<S: Storage> SpoolTask<S> {
     async fn run_job(&mut self, alarms: &Alarms) -> Result<JobOutput, StageError> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if self.lane.as_ref().is_some_and(mpsc::Sender::is_closed) {
-            self.lane = None;
+        if self.port.as_ref().is_some_and(mpsc::Sender::is_closed) {
+            self.port = None;
         }
         let machine = self.machine.borrow_and_update().clone();
         let machine = machine.filter(|new| new.life != self.life);
@@ -169,7 +169,7 @@ impl<S: Storage> SpoolTask<S> {
             items: std::mem::take(&mut self.batch),
             read: *self.read.borrow_and_update(),
             handed_over: self.handed_over,
-            room: self.lane.as_ref().map_or(0, mpsc::Sender::capacity),
+            room: self.port.as_ref().map_or(0, mpsc::Sender::capacity),
             machine: machine.map(|new| new.identity),
             now,
             now_ms: millis((self.clock)()),
@@ -188,13 +188,13 @@ impl<S: Storage> SpoolTask<S> {
 
     /// Sends to the port's channel. It has room: this is its only sender.
     fn hand_over(&mut self, ready: Vec<TrackedFrame>) {
-        for kept in ready {
-            let Some(lane) = &self.lane else { return };
-            let seq = kept.seq;
-            match lane.try_send(kept) {
+        for tracked in ready {
+            let Some(port) = &self.port else { return };
+            let seq = tracked.seq;
+            match port.try_send(tracked) {
                 Ok(()) => self.handed_over = seq,
                 Err(mpsc::error::TrySendError::Full(_)) => return,
-                Err(mpsc::error::TrySendError::Closed(_)) => self.lane = None,
+                Err(mpsc::error::TrySendError::Closed(_)) => self.port = None,
             }
         }
     }
@@ -202,12 +202,12 @@ impl<S: Storage> SpoolTask<S> {
     /// Everything is written and synced: closes the port's channel, and records acknowledgements until the port has
     /// ended.
     async fn shut_down(&mut self, mut nothing_waits: bool) -> Result<(), StageError> {
-        self.lane = None;
+        self.port = None;
         let until = Instant::now() + LINGER;
         while !nothing_waits {
-            let heard = tokio::time::timeout_at(until, self.read.changed()).await;
+            let changed = tokio::time::timeout_at(until, self.read.changed()).await;
             nothing_waits = self.run_job(&Alarms::default()).await?.nothing_waits;
-            if !matches!(heard, Ok(Ok(()))) {
+            if !matches!(changed, Ok(Ok(()))) {
                 break;
             }
         }
@@ -232,9 +232,9 @@ impl<S: Storage> Task for SpoolTask<S> {
 }
 
 /// Waits for capacity in the port's channel. `true`: there will be none.
-async fn wait_for_capacity(lane: Option<&mpsc::Sender<TrackedFrame>>) -> bool {
-    match lane {
-        Some(lane) => lane.reserve().await.is_err(),
+async fn wait_for_capacity(port: Option<&mpsc::Sender<TrackedFrame>>) -> bool {
+    match port {
+        Some(port) => port.reserve().await.is_err(),
         None => true,
     }
 }

@@ -99,7 +99,7 @@ impl<S: Storage> Spool<S> {
             session_record(&self.session, self.next_seq, now_ms, &mut bytes);
         }
         if let Err(error) = self.append(&bytes) {
-            tracing::debug!(%error, "an empty spool belongs to nobody");
+            tracing::debug!(%error, "cannot write the spool header after truncation");
         }
         self.storage.as_mut().map_or(Ok(()), Storage::sync)
     }
@@ -132,10 +132,10 @@ impl<S: Storage> Spool<S> {
 
     fn try_flush(&mut self, now_ms: u64) -> io::Result<()> {
         let first = self.waiting.partition_point(|entry| entry.seq <= self.written);
-        let told = self.dropped.len() + usize::from(self.acked > self.acked_written);
+        let notes = self.dropped.len() + usize::from(self.acked > self.acked_written);
         let unwritten = self.waiting.range(first..).filter(|entry| self.fits_in_file(entry));
         let bytes = unwritten.map(|entry| entry.record()).sum::<u64>();
-        let bytes = bytes + (told * record::HEAD) as u64;
+        let bytes = bytes + (notes * record::HEAD) as u64;
         if self.stale || (bytes > 0 && self.end + bytes > self.size) {
             return self.rewrite(now_ms);
         }

@@ -16,8 +16,8 @@ fn barriers(rig: &Rig) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_session_opens_with_its_own_line_and_a_barrier_follows_a_durable_frame() {
     let rig = Rig::asking();
-    rig.tell("{\"early\":1}\n");
-    rig.must(7, "{\"must\":1}\n");
+    rig.send_telemetry("{\"early\":1}\n");
+    rig.durable(7, "{\"must\":1}\n");
     rig.host.connect();
     settle().await;
     let seen = rig.seen();
@@ -28,7 +28,7 @@ async fn a_session_opens_with_its_own_line_and_a_barrier_follows_a_durable_frame
     settle().await;
     assert_eq!(*rig.read.borrow(), 7);
 
-    rig.tell("{\"late\":1}\n");
+    rig.send_telemetry("{\"late\":1}\n");
     settle().await;
     assert!(rig.seen().ends_with("{\"late\":1}\n"), "nothing to ask for a few readings");
 }
@@ -36,15 +36,15 @@ async fn a_session_opens_with_its_own_line_and_a_barrier_follows_a_durable_frame
 #[tokio::test(start_paused = true)]
 async fn unacknowledged_durable_frames_go_to_the_next_host_marked() {
     let rig = Rig::met().await;
-    rig.must(1, "{\"a\":1}\n");
+    rig.durable(1, "{\"a\":1}\n");
     settle().await;
     rig.answer();
     settle().await;
-    rig.must(2, "{\"b\":1}\n{\"c\":1}\n");
+    rig.durable(2, "{\"b\":1}\n{\"c\":1}\n");
     settle().await;
     rig.reply("{\"reply\":1}\n");
     rig.host.leave();
-    rig.must(3, "{\"d\":1}\n");
+    rig.durable(3, "{\"d\":1}\n");
     settle().await;
     rig.host.connect();
     settle().await;
@@ -60,12 +60,12 @@ async fn unacknowledged_durable_frames_go_to_the_next_host_marked() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_took_over_unseen_is_detected_by_the_barrier_it_skips() {
     let rig = Rig::met().await;
-    rig.must(1, "{\"a\":1}\n");
+    rig.durable(1, "{\"a\":1}\n");
     settle().await;
     rig.answer();
     settle().await;
     rig.host.stop_reading();
-    rig.must(2, "{\"b\":1}\n");
+    rig.durable(2, "{\"b\":1}\n");
     settle().await;
     rig.host.leave();
     rig.host.connect(); // before the port could see the gap
@@ -87,7 +87,7 @@ async fn never_more_than_the_window_is_unacknowledged() {
     rig.answer();
     settle().await;
     for _ in 0..1_000 {
-        rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(500)));
+        rig.send_telemetry(format!("{{\"t\":\"{}\"}}\n", "x".repeat(500)));
     }
     let mut read = rig.seen().len();
     for round in 0..20 {
@@ -95,7 +95,7 @@ async fn never_more_than_the_window_is_unacknowledged() {
         let ahead = rig.seen().len() - read;
         assert!(ahead <= WINDOW_BYTES * 3 / 4 + 256, "{ahead} bytes in round {round}");
         assert!(ahead > WINDOW_BYTES / 4, "{ahead} bytes in round {round}: the window is used");
-        rig.must(round + 1, format!("{{\"m\":{round}}}\n"));
+        rig.durable(round + 1, format!("{{\"m\":{round}}}\n"));
         settle().await;
         assert!(rig.seen().contains(&format!("{{\"m\":{round}}}")), "there is room for a reply");
         read = rig.seen().len();
@@ -110,15 +110,15 @@ async fn never_more_than_the_window_is_unacknowledged() {
 #[tokio::test(start_paused = true)]
 async fn a_frame_longer_than_the_window_goes_when_all_before_it_is_acknowledged() {
     let rig = Rig::met().await;
-    rig.tell("{\"t\":1}\n");
+    rig.send_telemetry("{\"t\":1}\n");
     settle().await;
-    rig.must(1, format!("{{\"m\":\"{}\"}}\n", "x".repeat(500_000)));
+    rig.durable(1, format!("{{\"m\":\"{}\"}}\n", "x".repeat(500_000)));
     settle().await;
     assert!(rig.seen().len() < 1_000, "something before it may still be on its way");
     rig.answer();
     settle().await;
     assert!(rig.seen().len() > 500_000);
-    rig.must(2, "{\"m\":2}\n");
+    rig.durable(2, "{\"m\":2}\n");
     settle().await;
     assert!(!rig.seen().contains("{\"m\":2}"));
     rig.answer();
@@ -132,9 +132,9 @@ async fn a_frame_longer_than_the_window_goes_when_all_before_it_is_acknowledged(
 async fn a_host_that_never_answers_gets_a_window_a_second_and_acknowledges_by_being_alive() {
     let rig = Rig::met().await;
     for _ in 0..1_000 {
-        rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
+        rig.send_telemetry(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
     }
-    rig.must(1, "{\"m\":1}\n");
+    rig.durable(1, "{\"m\":1}\n");
     settle().await;
     assert!(rig.seen().len() <= WINDOW_BYTES);
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -146,7 +146,7 @@ async fn a_host_that_never_answers_gets_a_window_a_second_and_acknowledges_by_be
     rig.host.send(b"{}\n");
     settle().await;
     assert_eq!(*rig.read.borrow(), 1, "half a minute later it still has something to say");
-    rig.must(2, "{\"m\":2}\n");
+    rig.durable(2, "{\"m\":2}\n");
     tokio::time::sleep(Duration::from_secs(299)).await;
     assert_eq!(*rig.read.borrow(), 1);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -158,7 +158,7 @@ async fn a_host_that_never_answers_gets_a_window_a_second_and_acknowledges_by_be
 async fn hosts_that_hang_and_crash_cost_nothing_on_a_port_that_was_once_acknowledged() {
     let rig = Rig::over(model::pair(), true);
     rig.host.connect();
-    rig.must(1, "{\"m\":1}\n");
+    rig.durable(1, "{\"m\":1}\n");
     settle().await;
     rig.answer();
     settle().await;
@@ -187,13 +187,13 @@ async fn hosts_that_hang_and_crash_cost_nothing_on_a_port_that_was_once_acknowle
 #[tokio::test(start_paused = true)]
 async fn unacknowledged_readings_of_a_host_that_left_are_counted_as_lost() {
     let rig = Rig::met().await;
-    rig.tell("{\"t\":1}\n");
+    rig.send_telemetry("{\"t\":1}\n");
     settle().await;
     assert_eq!(barriers(&rig), 1, "it is asked whether it has read them, ...");
     rig.answer();
     settle().await;
     for number in 2..=4 {
-        rig.tell(format!("{{\"t\":{number}}}\n"));
+        rig.send_telemetry(format!("{{\"t\":{number}}}\n"));
         settle().await;
     }
     assert_eq!(barriers(&rig), 1, "... and not of each again");
@@ -206,14 +206,14 @@ async fn unacknowledged_readings_of_a_host_that_left_are_counted_as_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_stops_answering_acknowledges_nothing_and_is_asked_again() {
     let rig = Rig::met().await;
-    rig.must(1, "{\"m\":1}\n");
+    rig.durable(1, "{\"m\":1}\n");
     settle().await;
     rig.answer();
     settle().await;
     for _ in 0..1_000 {
-        rig.tell(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
+        rig.send_telemetry(format!("{{\"t\":\"{}\"}}\n", "x".repeat(1_000)));
     }
-    rig.must(2, "{\"m\":2}\n");
+    rig.durable(2, "{\"m\":2}\n");
     tokio::time::sleep(Duration::from_secs(50)).await;
     let seen = rig.seen().len();
     assert!(seen <= WINDOW_BYTES + 512, "{seen}");
@@ -226,7 +226,7 @@ async fn a_host_that_stops_answering_acknowledges_nothing_and_is_asked_again() {
     }
     let seen = rig.seen().len();
     assert!((2 * WINDOW_BYTES..5 * WINDOW_BYTES).contains(&seen), "a window a minute: {seen}");
-    assert_eq!(*rig.read.borrow(), 1, "what must be read waits for its answer");
+    assert_eq!(*rig.read.borrow(), 1, "durable data waits for its answer");
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +243,7 @@ async fn a_device_that_fails_repeatedly_opens_the_breaker_and_the_host_is_notifi
     let seen = rig.seen();
     assert!(seen.contains("{\"breaker\":\"HalfOpen\"}"), "{seen}");
     tokio::time::sleep(Duration::from_secs(120)).await;
-    rig.tell("{\"t\":1}\n");
+    rig.send_telemetry("{\"t\":1}\n");
     settle().await;
     assert!(rig.seen().contains("{\"breaker\":\"Closed\"}"), "{}", rig.seen());
 }
@@ -252,7 +252,7 @@ async fn a_device_that_fails_repeatedly_opens_the_breaker_and_the_host_is_notifi
 async fn an_idle_port_with_everything_acknowledged_does_not_wake() {
     let rig = Rig::asking();
     rig.host.connect();
-    rig.must(1, "{\"m\":1}\n");
+    rig.durable(1, "{\"m\":1}\n");
     settle().await;
     rig.answer();
     settle().await;
@@ -277,7 +277,7 @@ async fn a_host_that_crashes_two_hundred_times_under_load_costs_the_port_nothing
             2 => rig.answer(), // it read, answered, and stops in the middle
             _ => {}
         }
-        rig.must(round, format!("{{\"m\":{round}}}\n"));
+        rig.durable(round, format!("{{\"m\":{round}}}\n"));
         tokio::time::sleep(Duration::from_millis(round * 7 % 1_500)).await;
         if round % 3 == 0 {
             rig.answer();
@@ -301,11 +301,11 @@ async fn a_host_that_crashes_two_hundred_times_under_load_costs_the_port_nothing
 #[tokio::test(start_paused = true)]
 async fn a_host_that_ignored_many_barriers_gets_another_one_later() {
     let rig = Rig::met().await;
-    rig.must(1, "{\"first\":1}\n");
+    rig.durable(1, "{\"first\":1}\n");
     settle().await;
     rig.answer();
     for seq in 2..=100 {
-        rig.must(seq, format!("{{\"n\":{seq}}}\n"));
+        rig.durable(seq, format!("{{\"n\":{seq}}}\n"));
         settle().await;
     }
     assert_eq!(*rig.read.borrow(), 1);
@@ -332,7 +332,7 @@ async fn a_host_that_came_unseen_gets_a_barrier_before_silence_counts_as_deliver
         let rig = Rig::met().await;
         rig.host.stop_reading();
         for seq in 1..=items {
-            rig.must(seq, format!("{{\"n\":{seq}}}\n"));
+            rig.durable(seq, format!("{{\"n\":{seq}}}\n"));
             settle().await;
         }
         rig.host.leave();
@@ -358,7 +358,7 @@ async fn many_short_writes_fill_the_window_before_they_fill_the_socket_behind_th
     settle().await;
     rig.host.stop_reading();
     for number in 0..1_000 {
-        rig.tell(format!("{{\"t\":{number}}}\n"));
+        rig.send_telemetry(format!("{{\"t\":{number}}}\n"));
         settle().await; // a write for each
     }
     rig.host.leave();
@@ -377,26 +377,26 @@ async fn a_requested_frame_is_marked_for_another_host() {
         audience: Audience::Any,
     };
     let late = frame("{\"reply\":1}\n");
-    rig.must.try_send(tracked(1, requested_at)).unwrap();
+    rig.durable.try_send(tracked(1, requested_at)).unwrap();
     settle().await;
     rig.answer();
     assert!(rig.seen().contains("{\"m\":1}"), "the one that asked is still there");
     settle().await;
     rig.host.leave();
-    rig.must.try_send(tracked(2, requested_at)).unwrap(); // while nobody is there
+    rig.durable.try_send(tracked(2, requested_at)).unwrap(); // while no host is connected
     settle().await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     rig.host.connect();
     settle().await;
-    rig.must.try_send(tracked(3, requested_at)).unwrap(); // while another one is
-    rig.must.try_send(tracked(4, None)).unwrap();
+    rig.durable.try_send(tracked(3, requested_at)).unwrap(); // while another one is
+    rig.durable.try_send(tracked(4, None)).unwrap();
     rig.replies.try_send(late).unwrap();
     rig.reply("{\"reply\":2}\n");
     settle().await;
     let seen = rig.seen();
-    let told: Vec<&str> =
+    let received: Vec<&str> =
         seen.lines().filter(|line| line.contains("\"m\"") || line.contains("reply")).collect();
     let marked = |seq| format!("{{\"redelivered\":true,\"m\":{seq}}}");
-    assert_eq!(told, [&marked(2), "{\"reply\":2}", &marked(3), "{\"m\":4}"]);
+    assert_eq!(received, [&marked(2), "{\"reply\":2}", &marked(3), "{\"m\":4}"]);
     assert_eq!(rig.node.count().lost, [("session", 1)]);
 }

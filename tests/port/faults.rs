@@ -60,15 +60,15 @@ impl Op {
             line + "\n"
         };
         match self {
-            Self::Tell(bytes) => rig.tell(line('t', *bytes) + &line('t', bytes / 3)),
+            Self::Tell(bytes) => rig.send_telemetry(line('t', *bytes) + &line('t', bytes / 3)),
             Self::Reply(bytes) => {
                 if rig.replies.capacity() > 0 {
                     rig.reply(line('r', *bytes));
                 }
             }
             Self::DurableMessage(bytes) => {
-                if rig.must.capacity() > 0 {
-                    rig.must(seq, line('m', *bytes));
+                if rig.durable.capacity() > 0 {
+                    rig.durable(seq, line('m', *bytes));
                 }
             }
             Self::Answer => rig.answer(),
@@ -118,7 +118,10 @@ async fn play(script: &[Op]) -> (Vec<String>, u64, ModelHost) {
         rig.answer();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert!(rig.must.capacity() == DURABLE_KEPT && rig.node.count().held == 0, "all was written");
+    assert!(
+        rig.durable.capacity() == DURABLE_KEPT && rig.node.count().held == 0,
+        "all was written"
+    );
     let last = sent.iter().enumerate().rfind(|(_, line)| line.starts_with("{\"m"));
     assert_eq!(*rig.read.borrow(), last.map_or(0, |(index, _)| index as u64 + 1), "all was read");
     let host = rig.host.clone();

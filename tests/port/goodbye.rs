@@ -12,13 +12,13 @@ use super::rig::{Rig, answer, settle};
 /// A closing port with a frame in flight, and a host that has acknowledged before if `answered`.
 async fn closing(answered: bool) -> (impl Fn(), watch::Receiver<u64>, JoinHandle<Summary>) {
     let rig = Rig::met().await;
-    rig.must(1, "{\"first\":1}\n");
+    rig.durable(1, "{\"first\":1}\n");
     settle().await;
     if answered {
         rig.answer();
     }
     settle().await;
-    rig.must(2, "{\"last\":1}\n");
+    rig.durable(2, "{\"last\":1}\n");
     let (host, acks, read) = (rig.host.clone(), rig.acks.clone(), rig.read.clone());
     let ending = tokio::spawn(rig.close());
     settle().await;
@@ -56,10 +56,10 @@ async fn closing_does_not_wait_for_a_host_that_never_answers() {
 #[tokio::test(start_paused = true)]
 async fn closing_does_not_wait_for_a_host_that_disconnects() {
     let rig = Rig::met().await;
-    rig.must(1, "{\"first\":1}\n");
+    rig.durable(1, "{\"first\":1}\n");
     settle().await;
     rig.answer();
-    rig.must(2, "{\"last\":1}\n");
+    rig.durable(2, "{\"last\":1}\n");
     let host = rig.host.clone();
     let ending = tokio::spawn(rig.close());
     settle().await;

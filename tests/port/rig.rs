@@ -19,12 +19,12 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-/// A port with a telemetry, a replies and an inbound lane, running over the model.
+/// A port with telemetry, replies and inbound channels, running over the model.
 pub struct Rig {
     pub host: ModelHost,
     pub telemetry: mpsc::Sender<Frame>,
     pub replies: mpsc::Sender<Frame>,
-    pub must: mpsc::Sender<TrackedFrame>,
+    pub durable: mpsc::Sender<TrackedFrame>,
     /// The sequence number up to which durable frames are acknowledged.
     pub read: watch::Receiver<u64>,
     pub acks: AckTracker,
@@ -90,7 +90,7 @@ impl Rig {
         let (telemetry, lane) = mpsc::channel(4096);
         port.telemetry(ReceiverStream::new(lane));
         let (replies, inbound) = (port.replies(), port.inbound());
-        let ((must, read), acks) = (port.durable(), port.acks());
+        let ((durable, read), acks) = (port.durable(), port.acks());
         prepare(&mut port);
         let (node, counters) = (port.node(), port.counters());
         let running = tokio::spawn(async move { port.run().await });
@@ -98,7 +98,7 @@ impl Rig {
             host,
             telemetry,
             replies,
-            must,
+            durable,
             read,
             acks,
             inbound,
@@ -110,8 +110,8 @@ impl Rig {
     }
 
     /// Sends a durable frame.
-    pub fn must(&self, seq: u64, text: impl Into<Bytes>) {
-        self.must
+    pub fn durable(&self, seq: u64, text: impl Into<Bytes>) {
+        self.durable
             .try_send(TrackedFrame {
                 seq,
                 frame: frame(text),
@@ -135,7 +135,7 @@ impl Rig {
         answer(&self.host, &self.acks);
     }
 
-    pub fn tell(&self, text: impl Into<Bytes>) {
+    pub fn send_telemetry(&self, text: impl Into<Bytes>) {
         self.telemetry.try_send(frame(text)).unwrap();
     }
 
@@ -156,7 +156,7 @@ impl Rig {
 
     pub async fn close(self) -> Summary {
         self.closing.cancel();
-        drop((self.telemetry, self.replies, self.must));
+        drop((self.telemetry, self.replies, self.durable));
         tokio::time::timeout(Duration::from_secs(60), self.running).await.unwrap().unwrap()
     }
 }

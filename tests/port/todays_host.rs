@@ -75,7 +75,7 @@ impl Met {
         self.rig.host.send(b"{}\n");
         let requested_at = Some(Instant::now());
         settle().await;
-        self.rig.must.try_send(answer(seq, requested_at, bytes)).unwrap();
+        self.rig.durable.try_send(answer(seq, requested_at, bytes)).unwrap();
         self.waiting.push((seq, Instant::now()));
         self.pass(Duration::from_millis(200)).await;
     }
@@ -103,16 +103,16 @@ fn reading(bytes: usize) -> String {
 async fn nine_idle_minutes_cost_no_warning_and_leave_its_figures_true() {
     for mut met in [Met::found().await, Met::came().await] {
         for _ in 0..18 {
-            met.rig.tell(reading(25_000));
+            met.rig.send_telemetry(reading(25_000));
             met.pass(Duration::from_secs(30)).await;
         }
         assert_eq!(met.host.warnings, [""; 0]);
         assert!(met.host.average() < Duration::from_millis(10), "{:?}", met.host.average());
         assert!(met.host.received <= met.host.sent, "each keep-alive is one that it asked for");
         assert!(met.host.received >= 4);
-        // What no echo covers is in the books when the host leaves.
+        // What no echo acknowledges is counted as lost when the host disconnects.
         for _ in 0..2 {
-            met.rig.tell(reading(100));
+            met.rig.send_telemetry(reading(100));
             met.pass(Duration::from_secs(1)).await;
         }
         met.rig.host.leave();
@@ -176,9 +176,9 @@ async fn long_lines_at_once_with_its_own_request_behind_them_cost_no_warning() {
     for seq in 1..=10 {
         met.host.pending.insert(format!("c{seq}"));
         let requested_at = Some(Instant::now());
-        met.rig.must.try_send(answer(seq, requested_at, LINE_MAX - 100)).unwrap();
-        met.rig.tell(reading(40_000));
-        met.rig.tell(reading(20_000));
+        met.rig.durable.try_send(answer(seq, requested_at, LINE_MAX - 100)).unwrap();
+        met.rig.send_telemetry(reading(40_000));
+        met.rig.send_telemetry(reading(20_000));
     }
     // It asks just when a long line is there, too.
     met.next_request = Instant::now();
@@ -205,7 +205,7 @@ async fn a_host_that_hangs_in_quiet_mode_costs_the_port_nothing() {
     for round in 0..5 {
         met.rig.host.stop_reading();
         for _ in 0..200 {
-            met.rig.tell(reading(8_000));
+            met.rig.send_telemetry(reading(8_000));
             tokio::time::sleep(Duration::from_secs(5)).await;
         }
         met.rig.host.leave();
@@ -223,19 +223,19 @@ async fn a_reply_goes_only_to_the_connection_that_requested_it_and_a_script_comp
     let mut met = Met::found().await;
     // Of an earlier run of the agent, on what may be the same connection.
     met.host.pending.insert("c1".to_owned());
-    met.rig.must.try_send(answer(1, None, 10)).unwrap();
+    met.rig.durable.try_send(answer(1, None, 10)).unwrap();
     met.pass(Duration::from_secs(1)).await;
     assert_eq!((&met.host.answered[..], &met.host.warnings[..]), (&["c1".to_owned()][..], &[][..]));
 
     let requested_at = Some(Instant::now());
     settle().await;
     met.rig.host.stop_reading();
-    met.rig.must.try_send(answer(2, requested_at, 10)).unwrap(); // written, and never read
+    met.rig.durable.try_send(answer(2, requested_at, 10)).unwrap(); // written, and never read
     settle().await;
     met.rig.host.leave();
     settle().await;
-    met.rig.must.try_send(answer(3, requested_at, 10)).unwrap();
-    met.rig.must.try_send(answer(4, None, 10)).unwrap();
+    met.rig.durable.try_send(answer(3, requested_at, 10)).unwrap();
+    met.rig.durable.try_send(answer(4, None, 10)).unwrap();
     let done = frame("{\"type\":\"script_completion\",\"execution_id\":\"s1\"}\n");
     let done = TrackedFrame {
         seq: 5,
@@ -244,7 +244,7 @@ async fn a_reply_goes_only_to_the_connection_that_requested_it_and_a_script_comp
         requested_at,
         audience: Audience::Any,
     };
-    met.rig.must.try_send(done).unwrap();
+    met.rig.durable.try_send(done).unwrap();
     met.rig.host.connect();
     (met.seen, met.host) = (0, Connection::default());
     met.pass(Duration::from_secs(1)).await;
@@ -270,12 +270,12 @@ async fn events_and_the_session_line_go_to_a_host_that_announces_that_it_underst
             audience: Audience::UnderstandsEvents,
         }
     };
-    met.rig.must.try_send(event(1)).unwrap();
+    met.rig.durable.try_send(event(1)).unwrap();
     met.pass(Duration::from_secs(1)).await;
     assert!(!met.rig.seen().contains("agent_event"), "{}", met.rig.seen());
     assert_eq!(met.rig.node.count().lost, [("not_understood", 1)]);
     met.rig.acks.on_events_understood();
-    met.rig.must.try_send(event(2)).unwrap();
+    met.rig.durable.try_send(event(2)).unwrap();
     settle().await;
     let seen = met.rig.seen();
     let events: Vec<_> = seen.lines().filter(|line| line.contains("agent_event")).collect();

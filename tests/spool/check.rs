@@ -9,7 +9,7 @@ use infiniservice::spool::{Kind, NAME, State, open};
 use rustix::fs::{Access, access};
 use tempfile::TempDir;
 
-use super::rig::{NOW, must, settings};
+use super::rig::{NOW, message, settings};
 
 const SIZE: u64 = 4 << 20;
 
@@ -20,12 +20,12 @@ fn folder(event: &str) -> (TempDir, PathBuf) {
     let (mut spool, opened) = open(&state, &settings(SIZE), NOW);
     assert_eq!(opened.trouble, None);
     let line = serde_json::json!({ "type": "agent_event", "message": event });
-    spool.put(must(Kind::Event, format!("{line}\n")), 0, NOW);
+    spool.put(message(Kind::Event, format!("{line}\n")), 0, NOW);
     spool.flush(NOW);
     (folder, state)
 }
 
-/// Exit code, what it said, what it complained of.
+/// The exit code, standard output and standard error.
 fn spool(what: &str, state: &Path) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
     let output = command.args(["spool", what, "--state"]).arg(state).output().unwrap();
@@ -109,10 +109,10 @@ fn a_folder_that_was_removed_while_an_agent_runs_is_made_anew() {
     let folder = TempDir::new().unwrap();
     let state = folder.path().join("a/state");
     let (mut agent, _) = open(&state, &settings(SIZE), NOW);
-    agent.put(must(Kind::Response, "one"), 0, NOW);
+    agent.put(message(Kind::Response, "one"), 0, NOW);
     agent.flush(NOW);
     fs::remove_dir_all(folder.path().join("a")).unwrap();
-    agent.put(must(Kind::Response, "two"), 0, NOW);
+    agent.put(message(Kind::Response, "two"), 0, NOW);
     agent.flush(NOW);
     assert!(matches!(agent.state(), State::Failing(_)), "it is seen");
     agent.retry(NOW);

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use infiniservice::spool::{ASIDE, File, Kind, NAME, Spool, State, open};
 use tempfile::TempDir;
 
-use super::rig::{must, settings, text};
+use super::rig::{message, settings, text};
 
 const SIZE: u64 = 4 << 20;
 
@@ -25,17 +25,17 @@ fn folder() -> (TempDir, PathBuf) {
     assert_eq!(opened.trouble, None);
     let ago = now_ms() - 90_000;
     let response = r#"{"type":"response","id":"c-1","success":true,"stdout":"x"}"#;
-    spool.put(must(Kind::Response, format!("{response}\n")), 0, ago);
+    spool.put(message(Kind::Response, format!("{response}\n")), 0, ago);
     let completion = r#"{"type":"script_completion","execution_id":"e-2","exit_code":0}"#;
-    spool.put(must(Kind::Completion, format!("{completion}\n")), 0, ago);
+    spool.put(message(Kind::Completion, format!("{completion}\n")), 0, ago);
     let event = "{\"type\":\"agent_event\",\"message\":\"the \\u001b[31mclock went back\"}\n";
-    spool.put(must(Kind::Event, event), 0, ago);
-    spool.put(must(Kind::Metrics, text(4, 300)), 0, ago);
+    spool.put(message(Kind::Event, event), 0, ago);
+    spool.put(message(Kind::Metrics, text(4, 300)), 0, ago);
     spool.flush(ago);
     (folder, state)
 }
 
-/// Exit code, what it said, what it complained of.
+/// The exit code, standard output and standard error.
 fn command(state: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
     let output = command.arg("spool").args(arguments).arg("--state").arg(state).output().unwrap();
@@ -147,7 +147,7 @@ fn drop_gives_up_what_is_named_or_all_of_it_and_only_while_no_agent_runs() {
     assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing else is left");
     let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
     assert!(!opened.cloned && opened.corruptions.is_empty());
-    agent.put(must(Kind::Event, "next"), 0, now_ms());
+    agent.put(message(Kind::Event, "next"), 0, now_ms());
     assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
     assert_eq!(command(&state, &["drop"]).0, 78, "nothing named");
 }
@@ -174,7 +174,7 @@ fn all_can_be_dropped_where_there_is_no_room_for_a_new_file() {
     fs::remove_dir(state.join("spool.new")).unwrap();
     let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
     assert_eq!((opened.corruptions, opened.cloned), (vec![], false));
-    agent.put(must(Kind::Event, "next"), 0, now_ms());
+    agent.put(message(Kind::Event, "next"), 0, now_ms());
     assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
 }
 
@@ -224,7 +224,7 @@ fn a_second_agent_keeps_in_memory_and_leaves_the_file_alone() {
     let before = fs::read(state.join(NAME)).unwrap();
     let (mut second, opened) = open(&state, &settings(SIZE), now_ms());
     assert!(opened.trouble.unwrap().contains("another agent has it"));
-    second.put(must(Kind::Event, "x"), 0, now_ms());
+    second.put(message(Kind::Event, "x"), 0, now_ms());
     second.flush(now_ms());
     assert_eq!(fs::read(state.join(NAME)).unwrap(), before);
     assert!(File::is_in_use(&state));
@@ -237,7 +237,7 @@ fn what_the_kernel_has_survives_the_process() {
     let (mut spool, opened) = open(&state, &settings(SIZE), now_ms());
     assert_eq!(opened.waiting, 4);
     for number in 5..100 {
-        spool.put(must(Kind::Response, text(number, 50_000)), 0, now_ms());
+        spool.put(message(Kind::Response, text(number, 50_000)), 0, now_ms());
         spool.flush(now_ms());
     }
     let waiting = spool.waiting().len();

@@ -8,14 +8,14 @@ use infiniservice::spool::{
 };
 use tempfile::TempDir;
 
-use super::rig::{NOW, must, settings, small, text, texts};
+use super::rig::{NOW, message, settings, small, text, texts};
 
 /// A file of five answers.
 fn five() -> Vec<u8> {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     for number in 1..=5 {
-        spool.put(must(Kind::Response, text(number, 100)), 0, NOW);
+        spool.put(message(Kind::Response, text(number, 100)), 0, NOW);
     }
     spool.flush(NOW);
     disk.bytes()
@@ -35,7 +35,7 @@ fn no_single_byte_before_the_first_item_costs_an_item() {
         bytes[position] ^= 1;
         let disk = FaultyDisk::with(1, &bytes);
         let (mut spool, opened) = Spool::open(disk.clone(), &small(), NOW);
-        // That sum is what tells the body of the second record from what a program has said.
+        // That checksum distinguishes the body of the second record from a program's output.
         let second = 8 + (first - 8) / 2;
         if (second + 12..second + 16).contains(&position) {
             assert_eq!(spool.losses(), [("damaged", 1)], "at {position}");
@@ -67,7 +67,7 @@ fn an_unusable_file_is_set_aside_and_counted_as_a_loss() {
         assert!(opened.aside && opened.trouble.is_none(), "{opened:?}");
         assert_eq!(disk.aside(), Some(bytes));
         assert_eq!((spool.losses(), spool.state()), (vec![("damaged", 1)], State::Ok));
-        spool.put(must(Kind::Event, "new"), 0, NOW);
+        spool.put(message(Kind::Event, "new"), 0, NOW);
         spool.flush(NOW);
         assert!(scan(&mut disk.clone(), u64::MAX).corruptions.is_empty());
     }

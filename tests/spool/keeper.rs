@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{NOW, must, settings, small, text};
+use super::rig::{NOW, message, settings, small, text};
 
 /// A running spool task, and everything around it.
 struct Rig {
     inbox: Option<mpsc::Sender<DurableMessage>>,
-    lane: mpsc::Receiver<TrackedFrame>,
+    port: mpsc::Receiver<TrackedFrame>,
     read: Option<watch::Sender<u64>>,
     backlog: SpoolStatus,
     became: watch::Sender<Option<Machine>>,
@@ -29,19 +29,20 @@ struct Rig {
 }
 
 impl Rig {
-    fn with<S: Storage>(spool: Spool<S>, lane: usize) -> Self {
+    fn with<S: Storage>(spool: Spool<S>, port: usize) -> Self {
         let (inbox, items) = mpsc::channel(100);
-        let (outlet, lane) = mpsc::channel(lane);
-        let (read, heard) = watch::channel(0);
+        let (to_port, port) = mpsc::channel(port);
+        let (read, acknowledged) = watch::channel(0);
         let node = StatsRegistry::default().node("port/keeper".into());
-        let (keeper, backlog, became) = SpoolTask::new(spool, items, outlet, heard, node.clone());
-        let task: Box<dyn Task> = Box::new(keeper);
+        let (spool_task, backlog, became) =
+            SpoolTask::new(spool, items, to_port, acknowledged, node.clone());
+        let task: Box<dyn Task> = Box::new(spool_task);
         let task = tokio::spawn(async move {
             run(vec![task], &Restart::default(), &CancellationToken::new(), Duration::ZERO)
                 .await
                 .end
         });
-        Self { inbox: Some(inbox), lane, read: Some(read), backlog, became, node, task }
+        Self { inbox: Some(inbox), port, read: Some(read), backlog, became, node, task }
     }
 
     fn on(disk: &FaultyDisk) -> Self {
@@ -49,12 +50,12 @@ impl Rig {
     }
 
     async fn send(&self, kind: Kind, text: impl Into<bytes::Bytes>) {
-        self.inbox.as_ref().unwrap().send(must(kind, text)).await.unwrap();
+        self.inbox.as_ref().unwrap().send(message(kind, text)).await.unwrap();
     }
 
     async fn next(&mut self) -> (u64, String, bool) {
-        let kept = timeout(Duration::from_secs(10), self.lane.recv()).await.unwrap().unwrap();
-        (kept.seq, String::from_utf8(kept.frame.bytes.to_vec()).unwrap(), kept.redelivered)
+        let stored = timeout(Duration::from_secs(10), self.port.recv()).await.unwrap().unwrap();
+        (stored.seq, String::from_utf8(stored.frame.bytes.to_vec()).unwrap(), stored.redelivered)
     }
 
     /// Waits until the task is idle: under a paused clock, time passes only then.
@@ -77,8 +78,8 @@ impl Rig {
     async fn end(mut self) -> Vec<TrackedFrame> {
         self.inbox = None;
         let mut rest = Vec::new();
-        while let Some(kept) = self.lane.recv().await {
-            rest.push(kept);
+        while let Some(stored) = self.port.recv().await {
+            rest.push(stored);
         }
         self.read = None;
         assert_eq!(self.task.await.unwrap(), ExitStatus::Done);
@@ -110,7 +111,7 @@ async fn a_message_is_on_disk_before_the_port_has_it_and_removed_when_it_is_ackn
 
 #[tokio::test(start_paused = true)]
 async fn a_power_cut_takes_fifty_milliseconds_at_most() {
-    for (wait, kept) in [(60, 20), (0, 0)] {
+    for (wait, stored) in [(60, 20), (0, 0)] {
         let disk = FaultyDisk::new(3);
         let rig = Rig::on(&disk);
         let steps = disk.steps();
@@ -123,7 +124,7 @@ async fn a_power_cut_takes_fifty_milliseconds_at_most() {
         disk.power_cut();
         let (spool, _) = Spool::open(disk, &settings(4 << 20), NOW);
         let there = spool.waiting().len();
-        assert!(if kept > 0 { there == kept } else { there < 20 }, "{there} after {wait} ms");
+        assert!(if stored > 0 { there == stored } else { there < 20 }, "{there} after {wait} ms");
     }
 }
 
@@ -146,7 +147,7 @@ async fn messages_of_an_earlier_run_go_first_and_are_marked() {
     assert_eq!((rig.counts().taken, rig.counts().held), (3, 3));
     // The task records acknowledgements while it ends.
     rig.inbox = None;
-    assert!(rig.lane.recv().await.is_none());
+    assert!(rig.port.recv().await.is_none());
     rig.read(4);
     rig.read = None;
     assert_eq!(rig.task.await.unwrap(), ExitStatus::Done);
@@ -163,7 +164,7 @@ async fn an_absent_host_delays_no_sender_and_gets_all_in_order_when_it_connects(
     }
     rig.settle().await;
     assert!(began.elapsed() < Duration::from_secs(1), "nobody waited");
-    assert_eq!((rig.backlog.now().items, rig.lane.len()), (1_000, 4));
+    assert_eq!((rig.backlog.now().items, rig.port.len()), (1_000, 4));
     for number in 1..=1_000 {
         assert_eq!(rig.next().await, (number, text(number, 1_500), false));
         rig.read(number);
@@ -180,7 +181,7 @@ async fn the_port_is_given_no_more_than_it_can_use() {
     }
     rig.settle().await;
     // A quarter of the spool, which is a MiB.
-    assert!(rig.lane.len() <= 18, "{} frames of 60 KiB", rig.lane.len());
+    assert!(rig.port.len() <= 18, "{} frames of 60 KiB", rig.port.len());
     for number in 1..=20 {
         assert_eq!(rig.next().await.0, number);
         rig.read(number);
@@ -216,16 +217,16 @@ async fn the_counters_add_up_where_tombstones_replace_evicted_replies() {
         rig.settle().await;
         rig.counts();
     }
-    let shed = rig.counts().lost[0].1;
-    assert!(shed > 10 && rig.counts().held == 20 - shed, "{:?}", rig.counts());
-    let mut words = 0;
+    let evicted = rig.counts().lost[0].1;
+    assert!(evicted > 10 && rig.counts().held == 20 - evicted, "{:?}", rig.counts());
+    let mut tombstones = 0;
     while rig.backlog.now().items > 0 {
-        let (seq, said, _) = rig.next().await;
-        words += u64::from(said.len() == 8);
+        let (seq, line, _) = rig.next().await;
+        tombstones += u64::from(line.len() == 8);
         rig.read(seq);
         rig.settle().await;
     }
-    assert_eq!((words, rig.counts().given), (shed, 20 - shed));
+    assert_eq!((tombstones, rig.counts().given), (evicted, 20 - evicted));
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,10 +238,10 @@ async fn without_a_file_messages_are_in_bounded_memory() {
         rig.settle().await;
     }
     rig.settle().await;
-    let books = rig.counts();
-    assert_eq!((rig.backlog.now().state, books.taken), (State::Memory, 200));
+    let counts = rig.counts();
+    assert_eq!((rig.backlog.now().state, counts.taken), (State::Memory, 200));
     assert!(rig.backlog.now().bytes <= SIZE_MIN);
-    assert_eq!(books.lost, [("spool full", 200 - books.held)]);
+    assert_eq!(counts.lost, [("spool full", 200 - counts.held)]);
     assert_eq!(rig.next().await.0, 1, "what the port has is not taken back");
     let second = rig.next().await;
     assert_eq!(second.1, text(second.0, 1_000));
@@ -286,11 +287,11 @@ async fn a_machine_with_a_new_identity_drops_what_waits() {
 async fn the_task_stores_messages_after_the_port_has_ended() {
     let disk = FaultyDisk::new(1);
     let rig = Rig::on(&disk);
-    let Rig { inbox, lane, read, task, .. } = rig;
-    drop((lane, read));
+    let Rig { inbox, port, read, task, .. } = rig;
+    drop((port, read));
     let inbox = inbox.unwrap();
     for number in 0..300 {
-        inbox.send(must(Kind::Completion, text(number, 10))).await.unwrap();
+        inbox.send(message(Kind::Completion, text(number, 10))).await.unwrap();
     }
     drop(inbox);
     assert_eq!(task.await.unwrap(), ExitStatus::Done);
@@ -382,7 +383,7 @@ async fn the_hop_through_a_real_file_is_short() {
     let began = Instant::now();
     for number in 1_001..=6_000_u64 {
         rig.send(Kind::Response, text(number, 2_000)).await;
-        while rig.backlog.now().items > 500 || !rig.lane.is_empty() {
+        while rig.backlog.now().items > 500 || !rig.port.is_empty() {
             let seq = rig.next().await.0;
             rig.read(seq);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use infiniservice::model::Rng;
 use infiniservice::spool::{Faults, FaultyDisk, Kind, Spool, State};
 
-use super::rig::{NOW, all, must, small, text, texts};
+use super::rig::{NOW, all, message, small, text, texts};
 
 /// What a run has done when the power went.
 #[derive(Default)]
@@ -29,7 +29,7 @@ fn run(disk: &FaultyDisk, seed: u64, did: &mut Did) {
             number += 1;
             let text = text(number, 20 + chance.below(900) as usize);
             let kind = Kind::ALL[chance.below(4) as usize];
-            spool.put(must(kind, text.clone()), 0, NOW + turn);
+            spool.put(message(kind, text.clone()), 0, NOW + turn);
             did.put.insert(number, (text, false));
         }
         spool.flush(NOW + turn);
@@ -85,9 +85,9 @@ fn check(disk: &FaultyDisk, did: &Did, case: &str) {
     spool.losses(); // what was not synced may be torn, and is told
     let there: Vec<(u64, String)> = all(&mut spool)
         .into_iter()
-        .map(|kept| {
-            assert!(kept.redelivered, "{case}");
-            (kept.seq, String::from_utf8(kept.frame.bytes.to_vec()).unwrap())
+        .map(|stored| {
+            assert!(stored.redelivered, "{case}");
+            (stored.seq, String::from_utf8(stored.frame.bytes.to_vec()).unwrap())
         })
         .collect();
     assert!(spool.losses().is_empty(), "{case}: a body that was scanned can be read");
@@ -100,7 +100,7 @@ fn check(disk: &FaultyDisk, did: &Did, case: &str) {
     for (seq, _) in did.put.iter().filter(|(seq, (_, synced))| *synced && **seq > did.read) {
         assert!(there.iter().any(|(there, _)| there == seq), "{case}: {seq} was synced");
     }
-    spool.put(must(Kind::Response, "new"), 0, NOW);
+    spool.put(message(Kind::Response, "new"), 0, NOW);
     spool.flush(NOW);
     spool.sync(NOW);
     assert_eq!(spool.state(), State::Ok, "{case}");
@@ -116,7 +116,7 @@ fn after_a_sync_that_failed_nothing_rests_on_the_old_file() {
     for seed in 0..200 {
         let disk = FaultyDisk::new(seed);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-        spool.put(must(Kind::Response, text(1, 2_000)), 0, NOW);
+        spool.put(message(Kind::Response, text(1, 2_000)), 0, NOW);
         spool.flush(NOW);
         disk.set(Faults { sync_fails: true, ..Faults::default() });
         spool.sync(NOW);
@@ -139,7 +139,7 @@ fn a_rename_counts_when_the_folder_is_synced() {
     for seed in 0..50 {
         let disk = FaultyDisk::new(seed);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-        spool.put(must(Kind::Response, "one"), 0, NOW);
+        spool.put(message(Kind::Response, "one"), 0, NOW);
         disk.set(Faults { folder_sync_fails: true, ..Faults::default() });
         assert!(spool.compact(NOW).is_err());
         disk.set(Faults::default());

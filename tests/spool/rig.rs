@@ -21,7 +21,7 @@ pub fn frame(text: impl Into<Bytes>) -> Frame {
     Frame { bytes: text.into(), readings: 1, oldest: Instant::now() }
 }
 
-pub fn must(kind: Kind, text: impl Into<Bytes>) -> DurableMessage {
+pub fn message(kind: Kind, text: impl Into<Bytes>) -> DurableMessage {
     DurableMessage { frame: frame(text), kind, request: 0 }
 }
 
@@ -39,6 +39,6 @@ pub fn all(spool: &mut Spool<FaultyDisk>) -> Vec<TrackedFrame> {
 }
 
 pub fn texts(spool: &mut Spool<FaultyDisk>) -> Vec<String> {
-    let bytes = all(spool).into_iter().map(|kept| kept.frame.bytes);
+    let bytes = all(spool).into_iter().map(|stored| stored.frame.bytes);
     bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
 }

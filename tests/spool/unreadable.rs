@@ -3,14 +3,14 @@
 use infiniservice::spool::{Faults, FaultyDisk, Kind, SIZE_MIN, Spool, State, scan};
 use tokio::time::Instant;
 
-use super::rig::{NOW, must, settings, text};
+use super::rig::{NOW, message, settings, text};
 
 /// A disk with a spool of three answers, synced.
 fn disk() -> FaultyDisk {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW);
     for number in 1..=3 {
-        spool.put(must(Kind::Response, text(number, 2_000)), 0, NOW);
+        spool.put(message(Kind::Response, text(number, 2_000)), 0, NOW);
     }
     spool.flush(NOW);
     spool.sync(NOW);
@@ -41,13 +41,16 @@ fn a_file_that_cannot_be_read_at_the_start_is_left_for_the_next_one() {
         assert_eq!((opened.waiting, opened.corruptions), (0, vec![]));
         assert_eq!(spool.state(), State::Memory);
 
-        spool.put(must(Kind::Response, "new"), 0, NOW);
+        spool.put(message(Kind::Response, "new"), 0, NOW);
         spool.flush(NOW);
         spool.sync(NOW);
         spool.retry(NOW);
         spool.tidy(NOW);
-        let kept = spool.next(0, 10, 1 << 20, Instant::now());
-        assert_eq!(kept.iter().map(|kept| &kept.frame.bytes[..]).collect::<Vec<_>>(), [b"new"]);
+        let stored = spool.next(0, 10, 1 << 20, Instant::now());
+        assert_eq!(
+            stored.iter().map(|stored| &stored.frame.bytes[..]).collect::<Vec<_>>(),
+            [b"new"]
+        );
         assert_eq!(disk.bytes(), before, "nobody has touched it");
         drop(spool);
 

@@ -93,16 +93,19 @@ mod tests {
     use super::script::{Op, play, random};
     use super::*;
 
-    async fn told(port: &(ModelPort, ModelHost), script: &str) -> Vec<String> {
+    async fn observed(port: &(ModelPort, ModelHost), script: &str) -> Vec<String> {
         let ops: Vec<Op> = script.split(", ").map(|op| op.parse().unwrap()).collect();
         let lines = play(&ops, port.0.clone(), &port.1).await;
-        lines.iter().map(|line| line.split_once(": ").map_or("", |(_, told)| told).into()).collect()
+        lines
+            .iter()
+            .map(|line| line.split_once(": ").map_or("", |(_, observed)| observed).into())
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn as_many_writes_are_in_flight_as_were_measured_on_a_real_port() {
         for (bytes, writes) in [(200, 295), (4_096, 172), (32_768, 135)] {
-            let lines = told(&pair(), &format!("open, connect, write {bytes} 400, poll")).await;
+            let lines = observed(&pair(), &format!("open, connect, write {bytes} 400, poll")).await;
             let taken = bytes * writes;
             assert_eq!(lines[2], format!("{writes} writes, {taken} bytes, then full"));
             assert_eq!(lines[3], "", "neither to be read nor to be written");
@@ -113,11 +116,11 @@ mod tests {
     async fn every_host_that_leaves_a_full_port_costs_a_buffer_until_nothing_can_be_written() {
         let port = pair();
         for lost in 1..=RING_BUFFERS {
-            told(&port, "open, connect, write 4096 400, leave").await;
+            observed(&port, "open, connect, write 4096 400, leave").await;
             assert_eq!(port.1.leaked(), lost);
         }
         let lines =
-            told(&port, "open, connect, write 1 1, poll, unplug, plug, open, write 1 1, poll");
+            observed(&port, "open, connect, write 1 1, poll, unplug, plug, open, write 1 1, poll");
         let lines = lines.await;
         assert_eq!(lines[2..4], ["0 writes, 0 bytes, then full", ""]);
         assert_eq!(lines[7..9], ["0 writes, 0 bytes, then full", "out"], "a re-plug heals nothing");
@@ -127,7 +130,7 @@ mod tests {
     async fn a_host_that_leaves_little_unread_costs_nothing() {
         let port = pair();
         for _ in 0..1_000 {
-            told(&port, "open, connect, write 32768 2, leave").await;
+            observed(&port, "open, connect, write 32768 2, leave").await;
         }
         assert_eq!((port.1.leaked(), port.1.discarded()), (0, 1_000 * 65_536));
     }

@@ -145,7 +145,7 @@ impl<O: Opener> GuestEnd<O> {
 
     /// Runs one of the guest's operations. Returns the observed result.
     pub async fn perform(&mut self, op: Op) -> String {
-        let told = match op {
+        let observed = match op {
             Op::Open => self.open().await,
             Op::Close => self.device.take().map(|_| "closed".to_owned()),
             Op::Read => self.read(),
@@ -153,11 +153,11 @@ impl<O: Opener> GuestEnd<O> {
             Op::Poll => self.poll(),
             _ => Some("is not the guest's".to_owned()),
         };
-        format!("{op}: {}", told.as_deref().unwrap_or("not open")).trim_end().to_owned()
+        format!("{op}: {}", observed.as_deref().unwrap_or("not open")).trim_end().to_owned()
     }
 
     async fn open(&mut self) -> Option<String> {
-        let told = match self.opener.open().await {
+        let observed = match self.opener.open().await {
             Ok(device) => {
                 self.device = Some(device);
                 "ok"
@@ -166,7 +166,7 @@ impl<O: Opener> GuestEnd<O> {
             Err(NotOpen::Absent(_)) => "absent",
             Err(NotOpen::Refused(_)) => "refused",
         };
-        Some(told.to_owned())
+        Some(observed.to_owned())
     }
 
     fn read(&mut self) -> Option<String> {
@@ -224,7 +224,7 @@ impl<O: Opener> GuestEnd<O> {
 
     fn poll(&mut self) -> Option<String> {
         let level = self.device.as_ref()?.level();
-        let told = match level {
+        let observed = match level {
             Ok(Some(HostPresence { readable, writable, hung_up })) => {
                 [(readable, "in "), (writable, "out "), (hung_up, "hup ")]
                     .into_iter()
@@ -234,7 +234,7 @@ impl<O: Opener> GuestEnd<O> {
             Ok(None) => "has no level".to_owned(),
             Err(error) => error.to_string(),
         };
-        Some(told.trim_end().to_owned())
+        Some(observed.trim_end().to_owned())
     }
 }
 
@@ -242,9 +242,9 @@ impl<O: Opener> GuestEnd<O> {
 /// guest closes, and the port is plugged in; buffers that leaked stay lost. Needs a runtime with its clock.
 pub async fn play(script: &[Op], opener: impl Opener, host: &ModelHost) -> Vec<String> {
     let mut guest = GuestEnd::new(opener, Duration::from_millis(100));
-    let (mut content, mut told) = (Numbered::default(), Vec::new());
+    let (mut content, mut observed) = (Numbered::default(), Vec::new());
     for op in script {
-        told.push(match *op {
+        observed.push(match *op {
             op if op.is_guests() => guest.perform(op).await,
             op => format!("{op}: {}", of_host(op, host, &mut content)),
         });
@@ -254,7 +254,7 @@ pub async fn play(script: &[Op], opener: impl Opener, host: &ModelHost) -> Vec<S
     }
     drop(guest);
     host.plug();
-    told
+    observed
 }
 
 fn of_host(op: Op, host: &ModelHost, content: &mut Numbered) -> String {
