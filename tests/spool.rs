@@ -9,8 +9,8 @@ mod cli;
 mod damage;
 #[path = "spool/head.rs"]
 mod head;
-#[path = "spool/keeper.rs"]
-mod keeper;
+#[path = "spool/task.rs"]
+mod task;
 #[path = "spool/power.rs"]
 mod power;
 #[path = "spool/rig.rs"]
@@ -19,5 +19,5 @@ mod rig;
 mod room;
 #[path = "spool/unreadable.rs"]
 mod unreadable;
-#[path = "spool/words.rs"]
-mod words;
+#[path = "spool/tombstones.rs"]
+mod tombstones;
