@@ -21,7 +21,7 @@ pub enum Received {
 /// The result of a write. Writing never blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// So many bytes were accepted, at least one. Accepted is not delivered.
+    /// This many bytes were accepted, at least one. Accepted is not delivered.
     Took(usize),
     /// No room now.
     Full,

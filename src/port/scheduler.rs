@@ -25,7 +25,7 @@ pub const DURABLE_KEPT: usize = 16;
 /// What [`Scheduler::next`] found.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// This frame.
+    /// The next frame.
     Frame(Outgoing),
     /// The next frame does not fit now. It stays first.
     NoRoom,

@@ -75,11 +75,11 @@ pub(super) async fn run(core: &mut Core, device: Box<dyn Device>) -> io::Result<
     poll_fn(|cx| session.poll(cx)).await
 }
 
-/// Rounds of reading and writing before other tasks get their turn; with [`WRITES`] at most 512 KiB.
+/// The most rounds of reading and writing before other tasks get a turn; with [`WRITES`] at most 512 KiB.
 const ROUNDS: usize = 4;
-/// Writes before reading gets its turn.
+/// The most writes in a round.
 const WRITES: usize = 4;
-/// Reads before writing gets its turn.
+/// The most reads in a round.
 const READS: usize = 16;
 
 struct Session<'a> {

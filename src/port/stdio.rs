@@ -15,17 +15,17 @@ use super::readiness::{Readiness, level};
 /// Linux `PIPE_BUF`: a pipe that polls writable takes this much without blocking (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// Standard output, and standard input where it is a terminal, a pipe or a socket.
+/// Standard output, and standard input if it is a terminal, a pipe or a socket.
 ///
-/// The end of input is no error and stops nothing; a reader of the output that has gone is
+/// The end of input is no error and stops nothing. When the reader of the output has gone, a write returns
 /// [`Sent::Over`].
 ///
 /// # Why
-/// `O_NONBLOCK` belongs to the open file, not to the descriptor: set here, it would break the shell
-/// that shares it. So both are opened anew through `/proc/self/fd`, which gives open files of our
-/// own; where that cannot be (a socket, another user's terminal), poll(2) is asked before each step
-/// and the steps are small. `tokio::io::{stdin, stdout}` hand a blocking call to a thread, and a read
-/// that waits there keeps the runtime from shutting down.
+/// `O_NONBLOCK` belongs to the open file, not to the descriptor: set here, it would break the shell that shares it.
+/// So both are reopened through `/proc/self/fd`, which gives separate open files; where that is impossible (a
+/// socket, another user's terminal), poll(2) is called before each step and the steps are small.
+/// `tokio::io::{stdin, stdout}` hand a blocking call to a thread, and a read that waits there keeps the runtime
+/// from shutting down.
 #[derive(Debug)]
 pub(super) struct Stdio {
     output: End,

@@ -63,7 +63,7 @@ impl Sink for Stdout {
     }
 }
 
-/// The blocking side.
+/// The blocking writer.
 #[derive(Debug)]
 struct Writer {
     /// `None` is the standard output.

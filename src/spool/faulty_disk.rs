@@ -1,5 +1,5 @@
-//! A disk in memory whose power can be cut: it forgets, tears and reorders what was not synced, runs full
-//! and fails. For tests and simulations. It is no model of speed.
+//! A disk in memory whose power can be cut: it loses, tears and reorders unsynced writes, runs full and fails. For
+//! tests and simulations; its speed means nothing.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,13 +13,13 @@ use crate::sync::IgnorePoison;
 /// The size that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// A [`Storage`] that models a page cache over a disk. A copy is the same disk.
+/// A [`Storage`] that models a page cache over a disk. Clones share one disk.
 ///
-/// What was appended is seen by every later read at once, and is on the disk after a sync. A
-/// [`power_cut`](Self::power_cut) resolves what was not synced by the seed: each file's length becomes
-/// the synced one or any that it had since, each 512-byte sector is the synced one, a later one or, where
-/// there was none, zeros; a rename whose folder was not synced has happened or not. A sync that
-/// fails leaves the file undecided for ever, also where a later one succeeds, as on Linux.
+/// Appended bytes are visible to every later read at once, and on the disk after a sync. A
+/// [`power_cut`](Self::power_cut) resolves unsynced changes by the seed: the length of each file becomes the synced
+/// one or any later one; each 512-byte sector is the synced one, a later one or, if there was none, zeros; a rename
+/// whose folder was not synced has happened or not. A failed sync leaves the file unresolved for ever, even if a
+/// later one succeeds, as on Linux.
 #[derive(Debug, Clone)]
 pub struct FaultyDisk(Arc<Mutex<Disk>>);
 
@@ -54,7 +54,7 @@ pub struct Faults {
     pub read_fails: bool,
     /// Each read of the file that gets as far as this byte fails with EIO.
     pub unreadable_from: Option<u64>,
-    /// A write takes a part of what it is given, mostly.
+    /// Most writes accept only a part of their bytes.
     pub short_writes: bool,
 }
 

@@ -38,9 +38,9 @@ pub enum Kind {
     Event,
     /// The answer to a command that was not run.
     Refusal,
-    /// The answer to a command.
+    /// The response to a command.
     Response,
-    /// The end of a script.
+    /// The completion of a script.
     Completion,
 }
 

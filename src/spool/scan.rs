@@ -24,7 +24,7 @@ pub struct Entry {
     pub seq: u64,
     /// When it was created, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What it says.
+    /// Its kind.
     pub kind: Kind,
     /// Bytes of the frame.
     pub length: u32,

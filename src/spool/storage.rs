@@ -18,7 +18,7 @@ pub trait Storage: Send + 'static {
     /// nothing. Written bytes survive this process, but a power cut only after [`sync`](Self::sync).
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Cuts the file back.
+    /// Truncates the file.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 
     /// Returns when everything so far survives a power cut. After a failure, nothing written since the last success

@@ -7,15 +7,15 @@ use super::{HostSession, Tries};
 use crate::port::device::{HostPresence, Received, Sent};
 use crate::port::write_buffer::WRITE_BYTES_MAX;
 
-/// Everything, under one lock.
+/// The whole state of the model, under one lock.
 #[derive(Debug)]
 pub(super) struct Driver {
     pub qemu: Hypervisor,
     /// The number of unplugs: a descriptor from before is gone.
     pub plug: u64,
-    /// Whether a descriptor of this plug is open.
+    /// Whether the port is open.
     pub is_open: bool,
-    /// The ring was full when it was last looked at, and nothing has been taken back since.
+    /// The ring is marked as full, and no buffer has been taken back since.
     is_full: bool,
 
     /// The host reads whatever comes.

@@ -1,20 +1,20 @@
-//! A model of a virtio-serial port with both of its ends in one process: for tests and simulations under
-//! paused time. It opens nothing, draws no random number, and knows no line.
+//! A model of a virtio-serial port with both of its ends in one process: for tests and simulations under paused
+//! time. It is deterministic: it draws no random number.
 //!
 //! | situation | read | write | poll |
 //! |---|---|---|---|
 //! | no host | 0 ([`Received::Away`]) | `EAGAIN` ([`Sent::Away`]) | in, hang-up |
-//! | host there, nothing said | `EAGAIN` | whole, at most 32 KiB | out |
-//! | host there, does not read | | into its socket, then into the ring, then `EAGAIN` | nothing |
-//! | host has left | what it said first, then 0 | `EAGAIN` | in, hang-up |
-//! | taken out | `ENODEV` | `ENODEV` | hang-up |
-//! | ring used up and forgotten to be | | 0, and no change follows | out |
+//! | host connected, nothing sent | `EAGAIN` | whole, at most 32 KiB | out |
+//! | host connected, does not read | | into its socket, then into the ring, then `EAGAIN` | nothing |
+//! | host has disconnected | what it sent first, then 0 | `EAGAIN` | in, hang-up |
+//! | unplugged | `ENODEV` | `ENODEV` | hang-up |
+//! | ring full and not marked as full | | 0, and no change follows | out |
 //!
-//! One process at a time; a read gives at most 4096 bytes; the ring counts writes, not bytes; what is in
-//! flight is discarded when the host leaves, and a host that leaves while the port is throttled costs it a
-//! buffer for ever. Each fact stands where it is modelled: `socket` (what the host's kernel holds),
-//! `hypervisor` (QEMU's half), `driver` (the guest kernel's half). [`script`] runs the same
-//! operations here and on a real port; the VM tests hold one against the other.
+//! One process has the port open at a time; a read returns at most 4096 bytes; the ring counts writes, not bytes.
+//! Bytes in flight are discarded when the host disconnects, and a host that disconnects while the port is throttled
+//! costs it a buffer for good. The facts are where they are modelled: `socket` (the host's kernel), `hypervisor`
+//! (QEMU's half), `driver` (the guest kernel's half). [`script`] runs the same operations here and on a real port;
+//! the VM tests compare the two.
 //!
 //! [`Received::Away`]: super::Received::Away
 //! [`Sent::Away`]: super::Sent::Away
@@ -70,8 +70,8 @@ pub fn pair() -> (ModelPort, ModelHost) {
     pair_with_buffer(BUFFER_BYTES)
 }
 
-/// The same with hosts whose sockets hold `bytes` of [`cost`]; with 1 they hold one write, and the ring is
-/// all there is.
+/// As [`pair`], with hosts whose sockets hold `bytes` of [`cost`]; with 1 they hold one write, and only the ring
+/// buffers.
 pub fn pair_with_buffer(bytes: usize) -> (ModelPort, ModelHost) {
     let shared = Shared(Arc::new(Mutex::new(Driver::new(bytes))));
     (ModelPort(shared.clone()), ModelHost(shared))

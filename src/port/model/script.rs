@@ -14,45 +14,45 @@ use crate::port::device::{Device, HostPresence, NotOpen, Opener, Received, Sent}
 /// One operation. Written and sent bytes are numbered, so that their origin shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// The guest opens the port, once more where it has it open.
+    /// The guest opens the port, even if it is open.
     Open,
-    /// It closes it.
+    /// The guest closes it.
     Close,
-    /// It reads until there is nothing more.
+    /// The guest reads until nothing is left.
     Read,
-    /// It makes this many writes of this length, or as many as are taken.
+    /// The guest makes this many writes of this length, or as many as are accepted.
     Write {
         /// Bytes of each.
         bytes: usize,
         /// How many.
         times: usize,
     },
-    /// What poll(2) says.
+    /// The guest polls.
     Poll,
     /// A host connects; it reads nothing by itself.
     Connect,
-    /// Another one connects behind it.
+    /// A second host connects behind the first.
     Behind,
-    /// The host sends so many bytes.
+    /// The host sends this many bytes.
     Send(usize),
-    /// The host reads all there is, and what comes while it does.
+    /// The host reads everything, also what arrives meanwhile.
     Take,
-    /// The host reads so many bytes at once.
+    /// The host reads this many bytes at once.
     TakeSome(usize),
-    /// The host leaves.
+    /// The host disconnects.
     Leave,
-    /// The port is taken out.
+    /// The port is unplugged.
     Unplug,
-    /// The port is put in.
+    /// The port is plugged in.
     Plug,
-    /// The machine stands still: until it goes on the guest does nothing.
+    /// The machine is stopped: the guest does nothing until it continues.
     Stop,
-    /// It goes on.
+    /// The machine continues.
     Cont,
 }
 
 impl Op {
-    /// Whether it is the guest that does it.
+    /// Whether the guest runs it.
     pub fn is_guests(self) -> bool {
         matches!(self, Self::Open | Self::Close | Self::Read | Self::Write { .. } | Self::Poll)
     }
@@ -115,7 +115,7 @@ impl FromStr for Op {
 pub struct Numbered(u64);
 
 impl Numbered {
-    /// The next so many bytes.
+    /// The next `bytes` bytes.
     pub fn next(&mut self, bytes: usize) -> Vec<u8> {
         let from = self.0;
         self.0 += bytes as u64;
@@ -138,7 +138,7 @@ pub struct GuestEnd<O> {
 }
 
 impl<O: Opener> GuestEnd<O> {
-    /// Opens through `opener`. A port that takes nothing for `patience` is full.
+    /// Opens through `opener`. A port that accepts nothing for `patience` counts as full.
     pub fn new(opener: O, patience: Duration) -> Self {
         Self { opener, device: None, content: Numbered::default(), patience }
     }
@@ -277,7 +277,7 @@ fn of_host(op: Op, host: &ModelHost, content: &mut Numbered) -> String {
     "done".to_owned()
 }
 
-/// A script of `length` operations that make sense one after the other; the same for the same seed.
+/// A script of `length` valid operations; the same for the same seed.
 pub fn random(seed: u64, length: usize) -> Vec<Op> {
     let mut dice = Dice(seed);
     let mut at = Standing { is_plugged: true, ..Standing::default() };
