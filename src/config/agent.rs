@@ -1,5 +1,4 @@
-//! `agent.toml`: what belongs to the whole agent and to no single pipeline. All of it is optional.
-//! Does not start a runtime, a log or anything else.
+//! `agent.toml`: the settings of the whole agent, all optional.
 
 use std::path::PathBuf;
 
@@ -17,12 +16,12 @@ use crate::spool;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentSettings {
-    /// What the hosts at its ports are.
+    /// The kind of host at the ports.
     pub host: HostKind,
     /// The async runtime.
     #[serde(deserialize_with = "table")]
     pub runtime: Runtime,
-    /// Who speaks.
+    /// The identity that readings carry.
     #[serde(deserialize_with = "table")]
     pub identity: IdentitySettings,
     /// How it ends.
@@ -74,16 +73,16 @@ impl AgentSettings {
     }
 }
 
-/// What the hosts at the ports are, where they do not say so themselves.
+/// The kind of host at the ports, for hosts that do not declare one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostKind {
-    /// Today's Infinibay host. It gets only what it has a use for: no agent events and no line that says who speaks, each
-    /// of which it warns of; a keep-alive where it asks for one; and no answer to a command of a connection that has
-    /// ended. A host that says that it understands agent events, as `infiniservice host` does, is taken for one's own.
+    /// The Infinibay host. It gets no agent events and no session line, because it logs a warning for each; a keep-alive only
+    /// on request; and no reply to a command of an earlier connection. A host that declares that it understands agent events,
+    /// as `infiniservice host` does, is treated as [`HostKind::Own`].
     #[default]
     Infinibay,
-    /// One's own, or a relay, which takes agent events, and keep-alives at any time.
+    /// A host of one's own, or a relay. It gets agent events, and keep-alives at any time.
     Own,
 }
 
@@ -145,7 +144,7 @@ pub struct IdentitySettings {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
-    /// How long what is held may take to be written.
+    /// The time in which buffered data must be written.
     pub deadline: Period,
 }
 
@@ -211,7 +210,7 @@ impl Default for StateSettings {
     }
 }
 
-/// What of the settings is needed to find an agent, whatever else stands there.
+/// The settings that are needed to find a running agent, read even if others are invalid.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct StateOnly {
@@ -250,7 +249,7 @@ pub struct ReloadSettings {
 }
 
 impl Default for ReloadSettings {
-    /// On: a wrong file changes nothing and is told, and one that is right was meant to be taken.
+    /// On by default: an invalid file changes nothing and is reported, and a valid one was written to be used.
     fn default() -> Self {
         Self { watch: true }
     }

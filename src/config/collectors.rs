@@ -1,4 +1,4 @@
-//! What `from = […]` may name: the readers of the machine and their options. Does not read.
+//! The names in `from = […]`: the collectors and their options.
 
 use serde::Deserialize;
 

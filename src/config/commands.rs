@@ -1,5 +1,4 @@
 //! A command-flow file as a type: receive → verify → enforce → execute → reply, and the audit beside it.
-//! Does not know where it came from, and decides nothing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use crate::commands::reply::CommandType;
 use crate::commands::verify::secret::{Secret, SecretSource};
 use crate::metrics::collect::CommandLine;
 
-/// One command-flow file. What it does not mention is not allowed.
+/// One command-flow file. An action that it does not mention is denied.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandsFile {
@@ -31,19 +30,19 @@ pub struct CommandsFile {
     /// Where requests come from. Always there: it is what makes a file a command flow.
     #[serde(default, deserialize_with = "some_table")]
     pub(super) receive: Option<Receive>,
-    /// Who may ask.
+    /// How requests are authenticated.
     #[serde(default, deserialize_with = "table")]
     pub verify: Verify,
-    /// What may be asked.
+    /// Which actions are allowed.
     #[serde(default, deserialize_with = "table")]
     pub enforce: Enforce,
-    /// How much of it at once, and for how long.
+    /// The limits of execution.
     #[serde(default, deserialize_with = "table")]
     pub execute: Execute,
-    /// What an answer looks like.
+    /// The form of replies.
     #[serde(default, deserialize_with = "table")]
     pub reply: Reply,
-    /// What is written down of it.
+    /// The audit.
     #[serde(default, deserialize_with = "table")]
     pub audit: Audit,
 }
@@ -54,16 +53,16 @@ impl CommandsFile {
         self.receive.clone().unwrap_or_default()
     }
 
-    /// The shared secret, fetched from where the file says; `None` where there is none. Reads files.
+    /// Loads the shared secret from the place that the file names; `None` without one. Blocks on files.
     ///
     /// # Errors
-    /// The end of a sentence, which never holds what was found.
+    /// The end of a sentence, which never contains the secret.
     pub fn secret(&self) -> Result<Option<Secret>, String> {
         Ok(self.verify.secret.as_ref().map(Secret::load).transpose()?.flatten())
     }
 
-    /// Whether there is a secret: `secret from variable NAME`, or `locked: …` with the reason. What a
-    /// file or a credential holds is not looked at.
+    /// The source of the secret: `secret from variable NAME`, or `locked: …` with the reason. Files and credentials are not
+    /// read.
     pub fn lock(&self, env: &Env<'_>) -> String {
         let there = |name: &str| env(name).is_some_and(|value| !value.is_empty());
         match &self.verify.secret {
@@ -115,17 +114,17 @@ impl Default for Verify {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Enforce {
-    /// What may be asked.
+    /// The actions that are allowed.
     #[serde(deserialize_with = "rules")]
     pub allow: Vec<Rule>,
-    /// What of that may not.
+    /// Exceptions from `allow`.
     #[serde(deserialize_with = "rules")]
     pub deny: Vec<Rule>,
-    /// Whether command lines for a shell may be asked at all; a rule has to allow them too.
+    /// Enables shell commands; a rule has to allow them, too.
     pub raw_shell: Switch,
-    /// Whether pending scripts may run at all; a rule has to allow them too.
+    /// Enables pending scripts; a rule has to allow them, too.
     pub scripts: Switch,
-    /// Whether either may leave processes running.
+    /// Lets either leave processes running.
     pub detach: Switch,
 }
 
@@ -133,17 +132,17 @@ pub struct Enforce {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Execute {
-    /// How many run at once; at most 64.
+    /// Requests that run at once; at most 64.
     #[serde(deserialize_with = "parallel")]
     pub parallel: Count,
-    /// How many may wait for a place; the next one is refused.
+    /// Requests that may wait; further ones are refused.
     pub waiting: Count,
-    /// The longest that one may take, however long the host asked for.
+    /// The upper limit of a request's own timeout.
     pub timeout: Period,
-    /// What is kept of each stream of a program, head and tail; at most 256 KiB.
+    /// The bytes of each output stream that are kept, head and tail; at most 256 KiB.
     #[serde(deserialize_with = "output")]
     pub output: Size,
-    /// How much of the command lines of processes is told (`ProcessList`, `ProcessTop`).
+    /// How much of a process's command line `ProcessList` and `ProcessTop` return.
     pub command_line: CommandLine,
 }
 
@@ -163,9 +162,9 @@ impl Default for Execute {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reply {
-    /// What an answer says it answers.
+    /// The command type in a reply.
     pub command_type: CommandType,
-    /// Whether an answer, and what the agent has to tell, is kept until a host is known to have read it.
+    /// Whether replies and events are durable.
     pub delivery: Delivery,
 }
 
@@ -237,9 +236,9 @@ impl Check for CommandsFile {
 /// A file's command flow, and where it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Commands {
-    /// The file, as it was named, or `built-in:NAME`.
+    /// The file as it was given, or `built-in:NAME`.
     pub origin: String,
-    /// What it says.
+    /// Its content.
     pub file: CommandsFile,
 }
 

@@ -1,5 +1,5 @@
-//! What the files make the agent write, and where two of them would meet: whatever a path's spelling, and with every name
-//! that turning a file over makes. Writes nothing; looks at folders, so it blocks.
+//! The outputs of all files, and where two of them collide: under any spelling of a path, and with the names that rotation
+//! creates. Reads folders, so it blocks.
 
 use std::ffi::OsString;
 use std::fs;
@@ -214,9 +214,9 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
     claims
 }
 
-/// What is wrong where two meet.
+/// The error where two outputs collide.
 fn meeting(claim: &Claim<'_>, other: &Claim<'_>) -> (String, &'static str) {
-    // The one that is no output is told of as what the output would destroy.
+    // When only one is an output, the message names what it would destroy.
     let (writer, other) = if claim.writes() { (claim, other) } else { (other, claim) };
     let (path, there) = (shown(writer.path), shown(other.path));
     match other.kind {
@@ -252,7 +252,7 @@ fn other_origin<'a>(claim: &Claim<'a>, writer: &Claim<'a>, other: &Claim<'a>) ->
     if std::ptr::eq(claim, writer) { other.origin } else { writer.origin }
 }
 
-/// What is wrong with one by itself.
+/// The error of an output by itself.
 fn unfit(claim: &Claim<'_>, claims: &[Claim<'_>], state: &Path) -> Option<(String, &'static str)> {
     let path = shown(claim.path);
     if let Kind::Output | Kind::Audit | Kind::Socket = claim.kind
@@ -265,7 +265,7 @@ fn unfit(claim: &Claim<'_>, claims: &[Claim<'_>], state: &Path) -> Option<(Strin
     if claim.kind != Kind::Output {
         return None;
     }
-    // The audit says so itself when it is opened, and need not be there for an agent that is locked.
+    // The audit reports this when it is opened, and a locked agent does not need it.
     if fs::symlink_metadata(claim.path).is_ok_and(|found| !found.is_file()) {
         let message = format!("{path} is not a regular file");
         return Some((message, "name one that is, or a new one; not a link, a folder or a device"));

@@ -1,5 +1,4 @@
-//! What `[[enrich]]` may name: the enrichers and their options, in the order of the file. Does not
-//! enrich.
+//! The names in `[[enrich]]`: the enrichers and their options, in the order of the file.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +13,9 @@ use crate::model::{Group, Rank};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Enrich {
-    /// Adds who speaks.
+    /// Adds the machine's identity.
     Identity(Identify),
-    /// Adds fixed words.
+    /// Adds fixed tags.
     Tags(BTreeMap<String, String>),
     /// Adds rates per second to counters.
     Rates(Rates),

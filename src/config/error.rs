@@ -1,5 +1,4 @@
-//! An error in a file, and how it is shown: place and message first, then the line with the wrong
-//! words underlined, then what would be right. Does not find errors.
+//! An error in a file, and its display: place and message, then the line with the error underlined, then the remedy.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,7 +19,7 @@ pub enum Severity {
     Warning,
 }
 
-/// What is wrong with a file. Shown over several lines, without a line break at the end:
+/// An error in a file. Shown over several lines, without a line break at the end:
 ///
 /// ```text
 /// metrics.toml:7:1: unknown key "max_item"
@@ -30,18 +29,18 @@ pub enum Severity {
 /// help: did you mean "max_items"? known here are "max_items", "max_bytes" and "max_delay"
 /// ```
 ///
-/// It never holds what a variable of the environment holds.
+/// It never contains the value of an environment variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Whether the file can be used all the same.
+    /// An error, or a warning: the file can be used.
     pub severity: Severity,
-    /// The file, as it was named; `built-in:NAME` for one that is part of the program.
+    /// The file as it was given; `built-in:NAME` for one that is part of the program.
     pub file: String,
-    /// Where in it; `None` where the file could not be read at all.
+    /// The place; `None` if the file could not be read.
     pub place: Option<Box<Place>>,
-    /// What is wrong, in lower case, without a full stop.
+    /// The message, in lower case, without a full stop.
     pub message: String,
-    /// What would be right.
+    /// The remedy.
     pub help: Option<String>,
 }
 

@@ -1,9 +1,7 @@
-//! Turns what serde says of a file into what a stranger understands: the wrong word as the file has
-//! it, and what would be right.
+//! Turns serde's errors into messages for users: the invalid text as the file has it, and the remedy.
 //!
-//! serde's errors are texts of a few fixed shapes; those are taken apart here. The wrong word always
-//! comes from the file and never from the message, because there it may be what a variable holds.
-//! This module does not know how an error is laid out.
+//! serde's errors are texts of a few fixed forms, which are parsed here. The invalid text always comes from the file and
+//! never from the message, where it may be the value of a variable.
 
 use std::ops::Range;
 
@@ -116,7 +114,7 @@ fn wrong_type(
     (format!("{word} is {found}; {} is needed", in_words(wanted)), help)
 }
 
-/// What serde wants, for a stranger.
+/// The expected type, for users.
 fn in_words(wanted: &str) -> &str {
     match wanted {
         "a string" => "a text in quotes",
@@ -152,7 +150,7 @@ fn example(key: &str) -> Option<String> {
     Some(line.to_owned())
 }
 
-/// What would be right instead of `word`.
+/// The remedy for `word`.
 fn instead(word: &str, offered: &[&str]) -> String {
     if offered.is_empty() {
         return "nothing can be set here; take it out".to_owned();
@@ -194,12 +192,12 @@ pub(super) fn offered(said: &str) -> Vec<&str> {
     tail.split('`').skip(1).step_by(2).collect()
 }
 
-/// What serde wants: the text after the last "expected".
+/// The expected value: the text after the last "expected".
 fn wanted(said: &str) -> &str {
     said.rsplit_once(", expected ").map_or("something else", |(_, wanted)| wanted)
 }
 
-/// What stands at the place, as the file has it: one line, not too long.
+/// The text at the place: one line, shortened.
 pub(super) fn word(source: &str, span: &Range<usize>) -> String {
     let written = source.get(span.clone()).unwrap_or_default();
     let first = written.lines().next().unwrap_or_default().trim();
@@ -220,7 +218,7 @@ fn is_header(source: &str, span: &Range<usize>) -> bool {
     line.starts_with('[') && !line.contains('=')
 }
 
-/// What stands before the place on its line, without indentation.
+/// The text before the place on its line, without indentation.
 pub(super) fn before<'a>(source: &'a str, span: &Range<usize>) -> &'a str {
     let all = source.get(..span.start).unwrap_or_default();
     all.rsplit('\n').next().unwrap_or_default().trim_start()

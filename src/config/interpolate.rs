@@ -1,8 +1,7 @@
 //! Fills variables in: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
 //!
-//! It works on the parsed document and on text values only, so a key, a comment or a number is never
-//! touched, and what a variable holds can never become TOML. This module does not read the
-//! environment, and no error holds what a variable holds.
+//! It works on the parsed document and on text values only, so a key, a comment or a number is never changed, and the value
+//! of a variable cannot become TOML. No error contains the value of a variable.
 
 use std::ops::Range;
 
@@ -22,8 +21,8 @@ pub(super) struct Unfilled {
     pub help: String,
 }
 
-/// Fills in every text value of `document`, which was parsed from `source`, and tells the places it
-/// changed, and what could not be filled in.
+/// Fills in every text value of `document`, which was parsed from `source`. Returns the places that were changed, and the
+/// errors.
 pub(super) fn fill(
     document: &mut DeTable<'_>,
     source: &str,
@@ -63,7 +62,7 @@ impl Filling<'_> {
     }
 }
 
-/// What is wrong, and where in the text.
+/// The error, and its place in the text.
 #[derive(Debug, PartialEq, Eq)]
 struct Wrong {
     part: Range<usize>,
@@ -85,7 +84,7 @@ impl Wrong {
     }
 }
 
-/// `text` with its variables filled in. What they hold is not looked at again.
+/// `text` with its variables filled in. Their values are not interpolated again.
 fn expand(text: &str, env: &Env<'_>) -> Result<String, Wrong> {
     let mut whole = String::with_capacity(text.len());
     let mut at = 0;

@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 /// More than any machine has: how version 1 spells that there is no limit.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// What the kernel takes for the agent within a limit, beside what the agent queues and reads: its own pages, its heap
-/// at rest, page tables and sockets.
+/// The kernel's share of a limit besides the queues and readings: the agent's own pages, its heap at rest, page tables and
+/// sockets.
 const RESERVED: u64 = 8 << 20;
 
-/// Of what is left the queues have this share …
+/// The queues get this share of the rest …
 const CEILING_SHARE: u64 = 2;
-/// … and one line of the host this one: it is there as it came and as what is made of it.
+/// … and one line of the host this one: it exists as received and as decoded.
 const LINE_SHARE: u64 = 8;
 
-/// The least that is left of a ceiling, however small the limit is: below it no answer could be told.
+/// The smallest ceiling, however small the limit is: with less no reply could be sent.
 const CEILING_LEAST: u64 = 512 * 1024;
-/// The least that is left of a line: many times what the host's commands have.
+/// The smallest line limit: many times the length of the host's commands.
 const LINE_LEAST: u64 = 64 * 1024;
 
 /// The smallest limit of the control groups that a process is in.
@@ -29,7 +29,7 @@ const LINE_LEAST: u64 = 64 * 1024;
 pub struct MemoryLimit {
     /// In bytes.
     pub bytes: u64,
-    /// The file that says so.
+    /// The file that sets it.
     pub file: PathBuf,
 }
 
@@ -51,12 +51,12 @@ impl MemoryLimit {
         limits.min_by_key(|limit| limit.bytes)
     }
 
-    /// The ceiling of what is queued within this limit, where `configured` is more.
+    /// The ceiling for the queues within this limit, if it is below `configured`.
     pub fn ceiling(&self, configured: u64) -> u64 {
         configured.min((self.left() / CEILING_SHARE).max(CEILING_LEAST))
     }
 
-    /// The longest line of the host within this limit, where `configured` is more.
+    /// The longest line of the host within this limit, if it is below `configured`.
     pub fn line(&self, configured: u64) -> u64 {
         configured.min((self.left() / LINE_SHARE).max(LINE_LEAST))
     }

@@ -1,5 +1,4 @@
 //! Finds and reads the files: a folder of them, single ones, or those built into the program.
-//! Does not build or start a pipeline.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -16,7 +15,7 @@ use super::setting::{Setting, with_settings};
 use super::warnings;
 use crate::files::{Untrusted, open_trusted};
 
-/// Where the files are looked for when none is named.
+/// The default folder.
 pub const DEFAULT_FOLDER: &str = "/etc/infiniservice/pipelines";
 
 /// The shipped files, so that the program alone works. Each can be named as `built-in:NAME`.
@@ -27,34 +26,34 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     ("metrics.toml", include_str!("../../pipelines/metrics.toml")),
 ];
 
-/// What the files say. Every pipeline in it has passed every check.
+/// The content of the files. Each pipeline has passed every check.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Loaded {
     /// The pipelines to run, in the order they were named, those of a folder by name. No two of
     /// the same name.
     pub pipelines: Vec<Pipeline>,
-    /// Pipelines of a folder that are not to run, because they only generate readings.
+    /// Pipelines of a folder that are skipped because they generate readings.
     pub skipped: Vec<Pipeline>,
-    /// What the host may ask; without it nothing is.
+    /// The command flow. Without one, no request is executed.
     pub commands: Option<Commands>,
     /// The settings of `agent.toml`, or the defaults.
     pub agent: AgentSettings,
-    /// The file they came from.
+    /// The file of the settings.
     pub agent_origin: Option<String>,
-    /// Where each file names what it writes to: a place for each `[[write]]`, or one for the audit.
+    /// The outputs that each file names: one place for each `[[write]]`, or one for the audit.
     pub outputs: Vec<(String, Vec<Place>)>,
-    /// What in the files has no effect or loses something, and is likely not meant.
+    /// The warnings.
     pub warnings: Vec<ConfigError>,
 }
 
-/// One pipeline, and where it came from.
+/// One pipeline and its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pipeline {
     /// The file's name without `.toml`.
     pub name: String,
-    /// The file, as it was named, or `built-in:NAME`.
+    /// The file as it was given, or `built-in:NAME`.
     pub origin: String,
-    /// What it says.
+    /// Its content.
     pub file: PipelineFile,
 }
 
@@ -68,16 +67,16 @@ pub struct Pipeline {
 /// It blocks on files, of which it reads at most 1 MiB each.
 ///
 /// # Errors
-/// Everything that is wrong, of each file at most the first hundred mistakes.
+/// All errors, at most a hundred for each file.
 pub fn load(paths: &[PathBuf], env: &Env<'_>) -> Result<Loaded, Vec<ConfigError>> {
     let (loaded, errors) = inspect(paths, env);
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
 }
 
-/// As [`load`], with `settings` in the place of what the files say: of each pipeline, or of the agent.
+/// As [`load`], with `settings` overriding the files: those of each pipeline, or of the agent.
 ///
 /// # Errors
-/// As of [`load`]; a place in a file is one in what it is with the settings.
+/// As of [`load`]; places refer to the text with the settings filled in.
 pub fn load_with(
     paths: &[PathBuf],
     settings: &[Setting],
@@ -87,8 +86,8 @@ pub fn load_with(
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
 }
 
-/// As [`load`], for a caller who wants to know what is right as well as what is wrong. Of an `agent.toml` that is
-/// wrong, the state folder is right where that can be told.
+/// As [`load`], and returns the valid parts beside the errors. Of an invalid `agent.toml` the state folder is right if it
+/// can be read.
 pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
     inspect_in(paths, &[], env, Path::new(DEFAULT_FOLDER))
 }
@@ -96,7 +95,7 @@ pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
 /// Reads and checks the one file that `path` names, a pipeline to run or to generate readings.
 ///
 /// # Errors
-/// What is wrong with it; also that it is a folder, a command flow, or the agent's settings.
+/// The errors of the file; also if it is a folder, a command flow, or the agent's settings.
 pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, Vec<ConfigError>> {
     let found = named(path);
     let help = Some("name a pipeline file");
@@ -331,7 +330,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
             None,
         ),
     };
-    // A FIFO that nobody writes to would be waited for, for ever; standard input is what it is.
+    // A FIFO without a writer would block for ever; standard input may be anything.
     let kind = fs::metadata(path).map_err(wrong)?.file_type();
     if !kind.is_file() && !kind.is_dir() && path != Path::new("/dev/stdin") {
         let help = "name a file, or /dev/stdin";
@@ -358,7 +357,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|error| not_text(path, error.as_bytes(), error.utf8_error()))
 }
 
-/// An error that says who else may change a file, which decides what is run as the agent's user.
+/// The error for a file that another user can change, and which decides what runs as the agent's user.
 pub(super) fn changeable(
     path: &Path,
     Untrusted { path: at, why, mend, .. }: &Untrusted,
@@ -370,7 +369,7 @@ pub(super) fn changeable(
     ConfigError::of_file(shown(path), message, Some(&format!("mend it with `{}`", clean(mend))))
 }
 
-/// What is wrong with the way to the secret's file: somebody else could put another in its place.
+/// The error for a secret's path at which another user could put another file.
 pub fn untrusted_secret(loaded: &Loaded) -> Option<ConfigError> {
     let Commands { origin, file } = loaded.commands.as_ref()?;
     let Untrusted { path, why, mend, .. } = file.verify.secret.as_ref()?.judge().err()?;
@@ -381,7 +380,7 @@ pub fn untrusted_secret(loaded: &Loaded) -> Option<ConfigError> {
 fn not_text(path: &Path, bytes: &[u8], error: Utf8Error) -> ConfigError {
     let at = error.valid_up_to();
     let lossy = String::from_utf8_lossy(bytes);
-    // Everything before the wrong byte is the same in both, so the place is too.
+    // Everything before the invalid byte is the same in both, so the place is, too.
     let place = Place::new(&lossy, at..at + '\u{fffd}'.len_utf8());
     let byte = bytes.get(at).copied().unwrap_or_default();
     let message = format!("this is not UTF-8: byte 0x{byte:02x} at offset {at}");
@@ -389,7 +388,7 @@ fn not_text(path: &Path, bytes: &[u8], error: Utf8Error) -> ConfigError {
     ConfigError { place: Some(Box::new(place)), ..error }
 }
 
-/// What the system says, without its number.
+/// The system's message, without its number.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
@@ -425,8 +424,8 @@ mod tests {
         assert_eq!(loaded.agent_origin, None);
     }
 
-    /// What becomes of `path`, with what was said of it.
-    fn said(path: &Path) -> Option<String> {
+    /// Records that `path` was loaded, with its result.
+    fn first_error(path: &Path) -> Option<String> {
         inspect(&[path.to_owned()], &|_| None).1.first().map(ToString::to_string)
     }
 
@@ -463,39 +462,39 @@ mod tests {
             }
             let (file, flags) = (at("d/metrics.toml"), rustix::fs::XattrFlags::empty());
             mode(&file, 0o664);
-            assert_eq!(said(&file), None, "the group is root's");
+            assert_eq!(first_error(&file), None, "the group is root's");
             let set = rustix::fs::setxattr(&file, "system.posix_acl_access", &list, flags);
             if set != Err(rustix::io::Errno::NOTSUP) {
                 set.unwrap();
-                let said = said(&file).unwrap();
+                let said = first_error(&file).unwrap();
                 assert!(said.contains("has mode 0664 and an access control list, so"), "{said}");
             }
             mode(&file, 0o644);
-            assert_eq!(said(&file), None, "the mode takes from the list what it allows");
+            assert_eq!(first_error(&file), None, "the mode takes from the list what it allows");
         }
         mode(&at("d"), 0o777);
-        assert!(said(&at("d")).unwrap().contains("has mode 0777"));
+        assert!(first_error(&at("d")).unwrap().contains("has mode 0777"));
         mode(&at("d"), 0o1777);
-        assert_eq!(said(&at("d")), None, "nobody can put another in its place");
+        assert_eq!(first_error(&at("d")), None, "nobody can put another in its place");
         mode(&at("d"), 0o755);
 
         // As Kubernetes mounts them; each real folder on the way counts, and not the link's own mode.
         symlink("d", at("..data")).unwrap();
         symlink("..data/metrics.toml", at("m.toml")).unwrap();
-        assert_eq!(said(&at("m.toml")), None);
+        assert_eq!(first_error(&at("m.toml")), None);
         mode(&at("d"), 0o757);
-        assert!(said(&at("m.toml")).unwrap().contains("has mode 0757"));
+        assert!(first_error(&at("m.toml")).unwrap().contains("has mode 0757"));
         mode(&at("d"), 0o755);
         if rustix::process::geteuid().is_root() {
             mode(&at("d"), 0o770);
-            assert_eq!(said(&at("m.toml")), None, "the group is root's");
+            assert_eq!(first_error(&at("m.toml")), None, "the group is root's");
             chown(at("d"), None, Some(12_345)).unwrap();
             mode(&at("d"), 0o770);
-            assert!(said(&at("m.toml")).unwrap().contains("has mode 0770"));
+            assert!(first_error(&at("m.toml")).unwrap().contains("has mode 0770"));
             mode(&at("d"), 0o700);
             for theirs in [at("d/metrics.toml"), at("d")] {
                 chown(&theirs, Some(12_345), None).unwrap();
-                let said = said(&at("m.toml")).unwrap();
+                let said = first_error(&at("m.toml")).unwrap();
                 assert!(said.contains("belongs to user 12345, not to root"), "{said}");
                 let mend = format!("help: mend it with `chown root: {}`", theirs.display());
                 assert!(said.ends_with(&mend), "{said}");

@@ -40,33 +40,33 @@ fn ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error>
     Size::within(deserializer, CEILING_MIN..=CEILING_MAX, "is too large", help)
 }
 
-/// What the files could make the agent hold at worst, beside its code and what a reading takes while it is made.
+/// The worst case of memory under the files, besides code and the reading that is being made.
 ///
-/// The ceiling bounds what is queued: readings, frames, requests that wait, answers. What is bounded by itself comes on
-/// top of it, and not all of that can be there at once in a machine that does its work: it is a bound, no forecast.
+/// The ceiling bounds the queues: readings, frames, waiting requests, replies. Parts with bounds of their own come on top.
+/// Not all of them can be full at once: this is a bound, not a forecast.
 ///
 /// Shown as a sum, and a line for each part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorstCase {
-    /// What the queues could hold by their counts alone.
+    /// The most that the queues could hold by their counts alone.
     pub by_counts: u64,
-    /// The ceiling of the ledger that is in force: above it what is queued is shed or refused.
+    /// The ceiling in force: above it data is shed or refused.
     pub ceiling: u64,
-    /// The limit that the agent runs under, where the ceiling or a line follows from that and not from the files.
+    /// The memory limit of the process, if it lowers the ceiling or a line limit.
     pub limit: Option<MemoryLimit>,
-    /// What is bounded by itself and not queued: what it is, and its most bytes.
+    /// The parts with bounds of their own: a name, and the most bytes.
     pub beside: Vec<(&'static str, u64)>,
 }
 
-/// A nonce that is remembered: 16 bytes in a map and, with their time, in a set, both with room to grow.
+/// A remembered nonce: 16 bytes in a map and, with their time, in a set, both with room to grow.
 const NONCE_BYTES: u64 = 128;
-/// A request that is remembered: its id, twice, its action, and how far it is.
+/// A remembered request: its id, twice, its action, and its state.
 const REQUEST_BYTES: u64 = 512;
-/// The most that a program's two streams are read by at once, beside what is kept.
+/// The read buffers of a program's two streams, besides the output that is kept.
 const READ_BYTES: u64 = 2 * 64 * 1024;
 
 impl WorstCase {
-    /// Of everything that was loaded, under `limit`.
+    /// The worst case of all that was loaded, under `limit`.
     pub fn of(loaded: &Loaded, limit: Option<&MemoryLimit>) -> Self {
         let configured = loaded.agent.memory.ceiling.bytes();
         let ceiling = limit.map_or(configured, |limit| limit.ceiling(configured));
@@ -118,8 +118,7 @@ impl WorstCase {
     }
 }
 
-/// The least ceiling under which the flows of `loaded` work at all: a batch of each pipeline, and, where the host may
-/// ask for something, its longest line.
+/// The smallest ceiling under which `loaded` works: a batch of each pipeline and, with a command flow, its longest line.
 pub(super) fn least_ceiling(loaded: &Loaded) -> u64 {
     let real = loaded.pipelines.iter().filter(|pipeline| pipeline.file.generate.is_none());
     let batches: u64 = real.map(|pipeline| pipeline.file.batch.max_bytes.bytes()).sum();
@@ -128,7 +127,7 @@ pub(super) fn least_ceiling(loaded: &Loaded) -> u64 {
 }
 
 impl WorstCase {
-    /// Why less is in force than the files say.
+    /// Why the ceiling in force is below the configured one.
     fn why(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.limit {
             Some(limit) => {

@@ -1,43 +1,39 @@
-//! The pipeline files: grammar, loading, and errors that say where.
+//! The configuration files: loading, grammar, and errors with their place.
 //!
-//! A file goes through four steps, each in a module of its own: it is read ([`load()`]), its `${NAME}`
-//! are filled in (`interpolate`), it becomes the types of the grammar ([`PipelineFile`],
-//! [`CommandsFile`], [`AgentSettings`]), and what only the whole can tell is checked (`check`). Whatever is wrong in
-//! any of them is a [`ConfigError`]: a file, a place, the wrong word, and what would be right.
+//! A file is read ([`load()`]), parsed as TOML, its `${NAME}` are filled in (`interpolate`), it becomes typed
+//! ([`PipelineFile`], [`CommandsFile`], [`AgentSettings`]), and rules that need the whole file are checked (`validate`). An
+//! error of any step is a [`ConfigError`]: the file, the place, the invalid text and the remedy. The variants and fields of
+//! the types are the syntax of the files, and the names that errors suggest; [`mod@reference`] documents each key.
 //!
-//! The variants and fields of these types *are* the syntax of the files and the words that an error
-//! offers; a new collector or enricher is one variant. What people read of each key is in [`mod@reference`].
-//!
-//! This module does not build any stage, and starts nothing. It blocks on files: on a runtime, call
-//! [`load()`] from `spawn_blocking`.
+//! [`load()`] blocks on files: on a runtime, call it from `spawn_blocking`.
 
-mod agent;
-mod validate;
-mod commands;
-mod destination;
-mod enrich;
-mod error;
-mod warnings;
-mod explain;
-mod interpolate;
-mod limit;
 mod load;
-mod memory;
 mod parse;
-mod pipeline;
-mod value;
-mod collectors;
-pub mod reference;
+mod syntax;
+mod setting;
+mod interpolate;
 mod renamed;
+mod table;
+mod variant;
+mod value;
+mod units;
+mod pipeline;
+mod collectors;
+mod enrich;
+mod write;
+mod commands;
 mod rule;
 mod secret;
-mod setting;
+mod agent;
+mod validate;
+mod warnings;
+mod destination;
+mod memory;
+mod limit;
+mod error;
+mod explain;
 mod summary;
-mod syntax;
-mod table;
-mod units;
-mod variant;
-mod write;
+pub mod reference;
 
 pub use agent::{
     AgentSettings, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
@@ -60,5 +56,5 @@ pub use units::{Count, Period, Size};
 pub use value::Problem;
 pub use write::{Delivery, FileTarget, Target, Write};
 
-/// Looks a variable of the environment up. Passed in, so that a test needs no real environment.
+/// Looks up an environment variable. An argument, so that tests need no real environment.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;

@@ -1,4 +1,4 @@
-//! From text to a checked file: TOML → variables → types → rules. Does not read files.
+//! Parses the text of a file: TOML → variables → types → rules.
 
 use std::ops::Range;
 
@@ -15,24 +15,24 @@ use super::secret::mask;
 use super::syntax;
 use super::validate::{Broken, Check, Step};
 
-/// The most mistakes that are told of one file: what is behind them may follow from them.
+/// The most errors that are reported for one file: later ones may follow from earlier ones.
 const MISTAKES_MAX: usize = 100;
-/// How often a file is read again without what was wrong in it.
+/// How often a file is parsed again without its invalid parts.
 const ROUNDS_MAX: usize = 2 * MISTAKES_MAX;
 
-/// What a file says, and what about it is likely not meant.
+/// The content of a file, and its warnings.
 pub(super) struct Parsed<T> {
     pub file: T,
     pub warnings: Vec<ConfigError>,
-    /// Where it names what it writes to: a place for each `[[write]]`, or one for the audit.
+    /// The outputs that it names: one place for each `[[write]]`, or one for the audit.
     pub outputs: Vec<Place>,
 }
 
 /// Parses `source`, which is shown as `file` in an error.
 ///
 /// # Errors
-/// Every mistake, in the order of the file, at most [`MISTAKES_MAX`]: what is not TOML; or else each value and key that
-/// is wrong by itself, and each rule that is broken. What only follows from another mistake is not told.
+/// Errors in the order of the file, at most [`MISTAKES_MAX`]: those of TOML; or else those of each value and key, and each
+/// broken rule. An error that only follows from another is left out.
 pub(super) fn parse<T>(
     file: &str,
     source: &str,
@@ -41,7 +41,7 @@ pub(super) fn parse<T>(
 where
     T: DeserializeOwned + Check,
 {
-    // What some editors put in front of UTF-8; it is no part of the text.
+    // A byte order mark, which some editors write, is not part of the text.
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let shown = mask(source);
     let tell =
@@ -65,7 +65,7 @@ const COMMANDS: [&str; 6] = ["receive", "verify", "enforce", "execute", "reply",
 pub(super) const METRICS: [&str; 6] =
     ["collect", "generate", "enrich", "batch", "serialize", "write"];
 
-/// Which flow `source` holds, by its sections. What is no TOML counts as a metrics pipeline.
+/// The kind of file `source` is, by its sections. Text that is not TOML counts as a metrics pipeline.
 pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let Ok(document) = DeTable::parse(source) else { return Ok(Flow::Metrics) };
@@ -163,10 +163,10 @@ where
     }
 }
 
-/// A document less what was found wrong in it, so that the rest can be read.
+/// A document without its invalid parts, so that the rest can be checked.
 struct Pruned<'s> {
     document: Spanned<DeTable<'s>>,
-    /// Where the tables and lists stand that something was taken out of.
+    /// The tables and lists that a part was removed from.
     lessened: Vec<Range<usize>>,
 }
 
@@ -189,7 +189,7 @@ impl Pruned<'_> {
         !self.lessened.is_empty()
     }
 
-    /// Reads the document, again and again without what is wrong in it; `None` where nothing can be read.
+    /// Parses the document repeatedly, each time without the invalid parts; `None` if nothing can be parsed.
     fn deserialize<T: DeserializeOwned>(
         &mut self,
         shown: &str,
@@ -214,7 +214,7 @@ impl Pruned<'_> {
         None
     }
 
-    /// Takes out the smallest value that holds `span`; tells whether there is one.
+    /// Removes the smallest value that contains `span`, and returns whether there is one.
     fn remove(&mut self, span: &Range<usize>) -> bool {
         let root = Holder { way: Vec::new(), span: 0..0, within: vec![self.document.span()] };
         let mut best = None;

@@ -1,4 +1,4 @@
-//! A pipeline file as a type: the shape of the file is the flow. Does not know where it came from.
+//! A pipeline file as a type: the shape of the file is the flow.
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -17,23 +17,22 @@ use crate::wire::Format;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineFile {
-    /// What the pipeline is for, for people.
+    /// The purpose, for people.
     #[serde(default, deserialize_with = "text_or_none")]
     pub about: Option<String>,
-    /// What is read and how often, one `[[collect]]` per cadence. No group is in two of them.
+    /// The collectors, one `[[collect]]` for each interval. No group is in two of them.
     #[serde(default, deserialize_with = "tables")]
     pub collect: Vec<Collect>,
-    /// Made-up readings in place of real ones, for `bench`. Exactly one of this and `collect` is
-    /// there.
+    /// Synthetic readings in place of real ones, for `bench`. Exactly one of this and `collect` is present.
     #[serde(default, deserialize_with = "some_table")]
     pub generate: Option<Generate>,
-    /// What is added or left out, in the order of the file.
+    /// The enrichers, in the order of the file.
     #[serde(default, deserialize_with = "words")]
     pub enrich: Vec<Enrich>,
-    /// When a batch leaves.
+    /// When a batch is complete.
     #[serde(default, deserialize_with = "table")]
     pub batch: Batch,
-    /// What a frame looks like.
+    /// The format of frames.
     #[serde(default, deserialize_with = "table")]
     pub serialize: Serialize,
     /// Where frames go: `[write]`, or several `[[write]]`. Never empty.
@@ -42,13 +41,13 @@ pub struct PipelineFile {
 }
 
 impl PipelineFile {
-    /// What is read, over all cadences, or generated.
+    /// The groups that are collected, over all intervals, or generated.
     pub fn reads(&self) -> impl Iterator<Item = &Read> {
         let generated = self.generate.iter().flat_map(|generate| &generate.from);
         self.collect.iter().flat_map(|collect| &collect.from).chain(generated)
     }
 
-    /// The groups that are left in a reading after every `select`, in the order of the file.
+    /// The groups that remain after every `select`.
     pub fn groups(&self) -> Vec<Group> {
         let kept = |group: &Group| {
             self.enrich.iter().all(|enrich| match enrich {
@@ -60,13 +59,13 @@ impl PipelineFile {
     }
 }
 
-/// One `[[collect]]`: a cadence and what is read at it. `from` is not empty.
+/// One `[[collect]]`: an interval and its collectors. `from` is not empty.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Collect {
-    /// How often.
+    /// The interval.
     pub every: Period,
-    /// What.
+    /// The collectors.
     #[serde(deserialize_with = "words")]
     pub from: Vec<Read>,
 }
@@ -118,7 +117,7 @@ impl Default for Batch {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Serialize {
-    /// What a frame looks like.
+    /// The format of frames.
     pub format: Format,
 }
 

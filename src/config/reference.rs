@@ -1,5 +1,5 @@
-//! Every key of the files, once: what it takes, what it is where it is left out, an example and what it does. The text of
-//! `docs/pipelines.md` and the examples of error messages come from here; a test holds it against the types.
+//! The reference of every key: type, default, example and meaning. `docs/pipelines.md` and the examples in error messages
+//! come from here; a test compares it with the types.
 
 use std::fmt::Write as _;
 
@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 pub struct Section {
     /// As the file has it: `[batch]`, `[[collect]]`.
     pub header: &'static str,
-    /// What it is for, as a sentence or several.
+    /// The purpose, in one or more sentences.
     pub about: &'static str,
-    /// A file in which `{}` stands for one line of it. Other lines are what else is needed.
+    /// A file in which `{}` stands for one line of it. The other lines are required context.
     pub within: &'static str,
-    /// Its keys, in the order in which people look for them.
+    /// Its keys, most looked-for first.
     pub keys: &'static [Key],
 }
 
@@ -21,22 +21,22 @@ pub struct Section {
 pub struct Key {
     /// As the file has it.
     pub name: &'static str,
-    /// What it takes, with unit and bounds.
+    /// The type, with unit and bounds.
     pub takes: &'static str,
-    /// The value that counts where it is left out, as TOML; or in parentheses what that means.
+    /// The default, as TOML; or its meaning in parentheses.
     pub default: &'static str,
-    /// A value, as TOML.
+    /// An example value, as TOML.
     pub example: &'static str,
-    /// What it does, as a phrase.
+    /// The meaning, as a phrase.
     pub does: &'static str,
 }
 
 /// One kind of file.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// Which file.
+    /// The file.
     pub heading: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub about: &'static str,
     /// Its sections, in the order of the flow.
     pub sections: &'static [Section],

@@ -1,4 +1,4 @@
-//! Words of older files that are called otherwise today. An old one means the same as before, with a warning.
+//! Old names in files. Each means the same as its new name, with a warning.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::explain::Explained;
 
-/// A key of a section, by its old name and today's.
+/// A key of a section: its old name and its new one.
 const KEYS: [(&str, &str, &str); 1] = [("runtime", "flavour", "kind")];
 
-/// A value of a key of a section, by its old name and today's.
+/// A value of a key: its old name and its new one.
 const VALUES: [(&str, &str, &str, &str); 4] = [
     ("write", "delivery", "must", "durable"),
     ("write", "delivery", "newest", "latest"),
@@ -18,8 +18,8 @@ const VALUES: [(&str, &str, &str, &str); 4] = [
     ("reply", "delivery", "newest", "latest"),
 ];
 
-/// Puts today's words in place of old ones, and gives a warning for each. Where a table has both names of a key, the
-/// old one stays, and is an unknown key.
+/// Replaces old names, and returns a warning for each. If a table has both names of a key, the old one stays and is an
+/// unknown key.
 pub(super) fn modernize(document: &mut DeTable<'_>) -> Vec<Explained> {
     let mut warnings = Vec::new();
     for (section, value) in document.iter_mut() {

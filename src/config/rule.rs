@@ -1,5 +1,4 @@
-//! `allow = […]` and `deny = […]`: a pattern of an action, or a table of one and its arguments, each with
-//! the line it stands on. Decides nothing.
+//! `allow = […]` and `deny = […]`: a pattern of an action, or a table of one and its arguments, each with its line.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,7 +16,7 @@ use crate::commands::actions::registry::{ACTIONS, Argument, arguments_of};
 use crate::commands::authorize::glob::Glob;
 use crate::commands::authorize::rule::{Line, Rule, Switch};
 
-/// Fills in what only the text of the file can tell.
+/// Fills in the line number and text from the source.
 pub(super) fn find(line: &mut Line, source: &str) {
     line.number = Place::new(source, line.span.clone()).line;
     let written = source.get(line.span.clone()).unwrap_or_default();
@@ -72,7 +71,7 @@ pub(super) fn check(list: &'static str, rules: &[Rule]) -> Vec<Broken> {
     broken
 }
 
-/// A rule that does not know its place yet.
+/// A rule without its line.
 struct Entry(Rule);
 
 impl<'de> Deserialize<'de> for Entry {

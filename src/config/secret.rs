@@ -1,8 +1,7 @@
-//! Where a secret is found, as a file names it. Does not hold a secret, and does not fetch one.
+//! The place of a secret, as a file names it.
 //!
-//! A file names the place of a secret and never the secret. Whoever writes it there all the same must
-//! not see it again in an error: what stands behind `secret =` and names no place is [masked](mask)
-//! wherever a line of the file is shown.
+//! A file names the place of a secret and never the secret. If a user writes the secret there all the same, no error may
+//! show it: a value of `secret =` that names no place is [masked](mask) wherever a line of the file is shown.
 
 use std::borrow::Cow;
 use std::fmt;

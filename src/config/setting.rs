@@ -1,4 +1,4 @@
-//! `KEY=VALUE` of a command line, in the place of what a file says. Reads no file.
+//! `KEY=VALUE` on the command line, which overrides the files.
 
 use std::fmt;
 use std::str::FromStr;
@@ -88,8 +88,8 @@ fn set(here: &mut Value, path: &[String], value: &Value) {
     }
 }
 
-/// `text`, shown as `origin`, with `settings` in it; as it is where there are none, or where it is no TOML, which is told
-/// by who reads it.
+/// `text`, shown as `origin`, with `settings` filled in. Without settings, or if it is not TOML, it is unchanged; the parser
+/// reports the error.
 pub(super) fn with_settings<'a>(
     (origin, text): (String, String),
     settings: impl Iterator<Item = &'a Setting>,

@@ -1,4 +1,4 @@
-//! One line that says what a pipeline is, for people. The whole picture is the graph's.
+//! A pipeline in one line, for people.
 
 use std::fmt;
 

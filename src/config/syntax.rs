@@ -1,11 +1,10 @@
-//! Turns what toml says of text that is not TOML into what a stranger understands. Does not know the
-//! grammar of the files.
+//! Turns the TOML parser's errors into messages for users.
 
 use super::error::clean;
 use super::explain::{Explained, bare, before, word};
 
-/// Explains the first errors of TOML itself, at most `most` and one for each line: what is read behind a slip in the same
-/// line says more about the reader than about the file.
+/// Explains the first errors of TOML, at most `most` and one for each line: further errors of the same line mostly follow
+/// from the first.
 pub(super) fn explain_all(source: &str, errors: &[toml::de::Error], most: usize) -> Vec<Explained> {
     let mut lines = Vec::new();
     let mut told: Vec<Explained> = errors.iter().map(|error| explain(source, error)).collect();
@@ -108,7 +107,7 @@ const ESCAPE: &str =
 const DEEP: &str = "this is nested too deep";
 const SHALLOW: &str = "a pipeline file needs three or four levels; is this the right one?";
 
-/// What toml says of the commonest slips, and what a stranger understands.
+/// The parser's messages for the most common mistakes, and the message and remedy for users.
 const SYNTAX: &[(&str, &str, &str)] = &[
     ("unclosed array, ", "this list is never closed", "end it with ]"),
     ("unclosed table, ", "this header is never closed", "end it with ]"),

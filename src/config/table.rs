@@ -1,8 +1,5 @@
-//! Tables and lists of tables, exactly: serde's derived types also take a list for a table, by the
-//! order of their fields, which no file should mean. And one table for a list of one (`[write]`
-//! beside `[[write]]`).
-//!
-//! This module does not know any section.
+//! Strict tables and lists of tables. serde's derived types also accept a list for a table, by the order of their fields,
+//! which no file should use. And one table for a list of one (`[write]` beside `[[write]]`).
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -47,7 +44,7 @@ where
     deserializer.deserialize_any(OneOrMany(PhantomData))
 }
 
-/// Takes a table and nothing else, and hands it to the seed in it.
+/// Accepts a table only, and passes it to the inner seed.
 pub(super) struct TableOf<S>(pub S);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for TableOf<S> {

@@ -36,7 +36,7 @@ impl Period {
         self.0
     }
 
-    /// Reads one whose longest is `most`, which `bounds` says; nobody is told of a wider bound first.
+    /// Parses a value of at most `most`, which `bounds` states, so that the error names no wider bound.
     pub(super) fn at_most<'de, D: Deserializer<'de>>(
         deserializer: D,
         most: Duration,
@@ -77,7 +77,7 @@ impl FromStr for Period {
     }
 }
 
-/// What a text says, whatever its bounds. `None`: longer than can be counted.
+/// The value of a text, without bounds. `None`: longer than can be counted.
 fn length(text: &str) -> Result<Option<Duration>, Problem> {
     use humantime::DurationError::{Empty, NumberOverflow, UnknownUnit};
     if is_number(text) {
@@ -128,8 +128,8 @@ impl Size {
         self.0
     }
 
-    /// Reads one with bounds of its own, which `help` says: what is above them is `too_large`. Nobody is told of a
-    /// wider bound first.
+    /// Parses a value with bounds of its own, which `help` states: one above them is `too_large`. The error names no wider
+    /// bound.
     pub(super) fn within<'de, D: Deserializer<'de>>(
         deserializer: D,
         bounds: RangeInclusive<u64>,
@@ -169,7 +169,7 @@ impl FromStr for Size {
     }
 }
 
-/// What a text says, whatever its bounds.
+/// The value of a text, without bounds.
 fn bytes_of(text: &str) -> Result<u64, Problem> {
     let text = text.trim();
     if text.is_empty() {
@@ -239,7 +239,7 @@ impl Count {
         }
     }
 
-    /// Reads one that is at most `most`; nobody is told of a higher bound first.
+    /// Parses a value of at most `most`; the error names no higher bound.
     pub(super) fn at_most<'de, D: Deserializer<'de>>(
         deserializer: D,
         most: u32,
@@ -268,7 +268,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// Digits and nothing else to say what they count.
+/// Digits without a unit.
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }

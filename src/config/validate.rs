@@ -1,5 +1,4 @@
-//! What only the whole of a file can tell: each rule gives the place it concerns as a path of keys.
-//! Does not know about text, lines or files.
+//! Rules that need the whole of a file. Each names the place it concerns as a path of keys.
 
 use super::agent::{AgentSettings, RuntimeKind};
 use super::pipeline::PipelineFile;
@@ -17,13 +16,13 @@ pub(super) enum Step {
 /// A rule that is broken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken {
-    /// Where; what is not there stands for the nearest that is.
+    /// The place; the nearest existing one stands for a missing one.
     pub path: Vec<Step>,
     /// The other place, of a rule that concerns two.
     pub other: Option<Vec<Step>>,
-    /// What is said instead, and the help with it, where the section of `path` is not in the file.
+    /// The message and help to use instead if the section of `path` is not in the file.
     pub without_section: Option<(String, String)>,
-    /// Whether something is missing, which may only follow from another mistake.
+    /// Whether a part is missing, which may only follow from another mistake.
     pub is_missing: bool,
     pub message: String,
     pub help: String,
@@ -50,17 +49,17 @@ impl Broken {
     }
 }
 
-/// A file with rules that its types cannot say.
+/// A file with rules that its types cannot express.
 pub(super) trait Check {
-    /// Every rule that is broken, less those that only follow from another.
+    /// Every broken rule, except those that only follow from another.
     fn check(&self) -> Vec<Broken>;
 
-    /// What is likely not meant: it has no effect, or loses something.
+    /// The warnings: parts that have no effect or lose data.
     fn doubts(&self) -> Vec<Broken> {
         Vec::new()
     }
 
-    /// Learns from the text of the file what stands where.
+    /// Adds the lines of rules from the text of the file.
     fn find(&mut self, _source: &str) {}
 }
 
@@ -74,7 +73,7 @@ impl Check for PipelineFile {
             broken.extend(each_group_once(self));
         }
         if broken.is_empty() {
-            // These speak of what is collected.
+            // These rules concern collected groups.
             let groups = [something_left(self), what_the_format_needs(self)];
             broken.extend(groups.into_iter().flatten().next());
         }

@@ -1,18 +1,16 @@
-//! A value as a file says it, before it means anything; and what can be wrong with it.
-//!
-//! Does not know which key it stands behind, nor where.
+//! A value of a file before it has a type, and the error for an invalid one.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// What is wrong with a value, said of the value: `has no unit`. The words at the place are put
-/// before it when the error is shown, so it never repeats the value, which may be a secret.
+/// The error of a value, such as `has no unit`. The text at the place is put before it when the error is shown, so it never
+/// repeats the value, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The rest of a sentence that begins with the wrong words.
+    /// The rest of a sentence that begins with the invalid text.
     pub what: String,
-    /// What would be right.
+    /// The remedy.
     pub help: String,
 }
 
@@ -27,7 +25,7 @@ impl Problem {
         E::custom(format_args!("{MARK}{}{MARK}{}", self.what, self.help))
     }
 
-    /// What [`Problem::pack`] put in, if `message` is one of those.
+    /// The problem in `message`, if [`Problem::pack`] made it.
     pub(super) fn unpack(message: &str) -> Option<Self> {
         let (what, help) = message.strip_prefix(MARK)?.split_once(MARK)?;
         Some(Self::new(what, help))

@@ -1,7 +1,6 @@
 //! Names with options: a bare word for the default ones (`"cpu"`), or a table of one name and its
 //! options (`{ network = { exclude = ["lo"] } }`), with exact errors for both.
-//!
-//! This module does not know any of the names: they are the variants of the enum it is used with.
+//! The names are the variants of the enum that it is used with.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -143,7 +142,7 @@ impl<'de, A: MapAccess<'de>> VariantAccess<'de> for OneKey<A> {
     }
 }
 
-/// What a name without options may be given: `{ cpu = {} }`.
+/// The options of a name without options: `{ cpu = {} }`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoOptions {}

@@ -1,4 +1,4 @@
-//! What `[write]` may say: one target, and how much is kept while nobody reads. Does not write.
+//! The `[write]` section: one target, and how many frames are kept while it is not read.
 
 use std::path::PathBuf;
 
@@ -14,18 +14,17 @@ use super::value::{Problem, Raw, text};
 pub struct Write {
     /// Where frames go.
     pub target: Target,
-    /// Newest frames that are kept while nobody reads the port; frames that may wait for any other
-    /// target.
+    /// The newest frames that are kept while the port is not read; for other targets, the frames that may wait.
     pub keep: Count,
-    /// What becomes of a frame that nobody reads.
+    /// The delivery guarantee of a frame.
     pub delivery: Delivery,
 }
 
-/// What becomes of a frame that nobody reads.
+/// The delivery guarantee of a frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
-    /// The newest matter: the oldest are overwritten, counted, and the host is told how many.
+    /// Best effort: the oldest frames are overwritten and counted, and the host gets the count.
     #[default]
     Latest,
     /// Each is kept, on disk, until a host is known to have read it.

@@ -1,8 +1,8 @@
-//! Files and folders that nobody else may change: whom a path belongs to on its whole way, the agent's state folder,
-//! and files opened in a folder that is held. Knows nothing of what is in them.
+//! Files and folders that no other user can change: the trust in a path, checked component by component, the agent's
+//! state folder, and files opened relative to a folder's descriptor.
 
-mod state;
 mod trust;
+mod state;
 
 use std::fs;
 use std::io;
@@ -18,11 +18,11 @@ pub use state::{StateFolder, is_state_name};
 pub use trust::{Untrusted, open_trusted};
 pub(crate) use trust::{is_shared, open_guarded};
 
-/// Opens what must be a regular file under that very name in `folder`, and makes it with mode 0600 where `how` says so.
-/// No link is followed, no pipe's other end waited for, no terminal taken. `name` is one component.
+/// Opens the regular file `name` in `folder`, and creates it with mode 0600 if `how` has the flag. Follows no link, does not
+/// wait for the other end of a pipe, and takes no controlling terminal. `name` is one component.
 ///
 /// # Errors
-/// It cannot be opened, is a symbolic link or no regular file.
+/// It cannot be opened, is a symbolic link, or is not a regular file.
 pub(crate) fn open_in(folder: impl AsFd, name: impl Arg, how: OFlags) -> io::Result<fs::File> {
     let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR);
@@ -36,7 +36,7 @@ pub(crate) fn open_in(folder: impl AsFd, name: impl Arg, how: OFlags) -> io::Res
     Ok(file)
 }
 
-/// Takes a file for its owner alone (mode 0600), or refuses it as [`is_own`] does.
+/// Sets the mode of a file to 0600, or refuses it as [`is_own`] does.
 pub(crate) fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Result<()> {
     is_own(metadata)?;
     match metadata.mode() & 0o7777 {
@@ -45,7 +45,7 @@ pub(crate) fn make_private(file: &fs::File, metadata: &fs::Metadata) -> io::Resu
     }
 }
 
-/// Refuses a file of another user, and one that has another name too.
+/// Refuses a file of another user, and one with several hard links.
 pub(crate) fn is_own(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other(

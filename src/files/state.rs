@@ -1,5 +1,5 @@
-//! The agent's state folder: made and judged in one place, held by descriptor, so that every file in it is looked up in
-//! the folder that was judged. Knows nothing of what the files say.
+//! The agent's state folder: created and checked in one place, and held by descriptor, so that every file in it is opened in
+//! the folder that was checked.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::trust::{Found, Link, Untrusted, foreign, judge_place, quoted, walk};
 use super::{folder_of, make_private, open_in};
 use crate::sync::IgnorePoison;
 
-/// First words of the names that the agent gives to files in its state folder.
+/// Prefixes of the names of the agent's files in its state folder.
 const STATE_NAMES: [&str; 5] = ["audit", "control", "requests", "scripts", "spool"];
 
 /// Whether a file of this name, in a state folder, is one of the agent's own: `spool.new`, `audit.jsonl.3`.
@@ -26,17 +26,16 @@ pub fn is_state_name(name: &str) -> bool {
     STATE_NAMES.contains(&word)
 }
 
-/// The state folder. Cheap to clone; all copies hold the same descriptor. All of it blocks.
+/// The state folder. Cheap to clone; all clones share one descriptor. All methods block.
 ///
-/// # Promise
-/// - It is made where it is missing, with mode 0700 whatever the umask; folders above it that are missing, too.
-/// - It is refused with an [`Untrusted`] where it belongs to another user, others may write to it, it is a symbolic link or
-///   no folder,
-///   or a folder above it is not trusted. Others may read it: what is in it has mode 0600.
-/// - A file in it is a regular one of the agent's own, with one name and mode 0600, or is not opened.
-/// - Where it is removed or moved away while the agent runs, it is made again.
+/// # Guarantees
+/// - It is created if missing, with mode 0700 whatever the umask; so are missing folders above it.
+/// - It is refused with an [`Untrusted`] if it belongs to another user, others can write to it, it is a symbolic link or not
+///   a folder, or a folder above it is not trusted. Others may read it: its files have mode 0600.
+/// - A file in it is opened only if it is a regular file of the agent's user, with one hard link; it gets mode 0600.
+/// - If it is removed or moved while the agent runs, it is created again.
 ///
-/// Nothing is done before it is used.
+/// Nothing happens before its first use.
 #[derive(Debug, Clone)]
 pub struct StateFolder(Arc<Inner>);
 
@@ -70,20 +69,20 @@ impl StateFolder {
         Self(Arc::new(Inner { path: path.into(), held: Mutex::default() }))
     }
 
-    /// Where it is, as it was named.
+    /// Its path, as given.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// A folder in it, under the same promise.
+    /// A folder in it, with the same guarantees.
     pub fn within(&self, name: &str) -> Self {
         Self::at(self.path().join(name))
     }
 
-    /// Its descriptor; the folder is made where it is missing.
+    /// Its descriptor; creates the folder if it is missing.
     ///
     /// # Errors
-    /// It cannot be made or opened, or is refused.
+    /// It cannot be created or opened, or is refused.
     pub fn open(&self) -> io::Result<Arc<OwnedFd>> {
         let mut held = self.0.held.lock().ignore_poison();
         if let Some(fd) = held.as_ref().filter(|fd| is_at(self.path(), fd)) {
@@ -103,11 +102,11 @@ impl StateFolder {
         Ok(rustix::fs::openat(&*self.open()?, ".", AS_FOLDER, Mode::empty())?)
     }
 
-    /// Whether [`open`](Self::open) would take it, or make it. Changes nothing. What only the disk or the user's rights
-    /// are in the way of is not told.
+    /// Whether [`open`](Self::open) would accept or create it. Changes nothing, and does not find errors of the disk or missing
+    /// permissions.
     ///
     /// # Errors
-    /// What is wrong, and how it is mended.
+    /// The reason for a refusal, and its remedy.
     pub fn judge(&self) -> Result<(), Untrusted> {
         let path = self.path();
         let refusal =
@@ -131,14 +130,14 @@ impl StateFolder {
         }
     }
 
-    /// The command that keeps others from listing it, where they can.
+    /// The command that hides its listing from others, if they can list it.
     pub fn is_listed(&self) -> Option<String> {
         let found = found(self.path()).ok()?;
         let others = Mode::from_raw_mode(found.stat.st_mode) & (Mode::RWXG | Mode::RWXO);
         (!others.is_empty()).then(|| chmod(&found.path()))
     }
 
-    /// Opens a file in it; `how` says whether to read or write, and whether it is made.
+    /// Opens a file in it; `how` has the mode, and whether to create it.
     ///
     /// # Errors
     /// It cannot be opened, or is not the agent's own.
@@ -148,7 +147,7 @@ impl StateFolder {
         Ok(file)
     }
 
-    /// Whether `name` in it still is this file.
+    /// Whether `name` in it is still this file.
     pub fn names(&self, name: &str, file: &File) -> bool {
         let named = self
             .open()
@@ -157,7 +156,7 @@ impl StateFolder {
         matches!((named, open), (Ok(named), Ok(open)) if is_same(&named, &open))
     }
 
-    /// Gives a file another name, whose file, if there is one, is replaced.
+    /// Renames a file, replacing any other of that name.
     ///
     /// # Errors
     /// As rename(2).
@@ -178,18 +177,18 @@ impl StateFolder {
         }
     }
 
-    /// Removes a file, or a folder with what is in it; no link is followed. `false`: there was none.
+    /// Removes a file, or a folder with its content; follows no link. `false`: there was none.
     ///
     /// # Errors
-    /// As unlink(2); ELOOP where folders lie in each other as deep as the agent never puts them.
+    /// As unlink(2); ELOOP for folders nested deeper than the agent ever nests them.
     pub fn remove_tree(&self, name: &str) -> io::Result<bool> {
         remove_tree(&*self.open()?, name.as_ref(), DEPTH_MAX)
     }
 
-    /// Removes all that is in it, but for the file `keep`.
+    /// Removes its content, except for the file `keep`.
     ///
     /// # Errors
-    /// As [`remove_tree`](Self::remove_tree), with what could not be removed.
+    /// As [`remove_tree`](Self::remove_tree), naming the file that could not be removed.
     pub fn empty(&self, keep: &str) -> Result<(), (PathBuf, io::Error)> {
         let folder = self.open().map_err(|error| (self.path().to_owned(), error))?;
         let names = names_in(&folder).map_err(|error| (self.path().to_owned(), error))?;
@@ -200,7 +199,7 @@ impl StateFolder {
         Ok(())
     }
 
-    /// Waits until names that were made, changed and removed in it are on the disk.
+    /// Waits until the names in it are on the disk.
     ///
     /// # Errors
     /// As fsync(2).
@@ -209,7 +208,7 @@ impl StateFolder {
     }
 }
 
-/// Folders in a folder, at most.
+/// The deepest nesting of folders.
 const DEPTH_MAX: u32 = 16;
 
 fn names_in(folder: impl AsFd) -> io::Result<Vec<OsString>> {
@@ -247,7 +246,7 @@ fn is_at(path: &Path, fd: &OwnedFd) -> bool {
     matches!((named, open), (Ok(named), Ok(open)) if is_same(&named, &open) && open.st_nlink > 0)
 }
 
-/// What is at `path`, judged as a state folder.
+/// Checks the folder at `path` as a state folder.
 fn found(path: &Path) -> io::Result<Found> {
     let found = walk(path, Link::Refuse)?;
     if FileType::from_raw_mode(found.stat.st_mode) != FileType::Directory {
@@ -257,7 +256,7 @@ fn found(path: &Path) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Whether this is the agent's own folder, and nobody else may write to it.
+/// Whether this is the agent's own folder, and no other user can write to it.
 fn judge_own(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
     if stat.st_uid != geteuid().as_raw() {
         return Err(foreign(stat.st_uid, path));
@@ -274,7 +273,7 @@ fn judge_own(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
     }
 }
 
-/// What is wrong with a path at which there can be no folder, whatever is made.
+/// The reason why there can be no folder at a path, even if it is created.
 fn no_folder(path: &Path, error: &io::Error) -> Option<Untrusted> {
     let why = match Errno::from_io_error(error)? {
         Errno::NOTDIR => "is not a folder, or leads through something that is not",
@@ -290,7 +289,7 @@ fn chmod(path: &Path) -> String {
     format!("chmod 0700 {}", quoted(path))
 }
 
-/// A folder that is there, under the promise of [`StateFolder`].
+/// An existing folder, with the guarantees of [`StateFolder`].
 fn open_own(path: &Path) -> io::Result<OwnedFd> {
     let found = found(path)?;
     let fd = found.open(AS_FOLDER)?;
@@ -298,7 +297,7 @@ fn open_own(path: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The folder, open; made where it is missing, with those above it.
+/// Opens the folder, and creates it and those above it if missing.
 fn made(path: &Path) -> io::Result<OwnedFd> {
     match open_own(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -317,7 +316,7 @@ fn made(path: &Path) -> io::Result<OwnedFd> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     match rustix::fs::mkdirat(&place, name, Mode::RWXU) {
         Ok(()) => {
-            // The umask may have taken away what opening it needs.
+            // The umask may have removed the permission to open it.
             rustix::fs::chmodat(&place, name, Mode::RWXU, AtFlags::empty())?;
             let fd = rustix::fs::openat(&place, name, AS_FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
             judge_own(&rustix::fs::fstat(&fd)?, &path)?;

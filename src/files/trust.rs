@@ -1,19 +1,17 @@
-//! Who may change what a path names: every folder and link on its way is looked at, as sudo and sshd do. Changes
-//! nothing.
+//! Who can change the file that a path names: every folder and link of the path is checked, as sudo and sshd do.
 //!
 //! # The rule
-//! A file or folder is trusted where it belongs to root or to the agent's user, and nobody else may write to it. A group
-//! may, where it is root's (0) or the user's private one, which has the user's own number, and there is no access control
-//! list: the group's bits are then the most that any user or group named in it may do (acl(5)). Each folder on the way has
-//! to be trusted, too: who can write to it can put another file in the place of this one. In a folder with the
-//! sticky bit (`/tmp`) nobody can rename or remove what belongs to another user (inode(7)), so what is root's or ours in
-//! there is as good as elsewhere.
+//! A file or folder is trusted if it belongs to root or to the agent's user, and no other user can write to it. A group
+//! may write if it is root's (0) or the user's private one, which has the user's own number, and there is no access control
+//! list: the group's bits are then the most that any user or group named in the list may do (acl(5)). Each folder of the
+//! path has to be trusted, too: a user who can write to it can replace the file. In a folder with the sticky bit (`/tmp`)
+//! no user can rename or remove files of another (inode(7)), so files of root and of the agent's user are safe there.
 //!
 //! # Links
-//! The way is walked one component at a time by descriptor, so what is judged is what is opened. A symbolic link is
-//! followed by its text: the folder it lies in is judged as one on the way, and so is each one it leads through
-//! (Kubernetes mounts files behind `..data`). `openat2(RESOLVE_NO_SYMLINKS)` would refuse those, needs Linux 5.6, and
-//! for one component does what `O_NOFOLLOW` does.
+//! The path is walked one component at a time by descriptor, so the file that is checked is the file that is opened. A
+//! symbolic link is followed by its text: the folder it lies in is checked, and so is each folder that it leads through
+//! (Kubernetes mounts files behind `..data`). `openat2(RESOLVE_NO_SYMLINKS)` would refuse those, needs Linux 5.6, and for
+//! one component does what `O_NOFOLLOW` does.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -28,24 +26,24 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// Links that are followed on one way, as many as the kernel does (`MAXSYMLINKS` of linux/namei.h).
+/// Links that are followed in one path, as many as the kernel follows (`MAXSYMLINKS` of linux/namei.h).
 const LINKS_MAX: usize = 40;
 
-/// Somebody else may change what is named, or it is not what it has to be.
+/// Another user can change the file, or it is of the wrong kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untrusted {
-    /// The file or folder, which may be one on the way.
+    /// The file or folder, which may be a part of the path.
     pub path: PathBuf,
-    /// What is wrong with it, beginning with a verb.
+    /// The reason, beginning with a verb.
     pub why: String,
-    /// The command or argument that mends it.
+    /// The command or argument that repairs it.
     pub mend: String,
     /// It belongs to another user.
     pub is_foreign: bool,
 }
 
 impl Untrusted {
-    /// What an error of this module or of the state folder is about, where it is that.
+    /// The `Untrusted` in an error of this module or of the state folder, if it is one.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
@@ -66,7 +64,7 @@ impl From<Untrusted> for io::Error {
     }
 }
 
-/// Opens a file to read it, which nobody else can have changed.
+/// Opens a file for reading that no other user can have changed.
 ///
 /// # Errors
 /// It cannot be opened; or an [`Untrusted`], which [`Untrusted::of`] finds.
@@ -76,7 +74,7 @@ pub fn open_trusted(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The same for a caller who judges the file itself.
+/// As [`open_trusted`], for a caller that checks the file itself.
 pub(crate) fn open_guarded(path: &Path) -> io::Result<File> {
     opened(path).map(|(file, _)| file)
 }
@@ -87,26 +85,26 @@ fn opened(path: &Path) -> io::Result<(File, PathBuf)> {
     Ok((file.into(), found.path()))
 }
 
-/// What is done with a link that the path itself names.
+/// How to treat a link at the end of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
     Follow,
     Refuse,
 }
 
-/// What a path names.
+/// The file or folder at the end of a path.
 #[derive(Debug)]
 pub(super) struct Found {
     folder: OwnedFd,
-    /// Where that is, without links.
+    /// Its path, without links.
     above: PathBuf,
     name: OsString,
-    /// What it was when it was looked at.
+    /// Its metadata when it was checked.
     pub stat: Stat,
 }
 
 impl Found {
-    /// Where it is, without links.
+    /// Its path, without links.
     pub fn path(&self) -> PathBuf {
         match self.name.as_os_str() {
             name if name == "." => self.above.clone(),
@@ -114,14 +112,14 @@ impl Found {
         }
     }
 
-    /// Opens it; one that became a link meanwhile is not followed.
+    /// Opens it; does not follow it if it has become a link meanwhile.
     pub fn open(&self, how: OFlags) -> io::Result<OwnedFd> {
         let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?)
     }
 }
 
-/// Goes to what `path` names, and judges every folder on the way; not what is named.
+/// Walks `path` and checks every folder of it; not the file at its end.
 pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
     let path = std::path::absolute(path)?;
     let mut rest: VecDeque<OsString> = components(&path).collect();
@@ -197,7 +195,7 @@ fn is_link(path: &Path, link: &OwnedFd) -> io::Result<Untrusted> {
     })
 }
 
-/// Whether nobody else can change what is in this file, or which names are in this folder.
+/// Whether no other user can change this file, or the names in this folder.
 fn judge(file: impl AsFd, path: &Path) -> io::Result<()> {
     let stat = rustix::fs::fstat(&file)?;
     is_ours(&stat, path)?;
@@ -207,7 +205,7 @@ fn judge(file: impl AsFd, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether somebody else can put files into this folder, or take them away.
+/// Whether another user can create or remove files in this folder.
 pub(crate) fn is_shared(folder: &OwnedFd) -> io::Result<bool> {
     match judge(folder, Path::new(".")) {
         Err(error) if Untrusted::of(&error).is_none() => Err(error),
@@ -215,7 +213,7 @@ pub(crate) fn is_shared(folder: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-/// Whether nobody else can put something in the place of `child`, which is `name` in `folder`.
+/// Whether no other user can replace `child`, which is `name` in `folder`.
 fn judge_above(folder: &OwnedFd, path: &Path, child: &Stat, name: &OsStr) -> io::Result<()> {
     let stat = rustix::fs::fstat(folder)?;
     is_ours(&stat, path)?;
@@ -226,7 +224,7 @@ fn judge_above(folder: &OwnedFd, path: &Path, child: &Stat, name: &OsStr) -> io:
     }
 }
 
-/// Whether something new of ours is safe in this folder.
+/// Whether a new file of the agent is safe in this folder.
 pub(super) fn judge_place(folder: &Found) -> io::Result<()> {
     let (stat, path) = (&folder.stat, folder.path());
     is_ours(stat, &path)?;
@@ -248,7 +246,7 @@ fn is_ours(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
     }
 }
 
-/// By what others can write to what `at` names, if they can.
+/// The permission by which others can write to `at`, if any.
 fn others_write(stat: &Stat, at: BorrowedFd<'_>) -> Option<&'static str> {
     let mode = Mode::from_raw_mode(stat.st_mode);
     let is_private = stat.st_gid == 0 || stat.st_gid == geteuid().as_raw();
@@ -258,9 +256,9 @@ fn others_write(stat: &Stat, at: BorrowedFd<'_>) -> Option<&'static str> {
     (mode.contains(Mode::WGRP) && has_list(at)).then_some(" and an access control list")
 }
 
-/// Whether an access control list goes with it. Where that cannot be known, it does.
+/// Whether it has an access control list; true if that cannot be determined.
 fn has_list(at: BorrowedFd<'_>) -> bool {
-    // A descriptor opened with O_PATH takes no fgetxattr(2).
+    // fgetxattr(2) refuses a descriptor opened with O_PATH.
     let path = format!("/proc/self/fd/{}", at.as_raw_fd());
     let size = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]);
     !matches!(size, Err(Errno::NODATA | Errno::NOTSUP))
@@ -289,7 +287,7 @@ fn writable(stat: &Stat, how: &str, path: &Path) -> Untrusted {
     }
 }
 
-/// A path as a shell takes it, on one line.
+/// A path quoted for a shell, on one line.
 pub(super) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);

@@ -1,9 +1,9 @@
-//! Actions as objects, in the very shape in which today's host writes them. Knows parameters by name
-//! and kind; what they do is the guest's business.
+//! Actions as objects, in exactly the form in which the Infinibay host writes them. It checks the names and kinds of
+//! parameters; their meaning is the guest's.
 
 use serde_json::{Map, Value};
 
-/// What an action has in a parameter's place when none is given.
+/// A parameter's value if none is given.
 #[derive(Debug, Clone, Copy)]
 enum Missing {
     /// An error: today's host would leave the parameter out, and no guest can do without it.
@@ -133,10 +133,10 @@ const OTHERS: &[&str] = &[
 ///
 /// A value is a number, `true`, `false`, `null`, a list or an object where it reads as JSON, else a
 /// text; parameters that are known to be text (a service, a package) are always text.
-/// An action that is not known is sent as it is: the guest must answer it.
+/// An unknown action is sent as it is: the guest answers it.
 ///
 /// # Errors
-/// A known action without a parameter it needs, or with one it does not take.
+/// A known action without a required parameter, or with an unknown one.
 ///
 /// ```
 /// use infiniservice::host::action;
@@ -227,13 +227,13 @@ pub fn action_help(name: &str) -> Option<String> {
     Some(help)
 }
 
-/// The known action that `name` was probably meant to be; `None` where it is one.
+/// The known action that `name` is probably a misspelling of; `None` if it is one itself.
 pub fn meant_action(name: &str) -> Option<&'static str> {
     let all = || SHAPES.iter().map(|shape| shape.action).chain(OTHERS.iter().copied());
     if is_known_action(name) { None } else { nearest(name, all()) }
 }
 
-/// The actions that are known, in the order of their names.
+/// The known actions, sorted by name.
 pub fn known_actions() -> Vec<&'static str> {
     let mut all: Vec<_> = SHAPES.iter().map(|shape| shape.action).collect();
     all.extend(OTHERS);

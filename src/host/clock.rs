@@ -1,11 +1,11 @@
-//! The guest's clock, learnt from what the guest sends. Pure: the host's time is an argument.
+//! The guest's clock, learnt from its messages. Pure: the host's time is an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// 2020-09-13: a time at or before it is no clock that was ever set (today's host has the same rule).
 const NEVER_SET: Duration = Duration::from_millis(1_600_000_000_000);
 
-/// How far the guest's clock is from the host's; not known until the guest has said a time.
+/// The offset of the guest's clock from the host's; unknown until the guest has sent a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Clock {
     offset_ms: Option<i64>,
@@ -21,7 +21,7 @@ impl Clock {
         }
     }
 
-    /// Guest minus host in milliseconds, where it is known.
+    /// Guest minus host in milliseconds, if known.
     pub fn offset_ms(&self) -> Option<i64> {
         self.offset_ms
     }

@@ -1,4 +1,4 @@
-//! The host as its user holds it: send, ask, listen. The connection itself is a task of its own.
+//! The user's handle of the host: send requests, wait for answers, read messages. The connection is a task of its own.
 
 use std::fmt;
 use std::path::Path;
@@ -36,12 +36,12 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// Signs every line; without one nothing can be sent but unsigned.
     pub secret: Option<Secret>,
-    /// How often the guest is asked to say a number back; never where `None` or zero. Today's host
-    /// asks every two minutes.
+    /// How often the guest is sent a keep-alive; never if `None` or zero. The Infinibay host sends one every two
+    /// minutes.
     pub keep_alive: Option<Duration>,
 }
 
-/// What is known of the guest.
+/// The state of the guest, as far as it has sent it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Status {
     /// Lines that came, blank ones not counted.
@@ -56,12 +56,12 @@ pub struct Status {
 
 /// The host's end of one connection.
 ///
-/// It signs, keeps the guest's clock, asks for and answers keep-alive, answers
+/// It signs, tracks the guest's clock, sends and answers keep-alives, answers
 /// `request_pending_scripts`, and cuts lines as today's host does. Dropping it ends the connection
 /// once what was sent is written (at most two seconds later).
 ///
-/// Many calls may wait at once: all methods take `&self`. Whether or not anybody takes the messages,
-/// answers find their way; of messages that nobody takes the newest 16 MiB are kept.
+/// Many calls may wait at once: all methods take `&self`. Answers are delivered whether
+/// or not messages are read; of unread messages the newest 16 MiB are kept.
 #[derive(Debug)]
 pub struct Host {
     asks: mpsc::Sender<Ask>,
@@ -74,7 +74,7 @@ pub struct Host {
 pub enum HostError {
     /// There is no secret to sign with.
     NoSecret,
-    /// The line is longer than a guest takes.
+    /// The line is longer than a guest accepts.
     TooLong {
         /// Its length.
         bytes: usize,
@@ -89,7 +89,7 @@ pub enum HostError {
     Late {
         /// How long it could take, [`GRACE`] not counted.
         after: Duration,
-        /// What is known that may be the reason.
+        /// The likely reason.
         hint: String,
     },
 }
@@ -121,7 +121,7 @@ impl Host {
     /// Connects to a socket that QEMU, or a test, listens at.
     ///
     /// # Errors
-    /// Where nobody listens; says what to do.
+    /// Nothing listens there; the message has the remedy.
     pub async fn connect(path: &Path, settings: Settings) -> Result<Self, HostError> {
         socket::connect(path).await.map(|stream| Self::over(stream, settings))
     }
@@ -182,11 +182,11 @@ impl Host {
 
     /// Asks the guest for an action (see [`action`](super::action())) and waits for the answer.
     ///
-    /// `timeout` is told to the guest in whole seconds; the answer is waited for [`GRACE`] longer.
+    /// `timeout` is sent to the guest in whole seconds; the answer is waited for [`GRACE`] longer.
     ///
     /// # Errors
     /// [`HostError::Late`] when none came; as [`send`](Self::send) otherwise. An answer that
-    /// says no is no error.
+    /// refuses is not an error.
     pub async fn command(&self, action: &Value, timeout: Duration) -> Result<Response, HostError> {
         let id = uuid().map_err(HostError::Refused)?;
         self.answer(payload::safe_command(&id, action, timeout), id, timeout).await
@@ -220,7 +220,7 @@ impl Host {
         Ok(message.response().unwrap_or_default())
     }
 
-    /// Sends a script unasked and waits for its end.
+    /// Sends a script without a request of the guest, and waits for its end.
     ///
     /// # Errors
     /// As [`command`](Self::command).
@@ -236,8 +236,8 @@ impl Host {
         Ok(message.script_completion().unwrap_or_default())
     }
 
-    /// Gives these scripts out once, when the guest next asks for pending ones. Until then and
-    /// afterwards it is told that there are none.
+    /// Hands these scripts out once, when the guest next requests pending ones. Before and after that the guest gets an
+    /// empty list.
     ///
     /// # Errors
     /// When the connection is over.
@@ -245,12 +245,12 @@ impl Host {
         self.asks.send(Ask::Scripts(scripts)).await.map_err(|_| gone())
     }
 
-    /// What is known of the guest now.
+    /// The current state of the guest.
     pub fn status(&self) -> Status {
         *self.status.borrow()
     }
 
-    /// Waits until the guest has said a time, so that what is sent is stamped by its clock.
+    /// Waits until the guest has sent a time, so that requests are stamped with its clock.
     ///
     /// # Errors
     /// [`HostError::Late`], or when the connection is over.
@@ -269,8 +269,8 @@ impl Host {
         }
     }
 
-    /// Waits until the guest has said anything at all. One that says nothing for half of `within` is asked for a sign
-    /// of life.
+    /// Waits until the guest has sent anything. A guest that is silent for half of `within` is sent a
+    /// keep-alive.
     ///
     /// # Errors
     /// [`HostError::Late`] when nothing came, or when the connection is over.
@@ -295,7 +295,7 @@ impl Host {
         }
     }
 
-    /// Messages that were lost because nobody took them.
+    /// Messages that were dropped because they were not read.
     pub fn lost(&self) -> u64 {
         self.inbox.lost()
     }
@@ -347,7 +347,7 @@ fn gone() -> HostError {
     HostError::Gone("the guest's side closed the connection".to_owned())
 }
 
-/// Why there may have been no answer. A guest does not say that it refused a signature.
+/// The likely reason for a missing answer. A guest does not report that it has refused a signature.
 fn hint(before: &Status, now: &Status) -> String {
     /// How far a signature's time may be off (protocol: five minutes).
     const WINDOW_MS: i64 = 300_000;

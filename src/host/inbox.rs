@@ -1,5 +1,4 @@
-//! What the guest said and nobody has taken yet: the newest lines, up to a number of bytes. Does not
-//! make the guest wait.
+//! Messages of the guest that are not read yet: the newest lines, bounded in bytes. The guest never waits.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -12,7 +11,7 @@ use crate::sync::IgnorePoison;
 /// Bytes of lines that are kept. A line costs its own length, and at least 512 bytes.
 pub const INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What keeping a line costs however short it is.
+/// The overhead of a line, however short it is.
 const LINE_COST_MIN: usize = 512;
 
 /// The newest lines that were not taken; the oldest ones go when there are too many, and are counted.
@@ -31,7 +30,7 @@ struct Inside {
 }
 
 impl Inbox {
-    /// Keeps a message; loses older ones where it must.
+    /// Adds a message; drops older ones for it if it must.
     pub(super) fn put(&self, message: Message) {
         let mut inside = self.lock();
         inside.bytes += cost(&message);
@@ -63,7 +62,7 @@ impl Inbox {
                     return Ok(message);
                 }
                 if let Some(why) = inside.closed.clone() {
-                    // Whoever else waits must hear it too.
+                    // The other waiting readers must be woken, too.
                     self.changed.notify_one();
                     return Err(why);
                 }
@@ -72,7 +71,7 @@ impl Inbox {
         }
     }
 
-    /// Messages that were lost because nobody took them.
+    /// Messages that were dropped because they were not read.
     pub(super) fn lost(&self) -> u64 {
         self.lock().lost
     }

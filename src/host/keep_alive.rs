@@ -1,11 +1,11 @@
-//! The host's side of keep-alive: asks, and checks what comes back. Pure: time is an argument.
+//! The host's side of keep-alive: sends requests, and checks the echoes. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// Requests asked and echoes heard on one connection.
+/// The requests and echoes of one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// The number last asked, or last taken over from the guest.
+    /// The last number sent, or taken over from the guest.
     sequence: u64,
     /// When the request that waits for its echo was sent.
     waiting: Option<Instant>,

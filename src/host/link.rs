@@ -1,5 +1,5 @@
-//! The task that owns a connection: reads and writes at once, signs what leaves, and answers by itself
-//! what today's host answers by itself. Does not connect, and gives no time-out to anybody.
+//! The task that owns a connection: reads and writes concurrently, signs outgoing lines, and sends the automatic answers of
+//! the Infinibay host.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::model::Iso8601;
 use crate::wire::{LINE_BYTES_MAX, Lines, envelope};
 
 /// The longest line taken from a guest, as today's host has it (`VIRTIO_MAX_MESSAGE_BYTES`); a longer
-/// one is dropped and told.
+/// one is dropped and reported.
 pub const GUEST_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// So many bytes without a newline end the connection (`VIRTIO_MAX_BUFFER_BYTES`).
 pub const GUEST_BUFFER_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -46,7 +46,7 @@ pub(super) struct Send {
     pub wait: Option<(Kind, oneshot::Sender<Message>)>,
 }
 
-/// What can be asked of the link.
+/// A request to the task.
 pub(super) enum Ask {
     Send(Send),
     /// To be given out at the next `request_pending_scripts`.
@@ -90,7 +90,7 @@ impl Link {
         }
     }
 
-    /// Runs until the guest's side closes, or nobody holds the host any more.
+    /// Runs until the guest closes the connection, or the last handle is dropped.
     pub(super) async fn run(mut self, stream: UnixStream) {
         let (mut reader, mut writer) = stream.into_split();
         let why = self.converse(&mut reader, &mut writer).await;
@@ -103,7 +103,7 @@ impl Link {
         writer: &mut OwnedWriteHalf,
     ) -> String {
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        // Without a secret nothing can be asked; the period is then of no meaning.
+        // Without a secret nothing can be sent, so the period does not matter.
         let period = self.settings.keep_alive.filter(|_| self.settings.secret.is_some());
         let asks_alive = period.is_some_and(|period| !period.is_zero());
         let period = period.filter(|_| asks_alive).unwrap_or(Duration::from_secs(3600));
@@ -125,7 +125,7 @@ impl Link {
                     match written {
                         Ok(bytes) => self.wrote(bytes),
                         Err(error) => {
-                            // What the guest said before it left is still there to be read.
+                            // Data that the guest sent before it disconnected is still read.
                             self.unwritten.clear();
                             let _ = tokio::time::timeout(FLUSH, self.read_rest(reader, chunk)).await;
                             return format!("the guest's side closed the connection ({error})");

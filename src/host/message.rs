@@ -1,4 +1,4 @@
-//! What a guest says, read as today's host reads it. Pure; trusts nothing that is said.
+//! Messages of a guest, parsed as the Infinibay host does. Pure; trusts no content.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use serde_json::Value;
 /// One line of the guest.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// What kind it is.
+    /// Its kind.
     pub kind: Kind,
-    /// All of it; null where it could not be read.
+    /// The whole message; null if it could not be parsed.
     pub body: Arc<Value>,
-    /// The line as it came, without its newline; empty where it was too long to keep.
+    /// The line as received, without its newline; empty if it was too long to keep.
     pub line: Bytes,
 }
 
@@ -25,7 +25,7 @@ pub enum Kind {
     Response(String),
     /// The end of the script run of this id.
     ScriptCompletion(String),
-    /// This number, asked for or not.
+    /// This number, requested or not.
     KeepAlive(u64),
     /// The guest wants its scripts.
     RequestPendingScripts,
@@ -42,17 +42,17 @@ pub struct Response {
     pub id: String,
     /// Whether it was done.
     pub success: bool,
-    /// Exit code of the program, where one ran.
+    /// The exit code of the program, if one ran.
     pub exit_code: Option<i64>,
-    /// What it said.
+    /// Standard output.
     pub stdout: String,
-    /// What it complained of.
+    /// Standard error, or the error.
     pub stderr: String,
     /// How long it took in the guest.
     pub execution_time_ms: Option<u64>,
-    /// The action's name, or what the guest says instead.
+    /// The name of the action, or the guest's own text.
     pub command_type: Option<String>,
-    /// The result; null where there is none.
+    /// The result; null without one.
     pub data: Value,
     /// Why it was not done.
     pub error: Option<String>,
@@ -67,9 +67,9 @@ pub struct ScriptCompletion {
     pub execution_id: String,
     /// The script's exit code.
     pub exit_code: i64,
-    /// What it said.
+    /// Standard output.
     pub stdout: String,
-    /// What it complained of.
+    /// Standard error, or the error.
     pub stderr: String,
     /// Where the guest keeps more of it.
     pub log_file: Option<String>,

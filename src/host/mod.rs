@@ -1,15 +1,15 @@
-//! The other end: plays today's host on a guest's socket, for people and tests without one.
+//! The host client: plays the Infinibay host on a guest's socket, for people and tests without one.
 //!
-//! It connects where QEMU listens (or listens for an agent itself), signs what it sends, keeps the guest's
-//! clock, asks for and answers keep-alive, answers `request_pending_scripts` and cuts lines as today's
-//! host does. This module does not print, does not judge what the guest says, and stores nothing.
+//! It connects to QEMU's socket (or listens for an agent itself), signs its requests, tracks the guest's clock, sends and
+//! answers keep-alives, answers `request_pending_scripts` and splits lines as the Infinibay host does. The content of
+//! messages is not trusted, and nothing is stored.
 //!
 //! ```no_run
 //! use infiniservice::commands::verify::secret::Secret;
 //! use infiniservice::host::{Host, Settings, action};
 //! use std::{path::Path, time::Duration};
 //!
-//! # async fn ask() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn info() -> Result<(), Box<dyn std::error::Error>> {
 //! let secret = Secret::load(&"file:/run/web-1.secret".parse()?)?;
 //! let settings = Settings { secret, keep_alive: None };
 //! let host = Host::connect(Path::new("/run/web-1.socket"), settings).await?;
@@ -22,26 +22,26 @@
 //! # Every bound
 //! | what | bound | when full |
 //! |---|---|---|
-//! | payloads to sign | mpsc, [`ASKS_WAITING`] | whoever sends waits |
-//! | lines to write | 64 KiB and one line | no payload is taken; what the host says by itself is left out |
+//! | payloads to sign | mpsc, [`ASKS_WAITING`] | the sender waits |
+//! | lines to write | 64 KiB and one line | no payload is accepted; automatic messages are left out |
 //! | a line to the guest | [`LINE_BYTES_MAX`](crate::wire::LINE_BYTES_MAX) | refused |
-//! | a line of the guest | [`GUEST_LINE_BYTES_MAX`] | dropped and told |
+//! | a line of the guest | [`GUEST_LINE_BYTES_MAX`] | dropped and reported |
 //! | bytes without a newline | [`GUEST_BUFFER_BYTES_MAX`] | the connection ends |
-//! | messages nobody takes | [`INBOX_BYTES_MAX`] of lines | the oldest are lost and counted |
-//! | answers waited for | [`WAITING_MAX`] | refused |
+//! | unread messages | [`INBOX_BYTES_MAX`] of lines | the oldest are dropped and counted |
+//! | pending requests | [`WAITING_MAX`] | refused |
 
-mod action;
-mod clock;
-mod handle;
-mod inbox;
-mod keep_alive;
-mod link;
-mod message;
-pub mod payload;
-mod reading;
-mod shell;
 mod socket;
+mod handle;
+pub mod payload;
+mod action;
+mod shell;
 mod uuid;
+mod link;
+mod clock;
+mod keep_alive;
+mod message;
+mod inbox;
+mod reading;
 
 pub use action::{action, action_help, is_known_action, known_actions, meant_action};
 pub use clock::Clock;

@@ -1,4 +1,4 @@
-//! What the host says to a guest, as today's host writes it. Does not sign or send.
+//! Payloads for a guest, as the Infinibay host writes them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub fn safe_command(id: &str, action: &Value, timeout: Duration) -> String {
     json(&SafeCommand { r#type: "SafeCommand", id, command_type: action, params: (), timeout })
 }
 
-/// A command line for a shell of the guest. What is `None` or empty is left out, as today's host does.
+/// A command line for a shell of the guest. A field that is `None` or empty is left out, as the Infinibay host does.
 #[derive(Debug, Clone, Serialize)]
 pub struct RawCommand {
     /// The command line; [`Shell::quote`] makes one of words.
@@ -73,13 +73,13 @@ pub struct Script {
     pub execution_type: String,
     /// Values for its variables.
     pub input_values: BTreeMap<String, String>,
-    /// How long it may take; today's host says 600.
+    /// The time limit; the Infinibay host uses 600.
     pub timeout_seconds: u64,
     /// As whom.
     pub run_as: Option<String>,
 }
 
-/// Scripts to run: asked for, or not.
+/// Scripts to run, requested or not.
 pub fn pending_scripts(scripts: &[Script], timestamp: &str) -> String {
     #[derive(Serialize)]
     struct PendingScripts<'a> {
@@ -90,7 +90,7 @@ pub fn pending_scripts(scripts: &[Script], timestamp: &str) -> String {
     json(&PendingScripts { r#type: "pending_scripts_response", timestamp, scripts })
 }
 
-/// The answer of a host that understands agent events, and says so: scripts to run.
+/// The answer of a host that declares that it understands agent events: scripts to run.
 pub(super) fn hand_out(scripts: &[Script], timestamp: &str) -> String {
     #[derive(Serialize)]
     struct HandOut<'a> {
@@ -103,12 +103,12 @@ pub(super) fn hand_out(scripts: &[Script], timestamp: &str) -> String {
     json(&HandOut { r#type, timestamp, scripts, understands })
 }
 
-/// Asks the guest to say `number` back.
+/// A keep-alive with `number`, which the guest echoes.
 pub fn keep_alive_request(number: u64, timestamp: &str) -> String {
     json(&KeepAlive { r#type: "keep_alive_request", sequence_number: number, timestamp })
 }
 
-/// Tells the guest that its `keep_alive` was heard.
+/// Acknowledges the guest's `keep_alive`.
 pub fn keep_alive_response(number: u64, timestamp: &str) -> String {
     json(&KeepAlive { r#type: "keep_alive_response", sequence_number: number, timestamp })
 }

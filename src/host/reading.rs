@@ -1,4 +1,4 @@
-//! A metrics line as numbers to show. Lenient: what is not there, or is of another kind, is left out.
+//! A metrics line as numbers to show. Lenient: a missing or invalid value is left out.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::message::{Kind, Message};
 
-/// What a metrics line says. Texts are the guest's: they may hold anything.
+/// The content of a metrics line. Texts are the guest's and may contain anything.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reading {
     /// When it was taken, by the guest's clock.
@@ -31,7 +31,7 @@ pub struct Reading {
     pub interfaces: Vec<Interface>,
     /// Processes, as the guest orders them.
     pub processes: Vec<Process>,
-    /// Ports that somebody listens at.
+    /// Listening ports.
     pub listening: usize,
 }
 
@@ -73,7 +73,7 @@ pub struct Process {
 }
 
 impl Reading {
-    /// What the line says, if it is a metrics line.
+    /// The content of the line, if it is a metrics line.
     pub fn of(message: &Message) -> Option<Self> {
         if message.kind != Kind::Metrics {
             return None;

@@ -1,4 +1,4 @@
-//! From words to a command line that gives a shell exactly these words. Runs nothing.
+//! Quotes words into a command line that a shell splits into exactly these words.
 
 /// The shells that today's host names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Shell {
     PowerShell,
 }
 
-/// What a POSIX shell takes for grammar where a command is due.
+/// The words and characters that a POSIX shell treats as grammar at the place of a command.
 const RESERVED: [&str; 19] = [
     "case",
     "coproc",
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// What a real shell makes of the line: `printf` shows each word with a NUL after it.
+    /// The words that a real shell finds in the line: `printf` prints each with a NUL after it.
     fn through(shell: &str, kind: Shell, words: &[String]) -> Vec<String> {
         let line = [vec!["printf".to_owned(), "%s\\0".to_owned()], words.to_vec()].concat();
         let out = Command::new(shell).arg("-c").arg(kind.quote(&line)).output().unwrap();

@@ -1,4 +1,4 @@
-//! The two ways to a guest: connect where QEMU listens, or listen for an agent. Sends nothing.
+//! The two ways to a guest: connect to QEMU's socket, or listen for an agent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ impl Listener {
     /// Makes the socket. One that is left over from a program that has gone is replaced.
     ///
     /// # Errors
-    /// When somebody listens there, when something else is there, or when it cannot be made.
+    /// Another process listens there, the path is not a socket, or it cannot be created.
     pub async fn bind(path: &Path) -> Result<Self, HostError> {
         let shown = path.display();
         let refused = |why: String| Err(HostError::Gone(why));
@@ -54,7 +54,7 @@ impl Listener {
                         "{shown} is there and is no socket; name another path"
                     ));
                 }
-                // What is wrong with removing it, binding will say.
+                // If it cannot be removed, bind reports it.
                 let _ = std::fs::remove_file(path);
             }
             Err(_) => {}
