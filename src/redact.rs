@@ -1,5 +1,5 @@
-//! Takes what looks like a secret out of a text or a command line. A second line of defence: what is known to be a
-//! secret is not given to it, but left out. Does not know where the text goes.
+//! Removes likely secrets from texts and command lines. A second line of defence: a known secret is never part of such a
+//! text.
 
 mod arguments;
 
@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use arguments::Arguments;
 use memchr::memmem;
 
-/// What stands where something was taken out.
+/// Replaces a removed secret.
 pub const REDACTED: &str = "[redacted]";
 
-/// `text` without what looks like a secret:
+/// Removes likely secrets from `text`:
 ///
 /// - the value behind a word that ends in `password`, `token`, `secret` or the like (`password=…`,
 ///   `"api_key": "…"`, `--token …`),
@@ -20,7 +20,7 @@ pub const REDACTED: &str = "[redacted]";
 /// - keys with a known beginning (`AKIA…`, `ghp_…`, `eyJ…`),
 /// - everything from `-----BEGIN … KEY-----` to its end,
 /// - in a command line the options and places by which a known program takes one (`mysql -p…`, `curl -u ann:…`,
-///   `htpasswd -b FILE ann …`), and what is printed into one that reads a password (`echo … | chpasswd`).
+///   `htpasswd -b FILE ann …`), and text that is piped into one that reads a password (`echo … | chpasswd`).
 ///
 /// Takes time in proportion to the text; copies it only if something was found.
 ///
@@ -38,8 +38,8 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     then(text, words)
 }
 
-/// The arguments of a process, with a space between them, without what looks like a secret: as [`redact`], and by
-/// where an argument ends. Takes about 4 µs for each hundred bytes (2 cores, built for size): a fifth of what reading them costs.
+/// The arguments of a process, with a space between them, without likely secrets: as [`redact`], and with
+/// the limits of arguments known. Takes about 4 µs for each hundred bytes (2 cores, built for size): a fifth of what reading them costs.
 ///
 /// ```
 /// use infiniservice::redact::redact_arguments;
@@ -66,13 +66,13 @@ pub fn redact_arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Str
     line
 }
 
-/// `text` without user and password in its URLs, and nothing else: for what a program says, of which the words are data.
+/// Removes user and password from the URLs in `text`, and nothing else: for the output of programs, whose words are data.
 ///
 /// ```
 /// use infiniservice::redact::redact_urls;
 ///
-/// let said = "E: Failed to fetch https://ann:hunter2@mirror.lab/x  401";
-/// assert_eq!(redact_urls(said), "E: Failed to fetch https://[redacted]@mirror.lab/x  401");
+/// let output = "E: Failed to fetch https://ann:hunter2@mirror.lab/x  401";
+/// assert_eq!(redact_urls(output), "E: Failed to fetch https://[redacted]@mirror.lab/x  401");
 /// assert_eq!(redact_urls("libsecret: 1.2"), "libsecret: 1.2");
 /// ```
 pub fn redact_urls(text: &str) -> Cow<'_, str> {
@@ -86,7 +86,7 @@ fn then<'a>(text: Cow<'a, str>, next: fn(&str) -> Cow<'_, str>) -> Cow<'a, str> 
     }
 }
 
-/// Words behind which a secret stands, without case, as the end of a longer word too (`DB_PASSWORD`).
+/// Words that a secret follows, in any case, as the end of a longer word too (`DB_PASSWORD`).
 const NAMES: &[&str] = &[
     "password",
     "passwd",
@@ -121,7 +121,7 @@ const NAMES: &[&str] = &[
     "_auth",
 ];
 
-/// How known keys begin, and the fewest characters that follow.
+/// Prefixes of known keys, and the fewest characters that follow.
 const BEGINNINGS: &[(&str, usize)] = &[
     ("AKIA", 12),
     ("ASIA", 12),
@@ -203,7 +203,7 @@ fn urls(text: &str) -> Cow<'_, str> {
     (out + rest).into()
 }
 
-/// What stands behind options of known programs in the lines of a shell.
+/// The secrets in the options of known programs in shell lines.
 fn options(text: &str) -> Cow<'_, str> {
     let (mut out, mut copied) = (String::new(), 0);
     let mut rules = Arguments::new(false);
@@ -271,7 +271,7 @@ fn reads_secret(text: &str) -> bool {
         || words().next().is_some_and(|name| name == "sudo") && names(&["-S", "--stdin"])
 }
 
-/// Values behind telling names, and words that are keys by themselves.
+/// The values of telling names, and words that are keys by themselves.
 fn words(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut at, mut copied) = (0, 0);
@@ -290,7 +290,7 @@ fn words(text: &str) -> Cow<'_, str> {
             continue;
         }
         at += length;
-        let value = if tells(word) {
+        let value = if names_secret(word) {
             let is_element = text[..at - length].ends_with('<');
             if is_element { element(&text[at..]) } else { value(&text[at..], word) }
         } else {
@@ -310,8 +310,8 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || !byte.is_ascii()
 }
 
-/// Whether a secret stands behind this word.
-fn tells(word: &str) -> bool {
+/// Whether a secret follows this word.
+fn names_secret(word: &str) -> bool {
     let word = word.as_bytes();
     let Some(last) = word.last().map(u8::to_ascii_lowercase) else { return false };
     NAMES.iter().map(|name| name.as_bytes()).any(|name| {
@@ -404,7 +404,7 @@ mod tests {
     const CANARY: &str = "h7Ntr2xx";
 
     #[test]
-    fn what_looks_like_a_secret_is_taken_out() {
+    fn a_text_that_looks_like_a_secret_is_removed() {
         for text in [
             "password=h7Ntr2xx",
             "PASSWORD: h7Ntr2xx",
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_stays() {
+    fn other_text_stays() {
         for text in [
             "",
             "nginx",
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_secrets_are_taken_out_by_what_takes_them() {
+    fn secret_arguments_are_removed_by_their_options() {
         for line in [
             "x|--password|h7Ntr2xx y",
             "x|--password=h7Ntr2xx, y;z",

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_is_answered_in_a_line_and_nonsense_is_refused() {
+    async fn a_request_gets_one_line_and_an_invalid_one_is_refused() {
         let (_folder, path, mut asked, _serving) = server().await;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let client = {

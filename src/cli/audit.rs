@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{StateOption, load_or_tell, refuse, say};
+use super::{StateOption, load_or_report, refuse, say};
 use crate::commands::request_log::chain::{self, BREAKS_MAX, Verdict};
 use crate::sinks::why;
 
@@ -69,7 +69,7 @@ impl AuditArguments {
 
     /// The file that the agent writes.
     fn configured(&self) -> Result<PathBuf, ExitCode> {
-        let loaded = load_or_tell(&self.pipelines)?;
+        let loaded = load_or_report(&self.pipelines)?;
         let chosen = self.state.chosen().map(|(folder, _)| folder);
         let folder = chosen.unwrap_or(loaded.agent.state.folder);
         let audit = loaded.commands.map(|commands| commands.file.audit).unwrap_or_default();

@@ -71,7 +71,7 @@ enum SinkName {
     Port,
 }
 
-/// What one `--set` says.
+/// One `--set`.
 #[derive(Debug, Clone, Default)]
 struct Settings(Vec<Setting>);
 
@@ -88,7 +88,7 @@ impl fmt::Display for Settings {
     }
 }
 
-/// One measurement that is asked for.
+/// One requested measurement.
 struct Run<'a> {
     file: &'a PathBuf,
     output: Output,
@@ -116,7 +116,7 @@ impl Bench {
         let env = |name: &str| std::env::var(name).ok();
         let loaded = runs.iter().map(|Run { file, set, .. }| {
             load_with(std::slice::from_ref(*file), &set.0, &env)
-                .map_err(|errors| super::tell(&errors))
+                .map_err(|errors| super::report(&errors))
         });
         let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
         if loaded.iter().any(|loaded| loaded.pipelines.len() != 1) {

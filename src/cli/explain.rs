@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use tokio::time::Instant;
 
-use super::{EXIT_CONFIG, StateOption, complain, load_or_tell, refuse, say, unless};
+use super::{EXIT_CONFIG, StateOption, complain, load_or_report, refuse, say, unless};
 use crate::commands::actions::packages;
 use crate::commands::authorize::dry_run::{DryRun, ProgramsOf, plan};
 use crate::commands::authorize::policy::{Value, arguments, becomes, name};
@@ -48,7 +48,7 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn main(self) -> ExitCode {
-        let mut loaded = match load_or_tell(&self.pipelines) {
+        let mut loaded = match load_or_report(&self.pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
@@ -146,9 +146,9 @@ fn explain(
     Ok(told)
 }
 
-/// What a ruling is explained with.
+/// The context of a decision.
 struct Around<'a> {
-    /// The seconds that the request, or each script, asked for.
+    /// The timeout of the request, or of each script, in seconds.
     wanted: Vec<Option<Number>>,
     gate: &'a Enforce,
     execute: &'a Execute,

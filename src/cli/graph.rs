@@ -1,4 +1,4 @@
-//! `graph`: a pipeline drawn as text or as Mermaid, from the graph that was really built. Starts nothing.
+//! `graph`: a pipeline drawn as text or as Mermaid, from the graph that was really built, without starting it.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
-use super::{load_or_tell, refuse, say};
+use super::{load_or_report, refuse, say};
 use crate::agent::Ports;
 use crate::agent::assemble;
 use crate::pipeline::StatsRegistry;
@@ -32,7 +32,7 @@ enum Format {
 
 impl Graph {
     pub(super) fn main(self) -> ExitCode {
-        let loaded = match load_or_tell(&self.files) {
+        let loaded = match load_or_report(&self.files) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
@@ -176,7 +176,7 @@ metrics
     }
 
     #[test]
-    fn the_flowchart_has_every_stage_and_edge_and_quotes_what_mermaid_would_read() {
+    fn the_flowchart_has_every_stage_and_edge_and_quotes_mermaid_syntax() {
         let chart = mermaid(&[picture()]);
         assert!(chart.starts_with("flowchart LR\n  subgraph p0[\"metrics\"]\n"));
         assert!(chart.contains("    p0s3[\"serialize<br/>&quot;json&quot;\"]\n"));

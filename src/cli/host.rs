@@ -29,9 +29,9 @@ const EXIT_UNAVAILABLE: u8 = 69;
 /// No answer in time, as `timeout(1)` has it.
 const EXIT_LATE: u8 = 124;
 
-/// How long an answer may take where nothing else is said.
+/// The default limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long nothing at all may come from a guest that was asked, where nothing else is said.
+/// The default limit for a guest that sends nothing at all.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -111,7 +111,7 @@ enum Command {
 #[derive(Debug)]
 struct Failed {
     code: u8,
-    /// Empty where nothing is to be said.
+    /// Empty without a message.
     what: String,
 }
 
@@ -127,7 +127,7 @@ impl From<HostError> for Failed {
 }
 
 impl From<io::Error> for Failed {
-    /// Whoever read the output has left, and that is no trouble; or it could not be written.
+    /// The output was closed, which is not an error; or it could not be written.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { code: 0, what: String::new() },
@@ -320,7 +320,7 @@ fn print_json(line: &[u8]) -> io::Result<()> {
     print(&format!("{}\n", shown_json(String::from_utf8_lossy(line).trim())))
 }
 
-/// What a program has said in the guest: as it is for a file or another program, escaped for a terminal.
+/// The output of a program in the guest: unchanged for a file or a pipe, escaped for a terminal.
 fn for_whom(text: &str, to: &impl io::IsTerminal) -> String {
     if to.is_terminal() { shown(text) } else { text.to_owned() }
 }

@@ -1,14 +1,14 @@
-//! The commands of the program, one file each. They print; the rest of the crate does not.
+//! The commands of the program, one file each. Only this module prints.
 
-mod audit;
-mod bench;
+mod run;
+mod reload;
+pub mod validate;
 mod explain;
 mod graph;
-mod host;
-mod reload;
-mod run;
+mod bench;
 mod spool;
-pub mod validate;
+mod audit;
+mod host;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -31,10 +31,10 @@ pub const EXIT_SYSTEM: u8 = 71;
 /// A stage failed too often (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_SPENT: u8 = 70;
 
-/// Standard output is closed or full (`EX_IOERR` of sysexits.h). A reader who has gone is no such thing.
+/// Standard output is closed or full (`EX_IOERR` of sysexits.h). A closed pipe is not an error.
 pub const EXIT_OUTPUT: u8 = 74;
 
-/// Ended by Ctrl-C, as a shell tells it.
+/// Ended by Ctrl-C, as a shell reports it.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// A guest daemon for virtual machines: reads the machine and streams what it finds to the host.
@@ -67,19 +67,19 @@ enum Command {
     Host(host::HostArguments),
 }
 
-/// Does what the arguments say.
+/// Parses the arguments, and runs their command.
 pub fn main() -> ExitCode {
     if let Err(what) = crate::agent::raise_stack() {
         return cannot_start(&what);
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(told) => {
-            // Help and version are told this way too.
-            if !told.use_stderr() {
-                return say(&told.render().to_string());
+        Err(error) => {
+            // Help and version arrive here, too.
+            if !error.use_stderr() {
+                return say(&error.render().to_string());
             }
-            let _ = told.print(); // nobody is left to tell when that fails
+            let _ = error.print(); // a failure cannot be reported anywhere
             return ExitCode::from(EXIT_CONFIG);
         }
     };
@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
 /// Names the state folder instead of `[state] folder` in `agent.toml`.
 const STATE_VARIABLE: &str = "INFINISERVICE_STATE_DIR";
 
-/// Which state folder, of all verbs that need one.
+/// The state folder, for all commands that need one.
 #[derive(Debug, Clone, Default, Args)]
 struct StateOption {
     /// The agent's state folder, instead of the one that its files name [env: INFINISERVICE_STATE_DIR=]
@@ -116,7 +116,7 @@ impl StateOption {
         flag.or_else(|| variable().map(|path| from(path.into(), STATE_VARIABLE)))
     }
 
-    /// Puts it in the place of what the files say; tells who named the folder that holds now.
+    /// Overrides the folder of the files; returns the origin of the folder in force.
     fn apply(&self, loaded: &mut Loaded) -> &'static str {
         match self.chosen() {
             Some((folder, origin)) => {
@@ -129,26 +129,25 @@ impl StateOption {
     }
 }
 
-/// Loads files with the variables of the environment, or prints everything that is wrong.
-fn load_or_tell(paths: &[PathBuf]) -> Result<Loaded, ExitCode> {
-    load(paths, &|name| std::env::var(name).ok()).map_err(|errors| tell(&errors))
+/// Loads files with the variables of the environment, or prints all errors.
+fn load_or_report(paths: &[PathBuf]) -> Result<Loaded, ExitCode> {
+    load(paths, &|name| std::env::var(name).ok()).map_err(|errors| report(&errors))
 }
 
-fn tell(errors: &[ConfigError]) -> ExitCode {
+fn report(errors: &[ConfigError]) -> ExitCode {
     for error in errors {
         complain(&error.to_string());
     }
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// Prints to standard output, and says so where that cannot be done. A reader who has gone (`… | head -1`) is no
-/// mistake.
+/// Prints to standard output, and reports a failure. A closed pipe (`… | head -1`) is not an error.
 fn say(text: &str) -> ExitCode {
-    said(print(text.as_bytes()))
+    exit_code(print(text.as_bytes()))
 }
 
-/// The exit code of what was printed.
-fn said(printed: io::Result<()>) -> ExitCode {
+/// The exit code for the result of printing.
+fn exit_code(printed: io::Result<()>) -> ExitCode {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(&format!("infiniservice: cannot write to standard output: {}", why(&error)));
@@ -158,48 +157,47 @@ fn said(printed: io::Result<()>) -> ExitCode {
     }
 }
 
-/// Writes all of it to standard output at once. Unlike [`io::stdout`], which takes a descriptor that cannot be
-/// written for one that swallows everything, it tells every error.
+/// Writes all bytes to standard output. It returns every error, unlike [`io::stdout`], which ignores a closed descriptor.
 fn print(bytes: &[u8]) -> io::Result<()> {
     let out = io::stdout().lock(); // no two threads at once
     let mut file = std::fs::File::from(out.as_fd().try_clone_to_owned()?);
     file.write_all(bytes)
 }
 
-/// `code` where what was to be said was said; what is wrong with standard output comes before it.
-fn unless(said: ExitCode, code: u8) -> ExitCode {
-    if said == ExitCode::SUCCESS { ExitCode::from(code) } else { said }
+/// `code`, unless printing has failed: then the exit code of that.
+fn unless(printed: ExitCode, code: u8) -> ExitCode {
+    if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
 }
 
-/// A line on standard error. There is nobody left to tell when that cannot be written.
+/// Prints a line to standard error. A failure cannot be reported anywhere.
 fn complain(what: &str) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
-/// A mistake that has no place in a file.
+/// Reports an error outside of the files.
 fn refuse(what: &str) -> ExitCode {
     complain(&format!("infiniservice: {what}"));
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// Waits for a signal that ends a program: what was made for the time of it is taken away then.
+/// Waits for a signal that ends the program, so that temporary files are removed.
 async fn interrupted() {
-    let hear = |kind| signal(kind).ok();
+    let handle = |kind| signal(kind).ok();
     let kinds = [
         SignalKind::interrupt(),
         SignalKind::terminate(),
         SignalKind::hangup(),
         SignalKind::quit(),
     ];
-    let mut signals: Vec<_> = kinds.into_iter().filter_map(hear).collect();
+    let mut signals: Vec<_> = kinds.into_iter().filter_map(handle).collect();
     std::future::poll_fn(|cx| {
-        let is_heard = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
-        if is_heard { Poll::Ready(()) } else { Poll::Pending }
+        let has_come = signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+        if has_come { Poll::Ready(()) } else { Poll::Pending }
     })
     .await
 }
 
-/// Something is missing that the system should give.
+/// Reports a missing resource of the system.
 fn cannot_start(what: &str) -> ExitCode {
     complain(&format!("infiniservice: {what}"));
     ExitCode::from(EXIT_SYSTEM)

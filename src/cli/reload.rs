@@ -1,4 +1,4 @@
-//! `reload`: asks the agent that runs on this machine to read its files again, and prints what came of it.
+//! `reload`: has the running agent read its files again, and prints the result.
 //! Everything that is done is done there.
 
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ impl Reload {
     }
 }
 
-/// Whether `path` names something. That it can be read, too, is the agent's to say.
+/// Whether `path` exists. The agent reports if it cannot be read.
 fn is_there(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let is_missing = |error: std::io::Error| matches!(error.kind(), NotFound | NotADirectory);

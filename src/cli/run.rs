@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use rustix::io::Errno;
 
-use super::{EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, load_or_tell, refuse, said};
+use super::{
+    EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, exit_code, load_or_report, refuse,
+};
 use crate::agent;
 use crate::config::{self, LEVELS_HELP, is_log_level};
 use crate::pipeline::{ExitStatus, Outcome};
@@ -42,7 +44,7 @@ impl Run {
                 Err(what) => cannot_start(&what),
             };
         }
-        let loaded = match load_or_tell(&self.pipelines) {
+        let loaded = match load_or_report(&self.pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
@@ -69,7 +71,7 @@ impl Run {
             _ => false,
         });
         if to_stdout && let Err(error) = probe() {
-            return said(Err(error));
+            return exit_code(Err(error));
         }
         let runtime = match agent::build_runtime(&loaded.agent.runtime) {
             Ok(runtime) => runtime,

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{StateOption, complain, load_or_tell, refuse, say, unless};
+use super::{StateOption, complain, load_or_report, refuse, say, unless};
 use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::commands::notify::spool_status::Held;
 use crate::machine_events;
@@ -20,7 +20,7 @@ use crate::wire::plain;
 
 /// Something is wrong with the file.
 const EXIT_WRONG: u8 = 1;
-/// How long an agent has to say what it holds.
+/// The limit for an answer of the agent.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Characters of a message that are shown.
 const EXCERPT_MAX: usize = 60;
@@ -64,7 +64,7 @@ impl SpoolArguments {
     pub(super) fn main(self) -> ExitCode {
         let folder = match self.state.chosen() {
             Some((folder, _)) => folder,
-            None => match load_or_tell(&self.pipelines) {
+            None => match load_or_report(&self.pipelines) {
                 Ok(loaded) => loaded.agent.state.folder,
                 Err(code) => return code,
             },
@@ -81,7 +81,7 @@ impl SpoolArguments {
     }
 }
 
-/// An item, as `ls --json` tells it.
+/// An item of `ls --json`.
 #[derive(Debug, Serialize)]
 struct Row {
     seq: u64,
@@ -153,7 +153,7 @@ fn warn_of_another_machine(found: &Scan) {
     }
 }
 
-/// What an agent would do with a spool that it does not take.
+/// The fate of a spool that an agent rejects.
 fn not_taken(error: &io::Error) -> String {
     let why = why(error);
     format!("an agent of this user would keep what must arrive in memory only: {why}")
@@ -165,10 +165,14 @@ fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
     let held = match ask(&socket_of(folder), &Request::SpoolReport, PATIENCE) {
         Ok(Answer::SpoolReport(held)) => held,
         Err(Unanswered::NoAgent) => return Vec::new(),
-        Ok(Answer::Refused(why)) => return vec![Ok(untold(&why))],
-        Ok(Answer::Reloaded(_)) => return vec![Ok(untold("its answer is to another question"))],
-        Err(Unanswered::Late) => return vec![Ok(untold("it has not answered in time"))],
-        Err(Unanswered::Io(error)) => return vec![Ok(untold(&why(&error)))],
+        Ok(Answer::Refused(why)) => return vec![Ok(unknown_memory_spools(&why))],
+        Ok(Answer::Reloaded(_)) => {
+            return vec![Ok(unknown_memory_spools("its answer is to another question"))];
+        }
+        Err(Unanswered::Late) => {
+            return vec![Ok(unknown_memory_spools("it has not answered in time"))];
+        }
+        Err(Unanswered::Io(error)) => return vec![Ok(unknown_memory_spools(&why(&error)))],
     };
     let line = |held: &Held| {
         let count = items(usize::try_from(held.in_memory).unwrap_or(usize::MAX));
@@ -181,12 +185,12 @@ fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
     held.iter().filter_map(line).map(escaped).collect()
 }
 
-/// What comes from another process, without what a terminal would obey.
+/// Text of another process, without control characters.
 fn escaped(line: Result<String, String>) -> Result<String, String> {
     line.map(|line| plain(&line)).map_err(|line| plain(&line))
 }
 
-fn untold(why: &str) -> String {
+fn unknown_memory_spools(why: &str) -> String {
     format!("an agent runs here and does not say what it holds in memory: {}", plain(why))
 }
 
@@ -300,7 +304,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
     Ok(say(&format!("{} given up, {left} left{aside}\n", items(dropped))))
 }
 
-/// The file and all it says, or `None` where there is none.
+/// The file and its content; `None` if it does not exist.
 fn look(folder: &Path) -> io::Result<Option<(File, Scan)>> {
     let Some(mut file) = File::open_read_only(folder)? else { return Ok(None) };
     let found = spool::scan(&mut file, 2 * spool::SIZE_MAX);

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{EXIT_CONFIG, StateOption, print, said};
+use super::{EXIT_CONFIG, StateOption, exit_code, print};
 use crate::config::{
     ConfigError, Env, Loaded, MemoryLimit, WorstCase, conflicts, inspect, untrusted_secret,
 };
@@ -26,7 +26,7 @@ pub(super) struct Validate {
     state: StateOption,
 }
 
-/// How the verdict is told, and what counts as wrong.
+/// The form of the report, and whether warnings count as errors.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct How {
     /// Count warnings as errors: exit 78 where there is one
@@ -58,8 +58,8 @@ fn validate_with(paths: &[PathBuf], how: How, state: &StateOption) -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
     let mut right = Vec::new();
     let verdict = report_with(paths, how, state, &env, (&mut right, &mut io::stderr().lock()));
-    match said(print(&right)) {
-        // A reader who has left (`validate … | head -1`) changes nothing about the verdict.
+    match exit_code(print(&right)) {
+        // A closed pipe (`validate … | head -1`) does not change the result.
         ExitCode::SUCCESS => verdict,
         unwritten => unwritten,
     }
@@ -94,12 +94,12 @@ fn report_with(
     } else {
         as_text(&loaded, &errors, env, how.verbose.then_some(named), right, wrong)
     };
-    // There is nobody left to tell when the errors cannot be written.
+    // A failure to write the errors cannot be reported anywhere.
     let _: io::Result<()> = written;
     if is_right { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG) }
 }
 
-/// Each file that is right, and what is in it.
+/// The valid files, each with a summary.
 fn files(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>) -> Vec<(String, String)> {
     let pipelines = loaded.pipelines.iter().chain(&loaded.skipped);
     let mut files: Vec<_> =

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_in_a_file_is_seen_in_its_error() {
+    fn invisible_characters_are_visible_in_an_error() {
         assert_eq!(clean("cpu\u{200b}\u{feff}"), "cpu\\u{200b}\\u{feff}");
         assert_eq!(shown("a\u{a0}= x", "x"), "f:1:5: no\n  |\n1 | a\u{fffd}= x\n  |     ^");
     }

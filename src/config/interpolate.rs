@@ -176,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_variable_holds_is_not_looked_at_again() {
+    fn the_value_of_a_variable_is_not_interpolated_again() {
         assert_eq!(whole("${NESTED}").unwrap(), "${SITE}");
     }
 
     #[test]
-    fn what_cannot_be_filled_in_is_told_with_its_part() {
+    fn an_unknown_variable_is_reported_with_its_place() {
         assert_eq!(whole("é ${GONE}!"), Err("${GONE}".to_owned()));
         assert_eq!(whole("a ${SITE"), Err("${SITE".to_owned()));
         for part in ["${}", "${A B}", "${1A}", "${A-b}", "${:-x}", "${A:-${SITE}"] {

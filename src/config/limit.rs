@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn within_a_limit_the_ceiling_and_a_line_take_a_share_of_what_is_left() {
+    fn the_ceiling_and_a_line_get_shares_of_the_limit() {
         let limit = |mib: u64| MemoryLimit { bytes: mib << 20, file: PathBuf::new() };
         let both = |mib| (limit(mib).ceiling(16 << 20), limit(mib).line(8 << 20));
         assert_eq!(both(16), (4 << 20, 1 << 20));

@@ -424,13 +424,13 @@ mod tests {
         assert_eq!(loaded.agent_origin, None);
     }
 
-    /// Records that `path` was loaded, with its result.
+    /// The first error of `path`.
     fn first_error(path: &Path) -> Option<String> {
         inspect(&[path.to_owned()], &|_| None).1.first().map(ToString::to_string)
     }
 
     #[test]
-    fn a_file_that_somebody_else_can_change_is_refused_with_what_mends_it() {
+    fn a_file_that_another_user_can_change_is_refused_with_the_remedy() {
         use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
         let folder = tempfile::tempdir().unwrap();
@@ -445,7 +445,7 @@ mod tests {
             for (open, is_taken) in [(0o602, false), (0o666, false), (0o644, true), (0o400, true)] {
                 mode(&file, open);
                 for path in [&file, &at("d")] {
-                    let said = said(path);
+                    let said = first_error(path);
                     assert_eq!(said.is_none(), is_taken, "{open:o} {said:?}");
                     let mend = format!("help: mend it with `chmod go-w {}`", file.display());
                     assert!(said.is_none_or(|said| said.ends_with(&mend)));

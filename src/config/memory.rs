@@ -192,7 +192,7 @@ mod tests {
     use crate::config::load;
 
     #[test]
-    fn what_is_shipped_is_bounded_and_the_ceiling_is_what_bounds_the_queues() {
+    fn the_shipped_files_are_bounded_and_the_ceiling_bounds_the_queues() {
         let loaded = load(&[], &|_| None).unwrap();
         let worst = WorstCase::of(&loaded, None);
         assert_eq!(worst.ceiling, 16 << 20);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_alone_say_what_the_ceiling_is() {
+    fn settings_alone_set_the_ceiling() {
         let loaded = load(&["built-in:agent.toml".into()], &|_| None).unwrap();
         let told = WorstCase::of(&loaded, None).to_string();
         assert!(told.starts_with("memory: at most 16.0 MiB queued, the ceiling; "), "{told}");

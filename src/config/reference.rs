@@ -942,7 +942,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_the_types_is_told_with_the_default_that_counts_and_an_example_that_is_taken() {
+    fn every_key_is_documented_with_its_default_and_a_valid_example() {
         holds::<PipelineFile>(&PIPELINE);
         holds::<CommandsFile>(&COMMANDS);
         holds::<AgentSettings>(&AGENT);
@@ -950,7 +950,7 @@ mod tests {
 
     /// `UPDATE_DOCS=1 cargo test reference` writes the file anew.
     #[test]
-    fn the_document_says_what_the_tables_say() {
+    fn the_document_equals_the_tables() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pipelines.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, markdown()).unwrap();

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_where_a_place_should_be_named_is_covered_and_nothing_moves() {
+    fn a_secret_in_place_of_its_source_is_masked_at_equal_width() {
         for (source, shown) in [
             ("secret = \"hunter2\"\nx = 1", "secret = \"*******\"\nx = 1"),
             ("secret=hunter2 # é\r\n", "secret=************\r\n"),

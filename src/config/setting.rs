@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_takes_the_place_of_what_the_file_says_in_every_section_of_its_name() {
+    fn a_setting_overrides_every_section_of_its_name() {
         let file =
             "[batch]\nmax_items = 1\n[[write]]\nnull = true\n[[write]]\nnull = true\nkeep = 3\n";
         let set = |settings: &[&str]| {

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrower_bound_is_the_only_one_that_is_told() {
+    fn an_error_names_the_narrower_bound_only() {
         #[derive(Debug, serde::Deserialize)]
         struct Narrow {
             #[serde(default, deserialize_with = "size")]

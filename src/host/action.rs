@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_parameter_is_told_with_the_right_one() {
+    fn a_wrong_parameter_is_reported_with_the_right_one() {
         let wrong = built("ServiceControl servce=ssh operation=stop").unwrap_err();
         assert!(wrong.contains("did you mean \"service\"?"), "{wrong}");
         let wrong = built("ServiceControl operation=stop").unwrap_err();

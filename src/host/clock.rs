@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_of_a_set_clock_teaches_nothing() {
+    fn an_unset_clock_is_ignored() {
         let mut clock = Clock::default();
         for text in
             ["", "yesterday", "1784023200000", "1970-01-01T00:00:05Z", "2020-09-13T12:26:40Z"]

@@ -161,7 +161,7 @@ impl Link {
             match line {
                 Ok(line) if line.trim_ascii().is_empty() => {}
                 // Copied: a short line would keep the whole chunk it came in.
-                Ok(line) => self.heard(Message::read(Bytes::copy_from_slice(&line))),
+                Ok(line) => self.received(Message::read(Bytes::copy_from_slice(&line))),
                 Err(too_long) => self.inbox.put(Message::unreadable(too_long.to_string())),
             }
         }
@@ -174,7 +174,7 @@ impl Link {
         Ok(())
     }
 
-    fn heard(&mut self, message: Message) {
+    fn received(&mut self, message: Message) {
         let at = SystemTime::now();
         self.status.send_modify(|status| {
             status.lines += 1;

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_a_message_too() {
+    fn an_unreadable_line_is_a_message_too() {
         assert!(matches!(read("{nonsense").kind, Kind::Unreadable(_)));
         assert!(matches!(read("[1]").kind, Kind::Unreadable(_)));
         let deep: String = "[".repeat(100_000);

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_listens_the_error_says_what_to_do() {
+    async fn without_a_listener_the_error_has_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm.sock");
         let absent = Host::connect(&path, Settings::default()).await.unwrap_err().to_string();

@@ -1,5 +1,4 @@
-//! Which arguments of a command line are secrets, by the programs that are known to take one and by how options
-//! are called. Knows nothing of how the command line is come by.
+//! Which arguments of a command line are secrets, by known programs and by the names of options.
 
 use super::tells;
 
@@ -14,7 +13,7 @@ struct Client {
     value: &'static [&'static str],
     /// The same, of a user and a secret with this between them: `-u root:X`.
     pair: &'static [(&'static str, char)],
-    /// It is told by its place: `htpasswd -b FILE USER X`.
+    /// It is known by its position: `htpasswd -b FILE USER X`.
     behind: &'static [Behind],
 }
 
@@ -24,7 +23,7 @@ const fn client(names: &'static [&'static str]) -> Client {
 
 /// A secret that has no option of its own.
 struct Behind {
-    /// What stands before it, in this order, with anything between: a word, the end of one (`*x`), its beginning (`x*`),
+    /// The arguments before it, in this order, with anything between: a word, the end of one (`*x`), its beginning (`x*`),
     /// or a letter among short options (`-b`).
     words: &'static [&'static str],
     /// Arguments without a dash between those and it.
@@ -42,7 +41,7 @@ const fn next(words: &'static [&'static str]) -> Behind {
     Behind { words, skip: 0, is_next: true }
 }
 
-/// From the programs' manuals. What begins with `--` and says that it is a secret needs no place here.
+/// From the programs' manuals. A long option whose name implies a secret needs no entry.
 const CLIENTS: &[Client] = &[
     Client {
         attached: &["-p"],
@@ -234,7 +233,7 @@ const PAIRS: &[&str] = &["-u", "--user", "--proxy-user", "--proxy-auth", "--cred
 /// Words behind which a secret stands in an argument of its own, without a dash (`nmcli … password X`).
 const WORDS: &[&str] = &["password", "passwd", "passphrase", "psk", "secret"];
 
-/// What the next argument is.
+/// The meaning of the next argument.
 #[derive(Clone, Copy)]
 enum Next {
     Any,
@@ -402,7 +401,7 @@ impl Arguments {
                 return self.pair(argument, found, ':', false);
             }
         }
-        // `-pX` of a program that is not known: what is neither a number nor a word.
+        // `-pX` of an unknown program: neither a number nor a word.
         let rest = argument.strip_prefix("-p")?;
         let is_mixed = rest.contains(|c: char| c.is_ascii_digit())
             && rest.contains(|c: char| c.is_ascii_alphabetic())

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_reads_what_changed_and_what_waits_for_a_restart() {
+    fn the_lines_name_changes_and_settings_that_wait_for_a_restart() {
         let report = Report {
             changed: vec!["metrics".to_owned()],
             unchanged: vec!["commands".to_owned(), "lab".to_owned()],

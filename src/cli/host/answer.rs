@@ -13,13 +13,13 @@ use crate::wire::plain;
 /// The widest cell of a table.
 const CELL_MAX: usize = 48;
 
-/// What was said and the result: lists of objects as a table, objects as lines of names and values.
+/// The output and the result: lists of objects as a table, objects as lines of names and values.
 pub(super) fn text(response: &Response) -> String {
     let mut text = for_whom(&response.stdout, &io::stdout());
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    // Some guests say the result twice, as data and as the same JSON in stdout.
+    // Some guests send the result twice, as data and as the same JSON in stdout.
     if serde_json::from_str::<Value>(&response.stdout).is_ok_and(|said| said == response.data) {
         text.clear();
     }
@@ -30,7 +30,7 @@ pub(super) fn text(response: &Response) -> String {
     text
 }
 
-/// What it complains of, on standard error, and why it was not done.
+/// Standard error, and the reason for a failure.
 pub(super) fn complain(what: &str, response: &Response) -> io::Result<()> {
     complain_with(what, response, for_whom(&response.stderr, &io::stderr()))
 }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_said_twice_is_shown_once() {
+    fn a_repeated_result_is_shown_once() {
         let data = json!({ "a": 1 });
         let stdout = data.to_string();
         let response = Response { success: true, data, stdout, ..Response::default() };

@@ -13,7 +13,7 @@ use crate::cli::EXIT_CONFIG;
 use crate::host::{HostError, RawCommand, Script, Shell, uuid};
 use crate::wire::{LINE_BYTES_MAX, plain};
 
-/// What today's host gives a script.
+/// The Infinibay host's limit for a script.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -46,12 +46,12 @@ impl Keys {
         Some(Self { terminal, before })
     }
 
-    /// Waits for `q`. Where the terminal is gone, for ever: a signal tells that.
+    /// Waits for `q`. Without a terminal it waits for ever: a signal ends the program.
     pub(super) async fn quit(&self) {
         loop {
             let Ok(mut ready) = self.terminal.readable().await else { break };
             let mut keys = [0; 64];
-            // It was said to be readable, so this does not wait.
+            // Readable, so this does not block.
             let read = ready.try_io(|terminal| Ok(rustix::io::read(terminal, &mut keys)?));
             match read {
                 Ok(Ok(0)) => break,

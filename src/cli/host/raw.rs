@@ -1,4 +1,4 @@
-//! `host … raw`: payloads from standard input as they are, for whoever wants to see what a guest does
+//! `host … raw`: payloads from standard input as they are, to see what a guest does
 //! with them.
 
 use std::collections::HashSet;
@@ -99,7 +99,7 @@ impl Raw {
     }
 }
 
-/// What a guest must say to this payload.
+/// The answer that this payload requires of a guest.
 fn answers(payload: &str) -> Vec<Kind> {
     let Ok(body) = serde_json::from_str::<Value>(payload) else { return Vec::new() };
     match body["type"].as_str() {
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_must_be_answered_is_looked_out_for_and_the_rest_is_not() {
+    fn only_requests_are_awaited() {
         let scripts = r#"{"type":"pending_scripts_response","scripts":[{"execution_id":"e"},{}]}"#;
         assert_eq!(answers(scripts), [Kind::ScriptCompletion("e".into())]);
         let alive = r#"{"type":"keep_alive_request","sequence_number":7}"#;

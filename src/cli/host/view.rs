@@ -12,12 +12,12 @@ const BAR: usize = 30;
 /// The longest line, in characters.
 const LINE_MAX: usize = 80;
 
-/// What the columns of [`line`] are, in 80 characters at most.
+/// The column titles of [`line`], in 80 characters at most.
 pub(super) fn heading() -> String {
     columns("time UTC", "cpu", "memory", "load", "fullest disk", "net/s", "top process")
 }
 
-/// The reading as one line under [`heading`]; `-` stands for what is not known.
+/// The reading as one line under [`heading`]; `-` stands for a missing value.
 pub(super) fn line(now: &Reading, before: Option<&Reading>) -> String {
     let dash = || "-".to_owned();
     let time = now.at.map_or_else(dash, |at| Iso8601::new(at).as_str()[11..19].to_owned());
@@ -176,7 +176,7 @@ fn short(text: &str, max: usize) -> String {
     }
 }
 
-/// What a terminal is asked before each table: from the top, nothing below.
+/// The control sequence before each table: home, clear below.
 pub(super) const REDRAW: &str = "\x1b[H\x1b[J";
 
 #[cfg(test)]
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_shows_what_there_is_and_fits_the_terminal() {
+    fn a_table_fits_the_terminal() {
         let whole = table("web-1", &reading(), None, &Status::default(), (200, 100));
         assert_eq!(
             whole,
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_told_with_three_figures() {
+    fn bytes_have_three_digits() {
         let told = [0.0, 1023.0, 1024.0, 1536.0, 102_350.0, 1_048_500.0, 3e12, f64::MAX];
         assert_eq!(
             told.map(bytes)[..7],

@@ -49,7 +49,7 @@ impl Watch {
 /// A guest that is silent for so long is told to be: today's host takes it for gone then.
 const SILENCE: Duration = Duration::from_secs(90);
 
-/// What is on the screen.
+/// The content of the screen.
 struct Shown {
     title: String,
     json: bool,
@@ -131,7 +131,7 @@ impl Shown {
     }
 }
 
-/// The next reading; says once that none comes.
+/// The next reading; reports a silent guest once.
 async fn next_reading(host: &Host) -> Result<(Message, Reading), HostError> {
     if let Ok(reading) = timeout(SILENCE, reading(host)).await {
         return reading;

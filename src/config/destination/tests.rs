@@ -7,13 +7,13 @@ use tempfile::TempDir;
 use super::super::load;
 use super::*;
 
-/// What is said of pipelines that write as told, each in a file of its own; `at` in them is the folder.
-fn said(folder: &TempDir, writes: &[&str]) -> Vec<String> {
-    said_with(folder, writes, None)
+/// The errors of pipelines with these `[write]`, each in a file of its own; `at` in them is the folder.
+fn errors_of(folder: &TempDir, writes: &[&str]) -> Vec<String> {
+    errors_with(folder, writes, None)
 }
 
 /// The same with a `--port`.
-fn said_with(folder: &TempDir, writes: &[&str], port: Option<&str>) -> Vec<String> {
+fn errors_with(folder: &TempDir, writes: &[&str], port: Option<&str>) -> Vec<String> {
     let at = folder.path().display().to_string();
     let files = folder.path().join("config");
     let _ = fs::remove_dir_all(&files);
@@ -62,12 +62,12 @@ fn one_file_is_one_file_however_it_is_spelled() {
         ("later/x", "dangling/x"),
     ];
     for (one, two) in meet {
-        let said = said(&folder, &[&file(one, 3), &file(two, 3)]);
-        assert_eq!(said.len(), 1, "{one} and {two}: {said:?}");
-        assert!(said[0].starts_with("1.toml:7:17: 0.toml writes to at/"), "{said:?}");
+        let errors = errors_of(&folder, &[&file(one, 3), &file(two, 3)]);
+        assert_eq!(errors.len(), 1, "{one} and {two}: {errors:?}");
+        assert!(errors[0].starts_with("1.toml:7:17: 0.toml writes to at/"), "{errors:?}");
     }
     for (one, two) in [("d/x", "x"), ("d/x", "d/y"), ("none/x", "d/x"), ("none/x", "other/x")] {
-        assert_eq!(said(&folder, &[&file(one, 3), &file(two, 3)]), [""; 0], "{one} and {two}");
+        assert_eq!(errors_of(&folder, &[&file(one, 3), &file(two, 3)]), [""; 0], "{one} and {two}");
     }
 }
 
@@ -75,8 +75,11 @@ fn one_file_is_one_file_however_it_is_spelled() {
 fn a_file_that_is_turned_over_has_every_name_that_makes() {
     let folder = TempDir::new().unwrap();
     for (one, two) in [(("x", 3), ("x.1", 1)), (("x.3", 2), ("x", 3)), (("x.1", 1), ("x", 1))] {
-        let said = said(&folder, &[&file(one.0, one.1), &file(two.0, two.1)]);
-        assert!(said.len() == 1 && said[0].contains("is turned over"), "{one:?} {two:?}: {said:?}");
+        let errors = errors_of(&folder, &[&file(one.0, one.1), &file(two.0, two.1)]);
+        assert!(
+            errors.len() == 1 && errors[0].contains("is turned over"),
+            "{one:?} {two:?}: {errors:?}"
+        );
     }
     let apart = [
         (("x", 3), ("x.4", 3)),
@@ -85,35 +88,44 @@ fn a_file_that_is_turned_over_has_every_name_that_makes() {
         (("x", 3), ("x.", 3)),
     ];
     for (one, two) in apart {
-        assert_eq!(said(&folder, &[&file(one.0, one.1), &file(two.0, two.1)]), [""; 0], "{two:?}");
+        assert_eq!(
+            errors_of(&folder, &[&file(one.0, one.1), &file(two.0, two.1)]),
+            [""; 0],
+            "{two:?}"
+        );
     }
     let audit = "commands [audit]\npath = \"at/a\"\nkeep = 2";
-    assert!(said(&folder, &[audit, &file("a.2", 1)])[0].contains("is turned over"));
-    assert_eq!(said(&folder, &[audit, &file("a.3", 1)]), [""; 0]);
+    assert!(errors_of(&folder, &[audit, &file("a.2", 1)])[0].contains("is turned over"));
+    assert_eq!(errors_of(&folder, &[audit, &file("a.3", 1)]), [""; 0]);
 }
 
 #[test]
-fn what_is_the_agents_own_is_no_output() {
+fn the_agents_own_files_are_no_outputs() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
     for is_there in [false, true] {
         for name in
             ["spool", "scripts.jsonl", "audit.jsonl", "audit.jsonl.2", "spool-of-b/x", "scripts/x"]
         {
-            let said = said(&folder, &[&file(&format!("state/{name}"), 1)]);
-            assert!(said.len() == 1 && said[0].contains("the agent's own"), "{name}: {said:?}");
+            let errors = errors_of(&folder, &[&file(&format!("state/{name}"), 1)]);
+            assert!(
+                errors.len() == 1 && errors[0].contains("the agent's own"),
+                "{name}: {errors:?}"
+            );
         }
-        assert_eq!(said(&folder, &[&file("state/metrics", 1)]), [""; 0]);
+        assert_eq!(errors_of(&folder, &[&file("state/metrics", 1)]), [""; 0]);
         if !is_there {
             fs::create_dir_all(at("state/spool-of-b")).unwrap();
             symlink("state", at("way")).unwrap();
         }
     }
-    assert!(said(&folder, &[&file("way/spool", 1)])[0].contains("the agent's own"));
-    assert!(said(&folder, &["unix = \"at/state/control.sock\""])[0].contains("the agent's own"));
+    assert!(errors_of(&folder, &[&file("way/spool", 1)])[0].contains("the agent's own"));
+    assert!(
+        errors_of(&folder, &["unix = \"at/state/control.sock\""])[0].contains("the agent's own")
+    );
     let audit = |path: &str| format!("commands [audit]\npath = \"at/state/{path}\"");
-    assert_eq!(said(&folder, &[&audit("audit.jsonl")]), [""; 0]);
-    assert!(said(&folder, &[&audit("spool")])[0].contains("the agent's own"));
+    assert_eq!(errors_of(&folder, &[&audit("audit.jsonl")]), [""; 0]);
+    assert!(errors_of(&folder, &[&audit("spool")])[0].contains("the agent's own"));
 }
 
 #[test]
@@ -135,11 +147,11 @@ fn configuration_secret_sockets_and_links_are_no_outputs() {
     drop(std::os::unix::net::UnixListener::bind(folder.path().join("bound")).unwrap());
     for (writes, what) in cases {
         let writes: Vec<&str> = writes.iter().map(String::as_str).collect();
-        let said = said(&folder, &writes);
-        assert!(said.len() == 1 && said[0].contains(what), "{writes:?}: {said:?}");
+        let errors = errors_of(&folder, &writes);
+        assert!(errors.len() == 1 && errors[0].contains(what), "{writes:?}: {errors:?}");
     }
     let two = ["unix = \"at/socket\""; 2];
-    assert_eq!(said(&folder, &two), [""; 0], "each has a connection of its own");
+    assert_eq!(errors_of(&folder, &two), [""; 0], "each has a connection of its own");
 }
 
 #[test]
@@ -155,10 +167,10 @@ fn a_port_of_the_command_line_takes_the_place_of_those_in_the_files() {
         (Some("stdio"), "socket", false),
         (Some("org.infinibay.agent"), "x", false),
     ] {
-        let said = said_with(&folder, &[port, &file(name, 1)], instead);
-        assert_eq!(said.len(), usize::from(is_one), "{instead:?} {name}: {said:?}");
-        assert!(said.iter().all(|said| said.starts_with("1.toml:7:17: ")), "{said:?}");
+        let errors = errors_with(&folder, &[port, &file(name, 1)], instead);
+        assert_eq!(errors.len(), usize::from(is_one), "{instead:?} {name}: {errors:?}");
+        assert!(errors.iter().all(|error| error.starts_with("1.toml:7:17: ")), "{errors:?}");
     }
-    let own = said_with(&folder, &[port], Some("unix:at/state/control.sock"));
+    let own = errors_with(&folder, &[port], Some("unix:at/state/control.sock"));
     assert!(own.len() == 1 && own[0].starts_with("--port: ") && own[0].contains("the agent's own"));
 }

@@ -53,7 +53,7 @@ fn it_is_made_for_its_owner_alone_whatever_the_umask() {
 }
 
 #[test]
-fn one_that_others_can_change_is_refused_with_what_mends_it() {
+fn a_folder_that_others_can_change_is_refused_with_the_remedy() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("state");
     fs::create_dir(&path).unwrap();
@@ -77,7 +77,7 @@ fn one_that_others_can_change_is_refused_with_what_mends_it() {
 }
 
 #[test]
-fn a_link_is_refused_and_one_on_the_way_that_nobody_else_made_is_not() {
+fn a_link_is_refused_and_a_trusted_link_in_the_path_is_not() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("real")).unwrap();
@@ -169,7 +169,7 @@ fn one_that_is_removed_or_moved_away_is_made_again() {
 }
 
 #[test]
-fn its_names_are_known_with_what_is_put_behind_them() {
+fn its_names_are_known_with_their_suffixes() {
     for name in ["spool", "spool.new", "spool-of-b", "audit.jsonl.3", "scripts", "control.77"] {
         assert!(is_state_name(name), "{name}");
     }
@@ -179,7 +179,7 @@ fn its_names_are_known_with_what_is_put_behind_them() {
 }
 
 #[test]
-fn what_can_be_no_folder_is_refused_before_anything_is_started() {
+fn a_path_that_cannot_be_a_folder_is_refused_at_the_start() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("file"), "").unwrap();
