@@ -20,7 +20,7 @@ fn quick() -> String {
 }
 
 #[test]
-fn the_shipped_pipeline_tells_the_machine_within_three_seconds() {
+fn the_shipped_pipeline_sends_a_reading_within_three_seconds() {
     let place = Place::new();
     let begun = Instant::now();
     let _running = place.run("built-in:metrics.toml".as_ref(), &[]);
@@ -45,7 +45,7 @@ fn the_shipped_pipeline_tells_the_machine_within_three_seconds() {
 
 /// What the C library makes of freed memory is decided by whoever starts the agent, or else by the agent.
 #[test]
-fn memory_is_given_back_unless_somebody_wants_it_otherwise() {
+fn freed_memory_is_returned_unless_the_environment_says_otherwise() {
     for (wanted, is) in [("", 1), ("glibc.malloc.arena_max=3", 3)] {
         let place = Place::new();
         let chosen = [("GLIBC_TUNABLES", wanted)];
@@ -62,7 +62,7 @@ fn memory_is_given_back_unless_somebody_wants_it_otherwise() {
 }
 
 #[test]
-fn the_first_signal_flushes_what_is_held_and_exits_0_under_both_runtimes() {
+fn the_first_signal_flushes_buffers_and_exits_0_under_both_runtimes() {
     let held = quick()
         .replace("max_items = 1", "max_items = 65536\nmax_bytes = \"16MiB\"\nmax_delay = \"1h\"");
     for agent in ["", "[runtime]\nkind = \"multi_thread\"\nworker_threads = 2\n"] {
@@ -144,7 +144,7 @@ fn fill(host: &std::io::BufReader<std::os::unix::net::UnixStream>) {
 }
 
 #[test]
-fn systemd_hears_ready_alive_and_stopping() {
+fn systemd_is_notified_of_ready_alive_and_stopping() {
     let place = Place::new();
     let notify = place.folder.path().join("notify.sock");
     let socket = UnixDatagram::bind(&notify).unwrap();
@@ -169,7 +169,7 @@ fn systemd_hears_ready_alive_and_stopping() {
 }
 
 #[test]
-fn what_cannot_run_says_why_once_and_exits_78_with_nothing_started() {
+fn an_invalid_start_reports_the_reason_once_and_exits_78() {
     let place = Place::new();
     let good = place.file("good.toml", &quick());
     let wrong = place.file("wrong.toml", &quick().replace("every", "evry"));

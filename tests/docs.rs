@@ -81,3 +81,44 @@ fn every_path_that_the_documents_name_is_there() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+/// Names that the project had of its own for things that the field has words for (`docs/architecture.md`), and names of
+/// parts that are gone.
+const OLD_WORDS: [&str; 9] = [
+    "daemon::",
+    "delivery/",
+    "doubts",
+    "in its hand",
+    "life/",
+    "machine_news",
+    "places::",
+    "tellers",
+    "ThisMachine",
+];
+
+fn files_below(folder: &Path, extension: &str, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_below(&path, extension, into);
+        } else if path.extension().is_some_and(|known| known == extension) {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_old_vocabulary_is_gone() {
+    let mut files = vec![root().join("README.md")];
+    files_below(&root().join("docs"), "md", &mut files);
+    files_below(&root().join("src"), "rs", &mut files);
+    let mut found = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let old = OLD_WORDS.iter().filter(|old| line.contains(**old));
+            found.extend(old.map(|old| format!("{}:{}: {old}", file.display(), number + 1)));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

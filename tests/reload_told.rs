@@ -87,7 +87,7 @@ fn event(host: &mut impl BufRead, source: &str) -> Value {
 }
 
 #[test]
-fn the_host_is_told_that_files_are_wrong_and_once_that_they_are_right_again() {
+fn the_host_gets_an_event_for_invalid_files_and_one_when_they_are_valid_again() {
     let lab = Lab::new();
     let agent = lab.start();
     let mut host = lab.0.host();
@@ -111,7 +111,7 @@ fn the_host_is_told_that_files_are_wrong_and_once_that_they_are_right_again() {
 }
 
 #[test]
-fn an_agent_without_commands_tells_its_host_what_was_lost_and_of_its_files() {
+fn an_agent_without_commands_reports_drops_and_reloads_to_its_host() {
     let lab = Lab::new();
     let quick = metrics("20ms", WHOLE);
     std::fs::remove_file(lab.pipelines().join("commands.toml")).unwrap();
@@ -149,7 +149,7 @@ fn an_agent_without_commands_tells_its_host_what_was_lost_and_of_its_files() {
 }
 
 #[test]
-fn settings_that_hold_at_once_are_told_apart_from_those_that_take_a_restart() {
+fn settings_that_apply_at_once_are_distinguished_from_those_that_need_a_restart() {
     let lab = Lab::new();
     let _agent = lab.start();
     let mut host = lab.0.host();

@@ -44,10 +44,11 @@ where
     // A byte order mark, which some editors write, is not part of the text.
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let shown = mask(source);
-    let tell =
-        |told: Vec<Explained>| told.into_iter().map(|told| error(file, &shown, told)).collect();
-    let Read { file: parsed, doubts, outputs } = read(source, &shown, env).map_err(tell)?;
-    let mut warnings: Vec<ConfigError> = tell(doubts);
+    let locate = |explained: Vec<Explained>| {
+        explained.into_iter().map(|one| error(file, &shown, one)).collect()
+    };
+    let Read { file: parsed, warnings, outputs } = read(source, &shown, env).map_err(locate)?;
+    let mut warnings: Vec<ConfigError> = locate(warnings);
     warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
     let outputs = outputs.into_iter().map(|span| Place::new(&shown, span)).collect();
     Ok(Parsed { file: parsed, warnings, outputs })
@@ -103,7 +104,7 @@ fn error(file: &str, shown: &str, told: Explained) -> ConfigError {
 
 struct Read<T> {
     file: T,
-    doubts: Vec<Explained>,
+    warnings: Vec<Explained>,
     outputs: Vec<Range<usize>>,
 }
 
@@ -144,13 +145,13 @@ where
     });
     match file {
         Some(file) if mistakes.is_empty() => {
-            let mut doubts = old_words;
-            doubts.extend(file.doubts().into_iter().map(|doubt| place(shown, &whole, doubt)));
-            doubts.sort_by_key(|told| told.span.start);
-            Ok(Read { doubts, outputs: outputs(&whole), file })
+            let mut warnings = old_words;
+            warnings.extend(file.warnings().into_iter().map(|broken| place(shown, &whole, broken)));
+            warnings.sort_by_key(|one| one.span.start);
+            Ok(Read { warnings, outputs: outputs(&whole), file })
         }
         _ => {
-            mistakes.sort_by_key(|told| told.span.start);
+            mistakes.sort_by_key(|one| one.span.start);
             if mistakes.len() >= MISTAKES_MAX {
                 mistakes.truncate(MISTAKES_MAX);
                 let last = mistakes.last().map_or(0..0, |told| told.span.clone());

@@ -55,7 +55,7 @@ pub(super) trait Check {
     fn check(&self) -> Vec<Broken>;
 
     /// The warnings: parts that have no effect or lose data.
-    fn doubts(&self) -> Vec<Broken> {
+    fn warnings(&self) -> Vec<Broken> {
         Vec::new()
     }
 
@@ -82,7 +82,7 @@ impl Check for PipelineFile {
         broken
     }
 
-    fn doubts(&self) -> Vec<Broken> {
+    fn warnings(&self) -> Vec<Broken> {
         warnings::of_pipeline(self)
     }
 }
@@ -108,7 +108,7 @@ impl Check for AgentSettings {
         broken
     }
 
-    fn doubts(&self) -> Vec<Broken> {
+    fn warnings(&self) -> Vec<Broken> {
         warnings::of_settings(self)
     }
 }

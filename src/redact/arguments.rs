@@ -1,6 +1,6 @@
 //! Which arguments of a command line are secrets, by known programs and by the names of options.
 
-use super::tells;
+use super::names_secret;
 
 /// Programs and the options by which they take a secret. A `*` ends the beginning of a name.
 struct Client {
@@ -496,11 +496,13 @@ fn named(argument: &str) -> Option<usize> {
     let name = argument[..at].trim_end();
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
     let has_value = argument.len() > at + 1;
-    (has_value && !name.is_empty() && name.chars().all(is_name) && tells(name)).then_some(at + 1)
+    (has_value && !name.is_empty() && name.chars().all(is_name) && names_secret(name))
+        .then_some(at + 1)
 }
 
 /// `--password`, but not `--no-password` or `--ask-pass`, which take none.
 fn is_telling_option(argument: &str) -> bool {
     let name = argument.trim_start_matches('-');
-    tells(name) && !["no-", "ask-", "skip-", "without-"].iter().any(|begin| name.starts_with(begin))
+    names_secret(name)
+        && !["no-", "ask-", "skip-", "without-"].iter().any(|begin| name.starts_with(begin))
 }

@@ -53,7 +53,7 @@ fn fill(end: impl AsFd) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_metrics_nor_the_end() {
+fn an_unread_log_delays_neither_metrics_nor_the_end() {
     let (reader, writer) = std::io::pipe().unwrap();
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     fill(&writer);
@@ -179,7 +179,7 @@ fn signals_that_were_blocked_or_ignored_at_the_start_are_not_in_the_agent_or_wha
 }
 
 #[test]
-fn as_process_1_it_takes_away_what_has_lost_its_parent_and_hands_signals_on() {
+fn as_process_1_it_reaps_orphans_and_forwards_signals() {
     let place = Place::new();
     let (pipeline, out) = to_a_file(&place);
     let mut agent = Command::new("unshare");

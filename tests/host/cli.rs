@@ -93,7 +93,7 @@ async fn an_action_that_is_not_known_is_sent_by_force_only() {
 }
 
 #[tokio::test]
-async fn help_tells_what_an_action_takes_without_a_guest() {
+async fn help_shows_the_parameters_of_an_action_without_a_guest() {
     for (asked, code, says) in [
         (&["help", "ServiceControl"][..], 0, "operation=  needed; text"),
         (&["help"], 0, "ServiceControl"),
@@ -110,7 +110,7 @@ async fn help_tells_what_an_action_takes_without_a_guest() {
 }
 
 #[tokio::test]
-async fn an_answer_that_says_no_is_told_with_its_reason_and_exit_code() {
+async fn a_refusal_is_shown_with_its_reason_and_exit_code() {
     let socket = Socket::bind();
     let path = socket.path();
     for (answer, code, err) in [
@@ -280,7 +280,7 @@ async fn no_answer_is_exit_code_124_and_a_guest_that_leaves_is_69() {
 }
 
 #[tokio::test]
-async fn with_wait_clock_nothing_is_sent_before_the_guest_has_said_the_time() {
+async fn with_wait_clock_nothing_is_sent_before_the_guests_clock_is_known() {
     let socket = Socket::bind();
     let path = socket.path();
     let asked = ["--wait-clock", "send", "SystemInfo", "--json"];
@@ -297,7 +297,7 @@ async fn with_wait_clock_nothing_is_sent_before_the_guest_has_said_the_time() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_arguments_is_told_before_anything_is_opened() {
+async fn wrong_arguments_are_reported_before_anything_is_opened() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("no.sock");
     let empty = dir.path().join("empty.sh");

@@ -27,7 +27,7 @@ fn client(socket: &std::path::Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn who_has_asked_nothing_says_so() {
+fn an_interrupt_before_a_request_reports_that_nothing_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("agent.sock");
     let said = interrupted(client(&socket, &["--listen", "exec", "--", "sleep", "9"]), |stderr| {
@@ -42,7 +42,7 @@ fn who_has_asked_nothing_says_so() {
 }
 
 #[tokio::test]
-async fn who_has_asked_says_that_it_goes_on() {
+async fn an_interrupt_after_a_request_reports_that_it_continues() {
     let socket = Socket::bind();
     let command = client(&socket.path(), &["exec", "--", "sleep", "9"]);
     let (heard, hears) = std::sync::mpsc::sync_channel(1);

@@ -47,7 +47,7 @@ async fn five_hundred_commands_at_once_are_answered_in_any_order_each_with_its_o
 }
 
 #[tokio::test]
-async fn what_is_sent_is_stamped_by_the_guests_clock_as_soon_as_that_is_known() {
+async fn requests_are_stamped_with_the_guests_clock_once_it_is_known() {
     let (host, mut guest) = pair(settings());
     let millis = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     host.send("{}").await.unwrap();
@@ -66,7 +66,7 @@ async fn what_is_sent_is_stamped_by_the_guests_clock_as_soon_as_that_is_known() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn keep_alive_is_asked_in_time_checked_and_the_guests_own_is_answered() {
+async fn keep_alives_are_sent_in_time_and_checked_and_the_guests_own_are_answered() {
     let (host, mut guest) = pair(Settings { keep_alive: Some(SECONDS_30), ..settings() });
     let began = tokio::time::Instant::now();
     let asked = guest.hear().await;
@@ -89,7 +89,7 @@ async fn keep_alive_is_asked_in_time_checked_and_the_guests_own_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_without_an_answer_ends_at_its_time_out_and_says_what_may_be_wrong() {
+async fn a_command_without_an_answer_times_out_with_the_likely_reason() {
     let (host, mut guest) = pair(settings());
     let ask = action("SystemInfo", &[]).unwrap();
     let began = tokio::time::Instant::now();
@@ -111,7 +111,7 @@ async fn a_command_without_an_answer_ends_at_its_time_out_and_says_what_may_be_w
 }
 
 #[tokio::test]
-async fn scripts_are_given_out_once_when_the_guest_asks_and_an_empty_list_otherwise() {
+async fn scripts_are_handed_out_once_on_request_and_an_empty_list_otherwise() {
     let (host, mut guest) = pair(settings());
     let script = Script {
         execution_id: "run-1".to_owned(),
@@ -205,7 +205,7 @@ async fn metrics_are_a_stream_that_ends_with_the_connection() {
 }
 
 #[tokio::test]
-async fn without_a_secret_nothing_is_sent_but_what_is_meant_to_be_unsigned() {
+async fn without_a_secret_only_unsigned_payloads_are_sent() {
     let (host, mut guest) = pair(Settings::default());
     let ask = action("SystemInfo", &[]).unwrap();
     assert_eq!(host.command(&ask, SECONDS_30).await.unwrap_err(), HostError::NoSecret);
@@ -219,7 +219,7 @@ async fn without_a_secret_nothing_is_sent_but_what_is_meant_to_be_unsigned() {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_written_before_a_dropped_host_leaves_and_too_long_a_line_is_refused() {
+async fn a_dropped_host_writes_what_was_sent_and_too_long_a_line_is_refused() {
     let (host, guest) = pair(settings());
     let payload = "x".repeat(1 << 20);
     let (sent, seen) = tokio::join!(
@@ -237,7 +237,7 @@ async fn what_was_sent_is_written_before_a_dropped_host_leaves_and_too_long_a_li
 }
 
 #[tokio::test]
-async fn an_answer_said_before_the_guest_left_is_heard_even_if_nothing_can_be_written() {
+async fn an_answer_sent_before_the_disconnect_is_read_even_if_writes_fail() {
     // Whether reading or writing comes first is chance.
     for _ in 0..20 {
         let (host, mut guest) = pair(settings());

@@ -10,7 +10,7 @@ use super::rig::{EventReceiver, Lab, commands, listen, send, text};
 use super::support::PATIENCE;
 
 #[tokio::test]
-async fn while_no_command_flow_is_there_the_host_is_heard_and_what_it_asks_is_refused() {
+async fn without_a_command_flow_the_host_is_read_and_its_requests_denied() {
     let lab = Lab::new().await;
     let agent = lab.start();
     let host = Arc::new(lab.host().await);

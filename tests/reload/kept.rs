@@ -51,7 +51,7 @@ async fn with_no_host_the_newest_are_kept_over_reloads_and_given_once() {
 }
 
 #[tokio::test]
-async fn what_was_taken_before_a_reload_is_not_done_again_after_it() {
+async fn a_request_read_before_a_reload_does_not_run_again_after_it() {
     let lab = Lab::new().await;
     let agent = lab.start();
     let host = Arc::new(lab.host().await);

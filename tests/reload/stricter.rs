@@ -89,7 +89,7 @@ async fn told_under(after: Option<&str>) -> (String, String) {
 }
 
 #[tokio::test]
-async fn what_waits_is_judged_by_the_policy_in_force_when_its_turn_comes() {
+async fn a_waiting_request_is_judged_by_the_policy_at_its_start() {
     let strict = COMMANDS.replace("raw_shell = true", "raw_shell = false");
     let (command, script) = told_under(Some(&strict)).await;
     assert!(command.contains("commands.toml:7: raw_shell = false"), "{command}");
@@ -97,7 +97,7 @@ async fn what_waits_is_judged_by_the_policy_in_force_when_its_turn_comes() {
 }
 
 #[tokio::test]
-async fn what_waits_is_not_done_where_the_file_is_removed() {
+async fn a_waiting_request_is_denied_when_the_file_is_removed() {
     let (command, script) = told_under(None).await;
     for told in [command, script] {
         assert!(told.contains("was removed"), "{told}");

@@ -9,7 +9,7 @@ use super::rig::{Lab, commands, send, text};
 use super::support::{PATIENCE, Running};
 
 #[tokio::test]
-async fn what_only_a_restart_can_change_is_named_and_the_rest_is_taken() {
+async fn settings_that_need_a_restart_are_named_and_the_others_applied() {
     let lab = Lab::new().await;
     let agent = lab.start();
     let host = lab.host().await;
@@ -60,7 +60,7 @@ async fn what_only_a_restart_can_change_is_named_and_the_rest_is_taken() {
 }
 
 #[tokio::test]
-async fn systemd_hears_that_it_reloads_and_when() {
+async fn systemd_is_notified_of_a_reload_with_its_time() {
     let lab = Lab::new().await;
     let notify = lab.path("notify.sock");
     let socket = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();

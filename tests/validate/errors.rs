@@ -24,7 +24,7 @@ fn every_error_reads_as_written_down() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_without_a_place() {
+fn a_file_that_cannot_be_read_is_reported_without_a_place() {
     let folder = folder(&[("f.toml", "")]);
     let at = |name: &str| {
         let error = all(&folder.path().join(name)).unwrap_err().remove(0);
@@ -53,7 +53,7 @@ fn a_file_that_cannot_be_read_is_told_without_a_place() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_told_with_their_place() {
+fn bytes_that_are_not_text_are_reported_with_their_place() {
     assert_eq!(
         errors("f.toml", b"about = \"x\"\n# caf\xe9 au lait\n"),
         "f.toml:2:6: this is not UTF-8: byte 0xe9 at offset 17\n  |\n\

@@ -16,7 +16,7 @@ use super::rig::{SECRET, all, around, folder};
 pub const EVERYTHING: &str = include_str!("everything.toml");
 
 #[test]
-fn a_file_says_what_code_can_say() {
+fn a_file_can_express_what_code_can() {
     let period = |millis| Period::new(Duration::from_millis(millis)).unwrap();
     let size = |bytes| Size::new(bytes).unwrap();
     let count = |number| Count::new(number).unwrap();
@@ -64,7 +64,7 @@ fn a_file_says_what_code_can_say() {
 }
 
 #[test]
-fn what_a_variable_holds_is_a_value_and_never_a_part_of_the_file() {
+fn the_value_of_a_variable_never_becomes_part_of_the_file() {
     let text = around("[[enrich]]\ntags = { \"${SECRET}\" = \"a${SECRET}\" }")
         + "\n[serialize]\nformat = \"pretty\" # ${GONE}\n";
     let folder = folder(&[("f.toml", &text)]);

@@ -40,7 +40,7 @@ fn the_shipped_files_load_from_the_program_and_from_their_folder() {
 }
 
 #[test]
-fn the_settings_alone_are_told_with_their_memory() {
+fn the_settings_alone_are_reported_with_their_memory() {
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
     let how = How { verbose: true, ..How::default() };
     report(&["built-in:agent.toml".into()], how, &env, &mut right, &mut wrong);

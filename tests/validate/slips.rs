@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn no_slip_causes_a_panic_or_is_told_at_a_place_that_is_not_there(
+    fn no_slip_causes_a_panic_or_an_error_at_a_missing_place(
         which in 0..5_usize,
         slips in proptest::collection::vec((any::<usize>(), 0..12_usize, 0..SLIPS.len()), 1..6),
     ) {
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_replaced_by_a_variable_shows_what_it_holds(at in any::<usize>(), which in 0..5_usize) {
+    fn no_error_shows_the_value_of_a_variable(at in any::<usize>(), which in 0..5_usize) {
         let (name, text) = BUILT_IN.get(which).copied().unwrap_or(("f.toml", EVERYTHING));
         let quoted: Vec<_> = text.match_indices('"').map(|(at, _)| at).collect();
         let pair = 2 * (at % (quoted.len() / 2));

@@ -10,7 +10,7 @@ use infiniservice::config::load;
 use super::rig::{all, around, env, folder};
 
 #[test]
-fn every_file_with_an_error_is_told_and_every_right_one_is_too() {
+fn every_invalid_file_is_reported_and_every_valid_one_too() {
     let good = around("[serialize]\nformat = \"pretty\"");
     let made = good.replace("[[collect]]\nevery = \"1s\"", "[generate]");
     let folder = folder(&[
@@ -77,7 +77,7 @@ fn a_name_is_given_to_one_pipeline_and_settings_are_given_once() {
 }
 
 #[test]
-fn what_is_allowed_is_said_in_one_file() {
+fn two_command_flow_files_are_an_error() {
     let folder =
         folder(&[("a.toml", "[receive]"), ("b.toml", "[receive]\n[enforce]\nallow = [\"*\"]")]);
     let errors = all(folder.path()).unwrap_err();
@@ -111,7 +111,7 @@ fn a_file_whose_output_meets_another_is_not_called_right() {
 }
 
 #[test]
-fn each_mistake_of_a_kind_is_told_and_many_of_them() {
+fn each_error_of_a_kind_is_reported_up_to_the_limit() {
     let folder = folder(&[
         (
             "twice.toml",

@@ -32,7 +32,7 @@ fn pipeline(from: &str, format: &str, more: &str, write: &str) -> String {
 const ALL_FOUR: &str = "\"cpu\", \"memory\", \"disk\", \"network\"";
 
 #[test]
-fn what_is_lost_or_does_nothing_is_warned_of_at_its_place() {
+fn data_loss_and_useless_settings_are_warned_of_at_their_place() {
     let null = "null = true";
     let cases = [
         (
@@ -116,7 +116,7 @@ fn the_shipped_files_are_not_doubted() {
 }
 
 #[test]
-fn a_ceiling_under_which_nothing_can_be_asked_is_warned_of() {
+fn a_ceiling_too_small_for_any_request_is_warned_of() {
     let folder = folder(&[("agent.toml", "[memory]\nceiling = \"4MiB\""), ("c.toml", "[receive]")]);
     let warnings = all(folder.path()).unwrap().warnings;
     assert_eq!(
@@ -126,7 +126,7 @@ fn a_ceiling_under_which_nothing_can_be_asked_is_warned_of() {
 }
 
 #[test]
-fn a_verdict_is_told_as_text_or_as_data_and_warnings_may_count() {
+fn the_report_is_text_or_json_and_warnings_may_count_as_errors() {
     let right = pipeline("\"cpu\"", "json-lines", "[[enrich]]\ntop = {}", "null = true");
     let folder =
         folder(&[("a.toml", &right), ("b.toml", "[batch]\nmax_items = 0\nmax_dely = 1\n")]);
@@ -157,7 +157,7 @@ fn a_verdict_is_told_as_text_or_as_data_and_warnings_may_count() {
 }
 
 #[test]
-fn an_old_word_means_what_it_meant_and_is_warned_of() {
+fn an_old_name_keeps_its_meaning_and_is_warned_of() {
     let port = |word: &str| {
         let write = format!("port = \"org.infinibay.agent\"\ndelivery = \"{word}\"");
         pipeline("\"cpu\"", "infinibay", "", &write)
