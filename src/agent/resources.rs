@@ -64,7 +64,7 @@ fn descriptors() -> Result<(), String> {
     })
 }
 
-/// Asked only where there is a limit: a machine that promises no more memory than it has would refuse it, too.
+/// Checked only under a limit: a machine that promises no more memory than it has would refuse it, too.
 fn addresses() -> Result<(), String> {
     let is_limited = |resource| getrlimit(resource).current.is_some();
     if !is_limited(Resource::As) && !is_limited(Resource::Data) {

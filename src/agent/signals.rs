@@ -11,7 +11,7 @@ pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
-    /// Heard so that a write beyond the limit on files is an error of that write, and not the end of the agent.
+    /// Handled so that a write beyond the limit on files is an error of that write, and not the end of the agent.
     _file_size: Signal,
     /// Those that the parent has ignored, as `nohup` does with SIGHUP. The agent ignores them by handling them: a program
     /// that it starts then begins with the default action, and not with an ignored signal (`execve(2)`).

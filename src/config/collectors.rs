@@ -58,7 +58,7 @@ pub struct ProcessesOptions {
     pub keep: Count,
     /// What makes a process important.
     pub by: Rank,
-    /// How much of their command lines is told.
+    /// How much of their command lines is read.
     pub command_line: CommandLine,
 }
 

@@ -34,7 +34,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// nothing can be written any more.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Told when a line is written, or why it cannot be.
+/// Completed when a line is written, or why it cannot be.
 pub(super) type Written = oneshot::Sender<Result<(), HostError>>;
 
 /// Something to send.

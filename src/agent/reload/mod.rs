@@ -26,7 +26,7 @@
 //! | request log, audit, running programs, permits, policy | the command flow | [`command_state`] |
 //! | durable messages, sessions | the port | its spool and its task, which a reload does not touch |
 //!
-//! # What the host is told
+//! # What is reported to the host
 //! One `reload` event in ten seconds at most: pipelines added, changed and removed, settings applied, or the first
 //! error of the files. A failed reload is followed by an event once the files are valid again. A reload that changes
 //! nothing sends nothing.

@@ -46,7 +46,7 @@ impl Watch {
     }
 }
 
-/// A guest that is silent for so long is told to be: today's host takes it for gone then.
+/// A guest that is silent for so long is reported: the Infinibay host treats it as gone then.
 const SILENCE: Duration = Duration::from_secs(90);
 
 /// The content of the screen.
