@@ -11,10 +11,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infiniservice::commands::authorize::{Enforce, Permit};
+use infiniservice::commands::authorize::{Authorize, Permit};
 use infiniservice::commands::decode::argument::{Account, PackageName};
-use infiniservice::commands::decode::request::{Action, RawCommand, Request, Script, Shell, What};
-use infiniservice::commands::execute::outcome::{Outcome, Said};
+use infiniservice::commands::decode::request::{
+    Action, RawCommand, Request, RequestKind, Script, Shell,
+};
+use infiniservice::commands::execute::outcome::{Outcome, OutputSize};
 use infiniservice::commands::request_log::audit::{Audit, LATE};
 use infiniservice::commands::request_log::chain;
 use infiniservice::config::load;
@@ -25,27 +27,27 @@ use tokio::time::Instant;
 
 const WIDE: Rotation = Rotation { max_bytes: 1 << 30, keep: 3 };
 
-fn gate(deny: &str) -> Enforce {
+fn gate(deny: &str) -> Authorize {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("commands.toml");
     let rules = format!("allow = [\"*\"]\nraw_shell = true\nscripts = true\ndeny = [{deny}]");
     fs::write(&path, format!("[receive]\n[enforce]\n{rules}\n")).unwrap();
     let mut commands = load(&[path], &|_| None).unwrap().commands.unwrap();
     commands.origin = "commands.toml".to_owned();
-    Enforce::new(commands.policy())
+    Authorize::new(commands.policy())
 }
 
-fn request(id: &str, what: What) -> Request {
+fn request(id: &str, what: RequestKind) -> Request {
     Request::new(id.to_owned(), what, Duration::from_secs(9), Instant::now())
 }
 
 fn remove(id: &str, package: &str) -> Request {
     let package = PackageName::new(package).unwrap();
-    request(id, What::Action(Action::PackageRemove(package).into()))
+    request(id, RequestKind::Action(Action::PackageRemove(package).into()))
 }
 
 fn permit(request: Request) -> Permit {
-    gate("").pass(request).unwrap()
+    gate("").decide(request).unwrap()
 }
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -76,8 +78,8 @@ async fn a_request_is_written_down_before_it_runs_and_when_it_has_ended() {
         took: Duration::from_millis(1_500),
         ..Outcome::failed("no")
     };
-    let said = Said { truncated: true, ..outcome.said };
-    entry.end(&Outcome { said, ..outcome }).await;
+    let output_size = OutputSize { truncated: true, ..outcome.output_size };
+    entry.end(&Outcome { output_size, ..outcome }).await;
     let mut line = lines(&path).remove(1);
     for time in ["time", "began"] {
         let time = line.as_object_mut().unwrap().remove(time).unwrap();
@@ -104,7 +106,7 @@ async fn a_request_is_written_down_before_it_runs_and_when_it_has_ended() {
 async fn a_refusal_is_one_line_with_the_rule_that_decided() {
     let (_folder, path) = place();
     let audit = Audit::new(&path, WIDE, true);
-    let refusal = gate("\"PackageRemove\"").pass(remove("id-2", "nginx")).unwrap_err();
+    let refusal = gate("\"PackageRemove\"").decide(remove("id-2", "nginx")).unwrap_err();
     audit.denied(&refusal).await;
     audit.refused(&remove("id-3", "vim"), "commands.toml:3", true, "too many are waiting").await;
     let lines = lines(&path);
@@ -332,10 +334,10 @@ async fn no_secret_of_a_request_is_ever_in_the_file() {
         let check = Action::RunHealthCheck(Some(format!("{{\"api_key\":\"{}\"}}", canary())));
         let targets = vec![format!("Bearer {}", canary()), format!("secret: '{}'", canary())];
         let whats = [
-            What::Raw(raw),
-            What::Script(script),
-            What::Action(check.into()),
-            What::Action(Action::DiskCleanup { targets }.into()),
+            RequestKind::Raw(raw),
+            RequestKind::Script(script),
+            RequestKind::Action(check.into()),
+            RequestKind::Action(Action::DiskCleanup { targets }.into()),
         ];
         let id = format!("{round} password={}", canary());
         requests.extend(whats.map(|what| request(&id, what)));
@@ -383,7 +385,7 @@ async fn a_line_is_bounded_whatever_a_request_holds() {
         environment: many.collect(),
         run_as: None,
     };
-    let huge = request(&"\u{0} x".repeat(1 << 18), What::Raw(raw));
+    let huge = request(&"\u{0} x".repeat(1 << 18), RequestKind::Raw(raw));
     let entry = audit.begin(&permit(huge)).await.unwrap();
     let length = fs::metadata(&path).unwrap().len();
     assert!(length < 32 * 1024, "{length}");

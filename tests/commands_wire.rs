@@ -73,15 +73,15 @@ fn through<T: Transform>(
 
 /// What was asked, in one line.
 fn told(asked: &HostMessage) -> String {
-    use infiniservice::commands::decode::request::{Request, What};
+    use infiniservice::commands::decode::request::{Request, RequestKind};
     let request = |request: &Request| {
-        let what = match &request.what {
-            What::Action(action) => format!("{action:?}"),
-            What::Raw(raw) => format!(
+        let what = match &request.kind {
+            RequestKind::Action(action) => format!("{action:?}"),
+            RequestKind::Raw(raw) => format!(
                 "Raw {} {:?} {:?} {:?} {:?}",
                 raw.command, raw.shell, raw.working_dir, raw.environment, raw.run_as
             ),
-            What::Script(script) => format!(
+            RequestKind::Script(script) => format!(
                 "Script {} {:?} {:?} {:?} {:?}",
                 script.name, script.content, script.shell, script.inputs, script.run_as
             ),

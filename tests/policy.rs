@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use infiniservice::commands::actions::registry::ACTIONS;
 use infiniservice::commands::authorize::policy::{Decision, Policy, arguments, name};
-use infiniservice::commands::authorize::{Enforce, Enforced, Ruled};
+use infiniservice::commands::authorize::{Authorization, Authorize, AuthorizedMessage};
 use infiniservice::commands::decode::argument::{Account, PackageName, Query, ServiceName};
 use infiniservice::commands::decode::request::{
-    Action, RawCommand, Request, Script, ServiceOperation, Shell, What,
+    Action, RawCommand, Request, RequestKind, Script, ServiceOperation, Shell,
 };
 use infiniservice::commands::decode::{HostMessage, Refusal};
 use infiniservice::config::load;
@@ -32,13 +32,13 @@ fn policy(text: &str) -> Policy {
     commands.policy()
 }
 
-fn request(what: What) -> Request {
+fn request(what: RequestKind) -> Request {
     let (id, timeout) = ("1".to_owned(), Duration::from_secs(60));
     Request::new(id, what, timeout, Instant::now())
 }
 
 fn action(action: Action) -> Request {
-    request(What::Action(action.into()))
+    request(RequestKind::Action(action.into()))
 }
 
 fn package(name: &str) -> PackageName {
@@ -54,7 +54,7 @@ fn service(name: &str, operation: ServiceOperation) -> Request {
 }
 
 fn raw(path: Option<&str>, user: Option<&str>) -> Request {
-    request(What::Raw(RawCommand {
+    request(RequestKind::Raw(RawCommand {
         command: "true".to_owned(),
         shell: Shell::Sh,
         working_dir: path.map(Into::into),
@@ -66,10 +66,10 @@ fn raw(path: Option<&str>, user: Option<&str>) -> Request {
 fn leaving(value: &str) -> [Request; 2] {
     let mut both = [raw(None, None), script("x")];
     for request in &mut both {
-        let variables = match &mut request.what {
-            What::Raw(raw) => &mut raw.environment,
-            What::Script(script) => &mut script.inputs,
-            What::Action(_) => continue,
+        let variables = match &mut request.kind {
+            RequestKind::Raw(raw) => &mut raw.environment,
+            RequestKind::Script(script) => &mut script.inputs,
+            RequestKind::Action(_) => continue,
         };
         variables.insert("INFINISERVICE_DETACH".to_owned(), value.to_owned());
     }
@@ -77,7 +77,7 @@ fn leaving(value: &str) -> [Request; 2] {
 }
 
 fn script(name: &str) -> Request {
-    request(What::Script(Script {
+    request(RequestKind::Script(Script {
         name: name.to_owned(),
         content: "true".to_owned(),
         shell: Shell::Bash,
@@ -295,31 +295,31 @@ fn the_shipped_policy_allows_everything_that_can_be_asked() {
 #[test]
 fn every_request_goes_by_a_name_and_arguments_that_a_rule_can_say() {
     for request in everything() {
-        let (_, known) = ACTIONS.iter().find(|(known, _)| *known == name(&request.what)).unwrap();
-        let mut seen: Vec<_> = arguments(&request.what).into_iter().map(|(name, _)| name).collect();
+        let (_, known) = ACTIONS.iter().find(|(known, _)| *known == name(&request.kind)).unwrap();
+        let mut seen: Vec<_> = arguments(&request.kind).into_iter().map(|(name, _)| name).collect();
         seen.dedup();
         seen.sort();
         let mut known = known.to_vec();
         known.sort();
-        assert_eq!(seen, known, "{}", name(&request.what));
+        assert_eq!(seen, known, "{}", name(&request.kind));
     }
 }
 
 #[test]
 fn a_permit_has_no_more_time_than_the_file_grants_and_no_less_than_was_asked() {
-    let gate = Enforce::new(policy("allow = [\"*\"]\n[execute]\ntimeout = \"10m\""));
+    let gate = Authorize::new(policy("allow = [\"*\"]\n[execute]\ntimeout = \"10m\""));
     let with = |seconds| {
         let timeout = Duration::from_secs(seconds);
         let asked = Request { timeout, ..action(Action::SystemInfo) };
-        gate.pass(asked).unwrap().request().timeout.as_secs()
+        gate.decide(asked).unwrap().request().timeout.as_secs()
     };
     assert_eq!((with(5), with(600), with(601), with(1 << 40)), (5, 600, 600, 600));
 }
 
 #[test]
 fn a_refusal_tells_the_host_why_in_both_places_it_looks() {
-    let gate = Enforce::new(policy("deny = [\"SystemInfo\"]"));
-    let refusal = gate.pass(action(Action::SystemInfo)).unwrap_err();
+    let gate = Authorize::new(policy("deny = [\"SystemInfo\"]"));
+    let refusal = gate.decide(action(Action::SystemInfo)).unwrap_err();
     let outcome = refusal.outcome();
     assert!(!outcome.success);
     assert_eq!(outcome.error.as_deref(), Some("denied by commands.toml:3: \"SystemInfo\""));
@@ -328,7 +328,7 @@ fn a_refusal_tells_the_host_why_in_both_places_it_looks() {
 
 #[test]
 fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
-    let mut gate = Enforce::new(policy("allow = [\"SystemInfo\", \"Script\"]\nscripts = true"));
+    let mut gate = Authorize::new(policy("allow = [\"SystemInfo\", \"Script\"]\nscripts = true"));
     let refusal = || Refusal {
         id: "9".to_owned(),
         action: "Dance".to_owned(),
@@ -339,27 +339,35 @@ fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
     let mut ruled = |asked: HostMessage| {
         let mut out = Output::default();
         gate.apply(Instant::now(), &asked, &mut out);
-        let all: Vec<Enforced> = out.drain().collect();
+        let all: Vec<AuthorizedMessage> = out.drain().collect();
         assert_eq!(all.len(), 1);
         all.into_iter().next().unwrap()
     };
-    let permitted = |ruling: &Ruled| matches!(ruling, Ruled::Permitted(_));
-    let denied = |ruling: &Ruled| matches!(ruling, Ruled::Denied(_));
-    let unclear = |ruling: &Ruled| *ruling == Ruled::Unclear(refusal());
+    let permitted =
+        |authorization: &Authorization| matches!(authorization, Authorization::Permitted(_));
+    let denied = |authorization: &Authorization| matches!(authorization, Authorization::Denied(_));
+    let unclear =
+        |authorization: &Authorization| *authorization == Authorization::Malformed(refusal());
 
     let system = ruled(HostMessage::Request(action(Action::SystemInfo)));
-    assert!(matches!(&system, Enforced::Command(ruling) if permitted(ruling)));
+    assert!(
+        matches!(&system, AuthorizedMessage::Command(authorization) if permitted(authorization))
+    );
     let shell = ruled(HostMessage::Request(raw(None, None)));
-    assert!(matches!(&shell, Enforced::Command(ruling) if denied(ruling)));
+    assert!(matches!(&shell, AuthorizedMessage::Command(authorization) if denied(authorization)));
     let unknown = ruled(HostMessage::Answer(refusal()));
-    assert!(matches!(&unknown, Enforced::Command(ruling) if unclear(ruling)));
+    assert!(
+        matches!(&unknown, AuthorizedMessage::Command(authorization) if unclear(authorization))
+    );
     let scripts =
         ruled(HostMessage::Scripts(vec![Ok(script("a")), Err(refusal()), Ok(remove("x"))]));
-    let Enforced::Scripts(rulings) = scripts else { panic!("{scripts:?}") };
-    assert!(permitted(&rulings[0]) && unclear(&rulings[1]) && denied(&rulings[2]));
-    assert_eq!(ruled(HostMessage::KeepAlive(u64::MAX)), Enforced::KeepAlive(u64::MAX));
-    assert_eq!(ruled(HostMessage::KeepAliveAnswered(7)), Enforced::KeepAliveAnswered(7));
-    assert_eq!(ruled(HostMessage::MetricsNow), Enforced::MetricsNow);
+    let AuthorizedMessage::Scripts(authorizations) = scripts else { panic!("{scripts:?}") };
+    assert!(
+        permitted(&authorizations[0]) && unclear(&authorizations[1]) && denied(&authorizations[2])
+    );
+    assert_eq!(ruled(HostMessage::KeepAlive(u64::MAX)), AuthorizedMessage::KeepAlive(u64::MAX));
+    assert_eq!(ruled(HostMessage::KeepAliveAnswered(7)), AuthorizedMessage::KeepAliveAnswered(7));
+    assert_eq!(ruled(HostMessage::MetricsNow), AuthorizedMessage::MetricsNow);
 }
 
 proptest! {
@@ -378,7 +386,7 @@ proptest! {
         let with = |deny: &[usize]| policy(&format!("allow = {}\ndeny = {}", list(&allow), list(deny)));
         let (fewer, more) = (with(&deny[1..]), with(&deny));
         for request in everything() {
-            let name = name(&request.what);
+            let name = name(&request.kind);
             let more = more.decide(&request).is_allowed();
             prop_assert!(!more || fewer.decide(&request).is_allowed());
             let is_in = |rules: &[usize]| rules.iter().any(|at| ACTIONS[*at].0 == name);
@@ -390,7 +398,7 @@ proptest! {
                 _ => &[],
             };
             let denied = is_in(&deny) || deny.iter().any(|at| along.contains(&ACTIONS[*at].0));
-            let switched_off = !matches!(request.what, What::Action(_));
+            let switched_off = !matches!(request.kind, RequestKind::Action(_));
             prop_assert_eq!(more, is_in(&allow) && !denied && !switched_off);
         }
     }

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
 use futures::StreamExt;
-use infiniservice::commands::decode::request::{RawCommand, Request, Script, Shell, What};
+use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::audit::Audit;
 use infiniservice::commands::request_log::{
-    CUT, CUT_SCRIPT, Known, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
+    CUT, CUT_SCRIPT, Claim, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };
 use infiniservice::model::Rng;
 use infiniservice::sinks::Rotation;
@@ -25,14 +25,14 @@ const NOW: i64 = 1_700_000_000_000;
 fn request(id: &str, is_script: bool) -> Request {
     let (shell, run_as) = (Shell::Sh, None);
     let what = match is_script {
-        true => What::Script(Script {
+        true => RequestKind::Script(Script {
             name: "s".to_owned(),
             content: "true".to_owned(),
             shell,
             inputs: BTreeMap::new(),
             run_as,
         }),
-        false => What::Raw(RawCommand {
+        false => RequestKind::Raw(RawCommand {
             command: "true".to_owned(),
             shell,
             working_dir: None,
@@ -52,9 +52,9 @@ fn begin(disk: &FaultyDisk, boot: &str, now_ms: i64) -> RequestLog {
 }
 
 fn completed(id: &str, is_script: bool, code: i32) -> Outbound {
-    let outcome = Outcome { success: code == 0, exit_code: Some(code), ..Outcome::said("said") };
+    let outcome = Outcome { success: code == 0, exit_code: Some(code), ..Outcome::text("said") };
     match is_script {
-        true => Outbound::Completed { execution_id: id.to_owned(), outcome },
+        true => Outbound::ScriptCompletion { execution_id: id.to_owned(), outcome },
         false => {
             Outbound::Response { id: id.to_owned(), action: "UnsafeCommand".to_owned(), outcome }
         }
@@ -64,14 +64,14 @@ fn completed(id: &str, is_script: bool, code: i32) -> Outbound {
 fn outcome(told: &Outbound) -> (&str, &Outcome) {
     match told {
         Outbound::Response { id, outcome, .. }
-        | Outbound::Completed { execution_id: id, outcome } => (id, outcome),
+        | Outbound::ScriptCompletion { execution_id: id, outcome } => (id, outcome),
         other => panic!("{other:?}"),
     }
 }
 
 async fn recovered(log: &RequestLog) -> BTreeMap<String, Outcome> {
     let recovery = Recovery { log: log.clone(), audit: None, waiting: Vec::new(), hosts: None };
-    let told: Vec<Outbound> = recovery.told().collect().await;
+    let told: Vec<Outbound> = recovery.replies().collect().await;
     let all: BTreeMap<_, _> =
         told.iter().map(outcome).map(|(id, said)| (id.to_owned(), said.clone())).collect();
     assert_eq!(all.len(), told.len(), "each once");
@@ -115,8 +115,8 @@ async fn step(log: &RequestLog, model: &mut Model, chance: &mut Rng) {
             model.requests.remove(&id);
         }
         (_, Some(Is::Accepted)) => {
-            assert_eq!(log.claim(&asked), Known::New);
-            assert_eq!(log.claim(&asked), Known::UnderWay);
+            assert_eq!(log.claim(&asked), Claim::New);
+            assert_eq!(log.claim(&asked), Claim::InProgress);
             log.start(&id, true).await.unwrap();
             model.requests.insert(id, (is_script, Is::Started));
         }
@@ -132,7 +132,7 @@ async fn step(log: &RequestLog, model: &mut Model, chance: &mut Rng) {
             model.requests.insert(id, (is_script, Is::Outbound(Some(code))));
         }
         (_, Some(Is::Outbound(_))) => {
-            let Known::Answered(told) = log.claim(&asked) else { panic!("{id} would run again") };
+            let Claim::Answered(told) = log.claim(&asked) else { panic!("{id} would run again") };
             assert_eq!(outcome(&told).1.stdout, "said");
         }
     }
@@ -145,9 +145,9 @@ async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
     assert_eq!(told.keys().collect::<Vec<_>>(), open.map(|(id, _)| id).collect::<Vec<_>>());
     for (id, (is_script, is)) in &model.requests {
         let again = match log.claim(&request(id, *is_script)) {
-            Known::New => None,
-            Known::UnderWay => panic!("{id} is under way for ever"),
-            Known::Answered(told) => Some(outcome(&told).1.clone()),
+            Claim::New => None,
+            Claim::InProgress => panic!("{id} is under way for ever"),
+            Claim::Answered(told) => Some(outcome(&told).1.clone()),
         };
         let said = told.get(id);
         let cut = if *is_script { CUT_SCRIPT } else { CUT };
@@ -165,7 +165,7 @@ async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
             }
         }
     }
-    assert_eq!(log.claim(&request("never", true)), Known::New);
+    assert_eq!(log.claim(&request("never", true)), Claim::New);
     for (ts, nonce) in &model.taken {
         assert!(log.envelope((Instant::now(), now_ms), *ts, nonce, false).is_err(), "{nonce}");
     }
@@ -213,7 +213,7 @@ async fn a_power_cut_at_every_step_lets_nothing_start_twice() {
             for number in 0..30 {
                 let id = format!("r{number}");
                 let asked = request(&id, number % 2 == 0);
-                if log.claim(&asked) == Known::New && log.start(&id, true).await.is_ok() {
+                if log.claim(&asked) == Claim::New && log.start(&id, true).await.is_ok() {
                     started.push(asked);
                     log.finish(&mut completed(&id, number % 2 == 0, 0));
                 }
@@ -224,7 +224,7 @@ async fn a_power_cut_at_every_step_lets_nothing_start_twice() {
             for asked in &started {
                 assert_ne!(
                     log.claim(asked),
-                    Known::New,
+                    Claim::New,
                     "{} of {} at {at}",
                     asked.id,
                     started.len()
@@ -242,13 +242,13 @@ async fn a_full_disk_refuses_what_must_be_written_down_and_nothing_is_lost_by_it
     let log = begin(&disk, "b", NOW);
     disk.set(Faults { space: Some(disk.bytes().len() as u64 + 60), ..Faults::default() });
     let (read, script) = (request("read", false), request("script", true));
-    assert_eq!((log.claim(&read), log.claim(&script)), (Known::New, Known::New));
+    assert_eq!((log.claim(&read), log.claim(&script)), (Claim::New, Claim::New));
     assert!(log.start("read", false).await.is_ok(), "what only reads waits for no disk");
     assert!(log.start("script", true).await.is_err());
     log.withdraw("script");
     log.finish(&mut completed("read", false, 0));
     disk.set(Faults::default());
-    assert_eq!(log.claim(&script), Known::New);
+    assert_eq!(log.claim(&script), Claim::New);
     assert_eq!(log.start("script", true).await, Ok(()));
     drop(log);
     let log = begin(&disk, "b", NOW);
@@ -290,7 +290,7 @@ async fn the_file_is_bounded_and_a_start_with_a_full_one_is_short() {
     // The bench `commands` says what an optimised build takes; a debug build on a busy machine says nothing.
     assert!(cfg!(debug_assertions) || took < Duration::from_millis(50), "{took:?}");
     let last = request(&format!("{:036}", 29_999), false);
-    assert!(matches!(log.claim(&last), Known::Answered(_)));
+    assert!(matches!(log.claim(&last), Claim::Answered(_)));
 }
 
 #[tokio::test]
@@ -321,7 +321,7 @@ async fn damage_costs_what_it_hits_and_no_trust() {
         let disk = FaultyDisk::with(1, foreign);
         let log = begin(&disk, "b", NOW);
         assert_eq!(disk.aside().as_deref(), Some(foreign), "kept for a person");
-        assert_eq!(log.claim(&request("a", true)), Known::New);
+        assert_eq!(log.claim(&request("a", true)), Claim::New);
         assert_eq!(log.start("a", true).await, Ok(()));
         drop(log);
         assert_eq!(recovered(&begin(&disk, "b", NOW)).await.len(), 1);
@@ -353,7 +353,7 @@ async fn what_is_no_file_of_ours_is_left_alone_and_no_script_starts() {
     for put in puts {
         put();
         let log = open(folder.path()).await;
-        assert_eq!(log.claim(&request("a", true)), Known::New);
+        assert_eq!(log.claim(&request("a", true)), Claim::New);
         log.start("a", false).await.unwrap();
         let error = log.start("a", true).await.unwrap_err();
         assert!(error.contains("remove") || error.contains("directory"), "{error}");
@@ -401,16 +401,16 @@ async fn what_an_older_agent_has_left_is_read_once() {
     assert_eq!(told["command"].error.as_deref(), Some(CUT));
     assert_eq!(told["cut"].error.as_deref(), Some(CUT_SCRIPT));
     for (id, code) in [("done", Some(3)), ("untold", Some(0)), ("cut", None), ("known", None)] {
-        let Known::Answered(told) = log.claim(&request(id, true)) else {
+        let Claim::Answered(told) = log.claim(&request(id, true)) else {
             panic!("{id} runs twice")
         };
         assert_eq!(outcome(&told).1.exit_code, code, "{id}");
     }
-    assert_eq!(log.claim(&request("never", true)), Known::New);
+    assert_eq!(log.claim(&request("never", true)), Claim::New);
     assert!(!at("scripts.jsonl").exists() && !at("scripts").exists(), "no text stays on the disk");
     drop(log);
     let log = open(folder.path()).await;
-    assert!(matches!(log.claim(&request("done", true)), Known::Answered(_)), "from the log now");
+    assert!(matches!(log.claim(&request("done", true)), Claim::Answered(_)), "from the log now");
 }
 
 #[tokio::test]
@@ -426,7 +426,7 @@ async fn a_copy_of_a_machine_does_not_speak_for_the_original() {
     };
     let log = copy();
     assert!(log.is_copy() && recovered(&log).await.is_empty());
-    assert!(matches!(log.claim(&request("a", true)), Known::Answered(_)), "nor runs it");
+    assert!(matches!(log.claim(&request("a", true)), Claim::Answered(_)), "nor runs it");
     drop(log);
     assert!(recovered(&copy()).await.is_empty());
 }
@@ -455,12 +455,12 @@ async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
     let audit = Audit::new(&path, Rotation { max_bytes: 1 << 20, keep: 1 }, true);
     let waiting = vec![numbers[0]];
     let recovery = Recovery { log: log.clone(), audit: Some(audit.clone()), waiting, hosts: None };
-    let told: Vec<Outbound> = recovery.told().collect().await;
+    let told: Vec<Outbound> = recovery.replies().collect().await;
     let ids: Vec<_> = told.iter().map(|told| outcome(told).0).collect();
     assert_eq!(ids, ["lost", "cut", "not run"]);
     let last =
         Recovery { log: log.clone(), audit: Some(audit.clone()), waiting: vec![], hosts: None };
-    assert!(last.told().collect::<Vec<_>>().await.is_empty(), "once in a run");
+    assert!(last.replies().collect::<Vec<_>>().await.is_empty(), "once in a run");
     // What had ended has its line already.
     let (other, rule) = (request("behind", false), "r");
     audit.refused(&other, rule, true, "no").await;
@@ -484,7 +484,7 @@ async fn many_that_start_at_once_are_all_on_the_disk() {
         let log = log.clone();
         async move {
             let id = format!("r{number}");
-            assert_eq!(log.claim(&request(&id, true)), Known::New);
+            assert_eq!(log.claim(&request(&id, true)), Claim::New);
             log.start(&id, true).await
         }
     });

@@ -1,10 +1,10 @@
-//! The command flow of a file: port → frame → verify → decode → filter acks → enforce → execute → reply → port; and the
-//! flow of control messages and events beside it.
+//! The parts of the command flow, made from a file: [`commands::serve`] connects them. Beside it, the flow of control
+//! messages and events.
 
 use crate::agent::assemble::{Built, Site};
 use crate::agent::port_registry::Connection;
 use crate::agent::reload::command_state::CommandState;
-use crate::commands::authorize::Enforce;
+use crate::commands::authorize::Authorize;
 use crate::commands::decode::Decode;
 use crate::commands::decode::ack_filter::AckFilter;
 use crate::commands::execute::Execute;
@@ -19,12 +19,10 @@ use crate::commands::reply::{self, Outbound, Reply};
 use crate::commands::request_log::Recovery;
 use crate::commands::verify::Verify;
 use crate::commands::verify::secret::Secret;
+use crate::commands::{self, MESSAGES_WAITING, Stages};
 use crate::config::{self, Commands};
 use crate::pipeline::{Graph, MemoryBudget, Pipeline, Segment};
 use crate::port::Target;
-
-/// Messages that wait between two stages. When they are full, the port is not read.
-const MESSAGES_WAITING: usize = 16;
 
 /// Builds the flow of `commands`, and the flow of events beside it, which opens sessions if there is a secret.
 ///
@@ -37,7 +35,7 @@ pub(super) fn command_flow(
     events: EventReceiver,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
-    let gate = gate(commands);
+    let authorize = policy_stage(commands);
     let target = site.ports.resolve(&commands.file.receive().port)?;
     let mut session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
     if secret.is_some() {
@@ -45,12 +43,13 @@ pub(super) fn command_flow(
         let vm_id = site.vm_id.map(str::to_owned);
         let is_drawing = site.ports.is_drawing();
         let port = site.ports.at(&target);
-        session_start = session_start.greeting(vm_id, port.hosts.clone(), port.greeted.clone());
+        session_start =
+            session_start.requesting_scripts(vm_id, port.hosts.clone(), port.greeted.clone());
         if !is_drawing {
             // Best-effort messages wait for a connection.
             let is_best_effort = commands.file.reply.delivery == config::Delivery::Latest;
             command_state.log.best_effort(is_best_effort);
-            session_start = session_start.telling(Recovery {
+            session_start = session_start.recovering(Recovery {
                 log: command_state.log.clone(),
                 audit: Some(command_state.audit.clone()),
                 waiting: port.acks.subscribe(command_state.log.acknowledger()),
@@ -58,12 +57,12 @@ pub(super) fn command_flow(
             });
         }
     }
-    flow_of(commands, secret, command_state, gate, session_start, site)
+    flow_of(commands, secret, command_state, authorize, session_start, site)
 }
 
 /// The policy of `commands`, as a stage.
-pub(super) fn gate(commands: &Commands) -> Enforce {
-    Enforce::new(commands.policy())
+pub(super) fn policy_stage(commands: &Commands) -> Authorize {
+    Authorize::new(commands.policy())
 }
 
 /// Builds the flow that replaces the flow of `commands` when its file is removed: it reads acknowledgements, sends events,
@@ -78,10 +77,10 @@ pub(super) fn deny_all_flow(
     events: EventReceiver,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
-    let gate = Enforce::deny_all(&commands.origin);
+    let authorize = Authorize::deny_all(&commands.origin);
     let target = site.ports.resolve(&commands.file.receive().port)?;
     let session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
-    flow_of(commands, Some(secret), command_state, gate, session_start, site)
+    flow_of(commands, Some(secret), command_state, authorize, session_start, site)
 }
 
 /// Builds the flow of events for the port `target`, which no command flow reads.
@@ -96,7 +95,7 @@ fn flow_of(
     commands: &Commands,
     secret: Option<Secret>,
     command_state: &CommandState,
-    gate: Enforce,
+    authorize: Authorize,
     session_start: SessionStart,
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
@@ -106,15 +105,14 @@ fn flow_of(
     let target = site.ports.resolve(&receive.port)?;
     let is_drawing = site.ports.is_drawing();
     let port = site.ports.at(&target);
-    let (shown, turn, answers) =
-        (target.to_string(), port.inbound.turn(), port.ack_tracker.clone());
+    let (lease, ack_tracker) = (port.inbound.lease(), port.ack_tracker.clone());
     if unlocked {
-        answers.listen();
+        ack_tracker.listen();
     }
 
     let audit = command_state.audit.clone();
     port.undelivered.on_dropped(move |line| {
-        let Some((id, action)) = reply::whose(line) else { return };
+        let Some((id, action)) = reply::id_and_action(line) else { return };
         tracing::info!(
             id,
             action,
@@ -124,32 +122,34 @@ fn flow_of(
     });
 
     let execute = Execute {
-        perform: Box::new(LocalExecutor {
+        executor: Box::new(LocalExecutor {
             runner: command_state.runner.clone(),
             latest: site.latest.clone(),
-            in_force: command_state.in_force.clone(),
+            current_policy: command_state.current_policy.clone(),
             state: command_state.state().to_owned(),
             command_line: commands.file.execute.command_line,
         }),
         audit: Some(command_state.audit.clone()),
         latest: site.latest.clone(),
         log: command_state.log.clone(),
-        in_force: command_state.in_force.clone(),
+        current_policy: command_state.current_policy.clone(),
     };
     let max_line = receive.max_line.bytes();
     let max_line = site.limit.map_or(max_line, |limit| limit.line(max_line));
     let max_line = usize::try_from(max_line).unwrap_or(usize::MAX);
     let (health, stop) = (site.health, site.stop);
-    let source = Receive::new(shown, turn.clone());
     let window = verify.window.get();
     let verify = || Verify::new(secret.clone()).within(window).remembering(&command_state.log);
-    let flow = Pipeline::from_sources("commands", [source], MESSAGES_WAITING, health, stop)
-        .then(Frame::of(turn, max_line)) // Line      ┐
-        .then(verify()) // Verified │ fused: one task
-        .then(Decode::within(site.memory_budget)) // Asked     │
-        .then(AckFilter::new(answers.clone())) // Asked     │
-        .then(gate) // Enforced  ┘
-        .handle_in(execute, &command_state.room, MESSAGES_WAITING); // Told
+    let stages = Stages {
+        receive: Receive::new(target.to_string(), lease.clone()),
+        frame: Frame::of(lease, max_line),
+        verify: verify(),
+        decode: Decode::within(site.memory_budget),
+        ack_filter: AckFilter::new(ack_tracker.clone()),
+        authorize,
+        execute,
+    };
+    let flow = commands::serve(stages, &command_state.room, health, stop);
     let flow = end(flow, reply, port, site.memory_budget);
 
     let name = if unlocked { "greeting" } else { "news" };
@@ -157,8 +157,8 @@ fn flow_of(
         Pipeline::from_sources(name, [session_start], MESSAGES_WAITING, health, stop);
     let mut graphs = vec![flow, end(session_start, reply, port, site.memory_budget)];
     if unlocked && !is_drawing {
-        let drain_acks = DrainAcks::new(port.inbound.turn(), stop.clone(), port.closing.clone());
-        graphs.push(drain_acks.hear(max_line, verify(), answers, health));
+        let drain_acks = DrainAcks::new(port.inbound.lease(), stop.clone(), port.closing.clone());
+        graphs.push(drain_acks.into_graph(max_line, verify(), ack_tracker, health));
     }
     Ok(Built::of(graphs, target))
 }
@@ -175,8 +175,7 @@ fn end<S: Segment<Out = Outbound>>(
         config::Delivery::Latest => None,
     };
     let node = replies.node("replies");
-    let deliver = ReplySink::new(port.target.to_string(), port.replies.clone(), durable, node);
-    replies
-        .then(Reply::new(reply.command_type).charging(memory_budget))
-        .write(deliver, MESSAGES_WAITING)
+    let sink = ReplySink::new(port.target.to_string(), port.replies.clone(), durable, node);
+    let encode = Reply::new(reply.command_type).charged_to(memory_budget);
+    commands::reply(replies, encode, sink)
 }

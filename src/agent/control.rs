@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::agent::clients::{CLIENTS_MAX, Clients, RequestRead};
 use crate::agent::reload::ReloadRequest;
 use crate::agent::reload::report::Report;
-use crate::commands::notify::spool_status::{Held, SpoolReport};
+use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 
@@ -49,7 +49,7 @@ pub enum Answer {
     /// The files were read, and this came of it.
     Reloaded(Report),
     /// The status of the spool of each port.
-    SpoolReport(Vec<Held>),
+    SpoolReport(Vec<SpoolContents>),
     /// It was not done: the end of a sentence.
     Refused(String),
 }
@@ -287,7 +287,7 @@ async fn serve_client(
     request_read.set();
     let answer = match serde_json::from_slice(&line) {
         Err(error) => Answer::Refused(format!("this is no request: {error}")),
-        Ok(Request::SpoolReport) => Answer::SpoolReport(spools.held()),
+        Ok(Request::SpoolReport) => Answer::SpoolReport(spools.contents()),
         Ok(Request::Reload) => {
             let (request, result) = ReloadRequest::with_reply("infiniservice reload");
             match reload.try_send(request) {

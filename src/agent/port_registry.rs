@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::durable_port::{Opening, attach_spool};
 use crate::agent::telemetry_mux::TelemetryMux;
 use crate::commands::notify::control_messages::ControlMessages;
-use crate::commands::notify::session_start::Greeted;
+use crate::commands::notify::session_start::SessionStarts;
 use crate::commands::notify::spool_status::SpoolReport;
 use crate::commands::receive::inbound::{ReadLease, SharedInbound};
 use crate::config::HostKind;
@@ -58,7 +58,7 @@ pub struct Connection {
     /// Counts connections.
     pub hosts: watch::Receiver<u64>,
     /// The connections for which a session was opened.
-    pub greeted: Greeted,
+    pub greeted: SessionStarts,
     /// Closes the port.
     pub closing: CancellationToken,
     on_disk: bool,
@@ -145,7 +145,7 @@ impl Ports {
             status: durable_port.status,
             inbound: SharedInbound::new(port.inbound()),
             hosts: port.hosts(),
-            greeted: Greeted::default(),
+            greeted: SessionStarts::default(),
             counters: port.counters(),
             closing,
             tasks: vec![durable_port.task, Box::new(port)],
@@ -233,7 +233,7 @@ impl Ports {
 impl Connection {
     /// Discards and counts the input, for a port without a command flow.
     pub fn discard_input(&self, stop: &CancellationToken) -> Box<dyn Task> {
-        let (turn, counters) = (self.inbound.turn(), Arc::clone(&self.counters));
+        let (turn, counters) = (self.inbound.lease(), Arc::clone(&self.counters));
         let (port, stop) = (self.target.to_string(), stop.clone());
         Box::new(DiscardInput { turn, counters, port, stop, has_logged: false })
     }
@@ -253,7 +253,7 @@ impl Task for DiscardInput {
         async {
             loop {
                 let next = async {
-                    self.turn.begin().await;
+                    self.turn.acquire().await;
                     self.turn.next().await
                 };
                 let next = tokio::select! {

@@ -18,8 +18,8 @@ use super::{EXIT_CONFIG, StateOption, complain, load_or_report, refuse, say, unl
 use crate::commands::actions::packages;
 use crate::commands::authorize::dry_run::{DryRun, ProgramsOf, plan};
 use crate::commands::authorize::policy::{Value, arguments, becomes, name};
-use crate::commands::authorize::{Enforce, Enforced, Permit, Ruled};
-use crate::commands::decode::request::{Action, Request, What};
+use crate::commands::authorize::{Authorization, Authorize, AuthorizedMessage, Permit};
+use crate::commands::decode::request::{Action, Request, RequestKind};
 use crate::commands::decode::{Decode, HostMessage};
 use crate::commands::verify::Verified;
 use crate::commands::verify::secret::Secret;
@@ -119,28 +119,30 @@ fn explain(
     let asked =
         asked.ok_or("this is no message that the host sends, and has no id to answer to")?;
 
-    let mut gate = Enforce::new(commands.policy());
+    let mut gate = Authorize::new(commands.policy());
     let mut out = Output::default();
     gate.apply(now, &asked, &mut out);
     let around = Around { wanted, gate: &gate, execute: &commands.file.execute, programs_of };
     for enforced in out.drain() {
         match enforced {
-            Enforced::Command(ruling) => told.ruling(&ruling, &around, 0),
-            Enforced::Scripts(rulings) => {
-                told.say("scripts", &format!("{}", rulings.len()));
-                for (index, ruling) in rulings.iter().enumerate() {
+            AuthorizedMessage::Command(authorization) => {
+                told.authorization(&authorization, &around, 0)
+            }
+            AuthorizedMessage::Scripts(authorizations) => {
+                told.say("scripts", &format!("{}", authorizations.len()));
+                for (index, authorization) in authorizations.iter().enumerate() {
                     told.text.push('\n');
-                    told.ruling(ruling, &around, index);
+                    told.authorization(authorization, &around, index);
                 }
             }
-            Enforced::KeepAlive(number) => {
+            AuthorizedMessage::KeepAlive(number) => {
                 told.say(
                     "answer",
                     &format!("a keep_alive of number {number}, at once; nothing is run"),
                 );
             }
-            Enforced::KeepAliveAnswered(_) => told.say("answer", "none; nothing is run"),
-            Enforced::MetricsNow => told.say("answer", "metrics; nothing is run"),
+            AuthorizedMessage::KeepAliveAnswered(_) => told.say("answer", "none; nothing is run"),
+            AuthorizedMessage::MetricsNow => told.say("answer", "metrics; nothing is run"),
         }
     }
     Ok(told)
@@ -150,7 +152,7 @@ fn explain(
 struct Around<'a> {
     /// The timeout of the request, or of each script, in seconds.
     wanted: Vec<Option<Number>>,
-    gate: &'a Enforce,
+    gate: &'a Authorize,
     execute: &'a Execute,
     programs_of: ProgramsOf,
 }
@@ -161,9 +163,9 @@ impl Explained {
         let _ = writeln!(self.text, "{:12} {}", format!("{what}:"), plain(text));
     }
 
-    fn ruling(&mut self, ruling: &Ruled, around: &Around<'_>, index: usize) {
-        match ruling {
-            Ruled::Unclear(refusal) => {
+    fn authorization(&mut self, authorization: &Authorization, around: &Around<'_>, index: usize) {
+        match authorization {
+            Authorization::Malformed(refusal) => {
                 self.say("id", &refusal.id);
                 self.say("asks for", &refusal.action);
                 self.say(
@@ -172,12 +174,12 @@ impl Explained {
                 );
                 self.allowed = false;
             }
-            Ruled::Denied(denial) => {
+            Authorization::Denied(denial) => {
                 self.request(&denial.request);
                 self.say("decision", &denial.why);
                 self.allowed = false;
             }
-            Ruled::Permitted(permit) => {
+            Authorization::Permitted(permit) => {
                 self.request(permit.request());
                 let rule = permit.rule();
                 let quote = around.gate.quote(rule).unwrap_or_default();
@@ -189,7 +191,7 @@ impl Explained {
 
     fn request(&mut self, request: &Request) {
         self.say("id", &request.id);
-        let arguments = arguments(&request.what).into_iter().map(|(argument, value)| {
+        let arguments = arguments(&request.kind).into_iter().map(|(argument, value)| {
             let value = match value {
                 Value::Is(text) => format!("{text:?}"),
                 Value::Everything => "everything".to_owned(),
@@ -197,8 +199,8 @@ impl Explained {
             format!("{} = {value}", argument.name())
         });
         let arguments: Vec<String> = arguments.collect();
-        let mut asked = name(&request.what).to_owned();
-        if let Some(name) = becomes(&request.what) {
+        let mut asked = name(&request.kind).to_owned();
+        if let Some(name) = becomes(&request.kind) {
             asked = format!("{asked}, which is {name}");
         }
         if !arguments.is_empty() {
@@ -227,7 +229,7 @@ impl Explained {
             return self.say("would do", &program.note);
         }
         self.say("would run", &format!("{:?}", program.argv));
-        if let What::Script(script) = &request.what {
+        if let RequestKind::Script(script) = &request.kind {
             self.say("script", &format!("{:?}", script.content));
         }
         for (index, (name, value)) in program.environment.iter().enumerate() {

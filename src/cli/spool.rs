@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{StateOption, complain, load_or_report, refuse, say, unless};
 use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
-use crate::commands::notify::spool_status::Held;
+use crate::commands::notify::spool_status::SpoolContents;
 use crate::machine_events;
 use crate::sinks::why;
 use crate::spool::{self, Corruption, Entry, File, Scan, Spool};
@@ -174,7 +174,7 @@ fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
         }
         Err(Unanswered::Io(error)) => return vec![Ok(unknown_memory_spools(&why(&error)))],
     };
-    let line = |held: &Held| {
+    let line = |held: &SpoolContents| {
         let count = items(usize::try_from(held.in_memory).unwrap_or(usize::MAX));
         let line = format!("the agent that runs holds {count} for {} in memory only", held.port);
         match held.trouble() {

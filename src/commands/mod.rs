@@ -1,6 +1,11 @@
 //! The command flow: receive → verify → decode → authorize → execute → reply.
 //!
-//! This module does not know the device, and answers every request exactly once.
+//! [`serve`] and [`reply()`] are the flow as an expression; each step is a module of its own. Every request gets
+//! exactly one reply, also when it is denied, malformed or lost to a panic. Whoever builds the flow passes in the
+//! parts: this module opens no device and reads no configuration file.
+//!
+//! The flow stands here, beside the steps, so that the order of verification, authorization and execution is read,
+//! reviewed and changed in one place.
 
 pub mod receive;
 pub mod verify;
@@ -10,6 +15,57 @@ pub mod execute;
 pub mod reply;
 
 pub mod actions;
-pub mod notify;
 pub mod process;
 pub mod request_log;
+pub mod notify;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::{ConcurrencyLimit, Graph, Identity, Pipeline, Segment, StatsRegistry};
+
+/// Messages that wait between two stages. When they are full, the port is not read.
+pub const MESSAGES_WAITING: usize = 16;
+
+/// The stages from the port to the reply, in order.
+pub struct Stages {
+    /// Reads the port.
+    pub receive: receive::inbound::Receive,
+    /// Cuts chunks into lines.
+    pub frame: receive::line_framer::Frame,
+    /// Checks signatures and rejects replays.
+    pub verify: verify::Verify,
+    /// Turns lines into typed messages.
+    pub decode: decode::Decode,
+    /// Takes out acknowledgements.
+    pub ack_filter: decode::ack_filter::AckFilter,
+    /// Decides by the policy.
+    pub authorize: authorize::Authorize,
+    /// Runs what is permitted.
+    pub execute: execute::Execute,
+}
+
+/// The flow from the port to the replies: `limit` says how many requests run at once and how many may wait.
+pub fn serve(
+    stages: Stages,
+    limit: &ConcurrencyLimit,
+    health: &StatsRegistry,
+    stop: &CancellationToken,
+) -> Pipeline<Identity<reply::Outbound>> {
+    let source = [stages.receive];
+    Pipeline::from_sources("commands", source, MESSAGES_WAITING, health, stop) // Inbound
+        .then(stages.frame) // Line                                                       ┐
+        .then(stages.verify) // Verified                                                  │
+        .then(stages.decode) // HostMessage                                               │ fused: one task
+        .then(stages.ack_filter) // HostMessage                                           │
+        .then(stages.authorize) // AuthorizedMessage                                      ┘
+        .handle_in(stages.execute, limit, MESSAGES_WAITING) // Outbound
+}
+
+/// The end of the flow: outbound messages become frames and go to the port.
+pub fn reply<S: Segment<Out = reply::Outbound>>(
+    messages: Pipeline<S>,
+    encode: reply::Reply,
+    sink: reply::sink::ReplySink,
+) -> Graph {
+    messages.then(encode).write(sink, MESSAGES_WAITING)
+}

@@ -1,6 +1,6 @@
 //! What was not run, or not to its end.
 
-use infiniservice::commands::authorize::Ruled;
+use infiniservice::commands::authorize::Authorization;
 use infiniservice::commands::decode::Refusal;
 use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::request_log::audit::{Audit, WAITING_UNHEARD};
@@ -55,7 +55,7 @@ fn lines_are_in_the_order_of_the_calls_and_a_flood_is_counted_and_leaves_room_fo
         let mut begun = std::pin::pin!(audit.begin(&permit));
         assert!(futures::poll!(&mut begun).is_pending());
         for _ in 0..1_000 {
-            audit.no_room(&Ruled::Permitted(permit.clone()), "too many");
+            audit.no_room(&Authorization::Permitted(permit.clone()), "too many");
         }
         let mut other = std::pin::pin!(audit.begin(&permit));
         assert!(futures::poll!(&mut other).is_pending(), "there is room for what runs");

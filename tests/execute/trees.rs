@@ -34,7 +34,7 @@ async fn what_a_program_leaves_behind_ends_with_it() {
             let begun = Instant::now();
             // The leader waits until what it leaves behind has really begun.
             let text = format!("{text}\n sleep 0.2; echo said");
-            let (runner, notes) = runner.noting();
+            let (runner, notes) = runner.with_warnings();
             let finished = run(&runner, shell(&text)).await;
             assert_eq!(mark.alive(), [0; 0], "{how}");
             assert_eq!(finished.exit, Exit::Code(0), "{how}");
@@ -52,7 +52,7 @@ async fn what_a_program_leaves_behind_ends_with_it() {
             );
             assert!(notes[0].contains("sleep"), "{how}: {notes:?}");
         }
-        let (runner, notes) = runner.noting();
+        let (runner, notes) = runner.with_warnings();
         run(&runner, shell("sleep 0 & wait; true | cat")).await;
         assert_eq!(notes.take(), [""; 0], "what has ended is not left behind");
     })
@@ -63,7 +63,7 @@ async fn what_a_program_leaves_behind_ends_with_it() {
 #[tokio::test]
 async fn what_a_program_may_leave_behind_goes_on_and_is_told() {
     beside(async {
-        let (runner, notes) = runner().noting();
+        let (runner, notes) = runner().with_warnings();
         let mark = Mark::new();
         let text =
             format!("setsid sleep {mark} > /dev/null 2>&1 < /dev/null & sleep 0.2; echo said");

@@ -236,7 +236,7 @@ pub fn outbound() -> Vec<Outbound> {
         response(
             "u01",
             RAW_COMMAND,
-            Outcome { exit_code: Some(0), took, ..Outcome::said("ünï\u{1b}[1m\t\"q\"\r\n\0") },
+            Outcome { exit_code: Some(0), took, ..Outcome::text("ünï\u{1b}[1m\t\"q\"\r\n\0") },
         ),
         response(
             "u03",
@@ -262,15 +262,17 @@ pub fn outbound() -> Vec<Outbound> {
         .into(),
         Outbound::KeepAlive(1006),
         Outbound::KeepAlive(u64::MAX),
-        Outbound::Completed {
+        Outbound::ScriptCompletion {
             execution_id: "e01".to_owned(),
-            outcome: Outcome { exit_code: Some(0), ..Outcome::said("done\n") },
+            outcome: Outcome { exit_code: Some(0), ..Outcome::text("done\n") },
         },
-        Outbound::Completed {
+        Outbound::ScriptCompletion {
             execution_id: "e02".to_owned(),
             outcome: Outcome::failed("PowerShell is not installed"),
         },
-        Outbound::ScriptsPlease { vm_id: "2f1d4e7a-0000-4000-8000-000000000001".to_owned() },
+        Outbound::RequestPendingScripts {
+            vm_id: "2f1d4e7a-0000-4000-8000-000000000001".to_owned(),
+        },
         Outbound::Event(AgentEvent {
             severity: Severity::Info,
             source: "agent",
@@ -285,19 +287,19 @@ pub fn outbound() -> Vec<Outbound> {
             execution_id: Some("e02".to_owned()),
             context: Some(json!({"shell": "pwsh"})),
         }),
-        Outbound::Breaker(Breaker {
+        Outbound::BreakerState(Breaker {
             state: BreakerState::Closed,
             failure_count: 0,
             last_failure: None,
             recovery_eta: None,
         }),
-        Outbound::Breaker(Breaker {
+        Outbound::BreakerState(Breaker {
             state: BreakerState::HalfOpen,
             failure_count: 3,
             last_failure: Some(UNIX_EPOCH),
             recovery_eta: Some(Duration::from_secs(60)),
         }),
-        Outbound::Report(ErrorReport {
+        Outbound::ErrorReport(ErrorReport {
             error_type: "BROKEN_PIPE".to_owned(),
             gravity: Gravity::Recoverable,
             retry_attempt: 1,
@@ -305,7 +307,7 @@ pub fn outbound() -> Vec<Outbound> {
             recovery_suggestion: Some("is the channel defined in the VM?".to_owned()),
             vm_id: "vm-1".to_owned(),
         }),
-        Outbound::Report(ErrorReport {
+        Outbound::ErrorReport(ErrorReport {
             error_type: "FILE_NOT_FOUND".to_owned(),
             gravity: Gravity::Temporary,
             retry_attempt: 0,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use infiniservice::commands::actions::packages::{self, Doing, Operation, Planned, Root};
+use infiniservice::commands::actions::packages::{self, ChangeKind, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::decode::argument::Query;
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -263,16 +263,16 @@ async fn apt_tells_what_it_would_change_and_changes_nothing() {
     let Some(debian) = Debian::new() else { return };
     let (place, hello) = (&debian.place, name("infini-hello"));
     done(packages::change_in(place, &minutes(), Operation::Refresh).await);
-    let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
-    let one = |doing| Ok(vec![Planned { doing, name: "infini-hello".into() }]);
-    assert_eq!(plan(Operation::Install(&hello)).await, one(Doing::Install));
+    let plan = async |change| packages::planned_changes_in(place, &minutes(), change).await;
+    let one = |kind| Ok(vec![Planned { kind, name: "infini-hello".into() }]);
+    assert_eq!(plan(Operation::Install(&hello)).await, one(ChangeKind::Install));
     assert!(!debian.has());
     done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);
     debian.offer("security", "Debian-Security", "stable-security", "2.0");
-    assert_eq!(plan(Operation::UpgradeAll).await, one(Doing::Update));
-    assert_eq!(plan(Operation::Remove(&hello)).await, one(Doing::Remove));
+    assert_eq!(plan(Operation::UpgradeAll).await, one(ChangeKind::Update));
+    assert_eq!(plan(Operation::Remove(&hello)).await, one(ChangeKind::Remove));
     let whole = name("infini-hello:all");
-    assert_eq!(plan(Operation::Remove(&whole)).await, one(Doing::Remove));
+    assert_eq!(plan(Operation::Remove(&whole)).await, one(ChangeKind::Remove));
     assert!(debian.has());
 }
 

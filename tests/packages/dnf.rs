@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use infiniservice::commands::actions::packages::{self, Doing, Operation, Planned, Root};
+use infiniservice::commands::actions::packages::{self, ChangeKind, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::decode::argument::Query;
 
@@ -107,15 +107,18 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
         assert!(why.contains("unable to locate"), "{why}");
     }
 
-    let one = |doing, name: &str| Planned { doing, name: name.to_owned() };
-    let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
+    let one = |kind, name: &str| Planned { kind, name: name.to_owned() };
+    let plan = async |change| packages::planned_changes_in(place, &minutes(), change).await;
     let (other, whole) = (name("infini-other"), name("infini-hello.noarch"));
     assert_eq!(
         plan(Operation::Install(&other)).await,
-        Ok(vec![one(Doing::Install, "infini-other")])
+        Ok(vec![one(ChangeKind::Install, "infini-other")])
     );
     assert_eq!(plan(Operation::Install(&hello)).await, Ok(Vec::new()), "it is there");
-    assert_eq!(plan(Operation::Remove(&whole)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
+    assert_eq!(
+        plan(Operation::Remove(&whole)).await,
+        Ok(vec![one(ChangeKind::Remove, "infini-hello")])
+    );
     assert!(file.exists());
 
     rpm_with(&work, &repository, "infini-bad", "1.0", FAILING);
@@ -157,7 +160,10 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_dnf() {
     assert_eq!(held["total_pending_count"], 0, "{held:#}");
     assert_eq!(held["held_updates"][0]["package_name"], "infini-hello", "{held:#}");
     fs::remove_file(root.join("etc/dnf/dnf.conf")).unwrap();
-    assert_eq!(plan(Operation::UpgradeAll).await, Ok(vec![one(Doing::Update, "infini-hello")]));
+    assert_eq!(
+        plan(Operation::UpgradeAll).await,
+        Ok(vec![one(ChangeKind::Update, "infini-hello")])
+    );
 
     let upgraded = updates::upgrade_in(place, &minutes(), None).await;
     assert!(done(upgraded)["reboot_required"].is_null(), "nothing tells it of a tree");

@@ -128,7 +128,7 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_pacman()
     let none = done(updates::check_in(place, &minutes()).await);
     assert_eq!(none["total_pending_count"], 0, "{none:#}");
     assert!(none["index_age_seconds"].as_u64().unwrap() < 60, "{none:#}");
-    let planned = packages::foresee_in(place, &minutes(), Operation::Remove(&hello)).await;
+    let planned = packages::planned_changes_in(place, &minutes(), Operation::Remove(&hello)).await;
     assert!(
         planned.unwrap_err().contains("other installed packages need"),
         "what cannot be told is not done"

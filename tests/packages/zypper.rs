@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use infiniservice::commands::actions::cleanup::run_in;
 use infiniservice::commands::actions::packages::{
-    self, Doing, Manager, Operation, Planned, Root, would_run_in,
+    self, ChangeKind, Manager, Operation, Planned, Root, would_run_in,
 };
 use infiniservice::commands::actions::{applications, updates};
 use infiniservice::commands::decode::argument::Query;
@@ -129,10 +129,13 @@ async fn a_package_is_found_installed_brought_up_to_date_and_removed_by_zypper()
         (&"1:2.0-1".into(), &"Test Vendor".into())
     );
 
-    let one = |doing, name: &str| Planned { doing, name: name.to_owned() };
-    let plan = async |change| packages::foresee_in(place, &minutes(), change).await;
-    assert_eq!(plan(Operation::Remove(&hello)).await, Ok(vec![one(Doing::Remove, "infini-hello")]));
-    let all = ["infini-hello", "infini-other"].map(|name| one(Doing::Update, name));
+    let one = |kind, name: &str| Planned { kind, name: name.to_owned() };
+    let plan = async |change| packages::planned_changes_in(place, &minutes(), change).await;
+    assert_eq!(
+        plan(Operation::Remove(&hello)).await,
+        Ok(vec![one(ChangeKind::Remove, "infini-hello")])
+    );
+    let all = ["infini-hello", "infini-other"].map(|name| one(ChangeKind::Update, name));
     assert_eq!(plan(Operation::UpgradeAll).await, Ok(all.into()));
     let at = format!("--root={}", suse.root.display());
     let lock = |verb: &str| {

@@ -98,17 +98,20 @@ fn what_is_found_to_come_along_is_held_against_the_rules_that_deny() {
     let deny =
         policy("allow = [\"*\"]\ndeny = [{ action = \"PackageRemove\", package = \"systemd\" }]");
     let along = |name: &str| {
-        Effect::along("PackageRemove", vec![(Argument::Package, Value::Is(name.to_owned().into()))])
+        Effect::side_effect(
+            "PackageRemove",
+            vec![(Argument::Package, Value::Is(name.to_owned().into()))],
+        )
     };
-    assert_eq!(deny.decide_along(&[along("nano")]), None);
+    assert_eq!(deny.deny_side_effects(&[along("nano")]), None);
     let Some(Decision::Denied { why, .. }) =
-        deny.decide_along(&[along("nano"), along("systemd.x86_64")])
+        deny.deny_side_effects(&[along("nano"), along("systemd.x86_64")])
     else {
         panic!()
     };
     assert!(why.ends_with("; it comes to PackageRemove { package = \"systemd.x86_64\" }"), "{why}");
     let services = policy("allow = [\"ServiceControl\"]");
-    assert!(services.decide_along(&[Effect::restart(Part::Apart)]).is_some());
-    assert_eq!(services.decide_along(&[along("systemd")]), None, "no rule denies it");
+    assert!(services.deny_side_effects(&[Effect::restart(Part::Disguised)]).is_some());
+    assert_eq!(services.deny_side_effects(&[along("systemd")]), None, "no rule denies it");
     assert!(deny.has_limits() && services.has_limits() && !policy("allow = [\"*\"]").has_limits());
 }

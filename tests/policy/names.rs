@@ -34,7 +34,7 @@ fn asked_as(action: &str) -> Request {
 fn a_rule_on_any_name_that_a_file_may_say_is_about_what_is_asked_by_that_name() {
     for (known, has) in ACTIONS.iter().filter(|(known, _)| ![RAW_COMMAND, SCRIPT].contains(known)) {
         let request = asked_as(known);
-        assert_eq!(name(&request.what), *known);
+        assert_eq!(name(&request.kind), *known);
         let deny = policy(&format!("allow = [\"*\"]\ndeny = [{{ action = \"{known}\" }}]"));
         let why = format!("denied by commands.toml:4: {{ action = \"{known}\" }}");
         assert_eq!(decided(&deny, &request), why);

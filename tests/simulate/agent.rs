@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, stream};
 use infiniservice::agent::TelemetryMux;
 use infiniservice::commands::authorize::policy::Policy;
-use infiniservice::commands::authorize::{Enforced, Ruled};
+use infiniservice::commands::authorize::{Authorization, AuthorizedMessage};
 use infiniservice::commands::decode::HostMessage;
 use infiniservice::commands::notify::agent_events::AgentEvents;
 use infiniservice::commands::notify::control_messages::ControlMessages;
-use infiniservice::commands::notify::session_start::Greeted;
+use infiniservice::commands::notify::session_start::SessionStarts;
 use infiniservice::commands::receive::inbound::SharedInbound;
 use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::{Owner, RequestLog};
@@ -135,7 +135,7 @@ impl Agent {
             answers: port.acks(),
             intake: SharedInbound::new(port.inbound()),
             closing: closing.clone(),
-            greeted: Greeted::default(),
+            greeted: SessionStarts::default(),
             heard,
             log,
             acks,
@@ -216,20 +216,25 @@ impl Transform for Echoes {
 pub struct Taken(pub Shared);
 
 impl Transform for Taken {
-    type In = Enforced;
-    type Out = Enforced;
+    type In = AuthorizedMessage;
+    type Out = AuthorizedMessage;
 
-    fn apply(&mut self, _: Instant, input: &Enforced, out: &mut Output<Enforced>) {
-        let rulings = match input {
-            Enforced::Command(ruling) => std::slice::from_ref(ruling),
-            Enforced::Scripts(rulings) => rulings,
+    fn apply(
+        &mut self,
+        _: Instant,
+        input: &AuthorizedMessage,
+        out: &mut Output<AuthorizedMessage>,
+    ) {
+        let authorizations = match input {
+            AuthorizedMessage::Command(authorization) => std::slice::from_ref(authorization),
+            AuthorizedMessage::Scripts(authorizations) => authorizations,
             _ => &[],
         };
-        for ruling in rulings {
-            let id = match ruling {
-                Ruled::Permitted(permit) => &permit.request().id,
-                Ruled::Denied(denial) => &denial.request.id,
-                Ruled::Unclear(refusal) => &refusal.id,
+        for authorization in authorizations {
+            let id = match authorization {
+                Authorization::Permitted(permit) => &permit.request().id,
+                Authorization::Denied(denial) => &denial.request.id,
+                Authorization::Malformed(refusal) => &refusal.id,
             };
             if let Some(id) = Id::of(id) {
                 self.0.lock().taken(id);
@@ -249,7 +254,7 @@ impl Transform for Made {
     fn apply(&mut self, _: Instant, input: &Outbound, out: &mut Output<Outbound>) {
         match input {
             Outbound::Response { id, outcome, .. }
-            | Outbound::Completed { execution_id: id, outcome } => {
+            | Outbound::ScriptCompletion { execution_id: id, outcome } => {
                 if let Some(id) = Id::of(id) {
                     self.0.lock().made(id, outcome.stdout.len());
                 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infiniservice::agent::TelemetryMux;
-use infiniservice::commands::authorize::{Enforce, InForce};
+use infiniservice::commands::authorize::{Authorize, CurrentPolicy};
 use infiniservice::commands::decode::Decode;
 use infiniservice::commands::decode::ack_filter::AckFilter;
 use infiniservice::commands::execute::Execute;
 use infiniservice::commands::notify::agent_events::{AgentEvents, EventReceiver};
 use infiniservice::commands::notify::drain_acks::DrainAcks;
 use infiniservice::commands::notify::drop_report::{DropReport, LOOK_EVERY};
-use infiniservice::commands::notify::session_start::{Greeted, SessionStart};
+use infiniservice::commands::notify::session_start::{SessionStart, SessionStarts};
 use infiniservice::commands::receive::inbound::{Receive, SharedInbound};
 use infiniservice::commands::receive::line_framer::Frame;
 use infiniservice::commands::reply::sink::ReplySink;
@@ -59,7 +59,7 @@ pub struct CommandState {
     pub answers: AckTracker,
     pub intake: SharedInbound,
     pub closing: CancellationToken,
-    pub greeted: Greeted,
+    pub greeted: SessionStarts,
     pub heard: EventReceiver,
     pub log: RequestLog,
     pub acks: Acks,
@@ -156,9 +156,9 @@ impl Daemon {
     fn look(&self, losses: &mut DropReport) {
         let Some(carried) = &self.carried else { return };
         let (hosts, books) = (*carried.hosts.borrow(), carried.health.counts());
-        if let Some(mut event) = losses.news(Instant::now(), hosts, &books) {
+        if let Some(mut event) = losses.event(Instant::now(), hosts, &books) {
             carried.around.known.lock().tells(&mut event);
-            self.news.tell(event);
+            self.news.send(event);
         }
     }
 
@@ -256,15 +256,15 @@ impl CommandState {
             )
         };
         let reply =
-            || Reply::new(CommandType::Action).with_clock(clock::wall).charging(&self.ledger);
+            || Reply::new(CommandType::Action).with_clock(clock::wall).charged_to(&self.ledger);
         let dispatch = Execute {
-            perform: Box::new(Machine(Arc::clone(known))),
+            executor: Box::new(Machine(Arc::clone(known))),
             audit: None,
             latest: Latest::default(),
             log: self.log.clone(),
-            in_force: InForce::default(),
+            current_policy: CurrentPolicy::default(),
         };
-        let turn = self.intake.turn();
+        let turn = self.intake.lease();
         let receive = Receive::new("simulated".to_owned(), turn.clone());
         let verify = || {
             Verify::new(Secret::new(KEY.to_vec())).with_clock(clock::now_ms).remembering(&self.log)
@@ -275,18 +275,18 @@ impl CommandState {
             .then(Decode::within(&self.ledger))
             .then(Echoes(Arc::clone(known)))
             .then(AckFilter::new(self.answers.clone()))
-            .then(Enforce::new(policy()))
+            .then(Authorize::new(policy()))
             .then(Taken(Arc::clone(known)))
             .handle_in(dispatch, &self.room, MESSAGES_WAITING)
             .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let answers = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
-        let greet = SessionStart::new(self.heard.clone(), self.answers.clone()).greeting(
+        let greet = SessionStart::new(self.heard.clone(), self.answers.clone()).requesting_scripts(
             Some("vm".to_owned()),
             self.hosts.clone(),
             self.greeted.clone(),
         );
-        let greet = greet.telling(Recovery {
+        let greet = greet.recovering(Recovery {
             log: self.log.clone(),
             audit: None,
             waiting: self.acks.subscribe(self.log.acknowledger()),
@@ -296,8 +296,8 @@ impl CommandState {
             .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let greeting = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
-        let farewell = DrainAcks::new(self.intake.turn(), stop.clone(), self.closing.clone());
-        let farewell = farewell.hear(LINE_BYTES_MAX, verify(), self.answers.clone(), &health);
+        let farewell = DrainAcks::new(self.intake.lease(), stop.clone(), self.closing.clone());
+        let farewell = farewell.into_graph(LINE_BYTES_MAX, verify(), self.answers.clone(), &health);
         let graphs = vec![answers, greeting, farewell];
         New { kind: Kind::Commands, files, graphs, plug: None, stop }
     }

@@ -170,7 +170,7 @@ impl Host {
                 Line::KeepAlive(number) => {
                     format!(r#"{{"type":"keep_alive_response","sequence_number":{number}}}"#)
                 }
-                Line::ScriptsPlease => pending_scripts(&[], ""),
+                Line::RequestPendingScripts => pending_scripts(&[], ""),
                 Line::Other => continue,
             };
             if let Some(late) = self.answers {

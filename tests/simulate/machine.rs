@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use infiniservice::commands::actions::{Afterwards, Done};
-use infiniservice::commands::decode::request::What;
+use infiniservice::commands::decode::request::RequestKind;
 use infiniservice::commands::execute::executor::Executor;
 use infiniservice::commands::execute::outcome::Outcome;
 use serde_json::json;
@@ -66,13 +66,13 @@ impl Behaviour {
 pub struct Machine(pub Shared);
 
 impl Executor for Machine {
-    fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done> {
+    fn execute(&self, request: RequestKind, deadline: Instant) -> BoxFuture<'_, Done> {
         let known = Arc::clone(&self.0);
         async move {
-            let (text, is_script) = match what {
-                What::Raw(raw) => (raw.command, false),
-                What::Script(script) => (script.content, true),
-                What::Action(_) => {
+            let (text, is_script) = match request {
+                RequestKind::Raw(raw) => (raw.command, false),
+                RequestKind::Script(script) => (script.content, true),
+                RequestKind::Action(_) => {
                     let outcome = Outcome::data(json!({"simulated": true}));
                     return Done { outcome, afterwards: None };
                 }
@@ -90,7 +90,7 @@ impl Executor for Machine {
             }
             sleep(Duration::from_millis(behaviour.takes_ms)).await;
             assert!(!behaviour.panics, "{PANIC}");
-            let outcome = Outcome::said("x".repeat(behaviour.says));
+            let outcome = Outcome::text("x".repeat(behaviour.says));
             Done { outcome, afterwards: None }
         }
         .boxed()

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::authorize::InForce;
+use crate::commands::authorize::CurrentPolicy;
 use crate::commands::process::{Runner, Settings};
 use crate::commands::request_log::audit::Audit;
 use crate::commands::request_log::{Owner, RequestLog};
@@ -41,7 +41,7 @@ pub struct CommandState {
     /// Limits the requests that run and wait.
     pub room: ConcurrencyLimit,
     /// The policy for requests that start from now on.
-    pub in_force: InForce,
+    pub current_policy: CurrentPolicy,
     /// The last command flow with a secret, which verifies requests if its file is removed.
     pub last: Option<(config::Commands, Secret)>,
     /// The folder of the request log and the audit.
@@ -68,7 +68,7 @@ impl CommandState {
             audit: audit(&file.audit, state, runs),
             runner: runner(file, runs, stop),
             room: ConcurrencyLimit::new(places(file)),
-            in_force: InForce::default(),
+            current_policy: CurrentPolicy::default(),
             last: None,
             state: state.clone(),
             runs,

@@ -28,12 +28,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::assemble::{Built, Site, metrics_flow};
-use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, gate};
+use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, policy_stage};
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::{CommandState, places};
 use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
-use crate::commands::authorize::Enforce;
+use crate::commands::authorize::Authorize;
 use crate::commands::notify::agent_events::EventReceiver;
 use crate::commands::notify::drop_report::DropReport;
 use crate::commands::notify::spool_status::{SpoolEvents, SpoolReport};
@@ -221,7 +221,7 @@ impl FlowManager {
                     (&flow.wanted, &self.command_state)
                     && !new.iter().any(|new| new.key == key)
                 {
-                    command_state.in_force.set(Enforce::deny_all(&commands.origin));
+                    command_state.current_policy.set(Authorize::deny_all(&commands.origin));
                 }
                 flow.stop.cancel();
                 before.insert(key, flow);
@@ -340,7 +340,7 @@ impl FlowManager {
                 }
                 if let Some(command_state) = &self.command_state {
                     command_state.room.resize(places(&commands.file));
-                    command_state.in_force.set(gate(commands));
+                    command_state.current_policy.set(policy_stage(commands));
                 }
                 restart.clone()
             }
@@ -425,7 +425,7 @@ impl FlowManager {
 
     /// Reports drops since the last report, if a host is connected.
     pub(in crate::agent) fn drop_event(&mut self) -> Option<AgentEvent> {
-        self.drop_report.news(Instant::now(), self.ports.connects(), &self.health.counts())
+        self.drop_report.event(Instant::now(), self.ports.connects(), &self.health.counts())
     }
 
     /// The status of the spools.
@@ -435,7 +435,7 @@ impl FlowManager {
 
     /// Reports changes in the status of the spools, if a host is connected.
     pub(in crate::agent) fn spool_events(&mut self) -> Vec<AgentEvent> {
-        self.spool_state.news(Instant::now(), self.ports.connects(), &self.ports.spools().held())
+        self.spool_state.events(Instant::now(), self.ports.connects(), &self.ports.spools().held())
     }
 
     /// The open ports, and whether each has its spool on disk.

@@ -132,18 +132,18 @@ impl Main {
                         let life = *lives.borrow_and_update();
                         self.flows.machine_changed(&machine_watch::machine(life).await);
                     }
-                    self.events.tell(event);
+                    self.events.send(event);
                 }
                 _ = check.tick(), if !closed => {
                     if let Some(event) = self.flows.drop_event() {
-                        self.events.tell(event);
+                        self.events.send(event);
                     }
                     for event in self.flows.spool_events() {
-                        self.events.tell(event);
+                        self.events.send(event);
                     }
                 }
                 () = at(self.notifier.due()), if !closed => {
-                    self.events.tell(self.notifier.take_event(Instant::now()));
+                    self.events.send(self.notifier.take_event(Instant::now()));
                 }
                 Some(request) = requests.recv(), if !closed => {
                     self.reload(request).await;

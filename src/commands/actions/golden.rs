@@ -91,7 +91,7 @@ pub async fn prepare_in(
     let at = root.to_owned();
     let release = tokio::task::spawn_blocking(move || Release::of(&at)).await.unwrap_or_default();
     let mut outcome = match failed.as_slice() {
-        [] => Outcome::said("the machine is ready to be copied"),
+        [] => Outcome::text("the machine is ready to be copied"),
         some => Outcome::failed(format!(
             "the machine is not ready to be copied: {} failed; see the steps",
             some.join(", ")

@@ -23,7 +23,7 @@ pub async fn announce(cx: &Context, force: bool) -> Done {
     });
     match found.await {
         Ok(true) => {
-            let mut outcome = Outcome::said("the machine restarts in a few seconds");
+            let mut outcome = Outcome::text("the machine restarts in a few seconds");
             outcome.data = Some(json!({ "rebooting": true, "force": force }));
             Done { outcome, afterwards: Some(Afterwards::Reboot { force }) }
         }

@@ -51,7 +51,7 @@ pub async fn kill(cx: &Context, pid: u32, force: bool) -> Outcome {
                 ended = killed.ended,
                 "signal was sent to a process"
             );
-            let mut outcome = Outcome::said(killed.to_string());
+            let mut outcome = Outcome::text(killed.to_string());
             outcome.data = Some(json!({
                 "pid": pid, "name": killed.name, "signal": killed.signal, "ended": killed.ended,
             }));

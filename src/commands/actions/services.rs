@@ -53,12 +53,12 @@ pub async fn control(cx: &Context, service: &ServiceName, operation: ServiceOper
             Outcome::failed(format!("there is no service {name}; list the services"))
         }
         (Ok(()), Ok(service)) => {
-            let mut outcome = Outcome::said(format!("{name} is {}", service.status()));
+            let mut outcome = Outcome::text(format!("{name} is {}", service.status()));
             outcome.data = Some(row(&service));
             outcome
         }
         (Ok(()), Err(error)) if operation == ServiceOperation::Status => Outcome::failed(error),
-        (Ok(()), Err(_)) => Outcome::said(format!("{operation:?} of {name} is done")),
+        (Ok(()), Err(_)) => Outcome::text(format!("{operation:?} of {name} is done")),
         (Err(error), state) => {
             let mut outcome = Outcome::failed(format!("{operation:?} of {name}: {error}"));
             outcome.data = state.ok().filter(Service::is_there).as_ref().map(row);
@@ -72,7 +72,7 @@ pub async fn control(cx: &Context, service: &ServiceName, operation: ServiceOper
 ///
 /// # Errors
 /// It could not be told: the end of a sentence.
-pub async fn foresee(
+pub async fn side_effects(
     cx: &Context,
     service: &ServiceName,
     operation: ServiceOperation,
@@ -154,12 +154,12 @@ fn follows(
             (Argument::Service, Seen::Is(name.to_owned().into())),
             (Argument::Operation, word),
         ];
-        effects.push(Effect::along("ServiceControl", arguments));
+        effects.push(Effect::side_effect("ServiceControl", arguments));
         effects.extend(restarts(name, operation));
     }
     let begins = matches!(operation, Start | Restart);
     if begins && all("SuccessAction").iter().any(|action| action != "none") {
-        effects.push(Effect::restart(Part::Apart));
+        effects.push(Effect::restart(Part::Disguised));
     }
     let others = |properties: &[&str], does| {
         let units = properties.iter().flat_map(|name| all(name));

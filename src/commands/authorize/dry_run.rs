@@ -1,45 +1,51 @@
-//! What would be run for a request, told without running it. Looks at the machine (is the shell there,
-//! is the account?), so not for an async worker; changes nothing.
+//! The dry run: the programs that a request would start, without starting them. Reads the machine (does the shell exist,
+//! does the account?), so it blocks; changes nothing.
 //!
-//! Command lines and scripts are told by the very code that runs them. What an action runs is known to
-//! the action alone, and asked of it through [`ProgramsOf`].
+//! Command lines and scripts are resolved by the code that runs them. Only the action itself knows its programs:
+//! [`ProgramsOf`] returns them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::commands::actions::{checks, cleanup, golden};
 use crate::commands::authorize::policy::operation_name;
-use crate::commands::decode::request::{Action, ActionRequest, Request, ServiceOperation, What};
+use crate::commands::decode::request::{
+    Action, ActionRequest, Request, RequestKind, ServiceOperation,
+};
 use crate::commands::process::{self, Prepared, Program};
 
-/// A program that would be run, or why none is.
+/// A program that would run, or a note why none would.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DryRun {
-    /// The program's own file and its arguments; empty where no program is run.
+    /// The program file and its arguments; empty if no program runs.
     pub argv: Vec<String>,
-    /// The whole environment it gets.
+    /// Its whole environment.
     pub environment: BTreeMap<String, String>,
-    /// As whom; the agent's own user where absent.
+    /// Its user; `None` is the agent's own.
     pub user: Option<String>,
-    /// Where it starts.
+    /// Its working directory.
     pub directory: PathBuf,
-    /// What else there is to know, as a sentence without a full stop; may be empty.
+    /// A remark, as a sentence without a full stop; may be empty.
     pub note: String,
 }
 
-/// What an action would start, each program with its arguments, in order: empty where it starts none,
-/// `None` where that is not known before it runs.
+/// The programs that an action starts, with arguments, in order: empty if it starts none, `None` if that is not known
+/// before it runs.
 pub type ProgramsOf = fn(&Action) -> Option<Vec<Vec<String>>>;
 
-/// What would be run for `request`, in order.
+/// The programs that `request` would run, in order.
 ///
 /// # Errors
-/// It would fail before anything is run: the end of a sentence that says why.
+/// The request would fail before any program starts: the end of a sentence that says why.
 pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<DryRun>, String> {
-    match &request.what {
-        What::Raw(raw) => Ok(vec![of_host(process::command_line(raw, request.deadline())?)?]),
-        What::Script(script) => Ok(vec![of_host(process::script(script, request.deadline())?)?]),
-        What::Action(ActionRequest { action, .. }) => match programs_of(action) {
+    match &request.kind {
+        RequestKind::Raw(raw) => {
+            Ok(vec![of_host(process::command_line(raw, request.deadline())?)?])
+        }
+        RequestKind::Script(script) => {
+            Ok(vec![of_host(process::script(script, request.deadline())?)?])
+        }
+        RequestKind::Action(ActionRequest { action, .. }) => match programs_of(action) {
             Some(programs) if !programs.is_empty() => {
                 let mut note = besides(action);
                 let each = |argv| resolve(of_words(argv, request), &std::mem::take(&mut note));
@@ -50,7 +56,7 @@ pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<DryRun>, S
     }
 }
 
-/// What an action does that runs no program, or none that is known before.
+/// Describes an action that runs no program, or none known beforehand.
 pub fn does(action: &Action) -> String {
     let text = match action {
         Action::SystemInfo => "reads what system this is; runs no program",
@@ -135,7 +141,7 @@ pub fn does(action: &Action) -> String {
     text.to_owned()
 }
 
-/// What an action does besides the programs that it is known to run.
+/// Describes what an action does besides the programs that it is known to run.
 fn besides(action: &Action) -> String {
     match action {
         Action::DiskCleanup { targets } => cleanup::does(targets),
@@ -148,7 +154,7 @@ fn besides(action: &Action) -> String {
     }
 }
 
-/// A program with what the runner would give it.
+/// Resolves a program as the runner would: file, directory and environment.
 fn resolve(program: Program, note: &str) -> Result<DryRun, String> {
     let file = process::find(&program.program)?;
     let directory = process::directory(program.directory.as_deref())?;
@@ -169,7 +175,7 @@ fn resolve(program: Program, note: &str) -> Result<DryRun, String> {
     })
 }
 
-/// A text of the host with what runs it.
+/// Resolves a command line or script of the host.
 fn of_host(prepared: Prepared) -> Result<DryRun, String> {
     let Prepared { program, note } = prepared;
     let file = program.text.is_some();

@@ -1,90 +1,91 @@
-//! What a request would do, as rules know it: what was asked for, and what that comes to. Pure: what only the machine
-//! can tell (other names of a unit, packages that go along) is in [`foresee`](crate::commands::authorize::foresee).
+//! The effects of a request that follow from its text, in the words of rules. Pure: effects that only the machine knows
+//! (aliases of a unit, dependent packages) are in [`side_effects`](crate::commands::authorize::side_effects).
 
 use std::borrow::Cow;
 
 use crate::commands::actions::registry::Argument;
 use crate::commands::authorize::policy::{self, Value};
 use crate::commands::decode::argument::unit_of;
-use crate::commands::decode::request::{Action, ActionRequest, ServiceOperation, What};
+use crate::commands::decode::request::{Action, ActionRequest, RequestKind, ServiceOperation};
 
-/// One thing that would be done.
+/// One change or read that a request causes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effect<'a> {
-    /// The names that rules know it by.
+    /// The action names that rules may use for it.
     pub names: Vec<Cow<'a, str>>,
-    /// What rules see of it.
+    /// The arguments that rules can match.
     pub arguments: Vec<(Argument, Value<'a>)>,
-    /// Why it is judged.
+    /// How rules apply to it.
     pub part: Part,
 }
 
-/// What an [`Effect`] is of a request.
+/// How rules apply to an [`Effect`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// What was asked for: a rule has to allow it.
-    HostMessage,
-    /// What comes along with it: no rule may deny it.
-    Along,
-    /// Another matter than the action is for, so a rule has to allow it by itself: a restart of the machine by the
-    /// name of a service.
-    Apart,
+    /// The request itself: a rule has to allow it.
+    Requested,
+    /// A side effect: no rule may deny it.
+    SideEffect,
+    /// A different action in disguise, such as a restart of the machine by the name of a service: a rule has to allow it
+    /// by its own name.
+    Disguised,
 }
 
-/// What `what` would do, as far as its words tell; what was asked for comes first.
-pub fn effects(what: &What) -> Vec<Effect<'_>> {
-    let names = [Some(policy::name(what)), policy::becomes(what)];
+/// The effects that follow from the text of `request`; the requested one is first.
+pub fn effects(request: &RequestKind) -> Vec<Effect<'_>> {
+    let names = [Some(policy::name(request)), policy::becomes(request)];
     let mut effects = vec![Effect {
         names: names.into_iter().flatten().map(Cow::from).collect(),
-        arguments: policy::arguments(what),
-        part: Part::HostMessage,
+        arguments: policy::arguments(request),
+        part: Part::Requested,
     }];
-    if let What::Action(ActionRequest { action, .. }) = what {
-        effects.extend(along(action));
+    if let RequestKind::Action(ActionRequest { action, .. }) = request {
+        effects.extend(side_effects(action));
     }
     effects
 }
 
-fn along(action: &Action) -> Vec<Effect<'_>> {
-    let package = |value| vec![Effect::along("PackageUpdate", vec![(Argument::Package, value)])];
+fn side_effects(action: &Action) -> Vec<Effect<'_>> {
+    let package =
+        |value| vec![Effect::side_effect("PackageUpdate", vec![(Argument::Package, value)])];
     match action {
         Action::ServiceControl { service, operation } => {
             restarts(&service.unit(), *operation).into_iter().collect()
         }
         Action::UpdateSystemSoftware(Some(name)) => package(Value::Is(name.as_str().into())),
         Action::UpdateSystemSoftware(None) => package(Value::Everything),
-        Action::RunHealthCheck(None) => vec![Effect::along("RunAllHealthChecks", Vec::new())],
+        Action::RunHealthCheck(None) => vec![Effect::side_effect("RunAllHealthChecks", Vec::new())],
         Action::RunAllHealthChecks => {
-            vec![Effect::along("RunHealthCheck", vec![(Argument::Name, Value::Everything)])]
+            vec![Effect::side_effect("RunHealthCheck", vec![(Argument::Name, Value::Everything)])]
         }
-        Action::JoinDomain(join) if join.restart_after => vec![Effect::restart(Part::Along)],
+        Action::JoinDomain(join) if join.restart_after => vec![Effect::restart(Part::SideEffect)],
         Action::PrepareGoldenImage(image) if image.shutdown_after => {
-            vec![Effect::restart(Part::Along)]
+            vec![Effect::restart(Part::SideEffect)]
         }
         _ => Vec::new(),
     }
 }
 
 impl<'a> Effect<'a> {
-    /// Something that comes along.
-    pub fn along(name: &'static str, arguments: Vec<(Argument, Value<'a>)>) -> Self {
-        Self { names: vec![name.into()], arguments, part: Part::Along }
+    /// A side effect.
+    pub fn side_effect(name: &'static str, arguments: Vec<(Argument, Value<'a>)>) -> Self {
+        Self { names: vec![name.into()], arguments, part: Part::SideEffect }
     }
 
-    /// The machine is restarted, switched off or put to sleep: rules know all of it as `RebootSystem`.
+    /// The machine restarts, powers off or suspends; rules name all of these `RebootSystem`.
     pub fn restart(part: Part) -> Self {
         Self { names: vec!["RebootSystem".into()], arguments: Vec::new(), part }
     }
 }
 
-/// The restart that an operation on this unit comes to, where it does.
+/// The restart of the machine that an operation on this unit causes, if it does.
 pub fn restarts(unit: &str, operation: ServiceOperation) -> Option<Effect<'static>> {
     let begins = matches!(operation, ServiceOperation::Start | ServiceOperation::Restart);
-    (begins && ends_the_system(unit)).then(|| Effect::restart(Part::Apart))
+    (begins && ends_the_system(unit)).then(|| Effect::restart(Part::Disguised))
 }
 
-/// Whether to start this unit is to end, or put to sleep, the system that runs: systemd.special(7), the services that
-/// those targets pull in, and the names that sysvinit had for them.
+/// Whether starting this unit stops or suspends the running system: the targets of systemd.special(7), the services that
+/// they pull in, and their sysvinit names.
 pub fn ends_the_system(unit: &str) -> bool {
     const STEMS: [&str; 23] = [
         "reboot",

@@ -1,9 +1,9 @@
-//! Patterns with `*` for any text, also none. Does not know what is matched with them.
+//! Patterns in which `*` stands for any text, also none.
 
 use std::fmt;
 
-/// A pattern: `*` stands for any text, every other character for itself, upper and lower case being
-/// different. It has to match the whole of a text.
+/// A pattern: `*` stands for any text, every other character for itself; case matters. It matches a whole text or not
+/// at all.
 ///
 /// ```
 /// use infiniservice::commands::authorize::glob::Glob;
@@ -13,19 +13,19 @@ use std::fmt;
 /// assert!(!glob.matches("libsystemd0") && !glob.matches("Systemd"));
 /// ```
 ///
-/// # Why by hand
-/// A policy is to be understood at a glance: no `?`, no `[a-z]`, no `**`, no escape, and so nothing
-/// that reads as something else. Matching takes at most the product of both lengths and no memory.
+/// # Why not a glob library
+/// A reader must understand a policy at a glance: no `?`, no `[a-z]`, no `**` and no escapes, so every other character
+/// means itself. Matching takes at most the product of both lengths in time, and no memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob(String);
 
 impl Glob {
-    /// Takes `pattern` as it is; every text is a pattern.
+    /// A pattern; every text is a valid one.
     pub fn new(pattern: impl Into<String>) -> Self {
         Self(pattern.into())
     }
 
-    /// As it was written.
+    /// The text of the pattern.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -35,12 +35,12 @@ impl Glob {
         !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
     }
 
-    /// Whether it stands for one text only.
+    /// Whether it matches one text only.
     pub fn is_exact(&self) -> bool {
         !self.0.contains('*')
     }
 
-    /// Whether the whole of `text` is matched.
+    /// Whether it matches the whole of `text`.
     pub fn matches(&self, text: &str) -> bool {
         // Bytes do as well as characters: `*` is ASCII, and no part of another character is.
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());

@@ -1,14 +1,15 @@
-//! The one gate that every request goes through, whatever dialect it came in. Runs nothing.
+//! Authorization: every request, whatever message it came in, is decided by the policy here.
 //!
-//! What may be run is a [`Permit`], and only this module can make one: whatever runs requests takes
-//! permits, so no request can pass beside the policy.
+//! A request that may run becomes a [`Permit`]. Only this module can make one, and the executor takes nothing else, so
+//! no request can bypass the policy. A request is decided when it arrives, again when it starts ([`CurrentPolicy`]),
+//! and its [`side_effects`] on this machine just before it runs.
 
-pub mod dry_run;
 pub mod effects;
-pub mod foresee;
 pub mod glob;
 pub mod policy;
 pub mod rule;
+pub mod side_effects;
+pub mod dry_run;
 
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +22,7 @@ use crate::commands::execute::outcome::Outcome;
 use crate::pipeline::{EventCount, Output, Transform};
 use crate::sync::IgnorePoison;
 
-/// A request that may be run, with its time cut to what the policy grants.
+/// A request that may run. Its timeout is at most what the policy grants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Permit {
     request: Request,
@@ -29,7 +30,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// What may be run.
+    /// The request that may run.
     pub fn request(&self) -> &Request {
         &self.request
     }
@@ -39,56 +40,56 @@ impl Permit {
         &self.rule
     }
 
-    /// The same with its time counted from `now`: for a script, whose host waits until all of them have had their
-    /// turn. A command's time counts from its receipt.
+    /// Restarts the timeout at `now`. For scripts, which run one after the other: the host expects each to have its
+    /// whole timeout. A command's timeout counts from its receipt.
     pub fn begun(mut self, now: Instant) -> Self {
         self.request.received = now;
         self.request.age = std::time::Duration::ZERO;
         self
     }
 
-    /// What may be run, to be taken apart.
+    /// The request that may run, by value.
     pub fn into_request(self) -> Request {
         self.request
     }
 }
 
-/// A request that may not be run.
+/// A request that may not run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Denial {
-    /// What was asked.
+    /// The request.
     pub request: Request,
     /// The rule that denies it: `FILE:LINE`, or the file.
     pub rule: String,
-    /// A sentence for the host.
+    /// The reason, as a sentence for the host.
     pub why: String,
 }
 
 impl Denial {
-    /// What the host is told.
+    /// The outcome that the host gets.
     pub fn outcome(&self) -> Outcome {
         Outcome { stderr: self.why.clone(), ..Outcome::refused(self.why.clone()) }
     }
 }
 
-/// What the policy says of one command or script.
+/// The decision on one command or script.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ruled {
-    /// Run it, and answer.
+pub enum Authorization {
+    /// It runs, and its outcome is the reply.
     Permitted(Permit),
-    /// Write it down, and answer with its outcome.
+    /// It does not run; the audit records the denial, and the reply says why.
     Denied(Box<Denial>),
-    /// It was not understood: answer.
-    Unclear(decode::Refusal),
+    /// It could not be decoded; the reply says why.
+    Malformed(decode::Refusal),
 }
 
-/// What the host asked for, once the policy has spoken. One for each [`HostMessage`].
+/// A [`HostMessage`] after the decision on each request in it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Enforced {
-    /// A command, answered with a response.
-    Command(Ruled),
-    /// All pending scripts, each answered with a completion; none where nothing is pending.
-    Scripts(Vec<Ruled>),
+pub enum AuthorizedMessage {
+    /// A command; its reply is a response.
+    Command(Authorization),
+    /// All pending scripts; the reply to each is a completion. Empty if nothing is pending.
+    Scripts(Vec<Authorization>),
     /// As [`HostMessage::KeepAlive`].
     KeepAlive(u64),
     /// As [`HostMessage::KeepAliveAnswered`].
@@ -97,39 +98,38 @@ pub enum Enforced {
     MetricsNow,
 }
 
-impl EventCount for Enforced {}
+impl EventCount for AuthorizedMessage {}
 
-/// The gate. Cheap to clone.
+/// The stage that applies the policy. Cheap to clone.
 ///
-/// Keep-alives and the like are no requests: they pass, and nothing in them can be run.
+/// Keep-alives and requests for metrics pass: they run nothing.
 #[derive(Debug, Clone)]
-pub struct Enforce(Rules);
+pub struct Authorize(Rules);
 
 #[derive(Debug, Clone)]
 enum Rules {
     Policy(Arc<Policy>),
-    /// Nothing may run: the file that allowed it, which was called so, was removed.
+    /// Nothing may run: the file of this name, which held the policy, was removed.
     DenyAll(Arc<str>),
 }
 
-impl Enforce {
-    /// A gate with this policy.
+impl Authorize {
+    /// Applies `policy`.
     pub fn new(policy: Policy) -> Self {
         Self(Rules::Policy(Arc::new(policy)))
     }
 
-    /// A gate in the place of the file that was called `origin`, which was removed while the agent runs: it denies
-    /// every request.
+    /// Denies every request, because the file `origin` was removed while the agent runs.
     ///
-    /// # Why requests are still answered
-    /// The host knows nothing of the files: it waits for each answer until the time of the command is over, and
-    /// shows each script as running. And it goes on answering the keep-alives of the port.
+    /// # Why requests still get replies
+    /// The host does not see the removal: without replies it waits until each command times out, shows each script as
+    /// running, and goes on answering the keep-alives of the port.
     pub fn deny_all(origin: &str) -> Self {
         Self(Rules::DenyAll(origin.into()))
     }
 
-    /// Lets a request through, or does not.
-    pub fn pass(&self, request: Request) -> Result<Permit, Box<Denial>> {
+    /// Decides on a request.
+    pub fn decide(&self, request: Request) -> Result<Permit, Box<Denial>> {
         let policy = match &self.0 {
             Rules::Policy(policy) => policy,
             Rules::DenyAll(origin) => {
@@ -148,7 +148,7 @@ impl Enforce {
         }
     }
 
-    /// The rule at a place as the file has it: `FILE:LINE: { action = … }`.
+    /// The text of the rule at `FILE:LINE`, as the file has it: `{ action = … }`.
     pub fn quote(&self, rule: &str) -> Option<&str> {
         match &self.0 {
             Rules::Policy(policy) => policy.quote(rule),
@@ -156,28 +156,28 @@ impl Enforce {
         }
     }
 
-    fn rule(&self, request: &Request) -> Ruled {
-        match self.pass(request.clone()) {
-            Ok(permit) => Ruled::Permitted(permit),
-            Err(denial) => Ruled::Denied(denial),
+    fn authorization(&self, request: &Request) -> Authorization {
+        match self.decide(request.clone()) {
+            Ok(permit) => Authorization::Permitted(permit),
+            Err(denial) => Authorization::Denied(denial),
         }
     }
 }
 
-/// The policy in force: that of the command flow which was started last. A copy is the same.
+/// The policy of the command flow that was started last. Clones share it.
 ///
-/// A request is judged when it comes, and again when its turn has come: what was reloaded while it waited
-/// holds for it too.
+/// A request is decided when it arrives and again when it starts, so a policy that was reloaded while it waited applies
+/// to it too.
 #[derive(Debug, Clone, Default)]
-pub struct InForce(Arc<Mutex<Option<Enforce>>>);
+pub struct CurrentPolicy(Arc<Mutex<Option<Authorize>>>);
 
-impl InForce {
-    /// Requests that have not begun go by `gate` from now on.
-    pub fn set(&self, gate: Enforce) {
-        *self.0.lock().ignore_poison() = Some(gate);
+impl CurrentPolicy {
+    /// Replaces the policy for all requests that have not started.
+    pub fn set(&self, stage: Authorize) {
+        *self.0.lock().ignore_poison() = Some(stage);
     }
 
-    /// The rules that what an action comes to is held against; `None` where none were set, or nothing may run.
+    /// The rules for the side effects of an action; `None` if none were set, or if everything is denied.
     pub fn policy(&self) -> Option<Arc<Policy>> {
         match self.0.lock().ignore_poison().as_ref()?.0 {
             Rules::Policy(ref policy) => Some(policy.clone()),
@@ -185,33 +185,39 @@ impl InForce {
         }
     }
 
-    /// Judges a request that was let through once more; lets it through where no policy was set.
-    pub fn again(&self, permit: Permit) -> Result<Permit, Box<Denial>> {
-        let gate = self.0.lock().ignore_poison().clone();
-        match gate {
-            Some(gate) => gate.pass(permit.request),
+    /// Decides once more on a permitted request; permits it if no policy was set.
+    pub fn recheck(&self, permit: Permit) -> Result<Permit, Box<Denial>> {
+        let stage = self.0.lock().ignore_poison().clone();
+        match stage {
+            Some(stage) => stage.decide(permit.request),
             None => Ok(permit),
         }
     }
 }
 
-impl Transform for Enforce {
+impl Transform for Authorize {
     type In = HostMessage;
-    type Out = Enforced;
+    type Out = AuthorizedMessage;
 
-    fn apply(&mut self, _now: Instant, input: &HostMessage, out: &mut Output<Enforced>) {
+    fn apply(&mut self, _now: Instant, input: &HostMessage, out: &mut Output<AuthorizedMessage>) {
         let one = |script: &Result<Request, decode::Refusal>| match script {
-            Ok(request) => self.rule(request),
-            Err(refusal) => Ruled::Unclear(refusal.clone()),
+            Ok(request) => self.authorization(request),
+            Err(refusal) => Authorization::Malformed(refusal.clone()),
         };
         out.push(match input {
-            HostMessage::Request(request) => Enforced::Command(self.rule(request)),
-            HostMessage::Answer(refusal) => Enforced::Command(Ruled::Unclear(refusal.clone())),
-            HostMessage::Scripts(scripts) => Enforced::Scripts(scripts.iter().map(one).collect()),
-            HostMessage::KeepAlive(number) => Enforced::KeepAlive(*number),
-            HostMessage::KeepAliveAnswered(number) => Enforced::KeepAliveAnswered(*number),
+            HostMessage::Request(request) => {
+                AuthorizedMessage::Command(self.authorization(request))
+            }
+            HostMessage::Answer(refusal) => {
+                AuthorizedMessage::Command(Authorization::Malformed(refusal.clone()))
+            }
+            HostMessage::Scripts(scripts) => {
+                AuthorizedMessage::Scripts(scripts.iter().map(one).collect())
+            }
+            HostMessage::KeepAlive(number) => AuthorizedMessage::KeepAlive(*number),
+            HostMessage::KeepAliveAnswered(number) => AuthorizedMessage::KeepAliveAnswered(*number),
             HostMessage::Understands => return out.lose("heard", 1),
-            HostMessage::MetricsNow => Enforced::MetricsNow,
+            HostMessage::MetricsNow => AuthorizedMessage::MetricsNow,
         });
     }
 }

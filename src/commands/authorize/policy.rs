@@ -1,26 +1,23 @@
-//! What may be asked: rules of a file held against a request. Pure: executes nothing, writes nothing
-//! down, and looks nothing up on the machine.
+//! The policy: the rules of a file, and the decision on a request. Pure: reads nothing from the machine.
 //!
-//! - Rules are held against everything that a request would do ([`effects`]): to start `reboot.target` is
-//!   `RebootSystem`, too.
-//!
-//! - A request that a `deny` rule matches is denied, whatever allows it.
-//! - Else it is allowed if an `allow` rule matches it, and denied if none does.
-//! - A command line for a shell and a script also need `raw_shell` or `scripts` to be on, and `detach` where
-//!   they ask to leave processes running.
+//! - Rules apply to every effect of a request ([`effects`]): starting `reboot.target` is also `RebootSystem`.
+//! - A request that a `deny` rule matches is denied, even if an `allow` rule matches too.
+//! - Otherwise it is allowed if an `allow` rule matches, and denied if none does.
+//! - Shell command lines and scripts also need the switch `raw_shell` or `scripts`, and `detach` if they request that
+//!   processes keep running.
 //!
 //! # An action with several names
-//! The host has several names for some actions: `CleanTemporaryFiles` becomes `DiskCleanup`. A rule matches by the
-//! name that was asked for and by the one that it becomes. So one about `DiskCleanup` is about everything that
-//! becomes it, whether it denies or allows; one about `CleanTemporaryFiles` is about that name alone.
+//! The host has several names for some actions: `CleanTemporaryFiles` is an alias of `DiskCleanup`. A rule matches the
+//! requested name and the name that it stands for. A rule about `DiskCleanup` therefore covers all its aliases; a rule
+//! about `CleanTemporaryFiles` covers that alias only.
 //!
-//! # What a rule can and cannot promise
-//! Here an argument is compared as text. What a name stands for on the machine (`sshd` for `ssh`, a package that
-//! takes others with it) is found out before the action is begun, where a rule denies anything
-//! ([`foresee`](crate::commands::authorize::foresee)), and held against the rules that deny. Still, a list of what is allowed is stronger
-//! than one of what is denied. And a rule about the `path` or `user` of a command line for a shell says where
-//! and as whom it starts; what it does then, no rule can say. That is why there is no rule about its
-//! text: one that denies `rm` denies nobody anything.
+//! # Limits
+//! Rules compare arguments as text. What a name means on the machine (`sshd` for `ssh`, dependent packages) is looked up
+//! before the action starts, and checked against the `deny` rules
+//! ([`side_effects`](crate::commands::authorize::side_effects)). An allow list is still stronger than a deny list.
+//!
+//! A rule about the `path` or `user` of a shell command line controls where and as which user it starts, not what it
+//! does. There is no rule about its text, because a rule that denies `rm` would stop no one.
 
 use std::borrow::Cow;
 use std::path::{Component, Path};
@@ -32,11 +29,11 @@ use crate::commands::authorize::effects::{Effect, Part, effects};
 use crate::commands::authorize::glob::Glob;
 use crate::commands::decode::argument::unit_of;
 use crate::commands::decode::request::{
-    Action, ActionRequest, Request, ServiceOperation, Shell, What,
+    Action, ActionRequest, Request, RequestKind, ServiceOperation, Shell,
 };
 use crate::commands::decode::{RAW_COMMAND, SCRIPT};
 
-/// The rules of one file, and the longest time it grants.
+/// The rules of one file, and the longest timeout that it grants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     origin: String,
@@ -44,25 +41,25 @@ pub struct Policy {
     ceiling: Duration,
 }
 
-/// What becomes of a request, and which rule said so.
+/// Whether a request may run, and the rule that decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It may be done.
+    /// It may run.
     Allowed {
         /// The rule that allows it: `FILE:LINE`.
         rule: String,
     },
-    /// It may not.
+    /// It may not run.
     Denied {
         /// The rule that denies it: `FILE:LINE`; the file alone where no rule of it allows it.
         rule: String,
-        /// A sentence for the host, with the rule as it was written.
+        /// The reason, as a sentence for the host that quotes the rule.
         why: String,
     },
 }
 
 impl Decision {
-    /// Whether it may be done.
+    /// Whether the request may run.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed { .. })
     }
@@ -84,16 +81,16 @@ impl Policy {
     /// Decides on a request.
     pub fn decide(&self, request: &Request) -> Decision {
         let Rules { raw_shell, scripts, detach, .. } = &self.rules;
-        let effects = effects(&request.what);
+        let effects = effects(&request.kind);
         if let Some(denied) = self.denied(&effects) {
             return denied;
         }
-        let switch = match &request.what {
-            What::Action(_) => None,
-            What::Raw(_) => Some(("raw_shell", raw_shell)),
-            What::Script(_) => Some(("scripts", scripts)),
+        let switch = match &request.kind {
+            RequestKind::Action(_) => None,
+            RequestKind::Raw(_) => Some(("raw_shell", raw_shell)),
+            RequestKind::Script(_) => Some(("scripts", scripts)),
         };
-        let leaves = request.what.detach().then_some(("detach", detach));
+        let leaves = request.kind.detach().then_some(("detach", detach));
         let mut needed = switch.into_iter().chain(leaves);
         if let Some((key, switch)) = needed.find(|(_, switch)| !switch.on) {
             let Some(at) = &switch.at else {
@@ -107,16 +104,16 @@ impl Policy {
         self.allowed(&effects)
     }
 
-    /// Whether the rules let through what was found to come along with something that they have allowed; `None`
-    /// where they do.
-    pub fn decide_along(&self, effects: &[Effect<'_>]) -> Option<Decision> {
-        let apart: Vec<Effect<'_>> =
-            effects.iter().filter(|effect| effect.part == Part::Apart).cloned().collect();
-        let allowed = || (!apart.is_empty()).then(|| self.allowed(&apart));
+    /// Decides on the side effects of an allowed request: the denial, or `None` if the rules permit all of them.
+    pub fn deny_side_effects(&self, effects: &[Effect<'_>]) -> Option<Decision> {
+        let disguised: Vec<Effect<'_>> =
+            effects.iter().filter(|effect| effect.part == Part::Disguised).cloned().collect();
+        let allowed = || (!disguised.is_empty()).then(|| self.allowed(&disguised));
         self.denied(effects).or_else(allowed).filter(|decision| !decision.is_allowed())
     }
 
-    /// Whether any rule denies anything, or not everything is allowed by one rule: else there is nothing to foresee.
+    /// Whether the rules limit anything: some rule denies, or no single rule allows everything. Otherwise there is no need
+    /// to look up side effects.
     pub fn has_limits(&self) -> bool {
         let Rules { allow, deny, .. } = &self.rules;
         let any = |rule: &Rule| rule.action.is_any() && rule.arguments.is_empty();
@@ -133,22 +130,22 @@ impl Policy {
         let at = &rule.at;
         let rule = self.place(at);
         let mut why = format!("denied by {rule}: {}", at.text);
-        if effect.part != Part::HostMessage {
-            // What is not plain from the request.
+        if effect.part != Part::Requested {
+            // The request does not show this effect, so the reply names it.
             why = format!("{why}; it comes to {effect}");
         }
         Some(Decision::Denied { rule, why })
     }
 
-    /// The rule that allows the first of these, where each that needs one has one.
+    /// Allowed by the rule for the first effect, if every effect that needs a rule has one.
     fn allowed(&self, effects: &[Effect<'_>]) -> Decision {
         let mut by = None;
-        for effect in effects.iter().filter(|effect| effect.part != Part::Along) {
+        for effect in effects.iter().filter(|effect| effect.part != Part::SideEffect) {
             let rule = self.rules.allow.iter().find(|rule| is_about(rule, effect, allows));
             let Some(rule) = rule else {
                 let (origin, name) = (&self.origin, &effect.names[0]);
                 let mut why = format!("denied: no rule of {origin} allows this {name}");
-                if effect.part == Part::Apart {
+                if effect.part == Part::Disguised {
                     why = format!("{why}, which it comes to");
                 }
                 return Decision::Denied { rule: self.origin.clone(), why };
@@ -158,12 +155,12 @@ impl Policy {
         Decision::Allowed { rule: by.map_or_else(|| self.origin.clone(), |at| self.place(at)) }
     }
 
-    /// The time that a request gets: what it asks for, at most the ceiling of the file.
+    /// The timeout of a request: the requested one, at most the one in the file.
     pub fn time_for(&self, request: &Request) -> Duration {
         request.timeout.min(self.ceiling)
     }
 
-    /// The rule at a place as the file has it: `FILE:LINE: { action = … }`.
+    /// The text of the rule at `FILE:LINE`, as the file has it: `{ action = … }`.
     pub fn quote(&self, rule: &str) -> Option<&str> {
         let rules = self.rules.allow.iter().chain(&self.rules.deny);
         rules.map(|rule| &rule.at).find(|at| self.place(at) == rule).map(|at| at.text.as_str())
@@ -174,49 +171,49 @@ impl Policy {
     }
 }
 
-/// The name that was asked for; rules know it by this one.
-pub fn name(what: &What) -> &str {
-    match what {
-        What::Action(order) => order.name(),
-        What::Raw(_) => RAW_COMMAND,
-        What::Script(_) => SCRIPT,
+/// The requested action name, which rules match.
+pub fn name(request: &RequestKind) -> &str {
+    match request {
+        RequestKind::Action(action) => action.name(),
+        RequestKind::Raw(_) => RAW_COMMAND,
+        RequestKind::Script(_) => SCRIPT,
     }
 }
 
-/// The name of what that becomes, where it is another; rules know it by this one, too.
-pub fn becomes(what: &What) -> Option<&str> {
-    match what {
-        What::Action(order) => order.becomes(),
-        What::Raw(_) | What::Script(_) => None,
+/// The action that this name is an alias of, if it is one; rules match this name too.
+pub fn becomes(request: &RequestKind) -> Option<&str> {
+    match request {
+        RequestKind::Action(action) => action.becomes(),
+        RequestKind::Raw(_) | RequestKind::Script(_) => None,
     }
 }
 
-/// What a rule sees of an argument.
+/// The value of an argument, as a rule matches it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// This.
+    /// This text.
     Is(Cow<'a, str>),
-    /// Whatever there is of the kind: `UpdateSystemSoftware` without a package, a path with `..`.
+    /// All possible values: `UpdateSystemSoftware` without a package, a path with `..`.
     Everything,
 }
 
-/// What rules see of a request. An argument that it has several of is there several times; one that its
-/// action does not have is not there.
-pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
+/// The arguments of a request that rules can match. One with several values is listed several times; one that the action
+/// lacks is not listed.
+pub fn arguments(request: &RequestKind) -> Vec<(Argument, Value<'_>)> {
     let is = |text: &str| Value::Is(Cow::Owned(text.to_owned()));
     let user = |user: &Option<crate::commands::decode::argument::Account>| {
         (Argument::User, is(user.as_ref().map_or("root", |user| user.as_str())))
     };
     let shell = |which: Shell| (Argument::Shell, is(shell_name(which)));
-    match what {
-        What::Raw(raw) => {
+    match request {
+        RequestKind::Raw(raw) => {
             let path = raw.working_dir.as_deref().unwrap_or(Path::new("/"));
             vec![shell(raw.shell), (Argument::Path, place(path)), user(&raw.run_as)]
         }
-        What::Script(script) => {
+        RequestKind::Script(script) => {
             vec![(Argument::Name, is(&script.name)), shell(script.shell), user(&script.run_as)]
         }
-        What::Action(ActionRequest { action, .. }) => match action {
+        RequestKind::Action(ActionRequest { action, .. }) => match action {
             Action::ServiceControl { service, operation } => vec![
                 (Argument::Service, is(service.as_str())),
                 (Argument::Operation, is(operation_name(*operation))),
@@ -263,7 +260,7 @@ pub fn arguments(what: &What) -> Vec<(Argument, Value<'_>)> {
     }
 }
 
-/// A shell as rules and people know it.
+/// The name of a shell in rules and messages.
 pub fn shell_name(shell: Shell) -> &'static str {
     match shell {
         Shell::Sh => "sh",
@@ -275,13 +272,13 @@ pub fn shell_name(shell: Shell) -> &'static str {
 
 type ArgumentMatch = fn(&Glob, Argument, &[(Argument, Value<'_>)]) -> bool;
 
-/// Whether a rule is about this.
+/// Whether a rule matches an effect.
 fn is_about(rule: &Rule, effect: &Effect<'_>, argument: ArgumentMatch) -> bool {
     effect.names.iter().any(|name| rule.action.matches(name))
         && rule.arguments.iter().all(|(wanted, glob)| argument(glob, *wanted, &effect.arguments))
 }
 
-/// One of several is enough to deny, by any name it may go by; and everything has this in it.
+/// A deny rule matches if one of the values matches, under any of its names; [`Value::Everything`] always matches.
 fn denies(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool {
     seen.iter().filter(|(argument, _)| *argument == wanted).any(|(_, value)| match value {
         Value::Everything => true,
@@ -292,7 +289,7 @@ fn denies(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool
     })
 }
 
-/// Every one of several has to be allowed; and only a rule for everything allows everything.
+/// An allow rule matches if every value matches; only `*` matches [`Value::Everything`].
 fn allows(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool {
     let mut values = seen.iter().filter(|(argument, _)| *argument == wanted).peekable();
     values.peek().is_some()
@@ -304,8 +301,8 @@ fn allows(glob: &Glob, wanted: Argument, seen: &[(Argument, Value<'_>)]) -> bool
         })
 }
 
-/// Other names of the very same thing: a service with and without `.service` (systemd.unit(5) adds it), a
-/// package without its architecture, by Debian's sign and by rpm's.
+/// Other spellings of the same name: a service with and without `.service` (systemd.unit(5) adds it), a package without
+/// its architecture, in Debian's and in rpm's notation.
 fn same(argument: Argument, text: &str) -> Vec<Cow<'_, str>> {
     match argument {
         Argument::Service => {
@@ -321,9 +318,8 @@ fn same(argument: Argument, text: &str) -> Vec<Cow<'_, str>> {
     }
 }
 
-/// What the text would be taken for by a tool that reads more in it, and what it is an instance of: only a rule that
-/// denies looks at these. A package without the `+` or `-` that some tools read as an instruction, or without the
-/// epoch before it; a unit's template.
+/// Readings of the text that only deny rules consider: a package without the `+` or `-` that some tools take for an
+/// instruction, or without its epoch; the template of a unit.
 fn within(argument: Argument, text: &str) -> Vec<Cow<'_, str>> {
     match argument {
         Argument::Service => match text.split_once('@') {
@@ -351,7 +347,7 @@ fn within(argument: Argument, text: &str) -> Vec<Cow<'_, str>> {
     }
 }
 
-/// A package's name without `.x86_64` and the like: what rpm(8) knows as architectures.
+/// The name of a package without its architecture, such as `.x86_64`; the list is rpm(8)'s.
 fn without_architecture(name: &str) -> &str {
     const ARCHITECTURES: [&str; 24] = [
         "noarch",
@@ -385,8 +381,8 @@ fn without_architecture(name: &str) -> &str {
     }
 }
 
-/// A path without `.` and double slashes, so that no detour makes it another text. One with `..` could
-/// be anywhere: what that leaves depends on the links on the way.
+/// A path without `.` and double slashes, so that a detour does not change the text. A path with `..` could be anywhere,
+/// because symbolic links on the way decide where it leads.
 fn place(path: &Path) -> Value<'_> {
     let mut plain = String::new();
     for component in path.components() {
@@ -399,7 +395,7 @@ fn place(path: &Path) -> Value<'_> {
     Value::Is(if plain.is_empty() { "/".into() } else { plain.into() })
 }
 
-/// What to do with a service as rules and people know it.
+/// The name of a service operation in rules and messages.
 pub fn operation_name(operation: ServiceOperation) -> &'static str {
     match operation {
         ServiceOperation::Start => "start",

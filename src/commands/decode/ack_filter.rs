@@ -1,5 +1,4 @@
-//! Tells the port what the host says of itself: what it has read, what it understands, and that it wants a sign of
-//! life. None of that goes further. Writes nothing.
+//! Takes acknowledgements, keep-alives and the capabilities of the host out of the flow, and passes them to the port.
 
 use tokio::time::Instant;
 
@@ -7,18 +6,18 @@ use crate::commands::decode::HostMessage;
 use crate::pipeline::{Output, Transform};
 use crate::port::AckTracker;
 
-/// Takes keep-alives, and what the host understands, out of the flow.
+/// Takes keep-alives and capabilities out of the flow.
 ///
 /// # Why here, and not where requests are handled
-/// An answer makes room at the port. Behind a queue of requests that wait for that room it would never come. And the
-/// echo of a request says how far the host has read, so it is the port that writes it.
+/// An acknowledgement makes room at the port; behind a queue of requests that wait for that room it would never arrive.
+/// And the reply to a keep-alive carries the state of the port, so the port writes it.
 #[derive(Debug)]
 pub struct AckFilter {
     acks: AckTracker,
 }
 
 impl AckFilter {
-    /// Tells `answers`.
+    /// Passes them to `answers`.
     pub fn new(acks: AckTracker) -> Self {
         Self { acks }
     }

@@ -1,4 +1,4 @@
-//! Names and arguments of actions, as the host writes them, to [`Action`]s. Runs none.
+//! Decodes names and arguments of actions, as the host writes them, into [`Action`]s.
 
 use super::check;
 use crate::commands::decode::argument::{
@@ -20,7 +20,7 @@ const PASSWORD_MAX: usize = 1024;
 /// Targets of one clean-up at most.
 const TARGETS_MAX: usize = 32;
 
-/// Makes an action of its name and arguments; what is missing gets its default where there is one.
+/// Decodes an action from its name and arguments; a missing argument gets its default, if there is one.
 pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String> {
     let package = || PackageName::new(arguments.package.as_deref().unwrap_or_default());
     Ok(match name {
@@ -107,7 +107,7 @@ pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String>
     })
 }
 
-/// Why an action that the host has a name for is not there; `None` where it is, or where nobody knows it.
+/// Why an action that the host knows is not implemented; `None` if it is, or if the name is unknown.
 pub fn why_not_built(name: &str) -> Option<&'static str> {
     Some(match name {
         "RunMaintenanceTask" => {
@@ -182,7 +182,7 @@ fn join(name: &str, arguments: Arguments) -> Result<Action, String> {
         let why = "name the domain, and the username and password of whoever may let machines join";
         return Ok(Action::Incomplete { name: name.to_owned(), why });
     };
-    // A line break would end it; the text itself is not told.
+    // A line break would end it. The error does not contain the text.
     if password.0.len() > PASSWORD_MAX || password.0.contains(['\n', '\r', '\0']) {
         return Err(format!(
             "the password is longer than {PASSWORD_MAX} bytes, or holds a line break"

@@ -1,4 +1,4 @@
-//! Checks of single values that come with a command. Knows no command.
+//! Checks of single values in commands.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ pub(super) fn directory(path: Option<String>) -> Result<Option<PathBuf>, String>
 }
 
 /// Variables of an environment. A value that is not a text is kept as JSON, an absent one is empty.
-/// They are counted before one is read. The values are not told in an error.
+/// They are counted before one is read. An error never contains the values.
 pub(super) fn variables(values: Option<Raw<'_>>) -> Result<BTreeMap<String, String>, String> {
     let members = || values.and_then(Raw::members).into_iter().flatten();
     if members().count() > VARIABLES_MAX {
@@ -128,7 +128,7 @@ pub(super) fn plain_name(text: String, what: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// A name as it may stand in a log line and an answer: short, and nothing in it that steers or hides.
+/// A name that is safe in a log line and a reply: short, without control or invisible characters.
 pub(super) fn shown(name: &str) -> String {
     name.chars().map(|c| if steers(c) { '?' } else { c }).take(NAME_MAX).collect()
 }

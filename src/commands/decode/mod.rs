@@ -1,5 +1,5 @@
-//! From verified messages to typed, checked requests. Decides nothing about whether they may run, and
-//! runs nothing.
+//! Decoding: verified messages become typed, checked requests. All arguments are checked here, so that later stages and
+//! actions can rely on them.
 
 pub mod ack_filter;
 pub mod argument;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub use action::why_not_built;
 
 use crate::commands::authorize::policy;
-use crate::commands::decode::request::{ActionRequest, RawCommand, Request, Script, What};
+use crate::commands::decode::request::{ActionRequest, RawCommand, Request, RequestKind, Script};
 use crate::commands::verify::Verified;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Reservation, Transform};
 #[cfg(doc)]
@@ -26,76 +26,74 @@ use crate::wire::inbound::{
     UnsafeCommand,
 };
 
-/// What the host asked for. One for each message; where that says what the host understands, that before it.
+/// A decoded message of the host. One per message; [`Understands`](Self::Understands) may precede it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HostMessage {
-    /// Do this, and answer.
+    /// A request to run, and to reply to.
     Request(Request),
-    /// Cannot be done, and that is the answer.
+    /// A request that is refused; the refusal is the reply.
     Answer(Refusal),
-    /// Answer with a `keep_alive` of the same number, at once.
+    /// Reply at once with a `keep_alive` of the same number.
     KeepAlive(u64),
-    /// Our `keep_alive` of this number was read, and everything before it.
+    /// The host acknowledges our `keep_alive` of this number, and everything before it.
     KeepAliveAnswered(u64),
-    /// The host understands agent events, and may be asked at any time how far it has read.
+    /// The host understands agent events and keep-alives that request an acknowledgement.
     Understands,
     /// Send metrics now.
     MetricsNow,
-    /// Run these, and complete each; none where nothing is pending.
+    /// Pending scripts to run and complete; empty if none are pending.
     Scripts(Vec<Result<Request, Refusal>>),
 }
 
-/// What is answered without being tried.
+/// A request that is refused without being tried.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// The id of the request, or of the script's execution.
     pub id: String,
-    /// The action that was asked for, as far as it was made out; else the type of the message.
+    /// The requested action, if it could be read; otherwise the type of the message.
     pub action: String,
-    /// Why not, as a sentence.
+    /// The reason, as a sentence.
     pub error: String,
-    /// Whether it was a pending script, which is completed; else it is answered.
+    /// Whether it is a pending script, whose reply is a completion.
     pub is_script: bool,
-    /// What it is charged until it is answered.
+    /// Its memory reservation until it has a reply.
     pub held: Reservation,
 }
 
-/// The name that a command line for a shell goes by, where an action has its own.
+/// The action name of a shell command line.
 pub const RAW_COMMAND: &str = "UnsafeCommand";
-/// What is answered to a known action that was not named.
+/// The error of a command without an action.
 const SAFE_COMMAND: &str = "SafeCommand";
-/// The name that a pending script goes by.
+/// The action name of a pending script.
 pub const SCRIPT: &str = "Script";
 
-/// The least time a request gets. The host writes whole seconds, so its 0 means that less than one is
-/// left to it: 500 ms, as a rule, of which more would be spent on an answer that nobody waits for.
+/// The shortest timeout of a request. The host writes whole seconds, so its 0 means that less than one is left.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(500);
-/// The most; `enforce` has the real ceilings, and this keeps a huge number from being one at all.
+/// The longest timeout. The policy has the real ceiling; this bound keeps the arithmetic from overflowing.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// What a command without a time gets: the host's own default.
+/// The timeout of a command that has none: the host's default.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// What a script without a time gets: the host's own default.
+/// The timeout of a script that has none: the host's default.
 pub const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
-/// What is answered where the memory budget is spent.
+/// The error when the memory budget is exhausted.
 pub const NO_MEMORY: &str =
     "too much waits already, and there is no memory for it; ask again when some of it is answered";
 
-/// About what a refusal takes until it is answered.
+/// The approximate memory of a refusal, in bytes.
 const REFUSAL_BYTES: usize = 384;
 
-/// Reads messages and makes requests of them.
+/// Decodes messages into requests.
 ///
 /// # What it promises
-/// A command that bears an id is never dropped: what is unknown, unreadable or has a wrong argument
-/// is an [`HostMessage::Answer`] that says why. So is one that is older than its own time: it is not
-/// run. Today's host has given it up by then, and an answer costs it a warning; but where its idea of our clock
-/// is wrong it still waits, and is told at once. A message that bears no id is lost as `unreadable`.
+/// A command with an id is never dropped: an unknown, unreadable or invalid one becomes an [`HostMessage::Answer`] with
+/// the reason. So does a command older than its timeout, which does not run: the host may still wait for it if it is
+/// wrong about this machine's clock. A message without an id is dropped as `unreadable`.
 ///
-/// What is made of a message is charged to the ledger before it is built, as long as its text. Where there is no room it is
-/// refused. Of more scripts than [`SCRIPTS_MAX`] the first are run, the next [`SCRIPTS_TOLD_MAX`] are refused one by
-/// one, and the rest is told in the log: so many completions would crowd out all else that must reach the host.
+/// The memory budget is charged with the length of a message before it is decoded; if the budget is exhausted, the message
+/// is refused. Of the scripts of one message the first [`SCRIPTS_MAX`] run, the next [`SCRIPTS_TOLD_MAX`] are refused one
+/// by one, and the log counts the rest: more completions would crowd out other durable messages.
 ///
-/// Pending scripts do not get stale: the host has them marked as running and waits for each.
+/// Pending scripts do not expire: the host has marked them as running and waits for each.
 ///
 /// ```
 /// use infiniservice::commands::decode::{HostMessage, Decode};
@@ -118,7 +116,7 @@ pub struct Decode {
 }
 
 impl Decode {
-    /// Charges what it makes to `ledger`; the default has no ceiling.
+    /// Charges requests to `ledger`; the default has no limit.
     pub fn within(ledger: &MemoryBudget) -> Self {
         Self { ledger: ledger.clone() }
     }
@@ -160,7 +158,7 @@ impl EventCount for HostMessage {}
 /// What a request is made from, beside what it says.
 struct Origin<'a> {
     message: &'a Verified,
-    /// `None` where there is no memory for it.
+    /// `None` if the memory budget is exhausted.
     held: Option<Reservation>,
 }
 
@@ -169,9 +167,9 @@ impl Origin<'_> {
         self.held.clone().unwrap_or_default()
     }
 
-    fn request(&self, id: String, what: What, timeout: Duration) -> Request {
+    fn request(&self, id: String, kind: RequestKind, timeout: Duration) -> Request {
         let Verified { received, age, .. } = *self.message;
-        Request { age, held: self.held(), ..Request::new(id, what, timeout, received) }
+        Request { age, held: self.held(), ..Request::new(id, kind, timeout, received) }
     }
 }
 
@@ -193,8 +191,8 @@ fn asked(
     };
     match command.and_then(|request| in_time(request, from.message, now)) {
         Ok(request) if from.held.is_some() => HostMessage::Request(request),
-        Ok(Request { id, what, .. }) => {
-            let (action, error) = (policy::name(&what).to_owned(), NO_MEMORY.to_owned());
+        Ok(Request { id, kind, .. }) => {
+            let (action, error) = (policy::name(&kind).to_owned(), NO_MEMORY.to_owned());
             HostMessage::Answer(Refusal {
                 id,
                 action,
@@ -248,9 +246,9 @@ fn safe(command: SafeCommand, from: &Origin<'_>) -> Result<Request, Refusal> {
     let name = arguments.action.clone().unwrap_or_default();
     match action::decode(&name, arguments) {
         Ok(action) => {
-            let what = What::Action(ActionRequest::new(&name, action));
+            let kind = RequestKind::Action(ActionRequest::new(&name, action));
             let timeout = time(timeout, TIMEOUT_DEFAULT);
-            Ok(from.request(id, what, timeout))
+            Ok(from.request(id, kind, timeout))
         }
         Err(error) => {
             let name = if name.is_empty() { SAFE_COMMAND } else { &name };
@@ -277,7 +275,7 @@ fn raw(command: UnsafeCommand<'_>, from: &Origin<'_>) -> Result<Request, Refusal
     match decoded() {
         Ok(raw) => {
             let timeout = time(timeout, TIMEOUT_DEFAULT);
-            Ok(from.request(id, What::Raw(raw), timeout))
+            Ok(from.request(id, RequestKind::Raw(raw), timeout))
         }
         Err(error) => {
             let action = RAW_COMMAND.to_owned();
@@ -312,9 +310,9 @@ fn script(
         })
     };
     Some(match decoded() {
-        Ok(what) => {
+        Ok(decoded) => {
             let timeout = time(script.timeout_seconds, SCRIPT_TIMEOUT_DEFAULT);
-            Ok(from.request(id, What::Script(what), timeout))
+            Ok(from.request(id, RequestKind::Script(decoded), timeout))
         }
         Err(error) => Err(refusal(id, error)),
     })
@@ -325,7 +323,7 @@ fn in_time(request: Request, from: &Verified, now: Instant) -> Result<Request, R
     if age < request.timeout {
         return Ok(request);
     }
-    let action = policy::name(&request.what);
+    let action = policy::name(&request.kind);
     let (age, timeout) = (age.as_secs(), request.timeout.as_secs());
     let error = format!(
         "stale: it came {age} s after it was sent and its time is {timeout} s, so it was not run"

@@ -1,4 +1,4 @@
-//! What the host may ask for, decoded and checked. Does nothing of it.
+//! The typed requests of the host.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,48 +13,47 @@ use crate::commands::verify::secret::Secret;
 use crate::model::Rank;
 use crate::pipeline::Reservation;
 
-/// One thing the host asked for, with everything that was told about it.
+/// One request of the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// The host's name for it; the answer carries the same.
+    /// The id that the host gave it; the reply carries the same.
     pub id: String,
-    /// What is asked.
-    pub what: What,
-    /// How long it may take, counted from when the host sent it. Never zero.
+    /// What to run.
+    pub kind: RequestKind,
+    /// The timeout, counted from when the host sent it. Never zero.
     pub timeout: Duration,
-    /// When its line was whole.
+    /// When its line was complete.
     pub received: Instant,
-    /// How old it was then.
+    /// Its age at that time.
     pub age: Duration,
-    /// What it is charged while it waits and runs.
+    /// Its memory reservation while it waits and runs.
     pub held: Reservation,
 }
 
-/// What runs of a request is asked to end when this share of its time is left …
+/// The program of a request is terminated when this fraction of its timeout is left …
 const LEAD: u32 = 20;
-/// … or this, where that is less.
+/// … but at most this much before the deadline.
 const LEAD_MAX: Duration = Duration::from_millis(500);
 
 impl Request {
     /// A request that was received as soon as it was sent.
-    pub fn new(id: String, what: What, timeout: Duration, received: Instant) -> Self {
-        Self { id, what, timeout, received, age: Duration::ZERO, held: Reservation::default() }
+    pub fn new(id: String, kind: RequestKind, timeout: Duration, received: Instant) -> Self {
+        Self { id, kind, timeout, received, age: Duration::ZERO, held: Reservation::default() }
     }
 
-    /// When the host gives it up: an answer that comes later is lost.
+    /// When the host stops waiting: a later reply is lost.
     pub fn deadline(&self) -> Instant {
         self.received + self.timeout.saturating_sub(self.age)
     }
 
-    /// When what still runs of it is asked to end, so that the answer, with what there is of its output, is there
-    /// before the [deadline](Self::deadline): 5 % of its time before it, half a second at most. The host's timer runs
-    /// to the millisecond.
+    /// When its program is terminated, so that the reply with the output so far arrives before the
+    /// [deadline](Self::deadline): 5 % of the timeout before it, half a second at most.
     pub fn ends_by(&self) -> Instant {
         self.deadline() - self.lead()
     }
 
-    /// When it is answered at the latest, with what is known then: a quarter of that before the
-    /// [deadline](Self::deadline), in which the answer is written down and sent.
+    /// When the reply is due at the latest: a quarter of that margin before the [deadline](Self::deadline), which leaves
+    /// time to log and send it.
     pub fn answered_by(&self) -> Instant {
         self.deadline() - self.lead() / 4
     }
@@ -64,13 +63,13 @@ impl Request {
     }
 }
 
-/// Among the variables of a command line or a script: what it starts and does not wait for shall go on. The
-/// wire has no other place for it.
+/// The variable by which a command line or script requests that its background processes keep running. The wire has no
+/// field for it.
 pub const DETACH: &str = "INFINISERVICE_DETACH";
 
-impl What {
-    /// Whether what it starts and does not wait for shall go on when it has ended: [`DETACH`] is set, to
-    /// anything but `0`, `false`, `no` and nothing.
+impl RequestKind {
+    /// Whether its background processes keep running after it ends: [`DETACH`] is set to anything but `0`, `false`, `no` or
+    /// an empty value.
     pub fn detach(&self) -> bool {
         let variables = match self {
             Self::Action(_) => return false,
@@ -83,9 +82,9 @@ impl What {
     }
 }
 
-/// What is asked.
+/// The kinds of a request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum What {
+pub enum RequestKind {
     /// One of the known actions (`SafeCommand`).
     Action(ActionRequest),
     /// A command line for a shell (`UnsafeCommand`).
@@ -94,8 +93,8 @@ pub enum What {
     Script(Script),
 }
 
-impl What {
-    /// Whether it may change the machine: whatever is not known to read only.
+impl RequestKind {
+    /// Whether it may change the machine; false only for actions known to be read-only.
     pub fn changes_machine(&self) -> bool {
         use Action::*;
         let Self::Action(ActionRequest { action, .. }) = self else { return true };
@@ -128,12 +127,12 @@ impl What {
     }
 }
 
-/// A known action, and the name that it was asked for by. Several names may become one action:
-/// `CleanTemporaryFiles` is `DiskCleanup`. The answer and the audit bear the one that was asked for.
+/// A known action, and the name in the request. An action may have aliases: `CleanTemporaryFiles` is `DiskCleanup`. The
+/// reply and the audit use the name in the request.
 #[derive(Clone, PartialEq)]
 pub struct ActionRequest {
     asked: Box<str>,
-    /// What is done.
+    /// The action.
     pub action: Action,
 }
 
@@ -181,8 +180,7 @@ pub enum Shell {
     PowerShell,
 }
 
-/// The known actions. Arguments are checked when they are decoded, so none can be dangerous to hand to
-/// a program as one argument.
+/// The known actions. Their arguments are checked during decoding, so each is safe to pass to a program as one argument.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Kind of machine.
@@ -354,24 +352,24 @@ pub enum ServiceOperation {
 }
 
 impl ActionRequest {
-    /// An action that was asked for as `asked`.
+    /// An action that was requested by the name `asked`.
     pub fn new(asked: &str, action: Action) -> Self {
         Self { asked: asked.into(), action }
     }
 
-    /// The name that it was asked for by.
+    /// The name in the request.
     pub fn name(&self) -> &str {
         &self.asked
     }
 
-    /// The action's own name, where it was asked for by another.
+    /// The action's own name, if the request used an alias.
     pub fn becomes(&self) -> Option<&str> {
         Some(self.action.name()).filter(|name| *name != &*self.asked)
     }
 }
 
 impl From<Action> for ActionRequest {
-    /// Asked for by its own name.
+    /// Requested by its own name.
     fn from(action: Action) -> Self {
         Self { asked: action.name().into(), action }
     }

@@ -37,8 +37,8 @@ fn safe(command_type: Value) -> Value {
 }
 
 fn action(command_type: Value) -> Action {
-    match request(safe(command_type)).what {
-        What::Action(order) => order.action,
+    match request(safe(command_type)).kind {
+        RequestKind::Action(order) => order.action,
         other => panic!("{other:?}"),
     }
 }
@@ -66,7 +66,7 @@ fn a_service_is_controlled_in_every_shape_the_host_has() {
     }
     let mut outside = safe(json!({"action": "ServiceControl"}));
     outside["params"] = json!({"service": "ssh", "operation": "status"});
-    let What::Action(order) = request(outside).what else { panic!() };
+    let RequestKind::Action(order) = request(outside).kind else { panic!() };
     assert!(matches!(order.action, Action::ServiceControl { .. }));
     let named = json!({"action": "RestartServices", "service_name": "ssh"});
     assert!(matches!(
@@ -312,7 +312,7 @@ fn a_raw_command_keeps_all_it_came_with() {
         "type": "UnsafeCommand", "id": "u1", "raw_command": "echo \"$A\" | tr a b", "shell": "BASH",
         "timeout": 60, "working_dir": "/srv", "env_vars": {"A": "1"}, "run_as": "LAB\\ann",
     });
-    let What::Raw(raw) = request(command.clone()).what else { panic!() };
+    let RequestKind::Raw(raw) = request(command.clone()).kind else { panic!() };
     assert_eq!((&*raw.command, raw.shell), ("echo \"$A\" | tr a b", Shell::Bash));
     assert_eq!(raw.working_dir.as_deref(), Some(std::path::Path::new("/srv")));
     assert_eq!(raw.environment.get("A").map(String::as_str), Some("1"));
@@ -353,7 +353,7 @@ fn each_script_is_decoded_or_refused_by_itself_and_none_gets_stale() {
     let Ok(HostMessage::Scripts(found)) = decode(&message.to_string(), minutes) else { panic!() };
     let [Ok(first), Err(second), Err(third)] = &found[..] else { panic!("{found:?}") };
     assert_eq!((&*first.id, first.timeout), ("e1", Duration::from_secs(600)));
-    let What::Script(what) = &first.what else { panic!() };
+    let RequestKind::Script(what) = &first.kind else { panic!() };
     assert_eq!((&*what.name, &*what.content, what.shell), ("set?up", "exit 3", Shell::Bash));
     assert_eq!(what.inputs.get("N").map(String::as_str), Some("3"));
     assert!(second.id == "e2" && second.error.contains("\"tcsh\" is not known"));
@@ -369,7 +369,9 @@ fn the_password_of_a_domain_goes_nowhere() {
         let join = json!({"action": "JoinDomain", "domain": "lab", "username": "ann", "password": password,
             "ou": null, "restart_after": true});
         let request = request(safe(join));
-        assert!(matches!(&request.what, What::Action(order) if order.name() == "JoinDomain"));
+        assert!(
+            matches!(&request.kind, RequestKind::Action(order) if order.name() == "JoinDomain")
+        );
         assert!(!format!("{request:?}").contains("4711"));
     }
 }

@@ -1,4 +1,4 @@
-//! What carries out a request: this machine, or a made-up one. Does not answer, write down or decide.
+//! The executor: runs a permitted request on this machine, or on a simulated one.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,53 +9,55 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::commands::actions::{self, Afterwards, Context, Done, golden, power};
-use crate::commands::authorize::InForce;
-use crate::commands::authorize::foresee::foresee;
+use crate::commands::authorize::CurrentPolicy;
 use crate::commands::authorize::policy::Decision;
-use crate::commands::decode::request::{Action, RawCommand, Script, What};
+use crate::commands::authorize::side_effects::side_effects;
+use crate::commands::decode::request::{Action, RawCommand, RequestKind, Script};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{self, Prepared, Program, Runner};
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
-/// Carries out what was permitted. It may take its time, fail and panic: whoever dispatches sees to
-/// the rest.
+/// Runs permitted requests. It may be slow, fail or panic: [`Execute`](super::Execute) enforces the deadline and
+/// replies.
 pub trait Executor: Send + Sync + 'static {
-    /// Does it, and ends at about `deadline` at the latest. Dropping the future ends it.
-    fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done>;
+    /// Runs a request until `deadline` at the latest. Dropping the future cancels it.
+    fn execute(&self, request: RequestKind, deadline: Instant) -> BoxFuture<'_, Done>;
 
-    /// Does what follows an answer, once that has left.
+    /// Runs the action that follows a reply, once the reply has been sent.
     fn afterwards(&self, afterwards: Afterwards) -> BoxFuture<'_, ()>;
 
-    /// Whether it is about to end, and nothing should be begun.
+    /// Whether the agent is stopping, so that nothing new should start.
     fn is_stopping(&self) -> bool {
         false
     }
 }
 
-/// This machine: actions, and programs that are started.
+/// Runs actions and programs on this machine.
 pub struct LocalExecutor {
     /// Starts programs.
     pub runner: Runner,
-    /// What the metrics flow has read last.
+    /// The latest readings of the metrics flow.
     pub latest: Latest,
-    /// What an action may come to on this machine.
-    pub in_force: InForce,
+    /// The policy for the side effects of actions.
+    pub current_policy: CurrentPolicy,
     /// The agent's state folder.
     pub state: PathBuf,
-    /// How much of command lines it tells the host.
+    /// How much of the command lines of processes the host may see.
     pub command_line: CommandLine,
 }
 
 impl Executor for LocalExecutor {
-    fn perform(&self, what: What, deadline: Instant) -> BoxFuture<'_, Done> {
+    fn execute(&self, request: RequestKind, deadline: Instant) -> BoxFuture<'_, Done> {
         async move {
-            let (runner, notes) = self.runner.noting();
-            let detach = what.detach();
-            let mut done = match what {
-                What::Raw(raw) => raw_command(raw, detach, &runner, deadline).await.into(),
-                What::Script(pending) => script(pending, detach, &runner, deadline).await.into(),
-                What::Action(order) => {
+            let (runner, notes) = self.runner.with_warnings();
+            let detach = request.detach();
+            let mut done = match request {
+                RequestKind::Raw(raw) => raw_command(raw, detach, &runner, deadline).await.into(),
+                RequestKind::Script(pending) => {
+                    script(pending, detach, &runner, deadline).await.into()
+                }
+                RequestKind::Action(order) => {
                     let (latest, command_line) = (self.latest.clone(), self.command_line);
                     let cx = Context { runner, deadline, latest, command_line };
                     match (self.denied(&order.action, &cx).await, order.action) {
@@ -92,11 +94,11 @@ impl Executor for LocalExecutor {
 }
 
 impl LocalExecutor {
-    /// What is answered where a rule denies what the action would come to here, or that cannot be told.
+    /// The denial if a rule denies a side effect of the action, or if the side effects cannot be looked up.
     async fn denied(&self, action: &Action, cx: &Context) -> Option<Outcome> {
-        let policy = self.in_force.policy().filter(|policy| policy.has_limits())?;
-        let why = match foresee(action, cx).await {
-            Ok(effects) => match policy.decide_along(&effects)? {
+        let policy = self.current_policy.policy().filter(|policy| policy.has_limits())?;
+        let why = match side_effects(action, cx).await {
+            Ok(effects) => match policy.deny_side_effects(&effects)? {
                 Decision::Denied { why, .. } => why,
                 Decision::Allowed { .. } => return None,
             },
@@ -106,8 +108,8 @@ impl LocalExecutor {
     }
 }
 
-/// What a program that ignores SIGTERM has left at its deadline: half of what a
-/// [request](crate::commands::decode::request::Request::ends_by) is ended early, so that the answer is in time.
+/// How long before its deadline a program that ignores SIGTERM is killed: half of the margin of
+/// [`ends_by`](crate::commands::decode::request::Request::ends_by), so that the reply is in time.
 fn mercy(deadline: Instant) -> Option<Duration> {
     Some(deadline.saturating_duration_since(Instant::now()) / 40)
 }
@@ -123,7 +125,7 @@ async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: I
 async fn script(script: Script, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
     let prepared = spawn_blocking(move || process::script(&script, deadline)).await;
     match prepared.unwrap_or_else(|error| Err(error.to_string())) {
-        // Nothing was begun: it may be offered again.
+        // Nothing started, so the host may send it again.
         Err(why) => Outcome::refused(why),
         Ok(prepared) => run(prepared, detach, runner).await,
     }

@@ -1,5 +1,7 @@
-//! Does what was let through, answers each request once, and writes both down. Decides nothing about
-//! who may ask, and knows no wire. Scripts are in `scripts`.
+//! Execution: runs each permitted request within its deadline, and returns exactly one reply per request.
+//!
+//! Start and end of a request go to the request log and the audit here, because only this stage sees both. Scripts, which
+//! run one after the other, are in `scripts`.
 
 pub mod executor;
 pub mod outcome;
@@ -14,55 +16,55 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands::actions::{Afterwards, Done};
 use crate::commands::authorize::policy;
-use crate::commands::authorize::{Denial, Enforced, InForce, Permit, Ruled};
+use crate::commands::authorize::{Authorization, AuthorizedMessage, CurrentPolicy, Denial, Permit};
 use crate::commands::decode::Refusal;
-use crate::commands::decode::request::What;
+use crate::commands::decode::request::RequestKind;
 use crate::commands::execute::executor::Executor;
 use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::reply::Outbound;
 use crate::commands::request_log::audit::Audit;
-use crate::commands::request_log::{Known, RequestLog};
+use crate::commands::request_log::{Claim, RequestLog};
 use crate::metrics::latest::Latest;
 use crate::pipeline::Handler;
 use crate::wire::Format;
 
-/// How long after its deadline a script may still take to say that its time was over. Its host waits.
+/// How long after its deadline a script may still take to report the timeout; its host waits.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Between an answer and what must come after it: time for the host to read it.
+/// The delay between a reply and the action that follows it, so that the host can read the reply.
 const FLUSHED: Duration = Duration::from_secs(3);
 
 const NO_ROOM: &str = "too many commands wait already; ask again when some are answered";
-/// What the audit says of an id that came twice.
+/// The reason in the audit for a repeated id.
 const AGAIN: &str = "its id came before: answered from the record, and not run again";
 const UNDER_WAY: &str = "its id came before and is under way: both get one answer";
 
-/// Everything that is needed to do what is asked.
+/// The stage that executes requests.
 pub struct Execute {
-    /// Does it.
-    pub perform: Box<dyn Executor>,
-    /// Where it is written down; nowhere in a simulation.
+    /// Runs requests on this machine.
+    pub executor: Box<dyn Executor>,
+    /// The audit; `None` in a simulation.
     pub audit: Option<Audit>,
-    /// What the metrics flow has read last.
+    /// The latest readings of the metrics flow.
     pub latest: Latest,
-    /// What was asked for, and how far it is.
+    /// The state of each request.
     pub log: RequestLog,
-    /// What may run, now that its turn has come.
-    pub in_force: InForce,
+    /// The policy at the time when a request starts.
+    pub current_policy: CurrentPolicy,
 }
 
-/// What is needed to answer a request whose handling panicked.
+/// Identifies a message, so that it gets replies even if its handling panics.
 pub enum Key {
     /// A command: its id and action.
     Command(String, String),
     /// Scripts: their execution ids.
     Scripts(Vec<String>),
-    /// Nothing that is answered.
+    /// No reply is due.
     None,
 }
 
 impl Handler for Execute {
-    type In = Enforced;
+    type In = AuthorizedMessage;
     type Out = Outbound;
     type Key = Key;
 
@@ -70,149 +72,159 @@ impl Handler for Execute {
         "execute".to_owned()
     }
 
-    fn key(&self, asked: &Enforced) -> Key {
-        match asked {
-            Enforced::Command(ruling) => {
-                let (id, action) = named(ruling);
+    fn key(&self, message: &AuthorizedMessage) -> Key {
+        match message {
+            AuthorizedMessage::Command(authorization) => {
+                let (id, action) = named(authorization);
                 Key::Command(id, action)
             }
-            Enforced::Scripts(rulings) => {
-                Key::Scripts(rulings.iter().map(|ruling| named(ruling).0).collect())
-            }
+            AuthorizedMessage::Scripts(authorizations) => Key::Scripts(
+                authorizations.iter().map(|authorization| named(authorization).0).collect(),
+            ),
             _ => Key::None,
         }
     }
 
-    fn urgent(&self, asked: &Enforced) -> bool {
-        !matches!(asked, Enforced::Command(Ruled::Permitted(_)) | Enforced::Scripts(_))
+    fn urgent(&self, message: &AuthorizedMessage) -> bool {
+        !matches!(
+            message,
+            AuthorizedMessage::Command(Authorization::Permitted(_)) | AuthorizedMessage::Scripts(_)
+        )
     }
 
-    /// The scripts that are not run.
-    fn at_once(&self, asked: &mut Enforced) -> Option<Enforced> {
-        let Enforced::Scripts(rulings) = asked else { return None };
-        let is_run = |ruling: &Ruled| matches!(ruling, Ruled::Permitted(_));
-        let (run, refused) = std::mem::take(rulings).into_iter().partition::<Vec<_>, _>(is_run);
-        *rulings = run;
-        (!refused.is_empty()).then_some(Enforced::Scripts(refused))
+    /// Scripts that do not run get their replies without waiting.
+    fn at_once(&self, message: &mut AuthorizedMessage) -> Option<AuthorizedMessage> {
+        let AuthorizedMessage::Scripts(authorizations) = message else { return None };
+        let is_run =
+            |authorization: &Authorization| matches!(authorization, Authorization::Permitted(_));
+        let (run, refused) =
+            std::mem::take(authorizations).into_iter().partition::<Vec<_>, _>(is_run);
+        *authorizations = run;
+        (!refused.is_empty()).then_some(AuthorizedMessage::Scripts(refused))
     }
 
-    fn admitted(&self, asked: &Enforced) {
-        let rulings = match asked {
-            Enforced::Command(ruling) => std::slice::from_ref(ruling),
-            Enforced::Scripts(rulings) => rulings,
+    fn admitted(&self, message: &AuthorizedMessage) {
+        let authorizations = match message {
+            AuthorizedMessage::Command(authorization) => std::slice::from_ref(authorization),
+            AuthorizedMessage::Scripts(authorizations) => authorizations,
             _ => &[],
         };
-        for ruling in rulings {
-            if let Ruled::Permitted(permit) = ruling {
+        for authorization in authorizations {
+            if let Authorization::Permitted(permit) = authorization {
                 self.log.accept(permit.request());
             }
         }
     }
 
-    fn handle(self: Arc<Self>, asked: Enforced) -> BoxStream<'static, Outbound> {
-        let received = received(&asked);
-        let told = match asked {
-            Enforced::KeepAlive(number) => stream::iter([Outbound::KeepAlive(number)]).boxed(),
-            Enforced::KeepAliveAnswered(_) => stream::empty().boxed(),
-            Enforced::MetricsNow => {
+    fn handle(self: Arc<Self>, message: AuthorizedMessage) -> BoxStream<'static, Outbound> {
+        let received = received(&message);
+        let replies = match message {
+            AuthorizedMessage::KeepAlive(number) => {
+                stream::iter([Outbound::KeepAlive(number)]).boxed()
+            }
+            AuthorizedMessage::KeepAliveAnswered(_) => stream::empty().boxed(),
+            AuthorizedMessage::MetricsNow => {
                 let mut line = Vec::new();
                 let latest = self.latest.get();
-                let told =
+                let replies =
                     latest.and_then(|latest| Format::Infinibay.encode(&latest, &mut line).ok());
-                stream::iter(told.map(|()| Outbound::Metrics(line.into()))).boxed()
+                stream::iter(replies.map(|()| Outbound::Metrics(line.into()))).boxed()
             }
-            Enforced::Command(ruling) => self.command(ruling),
-            Enforced::Scripts(rulings) => self.scripts(rulings),
+            AuthorizedMessage::Command(authorization) => self.command(authorization),
+            AuthorizedMessage::Scripts(authorizations) => self.scripts(authorizations),
         };
         match received {
-            Some(received) => told.map(move |told| told.asked_at(received)).boxed(),
-            None => told,
+            Some(received) => replies.map(move |reply| reply.received_at(received)).boxed(),
+            None => replies,
         }
     }
 
-    fn refuse(&self, asked: Enforced) -> Vec<Outbound> {
-        let write_down = |ruling: &Ruled| {
+    fn refuse(&self, message: AuthorizedMessage) -> Vec<Outbound> {
+        let write_down = |authorization: &Authorization| {
             if let Some(audit) = &self.audit {
-                audit.no_room(ruling, NO_ROOM);
+                audit.no_room(authorization, NO_ROOM);
             }
         };
-        match asked {
-            Enforced::Command(ruling) => {
-                write_down(&ruling);
-                let ((id, action), outcome) = (named(&ruling), Outcome::refused(NO_ROOM));
+        match message {
+            AuthorizedMessage::Command(authorization) => {
+                write_down(&authorization);
+                let ((id, action), outcome) = (named(&authorization), Outcome::refused(NO_ROOM));
                 vec![Outbound::Response { id, action, outcome }]
             }
-            Enforced::Scripts(rulings) => {
-                rulings.iter().for_each(write_down);
+            AuthorizedMessage::Scripts(authorizations) => {
+                authorizations.iter().for_each(write_down);
                 let outcome = || Outcome::refused(NO_ROOM);
-                rulings.iter().map(|ruling| completed(named(ruling).0, outcome())).collect()
+                authorizations
+                    .iter()
+                    .map(|authorization| completed(named(authorization).0, outcome()))
+                    .collect()
             }
             _ => Vec::new(),
         }
     }
 
-    /// A script that panics is answered where it is run. Should more of them be lost with it, those that were answered
-    /// have the same completion told again by their host.
+    /// A panic in one script is caught in `scripts`. If a panic loses a whole message, each of its scripts gets a reply; one
+    /// that had a reply before gets the same again.
     fn broken(&self, key: Key, panic: &str) -> Vec<Outbound> {
         let outcome = || Outcome::failed(format!("the agent failed at it: {panic}"));
-        let mut told = match key {
+        let mut replies = match key {
             Key::Command(id, action) => vec![Outbound::Response { id, action, outcome: outcome() }],
             Key::Scripts(ids) => ids.into_iter().map(|id| completed(id, outcome())).collect(),
             Key::None => Vec::new(),
         };
-        told.iter_mut().for_each(|told| self.log.finish(told));
-        told
+        replies.iter_mut().for_each(|reply| self.log.finish(reply));
+        replies
     }
 }
 
 impl Execute {
-    /// One command: its answer, and then what must come after it.
-    fn command(self: Arc<Self>, ruling: Ruled) -> BoxStream<'static, Outbound> {
+    /// Runs one command: its reply, and then the action that follows the reply.
+    fn command(self: Arc<Self>, authorization: Authorization) -> BoxStream<'static, Outbound> {
         async_stream::stream! {
-            let permit = match ruling {
-                Ruled::Unclear(refusal) => {
+            let permit = match authorization {
+                Authorization::Malformed(refusal) => {
                     self.unclear(&refusal).await;
                     yield Outbound::from(refusal);
                     return;
                 }
-                Ruled::Denied(denial) => {
+                Authorization::Denied(denial) => {
                     self.denied(&denial).await;
-                    let action = action_of(&denial.request.what);
+                    let action = action_of(&denial.request.kind);
                     let id = denial.request.id.clone();
                     yield Outbound::Response { id, action, outcome: denial.outcome() };
                     return;
                 }
-                Ruled::Permitted(permit) => permit,
+                Authorization::Permitted(permit) => permit,
             };
-            let (id, action) = (permit.request().id.clone(), action_of(&permit.request().what));
+            let (id, action) = (permit.request().id.clone(), action_of(&permit.request().kind));
             match self.log.claim(permit.request()) {
-                Known::New => {}
-                Known::UnderWay => {
+                Claim::New => {}
+                Claim::InProgress => {
                     self.not_run(&permit, UNDER_WAY).await;
                     return;
                 }
-                Known::Answered(told) => {
+                Claim::Answered(reply) => {
                     self.not_run(&permit, AGAIN).await;
-                    yield *told;
+                    yield *reply;
                     return;
                 }
             }
             let (outcome, afterwards) = self.carry_out(permit).await;
-            yield self.ended(Outbound::Response { id, action, outcome });
+            yield self.record_outcome(Outbound::Response { id, action, outcome });
             if let Some(afterwards) = afterwards {
                 sleep(FLUSHED).await;
-                self.perform.afterwards(afterwards).await;
+                self.executor.afterwards(afterwards).await;
             }
         }
         .boxed()
     }
 
-    /// Does it within its time, once it is written down that it starts, and writes down what came of it.
+    /// Runs a request within its deadline. The request log and the audit have its start before it runs, and its end after.
     async fn carry_out(&self, permit: Permit) -> (Outcome, Option<Afterwards>) {
-        if let Some(outcome) = self.too_late(&permit).await {
+        if let Some(outcome) = self.expired(&permit).await {
             return (outcome, None);
         }
-        let permit = match self.in_force.again(permit) {
+        let permit = match self.current_policy.recheck(permit) {
             Ok(permit) => permit,
             Err(denial) => {
                 self.denied(&denial).await;
@@ -221,9 +233,9 @@ impl Execute {
         };
         let request = permit.request();
         let (started, ends_by, held) = (Instant::now(), request.ends_by(), request.held.clone());
-        let answered_by = match request.what {
-            What::Script(_) => request.deadline() + GRACE,
-            What::Action(_) | What::Raw(_) => request.answered_by(),
+        let answered_by = match request.kind {
+            RequestKind::Script(_) => request.deadline() + GRACE,
+            RequestKind::Action(_) | RequestKind::Raw(_) => request.answered_by(),
         };
         if let Err(why) = self.start(&permit).await {
             self.not_run(&permit, &why).await;
@@ -236,7 +248,7 @@ impl Execute {
                 Err(why) => return (Outcome::refused(why), None),
             },
         };
-        let done = self.perform.perform(permit.into_request().what, ends_by);
+        let done = self.executor.execute(permit.into_request().kind, ends_by);
         let Done { mut outcome, afterwards } =
             timeout_at(answered_by, done).await.unwrap_or_else(|_| {
                 let late = Outcome::failed("its time was over");
@@ -251,11 +263,11 @@ impl Execute {
         (outcome, afterwards)
     }
 
-    /// Writes to the request log that it starts. Where that cannot be, a script does not; of what else changes the
-    /// machine, what must be written down does not.
+    /// Writes the start to the request log. If that fails, a script does not run, nor does another request that changes the
+    /// machine if the audit is required.
     async fn start(&self, permit: &Permit) -> Result<(), String> {
-        let what = &permit.request().what;
-        let kind = if matches!(what, What::Script(_)) { "script" } else { "command" };
+        let what = &permit.request().kind;
+        let kind = if matches!(what, RequestKind::Script(_)) { "script" } else { "command" };
         let started = self.log.start(&permit.request().id, what.changes_machine()).await;
         let is_required = self.audit.as_ref().is_none_or(Audit::is_required);
         match started {
@@ -266,14 +278,13 @@ impl Execute {
         }
     }
 
-    /// What is told of it, once the request log knows. One that is refused, of which nothing was done, is remembered
-    /// nowhere: it may be asked for again.
-    fn ended(&self, mut told: Outbound) -> Outbound {
-        match told.answer() {
+    /// Writes the outcome to the request log. A refused request is withdrawn from it, so that the host can send it again.
+    fn record_outcome(&self, mut reply: Outbound) -> Outbound {
+        match reply.answer() {
             Some((id, outcome)) if outcome.refused => self.log.withdraw(id),
-            _ => self.log.finish(&mut told),
+            _ => self.log.finish(&mut reply),
         }
-        told
+        reply
     }
 
     async fn denied(&self, denial: &Denial) {
@@ -288,16 +299,16 @@ impl Execute {
         }
     }
 
-    /// Writes down why what is permitted is not run.
+    /// Records in the audit why a permitted request does not run.
     async fn not_run(&self, permit: &Permit, why: &str) {
         if let Some(audit) = &self.audit {
             audit.refused(permit.request(), permit.rule(), true, why).await;
         }
     }
 
-    /// What is said where its time was over before its turn came, or the agent stops.
-    async fn too_late(&self, permit: &Permit) -> Option<Outcome> {
-        let outcome = if self.perform.is_stopping() {
+    /// The outcome of a request that timed out before it started, or that the stop of the agent prevents.
+    async fn expired(&self, permit: &Permit) -> Option<Outcome> {
+        let outcome = if self.executor.is_stopping() {
             Outcome::refused("the agent stops; it was not begun")
         } else if permit.request().ends_by() <= Instant::now() {
             let late = Outcome::refused("its time was over before there was a place for it");
@@ -311,33 +322,35 @@ impl Execute {
 }
 
 fn completed(execution_id: String, outcome: Outcome) -> Outbound {
-    Outbound::Completed { execution_id, outcome }
+    Outbound::ScriptCompletion { execution_id, outcome }
 }
 
-/// When the host asked.
-fn received(asked: &Enforced) -> Option<Instant> {
-    let of = |ruling: &Ruled| match ruling {
-        Ruled::Permitted(permit) => Some(permit.request().received),
-        Ruled::Denied(denial) => Some(denial.request.received),
-        Ruled::Unclear(_) => None,
+/// When the first request of a message was received.
+fn received(message: &AuthorizedMessage) -> Option<Instant> {
+    let of = |authorization: &Authorization| match authorization {
+        Authorization::Permitted(permit) => Some(permit.request().received),
+        Authorization::Denied(denial) => Some(denial.request.received),
+        Authorization::Malformed(_) => None,
     };
-    match asked {
-        Enforced::Command(ruling) => of(ruling),
-        Enforced::Scripts(rulings) => rulings.iter().find_map(of),
+    match message {
+        AuthorizedMessage::Command(authorization) => of(authorization),
+        AuthorizedMessage::Scripts(authorizations) => authorizations.iter().find_map(of),
         _ => None,
     }
 }
 
-fn named(ruling: &Ruled) -> (String, String) {
-    match ruling {
-        Ruled::Permitted(permit) => {
-            (permit.request().id.clone(), action_of(&permit.request().what))
+fn named(authorization: &Authorization) -> (String, String) {
+    match authorization {
+        Authorization::Permitted(permit) => {
+            (permit.request().id.clone(), action_of(&permit.request().kind))
         }
-        Ruled::Denied(denial) => (denial.request.id.clone(), action_of(&denial.request.what)),
-        Ruled::Unclear(Refusal { id, action, .. }) => (id.clone(), action.clone()),
+        Authorization::Denied(denial) => {
+            (denial.request.id.clone(), action_of(&denial.request.kind))
+        }
+        Authorization::Malformed(Refusal { id, action, .. }) => (id.clone(), action.clone()),
     }
 }
 
-fn action_of(what: &What) -> String {
+fn action_of(what: &RequestKind) -> String {
     policy::name(what).to_owned()
 }

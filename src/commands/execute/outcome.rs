@@ -1,4 +1,4 @@
-//! What came of a request. Does not know how it is spelled on the wire.
+//! The outcome of a request.
 
 use std::time::Duration;
 
@@ -7,62 +7,61 @@ use tokio::time::Instant;
 
 use crate::commands::process::{Exit, Finished};
 
-/// What came of one request: exactly one of these for each.
+/// The outcome of one request; each request has exactly one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
-    /// Whether it was done.
+    /// Whether it succeeded.
     pub success: bool,
-    /// Exit code of the program, where one ran; 124 when its time was over.
+    /// Exit code of the program, if one ran; 124 after a timeout.
     pub exit_code: Option<i32>,
-    /// What the program said.
+    /// Standard output.
     pub stdout: String,
-    /// What the program complained of.
+    /// Standard error.
     pub stderr: String,
-    /// The result, in the shape the host reads.
+    /// The result, as the host reads it.
     pub data: Option<Value>,
-    /// Why it was not done, as a sentence; there whenever `success` is false.
+    /// Why it failed, as a sentence; present whenever `success` is false.
     pub error: Option<String>,
     /// How long it took.
     pub took: Duration,
-    /// What the program said in all, on both streams, where one ran.
-    pub said: Said,
-    /// When the host asked for it, where one did that may still be there.
-    pub asked: Option<Instant>,
-    /// Whether nothing of it was begun, and nothing of it is lost where it is asked for again.
+    /// The size of the whole output, before truncation.
+    pub output_size: OutputSize,
+    /// When the request was received, if the host that sent it may still be connected.
+    pub requested_at: Option<Instant>,
+    /// Whether nothing started, so that the host can safely send it again.
     pub refused: bool,
-    /// The request that it is the outcome of, as the request log numbers them; 0 where it is in none.
+    /// The number of the request in the request log; 0 if it is not there.
     pub request: u32,
 }
 
-/// How much a program said, of which an [`Outcome`] may keep less.
+/// How much a program wrote; an [`Outcome`] may keep less.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct OutputSize {
     /// On standard output, in bytes.
     pub stdout_bytes: u64,
     /// On standard error, in bytes.
     pub stderr_bytes: u64,
-    /// Whether something was cut.
+    /// Whether the outcome keeps less than that.
     pub truncated: bool,
 }
 
 impl Outcome {
-    /// Done, with a result.
+    /// Success, with a result.
     pub fn data(data: Value) -> Self {
         Self { success: true, data: Some(data), ..Self::default() }
     }
 
-    /// Done, with something to say.
-    pub fn said(stdout: impl Into<String>) -> Self {
+    /// Success, with text on standard output.
+    pub fn text(stdout: impl Into<String>) -> Self {
         Self { success: true, stdout: stdout.into(), ..Self::default() }
     }
 
-    /// Not begun, and why.
+    /// Refused before anything started, with the reason.
     pub fn refused(error: impl Into<String>) -> Self {
         Self { refused: true, ..Self::failed(error) }
     }
 
-    /// Adds what the agent has to say of it, each a sentence without a full stop, behind what the program
-    /// complained of, where people read it.
+    /// Appends remarks of the agent to standard error, where people read it; each is a sentence without a full stop.
     pub fn note(&mut self, notes: impl IntoIterator<Item = String>) {
         for note in notes {
             if !self.stderr.is_empty() && !self.stderr.ends_with('\n') {
@@ -72,16 +71,16 @@ impl Outcome {
         }
     }
 
-    /// Not done, and why.
+    /// Failure, with the reason.
     pub fn failed(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
     }
 }
 
-/// Exit code of what ran out of time, as `timeout(1)` has it.
+/// Exit code after a timeout, as `timeout(1)` has it.
 pub const EXIT_TIMEOUT: i32 = 124;
 
-/// What a program did is what came of the request; success is exit code 0.
+/// The outcome of a program; success is exit code 0.
 impl From<Finished> for Outcome {
     fn from(finished: Finished) -> Self {
         let error = match finished.exit {
@@ -95,16 +94,16 @@ impl From<Finished> for Outcome {
                 Some("the agent stops; it was ended with everything it had started".to_owned())
             }
         };
-        let said = Said {
+        let output_size = OutputSize {
             stdout_bytes: finished.stdout.bytes,
             stderr_bytes: finished.stderr.bytes,
             truncated: finished.stdout.truncated || finished.stderr.truncated,
         };
         Self {
             success: error.is_none(),
-            // Where the agent stops, the program did not come to a code of its own.
+            // When the agent stops, the program has no exit code of its own.
             exit_code: (finished.exit != Exit::Cancelled).then(|| finished.exit.code()),
-            said,
+            output_size,
             stdout: finished.stdout.text,
             stderr: finished.stderr.text,
             error,

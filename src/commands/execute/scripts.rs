@@ -1,5 +1,5 @@
-//! Pushed scripts: one after the other, each once, whatever becomes of the others and of the agent. Does not know how
-//! one is run.
+//! Pending scripts: they run one after the other, each at most once, also over restarts of the agent. The failure of one
+//! does not affect the others.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,51 +10,54 @@ use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::{AGAIN, Execute, UNDER_WAY, completed};
-use crate::commands::authorize::Ruled;
+use crate::commands::authorize::Authorization;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
-use crate::commands::request_log::Known;
+use crate::commands::request_log::Claim;
 use crate::pipeline::panic_text;
 
 impl Execute {
-    /// Each script of a message: its completion.
-    pub(super) fn scripts(self: Arc<Self>, rulings: Vec<Ruled>) -> BoxStream<'static, Outbound> {
+    /// The completions of the scripts of a message.
+    pub(super) fn scripts(
+        self: Arc<Self>,
+        authorizations: Vec<Authorization>,
+    ) -> BoxStream<'static, Outbound> {
         stream! {
-            for ruling in rulings {
-                if let Some(told) = self.script(ruling).await {
-                    yield told;
+            for authorization in authorizations {
+                if let Some(reply) = self.script(authorization).await {
+                    yield reply;
                 }
             }
         }
         .boxed()
     }
 
-    /// One script: its completion. Its time counts from here, where its turn has come.
-    async fn script(&self, ruling: Ruled) -> Option<Outbound> {
-        let permit = match ruling {
-            Ruled::Unclear(refusal) => {
+    /// The completion of one script, whose timeout starts here. `None` if it is in progress already.
+    async fn script(&self, authorization: Authorization) -> Option<Outbound> {
+        let permit = match authorization {
+            Authorization::Malformed(refusal) => {
                 self.unclear(&refusal).await;
                 return Some(Outbound::from(refusal));
             }
-            Ruled::Denied(denial) => {
+            Authorization::Denied(denial) => {
                 self.denied(&denial).await;
                 return Some(completed(denial.request.id.clone(), denial.outcome()));
             }
-            Ruled::Permitted(permit) => permit.begun(Instant::now()),
+            Authorization::Permitted(permit) => permit.begun(Instant::now()),
         };
         let id = permit.request().id.clone();
         match self.log.claim(permit.request()) {
-            Known::New => {}
-            Known::UnderWay => {
+            Claim::New => {}
+            Claim::InProgress => {
                 self.not_run(&permit, UNDER_WAY).await;
                 return None;
             }
-            Known::Answered(told) => {
+            Claim::Answered(reply) => {
                 self.not_run(&permit, AGAIN).await;
-                return Some(*told);
+                return Some(*reply);
             }
         }
-        // What panics is that script's own affair: the others have their turn.
+        // A panic ends this script only.
         let done = AssertUnwindSafe(self.carry_out(permit)).catch_unwind().await;
         let outcome = done.map_or_else(
             |panic| {
@@ -64,6 +67,6 @@ impl Execute {
             },
             |(outcome, _)| outcome,
         );
-        Some(self.ended(completed(id, outcome)))
+        Some(self.record_outcome(completed(id, outcome)))
     }
 }

@@ -1,5 +1,4 @@
-//! What any part of the agent wants a person at the host to know: one short channel, many tellers.
-//! Does not decide what is worth telling.
+//! Events for the operator at the host: one short channel with many senders.
 
 use std::sync::Arc;
 
@@ -9,28 +8,28 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::pipeline::{StageStats, StatsRegistry};
 use crate::wire::outbound::{AgentEvent, Severity};
 
-/// Events that wait for the flow that takes them to the host; more are lost and counted.
+/// Events that wait for the flow to the host; more are dropped and counted.
 pub const EVENTS_WAITING: usize = 32;
 
-/// A teller. Cheap to clone; never waits.
+/// A sender. Cheap to clone; never waits.
 #[derive(Debug, Clone)]
 pub struct AgentEvents {
     sender: Sender<AgentEvent>,
     node: Arc<StageStats>,
 }
 
-/// Where the news come out. A copy is the same end: one listens at a time.
+/// The receiver. Clones share it; one reads at a time.
 #[derive(Debug, Clone)]
 pub struct EventReceiver {
     receiver: Arc<Mutex<Receiver<AgentEvent>>>,
     node: Arc<StageStats>,
 }
 
-/// The right to listen, until it is dropped.
-pub type Listening = OwnedMutexGuard<Receiver<AgentEvent>>;
+/// The right to receive, until it is dropped.
+pub type EventLease = OwnedMutexGuard<Receiver<AgentEvent>>;
 
 impl AgentEvents {
-    /// A channel, with its books in a node `news`.
+    /// A channel, with its counters in the node `news`.
     pub fn new(health: &StatsRegistry) -> (Self, EventReceiver) {
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
         let node = health.node("news".to_owned());
@@ -38,9 +37,9 @@ impl AgentEvents {
         (Self { sender, node: Arc::clone(&node) }, EventReceiver { receiver, node })
     }
 
-    /// Tells the host, when there is one and a flow to tell it with. Where too much waits already the
-    /// event is lost, as `full`: the oldest tell best how it began.
-    pub fn tell(&self, event: AgentEvent) {
+    /// Sends an event to the host. If [`EVENTS_WAITING`] wait, the event is dropped as `full`: the oldest events say best
+    /// how a problem began.
+    pub fn send(&self, event: AgentEvent) {
         self.node.took(1);
         match self.sender.try_send(event) {
             Ok(()) => self.node.gave(1),
@@ -50,7 +49,7 @@ impl AgentEvents {
 }
 
 impl EventReceiver {
-    /// An event that was taken out goes to nobody: the host that is there does not understand it. The log has it.
+    /// Logs and counts a received event that the connected host does not understand.
     pub(super) fn not_understood(&self, event: &AgentEvent) {
         self.node.took(1); // it was given, and is not
         self.node.lost("not_understood", 1);
@@ -65,8 +64,8 @@ impl EventReceiver {
         }
     }
 
-    /// Listens, once nobody else does.
-    pub async fn listen(&self) -> Listening {
+    /// Waits for the right to receive.
+    pub async fn lease(&self) -> EventLease {
         Arc::clone(&self.receiver).lock_owned().await
     }
 }
@@ -80,7 +79,7 @@ mod tests {
         let health = StatsRegistry::default();
         let (news, heard) = AgentEvents::new(&health);
         for number in 0..EVENTS_WAITING + 3 {
-            news.clone().tell(AgentEvent {
+            news.clone().send(AgentEvent {
                 severity: Severity::Info,
                 source: "test",
                 message: number.to_string(),
@@ -89,7 +88,7 @@ mod tests {
             });
         }
         assert_eq!(health.counts()[0].lost, [("full", 3)]);
-        let mut listening = heard.listen().await;
+        let mut listening = heard.lease().await;
         assert_eq!(listening.recv().await.unwrap().message, "0");
     }
 }

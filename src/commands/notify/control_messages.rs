@@ -1,4 +1,4 @@
-//! What the port says on its own account, in the words of today's host. Does not decide when.
+//! The control messages of the port, in the format of the host.
 
 use std::time::SystemTime;
 
@@ -10,29 +10,29 @@ use crate::port::{self, ControlLines};
 use crate::spool::SessionIds;
 use crate::wire::outbound::{self, AgentEvent, Breaker, BreakerState, Severity};
 
-/// Opens each session with an event, asks with keep-alives, and tells the state of the breaker.
+/// Encodes the event that opens each session, keep-alives and the state of the circuit breaker.
 ///
-/// The first line has a time as a text in it: from that the host learns this machine's clock, by which it stamps
-/// what it signs. A host that knows no such event drops it.
+/// The first line contains the time as text: the host learns this machine's clock from it, and stamps signed messages by
+/// that clock. A host that does not know the event drops it.
 #[derive(Debug, Clone)]
 pub struct ControlMessages {
-    /// Numbers for sessions, which rise over restarts.
+    /// Session ids, which increase over restarts.
     pub epochs: SessionIds,
-    /// Which boot of the machine this is.
+    /// The boot id of the machine.
     pub boot_id: Option<String>,
     /// The wall clock.
     pub clock: fn() -> SystemTime,
 }
 
 impl ControlMessages {
-    /// Of this run, by the wall clock.
+    /// Uses the wall clock.
     pub fn new(epochs: SessionIds, boot_id: Option<String>) -> Self {
         Self { epochs, boot_id, clock: SystemTime::now }
     }
 
-    fn line(&self, spell: impl FnOnce(SystemTime, &mut Vec<u8>)) -> Bytes {
+    fn line(&self, encode: impl FnOnce(SystemTime, &mut Vec<u8>)) -> Bytes {
         let mut line = Vec::new();
-        spell((self.clock)(), &mut line);
+        encode((self.clock)(), &mut line);
         line.into()
     }
 }
@@ -62,7 +62,7 @@ impl ControlLines for ControlMessages {
 
     fn breaker(&mut self, breaker: &port::Breaker) -> Bytes {
         let rest = breaker.rests_until;
-        let told = Breaker {
+        let encoded = Breaker {
             state: match breaker.state {
                 port::BreakerState::Closed => BreakerState::Closed,
                 port::BreakerState::Open => BreakerState::Open,
@@ -72,7 +72,7 @@ impl ControlLines for ControlMessages {
             last_failure: breaker.last_failure,
             recovery_eta: rest.map(|at| at.saturating_duration_since(Instant::now())),
         };
-        self.line(|at, line| outbound::circuit_breaker_state(&told, at, line))
+        self.line(|at, line| outbound::circuit_breaker_state(&encoded, at, line))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The last to listen at a port: when the command flow has ended, and the port still says what there is to
-//! say, somebody must hear how far the host has read. Looks into nothing.
+//! Reads acknowledgements between the end of the command flow and the end of its port, which still sends its last
+//! messages.
 
 use std::time::Duration;
 
@@ -15,39 +15,39 @@ use crate::commands::verify::Verify;
 use crate::pipeline::{Graph, Pipeline, Source, StageError, StatsRegistry};
 use crate::port::{AckTracker, Inbound};
 
-/// How long after the stop of its flow a port that closes does.
+/// A closing port starts to close at most this long after its flow stops.
 const BOTH_WITHIN: Duration = Duration::from_millis(100);
 
-/// The inbound lane of a port as a source, from the end of the command flow to that of the port.
+/// The inbound channel of a port as a source, from the end of the command flow to the end of the port.
 ///
-/// # Why not that flow itself
-/// The port ends when everything is said, and the flow says its last when it ends: if it ended with the port,
-/// each would wait for the other.
+/// # Why not the command flow itself
+/// The port ends when everything is sent, and the flow sends its last replies when it ends: if the flow ended with the
+/// port, each would wait for the other.
 pub struct DrainAcks {
-    turn: ReadLease,
+    lease: ReadLease,
     stop: CancellationToken,
     closing: CancellationToken,
 }
 
 impl DrainAcks {
-    /// What the port reads in `turn`, which comes after that of the flow: once `closing` closes the port. Where
-    /// `stop` stops the flow and nothing closes, another flow takes its place, and this ends.
-    pub fn new(turn: ReadLease, stop: CancellationToken, closing: CancellationToken) -> Self {
-        Self { turn, stop, closing }
+    /// Reads with `lease`, which follows the lease of the flow, once `closing` closes the port. If `stop` stops the flow
+    /// and the port does not close, another flow replaces it, and this source ends.
+    pub fn new(lease: ReadLease, stop: CancellationToken, closing: CancellationToken) -> Self {
+        Self { lease, stop, closing }
     }
 
-    /// The flow from here to `answers`: lines of at most `max_line` bytes that `verify` lets through. What the host
-    /// asks for comes too late.
-    pub fn hear(
+    /// The flow to `answers`: lines of at most `max_line` bytes that pass `verify`. Requests are discarded, because they
+    /// come too late.
+    pub fn into_graph(
         self,
         max_line: usize,
         verify: Verify,
         answers: AckTracker,
         health: &StatsRegistry,
     ) -> Graph {
-        let frame = Frame::of(self.turn.clone(), max_line);
+        let frame = Frame::of(self.lease.clone(), max_line);
         let never = CancellationToken::new(); // it ends with the port
-        let (graph, _nobody) = Pipeline::from_sources("farewell", [self], 1, health, &never)
+        let (graph, _discarded) = Pipeline::from_sources("farewell", [self], 1, health, &never)
             .then(frame)
             .then(verify)
             .then(Decode::default())
@@ -63,12 +63,12 @@ impl Source for DrainAcks {
     fn open(&mut self) -> impl Stream<Item = Result<Inbound, StageError>> + Send + '_ {
         async_stream::stream! {
             self.stop.cancelled().await;
-            // The end of the agent is both, one after the other.
+            // When the agent stops, both happen, one after the other.
             if timeout(BOTH_WITHIN, self.closing.cancelled()).await.is_err() {
                 return;
             }
-            self.turn.begin().await;
-            while let Some(inbound) = self.turn.next().await {
+            self.lease.acquire().await;
+            while let Some(inbound) = self.lease.next().await {
                 yield Ok(inbound);
             }
         }

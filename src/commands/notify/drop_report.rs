@@ -1,4 +1,4 @@
-//! What was lost since it was told last, as an event for the host. Counts nothing itself, and sends nothing.
+//! An event for the host about what was dropped since the last such event.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,32 +10,37 @@ use crate::model::NodeCount;
 use crate::pipeline::ON_PURPOSE;
 use crate::wire::outbound::{AgentEvent, Severity};
 
-/// How often the books are looked at.
+/// How often the counters are read.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How often, at most, the same host is told.
+/// The shortest interval between two events to the same host.
 pub const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Kinds of loss in one event; what is behind them is in its sum.
+/// Node and reason pairs in one event; its sum includes the rest.
 const KINDS_MAX: usize = 32;
 
-/// What a host that leaves may take with it, and has no more use for: that it left is no fault of anybody's.
+/// Reasons of drops that a disconnect explains, which are no fault.
 const HARMLESS: [&str; 3] = ["host_left", "session", "unread"];
 
-/// What a locked agent does with all that it is asked, for as long as it is locked: it says so at its start.
+/// The reason of drops in a locked agent. It drops every message, and logs that at its start.
 const LOCKED: &str = "locked";
 
-/// What the host was told of the books so far.
+/// The counters as of the last event.
 #[derive(Debug, Default)]
 pub struct DropReport {
-    told: HashMap<(String, &'static str), u64>,
+    reported: HashMap<(String, &'static str), u64>,
     last: Option<(Instant, u64)>,
 }
 
 impl DropReport {
-    /// What is new in the books, by node and reason; `hosts` counts the hosts that have come. Silent where
-    /// nothing is new, where nobody has come yet, and where the same host was told less than a minute ago.
+    /// The event about new drops, by node and reason; `hosts` counts the connects so far. `None` if there are none, if no
+    /// host has connected yet, or if the same host got an event less than a minute ago.
     ///
-    /// What is left out because somebody asked for that is no loss ([`ON_PURPOSE`]).
-    pub fn news(&mut self, now: Instant, hosts: u64, books: &[NodeCount]) -> Option<AgentEvent> {
+    /// Items that the configuration leaves out are no drops ([`ON_PURPOSE`]).
+    pub fn event(
+        &mut self,
+        now: Instant,
+        hosts: u64,
+        counters: &[NodeCount],
+    ) -> Option<AgentEvent> {
         let is_early = self
             .last
             .is_some_and(|(told, host)| host == hosts && now.duration_since(told) < TELL_EVERY);
@@ -43,11 +48,11 @@ impl DropReport {
             return None;
         }
         let mut new = Vec::new();
-        for node in books {
+        for node in counters {
             let is_loss = |lost: &&(&str, u64)| !ON_PURPOSE.contains(&lost.0) && lost.0 != LOCKED;
             for (reason, count) in node.lost.iter().filter(is_loss) {
-                let told = self.told.entry((node.node.clone(), reason)).or_default();
-                // Books that began anew begin at 0.
+                let told = self.reported.entry((node.node.clone(), reason)).or_default();
+                // A restarted counter begins at 0.
                 let more = count.checked_sub(*told).unwrap_or(*count);
                 *told = *count;
                 if more > 0 {
@@ -87,13 +92,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_host_took_with_it_is_told_and_is_no_warning() {
         let (mut losses, now) = (DropReport::default(), Instant::now());
-        let event = losses.news(now, 2, &books(&[("unread", 4), ("session", 1)])).unwrap();
+        let event = losses.event(now, 2, &books(&[("unread", 4), ("session", 1)])).unwrap();
         assert_eq!(
             (event.severity, event.context.unwrap()["sum"].clone()),
             (Severity::Info, json!(5))
         );
         let more = books(&[("unread", 5), ("session", 1), ("overwritten", 1)]);
-        let event = losses.news(now + TELL_EVERY, 2, &more).unwrap();
+        let event = losses.event(now + TELL_EVERY, 2, &more).unwrap();
         assert_eq!(event.severity, Severity::Warn);
     }
 
@@ -101,17 +106,17 @@ mod tests {
     async fn each_loss_is_told_once_to_a_host_that_is_there() {
         let (mut losses, now) = (DropReport::default(), Instant::now());
         let gap = books(&[("overwritten", 118), ("unchanged", 1_000)]);
-        assert_eq!(losses.news(now, 0, &gap), None, "nobody is there");
-        let event = losses.news(now, 1, &gap).unwrap();
+        assert_eq!(losses.event(now, 0, &gap), None, "nobody is there");
+        let event = losses.event(now, 1, &gap).unwrap();
         assert_eq!(event.severity, Severity::Warn);
         assert_eq!(event.message, "118 lost, most of them (118) at metrics/port: overwritten");
         let lost = json!([{"node": "metrics/port", "reason": "overwritten", "count": 118}]);
         assert_eq!(event.context.unwrap()["lost"], lost);
-        assert_eq!(losses.news(now + TELL_EVERY, 1, &gap), None, "nothing new");
+        assert_eq!(losses.event(now + TELL_EVERY, 1, &gap), None, "nothing new");
 
         let more = books(&[("overwritten", 120), ("shed", 7)]);
-        assert_eq!(losses.news(now + TELL_EVERY / 2, 1, &more), None, "a minute is not over");
-        let event = losses.news(now + TELL_EVERY / 2, 2, &more).unwrap();
+        assert_eq!(losses.event(now + TELL_EVERY / 2, 1, &more), None, "a minute is not over");
+        let event = losses.event(now + TELL_EVERY / 2, 2, &more).unwrap();
         assert_eq!(event.message, "9 lost, most of them (7) at metrics/port: shed");
     }
 }

@@ -1,84 +1,85 @@
-//! What is said to a host that did not ask: when it has come, a question for pending scripts; the news of
-//! the agent, where it understands them; and what an earlier agent left unanswered. The port says itself who speaks. Does not know when metrics go.
+//! The source of messages without a request: it requests pending scripts from each host that connects, sends the events
+//! of the agent to hosts that understand them, and sends the replies that an earlier agent left open.
 
 use std::sync::{Arc, Mutex};
 
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
-use crate::commands::notify::agent_events::{EventReceiver, Listening};
+use crate::commands::notify::agent_events::{EventLease, EventReceiver};
 use crate::commands::reply::Outbound;
 use crate::commands::request_log::Recovery;
 use crate::pipeline::{Source, StageError};
 use crate::port::AckTracker;
 use crate::sync::IgnorePoison;
 
-/// Asks each host once for pending scripts, and tells it the news if it understands them.
+/// Requests pending scripts once from each host, and sends it events if it understands them.
 ///
-/// # Why a question comes first
-/// It has a time as a text in it: from that today's host learns this machine's clock, by which it stamps what it signs.
-/// And in its answer a host can say what it understands; today's does not, and each event would cost it a warning.
+/// # Why the request comes first
+/// It contains the time as text: the host learns this machine's clock from it, and stamps signed messages by that clock.
+/// In its reply a host can say that it understands events; one that does not would log a warning for each.
 pub struct SessionStart {
     vm_id: Option<String>,
-    /// Counts the hosts that have come; none where nobody is greeted.
+    /// Counts connects; `None` if no scripts are requested.
     hosts: Option<watch::Receiver<u64>>,
-    greeted: Greeted,
-    heard: EventReceiver,
+    greeted: SessionStarts,
+    events: EventReceiver,
     answers: AckTracker,
-    listening: Option<Listening>,
+    listening: Option<EventLease>,
     recovery: Option<Recovery>,
 }
 
-/// Who was greeted at one port, which outlives the flows that greet: nobody is greeted twice. A copy is the same.
+/// The connects at one port that the session start has handled. Outlives the flows, so that no host is handled twice.
+/// Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Greeted(Arc<Mutex<Begun>>);
+pub struct SessionStarts(Arc<Mutex<Handled>>);
 
 #[derive(Debug, Default)]
-struct Begun {
+struct Handled {
     hosts: u64,
-    /// What is left to say to the host that has come, last first.
+    /// Messages for the latest host that are still to be sent, last first.
     next: Vec<Outbound>,
 }
 
 impl SessionStart {
-    /// Tells the news of `heard` at the port of `answers`, and nothing else.
-    pub fn new(heard: EventReceiver, answers: AckTracker) -> Self {
+    /// Sends the events of `events` to the port of `answers`, and nothing else.
+    pub fn new(events: EventReceiver, answers: AckTracker) -> Self {
         let (vm_id, hosts, greeted, listening, recovery) = Default::default();
-        Self { vm_id, hosts, greeted, heard, answers, listening, recovery }
+        Self { vm_id, hosts, greeted, events, answers, listening, recovery }
     }
 
-    /// Tells, too, what an earlier agent left untold.
-    pub fn telling(self, recovery: Recovery) -> Self {
+    /// Also sends the replies that an earlier agent left open.
+    pub fn recovering(self, recovery: Recovery) -> Self {
         Self { recovery: Some(recovery), ..self }
     }
 
-    /// Greets, too, whenever `hosts` has counted another that is not known in `greeted`.
-    pub fn greeting(
+    /// Also requests pending scripts whenever `hosts` counts a connect that `greeted` does not have.
+    pub fn requesting_scripts(
         mut self,
         vm_id: Option<String>,
         hosts: watch::Receiver<u64>,
-        greeted: Greeted,
+        greeted: SessionStarts,
     ) -> Self {
         (self.vm_id, self.hosts, self.greeted) = (vm_id, Some(hosts), greeted);
         self
     }
 
-    async fn say(&mut self) -> Option<Outbound> {
+    async fn next_message(&mut self) -> Option<Outbound> {
         let listening = match &mut self.listening {
             Some(listening) => listening,
-            none => none.insert(self.heard.listen().await),
+            none => none.insert(self.events.lease().await),
         };
         loop {
             let before = {
                 let mut begun = self.greeted.begun();
-                if let Some(told) = begun.next.pop() {
-                    return Some(told);
+                if let Some(message) = begun.next.pop() {
+                    return Some(message);
                 }
                 begun.hosts
             };
             let come = async {
                 match &mut self.hosts {
-                    // The end of the port is the end of the greetings.
+                    // The end of the port ends this source.
                     Some(hosts) => {
                         hosts.wait_for(|hosts| *hosts != before).await.map(|hosts| *hosts).ok()
                     }
@@ -89,23 +90,23 @@ impl SessionStart {
                 biased;
                 hosts = come => {
                     let vm_id = self.vm_id.clone().unwrap_or_default();
-                    let next = vec![Outbound::ScriptsPlease { vm_id }];
-                    *self.greeted.begun() = Begun { hosts: hosts?, next };
+                    let next = vec![Outbound::RequestPendingScripts { vm_id }];
+                    *self.greeted.begun() = Handled { hosts: hosts?, next };
                 }
                 event = listening.recv() => {
                     let event = event?;
                     if self.answers.events_understood() {
                         return Some(Outbound::Event(event));
                     }
-                    self.heard.not_understood(&event);
+                    self.events.not_understood(&event);
                 }
             }
         }
     }
 }
 
-impl Greeted {
-    fn begun(&self) -> std::sync::MutexGuard<'_, Begun> {
+impl SessionStarts {
+    fn begun(&self) -> std::sync::MutexGuard<'_, Handled> {
         self.0.lock().ignore_poison()
     }
 }
@@ -122,9 +123,10 @@ impl Source for SessionStart {
     }
 
     fn open(&mut self) -> impl Stream<Item = Result<Outbound, StageError>> + Send + '_ {
-        let recovered = self.recovery.take().map(Recovery::told);
-        let said =
-            stream::unfold(self, |this| async move { this.say().await.map(|told| (told, this)) });
-        stream::select(stream::iter(recovered).flatten(), said).map(Ok)
+        let recovered = self.recovery.take().map(Recovery::replies);
+        let messages = stream::unfold(self, |this| async move {
+            this.next_message().await.map(|message| (message, this))
+        });
+        stream::select(stream::iter(recovered).flatten(), messages).map(Ok)
     }
 }

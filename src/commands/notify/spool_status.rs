@@ -1,5 +1,5 @@
-//! How the spools do and what they hold, for who asks at this machine and, where that is new, as events for the
-//! hosts. Keeps nothing itself, and sends nothing.
+//! The state and content of the spools: for `infiniservice spool` on this machine and, when the state changes, as events for
+//! the hosts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,20 +13,20 @@ use crate::spool::{SpoolStatus, State, Waiting};
 use crate::sync::IgnorePoison;
 use crate::wire::outbound::{AgentEvent, Severity};
 
-/// The spools of the ports that are open. A copy is the same list.
+/// The spools of the open ports. Clones share the list.
 #[derive(Debug, Clone, Default)]
 pub struct SpoolReport(Arc<Mutex<Vec<(String, SpoolStatus)>>>);
 
-/// What waits for the host of one port.
+/// The content of the spool of one port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct SpoolContents {
     /// The port.
     pub port: String,
-    /// How its spool does.
-    pub state: Spooling,
-    /// Why not well, where somebody should know.
+    /// The state of its spool.
+    pub state: SpoolCondition,
+    /// Why it is not ok, if an operator should know.
     pub why: Option<String>,
-    /// Items that the host is not known to have read.
+    /// Unacknowledged items.
     pub items: u64,
     /// Those of them that are in memory only.
     pub in_memory: u64,
@@ -37,71 +37,74 @@ pub struct Held {
 /// A spool's [`State`], without its reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Spooling {
-    /// What waits is on disk.
+pub enum SpoolCondition {
+    /// Items are on disk.
     #[default]
     Ok,
-    /// It is full, and sheds.
+    /// It is full, and evicts items.
     Full,
-    /// The disk takes nothing.
+    /// Writes to the disk fail.
     Failing,
-    /// There is no file that can be used.
+    /// No file is usable; items are in memory.
     Memory,
 }
 
-/// What the hosts were told of the spools so far.
+/// The states as of the last events.
 #[derive(Debug, Default)]
-pub struct SpoolEvents(HashMap<String, (Spooling, Instant)>);
+pub struct SpoolEvents(HashMap<String, (SpoolCondition, Instant)>);
 
 impl SpoolReport {
-    /// Takes the place of the list.
+    /// Replaces the list.
     pub fn set(&self, spools: Vec<(String, SpoolStatus)>) {
         *self.0.lock().ignore_poison() = spools;
     }
 
-    /// What each holds now.
-    pub fn held(&self) -> Vec<Held> {
+    /// The content of each spool now.
+    pub fn contents(&self) -> Vec<SpoolContents> {
         let spools = self.0.lock().ignore_poison();
-        spools.iter().map(|(port, backlog)| Held::of(port.clone(), backlog.now())).collect()
+        spools
+            .iter()
+            .map(|(port, backlog)| SpoolContents::of(port.clone(), backlog.now()))
+            .collect()
     }
 }
 
-impl Held {
+impl SpoolContents {
     fn of(port: String, waiting: Waiting) -> Self {
         let Waiting { items, bytes, in_memory, state, why, .. } = waiting;
         let state = match state {
-            State::Ok => Spooling::Ok,
-            State::Full => Spooling::Full,
-            State::Failing(_) => Spooling::Failing,
-            // Where no file was wanted, none is missed.
-            State::Memory if why.is_none() => Spooling::Ok,
-            State::Memory => Spooling::Memory,
+            State::Ok => SpoolCondition::Ok,
+            State::Full => SpoolCondition::Full,
+            State::Failing(_) => SpoolCondition::Failing,
+            // No file is configured, so none is missing.
+            State::Memory if why.is_none() => SpoolCondition::Ok,
+            State::Memory => SpoolCondition::Memory,
         };
         Self { port, state, why, items, in_memory, bytes }
     }
 
-    /// Why what must arrive is in memory only, as a sentence's end; nothing where it is not.
+    /// Why durable messages are in memory only, as the end of a sentence; `None` if they are on disk.
     pub fn trouble(&self) -> Option<String> {
         let why = self.why.as_deref().unwrap_or("for a reason that is not known");
         match self.state {
-            Spooling::Ok | Spooling::Full => None,
-            Spooling::Failing => Some(format!("the spool cannot be written: {why}")),
-            Spooling::Memory => Some(why.to_owned()),
+            SpoolCondition::Ok | SpoolCondition::Full => None,
+            SpoolCondition::Failing => Some(format!("the spool cannot be written: {why}")),
+            SpoolCondition::Memory => Some(why.to_owned()),
         }
     }
 
-    fn event(&self, before: Spooling) -> AgentEvent {
+    fn event(&self, before: SpoolCondition) -> AgentEvent {
         let message = match (self.trouble(), self.state, before) {
             (Some(why), ..) => {
                 format!("what must arrive is kept in memory only, and lost with the agent: {why}")
             }
-            (None, Spooling::Full, _) => {
+            (None, SpoolCondition::Full, _) => {
                 "the spool is full: what must arrive is given up, the least first".to_owned()
             }
-            (None, _, Spooling::Full) => "the spool has room again".to_owned(),
+            (None, _, SpoolCondition::Full) => "the spool has room again".to_owned(),
             (None, ..) => "what must arrive is kept on disk again".to_owned(),
         };
-        let is_well = self.state == Spooling::Ok;
+        let is_well = self.state == SpoolCondition::Ok;
         AgentEvent {
             severity: if is_well { Severity::Info } else { Severity::Warn },
             source: "spool",
@@ -113,9 +116,14 @@ impl Held {
 }
 
 impl SpoolEvents {
-    /// What is new in the states of `spools`; `hosts` counts the hosts that have come. Silent where a state is as it
-    /// was told, where nobody has come yet, and for a minute after the same spool's last: then its latest is told.
-    pub fn news(&mut self, now: Instant, hosts: u64, spools: &[Held]) -> Vec<AgentEvent> {
+    /// The events about changed states; `hosts` counts the connects so far. None if no host has connected yet, and at most
+    /// one per spool and minute, about the latest state.
+    pub fn events(
+        &mut self,
+        now: Instant,
+        hosts: u64,
+        spools: &[SpoolContents],
+    ) -> Vec<AgentEvent> {
         self.0.retain(|port, _| spools.iter().any(|held| held.port == *port));
         if hosts == 0 {
             return Vec::new();
@@ -138,9 +146,9 @@ impl SpoolEvents {
 mod tests {
     use super::*;
 
-    fn held(state: Spooling, why: Option<&str>) -> [Held; 1] {
+    fn held(state: SpoolCondition, why: Option<&str>) -> [SpoolContents; 1] {
         let (port, why) = ("port".to_owned(), why.map(str::to_owned));
-        [Held { port, state, why, items: 3, in_memory: 2, bytes: 500 }]
+        [SpoolContents { port, state, why, items: 3, in_memory: 2, bytes: 500 }]
     }
 
     fn said(events: &[AgentEvent]) -> Vec<&str> {
@@ -150,20 +158,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_host_hears_once_that_nothing_is_on_disk_and_once_that_it_is_again() {
         let (mut news, now) = (SpoolEvents::default(), Instant::now());
-        let failing = held(Spooling::Failing, Some("no space left on device"));
-        assert_eq!(news.news(now, 0, &failing), [], "nobody is there");
-        let told = news.news(now, 1, &failing);
+        let failing = held(SpoolCondition::Failing, Some("no space left on device"));
+        assert_eq!(news.events(now, 0, &failing), [], "nobody is there");
+        let told = news.events(now, 1, &failing);
         let expected = "what must arrive is kept in memory only, and lost with the agent: the spool cannot be \
                         written: no space left on device";
         assert_eq!(said(&told), [expected]);
         let context = told[0].context.clone().unwrap();
         assert_eq!((&context["state"], &context["in_memory"]), (&json!("failing"), &json!(2)));
 
-        let ok = held(Spooling::Ok, None);
-        assert_eq!(news.news(now + TELL_EVERY / 3, 1, &ok), [], "a minute is not over");
-        assert_eq!(news.news(now + TELL_EVERY / 2, 1, &failing), [], "nor anything new");
-        assert_eq!(news.news(now + TELL_EVERY, 1, &failing), [], "the latest is as it was told");
-        let told = news.news(now + TELL_EVERY, 1, &ok);
+        let ok = held(SpoolCondition::Ok, None);
+        assert_eq!(news.events(now + TELL_EVERY / 3, 1, &ok), [], "a minute is not over");
+        assert_eq!(news.events(now + TELL_EVERY / 2, 1, &failing), [], "nor anything new");
+        assert_eq!(news.events(now + TELL_EVERY, 1, &failing), [], "the latest is as it was told");
+        let told = news.events(now + TELL_EVERY, 1, &ok);
         assert_eq!(said(&told), ["what must arrive is kept on disk again"]);
         assert_eq!(told[0].severity, Severity::Info);
     }
@@ -171,11 +179,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_port_that_should_have_no_file_misses_none() {
         let waiting = Waiting { state: State::Memory, in_memory: 4, ..Waiting::default() };
-        let held = [Held::of("port".to_owned(), waiting.clone())];
-        assert_eq!(SpoolEvents::default().news(Instant::now(), 1, &held), []);
+        let held = [SpoolContents::of("port".to_owned(), waiting.clone())];
+        assert_eq!(SpoolEvents::default().events(Instant::now(), 1, &held), []);
         let why = Some("cannot use /s/spool: it is a symbolic link (remove it)".to_owned());
-        let held = [Held::of("port".to_owned(), Waiting { why, ..waiting })];
-        let told = SpoolEvents::default().news(Instant::now(), 1, &held);
+        let held = [SpoolContents::of("port".to_owned(), Waiting { why, ..waiting })];
+        let told = SpoolEvents::default().events(Instant::now(), 1, &held);
         assert!(
             told[0].message.ends_with(
                 "with the agent: cannot use /s/spool: it is a symbolic link (remove it)"

@@ -25,9 +25,9 @@ const BOOTED: &str = "/run/systemd/system";
 /// What a [`Runner`](super::Runner) has to say of its programs beside what they said themselves, each a
 /// sentence without a full stop; the first 16.
 #[derive(Debug, Clone, Default)]
-pub struct Notes(Arc<Mutex<Vec<String>>>);
+pub struct RunWarnings(Arc<Mutex<Vec<String>>>);
 
-impl Notes {
+impl RunWarnings {
     pub(super) fn add(&self, note: String) {
         let mut notes = self.0.lock().ignore_poison();
         if notes.len() < NOTES_MAX {

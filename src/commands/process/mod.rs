@@ -1,16 +1,16 @@
-//! Runs programs for requests: bounded, with a deadline that ends the whole process tree. Does not
-//! decide what may run.
+//! Runs programs for requests: with bounded output, and with a deadline at which the whole process tree ends.
 //!
-//! An action gets a [`Runner`] and says what is to run as a [`Program`]; it starts no process itself.
+//! An action gets a [`Runner`] and passes it a [`Program`]; no action starts a process itself, so that limits, users and
+//! process trees are enforced in one place.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `runner` | one program from start to end |
-//! | `prepare`, `account` | where it is, where it starts, its environment, its user |
+//! | `resolve`, `user` | its file, working directory, environment and user |
 //! | [`exec_helper`] | this binary between the agent and the program |
-//! | `group`, `tree` | all its processes, kept together and ended together |
-//! | `left` | what still runs when a program has ended: told, and ended or kept |
-//! | `capture` | head and tail of what it says |
+//! | `cgroup`, `process_tree` | all its processes, tracked and ended together |
+//! | `leftovers` | processes that still run when the program has ended: reported, and ended or kept |
+//! | `capture` | head and tail of its output |
 //! | `shell`, `text` | command lines and scripts as programs, as their shells can read them |
 //! | `sealed` | a text in memory that a program reads as a file |
 
@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use crate::commands::decode::argument::Account;
 use crate::commands::execute::outcome::EXIT_TIMEOUT;
 
-pub use leftovers::Notes;
+pub use leftovers::RunWarnings;
 pub use resolve::{PATH, find, installed};
 pub(super) use resolve::{directory, environment};
 pub use runner::{Runner, Settings};

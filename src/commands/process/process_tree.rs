@@ -46,7 +46,7 @@ pub(super) struct Tree {
 
 /// What is to be looked through for a tree's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum TreeScope {
     /// The control group, where there is one. What has left it (`systemd-run`) was meant to stay.
     Group,
     /// The control group, and every descendant wherever it is.
@@ -95,7 +95,7 @@ impl Tree {
 
     /// Ends all of it and waits until it is gone, for at most 2 s. Its program must be reaped before
     /// what comes back is dropped.
-    pub(super) async fn end(self, reach: Reach) -> Option<Self> {
+    pub(super) async fn end(self, reach: TreeScope) -> Option<Self> {
         let until = Instant::now() + END_MAX;
         let (mut tree, mut pause) = (self, Duration::from_millis(1));
         loop {
@@ -132,10 +132,10 @@ impl Tree {
     }
 
     /// Kills what is there; whether nothing is left.
-    fn pass(&self, reach: Reach) -> bool {
+    fn pass(&self, reach: TreeScope) -> bool {
         let Some(group) = &self.group else { return self.kill() };
         let mut gone = true;
-        if reach == Reach::Everything {
+        if reach == TreeScope::Everything {
             group.freeze(true);
             gone = self.kill();
         }
@@ -194,7 +194,7 @@ impl Tree {
 impl Drop for Tree {
     fn drop(&mut self) {
         if !self.ended {
-            self.pass(Reach::Everything);
+            self.pass(TreeScope::Everything);
         }
         programs().remove(&self.pid);
     }

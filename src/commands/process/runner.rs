@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::capture::{Capture, drain, feed};
 use super::cgroup::Parent;
 use super::exec_helper::{self, Entry, User};
-use super::leftovers::{self, Notes};
-use super::process_tree::{Reach, Tree};
+use super::leftovers::{self, RunWarnings};
+use super::process_tree::{Tree, TreeScope};
 use super::user::{self, Identity};
 use super::{Exit, Finished, Program, resolve, sealed};
 
@@ -81,7 +81,7 @@ impl Settings {
 ///   program has started ends: SIGTERM (or SIGINT, [`Program::interrupt`]), and SIGKILL a quarter of a second
 ///   later.
 /// - The answer comes when the program itself has ended. What it leaves behind, a daemon too, is then
-///   ended, and [`Notes`] say so; one that holds the output gets 200 ms to finish. What shall stay is started
+///   ended, and [`RunWarnings`] say so; one that holds the output gets 200 ms to finish. What shall stay is started
 ///   as a service (`systemctl`, `systemd-run`), whose parent is not the program, or by a program that may
 ///   leave it ([`Program::detach`]).
 /// - Output is always drained, and at most [`Settings::output_bytes`] of each stream is kept.
@@ -108,7 +108,7 @@ struct Inner {
     settings: Settings,
     stop: CancellationToken,
     parent: Option<Parent>,
-    notes: Notes,
+    notes: RunWarnings,
 }
 
 impl Runner {
@@ -129,7 +129,7 @@ impl Runner {
             }
         }
         tracing::debug!(groups = parent.is_some(), limits, "programs can be run");
-        Self(Arc::new(Inner { settings, stop, parent, notes: Notes::default() }))
+        Self(Arc::new(Inner { settings, stop, parent, notes: RunWarnings::default() }))
     }
 
     /// The same runner, keeping `output_bytes` of each stream.
@@ -139,12 +139,12 @@ impl Runner {
     }
 
     /// The same runner, and what it will have to say of the programs that it runs.
-    pub fn noting(&self) -> (Self, Notes) {
-        let notes = Notes::default();
+    pub fn with_warnings(&self) -> (Self, RunWarnings) {
+        let notes = RunWarnings::default();
         (self.like(self.0.settings.clone(), notes.clone()), notes)
     }
 
-    fn like(&self, settings: Settings, notes: Notes) -> Self {
+    fn like(&self, settings: Settings, notes: RunWarnings) -> Self {
         let (stop, parent) = (self.0.stop.clone(), self.0.parent.clone());
         Self(Arc::new(Inner { settings, stop, parent, notes }))
     }
@@ -325,7 +325,7 @@ impl Inner {
             }
         };
         let by_itself = matches!(exit, Exit::Code(_) | Exit::Signal(_));
-        let reach = if by_itself { Reach::Group } else { Reach::Everything };
+        let reach = if by_itself { TreeScope::Group } else { TreeScope::Everything };
         if by_itself && !told {
             told = timeout(self.settings.grace, &mut talk).await.is_ok();
         }

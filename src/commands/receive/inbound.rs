@@ -1,7 +1,7 @@
-//! Where the command flow begins: what the port reads, as a stream. Does not look into it.
+//! The source of the command flow: the bytes that the port reads.
 //!
-//! The lane belongs to the port and outlives the flows that read it, one after the other: an [`SharedInbound`] is
-//! that lane, with the half line that one flow leaves to the next, and a [`ReadLease`] is the right to read it.
+//! The inbound channel belongs to the port and outlives the flows that read it one after the other. [`SharedInbound`] is
+//! that channel with the partial line that one flow leaves to the next; a [`ReadLease`] is the right to read it.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -14,73 +14,73 @@ use crate::port::Inbound;
 use crate::sync::IgnorePoison;
 use crate::wire::{LINE_BYTES_MAX, Lines};
 
-/// The inbound lane of a port and what is begun of a line. A copy is the same lane.
+/// The inbound channel of a port and its partial line. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SharedInbound {
     /// Locked for one poll.
-    lane: Arc<Mutex<mpsc::Receiver<Inbound>>>,
+    receiver: Arc<Mutex<mpsc::Receiver<Inbound>>>,
     /// Locked for one chunk.
     lines: Arc<Mutex<Lines>>,
-    turn: Arc<Semaphore>,
+    permit: Arc<Semaphore>,
 }
 
-/// The right of one flow to read, from its first read until its source *and* its segment are gone: then
-/// everything that it read has been cut into lines, and what is left of one is where the next flow begins.
+/// The exclusive right of one flow to read, held from its first read until its source *and* its segment are dropped. By
+/// then everything that it read has been cut into lines, and the next flow continues with the partial line.
 #[derive(Debug, Clone)]
 pub struct ReadLease {
-    intake: SharedInbound,
+    shared: SharedInbound,
     held: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
 impl SharedInbound {
-    /// Reads `lane`.
-    pub fn new(lane: mpsc::Receiver<Inbound>) -> Self {
+    /// Shares `receiver`.
+    pub fn new(receiver: mpsc::Receiver<Inbound>) -> Self {
         Self {
-            lane: Arc::new(Mutex::new(lane)),
+            receiver: Arc::new(Mutex::new(receiver)),
             lines: Arc::new(Mutex::new(Lines::new(LINE_BYTES_MAX))),
-            turn: Arc::new(Semaphore::new(1)),
+            permit: Arc::new(Semaphore::new(1)),
         }
     }
 
-    /// A turn for one flow, which begins when those that were begun before are over.
-    pub fn turn(&self) -> ReadLease {
-        ReadLease { intake: self.clone(), held: Arc::default() }
+    /// A lease for one flow. It can be acquired once all earlier leases are dropped.
+    pub fn lease(&self) -> ReadLease {
+        ReadLease { shared: self.clone(), held: Arc::default() }
     }
 }
 
 impl ReadLease {
-    /// Waits for the turn; at once where it is ours already.
-    pub async fn begin(&self) {
+    /// Waits for the right to read; returns at once if this lease has it.
+    pub async fn acquire(&self) {
         if self.held.get().is_none()
-            && let Ok(permit) = Arc::clone(&self.intake.turn).acquire_owned().await
+            && let Ok(permit) = Arc::clone(&self.shared.permit).acquire_owned().await
         {
-            // Only one source asks, so there is none in it.
+            // Only one source acquires, so the cell is empty.
             let _ = self.held.set(permit);
         }
     }
 
-    /// What the port reads next, once the turn has begun; `None` when the port has closed.
+    /// The next bytes of the port; `None` when it has closed. Call it after [`acquire`](Self::acquire).
     pub async fn next(&self) -> Option<Inbound> {
-        let lane = &self.intake.lane;
-        poll_fn(|cx| lane.lock().ignore_poison().poll_recv(cx)).await
+        let receiver = &self.shared.receiver;
+        poll_fn(|cx| receiver.lock().ignore_poison().poll_recv(cx)).await
     }
 
-    /// What is begun of a line.
+    /// The partial line.
     pub(super) fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.intake.lines.lock().ignore_poison()
+        self.shared.lines.lock().ignore_poison()
     }
 }
 
-/// The inbound lane of a port as a source. It ends when the port closes.
+/// The inbound channel of a port as a source. It ends when the port closes.
 pub struct Receive {
     port: String,
-    turn: ReadLease,
+    lease: ReadLease,
 }
 
 impl Receive {
-    /// What `port` reads, once it is its turn.
-    pub fn new(port: String, turn: ReadLease) -> Self {
-        Self { port, turn }
+    /// Reads `port` once `lease` is acquired.
+    pub fn new(port: String, lease: ReadLease) -> Self {
+        Self { port, lease }
     }
 }
 
@@ -93,8 +93,8 @@ impl Source for Receive {
 
     fn open(&mut self) -> impl Stream<Item = Result<Inbound, StageError>> + Send + '_ {
         async_stream::stream! {
-            self.turn.begin().await;
-            while let Some(inbound) = self.turn.next().await {
+            self.lease.acquire().await;
+            while let Some(inbound) = self.lease.next().await {
                 yield Ok(inbound);
             }
         }
@@ -113,9 +113,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_flow_reads_when_the_one_before_has_cut_its_last_chunk_and_ends_its_line() {
-        let (port, lane) = mpsc::channel(4);
-        let intake = SharedInbound::new(lane);
-        let (first, second) = (intake.turn(), intake.turn());
+        let (port, receiver) = mpsc::channel(4);
+        let intake = SharedInbound::new(receiver);
+        let (first, second) = (intake.lease(), intake.lease());
         let mut source = Receive::new("p".to_owned(), first.clone());
         let mut segment = Frame::of(first, 100);
         for chunk in ["one\ntw", "o\n"] {
@@ -137,11 +137,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_flow_that_never_had_its_turn_holds_nobody_up() {
-        let (port, lane) = mpsc::channel(4);
-        let intake = SharedInbound::new(lane);
-        let mut first = Receive::new("p".to_owned(), intake.turn());
-        let mut never = Receive::new("p".to_owned(), intake.turn());
-        let mut last = Receive::new("p".to_owned(), intake.turn());
+        let (port, receiver) = mpsc::channel(4);
+        let intake = SharedInbound::new(receiver);
+        let mut first = Receive::new("p".to_owned(), intake.lease());
+        let mut never = Receive::new("p".to_owned(), intake.lease());
+        let mut last = Receive::new("p".to_owned(), intake.lease());
         {
             let mut reads = std::pin::pin!(first.open());
             assert!(reads.next().now_or_never().is_none());

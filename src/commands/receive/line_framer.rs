@@ -1,4 +1,4 @@
-//! Chunks to lines, for the command flow. Does not look into a line.
+//! Cuts the chunks of the port into lines.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -8,17 +8,15 @@ use crate::pipeline::{EventCount, Output, Transform};
 use crate::port::Inbound;
 use crate::wire::LINE_BYTES_MAX;
 
-/// One line of the host, without its newline. A copy is a reference count.
+/// One line of the host, without its newline. A clone costs a reference count.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Line(pub Bytes);
 
-/// Cuts what the port gives into lines of at most [`LINE_BYTES_MAX`]; forgets half a line when the
-/// host it came from has gone.
+/// Cuts chunks into lines of at most [`LINE_BYTES_MAX`]; drops a partial line when its host disconnects.
 ///
-/// # The books
-/// The unit is the end of a line: a chunk weighs as many as it has newlines, and each of them becomes a
-/// [`Line`] or is lost as `blank` or `long`. Half a line has no end, so it is not in the books: it
-/// is told in the log when it is dropped.
+/// # Counters
+/// The unit is the newline: a chunk weighs as many as it has, and each becomes a [`Line`] or is dropped as `blank` or
+/// `long`. A partial line has no newline, so no counter has it: the log reports it when it is dropped.
 ///
 /// ```
 /// use infiniservice::commands::receive::line_framer::Frame;
@@ -35,25 +33,25 @@ pub struct Line(pub Bytes);
 /// ```
 #[derive(Debug)]
 pub struct Frame {
-    turn: ReadLease,
+    lease: ReadLease,
     max: usize,
 }
 
 impl Frame {
-    /// Takes lines of at most [`LINE_BYTES_MAX`].
+    /// Accepts lines of at most [`LINE_BYTES_MAX`].
     pub fn new() -> Self {
         Self::with_max(LINE_BYTES_MAX)
     }
 
-    /// Takes lines of at most `max` bytes.
+    /// Accepts lines of at most `max` bytes.
     pub fn with_max(max: usize) -> Self {
-        let (_, lane) = tokio::sync::mpsc::channel(1);
-        Self::of(SharedInbound::new(lane).turn(), max)
+        let (_, receiver) = tokio::sync::mpsc::channel(1);
+        Self::of(SharedInbound::new(receiver).lease(), max)
     }
 
-    /// The same, going on with the half line that the flow before this one has left.
-    pub fn of(turn: ReadLease, max: usize) -> Self {
-        Self { turn, max }
+    /// The same, continuing the partial line of the flow before.
+    pub fn of(lease: ReadLease, max: usize) -> Self {
+        Self { lease, max }
     }
 }
 
@@ -63,8 +61,8 @@ impl Default for Frame {
     }
 }
 
-/// The end of a line this long is not taken on an async worker: to check a signature and to read JSON takes a millisecond
-/// for each hundred kilobytes or so.
+/// A partial line longer than this is processed off the async worker: to verify and parse it takes about a millisecond for
+/// each 100 kB.
 const COSTLY: usize = 256 * 1024;
 
 impl Transform for Frame {
@@ -72,11 +70,11 @@ impl Transform for Frame {
     type Out = Line;
 
     fn is_costly(&self) -> bool {
-        self.turn.lines().held() > COSTLY
+        self.lease.lines().held() > COSTLY
     }
 
     fn apply(&mut self, _now: Instant, input: &Inbound, out: &mut Output<Line>) {
-        let mut lines = self.turn.lines();
+        let mut lines = self.lease.lines();
         lines.set_max(self.max);
         let mut chunk = match input {
             Inbound::Bytes(chunk) => chunk.clone(),

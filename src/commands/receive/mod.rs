@@ -1,4 +1,5 @@
-//! From the port's chunks to lines: where the command flow begins. Nothing here looks into a line.
+//! Receiving: the bytes of the port become lines. The inbound channel outlives the flows that read it, so a partial line
+//! survives a reload.
 
 pub mod inbound;
 pub mod line_framer;

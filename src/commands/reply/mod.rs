@@ -1,5 +1,4 @@
-//! From outcomes to frames: the last step of the command flow. Decides nothing, and does not see
-//! that each id is answered once: whoever dispatches does.
+//! Replies: outbound messages become frames, the last step of the command flow. [`sink`] hands them to the port.
 
 pub mod sink;
 
@@ -17,58 +16,57 @@ use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use crate::spool::Kind;
 use crate::wire::outbound::{self, AgentEvent, Breaker, Completion, ErrorReport, Response};
 
-/// What the agent says to the host, metrics aside.
+/// A message to the host, periodic metrics aside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outbound {
-    /// The answer to a command.
+    /// The reply to a command.
     Response {
         /// Its id.
         id: String,
         /// The name of its action; [`RAW_COMMAND`] for a command line.
         action: String,
-        /// What came of it.
+        /// Its outcome.
         outcome: Outcome,
     },
-    /// How a script ended.
-    Completed {
+    /// The completion of a script.
+    ScriptCompletion {
         /// The id of its execution.
         execution_id: String,
-        /// What came of it.
+        /// Its outcome.
         outcome: Outcome,
     },
-    /// A sign of life with this number.
+    /// A keep-alive with this number.
     KeepAlive(u64),
-    /// A metrics line as it goes, because the host asked for one now.
+    /// An encoded metrics line that the host requested.
     Metrics(Bytes),
-    /// Which scripts are pending?
-    ScriptsPlease {
-        /// Of this machine.
+    /// Requests the pending scripts.
+    RequestPendingScripts {
+        /// The id of this machine.
         vm_id: String,
     },
-    /// Something a person may want to know.
+    /// An event for the operator.
     Event(AgentEvent),
-    /// The state of a breaker.
-    Breaker(Breaker),
-    /// A fault.
-    Report(ErrorReport),
+    /// The state of a circuit breaker.
+    BreakerState(Breaker),
+    /// An error report.
+    ErrorReport(ErrorReport),
 }
 
-/// What `command_type` of an answer says.
+/// The value of `command_type` in a reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommandType {
-    /// The name of the action: switches on the host's own analysis of what comes back.
+    /// The name of the action, by which the host analyses the result.
     #[default]
     Action,
-    /// `safe` or `unsafe`, as the first guests said.
+    /// `safe` or `unsafe`, as the first guests sent.
     Safe,
 }
 
-/// Spells what is told, a line each, in a frame of its own: an answer waits for no other.
+/// Encodes each message as one line in a frame of its own, so that no reply waits for another.
 ///
-/// # The books
-/// The unit of a [`Frame`] is the reading. A reply counts as one, so that what the port takes,
-/// writes and loses of them adds up; it is a frame of weight 1.
+/// # Counters
+/// The unit of a [`Frame`] is the reading. A reply counts as one reading, so that the counters of the port add up.
 ///
 /// ```
 /// use infiniservice::commands::reply::{CommandType, Reply, Outbound};
@@ -87,45 +85,45 @@ pub struct Reply {
     command_type: CommandType,
     clock: fn() -> SystemTime,
     line: Vec<u8>,
-    ledger: MemoryBudget,
+    memory_budget: MemoryBudget,
 }
 
-/// A line for the host, and whether it must be read.
+/// An encoded message, and whether it is durable.
 #[derive(Debug, Clone)]
-pub struct Spoken {
+pub struct OutboundFrame {
     /// The line.
     pub frame: Frame,
-    /// What it says, where it must be read by some host; else it is for the host that is there now.
-    pub must: Option<Kind>,
-    /// The request that it answers, as the request log numbers them; 0 where none.
+    /// The kind of a durable message; `None` if it is best-effort, for the connected host only.
+    pub durable: Option<Kind>,
+    /// The number in the request log of the request that it replies to; 0 if there is none.
     pub request: u32,
 }
 
-impl EventCount for Spoken {
+impl EventCount for OutboundFrame {
     fn weight(&self) -> u64 {
         self.frame.weight()
     }
 }
 
-/// What the line buffer keeps between replies.
+/// Bytes of capacity that the line buffer keeps between replies.
 const KEPT: usize = 16 * 1024;
-/// Exit code of a script that did not run or ended by no exit code of its own.
+/// Exit code of a script that did not run, or that has no exit code of its own.
 const EXIT_NONE: i32 = -1;
 
 impl Reply {
-    /// With this kind of `command_type`.
+    /// Encodes `command_type` this way.
     pub fn new(command_type: CommandType) -> Self {
-        let ledger = MemoryBudget::default();
-        Self { command_type, clock: SystemTime::now, line: Vec::new(), ledger }
+        let memory_budget = MemoryBudget::default();
+        Self { command_type, clock: SystemTime::now, line: Vec::new(), memory_budget }
     }
 
-    /// Charges each line to `ledger`.
-    pub fn charging(mut self, ledger: &MemoryBudget) -> Self {
-        self.ledger = ledger.clone();
+    /// Charges each line to `memory_budget`.
+    pub fn charged_to(mut self, memory_budget: &MemoryBudget) -> Self {
+        self.memory_budget = memory_budget.clone();
         self
     }
 
-    /// With another wall clock: for a test.
+    /// Uses another wall clock, for a test.
     pub fn with_clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
         self
@@ -134,14 +132,14 @@ impl Reply {
 
 impl Transform for Reply {
     type In = Outbound;
-    type Out = Spoken;
+    type Out = OutboundFrame;
 
-    fn apply(&mut self, now: Instant, input: &Outbound, out: &mut Output<Spoken>) {
+    fn apply(&mut self, now: Instant, input: &Outbound, out: &mut Output<OutboundFrame>) {
         self.line.clear();
         encode(input, self.command_type, (self.clock)(), &mut self.line);
-        let bytes = self.ledger.hold(Bytes::copy_from_slice(&self.line));
-        let frame = Frame { bytes, readings: 1, oldest: input.asked().unwrap_or(now) };
-        out.push(Spoken { frame, must: input.must(), request: input.request() });
+        let bytes = self.memory_budget.hold(Bytes::copy_from_slice(&self.line));
+        let frame = Frame { bytes, readings: 1, oldest: input.requested_at().unwrap_or(now) };
+        out.push(OutboundFrame { frame, durable: input.durable_kind(), request: input.request() });
         self.line.clear();
         self.line.shrink_to(KEPT);
     }
@@ -150,76 +148,80 @@ impl Transform for Reply {
 impl EventCount for Outbound {}
 
 impl Outbound {
-    /// The same, as the answer to what was asked at that time: it is for the host that asked.
-    pub fn asked_at(mut self, received: Instant) -> Self {
+    /// Sets when the request was received, which ties the reply to the host connected then.
+    pub fn received_at(mut self, received: Instant) -> Self {
         if let Some((_, outcome)) = self.answer() {
-            outcome.asked = Some(received);
+            outcome.requested_at = Some(received);
         }
         self
     }
 
-    /// The id of the command or script that it answers, and what came of that.
+    /// The id and the outcome of the command or script that it replies to.
     pub(super) fn answer(&mut self) -> Option<(&str, &mut Outcome)> {
         match self {
-            Self::Response { id, outcome, .. } | Self::Completed { execution_id: id, outcome } => {
-                Some((id, outcome))
+            Self::Response { id, outcome, .. }
+            | Self::ScriptCompletion { execution_id: id, outcome } => Some((id, outcome)),
+            _ => None,
+        }
+    }
+
+    fn requested_at(&self) -> Option<Instant> {
+        match self {
+            Self::Response { outcome, .. } | Self::ScriptCompletion { outcome, .. } => {
+                outcome.requested_at
             }
             _ => None,
         }
     }
 
-    fn asked(&self) -> Option<Instant> {
-        match self {
-            Self::Response { outcome, .. } | Self::Completed { outcome, .. } => outcome.asked,
-            _ => None,
-        }
-    }
-
-    /// The request that it answers, as the request log numbers them; 0 where none.
+    /// The number in the request log of the request that it replies to; 0 if there is none.
     fn request(&self) -> u32 {
         match self {
-            Self::Response { outcome, .. } | Self::Completed { outcome, .. } => outcome.request,
+            Self::Response { outcome, .. } | Self::ScriptCompletion { outcome, .. } => {
+                outcome.request
+            }
             _ => 0,
         }
     }
 
-    /// What must be read by some host, if not by this one.
-    fn must(&self) -> Option<Kind> {
+    /// The kind of a durable message: some host must acknowledge it, if not this one.
+    fn durable_kind(&self) -> Option<Kind> {
         match self {
             Self::Response { outcome, .. } if outcome.refused => Some(Kind::Refusal),
             Self::Response { .. } => Some(Kind::Response),
-            Self::Completed { .. } => Some(Kind::Completion),
+            Self::ScriptCompletion { .. } => Some(Kind::Completion),
             Self::Event(_) => Some(Kind::Event),
             Self::KeepAlive(_)
             | Self::Metrics(_)
-            | Self::ScriptsPlease { .. }
-            | Self::Breaker(_)
-            | Self::Report(_) => None,
+            | Self::RequestPendingScripts { .. }
+            | Self::BreakerState(_)
+            | Self::ErrorReport(_) => None,
         }
     }
 }
 
 impl From<Refusal> for Outbound {
-    /// What was refused is answered like anything that failed.
+    /// A refusal is a failed reply.
     fn from(refusal: Refusal) -> Self {
         let Refusal { id, action, error, is_script, .. } = refusal;
         let outcome = Outcome::refused(error);
         match is_script {
-            true => Self::Completed { execution_id: id, outcome },
+            true => Self::ScriptCompletion { execution_id: id, outcome },
             false => Self::Response { id, action, outcome },
         }
     }
 }
 
-/// What stays of an answer that is given up before a host has read it: whose it was, that the command ran, and
-/// how it ended. `None` where `line` is no answer.
+/// The tombstone of an evicted reply: its id, that the command ran, and whether it succeeded. `None` if `answer_line` is
+/// no reply.
 ///
 /// # Why
-/// A host that gets no answer asks again, and what it asked for is done twice; one that is told so can look first.
-/// It has to be an answer: who asked looks for the id in answers, and the event that tells of losses
-/// ([`losses`](crate::commands::notify::drop_report)) is read by people, and knows counts.
-pub fn lost(line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
-    let Said { id, command_type, success, exit_code } = serde_json::from_slice(line).ok()?;
+/// A host that gets no reply sends the request again, and it runs twice; with the tombstone it can check first. The
+/// tombstone is a reply itself, because the host looks for the id in replies; the event about drops
+/// ([`drop_report`](crate::commands::notify::drop_report)) has counts only and is for people.
+pub fn lost(answer_line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
+    let AnswerHeader { id, command_type, success, exit_code } =
+        serde_json::from_slice(answer_line).ok()?;
     let error = match success {
         true => "its result is lost, because the spool was full; the command ran, and was done",
         false => "its result is lost, because the spool was full; the command ran, and failed",
@@ -235,20 +237,20 @@ pub fn lost(line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
         error: Some(error),
         took: Duration::ZERO,
     };
-    let mut word = Vec::new();
-    outbound::response(&answer, at, &mut word);
-    Some(word)
+    let mut line = Vec::new();
+    outbound::response(&answer, at, &mut line);
+    Some(line)
 }
 
-/// The id and the action of an answer, as far as its line says so.
-pub(crate) fn whose(line: &[u8]) -> Option<(String, String)> {
-    let Said { id, command_type, .. } = serde_json::from_slice(line).ok()?;
+/// The id and the action of an encoded reply; `None` if the line is no reply.
+pub(crate) fn id_and_action(line: &[u8]) -> Option<(String, String)> {
+    let AnswerHeader { id, command_type, .. } = serde_json::from_slice(line).ok()?;
     Some((id.into_owned(), command_type.into_owned()))
 }
 
-/// What of an answer is still known when it is given up.
+/// The fields of an encoded reply that its tombstone repeats.
 #[derive(Deserialize)]
-struct Said<'a> {
+struct AnswerHeader<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
@@ -257,8 +259,8 @@ struct Said<'a> {
     exit_code: Option<i32>,
 }
 
-fn encode(told: &Outbound, command_type: CommandType, at: SystemTime, out: &mut Vec<u8>) {
-    match told {
+fn encode(message: &Outbound, command_type: CommandType, at: SystemTime, out: &mut Vec<u8>) {
+    match message {
         Outbound::Response { id, action, outcome } => {
             let command_type = match command_type {
                 CommandType::Action => action,
@@ -278,18 +280,22 @@ fn encode(told: &Outbound, command_type: CommandType, at: SystemTime, out: &mut 
             };
             outbound::response(&answer, at, out);
         }
-        Outbound::Completed { execution_id, outcome } => complete(execution_id, outcome, at, out),
+        Outbound::ScriptCompletion { execution_id, outcome } => {
+            complete(execution_id, outcome, at, out)
+        }
         Outbound::KeepAlive(number) => outbound::keep_alive(*number, at, out),
         Outbound::Metrics(line) => out.extend_from_slice(line),
-        Outbound::ScriptsPlease { vm_id } => outbound::request_pending_scripts(vm_id, at, out),
+        Outbound::RequestPendingScripts { vm_id } => {
+            outbound::request_pending_scripts(vm_id, at, out)
+        }
         Outbound::Event(event) => outbound::agent_event(event, at, out),
-        Outbound::Breaker(breaker) => outbound::circuit_breaker_state(breaker, at, out),
-        Outbound::Report(report) => outbound::error_report(report, at, out),
+        Outbound::BreakerState(breaker) => outbound::circuit_breaker_state(breaker, at, out),
+        Outbound::ErrorReport(report) => outbound::error_report(report, at, out),
     }
 }
 
-/// The exit code is all by which the host tells success, and there is no field for an error: so a failure
-/// never goes out with 0, and its error goes out at the end of `stderr`.
+/// Encodes a completion. The host sees success by the exit code alone, and there is no field for an error: a failure
+/// therefore never has exit code 0, and its error is appended to `stderr`.
 fn complete(execution_id: &str, outcome: &Outcome, at: SystemTime, out: &mut Vec<u8>) {
     let exit_code = match (outcome.success, outcome.exit_code) {
         (true, code) => code.unwrap_or(0),
@@ -316,10 +322,10 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn line(told: impl Into<Outbound>, command_type: CommandType) -> Value {
+    fn line(message: impl Into<Outbound>, command_type: CommandType) -> Value {
         let (mut out, now) = (Output::default(), Instant::now());
         let mut reply = Reply::new(command_type).with_clock(|| SystemTime::UNIX_EPOCH);
-        reply.apply(now, &told.into(), &mut out);
+        reply.apply(now, &message.into(), &mut out);
         let frames: Vec<_> = out.drain().map(|spoken| spoken.frame).collect();
         assert_eq!((frames.len(), frames[0].weight(), frames[0].oldest), (1, 1, now));
         assert!(frames[0].bytes.is_ascii());
@@ -328,13 +334,13 @@ mod tests {
 
     fn response(action: &str) -> Outbound {
         let took = Duration::from_millis(1_500);
-        let outcome = Outcome { exit_code: Some(0), took, ..Outcome::said("hi") };
+        let outcome = Outcome { exit_code: Some(0), took, ..Outcome::text("hi") };
         Outbound::Response { id: "a1".to_owned(), action: action.to_owned(), outcome }
     }
 
     fn completed(outcome: Outcome) -> (Value, Value) {
-        let told = Outbound::Completed { execution_id: "e1".to_owned(), outcome };
-        let line = line(told, CommandType::Action);
+        let message = Outbound::ScriptCompletion { execution_id: "e1".to_owned(), outcome };
+        let line = line(message, CommandType::Action);
         (line["exit_code"].clone(), line["stderr"].clone())
     }
 
@@ -381,7 +387,7 @@ mod tests {
         let mut reply = Reply::new(CommandType::Action).with_clock(|| SystemTime::UNIX_EPOCH);
         reply.apply(Instant::now(), &response("OsInfo"), &mut out);
         let spoken = out.drain().next().unwrap();
-        assert_eq!(spoken.must, Some(Kind::Response));
+        assert_eq!(spoken.durable, Some(Kind::Response));
         let word = lost(&spoken.frame.bytes, SystemTime::UNIX_EPOCH).unwrap();
         assert!(word.ends_with(b"\n") && word.len() < crate::spool::TOMBSTONE_MAX);
         let word: Value = serde_json::from_slice(&word).unwrap();
@@ -393,16 +399,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_known_from_an_answer_of_something_that_ran() {
-        let must = |outcome| {
-            Outbound::Response { id: "a1".to_owned(), action: "OsInfo".to_owned(), outcome }.must()
+        let durable = |outcome| {
+            Outbound::Response { id: "a1".to_owned(), action: "OsInfo".to_owned(), outcome }
+                .durable_kind()
         };
-        assert_eq!(must(Outcome::refused("no")), Some(Kind::Refusal));
-        assert_eq!(must(Outcome::failed("no")), Some(Kind::Response));
+        assert_eq!(durable(Outcome::refused("no")), Some(Kind::Refusal));
+        assert_eq!(durable(Outcome::failed("no")), Some(Kind::Response));
     }
 
     #[test]
     fn a_script_that_failed_never_ends_with_0_and_says_why() {
-        assert_eq!(completed(Outcome::said("x")), (json!(0), json!("")));
+        assert_eq!(completed(Outcome::text("x")), (json!(0), json!("")));
         assert_eq!(completed(Outcome::failed("denied")), (json!(-1), json!("denied")));
         let failed = Outcome {
             exit_code: Some(0),
@@ -418,10 +425,10 @@ mod tests {
     #[test]
     fn a_long_reply_leaves_no_long_buffer() {
         let mut reply = Reply::new(CommandType::Action);
-        let outcome = Outcome::said("x".repeat(1 << 20));
-        let told = Outbound::Response { id: "a".to_owned(), action: "A".to_owned(), outcome };
+        let outcome = Outcome::text("x".repeat(1 << 20));
+        let message = Outbound::Response { id: "a".to_owned(), action: "A".to_owned(), outcome };
         let mut out = Output::default();
-        reply.apply(Instant::now(), &told, &mut out);
+        reply.apply(Instant::now(), &message, &mut out);
         let bytes = out.drain().next().unwrap().frame.bytes.len();
         assert!((crate::wire::MAX_LINE - 64..=crate::wire::MAX_LINE).contains(&bytes), "{bytes}");
         assert!(reply.line.capacity() <= KEPT);

@@ -1,58 +1,58 @@
-//! The end of the command flow: each frame into the lane of its class. Does not know what is behind them.
+//! The sink of the command flow: durable messages go to the spool, the others to the reply channel of the port.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::commands::reply::Spoken;
+use crate::commands::reply::OutboundFrame;
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError, StageStats};
 use crate::spool::DurableMessage;
 
-/// Hands what must be read to whoever keeps it, and waits for that; what is for this host only goes to the
-/// lane of replies, and is dropped, as `full`, where 64 of them wait.
+/// Hands durable messages to the spool and waits until it accepts them. Best-effort messages go to the reply channel of
+/// the port, and are dropped as `full` when 64 of them wait.
 ///
-/// # Why replies are dropped and not waited for
-/// They are echoes and questions, which the host asks for again. If they were waited for, a host that asks and does
-/// not read would close the way in, and with it the way of the answer that makes room.
+/// # Why best-effort messages do not wait
+/// They are echoes and requests that can be sent again. If the sink waited for them, a host that sends without reading
+/// would block inbound messages too, among them the acknowledgement that makes room.
 #[derive(Debug)]
 pub struct ReplySink {
     port: String,
     replies: mpsc::Sender<Frame>,
-    must: Option<mpsc::Sender<DurableMessage>>,
+    durable: Option<mpsc::Sender<DurableMessage>>,
     node: Arc<StageStats>,
 }
 
 impl ReplySink {
-    /// To the lanes of `port`. Without a lane for what must be read, all is for this host only.
+    /// Writes to the channels of `port`. Without `durable`, every message is best-effort.
     pub fn new(
         port: String,
         replies: mpsc::Sender<Frame>,
-        must: Option<mpsc::Sender<DurableMessage>>,
+        durable: Option<mpsc::Sender<DurableMessage>>,
         node: Arc<StageStats>,
     ) -> Self {
-        Self { port, replies, must, node }
+        Self { port, replies, durable, node }
     }
 }
 
 impl Sink for ReplySink {
-    type In = Spoken;
+    type In = OutboundFrame;
 
     fn name(&self) -> String {
         "port".to_owned()
     }
 
     fn detail(&self) -> String {
-        let how = if self.must.is_some() { "kept until read" } else { "to this host only" };
+        let how = if self.durable.is_some() { "kept until read" } else { "to this host only" };
         format!("{}, ahead of metrics, {how}", self.port)
     }
 
-    async fn write(&mut self, spoken: &Spoken) -> Result<(), StageError> {
+    async fn write(&mut self, outbound: &OutboundFrame) -> Result<(), StageError> {
         let gone = || StageError::outside("the port has ended");
-        let frame = spoken.frame.clone();
-        if let (Some(kind), Some(must)) = (spoken.must, &self.must) {
-            return must
-                .send(DurableMessage { frame, kind, request: spoken.request })
+        let frame = outbound.frame.clone();
+        if let (Some(kind), Some(durable)) = (outbound.durable, &self.durable) {
+            return durable
+                .send(DurableMessage { frame, kind, request: outbound.request })
                 .await
                 .map_err(|_| gone());
         }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout};
 use super::PATIENCE;
 use super::audit_line::{self, Subject};
 use super::chain::Link;
-use crate::commands::authorize::{Denial, Permit, Ruled};
+use crate::commands::authorize::{Authorization, Denial, Permit};
 use crate::commands::decode::Refusal;
 use crate::commands::decode::request::Request;
 use crate::commands::execute::outcome::Outcome;
@@ -164,11 +164,13 @@ impl Audit {
 
     /// Writes down, without waiting, that a request was not run because there was no room for it. Where
     /// [`WAITING_UNHEARD`] lines wait already it is one of those that are counted and not written.
-    pub fn no_room(&self, ruling: &Ruled, why: &str) {
-        let line = match ruling {
-            Ruled::Permitted(permit) => refused(permit.request(), permit.rule(), true, why),
-            Ruled::Denied(denial) => refused(&denial.request, &denial.rule, false, &denial.why),
-            Ruled::Unclear(refusal) => audit_line::unclear(refusal),
+    pub fn no_room(&self, authorization: &Authorization, why: &str) {
+        let line = match authorization {
+            Authorization::Permitted(permit) => refused(permit.request(), permit.rule(), true, why),
+            Authorization::Denied(denial) => {
+                refused(&denial.request, &denial.rule, false, &denial.why)
+            }
+            Authorization::Malformed(refusal) => audit_line::unclear(refusal),
         };
         let _ = self.put(line, true, WAITING_UNHEARD); // counted where it is not written
     }

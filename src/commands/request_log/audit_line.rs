@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use crate::commands::actions::registry::Argument;
 use crate::commands::authorize::policy::{self, Value};
 use crate::commands::decode::Refusal;
-use crate::commands::decode::request::{Action, ActionRequest, Request, What};
+use crate::commands::decode::request::{Action, ActionRequest, Request, RequestKind};
 use crate::commands::execute::outcome::Outcome;
 use crate::model::Iso8601;
 use crate::redact::redact;
@@ -56,7 +56,7 @@ const PIECE: usize = 128 * 1024;
 impl Subject {
     /// Of a request that the rule at `rule` decided on; takes a text of mebibytes in turns with other tasks.
     pub async fn of(request: &Request, rule: &str) -> Self {
-        let digest = match text_of(&request.what) {
+        let digest = match text_of(&request.kind) {
             Some(text) => Some(digest_in_turns(text).await),
             None => None,
         };
@@ -65,13 +65,13 @@ impl Subject {
 
     /// The same at once.
     pub fn new(request: &Request, rule: &str) -> Self {
-        Self::with(request, rule, text_of(&request.what).map(digest))
+        Self::with(request, rule, text_of(&request.kind).map(digest))
     }
 
     fn with(request: &Request, rule: &str, command: Option<Digest>) -> Self {
         let mut arguments: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
         let mut user = "root".to_owned();
-        for (argument, value) in policy::arguments(&request.what).into_iter().take(MANY) {
+        for (argument, value) in policy::arguments(&request.kind).into_iter().take(MANY) {
             let text = match &value {
                 Value::Is(text) => safe(text),
                 Value::Everything => "*".to_owned(),
@@ -82,10 +82,10 @@ impl Subject {
             }
         }
         let none = BTreeMap::new();
-        let (order, variables) = match &request.what {
-            What::Action(order) => (Some(order), &none),
-            What::Raw(raw) => (None, &raw.environment),
-            What::Script(script) => (None, &script.inputs),
+        let (order, variables) = match &request.kind {
+            RequestKind::Action(order) => (Some(order), &none),
+            RequestKind::Raw(raw) => (None, &raw.environment),
+            RequestKind::Script(script) => (None, &script.inputs),
         };
         if let Some(Action::ProcessKill { force, .. } | Action::RebootSystem { force }) =
             order.map(|order| &order.action)
@@ -101,7 +101,7 @@ impl Subject {
             user: Some(user),
             timeout_ms: Some(millis(request.timeout)),
             rule: Some(safe(rule)),
-            ..Self::named(&request.id, policy::name(&request.what))
+            ..Self::named(&request.id, policy::name(&request.kind))
         }
     }
 
@@ -125,9 +125,9 @@ impl Subject {
             exit: outcome.exit_code,
             duration_ms: millis(outcome.took),
             // The true sizes where a program ran.
-            stdout_bytes: outcome.said.stdout_bytes.max(outcome.stdout.len() as u64),
-            stderr_bytes: outcome.said.stderr_bytes.max(outcome.stderr.len() as u64),
-            truncated: outcome.said.truncated,
+            stdout_bytes: outcome.output_size.stdout_bytes.max(outcome.stdout.len() as u64),
+            stderr_bytes: outcome.output_size.stderr_bytes.max(outcome.stderr.len() as u64),
+            truncated: outcome.output_size.truncated,
         });
         let time = Iso8601::new(SystemTime::now());
         json(&Line { time: time.as_str(), event, decision, subject: self, why, ended })
@@ -194,11 +194,11 @@ fn safe(text: &str) -> String {
 }
 
 /// What of a request is written down by its length and hash only.
-fn text_of(what: &What) -> Option<&str> {
+fn text_of(what: &RequestKind) -> Option<&str> {
     match what {
-        What::Action(_) => None,
-        What::Raw(raw) => Some(&raw.command),
-        What::Script(script) => Some(&script.content),
+        RequestKind::Action(_) => None,
+        RequestKind::Raw(raw) => Some(&raw.command),
+        RequestKind::Script(script) => Some(&script.content),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happens to requests, as records of the log's file. Decides nothing.
+//! The records of the request log's file.
 //!
 //! The head of a record is the spool's ([`crate::spool`]), with kinds of its own; its number is the request's.
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::commands::decode::SCRIPT;
 use crate::spool::{RawHead, write_raw};
 
-/// Whose the file is, and what it cannot know.
+/// The machine and boot that the file belongs to, and the time before which it is incomplete.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Session {
     /// The machine.
@@ -18,11 +18,11 @@ pub(super) struct Session {
     pub floor: i64,
 }
 
-/// A request that was let through.
+/// A permitted request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Accepted {
     pub id: String,
-    /// The name that its answer bears.
+    /// The action name in its reply.
     pub action: String,
 }
 
@@ -32,7 +32,7 @@ impl Accepted {
     }
 }
 
-/// How a request ended, without what it said: that is in its reply, and nowhere else on the disk.
+/// The result of a request without its output, which only its reply has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ended {
     pub success: bool,
@@ -51,19 +51,19 @@ pub(super) enum Event {
     /// An envelope was taken, of this time and with a nonce of this digest.
     Envelope(i64, u128),
     Accepted(u32, Accepted),
-    Happened(u32, Happened),
+    Progress(u32, Progress),
     /// The agent has ended in order, and all is on the disk.
     Closed,
 }
 
-/// What happens to a request that was accepted.
+/// The progress of an accepted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Happened {
+pub(super) enum Progress {
     Started,
     Finished(Ended),
-    /// Nothing was done of it: it may be asked for again.
+    /// It did not start: the host may send it again.
     Withdrawn,
-    /// The host has read how it ended.
+    /// The host has acknowledged its reply.
     Acknowledged,
 }
 
@@ -82,12 +82,12 @@ impl Event {
             Self::Session(session) => (64, 0, now_ms, json(session)),
             Self::Envelope(ts, nonce) => (65, 0, ts.cast_unsigned(), nonce.to_le_bytes().to_vec()),
             Self::Accepted(number, accepted) => (66, *number, now_ms, json(accepted)),
-            Self::Happened(number, what) => {
+            Self::Progress(number, what) => {
                 let (code, body) = match what {
-                    Happened::Started => (67, Vec::new()),
-                    Happened::Finished(ended) => (68, json(ended)),
-                    Happened::Withdrawn => (69, Vec::new()),
-                    Happened::Acknowledged => (70, Vec::new()),
+                    Progress::Started => (67, Vec::new()),
+                    Progress::Finished(ended) => (68, json(ended)),
+                    Progress::Withdrawn => (69, Vec::new()),
+                    Progress::Acknowledged => (70, Vec::new()),
                 };
                 (code, *number, now_ms, body)
             }
@@ -96,7 +96,7 @@ impl Event {
         write_raw(&RawHead::new(code, number.into(), at_ms), &body, out);
     }
 
-    /// What a record says; nothing where it says nothing.
+    /// Decodes a record; `None` if it is invalid.
     pub fn read(head: &RawHead, body: &[u8]) -> Option<Self> {
         fn json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
             serde_json::from_slice(body).ok()
@@ -109,10 +109,10 @@ impl Event {
                 Self::Envelope(head.at_ms.cast_signed(), nonce)
             }
             66 => Self::Accepted(number, json(body)?),
-            67 => Self::Happened(number, Happened::Started),
-            68 => Self::Happened(number, Happened::Finished(json(body)?)),
-            69 => Self::Happened(number, Happened::Withdrawn),
-            70 => Self::Happened(number, Happened::Acknowledged),
+            67 => Self::Progress(number, Progress::Started),
+            68 => Self::Progress(number, Progress::Finished(json(body)?)),
+            69 => Self::Progress(number, Progress::Withdrawn),
+            70 => Self::Progress(number, Progress::Acknowledged),
             71 => Self::Closed,
             _ => return None,
         })

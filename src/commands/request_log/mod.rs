@@ -1,8 +1,8 @@
-//! The request log: what the host asked for, remembered once.
+//! The request log: every request and how far it is, for replay protection, idempotency and crash recovery.
 //!
 //! ```text
 //!  verify ── envelope ──▶ ┌────────────────────────────┐ ── records ──▶ STATE/requests.log
-//!  dispatch ─ accepted ─▶ │ state: accepted → started  │
+//!  execute ── accepted ─▶ │ state: accepted → started  │
 //!             started ──▶ │   → finished → acknowledged │ ── lines ────▶ the audit (JSON, hash-chained)
 //!             finished ─▶ └────────────────────────────┘
 //!  spool ── acknowledged ──▶      │ views: replay protection · idempotency · crash recovery
@@ -10,25 +10,23 @@
 //! Reading order: `replay` and `state` (pure), `event` (the records), `file`, this, `recovery`, then `audit` with
 //! `audit_line` and `chain`; `upgrade` reads what older agents left.
 //!
-//! # What is promised
-//! - An envelope is taken once, over kill -9, restart, reboot and clock steps: see `replay`. Where the log is missing,
+//! # Promises
+//! - An envelope passes once, over kill -9, restart, reboot and clock steps: see `replay`. Where the log is missing,
 //!   damaged, or may lack what a power cut took, envelopes of before this start are refused. That costs what the host
 //!   sent while no agent ran; its next command works.
 //! - A script, and an action that changes the machine, starts when it is on the disk that it was accepted and starts
 //!   (one `fdatasync` serves all that wait). An action that only reads does not wait for the disk.
-//! - A request that an ended agent had is told once more at most, in the words of `state`; a script never runs twice.
-//! - A repeated id is answered: in this run with what was said ([`ANSWERS_KEPT`], [`BYTES_KEPT`]); later, and after a
-//!   restart, by how it ended, with its exit code and [`NOT_KEPT`] in the place of its output, for the last
-//!   [`REQUESTS_KEPT`] commands and as many scripts. What commands say is not in the log.
-//! - The file has at most [`SIZE`] bytes; full, it is written anew beside the old one and renamed. What is wrong with it
+//! - A request that an ended agent left open gets at most one more reply (see `state`); a script never runs twice.
+//! - A repeated id gets a reply: in this run with the output ([`ANSWERS_KEPT`], [`BYTES_KEPT`]); later, and after a
+//!   restart, with its result, with its exit code and [`NOT_KEPT`] in the place of its output, for the last
+//!   [`REQUESTS_KEPT`] commands and as many scripts. The log has no output of commands.
+//! - The file has at most [`SIZE`] bytes; full, it is written anew beside the old one and renamed. Damage
 //!   costs the records that it hits.
 //!
 //! # Why the audit is another file
 //! The audit is redacted and shortened, so an id cannot always be found in it again; it is the operator's, who moves
 //! and removes it; and it may be on another disk. What must be exact cannot depend on that. (Which of the two is
 //! faster to read at a start has not been measured.)
-//!
-//! This module does not decide what may run, and knows no wire.
 
 pub mod audit;
 mod audit_line;
@@ -51,7 +49,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use self::event::{Accepted, Ended, Event, Happened, Session};
+use self::event::{Accepted, Ended, Event, Progress, Session};
 use self::file::Disk;
 use self::state::State;
 use crate::commands::authorize::policy;
@@ -67,49 +65,49 @@ pub use file::NAMES;
 pub use recovery::Recovery;
 pub use replay::NONCES_KEPT;
 pub use state::{
-    ANSWERS_KEPT, BYTES_KEPT, CUT, CUT_SCRIPT, Known, NOT_KEPT, NOT_RUN, REQUESTS_KEPT,
+    ANSWERS_KEPT, BYTES_KEPT, CUT, CUT_SCRIPT, Claim, NOT_KEPT, NOT_RUN, REQUESTS_KEPT,
 };
 
 /// The most bytes of the file.
 pub const SIZE: u64 = 4 << 20;
-/// The longest that the disk may take before a request that waits for it is refused.
+/// How long a request waits for the disk before it is refused.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Records that could not be written, in bytes; with more the file is written anew, from what is known.
+/// Bytes of records that could not be written; beyond this the file is rewritten from memory.
 const PENDING_MAX: usize = 256 << 10;
-/// How long what nobody waits for may be written and not synced.
+/// How long records that no request waits for may stay unsynced.
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whose a log is.
+/// The machine and boot that a log belongs to.
 #[derive(Debug, Clone, Default)]
 pub struct Owner {
-    /// The machine: a log of another is that of which this one is a copy.
+    /// The machine; the log of another machine means that this one is a clone.
     pub machine: String,
     /// The boot of the machine.
     pub boot: String,
 }
 
-/// The log. A copy is the same.
+/// The request log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct RequestLog(Arc<Inner>);
 
 struct Inner {
     live: Mutex<Live>,
-    /// Locked by whoever writes, for as long as the disk takes; never by an async worker, unless nothing blocks.
+    /// Locked while the disk is written; never by an async worker, unless the storage does not block.
     disk: Mutex<Disk>,
     /// One sync at a time.
     turn: Arc<Semaphore>,
     blocks: bool,
-    /// A write, and a sync, that nobody waits for is under way.
+    /// A write, and a sync, that no request waits for is in progress.
     is_kicked: AtomicBool,
     settles: AtomicBool,
-    /// Replies are not kept until they are read, so none is acknowledged.
+    /// Replies are best-effort, so none is acknowledged.
     is_best_effort: AtomicBool,
-    /// Why there is no file, where there should be one.
+    /// Why the file cannot be used.
     unusable: Option<String>,
     is_copy: bool,
 }
 
-/// What is known, and what of it the disk does not have.
+/// The state, and the records that are not on disk yet.
 #[derive(Default)]
 struct Live {
     state: State,
@@ -117,7 +115,7 @@ struct Live {
     /// Events until now, and those that are on the disk.
     count: u64,
     synced: u64,
-    /// What earlier agents left untold is told, or being told.
+    /// The recovery replies of this run were requested.
     is_recovered: bool,
 }
 
@@ -128,8 +126,8 @@ impl Live {
         self.state.apply(event);
     }
 
-    fn happened(&mut self, number: u32, what: Happened) {
-        self.push(Event::Happened(number, what), now_ms());
+    fn record(&mut self, number: u32, progress: Progress) {
+        self.push(Event::Progress(number, progress), now_ms());
     }
 }
 
@@ -141,7 +139,7 @@ impl RequestLog {
 
     /// Reads what is in `storage`, and begins a run at `now_ms`. Blocks.
     ///
-    /// What cannot be used is told in the log; a file of which nothing can be used is set aside.
+    /// Damage is logged; a file without any usable record is set aside.
     pub fn begin(storage: Box<dyn Storage>, owner: Owner, now_ms: i64) -> Self {
         Self::with(Ok(storage), owner, now_ms, |_| {})
     }
@@ -150,7 +148,7 @@ impl RequestLog {
     ///
     /// # Errors
     /// Another process has it ([`WouldBlock`](io::ErrorKind::WouldBlock)), or somebody else can change the folder
-    /// ([`Untrusted`]). Any other trouble is told in the log, and then nothing that changes the machine should start:
+    /// ([`Untrusted`]). Any other problem is logged, and then nothing that changes the machine should start:
     /// [`start`](Self::start) says so.
     pub fn open(
         folder: impl Into<StateFolder>,
@@ -235,7 +233,7 @@ impl RequestLog {
         live.push(Event::Session(session), now_ms.max(0).cast_unsigned());
         live.state.begin();
         let log = Self::made(live, disk, unusable, is_copy);
-        let _ = log.0.write(true); // told in the log, and to whoever starts something
+        let _ = log.0.write(true); // logged, and `start` returns the error
         log
     }
 
@@ -258,16 +256,15 @@ impl RequestLog {
         self.0.is_copy
     }
 
-    /// Whether replies leave without being kept until they are read: then what was handed over counts as acknowledged.
+    /// Sets whether replies are best-effort: then a finished request counts as acknowledged.
     pub fn best_effort(&self, is_best_effort: bool) {
         self.0.is_best_effort.store(is_best_effort, Relaxed);
     }
 
-    /// Takes an envelope of the time `ts`, unless it was taken before or nobody knows. One that is harmless to take
-    /// twice is not remembered.
+    /// Accepts an envelope with the timestamp `ts`, unless it is or may be a replay. A harmless one is not remembered.
     ///
     /// # Errors
-    /// It may not be taken.
+    /// The envelope is refused.
     pub fn envelope(
         &self,
         (now, now_ms): (Instant, i64),
@@ -294,73 +291,73 @@ impl RequestLog {
         Ok(())
     }
 
-    /// A request waits for its turn.
+    /// Records that a request is accepted and waits.
     pub fn accept(&self, request: &Request) {
         let mut live = self.0.live();
         if live.state.number(&request.id).is_some() {
             return;
         }
-        let (id, action) = (request.id.clone(), policy::name(&request.what).to_owned());
+        let (id, action) = (request.id.clone(), policy::name(&request.kind).to_owned());
         let accepted = Event::Accepted(live.state.next(), Accepted { id, action });
         live.push(accepted, now_ms());
         drop(live);
         self.kick();
     }
 
-    /// Its turn has come: whether the caller may do it.
-    pub fn claim(&self, request: &Request) -> Known {
+    /// Claims a request that is about to start.
+    pub fn claim(&self, request: &Request) -> Claim {
         self.accept(request);
         let mut live = self.0.live();
         match live.state.number(&request.id) {
             Some(number) => live.state.claim(number),
-            None => Known::UnderWay, // never: it was accepted
+            None => Claim::InProgress, // never: it was accepted
         }
     }
 
-    /// It starts. Where it is to be `durable`, that is on the disk then.
+    /// Records the start. If `durable`, it is on the disk when this returns.
     ///
     /// # Errors
-    /// It could not be written, for the reason that this sentence ends with.
+    /// It could not be written: the end of a sentence that says why.
     pub async fn start(&self, id: &str, durable: bool) -> Result<(), String> {
-        self.note(id, Happened::Started);
+        self.note(id, Progress::Started);
         match durable {
             true => self.sync().await,
             false => Ok(()),
         }
     }
 
-    /// It has ended: remembers what its host is told, and numbers it. Where it had ended before, what was told then
-    /// takes the place of `told`.
-    pub fn finish(&self, told: &mut Outbound) {
-        let Some((id, outcome)) = told.answer() else { return };
+    /// Records the end, remembers the reply and sets its number. If the request had ended before, the earlier reply
+    /// replaces `told`.
+    pub fn finish(&self, reply: &mut Outbound) {
+        let Some((id, outcome)) = reply.answer() else { return };
         let mut live = self.0.live();
         let Some(number) = live.state.number(id) else { return };
         if let Some(before) = live.state.answer(number) {
-            *told = before;
+            *reply = before;
             return;
         }
         outcome.request = number;
-        live.happened(number, Happened::Finished(Ended::from(&*outcome)));
+        live.record(number, Progress::Finished(Ended::from(&*outcome)));
         live.state.keep(number, outcome);
         if self.0.is_best_effort.load(Relaxed) {
-            live.happened(number, Happened::Acknowledged);
+            live.record(number, Progress::Acknowledged);
         }
         drop(live);
         self.kick();
     }
 
-    /// Nothing was done of it: it may be asked for again.
+    /// Records that a request did not start: the host may send it again.
     pub fn withdraw(&self, id: &str) {
-        self.note(id, Happened::Withdrawn);
+        self.note(id, Progress::Withdrawn);
     }
 
-    /// Hosts have read how these ended.
+    /// Records that hosts have acknowledged the replies to these.
     pub fn acknowledge(&self, numbers: &[u32]) {
         if numbers.is_empty() {
             return;
         }
         let mut live = self.0.live();
-        numbers.iter().for_each(|number| live.happened(*number, Happened::Acknowledged));
+        numbers.iter().for_each(|number| live.record(*number, Progress::Acknowledged));
         drop(live);
         self.kick();
     }
@@ -375,7 +372,7 @@ impl RequestLog {
         }
     }
 
-    /// Returns when all until now is on the disk; one sync serves all that wait.
+    /// Waits until all records so far are on the disk; one sync serves all that wait.
     ///
     /// # Errors
     /// The end of a sentence.
@@ -396,32 +393,32 @@ impl RequestLog {
         }
         let inner = Arc::clone(&self.0);
         let job = tokio::task::spawn_blocking(move || {
-            let _turn = turn; // also where nobody waits any more
+            let _turn = turn; // also if no request waits any more
             inner.write(true)
         });
         let done = timeout_at(deadline, job).await.map_err(slow)?;
         done.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// The agent ends in order, and nothing comes any more. Blocks.
+    /// Records an orderly stop. Blocks.
     pub fn close(&self) {
         self.0.live().push(Event::Closed, now_ms());
-        let _ = self.0.write(true); // told in the log
+        let _ = self.0.write(true); // logged
     }
 
-    fn note(&self, id: &str, what: Happened) {
+    fn note(&self, id: &str, progress: Progress) {
         let mut live = self.0.live();
         if let Some(number) = live.state.number(id) {
-            live.happened(number, what);
+            live.record(number, progress);
             drop(live);
             self.kick();
         }
     }
 
-    /// Has what nobody waits for written soon, and synced a little later.
+    /// Schedules a write soon, and a sync within [`SYNC_WITHIN`].
     fn kick(&self) {
         if !self.0.blocks {
-            let _ = self.0.write(false); // told in the log
+            let _ = self.0.write(false); // logged
         }
         let Ok(runtime) = Handle::try_current() else { return };
         if self.0.blocks && !self.0.is_kicked.swap(true, Relaxed) {
@@ -449,7 +446,7 @@ impl Inner {
         self.live.lock().ignore_poison()
     }
 
-    /// Writes what is not written, and syncs it where that is wanted.
+    /// Writes the pending records, and syncs them if `sync`.
     fn write(&self, sync: bool) -> Result<(), String> {
         let mut disk = self.disk.lock().ignore_poison();
         let mut live = self.live();

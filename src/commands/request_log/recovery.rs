@@ -1,4 +1,4 @@
-//! What an ended agent left untold: the host is told by the next one, once. Runs nothing.
+//! Crash recovery: the replies to requests that an earlier agent left open, sent once.
 
 use async_stream::stream;
 use futures::Stream;
@@ -9,22 +9,22 @@ use super::audit::Audit;
 use super::state::Phase;
 use crate::commands::reply::Outbound;
 
-/// What is to be told, and where it is written down.
+/// The open requests of earlier agents, and where their end is recorded.
 pub struct Recovery {
-    /// What was asked for.
+    /// The request log.
     pub log: RequestLog,
-    /// Where it is written down that the end is not known.
+    /// The audit, which records that the end is unknown.
     pub audit: Option<Audit>,
-    /// Requests whose replies wait in the spool: a host will read them there.
+    /// Requests whose replies wait in the spool, and need no other.
     pub waiting: Vec<u32>,
-    /// Counts the hosts that have come, where what is said is for one that is there.
+    /// Counts connects, if replies are best-effort and need a connected host.
     pub hosts: Option<watch::Receiver<u64>>,
 }
 
 impl Recovery {
-    /// First what was cut or done, then what was not run, each the oldest first. Nothing the second time, where one flow
-    /// takes the place of another.
-    pub fn told(self) -> impl Stream<Item = Outbound> + Send {
+    /// Replies to interrupted and finished requests first, then to those that did not run; each oldest first. Empty on the
+    /// second call in a run, when one flow replaces another.
+    pub fn replies(self) -> impl Stream<Item = Outbound> + Send {
         let Self { log, audit, waiting, mut hosts } = self;
         let mut open: Vec<(u32, Phase)> = {
             let mut live = log.0.live();
@@ -56,22 +56,22 @@ impl Recovery {
             for (number, phase) in open {
                 let open = {
                     let live = log.0.live();
-                    // It may have been asked for again meanwhile, and have another number.
+                    // The host may have sent it again meanwhile, under another number.
                     let mut open = live.state.open();
-                    open.find(|(open, _)| *open == number).map(|(_, e)| (e.asked.clone(), e.told(number)))
+                    open.find(|(open, _)| *open == number).map(|(_, e)| (e.accepted.clone(), e.reply(number)))
                 };
-                let Some((asked, mut told)) = open else { continue };
-                if let (Some(audit), Some((_, outcome))) = (&audit, told.answer())
+                let Some((accepted, mut reply)) = open else { continue };
+                if let (Some(audit), Some((_, outcome))) = (&audit, reply.answer())
                     && phase < Phase::Finished
                 {
                     let why = outcome.error.as_deref().unwrap_or_default();
-                    audit.cut(&asked.id, &asked.action, phase == Phase::Started, why);
+                    audit.cut(&accepted.id, &accepted.action, phase == Phase::Started, why);
                 }
                 if is_copy || hosts.is_some() {
                     log.acknowledge(&[number]);
                 }
                 if !is_copy {
-                    yield told;
+                    yield reply;
                 }
             }
         }

@@ -18,72 +18,70 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::iter;
 use std::sync::Arc;
 
-use super::event::{Accepted, Ended, Event, Happened, Session};
+use super::event::{Accepted, Ended, Event, Progress, Session};
 use super::replay::Replay;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
 
-/// Requests that are remembered once they are closed: so many commands, and so many scripts.
+/// Closed requests that are remembered: this many commands, and as many scripts.
 pub const REQUESTS_KEPT: usize = 1_024;
-/// Answers that are remembered with what they said.
+/// Replies that are remembered with their output.
 pub const ANSWERS_KEPT: usize = 512;
-/// Bytes of output and data that are remembered with them: one answer as long as they get, and many of the length they
-/// have.
+/// Bytes of output and data that are remembered with them: one reply of the maximum length, or many of the usual one.
 pub const BYTES_KEPT: usize = 1 << 20;
 
-/// What stands where what was said is not remembered.
+/// Replaces the output of a reply whose output is not remembered.
 pub const NOT_KEPT: &str =
     "it was done before, and is not done again; what it said then is not kept";
-/// What the host is told of a command that the end of an agent has cut.
+/// The error of a command that the end of an agent interrupted.
 pub const CUT: &str = "the agent ended while it ran; whether it was done is not known";
-/// What it is told of a script.
+/// The error of a script that was interrupted.
 pub const CUT_SCRIPT: &str = "the agent stopped while this script ran; it is not run a second time";
-/// What it is told of either where it had not started.
+/// The error of a request that had not started.
 pub const NOT_RUN: &str = "the agent ended before it began, so it was not run; ask for it again";
 
-/// How far a request is, in this order.
+/// The phases of a request, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Accepted,
     Started,
     Finished,
-    /// The host knows.
+    /// The host has acknowledged the reply.
     Closed,
 }
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub asked: Accepted,
+    pub accepted: Accepted,
     pub phase: Phase,
-    /// How it ended; nothing where the end of an agent has cut it.
+    /// Its result; `None` if the end of an agent interrupted it.
     ended: Option<Ended>,
-    /// Somebody does it now.
+    /// It is being executed.
     is_claimed: bool,
     /// An earlier agent accepted it.
     is_earlier: bool,
     reply: Option<Reply>,
 }
 
-/// An answer as it is remembered: its data as text, since a tree of values of the same data takes five times the
-/// memory.
+/// A remembered reply. Its data is kept as text, because the same data as a tree of values takes five times the memory.
 #[derive(Debug)]
 struct Reply {
     outcome: Outcome,
     data: Option<Box<str>>,
 }
 
-/// What is known of an id.
+/// The answer to a claim of a request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Known {
-    /// Nothing was done of it: it is the caller's from now on.
+pub enum Claim {
+    /// It has not started: the caller may run it.
     New,
-    /// It is under way; its answer will come.
-    UnderWay,
-    /// It was answered with this.
+    /// It is in progress, and its reply will follow.
+    InProgress,
+    /// It has this reply already.
     Answered(Box<Outbound>),
 }
 
-/// All that is known.
+/// The state of all remembered requests.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub session: Session,
@@ -95,7 +93,7 @@ pub(super) struct State {
     last: u32,
     /// Whether the last event was the orderly end of an agent.
     pub is_closed: bool,
-    /// Requests with a reply, the oldest first, and what each weighs.
+    /// Requests with a remembered reply, oldest first, and the size of each.
     replies: VecDeque<(u32, usize)>,
     bytes: usize,
 }
@@ -106,7 +104,7 @@ impl State {
         self.last.checked_add(1).unwrap_or(1)
     }
 
-    /// What an event changes.
+    /// Applies an event.
     pub fn apply(&mut self, event: Event) {
         self.is_closed = event == Event::Closed;
         let (number, event) = match event {
@@ -116,24 +114,24 @@ impl State {
                 return;
             }
             Event::Envelope(ts, nonce) => return self.replay.remember(ts, nonce),
-            Event::Accepted(number, asked) => return self.insert(number, asked),
+            Event::Accepted(number, accepted) => return self.insert(number, accepted),
             Event::Closed => return,
-            Event::Happened(number, what) => (number, what),
+            Event::Progress(number, what) => (number, what),
         };
         let Some(entry) = self.entries.get_mut(&number) else { return };
         match (event, entry.phase) {
-            (Happened::Started, Phase::Accepted) => entry.phase = Phase::Started,
-            (Happened::Finished(ended), Phase::Accepted | Phase::Started) => {
+            (Progress::Started, Phase::Accepted) => entry.phase = Phase::Started,
+            (Progress::Finished(ended), Phase::Accepted | Phase::Started) => {
                 (entry.phase, entry.ended) = (Phase::Finished, Some(ended));
             }
-            (Happened::Withdrawn, Phase::Accepted | Phase::Started)
-            | (Happened::Acknowledged, Phase::Accepted) => self.remove(number),
-            (Happened::Acknowledged, _) => entry.phase = Phase::Closed,
+            (Progress::Withdrawn, Phase::Accepted | Phase::Started)
+            | (Progress::Acknowledged, Phase::Accepted) => self.remove(number),
+            (Progress::Acknowledged, _) => entry.phase = Phase::Closed,
             _ => {}
         }
     }
 
-    /// Everything that must be in a new file.
+    /// The events that a rewritten file must contain.
     pub fn events(&self) -> impl Iterator<Item = Event> {
         let session = Session { floor: self.replay.floor(), ..self.session.clone() };
         let envelopes = self.replay.all().map(|(ts, nonce)| Event::Envelope(ts, nonce));
@@ -141,41 +139,41 @@ impl State {
             let is_closed = entry.phase == Phase::Closed;
             let is_started = entry.phase > Phase::Accepted && entry.ended.is_none();
             let steps = [
-                is_started.then_some(Happened::Started),
-                entry.ended.map(Happened::Finished),
-                is_closed.then_some(Happened::Acknowledged),
+                is_started.then_some(Progress::Started),
+                entry.ended.map(Progress::Finished),
+                is_closed.then_some(Progress::Acknowledged),
             ];
-            let steps = steps.into_iter().flatten().map(move |what| Event::Happened(number, what));
-            iter::once(Event::Accepted(number, entry.asked.clone())).chain(steps)
+            let steps = steps.into_iter().flatten().map(move |what| Event::Progress(number, what));
+            iter::once(Event::Accepted(number, entry.accepted.clone())).chain(steps)
         });
         iter::once(Event::Session(session)).chain(envelopes).chain(requests)
     }
 
-    /// The request with this id, unless it is one that nothing was done of before this agent began.
+    /// The number of the request with this id, unless it is one that an earlier agent accepted and did not start.
     pub fn number(&self, id: &str) -> Option<u32> {
         let number = *self.by_id.get(id)?;
         let entry = self.entries.get(&number)?;
         (!(entry.is_earlier && entry.phase == Phase::Accepted)).then_some(number)
     }
 
-    /// Takes a request that was accepted, unless somebody has it or had it.
-    pub fn claim(&mut self, number: u32) -> Known {
-        let Some(entry) = self.entries.get_mut(&number) else { return Known::UnderWay };
+    /// Claims an accepted request, unless it was claimed before.
+    pub fn claim(&mut self, number: u32) -> Claim {
+        let Some(entry) = self.entries.get_mut(&number) else { return Claim::InProgress };
         match entry.phase {
-            Phase::Accepted if !std::mem::replace(&mut entry.is_claimed, true) => Known::New,
-            Phase::Accepted => Known::UnderWay,
-            Phase::Started if !entry.is_earlier => Known::UnderWay,
-            _ => Known::Answered(Box::new(entry.told(number))),
+            Phase::Accepted if !std::mem::replace(&mut entry.is_claimed, true) => Claim::New,
+            Phase::Accepted => Claim::InProgress,
+            Phase::Started if !entry.is_earlier => Claim::InProgress,
+            _ => Claim::Answered(Box::new(entry.reply(number))),
         }
     }
 
-    /// What the host was told of a request that has ended.
+    /// The reply to a request that has ended.
     pub fn answer(&self, number: u32) -> Option<Outbound> {
         let entry = self.entries.get(&number)?;
-        (entry.phase >= Phase::Finished).then(|| entry.told(number))
+        (entry.phase >= Phase::Finished).then(|| entry.reply(number))
     }
 
-    /// Remembers what was said.
+    /// Remembers the output of a reply.
     pub fn keep(&mut self, number: u32, outcome: &Outcome) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         let data = outcome.data.as_ref().map(|data| data.to_string().into_boxed_str());
@@ -194,37 +192,41 @@ impl State {
         }
     }
 
-    /// All requests of earlier agents whose end no host is known to know, the oldest first.
+    /// Requests of earlier agents without an acknowledged reply, oldest first.
     pub fn open(&self) -> impl Iterator<Item = (u32, &Entry)> {
         let all = self.entries.iter().map(|(number, entry)| (*number, entry));
         all.filter(|(_, entry)| entry.is_earlier && entry.phase != Phase::Closed)
     }
 
-    /// An agent begins: what is there is an earlier one's.
+    /// Starts a run: all requests so far belong to earlier ones.
     pub fn begin(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.is_earlier = true);
     }
 
-    /// Records are missing: what was accepted may have started.
+    /// Records are missing: treats accepted requests as started.
     pub fn distrust(&mut self) {
-        let accepted = |entry: &&mut Entry| entry.phase == Phase::Accepted;
-        self.entries.values_mut().filter(accepted).for_each(|entry| entry.phase = Phase::Started);
+        let is_accepted = |entry: &&mut Entry| entry.phase == Phase::Accepted;
+        self.entries
+            .values_mut()
+            .filter(is_accepted)
+            .for_each(|entry| entry.phase = Phase::Started);
     }
 
-    fn insert(&mut self, number: u32, asked: Accepted) {
-        if let Some(&before) = self.by_id.get(asked.id.as_str()) {
+    fn insert(&mut self, number: u32, accepted: Accepted) {
+        if let Some(&before) = self.by_id.get(accepted.id.as_str()) {
             self.remove(before);
         }
-        self.by_id.insert(asked.id.as_str().into(), number);
+        self.by_id.insert(accepted.id.as_str().into(), number);
         self.last = self.last.max(number);
-        let is_script = asked.is_script();
+        let is_script = accepted.is_script();
         self.counts[usize::from(is_script)] += 1;
         let (phase, ended) = (Phase::Accepted, None);
         let (is_claimed, is_earlier, reply) = (false, false, None);
-        let entry = Entry { asked, phase, ended, is_claimed, is_earlier, reply };
+        let entry = Entry { accepted, phase, ended, is_claimed, is_earlier, reply };
         self.entries.insert(number, entry);
         if self.counts[usize::from(is_script)] > REQUESTS_KEPT {
-            let mut of_kind = self.entries.iter().filter(|(_, e)| e.asked.is_script() == is_script);
+            let mut of_kind =
+                self.entries.iter().filter(|(_, e)| e.accepted.is_script() == is_script);
             let oldest = of_kind.clone().find(|(_, entry)| entry.phase == Phase::Closed);
             let oldest = oldest.or_else(|| of_kind.find(|(_, e)| e.phase == Phase::Finished));
             if let Some((&oldest, _)) = oldest {
@@ -235,15 +237,15 @@ impl State {
 
     fn remove(&mut self, number: u32) {
         if let Some(entry) = self.entries.remove(&number) {
-            self.by_id.remove(entry.asked.id.as_str());
-            self.counts[usize::from(entry.asked.is_script())] -= 1;
+            self.by_id.remove(entry.accepted.id.as_str());
+            self.counts[usize::from(entry.accepted.is_script())] -= 1;
         }
     }
 }
 
 impl Entry {
-    /// What its host is told.
-    pub fn told(&self, number: u32) -> Outbound {
+    /// The reply to its host.
+    pub fn reply(&self, number: u32) -> Outbound {
         let mut outcome = match (&self.reply, self.ended) {
             (Some(reply), _) => Outcome {
                 // It was spelled from a value, so it reads as one.
@@ -252,13 +254,13 @@ impl Entry {
             },
             (None, Some(ended)) => ended.outcome(),
             (None, None) if self.phase == Phase::Accepted => Outcome::refused(NOT_RUN),
-            (None, None) if self.asked.is_script() => Outcome::failed(CUT_SCRIPT),
+            (None, None) if self.accepted.is_script() => Outcome::failed(CUT_SCRIPT),
             (None, None) => Outcome::failed(CUT),
         };
-        let Accepted { id, action } = self.asked.clone();
+        let Accepted { id, action } = self.accepted.clone();
         outcome.request = number;
-        match self.asked.is_script() {
-            true => Outbound::Completed { execution_id: id, outcome },
+        match self.accepted.is_script() {
+            true => Outbound::ScriptCompletion { execution_id: id, outcome },
             false => Outbound::Response { id, action, outcome },
         }
     }
@@ -272,11 +274,11 @@ impl From<&Outcome> for Ended {
 }
 
 impl Ended {
-    /// What is told again where what was said is not kept. What lacks its result is no success: a list that is missing
-    /// would be taken for an empty one.
+    /// The outcome for a repeated id whose output is not kept. Without its result it is no success, because a missing list
+    /// would look like an empty one.
     fn outcome(self) -> Outcome {
         let outcome = match (self.success, self.has_data) {
-            (true, false) => Outcome::said(NOT_KEPT),
+            (true, false) => Outcome::text(NOT_KEPT),
             (true, true) => Outcome::failed(NOT_KEPT),
             (false, _) => Outcome::failed(format!("it failed when it was done before; {NOT_KEPT}")),
         };

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use serde::Deserialize;
 
 use super::Live;
-use super::event::{Accepted, Ended, Event, Happened};
+use super::event::{Accepted, Ended, Event, Progress};
 use super::now_ms;
 use crate::commands::decode::SCRIPT;
 use crate::files::{StateFolder, folder_of};
@@ -77,23 +77,23 @@ impl Old {
                     let action = if event.is_empty() { SCRIPT } else { action }.to_owned();
                     let (number, id) = (live.state.next(), id.clone());
                     live.push(Event::Accepted(number, Accepted { id, action }), now_ms());
-                    live.happened(number, Happened::Started);
+                    live.record(number, Progress::Started);
                     number
                 }
                 _ => continue,
             };
             match (event.as_str(), code, but.as_deref()) {
                 ("end" | "lost", ..) | ("", None, Some("never")) => {
-                    live.happened(number, Happened::Withdrawn);
+                    live.record(number, Progress::Withdrawn);
                 }
                 ("", Some(code), but) => {
                     let ended = Ended { success: *code == 0, exit: Some(*code), has_data: false };
-                    live.happened(number, Happened::Finished(ended));
+                    live.record(number, Progress::Finished(ended));
                     if but != Some("untold") {
-                        live.happened(number, Happened::Acknowledged);
+                        live.record(number, Progress::Acknowledged);
                     }
                 }
-                ("", None, Some("told")) => live.happened(number, Happened::Acknowledged),
+                ("", None, Some("told")) => live.record(number, Progress::Acknowledged),
                 _ => {}
             }
         }

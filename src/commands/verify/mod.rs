@@ -1,4 +1,4 @@
-//! Lets through what the host signed, once each. Does not look into the payload.
+//! Verification: passes each message that the host signed once, and rejects everything else.
 
 pub mod secret;
 
@@ -13,31 +13,30 @@ use crate::pipeline::{EventCount, LogLimit, Output, Transform};
 use crate::wire::envelope::{self, Refused, WINDOW_MS};
 use crate::wire::inbound::{self, Message};
 
-/// A message that the host signed, and that was not taken before.
+/// A message that the host signed, and that is no replay.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The message as JSON; may hold secrets.
     pub payload: String,
     /// When the host signed it, in milliseconds since 1970 by this machine's clock.
     pub sent_ms: i64,
-    /// How old it was when it was received; zero where its stamp lies ahead.
+    /// How old it was when it was received; zero if its timestamp is in the future.
     pub age: Duration,
-    /// When its line was whole.
+    /// When its line was complete.
     pub received: Instant,
 }
 
 /// Milliseconds since 1970.
 pub type WallClock = fn() -> i64;
 
-/// Opens envelopes: everything else is dropped and counted under the word of its [`Refused`].
+/// Verifies envelopes. Everything else is dropped, and counted by the reason of its [`Refused`].
 ///
-/// - Without a secret it is *locked*: nothing passes, and it says so.
-/// - An envelope is taken once: the [request log](crate::commands::request_log) remembers it, over restarts too. It is asked only
-///   after the signature was found right, so that a stranger cannot fill it.
-/// - No envelope is taken that is more than [`WINDOW_MS`] earlier than the latest one; unless the clock was seen to be
-///   set back.
-/// - Keep-alives and questions for readings are not remembered: to answer one twice is harmless.
-/// - A line is never in the log; that one was refused is, with its reason, as a [`LogLimit`] says.
+/// - Without a secret it is *locked*: nothing passes, and the log says so.
+/// - An envelope passes once: the [request log](crate::commands::request_log) remembers it, over restarts too. It is
+///   consulted after the signature, so that only the host can add to it.
+/// - An envelope more than [`WINDOW_MS`] older than the latest one is rejected, unless the clock was set back.
+/// - Keep-alives and requests for metrics are not remembered, because a repeated reply is harmless.
+/// - The log never contains a line; it has the reason of each rejection, limited by a [`LogLimit`].
 ///
 /// ```
 /// use infiniservice::commands::{frame::Line, secret::Secret, verify::Verify};
@@ -62,26 +61,26 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Takes what was signed with `secret`; locked where there is none.
+    /// Accepts messages signed with `secret`; locked without one.
     pub fn new(secret: Option<Secret>) -> Self {
         let window = Duration::from_millis(WINDOW_MS);
         let log = RequestLog::in_memory();
         Self { secret, clock: wall_clock_ms, window, log, refusing: LogLimit::default() }
     }
 
-    /// Remembers in `log`, and knows what is there already.
+    /// Uses `log` for replay protection.
     pub fn remembering(mut self, log: &RequestLog) -> Self {
         self.log = log.clone();
         self
     }
 
-    /// Takes stamps within `window` of this machine's clock; [`WINDOW_MS`] is the most.
+    /// Accepts timestamps within `window` of this machine's clock, at most [`WINDOW_MS`].
     pub fn within(mut self, window: Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// With another wall clock: for a test.
+    /// Uses another wall clock, for a test.
     pub fn with_clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
         self
@@ -143,9 +142,9 @@ impl Transform for Verify {
     }
 }
 
-/// Whether it does no harm to take this twice: a host that says it often costs no memory.
+/// Whether a repeated message is harmless, so that the request log need not remember it.
 fn is_harmless(payload: &str) -> bool {
-    /// A longer message is none of these, and is not read for it.
+    /// A longer message is none of these, and is not parsed.
     const SHORT: usize = 512;
     payload.len() <= SHORT
         && matches!(
@@ -156,7 +155,7 @@ fn is_harmless(payload: &str) -> bool {
 
 impl EventCount for Verified {}
 
-/// Leaves the payload out.
+/// Omits the payload, which may hold secrets.
 impl std::fmt::Debug for Verified {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verified")

@@ -1,4 +1,4 @@
-//! The shared secret: where it comes from, and that it stays inside. Signs nothing.
+//! The shared secret: where it is loaded from, and how it is kept from leaking.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,13 +13,13 @@ use zeroize::Zeroizing;
 
 use crate::files::{Untrusted, open_guarded};
 
-/// The longest secret taken; the host's has 64 bytes.
+/// The longest secret that is accepted, in bytes; the host's has 64.
 pub const SECRET_BYTES_MAX: usize = 4096;
 
-/// The variable in which today's installer hands the secret over.
+/// The environment variable in which the installer passes the secret.
 pub const SECRET_VARIABLE: &str = "INFINISERVICE_SHARED_SECRET";
 
-/// The key of the host's envelopes: overwritten when it is dropped, never shown.
+/// The key of the host's envelopes. Overwritten when dropped; `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -36,14 +36,14 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 pub enum SecretSource {
     /// A variable of the environment.
     Env(String),
-    /// A file of its own, readable by its owner alone, who is the agent's user or root.
+    /// A file that only its owner can read, who is the agent's user or root.
     File(PathBuf),
     /// A credential that systemd hands over (`LoadCredential=`, systemd.exec(5)).
     Credential(String),
 }
 
 impl Secret {
-    /// The secret itself, a line break at its end taken off; `None` where nothing is left.
+    /// The secret without a final line break; `None` if it is empty.
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
         let mut bytes = Zeroizing::new(bytes);
         while matches!(bytes.last(), Some(b'\n' | b'\r')) {
@@ -52,11 +52,10 @@ impl Secret {
         (!bytes.is_empty()).then_some(Self(bytes))
     }
 
-    /// Fetches it. `None` where the variable is not set, or what was found is empty: the agent is
-    /// then locked.
+    /// Loads the secret. `None` if the variable is not set, or if the value is empty: the agent is then locked.
     ///
     /// # Errors
-    /// The end of a sentence. It tells the place and never what was found there.
+    /// The end of a sentence. It names the source and never contains the value.
     pub fn load(source: &SecretSource) -> Result<Option<Self>, String> {
         match source {
             SecretSource::Env(name) => match std::env::var_os(name).map(OsString::into_vec) {
@@ -85,7 +84,7 @@ impl Secret {
     }
 }
 
-/// Whether the variable `name` is one that systems, shells and systemd set, and whose value anybody can guess.
+/// Whether `name` is a variable that the system, a shell or systemd sets, whose value can be guessed.
 pub fn is_no_secret(name: &str) -> bool {
     const KNOWN: [&str; 40] = [
         "COLORTERM",
@@ -138,11 +137,11 @@ pub fn is_no_secret(name: &str) -> bool {
 }
 
 impl SecretSource {
-    /// Whether somebody else can put another file in the place of the secret's. Reads nothing; that it is there is for
-    /// [`Secret::load`] to say.
+    /// Checks that no other user can replace the file of the secret. Does not read it; [`Secret::load`] reports a missing
+    /// file.
     ///
     /// # Errors
-    /// What can be changed, and how that is mended.
+    /// The path that another user can change, and how to fix that.
     pub fn judge(&self) -> Result<(), Untrusted> {
         let Self::File(path) = self else { return Ok(()) };
         match open_guarded(path) {
@@ -175,7 +174,7 @@ impl FromStr for SecretSource {
     }
 }
 
-/// Shows nothing.
+/// Never shows the key.
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("…")
@@ -183,7 +182,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// Makes this process leave no core dump and closes its memory and environment to other users
-/// (`PR_SET_DUMPABLE`, prctl(2)). Programs it starts are as before: `execve` sets it back. Call it before the
+/// (`PR_SET_DUMPABLE`, prctl(2)). Programs it starts are not affected: `execve` resets it. Call it before the
 /// secret is loaded.
 ///
 /// # What it costs
@@ -200,8 +199,8 @@ fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
 
-/// Reads a secret from a file that nobody else may have a hand in, nor in the folders it is in: looked at after it was
-/// opened, so it cannot be exchanged in between.
+/// Reads a secret from a file that no other user can change, nor its folders. The file is checked after it is opened, so
+/// that it cannot be replaced in between.
 fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, String> {
     let told = |what: &dyn std::fmt::Display| {
         format!("cannot take the secret from {}: {what}", path.display())
@@ -229,7 +228,7 @@ fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, String> {
     Ok(Secret::new(bytes))
 }
 
-/// With room from the start: a buffer that grows leaves copies behind.
+/// Reads into a buffer of full capacity, because a growing buffer leaves copies in memory.
 fn take(file: File) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(SECRET_BYTES_MAX + 64);
     file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;

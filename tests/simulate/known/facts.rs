@@ -128,7 +128,7 @@ pub enum Line {
     /// To be answered with its number.
     KeepAlive(u64),
     /// To be answered with a list.
-    ScriptsPlease,
+    RequestPendingScripts,
     /// Nothing to answer.
     Other,
 }

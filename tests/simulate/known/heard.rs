@@ -67,7 +67,7 @@ impl Known {
                     None => self.breaks(|| "an answer has no id of ours".to_owned()),
                 }
             }
-            Some("request_pending_scripts") => return Line::ScriptsPlease,
+            Some("request_pending_scripts") => return Line::RequestPendingScripts,
             Some("agent_event") => {
                 self.got_event(parsed.message.as_deref().unwrap_or_default(), parsed.redelivered)
             }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::Upgrades;
-use super::{Doing, FOUND_MAX, Operation, Package, Planned, Root};
+use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::decode::argument::{PackageName, Query};
 
 /// The steps of `change`.
@@ -138,13 +138,13 @@ pub fn planned(text: &str) -> Vec<Planned> {
     let line = |line: &str| {
         let (word, rest) = line.split_once(' ')?;
         let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-        let doing = match word {
-            "Inst" if rest.starts_with('[') => Doing::Update,
-            "Inst" => Doing::Install,
-            "Remv" | "Purg" => Doing::Remove,
+        let kind = match word {
+            "Inst" if rest.starts_with('[') => ChangeKind::Update,
+            "Inst" => ChangeKind::Install,
+            "Remv" | "Purg" => ChangeKind::Remove,
             _ => return None,
         };
-        Some(Planned::new(doing, name))
+        Some(Planned::new(kind, name))
     };
     text.lines().filter_map(line).collect()
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{Doing, FOUND_MAX, Operation, Package, Planned, Root, rpm};
+use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, rpm};
 use crate::commands::decode::argument::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
@@ -131,24 +131,24 @@ pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<S
 /// package, its name first, behind one space. A line that begins with more goes on with the one before, or tells what
 /// a package takes the place of: ` replacing  name.arch version`.
 pub fn planned(text: &str) -> Vec<Planned> {
-    let (mut doing, mut all) = (None, Vec::new());
+    let (mut kind, mut all) = (None, Vec::new());
     for line in text.lines() {
         if !line.starts_with(' ') {
-            doing = match line.split([' ', ':']).next().unwrap_or_default() {
-                "Installing" => Some(Doing::Install),
-                "Upgrading" | "Downgrading" | "Reinstalling" => Some(Doing::Update),
-                "Removing" => Some(Doing::Remove),
+            kind = match line.split([' ', ':']).next().unwrap_or_default() {
+                "Installing" => Some(ChangeKind::Install),
+                "Upgrading" | "Downgrading" | "Reinstalling" => Some(ChangeKind::Update),
+                "Removing" => Some(ChangeKind::Remove),
                 _ => None,
             };
             continue;
         }
-        let Some(doing) = doing else { continue };
+        let Some(kind) = kind else { continue };
         let mut words = line.split_ascii_whitespace();
         match words.next() {
             Some("replacing") if line.starts_with("  ") => {
-                all.extend(words.next().map(|name| Planned::new(Doing::Remove, name)));
+                all.extend(words.next().map(|name| Planned::new(ChangeKind::Remove, name)));
             }
-            Some(name) if !line.starts_with("  ") => all.push(Planned::new(doing, name)),
+            Some(name) if !line.starts_with("  ") => all.push(Planned::new(kind, name)),
             _ => {}
         }
     }

@@ -30,7 +30,7 @@ pub use deb822::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
 pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
 pub use operation::Operation;
 pub use root::{Manager, Root};
-pub use simulation::{Doing, Planned, foresee_in};
+pub use simulation::{ChangeKind, Planned, planned_changes_in};
 pub use transaction::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
@@ -107,9 +107,9 @@ pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
 ///
 /// # Errors
 /// It could not be told: the sentence of an answer.
-pub async fn foresee(cx: &Context, action: &Action) -> Result<Vec<Planned>, String> {
+pub async fn planned_changes(cx: &Context, action: &Action) -> Result<Vec<Planned>, String> {
     match changed_by(action) {
-        Some(change) => foresee_in(&Root::machine(), cx, change).await,
+        Some(change) => planned_changes_in(&Root::machine(), cx, change).await,
         None => Ok(Vec::new()),
     }
 }

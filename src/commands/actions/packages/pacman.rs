@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
-use super::{Doing, FOUND_MAX, Operation, Package, Planned, Root};
+use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::decode::argument::{PackageName, Query};
 use crate::commands::process::Exit;
 
@@ -113,13 +113,14 @@ pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<S
 
 /// The names that `--print-format` tells; whether each is there already it does not, so both is planned.
 pub fn planned(text: &str) -> Vec<Planned> {
-    let both = |name| [Doing::Install, Doing::Update].map(|doing| Planned::new(doing, name));
+    let both =
+        |name| [ChangeKind::Install, ChangeKind::Update].map(|kind| Planned::new(kind, name));
     names(text).flat_map(both).collect()
 }
 
 /// The same of a removal.
 pub fn removed(text: &str) -> Vec<Planned> {
-    names(text).map(|name| Planned::new(Doing::Remove, name)).collect()
+    names(text).map(|name| Planned::new(ChangeKind::Remove, name)).collect()
 }
 
 /// Lines of one word: others are said to people.

@@ -9,14 +9,14 @@ use crate::commands::process::Exit;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
     /// How.
-    pub doing: Doing,
+    pub kind: ChangeKind,
     /// Its name, with its architecture where the manager tells it so.
     pub name: String,
 }
 
 /// What would be done with a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum ChangeKind {
     /// It would be installed.
     Install,
     /// It is there, and would be another version.
@@ -26,8 +26,8 @@ pub enum Doing {
 }
 
 impl Planned {
-    pub(super) fn new(doing: Doing, name: &str) -> Self {
-        Self { doing, name: name.to_owned() }
+    pub(super) fn new(kind: ChangeKind, name: &str) -> Self {
+        Self { kind, name: name.to_owned() }
     }
 }
 
@@ -36,7 +36,7 @@ impl Planned {
 ///
 /// # Errors
 /// It could not be told: the sentence of an answer.
-pub async fn foresee_in(
+pub async fn planned_changes_in(
     place: &Root,
     cx: &Context,
     change: Operation<'_>,

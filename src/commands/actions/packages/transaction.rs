@@ -68,7 +68,7 @@ pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<V
 
 /// Runs steps one after the other; the last one is the answer, or the first that fails.
 pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
-    let mut answered = Outcome::said("there was nothing to do");
+    let mut answered = Outcome::text("there was nothing to do");
     for (number, step) in steps.iter().enumerate() {
         let tool = step.program.program.display().to_string();
         if step.kind == Kind::Act {

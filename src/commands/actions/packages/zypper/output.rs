@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::upgrades::Upgrade;
-use super::super::{Doing, Package, Planned};
+use super::super::{ChangeKind, Package, Planned};
 
 /// Whether the XML of a search has a package of exactly this name, or name and architecture.
 pub fn lists(text: &str, name: &str) -> bool {
@@ -16,20 +16,20 @@ pub fn lists(text: &str, name: &str) -> bool {
 
 /// The summary of a dry run: `<to-install>`, `<to-upgrade>`, `<to-remove>` and the like, with `<solvable …>` in them.
 pub fn planned(text: &str) -> Vec<Planned> {
-    let (mut doing, mut all) = (None, Vec::new());
+    let (mut kind, mut all) = (None, Vec::new());
     for piece in text.split('<') {
         if let Some(section) = piece.strip_prefix("to-") {
-            doing = match section.split(['>', ' ']).next().unwrap_or_default() {
-                "install" => Some(Doing::Install),
-                "remove" => Some(Doing::Remove),
-                _ => Some(Doing::Update),
+            kind = match section.split(['>', ' ']).next().unwrap_or_default() {
+                "install" => Some(ChangeKind::Install),
+                "remove" => Some(ChangeKind::Remove),
+                _ => Some(ChangeKind::Update),
             };
         } else if piece.starts_with("/to-") {
-            doing = None;
-        } else if let (Some(doing), Some(element)) = (doing, piece.strip_prefix("solvable "))
+            kind = None;
+        } else if let (Some(kind), Some(element)) = (kind, piece.strip_prefix("solvable "))
             && let Some(name) = attribute(element, "name")
         {
-            all.push(Planned::new(doing, &name));
+            all.push(Planned::new(kind, &name));
         }
     }
     all
