@@ -435,7 +435,11 @@ impl FlowManager {
 
     /// Reports changes in the status of the spools, if a host is connected.
     pub(in crate::agent) fn spool_events(&mut self) -> Vec<AgentEvent> {
-        self.spool_state.events(Instant::now(), self.ports.connects(), &self.ports.spools().held())
+        self.spool_state.events(
+            Instant::now(),
+            self.ports.connects(),
+            &self.ports.spools().contents(),
+        )
     }
 
     /// The open ports, and whether each has its spool on disk.
