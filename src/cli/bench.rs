@@ -29,7 +29,7 @@ Examples:
                                                  one file, two outputs
   infiniservice bench my.toml --set batch.max_items=1 --set batch.max_items=64
                                                  one file, two settings
-  infiniservice bench my.toml --set \"batch.max_items=64; runtime.flavour=multi_thread\"
+  infiniservice bench my.toml --set \"batch.max_items=64; runtime.kind=multi_thread\"
                                                  two keys at once
 Of a file with several [[write]], one output stands for all.")]
 pub(super) struct Bench {
@@ -38,7 +38,7 @@ pub(super) struct Bench {
     files: Vec<PathBuf>,
 
     /// How long to make readings, for each
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = some_time)]
     time: Duration,
 
     /// What stands in for the output of the file [default: null]. Given twice, both are measured and compared
@@ -283,4 +283,14 @@ fn tell<R: Serialize + std::fmt::Display>(
         say(&format!("{heading}{report}"))
     };
     if complete { said } else { unless(said, EXIT_INCOMPLETE) }
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => {
+            Err("nothing can be measured in no time; write 1s or more".to_owned())
+        }
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
 }

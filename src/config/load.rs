@@ -211,6 +211,18 @@ fn find(paths: &[PathBuf], default: &Path) -> Vec<Result<Found, ConfigError>> {
     let mut found = Vec::new();
     for path in if paths.is_empty() { &default } else { paths } {
         match path.is_dir() {
+            false
+                if path == Path::new("-")
+                    && paths.iter().filter(|path| *path == Path::new("-")).count() > 1 =>
+            {
+                let help = "standard input can be read once; write - once";
+                found.push(Err(ConfigError::of_file(
+                    "stdin",
+                    "this was already given",
+                    Some(help),
+                )));
+                break;
+            }
             false => found.push(Ok(named(path))),
             true => match files_of(path) {
                 Ok(files) => found.extend(

@@ -125,6 +125,14 @@ fn output(write: &Write, batch: &Batch, index: usize, warnings: &mut Vec<Broken>
         Target::File(file) => {
             let at = [&path("file")[..], &[Key("path")]].concat();
             is_relative(&file.path, &at);
+            let name = file.path.file_name().map_or(0, |name| name.len());
+            let rotated = name + 1 + file.keep.get().to_string().len();
+            if rotated > NAME_MAX {
+                let message = format!(
+                    "the name of a file has at most {NAME_MAX} bytes, and this one, rotated, {rotated}"
+                );
+                warnings.push(Broken::new(&at, message, "shorten the name"));
+            }
             let folder = file.path.parent().filter(|folder| !folder.as_os_str().is_empty());
             if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
                 let folder = super::error::shown(folder);
@@ -150,6 +158,9 @@ fn output(write: &Write, batch: &Batch, index: usize, warnings: &mut Vec<Broken>
         Target::Stdout | Target::Null => {}
     }
 }
+
+/// The longest name of a file that Linux takes (`NAME_MAX` of `include/uapi/linux/limits.h`).
+const NAME_MAX: usize = 255;
 
 /// The warnings about the settings of the agent.
 pub(super) fn of_settings(settings: &AgentSettings) -> Vec<Broken> {

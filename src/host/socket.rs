@@ -1,6 +1,7 @@
 //! The two ways to a guest: connect to QEMU's socket, or listen for an agent.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -14,6 +15,9 @@ pub(super) async fn connect(path: &Path) -> Result<UnixStream, HostError> {
             io::ErrorKind::NotFound => format!(
                 "there is no socket {shown} (does the VM run? to wait there for an agent, add --listen)"
             ),
+            io::ErrorKind::ConnectionRefused if path.metadata().is_ok_and(|about| !about.file_type().is_socket()) => {
+                format!("{shown} is no socket; name the one that QEMU made for the port")
+            }
             io::ErrorKind::ConnectionRefused => format!(
                 "nobody listens at {shown} (has the VM ended? to wait there for an agent, add --listen)"
             ),
@@ -23,6 +27,11 @@ pub(super) async fn connect(path: &Path) -> Result<UnixStream, HostError> {
             _ => format!("cannot connect to {shown}: {error}"),
         })
     })
+}
+
+/// Whether a socket is there, not a link to one.
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
 }
 
 /// A socket that agents connect to, removed when this is dropped.
@@ -47,9 +56,7 @@ impl Listener {
                 ));
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                use std::os::unix::fs::FileTypeExt;
-                let kind = std::fs::symlink_metadata(path).map(|about| about.file_type());
-                if !kind.is_ok_and(|kind| kind.is_socket()) {
+                if !is_socket(path) {
                     return refused(format!(
                         "{shown} is there and is no socket; name another path"
                     ));

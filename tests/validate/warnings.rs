@@ -160,7 +160,7 @@ fn the_report_is_text_or_json_and_warnings_may_count_as_errors() {
 fn an_old_name_keeps_its_meaning_and_is_warned_of() {
     let port = |word: &str| {
         let write = format!("port = \"org.infinibay.agent\"\ndelivery = \"{word}\"");
-        pipeline("\"cpu\"", "infinibay", "", &write)
+        pipeline("\"cpu\"", "json-lines", "", &write)
     };
     for (old, new) in [("must", "durable"), ("newest", "latest")] {
         let told = format!("9:12: \"{old}\" is the old name of \"{new}\"");
@@ -176,4 +176,17 @@ fn an_old_name_keeps_its_meaning_and_is_warned_of() {
     let told: Vec<_> = loaded.warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(told, ["\"flavour\" is the old name of \"kind\""]);
     assert_eq!(loaded.agent.runtime.kind.name(), "multi_thread");
+}
+
+#[test]
+fn a_file_whose_rotated_name_is_too_long_is_warned_of() {
+    let folder = folder(&[]);
+    let file = |name: usize| {
+        let path = folder.path().join("x".repeat(name));
+        let write = format!("file = {{ path = \"{}\", keep = 10 }}", path.display());
+        pipeline("\"cpu\"", "json-lines", "", &write)
+    };
+    assert!(warnings("f.toml", &file(252)).is_empty());
+    let told = warnings("f.toml", &file(253));
+    assert!(told.len() == 1 && told[0].ends_with("and this one, rotated, 256"), "{told:?}");
 }
