@@ -210,7 +210,7 @@ impl Transform for Enforce {
             HostMessage::Scripts(scripts) => Enforced::Scripts(scripts.iter().map(one).collect()),
             HostMessage::KeepAlive(number) => Enforced::KeepAlive(*number),
             HostMessage::KeepAliveAnswered(number) => Enforced::KeepAliveAnswered(*number),
-            HostMessage::Understands => return out.lose("heard", 1),
+            HostMessage::Understands => return out.drop_items("heard", 1),
             HostMessage::MetricsNow => Enforced::MetricsNow,
         });
     }

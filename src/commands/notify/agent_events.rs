@@ -41,10 +41,10 @@ impl AgentEvents {
     /// Tells the host, when there is one and a flow to tell it with. Where too much waits already the
     /// event is lost, as `full`: the oldest tell best how it began.
     pub fn tell(&self, event: AgentEvent) {
-        self.node.took(1);
+        self.node.received(1);
         match self.sender.try_send(event) {
-            Ok(()) => self.node.gave(1),
-            Err(_) => self.node.lost("full", 1),
+            Ok(()) => self.node.sent(1),
+            Err(_) => self.node.dropped("full", 1),
         }
     }
 }
@@ -52,8 +52,8 @@ impl AgentEvents {
 impl EventReceiver {
     /// An event that was taken out goes to nobody: the host that is there does not understand it. The log has it.
     pub(super) fn not_understood(&self, event: &AgentEvent) {
-        self.node.took(1); // it was given, and is not
-        self.node.lost("not_understood", 1);
+        self.node.received(1); // it was given, and is not
+        self.node.dropped("not_understood", 1);
         let AgentEvent { source, message, .. } = event;
         match event.severity {
             Severity::Warn | Severity::Error => {
@@ -88,7 +88,7 @@ mod tests {
                 context: None,
             });
         }
-        assert_eq!(health.counts()[0].lost, [("full", 3)]);
+        assert_eq!(health.counts()[0].dropped, [("full", 3)]);
         let mut listening = heard.listen().await;
         assert_eq!(listening.recv().await.unwrap().message, "0");
     }

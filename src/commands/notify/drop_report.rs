@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::model::NodeCount;
-use crate::pipeline::ON_PURPOSE;
+use crate::model::StageCounts;
+use crate::pipeline::INTENTIONAL;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// How often the books are looked at.
@@ -34,8 +34,8 @@ impl DropReport {
     /// What is new in the books, by node and reason; `hosts` counts the hosts that have come. Silent where
     /// nothing is new, where nobody has come yet, and where the same host was told less than a minute ago.
     ///
-    /// What is left out because somebody asked for that is no loss ([`ON_PURPOSE`]).
-    pub fn news(&mut self, now: Instant, hosts: u64, books: &[NodeCount]) -> Option<AgentEvent> {
+    /// What is left out because somebody asked for that is no loss ([`INTENTIONAL`]).
+    pub fn news(&mut self, now: Instant, hosts: u64, books: &[StageCounts]) -> Option<AgentEvent> {
         let is_early = self
             .last
             .is_some_and(|(told, host)| host == hosts && now.duration_since(told) < TELL_EVERY);
@@ -44,8 +44,8 @@ impl DropReport {
         }
         let mut new = Vec::new();
         for node in books {
-            let is_loss = |lost: &&(&str, u64)| !ON_PURPOSE.contains(&lost.0) && lost.0 != LOCKED;
-            for (reason, count) in node.lost.iter().filter(is_loss) {
+            let is_loss = |lost: &&(&str, u64)| !INTENTIONAL.contains(&lost.0) && lost.0 != LOCKED;
+            for (reason, count) in node.dropped.iter().filter(is_loss) {
                 let told = self.told.entry((node.node.clone(), reason)).or_default();
                 // Books that began anew begin at 0.
                 let more = count.checked_sub(*told).unwrap_or(*count);
@@ -79,9 +79,9 @@ impl DropReport {
 mod tests {
     use super::*;
 
-    fn books(lost: &[(&'static str, u64)]) -> Vec<NodeCount> {
+    fn books(lost: &[(&'static str, u64)]) -> Vec<StageCounts> {
         let node = "metrics/port".to_owned();
-        vec![NodeCount { node, lost: lost.to_vec(), ..NodeCount::default() }]
+        vec![StageCounts { node, dropped: lost.to_vec(), ..StageCounts::default() }]
     }
 
     #[tokio::test(start_paused = true)]
