@@ -61,8 +61,8 @@ fn through<T: Transform>(
     for input in inputs {
         let mut out = Output::default();
         stage.apply(now, input, &mut out);
-        lost.extend(out.lost());
-        let dropped: u64 = out.lost().iter().map(|(_, weight)| weight).sum();
+        lost.extend(out.dropped());
+        let dropped: u64 = out.dropped().iter().map(|(_, weight)| weight).sum();
         let before = given.len();
         given.extend(out.drain());
         let passed: u64 = given[before..].iter().map(EventCount::weight).sum();

@@ -81,7 +81,7 @@ async fn frames_leave_together_in_one_write_and_replies_before_them() {
     let expected: String = (0..100).map(|n| format!("metric {n}\n")).collect();
     assert_eq!(rig.seen(), format!("\nmust\n{expected}"));
     assert_eq!(rig.host.tries().writes, 2, "the newline, and the rest");
-    assert_eq!((rig.node.count().taken, rig.node.count().given), (101, 101));
+    assert_eq!((rig.node.count().received, rig.node.count().sent), (101, 101));
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,8 +115,8 @@ async fn a_line_cut_by_a_hang_up_is_sent_again_whole_and_the_ones_before_are_not
     assert_eq!(rig.seen(), format!("\n{}\n", "y".repeat(200)));
     assert_eq!(get(&rig.counters.torn_lines_resent), 1);
     let count = rig.node.count();
-    assert_eq!((count.taken, count.given, rig.host.discarded()), (2, 1, 129));
-    assert_eq!(count.lost, [("unread", 1)], "the first line may not have been read");
+    assert_eq!((count.received, count.sent, rig.host.discarded()), (2, 1, 129));
+    assert_eq!(count.dropped, [("unread", 1)], "the first line may not have been read");
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,10 +147,10 @@ async fn reading_goes_on_while_writing_is_stalled() {
     rig.host.send(b"command\n");
     settle().await;
     assert_eq!(rig.inbound.try_recv(), Ok(Inbound::Bytes("command\n".into())));
-    assert_eq!(rig.node.count().given, 0, "still stalled");
+    assert_eq!(rig.node.count().sent, 0, "still stalled");
     rig.host.read_on();
     settle().await;
-    assert_eq!(rig.node.count().given, 1);
+    assert_eq!(rig.node.count().sent, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +238,7 @@ async fn an_unplugged_port_is_opened_again_by_name_and_the_cut_line_goes_whole()
     tokio::time::sleep(Duration::from_secs(5)).await;
     // What was in the host's socket it still reads; the newline after the open ends that.
     assert_eq!(rig.seen(), format!("\nw\n{}\n", "w".repeat(200)));
-    assert_eq!((get(&rig.counters.opens), rig.node.count().given), (2, 1));
+    assert_eq!((get(&rig.counters.opens), rig.node.count().sent), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +278,7 @@ async fn a_fault_of_the_device_is_counted_and_survived() {
     rig.send_telemetry("after\n");
     settle().await;
     assert_eq!(rig.seen(), "\n\nafter\n");
-    assert_eq!((rig.node.count().faults, get(&rig.counters.opens)), (1, 2));
+    assert_eq!((rig.node.count().failed, get(&rig.counters.opens)), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,7 +318,7 @@ async fn closing_flushes_the_channels_until_they_end() {
     let summary = rig.close().await;
     assert_eq!(
         summary,
-        Summary { end: PortExit::Flushed, taken: 2, given: 2, lost: vec![], faults: 0 }
+        Summary { end: PortExit::Flushed, received: 2, sent: 2, dropped: vec![], failed: 0 }
     );
     assert_eq!(host.sessions()[0].received, b"\nlast reply\nheld upstream until now\n");
 }
@@ -334,7 +334,10 @@ async fn closing_without_a_host_ends_at_once_and_counts_the_loss() {
     let summary = rig.close().await;
     assert_eq!(began.elapsed(), Duration::ZERO);
     let lost = vec![("shutdown", 7)];
-    assert_eq!(summary, Summary { end: PortExit::Abandoned, taken: 7, given: 0, lost, faults: 0 });
+    assert_eq!(
+        summary,
+        Summary { end: PortExit::Abandoned, received: 7, sent: 0, dropped: lost, failed: 0 }
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,7 +362,7 @@ async fn a_run_that_is_dropped_loses_nothing_and_abandoning_counts_what_is_left(
     telemetry.try_send(frame("w\n")).unwrap();
     let summary = port.abandon();
     assert_eq!(
-        (summary.end, summary.taken, summary.lost),
+        (summary.end, summary.received, summary.dropped),
         (PortExit::Abandoned, 2, vec![("shutdown", 1)])
     );
     assert!(replies.is_closed(), "senders of replies see the end");

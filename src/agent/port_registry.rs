@@ -122,7 +122,7 @@ impl Ports {
         let Opening { target, opens_sessions, on_disk, spool, boot_id } = opening;
         let boot_id = Some(boot_id).filter(|boot_id| !boot_id.is_empty());
         let control = opens_sessions.then(|| ControlMessages::new(spool.session_ids(), boot_id));
-        let node = |name: String| self.health.anew().node(name);
+        let node = |name: String| self.health.replacement().node(name);
         let closing = self.closing.child_token();
         let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
         if self.host == HostKind::Own {
@@ -280,7 +280,7 @@ impl Task for DiscardInput {
         .boxed()
     }
 
-    fn faulted(&mut self) -> String {
+    fn failed(&mut self) -> String {
         format!("port {}", self.port)
     }
 }
@@ -293,9 +293,9 @@ impl Task for Port {
             .boxed()
     }
 
-    fn faulted(&mut self) -> String {
+    fn failed(&mut self) -> String {
         let node = self.node();
-        node.faulted();
+        node.failed();
         node.name().to_owned()
     }
 }

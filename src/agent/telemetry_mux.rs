@@ -162,7 +162,7 @@ impl Feed {
                 Poll::Pending => return None,
             },
         };
-        self.node.gave(frame.weight());
+        self.node.sent(frame.weight());
         Some(frame)
     }
 
@@ -180,22 +180,22 @@ impl Feed {
     fn cut(&mut self, keep: usize, reason: &'static str) {
         let more = self.kept.len().saturating_sub(keep);
         let weight = self.kept.drain(..more).map(|frame| frame.weight()).sum();
-        self.node.lost(reason, weight);
+        self.node.dropped(reason, weight);
         self.update_buffered();
     }
 
     /// Moves the counts of the kept frames to `node`.
     fn move_counts(&mut self, node: Arc<StageStats>) {
         let weight = self.kept.iter().map(EventCount::weight).sum();
-        self.node.gave(weight);
-        self.node.holds(0);
-        node.took(weight);
-        node.holds(weight);
+        self.node.sent(weight);
+        self.node.buffered(0);
+        node.received(weight);
+        node.buffered(weight);
         self.node = node;
     }
 
     fn update_buffered(&self) {
-        self.node.holds(self.kept.iter().map(EventCount::weight).sum());
+        self.node.buffered(self.kept.iter().map(EventCount::weight).sum());
     }
 }
 
@@ -240,7 +240,8 @@ mod tests {
 
         /// A ring of `pipeline` that feeds the channel.
         fn ring(&self, pipeline: &str, keep: usize) -> Ring<Frame> {
-            let (ring, node) = (Ring::new(keep), self.health.anew().node(pipeline.to_owned()));
+            let (ring, node) =
+                (Ring::new(keep), self.health.replacement().node(pipeline.to_owned()));
             let subscriber = ring.subscribe(Arc::clone(&node));
             self.mux.plug(pipeline, subscriber, keep, node, &self.memory_budget);
             ring
@@ -258,9 +259,9 @@ mod tests {
         fn counts(&self, pipeline: &str) -> (u64, u64, u64, u64) {
             let counts = self.health.counts();
             let count = counts.iter().find(|count| count.node == pipeline).unwrap();
-            let lost = count.lost.iter().map(|(_, weight)| weight).sum();
-            assert_eq!(count.taken, count.given + lost + count.held, "{count:?}");
-            (count.taken, count.given, lost, count.held)
+            let lost = count.dropped.iter().map(|(_, weight)| weight).sum();
+            assert_eq!(count.received, count.sent + lost + count.buffered, "{count:?}");
+            (count.received, count.sent, lost, count.buffered)
         }
     }
 

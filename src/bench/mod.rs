@@ -128,7 +128,7 @@ impl Plan {
 
         let nodes = health.counts();
         let made =
-            nodes.iter().find(|node| node.node.ends_with("/generate")).map_or(0, |node| node.given);
+            nodes.iter().find(|node| node.node.ends_with("/generate")).map_or(0, |node| node.sent);
         let plain = baseline::run(&self.file, self.generator.clone(), made);
         Ok(Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes))
     }

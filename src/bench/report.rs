@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::baseline::Plain;
 use super::meter::Delivered;
 use super::usage::{Used, rss_peak_bytes};
-use crate::model::NodeCount;
+use crate::model::StageCounts;
 use crate::pipeline::{ExitStatus, Outcome};
 
 /// What a measurement came to. An event is one reading.
@@ -38,7 +38,7 @@ pub struct Report {
     /// From made to written, of the oldest reading in each frame.
     pub latency: Latency,
     /// The books of each node.
-    pub nodes: Vec<NodeCount>,
+    pub nodes: Vec<StageCounts>,
 }
 
 /// How fast, and at what price.
@@ -75,7 +75,7 @@ impl Report {
         used: Used,
         delivered: Delivered,
         plain: Plain,
-        nodes: Vec<NodeCount>,
+        nodes: Vec<StageCounts>,
     ) -> Self {
         let checksum = delivered.checksum.clone().finalize();
         let mut wrong = Vec::new();
@@ -97,7 +97,7 @@ impl Report {
             }
         }
         for node in &nodes {
-            if node.taken != node.given + node.lost_in_all() + node.held {
+            if node.received != node.sent + node.dropped_total() + node.buffered {
                 wrong.push(format!("the books of {} do not balance", node.node));
             }
         }
@@ -178,14 +178,14 @@ impl fmt::Display for Report {
             "node", "in", "out", "lost", "held", "faults"
         )?;
         for node in &self.nodes {
-            let lost = node.lost_in_all();
+            let lost = node.dropped_total();
             write!(
                 f,
                 "{:<width$}{:>12}{:>12}{:>10}{:>8}{:>8}",
-                node.node, node.taken, node.given, lost, node.held, node.faults
+                node.node, node.received, node.sent, lost, node.buffered, node.failed
             )?;
             let why: Vec<String> =
-                node.lost.iter().map(|(reason, weight)| format!("{weight} {reason}")).collect();
+                node.dropped.iter().map(|(reason, weight)| format!("{weight} {reason}")).collect();
             writeln!(f, "  {}", why.join(", "))?;
         }
         writeln!(f)?;

@@ -70,8 +70,8 @@ impl Remember {
 
     fn report(&mut self, now: Instant, reading: &SystemMetrics) {
         for CollectError { group, what } in &reading.troubles {
-            self.troubles.took(1);
-            self.troubles.lost(group.name(), 1);
+            self.troubles.received(1);
+            self.troubles.dropped(group.name(), 1);
             let (said, limit) = self.troubled.entry(*group).or_default();
             if said != what && limit.happened(now).is_some() {
                 tracing::warn!(group = group.name(), %what, "reading is incomplete");
@@ -106,7 +106,7 @@ impl Transform for Remember {
 
 impl Restore for Remember {
     /// What was said is not said again.
-    fn renew(&mut self, before: Self) {
+    fn restore(&mut self, before: Self) {
         self.troubled = before.troubled;
     }
 }

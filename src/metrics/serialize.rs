@@ -124,9 +124,9 @@ impl Transform for Serialize {
         for reading in &input.0 {
             self.lines.clear();
             match self.format.encode(reading, &mut self.lines) {
-                Ok(()) if self.lines.is_empty() => out.lose("empty", 1),
+                Ok(()) if self.lines.is_empty() => out.drop_items("empty", 1),
                 Ok(()) => self.add(reading, out),
-                Err(refused) => out.lose(refused.reason(), 1),
+                Err(refused) => out.drop_items(refused.reason(), 1),
             }
         }
         self.leave(out);
@@ -178,7 +178,7 @@ mod tests {
     fn frames(format: Format, readings: Vec<SystemMetrics>) -> Vec<Frame> {
         let mut out = Output::default();
         Serialize::new(format).apply(Instant::now(), &Batch(readings), &mut out);
-        assert_eq!(out.lost(), []);
+        assert_eq!(out.dropped(), []);
         out.drain().collect()
     }
 
@@ -233,12 +233,12 @@ mod tests {
         let readings = vec![long(5), long(2 << 20), long(5)];
         let mut serialize = Serialize::new(Format::JsonLines);
         serialize.apply(Instant::now(), &Batch(readings), &mut out);
-        assert_eq!(out.lost(), [("oversize", 1)]);
+        assert_eq!(out.dropped(), [("oversize", 1)]);
         assert_eq!(out.drain().map(|frame| frame.readings).collect::<Vec<_>>(), [2]);
         assert!(serialize.lines.capacity() <= KEPT, "a monstrous reading does not stay in memory");
         let nothing = Batch(vec![reading(Instant::now())]);
         Serialize::new(Format::Influx).apply(Instant::now(), &nothing, &mut out);
-        assert_eq!(out.lost(), [("empty", 1)], "no group, no line");
+        assert_eq!(out.dropped(), [("empty", 1)], "no group, no line");
     }
 
     #[test]

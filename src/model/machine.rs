@@ -156,31 +156,36 @@ pub struct Agent {
     /// Open file descriptors.
     pub descriptors: u64,
     /// Counters of every pipeline node.
-    pub nodes: Vec<NodeCount>,
+    pub nodes: Vec<StageCounts>,
 }
 
 /// What one pipeline node has counted since the start. Units are readings unless the node says other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct NodeCount {
+pub struct StageCounts {
     /// `pipeline/stage`.
     pub node: String,
     /// Taken in.
-    pub taken: u64,
+    #[serde(rename = "taken")]
+    pub received: u64,
     /// Handed on.
-    pub given: u64,
+    #[serde(rename = "given")]
+    pub sent: u64,
     /// Lost, by reason; absent reasons are zero.
-    pub lost: Vec<(&'static str, u64)>,
+    #[serde(rename = "lost")]
+    pub dropped: Vec<(&'static str, u64)>,
     /// In hand now.
-    pub held: u64,
+    #[serde(rename = "held")]
+    pub buffered: u64,
     /// Faults and panics that were survived.
-    pub faults: u64,
+    #[serde(rename = "faults")]
+    pub failed: u64,
     /// The most that ever waited in its queue.
     pub queue_max: u64,
 }
 
-impl NodeCount {
+impl StageCounts {
     /// Lost for any reason.
-    pub fn lost_in_all(&self) -> u64 {
-        self.lost.iter().map(|(_, weight)| weight).sum()
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().map(|(_, weight)| weight).sum()
     }
 }

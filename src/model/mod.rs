@@ -13,7 +13,7 @@ mod time;
 
 pub use batch::{Batch, Frame};
 pub use machine::{
-    Agent, Cpu, Disk, DiskIo, Host, Load, Memory, Mount, NodeCount, Pressure, PressureStats,
+    Agent, Cpu, Disk, DiskIo, Host, Load, Memory, Mount, Pressure, PressureStats, StageCounts,
 };
 pub use metrics::{CollectError, Group, Identity, SystemMetrics};
 pub use network::{Interface, InterfaceRates, Network, Port};

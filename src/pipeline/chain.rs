@@ -34,9 +34,9 @@ pub trait Segment: Send + 'static {
     /// What has come out and waits to be handed on.
     fn ready(&mut self) -> &mut Vec<Self::Out>;
     /// Books that `weight` of what was ready has been handed on.
-    fn gave(&self, weight: u64);
+    fn sent(&self, weight: u64);
     /// Books that `weight` of what was ready found nobody to take it.
-    fn lost(&self, reason: &'static str, weight: u64);
+    fn dropped(&self, reason: &'static str, weight: u64);
     /// After a panic: books the fault, takes back what the broken call had given, gives up an item
     /// that broke twice. Returns the name of the stage that panicked.
     fn recover(&mut self) -> Option<String>;
@@ -75,8 +75,8 @@ impl<T: EventCount + Send + 'static> Segment for Identity<T> {
     fn ready(&mut self) -> &mut Vec<T> {
         &mut self.queue
     }
-    fn gave(&self, _weight: u64) {}
-    fn lost(&self, _reason: &'static str, _weight: u64) {}
+    fn sent(&self, _weight: u64) {}
+    fn dropped(&self, _reason: &'static str, _weight: u64) {}
     fn recover(&mut self) -> Option<String> {
         None
     }
@@ -91,7 +91,7 @@ pub struct StageRunner<T: Transform> {
     next: usize,
     /// Items of the queue that the books know of.
     booked: usize,
-    given: Output<T::Out>,
+    output: Output<T::Out>,
     /// How much was given before the call that has not returned.
     calling: Option<usize>,
     tries: u8,
@@ -106,7 +106,7 @@ impl<T: Transform> StageRunner<T> {
             queue: Vec::new(),
             next: 0,
             booked: 0,
-            given: Output::default(),
+            output: Output::default(),
             calling: None,
             tries: 0,
             node,
@@ -114,11 +114,11 @@ impl<T: Transform> StageRunner<T> {
     }
 
     fn call(&mut self, run: impl FnOnce(&mut T, &[T::In], &mut Output<T::Out>)) {
-        self.calling = Some(self.given.items.len());
-        run(&mut self.stage, &self.queue[self.next..], &mut self.given);
+        self.calling = Some(self.output.items.len());
+        run(&mut self.stage, &self.queue[self.next..], &mut self.output);
         self.calling = None;
-        for (reason, weight) in self.given.lost.drain(..) {
-            self.node.lost(reason, weight);
+        for (reason, weight) in self.output.dropped.drain(..) {
+            self.node.dropped(reason, weight);
         }
     }
 }
@@ -135,7 +135,7 @@ impl<T: Transform> Segment for StageRunner<T> {
         if self.queue.is_empty() {
             return;
         }
-        self.node.took(weigh(&self.queue[self.booked..]));
+        self.node.received(weigh(&self.queue[self.booked..]));
         self.node.queued((self.queue.len() - self.next) as u64);
         self.booked = self.queue.len();
         while self.next < self.queue.len() {
@@ -167,27 +167,27 @@ impl<T: Transform> Segment for StageRunner<T> {
     }
 
     fn ready(&mut self) -> &mut Vec<T::Out> {
-        &mut self.given.items
+        &mut self.output.items
     }
 
-    fn gave(&self, weight: u64) {
-        self.node.gave(weight);
+    fn sent(&self, weight: u64) {
+        self.node.sent(weight);
     }
 
-    fn lost(&self, reason: &'static str, weight: u64) {
-        self.node.lost(reason, weight);
+    fn dropped(&self, reason: &'static str, weight: u64) {
+        self.node.dropped(reason, weight);
     }
 
     fn recover(&mut self) -> Option<String> {
         let before = self.calling.take()?;
-        self.node.faulted();
-        self.given.items.truncate(before);
-        self.given.lost.clear();
+        self.node.failed();
+        self.output.items.truncate(before);
+        self.output.dropped.clear();
         self.tries += 1;
         if self.tries >= TRIES
             && let Some(item) = self.queue.get(self.next)
         {
-            self.node.lost("poison", item.weight());
+            self.node.dropped("poison", item.weight());
             self.next += 1;
             self.tries = 0;
         }
@@ -196,7 +196,7 @@ impl<T: Transform> Segment for StageRunner<T> {
 
     fn book(&self) {
         let waiting = weigh(&self.queue[self.next..self.booked.max(self.next)]);
-        self.node.holds(waiting + self.stage.held() + weigh(&self.given.items));
+        self.node.buffered(waiting + self.stage.held() + weigh(&self.output.items));
     }
 }
 
@@ -260,14 +260,14 @@ where
     fn ready(&mut self) -> &mut Vec<X> {
         self.links.last_mut().map_or(&mut self.none, |link| link.ready())
     }
-    fn gave(&self, weight: u64) {
+    fn sent(&self, weight: u64) {
         if let Some(last) = self.links.last() {
-            last.gave(weight);
+            last.sent(weight);
         }
     }
-    fn lost(&self, reason: &'static str, weight: u64) {
+    fn dropped(&self, reason: &'static str, weight: u64) {
         if let Some(last) = self.links.last() {
-            last.lost(reason, weight);
+            last.dropped(reason, weight);
         }
     }
     fn recover(&mut self) -> Option<String> {
@@ -324,11 +324,11 @@ impl<A: Segment, B: Segment<In = A::Out>> Segment for Chain<A, B> {
     fn ready(&mut self) -> &mut Vec<B::Out> {
         self.second.ready()
     }
-    fn gave(&self, weight: u64) {
-        self.second.gave(weight);
+    fn sent(&self, weight: u64) {
+        self.second.sent(weight);
     }
-    fn lost(&self, reason: &'static str, weight: u64) {
-        self.second.lost(reason, weight);
+    fn dropped(&self, reason: &'static str, weight: u64) {
+        self.second.dropped(reason, weight);
     }
     fn recover(&mut self) -> Option<String> {
         self.first.recover().or_else(|| self.second.recover())
@@ -345,7 +345,7 @@ fn pass<A: Segment, B: Segment<In = A::Out>>(from: &mut A, to: &mut B) {
         return;
     }
     let weight = weigh(from.ready());
-    from.gave(weight);
+    from.sent(weight);
     let (ready, inbox) = (from.ready(), to.inbox());
     if inbox.is_empty() {
         std::mem::swap(ready, inbox); // the usual case: two pointers, no copy

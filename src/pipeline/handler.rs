@@ -102,7 +102,7 @@ impl<H: Handler> HandlerTask<H> {
             {
                 self.start(request, 1, place);
             }
-            self.node.holds((self.waiting.len() + self.running.len()) as u64);
+            self.node.buffered((self.waiting.len() + self.running.len()) as u64);
             if !self.open && self.waiting.is_empty() && self.running.is_empty() {
                 return Ok(());
             }
@@ -124,7 +124,7 @@ impl<H: Handler> HandlerTask<H> {
     }
 
     async fn admit(&mut self, mut request: H::In) {
-        self.node.took(1);
+        self.node.received(1);
         if let Some(part) = self.handler.at_once(&mut request) {
             let place = self.room.urgent_place().await;
             self.start(part, 0, place);
@@ -140,7 +140,7 @@ impl<H: Handler> HandlerTask<H> {
             for reply in self.handler.refuse(request) {
                 let _ = self.outlet.send(reply).await; // nobody reads replies: nothing to tell
             }
-            self.node.gave(1);
+            self.node.sent(1);
         }
     }
 
@@ -159,12 +159,12 @@ impl<H: Handler> HandlerTask<H> {
                 }
             };
             if let Err(panic) = AssertUnwindSafe(replies).catch_unwind().await {
-                node.faulted();
+                node.failed();
                 for reply in handler.broken(key, panic_text(&*panic)) {
                     let _ = outlet.send(reply).await; // as above
                 }
             }
-            node.gave(weight);
+            node.sent(weight);
             drop(place);
         });
     }
@@ -175,8 +175,8 @@ impl<H: Handler> Task for HandlerTask<H> {
         self.pump().boxed()
     }
 
-    fn faulted(&mut self) -> String {
-        self.node.faulted();
+    fn failed(&mut self) -> String {
+        self.node.failed();
         self.node.name().to_owned()
     }
 }

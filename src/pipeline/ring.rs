@@ -129,15 +129,15 @@ impl<T: Clone + EventCount + Send + 'static> Stream for Subscriber<T> {
                 continue;
             };
             let missed = before.saturating_sub(self.expected);
-            self.node.took(missed + weight);
-            self.node.lost("overwritten", missed);
+            self.node.received(missed + weight);
+            self.node.dropped("overwritten", missed);
             self.expected = before + weight;
             let Some(item) = lock(&item).clone() else {
-                self.node.lost("shed", weight);
+                self.node.dropped("shed", weight);
                 continue;
             };
             if self.hands_on {
-                self.node.gave(weight);
+                self.node.sent(weight);
             }
             return Poll::Ready(Some(item));
         }
@@ -175,8 +175,8 @@ mod tests {
         }
         assert_eq!((seen.last(), seen.len()), (Some(&99), 9), "the newest are there");
         assert!(seen.is_sorted());
-        assert_eq!(node.count().lost, [("shed", 91)]);
-        assert_eq!(node.count().taken, 100);
+        assert_eq!(node.count().dropped, [("shed", 91)]);
+        assert_eq!(node.count().received, 100);
         assert_eq!(ledger.used(), 0, "what was taken is refunded");
     }
 
@@ -192,7 +192,7 @@ mod tests {
         }
         let mut next = || slow.next().now_or_never().flatten().map(|Item(bytes)| bytes[0]);
         assert_eq!((next(), next()), (Some(9), None));
-        assert_eq!(node.count().lost, [("shed", 9)]);
+        assert_eq!(node.count().dropped, [("shed", 9)]);
         assert!(ledger.used() < 92_000, "one frame beside what the others hold");
         drop(commands);
     }

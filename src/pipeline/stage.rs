@@ -53,7 +53,7 @@ pub trait Transform: Send + 'static {
     }
 
     /// Takes one item; gives none, one or many. What it drops on purpose it must
-    /// [`Output::lose`] with a reason.
+    /// [`Output::drop_items`] with a reason.
     fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Output<Self::Out>);
 
     /// Whether the next call, or what it makes a stage behind this one do, may take longer than an async worker should
@@ -149,12 +149,12 @@ pub struct Output<T> {
     /// What was given, in order.
     pub(super) items: Vec<T>,
     /// What was dropped on purpose since the books were last written, by reason.
-    pub(super) lost: Vec<(&'static str, u64)>,
+    pub(super) dropped: Vec<(&'static str, u64)>,
 }
 
 impl<T> Default for Output<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), lost: Vec::new() }
+        Self { items: Vec::new(), dropped: Vec::new() }
     }
 }
 
@@ -165,20 +165,20 @@ impl<T> Output<T> {
     }
 
     /// Says that `weight` is dropped on purpose. The reason is one lower-case word.
-    pub fn lose(&mut self, reason: &'static str, weight: u64) {
+    pub fn drop_items(&mut self, reason: &'static str, weight: u64) {
         if weight > 0 {
-            self.lost.push((reason, weight));
+            self.dropped.push((reason, weight));
         }
     }
 
     /// What was dropped since the last [`drain`](Self::drain), by reason.
-    pub fn lost(&self) -> &[(&'static str, u64)] {
-        &self.lost
+    pub fn dropped(&self) -> &[(&'static str, u64)] {
+        &self.dropped
     }
 
     /// What was given, for a caller that drives a transform by hand (a test, a plain loop).
     pub fn drain(&mut self) -> std::vec::Drain<'_, T> {
-        self.lost.clear();
+        self.dropped.clear();
         self.items.drain(..)
     }
 }

@@ -35,7 +35,7 @@ impl StateStore {
 /// Takes over what an earlier one of its kind remembers, under settings of its own.
 pub trait Restore: Sized {
     /// Goes on where `before` ended.
-    fn renew(&mut self, before: Self);
+    fn restore(&mut self, before: Self);
 }
 
 /// A transform whose memory outlives it: the first item it gets finds the memory of the one before, and
@@ -76,7 +76,7 @@ impl<T: Transform + Restore> Transform for Stateful<T> {
         if !std::mem::replace(&mut self.begun, true)
             && let Some(before) = self.shelf.take(&self.name)
         {
-            stage.renew(before);
+            stage.restore(before);
         }
         stage.apply(now, input, out);
     }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     impl Restore for Sum {
-        fn renew(&mut self, before: Self) {
+        fn restore(&mut self, before: Self) {
             self.sum = before.sum;
         }
     }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use crate::model::NodeCount;
+use crate::model::StageCounts;
 use crate::sync::IgnorePoison;
 
 /// Reasons for which something does not go on because that was asked for: no loss, though it is booked
 /// like one, so that the books of a node add up.
-pub const ON_PURPOSE: [&str; 9] = [
+pub const INTENTIONAL: [&str; 9] = [
     "blank",
     "deselected",
     "empty",
@@ -21,18 +21,18 @@ pub const ON_PURPOSE: [&str; 9] = [
     "waiting",
 ];
 
-/// The counters of one node. `taken = given + lost + held` whenever its task is between two steps.
+/// The counters of one node. `received = sent + dropped + buffered` whenever its task is between two steps.
 ///
 /// One task writes, anyone reads. The unit is the reading ([`super::EventCount`]).
 #[derive(Debug, Default)]
 pub struct StageStats {
     name: String,
-    taken: AtomicU64,
-    given: AtomicU64,
-    held: AtomicU64,
-    faults: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    buffered: AtomicU64,
+    failed: AtomicU64,
     queue_max: AtomicU64,
-    lost: Mutex<Vec<(&'static str, u64)>>,
+    dropped: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl StageStats {
@@ -46,21 +46,21 @@ impl StageStats {
     }
 
     /// Books `weight` as taken in.
-    pub fn took(&self, weight: u64) {
-        self.taken.fetch_add(weight, Relaxed);
+    pub fn received(&self, weight: u64) {
+        self.received.fetch_add(weight, Relaxed);
     }
 
     /// Books `weight` as handed on.
-    pub fn gave(&self, weight: u64) {
-        self.given.fetch_add(weight, Relaxed);
+    pub fn sent(&self, weight: u64) {
+        self.sent.fetch_add(weight, Relaxed);
     }
 
     /// Books `weight` as lost. The reason is one lower-case word.
-    pub fn lost(&self, reason: &'static str, weight: u64) {
+    pub fn dropped(&self, reason: &'static str, weight: u64) {
         if weight == 0 {
             return;
         }
-        let mut lost = self.lost.lock().ignore_poison();
+        let mut lost = self.dropped.lock().ignore_poison();
         match lost.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += weight,
             None => lost.push((reason, weight)),
@@ -68,13 +68,13 @@ impl StageStats {
     }
 
     /// States what is in hand now.
-    pub fn holds(&self, weight: u64) {
-        self.held.store(weight, Relaxed);
+    pub fn buffered(&self, weight: u64) {
+        self.buffered.store(weight, Relaxed);
     }
 
     /// Books a fault or panic that was survived.
-    pub fn faulted(&self) {
-        self.faults.fetch_add(1, Relaxed);
+    pub fn failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
     }
 
     /// States how many items wait in the node's queue; the most is kept.
@@ -82,23 +82,23 @@ impl StageStats {
         self.queue_max.fetch_max(items, Relaxed);
     }
 
-    /// Whether `taken = given + lost + held` now.
+    /// Whether `received = sent + dropped + buffered` now.
     fn adds_up(&self) -> bool {
-        let lost = self.lost.lock().ignore_poison();
+        let lost = self.dropped.lock().ignore_poison();
         let lost: u64 = lost.iter().map(|(_, weight)| weight).sum();
-        let gone = self.given.load(Relaxed) + lost + self.held.load(Relaxed);
-        self.taken.load(Relaxed) == gone
+        let gone = self.sent.load(Relaxed) + lost + self.buffered.load(Relaxed);
+        self.received.load(Relaxed) == gone
     }
 
     /// What has been counted so far.
-    pub fn count(&self) -> NodeCount {
-        NodeCount {
+    pub fn count(&self) -> StageCounts {
+        StageCounts {
             node: self.name.clone(),
-            taken: self.taken.load(Relaxed),
-            given: self.given.load(Relaxed),
-            lost: self.lost.lock().ignore_poison().clone(),
-            held: self.held.load(Relaxed),
-            faults: self.faults.load(Relaxed),
+            received: self.received.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+            dropped: self.dropped.lock().ignore_poison().clone(),
+            buffered: self.buffered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
             queue_max: self.queue_max.load(Relaxed),
         }
     }
@@ -106,7 +106,7 @@ impl StageStats {
 
 /// All nodes of a running daemon, in the order they were built. A copy is the same registry.
 ///
-/// A pipeline that takes the place of another one of its name is built with [`anew`](Self::anew), and its nodes
+/// A pipeline that takes the place of another one of its name is built with [`replacement`](Self::replacement), and its nodes
 /// go on in the books of those they replace: the counts of a name never fall.
 #[derive(Debug, Clone, Default)]
 pub struct StatsRegistry {
@@ -136,7 +136,7 @@ impl StatsRegistry {
         // Nobody but this registry has it, and nobody else can take it meanwhile.
         let free = |node: &&Arc<StageStats>| Arc::strong_count(node) == 1;
         if let Some(node) = known.as_ref().and_then(|book| book.nodes.iter().find(free)) {
-            node.lost("abandoned", node.held.swap(0, Relaxed));
+            node.dropped("abandoned", node.buffered.swap(0, Relaxed));
             return Arc::clone(node);
         }
         let node = Arc::new(StageStats::new(name.clone()));
@@ -148,19 +148,19 @@ impl StatsRegistry {
     }
 
     /// The same registry for nodes that take the place of those of their name, the first of the first.
-    pub fn anew(&self) -> Self {
+    pub fn replacement(&self) -> Self {
         Self { books: Arc::clone(&self.books), made: Arc::default() }
     }
 
     /// The first node whose books do not add up, if one is between two steps and they do not.
-    pub fn wrong(&self) -> Option<NodeCount> {
+    pub fn unbalanced(&self) -> Option<StageCounts> {
         let books = self.books.lock().ignore_poison();
         let mut nodes = books.iter().flat_map(|book| &book.nodes);
         nodes.find(|node| !node.adds_up()).map(|node| node.count())
     }
 
     /// What every node has counted so far.
-    pub fn counts(&self) -> Vec<NodeCount> {
+    pub fn counts(&self) -> Vec<StageCounts> {
         let books = self.books.lock().ignore_poison();
         let count = |book: &Book| {
             let counts = book.nodes.iter().map(|node| node.count());
@@ -173,16 +173,16 @@ impl StatsRegistry {
     }
 }
 
-fn add(to: &mut NodeCount, count: NodeCount) {
-    to.taken += count.taken;
-    to.given += count.given;
-    to.held += count.held;
-    to.faults += count.faults;
+fn add(to: &mut StageCounts, count: StageCounts) {
+    to.received += count.received;
+    to.sent += count.sent;
+    to.buffered += count.buffered;
+    to.failed += count.failed;
     to.queue_max = to.queue_max.max(count.queue_max);
-    for (reason, weight) in count.lost {
-        match to.lost.iter_mut().find(|(known, _)| *known == reason) {
+    for (reason, weight) in count.dropped {
+        match to.dropped.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, sum)) => *sum += weight,
-            None => to.lost.push((reason, weight)),
+            None => to.dropped.push((reason, weight)),
         }
     }
 }
@@ -195,21 +195,21 @@ mod tests {
     fn whoever_takes_a_place_goes_on_in_its_books_and_one_beside_it_has_its_own() {
         let health = StatsRegistry::default();
         let (first, beside) = (health.node("a".to_owned()), health.node("a".to_owned()));
-        first.took(5);
-        first.gave(3);
-        first.holds(2);
-        beside.took(1);
-        let early = health.anew().node("a".to_owned());
-        early.took(100);
-        early.gave(100);
+        first.received(5);
+        first.sent(3);
+        first.buffered(2);
+        beside.received(1);
+        let early = health.replacement().node("a".to_owned());
+        early.received(100);
+        early.sent(100);
         drop((first, early));
-        let next = health.anew().node("a".to_owned());
-        next.took(10);
-        next.gave(10);
+        let next = health.replacement().node("a".to_owned());
+        next.received(10);
+        next.sent(10);
         let counts = health.counts();
-        let sums: Vec<_> = counts.iter().map(|count| (count.taken, count.given)).collect();
+        let sums: Vec<_> = counts.iter().map(|count| (count.received, count.sent)).collect();
         assert_eq!(sums, [(115, 113), (1, 0)]);
-        assert_eq!(counts[0].lost, [("abandoned", 2)]);
+        assert_eq!(counts[0].dropped, [("abandoned", 2)]);
         assert_eq!(health.books.lock().unwrap()[0].nodes.len(), 2, "books are used again");
     }
 }

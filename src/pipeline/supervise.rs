@@ -76,7 +76,7 @@ pub async fn supervise(
             Ok(Err(fault)) => fault,
             Err(panic) => StageError::new(format_args!("it panicked: {}", panic_text(&*panic))),
         };
-        let stage = task.faulted();
+        let stage = task.failed();
         if fault.is_last() {
             tracing::info!(stage, reason = %fault, "stage has ended for good");
             return ExitStatus::Gone;

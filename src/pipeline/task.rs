@@ -35,7 +35,7 @@ pub trait Task: Send + 'static {
     fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>>;
 
     /// Books a fault or panic of the last run where it belongs, and names the stage.
-    fn faulted(&mut self) -> String;
+    fn failed(&mut self) -> String;
 
     /// When faults of the world are logged, for a task that may have many; it logs when it works again.
     fn log_limit(&mut self) -> Option<&mut LogLimit> {
@@ -100,12 +100,12 @@ impl<S: Source> SourceTask<S> {
                 match outlet.reserve().await {
                     Ok(place) => place.send(item),
                     Err(_) => {
-                        node.lost("closed", weight);
+                        node.dropped("closed", weight);
                         return Ok(());
                     }
                 }
-                node.gave(weight);
-                node.holds(0);
+                node.sent(weight);
+                node.buffered(0);
             }
             let next = tokio::select! {
                 biased;
@@ -116,8 +116,8 @@ impl<S: Source> SourceTask<S> {
                 None => return Ok(()),
                 Some(Err(fault)) => return Err(fault),
                 Some(Ok(item)) => {
-                    node.took(item.weight());
-                    node.holds(item.weight());
+                    node.received(item.weight());
+                    node.buffered(item.weight());
                     *hand = Some(item);
                 }
             }
@@ -130,8 +130,8 @@ impl<S: Source> Task for SourceTask<S> {
         self.pump().boxed()
     }
 
-    fn faulted(&mut self) -> String {
-        self.node.faulted();
+    fn failed(&mut self) -> String {
+        self.node.failed();
         self.node.name().to_owned()
     }
 }
@@ -158,8 +158,8 @@ where
             while !segment.ready().is_empty() {
                 segment.book();
                 let (given, unheard) = outlet.send(segment.ready()).await;
-                segment.gave(given);
-                segment.lost("unheard", unheard);
+                segment.sent(given);
+                segment.dropped("unheard", unheard);
             }
             segment.book();
             if *input == Input::Finished {
@@ -238,7 +238,7 @@ where
         self.pump().boxed()
     }
 
-    fn faulted(&mut self) -> String {
+    fn failed(&mut self) -> String {
         let recovered = self.segment.as_mut().and_then(Segment::recover);
         recovered.unwrap_or_else(|| "segment".to_owned())
     }
@@ -259,7 +259,7 @@ impl<T: Clone + EventCount + Send + 'static> Upstream<T> {
         match self {
             Self::Queue(receiver) => {
                 let taken = receiver.recv_many(into, BURST).await;
-                node.took(weigh(into));
+                node.received(weigh(into));
                 taken > 0
             }
             Self::Subscriber(tail) => {
@@ -300,15 +300,15 @@ where
         loop {
             node.queued((hand.len() - *next) as u64);
             while let Some(item) = hand.get(*next) {
-                node.holds(weigh(&hand[*next..]));
+                node.buffered(weigh(&hand[*next..]));
                 within_limit(sink.write(item), log_limit, node).await?;
                 works_again(log_limit, node);
-                node.gave(item.weight());
+                node.sent(item.weight());
                 *next += 1;
             }
             hand.clear();
             *next = 0;
-            node.holds(0);
+            node.buffered(0);
             within_limit(sink.flush(), log_limit, node).await?;
             if !inlet.take(hand, node).await {
                 return Ok(());
@@ -325,8 +325,8 @@ where
         self.pump().boxed()
     }
 
-    fn faulted(&mut self) -> String {
-        self.node.faulted();
+    fn failed(&mut self) -> String {
+        self.node.failed();
         self.node.name().to_owned()
     }
 

@@ -155,7 +155,7 @@ impl Scheduler {
             }
             What::Telemetry => self.next_telemetry.push_front(frame),
             What::Reply | What::Barrier(_) | What::Echo(_) => {
-                self.node.lost("session", weight(&frame))
+                self.node.dropped("session", weight(&frame))
             }
         }
     }
@@ -173,7 +173,7 @@ impl Scheduler {
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while let Some(reply) = self.next_reply.take().or_else(|| self.pull_reply(&mut cx)) {
-            self.node.lost("session", weight(&reply));
+            self.node.dropped("session", weight(&reply));
         }
     }
 
@@ -209,7 +209,7 @@ impl Scheduler {
                     {
                         return Some(frame);
                     }
-                    self.node.lost("session", weight(&frame));
+                    self.node.dropped("session", weight(&frame));
                 }
                 Poll::Ready(None) => {
                     self.replies = None;
@@ -226,7 +226,7 @@ impl Scheduler {
             while let Some(discarded) =
                 self.next_durable.pop_front_if(|tracked| self.discarded.covers(tracked.seq))
             {
-                self.node.lost("cloned", weight(&discarded.frame));
+                self.node.dropped("cloned", weight(&discarded.frame));
             }
             if let Some(next) = self.next_durable.front() {
                 if let Some(reason) = self.drop_reason(next) {
@@ -241,7 +241,7 @@ impl Scheduler {
                         tracked.frame.bytes = marked(&tracked.frame.bytes);
                     }
                     tracked.mark(self.session_start);
-                    self.node.took(weight(&tracked.frame));
+                    self.node.received(weight(&tracked.frame));
                     self.next_durable.push_back(tracked);
                 }
                 Poll::Ready(None) => self.durable = None,
@@ -274,7 +274,7 @@ impl Scheduler {
     /// the sender releases it.
     fn drop_content(&mut self, reason: &'static str) {
         let Some(next) = self.next_durable.front_mut() else { return };
-        self.node.lost(reason, weight(&next.frame));
+        self.node.dropped(reason, weight(&next.frame));
         if next.audience == Audience::Requester {
             self.undelivered.notify(&next.frame.bytes);
         }
@@ -302,7 +302,7 @@ impl Scheduler {
     }
 
     fn count_received(&self, frame: Frame) -> Frame {
-        self.node.took(weight(&frame));
+        self.node.received(weight(&frame));
         frame
     }
 }
@@ -371,7 +371,7 @@ mod tests {
         scheduler.discarded().up_to(3);
         durable.try_send(TrackedFrame { frame: frame("new"), ..tracked(4) }).unwrap();
         assert_eq!(next(&mut scheduler, 99), "new");
-        assert_eq!(scheduler.node.count().lost, [("cloned", 3)]);
+        assert_eq!(scheduler.node.count().dropped, [("cloned", 3)]);
         assert_eq!(next(&mut scheduler, 99), "Nothing");
     }
 
@@ -381,7 +381,7 @@ mod tests {
         let replies = scheduler.open_replies();
         scheduler.add_telemetry(stream::iter([frame("long"), frame("s")]));
         assert_eq!(next(&mut scheduler, 3), "NoRoom");
-        assert_eq!((scheduler.held(), scheduler.node.count().taken), (1, 1));
+        assert_eq!((scheduler.held(), scheduler.node.count().received), (1, 1));
         replies.try_send(frame("r")).unwrap();
         for expected in ["r", "NoRoom"] {
             assert_eq!(next(&mut scheduler, 3), expected);

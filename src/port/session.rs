@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
         self.take_acks();
         let result = self.poll_rounds(cx);
         let held = self.core.write_buffer.held() + self.core.scheduler.held();
-        self.core.node.holds(held);
+        self.core.node.buffered(held);
         if result.is_pending() {
             self.set_alarm(cx);
         }

@@ -21,7 +21,7 @@ use super::scheduler::Scheduler;
 use super::session::{self, Core, Ended};
 use super::tracked_frame::{Discarded, TrackedFrame, Undelivered};
 use super::write_buffer::WriteBuffer;
-use crate::model::{Frame, NodeCount};
+use crate::model::{Frame, StageCounts};
 use crate::pipeline::StageStats;
 
 /// The most frames that are counted as dropped when the port ends with unread channels.
@@ -71,13 +71,13 @@ pub struct Summary {
     /// How the port ended.
     pub end: PortExit,
     /// Readings received from the channels.
-    pub taken: u64,
+    pub received: u64,
     /// Readings that the device accepted.
-    pub given: u64,
+    pub sent: u64,
     /// Readings dropped, by reason: `shutdown`, `unread`, `session` and others.
-    pub lost: Vec<(&'static str, u64)>,
+    pub dropped: Vec<(&'static str, u64)>,
     /// Device errors that the port survived.
-    pub faults: u64,
+    pub failed: u64,
 }
 
 impl Port {
@@ -232,7 +232,7 @@ impl Port {
                             tracing::info!(port = %self.core.name, "the port is gone")
                         }
                         Err(error) => {
-                            self.core.node.faulted();
+                            self.core.node.failed();
                             rest = self.failed();
                             tracing::warn!(port = %self.core.name, %error, "the port failed, opening it again");
                         }
@@ -276,13 +276,13 @@ impl Port {
         back.into_iter().rev().for_each(|outgoing| scheduler.give_back(outgoing));
         drop(in_flight.take_durable()); // their sender still has them
         let (lost, durable) = scheduler.discard(DISCARD_FRAMES_MAX);
-        node.lost(reason, lost);
-        node.lost("kept", durable);
+        node.dropped(reason, lost);
+        node.dropped("kept", durable);
         *scheduler = Scheduler::new(Arc::clone(node), acks.clone());
         inbound.close();
-        node.holds(0);
-        let NodeCount { taken, given, lost, faults, .. } = node.count();
-        Summary { end, taken, given, lost, faults }
+        node.buffered(0);
+        let StageCounts { received, sent, dropped, failed, .. } = node.count();
+        Summary { end, received, sent, dropped, failed }
     }
 }
 

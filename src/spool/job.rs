@@ -73,9 +73,9 @@ impl<S: Storage> Job<S> {
     fn count_found(&mut self) {
         let losses = self.spool.losses();
         let lost: u64 = losses.iter().map(|(_, weight)| weight).sum();
-        self.node.took(self.spool.weight() + lost);
+        self.node.received(self.spool.weight() + lost);
         for (reason, weight) in losses {
-            self.node.lost(reason, weight);
+            self.node.dropped(reason, weight);
         }
         self.publish_status();
     }
@@ -88,14 +88,14 @@ impl<S: Storage> Job<S> {
         if let Some(identity) = input.machine {
             spool.change_machine(&identity);
         }
-        node.gave(spool.acknowledge(input.read));
+        node.sent(spool.acknowledge(input.read));
         let acknowledged = std::mem::take(&mut spool.acknowledged);
         spool.handed_over(input.handed_over);
         if input.retry {
             spool.retry(now_ms);
         }
         while let Some(message) = pending.pop_front() {
-            node.took(message.weight());
+            node.received(message.weight());
             spool.put(message, input.handed_over, now_ms);
         }
         spool.flush(now_ms);
@@ -124,7 +124,7 @@ impl<S: Storage> Job<S> {
             ready,
         };
         for (reason, weight) in spool.losses() {
-            node.lost(reason, weight);
+            node.dropped(reason, weight);
         }
         if !acknowledged.is_empty() {
             self.acks.acknowledge(&acknowledged);
@@ -134,7 +134,7 @@ impl<S: Storage> Job<S> {
     }
 
     fn publish_status(&self) {
-        self.node.holds(self.spool.weight());
+        self.node.buffered(self.spool.weight());
         self.node.queued(self.spool.waiting().len() as u64);
         self.status.state(&self.spool);
     }

@@ -225,8 +225,8 @@ impl<S: Storage> Task for SpoolTask<S> {
         self.process().boxed()
     }
 
-    fn faulted(&mut self) -> String {
-        self.node.faulted();
+    fn failed(&mut self) -> String {
+        self.node.failed();
         self.node.name().to_owned()
     }
 }

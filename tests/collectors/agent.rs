@@ -4,15 +4,16 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 
 use infiniservice::metrics::collect::AgentCollector;
-use infiniservice::model::NodeCount;
+use infiniservice::model::StageCounts;
 use tokio::time::Instant;
 
 use super::rig::{MIB, burn, close, file, number, read_well};
 
 #[test]
 fn the_agent_tells_its_own_use() {
-    let nodes =
-        || vec![NodeCount { node: "metrics/batch".into(), taken: 7, ..NodeCount::default() }];
+    let nodes = || {
+        vec![StageCounts { node: "metrics/batch".into(), received: 7, ..StageCounts::default() }]
+    };
     let ticks = || {
         let stat = file("/proc/self/stat");
         let words: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();

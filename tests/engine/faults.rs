@@ -30,12 +30,12 @@ async fn a_stage_that_panics_once_loses_nothing_and_the_others_go_on() {
     assert_eq!(numbers, (0..9).collect::<Vec<_>>());
     let counts = health.counts();
     balanced(&counts);
-    assert_eq!(node(&counts, "test/count").faults, 1);
-    assert_eq!(node(&counts, "test/pairs").faults, 0);
+    assert_eq!(node(&counts, "test/count").failed, 1);
+    assert_eq!(node(&counts, "test/pairs").failed, 0);
     let faults: Vec<u64> = counts
         .iter()
         .filter(|count| count.node == "test/brittle")
-        .map(|count| count.faults)
+        .map(|count| count.failed)
         .collect();
     assert_eq!(faults, [1, 2], "each stage keeps its own");
 }
@@ -53,7 +53,7 @@ async fn an_item_that_breaks_its_stage_twice_is_given_up_and_counted() {
     assert_eq!(numbers, [Number(0), Number(2), Number(3)]);
     let counts = health.counts();
     balanced(&counts);
-    assert_eq!(node(&counts, "test/brittle").lost, [("poison", 1)]);
+    assert_eq!(node(&counts, "test/brittle").dropped, [("poison", 1)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,7 +171,7 @@ async fn a_stage_that_spends_its_budget_ends_the_run_and_the_rest_drains() {
     // Three pauses of 100, 200 and 400 ms, each with up to as much again by chance.
     assert!((Duration::from_millis(700)..Duration::from_millis(1500)).contains(&begun.elapsed()));
     assert_eq!(pairs.into_iter().map(|pair| pair.0.len()).sum::<usize>(), 7, "all that was made");
-    assert_eq!(node(&health.counts(), "bad/dead").faults, 4);
+    assert_eq!(node(&health.counts(), "bad/dead").failed, 4);
 }
 
 proptest::proptest! {
@@ -216,8 +216,8 @@ proptest::proptest! {
             assert_eq!(delivered, expected);
             let counts = health.counts();
             balanced(&counts);
-            assert!(counts.iter().all(|count| count.held == 0), "{counts:?}");
-            let lost: u64 = counts.iter().flat_map(|count| &count.lost).map(|lost| lost.1).sum();
+            assert!(counts.iter().all(|count| count.buffered == 0), "{counts:?}");
+            let lost: u64 = counts.iter().flat_map(|count| &count.dropped).map(|lost| lost.1).sum();
             assert_eq!(lost, end - expected.len() as u64);
         });
     }

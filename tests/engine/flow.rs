@@ -30,8 +30,8 @@ fn every_item_arrives_in_order_through_fused_and_buffered_stages() {
         assert_eq!(numbers, (0..=10_000).step_by(2).collect::<Vec<_>>());
         let counts = health.counts();
         balanced(&counts);
-        assert_eq!(node(&counts, "test/even").lost, [("odd", 5_000)]);
-        assert_eq!(node(&counts, "test/tell").given, 5_001);
+        assert_eq!(node(&counts, "test/even").dropped, [("odd", 5_000)]);
+        assert_eq!(node(&counts, "test/tell").sent, 5_001);
     });
 }
 
@@ -85,7 +85,7 @@ async fn what_is_costly_leaves_the_worker_and_nothing_else_of_it_changes() {
     assert!((40..=60).contains(&elsewhere), "from the hundredth of 151 calls on: {elsewhere}");
     let counts = health.counts();
     balanced(&counts);
-    assert_eq!(node(&counts, "test/costly").faults, 1);
+    assert_eq!(node(&counts, "test/costly").failed, 1);
 }
 
 /// Runs `flow` under both runtimes on real time.
@@ -110,7 +110,7 @@ async fn what_is_held_goes_out_when_its_deadline_comes_and_when_the_stop_is_call
     let run = async { graph.run(&restart, &stop, DRAIN).await };
     let watch = async {
         assert_eq!(from.recv().await, Some(Pair(vec![0, 1])));
-        assert_eq!(node(&health.counts(), "test/pairs").held, 1);
+        assert_eq!(node(&health.counts(), "test/pairs").buffered, 1);
         balanced(&health.counts());
         let begun = Instant::now();
         assert_eq!(from.recv().await, Some(Pair(vec![2])));
@@ -155,7 +155,7 @@ async fn the_ring_keeps_the_newest_and_a_slow_subscriber_slows_nobody_and_knows_
     let kept: Vec<u64> = late.map(|pair| pair.0[0]).collect().await;
     assert_eq!(kept, [6, 7, 8, 9]);
     let counts = health.counts();
-    assert!(node(&counts, "fast").lost.is_empty());
-    assert_eq!(node(&counts, "slow").lost, [("overwritten", 18)]);
-    assert_eq!(node(&counts, "slow").taken, 30);
+    assert!(node(&counts, "fast").dropped.is_empty());
+    assert_eq!(node(&counts, "slow").dropped, [("overwritten", 18)]);
+    assert_eq!(node(&counts, "slow").received, 30);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use infiniservice::model::NodeCount;
+use infiniservice::model::StageCounts;
 use infiniservice::pipeline::{EventCount, Output, Sink, Source, StageError, Transform};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -72,7 +72,7 @@ impl Transform for Even {
     type In = Number;
     type Out = Number;
     fn apply(&mut self, _now: Instant, input: &Number, out: &mut Output<Number>) {
-        if input.0.is_multiple_of(2) { out.push(input.clone()) } else { out.lose("odd", 1) }
+        if input.0.is_multiple_of(2) { out.push(input.clone()) } else { out.drop_items("odd", 1) }
     }
 }
 
@@ -135,14 +135,14 @@ pub fn tell<T>(bound: usize) -> (Tell<T>, mpsc::Receiver<T>) {
 
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-pub fn balanced(counts: &[NodeCount]) {
+pub fn balanced(counts: &[StageCounts]) {
     for count in counts {
-        let lost: u64 = count.lost.iter().map(|(_, weight)| weight).sum();
-        assert_eq!(count.taken, count.given + lost + count.held, "the books of {count:?}");
+        let lost: u64 = count.dropped.iter().map(|(_, weight)| weight).sum();
+        assert_eq!(count.received, count.sent + lost + count.buffered, "the books of {count:?}");
     }
 }
 
-pub fn node<'a>(counts: &'a [NodeCount], name: &str) -> &'a NodeCount {
+pub fn node<'a>(counts: &'a [StageCounts], name: &str) -> &'a StageCounts {
     counts
         .iter()
         .find(|count| count.node == name)

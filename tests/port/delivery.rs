@@ -54,7 +54,7 @@ async fn unacknowledged_durable_frames_go_to_the_next_host_marked() {
     settle().await;
     assert_eq!(*rig.read.borrow(), 3);
     rig.check_counters();
-    assert_eq!(rig.node.count().lost, [("session", 1)], "a reply is for the host that asked");
+    assert_eq!(rig.node.count().dropped, [("session", 1)], "a reply is for the host that asked");
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +100,7 @@ async fn never_more_than_the_window_is_unacknowledged() {
         assert!(rig.seen().contains(&format!("{{\"m\":{round}}}")), "there is room for a reply");
         read = rig.seen().len();
         rig.answer();
-        if rig.node.count().given >= 1_000 {
+        if rig.node.count().sent >= 1_000 {
             return;
         }
     }
@@ -199,7 +199,7 @@ async fn unacknowledged_readings_of_a_host_that_left_are_counted_as_lost() {
     assert_eq!(barriers(&rig), 1, "... and not of each again");
     rig.host.leave();
     settle().await;
-    assert_eq!(rig.node.count().lost, [("unread", 3)], "it may have read them");
+    assert_eq!(rig.node.count().dropped, [("unread", 3)], "it may have read them");
     rig.check_counters();
 }
 
@@ -398,5 +398,5 @@ async fn a_requested_frame_is_marked_for_another_host() {
         seen.lines().filter(|line| line.contains("\"m\"") || line.contains("reply")).collect();
     let marked = |seq| format!("{{\"redelivered\":true,\"m\":{seq}}}");
     assert_eq!(received, [&marked(2), "{\"reply\":2}", &marked(3), "{\"m\":4}"]);
-    assert_eq!(rig.node.count().lost, [("session", 1)]);
+    assert_eq!(rig.node.count().dropped, [("session", 1)]);
 }

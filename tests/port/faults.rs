@@ -119,18 +119,18 @@ async fn play(script: &[Op]) -> (Vec<String>, u64, ModelHost) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert!(
-        rig.durable.capacity() == DURABLE_KEPT && rig.node.count().held == 0,
+        rig.durable.capacity() == DURABLE_KEPT && rig.node.count().buffered == 0,
         "all was written"
     );
     let last = sent.iter().enumerate().rfind(|(_, line)| line.starts_with("{\"m"));
     assert_eq!(*rig.read.borrow(), last.map_or(0, |(index, _)| index as u64 + 1), "all was read");
     let host = rig.host.clone();
     let summary = rig.close().await;
-    let dropped: u64 = summary.lost.iter().map(|(_, weight)| weight).sum();
-    assert_eq!((summary.end, summary.given + dropped), (PortExit::Flushed, summary.taken));
+    let dropped: u64 = summary.dropped.iter().map(|(_, weight)| weight).sum();
+    assert_eq!((summary.end, summary.sent + dropped), (PortExit::Flushed, summary.received));
     let known = |reason: &str| ["session", "unread"].contains(&reason);
-    assert!(summary.lost.iter().all(|(reason, _)| known(reason)), "{:?}", summary.lost);
-    let unread = summary.lost.iter().find(|(reason, _)| *reason == "unread");
+    assert!(summary.dropped.iter().all(|(reason, _)| known(reason)), "{:?}", summary.dropped);
+    let unread = summary.dropped.iter().find(|(reason, _)| *reason == "unread");
     (sent, unread.map_or(0, |(_, weight)| *weight), host)
 }
 

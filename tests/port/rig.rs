@@ -150,8 +150,12 @@ impl Rig {
 
     pub fn check_counters(&self) {
         let count = self.node.count();
-        let lost: u64 = count.lost.iter().map(|(_, readings)| readings).sum();
-        assert_eq!(count.taken, count.given + lost + count.held, "taken = given + lost + held");
+        let lost: u64 = count.dropped.iter().map(|(_, readings)| readings).sum();
+        assert_eq!(
+            count.received,
+            count.sent + lost + count.buffered,
+            "taken = given + lost + held"
+        );
     }
 
     pub async fn close(self) -> Summary {

@@ -117,7 +117,7 @@ async fn nine_idle_minutes_cost_no_warning_and_leave_its_figures_true() {
         }
         met.rig.host.leave();
         settle().await;
-        let lost = met.rig.node.count().lost;
+        let lost = met.rig.node.count().dropped;
         assert!(matches!(lost[..], [("unread", 2..=6)]), "{lost:?}");
         met.rig.check_counters();
     }
@@ -252,7 +252,7 @@ async fn a_reply_goes_only_to_the_connection_that_requested_it_and_a_script_comp
     assert!(seen.contains("script_completion") && !seen.contains("response"), "{seen}");
     assert_eq!(met.host.warnings, [""; 0]);
     assert_eq!(*met.rig.read.borrow(), 5, "none of them waits any more");
-    let lost = met.rig.node.count().lost;
+    let lost = met.rig.node.count().dropped;
     assert!(lost.contains(&("host_left", 4)), "c1 to c4: {lost:?}");
     met.rig.check_counters();
 }
@@ -273,7 +273,7 @@ async fn events_and_the_session_line_go_to_a_host_that_announces_that_it_underst
     met.rig.durable.try_send(event(1)).unwrap();
     met.pass(Duration::from_secs(1)).await;
     assert!(!met.rig.seen().contains("agent_event"), "{}", met.rig.seen());
-    assert_eq!(met.rig.node.count().lost, [("not_understood", 1)]);
+    assert_eq!(met.rig.node.count().dropped, [("not_understood", 1)]);
     met.rig.acks.on_events_understood();
     met.rig.durable.try_send(event(2)).unwrap();
     settle().await;

@@ -87,7 +87,7 @@ impl Agent {
         let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
         let (ledger, known) = (MemoryBudget::new(around.ceiling), &around.known);
         let closing = stop.child_token();
-        let node = health.anew().node("port".to_owned());
+        let node = health.replacement().node("port".to_owned());
         let mut port =
             Port::new(around.port.clone(), node, closing.clone()).with_clock(clock::wall);
         let relay = TelemetryMux::default();
@@ -112,7 +112,7 @@ impl Agent {
         port.acks().set_own_host();
         let (must, inbox) = mpsc::channel(MUST_WAITING);
         let (lane, read) = port.durable();
-        let node = health.anew().node("keeper".to_owned());
+        let node = health.replacement().node("keeper".to_owned());
         let (keeper, backlog, _) = SpoolTask::new(spool, inbox, lane, read, node);
         let (keeper, acks) = {
             let keeper = keeper.with_clock(clock::wall).with_discarded(port.discarded());

@@ -220,7 +220,7 @@ impl Daemon {
 
 impl CommandState {
     fn metrics(&self, files: Files, stop: CancellationToken) -> New {
-        let health = self.health.anew();
+        let health = self.health.replacement();
         let limits = Limits {
             max_items: files.batch,
             max_bytes: 64 << 10,
@@ -245,7 +245,7 @@ impl CommandState {
     }
 
     fn commands(&self, files: Files, stop: CancellationToken) -> New {
-        let (health, known) = (self.health.anew(), &self.around.known);
+        let (health, known) = (self.health.replacement(), &self.around.known);
         self.answers.listen();
         let deliver = |node| {
             ReplySink::new(

@@ -231,7 +231,7 @@ impl World {
         };
         let books = agent.health.counts();
         let keeper = books.iter().filter(|node| node.node == "keeper");
-        keeper.flat_map(|node| &node.lost).filter(|lost| told(lost.0)).map(|lost| lost.1).sum()
+        keeper.flat_map(|node| &node.dropped).filter(|lost| told(lost.0)).map(|lost| lost.1).sum()
     }
 
     /// What must hold at every step.
@@ -239,7 +239,7 @@ impl World {
         let Some(agent) = &self.agent else { return };
         // Tasks that were woken in the same millisecond may not have had their turn.
         for _ in 0..200 {
-            if agent.health.wrong().is_none() {
+            if agent.health.unbalanced().is_none() {
                 break;
             }
             yield_now().await;
@@ -248,7 +248,7 @@ impl World {
         known.overdue();
         // At the end of its drain what is left is cut off in the middle of a step.
         let is_cut_off = self.stops_at.is_some_and(|at| at <= Instant::now());
-        if let Some(wrong) = agent.health.wrong().filter(|_| !is_cut_off) {
+        if let Some(wrong) = agent.health.unbalanced().filter(|_| !is_cut_off) {
             known.breaks(|| format!("books do not add up: {wrong:?}"));
         }
         let just_made = match known.just_made {

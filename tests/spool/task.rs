@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::model::NodeCount;
+use infiniservice::model::StageCounts;
 use infiniservice::pipeline::{ExitStatus, Restart, StageStats, StatsRegistry, Task, run};
 use infiniservice::port::TrackedFrame;
 use infiniservice::spool::{
@@ -67,10 +67,10 @@ impl Rig {
         self.read.as_ref().unwrap().send_replace(seq);
     }
 
-    fn counts(&self) -> NodeCount {
+    fn counts(&self) -> StageCounts {
         let count = self.node.count();
-        let lost: u64 = count.lost.iter().map(|(_, weight)| weight).sum();
-        assert_eq!(count.taken, count.given + lost + count.held, "{count:?}");
+        let lost: u64 = count.dropped.iter().map(|(_, weight)| weight).sum();
+        assert_eq!(count.received, count.sent + lost + count.buffered, "{count:?}");
         count
     }
 
@@ -101,11 +101,11 @@ async fn a_message_is_on_disk_before_the_port_has_it_and_removed_when_it_is_ackn
     assert_eq!(rig.backlog.now().items, 3);
     rig.read(2);
     rig.settle().await;
-    assert_eq!((rig.counts().given, rig.counts().held, rig.backlog.now().items), (2, 1, 1));
+    assert_eq!((rig.counts().sent, rig.counts().buffered, rig.backlog.now().items), (2, 1, 1));
     rig.read(3);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(disk.bytes().len(), empty, "nothing of it stays");
-    assert_eq!((rig.counts().given, rig.counts().held), (3, 0));
+    assert_eq!((rig.counts().sent, rig.counts().buffered), (3, 0));
     assert_eq!(rig.backlog.now().oldest, None);
 }
 
@@ -144,7 +144,7 @@ async fn messages_of_an_earlier_run_go_first_and_are_marked() {
     assert_eq!(rig.next().await, (2, "two".into(), true));
     assert_eq!(rig.next().await, (3, "three".into(), true));
     assert_eq!(rig.next().await, (4, "new".into(), false));
-    assert_eq!((rig.counts().taken, rig.counts().held), (3, 3));
+    assert_eq!((rig.counts().received, rig.counts().buffered), (3, 3));
     // The task records acknowledgements while it ends.
     rig.inbox = None;
     assert!(rig.port.recv().await.is_none());
@@ -170,7 +170,7 @@ async fn an_absent_host_delays_no_sender_and_gets_all_in_order_when_it_connects(
         rig.read(number);
     }
     rig.settle().await;
-    assert_eq!((rig.counts().given, rig.counts().held), (1_000, 0));
+    assert_eq!((rig.counts().sent, rig.counts().buffered), (1_000, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +202,7 @@ async fn a_full_disk_is_reported_and_recovered_from_and_all_messages_arrive() {
     assert!(waiting.in_memory > 0 && waiting.in_memory < waiting.items, "some are on disk");
     disk.set(Faults::default());
     sleep(Duration::from_secs(3)).await;
-    assert_eq!((rig.backlog.now().state, rig.counts().held), (State::Ok, 10));
+    assert_eq!((rig.backlog.now().state, rig.counts().buffered), (State::Ok, 10));
     disk.power_cut();
     assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 10);
 }
@@ -217,8 +217,8 @@ async fn the_counters_add_up_where_tombstones_replace_evicted_replies() {
         rig.settle().await;
         rig.counts();
     }
-    let evicted = rig.counts().lost[0].1;
-    assert!(evicted > 10 && rig.counts().held == 20 - evicted, "{:?}", rig.counts());
+    let evicted = rig.counts().dropped[0].1;
+    assert!(evicted > 10 && rig.counts().buffered == 20 - evicted, "{:?}", rig.counts());
     let mut tombstones = 0;
     while rig.backlog.now().items > 0 {
         let (seq, line, _) = rig.next().await;
@@ -226,7 +226,7 @@ async fn the_counters_add_up_where_tombstones_replace_evicted_replies() {
         rig.read(seq);
         rig.settle().await;
     }
-    assert_eq!((tombstones, rig.counts().given), (evicted, 20 - evicted));
+    assert_eq!((tombstones, rig.counts().sent), (evicted, 20 - evicted));
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,9 +239,9 @@ async fn without_a_file_messages_are_in_bounded_memory() {
     }
     rig.settle().await;
     let counts = rig.counts();
-    assert_eq!((rig.backlog.now().state, counts.taken), (State::Memory, 200));
+    assert_eq!((rig.backlog.now().state, counts.received), (State::Memory, 200));
     assert!(rig.backlog.now().bytes <= SIZE_MIN);
-    assert_eq!(counts.lost, [("spool full", 200 - counts.held)]);
+    assert_eq!(counts.dropped, [("spool full", 200 - counts.buffered)]);
     assert_eq!(rig.next().await.0, 1, "what the port has is not taken back");
     let second = rig.next().await;
     assert_eq!(second.1, text(second.0, 1_000));
@@ -264,7 +264,7 @@ async fn a_frame_longer_than_the_spool_passes_through_memory() {
         rig.read(2 * number);
     }
     rig.settle().await;
-    assert_eq!((rig.counts().given, rig.backlog.now().bytes), (6, 0));
+    assert_eq!((rig.counts().sent, rig.backlog.now().bytes), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +275,7 @@ async fn a_machine_with_a_new_identity_drops_what_waits() {
     rig.next().await;
     rig.became.send_replace(Some(Machine { life: 1, identity: "another".into() }));
     rig.settle().await;
-    assert_eq!((rig.counts().lost, rig.backlog.now().items), (vec![("cloned", 1)], 0));
+    assert_eq!((rig.counts().dropped, rig.backlog.now().items), (vec![("cloned", 1)], 0));
     rig.send(Kind::Response, "of the second").await;
     assert_eq!(rig.next().await.1, "of the second");
     rig.end().await;
@@ -353,7 +353,7 @@ async fn a_panic_in_the_middle_loses_and_doubles_nothing() {
         assert_eq!(rig.next().await, (number, text(number, 50), false));
         sleep(Duration::from_secs(20)).await;
     }
-    assert!(rig.counts().faults >= 5);
+    assert!(rig.counts().failed >= 5);
     rig.end().await;
     assert_eq!(Spool::open(disk, &settings(4 << 20), NOW).1.waiting, 30);
 }
@@ -394,5 +394,5 @@ async fn the_hop_through_a_real_file_is_short() {
         rig.read(seq);
     }
     println!("5,000 in a row: {:?}", began.elapsed());
-    assert_eq!(rig.counts().lost, []);
+    assert_eq!(rig.counts().dropped, []);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use infiniservice::model::{Agent, Group, NodeCount, SystemMetrics};
+use infiniservice::model::{Agent, Group, StageCounts, SystemMetrics};
 use infiniservice::wire::Format;
 use serde_json::Value;
 
@@ -57,7 +57,7 @@ fn every_group_and_field_of_a_reading_is_in_metrics_md() {
         }
     }
     let mut reading = SystemMetrics { troubles: vec![trouble("no such file")], ..server(1, 1) };
-    let nodes = vec![NodeCount::default()];
+    let nodes = vec![StageCounts::default()];
     reading.agent = Some(Agent { nodes, ..Agent::default() }.into());
     let text = std::fs::read_to_string("docs/metrics.md").unwrap();
     for group in Group::ALL {

@@ -277,7 +277,7 @@ impl FlowManager {
             vm_id: self.agent.identity.vm_id.as_deref(),
             latest: &self.latest,
             ports: &mut self.ports,
-            health: &self.health.anew(),
+            health: &self.health.replacement(),
             stop: &stop,
             state_store: &state_store,
             memory_budget: &self.memory_budget,

@@ -34,6 +34,6 @@ impl Transform for AckFilter {
             HostMessage::Understands => self.acks.on_events_understood(),
             _ => return out.push(input.clone()),
         }
-        out.lose("heard", 1);
+        out.drop_items("heard", 1);
     }
 }

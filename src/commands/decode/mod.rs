@@ -147,7 +147,7 @@ impl Transform for Decode {
                     held: Reservation::default(),
                 })
             }
-            Err(Unreadable { id: None, .. }) => return out.lose("unreadable", 1),
+            Err(Unreadable { id: None, .. }) => return out.drop_items("unreadable", 1),
         };
         out.push(asked);
     }

@@ -10,7 +10,7 @@ fn decode(payload: &str, age: Duration) -> Result<HostMessage, &'static str> {
     let message = Verified { payload, sent_ms: 0, age, received: now };
     let mut out = Output::default();
     Decode::default().apply(now, &message, &mut out);
-    let lost = out.lost().first().map(|(reason, _)| *reason);
+    let lost = out.dropped().first().map(|(reason, _)| *reason);
     out.drain().next().ok_or_else(|| lost.unwrap())
 }
 

@@ -40,10 +40,10 @@ impl AgentEvents {
     /// Sends an event to the host. If [`EVENTS_WAITING`] wait, the event is dropped as `full`: the oldest events say best
     /// how a problem began.
     pub fn send(&self, event: AgentEvent) {
-        self.node.took(1);
+        self.node.received(1);
         match self.sender.try_send(event) {
-            Ok(()) => self.node.gave(1),
-            Err(_) => self.node.lost("full", 1),
+            Ok(()) => self.node.sent(1),
+            Err(_) => self.node.dropped("full", 1),
         }
     }
 }
@@ -51,8 +51,8 @@ impl AgentEvents {
 impl EventReceiver {
     /// Logs and counts a received event that the connected host does not understand.
     pub(super) fn not_understood(&self, event: &AgentEvent) {
-        self.node.took(1); // it was given, and is not
-        self.node.lost("not_understood", 1);
+        self.node.received(1); // it was given, and is not
+        self.node.dropped("not_understood", 1);
         let AgentEvent { source, message, .. } = event;
         match event.severity {
             Severity::Warn | Severity::Error => {
@@ -87,7 +87,7 @@ mod tests {
                 context: None,
             });
         }
-        assert_eq!(health.counts()[0].lost, [("full", 3)]);
+        assert_eq!(health.counts()[0].dropped, [("full", 3)]);
         let mut listening = heard.lease().await;
         assert_eq!(listening.recv().await.unwrap().message, "0");
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::model::NodeCount;
-use crate::pipeline::ON_PURPOSE;
+use crate::model::StageCounts;
+use crate::pipeline::INTENTIONAL;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// How often the counters are read.
@@ -34,12 +34,12 @@ impl DropReport {
     /// The event about new drops, by node and reason; `hosts` counts the connects so far. `None` if there are none, if no
     /// host has connected yet, or if the same host got an event less than a minute ago.
     ///
-    /// Items that the configuration leaves out are no drops ([`ON_PURPOSE`]).
+    /// Items that the configuration leaves out are no drops ([`INTENTIONAL`]).
     pub fn event(
         &mut self,
         now: Instant,
         hosts: u64,
-        counters: &[NodeCount],
+        counters: &[StageCounts],
     ) -> Option<AgentEvent> {
         let is_early = self
             .last
@@ -49,8 +49,8 @@ impl DropReport {
         }
         let mut new = Vec::new();
         for node in counters {
-            let is_loss = |lost: &&(&str, u64)| !ON_PURPOSE.contains(&lost.0) && lost.0 != LOCKED;
-            for (reason, count) in node.lost.iter().filter(is_loss) {
+            let is_loss = |lost: &&(&str, u64)| !INTENTIONAL.contains(&lost.0) && lost.0 != LOCKED;
+            for (reason, count) in node.dropped.iter().filter(is_loss) {
                 let told = self.reported.entry((node.node.clone(), reason)).or_default();
                 // A restarted counter begins at 0.
                 let more = count.checked_sub(*told).unwrap_or(*count);
@@ -84,9 +84,9 @@ impl DropReport {
 mod tests {
     use super::*;
 
-    fn books(lost: &[(&'static str, u64)]) -> Vec<NodeCount> {
+    fn books(lost: &[(&'static str, u64)]) -> Vec<StageCounts> {
         let node = "metrics/port".to_owned();
-        vec![NodeCount { node, lost: lost.to_vec(), ..NodeCount::default() }]
+        vec![StageCounts { node, dropped: lost.to_vec(), ..StageCounts::default() }]
     }
 
     #[tokio::test(start_paused = true)]

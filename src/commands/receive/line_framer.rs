@@ -28,7 +28,7 @@ pub struct Line(pub Bytes);
 /// let mut out = Output::default();
 /// Frame::new().apply(Instant::now(), &chunk, &mut out);
 /// assert_eq!(chunk.weight(), 2);
-/// assert_eq!(out.lost(), [("blank", 1)]);
+/// assert_eq!(out.dropped(), [("blank", 1)]);
 /// assert_eq!(out.drain().next().unwrap().0, "{\"a\":1}");
 /// ```
 #[derive(Debug)]
@@ -91,10 +91,10 @@ impl Transform for Frame {
             blank -= 1;
             match line {
                 Ok(line) => out.push(Line(line)),
-                Err(_) => out.lose("long", 1),
+                Err(_) => out.drop_items("long", 1),
             }
         }
-        out.lose("blank", blank);
+        out.drop_items("blank", blank);
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
                 let mut out = Output::default();
                 frame.apply(Instant::now(), &input, &mut out);
                 taken += input.weight();
-                lost += out.lost().iter().map(|(_, weight)| weight).sum::<u64>();
+                lost += out.dropped().iter().map(|(_, weight)| weight).sum::<u64>();
                 given += out.drain().map(|line| line.weight()).sum::<u64>();
                 prop_assert_eq!(taken, given + lost);
             }
@@ -155,7 +155,7 @@ mod tests {
         for chunk in [bytes(b"half"), Inbound::Reset, bytes(b"one\ntoo lo"), bytes(b"ng\ntwo\n")] {
             frame.apply(Instant::now(), &chunk, &mut out);
         }
-        assert_eq!(out.lost(), [("long", 1)]);
+        assert_eq!(out.dropped(), [("long", 1)]);
         assert_eq!(out.drain().map(|line| line.0).collect::<Vec<_>>(), ["one", "two"]);
     }
 

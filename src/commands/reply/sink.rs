@@ -59,8 +59,8 @@ impl Sink for ReplySink {
         match self.replies.try_send(frame) {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(gone()),
             Err(mpsc::error::TrySendError::Full(_)) => {
-                self.node.took(1);
-                self.node.lost("full", 1);
+                self.node.received(1);
+                self.node.dropped("full", 1);
                 Ok(())
             }
             Ok(()) => Ok(()),

@@ -49,7 +49,7 @@ pub type WallClock = fn() -> i64;
 /// let mut out = Output::default();
 /// verify.apply(Instant::now(), &line, &mut out);
 /// verify.apply(Instant::now(), &line, &mut out);
-/// assert_eq!(out.lost(), [("replayed", 1)]);
+/// assert_eq!(out.dropped(), [("replayed", 1)]);
 /// assert_eq!(out.drain().next().unwrap().age.as_millis(), 100);
 /// ```
 pub struct Verify {
@@ -135,7 +135,7 @@ impl Transform for Verify {
         match self.check(now, &input.0) {
             Ok(verified) => out.push(verified),
             Err(refused) => {
-                out.lose(refused.reason(), 1);
+                out.drop_items(refused.reason(), 1);
                 self.say(now, refused, &input.0);
             }
         }
@@ -194,7 +194,7 @@ mod tests {
     fn outcome(verify: &mut Verify, now: Instant, line: &Line) -> Result<Verified, &'static str> {
         let mut out = Output::default();
         verify.apply(now, line, &mut out);
-        let lost = out.lost().first().map(|(reason, _)| *reason);
+        let lost = out.dropped().first().map(|(reason, _)| *reason);
         out.drain().next().ok_or_else(|| lost.unwrap())
     }
 

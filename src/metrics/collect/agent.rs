@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::procfs::{self, Reader};
 use super::{Collector, parse, pid_stat, tell};
-use crate::model::{Agent, Group, NodeCount, SystemMetrics};
+use crate::model::{Agent, Group, StageCounts, SystemMetrics};
 
 /// The agent's processor time, memory, wake-ups, descriptors and pipeline counters.
 ///
 /// Processor time is that of the process clock, exact to the nanosecond: the ticks of
 /// `/proc/self/stat` are 10 ms, more than an idle agent uses in a minute.
 pub struct AgentCollector {
-    nodes: Box<dyn Fn() -> Vec<NodeCount> + Send>,
+    nodes: Box<dyn Fn() -> Vec<StageCounts> + Send>,
     before: Option<(Instant, f64)>,
     wakeups: Wakeups,
     file: Reader,
@@ -25,7 +25,7 @@ pub struct AgentCollector {
 
 impl AgentCollector {
     /// A collector that asks `nodes` for the counters at each reading.
-    pub fn new(nodes: Box<dyn Fn() -> Vec<NodeCount> + Send>) -> Self {
+    pub fn new(nodes: Box<dyn Fn() -> Vec<StageCounts> + Send>) -> Self {
         let (wakeups, file) = Default::default();
         Self { nodes, before: None, wakeups, file, entries: Vec::new() }
     }

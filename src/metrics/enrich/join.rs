@@ -55,7 +55,7 @@ const GIVE_UP_AFTER: u32 = 3;
 /// let mut out = Output::default();
 /// join.apply(now, &quick, &mut out); // only the processor is known
 /// join.apply(now, &slow, &mut out);
-/// assert_eq!(out.lost(), [("waiting", 1), ("joined", 1)]);
+/// assert_eq!(out.dropped(), [("waiting", 1), ("joined", 1)]);
 /// join.apply(now, &quick, &mut out);
 /// assert!(out.drain().next().unwrap().has(Group::Disk));
 /// ```
@@ -151,7 +151,7 @@ impl Transform for Join {
         if !leads || !whole {
             let room = MAX_TROUBLES.saturating_sub(self.troubles.len());
             self.troubles.extend(input.troubles.iter().take(room).cloned());
-            out.lose(if leads { "waiting" } else { "joined" }, 1);
+            out.drop_items(if leads { "waiting" } else { "joined" }, 1);
             return;
         }
         let Some(last) = &mut self.last else { return };
@@ -173,7 +173,7 @@ impl Transform for Join {
 }
 
 impl Restore for Join {
-    fn renew(&mut self, before: Self) {
+    fn restore(&mut self, before: Self) {
         self.last = before.last;
         if let (Some(last), Some(read)) = (&mut self.last, &self.read) {
             for group in Group::ALL.into_iter().filter(|group| !read.contains(group)) {
@@ -227,7 +227,7 @@ mod tests {
         before.apply(Instant::now(), &quick(0), &mut out);
         assert_eq!(out.drain().count(), 1);
         let mut next = join().of(vec![Group::Cpu, Group::Disk]);
-        Restore::renew(&mut next, before);
+        Restore::restore(&mut next, before);
         next.apply(Instant::now(), &quick(1), &mut out);
         let line = out.drain().next().unwrap();
         assert!(line.has(Group::Disk) && !line.has(Group::Load));
@@ -256,7 +256,7 @@ mod tests {
     fn apply(join: &mut Join, reading: &SystemMetrics) -> Result<SystemMetrics, &'static str> {
         let mut out = Output::default();
         join.apply(Instant::now(), reading, &mut out);
-        let lost = out.lost().first().map(|(why, _)| *why);
+        let lost = out.dropped().first().map(|(why, _)| *why);
         let given = out.drain().next();
         given.ok_or_else(|| lost.unwrap())
     }

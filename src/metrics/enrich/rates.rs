@@ -101,7 +101,7 @@ impl Transform for Rates {
 
 impl Restore for Rates {
     /// A cadence of another period goes on from what was read last, so that its first reading has rates too.
-    fn renew(&mut self, before: Self) {
+    fn restore(&mut self, before: Self) {
         self.taken_over = before.before.iter().max_by_key(|before| before.taken).cloned();
         self.before = before.before;
     }
@@ -259,7 +259,7 @@ mod tests {
         let mut stream = Stream::new();
         stream.read(1, 0, &[("a", 0, 0)]);
         let mut next = Rates::default();
-        next.renew(std::mem::take(&mut stream.0));
+        next.restore(std::mem::take(&mut stream.0));
         stream.0 = next;
         assert_eq!(stream.read(2, 2_000, &[("a", 500, 0)]), [Some(250.0)]);
         assert_eq!(stream.read(5, 2_001, &[("a", 500, 0)]), [None], "it is taken over once");

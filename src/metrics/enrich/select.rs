@@ -23,7 +23,7 @@ use crate::pipeline::{Output, Transform};
 /// Select::keep(&[Group::Cpu]).apply(now, &reading, &mut out);
 /// assert_eq!(out.drain().map(|r| (r.has(Group::Cpu), r.has(Group::Memory))).next(), Some((true, false)));
 /// Select::keep(&[Group::Disk]).apply(now, &reading, &mut out);
-/// assert_eq!(out.lost(), [("deselected", 1)]);
+/// assert_eq!(out.dropped(), [("deselected", 1)]);
 /// ```
 #[derive(Debug)]
 pub struct Select {
@@ -56,7 +56,7 @@ impl Transform for Select {
         if has_group || !reading.troubles.is_empty() {
             out.push(reading);
         } else {
-            out.lose("deselected", 1);
+            out.drop_items("deselected", 1);
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     fn a_trouble_of_a_kept_group_is_news_even_alone() {
         let mut out = Output::default();
         Select::keep(&[Group::Disk]).apply(Instant::now(), &reading(), &mut out);
-        assert_eq!(out.lost(), []);
+        assert_eq!(out.dropped(), []);
         assert_eq!(
             out.drain().map(|r| (r.has(Group::Load), r.troubles.len())).next(),
             Some((false, 1))

@@ -107,7 +107,7 @@ impl Session<'_> {
         let written = window.written();
         write_buffer.accept(bytes, |Outgoing { frame, what }, after| {
             let end = written - after as u64;
-            node.gave(weight(&frame));
+            node.sent(weight(&frame));
             if let Some(seen) = on_written {
                 seen(&frame, now);
             }

@@ -83,7 +83,7 @@ impl Session<'_> {
         for TrackedFrame { seq, mut frame, requested_at, audience, .. } in in_flight.take_durable()
         {
             frame.bytes = marked(&frame.bytes);
-            node.took(weight(&frame)); // it was given, and is not
+            node.received(weight(&frame)); // it was given, and is not
             back.push(Outgoing {
                 frame,
                 what: What::Durable { seq, redelivered: true, requested_at, audience },
@@ -101,8 +101,8 @@ impl Session<'_> {
             }
             back.push(outgoing);
         });
-        node.took(gone); // it was given, and may not have been read
-        node.lost("unread", gone);
+        node.received(gone); // it was given, and may not have been read
+        node.dropped("unread", gone);
         for outgoing in back.into_iter().rev() {
             scheduler.give_back(outgoing);
         }

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use infiniservice::model::NodeCount;
-use infiniservice::pipeline::ON_PURPOSE;
+use infiniservice::model::StageCounts;
+use infiniservice::pipeline::INTENTIONAL;
 use infiniservice::wire::outbound::AgentEvent;
 
 use super::{Id, Known};
@@ -129,9 +129,9 @@ impl Known {
     }
 
     /// All has come to rest: what went in has come out, or is in the `books` as lost, and that was told.
-    pub fn adds_up(&mut self, books: &[NodeCount]) {
+    pub fn adds_up(&mut self, books: &[StageCounts]) {
         let losses =
-            || books.iter().flat_map(|book| book.lost.iter().map(move |lost| (book, lost)));
+            || books.iter().flat_map(|book| book.dropped.iter().map(move |lost| (book, lost)));
         let of_readings = losses().filter(|(book, _)| book.node.starts_with("metrics/"));
         let lost: u64 = of_readings.map(|(_, (_, count))| count).sum();
         let (made, whole) = (self.written.made, self.written.whole);
@@ -148,7 +148,7 @@ impl Known {
                 format!("{made} readings were made, hosts got {got}, and {lost} and {unread} are told lost")
             });
         }
-        for (book, (reason, count)) in losses().filter(|(_, (why, _))| !ON_PURPOSE.contains(why)) {
+        for (book, (reason, count)) in losses().filter(|(_, (why, _))| !INTENTIONAL.contains(why)) {
             let told = self.told.lost.get(&(book.node.clone(), (*reason).to_owned()));
             let told = told.copied().unwrap_or_default();
             if told != *count {
