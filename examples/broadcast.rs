@@ -8,6 +8,7 @@ use infiniservice::prelude::*;
 struct Number(u64);
 impl EventCount for Number {}
 
+/// Publishes ten items to both subscribers.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() {
     let stats = StatsRegistry::default();

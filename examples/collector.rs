@@ -30,6 +30,7 @@ impl Collector for JobsWaiting {
     }
 }
 
+/// Reads the collector three times, beside one of the library.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() {
     let jobs: Box<dyn Collector> = Box::new(JobsWaiting { history: VecDeque::new() });

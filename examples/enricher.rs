@@ -29,6 +29,7 @@ impl Transform for Busy {
     }
 }
 
+/// Gives the enricher three readings.
 pub fn main() {
     let now = Instant::now();
     let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::from_secs(1), 0);

@@ -13,7 +13,6 @@ impl EventCount for Request {}
 #[derive(Clone)]
 struct Reply(u64, String);
 impl EventCount for Reply {}
-
 struct Requests(u64);
 impl Source for Requests {
     type Out = Request;
@@ -42,6 +41,7 @@ impl Handler for Divide {
     }
 }
 
+/// Sends five requests.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() {
     let (stats, stop) = (StatsRegistry::default(), CancellationToken::new());

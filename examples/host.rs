@@ -28,6 +28,7 @@ async fn guest(mut stream: UnixStream) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Sends one command and waits for its reply.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() -> Result<(), Box<dyn Error>> {
     let (ours, theirs) = UnixStream::pair()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use infiniservice::prelude::*;
 
+/// Prints the topology, and runs it until something is written.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() {
     let (stats, stop) = (StatsRegistry::default(), CancellationToken::new());

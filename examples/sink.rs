@@ -28,6 +28,7 @@ impl Sink for CountLines {
     }
 }
 
+/// Runs forty readings into the sink.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() {
     let (stats, stop) = (StatsRegistry::default(), CancellationToken::new());
