@@ -50,6 +50,9 @@
 //! | [`host`] | the other end of the port, for people and tests without a host |
 //! | [`cli`] | the commands; the only part that prints |
 //!
+//! A program that uses this crate as a library begins with `use infiniservice::prelude::*;` and the programs of
+//! `examples/`.
+//!
 //! Every bound, with its reason, is in `docs/architecture.md`.
 #![forbid(unsafe_code)]
 
@@ -70,3 +73,25 @@ pub mod redact;
 pub mod sinks;
 mod sync;
 pub mod wire;
+
+/// What a program that uses this crate as a library needs: the builder, the traits of the stages, the collectors,
+/// enrichers, formats and sinks.
+pub mod prelude {
+    pub use crate::metrics::batch::{Batcher, Limits};
+    pub use crate::metrics::collect::{
+        AgentCollector, Collector, CpuCollector, DiskCollector, HostCollector, IntervalSource,
+        LoadCollector, MemoryCollector, NetworkCollector, PortsCollector, PressureCollector,
+        ProcessesCollector, readings,
+    };
+    pub use crate::metrics::enrich::{Changes, Join, Rates, Select, Tags, Top};
+    pub use crate::metrics::serialize::Serialize;
+    pub use crate::model::{Batch, Frame, Group, SystemMetrics};
+    pub use crate::pipeline::{
+        ConcurrencyLimits, EventCount, ExitStatus, Graph, Handler, Outcome, Output, Pipeline,
+        Restart, Ring, Sink, Source, StageError, StatsRegistry, Transform,
+    };
+    pub use crate::sinks::{File, Null, Stdout, Unix};
+    pub use crate::wire::Format;
+    #[doc(no_inline)]
+    pub use tokio_util::sync::CancellationToken;
+}

@@ -45,42 +45,11 @@ impl Graph {
         match self.format {
             Format::Mermaid => say(&mermaid(&pictures)),
             Format::Text => {
-                let texts: Vec<String> = pictures.iter().map(text).collect();
+                let texts: Vec<String> = pictures.iter().map(Topology::to_string).collect();
                 say(&texts.join("\n"))
             }
         }
     }
-}
-
-/// The picture as lines of text, the flow from top to bottom.
-pub fn text(picture: &Topology) -> String {
-    let mut out = format!("{}\n", picture.name);
-    let width = picture.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
-    let mut above: Option<(Vec<usize>, &Edge)> = None;
-    for (index, stage) in picture.stages.iter().enumerate() {
-        let incoming = incoming(picture, index);
-        let fused_in = matches!(incoming, Some((_, Edge::Fused)));
-        let fused_out =
-            picture.edges.iter().any(|(from, edge, _)| *from == index && *edge == Edge::Fused);
-        if let Some((from, edge)) = incoming
-            && *edge != Edge::Fused
-        {
-            // Subscribers of one ring stand below each other, each behind a channel of its own.
-            if above.as_ref().is_none_or(|above| above.0 != from) || matches!(edge, Edge::Ring(_)) {
-                let _ = writeln!(out, "    │ {}", channel(edge));
-            }
-            above = Some((from, edge));
-        }
-        let mark = match (fused_in, fused_out) {
-            (false, true) => '┌',
-            (true, true) => '│',
-            (true, false) => '└',
-            (false, false) => ' ',
-        };
-        let line = format!("  {mark} {:width$}  {}", stage.name, stage.detail);
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-    out
 }
 
 /// The picture as a Mermaid flowchart; stages that share a task share a box.
@@ -106,25 +75,6 @@ pub fn mermaid(pictures: &[Topology]) -> String {
         out.push_str("  end\n");
     }
     out
-}
-
-fn incoming(picture: &Topology, to: usize) -> Option<(Vec<usize>, &Edge)> {
-    let from: Vec<usize> =
-        picture.edges.iter().filter(|edge| edge.2 == to).map(|edge| edge.0).collect();
-    let edge = picture.edges.iter().find(|edge| edge.2 == to).map(|edge| &edge.1)?;
-    Some((from, edge))
-}
-
-fn channel(edge: &Edge) -> String {
-    match edge {
-        Edge::Fused => String::new(),
-        Edge::Queue(items) => format!(
-            "mpsc, at most {items}: every one arrives, a full channel makes the sender wait"
-        ),
-        Edge::Ring(keep) => {
-            format!("broadcast, newest {keep} kept: the oldest are overwritten and counted")
-        }
-    }
 }
 
 fn quoted(text: &str) -> String {
@@ -156,23 +106,6 @@ mod tests {
                 (3, Edge::Ring(64), 5),
             ],
         }
-    }
-
-    #[test]
-    fn the_text_shows_tasks_and_each_channel_with_its_kind_and_bound() {
-        let expected = "\
-metrics
-    collect    every 1s: cpu
-    collect    every 30s: disk
-    │ mpsc, at most 4: every one arrives, a full channel makes the sender wait
-  ┌ batch
-  └ serialize  \"json\"
-    │ broadcast, newest 64 kept: the oldest are overwritten and counted
-    port       stdio
-    │ broadcast, newest 64 kept: the oldest are overwritten and counted
-    file       /tmp/x
-";
-        assert_eq!(text(&picture()), expected);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a graph looks like: recorded while it is built, so a picture cannot differ from what runs.
-//! Drawing it for a terminal or for Mermaid is [`crate::cli`]'s work.
+//! [`Display`](fmt::Display) draws it as text; Mermaid is [`crate::cli`]'s work.
+
+use std::fmt;
 
 /// The way from one box to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,5 +47,110 @@ impl Topology {
         self.stages.push(Stage { name, detail });
         self.edges.extend(from.iter().map(|from| (*from, edge.clone(), index)));
         index
+    }
+}
+
+/// The flow from top to bottom as lines of text: stages of one task are joined by a line, and every channel
+/// between tasks is named with its bound.
+impl fmt::Display for Topology {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{}", self.name)?;
+        let width = self.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
+        let mut above: Option<(Vec<usize>, &Edge)> = None;
+        for (index, stage) in self.stages.iter().enumerate() {
+            let incoming = self.incoming(index);
+            let fused_in = matches!(incoming, Some((_, Edge::Fused)));
+            let fused_out =
+                self.edges.iter().any(|(from, edge, _)| *from == index && *edge == Edge::Fused);
+            if let Some((from, edge)) = incoming
+                && *edge != Edge::Fused
+            {
+                // Subscribers of one ring stand below each other, each behind a channel of its own.
+                if above.as_ref().is_none_or(|above| above.0 != from)
+                    || matches!(edge, Edge::Ring(_))
+                {
+                    writeln!(out, "    │ {edge}")?;
+                }
+                above = Some((from, edge));
+            }
+            let mark = match (fused_in, fused_out) {
+                (false, true) => '┌',
+                (true, true) => '│',
+                (true, false) => '└',
+                (false, false) => ' ',
+            };
+            let line = format!("  {mark} {:width$}  {}", stage.name, stage.detail);
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Topology {
+    /// The stages that feed stage `to`, and over what.
+    fn incoming(&self, to: usize) -> Option<(Vec<usize>, &Edge)> {
+        let from: Vec<usize> =
+            self.edges.iter().filter(|edge| edge.2 == to).map(|edge| edge.0).collect();
+        let edge = self.edges.iter().find(|edge| edge.2 == to).map(|edge| &edge.1)?;
+        Some((from, edge))
+    }
+}
+
+impl fmt::Display for Edge {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fused => Ok(()),
+            Self::Queue(items) => write!(
+                out,
+                "mpsc, at most {items}: every one arrives, a full channel makes the sender wait"
+            ),
+            Self::Ring(keep) => {
+                write!(out, "broadcast, newest {keep} kept: the oldest are overwritten and counted")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture() -> Topology {
+        let stage = |name: &str, detail: &str| Stage { name: name.into(), detail: detail.into() };
+        Topology {
+            name: "metrics".into(),
+            stages: vec![
+                stage("collect", "every 1s: cpu"),
+                stage("collect", "every 30s: disk"),
+                stage("batch", ""),
+                stage("serialize", "\"json\""),
+                stage("port", "stdio"),
+                stage("file", "/tmp/x"),
+            ],
+            edges: vec![
+                (0, Edge::Queue(4), 2),
+                (1, Edge::Queue(4), 2),
+                (2, Edge::Fused, 3),
+                (3, Edge::Ring(64), 4),
+                (3, Edge::Ring(64), 5),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_text_shows_tasks_and_each_channel_with_its_kind_and_bound() {
+        let expected = "\
+metrics
+    collect    every 1s: cpu
+    collect    every 30s: disk
+    │ mpsc, at most 4: every one arrives, a full channel makes the sender wait
+  ┌ batch
+  └ serialize  \"json\"
+    │ broadcast, newest 64 kept: the oldest are overwritten and counted
+    port       stdio
+    │ broadcast, newest 64 kept: the oldest are overwritten and counted
+    file       /tmp/x
+";
+        assert_eq!(picture().to_string(), expected);
     }
 }
