@@ -39,6 +39,6 @@ pub async fn main() {
     assert_eq!(outcome, Outcome { end: ExitStatus::Done, drained: true });
     for node in stats.counts() {
         println!("{}: received {}, sent {}", node.node, node.received, node.sent);
-        assert_eq!(node.held, 0, "nothing was left behind");
+        assert_eq!(node.buffered, 0, "nothing was left behind");
     }
 }

@@ -52,5 +52,5 @@ pub async fn main() {
     }
     println!("received {numbers:?}");
     assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
-    assert!(stats.counts().iter().any(|node| node.node == "example/fragile" && node.faults == 1));
+    assert!(stats.counts().iter().any(|node| node.node == "example/fragile" && node.failed == 1));
 }

@@ -44,5 +44,5 @@ pub async fn main() {
     assert_eq!(outcome, Outcome { end: ExitStatus::Done, drained: true });
     assert_eq!(lines.load(Relaxed), 40, "the refused frame came again");
     let counts = stats.counts();
-    assert!(counts.iter().any(|node| node.node == "example/count_lines" && node.faults == 1));
+    assert!(counts.iter().any(|node| node.node == "example/count_lines" && node.failed == 1));
 }
