@@ -77,7 +77,10 @@ async fn what_a_kill_cuts_is_told_by_the_next_agent_and_by_no_other() {
     written(&lab, "requests.log", "\"id\":\"e-2\"", 2).await;
     agent.signal(Signal::KILL);
     let (_, log) = agent.end();
-    assert!(log.contains("was ended while these ran"), "{log}");
+    assert!(
+        log.contains("an earlier run ended before") && log.contains("not_run=1 cut=2"),
+        "{log}"
+    );
     drop(host);
 
     let agent = lab.start(Some(SECRET));
@@ -85,7 +88,7 @@ async fn what_a_kill_cuts_is_told_by_the_next_agent_and_by_no_other() {
     assert!(host.command(&ask("SystemInfo"), PATIENCE).await.unwrap().success);
     agent.signal(Signal::KILL);
     let (_, log) = agent.end();
-    assert!(!log.contains("was ended while these ran"), "told once more: {log}");
+    assert!(!log.contains("an earlier run ended before"), "told once more: {log}");
     let audit = lab.state("audit.jsonl");
     assert_eq!(audit.matches("\"event\":\"lost\"").count(), 2, "{audit}");
     for name in ["command", "script"] {

@@ -94,7 +94,7 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
-    /// Whether it may change the machine; false only for actions known to be read-only.
+    /// Whether it may change the machine; false only for read-only actions.
     pub fn changes_machine(&self) -> bool {
         use Action::*;
         let Self::Action(ActionRequest { action, .. }) = self else { return true };

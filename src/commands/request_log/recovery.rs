@@ -44,7 +44,7 @@ impl Recovery {
                 not_run,
                 cut,
                 done,
-                "an earlier agent ended before its host knew of these; {}",
+                "an earlier run ended before it had answered these requests; {}",
                 match is_copy {
                     true => "it was that of another machine, of which this one is a copy: nobody is told",
                     false => "the host is told",
