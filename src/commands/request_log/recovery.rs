@@ -46,7 +46,7 @@ impl Recovery {
                 done,
                 "an earlier run ended before it had answered these requests; {}",
                 match is_copy {
-                    true => "it was that of another machine, of which this one is a copy: nobody is told",
+                    true => "that machine was copied to make this one, so the host is not told",
                     false => "the host is told",
                 }
             );

@@ -39,7 +39,8 @@ pub type WallClock = fn() -> i64;
 /// - The log never contains a line; it has the reason of each rejection, limited by a [`LogLimit`].
 ///
 /// ```
-/// use infiniservice::commands::{frame::Line, secret::Secret, verify::Verify};
+/// use infiniservice::commands::receive::line_framer::Line;
+/// use infiniservice::commands::verify::{Verify, secret::Secret};
 /// use infiniservice::pipeline::{Output, Transform};
 /// use infiniservice::wire::envelope::seal;
 /// use tokio::time::Instant;
