@@ -2,7 +2,7 @@
 //!
 //! # Why
 //! A page of code that runs counts as memory, and the kernel maps the fifteen around it too (`fault_around_bytes`).
-//! An agent as shipped runs a quarter of its code, spread over nearly all of it: 4.3 of 4.7 MiB were resident.
+//! An agent as shipped runs a quarter of its code, spread over nearly all of it: 4.7 MiB of code were resident.
 //! `packaging/order.txt` names what was seen to run. `.ci/order` writes it from a release, for the next build of the
 //! same sources by the same compiler; it is not committed, since both change the names. A name that is not found does
 //! nothing, so a file that is out of date costs memory and no more.
