@@ -84,33 +84,10 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::topology::Stage;
-
-    fn picture() -> Topology {
-        let stage = |name: &str, detail: &str| Stage { name: name.into(), detail: detail.into() };
-        Topology {
-            name: "metrics".into(),
-            stages: vec![
-                stage("collect", "every 1s: cpu"),
-                stage("collect", "every 30s: disk"),
-                stage("batch", ""),
-                stage("serialize", "\"json\""),
-                stage("port", "stdio"),
-                stage("file", "/tmp/x"),
-            ],
-            edges: vec![
-                (0, Edge::Queue(4), 2),
-                (1, Edge::Queue(4), 2),
-                (2, Edge::Fused, 3),
-                (3, Edge::Ring(64), 4),
-                (3, Edge::Ring(64), 5),
-            ],
-        }
-    }
 
     #[test]
     fn the_flowchart_has_every_stage_and_edge_and_quotes_mermaid_syntax() {
-        let chart = mermaid(&[picture()]);
+        let chart = mermaid(&[Topology::sample()]);
         assert!(chart.starts_with("flowchart LR\n  subgraph p0[\"metrics\"]\n"));
         assert!(chart.contains("    p0s3[\"serialize<br/>&quot;json&quot;\"]\n"));
         assert!(chart.contains("    p0s1 -->|mpsc 4| p0s2\n"));

@@ -209,20 +209,15 @@ fn find(paths: &[PathBuf], default: &Path) -> Vec<Result<Found, ConfigError>> {
     }
     let default = [default.to_path_buf()];
     let mut found = Vec::new();
-    for path in if paths.is_empty() { &default } else { paths } {
+    let is_stdin = |path: &&PathBuf| **path == Path::new("-");
+    let is_given_twice = paths.iter().filter(is_stdin).count() > 1;
+    if is_given_twice {
+        let help = "standard input can be read once; write - once";
+        found.push(Err(ConfigError::of_file("stdin", "this was already given", Some(help))));
+    }
+    let paths = if paths.is_empty() { &default } else { paths };
+    for path in paths.iter().filter(|path| !(is_given_twice && is_stdin(path))) {
         match path.is_dir() {
-            false
-                if path == Path::new("-")
-                    && paths.iter().filter(|path| *path == Path::new("-")).count() > 1 =>
-            {
-                let help = "standard input can be read once; write - once";
-                found.push(Err(ConfigError::of_file(
-                    "stdin",
-                    "this was already given",
-                    Some(help),
-                )));
-                break;
-            }
             false => found.push(Ok(named(path))),
             true => match files_of(path) {
                 Ok(files) => found.extend(

@@ -112,10 +112,9 @@ impl fmt::Display for Edge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn picture() -> Topology {
+impl Topology {
+    /// Two sources, a fused segment and two outputs.
+    pub(crate) fn sample() -> Self {
         let stage = |name: &str, detail: &str| Stage { name: name.into(), detail: detail.into() };
         Topology {
             name: "metrics".into(),
@@ -136,6 +135,11 @@ mod tests {
             ],
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn the_text_shows_tasks_and_each_channel_with_its_kind_and_bound() {
@@ -151,6 +155,6 @@ metrics
     │ broadcast, newest 64 kept: the oldest are overwritten and counted
     file       /tmp/x
 ";
-        assert_eq!(picture().to_string(), expected);
+        assert_eq!(Topology::sample().to_string(), expected);
     }
 }

@@ -215,17 +215,8 @@ mod tests {
 
     /// The line that the host gets.
     fn line(outcome: &Outcome) -> String {
-        let answer = Response {
-            id: &"i".repeat(1_000),
-            command_type: "PackageList",
-            success: outcome.success,
-            exit_code: outcome.exit_code,
-            stdout: &outcome.stdout,
-            stderr: &outcome.stderr,
-            data: outcome.data.as_ref(),
-            error: outcome.error.as_deref(),
-            took: Duration::ZERO,
-        };
+        let id = "i".repeat(1_000);
+        let answer = Response { took: Duration::ZERO, ..outcome.response(&id, "PackageList") };
         let mut line = Vec::new();
         response(&answer, SystemTime::UNIX_EPOCH, &mut line);
         String::from_utf8(line).unwrap()

@@ -104,10 +104,10 @@ impl EventCount for AuthorizedMessage {}
 ///
 /// Keep-alives and requests for metrics pass: they run nothing.
 #[derive(Debug, Clone)]
-pub struct Authorize(Rules);
+pub struct Authorize(Basis);
 
 #[derive(Debug, Clone)]
-enum Rules {
+enum Basis {
     Policy(Arc<Policy>),
     /// Nothing may run: the file of this name, which held the policy, was removed.
     DenyAll(Arc<str>),
@@ -116,7 +116,7 @@ enum Rules {
 impl Authorize {
     /// Applies `policy`.
     pub fn new(policy: Policy) -> Self {
-        Self(Rules::Policy(Arc::new(policy)))
+        Self(Basis::Policy(Arc::new(policy)))
     }
 
     /// Denies every request, because the file `origin` was removed while the agent runs.
@@ -125,14 +125,14 @@ impl Authorize {
     /// The host does not see the removal: without replies it waits until each command times out, shows each script as
     /// running, and goes on answering the keep-alives of the port.
     pub fn deny_all(origin: &str) -> Self {
-        Self(Rules::DenyAll(origin.into()))
+        Self(Basis::DenyAll(origin.into()))
     }
 
     /// Decides on a request.
     pub fn decide(&self, request: Request) -> Result<Permit, Box<Denial>> {
         let policy = match &self.0 {
-            Rules::Policy(policy) => policy,
-            Rules::DenyAll(origin) => {
+            Basis::Policy(policy) => policy,
+            Basis::DenyAll(origin) => {
                 let why = format!(
                     "no commands pipeline is there ({origin} was removed): it was not done"
                 );
@@ -151,8 +151,8 @@ impl Authorize {
     /// The text of the rule at `FILE:LINE`, as the file has it: `{ action = … }`.
     pub fn quote(&self, rule: &str) -> Option<&str> {
         match &self.0 {
-            Rules::Policy(policy) => policy.quote(rule),
-            Rules::DenyAll(_) => None,
+            Basis::Policy(policy) => policy.quote(rule),
+            Basis::DenyAll(_) => None,
         }
     }
 
@@ -180,8 +180,8 @@ impl CurrentPolicy {
     /// The rules for the side effects of an action; `None` if none were set, or if everything is denied.
     pub fn policy(&self) -> Option<Arc<Policy>> {
         match self.0.lock().ignore_poison().as_ref()?.0 {
-            Rules::Policy(ref policy) => Some(policy.clone()),
-            Rules::DenyAll(_) => None,
+            Basis::Policy(ref policy) => Some(policy.clone()),
+            Basis::DenyAll(_) => None,
         }
     }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::commands::process::{Exit, Finished};
+use crate::wire::outbound::Response;
 
 /// The outcome of one request; each request has exactly one.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,6 +47,21 @@ pub struct OutputSize {
 }
 
 impl Outcome {
+    /// The answer on the wire to the command `id`.
+    pub fn response<'o>(&'o self, id: &'o str, command_type: &'o str) -> Response<'o> {
+        Response {
+            id,
+            command_type,
+            success: self.success,
+            exit_code: self.exit_code,
+            stdout: &self.stdout,
+            stderr: &self.stderr,
+            data: self.data.as_ref(),
+            error: self.error.as_deref(),
+            took: self.took,
+        }
+    }
+
     /// Success, with a result.
     pub fn data(data: Value) -> Self {
         Self { success: true, data: Some(data), ..Self::default() }

@@ -267,18 +267,7 @@ fn encode(message: &Outbound, command_type: CommandType, at: SystemTime, out: &m
                 CommandType::Safe if action == RAW_COMMAND => "unsafe",
                 CommandType::Safe => "safe",
             };
-            let answer = Response {
-                id,
-                command_type,
-                success: outcome.success,
-                exit_code: outcome.exit_code,
-                stdout: &outcome.stdout,
-                stderr: &outcome.stderr,
-                data: outcome.data.as_ref(),
-                error: outcome.error.as_deref(),
-                took: outcome.took,
-            };
-            outbound::response(&answer, at, out);
+            outbound::response(&outcome.response(id, command_type), at, out);
         }
         Outbound::ScriptCompletion { execution_id, outcome } => {
             complete(execution_id, outcome, at, out)
