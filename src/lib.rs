@@ -39,7 +39,7 @@
 //! | [`metrics`] | the flow: collect → enrich → batch → serialize |
 //! | [`wire`] | the formats, byte for byte |
 //! | [`commands`] | the other flow: receive → verify → decode → authorize → execute → reply |
-//! | [`sinks`] | file, socket, stdout, null |
+//! | [`sinks`] | file, Unix socket, TCP, syslog, stdout, null |
 //! | [`files`] | files and folders that nobody else may change; the state folder |
 //! | [`spool`] | durable messages, on disk until the host has acknowledged them |
 //! | [`port`] | the device: find, open, read and write at once |
@@ -90,7 +90,7 @@ pub mod prelude {
         ConcurrencyLimits, EventCount, ExitStatus, Graph, Handler, Outcome, Output, Pipeline,
         Restart, Ring, Sink, Source, StageError, StatsRegistry, Transform,
     };
-    pub use crate::sinks::{File, Null, Stdout, Unix};
+    pub use crate::sinks::{File, Null, Stdout, Syslog, Tcp, Unix};
     pub use crate::wire::Format;
     #[doc(no_inline)]
     pub use tokio_util::sync::CancellationToken;

@@ -154,3 +154,68 @@ async fn a_file_and_code_give_the_same_bytes_however_they_are_batched() {
     let others = written(&folder, "lines.toml", &json_lines).await;
     assert!(others.lines().all(|line| line.contains("\"site\":\"lab-1\"")));
 }
+
+/// A server that reads what one client sends, up to `bytes`.
+async fn received(listener: tokio::net::TcpListener, bytes: usize) -> String {
+    use tokio::io::AsyncReadExt;
+    let (mut client, _) = listener.accept().await.unwrap();
+    let mut text = vec![0; bytes];
+    client.read_exact(&mut text).await.unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn each_output_of_a_flow_has_a_format_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = format!(
+        r#"
+        [[collect]]
+        every = "20ms"
+        from = ["memory"]
+        [batch]
+        max_items = 1
+        [[write]]
+        file = {{ path = "{}/lines" }}
+        format = "json-lines"
+        [[write]]
+        tcp = {{ address = "{}", framing = "octets" }}
+        format = "influx"
+        [[write]]
+        file = {{ path = "{}/same" }}
+        format = "json-lines"
+        "#,
+        folder.path().display(),
+        listener.local_addr().unwrap(),
+        folder.path().display(),
+    );
+    let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
+    let mut ports = Ports::new(None, &health, &stop);
+    let loaded = loaded(&folder, "both.toml", &text);
+    let built = assemble(&loaded, &mut ports, &health, &stop).unwrap();
+    let picture = built.topologies[0].to_string();
+    let [lines, influx] = ["json-lines\n", "influx\n"].map(|branch| picture.find(branch).unwrap());
+    assert!(lines < picture.find("/lines").unwrap() && picture.find("/same").unwrap() < influx);
+    assert!(influx < picture.find("tcp").unwrap(), "{picture}");
+
+    let restart = Restart::default();
+    let flow = infiniservice::pipeline::run(built.tasks, &restart, &stop, Duration::from_secs(30));
+    let (outcome, by_tcp) = tokio::join!(flow, async {
+        let text = tokio::time::timeout(Duration::from_secs(60), received(listener, 1_000)).await;
+        stop.cancel();
+        text.unwrap()
+    });
+    assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
+    let (length, rest) = by_tcp.split_once(' ').unwrap();
+    assert!(rest.starts_with("infiniservice_memory"), "{by_tcp}");
+    assert!(
+        rest[length.parse::<usize>().unwrap()..].starts_with(|next: char| next.is_ascii_digit())
+    );
+    let [lines, same] =
+        ["lines", "same"].map(|name| std::fs::read_to_string(folder.path().join(name)).unwrap());
+    assert!(!lines.is_empty() && lines == same);
+    for line in lines.lines() {
+        let reading: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(reading["memory"]["total_bytes"].as_u64() > Some(0), "{line}");
+    }
+}

@@ -21,12 +21,12 @@ use crate::metrics::collect::{
 use crate::metrics::enrich::{Changes, Enricher, Identity, Join, Rates, Select, Tags, Top};
 use crate::metrics::latest::{Latest, Remember};
 use crate::metrics::serialize::Serialize;
-use crate::metrics::{Stages, collect, through};
+use crate::metrics::{READINGS_WAITING, Stages, collect, through};
 use crate::model::{Frame, Group};
 use crate::pipeline::topology::Topology;
 use crate::pipeline::{
-    Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore, Stateful, StatsRegistry,
-    Subscriber, Task,
+    BoxSink, Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore, Stateful,
+    StatsRegistry, Subscriber, Task,
 };
 use crate::port::Target;
 use crate::sinks;
@@ -166,101 +166,164 @@ pub(super) fn metrics_flow(
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let (name, file) = (&pipeline.name, &pipeline.file);
-    let mut stages = restored_stages(file, site.vm_id, site.state_store);
     let troubles = site.health.node(format!("{name}/troubles"));
     let remember = Remember::new(site.latest.clone(), troubles);
-    stages.enrichers.insert(0, Box::new(Stateful::new(remember, site.state_store, "remember")));
-    stages.serialize = stages.serialize.charging(site.memory_budget);
-    let cadences = cadences(file, site);
-    let frames = through(collect(name, cadences, site.health, site.stop), stages);
-    end(name, frames, &file.write, site)
+    let mut enrichers: Vec<Enricher> =
+        vec![Box::new(Stateful::new(remember, site.state_store, "remember"))];
+    enrichers.extend(restored_enrichers(file, site.vm_id, site.state_store));
+    let readings = collect(name, cadences(file, site), site.health, site.stop);
+    let mut outputs = Outputs { name, targets: Vec::new(), plugs: Vec::new() };
+    let graph = if let [format] = file.formats()[..] {
+        let stages = format_stages(file, format, enrichers, site.state_store);
+        let frames = through(readings, stages.charging(site.memory_budget));
+        match &file.write[..] {
+            [write] => outputs.only(frames, write, site)?,
+            writes => outputs.all(frames, writes.iter().collect(), site)?,
+        }
+    } else {
+        // Each format has stages of its own, behind a ring of readings.
+        let mut published = readings.then_each(enrichers).publish(&Ring::new(READINGS_WAITING));
+        for format in file.formats() {
+            let writes = file.write.iter().filter(|write| file.format_of(write) == format);
+            published = published.branch(format.name(), |readings| {
+                let stages = format_stages(file, format, Vec::new(), site.state_store);
+                let frames = through(readings, stages.charging(site.memory_budget));
+                outputs.all(frames, writes.collect(), site)
+            })?;
+        }
+        published.graph()
+    };
+    let Outputs { targets, plugs, .. } = outputs;
+    Ok(Built { graphs: vec![graph], targets, plugs })
 }
 
-/// Adds the sinks of the file. A port, or a sink beside others, gets the newest frames from a ring; a sink that is alone
-/// gets every frame.
-fn end<S>(
-    name: &str,
-    frames: Pipeline<S>,
-    write: &[config::Write],
-    site: &mut Site<'_>,
-) -> Result<Built, String>
-where
-    S: Segment<Out = Frame>,
-{
-    let alone = |graph| Built { graphs: vec![graph], targets: Vec::new(), plugs: Vec::new() };
-    if let [config::Write { target, keep, delivery }] = write {
-        let items = keep.items();
-        match target {
-            config::Target::Port(port) if *delivery == Delivery::Durable => {
-                let target = site.ports.resolve(port)?;
-                let kept =
-                    DurableSink::new(target.to_string(), site.ports.at(&target).durable.clone());
-                let graphs = vec![frames.write(kept, items)];
-                return Ok(Built { graphs, targets: vec![target], plugs: Vec::new() });
-            }
-            config::Target::Port(_) => {}
-            config::Target::File(file) => return Ok(alone(frames.write(file_sink(file), items))),
-            config::Target::Unix(path) => {
-                return Ok(alone(frames.write(sinks::Unix::new(path), items)));
-            }
-            config::Target::Stdout => return Ok(alone(frames.write(sinks::Stdout::new(), items))),
-            config::Target::Null => return Ok(alone(frames.write(sinks::Null, items))),
+/// The outputs of a flow, as they are added.
+struct Outputs<'a> {
+    /// The flow's name.
+    name: &'a str,
+    /// The ports that it uses.
+    targets: Vec<Target>,
+    /// The feeds for ports.
+    plugs: Vec<Plug>,
+}
+
+impl Outputs<'_> {
+    /// Adds the only output of a flow: one that is no port gets every frame.
+    fn only<S>(
+        &mut self,
+        frames: Pipeline<S>,
+        write: &config::Write,
+        site: &mut Site<'_>,
+    ) -> Result<Graph, String>
+    where
+        S: Segment<Out = Frame>,
+    {
+        match self.sink(write, site)? {
+            Some(sink) => Ok(frames.write(sink, write.keep.items())),
+            None => self.all(frames, vec![write], site),
         }
     }
-    let keep = write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
-    let mut published = frames.publish(&Ring::new(keep).within(site.memory_budget));
-    let (mut targets, mut plugs) = (Vec::new(), Vec::new());
-    for write in write {
-        published = match &write.target {
-            config::Target::Port(port) if write.delivery == Delivery::Durable => {
-                let target = site.ports.resolve(port)?;
-                let kept =
-                    DurableSink::new(target.to_string(), site.ports.at(&target).durable.clone());
-                targets.push(target);
-                published.write(kept)
-            }
-            config::Target::Port(port) => {
+
+    /// Adds several: each gets the newest frames from a ring, and none slows another.
+    fn all<S>(
+        &mut self,
+        frames: Pipeline<S>,
+        writes: Vec<&config::Write>,
+        site: &mut Site<'_>,
+    ) -> Result<Graph, String>
+    where
+        S: Segment<Out = Frame>,
+    {
+        let keep = writes.iter().map(|write| write.keep.items()).max().unwrap_or(1);
+        let mut published = frames.publish(&Ring::new(keep).within(site.memory_budget));
+        for write in writes {
+            if let Some(sink) = self.sink(write, site)? {
+                published = published.write(sink);
+            } else if let config::Target::Port(port) = &write.target {
                 let target = site.ports.resolve(port)?;
                 site.ports.at(&target);
                 let (subscriber, node) = published.tail("port", target.to_string());
-                targets.push(target.clone());
+                self.targets.push(target.clone());
                 // `--port` may stand for several ports of the file, so the name is made unique.
-                let feed = format!("{name}/{}", plugs.len());
-                plugs.push(Plug { target, feed, subscriber, keep, node });
-                published
+                let feed = format!("{}/{}", self.name, self.plugs.len());
+                self.plugs.push(Plug { target, feed, subscriber, keep, node });
             }
-            config::Target::File(file) => published.write(file_sink(file)),
-            config::Target::Unix(path) => published.write(sinks::Unix::new(path)),
-            config::Target::Stdout => published.write(sinks::Stdout::new()),
-            config::Target::Null => published.write(sinks::Null),
-        };
+        }
+        Ok(published.graph())
     }
-    Ok(Built { graphs: vec![published.graph()], targets, plugs })
+
+    /// The sink of `write`; a port that gets the newest frames has none.
+    fn sink(
+        &mut self,
+        write: &config::Write,
+        site: &mut Site<'_>,
+    ) -> Result<Option<BoxSink<Frame>>, String> {
+        match &write.target {
+            config::Target::Port(port) if write.delivery == Delivery::Durable => {
+                let target = site.ports.resolve(port)?;
+                let durable = site.ports.at(&target).durable.clone();
+                self.targets.push(target.clone());
+                Ok(Some(BoxSink::new(DurableSink::new(target.to_string(), durable))))
+            }
+            target => Ok(sink(target)),
+        }
+    }
 }
 
-/// The sink of `[write] file = { … }`.
-pub fn file_sink(file: &config::FileTarget) -> sinks::File {
-    let rotation = sinks::Rotation { max_bytes: file.max_size.bytes(), keep: file.keep.get() };
-    sinks::File::new(&file.path, rotation)
+/// The sink of an output that is no port.
+pub fn sink(target: &config::Target) -> Option<BoxSink<Frame>> {
+    Some(match target {
+        config::Target::Port(_) => return None,
+        config::Target::File(file) => {
+            let max_bytes = file.max_size.bytes();
+            let rotation = sinks::Rotation { max_bytes, keep: file.keep.get() };
+            BoxSink::new(sinks::File::new(&file.path, rotation))
+        }
+        config::Target::Unix(path) => BoxSink::new(sinks::Unix::new(path)),
+        config::Target::Tcp(tcp) => BoxSink::new(sinks::Tcp::new(&tcp.address, tcp.framing)),
+        config::Target::Syslog(syslog) => {
+            let hostname = crate::agent::identity::of_this_machine(None).host;
+            let header = sinks::Header::new(syslog.priority(), &hostname, &syslog.app_name);
+            BoxSink::new(sinks::Syslog::new(syslog.server.clone(), header))
+        }
+        config::Target::Stdout => BoxSink::new(sinks::Stdout::new()),
+        config::Target::Null => BoxSink::new(sinks::Null),
+    })
 }
 
-/// The transforms of a file: everything between the readings and the frames.
+/// The transforms of a file: everything between the readings and the frames of its first output.
 pub fn stages(file: &PipelineFile, vm_id: Option<&str>) -> Stages {
-    restored_stages(file, vm_id, &StateStore::default())
+    let state_store = StateStore::default();
+    let enrichers = restored_enrichers(file, vm_id, &state_store);
+    let format = file.formats().first().copied().unwrap_or(file.serialize.format);
+    format_stages(file, format, enrichers, &state_store)
 }
 
-/// As [`stages`], with the state from `state_store`.
-fn restored_stages(file: &PipelineFile, vm_id: Option<&str>, state_store: &StateStore) -> Stages {
+/// The enrichers of a file, with the state from `state_store`.
+fn restored_enrichers(
+    file: &PipelineFile,
+    vm_id: Option<&str>,
+    state_store: &StateStore,
+) -> Vec<Enricher> {
     let enrich = |(index, enrich): (usize, &Enrich)| {
         // State is matched by position among its kind: the second `rates` of a file continues the second one.
         let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
         let nth = file.enrich.iter().take(index).filter(same).count();
         enricher(nth, enrich, vm_id, state_store)
     };
-    let mut enrichers: Vec<Enricher> = file.enrich.iter().enumerate().map(enrich).collect();
-    if file.serialize.format == Format::Infinibay {
+    file.enrich.iter().enumerate().map(enrich).collect()
+}
+
+/// The stages of one format, behind `enrichers`.
+fn format_stages(
+    file: &PipelineFile,
+    format: Format,
+    mut enrichers: Vec<Enricher>,
+    state_store: &StateStore,
+) -> Stages {
+    if format == Format::Infinibay {
         let read = file.collect.iter().flat_map(|collect| &collect.from).map(Read::group).collect();
-        let join = Join::new(file.serialize.format.needs(), lead(file)).of(read);
+        let join = Join::new(format.needs(), lead(file)).of(read);
         enrichers.push(Box::new(Stateful::new(join, state_store, "join")));
     }
     let limits = Limits {
@@ -268,11 +331,7 @@ fn restored_stages(file: &PipelineFile, vm_id: Option<&str>, state_store: &State
         max_bytes: usize::try_from(file.batch.max_bytes.bytes()).unwrap_or(usize::MAX),
         max_delay: file.batch.max_delay.get(),
     };
-    Stages {
-        enrichers,
-        batcher: Batcher::new(limits),
-        serialize: Serialize::new(file.serialize.format),
-    }
+    Stages { enrichers, batcher: Batcher::new(limits), serialize: Serialize::new(format) }
 }
 
 fn enricher(
@@ -313,7 +372,7 @@ fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<IntervalSource> {
         let collected = collect.from.iter().map(|read| format!("{read:?}")).collect();
         let cadence = IntervalSource::new(every, collectors).kept_on(site.state_store, collected);
         let addresses = collect.from.iter().any(|read| read.group() == Group::Network);
-        if file.serialize.format == Format::Infinibay && (addresses || every == lead) {
+        if file.formats().contains(&Format::Infinibay) && (addresses || every == lead) {
             cadence.eager_until_address(site.latest.clone())
         } else {
             cadence

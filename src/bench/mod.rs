@@ -15,15 +15,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Ports;
-use crate::agent::file_sink;
+use crate::agent::sink;
 use crate::agent::stages;
 use crate::config::{self, PipelineFile, Target};
 use crate::metrics::synthetic::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;
-use crate::pipeline::{self, Graph, Pipeline, Restart, Segment, Sink, StatsRegistry, Task};
+use crate::pipeline::{self, Pipeline, Restart, Segment, StatsRegistry, Task};
 use crate::port::Port;
-use crate::sinks;
 
 pub use comparison::Comparison;
 use meter::{Measured, Meter};
@@ -146,33 +145,19 @@ impl Plan {
         S: Segment<Out = Frame>,
     {
         let items = self.keep;
-        let graph: Graph = match &self.outlet.target {
-            Target::File(file) => measured(frames, file_sink(file), meter, items),
-            Target::Unix(path) => measured(frames, sinks::Unix::new(path), meter, items),
-            Target::Stdout => measured(frames, sinks::Stdout::new(), meter, items),
-            Target::Null => measured(frames, sinks::Null, meter, items),
-            Target::Port(name) => {
-                let target = Ports::new(None, health, stop).resolve(name)?;
-                let (graph, lane) = frames.hand_to("port", target.to_string(), items);
-                let node = health.node(format!("port {target}"));
-                let mut port = Port::new(target, node, stop.clone());
-                port.telemetry(ReceiverStream::new(lane));
-                let meter = meter.clone();
-                port.on_written(move |frame, now| meter.written(frame, now));
-                let mut tasks = graph.into_tasks();
-                tasks.push(Box::new(port));
-                return Ok(tasks);
-            }
-        };
-        Ok(graph.into_tasks())
+        if let Some(sink) = sink(&self.outlet.target) {
+            return Ok(frames.write(Measured::new(sink, meter.clone()), items).into_tasks());
+        }
+        let Target::Port(name) = &self.outlet.target else { return Ok(Vec::new()) };
+        let target = Ports::new(None, health, stop).resolve(name)?;
+        let (graph, lane) = frames.hand_to("port", target.to_string(), items);
+        let node = health.node(format!("port {target}"));
+        let mut port = Port::new(target, node, stop.clone());
+        port.telemetry(ReceiverStream::new(lane));
+        let meter = meter.clone();
+        port.on_written(move |frame, now| meter.written(frame, now));
+        let mut tasks = graph.into_tasks();
+        tasks.push(Box::new(port));
+        Ok(tasks)
     }
-}
-
-fn measured<S: Segment<Out = Frame>, K: Sink<In = Frame>>(
-    frames: Pipeline<S>,
-    sink: K,
-    meter: &Meter,
-    items: usize,
-) -> Graph {
-    frames.write(Measured::new(sink, meter.clone()), items)
 }

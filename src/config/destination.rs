@@ -9,10 +9,11 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::{ConfigError, Place as ErrorPlace, shown};
 use super::load::Loaded;
-use super::write::Target;
+use super::write::{SyslogTarget, Target};
 use crate::commands::verify::secret::SecretSource;
 use crate::files::is_state_name;
 use crate::port;
+use crate::sinks::Server;
 
 /// Device and inode.
 type Inode = (u64, u64);
@@ -205,8 +206,11 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
                     Some(Claim::new(origin, &file.path, Kind::Output, file.keep.get()))
                 }
                 Target::Unix(path) => Some(Claim::new(origin, path, Kind::Socket, 0)),
+                Target::Syslog(SyslogTarget { server: Server::Unix(path), .. }) => {
+                    Some(Claim::new(origin, path, Kind::Socket, 0))
+                }
                 Target::Port(name) => named(origin, name),
-                Target::Stdout | Target::Null => None,
+                Target::Tcp(_) | Target::Syslog(_) | Target::Stdout | Target::Null => None,
             };
             claims.extend(claim.map(|claim| claim.in_section(loaded, number)));
         }

@@ -54,7 +54,10 @@ pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use setting::Setting;
 pub use units::{Count, Period, Size};
 pub use value::Problem;
-pub use write::{Delivery, FileTarget, Target, Write};
+pub use write::{
+    Delivery, Facility, FileTarget, Severity as SyslogSeverity, SyslogTarget, Target, TcpTarget,
+    Write,
+};
 
 /// Looks up an environment variable. An argument, so that tests need no real environment.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;

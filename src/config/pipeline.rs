@@ -47,6 +47,22 @@ impl PipelineFile {
         self.collect.iter().flat_map(|collect| &collect.from).chain(generated)
     }
 
+    /// The format of what `write` writes.
+    pub fn format_of(&self, write: &Write) -> Format {
+        write.format.unwrap_or(self.serialize.format)
+    }
+
+    /// The formats of all outputs, each once, in the order of the file.
+    pub fn formats(&self) -> Vec<Format> {
+        let mut formats = Vec::new();
+        for format in self.write.iter().map(|write| self.format_of(write)) {
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
+        formats
+    }
+
     /// The groups that remain after every `select`.
     pub fn groups(&self) -> Vec<Group> {
         let kept = |group: &Group| {

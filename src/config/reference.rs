@@ -289,8 +289,29 @@ pub const PIPELINE: Page = Page {
                     "\"/run/metrics.sock\"",
                     "a Unix socket to connect to",
                 ),
+                key(
+                    "tcp",
+                    "table, see below",
+                    NONE,
+                    "{ address = \"metrics.example:5170\" }",
+                    "a TCP server; what is sent is not encrypted",
+                ),
+                key(
+                    "syslog",
+                    "table, see below",
+                    NONE,
+                    "{ server = \"udp:logs.example:514\" }",
+                    "a syslog server, or the log socket of this machine: each line is a message (RFC 5424)",
+                ),
                 key("stdout", "`true`", NONE, "true", "standard output"),
                 key("null", "`true`", NONE, "true", "nowhere; counted all the same"),
+                key(
+                    "format",
+                    "as in `[serialize]`",
+                    "(that of `[serialize]`)",
+                    "\"json-lines\"",
+                    "the format of this output",
+                ),
                 key(
                     "keep",
                     COUNT,
@@ -332,6 +353,62 @@ pub const PIPELINE: Page = Page {
                     "3",
                     "10",
                     "how many full files are kept beside the one that grows",
+                ),
+            ],
+        },
+        Section {
+            header: "`tcp = { … }` in `[write]`",
+            about: "",
+            within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\ntcp.address = \"x:1\"\ntcp.{}",
+            keys: &[
+                key(
+                    "address",
+                    "name or IP address, with a port",
+                    NEEDED,
+                    "\"metrics.example:5170\"",
+                    "the server; a name is looked up at each connection",
+                ),
+                key(
+                    "framing",
+                    "`\"newline\"` or `\"octets\"`",
+                    "\"newline\"",
+                    "\"octets\"",
+                    "how lines are told apart: by their ends, or by a length before each (RFC 6587)",
+                ),
+            ],
+        },
+        Section {
+            header: "`syslog = { … }` in `[write]`",
+            about: "",
+            within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write.syslog]\n{}",
+            keys: &[
+                key(
+                    "server",
+                    "`unix:PATH`, `tcp:ADDRESS` or `udp:ADDRESS`",
+                    "\"unix:/dev/log\"",
+                    "\"udp:logs.example:514\"",
+                    "where messages go; a datagram (unix, udp) carries at most 65,507 bytes, and a longer line is dropped with a warning",
+                ),
+                key(
+                    "facility",
+                    "`\"user\"`, `\"daemon\"`, `\"local0\"`, `\"local1\"`, `\"local2\"`, `\"local3\"`, `\"local4\"`, `\"local5\"`, `\"local6\"` or `\"local7\"`",
+                    "\"daemon\"",
+                    "\"local3\"",
+                    "what kind of program speaks",
+                ),
+                key(
+                    "severity",
+                    "`\"emergency\"`, `\"alert\"`, `\"critical\"`, `\"error\"`, `\"warning\"`, `\"notice\"`, `\"info\"` or `\"debug\"`",
+                    "\"info\"",
+                    "\"notice\"",
+                    "how grave each message is",
+                ),
+                key(
+                    "app_name",
+                    "text, at most 48 characters",
+                    "\"infiniservice\"",
+                    "\"web\"",
+                    "the name of what speaks",
                 ),
             ],
         },
@@ -906,8 +983,9 @@ mod tests {
             for Key { name, takes, default, example, .. } in section.keys {
                 let line = format!("{name} = {example}");
                 // Of [write] one target only.
-                let targets =
-                    "port file unix stdout null".contains(name) && shown.starts_with("`[write]`");
+                let targets = ["port", "file", "unix", "tcp", "syslog", "stdout", "null"]
+                    .contains(name)
+                    && shown.starts_with("`[write]`");
                 let other = if targets { "port" } else { name };
                 if let Err(error) = toml::from_str::<T>(&file(section, other, &line)) {
                     panic!("{shown} {line}: {error}");

@@ -15,9 +15,13 @@ impl fmt::Display for Pipeline {
         }
         f.write_str(", ")?;
         counted(f, self.file.groups().len(), "group")?;
-        write!(f, " → {} → ", self.file.serialize.format.name())?;
-        for (index, write) in self.file.write.iter().enumerate() {
-            write!(f, "{}{}", if index > 0 { ", " } else { "" }, write.target)?;
+        for (nth, format) in self.file.formats().into_iter().enumerate() {
+            write!(f, "{} → {} → ", if nth > 0 { ";" } else { "" }, format.name())?;
+            let writes =
+                self.file.write.iter().filter(|write| self.file.format_of(write) == format);
+            for (index, write) in writes.enumerate() {
+                write!(f, "{}{}", if index > 0 { ", " } else { "" }, write.target)?;
+            }
         }
         Ok(())
     }
@@ -30,6 +34,8 @@ impl fmt::Display for Target {
             Self::Port(name) => write!(f, "port {name}"),
             Self::File(file) => write!(f, "file {}", file.path.display()),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
+            Self::Tcp(server) => write!(f, "tcp {}", server.address),
+            Self::Syslog(syslog) => write!(f, "syslog {}", syslog.server),
             Self::Stdout => f.write_str("stdout"),
             Self::Null => f.write_str("null"),
         }

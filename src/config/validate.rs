@@ -5,6 +5,7 @@ use super::pipeline::PipelineFile;
 use super::warnings;
 use super::write::{ONE_TARGET, Target};
 use crate::model::Group;
+use crate::wire::Format;
 
 /// One step on the way to a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Check for PipelineFile {
         }
         if broken.is_empty() {
             // These rules concern collected groups.
-            let groups = [something_left(self), what_the_format_needs(self)];
+            let groups = [something_left(self), what_the_formats_need(self)];
             broken.extend(groups.into_iter().flatten().next());
         }
         broken.extend(tags_that_the_format_takes(self));
@@ -195,8 +196,16 @@ fn something_left(file: &PipelineFile) -> Option<Broken> {
     }
 }
 
-fn what_the_format_needs(file: &PipelineFile) -> Option<Broken> {
-    let (format, left) = (file.serialize.format, file.groups());
+fn what_the_formats_need(file: &PipelineFile) -> Option<Broken> {
+    let formats = match file.write.is_empty() {
+        true => vec![file.serialize.format],
+        false => file.formats(),
+    };
+    formats.into_iter().find_map(|format| what_the_format_needs(file, format))
+}
+
+fn what_the_format_needs(file: &PipelineFile, format: Format) -> Option<Broken> {
+    let left = file.groups();
     let missing: Vec<Group> =
         format.needs().iter().copied().filter(|group| !left.contains(group)).collect();
     let first = missing.first()?;
@@ -205,8 +214,13 @@ fn what_the_format_needs(file: &PipelineFile) -> Option<Broken> {
         false => ("not collected", format!("collect {} as well", names(&missing))),
     };
     let needs = format!("needs {}, and {:?} is {why}", names(format.needs()), first.name());
+    let own = file.write.iter().position(|write| write.format == Some(format));
+    let place = match own {
+        Some(index) => vec![Key("write"), Item(index), Key("format")],
+        None => vec![Key("serialize"), Key("format")],
+    };
     let broken = Broken::new(
-        &[Key("serialize"), Key("format")],
+        &place,
         format!("the format {:?} {needs}", format.name()),
         format!("{also}, or write format = \"json-lines\", which takes any"),
     );
@@ -218,11 +232,13 @@ fn what_the_format_needs(file: &PipelineFile) -> Option<Broken> {
 }
 
 fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
-    let format = file.serialize.format;
+    let formats = file.formats();
     let mut broken = Vec::new();
     for (index, enrich) in file.enrich.iter().enumerate() {
         let super::Enrich::Tags(tags) = enrich else { continue };
-        for (name, why) in tags.keys().filter_map(|name| Some((name, format.refused_tag(name)?))) {
+        for name in tags.keys() {
+            let refused = |format: &Format| Some((*format, format.refused_tag(name)?));
+            let Some((format, why)) = formats.iter().find_map(refused) else { continue };
             broken.push(Broken::new(
                 &[Key("enrich"), Item(index), Key("tags")],
                 format!(

@@ -9,9 +9,10 @@ use super::load::Loaded;
 use super::memory::least_ceiling;
 use super::pipeline::{Batch, PipelineFile};
 use super::validate::{Broken, Step};
-use super::write::{Target, Write};
+use super::write::{SyslogTarget, Target, Write};
 use crate::metrics::serialize::MAX_FRAME;
 use crate::model::Group;
+use crate::sinks::Server;
 
 use Step::{Item, Key};
 
@@ -29,7 +30,12 @@ pub(super) fn of_pipeline(file: &PipelineFile) -> Vec<Broken> {
 }
 
 fn without_a_place_in_the_format(file: &PipelineFile, warnings: &mut Vec<Broken>) {
-    let format = file.serialize.format;
+    let formats = file.formats();
+    let names = super::explain::list(formats.iter().map(|format| format.name()));
+    let the_format = match formats.len() {
+        1 => format!("the format {names} has"),
+        _ => format!("the formats {names} have"),
+    };
     let other = "write format = \"json-lines\" in [serialize], or leave this out";
     for (index, enrich) in file.enrich.iter().enumerate() {
         let name = match enrich {
@@ -37,9 +43,8 @@ fn without_a_place_in_the_format(file: &PipelineFile, warnings: &mut Vec<Broken>
             Enrich::Identity(_) => "identity",
             _ => continue,
         };
-        if !format.carries_tags() {
-            let message =
-                format!("the format {:?} has no place for {name}: it is lost", format.name());
+        if !formats.iter().any(|format| format.carries_tags()) {
+            let message = format!("{the_format} no place for {name}: it is lost");
             warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, other));
         }
     }
@@ -47,12 +52,9 @@ fn without_a_place_in_the_format(file: &PipelineFile, warnings: &mut Vec<Broken>
     for (at, collect) in file.collect.iter().enumerate() {
         for (index, read) in collect.from.iter().enumerate() {
             let group = read.group();
-            if left.contains(&group) && !format.carries(group) {
-                let message = format!(
-                    "the format {:?} has no place for {:?}: it is read and lost",
-                    format.name(),
-                    group.name()
-                );
+            if left.contains(&group) && !formats.iter().any(|format| format.carries(group)) {
+                let name = group.name();
+                let message = format!("{the_format} no place for {name:?}: it is read and lost");
                 let path = [Key("collect"), Item(at), Key("from"), Item(index)];
                 warnings.push(Broken::new(&path, message, other));
             }
@@ -155,7 +157,10 @@ fn output(write: &Write, batch: &Batch, index: usize, warnings: &mut Vec<Broken>
                 warnings.push(Broken::new(&path("keep"), message, help));
             }
         }
-        Target::Stdout | Target::Null => {}
+        Target::Syslog(SyslogTarget { server: Server::Unix(socket), .. }) => {
+            is_relative(socket, &path("syslog"));
+        }
+        Target::Tcp(_) | Target::Syslog(_) | Target::Stdout | Target::Null => {}
     }
 }
 

@@ -8,12 +8,16 @@ use serde::de::Deserializer;
 use super::table::some_table;
 use super::units::{Count, Size};
 use super::value::{Problem, Raw, text};
+use crate::sinks::{Framing, Server};
+use crate::wire::Format;
 
 /// One `[write]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// Where frames go.
     pub target: Target,
+    /// The format of what is written here; `None` is that of `[serialize]`.
+    pub format: Option<Format>,
     /// The newest frames that are kept while the port is not read; for other targets, the frames that may wait.
     pub keep: Count,
     /// The delivery guarantee of a frame.
@@ -45,6 +49,10 @@ pub enum Target {
     File(FileTarget),
     /// A Unix socket, connected to.
     Unix(PathBuf),
+    /// A TCP server.
+    Tcp(TcpTarget),
+    /// A syslog server, or the log socket of this machine.
+    Syslog(SyslogTarget),
     /// Standard output.
     Stdout,
     /// Nowhere; counted all the same.
@@ -73,6 +81,77 @@ impl FileTarget {
     }
 }
 
+/// `tcp = { address = … }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpTarget {
+    /// The server, as a name or an IP address with a port.
+    #[serde(deserialize_with = "address")]
+    pub address: String,
+    /// How lines are told apart.
+    #[serde(default)]
+    pub framing: Framing,
+}
+
+/// `syslog = { server = … }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyslogTarget {
+    /// Where the messages go.
+    #[serde(default = "log_socket", deserialize_with = "syslog_server")]
+    pub server: Server,
+    /// What kind of program speaks.
+    #[serde(default)]
+    pub facility: Facility,
+    /// How grave each message is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// The name of what speaks.
+    #[serde(default = "own_name", deserialize_with = "app_name")]
+    pub app_name: String,
+}
+
+impl SyslogTarget {
+    /// The number in front of each message.
+    pub fn priority(&self) -> u8 {
+        self.facility as u8 * 8 + self.severity as u8
+    }
+}
+
+/// The facilities of RFC 5424, table 1, that a program may choose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the words of the standard
+pub enum Facility {
+    User = 1,
+    #[default]
+    Daemon = 3,
+    Local0 = 16,
+    Local1,
+    Local2,
+    Local3,
+    Local4,
+    Local5,
+    Local6,
+    Local7,
+}
+
+/// The severities of RFC 5424, table 2.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the words of the standard
+pub enum Severity {
+    Emergency,
+    Alert,
+    Critical,
+    Error,
+    Warning,
+    Notice,
+    #[default]
+    Info,
+    Debug,
+}
+
 impl<'de> Deserialize<'de> for Write {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Section::deserialize(deserializer)?.into_write().map_err(Problem::pack)
@@ -87,8 +166,13 @@ struct Section {
     #[serde(default, deserialize_with = "some_table")]
     file: Option<FileTarget>,
     unix: Option<SocketPath>,
+    #[serde(default, deserialize_with = "some_table")]
+    tcp: Option<TcpTarget>,
+    #[serde(default, deserialize_with = "some_table")]
+    syslog: Option<SyslogTarget>,
     stdout: Option<On>,
     null: Option<On>,
+    format: Option<Format>,
     keep: Option<Count>,
     delivery: Option<Delivery>,
 }
@@ -99,6 +183,8 @@ impl Section {
             ("port", self.port.map(|name| Target::Port(name.0))),
             ("file", self.file.map(Target::File)),
             ("unix", self.unix.map(|path| Target::Unix(path.0))),
+            ("tcp", self.tcp.map(Target::Tcp)),
+            ("syslog", self.syslog.map(Target::Syslog)),
             ("stdout", self.stdout.map(|_| Target::Stdout)),
             ("null", self.null.map(|_| Target::Null)),
         ];
@@ -109,11 +195,11 @@ impl Section {
                 if delivery == Delivery::Durable && !matches!(target, Target::Port(_)) {
                     return Err(Problem::new(
                         "has delivery = \"durable\", and only at a port does a host acknowledge",
-                        "leave delivery out: a file, a socket and stdout get every frame anyway",
+                        "leave delivery out: any other output gets every frame anyway",
                     ));
                 }
                 let keep = self.keep.unwrap_or(Count::fixed(Write::KEEP));
-                Ok(Write { target, keep, delivery })
+                Ok(Write { target, format: self.format, keep, delivery })
             }
             (Some((first, _)), Some((second, _))) => Err(Problem::new(
                 format!("names two targets, {first} and {second}"),
@@ -126,7 +212,8 @@ impl Section {
 
 /// What `[write]` may name.
 pub(super) const ONE_TARGET: &str = "give it one of port = \"org.infinibay.agent\", \
-     file = { path = \"/var/log/metrics.jsonl\" }, unix = \"/run/metrics.sock\", stdout = true or null = true";
+     file = { path = \"/var/log/metrics.jsonl\" }, unix = \"/run/metrics.sock\", \
+     tcp = { address = \"metrics.example:5170\" }, syslog = { server = \"unix:/dev/log\" }, stdout = true or null = true";
 
 /// A target without options: `true` or an empty table.
 struct On;
@@ -181,6 +268,60 @@ fn check_socket(path: &str) -> Result<(), Problem> {
         1..=107 => Ok(()),
         _ => Err(Problem::new("is too long for a socket", "the kernel takes 107 bytes at most")),
     }
+}
+
+/// A name or an IP address with a port; an IPv6 address stands in brackets.
+fn check_address(address: &str) -> Result<(), Problem> {
+    let help = "write name:port, as in \"metrics.example:5170\" or \"[2001:db8::1]:5170\"";
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return Err(Problem::new("names no port", help));
+    };
+    let is_bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if host.is_empty() || is_bare_v6 || host.contains(char::is_whitespace) {
+        return Err(Problem::new("is not a name or an IP address with a port", help));
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err(Problem::new("has no port from 1 to 65535 after the colon", help)),
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let address = text(deserializer)?;
+    check_address(&address).map_err(Problem::pack)?;
+    Ok(address)
+}
+
+fn syslog_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Server, D::Error> {
+    let server = text(deserializer)?;
+    let parsed = match server.split_once(':') {
+        Some(("unix", path)) => check_socket(path).map(|()| Server::Unix(path.into())),
+        Some(("tcp", address)) => check_address(address).map(|()| Server::Tcp(address.into())),
+        Some(("udp", address)) => check_address(address).map(|()| Server::Udp(address.into())),
+        _ => Err(Problem::new(
+            "is not unix:PATH, tcp:ADDRESS or udp:ADDRESS",
+            "write one of them, as in \"udp:logs.example:514\"",
+        )),
+    };
+    parsed.map_err(Problem::pack)
+}
+
+/// RFC 5424, 6.2.5: at most 48 printable ASCII characters.
+fn app_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = text(deserializer)?;
+    if (1..=48).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(name);
+    }
+    let help = "take 1 to 48 printable ASCII characters without spaces";
+    Err(Problem::new("is not a name that syslog takes", help).pack())
+}
+
+fn log_socket() -> Server {
+    Server::Unix("/dev/log".into())
+}
+
+fn own_name() -> String {
+    "infiniservice".into()
 }
 
 fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {

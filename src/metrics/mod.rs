@@ -15,7 +15,9 @@ pub mod latest;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Batch, Frame, SystemMetrics};
-use crate::pipeline::{EventCount, Identity, Pipeline, Segment, Source, StatsRegistry};
+use crate::pipeline::{
+    EventCount, Identity, MemoryBudget, Pipeline, Segment, Source, StatsRegistry,
+};
 
 /// Readings that wait between the sources and the stages; when it is full the sources wait.
 pub const READINGS_WAITING: usize = 4;
@@ -28,6 +30,14 @@ pub struct Stages {
     pub batcher: batch::Batcher,
     /// Turns batches into bytes.
     pub serialize: serialize::Serialize,
+}
+
+impl Stages {
+    /// Charges each frame to `memory_budget`.
+    pub fn charging(mut self, memory_budget: &MemoryBudget) -> Self {
+        self.serialize = self.serialize.charging(memory_budget);
+        self
+    }
 }
 
 /// The start of a flow: one task per source, all into one channel.

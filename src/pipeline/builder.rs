@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +43,7 @@ use super::topology::{Edge, Topology};
 pub struct Pipeline<S: Segment> {
     graph: Graph,
     health: StatsRegistry,
-    inbox: mpsc::Receiver<S::In>,
+    inbox: Upstream<S::In>,
     segment: S,
     /// Stages in the picture that feed the next one, and how.
     ends: Vec<usize>,
@@ -70,14 +71,12 @@ impl<T: EventCount + Send + 'static> Pipeline<Identity<T>> {
             graph.add(SourceTask { source, outlet, hand: None, stop, node });
         }
         let (health, segment, edge) = (health.clone(), Identity::default(), Edge::Queue(items));
+        let inbox = Upstream::Queue(inbox);
         Self { graph, health, inbox, segment, ends, edge }
     }
 }
 
-impl<S: Segment> Pipeline<S>
-where
-    S::Out: Clone,
-{
+impl<S: Segment> Pipeline<S> {
     /// Adds a transform to the segment: no channel, no task.
     pub fn then<T: Transform<In = S::Out>>(
         mut self,
@@ -104,7 +103,7 @@ where
         Pipeline {
             graph,
             health,
-            inbox,
+            inbox: Upstream::Queue(inbox),
             segment: Identity::default(),
             ends,
             edge: Edge::Queue(items),
@@ -139,6 +138,7 @@ where
         let ends = vec![graph.picture.stage(name, detail, &ends, &Edge::Queue(items))];
         graph.add(HandlerTask::new(handler, room.clone(), requests, replies, node));
         let (segment, edge) = (Identity::default(), Edge::Queue(items));
+        let inbox = Upstream::Queue(inbox);
         Pipeline { graph, health, inbox, segment, ends, edge }
     }
 
@@ -215,8 +215,25 @@ impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
         let edge = Edge::Ring(self.ring.keep());
         let node = draw(&mut self.graph.picture, &self.health, &sink, &self.ends, &edge);
         let tail = self.ring.subscribe(Arc::clone(&node));
-        self.graph.add(SinkTask::new(sink, Upstream::Subscriber(tail), node));
+        self.graph.add(SinkTask::new(sink, Upstream::Subscriber(tail.boxed()), node));
         self
+    }
+
+    /// Adds more stages that get the newest items, in tasks of their own; `build` puts them together and ends them.
+    /// The start of the branch is drawn as `name`.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn branch<E>(
+        mut self,
+        name: &str,
+        build: impl FnOnce(Pipeline<Identity<T>>) -> Result<Graph, E>,
+    ) -> Result<Self, E> {
+        let inbox = Upstream::Subscriber(self.lane(name, String::new()).boxed());
+        let ends = vec![self.graph.picture.stages.len() - 1];
+        let (health, segment, edge) = (self.health.clone(), Identity::default(), Edge::Fused);
+        self.graph = build(Pipeline { graph: self.graph, health, inbox, segment, ends, edge })?;
+        Ok(self)
     }
 
     /// Adds a lane into something that several graphs share (a port). It is drawn as `name`, and

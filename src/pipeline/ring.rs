@@ -22,7 +22,7 @@ use crate::sync::IgnorePoison;
 /// Bounds: `keep` items, rounded up to a power of two (tokio's broadcast does that); where a [`MemoryBudget`]
 /// is tight, less: the oldest are shed, down to the newest, which stays: whoever reads has a current one, also while
 /// others hold the memory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Ring<T> {
     sender: broadcast::Sender<Placed<T>>,
     /// Weight of everything ever published.
@@ -33,18 +33,32 @@ pub struct Ring<T> {
     kept: Arc<Mutex<VecDeque<Weak<Slot<T>>>>>,
 }
 
+impl<T> Clone for Ring<T> {
+    fn clone(&self) -> Self {
+        let (published, kept) = (Arc::clone(&self.published), Arc::clone(&self.kept));
+        let (sender, ledger) = (self.sender.clone(), self.ledger.clone());
+        Self { sender, published, keep: self.keep, ledger, kept }
+    }
+}
+
 /// An item that can be taken out while subscribers still have it before them.
 type Slot<T> = Mutex<Option<T>>;
 
 /// An item and the weight of all that was published before it: how a gap is weighed exactly.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Placed<T> {
     before: u64,
     weight: u64,
     item: Arc<Slot<T>>,
 }
 
-impl<T: Clone + EventCount + Send + 'static> Ring<T> {
+impl<T> Clone for Placed<T> {
+    fn clone(&self) -> Self {
+        Self { before: self.before, weight: self.weight, item: Arc::clone(&self.item) }
+    }
+}
+
+impl<T: EventCount + Send + 'static> Ring<T> {
     /// A ring that keeps the newest `keep` items (at least one).
     pub fn new(keep: usize) -> Self {
         let (keep, ledger) = (keep.max(1), MemoryBudget::default());

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 
 use futures::Stream;
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 /// Produces items at its own pace. The only kind of stage that hears the shutdown (its task stops
@@ -131,6 +132,56 @@ pub trait Sink: Send + 'static {
     /// The input has paused or ended: what is buffered goes out now.
     fn flush(&mut self) -> impl Future<Output = Result<(), StageError>> + Send {
         async { Ok(()) }
+    }
+}
+
+/// A sink that is chosen at run time (an operator's output). Costs an allocation for each write.
+pub struct BoxSink<T>(Box<dyn DynSink<T>>);
+
+impl<T: EventCount + Send + Sync + 'static> BoxSink<T> {
+    /// Hides which sink it is.
+    pub fn new(sink: impl Sink<In = T>) -> Self {
+        Self(Box::new(sink))
+    }
+}
+
+/// [`Sink`] with futures in boxes.
+trait DynSink<T>: Send {
+    fn name(&self) -> String;
+    fn detail(&self) -> String;
+    fn write<'a>(&'a mut self, item: &'a T) -> BoxFuture<'a, Result<(), StageError>>;
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), StageError>>;
+}
+
+impl<S: Sink> DynSink<S::In> for S {
+    fn name(&self) -> String {
+        Sink::name(self)
+    }
+    fn detail(&self) -> String {
+        Sink::detail(self)
+    }
+    fn write<'a>(&'a mut self, item: &'a S::In) -> BoxFuture<'a, Result<(), StageError>> {
+        Box::pin(Sink::write(self, item))
+    }
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
+        Box::pin(Sink::flush(self))
+    }
+}
+
+impl<T: EventCount + Send + Sync + 'static> Sink for BoxSink<T> {
+    type In = T;
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn detail(&self) -> String {
+        self.0.detail()
+    }
+    async fn write(&mut self, item: &T) -> Result<(), StageError> {
+        self.0.write(item).await
+    }
+    async fn flush(&mut self) -> Result<(), StageError> {
+        self.0.flush().await
     }
 }
 

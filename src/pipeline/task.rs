@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::chain::{Segment, weigh};
 use super::log_limit::LogLimit;
-use super::ring::{Ring, Subscriber};
+use super::ring::Ring;
 use super::stage::{EventCount, Sink, Source, StageError};
 use super::stats::StageStats;
 
@@ -52,7 +53,7 @@ pub(super) enum Downstream<T> {
     Ring(Ring<T>),
 }
 
-impl<T: Clone + EventCount + Send + 'static> Downstream<T> {
+impl<T: EventCount + Send + 'static> Downstream<T> {
     /// Hands on one burst of `ready`; returns the weight that arrived and the weight that nobody took.
     async fn send(&self, ready: &mut Vec<T>) -> (u64, u64) {
         match self {
@@ -138,17 +139,14 @@ impl<S: Source> Task for SourceTask<S> {
 
 /// Runs a segment until its input has ended and everything it held is handed on.
 pub(super) struct SegmentTask<S: Segment> {
-    pub inbox: mpsc::Receiver<S::In>,
+    pub inbox: Upstream<S::In>,
     /// Not here while it runs on the blocking pool.
     pub segment: Option<S>,
     pub outlet: Downstream<S::Out>,
     pub input: Input,
 }
 
-impl<S: Segment> SegmentTask<S>
-where
-    S::Out: Clone,
-{
+impl<S: Segment> SegmentTask<S> {
     async fn pump(&mut self) -> Result<(), StageError> {
         let Self { inbox, segment: place, outlet, input } = self;
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
@@ -174,8 +172,8 @@ where
             if *input == Input::Open {
                 tokio::select! {
                     biased;
-                    taken = inbox.recv_many(segment.inbox(), BURST) => {
-                        if taken == 0 {
+                    more = inbox.take(segment.inbox()) => {
+                        if !more {
                             *input = Input::Ended;
                         }
                     }
@@ -230,10 +228,7 @@ pub(super) enum Input {
     Finished,
 }
 
-impl<S: Segment> Task for SegmentTask<S>
-where
-    S::Out: Clone,
-{
+impl<S: Segment> Task for SegmentTask<S> {
     fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
         self.pump().boxed()
     }
@@ -244,35 +239,38 @@ where
     }
 }
 
-/// Where a sink's items come from.
+/// Where the items of a segment or a sink come from.
 pub(super) enum Upstream<T> {
     /// Every item arrives.
     Queue(mpsc::Receiver<T>),
-    /// The newest arrive; the tail books what did not.
-    Subscriber(Subscriber<T>),
+    /// The newest arrive; the subscriber counts what did and what did not.
+    Subscriber(BoxStream<'static, T>),
 }
 
-impl<T: Clone + EventCount + Send + 'static> Upstream<T> {
-    /// Waits for at least one item, takes all that is ready up to a burst, and books it in `node`.
-    /// `false` when there will be no more.
-    async fn take(&mut self, into: &mut Vec<T>, node: &StageStats) -> bool {
+impl<T: Send + 'static> Upstream<T> {
+    /// Waits for at least one item, and takes all that is ready up to a burst. `false` when there will be no more.
+    /// Nothing is lost if it is cancelled.
+    async fn take(&mut self, into: &mut Vec<T>) -> bool {
         match self {
-            Self::Queue(receiver) => {
-                let taken = receiver.recv_many(into, BURST).await;
-                node.received(weigh(into));
-                taken > 0
-            }
+            Self::Queue(receiver) => receiver.recv_many(into, BURST).await > 0,
             Self::Subscriber(tail) => {
                 let Some(first) = tail.next().await else { return false };
                 into.push(first);
-                while into.len() < BURST
+                let mut more = BURST - 1;
+                while more > 0
                     && let Some(Some(next)) = tail.next().now_or_never()
                 {
                     into.push(next);
+                    more -= 1;
                 }
                 true
             }
         }
+    }
+
+    /// Whether what it gave is counted as received already.
+    fn counts(&self) -> bool {
+        matches!(self, Self::Subscriber(_))
     }
 }
 
@@ -287,10 +285,7 @@ pub(super) struct SinkTask<S: Sink> {
     log_limit: LogLimit,
 }
 
-impl<S: Sink> SinkTask<S>
-where
-    S::In: Clone,
-{
+impl<S: Sink> SinkTask<S> {
     pub fn new(sink: S, inlet: Upstream<S::In>, node: Arc<StageStats>) -> Self {
         Self { inlet, sink, hand: Vec::new(), next: 0, node, log_limit: LogLimit::default() }
     }
@@ -310,17 +305,17 @@ where
             *next = 0;
             node.buffered(0);
             within_limit(sink.flush(), log_limit, node).await?;
-            if !inlet.take(hand, node).await {
+            if !inlet.take(hand).await {
                 return Ok(());
+            }
+            if !inlet.counts() {
+                node.received(weigh(hand));
             }
         }
     }
 }
 
-impl<S: Sink> Task for SinkTask<S>
-where
-    S::In: Clone,
-{
+impl<S: Sink> Task for SinkTask<S> {
     fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
         self.pump().boxed()
     }

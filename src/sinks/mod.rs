@@ -1,4 +1,4 @@
-//! Sinks other than the port: a file, a Unix socket, standard output, none at all.
+//! Sinks other than the port: a file, a Unix socket, a TCP server, syslog, standard output, none at all.
 //!
 //! Every sink writes a frame whole or fails, and then gets the same frame again; a write may also be cancelled at
 //! any await and repeated. No sink buffers frames: a buffered frame would count as written and could still be lost,
@@ -6,10 +6,14 @@
 //! block.
 
 mod file;
-mod null;
-mod blocking;
-mod stdout;
 mod unix;
+mod tcp;
+mod syslog;
+mod stdout;
+mod null;
+
+mod blocking;
+mod network;
 
 use std::io;
 
@@ -17,6 +21,8 @@ pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
 pub use null::Null;
 pub use stdout::Stdout;
+pub use syslog::{Header, MAX_DATAGRAM, Server, Syslog};
+pub use tcp::{Framing, Tcp};
 pub use unix::Unix;
 
 /// Why a call failed, as the end of a sentence.

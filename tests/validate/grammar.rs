@@ -25,7 +25,12 @@ fn a_file_can_express_what_code_can() {
         ProcessesOptions { keep: count(50), by: Rank::Memory, ..ProcessesOptions::default() };
     let file =
         FileTarget { path: "/var/log/m.jsonl".into(), max_size: size(1 << 20), keep: count(3) };
-    let write = |target, keep| Write { target, keep: count(keep), delivery: Delivery::Latest };
+    let write = |target, keep| Write {
+        target,
+        format: None,
+        keep: count(keep),
+        delivery: Delivery::Latest,
+    };
     let expected = PipelineFile {
         about: Some("Everything: ${SITE}".to_owned()),
         collect: vec![

@@ -100,9 +100,10 @@ pub(in crate::agent) struct Plan {
 
 /// Formats the output for a person when the pipeline writes to ports only.
 fn make_readable(pipeline: &mut config::Pipeline) {
-    let mut targets = pipeline.file.write.iter().map(|write| &write.target);
-    if targets.all(|target| matches!(target, Target::Port(_))) {
-        pipeline.file.serialize.format = Format::Pretty;
+    let file = &mut pipeline.file;
+    if file.write.iter().all(|write| matches!(write.target, Target::Port(_))) {
+        file.serialize.format = Format::Pretty;
+        file.write.iter_mut().for_each(|write| write.format = None);
     }
 }
 
@@ -156,7 +157,7 @@ impl Origin {
             for write in &pipeline.file.write {
                 if let Target::Port(name) = &write.target {
                     let target = ports.resolve(name)?;
-                    let format = pipeline.file.serialize.format;
+                    let format = pipeline.file.format_of(write);
                     let durable = write.delivery == Delivery::Durable;
                     uses.add(&target, format == Format::Infinibay, durable);
                     named.insert(target.to_string(), target);

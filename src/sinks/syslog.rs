@@ -1,0 +1,299 @@
+//! Writes each line as a syslog message, RFC 5424, to a syslog server or the local log socket.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::net::{UdpSocket, UnixDatagram, lookup_host};
+use tokio::time::Instant;
+
+use super::blocking::same;
+use super::network::Tcp;
+use super::tcp::{count_octets, lines};
+use super::why;
+use crate::model::{Frame, Iso8601};
+use crate::pipeline::{LogLimit, Sink, StageError};
+
+/// The most bytes of one message in a datagram: what UDP over IPv4 carries is 65,507 (RFC 768, RFC 791).
+pub const MAX_DATAGRAM: usize = 65_507;
+
+/// Where the messages go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// A stream, each message with its length before it (RFC 6587, 3.4.1).
+    Tcp(String),
+    /// One datagram for each message (RFC 5426): what is lost on the way is lost.
+    Udp(String),
+    /// A datagram socket of this machine, such as `/dev/log`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Udp(address) => write!(f, "udp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What stands in the header of each message (RFC 5424, 6.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Eight times the facility plus the severity.
+    pub priority: u8,
+    /// The name of the machine; `-` where it is not known.
+    pub hostname: String,
+    /// The name of what speaks, at most 48 printable ASCII characters.
+    pub app_name: String,
+}
+
+impl Header {
+    /// A header; of `hostname` what the standard takes: at most 255 printable ASCII characters.
+    pub fn new(priority: u8, hostname: &str, app_name: &str) -> Self {
+        let graphic = |character: &char| character.is_ascii_graphic();
+        let mut hostname: String = hostname.chars().filter(graphic).take(255).collect();
+        if hostname.is_empty() {
+            hostname.push('-');
+        }
+        Self { priority, hostname, app_name: app_name.to_owned() }
+    }
+}
+
+/// Writes each line of a frame as the text of one message; its time is that of writing.
+///
+/// A message longer than [`MAX_DATAGRAM`] cannot be sent in a datagram: it is dropped, with a warning. Over TCP any
+/// length goes. A frame that failed in the middle is sent again from the first line that was not written.
+///
+/// # Faults
+/// Always from outside: the server cannot be reached.
+#[derive(Debug)]
+pub struct Syslog {
+    peer: Peer,
+    header: Header,
+    /// One message, and all of a frame with their lengths; kept between frames.
+    message: Vec<u8>,
+    counted: Vec<u8>,
+    /// The frame that failed in the middle, and how many of its lines are written: a datagram must not go twice.
+    unfinished: Option<(Bytes, usize)>,
+    too_long: LogLimit,
+}
+
+#[derive(Debug)]
+enum Peer {
+    Tcp(Tcp),
+    Udp { address: String, socket: Option<UdpSocket> },
+    Unix { path: PathBuf, socket: Option<UnixDatagram> },
+}
+
+impl Syslog {
+    /// Writes to `server`.
+    pub fn new(server: Server, header: Header) -> Self {
+        let peer = match server {
+            Server::Tcp(address) => Peer::Tcp(Tcp::new(address)),
+            Server::Udp(address) => Peer::Udp { address, socket: None },
+            Server::Unix(path) => Peer::Unix { path, socket: None },
+        };
+        let (message, counted) = (Vec::new(), Vec::new());
+        Self { peer, header, message, counted, unfinished: None, too_long: LogLimit::default() }
+    }
+
+    /// Appends one message.
+    fn spell(header: &Header, now: &Iso8601, line: &[u8], out: &mut Vec<u8>) {
+        let Header { priority, hostname, app_name } = header;
+        let head = format!("<{priority}>1 {} {hostname} {app_name} - - - ", now.as_str());
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(line);
+    }
+}
+
+impl Sink for Syslog {
+    type In = Frame;
+
+    fn detail(&self) -> String {
+        match &self.peer {
+            Peer::Tcp(tcp) => format!("tcp:{}", tcp.address()),
+            Peer::Udp { address, .. } => format!("udp:{address}"),
+            Peer::Unix { path, .. } => format!("unix:{}", path.display()),
+        }
+    }
+
+    async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
+        let Self { peer, header, message, counted, unfinished, too_long } = self;
+        let now = Iso8601::new(SystemTime::now());
+        if let Peer::Tcp(tcp) = peer {
+            counted.clear();
+            for line in lines(&frame.bytes) {
+                message.clear();
+                Self::spell(header, &now, line, message);
+                count_octets(message, counted);
+            }
+            return tcp.write(counted).await;
+        }
+        let done = match unfinished.take() {
+            Some((before, done)) if same(&before, &frame.bytes) => done,
+            _ => 0,
+        };
+        for (index, line) in lines(&frame.bytes).enumerate().skip(done) {
+            message.clear();
+            Self::spell(header, &now, line, message);
+            if message.len() > MAX_DATAGRAM {
+                if too_long.happened(Instant::now()).is_some() {
+                    let bytes = message.len();
+                    tracing::warn!(
+                        bytes,
+                        "a line is too long for a datagram of syslog and is dropped"
+                    );
+                }
+            } else if let Err(error) = peer.send(message).await {
+                *unfinished = Some((frame.bytes.clone(), index));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Peer {
+    /// Sends one datagram.
+    async fn send(&mut self, message: &[u8]) -> Result<(), StageError> {
+        let (to, sent) = match self {
+            Self::Tcp(_) => return Ok(()),
+            Self::Udp { address, socket } => {
+                (address.clone(), send_udp(address, socket, message).await)
+            }
+            Self::Unix { path, socket } => {
+                (path.display().to_string(), send_unix(path, socket, message).await)
+            }
+        };
+        sent.map_err(|error| {
+            StageError::outside(format_args!("cannot send to syslog at {to}: {}", why(&error)))
+        })
+    }
+}
+
+async fn send_udp(address: &str, socket: &mut Option<UdpSocket>, message: &[u8]) -> io::Result<()> {
+    let connected = match socket.take() {
+        Some(connected) => connected,
+        None => {
+            let missing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            let peer = lookup_host(address).await?.next().ok_or_else(missing)?;
+            let any: SocketAddr = match peer {
+                SocketAddr::V4(_) => ([0_u8; 4], 0).into(),
+                SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+            };
+            let connected = UdpSocket::bind(any).await?;
+            connected.connect(peer).await?;
+            connected
+        }
+    };
+    // A port where nobody listened is told at the next message (ICMP); that one is sent once more.
+    if connected.send(message).await.is_err() {
+        connected.send(message).await?;
+    }
+    *socket = Some(connected);
+    Ok(())
+}
+
+async fn send_unix(
+    path: &PathBuf,
+    socket: &mut Option<UnixDatagram>,
+    message: &[u8],
+) -> io::Result<()> {
+    let connected = match socket.take() {
+        Some(connected) => connected,
+        None => {
+            let connected = UnixDatagram::unbound()?;
+            connected.connect(path)?;
+            connected
+        }
+    };
+    connected.send(message).await?;
+    *socket = Some(connected);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn frame(text: &str) -> Frame {
+        Frame { bytes: text.to_owned().into(), readings: 1, oldest: Instant::now() }
+    }
+
+    fn header() -> Header {
+        Header::new(30, "vm-1", "infiniservice")
+    }
+
+    /// The text of a message after its time.
+    fn after_time(message: &[u8]) -> String {
+        let text = String::from_utf8(message.to_vec()).unwrap();
+        let (head, rest) = text.split_at("<30>1 2026-07-14T10:00:00.250Z".len());
+        assert!(head.starts_with("<30>1 20") && head.ends_with('Z'), "{head}");
+        rest.to_owned()
+    }
+
+    #[tokio::test]
+    async fn each_line_is_one_datagram_and_one_that_is_too_long_costs_no_other() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let mut sink = Syslog::new(Server::Udp(address), header());
+        let text = format!("{{\"a\":1}}\n{}\nlast\n", "x".repeat(MAX_DATAGRAM));
+        sink.write(&frame(&text)).await.unwrap();
+        let mut message = vec![0; 1_000];
+        for expected in ["{\"a\":1}", "last"] {
+            let length = server.recv(&mut message).await.unwrap();
+            assert_eq!(
+                after_time(&message[..length]),
+                format!(" vm-1 infiniservice - - - {expected}")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_failed_goes_on_with_the_line_that_was_not_sent() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("log");
+        let server = UnixDatagram::bind(&path).unwrap();
+        let mut sink = Syslog::new(Server::Unix(path.clone()), header());
+        let lines = frame("one\ntwo\n");
+        sink.unfinished = Some((lines.bytes.clone(), 1));
+        sink.write(&lines).await.unwrap();
+        drop(server);
+        std::fs::remove_file(&path).unwrap();
+        let error = sink.write(&lines).await.unwrap_err();
+        assert!(error.to_string().contains("cannot send to syslog"), "{error}");
+        let server = UnixDatagram::bind(&path).unwrap();
+        sink.write(&lines).await.unwrap();
+        let mut message = vec![0; 1_000];
+        for expected in ["one", "two"] {
+            let length = server.recv(&mut message).await.unwrap();
+            assert!(after_time(&message[..length]).ends_with(&format!(" - - - {expected}")));
+        }
+    }
+
+    #[tokio::test]
+    async fn over_a_stream_each_message_has_its_length_before_it() {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut sink = Syslog::new(Server::Tcp(address), header());
+        sink.write(&frame("one\ntwo\n")).await.unwrap();
+        drop(sink);
+        let mut all = Vec::new();
+        listener.accept().await.unwrap().0.read_to_end(&mut all).await.unwrap();
+        for expected in ["one", "two"] {
+            let length = all.iter().position(|byte| *byte == b' ').unwrap();
+            let count: usize = std::str::from_utf8(&all[..length]).unwrap().parse().unwrap();
+            let rest = all.split_off(length + 1 + count);
+            assert!(after_time(&all[length + 1..]).ends_with(&format!(" - - - {expected}")));
+            all = rest;
+        }
+        assert!(all.is_empty());
+    }
+}
