@@ -28,7 +28,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::agent::clients::{CLIENTS_MAX, Clients, RequestRead};
 use crate::agent::reload::ReloadRequest;
 use crate::agent::reload::report::Report;
-use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
+use crate::agent::status::{Status, StatusReport};
+use crate::commands::notify::spool_status::SpoolContents;
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 
@@ -40,16 +41,20 @@ pub enum Request {
     Reload,
     /// The status of the spools.
     SpoolReport,
+    /// What the agent does.
+    Status,
 }
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The files were read, and this came of it.
     Reloaded(Report),
     /// The status of the spool of each port.
     SpoolReport(Vec<SpoolContents>),
+    /// What the agent does.
+    Status(Box<Status>),
     /// It was not done: the end of a sentence.
     Refused(String),
 }
@@ -124,7 +129,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub(super) async fn serve(
     state: StateFolder,
     reload: mpsc::Sender<ReloadRequest>,
-    spools: SpoolReport,
+    report: StatusReport,
 ) {
     let mut said = None;
     loop {
@@ -134,7 +139,7 @@ pub(super) async fn serve(
             Err(error) => Err(error.to_string()),
         };
         let served = match bound {
-            Ok(bound) => listen(bound, &reload, &spools).await,
+            Ok(bound) => listen(bound, &reload, &report).await,
             Err(why) => Err(why),
         };
         match served {
@@ -214,7 +219,7 @@ impl Drop for Bound {
 async fn listen(
     bound: Bound,
     reload: &mpsc::Sender<ReloadRequest>,
-    spools: &SpoolReport,
+    report: &StatusReport,
 ) -> Result<(), String> {
     let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| error.to_string())?;
@@ -251,9 +256,9 @@ async fn listen(
             }
             continue;
         }
-        let (reload, spools) = (reload.clone(), spools.clone());
+        let (reload, report) = (reload.clone(), report.clone());
         let serve_client =
-            |client, request_read| serve_client(client, request_read, reload, spools);
+            |client, request_read| serve_client(client, request_read, reload, report);
         if let Some(client) = clients.take(client, serve_client)
             && let Err(error) = refuse(client)
         {
@@ -278,7 +283,7 @@ async fn serve_client(
     client: UnixStream,
     request_read: RequestRead,
     reload: mpsc::Sender<ReloadRequest>,
-    spools: SpoolReport,
+    report: StatusReport,
 ) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
@@ -287,7 +292,12 @@ async fn serve_client(
     request_read.set();
     let answer = match serde_json::from_slice(&line) {
         Err(error) => Answer::Refused(format!("this is no request: {error}")),
-        Ok(Request::SpoolReport) => Answer::SpoolReport(spools.contents()),
+        Ok(Request::SpoolReport) => Answer::SpoolReport(report.spools.contents()),
+        Ok(Request::Status) => match spawn_blocking(move || report.now()).await {
+            Ok(Ok(status)) => Answer::Status(Box::new(status)),
+            Ok(Err(why)) => Answer::Refused(why),
+            Err(error) => Answer::Refused(error.to_string()),
+        },
         Ok(Request::Reload) => {
             let (request, result) = ReloadRequest::with_reply("infiniservice reload");
             match reload.try_send(request) {
@@ -320,7 +330,7 @@ mod tests {
         let mut serving = JoinSet::new();
         let state = folder.path().join("state");
         let path = socket_of(&state);
-        serving.spawn(serve(StateFolder::at(state), sender, SpoolReport::default()));
+        serving.spawn(serve(StateFolder::at(state), sender, StatusReport::default()));
         while !path.exists() {
             tokio::task::yield_now().await;
         }

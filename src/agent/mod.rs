@@ -14,6 +14,7 @@ mod log;
 mod signals;
 mod systemd;
 pub mod control;
+pub mod status;
 mod clients;
 mod identity;
 mod machine_watch;
@@ -100,7 +101,7 @@ pub async fn run(
 
     let (reloads, requests) = mpsc::channel(reload::REQUESTS_WAITING);
     let side_tasks = tokio::spawn(side_tasks(signals, stop.clone(), reloads.clone()));
-    let control = tokio::spawn(control::serve(state, reloads.clone(), flows.spools()));
+    let control = tokio::spawn(control::serve(state, reloads.clone(), flows.status()));
     let stopping = tokio::spawn({
         let stop = stop.clone();
         async move {

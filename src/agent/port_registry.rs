@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::durable_port::{Opening, attach_spool};
+use crate::agent::status::PortReport;
 use crate::agent::telemetry_mux::TelemetryMux;
 use crate::commands::notify::control_messages::ControlMessages;
 use crate::commands::notify::session_start::SessionStarts;
@@ -30,6 +31,7 @@ pub struct Ports {
     health: StatsRegistry,
     closing: CancellationToken,
     spools: SpoolReport,
+    report: PortReport,
     /// Device files are checked before use.
     checks: bool,
     ports: Vec<Connection>,
@@ -77,8 +79,8 @@ impl Ports {
         closing: &CancellationToken,
     ) -> Self {
         let (health, closing) = (health.clone(), closing.clone());
-        let (host, spools, ports) = Default::default();
-        Self { instead, host, health, closing, spools, checks: true, ports }
+        let (host, spools, report, ports) = Default::default();
+        Self { instead, host, health, closing, spools, report, checks: true, ports }
     }
 
     /// Sets the kind of host that is assumed until a host declares its own.
@@ -150,7 +152,12 @@ impl Ports {
             closing,
             tasks: vec![durable_port.task, Box::new(port)],
         });
-        self.list_spools();
+        self.list();
+    }
+
+    /// The counters of all ports, which follow later changes of the ports.
+    pub(super) fn report(&self) -> PortReport {
+        self.report.clone()
     }
 
     /// The status of all spools, which follows later changes of the ports.
@@ -158,9 +165,11 @@ impl Ports {
         self.spools.clone()
     }
 
-    fn list_spools(&self) {
+    fn list(&self) {
         let status = |known: &Connection| (known.target.to_string(), known.status.clone());
         self.spools.set(self.ports.iter().map(status).collect());
+        let counters = |known: &Connection| (known.target.to_string(), known.counters.clone());
+        self.report.set(self.ports.iter().map(counters).collect());
     }
 
     /// The port at `target`. It is created with a spool in memory if it is not [open](Self::open).
@@ -205,7 +214,7 @@ impl Ports {
     /// Removes the ports that were not started.
     pub fn drop_unstarted(&mut self) {
         self.ports.retain(|connection| connection.tasks.is_empty());
-        self.list_spools();
+        self.list();
     }
 
     /// Closes every port that is not in `used`. It ends once its frames in flight are written.
@@ -219,7 +228,7 @@ impl Ports {
             }
             is_used
         });
-        self.list_spools();
+        self.list();
     }
 
     /// Releases all ports: they end with the flows.

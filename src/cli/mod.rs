@@ -2,6 +2,7 @@
 
 mod run;
 mod reload;
+mod status;
 pub mod validate;
 mod explain;
 mod graph;
@@ -51,6 +52,8 @@ enum Command {
     Run(run::Run),
     /// Have the agent that runs read its files again, and tell what changed or what is wrong
     Reload(reload::Reload),
+    /// Tell what the agent that runs does: rates, queues, losses, port and host
+    Status(status::StatusArguments),
     /// Say what is wrong in pipeline files, or that nothing is
     Validate(validate::Validate),
     /// Tell what would become of a message of the host, without doing it
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(run) => run.main(),
         Command::Reload(reload) => reload.main(),
+        Command::Status(status) => status.main(),
         Command::Validate(validate) => validate.main(),
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),

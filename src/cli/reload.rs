@@ -48,7 +48,9 @@ impl Reload {
                 complain("infiniservice: nothing was taken; the agent goes on as it was");
                 ExitCode::from(EXIT_CONFIG)
             }
-            Ok(Answer::SpoolReport(_)) => unanswered("the agent answers another question"),
+            Ok(Answer::SpoolReport(_) | Answer::Status(_)) => {
+                unanswered("the agent answers another question")
+            }
             Ok(Answer::Refused(why)) => unanswered(&format!("the agent refuses: {why}")),
             Err(Unanswered::NoAgent) => unanswered(&format!(
                 "no agent listens at {at} (is it running, and is this its state folder?)"

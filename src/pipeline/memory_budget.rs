@@ -69,6 +69,11 @@ impl MemoryBudget {
         self.0.ceiling.store(ceiling, Relaxed);
     }
 
+    /// The most that is charged before new requests are refused, in bytes.
+    pub fn ceiling(&self) -> usize {
+        self.0.ceiling.load(Relaxed)
+    }
+
     /// The same bytes, charged until the last copy of them is gone.
     pub fn hold(&self, bytes: Bytes) -> Bytes {
         let charge = self.charge(bytes.len());

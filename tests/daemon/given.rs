@@ -220,3 +220,31 @@ fn a_full_standard_error_is_no_panic() {
     refused.args(["run", "--pipelines", "/nowhere"]).stderr(full);
     assert_eq!(refused.status().unwrap().code(), Some(78));
 }
+
+#[test]
+fn status_tells_what_the_agent_has_done_on_the_screen_and_as_json() {
+    let place = Place::new();
+    let (pipeline, out) = to_a_file(&place);
+    let state = place.folder.path().join("state").display().to_string();
+    let _agent = run(&pipeline, &[("INFINISERVICE_STATE_DIR", &state)]);
+    until("readings", || lines(&out) >= 12);
+    let status = |more: &[&str]| {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        let done = status.arg("status").args(more).args(["--state", &state]).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stdout).unwrap())
+    };
+    let (code, text) = status(&["--json"]);
+    assert_eq!(code, Some(0), "{text}");
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let stages = told["stages"].as_array().unwrap();
+    let file = stages.iter().find(|stage| stage["stage"] == "quick/file").unwrap();
+    assert!(file["sent"].as_u64().unwrap() >= 12, "{text}");
+    assert!(told["rss_bytes"].as_u64() > Some(1 << 20), "{text}");
+
+    let (code, screen) = status(&[]);
+    assert_eq!(code, Some(0), "{screen}");
+    let line = screen.lines().find(|line| line.starts_with("quick/file")).unwrap();
+    let rate: f64 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
+    assert!(rate > 1.0, "twenty readings a second: {screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+}

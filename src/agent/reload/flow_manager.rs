@@ -33,10 +33,11 @@ use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::{CommandState, places};
 use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
+use crate::agent::status::StatusReport;
 use crate::commands::authorize::Authorize;
 use crate::commands::notify::agent_events::EventReceiver;
 use crate::commands::notify::drop_report::DropReport;
-use crate::commands::notify::spool_status::{SpoolEvents, SpoolReport};
+use crate::commands::notify::spool_status::SpoolEvents;
 use crate::commands::request_log::RequestLog;
 use crate::config::{AgentSettings, MemoryLimit, Read};
 use crate::metrics::latest::Latest;
@@ -428,9 +429,14 @@ impl FlowManager {
         self.drop_report.event(Instant::now(), self.ports.connects(), &self.health.counts())
     }
 
-    /// The status of the spools.
-    pub(in crate::agent) fn spools(&self) -> SpoolReport {
-        self.ports.spools()
+    /// What the agent tells of itself, now and after later changes.
+    pub(in crate::agent) fn status(&self) -> StatusReport {
+        StatusReport {
+            registry: self.health.clone(),
+            memory_budget: self.memory_budget.clone(),
+            spools: self.ports.spools(),
+            ports: self.ports.report(),
+        }
     }
 
     /// Reports changes in the status of the spools, if a host is connected.

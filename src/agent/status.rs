@@ -1,0 +1,175 @@
+//! What the running agent tells of itself, for `infiniservice status`. Costs nothing until it is asked for.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
+use crate::metrics::collect::{AgentCollector, Collector};
+use crate::model::{StageCounts, SystemMetrics};
+use crate::pipeline::{INTENTIONAL, MemoryBudget, StatsRegistry};
+use crate::port::Counters;
+use crate::sync::IgnorePoison;
+
+/// The state of an agent at one moment. Counters count since its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Processor time since it started.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// The memory budget of all that is queued.
+    pub queued: Queued,
+    /// The open ports.
+    pub ports: Vec<PortStatus>,
+    /// What waits for the host, by port.
+    pub spools: Vec<SpoolContents>,
+    /// The stages of all pipelines, in the order they were built.
+    pub stages: Vec<StageStatus>,
+}
+
+/// Bytes in queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Now.
+    pub bytes: u64,
+    /// The most since the start.
+    pub max_bytes: u64,
+    /// The most that the settings and the memory limit of the process allow.
+    pub ceiling_bytes: u64,
+}
+
+/// One port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Its address.
+    pub port: String,
+    /// Whether the device was ever open.
+    pub opened: bool,
+    /// Whether a host has it open at the other end.
+    pub host_connected: bool,
+    /// Times that a host came.
+    pub host_connects: u64,
+    /// Bytes from the host.
+    pub bytes_in: u64,
+    /// Bytes that the device accepted.
+    pub bytes_out: u64,
+    /// Times that the device was full.
+    pub stalls: u64,
+}
+
+/// One stage. The unit is the reading, or the message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// `pipeline/stage`.
+    pub stage: String,
+    /// Taken in.
+    pub received: u64,
+    /// Handed on.
+    pub sent: u64,
+    /// Held now.
+    pub buffered: u64,
+    /// Lost, by reason; what the operator asked to leave out is not here.
+    pub dropped: Vec<(String, u64)>,
+    /// Failures that were survived.
+    pub failed: u64,
+}
+
+/// Tells the [`Status`] of the agent that it is a part of. A copy tells the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StatusReport {
+    pub registry: StatsRegistry,
+    pub memory_budget: MemoryBudget,
+    pub spools: SpoolReport,
+    pub ports: PortReport,
+}
+
+/// The counters of the open ports. Clones share the list.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PortReport(Arc<Mutex<Vec<PortCounters>>>);
+
+/// The address of a port, and its counters.
+type PortCounters = (String, Arc<Counters>);
+
+impl PortReport {
+    /// Replaces the list.
+    pub fn set(&self, ports: Vec<PortCounters>) {
+        *self.0.lock().ignore_poison() = ports;
+    }
+
+    fn status(&self) -> Vec<PortStatus> {
+        let ports = self.0.lock().ignore_poison();
+        let status = |(port, counters): &PortCounters| PortStatus {
+            port: port.clone(),
+            opened: counters.opens.load(Relaxed) > 0,
+            host_connected: counters.host_connects.load(Relaxed)
+                > counters.host_leaves.load(Relaxed),
+            host_connects: counters.host_connects.load(Relaxed),
+            bytes_in: counters.bytes_in.load(Relaxed),
+            bytes_out: counters.bytes_out.load(Relaxed),
+            stalls: counters.stalls.load(Relaxed),
+        };
+        ports.iter().map(status).collect()
+    }
+}
+
+impl StatusReport {
+    /// The state now. Reads `/proc/self`, so it may block.
+    ///
+    /// # Errors
+    /// `/proc/self` cannot be read: a sentence.
+    pub fn now(&self) -> Result<Status, String> {
+        let registry = self.registry.clone();
+        let mut collector = AgentCollector::new(Box::new(move || registry.counts()));
+        let now = Instant::now();
+        let mut reading =
+            SystemMetrics::empty(std::time::SystemTime::now(), now, Default::default(), 0);
+        collector.read(now, &mut reading);
+        let Some(agent) = reading.agent else {
+            return Err(reading.troubles.pop().map(|trouble| trouble.what).unwrap_or_default());
+        };
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(Status {
+            version: agent.version.to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: agent.uptime_seconds,
+            cpu_seconds: agent.cpu_seconds,
+            rss_bytes: agent.rss_bytes,
+            queued: Queued {
+                bytes: bytes(self.memory_budget.used()),
+                max_bytes: bytes(self.memory_budget.used_max()),
+                ceiling_bytes: bytes(self.memory_budget.ceiling()),
+            },
+            ports: self.ports.status(),
+            spools: self.spools.contents(),
+            stages: agent.nodes.iter().map(StageStatus::of).collect(),
+        })
+    }
+}
+
+impl StageStatus {
+    /// Whether it has had nothing to do since the start.
+    pub fn is_idle(&self) -> bool {
+        (self.received, self.buffered, self.failed) == (0, 0, 0) && self.dropped.is_empty()
+    }
+
+    fn of(counts: &StageCounts) -> Self {
+        let lost = counts.dropped.iter().filter(|(reason, _)| !INTENTIONAL.contains(reason));
+        Self {
+            stage: counts.node.clone(),
+            received: counts.received,
+            sent: counts.sent,
+            buffered: counts.buffered,
+            dropped: lost.map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            failed: counts.failed,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! `status`: what the running agent does, on one screen. The agent is asked; nothing is changed.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::{StateOption, complain, say};
+use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
+use crate::agent::status::{StageStatus, Status};
+use crate::config::inspect;
+use crate::wire::shown;
+
+/// There is no agent, or it did not answer.
+const EXIT_UNANSWERED: u8 = 1;
+/// The limit for each of the two answers.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between the two answers that rates are computed from.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Columns of the name of a stage.
+const NAME: usize = 36;
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// Stages that had nothing to do, too
+    #[arg(long)]
+    all: bool,
+
+    /// As one JSON object, with the counters since the start
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    state: StateOption,
+
+    /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
+    /// [default: as for run]
+    #[arg(long, value_name = "DIR|FILE")]
+    pipelines: Vec<PathBuf>,
+}
+
+impl StatusArguments {
+    pub(super) fn main(self) -> ExitCode {
+        let state = self.state.chosen().map_or_else(
+            || inspect(&self.pipelines, &|name| std::env::var(name).ok()).0.agent.state.folder,
+            |(state, _)| state,
+        );
+        let socket = socket_of(&state);
+        let first = match status(&socket) {
+            Ok(status) => status,
+            Err(code) => return code,
+        };
+        if self.json {
+            return match serde_json::to_string(&first) {
+                Ok(text) => say(&text),
+                Err(error) => unanswered(&format!("the answer cannot be written: {error}")),
+            };
+        }
+        let began = Instant::now();
+        #[allow(clippy::disallowed_methods)] // no runtime is here whose worker could be blocked
+        std::thread::sleep(INTERVAL);
+        match status(&socket) {
+            Ok(second) => say(&shown(&screen(&first, &second, began.elapsed(), self.all))),
+            Err(code) => code,
+        }
+    }
+}
+
+fn status(socket: &Path) -> Result<Status, ExitCode> {
+    let at = socket.display();
+    Err(unanswered(&match ask(socket, &Request::Status, PATIENCE) {
+        Ok(Answer::Status(status)) => return Ok(*status),
+        Ok(Answer::Refused(why)) => format!("the agent refuses: {why}"),
+        Ok(_) => "the agent answers another question".to_owned(),
+        Err(Unanswered::NoAgent) => {
+            format!("no agent listens at {at} (is it running, and is this its state folder?)")
+        }
+        Err(Unanswered::Late) => {
+            format!("the agent at {at} has not answered within {} s", PATIENCE.as_secs())
+        }
+        Err(Unanswered::Io(error)) => format!("the agent at {at} does not answer: {error}"),
+    }))
+}
+
+fn unanswered(what: &str) -> ExitCode {
+    complain(&format!("infiniservice: {}", shown(what)));
+    ExitCode::from(EXIT_UNANSWERED)
+}
+
+/// The screen: `now`, with the rates since `before`, which was `elapsed` ago.
+fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String {
+    let seconds = elapsed.as_secs_f64().max(0.001);
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "infiniservice {}, process {}, up {}",
+        now.version,
+        now.pid,
+        humantime::format_duration(Duration::from_secs(now.uptime_seconds)),
+    );
+    let _ = writeln!(
+        text,
+        "{} resident, {:.2} % of a processor\nqueued {} of {}, at most {}\n",
+        size(now.rss_bytes),
+        (now.cpu_seconds - before.cpu_seconds).max(0.0) / seconds * 100.0,
+        size(now.queued.bytes),
+        size(now.queued.ceiling_bytes),
+        size(now.queued.max_bytes),
+    );
+    for port in &now.ports {
+        let host = match (port.opened, port.host_connected) {
+            (false, _) => "not open".to_owned(),
+            (true, true) => format!("host connected ({} so far)", port.host_connects),
+            (true, false) => "no host".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "port {}: {host}, {} in, {} out",
+            port.port,
+            size(port.bytes_in),
+            size(port.bytes_out)
+        );
+    }
+    for spool in &now.spools {
+        let trouble = spool.trouble().map_or_else(String::new, |why| format!(", {why}"));
+        let _ = writeln!(
+            text,
+            "waits for the host of {}: {} messages, {}{trouble}",
+            spool.port,
+            spool.items,
+            size(spool.bytes)
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{:NAME$} {:>9} {:>9} {:>6}  dropped, failed",
+        "stage", "in/s", "out/s", "held"
+    );
+    let mut idle = 0;
+    for (index, stage) in now.stages.iter().enumerate() {
+        if !all && stage.is_idle() {
+            idle += 1;
+            continue;
+        }
+        let earlier = counterpart(&before.stages, &now.stages, index);
+        let rate = |count: fn(&StageStatus) -> u64| {
+            let gained = count(stage).saturating_sub(earlier.map_or(0, count));
+            format!("{:.1}", gained as f64 / seconds)
+        };
+        let mut troubles: Vec<String> =
+            stage.dropped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        if stage.failed > 0 {
+            troubles.push(format!("{} failed", stage.failed));
+        }
+        let line = format!(
+            "{:NAME$} {:>9} {:>9} {:>6}  {}",
+            short(&stage.stage),
+            rate(|stage| stage.received),
+            rate(|stage| stage.sent),
+            stage.buffered,
+            troubles.join(", ")
+        );
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if idle > 0 {
+        let _ = writeln!(text, "\nstages that had nothing to do yet: {idle} (--all shows them)");
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// The stage of `before` that is number `index` of `now`: several may have one name.
+fn counterpart<'a>(
+    before: &'a [StageStatus],
+    now: &[StageStatus],
+    index: usize,
+) -> Option<&'a StageStatus> {
+    let name = now.get(index).map(|stage| stage.stage.as_str());
+    let is_same = |stage: &&StageStatus| Some(stage.stage.as_str()) == name;
+    let nth = now.iter().take(index).filter(is_same).count();
+    before.iter().filter(is_same).nth(nth)
+}
+
+fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
+}
+
+/// A name that fits its column.
+fn short(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= NAME {
+        return name.to_owned();
+    }
+    format!("…{}", name.chars().skip(length + 1 - NAME).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::status::{PortStatus, Queued};
+
+    #[test]
+    fn the_screen_tells_rates_losses_and_the_host_in_eighty_columns() {
+        let stage = |received, sent, dropped: &[(&str, u64)]| StageStatus {
+            stage: "metrics/a-stage-whose-name-is-longer-than-its-column".into(),
+            received,
+            sent,
+            buffered: 3,
+            dropped: dropped.iter().map(|(reason, count)| ((*reason).into(), *count)).collect(),
+            failed: 2,
+        };
+        let before = Status {
+            version: "0.1.0".into(),
+            pid: 812,
+            uptime_seconds: 3_720,
+            cpu_seconds: 1.0,
+            rss_bytes: 5 << 20,
+            queued: Queued { bytes: 0, max_bytes: 34 << 10, ceiling_bytes: 16 << 20 },
+            ports: vec![PortStatus {
+                port: "org.infinibay.agent".into(),
+                opened: true,
+                host_connected: true,
+                host_connects: 2,
+                bytes_in: 10,
+                bytes_out: 2_048,
+                stalls: 0,
+            }],
+            spools: Vec::new(),
+            stages: vec![stage(10, 10, &[])],
+        };
+        let mut now = before.clone();
+        now.cpu_seconds = 1.01;
+        now.stages = vec![
+            stage(14, 12, &[("overwritten", 2)]),
+            StageStatus { stage: "m/idle".into(), ..StageStatus::default() },
+        ];
+        let text = screen(&before, &now, Duration::from_secs(2), false);
+        let expected = "\
+infiniservice 0.1.0, process 812, up 1h 2m
+5.0 MiB resident, 0.50 % of a processor
+queued 0 B of 16.0 MiB, at most 34.0 KiB
+
+port org.infinibay.agent: host connected (2 so far), 10 B in, 2.0 KiB out
+
+stage                                     in/s     out/s   held  dropped, failed
+…hose-name-is-longer-than-its-column       2.0       1.0      3  2 overwritten, 2 failed
+
+stages that had nothing to do yet: 1 (--all shows them)";
+        assert_eq!(text, expected);
+    }
+}
