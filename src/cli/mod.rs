@@ -1,6 +1,7 @@
 //! The commands of the program, one file each. Only this module prints.
 
 mod run;
+mod init;
 mod reload;
 mod status;
 pub mod validate;
@@ -50,6 +51,8 @@ pub struct Arguments {
 enum Command {
     /// Run the pipelines until SIGINT or SIGTERM
     Run(run::Run),
+    /// Write the files that the agent has built in, with comments, to be changed
+    Init(init::Init),
     /// Have the agent that runs read its files again, and tell what changed or what is wrong
     Reload(reload::Reload),
     /// Tell what the agent that runs does: rates, queues, losses, port and host
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Run(run) => run.main(),
+        Command::Init(init) => init.main(),
         Command::Reload(reload) => reload.main(),
         Command::Status(status) => status.main(),
         Command::Validate(validate) => validate.main(),
