@@ -6,15 +6,19 @@
 //! many members, elements or levels that has: arguments of an action are cut off at [`ARGUMENTS_BYTES_MAX`], scripts
 //! are counted before they are read, and variables are left as text for the reader to count.
 
+mod arguments;
+
 use serde::Deserialize;
 use serde_json::{Number, Value};
+
+pub use arguments::Arguments;
 
 use super::raw::{self, Raw};
 
 /// One message of the host.
 pub enum Message<'a> {
     /// A known action.
-    Safe(Box<SafeCommand>),
+    Safe(SafeCommand<'a>),
     /// A command line for a shell.
     Unsafe(UnsafeCommand<'a>),
     /// Asks for a sign of life with this number.
@@ -28,50 +32,15 @@ pub enum Message<'a> {
 }
 
 /// `SafeCommand`.
-pub struct SafeCommand {
+pub struct SafeCommand<'a> {
     /// The host's name for it.
     pub id: String,
-    /// The action and its arguments.
-    pub command_type: Arguments,
-    /// Always null from today's host; arguments for another.
-    pub params: Option<Box<Arguments>>,
+    /// The name of the action.
+    pub action: Option<String>,
+    /// Its arguments. The `params` of the command are always null from today's host; arguments for another.
+    pub arguments: Arguments<'a>,
     /// Seconds; 0 where the host has less than one left.
     pub timeout: Option<Number>,
-}
-
-/// An action object. One that has its arguments in a `params` of its own, as `ServiceControl` has
-/// them, is the same thing inside itself; what no known action needs is not kept. It is not to be shown: it may hold
-/// the password of `JoinDomain`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "the fields are the host's words, and each means what it says")]
-pub struct Arguments {
-    pub action: Option<String>,
-    pub params: Option<Box<Arguments>>,
-    pub service: Option<String>,
-    pub service_name: Option<String>,
-    pub operation: Option<String>,
-    pub package: Option<String>,
-    pub query: Option<String>,
-    pub limit: Option<u32>,
-    pub sort_by: Option<String>,
-    pub pid: Option<u32>,
-    pub force: Option<bool>,
-    pub warning_threshold: Option<f64>,
-    pub critical_threshold: Option<f64>,
-    pub check_name: Option<String>,
-    pub targets: Option<Vec<String>>,
-    pub app_id: Option<String>,
-    pub app_name: Option<String>,
-    pub domain: Option<String>,
-    pub username: Option<String>,
-    pub password: Option<Password>,
-    pub ou: Option<String>,
-    pub computer_name: Option<String>,
-    pub restart_after: Option<bool>,
-    pub cleanup_level: Option<String>,
-    pub sanitize_user_data: Option<bool>,
-    pub shutdown_after: Option<bool>,
 }
 
 /// A password, overwritten when it is dropped, and shown nowhere.
@@ -206,15 +175,9 @@ fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, String> {
                 fields.named(["id", "command_type", "params", "timeout"])?;
             let id = id(id_)?;
             let command_type = command_type.ok_or("missing field `command_type`")?;
-            Message::Safe(Box::new(SafeCommand {
-                id,
-                command_type: fields.arguments(command_type)?,
-                params: present(params)
-                    .map(|params| fields.arguments(params))
-                    .transpose()?
-                    .map(Box::new),
-                timeout: fields.number(timeout)?,
-            }))
+            let (action, arguments) = Arguments::of(fields, command_type, params)?;
+            let timeout = fields.number(timeout)?;
+            Message::Safe(SafeCommand { id, action, arguments, timeout })
         }
         "UnsafeCommand" => {
             let [id_, raw_command, shell, timeout, working_dir, env_vars, run_as] =
@@ -313,26 +276,15 @@ impl<'a> Fields<'a> {
         number.number().ok_or_else(|| self.not_of_kind(number))
     }
 
-    fn arguments(self, value: Raw<'a>) -> Result<Arguments, String> {
-        let text = value.as_str();
-        if !text.starts_with('{') {
-            return Err(self.not_of_kind(value));
-        }
-        if text.len() > ARGUMENTS_BYTES_MAX {
-            return Err(format!("its arguments are longer than {ARGUMENTS_BYTES_MAX} bytes"));
-        }
-        serde_json::from_str(text).map_err(|error| plain(&error, self.payload, self.place(value)))
-    }
-
     fn not_of_kind(self, value: Raw<'a>) -> String {
-        let end = self.place(value) + value.as_str().len();
+        let end = place(self.payload, value) + value.as_str().len();
         format!("a field is not of its kind (at character {end})")
     }
+}
 
-    /// Where `value` begins in the message.
-    fn place(self, value: Raw<'a>) -> usize {
-        value.as_str().as_ptr().addr().saturating_sub(self.payload.as_ptr().addr())
-    }
+/// Where `value` begins in the message.
+fn place(payload: &str, value: Raw<'_>) -> usize {
+    value.as_str().as_ptr().addr().saturating_sub(payload.as_ptr().addr())
 }
 
 /// An id as an answer carries it, where this is one. A number is taken for its text, because the `id` of an
@@ -424,7 +376,7 @@ fn plain(error: &serde_json::Error, payload: &str, offset: usize) -> String {
     // From the last line break before it, as serde counts.
     let start = payload.get(..offset).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
     match (error.line(), error.column()) {
-        (_, 0) => what.to_owned(),
+        (_, 0) if offset == 0 => what.to_owned(),
         (1, column) => format!("{what} (at character {})", offset - start + column),
         (_, column) => format!("{what} (at character {column})"),
     }

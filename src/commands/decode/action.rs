@@ -1,5 +1,7 @@
 //! Decodes names and arguments of actions, as the host writes them, into [`Action`]s.
 
+use serde::Deserialize;
+
 use super::check;
 use crate::commands::decode::argument::{
     Account, ComputerName, DomainName, PackageName, Query, ServiceName,
@@ -7,7 +9,7 @@ use crate::commands::decode::argument::{
 use crate::commands::decode::request::{Action, CleanupLevel, GoldenImage, Join, ServiceOperation};
 use crate::commands::verify::secret::Secret;
 use crate::model::Rank;
-use crate::wire::inbound::Arguments;
+use crate::wire::inbound::{Arguments, Password};
 
 /// In use above this share of a file system, where the host names none: a warning (as it has it itself).
 const DISK_WARNING_PERCENT: f64 = 80.0;
@@ -21,7 +23,9 @@ const PASSWORD_MAX: usize = 1024;
 const TARGETS_MAX: usize = 32;
 
 /// Decodes an action from its name and arguments; a missing argument gets its default, if there is one.
-pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String> {
+pub(super) fn decode(name: &str, arguments: Arguments<'_>) -> Result<Action, String> {
+    let arguments: Given =
+        arguments.read().map_err(|why| format!("the message was not understood: {why}"))?;
     let package = || PackageName::new(arguments.package.as_deref().unwrap_or_default());
     Ok(match name {
         "SystemInfo" => Action::SystemInfo,
@@ -75,7 +79,7 @@ pub(super) fn decode(name: &str, arguments: Arguments) -> Result<Action, String>
             Action::GetInstalledApplicationsWMI
         }
         "GetApplicationDetails" => {
-            let Arguments { app_id, app_name, package, .. } = arguments;
+            let Given { app_id, app_name, package, .. } = arguments;
             match [app_id, app_name, package].into_iter().flatten().find(|name| !name.is_empty()) {
                 Some(application) => Action::GetApplicationDetails(PackageName::new(&application)?),
                 None => Action::Incomplete {
@@ -134,48 +138,39 @@ pub fn why_not_built(name: &str) -> Option<&'static str> {
     })
 }
 
-impl Arguments {
-    /// The same with everything at one level: what stands beside `action` counts first, then
-    /// what is in its `params`, then `more`.
-    pub(super) fn with(mut self, more: Option<Box<Self>>) -> Self {
-        for outer in [self.params.take(), more].into_iter().flatten() {
-            let inner = *outer;
-            self = Self {
-                action: self.action,
-                params: None,
-                service: self.service.or(inner.service),
-                service_name: self.service_name.or(inner.service_name),
-                operation: self.operation.or(inner.operation),
-                package: self.package.or(inner.package),
-                query: self.query.or(inner.query),
-                limit: self.limit.or(inner.limit),
-                sort_by: self.sort_by.or(inner.sort_by),
-                pid: self.pid.or(inner.pid),
-                force: self.force.or(inner.force),
-                warning_threshold: self.warning_threshold.or(inner.warning_threshold),
-                critical_threshold: self.critical_threshold.or(inner.critical_threshold),
-                check_name: self.check_name.or(inner.check_name),
-                targets: self.targets.or(inner.targets),
-                app_id: self.app_id.or(inner.app_id),
-                app_name: self.app_name.or(inner.app_name),
-                domain: self.domain.or(inner.domain),
-                username: self.username.or(inner.username),
-                password: self.password.or(inner.password),
-                ou: self.ou.or(inner.ou),
-                computer_name: self.computer_name.or(inner.computer_name),
-                restart_after: self.restart_after.or(inner.restart_after),
-                cleanup_level: self.cleanup_level.or(inner.cleanup_level),
-                sanitize_user_data: self.sanitize_user_data.or(inner.sanitize_user_data),
-                shutdown_after: self.shutdown_after.or(inner.shutdown_after),
-            };
-        }
-        self
-    }
+/// The arguments of all actions.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Given {
+    service: Option<String>,
+    service_name: Option<String>,
+    operation: Option<String>,
+    package: Option<String>,
+    query: Option<String>,
+    limit: Option<u32>,
+    sort_by: Option<String>,
+    pid: Option<u32>,
+    force: Option<bool>,
+    warning_threshold: Option<f64>,
+    critical_threshold: Option<f64>,
+    check_name: Option<String>,
+    targets: Option<Vec<String>>,
+    app_id: Option<String>,
+    app_name: Option<String>,
+    domain: Option<String>,
+    username: Option<String>,
+    password: Option<Password>,
+    ou: Option<String>,
+    computer_name: Option<String>,
+    restart_after: Option<bool>,
+    cleanup_level: Option<String>,
+    sanitize_user_data: Option<bool>,
+    shutdown_after: Option<bool>,
 }
 
-fn join(name: &str, arguments: Arguments) -> Result<Action, String> {
+fn join(name: &str, arguments: Given) -> Result<Action, String> {
     let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let Arguments { domain, username, password, ou, computer_name, restart_after, .. } = arguments;
+    let Given { domain, username, password, ou, computer_name, restart_after, .. } = arguments;
     let password = password.filter(|password| !password.0.is_empty());
     let (Some(domain), Some(username), Some(password)) = (some(domain), some(username), password)
     else {
@@ -209,7 +204,7 @@ fn join(name: &str, arguments: Arguments) -> Result<Action, String> {
 }
 
 /// What cannot be taken back has no default.
-fn golden_image(name: &str, arguments: &Arguments) -> Result<Action, String> {
+fn golden_image(name: &str, arguments: &Given) -> Result<Action, String> {
     let level = arguments.cleanup_level.as_deref().filter(|level| !level.is_empty());
     let (Some(level), Some(sanitize_user_data), Some(shutdown_after)) =
         (level, arguments.sanitize_user_data, arguments.shutdown_after)
@@ -232,12 +227,12 @@ fn golden_image(name: &str, arguments: &Arguments) -> Result<Action, String> {
     Ok(Action::PrepareGoldenImage(GoldenImage { level, sanitize_user_data, shutdown_after }))
 }
 
-fn service_name(arguments: &Arguments) -> Option<&str> {
+fn service_name(arguments: &Given) -> Option<&str> {
     let names = [&arguments.service, &arguments.service_name];
     names.into_iter().flatten().map(String::as_str).find(|name| !name.is_empty())
 }
 
-fn service(arguments: &Arguments) -> Result<ServiceName, String> {
+fn service(arguments: &Given) -> Result<ServiceName, String> {
     ServiceName::new(service_name(arguments).unwrap_or_default())
 }
 
@@ -280,7 +275,7 @@ fn pid(pid: Option<u32>) -> Result<u32, String> {
     }
 }
 
-fn disk_space(arguments: &Arguments) -> Result<Action, String> {
+fn disk_space(arguments: &Given) -> Result<Action, String> {
     // A default gives way to the one that is named.
     let (warning, critical) = (arguments.warning_threshold, arguments.critical_threshold);
     let warning_percent =

@@ -180,7 +180,7 @@ fn asked(
     now: Instant,
 ) -> HostMessage {
     let command = match message {
-        Message::Safe(command) => safe(*command, from),
+        Message::Safe(command) => safe(command, from),
         Message::Unsafe(command) => raw(command, from),
         Message::KeepAliveRequest(number) => return HostMessage::KeepAlive(number),
         Message::KeepAliveResponse(number) => return HostMessage::KeepAliveAnswered(number),
@@ -240,10 +240,9 @@ fn all(
     read.chain(too_many.into_iter().map(refused)).collect()
 }
 
-fn safe(command: SafeCommand, from: &Origin<'_>) -> Result<Request, Refusal> {
-    let SafeCommand { id, command_type, params, timeout } = command;
-    let arguments = command_type.with(params);
-    let name = arguments.action.clone().unwrap_or_default();
+fn safe(command: SafeCommand<'_>, from: &Origin<'_>) -> Result<Request, Refusal> {
+    let SafeCommand { id, action, arguments, timeout } = command;
+    let name = action.unwrap_or_default();
     match action::decode(&name, arguments) {
         Ok(action) => {
             let kind = RequestKind::Action(ActionRequest::new(&name, action));
@@ -251,7 +250,7 @@ fn safe(command: SafeCommand, from: &Origin<'_>) -> Result<Request, Refusal> {
             Ok(from.request(id, kind, timeout))
         }
         Err(error) => {
-            let name = if name.is_empty() { SAFE_COMMAND } else { &name };
+            let name = if inbound::is_id(&name) { &name } else { SAFE_COMMAND };
             let action = check::shown(name);
             Err(Refusal { id, action, error, is_script: false, held: from.held() })
         }

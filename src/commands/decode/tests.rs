@@ -449,3 +449,32 @@ fn what_belongs_to_another_system_is_known_by_its_name() {
         assert_eq!(action(json!({ "action": name })), Action::OtherSystem(name.to_owned()));
     }
 }
+
+#[test]
+fn the_first_place_that_has_an_argument_counts_and_one_that_is_wrong_is_told_by_its_place() {
+    let mut kill = safe(
+        json!({"action": "ProcessKill", "pid": null, "force": true, "params": {"pid": 7, "force": false}}),
+    );
+    kill["params"] = json!({"pid": 8, "params": {"pid": 9}});
+    let RequestKind::Action(order) = request(kill).kind else { panic!() };
+    assert_eq!(order.action, Action::ProcessKill { pid: 7, force: true });
+    let command = |members: &str| {
+        format!(
+            r#"{{"type":"SafeCommand","id":"a1","command_type":{{"action":"ProcessTop",{members}}}}}"#
+        )
+    };
+    for (members, last, why) in [
+        (r#""limit":"3""#, r#""3""#, "a field is not of its kind"),
+        (r#""limit":-3"#, "-3", "a field is not of its kind"),
+        (r#""limit":3,"\u006cimit":4"#, r#""\u006cimit""#, "duplicate field `limit`"),
+        (r#""params":7"#, "7", "a field is not of its kind"),
+        (r#""params":{"sort_by":[0]}"#, r#""sort_by":"#, "a field is not of its kind"),
+    ] {
+        let payload = command(members);
+        let Ok(HostMessage::Answer(refusal)) = decode(&payload, Duration::ZERO) else { panic!() };
+        let end = payload.find(last).unwrap() + last.len();
+        let expected = format!("the message was not understood: {why} (at character {end})");
+        assert_eq!(refusal.error, expected, "{payload}");
+        assert_eq!(refusal.action, "ProcessTop");
+    }
+}
