@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use infiniservice::commands::decode::request::{Action, Request, RequestKind};
+use infiniservice::commands::actions::system::SystemInfo;
+use infiniservice::commands::decode::request::{Request, RequestKind};
 use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::{self, NAMES, Owner, RequestLog};
@@ -77,8 +78,7 @@ async fn starts() -> bool {
     while disk.clone().length().expect("a length") < request_log::SIZE - 1_000 {
         number += 1;
         let (now, id) = (tokio::time::Instant::now(), format!("{number:036}"));
-        let request =
-            Request::new(id, RequestKind::Action(Action::SystemInfo.into()), PATIENCE, now);
+        let request = Request::new(id, RequestKind::Action(SystemInfo.into()), PATIENCE, now);
         let _ = log.envelope((now, number), number, &request.id, false);
         log.claim(&request);
         log.start(&request.id, false).await.expect("it waits for no disk");

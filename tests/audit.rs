@@ -11,11 +11,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use infiniservice::commands::actions::argument::{Account, PackageName};
+use infiniservice::commands::actions::checks::RunHealthCheck;
+use infiniservice::commands::actions::cleanup::DiskCleanup;
+use infiniservice::commands::actions::packages::PackageRemove;
 use infiniservice::commands::authorize::{Authorize, Permit};
-use infiniservice::commands::decode::argument::{Account, PackageName};
-use infiniservice::commands::decode::request::{
-    Action, RawCommand, Request, RequestKind, Script, Shell,
-};
+use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::commands::execute::outcome::{Outcome, OutputSize};
 use infiniservice::commands::request_log::audit::{Audit, LATE};
 use infiniservice::commands::request_log::chain;
@@ -43,7 +44,7 @@ fn request(id: &str, what: RequestKind) -> Request {
 
 fn remove(id: &str, package: &str) -> Request {
     let package = PackageName::new(package).unwrap();
-    request(id, RequestKind::Action(Action::PackageRemove(package).into()))
+    request(id, RequestKind::Action(PackageRemove(package).into()))
 }
 
 fn permit(request: Request) -> Permit {
@@ -331,13 +332,13 @@ async fn no_secret_of_a_request_is_ever_in_the_file() {
             inputs: [("admin".to_owned(), canary())].into(),
             run_as: None,
         };
-        let check = Action::RunHealthCheck(Some(format!("{{\"api_key\":\"{}\"}}", canary())));
+        let check = RunHealthCheck(Some(format!("{{\"api_key\":\"{}\"}}", canary())));
         let targets = vec![format!("Bearer {}", canary()), format!("secret: '{}'", canary())];
         let whats = [
             RequestKind::Raw(raw),
             RequestKind::Script(script),
             RequestKind::Action(check.into()),
-            RequestKind::Action(Action::DiskCleanup { targets }.into()),
+            RequestKind::Action(DiskCleanup { targets }.into()),
         ];
         let id = format!("{round} password={}", canary());
         requests.extend(whats.map(|what| request(&id, what)));

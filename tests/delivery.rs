@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use infiniservice::commands::actions::registry::ACTIONS;
+use infiniservice::commands::actions::registry::rules;
 use infiniservice::host::{RawCommand, Script, Shell, payload};
 use infiniservice::wire::envelope::seal;
 use rustix::process::Signal;
@@ -188,7 +188,7 @@ fn every_action() -> Vec<(String, String)> {
         .map(|payload| payload["command_type"].clone())
         .collect();
     let known: Vec<Value> = actions.iter().map(|action| action["action"].clone()).collect();
-    let rest = ACTIONS.iter().filter(|(name, _)| !known.contains(&json!(name)));
+    let rest = rules().filter(|(name, _)| !known.contains(&json!(name)));
     actions.extend(rest.map(|(name, _)| json!({ "action": name })));
     let numbered = actions.iter().enumerate().map(|(number, action)| {
         let id = format!("a{number}-{}", action["action"].as_str().unwrap());
@@ -209,7 +209,7 @@ fn a_run_of_every_action_costs_todays_host_no_warning() {
     let now = "2026-01-01T00:00:00.000Z";
     host.says(&payload::keep_alive_request(known.request(), now));
     let actions = every_action();
-    assert!(actions.len() > ACTIONS.len());
+    assert!(actions.len() > rules().count());
     for (id, payload) in &actions {
         known.pending.insert(id.clone());
         host.says(payload);

@@ -22,8 +22,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use infiniservice::commands::actions::argument::PackageName;
 use infiniservice::commands::actions::{Context, applications, packages};
-use infiniservice::commands::decode::argument::PackageName;
 use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::process::Runner;
 use infiniservice::metrics::collect::CommandLine;
@@ -40,6 +40,7 @@ fn within(limit: Duration) -> Context {
         deadline: Instant::now() + limit,
         latest: Latest::default(),
         command_line: CommandLine::default(),
+        state: None,
     }
 }
 
@@ -113,7 +114,7 @@ async fn this_machines_packages_are_those_that_dpkg_itself_tells() {
     let mut told: Vec<&str> =
         told.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
     let started = std::time::Instant::now();
-    let data = done(packages::list(&minutes()).await);
+    let data = done(packages::list_in(&packages::Root::machine(), &minutes()).await);
     println!("listed in {:?}", started.elapsed());
     let text = |item: &Value| {
         format!("{} {}", item["name"].as_str().unwrap(), item["version"].as_str().unwrap())
@@ -125,7 +126,7 @@ async fn this_machines_packages_are_those_that_dpkg_itself_tells() {
     assert!(data.to_string().len() < 500 * 1024);
 
     let started = std::time::Instant::now();
-    let data = done(applications::installed(&minutes()).await);
+    let data = done(applications::installed_in(&packages::Root::machine(), &minutes()).await);
     println!("inventory in {:?}, {} bytes", started.elapsed(), data.to_string().len());
     let applications = data["applications"].as_array().unwrap();
     assert_eq!(applications.len(), told.len());

@@ -8,17 +8,36 @@ mod names;
 
 use std::time::Duration;
 
-use infiniservice::commands::actions::registry::ACTIONS;
+use infiniservice::commands::actions::ActionRequest;
+use infiniservice::commands::actions::applications::{
+    CheckApplicationUpdates, GetInstalledApplicationsWMI,
+};
+use infiniservice::commands::actions::argument::{Account, PackageName, Query, ServiceName};
+use infiniservice::commands::actions::checks::disk::CheckDiskSpace;
+use infiniservice::commands::actions::checks::{RunAllHealthChecks, RunHealthCheck};
+use infiniservice::commands::actions::cleanup::DiskCleanup;
+use infiniservice::commands::actions::packages::{
+    PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate,
+};
+use infiniservice::commands::actions::power::RebootSystem;
+use infiniservice::commands::actions::processes::{ProcessKill, ProcessList, ProcessTop};
+use infiniservice::commands::actions::registry::{self, rules};
+use infiniservice::commands::actions::resources::CheckResourceOptimization;
+use infiniservice::commands::actions::services::{ServiceControl, ServiceList, ServiceOperation};
+use infiniservice::commands::actions::system::{OsInfo, SystemInfo};
+use infiniservice::commands::actions::unsupported::OtherSystem;
+use infiniservice::commands::actions::updates::{
+    CheckLinuxUpdates, GetUpdateHistory, UpdateSystemSoftware,
+};
+use infiniservice::commands::actions::users::UserList;
 use infiniservice::commands::authorize::policy::{Decision, Policy, arguments, name};
 use infiniservice::commands::authorize::{Authorization, Authorize, AuthorizedMessage};
-use infiniservice::commands::decode::argument::{Account, PackageName, Query, ServiceName};
-use infiniservice::commands::decode::request::{
-    Action, RawCommand, Request, RequestKind, Script, ServiceOperation, Shell,
-};
+use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::commands::decode::{HostMessage, Refusal};
 use infiniservice::config::load;
 use infiniservice::model::Rank;
 use infiniservice::pipeline::{Output, Transform};
+use infiniservice::wire::inbound::Arguments;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -37,7 +56,7 @@ fn request(what: RequestKind) -> Request {
     Request::new(id, what, timeout, Instant::now())
 }
 
-fn action(action: Action) -> Request {
+fn action(action: impl Into<ActionRequest>) -> Request {
     request(RequestKind::Action(action.into()))
 }
 
@@ -46,11 +65,11 @@ fn package(name: &str) -> PackageName {
 }
 
 fn remove(name: &str) -> Request {
-    action(Action::PackageRemove(package(name)))
+    action(PackageRemove(package(name)))
 }
 
 fn service(name: &str, operation: ServiceOperation) -> Request {
-    action(Action::ServiceControl { service: ServiceName::new(name).unwrap(), operation })
+    action(ServiceControl { service: ServiceName::new(name).unwrap(), operation })
 }
 
 fn raw(path: Option<&str>, user: Option<&str>) -> Request {
@@ -94,34 +113,39 @@ fn decided(policy: &Policy, request: &Request) -> String {
     }
 }
 
+/// The name at this place of all that a rule may use.
+fn named(at: usize) -> &'static str {
+    rules().nth(at).unwrap().0
+}
+
 /// One of each kind that can be asked.
 fn everything() -> Vec<Request> {
-    let all = [
-        Action::SystemInfo,
-        Action::OsInfo,
-        Action::UserList,
-        Action::ServiceList,
-        Action::PackageList,
-        Action::PackageSearch(Query::new("x").unwrap()),
-        Action::PackageInstall(package("x")),
-        Action::PackageRemove(package("x")),
-        Action::PackageUpdate(package("x")),
-        Action::UpdateSystemSoftware(None),
-        Action::ProcessList { limit: None },
-        Action::ProcessTop { limit: None, by: Rank::Cpu },
-        Action::ProcessKill { pid: 7, force: false },
-        Action::CheckDiskSpace { warning_percent: 80.0, critical_percent: 90.0 },
-        Action::CheckResourceOptimization,
-        Action::RunHealthCheck(None),
-        Action::RunAllHealthChecks,
-        Action::DiskCleanup { targets: Vec::new() },
-        Action::CheckLinuxUpdates,
-        Action::GetInstalledApplicationsWMI,
-        Action::CheckApplicationUpdates,
-        Action::GetUpdateHistory,
-        Action::RebootSystem { force: false },
-        Action::OtherSystem("CheckWindowsUpdates".to_owned()),
-        Action::NotBuilt { name: "JoinDomain".to_owned(), why: "" },
+    let all: [ActionRequest; 25] = [
+        SystemInfo.into(),
+        OsInfo.into(),
+        UserList.into(),
+        ServiceList.into(),
+        PackageList.into(),
+        PackageSearch(Query::new("x").unwrap()).into(),
+        PackageInstall(package("x")).into(),
+        PackageRemove(package("x")).into(),
+        PackageUpdate(package("x")).into(),
+        UpdateSystemSoftware(None).into(),
+        ProcessList { limit: None }.into(),
+        ProcessTop { limit: None, by: Rank::Cpu }.into(),
+        ProcessKill { pid: 7, force: false }.into(),
+        CheckDiskSpace { warning_percent: 80.0, critical_percent: 90.0 }.into(),
+        CheckResourceOptimization.into(),
+        RunHealthCheck(None).into(),
+        RunAllHealthChecks.into(),
+        DiskCleanup { targets: Vec::new() }.into(),
+        CheckLinuxUpdates.into(),
+        GetInstalledApplicationsWMI.into(),
+        CheckApplicationUpdates.into(),
+        GetUpdateHistory.into(),
+        RebootSystem { force: false }.into(),
+        OtherSystem("CheckWindowsUpdates").into(),
+        registry::request("RunMaintenanceTask", Arguments::default()).unwrap(),
     ];
     let mut requests: Vec<Request> = all.map(action).into();
     requests.extend([service("x", ServiceOperation::Stop), raw(None, None), script("x")]);
@@ -143,14 +167,11 @@ fn a_denial_names_the_rule_that_decided_and_wins_over_what_allows() {
         "denied by commands.toml:6: { action = \"PackageRemove\", package = \"systemd*\" }"
     );
     assert_eq!(
-        decided(&policy, &action(Action::RebootSystem { force: true })),
+        decided(&policy, &action(RebootSystem { force: true })),
         "denied by commands.toml:5: \"RebootSystem\""
     );
     // The rule is about removing, and about names that begin so.
-    assert_eq!(
-        decided(&policy, &action(Action::PackageInstall(package("systemd")))),
-        "+commands.toml:3"
-    );
+    assert_eq!(decided(&policy, &action(PackageInstall(package("systemd")))), "+commands.toml:3");
     assert_eq!(decided(&policy, &remove("libsystemd0")), "+commands.toml:3");
     assert_eq!(policy.quote("commands.toml:5"), Some("\"RebootSystem\""));
 }
@@ -165,7 +186,7 @@ fn what_nothing_allows_is_denied() {
     let some = policy("allow = [\"Package*\"]");
     assert_eq!(decided(&some, &remove("x")), "+commands.toml:3");
     assert_eq!(
-        decided(&some, &action(Action::SystemInfo)),
+        decided(&some, &action(SystemInfo)),
         "denied: no rule of commands.toml allows this SystemInfo"
     );
 }
@@ -246,14 +267,14 @@ fn a_detour_or_another_spelling_does_not_get_around_a_rule() {
     }
     assert_eq!(by(&remove("g++")), None);
     // To update everything is to update that too.
-    assert_eq!(by(&action(Action::UpdateSystemSoftware(None))), line(10));
-    assert_eq!(by(&action(Action::UpdateSystemSoftware(Some(package("vim"))))), None);
+    assert_eq!(by(&action(UpdateSystemSoftware(None))), line(10));
+    assert_eq!(by(&action(UpdateSystemSoftware(Some(package("vim"))))), None);
     let clean = |targets: &[&str]| {
-        action(Action::DiskCleanup { targets: targets.iter().map(ToString::to_string).collect() })
+        action(DiskCleanup { targets: targets.iter().map(ToString::to_string).collect() })
     };
     assert_eq!(by(&clean(&["temp_files", "system_cache"])), line(11));
     assert_eq!(by(&clean(&[])), None);
-    assert_eq!(by(&action(Action::RunHealthCheck(None))), line(12));
+    assert_eq!(by(&action(RunHealthCheck(None))), line(12));
 }
 
 #[test]
@@ -274,10 +295,10 @@ fn a_narrow_rule_allows_no_more_than_it_says() {
     assert!(allowed(&service("nginx.service", ServiceOperation::Restart)));
     assert!(!allowed(&service("nginx", ServiceOperation::Stop)));
     assert!(!allowed(&service("nginx2", ServiceOperation::Restart)));
-    assert!(allowed(&action(Action::UpdateSystemSoftware(Some(package("vim"))))));
-    assert!(!allowed(&action(Action::UpdateSystemSoftware(None))));
+    assert!(allowed(&action(UpdateSystemSoftware(Some(package("vim"))))));
+    assert!(!allowed(&action(UpdateSystemSoftware(None))));
     let clean = |targets: &[&str]| {
-        action(Action::DiskCleanup { targets: targets.iter().map(ToString::to_string).collect() })
+        action(DiskCleanup { targets: targets.iter().map(ToString::to_string).collect() })
     };
     assert!(allowed(&clean(&["temp_files"])) && allowed(&clean(&[])));
     assert!(!allowed(&clean(&["temp_files", "system_cache"])));
@@ -295,7 +316,7 @@ fn the_shipped_policy_allows_everything_that_can_be_asked() {
 #[test]
 fn every_request_goes_by_a_name_and_arguments_that_a_rule_can_say() {
     for request in everything() {
-        let (_, known) = ACTIONS.iter().find(|(known, _)| *known == name(&request.kind)).unwrap();
+        let (_, known) = rules().find(|(known, _)| *known == name(&request.kind)).unwrap();
         let mut seen: Vec<_> = arguments(&request.kind).into_iter().map(|(name, _)| name).collect();
         seen.dedup();
         seen.sort();
@@ -310,7 +331,7 @@ fn a_permit_has_no_more_time_than_the_file_grants_and_no_less_than_was_asked() {
     let gate = Authorize::new(policy("allow = [\"*\"]\n[execute]\ntimeout = \"10m\""));
     let with = |seconds| {
         let timeout = Duration::from_secs(seconds);
-        let asked = Request { timeout, ..action(Action::SystemInfo) };
+        let asked = Request { timeout, ..action(SystemInfo) };
         gate.decide(asked).unwrap().request().timeout.as_secs()
     };
     assert_eq!((with(5), with(600), with(601), with(1 << 40)), (5, 600, 600, 600));
@@ -319,7 +340,7 @@ fn a_permit_has_no_more_time_than_the_file_grants_and_no_less_than_was_asked() {
 #[test]
 fn a_refusal_tells_the_host_why_in_both_places_it_looks() {
     let gate = Authorize::new(policy("deny = [\"SystemInfo\"]"));
-    let refusal = gate.decide(action(Action::SystemInfo)).unwrap_err();
+    let refusal = gate.decide(action(SystemInfo)).unwrap_err();
     let outcome = refusal.outcome();
     assert!(!outcome.success);
     assert_eq!(outcome.error.as_deref(), Some("denied by commands.toml:3: \"SystemInfo\""));
@@ -349,7 +370,7 @@ fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
     let unclear =
         |authorization: &Authorization| *authorization == Authorization::Malformed(refusal());
 
-    let system = ruled(HostMessage::Request(action(Action::SystemInfo)));
+    let system = ruled(HostMessage::Request(action(SystemInfo)));
     assert!(
         matches!(&system, AuthorizedMessage::Command(authorization) if permitted(authorization))
     );
@@ -376,11 +397,11 @@ proptest! {
     /// One more rule that denies never lets more through; one more that allows never less.
     #[test]
     fn denying_more_never_allows_more(
-        allow in proptest::collection::vec(0..ACTIONS.len(), 0..6),
-        deny in proptest::collection::vec(0..ACTIONS.len(), 1..6),
+        allow in proptest::collection::vec(0..rules().count(), 0..6),
+        deny in proptest::collection::vec(0..rules().count(), 1..6),
     ) {
         let list = |rules: &[usize]| {
-            let names: Vec<String> = rules.iter().map(|at| format!("{:?}", ACTIONS[*at].0)).collect();
+            let names: Vec<String> = rules.iter().map(|at| format!("{:?}", named(*at))).collect();
             format!("[{}]", names.join(", "))
         };
         let with = |deny: &[usize]| policy(&format!("allow = {}\ndeny = {}", list(&allow), list(deny)));
@@ -389,7 +410,7 @@ proptest! {
             let name = name(&request.kind);
             let more = more.decide(&request).is_allowed();
             prop_assert!(!more || fewer.decide(&request).is_allowed());
-            let is_in = |rules: &[usize]| rules.iter().any(|at| ACTIONS[*at].0 == name);
+            let is_in = |rules: &[usize]| rules.iter().any(|at| named(*at) == name);
             // What comes along with it is denied by its own name, too.
             let along: &[&str] = match name {
                 "UpdateSystemSoftware" => &["PackageUpdate"],
@@ -397,7 +418,7 @@ proptest! {
                 "RunAllHealthChecks" => &["RunHealthCheck"],
                 _ => &[],
             };
-            let denied = is_in(&deny) || deny.iter().any(|at| along.contains(&ACTIONS[*at].0));
+            let denied = is_in(&deny) || deny.iter().any(|at| along.contains(&named(*at)));
             let switched_off = !matches!(request.kind, RequestKind::Action(_));
             prop_assert_eq!(more, is_in(&allow) && !denied && !switched_off);
         }

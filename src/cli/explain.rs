@@ -15,11 +15,11 @@ use serde_json::Number;
 use tokio::time::Instant;
 
 use super::{EXIT_CONFIG, StateOption, complain, load_or_report, refuse, say, unless};
-use crate::commands::actions::packages;
-use crate::commands::authorize::dry_run::{DryRun, ProgramsOf, plan};
-use crate::commands::authorize::policy::{Value, arguments, becomes, name};
+use crate::commands::actions::plan::Value;
+use crate::commands::authorize::dry_run::{DryRun, plan};
+use crate::commands::authorize::policy::{arguments, becomes, name};
 use crate::commands::authorize::{Authorization, Authorize, AuthorizedMessage, Permit};
-use crate::commands::decode::request::{Action, Request, RequestKind};
+use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::decode::{Decode, HostMessage};
 use crate::commands::verify::Verified;
 use crate::commands::verify::secret::Secret;
@@ -67,7 +67,7 @@ impl Explain {
             Ok(secret) => secret.flatten(),
             Err(error) => return refuse(&error),
         };
-        match explain(&line, &commands, secret.as_ref(), programs_of) {
+        match explain(&line, &commands, secret.as_ref()) {
             Ok(Explained { text, allowed }) => {
                 unless(say(&text), if allowed { 0 } else { EXIT_DENIED })
             }
@@ -79,23 +79,13 @@ impl Explain {
     }
 }
 
-/// The programs of an action, from the same code that runs them.
-fn programs_of(action: &Action) -> Option<Vec<Vec<String>>> {
-    packages::would_run(action)
-}
-
 struct Explained {
     text: String,
     allowed: bool,
 }
 
 /// Explains a message, which may be in an envelope.
-fn explain(
-    line: &[u8],
-    commands: &Commands,
-    secret: Option<&Secret>,
-    programs_of: ProgramsOf,
-) -> Result<Explained, String> {
+fn explain(line: &[u8], commands: &Commands, secret: Option<&Secret>) -> Result<Explained, String> {
     let mut told = Explained { text: String::new(), allowed: true };
     let payload = match serde_json::from_slice::<Outer>(line) {
         Ok(Outer { kind: Some(kind), payload: Some(payload) }) if kind == "signed" => {
@@ -122,7 +112,7 @@ fn explain(
     let mut gate = Authorize::new(commands.policy());
     let mut out = Output::default();
     gate.apply(now, &asked, &mut out);
-    let around = Around { wanted, gate: &gate, execute: &commands.file.execute, programs_of };
+    let around = Around { wanted, gate: &gate, execute: &commands.file.execute };
     for enforced in out.drain() {
         match enforced {
             AuthorizedMessage::Command(authorization) => {
@@ -154,7 +144,6 @@ struct Around<'a> {
     wanted: Vec<Option<Number>>,
     gate: &'a Authorize,
     execute: &'a Execute,
-    programs_of: ProgramsOf,
 }
 
 impl Explained {
@@ -218,7 +207,7 @@ impl Explained {
             "limits",
             &format!("{parallel} at once, {waiting} waiting; {output} of each stream kept"),
         );
-        match plan(request, around.programs_of) {
+        match plan(request) {
             Err(why) => self.say("would fail", &why),
             Ok(programs) => programs.iter().for_each(|program| self.program(program, request)),
         }

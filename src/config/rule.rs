@@ -12,7 +12,8 @@ use super::error::{Place, clean, cut};
 use super::explain;
 use super::validate::{Broken, Step};
 use super::value::{Problem, text};
-use crate::commands::actions::registry::{ACTIONS, Argument, arguments_of};
+use crate::commands::actions::plan::Argument;
+use crate::commands::actions::registry::{self, arguments_of};
 use crate::commands::authorize::glob::Glob;
 use crate::commands::authorize::rule::{Line, Rule, Switch};
 
@@ -150,10 +151,10 @@ impl<'de> Deserialize<'de> for Pattern {
 /// A pattern that at least one known action matches.
 fn known(pattern: &str) -> Result<Glob, Problem> {
     let glob = Glob::new(pattern);
-    if ACTIONS.iter().any(|(name, _)| glob.matches(name)) {
+    if registry::rules().any(|(name, _)| glob.matches(name)) {
         return Ok(glob);
     }
-    let names: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = registry::rules().map(|(name, _)| name).collect();
     let near = explain::nearest(pattern.trim_end_matches('*'), &names)
         .or_else(|| names.iter().copied().find(|name| name.eq_ignore_ascii_case(pattern)));
     let hint = "an action has the name that the host gives it, as in \"PackageInstall\"; \

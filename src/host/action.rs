@@ -3,131 +3,24 @@
 
 use serde_json::{Map, Value};
 
-/// A parameter's value if none is given.
-#[derive(Debug, Clone, Copy)]
-enum Missing {
-    /// An error: today's host would leave the parameter out, and no guest can do without it.
-    Refused,
-    /// The parameter is left out.
-    Absent,
-    Null,
-    Empty,
-    Text(&'static str),
-    Is(bool),
-}
+use crate::commands::actions::page::Missing::{Absent, Empty, Is, Null, Refused, Text};
+use crate::commands::actions::page::{Parameter, Sent};
+use crate::commands::actions::registry;
 
-use Missing::{Absent, Empty, Is, Null, Refused, Text};
-
-/// A parameter; a plain one is text whatever it looks like.
-type Parameter = (&'static str, Kind, Missing);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Json,
-}
-
-use Kind::{Json, Plain};
-
+/// What today's host sends for an action of this name.
 struct Shape {
-    action: &'static str,
     parameters: &'static [Parameter],
-    /// The parameters stand in an object `params` of their own.
     nested: bool,
 }
 
-const fn shape(action: &'static str, parameters: &'static [Parameter]) -> Shape {
-    Shape { action, parameters, nested: false }
+/// `None` where today's host loses the parameters of `name`, or does not know it.
+fn shape(name: &str) -> Option<Shape> {
+    let (_, known) = registry::names().find(|(_, known)| known.name == name)?;
+    match known.host {
+        Sent::With { parameters, nested } => Some(Shape { parameters, nested }),
+        Sent::Never | Sent::Bare => None,
+    }
 }
-
-/// The actions that today's host writes with parameters (`CommandDispatcher.ts`, v0.26.7).
-const SHAPES: &[Shape] = &[
-    shape("ServiceList", &[]),
-    shape("PackageList", &[]),
-    shape("SystemInfo", &[]),
-    shape("OsInfo", &[]),
-    shape("UserList", &[]),
-    shape("CheckSystemIntegrity", &[]),
-    Shape {
-        nested: true,
-        ..shape("ServiceControl", &[("service", Plain, Refused), ("operation", Plain, Refused)])
-    },
-    shape("PackageInstall", &[("package", Plain, Empty)]),
-    shape("PackageRemove", &[("package", Plain, Empty)]),
-    shape("PackageUpdate", &[("package", Plain, Empty)]),
-    shape("PackageSearch", &[("query", Plain, Empty)]),
-    shape("ProcessList", &[("limit", Json, Null)]),
-    shape("ProcessTop", &[("limit", Json, Null), ("sort_by", Plain, Null)]),
-    shape("ProcessKill", &[("pid", Json, Refused), ("force", Json, Null)]),
-    shape(
-        "ExecutePowerShellScript",
-        &[
-            ("script", Plain, Refused),
-            ("script_type", Plain, Text("inline")),
-            ("timeout_seconds", Json, Absent),
-            ("working_directory", Plain, Absent),
-            ("environment_vars", Json, Absent),
-            ("run_as_admin", Json, Is(false)),
-        ],
-    ),
-    shape(
-        "RunMaintenanceTask",
-        &[
-            ("task_type", Plain, Refused),
-            ("task_name", Plain, Refused),
-            ("parameters", Json, Absent),
-            ("validate_before", Json, Is(false)),
-            ("validate_after", Json, Is(false)),
-        ],
-    ),
-    shape("ValidateSystemHealth", &[("check_name", Plain, Absent)]),
-    shape("CleanTemporaryFiles", &[("targets", Json, Absent)]),
-    shape("UpdateSystemSoftware", &[("package", Plain, Absent)]),
-    shape("RestartServices", &[("service_name", Plain, Absent)]),
-    shape("RebootSystem", &[("force", Json, Is(false))]),
-    shape(
-        "PrepareGoldenImage",
-        &[
-            ("cleanup_level", Plain, Text("standard")),
-            ("sanitize_user_data", Json, Is(true)),
-            ("shutdown_after", Json, Is(true)),
-        ],
-    ),
-    shape(
-        "JoinDomain",
-        &[
-            ("domain", Plain, Refused),
-            ("username", Plain, Refused),
-            ("password", Plain, Refused),
-            ("ou", Plain, Absent),
-            ("computer_name", Plain, Absent),
-            ("restart_after", Json, Is(false)),
-        ],
-    ),
-];
-
-/// Further actions that today's host sends. It loses their parameters; here they are sent as given.
-const OTHERS: &[&str] = &[
-    "AutoFixDefender",
-    "AutoFixWindowsUpdates",
-    "AutoOptimizeDisk",
-    "CheckApplicationUpdates",
-    "CheckDiskSpace",
-    "CheckLinuxUpdates",
-    "CheckResourceOptimization",
-    "CheckWindowsDefender",
-    "CheckWindowsUpdates",
-    "DiskCleanup",
-    "GetApplicationDetails",
-    "GetDefenderStatus",
-    "GetInstalledApplicationsWMI",
-    "GetPendingUpdates",
-    "GetThreatHistory",
-    "GetUpdateHistory",
-    "RunAllHealthChecks",
-    "RunDefenderQuickScan",
-    "RunHealthCheck",
-];
 
 /// The action object of `name` with parameters as they were typed, `(key, value)` each.
 ///
@@ -146,24 +39,23 @@ const OTHERS: &[&str] = &[
 /// assert!(action("ProcessKill", &[]).unwrap_err().contains("needs pid="));
 /// ```
 pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, String> {
-    let known = SHAPES.iter().find(|shape| shape.action == name);
     let mut object = Map::new();
     object.insert("action".to_owned(), name.into());
-    let Some(shape) = known else {
+    let Some(shape) = shape(name) else {
         for (key, value) in parameters {
             object.insert(key.clone(), typed(value));
         }
         return Ok(object.into());
     };
-    let names = || shape.parameters.iter().map(|(name, _, _)| *name);
+    let names = || shape.parameters.iter().map(|parameter| parameter.name);
     if let Some((wrong, _)) = parameters.iter().find(|(key, _)| names().all(|name| name != key)) {
         return Err(unknown(name, wrong, &names().collect::<Vec<_>>()));
     }
     let mut own = Map::new();
-    for (key, kind, missing) in shape.parameters {
+    for Parameter { name: key, is_text, missing } in shape.parameters {
         let given = parameters.iter().rev().find(|(given, _)| given == key);
         let value = match (given, *missing) {
-            (Some((_, text)), _) if *kind == Plain => Value::from(text.as_str()),
+            (Some((_, text)), _) if *is_text => Value::from(text.as_str()),
             (Some((_, text)), _) => typed(text),
             (None, Refused) => {
                 let all: Vec<String> = names().map(|name| format!("{name}=…")).collect();
@@ -187,13 +79,13 @@ pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, Stri
 
 /// Whether today's host sends an action of this name.
 pub fn is_known_action(name: &str) -> bool {
-    SHAPES.iter().any(|shape| shape.action == name) || OTHERS.contains(&name)
+    sent().any(|known| known == name)
 }
 
 /// What a known action takes, a line for each parameter; `None` where `name` is none. Nothing is said of the
 /// parameters of an action whose parameters today's host loses.
 pub fn action_help(name: &str) -> Option<String> {
-    let Some(shape) = SHAPES.iter().find(|shape| shape.action == name) else {
+    let Some(shape) = shape(name) else {
         return is_known_action(name).then(|| {
             format!("{name}: today's host sends it without parameters.\nHere what is given as key=value is sent as it is.\n")
         });
@@ -201,13 +93,10 @@ pub fn action_help(name: &str) -> Option<String> {
     if shape.parameters.is_empty() {
         return Some(format!("{name} takes no parameters.\n"));
     }
-    let width = shape.parameters.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let width = shape.parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
     let mut help = format!("{name} takes\n");
-    for (name, kind, missing) in shape.parameters {
-        let kind = match kind {
-            Plain => "text",
-            Json => "JSON, such as 5, true, [\"a\"]",
-        };
+    for Parameter { name, is_text, missing } in shape.parameters {
+        let kind = if *is_text { "text" } else { "JSON, such as 5, true, [\"a\"]" };
         let missing = match missing {
             Refused => "needed".to_owned(),
             Absent | Null => "may be left out".to_owned(),
@@ -221,24 +110,28 @@ pub fn action_help(name: &str) -> Option<String> {
             width = width + 1
         ));
     }
-    let needed = shape.parameters.iter().filter(|(.., missing)| matches!(missing, Refused));
-    let needed: String = needed.map(|(name, ..)| format!(" {name}=…")).collect();
+    let needed = shape.parameters.iter().filter(|one| matches!(one.missing, Refused));
+    let needed: String = needed.map(|one| format!(" {}=…", one.name)).collect();
     help.push_str(&format!("\n  infiniservice host SOCKET send {name}{needed}\n"));
     Some(help)
 }
 
 /// The known action that `name` is probably a misspelling of; `None` if it is one itself.
 pub fn meant_action(name: &str) -> Option<&'static str> {
-    let all = || SHAPES.iter().map(|shape| shape.action).chain(OTHERS.iter().copied());
-    if is_known_action(name) { None } else { nearest(name, all()) }
+    if is_known_action(name) { None } else { nearest(name, sent()) }
 }
 
 /// The known actions, sorted by name.
 pub fn known_actions() -> Vec<&'static str> {
-    let mut all: Vec<_> = SHAPES.iter().map(|shape| shape.action).collect();
-    all.extend(OTHERS);
+    let mut all: Vec<_> = sent().collect();
     all.sort_unstable();
     all
+}
+
+/// The names of the actions that today's host sends.
+fn sent() -> impl Iterator<Item = &'static str> {
+    let sent = registry::names().filter(|(_, name)| !matches!(name.host, Sent::Never));
+    sent.map(|(_, name)| name.name)
 }
 
 fn unknown(action: &str, wrong: &str, names: &[&'static str]) -> String {

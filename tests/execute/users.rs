@@ -1,6 +1,6 @@
 //! Programs of other users, and everything once more for an agent that is not root.
 
-use infiniservice::commands::decode::argument::Account;
+use infiniservice::commands::actions::argument::Account;
 use infiniservice::commands::decode::request::{RawCommand, Script, Shell};
 use infiniservice::commands::process::{Exit, Prepared, Program, command_line, script};
 use rustix::fs::XattrFlags;

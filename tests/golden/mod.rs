@@ -129,8 +129,8 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
                 "ou": null, "computer_name": null, "restart_after": true}),
                 300,
             ),
-            "c29 300s JoinDomain(Join { domain: DomainName(\"lab.example\"), username: Account(\"ann\"), password: …, ou: None, \
-             computer_name: None, restart_after: true })",
+            "c29 300s JoinDomain { domain: DomainName(\"lab.example\"), username: Account(\"ann\"), password: …, ou: None, \
+             computer_name: None, restart_after: true }",
         ),
         (
             safe(
@@ -138,7 +138,7 @@ pub fn inbound() -> Vec<(Value, &'static str)> {
                 json!({"action": "PrepareGoldenImage", "cleanup_level": "standard", "sanitize_user_data": true, "shutdown_after": true}),
                 600,
             ),
-            "c30 600s PrepareGoldenImage(GoldenImage { level: Standard, sanitize_user_data: true, shutdown_after: true })",
+            "c30 600s PrepareGoldenImage { level: Standard, sanitize_user_data: true, shutdown_after: true }",
         ),
         (
             safe(

@@ -1,10 +1,14 @@
 //! What is run is a list of words, each as it was given.
 
+use infiniservice::commands::actions::argument::{PackageName, Query};
+use infiniservice::commands::actions::cleanup::DiskCleanup;
 use infiniservice::commands::actions::packages::{
-    Manager, Operation, Root, change_in, would_run_in,
+    Manager, Operation, PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate,
+    Root, change_in,
 };
-use infiniservice::commands::decode::argument::{PackageName, Query};
-use infiniservice::commands::decode::request::Action;
+use infiniservice::commands::actions::system::SystemInfo;
+use infiniservice::commands::actions::updates::UpdateSystemSoftware;
+use infiniservice::commands::actions::{Action as _, ActionRequest};
 use proptest::prelude::*;
 
 use super::write;
@@ -33,18 +37,13 @@ proptest! {
     fn a_name_is_one_word_and_the_last_and_everything_before_it_is_fixed(text in "[A-Za-z0-9._+:][A-Za-z0-9._+:-]{0,40}") {
         let name = PackageName::new(&text).unwrap();
         for (_root, place) in places() {
-            for action in [
-                Action::PackageInstall(name.clone()),
-                Action::PackageRemove(name.clone()),
-                Action::PackageUpdate(name.clone()),
-                Action::UpdateSystemSoftware(Some(name.clone())),
-            ] {
-                let Some(steps) = would_run_in(&place, &action) else { continue };
+            for (action, other) in changes(&name).into_iter().zip(changes(&super::name("other-name"))) {
+                let Some(steps) = action.programs(&place) else { continue };
                 let last = steps.last().unwrap();
                 prop_assert_eq!(&last[last.len() - 2..], ["--", &*text]);
                 // But for the name, the words are those for another name.
                 let argv = |steps: Vec<Vec<String>>| steps.concat().into_iter();
-                let plain = argv(would_run_in(&place, &with(&action, "other-name")).unwrap());
+                let plain = argv(other.programs(&place).unwrap());
                 let named = argv(steps).map(|word| if word == text { "other-name".to_owned() } else { word });
                 prop_assert_eq!(named.collect::<Vec<_>>(), plain.collect::<Vec<_>>());
             }
@@ -55,7 +54,7 @@ proptest! {
     fn a_query_is_quoted_words_after_the_options(text in "[A-Za-z0-9._+:][A-Za-z0-9._+: -]{0,40}") {
         let query = Query::new(&text).unwrap();
         for (_root, place) in places() {
-            let steps = would_run_in(&place, &Action::PackageSearch(query.clone())).unwrap();
+            let steps = PackageSearch(query.clone()).programs(&place).unwrap();
             // zypper is asked for each word by itself, the others for all at once.
             let asked = if place.manager() == Ok(Manager::Zypper) { &steps[..steps.len() - 1] } else { &steps[..1] };
             let words = asked.iter().flat_map(|step| {
@@ -68,15 +67,14 @@ proptest! {
     }
 }
 
-/// The same action on another package.
-fn with(action: &Action, name: &str) -> Action {
-    let name = PackageName::new(name).unwrap();
-    match action {
-        Action::PackageInstall(_) => Action::PackageInstall(name),
-        Action::PackageRemove(_) => Action::PackageRemove(name),
-        Action::PackageUpdate(_) => Action::PackageUpdate(name),
-        _ => Action::UpdateSystemSoftware(Some(name)),
-    }
+/// What changes a package.
+fn changes(name: &PackageName) -> [ActionRequest; 4] {
+    [
+        PackageInstall(name.clone()).into(),
+        PackageRemove(name.clone()).into(),
+        PackageUpdate(name.clone()).into(),
+        UpdateSystemSoftware(Some(name.clone())).into(),
+    ]
 }
 
 #[test]
@@ -84,11 +82,8 @@ fn what_apt_would_run_is_told_word_by_word() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("var/lib/dpkg/status"), "x");
     let at = root.path().display();
-    let steps = would_run_in(
-        &Root::at(root.path()),
-        &Action::PackageInstall(PackageName::new("g++").unwrap()),
-    )
-    .unwrap();
+    let place = Root::at(root.path());
+    let steps = PackageInstall(PackageName::new("g++").unwrap()).programs(&place).unwrap();
     let tree = format!(
         "-o Dir={at} -o Dir::State::status={at}/var/lib/dpkg/status -o DPkg::Options::=--root={at}"
     );
@@ -100,9 +95,9 @@ fn what_apt_would_run_is_told_word_by_word() {
              -o Dpkg::Use-Pty=0 -o APT::Cmd::Pattern-Only=true -o DPkg::Lock::Timeout=30 install -- g++"
         )
     );
-    assert_eq!(would_run_in(&Root::at(root.path()), &Action::SystemInfo), None);
-    let clean = Action::DiskCleanup { targets: vec!["temp_files".into()] };
-    assert_eq!(would_run_in(&Root::at(root.path()), &clean), Some(Vec::new()));
+    assert_eq!(SystemInfo.programs(&place), None);
+    let clean = DiskCleanup { targets: vec!["temp_files".into()] };
+    assert_eq!(clean.programs(&place), Some(Vec::new()));
 }
 
 #[tokio::test]
@@ -110,11 +105,8 @@ async fn a_manager_that_is_not_driven_is_refused_by_name() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("lib/apk/db/installed"), "P:musl\nV:1\n");
     let place = Root::at(root.path());
-    assert_eq!(
-        would_run_in(&place, &Action::PackageInstall(PackageName::new("jq").unwrap())),
-        None
-    );
-    assert_eq!(would_run_in(&place, &Action::PackageList), Some(Vec::new()), "read from the file");
+    assert_eq!(PackageInstall(PackageName::new("jq").unwrap()).programs(&place), None);
+    assert_eq!(PackageList.programs(&place), Some(Vec::new()), "read from the file");
     let why = super::refused(change_in(&place, &super::minutes(), Operation::UpgradeAll).await);
     assert!(why.starts_with("cannot update the system with apk"), "{why}");
 }

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use infiniservice::commands::actions::ActionRequest;
+use infiniservice::commands::actions::argument::Query;
 use infiniservice::commands::actions::cleanup::run_in;
-use infiniservice::commands::actions::packages::{self, Manager, Operation, Root, would_run_in};
+use infiniservice::commands::actions::packages::{
+    self, Manager, Operation, PackageInstall, PackageUpdate, Root,
+};
+use infiniservice::commands::actions::updates::CheckLinuxUpdates;
 use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::decode::argument::Query;
-use infiniservice::commands::decode::request::Action;
 use tokio::time::timeout;
 
 use super::{can, done, item, minutes, name, refused, tool, within, write};
@@ -306,8 +309,8 @@ fn what_pacman_would_run_is_told_word_by_word() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("var/lib/pacman/local/ALPM_DB_VERSION"), "9\n");
     let (place, at) = (Root::at(root.path()), root.path().display());
-    let told = |action| -> Option<Vec<String>> {
-        Some(would_run_in(&place, &action)?.iter().map(|step| step.join(" ")).collect())
+    let told = |action: ActionRequest| -> Option<Vec<String>> {
+        Some(action.programs(&place)?.iter().map(|step| step.join(" ")).collect())
     };
     let tree = format!(
         "--noconfirm --color never --root {at} --config {at}/etc/pacman.conf --cachedir {at}/var/cache/pacman/pkg \
@@ -316,14 +319,14 @@ fn what_pacman_would_run_is_told_word_by_word() {
     let own = format!("--dbpath {at}/var/lib/pacman --logfile {at}/var/log/pacman.log");
     let lists = format!("{at}/var/cache/infiniservice-pacman");
     assert_eq!(
-        told(Action::PackageInstall(name("jq"))).unwrap(),
+        told(PackageInstall(name("jq")).into()).unwrap(),
         [
             format!("pacman {tree} {own} -S --print-format %n -- jq"),
             format!("pacman {tree} {own} -S --needed --noprogressbar -- jq"),
         ]
     );
     assert_eq!(
-        told(Action::CheckLinuxUpdates).unwrap(),
+        told(CheckLinuxUpdates.into()).unwrap(),
         [
             format!("mkdir -p -m 755 -- {lists}"),
             format!("ln -sfn -- {at}/var/lib/pacman/local {lists}/local"),
@@ -336,5 +339,5 @@ fn what_pacman_would_run_is_told_word_by_word() {
             ),
         ]
     );
-    assert_eq!(told(Action::PackageUpdate(name("jq"))), None);
+    assert_eq!(told(PackageUpdate(name("jq")).into()), None);
 }

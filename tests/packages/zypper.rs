@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use infiniservice::commands::actions::Action as _;
+use infiniservice::commands::actions::argument::Query;
 use infiniservice::commands::actions::cleanup::run_in;
 use infiniservice::commands::actions::packages::{
-    self, ChangeKind, Manager, Operation, Planned, Root, would_run_in,
+    self, ChangeKind, Manager, Operation, Planned, Root,
 };
+use infiniservice::commands::actions::updates::UpdateSystemSoftware;
 use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::decode::argument::Query;
-use infiniservice::commands::decode::request::Action;
 use tokio::time::timeout;
 
 use super::dnf::{ADVISORY, FAILING, index, rpm, rpm_with};
@@ -310,8 +311,7 @@ fn a_system_that_rolls_is_brought_up_to_date_as_a_distribution() {
     write(&root.path().join("etc/zypp/repos.d/oss.repo"), "[oss]\n");
     for (id, verb) in [("opensuse-tumbleweed", "dist-upgrade"), ("opensuse-leap", "update")] {
         write(&root.path().join("etc/os-release"), &format!("NAME=x\nID=\"{id}\"\nID_LIKE=suse\n"));
-        let steps =
-            would_run_in(&Root::at(root.path()), &Action::UpdateSystemSoftware(None)).unwrap();
+        let steps = UpdateSystemSoftware(None).programs(&Root::at(root.path())).unwrap();
         let words: Vec<&str> = steps.iter().map(|step| &**step.last().unwrap()).collect();
         assert_eq!(words, ["refresh", verb], "{id}");
     }

@@ -1,9 +1,10 @@
 //! Rules are held against what would happen, whatever it is called.
 
-use infiniservice::commands::actions::registry::Argument;
-use infiniservice::commands::authorize::effects::{Effect, Part, ends_the_system};
-use infiniservice::commands::authorize::policy::{Decision, Value};
-use infiniservice::commands::decode::request::{Action, ServiceOperation};
+use infiniservice::commands::actions::checks::RunAllHealthChecks;
+use infiniservice::commands::actions::plan::{Argument, Effect, Part, Value};
+use infiniservice::commands::actions::services::{ServiceOperation, ends_the_system};
+use infiniservice::commands::actions::updates::UpdateSystemSoftware;
+use infiniservice::commands::authorize::policy::Decision;
 
 use super::{action, decided, package, policy, remove, service};
 
@@ -86,11 +87,11 @@ fn an_action_that_does_what_another_one_does_is_denied_with_it() {
         "allow = [\"*\"]\ndeny = [\n{ action = \"PackageUpdate\", package = \"linux-*\" },\n\
          { action = \"RunHealthCheck\", name = \"firewall_status\" },\n]",
     );
-    let update = |name: Option<&str>| action(Action::UpdateSystemSoftware(name.map(package)));
+    let update = |name: Option<&str>| action(UpdateSystemSoftware(name.map(package)));
     assert!(!deny.decide(&update(Some("linux-image-amd64"))).is_allowed());
     assert!(!deny.decide(&update(None)).is_allowed());
     assert!(deny.decide(&update(Some("vim"))).is_allowed());
-    assert!(!deny.decide(&action(Action::RunAllHealthChecks)).is_allowed());
+    assert!(!deny.decide(&action(RunAllHealthChecks)).is_allowed());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::actions::registry::ACTIONS;
+use infiniservice::commands::actions::registry::rules;
 use infiniservice::commands::authorize::policy::name;
 use infiniservice::commands::decode::request::Request;
 use infiniservice::commands::decode::{Decode, HostMessage, RAW_COMMAND, SCRIPT};
@@ -32,15 +32,15 @@ fn asked_as(action: &str) -> Request {
 
 #[test]
 fn a_rule_on_any_name_that_a_file_may_say_is_about_what_is_asked_by_that_name() {
-    for (known, has) in ACTIONS.iter().filter(|(known, _)| ![RAW_COMMAND, SCRIPT].contains(known)) {
+    for (known, has) in rules().filter(|(known, _)| ![RAW_COMMAND, SCRIPT].contains(known)) {
         let request = asked_as(known);
-        assert_eq!(name(&request.kind), *known);
+        assert_eq!(name(&request.kind), known);
         let deny = policy(&format!("allow = [\"*\"]\ndeny = [{{ action = \"{known}\" }}]"));
         let why = format!("denied by commands.toml:4: {{ action = \"{known}\" }}");
         assert_eq!(decided(&deny, &request), why);
         let allow = policy(&format!("allow = [\"{known}\"]"));
         assert_eq!(decided(&allow, &request), "+commands.toml:3");
-        for argument in *has {
+        for argument in has {
             let any = argument.name();
             let rule =
                 format!("allow = [\"*\"]\ndeny = [{{ action = \"{known}\", {any} = \"*\" }}]");

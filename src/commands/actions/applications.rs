@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::Context;
-use super::packages::{self, Manager, Package, Root};
-use crate::commands::decode::argument::PackageName;
+use super::action::{Action, NoArguments, Refused, Unfit};
+use super::argument::PackageName;
+use super::packages::{self, Manager, Operation, Package, Root};
+use super::page::Name;
+use super::plan::{Argument, Plan};
+use super::{Context, Done};
 use crate::commands::execute::outcome::Outcome;
 use crate::model::Iso8601;
 
@@ -40,19 +43,115 @@ struct Newer {
 }
 
 /// The machine's packages: `{applications:[…], truncated}`; first those with an entry in the menu, then
-/// those that somebody asked for, then what came along.
-pub async fn installed(cx: &Context) -> Outcome {
-    installed_in(&Root::machine(), cx).await
+/// those that somebody asked for, then what came along. The name is Windows'; the host asks Linux too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GetInstalledApplicationsWMI;
+
+impl Action for GetInstalledApplicationsWMI {
+    const NAMES: &'static [Name] = &[
+        Name::new(
+            "GetInstalledApplicationsWMI",
+            "lists packages as applications, what people asked for first",
+            "`{applications: [{name, version, publisher, install_date, size_mb, …}], truncated}`",
+        )
+        .sent_bare(),
+        Name::new("GetInstalledApplications", "is GetInstalledApplicationsWMI", "as that"),
+    ];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("reads the database of installed packages, or asks rpm for it")
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        packages::would_run(place, Operation::List)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        installed_in(&Root::machine(), cx).await.into()
+    }
 }
 
 /// What is known of one package: `{name, version, publisher, install_date, install_location, size_mb, description,
 /// architecture, source, repository, asked_for}`. One that is there for several architectures may be named with one
 /// (`:i386`, `.i686`); else the first is told.
-pub async fn details(cx: &Context, name: &PackageName) -> Outcome {
-    details_in(&Root::machine(), cx, name).await
+#[derive(Debug, Clone, PartialEq)]
+pub struct GetApplicationDetails(pub PackageName);
+
+/// The name of an application.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct ApplicationArguments {
+    app_id: Option<String>,
+    app_name: Option<String>,
+    package: Option<String>,
 }
 
-/// [`details`] in another tree.
+impl Action for GetApplicationDetails {
+    const NAMES: &'static [Name] = &[Name::new(
+        "GetApplicationDetails",
+        "tells what is known of one installed package",
+        "`{name, version, publisher, install_date, size_mb, description, architecture, source, asked_for, …}`",
+    )
+    .takes("app_id (or app_name, package)")
+    .sent_bare()];
+    const RULES: &'static [Argument] = &[Argument::Package];
+    type Arguments = ApplicationArguments;
+
+    fn new(_: &'static str, arguments: ApplicationArguments) -> Result<Self, Unfit> {
+        let ApplicationArguments { app_id, app_name, package } = arguments;
+        match [app_id, app_name, package].into_iter().flatten().find(|name| !name.is_empty()) {
+            Some(application) => Ok(Self(PackageName::new(&application)?)),
+            None => Err(Unfit::Refused(Refused::Incomplete("name the application (app_id)"))),
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let does = format!("looks {} up among the installed packages", self.0);
+        Plan::reads(does).with(Argument::Package, self.0.as_str())
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        details_in(&Root::machine(), cx, &self.0).await.into()
+    }
+}
+
+/// The packages that could be newer: `{applications:[…], summary:{total, security, download_bytes,
+/// installed, package_manager}, truncated}`; `download_bytes` is null where the manager tells no sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckApplicationUpdates;
+
+impl Action for CheckApplicationUpdates {
+    const NAMES: &'static [Name] = &[Name::new(
+        "CheckApplicationUpdates",
+        "tells applications that could be newer",
+        "`{applications: [{name, version, update_available, can_update, …}], summary, truncated}`",
+    )
+    .sent_bare()];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads(packages::ASKS)
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        packages::would_run(place, Operation::CheckSizes)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        updates_in(&Root::machine(), cx).await.into()
+    }
+}
+
+/// [`GetApplicationDetails`] in a tree.
 pub async fn details_in(place: &Root, cx: &Context, name: &PackageName) -> Outcome {
     let mut packages = match packages::installed(place, cx).await {
         Ok(packages) => packages,
@@ -88,13 +187,7 @@ pub async fn details_in(place: &Root, cx: &Context, name: &PackageName) -> Outco
     }))
 }
 
-/// The packages that could be newer: `{applications:[…], summary:{total, security, download_bytes,
-/// installed, package_manager}, truncated}`; `download_bytes` is null where the manager tells no sizes.
-pub async fn updates(cx: &Context) -> Outcome {
-    updates_in(&Root::machine(), cx).await
-}
-
-/// [`installed`] in another tree.
+/// [`GetInstalledApplicationsWMI`] in a tree.
 pub async fn installed_in(place: &Root, cx: &Context) -> Outcome {
     let packages = match packages::installed(place, cx).await {
         Ok(packages) => packages,
@@ -116,7 +209,7 @@ pub async fn installed_in(place: &Root, cx: &Context) -> Outcome {
     Outcome::data(json!({ "applications": applications, "truncated": 0 }))
 }
 
-/// [`updates`] in another tree.
+/// [`CheckApplicationUpdates`] in a tree.
 pub async fn updates_in(place: &Root, cx: &Context) -> Outcome {
     let both = async {
         let there = packages::installed(place, cx).await?;

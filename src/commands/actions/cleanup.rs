@@ -6,17 +6,25 @@ mod sweep;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 
-use super::Context;
+use super::action::{Action, Unfit};
+use super::argument::plain_name;
 use super::packages::{self, Manager, Operation, Root};
+use super::page::{Missing, Name, json as parameter};
+use super::plan::{Argument, Plan};
+use super::{Context, Done};
 use crate::commands::execute::outcome::Outcome;
 
 pub use sweep::{Rules, Swept, open_files, sweep};
 
 /// What can be cleaned, by the names the host uses.
 pub const TARGETS: [&str; 4] = ["temp_files", "system_cache", "browser_cache", "recycle_bin"];
+
+/// Targets of one clean-up at most.
+const TARGETS_MAX: usize = 32;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -40,17 +48,72 @@ const BROWSERS: [&str; 7] = [
 const TRASH: [&str; 3] =
     [".local/share/Trash/files", ".local/share/Trash/info", ".local/share/Trash/expunged"];
 
-/// Cleans `targets`, temporary files where none is named:
+/// Cleans what its targets name, temporary files where there is none:
 /// `{space_cleared_mb, files_deleted, targets:{NAME:{space_cleared_mb, files_deleted, kept, note}}}`.
 ///
 /// A target that is not in [`TARGETS`] is refused before anything is deleted. `system_cache` is the
 /// package manager's own doing; the space of the rest is what the file system gave the deleted files.
-pub async fn run(cx: &Context, targets: &[String]) -> Outcome {
-    run_in(&Root::machine(), cx, targets, SystemTime::now()).await
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskCleanup {
+    /// `temp_files`, `system_cache`, …; empty: temporary files.
+    pub targets: Vec<String>,
+}
+
+/// What to clean up.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct CleanupArguments {
+    targets: Option<Vec<String>>,
+}
+
+impl Action for DiskCleanup {
+    const NAMES: &'static [Name] = &[
+        Name::new(
+            "DiskCleanup",
+            "deletes what these name, temporary files where none is",
+            "`{space_cleared_mb, files_deleted, targets}`",
+        )
+        .takes("targets?: temp_files, system_cache, browser_cache, recycle_bin")
+        .sent_bare(),
+        Name::new("CleanTemporaryFiles", "is DiskCleanup", "as DiskCleanup")
+            .takes("targets?")
+            .sent(&[parameter("targets", Missing::Absent)]),
+    ];
+    const RULES: &'static [Argument] = &[Argument::Target];
+    type Arguments = CleanupArguments;
+
+    fn new(_: &'static str, arguments: CleanupArguments) -> Result<Self, Unfit> {
+        let targets = arguments.targets.unwrap_or_default();
+        if targets.len() > TARGETS_MAX {
+            return Err(Unfit::Wrong(format!("more than {TARGETS_MAX} targets are named")));
+        }
+        let targets = targets.into_iter().map(|name| plain_name(name, "a target"));
+        Ok(Self { targets: targets.collect::<Result<_, _>>()? })
+    }
+
+    fn plan(&self) -> Plan {
+        let does = does(&self.targets);
+        let plan = Plan::changes(does.clone()).besides(does);
+        match self.targets.as_slice() {
+            [] => plan.with(Argument::Target, TARGETS[0]),
+            some => some.iter().fold(plan, |plan, target| plan.with(Argument::Target, target)),
+        }
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        match self.targets.iter().any(|target| target == "system_cache") {
+            true => packages::would_run(place, Operation::CleanCache),
+            false => Some(Vec::new()), // deletes files itself
+        }
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        run_in(&Root::machine(), cx, &self.targets, SystemTime::now()).await.into()
+    }
 }
 
 /// What cleaning `targets` does, after "it": for whoever asks before it is run.
-pub fn does(targets: &[String]) -> String {
+fn does(targets: &[String]) -> String {
     let unknown = targets.iter().any(|name| !TARGETS.contains(&name.as_str()));
     if unknown {
         return format!("fails: can be cleaned are only {}", TARGETS.join(", "));
@@ -69,7 +132,7 @@ pub fn does(targets: &[String]) -> String {
     format!("deletes {}", each.collect::<Vec<_>>().join("; "))
 }
 
-/// [`run`] in another tree, with the time that ages are told by.
+/// [`DiskCleanup`] in a tree, with the time that ages are told by.
 pub async fn run_in(place: &Root, cx: &Context, targets: &[String], now: SystemTime) -> Outcome {
     let named: Vec<&str> = match targets {
         [] => vec![TARGETS[0]],

@@ -1,31 +1,140 @@
 //! Joins a domain with realmd, which sets up sssd or winbind and Kerberos. Keeps no password: it goes to `realm` by
 //! standard input, and is taken out of whatever comes back.
 
+use serde::Deserialize;
 use serde_json::json;
 
+use super::action::{Action, Refused, Unfit};
+use super::argument::{Account, ComputerName, DomainName};
+use super::page::{Missing, Name, json as parameter, text};
+use super::plan::{Effect, Part, Plan};
 use super::{Afterwards, Context, Done, blocking, find_program};
-use crate::commands::decode::request::Join;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Program;
+use crate::commands::verify::secret::Secret;
 use crate::redact::REDACTED;
+use crate::wire::inbound::Password;
 
-/// Joins the domain: `{domain, computer_name, ou, restart_after}`; the machine is restarted once that was answered,
+/// Joins a domain: `{domain, computer_name, ou, restart_after}`; the machine is restarted once that was answered,
 /// where it was asked for and the machine has joined.
-pub async fn join(cx: &Context, join: &Join) -> Done {
-    let found = blocking(cx.deadline, "looking for realm", || find_program("realm")).await;
-    match found {
-        Ok(Some(realm)) => join_by(cx, join, Program::new(realm, words(join), cx.deadline)).await,
-        Ok(None) => Outcome::failed(
-            "there is no realm on this machine; install realmd, with sssd and adcli, and ask again",
-        )
-        .into(),
-        Err(why) => Outcome::failed(why).into(),
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinDomain {
+    /// Which.
+    pub domain: DomainName,
+    /// Who may let machines join.
+    pub username: Account,
+    /// Shown nowhere, and overwritten when it is dropped.
+    pub password: Secret,
+    /// Where in the directory the machine's account is made: a distinguished name.
+    pub ou: Option<String>,
+    /// What the machine is called there; its host name where absent.
+    pub computer_name: Option<ComputerName>,
+    /// Whether the machine is restarted, seconds after the answer.
+    pub restart_after: bool,
+}
+
+/// The arguments of [`JoinDomain`].
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct JoinArguments {
+    domain: Option<String>,
+    username: Option<String>,
+    password: Option<Password>,
+    ou: Option<String>,
+    computer_name: Option<String>,
+    restart_after: Option<bool>,
+}
+
+/// The longest distinguished name of a place in a directory.
+const OU_MAX: usize = 1024;
+/// The longest password.
+const PASSWORD_MAX: usize = 1024;
+
+impl Action for JoinDomain {
+    const NAMES: &'static [Name] = &[Name::new(
+        "JoinDomain",
+        "runs `realm join` (realmd, with sssd), the password on its standard input; then answers, and restarts three seconds later where asked",
+        "`{domain, computer_name, ou, restart_after}`",
+    )
+    .takes("domain, username, password, ou?, computer_name?, restart_after?")
+    .sent(&[
+        text("domain", Missing::Refused),
+        text("username", Missing::Refused),
+        text("password", Missing::Refused),
+        text("ou", Missing::Absent),
+        text("computer_name", Missing::Absent),
+        parameter("restart_after", Missing::Is(false)),
+    ])];
+    type Arguments = JoinArguments;
+
+    fn new(_: &'static str, arguments: JoinArguments) -> Result<Self, Unfit> {
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let JoinArguments { domain, username, password, ou, computer_name, restart_after } =
+            arguments;
+        let password = password.filter(|password| !password.0.is_empty());
+        let (Some(domain), Some(username), Some(password)) =
+            (some(domain), some(username), password)
+        else {
+            let why =
+                "name the domain, and the username and password of whoever may let machines join";
+            return Err(Unfit::Refused(Refused::Incomplete(why)));
+        };
+        // A line break would end it. The error does not contain the text.
+        if password.0.len() > PASSWORD_MAX || password.0.contains(['\n', '\r', '\0']) {
+            return Err(Unfit::Wrong(format!(
+                "the password is longer than {PASSWORD_MAX} bytes, or holds a line break"
+            )));
+        }
+        let Some(password) = Secret::new(password.0.as_bytes().to_vec()) else {
+            return Err(Unfit::Wrong("the password is empty".to_owned()));
+        };
+        let ou = some(ou).map(|ou| match ou.len() > OU_MAX || ou.chars().any(crate::wire::steers) {
+            true => Err(format!(
+                "the place in the directory (ou) is longer than {OU_MAX} bytes, or holds what steers"
+            )),
+            false => Ok(ou),
+        });
+        let computer_name = some(computer_name).map(|name| ComputerName::new(&name));
+        Ok(Self {
+            domain: DomainName::new(&domain)?,
+            username: Account::new(&username)?,
+            password,
+            ou: ou.transpose()?,
+            computer_name: computer_name.transpose()?,
+            restart_after: restart_after.unwrap_or_default(),
+        })
+    }
+
+    fn plan(&self) -> Plan {
+        let then = if self.restart_after {
+            ", answers, and three seconds later restarts the machine"
+        } else {
+            ""
+        };
+        let domain = &self.domain;
+        let does =
+            format!("runs realm join for {domain}, the password on its standard input{then}");
+        Plan::changes(does).also(self.restart_after.then(|| Effect::restart(Part::SideEffect)))
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let found = blocking(cx.deadline, "looking for realm", || find_program("realm")).await;
+        match found {
+            Ok(Some(realm)) => {
+                join_by(cx, self, Program::new(realm, words(self), cx.deadline)).await
+            }
+            Ok(None) => Outcome::failed(
+                "there is no realm on this machine; install realmd, with sssd and adcli, and ask again",
+            )
+            .into(),
+            Err(why) => Outcome::failed(why).into(),
+        }
     }
 }
 
 /// realm(8), `join`. It asks for the password, and takes it from standard input where that is no terminal.
-fn words(join: &Join) -> Vec<String> {
-    let Join { domain, username, ou, computer_name, .. } = join;
+fn words(join: &JoinDomain) -> Vec<String> {
+    let JoinDomain { domain, username, ou, computer_name, .. } = join;
     let mut words = vec!["join".to_owned(), "--verbose".into(), format!("--user={username}")];
     words.extend(ou.as_ref().map(|ou| format!("--computer-ou={ou}")));
     words.extend(computer_name.as_ref().map(|name| format!("--computer-name={name}")));
@@ -33,7 +142,7 @@ fn words(join: &Join) -> Vec<String> {
     words
 }
 
-async fn join_by(cx: &Context, join: &Join, mut program: Program) -> Done {
+async fn join_by(cx: &Context, join: &JoinDomain, mut program: Program) -> Done {
     program.input = [join.password.expose(), b"\n"].concat();
     let mut outcome = match cx.runner.run(program).await {
         Ok(finished) => Outcome::from(finished),
@@ -66,14 +175,12 @@ async fn join_by(cx: &Context, join: &Join, mut program: Program) -> Done {
 mod tests {
     use super::super::test_context;
     use super::*;
-    use crate::commands::decode::argument::{Account, ComputerName, DomainName};
-    use crate::commands::verify::secret::Secret;
     use std::os::unix::fs::PermissionsExt as _;
 
     const PASSWORD: &str = "hunter2 & 'more'";
 
-    fn asked() -> Join {
-        Join {
+    fn asked() -> JoinDomain {
+        JoinDomain {
             domain: DomainName::new("lab.example").unwrap(),
             username: Account::new(r"LAB\ann").unwrap(),
             password: Secret::new(PASSWORD.into()).unwrap(),

@@ -13,13 +13,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as StdInstant};
 
 use rustix::fs::OFlags;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::action::{Action, Refused, Unfit};
+use super::argument::shown;
 use super::packages::{self, Operation, Root};
+use super::page::{Missing, Name, json as parameter, text};
+use super::plan::{Effect, Part, Plan};
 use super::users::{Range, accounts};
 use super::{Afterwards, Context, Done, program};
-use crate::commands::decode::request::{CleanupLevel, GoldenImage};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Exit;
 use crate::files::StateFolder;
@@ -34,12 +38,92 @@ const MARK: &str = "forget-at-next-start";
 /// The longest account file that is rewritten.
 const ACCOUNTS_MAX: u64 = 8 * 1024 * 1024;
 
-/// Prepares this machine. It is switched off once that was answered, where that was asked for and every step is done.
-/// `state` is the agent's state folder.
-pub async fn prepare(cx: &Context, image: &GoldenImage, state: Option<&Path>) -> Done {
-    let outcome = prepare_in(Path::new("/"), cx, image, state).await;
-    let off = outcome.success && image.shutdown_after;
-    Done { outcome, afterwards: off.then_some(Afterwards::PowerOff) }
+/// Makes the machine ready to be copied. It is switched off once that was answered, where that was asked for and every
+/// step is done. The host has to say each of these.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrepareGoldenImage {
+    /// How much is taken away.
+    pub level: CleanupLevel,
+    /// Whether the accounts of people go, with their homes.
+    pub sanitize_user_data: bool,
+    /// Whether the machine is switched off, seconds after the answer.
+    pub shutdown_after: bool,
+}
+
+/// The arguments of [`PrepareGoldenImage`]. What cannot be taken back has no default.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct ImageArguments {
+    cleanup_level: Option<String>,
+    sanitize_user_data: Option<bool>,
+    shutdown_after: Option<bool>,
+}
+
+impl Action for PrepareGoldenImage {
+    const NAMES: &'static [Name] = &[Name::new(
+        "PrepareGoldenImage",
+        "takes away what makes the machine this one, then answers, and switches it off three seconds later",
+        "`{os, distro, cleanup_level, sanitize_user_data, shutdown_after, steps: [{name, done, removed, note}]}`",
+    )
+    .takes("cleanup_level: minimal, standard or deep; sanitize_user_data; shutdown_after; all three, or it is refused")
+    .sent(&[
+        text("cleanup_level", Missing::Text("standard")),
+        parameter("sanitize_user_data", Missing::Is(true)),
+        parameter("shutdown_after", Missing::Is(true)),
+    ])];
+    type Arguments = ImageArguments;
+
+    fn new(_: &'static str, arguments: ImageArguments) -> Result<Self, Unfit> {
+        let ImageArguments { cleanup_level, sanitize_user_data, shutdown_after } = arguments;
+        let level = cleanup_level.filter(|level| !level.is_empty());
+        let (Some(level), Some(sanitize_user_data), Some(shutdown_after)) =
+            (level, sanitize_user_data, shutdown_after)
+        else {
+            let why = "say cleanup_level (minimal, standard or deep), sanitize_user_data and shutdown_after; \
+                       what is taken away does not come back";
+            return Err(Unfit::Refused(Refused::Incomplete(why)));
+        };
+        let level = level.to_ascii_lowercase();
+        let named = [Minimal, Standard, Deep].into_iter().find(|one| one.name() == level);
+        let level = named.ok_or_else(|| {
+            let other = shown(&level);
+            format!("there is no clean-up level {other:?}; name minimal, standard or deep")
+        })?;
+        Ok(Self { level, sanitize_user_data, shutdown_after })
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::changes(does(self))
+            .also(self.shutdown_after.then(|| Effect::restart(Part::SideEffect)))
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let outcome = prepare_in(Path::new("/"), cx, self, cx.state.as_deref()).await;
+        let off = outcome.success && self.shutdown_after;
+        Done { outcome, afterwards: off.then_some(Afterwards::PowerOff) }
+    }
+}
+
+/// How much is taken away; each level does what the one before does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CleanupLevel {
+    /// What makes the machine this one: ids, keys, leases, the agent's state.
+    Minimal,
+    /// What was written while it ran: logs, histories, caches, temporary files.
+    Standard,
+    /// Subscriptions, and room on the host.
+    Deep,
+}
+
+impl CleanupLevel {
+    /// The host's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Standard => "standard",
+            Self::Deep => "deep",
+        }
+    }
 }
 
 /// Prepares the tree at `root`: `{os, distro, cleanup_level, sanitize_user_data, shutdown_after,
@@ -47,7 +131,7 @@ pub async fn prepare(cx: &Context, image: &GoldenImage, state: Option<&Path>) ->
 pub async fn prepare_in(
     root: &Path,
     cx: &Context,
-    image: &GoldenImage,
+    image: &PrepareGoldenImage,
     state: Option<&Path>,
 ) -> Outcome {
     let mut told = Vec::new();
@@ -165,7 +249,7 @@ impl Step {
         Self { name, from, how }
     }
 
-    fn is_part_of(&self, image: &GoldenImage) -> bool {
+    fn is_part_of(&self, image: &PrepareGoldenImage) -> bool {
         self.from.map_or(image.sanitize_user_data, |from| image.level >= from)
     }
 }
@@ -192,7 +276,7 @@ const STEPS: [Step; 15] = [
 ];
 
 /// Names of the steps, for whoever asks before they are run.
-pub fn does(image: &GoldenImage) -> String {
+fn does(image: &PrepareGoldenImage) -> String {
     let names: Vec<&str> =
         STEPS.iter().filter(|step| step.is_part_of(image)).map(|step| step.name).collect();
     let off = if image.shutdown_after {
@@ -410,7 +494,7 @@ async fn package_cache(root: &Path, cx: &Context, until: Instant) -> Result<Did,
         return Ok(Did { removed: 0, note: Some(why) });
     }
     let runner = cx.runner.clone();
-    let cx = Context { runner, deadline: until, latest: cx.latest.clone(), ..*cx };
+    let cx = Context { runner, deadline: until, latest: cx.latest.clone(), state: None, ..*cx };
     let cleaned = packages::change_in(&place, &cx, Operation::CleanCache).await;
     match cleaned.error.filter(|_| !cleaned.success) {
         Some(why) => Err(why),
@@ -606,7 +690,7 @@ mod tests {
     async fn prepared(root: &Path, level: CleanupLevel, sanitize_user_data: bool) -> Outcome {
         let state = root.join("state");
         fs::create_dir_all(&state).unwrap();
-        let image = GoldenImage { level, sanitize_user_data, shutdown_after: true };
+        let image = PrepareGoldenImage { level, sanitize_user_data, shutdown_after: true };
         prepare_in(root, &test_context(), &image, Some(&state)).await
     }
 

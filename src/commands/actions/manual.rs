@@ -2,236 +2,19 @@
 
 use std::fmt::Write as _;
 
-use crate::commands::actions::registry::ACTIONS;
-use crate::commands::decode::{RAW_COMMAND, SCRIPT, why_not_built};
+use super::page::Name;
+use super::registry::{self, RAW_COMMAND, SCRIPT};
 
-/// What people are told of an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
-    /// The host's name for it.
-    pub name: &'static str,
-    /// Its arguments, a `?` behind those that may be missing.
-    pub takes: &'static str,
-    /// What it does.
-    pub does: &'static str,
-    /// What `data` of the answer holds.
-    pub gives: &'static str,
-}
-
-const fn page(
-    name: &'static str,
-    takes: &'static str,
-    does: &'static str,
-    gives: &'static str,
-) -> Page {
-    Page { name, takes, does, gives }
-}
-
-const OTHER: &str =
-    "for Windows: answered with success and `supported: false`; nothing is looked at";
-const NONE: &str = "";
-
-/// A page for each action of the catalogue, in its order. One whose `does` is empty is not built: why stands where it
-/// is decoded.
-pub const PAGES: &[Page] = &[
-    page(
+/// What is no action, and the host may ask for.
+const OTHERS: [Name; 2] = [
+    Name::new(
         RAW_COMMAND,
-        "raw_command, shell?, working_dir?, env_vars?, run_as?, timeout",
         "runs a command line by a shell (needs `raw_shell = true`)",
         "stdout, stderr, exit_code",
-    ),
-    page(
-        SCRIPT,
-        "script_content, shell, input_values, run_as?, timeout_seconds",
-        "runs a pending script (needs `scripts = true`)",
-        "a `script_completion`",
-    ),
-    page(
-        "SystemInfo",
-        NONE,
-        "tells what system this is",
-        "`{os_type, version, architecture, hostname, kernel_version, linux_distro, …}`",
-    ),
-    page(
-        "OsInfo",
-        NONE,
-        "the same, with package managers and the default shell",
-        "as SystemInfo, `available_package_managers`, `default_shell`",
-    ),
-    page(
-        "UserList",
-        NONE,
-        "lists root and the accounts of people",
-        "`{users: [{name, uid, …}], count, truncated}`",
-    ),
-    page(
-        "ServiceList",
-        NONE,
-        "lists systemd's services, also those that are only files",
-        "`[{name, display_name, status, startup_type, can_start, …}]`",
-    ),
-    page(
-        "ServiceControl",
-        "service, operation: start, stop, restart, enable, disable or status (beside `action` or in `params`)",
-        "does it with a unit of systemd, and waits until it is done",
-        "one item of ServiceList",
-    ),
-    page(
-        "RestartServices",
-        "service_name",
-        "restarts one service; all at once is refused",
-        "as ServiceControl",
-    ),
-    page(
-        "PackageList",
-        NONE,
-        "lists the installed packages",
-        "`{packages: [{name, version, description, installed, publisher, source, …}], truncated}`",
-    ),
-    page("PackageSearch", "query", "finds packages with every word, at most 200", "as PackageList"),
-    page(
-        "PackageInstall",
-        "package",
-        "installs one package of exactly this name",
-        "stdout, stderr, exit_code",
-    ),
-    page(
-        "PackageRemove",
-        "package",
-        "removes one; its configuration stays",
-        "stdout, stderr, exit_code",
-    ),
-    page(
-        "PackageUpdate",
-        "package",
-        "brings one up to date; refused with pacman",
-        "stdout, stderr, exit_code",
-    ),
-    page(
-        "UpdateSystemSoftware",
-        "package?",
-        "fetches what is known of packages anew, and brings everything or one package up to date",
-        "`{reboot_required}`",
-    ),
-    page(
-        "ProcessList",
-        "limit?",
-        "lists processes, measured over half a second",
-        "`{processes: [{pid, name, cpu_usage, memory_kb, status, command_line, user, start_time}], count, truncated}`",
-    ),
-    page("ProcessTop", "limit?, sort_by?: cpu or memory", "those that use most", "as ProcessList"),
-    page(
-        "ProcessKill",
-        "pid, force?",
-        "sends SIGTERM, or SIGKILL; never to pid 1, the agent or a thread of the kernel",
-        "`{pid, name, signal, ended}`",
-    ),
-    page(
-        "CheckDiskSpace",
-        "warning_threshold?, critical_threshold? (percent in use)",
-        "measures the file systems",
-        "`{drives: […], disks: […]}`",
-    ),
-    page(
-        "CheckResourceOptimization",
-        NONE,
-        "measures for three seconds",
-        "`{status, recommendations: […]}`",
-    ),
-    page(
-        "RunHealthCheck",
-        "check_name?",
-        "makes one check, or all as one",
-        "`{status, message, details}`",
-    ),
-    page(
-        "RunAllHealthChecks",
-        NONE,
-        "makes all checks",
-        "a map of check to `{status, message, details}`, `overall_health`, `checks`",
-    ),
-    page(
-        "DiskCleanup",
-        "targets?: temp_files, system_cache, browser_cache, recycle_bin",
-        "deletes what these name, temporary files where none is",
-        "`{space_cleared_mb, files_deleted, targets}`",
-    ),
-    page("CleanTemporaryFiles", "targets?", "is DiskCleanup", "as DiskCleanup"),
-    page(
-        "CheckLinuxUpdates",
-        NONE,
-        "tells pending updates, and those that are held back",
-        "`{pending_updates: […], held_updates: […], security_updates_count, total_pending_count, reboot_required, …}`",
-    ),
-    page("GetInstalledApplications", NONE, "is GetInstalledApplicationsWMI", "as that"),
-    page(
-        "GetInstalledApplicationsWMI",
-        NONE,
-        "lists packages as applications, what people asked for first",
-        "`{applications: [{name, version, publisher, install_date, size_mb, …}], truncated}`",
-    ),
-    page(
-        "GetApplicationDetails",
-        "app_id (or app_name, package)",
-        "tells what is known of one installed package",
-        "`{name, version, publisher, install_date, size_mb, description, architecture, source, asked_for, …}`",
-    ),
-    page(
-        "CheckApplicationUpdates",
-        NONE,
-        "tells applications that could be newer",
-        "`{applications: [{name, version, update_available, can_update, …}], summary, truncated}`",
-    ),
-    page("CheckSpecificAppUpdates", NONE, NONE, NONE),
-    page(
-        "GetUpdateHistory",
-        NONE,
-        "tells past updates, the newest first",
-        "`{updates: [{title, install_date, status, result_code}], truncated}`",
-    ),
-    page("GetLinuxUpdateHistory", NONE, "is GetUpdateHistory", "as that"),
-    page("GetAvailableUpdates", NONE, NONE, NONE),
-    page("GetSecurityUpdates", NONE, NONE, NONE),
-    page("GetPendingUpdates", NONE, "is CheckLinuxUpdates", "as that"),
-    page("GetPendingLinuxUpdates", NONE, "is CheckLinuxUpdates", "as that"),
-    page("GetLinuxSecurityUpdates", NONE, NONE, NONE),
-    page("EstimateUpdateSize", NONE, NONE, NONE),
-    page("EstimateDiskCleanup", NONE, NONE, NONE),
-    page("CheckLinuxSecurity", NONE, NONE, NONE),
-    page("GetLinuxSecurityStatus", NONE, NONE, NONE),
-    page("CheckSecurityModules", NONE, NONE, NONE),
-    page("GetFirewallStatus", NONE, "is RunHealthCheck of firewall_status", "as that"),
-    page("CheckFirewallStatus", NONE, "is RunHealthCheck of firewall_status", "as that"),
-    page("CheckWindowsUpdates", NONE, OTHER, "empty lists"),
-    page("CheckWindowsDefender", NONE, OTHER, "empty lists"),
-    page("GetDefenderStatus", NONE, OTHER, "empty lists"),
-    page("GetThreatHistory", NONE, OTHER, "empty lists"),
-    page("RunDefenderQuickScan", NONE, OTHER, "zeros"),
-    page("AutoFixWindowsUpdates", NONE, OTHER, NONE),
-    page("AutoFixDefender", NONE, OTHER, NONE),
-    page("AutoOptimizeDisk", NONE, NONE, NONE),
-    page("CheckSystemIntegrity", NONE, NONE, NONE),
-    page("ValidateSystemHealth", "check_name?", "is RunHealthCheck", "as that"),
-    page("RunMaintenanceTask", NONE, NONE, NONE),
-    page("ExecutePowerShellScript", NONE, NONE, NONE),
-    page(
-        "PrepareGoldenImage",
-        "cleanup_level: minimal, standard or deep; sanitize_user_data; shutdown_after; all three, or it is refused",
-        "takes away what makes the machine this one, then answers, and switches it off three seconds later",
-        "`{os, distro, cleanup_level, sanitize_user_data, shutdown_after, steps: [{name, done, removed, note}]}`",
-    ),
-    page(
-        "JoinDomain",
-        "domain, username, password, ou?, computer_name?, restart_after?",
-        "runs `realm join` (realmd, with sssd), the password on its standard input; then answers, and restarts three seconds later where asked",
-        "`{domain, computer_name, ou, restart_after}`",
-    ),
-    page(
-        "RebootSystem",
-        "force?",
-        "answers, and restarts three seconds later",
-        "`{rebooting, force}`",
-    ),
+    )
+    .takes("raw_command, shell?, working_dir?, env_vars?, run_as?, timeout"),
+    Name::new(SCRIPT, "runs a pending script (needs `scripts = true`)", "a `script_completion`")
+        .takes("script_content, shell, input_values, run_as?, timeout_seconds"),
 ];
 
 const HEAD: &str = "# Actions
@@ -293,9 +76,11 @@ answer. Account and domain names are checked; `ou` becomes `--computer-ou`, `com
 pub fn markdown() -> String {
     let mut text = HEAD.to_owned();
     text.push_str("| action | takes | rules see | does | answers with |\n|---|---|---|---|---|\n");
-    for (Page { name, takes, does, gives }, (_, rules)) in PAGES.iter().zip(ACTIONS) {
+    let pages = OTHERS.iter().chain(registry::names().map(|(_, name)| name));
+    for (Name { name, takes, does, gives, not_built, .. }, (_, rules)) in
+        pages.zip(registry::rules())
+    {
         let rules: Vec<&str> = rules.iter().map(|argument| argument.name()).collect();
-        let not_built = why_not_built(name).filter(|_| does.is_empty());
         let does = match not_built {
             Some(why) => format!("not built: {why}"),
             None => (*does).to_owned(),
@@ -317,15 +102,6 @@ pub fn markdown() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_action_has_a_page_and_one_that_is_not_built_says_why() {
-        let names: Vec<&str> = PAGES.iter().map(|page| page.name).collect();
-        assert_eq!(names, ACTIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
-        for page in PAGES {
-            assert!(!page.does.is_empty() || why_not_built(page.name).is_some(), "{}", page.name);
-        }
-    }
 
     /// `UPDATE_DOCS=1 cargo test manual` writes the file anew.
     #[test]

@@ -3,20 +3,26 @@
 //! [`perform`] takes one decoded action and says what came of it. An action starts no process itself
 //! (that is the [`Runner`]'s), blocks no async worker, and ends at the request's deadline.
 
+pub mod action;
+pub mod argument;
+pub mod plan;
+pub mod page;
 pub mod registry;
 pub mod manual;
+
 pub mod applications;
 pub mod checks;
 pub mod cleanup;
 pub mod domain;
 pub mod golden;
-pub mod unsupported;
+pub mod not_built;
 pub mod packages;
 pub mod power;
 pub mod processes;
 pub mod resources;
 pub mod services;
 pub mod system;
+pub mod unsupported;
 pub mod updates;
 pub mod users;
 
@@ -26,11 +32,13 @@ mod sample;
 mod systemctl;
 pub(super) mod systemd;
 
+use std::path::PathBuf;
+
 use tokio::time::{Instant, timeout_at};
 
+pub use action::{Action, ActionRequest, Refused, Unfit};
 pub use truncate::LINE_MAX;
 
-use crate::commands::decode::request::Action;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Runner;
 use crate::metrics::collect::CommandLine;
@@ -46,6 +54,8 @@ pub struct Context {
     pub latest: Latest,
     /// How much of command lines is told.
     pub command_line: CommandLine,
+    /// The agent's state folder, where it has one.
+    pub state: Option<PathBuf>,
 }
 
 /// What came of an action, and what is to follow once the host has been told.
@@ -78,56 +88,12 @@ impl From<Outcome> for Done {
 /// Does one action. Never panics on what the machine says, and fills in how long it took.
 ///
 /// Its answer is short enough for the host: [`LINE_MAX`]. It ends by the deadline, or as soon after it as a program that the deadline ended can be told of.
-pub async fn perform(action: Action, cx: &Context) -> Done {
+pub async fn perform(action: &ActionRequest, cx: &Context) -> Done {
     let started = Instant::now();
-    let mut done = dispatch(action, cx).await;
+    let mut done = action.run(cx).await;
     truncate::shorten(&mut done.outcome);
     done.outcome.took = started.elapsed();
     done
-}
-
-async fn dispatch(action: Action, cx: &Context) -> Done {
-    let outcome = match action {
-        Action::SystemInfo => system::system(cx).await,
-        Action::OsInfo => system::os(cx).await,
-        Action::UserList => users::list(cx).await,
-        Action::ServiceList => services::list(cx).await,
-        Action::ServiceControl { service, operation } => {
-            services::control(cx, &service, operation).await
-        }
-        Action::PackageList => packages::list(cx).await,
-        Action::PackageSearch(query) => packages::search(cx, &query).await,
-        Action::PackageInstall(package) => packages::install(cx, &package).await,
-        Action::PackageRemove(package) => packages::remove(cx, &package).await,
-        Action::PackageUpdate(package) => packages::update(cx, &package).await,
-        Action::UpdateSystemSoftware(package) => updates::upgrade(cx, package.as_ref()).await,
-        Action::ProcessList { limit } => processes::list(cx, limit).await,
-        Action::ProcessTop { limit, by } => processes::top(cx, limit, by).await,
-        Action::ProcessKill { pid, force } => processes::kill(cx, pid, force).await,
-        Action::CheckDiskSpace { warning_percent, critical_percent } => {
-            checks::disk::space(cx, warning_percent, critical_percent).await
-        }
-        Action::CheckResourceOptimization => resources::optimization(cx).await,
-        Action::RunHealthCheck(Some(name)) => checks::one(cx, &name).await,
-        Action::RunHealthCheck(None) => checks::summary(cx).await,
-        Action::RunAllHealthChecks => checks::all(cx).await,
-        Action::DiskCleanup { targets } => cleanup::run(cx, &targets).await,
-        Action::CheckLinuxUpdates => updates::check(cx).await,
-        Action::GetInstalledApplicationsWMI => applications::installed(cx).await,
-        Action::GetApplicationDetails(name) => applications::details(cx, &name).await,
-        Action::CheckApplicationUpdates => applications::updates(cx).await,
-        Action::GetUpdateHistory => updates::history(cx).await,
-        Action::RebootSystem { force } => return power::announce(cx, force).await,
-        Action::JoinDomain(join) => return domain::join(cx, &join).await,
-        // Whoever has a state folder does it by itself.
-        Action::PrepareGoldenImage(image) => return golden::prepare(cx, &image, None).await,
-        Action::Incomplete { name, why } => Outcome::refused(format!("{name}: {why}")),
-        Action::OtherSystem(name) => unsupported::unsupported(&name),
-        Action::NotBuilt { name, why } => {
-            Outcome::failed(format!("{name} is not built into this agent: {why}"))
-        }
-    };
-    outcome.into()
 }
 
 /// Runs blocking work off the async worker, and stops waiting for it at the deadline.
@@ -163,12 +129,19 @@ fn program(name: &str, arguments: &[&str], deadline: Instant) -> crate::commands
 fn test_context() -> Context {
     let runner = Runner::new(tokio_util::sync::CancellationToken::new());
     let deadline = Instant::now() + std::time::Duration::from_secs(60);
-    Context { runner, deadline, latest: Latest::default(), command_line: CommandLine::default() }
+    Context {
+        runner,
+        deadline,
+        latest: Latest::default(),
+        command_line: CommandLine::default(),
+        state: None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::inbound::Arguments;
     use std::time::Duration;
 
     #[tokio::test]
@@ -187,10 +160,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_built_fails_with_its_reason_and_a_foreign_check_does_not_fail() {
         let cx = test_context();
-        let not = Action::NotBuilt { name: "JoinDomain".into(), why: "no domain here" };
-        let done = perform(not, &cx).await;
-        assert!(!done.outcome.success && done.outcome.error.unwrap().contains("no domain here"));
-        let other = perform(Action::OtherSystem("CheckWindowsDefender".into()), &cx).await;
+        let not = registry::request("RunMaintenanceTask", Arguments::default()).unwrap();
+        let done = perform(&not, &cx).await;
+        let why =
+            "RunMaintenanceTask is not built into this agent: maintenance tasks are not built";
+        assert!(!done.outcome.success && done.outcome.error.unwrap().starts_with(why));
+        let other = unsupported::OtherSystem("CheckWindowsDefender");
+        let other = perform(&other.into(), &cx).await;
         assert!(other.outcome.success && other.afterwards.is_none());
     }
 }

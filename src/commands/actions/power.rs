@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::action::{Action, Unfit};
+use super::page::{Missing, Name, json as parameter};
+use super::plan::Plan;
 use super::{Afterwards, Context, Done, blocking, find_program, program};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, Program, Runner};
@@ -15,23 +19,65 @@ use crate::commands::process::{Exit, Finished, Program, Runner};
 /// How long a program may take to hand the restart to the system.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The answer to `RebootSystem`: success where a program is there that can do it. Restarts nothing:
-/// that is [`reboot`], once the answer has been flushed.
-pub async fn announce(cx: &Context, force: bool) -> Done {
-    let found = blocking(cx.deadline, "looking for a program that restarts", move || {
-        ways(force, is_systemd()).iter().any(|way| find_program(way[0]).is_some())
-    });
-    match found.await {
-        Ok(true) => {
-            let mut outcome = Outcome::text("the machine restarts in a few seconds");
-            outcome.data = Some(json!({ "rebooting": true, "force": force }));
-            Done { outcome, afterwards: Some(Afterwards::Reboot { force }) }
+/// Restarts the machine, seconds after the answer: success where a program is there that can do it. Restarts nothing
+/// by itself: that is [`reboot`], once the answer has been flushed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RebootSystem {
+    /// Without asking programs to end.
+    pub force: bool,
+}
+
+/// How to restart.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct RebootArguments {
+    force: Option<bool>,
+}
+
+impl Action for RebootSystem {
+    const NAMES: &'static [Name] = &[Name::new(
+        "RebootSystem",
+        "answers, and restarts three seconds later",
+        "`{rebooting, force}`",
+    )
+    .takes("force?")
+    .sent(&[parameter("force", Missing::Is(false))])];
+    type Arguments = RebootArguments;
+
+    fn new(_: &'static str, arguments: RebootArguments) -> Result<Self, Unfit> {
+        Ok(Self { force: arguments.force.unwrap_or_default() })
+    }
+
+    fn plan(&self) -> Plan {
+        let does = match self.force {
+            false => {
+                "answers, and three seconds later restarts the machine with systemctl, shutdown or reboot"
+            }
+            true => {
+                "answers, and three seconds later restarts the machine with systemctl or reboot, without \
+                 asking programs to end"
+            }
+        };
+        Plan::changes(does).force(self.force)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let force = self.force;
+        let found = blocking(cx.deadline, "looking for a program that restarts", move || {
+            ways(force, is_systemd()).iter().any(|way| find_program(way[0]).is_some())
+        });
+        match found.await {
+            Ok(true) => {
+                let mut outcome = Outcome::text("the machine restarts in a few seconds");
+                outcome.data = Some(json!({ "rebooting": true, "force": force }));
+                Done { outcome, afterwards: Some(Afterwards::Reboot { force }) }
+            }
+            Ok(false) => Outcome::failed(
+                "there is no program that restarts this machine (systemctl, shutdown, reboot)",
+            )
+            .into(),
+            Err(error) => Outcome::failed(error).into(),
         }
-        Ok(false) => Outcome::failed(
-            "there is no program that restarts this machine (systemctl, shutdown, reboot)",
-        )
-        .into(),
-        Err(error) => Outcome::failed(error).into(),
     }
 }
 
@@ -159,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_promises_a_restart_and_leaves_it_to_who_sends_the_answer() {
-        let done = announce(&test_context(), true).await;
+        let done = RebootSystem { force: true }.run(&test_context()).await;
         let can =
             ["systemctl", "reboot", "shutdown"].iter().any(|name| find_program(name).is_some());
         if can && done.outcome.success {

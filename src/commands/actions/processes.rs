@@ -3,9 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Context, blocking, kill as ending, sample, users};
+use super::action::{Action, Unfit};
+use super::argument::shown;
+use super::page::{Missing, Name, json as parameter, text};
+use super::plan::{Argument, Plan};
+use super::{Context, Done, blocking, kill as ending, sample, users};
 use crate::commands::execute::outcome::Outcome;
 use crate::metrics::collect::{Collector, ProcessesCollector, ProcessesOptions};
 use crate::model::{Iso8601, Process, Rank};
@@ -26,40 +31,160 @@ const COMMAND_LINE_MAX: usize = 512;
 ///
 /// # Why the metrics flow is not asked
 /// Its last reading holds its top 20 only, and may be half a minute old.
-pub async fn list(cx: &Context, limit: Option<u32>) -> Outcome {
-    told(cx, keep(limit, LIST), Rank::Cpu).await
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessList {
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// How many processes, and by what they are ranked.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct ListArguments {
+    limit: Option<u32>,
+    sort_by: Option<String>,
+}
+
+impl Action for ProcessList {
+    const NAMES: &'static [Name] = &[Name::new(
+        "ProcessList",
+        "lists processes, measured over half a second",
+        "`{processes: [{pid, name, cpu_usage, memory_kb, status, command_line, user, start_time}], count, truncated}`",
+    )
+    .takes("limit?")
+    .sent(&[parameter("limit", Missing::Null)])];
+    type Arguments = ListArguments;
+
+    fn new(_: &'static str, arguments: ListArguments) -> Result<Self, Unfit> {
+        Ok(Self { limit: arguments.limit })
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads(MEASURES)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        told(cx, keep(self.limit, LIST), Rank::Cpu).await.into()
+    }
 }
 
 /// The same, ranked as asked.
-pub async fn top(cx: &Context, limit: Option<u32>, by: Rank) -> Outcome {
-    told(cx, keep(limit, TOP), by).await
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessTop {
+    /// At most so many.
+    pub limit: Option<u32>,
+    /// By what.
+    pub by: Rank,
+}
+
+impl Action for ProcessTop {
+    const NAMES: &'static [Name] =
+        &[Name::new("ProcessTop", "those that use most", "as ProcessList")
+            .takes("limit?, sort_by?: cpu or memory")
+            .sent(&[parameter("limit", Missing::Null), text("sort_by", Missing::Null)])];
+    type Arguments = ListArguments;
+
+    fn new(_: &'static str, arguments: ListArguments) -> Result<Self, Unfit> {
+        let ListArguments { limit, sort_by } = arguments;
+        let by = match sort_by.unwrap_or_default().to_ascii_lowercase().as_str() {
+            "" | "cpu" | "cpu_usage" | "cpu_percent" => Rank::Cpu,
+            "memory" | "mem" | "memory_kb" | "memory_usage" => Rank::Memory,
+            other => {
+                let other = shown(other);
+                let why = format!("processes are not sorted by {other:?}; name cpu or memory");
+                return Err(Unfit::Wrong(why));
+            }
+        };
+        Ok(Self { limit, by })
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads(MEASURES)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        told(cx, keep(self.limit, TOP), self.by).await.into()
+    }
 }
 
 /// Ends a process: SIGTERM, or SIGKILL where `force`. `{pid, name, signal, ended}`.
 ///
 /// Refused are process 0 and 1, kernel threads, the agent itself, and a thread that is no process.
-pub async fn kill(cx: &Context, pid: u32, force: bool) -> Outcome {
-    let deadline = cx.deadline;
-    let killed = blocking(cx.deadline, "ending the process", move || {
-        ending::end(pid, force, std::process::id(), deadline)
-    });
-    match killed.await.and_then(|killed| killed) {
-        Ok(killed) => {
-            tracing::info!(
-                pid,
-                signal = killed.signal,
-                ended = killed.ended,
-                "signal was sent to a process"
-            );
-            let mut outcome = Outcome::text(killed.to_string());
-            outcome.data = Some(json!({
-                "pid": pid, "name": killed.name, "signal": killed.signal, "ended": killed.ended,
-            }));
-            outcome
-        }
-        Err(error) => Outcome::failed(error),
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessKill {
+    /// Which.
+    pub pid: u32,
+    /// At once (SIGKILL) instead of asking it (SIGTERM).
+    pub force: bool,
+}
+
+/// Which process to end, and how.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct KillArguments {
+    pid: Option<u32>,
+    force: Option<bool>,
+}
+
+impl Action for ProcessKill {
+    const NAMES: &'static [Name] = &[Name::new(
+        "ProcessKill",
+        "sends SIGTERM, or SIGKILL; never to pid 1, the agent or a thread of the kernel",
+        "`{pid, name, signal, ended}`",
+    )
+    .takes("pid, force?")
+    .sent(&[parameter("pid", Missing::Refused), parameter("force", Missing::Null)])];
+    const RULES: &'static [Argument] = &[Argument::Pid];
+    type Arguments = KillArguments;
+
+    fn new(_: &'static str, arguments: KillArguments) -> Result<Self, Unfit> {
+        let KillArguments { pid, force } = arguments;
+        // The kernel's process ids are positive and signed; 0 and negative ones would mean whole groups.
+        let pid = match pid {
+            None => Err("the process is missing; name its pid".to_owned()),
+            Some(0) => Err("no process has the pid 0".to_owned()),
+            Some(pid) if i32::try_from(pid).is_err() => {
+                Err(format!("no process has the pid {pid}"))
+            }
+            Some(pid) => Ok(pid),
+        };
+        Ok(Self { pid: pid?, force: force.unwrap_or_default() })
+    }
+
+    fn plan(&self) -> Plan {
+        let (pid, force) = (self.pid, self.force);
+        let signal = if force { "SIGKILL" } else { "SIGTERM" };
+        Plan::changes(format!("sends {signal} to process {pid}; runs no program"))
+            .with(Argument::Pid, &pid.to_string())
+            .force(force)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let (pid, force, deadline) = (self.pid, self.force, cx.deadline);
+        let killed = blocking(cx.deadline, "ending the process", move || {
+            ending::end(pid, force, std::process::id(), deadline)
+        });
+        let told = match killed.await.and_then(|killed| killed) {
+            Ok(killed) => {
+                tracing::info!(
+                    pid,
+                    signal = killed.signal,
+                    ended = killed.ended,
+                    "signal was sent to a process"
+                );
+                let mut outcome = Outcome::text(killed.to_string());
+                outcome.data = Some(json!({
+                    "pid": pid, "name": killed.name, "signal": killed.signal, "ended": killed.ended,
+                }));
+                outcome
+            }
+            Err(error) => Outcome::failed(error),
+        };
+        told.into()
     }
 }
+
+const MEASURES: &str = "reads /proc twice, half a second apart; runs no program";
 
 fn keep(limit: Option<u32>, default: usize) -> usize {
     // A host that asks for none asks for the usual number.
@@ -133,7 +258,8 @@ mod tests {
     #[tokio::test]
     async fn a_busy_process_is_seen_busy_with_what_ps_says_of_it() {
         let busy = Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
-        let data = list(&test_context(), Some(1_000)).await.data.unwrap();
+        let data =
+            ProcessList { limit: Some(1_000) }.run(&test_context()).await.outcome.data.unwrap();
         let processes = data["processes"].as_array().unwrap();
         let found = processes.iter().find(|process| process["pid"] == busy.0.id()).unwrap();
         // Other tests share the cores: what it must not be is idle, or above one core.
@@ -152,7 +278,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_top_is_as_long_as_asked_and_in_order() {
-        let data = top(&test_context(), Some(3), Rank::Memory).await.data.unwrap();
+        let data = ProcessTop { limit: Some(3), by: Rank::Memory }
+            .run(&test_context())
+            .await
+            .outcome
+            .data
+            .unwrap();
         let memory: Vec<u64> = data["processes"]
             .as_array()
             .unwrap()
@@ -174,7 +305,7 @@ mod tests {
     async fn a_time_out_that_leaves_no_interval_is_told_at_once() {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(100);
         let cx = Context { deadline, ..test_context() };
-        let error = list(&cx, None).await.error.unwrap();
+        let error = ProcessList { limit: None }.run(&cx).await.outcome.error.unwrap();
         assert!(error.contains("longer"), "{error}");
     }
 }

@@ -1,141 +1,110 @@
-//! The names that a policy may use: every action the host can ask for, and what of it a rule can look
-//! at. Decides nothing.
+//! All actions: a line for each. Whatever knows an action by its name reads it from here.
 
-use crate::commands::decode::{RAW_COMMAND, SCRIPT};
+use super::action::{ActionRequest, Entry};
+use super::argument::shown;
+use super::page::Name;
+use super::plan::Argument;
+use super::{
+    applications, checks, cleanup, domain, golden, not_built, packages, power, processes,
+    resources, services, system, unsupported, updates, users,
+};
+use crate::wire::inbound::Arguments;
 
-/// What of a request a rule can look at, by the word that stands for it in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Argument {
-    /// A package: as the host wrote it, without its architecture, and without the `+` or `-` that some
-    /// package tools read as an instruction.
-    Package,
-    /// A service: as the host wrote it, and without `.service`.
-    Service,
-    /// What to do with a service: `start`, `stop`, `restart`, `enable`, `disable`, `status`.
-    Operation,
-    /// What packages are searched for.
-    Query,
-    /// A process id.
-    Pid,
-    /// What to clean up: `temp_files`, …
-    Target,
-    /// The name of a check or of a script.
-    Name,
-    /// As whom; `root` where the host names nobody.
-    User,
-    /// Where a command line starts, without `.`; one with `..` could be anywhere. `/` where
-    /// the host names no folder.
-    Path,
-    /// `sh`, `bash`, `cmd` or `powershell`.
-    Shell,
-}
-
-impl Argument {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Package,
-        Self::Service,
-        Self::Operation,
-        Self::Query,
-        Self::Pid,
-        Self::Target,
-        Self::Name,
-        Self::User,
-        Self::Path,
-        Self::Shell,
-    ];
-
-    /// The word for it in files and messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Package => "package",
-            Self::Service => "service",
-            Self::Operation => "operation",
-            Self::Query => "query",
-            Self::Pid => "pid",
-            Self::Target => "target",
-            Self::Name => "name",
-            Self::User => "user",
-            Self::Path => "path",
-            Self::Shell => "shell",
-        }
-    }
-}
-
-use Argument::{Name, Operation, Package, Path, Pid, Query, Service, Shell, Target, User};
-
-/// Every action that the host is known to send or to have sent, and its arguments that a rule can look
-/// at. One that is not here can still be asked for; only rules with a `*` match it. A name that becomes
-/// another action (`CleanTemporaryFiles`) has the arguments of that one.
-pub const ACTIONS: &[(&str, &[Argument])] = &[
-    (RAW_COMMAND, &[Shell, Path, User]),
-    (SCRIPT, &[Name, Shell, User]),
-    ("SystemInfo", &[]),
-    ("OsInfo", &[]),
-    ("UserList", &[]),
-    ("ServiceList", &[]),
-    ("ServiceControl", &[Service, Operation]),
-    ("RestartServices", &[Service, Operation]),
-    ("PackageList", &[]),
-    ("PackageSearch", &[Query]),
-    ("PackageInstall", &[Package]),
-    ("PackageRemove", &[Package]),
-    ("PackageUpdate", &[Package]),
-    ("UpdateSystemSoftware", &[Package]),
-    ("ProcessList", &[]),
-    ("ProcessTop", &[]),
-    ("ProcessKill", &[Pid]),
-    ("CheckDiskSpace", &[]),
-    ("CheckResourceOptimization", &[]),
-    ("RunHealthCheck", &[Name]),
-    ("RunAllHealthChecks", &[]),
-    ("DiskCleanup", &[Target]),
-    ("CleanTemporaryFiles", &[Target]),
-    ("CheckLinuxUpdates", &[]),
-    ("GetInstalledApplications", &[]),
-    ("GetInstalledApplicationsWMI", &[]),
-    ("GetApplicationDetails", &[Package]),
-    ("CheckApplicationUpdates", &[]),
-    ("CheckSpecificAppUpdates", &[]),
-    ("GetUpdateHistory", &[]),
-    ("GetLinuxUpdateHistory", &[]),
-    ("GetAvailableUpdates", &[]),
-    ("GetSecurityUpdates", &[]),
-    ("GetPendingUpdates", &[]),
-    ("GetPendingLinuxUpdates", &[]),
-    ("GetLinuxSecurityUpdates", &[]),
-    ("EstimateUpdateSize", &[]),
-    ("EstimateDiskCleanup", &[]),
-    ("CheckLinuxSecurity", &[]),
-    ("GetLinuxSecurityStatus", &[]),
-    ("CheckSecurityModules", &[]),
-    ("GetFirewallStatus", &[Name]),
-    ("CheckFirewallStatus", &[Name]),
-    ("CheckWindowsUpdates", &[]),
-    ("CheckWindowsDefender", &[]),
-    ("GetDefenderStatus", &[]),
-    ("GetThreatHistory", &[]),
-    ("RunDefenderQuickScan", &[]),
-    ("AutoFixWindowsUpdates", &[]),
-    ("AutoFixDefender", &[]),
-    ("AutoOptimizeDisk", &[]),
-    ("CheckSystemIntegrity", &[]),
-    ("ValidateSystemHealth", &[Name]),
-    ("RunMaintenanceTask", &[]),
-    ("ExecutePowerShellScript", &[]),
-    ("PrepareGoldenImage", &[]),
-    ("JoinDomain", &[]),
-    ("RebootSystem", &[]),
+/// Every action, in the order of `docs/actions.md`.
+pub static ACTIONS: &[Entry] = &[
+    Entry::of::<system::SystemInfo>(),
+    Entry::of::<system::OsInfo>(),
+    Entry::of::<users::UserList>(),
+    Entry::of::<services::ServiceList>(),
+    Entry::of::<services::ServiceControl>(),
+    Entry::of::<packages::PackageList>(),
+    Entry::of::<packages::PackageSearch>(),
+    Entry::of::<packages::PackageInstall>(),
+    Entry::of::<packages::PackageRemove>(),
+    Entry::of::<packages::PackageUpdate>(),
+    Entry::of::<updates::UpdateSystemSoftware>(),
+    Entry::of::<processes::ProcessList>(),
+    Entry::of::<processes::ProcessTop>(),
+    Entry::of::<processes::ProcessKill>(),
+    Entry::of::<checks::disk::CheckDiskSpace>(),
+    Entry::of::<resources::CheckResourceOptimization>(),
+    Entry::of::<checks::RunHealthCheck>(),
+    Entry::of::<checks::RunAllHealthChecks>(),
+    Entry::of::<cleanup::DiskCleanup>(),
+    Entry::of::<updates::CheckLinuxUpdates>(),
+    Entry::of::<applications::GetInstalledApplicationsWMI>(),
+    Entry::of::<applications::GetApplicationDetails>(),
+    Entry::of::<applications::CheckApplicationUpdates>(),
+    Entry::of::<updates::GetUpdateHistory>(),
+    Entry::of::<golden::PrepareGoldenImage>(),
+    Entry::of::<domain::JoinDomain>(),
+    Entry::of::<power::RebootSystem>(),
+    Entry::of::<unsupported::OtherSystem>(),
+    Entry::of::<not_built::NotBuilt>(),
 ];
+
+/// The action name of a shell command line.
+pub const RAW_COMMAND: &str = "UnsafeCommand";
+/// The action name of a pending script.
+pub const SCRIPT: &str = "Script";
+
+/// What is no action, and a rule can be about: by name, with the arguments that it can look at.
+const OTHERS: [(&str, &[Argument]); 2] = [
+    (RAW_COMMAND, &[Argument::Shell, Argument::Path, Argument::User]),
+    (SCRIPT, &[Argument::Name, Argument::Shell, Argument::User]),
+];
+
+/// Every name of every action.
+pub fn names() -> impl Iterator<Item = (&'static Entry, &'static Name)> {
+    ACTIONS.iter().flat_map(|entry| entry.names.iter().map(move |name| (entry, name)))
+}
+
+/// Every name that a rule may use, and the arguments that it can look at. What is not here can still be asked for; only
+/// rules with a `*` match it.
+pub fn rules() -> impl Iterator<Item = (&'static str, &'static [Argument])> {
+    OTHERS.into_iter().chain(names().map(|(entry, name)| (name.name, entry.rules)))
+}
 
 /// The arguments that a rule can look at, of the actions that `matches`; `None` where there is no such
 /// action.
 pub fn arguments_of(matches: impl Fn(&str) -> bool) -> Option<Vec<Argument>> {
-    let mut known = ACTIONS.iter().filter(|(name, _)| matches(name)).peekable();
+    let mut known = rules().filter(|(name, _)| matches(name)).peekable();
     known.peek()?;
     let mut arguments: Vec<Argument> =
-        known.flat_map(|(_, arguments)| *arguments).copied().collect();
+        known.flat_map(|(_, arguments)| arguments).copied().collect();
     arguments.sort();
     arguments.dedup();
     Some(arguments)
+}
+
+/// The action of this name, with its arguments checked.
+///
+/// # Errors
+/// There is none, or an argument is wrong: a sentence for the reply.
+pub fn request(asked: &str, arguments: Arguments<'_>) -> Result<ActionRequest, String> {
+    match names().find(|(_, name)| name.name == asked) {
+        Some((entry, name)) => entry.request(name, arguments),
+        None if asked.is_empty() => Err("the command names no action".to_owned()),
+        None => {
+            let name = shown(asked);
+            Err(format!("the action {name:?} is not known to this agent"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_action_s_and_says_what_it_does_or_why_not() {
+        let mut all: Vec<&str> = rules().map(|(name, _)| name).collect();
+        all.sort_unstable();
+        let count = all.len();
+        all.dedup();
+        assert_eq!(all.len(), count, "two actions have one name");
+        for (_, name) in names() {
+            assert_ne!(name.does.is_empty(), name.not_built.is_none(), "{}", name.name);
+        }
+    }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Context, sample};
+use super::action::{Action, NoArguments, Unfit};
+use super::page::Name;
+use super::plan::Plan;
+use super::{Context, Done, sample};
 use crate::commands::execute::outcome::Outcome;
 use crate::metrics::collect::*;
 use crate::model::{Rank, SystemMetrics};
@@ -23,19 +26,41 @@ const MEMORY_MIN_MIB: u64 = 1024;
 /// What it recommends rests on three seconds of processor use, the load of the last fifteen minutes,
 /// and memory and disks as they are now; `measured` says so. To give something up is recommended only
 /// when the machine has been up for those fifteen minutes.
-pub async fn optimization(cx: &Context) -> Outcome {
-    let processes =
-        ProcessesOptions { keep: PROCESSES, by: Rank::Cpu, command_line: cx.command_line };
-    let collectors: Vec<Box<dyn Collector>> = vec![
-        Box::new(CpuCollector::new()),
-        Box::new(MemoryCollector::new()),
-        Box::new(LoadCollector::new()),
-        Box::new(DiskCollector::new(DiskOptions::default())),
-        Box::new(ProcessesCollector::new(processes)),
-    ];
-    match sample::over(cx.deadline, INTERVAL, collectors).await {
-        Ok(reading) => Outcome::data(told(&reading)),
-        Err(error) => Outcome::failed(error),
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckResourceOptimization;
+
+impl Action for CheckResourceOptimization {
+    const NAMES: &'static [Name] = &[Name::new(
+        "CheckResourceOptimization",
+        "measures for three seconds",
+        "`{status, recommendations: […]}`",
+    )
+    .sent_bare()];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("measures for three seconds; runs no program, changes nothing")
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let processes =
+            ProcessesOptions { keep: PROCESSES, by: Rank::Cpu, command_line: cx.command_line };
+        let collectors: Vec<Box<dyn Collector>> = vec![
+            Box::new(CpuCollector::new()),
+            Box::new(MemoryCollector::new()),
+            Box::new(LoadCollector::new()),
+            Box::new(DiskCollector::new(DiskOptions::default())),
+            Box::new(ProcessesCollector::new(processes)),
+        ];
+        let told = match sample::over(cx.deadline, INTERVAL, collectors).await {
+            Ok(reading) => Outcome::data(told(&reading)),
+            Err(error) => Outcome::failed(error),
+        };
+        told.into()
     }
 }
 
@@ -236,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_told_was_measured_on_this_machine() {
-        let data = optimization(&test_context()).await.data.unwrap();
+        let data = CheckResourceOptimization.run(&test_context()).await.outcome.data.unwrap();
         let load: f64 = std::fs::read_to_string("/proc/loadavg")
             .unwrap()
             .split(' ')

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use futures::FutureExt;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::action::{Action, NoArguments, Refused, SideEffects, Unfit};
+use super::argument::{ServiceName, shown, unit_of};
+use super::page::{Missing, Name, text};
+use super::plan::{Argument, Effect, Part, Plan, Value as Seen};
 use super::systemd::{Bus, Properties, Unit, UnitFile};
-use super::{Context, find_program, power, systemctl};
-use crate::commands::actions::registry::Argument;
-use crate::commands::authorize::effects::{Effect, Part, restarts};
-use crate::commands::authorize::policy::{Value as Seen, operation_name};
-use crate::commands::decode::argument::{ServiceName, unit_of};
-use crate::commands::decode::request::ServiceOperation;
+use super::{Context, Done, find_program, power, systemctl};
 use crate::commands::execute::outcome::Outcome;
 
 /// An array of `{name, display_name, description, status, startup_type, can_start, can_stop,
@@ -18,26 +19,170 @@ use crate::commands::execute::outcome::Outcome;
 ///
 /// `startup_type` is systemd's word for the unit file (`enabled`, `disabled`, `static`, …). `can_start`
 /// and its like follow from the state; a unit that refuses to be started by hand is not asked.
-pub async fn list(cx: &Context) -> Outcome {
-    let listed = match reach(cx).await {
-        Ok(Way::Bus(bus)) => {
-            let units = bus.units(&[], &["*.service"]).await;
-            both(units, bus.unit_files().await)
-        }
-        Ok(Way::Program(_)) => {
-            let units = systemctl::units(cx, &["--type=service"]).await;
-            both(units, systemctl::unit_files(cx).await)
-        }
-        Err(error) => Err(error),
-    };
-    match listed {
-        Ok((units, files)) => Outcome::data(merge(units, files).iter().map(row).collect()),
-        Err(error) => Outcome::failed(error),
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceList;
+
+impl Action for ServiceList {
+    const NAMES: &'static [Name] = &[Name::new(
+        "ServiceList",
+        "lists systemd's services, also those that are only files",
+        "`[{name, display_name, status, startup_type, can_start, …}]`",
+    )
+    .sent(&[])];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("asks systemd; runs no program where its D-Bus answers, else systemctl")
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let listed = match reach(cx).await {
+            Ok(Way::Bus(bus)) => {
+                let units = bus.units(&[], &["*.service"]).await;
+                both(units, bus.unit_files().await)
+            }
+            Ok(Way::Program(_)) => {
+                let units = systemctl::units(cx, &["--type=service"]).await;
+                both(units, systemctl::unit_files(cx).await)
+            }
+            Err(error) => Err(error),
+        };
+        let told = match listed {
+            Ok((units, files)) => Outcome::data(merge(units, files).iter().map(row).collect()),
+            Err(error) => Outcome::failed(error),
+        };
+        told.into()
     }
 }
 
-/// Does `operation` and tells how the service is afterwards, as one object of [`list`].
-pub async fn control(cx: &Context, service: &ServiceName, operation: ServiceOperation) -> Outcome {
+/// Does something with a service and tells how it is afterwards, as one object of [`ServiceList`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceControl {
+    /// Which.
+    pub service: ServiceName,
+    /// What to do with it.
+    pub operation: ServiceOperation,
+}
+
+/// The arguments of [`ServiceControl`].
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+pub struct ServiceArguments {
+    service: Option<String>,
+    service_name: Option<String>,
+    operation: Option<String>,
+}
+
+/// `ServiceControl` with the operation `restart`.
+const RESTART: &str = "RestartServices";
+
+impl Action for ServiceControl {
+    const NAMES: &'static [Name] = &[
+        Name::new(
+            "ServiceControl",
+            "does it with a unit of systemd, and waits until it is done",
+            "one item of ServiceList",
+        )
+        .takes("service, operation: start, stop, restart, enable, disable or status (beside `action` or in `params`)")
+        .sent_nested(&[text("service", Missing::Refused), text("operation", Missing::Refused)]),
+        Name::new(RESTART, "restarts one service; all at once is refused", "as ServiceControl")
+            .takes("service_name")
+            .sent(&[text("service_name", Missing::Absent)]),
+    ];
+    const RULES: &'static [Argument] = &[Argument::Service, Argument::Operation];
+    type Arguments = ServiceArguments;
+
+    fn new(asked: &'static str, arguments: ServiceArguments) -> Result<Self, Unfit> {
+        let ServiceArguments { service, service_name, operation } = arguments;
+        let name = [service, service_name].into_iter().flatten().find(|name| !name.is_empty());
+        let operation = match (asked, &name) {
+            (RESTART, None) => {
+                let why = "restarting every service at once is not done; name one";
+                return Err(Unfit::Refused(Refused::NotBuilt(why)));
+            }
+            (RESTART, Some(_)) => ServiceOperation::Restart,
+            _ => ServiceOperation::named(operation.as_deref().unwrap_or_default())?,
+        };
+        Ok(Self { service: ServiceName::new(name.as_deref().unwrap_or_default())?, operation })
+    }
+
+    fn plan(&self) -> Plan {
+        let Self { service, operation } = self;
+        let word = operation.name();
+        let plan = match operation {
+            ServiceOperation::Status => Plan::reads(format!(
+                "asks systemd how {service} is; runs no program where its D-Bus answers, else systemctl"
+            )),
+            _ => Plan::changes(format!(
+                "asks systemd to {word} {service}, and how it is then; runs no program where its \
+                 D-Bus answers, else systemctl"
+            )),
+        };
+        plan.with(Argument::Service, service.as_str())
+            .with(Argument::Operation, word)
+            .also(restarts(&service.unit(), *operation))
+    }
+
+    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
+        side_effects(cx, &self.service, self.operation).boxed()
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        control(cx, &self.service, self.operation).await.into()
+    }
+}
+
+/// What to do with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceOperation {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop and start it.
+    Restart,
+    /// Start it at boot.
+    Enable,
+    /// Do not start it at boot.
+    Disable,
+    /// Tell how it is.
+    Status,
+}
+
+impl ServiceOperation {
+    /// The operation of this name, in any case.
+    fn named(name: &str) -> Result<Self, String> {
+        let all =
+            [Self::Start, Self::Stop, Self::Restart, Self::Enable, Self::Disable, Self::Status];
+        let named = all.into_iter().find(|operation| name.eq_ignore_ascii_case(operation.name()));
+        named.ok_or_else(|| {
+            let name = shown(&name.to_ascii_lowercase());
+            format!(
+                "a service has no operation {name:?}; \
+                 name start, stop, restart, enable, disable or status"
+            )
+        })
+    }
+
+    /// Its name in rules and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Status => "status",
+        }
+    }
+}
+
+async fn control(cx: &Context, service: &ServiceName, operation: ServiceOperation) -> Outcome {
     let name = service.unit();
     let way = match reach(cx).await {
         Ok(way) => way,
@@ -72,7 +217,7 @@ pub async fn control(cx: &Context, service: &ServiceName, operation: ServiceOper
 ///
 /// # Errors
 /// It could not be told: the end of a sentence.
-pub async fn side_effects(
+async fn side_effects(
     cx: &Context,
     service: &ServiceName,
     operation: ServiceOperation,
@@ -149,7 +294,7 @@ fn follows(
     let mut effects = Vec::new();
     let names = all("Names").iter().map(String::as_str).chain([unit]);
     for name in names.collect::<BTreeSet<_>>() {
-        let word = Seen::Is(operation_name(operation).into());
+        let word = Seen::Is(operation.name().into());
         let arguments = vec![
             (Argument::Service, Seen::Is(name.to_owned().into())),
             (Argument::Operation, word),
@@ -171,6 +316,45 @@ fn follows(
         _ => Vec::new(),
     };
     (effects, pulled.into_iter().chain(taken).collect())
+}
+
+/// The restart of the machine that an operation on this unit causes, if it does.
+pub fn restarts(unit: &str, operation: ServiceOperation) -> Option<Effect<'static>> {
+    let begins = matches!(operation, ServiceOperation::Start | ServiceOperation::Restart);
+    (begins && ends_the_system(unit)).then(|| Effect::restart(Part::Disguised))
+}
+
+/// Whether starting this unit stops or suspends the running system: the targets of systemd.special(7), the services that
+/// they pull in, and their sysvinit names.
+pub fn ends_the_system(unit: &str) -> bool {
+    const STEMS: [&str; 23] = [
+        "reboot",
+        "poweroff",
+        "halt",
+        "kexec",
+        "soft-reboot",
+        "shutdown",
+        "exit",
+        "ctrl-alt-del",
+        "runlevel0",
+        "runlevel1",
+        "runlevel6",
+        "rescue",
+        "emergency",
+        "final",
+        "umount",
+        "sleep",
+        "suspend",
+        "hibernate",
+        "hybrid-sleep",
+        "suspend-then-hibernate",
+        "initrd-switch-root",
+        "system-update",
+        "factory-reset",
+    ];
+    let unit = unit_of(unit);
+    let Some((stem, "target" | "service")) = unit.rsplit_once('.') else { return false };
+    STEMS.contains(&stem.strip_prefix("systemd-").unwrap_or(stem))
 }
 
 /// Units of any kind that have failed, with their descriptions.
@@ -438,7 +622,7 @@ mod tests {
             return;
         }
         let cx = test_context();
-        let listed = list(&cx).await;
+        let listed = ServiceList.run(&cx).await.outcome;
         assert!(!listed.success && listed.data.is_none());
         assert!(listed.error.unwrap().contains("does not run systemd"));
         let name = ServiceName::new("cron").unwrap();

@@ -4,31 +4,79 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Context, blocking, find_program, sample};
+use super::action::{Action, NoArguments, Unfit};
+use super::page::Name;
+use super::plan::Plan;
+use super::{Context, Done, blocking, find_program, sample};
 use crate::commands::execute::outcome::Outcome;
 use crate::metrics::collect::{Collector, HostCollector, MemoryCollector, Release};
 use crate::model::{Host, Iso8601, SystemMetrics};
 
 /// `{os_type, version, architecture, hostname, kernel_version, linux_distro, windows_edition: null}`
 /// and a few facts more.
-pub async fn system(cx: &Context) -> Outcome {
-    facts(cx).await.map_or_else(Outcome::failed, Outcome::data)
+#[derive(Debug, Clone, PartialEq)]
+pub struct SystemInfo;
+
+impl Action for SystemInfo {
+    const NAMES: &'static [Name] = &[Name::new(
+        "SystemInfo",
+        "tells what system this is",
+        "`{os_type, version, architecture, hostname, kernel_version, linux_distro, …}`",
+    )
+    .sent(&[])];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("reads what system this is; runs no program")
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        facts(cx).await.map_or_else(Outcome::failed, Outcome::data).into()
+    }
 }
 
 /// The same, with `available_package_managers` and `default_shell`: the one that a raw command gets
 /// which names none.
-pub async fn os(cx: &Context) -> Outcome {
-    let managers = blocking(cx.deadline, "looking for package managers", || {
-        let found = MANAGERS.iter().filter(|(_, program)| find_program(program).is_some());
-        found.map(|(name, _)| *name).collect::<Vec<_>>()
-    });
-    match (facts(cx).await, managers.await) {
-        (Ok(mut data), Ok(managers)) => {
-            data["available_package_managers"] = managers.into();
-            data["default_shell"] = "/bin/sh".into();
-            Outcome::data(data)
-        }
-        (Err(error), _) | (_, Err(error)) => Outcome::failed(error),
+#[derive(Debug, Clone, PartialEq)]
+pub struct OsInfo;
+
+impl Action for OsInfo {
+    const NAMES: &'static [Name] = &[Name::new(
+        "OsInfo",
+        "the same, with package managers and the default shell",
+        "as SystemInfo, `available_package_managers`, `default_shell`",
+    )
+    .sent(&[])];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads(
+            "reads what system this is and which package managers are there; runs no program",
+        )
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let managers = blocking(cx.deadline, "looking for package managers", || {
+            let found = MANAGERS.iter().filter(|(_, program)| find_program(program).is_some());
+            found.map(|(name, _)| *name).collect::<Vec<_>>()
+        });
+        let told = match (facts(cx).await, managers.await) {
+            (Ok(mut data), Ok(managers)) => {
+                data["available_package_managers"] = managers.into();
+                data["default_shell"] = "/bin/sh".into();
+                Outcome::data(data)
+            }
+            (Err(error), _) | (_, Err(error)) => Outcome::failed(error),
+        };
+        told.into()
     }
 }
 
@@ -83,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_machine_is_what_uname_says_it_is() {
-        let data = system(&test_context()).await.data.unwrap();
+        let data = SystemInfo.run(&test_context()).await.outcome.data.unwrap();
         assert_eq!(data["os_type"], "Linux");
         assert_eq!(data["hostname"], said("uname", "-n"));
         assert_eq!(data["kernel_version"], said("uname", "-r"));
@@ -95,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_package_manager_told_of_is_there_to_be_run() {
-        let data = os(&test_context()).await.data.unwrap();
+        let data = OsInfo.run(&test_context()).await.outcome.data.unwrap();
         let there = |name: &str| find_program(name).is_some();
         let managers = data["available_package_managers"].as_array().unwrap();
         assert_eq!(managers.contains(&"apt".into()), there("apt-get"));

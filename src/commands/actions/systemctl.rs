@@ -1,8 +1,8 @@
 //! systemd through `systemctl`, for where its bus cannot be reached. Does not know the bus.
 
+use super::services::ServiceOperation;
 use super::systemd::{Properties, Unit, UnitFile};
 use super::{Context, program};
-use crate::commands::decode::request::ServiceOperation;
 use crate::commands::process::{Exit, Finished};
 
 /// All units of one kind, as `ListUnits` of the bus tells them.

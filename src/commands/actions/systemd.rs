@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, Variant, connection};
 
-use crate::commands::decode::request::ServiceOperation;
+use super::services::ServiceOperation;
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";

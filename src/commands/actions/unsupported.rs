@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::action::{Action, NoArguments, Unfit};
+use super::page::Name;
+use super::plan::Plan;
+use super::{Context, Done};
 use crate::commands::execute::outcome::Outcome;
 
 /// Answers with success, `supported: false`, and lists and counts that are empty because nothing was looked at.
@@ -9,7 +13,45 @@ use crate::commands::execute::outcome::Outcome;
 /// # Why success
 /// The host raises an issue for each failed check; a Windows check on Linux is no issue. What would be
 /// a claim (that a scanner is on, that updates are automatic) is left out.
-pub fn unsupported(name: &str) -> Outcome {
+#[derive(Debug, Clone, PartialEq)]
+pub struct OtherSystem(
+    /// The host's name for it; each stands for itself.
+    pub &'static str,
+);
+
+const OTHER: &str =
+    "for Windows: answered with success and `supported: false`; nothing is looked at";
+
+impl Action for OtherSystem {
+    const NAMES: &'static [Name] = &[
+        Name::new("CheckWindowsUpdates", OTHER, "empty lists").sent_bare(),
+        Name::new("CheckWindowsDefender", OTHER, "empty lists").sent_bare(),
+        Name::new("GetDefenderStatus", OTHER, "empty lists").sent_bare(),
+        Name::new("GetThreatHistory", OTHER, "empty lists").sent_bare(),
+        Name::new("RunDefenderQuickScan", OTHER, "zeros").sent_bare(),
+        Name::new("AutoFixWindowsUpdates", OTHER, "").sent_bare(),
+        Name::new("AutoFixDefender", OTHER, "").sent_bare(),
+    ];
+    type Arguments = NoArguments;
+
+    fn new(name: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self(name))
+    }
+
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("answers that this is not for Linux; runs no program")
+    }
+
+    async fn run(&self, _: &Context) -> Done {
+        unsupported(self.0).into()
+    }
+}
+
+fn unsupported(name: &str) -> Outcome {
     let mut data = empty(name);
     data["supported"] = false.into();
     data["note"] = format!("{name} is not supported on Linux; nothing was checked").into();

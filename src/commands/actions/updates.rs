@@ -4,12 +4,16 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Context;
-use super::packages::{self, Manager, Operation, PastUpdate, Root};
-use crate::commands::decode::argument::PackageName;
+use super::action::{Action, NoArguments, SideEffects, Unfit};
+use super::argument::PackageName;
+use super::packages::{self, Manager, Operation, PackageArguments, PastUpdate, Root};
+use super::page::{Missing, Name, text};
+use super::plan::{Argument, Effect, Plan, Value as Seen};
+use super::{Context, Done};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{Exit, Program};
 use crate::metrics::collect::Release;
@@ -39,9 +43,124 @@ pub struct Pending {
 /// apt's index, or the agent's own lists for pacman, are fetched anew when they are older than a day, with a
 /// third of the time there is; when that fails, what is known is told, and `note` says so. `reboot_required`
 /// is null where nothing tells.
-pub async fn check(cx: &Context) -> Outcome {
-    check_in(&Root::machine(), cx).await
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckLinuxUpdates;
+
+impl Action for CheckLinuxUpdates {
+    const NAMES: &'static [Name] = &[
+        Name::new(
+            "CheckLinuxUpdates",
+            "tells pending updates, and those that are held back",
+            "`{pending_updates: […], held_updates: […], security_updates_count, total_pending_count, reboot_required, …}`",
+        )
+        .sent_bare(),
+        Name::new("GetPendingUpdates", "is CheckLinuxUpdates", "as that").sent_bare(),
+        Name::new("GetPendingLinuxUpdates", "is CheckLinuxUpdates", "as that"),
+    ];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads(packages::ASKS).besides(LOOKS)
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        packages::would_run(place, Operation::Check)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        check_in(&Root::machine(), cx).await.into()
+    }
 }
+
+/// Brings everything up to date, or one package: `{reboot_required}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateSystemSoftware(pub Option<PackageName>);
+
+impl UpdateSystemSoftware {
+    fn operation(&self) -> Operation<'_> {
+        self.0.as_ref().map_or(Operation::UpgradeAll, Operation::UpgradeOne)
+    }
+}
+
+impl Action for UpdateSystemSoftware {
+    const NAMES: &'static [Name] = &[Name::new(
+        "UpdateSystemSoftware",
+        "fetches what is known of packages anew, and brings everything or one package up to date",
+        "`{reboot_required}`",
+    )
+    .takes("package?")
+    .sent(&[text("package", Missing::Absent)])];
+    const RULES: &'static [Argument] = &[Argument::Package];
+    type Arguments = PackageArguments;
+
+    fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
+        Ok(Self(arguments.if_named()?))
+    }
+
+    fn plan(&self) -> Plan {
+        let value = match &self.0 {
+            Some(name) => Seen::Is(name.as_str().to_owned().into()),
+            None => Seen::Everything,
+        };
+        let arguments = vec![(Argument::Package, value)];
+        let effect = Effect::side_effect("PackageUpdate", arguments.clone());
+        Plan { arguments, ..Plan::changes(packages::ASKS).besides(LOOKS).also([effect]) }
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        packages::would_run(place, self.operation())
+    }
+
+    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
+        packages::side_effects(cx, self.operation()).boxed()
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        upgrade_in(&Root::machine(), cx, self.0.as_ref()).await.into()
+    }
+}
+
+/// Past updates, the newest first: `{updates:[{title,kb_article,install_date,status,result_code}]}`. Of
+/// apt's log, the current file; of zypper's and pacman's, its last 4 MiB.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GetUpdateHistory;
+
+impl Action for GetUpdateHistory {
+    const NAMES: &'static [Name] = &[
+        Name::new(
+            "GetUpdateHistory",
+            "tells past updates, the newest first",
+            "`{updates: [{title, install_date, status, result_code}], truncated}`",
+        )
+        .sent_bare(),
+        Name::new("GetLinuxUpdateHistory", "is GetUpdateHistory", "as that"),
+    ];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("reads the log of apt, zypper or pacman, or asks dnf for its history")
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        packages::would_run(place, Operation::History)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        history_in(&Root::machine(), cx).await.into()
+    }
+}
+
+/// What checking for updates and bringing them in does beside asking the package manager.
+const LOOKS: &str = "and looks whether the machine waits for a restart: on Debian by its mark, elsewhere with zypper \
+     needs-rebooting or needs-restarting -r";
 
 /// How many updates are pending, by what is known now: fetches nothing on a machine with apt or pacman.
 ///
@@ -54,18 +173,7 @@ pub async fn pending(cx: &Context) -> Result<Pending, String> {
     Ok(Pending { total: upgrades.total, security: tells.then(|| upgrades.security()) })
 }
 
-/// Brings everything up to date, or one package: `{reboot_required}`.
-pub async fn upgrade(cx: &Context, name: Option<&PackageName>) -> Outcome {
-    upgrade_in(&Root::machine(), cx, name).await
-}
-
-/// Past updates, the newest first: `{updates:[{title,kb_article,install_date,status,result_code}]}`. Of
-/// apt's log, the current file; of zypper's and pacman's, its last 4 MiB.
-pub async fn history(cx: &Context) -> Outcome {
-    history_in(&Root::machine(), cx).await
-}
-
-/// [`check`] in another tree.
+/// [`CheckLinuxUpdates`] in a tree.
 pub async fn check_in(place: &Root, cx: &Context) -> Outcome {
     let mut note = None;
     if off_worker(place, wants_index).await.unwrap_or(false) {
@@ -111,7 +219,7 @@ pub async fn check_in(place: &Root, cx: &Context) -> Outcome {
     }))
 }
 
-/// [`upgrade`] in another tree.
+/// [`UpdateSystemSoftware`] in a tree.
 pub async fn upgrade_in(place: &Root, cx: &Context, name: Option<&PackageName>) -> Outcome {
     let change = name.map_or(Operation::UpgradeAll, Operation::UpgradeOne);
     let mut answer = packages::change_in(place, cx, change).await;
@@ -120,7 +228,7 @@ pub async fn upgrade_in(place: &Root, cx: &Context, name: Option<&PackageName>) 
     answer
 }
 
-/// [`history`] in another tree.
+/// [`GetUpdateHistory`] in a tree.
 pub async fn history_in(place: &Root, cx: &Context) -> Outcome {
     match past(place, cx).await {
         Ok(mut updates) => {

@@ -2,25 +2,50 @@
 
 use serde_json::{Value, json};
 
-use super::{Context, blocking};
+use super::action::{Action, NoArguments, Unfit};
+use super::page::Name;
+use super::plan::Plan;
+use super::{Context, Done, blocking};
 use crate::commands::execute::outcome::Outcome;
 
 /// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and whoever has an id
 /// from `UID_MIN` to `UID_MAX` (login.defs(5)).
-pub async fn list(cx: &Context) -> Outcome {
-    let read = blocking(cx.deadline, "reading /etc/passwd", || {
-        let passwd = std::fs::read("/etc/passwd")
-            .map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
-        // Where it is missing, the defaults of shadow-utils stand.
-        let range = Range::parse(&std::fs::read("/etc/login.defs").unwrap_or_default());
-        Ok(people(&accounts(&passwd), &range))
-    });
-    match read.await.and_then(|read: Result<_, String>| read) {
-        Ok(users) => {
-            let count = users.len();
-            Outcome::data(json!({ "users": users, "count": count, "truncated": 0 }))
-        }
-        Err(error) => Outcome::failed(error),
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserList;
+
+impl Action for UserList {
+    const NAMES: &'static [Name] = &[Name::new(
+        "UserList",
+        "lists root and the accounts of people",
+        "`{users: [{name, uid, …}], count, truncated}`",
+    )
+    .sent(&[])];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("reads /etc/passwd and /etc/login.defs; runs no program")
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let read = blocking(cx.deadline, "reading /etc/passwd", || {
+            let passwd = std::fs::read("/etc/passwd")
+                .map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
+            // Where it is missing, the defaults of shadow-utils stand.
+            let range = Range::parse(&std::fs::read("/etc/login.defs").unwrap_or_default());
+            Ok(people(&accounts(&passwd), &range))
+        });
+        let told = match read.await.and_then(|read: Result<_, String>| read) {
+            Ok(users) => {
+                let count = users.len();
+                Outcome::data(json!({ "users": users, "count": count, "truncated": 0 }))
+            }
+            Err(error) => Outcome::failed(error),
+        };
+        told.into()
     }
 }
 
@@ -120,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_people_are_those_that_getent_knows() {
-        let data = list(&test_context()).await.data.unwrap();
+        let data = UserList.run(&test_context()).await.outcome.data.unwrap();
         let output = Command::new("getent").arg("passwd").output().unwrap();
         let expected: Vec<String> = String::from_utf8(output.stdout)
             .unwrap()
@@ -167,7 +192,7 @@ mod tests {
         let listed = accounts(passwd.as_bytes());
         assert_eq!(listed.len(), 5);
         for account in listed.into_iter().chain(accounts(&own)) {
-            let name = crate::commands::decode::argument::Account::new(&account.name);
+            let name = crate::commands::actions::argument::Account::new(&account.name);
             assert!(name.is_ok(), "{:?}", account.name);
         }
     }

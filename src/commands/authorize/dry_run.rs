@@ -1,17 +1,14 @@
 //! The dry run: the programs that a request would start, without starting them. Reads the machine (does the shell exist,
 //! does the account?), so it blocks; changes nothing.
 //!
-//! Command lines and scripts are resolved by the code that runs them. Only the action itself knows its programs:
-//! [`ProgramsOf`] returns them.
+//! Command lines and scripts are resolved by the code that runs them. Only the action itself knows its
+//! [programs](crate::commands::actions::Action::programs).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::commands::actions::{checks, cleanup, golden};
-use crate::commands::authorize::policy::operation_name;
-use crate::commands::decode::request::{
-    Action, ActionRequest, Request, RequestKind, ServiceOperation,
-};
+use crate::commands::actions::packages::Root;
+use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::process::{self, Prepared, Program};
 
 /// A program that would run, or a note why none would.
@@ -29,15 +26,11 @@ pub struct DryRun {
     pub note: String,
 }
 
-/// The programs that an action starts, with arguments, in order: empty if it starts none, `None` if that is not known
-/// before it runs.
-pub type ProgramsOf = fn(&Action) -> Option<Vec<Vec<String>>>;
-
 /// The programs that `request` would run, in order.
 ///
 /// # Errors
 /// The request would fail before any program starts: the end of a sentence that says why.
-pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<DryRun>, String> {
+pub fn plan(request: &Request) -> Result<Vec<DryRun>, String> {
     match &request.kind {
         RequestKind::Raw(raw) => {
             Ok(vec![of_host(process::command_line(raw, request.deadline())?)?])
@@ -45,112 +38,17 @@ pub fn plan(request: &Request, programs_of: ProgramsOf) -> Result<Vec<DryRun>, S
         RequestKind::Script(script) => {
             Ok(vec![of_host(process::script(script, request.deadline())?)?])
         }
-        RequestKind::Action(ActionRequest { action, .. }) => match programs_of(action) {
-            Some(programs) if !programs.is_empty() => {
-                let mut note = besides(action);
-                let each = |argv| resolve(of_words(argv, request), &std::mem::take(&mut note));
-                programs.into_iter().map(each).collect()
+        RequestKind::Action(action) => {
+            let plan = action.plan();
+            match action.programs(&Root::machine()) {
+                Some(programs) if !programs.is_empty() => {
+                    let mut note = plan.besides.into_owned();
+                    let each = |argv| resolve(of_words(argv, request), &std::mem::take(&mut note));
+                    programs.into_iter().map(each).collect()
+                }
+                _ => Ok(vec![DryRun { note: plan.does.into_owned(), ..DryRun::default() }]),
             }
-            _ => Ok(vec![DryRun { note: does(action), ..DryRun::default() }]),
-        },
-    }
-}
-
-/// Describes an action that runs no program, or none known beforehand.
-pub fn does(action: &Action) -> String {
-    let text = match action {
-        Action::SystemInfo => "reads what system this is; runs no program",
-        Action::OsInfo => {
-            "reads what system this is and which package managers are there; runs no program"
         }
-        Action::UserList => "reads /etc/passwd and /etc/login.defs; runs no program",
-        Action::ServiceList => {
-            "asks systemd; runs no program where its D-Bus answers, else systemctl"
-        }
-        Action::ServiceControl { service, operation: ServiceOperation::Status } => {
-            return format!(
-                "asks systemd how {service} is; runs no program where its D-Bus answers, else systemctl"
-            );
-        }
-        Action::ServiceControl { service, operation } => {
-            let operation = operation_name(*operation);
-            return format!(
-                "asks systemd to {operation} {service}, and how it is then; runs no program where its \
-                 D-Bus answers, else systemctl"
-            );
-        }
-        Action::PackageList | Action::GetInstalledApplicationsWMI => {
-            "reads the database of installed packages, or asks rpm for it"
-        }
-        Action::PackageSearch(_)
-        | Action::PackageInstall(_)
-        | Action::PackageRemove(_)
-        | Action::PackageUpdate(_)
-        | Action::UpdateSystemSoftware(_)
-        | Action::CheckLinuxUpdates
-        | Action::CheckApplicationUpdates => {
-            "asks the machine's package manager; fails where there is none that this agent can use for it"
-        }
-        Action::GetUpdateHistory => {
-            "reads the log of apt, zypper or pacman, or asks dnf for its history"
-        }
-        Action::ProcessList { .. } | Action::ProcessTop { .. } => {
-            "reads /proc twice, half a second apart; runs no program"
-        }
-        Action::ProcessKill { pid, force } => {
-            let signal = if *force { "SIGKILL" } else { "SIGTERM" };
-            return format!("sends {signal} to process {pid}; runs no program");
-        }
-        Action::CheckDiskSpace { .. } => "measures the file systems; runs no program",
-        Action::CheckResourceOptimization => {
-            "measures for three seconds; runs no program, changes nothing"
-        }
-        Action::RunHealthCheck(Some(name)) => return checks::does(name),
-        Action::RunHealthCheck(None) | Action::RunAllHealthChecks => {
-            "makes all health checks, which change nothing; those that ask a program run smartctl, \
-             journalctl, nft, iptables-save, chronyc, systemctl, needs-restarting and the package \
-             manager, where they are there"
-        }
-        Action::DiskCleanup { targets } => return cleanup::does(targets),
-        Action::RebootSystem { force: false } => {
-            "answers, and three seconds later restarts the machine with systemctl, shutdown or reboot"
-        }
-        Action::RebootSystem { force: true } => {
-            "answers, and three seconds later restarts the machine with systemctl or reboot, without \
-             asking programs to end"
-        }
-        Action::GetApplicationDetails(name) => {
-            return format!("looks {name} up among the installed packages");
-        }
-        Action::JoinDomain(join) => {
-            let then = if join.restart_after {
-                ", answers, and three seconds later restarts the machine"
-            } else {
-                ""
-            };
-            return format!(
-                "runs realm join for {}, the password on its standard input{then}",
-                join.domain
-            );
-        }
-        Action::PrepareGoldenImage(image) => return golden::does(image),
-        Action::Incomplete { why, .. } => return format!("is refused: {why}"),
-        Action::OtherSystem(_) => "answers that this is not for Linux; runs no program",
-        Action::NotBuilt { why, .. } => return format!("is refused: {why}"),
-    };
-    text.to_owned()
-}
-
-/// Describes what an action does besides the programs that it is known to run.
-fn besides(action: &Action) -> String {
-    match action {
-        Action::DiskCleanup { targets } => cleanup::does(targets),
-        Action::CheckLinuxUpdates | Action::UpdateSystemSoftware(_) => {
-            "and looks whether the machine waits for a restart: on Debian by its mark, elsewhere with zypper \
-             needs-rebooting or needs-restarting -r"
-                .to_owned()
-        }
-        _ => String::new(),
     }
 }
 

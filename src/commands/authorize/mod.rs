@@ -2,13 +2,12 @@
 //!
 //! A request that may run becomes a [`Permit`]. Only this module can make one, and the executor takes nothing else, so
 //! no request can bypass the policy. A request is decided when it arrives, again when it starts ([`CurrentPolicy`]),
-//! and its [`side_effects`] on this machine just before it runs.
+//! and its [side effects](crate::commands::actions::Action::side_effects) on this machine just before it runs.
 
 pub mod effects;
 pub mod glob;
 pub mod policy;
 pub mod rule;
-pub mod side_effects;
 pub mod dry_run;
 
 use std::sync::{Arc, Mutex};

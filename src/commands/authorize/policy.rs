@@ -14,7 +14,7 @@
 //! # Limits
 //! Rules compare arguments as text. What a name means on the machine (`sshd` for `ssh`, dependent packages) is looked up
 //! before the action starts, and checked against the `deny` rules
-//! ([`side_effects`](crate::commands::authorize::side_effects)). An allow list is still stronger than a deny list.
+//! ([`side_effects`](crate::commands::actions::Action::side_effects)). An allow list is still stronger than a deny list.
 //!
 //! A rule about the `path` or `user` of a shell command line controls where and as which user it starts, not what it
 //! does. There is no rule about its text, because a rule that denies `rm` would stop no one.
@@ -24,14 +24,12 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::rule::{Line, Rule, Rules};
-use crate::commands::actions::registry::Argument;
-use crate::commands::authorize::effects::{Effect, Part, effects};
+use crate::commands::actions::argument::unit_of;
+use crate::commands::actions::plan::{Argument, Effect, Part, Value};
+use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
+use crate::commands::authorize::effects::effects;
 use crate::commands::authorize::glob::Glob;
-use crate::commands::decode::argument::unit_of;
-use crate::commands::decode::request::{
-    Action, ActionRequest, Request, RequestKind, ServiceOperation, Shell,
-};
-use crate::commands::decode::{RAW_COMMAND, SCRIPT};
+use crate::commands::decode::request::{Request, RequestKind, Shell};
 
 /// The rules of one file, and the longest timeout that it grants.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,20 +186,11 @@ pub fn becomes(request: &RequestKind) -> Option<&str> {
     }
 }
 
-/// The value of an argument, as a rule matches it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// This text.
-    Is(Cow<'a, str>),
-    /// All possible values: `UpdateSystemSoftware` without a package, a path with `..`.
-    Everything,
-}
-
 /// The arguments of a request that rules can match. One with several values is listed several times; one that the action
 /// lacks is not listed.
 pub fn arguments(request: &RequestKind) -> Vec<(Argument, Value<'_>)> {
     let is = |text: &str| Value::Is(Cow::Owned(text.to_owned()));
-    let user = |user: &Option<crate::commands::decode::argument::Account>| {
+    let user = |user: &Option<crate::commands::actions::argument::Account>| {
         (Argument::User, is(user.as_ref().map_or("root", |user| user.as_str())))
     };
     let shell = |which: Shell| (Argument::Shell, is(shell_name(which)));
@@ -213,50 +202,7 @@ pub fn arguments(request: &RequestKind) -> Vec<(Argument, Value<'_>)> {
         RequestKind::Script(script) => {
             vec![(Argument::Name, is(&script.name)), shell(script.shell), user(&script.run_as)]
         }
-        RequestKind::Action(ActionRequest { action, .. }) => match action {
-            Action::ServiceControl { service, operation } => vec![
-                (Argument::Service, is(service.as_str())),
-                (Argument::Operation, is(operation_name(*operation))),
-            ],
-            Action::PackageSearch(query) => vec![(Argument::Query, is(query.as_str()))],
-            Action::GetApplicationDetails(package)
-            | Action::PackageInstall(package)
-            | Action::PackageRemove(package)
-            | Action::PackageUpdate(package)
-            | Action::UpdateSystemSoftware(Some(package)) => {
-                vec![(Argument::Package, is(package.as_str()))]
-            }
-            Action::UpdateSystemSoftware(None) => vec![(Argument::Package, Value::Everything)],
-            Action::ProcessKill { pid, .. } => vec![(Argument::Pid, is(&pid.to_string()))],
-            Action::RunHealthCheck(Some(name)) => vec![(Argument::Name, is(name))],
-            Action::RunHealthCheck(None) => vec![(Argument::Name, Value::Everything)],
-            Action::DiskCleanup { targets } if targets.is_empty() => {
-                vec![(Argument::Target, is("temp_files"))]
-            }
-            Action::DiskCleanup { targets } => {
-                targets.iter().map(|target| (Argument::Target, is(target))).collect()
-            }
-            Action::SystemInfo
-            | Action::OsInfo
-            | Action::UserList
-            | Action::ServiceList
-            | Action::PackageList
-            | Action::ProcessList { .. }
-            | Action::ProcessTop { .. }
-            | Action::CheckDiskSpace { .. }
-            | Action::CheckResourceOptimization
-            | Action::RunAllHealthChecks
-            | Action::CheckLinuxUpdates
-            | Action::GetInstalledApplicationsWMI
-            | Action::CheckApplicationUpdates
-            | Action::GetUpdateHistory
-            | Action::RebootSystem { .. }
-            | Action::JoinDomain(_)
-            | Action::PrepareGoldenImage(_)
-            | Action::OtherSystem(_)
-            | Action::Incomplete { .. }
-            | Action::NotBuilt { .. } => Vec::new(),
-        },
+        RequestKind::Action(action) => action.plan().arguments,
     }
 }
 
@@ -393,16 +339,4 @@ fn place(path: &Path) -> Value<'_> {
         }
     }
     Value::Is(if plain.is_empty() { "/".into() } else { plain.into() })
-}
-
-/// The name of a service operation in rules and messages.
-pub fn operation_name(operation: ServiceOperation) -> &'static str {
-    match operation {
-        ServiceOperation::Start => "start",
-        ServiceOperation::Stop => "stop",
-        ServiceOperation::Restart => "restart",
-        ServiceOperation::Enable => "enable",
-        ServiceOperation::Disable => "disable",
-        ServiceOperation::Status => "status",
-    }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::glob::Glob;
-use crate::commands::actions::registry::Argument;
+use crate::commands::actions::plan::Argument;
 
 /// What a command flow allows. Deny wins over allow, and what no rule allows is denied.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::commands::decode::argument::Account;
+use crate::commands::actions::argument::{Account, shown};
 use crate::commands::decode::request::Shell;
 use crate::wire::raw::Raw;
-use crate::wire::steers;
 
 /// Variables that come with one command at most.
 const VARIABLES_MAX: usize = 256;
@@ -14,9 +13,6 @@ const VARIABLES_MAX: usize = 256;
 const VARIABLE_NAME_MAX: usize = 256;
 /// The longest path of a directory (`PATH_MAX` in linux/limits.h, which counts the NUL).
 const DIRECTORY_MAX: usize = 4_095;
-/// The longest name of a check or a target.
-const NAME_MAX: usize = 64;
-
 /// A shell by its name in any case; `sh` where none is named.
 pub(super) fn shell(name: Option<&str>) -> Result<Shell, String> {
     match name.unwrap_or_default().to_ascii_lowercase().as_str() {
@@ -111,26 +107,6 @@ pub(super) fn shell_text(text: String, what: &str) -> Result<String, String> {
         return Err(format!("{what} is not UTF-8 (it begins as UTF-16 does); save it as UTF-8"));
     }
     no_nul(text, what).map_err(|why| format!("{why}; if it was saved as UTF-16, save it as UTF-8"))
-}
-
-/// The name of a check or target: letters, digits, `_` and `-`.
-pub(super) fn plain_name(text: String, what: &str) -> Result<String, String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if text.is_empty()
-        || text.len() > NAME_MAX
-        || text.starts_with('-')
-        || !text.chars().all(is_plain)
-    {
-        return Err(format!(
-            "the name of {what} is not 1 to {NAME_MAX} letters, digits, \"_\" and \"-\""
-        ));
-    }
-    Ok(text)
-}
-
-/// A name that is safe in a log line and a reply: short, without control or invisible characters.
-pub(super) fn shown(name: &str) -> String {
-    name.chars().map(|c| if steers(c) { '?' } else { c }).take(NAME_MAX).collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,8 @@
 //! actions can rely on them.
 
 pub mod ack_filter;
-pub mod argument;
 pub mod request;
 
-mod action;
 mod check;
 
 use std::time::Duration;
@@ -13,10 +11,12 @@ use std::time::Duration;
 use serde_json::Number;
 use tokio::time::Instant;
 
-pub use action::why_not_built;
+pub use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
 
+use crate::commands::actions::argument::shown;
+use crate::commands::actions::registry;
 use crate::commands::authorize::policy;
-use crate::commands::decode::request::{ActionRequest, RawCommand, Request, RequestKind, Script};
+use crate::commands::decode::request::{RawCommand, Request, RequestKind, Script};
 use crate::commands::verify::Verified;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Reservation, Transform};
 #[cfg(doc)]
@@ -60,12 +60,8 @@ pub struct Refusal {
     pub held: Reservation,
 }
 
-/// The action name of a shell command line.
-pub const RAW_COMMAND: &str = "UnsafeCommand";
 /// The error of a command without an action.
 const SAFE_COMMAND: &str = "SafeCommand";
-/// The action name of a pending script.
-pub const SCRIPT: &str = "Script";
 
 /// The shortest timeout of a request. The host writes whole seconds, so its 0 means that less than one is left.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(500);
@@ -141,7 +137,7 @@ impl Transform for Decode {
                 let error = format!("the message was not understood: {why}");
                 HostMessage::Answer(Refusal {
                     id,
-                    action: check::shown(&action),
+                    action: shown(&action),
                     error,
                     is_script: false,
                     held: Reservation::default(),
@@ -243,15 +239,15 @@ fn all(
 fn safe(command: SafeCommand<'_>, from: &Origin<'_>) -> Result<Request, Refusal> {
     let SafeCommand { id, action, arguments, timeout } = command;
     let name = action.unwrap_or_default();
-    match action::decode(&name, arguments) {
+    match registry::request(&name, arguments) {
         Ok(action) => {
-            let kind = RequestKind::Action(ActionRequest::new(&name, action));
+            let kind = RequestKind::Action(action);
             let timeout = time(timeout, TIMEOUT_DEFAULT);
             Ok(from.request(id, kind, timeout))
         }
         Err(error) => {
             let name = if inbound::is_id(&name) { &name } else { SAFE_COMMAND };
-            let action = check::shown(name);
+            let action = shown(name);
             Err(Refusal { id, action, error, is_script: false, held: from.held() })
         }
     }
@@ -301,7 +297,7 @@ fn script(
     let id = script.execution_id;
     let decoded = || {
         Ok(Script {
-            name: check::shown(&script.script_name.unwrap_or_default()),
+            name: shown(&script.script_name.unwrap_or_default()),
             content: check::shell_text(script.script_content, "the script")?,
             shell: check::shell(script.shell.as_deref())?,
             inputs: check::variables(script.input_values)?,

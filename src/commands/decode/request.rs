@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::commands::decode::argument::{
-    Account, ComputerName, DomainName, PackageName, Query, ServiceName,
-};
-use crate::commands::verify::secret::Secret;
-use crate::model::Rank;
+use crate::commands::actions::ActionRequest;
+use crate::commands::actions::argument::Account;
 use crate::pipeline::Reservation;
 
 /// One request of the host.
@@ -96,44 +93,11 @@ pub enum RequestKind {
 impl RequestKind {
     /// Whether it may change the machine; false only for read-only actions.
     pub fn changes_machine(&self) -> bool {
-        use Action::*;
-        let Self::Action(ActionRequest { action, .. }) = self else { return true };
-        let is_status =
-            matches!(action, ServiceControl { operation: ServiceOperation::Status, .. });
-        let reads = matches!(
-            action,
-            SystemInfo
-                | OsInfo
-                | UserList
-                | ServiceList
-                | PackageList
-                | PackageSearch(_)
-                | ProcessList { .. }
-                | ProcessTop { .. }
-                | CheckDiskSpace { .. }
-                | CheckResourceOptimization
-                | RunHealthCheck(_)
-                | RunAllHealthChecks
-                | CheckLinuxUpdates
-                | GetInstalledApplicationsWMI
-                | CheckApplicationUpdates
-                | GetUpdateHistory
-                | GetApplicationDetails(_)
-                | Incomplete { .. }
-                | OtherSystem(_)
-                | NotBuilt { .. }
-        );
-        !reads && !is_status
+        match self {
+            Self::Action(action) => action.plan().changes,
+            Self::Raw(_) | Self::Script(_) => true,
+        }
     }
-}
-
-/// A known action, and the name in the request. An action may have aliases: `CleanTemporaryFiles` is `DiskCleanup`. The
-/// reply and the audit use the name in the request.
-#[derive(Clone, PartialEq)]
-pub struct ActionRequest {
-    asked: Box<str>,
-    /// The action.
-    pub action: Action,
 }
 
 /// A command line for a shell.
@@ -180,211 +144,6 @@ pub enum Shell {
     PowerShell,
 }
 
-/// The known actions. Their arguments are checked during decoding, so each is safe to pass to a program as one argument.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Kind of machine.
-    SystemInfo,
-    /// The same, with package managers and the default shell.
-    OsInfo,
-    /// Accounts of people.
-    UserList,
-    /// All services.
-    ServiceList,
-    /// One service.
-    ServiceControl {
-        /// Which.
-        service: ServiceName,
-        /// What to do with it.
-        operation: ServiceOperation,
-    },
-    /// All installed packages.
-    PackageList,
-    /// Packages that can be installed.
-    PackageSearch(Query),
-    /// Installs one.
-    PackageInstall(PackageName),
-    /// Removes one.
-    PackageRemove(PackageName),
-    /// Brings one up to date.
-    PackageUpdate(PackageName),
-    /// Brings everything up to date, or one package.
-    UpdateSystemSoftware(Option<PackageName>),
-    /// Processes.
-    ProcessList {
-        /// At most so many.
-        limit: Option<u32>,
-    },
-    /// Processes that use most.
-    ProcessTop {
-        /// At most so many.
-        limit: Option<u32>,
-        /// By what.
-        by: Rank,
-    },
-    /// Ends a process.
-    ProcessKill {
-        /// Which.
-        pid: u32,
-        /// At once (SIGKILL) instead of asking it (SIGTERM).
-        force: bool,
-    },
-    /// Space on file systems.
-    CheckDiskSpace {
-        /// Above this share in use: a warning.
-        warning_percent: f64,
-        /// Above this one: critical.
-        critical_percent: f64,
-    },
-    /// Whether the machine has more or less than it needs.
-    CheckResourceOptimization,
-    /// One check by name, or all.
-    RunHealthCheck(Option<String>),
-    /// All checks.
-    RunAllHealthChecks,
-    /// Deletes what the declared targets name.
-    DiskCleanup {
-        /// `temp_files`, `system_cache`, …; empty: temporary files.
-        targets: Vec<String>,
-    },
-    /// Pending updates of the system's packages.
-    CheckLinuxUpdates,
-    /// Installed applications; the name is Windows', the host asks Linux too.
-    GetInstalledApplicationsWMI,
-    /// What is known of one installed application: a package.
-    GetApplicationDetails(PackageName),
-    /// Installed applications that could be newer.
-    CheckApplicationUpdates,
-    /// Past updates.
-    GetUpdateHistory,
-    /// Restarts the machine, seconds after the answer.
-    RebootSystem {
-        /// Without asking programs to end.
-        force: bool,
-    },
-    /// Joins a domain.
-    JoinDomain(Box<Join>),
-    /// Makes the machine ready to be copied.
-    PrepareGoldenImage(GoldenImage),
-    /// Known, and without what it cannot be done without: rules judge it like any, then it fails with this reason.
-    Incomplete {
-        /// The host's name for it.
-        name: String,
-        /// What is missing.
-        why: &'static str,
-    },
-    /// Makes sense on another system only: answered with success and a note.
-    OtherSystem(String),
-    /// Known by name and not built: answered with failure and this reason.
-    NotBuilt {
-        /// The host's name for it.
-        name: String,
-        /// Why.
-        why: &'static str,
-    },
-}
-
-/// A domain to join, and as whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Join {
-    /// Which.
-    pub domain: DomainName,
-    /// Who may let machines join.
-    pub username: Account,
-    /// Shown nowhere, and overwritten when it is dropped.
-    pub password: Secret,
-    /// Where in the directory the machine's account is made: a distinguished name.
-    pub ou: Option<String>,
-    /// What the machine is called there; its host name where absent.
-    pub computer_name: Option<ComputerName>,
-    /// Whether the machine is restarted, seconds after the answer.
-    pub restart_after: bool,
-}
-
-/// How a machine is made ready to be copied. The host has to say each of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GoldenImage {
-    /// How much is taken away.
-    pub level: CleanupLevel,
-    /// Whether the accounts of people go, with their homes.
-    pub sanitize_user_data: bool,
-    /// Whether the machine is switched off, seconds after the answer.
-    pub shutdown_after: bool,
-}
-
-/// How much is taken away; each level does what the one before does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CleanupLevel {
-    /// What makes the machine this one: ids, keys, leases, the agent's state.
-    Minimal,
-    /// What was written while it ran: logs, histories, caches, temporary files.
-    Standard,
-    /// Subscriptions, and room on the host.
-    Deep,
-}
-
-impl CleanupLevel {
-    /// The host's word for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Minimal => "minimal",
-            Self::Standard => "standard",
-            Self::Deep => "deep",
-        }
-    }
-}
-
-/// What to do with a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ServiceOperation {
-    /// Start it.
-    Start,
-    /// Stop it.
-    Stop,
-    /// Stop and start it.
-    Restart,
-    /// Start it at boot.
-    Enable,
-    /// Do not start it at boot.
-    Disable,
-    /// Tell how it is.
-    Status,
-}
-
-impl ActionRequest {
-    /// An action that was requested by the name `asked`.
-    pub fn new(asked: &str, action: Action) -> Self {
-        Self { asked: asked.into(), action }
-    }
-
-    /// The name in the request.
-    pub fn name(&self) -> &str {
-        &self.asked
-    }
-
-    /// The action's own name, if the request used an alias.
-    pub fn becomes(&self) -> Option<&str> {
-        Some(self.action.name()).filter(|name| *name != &*self.asked)
-    }
-}
-
-impl From<Action> for ActionRequest {
-    /// Requested by its own name.
-    fn from(action: Action) -> Self {
-        Self { asked: action.name().into(), action }
-    }
-}
-
-/// `CleanTemporaryFiles = DiskCleanup { … }`, or the action alone.
-impl std::fmt::Debug for ActionRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.becomes().is_some() {
-            write!(f, "{} = ", self.asked)?;
-        }
-        self.action.fmt(f)
-    }
-}
-
 impl std::fmt::Debug for RawCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawCommand").field("shell", &self.shell).finish_non_exhaustive()
@@ -394,43 +153,5 @@ impl std::fmt::Debug for RawCommand {
 impl std::fmt::Debug for Script {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Script").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl Action {
-    /// The host's name for it; where it has several, the one that all of them become.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::SystemInfo => "SystemInfo",
-            Self::OsInfo => "OsInfo",
-            Self::UserList => "UserList",
-            Self::ServiceList => "ServiceList",
-            Self::ServiceControl { .. } => "ServiceControl",
-            Self::PackageList => "PackageList",
-            Self::PackageSearch(_) => "PackageSearch",
-            Self::PackageInstall(_) => "PackageInstall",
-            Self::PackageRemove(_) => "PackageRemove",
-            Self::PackageUpdate(_) => "PackageUpdate",
-            Self::UpdateSystemSoftware(_) => "UpdateSystemSoftware",
-            Self::ProcessList { .. } => "ProcessList",
-            Self::ProcessTop { .. } => "ProcessTop",
-            Self::ProcessKill { .. } => "ProcessKill",
-            Self::CheckDiskSpace { .. } => "CheckDiskSpace",
-            Self::CheckResourceOptimization => "CheckResourceOptimization",
-            Self::RunHealthCheck(_) => "RunHealthCheck",
-            Self::RunAllHealthChecks => "RunAllHealthChecks",
-            Self::DiskCleanup { .. } => "DiskCleanup",
-            Self::CheckLinuxUpdates => "CheckLinuxUpdates",
-            Self::GetInstalledApplicationsWMI => "GetInstalledApplicationsWMI",
-            Self::GetApplicationDetails(_) => "GetApplicationDetails",
-            Self::CheckApplicationUpdates => "CheckApplicationUpdates",
-            Self::GetUpdateHistory => "GetUpdateHistory",
-            Self::RebootSystem { .. } => "RebootSystem",
-            Self::JoinDomain(_) => "JoinDomain",
-            Self::PrepareGoldenImage(_) => "PrepareGoldenImage",
-            Self::OtherSystem(name)
-            | Self::Incomplete { name, .. }
-            | Self::NotBuilt { name, .. } => name,
-        }
     }
 }

@@ -1,7 +1,19 @@
 //! Decoding, by behaviour; every shape in exact bytes is in `tests/golden`.
 
 use super::*;
-use crate::commands::decode::request::{Action, ServiceOperation, Shell};
+use crate::commands::actions::applications::GetApplicationDetails;
+use crate::commands::actions::checks::RunHealthCheck;
+use crate::commands::actions::checks::disk::CheckDiskSpace;
+use crate::commands::actions::cleanup::DiskCleanup;
+use crate::commands::actions::domain::JoinDomain;
+use crate::commands::actions::golden::PrepareGoldenImage;
+use crate::commands::actions::power::RebootSystem;
+use crate::commands::actions::processes::{ProcessKill, ProcessTop};
+use crate::commands::actions::services::{ServiceControl, ServiceOperation};
+use crate::commands::actions::unsupported::OtherSystem;
+use crate::commands::actions::updates::UpdateSystemSoftware;
+use crate::commands::actions::{Action, ActionRequest, Refused};
+use crate::commands::decode::request::Shell;
 use serde_json::{Value, json};
 
 fn decode(payload: &str, age: Duration) -> Result<HostMessage, &'static str> {
@@ -36,11 +48,21 @@ fn safe(command_type: Value) -> Value {
     json!({"type": "SafeCommand", "id": "a1", "command_type": command_type, "params": null, "timeout": 30})
 }
 
-fn action(command_type: Value) -> Action {
+fn order(command_type: Value) -> ActionRequest {
     match request(safe(command_type)).kind {
-        RequestKind::Action(order) => order.action,
+        RequestKind::Action(order) => order,
         other => panic!("{other:?}"),
     }
+}
+
+/// The action, which is an `A`.
+fn action<A: Action + Clone>(command_type: Value) -> A {
+    let order = order(command_type);
+    order.get::<A>().unwrap_or_else(|| panic!("{order:?}")).clone()
+}
+
+fn is_incomplete(command_type: Value) -> bool {
+    matches!(order(command_type).refused(), Some(Refused::Incomplete(_)))
 }
 
 fn refused(command_type: Value) -> String {
@@ -61,32 +83,32 @@ fn a_service_is_controlled_in_every_shape_the_host_has() {
     ] {
         let mut command = json!({"action": "ServiceControl"});
         command.as_object_mut().unwrap().extend(arguments.as_object().unwrap().clone());
-        let Action::ServiceControl { service, operation } = action(command) else { panic!() };
+        let ServiceControl { service, operation } = action(command);
         assert_eq!((service.as_str(), operation), ("ssh", expected));
     }
     let mut outside = safe(json!({"action": "ServiceControl"}));
     outside["params"] = json!({"service": "ssh", "operation": "status"});
-    let RequestKind::Action(order) = request(outside).kind else { panic!() };
-    assert!(matches!(order.action, Action::ServiceControl { .. }));
+    let RequestKind::Action(outside) = request(outside).kind else { panic!() };
+    assert!(outside.get::<ServiceControl>().is_some());
     let named = json!({"action": "RestartServices", "service_name": "ssh"});
-    assert!(matches!(
-        action(named),
-        Action::ServiceControl { operation: ServiceOperation::Restart, .. }
-    ));
-    assert!(matches!(action(json!({"action": "RestartServices"})), Action::NotBuilt { .. }));
+    assert_eq!(action::<ServiceControl>(named).operation, ServiceOperation::Restart);
+    let every = order(json!({"action": "RestartServices"}));
+    assert!(matches!(every.refused(), Some(Refused::NotBuilt(_))));
+    assert_eq!((every.name(), every.becomes()), ("RestartServices", None));
 }
 
 #[test]
 fn what_the_host_leaves_out_has_a_default() {
-    assert_eq!(action(json!({"action": "RunHealthCheck"})), Action::RunHealthCheck(None));
-    let no_targets = Action::DiskCleanup { targets: Vec::new() };
-    assert_eq!(action(json!({"action": "DiskCleanup"})), no_targets);
-    assert_eq!(action(json!({"action": "CleanTemporaryFiles", "targets": null})), no_targets);
-    let thresholds = |arguments: Value| match action(arguments) {
-        Action::CheckDiskSpace { warning_percent, critical_percent } => {
-            (warning_percent, critical_percent)
-        }
-        other => panic!("{other:?}"),
+    assert_eq!(action::<RunHealthCheck>(json!({"action": "RunHealthCheck"})), RunHealthCheck(None));
+    let no_targets = DiskCleanup { targets: Vec::new() };
+    assert_eq!(action::<DiskCleanup>(json!({"action": "DiskCleanup"})), no_targets);
+    assert_eq!(
+        action::<DiskCleanup>(json!({"action": "CleanTemporaryFiles", "targets": null})),
+        no_targets
+    );
+    let thresholds = |arguments: Value| {
+        let CheckDiskSpace { warning_percent, critical_percent } = action(arguments);
+        (warning_percent, critical_percent)
     };
     assert_eq!(thresholds(json!({"action": "CheckDiskSpace"})), (80.0, 90.0));
     assert_eq!(
@@ -98,12 +120,15 @@ fn what_the_host_leaves_out_has_a_default() {
         (95.0, 95.0)
     );
     let top = json!({"action": "ProcessTop", "limit": null, "sort_by": null});
-    assert_eq!(action(top), Action::ProcessTop { limit: None, by: crate::model::Rank::Cpu });
+    assert_eq!(action::<ProcessTop>(top), ProcessTop { limit: None, by: crate::model::Rank::Cpu });
     let kill = json!({"action": "ProcessKill", "pid": 7, "force": null});
-    assert_eq!(action(kill), Action::ProcessKill { pid: 7, force: false });
+    assert_eq!(action::<ProcessKill>(kill), ProcessKill { pid: 7, force: false });
     let update = json!({"action": "UpdateSystemSoftware", "package": ""});
-    assert_eq!(action(update), Action::UpdateSystemSoftware(None));
-    assert_eq!(action(json!({"action": "RebootSystem"})), Action::RebootSystem { force: false });
+    assert_eq!(action::<UpdateSystemSoftware>(update), UpdateSystemSoftware(None));
+    assert_eq!(
+        action::<RebootSystem>(json!({"action": "RebootSystem"})),
+        RebootSystem { force: false }
+    );
 }
 
 #[test]
@@ -380,7 +405,7 @@ fn the_password_of_a_domain_goes_nowhere() {
 fn what_cannot_be_taken_back_is_done_only_where_the_host_says_how() {
     let image = json!({"action": "PrepareGoldenImage", "cleanup_level": "DEEP", "sanitize_user_data": false,
         "shutdown_after": true});
-    let Action::PrepareGoldenImage(told) = action(image.clone()) else { panic!() };
+    let told: PrepareGoldenImage = action(image.clone());
     assert_eq!(
         (told.level.name(), told.sanitize_user_data, told.shutdown_after),
         ("deep", false, true)
@@ -388,17 +413,17 @@ fn what_cannot_be_taken_back_is_done_only_where_the_host_says_how() {
     for missing in ["cleanup_level", "sanitize_user_data", "shutdown_after"] {
         let mut image = image.clone();
         image.as_object_mut().unwrap().remove(missing);
-        assert!(matches!(action(image), Action::Incomplete { .. }), "{missing}");
+        assert!(is_incomplete(image), "{missing}");
     }
     let join = json!({"action": "JoinDomain", "domain": "lab.example", "username": "LAB\\ann", "password": "p w",
         "ou": "OU=X,DC=lab", "computer_name": "WS-1", "restart_after": false});
-    let Action::JoinDomain(told) = action(join.clone()) else { panic!() };
+    let told: JoinDomain = action(join.clone());
     assert_eq!((told.domain.as_str(), told.username.as_str()), ("lab.example", "LAB\\ann"));
     assert_eq!((told.password.expose(), told.restart_after), (&b"p w"[..], false));
     for missing in ["domain", "username", "password"] {
         let mut join = join.clone();
         join.as_object_mut().unwrap().remove(missing);
-        assert!(matches!(action(join), Action::Incomplete { .. }), "{missing}");
+        assert!(is_incomplete(join), "{missing}");
     }
     for (argument, wrong) in [
         ("domain", "lab;x"),
@@ -413,14 +438,10 @@ fn what_cannot_be_taken_back_is_done_only_where_the_host_says_how() {
         let error = refused(join);
         assert!(!error.contains("a\nb"), "{error}");
     }
-    assert!(matches!(
-        action(json!({"action": "GetApplicationDetails"})),
-        Action::Incomplete { .. }
-    ));
+    assert!(is_incomplete(json!({"action": "GetApplicationDetails"})));
     let details = json!({"action": "GetApplicationDetails", "app_id": "libc6:i386"});
-    assert!(
-        matches!(action(details), Action::GetApplicationDetails(name) if name.as_str() == "libc6:i386")
-    );
+    let GetApplicationDetails(name) = action(details);
+    assert_eq!(name.as_str(), "libc6:i386");
 }
 
 #[test]
@@ -446,7 +467,7 @@ fn no_secret_of_a_raw_command_is_shown_or_told() {
 #[test]
 fn what_belongs_to_another_system_is_known_by_its_name() {
     for name in ["CheckWindowsUpdates", "CheckWindowsDefender", "RunDefenderQuickScan"] {
-        assert_eq!(action(json!({ "action": name })), Action::OtherSystem(name.to_owned()));
+        assert_eq!(action::<OtherSystem>(json!({ "action": name })).0, name);
     }
 }
 
@@ -457,7 +478,7 @@ fn the_first_place_that_has_an_argument_counts_and_one_that_is_wrong_is_told_by_
     );
     kill["params"] = json!({"pid": 8, "params": {"pid": 9}});
     let RequestKind::Action(order) = request(kill).kind else { panic!() };
-    assert_eq!(order.action, Action::ProcessKill { pid: 7, force: true });
+    assert_eq!(order.get(), Some(&ProcessKill { pid: 7, force: true }));
     let command = |members: &str| {
         format!(
             r#"{{"type":"SafeCommand","id":"a1","command_type":{{"action":"ProcessTop",{members}}}}}"#

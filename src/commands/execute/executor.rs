@@ -8,11 +8,10 @@ use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use crate::commands::actions::{self, Afterwards, Context, Done, golden, power};
+use crate::commands::actions::{self, ActionRequest, Afterwards, Context, Done, power};
 use crate::commands::authorize::CurrentPolicy;
 use crate::commands::authorize::policy::Decision;
-use crate::commands::authorize::side_effects::side_effects;
-use crate::commands::decode::request::{Action, RawCommand, RequestKind, Script};
+use crate::commands::decode::request::{RawCommand, RequestKind, Script};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{self, Prepared, Program, Runner};
 use crate::metrics::collect::CommandLine;
@@ -59,13 +58,11 @@ impl Executor for LocalExecutor {
                 }
                 RequestKind::Action(order) => {
                     let (latest, command_line) = (self.latest.clone(), self.command_line);
-                    let cx = Context { runner, deadline, latest, command_line };
-                    match (self.denied(&order.action, &cx).await, order.action) {
-                        (Some(denied), _) => denied.into(),
-                        (None, Action::PrepareGoldenImage(image)) => {
-                            golden::prepare(&cx, &image, Some(&self.state)).await
-                        }
-                        (None, action) => actions::perform(action, &cx).await,
+                    let state = Some(self.state.clone());
+                    let cx = Context { runner, deadline, latest, command_line, state };
+                    match self.denied(&order, &cx).await {
+                        Some(denied) => denied.into(),
+                        None => actions::perform(&order, &cx).await,
                     }
                 }
             };
@@ -95,9 +92,9 @@ impl Executor for LocalExecutor {
 
 impl LocalExecutor {
     /// The denial if a rule denies a side effect of the action, or if the side effects cannot be looked up.
-    async fn denied(&self, action: &Action, cx: &Context) -> Option<Outcome> {
+    async fn denied(&self, action: &ActionRequest, cx: &Context) -> Option<Outcome> {
         let policy = self.current_policy.policy().filter(|policy| policy.has_limits())?;
-        let why = match side_effects(action, cx).await {
+        let why = match action.side_effects(cx).await {
             Ok(effects) => match policy.deny_side_effects(&effects)? {
                 Decision::Denied { why, .. } => why,
                 Decision::Allowed { .. } => return None,

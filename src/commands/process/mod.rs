@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::commands::decode::argument::Account;
+use crate::commands::actions::argument::Account;
 use crate::commands::execute::outcome::EXIT_TIMEOUT;
 
 pub use leftovers::RunWarnings;

@@ -114,7 +114,7 @@ fn found(shell: Shell) -> Result<&'static str, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::decode::argument::Account;
+    use crate::commands::actions::argument::Account;
     use std::path::Path;
 
     fn raw(command: &str, shell: Shell) -> RawCommand {

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::commands::decode::argument::Account;
+use crate::commands::actions::argument::Account;
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";

@@ -7,10 +7,11 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::task::yield_now;
 
-use crate::commands::actions::registry::Argument;
-use crate::commands::authorize::policy::{self, Value};
+use crate::commands::actions::ActionRequest;
+use crate::commands::actions::plan::{Argument, Value};
+use crate::commands::authorize::policy;
 use crate::commands::decode::Refusal;
-use crate::commands::decode::request::{Action, ActionRequest, Request, RequestKind};
+use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::execute::outcome::Outcome;
 use crate::model::Iso8601;
 use crate::redact::redact;
@@ -71,7 +72,13 @@ impl Subject {
     fn with(request: &Request, rule: &str, command: Option<Digest>) -> Self {
         let mut arguments: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
         let mut user = "root".to_owned();
-        for (argument, value) in policy::arguments(&request.kind).into_iter().take(MANY) {
+        let plan = match &request.kind {
+            RequestKind::Action(order) => Some(order.plan()),
+            _ => None,
+        };
+        let force = plan.as_ref().and_then(|plan| plan.force);
+        let seen = plan.map_or_else(|| policy::arguments(&request.kind), |plan| plan.arguments);
+        for (argument, value) in seen.into_iter().take(MANY) {
             let text = match &value {
                 Value::Is(text) => safe(text),
                 Value::Everything => "*".to_owned(),
@@ -87,9 +94,7 @@ impl Subject {
             RequestKind::Raw(raw) => (None, &raw.environment),
             RequestKind::Script(script) => (None, &script.inputs),
         };
-        if let Some(Action::ProcessKill { force, .. } | Action::RebootSystem { force }) =
-            order.map(|order| &order.action)
-        {
+        if let Some(force) = force {
             arguments.insert("force", vec![force.to_string()]);
         }
         let variables = variables.iter().take(MANY).map(|(name, value)| (safe(name), value.len()));

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::{Context, blocking, find_program, program, sample};
+use super::super::action::{Action, Unfit};
+use super::super::page::Name;
+use super::super::plan::Plan;
+use super::super::{Context, Done, blocking, find_program, program, sample};
 use super::{Check, Status, tenth};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Exit;
@@ -16,19 +20,66 @@ const WARNING_PERCENT: f64 = 80.0;
 const CRITICAL_PERCENT: f64 = 90.0;
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
-/// The answer to `CheckDiskSpace`: `drives` and `disks`, one object for each real file system in both,
+/// `drives` and `disks`, one object for each real file system in both,
 /// because different readers of the host want different names. Sizes are GiB; what is free is
 /// what an ordinary user can write; `used_percent` is as in `df`.
-pub async fn space(cx: &Context, warning_percent: f64, critical_percent: f64) -> Outcome {
-    match mounts(cx).await {
-        Ok((mounts, troubles)) => {
-            let mut data = told(&mounts, warning_percent, critical_percent);
-            if !troubles.is_empty() {
-                data["not_readable"] = troubles.into();
-            }
-            Outcome::data(data)
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckDiskSpace {
+    /// Above this share in use: a warning.
+    pub warning_percent: f64,
+    /// Above this one: critical.
+    pub critical_percent: f64,
+}
+
+/// Shares in use, in percent.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct DiskArguments {
+    warning_threshold: Option<f64>,
+    critical_threshold: Option<f64>,
+}
+
+impl Action for CheckDiskSpace {
+    const NAMES: &'static [Name] =
+        &[Name::new("CheckDiskSpace", "measures the file systems", "`{drives: […], disks: […]}`")
+            .takes("warning_threshold?, critical_threshold? (percent in use)")
+            .sent_bare()];
+    type Arguments = DiskArguments;
+
+    fn new(_: &'static str, arguments: DiskArguments) -> Result<Self, Unfit> {
+        // A default gives way to the one that is named.
+        let DiskArguments { warning_threshold: warning, critical_threshold: critical } = arguments;
+        let warning_percent =
+            warning.unwrap_or(WARNING_PERCENT.min(critical.unwrap_or(WARNING_PERCENT)));
+        let critical_percent = critical.unwrap_or(CRITICAL_PERCENT.max(warning_percent));
+        let is_share = |share: &f64| (0.0..=100.0).contains(share);
+        if !is_share(&warning_percent) || !is_share(&critical_percent) {
+            let why = "a threshold is a share in use, from 0 to 100 percent";
+            return Err(Unfit::Wrong(why.to_owned()));
         }
-        Err(error) => Outcome::failed(error),
+        if warning_percent > critical_percent {
+            let why = "the threshold of a warning is above that of a critical state";
+            return Err(Unfit::Wrong(why.to_owned()));
+        }
+        Ok(Self { warning_percent, critical_percent })
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("measures the file systems; runs no program")
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        let told = match mounts(cx).await {
+            Ok((mounts, troubles)) => {
+                let mut data = told(&mounts, self.warning_percent, self.critical_percent);
+                if !troubles.is_empty() {
+                    data["not_readable"] = troubles.into();
+                }
+                Outcome::data(data)
+            }
+            Err(error) => Outcome::failed(error),
+        };
+        told.into()
     }
 }
 
@@ -216,7 +267,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_space_is_what_df_says_it_is() {
-        let data = space(&test_context(), 80.0, 90.0).await.data.unwrap();
+        let data = CheckDiskSpace { warning_percent: 80.0, critical_percent: 90.0 }
+            .run(&test_context())
+            .await
+            .outcome
+            .data
+            .unwrap();
         let output =
             Command::new("df").args(["-B1", "--output=size,used,avail,pcent", "/"]).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::super::action::Action;
 use super::super::{Context, resources, sample};
 use super::{Check, Status, tenth};
 use crate::metrics::collect::{
@@ -97,7 +98,7 @@ pub(super) async fn pressure(cx: &Context) -> Check {
 /// `resource_optimization`.
 pub(super) async fn resources(cx: &Context) -> Check {
     const NAME: &str = "resource_optimization";
-    let outcome = resources::optimization(cx).await;
+    let outcome = resources::CheckResourceOptimization.run(cx).await.outcome;
     let Some(data) = outcome.data else {
         return Check::broken(NAME, outcome.error.unwrap_or_default());
     };

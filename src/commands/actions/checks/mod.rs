@@ -15,10 +15,15 @@ mod system;
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::Context;
+use super::action::{Action, NoArguments, Unfit};
+use super::argument::plain_name;
+use super::page::{Missing, Name, text};
+use super::plan::{Argument, Effect, Plan, Value as Seen};
+use super::{Context, Done};
 use crate::commands::execute::outcome::Outcome;
 
 /// The longest that all checks together wait for the last of them.
@@ -117,18 +122,93 @@ const OTHER_SYSTEM: [&str; 7] = [
 
 /// All checks, side by side: a map of name → `{status, message, details}`, with `overall_health`
 /// (`Healthy`, `Warning`, `Critical`) and `checks: [{name, status, message, details}]` beside it.
-pub async fn all(cx: &Context) -> Outcome {
-    Outcome::data(map(&run_all(cx).await))
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunAllHealthChecks;
+
+impl Action for RunAllHealthChecks {
+    const NAMES: &'static [Name] = &[Name::new(
+        "RunAllHealthChecks",
+        "makes all checks",
+        "a map of check to `{status, message, details}`, `overall_health`, `checks`",
+    )
+    .sent_bare()];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        let every = vec![(Argument::Name, Seen::Everything)];
+        Plan::reads(ALL).also([Effect::side_effect("RunHealthCheck", every)])
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        Outcome::data(map(&run_all(cx).await)).into()
+    }
 }
 
-/// All checks as one `{status, message, details}`: the answer to a host that names none.
-pub async fn summary(cx: &Context) -> Outcome {
-    Outcome::data(summarized(&run_all(cx).await))
+/// One check by its name, or all as one `{status, message, details}` for a host that names none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunHealthCheck(pub Option<String>);
+
+/// The name of a check.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct CheckArguments {
+    check_name: Option<String>,
 }
+
+impl Action for RunHealthCheck {
+    const NAMES: &'static [Name] = &[
+        Name::new(
+            "RunHealthCheck",
+            "makes one check, or all as one",
+            "`{status, message, details}`",
+        )
+        .takes("check_name?")
+        .sent_bare(),
+        Name::new("GetFirewallStatus", "is RunHealthCheck of firewall_status", "as that"),
+        Name::new("CheckFirewallStatus", "is RunHealthCheck of firewall_status", "as that"),
+        Name::new("ValidateSystemHealth", "is RunHealthCheck", "as that")
+            .takes("check_name?")
+            .sent(&[text("check_name", Missing::Absent)]),
+    ];
+    const RULES: &'static [Argument] = &[Argument::Name];
+    type Arguments = CheckArguments;
+
+    fn new(asked: &'static str, arguments: CheckArguments) -> Result<Self, Unfit> {
+        let name = match asked {
+            "GetFirewallStatus" | "CheckFirewallStatus" => Some("firewall_status".to_owned()),
+            _ => arguments.check_name.filter(|name| !name.is_empty()),
+        };
+        Ok(Self(name.map(|name| plain_name(name, "a check")).transpose()?))
+    }
+
+    fn plan(&self) -> Plan {
+        match &self.0 {
+            Some(name) => Plan::reads(does(name)).with(Argument::Name, name),
+            None => Plan::reads(ALL)
+                .with_every(Argument::Name)
+                .also([Effect::side_effect("RunAllHealthChecks", Vec::new())]),
+        }
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        match &self.0 {
+            Some(name) => one(cx, name).await.into(),
+            None => Outcome::data(summarized(&run_all(cx).await)).into(),
+        }
+    }
+}
+
+const ALL: &str = "makes all health checks, which change nothing; those that ask a program run smartctl, \
+     journalctl, nft, iptables-save, chronyc, systemctl, needs-restarting and the package \
+     manager, where they are there";
 
 /// One check by name: `{status, message, details, name}`. A name that only Windows knows is passed with
 /// a note; one that nobody knows fails with the list of those there are.
-pub async fn one(cx: &Context, name: &str) -> Outcome {
+async fn one(cx: &Context, name: &str) -> Outcome {
     if OTHER_SYSTEM.contains(&name) {
         let note = format!("{name} is not supported on Linux; nothing was checked");
         let details = json!({ "supported": false });
@@ -150,7 +230,7 @@ pub async fn one(cx: &Context, name: &str) -> Outcome {
 }
 
 /// What the check of this name does, after "it": for whoever asks before it is run.
-pub fn does(name: &str) -> String {
+fn does(name: &str) -> String {
     let how = match name {
         "disk_space"
         | "memory_usage"
@@ -212,7 +292,13 @@ async fn run(cx: &Context, name: &str) -> Option<Check> {
 async fn run_all(cx: &Context) -> Vec<Check> {
     let now = Instant::now();
     let deadline = now + cx.deadline.saturating_duration_since(now).mul_f64(0.9).min(PATIENCE);
-    let cx = &Context { deadline, runner: cx.runner.clone(), latest: cx.latest.clone(), ..*cx };
+    let cx = &Context {
+        deadline,
+        runner: cx.runner.clone(),
+        latest: cx.latest.clone(),
+        state: None,
+        ..*cx
+    };
     let checks = NAMES.map(async |name| {
         let late = || Check::broken(name, "it did not finish in time");
         timeout_at(deadline, run(cx, name)).await.unwrap_or_else(|_| Some(late()))
@@ -283,7 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_checks_make_a_map_without_null_and_a_list_of_the_same() {
-        let data = all(&test_context()).await.data.unwrap();
+        let data = RunAllHealthChecks.run(&test_context()).await.outcome.data.unwrap();
         assert!(!has_null(&data), "a null entry makes the host's query fail");
         for name in NAMES {
             let check = &data[name];

@@ -13,7 +13,7 @@ use super::super::Context;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
-use crate::commands::decode::argument::{PackageName, Query};
+use crate::commands::actions::argument::{PackageName, Query};
 
 /// The steps of `change`.
 pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<Vec<Step>, String> {

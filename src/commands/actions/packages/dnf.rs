@@ -12,7 +12,7 @@ use super::super::Context;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, rpm};
-use crate::commands::decode::argument::{PackageName, Query};
+use crate::commands::actions::argument::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
 /// are passed over.

@@ -5,6 +5,7 @@
 //! and asked of `rpm` otherwise. What changes the machine is a list of [`Step`]s, made by one function
 //! for the real run and for `explain` alike.
 
+mod actions;
 mod apk;
 mod apt;
 mod operation;
@@ -26,6 +27,7 @@ use serde_json::json;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
+pub use actions::{PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate};
 pub use deb822::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
 pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
 pub use operation::Operation;
@@ -34,13 +36,14 @@ pub use simulation::{ChangeKind, Planned, planned_changes_in};
 pub use transaction::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
+pub(super) use actions::{ASKS, PackageArguments};
 pub(super) use dpkg::look_closer;
 pub(super) use pacman::lists_age;
 pub(super) use transaction::{ask, run};
 
 use super::Context;
-use crate::commands::decode::argument::{PackageName, Query};
-use crate::commands::decode::request::Action;
+use super::argument::Query;
+use super::plan::{Argument, Effect, Value};
 use crate::commands::execute::outcome::Outcome;
 
 /// The most packages a search tells.
@@ -76,91 +79,38 @@ pub struct Package {
     pub asked_for: bool,
 }
 
-/// All installed packages: `{packages:[…], truncated}`; `truncated` tells how many are missing.
-pub async fn list(cx: &Context) -> Outcome {
-    list_in(&Root::machine(), cx).await
-}
-
-/// Packages whose name or description has every word of `query`, at most [`FOUND_MAX`], exact names
-/// first: `{packages:[…], truncated}`.
-pub async fn search(cx: &Context, query: &Query) -> Outcome {
-    search_in(&Root::machine(), cx, query).await
-}
-
-/// Installs one package. Success is what the manager calls it: exit code 0.
-pub async fn install(cx: &Context, name: &PackageName) -> Outcome {
-    change_in(&Root::machine(), cx, Operation::Install(name)).await
-}
-
-/// Removes one package; its configuration files stay.
-pub async fn remove(cx: &Context, name: &PackageName) -> Outcome {
-    change_in(&Root::machine(), cx, Operation::Remove(name)).await
-}
-
-/// Brings one package up to date; does not install it where it is not. Refused with pacman, which brings a
-/// system up to date as a whole.
-pub async fn update(cx: &Context, name: &PackageName) -> Outcome {
-    change_in(&Root::machine(), cx, Operation::Update(name)).await
-}
-
-/// What `action`, one that changes packages, would change here; nothing for any other.
-///
-/// # Errors
-/// It could not be told: the sentence of an answer.
-pub async fn planned_changes(cx: &Context, action: &Action) -> Result<Vec<Planned>, String> {
-    match changed_by(action) {
-        Some(change) => planned_changes_in(&Root::machine(), cx, change).await,
-        None => Ok(Vec::new()),
-    }
-}
-
-/// What `action` changes; `None` for one that changes no package.
-fn changed_by(action: &Action) -> Option<Operation<'_>> {
-    Some(match action {
-        Action::PackageInstall(name) => Operation::Install(name),
-        Action::PackageRemove(name) => Operation::Remove(name),
-        Action::PackageUpdate(name) => Operation::Update(name),
-        Action::UpdateSystemSoftware(None) => Operation::UpgradeAll,
-        Action::UpdateSystemSoftware(Some(name)) => Operation::UpgradeOne(name),
-        _ => return None,
-    })
-}
-
-/// What `action` would start here, program first, in order, without starting anything; `None` where it
-/// is no action on packages, or there is no manager that can do it. The steps are the very ones that
-/// are run.
-pub fn would_run(action: &Action) -> Option<Vec<Vec<String>>> {
-    would_run_in(&Root::machine(), action)
-}
-
-/// [`would_run`] in another tree.
-pub fn would_run_in(place: &Root, action: &Action) -> Option<Vec<Vec<String>>> {
-    let change = match action {
-        Action::PackageSearch(query) => Operation::Search(query),
-        Action::PackageList | Action::GetInstalledApplicationsWMI => Operation::List,
-        Action::CheckLinuxUpdates => Operation::Check,
-        Action::CheckApplicationUpdates => Operation::CheckSizes,
-        Action::GetUpdateHistory => Operation::History,
-        Action::DiskCleanup { targets }
-            if targets.iter().any(|target| target == "system_cache") =>
-        {
-            Operation::CleanCache
-        }
-        Action::DiskCleanup { .. } => return Some(Vec::new()), // deletes files itself
-        _ => changed_by(action)?,
-    };
+/// The programs that `operation` would start in `place`, each with its arguments, in order, without starting one;
+/// `None` where no manager there can do it. The steps are the very ones that are run.
+pub(super) fn would_run(place: &Root, operation: Operation<'_>) -> Option<Vec<Vec<String>>> {
     let nominal = Instant::now() + transaction::NOMINAL;
-    let first = match change {
+    let first = match operation {
         Operation::Check if super::updates::wants_index(place) => {
             steps(place, Operation::Refresh, nominal).ok()?
         }
         _ => Vec::new(),
     };
-    let steps = steps(place, change, nominal).ok()?;
+    let steps = steps(place, operation, nominal).ok()?;
     Some(first.iter().chain(&steps).map(Step::argv).collect())
 }
 
-/// [`list`] in another tree.
+/// What a change to a package does to others, by the manager's own simulation.
+pub(super) async fn side_effects(
+    cx: &Context,
+    change: Operation<'_>,
+) -> Result<Vec<Effect<'static>>, String> {
+    let effect = |Planned { kind, name }| {
+        let action = match kind {
+            ChangeKind::Install => "PackageInstall",
+            ChangeKind::Update => "PackageUpdate",
+            ChangeKind::Remove => "PackageRemove",
+        };
+        Effect::side_effect(action, vec![(Argument::Package, Value::Is(String::into(name)))])
+    };
+    let planned = planned_changes_in(&Root::machine(), cx, change).await?;
+    Ok(planned.into_iter().map(effect).collect())
+}
+
+/// All installed packages in a tree: `{packages:[…], truncated}`; `truncated` tells how many are missing.
 pub async fn list_in(place: &Root, cx: &Context) -> Outcome {
     match installed(place, cx).await {
         Ok(mut packages) => {
@@ -171,7 +121,8 @@ pub async fn list_in(place: &Root, cx: &Context) -> Outcome {
     }
 }
 
-/// [`search`] in another tree.
+/// Packages of a tree whose name or description has every word of `query`, at most [`FOUND_MAX`], exact names
+/// first: `{packages:[…], truncated}`.
 pub async fn search_in(place: &Root, cx: &Context, query: &Query) -> Outcome {
     let found = match place.manager() {
         Ok(Manager::Apt) => apt::search(place, cx, query).await,
@@ -187,7 +138,7 @@ pub async fn search_in(place: &Root, cx: &Context, query: &Query) -> Outcome {
     }
 }
 
-/// Runs the steps of `change` in another tree.
+/// Runs the steps of `change` in a tree. Success is what the manager calls it: exit code 0.
 pub async fn change_in(place: &Root, cx: &Context, change: Operation<'_>) -> Outcome {
     match steps(place, change, cx.deadline) {
         Ok(steps) => run(cx, &steps, change.name()).await,

@@ -33,7 +33,7 @@ use super::super::Context;
 use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
-use crate::commands::decode::argument::{PackageName, Query};
+use crate::commands::actions::argument::{PackageName, Query};
 use crate::commands::process::Exit;
 
 pub use local::installed;

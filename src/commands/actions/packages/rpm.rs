@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::transaction::{Kind, Step, ask};
 use super::{Package, Root};
-use crate::commands::decode::argument::PackageName;
+use crate::commands::actions::argument::PackageName;
 
 /// `--qf` of one package: `rpm(8)` QUERY, tags of `rpm --querytags`.
 const FORMAT: &str =

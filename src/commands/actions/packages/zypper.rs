@@ -25,7 +25,7 @@ use super::super::Context;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{FOUND_MAX, Operation, Package, Root, rpm};
-use crate::commands::decode::argument::{PackageName, Query};
+use crate::commands::actions::argument::{PackageName, Query};
 
 pub use output::{lists, planned};
 

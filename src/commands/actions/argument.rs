@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::wire::steers;
+
 /// The longest argument.
 pub const WORD_MAX: usize = 256;
 
@@ -24,6 +26,9 @@ const UNIT_KINDS: [&str; 11] = [
     "slice",
     "scope",
 ];
+
+/// The longest name of a check or a target.
+const NAME_MAX: usize = 64;
 
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
@@ -155,6 +160,26 @@ fn no_dash(text: &str, what: &str) -> Result<(), String> {
         true => Err(format!("the name of {what} may not begin with a dash")),
         false => Ok(()),
     }
+}
+
+/// The name of a check or target: letters, digits, `_` and `-`.
+pub(in crate::commands) fn plain_name(text: String, what: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if text.is_empty()
+        || text.len() > NAME_MAX
+        || text.starts_with('-')
+        || !text.chars().all(is_plain)
+    {
+        return Err(format!(
+            "the name of {what} is not 1 to {NAME_MAX} letters, digits, \"_\" and \"-\""
+        ));
+    }
+    Ok(text)
+}
+
+/// A name that is safe in a log line and a reply: short, without control or invisible characters.
+pub(in crate::commands) fn shown(name: &str) -> String {
+    name.chars().map(|c| if steers(c) { '?' } else { c }).take(NAME_MAX).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,213 @@
+//! The actions on packages. How a package manager is asked is in the modules beside this one.
+
+use futures::FutureExt;
+use serde::Deserialize;
+
+use super::super::action::{Action, NoArguments, SideEffects, Unfit};
+use super::super::argument::{PackageName, Query};
+use super::super::page::{Missing, Name, text};
+use super::super::plan::{Argument, Plan};
+use super::super::{Context, Done};
+use super::{Operation, Root, change_in, list_in, search_in, side_effects, would_run};
+
+/// What an action does that asks the package manager, where it is not known how.
+pub(in super::super) const ASKS: &str =
+    "asks the machine's package manager; fails where there is none that this agent can use for it";
+
+/// The name of a package.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct PackageArguments {
+    package: Option<String>,
+}
+
+impl PackageArguments {
+    fn name(self) -> Result<PackageName, String> {
+        PackageName::new(self.package.as_deref().unwrap_or_default())
+    }
+
+    /// The package, where one is named.
+    pub(in super::super) fn if_named(self) -> Result<Option<PackageName>, String> {
+        let is_named = self.package.as_ref().is_some_and(|name| !name.is_empty());
+        is_named.then(|| self.name()).transpose()
+    }
+}
+
+/// All installed packages: `{packages:[…], truncated}`; `truncated` tells how many are missing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackageList;
+
+impl Action for PackageList {
+    const NAMES: &'static [Name] = &[Name::new(
+        "PackageList",
+        "lists the installed packages",
+        "`{packages: [{name, version, description, installed, publisher, source, …}], truncated}`",
+    )
+    .sent(&[])];
+    type Arguments = NoArguments;
+
+    fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads("reads the database of installed packages, or asks rpm for it")
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        would_run(place, Operation::List)
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        list_in(&Root::machine(), cx).await.into()
+    }
+}
+
+/// Packages whose name or description has every word of the query, at most [`FOUND_MAX`](super::FOUND_MAX), exact names
+/// first: `{packages:[…], truncated}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackageSearch(pub Query);
+
+/// What to search for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct QueryArguments {
+    query: Option<String>,
+}
+
+impl Action for PackageSearch {
+    const NAMES: &'static [Name] = &[Name::new(
+        "PackageSearch",
+        "finds packages with every word, at most 200",
+        "as PackageList",
+    )
+    .takes("query")
+    .sent(&[text("query", Missing::Empty)])];
+    const RULES: &'static [Argument] = &[Argument::Query];
+    type Arguments = QueryArguments;
+
+    fn new(_: &'static str, arguments: QueryArguments) -> Result<Self, Unfit> {
+        Ok(Self(Query::new(arguments.query.as_deref().unwrap_or_default())?))
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::reads(ASKS).with(Argument::Query, self.0.as_str())
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        would_run(place, Operation::Search(&self.0))
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        search_in(&Root::machine(), cx, &self.0).await.into()
+    }
+}
+
+/// Installs one package.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackageInstall(pub PackageName);
+
+impl Action for PackageInstall {
+    const NAMES: &'static [Name] = &[Name::new(
+        "PackageInstall",
+        "installs one package of exactly this name",
+        "stdout, stderr, exit_code",
+    )
+    .takes("package")
+    .sent(&[text("package", Missing::Empty)])];
+    const RULES: &'static [Argument] = &[Argument::Package];
+    type Arguments = PackageArguments;
+
+    fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
+        Ok(Self(arguments.name()?))
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::changes(ASKS).with(Argument::Package, self.0.as_str())
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        would_run(place, Operation::Install(&self.0))
+    }
+
+    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
+        side_effects(cx, Operation::Install(&self.0)).boxed()
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        change_in(&Root::machine(), cx, Operation::Install(&self.0)).await.into()
+    }
+}
+
+/// Removes one package; its configuration files stay.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackageRemove(pub PackageName);
+
+impl Action for PackageRemove {
+    const NAMES: &'static [Name] = &[Name::new(
+        "PackageRemove",
+        "removes one; its configuration stays",
+        "stdout, stderr, exit_code",
+    )
+    .takes("package")
+    .sent(&[text("package", Missing::Empty)])];
+    const RULES: &'static [Argument] = &[Argument::Package];
+    type Arguments = PackageArguments;
+
+    fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
+        Ok(Self(arguments.name()?))
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::changes(ASKS).with(Argument::Package, self.0.as_str())
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        would_run(place, Operation::Remove(&self.0))
+    }
+
+    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
+        side_effects(cx, Operation::Remove(&self.0)).boxed()
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        change_in(&Root::machine(), cx, Operation::Remove(&self.0)).await.into()
+    }
+}
+
+/// Brings one package up to date; does not install it where it is not. Refused with pacman, which brings a
+/// system up to date as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackageUpdate(pub PackageName);
+
+impl Action for PackageUpdate {
+    const NAMES: &'static [Name] = &[Name::new(
+        "PackageUpdate",
+        "brings one up to date; refused with pacman",
+        "stdout, stderr, exit_code",
+    )
+    .takes("package")
+    .sent(&[text("package", Missing::Empty)])];
+    const RULES: &'static [Argument] = &[Argument::Package];
+    type Arguments = PackageArguments;
+
+    fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
+        Ok(Self(arguments.name()?))
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::changes(ASKS).with(Argument::Package, self.0.as_str())
+    }
+
+    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+        would_run(place, Operation::Update(&self.0))
+    }
+
+    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
+        side_effects(cx, Operation::Update(&self.0)).boxed()
+    }
+
+    async fn run(&self, cx: &Context) -> Done {
+        change_in(&Root::machine(), cx, Operation::Update(&self.0)).await.into()
+    }
+}
