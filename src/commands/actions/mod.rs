@@ -20,6 +20,7 @@ pub mod packages;
 pub mod power;
 pub mod processes;
 pub mod resources;
+pub mod security_modules;
 pub mod services;
 pub mod system;
 pub mod unsupported;

@@ -28,7 +28,6 @@ impl Action for NotBuilt {
         ),
         Name::not_built("CheckLinuxSecurity", SECURITY),
         Name::not_built("GetLinuxSecurityStatus", SECURITY),
-        Name::not_built("CheckSecurityModules", SECURITY),
         Name::not_built("AutoOptimizeDisk", "optimizing disks is not built in this agent yet")
             .sent_bare(),
         Name::not_built(

@@ -6,7 +6,7 @@ use super::page::Name;
 use super::plan::Argument;
 use super::{
     applications, checks, cleanup, domain, golden, not_built, packages, power, processes,
-    resources, services, system, unsupported, updates, users,
+    resources, security_modules, services, system, unsupported, updates, users,
 };
 use crate::wire::inbound::Arguments;
 
@@ -36,6 +36,7 @@ pub static ACTIONS: &[Entry] = &[
     Entry::of::<applications::GetApplicationDetails>(),
     Entry::of::<applications::CheckApplicationUpdates>(),
     Entry::of::<updates::GetUpdateHistory>(),
+    Entry::of::<security_modules::CheckSecurityModules>(),
     Entry::of::<golden::PrepareGoldenImage>(),
     Entry::of::<domain::JoinDomain>(),
     Entry::of::<power::RebootSystem>(),
