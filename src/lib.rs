@@ -38,11 +38,13 @@
 //! | [`pipeline`] | the engine: stages, channels, tasks, supervision |
 //! | [`metrics`] | the flow: collect → enrich → batch → serialize |
 //! | [`wire`] | the formats, byte for byte |
+//! | [`records`] | the flow of what others write: read → transform → serialize |
 //! | [`commands`] | the other flow: receive → verify → decode → authorize → execute → reply |
 //! | [`sinks`] | file, Unix socket, TCP, syslog, stdout, null |
 //! | [`files`] | files and folders that nobody else may change; the state folder |
 //! | [`spool`] | durable messages, on disk until the host has acknowledged them |
 //! | [`port`] | the device: find, open, read and write at once |
+//! | [`values`] | texts, times, sizes and counts of files |
 //! | [`config`] | the files as types, and errors that say where |
 //! | [`machine_events`] | suspends, clock steps, restores, clones |
 //! | [`agent`] | files → graphs → a running service, its changes and its end |
@@ -69,9 +71,11 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod port;
+pub mod records;
 pub mod redact;
 pub mod sinks;
 mod sync;
+pub mod values;
 pub mod wire;
 
 /// What a program that uses this crate as a library needs: the builder, the traits of the stages, the collectors,

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders from top to bottom.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 19] = [
     "cli",
     "bench",
     "host",
     "agent",
     "config",
     "commands",
+    "records",
     "metrics",
     "spool",
     "port",
@@ -20,6 +21,7 @@ const ORDER: [&str; 17] = [
     "machine_events",
     "files",
     "wire",
+    "values",
     "redact",
     "pipeline",
     "model",

@@ -10,7 +10,7 @@ use crate::agent::command_flow::command_flow;
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::CommandState;
 use crate::commands::notify::agent_events::AgentEvents;
-use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read};
+use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read, RecordsFile};
 use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{
@@ -29,6 +29,7 @@ use crate::pipeline::{
     StatsRegistry, Subscriber, Task,
 };
 use crate::port::Target;
+use crate::records;
 use crate::sinks;
 use crate::spool::DurableSink;
 use crate::wire::Format;
@@ -73,6 +74,22 @@ pub fn assemble(
             limit: None,
         };
         let built = metrics_flow(pipeline, &mut site)?;
+        add(built, ports);
+    }
+    for pipeline in &loaded.records {
+        let vm_id = loaded.agent.identity.vm_id.as_deref();
+        let (state_store, memory_budget) = (&StateStore::default(), &MemoryBudget::default());
+        let mut site = Site {
+            vm_id,
+            latest: &latest,
+            ports,
+            health,
+            stop,
+            state_store,
+            memory_budget,
+            limit: None,
+        };
+        let built = records_flow(pipeline, &mut site)?;
         add(built, ports);
     }
     if let Some(commands) = &loaded.commands {
@@ -195,6 +212,54 @@ pub(super) fn metrics_flow(
     };
     let Outputs { targets, plugs, .. } = outputs;
     Ok(Built { graphs: vec![graph], targets, plugs })
+}
+
+/// Builds the records flow of `pipeline`.
+///
+/// # Errors
+/// A port name is invalid, or is not a port; or a transform cannot be built.
+pub(super) fn records_flow(
+    pipeline: &config::Pipeline<RecordsFile>,
+    site: &mut Site<'_>,
+) -> Result<Built, String> {
+    let (name, file) = (&pipeline.name, &pipeline.file);
+    let source = |read: &records::read::Read| match read.lines {
+        records::read::Lines::Stdin => {
+            let max_line = usize::try_from(read.max_line.bytes()).unwrap_or(usize::MAX);
+            records::read::Stdin::new(read.decode(), max_line)
+        }
+    };
+    let sources = file.read.iter().map(source).collect();
+    let frames = records::through(
+        records::read(name, sources, site.health, site.stop),
+        record_stages(file, site.memory_budget)?,
+    );
+    let mut outputs = Outputs { name, targets: Vec::new(), plugs: Vec::new() };
+    let graph = match &file.write[..] {
+        [write] => outputs.only(frames, write, site)?,
+        writes => outputs.all(frames, writes.iter().collect(), site)?,
+    };
+    let Outputs { targets, plugs, .. } = outputs;
+    Ok(Built { graphs: vec![graph], targets, plugs })
+}
+
+/// The computing part of a records file.
+///
+/// # Errors
+/// A transform cannot be built, which a file that was checked has none of.
+pub fn record_stages(
+    file: &RecordsFile,
+    memory_budget: &MemoryBudget,
+) -> Result<records::Stages, String> {
+    let transform = records::transform::Pass::new(&file.transform, file.batch, memory_budget)
+        .map_err(|(index, problem)| format!("transform {} {problem}", index + 1))?;
+    let serialize = records::serialize::Serialize::new(file.serialize.format);
+    let is_port = |write: &config::Write| matches!(write.target, config::Target::Port(_));
+    let serialize = match file.write.iter().any(is_port) {
+        true => serialize.for_ports(),
+        false => serialize,
+    };
+    Ok(records::Stages { transform, serialize })
 }
 
 /// The outputs of a flow, as they are added.

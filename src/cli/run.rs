@@ -61,7 +61,7 @@ impl Run {
             return refuse(&format!("cannot read RUST_LOG={level:?}: {LEVELS_HELP}"));
         }
         let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
-        let targets = loaded.pipelines.iter().flat_map(|pipeline| &pipeline.file.write);
+        let targets = loaded.writes().flat_map(|(_, write)| write);
         let to_stdout = targets.map(|write| &write.target).any(|target| match target {
             config::Target::Stdout => true,
             config::Target::Port(name) => match &port {

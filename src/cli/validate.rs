@@ -104,6 +104,8 @@ fn files(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>) -> Vec<(String,
     let pipelines = loaded.pipelines.iter().chain(&loaded.skipped);
     let mut files: Vec<_> =
         pipelines.map(|pipeline| (pipeline.origin.clone(), pipeline.to_string())).collect();
+    let records = loaded.records.iter();
+    files.extend(records.map(|pipeline| (pipeline.origin.clone(), pipeline.to_string())));
     if let Some(commands) = &loaded.commands {
         let lock = commands.file.lock(env);
         files.push((commands.origin.clone(), format!("commands: {commands}; {lock}")));

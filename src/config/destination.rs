@@ -172,6 +172,7 @@ pub fn conflicts(
 fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Claim<'a>> {
     let pipelines = || loaded.pipelines.iter().chain(&loaded.skipped);
     let origins = pipelines().map(|pipeline| pipeline.origin.as_str());
+    let origins = origins.chain(loaded.records.iter().map(|pipeline| pipeline.origin.as_str()));
     let commands = loaded.commands.as_ref();
     let origins = origins.chain(commands.map(|commands| commands.origin.as_str()));
     let origins = origins.chain(loaded.agent_origin.as_deref());
@@ -198,9 +199,8 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
             claims.push(claim.in_section(loaded, 0));
         }
     }
-    for pipeline in &loaded.pipelines {
-        for (number, write) in pipeline.file.write.iter().enumerate() {
-            let origin = pipeline.origin.as_str();
+    for (origin, write) in loaded.writes() {
+        for (number, write) in write.iter().enumerate() {
             let claim = match &write.target {
                 Target::File(file) => {
                     Some(Claim::new(origin, &file.path, Kind::Output, file.keep.get()))

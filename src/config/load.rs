@@ -11,8 +11,10 @@ use super::commands::{Commands, CommandsFile};
 use super::error::{ConfigError, Place, clean, shown};
 use super::parse::{Flow, flow, parse};
 use super::pipeline::PipelineFile;
+use super::records::RecordsFile;
 use super::setting::{Setting, with_settings};
 use super::warnings;
+use super::write::Write;
 use crate::files::{Untrusted, open_trusted};
 
 /// The default folder.
@@ -34,6 +36,8 @@ pub struct Loaded {
     pub pipelines: Vec<Pipeline>,
     /// Pipelines of a folder that are skipped because they generate readings.
     pub skipped: Vec<Pipeline>,
+    /// The records pipelines to run, in the order they were named. None has the name of another pipeline.
+    pub records: Vec<Pipeline<RecordsFile>>,
     /// The command flow. Without one, no request is executed.
     pub commands: Option<Commands>,
     /// The settings of `agent.toml`, or the defaults.
@@ -46,15 +50,31 @@ pub struct Loaded {
     pub warnings: Vec<ConfigError>,
 }
 
+impl Loaded {
+    /// Each pipeline of metrics or records that runs: its file, and what it writes to.
+    pub fn writes(&self) -> impl Iterator<Item = (&str, &[Write])> {
+        let metrics = self.pipelines.iter().map(|one| (one.origin.as_str(), &one.file.write[..]));
+        let records = self.records.iter().map(|one| (one.origin.as_str(), &one.file.write[..]));
+        metrics.chain(records)
+    }
+
+    /// The file of the pipeline of this name.
+    fn origin_of(&self, name: &str) -> Option<&str> {
+        let metrics = self.pipelines.iter().map(|one| (&one.name, one.origin.as_str()));
+        let records = self.records.iter().map(|one| (&one.name, one.origin.as_str()));
+        metrics.chain(records).find(|(known, _)| *known == name).map(|(_, origin)| origin)
+    }
+}
+
 /// One pipeline and its file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pipeline {
+pub struct Pipeline<F = PipelineFile> {
     /// The file's name without `.toml`.
     pub name: String,
     /// The file as it was given, or `built-in:NAME`.
     pub origin: String,
     /// Its content.
-    pub file: PipelineFile,
+    pub file: F,
 }
 
 /// Reads and checks every file that `paths` name.
@@ -107,8 +127,15 @@ pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, Vec<ConfigError
         )]);
     }
     let (origin, text) = found.read().map_err(|error| vec![error])?;
-    if flow(&origin, &text).map_err(|error| vec![error])? == Flow::Commands {
-        return Err(vec![ConfigError::of_file(origin, "this holds a command flow", help)]);
+    match flow(&origin, &text).map_err(|error| vec![error])? {
+        Flow::Metrics => {}
+        Flow::Commands => {
+            return Err(vec![ConfigError::of_file(origin, "this holds a command flow", help)]);
+        }
+        Flow::Records => {
+            let help = Some("name a file of metrics");
+            return Err(vec![ConfigError::of_file(origin, "this reads records", help)]);
+        }
     }
     let file = parse(&origin, &text, env)?.file;
     Ok(Pipeline { name: found.stem(), origin, file })
@@ -292,7 +319,8 @@ fn take(
         loaded.warnings.extend(parsed.warnings);
         return Ok(());
     }
-    if flow(&origin, &text).map_err(|error| vec![error])? == Flow::Commands {
+    let kind = flow(&origin, &text).map_err(|error| vec![error])?;
+    if kind == Flow::Commands {
         let parsed = parse::<CommandsFile>(&origin, &text, env)?;
         if let Some(earlier) = &loaded.commands {
             let message = format!("a command flow was already given by {}", earlier.origin);
@@ -306,17 +334,31 @@ fn take(
     }
     let of_pipeline = settings.iter().filter(|setting| setting.is_of_pipeline());
     let (origin, text) = with_settings((origin, text), of_pipeline);
+    let earlier = loaded.origin_of(&found.stem()).map(str::to_owned);
+    let twice = |origin: String, earlier: &str| {
+        let message =
+            format!("a pipeline named \"{}\" was already given by {earlier}", found.stem());
+        let help = "a pipeline has the name of its file; rename one of the two";
+        twice(origin, message, help)
+    };
+    if kind == Flow::Records {
+        let parsed = parse::<RecordsFile>(&origin, &text, env)?;
+        if let Some(earlier) = &earlier {
+            return twice(origin, earlier);
+        }
+        loaded.outputs.push((origin.clone(), parsed.outputs));
+        loaded.records.push(Pipeline { name: found.stem(), origin, file: parsed.file });
+        loaded.warnings.extend(parsed.warnings);
+        return Ok(());
+    }
     let parsed = parse::<PipelineFile>(&origin, &text, env)?;
     let pipeline = Pipeline { name: found.stem(), origin, file: parsed.file };
     if found.in_folder && pipeline.file.generate.is_some() {
         loaded.skipped.push(pipeline);
         return Ok(());
     }
-    if let Some(earlier) = loaded.pipelines.iter().find(|earlier| earlier.name == pipeline.name) {
-        let (name, earlier) = (&pipeline.name, &earlier.origin);
-        let message = format!("a pipeline named \"{name}\" was already given by {earlier}");
-        let help = "a pipeline has the name of its file; rename one of the two";
-        return twice(pipeline.origin, message, help);
+    if let Some(earlier) = &earlier {
+        return twice(pipeline.origin, earlier);
     }
     loaded.outputs.push((pipeline.origin.clone(), parsed.outputs));
     loaded.pipelines.push(pipeline);

@@ -12,6 +12,7 @@ use super::write::{Delivery, Target, Write};
 use crate::commands::request_log::{BYTES_KEPT, NONCES_KEPT, REQUESTS_KEPT, SIZE};
 use crate::metrics::READINGS_WAITING;
 use crate::port::{CHUNK_BYTES_MAX, CHUNKS_KEPT, DURABLE_KEPT};
+use crate::records::BATCHES_WAITING;
 use crate::spool::{CACHE_MAX, Entry, ITEMS_MAX, MEMORY_MAX};
 use crate::wire::MAX_LINE;
 
@@ -82,6 +83,15 @@ impl WorstCase {
             };
             by_counts += readings + batch + frames * line;
         }
+        for pipeline in &loaded.records {
+            let batch = pipeline.file.batch.max_bytes.bytes();
+            let frames = match ring(&pipeline.file.write) {
+                Some(keep) => keep,
+                None => pipeline.file.write.iter().map(|write| u64::from(write.keep.get())).sum(),
+            };
+            // A batch is as large as its bytes and one line more.
+            by_counts += (BATCHES_WAITING as u64 + 1 + frames) * (batch + line);
+        }
         let mut beside = Vec::new();
         if let Some(commands) = &loaded.commands {
             let execute = &commands.file.execute;
@@ -123,7 +133,9 @@ pub(super) fn least_ceiling(loaded: &Loaded) -> u64 {
     let real = loaded.pipelines.iter().filter(|pipeline| pipeline.file.generate.is_none());
     let batches: u64 = real.map(|pipeline| pipeline.file.batch.max_bytes.bytes()).sum();
     let line = loaded.commands.as_ref().map(|commands| commands.file.receive().max_line.bytes());
-    batches + line.unwrap_or(0)
+    let records: u64 =
+        loaded.records.iter().map(|pipeline| pipeline.file.batch.max_bytes.bytes()).sum();
+    batches + records + line.unwrap_or(0)
 }
 
 impl WorstCase {

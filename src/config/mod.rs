@@ -13,14 +13,11 @@ mod syntax;
 mod setting;
 mod interpolate;
 mod renamed;
-mod table;
-mod variant;
-mod value;
-mod units;
 mod pipeline;
 mod collectors;
 mod enrich;
 mod write;
+mod records;
 mod commands;
 mod rule;
 mod secret;
@@ -35,6 +32,9 @@ mod explain;
 mod summary;
 pub mod reference;
 
+use crate::values::{table, units, value, variant};
+
+pub use crate::values::{Count, Period, Problem, Size};
 pub use agent::{
     AgentSettings, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
     RuntimeKind, Shutdown, SpoolSettings, StateSettings, is_log_level,
@@ -51,9 +51,8 @@ pub use load::{
 };
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
+pub use records::{RecordsFile, SerializeRecords};
 pub use setting::Setting;
-pub use units::{Count, Period, Size};
-pub use value::Problem;
 pub use write::{
     Delivery, Facility, FileTarget, Severity as SyslogSeverity, SyslogTarget, Target, TcpTarget,
     Write,

@@ -54,10 +54,11 @@ where
     Ok(Parsed { file: parsed, warnings, outputs })
 }
 
-/// The two kinds of flow that a file can hold.
+/// The three kinds of flow that a file can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
     Metrics,
+    Records,
     Commands,
 }
 
@@ -66,29 +67,34 @@ const COMMANDS: [&str; 6] = ["receive", "verify", "enforce", "execute", "reply",
 pub(super) const METRICS: [&str; 6] =
     ["collect", "generate", "enrich", "batch", "serialize", "write"];
 
+/// The sections that only a records file has.
+pub(super) const RECORDS: [&str; 2] = ["read", "transform"];
+/// The sections that only metrics have.
+const READINGS: [&str; 3] = ["collect", "generate", "enrich"];
+
 /// The kind of file `source` is, by its sections. Text that is not TOML counts as a metrics pipeline.
 pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let Ok(document) = DeTable::parse(source) else { return Ok(Flow::Metrics) };
-    let first = |names: [&'static str; 6]| {
-        let there =
-            names.into_iter().filter_map(|name| Some((name, document.get_ref().get(name)?)));
+    let first = |names: &[&'static str]| {
+        let there = names.iter().filter_map(|name| Some((*name, document.get_ref().get(*name)?)));
         there.min_by_key(|(_, value)| value.span().start).map(|(name, _)| name)
     };
-    match (first(COMMANDS), first(METRICS)) {
-        (None, _) => Ok(Flow::Metrics),
-        (Some(_), None) => Ok(Flow::Commands),
-        (Some(one), Some(other)) => {
-            let broken = Broken::new(
-                &[Step::Key(one)],
-                format!(
-                    "\"{one}\" belongs to a command flow, and \"{other}\" to a metrics pipeline"
-                ),
-                "give each a file of its own",
-            );
-            let told = place(source, document.get_ref(), broken.beside(vec![Step::Key(other)]));
-            Err(error(file, &mask(source), told))
-        }
+    let meet = |one: &'static str, kind: &str, other: &'static str, other_kind: &str| {
+        let message = format!("\"{one}\" belongs to {kind}, and \"{other}\" to {other_kind}");
+        let broken = Broken::new(&[Step::Key(one)], message, "give each a file of its own");
+        let told = place(source, document.get_ref(), broken.beside(vec![Step::Key(other)]));
+        Err(error(file, &mask(source), told))
+    };
+    match (first(&COMMANDS), first(&RECORDS), first(&METRICS)) {
+        (None, None, _) => Ok(Flow::Metrics),
+        (Some(_), None, None) => Ok(Flow::Commands),
+        (Some(one), Some(other), _) => meet(one, "a command flow", other, "a records pipeline"),
+        (Some(one), None, Some(other)) => meet(one, "a command flow", other, "a metrics pipeline"),
+        (None, Some(one), _) => match first(&READINGS) {
+            Some(other) => meet(one, "a records pipeline", other, "a metrics pipeline"),
+            None => Ok(Flow::Records),
+        },
     }
 }
 

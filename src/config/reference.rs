@@ -3,33 +3,8 @@
 
 use std::fmt::Write as _;
 
-/// A section of a file, or the options of a name in it.
-#[derive(Debug, Clone, Copy)]
-pub struct Section {
-    /// As the file has it: `[batch]`, `[[collect]]`.
-    pub header: &'static str,
-    /// The purpose, in one or more sentences.
-    pub about: &'static str,
-    /// A file in which `{}` stands for one line of it. The other lines are required context.
-    pub within: &'static str,
-    /// Its keys, most looked-for first.
-    pub keys: &'static [Key],
-}
-
-/// One key.
-#[derive(Debug, Clone, Copy)]
-pub struct Key {
-    /// As the file has it.
-    pub name: &'static str,
-    /// The type, with unit and bounds.
-    pub takes: &'static str,
-    /// The default, as TOML; or its meaning in parentheses.
-    pub default: &'static str,
-    /// An example value, as TOML.
-    pub example: &'static str,
-    /// The meaning, as a phrase.
-    pub does: &'static str,
-}
+use crate::values::key;
+pub use crate::values::{Key, Section};
 
 /// One kind of file.
 #[derive(Debug, Clone, Copy)]
@@ -40,16 +15,6 @@ pub struct Page {
     pub about: &'static str,
     /// Its sections, in the order of the flow.
     pub sections: &'static [Section],
-}
-
-const fn key(
-    name: &'static str,
-    takes: &'static str,
-    default: &'static str,
-    example: &'static str,
-    does: &'static str,
-) -> Key {
-    Key { name, takes, default, example, does }
 }
 
 /// It has to be given.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use toml::{Table, Value};
 
-use super::parse::METRICS;
+use super::parse::{METRICS, RECORDS};
 
 /// One key of a pipeline file, or of `agent.toml`, with another value.
 ///
@@ -50,7 +50,9 @@ impl fmt::Display for Setting {
 impl Setting {
     /// Whether it belongs to a pipeline; else it belongs to the agent.
     pub(super) fn is_of_pipeline(&self) -> bool {
-        self.path.first().is_some_and(|section| METRICS.contains(&section.as_str()))
+        self.path.first().is_some_and(|section| {
+            METRICS.contains(&section.as_str()) || RECORDS.contains(&section.as_str())
+        })
     }
 
     /// Sets it in `document`. A section that is there several times is set in each, or by its number (`write.0.keep`).

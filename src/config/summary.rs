@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::load::Pipeline;
-use super::write::Target;
+use super::records::RecordsFile;
+use super::write::{Target, Write};
 
 /// `metrics: 1 cadence, 7 groups → infinibay → port org.infinibay.agent`.
 impl fmt::Display for Pipeline {
@@ -19,12 +20,29 @@ impl fmt::Display for Pipeline {
             write!(f, "{} → {} → ", if nth > 0 { ";" } else { "" }, format.name())?;
             let writes =
                 self.file.write.iter().filter(|write| self.file.format_of(write) == format);
-            for (index, write) in writes.enumerate() {
-                write!(f, "{}{}", if index > 0 { ", " } else { "" }, write.target)?;
-            }
+            targets(f, writes)?;
         }
         Ok(())
     }
+}
+
+/// `logs: 1 source, 2 transforms → json-lines → port org.infinibay.agent`.
+impl fmt::Display for Pipeline<RecordsFile> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name)?;
+        counted(f, self.file.read.len(), "source")?;
+        f.write_str(", ")?;
+        counted(f, self.file.transform.len(), "transform")?;
+        write!(f, " → {} → ", self.file.serialize.format.name())?;
+        targets(f, self.file.write.iter())
+    }
+}
+
+fn targets<'a>(f: &mut fmt::Formatter<'_>, writes: impl Iterator<Item = &'a Write>) -> fmt::Result {
+    for (index, write) in writes.enumerate() {
+        write!(f, "{}{}", if index > 0 { ", " } else { "" }, write.target)?;
+    }
+    Ok(())
 }
 
 /// `port org.infinibay.agent`.

@@ -79,7 +79,7 @@ impl Check for PipelineFile {
             broken.extend(groups.into_iter().flatten().next());
         }
         broken.extend(tags_that_the_format_takes(self));
-        broken.extend(somewhere_to_write(self));
+        broken.extend(somewhere_to_write(&self.write));
         broken
     }
 
@@ -252,16 +252,16 @@ fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
     broken
 }
 
-fn somewhere_to_write(file: &PipelineFile) -> Vec<Broken> {
-    if file.write.is_empty() {
+pub(super) fn somewhere_to_write(write: &[super::Write]) -> Vec<Broken> {
+    if write.is_empty() {
         let message = "nothing is written anywhere";
         let help = format!("add [write] and {ONE_TARGET}");
         return vec![Broken::new(&[Key("write")], message, help).missing()];
     }
     let mut broken = Vec::new();
-    for (index, write) in file.write.iter().enumerate() {
-        let same = |earlier: &super::Write| same_place(&earlier.target, &write.target);
-        if let Some(earlier) = file.write[..index].iter().position(same) {
+    for (index, one) in write.iter().enumerate() {
+        let same = |earlier: &super::Write| same_place(&earlier.target, &one.target);
+        if let Some(earlier) = write[..index].iter().position(same) {
             let message = "this section writes to the same place as one before it";
             broken.push(
                 Broken::new(&[Key("write"), Item(index)], message, "take one of them out")

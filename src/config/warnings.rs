@@ -24,7 +24,7 @@ pub(super) fn of_pipeline(file: &PipelineFile) -> Vec<Broken> {
     tags_given_twice(file, &mut warnings);
     batch_that_its_delay_never_ends(file, &mut warnings);
     for (index, write) in file.write.iter().enumerate() {
-        output(write, &file.batch, index, &mut warnings);
+        output(write, file.batch.max_bytes.bytes(), index, &mut warnings);
     }
     warnings
 }
@@ -115,7 +115,8 @@ fn batch_that_its_delay_never_ends(file: &PipelineFile, warnings: &mut Vec<Broke
     }
 }
 
-fn output(write: &Write, batch: &Batch, index: usize, warnings: &mut Vec<Broken>) {
+/// The warnings about one `[[write]]` behind batches of at most `batch` bytes.
+pub(super) fn output(write: &Write, batch: u64, index: usize, warnings: &mut Vec<Broken>) {
     let path = |key| [Key("write"), Item(index), Key(key)];
     let mut is_relative = |path: &Path, at: &[Step]| {
         if path.is_relative() {
@@ -148,8 +149,8 @@ fn output(write: &Write, batch: &Batch, index: usize, warnings: &mut Vec<Broken>
                 is_relative(Path::new(socket), &path("port"));
             }
             let kept = u64::from(write.keep.get()).saturating_mul(MAX_FRAME as u64);
-            if kept < batch.max_bytes.bytes() {
-                let frames = batch.max_bytes.bytes().div_ceil(MAX_FRAME as u64);
+            if kept < batch {
+                let frames = batch.div_ceil(MAX_FRAME as u64);
                 let message = format!(
                     "this is less than one batch: up to {frames} frames at once, and the oldest of them would be lost"
                 );
@@ -188,7 +189,7 @@ pub(super) fn of_settings(settings: &AgentSettings) -> Vec<Broken> {
 const THREAD_NAME_MAX: usize = 15;
 
 /// The modules of this program that log, and the libraries that do.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
     "agent",
     "bench",
     "cli",
@@ -201,6 +202,7 @@ const MODULES: [&str; 15] = [
     "model",
     "pipeline",
     "port",
+    "records",
     "sinks",
     "spool",
     "wire",

@@ -27,7 +27,7 @@ use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::assemble::{Built, Site, metrics_flow};
+use crate::agent::assemble::{Built, Site, metrics_flow, records_flow};
 use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, policy_stage};
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::{CommandState, places};
@@ -233,7 +233,7 @@ impl FlowManager {
             let before = before.remove(&new.key);
             next.push(async move {
                 let Some(before) = before else { return (new, Vec::new()) };
-                if let Key::Metrics(_) = new.key {
+                if let Key::Pipeline(_) = new.key {
                     before.ended.cancelled().await;
                 }
                 (new, before.feeds)
@@ -244,7 +244,7 @@ impl FlowManager {
         }
         for (key, flow) in before {
             report.removed.extend(key.shown().map(str::to_owned));
-            if let Key::Metrics(_) = key {
+            if let Key::Pipeline(_) = key {
                 flow.ended.cancelled().await;
             }
             self.retire(&flow.feeds);
@@ -287,6 +287,7 @@ impl FlowManager {
         let mut tasks = Vec::new();
         let built = match (&wanted, command_state) {
             (Wanted::Metrics { pipeline, .. }, _) => Some(metrics_flow(pipeline, &mut site)?),
+            (Wanted::Records { pipeline, .. }, _) => Some(records_flow(pipeline, &mut site)?),
             (Wanted::Commands { commands, secret, .. }, Some(command_state)) => {
                 let events = self.events.clone();
                 Some(command_flow(commands, secret.clone(), command_state, events, &mut site)?)
@@ -324,6 +325,10 @@ impl FlowManager {
                 tracing::info!(pipeline = pipeline.name, from = pipeline.origin, "pipeline runs");
                 restart.clone()
             }
+            Wanted::Records { restart, pipeline } => {
+                tracing::info!(pipeline = pipeline.name, from = pipeline.origin, "pipeline runs");
+                restart.clone()
+            }
             Wanted::Commands { restart, commands, .. } => {
                 let lock = commands.file.lock(&|name| std::env::var(name).ok());
                 let from = &commands.origin;
@@ -351,14 +356,14 @@ impl FlowManager {
             }
         };
         let reads_replies = match &wanted {
-            Wanted::Metrics { .. } => true,
+            Wanted::Metrics { .. } | Wanted::Records { .. } => true,
             Wanted::Commands { secret, .. } => secret.is_some(),
             Wanted::UnreadPort(unread_port) => unread_port.before.is_some(),
         };
         for target in targets.iter().filter(|_| !reads_replies) {
             self.ports.at(target).ack_tracker.stop_listening();
         }
-        let is_patient = !matches!(key, Key::Metrics(_));
+        let is_patient = !matches!(key, Key::Pipeline(_));
         let ended = self.spawn(tasks, restart, stop.clone(), is_patient);
         self.flows.insert(key, Flow { wanted, targets, feeds, stop, ended, state_store });
     }

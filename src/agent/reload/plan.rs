@@ -10,7 +10,9 @@ use crate::agent::durable_port::Opening;
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::CommandState;
 use crate::commands::verify::secret::{self, Secret};
-use crate::config::{self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, Target};
+use crate::config::{
+    self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, RecordsFile, Target,
+};
 use crate::files::StateFolder;
 use crate::pipeline::{Restart, StatsRegistry};
 use crate::port;
@@ -32,8 +34,10 @@ pub(in crate::agent) struct Origin {
 /// A flow to run. A flow that is equal to the running one is left alone.
 #[derive(Clone, PartialEq)]
 pub(in crate::agent) enum Wanted {
-    /// A pipeline.
+    /// A pipeline of readings.
     Metrics { pipeline: config::Pipeline, restart: Restart },
+    /// A pipeline of records.
+    Records { pipeline: config::Pipeline<RecordsFile>, restart: Restart },
     /// The command flow. It holds the secret itself, which may change while the file does not.
     Commands { commands: Commands, secret: Option<Secret>, restart: Restart },
     /// Discards the input of a port that no command flow reads.
@@ -54,7 +58,7 @@ pub(in crate::agent) struct UnreadPort {
 /// Identifies a flow across reloads.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::agent) enum Key {
-    Metrics(String),
+    Pipeline(String),
     Commands,
     UnreadPort(String),
 }
@@ -62,7 +66,8 @@ pub(in crate::agent) enum Key {
 impl Wanted {
     pub(in crate::agent) fn key(&self) -> Key {
         match self {
-            Self::Metrics { pipeline, .. } => Key::Metrics(pipeline.name.clone()),
+            Self::Metrics { pipeline, .. } => Key::Pipeline(pipeline.name.clone()),
+            Self::Records { pipeline, .. } => Key::Pipeline(pipeline.name.clone()),
             Self::Commands { .. } => Key::Commands,
             Self::UnreadPort(unread_port) => Key::UnreadPort(unread_port.target.to_string()),
         }
@@ -73,7 +78,7 @@ impl Key {
     /// The name in reports; `None` for a flow that no file declares.
     pub(in crate::agent) fn shown(&self) -> Option<&str> {
         match self {
-            Self::Metrics(name) => Some(name),
+            Self::Pipeline(name) => Some(name),
             Self::Commands => Some("commands"),
             Self::UnreadPort(_) => None,
         }
@@ -144,7 +149,7 @@ impl Origin {
         if !conflicts.is_empty() {
             return Err(conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         }
-        let Loaded { mut pipelines, skipped, commands, agent, .. } = loaded;
+        let Loaded { mut pipelines, records, skipped, commands, agent, .. } = loaded;
         if self.is_for_a_person() {
             pipelines.iter_mut().for_each(make_readable);
         }
@@ -164,6 +169,16 @@ impl Origin {
                 }
             }
             wanted.push(Wanted::Metrics { pipeline, restart: restart.clone() });
+        }
+        for pipeline in records {
+            for write in &pipeline.file.write {
+                if let Target::Port(name) = &write.target {
+                    let target = ports.resolve(name)?;
+                    uses.add(&target, false, write.delivery == Delivery::Durable);
+                    named.insert(target.to_string(), target);
+                }
+            }
+            wanted.push(Wanted::Records { pipeline, restart: restart.clone() });
         }
         let (mut next, mut asks) = (None, None);
         if let Some(commands) = commands {
@@ -300,7 +315,7 @@ fn can_run(loaded: &Loaded) -> Result<(), String> {
             synthetic.origin
         ));
     }
-    if loaded.pipelines.is_empty() && loaded.commands.is_none() {
+    if loaded.pipelines.is_empty() && loaded.records.is_empty() && loaded.commands.is_none() {
         return Err("no pipeline was found, so there is nothing to run".to_owned());
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// A table.
-pub(super) fn table<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn table<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -18,7 +18,7 @@ where
 }
 
 /// A table that may be left out.
-pub(super) fn some_table<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(crate) fn some_table<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -27,7 +27,7 @@ where
 }
 
 /// A list of tables.
-pub(super) fn tables<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn tables<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -36,7 +36,7 @@ where
 }
 
 /// A list of tables, or one table that stands for a list of one.
-pub(super) fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -45,7 +45,7 @@ where
 }
 
 /// Accepts a table only, and passes it to the inner seed.
-pub(super) struct TableOf<S>(pub S);
+pub(crate) struct TableOf<S>(pub S);
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for TableOf<S> {
     type Value = S::Value;

@@ -37,7 +37,7 @@ impl Period {
     }
 
     /// Parses a value of at most `most`, which `bounds` states, so that the error names no wider bound.
-    pub(super) fn at_most<'de, D: Deserializer<'de>>(
+    pub(crate) fn at_most<'de, D: Deserializer<'de>>(
         deserializer: D,
         most: Duration,
         bounds: &str,
@@ -46,7 +46,7 @@ impl Period {
     }
 
     /// For the defaults of the grammar, which are within the bounds.
-    pub(super) const fn millis(millis: u64) -> Self {
+    pub(crate) const fn millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
     }
 
@@ -130,7 +130,7 @@ impl Size {
 
     /// Parses a value with bounds of its own, which `help` states: one above them is `too_large`. The error names no wider
     /// bound.
-    pub(super) fn within<'de, D: Deserializer<'de>>(
+    pub(crate) fn within<'de, D: Deserializer<'de>>(
         deserializer: D,
         bounds: RangeInclusive<u64>,
         too_large: &str,
@@ -153,7 +153,7 @@ impl Size {
     }
 
     /// For the defaults of the grammar.
-    pub(super) const fn kib(kib: u64) -> Self {
+    pub(crate) const fn kib(kib: u64) -> Self {
         Self(kib << 10)
     }
 }
@@ -227,7 +227,7 @@ impl Count {
     }
 
     /// For the defaults of the grammar.
-    pub(super) const fn fixed(count: u32) -> Self {
+    pub(crate) const fn fixed(count: u32) -> Self {
         Self(count)
     }
 
@@ -240,7 +240,7 @@ impl Count {
     }
 
     /// Parses a value of at most `most`; the error names no higher bound.
-    pub(super) fn at_most<'de, D: Deserializer<'de>>(
+    pub(crate) fn at_most<'de, D: Deserializer<'de>>(
         deserializer: D,
         most: u32,
     ) -> Result<Self, D::Error> {

@@ -21,12 +21,12 @@ impl Problem {
     }
 
     /// Through serde, whose errors carry nothing but a text. [`Problem::unpack`] takes it out again.
-    pub(super) fn pack<E: Error>(self) -> E {
+    pub(crate) fn pack<E: Error>(self) -> E {
         E::custom(format_args!("{MARK}{}{MARK}{}", self.what, self.help))
     }
 
     /// The problem in `message`, if [`Problem::pack`] made it.
-    pub(super) fn unpack(message: &str) -> Option<Self> {
+    pub(crate) fn unpack(message: &str) -> Option<Self> {
         let (what, help) = message.strip_prefix(MARK)?.split_once(MARK)?;
         Some(Self::new(what, help))
     }
@@ -46,7 +46,7 @@ impl std::error::Error for Problem {}
 
 /// A value as TOML has it. Lists, tables and dates are no more than their kind here.
 #[derive(Debug)]
-pub(super) enum Raw {
+pub(crate) enum Raw {
     Text(String),
     Whole(i128),
     Bool(bool),
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Raw {
 }
 
 /// A text that may be shown and stored: not empty, one line, no control character.
-pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let Raw::Text(text) = Raw::deserialize(deserializer)? else {
         return Err(Problem::new("is not a text", "put it in quotes").pack());
     };
@@ -71,7 +71,7 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 /// As [`text()`], where an empty text is as good as none: `"${VM_ID:-}"`.
-pub(super) fn text_or_none<'de, D: Deserializer<'de>>(
+pub(crate) fn text_or_none<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
     match Raw::deserialize(deserializer)? {

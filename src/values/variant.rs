@@ -17,7 +17,7 @@ use super::value::Problem;
 
 /// A list of names, each a word or a table of one name and its options. `T` is a derived enum of
 /// unit and newtype variants.
-pub(super) fn words<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn words<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

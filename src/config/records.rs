@@ -1,0 +1,83 @@
+//! A records file as a type: read → transform → batch → serialize → write.
+
+use serde::Deserialize;
+
+use super::table::{one_or_many, table, tables};
+use super::validate::{Broken, Check, Step, somewhere_to_write};
+use super::value::text_or_none;
+use super::variant::words;
+use super::warnings;
+use super::write::Write;
+use crate::pipeline::MemoryBudget;
+use crate::records::batch::Limits;
+use crate::records::read::Read;
+use crate::records::serialize::Format;
+use crate::records::transform::{Pass, Stage};
+use crate::wire;
+
+/// One records file. What makes a file one is `[[read]]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordsFile {
+    /// The purpose, for people.
+    #[serde(default, deserialize_with = "text_or_none")]
+    pub about: Option<String>,
+    /// The sources; all go into one channel. Never empty.
+    #[serde(default, deserialize_with = "tables")]
+    pub read: Vec<Read>,
+    /// The stages, in the order of the file.
+    #[serde(default, deserialize_with = "words")]
+    pub transform: Vec<Stage>,
+    /// When a batch is complete.
+    #[serde(default, deserialize_with = "table")]
+    pub batch: Limits,
+    /// The format of frames.
+    #[serde(default, deserialize_with = "table")]
+    pub serialize: SerializeRecords,
+    /// Where frames go: `[write]`, or several `[[write]]`. Never empty.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub write: Vec<Write>,
+}
+
+/// `[serialize]` of a records file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SerializeRecords {
+    /// The format of frames.
+    pub format: Format,
+}
+
+use Step::{Item, Key};
+
+impl Check for RecordsFile {
+    fn check(&self) -> Vec<Broken> {
+        let mut broken = Vec::new();
+        if self.read.is_empty() {
+            let help = "add a section, as in [[read]] lines = { stdin = true }";
+            broken.push(Broken::new(&[], "nothing is read", help).missing());
+        }
+        if let Err((index, problem)) =
+            Pass::new(&self.transform, self.batch, &MemoryBudget::default())
+        {
+            let message = format!("this {}", problem.what);
+            broken.push(Broken::new(&[Key("transform"), Item(index)], message, problem.help));
+        }
+        for (index, write) in self.write.iter().enumerate() {
+            if write.format.is_some_and(|format| format != wire::Format::JsonLines) {
+                let path = [Key("write"), Item(index), Key("format")];
+                let help = "leave this line out";
+                broken.push(Broken::new(&path, "records are written as json-lines", help));
+            }
+        }
+        broken.extend(somewhere_to_write(&self.write));
+        broken
+    }
+
+    fn warnings(&self) -> Vec<Broken> {
+        let mut told = Vec::new();
+        for (index, write) in self.write.iter().enumerate() {
+            warnings::output(write, self.batch.max_bytes.bytes(), index, &mut told);
+        }
+        told
+    }
+}

@@ -1,0 +1,160 @@
+//! What travels between the stages of a records flow: whole lines in one buffer. And where they are gathered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::pipeline::MemoryBudget;
+use crate::values::{Count, Period, Size};
+
+/// A batch of records: whole lines in one buffer, with where each ends. A copy is a reference count and the ends.
+#[derive(Debug, Clone)]
+pub struct Records {
+    /// Whole lines, each with its newline.
+    pub bytes: Bytes,
+    /// The end of each line, newline included; ascending.
+    pub ends: Vec<u32>,
+    /// When the oldest was read.
+    pub oldest: Instant,
+    /// How its lines are to be read.
+    pub decode: Decode,
+}
+
+impl Records {
+    /// The lines, each without its newline.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| {
+            let line = self.bytes.get(start as usize..*end as usize).unwrap_or_default();
+            line.strip_suffix(b"\n").unwrap_or(line)
+        })
+    }
+}
+
+/// How the lines of a source are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Decode {
+    /// What a line is.
+    pub parse_as: ParseAs,
+    /// What becomes of a line that is not that.
+    pub invalid: Invalid,
+}
+
+/// What a line is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ParseAs {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// Any text: it becomes the field `message`.
+    Text,
+}
+
+/// What becomes of a line that is not what it should be. It is counted in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Invalid {
+    /// It is dropped.
+    #[default]
+    Drop,
+    /// It becomes the field `message` of a record, with what is no UTF-8 replaced.
+    Keep,
+}
+
+/// When a batch leaves. Whichever comes first counts.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Records in a batch.
+    pub max_items: Count,
+    /// Bytes in a batch. One record above it goes alone.
+    pub max_bytes: Size,
+    /// Time that the oldest record has been held.
+    pub max_delay: Period,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_items: Count::fixed(4_096),
+            max_bytes: Size::kib(256),
+            max_delay: Period::millis(1_000),
+        }
+    }
+}
+
+/// Where records are gathered until a batch is complete.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    max_items: usize,
+    max_bytes: usize,
+    max_delay: Duration,
+    budget: MemoryBudget,
+    /// Whole lines. A writer appends one and then calls [`end_line`](Self::end_line).
+    pub lines: Vec<u8>,
+    ends: Vec<u32>,
+    oldest: Option<Instant>,
+    opened: Option<Instant>,
+}
+
+impl Gathered {
+    /// Nothing yet; batches are charged to `budget`.
+    pub fn new(limits: Limits, budget: &MemoryBudget) -> Self {
+        Self {
+            max_items: limits.max_items.items(),
+            max_bytes: usize::try_from(limits.max_bytes.bytes()).unwrap_or(usize::MAX),
+            max_delay: limits.max_delay.get(),
+            budget: budget.clone(),
+            lines: Vec::new(),
+            ends: Vec::new(),
+            oldest: None,
+            opened: None,
+        }
+    }
+}
+
+impl Gathered {
+    /// How many records are held.
+    pub fn records(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The line that was appended is whole; it was read at `oldest`.
+    pub fn end_line(&mut self, now: Instant, oldest: Instant) {
+        self.ends.push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
+        self.oldest = Some(self.oldest.map_or(oldest, |other| other.min(oldest)));
+        self.opened.get_or_insert(now);
+    }
+
+    /// Whether a batch is complete.
+    pub fn is_full(&self) -> bool {
+        self.ends.len() >= self.max_items || self.lines.len() >= self.max_bytes
+    }
+
+    /// When the batch has to leave.
+    pub fn deadline(&self) -> Option<Instant> {
+        Some(self.opened? + self.max_delay)
+    }
+
+    /// Goes back to the first `records`: what a broken call appended is taken out.
+    pub fn truncate(&mut self, records: usize) {
+        self.ends.truncate(records);
+        self.lines.truncate(self.ends.last().map_or(0, |end| *end as usize));
+        if self.ends.is_empty() {
+            (self.oldest, self.opened) = (None, None);
+        }
+    }
+
+    /// The batch, if there is anything in it.
+    pub fn take(&mut self) -> Option<Records> {
+        let oldest = self.oldest.take()?;
+        self.opened = None;
+        let (lines, records) = (self.lines.capacity(), self.ends.capacity());
+        let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(lines));
+        let ends = std::mem::replace(&mut self.ends, Vec::with_capacity(records));
+        let bytes = self.budget.hold(Bytes::from(lines));
+        Some(Records { bytes, ends, oldest, decode: Decode::default() })
+    }
+}

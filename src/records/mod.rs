@@ -1,0 +1,55 @@
+//! The records flow: read → transform → serialize → write, for what others write: application logs, NDJSON, the journal.
+//!
+//! [`read()`] and [`through`] are the flow as an expression; each step is a module of its own. What travels is a batch of
+//! [`Records`]: whole lines in one buffer. A record keeps its bytes until a stage must change it, and all stages between two
+//! channels are one pass over it.
+
+pub mod read;
+pub mod batch;
+pub mod transform;
+pub mod serialize;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::Frame;
+use crate::pipeline::{EventCount, Identity, Pipeline, Segment, Source, StatsRegistry};
+
+pub use batch::Records;
+
+/// Batches that wait between the sources and the stages; when it is full the sources wait.
+pub const BATCHES_WAITING: usize = 4;
+
+/// The computing part of a flow.
+pub struct Stages {
+    /// Validates records, applies the transforms and gathers what is left.
+    pub transform: transform::Pass,
+    /// Turns batches into frames.
+    pub serialize: serialize::Serialize,
+}
+
+/// The start of a flow: one task per source, all into one channel.
+pub fn read<S: Source<Out = Records>>(
+    name: &str,
+    sources: Vec<S>,
+    health: &StatsRegistry,
+    stop: &CancellationToken,
+) -> Pipeline<Identity<Records>> {
+    Pipeline::from_sources(name, sources, BATCHES_WAITING, health, stop)
+}
+
+/// The middle of a flow: records become frames, in one task. What is left to say is where they go:
+/// [`write`](Pipeline::write) or [`publish`](Pipeline::publish).
+pub fn through(
+    records: Pipeline<Identity<Records>>,
+    stages: Stages,
+) -> Pipeline<impl Segment<In = Records, Out = Frame>> {
+    records // Records
+        .then(stages.transform) // Records  ┐ fused: one task
+        .then(stages.serialize) // Frame    ┘
+}
+
+impl EventCount for Records {
+    fn weight(&self) -> u64 {
+        self.ends.len() as u64
+    }
+}

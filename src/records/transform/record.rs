@@ -1,0 +1,726 @@
+//! A record on its way through the stages: the line as it was read, where the named fields stand in it, and what has
+//! changed. It is written once, at the end: what no stage has changed is copied as it is.
+
+use crate::values::Problem;
+
+/// The most fields that the stages of one flow name: one bit each.
+pub const FIELDS_MAX: usize = 64;
+
+/// A field that a stage names, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field(u8);
+
+impl Field {
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    fn bit(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// The fields that the stages of a flow name.
+#[derive(Debug)]
+pub struct Fields {
+    names: Vec<Box<[u8]>>,
+    /// Of each, `,"NAME":`.
+    keys: Vec<Box<[u8]>>,
+    /// The fields whose name has this many bytes; the last one stands for all that are longer.
+    by_length: [u64; 32],
+    /// The fields whose name begins with this byte.
+    by_first: [u64; 256],
+    /// Members that never change, such as those of `tags`.
+    constants: Vec<u8>,
+    /// Whether a stage makes fields whose names are in the data.
+    is_open: bool,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            keys: Vec::new(),
+            by_length: [0; 32],
+            by_first: [0; 256],
+            constants: Vec::new(),
+            is_open: false,
+        }
+    }
+}
+
+impl Fields {
+    /// The field of this name.
+    ///
+    /// # Errors
+    /// There are [`FIELDS_MAX`] others.
+    pub fn add(&mut self, name: &str) -> Result<Field, Problem> {
+        let number = match self.names.iter().position(|known| **known == *name.as_bytes()) {
+            Some(known) => known,
+            None if self.names.len() == FIELDS_MAX => {
+                let help = "give some of the stages a pipeline of their own";
+                return Err(Problem::new("names more than 64 fields with those before it", help));
+            }
+            None => {
+                let bit = 1 << self.names.len();
+                self.by_length[name.len().min(31)] |= bit;
+                match name.bytes().next() {
+                    Some(first) => self.by_first[usize::from(first)] |= bit,
+                    None => self.by_first.iter_mut().for_each(|fields| *fields |= bit),
+                }
+                let mut key = Vec::new();
+                write_key(name.as_bytes(), &mut key);
+                self.names.push(name.as_bytes().into());
+                self.keys.push(key.into());
+                self.names.len() - 1
+            }
+        };
+        Ok(Field(u8::try_from(number).unwrap_or(u8::MAX)))
+    }
+
+    /// A member of this text, made once.
+    pub fn constant(&mut self, field: Field, text: &str) -> Member {
+        let start = self.constants.len();
+        self.constants.extend_from_slice(&self.keys[field.index()]);
+        write_text(text.as_bytes(), &mut self.constants);
+        Member::new(start, self.constants.len())
+    }
+
+    /// A stage makes fields whose names are in the data, so all members of a record have to be known.
+    pub fn open(&mut self) {
+        self.is_open = true;
+    }
+
+    fn find(&self, name: &[u8]) -> Option<Field> {
+        let length = self.by_length[name.len().min(31)];
+        let mut candidates = match name.first() {
+            Some(first) => length & self.by_first[usize::from(*first)],
+            None => length,
+        };
+        while candidates != 0 {
+            let number = candidates.trailing_zeros() as usize;
+            if *self.names[number] == *name {
+                return Some(Field(number as u8));
+            }
+            candidates &= candidates - 1;
+        }
+        None
+    }
+}
+
+/// Where a member stands in its line: `"key" : value`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    key: u32,
+    after_key: u32,
+    value: u32,
+    end: u32,
+}
+
+impl Place {
+    /// Lines are shorter than 4 GiB.
+    #[inline(always)]
+    pub fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
+        Self { key: key as u32, after_key: after_key as u32, value: value as u32, end: end as u32 }
+    }
+}
+
+/// Where the fields of a line stand.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// By field.
+    places: Vec<Place>,
+    /// The fields that the line has.
+    present: u64,
+    /// Earlier members of a name that comes again: the last one counts.
+    doubled: Vec<(Field, Place)>,
+    /// All members, where they are asked for.
+    members: Vec<Place>,
+    name: Vec<u8>,
+}
+
+impl Found {
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.present = 0;
+        self.doubled.clear();
+        self.members.clear();
+    }
+
+    /// A member of the line.
+    #[inline(always)]
+    pub fn member(&mut self, fields: &Fields, name: &[u8], escaped: bool, place: Place) {
+        if fields.is_open {
+            self.members.push(place);
+        }
+        let field = match escaped {
+            false => fields.find(name),
+            true => {
+                unescape(name, &mut self.name);
+                fields.find(&self.name)
+            }
+        };
+        if let Some(field) = field {
+            self.put(field, place);
+        }
+    }
+
+    fn put(&mut self, field: Field, place: Place) {
+        if self.places.len() <= field.index() {
+            self.places.resize(field.index() + 1, Place::default());
+        }
+        if self.present & field.bit() != 0 {
+            self.doubled.push((field, self.places[field.index()]));
+        }
+        self.places[field.index()] = place;
+        self.present |= field.bit();
+    }
+}
+
+/// A member that a stage has made, `,"key":value`, in the buffer of the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    start: u32,
+    end: u32,
+}
+
+impl Member {
+    fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    fn of(self, buffer: &[u8]) -> &[u8] {
+        buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// What a field is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Now {
+    /// There is none.
+    Gone,
+    /// The value of this field of the line.
+    Of(Field),
+    /// A stage has made it.
+    Made(Member),
+}
+
+/// Where a field is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    None,
+    /// Where this field stood in the line.
+    Place(Field),
+    /// Behind all others.
+    Appended,
+}
+
+/// What stands at the end of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Appended {
+    Field(Field),
+    /// A member whose name no stage names.
+    Other(Member),
+}
+
+/// A member of the line that is not written as it is, and what is written there.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    place: Place,
+    instead: Option<Field>,
+}
+
+/// The changes to a record. Kept from one record to the next, so that nothing is allocated.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// The fields that the four lists below hold for; any other is as it is in the line.
+    touched: u64,
+    now: Vec<Now>,
+    home: Vec<Home>,
+    /// What is written at the place of a field.
+    here: Vec<Option<Field>>,
+    appended: Vec<Appended>,
+    /// Members of the line that are replaced and that no stage names.
+    replaced: Vec<Place>,
+    /// Members that no stage names are left out.
+    is_closed: bool,
+    /// What stages have made, behind the constants.
+    made: Vec<u8>,
+    constants: usize,
+    cuts: Vec<Cut>,
+}
+
+impl Changes {
+    pub fn new(fields: &Fields) -> Self {
+        let count = fields.names.len();
+        Self {
+            now: vec![Now::Gone; count],
+            home: vec![Home::None; count],
+            here: vec![None; count],
+            made: fields.constants.clone(),
+            constants: fields.constants.len(),
+            ..Self::default()
+        }
+    }
+
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.touched = 0;
+        self.appended.clear();
+        self.replaced.clear();
+        self.is_closed = false;
+        self.made.truncate(self.constants);
+    }
+}
+
+/// A record on its way through the stages.
+pub struct Record<'a> {
+    /// The object, from brace to brace, is at `start..end` of it.
+    line: &'a [u8],
+    start: usize,
+    end: usize,
+    fields: &'a Fields,
+    found: &'a Found,
+    changes: &'a mut Changes,
+}
+
+impl<'a> Record<'a> {
+    #[inline(always)]
+    pub(super) fn new(
+        line: &'a [u8],
+        (start, end): (usize, usize),
+        fields: &'a Fields,
+        found: &'a Found,
+        changes: &'a mut Changes,
+    ) -> Self {
+        changes.clear();
+        Self { line, start, end, fields, found, changes }
+    }
+
+    fn is_touched(&self, field: Field) -> bool {
+        self.changes.touched & field.bit() != 0
+    }
+
+    fn is_present(&self, field: Field) -> bool {
+        self.found.present & field.bit() != 0
+    }
+
+    /// Whether the record has the field.
+    pub fn has(&self, field: Field) -> bool {
+        match self.is_touched(field) {
+            true => self.changes.now[field.index()] != Now::Gone,
+            false => self.is_present(field),
+        }
+    }
+
+    /// The value of the field, as JSON.
+    pub fn value(&self, field: Field) -> Option<&[u8]> {
+        let now = match self.is_touched(field) {
+            true => self.changes.now[field.index()],
+            false if self.is_present(field) => Now::Of(field),
+            false => Now::Gone,
+        };
+        match now {
+            Now::Gone => None,
+            Now::Of(of) => {
+                let place = self.found.places[of.index()];
+                self.line.get(place.value as usize..place.end as usize)
+            }
+            Now::Made(member) => {
+                member.of(&self.changes.made).get(self.fields.keys[field.index()].len()..)
+            }
+        }
+    }
+
+    /// The text of the field, where it is one, without escapes; `buffer` may be used for it.
+    pub fn text<'b>(&'b self, field: Field, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+        let inside = self.value(field)?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        if memchr::memchr(b'\\', inside).is_none() {
+            return Some(inside);
+        }
+        unescape(inside, buffer);
+        Some(buffer)
+    }
+
+    /// The lists of changes hold for `field` from now on.
+    fn touch(&mut self, field: Field) {
+        if self.is_touched(field) {
+            return;
+        }
+        let (is_present, index) = (self.is_present(field), field.index());
+        let changes = &mut *self.changes;
+        changes.touched |= field.bit();
+        changes.now[index] = if is_present { Now::Of(field) } else { Now::Gone };
+        changes.home[index] = if is_present { Home::Place(field) } else { Home::None };
+        changes.here[index] = is_present.then_some(field);
+    }
+
+    /// Sets the field to a member that was made for it.
+    pub fn put(&mut self, field: Field, member: Member) {
+        self.touch(field);
+        let is_present = self.is_present(field);
+        let (changes, index) = (&mut *self.changes, field.index());
+        if changes.now[index] == Now::Gone {
+            if is_present && changes.here[index].is_none() {
+                changes.here[index] = Some(field);
+                changes.home[index] = Home::Place(field);
+            } else {
+                changes.appended.push(Appended::Field(field));
+                changes.home[index] = Home::Appended;
+            }
+        }
+        changes.now[index] = Now::Made(member);
+    }
+
+    /// Sets the field to a text.
+    pub fn put_text(&mut self, field: Field, text: &[u8]) {
+        let made = &mut self.changes.made;
+        let start = made.len();
+        made.extend_from_slice(&self.fields.keys[field.index()]);
+        write_text(text, made);
+        let member = Member::new(start, made.len());
+        self.put(field, member);
+    }
+
+    /// Sets the field to a value, as JSON.
+    pub fn put_value(&mut self, field: Field, json: &[u8]) {
+        let made = &mut self.changes.made;
+        let start = made.len();
+        made.extend_from_slice(&self.fields.keys[field.index()]);
+        made.extend_from_slice(json);
+        let member = Member::new(start, made.len());
+        self.put(field, member);
+    }
+
+    /// Sets the field of any name to a text. The fields must be [`open`](Fields::open).
+    pub fn put_named(&mut self, name: &[u8], text: &[u8]) {
+        if let Some(field) = self.fields.find(name) {
+            return self.put_text(field, text);
+        }
+        let mut decoded = Vec::new();
+        for place in &self.found.members {
+            let key = self.line.get(place.key as usize + 1..place.after_key as usize - 1);
+            let key = key.unwrap_or_default();
+            let is_same = match memchr::memchr(b'\\', key) {
+                None => key == name,
+                Some(_) => {
+                    unescape(key, &mut decoded);
+                    decoded == name
+                }
+            };
+            if is_same && !self.changes.replaced.contains(place) {
+                self.changes.replaced.push(*place);
+            }
+        }
+        let changes = &mut *self.changes;
+        let start = changes.made.len();
+        write_key(name, &mut changes.made);
+        let after_key = changes.made.len();
+        let same = |appended: &Appended| match appended {
+            Appended::Other(member) => {
+                member.of(&changes.made).starts_with(&changes.made[start..after_key])
+            }
+            Appended::Field(_) => false,
+        };
+        let before = changes.appended.iter().position(same);
+        write_text(text, &mut changes.made);
+        let member = Appended::Other(Member::new(start, changes.made.len()));
+        match before {
+            Some(before) => changes.appended[before] = member,
+            None => changes.appended.push(member),
+        }
+    }
+
+    /// Takes the field out.
+    pub fn remove(&mut self, field: Field) {
+        if !self.has(field) {
+            return;
+        }
+        self.touch(field);
+        let (changes, index) = (&mut *self.changes, field.index());
+        match changes.home[index] {
+            Home::None => {}
+            Home::Place(place) => changes.here[place.index()] = None,
+            Home::Appended => changes.appended.retain(|one| *one != Appended::Field(field)),
+        }
+        changes.now[index] = Now::Gone;
+        changes.home[index] = Home::None;
+    }
+
+    /// Gives the value of `from` to `to`, in its place; without it nothing changes.
+    pub fn rename(&mut self, from: Field, to: Field) {
+        if from == to || !self.has(from) {
+            return;
+        }
+        self.remove(to);
+        self.touch(from);
+        self.touch(to);
+        let keys = &self.fields.keys;
+        let changes = &mut *self.changes;
+        changes.now[to.index()] = match changes.now[from.index()] {
+            Now::Made(member) => {
+                let start = changes.made.len();
+                changes.made.extend_from_slice(&keys[to.index()]);
+                let value = member.start as usize + keys[from.index()].len()..member.end as usize;
+                changes.made.extend_from_within(value);
+                Now::Made(Member::new(start, changes.made.len()))
+            }
+            other => other,
+        };
+        let home = changes.home[from.index()];
+        changes.home[to.index()] = home;
+        match home {
+            Home::None => {}
+            Home::Place(place) => changes.here[place.index()] = Some(to),
+            Home::Appended => {
+                for appended in &mut changes.appended {
+                    if *appended == Appended::Field(from) {
+                        *appended = Appended::Field(to);
+                    }
+                }
+            }
+        }
+        changes.now[from.index()] = Now::Gone;
+        changes.home[from.index()] = Home::None;
+    }
+
+    /// Takes everything out but these fields.
+    pub fn keep(&mut self, kept: &[Field]) {
+        for number in 0..self.fields.names.len() {
+            let field = Field(number as u8);
+            if !kept.contains(&field) {
+                self.remove(field);
+            }
+        }
+        self.changes.is_closed = true;
+        self.changes.appended.retain(|one| matches!(one, Appended::Field(_)));
+    }
+
+    /// Writes the record and a newline.
+    #[inline]
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+        let changes = &*self.changes;
+        let cut = self.found.present & changes.touched;
+        let object = self.line.get(self.start..self.end).unwrap_or_default();
+        if changes.is_closed {
+            self.write_closed(out);
+        } else if cut == 0 && changes.replaced.is_empty() {
+            if changes.appended.is_empty() {
+                out.extend_from_slice(object);
+                out.push(b'\n');
+                return;
+            }
+            let inside = trim_end(&object[..object.len() - 1]);
+            out.extend_from_slice(inside);
+            self.write_appended(inside.len() > 1, out);
+        } else {
+            self.write_cut(cut, out);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// The line with some of its members left out or written anew, and what is appended.
+    fn write_cut(&mut self, mut cut: u64, out: &mut Vec<u8>) {
+        let changes = &mut *self.changes;
+        changes.cuts.clear();
+        while cut != 0 {
+            let number = cut.trailing_zeros() as usize;
+            cut &= cut - 1;
+            let instead = changes.here[number];
+            changes.cuts.push(Cut { place: self.found.places[number], instead });
+        }
+        for (field, place) in &self.found.doubled {
+            if changes.touched & field.bit() != 0 {
+                changes.cuts.push(Cut { place: *place, instead: None });
+            }
+        }
+        for place in &changes.replaced {
+            changes.cuts.push(Cut { place: *place, instead: None });
+        }
+        changes.cuts.sort_unstable_by_key(|cut| cut.place.key);
+        let (mut at, mut is_empty) = (self.start + 1, true);
+        out.push(b'{');
+        for cut in &self.changes.cuts {
+            write_members(self.line, at, cut.place.key as usize, &mut is_empty, out);
+            if let Some(field) = cut.instead {
+                self.write_field(field, is_empty, out);
+                is_empty = false;
+            }
+            at = cut.place.end as usize;
+        }
+        write_members(self.line, at, self.end - 1, &mut is_empty, out);
+        self.write_appended(!is_empty, out);
+    }
+
+    /// Only named fields, in the order of the line, and what is appended.
+    fn write_closed(&mut self, out: &mut Vec<u8>) {
+        let changes = &mut *self.changes;
+        changes.cuts.clear();
+        let mut present = self.found.present;
+        while present != 0 {
+            let field = Field(present.trailing_zeros() as u8);
+            present &= present - 1;
+            let instead = match changes.touched & field.bit() {
+                0 => Some(field),
+                _ => changes.here[field.index()],
+            };
+            let place = self.found.places[field.index()];
+            changes.cuts.extend(instead.map(|field| Cut { place, instead: Some(field) }));
+        }
+        changes.cuts.sort_unstable_by_key(|cut| cut.place.key);
+        let mut is_empty = true;
+        out.push(b'{');
+        for field in self.changes.cuts.iter().filter_map(|cut| cut.instead) {
+            self.write_field(field, is_empty, out);
+            is_empty = false;
+        }
+        self.write_appended(!is_empty, out);
+    }
+
+    /// One field, `"key":value`, with a comma before it where it is not the first.
+    fn write_field(&self, field: Field, is_first: bool, out: &mut Vec<u8>) {
+        let now = match self.is_touched(field) {
+            true => self.changes.now[field.index()],
+            false => Now::Of(field),
+        };
+        let skip = usize::from(is_first);
+        match now {
+            Now::Gone => {}
+            Now::Made(member) => out.extend_from_slice(&member.of(&self.changes.made)[skip..]),
+            Now::Of(of) => {
+                let place = self.found.places[of.index()];
+                out.extend_from_slice(&self.fields.keys[field.index()][skip..]);
+                let value = self.line.get(place.value as usize..place.end as usize);
+                out.extend_from_slice(value.unwrap_or_default());
+            }
+        }
+    }
+
+    /// What is appended; members that lie side by side are copied at once.
+    fn write_appended(&self, mut follows: bool, out: &mut Vec<u8>) {
+        let mut run = Member::new(0, 0);
+        let mut leave = |run: Member, out: &mut Vec<u8>| {
+            let bytes = run.of(&self.changes.made);
+            if !bytes.is_empty() {
+                out.extend_from_slice(&bytes[usize::from(!follows)..]);
+                follows = true;
+            }
+        };
+        for appended in &self.changes.appended {
+            let member = match appended {
+                Appended::Other(member) => *member,
+                Appended::Field(field) => match self.changes.now[field.index()] {
+                    Now::Made(member) => member,
+                    // A field is appended when it is made, and a value of the line stays in its place.
+                    Now::Gone | Now::Of(_) => continue,
+                },
+            };
+            if member.start == run.end {
+                run.end = member.end;
+            } else {
+                leave(run, out);
+                run = member;
+            }
+        }
+        leave(run, out);
+    }
+}
+
+/// Copies the members between two places, without the commas around them.
+fn write_members(line: &[u8], start: usize, end: usize, is_empty: &mut bool, out: &mut Vec<u8>) {
+    let text = trim_end(line.get(start..end).unwrap_or_default());
+    let text = trim_end(text.strip_suffix(b",").unwrap_or(text));
+    let text = trim_start(text);
+    let text = trim_start(text.strip_prefix(b",").unwrap_or(text));
+    if text.is_empty() {
+        return;
+    }
+    if !*is_empty {
+        out.push(b',');
+    }
+    out.extend_from_slice(text);
+    *is_empty = false;
+}
+
+fn trim_end(text: &[u8]) -> &[u8] {
+    text.trim_ascii_end()
+}
+
+fn trim_start(text: &[u8]) -> &[u8] {
+    text.trim_ascii_start()
+}
+
+/// `,"NAME":`.
+fn write_key(name: &[u8], out: &mut Vec<u8>) {
+    out.push(b',');
+    write_text(name, out);
+    out.push(b':');
+}
+
+/// A text as JSON. What is no UTF-8 is replaced by U+FFFD.
+pub(super) fn write_text(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in text.utf8_chunks() {
+        let valid = chunk.valid().as_bytes();
+        let mut from = 0;
+        for (at, byte) in valid.iter().enumerate() {
+            let escape: &[u8] = match byte {
+                b'"' => b"\\\"",
+                b'\\' => b"\\\\",
+                b'\n' => b"\\n",
+                b'\r' => b"\\r",
+                b'\t' => b"\\t",
+                0..0x20 => b"",
+                _ => continue,
+            };
+            out.extend_from_slice(&valid[from..at]);
+            match escape {
+                b"" => {
+                    let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+                    out.extend_from_slice(b"\\u00");
+                    out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+                }
+                escape => out.extend_from_slice(escape),
+            }
+            from = at + 1;
+        }
+        out.extend_from_slice(&valid[from..]);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+/// The inside of a valid JSON string without its escapes.
+fn unescape(inside: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', inside.get(at..).unwrap_or_default()) {
+        out.extend_from_slice(&inside[at..at + found]);
+        at += found + 2;
+        let plain = match inside.get(at - 1) {
+            Some(b'b') => 8,
+            Some(b'f') => 12,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'u') => {
+                let mut unit = super::scan::hex(inside, at).unwrap_or(0xFFFD);
+                at += 4;
+                if let 0xD800..=0xDBFF = unit {
+                    let low = super::scan::hex(inside, at + 2).unwrap_or(0xDC00);
+                    unit = 0x10000 + ((unit - 0xD800) << 10) + (low.saturating_sub(0xDC00));
+                    at += 6;
+                }
+                let letter = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                continue;
+            }
+            Some(other) => *other,
+            None => break,
+        };
+        out.push(plain);
+    }
+    out.extend_from_slice(inside.get(at..).unwrap_or_default());
+}

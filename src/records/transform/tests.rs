@@ -1,0 +1,250 @@
+//! The pass beside `serde_json`: what is accepted, and what is made of it, on any input.
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::pipeline::{MemoryBudget, Output, Transform};
+use crate::records::Records;
+use crate::records::batch::{Decode, Invalid, Limits, ParseAs};
+
+const DROP: Decode = Decode { parse_as: ParseAs::Json, invalid: Invalid::Drop };
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default, deserialize_with = "crate::values::variant::words")]
+    transform: Vec<Stage>,
+}
+
+/// The lines that leave, and what was dropped by reason.
+fn run(file: &str, decode: Decode, lines: &[&[u8]]) -> (Vec<u8>, Vec<(&'static str, u64)>) {
+    let file: File = toml::from_str(file).unwrap();
+    let limits = Limits::default();
+    let mut pass = Pass::new(&file.transform, limits, &MemoryBudget::default()).ok().unwrap();
+    let (mut bytes, mut ends, mut out) = (Vec::new(), Vec::new(), Output::default());
+    for line in lines {
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+        ends.push(u32::try_from(bytes.len()).unwrap());
+    }
+    let now = Instant::now();
+    pass.apply(now, &Records { bytes: bytes.into(), ends, oldest: now, decode }, &mut out);
+    let dropped = out.dropped().to_vec();
+    pass.finish(&mut out);
+    (out.drain().flat_map(|batch| batch.bytes.to_vec()).collect(), dropped)
+}
+
+/// What a tree makes of a line: the object with the tags, or nothing.
+fn with_tags(line: &[u8]) -> Option<Value> {
+    let mut tree: Value = serde_json::from_slice(line).ok()?;
+    tree.as_object_mut()?.insert("site".to_owned(), "lab-1".into());
+    Some(tree)
+}
+
+const TAGS: &str = "[[transform]]\ntags = { site = \"lab-1\" }";
+
+fn equals_the_tree(line: &[u8]) {
+    let (out, dropped) = run(TAGS, DROP, &[line]);
+    let shown = String::from_utf8_lossy(line);
+    match with_tags(line) {
+        Some(tree) => {
+            assert_eq!(dropped, [], "{shown}");
+            assert_eq!(serde_json::from_slice::<Value>(&out).ok(), Some(tree), "{shown}");
+            assert_eq!(memchr::memchr_iter(b'\n', &out).count(), 1);
+        }
+        None => {
+            assert_eq!(out, b"", "{shown}");
+            assert_eq!(dropped.len(), 1, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn each_example_of_the_reference_makes_what_it_says() {
+    for Manual { name, example, .. } in MANUAL {
+        let lines: Vec<&[u8]> = example.input.lines().map(str::as_bytes).collect();
+        let (out, _) = run(example.file, DROP, &lines);
+        assert_eq!(String::from_utf8(out).unwrap().trim_end(), example.output, "{name}");
+    }
+}
+
+#[test]
+fn lines_at_the_edges_of_the_grammar_are_taken_as_a_tree_takes_them() {
+    let deep = |levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!("{{\"a\":{open}{close}}}").into_bytes()
+    };
+    let values = [
+        "0",
+        "-0",
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "1e",
+        "1e+",
+        "1E-2",
+        "+1",
+        "0x1",
+        "1.5e3",
+        "- 1",
+        "NaN",
+        "true",
+        "tru",
+        "True",
+        "null",
+        "nul",
+        "[]",
+        "[,]",
+        "[1,]",
+        "[1 2]",
+        "[",
+        "]",
+        "{}",
+        "{,}",
+        "{\"k\":}",
+        "{\"k\"}",
+        "{k:1}",
+        "{\"k\":1,}",
+        "{\"k\":1 \"l\":2}",
+        "{\"k\":[}",
+        "[{]}",
+        "''",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12G4\"",
+        "\"\\ud800\"",
+        "\"\\udc00\"",
+        "\"\\ud800\\n\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud83d\\ud83d\"",
+        "\"\\u0000\"",
+        "\"\t\"",
+        "\"\u{7f}\"",
+        "\"é\"",
+        "\"a",
+        "\"\\",
+        "\"\\\"",
+        "1 ",
+        " 1",
+        "1//",
+        "/**/1",
+        "",
+        "\u{feff}1",
+        "1\u{a0}",
+        "\"\\/\"",
+    ];
+    for value in values {
+        equals_the_tree(format!("{{\"a\":{value}}}").as_bytes());
+        equals_the_tree(format!("{{\"a\":[{value}],\"b\":1}}").as_bytes());
+    }
+    for line in [
+        "",
+        " ",
+        "{}",
+        " { } ",
+        "{}x",
+        "{}{}",
+        "[]",
+        "1",
+        "null",
+        "{\"a\":1}\r",
+        "{\"a\":1,}",
+        "{,}",
+        "{\"site\":1}",
+        "{\"site\":1,\"site\":2}",
+        "{\"b\":1,\"site\":1,\"c\":2,\"site\":[2],\"d\":3}",
+        "{\"\\u0073ite\":1,\"b\":2}",
+        "{\"site\":1 , \"b\" : 2 }",
+        "{\"\":1}",
+        "\u{feff}{}",
+        "{\"a\"1}",
+    ] {
+        equals_the_tree(line.as_bytes());
+    }
+    let bad: [&[u8]; 7] = [
+        b"\xff",
+        b"\xc0\x80",
+        b"\xe0\x80\x80",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xe2\x82",
+        b"\x80",
+    ];
+    for bytes in bad {
+        equals_the_tree(&[b"{\"a\":\"", bytes, b"\"}"].concat());
+    }
+    (120..135).for_each(|levels| equals_the_tree(&deep(levels)));
+    let (_, dropped) = run(TAGS, DROP, &[&deep(200), b"{\"a\":\"\xff\"}", b"x", b"y"]);
+    assert_eq!(dropped, [("too_deep", 1), ("invalid_utf8", 1), ("invalid_json", 2)]);
+}
+
+#[test]
+fn text_and_what_is_invalid_become_a_message() {
+    let text = Decode { parse_as: ParseAs::Text, invalid: Invalid::Drop };
+    let (out, dropped) = run("", text, &[b"a \"b\"\t\x01\r", b"\xff{}"]);
+    let expected = "{\"message\":\"a \\\"b\\\"\\t\\u0001\"}\n{\"message\":\"\u{fffd}{}\"}\n";
+    assert_eq!((String::from_utf8(out).unwrap().as_str(), &dropped[..]), (expected, &[][..]));
+    let keep = Decode { parse_as: ParseAs::Json, invalid: Invalid::Keep };
+    let (out, _) = run("", keep, &[b"{\"a\" : 1}", b"{\"a\":}"]);
+    assert_eq!(out, b"{\"a\" : 1}\n{\"message\":\"{\\\"a\\\":}\"}\n");
+}
+
+/// Any JSON with numbers that `serde_json` reads as they are.
+fn json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|value| value.to_string()),
+        any::<i64>().prop_map(|value| value.to_string()),
+        (-1e9..1e9_f64).prop_map(|value| value.to_string()),
+        ".{0,12}".prop_map(|text| Value::from(text).to_string()),
+        prop_oneof![Just(r#""\u00e9\ud83d\ude00""#), Just(r#""a\/b\n""#)].prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(4, 24, 5, |inner| {
+        let blank = prop_oneof![Just(""), Just(" "), Just("\t")];
+        let key = prop_oneof![
+            Just("\"site\"".to_owned()),
+            Just("\"s\\u0069te\"".to_owned()),
+            "[a-c]{0,2}".prop_map(|key| format!("\"{key}\"")),
+        ];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5)
+                .prop_map(|items| format!("[{}]", items.join(" ,"))),
+            (proptest::collection::vec((key, inner), 0..5), blank).prop_map(|(members, blank)| {
+                let members: Vec<String> = members
+                    .into_iter()
+                    .map(|(key, value)| format!("{blank}{key}{blank}:{value}{blank}"))
+                    .collect();
+                format!("{{{}}}", members.join(","))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+
+    #[test]
+    fn any_json_with_tags_equals_the_tree(line in json()) {
+        equals_the_tree(line.as_bytes());
+    }
+
+    #[test]
+    fn a_line_with_a_byte_changed_is_taken_as_a_tree_takes_it(
+        line in json(),
+        at in any::<usize>(),
+        byte in prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), Just(b','), Just(b'}'), Just(b'{')],
+        removed in 0..2_usize,
+    ) {
+        let mut line = line.into_bytes();
+        let at = at % (line.len() + 1);
+        let end = (at + removed).min(line.len());
+        line.splice(at..end, [byte]);
+        // A number beyond f64 is right as it is written, and a tree refuses it; a newline ends a line.
+        let error = serde_json::from_slice::<Value>(&line).err();
+        let is_large = error.is_some_and(|error| error.to_string().starts_with("number out of range"));
+        if !is_large && !line.contains(&b'\n') {
+            equals_the_tree(&line);
+        }
+    }
+}
