@@ -20,7 +20,8 @@ pub const REDACTED: &str = "[redacted]";
 /// - keys with a known beginning (`AKIA…`, `ghp_…`, `eyJ…`),
 /// - everything from `-----BEGIN … KEY-----` to its end,
 /// - in a command line the options and places by which a known program takes one (`mysql -p…`, `curl -u ann:…`,
-///   `htpasswd -b FILE ann …`), and text that is piped into one that reads a password (`echo … | chpasswd`).
+///   `htpasswd -b FILE ann …`), and text that is piped into one that reads a password (`echo … | chpasswd`),
+/// - what a shell gives to a program as its input (`<<< …`).
 ///
 /// Takes time in proportion to the text; copies it only if something was found.
 ///
@@ -34,6 +35,7 @@ pub const REDACTED: &str = "[redacted]";
 pub fn redact(text: &str) -> Cow<'_, str> {
     let text = keys(text);
     let text = then(text, urls);
+    let text = then(text, here_strings);
     let text = then(text, options);
     then(text, words)
 }
@@ -59,7 +61,9 @@ pub fn redact_arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Str
                 line.push_str(&argument[..start]);
                 line.push_str(REDACTED);
             }
-            None if argument.contains(char::is_whitespace) => line.push_str(&redact(argument)),
+            None if argument.contains(char::is_whitespace) || argument.contains("<<<") => {
+                line.push_str(&redact(argument))
+            }
             None => line.push_str(&then(urls(argument), words)),
         }
     }
@@ -201,6 +205,46 @@ fn urls(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     (out + rest).into()
+}
+
+/// What stands behind `<<<`: a word of the shell, which may be quoted.
+fn here_strings(text: &str) -> Cow<'_, str> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = memmem::find(rest.as_bytes(), b"<<<") {
+        let behind = &rest[at + 3..];
+        let is_more = behind.starts_with('<'); // a mark of a merge
+        let after = match is_more {
+            true => behind.trim_start_matches('<'),
+            false => behind.trim_start_matches([' ', '\t']),
+        };
+        out.push_str(&rest[..rest.len() - after.len()]);
+        let length = if is_more { 0 } else { shell_word(after) };
+        if length > 0 {
+            out.push_str(REDACTED);
+        }
+        rest = &after[length..];
+    }
+    if rest.len() == text.len() { text.into() } else { (out + rest).into() }
+}
+
+/// The length of the word that `text` begins with. A quote that is not closed goes to the end of the text.
+fn shell_word(text: &str) -> usize {
+    let (mut quote, mut is_escaped) = (None, false);
+    for (at, c) in text.char_indices() {
+        match quote {
+            _ if std::mem::take(&mut is_escaped) => {}
+            Some('\'') if c != '\'' => {}
+            _ if c == '\\' => is_escaped = true,
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if matches!(c, '"' | '\'') => quote = Some(c),
+            None if c.is_whitespace() || matches!(c, ';' | '|' | '&' | '<' | '>' | ')') => {
+                return at;
+            }
+            None => {}
+        }
+    }
+    text.len()
 }
 
 /// The secrets in the options of known programs in shell lines.

@@ -191,3 +191,25 @@ fn what_is_printed_into_a_program_that_reads_a_password_is_taken_out() {
         assert_eq!(redact(line), line);
     }
 }
+
+#[test]
+fn what_a_shell_gives_to_a_program_as_its_input_is_taken_out() {
+    for line in [
+        "chpasswd <<< ann:h7Ntr2xx",
+        "chpasswd<<<ann:h7Ntr2xx",
+        "sudo -S ls <<< 'x h7Ntr2xx' && ls",
+        "cryptsetup open /dev/sdb x 0<<<\"a \\\" h7Ntr2xx\"",
+        "cat <<<\t$'h7Ntr2xx'; ls",
+        "cat <<< a\\ h7Ntr2xx",
+        "cat <<< 'h7Ntr2xx and no end",
+        "cat <<< a; kinit ann <<< h7Ntr2xx",
+    ] {
+        for shown in [redact(line).into_owned(), redact_arguments(["bash", "-c", line])] {
+            assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{line} → {shown}");
+        }
+    }
+    assert_eq!(redact("sudo -S ls <<< 'x y' && ls -l"), "sudo -S ls <<< [redacted] && ls -l");
+    for line in ["<<<<<<< HEAD", "cat < x", "cat << EOF", "cat <<<", "cat <<< ; ls"] {
+        assert_eq!(redact(line), line);
+    }
+}
