@@ -374,3 +374,19 @@ fn a_spool_that_somebody_removes_is_made_anew_with_what_comes_next() {
     }
     drop(agent);
 }
+
+#[test]
+fn a_file_in_the_place_of_the_state_folder_is_told_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("spool");
+    std::fs::write(&file, "").unwrap();
+    for command in [&["ls"][..], &["check"], &["drop", "--all"]] {
+        let mut spool = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        let output = spool.arg("spool").args(command).arg("--state").arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && said.contains("is a file; name the state folder"),
+            "{said}"
+        );
+    }
+}

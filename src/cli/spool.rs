@@ -69,6 +69,10 @@ impl SpoolArguments {
                 Err(code) => return code,
             },
         };
+        if folder.is_file() {
+            let folder = folder.display();
+            return refuse(&format!("{folder} is a file; name the state folder that it lies in"));
+        }
         let done = match self.command {
             Command::Ls { json } => list(&folder, json),
             Command::Check => check(&folder),

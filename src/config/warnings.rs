@@ -13,6 +13,7 @@ use super::write::{SyslogTarget, Target, Write};
 use crate::metrics::serialize::MAX_FRAME;
 use crate::model::Group;
 use crate::sinks::Server;
+use crate::wire::Format;
 
 use Step::{Item, Key};
 
@@ -21,6 +22,7 @@ pub(super) fn of_pipeline(file: &PipelineFile) -> Vec<Broken> {
     let mut warnings = Vec::new();
     without_a_place_in_the_format(file, &mut warnings);
     without_input(file, &mut warnings);
+    tags_without_value(file, &mut warnings);
     tags_given_twice(file, &mut warnings);
     batch_that_its_delay_never_ends(file, &mut warnings);
     for (index, write) in file.write.iter().enumerate() {
@@ -79,6 +81,22 @@ fn without_input(file: &PipelineFile, warnings: &mut Vec<Broken>) {
             let message = format!("this does nothing: there is no {:?} here", needed.name());
             let help = format!("collect {:?}, or leave this out", needed.name());
             warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, help));
+        }
+    }
+}
+
+/// Values that a format has no place for, so that it leaves the tag out.
+fn tags_without_value(file: &PipelineFile, warnings: &mut Vec<Broken>) {
+    if !file.formats().contains(&Format::Influx) {
+        return;
+    }
+    for (index, enrich) in file.enrich.iter().enumerate() {
+        let Enrich::Tags(tags) = enrich else { continue };
+        for (name, _) in tags.iter().filter(|(_, value)| value.is_empty()) {
+            let message =
+                format!("the tag {name:?} has no value, and the format \"influx\" leaves it out");
+            let path = [Key("enrich"), Item(index), Key("tags")];
+            warnings.push(Broken::new(&path, message, "give it a value, or take it out"));
         }
     }
 }

@@ -74,6 +74,11 @@ fn data_loss_and_useless_settings_are_warned_of_at_their_place() {
             vec!["2:8: the tag \"a\" is given again further down, and that one counts"],
         ),
         (
+            pipeline("\"cpu\"", "influx", "[[enrich]]\ntags = { a = \"\", b = \"1\" }", null),
+            vec!["2:8: the tag \"a\" has no value, and the format \"influx\" leaves it out"],
+        ),
+        (pipeline("\"cpu\"", "json-lines", "[[enrich]]\ntags = { a = \"\" }", null), vec![]),
+        (
             pipeline("\"cpu\"", "json-lines", "", "file = { path = \"x.jsonl\" }"),
             vec!["8:17: this path begins where the agent is started, and that may be anywhere"],
         ),
