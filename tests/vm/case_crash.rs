@@ -123,8 +123,10 @@ fn an_agent_killed_at_random_points_does_nothing_twice_and_tells_of_all_once_or_
     for id in &asked {
         let has_run = once.contains(id.as_str());
         let told = heard.0.get(id).map(Vec::as_slice).unwrap_or_default();
-        assert!(told.windows(2).all(|two| two[0] == two[1]), "{id} is told two ends: {told:?}");
-        let kind = match told.first().map(Option::as_deref) {
+        assert!(told.windows(2).all(|two| two[0].0 == two[1].0), "{id} is told two ends: {told:?}");
+        let is_marked = told.iter().skip(1).all(|(_, is_redelivered)| *is_redelivered);
+        assert!(is_marked, "{id} came again and was not marked redelivered: {told:?}");
+        let kind = match told.first().map(|(why, _)| why.as_deref()) {
             // It was with the port when the agent died.
             None => (3, !has_run),
             Some(None) => (0, has_run),
@@ -157,8 +159,8 @@ fn script(id: &str, chance: &mut Rng) -> Script {
     }
 }
 
-/// What a host was told of each id: nothing, or why it was not done.
-struct EventReceiver(BTreeMap<String, Vec<Option<String>>>);
+/// What a host was told of each id: nothing, or why it was not done; and whether that was marked redelivered.
+struct EventReceiver(BTreeMap<String, Vec<(Option<String>, bool)>>);
 
 impl EventReceiver {
     fn new() -> Self {
@@ -177,7 +179,8 @@ impl EventReceiver {
                     let id = text("id").or_else(|| text("execution_id")).unwrap_or_default();
                     let is_done = line["success"] == true || line["exit_code"] == 0;
                     let why = text("error").or_else(|| text("stderr")).filter(|_| !is_done);
-                    self.0.entry(id).or_default().push(why);
+                    let is_redelivered = line["redelivered"] == true;
+                    self.0.entry(id).or_default().push((why, is_redelivered));
                 }
                 _ => {}
             }
