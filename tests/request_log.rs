@@ -18,6 +18,7 @@ use infiniservice::commands::request_log::{
 use infiniservice::model::Rng;
 use infiniservice::sinks::Rotation;
 use infiniservice::spool::{Faults, FaultyDisk, Storage};
+use infiniservice::wire::envelope::Refused;
 use tokio::time::Instant;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -148,6 +149,7 @@ async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
             Claim::New => None,
             Claim::InProgress => panic!("{id} is under way for ever"),
             Claim::Answered(told) => Some(outcome(&told).1.clone()),
+            Claim::OtherPayload => panic!("{id} asks for what it asked before"),
         };
         let said = told.get(id);
         let cut = if *is_script { CUT_SCRIPT } else { CUT };
@@ -493,4 +495,65 @@ async fn many_that_start_at_once_are_all_on_the_disk() {
     println!("200 scripts were on the disk after {:?}", began.elapsed());
     drop(log);
     assert_eq!(recovered(&open(folder.path()).await).await.len(), 200);
+}
+
+fn changed(
+    id: &str,
+    is_script: bool,
+    change: impl FnOnce(&mut String, &mut BTreeMap<String, String>),
+) -> Request {
+    let mut asked = request(id, is_script);
+    match &mut asked.kind {
+        RequestKind::Raw(raw) => change(&mut raw.command, &mut raw.environment),
+        RequestKind::Script(script) => change(&mut script.content, &mut script.inputs),
+        RequestKind::Action(_) => unreachable!(),
+    }
+    asked
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_id_with_another_payload_neither_runs_nor_gets_the_reply_of_the_other() {
+    let disk = FaultyDisk::new(7);
+    let with = |value: &str| {
+        let value = value.to_owned();
+        changed("c", false, |_, variables| drop(variables.insert("A".to_owned(), value)))
+    };
+    let other = |id: &str, is_script| changed(id, is_script, |text, _| text.push_str(" x"));
+    let log = begin(&disk, "b", NOW);
+    for (asked, is_script) in [(with("1"), false), (request("s", true), true)] {
+        let id = asked.id.clone();
+        log.accept(&asked);
+        // Before it starts, and while it runs. An execution has one completion, which follows.
+        let meanwhile = if is_script { Claim::InProgress } else { Claim::OtherPayload };
+        assert_eq!(log.claim(&other(&id, is_script)), meanwhile);
+        assert_eq!(log.claim(&other(&id, !is_script)), Claim::OtherPayload);
+        assert_eq!(log.claim(&asked), Claim::New);
+        log.start(&id, true).await.unwrap();
+        assert_eq!(log.claim(&other(&id, is_script)), meanwhile);
+        log.finish(&mut completed(&id, is_script, 0));
+        assert_eq!(log.claim(&other(&id, is_script)), Claim::OtherPayload);
+        assert!(matches!(log.claim(&asked), Claim::Answered(_)));
+    }
+    assert_eq!(log.claim(&with("2")), Claim::OtherPayload, "another value");
+    log.sync().await.unwrap();
+    drop(log);
+
+    let log = begin(&disk, "b", NOW);
+    assert_eq!(log.claim(&other("c", false)), Claim::OtherPayload, "over a restart");
+    assert_eq!(log.claim(&with("12")), Claim::OtherPayload, "a value of another length");
+    assert!(matches!(log.claim(&with("1")), Claim::Answered(_)));
+    assert_eq!(log.claim(&other("s", true)), Claim::OtherPayload);
+    assert!(matches!(log.claim(&request("s", true)), Claim::Answered(_)));
+}
+
+#[test]
+fn fewer_nonces_are_remembered_where_memory_is_short_and_none_passes_again() {
+    let log = RequestLog::in_memory();
+    let take = |ts: i64| log.envelope((Instant::now(), NOW), NOW + ts, &format!("n{ts}"), false);
+    (0..100).for_each(|ts| take(ts).unwrap());
+    log.keep_nonces(10);
+    assert!((0..100).all(|ts| take(ts).is_err()));
+    let old = log.envelope((Instant::now(), NOW), NOW + 50, "new", false);
+    assert_eq!(old, Err(Refused::Crowded), "it may have been taken");
+    assert_eq!(take(100), Ok(()));
 }

@@ -19,6 +19,13 @@ const CEILING_SHARE: u64 = 2;
 /// … and one line of the host this one: it exists as received and as decoded.
 const LINE_SHARE: u64 = 8;
 
+/// … and remembered nonces this one.
+const NONCES_SHARE: u64 = 16;
+/// A remembered nonce: 16 bytes in a map and, with their time, in a set, both with room to grow.
+pub(super) const NONCE_BYTES: u64 = 128;
+/// The fewest: the commands of a busy minute.
+const NONCES_LEAST: usize = 1_024;
+
 /// The smallest ceiling, however small the limit is: with less no reply could be sent.
 const CEILING_LEAST: u64 = 512 * 1024;
 /// The smallest line limit: many times the length of the host's commands.
@@ -59,6 +66,12 @@ impl MemoryLimit {
     /// The longest line of the host within this limit, if it is below `configured`.
     pub fn line(&self, configured: u64) -> u64 {
         configured.min((self.left() / LINE_SHARE).max(LINE_LEAST))
+    }
+
+    /// How many nonces are remembered within this limit, if that is below `configured`.
+    pub fn nonces(&self, configured: usize) -> usize {
+        let most = self.left() / NONCES_SHARE / NONCE_BYTES;
+        configured.min(usize::try_from(most).unwrap_or(usize::MAX).max(NONCES_LEAST))
     }
 
     fn left(&self) -> u64 {
@@ -183,5 +196,12 @@ mod tests {
         assert_eq!(both(72), (16 << 20, 8 << 20));
         assert_eq!(both(1024), (16 << 20, 8 << 20));
         assert_eq!(both(4), (CEILING_LEAST, LINE_LEAST));
+    }
+
+    #[test]
+    fn a_small_limit_leaves_room_for_few_nonces() {
+        let nonces =
+            |mib: u64| MemoryLimit { bytes: mib << 20, file: PathBuf::new() }.nonces(16_384);
+        assert_eq!([4, 16, 24, 1_024].map(nonces), [NONCES_LEAST, 4_096, 8_192, 16_384]);
     }
 }

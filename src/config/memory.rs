@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::limit::MemoryLimit;
+use super::limit::{MemoryLimit, NONCE_BYTES};
 use super::load::Loaded;
 use super::units::Size;
 use super::write::{Delivery, Target, Write};
@@ -59,8 +59,6 @@ pub struct WorstCase {
     pub beside: Vec<(&'static str, u64)>,
 }
 
-/// A remembered nonce: 16 bytes in a map and, with their time, in a set, both with room to grow.
-const NONCE_BYTES: u64 = 128;
 /// A remembered request: its id, twice, its action, and its state.
 const REQUEST_BYTES: u64 = 512;
 /// The read buffers of a program's two streams, besides the output that is kept.
@@ -107,7 +105,9 @@ impl WorstCase {
             let streams = 2 * execute.output.bytes() + READ_BYTES;
             beside.push(("output of programs that run", parallel * streams));
             beside.push(("answers that are remembered", BYTES_KEPT as u64));
-            beside.push(("nonces that are remembered", NONCES_KEPT as u64 * NONCE_BYTES));
+            let nonces = limit.map_or(NONCES_KEPT, |limit| limit.nonces(NONCES_KEPT));
+            is_limited |= nonces < NONCES_KEPT;
+            beside.push(("nonces that are remembered", nonces as u64 * NONCE_BYTES));
             let requests = 2 * REQUESTS_KEPT as u64 * REQUEST_BYTES;
             beside.push(("requests that are remembered", requests));
             beside.push(("the request log, while it is written anew", SIZE / 2));

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::durable_port::Opening;
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::CommandState;
+use crate::commands::request_log::NONCES_KEPT;
 use crate::commands::verify::secret::{self, Secret};
 use crate::config::{
     self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, RecordsFile, Target,
@@ -217,6 +218,10 @@ impl Origin {
         let skipped = origins.filter(|origin| !origin.starts_with("built-in:")).collect();
         let (openings, at_restart) = uses.openings(asks.as_deref(), open, (&self.state, settings));
         let limit = MemoryLimit::find();
+        if let Some(next) = &next {
+            let nonces = limit.as_ref().map_or(NONCES_KEPT, |limit| limit.nonces(NONCES_KEPT));
+            next.log.keep_nonces(nonces);
+        }
         Ok(Plan { agent, wanted, command_state: next, limit, openings, at_restart, skipped })
     }
 }

@@ -37,6 +37,8 @@ const FLUSHED: Duration = Duration::from_secs(3);
 const NO_ROOM: &str = "too many commands wait already; ask again when some are answered";
 /// The reason in the audit for a repeated id.
 const AGAIN: &str = "its id came before: answered from the record, and not run again";
+const OTHER_PAYLOAD: &str =
+    "its id came before with another payload, so it was not run; ask for it with an id of its own";
 const UNDER_WAY: &str = "its id came before and is under way: both get one answer";
 
 /// The stage that executes requests.
@@ -206,6 +208,11 @@ impl Execute {
                 Claim::Answered(reply) => {
                     self.not_run(&permit, AGAIN).await;
                     yield *reply;
+                    return;
+                }
+                Claim::OtherPayload => {
+                    self.not_run(&permit, OTHER_PAYLOAD).await;
+                    yield Outbound::Response { id, action, outcome: Outcome::refused(OTHER_PAYLOAD) };
                     return;
                 }
             }

@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::{AGAIN, Execute, UNDER_WAY, completed};
+use super::{AGAIN, Execute, OTHER_PAYLOAD, UNDER_WAY, completed};
 use crate::commands::authorize::Authorization;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
@@ -55,6 +55,10 @@ impl Execute {
             Claim::Answered(reply) => {
                 self.not_run(&permit, AGAIN).await;
                 return Some(*reply);
+            }
+            Claim::OtherPayload => {
+                self.not_run(&permit, OTHER_PAYLOAD).await;
+                return Some(completed(id, Outcome::refused(OTHER_PAYLOAD)));
             }
         }
         // A panic ends this script only.

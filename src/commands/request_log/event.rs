@@ -19,16 +19,34 @@ pub(super) struct Session {
 }
 
 /// A permitted request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Accepted {
     pub id: String,
     /// The action name in its reply.
     pub action: String,
+    /// When the host stops waiting, in Unix milliseconds. `None` for a script, whose time begins when it starts, and in
+    /// records of older agents, as the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// The digest of what it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<u64>,
+    /// That of the values that the file has no digest of. `None` where an earlier agent accepted it.
+    #[serde(skip)]
+    pub values: Option<u64>,
 }
 
 impl Accepted {
     pub fn is_script(&self) -> bool {
         self.action == SCRIPT
+    }
+
+    /// Whether `other` asks for something else, as far as both are known.
+    pub fn differs(&self, other: &Self) -> bool {
+        let differ = |own: Option<u64>, other: Option<u64>| {
+            own.zip(other).is_some_and(|(own, other)| own != other)
+        };
+        differ(self.digest, other.digest) || differ(self.values, other.values)
     }
 }
 

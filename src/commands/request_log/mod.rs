@@ -17,6 +17,8 @@
 //! - A script, and an action that changes the machine, starts when it is on the disk that it was accepted and starts
 //!   (one `fdatasync` serves all that wait). An action that only reads does not wait for the disk.
 //! - A request that an ended agent left open gets at most one more reply (see `state`); a script never runs twice.
+//! - A repeated id with another payload is refused, not answered with the reply to the other. Over a restart, values of
+//!   variables and inputs are compared by their lengths.
 //! - A repeated id gets a reply: in this run with the output ([`ANSWERS_KEPT`], [`BYTES_KEPT`]); later, and after a
 //!   restart, with its result, with its exit code and [`NOT_KEPT`] in the place of its output, for the last
 //!   [`REQUESTS_KEPT`] commands and as many scripts. The log has no output of commands.
@@ -33,6 +35,7 @@ mod audit_line;
 pub mod chain;
 mod event;
 mod file;
+mod payload;
 mod recovery;
 mod replay;
 mod state;
@@ -51,9 +54,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::event::{Accepted, Ended, Event, Progress, Session};
 use self::file::Disk;
+use self::payload::Payload;
 use self::state::State;
 use crate::commands::authorize::policy;
-use crate::commands::decode::request::Request;
+use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::reply::Outbound;
 use crate::files::{StateFolder, Untrusted};
 use crate::sinks::why;
@@ -261,6 +265,12 @@ impl RequestLog {
         self.0.is_best_effort.store(is_best_effort, Relaxed);
     }
 
+    /// Remembers at most `max` nonces, as the memory limit of the process allows; an envelope that is not later than one
+    /// forgotten is refused.
+    pub fn keep_nonces(&self, max: usize) {
+        self.0.live().state.replay.keep(max.min(NONCES_KEPT));
+    }
+
     /// Accepts an envelope with the timestamp `ts`, unless it is or may be a replay. A harmless one is not remembered.
     ///
     /// # Errors
@@ -293,23 +303,27 @@ impl RequestLog {
 
     /// Records that a request is accepted and waits.
     pub fn accept(&self, request: &Request) {
+        self.accept_as(accepted(request));
+    }
+
+    fn accept_as(&self, accepted: Accepted) {
         let mut live = self.0.live();
-        if live.state.number(&request.id).is_some() {
+        if live.state.number(&accepted.id).is_some() {
             return;
         }
-        let (id, action) = (request.id.clone(), policy::name(&request.kind).to_owned());
-        let accepted = Event::Accepted(live.state.next(), Accepted { id, action });
-        live.push(accepted, now_ms());
+        let number = live.state.next();
+        live.push(Event::Accepted(number, accepted), now_ms());
         drop(live);
         self.kick();
     }
 
     /// Claims a request that is about to start.
     pub fn claim(&self, request: &Request) -> Claim {
-        self.accept(request);
+        let asked = accepted(request);
+        self.accept_as(asked.clone());
         let mut live = self.0.live();
-        match live.state.number(&request.id) {
-            Some(number) => live.state.claim(number),
+        match live.state.number(&asked.id) {
+            Some(number) => live.state.claim(number, &asked),
             None => Claim::InProgress, // never: it was accepted
         }
     }
@@ -495,6 +509,21 @@ impl Inner {
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestLog").finish_non_exhaustive()
+    }
+}
+
+/// The record that `request` is accepted now.
+fn accepted(request: &Request) -> Accepted {
+    let left = request.deadline().saturating_duration_since(Instant::now());
+    let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    let has_begun = !matches!(request.kind, RequestKind::Script(_));
+    let Payload { digest, values } = Payload::of(&request.kind);
+    Accepted {
+        id: request.id.clone(),
+        action: policy::name(&request.kind).to_owned(),
+        deadline_ms: has_begun.then(|| now_ms().saturating_add(left)),
+        digest: Some(digest),
+        values: Some(values),
     }
 }
 

@@ -50,6 +50,12 @@ impl Replay {
         Self { max, ..Self::default() }
     }
 
+    /// Remembers at most `max` nonces from now on, and forgets the earliest above that.
+    pub fn keep(&mut self, max: usize) {
+        self.max = max;
+        self.trim();
+    }
+
     /// What the clocks say now. `true`: the wall clock was set back, so stamps may be earlier from now on.
     pub fn clocks(&mut self, now: Instant, now_ms: i64) -> bool {
         let before = self.clocks.replace((now, now_ms));
@@ -90,6 +96,10 @@ impl Replay {
         if self.seen.insert(nonce, ts).is_none() {
             self.by_time.insert((ts, nonce));
         }
+        self.trim();
+    }
+
+    fn trim(&mut self) {
         while self.by_time.len() > self.max
             && let Some((ts, nonce)) = self.by_time.pop_first()
         {

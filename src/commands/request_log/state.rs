@@ -10,7 +10,7 @@
 //! ```
 //! At a start, whatever is not `Closed` and whose reply does not wait in the spool is told: `Accepted` as not run,
 //! `Started` as cut, `Finished` as done before. An id that comes again is new where it is unknown, or was `Accepted` by
-//! an agent that ended; else it is under way, or answered from here.
+//! an agent that ended; else it is under way, or answered from here, or refused where it asks for something else.
 //!
 //! An event that does not fit the phase of its request changes nothing, so a file with holes is read as far as it goes.
 
@@ -79,6 +79,8 @@ pub enum Claim {
     InProgress,
     /// It has this reply already.
     Answered(Box<Outbound>),
+    /// Its id came before with another payload: it must not run, and the reply to the other is not its own.
+    OtherPayload,
 }
 
 /// The state of all remembered requests.
@@ -156,9 +158,20 @@ impl State {
         (!(entry.is_earlier && entry.phase == Phase::Accepted)).then_some(number)
     }
 
-    /// Claims an accepted request, unless it was claimed before.
-    pub fn claim(&mut self, number: u32) -> Claim {
+    /// Claims an accepted request for `asked`, unless it was claimed before.
+    ///
+    /// A script that differs from the one in progress is not told as refused: an execution has one completion, and that
+    /// one follows.
+    pub fn claim(&mut self, number: u32, asked: &Accepted) -> Claim {
         let Some(entry) = self.entries.get_mut(&number) else { return Claim::InProgress };
+        if entry.accepted.differs(asked) {
+            let is_in_progress = entry.phase < Phase::Finished && !entry.is_earlier;
+            let is_script = entry.accepted.is_script() && asked.is_script();
+            return match is_in_progress && is_script {
+                true => Claim::InProgress,
+                false => Claim::OtherPayload,
+            };
+        }
         match entry.phase {
             Phase::Accepted if !std::mem::replace(&mut entry.is_claimed, true) => Claim::New,
             Phase::Accepted => Claim::InProgress,
@@ -257,7 +270,7 @@ impl Entry {
             (None, None) if self.accepted.is_script() => Outcome::failed(CUT_SCRIPT),
             (None, None) => Outcome::failed(CUT),
         };
-        let Accepted { id, action } = self.accepted.clone();
+        let Accepted { id, action, .. } = self.accepted.clone();
         outcome.request = number;
         match self.accepted.is_script() {
             true => Outbound::ScriptCompletion { execution_id: id, outcome },

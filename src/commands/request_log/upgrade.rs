@@ -76,7 +76,10 @@ impl Old {
                 None if matches!(event.as_str(), "" | "begin") => {
                     let action = if event.is_empty() { SCRIPT } else { action }.to_owned();
                     let (number, id) = (live.state.next(), id.clone());
-                    live.push(Event::Accepted(number, Accepted { id, action }), now_ms());
+                    live.push(
+                        Event::Accepted(number, Accepted { id, action, ..Accepted::default() }),
+                        now_ms(),
+                    );
                     live.record(number, Progress::Started);
                     number
                 }
