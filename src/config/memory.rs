@@ -240,7 +240,8 @@ mod tests {
         let (free, small) = (WorstCase::of(&loaded, None), under(16));
         assert_eq!(under(1024), free);
         assert_eq!((small.ceiling, small.by_counts < free.by_counts), (4 << 20, true));
-        assert_eq!(free.bytes() - small.bytes(), (12 << 20) + 2 * (7 << 20));
+        let nonces = (16_384 - 4_096) * NONCE_BYTES;
+        assert_eq!(free.bytes() - small.bytes(), (12 << 20) + 2 * (7 << 20) + nonces);
         let told = small.to_string();
         assert!(told.contains("\n  the ceiling and the longest line"), "{told}");
         assert!(told.ends_with("/x/memory.max allows 16.0 MiB"), "{told}");
