@@ -19,7 +19,7 @@ pub enum Flaw {
     InvalidJson,
     /// A text in it is not UTF-8.
     InvalidUtf8,
-    /// It is nested deeper than [`MAX_DEPTH`].
+    /// It is nested deeper than 127 levels.
     TooDeep,
 }
 
