@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::records::transform::{MANUAL, Manual};
 use crate::values::key;
 pub use crate::values::{Key, Section};
 
@@ -782,8 +783,62 @@ pub const AGENT: Page = Page {
     ],
 };
 
+/// Any file of records.
+pub const RECORDS: Page = Page {
+    heading: "A records pipeline: a `*.toml` with `[[read]]`",
+    about: "Lines that others write: read → transform → batch → serialize → write. Each line is a record, a JSON object. What no \
+            stage changes stays as it was written. `[write]` is as for metrics; the format is `json-lines`.",
+    sections: &[
+        Section {
+            header: "`[[read]]`",
+            about: "A source; several sections go into one channel. Over-long lines are skipped and counted as `too_long`.",
+            within: "[[read]]\nlines = { stdin = true }\n{}\n[write]\nnull = true",
+            keys: &[
+                key(
+                    "lines",
+                    "table, `stdin = true`",
+                    NEEDED,
+                    "{ stdin = true }",
+                    "where lines come from: standard input, to its end",
+                ),
+                key(
+                    "parse_as",
+                    "`\"json\"` or `\"text\"`",
+                    "\"json\"",
+                    "\"text\"",
+                    "what a line is: a JSON object, or any text, which becomes the field `message`",
+                ),
+                key("max_line", SIZE, "\"1MiB\"", "\"64KiB\"", "the longest line that is read"),
+                key(
+                    "invalid",
+                    "`\"drop\"` or `\"keep\"`",
+                    "\"drop\"",
+                    "\"keep\"",
+                    "what becomes of a line that is no JSON object (counted as `invalid_json`, `invalid_utf8` or `too_deep`): dropped, or kept as the field `message`",
+                ),
+            ],
+        },
+        Section {
+            header: "`[batch]` of records",
+            about: "A batch leaves at whichever comes first.",
+            within: "[[read]]\nlines = { stdin = true }\n[batch]\n{}\n[write]\nnull = true",
+            keys: &[
+                key("max_items", COUNT, "4096", "512", "records"),
+                key(
+                    "max_bytes",
+                    SIZE,
+                    "\"256KiB\"",
+                    "\"64KiB\"",
+                    "bytes; a record above it goes alone",
+                ),
+                key("max_delay", TIME, "\"1s\"", "\"200ms\"", "how long the oldest record is held"),
+            ],
+        },
+    ],
+};
+
 /// All kinds of files.
-pub const PAGES: [Page; 3] = [PIPELINE, COMMANDS, AGENT];
+pub const PAGES: [Page; 4] = [PIPELINE, RECORDS, COMMANDS, AGENT];
 
 /// A correct line for a key of this name, of the first section that has it.
 pub(super) fn example(name: &str) -> Option<String> {
@@ -879,9 +934,38 @@ pub fn markdown() -> String {
                 );
             }
         }
+        if *heading == RECORDS.heading {
+            text.push_str(STAGES);
+            for Manual { name, takes, does, example, .. } in MANUAL {
+                let _ = writeln!(text, "\n**`{name}`** ({takes}) {does}.");
+                let _ = writeln!(text, "\n```toml\n{}\n```", example.file);
+                let lines = |text: &str| {
+                    text.lines().map(|line| format!("    {line}\n")).collect::<String>()
+                };
+                let _ = write!(
+                    text,
+                    "\n{}becomes\n\n{}",
+                    lines(example.input) + "\n",
+                    lines(example.output)
+                );
+            }
+            text.push_str(FILTER);
+        }
     }
     text
 }
+
+const STAGES: &str = "
+### `[[transform]]`
+
+One stage a section, in the order of the file. All of them are one pass over each record.
+";
+
+const FILTER: &str = "
+A condition of `filter` names a `field` and what must hold for it: `equals`, `not_equals`, `in` (a list), `less`, `less_or_equal`, `greater`,
+`greater_or_equal`, `exists` (`true` or `false`), `prefix`; several must all hold. Or it is one of `any = […]`, `all = […]` and `not = { … }`. A field that is not
+there equals nothing and has no order; numbers are compared by value, whole ones exactly, texts byte for byte; values of two kinds are not equal.
+";
 
 #[cfg(test)]
 mod tests {
@@ -890,6 +974,7 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::super::explain::offered;
+    use super::super::records::RecordsFile;
     use super::super::{AgentSettings, CommandsFile, PipelineFile};
     use super::*;
 
@@ -987,6 +1072,7 @@ mod tests {
     #[test]
     fn every_key_is_documented_with_its_default_and_a_valid_example() {
         holds::<PipelineFile>(&PIPELINE);
+        holds::<RecordsFile>(&RECORDS);
         holds::<CommandsFile>(&COMMANDS);
         holds::<AgentSettings>(&AGENT);
     }

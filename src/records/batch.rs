@@ -15,6 +15,8 @@ pub struct Records {
     pub bytes: Bytes,
     /// The end of each line, newline included; ascending.
     pub ends: Vec<u32>,
+    /// Lines that were skipped before these because they were longer than `max_line`.
+    pub too_long: u64,
     /// When the oldest was read.
     pub oldest: Instant,
     /// How its lines are to be read.
@@ -155,6 +157,6 @@ impl Gathered {
         let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(lines));
         let ends = std::mem::replace(&mut self.ends, Vec::with_capacity(records));
         let bytes = self.budget.hold(Bytes::from(lines));
-        Some(Records { bytes, ends, oldest, decode: Decode::default() })
+        Some(Records { bytes, ends, too_long: 0, oldest, decode: Decode::default() })
     }
 }

@@ -50,6 +50,6 @@ pub fn through(
 
 impl EventCount for Records {
     fn weight(&self) -> u64 {
-        self.ends.len() as u64
+        self.ends.len() as u64 + self.too_long
     }
 }

@@ -248,3 +248,52 @@ fn status_tells_what_the_agent_has_done_on_the_screen_and_as_json() {
     assert!(rate > 1.0, "twenty readings a second: {screen}");
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
 }
+
+#[test]
+fn lines_of_standard_input_go_through_all_stages_to_the_end() {
+    use std::io::Write;
+    let place = Place::new();
+    let out = place.folder.path().join("out");
+    let text = format!(
+        r#"
+        [[read]]
+        lines = {{ stdin = true }}
+        max_line = "1KiB"
+        [[transform]]
+        filter = {{ field = "level", in = ["warn", "error"] }}
+        [[transform]]
+        rename = {{ msg = "message" }}
+        [[transform]]
+        drop = {{ fields = ["password"] }}
+        [[transform]]
+        tags = {{ site = "lab-1" }}
+        [write]
+        file = {{ path = "{}" }}
+        "#,
+        out.display()
+    );
+    let pipeline = place.file("logs.toml", &text);
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    agent.args(["run", "--pipelines"]).arg(pipeline).arg("--state").arg(place.folder.path());
+    agent.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut agent = Running(agent.spawn().unwrap());
+    let mut stdin = agent.0.stdin.take().unwrap();
+    for number in 0..10_000 {
+        let level = ["info", "warn", "error"][number % 3];
+        writeln!(stdin, r#"{{"n":{number},"level":"{level}","msg":"a \u00e9","password":"x"}}"#)
+            .unwrap();
+    }
+    writeln!(stdin, "{{\"level\":\"warn\",\"long\":\"{}\"}}", "x".repeat(2_000)).unwrap();
+    stdin.write_all(b"{\"level\":}\n\xff\n{\"n\":10000,\"level\":\"warn\"}").unwrap();
+    drop(stdin);
+    let (code, log) = agent.end();
+    assert_eq!(code, Some(0), "{log}");
+    let written = std::fs::read_to_string(&out).unwrap();
+    let line = |number: usize| {
+        let level = ["info", "warn", "error"][number % 3];
+        format!(r#"{{"n":{number},"level":"{level}","message":"a \u00e9","site":"lab-1"}}"#)
+    };
+    let mut expected: Vec<String> = (0..10_000).filter(|n| n % 3 != 0).map(line).collect();
+    expected.push(r#"{"n":10000,"level":"warn","site":"lab-1"}"#.to_owned());
+    assert!(written.lines().eq(expected.iter()), "{}", &written[written.len() - 300..]);
+}

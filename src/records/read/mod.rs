@@ -2,6 +2,8 @@
 
 mod stdin;
 
+mod split;
+
 use serde::{Deserialize, Deserializer};
 
 pub use stdin::Stdin;

@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use futures::Stream;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::split::{Lines, Splitter};
 use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
@@ -64,45 +64,28 @@ fn pump(
     sender: &mpsc::Sender<Result<Records, StageError>>,
     stop: &AtomicBool,
 ) {
-    let mut begun: Vec<u8> = Vec::new();
+    let mut splitter = Splitter::new(max_line);
     while !stop.load(Ordering::Relaxed) {
-        let mut buffer = Vec::with_capacity(begun.len() + PIECE);
-        buffer.append(&mut begun);
+        let mut buffer = splitter.buffer(PIECE);
         let read = match rustix::io::read(rustix::stdio::stdin(), spare_capacity(&mut buffer)) {
             Err(Errno::INTR) => {
-                begun = buffer;
+                splitter.keep(buffer);
                 continue;
             }
-            read => read,
-        };
-        let whole = match read {
-            Ok(0) => {
-                if !buffer.is_empty() {
-                    buffer.push(b'\n');
-                }
-                buffer.len()
-            }
-            Ok(_) => memchr::memrchr(b'\n', &buffer).map_or(0, |at| at + 1),
             Err(error) => {
                 let _ = sender.blocking_send(Err(io::Error::from(error).into()));
                 return;
             }
+            Ok(read) => read,
         };
-        begun.extend_from_slice(buffer.get(whole..).unwrap_or_default());
-        buffer.truncate(whole);
-        if begun.len() > max_line {
-            begun.clear();
-        }
-        let end = |at| u32::try_from(at + 1).unwrap_or(u32::MAX);
-        let ends: Vec<u32> = memchr::memchr_iter(b'\n', &buffer).map(end).collect();
-        if !ends.is_empty() {
-            let batch =
-                Records { bytes: Bytes::from(buffer), ends, oldest: Instant::now(), decode };
+        let Lines { bytes, ends, too_long } = splitter.split(buffer, read == 0);
+        if !ends.is_empty() || too_long > 0 {
+            let batch = Records { bytes, ends, too_long, oldest: Instant::now(), decode };
             if sender.blocking_send(Ok(batch)).is_err() {
                 return;
             }
         }
-        if read == Ok(0) {
+        if read == 0 {
             return;
         }
     }

@@ -96,4 +96,12 @@ macro_rules! stages {
 stages! {
     /// Adds fixed fields.
     tags: Tags,
+    /// Lets only the records on that a condition holds for.
+    filter: Filter,
+    /// Leaves only some fields.
+    keep: Keep,
+    /// Takes fields out.
+    drop: Drop,
+    /// Gives fields other names.
+    rename: Rename,
 }

@@ -125,6 +125,7 @@ impl Transform for Pass {
             }
         }
         self.begun = None;
+        out.drop_items("too_long", input.too_long);
         for (reason, records) in self.dropped.drain(..) {
             out.drop_items(reason, records);
         }

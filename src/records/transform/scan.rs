@@ -5,7 +5,7 @@
 //!
 //! # Why tables and not SIMD
 //! Strings of records are short. A loop over a table lets the processor guess where a string ends and go on; a mask has
-//! to be computed first. Measured against masks of eight bytes in a word and against `memchr`: `docs/benchmarks.md`.
+//! to be computed first.
 
 use super::record::{Fields, Found, Place};
 

@@ -28,7 +28,11 @@ fn run(file: &str, decode: Decode, lines: &[&[u8]]) -> (Vec<u8>, Vec<(&'static s
         ends.push(u32::try_from(bytes.len()).unwrap());
     }
     let now = Instant::now();
-    pass.apply(now, &Records { bytes: bytes.into(), ends, oldest: now, decode }, &mut out);
+    pass.apply(
+        now,
+        &Records { bytes: bytes.into(), ends, too_long: 0, oldest: now, decode },
+        &mut out,
+    );
     let dropped = out.dropped().to_vec();
     pass.finish(&mut out);
     (out.drain().flat_map(|batch| batch.bytes.to_vec()).collect(), dropped)
@@ -179,6 +183,112 @@ fn lines_at_the_edges_of_the_grammar_are_taken_as_a_tree_takes_them() {
     assert_eq!(dropped, [("too_deep", 1), ("invalid_utf8", 1), ("invalid_json", 2)]);
 }
 
+/// The fields of a line as a tree has them, in the order of the record: the last of a name counts.
+type Tree = serde_json::Map<String, Value>;
+
+fn tree(line: &str) -> Option<Tree> {
+    serde_json::from_str(line).ok()
+}
+
+/// What the stages of [`SHAPED`] make of a tree.
+fn shaped(line: &str) -> Option<Tree> {
+    let mut tree = tree(line)?;
+    let passes = tree.get("a").is_none_or(|a| a.as_f64().is_none_or(|a| a <= 0.0));
+    if !passes {
+        return None;
+    }
+    tree.remove("c");
+    if let Some(value) = tree.remove("b") {
+        tree.insert("bb".to_owned(), value);
+    }
+    tree.insert("site".to_owned(), "lab-1".into());
+    if let Some(value) = tree.remove("site") {
+        tree.insert("a".to_owned(), value);
+    }
+    tree.retain(|name, _| ["a", "bb", "ab"].contains(&name.as_str()));
+    Some(tree)
+}
+
+const SHAPED: &str = r#"
+[[transform]]
+filter = { not = { field = "a", greater = 0 } }
+[[transform]]
+drop = { fields = ["c"] }
+[[transform]]
+rename = { b = "bb" }
+[[transform]]
+tags = { site = "lab-1" }
+[[transform]]
+rename = { site = "a" }
+[[transform]]
+keep = { fields = ["a", "bb", "ab"] }
+"#;
+
+fn shaped_equals_the_tree(file: &str, line: &str, expected: Option<Tree>) {
+    let (out, dropped) = run(file, DROP, &[line.as_bytes()]);
+    match expected {
+        Some(expected) => {
+            let out = String::from_utf8(out).unwrap();
+            assert_eq!(tree(&out), Some(expected), "{line} gave {out}");
+        }
+        None => assert_eq!((out.as_slice(), dropped.len()), (&b""[..], 1), "{line}"),
+    }
+}
+
+#[test]
+fn conditions_hold_for_what_they_name_and_nothing_else() {
+    let passes = |condition: &str, line: &str| {
+        let file = format!("[[transform]]\nfilter = {condition}");
+        !run(&file, DROP, &[line.as_bytes()]).0.is_empty()
+    };
+    let cases = [
+        ("{ field = \"a\", equals = \"x\\ty\" }", r#"{"a":"x\ty"}"#, r#"{"a":"x y"}"#),
+        ("{ field = \"a\", equals = 1 }", r#"{"a":1.0}"#, r#"{"a":"1"}"#),
+        (
+            "{ field = \"a\", equals = 9007199254740993 }",
+            r#"{"a":9007199254740993}"#,
+            r#"{"a":9007199254740992}"#,
+        ),
+        ("{ field = \"a\", equals = true }", r#"{"a":true}"#, r#"{"a":false}"#),
+        ("{ field = \"a\", not_equals = 1 }", r#"{}"#, r#"{"a":10e-1}"#),
+        ("{ field = \"a\", exists = true }", r#"{"a":null}"#, r#"{"b":1}"#),
+        ("{ field = \"a\", exists = false }", r#"{"A":1}"#, r#"{"a":null}"#),
+        ("{ field = \"a\", prefix = \"GET \" }", r#"{"a":"GET /"}"#, r#"{"a":"GET"}"#),
+        ("{ field = \"a\", greater = 1, less = 3 }", r#"{"a":2}"#, r#"{"a":3}"#),
+        ("{ field = \"a\", greater_or_equal = 1.5 }", r#"{"a":1.5}"#, r#"{"a":1}"#),
+        ("{ field = \"a\", less_or_equal = \"m\" }", r#"{"a":"m"}"#, r#"{"a":"n"}"#),
+        ("{ field = \"a\", in = [1, \"x\"] }", r#"{"a":"x"}"#, r#"{"a":["x"]}"#),
+        ("{ field = \"a\", less = 1e300 }", r#"{"a":0}"#, r#"{"a":"inf"}"#),
+        (
+            "{ all = [{ field = \"a\", exists = true }, { not = { field = \"b\", equals = 1 } }] }",
+            r#"{"a":1,"b":2}"#,
+            r#"{"a":1,"b":1}"#,
+        ),
+    ];
+    for (condition, yes, no) in cases {
+        assert!(passes(condition, yes), "{condition} holds for {yes}");
+        assert!(!passes(condition, no), "{condition} does not hold for {no}");
+    }
+    let wrong = |stage: &str| {
+        let file: File = toml::from_str(&format!("[[transform]]\n{stage}")).unwrap();
+        Pass::new(&file.transform, Limits::default(), &MemoryBudget::default()).is_err()
+    };
+    for stage in [
+        "filter = {}",
+        "filter = { field = \"a\" }",
+        "filter = { equals = 1 }",
+        "filter = { any = [] }",
+        "filter = { field = \"a\", equals = 1, not = { field = \"b\", exists = true } }",
+        "keep = { fields = [] }",
+        "drop = { fields = [] }",
+        "rename = {}",
+        "rename = { a = \"b\", b = \"c\" }",
+        "rename = { a = \"c\", b = \"c\" }",
+    ] {
+        assert!(wrong(stage), "{stage}");
+    }
+}
+
 #[test]
 fn text_and_what_is_invalid_become_a_message() {
     let text = Decode { parse_as: ParseAs::Text, invalid: Invalid::Drop };
@@ -227,6 +337,25 @@ proptest! {
     #[test]
     fn any_json_with_tags_equals_the_tree(line in json()) {
         equals_the_tree(line.as_bytes());
+    }
+
+    #[test]
+    fn stages_that_change_fields_equal_the_tree(
+        members in proptest::collection::vec((prop_oneof![Just("a"), Just("b"), Just("bb"), Just("c"), Just("ab"), Just("site"), Just("\\u0061")], json()), 0..7),
+        blank in prop_oneof![Just(""), Just(" ")],
+    ) {
+        let members: Vec<String> =
+            members.iter().map(|(key, value)| format!("{blank}\"{key}\"{blank}:{value}{blank}")).collect();
+        let line = format!("{{{}}}", members.join(","));
+        shaped_equals_the_tree(SHAPED, &line, shaped(&line));
+        let mut tree = tree(&line).unwrap();
+        if let Some(value) = tree.remove("a") {
+            tree.insert("b".to_owned(), value);
+        }
+        tree.remove("bb");
+        tree.insert("ab".to_owned(), "x".into());
+        let file = "[[transform]]\nrename = { a = \"b\" }\n[[transform]]\ndrop = { fields = [\"bb\", \"ab\"] }\n[[transform]]\ntags = { ab = \"x\" }";
+        shaped_equals_the_tree(file, &line, Some(tree));
     }
 
     #[test]
