@@ -54,67 +54,44 @@ pub fn assemble(
 ) -> Result<Assembly, String> {
     let mut assembly = Assembly::default();
     let latest = assembly.latest.clone();
-    let mut add = |built: Built, ports: &mut Ports| {
+    let is_drawing = ports.is_drawing();
+    let mut add = |build: Build<'_>| -> Result<(), String> {
+        let mut site = Site {
+            vm_id: loaded.agent.identity.vm_id.as_deref(),
+            latest: &latest,
+            ports,
+            health,
+            stop,
+            state_store: &StateStore::default(),
+            memory_budget: &MemoryBudget::default(),
+            limit: None,
+        };
+        let built = build(&mut site)?;
         for graph in built.start(ports, &MemoryBudget::default()) {
             assembly.topologies.push(graph.picture.clone());
             assembly.tasks.extend(graph.into_tasks());
         }
+        Ok(())
     };
     for pipeline in &loaded.pipelines {
-        let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (state_store, memory_budget) = (&StateStore::default(), &MemoryBudget::default());
-        let mut site = Site {
-            vm_id,
-            latest: &latest,
-            ports,
-            health,
-            stop,
-            state_store,
-            memory_budget,
-            limit: None,
-        };
-        let built = metrics_flow(pipeline, &mut site)?;
-        add(built, ports);
+        add(Box::new(|site| metrics_flow(pipeline, site)))?;
     }
     for pipeline in &loaded.records {
-        let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (state_store, memory_budget) = (&StateStore::default(), &MemoryBudget::default());
-        let mut site = Site {
-            vm_id,
-            latest: &latest,
-            ports,
-            health,
-            stop,
-            state_store,
-            memory_budget,
-            limit: None,
-        };
-        let built = records_flow(pipeline, &mut site)?;
-        add(built, ports);
+        add(Box::new(|site| records_flow(pipeline, site)))?;
     }
     if let Some(commands) = &loaded.commands {
         let secret = commands.file.secret()?;
-        let runs = secret.is_some() && !ports.is_drawing();
+        let runs = secret.is_some() && !is_drawing;
         let state = StateFolder::at(&loaded.agent.state.folder);
         let command_state = CommandState::begin(&commands.file, &state, runs, stop)?;
         let (_, events) = AgentEvents::new(health);
-        let vm_id = loaded.agent.identity.vm_id.as_deref();
-        let (state_store, memory_budget) = (&StateStore::default(), &MemoryBudget::default());
-        let mut site = Site {
-            vm_id,
-            latest: &latest,
-            ports,
-            health,
-            stop,
-            state_store,
-            memory_budget,
-            limit: None,
-        };
-        let built = command_flow(commands, secret, &command_state, events, &mut site)?;
-        add(built, ports);
+        add(Box::new(|site| command_flow(commands, secret, &command_state, events, site)))?;
     }
     Ok(assembly)
 }
+
+/// Builds one flow.
+type Build<'a> = Box<dyn FnOnce(&mut Site<'_>) -> Result<Built, String> + 'a>;
 
 /// The surroundings that a flow is built in.
 pub(super) struct Site<'a> {
@@ -189,14 +166,11 @@ pub(super) fn metrics_flow(
         vec![Box::new(Stateful::new(remember, site.state_store, "remember"))];
     enrichers.extend(restored_enrichers(file, site.vm_id, site.state_store));
     let readings = collect(name, cadences(file, site), site.health, site.stop);
-    let mut outputs = Outputs { name, targets: Vec::new(), plugs: Vec::new() };
+    let mut outputs = Outputs::of(name);
     let graph = if let [format] = file.formats()[..] {
         let stages = format_stages(file, format, enrichers, site.state_store);
         let frames = through(readings, stages.charging(site.memory_budget));
-        match &file.write[..] {
-            [write] => outputs.only(frames, write, site)?,
-            writes => outputs.all(frames, writes.iter().collect(), site)?,
-        }
+        outputs.end(frames, &file.write, site)?
     } else {
         // Each format has stages of its own, behind a ring of readings.
         let mut published = readings.then_each(enrichers).publish(&Ring::new(READINGS_WAITING));
@@ -210,8 +184,7 @@ pub(super) fn metrics_flow(
         }
         published.graph()
     };
-    let Outputs { targets, plugs, .. } = outputs;
-    Ok(Built { graphs: vec![graph], targets, plugs })
+    Ok(outputs.built(graph))
 }
 
 /// Builds the records flow of `pipeline`.
@@ -234,13 +207,9 @@ pub(super) fn records_flow(
         records::read(name, sources, site.health, site.stop),
         record_stages(file, site.memory_budget)?,
     );
-    let mut outputs = Outputs { name, targets: Vec::new(), plugs: Vec::new() };
-    let graph = match &file.write[..] {
-        [write] => outputs.only(frames, write, site)?,
-        writes => outputs.all(frames, writes.iter().collect(), site)?,
-    };
-    let Outputs { targets, plugs, .. } = outputs;
-    Ok(Built { graphs: vec![graph], targets, plugs })
+    let mut outputs = Outputs::of(name);
+    let graph = outputs.end(frames, &file.write, site)?;
+    Ok(outputs.built(graph))
 }
 
 /// The computing part of a records file.
@@ -272,21 +241,33 @@ struct Outputs<'a> {
     plugs: Vec<Plug>,
 }
 
-impl Outputs<'_> {
-    /// Adds the only output of a flow: one that is no port gets every frame.
-    fn only<S>(
+impl<'a> Outputs<'a> {
+    /// None yet.
+    fn of(name: &'a str) -> Self {
+        Self { name, targets: Vec::new(), plugs: Vec::new() }
+    }
+
+    /// The flow whose outputs all are in `graph`.
+    fn built(self, graph: Graph) -> Built {
+        Built { graphs: vec![graph], targets: self.targets, plugs: self.plugs }
+    }
+
+    /// Adds the outputs of a flow. The only one, if it is no port, gets every frame.
+    fn end<S>(
         &mut self,
         frames: Pipeline<S>,
-        write: &config::Write,
+        writes: &[config::Write],
         site: &mut Site<'_>,
     ) -> Result<Graph, String>
     where
         S: Segment<Out = Frame>,
     {
-        match self.sink(write, site)? {
-            Some(sink) => Ok(frames.write(sink, write.keep.items())),
-            None => self.all(frames, vec![write], site),
+        if let [write] = writes
+            && let Some(sink) = self.sink(write, site)?
+        {
+            return Ok(frames.write(sink, write.keep.items()));
         }
+        self.all(frames, writes.iter().collect(), site)
     }
 
     /// Adds several: each gets the newest frames from a ring, and none slows another.

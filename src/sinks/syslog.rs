@@ -62,6 +62,15 @@ impl Header {
         }
         Self { priority, hostname, app_name: app_name.to_owned() }
     }
+
+    /// Writes the message of `line` in the place of what is in `message`.
+    fn write(&self, now: &Iso8601, line: &[u8], message: &mut Vec<u8>) {
+        let Self { priority, hostname, app_name } = self;
+        message.clear();
+        let head = format!("<{priority}>1 {} {hostname} {app_name} - - - ", now.as_str());
+        message.extend_from_slice(head.as_bytes());
+        message.extend_from_slice(line);
+    }
 }
 
 /// Writes each line of a frame as the text of one message; its time is that of writing.
@@ -73,41 +82,39 @@ impl Header {
 /// Always from outside: the server cannot be reached.
 #[derive(Debug)]
 pub struct Syslog {
-    peer: Peer,
+    server: Server,
+    connection: Connection,
     header: Header,
     /// One message, and all of a frame with their lengths; kept between frames.
     message: Vec<u8>,
     counted: Vec<u8>,
-    /// The frame that failed in the middle, and how many of its lines are written: a datagram must not go twice.
+    /// The frame that was not written whole, and how many of its lines are written: a datagram must not go twice.
     unfinished: Option<(Bytes, usize)>,
     too_long: LogLimit,
 }
 
 #[derive(Debug)]
-enum Peer {
-    Tcp(Tcp),
-    Udp { address: String, socket: Option<UdpSocket> },
-    Unix { path: PathBuf, socket: Option<UnixDatagram> },
+enum Connection {
+    Stream(Tcp),
+    /// Taken while a datagram is under way.
+    Datagrams(Option<Socket>),
+}
+
+#[derive(Debug)]
+enum Socket {
+    Udp(UdpSocket),
+    Unix(UnixDatagram),
 }
 
 impl Syslog {
     /// Writes to `server`.
     pub fn new(server: Server, header: Header) -> Self {
-        let peer = match server {
-            Server::Tcp(address) => Peer::Tcp(Tcp::new(address)),
-            Server::Udp(address) => Peer::Udp { address, socket: None },
-            Server::Unix(path) => Peer::Unix { path, socket: None },
+        let connection = match &server {
+            Server::Tcp(address) => Connection::Stream(Tcp::new(address)),
+            Server::Udp(_) | Server::Unix(_) => Connection::Datagrams(None),
         };
-        let (message, counted) = (Vec::new(), Vec::new());
-        Self { peer, header, message, counted, unfinished: None, too_long: LogLimit::default() }
-    }
-
-    /// Appends one message.
-    fn spell(header: &Header, now: &Iso8601, line: &[u8], out: &mut Vec<u8>) {
-        let Header { priority, hostname, app_name } = header;
-        let head = format!("<{priority}>1 {} {hostname} {app_name} - - - ", now.as_str());
-        out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(line);
+        let (message, counted, unfinished, too_long) = Default::default();
+        Self { server, connection, header, message, counted, unfinished, too_long }
     }
 }
 
@@ -115,106 +122,89 @@ impl Sink for Syslog {
     type In = Frame;
 
     fn detail(&self) -> String {
-        match &self.peer {
-            Peer::Tcp(tcp) => format!("tcp:{}", tcp.address()),
-            Peer::Udp { address, .. } => format!("udp:{address}"),
-            Peer::Unix { path, .. } => format!("unix:{}", path.display()),
-        }
+        self.server.to_string()
     }
 
     async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
-        let Self { peer, header, message, counted, unfinished, too_long } = self;
+        let Self { server, connection, header, message, counted, unfinished, too_long } = self;
         let now = Iso8601::new(SystemTime::now());
-        if let Peer::Tcp(tcp) = peer {
-            counted.clear();
-            for line in lines(&frame.bytes) {
-                message.clear();
-                Self::spell(header, &now, line, message);
-                count_octets(message, counted);
+        let socket = match connection {
+            Connection::Datagrams(socket) => socket,
+            Connection::Stream(tcp) => {
+                counted.clear();
+                for line in lines(&frame.bytes) {
+                    header.write(&now, line, message);
+                    count_octets(message, counted);
+                }
+                return tcp.write(counted).await;
             }
-            return tcp.write(counted).await;
-        }
-        let done = match unfinished.take() {
-            Some((before, done)) if same(&before, &frame.bytes) => done,
+        };
+        let done = match unfinished {
+            Some((before, done)) if same(before, &frame.bytes) => *done,
             _ => 0,
         };
         for (index, line) in lines(&frame.bytes).enumerate().skip(done) {
-            message.clear();
-            Self::spell(header, &now, line, message);
-            if message.len() > MAX_DATAGRAM {
-                if too_long.happened(Instant::now()).is_some() {
-                    let bytes = message.len();
-                    tracing::warn!(
-                        bytes,
-                        "a line is too long for a datagram of syslog and is dropped"
-                    );
-                }
-            } else if let Err(error) = peer.send(message).await {
-                *unfinished = Some((frame.bytes.clone(), index));
-                return Err(error);
+            *unfinished = Some((frame.bytes.clone(), index));
+            header.write(&now, line, message);
+            if message.len() <= MAX_DATAGRAM {
+                send(server, socket, message).await.map_err(|error| {
+                    let why = why(&error);
+                    StageError::outside(format_args!("cannot send to syslog at {server}: {why}"))
+                })?;
+            } else if too_long.happened(Instant::now()).is_some() {
+                let bytes = message.len();
+                tracing::warn!(bytes, "a line is too long for a datagram of syslog and is dropped");
             }
         }
+        *unfinished = None;
         Ok(())
     }
 }
 
-impl Peer {
-    /// Sends one datagram.
-    async fn send(&mut self, message: &[u8]) -> Result<(), StageError> {
-        let (to, sent) = match self {
-            Self::Tcp(_) => return Ok(()),
-            Self::Udp { address, socket } => {
-                (address.clone(), send_udp(address, socket, message).await)
-            }
-            Self::Unix { path, socket } => {
-                (path.display().to_string(), send_unix(path, socket, message).await)
-            }
-        };
-        sent.map_err(|error| {
-            StageError::outside(format_args!("cannot send to syslog at {to}: {}", why(&error)))
-        })
-    }
-}
-
-async fn send_udp(address: &str, socket: &mut Option<UdpSocket>, message: &[u8]) -> io::Result<()> {
-    let connected = match socket.take() {
+/// Sends one datagram over `socket`, which is made first where there is none.
+async fn send(server: &Server, socket: &mut Option<Socket>, message: &[u8]) -> io::Result<()> {
+    let mut connected = match socket.take() {
         Some(connected) => connected,
-        None => {
-            let missing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            let peer = lookup_host(address).await?.next().ok_or_else(missing)?;
-            let any: SocketAddr = match peer {
-                SocketAddr::V4(_) => ([0_u8; 4], 0).into(),
-                SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
-            };
-            let connected = UdpSocket::bind(any).await?;
-            connected.connect(peer).await?;
-            connected
-        }
-    };
-    // A port where nobody listened is told at the next message (ICMP); that one is sent once more.
-    if connected.send(message).await.is_err() {
-        connected.send(message).await?;
-    }
-    *socket = Some(connected);
-    Ok(())
-}
-
-async fn send_unix(
-    path: &PathBuf,
-    socket: &mut Option<UnixDatagram>,
-    message: &[u8],
-) -> io::Result<()> {
-    let connected = match socket.take() {
-        Some(connected) => connected,
-        None => {
-            let connected = UnixDatagram::unbound()?;
-            connected.connect(path)?;
-            connected
-        }
+        None => Socket::connect(server).await?,
     };
     connected.send(message).await?;
     *socket = Some(connected);
     Ok(())
+}
+
+impl Socket {
+    async fn connect(server: &Server) -> io::Result<Self> {
+        match server {
+            Server::Unix(path) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(path)?;
+                Ok(Self::Unix(socket))
+            }
+            Server::Udp(address) | Server::Tcp(address) => {
+                let missing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+                let peer = lookup_host(address).await?.next().ok_or_else(missing)?;
+                let any: SocketAddr = match peer {
+                    SocketAddr::V4(_) => ([0_u8; 4], 0).into(),
+                    SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+                };
+                let socket = UdpSocket::bind(any).await?;
+                socket.connect(peer).await?;
+                Ok(Self::Udp(socket))
+            }
+        }
+    }
+
+    async fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Unix(socket) => socket.send(message).await?,
+            // A port where nobody listened is told at the next message (ICMP); that one is sent once more.
+            Self::Udp(socket) => match socket.send(message).await {
+                Ok(sent) => sent,
+                Err(_) => socket.send(message).await?,
+            },
+        };
+        Ok(())
+    }
 }
 
 #[cfg(test)]
