@@ -12,6 +12,8 @@ mod spool;
 mod audit;
 mod host;
 
+mod running;
+
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;

@@ -1,21 +1,19 @@
 //! `status`: what the running agent does, on one screen. The agent is asked; nothing is changed.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::{StateOption, complain, say};
-use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
+use super::running::{RunningAgent, another_question, ask_or_report, unanswered};
+use super::say;
+use crate::agent::control::{Answer, Request};
 use crate::agent::status::{StageStatus, Status};
-use crate::config::inspect;
 use crate::wire::shown;
 
-/// There is no agent, or it did not answer.
-const EXIT_UNANSWERED: u8 = 1;
 /// The limit for each of the two answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between the two answers that rates are computed from.
@@ -34,59 +32,35 @@ pub(super) struct StatusArguments {
     json: bool,
 
     #[command(flatten)]
-    state: StateOption,
-
-    /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
-    /// [default: as for run]
-    #[arg(long, value_name = "DIR|FILE")]
-    pipelines: Vec<PathBuf>,
+    agent: RunningAgent,
 }
 
 impl StatusArguments {
     pub(super) fn main(self) -> ExitCode {
-        let state = self.state.chosen().map_or_else(
-            || inspect(&self.pipelines, &|name| std::env::var(name).ok()).0.agent.state.folder,
-            |(state, _)| state,
-        );
-        let socket = socket_of(&state);
-        let first = match status(&socket) {
-            Ok(status) => status,
-            Err(code) => return code,
-        };
+        self.told().unwrap_or_else(|code| code)
+    }
+
+    fn told(&self) -> Result<ExitCode, ExitCode> {
+        let socket = self.agent.socket()?;
+        let first = status(&socket)?;
         if self.json {
-            return match serde_json::to_string(&first) {
+            return Ok(match serde_json::to_string(&first) {
                 Ok(text) => say(&text),
                 Err(error) => unanswered(&format!("the answer cannot be written: {error}")),
-            };
+            });
         }
         let began = Instant::now();
-        std::thread::park_timeout(INTERVAL); // nobody wakes it, and `elapsed` counts in any case
-        match status(&socket) {
-            Ok(second) => say(&shown(&screen(&first, &second, began.elapsed(), self.all))),
-            Err(code) => code,
-        }
+        std::thread::park_timeout(INTERVAL); // an early return does no harm: `elapsed` is measured
+        let second = status(&socket)?;
+        Ok(say(&shown(&screen(&first, &second, began.elapsed(), self.all))))
     }
 }
 
 fn status(socket: &Path) -> Result<Status, ExitCode> {
-    let at = socket.display();
-    Err(unanswered(&match ask(socket, &Request::Status, PATIENCE) {
-        Ok(Answer::Status(status)) => return Ok(*status),
-        Ok(Answer::Refused(why)) => format!("the agent refuses: {why}"),
-        Ok(_) => "the agent answers another question".to_owned(),
-        Err(Unanswered::NoAgent) => {
-            format!("no agent listens at {at} (is it running, and is this its state folder?)")
-        }
-        Err(Unanswered::Late) => {
-            format!("the agent at {at} has not answered within {} s", PATIENCE.as_secs())
-        }
-        Err(Unanswered::Io(error)) => format!("the agent at {at} does not answer: {error}"),
-    }))
-}
-
-fn unanswered(what: &str) -> ExitCode {
-    complain(&format!("infiniservice: {}", shown(what)));
-    ExitCode::from(EXIT_UNANSWERED)
+    match ask_or_report(socket, &Request::Status, PATIENCE, "")? {
+        Answer::Status(status) => Ok(*status),
+        _ => Err(another_question()),
+    }
 }
 
 /// The screen: `now`, with the rates since `before`, which was `elapsed` ago.
