@@ -64,7 +64,7 @@ impl Action for GetInstalledApplicationsWMI {
     }
 
     fn plan(&self) -> Plan {
-        Plan::reads("reads the database of installed packages, or asks rpm for it")
+        Plan::reads(packages::LISTS)
     }
 
     fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {

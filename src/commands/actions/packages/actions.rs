@@ -14,6 +14,10 @@ use super::{Operation, Root, change_in, list_in, search_in, side_effects, would_
 pub(in super::super) const ASKS: &str =
     "asks the machine's package manager; fails where there is none that this agent can use for it";
 
+/// What an action does that lists the installed packages.
+pub(in super::super) const LISTS: &str =
+    "reads the database of installed packages, or asks rpm for it";
+
 /// The name of a package.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -51,7 +55,7 @@ impl Action for PackageList {
     }
 
     fn plan(&self) -> Plan {
-        Plan::reads("reads the database of installed packages, or asks rpm for it")
+        Plan::reads(LISTS)
     }
 
     fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
@@ -103,111 +107,62 @@ impl Action for PackageSearch {
     }
 }
 
-/// Installs one package.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PackageInstall(pub PackageName);
+/// Declares an action that changes one package: its name, what it does, and the operation of the package manager.
+macro_rules! changes_one_package {
+    ($(#[$about:meta])* $Action:ident, $does:literal, $operation:ident) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $Action(pub PackageName);
 
-impl Action for PackageInstall {
-    const NAMES: &'static [Name] = &[Name::new(
-        "PackageInstall",
-        "installs one package of exactly this name",
-        "stdout, stderr, exit_code",
-    )
-    .takes("package")
-    .sent(&[text("package", Missing::Empty)])];
-    const RULES: &'static [Argument] = &[Argument::Package];
-    type Arguments = PackageArguments;
+        impl $Action {
+            fn operation(&self) -> Operation<'_> {
+                Operation::$operation(&self.0)
+            }
+        }
 
-    fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
-        Ok(Self(arguments.name()?))
-    }
+        impl Action for $Action {
+            const NAMES: &'static [Name] =
+                &[Name::new(stringify!($Action), $does, "stdout, stderr, exit_code")
+                    .takes("package")
+                    .sent(&[text("package", Missing::Empty)])];
+            const RULES: &'static [Argument] = &[Argument::Package];
+            type Arguments = PackageArguments;
 
-    fn plan(&self) -> Plan {
-        Plan::changes(ASKS).with(Argument::Package, self.0.as_str())
-    }
+            fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
+                Ok(Self(arguments.name()?))
+            }
 
-    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
-        would_run(place, Operation::Install(&self.0))
-    }
+            fn plan(&self) -> Plan {
+                Plan::changes(ASKS).with(Argument::Package, self.0.as_str())
+            }
 
-    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
-        side_effects(cx, Operation::Install(&self.0)).boxed()
-    }
+            fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
+                would_run(place, self.operation())
+            }
 
-    async fn run(&self, cx: &Context) -> Done {
-        change_in(&Root::machine(), cx, Operation::Install(&self.0)).await.into()
-    }
+            fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
+                side_effects(cx, self.operation()).boxed()
+            }
+
+            async fn run(&self, cx: &Context) -> Done {
+                change_in(&Root::machine(), cx, self.operation()).await.into()
+            }
+        }
+    };
 }
 
-/// Removes one package; its configuration files stay.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PackageRemove(pub PackageName);
-
-impl Action for PackageRemove {
-    const NAMES: &'static [Name] = &[Name::new(
-        "PackageRemove",
-        "removes one; its configuration stays",
-        "stdout, stderr, exit_code",
-    )
-    .takes("package")
-    .sent(&[text("package", Missing::Empty)])];
-    const RULES: &'static [Argument] = &[Argument::Package];
-    type Arguments = PackageArguments;
-
-    fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
-        Ok(Self(arguments.name()?))
-    }
-
-    fn plan(&self) -> Plan {
-        Plan::changes(ASKS).with(Argument::Package, self.0.as_str())
-    }
-
-    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
-        would_run(place, Operation::Remove(&self.0))
-    }
-
-    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
-        side_effects(cx, Operation::Remove(&self.0)).boxed()
-    }
-
-    async fn run(&self, cx: &Context) -> Done {
-        change_in(&Root::machine(), cx, Operation::Remove(&self.0)).await.into()
-    }
+changes_one_package! {
+    /// Installs one package.
+    PackageInstall, "installs one package of exactly this name", Install
 }
 
-/// Brings one package up to date; does not install it where it is not. Refused with pacman, which brings a
-/// system up to date as a whole.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PackageUpdate(pub PackageName);
+changes_one_package! {
+    /// Removes one package; its configuration files stay.
+    PackageRemove, "removes one; its configuration stays", Remove
+}
 
-impl Action for PackageUpdate {
-    const NAMES: &'static [Name] = &[Name::new(
-        "PackageUpdate",
-        "brings one up to date; refused with pacman",
-        "stdout, stderr, exit_code",
-    )
-    .takes("package")
-    .sent(&[text("package", Missing::Empty)])];
-    const RULES: &'static [Argument] = &[Argument::Package];
-    type Arguments = PackageArguments;
-
-    fn new(_: &'static str, arguments: PackageArguments) -> Result<Self, Unfit> {
-        Ok(Self(arguments.name()?))
-    }
-
-    fn plan(&self) -> Plan {
-        Plan::changes(ASKS).with(Argument::Package, self.0.as_str())
-    }
-
-    fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>> {
-        would_run(place, Operation::Update(&self.0))
-    }
-
-    fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a> {
-        side_effects(cx, Operation::Update(&self.0)).boxed()
-    }
-
-    async fn run(&self, cx: &Context) -> Done {
-        change_in(&Root::machine(), cx, Operation::Update(&self.0)).await.into()
-    }
+changes_one_package! {
+    /// Brings one package up to date; does not install it where it is not. Refused with pacman, which brings a
+    /// system up to date as a whole.
+    PackageUpdate, "brings one up to date; refused with pacman", Update
 }

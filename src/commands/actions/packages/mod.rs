@@ -36,7 +36,7 @@ pub use simulation::{ChangeKind, Planned, planned_changes_in};
 pub use transaction::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
-pub(super) use actions::{ASKS, PackageArguments};
+pub(super) use actions::{ASKS, LISTS, PackageArguments};
 pub(super) use dpkg::look_closer;
 pub(super) use pacman::lists_age;
 pub(super) use transaction::{ask, run};
