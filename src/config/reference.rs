@@ -339,7 +339,7 @@ pub const PIPELINE: Page = Page {
                     "`\"newline\"` or `\"octets\"`",
                     "\"newline\"",
                     "\"octets\"",
-                    "how lines are told apart: by their ends, or by a length before each (RFC 6587)",
+                    "how lines are delimited: by newlines, or by the length before each (RFC 6587)",
                 ),
             ],
         },

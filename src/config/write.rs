@@ -88,7 +88,7 @@ pub struct TcpTarget {
     /// The server, as a name or an IP address with a port.
     #[serde(deserialize_with = "address")]
     pub address: String,
-    /// How lines are told apart.
+    /// How lines are delimited.
     #[serde(default)]
     pub framing: Framing,
 }

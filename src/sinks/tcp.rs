@@ -4,7 +4,7 @@ use super::network::Tcp as Connection;
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
 
-/// How lines are told apart on a stream.
+/// How lines are delimited on a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {

@@ -57,7 +57,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Reads pieces and sends their whole lines, until the end or until nobody takes them.
+/// Reads pieces and sends their whole lines, until the end or until the receiver is closed.
 fn pump(
     decode: Decode,
     max_line: usize,
