@@ -3,6 +3,8 @@
 //! machine that is busy with something else will; `ROUNDS=…` for another number of round trips.
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "../tests/doubles/mod.rs"]
+mod doubles;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -20,11 +22,13 @@ use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::{self, NAMES, Owner, RequestLog};
 use infiniservice::commands::verify::secret::Secret;
 use infiniservice::host::{Host, Kind, Listener, Response, Settings, action};
-use infiniservice::spool::{FaultyDisk, Storage};
+use infiniservice::spool::Storage;
 use serde_json::Value;
 use support::flows::{COMMANDS, SECRET, WHOLE, metrics};
 use support::{Running, raw};
 use tempfile::TempDir;
+
+use doubles::faulty_disk::FaultyDisk;
 
 /// The bounds, as the project states them.
 const IDLE_P99: Duration = Duration::from_millis(5);

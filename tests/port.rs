@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "doubles/mod.rs"]
+mod doubles;
 #[path = "port/delivery.rs"]
 mod spool;
 #[path = "port/faults.rs"]
@@ -14,6 +16,8 @@ mod memory;
 mod rig;
 #[path = "port/socket.rs"]
 mod socket;
+#[path = "port/the_model.rs"]
+mod the_model;
 #[path = "port/todays_host.rs"]
 mod todays_host;
 #[path = "support/todays_host.rs"]
@@ -23,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use infiniservice::port::model;
+use doubles::port as model;
 use infiniservice::port::{Audience, Inbound, Port, PortExit, Summary, TrackedFrame};
 use tokio::sync::mpsc;
 use tokio::time::Instant;

@@ -17,9 +17,13 @@ use infiniservice::commands::request_log::{
 };
 use infiniservice::model::Rng;
 use infiniservice::sinks::Rotation;
-use infiniservice::spool::{Faults, FaultyDisk, Storage};
+use infiniservice::spool::Storage;
 use infiniservice::wire::envelope::Refused;
 use tokio::time::Instant;
+
+#[path = "doubles/mod.rs"]
+mod doubles;
+use doubles::faulty_disk::{Faults, FaultyDisk};
 
 const NOW: i64 = 1_700_000_000_000;
 

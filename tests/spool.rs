@@ -1,6 +1,8 @@
 //! The spool on a failing disk, the spool task with a fake port, and `infiniservice spool`.
 #![allow(clippy::unwrap_used)]
 
+#[path = "doubles/mod.rs"]
+mod doubles;
 #[path = "spool/check.rs"]
 mod check;
 #[path = "spool/cli.rs"]

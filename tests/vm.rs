@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "a step of a case that fails ends the case")]
 
+#[path = "doubles/mod.rs"]
+mod doubles;
 #[path = "vm/accel.rs"]
 mod accel;
 #[path = "vm/agent.rs"]

@@ -48,7 +48,6 @@ mod in_flight;
 mod control_lines;
 mod inbound;
 mod counters;
-pub mod model;
 
 pub use ack_tracker::AckTracker;
 pub use breaker::{Breaker, BreakerState};

@@ -79,10 +79,8 @@ mod acks;
 mod status;
 mod session_ids;
 mod types;
-mod faulty_disk;
 
 pub use acks::Acks;
-pub use faulty_disk::{Faults, FaultyDisk};
 pub use file::{ASIDE, File, NAME, Names, open};
 pub use message::{DurableMessage, Kind};
 pub use queue::Spool;

@@ -5,8 +5,8 @@ use std::io;
 /// One file that is only appended to, or replaced as a whole by a new one that was written beside it.
 ///
 /// An implementation is single-threaded and may block: the caller keeps it off the async workers unless
-/// [`blocks`](Self::blocks) is `false`. There are two: [`File`](super::File), and
-/// [`FaultyDisk`](super::FaultyDisk), which simulates power cuts.
+/// [`blocks`](Self::blocks) is `false`. The product has one, [`File`](super::File); the
+/// tests have another, which simulates power cuts.
 pub trait Storage: Send + 'static {
     /// The length of the file; 0 where there is none.
     fn length(&mut self) -> io::Result<u64>;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use infiniservice::port::{Audience, TrackedFrame, WINDOW_BYTES};
 use tokio::time::Instant;
 
-use infiniservice::port::model;
+use crate::doubles::port as model;
 
 use super::rig::{Rig, frame, settle};
 

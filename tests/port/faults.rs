@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::port::model::ModelHost;
+use crate::doubles::port::ModelHost;
 use infiniservice::port::{DURABLE_KEPT, PortExit};
 use proptest::prelude::*;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::doubles::port as model;
 use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::collect::{Collector, IntervalSource, MemoryCollector};
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::{Stages, collect, through};
 use infiniservice::pipeline::{MemoryBudget, Restart, Ring, StatsRegistry, run};
-use infiniservice::port::model;
 use infiniservice::wire::Format;
 use tokio_util::sync::CancellationToken;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::doubles::port::{self as model, ModelHost, ModelPort};
 use bytes::Bytes;
 use infiniservice::commands::notify::control_messages::ControlMessages;
 use infiniservice::model::Frame;
 use infiniservice::pipeline::{StageStats, StatsRegistry};
-use infiniservice::port::model::{self, ModelHost, ModelPort};
 use infiniservice::port::{
     AckTracker, Audience, Breaker, ControlLines, Counters, Inbound, Port, Summary, TrackedFrame,
 };

@@ -22,7 +22,7 @@ use infiniservice::pipeline::{
     Transform,
 };
 use infiniservice::port::{Counters, Port};
-use infiniservice::spool::{FaultyDisk, Settings, Spool, SpoolStatus, SpoolTask};
+use infiniservice::spool::{Settings, Spool, SpoolStatus, SpoolTask};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock;
 use super::disk::Disk;
+use super::doubles::faulty_disk::FaultyDisk;
 use super::faults::Files;
 use super::flows::{self, CommandState, Daemon};
 use super::known::{Id, Shared};

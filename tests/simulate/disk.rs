@@ -4,7 +4,9 @@
 use std::io;
 use std::sync::Arc;
 
-use infiniservice::spool::{FaultyDisk, Storage};
+use infiniservice::spool::Storage;
+
+use super::doubles::faulty_disk::FaultyDisk;
 use tokio::time::Instant;
 
 use super::known::Shared;

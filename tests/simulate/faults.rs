@@ -1,8 +1,8 @@
 //! What goes wrong in a run, and when: drawn from the seed before it begins. Makes nothing go wrong.
 
 use infiniservice::model::Rng;
-use infiniservice::spool::Faults;
 
+use super::doubles::faulty_disk::Faults;
 use super::machine::Behaviour;
 
 /// How long things go wrong, in milliseconds.

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::doubles::port::{self as model, ModelHost, ModelPort};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use infiniservice::port::model::{self, ModelHost, ModelPort};
 use infiniservice::port::{Device, NotOpen, Opener, Received, Sent};
 use tokio::sync::Notify;
 

@@ -16,6 +16,8 @@
 
 pub mod agent;
 pub mod clock;
+#[path = "../doubles/mod.rs"]
+pub mod doubles;
 pub mod disk;
 pub mod faults;
 pub mod flows;

@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::spool::{Faults, FaultyDisk, State};
+use infiniservice::spool::State;
 use tokio::sync::{Notify, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, advance, sleep_until};
 
 use super::agent::{Agent, Surroundings};
 use super::disk::Disk;
+use super::doubles::faulty_disk::{Faults, FaultyDisk};
 use super::faults::{Plan, StageError, TROUBLE_MS};
 use super::host::Host;
 use super::known::{ExitStatus, Id, Known, Shared};

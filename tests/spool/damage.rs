@@ -1,8 +1,7 @@
 //! Files that are anything: of another machine, damaged, forged, or no spool at all.
 
-use infiniservice::spool::{
-    Faults, FaultyDisk, ITEMS_MAX, Kind, Opened, Settings, Spool, State, scan,
-};
+use crate::doubles::faulty_disk::{Faults, FaultyDisk};
+use infiniservice::spool::{ITEMS_MAX, Kind, Opened, Settings, Spool, State, scan};
 use proptest::prelude::*;
 
 use super::rig::{NOW, all, message, small, text, texts};

@@ -1,11 +1,10 @@
 //! A file whose beginning is corrupt, or of another version: valid items are kept, losses are counted, and nothing
 //! that a person could still read is overwritten.
 
+use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::fs;
 
-use infiniservice::spool::{
-    ASIDE, Faults, FaultyDisk, Kind, NAME, SIZE_MIN, Settings, Spool, State, open, scan,
-};
+use infiniservice::spool::{ASIDE, Kind, NAME, SIZE_MIN, Settings, Spool, State, open, scan};
 use tempfile::TempDir;
 
 use super::rig::{NOW, message, settings, small, text, texts};

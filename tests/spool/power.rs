@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use infiniservice::model::Rng;
-use infiniservice::spool::{Faults, FaultyDisk, Kind, Spool, State};
+use infiniservice::spool::{Kind, Spool, State};
 
 use super::rig::{NOW, all, message, small, text, texts};
 

@@ -1,9 +1,10 @@
 //! What the tests of the spool share.
 
+use crate::doubles::faulty_disk::FaultyDisk;
 use bytes::Bytes;
 use infiniservice::model::Frame;
 use infiniservice::port::TrackedFrame;
-use infiniservice::spool::{DurableMessage, FaultyDisk, Kind, SIZE_MIN, Settings, Spool};
+use infiniservice::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool};
 use tokio::time::Instant;
 
 /// 2026-01-01, in milliseconds.

@@ -1,6 +1,7 @@
 //! Full and failing disks, and a full spool: what is evicted, and what never is.
 
-use infiniservice::spool::{Faults, FaultyDisk, Kind, MEMORY_MAX, SIZE_MIN, Spool, State};
+use crate::doubles::faulty_disk::{Faults, FaultyDisk};
+use infiniservice::spool::{Kind, MEMORY_MAX, SIZE_MIN, Spool, State};
 
 use super::rig::{NOW, all, message, settings, small, text, texts};
 

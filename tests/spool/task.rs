@@ -1,5 +1,6 @@
 //! The spool task, with both ends in the test.
 
+use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use infiniservice::model::StageCounts;
 use infiniservice::pipeline::{ExitStatus, Restart, StageStats, StatsRegistry, Task, run};
 use infiniservice::port::TrackedFrame;
 use infiniservice::spool::{
-    DurableMessage, Faults, FaultyDisk, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus,
-    SpoolTask, State, Storage, open,
+    DurableMessage, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus, SpoolTask, State,
+    Storage, open,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;

@@ -1,10 +1,10 @@
 //! Tombstones of replies that a full spool evicts.
 
+use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::time::SystemTime;
 
 use infiniservice::spool::{
-    Faults, FaultyDisk, ITEMS_MAX, Kind, SIZE, SIZE_MIN, Settings, Spool, State, TOMBSTONE_MAX,
-    scan,
+    ITEMS_MAX, Kind, SIZE, SIZE_MIN, Settings, Spool, State, TOMBSTONE_MAX, scan,
 };
 use tokio::time::Instant;
 

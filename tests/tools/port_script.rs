@@ -6,8 +6,12 @@
 use std::io::{BufRead, Write, stdin, stdout};
 use std::time::Duration;
 
+#[path = "../doubles/mod.rs"]
+mod doubles;
+
 use infiniservice::port::Target;
-use infiniservice::port::model::script::{GuestEnd, Op};
+
+use doubles::port::script::{GuestEnd, Op};
 
 /// A port that takes nothing for so long is full, also in an emulated machine.
 const PATIENCE: Duration = Duration::from_millis(250);

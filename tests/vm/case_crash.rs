@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::doubles::port::script::Op;
 use infiniservice::commands::request_log::{CUT, CUT_SCRIPT};
 use infiniservice::host::{Script, Shell, payload};
 use infiniservice::model::Rng;
-use infiniservice::port::model::script::Op;
 use serde_json::Value;
 
 use super::agent::Agent;
@@ -36,7 +36,7 @@ const HANG: (u32, Duration) = (5, Duration::from_secs(6));
 const PROCESSES: u32 = 10;
 
 /// A host that leaves while QEMU throttles the port takes one of its 128 buffers along for ever
-/// ([`infiniservice::port::model`]), so what a host that reads nothing is let in tells how many are left.
+/// ([`crate::doubles::port`]), so what a host that reads nothing is let in tells how many are left.
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn two_hundred_hosts_that_crash_and_some_that_hang_under_full_load_leave_the_port_its_capacity() {

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use infiniservice::port::model::script::{Numbered, Op, play, random, seen};
-use infiniservice::port::model::{BUFFER_BYTES, ModelHost, ModelPort, cost, pair};
+use crate::doubles::port::script::{Numbered, Op, play, random, seen};
+use crate::doubles::port::{BUFFER_BYTES, ModelHost, ModelPort, cost, pair};
 use serde_json::json;
 
 use super::lab::{self, Lab};
@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_millis(400);
 /// Operations of a random script.
 const LENGTH: usize = 40;
 
-/// Every state of the table in [`infiniservice::port::model`], each way into it and out.
+/// Every state of the table in [`crate::doubles::port`], each way into it and out.
 const TABLE: &[&str] = &[
     // Nobody, somebody, one opener; a ring that counts writes, and a buffer lost with each host that
     // leaves while it is full.

@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use infiniservice::metrics::synthetic::Generator;
 use infiniservice::model::{Group, SystemMetrics};
-use infiniservice::spool::Faults;
+
 use tokio::time::Instant;
 
 use super::super::agent::KEY;
 use super::super::clock;
+use super::super::doubles::faulty_disk::Faults;
 use super::super::faults::StageError;
 use super::super::flows::DRAIN;
 use super::super::known::ExitStatus;

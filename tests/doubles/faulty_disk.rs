@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
-use super::storage::Storage;
-use crate::model::Rng;
-use crate::sync::IgnorePoison;
+use infiniservice::model::Rng;
+use infiniservice::spool::Storage;
 
 /// The size that a disk writes atomically.
 const SECTOR: usize = 512;
@@ -131,7 +130,7 @@ impl FaultyDisk {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().ignore_poison()
+        self.0.lock().unwrap()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::socket::Socket;
-use crate::port::CHUNK_BYTES_MAX;
+use infiniservice::port::CHUNK_BYTES_MAX;
 
 /// Buffers of a port's ring, each way.
 pub const RING_BUFFERS: usize = 128;

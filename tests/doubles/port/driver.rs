@@ -4,8 +4,8 @@ use std::task::Waker;
 
 use super::hypervisor::Hypervisor;
 use super::{HostSession, Tries};
-use crate::port::device::{HostPresence, Received, Sent};
-use crate::port::write_buffer::WRITE_BYTES_MAX;
+use infiniservice::port::WRITE_BYTES_MAX;
+use infiniservice::port::{HostPresence, Received, Sent};
 
 /// The whole state of the model, under one lock.
 #[derive(Debug)]
