@@ -31,7 +31,6 @@ use crate::pipeline::{
 use crate::port::Target;
 use crate::records;
 use crate::sinks;
-use crate::spool::DurableSink;
 use crate::wire::Format;
 
 /// All flows of the files, built and not started.
@@ -307,9 +306,9 @@ impl<'a> Outputs<'a> {
         match &write.target {
             config::Target::Port(port) if write.delivery == Delivery::Durable => {
                 let target = site.ports.resolve(port)?;
-                let durable = site.ports.at(&target).durable.clone();
-                self.targets.push(target.clone());
-                Ok(Some(BoxSink::new(DurableSink::new(target.to_string(), durable))))
+                let durable = site.ports.at(&target).durable_sink(site.stop);
+                self.targets.push(target);
+                Ok(Some(BoxSink::new(durable)))
             }
             target => Ok(sink(target)),
         }

@@ -21,7 +21,7 @@ use crate::config::HostKind;
 use crate::model::Frame;
 use crate::pipeline::{StageError, StatsRegistry, Task};
 use crate::port::{AckTracker, Counters, Inbound, Port, PortExit, Target, Undelivered, check};
-use crate::spool::{Acks, DurableMessage, Machine, SpoolStatus};
+use crate::spool::{Acks, DurableMessage, DurableSink, Machine, SpoolStatus};
 
 /// The ports, each created when it is first named.
 pub struct Ports {
@@ -240,6 +240,12 @@ impl Ports {
 }
 
 impl Connection {
+    /// A sink whose frames are stored until the host acknowledges them.
+    pub fn durable_sink(&self, stop: &CancellationToken) -> DurableSink {
+        let (durable, status) = (self.durable.clone(), self.status.clone());
+        DurableSink::new(self.target.to_string(), durable, status, stop)
+    }
+
     /// Discards and counts the input, for a port without a command flow.
     pub fn discard_input(&self, stop: &CancellationToken) -> Box<dyn Task> {
         let (turn, counters) = (self.inbound.lease(), Arc::clone(&self.counters));

@@ -217,7 +217,7 @@ mod tests {
 
     fn frame(text: &str) -> Frame {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        Frame { bytes, readings: 1, oldest: Instant::now() }
+        Frame::new(bytes, 1, Instant::now())
     }
 
     fn publish(ring: &Ring<Frame>, texts: &[&str]) {
@@ -306,7 +306,7 @@ mod tests {
         let ring = lab.ring("a", 64);
         for _ in 0..20 {
             let bytes = lab.memory_budget.hold(vec![b'x'; 5_000].into());
-            ring.publish(Frame { bytes, readings: 1, oldest: Instant::now() });
+            ring.publish(Frame::new(bytes, 1, Instant::now()));
         }
         drop(ring);
         assert!(lab.memory_budget.is_tight());

@@ -91,6 +91,9 @@ impl<K: Sink<In = Frame>> Sink for Measured<K> {
     fn detail(&self) -> String {
         self.sink.detail()
     }
+    fn hands_on(&self) -> bool {
+        self.sink.hands_on()
+    }
     async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
         self.sink.write(frame).await?;
         self.meter.written(frame, Instant::now());

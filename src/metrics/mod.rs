@@ -74,4 +74,8 @@ impl EventCount for Frame {
     fn weight(&self) -> u64 {
         u64::from(self.readings)
     }
+
+    fn acknowledge(&self) {
+        self.receipt.acknowledge();
+    }
 }

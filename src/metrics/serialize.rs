@@ -105,7 +105,7 @@ impl Serialize {
                 Some(ledger) => ledger.hold(bytes),
                 None => bytes,
             };
-            out.push(Frame { bytes, readings: std::mem::take(&mut self.readings), oldest });
+            out.push(Frame::new(bytes, std::mem::take(&mut self.readings), oldest));
         }
     }
 }

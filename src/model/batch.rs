@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::SystemMetrics;
+use super::{Receipt, SystemMetrics};
 
 /// Readings that travel together, oldest first. Never empty.
 #[derive(Debug, Clone)]
@@ -19,4 +19,13 @@ pub struct Frame {
     pub readings: u32,
     /// When the oldest of those readings was made.
     pub oldest: Instant,
+    /// Acknowledged once the frame is where it must be.
+    pub receipt: Receipt,
+}
+
+impl Frame {
+    /// A frame that nobody waits for.
+    pub fn new(bytes: impl Into<Bytes>, readings: u32, oldest: Instant) -> Self {
+        Self { bytes: bytes.into(), readings, oldest, receipt: Receipt::default() }
+    }
 }

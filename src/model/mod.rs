@@ -9,6 +9,7 @@ mod machine;
 mod metrics;
 mod network;
 mod process;
+mod receipt;
 mod time;
 
 pub use batch::{Batch, Frame};
@@ -18,5 +19,6 @@ pub use machine::{
 pub use metrics::{CollectError, Group, Identity, SystemMetrics};
 pub use network::{Interface, InterfaceRates, Network, Port};
 pub use process::{Process, Rank};
+pub use receipt::{Receipt, Unacknowledged};
 pub use rng::Rng;
 pub use time::Iso8601;

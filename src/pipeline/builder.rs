@@ -67,7 +67,7 @@ impl<T: EventCount + Send + 'static> Pipeline<Identity<T>> {
             let (name, detail) = (source.name(), source.detail());
             let node = health.node(format!("{}/{name}", graph.picture.name));
             ends.push(graph.picture.stage(name, detail, &[], &Edge::Fused));
-            let (outlet, stop) = (sender.clone(), stop.clone());
+            let (outlet, stop) = (Some(sender.clone()), stop.clone());
             graph.add(SourceTask { source, outlet, hand: None, stop, node });
         }
         let (health, segment, edge) = (health.clone(), Identity::default(), Edge::Queue(items));

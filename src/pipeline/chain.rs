@@ -188,6 +188,7 @@ impl<T: Transform> Segment for StageRunner<T> {
             && let Some(item) = self.queue.get(self.next)
         {
             self.node.dropped("poison", item.weight());
+            item.acknowledge();
             self.next += 1;
             self.tries = 0;
         }

@@ -81,6 +81,7 @@ impl<T: EventCount + Send + 'static> Ring<T> {
     pub fn publish(&self, item: T) -> bool {
         // One task publishes to a ring; a second would only make a gap look larger than it is.
         let weight = item.weight();
+        item.acknowledge();
         let before = self.published.fetch_add(weight, Relaxed);
         let item = Arc::new(Mutex::new(Some(item)));
         let newest = Arc::downgrade(&item);

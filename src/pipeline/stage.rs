@@ -29,6 +29,12 @@ pub trait Source: Send + 'static {
     /// Starts, or starts again after a fault: state worth keeping lives in `self`, the stream
     /// borrows it. The end of the stream is the end of the source.
     fn open(&mut self) -> impl Stream<Item = Result<Self::Out, StageError>> + Send + '_;
+
+    /// The last call, once the stop has come or the stream has ended, and everything is handed on: a source that keeps
+    /// a position waits here for what is not acknowledged yet. It has to bound that.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// Computes. Synchronous and total: no clock, no I/O, no await; trouble is data, never an error.
@@ -126,6 +132,11 @@ pub trait Sink: Send + 'static {
         String::new()
     }
 
+    /// Whether a write only hands the item on, to something that [acknowledges](EventCount::acknowledge) it later.
+    fn hands_on(&self) -> bool {
+        false
+    }
+
     /// Writes one item whole, or fails and has written nothing that counts.
     fn write(&mut self, item: &Self::In) -> impl Future<Output = Result<(), StageError>> + Send;
 
@@ -149,6 +160,7 @@ impl<T: EventCount + Send + Sync + 'static> BoxSink<T> {
 trait DynSink<T>: Send {
     fn name(&self) -> String;
     fn detail(&self) -> String;
+    fn hands_on(&self) -> bool;
     fn write<'a>(&'a mut self, item: &'a T) -> BoxFuture<'a, Result<(), StageError>>;
     fn flush(&mut self) -> BoxFuture<'_, Result<(), StageError>>;
 }
@@ -159,6 +171,9 @@ impl<S: Sink> DynSink<S::In> for S {
     }
     fn detail(&self) -> String {
         Sink::detail(self)
+    }
+    fn hands_on(&self) -> bool {
+        Sink::hands_on(self)
     }
     fn write<'a>(&'a mut self, item: &'a S::In) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(Sink::write(self, item))
@@ -177,6 +192,9 @@ impl<T: EventCount + Send + Sync + 'static> Sink for BoxSink<T> {
     fn detail(&self) -> String {
         self.0.detail()
     }
+    fn hands_on(&self) -> bool {
+        self.0.hands_on()
+    }
     async fn write(&mut self, item: &T) -> Result<(), StageError> {
         self.0.write(item).await
     }
@@ -192,6 +210,10 @@ pub trait EventCount {
     fn weight(&self) -> u64 {
         1
     }
+
+    /// The item is where it must be: tells its source, if that waits for it. Called after a successful write, when the
+    /// item is published, and when it is given up.
+    fn acknowledge(&self) {}
 }
 
 /// Where a [`Transform`] puts what it gives and says what it drops.

@@ -83,7 +83,8 @@ impl<T: EventCount + Send + 'static> Downstream<T> {
 /// Runs a source until it ends or the stop is called.
 pub(super) struct SourceTask<S: Source> {
     pub source: S,
-    pub outlet: mpsc::Sender<S::Out>,
+    /// Dropped when the source has ended, so that what follows ends.
+    pub outlet: Option<mpsc::Sender<S::Out>>,
     /// Made, but not handed on yet.
     pub hand: Option<S::Out>,
     pub stop: CancellationToken,
@@ -92,7 +93,7 @@ pub(super) struct SourceTask<S: Source> {
 
 impl<S: Source> SourceTask<S> {
     async fn pump(&mut self) -> Result<(), StageError> {
-        let Self { source, outlet, hand, stop, node } = self;
+        let Self { source, outlet: Some(outlet), hand, stop, node } = self else { return Ok(()) };
         let mut items = std::pin::pin!(source.open());
         loop {
             if let Some(item) = hand.take() {
@@ -128,7 +129,13 @@ impl<S: Source> SourceTask<S> {
 
 impl<S: Source> Task for SourceTask<S> {
     fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>> {
-        self.pump().boxed()
+        let run = async {
+            self.pump().await?;
+            self.outlet = None;
+            self.source.close().await;
+            Ok(())
+        };
+        run.boxed()
     }
 
     fn failed(&mut self) -> String {
@@ -296,9 +303,16 @@ impl<S: Sink> SinkTask<S> {
             node.queued((hand.len() - *next) as u64);
             while let Some(item) = hand.get(*next) {
                 node.buffered(weigh(&hand[*next..]));
-                within_limit(sink.write(item), log_limit, node).await?;
+                match sink.hands_on() {
+                    // It waits for as long as what is behind it does.
+                    true => sink.write(item).await?,
+                    false => within_limit(sink.write(item), log_limit, node).await?,
+                }
                 works_again(log_limit, node);
                 node.sent(item.weight());
+                if !sink.hands_on() {
+                    item.acknowledge();
+                }
                 *next += 1;
             }
             hand.clear();

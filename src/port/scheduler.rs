@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     fn frame(text: &'static str) -> Frame {
-        Frame { bytes: Bytes::from_static(text.as_bytes()), readings: 1, oldest: Instant::now() }
+        Frame::new(Bytes::from_static(text.as_bytes()), 1, Instant::now())
     }
 
     fn next(scheduler: &mut Scheduler, room: usize) -> String {

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn frame(bytes: impl Into<Bytes>) -> Outgoing {
-        let frame = Frame { bytes: bytes.into(), readings: 1, oldest: Instant::now() };
+        let frame = Frame::new(bytes, 1, Instant::now());
         Outgoing { frame, what: What::Telemetry }
     }
 

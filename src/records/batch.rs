@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::model::Receipt;
 use crate::pipeline::MemoryBudget;
 use crate::values::{Count, Period, Size};
 
@@ -21,6 +22,8 @@ pub struct Records {
     pub oldest: Instant,
     /// How its lines are to be read.
     pub decode: Decode,
+    /// Acknowledges them to their source.
+    pub receipt: Receipt,
 }
 
 impl Records {
@@ -99,6 +102,8 @@ pub(super) struct Gathered {
     ends: Vec<u32>,
     oldest: Option<Instant>,
     opened: Option<Instant>,
+    /// Of the batches that the lines are from.
+    receipts: Vec<Receipt>,
 }
 
 impl Gathered {
@@ -113,6 +118,7 @@ impl Gathered {
             ends: Vec::new(),
             oldest: None,
             opened: None,
+            receipts: Vec::new(),
         }
     }
 }
@@ -128,6 +134,13 @@ impl Gathered {
         self.ends.push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
         self.oldest = Some(self.oldest.map_or(oldest, |other| other.min(oldest)));
         self.opened.get_or_insert(now);
+    }
+
+    /// All lines of a batch that has this receipt are in, or have left with an earlier one.
+    pub fn end_batch(&mut self, receipt: &Receipt) {
+        if receipt.is_awaited() {
+            self.receipts.push(receipt.clone());
+        }
     }
 
     /// Whether a batch is complete.
@@ -157,6 +170,7 @@ impl Gathered {
         let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(lines));
         let ends = std::mem::replace(&mut self.ends, Vec::with_capacity(records));
         let bytes = self.budget.hold(Bytes::from(lines));
-        Some(Records { bytes, ends, too_long: 0, oldest, decode: Decode::default() })
+        let (decode, receipt) = (Decode::default(), Receipt::merge(self.receipts.drain(..)));
+        Some(Records { bytes, ends, too_long: 0, oldest, decode, receipt })
     }
 }

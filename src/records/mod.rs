@@ -52,4 +52,8 @@ impl EventCount for Records {
     fn weight(&self) -> u64 {
         self.ends.len() as u64 + self.too_long
     }
+
+    fn acknowledge(&self) {
+        self.receipt.acknowledge();
+    }
 }

@@ -59,11 +59,13 @@ impl Transform for Serialize {
             let limit = start + self.max_frame.min(input.bytes.len());
             let fit = input.ends[first..].partition_point(|end| *end as usize <= limit).max(1);
             let end = input.ends[first + fit - 1] as usize;
-            out.push(Frame {
-                bytes: input.bytes.slice(start..end),
-                readings: u32::try_from(fit).unwrap_or(u32::MAX),
-                oldest: input.oldest,
-            });
+            let bytes = input.bytes.slice(start..end);
+            let readings = u32::try_from(fit).unwrap_or(u32::MAX);
+            let mut frame = Frame::new(bytes, readings, input.oldest);
+            if first + fit == input.ends.len() {
+                frame.receipt = input.receipt.clone();
+            }
+            out.push(frame);
             (start, first) = (end, first + fit);
         }
     }

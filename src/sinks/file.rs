@@ -236,11 +236,7 @@ mod tests {
     const WIDE: Rotation = Rotation { max_bytes: 1 << 30, keep: 3 };
 
     fn frame(text: &str) -> Frame {
-        Frame {
-            bytes: Bytes::copy_from_slice(text.as_bytes()),
-            readings: 1,
-            oldest: Instant::now(),
-        }
+        Frame::new(text.to_owned(), 1, Instant::now())
     }
 
     fn read(path: impl AsRef<Path>) -> String {

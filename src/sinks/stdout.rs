@@ -150,7 +150,7 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     fn frame(bytes: impl Into<Bytes>) -> Frame {
-        Frame { bytes: bytes.into(), readings: 1, oldest: Instant::now() }
+        Frame::new(bytes, 1, Instant::now())
     }
 
     #[tokio::test]

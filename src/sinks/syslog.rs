@@ -213,7 +213,7 @@ mod tests {
     use tempfile::TempDir;
 
     fn frame(text: &str) -> Frame {
-        Frame { bytes: text.to_owned().into(), readings: 1, oldest: Instant::now() }
+        Frame::new(text.to_owned(), 1, Instant::now())
     }
 
     fn header() -> Header {

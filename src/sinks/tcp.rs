@@ -80,7 +80,7 @@ mod tests {
     use tokio::time::Instant;
 
     fn frame(text: &str) -> Frame {
-        Frame { bytes: text.to_owned().into(), readings: 1, oldest: Instant::now() }
+        Frame::new(text.to_owned(), 1, Instant::now())
     }
 
     async fn server() -> (TcpListener, String) {

@@ -70,7 +70,7 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     fn frame(text: &str) -> Frame {
-        Frame { bytes: text.to_owned().into(), readings: 1, oldest: Instant::now() }
+        Frame::new(text.to_owned(), 1, Instant::now())
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use super::message::DurableMessage;
 use super::queue::Spool;
 use super::status::SpoolStatus;
 use super::storage::Storage;
+use crate::model::Receipt;
 use crate::pipeline::{EventCount, StageStats};
 use crate::port::TrackedFrame;
 
@@ -17,6 +18,10 @@ use crate::port::TrackedFrame;
 /// It is more than the port's window: a host that answers no barriers acknowledges late, and its next reply must
 /// not wait behind a long one until then.
 const HANDED_BYTES_MAX: u64 = 1 << 20;
+
+/// The most receipts that are kept while nothing can be written. The sources of further messages read them again at
+/// the next start.
+const RECEIPTS_MAX: usize = 1024;
 
 /// What outlives a job.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub(super) struct Job<S> {
     pub node: Arc<StageStats>,
     pub status: SpoolStatus,
     pub acks: Acks,
+    /// Of messages that are not known to be on disk; at most [`RECEIPTS_MAX`].
+    receipts: Vec<Receipt>,
 }
 
 /// What a job gets.
@@ -64,7 +71,8 @@ impl<S: Storage> Job<S> {
         acks.set_waiting(
             spool.waiting().iter().map(|entry| entry.request).filter(|n| *n > 0).collect(),
         );
-        let mut job = Self { spool, pending: VecDeque::new(), node, status, acks };
+        let (pending, receipts) = Default::default();
+        let mut job = Self { spool, pending, node, status, acks, receipts };
         job.count_found();
         job
     }
@@ -81,7 +89,7 @@ impl<S: Storage> Job<S> {
     }
 
     pub(super) fn work(&mut self, input: JobInput) -> JobOutput {
-        let Self { spool, pending, node, .. } = self;
+        let Self { spool, pending, node, receipts, .. } = self;
         let now_ms = input.now_ms;
         pending.extend(input.items);
         spool.put_tombstones(input.now, now_ms); // of evictions at the opening
@@ -94,8 +102,12 @@ impl<S: Storage> Job<S> {
         if input.retry {
             spool.retry(now_ms);
         }
-        while let Some(message) = pending.pop_front() {
+        while let Some(mut message) = pending.pop_front() {
             node.received(message.weight());
+            let receipt = std::mem::take(&mut message.frame.receipt);
+            if receipt.is_awaited() && receipts.len() < RECEIPTS_MAX {
+                receipts.push(receipt);
+            }
             spool.put(message, input.handed_over, now_ms);
         }
         spool.flush(now_ms);
@@ -104,6 +116,11 @@ impl<S: Storage> Job<S> {
         }
         if input.sync {
             spool.sync(now_ms);
+        }
+        // Without a file only the host's acknowledgement is one.
+        let is_stored = spool.is_stored() || spool.waiting().is_empty();
+        if is_stored {
+            receipts.drain(..).for_each(|receipt| receipt.acknowledge());
         }
         let (items, bytes) = (input.room, HANDED_BYTES_MAX.min(spool.size / 4));
         let out = spool.bytes_up_to(input.handed_over);

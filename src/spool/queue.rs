@@ -110,7 +110,7 @@ impl<S: Storage> Spool<S> {
     /// Adds the tombstones of what was evicted at the opening; [`put`](Self::put) does it too.
     pub fn put_tombstones(&mut self, now: Instant, now_ms: u64) {
         for (tombstone, request) in std::mem::take(&mut self.tombstones) {
-            let frame = Frame { bytes: tombstone.into(), readings: 0, oldest: now };
+            let frame = Frame::new(tombstone, 0, now);
             let tombstone = DurableMessage { frame, kind: Kind::Response, request };
             self.push(Entry::of(&tombstone, now_ms), tombstone);
         }
@@ -236,7 +236,7 @@ impl<S: Storage> Spool<S> {
             tracing::warn!(seq = entry.seq, %error, "an item of the spool cannot be read");
             None
         })?;
-        Some(Frame { bytes: bytes.into(), readings: entry.readings, oldest: now })
+        Some(Frame::new(bytes, entry.readings, now))
     }
 
     /// Items up to `handed_over` are with the port: their cached bytes are dropped.

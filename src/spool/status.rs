@@ -1,7 +1,10 @@
 //! The status of a spool, for display.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
 
 use super::queue::Spool;
 use super::scan::Entry;
@@ -11,7 +14,15 @@ use crate::sync::IgnorePoison;
 
 /// A shared view of the status. Clones show the same; the spool task updates it after each change.
 #[derive(Debug, Clone, Default)]
-pub struct SpoolStatus(Arc<Mutex<Waiting>>);
+pub struct SpoolStatus(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// More than half of the spool is taken.
+    is_half_full: AtomicBool,
+    changed: Notify,
+}
 
 /// The status at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +51,19 @@ impl Waiting {
 impl SpoolStatus {
     /// The current status.
     pub fn now(&self) -> Waiting {
-        self.0.lock().ignore_poison().clone()
+        self.0.waiting.lock().ignore_poison().clone()
+    }
+
+    /// Waits until less than half of the spool is taken and `others` is true. That is asked again after each change.
+    pub(super) async fn half_free(&self, others: impl Fn() -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            if !self.0.is_half_full.load(Relaxed) && others() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(super) fn state<S: Storage>(&self, spool: &Spool<S>) {
@@ -54,7 +77,9 @@ impl SpoolStatus {
         };
         let (bytes, state, why) = (spool.bytes(), spool.state(), spool.trouble().cloned());
         let waiting = Waiting { items, bytes, oldest, in_memory, state, why };
-        *self.0.lock().ignore_poison() = waiting;
+        *self.0.waiting.lock().ignore_poison() = waiting;
+        self.0.is_half_full.store(spool.bytes() >= spool.capacity() / 2, Relaxed);
+        self.0.changed.notify_waiters();
     }
 }
 

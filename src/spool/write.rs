@@ -117,6 +117,11 @@ impl<S: Storage> Spool<S> {
         self.dirty && self.failing.is_none()
     }
 
+    /// Whether everything that waits is on disk, and synced.
+    pub fn is_stored(&self) -> bool {
+        self.storage.is_some() && self.in_memory == 0 && self.failing.is_none() && !self.urgent
+    }
+
     /// Whether unsynced data includes items, and not only acknowledgements and drops.
     pub fn is_urgent(&self) -> bool {
         self.urgent && self.is_dirty()

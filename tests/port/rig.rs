@@ -181,7 +181,7 @@ pub fn answer(host: &ModelHost, acks: &AckTracker) {
 }
 
 pub fn frame(text: impl Into<Bytes>) -> Frame {
-    Frame { bytes: text.into(), readings: 1, oldest: Instant::now() }
+    Frame::new(text, 1, Instant::now())
 }
 
 pub fn get(counter: &AtomicU64) -> u64 {

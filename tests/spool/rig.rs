@@ -19,7 +19,7 @@ pub fn small() -> Settings {
 }
 
 pub fn frame(text: impl Into<Bytes>) -> Frame {
-    Frame { bytes: text.into(), readings: 1, oldest: Instant::now() }
+    Frame::new(text, 1, Instant::now())
 }
 
 pub fn message(kind: Kind, text: impl Into<Bytes>) -> DurableMessage {

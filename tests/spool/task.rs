@@ -4,12 +4,12 @@ use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::model::StageCounts;
-use infiniservice::pipeline::{ExitStatus, Restart, StageStats, StatsRegistry, Task, run};
+use infiniservice::model::{Frame, StageCounts, Unacknowledged};
+use infiniservice::pipeline::{ExitStatus, Restart, Sink, StageStats, StatsRegistry, Task, run};
 use infiniservice::port::TrackedFrame;
 use infiniservice::spool::{
-    DurableMessage, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus, SpoolTask, State,
-    Storage, open,
+    DurableMessage, DurableSink, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus, SpoolTask,
+    State, Storage, open,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -396,4 +396,62 @@ async fn the_hop_through_a_real_file_is_short() {
     }
     println!("5,000 in a row: {:?}", began.elapsed());
     assert_eq!(rig.counts().dropped, []);
+}
+
+/// Writes records of 10 kB, each with its number as its position, until there are `count`.
+fn write_records(rig: &Rig, count: u64, stop: &CancellationToken) -> Unacknowledged<u64> {
+    let (inbox, status) = (rig.inbox.clone().unwrap(), rig.backlog.clone());
+    let mut sink = DurableSink::new("port".into(), inbox, status, stop);
+    let positions = Unacknowledged::default();
+    let source = positions.clone();
+    tokio::spawn(async move {
+        for number in 0..count {
+            let receipt = source.receipt(number);
+            let frame = Frame { receipt, ..Frame::new(text(number, 10_000), 1, Instant::now()) };
+            sink.write(&frame).await.unwrap();
+        }
+    });
+    positions
+}
+
+/// Records, unlike readings, can wait at their source: none is evicted, and each is acknowledged once it is on disk.
+#[tokio::test(start_paused = true)]
+async fn records_wait_for_room_and_are_acknowledged_once_they_are_on_disk() {
+    let disk = FaultyDisk::new(1);
+    let mut rig = Rig::with(Spool::open(disk.clone(), &settings(256 << 10), NOW).0, 64);
+    let positions = write_records(&rig, 50, &CancellationToken::new());
+    rig.settle().await;
+    assert_eq!(positions.take(), None, "nothing is synced yet");
+    sleep(Duration::from_secs(3600)).await;
+    let waiting = rig.counts().received;
+    assert!((8..12).contains(&waiting), "half of it holds {waiting}");
+    assert_eq!(positions.take(), Some(waiting - 1));
+    for number in 0..50 {
+        let (seq, line, _) = rig.next().await;
+        assert!(line.starts_with(&format!("{number} ")), "in order: {line:.10}");
+        rig.read(seq);
+    }
+    sleep(Duration::from_secs(1)).await;
+    let counts = rig.counts();
+    assert_eq!((counts.dropped, counts.sent), (vec![], 50));
+    assert_eq!((positions.take(), positions.is_settled()), (Some(49), true));
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_find_no_room_before_the_end_stay_at_their_source_in_order() {
+    let disk = FaultyDisk::new(1);
+    let rig = Rig::with(Spool::open(disk.clone(), &settings(256 << 10), NOW).0, 64);
+    let stop = CancellationToken::new();
+    let positions = write_records(&rig, 50, &stop);
+    sleep(Duration::from_secs(1)).await;
+    let waiting = rig.counts().received;
+    stop.cancel();
+    tokio::task::yield_now().await;
+    rig.read(waiting); // room comes too late: what is skipped would come after what is behind it
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.counts().received, waiting);
+    assert_eq!(positions.take(), Some(waiting - 1));
+    assert!(positions.is_stopped());
+    rig.end().await;
 }

@@ -138,7 +138,7 @@ impl Transform for Reply {
         self.line.clear();
         encode(input, self.command_type, (self.clock)(), &mut self.line);
         let bytes = self.memory_budget.hold(Bytes::copy_from_slice(&self.line));
-        let frame = Frame { bytes, readings: 1, oldest: input.requested_at().unwrap_or(now) };
+        let frame = Frame::new(bytes, 1, input.requested_at().unwrap_or(now));
         out.push(OutboundFrame { frame, durable: input.durable_kind(), request: input.request() });
         self.line.clear();
         self.line.shrink_to(KEPT);

@@ -129,5 +129,5 @@ impl Session<'_> {
 
 /// A frame of the port's own. It carries no reading.
 fn control_frame(bytes: Bytes, what: What) -> Outgoing {
-    Outgoing { frame: Frame { bytes, readings: 0, oldest: Instant::now() }, what }
+    Outgoing { frame: Frame::new(bytes, 0, Instant::now()), what }
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::split::{Lines, Splitter};
+use crate::model::{Receipt, Unacknowledged};
 use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
@@ -23,12 +24,14 @@ const PIECE: usize = 256 * 1024;
 pub struct Stdin {
     decode: Decode,
     max_line: usize,
+    /// It has no position, and waits for room in a spool nevertheless.
+    unacknowledged: Unacknowledged<()>,
 }
 
 impl Stdin {
     /// Lines of at most `max_line` bytes; longer ones are skipped.
     pub fn new(decode: Decode, max_line: usize) -> Self {
-        Self { decode, max_line }
+        Self { decode, max_line, unacknowledged: Unacknowledged::default() }
     }
 }
 
@@ -37,12 +40,16 @@ impl Source for Stdin {
 
     fn open(&mut self) -> impl Stream<Item = Result<Records, StageError>> + Send + '_ {
         let (decode, max_line) = (self.decode, self.max_line);
+        let unacknowledged = self.unacknowledged.clone();
         async_stream::stream! {
             let (sender, mut batches) = mpsc::channel(1);
             let stop = Arc::new(AtomicBool::new(false));
             let _guard = StopOnDrop(stop.clone());
             tokio::task::spawn_blocking(move || pump(decode, max_line, &sender, &stop));
-            while let Some(batch) = batches.recv().await {
+            while let Some(mut batch) = batches.recv().await {
+                if let Ok(batch) = &mut batch {
+                    batch.receipt = unacknowledged.receipt(());
+                }
                 yield batch;
             }
         }
@@ -80,7 +87,8 @@ fn pump(
         };
         let Lines { bytes, ends, too_long } = splitter.split(buffer, read == 0);
         if !ends.is_empty() || too_long > 0 {
-            let batch = Records { bytes, ends, too_long, oldest: Instant::now(), decode };
+            let (oldest, receipt) = (Instant::now(), Receipt::default());
+            let batch = Records { bytes, ends, too_long, oldest, decode, receipt };
             if sender.blocking_send(Ok(batch)).is_err() {
                 return;
             }

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::record::{Changes, Fields, Found, Record, write_text};
 use super::scan::{Flaw, scan};
 use super::{Operator, Stage, Verdict};
+use crate::model::Receipt;
 use crate::pipeline::{MemoryBudget, Output, Transform};
 use crate::records::Records;
 use crate::records::batch::{Decode, Gathered, Invalid, Limits, ParseAs};
@@ -117,14 +118,26 @@ impl Transform for Pass {
         }
         self.dropped.clear();
         self.begun = Some(self.gathered.records());
+        let mut full: Option<Records> = None;
         for line in input.lines() {
             self.line(now, input.oldest, line, input.decode);
             if self.gathered.is_full() {
-                self.gathered.take().into_iter().for_each(|batch| out.push(batch));
+                full.into_iter().for_each(|batch| out.push(batch));
+                full = self.gathered.take();
                 self.begun = Some(0);
             }
         }
         self.begun = None;
+        // The receipt goes with the last of its records.
+        match &mut full {
+            _ if self.gathered.records() > 0 => self.gathered.end_batch(&input.receipt),
+            Some(last) => {
+                let receipts = [std::mem::take(&mut last.receipt), input.receipt.clone()];
+                last.receipt = Receipt::merge(receipts);
+            }
+            None => input.receipt.acknowledge(),
+        }
+        full.into_iter().for_each(|batch| out.push(batch));
         out.drop_items("too_long", input.too_long);
         for (reason, records) in self.dropped.drain(..) {
             out.drop_items(reason, records);

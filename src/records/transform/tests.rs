@@ -4,9 +4,12 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::pipeline::{MemoryBudget, Output, Transform};
+use crate::model::{Receipt, Unacknowledged};
+use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use crate::records::Records;
 use crate::records::batch::{Decode, Invalid, Limits, ParseAs};
+use crate::records::serialize::{Format, Serialize};
+use crate::values::Count;
 
 const DROP: Decode = Decode { parse_as: ParseAs::Json, invalid: Invalid::Drop };
 
@@ -21,21 +24,51 @@ fn run(file: &str, decode: Decode, lines: &[&[u8]]) -> (Vec<u8>, Vec<(&'static s
     let file: File = toml::from_str(file).unwrap();
     let limits = Limits::default();
     let mut pass = Pass::new(&file.transform, limits, &MemoryBudget::default()).ok().unwrap();
-    let (mut bytes, mut ends, mut out) = (Vec::new(), Vec::new(), Output::default());
+    let mut out = Output::default();
+    pass.apply(Instant::now(), &batch(decode, lines, Receipt::default()), &mut out);
+    let dropped = out.dropped().to_vec();
+    pass.finish(&mut out);
+    (out.drain().flat_map(|batch| batch.bytes.to_vec()).collect(), dropped)
+}
+
+fn batch(decode: Decode, lines: &[&[u8]], receipt: Receipt) -> Records {
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
     for line in lines {
         bytes.extend_from_slice(line);
         bytes.push(b'\n');
         ends.push(u32::try_from(bytes.len()).unwrap());
     }
-    let now = Instant::now();
-    pass.apply(
-        now,
-        &Records { bytes: bytes.into(), ends, too_long: 0, oldest: now, decode },
-        &mut out,
-    );
-    let dropped = out.dropped().to_vec();
-    pass.finish(&mut out);
-    (out.drain().flat_map(|batch| batch.bytes.to_vec()).collect(), dropped)
+    Records { bytes: bytes.into(), ends, too_long: 0, oldest: Instant::now(), decode, receipt }
+}
+
+/// A batch is acknowledged when the last of its records is written, or at once if all of them are dropped.
+#[test]
+fn a_receipt_goes_with_the_last_record_of_its_batch_through_batches_and_frames() {
+    let positions = Unacknowledged::default();
+    let limits = Limits { max_items: Count::fixed(2), ..Limits::default() };
+    let mut pass = Pass::new(&[], limits, &MemoryBudget::default()).ok().unwrap();
+    // The longest frame of a port holds one of these records.
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(20_000));
+    let long = long.as_bytes();
+    let inputs: [&[&[u8]]; 5] = [&[b"no json"], &[long], &[long, long], &[long, b"no json"], &[]];
+    let (mut records, mut frames) = (Output::default(), Output::default());
+    let mut serialize = Serialize::new(Format::default()).for_ports();
+    for (number, lines) in inputs.into_iter().enumerate() {
+        pass.apply(Instant::now(), &batch(DROP, lines, positions.receipt(number)), &mut records);
+    }
+    assert_eq!(positions.take(), Some(0), "only the first has nothing that must be written");
+    pass.finish(&mut records);
+    for batch in records.drain() {
+        serialize.apply(Instant::now(), &batch, &mut frames);
+    }
+    let mut moved = Vec::new();
+    for frame in frames.drain() {
+        frame.acknowledge();
+        moved.push(positions.take());
+    }
+    // The records of the second to the fourth batch: 1, 2, 2, 3; two in a batch, one in a frame.
+    assert_eq!(moved, [None, Some(1), None, Some(4)]);
+    assert!(positions.is_settled() && !positions.is_stopped());
 }
 
 /// What a tree makes of a line: the object with the tags, or nothing.
