@@ -153,8 +153,13 @@ impl Gathered {
         Some(self.opened? + self.max_delay)
     }
 
-    /// Goes back to the first `records`: what a broken call appended is taken out.
-    pub fn truncate(&mut self, records: usize) {
+    /// Goes back to the first `records`, the start of which may have left in `full`.
+    pub fn go_back(&mut self, records: usize, full: Option<Records>) {
+        if let Some(full) = full {
+            (self.lines, self.ends) = (full.bytes.into(), full.ends);
+            (self.oldest, self.opened) = (Some(full.oldest), Some(full.oldest));
+            self.receipts = vec![full.receipt];
+        }
         self.ends.truncate(records);
         self.lines.truncate(self.ends.last().map_or(0, |end| *end as usize));
         if self.ends.is_empty() {

@@ -26,6 +26,8 @@ pub struct Pass {
     dropped: Vec<(&'static str, u64)>,
     /// How many records were gathered when the call began that has not ended.
     begun: Option<usize>,
+    /// The batches that this call has completed; the first may hold records of earlier calls.
+    full: Vec<Records>,
 }
 
 impl Pass {
@@ -54,7 +56,15 @@ impl Pass {
             made: Vec::new(),
             dropped: Vec::new(),
             begun: None,
+            full: Vec::new(),
         })
+    }
+
+    /// Takes back what a call that panicked has gathered, and keeps what was there before.
+    fn take_back(&mut self) {
+        if let Some(records) = self.begun.take() {
+            self.gathered.go_back(records, self.full.drain(..).next());
+        }
     }
 
     /// One line through all stages.
@@ -113,23 +123,18 @@ impl Transform for Pass {
     }
 
     fn apply(&mut self, now: Instant, input: &Records, out: &mut Output<Records>) {
-        if let Some(records) = self.begun.take() {
-            self.gathered.truncate(records);
-        }
+        self.take_back();
         self.dropped.clear();
         self.begun = Some(self.gathered.records());
-        let mut full: Option<Records> = None;
         for line in input.lines() {
             self.line(now, input.oldest, line, input.decode);
             if self.gathered.is_full() {
-                full.into_iter().for_each(|batch| out.push(batch));
-                full = self.gathered.take();
-                self.begun = Some(0);
+                self.full.extend(self.gathered.take());
             }
         }
         self.begun = None;
         // The receipt goes with the last of its records.
-        match &mut full {
+        match self.full.last_mut() {
             _ if self.gathered.records() > 0 => self.gathered.end_batch(&input.receipt),
             Some(last) => {
                 let receipts = [std::mem::take(&mut last.receipt), input.receipt.clone()];
@@ -137,7 +142,7 @@ impl Transform for Pass {
             }
             None => input.receipt.acknowledge(),
         }
-        full.into_iter().for_each(|batch| out.push(batch));
+        self.full.drain(..).for_each(|batch| out.push(batch));
         out.drop_items("too_long", input.too_long);
         for (reason, records) in self.dropped.drain(..) {
             out.drop_items(reason, records);
@@ -145,20 +150,80 @@ impl Transform for Pass {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.gathered.deadline()
+        self.gathered.deadline().or_else(|| Some(self.full.first()?.oldest))
     }
 
     fn expire(&mut self, now: Instant, out: &mut Output<Records>) {
-        if self.gathered.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.finish(out);
         }
     }
 
     fn finish(&mut self, out: &mut Output<Records>) {
+        self.take_back();
         self.gathered.take().into_iter().for_each(|batch| out.push(batch));
     }
 
     fn held(&self) -> u64 {
         self.gathered.records() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::model::Unacknowledged;
+    use crate::values::Count;
+
+    struct PanicOnce(Option<u64>);
+
+    impl Operator for PanicOnce {
+        fn apply(&mut self, _: Instant, _: &mut Record<'_>) -> Verdict {
+            if let Some(left) = self.0.take() {
+                assert!(left > 0, "the stage is broken");
+                self.0 = Some(left - 1);
+            }
+            Verdict::Keep
+        }
+    }
+
+    fn batch(text: &'static str, receipt: Receipt) -> Records {
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at as u32 + 1).collect();
+        let (oldest, decode) = (Instant::now(), Decode::default());
+        Records { bytes: text.into(), ends, too_long: 0, oldest, decode, receipt }
+    }
+
+    /// Whether the broken input is offered again or given up, and whatever is called next.
+    #[test]
+    fn a_panic_behind_a_full_batch_takes_no_record_of_an_earlier_input_with_it() {
+        for (is_given_up, is_late) in [(false, false), (true, false), (true, true)] {
+            let limits = Limits { max_items: Count::fixed(2), ..Limits::default() };
+            let mut pass = Pass::new(&[], limits, &MemoryBudget::default()).ok().unwrap();
+            pass.stages.push(Box::new(PanicOnce(Some(3))));
+            let (now, mut out, positions) =
+                (Instant::now(), Output::default(), Unacknowledged::default());
+            pass.apply(now, &batch("{\"a\":1}\n", positions.receipt(1)), &mut out);
+            let broken = batch("{\"a\":2}\n{\"a\":3}\n{\"a\":4}\n", positions.receipt(2));
+            let call = catch_unwind(AssertUnwindSafe(|| pass.apply(now, &broken, &mut out)));
+            assert!(call.is_err() && out.drain().len() == 0);
+            if is_given_up {
+                broken.receipt.acknowledge();
+            } else {
+                pass.apply(now, &broken, &mut out);
+            }
+            match pass.deadline() {
+                Some(deadline) if is_late => pass.expire(deadline, &mut out),
+                _ => pass.finish(&mut out),
+            }
+            assert_eq!(positions.take(), None, "the first record is on its way");
+            let left: Vec<Records> = out.drain().collect();
+            left.iter().for_each(|batch| batch.receipt.acknowledge());
+            assert_eq!(positions.take(), Some(2));
+            let left: Vec<u8> = left.iter().flat_map(|batch| batch.bytes.to_vec()).collect();
+            let all = "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n{\"a\":4}\n";
+            assert_eq!(left, if is_given_up { &all[..8] } else { all }.as_bytes());
+        }
     }
 }
