@@ -262,6 +262,7 @@ mod tests {
             executable: None,
             command_line: Some("\u{1F600}".repeat(1_000)),
             cpu_percent: 1.0,
+            cpu_seconds: None,
             rss_bytes: 0,
             read_bytes: None,
             written_bytes: None,

@@ -107,6 +107,7 @@ fn cpu(chance: &mut Rng) -> Cpu {
         steal_percent: Some(chance.percent() / 50.0),
         iowait_percent: Some(chance.percent() / 20.0),
         temperature_celsius: None,
+        seconds: None,
     }
 }
 
@@ -150,7 +151,7 @@ fn disk(chance: &mut Rng) -> Disk {
         write_ops_per_sec: chance.below(5_000),
         utilization_percent: chance.percent(),
     };
-    Disk { mounts, io: Some(io) }
+    Disk { mounts, io: Some(io), devices: Vec::new() }
 }
 
 fn network(chance: &mut Rng) -> Network {
@@ -186,6 +187,7 @@ fn process(index: usize, chance: &mut Rng) -> Process {
             chance.below(65_536)
         )),
         cpu_percent: chance.percent(),
+        cpu_seconds: None,
         rss_bytes: chance.below(1 << 30),
         read_bytes: Some(chance.below(1 << 34)),
         written_bytes: Some(chance.below(1 << 34)),
@@ -232,6 +234,7 @@ fn pressure(chance: &mut Rng) -> Pressure {
             some_60s_percent: chance.percent(),
             full_10s_percent: None,
             full_60s_percent: None,
+            ..PressureStats::default()
         })
     };
     Pressure { cpu: stall(), memory: stall(), io: stall() }

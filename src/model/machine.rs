@@ -19,6 +19,46 @@ pub struct Cpu {
     pub iowait_percent: Option<f64>,
     /// The hottest processor sensor, °C; `None` where there is no sensor.
     pub temperature_celsius: Option<f64>,
+    /// Time since boot by state, all cores together; `None` where only shares are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<CpuSeconds>,
+}
+
+/// Processor time since boot by state, in seconds, all cores together: counters as the kernel has them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct CpuSeconds {
+    /// Programs, guests of this machine included.
+    pub user: f64,
+    /// Programs of lower priority.
+    pub nice: f64,
+    /// The kernel.
+    pub system: f64,
+    /// Nothing to do.
+    pub idle: f64,
+    /// Nothing to do, and a task waited for I/O.
+    pub iowait: f64,
+    /// Interrupts.
+    pub irq: f64,
+    /// Work that interrupts left behind.
+    pub softirq: f64,
+    /// Given to others by the hypervisor.
+    pub steal: f64,
+}
+
+impl CpuSeconds {
+    /// Each state with its name.
+    pub fn states(&self) -> [(&'static str, f64); 8] {
+        [
+            ("user", self.user),
+            ("nice", self.nice),
+            ("system", self.system),
+            ("idle", self.idle),
+            ("iowait", self.iowait),
+            ("irq", self.irq),
+            ("softirq", self.softirq),
+            ("steal", self.steal),
+        ]
+    }
 }
 
 /// Memory and swap, in bytes.
@@ -56,6 +96,26 @@ pub struct Disk {
     pub mounts: Vec<Mount>,
     /// All real block devices together; `None` at the first reading, which has no interval.
     pub io: Option<DiskIo>,
+    /// Counters of each real block device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DiskCounters>,
+}
+
+/// What a block device has done since boot: counters as the kernel has them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DiskCounters {
+    /// Name, such as `vda`.
+    pub device: String,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Reads completed.
+    pub reads: u64,
+    /// Writes completed.
+    pub writes: u64,
+    /// Time in which it was busy, in seconds; the kernel's counter goes round after 49 days of it.
+    pub busy_seconds: f64,
 }
 
 /// One mounted file system.
@@ -136,6 +196,12 @@ pub struct PressureStats {
     pub full_10s_percent: Option<f64>,
     /// All tasks waited, last 60 s.
     pub full_60s_percent: Option<f64>,
+    /// How long some task waited since boot, in seconds: a counter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub some_seconds: Option<f64>,
+    /// How long all tasks waited since boot, in seconds: a counter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_seconds: Option<f64>,
 }
 
 /// The agent itself.

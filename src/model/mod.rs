@@ -14,7 +14,8 @@ mod time;
 
 pub use batch::{Batch, Frame};
 pub use machine::{
-    Agent, Cpu, Disk, DiskIo, Host, Load, Memory, Mount, Pressure, PressureStats, StageCounts,
+    Agent, Cpu, CpuSeconds, Disk, DiskCounters, DiskIo, Host, Load, Memory, Mount, Pressure,
+    PressureStats, StageCounts,
 };
 pub use metrics::{CollectError, Group, Identity, SystemMetrics};
 pub use network::{Interface, InterfaceRates, Network, Port};

@@ -21,6 +21,9 @@ pub struct Process {
     pub command_line: Option<String>,
     /// Processor time since the reading before, percent of one core; above 100 with several threads.
     pub cpu_percent: f64,
+    /// Processor time since it started, in seconds, without that of its children: a counter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
     /// Resident memory.
     pub rss_bytes: u64,
     /// Bytes read from storage since it started, where that may be read.

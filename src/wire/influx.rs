@@ -71,7 +71,12 @@ fn write_cpu(lines: &mut Lines<'_>, cpu: &Cpu) {
     let line = lines.line("cpu").float("usage_percent", Some(cpu.usage_percent));
     let line = line.float("steal_percent", cpu.steal_percent);
     let line = line.float("iowait_percent", cpu.iowait_percent);
-    line.float("temperature_celsius", cpu.temperature_celsius).end();
+    let line = line.float("temperature_celsius", cpu.temperature_celsius);
+    let states = cpu.seconds.map(|seconds| seconds.states()).into_iter().flatten();
+    let line = states.fold(line, |line, (state, seconds)| {
+        line.float(&format!("{state}_seconds"), Some(seconds))
+    });
+    line.end();
     for (core, share) in cpu.cores_usage_percent.iter().enumerate() {
         let line = lines.line("cpu_core").tag_number("core", core as u64);
         line.float("usage_percent", Some(*share)).end();
@@ -107,6 +112,14 @@ fn write_disk(lines: &mut Lines<'_>, disk: &Disk) {
         let line = line.integer("write_ops_per_sec", Some(io.write_ops_per_sec));
         line.float("utilization_percent", Some(io.utilization_percent)).end();
     }
+    for counters in &disk.devices {
+        let line = lines.line("disk_device").tag("device", &counters.device);
+        let line = line.integer("read_bytes", Some(counters.read_bytes));
+        let line = line.integer("written_bytes", Some(counters.written_bytes));
+        let line = line.integer("reads", Some(counters.reads));
+        let line = line.integer("writes", Some(counters.writes));
+        line.float("busy_seconds", Some(counters.busy_seconds)).end();
+    }
 }
 
 fn write_interface(lines: &mut Lines<'_>, interface: &Interface) {
@@ -128,6 +141,7 @@ fn write_interface(lines: &mut Lines<'_>, interface: &Interface) {
 fn write_process(lines: &mut Lines<'_>, process: &Process, instance: u64) {
     let line = lines.line("process").tag("name", &process.name).instance(instance);
     let line = line.float("cpu_percent", Some(process.cpu_percent));
+    let line = line.float("cpu_seconds", process.cpu_seconds);
     let line = line.integer("rss_bytes", Some(process.rss_bytes));
     let line = line.integer("read_bytes", process.read_bytes);
     let line = line.integer("written_bytes", process.written_bytes);
@@ -173,7 +187,9 @@ fn write_pressure(lines: &mut Lines<'_>, pressure: &Pressure) {
         let line = line.float("some_10s_percent", Some(stall.some_10s_percent));
         let line = line.float("some_60s_percent", Some(stall.some_60s_percent));
         let line = line.float("full_10s_percent", stall.full_10s_percent);
-        line.float("full_60s_percent", stall.full_60s_percent).end();
+        let line = line.float("full_60s_percent", stall.full_60s_percent);
+        let line = line.float("some_seconds", stall.some_seconds);
+        line.float("full_seconds", stall.full_seconds).end();
     }
 }
 
@@ -219,10 +235,11 @@ const OWN_TAGS: [&str; 15] = [
 ];
 
 /// Fields of any line. A tag of the same name would make queries of either ambiguous.
-const FIELDS: [&str; 53] = [
+const FIELDS: [&str; 66] = [
     "available_bytes",
     "architecture",
     "boot_id",
+    "busy_seconds",
     "connection_count",
     "cores",
     "cpu_percent",
@@ -232,11 +249,16 @@ const FIELDS: [&str; 53] = [
     "five",
     "full_10s_percent",
     "full_60s_percent",
+    "full_seconds",
     "hostname",
+    "idle_seconds",
     "iowait_percent",
+    "iowait_seconds",
+    "irq_seconds",
     "is_listening",
     "is_up",
     "kernel",
+    "nice_seconds",
     "one",
     "os",
     "pid",
@@ -244,6 +266,7 @@ const FIELDS: [&str; 53] = [
     "read_bytes",
     "read_bytes_per_sec",
     "read_ops_per_sec",
+    "reads",
     "receive_errors",
     "received_bytes",
     "received_bytes_per_sec",
@@ -256,22 +279,28 @@ const FIELDS: [&str; 53] = [
     "sent_packets",
     "sent_packets_per_sec",
     "some_10s_percent",
+    "softirq_seconds",
     "some_60s_percent",
+    "some_seconds",
     "status",
     "steal_percent",
+    "steal_seconds",
     "swap_total_bytes",
     "swap_used_bytes",
+    "system_seconds",
     "temperature_celsius",
     "total_bytes",
     "uptime_seconds",
     "usage_percent",
     "used_bytes",
+    "user_seconds",
     "utilization_percent",
     "version",
     "wakeups",
     "what",
     "write_bytes_per_sec",
     "write_ops_per_sec",
+    "writes",
     "written_bytes",
 ];
 

@@ -44,6 +44,34 @@ fn file_systems_are_those_of_df_once_each_and_none_made_up() {
 }
 
 #[test]
+fn the_counters_of_a_device_are_those_of_diskstats_from_the_first_reading_on() {
+    let sectors_and_counts = || -> Vec<(String, [u64; 5])> {
+        let text = file("/proc/diskstats");
+        let device = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let field = |field: usize| words[field - 1].parse::<u64>().unwrap();
+            let counters = [field(6) * 512, field(10) * 512, field(4), field(8), field(13)];
+            (words[2].to_owned(), counters)
+        };
+        text.lines().map(device).collect()
+    };
+    let before = sectors_and_counts();
+    let disk =
+        read_well(&mut DiskCollector::new(DiskOptions::default()), Instant::now()).disk.unwrap();
+    let after = sectors_and_counts();
+    for device in &disk.devices {
+        let of =
+            |all: &[(String, [u64; 5])]| all.iter().find(|one| one.0 == device.device).unwrap().1;
+        let (low, high) = (of(&before), of(&after));
+        let busy_ms = (device.busy_seconds * 1_000.0).round() as u64;
+        let ours = [device.read_bytes, device.written_bytes, device.reads, device.writes, busy_ms];
+        for (at, value) in ours.into_iter().enumerate() {
+            assert!((low[at]..=high[at]).contains(&value), "{} {at}: {value}", device.device);
+        }
+    }
+}
+
+#[test]
 fn an_excluded_mount_is_left_out() {
     let exclude = vec!["/*".to_owned()];
     let disk =

@@ -32,6 +32,13 @@ fn processor_use_is_that_of_proc_stat() {
     close(cpu.usage_percent, (total - spent[3] - spent[4]) * 100.0 / total, 10.0);
     close(cpu.steal_percent.unwrap(), spent[7] * 100.0 / total, 10.0);
     close(cpu.iowait_percent.unwrap(), spent[4] * 100.0 / total, 10.0);
+    // The counters are the kernel's: between what they were before and what they are now.
+    let hertz = rustix::param::clock_ticks_per_second() as f64;
+    for (state, (_, seconds)) in cpu.seconds.unwrap().states().into_iter().enumerate() {
+        // iowait may step back, and idle is rounded anew.
+        let between = before[state] as f64 - 100.0..=after[state] as f64 + 100.0;
+        assert!(between.contains(&(seconds * hertz)), "{state}: {seconds} is not in {between:?}");
+    }
     let cores = file("/proc/stat").lines().filter(|line| line.starts_with("cpu")).count() - 1;
     assert_eq!(cpu.cores_usage_percent.len(), cores);
     assert!(cpu.cores_usage_percent.iter().any(|core| *core > 0.0), "one of them ran this test");

@@ -53,6 +53,7 @@ pub fn cpu(cores: usize) -> Cpu {
         steal_percent: Some(0.1),
         iowait_percent: Some(0.25),
         temperature_celsius: Some(41.5),
+        ..Cpu::default()
     }
 }
 
@@ -87,7 +88,7 @@ pub fn disk() -> Disk {
         utilization_percent: 0.4,
     };
     let mounts = vec![mount("/", "/dev/vda1", 50 * GIB), mount("/var/lib", "/dev/vdb", 100 * GIB)];
-    Disk { mounts, io: Some(io) }
+    Disk { mounts, io: Some(io), ..Disk::default() }
 }
 
 pub fn network() -> Network {
@@ -131,6 +132,7 @@ pub fn process(number: usize) -> Process {
         executable: (!kernel).then(|| format!("/usr/sbin/{name}")),
         command_line: (!kernel).then(|| format!("/usr/sbin/{name} --config /etc/{name}.conf")),
         cpu_percent: 25.0 / (1.0 + number as f64),
+        cpu_seconds: None,
         rss_bytes: (120 << 20) / (1 + number as u64),
         read_bytes: (!kernel).then_some(1_048_576),
         written_bytes: (!kernel).then_some(4_096),

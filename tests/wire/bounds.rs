@@ -35,7 +35,7 @@ fn a_line_that_would_be_too_long_loses_processes_before_ports() {
 #[test]
 fn what_cannot_be_cut_to_fit_is_refused_and_leaves_no_trace() {
     let mount = Mount { mount_point: "/x".repeat(1 << 20), ..Mount::default() };
-    let disk = Arc::new(Disk { mounts: vec![mount], io: None });
+    let disk = Arc::new(Disk { mounts: vec![mount], ..Disk::default() });
     let reading = SystemMetrics { disk: Some(disk), ..empty() };
     for format in Format::ALL {
         let mut out = b"kept".to_vec();

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use infiniservice::model::{Agent, Group, StageCounts, SystemMetrics};
+use infiniservice::model::{
+    Agent, Cpu, CpuSeconds, Disk, DiskCounters, Group, StageCounts, SystemMetrics,
+};
 use infiniservice::wire::Format;
 use serde_json::Value;
 
 use super::rig::text;
-use super::sample::{empty, server, trouble};
+use super::sample::{self, empty, server, trouble};
 
 #[test]
 fn the_other_formats_of_an_empty_reading() {
@@ -59,6 +61,8 @@ fn every_group_and_field_of_a_reading_is_in_metrics_md() {
     let mut reading = SystemMetrics { troubles: vec![trouble("no such file")], ..server(1, 1) };
     let nodes = vec![StageCounts::default()];
     reading.agent = Some(Agent { nodes, ..Agent::default() }.into());
+    reading.cpu = Some(Cpu { seconds: Some(CpuSeconds::default()), ..Cpu::default() }.into());
+    reading.disk = Some(Disk { devices: vec![DiskCounters::default()], ..sample::disk() }.into());
     let text = std::fs::read_to_string("docs/metrics.md").unwrap();
     for group in Group::ALL {
         assert!(text.contains(&format!("\n## {}\n", group.name())), "{}", group.name());

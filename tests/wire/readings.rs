@@ -43,6 +43,7 @@ pub fn reading() -> impl Strategy<Value = SystemMetrics> {
                         steal_percent,
                         iowait_percent,
                         temperature_celsius,
+                        ..Cpu::default()
                     })
                 }),
                 memory: memory.map(|(total_bytes, used_bytes)| {
@@ -75,6 +76,7 @@ fn process() -> impl Strategy<Value = Process> {
         executable: texts.1,
         command_line: texts.2,
         cpu_percent: numbers.0,
+        cpu_seconds: None,
         rss_bytes: numbers.1,
         read_bytes: numbers.2,
         written_bytes: numbers.3,
@@ -126,5 +128,6 @@ fn disk() -> impl Strategy<Value = Disk> {
             utilization_percent,
             ..DiskIo::default()
         }),
+        ..Disk::default()
     })
 }

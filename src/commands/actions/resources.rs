@@ -255,7 +255,7 @@ mod tests {
             available_bytes: 9 * gib,
             ..Mount::default()
         };
-        reading.disk = Some(Disk { mounts: vec![mount], io: None }.into());
+        reading.disk = Some(Disk { mounts: vec![mount], ..Disk::default() }.into());
         assert_eq!(advice(&reading), [("disk".into(), 100.0, 130.0)]);
     }
 

@@ -11,7 +11,7 @@ use super::procfs::Reader;
 use super::temperature::TemperatureSensor;
 use super::{Collector, parse, tell};
 use crate::metrics::counter::{Difference, bound};
-use crate::model::{Cpu, Group, SystemMetrics};
+use crate::model::{Cpu, CpuSeconds, Group, SystemMetrics};
 
 /// Processor use over the time since the reading before: total, per core, steal, iowait; and the
 /// temperature.
@@ -156,8 +156,16 @@ fn usage(before: &Stat, after: &Stat, elapsed: Duration) -> Usage {
         steal_percent: share(STEAL).filter(|_| spent.steal.is_none()),
         iowait_percent: share(IOWAIT),
         temperature_celsius: None,
+        seconds: Some(seconds(&after.total, hertz)),
     };
     Usage::Known(cpu, spent.steal)
+}
+
+/// Ticks since boot as seconds.
+fn seconds(ticks: &Ticks, hertz: u64) -> CpuSeconds {
+    let [user, nice, system, idle, iowait, irq, softirq, steal] =
+        ticks.map(|ticks| ticks as f64 / hertz.max(1) as f64);
+    CpuSeconds { user, nice, system, idle, iowait, irq, softirq, steal }
 }
 
 /// Ticks between two readings of one line.

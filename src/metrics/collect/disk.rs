@@ -88,7 +88,8 @@ impl Collector for DiskCollector {
             traffic.left_out.into_iter().for_each(|what| tell(into, Group::Disk, what));
             traffic.io
         });
-        let mut disk = Disk { mounts: Vec::with_capacity(self.mounts.len()), io };
+        let mounts = Vec::with_capacity(self.mounts.len());
+        let mut disk = Disk { mounts, io, devices: self.blocks.counters() };
         for (mount, space) in self.mounts.iter().zip(self.spaces.ask(&self.mounts)) {
             let point = mount.point.to_string_lossy();
             match space {

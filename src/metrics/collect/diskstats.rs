@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::parse;
 use super::procfs::Reader;
 use crate::metrics::counter::{Difference, bound};
-use crate::model::DiskIo;
+use crate::model::{DiskCounters, DiskIo};
 
 /// Sectors are 512 bytes here, whatever those of the device are
 /// (`Documentation/admin-guide/iostats.rst`).
@@ -27,6 +27,9 @@ pub(super) struct Diskstats {
     file: Reader,
     /// What a device is, asked of `/sys` once when its name appears.
     kinds: HashMap<String, Kind>,
+    /// As they were read last.
+    devices: Vec<Device>,
+    /// What the next interval begins with.
     before: Option<(Instant, Vec<Device>)>,
 }
 
@@ -50,6 +53,11 @@ enum Kind {
 }
 
 impl Diskstats {
+    /// The counters of each device at the last reading.
+    pub(super) fn counters(&self) -> Vec<DiskCounters> {
+        self.devices.iter().map(Device::counters).collect()
+    }
+
     /// Traffic since the reading before; `None` at the first one.
     pub(super) fn read(&mut self, now: Instant) -> io::Result<Option<Traffic>> {
         let mut devices = parse(self.file.read("/proc/diskstats")?);
@@ -60,6 +68,7 @@ impl Diskstats {
             }
         }
         select(&mut devices, |name| self.kinds.get(name).unwrap_or(&Kind::Other));
+        self.devices.clone_from(&devices);
         let Some((then, before)) = &self.before else {
             self.before = Some((now, devices));
             return Ok(None);
@@ -106,6 +115,19 @@ struct Device {
     writes: u64,
     written_sectors: u64,
     busy_ms: u64,
+}
+
+impl Device {
+    fn counters(&self) -> DiskCounters {
+        DiskCounters {
+            device: self.name.clone(),
+            read_bytes: self.read_sectors.saturating_mul(SECTOR_BYTES),
+            written_bytes: self.written_sectors.saturating_mul(SECTOR_BYTES),
+            reads: self.reads,
+            writes: self.writes,
+            busy_seconds: self.busy_ms as f64 / 1_000.0,
+        }
+    }
 }
 
 /// Lines `major minor name`, then reads, merged, sectors, ms, the same for writes, in flight, ms

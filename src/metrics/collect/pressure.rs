@@ -57,7 +57,10 @@ impl Collector for PressureCollector {
 fn parse(text: &[u8]) -> Option<PressureStats> {
     let line = |name: &[u8]| {
         let line = parse::value(text, name)?;
-        Some((average(line, b"avg10=")?, average(line, b"avg60=")?))
+        // Microseconds since boot.
+        let total = parse::words(line).find_map(|word| word.strip_prefix(b"total="));
+        let seconds = total.and_then(parse::number).map(|micros| micros as f64 / 1e6);
+        Some((average(line, b"avg10=")?, average(line, b"avg60=")?, seconds))
     };
     let some = line(b"some ")?;
     let full = line(b"full ");
@@ -66,6 +69,8 @@ fn parse(text: &[u8]) -> Option<PressureStats> {
         some_60s_percent: some.1,
         full_10s_percent: full.map(|full| full.0),
         full_60s_percent: full.map(|full| full.1),
+        some_seconds: some.2,
+        full_seconds: full.and_then(|full| full.2),
     })
 }
 
@@ -86,6 +91,7 @@ mod tests {
         let stall = parse(text).unwrap();
         assert_eq!((stall.some_10s_percent, stall.some_60s_percent), (0.23, 1.56));
         assert_eq!((stall.full_10s_percent, stall.full_60s_percent), (Some(0.1), Some(0.2)));
+        assert_eq!((stall.some_seconds, stall.full_seconds), (Some(7.444903), Some(0.0)));
         let old = parse(b"some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n").unwrap();
         assert_eq!(old.full_10s_percent, None);
     }

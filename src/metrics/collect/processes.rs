@@ -142,6 +142,7 @@ impl ProcessesCollector {
             executable,
             command_line: command_line.flatten(),
             cpu_percent: scale.percent(row.spent),
+            cpu_seconds: Some(scale.seconds(row.seen.ticks)),
             rss_bytes: row.rss_pages.saturating_mul(scale.page_bytes),
             read_bytes: parse::value(io, b"read_bytes:").and_then(parse::number),
             written_bytes: parse::value(io, b"write_bytes:").and_then(parse::number),
@@ -242,7 +243,11 @@ struct Scale {
 
 impl Scale {
     fn percent(&self, ticks: u64) -> f64 {
-        ticks as f64 / self.ticks_per_second as f64 * 100.0 / self.interval.as_secs_f64()
+        self.seconds(ticks) * 100.0 / self.interval.as_secs_f64()
+    }
+
+    fn seconds(&self, ticks: u64) -> f64 {
+        ticks as f64 / self.ticks_per_second as f64
     }
 
     fn started(&self, ticks: u64) -> SystemTime {

@@ -21,7 +21,7 @@ use crate::pipeline::{Output, Transform};
 /// # use std::{sync::Arc, time::{Duration, SystemTime}};
 /// # let now = tokio::time::Instant::now();
 /// # let process = |pid, cpu_percent| Process { pid, parent: None, name: "x".into(),
-/// #     executable: None, command_line: None, cpu_percent, rss_bytes: 0, read_bytes: None,
+/// #     executable: None, command_line: None, cpu_percent, cpu_seconds: None, rss_bytes: 0, read_bytes: None,
 /// #     written_bytes: None, status: "running", started: SystemTime::UNIX_EPOCH, uid: 0 };
 /// # let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
 /// reading.processes = Some(Arc::new(vec![process(1, 0.5), process(2, 90.0), process(3, 7.0)]));
@@ -93,6 +93,7 @@ mod tests {
             executable: None,
             command_line: None,
             cpu_percent,
+            cpu_seconds: None,
             rss_bytes,
             read_bytes: None,
             written_bytes: None,
