@@ -64,6 +64,7 @@ pub fn assemble(
             state_store: &StateStore::default(),
             memory_budget: &MemoryBudget::default(),
             limit: None,
+            trial: None,
         };
         let built = build(&mut site)?;
         for graph in built.start(ports, &MemoryBudget::default()) {
@@ -89,6 +90,40 @@ pub fn assemble(
     Ok(assembly)
 }
 
+/// What is different where a flow runs for a look only.
+pub struct Trial<'a> {
+    /// Each cadence ends after so many readings.
+    pub readings: u32,
+    /// Makes what stands in for an output.
+    pub sink: &'a dyn Fn(&config::Write) -> BoxSink<Frame>,
+}
+
+/// Builds `pipeline` as the agent would, but for `trial`: nothing is opened, and it ends by itself.
+///
+/// # Errors
+/// As of [`assemble`].
+pub fn assemble_trial(
+    pipeline: &config::Pipeline,
+    vm_id: Option<&str>,
+    trial: &Trial<'_>,
+    health: &StatsRegistry,
+    stop: &CancellationToken,
+) -> Result<Vec<Box<dyn Task>>, String> {
+    let mut site = Site {
+        vm_id,
+        latest: &Latest::default(),
+        ports: &mut Ports::new(None, health, stop).unchecked(),
+        health,
+        stop,
+        state_store: &StateStore::default(),
+        memory_budget: &MemoryBudget::default(),
+        limit: None,
+        trial: Some(trial),
+    };
+    let built = metrics_flow(pipeline, &mut site)?;
+    Ok(built.graphs.into_iter().flat_map(Graph::into_tasks).collect())
+}
+
 /// Builds one flow.
 type Build<'a> = Box<dyn FnOnce(&mut Site<'_>) -> Result<Built, String> + 'a>;
 
@@ -110,6 +145,8 @@ pub(super) struct Site<'a> {
     pub memory_budget: &'a MemoryBudget,
     /// The memory limit of the process.
     pub limit: Option<&'a MemoryLimit>,
+    /// Set where the flow runs for a look only.
+    pub trial: Option<&'a Trial<'a>>,
 }
 
 /// A flow that is built and not started. Nothing else refers to it yet.
@@ -303,6 +340,9 @@ impl<'a> Outputs<'a> {
         write: &config::Write,
         site: &mut Site<'_>,
     ) -> Result<Option<BoxSink<Frame>>, String> {
+        if let Some(trial) = site.trial {
+            return Ok(Some((trial.sink)(write)));
+        }
         match &write.target {
             config::Target::Port(port) if write.delivery == Delivery::Durable => {
                 let target = site.ports.resolve(port)?;
@@ -416,6 +456,9 @@ fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<IntervalSource> {
         let collectors = collect.from.iter().map(|read| collector(read, site.health)).collect();
         let collected = collect.from.iter().map(|read| format!("{read:?}")).collect();
         let cadence = IntervalSource::new(every, collectors).kept_on(site.state_store, collected);
+        if let Some(trial) = site.trial {
+            return cadence.ending_after(trial.readings);
+        }
         let addresses = collect.from.iter().any(|read| read.group() == Group::Network);
         if file.formats().contains(&Format::Infinibay) && (addresses || every == lead) {
             cadence.eager_until_address(site.latest.clone())

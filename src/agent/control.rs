@@ -122,7 +122,7 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// How long a line may take.
 const LINE_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether the socket is where it was put, and whether one can be put there.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Listens in the folder `state` until it is dropped. Without a folder that can be written, and beside another
 /// agent that has it, there is no local control for as long as that is so. This is logged once.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{EXIT_CONFIG, complain, say, unless};
+use crate::config::schema::{KINDS, Kind};
 use crate::config::{BUILT_IN, DEFAULT_FOLDER};
 use crate::sinks::why;
 
@@ -25,14 +26,19 @@ pub(super) struct Init {
 impl Init {
     pub(super) fn main(self) -> ExitCode {
         let folder = &self.folder;
-        if let Err(error) = DirBuilder::new().recursive(true).mode(0o755).create(folder) {
+        let schemas = folder.join("schema");
+        if let Err(error) = DirBuilder::new().recursive(true).mode(0o755).create(&schemas) {
             complain(&format!("infiniservice: cannot make {}: {}", folder.display(), why(&error)));
             return ExitCode::from(EXIT_CONFIG);
         }
         let (mut told, mut failed) = (String::new(), false);
-        for (name, text) in BUILT_IN.into_iter().filter(|(name, _)| *name != LEFT_OUT) {
-            let path = folder.join(name);
-            match write(&path, text) {
+        let files = BUILT_IN.into_iter().filter(|(name, _)| *name != LEFT_OUT);
+        let files = files.map(|(name, text)| (folder.join(name), text.to_owned()));
+        let schema = |(name, schema): Kind| {
+            (schemas.join(format!("{name}.json")), super::schema::text(schema()))
+        };
+        for (path, text) in files.chain(KINDS.map(schema)) {
+            match write(&path, &text) {
                 Ok(()) => told += &format!("written: {}\n", path.display()),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     told += &format!("left as it is: {}\n", path.display());

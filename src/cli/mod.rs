@@ -1,6 +1,9 @@
 //! The commands of the program, one file each. Only this module prints.
 
 mod run;
+mod once;
+mod plan;
+mod schema;
 mod init;
 mod reload;
 mod status;
@@ -13,6 +16,7 @@ mod audit;
 mod host;
 
 mod running;
+mod trial;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -65,6 +69,10 @@ enum Command {
     Explain(explain::Explain),
     /// Draw pipelines: stages, tasks, and each channel with its kind and bound
     Graph(graph::Graph),
+    /// Tell what pipelines would cost: memory, bytes a second, delay, wake-ups, what may be lost
+    Plan(plan::Plan),
+    /// Print the JSON Schema of a kind of file, for editors
+    Schema(schema::Schema),
     /// Run a pipeline flat out over made-up readings and measure it
     Bench(bench::Bench),
     /// Look at what waits for the host on this machine, check it, or give it up
@@ -99,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Validate(validate) => validate.main(),
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),
+        Command::Plan(plan) => plan.main(),
+        Command::Schema(schema) => schema.main(),
         Command::Bench(bench) => bench.main(),
         Command::Spool(spool) => spool.main(),
         Command::Audit(audit) => audit.main(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use rustix::io::Errno;
 
+use super::once::once;
 use super::{
     EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, exit_code, load_or_report, refuse,
 };
@@ -15,6 +16,7 @@ use crate::agent;
 use crate::config::{self, LEVELS_HELP, is_log_level};
 use crate::pipeline::{ExitStatus, Outcome};
 use crate::port::Target;
+use crate::wire::Format;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -28,12 +30,26 @@ pub(super) struct Run {
     #[arg(long, value_name = "PORT", env = "INFINISERVICE_DEVICE")]
     port: Option<String>,
 
+    /// Take one reading, write it to standard output and nowhere else, and end. No port is opened, no command taken
+    #[arg(long)]
+    once: bool,
+
+    /// With --once: infinibay, json-lines, pretty or influx instead of what the files say
+    #[arg(long, value_name = "FORMAT", value_parser = format, requires = "once")]
+    format: Option<Format>,
+
     #[command(flatten)]
     state: StateOption,
 }
 
 impl Run {
     pub(super) fn main(self) -> ExitCode {
+        if self.once {
+            return match load_or_report(&self.pipelines) {
+                Ok(loaded) => once(&loaded, self.format),
+                Err(code) => code,
+            };
+        }
         if let Err(error) = agent::unblock_signals() {
             return cannot_start(&format!("cannot unblock signals: {error}"));
         }
@@ -102,6 +118,12 @@ impl Run {
         runtime.shutdown_timeout(Duration::from_millis(100));
         code
     }
+}
+
+fn format(name: &str) -> Result<Format, String> {
+    let known = Format::ALL.map(Format::name);
+    let format = Format::ALL.into_iter().find(|format| format.name() == name);
+    format.ok_or_else(|| format!("write one of {}", known.join(", ")))
 }
 
 /// Whether standard output can be written at all: an empty write says no to a descriptor that is not open for that, and

@@ -31,6 +31,7 @@ mod error;
 mod explain;
 mod summary;
 pub mod reference;
+pub mod schema;
 
 use crate::values::{table, units, value, variant};
 

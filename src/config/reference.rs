@@ -19,7 +19,7 @@ pub struct Page {
 }
 
 /// It has to be given.
-const NEEDED: &str = "(needed)";
+pub(super) const NEEDED: &str = "(needed)";
 const NONE: &str = "(none)";
 const COUNT: &str = "count";
 const TIME: &str = "time";

@@ -283,6 +283,7 @@ impl FlowManager {
             state_store: &state_store,
             memory_budget: &self.memory_budget,
             limit,
+            trial: None,
         };
         let mut tasks = Vec::new();
         let built = match (&wanted, command_state) {

@@ -45,6 +45,8 @@ pub struct IntervalSource {
     eager: Option<(Latest, Option<Instant>)>,
     shelf: Option<StateStore>,
     begun: bool,
+    /// How many readings are still to come; `None`: no end.
+    left: Option<u32>,
 }
 
 /// What is left of a collector's cadence, for the one that reads the same group next.
@@ -64,7 +66,7 @@ impl IntervalSource {
     pub fn new(every: Duration, collectors: Vec<Box<dyn Collector>>) -> Self {
         let slots = collectors.into_iter().map(CollectJob::new).collect();
         let (sequence, last, eager, shelf, begun) = Default::default();
-        Self { every, limit: LIMIT, slots, sequence, last, eager, shelf, begun }
+        Self { every, limit: LIMIT, slots, sequence, last, eager, shelf, begun, left: None }
     }
 
     /// Goes on where the cadences before it ended, and leaves the same behind. `asked` has for each
@@ -85,6 +87,12 @@ impl IntervalSource {
     /// Waits for a reading at most `limit` instead of [`LIMIT`].
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Ends after `readings`.
+    pub fn ending_after(mut self, readings: u32) -> Self {
+        self.left = Some(readings);
         self
     }
 
@@ -190,8 +198,9 @@ impl Source for IntervalSource {
     fn open(&mut self) -> impl Stream<Item = Result<SystemMetrics, StageError>> + Send + '_ {
         async_stream::stream! {
             let mut next = self.begin().await;
-            loop {
+            while self.left != Some(0) {
                 sleep_until(next).await;
+                self.left = self.left.map(|left| left - 1);
                 let reading = self.read().await;
                 let taken = reading.taken;
                 yield Ok(reading);

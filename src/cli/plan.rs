@@ -1,0 +1,363 @@
+//! `plan`: what files would cost and hold before they run. Collects for some seconds, and opens and writes nothing.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::trial::try_out;
+use super::{StateOption, load_or_report, say};
+use crate::agent::control::LOOK_EVERY;
+use crate::config::{
+    Batch, Collect, Count, Delivery, Loaded, MemoryLimit, Period, Pipeline, PipelineFile, Read,
+    Target, WorstCase, Write,
+};
+use crate::machine_events::EVERY;
+use crate::model::{Frame, Group};
+use crate::wire::{Format, shown};
+
+/// Readings that are taken for the measurement, a second apart. The first is not counted: it is whole where the
+/// next ones only have what changed.
+const READINGS: u32 = 4;
+/// How far apart they are at most.
+const APART: Duration = Duration::from_secs(1);
+/// Times a minute that the agent looks whether its socket is there, and whether the machine has stood still.
+const OWN_WAKES: f64 = 60.0 / LOOK_EVERY.as_secs() as f64 + 60.0 / EVERY.as_secs() as f64;
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// Pipeline files, or folders of them [default: as for run]
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    state: StateOption,
+}
+
+impl Plan {
+    pub(super) fn main(self) -> ExitCode {
+        let mut loaded = match load_or_report(&self.files) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        self.state.apply(&mut loaded);
+        let lines = match measure(&loaded) {
+            Ok(lines) => lines,
+            Err(code) => return code,
+        };
+        let memory = WorstCase::of(&loaded, MemoryLimit::find().as_ref());
+        let flows: Vec<Flow<'_>> =
+            loaded.pipelines.iter().zip(lines).map(|(of, lines)| Flow { of, lines }).collect();
+        say(&match self.json {
+            true => format!("{}\n", as_json(&loaded, &memory, &flows)),
+            false => shown(&as_text(&loaded, &memory, &flows)),
+        })
+    }
+}
+
+/// What each cadence of a pipeline writes in each format.
+struct Flow<'a> {
+    of: &'a Pipeline,
+    lines: Vec<Line>,
+}
+
+/// One kind of line that a pipeline makes again and again.
+struct Line {
+    format: Format,
+    every: Duration,
+    bytes: f64,
+}
+
+/// Measures every pipeline: each kind of its lines is a pipeline of its own here, and all of them run at the same time.
+fn measure(loaded: &Loaded) -> Result<Vec<Vec<Line>>, ExitCode> {
+    let mut parts = Vec::new();
+    let mut kinds = Vec::new();
+    for (index, pipeline) in loaded.pipelines.iter().enumerate() {
+        for format in pipeline.file.formats() {
+            let cadences = match format {
+                Format::Infinibay => joined(&pipeline.file),
+                _ => pipeline.file.collect.clone(),
+            };
+            for cadence in cadences {
+                kinds.push((index, format, cadence.every.get()));
+                parts.push(part(pipeline, format, cadence));
+            }
+        }
+    }
+    let mut lines: Vec<Vec<Line>> = loaded.pipelines.iter().map(|_| Vec::new()).collect();
+    if parts.is_empty() {
+        return Ok(lines);
+    }
+    let tried = try_out(loaded, &parts, READINGS)?;
+    for ((index, format, every), tried) in kinds.into_iter().zip(tried) {
+        let frames: Vec<Frame> = tried.into_iter().flatten().collect();
+        let mut bytes = bytes_each(&frames);
+        // A longer line of `infinibay` comes in the place of a short one.
+        if let Some(short) = lines[index].iter().find(|line| line.format == format)
+            && format == Format::Infinibay
+        {
+            bytes = (bytes - short.bytes).max(0.0);
+        }
+        lines[index].push(Line { format, every, bytes });
+    }
+    Ok(lines)
+}
+
+/// What `infinibay` makes of the cadences: a line with the last value of each group at the shortest interval; processes
+/// and ports are only in one after they were read.
+fn joined(file: &PipelineFile) -> Vec<Collect> {
+    let Some(lead) = file.collect.iter().map(|collect| collect.every).min() else {
+        return Vec::new();
+    };
+    let is_list = |read: &Read| matches!(read.group(), Group::Processes | Group::Ports);
+    let each = |read: &Read, collect: &Collect| collect.every == lead || !is_list(read);
+    let mut short = Vec::new();
+    for collect in &file.collect {
+        short.extend(collect.from.iter().filter(|read| each(read, collect)).cloned());
+    }
+    let mut lines = vec![Collect { every: lead, from: short.clone() }];
+    for collect in file.collect.iter().filter(|collect| collect.every > lead) {
+        let lists = collect.from.iter().filter(|read| is_list(read)).cloned();
+        let from: Vec<Read> = short.iter().cloned().chain(lists).collect();
+        if from.len() > short.len() {
+            lines.push(Collect { every: collect.every, from });
+        }
+    }
+    lines
+}
+
+/// `pipeline` with one cadence and one format, quick enough to be looked at, each reading in a frame of its own.
+fn part(pipeline: &Pipeline, format: Format, cadence: Collect) -> Pipeline {
+    let mut part = pipeline.clone();
+    let apart = Period::new(APART).unwrap_or(cadence.every);
+    part.file.collect = vec![Collect { every: cadence.every.min(apart), ..cadence }];
+    part.file.batch = Batch { max_items: Count::fixed(1), ..part.file.batch };
+    part.file.serialize.format = format;
+    part.file.write.truncate(1);
+    for write in &mut part.file.write {
+        write.format = None;
+    }
+    part
+}
+
+/// The mean size of what a reading becomes. One that was left out, because nothing had changed, counts as nothing.
+fn bytes_each(frames: &[Frame]) -> f64 {
+    let size = |frame: &Frame| frame.bytes.len() as f64;
+    match frames {
+        [] => 0.0,
+        [only] => size(only),
+        [_, rest @ ..] => rest.iter().map(size).sum::<f64>() / f64::from(READINGS - 1),
+    }
+}
+
+impl Flow<'_> {
+    /// Bytes a second in `format`.
+    fn bytes_per_second(&self, format: Format) -> f64 {
+        let of_format = self.lines.iter().filter(|line| line.format == format);
+        of_format.map(|line| line.bytes / line.every.as_secs_f64()).sum()
+    }
+
+    fn readings_per_minute(&self) -> f64 {
+        self.of.file.collect.iter().map(|collect| per_minute(collect.every.get())).sum()
+    }
+
+    /// The longest that a reading waits for others.
+    fn delay(&self) -> Duration {
+        let file = &self.of.file;
+        match file.batch.max_items.items() {
+            1 => Duration::ZERO,
+            items => {
+                let full = 60.0 / self.readings_per_minute().max(f64::MIN_POSITIVE);
+                let full = Duration::try_from_secs_f64(full * (items - 1) as f64);
+                full.unwrap_or(Duration::MAX).min(file.batch.max_delay.get())
+            }
+        }
+    }
+
+    /// Times a minute that it wakes up: for each reading, and for each batch that its age ends.
+    fn wakes_per_minute(&self) -> f64 {
+        let readings = self.readings_per_minute();
+        let delay = self.delay();
+        let by_age = self.of.file.batch.max_delay.get() == delay && !delay.is_zero();
+        readings + if by_age { readings.min(per_minute(delay)) } else { 0.0 }
+    }
+}
+
+fn per_minute(every: Duration) -> f64 {
+    60.0 / every.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+/// What becomes of a frame at this output while nobody takes it; and where that is told.
+fn fate(write: &Write, is_alone: bool, loaded: &Loaded) -> String {
+    let keep = write.keep.items();
+    let spool = ByteSize::b(loaded.agent.spool.size.bytes()).display().iec().to_string();
+    match (&write.target, write.delivery) {
+        (Target::Port(_), Delivery::Durable) => format!(
+            "durable: on disk below {} until a host has acknowledged it, at most {spool} with all else that is durable; then \
+             the least important goes, and the host is told how many",
+            loaded.agent.state.folder.display()
+        ),
+        (Target::Port(_), Delivery::Latest) => format!(
+            "in memory only: the newest {keep} are kept; older ones are lost, counted as `overwritten` in `status`"
+        ),
+        (Target::Null, _) => "nothing is written".to_owned(),
+        (Target::Stdout | Target::File(_), _) if is_alone => format!(
+            "loses nothing while it can be written: {keep} may wait, then collecting waits; a failed write is logged"
+        ),
+        (_, _) if is_alone => format!(
+            "in memory only: {keep} may wait, then collecting waits; a reading that is missed is not made up for"
+        ),
+        _ => format!(
+            "in memory only: the newest {keep} wait, and none holds up another output; older ones are lost, counted as \
+             `overwritten` in `status`"
+        ),
+    }
+}
+
+fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
+    let mut text = format!("{memory}\n");
+    // Writing to a String cannot fail.
+    for flow in flows {
+        let file = &flow.of.file;
+        let _ = writeln!(text, "\n{} ({})", flow.of.name, flow.of.origin);
+        for collect in &file.collect {
+            let groups: Vec<&str> = collect.from.iter().map(|read| read.group().name()).collect();
+            wrapped(&mut text, &format!("every {}: {}", collect.every, groups.join(", ")));
+        }
+        let delay = flow.delay();
+        let batch = &file.batch;
+        wrapped(
+            &mut text,
+            &match delay {
+                Duration::ZERO => "added delay: none, each reading leaves at once".to_owned(),
+                delay => format!(
+                    "added delay: up to {}, until {} readings, {} or max_delay are there",
+                    humantime::format_duration(delay),
+                    batch.max_items.items(),
+                    ByteSize::b(batch.max_bytes.bytes()).display().iec()
+                ),
+            },
+        );
+        wrapped(&mut text, &format!("wake-ups: {:.1} a minute", flow.wakes_per_minute()));
+        for write in &file.write {
+            let format = file.format_of(write);
+            let rate = flow.bytes_per_second(format);
+            let lines = flow.lines.iter().filter(|line| line.format == format);
+            let lines: Vec<String> = lines
+                .map(|line| {
+                    let every = humantime::format_duration(line.every);
+                    format!("{} every {every}", ByteSize::b(line.bytes as u64).display().iec())
+                })
+                .collect();
+            let _ = writeln!(text, "  to {}, {}:", write.target, format.name());
+            wrapped_at(&mut text, 4, &format!("{rate:.0} B/s ({})", lines.join(", ")));
+            wrapped_at(&mut text, 4, &fate(write, file.write.len() == 1, loaded));
+        }
+    }
+    for records in &loaded.records {
+        let _ = writeln!(text, "\n{} ({})", records.name, records.origin);
+        let delay = records.file.batch.max_delay;
+        wrapped(&mut text, &format!("as much as is read; added delay: up to {delay}"));
+        for write in &records.file.write {
+            let _ = writeln!(text, "  to {}:", write.target);
+            wrapped_at(&mut text, 4, &fate(write, records.file.write.len() == 1, loaded));
+        }
+    }
+    if let Some(commands) = &loaded.commands {
+        let file = &commands.file;
+        let _ = writeln!(text, "\ncommands ({})", commands.origin);
+        let execute = &file.execute;
+        wrapped(
+            &mut text,
+            &format!(
+                "{} run at once, {} may wait, the next one is refused with a reason",
+                execute.parallel.get(),
+                execute.waiting.get()
+            ),
+        );
+        wrapped(&mut text, &format!("answers: {}", answers(file.reply.delivery, loaded)));
+    }
+    let _ = writeln!(
+        text,
+        "\nthe agent itself: {:.1} wake-ups a minute, and for what the host sends",
+        OWN_WAKES
+    );
+    let _ = writeln!(
+        text,
+        "measured over {} readings, at most {} s apart",
+        READINGS - 1,
+        APART.as_secs()
+    );
+    text
+}
+
+/// Where answers are until the host has them.
+fn answers(delivery: Delivery, loaded: &Loaded) -> String {
+    match delivery {
+        Delivery::Durable => format!(
+            "durable: on disk below {} until the host has acknowledged them",
+            loaded.agent.state.folder.display()
+        ),
+        Delivery::Latest => "in memory only, for the host that asked".to_owned(),
+    }
+}
+
+fn wrapped(text: &mut String, line: &str) {
+    wrapped_at(text, 2, line);
+}
+
+/// Adds `line`, broken at spaces to 80 columns.
+fn wrapped_at(text: &mut String, indent: usize, line: &str) {
+    const WIDTH: usize = 80;
+    let mut column = 0;
+    for word in line.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > WIDTH {
+            text.push('\n');
+            column = 0;
+        }
+        let blanks = if column == 0 { indent } else { 1 };
+        text.extend(std::iter::repeat_n(' ', blanks));
+        text.push_str(word);
+        column += blanks + length;
+    }
+    text.push('\n');
+}
+
+fn as_json(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> Value {
+    let flow = |flow: &Flow<'_>| {
+        let file = &flow.of.file;
+        let output = |write: &Write| {
+            json!({
+                "to": write.target.to_string(),
+                "format": file.format_of(write).name(),
+                "bytes_per_second": flow.bytes_per_second(file.format_of(write)),
+                "durable": write.delivery == Delivery::Durable,
+                "when_not_taken": fate(write, file.write.len() == 1, loaded),
+            })
+        };
+        json!({
+            "name": flow.of.name,
+            "file": flow.of.origin,
+            "readings_per_minute": flow.readings_per_minute(),
+            "wakeups_per_minute": flow.wakes_per_minute(),
+            "delay_seconds_max": flow.delay().as_secs_f64(),
+            "outputs": file.write.iter().map(output).collect::<Vec<_>>(),
+        })
+    };
+    let reply = loaded.commands.as_ref().map(|commands| commands.file.reply.delivery);
+    json!({
+        "memory_bytes_max": memory.bytes(),
+        "memory_ceiling_bytes": memory.ceiling,
+        "pipelines": flows.iter().map(flow).collect::<Vec<_>>(),
+        "answers": reply.map(|delivery| answers(delivery, loaded)),
+    })
+}
