@@ -187,3 +187,35 @@ fn one_output_stands_for_all_of_a_file_with_several() {
     let err = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(78) && err.contains("one real output"), "{err}");
 }
+
+#[test]
+fn records_are_measured_with_the_lines_of_a_file_and_beside_plain_loops() {
+    let place = Place::new();
+    let (input, logs) = (place.path("app.ndjson"), place.path("logs.toml"));
+    let lines = "{\"level\":\"info\",\"n\":1}\n{\"level\":\"warn\",\"n\":2}\nno record\n";
+    std::fs::write(&input, lines).unwrap();
+    let pipeline = "[[read]]\nlines = { stdin = true }\n[[transform]]\nfilter = { field = \"level\", equals = \"warn\" }\n\
+         [[transform]]\ntags = { site = \"lab-1\" }\n[write]\nnull = true\n";
+    std::fs::write(&logs, pipeline).unwrap();
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_infiniservice"))
+            .args(["bench", "--for", "100ms", "--json"])
+            .args(arguments)
+            .env("TMPDIR", place.path("tmp"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let (logs, input) = (logs.to_str().unwrap(), input.to_str().unwrap());
+    let read = report(&run(&[logs, "--input", input, "--sink", "file", "--against"]));
+    let number = |name: &str| read[name].as_u64().unwrap();
+    assert!(number("made").abs_diff(3 * number("delivered")) < 3, "{read}");
+    let loops = read["against"].as_array().unwrap();
+    assert!(loops.len() == 3 && loops.iter().all(|one| one["pipeline_to_it"].as_f64() > Some(0.0)));
+    let made_up = report(&run(&[logs]));
+    assert!(made_up["delivered"].as_u64() < made_up["made"].as_u64(), "{made_up}");
+    assert_eq!(place.names("tmp"), [""; 0]);
+    let refused = run(&["built-in:bench.toml", "--against"]);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("[[read]]"));
+}

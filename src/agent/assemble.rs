@@ -232,10 +232,11 @@ pub(super) fn records_flow(
     site: &mut Site<'_>,
 ) -> Result<Built, String> {
     let (name, file) = (&pipeline.name, &pipeline.file);
+    let buffers = records::buffers::Buffers::new(site.memory_budget);
     let source = |read: &records::read::Read| match read.lines {
         records::read::Lines::Stdin => {
             let max_line = usize::try_from(read.max_line.bytes()).unwrap_or(usize::MAX);
-            records::read::Stdin::new(read.decode(), max_line)
+            records::read::Stdin::new(read.decode(), max_line, buffers.clone())
         }
     };
     let sources = file.read.iter().map(source).collect();

@@ -1,30 +1,37 @@
-//! Measures a pipeline: the one `run` would build, over made-up readings, as fast as it goes, checked
+//! Measures a pipeline: the one `run` would build, over made-up readings or lines, as fast as it goes, checked
 //! against a plain loop that does the same work. It changes nothing in the pipeline but its source, and its output
 //! unless that is asked for: made-up readings belong in no real file, socket, port or terminal.
 
+mod against;
 mod comparison;
+mod lines;
 mod meter;
 mod output;
 mod baseline;
 mod report;
 mod usage;
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Ports;
-use crate::agent::sink;
-use crate::agent::stages;
-use crate::config::{self, PipelineFile, Target};
+use crate::agent::{record_stages, sink, stages};
+use crate::config::{self, PipelineFile, RecordsFile, Target};
 use crate::metrics::synthetic::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;
-use crate::pipeline::{self, Pipeline, Restart, Segment, StatsRegistry, Task};
+use crate::pipeline::{self, MemoryBudget, Pipeline, Restart, Segment, StatsRegistry, Task};
 use crate::port::Port;
+use crate::records;
+use crate::records::batch::Decode;
 
+pub use against::{Against, measure as measure_loop};
 pub use comparison::Comparison;
+pub use lines::Input;
+use lines::Replay;
 use meter::{Measured, Meter};
 pub use output::Output;
 use output::StandIn;
@@ -41,10 +48,15 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// threads may still write.
 pub struct Plan {
     name: String,
-    file: PipelineFile,
     keep: usize,
     outlet: StandIn,
-    generator: Generator,
+    work: Work,
+}
+
+/// What flows.
+enum Work {
+    Readings { file: Box<PipelineFile>, generator: Generator },
+    Records { file: Box<RecordsFile>, input: Input, against: bool },
 }
 
 /// How far a measurement is.
@@ -52,7 +64,7 @@ pub struct Plan {
 pub struct Progress {
     /// How long it runs.
     pub elapsed: Duration,
-    /// Readings that were written.
+    /// Readings or records that were written.
     pub delivered: u64,
 }
 
@@ -63,9 +75,41 @@ impl Plan {
     /// # Errors
     /// The file has several real outputs, or what stands in for its output cannot be made.
     pub fn new(pipeline: &config::Pipeline, output: Output) -> Result<Self, String> {
-        let file = pipeline.file.clone();
+        let file = Box::new(pipeline.file.clone());
+        let groups: Vec<_> = file.reads().map(config::Read::group).collect();
+        let (processes, seed) = match &file.generate {
+            Some(generate) => (generate.processes.items(), generate.seed),
+            None => (20, 1),
+        };
+        let generator = Generator::new(&groups, processes, seed);
+        Self::of(&pipeline.name, &pipeline.file.write, output, Work::Readings { file, generator })
+    }
+
+    /// Measures `pipeline` with the lines of `input`, or made-up ones, in the place of what it reads; and, for `against`,
+    /// plain loops over the same lines.
+    ///
+    /// # Errors
+    /// The file has several real outputs, or the input or what stands in for the output cannot be made.
+    pub fn of_records(
+        pipeline: &config::Pipeline<RecordsFile>,
+        output: Output,
+        input: Option<&Path>,
+        against: bool,
+    ) -> Result<Self, String> {
+        let file = Box::new(pipeline.file.clone());
+        let input = Input::new(input, decode(&file).parse_as)?;
+        let work = Work::Records { file, input, against };
+        Self::of(&pipeline.name, &pipeline.file.write, output, work)
+    }
+
+    fn of(
+        name: &str,
+        writes: &[config::Write],
+        output: Output,
+        work: Work,
+    ) -> Result<Self, String> {
         let is_file = |write: &&config::Write| matches!(write.target, Target::File(_));
-        let write = match (&file.write[..], output) {
+        let write = match (writes, output) {
             ([write], _) => write,
             ([_, _, ..], Output::Real) => {
                 let why = "bench writes to one real output; leave one [write] in the file, or --real-outputs out";
@@ -76,14 +120,8 @@ impl Plan {
             ([], _) => return Err("the file has no [write]".to_owned()),
         };
         let outlet = StandIn::new(output, &write.target)?;
-        let keep = file.write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
-        let groups: Vec<_> = file.reads().map(config::Read::group).collect();
-        let (processes, seed) = match &file.generate {
-            Some(generate) => (generate.processes.items(), generate.seed),
-            None => (20, 1),
-        };
-        let generator = Generator::new(&groups, processes, seed);
-        Ok(Self { name: pipeline.name.clone(), keep, outlet, file, generator })
+        let keep = writes.iter().map(|write| write.keep.items()).max().unwrap_or(1);
+        Ok(Self { name: name.to_owned(), keep, outlet, work })
     }
 
     /// Makes readings for `time`, waits until all of them are written, then does the same work again
@@ -98,10 +136,20 @@ impl Plan {
     ) -> Result<Report, String> {
         self.outlet.read()?;
         let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
-        let source = collect(&self.name, vec![self.generator.clone()], &health, &stop);
-        let frames = through(source, stages(&self.file, None));
         let meter = Meter::default();
-        let tasks = self.end(frames, &meter, &health, &stop)?;
+        let tasks = match &self.work {
+            Work::Readings { file, generator } => {
+                let source = collect(&self.name, vec![generator.clone()], &health, &stop);
+                self.end(through(source, stages(file, None)), &meter, &health, &stop)?
+            }
+            Work::Records { file, input, .. } => {
+                let budget = MemoryBudget::default();
+                let source = Replay::new(&input.path, decode(file), max_line(file), &budget);
+                let source = records::read(&self.name, vec![source], &health, &stop);
+                let frames = records::through(source, record_stages(file, &budget)?);
+                self.end(frames, &meter, &health, &stop)?
+            }
+        };
 
         let before = Usage::now();
         let timer = tokio::spawn({
@@ -126,10 +174,23 @@ impl Plan {
         timer.abort();
 
         let nodes = health.counts();
+        let source = match &self.work {
+            Work::Readings { .. } => "/generate",
+            Work::Records { .. } => "/replay",
+        };
         let made =
-            nodes.iter().find(|node| node.node.ends_with("/generate")).map_or(0, |node| node.sent);
-        let plain = baseline::run(&self.file, self.generator.clone(), made);
-        Ok(Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes))
+            nodes.iter().find(|node| node.node.ends_with(source)).map_or(0, |node| node.sent);
+        let plain = match &self.work {
+            Work::Readings { file, generator } => baseline::run(file, generator.clone(), made),
+            Work::Records { file, input, .. } => baseline::records(file, input, made)?,
+        };
+        let mut report = Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes);
+        if let Work::Records { input, against: true, .. } = &self.work {
+            let writes = !matches!(self.outlet.target, Target::Null);
+            let per_cpu_second = report.speed.events_per_cpu_second;
+            report.against = against::run(input, writes, time, per_cpu_second)?;
+        }
+        Ok(report)
     }
 
     /// Ends the flow at the output, with the meter behind it. Every frame must arrive, also at
@@ -160,4 +221,14 @@ impl Plan {
         tasks.push(Box::new(port));
         Ok(tasks)
     }
+}
+
+/// How the lines of a records file are read: as its first source reads them.
+fn decode(file: &RecordsFile) -> Decode {
+    file.read.first().map(records::read::Read::decode).unwrap_or_default()
+}
+
+fn max_line(file: &RecordsFile) -> usize {
+    let bytes = file.read.first().map_or(1 << 20, |read| read.max_line.bytes());
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -101,10 +101,14 @@ async fn discard(mut stream: UnixStream) {
 
 /// A folder that only this user can enter, removed with all that is in it when this is dropped.
 #[derive(Debug)]
-struct Folder(PathBuf);
+pub(super) struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self, String> {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new() -> Result<Self, String> {
         let id = uuid()?;
         let path = std::env::temp_dir().join(format!("infiniservice-bench-{}", &id[..8]));
         let made = DirBuilder::new().mode(0o700).create(&path);

@@ -4,13 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::against::Against;
 use super::baseline::Plain;
 use super::meter::Delivered;
 use super::usage::{Used, rss_peak_bytes};
 use crate::model::StageCounts;
 use crate::pipeline::{ExitStatus, Outcome};
 
-/// What a measurement came to. An event is one reading.
+/// What a measurement came to. An event is one reading or record.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The pipeline's name.
@@ -19,9 +20,9 @@ pub struct Report {
     pub complete: bool,
     /// What is not as it must be, where it is not complete.
     pub wrong: Vec<String>,
-    /// Readings made.
+    /// Readings or records that went in.
     pub made: u64,
-    /// Readings delivered.
+    /// Readings or records delivered.
     pub delivered: u64,
     /// Bytes delivered.
     pub delivered_bytes: u64,
@@ -33,7 +34,10 @@ pub struct Report {
     pub plain_loop: Speed,
     /// Processor time of the pipeline over that of the plain loop.
     pub cpu_ratio_to_plain_loop: f64,
-    /// The most memory that was resident.
+    /// Plain loops over the same lines, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<Against>,
+    /// The most memory that was resident, before the loops ran.
     pub rss_peak_bytes: Option<u64>,
     /// From made to written, of the oldest reading in each frame.
     pub latency: Latency,
@@ -48,11 +52,11 @@ pub struct Speed {
     pub seconds: f64,
     /// Time on processors, all threads.
     pub cpu_seconds: f64,
-    /// Readings per second on the wall.
+    /// Readings or records that went in, per second on the wall.
     pub events_per_second: f64,
     /// Delivered bytes per second on the wall, in MiB.
     pub mib_per_second: f64,
-    /// Readings per second on processors.
+    /// The same per second on processors.
     pub events_per_cpu_second: f64,
 }
 
@@ -109,8 +113,9 @@ impl Report {
             delivered: delivered.readings,
             delivered_bytes: delivered.bytes,
             checksum,
-            speed: Speed::new(&delivered, used),
-            plain_loop: Speed::new(&plain.delivered, plain.used),
+            speed: Speed::new(made, &delivered, used),
+            plain_loop: Speed::new(made, &plain.delivered, plain.used),
+            against: Vec::new(),
             cpu_ratio_to_plain_loop: used.cpu.as_secs_f64()
                 / plain.used.cpu.as_secs_f64().max(1e-9),
             rss_peak_bytes: rss_peak_bytes(),
@@ -125,26 +130,22 @@ impl Report {
 }
 
 impl Speed {
-    fn new(delivered: &Delivered, used: Used) -> Self {
+    fn new(made: u64, delivered: &Delivered, used: Used) -> Self {
         let (seconds, cpu_seconds) = (used.wall.as_secs_f64(), used.cpu.as_secs_f64());
-        let readings = delivered.readings as f64;
+        let made = made as f64;
         Self {
             seconds,
             cpu_seconds,
-            events_per_second: readings / seconds.max(1e-9),
+            events_per_second: made / seconds.max(1e-9),
             mib_per_second: delivered.bytes as f64 / f64::from(1 << 20) / seconds.max(1e-9),
-            events_per_cpu_second: readings / cpu_seconds.max(1e-9),
+            events_per_cpu_second: made / cpu_seconds.max(1e-9),
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}: {} readings made, {} delivered\n",
-            self.pipeline, self.made, self.delivered
-        )?;
+        writeln!(f, "{}: {} made, {} delivered\n", self.pipeline, self.made, self.delivered)?;
         writeln!(f, "{:<24}{:>14}{:>14}", "", "pipeline", "plain loop")?;
         let (pipeline, plain) = (&self.speed, &self.plain_loop);
         let rows = [
@@ -163,6 +164,12 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<24}{pipeline:>14.digits$}{plain:>14.digits$}")?;
         }
         writeln!(f, "{:<24}{:>14.2}", "CPU, times plain loop", self.cpu_ratio_to_plain_loop)?;
+        for Against { name, events_per_cpu_second, pipeline_to_it } in &self.against {
+            writeln!(
+                f,
+                "{name:<38}{events_per_cpu_second:>14.0}  pipeline {pipeline_to_it:.2} times"
+            )?;
+        }
         if let Some(bytes) = self.rss_peak_bytes {
             writeln!(f, "{:<24}{:>14.1}", "peak RSS, MiB", bytes as f64 / f64::from(1 << 20))?;
         }

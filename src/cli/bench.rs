@@ -1,4 +1,4 @@
-//! `bench`: a pipeline flat out over made-up readings, measured and checked. The pipeline is the one
+//! `bench`: a pipeline flat out over made-up readings or lines, measured and checked. The pipeline is the one
 //! that `run` would build; only its sources are others, and its output unless `--real-outputs` is given.
 
 use std::fmt;
@@ -29,6 +29,8 @@ Examples:
                                                  one file, two outputs
   infiniservice bench my.toml --set batch.max_items=1 --set batch.max_items=64
                                                  one file, two settings
+  infiniservice bench logs.toml --input app.ndjson --sink file --against
+                                                 records, beside plain loops over the same lines
   infiniservice bench my.toml --set \"batch.max_items=64; runtime.kind=multi_thread\"
                                                  two keys at once
 Of a file with several [[write]], one output stands for all.")]
@@ -37,7 +39,7 @@ pub(super) struct Bench {
     #[arg(value_name = "FILE", default_value = "built-in:bench.toml", num_args = 1..=2)]
     files: Vec<PathBuf>,
 
-    /// How long to make readings, for each
+    /// How long to make readings or lines, for each
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = some_time)]
     time: Duration,
 
@@ -49,6 +51,14 @@ pub(super) struct Bench {
     /// with ; between them. Given twice, both are measured and compared
     #[arg(long, value_name = "KEY=VALUE", value_parser = Settings::parse, action = clap::ArgAction::Append)]
     set: Vec<Settings>,
+
+    /// Lines for a pipeline that reads records, over and over; without it they are made up
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// Run plain loops over the same lines, too, and print how many times as fast the pipeline is
+    #[arg(long)]
+    against: bool,
 
     /// Write the made-up readings to the output that the file names; asks first on a terminal
     #[arg(long, conflicts_with = "sink")]
@@ -119,8 +129,14 @@ impl Bench {
                 .map_err(|errors| super::report(&errors))
         });
         let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
-        if loaded.iter().any(|loaded| loaded.pipelines.len() != 1) {
-            return Err(refuse("bench measures one pipeline; name its file"));
+        if loaded.iter().any(|loaded| loaded.pipelines.len() + loaded.records.len() != 1) {
+            return Err(refuse(
+                "bench measures one pipeline of readings or records; name its file",
+            ));
+        }
+        if (self.against || self.input.is_some()) && loaded.iter().any(|one| one.records.is_empty())
+        {
+            return Err(refuse("--input and --against are for a file with [[read]]"));
         }
         if self.real_outputs {
             consent(&loaded)?;
@@ -132,7 +148,7 @@ impl Bench {
                 1 => run.file.display().to_string(),
                 _ => format!("{} {}", ["A", "B"][index], run.file.display()),
             };
-            reports.push(measure(loaded, run.output, self.time, &title, log)?);
+            reports.push(self.run(loaded, run.output, &title, log)?);
         }
         match (reports.pop(), reports.pop()) {
             (Some(second), Some(first)) => {
@@ -148,6 +164,42 @@ impl Bench {
             }
             (Some(report), None) => Ok(tell(&report, report.complete, self.json, "")),
             (None, _) => Err(refuse("nothing was measured")),
+        }
+    }
+
+    /// One measurement, in a runtime of its own.
+    fn run(
+        &self,
+        loaded: &Loaded,
+        output: Output,
+        title: &str,
+        log: Log,
+    ) -> Result<Report, ExitCode> {
+        let plan = match (&loaded.pipelines[..], &loaded.records[..]) {
+            ([], [records, ..]) => {
+                Plan::of_records(records, output, self.input.as_deref(), self.against)
+            }
+            (pipelines, _) => Plan::new(&pipelines[0], output),
+        };
+        let mut plan = plan.map_err(|what| refuse(&what))?;
+        let time = self.time;
+        let runtime =
+            agent::build_runtime(&loaded.agent.runtime).map_err(|what| cannot_start(&what))?;
+        let log = log.write_on(&runtime);
+        let mut line = ProgressLine::new(title, time);
+        let measured = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = interrupted() => None,
+                measured = plan.run(time, |progress| line.show(progress)) => Some(measured),
+            }
+        });
+        line.clear();
+        drop(log);
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        match measured {
+            None => Err(ExitCode::from(EXIT_INTERRUPTED)),
+            Some(measured) => measured.map_err(|what| refuse(&what)),
         }
     }
 
@@ -173,35 +225,6 @@ impl Bench {
     }
 }
 
-/// One measurement, in a runtime of its own.
-fn measure(
-    loaded: &Loaded,
-    output: Output,
-    time: Duration,
-    title: &str,
-    log: Log,
-) -> Result<Report, ExitCode> {
-    let mut plan = Plan::new(&loaded.pipelines[0], output).map_err(|what| refuse(&what))?;
-    let runtime =
-        agent::build_runtime(&loaded.agent.runtime).map_err(|what| cannot_start(&what))?;
-    let log = log.write_on(&runtime);
-    let mut line = ProgressLine::new(title, time);
-    let measured = runtime.block_on(async {
-        tokio::select! {
-            biased;
-            () = interrupted() => None,
-            measured = plan.run(time, |progress| line.show(progress)) => Some(measured),
-        }
-    });
-    line.clear();
-    drop(log);
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    match measured {
-        None => Err(ExitCode::from(EXIT_INTERRUPTED)),
-        Some(measured) => measured.map_err(|what| refuse(&what)),
-    }
-}
-
 fn named(output: Output) -> &'static str {
     match output {
         Output::Null => "to nowhere",
@@ -215,10 +238,7 @@ fn named(output: Output) -> &'static str {
 /// Says where made-up readings will be written, and asks a person whether that is meant. Where nobody can be asked,
 /// the flag is the answer.
 fn consent(loaded: &[Loaded]) -> Result<(), ExitCode> {
-    let writes = loaded
-        .iter()
-        .flat_map(|loaded| &loaded.pipelines)
-        .flat_map(|pipeline| &pipeline.file.write);
+    let writes = loaded.iter().flat_map(|loaded| loaded.writes()).flat_map(|(_, writes)| writes);
     for target in writes.map(|write| &write.target) {
         let rotates = matches!(target, Target::File(_));
         let lost = if rotates { ", which rotates what is in it away" } else { "" };
@@ -257,7 +277,7 @@ impl<'a> ProgressLine<'a> {
         let (elapsed, time) = (progress.elapsed.as_secs_f64(), self.time.as_secs_f64());
         let doing = if elapsed < time { "" } else { ", writing the rest" };
         let text =
-            format!("{title}: {elapsed:.0} of {time:.0} s, {} readings{doing}", progress.delivered);
+            format!("{title}: {elapsed:.0} of {time:.0} s, {} written{doing}", progress.delivered);
         self.is_shown |= write!(io::stderr(), "\r{text}\x1b[K").is_ok();
     }
 

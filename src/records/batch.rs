@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::model::Receipt;
 use crate::pipeline::MemoryBudget;
+use crate::records::buffers::Buffers;
 use crate::values::{Count, Period, Size};
 
 /// A batch of records: whole lines in one buffer, with where each ends. A copy is a reference count and the ends.
@@ -96,7 +97,7 @@ pub(super) struct Gathered {
     max_items: usize,
     max_bytes: usize,
     max_delay: Duration,
-    budget: MemoryBudget,
+    buffers: Buffers,
     /// Whole lines. A writer appends one and then calls [`end_line`](Self::end_line).
     pub lines: Vec<u8>,
     ends: Vec<u32>,
@@ -113,7 +114,7 @@ impl Gathered {
             max_items: limits.max_items.items(),
             max_bytes: usize::try_from(limits.max_bytes.bytes()).unwrap_or(usize::MAX),
             max_delay: limits.max_delay.get(),
-            budget: budget.clone(),
+            buffers: Buffers::new(budget),
             lines: Vec::new(),
             ends: Vec::new(),
             oldest: None,
@@ -171,10 +172,10 @@ impl Gathered {
     pub fn take(&mut self) -> Option<Records> {
         let oldest = self.oldest.take()?;
         self.opened = None;
-        let (lines, records) = (self.lines.capacity(), self.ends.capacity());
-        let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(lines));
-        let ends = std::mem::replace(&mut self.ends, Vec::with_capacity(records));
-        let bytes = self.budget.hold(Bytes::from(lines));
+        let next = self.buffers.take(self.lines.len());
+        let bytes = self.buffers.share(std::mem::replace(&mut self.lines, next));
+        let next = Vec::with_capacity(self.ends.len());
+        let ends = std::mem::replace(&mut self.ends, next);
         let (decode, receipt) = (Decode::default(), Receipt::merge(self.receipts.drain(..)));
         Some(Records { bytes, ends, too_long: 0, oldest, decode, receipt })
     }

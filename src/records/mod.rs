@@ -6,6 +6,7 @@
 
 pub mod read;
 pub mod batch;
+pub mod buffers;
 pub mod transform;
 pub mod serialize;
 

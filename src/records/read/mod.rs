@@ -2,7 +2,7 @@
 
 mod stdin;
 
-mod split;
+pub(crate) mod split;
 
 use serde::{Deserialize, Deserializer};
 

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
+use crate::records::buffers::Buffers;
+
 /// Whole lines of one piece, and how many were too long.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     /// The lines, each with its newline.
     pub bytes: Bytes,
     /// The end of each line, newline included; ascending.
@@ -15,24 +17,39 @@ pub(super) struct Lines {
 
 /// Cuts pieces into lines, and keeps what is left of a line until its rest comes.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub(crate) struct Splitter {
     max_line: usize,
     /// The start of a line whose end has not come.
     begun: Vec<u8>,
     /// The line that has begun is too long, and counted: its rest is skipped.
     is_skipping: bool,
+    buffers: Buffers,
+    /// How many lines the last piece had.
+    count: usize,
 }
 
 impl Splitter {
     /// For lines of at most `max_line` bytes, newline not counted.
     pub fn new(max_line: usize) -> Self {
-        Self { max_line, begun: Vec::new(), is_skipping: false }
+        Self {
+            max_line,
+            begun: Vec::new(),
+            is_skipping: false,
+            buffers: Buffers::default(),
+            count: 0,
+        }
+    }
+
+    /// Takes its buffers from the pool of its flow.
+    #[must_use]
+    pub fn with_buffers(self, buffers: Buffers) -> Self {
+        Self { buffers, ..self }
     }
 
     /// A buffer with the line that has begun, and room for `piece` bytes. Give it back with what was read behind that:
     /// [`split`](Self::split), or [`keep`](Self::keep) if nothing was.
     pub fn buffer(&mut self, piece: usize) -> Vec<u8> {
-        let mut buffer = Vec::with_capacity(self.begun.len() + piece);
+        let mut buffer = self.buffers.take(self.begun.len() + piece);
         buffer.append(&mut self.begun);
         buffer
     }
@@ -48,12 +65,14 @@ impl Splitter {
             buffer.push(b'\n');
         }
         let end = |at| u32::try_from(at + 1).unwrap_or(u32::MAX);
-        let mut ends: Vec<u32> = memchr::memchr_iter(b'\n', &buffer).map(end).collect();
-        let whole = ends.last().map_or(0, |end| *end as usize);
+        let mut ends = Vec::with_capacity(self.count + 16);
+        ends.extend(memchr::memchr_iter(b'\n', &buffer).map(end));
+        self.count = ends.len();
+        let whole = ends.last().map_or(0, |end: &u32| *end as usize);
         self.begun.extend_from_slice(buffer.get(whole..).unwrap_or_default());
         buffer.truncate(whole);
         let too_long = self.take_out(&mut buffer, &mut ends) + self.give_up_the_line_begun();
-        Lines { bytes: Bytes::from(buffer), ends, too_long }
+        Lines { bytes: self.buffers.share(buffer), ends, too_long }
     }
 
     /// Takes lines that are too long out of whole `lines`; returns how many are counted here.

@@ -15,6 +15,7 @@ use crate::model::{Receipt, Unacknowledged};
 use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
+use crate::records::buffers::Buffers;
 
 /// Bytes of one read.
 const PIECE: usize = 256 * 1024;
@@ -24,14 +25,15 @@ const PIECE: usize = 256 * 1024;
 pub struct Stdin {
     decode: Decode,
     max_line: usize,
+    buffers: Buffers,
     /// It has no position, and waits for room in a spool nevertheless.
     unacknowledged: Unacknowledged<()>,
 }
 
 impl Stdin {
     /// Lines of at most `max_line` bytes; longer ones are skipped.
-    pub fn new(decode: Decode, max_line: usize) -> Self {
-        Self { decode, max_line, unacknowledged: Unacknowledged::default() }
+    pub fn new(decode: Decode, max_line: usize, buffers: Buffers) -> Self {
+        Self { decode, max_line, buffers, unacknowledged: Unacknowledged::default() }
     }
 }
 
@@ -39,13 +41,14 @@ impl Source for Stdin {
     type Out = Records;
 
     fn open(&mut self) -> impl Stream<Item = Result<Records, StageError>> + Send + '_ {
-        let (decode, max_line) = (self.decode, self.max_line);
+        let decode = self.decode;
         let unacknowledged = self.unacknowledged.clone();
+        let splitter = Splitter::new(self.max_line).with_buffers(self.buffers.clone());
         async_stream::stream! {
             let (sender, mut batches) = mpsc::channel(1);
             let stop = Arc::new(AtomicBool::new(false));
             let _guard = StopOnDrop(stop.clone());
-            tokio::task::spawn_blocking(move || pump(decode, max_line, &sender, &stop));
+            tokio::task::spawn_blocking(move || pump(decode, splitter, &sender, &stop));
             while let Some(mut batch) = batches.recv().await {
                 if let Ok(batch) = &mut batch {
                     batch.receipt = unacknowledged.receipt(());
@@ -67,11 +70,10 @@ impl Drop for StopOnDrop {
 /// Reads pieces and sends their whole lines, until the end or until the receiver is closed.
 fn pump(
     decode: Decode,
-    max_line: usize,
+    mut splitter: Splitter,
     sender: &mpsc::Sender<Result<Records, StageError>>,
     stop: &AtomicBool,
 ) {
-    let mut splitter = Splitter::new(max_line);
     while !stop.load(Ordering::Relaxed) {
         let mut buffer = splitter.buffer(PIECE);
         let read = match rustix::io::read(rustix::stdio::stdin(), spare_capacity(&mut buffer)) {

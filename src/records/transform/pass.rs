@@ -67,24 +67,26 @@ impl Pass {
         }
     }
 
-    /// One line through all stages.
+    /// The line of `length` bytes, newline included, that `text` begins with, through all stages.
     #[inline]
-    fn line(&mut self, now: Instant, oldest: Instant, line: &[u8], decode: Decode) {
+    fn line(&mut self, now: Instant, oldest: Instant, text: &[u8], length: usize, decode: Decode) {
         let Self { fields, found, changes, made, .. } = self;
         let scanned = match decode.parse_as {
-            ParseAs::Json => scan(line, fields, found),
+            ParseAs::Json => scan(text, fields, found),
             ParseAs::Text => Err(Flaw::InvalidJson),
         };
         let (line, object) = match scanned {
-            Ok(object) => (line, object),
+            Ok(object) => (text, object),
             Err(flaw) => {
                 if decode == (Decode { parse_as: ParseAs::Json, invalid: Invalid::Drop }) {
                     return count(&mut self.dropped, flaw.reason());
                 }
+                let line = text.get(..length).unwrap_or_default();
+                let line = line.strip_suffix(b"\n").unwrap_or(line);
                 made.clear();
                 made.extend_from_slice(b"{\"message\":");
                 write_text(line.strip_suffix(b"\r").unwrap_or(line), made);
-                made.push(b'}');
+                made.extend_from_slice(b"}\n");
                 match scan(made, fields, found) {
                     Ok(object) => (made.as_slice(), object),
                     Err(flaw) => return count(&mut self.dropped, flaw.reason()),
@@ -126,8 +128,12 @@ impl Transform for Pass {
         self.take_back();
         self.dropped.clear();
         self.begun = Some(self.gathered.records());
-        for line in input.lines() {
-            self.line(now, input.oldest, line, input.decode);
+        let mut start = 0;
+        for end in &input.ends {
+            let end = *end as usize;
+            let text = input.bytes.get(start..).unwrap_or_default();
+            self.line(now, input.oldest, text, end.saturating_sub(start), input.decode);
+            start = end;
             if self.gathered.is_full() {
                 self.full.extend(self.gathered.take());
             }

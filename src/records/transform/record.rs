@@ -1,6 +1,7 @@
 //! A record on its way through the stages: the line as it was read, where the named fields stand in it, and what has
 //! changed. It is written once, at the end: what no stage has changed is copied as it is.
 
+use super::scan::Shape;
 use crate::values::Problem;
 
 /// The most fields that the stages of one flow name: one bit each.
@@ -137,6 +138,8 @@ pub(super) struct Found {
     /// All members, where they are asked for.
     members: Vec<Place>,
     name: Vec<u8>,
+    /// The keys of the line before.
+    pub shape: Shape,
 }
 
 impl Found {
@@ -147,24 +150,27 @@ impl Found {
         self.members.clear();
     }
 
+    /// The field of this name, as it is written.
+    pub fn find(&mut self, fields: &Fields, name: &[u8], escaped: bool) -> Option<Field> {
+        if !escaped {
+            return fields.find(name);
+        }
+        unescape(name, &mut self.name);
+        fields.find(&self.name)
+    }
+
     /// A member of the line.
     #[inline(always)]
-    pub fn member(&mut self, fields: &Fields, name: &[u8], escaped: bool, place: Place) {
+    pub fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
         if fields.is_open {
             self.members.push(place);
         }
-        let field = match escaped {
-            false => fields.find(name),
-            true => {
-                unescape(name, &mut self.name);
-                fields.find(&self.name)
-            }
-        };
         if let Some(field) = field {
             self.put(field, place);
         }
     }
 
+    #[inline(always)]
     fn put(&mut self, field: Field, place: Place) {
         if self.places.len() <= field.index() {
             self.places.resize(field.index() + 1, Place::default());

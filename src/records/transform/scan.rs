@@ -7,7 +7,7 @@
 //! Strings of records are short. A loop over a table lets the processor guess where a string ends and go on; a mask has
 //! to be computed first.
 
-use super::record::{Fields, Found, Place};
+use super::record::{Field, Fields, Found, Place};
 
 /// How deep objects and lists may be nested, the record itself included: as deep as `serde_json` reads.
 pub const MAX_DEPTH: u32 = 127;
@@ -34,70 +34,122 @@ impl Flaw {
     }
 }
 
-const PLAIN: u8 = 0;
-const QUOTE: u8 = 1;
-const ESCAPE: u8 = 2;
-const CONTROL: u8 = 3;
-const HIGH: u8 = 4;
-
-/// What a byte is inside a string.
-const IN_STRING: [u8; 256] = {
-    let mut class = [PLAIN; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        class[byte] = match byte as u8 {
-            b'"' => QUOTE,
-            b'\\' => ESCAPE,
-            0..0x20 => CONTROL,
-            0x80.. => HIGH,
-            _ => PLAIN,
-        };
+/// Whether a byte inside a string is a part of it as it is: no quote, backslash or control character, and ASCII.
+const IS_PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x80 {
+        plain[byte] = !matches!(byte as u8, b'"' | b'\\');
         byte += 1;
     }
-    class
+    plain
 };
 
-/// Validates the object in `line` and writes the places of `fields` into `found`. Returns where the object starts and ends.
+/// Validates the object that `text` begins with and writes the places of `fields` into `found`. Returns where the object
+/// starts and ends. A newline ends the line, and must be there; what is behind it is not looked at.
 ///
 /// # Errors
 /// The first flaw; `found` is of no use then.
 #[inline]
 pub(super) fn scan(
-    line: &[u8],
+    text: &[u8],
     fields: &Fields,
     found: &mut Found,
 ) -> Result<(usize, usize), Flaw> {
     found.clear();
-    let start = blank(line, 0);
-    let mut at = blank(line, expect(line, start, b'{')?);
-    if byte(line, at) == b'}' {
+    let start = blank(text, 0);
+    let mut at = blank(text, expect(text, start, b'{')?);
+    if byte(text, at) == b'}' {
         at += 1;
     } else {
+        let mut nth = 0;
         loop {
             let key = at;
-            let (after, escaped) = string(line, expect(line, at, b'"')?)?;
-            at = blank(line, after);
-            at = blank(line, expect(line, at, b':')?);
-            let value = at;
-            at = match byte(line, at) {
-                b'"' => string(line, at + 1)?.0,
-                b'{' | b'[' => nested(line, at)?,
-                other => scalar(line, at, other)?,
+            let (after, value, field) = match found.shape.known(nth, text, at) {
+                Some(known) => {
+                    let value = blank(text, at + usize::from(known.length));
+                    (at + usize::from(known.after), value, known.field)
+                }
+                None => {
+                    let (after, escaped) = string(text, expect(text, at, b'"')?)?;
+                    let value = blank(text, expect(text, blank(text, after), b':')?);
+                    let name = text.get(key + 1..after - 1).unwrap_or_default();
+                    let field = found.find(fields, name, escaped);
+                    let bytes = text.get(key..value).unwrap_or_default();
+                    found.shape.learn(nth, bytes, after - key, field);
+                    (after, value, field)
+                }
             };
-            let place = Place::new(key, after, value, at);
-            let name = line.get(key + 1..after - 1).unwrap_or_default();
-            found.member(fields, name, escaped, place);
-            at = blank(line, at);
-            match byte(line, at) {
-                b',' => at = blank(line, at + 1),
-                b'}' => break at += 1,
-                _ => return Err(Flaw::InvalidJson),
+            nth += 1;
+            at = match byte(text, value) {
+                b'"' => string(text, value + 1)?.0,
+                b'{' | b'[' => nested(text, value)?,
+                other => scalar(text, value, other)?,
+            };
+            found.member(fields, field, Place::new(key, after, value, at));
+            match byte(text, at) {
+                b',' => at += 1,
+                _ => {
+                    at = blank(text, at);
+                    match byte(text, at) {
+                        b',' => at += 1,
+                        b'}' => break at += 1,
+                        _ => return Err(Flaw::InvalidJson),
+                    }
+                }
             }
+            at = blank(text, at);
         }
     }
-    match blank(line, at) == line.len() {
+    match byte(text, blank(text, at)) == b'\n' {
         true => Ok((start, at)),
         false => Err(Flaw::InvalidJson),
+    }
+}
+
+/// The keys of the line before: most lines of a source have the same ones in the same order.
+#[derive(Debug, Default)]
+pub(super) struct Shape(Vec<Known>);
+
+/// A key as it is written, up to its value, and its field.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Its bytes; where they are more than 16, what is like no bytes under a mask of zeros.
+    bytes: u128,
+    mask: u128,
+    /// Of these bytes.
+    length: u8,
+    /// Where the name has ended, its quote included.
+    after: u8,
+    field: Option<Field>,
+}
+
+/// How many keys of a line are remembered.
+const KNOWN_MAX: usize = 64;
+
+impl Shape {
+    /// The key at `at`, if it is the one that the line before had as its `nth`.
+    #[inline(always)]
+    fn known(&self, nth: usize, text: &[u8], at: usize) -> Option<&Known> {
+        let known = self.0.get(nth)?;
+        let bytes = text.get(at..)?.first_chunk::<16>()?;
+        (u128::from_le_bytes(*bytes) & known.mask == known.bytes).then_some(known)
+    }
+
+    fn learn(&mut self, nth: usize, key: &[u8], after: usize, field: Option<Field>) {
+        let mut known = Known { bytes: 1, mask: 0, length: 0, after: after as u8, field };
+        let mut bytes = [0; 16];
+        if let Some(place) = bytes.get_mut(..key.len()) {
+            place.copy_from_slice(key);
+            known.bytes = u128::from_le_bytes(bytes);
+            known.mask = u128::MAX >> (128 - 8 * key.len());
+            known.length = key.len() as u8;
+        }
+        match self.0.get_mut(nth) {
+            Some(place) => *place = known,
+            None if nth < KNOWN_MAX => self.0.push(known),
+            None => {}
+        }
     }
 }
 
@@ -118,7 +170,26 @@ fn expect(line: &[u8], at: usize, wanted: u8) -> Result<usize, Flaw> {
 /// The first byte from `at` on that is not whitespace.
 #[inline(always)]
 fn blank(line: &[u8], mut at: usize) -> usize {
-    while let b' ' | b'\t' | b'\r' | b'\n' = byte(line, at) {
+    while let b' ' | b'\t' | b'\r' = byte(line, at) {
+        at += 1;
+    }
+    at
+}
+
+/// The first byte from `at` on that is not plain.
+#[inline(always)]
+fn plain(line: &[u8], mut at: usize) -> usize {
+    while let Some(bytes) = line.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let mut index = 0;
+        while index < 8 {
+            if !IS_PLAIN[usize::from(bytes[index])] {
+                return at + index;
+            }
+            index += 1;
+        }
+        at += 8;
+    }
+    while IS_PLAIN[usize::from(byte(line, at))] {
         at += 1;
     }
     at
@@ -126,20 +197,29 @@ fn blank(line: &[u8], mut at: usize) -> usize {
 
 /// The end of the string whose first byte is at `at`, its quote included, and whether it has an escape.
 #[inline(always)]
-fn string(line: &[u8], mut at: usize) -> Result<(usize, bool), Flaw> {
+fn string(line: &[u8], at: usize) -> Result<(usize, bool), Flaw> {
+    let at = plain(line, at);
+    match byte(line, at) {
+        b'"' => Ok((at + 1, false)),
+        _ => uncommon(line, at),
+    }
+}
+
+/// The same, from a byte on that is not plain.
+#[inline(never)]
+fn uncommon(line: &[u8], mut at: usize) -> Result<(usize, bool), Flaw> {
     let mut escaped = false;
     loop {
-        let Some(byte) = line.get(at) else { return Err(Flaw::InvalidJson) };
-        match IN_STRING[usize::from(*byte)] {
-            PLAIN => at += 1,
-            QUOTE => return Ok((at + 1, escaped)),
-            ESCAPE => {
+        match byte(line, at) {
+            b'"' => return Ok((at + 1, escaped)),
+            b'\\' => {
                 at = escape(line, at + 1)?;
                 escaped = true;
             }
-            CONTROL => return Err(Flaw::InvalidJson),
+            0..0x20 => return Err(Flaw::InvalidJson),
             _ => at = character(line, at)?,
         }
+        at = plain(line, at);
     }
 }
 
