@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use infiniservice::metrics::batch::{Batcher, Limits};
+use infiniservice::metrics::collect::GROUPS;
 use infiniservice::metrics::enrich::Join;
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::synthetic::Generator;
@@ -31,7 +32,7 @@ fn main() {
 }
 
 fn generator() -> Generator {
-    Generator::new(&Group::ALL[..7], 20, 1).take(READINGS)
+    Generator::new(&GROUPS[..7], 20, 1).take(READINGS)
 }
 
 fn stages() -> Stages {

@@ -1,50 +1,63 @@
-//! A collector of one's own: `cargo run --example collector`.
+//! A collector of one's own, with a group of its own: `cargo run --example collector`.
 //!
-//! It fills the group `load` from a source of its own, here the length of a queue. A reading has room for
-//! the groups of [`Group`] and for no other.
-use std::collections::VecDeque;
+//! The group is a serde type with a name and units. Every format that has a place for it writes it.
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
-use infiniservice::model::Load;
 use infiniservice::prelude::*;
 use tokio::time::Instant;
 
-/// Averages over the last readings of how many jobs wait. `read` may block: it runs on the blocking pool.
-struct JobsWaiting {
-    history: VecDeque<f64>,
+/// What the collector reads.
+#[derive(Debug, PartialEq, serde::Serialize)]
+struct Jobs {
+    waiting: u64,
+    done: u64,
 }
 
-impl Collector for JobsWaiting {
+impl OwnGroup for Jobs {
+    const GROUP: Group = Group::new("jobs");
+    const FIELDS: &'static [Field] = &[
+        Field { name: "waiting", kind: Kind::Gauge, unit: "jobs", about: "jobs that wait" },
+        Field {
+            name: "done",
+            kind: Kind::Counter,
+            unit: "jobs",
+            about: "jobs done since the start",
+        },
+    ];
+}
+
+/// Reads a queue. `read` may block: it runs on the blocking pool.
+struct Queue(u64);
+
+impl Collector for Queue {
     fn group(&self) -> Group {
-        Group::Load
+        Jobs::GROUP
     }
 
     fn read(&mut self, _now: Instant, into: &mut SystemMetrics) {
-        let jobs = 2.0 * self.history.len() as f64; // a real one asks the queue
-        self.history.push_back(jobs);
-        let mean = self.history.iter().sum::<f64>() / self.history.len() as f64;
-        let load = Load { one: jobs, five: mean, fifteen: mean, uptime_seconds: 0 };
-        into.load = Some(load.into());
+        self.0 += 2; // a real one asks the queue
+        into.put(Jobs { waiting: 3, done: self.0 });
     }
 }
 
 /// Reads the collector three times, beside one of the library.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() {
-    let jobs: Box<dyn Collector> = Box::new(JobsWaiting { history: VecDeque::new() });
-    // It stands beside the collectors of the library; each fills its own group of one reading.
-    let collectors = vec![jobs, Box::new(MemoryCollector::new())];
+    let collectors: Vec<Box<dyn Collector>> =
+        vec![Box::new(Queue(0)), Box::new(MemoryCollector::new())];
     let mut readings = pin!(readings(Duration::from_millis(50), collectors).take(3));
-    let mut waiting = Vec::new();
+    let mut rates = Rates::default();
+    let (mut line, mut out) = (Vec::new(), Output::default());
     while let Some(reading) = readings.next().await {
-        if let Some(load) = &reading.load {
-            println!("{} jobs wait, {} on average", load.one, load.five);
-            waiting.push(load.one);
-        }
-        assert!(reading.memory.is_some());
+        assert!(reading.memory.is_some() && reading.get::<Jobs>().is_some());
+        rates.apply(reading.taken, &reading, &mut out); // adds done_per_sec
     }
-    // What a collector remembers stays with it from reading to reading.
-    assert!(waiting.len() == 3 && waiting.windows(2).all(|pair| pair[1] == pair[0] + 2.0));
+    for reading in out.drain() {
+        Format::Influx.encode(&reading, &mut line).expect("it fits in a line");
+    }
+    let text = String::from_utf8_lossy(&line);
+    print!("{text}");
+    assert!(text.contains("infiniservice_jobs done=4i,done_per_sec="), "{text}");
 }

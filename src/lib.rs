@@ -89,7 +89,7 @@ pub mod prelude {
     };
     pub use crate::metrics::enrich::{Changes, Join, Rates, Select, Tags, Top};
     pub use crate::metrics::serialize::Serialize;
-    pub use crate::model::{Batch, Frame, Group, SystemMetrics};
+    pub use crate::model::{Batch, Field, Frame, Group, Kind, OwnGroup, SystemMetrics};
     pub use crate::pipeline::{
         ConcurrencyLimits, EventCount, ExitStatus, Graph, Handler, Outcome, Output, Pipeline,
         Restart, Ring, Sink, Source, StageError, StatsRegistry, Transform,

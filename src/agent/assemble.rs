@@ -13,11 +13,7 @@ use crate::commands::notify::agent_events::AgentEvents;
 use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read, RecordsFile};
 use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};
-use crate::metrics::collect::{
-    AgentCollector, Collector, CpuCollector, DiskCollector, HostCollector, IntervalSource,
-    LoadCollector, MemoryCollector, NetworkCollector, PortsCollector, PressureCollector,
-    ProcessesCollector, ProcessesOptions,
-};
+use crate::metrics::collect::{IntervalSource, Surroundings};
 use crate::metrics::enrich::{Changes, Enricher, Identity, Join, Rates, Select, Tags, Top};
 use crate::metrics::latest::{Latest, Remember};
 use crate::metrics::serialize::Serialize;
@@ -452,9 +448,10 @@ fn lead(file: &PipelineFile) -> Duration {
 
 fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<IntervalSource> {
     let lead = lead(file);
+    let surroundings = Surroundings { stats: site.health };
     let cadence = |collect: &config::Collect| {
         let every = collect.every.get();
-        let collectors = collect.from.iter().map(|read| collector(read, site.health)).collect();
+        let collectors = collect.from.iter().map(|read| read.build(&surroundings)).collect();
         let collected = collect.from.iter().map(|read| format!("{read:?}")).collect();
         let cadence = IntervalSource::new(every, collectors).kept_on(site.state_store, collected);
         if let Some(trial) = site.trial {
@@ -468,26 +465,4 @@ fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<IntervalSource> {
         }
     };
     file.collect.iter().map(cadence).collect()
-}
-
-fn collector(read: &Read, health: &StatsRegistry) -> Box<dyn Collector> {
-    match read {
-        Read::Cpu => Box::new(CpuCollector::new()),
-        Read::Memory => Box::new(MemoryCollector::new()),
-        Read::Load => Box::new(LoadCollector::new()),
-        Read::Disk(disk) => Box::new(DiskCollector::new(disk.clone())),
-        Read::Network(network) => Box::new(NetworkCollector::new(network.clone())),
-        Read::Processes(processes) => Box::new(ProcessesCollector::new(ProcessesOptions {
-            keep: processes.keep.items(),
-            by: processes.by,
-            command_line: processes.command_line,
-        })),
-        Read::Ports => Box::new(PortsCollector::new()),
-        Read::Host => Box::new(HostCollector::new()),
-        Read::Pressure => Box::new(PressureCollector::new()),
-        Read::Agent => {
-            let health = health.clone();
-            Box::new(AgentCollector::new(Box::new(move || health.counts())))
-        }
-    }
 }

@@ -7,6 +7,7 @@ use serde::de::Deserializer;
 
 use super::units::Count;
 use super::value::{Problem, text_or_none};
+use crate::metrics::collect::GroupName;
 use crate::model::{Group, Rank};
 
 /// One enricher: `[[enrich]]` with one name in it, such as `tags = { site = "lab-1" }`.
@@ -84,8 +85,8 @@ impl<'de> Deserialize<'de> for Select {
             (Some(groups), None) | (None, Some(groups)) if groups.is_empty() => {
                 Err(Problem::new("names no group", help).pack())
             }
-            (Some(groups), None) => Ok(Self::Keep(groups)),
-            (None, Some(groups)) => Ok(Self::Drop(groups)),
+            (Some(groups), None) => Ok(Self::Keep(groups.into_iter().map(Group::from).collect())),
+            (None, Some(groups)) => Ok(Self::Drop(groups.into_iter().map(Group::from).collect())),
             (Some(_), Some(_)) => Err(Problem::new("has both keep and drop", help).pack()),
             (None, None) => Err(Problem::new("has neither keep nor drop", help).pack()),
         }
@@ -96,8 +97,8 @@ impl<'de> Deserialize<'de> for Select {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SelectLists {
-    keep: Option<Vec<Group>>,
-    drop: Option<Vec<Group>>,
+    keep: Option<Vec<GroupName>>,
+    drop: Option<Vec<GroupName>>,
 }
 
 /// Options of `changes`.

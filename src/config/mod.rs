@@ -14,7 +14,6 @@ mod setting;
 mod interpolate;
 mod renamed;
 mod pipeline;
-mod collectors;
 mod enrich;
 mod write;
 mod records;
@@ -35,12 +34,12 @@ pub mod schema;
 
 use crate::values::{table, units, value, variant};
 
+pub use crate::metrics::collect::{ProcessesKeys as ProcessesOptions, Read};
 pub use crate::values::{Count, Period, Problem, Size};
 pub use agent::{
     AgentSettings, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
     RuntimeKind, Shutdown, SpoolSettings, StateSettings, is_log_level,
 };
-pub use collectors::{ProcessesOptions, Read};
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use destination::conflicts;
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};

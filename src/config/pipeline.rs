@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::collectors::Read;
 use super::enrich::Enrich;
 use super::table::{one_or_many, some_table, table, tables};
 use super::units::{Count, Period, Size};
 use super::value::text_or_none;
 use super::variant::words;
 use super::write::Write;
+use crate::metrics::collect::Read;
 use crate::model::Group;
 use crate::wire::Format;
 

@@ -25,8 +25,7 @@ const COUNT: &str = "count";
 const TIME: &str = "time";
 const SIZE: &str = "size";
 const SWITCH: &str = "`true` or `false`";
-const GROUPS: &str = "list of groups: `cpu`, `memory`, `load`, `disk`, `network`, `processes`, `ports`, `host`, \
-     `pressure`, `agent`";
+const GROUPS: &str = crate::metrics::collect::registry::LIST;
 const COMMAND_LINE: &str = "`\"redacted\"`, `\"full\"` or `\"name\"`";
 const RANK: &str = "`\"cpu\"` or `\"memory\"`";
 const PATTERN: &str = "pattern";

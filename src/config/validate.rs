@@ -4,6 +4,7 @@ use super::agent::{AgentSettings, RuntimeKind};
 use super::pipeline::PipelineFile;
 use super::warnings;
 use super::write::{ONE_TARGET, Target};
+use crate::metrics::collect::GROUPS;
 use crate::model::Group;
 use crate::wire::Format;
 
@@ -153,7 +154,7 @@ fn something_from(file: &PipelineFile) -> impl Iterator<Item = Broken> {
     let empty = origins(file).filter(|(_, groups)| groups.is_empty());
     empty.map(|(path, _)| {
         let message = "this list is empty, so nothing would be read";
-        let help = format!("name what is read: {}", names(&Group::ALL));
+        let help = format!("name what is read: {}", names(GROUPS));
         Broken::new(&path, message, help).missing()
     })
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, RwLock};
 
 use tokio::time::Instant;
 
-use super::enrich::groups;
 use crate::model::{CollectError, Group, SystemMetrics};
 use crate::pipeline::{LogLimit, Output, Restore, StageStats, Transform};
 use crate::sync::IgnorePoison;
@@ -35,9 +34,7 @@ impl Latest {
     pub fn keep(&self, read: &[Group]) {
         let mut latest = self.0.write().ignore_poison();
         let Some(latest) = &mut *latest else { return };
-        for group in Group::ALL.into_iter().filter(|group| !read.contains(group)) {
-            groups::clear(latest, group);
-        }
+        latest.keep(read);
     }
 
     fn set(&self, reading: &SystemMetrics) {

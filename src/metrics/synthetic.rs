@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures::{Stream, stream};
 use tokio::time::Instant;
 
+use crate::metrics::collect::registry::make_up;
 use crate::model::{
     Agent, Cpu, Disk, DiskIo, Group, Host, Interface, Load, Memory, Mount, Network, Port, Pressure,
     PressureStats, Process, Rng, SystemMetrics,
@@ -81,7 +82,7 @@ fn variant(groups: &[Group], processes: usize, chance: &mut Rng) -> SystemMetric
     let mut reading =
         SystemMetrics::empty(SystemTime::UNIX_EPOCH, Instant::now(), Duration::from_secs(1), 0);
     for group in groups {
-        match group {
+        match *group {
             Group::Cpu => reading.cpu = Some(Arc::new(cpu(chance))),
             Group::Memory => reading.memory = Some(Arc::new(memory(chance))),
             Group::Load => reading.load = Some(Arc::new(load(chance))),
@@ -95,6 +96,7 @@ fn variant(groups: &[Group], processes: usize, chance: &mut Rng) -> SystemMetric
             Group::Host => reading.host = Some(Arc::new(host())),
             Group::Pressure => reading.pressure = Some(Arc::new(pressure(chance))),
             Group::Agent => reading.agent = Some(Arc::new(agent(chance))),
+            own => make_up(own, chance, &mut reading),
         }
     }
     reading
@@ -141,6 +143,7 @@ fn disk(chance: &mut Rng) -> Disk {
             total_bytes,
             used_bytes,
             available_bytes: total_bytes - used_bytes,
+            ..Mount::default()
         }
     };
     let mounts = vec![mount("/", "/dev/vda1", 50 << 30), mount("/srv", "/dev/vdb", 200 << 30)];

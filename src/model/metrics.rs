@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
 
+use super::group::{Group, OwnGroup, OwnGroups};
 use super::time::iso8601;
 use super::{Agent, Cpu, Disk, Host, Load, Memory, Network, Port, Pressure, Process};
 
@@ -67,6 +68,9 @@ pub struct SystemMetrics {
     /// The agent itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<Arc<Agent>>,
+    /// The groups that have no field here.
+    #[serde(flatten)]
+    pub own: OwnGroups,
     /// What could not be read, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<CollectError>,
@@ -93,25 +97,34 @@ impl SystemMetrics {
             host: None,
             pressure: None,
             agent: None,
+            own: OwnGroups::default(),
             troubles: Vec::new(),
         }
     }
 
     /// Takes in the groups and troubles of `part`, which was read at the same tick.
     pub fn absorb(&mut self, part: Self) {
-        let Self { cpu, memory, load, disk, network, processes, ports, .. } = part;
-        let Self { host, pressure, agent, troubles, .. } = part;
-        replace(&mut self.cpu, cpu);
-        replace(&mut self.memory, memory);
-        replace(&mut self.load, load);
-        replace(&mut self.disk, disk);
-        replace(&mut self.network, network);
-        replace(&mut self.processes, processes);
-        replace(&mut self.ports, ports);
-        replace(&mut self.host, host);
-        replace(&mut self.pressure, pressure);
-        replace(&mut self.agent, agent);
-        self.troubles.extend(troubles);
+        for group in part.groups() {
+            self.share(&part, group);
+        }
+        self.troubles.extend(part.troubles);
+    }
+
+    /// Takes out all groups but these.
+    pub fn keep(&mut self, groups: &[Group]) {
+        for group in self.groups().into_iter().filter(|group| !groups.contains(group)) {
+            self.clear(group);
+        }
+    }
+
+    /// Puts in a group that has no field here.
+    pub fn put<T: OwnGroup>(&mut self, data: T) {
+        self.own.put(data);
+    }
+
+    /// The group of this type, where the reading holds it.
+    pub fn get<T: OwnGroup>(&self) -> Option<&T> {
+        self.own.find(T::GROUP)?.get()
     }
 
     /// Becomes the last value of each group: what `newer` holds replaces what is here, the rest stays.
@@ -122,79 +135,67 @@ impl SystemMetrics {
         self.troubles.clear();
         self.absorb(newer);
     }
-
-    /// Whether the reading holds `group`.
-    pub fn has(&self, group: Group) -> bool {
-        match group {
-            Group::Cpu => self.cpu.is_some(),
-            Group::Memory => self.memory.is_some(),
-            Group::Load => self.load.is_some(),
-            Group::Disk => self.disk.is_some(),
-            Group::Network => self.network.is_some(),
-            Group::Processes => self.processes.is_some(),
-            Group::Ports => self.ports.is_some(),
-            Group::Host => self.host.is_some(),
-            Group::Pressure => self.pressure.is_some(),
-            Group::Agent => self.agent.is_some(),
-        }
-    }
 }
 
-/// The groups a reading can hold; the words `from = […]` takes in a pipeline file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Group {
-    /// Processor use.
-    Cpu,
-    /// Memory and swap.
-    Memory,
-    /// Load averages and uptime.
-    Load,
-    /// File systems and block devices.
-    Disk,
-    /// Network interfaces.
-    Network,
-    /// Processes.
-    Processes,
-    /// Listening and connected ports.
-    Ports,
-    /// Facts about the machine that seldom change.
-    Host,
-    /// Pressure stall information.
-    Pressure,
-    /// The agent's own use and counters.
-    Agent,
+/// What is done with one group of a reading by its name, whether it has a field or not.
+macro_rules! by_name {
+    ($($Group:ident: $field:ident),*) => {
+        impl SystemMetrics {
+            /// The groups that the reading holds: those with a field in the order of the fields, then the others.
+            pub fn groups(&self) -> Vec<Group> {
+                let fields = [$((Group::$Group, self.$field.is_some())),*];
+                let fields = fields.into_iter().filter(|(_, has)| *has).map(|(group, _)| group);
+                fields.chain(self.own.iter().map(|own| own.group())).collect()
+            }
+
+            /// Whether the reading holds `group`.
+            pub fn has(&self, group: Group) -> bool {
+                match group {
+                    $(Group::$Group => self.$field.is_some(),)*
+                    own => self.own.find(own).is_some(),
+                }
+            }
+
+            /// Takes `group` out.
+            pub fn clear(&mut self, group: Group) {
+                match group {
+                    $(Group::$Group => self.$field = None,)*
+                    own => self.own.remove(own),
+                }
+            }
+
+            /// Puts in `group` as `from` has it, or has it not. Shares, does not copy.
+            pub fn share(&mut self, from: &Self, group: Group) {
+                match group {
+                    $(Group::$Group => self.$field.clone_from(&from.$field),)*
+                    own => match from.own.find(own) {
+                        Some(own) => self.own.replace(own.clone()),
+                        None => self.own.remove(own),
+                    },
+                }
+            }
+
+            /// Whether both readings hold the same value of the group, or both hold none.
+            pub fn same(&self, other: &Self, group: Group) -> bool {
+                match group {
+                    $(Group::$Group => equal(&self.$field, &other.$field),)*
+                    own => self.own.find(own) == other.own.find(own),
+                }
+            }
+        }
+    };
 }
 
-impl Group {
-    /// All groups, in the order of the wire.
-    pub const ALL: [Self; 10] = [
-        Self::Cpu,
-        Self::Memory,
-        Self::Load,
-        Self::Disk,
-        Self::Network,
-        Self::Processes,
-        Self::Ports,
-        Self::Host,
-        Self::Pressure,
-        Self::Agent,
-    ];
+by_name! {
+    Cpu: cpu, Memory: memory, Load: load, Disk: disk, Network: network,
+    Processes: processes, Ports: ports, Host: host, Pressure: pressure, Agent: agent
+}
 
-    /// The word that stands for the group in files, logs and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Memory => "memory",
-            Self::Load => "load",
-            Self::Disk => "disk",
-            Self::Network => "network",
-            Self::Processes => "processes",
-            Self::Ports => "ports",
-            Self::Host => "host",
-            Self::Pressure => "pressure",
-            Self::Agent => "agent",
-        }
+fn equal<T: PartialEq>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -220,8 +221,59 @@ pub struct CollectError {
     pub what: String,
 }
 
-fn replace<T>(old: &mut Option<T>, new: Option<T>) {
-    if new.is_some() {
-        *old = new;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize)]
+    struct Queue {
+        waiting: u64,
+    }
+
+    impl OwnGroup for Queue {
+        const GROUP: Group = Group::new("queue");
+    }
+
+    fn full() -> SystemMetrics {
+        let now = tokio::time::Instant::now();
+        let mut reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 0);
+        reading.cpu = Some(Arc::new(Cpu::default()));
+        reading.memory = Some(Arc::new(Memory::default()));
+        reading.load = Some(Arc::new(Load::default()));
+        reading.disk = Some(Arc::new(Disk::default()));
+        reading.network = Some(Arc::new(Network::default()));
+        reading.processes = Some(Arc::default());
+        reading.ports = Some(Arc::default());
+        reading.host = Some(Arc::new(Host {
+            hostname: "a".into(),
+            os: "b".into(),
+            os_id: None,
+            kernel: "c".into(),
+            architecture: "d".into(),
+            machine_id: None,
+            boot_id: None,
+            boot_time: None,
+            cores: 1,
+        }));
+        reading.pressure = Some(Arc::new(Pressure::default()));
+        reading.agent = Some(Arc::new(Agent::default()));
+        reading.put(Queue { waiting: 3 });
+        reading
+    }
+
+    #[test]
+    fn each_group_is_cleared_shared_and_compared_alone() {
+        let all = full().groups();
+        assert_eq!(all.len(), 11);
+        for &group in &all {
+            let mut reading = full();
+            reading.clear(group);
+            for &other in &all {
+                assert_eq!(reading.has(other), other != group, "{group:?} {other:?}");
+                assert_eq!(reading.same(&full(), other), other != group, "{group:?} {other:?}");
+            }
+            reading.share(&full(), group);
+            assert_eq!(reading.groups(), all);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! spelled on a wire (that is [`crate::wire`]).
 
 mod batch;
+mod group;
 mod rng;
 mod machine;
 mod metrics;
@@ -13,11 +14,12 @@ mod receipt;
 mod time;
 
 pub use batch::{Batch, Frame};
+pub use group::{AnyGroup, Field, Group, Kind, OwnGroup, OwnGroups};
 pub use machine::{
     Agent, Cpu, CpuSeconds, Disk, DiskCounters, DiskIo, Host, Load, Memory, Mount, Pressure,
     PressureStats, StageCounts,
 };
-pub use metrics::{CollectError, Group, Identity, SystemMetrics};
+pub use metrics::{CollectError, Identity, SystemMetrics};
 pub use network::{Interface, InterfaceRates, Network, Port};
 pub use process::{Process, Rank};
 pub use receipt::{Receipt, Unacknowledged};

@@ -60,7 +60,7 @@ impl Format {
     /// Whether a line has a place for `group`.
     pub fn carries(self, group: Group) -> bool {
         match self {
-            Self::Infinibay => !matches!(group, Group::Host | Group::Pressure | Group::Agent),
+            Self::Infinibay => metrics::carries(group),
             Self::JsonLines | Self::Pretty | Self::Influx => true,
         }
     }

@@ -8,9 +8,11 @@ use std::hash::Hash;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::rows::{Scalar, rows};
 use super::{MAX_LINE, Refused};
 use crate::model::{
-    Agent, Cpu, Disk, Host, Interface, Load, Memory, Port, Pressure, Process, SystemMetrics,
+    Agent, AnyGroup, Cpu, Disk, Host, Interface, Load, Memory, Port, Pressure, Process,
+    SystemMetrics,
 };
 
 /// Before each measurement's name.
@@ -35,7 +37,7 @@ const PREFIX: &str = "infiniservice_";
 pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
     let start = out.len();
     let mut common = Vec::with_capacity(128);
-    common_tags(&mut common, reading);
+    common_tags(&mut common, reading, &[]);
     let mut lines = Lines { out, common, at: nanoseconds(reading.at) };
     let lines = &mut lines;
 
@@ -56,6 +58,9 @@ pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), R
     reading.host.iter().for_each(|host| write_host(lines, host));
     reading.pressure.iter().for_each(|pressure| write_pressure(lines, pressure));
     reading.agent.iter().for_each(|agent| write_agent(lines, agent));
+    for own in reading.own.iter() {
+        write_own(lines, reading, own);
+    }
     for (at, trouble) in reading.troubles.iter().enumerate() {
         let line = lines.line("trouble").tag("group", trouble.group.name());
         line.tag_number("index", at as u64).text("what", &trouble.what).end();
@@ -203,13 +208,51 @@ fn write_agent(lines: &mut Lines<'_>, agent: &Agent) {
     line.integer("descriptors", Some(agent.descriptors)).end();
 }
 
-fn common_tags(out: &mut Vec<u8>, reading: &SystemMetrics) {
+/// A group that this format has no words for: its name and those of the lists make the measurement. A tag of the operator
+/// that has the name of one of its tags or fields is left out of that line.
+fn write_own(lines: &mut Lines<'_>, reading: &SystemMetrics, own: &AnyGroup) {
+    let value = own.value();
+    let mut seen = Instances(HashMap::new());
+    for row in rows(&value) {
+        let measurement = [&[own.group().name()], &row.list[..]].concat().join("_");
+        let tags = row.tags.iter().map(|(name, _)| name);
+        let taken: Vec<&str> =
+            tags.chain(row.fields.iter().map(|(name, _)| name)).map(String::as_str).collect();
+        let mut common = Vec::new();
+        common_tags(&mut common, reading, &taken);
+        let mut line = lines.line_with(&field_name(&measurement), &common);
+        for (name, value) in &row.tags {
+            line = line.tag(name, value);
+        }
+        line = line.instance(seen.next((measurement, row.tags)));
+        for (name, value) in &row.fields {
+            let name = field_name(name);
+            line = match value {
+                Scalar::Whole(value) => line.integer(&name, Some(*value)),
+                Scalar::Real(value) => line.float(&name, Some(*value)),
+                Scalar::Text(value) => line.text(&name, value),
+                Scalar::Bool(value) => line.boolean(&name, *value),
+            };
+        }
+        line.end();
+    }
+}
+
+/// A field's or measurement's name as it is written.
+fn field_name(name: &str) -> String {
+    let mut out = Vec::with_capacity(name.len());
+    escape(&mut out, spelled(name).bytes(), |byte| matches!(byte, b',' | b' ' | b'='));
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The tags of every line but those with a name in `taken`.
+fn common_tags(out: &mut Vec<u8>, reading: &SystemMetrics, taken: &[&str]) {
     if let Some(identity) = &reading.identity {
         tag(out, "host", &identity.host);
         tag(out, "vm_id", identity.vm_id.as_deref().unwrap_or_default());
     }
     for (name, value) in reading.tags.iter().flat_map(|tags| tags.iter()) {
-        if refused_tag(name).is_none() {
+        if refused_tag(name).is_none() && !taken.contains(&name.as_str()) {
             tag(out, name, value);
         }
     }
@@ -345,11 +388,24 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     fn line(&mut self, measurement: &str) -> Line<'_> {
+        let common = std::mem::take(&mut self.common);
+        let start = self.begin(measurement, &common);
+        self.common = common;
+        Line { out: self.out, at: self.at, start, fields: 0 }
+    }
+
+    /// A line with other common tags.
+    fn line_with(&mut self, measurement: &str, common: &[u8]) -> Line<'_> {
+        let start = self.begin(measurement, common);
+        Line { out: self.out, at: self.at, start, fields: 0 }
+    }
+
+    fn begin(&mut self, measurement: &str, common: &[u8]) -> usize {
         let start = self.out.len();
         self.out.extend_from_slice(PREFIX.as_bytes());
         self.out.extend_from_slice(measurement.as_bytes());
-        self.out.extend_from_slice(&self.common);
-        Line { out: self.out, at: self.at, start, fields: 0 }
+        self.out.extend_from_slice(common);
+        start
     }
 }
 

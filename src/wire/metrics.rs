@@ -18,6 +18,11 @@ use crate::model::{
 pub const NEEDED: [Group; 5] =
     [Group::Cpu, Group::Memory, Group::Load, Group::Disk, Group::Network];
 
+/// Whether the host has a place for the group.
+pub(super) fn carries(group: Group) -> bool {
+    NEEDED.contains(&group) || matches!(group, Group::Processes | Group::Ports)
+}
+
 /// The host reads this many items of a list and no more.
 const MAX_ITEMS: usize = 1000;
 

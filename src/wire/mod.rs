@@ -12,6 +12,7 @@ pub mod outbound;
 mod sanitize;
 mod pretty;
 pub mod raw;
+pub mod rows;
 
 pub use ascii::{Ascii, MAX_INTEGER};
 pub use format::{Format, MAX_LINE, Refused};

@@ -2,11 +2,15 @@
 
 use std::fmt::{self, Write};
 
+use super::rows::{Scalar, rows};
 use super::{MAX_LINE, Refused, steers};
-use crate::model::{Disk, Host, Iso8601, Mount, Network, Process, SystemMetrics};
+use crate::model::{AnyGroup, Disk, Host, Iso8601, Mount, Network, Process, SystemMetrics};
 
 /// Processes shown under a reading.
 const PROCESSES: usize = 3;
+
+/// Fields shown of a group that has no column.
+const FIELDS: usize = 12;
 
 /// From this share on, a file system other than the first is worth its place.
 const NEARLY_FULL: f64 = 90.0;
@@ -67,9 +71,32 @@ fn write_reading(out: &mut String, reading: &SystemMetrics) -> fmt::Result {
     for process in reading.processes.iter().flat_map(|all| all.iter().take(PROCESSES)) {
         write_process(out, process)?;
     }
+    for own in reading.own.iter() {
+        write_own(out, own)?;
+    }
     for trouble in &reading.troubles {
         writeln!(out, "    ! {}: {}", trouble.group.name(), Clean(&trouble.what))?;
     }
+    Ok(())
+}
+
+/// A group that has no column: its own fields, without those of its lists.
+fn write_own(out: &mut String, own: &AnyGroup) -> fmt::Result {
+    let value = own.value();
+    let rows = rows(&value);
+    let own_fields = rows.iter().filter(|row| row.list.is_empty()).flat_map(|row| &row.fields);
+    write!(out, "    {}:", own.group().name())?;
+    for (at, (name, value)) in own_fields.take(FIELDS).enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        write!(out, "{comma} {} ", Clean(name))?;
+        match value {
+            Scalar::Whole(value) => write!(out, "{value}")?,
+            Scalar::Real(value) => write!(out, "{value:.2}")?,
+            Scalar::Text(value) => write!(out, "{}", Clean(value))?,
+            Scalar::Bool(value) => write!(out, "{value}")?,
+        }
+    }
+    out.push('\n');
     Ok(())
 }
 

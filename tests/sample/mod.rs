@@ -79,6 +79,7 @@ pub fn disk() -> Disk {
         total_bytes: total,
         used_bytes: total * 2 / 5,
         available_bytes: total / 2,
+        ..Mount::default()
     };
     let io = DiskIo {
         read_bytes_per_sec: 0,

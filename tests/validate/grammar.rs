@@ -6,7 +6,7 @@ use infiniservice::config::{
     Batch, Changes, Collect, Count, Delivery, Enrich, FileTarget, Identify, Period, PipelineFile,
     ProcessesOptions, Rates, Read, Select, Serialize, Size, Target, Top, Write,
 };
-use infiniservice::metrics::collect::NetworkOptions;
+use infiniservice::metrics::collect::{NetworkOptions, NoOptions};
 use infiniservice::model::{Group, Rank};
 use infiniservice::wire::Format;
 
@@ -34,14 +34,17 @@ fn a_file_can_express_what_code_can() {
     let expected = PipelineFile {
         about: Some("Everything: ${SITE}".to_owned()),
         collect: vec![
-            Collect { every: period(1_000), from: vec![Read::Cpu, Read::Memory] },
+            Collect {
+                every: period(1_000),
+                from: vec![Read::Cpu(NoOptions {}), Read::Memory(NoOptions {})],
+            },
             Collect {
                 every: period(90_000),
                 from: vec![
                     Read::Network(network),
                     Read::Processes(processes),
                     Read::Disk(Default::default()),
-                    Read::Host,
+                    Read::Host(NoOptions {}),
                 ],
             },
         ],

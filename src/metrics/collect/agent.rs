@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::procfs::{self, Reader};
-use super::{Collector, parse, pid_stat, tell};
+use super::{Collector, NoOptions, Registered, Surroundings, parse, pid_stat, tell};
 use crate::model::{Agent, Group, StageCounts, SystemMetrics};
 
 /// The agent's processor time, memory, wake-ups, descriptors and pipeline counters.
@@ -84,6 +84,16 @@ impl AgentCollector {
             ))
         });
         Ok(self.wakeups.add(counts.collect()))
+    }
+}
+
+impl Registered for AgentCollector {
+    const GROUP: Group = Group::Agent;
+    type Options = NoOptions;
+
+    fn build(_: &NoOptions, surroundings: &Surroundings<'_>) -> Self {
+        let stats = surroundings.stats.clone();
+        Self::new(Box::new(move || stats.counts()))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::procfs::Reader;
 use super::temperature::TemperatureSensor;
-use super::{Collector, parse, tell};
+use super::{Collector, NoOptions, Registered, Surroundings, parse, tell};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Cpu, CpuSeconds, Group, SystemMetrics};
 
@@ -34,6 +34,15 @@ impl CpuCollector {
     /// A collector that has not read yet.
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+impl Registered for CpuCollector {
+    const GROUP: Group = Group::Cpu;
+    type Options = NoOptions;
+
+    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+        Self::new()
     }
 }
 

@@ -13,7 +13,7 @@ use super::diskstats::Diskstats;
 use super::fs_usage::FsUsages;
 use super::mounts::{self, Mounted};
 use super::procfs::Reader;
-use super::{Collector, parse, tell};
+use super::{Collector, Registered, Surroundings, parse, tell};
 use crate::model::{Disk, Group, Mount, SystemMetrics};
 
 /// Which file systems are left out.
@@ -65,6 +65,15 @@ impl DiskCollector {
         self.mounts
             .retain(|mount| !parse::listed(&self.options.exclude, &mount.point.to_string_lossy()));
         Ok(())
+    }
+}
+
+impl Registered for DiskCollector {
+    const GROUP: Group = Group::Disk;
+    type Options = DiskOptions;
+
+    fn build(options: &DiskOptions, _: &Surroundings<'_>) -> Self {
+        Self::new(options.clone())
     }
 }
 

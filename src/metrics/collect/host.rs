@@ -7,7 +7,7 @@
 use tokio::time::Instant;
 
 use super::procfs::{BootTime, Reader};
-use super::{Collector, parse};
+use super::{Collector, NoOptions, Registered, Surroundings, parse};
 use crate::model::{Group, Host, SystemMetrics};
 
 /// Facts about the machine: operating system, kernel, names, boot time, processors.
@@ -25,6 +25,15 @@ impl HostCollector {
 
     fn first<T>(&mut self, paths: &[&str], parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
         paths.iter().find_map(|path| parse(self.file.read(*path).ok()?))
+    }
+}
+
+impl Registered for HostCollector {
+    const GROUP: Group = Group::Host;
+    type Options = NoOptions;
+
+    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+        Self::new()
     }
 }
 

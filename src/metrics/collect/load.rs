@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-use super::Collector;
+use super::{Collector, NoOptions, Registered, Surroundings};
 use crate::model::{Group, Load, SystemMetrics};
 
 /// Load averages and uptime.
@@ -17,6 +17,15 @@ impl LoadCollector {
     /// A collector; it holds nothing.
     pub fn new() -> Self {
         Self
+    }
+}
+
+impl Registered for LoadCollector {
+    const GROUP: Group = Group::Load;
+    type Options = NoOptions;
+
+    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+        Self::new()
     }
 }
 

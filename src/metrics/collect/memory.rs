@@ -4,7 +4,7 @@
 use sysinfo::{MemoryRefreshKind, System};
 use tokio::time::Instant;
 
-use super::{Collector, tell};
+use super::{Collector, NoOptions, Registered, Surroundings, tell};
 use crate::model::{Group, Memory, SystemMetrics};
 
 /// Memory and swap.
@@ -39,6 +39,15 @@ impl MemoryCollector {
             // Not `used_swap`, which subtracts: a kernel may tell more free than there is.
             swap_used_bytes: system.total_swap().saturating_sub(system.free_swap()),
         })
+    }
+}
+
+impl Registered for MemoryCollector {
+    const GROUP: Group = Group::Memory;
+    type Options = NoOptions;
+
+    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+        Self::new()
     }
 }
 

@@ -25,6 +25,8 @@ mod ports;
 mod pressure;
 mod processes;
 
+pub mod registry;
+
 mod diskstats;
 mod mounts;
 mod netlink;
@@ -54,7 +56,8 @@ pub use memory::MemoryCollector;
 pub use network::{NetworkCollector, NetworkOptions};
 pub use ports::PortsCollector;
 pub use pressure::PressureCollector;
-pub use processes::{CommandLine, ProcessesCollector, ProcessesOptions};
+pub use processes::{CommandLine, ProcessesCollector, ProcessesKeys, ProcessesOptions};
+pub use registry::{GROUPS, GroupName, NoOptions, Read, Registered, Surroundings};
 
 pub use interval::{IntervalSource, LIMIT, readings};
 

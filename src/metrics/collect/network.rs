@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::netlink::{Netlink, attributes, u32_at, u64_at};
-use super::{Collector, parse, tell};
+use super::{Collector, Registered, Surroundings, parse, tell};
 use crate::model::{Group, Interface, Network, SystemMetrics};
 
 /// How often a table is asked for that changes while it is read, as where hundreds of links are made at once.
@@ -85,6 +85,15 @@ impl NetworkCollector {
             }
         }
         Ok(table)
+    }
+}
+
+impl Registered for NetworkCollector {
+    const GROUP: Group = Group::Network;
+    type Options = NetworkOptions;
+
+    fn build(options: &NetworkOptions, _: &Surroundings<'_>) -> Self {
+        Self::new(options.clone())
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::socket_owners::SocketOwners;
 use super::sockets::{CLOSE, ESTABLISHED, LISTEN, STATES, Socket, Sockets, Transport};
-use super::{Collector, tell};
+use super::{Collector, NoOptions, Registered, Surroundings, tell};
 use crate::model::{Group, Port, SystemMetrics};
 
 /// The most ports that are told. The host takes no more of one reading; what is cut are
@@ -30,6 +30,15 @@ impl PortsCollector {
     /// A collector that has not read yet.
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+impl Registered for PortsCollector {
+    const GROUP: Group = Group::Ports;
+    type Options = NoOptions;
+
+    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+        Self::new()
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use tokio::time::Instant;
 
 use super::procfs::Reader;
-use super::{Collector, parse, tell};
+use super::{Collector, NoOptions, Registered, Surroundings, parse, tell};
 use crate::model::{Group, Pressure, PressureStats, SystemMetrics};
 
 /// How long tasks stood still for want of processor, memory or I/O.
@@ -26,6 +26,15 @@ impl PressureCollector {
 
     fn stall(&mut self, what: &str) -> io::Result<Option<PressureStats>> {
         Ok(parse(self.file.read(format!("/proc/pressure/{what}"))?))
+    }
+}
+
+impl Registered for PressureCollector {
+    const GROUP: Group = Group::Pressure;
+    type Options = NoOptions;
+
+    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+        Self::new()
     }
 }
 

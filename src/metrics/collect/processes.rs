@@ -13,10 +13,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::procfs::{self, BootTime, Processes, Reader};
-use super::{Collector, parse, pid_stat, tell};
+use super::{Collector, Registered, Surroundings, parse, pid_stat, tell};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Group, Process, Rank, SystemMetrics};
 use crate::redact::redact_arguments;
+use crate::values::Count;
 
 /// Longest command line that is read and kept.
 const COMMAND_LINE_MAX: usize = 4096;
@@ -38,6 +39,24 @@ pub struct ProcessesOptions {
     pub by: Rank,
     /// How much of their command lines is told.
     pub command_line: CommandLine,
+}
+
+/// The same as the keys of a file, where a count may be a variable.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessesKeys {
+    /// How many processes are kept.
+    pub keep: Count,
+    /// What makes a process important.
+    pub by: Rank,
+    /// How much of their command lines is read.
+    pub command_line: CommandLine,
+}
+
+impl Default for ProcessesKeys {
+    fn default() -> Self {
+        Self { keep: Count::fixed(20), by: Rank::Cpu, command_line: CommandLine::default() }
+    }
 }
 
 /// How much of a command line is told. Arguments may hold secrets, and every user of the machine may read them.
@@ -149,6 +168,19 @@ impl ProcessesCollector {
             status: pid_stat::state_name(row.state),
             started: scale.started(row.seen.started),
             uid,
+        })
+    }
+}
+
+impl Registered for ProcessesCollector {
+    const GROUP: Group = Group::Processes;
+    type Options = ProcessesKeys;
+
+    fn build(options: &ProcessesKeys, _: &Surroundings<'_>) -> Self {
+        Self::new(ProcessesOptions {
+            keep: options.keep.items(),
+            by: options.by,
+            command_line: options.command_line,
         })
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{MAX_CADENCES, groups};
-use crate::model::{CollectError, Group, SystemMetrics};
+use super::MAX_CADENCES;
+use crate::model::{CollectError, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
 
 /// Leaves out every group that is equal to the copy given last. A reading with no changed group
@@ -93,11 +93,11 @@ impl Transform for Changes {
             SystemMetrics::empty(input.at, input.taken, input.every, input.sequence)
         });
         let mut reading = input.clone();
-        for group in Group::ALL.into_iter().filter(|group| input.has(*group)) {
-            if !full && groups::same(input, given, group) {
-                groups::clear(&mut reading, group);
+        for group in input.groups() {
+            if !full && input.same(given, group) {
+                reading.clear(group);
             } else {
-                groups::share(input, given, group);
+                given.share(input, group);
                 news = true;
             }
         }
@@ -122,7 +122,7 @@ impl Restore for Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Load, Memory};
+    use crate::model::{Group, Load, Memory};
     use std::sync::Arc;
     use std::time::SystemTime;
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::groups;
 use crate::model::{CollectError, Group, Interface, Network, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
 
@@ -176,9 +175,7 @@ impl Restore for Join {
     fn restore(&mut self, before: Self) {
         self.last = before.last;
         if let (Some(last), Some(read)) = (&mut self.last, &self.read) {
-            for group in Group::ALL.into_iter().filter(|group| !read.contains(group)) {
-                groups::clear(last, group);
-            }
+            last.keep(read);
         }
         (self.addresses, self.troubles) = (before.addresses, before.troubles);
         if self.needed == before.needed {

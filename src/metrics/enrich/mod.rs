@@ -6,7 +6,6 @@
 //! This module does not read the machine, does not wait, and does not know a wire format.
 
 mod changes;
-pub(super) mod groups;
 mod identity;
 mod join;
 mod rates;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::MAX_CADENCES;
 use crate::metrics::counter::{Difference, bound};
-use crate::model::{Interface, InterfaceRates, Network, SystemMetrics};
+use crate::model::{AnyGroup, Interface, InterfaceRates, Kind, Network, OwnGroups, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
 
 /// No rate above this is believed, in bytes or packets per second: one terabit per second, more than any
@@ -15,14 +16,14 @@ use crate::pipeline::{Output, Restore, Transform};
 /// readings can look like such a jump.
 const MAX_PER_SECOND: u64 = 125_000_000_000;
 
-/// Fills [`Interface::rates`] from the counters of two consecutive readings of the same cadence,
+/// Fills [`Interface::rates`], and of groups that a reading has no field for the rates of their counters, from the counters of two consecutive readings of the same cadence,
 /// over the monotonic time between them.
 ///
 /// There is no rate, rather than a wrong one, for an interface that is seen for the first time or
 /// again after it was away, when any of its counters is lower than before (it was reset, or a
 /// 32-bit counter went round), when no time has passed, and above one terabit per second.
 ///
-/// Keeps the last network group of each cadence, by reference. A reading without network passes.
+/// Keeps the last groups with counters of each cadence, by reference. A reading without any passes.
 ///
 /// # Why monotonic time
 /// Nobody can set it, and it does not count a suspend, in which no counter counts either: a reading that
@@ -56,30 +57,48 @@ const MAX_PER_SECOND: u64 = 125_000_000_000;
 /// ```
 #[derive(Debug, Default)]
 pub struct Rates {
-    before: Vec<Before>,
+    network: Last<Arc<Network>>,
+    own: Last<OwnGroups>,
+}
+
+/// What each cadence read last.
+#[derive(Debug)]
+struct Last<T> {
+    before: Vec<Before<T>>,
     /// What was read last before this took over, for a cadence that is new since then.
-    taken_over: Option<Before>,
+    taken_over: Option<Before<T>>,
 }
 
 /// What one cadence read last.
 #[derive(Debug, Clone)]
-struct Before {
+struct Before<T> {
     every: Duration,
     taken: Instant,
-    network: Arc<Network>,
+    value: T,
 }
 
-impl Rates {
-    /// The last network of this cadence, which `reading` replaces.
-    fn replace(&mut self, reading: &SystemMetrics, network: &Arc<Network>) -> Option<Before> {
+impl<T> Default for Last<T> {
+    fn default() -> Self {
+        Self { before: Vec::new(), taken_over: None }
+    }
+}
+
+impl<T: Clone> Last<T> {
+    /// What this cadence read last, which `value` of `reading` replaces, and how long ago.
+    fn replace(&mut self, reading: &SystemMetrics, value: &T) -> Option<(T, Duration)> {
         let at = self.before.iter().position(|before| before.every == reading.every);
         let last = at.map(|at| self.before.remove(at)).or_else(|| self.taken_over.take());
         if self.before.len() == MAX_CADENCES {
             self.before.remove(0);
         }
         let (every, taken) = (reading.every, reading.taken);
-        self.before.push(Before { every, taken, network: network.clone() });
-        last
+        self.before.push(Before { every, taken, value: value.clone() });
+        last.map(|last| (last.value, taken.saturating_duration_since(last.taken)))
+    }
+
+    fn restore(&mut self, before: Self) {
+        self.taken_over = before.before.iter().max_by_key(|before| before.taken).cloned();
+        self.before = before.before;
     }
 }
 
@@ -90,10 +109,17 @@ impl Transform for Rates {
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         let mut reading = input.clone();
         if let Some(network) = &input.network
-            && let Some(before) = self.replace(input, network)
+            && let Some((before, interval)) = self.network.replace(input, network)
         {
-            let interval = input.taken.saturating_duration_since(before.taken);
-            reading.network = Some(Arc::new(with_rates(network, &before.network, interval)));
+            reading.network = Some(Arc::new(with_rates(network, &before, interval)));
+        }
+        if !input.own.is_empty()
+            && let Some((before, interval)) = self.own.replace(input, &input.own)
+        {
+            for own in input.own.iter() {
+                let Some(before) = before.find(own.group()) else { continue };
+                reading.own.replace(own.with_rates(own_rates(before, own, interval)));
+            }
         }
         out.push(reading);
     }
@@ -102,8 +128,8 @@ impl Transform for Rates {
 impl Restore for Rates {
     /// A cadence of another period goes on from what was read last, so that its first reading has rates too.
     fn restore(&mut self, before: Self) {
-        self.taken_over = before.before.iter().max_by_key(|before| before.taken).cloned();
-        self.before = before.before;
+        self.network.restore(before.network);
+        self.own.restore(before.own);
     }
 }
 
@@ -117,6 +143,22 @@ fn with_rates(network: &Network, before: &Network, interval: Duration) -> Networ
         interface.rates = earlier.and_then(|earlier| rates(earlier, interface, interval));
     }
     network
+}
+
+/// What the counters of a group moved a second; those that are no number, went back or had no time have no rate.
+fn own_rates(before: &AnyGroup, after: &AnyGroup, interval: Duration) -> Vec<(&'static str, f64)> {
+    let counters = after.fields().iter().filter(|field| field.kind == Kind::Counter);
+    let counters: Vec<_> = counters.map(|field| field.name).collect();
+    if counters.is_empty() || interval.is_zero() {
+        return Vec::new();
+    }
+    let (before, after) = (before.value(), after.value());
+    let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_f64);
+    let rate = |name| {
+        let moved = number(&after, name)? - number(&before, name)?;
+        (moved >= 0.0).then(|| (name, moved / interval.as_secs_f64()))
+    };
+    counters.into_iter().filter_map(rate).collect()
 }
 
 /// Traffic per second between two readings of one interface; `None` when it would be a guess.
@@ -271,6 +313,6 @@ mod tests {
         for every in 1..100 {
             stream.read(every, 0, &[("a", 0, 0)]);
         }
-        assert_eq!(stream.0.before.len(), MAX_CADENCES);
+        assert_eq!(stream.0.network.before.len(), MAX_CADENCES);
     }
 }

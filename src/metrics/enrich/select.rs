@@ -2,7 +2,6 @@
 
 use tokio::time::Instant;
 
-use super::groups;
 use crate::model::{Group, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 
@@ -27,18 +26,24 @@ use crate::pipeline::{Output, Transform};
 /// ```
 #[derive(Debug)]
 pub struct Select {
-    dropped: Vec<Group>,
+    groups: Vec<Group>,
+    /// Whether these stay, or these go.
+    keep: bool,
 }
 
 impl Select {
     /// Only `groups` pass.
     pub fn keep(groups: &[Group]) -> Self {
-        Self { dropped: Group::ALL.into_iter().filter(|group| !groups.contains(group)).collect() }
+        Self { groups: groups.to_vec(), keep: true }
     }
 
     /// All pass but `groups`.
     pub fn drop(groups: &[Group]) -> Self {
-        Self { dropped: groups.to_vec() }
+        Self { groups: groups.to_vec(), keep: false }
+    }
+
+    fn keeps(&self, group: Group) -> bool {
+        self.groups.contains(&group) == self.keep
     }
 }
 
@@ -48,12 +53,11 @@ impl Transform for Select {
 
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
         let mut reading = input.clone();
-        for &group in &self.dropped {
-            groups::clear(&mut reading, group);
+        for group in input.groups().into_iter().filter(|group| !self.keeps(*group)) {
+            reading.clear(group);
         }
-        reading.troubles.retain(|trouble| !self.dropped.contains(&trouble.group));
-        let has_group = Group::ALL.into_iter().any(|group| reading.has(group));
-        if has_group || !reading.troubles.is_empty() {
+        reading.troubles.retain(|trouble| self.keeps(trouble.group));
+        if !reading.groups().is_empty() || !reading.troubles.is_empty() {
             out.push(reading);
         } else {
             out.drop_items("deselected", 1);
