@@ -2,8 +2,8 @@
 //!
 //! # Why `sock_diag` first
 //! `/proc/net/tcp` takes 4.6 ms for 4 sockets (2 cores, Linux 6.18), because it goes through every
-//! bucket of the hash with a lock; `sock_diag` skips the empty ones: 0.33 ms for both protocols and
-//! both families. The files are read where the kernel was built without `inet_diag`.
+//! bucket of the hash with a lock; `sock_diag` skips the empty ones: 0.26 ms for TCP of both families in
+//! one dump, 0.5 ms in two. The files are read where the kernel was built without `inet_diag`.
 
 use std::io;
 
@@ -65,6 +65,8 @@ pub(super) struct Sockets {
     /// Protocols that are read from files, because the kernel cannot give them otherwise. Asking
     /// again would make it look for a module each time.
     from_files: Vec<Transport>,
+    /// The kernel gives TCP of both families only one after the other.
+    by_family: bool,
     file: Reader,
 }
 
@@ -90,22 +92,38 @@ impl Sockets {
     }
 
     fn ask(&mut self, transport: Transport, into: &mut Vec<Socket>) -> io::Result<()> {
+        if transport == Transport::Tcp && !self.by_family {
+            let start = into.len();
+            match self.dump(TCPDIAG_GETSOCK, &BOTH_FAMILIES, transport, into) {
+                Err(error) if lasting(&error) => {
+                    into.truncate(start);
+                    (self.netlink, self.by_family) = (None, true);
+                }
+                other => return other,
+            }
+        }
+        for family in [AF_INET, AF_INET6] {
+            self.dump(SOCK_DIAG_BY_FAMILY, &request(family, transport), transport, into)?;
+        }
+        Ok(())
+    }
+
+    fn dump(
+        &mut self,
+        kind: u16,
+        request: &[u8],
+        transport: Transport,
+        into: &mut Vec<Socket>,
+    ) -> io::Result<()> {
         let netlink = match &mut self.netlink {
             Some(netlink) => netlink,
             none => none.insert(Netlink::open(Some(SOCK_DIAG))?),
         };
-        for family in [AF_INET, AF_INET6] {
-            let result =
-                netlink.dump(SOCK_DIAG_BY_FAMILY, &request(family, transport), |_, payload| {
-                    into.extend(answer(transport, payload));
-                });
-            match result {
-                // Each socket is a fact of its own, so a table that changed meanwhile is good enough.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => other?,
-            }
+        match netlink.dump(kind, request, |_, payload| into.extend(answer(transport, payload))) {
+            // Each socket is a fact of its own, so a table that changed meanwhile is good enough.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            other => other,
         }
-        Ok(())
     }
 
     fn read(&mut self, transport: Transport, into: &mut Vec<Socket>) -> io::Result<()> {
@@ -124,6 +142,7 @@ impl Sockets {
 }
 
 // include/uapi/linux/sock_diag.h, inet_diag.h
+const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -144,6 +163,15 @@ fn lasting(error: &io::Error) -> bool {
     ];
     LASTING.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
+
+/// `struct inet_diag_req`, the first version: family, two lengths, extensions, a socket id of 48 bytes, states u32,
+/// `idiag_dbs` u32. The kernel answers it with both families (`inet_diag_dump_compat` in `net/ipv4/inet_diag.c`) in one
+/// walk through its table of connections, which is what a dump costs: it has 262,144 buckets on a machine of 24 GiB.
+const BOTH_FAMILIES: [u8; 60] = {
+    let (mut bytes, states) = ([0; 60], ALL_STATES.to_ne_bytes());
+    (bytes[52], bytes[53], bytes[54], bytes[55]) = (states[0], states[1], states[2], states[3]);
+    bytes
+};
 
 /// `struct inet_diag_req_v2`: family, protocol, extensions, pad, states u32, a socket id of zeros.
 fn request(family: u8, transport: Transport) -> [u8; 56] {
@@ -222,6 +250,11 @@ mod tests {
         let asked = mine(&|sockets, transport, into| sockets.ask(transport, into).unwrap());
         let read = mine(&|sockets, transport, into| sockets.read(transport, into).unwrap());
         assert_eq!(asked, read);
+        let by_family = mine(&|sockets, transport, into| {
+            sockets.by_family = true;
+            sockets.ask(transport, into).unwrap();
+        });
+        assert_eq!(asked, by_family, "one dump has what two have");
         assert!(asked.len() >= 5, "both ends of the connection are seen: {asked:?}");
     }
 
