@@ -156,7 +156,8 @@ fn one_word_of(words: &[&str]) -> Value {
 fn items(page: &Page, key: &Key) -> Value {
     let is_group = |takes: &str| takes.starts_with("list of groups");
     if is_group(key.takes) {
-        let all = crate::model::Group::ALL.map(crate::model::Group::name);
+        let all: Vec<_> =
+            crate::metrics::collect::GROUPS.iter().map(|group| group.name()).collect();
         let mut items = vec![one_word_of(&all)];
         for group in all {
             let table = options_of(page, group).map_or(empty(), |section| table(page, section));

@@ -133,6 +133,15 @@ pub struct Mount {
     pub used_bytes: u64,
     /// What an ordinary user can still write.
     pub available_bytes: u64,
+    /// Files and folders that there can be; `None` where the file system has no such limit, as btrfs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_inodes: Option<u64>,
+    /// Files and folders that there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_inodes: Option<u64>,
+    /// How many more there can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_inodes: Option<u64>,
 }
 
 /// Traffic of all real block devices together, per second, since the reading before.

@@ -108,7 +108,10 @@ fn write_disk(lines: &mut Lines<'_>, disk: &Disk) {
         let line = line.tag("device", &mount.device).tag("filesystem", &mount.filesystem);
         let line = line.integer("total_bytes", Some(mount.total_bytes));
         let line = line.integer("used_bytes", Some(mount.used_bytes));
-        line.integer("available_bytes", Some(mount.available_bytes)).end();
+        let line = line.integer("available_bytes", Some(mount.available_bytes));
+        let line = line.integer("total_inodes", mount.total_inodes);
+        let line = line.integer("used_inodes", mount.used_inodes);
+        line.integer("free_inodes", mount.free_inodes).end();
     }
     if let Some(io) = &disk.io {
         let line = lines.line("disk").integer("read_bytes_per_sec", Some(io.read_bytes_per_sec));
@@ -278,7 +281,7 @@ const OWN_TAGS: [&str; 15] = [
 ];
 
 /// Fields of any line. A tag of the same name would make queries of either ambiguous.
-const FIELDS: [&str; 66] = [
+const FIELDS: [&str; 69] = [
     "available_bytes",
     "architecture",
     "boot_id",
@@ -290,6 +293,7 @@ const FIELDS: [&str; 66] = [
     "descriptors",
     "fifteen",
     "five",
+    "free_inodes",
     "full_10s_percent",
     "full_60s_percent",
     "full_seconds",
@@ -333,9 +337,11 @@ const FIELDS: [&str; 66] = [
     "system_seconds",
     "temperature_celsius",
     "total_bytes",
+    "total_inodes",
     "uptime_seconds",
     "usage_percent",
     "used_bytes",
+    "used_inodes",
     "user_seconds",
     "utilization_percent",
     "version",

@@ -44,6 +44,34 @@ fn file_systems_are_those_of_df_once_each_and_none_made_up() {
 }
 
 #[test]
+fn inodes_are_those_of_df_and_left_out_where_there_is_no_limit() {
+    let disk =
+        read_well(&mut DiskCollector::new(DiskOptions::default()), Instant::now()).disk.unwrap();
+    let Some(df) = tool("df", &["--output=itotal,iused,iavail,target"]) else { return };
+    let mut compared = 0;
+    for line in df.lines().skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [total, used, free, target] = words[..] else { continue };
+        let Some(mount) = disk.mounts.iter().find(|one| one.mount_point == target) else {
+            continue;
+        };
+        let count = |word: &str| word.parse::<u64>().ok().filter(|_| !["0", "-"].contains(&total));
+        // A file system that makes them as they are needed, such as xfs, has another total a moment later.
+        let same = mount.total_inodes == count(total);
+        let (Some(ours), Some(used), Some(free)) = (mount.used_inodes, count(used), count(free))
+        else {
+            assert!(same, "{target}");
+            continue;
+        };
+        close(ours as f64, used as f64, 50_000.0);
+        close(mount.free_inodes.unwrap() as f64, free as f64, 50_000.0);
+        assert_eq!(ours + mount.free_inodes.unwrap(), mount.total_inodes.unwrap());
+        compared += 1;
+    }
+    assert!(compared > 0 || disk.mounts.iter().all(|mount| mount.total_inodes.is_none()));
+}
+
+#[test]
 fn the_counters_of_a_device_are_those_of_diskstats_from_the_first_reading_on() {
     let sectors_and_counts = || -> Vec<(String, [u64; 5])> {
         let text = file("/proc/diskstats");

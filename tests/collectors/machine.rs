@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use infiniservice::metrics::collect::{
-    CpuCollector, HostCollector, LoadCollector, MemoryCollector, PressureCollector,
+    CpuCollector, HostCollector, LoadCollector, MemoryCollector, PressureCollector, Tasks,
+    TasksCollector,
 };
 use tokio::time::Instant;
 
@@ -47,6 +49,37 @@ fn processor_use_is_that_of_proc_stat() {
     {
         assert_eq!(cpu.temperature_celsius, None, "no sensor, no value");
     }
+}
+
+#[test]
+fn tasks_are_counted_as_proc_has_them_and_what_is_made_between_two_readings_is_a_rate() {
+    let mut collector = TasksCollector::new();
+    let start = Instant::now();
+    let tasks = |collector: &mut TasksCollector, now| {
+        read_well(collector, now).get::<Tasks>().cloned().unwrap()
+    };
+    let before = number("/proc/stat", "processes ");
+    let first = tasks(&mut collector, start);
+    assert!(first.forks >= before && first.forks_per_sec.is_none(), "{first:?}");
+    let mut zombie = Command::new("true").spawn().unwrap();
+    while !file(format!("/proc/{}/stat", zombie.id())).contains(") Z") {
+        std::thread::yield_now();
+    }
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || wait.recv());
+    let second = tasks(&mut collector, start + Duration::from_secs(10));
+    let after = number("/proc/stat", "processes ");
+    zombie.wait().unwrap();
+    drop(release);
+    let _ = thread.join();
+    assert!(second.zombie >= 1, "{second:?}");
+    let all = second.running + second.sleeping + second.blocked + second.zombie + second.stopped;
+    assert!(second.threads > all, "there is one more than there are processes: {second:?}");
+    let made = second.forks - first.forks;
+    assert!((2..=after - before).contains(&made), "{made}");
+    assert_eq!(second.forks_per_sec, Some(made as f64 / 10.0));
+    let switches = second.context_switches - first.context_switches;
+    assert_eq!(second.context_switches_per_sec, Some(switches as f64 / 10.0));
 }
 
 #[test]

@@ -111,6 +111,11 @@ impl Collector for DiskCollector {
                     total_bytes: space.total,
                     used_bytes: space.used,
                     available_bytes: space.available,
+                    total_inodes: space.inodes.map(|inodes| inodes.total),
+                    used_inodes: space
+                        .inodes
+                        .map(|inodes| inodes.total.saturating_sub(inodes.free)),
+                    free_inodes: space.inodes.map(|inodes| inodes.free),
                 }),
                 // Unmounted since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -27,6 +27,17 @@ pub(super) struct FsUsage {
     pub used: u64,
     /// What an ordinary user can write.
     pub available: u64,
+    /// Where it has a limit of them.
+    pub inodes: Option<Inodes>,
+}
+
+/// Files and folders that a file system has room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Inodes {
+    /// How many there can be.
+    pub total: u64,
+    /// How many more there can be.
+    pub free: u64,
 }
 
 /// Asks the file system that is mounted at a path, where it is the mount with this number.
@@ -156,6 +167,7 @@ fn statvfs(point: &Path, id: u64) -> io::Result<FsUsage> {
         total: bytes(stat.f_blocks),
         used: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
         available: bytes(stat.f_bavail),
+        inodes: (stat.f_files > 0).then_some(Inodes { total: stat.f_files, free: stat.f_ffree }),
     })
 }
 
@@ -178,7 +190,7 @@ mod tests {
             if point.starts_with("/hang") {
                 wait.lock().unwrap().recv().unwrap();
             }
-            Ok(FsUsage { total: 1, used: 1, available: 0 })
+            Ok(FsUsage { total: 1, used: 1, ..FsUsage::default() })
         };
         (FsUsages::with_probe(Arc::new(probe), patience), release)
     }

@@ -24,6 +24,7 @@ mod network;
 mod ports;
 mod pressure;
 mod processes;
+mod tasks;
 
 pub mod registry;
 
@@ -58,6 +59,7 @@ pub use ports::PortsCollector;
 pub use pressure::PressureCollector;
 pub use processes::{CommandLine, ProcessesCollector, ProcessesKeys, ProcessesOptions};
 pub use registry::{GROUPS, GroupName, NoOptions, Read, Registered, Surroundings};
+pub use tasks::{Tasks, TasksCollector};
 
 pub use interval::{IntervalSource, LIMIT, readings};
 

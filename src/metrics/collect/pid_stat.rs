@@ -13,6 +13,8 @@ pub(super) struct PidStat<'a> {
     pub parent: u32,
     /// User and system time of all threads, those that have ended included.
     pub cpu_ticks: u64,
+    /// Threads.
+    pub threads: u64,
     /// Start, since boot.
     pub started_ticks: u64,
     /// Resident memory.
@@ -33,13 +35,15 @@ pub(super) fn parse(line: &[u8]) -> Option<PidStat<'_>> {
     let parent = parse::number(words.next()?)?.try_into().ok()?;
     let user = parse::number(words.nth(9)?)?; // 14
     let system = parse::number(words.next()?)?; // 15
-    let started_ticks = parse::number(words.nth(6)?)?; // 22
+    let threads = parse::number(words.nth(4)?)?; // 20
+    let started_ticks = parse::number(words.nth(1)?)?; // 22
     let rss_pages = parse::number(words.nth(1)?)?; // 24
     Some(PidStat {
         name,
         state,
         parent,
         cpu_ticks: user.saturating_add(system),
+        threads,
         started_ticks,
         rss_pages,
     })
@@ -75,7 +79,7 @@ mod tests {
         let stat = parse(line.as_bytes()).unwrap();
         assert_eq!(stat.name, b"sshd");
         assert_eq!((stat.state, stat.parent, stat.cpu_ticks), (b'S', 1, 57));
-        assert_eq!((stat.started_ticks, stat.rss_pages), (8123, 512));
+        assert_eq!((stat.threads, stat.started_ticks, stat.rss_pages), (1, 8123, 512));
     }
 
     #[test]

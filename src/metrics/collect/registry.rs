@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::{
     AgentCollector, Collector, CpuCollector, DiskCollector, HostCollector, LoadCollector,
     MemoryCollector, NetworkCollector, PortsCollector, PressureCollector, ProcessesCollector,
+    TasksCollector,
 };
 use crate::model::{Group, Rng, SystemMetrics};
 use crate::pipeline::StatsRegistry;
@@ -116,4 +117,6 @@ collectors! {
     pressure: Pressure(PressureCollector),
     /// The agent's own use and counters.
     agent: Agent(AgentCollector),
+    /// Processes by state, threads, context switches and forks.
+    tasks: Tasks(TasksCollector),
 }
