@@ -62,7 +62,7 @@ fn through<T: Transform>(
         let mut out = Output::default();
         stage.apply(now, input, &mut out);
         lost.extend(out.dropped());
-        let dropped: u64 = out.dropped().iter().map(|(_, weight)| weight).sum();
+        let dropped = out.not_sent_total();
         let before = given.len();
         given.extend(out.drain());
         let passed: u64 = given[before..].iter().map(EventCount::weight).sum();

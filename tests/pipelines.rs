@@ -125,7 +125,7 @@ async fn into_file(path: &Path, stages: Stages) -> String {
     let outcome = graph.run(&Restart::default(), &stop, Duration::from_secs(60)).await;
     assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
     for count in health.counts() {
-        let lost: u64 = count.dropped.iter().map(|(_, weight)| weight).sum();
+        let lost = count.not_sent_total();
         assert_eq!(count.received, count.sent + lost + count.buffered, "{count:?}");
     }
     std::fs::read_to_string(path).unwrap()

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
 use crate::metrics::collect::{AgentCollector, Collector};
 use crate::model::{StageCounts, SystemMetrics};
-use crate::pipeline::{INTENTIONAL, MemoryBudget, StatsRegistry};
+use crate::pipeline::{MemoryBudget, StatsRegistry};
 use crate::port::Counters;
 use crate::sync::IgnorePoison;
 
@@ -162,13 +162,16 @@ impl StageStatus {
     }
 
     fn of(counts: &StageCounts) -> Self {
-        let lost = counts.dropped.iter().filter(|(reason, _)| !INTENTIONAL.contains(reason));
         Self {
             stage: counts.node.clone(),
             received: counts.received,
             sent: counts.sent,
             buffered: counts.buffered,
-            dropped: lost.map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            dropped: counts
+                .dropped
+                .iter()
+                .map(|(reason, count)| ((*reason).to_owned(), *count))
+                .collect(),
             failed: counts.failed,
         }
     }

@@ -259,7 +259,7 @@ mod tests {
         fn counts(&self, pipeline: &str) -> (u64, u64, u64, u64) {
             let counts = self.health.counts();
             let count = counts.iter().find(|count| count.node == pipeline).unwrap();
-            let lost = count.dropped.iter().map(|(_, weight)| weight).sum();
+            let lost = count.not_sent_total();
             assert_eq!(count.received, count.sent + lost + count.buffered, "{count:?}");
             (count.received, count.sent, lost, count.buffered)
         }

@@ -101,7 +101,7 @@ impl Report {
             }
         }
         for node in &nodes {
-            if node.received != node.sent + node.dropped_total() + node.buffered {
+            if node.received != node.sent + node.not_sent_total() + node.buffered {
                 wrong.push(format!("the books of {} do not balance", node.node));
             }
         }
@@ -185,14 +185,14 @@ impl fmt::Display for Report {
             "node", "in", "out", "lost", "held", "faults"
         )?;
         for node in &self.nodes {
-            let lost = node.dropped_total();
+            let lost = node.not_sent_total();
             write!(
                 f,
                 "{:<width$}{:>12}{:>12}{:>10}{:>8}{:>8}",
                 node.node, node.received, node.sent, lost, node.buffered, node.failed
             )?;
             let why: Vec<String> =
-                node.dropped.iter().map(|(reason, weight)| format!("{weight} {reason}")).collect();
+                node.not_sent().map(|(reason, weight)| format!("{weight} {reason}")).collect();
             writeln!(f, "  {}", why.join(", "))?;
         }
         writeln!(f)?;

@@ -124,7 +124,7 @@ impl Transform for Serialize {
         for reading in &input.0 {
             self.lines.clear();
             match self.format.encode(reading, &mut self.lines) {
-                Ok(()) if self.lines.is_empty() => out.drop_items("empty", 1),
+                Ok(()) if self.lines.is_empty() => out.discard_items("empty", 1),
                 Ok(()) => self.add(reading, out),
                 Err(refused) => out.drop_items(refused.reason(), 1),
             }
@@ -238,7 +238,7 @@ mod tests {
         assert!(serialize.lines.capacity() <= KEPT, "a monstrous reading does not stay in memory");
         let nothing = Batch(vec![reading(Instant::now())]);
         Serialize::new(Format::Influx).apply(Instant::now(), &nothing, &mut out);
-        assert_eq!(out.dropped(), [("empty", 1)], "no group, no line");
+        assert_eq!(out.discarded(), [("empty", 1)], "no group, no line");
     }
 
     #[test]

@@ -120,6 +120,9 @@ impl<T: Transform> StageRunner<T> {
         for (reason, weight) in self.output.dropped.drain(..) {
             self.node.dropped(reason, weight);
         }
+        for (reason, weight) in self.output.discarded.drain(..) {
+            self.node.discarded(reason, weight);
+        }
     }
 }
 
@@ -183,6 +186,7 @@ impl<T: Transform> Segment for StageRunner<T> {
         self.node.failed();
         self.output.items.truncate(before);
         self.output.dropped.clear();
+        self.output.discarded.clear();
         self.tries += 1;
         if self.tries >= TRIES
             && let Some(item) = self.queue.get(self.next)

@@ -33,6 +33,6 @@ pub use ring::{Ring, Subscriber};
 pub use run::{Graph, Outcome, run, run_until};
 pub use stage::{BoxSink, EventCount, Output, Sink, Source, StageError, Transform};
 pub use state_store::{Restore, StateStore, Stateful};
-pub use stats::{INTENTIONAL, StageStats, StatsRegistry};
+pub use stats::{StageStats, StatsRegistry};
 pub use supervise::{ExitStatus, Restart, panic_text};
 pub use task::Task;

@@ -59,8 +59,8 @@ pub trait Transform: Send + 'static {
         String::new()
     }
 
-    /// Takes one item; gives none, one or many. What it drops on purpose it must
-    /// [`Output::drop_items`] with a reason.
+    /// Takes one item; gives none, one or many. What it does not give it counts, with a reason:
+    /// [`Output::drop_items`] for a loss, [`Output::discard_items`] where leaving it out is its work.
     fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Output<Self::Out>);
 
     /// Whether the next call, or what it makes a stage behind this one do, may take longer than an async worker should
@@ -221,13 +221,15 @@ pub trait EventCount {
 pub struct Output<T> {
     /// What was given, in order.
     pub(super) items: Vec<T>,
-    /// What was dropped on purpose since the books were last written, by reason.
+    /// What was lost since the counters were last updated, by reason.
     pub(super) dropped: Vec<(&'static str, u64)>,
+    /// What was left out as intended since then, by reason.
+    pub(super) discarded: Vec<(&'static str, u64)>,
 }
 
 impl<T> Default for Output<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), dropped: Vec::new() }
+        Self { items: Vec::new(), dropped: Vec::new(), discarded: Vec::new() }
     }
 }
 
@@ -237,21 +239,39 @@ impl<T> Output<T> {
         self.items.push(item);
     }
 
-    /// Says that `weight` is dropped on purpose. The reason is one lower-case word.
+    /// Counts `weight` as lost. The reason is one lower-case word.
     pub fn drop_items(&mut self, reason: &'static str, weight: u64) {
         if weight > 0 {
             self.dropped.push((reason, weight));
         }
     }
 
-    /// What was dropped since the last [`drain`](Self::drain), by reason.
+    /// Counts `weight` as left out because that is what the stage is for: no loss. The reason is one lower-case word.
+    pub fn discard_items(&mut self, reason: &'static str, weight: u64) {
+        if weight > 0 {
+            self.discarded.push((reason, weight));
+        }
+    }
+
+    /// What was lost since the last [`drain`](Self::drain), by reason.
     pub fn dropped(&self) -> &[(&'static str, u64)] {
         &self.dropped
+    }
+
+    /// What was left out as intended since the last [`drain`](Self::drain), by reason.
+    pub fn discarded(&self) -> &[(&'static str, u64)] {
+        &self.discarded
+    }
+
+    /// What was lost or left out since the last [`drain`](Self::drain).
+    pub fn not_sent_total(&self) -> u64 {
+        self.dropped.iter().chain(&self.discarded).map(|(_, weight)| weight).sum()
     }
 
     /// What was given, for a caller that drives a transform by hand (a test, a plain loop).
     pub fn drain(&mut self) -> std::vec::Drain<'_, T> {
         self.dropped.clear();
+        self.discarded.clear();
         self.items.drain(..)
     }
 }

@@ -7,20 +7,6 @@ use std::sync::{Arc, Mutex};
 use crate::model::StageCounts;
 use crate::sync::IgnorePoison;
 
-/// Reasons for which something does not go on because that was asked for: no loss, though it is booked
-/// like one, so that the books of a node add up.
-pub const INTENTIONAL: [&str; 9] = [
-    "blank",
-    "deselected",
-    "empty",
-    "heard",
-    "joined",
-    "kept",
-    "not_understood",
-    "unchanged",
-    "waiting",
-];
-
 /// The counters of one node. `received = sent + dropped + buffered` whenever its task is between two steps.
 ///
 /// One task writes, anyone reads. The unit is the reading ([`super::EventCount`]).
@@ -32,7 +18,35 @@ pub struct StageStats {
     buffered: AtomicU64,
     failed: AtomicU64,
     queue_max: AtomicU64,
-    dropped: Mutex<Vec<(&'static str, u64)>>,
+    dropped: Reasons,
+    discarded: Reasons,
+}
+
+/// How much was not handed on, by reason.
+#[derive(Debug, Default)]
+struct Reasons(Mutex<Vec<(&'static str, u64)>>);
+
+impl Reasons {
+    fn add(&self, reason: &'static str, weight: u64) {
+        if weight > 0 {
+            add_reason(&mut self.0.lock().ignore_poison(), reason, weight);
+        }
+    }
+
+    fn list(&self) -> Vec<(&'static str, u64)> {
+        self.0.lock().ignore_poison().clone()
+    }
+
+    fn total(&self) -> u64 {
+        self.0.lock().ignore_poison().iter().map(|(_, weight)| weight).sum()
+    }
+}
+
+fn add_reason(to: &mut Vec<(&'static str, u64)>, reason: &'static str, weight: u64) {
+    match to.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, sum)) => *sum += weight,
+        None => to.push((reason, weight)),
+    }
 }
 
 impl StageStats {
@@ -55,16 +69,14 @@ impl StageStats {
         self.sent.fetch_add(weight, Relaxed);
     }
 
-    /// Books `weight` as lost. The reason is one lower-case word.
+    /// Adds `weight` to what was lost. The reason is one lower-case word.
     pub fn dropped(&self, reason: &'static str, weight: u64) {
-        if weight == 0 {
-            return;
-        }
-        let mut lost = self.dropped.lock().ignore_poison();
-        match lost.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, count)) => *count += weight,
-            None => lost.push((reason, weight)),
-        }
+        self.dropped.add(reason, weight);
+    }
+
+    /// Adds `weight` to what was left out as intended, which is no loss. The reason is one lower-case word.
+    pub fn discarded(&self, reason: &'static str, weight: u64) {
+        self.discarded.add(reason, weight);
     }
 
     /// States what is in hand now.
@@ -84,10 +96,9 @@ impl StageStats {
 
     /// Whether `received = sent + dropped + buffered` now.
     fn adds_up(&self) -> bool {
-        let lost = self.dropped.lock().ignore_poison();
-        let lost: u64 = lost.iter().map(|(_, weight)| weight).sum();
-        let gone = self.sent.load(Relaxed) + lost + self.buffered.load(Relaxed);
-        self.received.load(Relaxed) == gone
+        let not_sent = self.dropped.total() + self.discarded.total();
+        self.received.load(Relaxed)
+            == self.sent.load(Relaxed) + not_sent + self.buffered.load(Relaxed)
     }
 
     /// What has been counted so far.
@@ -96,7 +107,8 @@ impl StageStats {
             node: self.name.clone(),
             received: self.received.load(Relaxed),
             sent: self.sent.load(Relaxed),
-            dropped: self.dropped.lock().ignore_poison().clone(),
+            dropped: self.dropped.list(),
+            discarded: self.discarded.list(),
             buffered: self.buffered.load(Relaxed),
             failed: self.failed.load(Relaxed),
             queue_max: self.queue_max.load(Relaxed),
@@ -180,10 +192,10 @@ fn add(to: &mut StageCounts, count: StageCounts) {
     to.failed += count.failed;
     to.queue_max = to.queue_max.max(count.queue_max);
     for (reason, weight) in count.dropped {
-        match to.dropped.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, sum)) => *sum += weight,
-            None => to.dropped.push((reason, weight)),
-        }
+        add_reason(&mut to.dropped, reason, weight);
+    }
+    for (reason, weight) in count.discarded {
+        add_reason(&mut to.discarded, reason, weight);
     }
 }
 

@@ -274,7 +274,10 @@ impl Scheduler {
     /// the sender releases it.
     fn drop_content(&mut self, reason: &'static str) {
         let Some(next) = self.next_durable.front_mut() else { return };
-        self.node.dropped(reason, weight(&next.frame));
+        match next.audience {
+            Audience::UnderstandsEvents => self.node.discarded(reason, weight(&next.frame)),
+            _ => self.node.dropped(reason, weight(&next.frame)),
+        }
         if next.audience == Audience::Requester {
             self.undelivered.notify(&next.frame.bytes);
         }

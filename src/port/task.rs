@@ -277,7 +277,7 @@ impl Port {
         drop(in_flight.take_durable()); // their sender still has them
         let (lost, durable) = scheduler.discard(DISCARD_FRAMES_MAX);
         node.dropped(reason, lost);
-        node.dropped("kept", durable);
+        node.discarded("kept", durable);
         *scheduler = Scheduler::new(Arc::clone(node), acks.clone());
         inbound.close();
         node.buffered(0);

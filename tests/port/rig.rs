@@ -150,7 +150,7 @@ impl Rig {
 
     pub fn check_counters(&self) {
         let count = self.node.count();
-        let lost: u64 = count.dropped.iter().map(|(_, readings)| readings).sum();
+        let lost = count.not_sent_total();
         assert_eq!(
             count.received,
             count.sent + lost + count.buffered,

@@ -273,7 +273,7 @@ async fn events_and_the_session_line_go_to_a_host_that_announces_that_it_underst
     met.rig.durable.try_send(event(1)).unwrap();
     met.pass(Duration::from_secs(1)).await;
     assert!(!met.rig.seen().contains("agent_event"), "{}", met.rig.seen());
-    assert_eq!(met.rig.node.count().dropped, [("not_understood", 1)]);
+    assert_eq!(met.rig.node.count().discarded, [("not_understood", 1)]);
     met.rig.acks.on_events_understood();
     met.rig.durable.try_send(event(2)).unwrap();
     settle().await;

@@ -70,7 +70,7 @@ impl Rig {
 
     fn counts(&self) -> StageCounts {
         let count = self.node.count();
-        let lost: u64 = count.dropped.iter().map(|(_, weight)| weight).sum();
+        let lost = count.not_sent_total();
         assert_eq!(count.received, count.sent + lost + count.buffered, "{count:?}");
         count
     }

@@ -215,7 +215,7 @@ impl Transform for Authorize {
             }
             HostMessage::KeepAlive(number) => AuthorizedMessage::KeepAlive(*number),
             HostMessage::KeepAliveAnswered(number) => AuthorizedMessage::KeepAliveAnswered(*number),
-            HostMessage::Understands => return out.drop_items("heard", 1),
+            HostMessage::Understands => return out.discard_items("heard", 1),
             HostMessage::MetricsNow => AuthorizedMessage::MetricsNow,
         });
     }

@@ -34,6 +34,6 @@ impl Transform for AckFilter {
             HostMessage::Understands => self.acks.on_events_understood(),
             _ => return out.push(input.clone()),
         }
-        out.drop_items("heard", 1);
+        out.discard_items("heard", 1);
     }
 }

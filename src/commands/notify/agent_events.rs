@@ -52,7 +52,7 @@ impl EventReceiver {
     /// Logs and counts a received event that the connected host does not understand.
     pub(super) fn not_understood(&self, event: &AgentEvent) {
         self.node.received(1); // it was given, and is not
-        self.node.dropped("not_understood", 1);
+        self.node.discarded("not_understood", 1);
         let AgentEvent { source, message, .. } = event;
         match event.severity {
             Severity::Warn | Severity::Error => {

@@ -7,7 +7,6 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::model::StageCounts;
-use crate::pipeline::INTENTIONAL;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// How often the counters are read.
@@ -33,8 +32,6 @@ pub struct DropReport {
 impl DropReport {
     /// The event about new drops, by node and reason; `hosts` counts the connects so far. `None` if there are none, if no
     /// host has connected yet, or if the same host got an event less than a minute ago.
-    ///
-    /// Items that the configuration leaves out are no drops ([`INTENTIONAL`]).
     pub fn event(
         &mut self,
         now: Instant,
@@ -49,7 +46,7 @@ impl DropReport {
         }
         let mut new = Vec::new();
         for node in counters {
-            let is_loss = |lost: &&(&str, u64)| !INTENTIONAL.contains(&lost.0) && lost.0 != LOCKED;
+            let is_loss = |lost: &&(&str, u64)| lost.0 != LOCKED;
             for (reason, count) in node.dropped.iter().filter(is_loss) {
                 let told = self.reported.entry((node.node.clone(), reason)).or_default();
                 // A restarted counter begins at 0.
@@ -86,7 +83,8 @@ mod tests {
 
     fn books(lost: &[(&'static str, u64)]) -> Vec<StageCounts> {
         let node = "metrics/port".to_owned();
-        vec![StageCounts { node, dropped: lost.to_vec(), ..StageCounts::default() }]
+        let discarded = vec![("unchanged", 1_000)];
+        vec![StageCounts { node, dropped: lost.to_vec(), discarded, ..StageCounts::default() }]
     }
 
     #[tokio::test(start_paused = true)]
@@ -105,7 +103,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_loss_is_told_once_to_a_host_that_is_there() {
         let (mut losses, now) = (DropReport::default(), Instant::now());
-        let gap = books(&[("overwritten", 118), ("unchanged", 1_000)]);
+        let gap = books(&[("overwritten", 118)]);
         assert_eq!(losses.event(now, 0, &gap), None, "nobody is there");
         let event = losses.event(now, 1, &gap).unwrap();
         assert_eq!(event.severity, Severity::Warn);

@@ -28,7 +28,7 @@ pub struct Line(pub Bytes);
 /// let mut out = Output::default();
 /// Frame::new().apply(Instant::now(), &chunk, &mut out);
 /// assert_eq!(chunk.weight(), 2);
-/// assert_eq!(out.dropped(), [("blank", 1)]);
+/// assert_eq!(out.discarded(), [("blank", 1)]);
 /// assert_eq!(out.drain().next().unwrap().0, "{\"a\":1}");
 /// ```
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Transform for Frame {
                 Err(_) => out.drop_items("long", 1),
             }
         }
-        out.drop_items("blank", blank);
+        out.discard_items("blank", blank);
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
                 let mut out = Output::default();
                 frame.apply(Instant::now(), &input, &mut out);
                 taken += input.weight();
-                lost += out.dropped().iter().map(|(_, weight)| weight).sum::<u64>();
+                lost += out.not_sent_total();
                 given += out.drain().map(|line| line.weight()).sum::<u64>();
                 prop_assert_eq!(taken, given + lost);
             }

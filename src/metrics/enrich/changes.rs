@@ -33,7 +33,7 @@ use crate::pipeline::{Output, Restore, Transform};
 /// changes.apply(now, &reading, &mut out);
 /// assert_eq!(out.drain().count(), 1);
 /// changes.apply(now, &reading, &mut out);
-/// assert_eq!(out.dropped(), [("unchanged", 1)]);
+/// assert_eq!(out.discarded(), [("unchanged", 1)]);
 /// ```
 #[derive(Debug)]
 pub struct Changes {
@@ -104,7 +104,7 @@ impl Transform for Changes {
         if news {
             out.push(reading);
         } else {
-            out.drop_items("unchanged", 1);
+            out.discard_items("unchanged", 1);
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
     fn given(changes: &mut Changes, reading: &SystemMetrics) -> Option<(bool, bool)> {
         let mut out = Output::default();
         changes.apply(Instant::now(), reading, &mut out);
-        let lost = out.dropped().to_vec();
+        let lost = out.discarded().to_vec();
         let given = out.drain().next().map(|r| (r.has(Group::Memory), r.has(Group::Load)));
         assert_eq!(lost, if given.is_some() { vec![] } else { vec![("unchanged", 1)] });
         given

@@ -54,7 +54,7 @@ const GIVE_UP_AFTER: u32 = 3;
 /// let mut out = Output::default();
 /// join.apply(now, &quick, &mut out); // only the processor is known
 /// join.apply(now, &slow, &mut out);
-/// assert_eq!(out.dropped(), [("waiting", 1), ("joined", 1)]);
+/// assert_eq!(out.discarded(), [("waiting", 1), ("joined", 1)]);
 /// join.apply(now, &quick, &mut out);
 /// assert!(out.drain().next().unwrap().has(Group::Disk));
 /// ```
@@ -150,7 +150,7 @@ impl Transform for Join {
         if !leads || !whole {
             let room = MAX_TROUBLES.saturating_sub(self.troubles.len());
             self.troubles.extend(input.troubles.iter().take(room).cloned());
-            out.drop_items(if leads { "waiting" } else { "joined" }, 1);
+            out.discard_items(if leads { "waiting" } else { "joined" }, 1);
             return;
         }
         let Some(last) = &mut self.last else { return };
@@ -253,7 +253,7 @@ mod tests {
     fn apply(join: &mut Join, reading: &SystemMetrics) -> Result<SystemMetrics, &'static str> {
         let mut out = Output::default();
         join.apply(Instant::now(), reading, &mut out);
-        let lost = out.dropped().first().map(|(why, _)| *why);
+        let lost = out.discarded().first().map(|(why, _)| *why);
         let given = out.drain().next();
         given.ok_or_else(|| lost.unwrap())
     }

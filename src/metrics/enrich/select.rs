@@ -22,7 +22,7 @@ use crate::pipeline::{Output, Transform};
 /// Select::keep(&[Group::Cpu]).apply(now, &reading, &mut out);
 /// assert_eq!(out.drain().map(|r| (r.has(Group::Cpu), r.has(Group::Memory))).next(), Some((true, false)));
 /// Select::keep(&[Group::Disk]).apply(now, &reading, &mut out);
-/// assert_eq!(out.dropped(), [("deselected", 1)]);
+/// assert_eq!(out.discarded(), [("deselected", 1)]);
 /// ```
 #[derive(Debug)]
 pub struct Select {
@@ -60,7 +60,7 @@ impl Transform for Select {
         if !reading.groups().is_empty() || !reading.troubles.is_empty() {
             out.push(reading);
         } else {
-            out.drop_items("deselected", 1);
+            out.discard_items("deselected", 1);
         }
     }
 }

@@ -163,7 +163,7 @@ impl Operator for Filtered {
     fn apply(&mut self, _now: Instant, record: &mut Record<'_>) -> Verdict {
         match self.test.holds(record, &mut self.text) {
             true => Verdict::Keep,
-            false => Verdict::Drop("filtered"),
+            false => Verdict::Discard("filtered"),
         }
     }
 }

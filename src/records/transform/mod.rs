@@ -29,8 +29,8 @@ pub trait Operator: Send {
 pub enum Verdict {
     /// To the next stage.
     Keep,
-    /// It is dropped on purpose, for this reason: a word or two in snake case, as statistics have it.
-    Drop(&'static str),
+    /// It is left out as intended, for this reason: a word or two in snake case, as statistics have it.
+    Discard(&'static str),
 }
 
 /// The options of a stage as a file has them.

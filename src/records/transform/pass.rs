@@ -24,6 +24,7 @@ pub struct Pass {
     /// A record that was made of a text.
     made: Vec<u8>,
     dropped: Vec<(&'static str, u64)>,
+    discarded: Vec<(&'static str, u64)>,
     /// How many records were gathered when the call began that has not ended.
     begun: Option<usize>,
     /// The batches that this call has completed; the first may hold records of earlier calls.
@@ -55,6 +56,7 @@ impl Pass {
             gathered: Gathered::new(limits, budget),
             made: Vec::new(),
             dropped: Vec::new(),
+            discarded: Vec::new(),
             begun: None,
             full: Vec::new(),
         })
@@ -97,7 +99,7 @@ impl Pass {
         for stage in &mut self.stages {
             match stage.apply(now, &mut record) {
                 Verdict::Keep => {}
-                Verdict::Drop(reason) => return count(&mut self.dropped, reason),
+                Verdict::Discard(reason) => return count(&mut self.discarded, reason),
             }
         }
         record.write(&mut self.gathered.lines);
@@ -105,10 +107,10 @@ impl Pass {
     }
 }
 
-fn count(dropped: &mut Vec<(&'static str, u64)>, reason: &'static str) {
-    match dropped.iter_mut().find(|(known, _)| *known == reason) {
+fn count(records: &mut Vec<(&'static str, u64)>, reason: &'static str) {
+    match records.iter_mut().find(|(known, _)| *known == reason) {
         Some((_, count)) => *count += 1,
-        None => dropped.push((reason, 1)),
+        None => records.push((reason, 1)),
     }
 }
 
@@ -127,6 +129,7 @@ impl Transform for Pass {
     fn apply(&mut self, now: Instant, input: &Records, out: &mut Output<Records>) {
         self.take_back();
         self.dropped.clear();
+        self.discarded.clear();
         self.begun = Some(self.gathered.records());
         let mut start = 0;
         for end in &input.ends {
@@ -152,6 +155,9 @@ impl Transform for Pass {
         out.drop_items("too_long", input.too_long);
         for (reason, records) in self.dropped.drain(..) {
             out.drop_items(reason, records);
+        }
+        for (reason, records) in self.discarded.drain(..) {
+            out.discard_items(reason, records);
         }
     }
 

@@ -26,7 +26,7 @@ fn run(file: &str, decode: Decode, lines: &[&[u8]]) -> (Vec<u8>, Vec<(&'static s
     let mut pass = Pass::new(&file.transform, limits, &MemoryBudget::default()).ok().unwrap();
     let mut out = Output::default();
     pass.apply(Instant::now(), &batch(decode, lines, Receipt::default()), &mut out);
-    let dropped = out.dropped().to_vec();
+    let dropped = out.dropped().iter().chain(out.discarded()).copied().collect();
     pass.finish(&mut out);
     (out.drain().flat_map(|batch| batch.bytes.to_vec()).collect(), dropped)
 }

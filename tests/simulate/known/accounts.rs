@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use infiniservice::model::StageCounts;
-use infiniservice::pipeline::INTENTIONAL;
 use infiniservice::wire::outbound::AgentEvent;
 
 use super::{Id, Known};
@@ -132,8 +131,8 @@ impl Known {
     pub fn adds_up(&mut self, books: &[StageCounts]) {
         let losses =
             || books.iter().flat_map(|book| book.dropped.iter().map(move |lost| (book, lost)));
-        let of_readings = losses().filter(|(book, _)| book.node.starts_with("metrics/"));
-        let lost: u64 = of_readings.map(|(_, (_, count))| count).sum();
+        let of_readings = books.iter().filter(|book| book.node.starts_with("metrics/"));
+        let lost: u64 = of_readings.map(StageCounts::not_sent_total).sum();
         let (made, whole) = (self.written.made, self.written.whole);
         if made != whole + lost {
             self.breaks(|| {
@@ -148,7 +147,7 @@ impl Known {
                 format!("{made} readings were made, hosts got {got}, and {lost} and {unread} are told lost")
             });
         }
-        for (book, (reason, count)) in losses().filter(|(_, (why, _))| !INTENTIONAL.contains(why)) {
+        for (book, (reason, count)) in losses() {
             let told = self.told.lost.get(&(book.node.clone(), (*reason).to_owned()));
             let told = told.copied().unwrap_or_default();
             if told != *count {
