@@ -16,7 +16,9 @@ use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::synthetic::Generator;
 use infiniservice::metrics::{READINGS_WAITING, Stages, collect, through};
 use infiniservice::model::{Batch, Frame, Group, SystemMetrics};
-use infiniservice::pipeline::{Graph, Output, Restart, Sink, StageError, StatsRegistry, Transform};
+use infiniservice::pipeline::{
+    Context, Graph, Output, Restart, Sink, StageError, StatsRegistry, Transform,
+};
 use infiniservice::wire::Format;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +90,8 @@ mod whole_path {
     use super::*;
 
     fn graph(health: &StatsRegistry, stop: &CancellationToken) -> Graph {
-        through(collect("bench", vec![generator()], health, stop), stages()).write(nowhere(), 64)
+        through(collect(&Context::new("bench", health, stop), vec![generator()]), stages())
+            .write(nowhere(), 64)
     }
 
     #[divan::bench]
@@ -128,14 +131,14 @@ mod channel_hop {
     #[divan::bench]
     fn two_channels(bencher: Bencher<'_, '_>) {
         run(bencher, one_thread(), |health, stop| {
-            collect("bench", vec![generator()], health, stop).write(nowhere(), 64)
+            collect(&Context::new("bench", health, stop), vec![generator()]).write(nowhere(), 64)
         });
     }
 
     #[divan::bench]
     fn three_channels(bencher: Bencher<'_, '_>) {
         run(bencher, one_thread(), |health, stop| {
-            collect("bench", vec![generator()], health, stop)
+            collect(&Context::new("bench", health, stop), vec![generator()])
                 .buffer(READINGS_WAITING)
                 .write(nowhere(), 64)
         });

@@ -46,7 +46,11 @@ pub async fn main() {
     let (made, ahead_max) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let sink = Slow { made: Arc::clone(&made), written: 0, ahead_max: Arc::clone(&ahead_max) };
     // Two channels of four items: one before the (empty) segment, one before the sink.
-    let graph = Pipeline::from_sources("example", [Fast(Arc::clone(&made))], 4, &stats, &stop);
+    let graph = Pipeline::from_sources(
+        &Context::new("example", &stats, &stop),
+        [Fast(Arc::clone(&made))],
+        4,
+    );
     let graph = graph.write(sink, 4);
     graph.run(&Restart::default(), &stop, Duration::from_secs(5)).await;
     let (made, ahead) = (made.load(Relaxed), ahead_max.load(Relaxed));

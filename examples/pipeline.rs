@@ -16,13 +16,13 @@ pub async fn main() {
     ];
     let tags = Tags::new([("site".to_owned(), "lab-1".to_owned())].into());
     let limits = Limits { max_items: 16, max_bytes: 32 << 10, max_delay: every(100) };
-    let graph = Pipeline::from_sources("machine", sources, 4, &stats, &stop)
+    let graph = Pipeline::from_sources(&Context::new("machine", &stats, &stop), sources, 4)
         .then(tags)
         .then(Batcher::new(limits))
         .then(Serialize::new(Format::JsonLines))
         .write(Stdout::new(), 2);
 
-    let topology = graph.picture.to_string();
+    let topology = graph.topology.to_string();
     println!("{topology}");
     assert!(topology.contains("mpsc, at most 4") && topology.contains("serialize"));
 

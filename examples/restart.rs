@@ -41,7 +41,7 @@ impl Transform for Fragile {
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 pub async fn main() {
     let (stats, stop) = (StatsRegistry::default(), CancellationToken::new());
-    let graph = Pipeline::from_sources("example", [Count(0)], 4, &stats, &stop)
+    let graph = Pipeline::from_sources(&Context::new("example", &stats, &stop), [Count(0)], 4)
         .then(Fragile { is_mended: false });
     let (graph, mut received) = graph.hand_to("main", String::new(), 16);
     let outcome = graph.run(&Restart::default(), &stop, Duration::from_secs(5)).await;

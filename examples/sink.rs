@@ -35,7 +35,7 @@ pub async fn main() {
     let lines = Arc::<AtomicUsize>::default();
     let readings = Generator::new(&[Group::Cpu, Group::Memory], 0, 1).take(40);
     let limits = Limits { max_items: 8, max_bytes: 32 << 10, max_delay: Duration::from_secs(1) };
-    let outcome = Pipeline::from_sources("example", [readings], 4, &stats, &stop)
+    let outcome = Pipeline::from_sources(&Context::new("example", &stats, &stop), [readings], 4)
         .then(Batcher::new(limits))
         .then(Serialize::new(Format::JsonLines))
         .write(CountLines { writes: 0, lines: Arc::clone(&lines) }, 2)

@@ -91,8 +91,9 @@ pub mod prelude {
     pub use crate::metrics::serialize::Serialize;
     pub use crate::model::{Batch, Field, Frame, Group, Kind, OwnGroup, SystemMetrics};
     pub use crate::pipeline::{
-        ConcurrencyLimits, EventCount, ExitStatus, Graph, Handler, Outcome, Output, Pipeline,
-        Restart, Ring, Sink, Source, StageError, StatsRegistry, Transform,
+        ConcurrencyLimit, ConcurrencyLimits, Context, EventCount, ExitStatus, Graph, Handler,
+        Outcome, Output, Pipeline, Restart, Ring, Sink, Source, StageError, StatsRegistry,
+        Transform,
     };
     pub use crate::sinks::{File, Null, Stdout, Syslog, Tcp, Unix};
     pub use crate::wire::Format;

@@ -1,4 +1,4 @@
-//! Locks that outlive a panic, for every room.
+//! Locks that outlive a panic, for every folder.
 
 use std::sync::LockResult;
 

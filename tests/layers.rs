@@ -23,8 +23,8 @@ const ORDER: [&str; 19] = [
     "wire",
     "values",
     "redact",
-    "pipeline",
     "model",
+    "pipeline",
     "sync",
 ];
 

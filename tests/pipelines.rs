@@ -19,7 +19,7 @@ use infiniservice::metrics::synthetic::Generator;
 use infiniservice::metrics::{Stages, collect, through};
 use infiniservice::model::Group;
 use infiniservice::pipeline::topology::Edge;
-use infiniservice::pipeline::{ExitStatus, Restart, Ring, StatsRegistry};
+use infiniservice::pipeline::{Context, ExitStatus, Restart, Ring, StatsRegistry};
 use infiniservice::sinks::{File, Rotation};
 use infiniservice::wire::Format;
 use tempfile::TempDir;
@@ -92,14 +92,14 @@ async fn a_file_builds_what_code_builds() {
         serialize: Serialize::new(Format::Infinibay),
     };
     let cadences = vec![IntervalSource::new(second, quick), IntervalSource::new(second * 30, slow)];
-    let frames = through(collect("lab", cadences, &health, &stop), stages);
+    let frames = through(collect(&Context::new("lab", &health, &stop), cadences), stages);
     let mut published = frames.publish(&Ring::new(16));
-    let _lane = published.lane("port", "unix:/run/host.sock".to_owned());
+    let _lane = published.subscribe("port", "unix:/run/host.sock".to_owned());
     let graph = published.graph();
     let _port = health.node("port unix:/run/host.sock".into());
     let _keeper = health.node("keeper unix:/run/host.sock".into());
 
-    assert_eq!(from_file.topologies, std::slice::from_ref(&graph.picture));
+    assert_eq!(from_file.topologies, std::slice::from_ref(&graph.topology));
     assert_eq!(from_file.tasks.len(), graph.into_tasks().len());
     let mut code_nodes: Vec<String> = health.counts().into_iter().map(|count| count.node).collect();
     let mut file_nodes = file_nodes;
@@ -121,7 +121,8 @@ async fn into_file(path: &Path, stages: Stages) -> String {
     let groups = [Group::Cpu, Group::Memory, Group::Load, Group::Disk, Group::Network];
     let generator = Generator::new(&groups, 0, 7).take(500);
     let sink = File::new(path, Rotation { max_bytes: 1 << 30, keep: 1 });
-    let graph = through(collect("same", vec![generator], &health, &stop), stages).write(sink, 4);
+    let graph = through(collect(&Context::new("same", &health, &stop), vec![generator]), stages)
+        .write(sink, 4);
     let outcome = graph.run(&Restart::default(), &stop, Duration::from_secs(60)).await;
     assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
     for count in health.counts() {

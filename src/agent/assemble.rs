@@ -21,8 +21,8 @@ use crate::metrics::{READINGS_WAITING, Stages, collect, through};
 use crate::model::{Frame, Group};
 use crate::pipeline::topology::Topology;
 use crate::pipeline::{
-    BoxSink, Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore, Stateful,
-    StatsRegistry, Subscriber, Task,
+    BoxSink, Context, Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore,
+    Stateful, StatsRegistry, Subscriber, Task,
 };
 use crate::port::Target;
 use crate::records;
@@ -64,7 +64,7 @@ pub fn assemble(
         };
         let built = build(&mut site)?;
         for graph in built.start(ports, &MemoryBudget::default()) {
-            assembly.topologies.push(graph.picture.clone());
+            assembly.topologies.push(graph.topology.clone());
             assembly.tasks.extend(graph.into_tasks());
         }
         Ok(())
@@ -145,6 +145,13 @@ pub(super) struct Site<'a> {
     pub trial: Option<&'a Trial<'a>>,
 }
 
+impl Site<'_> {
+    /// The context of the pipeline `name` here.
+    pub(super) fn context(&self, name: &str) -> Context {
+        Context::new(name, self.health, self.stop)
+    }
+}
+
 /// A flow that is built and not started. Nothing else refers to it yet.
 pub(super) struct Built {
     /// Its graphs.
@@ -197,7 +204,7 @@ pub(super) fn metrics_flow(
     let mut enrichers: Vec<Enricher> =
         vec![Box::new(Stateful::new(remember, site.state_store, "remember"))];
     enrichers.extend(restored_enrichers(file, site.vm_id, site.state_store));
-    let readings = collect(name, cadences(file, site), site.health, site.stop);
+    let readings = collect(&site.context(name), cadences(file, site));
     let mut outputs = Outputs::of(name);
     let graph = if let [format] = file.formats()[..] {
         let stages = format_stages(file, format, enrichers, site.state_store);
@@ -237,7 +244,7 @@ pub(super) fn records_flow(
     };
     let sources = file.read.iter().map(source).collect();
     let frames = records::through(
-        records::read(name, sources, site.health, site.stop),
+        records::read(&site.context(name), sources),
         record_stages(file, site.memory_budget)?,
     );
     let mut outputs = Outputs::of(name);
@@ -321,7 +328,7 @@ impl<'a> Outputs<'a> {
             } else if let config::Target::Port(port) = &write.target {
                 let target = site.ports.resolve(port)?;
                 site.ports.at(&target);
-                let (subscriber, node) = published.tail("port", target.to_string());
+                let (subscriber, node) = published.subscribe_with_stats("port", target.to_string());
                 self.targets.push(target.clone());
                 // `--port` may stand for several ports of the file, so the name is made unique.
                 let feed = format!("{}/{}", self.name, self.plugs.len());

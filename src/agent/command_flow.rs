@@ -85,9 +85,10 @@ pub(super) fn deny_all_flow(
 
 /// Builds the flow of events for the port `target`, which no command flow reads.
 pub(super) fn events_flow(target: &Target, events: EventReceiver, site: &mut Site<'_>) -> Built {
+    let context = site.context("news");
     let port = site.ports.at(target);
     let source = SessionStart::new(events, port.ack_tracker.clone());
-    let news = Pipeline::from_sources("news", [source], MESSAGES_WAITING, site.health, site.stop);
+    let news = Pipeline::from_sources(&context, [source], MESSAGES_WAITING);
     Built::of(vec![end(news, &config::Reply::default(), port, site.memory_budget)], target.clone())
 }
 
@@ -102,6 +103,8 @@ fn flow_of(
     let config::CommandsFile { verify, reply, .. } = &commands.file;
     let receive = commands.file.receive();
     let unlocked = secret.is_some();
+    let context = site.context("commands");
+    let greeting = site.context(if unlocked { "greeting" } else { "news" });
     let target = site.ports.resolve(&receive.port)?;
     let is_drawing = site.ports.is_drawing();
     let port = site.ports.at(&target);
@@ -149,12 +152,10 @@ fn flow_of(
         authorize,
         execute,
     };
-    let flow = commands::serve(stages, &command_state.room, health, stop);
+    let flow = commands::serve(&context, stages, &command_state.limit);
     let flow = end(flow, reply, port, site.memory_budget);
 
-    let name = if unlocked { "greeting" } else { "news" };
-    let session_start =
-        Pipeline::from_sources(name, [session_start], MESSAGES_WAITING, health, stop);
+    let session_start = Pipeline::from_sources(&greeting, [session_start], MESSAGES_WAITING);
     let mut graphs = vec![flow, end(session_start, reply, port, site.memory_budget)];
     if unlocked && !is_drawing {
         let drain_acks = DrainAcks::new(port.inbound.lease(), stop.clone(), port.closing.clone());

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
 use crate::metrics::collect::{AgentCollector, Collector};
-use crate::model::{StageCounts, SystemMetrics};
+use crate::model::SystemMetrics;
+use crate::pipeline::StageCounts;
 use crate::pipeline::{MemoryBudget, StatsRegistry};
 use crate::port::Counters;
 use crate::sync::IgnorePoison;

@@ -23,7 +23,9 @@ use crate::config::{self, PipelineFile, RecordsFile, Target};
 use crate::metrics::synthetic::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;
-use crate::pipeline::{self, MemoryBudget, Pipeline, Restart, Segment, StatsRegistry, Task};
+use crate::pipeline::{
+    self, Context, MemoryBudget, Pipeline, Restart, Segment, StatsRegistry, Task,
+};
 use crate::port::Port;
 use crate::records;
 use crate::records::batch::Decode;
@@ -136,16 +138,17 @@ impl Plan {
     ) -> Result<Report, String> {
         self.outlet.read()?;
         let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
+        let context = Context::new(&self.name, &health, &stop);
         let meter = Meter::default();
         let tasks = match &self.work {
             Work::Readings { file, generator } => {
-                let source = collect(&self.name, vec![generator.clone()], &health, &stop);
+                let source = collect(&context, vec![generator.clone()]);
                 self.end(through(source, stages(file, None)), &meter, &health, &stop)?
             }
             Work::Records { file, input, .. } => {
                 let budget = MemoryBudget::default();
                 let source = Replay::new(&input.path, decode(file), max_line(file), &budget);
-                let source = records::read(&self.name, vec![source], &health, &stop);
+                let source = records::read(&context, vec![source]);
                 let frames = records::through(source, record_stages(file, &budget)?);
                 self.end(frames, &meter, &health, &stop)?
             }

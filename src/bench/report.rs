@@ -8,7 +8,7 @@ use super::against::Against;
 use super::baseline::Plain;
 use super::meter::Delivered;
 use super::usage::{Used, rss_peak_bytes};
-use crate::model::StageCounts;
+use crate::pipeline::StageCounts;
 use crate::pipeline::{ExitStatus, Outcome};
 
 /// What a measurement came to. An event is one reading or record.

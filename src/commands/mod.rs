@@ -19,9 +19,7 @@ pub mod process;
 pub mod request_log;
 pub mod notify;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::pipeline::{ConcurrencyLimit, Graph, Identity, Pipeline, Segment, StatsRegistry};
+use crate::pipeline::{ConcurrencyLimit, Context, Graph, Identity, Pipeline, Segment};
 
 /// Messages that wait between two stages. When they are full, the port is not read.
 pub const MESSAGES_WAITING: usize = 16;
@@ -46,19 +44,17 @@ pub struct Stages {
 
 /// The flow from the port to the replies: `limit` says how many requests run at once and how many may wait.
 pub fn serve(
+    context: &Context,
     stages: Stages,
     limit: &ConcurrencyLimit,
-    health: &StatsRegistry,
-    stop: &CancellationToken,
 ) -> Pipeline<Identity<reply::Outbound>> {
-    let source = [stages.receive];
-    Pipeline::from_sources("commands", source, MESSAGES_WAITING, health, stop) // Inbound
+    Pipeline::from_sources(context, [stages.receive], MESSAGES_WAITING) // Inbound
         .then(stages.frame) // Line                                                       ┐
         .then(stages.verify) // Verified                                                  │
         .then(stages.decode) // HostMessage                                               │ fused: one task
         .then(stages.ack_filter) // HostMessage                                           │
         .then(stages.authorize) // AuthorizedMessage                                      ┘
-        .handle_in(stages.execute, limit, MESSAGES_WAITING) // Outbound
+        .handle(stages.execute, limit, MESSAGES_WAITING) // Outbound
 }
 
 /// The end of the flow: outbound messages become frames and go to the port.

@@ -12,12 +12,8 @@ pub mod counter;
 pub mod synthetic;
 pub mod latest;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::model::{Batch, Frame, SystemMetrics};
-use crate::pipeline::{
-    EventCount, Identity, MemoryBudget, Pipeline, Segment, Source, StatsRegistry,
-};
+use crate::pipeline::{Context, EventCount, Identity, MemoryBudget, Pipeline, Segment, Source};
 
 /// Readings that wait between the sources and the stages; when it is full the sources wait.
 pub const READINGS_WAITING: usize = 4;
@@ -42,12 +38,10 @@ impl Stages {
 
 /// The start of a flow: one task per source, all into one channel.
 pub fn collect<S: Source<Out = SystemMetrics>>(
-    name: &str,
+    context: &Context,
     sources: Vec<S>,
-    health: &StatsRegistry,
-    stop: &CancellationToken,
 ) -> Pipeline<Identity<SystemMetrics>> {
-    Pipeline::from_sources(name, sources, READINGS_WAITING, health, stop)
+    Pipeline::from_sources(context, sources, READINGS_WAITING)
 }
 
 /// The middle of a flow: readings become frames, in one task. What is left to say is where they go:

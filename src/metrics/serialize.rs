@@ -48,19 +48,19 @@ pub struct Serialize {
     frame: BytesMut,
     readings: u32,
     oldest: Option<Instant>,
-    ledger: Option<MemoryBudget>,
+    budget: Option<MemoryBudget>,
 }
 
 impl Serialize {
     /// Writes in `format`.
     pub fn new(format: Format) -> Self {
-        let (lines, frame, ledger) = (Vec::new(), BytesMut::new(), None);
-        Self { format, lines, frame, readings: 0, oldest: None, ledger }
+        let (lines, frame, budget) = (Vec::new(), BytesMut::new(), None);
+        Self { format, lines, frame, readings: 0, oldest: None, budget }
     }
 
-    /// Charges each frame to `ledger`.
-    pub fn charging(mut self, ledger: &MemoryBudget) -> Self {
-        self.ledger = Some(ledger.clone());
+    /// Charges each frame to `budget`.
+    pub fn charging(mut self, budget: &MemoryBudget) -> Self {
+        self.budget = Some(budget.clone());
         self
     }
 
@@ -101,8 +101,8 @@ impl Serialize {
     fn leave(&mut self, out: &mut Output<Frame>) {
         if let Some(oldest) = self.oldest.take() {
             let bytes = self.frame.split().freeze();
-            let bytes = match &self.ledger {
-                Some(ledger) => ledger.hold(bytes),
+            let bytes = match &self.budget {
+                Some(budget) => budget.hold(bytes),
                 None => bytes,
             };
             out.push(Frame::new(bytes, std::mem::take(&mut self.readings), oldest));

@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
-use serde::ser::{SerializeStruct, Serializer};
 
 use super::time::iso8601_option;
+use crate::pipeline::StageCounts;
 
 /// Processor use over the time since the reading before.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -233,52 +233,4 @@ pub struct Agent {
     pub descriptors: u64,
     /// Counters of every pipeline node.
     pub nodes: Vec<StageCounts>,
-}
-
-/// What one pipeline node has counted since the start. Units are readings unless the node says other.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StageCounts {
-    /// `pipeline/stage`.
-    pub node: String,
-    /// Taken in.
-    pub received: u64,
-    /// Handed on.
-    pub sent: u64,
-    /// Lost, by reason; absent reasons are zero.
-    pub dropped: Vec<(&'static str, u64)>,
-    /// Left out as intended, by reason; absent reasons are zero.
-    pub discarded: Vec<(&'static str, u64)>,
-    /// In hand now.
-    pub buffered: u64,
-    /// Faults and panics that were survived.
-    pub failed: u64,
-    /// The most that ever waited in its queue.
-    pub queue_max: u64,
-}
-
-impl StageCounts {
-    /// What was not handed on, by reason: what was lost, then what was left out.
-    pub fn not_sent(&self) -> impl Iterator<Item = &(&'static str, u64)> {
-        self.dropped.iter().chain(&self.discarded)
-    }
-
-    /// The sum of [`not_sent`](Self::not_sent).
-    pub fn not_sent_total(&self) -> u64 {
-        self.not_sent().map(|(_, weight)| weight).sum()
-    }
-}
-
-/// As the readings of the agent itself carry it: with older names, and `lost` with everything that was not handed on.
-impl Serialize for StageCounts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut counts = serializer.serialize_struct("StageCounts", 7)?;
-        counts.serialize_field("node", &self.node)?;
-        counts.serialize_field("taken", &self.received)?;
-        counts.serialize_field("given", &self.sent)?;
-        counts.serialize_field("lost", &self.not_sent().collect::<Vec<_>>())?;
-        counts.serialize_field("held", &self.buffered)?;
-        counts.serialize_field("faults", &self.failed)?;
-        counts.serialize_field("queue_max", &self.queue_max)?;
-        counts.end()
-    }
 }

@@ -17,7 +17,7 @@ pub use batch::{Batch, Frame};
 pub use group::{AnyGroup, Field, Group, Kind, OwnGroup, OwnGroups};
 pub use machine::{
     Agent, Cpu, CpuSeconds, Disk, DiskCounters, DiskIo, Host, Load, Memory, Mount, Pressure,
-    PressureStats, StageCounts,
+    PressureStats,
 };
 pub use metrics::{CollectError, Identity, SystemMetrics};
 pub use network::{Interface, InterfaceRates, Network, Port};

@@ -18,6 +18,24 @@ use super::stats::{StageStats, StatsRegistry};
 use super::task::{Downstream, Input, SegmentTask, SinkTask, SourceTask, Upstream};
 use super::topology::{Edge, Topology};
 
+/// What all stages of a pipeline share.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The name of the pipeline.
+    pub name: String,
+    /// Where its stages count.
+    pub stats: StatsRegistry,
+    /// Ends its sources, and with them everything behind.
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    /// The context of the pipeline `name`.
+    pub fn new(name: impl Into<String>, stats: &StatsRegistry, stop: &CancellationToken) -> Self {
+        Self { name: name.into(), stats: stats.clone(), stop: stop.clone() }
+    }
+}
+
 /// A pipeline that still has an open end of type `S::Out`.
 ///
 /// # Examples
@@ -42,37 +60,47 @@ use super::topology::{Edge, Topology};
 #[must_use = "a pipeline does nothing until it is ended with `write` or `publish` and run"]
 pub struct Pipeline<S: Segment> {
     graph: Graph,
-    health: StatsRegistry,
+    stats: StatsRegistry,
     inbox: Upstream<S::In>,
     segment: S,
-    /// Stages in the picture that feed the next one, and how.
+    /// The counters of the last stage of the segment.
+    last: Option<Arc<StageStats>>,
+    /// Stages of the topology that feed the next one, and how.
     ends: Vec<usize>,
     edge: Edge,
 }
 
 impl<T: EventCount + Send + 'static> Pipeline<Identity<T>> {
     /// Starts a pipeline with any number of sources of one type, a task for each, all into one
-    /// mpsc channel of `items`. `stop` ends the sources, and with them everything behind.
+    /// mpsc channel of `items`.
     pub fn from_sources<S: Source<Out = T>>(
-        name: &str,
+        context: &Context,
         sources: impl IntoIterator<Item = S>,
         items: usize,
-        health: &StatsRegistry,
-        stop: &CancellationToken,
     ) -> Self {
+        let Context { name, stats, stop } = context;
         let (sender, inbox) = mpsc::channel(items);
         let mut graph = Graph::empty(name);
         let mut ends = Vec::new();
         for source in sources {
             let (name, detail) = (source.name(), source.detail());
-            let node = health.node(format!("{}/{name}", graph.picture.name));
-            ends.push(graph.picture.stage(name, detail, &[], &Edge::Fused));
+            let counters = stats.node(format!("{}/{name}", graph.topology.name));
+            ends.push(graph.topology.stage(name, detail, &[], &Edge::Fused));
             let (outlet, stop) = (Some(sender.clone()), stop.clone());
-            graph.add(SourceTask { source, outlet, hand: None, stop, node });
+            graph.add(SourceTask { source, outlet, item: None, stop, stats: counters });
         }
-        let (health, segment, edge) = (health.clone(), Identity::default(), Edge::Queue(items));
-        let inbox = Upstream::Queue(inbox);
-        Self { graph, health, inbox, segment, ends, edge }
+        Self::start(graph, stats.clone(), Upstream::Queue(inbox), ends, Edge::Queue(items))
+    }
+
+    /// A segment without stages, behind the stages `ends` of `graph`.
+    fn start(
+        graph: Graph,
+        stats: StatsRegistry,
+        inbox: Upstream<T>,
+        ends: Vec<usize>,
+        edge: Edge,
+    ) -> Self {
+        Self { graph, stats, inbox, segment: Identity::default(), last: None, ends, edge }
     }
 }
 
@@ -82,8 +110,8 @@ impl<S: Segment> Pipeline<S> {
         mut self,
         stage: T,
     ) -> Pipeline<Chain<S, StageRunner<T>>> {
-        let link = self.link(stage);
-        self.chain(link)
+        let runner = self.runner(stage);
+        self.chain(runner)
     }
 
     /// Adds a list of transforms of one type, in its order; an empty list changes nothing.
@@ -91,63 +119,44 @@ impl<S: Segment> Pipeline<S> {
     where
         T: Transform<In = S::Out, Out = S::Out>,
     {
-        let links = stages.into_iter().map(|stage| self.link(stage)).collect();
-        self.chain(Series::new(links))
+        let runners = stages.into_iter().map(|stage| self.runner(stage)).collect();
+        self.chain(Series::new(runners))
     }
 
     /// Ends the segment with an mpsc channel of `items`: what follows runs in a task of its own.
     pub fn buffer(self, items: usize) -> Pipeline<Identity<S::Out>> {
         let (sender, inbox) = mpsc::channel(items);
-        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let (stats, ends) = (self.stats.clone(), self.ends.clone());
         let graph = self.close(Downstream::Queue(sender));
-        Pipeline {
-            graph,
-            health,
-            inbox: Upstream::Queue(inbox),
-            segment: Identity::default(),
-            ends,
-            edge: Edge::Queue(items),
-        }
+        Pipeline::start(graph, stats, Upstream::Queue(inbox), ends, Edge::Queue(items))
     }
 
-    /// Ends the segment with an mpsc channel of `items` and a handler that acts on what comes out of
-    /// it; what follows gets its replies, over a channel of as many.
+    /// Ends the segment with an mpsc channel of `items` and a handler that acts on what comes out of it; what follows
+    /// gets its replies, over a channel of as many. Handlers may share one `limit`: before, after or beside each other.
     pub fn handle<H: Handler<In = S::Out>>(
         self,
         handler: H,
-        places: ConcurrencyLimits,
-        items: usize,
-    ) -> Pipeline<Identity<H::Out>> {
-        self.handle_in(handler, &ConcurrencyLimit::new(places), items)
-    }
-
-    /// The same in a room that others use too, before, after or beside this one.
-    pub fn handle_in<H: Handler<In = S::Out>>(
-        self,
-        handler: H,
-        room: &ConcurrencyLimit,
+        limit: &ConcurrencyLimit,
         items: usize,
     ) -> Pipeline<Identity<H::Out>> {
         let (sender, requests) = mpsc::channel(items);
         let (replies, inbox) = mpsc::channel(items);
-        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let (stats, ends) = (self.stats.clone(), self.ends.clone());
         let mut graph = self.close(Downstream::Queue(sender));
-        let (name, ConcurrencyLimits { parallel, waiting }) = (handler.name(), room.size());
-        let node = health.node(format!("{}/{name}", graph.picture.name));
+        let (name, ConcurrencyLimits { parallel, waiting }) = (handler.name(), limit.size());
+        let counters = stats.node(format!("{}/{name}", graph.topology.name));
         let detail = format!("{parallel} at once, {waiting} may wait");
-        let ends = vec![graph.picture.stage(name, detail, &ends, &Edge::Queue(items))];
-        graph.add(HandlerTask::new(handler, room.clone(), requests, replies, node));
-        let (segment, edge) = (Identity::default(), Edge::Queue(items));
-        let inbox = Upstream::Queue(inbox);
-        Pipeline { graph, health, inbox, segment, ends, edge }
+        let ends = vec![graph.topology.stage(name, detail, &ends, &Edge::Queue(items))];
+        graph.add(HandlerTask::new(handler, limit.clone(), requests, replies, counters));
+        Pipeline::start(graph, stats, Upstream::Queue(inbox), ends, Edge::Queue(items))
     }
 
     /// The end where every item must arrive: an mpsc channel of `items`, then the sink in its task.
     pub fn write<K: Sink<In = S::Out>>(self, sink: K, items: usize) -> Graph {
         let (sender, inbox) = mpsc::channel(items);
-        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let (stats, ends) = (self.stats.clone(), self.ends.clone());
         let mut graph = self.close(Downstream::Queue(sender));
-        let node = draw(&mut graph.picture, &health, &sink, &ends, &Edge::Queue(items));
+        let node = draw(&mut graph.topology, &stats, &sink, &ends, &Edge::Queue(items));
         graph.add(SinkTask::new(sink, Upstream::Queue(inbox), node));
         graph
     }
@@ -163,39 +172,40 @@ impl<S: Segment> Pipeline<S> {
         let (sender, receiver) = mpsc::channel(items);
         let ends = self.ends.clone();
         let mut graph = self.close(Downstream::Queue(sender));
-        graph.picture.stage(name.to_owned(), detail, &ends, &Edge::Queue(items));
+        graph.topology.stage(name.to_owned(), detail, &ends, &Edge::Queue(items));
         (graph, receiver)
     }
 
     /// The end where the newest matters: whoever has subscribed to `ring` gets it.
     pub fn publish(self, ring: &Ring<S::Out>) -> Published<S::Out> {
-        let (health, ends) = (self.health.clone(), self.ends.clone());
+        let (stats, ends) = (self.stats.clone(), self.ends.clone());
         let graph = self.close(Downstream::Ring(ring.clone()));
-        Published { graph, health, ends, ring: ring.clone() }
+        Published { graph, stats, ends, ring: ring.clone() }
     }
 
-    /// Opens the books of something beside the stages of this pipeline, by its name.
+    /// Adds counters for something beside the stages of this pipeline, by its name.
     pub fn node(&self, name: &str) -> Arc<StageStats> {
-        self.health.node(format!("{}/{name}", self.graph.picture.name))
+        self.stats.node(format!("{}/{name}", self.graph.topology.name))
     }
 
-    fn link<T: Transform>(&mut self, stage: T) -> StageRunner<T> {
+    fn runner<T: Transform>(&mut self, stage: T) -> StageRunner<T> {
         let (name, detail) = (stage.name(), stage.detail());
-        let picture = &mut self.graph.picture;
-        let node = self.health.node(format!("{}/{name}", picture.name));
-        self.ends = vec![picture.stage(name, detail, &self.ends, &self.edge)];
+        let topology = &mut self.graph.topology;
+        let stats = self.stats.node(format!("{}/{name}", topology.name));
+        self.ends = vec![topology.stage(name, detail, &self.ends, &self.edge)];
         self.edge = Edge::Fused;
-        StageRunner::new(stage, node)
+        let upstream = self.last.replace(Arc::clone(&stats));
+        StageRunner::new(stage, stats, upstream)
     }
 
     fn chain<B: Segment<In = S::Out>>(self, next: B) -> Pipeline<Chain<S, B>> {
-        let Self { graph, health, inbox, segment, ends, edge } = self;
-        Pipeline { graph, health, inbox, segment: Chain::new(segment, next), ends, edge }
+        let Self { graph, stats, inbox, segment, last, ends, edge } = self;
+        Pipeline { graph, stats, inbox, segment: Chain::new(segment, next), last, ends, edge }
     }
 
     fn close(self, outlet: Downstream<S::Out>) -> Graph {
-        let Self { mut graph, inbox, segment, .. } = self;
-        graph.add(SegmentTask { inbox, segment: Some(segment), outlet, input: Input::Open });
+        let Self { mut graph, inbox, segment, last, .. } = self;
+        graph.add(SegmentTask { inbox, segment: Some(segment), outlet, input: Input::Open, last });
         graph
     }
 }
@@ -204,7 +214,7 @@ impl<S: Segment> Pipeline<S> {
 #[must_use = "a graph does nothing until it is run"]
 pub struct Published<T> {
     graph: Graph,
-    health: StatsRegistry,
+    stats: StatsRegistry,
     ends: Vec<usize>,
     ring: Ring<T>,
 }
@@ -213,7 +223,7 @@ impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
     /// Adds a sink that gets the newest items, in a task of its own.
     pub fn write<K: Sink<In = T>>(mut self, sink: K) -> Self {
         let edge = Edge::Ring(self.ring.keep());
-        let node = draw(&mut self.graph.picture, &self.health, &sink, &self.ends, &edge);
+        let node = draw(&mut self.graph.topology, &self.stats, &sink, &self.ends, &edge);
         let tail = self.ring.subscribe(Arc::clone(&node));
         self.graph.add(SinkTask::new(sink, Upstream::Subscriber(tail.boxed()), node));
         self
@@ -229,27 +239,31 @@ impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
         name: &str,
         build: impl FnOnce(Pipeline<Identity<T>>) -> Result<Graph, E>,
     ) -> Result<Self, E> {
-        let inbox = Upstream::Subscriber(self.lane(name, String::new()).boxed());
-        let ends = vec![self.graph.picture.stages.len() - 1];
-        let (health, segment, edge) = (self.health.clone(), Identity::default(), Edge::Fused);
-        self.graph = build(Pipeline { graph: self.graph, health, inbox, segment, ends, edge })?;
+        let inbox = Upstream::Subscriber(self.subscribe(name, String::new()).boxed());
+        let ends = vec![self.graph.topology.stages.len() - 1];
+        let stats = self.stats.clone();
+        self.graph = build(Pipeline::start(self.graph, stats, inbox, ends, Edge::Fused))?;
         Ok(self)
     }
 
-    /// Adds a lane into something that several graphs share (a port). It is drawn as `name`, and
-    /// its books tell what was overwritten while nobody took it.
-    pub fn lane(&mut self, name: &str, detail: String) -> Subscriber<T> {
-        let picture = &mut self.graph.picture;
-        let node = self.health.node(format!("{}/{name}", picture.name));
-        picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
-        self.ring.lane(node)
+    /// Adds a subscriber for something that several graphs share (a port). It is drawn as `name`, and
+    /// its counters tell what was overwritten while it was not read.
+    pub fn subscribe(&mut self, name: &str, detail: String) -> Subscriber<T> {
+        let topology = &mut self.graph.topology;
+        let node = self.stats.node(format!("{}/{name}", topology.name));
+        topology.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
+        self.ring.forward(node)
     }
 
-    /// The same for a taker that books what it hands on itself, in the node that it gets with it.
-    pub fn tail(&mut self, name: &str, detail: String) -> (Subscriber<T>, Arc<StageStats>) {
-        let picture = &mut self.graph.picture;
-        let node = self.health.node(format!("{}/{name}", picture.name));
-        picture.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
+    /// The same for a reader that counts what it sends on itself, in the counters that it gets with it.
+    pub fn subscribe_with_stats(
+        &mut self,
+        name: &str,
+        detail: String,
+    ) -> (Subscriber<T>, Arc<StageStats>) {
+        let topology = &mut self.graph.topology;
+        let node = self.stats.node(format!("{}/{name}", topology.name));
+        topology.stage(name.to_owned(), detail, &self.ends, &Edge::Ring(self.ring.keep()));
         (self.ring.subscribe(Arc::clone(&node)), node)
     }
 
@@ -260,14 +274,14 @@ impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
 }
 
 fn draw<K: Sink>(
-    picture: &mut Topology,
-    health: &StatsRegistry,
+    topology: &mut Topology,
+    stats: &StatsRegistry,
     sink: &K,
     from: &[usize],
     edge: &Edge,
 ) -> Arc<StageStats> {
     let name = sink.name();
-    let node = health.node(format!("{}/{name}", picture.name));
-    picture.stage(name, sink.detail(), from, edge);
+    let node = stats.node(format!("{}/{name}", topology.name));
+    topology.stage(name, sink.detail(), from, edge);
     node
 }

@@ -1,4 +1,4 @@
-//! Transforms fused into one unit: what one calls `then` on. No task, no channel, no clock here.
+//! Transforms fused into one segment: what one calls `then` on. It has no task, no channel and no clock.
 
 use std::sync::Arc;
 
@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use super::stage::{EventCount, Output, Transform};
 use super::stats::StageStats;
 
-/// How often an item is offered to a transform that panics on it, before it is given up.
+/// How often an item is offered to a transform that panics on it, before it is dropped.
 const TRIES: u8 = 2;
 
-/// One or more transforms that run in one task. Items wait inside, on both sides of each transform,
-/// so a panic in one loses nothing: [`recover`](Self::recover), then [`advance`](Self::advance)
-/// goes on where it was.
+/// One or more transforms that run in one task: how items get through them. What they count is
+/// [`each_stage`](Self::each_stage)'s.
+///
+/// Items wait before and behind each transform, so a panic in one loses nothing: after
+/// [`SegmentStage::recover`] the next [`advance`](Self::advance) goes on where it was.
 pub trait Segment: Send + 'static {
     /// What goes in.
     type In: EventCount + Send + 'static;
@@ -23,28 +25,30 @@ pub trait Segment: Send + 'static {
     fn inbox(&mut self) -> &mut Vec<Self::In>;
     /// Runs everything in the inbox through.
     fn advance(&mut self, now: Instant);
-    /// Whether that may take longer than an async worker should be kept.
-    fn is_costly(&self) -> bool;
-    /// The earliest deadline of its transforms.
-    fn deadline(&self) -> Option<Instant>;
-    /// Tells the transforms whose deadline has come.
+    /// Calls the transforms whose deadline has passed.
     fn expire(&mut self, now: Instant);
     /// The input has ended: everything held comes out.
     fn finish(&mut self, now: Instant);
     /// What has come out and waits to be handed on.
     fn ready(&mut self) -> &mut Vec<Self::Out>;
-    /// Books that `weight` of what was ready has been handed on.
-    fn sent(&self, weight: u64);
-    /// Books that `weight` of what was ready found nobody to take it.
-    fn dropped(&self, reason: &'static str, weight: u64);
-    /// After a panic: books the fault, takes back what the broken call had given, gives up an item
-    /// that broke twice. Returns the name of the stage that panicked.
-    fn recover(&mut self) -> Option<String>;
-    /// States in the books what is held.
-    fn book(&self);
+    /// Visits the stages in the order of the flow.
+    fn each_stage(&mut self, visit: &mut dyn FnMut(&mut dyn SegmentStage));
 }
 
-/// No transform at all: what a pipeline starts with. It keeps no books.
+/// A stage of a segment, whatever its items are.
+pub trait SegmentStage {
+    /// Whether the next call may take longer than an async worker should be kept.
+    fn is_costly(&self) -> bool;
+    /// When it wants to be called without an item.
+    fn deadline(&self) -> Option<Instant>;
+    /// After a panic in this stage: counts it, takes back what the broken call had given, and drops an item that broke
+    /// the stage twice. Returns the name of the stage; `None` if another one panicked.
+    fn recover(&mut self) -> Option<String>;
+    /// Updates the counter of what the stage holds.
+    fn count_buffered(&self);
+}
+
+/// No transform at all: what a pipeline starts with. It counts nothing.
 #[derive(Debug)]
 pub struct Identity<T> {
     queue: Vec<T>,
@@ -64,52 +68,44 @@ impl<T: EventCount + Send + 'static> Segment for Identity<T> {
         &mut self.queue
     }
     fn advance(&mut self, _now: Instant) {}
-    fn is_costly(&self) -> bool {
-        false
-    }
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
     fn expire(&mut self, _now: Instant) {}
     fn finish(&mut self, _now: Instant) {}
     fn ready(&mut self) -> &mut Vec<T> {
         &mut self.queue
     }
-    fn sent(&self, _weight: u64) {}
-    fn dropped(&self, _reason: &'static str, _weight: u64) {}
-    fn recover(&mut self) -> Option<String> {
-        None
-    }
-    fn book(&self) {}
+    fn each_stage(&mut self, _visit: &mut dyn FnMut(&mut dyn SegmentStage)) {}
 }
 
-/// One transform, what waits before and behind it, and its books.
+/// One transform, what waits before and behind it, and its counters.
 pub struct StageRunner<T: Transform> {
     stage: T,
     queue: Vec<T::In>,
     /// First item of the queue that is not done.
     next: usize,
-    /// Items of the queue that the books know of.
-    booked: usize,
+    /// Items of the queue that are counted as received.
+    counted: usize,
     output: Output<T::Out>,
     /// How much was given before the call that has not returned.
     calling: Option<usize>,
     tries: u8,
-    node: Arc<StageStats>,
+    stats: Arc<StageStats>,
+    /// The counters of the stage before this one in the segment: what this one receives, that one has sent.
+    upstream: Option<Arc<StageStats>>,
 }
 
 impl<T: Transform> StageRunner<T> {
-    /// A link that keeps its books in `node`.
-    pub fn new(stage: T, node: Arc<StageStats>) -> Self {
+    /// A runner of `stage` that counts in `stats`; `upstream` are the counters of the stage before it in its segment.
+    pub fn new(stage: T, stats: Arc<StageStats>, upstream: Option<Arc<StageStats>>) -> Self {
         Self {
             stage,
             queue: Vec::new(),
             next: 0,
-            booked: 0,
+            counted: 0,
             output: Output::default(),
             calling: None,
             tries: 0,
-            node,
+            stats,
+            upstream,
         }
     }
 
@@ -118,10 +114,10 @@ impl<T: Transform> StageRunner<T> {
         run(&mut self.stage, &self.queue[self.next..], &mut self.output);
         self.calling = None;
         for (reason, weight) in self.output.dropped.drain(..) {
-            self.node.dropped(reason, weight);
+            self.stats.dropped(reason, weight);
         }
         for (reason, weight) in self.output.discarded.drain(..) {
-            self.node.discarded(reason, weight);
+            self.stats.discarded(reason, weight);
         }
     }
 }
@@ -138,24 +134,20 @@ impl<T: Transform> Segment for StageRunner<T> {
         if self.queue.is_empty() {
             return;
         }
-        self.node.received(weigh(&self.queue[self.booked..]));
-        self.node.queued((self.queue.len() - self.next) as u64);
-        self.booked = self.queue.len();
+        let received = weigh(&self.queue[self.counted..]);
+        if let Some(upstream) = &self.upstream {
+            upstream.sent(received);
+        }
+        self.stats.received(received);
+        self.stats.queued((self.queue.len() - self.next) as u64);
+        self.counted = self.queue.len();
         while self.next < self.queue.len() {
             self.call(|stage, waiting, out| stage.apply(now, &waiting[0], out));
             self.next += 1;
             self.tries = 0;
         }
         self.queue.clear();
-        (self.next, self.booked) = (0, 0);
-    }
-
-    fn is_costly(&self) -> bool {
-        self.stage.is_costly()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.stage.deadline()
+        (self.next, self.counted) = (0, 0);
     }
 
     fn expire(&mut self, now: Instant) {
@@ -173,17 +165,23 @@ impl<T: Transform> Segment for StageRunner<T> {
         &mut self.output.items
     }
 
-    fn sent(&self, weight: u64) {
-        self.node.sent(weight);
+    fn each_stage(&mut self, visit: &mut dyn FnMut(&mut dyn SegmentStage)) {
+        visit(self);
+    }
+}
+
+impl<T: Transform> SegmentStage for StageRunner<T> {
+    fn is_costly(&self) -> bool {
+        self.stage.is_costly()
     }
 
-    fn dropped(&self, reason: &'static str, weight: u64) {
-        self.node.dropped(reason, weight);
+    fn deadline(&self) -> Option<Instant> {
+        self.stage.deadline()
     }
 
     fn recover(&mut self) -> Option<String> {
         let before = self.calling.take()?;
-        self.node.failed();
+        self.stats.failed();
         self.output.items.truncate(before);
         self.output.dropped.clear();
         self.output.discarded.clear();
@@ -191,24 +189,24 @@ impl<T: Transform> Segment for StageRunner<T> {
         if self.tries >= TRIES
             && let Some(item) = self.queue.get(self.next)
         {
-            self.node.dropped("poison", item.weight());
+            self.stats.dropped("poison", item.weight());
             item.acknowledge();
             self.next += 1;
             self.tries = 0;
         }
-        Some(self.node.name().to_owned())
+        Some(self.stats.name().to_owned())
     }
 
-    fn book(&self) {
-        let waiting = weigh(&self.queue[self.next..self.booked.max(self.next)]);
-        self.node.buffered(waiting + self.stage.held() + weigh(&self.output.items));
+    fn count_buffered(&self) {
+        let waiting = weigh(&self.queue[self.next..self.counted.max(self.next)]);
+        self.stats.buffered(waiting + self.stage.held() + weigh(&self.output.items));
     }
 }
 
-/// Transforms of one kind, one after the other: enrichers as an operator listed them.
+/// Transforms of one type, one after the other: enrichers as an operator listed them.
 pub struct Series<T: Transform> {
-    links: Vec<StageRunner<T>>,
-    /// What passes through where there is no link.
+    runners: Vec<StageRunner<T>>,
+    /// What passes through where there is no runner.
     none: Vec<T::In>,
 }
 
@@ -217,14 +215,14 @@ where
     X: EventCount + Send + 'static,
     T: Transform<In = X, Out = X>,
 {
-    /// The `links` in their order; with none, everything passes.
-    pub fn new(links: Vec<StageRunner<T>>) -> Self {
-        Self { links, none: Vec::new() }
+    /// The `runners` in their order; with none, everything passes.
+    pub fn new(runners: Vec<StageRunner<T>>) -> Self {
+        Self { runners, none: Vec::new() }
     }
 
     fn each(&mut self, step: impl Fn(&mut StageRunner<T>)) {
-        for index in 0..self.links.len() {
-            let (before, rest) = self.links.split_at_mut(index);
+        for index in 0..self.runners.len() {
+            let (before, rest) = self.runners.split_at_mut(index);
             if let Some(before) = before.last_mut() {
                 pass(before, &mut rest[0]);
             }
@@ -242,44 +240,25 @@ where
     type Out = X;
 
     fn inbox(&mut self) -> &mut Vec<X> {
-        self.links.first_mut().map_or(&mut self.none, |link| link.inbox())
+        self.runners.first_mut().map_or(&mut self.none, |runner| runner.inbox())
     }
     fn advance(&mut self, now: Instant) {
-        self.each(|link| link.advance(now));
-    }
-    fn is_costly(&self) -> bool {
-        self.links.iter().any(Segment::is_costly)
-    }
-    fn deadline(&self) -> Option<Instant> {
-        self.links.iter().filter_map(Segment::deadline).min()
+        self.each(|runner| runner.advance(now));
     }
     fn expire(&mut self, now: Instant) {
-        self.each(|link| {
-            link.advance(now);
-            link.expire(now);
+        self.each(|runner| {
+            runner.advance(now);
+            runner.expire(now);
         });
     }
     fn finish(&mut self, now: Instant) {
-        self.each(|link| link.finish(now));
+        self.each(|runner| runner.finish(now));
     }
     fn ready(&mut self) -> &mut Vec<X> {
-        self.links.last_mut().map_or(&mut self.none, |link| link.ready())
+        self.runners.last_mut().map_or(&mut self.none, |runner| runner.ready())
     }
-    fn sent(&self, weight: u64) {
-        if let Some(last) = self.links.last() {
-            last.sent(weight);
-        }
-    }
-    fn dropped(&self, reason: &'static str, weight: u64) {
-        if let Some(last) = self.links.last() {
-            last.dropped(reason, weight);
-        }
-    }
-    fn recover(&mut self) -> Option<String> {
-        self.links.iter_mut().find_map(Segment::recover)
-    }
-    fn book(&self) {
-        self.links.iter().for_each(Segment::book);
+    fn each_stage(&mut self, visit: &mut dyn FnMut(&mut dyn SegmentStage)) {
+        self.runners.iter_mut().for_each(|runner| visit(runner));
     }
 }
 
@@ -309,12 +288,6 @@ impl<A: Segment, B: Segment<In = A::Out>> Segment for Chain<A, B> {
         pass(&mut self.first, &mut self.second);
         self.second.advance(now);
     }
-    fn is_costly(&self) -> bool {
-        self.first.is_costly() || self.second.is_costly()
-    }
-    fn deadline(&self) -> Option<Instant> {
-        [self.first.deadline(), self.second.deadline()].into_iter().flatten().min()
-    }
     fn expire(&mut self, now: Instant) {
         self.first.expire(now);
         pass(&mut self.first, &mut self.second);
@@ -329,28 +302,14 @@ impl<A: Segment, B: Segment<In = A::Out>> Segment for Chain<A, B> {
     fn ready(&mut self) -> &mut Vec<B::Out> {
         self.second.ready()
     }
-    fn sent(&self, weight: u64) {
-        self.second.sent(weight);
-    }
-    fn dropped(&self, reason: &'static str, weight: u64) {
-        self.second.dropped(reason, weight);
-    }
-    fn recover(&mut self) -> Option<String> {
-        self.first.recover().or_else(|| self.second.recover())
-    }
-    fn book(&self) {
-        self.first.book();
-        self.second.book();
+    fn each_stage(&mut self, visit: &mut dyn FnMut(&mut dyn SegmentStage)) {
+        self.first.each_stage(visit);
+        self.second.each_stage(visit);
     }
 }
 
 /// Hands what `from` has ready to `to`.
 fn pass<A: Segment, B: Segment<In = A::Out>>(from: &mut A, to: &mut B) {
-    if from.ready().is_empty() {
-        return;
-    }
-    let weight = weigh(from.ready());
-    from.sent(weight);
     let (ready, inbox) = (from.ready(), to.inbox());
     if inbox.is_empty() {
         std::mem::swap(ready, inbox); // the usual case: two pointers, no copy

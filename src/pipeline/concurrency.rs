@@ -1,5 +1,4 @@
-//! How many requests at once: a room with a number of places that can change while it is used. Does not
-//! know what is done in a place.
+//! How many requests run at once and how many wait: a limit that can change while it is used.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -7,29 +6,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::sync::IgnorePoison;
 
-/// Urgent requests that may be under way at the same time; more wait for one of them.
+/// Urgent requests that may run at the same time; more wait for one of them.
 pub const URGENT_MAX: usize = 64;
 
-/// How many requests at once, and how many may wait for a place.
+/// How many requests run at once, and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConcurrencyLimits {
-    /// At once.
+    /// Requests that run at once.
     pub parallel: usize,
-    /// Waiting in their turn.
+    /// Requests that wait for a permit.
     pub waiting: usize,
 }
 
-/// A number of places, and a number of seats for who waits for one. A copy is the same room.
+/// A number of permits, and a bounded queue for requests that wait for one. A clone is the same limit.
 ///
-/// Handlers that follow one another share one room, so their running and waiting requests together stay within
-/// the bound, whatever is still running from before. When there are fewer places than requests are running, places are taken
-/// away as they become free.
+/// Handlers that replace one another share one limit, so their running and waiting requests together stay within the
+/// bound, whatever still runs from before. Where the limit becomes lower than the number of running requests, permits
+/// are withdrawn as they are released.
 #[derive(Debug, Clone)]
 pub struct ConcurrencyLimit(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     urgent: Arc<Semaphore>,
     count: Mutex<Count>,
 }
@@ -37,39 +36,39 @@ struct Inner {
 #[derive(Debug)]
 struct Count {
     size: ConcurrencyLimits,
-    /// Places in use that are not given back.
+    /// Permits in use that are withdrawn when they are released.
     excess: usize,
-    seated: usize,
+    queued: usize,
 }
 
-/// A place in use.
+/// The right to run one request.
 #[derive(Debug)]
 pub(super) struct Permit {
     permit: Option<OwnedSemaphorePermit>,
-    room: ConcurrencyLimit,
+    limit: ConcurrencyLimit,
 }
 
-/// A seat in use.
+/// A permit in the queue.
 #[derive(Debug)]
 pub(super) struct QueueSlot(ConcurrencyLimit);
 
 impl ConcurrencyLimit {
-    /// An empty room of this size.
+    /// A limit of this size.
     pub fn new(size: ConcurrencyLimits) -> Self {
         let size = ConcurrencyLimits { parallel: size.parallel.max(1), ..size };
         Self(Arc::new(Inner {
-            places: Arc::new(Semaphore::new(size.parallel)),
+            permits: Arc::new(Semaphore::new(size.parallel)),
             urgent: Arc::new(Semaphore::new(URGENT_MAX)),
-            count: Mutex::new(Count { size, excess: 0, seated: 0 }),
+            count: Mutex::new(Count { size, excess: 0, queued: 0 }),
         }))
     }
 
-    /// Its size.
+    /// Its present size.
     pub fn size(&self) -> ConcurrencyLimits {
         self.count().size
     }
 
-    /// Makes it larger or smaller. Nobody is sent away.
+    /// Changes the size. Requests that run or wait go on.
     pub fn resize(&self, size: ConcurrencyLimits) {
         let size = ConcurrencyLimits { parallel: size.parallel.max(1), ..size };
         let mut count = self.count();
@@ -77,38 +76,38 @@ impl ConcurrencyLimit {
         if after > before {
             let kept = count.excess.min(after - before);
             count.excess -= kept;
-            self.0.places.add_permits(after - before - kept);
+            self.0.permits.add_permits(after - before - kept);
         } else {
-            count.excess += before - after - self.0.places.forget_permits(before - after);
+            count.excess += before - after - self.0.permits.forget_permits(before - after);
         }
         count.size = size;
     }
 
-    /// A place, if one is free.
-    pub(super) fn try_place(&self) -> Option<Permit> {
-        let permit = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
-        Some(Permit { permit: Some(permit), room: self.clone() })
+    /// A permit, if one is free.
+    pub(super) fn try_acquire(&self) -> Option<Permit> {
+        let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
+        Some(Permit { permit: Some(permit), limit: self.clone() })
     }
 
-    /// A place, when one is free.
-    pub(super) async fn place(&self) -> Permit {
+    /// A permit, once one is free.
+    pub(super) async fn acquire(&self) -> Permit {
         // The semaphore is never closed, so there is always a permit in the end.
-        let permit = Arc::clone(&self.0.places).acquire_owned().await.ok();
-        Permit { permit, room: self.clone() }
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await.ok();
+        Permit { permit, limit: self.clone() }
     }
 
-    /// A place for an urgent request, which are counted apart.
-    pub(super) async fn urgent_place(&self) -> Permit {
+    /// A permit for an urgent request; these are counted apart.
+    pub(super) async fn acquire_urgent(&self) -> Permit {
         let permit = Arc::clone(&self.0.urgent).acquire_owned().await.ok();
-        Permit { permit, room: self.clone() }
+        Permit { permit, limit: self.clone() }
     }
 
-    /// A seat, where one is free or a place is.
-    pub(super) fn seat(&self) -> Option<QueueSlot> {
+    /// A permit in the queue, if it is not full or a permit is free.
+    pub(super) fn queue_slot(&self) -> Option<QueueSlot> {
         let mut count = self.count();
-        let is_free = count.seated < count.size.waiting || self.0.places.available_permits() > 0;
+        let is_free = count.queued < count.size.waiting || self.0.permits.available_permits() > 0;
         is_free.then(|| {
-            count.seated += 1;
+            count.queued += 1;
             QueueSlot(self.clone())
         })
     }
@@ -121,8 +120,8 @@ impl ConcurrencyLimit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(permit) = self.permit.take() else { return };
-        let is_urgent = Arc::ptr_eq(permit.semaphore(), &self.room.0.urgent);
-        let mut count = self.room.count();
+        let is_urgent = Arc::ptr_eq(permit.semaphore(), &self.limit.0.urgent);
+        let mut count = self.limit.count();
         if count.excess > 0 && !is_urgent {
             count.excess -= 1;
             permit.forget();
@@ -132,7 +131,7 @@ impl Drop for Permit {
 
 impl Drop for QueueSlot {
     fn drop(&mut self) {
-        self.0.count().seated -= 1;
+        self.0.count().queued -= 1;
     }
 }
 
@@ -145,58 +144,58 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_shrinks_takes_places_away_as_they_become_free() {
-        let room = ConcurrencyLimit::new(size(3, 0));
-        let mut taken: Vec<_> = (0..3).map(|_| room.try_place().unwrap()).collect();
-        room.resize(size(1, 0));
+    fn a_lower_limit_withdraws_permits_as_they_are_released() {
+        let limit = ConcurrencyLimit::new(size(3, 0));
+        let mut taken: Vec<_> = (0..3).map(|_| limit.try_acquire().unwrap()).collect();
+        limit.resize(size(1, 0));
         for _ in 0..2 {
             taken.pop();
-            assert!(room.try_place().is_none(), "still as many as the room is for");
+            assert!(limit.try_acquire().is_none(), "still as many as the limit allows");
         }
         taken.pop();
-        let only = room.try_place().unwrap();
-        assert!(room.try_place().is_none());
-        room.resize(size(2, 0));
-        assert!(room.try_place().is_some());
+        let only = limit.try_acquire().unwrap();
+        assert!(limit.try_acquire().is_none());
+        limit.resize(size(2, 0));
+        assert!(limit.try_acquire().is_some());
         drop(only);
     }
 
     #[test]
-    fn a_room_that_grows_again_in_time_keeps_its_places() {
-        let room = ConcurrencyLimit::new(size(4, 0));
-        let taken: Vec<_> = (0..4).map(|_| room.try_place().unwrap()).collect();
-        room.resize(size(1, 0));
-        room.resize(size(5, 0));
-        let one_more = room.try_place().unwrap();
-        assert!(room.try_place().is_none());
+    fn a_limit_that_is_raised_again_in_time_keeps_its_permits() {
+        let limit = ConcurrencyLimit::new(size(4, 0));
+        let taken: Vec<_> = (0..4).map(|_| limit.try_acquire().unwrap()).collect();
+        limit.resize(size(1, 0));
+        limit.resize(size(5, 0));
+        let one_more = limit.try_acquire().unwrap();
+        assert!(limit.try_acquire().is_none());
         drop((taken, one_more));
-        assert_eq!((0..9).map_while(|_| room.try_place()).collect::<Vec<_>>().len(), 5);
+        assert_eq!((0..9).map_while(|_| limit.try_acquire()).collect::<Vec<_>>().len(), 5);
     }
 
     #[test]
-    fn seats_are_counted_over_all_who_share_the_room() {
-        let room = ConcurrencyLimit::new(size(1, 2));
-        let place = room.try_place();
-        let other = room.clone();
-        let seats = [room.seat(), other.seat()];
-        assert!(seats.iter().all(Option::is_some) && room.seat().is_none());
-        drop(seats);
-        assert!(other.seat().is_some());
-        room.resize(size(1, 0));
-        assert!(room.seat().is_none());
-        drop(place);
-        assert!(room.seat().is_some(), "on the way to a place that is free");
+    fn the_queue_is_counted_over_all_that_share_the_limit() {
+        let limit = ConcurrencyLimit::new(size(1, 2));
+        let permit = limit.try_acquire();
+        let other = limit.clone();
+        let slots = [limit.queue_slot(), other.queue_slot()];
+        assert!(slots.iter().all(Option::is_some) && limit.queue_slot().is_none());
+        drop(slots);
+        assert!(other.queue_slot().is_some());
+        limit.resize(size(1, 0));
+        assert!(limit.queue_slot().is_none());
+        drop(permit);
+        assert!(limit.queue_slot().is_some(), "on the way to a free permit");
     }
 
     #[tokio::test]
-    async fn urgent_places_are_apart() {
-        let room = ConcurrencyLimit::new(size(1, 0));
-        let place = room.try_place();
-        let urgent = room.urgent_place().await;
-        room.resize(size(3, 0));
-        room.resize(size(1, 0));
+    async fn acquire_urgents_are_apart() {
+        let limit = ConcurrencyLimit::new(size(1, 0));
+        let permit = limit.try_acquire();
+        let urgent = limit.acquire_urgent().await;
+        limit.resize(size(3, 0));
+        limit.resize(size(1, 0));
         drop(urgent);
-        drop(place);
-        assert!(room.try_place().is_some());
+        drop(permit);
+        assert!(limit.try_acquire().is_some());
     }
 }

@@ -1,5 +1,4 @@
-//! The stage that acts: requests in, replies out, a bounded number at once. Does not know what a
-//! request asks for.
+//! The stage that acts: requests in, replies out, a bounded number at once.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -19,9 +18,9 @@ use super::task::Task;
 
 /// Acts: one request in, a stream of replies out.
 ///
-/// A request takes one of the places of a [`ConcurrencyLimit`]; when all are taken it waits in its turn in a line of
-/// bounded length, and when that is full it is refused with a reply. Every request gets its replies,
-/// or [`broken`](Self::broken) where handling it panicked: none ends in silence.
+/// A request runs under a permit of a [`ConcurrencyLimit`]. While there is none it waits in a bounded queue, and when
+/// that is full it is refused with a reply. Every request gets its replies, or those of [`broken`](Self::broken) if
+/// handling it panicked.
 pub trait Handler: Send + Sync + 'static {
     /// A request.
     type In: EventCount + Send + 'static;
@@ -30,7 +29,7 @@ pub trait Handler: Send + Sync + 'static {
     /// What is needed to answer a request whose handling panicked.
     type Key: Send + 'static;
 
-    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    /// The name of the stage in topologies and statistics. Default: the name of its type in snake case.
     fn name(&self) -> String {
         short_name::<Self>()
     }
@@ -38,7 +37,7 @@ pub trait Handler: Send + Sync + 'static {
     /// What is needed to answer `request` if handling it panics.
     fn key(&self, request: &Self::In) -> Self::Key;
 
-    /// Whether `request` is quick and must not wait behind slow ones: it takes no place.
+    /// Whether `request` is quick and must not wait behind slow ones: it runs under a permit of its own.
     fn urgent(&self, _request: &Self::In) -> bool {
         false
     }
@@ -49,13 +48,13 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
-    /// `request` has a place or waits for one: it will be handled, unless all ends before.
+    /// `request` is queued: it will be handled, unless the agent ends before.
     fn admitted(&self, _request: &Self::In) {}
 
-    /// Acts on `request`. The end of the stream frees its place.
+    /// Acts on `request`. The end of the stream releases its permit.
     fn handle(self: Arc<Self>, request: Self::In) -> BoxStream<'static, Self::Out>;
 
-    /// The replies to a request for which there is no room.
+    /// The replies to a request for which the queue is full.
     fn refuse(&self, request: Self::In) -> Vec<Self::Out>;
 
     /// The replies to a request whose handling panicked.
@@ -68,41 +67,41 @@ pub(super) struct HandlerTask<H: Handler> {
     inbox: mpsc::Receiver<H::In>,
     open: bool,
     outlet: mpsc::Sender<H::Out>,
-    room: ConcurrencyLimit,
+    limit: ConcurrencyLimit,
     waiting: VecDeque<(H::In, QueueSlot)>,
     running: JoinSet<()>,
-    node: Arc<StageStats>,
+    stats: Arc<StageStats>,
 }
 
 impl<H: Handler> HandlerTask<H> {
     pub fn new(
         handler: H,
-        room: ConcurrencyLimit,
+        limit: ConcurrencyLimit,
         inbox: mpsc::Receiver<H::In>,
         outlet: mpsc::Sender<H::Out>,
-        node: Arc<StageStats>,
+        stats: Arc<StageStats>,
     ) -> Self {
         Self {
             handler: Arc::new(handler),
             inbox,
             open: true,
             outlet,
-            room,
+            limit,
             waiting: VecDeque::new(),
             running: JoinSet::new(),
-            node,
+            stats,
         }
     }
 
     async fn pump(&mut self) -> Result<(), StageError> {
         loop {
             while !self.waiting.is_empty()
-                && let Some(place) = self.room.try_place()
-                && let Some((request, _seat)) = self.waiting.pop_front()
+                && let Some(permit) = self.limit.try_acquire()
+                && let Some((request, _slot)) = self.waiting.pop_front()
             {
-                self.start(request, 1, place);
+                self.start(request, 1, permit);
             }
-            self.node.buffered((self.waiting.len() + self.running.len()) as u64);
+            self.stats.buffered((self.waiting.len() + self.running.len()) as u64);
             if !self.open && self.waiting.is_empty() && self.running.is_empty() {
                 return Ok(());
             }
@@ -113,10 +112,10 @@ impl<H: Handler> HandlerTask<H> {
                     None => self.open = false,
                     Some(request) => self.admit(request).await,
                 },
-                // One that another handler gave back.
-                place = self.room.place(), if !self.waiting.is_empty() => {
-                    if let Some((request, _seat)) = self.waiting.pop_front() {
-                        self.start(request, 1, place);
+                // A permit that another handler has released.
+                permit = self.limit.acquire(), if !self.waiting.is_empty() => {
+                    if let Some((request, _slot)) = self.waiting.pop_front() {
+                        self.start(request, 1, permit);
                     }
                 }
             }
@@ -124,30 +123,30 @@ impl<H: Handler> HandlerTask<H> {
     }
 
     async fn admit(&mut self, mut request: H::In) {
-        self.node.received(1);
+        self.stats.received(1);
         if let Some(part) = self.handler.at_once(&mut request) {
-            let place = self.room.urgent_place().await;
-            self.start(part, 0, place);
+            let permit = self.limit.acquire_urgent().await;
+            self.start(part, 0, permit);
         }
         if self.handler.urgent(&request) {
-            let place = self.room.urgent_place().await;
-            self.start(request, 1, place);
-        } else if let Some(seat) = self.room.seat() {
+            let permit = self.limit.acquire_urgent().await;
+            self.start(request, 1, permit);
+        } else if let Some(slot) = self.limit.queue_slot() {
             self.handler.admitted(&request);
-            self.waiting.push_back((request, seat));
-            self.node.queued(self.waiting.len() as u64);
+            self.waiting.push_back((request, slot));
+            self.stats.queued(self.waiting.len() as u64);
         } else {
             for reply in self.handler.refuse(request) {
-                let _ = self.outlet.send(reply).await; // nobody reads replies: nothing to tell
+                let _ = self.outlet.send(reply).await; // the replies have no reader any more
             }
-            self.node.sent(1);
+            self.stats.sent(1);
         }
     }
 
-    /// Handles `request`, which counts as `weight`; `place` is dropped when it is done.
-    fn start(&mut self, request: H::In, weight: u64, place: Permit) {
+    /// Handles `request`, which counts as `weight`; `permit` is released when it is done.
+    fn start(&mut self, request: H::In, weight: u64, permit: Permit) {
         let (handler, outlet) = (Arc::clone(&self.handler), self.outlet.clone());
-        let node = Arc::clone(&self.node);
+        let stats = Arc::clone(&self.stats);
         self.running.spawn(async move {
             let key = handler.key(&request);
             let replies = async {
@@ -159,13 +158,13 @@ impl<H: Handler> HandlerTask<H> {
                 }
             };
             if let Err(panic) = AssertUnwindSafe(replies).catch_unwind().await {
-                node.failed();
+                stats.failed();
                 for reply in handler.broken(key, panic_text(&*panic)) {
                     let _ = outlet.send(reply).await; // as above
                 }
             }
-            node.sent(weight);
-            drop(place);
+            stats.sent(weight);
+            drop(permit);
         });
     }
 }
@@ -176,7 +175,7 @@ impl<H: Handler> Task for HandlerTask<H> {
     }
 
     fn failed(&mut self) -> String {
-        self.node.failed();
-        self.node.name().to_owned()
+        self.stats.failed();
+        self.stats.name().to_owned()
     }
 }

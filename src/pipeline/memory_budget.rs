@@ -1,53 +1,53 @@
-//! How many bytes are queued in all, and where there is no room for more. Decides nothing about which go.
+//! How many bytes are queued in all, and whether there is room for more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-/// What a queued thing costs beside its bytes: the places it has in queues, and the books of the heap.
+/// What a queued item costs beside its bytes: its slots in queues, and what the heap adds.
 const OVERHEAD: usize = 256;
 
-/// One ledger for everything that is queued, in bytes. A copy is the same ledger.
+/// One budget for everything that is queued, in bytes. A clone is the same budget.
 ///
-/// What is queued is charged when it is made, and refunded when its last copy is gone, wherever that is.
+/// Bytes are reserved when an item is made, and released with its last clone, wherever that is.
 ///
-/// # The order in which things go
-/// 1. Above half the ceiling, whoever publishes a frame takes the oldest ones of its own ring out, counted as
-///    `shed`, and leaves the newest: a host has a current reading, and what is left is for what must arrive.
+/// # What is dropped first
+/// 1. Above half the ceiling, a ring drops its oldest frames as `shed` whenever it publishes one, and keeps the newest:
+///    a host has a current reading, and the rest is left for durable messages.
 /// 2. At the ceiling, a new request is refused with a reason.
-/// 3. What must arrive is never given up for memory: it is on disk, and a bounded part of it in memory.
+/// 3. Durable messages are never dropped for memory: they are on disk, and a bounded part of them in memory.
 ///
 /// ```
 /// use infiniservice::pipeline::MemoryBudget;
 ///
-/// let ledger = MemoryBudget::new(64 * 1024);
-/// let frame = ledger.hold("x".repeat(1_000).into());
+/// let budget = MemoryBudget::new(64 * 1024);
+/// let frame = budget.hold("x".repeat(1_000).into());
 /// let copy = frame.clone();
 /// drop(frame);
-/// assert!((1_000..2_000).contains(&ledger.used()));
+/// assert!((1_000..2_000).contains(&budget.used()));
 /// drop(copy);
-/// assert_eq!(ledger.used(), 0);
+/// assert_eq!(budget.used(), 0);
 /// ```
 #[derive(Debug, Clone)]
-pub struct MemoryBudget(Arc<Books>);
+pub struct MemoryBudget(Arc<Counts>);
 
 #[derive(Debug)]
-struct Books {
+struct Counts {
     ceiling: AtomicUsize,
     used: AtomicUsize,
     most: AtomicUsize,
 }
 
-/// What a message is charged for as long as a copy of what was made of it is there. Two of them do not differ.
+/// A [`Reservation`] that several values share: it ends with the last of them. Any two are equal.
 #[derive(Clone, Default)]
-pub struct Reservation(Option<Arc<Charge>>);
+pub struct SharedReservation(Option<Arc<Reservation>>);
 
-/// A part of a [`MemoryBudget`], refunded when it is dropped.
+/// A part of a [`MemoryBudget`], released when it is dropped.
 #[derive(Debug)]
-pub struct Charge {
+pub struct Reservation {
     bytes: usize,
-    ledger: MemoryBudget,
+    budget: MemoryBudget,
 }
 
 impl Default for MemoryBudget {
@@ -58,10 +58,10 @@ impl Default for MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// A ledger with a ceiling, in bytes.
+    /// A budget with a ceiling, in bytes.
     pub fn new(ceiling: usize) -> Self {
         let (used, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Books { ceiling: AtomicUsize::new(ceiling), used, most }))
+        Self(Arc::new(Counts { ceiling: AtomicUsize::new(ceiling), used, most }))
     }
 
     /// Sets another ceiling: what is queued above it goes in time.
@@ -69,80 +69,80 @@ impl MemoryBudget {
         self.0.ceiling.store(ceiling, Relaxed);
     }
 
-    /// The most that is charged before new requests are refused, in bytes.
+    /// The most that is reserved before new requests are refused, in bytes.
     pub fn ceiling(&self) -> usize {
         self.0.ceiling.load(Relaxed)
     }
 
-    /// The same bytes, charged until the last copy of them is gone.
+    /// The same bytes, reserved until their last clone is dropped.
     pub fn hold(&self, bytes: Bytes) -> Bytes {
-        let charge = self.charge(bytes.len());
-        Bytes::from_owner(Held { bytes, _charge: charge })
+        let reservation = self.reserve(bytes.len());
+        Bytes::from_owner(Held { bytes, _reservation: reservation })
     }
 
-    /// Charges `bytes`, and what it costs to queue them, whatever the ceiling.
-    pub fn charge(&self, bytes: usize) -> Charge {
+    /// Reserves `bytes`, and what it costs to queue them, whatever the ceiling.
+    pub fn reserve(&self, bytes: usize) -> Reservation {
         let bytes = bytes + OVERHEAD;
         let used = self.0.used.fetch_add(bytes, Relaxed) + bytes;
         self.0.most.fetch_max(used, Relaxed);
-        Charge { bytes, ledger: self.clone() }
+        Reservation { bytes, budget: self.clone() }
     }
 
-    /// Charges `bytes` if there is room for them below the ceiling.
-    pub fn try_charge(&self, bytes: usize) -> Option<Charge> {
+    /// Reserves `bytes` if there is room for them below the ceiling.
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let room = self.0.ceiling.load(Relaxed).saturating_sub(self.used());
-        (bytes.saturating_add(OVERHEAD) <= room).then(|| self.charge(bytes))
+        (bytes.saturating_add(OVERHEAD) <= room).then(|| self.reserve(bytes))
     }
 
-    /// Bytes that are charged now.
+    /// Bytes that are reserved now.
     pub fn used(&self) -> usize {
         self.0.used.load(Relaxed)
     }
 
-    /// The most that was ever charged at the same time.
+    /// The most that was ever reserved at the same time.
     pub fn used_max(&self) -> usize {
         self.0.most.load(Relaxed)
     }
 
-    /// Whether telemetry has to make room: more than half the ceiling is charged.
+    /// Whether telemetry has to make room: more than half the ceiling is reserved.
     pub fn is_tight(&self) -> bool {
         self.used() > self.0.ceiling.load(Relaxed) / 2
     }
 }
 
-impl Reservation {
-    /// Holds `charge` until its last copy is gone.
-    pub fn of(charge: Charge) -> Self {
-        Self(Some(Arc::new(charge)))
+impl SharedReservation {
+    /// Shares `reservation`.
+    pub fn of(reservation: Reservation) -> Self {
+        Self(Some(Arc::new(reservation)))
     }
 
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |charge| charge.bytes)
+        self.0.as_ref().map_or(0, |reservation| reservation.bytes)
     }
 }
 
-impl PartialEq for Reservation {
+impl PartialEq for SharedReservation {
     fn eq(&self, _other: &Self) -> bool {
         true
     }
 }
 
-impl std::fmt::Debug for Reservation {
+impl std::fmt::Debug for SharedReservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reservation")
+        f.write_str("SharedReservation")
     }
 }
 
-impl Drop for Charge {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.ledger.0.used.fetch_sub(self.bytes, Relaxed);
+        self.budget.0.used.fetch_sub(self.bytes, Relaxed);
     }
 }
 
 struct Held {
     bytes: Bytes,
-    _charge: Charge,
+    _reservation: Reservation,
 }
 
 impl AsRef<[u8]> for Held {
@@ -156,13 +156,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_room_is_not_charged() {
-        let ledger = MemoryBudget::new(10_000);
-        let first = ledger.try_charge(9_000).unwrap();
-        assert!(ledger.try_charge(9_000).is_none() && ledger.is_tight());
+    fn nothing_is_reserved_above_the_ceiling() {
+        let budget = MemoryBudget::new(10_000);
+        let first = budget.try_reserve(9_000).unwrap();
+        assert!(budget.try_reserve(9_000).is_none() && budget.is_tight());
         drop(first);
-        assert_eq!((ledger.used(), ledger.used_max()), (0, 9_000 + OVERHEAD));
-        assert!(ledger.try_charge(9_000).is_some());
-        assert!(ledger.try_charge(usize::MAX).is_none());
+        assert_eq!((budget.used(), budget.used_max()), (0, 9_000 + OVERHEAD));
+        assert!(budget.try_reserve(9_000).is_some());
+        assert!(budget.try_reserve(usize::MAX).is_none());
     }
 }

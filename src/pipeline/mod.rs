@@ -1,12 +1,12 @@
 //! The engine: stages, the channels between them, and the tasks that run them.
 //!
-//! In reading order: [`stage`] is what one writes, [`builder`] is how stages are put together, and
-//! the rest is how that runs: [`chain`] (fused, no channel), [`ring`] (newest wins), [`task`] (one
-//! per waiting thing), [`handler`] (requests that act, in a [`concurrency::ConcurrencyLimit`]), [`supervise`] (again after a fault,
-//! logged by [`log_limit`]),
-//! [`state_store`] (what outlives a stage), [`mod@run`] (side by side, to the end). [`stats`] counts items, [`memory_budget`] bytes.
+//! In reading order: [`stage`] has the traits to implement, [`builder`] puts stages together, and the rest runs them:
+//! [`chain`] (stages fused in one task), [`ring`] (broadcast of the newest items), [`task`] (sources, segments and
+//! sinks), [`handler`] (requests, under a [`concurrency::ConcurrencyLimit`]), [`supervise`] (restart after a fault,
+//! logged through [`log_limit`]), [`state_store`] (state that survives a reload), [`mod@run`] (all tasks of a graph, to
+//! the end). [`stats`] counts items, [`memory_budget`] bytes, and [`topology`] is what a graph looks like.
 //!
-//! This module does not know any metric, command, file format or device.
+//! The engine knows no metric, command, file format or device.
 
 pub mod builder;
 pub mod chain;
@@ -23,16 +23,16 @@ pub mod stage;
 pub mod supervise;
 pub mod task;
 
-pub use builder::{Pipeline, Published};
+pub use builder::{Context, Pipeline, Published};
 pub use chain::{Identity, Segment};
 pub use concurrency::{ConcurrencyLimit, ConcurrencyLimits};
 pub use handler::Handler;
 pub use log_limit::{LOG_INTERVAL, LogLimit};
-pub use memory_budget::{Charge, MemoryBudget, Reservation};
+pub use memory_budget::{MemoryBudget, Reservation, SharedReservation};
 pub use ring::{Ring, Subscriber};
 pub use run::{Graph, Outcome, run, run_until};
 pub use stage::{BoxSink, EventCount, Output, Sink, Source, StageError, Transform};
 pub use state_store::{Restore, StateStore, Stateful};
-pub use stats::{StageStats, StatsRegistry};
+pub use stats::{StageCounts, StageStats, StatsRegistry};
 pub use supervise::{ExitStatus, Restart, panic_text};
 pub use task::Task;

@@ -1,5 +1,5 @@
-//! Runs the tasks of graphs side by side, to their end or to the shutdown deadline. It hears no
-//! signal and knows no port: the caller stops it through the token.
+//! Runs the tasks of graphs side by side, to their end or to the shutdown deadline. The caller stops it through the
+//! token.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use super::supervise::{ExitStatus, Restart, supervise};
 use super::task::Task;
 use super::topology::Topology;
 
-/// A built pipeline: its tasks, ready to run, and its picture.
+/// A built pipeline: its tasks, ready to run, and its topology.
 #[must_use = "a graph does nothing until it is run"]
 pub struct Graph {
     /// What it looks like.
-    pub picture: Topology,
+    pub topology: Topology,
     tasks: Vec<Box<dyn Task>>,
 }
 
 impl Graph {
     pub(super) fn empty(name: &str) -> Self {
-        let picture = Topology { name: name.to_owned(), ..Topology::default() };
-        Self { picture, tasks: Vec::new() }
+        let topology = Topology { name: name.to_owned(), ..Topology::default() };
+        Self { topology, tasks: Vec::new() }
     }
 
     pub(super) fn add(&mut self, task: impl Task) {

@@ -1,7 +1,6 @@
-//! The four kinds of stage. Everything a pipeline is made of is one of these traits, or a channel.
+//! The traits of stages: source, transform and sink.
 //!
-//! This module does not run anything: the tasks that call these methods are in
-//! [`super::task`], and they own the items, so a stage that fails loses none.
+//! The tasks that call these methods are in [`super::task`]. They own the items, so a stage that fails loses none.
 
 use std::fmt;
 use std::future::Future;
@@ -10,24 +9,24 @@ use futures::Stream;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-/// Produces items at its own pace. The only kind of stage that hears the shutdown (its task stops
-/// polling the stream); everything downstream ends because its input ended.
+/// Produces items at its own pace. At the shutdown only sources are stopped (their tasks no longer poll the stream);
+/// everything downstream ends because its input ends.
 pub trait Source: Send + 'static {
-    /// What it produces.
+    /// Its output.
     type Out: EventCount + Send + 'static;
 
-    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    /// The name of the stage in topologies and statistics. Default: the name of its type in snake case.
     fn name(&self) -> String {
         short_name::<Self>()
     }
 
-    /// What a person who looks at the picture wants to know besides; may be empty.
+    /// Its most important settings, for a topology; may be empty.
     fn detail(&self) -> String {
         String::new()
     }
 
-    /// Starts, or starts again after a fault: state worth keeping lives in `self`, the stream
-    /// borrows it. The end of the stream is the end of the source.
+    /// Starts, or starts again after a fault. State that must survive a fault belongs into `self`; the stream borrows it.
+    /// The end of the stream is the end of the source.
     fn open(&mut self) -> impl Stream<Item = Result<Self::Out, StageError>> + Send + '_;
 
     /// The last call, once the stop has come or the stream has ended, and everything is handed on: a source that keeps
@@ -37,29 +36,28 @@ pub trait Source: Send + 'static {
     }
 }
 
-/// Computes. Synchronous and total: no clock, no I/O, no await; trouble is data, never an error.
+/// Computes. Synchronous and total: no clock, no I/O, no await; problems are data, never an error.
 ///
 /// # Why `apply` borrows its input
-/// The item stays in the hand of the task until `apply` has returned, so a panic in a stage cannot
-/// take the item with it, and no copy is made to guard against that. A stage that keeps or changes
-/// an item copies it, which is cheap by design (shared groups, shared bytes).
+/// The task owns the item until `apply` has returned, so a panic in a stage cannot lose it, and no copy is made to guard
+/// against that. A stage that keeps or changes an item clones it, which is cheap by design (shared groups, shared bytes).
 pub trait Transform: Send + 'static {
-    /// What it takes.
+    /// Its input.
     type In: EventCount + Send + 'static;
-    /// What it gives.
+    /// Its output.
     type Out: EventCount + Send + 'static;
 
-    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    /// The name of the stage in topologies and statistics. Default: the name of its type in snake case.
     fn name(&self) -> String {
         short_name::<Self>()
     }
 
-    /// What a person who looks at the picture wants to know besides; may be empty.
+    /// Its most important settings, for a topology; may be empty.
     fn detail(&self) -> String {
         String::new()
     }
 
-    /// Takes one item; gives none, one or many. What it does not give it counts, with a reason:
+    /// Takes one item and gives none, one or many. What it does not give it counts, with a reason:
     /// [`Output::drop_items`] for a loss, [`Output::discard_items`] where leaving it out is its work.
     fn apply(&mut self, now: Instant, input: &Self::In, out: &mut Output<Self::Out>);
 
@@ -117,17 +115,17 @@ impl<T: Transform + ?Sized> Transform for Box<T> {
     }
 }
 
-/// Consumes. A failed write leaves the item with the task, which offers it again.
+/// Consumes. After a failed write the task still has the item, and offers it again.
 pub trait Sink: Send + 'static {
-    /// What it takes.
+    /// Its input.
     type In: EventCount + Send + Sync + 'static;
 
-    /// What the stage is called in pictures and books: its type's own name, unless it knows better.
+    /// The name of the stage in topologies and statistics. Default: the name of its type in snake case.
     fn name(&self) -> String {
         short_name::<Self>()
     }
 
-    /// What a person who looks at the picture wants to know besides; may be empty.
+    /// Its most important settings, for a topology; may be empty.
     fn detail(&self) -> String {
         String::new()
     }
@@ -203,8 +201,8 @@ impl<T: EventCount + Send + Sync + 'static> Sink for BoxSink<T> {
     }
 }
 
-/// How much an item counts for in the books of a node, so that `in = out + lost + held` holds
-/// across stages that gather many items into one. The unit is the reading.
+/// How many events an item stands for in the statistics, so that `received = sent + dropped + buffered` holds across
+/// stages that gather many items into one.
 pub trait EventCount {
     /// Its weight; 1 for a single item.
     fn weight(&self) -> u64 {
@@ -216,10 +214,10 @@ pub trait EventCount {
     fn acknowledge(&self) {}
 }
 
-/// Where a [`Transform`] puts what it gives and says what it drops.
+/// Where a [`Transform`] puts its output and counts what it drops.
 #[derive(Debug)]
 pub struct Output<T> {
-    /// What was given, in order.
+    /// The output, in order.
     pub(super) items: Vec<T>,
     /// What was lost since the counters were last updated, by reason.
     pub(super) dropped: Vec<(&'static str, u64)>,
@@ -268,7 +266,7 @@ impl<T> Output<T> {
         self.dropped.iter().chain(&self.discarded).map(|(_, weight)| weight).sum()
     }
 
-    /// What was given, for a caller that drives a transform by hand (a test, a plain loop).
+    /// The output, for a caller that drives a transform by hand (a test, a plain loop).
     pub fn drain(&mut self) -> std::vec::Drain<'_, T> {
         self.dropped.clear();
         self.discarded.clear();
@@ -276,7 +274,7 @@ impl<T> Output<T> {
     }
 }
 
-/// What ends one run of a stage. Its task runs it again with back-off, except when it is final.
+/// Why one run of a stage has ended. Its task runs it again with back-off, unless the error is final.
 #[derive(Debug)]
 pub struct StageError {
     what: String,
@@ -291,20 +289,19 @@ enum Kind {
 }
 
 impl StageError {
-    /// The stage itself is at fault (a panic, a source that died). Spends the restart budget.
-    /// Told as the end of a sentence, in lower case.
+    /// The stage itself is at fault (a panic, a source that ended). Spends the restart budget.
+    /// The text is the end of a sentence, in lower case.
     pub fn new(what: impl fmt::Display) -> Self {
         Self { what: what.to_string(), kind: Kind::Inside }
     }
 
-    /// The world is at fault (a full disk, a peer that is away). Retried with back-off for as long
-    /// as it takes: it does not spend the restart budget.
+    /// Something outside is at fault (a full disk, a peer that is away). Retried with back-off for as long as it takes:
+    /// it does not spend the restart budget.
     pub fn outside(what: impl fmt::Display) -> Self {
         Self { what: what.to_string(), kind: Kind::Outside }
     }
 
-    /// There is no use in going on (the reader of stdout has gone). The daemon drains and ends
-    /// without an error.
+    /// There is no use in going on (the reader of stdout has gone). The agent drains and ends without an error.
     pub fn last(what: impl fmt::Display) -> Self {
         Self { what: what.to_string(), kind: Kind::Final }
     }

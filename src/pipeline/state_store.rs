@@ -1,4 +1,4 @@
-//! What a stage leaves behind for the one that takes its place. Does not decide who takes what.
+//! State that survives a reload: what a stage leaves for the one that replaces it.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -9,53 +9,53 @@ use tokio::time::Instant;
 use super::stage::{Output, Transform};
 use crate::sync::IgnorePoison;
 
-/// Things by name, put there by what ends and taken by what begins. A copy is the same shelf.
+/// State by name: a stage that ends puts it here, and the stage that replaces it takes it. A clone is the same store.
 ///
-/// There is one for each pipeline, and the names are those of its stages, so it holds at most one thing for
-/// each of them. It is locked for a look-up, never across an await.
+/// There is one for each pipeline, and the names are those of its stages, so it holds at most one value for each of
+/// them. It is locked for a look-up, never across an await.
 #[derive(Debug, Clone, Default)]
 pub struct StateStore(Arc<Mutex<HashMap<String, Box<dyn Any + Send>>>>);
 
 impl StateStore {
-    /// Leaves `thing` under `name`, in the place of what is there.
-    pub fn put<T: Any + Send>(&self, name: impl Into<String>, thing: T) {
-        self.things().insert(name.into(), Box::new(thing));
+    /// Stores `value` under `name`; replaces what is there.
+    pub fn put<T: Any + Send>(&self, name: impl Into<String>, value: T) {
+        self.values().insert(name.into(), Box::new(value));
     }
 
-    /// Takes what lies under `name`; what is no `T` is thrown away.
+    /// Takes the value of `name` out; one that is no `T` is dropped.
     pub fn take<T: Any + Send>(&self, name: &str) -> Option<T> {
-        self.things().remove(name)?.downcast().ok().map(|thing| *thing)
+        self.values().remove(name)?.downcast().ok().map(|value| *value)
     }
 
-    fn things(&self) -> std::sync::MutexGuard<'_, HashMap<String, Box<dyn Any + Send>>> {
+    fn values(&self) -> std::sync::MutexGuard<'_, HashMap<String, Box<dyn Any + Send>>> {
         self.0.lock().ignore_poison()
     }
 }
 
-/// Takes over what an earlier one of its kind remembers, under settings of its own.
+/// Takes over the state of an earlier stage of its type, under settings of its own.
 pub trait Restore: Sized {
     /// Goes on where `before` ended.
     fn restore(&mut self, before: Self);
 }
 
-/// A transform whose memory outlives it: the first item it gets finds the memory of the one before, and
-/// its end leaves its own on the shelf.
+/// A transform whose state outlives it: it takes the state of its predecessor at its first item, and leaves its own in
+/// the store at its end.
 ///
 /// # Why at the first item
-/// A new graph is built beside the old one, which still runs. What the old one leaves is there when the new one is
+/// A new graph is built beside the old one, which still runs. The state of the old one is stored when the new one is
 /// started, which is after the end of the old.
 pub struct Stateful<T: Transform + Restore> {
-    /// There until it is dropped.
+    /// `Some` until it is dropped.
     stage: Option<T>,
-    shelf: StateStore,
+    store: StateStore,
     name: String,
     begun: bool,
 }
 
 impl<T: Transform + Restore> Stateful<T> {
-    /// `stage`, with its memory under `name`.
-    pub fn new(stage: T, shelf: &StateStore, name: impl Into<String>) -> Self {
-        Self { stage: Some(stage), shelf: shelf.clone(), name: name.into(), begun: false }
+    /// `stage`, with its state under `name`.
+    pub fn new(stage: T, store: &StateStore, name: impl Into<String>) -> Self {
+        Self { stage: Some(stage), store: store.clone(), name: name.into(), begun: false }
     }
 }
 
@@ -74,7 +74,7 @@ impl<T: Transform + Restore> Transform for Stateful<T> {
     fn apply(&mut self, now: Instant, input: &T::In, out: &mut Output<T::Out>) {
         let Some(stage) = &mut self.stage else { return };
         if !std::mem::replace(&mut self.begun, true)
-            && let Some(before) = self.shelf.take(&self.name)
+            && let Some(before) = self.store.take(&self.name)
         {
             stage.restore(before);
         }
@@ -103,12 +103,12 @@ impl<T: Transform + Restore> Transform for Stateful<T> {
 }
 
 impl<T: Transform + Restore> Drop for Stateful<T> {
-    /// One that never began leaves what is there for the next.
+    /// One that has had no item leaves what is stored for the next.
     fn drop(&mut self) {
         if self.begun
             && let Some(stage) = self.stage.take()
         {
-            self.shelf.put(std::mem::take(&mut self.name), stage);
+            self.store.put(std::mem::take(&mut self.name), stage);
         }
     }
 }
@@ -149,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_goes_on_where_the_one_before_ended_with_settings_of_its_own() {
-        let shelf = StateStore::default();
-        let kept = |factor| Stateful::new(Sum { factor, sum: 0 }, &shelf, "sum");
+    fn a_stage_goes_on_where_its_predecessor_ended_with_settings_of_its_own() {
+        let store = StateStore::default();
+        let kept = |factor| Stateful::new(Sum { factor, sum: 0 }, &store, "sum");
         let mut first = kept(1);
         assert_eq!(give(&mut first, 5), 5);
         let (never_used, mut second) = (kept(7), kept(10));
@@ -159,14 +159,14 @@ mod tests {
         drop(never_used);
         assert_eq!(give(&mut second, 1), 15);
         drop(second);
-        assert_eq!(shelf.take::<Sum>("sum").map(|sum| sum.sum), Some(15));
-        assert!(shelf.take::<Sum>("sum").is_none());
+        assert_eq!(store.take::<Sum>("sum").map(|sum| sum.sum), Some(15));
+        assert!(store.take::<Sum>("sum").is_none());
     }
 
     #[test]
-    fn what_is_of_another_kind_is_not_taken() {
-        let shelf = StateStore::default();
-        shelf.put("sum", "text");
-        assert_eq!(give(&mut Stateful::new(Sum { factor: 1, sum: 0 }, &shelf, "sum"), 2), 2);
+    fn state_of_another_type_is_not_taken() {
+        let store = StateStore::default();
+        store.put("sum", "text");
+        assert_eq!(give(&mut Stateful::new(Sum { factor: 1, sum: 0 }, &store, "sum"), 2), 2);
     }
 }

@@ -1,13 +1,62 @@
-//! The books of a pipeline: what each node took in, gave on, lost and holds. Nothing is decided here.
+//! Counters of a pipeline: what each stage received, sent, dropped and holds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use crate::model::StageCounts;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
 use crate::sync::IgnorePoison;
 
-/// The counters of one node. `received = sent + dropped + buffered` whenever its task is between two steps.
+/// What one stage has counted since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StageCounts {
+    /// `pipeline/stage`.
+    pub node: String,
+    /// Taken in.
+    pub received: u64,
+    /// Handed on.
+    pub sent: u64,
+    /// Lost, by reason; absent reasons are zero.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Left out as intended, by reason; absent reasons are zero.
+    pub discarded: Vec<(&'static str, u64)>,
+    /// In hand now.
+    pub buffered: u64,
+    /// Faults and panics that were survived.
+    pub failed: u64,
+    /// The most that ever waited in its queue.
+    pub queue_max: u64,
+}
+
+impl StageCounts {
+    /// What was not handed on, by reason: what was lost, then what was left out.
+    pub fn not_sent(&self) -> impl Iterator<Item = &(&'static str, u64)> {
+        self.dropped.iter().chain(&self.discarded)
+    }
+
+    /// The sum of [`not_sent`](Self::not_sent).
+    pub fn not_sent_total(&self) -> u64 {
+        self.not_sent().map(|(_, weight)| weight).sum()
+    }
+}
+
+/// As the readings of the agent itself carry it: with older names, and `lost` with everything that was not handed on.
+impl Serialize for StageCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut counts = serializer.serialize_struct("StageCounts", 7)?;
+        counts.serialize_field("node", &self.node)?;
+        counts.serialize_field("taken", &self.received)?;
+        counts.serialize_field("given", &self.sent)?;
+        counts.serialize_field("lost", &self.not_sent().collect::<Vec<_>>())?;
+        counts.serialize_field("held", &self.buffered)?;
+        counts.serialize_field("faults", &self.failed)?;
+        counts.serialize_field("queue_max", &self.queue_max)?;
+        counts.end()
+    }
+}
+
+/// The counters of one stage. `received = sent + dropped + buffered` whenever its task is between two steps.
 ///
 /// One task writes, anyone reads. The unit is the reading ([`super::EventCount`]).
 #[derive(Debug, Default)]
@@ -59,12 +108,12 @@ impl StageStats {
         &self.name
     }
 
-    /// Books `weight` as taken in.
+    /// Adds `weight` to what was received.
     pub fn received(&self, weight: u64) {
         self.received.fetch_add(weight, Relaxed);
     }
 
-    /// Books `weight` as handed on.
+    /// Adds `weight` to what was sent.
     pub fn sent(&self, weight: u64) {
         self.sent.fetch_add(weight, Relaxed);
     }
@@ -79,23 +128,23 @@ impl StageStats {
         self.discarded.add(reason, weight);
     }
 
-    /// States what is in hand now.
+    /// Sets what is held now.
     pub fn buffered(&self, weight: u64) {
         self.buffered.store(weight, Relaxed);
     }
 
-    /// Books a fault or panic that was survived.
+    /// Counts a fault or panic after which the stage runs again.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
 
-    /// States how many items wait in the node's queue; the most is kept.
+    /// Sets how many items wait in the queue of the stage; the highest number is kept.
     pub fn queued(&self, items: u64) {
         self.queue_max.fetch_max(items, Relaxed);
     }
 
     /// Whether `received = sent + dropped + buffered` now.
-    fn adds_up(&self) -> bool {
+    fn is_balanced(&self) -> bool {
         let not_sent = self.dropped.total() + self.discarded.total();
         self.received.load(Relaxed)
             == self.sent.load(Relaxed) + not_sent + self.buffered.load(Relaxed)
@@ -116,26 +165,26 @@ impl StageStats {
     }
 }
 
-/// All nodes of a running daemon, in the order they were built. A copy is the same registry.
+/// The counters of all stages of a running agent, in the order in which they were built. A clone is the same registry.
 ///
-/// A pipeline that takes the place of another one of its name is built with [`replacement`](Self::replacement), and its nodes
-/// go on in the books of those they replace: the counts of a name never fall.
+/// A pipeline that replaces another one of its name is built with [`replacement`](Self::replacement): its stages add to
+/// the counters of those that they replace, so the counts of a name never fall.
 #[derive(Debug, Clone, Default)]
 pub struct StatsRegistry {
-    books: Arc<Mutex<Vec<Book>>>,
-    /// How many nodes of each name this build has made.
+    entries: Arc<Mutex<Vec<Entry>>>,
+    /// How many stages of each name this build has registered.
     made: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-/// One node, and those whose place it took: several only while an old one has not ended.
+/// The counters of one stage, and of those that it replaced: several only while an old one has not ended.
 #[derive(Debug)]
-struct Book {
+struct Entry {
     name: String,
     nodes: Vec<Arc<StageStats>>,
 }
 
 impl StatsRegistry {
-    /// Opens the books of a node. What the one before still held when it ended was lost, as `abandoned`.
+    /// The counters of a stage. What the one that it replaces still held at its end was dropped, as `abandoned`.
     pub fn node(&self, name: String) -> Arc<StageStats> {
         let nth = {
             let mut made = self.made.lock().ignore_poison();
@@ -143,45 +192,45 @@ impl StatsRegistry {
             *count += 1;
             *count - 1
         };
-        let mut books = self.books.lock().ignore_poison();
-        let known = books.iter_mut().filter(|book| book.name == name).nth(nth);
-        // Nobody but this registry has it, and nobody else can take it meanwhile.
+        let mut entries = self.entries.lock().ignore_poison();
+        let known = entries.iter_mut().filter(|entry| entry.name == name).nth(nth);
+        // Only this registry has it, and the lock keeps others from getting it meanwhile.
         let free = |node: &&Arc<StageStats>| Arc::strong_count(node) == 1;
-        if let Some(node) = known.as_ref().and_then(|book| book.nodes.iter().find(free)) {
+        if let Some(node) = known.as_ref().and_then(|entry| entry.nodes.iter().find(free)) {
             node.dropped("abandoned", node.buffered.swap(0, Relaxed));
             return Arc::clone(node);
         }
         let node = Arc::new(StageStats::new(name.clone()));
         match known {
-            Some(book) => book.nodes.push(Arc::clone(&node)),
-            None => books.push(Book { name, nodes: vec![Arc::clone(&node)] }),
+            Some(entry) => entry.nodes.push(Arc::clone(&node)),
+            None => entries.push(Entry { name, nodes: vec![Arc::clone(&node)] }),
         }
         node
     }
 
-    /// The same registry for nodes that take the place of those of their name, the first of the first.
+    /// The same registry, for stages that replace those of their name in order.
     pub fn replacement(&self) -> Self {
-        Self { books: Arc::clone(&self.books), made: Arc::default() }
+        Self { entries: Arc::clone(&self.entries), made: Arc::default() }
     }
 
-    /// The first node whose books do not add up, if one is between two steps and they do not.
+    /// The first stage whose counters do not balance, if there is one.
     pub fn unbalanced(&self) -> Option<StageCounts> {
-        let books = self.books.lock().ignore_poison();
-        let mut nodes = books.iter().flat_map(|book| &book.nodes);
-        nodes.find(|node| !node.adds_up()).map(|node| node.count())
+        let entries = self.entries.lock().ignore_poison();
+        let mut nodes = entries.iter().flat_map(|entry| &entry.nodes);
+        nodes.find(|node| !node.is_balanced()).map(|node| node.count())
     }
 
-    /// What every node has counted so far.
+    /// What every stage has counted so far.
     pub fn counts(&self) -> Vec<StageCounts> {
-        let books = self.books.lock().ignore_poison();
-        let count = |book: &Book| {
-            let counts = book.nodes.iter().map(|node| node.count());
+        let entries = self.entries.lock().ignore_poison();
+        let count = |entry: &Entry| {
+            let counts = entry.nodes.iter().map(|node| node.count());
             counts.reduce(|mut sum, count| {
                 add(&mut sum, count);
                 sum
             })
         };
-        books.iter().filter_map(count).collect()
+        entries.iter().filter_map(count).collect()
     }
 }
 
@@ -204,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_takes_a_place_goes_on_in_its_books_and_one_beside_it_has_its_own() {
+    fn a_replacement_adds_to_the_counters_of_its_predecessor_and_one_beside_it_has_its_own() {
         let health = StatsRegistry::default();
         let (first, beside) = (health.node("a".to_owned()), health.node("a".to_owned()));
         first.received(5);
@@ -222,6 +271,6 @@ mod tests {
         let sums: Vec<_> = counts.iter().map(|count| (count.received, count.sent)).collect();
         assert_eq!(sums, [(115, 113), (1, 0)]);
         assert_eq!(counts[0].dropped, [("abandoned", 2)]);
-        assert_eq!(health.books.lock().unwrap()[0].nodes.len(), 2, "books are used again");
+        assert_eq!(health.entries.lock().unwrap()[0].nodes.len(), 2, "counters are used again");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a task again when it faults or panics. Does not know what the task does, nor stop it.
+//! Runs a task again when it fails or panics.
 
 use std::any::Any;
 use std::collections::VecDeque;

@@ -1,8 +1,7 @@
 //! The tasks that run stages: one for a source, one for a fused segment, one for a sink.
 //!
-//! A task owns its stage, its inbox, what is in its hand and its outlet, so that it can be run again
-//! after a fault without losing any of them. It does not decide whether it is run again:
-//! that is [`super::supervise`].
+//! A task owns its stage, its channels and the items that it has taken and not handed on, so that it can be run again
+//! after a fault without losing any of them. [`super::supervise`] decides whether it is run again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -35,16 +34,16 @@ pub trait Task: Send + 'static {
     /// Runs. `Ok` is the end of its work; it is not called again after that.
     fn run(&mut self) -> BoxFuture<'_, Result<(), StageError>>;
 
-    /// Books a fault or panic of the last run where it belongs, and names the stage.
+    /// Counts a fault or panic of the last run, and names the stage.
     fn failed(&mut self) -> String;
 
-    /// When faults of the world are logged, for a task that may have many; it logs when it works again.
+    /// Limits how often outside faults are logged, for a task that may have many; it logs when it works again.
     fn log_limit(&mut self) -> Option<&mut LogLimit> {
         None
     }
 }
 
-/// Where a segment hands on what it gives.
+/// Where a segment sends what comes out of it.
 #[derive(Debug)]
 pub(super) enum Downstream<T> {
     /// Every item must arrive: waits when full.
@@ -54,16 +53,16 @@ pub(super) enum Downstream<T> {
 }
 
 impl<T: EventCount + Send + 'static> Downstream<T> {
-    /// Hands on one burst of `ready`; returns the weight that arrived and the weight that nobody took.
+    /// Sends one burst of `ready`; returns the weight that was sent and the weight for which there is no receiver.
     async fn send(&self, ready: &mut Vec<T>) -> (u64, u64) {
         match self {
             Self::Ring(ring) => {
-                let (mut given, mut unheard) = (0, 0);
+                let (mut sent, mut dropped) = (0, 0);
                 for item in ready.drain(..) {
                     let weight = item.weight();
-                    if ring.publish(item) { given += weight } else { unheard += weight }
+                    if ring.publish(item) { sent += weight } else { dropped += weight }
                 }
-                (given, unheard)
+                (sent, dropped)
             }
             Self::Queue(sender) => {
                 let burst = ready.len().min(sender.max_capacity());
@@ -85,29 +84,31 @@ pub(super) struct SourceTask<S: Source> {
     pub source: S,
     /// Dropped when the source has ended, so that what follows ends.
     pub outlet: Option<mpsc::Sender<S::Out>>,
-    /// Made, but not handed on yet.
-    pub hand: Option<S::Out>,
+    /// Taken from the source and not sent yet.
+    pub item: Option<S::Out>,
     pub stop: CancellationToken,
-    pub node: Arc<StageStats>,
+    pub stats: Arc<StageStats>,
 }
 
 impl<S: Source> SourceTask<S> {
     async fn pump(&mut self) -> Result<(), StageError> {
-        let Self { source, outlet: Some(outlet), hand, stop, node } = self else { return Ok(()) };
+        let Self { source, outlet: Some(outlet), item: taken, stop, stats } = self else {
+            return Ok(());
+        };
         let mut items = std::pin::pin!(source.open());
         loop {
-            if let Some(item) = hand.take() {
+            if let Some(item) = taken.take() {
                 let weight = item.weight();
-                // The place comes first, so that an item is never in a future that is dropped.
+                // The permit comes first, so that an item is never in a future that is dropped.
                 match outlet.reserve().await {
-                    Ok(place) => place.send(item),
+                    Ok(permit) => permit.send(item),
                     Err(_) => {
-                        node.dropped("closed", weight);
+                        stats.dropped("closed", weight);
                         return Ok(());
                     }
                 }
-                node.sent(weight);
-                node.buffered(0);
+                stats.sent(weight);
+                stats.buffered(0);
             }
             let next = tokio::select! {
                 biased;
@@ -118,9 +119,9 @@ impl<S: Source> SourceTask<S> {
                 None => return Ok(()),
                 Some(Err(fault)) => return Err(fault),
                 Some(Ok(item)) => {
-                    node.received(item.weight());
-                    node.buffered(item.weight());
-                    *hand = Some(item);
+                    stats.received(item.weight());
+                    stats.buffered(item.weight());
+                    *taken = Some(item);
                 }
             }
         }
@@ -139,8 +140,8 @@ impl<S: Source> Task for SourceTask<S> {
     }
 
     fn failed(&mut self) -> String {
-        self.node.failed();
-        self.node.name().to_owned()
+        self.stats.failed();
+        self.stats.name().to_owned()
     }
 }
 
@@ -151,26 +152,30 @@ pub(super) struct SegmentTask<S: Segment> {
     pub segment: Option<S>,
     pub outlet: Downstream<S::Out>,
     pub input: Input,
+    /// The counters of its last stage; a segment without stages counts nothing.
+    pub last: Option<Arc<StageStats>>,
 }
 
 impl<S: Segment> SegmentTask<S> {
     async fn pump(&mut self) -> Result<(), StageError> {
-        let Self { inbox, segment: place, outlet, input } = self;
+        let Self { inbox, segment: place, outlet, input, last } = self;
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
         advance(place, Instant::now()).await;
         // It went with a run that was dropped, and nothing is left to do.
         while let Some(segment) = place {
             while !segment.ready().is_empty() {
-                segment.book();
-                let (given, unheard) = outlet.send(segment.ready()).await;
-                segment.sent(given);
-                segment.dropped("unheard", unheard);
+                segment.each_stage(&mut |stage| stage.count_buffered());
+                let (sent, dropped) = outlet.send(segment.ready()).await;
+                if let Some(last) = last {
+                    last.sent(sent);
+                    last.dropped("no_subscriber", dropped);
+                }
             }
-            segment.book();
+            segment.each_stage(&mut |stage| stage.count_buffered());
             if *input == Input::Finished {
                 return Ok(());
             }
-            let deadline = segment.deadline();
+            let deadline = first_deadline(segment);
             if let Some(deadline) = deadline
                 && alarm.deadline() != deadline
             {
@@ -204,7 +209,10 @@ impl<S: Segment> SegmentTask<S> {
 
 /// Runs everything in the inbox through: here, or where that may take long on the blocking pool.
 async fn advance<S: Segment>(place: &mut Option<S>, now: Instant) {
-    if let Some(segment) = place.as_mut().filter(|segment| !segment.is_costly()) {
+    let Some(segment) = place else { return };
+    let mut is_costly = false;
+    segment.each_stage(&mut |stage| is_costly |= stage.is_costly());
+    if !is_costly {
         return segment.advance(now);
     }
     let Some(mut segment) = place.take() else { return };
@@ -224,6 +232,13 @@ async fn advance<S: Segment>(place: &mut Option<S>, now: Instant) {
     }
 }
 
+/// The earliest deadline of its stages.
+fn first_deadline(segment: &mut impl Segment) -> Option<Instant> {
+    let mut first = None;
+    segment.each_stage(&mut |stage| first = [first, stage.deadline()].into_iter().flatten().min());
+    first
+}
+
 /// How far the input of a segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
@@ -241,8 +256,11 @@ impl<S: Segment> Task for SegmentTask<S> {
     }
 
     fn failed(&mut self) -> String {
-        let recovered = self.segment.as_mut().and_then(Segment::recover);
-        recovered.unwrap_or_else(|| "segment".to_owned())
+        let mut failed = None;
+        if let Some(segment) = &mut self.segment {
+            segment.each_stage(&mut |stage| failed = failed.take().or_else(|| stage.recover()));
+        }
+        failed.unwrap_or_else(|| "segment".to_owned())
     }
 }
 
@@ -285,45 +303,45 @@ impl<T: Send + 'static> Upstream<T> {
 pub(super) struct SinkTask<S: Sink> {
     inlet: Upstream<S::In>,
     sink: S,
-    /// Taken, in order; those before `next` are written.
-    hand: Vec<S::In>,
+    /// Received, in order; those before `next` are written.
+    items: Vec<S::In>,
     next: usize,
-    node: Arc<StageStats>,
+    stats: Arc<StageStats>,
     log_limit: LogLimit,
 }
 
 impl<S: Sink> SinkTask<S> {
-    pub fn new(sink: S, inlet: Upstream<S::In>, node: Arc<StageStats>) -> Self {
-        Self { inlet, sink, hand: Vec::new(), next: 0, node, log_limit: LogLimit::default() }
+    pub fn new(sink: S, inlet: Upstream<S::In>, stats: Arc<StageStats>) -> Self {
+        Self { inlet, sink, items: Vec::new(), next: 0, stats, log_limit: LogLimit::default() }
     }
 
     async fn pump(&mut self) -> Result<(), StageError> {
-        let Self { inlet, sink, hand, next, node, log_limit } = self;
+        let Self { inlet, sink, items, next, stats, log_limit } = self;
         loop {
-            node.queued((hand.len() - *next) as u64);
-            while let Some(item) = hand.get(*next) {
-                node.buffered(weigh(&hand[*next..]));
+            stats.queued((items.len() - *next) as u64);
+            while let Some(item) = items.get(*next) {
+                stats.buffered(weigh(&items[*next..]));
                 match sink.hands_on() {
                     // It waits for as long as what is behind it does.
                     true => sink.write(item).await?,
-                    false => within_limit(sink.write(item), log_limit, node).await?,
+                    false => within_limit(sink.write(item), log_limit, stats).await?,
                 }
-                works_again(log_limit, node);
-                node.sent(item.weight());
+                works_again(log_limit, stats);
+                stats.sent(item.weight());
                 if !sink.hands_on() {
                     item.acknowledge();
                 }
                 *next += 1;
             }
-            hand.clear();
+            items.clear();
             *next = 0;
-            node.buffered(0);
-            within_limit(sink.flush(), log_limit, node).await?;
-            if !inlet.take(hand).await {
+            stats.buffered(0);
+            within_limit(sink.flush(), log_limit, stats).await?;
+            if !inlet.take(items).await {
                 return Ok(());
             }
             if !inlet.counts() {
-                node.received(weigh(hand));
+                stats.received(weigh(items));
             }
         }
     }
@@ -335,8 +353,8 @@ impl<S: Sink> Task for SinkTask<S> {
     }
 
     fn failed(&mut self) -> String {
-        self.node.failed();
-        self.node.name().to_owned()
+        self.stats.failed();
+        self.stats.name().to_owned()
     }
 
     fn log_limit(&mut self) -> Option<&mut LogLimit> {
@@ -344,18 +362,18 @@ impl<S: Sink> Task for SinkTask<S> {
     }
 }
 
-/// Waits for one write of the sink `node`. One that hangs is logged, and fails later.
+/// Waits for one write of the sink that `stats` are of. One that hangs is logged, and fails later.
 async fn within_limit(
     write: impl Future<Output = Result<(), StageError>>,
     log_limit: &mut LogLimit,
-    node: &StageStats,
+    stats: &StageStats,
 ) -> Result<(), StageError> {
     let mut write = std::pin::pin!(write);
     if let Ok(done) = timeout(WRITE_SLOW, &mut write).await {
         return done;
     }
     if log_limit.happened(Instant::now()).is_some() {
-        tracing::warn!(stage = node.name(), "a write has taken {WRITE_SLOW:?} and goes on");
+        tracing::warn!(stage = stats.name(), "a write has taken {WRITE_SLOW:?} and goes on");
     }
     match timeout(WRITE_LIMIT - WRITE_SLOW, write).await {
         Ok(done) => done,
@@ -363,9 +381,9 @@ async fn within_limit(
     }
 }
 
-/// The stage `node` has done something without a fault.
-fn works_again(log_limit: &mut LogLimit, node: &StageStats) {
+/// The stage that `stats` are of has done something without a fault.
+fn works_again(log_limit: &mut LogLimit, stats: &StageStats) {
     if log_limit.is_over() {
-        tracing::info!(stage = node.name(), "stage works again");
+        tracing::info!(stage = stats.name(), "stage works again");
     }
 }

@@ -1,9 +1,9 @@
-//! What a graph looks like: recorded while it is built, so a picture cannot differ from what runs.
+//! What a graph looks like: recorded while it is built, so what is drawn is what runs.
 //! [`Display`](fmt::Display) draws it as text; Mermaid is [`crate::cli`]'s work.
 
 use std::fmt;
 
-/// The way from one box to the next.
+/// How items get from one stage to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edge {
     /// A plain call in the same task.
@@ -17,9 +17,9 @@ pub enum Edge {
 /// One stage of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
-    /// Its name in the books, without the pipeline's.
+    /// Its name in the statistics, without the pipeline's.
     pub name: String,
-    /// What an operator would want to know of it; may be empty.
+    /// Its most important settings; may be empty.
     pub detail: String,
 }
 

@@ -21,7 +21,8 @@ use super::scheduler::Scheduler;
 use super::session::{self, Core, Ended};
 use super::tracked_frame::{Discarded, TrackedFrame, Undelivered};
 use super::write_buffer::WriteBuffer;
-use crate::model::{Frame, StageCounts};
+use crate::model::Frame;
+use crate::pipeline::StageCounts;
 use crate::pipeline::StageStats;
 
 /// The most frames that are counted as dropped when the port ends with unread channels.

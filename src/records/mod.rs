@@ -10,10 +10,8 @@ pub mod buffers;
 pub mod transform;
 pub mod serialize;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::model::Frame;
-use crate::pipeline::{EventCount, Identity, Pipeline, Segment, Source, StatsRegistry};
+use crate::pipeline::{Context, EventCount, Identity, Pipeline, Segment, Source};
 
 pub use batch::Records;
 
@@ -30,12 +28,10 @@ pub struct Stages {
 
 /// The start of a flow: one task per source, all into one channel.
 pub fn read<S: Source<Out = Records>>(
-    name: &str,
+    context: &Context,
     sources: Vec<S>,
-    health: &StatsRegistry,
-    stop: &CancellationToken,
 ) -> Pipeline<Identity<Records>> {
-    Pipeline::from_sources(name, sources, BATCHES_WAITING, health, stop)
+    Pipeline::from_sources(context, sources, BATCHES_WAITING)
 }
 
 /// The middle of a flow: records become frames, in one task. What is left to say is where they go:

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 
 use infiniservice::metrics::collect::AgentCollector;
-use infiniservice::model::StageCounts;
+use infiniservice::pipeline::StageCounts;
 use tokio::time::Instant;
 
 use super::rig::{MIB, burn, close, file, number, read_well};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{Stream, stream};
 use infiniservice::pipeline::{
-    ExitStatus, LOG_INTERVAL, Pipeline, Restart, Sink, Source, StageError, StatsRegistry,
+    Context, ExitStatus, LOG_INTERVAL, Pipeline, Restart, Sink, Source, StageError, StatsRegistry,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ async fn a_stage_that_panics_once_loses_nothing_and_the_others_go_on() {
     let (sink, from) = tell::<Pair>(64);
     let mut source = count(9);
     source.panic_at = Some(3);
-    let graph = Pipeline::from_sources("test", [source], 4, &health, &stop)
+    let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [source], 4)
         .then_each(vec![Brittle(vec![(2, 1)]), Brittle(vec![(5, 1), (8, 1)])])
         .then(Pairs::default())
         .write(sink, 2);
@@ -44,7 +44,7 @@ async fn a_stage_that_panics_once_loses_nothing_and_the_others_go_on() {
 async fn an_item_that_breaks_its_stage_twice_is_given_up_and_counted() {
     let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, from) = tell::<Number>(64);
-    let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop)
+    let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [count(4)], 4)
         .then(Brittle(vec![(1, 2)]))
         .write(sink, 2);
     let restart = Restart::default();
@@ -61,7 +61,8 @@ async fn a_failed_write_is_offered_again_for_as_long_as_it_takes() {
     let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (mut sink, from) = tell::<Number>(64);
     sink.fail = (1..40).collect(); // far beyond the restart budget: the world is at fault
-    let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(sink, 2);
+    let graph =
+        Pipeline::from_sources(&Context::new("test", &health, &stop), [count(4)], 4).write(sink, 2);
     let restart = Restart::default();
     let (outcome, numbers) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
     assert_eq!((outcome.end, numbers), (ExitStatus::Done, (0..4).map(Number).collect()));
@@ -86,7 +87,8 @@ async fn a_sink_that_cannot_write_is_logged_once_a_minute_and_when_it_can_again(
         let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
         let (mut sink, from) = tell::<Number>(64);
         sink.fail = if stops { (0..1_000).collect() } else { (1..12).collect() };
-        let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(sink, 2);
+        let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [count(4)], 4)
+            .write(sink, 2);
         let restart = Restart::default();
         let log = logged(async {
             let begun = Instant::now();
@@ -131,7 +133,8 @@ async fn a_sink_that_hangs_is_logged_once_after_five_seconds_and_when_it_goes_on
     for (seconds, hung) in [(4, 0), (20, 1), (55, 1)] {
         let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
         let slow = Slow(Duration::from_secs(seconds));
-        let graph = Pipeline::from_sources("test", [count(4)], 4, &health, &stop).write(slow, 2);
+        let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [count(4)], 4)
+            .write(slow, 2);
         let log = logged(async {
             assert_eq!(graph.run(&Restart::default(), &stop, DRAIN).await.end, ExitStatus::Done);
         })
@@ -155,13 +158,15 @@ async fn a_stage_that_spends_its_budget_ends_the_run_and_the_rest_drains() {
     let (sink, from) = tell::<Pair>(64);
     let mut source = count(7);
     source.then_wait = true;
-    let mut tasks = Pipeline::from_sources("good", [source], 4, &health, &stop)
+    let mut tasks = Pipeline::from_sources(&Context::new("good", &health, &stop), [source], 4)
         .then(Pairs::default())
         .write(sink, 2)
         .into_tasks();
     let (dead, _gone) = tell::<Number>(1);
     tasks.extend(
-        Pipeline::from_sources("bad", [Dead], 4, &health, &stop).write(dead, 2).into_tasks(),
+        Pipeline::from_sources(&Context::new("bad", &health, &stop), [Dead], 4)
+            .write(dead, 2)
+            .into_tasks(),
     );
     let restart = Restart { budget: 3, ..Restart::default() };
     let begun = Instant::now();
@@ -203,7 +208,7 @@ proptest::proptest! {
             let mut numbers = count(end);
             numbers.panic_at = source;
             let brittle = |list: std::collections::BTreeMap<u64, u32>| Brittle(list.into_iter().collect());
-            let graph = Pipeline::from_sources("test", [numbers], bounds.0, &health, &stop)
+            let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [numbers], bounds.0)
                 .then(brittle(first))
                 .buffer(bounds.1)
                 .then(brittle(second))

@@ -6,7 +6,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use infiniservice::pipeline::{
-    ExitStatus, Output, Pipeline, Restart, Ring, StatsRegistry, Transform,
+    Context, ExitStatus, Output, Pipeline, Restart, Ring, StatsRegistry, Transform,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -18,11 +18,12 @@ fn every_item_arrives_in_order_through_fused_and_buffered_stages() {
     under_both(|| async {
         let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
         let (sink, from) = tell::<Pair>(1);
-        let graph = Pipeline::from_sources("test", [count(10_001)], 4, &health, &stop)
-            .then(Even)
-            .buffer(3)
-            .then(Pairs::default())
-            .write(sink, 2);
+        let graph =
+            Pipeline::from_sources(&Context::new("test", &health, &stop), [count(10_001)], 4)
+                .then(Even)
+                .buffer(3)
+                .then(Pairs::default())
+                .write(sink, 2);
         let restart = Restart::default();
         let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
         assert_eq!(outcome.end, ExitStatus::Done);
@@ -72,7 +73,7 @@ async fn what_is_costly_leaves_the_worker_and_nothing_else_of_it_changes() {
         worker: thread::current().id(),
         elsewhere: Arc::clone(&elsewhere),
     };
-    let graph = Pipeline::from_sources("test", [count(300)], 4, &health, &stop)
+    let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [count(300)], 4)
         .then(Even)
         .then(costly)
         .write(sink, 2);
@@ -103,7 +104,7 @@ async fn what_is_held_goes_out_when_its_deadline_comes_and_when_the_stop_is_call
     let (sink, mut from) = tell::<Pair>(64);
     let mut source = count(3);
     source.then_wait = true;
-    let graph = Pipeline::from_sources("test", [source], 4, &health, &stop)
+    let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [source], 4)
         .then(Pairs::default())
         .write(sink, 2);
     let restart = Restart::default();
@@ -129,7 +130,8 @@ async fn a_sink_that_never_comes_back_is_left_at_the_shutdown_deadline() {
     let (sink, _kept) = tell::<Number>(1); // nobody reads: the second write waits for ever
     let mut source = count(50);
     source.then_wait = true;
-    let graph = Pipeline::from_sources("test", [source], 4, &health, &stop).write(sink, 2);
+    let graph =
+        Pipeline::from_sources(&Context::new("test", &health, &stop), [source], 4).write(sink, 2);
     let restart = Restart::default();
     let begun = Instant::now();
     let (outcome, ()) = tokio::join!(graph.run(&restart, &stop, DRAIN), async {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::{Stream, stream};
 use infiniservice::pipeline::{
-    ConcurrencyLimits, ExitStatus, Handler, Pipeline, Restart, Source, StageError, StatsRegistry,
+    ConcurrencyLimit, ConcurrencyLimits, Context, ExitStatus, Handler, Pipeline, Restart, Source,
+    StageError, StatsRegistry,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -64,8 +65,8 @@ async fn handled(numbers: Vec<u64>, places: ConcurrencyLimits) -> (Vec<Vec<u64>>
     let (sink, from) = tell::<Pair>(1);
     let most = Arc::<AtomicU32>::default();
     let slow = Slow { under_way: Arc::default(), most: Arc::clone(&most) };
-    let graph = Pipeline::from_sources("test", [These(numbers)], 4, &health, &stop)
-        .handle(slow, places, 16)
+    let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [These(numbers)], 4)
+        .handle(slow, &ConcurrencyLimit::new(places), 16)
         .write(sink, 2);
     let restart = Restart::default();
     let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use infiniservice::model::StageCounts;
+use infiniservice::pipeline::StageCounts;
 use infiniservice::pipeline::{EventCount, Output, Sink, Source, StageError, Transform};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};

@@ -26,8 +26,8 @@ use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::{Stages, collect, latest::Latest, through};
 use infiniservice::model;
 use infiniservice::pipeline::{
-    ConcurrencyLimit, ConcurrencyLimits, ExitStatus, Graph, MemoryBudget, Outcome, Pipeline,
-    Restart, Ring, StageStats, StatsRegistry, Subscriber, Task, run_until,
+    ConcurrencyLimit, ConcurrencyLimits, Context, ExitStatus, Graph, MemoryBudget, Outcome,
+    Pipeline, Restart, Ring, StageStats, StatsRegistry, Subscriber, Task, run_until,
 };
 use infiniservice::port::AckTracker;
 use infiniservice::spool::{Acks, DurableMessage};
@@ -237,9 +237,10 @@ impl CommandState {
             known: Arc::clone(&self.around.known),
         };
         let ring = Ring::new(files.keep).within(&self.ledger);
-        let frames = through(collect("metrics", vec![source], &health, &stop), stages);
+        let frames =
+            through(collect(&Context::new("metrics", &health, &stop), vec![source]), stages);
         let mut published = frames.publish(&ring);
-        let (tail, node) = published.tail("port", "simulated".to_owned());
+        let (tail, node) = published.subscribe_with_stats("port", "simulated".to_owned());
         let (graphs, plug) = (vec![published.graph()], Some((tail, files.keep, node)));
         New { kind: Kind::Metrics, files, graphs, plug, stop }
     }
@@ -269,16 +270,20 @@ impl CommandState {
         let verify = || {
             Verify::new(Secret::new(KEY.to_vec())).with_clock(clock::now_ms).remembering(&self.log)
         };
-        let told = Pipeline::from_sources("commands", [receive], MESSAGES_WAITING, &health, &stop)
-            .then(Frame::of(turn, LINE_BYTES_MAX))
-            .then(verify())
-            .then(Decode::within(&self.ledger))
-            .then(Echoes(Arc::clone(known)))
-            .then(AckFilter::new(self.answers.clone()))
-            .then(Authorize::new(policy()))
-            .then(Taken(Arc::clone(known)))
-            .handle_in(dispatch, &self.room, MESSAGES_WAITING)
-            .then(Made(Arc::clone(known)));
+        let told = Pipeline::from_sources(
+            &Context::new("commands", &health, &stop),
+            [receive],
+            MESSAGES_WAITING,
+        )
+        .then(Frame::of(turn, LINE_BYTES_MAX))
+        .then(verify())
+        .then(Decode::within(&self.ledger))
+        .then(Echoes(Arc::clone(known)))
+        .then(AckFilter::new(self.answers.clone()))
+        .then(Authorize::new(policy()))
+        .then(Taken(Arc::clone(known)))
+        .handle(dispatch, &self.room, MESSAGES_WAITING)
+        .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let answers = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
         let greet = SessionStart::new(self.heard.clone(), self.answers.clone()).requesting_scripts(
@@ -292,8 +297,12 @@ impl CommandState {
             waiting: self.acks.subscribe(self.log.acknowledger()),
             hosts: None,
         });
-        let told = Pipeline::from_sources("greeting", [greet], MESSAGES_WAITING, &health, &stop)
-            .then(Made(Arc::clone(known)));
+        let told = Pipeline::from_sources(
+            &Context::new("greeting", &health, &stop),
+            [greet],
+            MESSAGES_WAITING,
+        )
+        .then(Made(Arc::clone(known)));
         let node = told.node("replies");
         let greeting = told.then(reply()).write(deliver(node), MESSAGES_WAITING);
         let farewell = DrainAcks::new(self.intake.lease(), stop.clone(), self.closing.clone());

@@ -4,7 +4,8 @@ use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::model::{Frame, StageCounts, Unacknowledged};
+use infiniservice::model::{Frame, Unacknowledged};
+use infiniservice::pipeline::StageCounts;
 use infiniservice::pipeline::{ExitStatus, Restart, Sink, StageStats, StatsRegistry, Task, run};
 use infiniservice::port::TrackedFrame;
 use infiniservice::spool::{

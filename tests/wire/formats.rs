@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use infiniservice::metrics::collect::{GROUPS, Tasks};
 use infiniservice::model::{
-    Agent, Cpu, CpuSeconds, Disk, DiskCounters, Field, Group, Kind, Mount, OwnGroup, StageCounts,
-    SystemMetrics,
+    Agent, Cpu, CpuSeconds, Disk, DiskCounters, Field, Group, Kind, Mount, OwnGroup, SystemMetrics,
 };
+use infiniservice::pipeline::StageCounts;
 use infiniservice::wire::Format;
 use serde_json::Value;
 

@@ -39,7 +39,7 @@ pub struct CommandState {
     /// Starts programs. They end with the agent at the latest, not with a flow.
     pub runner: Runner,
     /// Limits the requests that run and wait.
-    pub room: ConcurrencyLimit,
+    pub limit: ConcurrencyLimit,
     /// The policy for requests that start from now on.
     pub current_policy: CurrentPolicy,
     /// The last command flow with a secret, which verifies requests if its file is removed.
@@ -67,7 +67,7 @@ impl CommandState {
             log,
             audit: audit(&file.audit, state, runs),
             runner: runner(file, runs, stop),
-            room: ConcurrencyLimit::new(places(file)),
+            limit: ConcurrencyLimit::new(limits(file)),
             current_policy: CurrentPolicy::default(),
             last: None,
             state: state.clone(),
@@ -111,7 +111,7 @@ fn runner(file: &CommandsFile, runs: bool, stop: &CancellationToken) -> Runner {
 }
 
 /// The limits of `[execute]`.
-pub fn places(file: &CommandsFile) -> ConcurrencyLimits {
+pub fn limits(file: &CommandsFile) -> ConcurrencyLimits {
     ConcurrencyLimits {
         parallel: file.execute.parallel.items(),
         waiting: file.execute.waiting.items(),

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::assemble::{Built, Site, metrics_flow, records_flow};
 use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, policy_stage};
 use crate::agent::port_registry::Ports;
-use crate::agent::reload::command_state::{CommandState, places};
+use crate::agent::reload::command_state::{CommandState, limits};
 use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
 use crate::agent::status::StatusReport;
@@ -346,7 +346,7 @@ impl FlowManager {
                     ),
                 }
                 if let Some(command_state) = &self.command_state {
-                    command_state.room.resize(places(&commands.file));
+                    command_state.limit.resize(limits(&commands.file));
                     command_state.current_policy.set(policy_stage(commands));
                 }
                 restart.clone()

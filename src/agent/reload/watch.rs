@@ -74,7 +74,7 @@ impl Drop for FileWatcher {
 
 /// Asks for a reload whenever one of `paths` has changed.
 async fn watch(paths: Vec<PathBuf>, reloads: mpsc::Sender<ReloadRequest>) {
-    let paths = places(paths);
+    let paths = watched_places(paths);
     if paths.is_empty() {
         return;
     }
@@ -114,7 +114,7 @@ async fn settled(armed: &Armed) -> io::Result<()> {
 }
 
 /// Those of `paths` that lie on a disk.
-fn places(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+fn watched_places(paths: Vec<PathBuf>) -> Vec<PathBuf> {
     if paths.is_empty() {
         return vec![DEFAULT_FOLDER.into()];
     }

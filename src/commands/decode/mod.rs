@@ -18,7 +18,7 @@ use crate::commands::actions::registry;
 use crate::commands::authorize::policy;
 use crate::commands::decode::request::{RawCommand, Request, RequestKind, Script};
 use crate::commands::verify::Verified;
-use crate::pipeline::{EventCount, MemoryBudget, Output, Reservation, Transform};
+use crate::pipeline::{EventCount, MemoryBudget, Output, SharedReservation, Transform};
 #[cfg(doc)]
 use crate::wire::inbound::SCRIPTS_TOLD_MAX;
 use crate::wire::inbound::{
@@ -57,7 +57,7 @@ pub struct Refusal {
     /// Whether it is a pending script, whose reply is a completion.
     pub is_script: bool,
     /// Its memory reservation until it has a reply.
-    pub held: Reservation,
+    pub held: SharedReservation,
 }
 
 /// The error of a command without an action.
@@ -108,13 +108,13 @@ const REFUSAL_BYTES: usize = 384;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Decode {
-    ledger: MemoryBudget,
+    budget: MemoryBudget,
 }
 
 impl Decode {
-    /// Charges requests to `ledger`; the default has no limit.
-    pub fn within(ledger: &MemoryBudget) -> Self {
-        Self { ledger: ledger.clone() }
+    /// Charges requests to `budget`; the default has no limit.
+    pub fn within(budget: &MemoryBudget) -> Self {
+        Self { budget: budget.clone() }
     }
 }
 
@@ -123,14 +123,14 @@ impl Transform for Decode {
     type Out = HostMessage;
 
     fn apply(&mut self, now: Instant, input: &Verified, out: &mut Output<HostMessage>) {
-        let held = self.ledger.try_charge(input.payload.len()).map(Reservation::of);
+        let held = self.budget.try_reserve(input.payload.len()).map(SharedReservation::of);
         let scripts = if held.is_some() { SCRIPTS_MAX } else { 0 };
         let asked = match inbound::parse(&input.payload, scripts) {
             Ok(message) => {
                 if matches!(&message, Message::PendingScripts(scripts) if scripts.understands) {
                     out.push(HostMessage::Understands);
                 }
-                asked(message, &Origin { message: input, held }, &self.ledger, now)
+                asked(message, &Origin { message: input, held }, &self.budget, now)
             }
             Err(Unreadable { id: Some(id), kind, action, why }) => {
                 let action = action.or(kind).unwrap_or_else(|| "unknown".to_owned());
@@ -140,7 +140,7 @@ impl Transform for Decode {
                     action: shown(&action),
                     error,
                     is_script: false,
-                    held: Reservation::default(),
+                    held: SharedReservation::default(),
                 })
             }
             Err(Unreadable { id: None, .. }) => return out.drop_items("unreadable", 1),
@@ -155,11 +155,11 @@ impl EventCount for HostMessage {}
 struct Origin<'a> {
     message: &'a Verified,
     /// `None` if the memory budget is exhausted.
-    held: Option<Reservation>,
+    held: Option<SharedReservation>,
 }
 
 impl Origin<'_> {
-    fn held(&self) -> Reservation {
+    fn held(&self) -> SharedReservation {
         self.held.clone().unwrap_or_default()
     }
 
@@ -172,7 +172,7 @@ impl Origin<'_> {
 fn asked(
     message: Message<'_>,
     from: &Origin<'_>,
-    ledger: &MemoryBudget,
+    budget: &MemoryBudget,
     now: Instant,
 ) -> HostMessage {
     let command = match message {
@@ -182,7 +182,7 @@ fn asked(
         Message::KeepAliveResponse(number) => return HostMessage::KeepAliveAnswered(number),
         Message::Metrics => return HostMessage::MetricsNow,
         Message::PendingScripts(scripts) => {
-            return HostMessage::Scripts(all(scripts, from, ledger));
+            return HostMessage::Scripts(all(scripts, from, budget));
         }
     };
     match command.and_then(|request| in_time(request, from.message, now)) {
@@ -206,10 +206,10 @@ fn asked(
 fn all(
     scripts: PendingScripts<'_>,
     from: &Origin<'_>,
-    ledger: &MemoryBudget,
+    budget: &MemoryBudget,
 ) -> Vec<Result<Request, Refusal>> {
     let PendingScripts { scripts, mut too_many, mut more, .. } = scripts;
-    let held = ledger.try_charge(too_many.len() * REFUSAL_BYTES).map(Reservation::of);
+    let held = budget.try_reserve(too_many.len() * REFUSAL_BYTES).map(SharedReservation::of);
     if held.is_none() {
         more += std::mem::take(&mut too_many).len() as u64;
     }

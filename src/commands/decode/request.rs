@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::commands::actions::ActionRequest;
 use crate::commands::actions::argument::Account;
-use crate::pipeline::Reservation;
+use crate::pipeline::SharedReservation;
 
 /// One request of the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Request {
     /// Its age at that time.
     pub age: Duration,
     /// Its memory reservation while it waits and runs.
-    pub held: Reservation,
+    pub held: SharedReservation,
 }
 
 /// The program of a request is terminated when this fraction of its timeout is left …
@@ -35,7 +35,14 @@ const LEAD_MAX: Duration = Duration::from_millis(500);
 impl Request {
     /// A request that was received as soon as it was sent.
     pub fn new(id: String, kind: RequestKind, timeout: Duration, received: Instant) -> Self {
-        Self { id, kind, timeout, received, age: Duration::ZERO, held: Reservation::default() }
+        Self {
+            id,
+            kind,
+            timeout,
+            received,
+            age: Duration::ZERO,
+            held: SharedReservation::default(),
+        }
     }
 
     /// When the host stops waiting: a later reply is lost.

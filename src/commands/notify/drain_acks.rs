@@ -12,7 +12,7 @@ use crate::commands::decode::ack_filter::AckFilter;
 use crate::commands::receive::inbound::ReadLease;
 use crate::commands::receive::line_framer::Frame;
 use crate::commands::verify::Verify;
-use crate::pipeline::{Graph, Pipeline, Source, StageError, StatsRegistry};
+use crate::pipeline::{Context, Graph, Pipeline, Source, StageError, StatsRegistry};
 use crate::port::{AckTracker, Inbound};
 
 /// A closing port starts to close at most this long after its flow stops.
@@ -47,12 +47,13 @@ impl DrainAcks {
     ) -> Graph {
         let frame = Frame::of(self.lease.clone(), max_line);
         let never = CancellationToken::new(); // it ends with the port
-        let (graph, _discarded) = Pipeline::from_sources("farewell", [self], 1, health, &never)
-            .then(frame)
-            .then(verify)
-            .then(Decode::default())
-            .then(AckFilter::new(answers))
-            .hand_to("nobody", String::new(), 1);
+        let (graph, _discarded) =
+            Pipeline::from_sources(&Context::new("farewell", health, &never), [self], 1)
+                .then(frame)
+                .then(verify)
+                .then(Decode::default())
+                .then(AckFilter::new(answers))
+                .hand_to("nobody", String::new(), 1);
         graph
     }
 }

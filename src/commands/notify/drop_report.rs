@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::model::StageCounts;
+use crate::pipeline::StageCounts;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// How often the counters are read.

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::procfs::{self, Reader};
 use super::{Collector, NoOptions, Registered, Surroundings, parse, pid_stat, tell};
-use crate::model::{Agent, Group, StageCounts, SystemMetrics};
+use crate::model::{Agent, Group, SystemMetrics};
+use crate::pipeline::StageCounts;
 
 /// The agent's processor time, memory, wake-ups, descriptors and pipeline counters.
 ///

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use infiniservice::model::StageCounts;
+use infiniservice::pipeline::StageCounts;
 use infiniservice::wire::outbound::AgentEvent;
 
 use super::{Id, Known};
