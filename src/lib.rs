@@ -34,8 +34,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`mod@redact`] | secrets in texts and command lines, taken out |
-//! | [`model`] | the data that travels |
 //! | [`pipeline`] | the engine: stages, channels, tasks, supervision |
+//! | [`model`] | the data that travels |
 //! | [`metrics`] | the flow: collect → enrich → batch → serialize |
 //! | [`wire`] | the formats, byte for byte |
 //! | [`records`] | the flow of what others write: read → transform → serialize |

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use crate::pipeline::{Charge, MemoryBudget};
+use crate::pipeline::{MemoryBudget, Reservation};
 use crate::sync::IgnorePoison;
 
 /// Buffers that are kept for the next batch; more are freed.
@@ -47,8 +47,8 @@ impl Buffers {
             self.0.keep(buffer);
             return content;
         }
-        let _charge = self.0.budget.charge(buffer.len());
-        Bytes::from_owner(Shared { buffer, pool: Arc::clone(&self.0), _charge })
+        let _reservation = self.0.budget.reserve(buffer.len());
+        Bytes::from_owner(Shared { buffer, pool: Arc::clone(&self.0), _reservation })
     }
 }
 
@@ -65,7 +65,7 @@ impl Pool {
 struct Shared {
     buffer: Vec<u8>,
     pool: Arc<Pool>,
-    _charge: Charge,
+    _reservation: Reservation,
 }
 
 impl AsRef<[u8]> for Shared {
