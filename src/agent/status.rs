@@ -65,6 +65,15 @@ pub struct PortStatus {
     pub bytes_out: u64,
     /// Times that the device was full.
     pub stalls: u64,
+    /// Whether it is full now: the host does not read.
+    #[serde(default)]
+    pub is_full: bool,
+    /// Bytes that were written and are not acknowledged.
+    #[serde(default)]
+    pub unacknowledged_bytes: u64,
+    /// Whether something waits until the host has acknowledged more.
+    #[serde(default)]
+    pub waits_for_host: bool,
 }
 
 /// One stage. The unit is the reading, or the message.
@@ -117,6 +126,9 @@ impl PortReport {
             bytes_in: counters.bytes_in.load(Relaxed),
             bytes_out: counters.bytes_out.load(Relaxed),
             stalls: counters.stalls.load(Relaxed),
+            is_full: counters.is_full.load(Relaxed),
+            unacknowledged_bytes: counters.unacknowledged.load(Relaxed),
+            waits_for_host: counters.is_waiting.load(Relaxed),
         };
         ports.iter().map(status).collect()
     }

@@ -7,6 +7,7 @@ mod schema;
 mod init;
 mod reload;
 mod status;
+mod diagnose;
 pub mod validate;
 mod explain;
 mod graph;
@@ -63,6 +64,8 @@ enum Command {
     Reload(reload::Reload),
     /// Tell what the agent that runs does: rates, queues, losses, port and host
     Status(status::StatusArguments),
+    /// Say why host and agent do not get together, and what to do next
+    Diagnose(diagnose::Diagnose),
     /// Say what is wrong in pipeline files, or that nothing is
     Validate(validate::Validate),
     /// Tell what would become of a message of the host, without doing it
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Init(init) => init.main(),
         Command::Reload(reload) => reload.main(),
         Command::Status(status) => status.main(),
+        Command::Diagnose(diagnose) => diagnose.main(),
         Command::Validate(validate) => validate.main(),
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),
@@ -187,6 +191,24 @@ fn print(bytes: &[u8]) -> io::Result<()> {
 /// `code`, unless printing has failed: then the exit code of that.
 fn unless(printed: ExitCode, code: u8) -> ExitCode {
     if printed == ExitCode::SUCCESS { ExitCode::from(code) } else { printed }
+}
+
+/// Adds `line`, indented by `indent` and broken at spaces to 80 columns.
+fn wrapped(text: &mut String, indent: usize, line: &str) {
+    const WIDTH: usize = 80;
+    let mut column = 0;
+    for word in line.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > WIDTH {
+            text.push('\n');
+            column = 0;
+        }
+        let blanks = if column == 0 { indent } else { 1 };
+        text.extend(std::iter::repeat_n(' ', blanks));
+        text.push_str(word);
+        column += blanks + length;
+    }
+    text.push('\n');
 }
 
 /// Prints a line to standard error. A failure cannot be reported anywhere.

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::trial::try_out;
-use super::{StateOption, load_or_report, say};
+use super::{StateOption, load_or_report, say, wrapped};
 use crate::agent::control::LOOK_EVERY;
 use crate::config::{
     Batch, Collect, Count, Delivery, Loaded, MemoryLimit, Period, Pipeline, PipelineFile, Read,
@@ -230,12 +230,13 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
         let _ = writeln!(text, "\n{} ({})", flow.of.name, flow.of.origin);
         for collect in &file.collect {
             let groups: Vec<&str> = collect.from.iter().map(|read| read.group().name()).collect();
-            wrapped(&mut text, &format!("every {}: {}", collect.every, groups.join(", ")));
+            wrapped(&mut text, 2, &format!("every {}: {}", collect.every, groups.join(", ")));
         }
         let delay = flow.delay();
         let batch = &file.batch;
         wrapped(
             &mut text,
+            2,
             &match delay {
                 Duration::ZERO => "added delay: none, each reading leaves at once".to_owned(),
                 delay => format!(
@@ -246,7 +247,7 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
                 ),
             },
         );
-        wrapped(&mut text, &format!("wake-ups: {:.1} a minute", flow.wakes_per_minute()));
+        wrapped(&mut text, 2, &format!("wake-ups: {:.1} a minute", flow.wakes_per_minute()));
         for write in &file.write {
             let format = file.format_of(write);
             let rate = flow.bytes_per_second(format);
@@ -258,17 +259,17 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
                 })
                 .collect();
             let _ = writeln!(text, "  to {}, {}:", write.target, format.name());
-            wrapped_at(&mut text, 4, &format!("{rate:.0} B/s ({})", lines.join(", ")));
-            wrapped_at(&mut text, 4, &fate(write, file.write.len() == 1, loaded));
+            wrapped(&mut text, 4, &format!("{rate:.0} B/s ({})", lines.join(", ")));
+            wrapped(&mut text, 4, &fate(write, file.write.len() == 1, loaded));
         }
     }
     for records in &loaded.records {
         let _ = writeln!(text, "\n{} ({})", records.name, records.origin);
         let delay = records.file.batch.max_delay;
-        wrapped(&mut text, &format!("as much as is read; added delay: up to {delay}"));
+        wrapped(&mut text, 2, &format!("as much as is read; added delay: up to {delay}"));
         for write in &records.file.write {
             let _ = writeln!(text, "  to {}:", write.target);
-            wrapped_at(&mut text, 4, &fate(write, records.file.write.len() == 1, loaded));
+            wrapped(&mut text, 4, &fate(write, records.file.write.len() == 1, loaded));
         }
     }
     if let Some(commands) = &loaded.commands {
@@ -277,13 +278,14 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
         let execute = &file.execute;
         wrapped(
             &mut text,
+            2,
             &format!(
                 "{} run at once, {} may wait, the next one is refused with a reason",
                 execute.parallel.get(),
                 execute.waiting.get()
             ),
         );
-        wrapped(&mut text, &format!("answers: {}", answers(file.reply.delivery, loaded)));
+        wrapped(&mut text, 2, &format!("answers: {}", answers(file.reply.delivery, loaded)));
     }
     let _ = writeln!(
         text,
@@ -308,28 +310,6 @@ fn answers(delivery: Delivery, loaded: &Loaded) -> String {
         ),
         Delivery::Latest => "in memory only, for the host that asked".to_owned(),
     }
-}
-
-fn wrapped(text: &mut String, line: &str) {
-    wrapped_at(text, 2, line);
-}
-
-/// Adds `line`, broken at spaces to 80 columns.
-fn wrapped_at(text: &mut String, indent: usize, line: &str) {
-    const WIDTH: usize = 80;
-    let mut column = 0;
-    for word in line.split(' ') {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length > WIDTH {
-            text.push('\n');
-            column = 0;
-        }
-        let blanks = if column == 0 { indent } else { 1 };
-        text.extend(std::iter::repeat_n(' ', blanks));
-        text.push_str(word);
-        column += blanks + length;
-    }
-    text.push('\n');
 }
 
 fn as_json(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> Value {

@@ -92,10 +92,14 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
         };
         let _ = writeln!(
             text,
-            "port {}: {host}, {} in, {} out",
+            "port {}: {host}, {} in, {} out{}",
             port.port,
             size(port.bytes_in),
-            size(port.bytes_out)
+            size(port.bytes_out),
+            match port.unacknowledged_bytes {
+                0 => String::new(),
+                bytes => format!("\n  not acknowledged: {}", size(bytes)),
+            }
         );
     }
     for spool in &now.spools {
@@ -201,6 +205,9 @@ mod tests {
                 bytes_in: 10,
                 bytes_out: 2_048,
                 stalls: 0,
+                is_full: false,
+                unacknowledged_bytes: 512,
+                waits_for_host: false,
             }],
             spools: Vec::new(),
             stages: vec![stage(10, 10, &[])],
@@ -218,6 +225,7 @@ infiniservice 0.1.0, process 812, up 1h 2m
 queued 0 B of 16.0 MiB, at most 34.0 KiB
 
 port org.infinibay.agent: host connected (2 so far), 10 B in, 2.0 KiB out
+  not acknowledged: 512 B
 
 stage                                     in/s     out/s   held  dropped, failed
 …hose-name-is-longer-than-its-column       2.0       1.0      3  2 overwritten, 2 failed

@@ -1,6 +1,6 @@
 //! The device's counters.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// The device's counters since the start. Each number is right by itself; two of them may be of different moments.
 #[derive(Debug, Default)]
@@ -21,6 +21,12 @@ pub struct Counters {
     pub torn_lines_resent: AtomicU64,
     /// Times the device became full.
     pub stalls: AtomicU64,
+    /// Bytes that are written and not acknowledged now.
+    pub unacknowledged: AtomicU64,
+    /// Whether the device is full now.
+    pub is_full: AtomicBool,
+    /// Whether a frame waits now until more is acknowledged.
+    pub is_waiting: AtomicBool,
     /// Times the port's task was polled while the device was open.
     pub wakeups: AtomicU64,
 }

@@ -8,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -148,6 +149,11 @@ impl<'a> Session<'a> {
         let result = self.poll_rounds(cx);
         let held = self.core.write_buffer.held() + self.core.scheduler.held();
         self.core.node.buffered(held);
+        let (window, counters) = (&self.core.window, &self.core.counters);
+        let unacknowledged = window.written().saturating_sub(window.read());
+        counters.unacknowledged.store(unacknowledged, Relaxed);
+        counters.is_waiting.store(window.is_waiting(), Relaxed);
+        counters.is_full.store(self.is_stalled, Relaxed);
         if result.is_pending() {
             self.set_alarm(cx);
         }

@@ -1,0 +1,287 @@
+//! `diagnose`: why host and agent do not get together, as one verdict for each cause, with what to do next. Changes nothing.
+//!
+//! `verdict` has the causes and their exit codes; `machine` looks at the machine's files, `agent` at what the agent tells;
+//! this reads the agent's files, asks, and prints.
+
+mod agent;
+mod machine;
+mod verdict;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{StateOption, say, unless, wrapped};
+use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
+use crate::agent::status::Status;
+use crate::commands::verify::secret::{Secret, SecretSource};
+use crate::config::{Commands, Loaded, inspect, untrusted_secret};
+use crate::files::StateFolder;
+use crate::port::Target;
+use crate::wire::shown;
+use verdict::{Cause, Verdict};
+
+/// How long the agent may take for an answer, and systemd.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between the two looks at what the agent does.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Where the packaged unit gets its variables.
+const ENVIRONMENT: &str = "/etc/infiniservice/agent.env";
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes, of the first verdict: 0 nothing is wrong, 10 files, 11 state folder, 12 driver missing, 13 no such port,
+14 security module, 15 port is busy, 16 not running, 17 has crashed, 18 no answer, 19 host absent, 20 host does not read,
+21 window full, 22 secret, 23 clocks apart, 24 policy denies.")]
+pub(super) struct Diagnose {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    state: StateOption,
+
+    /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
+    /// [default: as for run]
+    #[arg(long, value_name = "DIR|FILE")]
+    pipelines: Vec<PathBuf>,
+
+    /// Where the machine's files are, for tests
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+impl Diagnose {
+    pub(super) fn main(self) -> ExitCode {
+        let verdicts = self.verdicts();
+        let text = match self.json {
+            true => as_json(&verdicts),
+            false => shown(&as_text(&verdicts)),
+        };
+        let said = say(&text);
+        verdicts.first().map_or(said, |first| unless(said, first.cause as u8))
+    }
+
+    /// All that is wrong, the first cause first.
+    fn verdicts(&self) -> Vec<Verdict> {
+        let root = &self.root;
+        let own = |name: &str| std::env::var(name).ok();
+        let (mut loaded, mut errors) = inspect(&self.pipelines, &own);
+        self.state.apply(&mut loaded);
+        errors.extend(untrusted_secret(&loaded));
+        let mut verdicts = Vec::new();
+        if let Some(first) = errors.first() {
+            verdicts.push(Verdict::new(
+                Cause::Files,
+                format!("{}: {} ({} in all)", first.file, first.message, errors.len()),
+                "`infiniservice validate` shows each with its line, and what would be right",
+            ));
+        }
+        let folder = loaded.agent.state.folder.clone();
+        verdicts.extend(state_folder(&folder));
+
+        let socket = socket_of(&folder);
+        let look = || ask(&socket, &Request::Status, PATIENCE);
+        let status = match look() {
+            Ok(Answer::Status(before)) => {
+                std::thread::park_timeout(INTERVAL); // an early return does no harm
+                match look() {
+                    Ok(Answer::Status(now)) => Some((before, now)),
+                    _ => None,
+                }
+            }
+            Err(Unanswered::NoAgent) => {
+                verdicts.push(not_running(root, &socket));
+                None
+            }
+            Ok(_) => None,
+            Err(Unanswered::Late) => {
+                verdicts.push(Verdict::new(
+                    Cause::NoAnswer,
+                    format!("the agent at {} has not answered within {} s", socket.display(), PATIENCE.as_secs()),
+                    "`journalctl -u infiniservice -n 50` has what it said last; `systemctl restart infiniservice` starts it again",
+                ));
+                None
+            }
+            Err(Unanswered::Io(error)) => {
+                verdicts.push(Verdict::new(
+                    Cause::NoAnswer,
+                    format!("the agent at {} cannot be asked: {error}", socket.display()),
+                    "ask as root, or as the user that the agent runs as",
+                ));
+                None
+            }
+        };
+        let pid = status.as_ref().map(|(_, now)| now.pid);
+        if let Some((before, now)) = &status {
+            verdicts.extend(agent::running(before, now));
+            verdicts.extend(
+                machine::unit(&unit(root)).filter(|verdict| verdict.cause == Cause::Crashed),
+            );
+        }
+        for target in targets(&loaded, status.as_ref().map(|(_, now)| &**now)) {
+            verdicts.extend(machine::port(root, &target, pid));
+        }
+        verdicts.extend(machine::security_module(root));
+        if let Some(commands) = &loaded.commands {
+            let known = |name: &str| own(name).is_some() || has_variable(root, pid, name);
+            verdicts.extend(secret(commands, &known));
+            let audit =
+                commands.file.audit.path.clone().unwrap_or_else(|| folder.join("audit.jsonl"));
+            verdicts.extend(machine::policy(&audit));
+        }
+        verdicts.sort_by_key(|verdict| verdict.cause);
+        verdicts.dedup();
+        verdicts
+    }
+}
+
+fn state_folder(folder: &Path) -> Option<Verdict> {
+    let untrusted = StateFolder::at(folder).judge().err()?;
+    Some(Verdict::new(
+        Cause::StateFolder,
+        format!("{} {}", untrusted.path.display(), untrusted.why),
+        format!("`{}`", untrusted.mend),
+    ))
+}
+
+/// The ports that files and agent name, each once.
+fn targets(loaded: &Loaded, now: Option<&Status>) -> Vec<Target> {
+    let writes =
+        loaded.writes().flat_map(|(_, write)| write).filter_map(|write| match &write.target {
+            crate::config::Target::Port(name) => Some(name.clone()),
+            _ => None,
+        });
+    let receives = loaded.commands.iter().map(|commands| commands.file.receive().port.clone());
+    // What the agent has is told by it: `--port` replaces what the files say.
+    let names: Vec<String> = match now {
+        Some(now) => {
+            now.ports.iter().filter(|port| !port.opened).map(|port| port.port.clone()).collect()
+        }
+        None => writes.chain(receives).collect(),
+    };
+    let mut targets: Vec<Target> = Vec::new();
+    for target in names.iter().filter_map(|name| name.parse().ok()) {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    targets
+}
+
+/// Why no agent listens.
+fn not_running(root: &Path, socket: &Path) -> Verdict {
+    machine::unit(&unit(root)).unwrap_or_else(|| {
+        Verdict::new(
+            Cause::NotRunning,
+            format!("no agent listens at {}", socket.display()),
+            "start it: `systemctl start infiniservice`, or `infiniservice run`; if it runs with another state folder, name \
+             that with --state",
+        )
+    })
+}
+
+/// What systemd says of the unit; empty where there is none, or it takes too long.
+fn unit(root: &Path) -> String {
+    const WANTED: &str =
+        "LoadState,ActiveState,UnitFileState,Result,ExecMainCode,ExecMainStatus,NRestarts";
+    // A test puts it there.
+    if root != Path::new("/") {
+        return std::fs::read_to_string(root.join("unit")).unwrap_or_default();
+    }
+    let (tell, told) = sync_channel(1);
+    let asked = std::thread::Builder::new().name("systemctl".to_owned()).spawn(move || {
+        let mut systemctl = Command::new("systemctl");
+        systemctl.args(["show", "infiniservice", "--property", WANTED]).stdin(Stdio::null());
+        let output = systemctl.stderr(Stdio::null()).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        tell.send(text.unwrap_or_default()).is_ok()
+    });
+    match asked {
+        Ok(_) => told.recv_timeout(PATIENCE).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+/// Whether there is a secret that can be read. Its value is not kept.
+fn secret(commands: &Commands, is_set: &dyn Fn(&str) -> bool) -> Option<Verdict> {
+    let locked = |seen: String, next: &str| Some(Verdict::new(Cause::Secret, seen, next));
+    match &commands.file.verify.secret {
+        None => locked(
+            format!("{} names no secret, so no command is taken", commands.origin),
+            "say where it is: [verify] secret = \"env:INFINISERVICE_SHARED_SECRET\"",
+        ),
+        Some(SecretSource::Env(name)) if !is_set(name) => locked(
+            format!("the variable {name} is not set, so no command is taken"),
+            "put it into /etc/infiniservice/agent.env (mode 0600), and restart the agent",
+        ),
+        // Only the unit's own process has that folder.
+        Some(SecretSource::Env(_) | SecretSource::Credential(_)) => None,
+        Some(source @ SecretSource::File(_)) => match Secret::load(source) {
+            Ok(Some(_)) => None,
+            Ok(None) => locked(
+                format!("the {source} is empty, so no command is taken"),
+                "write the host's secret for this machine there, and restart the agent",
+            ),
+            Err(why) => locked(
+                format!("the secret cannot be read: {why}"),
+                "mend the file, and restart the agent",
+            ),
+        },
+    }
+}
+
+/// Whether the agent has a variable that is not empty: the running one, or the unit's file.
+fn has_variable(root: &Path, pid: Option<u32>, name: &str) -> bool {
+    let start = format!("{name}=");
+    let is_it =
+        |line: &[u8]| line.strip_prefix(start.as_bytes()).is_some_and(|value| !value.is_empty());
+    let read = |path: PathBuf| std::fs::read(path).unwrap_or_default();
+    match pid {
+        Some(pid) => read(machine::below(root, format!("/proc/{pid}/environ")))
+            .split(|byte| *byte == 0)
+            .any(is_it),
+        None => read(machine::below(root, ENVIRONMENT)).split(|byte| *byte == b'\n').any(is_it),
+    }
+}
+
+fn as_text(verdicts: &[Verdict]) -> String {
+    let mut text = String::new();
+    if verdicts.is_empty() {
+        return "nothing is wrong: the files are right, the agent runs, and a host has its port open\n".to_owned();
+    }
+    for Verdict { cause, seen, next } in verdicts {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{}{} (exit code {})",
+            if text.is_empty() { "" } else { "\n" },
+            cause.title(),
+            *cause as u8
+        );
+        wrapped(&mut text, 2, seen);
+        wrapped(&mut text, 2, &format!("next: {next}"));
+    }
+    text
+}
+
+fn as_json(verdicts: &[Verdict]) -> String {
+    let verdict = |verdict: &Verdict| {
+        json!({
+            "cause": verdict.cause,
+            "exit_code": verdict.cause as u8,
+            "seen": verdict.seen,
+            "next": verdict.next,
+        })
+    };
+    let all: Vec<_> = verdicts.iter().map(verdict).collect();
+    format!("{}\n", json!({ "ok": verdicts.is_empty(), "verdicts": all }))
+}
+
+#[cfg(test)]
+mod tests;
