@@ -44,13 +44,12 @@ impl Handler for Divide {
 /// Sends five requests.
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() {
-    let (stats, stop) = (StatsRegistry::default(), CancellationToken::new());
+    let context = Context::new("example", &StatsRegistry::default(), &CancellationToken::new());
     let limit = ConcurrencyLimit::new(ConcurrencyLimits { parallel: 2, waiting: 16 });
-    let (graph, mut replies) =
-        Pipeline::from_sources(&Context::new("example", &stats, &stop), [Requests(5)], 4)
-            .handle(Divide, &limit, 8)
-            .hand_to("replies", String::new(), 8);
-    graph.run(&Restart::default(), &stop, Duration::from_secs(5)).await;
+    let (graph, mut replies) = Pipeline::from_sources(&context, [Requests(5)], 4)
+        .handle(Divide, &limit, 8)
+        .hand_to("replies", String::new(), 8);
+    graph.run(&Restart::default(), &context.stop, Duration::from_secs(5)).await;
     let mut answered = std::collections::BTreeMap::new();
     while let Some(Reply(id, text)) = replies.recv().await {
         println!("request {id}: {text}");
