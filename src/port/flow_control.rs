@@ -126,8 +126,8 @@ pub(super) enum Share {
 /// # Quiet mode
 /// Today's host takes a barrier for the late answer to its own keep-alive, which it sends every two minutes, and
 /// logs a warning ([`AckTracker`]). Once it has sent one, a barrier is written only within 2 s after its keep-alive
-/// if durable data is in flight, when durable data has waited for 150 s, when the window is full, and when the
-/// agent ends. Its answers to echoes acknowledge the rest. Meanwhile 64 KiB more are admitted after 1 s if the host
+/// if durable data is in flight, when durable data has waited for 150 s, when the window or the durable data in flight is
+/// at its bound, and when the agent ends. Its answers to echoes acknowledge the rest. Meanwhile 64 KiB more are admitted after 1 s if the host
 /// has sent something since; else at once, up to 128 KiB in all, and then a barrier is written.
 #[derive(Debug)]
 pub(super) struct FlowControl {
@@ -212,14 +212,15 @@ impl FlowControl {
 
     /// Whether a barrier should follow the `pending` bytes: much was written without one, or `is_due`, or a frame
     /// waits for the window, or the last one must be repeated. `durable_end` is the end of the durable data in
-    /// flight; `is_last` means that nothing follows.
+    /// flight; `is_urgent` means that nothing follows without an answer: the port ends, or as much durable data is in
+    /// flight as may be.
     pub(super) fn wants_barrier(
         &self,
         now: Instant,
         pending: usize,
         is_due: bool,
         durable_end: u64,
-        is_last: bool,
+        is_urgent: bool,
     ) -> bool {
         if !self.allows_barriers || !self.acks.is_listening() {
             return false;
@@ -228,7 +229,7 @@ impl FlowControl {
         let wants = match self.is_quiet() {
             true => {
                 (self.is_waiting && self.is_spent(now))
-                    || (is_due && (is_last || self.acks.may_follow_request(now)))
+                    || (is_due && (is_urgent || self.acks.may_follow_request(now)))
             }
             false => is_due || self.is_waiting || without_barrier >= BARRIER_EVERY,
         };

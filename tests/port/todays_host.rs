@@ -170,6 +170,20 @@ async fn long_answers_one_after_the_other_cost_no_warning() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_answers_than_may_be_unacknowledged_wait_for_no_request_of_the_host() {
+    let mut met = Met::found().await;
+    met.pass(REQUEST_EVERY).await;
+    // 5.9 MB in 72 s; at most 4 MiB are in flight, and the host asks again after 120 s.
+    for seq in 1..=60 {
+        met.command(seq, LINE_MAX - 100).await;
+        met.pass(Duration::from_secs(1)).await;
+        assert_eq!(met.host.answered.len() as u64, seq);
+    }
+    // One question, which this host takes for a late echo.
+    assert!(met.host.received <= met.host.sent + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn long_lines_at_once_with_its_own_request_behind_them_cost_no_warning() {
     let mut met = Met::found().await;
     met.pass(REQUEST_EVERY).await;

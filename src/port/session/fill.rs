@@ -19,12 +19,16 @@ impl Session<'_> {
         self.open_session();
         let Core { scheduler, write_buffer, window, acks, in_flight, control_lines, .. } =
             &mut *self.core;
+        let mut is_full = false;
         let has_ended = loop {
             let (pending, room) =
                 (write_buffer.pending(), write_buffer.room().saturating_sub(BARRIER_BYTES));
             let admits = |length, share| {
-                (share != Share::Durable || in_flight.admits_durable(length))
-                    && window.admits(pending, length, share)
+                if share == Share::Durable && !in_flight.admits_durable(length) {
+                    is_full = true;
+                    return false;
+                }
+                window.admits(pending, length, share)
             };
             match scheduler.next(cx, room, admits) {
                 Next::Frame(outgoing) => write_buffer.push(outgoing),
@@ -47,7 +51,7 @@ impl Session<'_> {
                 write_buffer.pending(),
                 is_due,
                 in_flight.durable_end(),
-                has_ended,
+                has_ended || is_full,
             ) && let Some(number) = window.barrier(now, write_buffer.pending())
             {
                 write_buffer
