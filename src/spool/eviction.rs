@@ -164,7 +164,10 @@ impl<S: Storage> Spool<S> {
 
     pub(super) fn mark_full(&mut self) {
         if !std::mem::replace(&mut self.full, true) {
-            tracing::warn!(size = self.size, "spool is full and sheds");
+            tracing::warn!(
+                size = self.size,
+                "the spool is full; the least important messages are evicted"
+            );
         }
     }
 

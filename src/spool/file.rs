@@ -345,6 +345,7 @@ fn open_and_lock(
         return Ok((folder, None));
     };
     let lock = open_in(&folder, name, OFlags::RDWR | OFlags::CREATE)?;
+    make_private(&lock, &lock.metadata()?)?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     Ok((folder, Some(lock)))
 }

@@ -16,18 +16,8 @@ const WRITE_BYTES: usize = 64 << 10;
 impl<S: Storage> Spool<S> {
     /// Records the start of a run.
     pub(super) fn start(&mut self, now_ms: u64) {
-        if !self.stale {
-            let mut bytes = Vec::new();
-            session_record(&self.session, self.next_seq, now_ms, &mut bytes);
-            self.stale = self.end + bytes.len() as u64 > self.size;
-            self.empty_end = self.end; // longer than a new file; corrected when it is written anew
-            if !self.stale
-                && let Err(error) = self.append(&bytes)
-            {
-                return self.fail(&error);
-            }
-        }
-        let done = if self.stale { self.rewrite(now_ms) } else { Ok(()) };
+        self.empty_end = self.end; // longer than a new file; corrected when it is written anew
+        let done = if self.stale { self.rewrite(now_ms) } else { self.write_session(now_ms) };
         match done {
             Ok(()) => self.sync(now_ms),
             Err(error) => self.fail(&error),
@@ -54,12 +44,14 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// Tries whether a failing disk works again.
+    /// Tries whether a failing disk works again. The record of this run is written in any case: the one of the start may be
+    /// missing, and only a write that succeeds shows that the disk takes something.
     pub fn retry(&mut self, now_ms: u64) {
         if self.failing.is_none() {
             return;
         }
-        match self.try_flush(now_ms).and_then(|()| self.try_sync(now_ms)) {
+        let written = self.try_flush(now_ms).and_then(|()| self.write_session(now_ms));
+        match written.and_then(|()| self.try_sync(now_ms)) {
             Ok(()) => {
                 self.failing = None;
                 tracing::info!("messages for the host are written to disk again");
@@ -125,6 +117,16 @@ impl<S: Storage> Spool<S> {
     /// Whether unsynced data includes items, and not only acknowledgements and drops.
     pub fn is_urgent(&self) -> bool {
         self.urgent && self.is_dirty()
+    }
+
+    /// Appends the record of this run, or rewrites the file where it would be too long.
+    fn write_session(&mut self, now_ms: u64) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        session_record(&self.session, self.next_seq, now_ms, &mut bytes);
+        if self.end + bytes.len() as u64 > self.size {
+            return self.rewrite(now_ms);
+        }
+        self.append(&bytes)
     }
 
     fn fail(&mut self, error: &io::Error) {

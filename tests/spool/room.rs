@@ -1,7 +1,7 @@
 //! Full and failing disks, and a full spool: what is evicted, and what never is.
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::spool::{Kind, MEMORY_MAX, SIZE_MIN, Spool, State};
+use infiniservice::spool::{Kind, MEMORY_MAX, SIZE_MIN, Spool, State, scan};
 
 use super::rig::{NOW, all, message, settings, small, text, texts};
 
@@ -29,6 +29,27 @@ fn a_full_disk_is_a_state_that_ends_and_nothing_is_lost() {
     let (mut spool, _) = Spool::open(disk, &small(), NOW);
     let expected: Vec<String> = (0..20).map(|number| text(number, 500)).collect();
     assert_eq!(texts(&mut spool), expected, "in order, those from memory behind those on disk");
+}
+
+#[test]
+fn a_disk_that_takes_not_a_byte_is_not_well_again_because_nothing_waits() {
+    let disk = FaultyDisk::new(1);
+    let (spool, _) = Spool::open(disk.clone(), &small(), NOW);
+    drop(spool);
+    let before = disk.bytes();
+    disk.set(Faults { space: Some(before.len() as u64), ..Faults::default() });
+    let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
+    assert!(matches!(spool.state(), State::Failing(_)));
+    spool.retry(NOW);
+    assert!(matches!(spool.state(), State::Failing(_)), "still full");
+    assert_eq!(disk.bytes(), before);
+
+    disk.set(Faults::default());
+    spool.retry(NOW);
+    assert_eq!(spool.state(), State::Ok);
+    disk.power_cut();
+    let run = |bytes: &[u8]| scan(&mut FaultyDisk::with(1, bytes), u64::MAX).session.unwrap().run;
+    assert!(run(&disk.bytes()) > run(&before), "this run is on record");
 }
 
 #[test]
