@@ -20,13 +20,11 @@ const ADDRESSES: usize = 64 << 20;
 /// The stack of the first thread, on which all tasks run.
 const STACK: u64 = 1 << 20;
 
-/// Whether there is enough of everything, with `threads` threads. A soft limit below the need is raised where the
-/// hard one allows it; programs that the agent starts inherit that.
+/// Whether there is enough of everything but descriptors, with `threads` threads.
 ///
 /// # Errors
 /// A sentence that says which limit is too low, and where it is set.
 pub fn suffice(threads: usize) -> Result<(), String> {
-    descriptors()?;
     addresses()?;
     self::threads(threads)
 }
@@ -45,8 +43,14 @@ pub fn raise_stack() -> Result<(), String> {
     }
 }
 
+/// Whether enough descriptors are free. A soft limit below the need is raised where the hard one allows it; programs that
+/// the agent starts inherit that. To be called before the first file is read.
+///
 /// Takes as many as are needed and gives them back: others that are open count, too.
-fn descriptors() -> Result<(), String> {
+///
+/// # Errors
+/// As of `suffice`.
+pub fn suffice_descriptors() -> Result<(), String> {
     let free = || {
         let mut taken = Vec::with_capacity(DESCRIPTORS);
         (0..DESCRIPTORS).try_for_each(|_| {

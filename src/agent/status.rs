@@ -169,9 +169,12 @@ impl StatusReport {
 }
 
 impl StageStatus {
-    /// Whether it has had nothing to do since the start.
-    pub fn is_idle(&self) -> bool {
-        (self.received, self.buffered, self.failed) == (0, 0, 0) && self.dropped.is_empty()
+    /// Whether nothing has moved since `earlier` (the start, where `None`), nothing waits, and nothing was lost.
+    pub fn is_quiet(&self, earlier: Option<&Self>) -> bool {
+        let moved = earlier.map_or((0, 0), |earlier| (earlier.received, earlier.sent));
+        (self.received, self.sent) == moved
+            && (self.buffered, self.failed) == (0, 0)
+            && self.dropped.is_empty()
     }
 
     fn of(counts: &StageCounts) -> Self {

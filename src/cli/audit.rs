@@ -59,7 +59,8 @@ impl AuditArguments {
             told += "more breaks are not shown\n";
         }
         let verdict = if breaks.is_empty() { "the chain is whole" } else { "the chain is broken" };
-        told += &format!("{verdict}: {lines} lines in {} files", files.len());
+        let s = if files.len() == 1 { "" } else { "s" };
+        told += &format!("{verdict}: {lines} lines in {} file{s}", files.len());
         if unchained > 0 {
             told += &format!("; the first {unchained} are of an agent that chained none");
         }

@@ -250,6 +250,9 @@ fn consent(loaded: &[Loaded]) -> Result<(), ExitCode> {
     let _ = write!(io::stderr(), "Write them there? [y/N] ");
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
+    if !answer.ends_with('\n') {
+        complain(""); // the end of input: the next line begins anew
+    }
     match answer.trim() {
         "y" | "Y" | "yes" if read.is_ok() => Ok(()),
         _ => Err(refuse("nothing was written; without --real-outputs bench writes nowhere")),

@@ -53,7 +53,7 @@ impl Init {
                 }
             }
         }
-        let said = say(told.trim_end());
+        let said = say(&told);
         if failed { unless(said, EXIT_CONFIG) } else { said }
     }
 }

@@ -60,6 +60,9 @@ impl Run {
                 Err(what) => cannot_start(&what),
             };
         }
+        if let Err(what) = agent::suffice_descriptors() {
+            return cannot_start(&what);
+        }
         let loaded = match load_or_report(&self.pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,

@@ -23,7 +23,7 @@ const NAME: usize = 36;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
-    /// Stages that had nothing to do, too
+    /// Stages in which nothing moves, waits or was lost, too
     #[arg(long)]
     all: bool,
 
@@ -45,7 +45,7 @@ impl StatusArguments {
         let first = status(&socket)?;
         if self.json {
             return Ok(match serde_json::to_string(&first) {
-                Ok(text) => say(&text),
+                Ok(text) => say(&(text + "\n")),
                 Err(error) => unanswered(&format!("the answer cannot be written: {error}")),
             });
         }
@@ -117,13 +117,13 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
         "\n{:NAME$} {:>9} {:>9} {:>6}  dropped, failed",
         "stage", "in/s", "out/s", "held"
     );
-    let mut idle = 0;
+    let mut quiet = 0;
     for (index, stage) in now.stages.iter().enumerate() {
-        if !all && stage.is_idle() {
-            idle += 1;
+        let earlier = counterpart(&before.stages, &now.stages, index);
+        if !all && stage.is_quiet(earlier) {
+            quiet += 1;
             continue;
         }
-        let earlier = counterpart(&before.stages, &now.stages, index);
         let rate = |count: fn(&StageStatus) -> u64| {
             let gained = count(stage).saturating_sub(earlier.map_or(0, count));
             format!("{:.1}", gained as f64 / seconds)
@@ -143,10 +143,12 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
         );
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    if idle > 0 {
-        let _ = writeln!(text, "\nstages that had nothing to do yet: {idle} (--all shows them)");
+    if quiet > 0 {
+        let _ = writeln!(
+            text,
+            "\nstages in which nothing moves, waits or was lost: {quiet} (--all shows them)"
+        );
     }
-    text.truncate(text.trim_end().len());
     text
 }
 
@@ -190,6 +192,12 @@ mod tests {
             dropped: dropped.iter().map(|(reason, count)| ((*reason).into(), *count)).collect(),
             failed: 2,
         };
+        let quiet = StageStatus {
+            stage: "m/quiet".into(),
+            received: 10,
+            sent: 10,
+            ..StageStatus::default()
+        };
         let before = Status {
             version: "0.1.0".into(),
             pid: 812,
@@ -210,13 +218,14 @@ mod tests {
                 waits_for_host: false,
             }],
             spools: Vec::new(),
-            stages: vec![stage(10, 10, &[])],
+            stages: vec![stage(10, 10, &[]), quiet.clone()],
         };
         let mut now = before.clone();
         now.cpu_seconds = 1.01;
         now.stages = vec![
             stage(14, 12, &[("overwritten", 2)]),
             StageStatus { stage: "m/idle".into(), ..StageStatus::default() },
+            quiet,
         ];
         let text = screen(&before, &now, Duration::from_secs(2), false);
         let expected = "\
@@ -230,7 +239,8 @@ port org.infinibay.agent: host connected (2 so far), 10 B in, 2.0 KiB out
 stage                                     in/s     out/s   held  dropped, failed
 …hose-name-is-longer-than-its-column       2.0       1.0      3  2 overwritten, 2 failed
 
-stages that had nothing to do yet: 1 (--all shows them)";
+stages in which nothing moves, waits or was lost: 2 (--all shows them)
+";
         assert_eq!(text, expected);
     }
 }

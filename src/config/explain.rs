@@ -91,6 +91,10 @@ fn wrong_type(
         let help = format!("write [{word}], with two brackets on each side");
         return (format!("{word} may stand several times"), Some(help));
     }
+    if header && found("map") && wanted == "a sequence" {
+        let help = format!("write [{word}], with two brackets on each side");
+        return (format!("{word} begins one of a list"), Some(help));
+    }
     if header && found("sequence") && wanted == "a table" {
         let single = word.trim_start_matches('[').trim_end_matches(']');
         return (format!("{word} may stand only once"), Some(format!("write [{single}]")));

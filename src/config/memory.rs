@@ -168,7 +168,7 @@ impl fmt::Display for WorstCase {
             return self.why(f);
         }
         let (most, counts) = (Mib(self.bytes()).trimmed(), Mib(self.by_counts).trimmed());
-        writeln!(f, "memory: at most {most} beside the program itself, which takes about 5 MiB")?;
+        writeln!(f, "memory: at most {most} beside the program itself, which takes about 7 MiB")?;
         write!(f, "{} queued: ", Mib(self.by_counts.min(self.ceiling)))?;
         match self.by_counts > self.ceiling {
             true => write!(f, "the ceiling; by their counts it would be {counts}")?,

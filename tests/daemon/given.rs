@@ -126,6 +126,7 @@ fn under(place: &Place, words: &str, stop: bool) -> (Option<i32>, String) {
 fn a_limit_under_which_it_cannot_run_is_a_sentence_and_exit_71() {
     for (limit, says) in [
         ("ulimit -n 12", "free file descriptors"),
+        ("ulimit -n 4", "free file descriptors"),
         ("ulimit -u 1 2>/dev/null || ulimit -p 1", "more threads"),
         ("ulimit -v 60000", "can be mapped"),
         ("ulimit -s 512", "a stack of 524288 bytes"),

@@ -7,7 +7,7 @@ use crate::model::Iso8601;
 use crate::wire::plain;
 
 /// Bars of the table, in characters.
-const BAR: usize = 30;
+const BAR: usize = 20;
 
 /// The longest line, in characters.
 const LINE_MAX: usize = 80;
@@ -66,7 +66,8 @@ pub(super) fn table(
         cores => format!("{cores} cores"),
     };
     let load = now.load.map_or(String::new(), |[one, five, fifteen]| {
-        format!("   load {one:.2} {five:.2} {fifteen:.2}")
+        let [one, five, fifteen] = [one, five, fifteen].map(three_figures);
+        format!("   load {one} {five} {fifteen}")
     });
     if let Some(share) = now.cpu_percent {
         lines.push(format!("{}  {cores}{load}", bar("cpu", share)));
@@ -141,6 +142,16 @@ fn bar(name: &str, share: f64) -> String {
     let full = (share.clamp(0.0, 100.0) / 100.0 * BAR as f64).round() as usize;
     let (full, empty) = ("#".repeat(full), ".".repeat(BAR - full));
     format!("{:14}  [{full}{empty}] {share:5.1}%", short(name, 14))
+}
+
+/// `0.25`, `10.4`, `120`.
+fn three_figures(number: f64) -> String {
+    let decimals = match number {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{number:.decimals$}")
 }
 
 /// With three figures or so: `512 B`, `1.5 KiB`, `37 GiB`.
@@ -261,16 +272,22 @@ mod tests {
             whole,
             "web-1   2026-07-14 12:00:00 UTC   up 1 d 2 h\n\
              \n\
-             cpu             [####..........................]  12.5%  4 cores   load 0.10 0.20 0.30\n\
-             memory          [###############...............]  50.0%  4.0 GiB of 8.0 GiB\n\
-             /               [############..................]  40.0%  20.0 GiB of 50.0 GiB\n\
-             /var            [###########################...]  90.0%  9.0 GiB of 10.0 GiB\n\
+             cpu             [###.................]  12.5%  4 cores   load 0.10 0.20 0.30\n\
+             memory          [##########..........]  50.0%  4.0 GiB of 8.0 GiB\n\
+             /               [########............]  40.0%  20.0 GiB of 50.0 GiB\n\
+             /var            [##################..]  90.0%  9.0 GiB of 10.0 GiB\n\
              disks           0 B/s read, 4.0 KiB/s written\n  \
                eth0          10.0.0.5\n\
              \n      \
                    PID      CPU     MEMORY  PROCESS\n       \
                     77   101.2%    300 MiB  fire\u{fffd}[31mfox"
         );
+        let mut wide = reading();
+        (wide.cpu_percent, wide.cores) = (Some(100.0), 256);
+        wide.load = Some([1000.4, 10.41, 9.996]);
+        let table_of = |columns| table("web-1", &wide, None, &Status::default(), (columns, 24));
+        assert_eq!(table_of(80), table_of(200), "nothing is cut on the usual terminal");
+        assert!(table_of(80).contains("256 cores   load 1000 10.4 10.0"));
         let cut = table("web-1", &reading(), None, &Status::default(), (20, 4));
         assert_eq!(cut.lines().count(), 4);
         assert!(cut.lines().all(|line| line.chars().count() <= 20));
