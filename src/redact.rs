@@ -21,7 +21,7 @@ pub const REDACTED: &str = "[redacted]";
 /// - everything from `-----BEGIN … KEY-----` to its end,
 /// - in a command line the options and places by which a known program takes one (`mysql -p…`, `curl -u ann:…`,
 ///   `htpasswd -b FILE ann …`), and text that is piped into one that reads a password (`echo … | chpasswd`),
-/// - what a shell gives to a program as its input (`<<< …`).
+/// - what a shell gives to a program as its input (`<<< …`, and the lines behind `<<EOF`).
 ///
 /// Takes time in proportion to the text; copies it only if something was found.
 ///
@@ -36,6 +36,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     let text = keys(text);
     let text = then(text, urls);
     let text = then(text, here_strings);
+    let text = then(text, here_documents);
     let text = then(text, options);
     then(text, words)
 }
@@ -97,6 +98,7 @@ const NAMES: &[&str] = &[
     "passphrase",
     "pass",
     "pwd",
+    "pw",
     "secret",
     "token",
     "apikey",
@@ -109,6 +111,20 @@ const NAMES: &[&str] = &[
     "private-key",
     "secret_key",
     "secret-key",
+    "secret_key_base",
+    "signing_key",
+    "signing-key",
+    "signingkey",
+    "master_key",
+    "master-key",
+    "masterkey",
+    "shared_key",
+    "shared-key",
+    "sharedkey",
+    "hmac_key",
+    "hmac-key",
+    "unseal_key",
+    "app_key",
     "credential",
     "credentials",
     "authorization",
@@ -123,6 +139,11 @@ const NAMES: &[&str] = &[
     "passcode",
     "psk",
     "_auth",
+    "x-auth",
+    "masterauth",
+    "_pat",
+    "cookie",
+    "signature",
 ];
 
 /// Prefixes of known keys, and the fewest characters that follow.
@@ -225,6 +246,81 @@ fn here_strings(text: &str) -> Cow<'_, str> {
         rest = &after[length..];
     }
     if rest.len() == text.len() { text.into() } else { (out + rest).into() }
+}
+
+/// The lines of each here-document: what stands behind a line with `<<EOF`, to the line that is `EOF`, or to the end of the
+/// text, since it may have been cut.
+fn here_documents(text: &str) -> Cow<'_, str> {
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    while at < text.len() && memmem::find(&text.as_bytes()[at..], b"<<").is_some() {
+        let line = &text[at..at + text[at..].find('\n').unwrap_or(text.len() - at)];
+        at += line.len() + 1;
+        for document in Document::begun_in(line) {
+            let Some(lines) = text.get(at..).filter(|lines| !lines.is_empty()) else { break };
+            let (body, all) = match document.extent(lines) {
+                Some(extent) => extent,
+                // A number that is moved by some bits, as in `$((1<<4))`.
+                None if document.end.bytes().all(|byte| byte.is_ascii_digit()) => break,
+                None => (lines.len(), lines.len()),
+            };
+            if body > 0 {
+                out.push_str(&text[copied..at]);
+                out.push_str(REDACTED);
+                copied = at + body;
+            }
+            at += all;
+        }
+    }
+    if copied == 0 { text.into() } else { (out + &text[copied..]).into() }
+}
+
+/// A here-document, as `<<WORD` or `<<-WORD` announces it.
+struct Document {
+    /// The line that ends it.
+    end: String,
+    /// That may have tabs before it.
+    has_tabs: bool,
+}
+
+impl Document {
+    fn begun_in(line: &str) -> impl Iterator<Item = Self> {
+        let mut rest = line;
+        std::iter::from_fn(move || {
+            loop {
+                let behind = &rest[memmem::find(rest.as_bytes(), b"<<")?..];
+                let word = behind.trim_start_matches('<');
+                rest = word;
+                if behind.len() - word.len() > 2 {
+                    continue; // a text as input, or a mark of a merge
+                }
+                let (has_tabs, word) =
+                    word.strip_prefix('-').map_or((false, word), |word| (true, word));
+                let word = word.trim_start_matches([' ', '\t']);
+                let length = shell_word(word);
+                rest = &word[length..];
+                if length > 0 {
+                    let word = word[..length].trim_start_matches('$');
+                    let end = word.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
+                    return Some(Self { end, has_tabs });
+                }
+            }
+        })
+    }
+
+    /// The length of what it holds, without the last line break, and of that with the line that ends it. `None`: that
+    /// line is not there.
+    fn extent(&self, lines: &str) -> Option<(usize, usize)> {
+        let mut at = 0_usize;
+        for line in lines.split_inclusive('\n') {
+            let text = line.trim_end_matches(['\n', '\r']);
+            let text = if self.has_tabs { text.trim_start_matches('\t') } else { text };
+            if text == self.end {
+                return Some((at.saturating_sub(1), at + line.len()));
+            }
+            at += line.len();
+        }
+        None
+    }
 }
 
 /// The length of the word that `text` begins with. A quote that is not closed goes to the end of the text.
@@ -334,7 +430,8 @@ fn words(text: &str) -> Cow<'_, str> {
             continue;
         }
         at += length;
-        let value = if names_secret(word) {
+        let is_query = text[..at - length].ends_with(['?', '&']);
+        let value = if names_secret(word) || is_query && matches!(word, "key" | "sig") {
             let is_element = text[..at - length].ends_with('<');
             if is_element { element(&text[at..]) } else { value(&text[at..], word) }
         } else {
@@ -356,7 +453,8 @@ fn is_word(byte: u8) -> bool {
 
 /// Whether a secret follows this word.
 fn names_secret(word: &str) -> bool {
-    let word = word.as_bytes();
+    // `--password1`, `TOKEN_2`.
+    let word = word.trim_end_matches(|c: char| c.is_ascii_digit()).as_bytes();
     let Some(last) = word.last().map(u8::to_ascii_lowercase) else { return false };
     NAMES.iter().map(|name| name.as_bytes()).any(|name| {
         // The last letter first: it is another for most words.
@@ -395,8 +493,9 @@ fn value(after: &str, name: &str) -> Option<(usize, usize)> {
         _ => return None,
     }
     let value = &after[start..];
-    // `Authorization: Bearer …`: whatever scheme stands before it, the rest of the line.
-    let is_header = name.to_ascii_lowercase().ends_with("authorization");
+    // `Authorization: Bearer …`, `Cookie: a=b; c=d`: whatever stands there, the rest of the line.
+    let name = name.to_ascii_lowercase();
+    let is_header = ["authorization", "cookie"].iter().any(|header| name.ends_with(header));
     let length = match value.find(['"', '\'', '\n', '\r']) {
         Some(0) => extent(value),
         Some(end) if is_header => end,
@@ -601,12 +700,12 @@ mod tests {
 
         #[test]
         fn no_arrangement_of_the_parts_breaks_it(
-            parts in proptest::collection::vec(0..32_usize, 0..12),
+            parts in proptest::collection::vec(0..34_usize, 0..12),
         ) {
-            const PARTS: [&str; 32] = [
+            const PARTS: [&str; 34] = [
                 "password", "=", ":", " ", "\"", "'", "\\", "://", "@", "/", "é", "Bearer ", "AKIA", "--",
                 "-----BEGIN ", "KEY", "-----", "-----END ", "ABCDEFGH12345678", "\n", "&", "token", "中", "x",
-                "mysql ", "-p", "-u", "curl ", ";", "%", "echo ", " | chpasswd",
+                "mysql ", "-p", "-u", "curl ", ";", "%", "echo ", " | chpasswd", "<<", "<<-'EOF'\n",
             ];
             let text: String = parts.into_iter().map(|part| PARTS[part]).collect();
             redact(&text);

@@ -102,6 +102,56 @@ const SECRETS: &[&str] = &[
     "lftp|-u|ann,h7Ntr2xx|lab",
     "sqlplus|ann/h7Ntr2xx@shop",
     "x|npm_h7Ntr2xxABCDEFGHIJ",
+    "mysqlsh|--uri|root:h7Ntr2xx@lab",
+    "psexec.py|dom/ann:h7Ntr2xx@lab",
+    "influx|-username|ann|-password|h7Ntr2xx",
+    "redis-cli|-h|lab|AUTH|h7Ntr2xx",
+    "redis-server|--masterauth|h7Ntr2xx",
+    "curl|-H|Cookie: theme=dark; session=h7Ntr2xx",
+    "curl|https://lab/x?a=b&sig=h7Ntr2xx",
+    "curl|https://lab/x?key=h7Ntr2xx&a=b",
+    "wget|--header|X-Auth: h7Ntr2xx",
+    "http|-a|ann:h7Ntr2xx|GET|lab",
+    "openssl|dgst|-sha256|-hmac|h7Ntr2xx",
+    "openssl|dgst|-mac|HMAC|-macopt|hexkey:h7Ntr2xx",
+    "pulumi|config|set|--secret|name|h7Ntr2xx",
+    "ansible-playbook|-e|db_pw=h7Ntr2xx",
+    "aws|secretsmanager|create-secret|--name|x|--secret-string|h7Ntr2xx",
+    "az|keyvault|secret|set|--vault-name|v|--name|n|--value|h7Ntr2xx",
+    "git|config|--global|user.password|h7Ntr2xx",
+    "npm|config|set|_authToken|h7Ntr2xx",
+    "yarn|config|set|npmAuthToken|h7Ntr2xx",
+    "poetry|config|pypi-token.pypi|h7Ntr2xx",
+    "composer|config|http-basic.lab|ann|h7Ntr2xx",
+    "composer|config|github-oauth.github.com|h7Ntr2xx",
+    "dotnet|user-secrets|set|Db:Password|h7Ntr2xx",
+    "samba-tool|user|create|ann|h7Ntr2xx",
+    "ipa-client-install|-p|admin|-w|h7Ntr2xx",
+    "openconnect|--cookie=h7Ntr2xx|lab",
+    "openconnect|-C|h7Ntr2xx|lab",
+    "openfortivpn|lab|-u|ann|-p|h7Ntr2xx",
+    "racadm|-r|lab|-u|root|-p|h7Ntr2xx|getsysinfo",
+    "rclone|config|create|x|s3|secret_access_key|h7Ntr2xx",
+    "mc|alias|set|x|http://lab|name|h7Ntr2xx",
+    "swift|-K|h7Ntr2xx|list",
+    "ceph|--key|h7Ntr2xx|status",
+    "grafana|cli|admin|reset-admin-password|h7Ntr2xx",
+    "java|-jar|jenkins-cli.jar|-auth|ann:h7Ntr2xx|who-am-i",
+    "drush|upwd|ann|h7Ntr2xx",
+    "sendemail|-xu|ann|-xp|h7Ntr2xx",
+    "imapsync|--password1|h7Ntr2xx|--password2=h7Ntr2xx",
+    "virsh|secret-set-value|--secret|uuid|--base64|h7Ntr2xx",
+    "virsh|set-user-password|web|ann|h7Ntr2xx",
+    "qemu-img|convert|--object|secret,id=s,data=h7Ntr2xx",
+    "certbot|--eab-hmac-key|h7Ntr2xx",
+    "bw|login|ann@lab|h7Ntr2xx",
+    "pkcs11-tool|--login|--pin|h7Ntr2xx",
+    "caddy|hash-password|-p|h7Ntr2xx",
+    "env|LDAP_BIND_PW=h7Ntr2xx|x",
+    "env|GITHUB_PAT=h7Ntr2xx|x",
+    "env|SECRET_KEY_BASE=h7Ntr2xx|x",
+    "env|JWT_SIGNING_KEY=h7Ntr2xx|x",
+    "env|APP_KEY=base64:h7Ntr2xx|x",
 ];
 
 /// In a shell, an argument with a blank or a sign of its own stands in quotes.
@@ -162,6 +212,15 @@ fn what_stands_beside_a_secret_or_is_none_stays() {
         "ansible-vault|view|a.yml",
         "apt-get|install|libsecret-1-0",
         "psql|-U|ann|-p|5433",
+        "git|config|user.name|ann",
+        "git|config|--get|credential.helper",
+        "npm|config|set|registry|https://npm.lab",
+        "virsh|start|web",
+        "mc|ls|x",
+        "curl|https://lab/x?keys=a&b=c",
+        "openssl|dgst|-sha256|file",
+        "redis-cli|-h|lab|get|key",
+        "http|GET|lab:8080/x",
     ] {
         assert_eq!(redact_arguments(line.split('|')), line.replace('|', " "));
     }
@@ -189,6 +248,42 @@ fn what_is_printed_into_a_program_that_reads_a_password_is_taken_out() {
     assert_eq!(shown, "echo [redacted] | chpasswd; echo c | grep c | sudo -S x");
     for line in ["echo a | grep a", "echo a | sudo tee x", "cat a | chpasswd"] {
         assert_eq!(redact(line), line);
+    }
+}
+
+#[test]
+fn here_documents_are_taken_out_of_shell_texts() {
+    for (text, expected) in [
+        ("chpasswd <<EOF\nann:h7Ntr2xx\nEOF\nls -l", "chpasswd <<EOF\n[redacted]\nEOF\nls -l"),
+        ("cat << 'E OF' > x\nh7Ntr2xx\n\nE OF", "cat << 'E OF' > x\n[redacted]\nE OF"),
+        ("cat <<\"EOF\"|sh\r\nh7Ntr2xx\r\nEOF\r\nls", "cat <<\"EOF\"|sh\r\n[redacted]\nEOF\r\nls"),
+        (
+            "if x; then\n\tcat <<-\\EOF\n\th7Ntr2xx\n\tEOF\nfi",
+            "if x; then\n\tcat <<-\\EOF\n[redacted]\n\tEOF\nfi",
+        ),
+        (
+            "cat 3<<A <<B; ls\nh7Ntr2xx\nA\nh7Ntr2xx\nB\nls",
+            "cat 3<<A <<B; ls\n[redacted]\nA\n[redacted]\nB\nls",
+        ),
+        (
+            "psql -c \"$(cat <<SQL\nh7Ntr2xx\nSQL\n)\"; ls",
+            "psql -c \"$(cat <<SQL\n[redacted]\nSQL\n)\"; ls",
+        ),
+        ("cat <<EOF\n EOF\nh7Ntr2xx is cut", "cat <<EOF\n[redacted]"),
+        ("a\ncat <<''\nh7Ntr2xx\n\nls", "a\ncat <<''\n[redacted]\n\nls"),
+        ("cat <<<x <<EOF\nh7Ntr2xx\nEOF", "cat <<<[redacted] <<EOF\n[redacted]\nEOF"),
+    ] {
+        assert_eq!(redact(text), expected);
+        assert_eq!(redact_arguments(["bash", "-c", text]), format!("bash -c {expected}"));
+    }
+    for text in [
+        "cat <<EOF",
+        "cat <<EOF\nEOF\nls",
+        "echo $((1<<4)) $((1 << 4))\nls\ncat x",
+        "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> main",
+        "cat << ; ls\nls",
+    ] {
+        assert_eq!(redact(text), text);
     }
 }
 

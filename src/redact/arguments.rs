@@ -55,7 +55,18 @@ const CLIENTS: &[Client] = &[
     },
     Client {
         value: &["-p"],
-        ..client(&["sshpass", "mongo*", "cqlsh", "useradd", "usermod", "ncftp*", "rabbitmqadmin"])
+        ..client(&[
+            "sshpass",
+            "mongo*",
+            "cqlsh",
+            "useradd",
+            "usermod",
+            "ncftp*",
+            "rabbitmqadmin",
+            "openfortivpn",
+            "racadm",
+            "veracrypt",
+        ])
     },
     Client {
         value: &["-p"],
@@ -80,6 +91,53 @@ const CLIENTS: &[Client] = &[
         ..client(&["kadmin*", "addprinc", "add_principal", "ank", "cpw", "change_password"])
     },
     Client { value: &["-N", "-P"], ..client(&["ssh-keygen"]) },
+    Client { value: &["-w", "-a", "-p"], ..client(&["ipa-*"]) },
+    Client { value: &["--pin", "--so-pin", "--new-pin", "-p"], ..client(&["pkcs11-tool"]) },
+    Client { value: &["-C"], ..client(&["openconnect"]) },
+    Client { value: &["-K"], ..client(&["swift"]) },
+    Client { value: &["--key"], ..client(&["ceph*", "rbd", "rados", "gem"]) },
+    Client {
+        value: &["--session"],
+        behind: &[behind(&["unlock"], 0), behind(&["login"], 1)],
+        ..client(&["bw"])
+    },
+    Client { value: &["--session"], ..client(&["op"]) },
+    Client { value: &["--value"], ..client(&["az"]) },
+    Client { next: &["-xp"], ..client(&["sendemail", "sendEmail"]) },
+    Client { pair: &[("-a", ':')], ..client(&["http", "https", "xh", "xhs"]) },
+    Client {
+        pair: &[("", ':')],
+        ..client(&[
+            "mysqlsh",
+            "impacket-*",
+            "psexec.py",
+            "smbexec.py",
+            "wmiexec.py",
+            "atexec.py",
+            "dcomexec.py",
+            "secretsdump.py",
+        ])
+    },
+    Client { behind: &[behind(&["--secret"], 1)], ..client(&["pulumi"]) },
+    Client { behind: &[next(&["*pypi-token*"])], ..client(&["poetry"]) },
+    Client {
+        behind: &[
+            behind(&["config", "http-basic*"], 1),
+            behind(&["config", "*-oauth*"], 0),
+            behind(&["config", "*-token*"], 0),
+        ],
+        ..client(&["composer"])
+    },
+    Client {
+        behind: &[behind(&["alias", "set"], 3), behind(&["host", "add"], 3)],
+        ..client(&["mc", "mcli"])
+    },
+    Client { behind: &[behind(&["reset-admin-password"], 0)], ..client(&["grafana*"]) },
+    Client { behind: &[behind(&["upwd"], 1), behind(&["user:password"], 1)], ..client(&["drush"]) },
+    Client {
+        behind: &[behind(&["secret-set-value"], 1), behind(&["set-user-password"], 2)],
+        ..client(&["virsh"])
+    },
     Client { next: &["-upw", "-opw"], ..client(&["pdf*"]) },
     Client {
         behind: &[next(&["input_pw"]), next(&["user_pw"]), next(&["owner_pw"])],
@@ -131,6 +189,7 @@ const CLIENTS: &[Client] = &[
         ..client(&["rclone"])
     },
     Client {
+        value: &["--secret-string", "--value"],
         behind: &[next(&["*secret_access_key"]), next(&["*session_token"])],
         ..client(&["aws"])
     },
@@ -148,7 +207,7 @@ const CLIENTS: &[Client] = &[
     Client { behind: &[next(&["using"])], ..client(&["db2"]) },
     Client { value: &["--from-literal"], ..client(&["kubectl", "oc"]) },
     Client { value: &["--body"], behind: &[behind(&["secret", "set"], 1)], ..client(&["gh"]) },
-    Client { value: &["--plaintext"], ..client(&["caddy"]) },
+    Client { value: &["--plaintext", "-p"], ..client(&["caddy"]) },
     Client {
         value: &[
             "-E",
@@ -164,6 +223,7 @@ const CLIENTS: &[Client] = &[
     },
     Client {
         value: &["-a"],
+        behind: &[behind(&["AUTH"], 0), behind(&["auth"], 0)],
         ..client(&["redis-cli", "redis-benchmark", "valkey-cli", "keydb-cli"])
     },
     Client {
@@ -178,10 +238,18 @@ const CLIENTS: &[Client] = &[
             "nmblookup",
             "winexe",
             "wmic",
-            "samba-tool",
         ])
     },
-    Client { next: &["-k", "-K"], behind: &[behind(&["passwd"], 0)], ..client(&["openssl"]) },
+    Client {
+        pair: &[("-U", '%'), ("--user", '%')],
+        behind: &[behind(&["user", "create"], 1), behind(&["user", "add"], 1)],
+        ..client(&["samba-tool"])
+    },
+    Client {
+        next: &["-k", "-K", "-hmac", "-macopt"],
+        behind: &[behind(&["passwd"], 0)],
+        ..client(&["openssl"])
+    },
     Client {
         value: &["-P"],
         ..client(&[
@@ -215,7 +283,7 @@ const CLIENTS: &[Client] = &[
 ];
 
 /// Those of the last line of [`CLIENTS`].
-const LOGS_IN: u64 = 1 << (CLIENTS.len() - 1);
+const LOGS_IN: u128 = 1 << (CLIENTS.len() - 1);
 /// All [`Behind`] of all of them.
 const BEHIND: usize = {
     let (mut sum, mut number) = (0, 0);
@@ -229,7 +297,10 @@ const BEHIND: usize = {
 const SSHPASS: &str = "sshpass";
 
 /// Options of any program behind which a user and a secret stand.
-const PAIRS: &[&str] = &["-u", "--user", "--proxy-user", "--proxy-auth", "--creds", "--auth"];
+const PAIRS: &[&str] =
+    &["-u", "--user", "--proxy-user", "--proxy-auth", "--creds", "--auth", "-auth"];
+/// Verbs behind which a setting and its value stand (`git config user.password X`).
+const SETTERS: &[&str] = &["config", "set", "user-secrets"];
 /// Words behind which a secret stands in an argument of its own, without a dash (`nmcli … password X`).
 const WORDS: &[&str] = &["password", "passwd", "passphrase", "psk", "secret"];
 
@@ -252,10 +323,12 @@ struct Seen {
 /// Looks at the arguments of a command line, one after the other.
 pub(super) struct Arguments {
     /// The [`CLIENTS`] seen so far, one bit each. More than one where one starts the other.
-    clients: u64,
+    clients: u128,
     /// Of each [`Behind`], in the order of the clients.
     seen: [Seen; BEHIND],
     has_login: bool,
+    /// One of [`SETTERS`] was there.
+    sets: bool,
     is_first: bool,
     /// Whether an argument is known to end where it ends, and not only by a space.
     is_exact: bool,
@@ -265,7 +338,15 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn new(is_exact: bool) -> Self {
         let seen = [Seen::default(); BEHIND];
-        Self { clients: 0, seen, has_login: false, is_first: true, is_exact, next: Next::Any }
+        Self {
+            clients: 0,
+            seen,
+            has_login: false,
+            sets: false,
+            is_first: true,
+            is_exact,
+            next: Next::Any,
+        }
     }
 
     /// From which byte on `argument` is a secret.
@@ -285,6 +366,10 @@ impl Arguments {
         if let Some(start) = self.option(argument) {
             return Some(behind.map_or(start, |behind| behind.min(start)));
         }
+        if behind.is_none() && self.sets && is_setting(argument) {
+            self.next = Next::Secret;
+        }
+        self.sets |= SETTERS.contains(&argument);
         if self.is_exact && behind.is_none() {
             if let Some(start) = named(argument) {
                 return Some(start);
@@ -355,6 +440,10 @@ impl Arguments {
 
     /// The secret in an option, or that one follows.
     fn option(&mut self, argument: &str) -> Option<usize> {
+        // An object of QEMU.
+        if let Some(at) = argument.find("data=").filter(|_| argument.starts_with("secret,")) {
+            return Some(at + 5);
+        }
         if self.clients == 0 && !argument.starts_with('-') {
             return None;
         }
@@ -373,6 +462,9 @@ impl Arguments {
                 return None;
             }
             for option in client.value {
+                if is_long(argument) {
+                    break;
+                }
                 match matched(argument, option) {
                     Some(Matched::Alone) => {
                         self.next = Next::Secret;
@@ -498,6 +590,22 @@ fn named(argument: &str) -> Option<usize> {
     let has_value = argument.len() > at + 1;
     (has_value && !name.is_empty() && name.chars().all(is_name) && names_secret(name))
         .then_some(at + 1)
+}
+
+/// Whether this is the name of a setting that is a secret, and not only a word: `user.password`, `_authToken`.
+fn is_setting(argument: &str) -> bool {
+    let is_name =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'_' | b'-');
+    argument.contains(['.', ':', '_', '-'])
+        && !argument.starts_with('-')
+        && argument.bytes().all(is_name)
+        && names_secret(argument)
+        || argument.ends_with("AuthToken")
+}
+
+/// Whether this is a long option with one dash (`-password`), and not one letter with a value.
+fn is_long(argument: &str) -> bool {
+    ["-password", "-passwd", "-passphrase", "-pass", "-token", "-secret"].contains(&argument)
 }
 
 /// `--password`, but not `--no-password` or `--ask-pass`, which take none.
