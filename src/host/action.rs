@@ -82,19 +82,25 @@ pub fn is_known_action(name: &str) -> bool {
     sent().any(|known| known == name)
 }
 
-/// What a known action takes, a line for each parameter; `None` where `name` is none. Nothing is said of the
-/// parameters of an action whose parameters today's host loses.
+/// What a known action does and answers with, what the guest reads of it, and a line for each parameter that today's host
+/// sends, in 80 columns; `None` where `name` is none.
 pub fn action_help(name: &str) -> Option<String> {
+    if !is_known_action(name) {
+        return None;
+    }
+    let mut help = page(name);
     let Some(shape) = shape(name) else {
-        return is_known_action(name).then(|| {
-            format!("{name}: today's host sends it without parameters.\nHere what is given as key=value is sent as it is.\n")
-        });
+        help.push_str(
+            "\nToday's host sends it without parameters.\nHere what is given as key=value is sent as it is.\n",
+        );
+        return Some(help);
     };
     if shape.parameters.is_empty() {
-        return Some(format!("{name} takes no parameters.\n"));
+        help.push_str("\nIt takes no parameters.\n");
+        return Some(help);
     }
     let width = shape.parameters.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
-    let mut help = format!("{name} takes\n");
+    help.push_str("\nParameters:\n");
     for Parameter { name, is_text, missing } in shape.parameters {
         let kind = if *is_text { "text" } else { "JSON, such as 5, true, [\"a\"]" };
         let missing = match missing {
@@ -114,6 +120,38 @@ pub fn action_help(name: &str) -> Option<String> {
     let needed: String = needed.map(|one| format!(" {}=…", one.name)).collect();
     help.push_str(&format!("\n  infiniservice host SOCKET send {name}{needed}\n"));
     Some(help)
+}
+
+/// What `docs/actions.md` says of an action, folded at words.
+fn page(name: &str) -> String {
+    let Some((_, known)) = registry::names().find(|(_, known)| known.name == name) else {
+        return String::new();
+    };
+    let does = known.not_built.map_or(known.does.to_owned(), |why| format!("not built: {why}"));
+    let mut text = String::new();
+    for (what, said) in [(name, &*does), ("reads", known.takes), ("answers with", known.gives)] {
+        let mut width = 0;
+        let said = if said.is_empty() { String::new() } else { format!("{what}: {said}") };
+        for word in said.split_whitespace() {
+            let length = word.chars().count();
+            match width {
+                0 => width = length,
+                _ if width + 1 + length > 80 => {
+                    text.push_str("\n  ");
+                    width = 2 + length;
+                }
+                _ => {
+                    text.push(' ');
+                    width += 1 + length;
+                }
+            }
+            text.push_str(word);
+        }
+        if width > 0 {
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// The known action that `name` is probably a misspelling of; `None` if it is one itself.
@@ -222,6 +260,13 @@ mod tests {
             assert!(help.starts_with(name), "{help}");
             assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         }
+        let help = action_help("ServiceControl").unwrap();
+        assert!(help.contains("operation: start, stop, restart"), "{help}");
+        let help = action_help("RunHealthCheck").unwrap();
+        assert!(
+            help.contains("check_name"),
+            "what today's host loses can be sent from here: {help}"
+        );
         let help = action_help("ProcessKill").unwrap();
         assert!(help.contains("  pid=    needed; JSON"), "{help}");
         assert!(help.contains("  force=  may be left out"), "{help}");
