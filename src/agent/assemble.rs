@@ -59,6 +59,7 @@ pub fn assemble(
             stop,
             state_store: &StateStore::default(),
             memory_budget: &MemoryBudget::default(),
+            state: &StateFolder::at(&loaded.agent.state.folder),
             limit: None,
             trial: None,
         };
@@ -139,6 +140,8 @@ pub(super) struct Site<'a> {
     pub state_store: &'a StateStore,
     /// Bounds the bytes in its queues.
     pub memory_budget: &'a MemoryBudget,
+    /// Keeps the positions of its sources.
+    pub state: &'a StateFolder,
     /// The memory limit of the process.
     pub limit: Option<&'a MemoryLimit>,
     /// Set where the flow runs for a look only.
@@ -236,12 +239,7 @@ pub(super) fn records_flow(
 ) -> Result<Built, String> {
     let (name, file) = (&pipeline.name, &pipeline.file);
     let buffers = records::buffers::Buffers::new(site.memory_budget);
-    let source = |read: &records::read::Read| match read.lines {
-        records::read::Lines::Stdin => {
-            let max_line = usize::try_from(read.max_line.bytes()).unwrap_or(usize::MAX);
-            records::read::Stdin::new(read.decode(), max_line, buffers.clone())
-        }
-    };
+    let source = |read: &records::read::Read| read.source(name, site.state, &buffers);
     let sources = file.read.iter().map(source).collect();
     let frames = records::through(
         records::read(&site.context(name), sources),

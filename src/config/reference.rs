@@ -795,10 +795,10 @@ pub const RECORDS: Page = Page {
             keys: &[
                 key(
                     "lines",
-                    "table, `stdin = true`",
+                    "table of one source and its options, see below",
                     NEEDED,
-                    "{ stdin = true }",
-                    "where lines come from: standard input, to its end",
+                    "{ file = \"/var/log/app/*.ndjson\" }",
+                    "where lines come from",
                 ),
                 key(
                     "parse_as",
@@ -814,6 +814,43 @@ pub const RECORDS: Page = Page {
                     "\"drop\"",
                     "\"keep\"",
                     "what becomes of a line that is no JSON object (counted as `invalid_json`, `invalid_utf8` or `too_deep`): dropped, or kept as the field `message`",
+                ),
+            ],
+        },
+        Section {
+            header: "`lines = { … }`",
+            about: "A source. `stdin` is read to its end. `file` is followed over rotation by rename, truncation, copytruncate and removal; its position is kept in \
+                    the state folder, so that a restart goes on where all lines have arrived at their outputs. Of files of one log (`app.log`, `app.log.1`) the oldest is read first.",
+            within: "[[read]]\n[read.lines]\nfile = \"/var/log/app/*.ndjson\"\n{}\n[write]\nnull = true",
+            keys: &[
+                key("stdin", "`true`", "(none)", "true", "standard input"),
+                key(
+                    "file",
+                    "path with `*`, `?`, `[a-z]`",
+                    "(none)",
+                    "\"/var/log/app/*.ndjson\"",
+                    "files, also those that come later; at most 1,024",
+                ),
+                key(
+                    "from",
+                    "`\"start\"` or `\"end\"`",
+                    "\"start\"",
+                    "\"end\"",
+                    "where files begin that are there when they are followed for the first time",
+                ),
+                key(
+                    "until_end",
+                    "`true` or `false`",
+                    "false",
+                    "true",
+                    "end at the end of the files that are there, the last line with or without a newline",
+                ),
+                key(
+                    "keep_position",
+                    "`true` or `false`",
+                    "true",
+                    "false",
+                    "whether the position is kept over restarts; `false` begins anew each time",
                 ),
             ],
         },
@@ -1035,7 +1072,13 @@ mod tests {
                 let targets = ["port", "file", "unix", "tcp", "syslog", "stdout", "null"]
                     .contains(name)
                     && shown.starts_with("`[write]`");
-                let other = if targets { "port" } else { name };
+                // And one source.
+                let sources = ["stdin"].contains(name) && shown.starts_with("`lines");
+                let other = match (targets, sources) {
+                    (true, _) => "port",
+                    (_, true) => "file",
+                    _ => name,
+                };
                 if let Err(error) = toml::from_str::<T>(&file(section, other, &line)) {
                     panic!("{shown} {line}: {error}");
                 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::sync::Notify;
+
 use crate::sync::IgnorePoison;
 
 /// Travels with a batch, and with the frame that is made of it. A clone is the same receipt; the default is nobody's.
@@ -89,7 +91,12 @@ trait Done: Send + Sync {
 /// assert_eq!(positions.take(), Some(20));
 /// assert_eq!(positions.take(), None, "nothing new");
 /// ```
-pub struct Unacknowledged<P>(Arc<Mutex<State<P>>>);
+pub struct Unacknowledged<P>(Arc<Shared<P>>);
+
+struct Shared<P> {
+    state: Mutex<State<P>>,
+    settled: Notify,
+}
 
 impl<P> Clone for Unacknowledged<P> {
     fn clone(&self) -> Self {
@@ -100,7 +107,8 @@ impl<P> Clone for Unacknowledged<P> {
 impl<P> Default for Unacknowledged<P> {
     fn default() -> Self {
         let (waiting, first, newest, is_stopped) = (VecDeque::new(), 0, None, false);
-        Self(Arc::new(Mutex::new(State { waiting, first, newest, is_stopped })))
+        let state = Mutex::new(State { waiting, first, newest, is_stopped });
+        Self(Arc::new(Shared { state, settled: Notify::new() }))
     }
 }
 
@@ -149,19 +157,31 @@ impl<P> Unacknowledged<P> {
         self.state().waiting.is_empty()
     }
 
+    /// Waits until every batch has arrived, or is known to be dropped.
+    pub async fn settled(&self) {
+        loop {
+            let mut settled = std::pin::pin!(self.0.settled.notified());
+            settled.as_mut().enable();
+            if self.is_settled() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     /// Whether a batch was dropped without an acknowledgement.
     pub fn is_stopped(&self) -> bool {
         self.state().is_stopped
     }
 
     fn state(&self) -> MutexGuard<'_, State<P>> {
-        self.0.lock().ignore_poison()
+        self.0.state.lock().ignore_poison()
     }
 }
 
-impl<P: Send> Done for Mutex<State<P>> {
+impl<P: Send> Done for Shared<P> {
     fn done(&self, ticket: u64, has_arrived: bool) {
-        let mut state = self.lock().ignore_poison();
+        let mut state = self.state.lock().ignore_poison();
         let Some(index) = ticket.checked_sub(state.first).and_then(|at| usize::try_from(at).ok())
         else {
             return;
@@ -175,6 +195,9 @@ impl<P: Send> Done for Mutex<State<P>> {
         while let Some((position, _)) = state.waiting.pop_front_if(|(_, arrived)| *arrived) {
             state.first += 1;
             state.newest = Some(position);
+        }
+        if state.waiting.is_empty() {
+            self.settled.notify_waiters();
         }
     }
 }

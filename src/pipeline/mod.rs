@@ -31,7 +31,7 @@ pub use log_limit::{LOG_INTERVAL, LogLimit};
 pub use memory_budget::{MemoryBudget, Reservation, SharedReservation};
 pub use ring::{Ring, Subscriber};
 pub use run::{Graph, Outcome, run, run_until};
-pub use stage::{BoxSink, EventCount, Output, Sink, Source, StageError, Transform};
+pub use stage::{BoxSink, BoxSource, EventCount, Output, Sink, Source, StageError, Transform};
 pub use state_store::{Restore, StateStore, Stateful};
 pub use stats::{StageCounts, StageStats, StatsRegistry};
 pub use supervise::{ExitStatus, Restart, panic_text};

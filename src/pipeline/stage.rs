@@ -7,6 +7,7 @@ use std::future::Future;
 
 use futures::Stream;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use tokio::time::Instant;
 
 /// Produces items at its own pace. At the shutdown only sources are stopped (their tasks no longer poll the stream);
@@ -33,6 +34,56 @@ pub trait Source: Send + 'static {
     /// a position waits here for what is not acknowledged yet. It has to bound that.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
         async {}
+    }
+}
+
+/// A source that is chosen at run time (an operator's list). Costs an allocation for each start.
+pub struct BoxSource<T>(Box<dyn DynSource<T>>);
+
+impl<T: EventCount + Send + 'static> BoxSource<T> {
+    /// Hides which source it is.
+    pub fn new(source: impl Source<Out = T>) -> Self {
+        Self(Box::new(source))
+    }
+}
+
+/// [`Source`] with its stream in a box.
+trait DynSource<T>: Send {
+    fn name(&self) -> String;
+    fn detail(&self) -> String;
+    fn open(&mut self) -> BoxStream<'_, Result<T, StageError>>;
+    fn close(&mut self) -> BoxFuture<'_, ()>;
+}
+
+impl<S: Source> DynSource<S::Out> for S {
+    fn name(&self) -> String {
+        Source::name(self)
+    }
+    fn detail(&self) -> String {
+        Source::detail(self)
+    }
+    fn open(&mut self) -> BoxStream<'_, Result<S::Out, StageError>> {
+        Box::pin(Source::open(self))
+    }
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(Source::close(self))
+    }
+}
+
+impl<T: EventCount + Send + 'static> Source for BoxSource<T> {
+    type Out = T;
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+    fn detail(&self) -> String {
+        self.0.detail()
+    }
+    fn open(&mut self) -> impl Stream<Item = Result<T, StageError>> + Send + '_ {
+        self.0.open()
+    }
+    async fn close(&mut self) {
+        self.0.close().await;
     }
 }
 

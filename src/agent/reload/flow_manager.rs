@@ -40,6 +40,7 @@ use crate::commands::notify::drop_report::DropReport;
 use crate::commands::notify::spool_status::SpoolEvents;
 use crate::commands::request_log::RequestLog;
 use crate::config::{AgentSettings, MemoryLimit, Read};
+use crate::files::StateFolder;
 use crate::metrics::latest::Latest;
 use crate::model::Group;
 use crate::pipeline::{
@@ -282,6 +283,7 @@ impl FlowManager {
             stop: &stop,
             state_store: &state_store,
             memory_budget: &self.memory_budget,
+            state: &StateFolder::at(&self.agent.state.folder),
             limit,
             trial: None,
         };

@@ -46,6 +46,18 @@ impl Splitter {
         Self { buffers, ..self }
     }
 
+    /// Another one, for the same lines and with the same buffers, with nothing begun.
+    pub fn anew(&self) -> Self {
+        Self::new(self.max_line).with_buffers(self.buffers.clone())
+    }
+
+    /// Forgets the line that has begun, for a reader that will read it again; returns its length so far.
+    pub fn forget(&mut self) -> usize {
+        let length = self.begun.len();
+        self.begun = Vec::new();
+        length
+    }
+
     /// A buffer with the line that has begun, and room for `piece` bytes. Give it back with what was read behind that:
     /// [`split`](Self::split), or [`keep`](Self::keep) if nothing was.
     pub fn buffer(&mut self, piece: usize) -> Vec<u8> {
