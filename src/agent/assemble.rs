@@ -59,7 +59,7 @@ pub fn assemble(
             stop,
             state_store: &StateStore::default(),
             memory_budget: &MemoryBudget::default(),
-            state: &StateFolder::at(&loaded.agent.state.folder),
+            state: Some(&StateFolder::at(&loaded.agent.state.folder)),
             limit: None,
             trial: None,
         };
@@ -114,6 +114,7 @@ pub fn assemble_trial(
         stop,
         state_store: &StateStore::default(),
         memory_budget: &MemoryBudget::default(),
+        state: None,
         limit: None,
         trial: Some(trial),
     };
@@ -141,7 +142,7 @@ pub(super) struct Site<'a> {
     /// Bounds the bytes in its queues.
     pub memory_budget: &'a MemoryBudget,
     /// Keeps the positions of its sources.
-    pub state: &'a StateFolder,
+    pub state: Option<&'a StateFolder>,
     /// The memory limit of the process.
     pub limit: Option<&'a MemoryLimit>,
     /// Set where the flow runs for a look only.

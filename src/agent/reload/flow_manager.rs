@@ -283,7 +283,7 @@ impl FlowManager {
             stop: &stop,
             state_store: &state_store,
             memory_budget: &self.memory_budget,
-            state: &StateFolder::at(&self.agent.state.folder),
+            state: Some(&StateFolder::at(&self.agent.state.folder)),
             limit,
             trial: None,
         };

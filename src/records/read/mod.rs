@@ -40,16 +40,16 @@ impl Read {
         Decode { parse_as: self.parse_as, invalid: self.invalid }
     }
 
-    /// The source, of the flow `flow`. A position is kept in `state`.
-    pub fn source(&self, flow: &str, state: &StateFolder) -> BoxSource<Records> {
+    /// The source, of the flow `flow`. A position is kept in `state`, or for this run only.
+    pub fn source(&self, flow: &str, state: Option<&StateFolder>) -> BoxSource<Records> {
         let max_line = usize::try_from(self.max_line.bytes()).unwrap_or(usize::MAX);
         match &self.lines {
             Lines::Stdin => BoxSource::new(Stdin::new(self.decode(), max_line, buffers.clone())),
             Lines::File(file) => {
                 let FileLines { pattern, from, until_end, keep_position } = file.clone();
-                let positions = match keep_position {
-                    true => Positions::kept(state, flow, pattern.as_path()),
-                    false => Positions::default(),
+                let positions = match state.filter(|_| keep_position) {
+                    Some(state) => Positions::kept(state, flow, pattern.as_path()),
+                    None => Positions::default(),
                 };
                 let options = Options { pattern, from, until_end, max_line };
                 BoxSource::new(Follow::new(options, self.decode(), positions))

@@ -355,7 +355,7 @@ impl Follower {
         };
         let is_first = self.tails.iter().filter(is_original).any(begins);
         let places = self.tails.iter().filter(is_original).map(|other| other.cursor.place());
-        let place = places.filter(|place| place.is_start_of(file)).last();
+        let place = places.rev().find(|place| place.is_start_of(file));
         // One that is not whole after a while is another file that begins the same.
         let place = place.filter(|_| now < tail.read + GONE_WAIT);
         let size = file.metadata().map_or(0, |found| found.len());
