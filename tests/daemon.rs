@@ -1,6 +1,8 @@
 //! The program as a whole, held from outside: its port, its signals, its exit codes, systemd's socket.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "daemon/follow.rs"]
+mod follow;
 #[path = "daemon/given.rs"]
 mod given;
 mod support;

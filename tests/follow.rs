@@ -38,7 +38,8 @@ impl Rig {
     fn with(pattern: &str, from: From, until_end: bool) -> Self {
         let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let pattern = Pattern::new(folder.path().join(pattern).to_str().unwrap()).unwrap();
-        let options = Options { pattern, from, until_end, max_line: 1 << 20, buffers: Buffers::default() };
+        let options =
+            Options { pattern, from, until_end, max_line: 1 << 20, buffers: Buffers::default() };
         let positions = Positions::default();
         let (follower, now, unacknowledged) = (None, Instant::now(), Vec::new());
         let (is_acknowledging, too_long) = (true, 0);

@@ -34,7 +34,7 @@ fn lines(out: &Path) -> usize {
     std::fs::read_to_string(out).map_or(0, |text| text.lines().count())
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "{what}");

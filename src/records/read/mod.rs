@@ -15,6 +15,7 @@ use crate::files::StateFolder;
 use crate::pipeline::BoxSource;
 use crate::records::Records;
 use crate::records::batch::{Decode, Invalid, ParseAs};
+use crate::records::buffers::Buffers;
 use crate::values::{Problem, Size};
 
 /// One `[[read]]`.
@@ -41,17 +42,23 @@ impl Read {
     }
 
     /// The source, of the flow `flow`. A position is kept in `state`, or for this run only.
-    pub fn source(&self, flow: &str, state: Option<&StateFolder>) -> BoxSource<Records> {
+    pub fn source(
+        &self,
+        flow: &str,
+        state: Option<&StateFolder>,
+        buffers: &Buffers,
+    ) -> BoxSource<Records> {
         let max_line = usize::try_from(self.max_line.bytes()).unwrap_or(usize::MAX);
+        let buffers = buffers.clone();
         match &self.lines {
-            Lines::Stdin => BoxSource::new(Stdin::new(self.decode(), max_line, buffers.clone())),
+            Lines::Stdin => BoxSource::new(Stdin::new(self.decode(), max_line, buffers)),
             Lines::File(file) => {
                 let FileLines { pattern, from, until_end, keep_position } = file.clone();
                 let positions = match state.filter(|_| keep_position) {
                     Some(state) => Positions::kept(state, flow, pattern.as_path()),
                     None => Positions::default(),
                 };
-                let options = Options { pattern, from, until_end, max_line };
+                let options = Options { pattern, from, until_end, max_line, buffers };
                 BoxSource::new(Follow::new(options, self.decode(), positions))
             }
         }
