@@ -9,73 +9,102 @@ use crate::model::{Group, SystemMetrics};
 /// at 8 MiB without a newline; this stays well below.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// How a reading is written: the words `format = "…"` takes in a pipeline file.
-///
-/// ```
-/// use infiniservice::{model::SystemMetrics, wire::Format};
-/// use std::time::{Duration, SystemTime};
-/// # let now = tokio::time::Instant::now();
-/// let reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 7);
-/// let mut line = Vec::new();
-/// Format::JsonLines.encode(&reading, &mut line).unwrap();
-/// assert_eq!(line, b"{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"sequence\":7}\n");
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// The metrics line of today's Infinibay host.
-    #[default]
-    Infinibay,
-    /// The whole reading, one JSON object per line.
-    JsonLines,
-    /// For a person at a terminal.
-    Pretty,
-    /// InfluxDB line protocol.
-    Influx,
+/// What a format is: a constant of its file.
+pub(super) struct Spec {
+    /// The word that stands for it in files and messages.
+    pub name: &'static str,
+    /// The groups without which a line is worth nothing.
+    pub needs: &'static [Group],
+    /// Whether a line has a place for a group.
+    pub carries: fn(Group) -> bool,
+    /// Whether a line has a place for tags and for who speaks.
+    pub carries_tags: bool,
+    /// Why an operator's tag cannot have this name, as the end of a sentence.
+    pub refused_tag: fn(&str) -> Option<&'static str>,
+    /// Appends a reading as whole lines, none longer than [`MAX_LINE`]; what it refuses leaves the buffer as it was.
+    pub encode: fn(&SystemMetrics, &mut Vec<u8>) -> Result<(), Refused>,
+}
+
+impl Spec {
+    /// One that has a place for everything and takes every tag.
+    pub const fn of_everything(
+        name: &'static str,
+        encode: fn(&SystemMetrics, &mut Vec<u8>) -> Result<(), Refused>,
+    ) -> Self {
+        let (needs, carries_tags) = (&[], true);
+        Self { name, needs, carries: |_| true, carries_tags, refused_tag: |_| None, encode }
+    }
+}
+
+/// Declares the formats: a variant, and the module with its `FORMAT`.
+macro_rules! formats {
+    ($(#[$about:meta])* pub enum Format { $($(#[$what:meta])* $Format:ident: $module:ident),* $(,)? }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Format { $($(#[$what])* $Format),* }
+
+        impl Format {
+            /// All formats.
+            pub const ALL: [Self; [$(stringify!($Format)),*].len()] = [$(Self::$Format),*];
+
+            fn spec(self) -> &'static Spec {
+                match self { $(Self::$Format => &$module::FORMAT),* }
+            }
+        }
+    };
+}
+
+formats! {
+    /// How a reading is written: the words `format = "…"` takes in a pipeline file.
+    ///
+    /// ```
+    /// use infiniservice::{model::SystemMetrics, wire::Format};
+    /// use std::time::{Duration, SystemTime};
+    /// # let now = tokio::time::Instant::now();
+    /// let reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 7);
+    /// let mut line = Vec::new();
+    /// Format::JsonLines.encode(&reading, &mut line).unwrap();
+    /// assert_eq!(line, b"{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"sequence\":7}\n");
+    /// ```
+    pub enum Format {
+        /// The metrics line of today's Infinibay host.
+        #[default]
+        Infinibay: metrics,
+        /// The whole reading, one JSON object per line.
+        JsonLines: json_lines,
+        /// For a person at a terminal.
+        Pretty: pretty,
+        /// InfluxDB line protocol.
+        Influx: influx,
+    }
 }
 
 impl Format {
-    /// All formats.
-    pub const ALL: [Self; 4] = [Self::Infinibay, Self::JsonLines, Self::Pretty, Self::Influx];
-
     /// The word that stands for it in files and messages.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Infinibay => "infinibay",
-            Self::JsonLines => "json-lines",
-            Self::Pretty => "pretty",
-            Self::Influx => "influx",
-        }
+        self.spec().name
     }
 
     /// The groups without which a line is worth nothing. Today's Infinibay host refuses one that
     /// lacks any of these four.
     pub fn needs(self) -> &'static [Group] {
-        match self {
-            Self::Infinibay => &[Group::Cpu, Group::Memory, Group::Disk, Group::Network],
-            _ => &[],
-        }
+        self.spec().needs
     }
 
     /// Whether a line has a place for `group`.
     pub fn carries(self, group: Group) -> bool {
-        match self {
-            Self::Infinibay => metrics::carries(group),
-            Self::JsonLines | Self::Pretty | Self::Influx => true,
-        }
+        (self.spec().carries)(group)
     }
 
     /// Whether a line has a place for tags and for who speaks.
     pub fn carries_tags(self) -> bool {
-        self != Self::Infinibay
+        self.spec().carries_tags
     }
 
     /// Why an operator's tag cannot have this name in this format, as the end of a sentence; `None` where it can.
     pub fn refused_tag(self, name: &str) -> Option<&'static str> {
-        match self {
-            Self::Influx => influx::refused_tag(name),
-            Self::Infinibay | Self::JsonLines | Self::Pretty => None,
-        }
+        (self.spec().refused_tag)(name)
     }
 
     /// Appends the reading to `out` as whole lines, each with its newline. No line is longer than
@@ -84,12 +113,7 @@ impl Format {
     /// # Errors
     /// What cannot be written leaves `out` as it was.
     pub fn encode(self, reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
-        match self {
-            Self::Infinibay => metrics::encode(reading, out),
-            Self::JsonLines => json_lines::encode(reading, out),
-            Self::Pretty => pretty::encode(reading, out),
-            Self::Influx => influx::encode(reading, out),
-        }
+        (self.spec().encode)(reading, out)
     }
 }
 

@@ -8,12 +8,16 @@ use std::hash::Hash;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::format::Spec;
 use super::rows::{Scalar, rows};
 use super::{MAX_LINE, Refused};
 use crate::model::{
     Agent, AnyGroup, Cpu, Disk, Host, Interface, Load, Memory, Port, Pressure, Process,
     SystemMetrics,
 };
+
+/// Everything that is a number, with the tags that InfluxDB allows.
+pub(super) const FORMAT: Spec = Spec { refused_tag, ..Spec::of_everything("influx", encode) };
 
 /// Before each measurement's name.
 const PREFIX: &str = "infiniservice_";
@@ -34,7 +38,7 @@ const PREFIX: &str = "infiniservice_";
 ///
 /// # Errors
 /// `oversize` when all lines of the reading together are above [`MAX_LINE`]. Nothing is written then.
-pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
+fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
     let start = out.len();
     let mut common = Vec::with_capacity(128);
     common_tags(&mut common, reading, &[]);
@@ -357,7 +361,7 @@ const FIELDS: [&str; 69] = [
 ///
 /// Names that begin with `_` are InfluxDB's own (`_field`, `_measurement`, `_time`), and `time` is its time column:
 /// "Line protocol", InfluxDB v2 documentation, *Naming restrictions*.
-pub(super) fn refused_tag(name: &str) -> Option<&'static str> {
+fn refused_tag(name: &str) -> Option<&'static str> {
     let name = spelled(name);
     if name.starts_with('_') || name == "time" {
         Some("is reserved by InfluxDB")

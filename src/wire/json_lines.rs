@@ -4,8 +4,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::format::Spec;
 use super::{Ascii, MAX_LINE, Refused};
 use crate::model::SystemMetrics;
+
+/// Everything, under the model's own names.
+pub(super) const FORMAT: Spec = Spec::of_everything("json-lines", encode);
 
 /// Writes one line, with its newline. Pure ASCII, at most [`MAX_LINE`]; a number that is not finite
 /// is `null`.
@@ -13,7 +17,7 @@ use crate::model::SystemMetrics;
 /// # Errors
 /// `oversize`, found while writing, so that a monstrous reading costs no more memory than a long
 /// line. Nothing is written then.
-pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
+fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
     let start = out.len();
     let capped = Capped { limit: start + MAX_LINE - 1, out };
     let mut serializer = serde_json::Serializer::with_formatter(capped, Ascii);

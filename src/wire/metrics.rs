@@ -6,10 +6,19 @@
 use std::io::Write;
 
 use super::ascii::Json;
+use super::format::Spec;
 use super::{MAX_LINE, Refused};
 use crate::model::{
     Cpu, Disk, Group, Interface, Iso8601, Load, Memory, Mount, Network, Port, Process,
     SystemMetrics,
+};
+
+/// The line of today's host, which has a fixed place for each group and no tags.
+pub(super) const FORMAT: Spec = Spec {
+    needs: &[Group::Cpu, Group::Memory, Group::Disk, Group::Network],
+    carries,
+    carries_tags: false,
+    ..Spec::of_everything("infinibay", encode)
 };
 
 /// The groups without which the host stores nothing, or a row with holes. Join the cadences
@@ -19,7 +28,7 @@ pub const NEEDED: [Group; 5] =
     [Group::Cpu, Group::Memory, Group::Load, Group::Disk, Group::Network];
 
 /// Whether the host has a place for the group.
-pub(super) fn carries(group: Group) -> bool {
+fn carries(group: Group) -> bool {
     NEEDED.contains(&group) || matches!(group, Group::Processes | Group::Ports)
 }
 
@@ -43,7 +52,7 @@ const GIB: f64 = (1_u64 << 30) as f64;
 ///
 /// # Errors
 /// `oversize`, when mounts, cores and interfaces alone do not fit. Nothing is written then.
-pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
+fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
     let start = out.len();
     let limit = start + MAX_LINE - TAIL;
     let mut json = Json(out);

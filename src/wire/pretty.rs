@@ -2,9 +2,13 @@
 
 use std::fmt::{self, Write};
 
+use super::format::Spec;
 use super::rows::{Scalar, rows};
 use super::{MAX_LINE, Refused, steers};
 use crate::model::{AnyGroup, Disk, Host, Iso8601, Mount, Network, Process, SystemMetrics};
+
+/// A little of everything.
+pub(super) const FORMAT: Spec = Spec::of_everything("pretty", encode);
 
 /// Processes shown under a reading.
 const PROCESSES: usize = 3;
@@ -22,7 +26,7 @@ const NEARLY_FULL: f64 = 90.0;
 ///
 /// # Errors
 /// `oversize` above [`MAX_LINE`]. Nothing is written then.
-pub(super) fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
+fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
     let mut text = String::with_capacity(512);
     write_reading(&mut text, reading).map_err(|_| Refused::Unencodable)?;
     if text.len() > MAX_LINE {
