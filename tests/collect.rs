@@ -87,6 +87,58 @@ async fn a_collector_that_hangs_costs_its_group_and_delays_one_reading_only() {
     .expect("it is welcome when it comes back");
 }
 
+/// Says that it reads.
+struct Saying(SyncSender<()>);
+impl Collector for Saying {
+    fn group(&self) -> Group {
+        Group::Load
+    }
+    fn read(&mut self, _now: Instant, into: &mut SystemMetrics) {
+        let _ = self.0.try_send(());
+        into.load = Some(Arc::new(Load::default()));
+    }
+}
+
+#[tokio::test]
+async fn those_behind_a_collector_that_hangs_are_read_while_it_does() {
+    let (answer, mount) = mount();
+    let (say, said) = sync_channel(8);
+    let second = Duration::from_secs(1);
+    let mut cadence = IntervalSource::new(second, vec![mount, Box::new(Saying(say))])
+        .within(Duration::from_secs(60));
+    let release = std::thread::spawn(move || {
+        // The one that hangs is released when the one behind it has read, and not before.
+        let is_read = said.recv_timeout(Duration::from_secs(30)).is_ok();
+        answer.send(()).unwrap();
+        is_read
+    });
+    let whole = cadence.read().await;
+    assert!(release.join().unwrap(), "it was not read while the first one hung");
+    assert!(whole.load.is_some() && whole.memory.is_some(), "{:?}", whole.troubles);
+}
+
+#[tokio::test]
+async fn what_had_not_begun_when_a_reading_was_given_up_is_read_in_the_next_one() {
+    let (answer, mount) = mount();
+    let limit = Duration::from_secs(60);
+    let mut cadence =
+        IntervalSource::new(Duration::from_secs(1), vec![mount, Box::new(Quick)]).within(limit);
+    assert!(timeout(Duration::from_millis(1), cadence.read()).await.is_err());
+    answer.send(()).unwrap(); // of the reading that was given up
+    answer.send(()).unwrap();
+    timeout(Duration::from_secs(30), async {
+        loop {
+            let reading = cadence.read().await;
+            assert!(reading.load.is_some(), "{:?}", reading.troubles);
+            if reading.memory.is_some() {
+                break;
+            }
+        }
+    })
+    .await
+    .expect("both are read");
+}
+
 #[tokio::test]
 async fn a_collector_that_panics_is_told_and_read_again() {
     let mut cadence =

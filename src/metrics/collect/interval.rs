@@ -6,11 +6,11 @@
 use std::time::{Duration, SystemTime};
 
 use futures::Stream;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::StreamExt;
 use tokio::time::{Instant, sleep_until};
 
 use super::Collector;
-use super::job::CollectJob;
+use super::job::{CollectJob, read_round};
 use crate::metrics::latest::Latest;
 use crate::model::SystemMetrics;
 use crate::pipeline::{Source, StageError, StateStore};
@@ -29,11 +29,12 @@ const EAGER_FOR: Duration = Duration::from_secs(120);
 /// the kernel's clock, which is 10 ms at the most.
 const INTERVAL_MIN: Duration = Duration::from_millis(20);
 
-/// Reads its collectors side by side on the blocking pool, every so often.
+/// Reads its collectors one after the other in one job of the blocking pool, every so often.
 ///
 /// A collector that hangs costs its group in this reading and in those that follow until it comes
 /// back; one that panics costs its group once. Both are told as [`CollectError`](crate::model::CollectError). Missed ticks merge.
-/// At most one job per collector is ever out, so a hung one cannot pile up threads.
+/// Behind one that takes longer than 100 ms another job goes on with the rest. A collector that is out is not sent out
+/// again, so a hung one cannot pile up threads.
 pub struct IntervalSource {
     every: Duration,
     limit: Duration,
@@ -115,18 +116,8 @@ impl IntervalSource {
     async fn read_those(&mut self, which: impl Fn(&CollectJob) -> bool) -> SystemMetrics {
         let now = Instant::now();
         let mut reading = SystemMetrics::empty(SystemTime::now(), now, self.every, self.sequence);
-        let limit = self.limit;
-        let mut back = FuturesUnordered::new();
-        for slot in self.slots.iter_mut().filter(|slot| which(slot)) {
-            slot.send_out(now, &reading);
-            back.push(slot.wait(now, limit));
-        }
-        let mut parts = Vec::with_capacity(back.len());
-        while let Some(part) = back.next().await {
-            parts.push(part);
-        }
-        drop(back);
-        for part in parts {
+        let mut slots: Vec<_> = self.slots.iter_mut().filter(|slot| which(slot)).collect();
+        for part in read_round(&mut slots, &reading, self.limit).await {
             match part {
                 Ok(part) => reading.absorb(part),
                 Err(trouble) => reading.troubles.push(trouble),
