@@ -1,18 +1,17 @@
 //! Readers of the machine, one per group. They block, so they run on the blocking pool only.
 //!
-//! Each group has its file; what several share stands below them: `proc` (files and clocks of the
-//! kernel), `netlink` (its sockets) and `text` (pure parsing). This module does not decide when to
+//! Each group has its file; what several share stands below them: `procfs` (files and clocks of the
+//! kernel), `process_table` (all processes), `netlink` (its sockets) and `parse` (pure parsing). This module does not decide when to
 //! read, what to do with a reading, or how a value is spelled on a wire; it starts no subprocess.
 //!
 //! # Cost
-//! `cargo bench --bench collect`, all ten groups, steady state, 20 processes kept: 1.6 to
-//! 1.8 ms for about 90 processes on 2 shared EPYC cores, Linux 6.18; 94 % of it is in the kernel.
-//! Two thirds are processes (1.1 ms), a fifth is ports (0.33 ms), all the others together 0.2 ms.
+//! `cargo bench --bench collect`; nearly all of it is the kernel's work. Most are processes, whose `stat` is read from
+//! descriptors that stay open (`process_table`), then ports, which is the walk through the table of connections.
 //!
 //! # Bounds
 //! At most 8 threads wait for remote file systems, 1 s per reading; 1,000 ports; 4 KiB of a command
-//! line; 32 MiB of a file; 32 KiB of a netlink answer at a time. Four descriptors stay open: `/proc`
-//! twice, and a netlink socket for links and one for sockets.
+//! line; 32 MiB of a file; 32 KiB of a netlink answer at a time. These descriptors stay open: `/proc`
+//! twice, a netlink socket for links and one for sockets, `/proc/loadavg`, and at most 256 files of processes.
 
 mod agent;
 mod cpu;
@@ -31,6 +30,7 @@ pub mod registry;
 mod diskstats;
 mod mounts;
 mod netlink;
+mod process_table;
 mod socket_owners;
 mod procfs;
 mod temperature;

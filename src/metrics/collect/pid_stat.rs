@@ -19,6 +19,8 @@ pub(super) struct PidStat<'a> {
     pub started_ticks: u64,
     /// Resident memory.
     pub rss_pages: u64,
+    /// Where the stack and the arguments begin; 0 where that may not be known.
+    pub addresses: [u64; 2],
 }
 
 /// Reads one line (`proc_pid_stat(5)`); `None` for another kind of text.
@@ -38,6 +40,8 @@ pub(super) fn parse(line: &[u8]) -> Option<PidStat<'_>> {
     let threads = parse::number(words.nth(4)?)?; // 20
     let started_ticks = parse::number(words.nth(1)?)?; // 22
     let rss_pages = parse::number(words.nth(1)?)?; // 24
+    let stack = words.nth(3).and_then(parse::number).unwrap_or(0); // 28
+    let arguments = words.nth(19).and_then(parse::number).unwrap_or(0); // 48
     Some(PidStat {
         name,
         state,
@@ -46,6 +50,7 @@ pub(super) fn parse(line: &[u8]) -> Option<PidStat<'_>> {
         threads,
         started_ticks,
         rss_pages,
+        addresses: [stack, arguments],
     })
 }
 

@@ -81,6 +81,19 @@ impl Processes {
         Ok(Self { dir: directory(CWD, "/proc")?, path: String::new(), entries: Vec::new() })
     }
 
+    /// Whether the ids here are those of this process's own namespace.
+    pub(super) fn is_of_this_namespace(&self) -> bool {
+        let mut target = [0_u8; 16];
+        let length = rustix::fs::readlinkat_raw(&self.dir, "self", &mut target).unwrap_or(0);
+        parse::number(&target[..length]) == Some(std::process::id().into())
+    }
+
+    /// Opens a file of a process.
+    pub(super) fn open_file(&mut self, pid: u32, name: &str) -> io::Result<OwnedFd> {
+        let (dir, path) = self.file(pid, name);
+        Ok(rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
     /// The process ids there are now, in ascending order, into a list that is reused.
     pub(super) fn pids(&mut self, pids: &mut Vec<u32>) -> io::Result<()> {
         pids.clear();
