@@ -48,7 +48,7 @@ pub async fn main() {
         rates.apply(reading.taken, &reading, &mut out); // adds done_per_sec
     }
     for reading in out.drain() {
-        Format::Influx.encode(&reading, &mut line).expect("it fits in a line");
+        assert!(Format::Influx.encode(&reading, &mut line).is_ok(), "it fits in a line");
     }
     let text = String::from_utf8_lossy(&line);
     print!("{text}");
