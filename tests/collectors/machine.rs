@@ -65,7 +65,7 @@ fn tasks_are_counted_as_proc_has_them_and_what_is_made_between_two_readings_is_a
     while !file(format!("/proc/{}/stat", zombie.id())).contains(") Z") {
         std::thread::yield_now();
     }
-    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let (release, wait) = std::sync::mpsc::sync_channel::<()>(0);
     let thread = std::thread::spawn(move || wait.recv());
     let second = tasks(&mut collector, start + Duration::from_secs(10));
     let after = number("/proc/stat", "processes ");
