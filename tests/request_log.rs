@@ -8,12 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
 use futures::StreamExt;
+use infiniservice::commands::audit::Audit;
 use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
-use infiniservice::commands::request_log::audit::Audit;
 use infiniservice::commands::request_log::{
-    CUT, CUT_SCRIPT, Claim, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
+    CUT, CUT_SCRIPT, Claim, LATE, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };
 use infiniservice::model::Rng;
 use infiniservice::sinks::Rotation;
@@ -45,7 +45,8 @@ fn request(id: &str, is_script: bool) -> Request {
             run_as,
         }),
     };
-    Request::new(id.to_owned(), what, Duration::from_secs(9), Instant::now())
+    // Longer than any test takes: what had not begun when its time was over is told as that.
+    Request::new(id.to_owned(), what, Duration::from_secs(3_600), Instant::now())
 }
 
 fn owner(boot: &str) -> Owner {
@@ -560,4 +561,67 @@ fn fewer_nonces_are_remembered_where_memory_is_short_and_none_passes_again() {
     let old = log.envelope((Instant::now(), NOW), NOW + 50, "new", false);
     assert_eq!(old, Err(Refused::Crowded), "it may have been taken");
     assert_eq!(take(100), Ok(()));
+}
+
+/// A record as every version of the format has it: what is written here must stay readable.
+fn record(code: u8, number: u64, body: &str) -> Vec<u8> {
+    let mut head = vec![code, 0, 0, 0];
+    head.extend((body.len() as u32).to_le_bytes());
+    head.extend(crc32fast::hash(body.as_bytes()).to_le_bytes());
+    head.extend(number.to_le_bytes());
+    head.extend((NOW as u64).to_le_bytes());
+    head.extend([0; 8]);
+    [&crc32fast::hash(&head).to_le_bytes()[..], &head, body.as_bytes()].concat()
+}
+
+fn file(records: &[Vec<u8>]) -> FaultyDisk {
+    FaultyDisk::with(1, &[&b"IBREQLG\x01"[..], &records.concat()].concat())
+}
+
+const SESSION: &str = r#"{"machine":"m","boot":"b","floor":0}"#;
+
+/// As agents wrote it that recorded neither the deadline nor a digest of the payload.
+#[tokio::test]
+async fn an_older_log_is_read_and_a_request_without_digest_is_known_by_its_id() {
+    let script = |id: &str| format!(r#"{{"id":"{id}","action":"Script"}}"#);
+    let disk = file(&[
+        record(64, 0, SESSION),
+        record(66, 1, r#"{"id":"waited","action":"UnsafeCommand"}"#),
+        record(66, 2, &script("ran")),
+        record(67, 2, ""),
+        record(66, 3, &script("done")),
+        record(67, 3, ""),
+        record(68, 3, r#"{"success":true,"exit":0}"#),
+        record(70, 3, ""),
+    ]);
+    let log = begin(&disk, "b", NOW);
+    assert_eq!(disk.aside(), None);
+    let told = recovered(&log).await;
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["ran", "waited"]);
+    assert_eq!(told["waited"].error.as_deref(), Some(NOT_RUN), "no deadline that is over");
+    assert_eq!(told["ran"].error.as_deref(), Some(CUT_SCRIPT));
+    for id in ["ran", "done"] {
+        let other = changed(id, true, |text, _| text.push_str(" x"));
+        for asked in [request(id, true), other] {
+            assert!(matches!(log.claim(&asked), Claim::Answered(_)), "{id} runs twice");
+        }
+    }
+    assert_eq!(log.claim(&request("waited", false)), Claim::New, "it may be asked for again");
+    assert_eq!(log.envelope((Instant::now(), NOW), NOW - 500, "n", false), Ok(()), "all is whole");
+}
+
+#[tokio::test]
+async fn a_request_whose_time_is_over_at_the_restart_is_told_as_that() {
+    let at = |deadline: u64| {
+        format!(
+            r#"{{"id":"{deadline}","action":"UnsafeCommand","deadline_ms":{deadline},"digest":1}}"#
+        )
+    };
+    let [over, later] = [1_700_000_000_000, 4_000_000_000_000];
+    let disk = file(&[record(64, 0, SESSION), record(66, 1, &at(over)), record(66, 2, &at(later))]);
+    let told = recovered(&begin(&disk, "b", NOW)).await;
+    let [over, later] = [over, later].map(|id| &told[&id.to_string()]);
+    assert_eq!((over.error.as_deref(), over.exit_code), (Some(LATE), Some(124)));
+    assert_eq!((later.error.as_deref(), later.exit_code), (Some(NOT_RUN), None));
+    assert!(over.refused && later.refused);
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::{StateOption, load_or_report, refuse, say};
-use crate::commands::request_log::chain::{self, BREAKS_MAX, Verdict};
+use crate::commands::audit::chain::{self, BREAKS_MAX, Verdict};
 use crate::sinks::why;
 
 /// Something is wrong with it.

@@ -17,6 +17,7 @@ pub mod reply;
 pub mod actions;
 pub mod process;
 pub mod request_log;
+pub mod audit;
 pub mod notify;
 
 use crate::pipeline::{ConcurrencyLimit, Context, Graph, Identity, Pipeline, Segment};

@@ -1,10 +1,11 @@
 //! What was not run, or not to its end.
 
+use infiniservice::commands::audit::chain;
+use infiniservice::commands::audit::{Audit, WAITING_UNHEARD};
 use infiniservice::commands::authorize::Authorization;
 use infiniservice::commands::decode::Refusal;
 use infiniservice::commands::execute::outcome::Outcome;
-use infiniservice::commands::request_log::audit::{Audit, WAITING_UNHEARD};
-use infiniservice::commands::request_log::{CUT, chain};
+use infiniservice::commands::request_log::CUT;
 
 use super::{WIDE, lines, permit, place, remove};
 

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::audit::Audit;
 use crate::commands::authorize::CurrentPolicy;
 use crate::commands::process::{Runner, Settings};
-use crate::commands::request_log::audit::Audit;
 use crate::commands::request_log::{Owner, RequestLog};
 use crate::commands::verify::secret::Secret;
 use crate::commands::verify::wall_clock_ms;

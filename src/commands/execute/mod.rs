@@ -15,6 +15,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands::actions::{Afterwards, Done};
+use crate::commands::audit::Audit;
 use crate::commands::authorize::policy;
 use crate::commands::authorize::{Authorization, AuthorizedMessage, CurrentPolicy, Denial, Permit};
 use crate::commands::decode::Refusal;
@@ -22,7 +23,6 @@ use crate::commands::decode::request::RequestKind;
 use crate::commands::execute::executor::Executor;
 use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::reply::Outbound;
-use crate::commands::request_log::audit::Audit;
 use crate::commands::request_log::{Claim, RequestLog};
 use crate::metrics::latest::Latest;
 use crate::pipeline::Handler;

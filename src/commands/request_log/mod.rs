@@ -1,14 +1,14 @@
 //! The request log: every request and how far it is, for replay protection, idempotency and crash recovery.
 //!
 //! ```text
-//!  verify ── envelope ──▶ ┌────────────────────────────┐ ── records ──▶ STATE/requests.log
-//!  execute ── accepted ─▶ │ state: accepted → started  │
-//!             started ──▶ │   → finished → acknowledged │ ── lines ────▶ the audit (JSON, hash-chained)
+//!  verify ── envelope ──▶ ┌────────────────────────────┐
+//!  execute ── accepted ─▶ │ state: accepted → started  │ ── records ──▶ STATE/requests.log
+//!             started ──▶ │  → finished → acknowledged │
 //!             finished ─▶ └────────────────────────────┘
 //!  spool ── acknowledged ──▶      │ views: replay protection · idempotency · crash recovery
 //! ```
-//! Reading order: `replay` and `state` (pure), `event` (the records), `file`, this, `recovery`, then `audit` with
-//! `audit_line` and `chain`; `upgrade` reads what older agents left.
+//! Reading order: `replay` and `state` (pure), `event` (the records), `file`, this, `recovery`; `upgrade` reads what
+//! older agents left.
 //!
 //! # Promises
 //! - An envelope passes once, over kill -9, restart, reboot and clock steps: see `replay`. Where the log is missing,
@@ -25,14 +25,11 @@
 //! - The file has at most [`SIZE`] bytes; full, it is written anew beside the old one and renamed. Damage
 //!   costs the records that it hits.
 //!
-//! # Why the audit is another file
+//! # Why the [audit](crate::commands::audit) is another file
 //! The audit is redacted and shortened, so an id cannot always be found in it again; it is the operator's, who moves
 //! and removes it; and it may be on another disk. What must be exact cannot depend on that. (Which of the two is
 //! faster to read at a start has not been measured.)
 
-pub mod audit;
-mod audit_line;
-pub mod chain;
 mod event;
 mod file;
 mod payload;
@@ -66,7 +63,7 @@ use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
 pub use file::NAMES;
-pub use recovery::Recovery;
+pub use recovery::{LATE, Recovery};
 pub use replay::NONCES_KEPT;
 pub use state::{
     ANSWERS_KEPT, BYTES_KEPT, CUT, CUT_SCRIPT, Claim, NOT_KEPT, NOT_RUN, REQUESTS_KEPT,

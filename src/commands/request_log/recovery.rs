@@ -4,10 +4,14 @@ use async_stream::stream;
 use futures::Stream;
 use tokio::sync::watch;
 
-use super::RequestLog;
-use super::audit::Audit;
 use super::state::Phase;
+use super::{RequestLog, now_ms};
+use crate::commands::audit::Audit;
+use crate::commands::execute::outcome::EXIT_TIMEOUT;
 use crate::commands::reply::Outbound;
+
+/// The error of a request that had not started, and for which its host no longer waits.
+pub const LATE: &str = "the agent ended before it began, and its time was over when the next one started; it was not run";
 
 /// The open requests of earlier agents, and where their end is recorded.
 pub struct Recovery {
@@ -61,6 +65,10 @@ impl Recovery {
                     open.find(|(open, _)| *open == number).map(|(_, e)| (e.accepted.clone(), e.reply(number)))
                 };
                 let Some((accepted, mut reply)) = open else { continue };
+                let is_late = accepted.deadline_ms.is_some_and(|deadline| deadline <= now_ms());
+                if let Some((_, outcome)) = reply.answer().filter(|_| is_late && phase == Phase::Accepted) {
+                    (outcome.error, outcome.exit_code) = (Some(LATE.to_owned()), Some(EXIT_TIMEOUT));
+                }
                 if let (Some(audit), Some((_, outcome))) = (&audit, reply.answer())
                     && phase < Phase::Finished
                 {

@@ -1,5 +1,5 @@
 //! The audit: what an operator reads of every request. One JSON line before it runs and one when it has ended, or one
-//! that says it was refused; each names the line before it ([`chain`](super::chain)). Decides nothing, and never holds
+//! that says it was refused; each names the line before it ([`chain`]). Decides nothing, and never holds
 //! back an answer for longer than [`PATIENCE`].
 //!
 //! The line with `"event":"end"` (or `"refused"`) is the whole record of a request: time, id, action, arguments,
@@ -8,24 +8,28 @@
 //! the agent or cut the power. A `begin` without an `end` is a finding: the next agent writes `"event":"lost"` to it. `"event":"undelivered"`: the
 //! answer went to nobody, because the connection that had asked for it had ended.
 //!
+//! Reading order: `line` (one line, pure), [`chain`], this.
+//!
 //! # What is never written
 //! The text of a command or script: of it a length and the first 16 digits of a SHA-256 stand there. Of variables and
 //! inputs the names and lengths; not a digest, because a short password can be found from one. What a program said: only
 //! how much. What is left goes through [`redact`](crate::redact).
 
+pub mod chain;
+mod line;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout};
 
-use super::PATIENCE;
-use super::audit_line::{self, Subject};
-use super::chain::Link;
+use self::chain::Link;
+use self::line::Subject;
 use crate::commands::authorize::{Authorization, Denial, Permit};
 use crate::commands::decode::Refusal;
 use crate::commands::decode::request::Request;
@@ -35,6 +39,8 @@ use crate::pipeline::LogLimit;
 use crate::sinks::{Access, Appender, Rotation, why};
 use crate::sync::IgnorePoison;
 
+/// How long a request waits for its line before it is refused, where the audit is required.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The most lines that may wait to be written; the next one counts as not written.
 pub const WAITING: usize = 256;
 /// The most beside which a line waits that nobody waits for, so that a flood of refusals leaves room for what is to run.
@@ -148,13 +154,13 @@ impl Audit {
     /// Writes down that a request was not run, though the policy (where `allowed`) had let it through: too many were
     /// waiting, or its time was over.
     pub async fn refused(&self, request: &Request, rule: &str, allowed: bool, why: &str) {
-        let line = line(&Subject::of(request, rule).await, allowed, why);
+        let line = not_run(&Subject::of(request, rule).await, allowed, why);
         let _ = self.write(line, true).await;
     }
 
     /// Writes down that a request was not understood.
     pub async fn unclear(&self, refusal: &Refusal) {
-        let _ = self.write(audit_line::unclear(refusal), true).await;
+        let _ = self.write(line::unclear(refusal), true).await;
     }
 
     /// Writes down, without waiting, that an agent ended before or, where it had `started`, while it did this.
@@ -170,7 +176,7 @@ impl Audit {
             Authorization::Denied(denial) => {
                 refused(&denial.request, &denial.rule, false, &denial.why)
             }
-            Authorization::Malformed(refusal) => audit_line::unclear(refusal),
+            Authorization::Malformed(refusal) => line::unclear(refusal),
         };
         let _ = self.put(line, true, WAITING_UNHEARD); // counted where it is not written
     }
@@ -240,7 +246,7 @@ impl Inner {
             if !line.is_kept && line.waits.as_ref().is_none_or(Sender::is_closed) {
                 continue; // its request was refused
             }
-            let gap = if lost > 0 { self.writer().write(&audit_line::gap(lost)) } else { Ok(()) };
+            let gap = if lost > 0 { self.writer().write(&line::gap(lost)) } else { Ok(()) };
             if gap.is_ok() {
                 self.queue().lost -= lost;
             }
@@ -272,10 +278,10 @@ impl Queue {
 }
 
 fn refused(request: &Request, rule: &str, allowed: bool, why: &str) -> Vec<u8> {
-    line(&Subject::new(request, rule), allowed, why)
+    not_run(&Subject::new(request, rule), allowed, why)
 }
 
-fn line(subject: &Subject, allowed: bool, why: &str) -> Vec<u8> {
+fn not_run(subject: &Subject, allowed: bool, why: &str) -> Vec<u8> {
     let decision = if allowed { "allowed" } else { "denied" };
     subject.line("refused", decision, Some(why), None)
 }
