@@ -88,12 +88,14 @@ impl Host {
         }
     }
 
-    fn says(&mut self, payload: &str) {
+    /// Signs and sends; gives the line.
+    fn says(&mut self, payload: &str) -> String {
         self.sent += 1;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let nonce = format!("{}-{}", now.as_nanos(), self.sent);
         let line = seal(SECRET.as_bytes(), now.as_millis() as i64, &nonce, payload);
         writeln!(self.stream.get_mut(), "{line}").unwrap();
+        line
     }
 
     fn asks(&mut self, id: &str) {
@@ -216,18 +218,7 @@ fn a_run_of_every_action_costs_todays_host_no_warning() {
     }
     known.pending.insert("raw".to_owned());
     host.says(&payload::unsafe_command("raw", &raw("echo raw"), PATIENCE));
-    let script = Script {
-        execution_id: "e1".to_owned(),
-        script_id: "s1".to_owned(),
-        script_name: "script".to_owned(),
-        script_content: "echo script".to_owned(),
-        shell: Shell::Sh,
-        execution_type: "ON_DEMAND".to_owned(),
-        input_values: BTreeMap::new(),
-        timeout_seconds: 60,
-        run_as: None,
-    };
-    host.says(&payload::pending_scripts(&[script], now));
+    host.says(&payload::pending_scripts(&[script("e1")], now));
     let begun = Instant::now();
     while !known.pending.is_empty() || known.completed == 0 {
         let bytes = host.stream.fill_buf().unwrap().to_vec();
@@ -239,6 +230,20 @@ fn a_run_of_every_action_costs_todays_host_no_warning() {
     }
     assert_eq!(known.answered.len(), actions.len() + 1);
     assert_eq!(known.warnings, [""; 0]);
+}
+
+fn script(execution_id: &str) -> Script {
+    Script {
+        execution_id: execution_id.to_owned(),
+        script_id: "s1".to_owned(),
+        script_name: "script".to_owned(),
+        script_content: "echo script".to_owned(),
+        shell: Shell::Sh,
+        execution_type: "ON_DEMAND".to_owned(),
+        input_values: BTreeMap::new(),
+        timeout_seconds: 60,
+        run_as: None,
+    }
 }
 
 fn is_response(id: &str) -> impl Fn(&Value) -> bool {
@@ -389,4 +394,98 @@ fn a_file_in_the_place_of_the_state_folder_is_told_as_one() {
             "{said}"
         );
     }
+}
+
+/// What lies in the place of the request log when the program starts.
+struct Found<'a> {
+    put: Box<dyn Fn() + 'a>,
+    logged: &'a str,
+    /// It says what ran before.
+    is_read: bool,
+    /// A log can be written in its place, so scripts run.
+    is_written: bool,
+}
+
+#[test]
+fn whatever_lies_in_the_place_of_the_request_log_is_told_and_not_trusted() {
+    let lab = Lab::new(&[("commands.toml", &format!("{COMMANDS}scripts = true\n"))]);
+    let at = |name: &str| lab.0.folder.path().join(name);
+    let (path, other, ran) = (at("state/requests.log"), at("other"), at("ran"));
+    let runs = || std::fs::read_to_string(&ran).unwrap_or_default().lines().count();
+    let append = raw(&format!("echo x >> {}", ran.display()));
+    let agent = lab.start();
+    let (mut host, _) = lab.host();
+    let first = host.says(&payload::unsafe_command("first", &append, PATIENCE));
+    host.until(is_response("first"));
+    host.answers();
+    agent.signal(Signal::TERM);
+    drop(host);
+    assert_eq!((agent.end().0, runs()), (Some(0), 1));
+    let good = std::fs::read(&path).unwrap();
+
+    let write = |bytes: &[u8]| -> Box<dyn Fn()> {
+        let (path, bytes) = (path.clone(), bytes.to_vec());
+        Box::new(move || std::fs::write(&path, &bytes).unwrap())
+    };
+    let (mut flipped, mut version) = (good.clone(), good.clone());
+    *flipped.last_mut().unwrap() ^= 4; // in the record of the orderly end
+    version[7] = 2;
+    let foreign = b"#!/bin/sh\nexit 1\n";
+    const DAMAGED: &str = "the request log is damaged";
+    const UNUSABLE: &str = "the request log cannot be used";
+    let damaged = |put, is_read| Found { put, logged: DAMAGED, is_read, is_written: true };
+    let unusable = |put| Found { put, logged: UNUSABLE, is_read: false, is_written: false };
+    let mut all = vec![
+        damaged(write(&flipped), true),
+        damaged(write(&good[..good.len() - 7]), true),
+        damaged(write(&version), true),
+        damaged(write(foreign), false),
+        unusable(Box::new(|| std::os::unix::fs::symlink(&other, &path).unwrap())),
+        unusable(Box::new(|| std::fs::create_dir(&path).unwrap())),
+        unusable(Box::new(|| std::fs::hard_link(&other, &path).unwrap())),
+    ];
+    if rustix::process::geteuid().is_root() {
+        all.push(unusable(Box::new(|| {
+            std::fs::write(&path, &good).unwrap();
+            std::os::unix::fs::chown(&path, Some(1), None).unwrap();
+        })));
+    }
+    for (number, found) in all.into_iter().enumerate() {
+        std::fs::write(&other, "other").unwrap();
+        std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).unwrap();
+        let _ = std::fs::remove_file(&ran);
+        (found.put)();
+        let agent = lab.start();
+        let (mut host, _) = lab.host();
+        writeln!(host.stream.get_mut(), "{first}").unwrap();
+        let execution = format!("e{number}");
+        host.says(&payload::pending_scripts(&[script(&execution)], ""));
+        let done = host.until(|line| line["execution_id"] == execution);
+        let is_refused =
+            done.to_string().contains("it cannot be written down that the script begins");
+        assert_eq!(
+            (done["exit_code"] == 0, is_refused),
+            (found.is_written, !found.is_written),
+            "case {number}: {done}"
+        );
+        host.answers();
+        host.asks(&format!("a{number}"));
+        host.until(is_response(&format!("a{number}")));
+        host.answers();
+        assert_eq!(runs(), 0, "case {number}: an envelope of before is taken again");
+        if found.is_read {
+            host.says(&payload::unsafe_command("first", &append, PATIENCE));
+            let again = host.until(is_response("first"));
+            assert_eq!((runs(), &again["success"]), (0, &json!(true)), "case {number}: {again}");
+            host.answers();
+        }
+        agent.signal(Signal::TERM);
+        drop(host);
+        let (code, log) = agent.end();
+        assert_eq!(code, Some(0), "case {number}: {log}");
+        assert_eq!(log.matches("the request log ").count(), 1, "case {number}: {log}");
+        assert!(log.contains(found.logged), "case {number}: {log}");
+        assert_eq!(std::fs::read(&other).unwrap(), b"other", "case {number}");
+    }
+    assert_eq!(std::fs::read(at("state/requests.damaged")).unwrap(), foreign, "for a person");
 }
