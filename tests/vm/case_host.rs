@@ -127,6 +127,11 @@ fn an_agent_killed_and_started_again_costs_a_connected_host_at_most_one_cut_line
         assert!(cut.len() <= 1, "{} lines were cut", cut.len());
         let begins = cut.iter().flat_map(|line| line.matches("\"type\":\"metrics\"")).count();
         assert_eq!(begins, cut.len(), "a cut line stands alone");
+        // A host that reads gets the last line whole. To one that does not read it is cut where the port is full, and
+        // this one reads by turns.
+        vm.guest.run(&format!("kill -TERM {}", agent.pid));
+        let cut = host.cut_at_the_end(SOON, || !agent.runs(&mut vm.guest));
+        assert!(cut.is_empty(), "an orderly end cut {cut:?}");
         assert_eq!(agent.terminate(&mut vm.guest, SOON), 0);
     }
 }

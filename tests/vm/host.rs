@@ -147,6 +147,35 @@ impl Host {
         cut
     }
 
+    /// Reads on until the agent `has_ended` and nothing more comes; gives the beginnings of what was not whole.
+    ///
+    /// # Panics
+    /// Where it has not ended within `limit`.
+    pub fn cut_at_the_end(
+        &mut self,
+        limit: Duration,
+        mut has_ended: impl FnMut() -> bool,
+    ) -> Vec<String> {
+        let (until, mut cut) = (Instant::now() + limit, Vec::new());
+        let mut look = |line: &[u8]| {
+            if !line.is_empty() && serde_json::from_slice::<Value>(line).is_err() {
+                cut.push(String::from_utf8_lossy(&line[..line.len().min(100)]).into_owned());
+            }
+        };
+        loop {
+            let is_last = has_ended();
+            while let Some(line) = self.line(Duration::from_millis(100)) {
+                look(&line);
+            }
+            if is_last {
+                break;
+            }
+            assert!(Instant::now() < until, "the agent does not end within {limit:?}");
+        }
+        look(self.lines.rest());
+        cut
+    }
+
     /// Sends `bytes` from a thread of its own, which ends when they are taken or the port is.
     pub fn send(&self, bytes: Vec<u8>) {
         let mut stream = self.lines.stream.try_clone().expect("a socket can be shared");
