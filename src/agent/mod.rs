@@ -38,7 +38,7 @@ pub use assemble::{Assembly, Trial, assemble, assemble_trial, record_stages, sin
 pub use log::{Log, Writing, say, start as start_log};
 pub use port_registry::{Connection, Ports};
 pub use reload::report::Report;
-pub use resources::{raise_stack, suffice_descriptors};
+pub use resources::{close_inherited, raise_stack, suffice_descriptors};
 pub use runtime::build as build_runtime;
 pub use signals::unblock as unblock_signals;
 pub use telemetry_mux::{Lane, TelemetryMux};

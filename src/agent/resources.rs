@@ -68,6 +68,20 @@ pub fn suffice_descriptors() -> Result<(), String> {
     })
 }
 
+/// Closes what the parent has left open beside the standard streams: a program of the host would inherit it, and may run as
+/// another user. To be called before the agent opens anything.
+pub fn close_inherited() {
+    let number =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let open: Vec<i32> = match std::fs::read_dir("/proc/self/fd") {
+        Ok(entries) => entries.filter_map(number).collect(),
+        Err(_) => (0..=255).collect(), // without /proc
+    };
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        let _ = nix::unistd::close(descriptor); // the one that listed them is closed already
+    }
+}
+
 /// Checked only under a limit: a machine that promises no more memory than it has would refuse it, too.
 fn addresses() -> Result<(), String> {
     let is_limited = |resource| getrlimit(resource).current.is_some();

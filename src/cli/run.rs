@@ -50,6 +50,7 @@ impl Run {
                 Err(code) => code,
             };
         }
+        agent::close_inherited();
         if let Err(error) = agent::unblock_signals() {
             return cannot_start(&format!("cannot unblock signals: {error}"));
         }

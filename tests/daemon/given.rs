@@ -123,6 +123,24 @@ fn under(place: &Place, words: &str, stop: bool) -> (Option<i32>, String) {
 }
 
 #[test]
+fn what_its_parent_left_open_is_closed() {
+    let place = Place::new();
+    let (pipeline, out) = to_a_file(&place);
+    let left_open = std::fs::canonicalize(place.file("left-open", "x")).unwrap();
+    let mut agent = Command::new("sh");
+    agent.args(["-c", "exec 7<\"$0\" 9<>\"$0\"; exec \"$@\""]).arg(&left_open);
+    agent.arg(env!("CARGO_BIN_EXE_infiniservice")).args(["run", "--pipelines"]).arg(pipeline);
+    let agent = agent.env_clear().stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let agent = Running(agent.unwrap());
+    until("readings", || lines(&out) >= 1);
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", agent.0.id())).unwrap();
+    let open = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    assert!(open.into_iter().all(|file| file != left_open));
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.end().0, Some(0));
+}
+
+#[test]
 fn a_limit_under_which_it_cannot_run_is_a_sentence_and_exit_71() {
     for (limit, says) in [
         ("ulimit -n 12", "free file descriptors"),
