@@ -349,13 +349,16 @@ async fn open(folder: &Path) -> RequestLog {
 async fn what_is_no_file_of_ours_is_left_alone_and_no_script_starts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(NAMES.name);
+    let lock = folder.path().join(NAMES.lock.unwrap());
     let other = folder.path().join("other");
     fs::write(&other, "mine").unwrap();
     type Put<'a> = Box<dyn Fn() + 'a>;
-    let puts: [Put<'_>; 3] = [
+    let puts: [Put<'_>; 4] = [
         Box::new(|| std::os::unix::fs::symlink(&other, &path).unwrap()),
         Box::new(|| fs::create_dir(&path).unwrap()),
         Box::new(|| fs::hard_link(&other, &path).unwrap()),
+        // Whoever has that file open could hold its lock for ever.
+        Box::new(|| fs::hard_link(&other, &lock).unwrap()),
     ];
     for put in puts {
         put();
@@ -366,7 +369,9 @@ async fn what_is_no_file_of_ours_is_left_alone_and_no_script_starts() {
         assert!(error.contains("remove") || error.contains("directory"), "{error}");
         assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
         drop(log);
-        fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+        for file in [&path, &lock] {
+            let _ = fs::remove_file(file).or_else(|_| fs::remove_dir(file));
+        }
     }
     let log = open(folder.path()).await;
     let other = RequestLog::open(folder.path(), &path, owner("b"), NOW);
