@@ -261,7 +261,8 @@ pub fn record_stages(
 ) -> Result<records::Stages, String> {
     let transform = records::transform::Pass::new(&file.transform, file.batch, memory_budget)
         .map_err(|(index, problem)| format!("transform {} {problem}", index + 1))?;
-    let serialize = records::serialize::Serialize::new(file.serialize.format);
+    let serialize =
+        records::serialize::Serialize::new(file.serialize.format).charging(memory_budget);
     let is_port = |write: &config::Write| matches!(write.target, config::Target::Port(_));
     let serialize = match file.write.iter().any(is_port) {
         true => serialize.for_ports(),

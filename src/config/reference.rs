@@ -786,7 +786,8 @@ pub const AGENT: Page = Page {
 pub const RECORDS: Page = Page {
     heading: "A records pipeline: a `*.toml` with `[[read]]`",
     about: "Lines that others write: read → transform → batch → serialize → write. Each line is a record, a JSON object. What no \
-            stage changes stays as it was written. `[write]` is as for metrics; the format is `json-lines`.",
+            stage changes stays as it was written. `[write]` is as for metrics; `format` of `[serialize]` is `json-lines`, `logfmt`, \
+            `raw` (the text of `message` alone) or `influx` (points of `records`).",
     sections: &[
         Section {
             header: "`[[read]]`",
@@ -994,12 +995,13 @@ pub fn markdown() -> String {
 const STAGES: &str = "
 ### `[[transform]]`
 
-One stage a section, in the order of the file. All of them are one pass over each record.
+One stage a section, in the order of the file. All of them are one pass over each record. Regular expressions are those of the Rust crate `regex`,
+over bytes: classes such as `\\w` are ASCII.
 ";
 
 const FILTER: &str = "
 A condition of `filter` names a `field` and what must hold for it: `equals`, `not_equals`, `in` (a list), `less`, `less_or_equal`, `greater`,
-`greater_or_equal`, `exists` (`true` or `false`), `prefix`; several must all hold. Or it is one of `any = […]`, `all = […]` and `not = { … }`. A field that is not
+`greater_or_equal`, `exists` (`true` or `false`), `prefix`, `regex` (matches anywhere in the text); several must all hold. Or it is one of `any = […]`, `all = […]` and `not = { … }`. A field that is not
 there equals nothing and has no order; numbers are compared by value, whole ones exactly, texts byte for byte; values of two kinds are not equal.
 ";
 

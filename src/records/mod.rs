@@ -7,6 +7,8 @@
 pub mod read;
 pub mod batch;
 pub mod buffers;
+pub mod logfmt;
+pub mod syslog;
 pub mod transform;
 pub mod serialize;
 

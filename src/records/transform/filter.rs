@@ -7,6 +7,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
+use super::pattern::Pattern;
 use super::record::{Field, Fields, Record};
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::Problem;
@@ -45,6 +46,7 @@ struct Condition {
     r#in: Option<Vec<Scalar>>,
     exists: Option<bool>,
     prefix: Option<String>,
+    regex: Option<String>,
     any: Option<Vec<Condition>>,
     all: Option<Vec<Condition>>,
     not: Option<Box<Condition>>,
@@ -122,6 +124,9 @@ impl Condition {
         checks.extend(self.r#in.clone().map(Check::In));
         checks.extend(self.exists.map(Check::Exists));
         checks.extend(self.prefix.clone().map(Check::Prefix));
+        if let Some(expression) = &self.regex {
+            checks.push(Check::Regex(Box::new(Pattern::new(expression)?)));
+        }
         match (&self.field, groups.len(), checks.is_empty()) {
             (Some(name), 0, false) => Ok(Test::Field(fields.add(name)?, checks)),
             (None, 1, true) => groups.pop().ok_or_else(|| Problem::new("has no condition", HELP)),
@@ -134,7 +139,7 @@ impl Condition {
 }
 
 const HELP: &str = "write { field = \"level\", equals = \"error\" } (or not_equals, in, less, less_or_equal, greater, \
-     greater_or_equal, exists, prefix), or one of any = […], all = […], not = { … }";
+     greater_or_equal, exists, prefix, regex), or one of any = […], all = […], not = { … }";
 
 enum Test {
     Any(Vec<Test>),
@@ -151,6 +156,7 @@ enum Check {
     In(Vec<Scalar>),
     Order(Scalar, fn(Ordering) -> bool),
     Prefix(String),
+    Regex(Box<Pattern>),
 }
 
 struct Filtered {
@@ -169,20 +175,20 @@ impl Operator for Filtered {
 }
 
 impl Test {
-    fn holds(&self, record: &Record<'_>, text: &mut Vec<u8>) -> bool {
+    fn holds(&mut self, record: &Record<'_>, text: &mut Vec<u8>) -> bool {
         match self {
-            Self::Any(tests) => tests.iter().any(|test| test.holds(record, text)),
-            Self::All(tests) => tests.iter().all(|test| test.holds(record, text)),
+            Self::Any(tests) => tests.iter_mut().any(|test| test.holds(record, text)),
+            Self::All(tests) => tests.iter_mut().all(|test| test.holds(record, text)),
             Self::Not(test) => !test.holds(record, text),
             Self::Field(field, checks) => {
-                checks.iter().all(|check| check.holds(record, *field, text))
+                checks.iter_mut().all(|check| check.holds(record, *field, text))
             }
         }
     }
 }
 
 impl Check {
-    fn holds(&self, record: &Record<'_>, field: Field, text: &mut Vec<u8>) -> bool {
+    fn holds(&mut self, record: &Record<'_>, field: Field, text: &mut Vec<u8>) -> bool {
         let mut compared = |value: &Scalar| value.compared(record, field, text);
         let is_equal = |order: Option<Ordering>| order == Some(Ordering::Equal);
         match self {
@@ -195,6 +201,9 @@ impl Check {
             Self::Prefix(prefix) => record
                 .text(field, text)
                 .is_some_and(|text| text.starts_with(prefix.as_bytes())),
+            Self::Regex(pattern) => {
+                record.text(field, text).is_some_and(|text| pattern.matches(text))
+            }
         }
     }
 }
@@ -219,7 +228,7 @@ impl Scalar {
 }
 
 /// A JSON number. What Rust reads beside those, such as `inf`, is no JSON.
-fn number(value: &str) -> Option<f64> {
+pub(super) fn number(value: &str) -> Option<f64> {
     let first = value.bytes().next()?;
     (first == b'-' || first.is_ascii_digit()).then(|| value.parse().ok())?
 }

@@ -4,6 +4,7 @@
 //! record is validated; what no stage changes is copied as it is.
 
 mod pass;
+mod pattern;
 mod record;
 mod scan;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::values::{Problem, Section};
 
 pub use pass::Pass;
+pub(in crate::records) use record::plain_text;
 pub use record::{Field, Fields, Record};
 pub use scan::Flaw;
 
@@ -22,6 +24,64 @@ pub use scan::Flaw;
 pub trait Operator: Send {
     /// Changes the record, or takes it out.
     fn apply(&mut self, now: Instant, record: &mut Record<'_>) -> Verdict;
+
+    /// When it wants to give what it holds, at the latest.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Writes the records that are due into `out`, each one line: those that a [`Verdict::Release`] has told of, those whose
+    /// deadline is `now` or before, and all of them where the input `has_ended`.
+    fn release(&mut self, _now: Instant, _has_ended: bool, _out: &mut Vec<u8>) {}
+
+    /// Records that it holds, in whatever form; and the word that those are counted under that end here, because fewer are
+    /// given than were taken.
+    fn held(&self) -> (u64, &'static str) {
+        (0, "held")
+    }
+}
+
+/// The members of a record, for formats that write them one by one.
+#[derive(Debug)]
+pub struct Members {
+    fields: Fields,
+    found: record::Found,
+    name: Vec<u8>,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        let mut fields = Fields::default();
+        fields.open();
+        Self { fields, found: record::Found::default(), name: Vec::new() }
+    }
+}
+
+impl Members {
+    /// Gives the name of each member of `line`, without escapes, and its value as JSON; `line` has its newline.
+    pub fn each(&mut self, line: &[u8], mut give: impl FnMut(&[u8], &[u8])) {
+        if scan::scan(line, &self.fields, &mut self.found).is_err() {
+            return; // what has been through the pass is a record
+        }
+        for place in self.found.members() {
+            let (name, value) = place.of(line);
+            give(record::plain_text(name, &mut self.name), value);
+        }
+    }
+}
+
+/// A value as a key to tell records apart by: the same text is the same key, however it is escaped.
+fn key_of(record: &Record<'_>, fields: &[Field], key: &mut Vec<u8>, text: &mut Vec<u8>) {
+    key.clear();
+    for field in fields {
+        let (kind, value) = match record.text(*field, text) {
+            Some(text) => (b'"', text),
+            None => (b' ', record.value(*field).unwrap_or_default()),
+        };
+        key.push(kind);
+        key.extend_from_slice(&value.len().to_le_bytes());
+        key.extend_from_slice(value);
+    }
 }
 
 /// Whether a record goes on.
@@ -31,6 +91,12 @@ pub enum Verdict {
     Keep,
     /// It is left out as intended, for this reason: a word or two in snake case, as statistics have it.
     Discard(&'static str),
+    /// It is lost, for this reason.
+    Drop(&'static str),
+    /// The stage holds it.
+    Hold,
+    /// The stage holds it, and what it held before is due.
+    Release,
 }
 
 /// The options of a stage as a file has them.
@@ -104,4 +170,16 @@ stages! {
     drop: Drop,
     /// Gives fields other names.
     rename: Rename,
+    /// Makes fields of a text.
+    parse: Parse,
+    /// Lets one in so many on.
+    sample: Sample,
+    /// Lets so many in a time on.
+    throttle: Throttle,
+    /// Drops what came a short time before.
+    dedupe: Dedupe,
+    /// Makes one record of many, with figures.
+    aggregate: Aggregate,
+    /// Joins lines that belong together.
+    multiline: Multiline,
 }

@@ -1,5 +1,7 @@
 //! All transforms of a flow in one pass over each record, and the batch that they are gathered in.
 
+use std::collections::VecDeque;
+
 use tokio::time::Instant;
 
 use super::record::{Changes, Fields, Found, Record, write_text};
@@ -29,6 +31,13 @@ pub struct Pass {
     begun: Option<usize>,
     /// The batches that this call has completed; the first may hold records of earlier calls.
     full: Vec<Records>,
+    /// What each stage holds.
+    holds: Vec<Held>,
+    /// Of the batches of which a stage holds records, with the number of the call.
+    receipts: VecDeque<(u64, Receipt)>,
+    calls: u64,
+    /// Of the last call.
+    now: Option<Instant>,
 }
 
 impl Pass {
@@ -59,6 +68,10 @@ impl Pass {
             discarded: Vec::new(),
             begun: None,
             full: Vec::new(),
+            holds: stages.iter().map(|_| Held::default()).collect(),
+            receipts: VecDeque::new(),
+            calls: 0,
+            now: None,
         })
     }
 
@@ -71,46 +84,169 @@ impl Pass {
 
     /// The line of `length` bytes, newline included, that `text` begins with, through all stages.
     #[inline]
-    fn line(&mut self, now: Instant, oldest: Instant, text: &[u8], length: usize, decode: Decode) {
-        let Self { fields, found, changes, made, .. } = self;
+    fn line(&mut self, now: Instant, origin: Origin, text: &[u8], length: usize, decode: Decode) {
         let scanned = match decode.parse_as {
-            ParseAs::Json => scan(text, fields, found),
+            ParseAs::Json => scan(text, &self.fields, &mut self.found),
             ParseAs::Text => Err(Flaw::InvalidJson),
         };
-        let (line, object) = match scanned {
-            Ok(object) => (text, object),
-            Err(flaw) => {
-                if decode == (Decode { parse_as: ParseAs::Json, invalid: Invalid::Drop }) {
-                    return count(&mut self.dropped, flaw.reason());
-                }
-                let line = text.get(..length).unwrap_or_default();
-                let line = line.strip_suffix(b"\n").unwrap_or(line);
-                made.clear();
-                made.extend_from_slice(b"{\"message\":");
-                write_text(line.strip_suffix(b"\r").unwrap_or(line), made);
-                made.extend_from_slice(b"}\n");
-                match scan(made, fields, found) {
-                    Ok(object) => (made.as_slice(), object),
-                    Err(flaw) => return count(&mut self.dropped, flaw.reason()),
-                }
-            }
+        let flaw = match scanned {
+            Ok(object) => return self.through(now, origin, text, object, 0),
+            Err(flaw) => flaw,
         };
-        let mut record = Record::new(line, object, fields, found, changes);
-        for stage in &mut self.stages {
-            match stage.apply(now, &mut record) {
+        if decode == (Decode { parse_as: ParseAs::Json, invalid: Invalid::Drop }) {
+            return count(&mut self.dropped, flaw.reason());
+        }
+        let line = text.get(..length).unwrap_or_default();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let mut made = std::mem::take(&mut self.made);
+        made.clear();
+        made.extend_from_slice(b"{\"message\":");
+        write_text(line.strip_suffix(b"\r").unwrap_or(line), &mut made);
+        made.extend_from_slice(b"}\n");
+        match scan(&made, &self.fields, &mut self.found) {
+            Ok(object) => self.through(now, origin, &made, object, 0),
+            Err(flaw) => count(&mut self.dropped, flaw.reason()),
+        }
+        self.made = made;
+    }
+
+    /// The record at `object` of `text`, whose fields are found, through the stages from `first` on.
+    #[inline]
+    fn through(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        text: &[u8],
+        object: (usize, usize),
+        first: usize,
+    ) {
+        let mut record = Record::new(text, object, &self.fields, &self.found, &mut self.changes);
+        for (index, stage) in self.stages.iter_mut().enumerate().skip(first) {
+            let verdict = stage.apply(now, &mut record);
+            match verdict {
                 Verdict::Keep => {}
                 Verdict::Discard(reason) => return count(&mut self.discarded, reason),
+                Verdict::Drop(reason) => return count(&mut self.dropped, reason),
+                Verdict::Hold | Verdict::Release => {
+                    let hold = &mut self.holds[index];
+                    let before = hold.origin;
+                    hold.taken += 1;
+                    hold.origin.get_or_insert(origin);
+                    if verdict == Verdict::Release {
+                        self.release(now, false, index, before);
+                        self.holds[index].origin = Some(origin);
+                    }
+                    return;
+                }
             }
         }
         record.write(&mut self.gathered.lines);
-        self.gathered.end_line(now, oldest);
+        self.gathered.end_line(now, origin.oldest);
+        if self.gathered.is_full() {
+            self.full.extend(self.gathered.take());
+        }
+    }
+
+    /// Takes what is due at a stage through those behind it.
+    #[inline(never)]
+    fn release(&mut self, now: Instant, has_ended: bool, index: usize, origin: Option<Origin>) {
+        let Some(origin) = origin else { return };
+        let mut due = std::mem::take(&mut self.holds[index].due);
+        due.clear();
+        self.stages[index].release(now, has_ended, &mut due);
+        let (mut start, mut given) = (0, 0);
+        for newline in memchr::memchr_iter(b'\n', &due) {
+            given += 1;
+            let line = &due[start..=newline];
+            match scan(line, &self.fields, &mut self.found) {
+                Ok(object) => self.through(now, origin, line, object, index + 1),
+                Err(flaw) => count(&mut self.dropped, flaw.reason()),
+            }
+            start = newline + 1;
+        }
+        let (held, reason) = self.stages[index].held();
+        let hold = &mut self.holds[index];
+        let ended = hold.taken.saturating_sub(held + given);
+        (hold.taken, hold.due) = (held, due);
+        if held == 0 {
+            hold.origin = None;
+        }
+        if ended > 0 {
+            count_many(&mut self.discarded, reason, ended);
+        }
+    }
+
+    /// Takes what is due through the stages behind.
+    fn release_due(&mut self, now: Instant, has_ended: bool) {
+        for index in 0..self.stages.len() {
+            let deadline = self.stages[index].deadline();
+            if has_ended || deadline.is_some_and(|deadline| deadline <= now) {
+                let origin = self.holds.get(index).and_then(|hold| hold.origin);
+                self.release(now, has_ended, index, origin);
+            }
+        }
+    }
+
+    /// Hands the receipts on of whose records none is held any more: they go with the last records that have left.
+    fn settle(&mut self) {
+        let holding = self.holds.iter().filter_map(|hold| Some(hold.origin?.call)).min();
+        let is_settled = |call: u64| holding.is_none_or(|holding| call < holding);
+        while self.receipts.front().is_some_and(|(call, _)| is_settled(*call)) {
+            let Some((_, receipt)) = self.receipts.pop_front() else { return };
+            match self.full.last_mut() {
+                _ if self.gathered.records() > 0 => self.gathered.end_batch(&receipt),
+                Some(last) => {
+                    last.receipt = Receipt::merge([std::mem::take(&mut last.receipt), receipt]);
+                }
+                None => receipt.acknowledge(),
+            }
+        }
+    }
+
+    /// When what is gathered has to leave; at once, where a broken call has left complete batches.
+    fn gathered_deadline(&self) -> Option<Instant> {
+        self.gathered.deadline().or_else(|| Some(self.full.first()?.oldest))
+    }
+
+    /// Gives what is complete, and says what was dropped.
+    fn give(&mut self, out: &mut Output<Records>) {
+        self.settle();
+        self.full.drain(..).for_each(|batch| out.push(batch));
+        for (reason, records) in self.dropped.drain(..) {
+            out.drop_items(reason, records);
+        }
+        for (reason, records) in self.discarded.drain(..) {
+            out.discard_items(reason, records);
+        }
     }
 }
 
-fn count(records: &mut Vec<(&'static str, u64)>, reason: &'static str) {
-    match records.iter_mut().find(|(known, _)| *known == reason) {
-        Some((_, count)) => *count += 1,
-        None => records.push((reason, 1)),
+/// Where a record is from: which call of the pass brought it, and when it was read.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    call: u64,
+    oldest: Instant,
+}
+
+/// What the pass knows of the records that a stage holds.
+#[derive(Debug, Default)]
+struct Held {
+    /// Records that were taken, and neither given nor ended.
+    taken: u64,
+    /// Of the oldest of them.
+    origin: Option<Origin>,
+    /// What is given, while it is.
+    due: Vec<u8>,
+}
+
+fn count(dropped: &mut Vec<(&'static str, u64)>, reason: &'static str) {
+    count_many(dropped, reason, 1);
+}
+
+fn count_many(dropped: &mut Vec<(&'static str, u64)>, reason: &'static str, records: u64) {
+    match dropped.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, count)) => *count += records,
+        None => dropped.push((reason, records)),
     }
 }
 
@@ -131,53 +267,55 @@ impl Transform for Pass {
         self.dropped.clear();
         self.discarded.clear();
         self.begun = Some(self.gathered.records());
-        let mut start = 0;
+        (self.calls, self.now) = (self.calls + 1, Some(now));
+        self.release_due(now, false);
+        let (mut start, origin) = (0, Origin { call: self.calls, oldest: input.oldest });
         for end in &input.ends {
             let end = *end as usize;
             let text = input.bytes.get(start..).unwrap_or_default();
-            self.line(now, input.oldest, text, end.saturating_sub(start), input.decode);
+            self.line(now, origin, text, end.saturating_sub(start), input.decode);
             start = end;
-            if self.gathered.is_full() {
-                self.full.extend(self.gathered.take());
-            }
         }
         self.begun = None;
         // The receipt goes with the last of its records.
-        match self.full.last_mut() {
-            _ if self.gathered.records() > 0 => self.gathered.end_batch(&input.receipt),
-            Some(last) => {
-                let receipts = [std::mem::take(&mut last.receipt), input.receipt.clone()];
-                last.receipt = Receipt::merge(receipts);
-            }
-            None => input.receipt.acknowledge(),
-        }
-        self.full.drain(..).for_each(|batch| out.push(batch));
+        self.receipts.push_back((self.calls, input.receipt.clone()));
         out.drop_items("too_long", input.too_long);
-        for (reason, records) in self.dropped.drain(..) {
-            out.drop_items(reason, records);
-        }
-        for (reason, records) in self.discarded.drain(..) {
-            out.discard_items(reason, records);
-        }
+        self.give(out);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.gathered.deadline().or_else(|| Some(self.full.first()?.oldest))
+        let stages = self.stages.iter().filter_map(|stage| stage.deadline()).min();
+        self.gathered_deadline().into_iter().chain(stages).min()
     }
 
     fn expire(&mut self, now: Instant, out: &mut Output<Records>) {
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
-            self.finish(out);
+        self.now = Some(now);
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if is_over(self.deadline()) {
+            let is_late = is_over(self.gathered_deadline());
+            self.take_back();
+            self.release_due(now, false);
+            self.settle();
+            if is_late || is_over(self.gathered.deadline()) {
+                self.full.extend(self.gathered.take());
+            }
+            self.give(out);
         }
     }
 
     fn finish(&mut self, out: &mut Output<Records>) {
         self.take_back();
-        self.gathered.take().into_iter().for_each(|batch| out.push(batch));
+        if let Some(now) = self.now {
+            self.release_due(now, true);
+        }
+        self.settle();
+        self.full.extend(self.gathered.take());
+        self.give(out);
     }
 
     fn held(&self) -> u64 {
-        self.gathered.records() as u64
+        let stages: u64 = self.stages.iter().map(|stage| stage.held().0).sum();
+        self.gathered.records() as u64 + stages
     }
 }
 

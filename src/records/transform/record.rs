@@ -126,6 +126,24 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The name as it is written, without quotes, and the value.
+    pub fn of(self, line: &[u8]) -> (&[u8], &[u8]) {
+        let name = line.get(self.key as usize + 1..self.after_key as usize - 1);
+        let value = line.get(self.value as usize..self.end as usize);
+        (name.unwrap_or_default(), value.unwrap_or_default())
+    }
+}
+
+/// The inside of a JSON string without its escapes; `buffer` may be used for it.
+pub(in crate::records) fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+    if memchr::memchr(b'\\', inside).is_none() {
+        return inside;
+    }
+    unescape(inside, buffer);
+    buffer
+}
+
 /// Where the fields of a line stand.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -148,6 +166,11 @@ impl Found {
         self.present = 0;
         self.doubled.clear();
         self.members.clear();
+    }
+
+    /// All members, where they are asked for.
+    pub fn members(&self) -> &[Place] {
+        &self.members
     }
 
     /// The field of this name, as it is written.
@@ -341,11 +364,7 @@ impl<'a> Record<'a> {
     /// The text of the field, where it is one, without escapes; `buffer` may be used for it.
     pub fn text<'b>(&'b self, field: Field, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
         let inside = self.value(field)?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        if memchr::memchr(b'\\', inside).is_none() {
-            return Some(inside);
-        }
-        unescape(inside, buffer);
-        Some(buffer)
+        Some(plain_text(inside, buffer))
     }
 
     /// The lists of changes hold for `field` from now on.
@@ -657,7 +676,7 @@ fn trim_start(text: &[u8]) -> &[u8] {
 }
 
 /// `,"NAME":`.
-fn write_key(name: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_key(name: &[u8], out: &mut Vec<u8>) {
     out.push(b',');
     write_text(name, out);
     out.push(b':');

@@ -410,3 +410,251 @@ proptest! {
         }
     }
 }
+
+/// What leaves, and what was dropped in all, when batches come at these milliseconds and the deadlines are kept.
+fn run_timed(file: &str, batches: &[(u64, Vec<String>)]) -> (Vec<Value>, u64) {
+    let file: File = toml::from_str(file).unwrap();
+    let limits = Limits::default();
+    let mut pass = Pass::new(&file.transform, limits, &MemoryBudget::default()).ok().unwrap();
+    let (start, mut out, mut lines) = (Instant::now(), Output::default(), Vec::new());
+    let (mut received, mut dropped) = (0, 0);
+    let mut take = |out: &mut Output<Records>| {
+        dropped += out.not_sent_total();
+        lines.extend(out.drain().flat_map(|batch| batch.bytes.to_vec()));
+        (dropped, memchr::memchr_iter(b'\n', &lines).count() as u64)
+    };
+    let positions = Unacknowledged::default();
+    for (nth, (at, input)) in batches.iter().enumerate() {
+        let now = start + std::time::Duration::from_millis(*at);
+        while let Some(deadline) = pass.deadline().filter(|deadline| *deadline < now) {
+            pass.expire(deadline, &mut out);
+        }
+        let input: Vec<&[u8]> = input.iter().map(String::as_bytes).collect();
+        received += input.len() as u64;
+        pass.apply(now, &batch(DROP, &input, positions.receipt(nth)), &mut out);
+        let (dropped, sent) = take(&mut out);
+        assert_eq!(received, dropped + sent + pass.held(), "the books balance");
+        if pass.held() > 0 && sent == 0 && dropped < received {
+            assert_ne!(positions.take(), Some(nth), "what is held is not acknowledged");
+        }
+    }
+    pass.finish(&mut out);
+    let (dropped, sent) = take(&mut out);
+    assert_eq!((received, 0), (dropped + sent, pass.held()));
+    let lines = String::from_utf8(lines).unwrap();
+    (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), dropped)
+}
+
+#[test]
+fn a_receipt_waits_for_the_records_that_a_stage_holds() {
+    let file = "[[transform]]\nmultiline = { begins = \"^b\" }\n[[transform]]\naggregate = { of = \"n\", every = \"10s\" }";
+    let file: File = toml::from_str(file).unwrap();
+    let limits = Limits::default();
+    let mut pass = Pass::new(&file.transform, limits, &MemoryBudget::default()).ok().unwrap();
+    let (positions, start, mut out) =
+        (Unacknowledged::default(), Instant::now(), Output::default());
+    for nth in 0..4 {
+        let line = format!("{{\"message\":\"b {nth}\"}}");
+        pass.apply(start, &batch(DROP, &[line.as_bytes()], positions.receipt(nth)), &mut out);
+    }
+    assert_eq!((positions.take(), pass.held()), (None, 4));
+    pass.finish(&mut out);
+    let batches: Vec<Records> = out.drain().collect();
+    assert_eq!(&batches[0].bytes[..], b"{\"count\":4}\n");
+    batches[0].receipt.acknowledge();
+    assert_eq!(positions.take(), Some(3));
+}
+
+#[test]
+fn what_a_parse_cannot_read_is_kept_or_dropped() {
+    let cases = [
+        (
+            "as = \"logfmt\"",
+            r#"{"message":"at=info msg=\"a b\"","at":1}"#,
+            r#"{"message":"at=info msg=\"a b\"","at":"info","msg":"a b"}"#,
+        ),
+        (
+            "as = \"syslog\"",
+            r#"{"message":"<34>1 - h - - - - x"}"#,
+            r#"{"message":"x","facility":"auth","severity":"crit","host":"h"}"#,
+        ),
+        ("regex = \"(?<n>[0-9]+)$\"", r#"{"message":"n 12"}"#, r#"{"message":"n 12","n":"12"}"#),
+        (
+            "regex = \"^(?<a>a+?)(?<b>a*)$\"",
+            r#"{"message":"aaa"}"#,
+            r#"{"message":"aaa","a":"a","b":"aa"}"#,
+        ),
+    ];
+    for (how, line, expected) in cases {
+        let file = format!("[[transform]]\nparse = {{ {how} }}");
+        let (out, dropped) = run(&file, DROP, &[line.as_bytes()]);
+        assert_eq!((std::str::from_utf8(&out).unwrap().trim_end(), dropped.len()), (expected, 0));
+        for other in [r#"{"message":"\"x"}"#, r#"{"message":7}"#, "{}"] {
+            let (out, _) = run(&file, DROP, &[other.as_bytes()]);
+            assert_eq!(std::str::from_utf8(&out).unwrap().trim_end(), other);
+            let file = format!("[[transform]]\nparse = {{ {how}, unparsed = \"drop\" }}");
+            assert_eq!(run(&file, DROP, &[other.as_bytes()]), (vec![], vec![("unparsed", 1)]));
+        }
+    }
+    for wrong in
+        ["", "as = \"logfmt\", regex = \"(?<a>b)\"", "regex = \"(a)\"", "regex = \"(?<a>\""]
+    {
+        let file: File = toml::from_str(&format!("[[transform]]\nparse = {{ {wrong} }}")).unwrap();
+        let pass = Pass::new(&file.transform, Limits::default(), &MemoryBudget::default());
+        assert!(pass.is_err(), "{wrong}");
+    }
+    let regex = "[[transform]]\nfilter = { field = \"a\", regex = \"x[0-9]{2}\" }";
+    let (out, _) = run(regex, DROP, &[b"{\"a\":\"-x12-\"}", b"{\"a\":\"x1\"}", b"{\"a\":12}"]);
+    assert_eq!(out, b"{\"a\":\"-x12-\"}\n");
+}
+
+#[test]
+fn keys_beyond_a_bound_share_or_are_dropped() {
+    let many: Vec<String> = (0..5_000).map(|n| format!("{{\"k\":{n},\"n\":1}}")).collect();
+    let (lines, dropped) = run_timed(
+        "[[transform]]\nthrottle = { records = 2, every = \"1s\", by = [\"k\"] }",
+        &[(0, many.clone()), (2_000, many.clone())],
+    );
+    let shared = 5_000 - throttle::THROTTLE_KEYS_MAX as u64;
+    assert_eq!((lines.len() as u64, dropped), (10_000 - 2 * (shared - 2), 2 * (shared - 2)));
+    let file = "[[transform]]\naggregate = { of = \"n\", every = \"1s\", by = [\"k\"] }";
+    let (lines, dropped) = run_timed(file, &[(0, many.clone())]);
+    assert_eq!((lines.len(), dropped), (aggregate::AGGREGATE_KEYS_MAX, 5_000 - 1_024));
+    let file = "[[transform]]\ndedupe = { by = [\"k\"], within = \"1h\" }";
+    assert_eq!(run_timed(file, &[(0, many.clone()), (1, many)]).1, 5_000);
+}
+
+/// Batches of records with a key, some of them written in another way, and a number.
+fn timed_batches() -> impl Strategy<Value = Vec<(u64, Vec<String>)>> {
+    let key =
+        prop_oneof![Just("\"a\""), Just("\"\\u0061\""), Just("\"b\""), Just("1"), Just("null")];
+    let record = prop_oneof![
+        4 => (key, -1_000..1_000_i32).prop_map(|(key, n)| format!("{{\"k\":{key},\"n\":{}}}", f64::from(n) / 8.0)),
+        1 => Just("{\"n\":\"x\"}".to_owned()),
+    ];
+    let batch = (0..1_500_u64, proptest::collection::vec(record, 0..12));
+    proptest::collection::vec(batch, 1..8).prop_map(|mut batches| {
+        let mut at = 0;
+        for (pause, _) in &mut batches {
+            at += *pause;
+            *pause = at;
+        }
+        batches
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn stages_that_count_by_key_equal_the_tree(batches in timed_batches()) {
+        let all: Vec<(u64, Value)> = batches.iter()
+            .flat_map(|(at, lines)| lines.iter().map(|line| (*at, serde_json::from_str(line).unwrap())))
+            .collect();
+        let key = |tree: &Value| tree.get("k").map(Value::to_string);
+
+        let (lines, _) = run_timed("[[transform]]\nthrottle = { records = 2, every = \"1s\", by = [\"k\"] }", &batches);
+        let mut windows = std::collections::HashMap::new();
+        let throttled: Vec<Value> = all.iter().filter(|(at, tree)| {
+            let window = windows.entry(key(tree)).or_insert((*at, 0));
+            if at - window.0 >= 1_000 {
+                *window = (*at, 0);
+            }
+            window.1 += 1;
+            window.1 <= 2
+        }).map(|(_, tree)| tree.clone()).collect();
+        prop_assert_eq!(lines, throttled);
+
+        let (lines, _) = run_timed("[[transform]]\ndedupe = { by = [\"k\"], within = \"1s\" }", &batches);
+        let mut seen = std::collections::HashMap::new();
+        let first: Vec<Value> = all.iter().filter(|(at, tree)| {
+            let is_new = seen.get(&key(tree)).is_none_or(|before| at - before >= 1_000);
+            if is_new {
+                seen.insert(key(tree), *at);
+            }
+            is_new
+        }).map(|(_, tree)| tree.clone()).collect();
+        prop_assert_eq!(lines, first);
+
+        let (lines, _) = run_timed("[[transform]]\nsample = { one_in = 3 }", &batches);
+        let third: Vec<Value> = all.iter().step_by(3).map(|(_, tree)| tree.clone()).collect();
+        prop_assert_eq!(lines, third);
+        let (lines, dropped) = run_timed("[[transform]]\nsample = { one_in = 2, by = \"k\" }", &batches);
+        let kept: std::collections::HashSet<_> = lines.iter().map(key).collect();
+        let count = all.iter().filter(|(_, tree)| kept.contains(&key(tree))).count();
+        prop_assert_eq!((lines.len(), dropped as usize), (count, all.len() - count));
+    }
+
+    #[test]
+    fn an_aggregate_equals_the_tree(batches in timed_batches()) {
+        let file = "[[transform]]\naggregate = { of = \"n\", every = \"1s\", by = [\"k\"] }";
+        let (lines, _) = run_timed(file, &batches);
+        // Windows begin with the first record after the one before.
+        let (mut opened, mut windows): (Option<u64>, Vec<Vec<Value>>) = (None, Vec::new());
+        for (at, batch) in &batches {
+            for line in batch {
+                if opened.is_none_or(|opened| at - opened >= 1_000) {
+                    opened = Some(*at);
+                    windows.push(Vec::new());
+                }
+                windows.last_mut().unwrap().push(serde_json::from_str(line).unwrap());
+            }
+        }
+        let mut lines = lines.into_iter();
+        for window in windows {
+            let mut keys: Vec<Option<Value>> = Vec::new();
+            for tree in &window {
+                let key = tree.get("k").cloned();
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+            for key in keys {
+                let of_key: Vec<&Value> = window.iter().filter(|tree| tree.get("k") == key.as_ref()).collect();
+                let mut numbers: Vec<f64> = of_key.iter().filter_map(|tree| tree["n"].as_f64()).collect();
+                numbers.sort_unstable_by(f64::total_cmp);
+                let line = lines.next().unwrap();
+                prop_assert_eq!(line.get("k"), key.as_ref());
+                prop_assert_eq!(line["count"].as_u64(), Some(of_key.len() as u64));
+                prop_assert_eq!(line["n_min"].as_f64(), numbers.first().copied());
+                prop_assert_eq!(line["n_max"].as_f64(), numbers.last().copied());
+                if numbers.is_empty() {
+                    continue;
+                }
+                let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+                prop_assert!((line["n_mean"].as_f64().unwrap() - mean).abs() <= 1e-9 * mean.abs().max(1.0));
+                let p95 = numbers[(numbers.len() * 95).div_ceil(100) - 1];
+                prop_assert!((line["n_p95"].as_f64().unwrap() - p95).abs() <= 0.0201 * p95.abs(), "{} {}", line, p95);
+            }
+        }
+        prop_assert_eq!(lines.next(), None);
+    }
+
+    #[test]
+    fn joined_lines_equal_the_tree(lines in proptest::collection::vec(("[bc\\\\]{1,3}", 0..3_u8), 0..20)) {
+        // A new one begins with b; a record without a text passes by.
+        let record = |(text, kind): &(String, u8)| match kind {
+            0 => "{\"n\":1}".to_owned(),
+            1 => format!("{{\"n\":1,\"message\":{}}}", Value::from(text.as_str())),
+            _ => format!("{{\"message\":{}}}", Value::from(text.as_str())),
+        };
+        let input: Vec<String> = lines.iter().map(record).collect();
+        let file = "[[transform]]\nmultiline = { begins = \"^b\", max_lines = 4 }";
+        let (out, _) = run_timed(file, &[(0, input)]);
+        let mut joined: Vec<(String, usize)> = Vec::new();
+        for (text, _) in lines.iter().filter(|(_, kind)| *kind > 0) {
+            match joined.last_mut() {
+                Some((last, count)) if !text.starts_with('b') && *count < 4 => {
+                    last.push('\n');
+                    last.push_str(text);
+                    *count += 1;
+                }
+                _ => joined.push((text.clone(), 1)),
+            }
+        }
+        let got: Vec<&str> = out.iter().filter_map(|tree| tree.get("message")?.as_str()).collect();
+        let expected: Vec<&str> = joined.iter().map(|(text, _)| text.as_str()).collect();
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(out.iter().filter(|tree| tree.get("message").is_none()).count(), lines.iter().filter(|(_, kind)| *kind == 0).count());
+    }
+}
