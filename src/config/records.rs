@@ -56,6 +56,12 @@ impl Check for RecordsFile {
             let help = "add a section, as in [[read]] lines = { stdin = true }";
             broken.push(Broken::new(&[], "nothing is read", help).missing());
         }
+        for (index, read) in self.read.iter().enumerate() {
+            if let Err(problem) = read.check() {
+                let message = format!("this {}", problem.what);
+                broken.push(Broken::new(&[Key("read"), Item(index)], message, problem.help));
+            }
+        }
         if let Err((index, problem)) =
             Pass::new(&self.transform, self.batch, &MemoryBudget::default())
         {

@@ -797,9 +797,23 @@ pub const RECORDS: Page = Page {
                 key(
                     "lines",
                     "table of one source and its options, see below",
-                    NEEDED,
+                    NONE,
                     "{ file = \"/var/log/app/*.ndjson\" }",
-                    "where lines come from",
+                    "where lines come from; this, `exec` or `journal`",
+                ),
+                key(
+                    "exec",
+                    "table, see below",
+                    NONE,
+                    "{ command = [\"vmstat\", \"1\"] }",
+                    "a program whose output is read",
+                ),
+                key(
+                    "journal",
+                    "table, see below",
+                    NONE,
+                    "{ units = [\"nginx.service\"] }",
+                    "the journal of systemd, through `journalctl`; the cursor is kept",
                 ),
                 key(
                     "parse_as",
@@ -824,11 +838,32 @@ pub const RECORDS: Page = Page {
                     the state folder, so that a restart goes on where all lines have arrived at their outputs. Of files of one log (`app.log`, `app.log.1`) the oldest is read first.",
             within: "[[read]]\n[read.lines]\nfile = \"/var/log/app/*.ndjson\"\n{}\n[write]\nnull = true",
             keys: &[
-                key("stdin", "`true`", "(none)", "true", "standard input"),
+                key("stdin", "`true`", NONE, "true", "standard input"),
+                key(
+                    "fifo",
+                    "path",
+                    NONE,
+                    "\"/run/app.fifo\"",
+                    "a FIFO, which is made with mode 0600 if it is missing",
+                ),
+                key(
+                    "unix",
+                    "path",
+                    NONE,
+                    "\"/run/app.sock\"",
+                    "a Unix socket of the agent, mode 0660, with at most 64 writers at a time",
+                ),
+                key(
+                    "datagram",
+                    "path",
+                    NONE,
+                    "\"/run/app.dgram\"",
+                    "a datagram socket of the agent, mode 0660; a datagram is a line, or several",
+                ),
                 key(
                     "file",
                     "path with `*`, `?`, `[a-z]`",
-                    "(none)",
+                    NONE,
                     "\"/var/log/app/*.ndjson\"",
                     "files, also those that come later; at most 1,024",
                 ),
@@ -852,6 +887,43 @@ pub const RECORDS: Page = Page {
                     "true",
                     "false",
                     "whether the position is kept over restarts; `false` begins anew each time",
+                ),
+            ],
+        },
+        Section {
+            header: "`exec = { … }`",
+            about: "A program. It has no input, no shell, and of the environment `PATH`, `TZ` and `LANG` only. When it ends it is started again, 1 s to a minute later; \
+                    its process group is killed when the flow ends.",
+            within: "[[read]]\n[read.exec]\ncommand = [\"vmstat\", \"1\"]\n{}\n[write]\nnull = true",
+            keys: &[
+                key(
+                    "command",
+                    "list of texts",
+                    NEEDED,
+                    "[\"vmstat\", \"1\"]",
+                    "the program and its arguments",
+                ),
+                key(
+                    "every",
+                    TIME,
+                    NONE,
+                    "\"30s\"",
+                    "run it once in this time instead of keeping it running",
+                ),
+            ],
+        },
+        Section {
+            header: "`journal = { … }`",
+            about: "The journal, from the start of this boot on, or from where the last run came to.",
+            within: "[[read]]\n[read.journal]\nunits = [\"nginx.service\"]\n{}\n[write]\nnull = true",
+            keys: &[
+                key("units", "list of units", "[]", "[\"nginx.service\"]", "only entries of these"),
+                key(
+                    "since",
+                    "text",
+                    NONE,
+                    "\"-1h\"",
+                    "where it begins the first time, as `journalctl --since` takes it",
                 ),
             ],
         },
@@ -1075,7 +1147,8 @@ mod tests {
                     .contains(name)
                     && shown.starts_with("`[write]`");
                 // And one source.
-                let sources = ["stdin"].contains(name) && shown.starts_with("`lines");
+                let sources = ["stdin", "fifo", "unix", "datagram"].contains(name)
+                    && shown.starts_with("`lines");
                 let other = match (targets, sources) {
                     (true, _) => "port",
                     (_, true) => "file",

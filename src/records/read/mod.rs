@@ -1,13 +1,19 @@
 //! Where records come from: `[[read]]`, one file per source.
 
 pub mod follow;
+mod program;
 mod stdin;
+mod stream;
 
 pub(crate) mod split;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Deserializer};
 
+pub use program::{Output, Program};
 pub use stdin::Stdin;
+pub use stream::{Place, Written};
 
 use follow::{Follow, From, Options, Pattern, Positions};
 
@@ -16,14 +22,18 @@ use crate::pipeline::BoxSource;
 use crate::records::Records;
 use crate::records::batch::{Decode, Invalid, ParseAs};
 use crate::records::buffers::Buffers;
-use crate::values::{Problem, Size};
+use crate::values::{Period, Problem, Size};
 
 /// One `[[read]]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Read {
     /// Lines, and from where.
-    pub lines: Lines,
+    pub lines: Option<Lines>,
+    /// A program whose output is read.
+    pub exec: Option<Exec>,
+    /// The journal of systemd.
+    pub journal: Option<Journal>,
     /// What a line is.
     #[serde(default)]
     pub parse_as: ParseAs,
@@ -50,19 +60,83 @@ impl Read {
     ) -> BoxSource<Records> {
         let max_line = usize::try_from(self.max_line.bytes()).unwrap_or(usize::MAX);
         let buffers = buffers.clone();
-        match &self.lines {
-            Lines::Stdin => BoxSource::new(Stdin::new(self.decode(), max_line, buffers)),
-            Lines::File(file) => {
+        let decode = self.decode();
+        let program = match (&self.lines, &self.exec, &self.journal) {
+            (Some(Lines::File(file)), ..) => {
                 let FileLines { pattern, from, until_end, keep_position } = file.clone();
                 let positions = match state.filter(|_| keep_position) {
                     Some(state) => Positions::kept(state, flow, pattern.as_path()),
                     None => Positions::default(),
                 };
                 let options = Options { pattern, from, until_end, max_line, buffers };
-                BoxSource::new(Follow::new(options, self.decode(), positions))
+                return BoxSource::new(Follow::new(options, decode, positions));
             }
+            (Some(Lines::Written(place)), ..) => {
+                return BoxSource::new(Written::new(place.clone(), decode, max_line, buffers));
+            }
+            (_, Some(Exec { command, every }), _) => {
+                let every = every.map(|every| every.get());
+                Program::Exec { command: command.clone(), every }
+            }
+            (_, _, Some(Journal { units, since })) => {
+                Program::Journal { units: units.clone(), since: since.clone() }
+            }
+            // A file that was checked has one source.
+            _ => return BoxSource::new(Stdin::new(decode, max_line, buffers)),
+        };
+        let positions = match (state, &program) {
+            (Some(state), Program::Journal { .. }) => {
+                Positions::kept(state, flow, program.source().as_ref())
+            }
+            _ => Positions::default(),
+        };
+        BoxSource::new(Output::new(program, decode, max_line, buffers, positions))
+    }
+
+    /// What is wrong with it as a whole.
+    ///
+    /// # Errors
+    /// It has not exactly one source, or one of no use.
+    pub fn check(&self) -> Result<(), Problem> {
+        let Self { lines, exec, journal, .. } = self;
+        let help = "write one of lines = { … }, exec = { … } and journal = { … }";
+        match u8::from(lines.is_some()) + u8::from(exec.is_some()) + u8::from(journal.is_some()) {
+            0 => return Err(Problem::new("names no source", help)),
+            1 => {}
+            _ => return Err(Problem::new("names several sources", "write a [[read]] for each")),
+        }
+        let is_empty = |exec: &Exec| exec.command.first().is_none_or(String::is_empty);
+        if exec.as_ref().is_some_and(is_empty) {
+            let help = "write the program and its arguments, as in command = [\"vmstat\", \"1\"]";
+            return Err(Problem::new("has no command", help));
+        }
+        let texts = journal.iter().flat_map(|journal| journal.units.iter().chain(&journal.since));
+        match texts.into_iter().find(|text| text.is_empty() || text.contains('\0')) {
+            Some(_) => Err(Problem::new("has an empty text", "leave it out")),
+            None => Ok(()),
         }
     }
+}
+
+/// `exec = { … }`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// The program and its arguments; no shell.
+    pub command: Vec<String>,
+    /// How often it is run; else it is kept running.
+    pub every: Option<Period>,
+}
+
+/// `journal = { … }`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// Units whose entries are read; none for all.
+    #[serde(default)]
+    pub units: Vec<String>,
+    /// Where it begins the first time, as `journalctl --since` takes it.
+    pub since: Option<String>,
 }
 
 /// `lines = { … }`.
@@ -72,6 +146,8 @@ pub enum Lines {
     Stdin,
     /// Files that are followed.
     File(FileLines),
+    /// What programs write to a FIFO or a socket of this agent.
+    Written(Place),
 }
 
 /// `lines = { file = … }`.
@@ -92,6 +168,9 @@ pub struct FileLines {
 struct LinesTable {
     stdin: Option<bool>,
     file: Option<String>,
+    fifo: Option<String>,
+    unix: Option<String>,
+    datagram: Option<String>,
     from: Option<From>,
     until_end: Option<bool>,
     keep_position: Option<bool>,
@@ -99,23 +178,32 @@ struct LinesTable {
 
 impl LinesTable {
     fn source(self) -> Result<Lines, Problem> {
-        let Self { stdin, file, from, until_end, keep_position } = self;
-        let help = "write one of stdin = true and file = \"/var/log/app/*.ndjson\"";
-        match (stdin, file) {
-            (None, Some(file)) => Ok(Lines::File(FileLines {
+        let Self { stdin, file, fifo, unix, datagram, from, until_end, keep_position } = self;
+        let place = |path: String, place: fn(PathBuf) -> Place| match path.starts_with('/') {
+            true if path.len() <= 107 => Ok(Lines::Written(place(path.into()))), // sun_path of unix(7)
+            true => Err(Problem::new("is too long", "107 bytes are the most")),
+            false => Err(Problem::new("is no absolute path", "begin it with a /")),
+        };
+        let has_options = from.is_some() || until_end.is_some() || keep_position.is_some();
+        if file.is_none() && has_options {
+            return Err(Problem::new("has options of files", "name a file, or leave them out"));
+        }
+        match (stdin, file, fifo, unix, datagram) {
+            (None, Some(file), None, None, None) => Ok(Lines::File(FileLines {
                 pattern: Pattern::new(&file)?,
                 from: from.unwrap_or_default(),
                 until_end: until_end.unwrap_or_default(),
                 keep_position: keep_position.unwrap_or(true),
             })),
-            (Some(true), None)
-                if from.is_some() || until_end.is_some() || keep_position.is_some() =>
-            {
-                Err(Problem::new("has options of files", "leave all but stdin = true out"))
+            (Some(true), None, None, None, None) => Ok(Lines::Stdin),
+            (None, None, Some(path), None, None) => place(path, Place::Fifo),
+            (None, None, None, Some(path), None) => place(path, Place::Unix),
+            (None, None, None, None, Some(path)) => place(path, Place::Datagram),
+            (None | Some(false), None, None, None, None) => {
+                let help = "write one of stdin = true, file, fifo, unix and datagram = \"PATH\"";
+                Err(Problem::new("names no source", help))
             }
-            (Some(true), None) => Ok(Lines::Stdin),
-            (Some(_), Some(_)) => Err(Problem::new("names two sources", "write two [[read]]")),
-            (Some(false) | None, None) => Err(Problem::new("names no source", help)),
+            _ => Err(Problem::new("names several sources", "write a [[read]] for each")),
         }
     }
 }

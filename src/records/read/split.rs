@@ -51,6 +51,17 @@ impl Splitter {
         Self::new(self.max_line).with_buffers(self.buffers.clone())
     }
 
+    /// How many bytes of a line have begun.
+    pub fn begun(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// Skips the line that has begun, because there is no room for it; returns how many are counted as too long.
+    pub fn give_up(&mut self) -> u64 {
+        let is_new = self.forget() > 0 && !std::mem::replace(&mut self.is_skipping, true);
+        u64::from(is_new)
+    }
+
     /// Forgets the line that has begun, for a reader that will read it again; returns its length so far.
     pub fn forget(&mut self) -> usize {
         let length = self.begun.len();

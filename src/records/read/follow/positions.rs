@@ -31,6 +31,9 @@ struct State {
     /// Where they are kept; `None` keeps them for this run only.
     place: Option<Place>,
     files: BTreeMap<Id, Known>,
+    /// Of a source that has one position as a text: as it was read, and as it was acknowledged.
+    cursor: (Option<String>, Option<String>),
+    cursors: Unacknowledged<Option<String>>,
     /// What is in the file.
     written: String,
     /// Why that is old, if it was logged.
@@ -63,6 +66,8 @@ struct Saved {
     /// The pipeline and its pattern: two sources whose names collide do not take each other's positions.
     source: String,
     files: Vec<SavedFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
 }
 
 /// One file in it.
@@ -94,13 +99,37 @@ impl Positions {
         Self(Arc::new(Mutex::new(State { place, ..State::default() })))
     }
 
+    /// Where a source goes on that has one position as a text.
+    pub(in crate::records::read) fn cursor(&self) -> Option<String> {
+        self.state().cursor.0.clone()
+    }
+
+    /// Takes that of the last run, unless this run has one.
+    pub(in crate::records::read) fn load_cursor(&self) {
+        if self.cursor().is_none() {
+            self.load();
+        }
+    }
+
+    /// Lines up to `cursor` go on; `None` for a source that has no position.
+    pub(in crate::records::read) fn give_cursor(&self, cursor: Option<String>) -> Receipt {
+        let mut state = self.state();
+        if cursor.is_some() {
+            state.cursor.0.clone_from(&cursor);
+        }
+        state.cursors.receipt(cursor)
+    }
+
     /// Those of the last run; none if there was none.
     pub(super) fn load(&self) -> Vec<SavedFile> {
         let mut state = self.state();
-        let State { place: Some(place), written, .. } = &mut *state else { return Vec::new() };
+        let State { place: Some(place), written, cursor, .. } = &mut *state else {
+            return Vec::new();
+        };
         match place.load() {
             Ok(Some((text, saved))) => {
                 *written = text;
+                *cursor = (saved.cursor.clone(), saved.cursor);
                 saved.files
             }
             Ok(None) => Vec::new(),
@@ -155,10 +184,12 @@ impl Positions {
     }
 
     /// Waits until nothing is unacknowledged, for a bounded time.
-    pub(super) async fn settle(&self) {
+    pub(in crate::records::read) async fn settle(&self) {
         let all: Vec<_> =
             self.state().files.values().map(|known| known.unacknowledged.clone()).collect();
+        let cursors = self.state().cursors.clone();
         let settled = async {
+            cursors.settled().await;
             for unacknowledged in &all {
                 unacknowledged.settled().await;
             }
@@ -167,16 +198,23 @@ impl Positions {
     }
 
     /// Whether a later [`save`](Self::save) may have something to write.
-    pub(super) fn may_change(&self) -> bool {
+    pub(in crate::records::read) fn may_change(&self) -> bool {
         let state = self.state();
         let is_waiting = |known: &Known| !known.unacknowledged.is_settled();
-        state.place.is_some() && (state.files.values().any(is_waiting) || state.trouble.is_some())
+        let is_waiting = state.files.values().any(is_waiting) || !state.cursors.is_settled();
+        state.place.is_some() && (is_waiting || state.trouble.is_some())
     }
 
     /// Writes what has changed: synced, and at once or not at all.
     pub fn save(&self) {
         let mut state = self.state();
-        let State { place: Some(place), files, written, trouble } = &mut *state else { return };
+        let State { place: Some(place), files, cursor, cursors, written, trouble } = &mut *state
+        else {
+            return;
+        };
+        if let Some(arrived) = cursors.take().flatten() {
+            cursor.1 = Some(arrived);
+        }
         let files = files.iter_mut().map(|(id, known)| {
             known.acknowledged = known.unacknowledged.take().unwrap_or(known.acknowledged);
             let head = known.head.len() as u64;
@@ -184,7 +222,8 @@ impl Positions {
             let (offset, checksum) = (known.acknowledged, crc32fast::hash(&known.head));
             SavedFile { path, device: id.device, inode: id.inode, offset, head, checksum }
         });
-        let saved = Saved { version: 1, source: place.source.clone(), files: files.collect() };
+        let (source, files) = (place.source.clone(), files.collect());
+        let saved = Saved { version: 1, source, files, cursor: cursor.1.clone() };
         let text = serde_json::to_string(&saved).unwrap_or_default();
         if text == *written {
             return;
