@@ -62,6 +62,8 @@ pub struct Surroundings {
     pub spool: u64,
     /// The ceiling of the ledger.
     pub ceiling: usize,
+    /// Whether hosts are as today's.
+    pub is_quiet: bool,
     /// What the files say.
     pub files: watch::Sender<Files>,
 }
@@ -110,7 +112,11 @@ impl Agent {
         drop(told);
         let (epochs, boot_id) = (spool.session_ids(), Some("boot".to_owned()));
         port.control_lines(ControlMessages { epochs, boot_id, clock: clock::wall });
-        port.acks().set_own_host();
+        if !around.is_quiet {
+            port.acks().set_own_host();
+        }
+        let seen = Arc::clone(known);
+        port.undelivered().on_dropped(move |lines| seen.lock().undelivered(lines));
         let (must, inbox) = mpsc::channel(MUST_WAITING);
         let (lane, read) = port.durable();
         let node = health.replacement().node("keeper".to_owned());

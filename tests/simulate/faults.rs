@@ -8,6 +8,9 @@ use super::machine::Behaviour;
 /// How long things go wrong, in milliseconds.
 pub const TROUBLE_MS: u64 = 45_000;
 
+/// From this seed on hosts are as today's.
+pub const QUIET: u64 = 1 << 32;
+
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StageError {
@@ -164,6 +167,9 @@ pub struct Plan {
     pub pads: usize,
     /// Whether the host is another one once all is well.
     pub heals_with_another: bool,
+    /// Whether hosts are as today's (`host = "infinibay"`): they ask for a sign of life every two minutes, and the agent
+    /// asks for one only behind that, or where something durable waits.
+    pub is_quiet: bool,
 }
 
 impl Plan {
@@ -220,6 +226,7 @@ impl Plan {
             files: files(&mut chance),
             pads: [0, 0, 0, 1_200, 1_200, 6_000][chance.below(6) as usize],
             heals_with_another: chance.below(2) == 0,
+            is_quiet: seed >= QUIET,
         }
     }
 }

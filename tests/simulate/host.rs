@@ -20,6 +20,9 @@ use super::machine::Behaviour;
 /// Scripts that are handed out at once, and how long a command may take.
 const TIMEOUT_SECS: u64 = 10;
 
+/// How often today's host asks for a sign of life.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+
 /// How far a stamp may be from the agent's clock, in milliseconds.
 const STALE_MS: u64 = infiniservice::wire::envelope::WINDOW_MS;
 
@@ -49,11 +52,13 @@ pub struct Host {
     begun: Option<(String, Behaviour, Option<u64>)>,
     /// When the last host left.
     left: Option<Instant>,
+    /// When a quiet one asks for a sign of life next.
+    asks_at: Option<Instant>,
 }
 
 impl Host {
     /// Nobody is there yet.
-    pub fn new(end: HostEnd, known: &Shared, seed: u64) -> Self {
+    pub fn new(end: HostEnd, known: &Shared, seed: u64, is_quiet: bool) -> Self {
         Self {
             end,
             answers: Some(1),
@@ -71,6 +76,7 @@ impl Host {
             handed_out: Vec::new(),
             begun: None,
             left: None,
+            asks_at: is_quiet.then(Instant::now),
         }
     }
 
@@ -108,6 +114,7 @@ impl Host {
         self.due.clear();
         self.begun = None;
         (self.reads, self.offset, self.stepped) = (true, 0, 0);
+        self.asks_at = self.asks_at.map(|_| Instant::now() + KEEP_ALIVE);
     }
 
     /// Reads no more.
@@ -127,7 +134,9 @@ impl Host {
 
     /// When it has something to say.
     pub fn next(&self) -> Option<Instant> {
-        self.due.front().map(|(at, ..)| *at)
+        let due = self.due.front().map(|(at, ..)| *at);
+        let asks_at = self.asks_at.filter(|_| self.end.is_connected);
+        due.into_iter().chain(asks_at).min()
     }
 
     /// Takes what has come, and says what is due.
@@ -148,6 +157,10 @@ impl Host {
                 self.known.lock().host_answered(number);
             }
             self.say(&payload);
+        }
+        if let Some(asks_at) = self.asks_at.filter(|at| *at <= now) {
+            self.asks_at = Some(asks_at.max(now) + KEEP_ALIVE);
+            self.keep_alive();
         }
     }
 
@@ -200,6 +213,7 @@ impl Host {
             let mut known = self.known.lock();
             known.moves += 1 + bytes.len() as u64 / 4_096;
             known.note("sent", bytes.len() as u64, 0);
+            known.says_something();
             drop(known);
             self.end.send(bytes);
         }

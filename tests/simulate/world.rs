@@ -74,9 +74,11 @@ impl World {
             boot: 0,
             spool: plan.spool,
             ceiling: plan.ceiling,
+            is_quiet: plan.is_quiet,
             files: watch::Sender::new(plan.files),
         };
-        let host = Host::new(end, &known, seed);
+        known.lock().is_quiet = plan.is_quiet;
+        let host = Host::new(end, &known, seed, plan.is_quiet);
         let now = Instant::now();
         Self {
             known,

@@ -4,6 +4,7 @@
 //! cargo run --release --example simulate -- --seeds 100000 [--from 1] [--threads 2]
 //! cargo run --release --example simulate -- --seed 4711 [-v]
 //! ```
+//! Seeds from 4294967296 (2^32) on have hosts as today's (`host = "infinibay"`).
 //! A seed that breaks a rule is shown with a plan that is as short as can be, and its last events; exit 1 then.
 //! The rules are in `tests/simulate/known.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]

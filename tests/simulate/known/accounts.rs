@@ -107,7 +107,9 @@ impl Known {
             let sum = self.told.lost.entry((text("node"), text("reason"))).or_default();
             *sum += lost["count"].as_u64().unwrap_or_default();
         }
-        self.made(Id { number, is_script: false }, event.message.len());
+        if !self.is_quiet {
+            self.made(Id { number, is_script: false }, event.message.len());
+        } // else no host understands it, and it goes no further
     }
 
     /// A host got an event.
@@ -146,6 +148,9 @@ impl Known {
             self.breaks(|| {
                 format!("{made} readings were made, hosts got {got}, and {lost} and {unread} are told lost")
             });
+        }
+        if self.is_quiet {
+            return; // whose host understands no event is told nothing
         }
         for (book, (reason, count)) in losses() {
             let told = self.told.lost.get(&(book.node.clone(), (*reason).to_owned()));

@@ -27,6 +27,7 @@ impl Known {
     /// A host or the port came or went: the agent begins to write anew.
     pub fn begins_anew(&mut self) {
         self.disturbed();
+        self.begun = Instant::now();
         self.left_over = 0;
     }
 

@@ -91,6 +91,8 @@ pub struct Connection {
     pub consumed_at: Instant,
     /// Beginnings of the agent since.
     pub begun: u64,
+    /// Lines that the host has sent since then.
+    pub said: u64,
     /// Where bare newlines are.
     pub bare: VecDeque<u64>,
     /// When a barrier was answered for the first time since the last beginning.
@@ -111,6 +113,7 @@ impl Connection {
             consumed: 0,
             consumed_at: Instant::now(),
             begun: 0,
+            said: 0,
             bare: VecDeque::new(),
             answers: None,
             barriers: Vec::new(),

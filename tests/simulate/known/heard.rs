@@ -77,6 +77,24 @@ impl Known {
         Line::Other
     }
 
+    /// The port dropped the answers in `lines`: the connection that had asked for them has ended.
+    pub fn undelivered(&mut self, lines: &[u8]) {
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let parsed = serde_json::from_slice::<Parsed<'_>>(line).ok();
+            let id = parsed.as_ref().and_then(|parsed| {
+                parsed.id.as_deref().or(parsed.execution_id.as_deref()).and_then(Id::of)
+            });
+            let Some(id) = id else { continue };
+            self.note("undelivered", id.number, 0);
+            let begun = self.begun;
+            let asked = self.asked.entry(id).or_default();
+            asked.may_be_lost = true;
+            if asked.times == 1 && asked.at.is_some_and(|at| at > begun) {
+                self.breaks(|| format!("{id:?} went to nobody, and its connection stands"));
+            }
+        }
+    }
+
     fn got_reading(&mut self, sequence: Option<u64>, length: usize) {
         self.readings += 1;
         self.readings_bytes += length as u64 + 1;
