@@ -553,7 +553,7 @@ mod tests {
             assert_eq!(ours, plain(now, pid), "{what}");
             ours
         };
-        let script = "read a; echo renamed > /proc/$$/comm; read b; exec sleep 1000";
+        let script = "read a; printf renamed > /proc/$$/comm; read b; exec sleep 1000";
         let mut child =
             Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
         let (pid, mut input) = (child.id(), child.stdin.take().unwrap());
@@ -563,7 +563,7 @@ mod tests {
                 std::thread::yield_now();
             }
         };
-        wait_for("cmdline", "echo renamed");
+        wait_for("cmdline", "printf renamed");
         for what in ["it is new", "it is known"] {
             assert!(same(pid, what).unwrap().2.unwrap().contains("read b"));
         }
@@ -571,8 +571,7 @@ mod tests {
         wait_for("comm", "renamed");
         assert_eq!(same(pid, "it has another name").unwrap().0, "renamed");
         input.write_all(b"\n").unwrap();
-        wait_for("cmdline", "1000");
-        wait_for("comm", "sleep");
+        wait_for("cmdline", "sleep\01000");
         assert_eq!(same(pid, "it is another program").unwrap().2.as_deref(), Some("sleep 1000"));
         child.kill().unwrap();
         child.wait().unwrap();
