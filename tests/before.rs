@@ -153,7 +153,7 @@ fn shipped() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = |name: &str| std::fs::read_dir(root.join(name)).unwrap();
     let mut files = Vec::new();
-    let paths: Vec<PathBuf> = ["pipelines", "tests/validate", "docs"]
+    let paths: Vec<PathBuf> = ["pipelines", "examples", "tests/validate", "docs"]
         .into_iter()
         .flat_map(folder)
         .map(|entry| entry.unwrap().path())

@@ -220,3 +220,10 @@ async fn each_output_of_a_flow_has_a_format_of_its_own() {
         assert!(reading["memory"]["total_bytes"].as_u64() > Some(0), "{line}");
     }
 }
+
+#[test]
+fn the_example_of_logs_is_valid_as_it_is_shipped() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/logs.toml");
+    let loaded = load(&[path], &|_| None).unwrap_or_else(|errors| panic!("{}", errors[0]));
+    assert_eq!((loaded.records.len(), loaded.warnings.len()), (1, 0), "{:?}", loaded.warnings);
+}

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixDatagram, UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::Instant;
 
 use super::split::{Lines, Splitter};
@@ -105,18 +105,17 @@ impl Source for Written {
 
     async fn close(&mut self) {
         if let Place::Unix(path) | Place::Datagram(path) = &self.place {
-            let _ = fs::remove_file(path);
+            let _ = tokio::fs::remove_file(path).await;
         }
     }
 }
 
 /// Reads until it fails.
 async fn read(place: Place, splitter: Splitter, sender: mpsc::Sender<Lines>) -> io::Result<()> {
+    let prepared = place.clone();
+    spawn_blocking(move || prepare(&prepared)).await.map_err(io::Error::other)??;
     match place {
         Place::Fifo(path) => {
-            if !path.exists() {
-                rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR)?;
-            }
             // Open for writing too, so that it does not end when the last writer leaves.
             let fifo = pipe::OpenOptions::new().read_write(true).open_receiver(&path)?;
             stream(fifo, splitter, &sender, &AtomicUsize::new(0)).await
@@ -230,12 +229,25 @@ async fn datagrams(
     }
 }
 
-/// Binds a socket that its group may write to. One that nobody listens to is removed first.
-fn bind<S>(path: &Path, bind: impl Fn(&Path) -> io::Result<S>) -> io::Result<S> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && !is_alive(path) {
-        fs::remove_file(path)?;
+/// Makes a FIFO that is missing, and removes a socket that nobody listens to. Blocks.
+fn prepare(place: &Place) -> io::Result<()> {
+    match place {
+        Place::Fifo(path) if !path.exists() => {
+            Ok(rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR)?)
+        }
+        Place::Fifo(_) => Ok(()),
+        Place::Unix(path) | Place::Datagram(path) => {
+            let found = fs::symlink_metadata(path);
+            match found.is_ok_and(|found| found.file_type().is_socket()) && !is_alive(path) {
+                true => fs::remove_file(path),
+                false => Ok(()),
+            }
+        }
     }
+}
+
+/// Binds a socket that its group may write to.
+fn bind<S>(path: &Path, bind: impl Fn(&Path) -> io::Result<S>) -> io::Result<S> {
     let bound = bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
     Ok(bound)
