@@ -571,7 +571,7 @@ mod tests {
         wait_for("comm", "renamed");
         assert_eq!(same(pid, "it has another name").unwrap().0, "renamed");
         input.write_all(b"\n").unwrap();
-        wait_for("cmdline", "sleep\01000");
+        wait_for("cmdline", "sleep\x001000");
         assert_eq!(same(pid, "it is another program").unwrap().2.as_deref(), Some("sleep 1000"));
         child.kill().unwrap();
         child.wait().unwrap();
