@@ -375,6 +375,7 @@ pub fn sink(target: &config::Target) -> Option<BoxSink<Frame>> {
             let header = sinks::Header::new(syslog.priority(), &hostname, &syslog.app_name);
             BoxSink::new(sinks::Syslog::new(syslog.server.clone(), header))
         }
+        config::Target::Prometheus(listen) => BoxSink::new(sinks::Prometheus::new(listen.clone())),
         config::Target::Stdout => BoxSink::new(sinks::Stdout::new()),
         config::Target::Null => BoxSink::new(sinks::Null),
     })
@@ -410,10 +411,14 @@ fn format_stages(
     mut enrichers: Vec<Enricher>,
     state_store: &StateStore,
 ) -> Stages {
-    if format == Format::Infinibay {
+    if format.joins() {
         let read = file.collect.iter().flat_map(|collect| &collect.from).map(Read::group).collect();
         let join = Join::new(format.needs(), lead(file)).of(read);
-        enrichers.push(Box::new(Stateful::new(join, state_store, "join")));
+        let name = match format {
+            Format::Infinibay => "join".to_owned(),
+            format => format!("join/{}", format.name()),
+        };
+        enrichers.push(Box::new(Stateful::new(join, state_store, name)));
     }
     let limits = Limits {
         max_items: file.batch.max_items.items(),

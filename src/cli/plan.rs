@@ -208,6 +208,9 @@ fn fate(write: &Write, is_alone: bool, loaded: &Loaded) -> String {
         (Target::Port(_), Delivery::Latest) => format!(
             "in memory only: the newest {keep} are kept; older ones are lost, counted as `overwritten` in `status`"
         ),
+        (Target::Prometheus(_), _) => {
+            "the newest reading is served when it is asked for".to_owned()
+        }
         (Target::Null, _) => "nothing is written".to_owned(),
         (Target::Stdout | Target::File(_), _) if is_alone => format!(
             "loses nothing while it can be written: {keep} may wait, then collecting waits; a failed write is logged"

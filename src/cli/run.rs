@@ -34,7 +34,7 @@ pub(super) struct Run {
     #[arg(long)]
     once: bool,
 
-    /// With --once: infinibay, json-lines, pretty or influx instead of what the files say
+    /// With --once: infinibay, json-lines, pretty, influx or prometheus instead of what the files say
     #[arg(long, value_name = "FORMAT", value_parser = format, requires = "once")]
     format: Option<Format>,
 

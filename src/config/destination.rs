@@ -13,7 +13,7 @@ use super::write::{SyslogTarget, Target};
 use crate::commands::verify::secret::SecretSource;
 use crate::files::is_state_name;
 use crate::port;
-use crate::sinks::Server;
+use crate::sinks::{Listen, Server};
 
 /// Device and inode.
 type Inode = (u64, u64);
@@ -205,12 +205,18 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
                 Target::File(file) => {
                     Some(Claim::new(origin, &file.path, Kind::Output, file.keep.get()))
                 }
-                Target::Unix(path) => Some(Claim::new(origin, path, Kind::Socket, 0)),
+                Target::Unix(path) | Target::Prometheus(Listen::Unix(path)) => {
+                    Some(Claim::new(origin, path, Kind::Socket, 0))
+                }
                 Target::Syslog(SyslogTarget { server: Server::Unix(path), .. }) => {
                     Some(Claim::new(origin, path, Kind::Socket, 0))
                 }
                 Target::Port(name) => named(origin, name),
-                Target::Tcp(_) | Target::Syslog(_) | Target::Stdout | Target::Null => None,
+                Target::Prometheus(_)
+                | Target::Tcp(_)
+                | Target::Syslog(_)
+                | Target::Stdout
+                | Target::Null => None,
             };
             claims.extend(claim.map(|claim| claim.in_section(loaded, number)));
         }

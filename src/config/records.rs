@@ -7,7 +7,7 @@ use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::text_or_none;
 use super::variant::words;
 use super::warnings;
-use super::write::Write;
+use super::write::{Target, Write};
 use crate::pipeline::MemoryBudget;
 use crate::records::batch::Limits;
 use crate::records::read::Read;
@@ -69,6 +69,12 @@ impl Check for RecordsFile {
             broken.push(Broken::new(&[Key("transform"), Item(index)], message, problem.help));
         }
         for (index, write) in self.write.iter().enumerate() {
+            if matches!(write.target, Target::Prometheus(_)) {
+                let path = [Key("write"), Item(index), Key("prometheus")];
+                let help = "write them to a file, a socket or a port";
+                broken.push(Broken::new(&path, "records have no metrics to serve", help));
+                continue;
+            }
             if write.format.is_some_and(|format| format != wire::Format::JsonLines) {
                 let path = [Key("write"), Item(index), Key("format")];
                 let help = "leave this line out";

@@ -222,7 +222,7 @@ pub const PIPELINE: Page = Page {
             within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[serialize]\n{}\n[write]\nstdout = true",
             keys: &[key(
                 "format",
-                "`\"infinibay\"`, `\"json-lines\"`, `\"pretty\"` or `\"influx\"`",
+                "`\"infinibay\"`, `\"json-lines\"`, `\"pretty\"`, `\"influx\"` or `\"prometheus\"`",
                 "\"infinibay\"",
                 "\"json-lines\"",
                 "what a reading looks like: see [metrics](metrics.md#what-the-other-formats-carry). `infinibay` needs `cpu`, `memory`, `disk` and `network`",
@@ -267,6 +267,13 @@ pub const PIPELINE: Page = Page {
                     NONE,
                     "{ server = \"udp:logs.example:514\" }",
                     "a syslog server, or the log socket of this machine: each line is a message (RFC 5424)",
+                ),
+                key(
+                    "prometheus",
+                    "table, see below",
+                    NONE,
+                    "{ address = \"127.0.0.1:9464\" }",
+                    "served to Prometheus at `/metrics`: the newest values of `cpu`, `load`, `memory`, `disk`, `network`, `pressure` and `agent`",
                 ),
                 key("stdout", "`true`", NONE, "true", "standard output"),
                 key("null", "`true`", NONE, "true", "nowhere; counted all the same"),
@@ -339,6 +346,27 @@ pub const PIPELINE: Page = Page {
                     "\"newline\"",
                     "\"octets\"",
                     "how lines are delimited: by newlines, or by the length before each (RFC 6587)",
+                ),
+            ],
+        },
+        Section {
+            header: "`prometheus = { … }` in `[write]`",
+            about: "One of the two. Names are those of OpenTelemetry's semantic conventions; HTTP/1.0, eight connections at once.",
+            within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\nprometheus.{}",
+            keys: &[
+                key(
+                    "address",
+                    "loopback IP address, with a port",
+                    NONE,
+                    "\"127.0.0.1:9464\"",
+                    "an address that only programs of this machine reach",
+                ),
+                key(
+                    "unix",
+                    "path, at most 107 bytes",
+                    NONE,
+                    "\"/run/infiniservice/metrics.sock\"",
+                    "a Unix socket, made with mode 0660",
                 ),
             ],
         },
@@ -1143,9 +1171,10 @@ mod tests {
             for Key { name, takes, default, example, .. } in section.keys {
                 let line = format!("{name} = {example}");
                 // Of [write] one target only.
-                let targets = ["port", "file", "unix", "tcp", "syslog", "stdout", "null"]
-                    .contains(name)
-                    && shown.starts_with("`[write]`");
+                let targets =
+                    ["port", "file", "unix", "tcp", "syslog", "prometheus", "stdout", "null"]
+                        .contains(name)
+                        && shown.starts_with("`[write]`");
                 // And one source.
                 let sources = ["stdin", "fifo", "unix", "datagram"].contains(name)
                     && shown.starts_with("`lines");

@@ -5,6 +5,7 @@ use std::fmt;
 use super::load::Pipeline;
 use super::records::RecordsFile;
 use super::write::{Target, Write};
+use crate::sinks::Listen;
 
 /// `metrics: 1 cadence, 7 groups → infinibay → port org.infinibay.agent`.
 impl fmt::Display for Pipeline {
@@ -54,6 +55,8 @@ impl fmt::Display for Target {
             Self::Unix(path) => write!(f, "unix {}", path.display()),
             Self::Tcp(server) => write!(f, "tcp {}", server.address),
             Self::Syslog(syslog) => write!(f, "syslog {}", syslog.server),
+            Self::Prometheus(Listen::Unix(path)) => write!(f, "prometheus at {}", path.display()),
+            Self::Prometheus(Listen::Address(address)) => write!(f, "prometheus at {address}"),
             Self::Stdout => f.write_str("stdout"),
             Self::Null => f.write_str("null"),
         }

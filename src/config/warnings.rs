@@ -12,7 +12,7 @@ use super::validate::{Broken, Step};
 use super::write::{SyslogTarget, Target, Write};
 use crate::metrics::serialize::MAX_FRAME;
 use crate::model::Group;
-use crate::sinks::Server;
+use crate::sinks::{Listen, Server};
 use crate::wire::Format;
 
 use Step::{Item, Key};
@@ -179,7 +179,12 @@ pub(super) fn output(write: &Write, batch: u64, index: usize, warnings: &mut Vec
         Target::Syslog(SyslogTarget { server: Server::Unix(socket), .. }) => {
             is_relative(socket, &path("syslog"));
         }
-        Target::Tcp(_) | Target::Syslog(_) | Target::Stdout | Target::Null => {}
+        Target::Prometheus(Listen::Unix(socket)) => is_relative(socket, &path("prometheus")),
+        Target::Prometheus(_)
+        | Target::Tcp(_)
+        | Target::Syslog(_)
+        | Target::Stdout
+        | Target::Null => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! The `[write]` section: one target, and how many frames are kept while it is not read.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -8,7 +9,7 @@ use serde::de::Deserializer;
 use super::table::some_table;
 use super::units::{Count, Size};
 use super::value::{Problem, Raw, text};
-use crate::sinks::{Framing, Server};
+use crate::sinks::{Framing, Listen, Server};
 use crate::wire::Format;
 
 /// One `[write]` section.
@@ -53,6 +54,8 @@ pub enum Target {
     Tcp(TcpTarget),
     /// A syslog server, or the log socket of this machine.
     Syslog(SyslogTarget),
+    /// Served to Prometheus.
+    Prometheus(Listen),
     /// Standard output.
     Stdout,
     /// Nowhere; counted all the same.
@@ -170,6 +173,8 @@ struct Section {
     tcp: Option<TcpTarget>,
     #[serde(default, deserialize_with = "some_table")]
     syslog: Option<SyslogTarget>,
+    #[serde(default, deserialize_with = "some_table")]
+    prometheus: Option<PrometheusTarget>,
     stdout: Option<On>,
     null: Option<On>,
     format: Option<Format>,
@@ -185,6 +190,10 @@ impl Section {
             ("unix", self.unix.map(|path| Target::Unix(path.0))),
             ("tcp", self.tcp.map(Target::Tcp)),
             ("syslog", self.syslog.map(Target::Syslog)),
+            (
+                "prometheus",
+                self.prometheus.map(PrometheusTarget::listen).transpose()?.map(Target::Prometheus),
+            ),
             ("stdout", self.stdout.map(|_| Target::Stdout)),
             ("null", self.null.map(|_| Target::Null)),
         ];
@@ -199,7 +208,17 @@ impl Section {
                     ));
                 }
                 let keep = self.keep.unwrap_or(Count::fixed(Write::KEEP));
-                Ok(Write { target, format: self.format, keep, delivery })
+                let format = match (&target, self.format) {
+                    (Target::Prometheus(_), Some(_)) => {
+                        return Err(Problem::new(
+                            "has a format, and what Prometheus reads has one only",
+                            "leave format out",
+                        ));
+                    }
+                    (Target::Prometheus(_), None) => Some(Format::Prometheus),
+                    (_, format) => format,
+                };
+                Ok(Write { target, format, keep, delivery })
             }
             (Some((first, _)), Some((second, _))) => Err(Problem::new(
                 format!("names two targets, {first} and {second}"),
@@ -213,7 +232,40 @@ impl Section {
 /// What `[write]` may name.
 pub(super) const ONE_TARGET: &str = "give it one of port = \"org.infinibay.agent\", \
      file = { path = \"/var/log/metrics.jsonl\" }, unix = \"/run/metrics.sock\", \
-     tcp = { address = \"metrics.example:5170\" }, syslog = { server = \"unix:/dev/log\" }, stdout = true or null = true";
+     tcp = { address = \"metrics.example:5170\" }, syslog = { server = \"unix:/dev/log\" }, prometheus = { address = \"127.0.0.1:9464\" }, stdout = true or null = true";
+
+/// `prometheus = { address = … }` or `{ unix = … }`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrometheusTarget {
+    #[serde(default, deserialize_with = "loopback")]
+    address: Option<SocketAddr>,
+    unix: Option<SocketPath>,
+}
+
+impl PrometheusTarget {
+    fn listen(self) -> Result<Listen, Problem> {
+        match (self.address, self.unix) {
+            (Some(address), None) => Ok(Listen::Address(address)),
+            (None, Some(path)) => Ok(Listen::Unix(path.0)),
+            _ => Err(Problem::new(
+                "does not say where it is served",
+                "give it one of address = \"127.0.0.1:9464\" and unix = \"/run/infiniservice/metrics.sock\"",
+            )),
+        }
+    }
+}
+
+/// An address that only programs of this machine reach.
+fn loopback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let help = "write one of this machine, as in \"127.0.0.1:9464\" or \"[::1]:9464\": what is served is not encrypted, and \
+                anybody who reaches it reads it";
+    match text(deserializer)?.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() && address.port() > 0 => Ok(Some(address)),
+        Ok(_) => Err(Problem::new("is not a loopback address with a port", help).pack()),
+        Err(_) => Err(Problem::new("is not an IP address with a port", help).pack()),
+    }
+}
 
 /// A target without options: `true` or an empty table.
 struct On;

@@ -9,6 +9,7 @@ mod file;
 mod unix;
 mod tcp;
 mod syslog;
+mod prometheus;
 mod stdout;
 mod null;
 
@@ -20,6 +21,7 @@ use std::io;
 pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
 pub use null::Null;
+pub use prometheus::{Listen, Prometheus};
 pub use stdout::Stdout;
 pub use syslog::{Header, MAX_DATAGRAM, Server, Syslog};
 pub use tcp::{Framing, Tcp};

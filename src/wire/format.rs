@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{influx, json_lines, metrics, pretty};
+use super::{influx, json_lines, metrics, pretty, prometheus};
 use crate::model::{Group, SystemMetrics};
 
 /// No line is longer, newline included. Today's host drops a line of 4 MiB and forgets the machine
@@ -77,6 +77,8 @@ formats! {
         Pretty: pretty,
         /// InfluxDB line protocol.
         Influx: influx,
+        /// Prometheus text: counters and gauges, each reading with the last values of all groups.
+        Prometheus: prometheus,
     }
 }
 
@@ -90,6 +92,11 @@ impl Format {
     /// lacks any of these four.
     pub fn needs(self) -> &'static [Group] {
         self.spec().needs
+    }
+
+    /// Whether each reading has the last values of the groups that others have read.
+    pub fn joins(self) -> bool {
+        matches!(self, Self::Infinibay | Self::Prometheus)
     }
 
     /// Whether a line has a place for `group`.

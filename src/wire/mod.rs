@@ -11,6 +11,7 @@ mod metrics;
 pub mod outbound;
 mod sanitize;
 mod pretty;
+mod prometheus;
 pub mod raw;
 pub mod rows;
 
@@ -18,4 +19,5 @@ pub use ascii::{Ascii, MAX_INTEGER};
 pub use format::{Format, MAX_LINE, Refused};
 pub use lines::{LINE_BYTES_MAX, Lines, TooLong};
 pub use metrics::NEEDED;
+pub use prometheus::END as PROMETHEUS_END;
 pub(crate) use sanitize::{Escaped, plain, shown, shown_json, steers};
