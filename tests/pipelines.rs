@@ -97,7 +97,7 @@ async fn a_file_builds_what_code_builds() {
     let _lane = published.subscribe("port", "unix:/run/host.sock".to_owned());
     let graph = published.graph();
     let _port = health.node("port unix:/run/host.sock".into());
-    let _keeper = health.node("keeper unix:/run/host.sock".into());
+    let _keeper = health.node("spool unix:/run/host.sock".into());
 
     assert_eq!(from_file.topologies, std::slice::from_ref(&graph.topology));
     assert_eq!(from_file.tasks.len(), graph.into_tasks().len());

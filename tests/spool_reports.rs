@@ -61,7 +61,7 @@ fn an_unusable_spool_is_reported_to_the_host_and_the_cli_and_its_loss_is_logged(
     let place = Place::new();
     let (agent, state) = agent(&place, |spool| fs::create_dir(spool).unwrap());
     let mut host = place.host();
-    let reported = event(&mut host, "what must arrive is kept in memory only");
+    let reported = event(&mut host, "durable messages are kept in memory only");
     assert_eq!((&reported["source"], &reported["severity"]), (&"spool".into(), &"warn".into()));
     let message = reported["message"].as_str().unwrap();
     assert!(message.contains("state/spool: is a directory"), "{message}");
@@ -94,7 +94,7 @@ fn a_file_that_is_no_spool_is_set_aside_and_the_host_is_notified_of_the_loss() {
     let place = Place::new();
     let (agent, state) = agent(&place, |spool| fs::write(spool, "IBSPOOL\x02 and more").unwrap());
     let mut host = place.host();
-    let reported = event(&mut host, "1 lost, most of them (1) at keeper ");
+    let reported = event(&mut host, "1 lost, most of them (1) at spool ");
     assert_eq!(reported["context"]["lost"][0]["reason"], "damaged");
     assert_eq!(fs::read(state.join("spool.damaged")).unwrap(), b"IBSPOOL\x02 and more");
     let (code, shown) = spool("check", &state);

@@ -85,7 +85,7 @@ pub(super) fn deny_all_flow(
 
 /// Builds the flow of events for the port `target`, which no command flow reads.
 pub(super) fn events_flow(target: &Target, events: EventReceiver, site: &mut Site<'_>) -> Built {
-    let context = site.context("news");
+    let context = site.context("events");
     let port = site.ports.at(target);
     let source = SessionStart::new(events, port.ack_tracker.clone());
     let news = Pipeline::from_sources(&context, [source], MESSAGES_WAITING);
@@ -104,7 +104,7 @@ fn flow_of(
     let receive = commands.file.receive();
     let unlocked = secret.is_some();
     let context = site.context("commands");
-    let greeting = site.context(if unlocked { "greeting" } else { "news" });
+    let greeting = site.context(if unlocked { "session" } else { "events" });
     let target = site.ports.resolve(&receive.port)?;
     let is_drawing = site.ports.is_drawing();
     let port = site.ports.at(&target);

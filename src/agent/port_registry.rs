@@ -132,8 +132,7 @@ impl Ports {
         }
         let telemetry = TelemetryMux::default();
         port.telemetry(telemetry.lane());
-        let durable_port =
-            attach_spool(&mut port, spool, control, node(format!("keeper {target}")));
+        let durable_port = attach_spool(&mut port, spool, control, node(format!("spool {target}")));
         self.ports.push(Connection {
             target,
             telemetry,

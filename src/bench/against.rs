@@ -46,7 +46,7 @@ fn tree(line: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Checked by `serde_json` without a tree. `cargo bench --bench records` has this loop with `sonic-rs`.
+/// Checked by `serde_json` without a tree.
 fn splice(line: &[u8], out: &mut Vec<u8>) {
     let is_record = serde_json::from_slice::<IgnoredAny>(line).is_ok();
     let Some(inside) = line.trim_ascii_end().strip_suffix(b"}").filter(|_| is_record) else {

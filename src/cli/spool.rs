@@ -160,7 +160,7 @@ fn warn_of_another_machine(found: &Scan) {
 /// The fate of a spool that an agent rejects.
 fn not_taken(error: &io::Error) -> String {
     let why = why(error);
-    format!("an agent of this user would keep what must arrive in memory only: {why}")
+    format!("an agent of this user would keep durable messages in memory only: {why}")
 }
 
 /// What the agent that runs here holds in memory only, a line for each port where that is so; `Err` where that is
@@ -232,7 +232,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
         lines.push(format!("{path}: at byte {offset}: {what} ({bytes} bytes are of no use)"));
     }
     if let Some(why) = &found.unreadable {
-        let rest = "an agent would leave it as it is, and keep what must arrive in memory only";
+        let rest = "an agent would leave it as it is, and keep durable messages in memory only";
         lines.push(format!("{path}: {why}; {rest}"));
     }
     let is_well = lines.is_empty();

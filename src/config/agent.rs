@@ -224,7 +224,7 @@ impl Check for StateOnly {
     }
 }
 
-/// `[spool]`: where what must arrive is kept until the host has read it, in the folder of `[state]`.
+/// `[spool]`: where durable messages are kept until the host has acknowledged them, in the folder of `[state]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpoolSettings {

@@ -214,7 +214,10 @@ pub fn open(
         && let Some(why) = &mut opened.trouble
     {
         let trouble = format!("cannot use {}: {why}", folder.path().join(NAME).display());
-        tracing::warn!(trouble, "what must arrive is kept in memory only, and lost with the agent");
+        tracing::warn!(
+            trouble,
+            "durable messages are kept in memory only, and lost with the agent"
+        );
         why.clone_from(&trouble);
         spool.unusable = Some(trouble);
     }

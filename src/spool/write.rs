@@ -132,7 +132,7 @@ impl<S: Storage> Spool<S> {
     fn fail(&mut self, error: &io::Error) {
         let error = why(error);
         if self.failing.is_none() {
-            tracing::warn!(error, "spool cannot be written; what must arrive is kept in memory");
+            tracing::warn!(error, "spool cannot be written; durable messages are kept in memory");
         }
         self.failing = Some(error);
     }

@@ -119,12 +119,12 @@ impl Agent {
         port.undelivered().on_dropped(move |lines| seen.lock().undelivered(lines));
         let (must, inbox) = mpsc::channel(MUST_WAITING);
         let (lane, read) = port.durable();
-        let node = health.replacement().node("keeper".to_owned());
-        let (keeper, backlog, _) = SpoolTask::new(spool, inbox, lane, read, node);
-        let (keeper, acks) = {
-            let keeper = keeper.with_clock(clock::wall).with_discarded(port.discarded());
-            let acks = keeper.acks();
-            (keeper, acks)
+        let node = health.replacement().node("spool".to_owned());
+        let (spool_task, backlog, _) = SpoolTask::new(spool, inbox, lane, read, node);
+        let (spool_task, acks) = {
+            let spool_task = spool_task.with_clock(clock::wall).with_discarded(port.discarded());
+            let acks = spool_task.acks();
+            (spool_task, acks)
         };
         let owner = Owner { machine: "simulated".to_owned(), boot: around.boot.to_string() };
         let log = RequestLog::begin(Box::new(around.requests.clone()), owner, clock::now_ms());
@@ -148,7 +148,7 @@ impl Agent {
             acks,
             room: ConcurrencyLimit::new(flows::places(*files.borrow())),
         };
-        let ends: [Box<dyn Task>; 2] = [Box::new(keeper), Box::new(port)];
+        let ends: [Box<dyn Task>; 2] = [Box::new(spool_task), Box::new(port)];
         let daemon = Daemon::new(carried, news, files, stop.clone());
         let running = tokio::spawn(daemon.run(ends, closing));
         Self { stop, health, ledger, counters, backlog, running }

@@ -298,7 +298,7 @@ impl CommandState {
             hosts: None,
         });
         let told = Pipeline::from_sources(
-            &Context::new("greeting", &health, &stop),
+            &Context::new("session", &health, &stop),
             [greet],
             MESSAGES_WAITING,
         )

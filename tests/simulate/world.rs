@@ -233,8 +233,8 @@ impl World {
             matches!(reason, "spool full" | "long") || (reason == "damaged" && reads_failed)
         };
         let books = agent.health.counts();
-        let keeper = books.iter().filter(|node| node.node == "keeper");
-        keeper.flat_map(|node| &node.dropped).filter(|lost| told(lost.0)).map(|lost| lost.1).sum()
+        let spooled = books.iter().filter(|node| node.node == "spool");
+        spooled.flat_map(|node| &node.dropped).filter(|lost| told(lost.0)).map(|lost| lost.1).sum()
     }
 
     /// What must hold at every step.

@@ -35,7 +35,7 @@ impl Rig {
         let (inbox, items) = mpsc::channel(100);
         let (to_port, port) = mpsc::channel(port);
         let (read, acknowledged) = watch::channel(0);
-        let node = StatsRegistry::default().node("port/keeper".into());
+        let node = StatsRegistry::default().node("port/spool".into());
         let (spool_task, backlog, became) =
             SpoolTask::new(spool, items, to_port, acknowledged, node.clone());
         let task: Box<dyn Task> = Box::new(spool_task);

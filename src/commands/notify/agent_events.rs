@@ -32,7 +32,7 @@ impl AgentEvents {
     /// A channel, with its counters in the node `news`.
     pub fn new(health: &StatsRegistry) -> (Self, EventReceiver) {
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
-        let node = health.node("news".to_owned());
+        let node = health.node("events".to_owned());
         let receiver = Arc::new(Mutex::new(receiver));
         (Self { sender, node: Arc::clone(&node) }, EventReceiver { receiver, node })
     }

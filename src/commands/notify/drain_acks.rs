@@ -48,7 +48,7 @@ impl DrainAcks {
         let frame = Frame::of(self.lease.clone(), max_line);
         let never = CancellationToken::new(); // it ends with the port
         let (graph, _discarded) =
-            Pipeline::from_sources(&Context::new("farewell", health, &never), [self], 1)
+            Pipeline::from_sources(&Context::new("drain", health, &never), [self], 1)
                 .then(frame)
                 .then(verify)
                 .then(Decode::default())

@@ -116,8 +116,8 @@ impl Source for SessionStart {
 
     fn detail(&self) -> String {
         match self.hosts {
-            Some(_) => "a question for pending scripts, and news",
-            None => "news",
+            Some(_) => "a question for pending scripts, and events",
+            None => "events",
         }
         .to_owned()
     }

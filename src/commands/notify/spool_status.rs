@@ -96,13 +96,14 @@ impl SpoolContents {
     fn event(&self, before: SpoolCondition) -> AgentEvent {
         let message = match (self.trouble(), self.state, before) {
             (Some(why), ..) => {
-                format!("what must arrive is kept in memory only, and lost with the agent: {why}")
+                format!("durable messages are kept in memory only, and lost with the agent: {why}")
             }
             (None, SpoolCondition::Full, _) => {
-                "the spool is full: what must arrive is given up, the least first".to_owned()
+                "the spool is full: durable messages are evicted, the least important first"
+                    .to_owned()
             }
             (None, _, SpoolCondition::Full) => "the spool has room again".to_owned(),
-            (None, ..) => "what must arrive is kept on disk again".to_owned(),
+            (None, ..) => "durable messages are kept on disk again".to_owned(),
         };
         let is_well = self.state == SpoolCondition::Ok;
         AgentEvent {
@@ -161,7 +162,7 @@ mod tests {
         let failing = held(SpoolCondition::Failing, Some("no space left on device"));
         assert_eq!(news.events(now, 0, &failing), [], "nobody is there");
         let told = news.events(now, 1, &failing);
-        let expected = "what must arrive is kept in memory only, and lost with the agent: the spool cannot be \
+        let expected = "durable messages are kept in memory only, and lost with the agent: the spool cannot be \
                         written: no space left on device";
         assert_eq!(said(&told), [expected]);
         let context = told[0].context.clone().unwrap();
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(news.events(now + TELL_EVERY / 2, 1, &failing), [], "nor anything new");
         assert_eq!(news.events(now + TELL_EVERY, 1, &failing), [], "the latest is as it was told");
         let told = news.events(now + TELL_EVERY, 1, &ok);
-        assert_eq!(said(&told), ["what must arrive is kept on disk again"]);
+        assert_eq!(said(&told), ["durable messages are kept on disk again"]);
         assert_eq!(told[0].severity, Severity::Info);
     }
 
