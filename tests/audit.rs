@@ -417,7 +417,7 @@ async fn the_file_that_is_verified_is_the_one_that_the_agents_files_name() {
             .unwrap();
         (agent.status.code(), String::from_utf8(agent.stdout).unwrap())
     };
-    let whole = (Some(0), "the chain is whole: 2 lines in 1 files\n".to_owned());
+    let whole = (Some(0), "the chain is whole: 2 lines in 1 file\n".to_owned());
     for files in [&named, &given] {
         assert_eq!(verify(&["--pipelines".as_ref(), files.as_ref()]), whole, "{files:?}");
     }

@@ -15,7 +15,7 @@ fn held() -> (usize, usize) {
 }
 
 #[test]
-fn reading_holds_four_descriptors_however_many_processes_there_are_and_no_thread() {
+fn reading_holds_a_bounded_number_of_descriptors_and_no_thread() {
     let mut collectors: [Box<dyn Collector>; 10] = [
         Box::new(CpuCollector::new()),
         Box::new(MemoryCollector::new()),
@@ -39,8 +39,14 @@ fn reading_holds_four_descriptors_however_many_processes_there_are_and_no_thread
             .as_ref()
             .is_some_and(|disk| disk.mounts.iter().any(|mount| !mount.device.starts_with("/dev/")));
         let (descriptors_now, threads_now) = held();
-        // /proc for the processes and for the owners of sockets; a netlink socket for each family.
-        assert!(descriptors_now <= descriptors + 4, "{descriptors} {descriptors_now}");
+        // /proc for the processes and for the owners of sockets; a netlink socket for each family; and those of
+        // processes that are kept open (the bound is in docs/architecture.md).
+        let kept = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .current
+            .unwrap_or(u64::MAX)
+            / 4;
+        let most = descriptors + 4 + kept.min(256) as usize;
+        assert!(descriptors_now <= most, "{descriptors} {descriptors_now}");
         assert!(threads_now == threads || has_remote_mount, "{threads} {threads_now}");
     }
 }

@@ -29,7 +29,22 @@ impl Idle {
         std::os::unix::fs::symlink(program.unwrap(), &path).unwrap();
         let child =
             Command::new(&path).args(["600", argument]).stdin(Stdio::null()).spawn().unwrap();
-        Self { child, _dir: dir }
+        let idle = Self { child, _dir: dir };
+        let patience = std::time::Instant::now() + Duration::from_secs(10);
+        while !idle.sleeps() {
+            assert!(std::time::Instant::now() < patience, "it does not come to rest");
+            std::thread::yield_now();
+        }
+        idle
+    }
+
+    /// Whether it has loaded its program and waits.
+    fn sleeps(&self) -> bool {
+        let stat = std::fs::read(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let after_name = stat.windows(2).rposition(|two| two == b") ").unwrap() + 2;
+        let command_line = std::fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap();
+        // Before its `exec` it has the command line of this test.
+        stat[after_name] == b'S' && command_line.windows(5).any(|part| part == b"\x00600\x00")
     }
 }
 
