@@ -309,7 +309,7 @@ fn the_shipped_policy_allows_everything_that_can_be_asked() {
     let commands = load(&["built-in:commands.toml".into()], &|_| None).unwrap().commands.unwrap();
     let policy = commands.policy();
     for request in everything() {
-        assert_eq!(decided(&policy, &request), "+built-in:commands.toml:12");
+        assert_eq!(decided(&policy, &request), "+built-in:commands.toml:13");
     }
 }
 
