@@ -1,6 +1,6 @@
 //! The audit: what an operator reads of every request. One JSON line before it runs and one when it has ended, or one
 //! that says it was refused; each names the line before it ([`chain`]). Decides nothing, and never holds
-//! back an answer for longer than [`PATIENCE`].
+//! back an answer for longer than 5 s.
 //!
 //! The line with `"event":"end"` (or `"refused"`) is the whole record of a request: time, id, action, arguments,
 //! decision and rule, user, exit, duration, bytes, truncated. The line with `"event":"begin"` says the same without an
