@@ -246,7 +246,7 @@ pub(super) fn records_flow(
         records::read(&site.context(name), sources),
         record_stages(file, site.memory_budget)?,
     );
-    let mut outputs = Outputs::of(name);
+    let mut outputs = Outputs { waiting_max: records::FRAMES_WAITING, ..Outputs::of(name) };
     let graph = outputs.end(frames, &file.write, site)?;
     Ok(outputs.built(graph))
 }
@@ -279,12 +279,14 @@ struct Outputs<'a> {
     targets: Vec<Target>,
     /// The feeds for ports.
     plugs: Vec<Plug>,
+    /// The most frames that wait for an only output, whatever its `keep`.
+    waiting_max: usize,
 }
 
 impl<'a> Outputs<'a> {
     /// None yet.
     fn of(name: &'a str) -> Self {
-        Self { name, targets: Vec::new(), plugs: Vec::new() }
+        Self { name, targets: Vec::new(), plugs: Vec::new(), waiting_max: usize::MAX }
     }
 
     /// The flow whose outputs all are in `graph`.
@@ -305,7 +307,7 @@ impl<'a> Outputs<'a> {
         if let [write] = writes
             && let Some(sink) = self.sink(write, site)?
         {
-            return Ok(frames.write(sink, write.keep.items()));
+            return Ok(frames.write(sink, write.keep.items().min(self.waiting_max)));
         }
         self.all(frames, writes.iter().collect(), site)
     }

@@ -123,6 +123,10 @@ impl Plan {
         };
         let outlet = StandIn::new(output, &write.target)?;
         let keep = writes.iter().map(|write| write.keep.items()).max().unwrap_or(1);
+        let keep = match work {
+            Work::Readings { .. } => keep,
+            Work::Records { .. } => keep.min(records::FRAMES_WAITING),
+        };
         Ok(Self { name: name.to_owned(), keep, outlet, work })
     }
 

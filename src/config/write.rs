@@ -19,7 +19,8 @@ pub struct Write {
     pub target: Target,
     /// The format of what is written here; `None` is that of `[serialize]`.
     pub format: Option<Format>,
-    /// The newest frames that are kept while the port is not read; for other targets, the frames that may wait.
+    /// The newest frames that are kept while the port is not read; for other targets, the frames that may wait
+    /// (of records at most [`FRAMES_WAITING`](crate::records::FRAMES_WAITING)).
     pub keep: Count,
     /// The delivery guarantee of a frame.
     pub delivery: Delivery,

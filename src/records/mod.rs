@@ -20,6 +20,10 @@ pub use batch::Records;
 /// Batches that wait between the sources and the stages; when it is full the sources wait.
 pub const BATCHES_WAITING: usize = 4;
 
+/// Frames that wait for the only output of a flow, at most; it holds as many more that it has taken. A frame is as long
+/// as a batch, 256 KiB by default: when it is full the pass waits, and with it the sources.
+pub const FRAMES_WAITING: usize = 8;
+
 /// The computing part of a flow.
 pub struct Stages {
     /// Validates records, applies the transforms and gathers what is left.
