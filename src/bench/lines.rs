@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::Stream;
@@ -17,6 +16,7 @@ use crate::pipeline::{MemoryBudget, Source, StageError};
 use crate::records::Records;
 use crate::records::batch::{Decode, ParseAs};
 use crate::records::buffers::Buffers;
+use crate::records::read::pump::pumped;
 use crate::records::read::split::Splitter;
 
 /// Bytes of one read.
@@ -135,25 +135,9 @@ impl Source for Replay {
     type Out = Records;
 
     fn open(&mut self) -> impl Stream<Item = Result<Records, StageError>> + Send + '_ {
-        async_stream::stream! {
-            let (sender, mut batches) = mpsc::channel(1);
-            let stop = Arc::new(AtomicBool::new(false));
-            let _guard = StopOnDrop(stop.clone());
-            let splitter = Splitter::new(self.max_line).with_buffers(self.buffers.clone());
-            let (path, decode) = (self.path.clone(), self.decode);
-            tokio::task::spawn_blocking(move || pump(&path, decode, splitter, &sender, &stop));
-            while let Some(batch) = batches.recv().await {
-                yield batch;
-            }
-        }
-    }
-}
-
-struct StopOnDrop(Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        let splitter = Splitter::new(self.max_line).with_buffers(self.buffers.clone());
+        let (path, decode) = (self.path.clone(), self.decode);
+        pumped(move |sender, stop| pump(&path, decode, splitter, sender, stop))
     }
 }
 

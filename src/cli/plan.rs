@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::machine_events::EVERY;
 use crate::model::{Frame, Group};
+use crate::records::FRAMES_WAITING;
 use crate::wire::{Format, shown};
 
 /// Readings that are taken for the measurement, a second apart. The first is not counted: it is whole where the
@@ -195,9 +196,8 @@ fn per_minute(every: Duration) -> f64 {
     60.0 / every.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
-/// What becomes of a frame at this output while nobody takes it; and where that is told.
-fn fate(write: &Write, is_alone: bool, loaded: &Loaded) -> String {
-    let keep = write.keep.items();
+/// What becomes of a frame while this output does not take it and `keep` frames may wait, and what counts a loss.
+fn fate(write: &Write, keep: usize, is_alone: bool, loaded: &Loaded) -> String {
     let spool = ByteSize::b(loaded.agent.spool.size.bytes()).display().iec().to_string();
     match (&write.target, write.delivery) {
         (Target::Port(_), Delivery::Durable) => format!(
@@ -263,7 +263,7 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
                 .collect();
             let _ = writeln!(text, "  to {}, {}:", write.target, format.name());
             wrapped(&mut text, 4, &format!("{rate:.0} B/s ({})", lines.join(", ")));
-            wrapped(&mut text, 4, &fate(write, file.write.len() == 1, loaded));
+            wrapped(&mut text, 4, &fate(write, write.keep.items(), file.write.len() == 1, loaded));
         }
     }
     for records in &loaded.records {
@@ -272,7 +272,11 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
         wrapped(&mut text, 2, &format!("as much as is read; added delay: up to {delay}"));
         for write in &records.file.write {
             let _ = writeln!(text, "  to {}:", write.target);
-            wrapped(&mut text, 4, &fate(write, records.file.write.len() == 1, loaded));
+            let is_alone = records.file.write.len() == 1;
+            let keep = write.keep.items();
+            let is_port = matches!(write.target, Target::Port(_));
+            let keep = if is_alone && !is_port { keep.min(FRAMES_WAITING) } else { keep };
+            wrapped(&mut text, 4, &fate(write, keep, is_alone, loaded));
         }
     }
     if let Some(commands) = &loaded.commands {
@@ -324,7 +328,7 @@ fn as_json(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> Value {
                 "format": file.format_of(write).name(),
                 "bytes_per_second": flow.bytes_per_second(file.format_of(write)),
                 "durable": write.delivery == Delivery::Durable,
-                "when_not_taken": fate(write, file.write.len() == 1, loaded),
+                "when_not_taken": fate(write, write.keep.items(), file.write.len() == 1, loaded),
             })
         };
         json!({

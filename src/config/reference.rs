@@ -289,7 +289,7 @@ pub const PIPELINE: Page = Page {
                     COUNT,
                     "64",
                     "256",
-                    "newest frames kept while nobody reads the port; frames that may wait for any other target, of records at most 8",
+                    "newest frames kept while the port is not read; frames that may wait for any other target, of records at most 8",
                 ),
                 key(
                     "delivery",

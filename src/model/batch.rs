@@ -24,7 +24,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame that nobody waits for.
+    /// A frame without a receipt.
     pub fn new(bytes: impl Into<Bytes>, readings: u32, oldest: Instant) -> Self {
         Self { bytes: bytes.into(), readings, oldest, receipt: Receipt::default() }
     }

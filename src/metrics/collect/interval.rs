@@ -44,7 +44,7 @@ pub struct IntervalSource {
     /// When the last reading was taken.
     last: Option<Instant>,
     eager: Option<(Latest, Option<Instant>)>,
-    shelf: Option<StateStore>,
+    store: Option<StateStore>,
     begun: bool,
     /// How many readings are still to come; `None`: no end.
     left: Option<u32>,
@@ -66,8 +66,8 @@ impl IntervalSource {
     /// Reads `collectors` every `every`; the first reading comes after at most a second.
     pub fn new(every: Duration, collectors: Vec<Box<dyn Collector>>) -> Self {
         let slots = collectors.into_iter().map(CollectJob::new).collect();
-        let (sequence, last, eager, shelf, begun) = Default::default();
-        Self { every, limit: LIMIT, slots, sequence, last, eager, shelf, begun, left: None }
+        let (sequence, last, eager, store, begun) = Default::default();
+        Self { every, limit: LIMIT, slots, sequence, last, eager, store, begun, left: None }
     }
 
     /// Goes on where the cadences before it ended, and leaves the same behind. `asked` has for each
@@ -77,11 +77,11 @@ impl IntervalSource {
     /// - The next reading comes one period of this cadence after the last one of the same groups.
     /// - Its readings are numbered on from those of the same groups; where it reads what was not read before, from
     ///   the highest number of the pipeline. So no number comes twice.
-    pub fn kept_on(mut self, shelf: &StateStore, asked: Vec<String>) -> Self {
+    pub fn kept_on(mut self, store: &StateStore, asked: Vec<String>) -> Self {
         for (slot, asked) in self.slots.iter_mut().zip(asked) {
             slot.asked = asked;
         }
-        self.shelf = Some(shelf.clone());
+        self.store = Some(store.clone());
         self
     }
 
@@ -145,10 +145,10 @@ impl IntervalSource {
     }
 
     fn resume(&mut self) {
-        let Some(shelf) = &self.shelf else { return };
+        let Some(store) = &self.store else { return };
         let mut sequence = None;
         for slot in &mut self.slots {
-            let Some(past) = shelf.take::<Past>(&past_of(slot)) else { continue };
+            let Some(past) = store.take::<Past>(&past_of(slot)) else { continue };
             sequence = sequence.max(Some(past.sequence));
             self.last = self.last.max(past.last);
             let since = past.eager_since;
@@ -157,8 +157,8 @@ impl IntervalSource {
                 *slot = past.slot;
             }
         }
-        let highest = shelf.take(NUMBER).unwrap_or(0);
-        shelf.put(NUMBER, highest); // for the other cadences of the pipeline
+        let highest = store.take(NUMBER).unwrap_or(0);
+        store.put(NUMBER, highest); // for the other cadences of the pipeline
         self.sequence = sequence.unwrap_or(highest);
     }
 
@@ -205,14 +205,14 @@ impl Source for IntervalSource {
 impl Drop for IntervalSource {
     /// One that never began leaves what is there for the next.
     fn drop(&mut self) {
-        let (Some(shelf), true) = (&self.shelf, self.begun) else { return };
+        let (Some(store), true) = (&self.store, self.begun) else { return };
         let eager_since = self.eager.as_ref().and_then(|(_, since)| *since);
         let (sequence, last) = (self.sequence, self.last);
         for slot in self.slots.drain(..) {
-            shelf.put(past_of(&slot), Past { slot, sequence, last, eager_since });
+            store.put(past_of(&slot), Past { slot, sequence, last, eager_since });
         }
-        let others = shelf.take(NUMBER).unwrap_or(0);
-        shelf.put(NUMBER, sequence.max(others));
+        let others = store.take(NUMBER).unwrap_or(0);
+        store.put(NUMBER, sequence.max(others));
     }
 }
 

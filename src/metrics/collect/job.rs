@@ -185,7 +185,7 @@ impl Errand {
             let what = format!("it panicked while reading: {}", panic_text(&*panic));
             self.part.troubles.push(CollectError { group, what });
         }
-        // Nobody waits where the source is gone.
+        // The source may have ended meanwhile.
         let _ = self.home.send(Back { collector: self.collector, part: Some(self.part) });
     }
 }

@@ -5,6 +5,7 @@ mod program;
 mod stdin;
 mod stream;
 
+pub(crate) mod pump;
 pub(crate) mod split;
 
 use std::path::PathBuf;

@@ -1,15 +1,15 @@
 //! Reads lines from standard input, to its end.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::pump::pumped;
 use super::split::{Lines, Splitter};
 use crate::model::{Receipt, Unacknowledged};
 use crate::pipeline::{Source, StageError};
@@ -44,26 +44,10 @@ impl Source for Stdin {
         let decode = self.decode;
         let unacknowledged = self.unacknowledged.clone();
         let splitter = Splitter::new(self.max_line).with_buffers(self.buffers.clone());
-        async_stream::stream! {
-            let (sender, mut batches) = mpsc::channel(1);
-            let stop = Arc::new(AtomicBool::new(false));
-            let _guard = StopOnDrop(stop.clone());
-            tokio::task::spawn_blocking(move || pump(decode, splitter, &sender, &stop));
-            while let Some(mut batch) = batches.recv().await {
-                if let Ok(batch) = &mut batch {
-                    batch.receipt = unacknowledged.receipt(());
-                }
-                yield batch;
-            }
-        }
-    }
-}
-
-struct StopOnDrop(Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        let batches = pumped(move |sender, stop| pump(decode, splitter, sender, stop));
+        batches.map(move |batch| {
+            batch.map(|batch| Records { receipt: unacknowledged.receipt(()), ..batch })
+        })
     }
 }
 
