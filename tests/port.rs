@@ -264,6 +264,7 @@ async fn a_port_that_another_process_holds_is_tried_again_within_thirty_seconds(
             redelivered: false,
             requested_at: None,
             audience: Audience::Any,
+            sender_waits: false,
         })
         .unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;

@@ -79,8 +79,9 @@ impl InFlight {
         }
     }
 
-    /// Removes the durable frames up to byte `delivered` and the best-effort ones up to byte `read`.
-    pub(super) fn acknowledge(&mut self, delivered: u64, read: u64) {
+    /// Removes the durable frames up to byte `delivered` and the best-effort ones up to byte `read`. Returns whether
+    /// there was such a durable frame.
+    pub(super) fn acknowledge(&mut self, delivered: u64, read: u64) -> bool {
         let mut last = None;
         while let Some((_, tracked)) = self.durable.pop_front_if(|(end, _)| *end <= delivered) {
             self.durable_bytes -= tracked.frame.bytes.len();
@@ -90,6 +91,7 @@ impl InFlight {
             self.acknowledged.send_replace(seq);
         }
         while self.best_effort.pop_front_if(|(end, _)| *end <= read).is_some() {}
+        last.is_some()
     }
 
     /// Takes out the durable frames, oldest first.

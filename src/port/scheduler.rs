@@ -59,6 +59,8 @@ pub(super) struct Scheduler {
     disconnected_before: Option<Instant>,
     acks: AckTracker,
     undelivered: Undelivered,
+    /// The sender of durable frames waits until the host acknowledges one.
+    durable_waits: bool,
     node: Arc<StageStats>,
 }
 
@@ -87,6 +89,16 @@ impl Scheduler {
 
     pub(super) fn undelivered(&self) -> Undelivered {
         self.undelivered.clone()
+    }
+
+    /// Whether the sender of durable frames waits until the host acknowledges one.
+    pub(super) fn durable_waits(&self) -> bool {
+        self.durable_waits
+    }
+
+    /// The host acknowledged durable frames.
+    pub(super) fn acknowledged(&mut self) {
+        self.durable_waits = false;
     }
 
     pub(super) fn add_telemetry(&mut self, channel: impl Stream<Item = Frame> + Send + 'static) {
@@ -120,7 +132,7 @@ impl Scheduler {
             let durable = self.next_durable.pop_front();
             return durable.map_or(
                 Next::Nothing,
-                |TrackedFrame { seq, frame, redelivered, requested_at, audience }| {
+                |TrackedFrame { seq, frame, redelivered, requested_at, audience, .. }| {
                     ready(frame, What::Durable { seq, redelivered, requested_at, audience })
                 },
             );
@@ -151,6 +163,7 @@ impl Scheduler {
                     redelivered,
                     requested_at,
                     audience,
+                    sender_waits: false,
                 });
             }
             What::Telemetry => self.next_telemetry.push_front(frame),
@@ -241,6 +254,7 @@ impl Scheduler {
                         tracked.frame.bytes = marked(&tracked.frame.bytes);
                     }
                     tracked.mark(self.session_start);
+                    self.durable_waits |= tracked.sender_waits;
                     self.node.received(weight(&tracked.frame));
                     self.next_durable.push_back(tracked);
                 }
@@ -356,9 +370,13 @@ mod tests {
     fn discarded_durable_frames_are_not_written() {
         let mut scheduler = Scheduler::default();
         let durable = scheduler.open_durable();
-        let tracked = |seq| {
-            let (frame, audience) = (frame("{\"old\":1}\n"), Audience::Any);
-            TrackedFrame { seq, frame, redelivered: false, requested_at: None, audience }
+        let tracked = |seq| TrackedFrame {
+            seq,
+            frame: frame("{\"old\":1}\n"),
+            redelivered: false,
+            requested_at: None,
+            audience: Audience::Any,
+            sender_waits: false,
         };
         for seq in 1..=3 {
             durable.try_send(tracked(seq)).unwrap();

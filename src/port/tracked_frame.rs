@@ -22,6 +22,8 @@ pub struct TrackedFrame {
     pub requested_at: Option<Instant>,
     /// Which hosts may receive it.
     pub audience: Audience,
+    /// Its sender sends no more until the host acknowledges a frame, so the port asks the host once it is written.
+    pub sender_waits: bool,
 }
 
 /// Which hosts may receive a durable frame.

@@ -15,8 +15,8 @@ use crate::pipeline::{EventCount, StageStats};
 use crate::port::TrackedFrame;
 
 /// The most bytes that the port may have unacknowledged; also at most a quarter of the spool, but always one item.
-/// It is more than the port's window: a host that answers no barriers acknowledges late, and its next reply must
-/// not wait behind a long one until then.
+/// The item that reaches it says so, and the port asks the host. It is more than the port's window: a host that
+/// answers no barriers acknowledges late, and its next reply must not wait behind a long one until then.
 const HANDED_BYTES_MAX: u64 = 1 << 20;
 
 /// The most receipts that are kept while nothing can be written. The sources of further messages read them again at
@@ -124,15 +124,19 @@ impl<S: Storage> Job<S> {
         }
         let (items, bytes) = (input.room, HANDED_BYTES_MAX.min(spool.size / 4));
         let out = spool.bytes_up_to(input.handed_over);
-        let ready = match out {
+        let mut ready = match out {
             0 => spool.next(input.handed_over, items, bytes, input.now),
             out if out < bytes => spool.next(input.handed_over, items, bytes - out, input.now),
             _ => Vec::new(),
         };
         let last = ready.last().map_or(input.handed_over, |tracked| tracked.seq);
         let left = spool.waiting().back().is_some_and(|newest| newest.seq > last);
+        let is_at_limit = spool.bytes_up_to(last) >= bytes;
+        if let Some(newest) = ready.last_mut() {
+            newest.sender_waits = is_at_limit;
+        }
         let done = JobOutput {
-            more: left && spool.bytes_up_to(last) < bytes,
+            more: left && !is_at_limit,
             nothing_waits: spool.waiting().is_empty(),
             dirty: spool.is_dirty(),
             urgent: spool.is_urgent(),

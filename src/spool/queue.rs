@@ -222,6 +222,7 @@ impl<S: Storage> Spool<S> {
                 redelivered: entry.seq < self.first_seq,
                 requested_at: entry.requested_at,
                 audience: entry.kind.audience(),
+                sender_waits: false,
             });
         }
         taken

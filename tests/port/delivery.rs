@@ -375,6 +375,7 @@ async fn a_requested_frame_is_marked_for_another_host() {
         redelivered: false,
         requested_at,
         audience: Audience::Any,
+        sender_waits: false,
     };
     let late = frame("{\"reply\":1}\n");
     rig.durable.try_send(tracked(1, requested_at)).unwrap();

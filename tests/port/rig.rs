@@ -118,6 +118,7 @@ impl Rig {
                 redelivered: false,
                 requested_at: None,
                 audience: Audience::Any,
+                sender_waits: false,
             })
             .unwrap();
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use infiniservice::commands::actions::LINE_MAX;
+use infiniservice::pipeline::Task;
 use infiniservice::port::{Audience, TrackedFrame};
+use infiniservice::spool::{DurableMessage, File, Kind, SIZE_MIN, Settings, Spool, SpoolTask};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::rig::{Rig, frame, settle};
@@ -92,6 +95,7 @@ fn answer(seq: u64, requested_at: Option<Instant>, bytes: usize) -> TrackedFrame
         redelivered: false,
         requested_at,
         audience: Audience::Requester,
+        sender_waits: false,
     }
 }
 
@@ -160,27 +164,51 @@ async fn before_its_first_keep_alive_and_right_after_each_a_barrier_is_written_a
 async fn long_answers_one_after_the_other_cost_no_warning() {
     let mut met = Met::found().await;
     met.pass(REQUEST_EVERY).await;
-    for seq in 1..=40 {
+    for seq in 1..=10 {
         met.command(seq, LINE_MAX - 100).await;
-        met.pass(Duration::from_secs(2)).await;
+        met.pass(Duration::from_secs(8)).await;
     }
-    assert_eq!(met.host.answered.len(), 40);
+    assert_eq!(met.host.answered.len(), 10);
     assert_eq!(met.host.warnings, [""; 0]);
     assert_eq!(met.rig.host.leaked(), 0);
 }
 
+/// With the spool in front of the port, whose bound on unacknowledged bytes is reached first.
 #[tokio::test(start_paused = true)]
 async fn more_answers_than_may_be_unacknowledged_wait_for_no_request_of_the_host() {
-    let mut met = Met::found().await;
-    met.pass(REQUEST_EVERY).await;
-    // 5.9 MB in 72 s; at most 4 MiB are in flight, and the host asks again after 120 s.
-    for seq in 1..=60 {
-        met.command(seq, LINE_MAX - 100).await;
-        met.pass(Duration::from_secs(1)).await;
-        assert_eq!(met.host.answered.len() as u64, seq);
+    let (large, small) = (4 << 20, SIZE_MIN);
+    for (size, commands, at_once, bytes) in
+        [(large, 60, 1, LINE_MAX - 100), (large, 5_000, 100, 300), (small, 500, 20, 2_000)]
+    {
+        let mut met = Met::found().await;
+        let settings =
+            Settings { size, identity: String::new(), boot_id: String::new(), tombstone: None };
+        let (spool, _) = Spool::<File>::in_memory(&settings, 0);
+        let (answers, inbox) = mpsc::channel(at_once);
+        let (port, read) = (met.rig.durable.clone(), met.rig.read.clone());
+        let (mut task, ..) = SpoolTask::new(spool, inbox, port, read, Default::default());
+        tokio::spawn(async move { task.run().await });
+        met.pass(REQUEST_EVERY).await;
+        let echoes = met.host.received;
+        for seq in 1..=commands {
+            met.host.pending.insert(format!("c{seq}"));
+            met.rig.host.send(b"{}\n");
+            let TrackedFrame { frame, .. } = answer(seq, None, bytes);
+            let answer = DurableMessage { frame, kind: Kind::Response, request: 0 };
+            answers.send(answer).await.unwrap();
+            if seq % at_once as u64 == 0 {
+                met.pass(Duration::from_secs(1)).await;
+                assert_eq!(met.host.answered.len() as u64, seq, "{bytes} bytes each");
+            }
+        }
+        // This host takes each question for a late echo: one for each time that the bound is reached.
+        let asked = u64::from(met.host.received - echoes);
+        let at_most = commands * (bytes as u64 + 150) / (size / 4) + 1;
+        assert!(
+            (1..=at_most).contains(&asked),
+            "{bytes} bytes each: {asked} of {at_most} questions"
+        );
     }
-    // One question, which this host takes for a late echo.
-    assert!(met.host.received <= met.host.sent + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,6 +285,7 @@ async fn a_reply_goes_only_to_the_connection_that_requested_it_and_a_script_comp
         redelivered: false,
         requested_at,
         audience: Audience::Any,
+        sender_waits: false,
     };
     met.rig.durable.try_send(done).unwrap();
     met.rig.host.connect();
@@ -282,6 +311,7 @@ async fn events_and_the_session_line_go_to_a_host_that_announces_that_it_underst
             redelivered: false,
             requested_at: None,
             audience: Audience::UnderstandsEvents,
+            sender_waits: false,
         }
     };
     met.rig.durable.try_send(event(1)).unwrap();

@@ -31,10 +31,12 @@ impl Session<'_> {
         if self.core.acks.take_host_replaced() {
             self.host_was_replaced();
         }
-        let Core { window, in_flight, breaker, .. } = &mut *self.core;
+        let Core { window, in_flight, breaker, scheduler, .. } = &mut *self.core;
         if window.is_waiting() || !in_flight.is_empty() {
             window.credit(now, self.is_stalled);
-            in_flight.acknowledge(window.delivered(), window.read());
+            if in_flight.acknowledge(window.delivered(), window.read()) {
+                scheduler.acknowledged();
+            }
         }
         if breaker.healthy_at(self.opened).is_some_and(|at| at <= now) {
             breaker.healthy();

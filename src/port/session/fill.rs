@@ -51,7 +51,7 @@ impl Session<'_> {
                 write_buffer.pending(),
                 is_due,
                 in_flight.durable_end(),
-                has_ended || is_full,
+                has_ended || is_full || scheduler.durable_waits(),
             ) && let Some(number) = window.barrier(now, write_buffer.pending())
             {
                 write_buffer
@@ -121,7 +121,14 @@ impl Session<'_> {
                 What::Durable { seq, redelivered, requested_at, audience } => {
                     in_flight.push_durable(
                         end,
-                        TrackedFrame { seq, frame, redelivered, requested_at, audience },
+                        TrackedFrame {
+                            seq,
+                            frame,
+                            redelivered,
+                            requested_at,
+                            audience,
+                            sender_waits: false,
+                        },
                     );
                 }
                 What::Telemetry => in_flight.push_best_effort(end, weight(&frame)),
