@@ -28,4 +28,18 @@ fn main() {
     } else {
         println!("cargo:rustc-link-arg-bins=-Wl,-T,{COLD}");
     }
+    if packs_relocations() {
+        println!("cargo:rustc-link-arg-bins=-Wl,--pack-dyn-relocs=relr");
+    }
+}
+
+/// Whether the C library that is linked in reads packed relocations (DT_RELR): glibc does from 2.36 on. They take
+/// 5 KiB instead of 280, in the file and, since each is read at the start, in memory.
+fn packs_relocations() -> bool {
+    let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    let version = std::process::Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let minor = version.unwrap_or_default().trim().strip_prefix("glibc 2.").map(str::parse);
+    features.split(',').any(|feature| feature == "crt-static")
+        && minor.is_some_and(|minor| minor.is_ok_and(|minor: u32| minor >= 36))
 }
