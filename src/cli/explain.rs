@@ -208,7 +208,7 @@ impl Explained {
             &format!("{parallel} at once, {waiting} waiting; {output} of each stream kept"),
         );
         match plan(request) {
-            Err(why) => self.say("would fail", &why),
+            Err(why) => self.say("would fail", &why.to_string()),
             Ok(programs) => programs.iter().for_each(|program| self.program(program, request)),
         }
     }

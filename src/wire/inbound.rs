@@ -7,11 +7,13 @@
 //! are counted before they are read, and variables are left as text for the reader to count.
 
 mod arguments;
+mod error;
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
 pub use arguments::Arguments;
+pub use error::{MessageError, Place};
 
 use super::raw::{self, Raw};
 
@@ -116,8 +118,8 @@ pub struct Unreadable {
     pub kind: Option<String>,
     /// The action that a `SafeCommand` asks for, where one can be made out.
     pub action: Option<String>,
-    /// Why, as the end of a sentence. It does not repeat what the message says, which may be secret.
-    pub why: String,
+    /// Why.
+    pub why: MessageError,
 }
 
 /// What a host that knows this agent's own messages says that it `understands`, beside the scripts that it hands out.
@@ -154,27 +156,26 @@ const NAME_BYTES_MAX: usize = 16 * 1024;
 /// # Errors
 /// What was not understood; with its id whenever that can be made out, even from half a message.
 pub fn parse(payload: &str, scripts: usize) -> Result<Message<'_>, Unreadable> {
-    message(payload, scripts).map_err(|why| unreadable(payload, &why))
+    message(payload, scripts).map_err(|why| unreadable(payload, why))
 }
 
-/// As [`parse`], or what is wrong.
-fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, String> {
-    let body = Raw::parse(payload).map_err(|error| plain(&error, payload, 0))?;
+/// As [`parse`], without a look for the id of what is not understood.
+fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, MessageError> {
+    let body = Raw::parse(payload).map_err(|error| MessageError::of(&error, payload, 0))?;
     let fields = Fields { payload, body };
     let [kind] = fields.named(["type"])?;
-    let Some(kind) = present(kind) else { return Err("it has no type".to_owned()) };
+    let Some(kind) = present(kind) else { return Err(MessageError::NoType) };
     let id = |value: Option<Raw<'_>>| match value {
-        None => Err("missing field `id`".to_owned()),
+        None => Err(MessageError::missing("id")),
         Some(value) if !is_scalar(value) => Err(fields.not_of_kind(value)),
-        Some(value) => id_in(value)
-            .ok_or_else(|| "its id is empty, too long, or not of printable characters".to_owned()),
+        Some(value) => id_in(value).ok_or(MessageError::Id("id")),
     };
     Ok(match fields.name(kind)?.as_str() {
         "SafeCommand" => {
             let [id_, command_type, params, timeout] =
                 fields.named(["id", "command_type", "params", "timeout"])?;
             let id = id(id_)?;
-            let command_type = command_type.ok_or("missing field `command_type`")?;
+            let command_type = command_type.ok_or_else(|| MessageError::missing("command_type"))?;
             let (action, arguments) = Arguments::of(fields, command_type, params)?;
             let timeout = fields.number(timeout)?;
             Message::Safe(SafeCommand { id, action, arguments, timeout })
@@ -197,7 +198,7 @@ fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, String> {
                 working_dir: fields.optional_name(working_dir)?,
                 env_vars: fields.object(env_vars)?,
                 run_as: fields.optional_name(run_as)?,
-                raw_command: fields.text(raw_command.ok_or("missing field `raw_command`")?)?,
+                raw_command: fields.required(raw_command, "raw_command")?,
             })
         }
         "keep_alive_request" => Message::KeepAliveRequest(fields.sequence_number()?),
@@ -219,7 +220,7 @@ fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, String> {
             Message::PendingScripts(PendingScripts { scripts, too_many, more, understands })
         }
         "Metrics" => Message::Metrics,
-        _ => return Err("its type is not known to this agent".to_owned()),
+        _ => return Err(MessageError::UnknownType),
     })
 }
 
@@ -234,51 +235,56 @@ impl<'a> Fields<'a> {
     fn named<const N: usize>(
         self,
         names: [&'static str; N],
-    ) -> Result<[Option<Raw<'a>>; N], String> {
+    ) -> Result<[Option<Raw<'a>>; N], MessageError> {
         self.body.fields(names).map_err(|twice| match twice {
-            Some(name) => format!("duplicate field `{name}`"),
+            Some(name) => MessageError::Duplicate(name.to_owned(), Place::default()),
             None => self.not_of_kind(self.body),
         })
     }
 
-    fn text(self, value: Raw<'a>) -> Result<String, String> {
+    fn text(self, value: Raw<'a>) -> Result<String, MessageError> {
         value.text().ok_or_else(|| self.not_of_kind(value))
     }
 
+    /// A text that must be there.
+    fn required(self, value: Option<Raw<'a>>, field: &str) -> Result<String, MessageError> {
+        self.text(value.ok_or_else(|| MessageError::missing(field))?)
+    }
+
     /// A text that names something.
-    fn name(self, value: Raw<'a>) -> Result<String, String> {
+    fn name(self, value: Raw<'a>) -> Result<String, MessageError> {
         match value.as_str().len() {
             0..=NAME_BYTES_MAX => self.text(value),
-            _ => Err(format!("a name in it is longer than {NAME_BYTES_MAX} bytes")),
+            _ => Err(MessageError::NameTooLong),
         }
     }
 
-    fn optional_name(self, value: Option<Raw<'a>>) -> Result<Option<String>, String> {
+    fn optional_name(self, value: Option<Raw<'a>>) -> Result<Option<String>, MessageError> {
         present(value).map(|value| self.name(value)).transpose()
     }
 
-    fn number(self, value: Option<Raw<'a>>) -> Result<Option<Number>, String> {
+    fn number(self, value: Option<Raw<'a>>) -> Result<Option<Number>, MessageError> {
         present(value)
             .map(|value| value.number().ok_or_else(|| self.not_of_kind(value)))
             .transpose()
     }
 
-    fn object(self, value: Option<Raw<'a>>) -> Result<Option<Raw<'a>>, String> {
+    fn object(self, value: Option<Raw<'a>>) -> Result<Option<Raw<'a>>, MessageError> {
         match present(value) {
             Some(value) if !value.as_str().starts_with('{') => Err(self.not_of_kind(value)),
             value => Ok(value),
         }
     }
 
-    fn sequence_number(self) -> Result<u64, String> {
+    fn sequence_number(self) -> Result<u64, MessageError> {
         let [number] = self.named(["sequence_number"])?;
-        let number = number.ok_or("missing field `sequence_number`")?;
+        let number = number.ok_or_else(|| MessageError::missing("sequence_number"))?;
         number.number().ok_or_else(|| self.not_of_kind(number))
     }
 
-    fn not_of_kind(self, value: Raw<'a>) -> String {
+    fn not_of_kind(self, value: Raw<'a>) -> MessageError {
         let end = place(self.payload, value) + value.as_str().len();
-        format!("a field is not of its kind (at character {end})")
+        MessageError::WrongType(Place(Some(end)))
     }
 }
 
@@ -336,50 +342,27 @@ fn script(value: Raw<'_>) -> Result<PendingScript<'_>, Unreadable> {
                 "timeout_seconds",
                 "run_as",
             ])?;
-        let execution_id = execution_id.ok_or("missing field `execution_id`")?;
+        let execution_id = execution_id.ok_or_else(|| MessageError::missing("execution_id"))?;
         id = id_in(execution_id);
         Ok(PendingScript {
-            execution_id: id
-                .clone()
-                .ok_or("its execution id is empty, too long, or not of printable characters")?,
+            execution_id: id.clone().ok_or(MessageError::Id("execution id"))?,
             script_name: fields.optional_name(script_name)?,
             shell: fields.optional_name(shell)?,
             input_values: fields.object(input_values)?,
             timeout_seconds: fields.number(timeout)?,
             run_as: fields.optional_name(run_as)?,
-            script_content: fields.text(script_content.ok_or("missing field `script_content`")?)?,
+            script_content: fields.required(script_content, "script_content")?,
         })
     };
-    read().map_err(|why: String| Unreadable { id, kind: None, action: None, why })
+    read().map_err(|why| Unreadable { id, kind: None, action: None, why })
 }
 
-fn unreadable(payload: &str, why: &str) -> Unreadable {
+fn unreadable(payload: &str, why: MessageError) -> Unreadable {
     let readable = |path: &[&str]| text_at(payload, path).filter(|text| is_id(text));
     let kind = readable(&["type"]);
     let is_safe = kind.as_deref() == Some("SafeCommand");
     let action = if is_safe { readable(&["command_type", "action"]) } else { None };
-    Unreadable { id: readable(&["id"]), kind, action, why: why.to_owned() }
-}
-
-/// What is wrong with the part of a message that begins at `offset`, without the values in which serde would show it.
-fn plain(error: &serde_json::Error, payload: &str, offset: usize) -> String {
-    let text = error.to_string();
-    let is_ours = error.is_data()
-        && ["missing field", "duplicate field"].iter().any(|known| text.starts_with(known));
-    let what = match () {
-        () if is_ours => text.split(" at line").next().unwrap_or_default(),
-        () if error.is_data() => "a field is not of its kind",
-        () if error.is_eof() => "it is cut short",
-        () if text.starts_with("recursion") => "it is nested too deep",
-        () => "it is not JSON",
-    };
-    // From the last line break before it, as serde counts.
-    let start = payload.get(..offset).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
-    match (error.line(), error.column()) {
-        (_, 0) if offset == 0 => what.to_owned(),
-        (1, column) => format!("{what} (at character {})", offset - start + column),
-        (_, column) => format!("{what} (at character {column})"),
-    }
+    Unreadable { id: readable(&["id"]), kind, action, why }
 }
 
 /// The text or number that `path` leads to, from object to object, in a message that may be broken

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::rig::{alone, beside, is_root, run, runner, settings, shell, within};
 
 async fn refused(runner: &Runner, program: Program) -> String {
-    runner.run(program).await.unwrap_err()
+    runner.run(program).await.unwrap_err().to_string()
 }
 
 fn plain(program: impl Into<PathBuf>) -> Program {

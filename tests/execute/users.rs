@@ -43,7 +43,7 @@ async fn only_root_may_run_programs_as_another_user() {
         match rustix::process::geteuid().is_root() {
             true => assert_eq!(run(&runner(), program).await.stdout.text, "daemon\n"),
             false => {
-                let error = runner().run(program).await.unwrap_err();
+                let error = runner().run(program).await.unwrap_err().to_string();
                 assert!(error.starts_with("only root may run programs as \"daemon\""), "{error}");
             }
         }

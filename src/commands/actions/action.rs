@@ -10,6 +10,7 @@ use futures::future::{self, BoxFuture};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::argument::ArgumentError;
 use super::packages::Root;
 use super::page::Name;
 use super::plan::{Argument, Effect, Plan};
@@ -73,14 +74,14 @@ pub type SideEffects<'a> = BoxFuture<'a, Result<Vec<Effect<'static>>, String>>;
 /// Why an action is not made from its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfit {
-    /// An argument is wrong: a sentence for the reply. No rule is asked.
-    Wrong(String),
+    /// An argument is wrong. No rule is asked.
+    Wrong(ArgumentError),
     /// Something is missing, or the action is not built: rules judge it like any, then it is refused.
     Refused(Refused),
 }
 
-impl From<String> for Unfit {
-    fn from(why: String) -> Self {
+impl From<ArgumentError> for Unfit {
+    fn from(why: ArgumentError) -> Self {
         Self::Wrong(why)
     }
 }
@@ -285,12 +286,12 @@ impl Entry {
     /// Reads and checks the arguments of the action that was asked for as `asked`, one of [`names`](Self::names).
     ///
     /// # Errors
-    /// A sentence for the reply.
+    /// An argument is wrong.
     pub(super) fn request(
         &self,
         asked: &Name,
         arguments: Arguments<'_>,
-    ) -> Result<ActionRequest, String> {
+    ) -> Result<ActionRequest, ArgumentError> {
         let name = asked.name;
         let decoded = match asked.not_built {
             Some(why) => Err(Unfit::Refused(Refused::NotBuilt(why))),
@@ -309,7 +310,6 @@ fn decode<A: Action>(
     asked: &'static str,
     arguments: Arguments<'_>,
 ) -> Result<Arc<dyn Requested>, Unfit> {
-    let arguments =
-        arguments.read().map_err(|why| format!("the message was not understood: {why}"))?;
+    let arguments = arguments.read().map_err(ArgumentError::Message)?;
     Ok(Arc::new(A::new(asked, arguments)?))
 }

@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use thiserror::Error;
+
+use crate::wire::inbound::MessageError;
 use crate::wire::steers;
 
 /// The longest argument.
@@ -30,6 +33,85 @@ const UNIT_KINDS: [&str; 11] = [
 /// The longest name of a check or a target.
 const NAME_MAX: usize = 64;
 
+/// Why arguments are wrong, as the end of a sentence for the reply. It repeats no text that may be secret.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ArgumentError {
+    /// It names no action.
+    #[error("the command names no action")]
+    NoAction,
+    /// There is no such action.
+    #[error("the action {0:?} is not known to this agent")]
+    UnknownAction(String),
+    /// There is such an action, and it is not built.
+    #[error("{0} is not built into this agent")]
+    NotBuilt(&'static str),
+    /// The arguments are not of their types.
+    #[error("the message was not understood: {0}")]
+    Message(#[from] MessageError),
+    /// A required name is missing.
+    #[error("{0} is missing; name one")]
+    Missing(&'static str),
+    /// The name of this is longer than so many bytes.
+    #[error("the name of {0} is longer than {1} bytes")]
+    TooLong(&'static str, usize),
+    /// The name of a computer is too long.
+    #[error("the name of a computer is longer than 15 letters")]
+    ComputerNameTooLong,
+    /// The name of this begins with what it may not begin with.
+    #[error("the name of {0} may not begin with {1}")]
+    Begins(&'static str, &'static str),
+    /// A name has a character that it may not have.
+    #[error(
+        "the name of {what} may not hold {wrong:?}; letters, digits and {allowed:?} are allowed"
+    )]
+    Character {
+        /// What it is the name of.
+        what: &'static str,
+        /// The character.
+        wrong: char,
+        /// What is allowed beside letters and digits.
+        allowed: &'static str,
+    },
+    /// The name of an account has a character that it may not have.
+    #[error(
+        "the name of an account may not hold {0:?}; letters, digits, spaces, \"._@\\+-\" and a \"$\" at its end are allowed"
+    )]
+    AccountCharacter(char),
+    /// The name of this is not a plain one.
+    #[error("the name of {0} is not 1 to {NAME_MAX} letters, digits, \"_\" and \"-\"")]
+    NotPlain(&'static str),
+    /// A value is none of a few words.
+    #[error("{what} {given:?}; name {choices}")]
+    Choice {
+        /// What is refused, up to the word.
+        what: &'static str,
+        /// The word, [shown] safely.
+        given: String,
+        /// The words that are taken.
+        choices: &'static str,
+    },
+    /// More than so many of this.
+    #[error("more than {1} {0} are named")]
+    TooMany(&'static str, usize),
+    /// A text is too long, or has characters that it may not have.
+    #[error("{what} is longer than {most} bytes, or holds {holds}")]
+    Text {
+        /// What it is.
+        what: &'static str,
+        /// How long it may be.
+        most: usize,
+        /// What it may not have.
+        holds: &'static str,
+    },
+    /// The kernel has no such process id.
+    #[error("no process has the pid {0}")]
+    Pid(u32),
+    /// An action's own rule is not met: the rule.
+    #[error("{0}")]
+    Rule(&'static str),
+}
+
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident, $check:expr) => {
         $(#[$doc])*
@@ -40,9 +122,9 @@ macro_rules! word {
             /// Takes `text` where it is as the type's description says, and 1 to [`WORD_MAX`] bytes long.
             ///
             /// # Errors
-            /// The end of a sentence that says what is wrong; it does not repeat the text.
-            pub fn new(text: &str) -> Result<Self, String> {
-                let check: fn(&str) -> Result<(), String> = $check;
+            /// What is wrong; it does not repeat the text.
+            pub fn new(text: &str) -> Result<Self, ArgumentError> {
+                let check: fn(&str) -> Result<(), ArgumentError> = $check;
                 check(text).map(|()| Self(text.to_owned()))
             }
 
@@ -89,7 +171,7 @@ word! {
         white(text, "a computer", "-")?;
         no_dash(text, "a computer")?;
         match text.len() > 15 {
-            true => Err("the name of a computer is longer than 15 letters".to_owned()),
+            true => Err(ArgumentError::ComputerNameTooLong),
             false => Ok(()),
         }
     }
@@ -110,69 +192,66 @@ pub fn unit_of(name: &str) -> String {
     }
 }
 
-fn unit(text: &str) -> Result<(), String> {
+fn unit(text: &str) -> Result<(), ArgumentError> {
     white(text, "a service", "._@:-\\")?;
     if text.starts_with('@') {
-        return Err("the name of a service may not begin with \"@\"".to_owned());
+        return Err(ArgumentError::Begins("a service", "\"@\""));
     }
     match unit_of(text).len() > UNIT_MAX {
-        true => Err(format!("the name of a service is longer than {UNIT_MAX} bytes")),
+        true => Err(ArgumentError::TooLong("a service", UNIT_MAX)),
         false => Ok(()),
     }
 }
 
-fn account(text: &str) -> Result<(), String> {
+fn account(text: &str) -> Result<(), ArgumentError> {
     short(text, "an account")?;
     if text.starts_with(['-', '+']) {
-        return Err("the name of an account may not begin with \"-\" or \"+\"".to_owned());
+        return Err(ArgumentError::Begins("an account", "\"-\" or \"+\""));
     }
     let name = text.strip_suffix('$').unwrap_or(text);
     match name.chars().find(|c| !(c.is_alphanumeric() || "._@\\+- ".contains(*c))) {
         None => Ok(()),
-        Some(wrong) => Err(format!(
-            "the name of an account may not hold {wrong:?}; letters, digits, spaces, \"._@\\+-\" and a \"$\" at its end are allowed"
-        )),
+        Some(wrong) => Err(ArgumentError::AccountCharacter(wrong)),
     }
 }
 
-fn short(text: &str, what: &str) -> Result<(), String> {
+fn short(text: &str, what: &'static str) -> Result<(), ArgumentError> {
     if text.trim().is_empty() {
-        return Err(format!("{what} is missing; name one"));
+        return Err(ArgumentError::Missing(what));
     }
     match text.len() > WORD_MAX {
-        true => Err(format!("the name of {what} is longer than {WORD_MAX} bytes")),
+        true => Err(ArgumentError::TooLong(what, WORD_MAX)),
         false => Ok(()),
     }
 }
 
-fn white(text: &str, what: &str, extra: &str) -> Result<(), String> {
+fn white(text: &str, what: &'static str, extra: &'static str) -> Result<(), ArgumentError> {
     short(text, what)?;
     match text.chars().find(|c| !(c.is_ascii_alphanumeric() || extra.contains(*c))) {
         None => Ok(()),
-        Some(wrong) => Err(format!(
-            "the name of {what} may not hold {wrong:?}; letters, digits and {extra:?} are allowed"
-        )),
+        Some(wrong) => Err(ArgumentError::Character { what, wrong, allowed: extra }),
     }
 }
 
-fn no_dash(text: &str, what: &str) -> Result<(), String> {
+fn no_dash(text: &str, what: &'static str) -> Result<(), ArgumentError> {
     match text.starts_with('-') {
-        true => Err(format!("the name of {what} may not begin with a dash")),
+        true => Err(ArgumentError::Begins(what, "a dash")),
         false => Ok(()),
     }
 }
 
 /// The name of a check or target: letters, digits, `_` and `-`.
-pub(in crate::commands) fn plain_name(text: String, what: &str) -> Result<String, String> {
+pub(in crate::commands) fn plain_name(
+    text: String,
+    what: &'static str,
+) -> Result<String, ArgumentError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if text.is_empty()
         || text.len() > NAME_MAX
         || text.starts_with('-')
         || !text.chars().all(is_plain)
     {
-        return Err(format!(
-            "the name of {what} is not 1 to {NAME_MAX} letters, digits, \"_\" and \"-\""
-        ));
+        return Err(ArgumentError::NotPlain(what));
     }
     Ok(text)
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 
 use super::action::{Action, Unfit};
-use super::argument::plain_name;
+use super::argument::{ArgumentError, plain_name};
 use super::packages::{self, Manager, Operation, Root};
 use super::page::{Missing, Name, json as parameter};
 use super::plan::{Argument, Plan};
@@ -85,7 +85,7 @@ impl Action for DiskCleanup {
     fn new(_: &'static str, arguments: CleanupArguments) -> Result<Self, Unfit> {
         let targets = arguments.targets.unwrap_or_default();
         if targets.len() > TARGETS_MAX {
-            return Err(Unfit::Wrong(format!("more than {TARGETS_MAX} targets are named")));
+            return Err(ArgumentError::TooMany("targets", TARGETS_MAX).into());
         }
         let targets = targets.into_iter().map(|name| plain_name(name, "a target"));
         Ok(Self { targets: targets.collect::<Result<_, _>>()? })

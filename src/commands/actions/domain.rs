@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::action::{Action, Refused, Unfit};
-use super::argument::{Account, ComputerName, DomainName};
+use super::argument::{Account, ArgumentError, ComputerName, DomainName};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
 use super::{Afterwards, Context, Done, blocking, find_program};
@@ -81,19 +81,24 @@ impl Action for JoinDomain {
         };
         // A line break would end it. The error does not contain the text.
         if password.0.len() > PASSWORD_MAX || password.0.contains(['\n', '\r', '\0']) {
-            return Err(Unfit::Wrong(format!(
-                "the password is longer than {PASSWORD_MAX} bytes, or holds a line break"
-            )));
+            return Err(Unfit::Wrong(ArgumentError::Text {
+                what: "the password",
+                most: PASSWORD_MAX,
+                holds: "a line break",
+            }));
         }
         let Some(password) = Secret::new(password.0.as_bytes().to_vec()) else {
-            return Err(Unfit::Wrong("the password is empty".to_owned()));
+            return Err(ArgumentError::Rule("the password is empty").into());
         };
-        let ou = some(ou).map(|ou| match ou.len() > OU_MAX || ou.chars().any(crate::wire::steers) {
-            true => Err(format!(
-                "the place in the directory (ou) is longer than {OU_MAX} bytes, or holds what steers"
-            )),
-            false => Ok(ou),
-        });
+        let ou =
+            some(ou).map(|ou| match ou.len() > OU_MAX || ou.chars().any(crate::wire::steers) {
+                true => Err(ArgumentError::Text {
+                    what: "the place in the directory (ou)",
+                    most: OU_MAX,
+                    holds: "what steers",
+                }),
+                false => Ok(ou),
+            });
         let computer_name = some(computer_name).map(|name| ComputerName::new(&name));
         Ok(Self {
             domain: DomainName::new(&domain)?,

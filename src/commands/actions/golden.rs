@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, Refused, Unfit};
-use super::argument::shown;
+use super::argument::{ArgumentError, shown};
 use super::packages::{self, Operation, Root};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
@@ -85,9 +85,10 @@ impl Action for PrepareGoldenImage {
         };
         let level = level.to_ascii_lowercase();
         let named = [Minimal, Standard, Deep].into_iter().find(|one| one.name() == level);
-        let level = named.ok_or_else(|| {
-            let other = shown(&level);
-            format!("there is no clean-up level {other:?}; name minimal, standard or deep")
+        let level = named.ok_or_else(|| ArgumentError::Choice {
+            what: "there is no clean-up level",
+            given: shown(&level),
+            choices: "minimal, standard or deep",
         })?;
         Ok(Self { level, sanitize_user_data, shutdown_after })
     }
@@ -510,7 +511,7 @@ async fn trim(root: &Path, cx: &Context, until: Instant) -> Result<Did, String> 
     let note = match cx.runner.run(program("fstrim", &["--all"], until)).await {
         Ok(finished) if finished.exit == Exit::Code(0) => None,
         Ok(finished) => finished.stderr.text.lines().next().map(str::to_owned),
-        Err(why) => Some(why),
+        Err(why) => Some(why.to_string()),
     };
     Ok(Did { removed: 0, note })
 }

@@ -2,6 +2,7 @@
 //! reason that stands here.
 
 use super::action::{Action, NoArguments, Unfit};
+use super::argument::ArgumentError;
 use super::page::{Missing, Name, json, text};
 use super::plan::Plan;
 use super::{Context, Done};
@@ -62,7 +63,7 @@ impl Action for NotBuilt {
     type Arguments = NoArguments;
 
     fn new(asked: &'static str, _: NoArguments) -> Result<Self, Unfit> {
-        Err(Unfit::Wrong(format!("{asked} is not built into this agent")))
+        Err(ArgumentError::NotBuilt(asked).into())
     }
 
     fn plan(&self) -> Plan {

@@ -14,7 +14,7 @@ use super::page::{Missing, Name, json as parameter};
 use super::plan::Plan;
 use super::{Afterwards, Context, Done, blocking, find_program, program};
 use crate::commands::execute::outcome::Outcome;
-use crate::commands::process::{Exit, Finished, Program, Runner};
+use crate::commands::process::{Exit, Finished, ProcessError, Program, Runner};
 
 /// How long a program may take to hand the restart to the system.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -112,7 +112,7 @@ pub(super) fn is_systemd() -> bool {
 async fn tried<'a>(
     what: &str,
     ways: Vec<&'static [&'static str]>,
-    run: impl Fn(Program) -> BoxFuture<'a, Result<Finished, String>>,
+    run: impl Fn(Program) -> BoxFuture<'a, Result<Finished, ProcessError>>,
 ) -> Result<(), String> {
     let mut answers = Vec::new();
     for way in ways {
@@ -171,7 +171,7 @@ mod tests {
             }
             lines.lock().unwrap().push(line);
             let answer = match name.as_str() {
-                "shutdown" => Err("no such file".into()),
+                "shutdown" => Err(ProcessError::NotFound("shutdown".into())),
                 _ => Ok(finished(i32::from(name != works))),
             };
             std::future::ready(answer).boxed()
@@ -200,7 +200,7 @@ mod tests {
         let (lines, result) = tried(false, false, "none").await;
         assert_eq!(lines, ["shutdown -r now", "reboot"]);
         let error = result.unwrap_err();
-        assert!(error.contains("shutdown: no such file; reboot: Code(1) Call failed"), "{error}");
+        assert!(error.contains("shutdown: there is no program \"shutdown\" on this machine; install it first; reboot: Code(1) Call failed"), "{error}");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::action::{Action, Unfit};
-use super::argument::shown;
+use super::argument::{ArgumentError, shown};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Argument, Plan};
 use super::{Context, Done, blocking, kill as ending, sample, users};
@@ -90,9 +90,11 @@ impl Action for ProcessTop {
             "" | "cpu" | "cpu_usage" | "cpu_percent" => Rank::Cpu,
             "memory" | "mem" | "memory_kb" | "memory_usage" => Rank::Memory,
             other => {
-                let other = shown(other);
-                let why = format!("processes are not sorted by {other:?}; name cpu or memory");
-                return Err(Unfit::Wrong(why));
+                return Err(Unfit::Wrong(ArgumentError::Choice {
+                    what: "processes are not sorted by",
+                    given: shown(other),
+                    choices: "cpu or memory",
+                }));
             }
         };
         Ok(Self { limit, by })
@@ -141,11 +143,9 @@ impl Action for ProcessKill {
         let KillArguments { pid, force } = arguments;
         // The kernel's process ids are positive and signed; 0 and negative ones would mean whole groups.
         let pid = match pid {
-            None => Err("the process is missing; name its pid".to_owned()),
-            Some(0) => Err("no process has the pid 0".to_owned()),
-            Some(pid) if i32::try_from(pid).is_err() => {
-                Err(format!("no process has the pid {pid}"))
-            }
+            None => Err(ArgumentError::Rule("the process is missing; name its pid")),
+            Some(0) => Err(ArgumentError::Pid(0)),
+            Some(pid) if i32::try_from(pid).is_err() => Err(ArgumentError::Pid(pid)),
             Some(pid) => Ok(pid),
         };
         Ok(Self { pid: pid?, force: force.unwrap_or_default() })

@@ -1,7 +1,7 @@
 //! All actions: a line for each. Whatever knows an action by its name reads it from here.
 
 use super::action::{ActionRequest, Entry};
-use super::argument::shown;
+use super::argument::{ArgumentError, shown};
 use super::page::Name;
 use super::plan::Argument;
 use super::{
@@ -81,15 +81,12 @@ pub fn arguments_of(matches: impl Fn(&str) -> bool) -> Option<Vec<Argument>> {
 /// The action of this name, with its arguments checked.
 ///
 /// # Errors
-/// There is none, or an argument is wrong: a sentence for the reply.
-pub fn request(asked: &str, arguments: Arguments<'_>) -> Result<ActionRequest, String> {
+/// There is none, or an argument is wrong.
+pub fn request(asked: &str, arguments: Arguments<'_>) -> Result<ActionRequest, ArgumentError> {
     match names().find(|(_, name)| name.name == asked) {
         Some((entry, name)) => entry.request(name, arguments),
-        None if asked.is_empty() => Err("the command names no action".to_owned()),
-        None => {
-            let name = shown(asked);
-            Err(format!("the action {name:?} is not known to this agent"))
-        }
+        None if asked.is_empty() => Err(ArgumentError::NoAction),
+        None => Err(ArgumentError::UnknownAction(shown(asked))),
     }
 }
 

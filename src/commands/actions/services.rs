@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::action::{Action, NoArguments, Refused, SideEffects, Unfit};
-use super::argument::{ServiceName, shown, unit_of};
+use super::argument::{ArgumentError, ServiceName, shown, unit_of};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Part, Plan, Value as Seen};
 use super::systemd::{Bus, Properties, Unit, UnitFile};
@@ -156,16 +156,14 @@ pub enum ServiceOperation {
 
 impl ServiceOperation {
     /// The operation of this name, in any case.
-    fn named(name: &str) -> Result<Self, String> {
+    fn named(name: &str) -> Result<Self, ArgumentError> {
         let all =
             [Self::Start, Self::Stop, Self::Restart, Self::Enable, Self::Disable, Self::Status];
         let named = all.into_iter().find(|operation| name.eq_ignore_ascii_case(operation.name()));
-        named.ok_or_else(|| {
-            let name = shown(&name.to_ascii_lowercase());
-            format!(
-                "a service has no operation {name:?}; \
-                 name start, stop, restart, enable, disable or status"
-            )
+        named.ok_or_else(|| ArgumentError::Choice {
+            what: "a service has no operation",
+            given: shown(&name.to_ascii_lowercase()),
+            choices: "start, stop, restart, enable, disable or status",
         })
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::commands::actions::packages::Root;
 use crate::commands::decode::request::{Request, RequestKind};
-use crate::commands::process::{self, Prepared, Program};
+use crate::commands::process::{self, Prepared, ProcessError, Program};
 
 /// A program that would run, or a note why none would.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct DryRun {
 ///
 /// # Errors
 /// The request would fail before any program starts: the end of a sentence that says why.
-pub fn plan(request: &Request) -> Result<Vec<DryRun>, String> {
+pub fn plan(request: &Request) -> Result<Vec<DryRun>, ProcessError> {
     match &request.kind {
         RequestKind::Raw(raw) => {
             Ok(vec![of_host(process::command_line(raw, request.deadline())?)?])
@@ -53,7 +53,7 @@ pub fn plan(request: &Request) -> Result<Vec<DryRun>, String> {
 }
 
 /// Resolves a program as the runner would: file, directory and environment.
-fn resolve(program: Program, note: &str) -> Result<DryRun, String> {
+fn resolve(program: Program, note: &str) -> Result<DryRun, ProcessError> {
     let file = process::find(&program.program)?;
     let directory = process::directory(program.directory.as_deref())?;
     let whose = process::variables(program.run_as.as_ref())?;
@@ -74,7 +74,7 @@ fn resolve(program: Program, note: &str) -> Result<DryRun, String> {
 }
 
 /// Resolves a command line or script of the host.
-fn of_host(prepared: Prepared) -> Result<DryRun, String> {
+fn of_host(prepared: Prepared) -> Result<DryRun, ProcessError> {
     let Prepared { program, note } = prepared;
     let file = program.text.is_some();
     let file = file.then(|| "FILE is the text in memory, readable by its user alone".to_owned());

@@ -3,27 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::commands::actions::argument::{Account, shown};
+use super::DecodeError;
+use crate::commands::actions::argument::{Account, ArgumentError, shown};
 use crate::commands::decode::request::Shell;
 use crate::wire::raw::Raw;
 
 /// Variables that come with one command at most.
-const VARIABLES_MAX: usize = 256;
+pub(super) const VARIABLES_MAX: usize = 256;
 /// The longest name of a variable.
-const VARIABLE_NAME_MAX: usize = 256;
+pub(super) const VARIABLE_NAME_MAX: usize = 256;
 /// The longest path of a directory (`PATH_MAX` in linux/limits.h, which counts the NUL).
-const DIRECTORY_MAX: usize = 4_095;
+pub(super) const DIRECTORY_MAX: usize = 4_095;
+
 /// A shell by its name in any case; `sh` where none is named.
-pub(super) fn shell(name: Option<&str>) -> Result<Shell, String> {
+pub(super) fn shell(name: Option<&str>) -> Result<Shell, DecodeError> {
     match name.unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "sh" => Ok(Shell::Sh),
         "bash" => Ok(Shell::Bash),
         "cmd" => Ok(Shell::Cmd),
         "powershell" | "pwsh" => Ok(Shell::PowerShell),
-        other => Err(format!(
-            "the shell {:?} is not known to this agent; name bash, sh, cmd or powershell",
-            shown(other)
-        )),
+        other => Err(DecodeError::Shell(shown(other))),
     }
 }
 
@@ -35,7 +34,7 @@ const ROOT_TOO: [&str; 2] = ["system", "administrator"];
 /// `system` and `administrator` are root, in any case, since that is what they mean at the host, and so is
 /// `root`. An account of this machine that bears one of these names cannot be named so: rules must know
 /// who it will be without a look at the machine.
-pub(super) fn account(name: Option<String>) -> Result<Option<Account>, String> {
+pub(super) fn account(name: Option<String>) -> Result<Option<Account>, ArgumentError> {
     let name = name.unwrap_or_default();
     let name = name.trim();
     if name.is_empty() {
@@ -47,44 +46,40 @@ pub(super) fn account(name: Option<String>) -> Result<Option<Account>, String> {
 }
 
 /// An absolute path; none where it is empty.
-pub(super) fn directory(path: Option<String>) -> Result<Option<PathBuf>, String> {
+pub(super) fn directory(path: Option<String>) -> Result<Option<PathBuf>, DecodeError> {
     let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(None) };
     let path = PathBuf::from(no_nul(path, "the working directory")?);
     if path.as_os_str().len() > DIRECTORY_MAX {
-        return Err(format!("the working directory is longer than {DIRECTORY_MAX} bytes"));
+        return Err(DecodeError::DirectoryTooLong);
     }
     if !path.is_absolute() {
-        return Err("the working directory is not absolute; begin it with /".to_owned());
+        return Err(DecodeError::RelativeDirectory);
     }
     Ok(Some(path))
 }
 
 /// Variables of an environment. A value that is not a text is kept as JSON, an absent one is empty.
 /// They are counted before one is read. An error never contains the values.
-pub(super) fn variables(values: Option<Raw<'_>>) -> Result<BTreeMap<String, String>, String> {
+pub(super) fn variables(values: Option<Raw<'_>>) -> Result<BTreeMap<String, String>, DecodeError> {
     let members = || values.and_then(Raw::members).into_iter().flatten();
     if members().count() > VARIABLES_MAX {
-        return Err(format!("more than {VARIABLES_MAX} variables come with it"));
+        return Err(DecodeError::TooManyVariables);
     }
     members().map(|(name, value)| variable(name, value)).collect()
 }
 
-fn variable(name: Raw<'_>, value: Raw<'_>) -> Result<(String, String), String> {
+fn variable(name: Raw<'_>, value: Raw<'_>) -> Result<(String, String), DecodeError> {
     // The longest spelling of a byte takes six.
     let is_short = name.as_str().len() <= 6 * VARIABLE_NAME_MAX + 2;
     let is_name = |name: &String| {
         !name.is_empty() && name.len() <= VARIABLE_NAME_MAX && !name.contains(['=', '\0'])
     };
     let name = if is_short { name.text().filter(is_name) } else { None };
-    let name = name.ok_or_else(|| {
-        format!(
-            "the name of a variable is empty, longer than {VARIABLE_NAME_MAX} bytes, or holds = or NUL"
-        )
-    })?;
+    let name = name.ok_or(DecodeError::VariableName)?;
     let value = match value.as_str() {
         "null" => String::new(),
         text if text.starts_with('"') => {
-            let text = value.text().ok_or("the value of a variable is no text")?;
+            let text = value.text().ok_or(DecodeError::VariableValue)?;
             no_nul(text, "the value of a variable")?
         }
         other => other.to_owned(),
@@ -93,20 +88,20 @@ fn variable(name: Raw<'_>, value: Raw<'_>) -> Result<(String, String), String> {
 }
 
 /// A text that can be handed to a program.
-pub(super) fn no_nul(text: String, what: &str) -> Result<String, String> {
-    if text.contains('\0') { Err(format!("{what} holds a NUL character")) } else { Ok(text) }
+pub(super) fn no_nul(text: String, what: &'static str) -> Result<String, DecodeError> {
+    if text.contains('\0') { Err(DecodeError::Nul(what)) } else { Ok(text) }
 }
 
 /// A text for a shell: UTF-8 that was read as such.
 ///
 /// What was saved as UTF-16 arrives with a NUL in each plain letter, or, where something on the way has
 /// replaced bytes, with what is left of its byte order mark in front.
-pub(super) fn shell_text(text: String, what: &str) -> Result<String, String> {
+pub(super) fn shell_text(text: String, what: &'static str) -> Result<String, DecodeError> {
     let marks = ["\u{FFFE}", "\u{FFFD}\u{FFFD}", "ÿþ", "þÿ"];
     if marks.iter().any(|mark| text.starts_with(mark)) {
-        return Err(format!("{what} is not UTF-8 (it begins as UTF-16 does); save it as UTF-8"));
+        return Err(DecodeError::NotUtf8(what));
     }
-    no_nul(text, what).map_err(|why| format!("{why}; if it was saved as UTF-16, save it as UTF-8"))
+    no_nul(text, what).map_err(|_| DecodeError::NulInText(what))
 }
 
 #[cfg(test)]
@@ -141,7 +136,7 @@ mod tests {
             String::from_utf8_lossy(&little[2..]).into_owned(),
             utf_16(&[0xFFFE, 0x7300]),
         ] {
-            let error = shell_text(text.clone(), "the script").unwrap_err();
+            let error = shell_text(text.clone(), "the script").unwrap_err().to_string();
             assert!(error.contains("save it as UTF-8"), "{text:?}: {error}");
         }
         for fine in ["\u{FEFF}set -e\n", "echo \u{FFFD}", "", "ÿ"] {
@@ -163,7 +158,7 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(shell(name), Ok(expected));
         }
-        assert!(shell(Some("fish\n")).unwrap_err().contains("\"fish?\""));
+        assert!(shell(Some("fish\n")).unwrap_err().to_string().contains("\"fish?\""));
     }
 
     #[test]
@@ -180,7 +175,7 @@ mod tests {
     fn a_variable_that_no_environment_can_hold_is_refused_without_its_value() {
         let refused = |values: serde_json::Value| {
             let text = values.to_string();
-            variables(Some(Raw::parse(&text).unwrap())).unwrap_err()
+            variables(Some(Raw::parse(&text).unwrap())).unwrap_err().to_string()
         };
         for name in ["", "a=b", "a\0", &"x".repeat(257), &"\n".repeat(8 << 20)] {
             assert!(!refused(json!({ name: "canary" })).contains("canary"));

@@ -5,6 +5,7 @@ pub mod ack_filter;
 pub mod request;
 
 mod check;
+mod error;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use serde_json::Number;
 use tokio::time::Instant;
 
 pub use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
+pub use error::DecodeError;
 
 use crate::commands::actions::argument::shown;
 use crate::commands::actions::registry;
@@ -247,7 +249,7 @@ fn safe(command: SafeCommand<'_>, from: &Origin<'_>) -> Result<Request, Refusal>
         }
         Err(error) => {
             let name = if inbound::is_id(&name) { &name } else { SAFE_COMMAND };
-            let action = shown(name);
+            let (action, error) = (shown(name), error.to_string());
             Err(Refusal { id, action, error, is_script: false, held: from.held() })
         }
     }
@@ -257,7 +259,7 @@ fn raw(command: UnsafeCommand<'_>, from: &Origin<'_>) -> Result<Request, Refusal
     let UnsafeCommand { id, raw_command, shell, timeout, working_dir, env_vars, run_as } = command;
     let decoded = || {
         if raw_command.trim().is_empty() {
-            return Err("there is no command line to run".to_owned());
+            return Err(DecodeError::NoCommandLine);
         }
         Ok(RawCommand {
             command: check::shell_text(raw_command, "the command line")?,
@@ -273,7 +275,7 @@ fn raw(command: UnsafeCommand<'_>, from: &Origin<'_>) -> Result<Request, Refusal
             Ok(from.request(id, RequestKind::Raw(raw), timeout))
         }
         Err(error) => {
-            let action = RAW_COMMAND.to_owned();
+            let (action, error) = (RAW_COMMAND.to_owned(), error.to_string());
             Err(Refusal { id, action, error, is_script: false, held: from.held() })
         }
     }
@@ -295,7 +297,7 @@ fn script(
         }
     };
     let id = script.execution_id;
-    let decoded = || {
+    let decoded = || -> Result<Script, DecodeError> {
         Ok(Script {
             name: shown(&script.script_name.unwrap_or_default()),
             content: check::shell_text(script.script_content, "the script")?,
@@ -309,7 +311,7 @@ fn script(
             let timeout = time(script.timeout_seconds, SCRIPT_TIMEOUT_DEFAULT);
             Ok(from.request(id, RequestKind::Script(decoded), timeout))
         }
-        Err(error) => Err(refusal(id, error)),
+        Err(error) => Err(refusal(id, error.to_string())),
     })
 }
 

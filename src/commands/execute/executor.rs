@@ -13,7 +13,7 @@ use crate::commands::authorize::CurrentPolicy;
 use crate::commands::authorize::policy::Decision;
 use crate::commands::decode::request::{RawCommand, RequestKind, Script};
 use crate::commands::execute::outcome::Outcome;
-use crate::commands::process::{self, Prepared, Program, Runner};
+use crate::commands::process::{self, Prepared, ProcessError, Program, Runner};
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
@@ -113,7 +113,7 @@ fn mercy(deadline: Instant) -> Option<Duration> {
 
 async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
     let prepared = spawn_blocking(move || process::command_line(&raw, deadline)).await;
-    match prepared.unwrap_or_else(|error| Err(error.to_string())) {
+    match prepared.unwrap_or(Err(ProcessError::Panicked)) {
         Err(why) => Outcome::failed(why),
         Ok(prepared) => run(prepared, detach, runner).await,
     }
@@ -121,7 +121,7 @@ async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: I
 
 async fn script(script: Script, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
     let prepared = spawn_blocking(move || process::script(&script, deadline)).await;
-    match prepared.unwrap_or_else(|error| Err(error.to_string())) {
+    match prepared.unwrap_or(Err(ProcessError::Panicked)) {
         // Nothing started, so the host may send it again.
         Err(why) => Outcome::refused(why),
         Ok(prepared) => run(prepared, detach, runner).await,

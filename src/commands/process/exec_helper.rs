@@ -13,13 +13,15 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+
+use super::ProcessError;
 
 /// The first argument that means this step and not the agent.
 pub const WORD: &str = "__enter";
@@ -124,16 +126,15 @@ fn complain(what: std::fmt::Arguments<'_>) {
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{what}\n"));
 }
 
-fn become_program(entry: &Entry) -> Result<Infallible, String> {
+fn become_program(entry: &Entry) -> Result<Infallible, ProcessError> {
     // Already a leader: only when started by hand.
     let _ = rustix::process::setsid();
     if let Some(group) = &entry.group {
-        let said = std::fs::write(group.join("cgroup.procs"), "0");
-        said.map_err(|error| format!("its control group cannot be entered: {error}"))?;
+        std::fs::write(group.join("cgroup.procs"), "0").map_err(ProcessError::EnterGroup)?;
     }
     // What loses its parent becomes its child, so while it lives all its descendants can be found.
-    let said = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    said.map_err(|error| format!("its descendants cannot be kept together: {error}"))?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| ProcessError::Subreaper(error.into()))?;
     heed_signals();
     // The agent may be protected from the out-of-memory killer; what it runs is not.
     if std::fs::read_to_string(OOM_SCORE).is_ok_and(|score| score.starts_with('-')) {
@@ -141,17 +142,16 @@ fn become_program(entry: &Entry) -> Result<Infallible, String> {
     }
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     if let Some(user) = &entry.user {
-        switch(user).map_err(|error| format!("user {} cannot be taken on: {error}", user.uid))?;
+        switch(user).map_err(|error| ProcessError::User { uid: user.uid, error })?;
     }
-    std::env::set_current_dir(&entry.directory).map_err(|error| {
-        format!("directory \"{}\" cannot be entered: {error}", entry.directory.display())
-    })?;
+    std::env::set_current_dir(&entry.directory)
+        .map_err(|error| ProcessError::Enter { path: entry.directory.clone(), error })?;
     let mut program = Command::new(&entry.program);
     program.arg0(&entry.name).args(&entry.arguments);
     if entry.text {
-        program.arg(text().map_err(|error| format!("its text cannot be handed over: {error}"))?);
+        program.arg(text().map_err(ProcessError::PassText)?);
     }
-    Err(cannot_run(&entry.program, &program.exec()))
+    Err(ProcessError::Exec { error: program.exec(), program: entry.program.clone() })
 }
 
 /// Has the program begin with no signal ignored, whoever started the agent (`nohup`, a shell's `trap ''`).
@@ -197,23 +197,6 @@ fn switch(user: &User) -> io::Result<()> {
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Ok(())
-}
-
-/// Why a program that is there did not start.
-pub(super) fn cannot_run(program: &Path, error: &io::Error) -> String {
-    let shown = program.display();
-    match rustix::io::Errno::from_io_error(error) {
-        Some(rustix::io::Errno::NOEXEC) => format!(
-            "\"{shown}\" cannot be run: it is no program for this machine, or a script without #!"
-        ),
-        Some(rustix::io::Errno::NOENT) => {
-            format!("\"{shown}\" cannot be run: the interpreter or loader it asks for is missing")
-        }
-        Some(rustix::io::Errno::TOOBIG) => {
-            format!("\"{shown}\" cannot be run: arguments or environment are too long; use a file")
-        }
-        _ => format!("\"{shown}\" cannot be run: {error}"),
-    }
 }
 
 #[cfg(test)]

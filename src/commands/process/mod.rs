@@ -12,12 +12,14 @@
 //! | `leftovers` | processes that still run when the program has ended: reported, and ended or kept |
 //! | `capture` | head and tail of its output |
 //! | `shell`, `text` | command lines and scripts as programs, as their shells can read them |
+//! | `error` | why a program could not be run |
 //! | `sealed` | a text in memory that a program reads as a file |
 
 mod user;
 mod capture;
 pub mod exec_helper;
 mod cgroup;
+mod error;
 mod leftovers;
 mod resolve;
 mod runner;
@@ -36,6 +38,7 @@ use tokio::time::Instant;
 use crate::commands::actions::argument::Account;
 use crate::commands::execute::outcome::EXIT_TIMEOUT;
 
+pub use error::ProcessError;
 pub use leftovers::RunWarnings;
 pub use resolve::{PATH, find, installed};
 pub(super) use resolve::{directory, environment};

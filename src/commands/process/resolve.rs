@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Access;
 
+use super::ProcessError;
+
 /// Where programs are looked for, and what they get as `PATH`.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -14,26 +16,21 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// async worker.
 ///
 /// # Errors
-/// The end of a sentence: it is not there, or nothing that can be run.
-pub fn find(program: &Path) -> Result<PathBuf, String> {
-    let shown = program.display();
+/// It is not there, or nothing that can be run.
+pub fn find(program: &Path) -> Result<PathBuf, ProcessError> {
     if program.is_absolute() {
         return match usable(program) {
             true => Ok(program.to_owned()),
-            false if program.exists() => {
-                Err(format!("\"{shown}\" is no program; make it executable"))
-            }
-            false => Err(format!("there is no program \"{shown}\" on this machine")),
+            false if program.exists() => Err(ProcessError::NotExecutable(program.to_owned())),
+            false => Err(ProcessError::NotFound(program.to_owned())),
         };
     }
     let mut parts = program.components();
     let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) else {
-        return Err(format!("\"{shown}\" is no program; give a name or an absolute path"));
+        return Err(ProcessError::RelativePath(program.to_owned()));
     };
     let mut places = PATH.split(':').map(|folder| Path::new(folder).join(name));
-    places
-        .find(|place| usable(place))
-        .ok_or_else(|| format!("there is no program \"{shown}\" on this machine; install it first"))
+    places.find(|place| usable(place)).ok_or_else(|| ProcessError::NotFound(program.to_owned()))
 }
 
 /// Whether a program of this name is installed. Reads directories: not for an async worker.
@@ -44,17 +41,16 @@ pub fn installed(name: &str) -> bool {
 /// The directory to start in: `/`, or the one given.
 ///
 /// # Errors
-/// The end of a sentence: it is not absolute, missing or no directory.
-pub(in crate::commands) fn directory(given: Option<&Path>) -> Result<PathBuf, String> {
+/// It is not absolute, missing or no directory.
+pub(in crate::commands) fn directory(given: Option<&Path>) -> Result<PathBuf, ProcessError> {
     let Some(given) = given else { return Ok("/".into()) };
-    let shown = given.display();
     if !given.is_absolute() {
-        return Err(format!("directory \"{shown}\" is not absolute; begin it with a slash"));
+        return Err(ProcessError::RelativeDirectory(given.to_owned()));
     }
     match std::fs::metadata(given) {
         Ok(found) if found.is_dir() => Ok(given.to_owned()),
-        Ok(_) => Err(format!("\"{shown}\" is no directory; name one that is")),
-        Err(error) => Err(format!("directory \"{shown}\" cannot be used: {error}")),
+        Ok(_) => Err(ProcessError::NotDirectory(given.to_owned())),
+        Err(error) => Err(ProcessError::Directory { path: given.to_owned(), error }),
     }
 }
 
@@ -65,21 +61,21 @@ pub(in crate::commands) fn directory(given: Option<&Path>) -> Result<PathBuf, St
 /// and a program that gains rights on `exec` is not given them (`ld.so(8)`, secure execution).
 ///
 /// # Errors
-/// The end of a sentence: a name is empty or has `=`, or something has a NUL. No value is repeated.
+/// A name is empty or has `=`, or something has a NUL. No value is repeated.
 pub(in crate::commands) fn environment(
     whose: impl IntoIterator<Item = (&'static str, OsString)>,
     added: &BTreeMap<String, String>,
-) -> Result<BTreeMap<OsString, OsString>, String> {
+) -> Result<BTreeMap<OsString, OsString>, ProcessError> {
     let fixed = [("PATH", PATH), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8")];
     let mut all: BTreeMap<OsString, OsString> =
         fixed.map(|(name, value)| (name.into(), value.into())).into();
     all.extend(whose.into_iter().map(|(name, value)| (name.into(), value)));
     for (name, value) in added {
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(format!("{name:?} is no name of a variable; leave out '=' and NUL"));
+            return Err(ProcessError::VariableName(name.clone()));
         }
         if value.contains('\0') {
-            return Err(format!("the value of variable {name:?} has a NUL; leave it out"));
+            return Err(ProcessError::NulInVariable(name.clone()));
         }
         all.insert(name.into(), value.into());
     }
@@ -89,11 +85,11 @@ pub(in crate::commands) fn environment(
 /// Arguments as the kernel takes them.
 ///
 /// # Errors
-/// The end of a sentence: an argument has a NUL.
-pub(super) fn arguments(program: &Path, arguments: &[OsString]) -> Result<(), String> {
+/// An argument has a NUL.
+pub(super) fn arguments(program: &Path, arguments: &[OsString]) -> Result<(), ProcessError> {
     let mut all = std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsStr::new));
     match all.any(|argument| argument.as_bytes().contains(&0)) {
-        true => Err("an argument has a NUL; leave it out".to_owned()),
+        true => Err(ProcessError::NulInArgument),
         false => Ok(()),
     }
 }
@@ -121,7 +117,7 @@ mod tests {
             ("/etc/passwd", "make it executable"),
             ("/usr", "make it executable"),
         ] {
-            let error = find(Path::new(wrong)).unwrap_err();
+            let error = find(Path::new(wrong)).unwrap_err().to_string();
             assert!(error.contains(why), "{wrong}: {error}");
         }
     }
@@ -135,7 +131,10 @@ mod tests {
             ("/no/such", "cannot be used"),
             ("/etc/passwd", "no directory"),
         ] {
-            assert!(directory(Some(Path::new(wrong))).unwrap_err().contains(why), "{wrong}");
+            assert!(
+                directory(Some(Path::new(wrong))).unwrap_err().to_string().contains(why),
+                "{wrong}"
+            );
         }
     }
 
@@ -159,7 +158,7 @@ mod tests {
             [("", "secret"), ("A=B", "secret"), ("A\0", "secret"), ("A", "secret\0")]
         {
             let added = [(name.to_owned(), value.to_owned())].into();
-            let error = environment([], &added).unwrap_err();
+            let error = environment([], &added).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
         assert!(arguments(Path::new("a"), &["b\0".into()]).is_err());

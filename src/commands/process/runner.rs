@@ -23,7 +23,7 @@ use super::exec_helper::{self, Entry, User};
 use super::leftovers::{self, RunWarnings};
 use super::process_tree::{Tree, TreeScope};
 use super::user::{self, Identity};
-use super::{Exit, Finished, Program, resolve, sealed};
+use super::{Exit, Finished, ProcessError, Program, resolve, sealed};
 
 /// How programs are run.
 #[derive(Debug, Clone)]
@@ -159,16 +159,16 @@ impl Runner {
     /// Dropping the future ends the program and all it has started.
     ///
     /// # Errors
-    /// The end of a sentence: the program could not be started. What it did itself is no error.
-    pub async fn run(&self, program: Program) -> Result<Finished, String> {
+    /// The program could not be started. What it did itself is no error.
+    pub async fn run(&self, program: Program) -> Result<Finished, ProcessError> {
         let stop = self.0.stop.child_token();
         let guard = stop.clone().drop_guard();
         let runner = Arc::clone(&self.0);
         // In a task of its own, so that the tree is ended in order even when nobody waits any more.
         let task = tokio::spawn(async move { runner.run(program, stop).await });
         let result = task.await.map_err(|error| match error.is_panic() {
-            true => "running it failed inside the agent; see the agent's log".to_owned(),
-            false => "the agent stops; ask again when it is back".to_owned(),
+            true => ProcessError::Panicked,
+            false => ProcessError::Stopping,
         });
         guard.disarm();
         result?
@@ -180,7 +180,7 @@ impl Inner {
         self: Arc<Self>,
         program: Program,
         stop: CancellationToken,
-    ) -> Result<Finished, String> {
+    ) -> Result<Finished, ProcessError> {
         let over = |exit| Finished { exit, stdout: <_>::default(), stderr: <_>::default() };
         if stop.is_cancelled() {
             return Ok(over(Exit::Cancelled));
@@ -193,20 +193,20 @@ impl Inner {
         let shown = program.program.display().to_string();
         let runner = Arc::clone(&self);
         let started = tokio::task::spawn_blocking(move || runner.start(program));
-        let started = started.await.map_err(|_| "the agent stops; ask again when it is back")??;
+        let started = started.await.map_err(|_| ProcessError::Stopping)??;
         let token = started.token.clone();
         let finished = self.attend(started, (deadline, mercy), &stop).await?;
         match finished.stderr.text.strip_prefix(&token) {
             Some(reason) if finished.exit == Exit::Code(exec_helper::EXIT) => {
                 tracing::debug!(program = shown, "a program could not be started");
-                Err(reason.trim_end().to_owned())
+                Err(ProcessError::Helper(reason.trim_end().to_owned()))
             }
             _ => Ok(finished),
         }
     }
 
     /// Everything up to the running program. Blocks: files, `fork`, `exec`.
-    fn start(&self, program: Program) -> Result<Started, String> {
+    fn start(&self, program: Program) -> Result<Started, ProcessError> {
         resolve::arguments(&program.program, &program.arguments)?;
         let file = resolve::find(&program.program)?;
         let directory = resolve::directory(program.directory.as_deref())?;
@@ -215,9 +215,9 @@ impl Inner {
         let environment = resolve::environment(whose, &program.environment)?;
         let input = self.input(&program, user.as_ref())?;
         let group = match &self.parent {
-            Some(parent) => Some(parent.group(self.settings.processes).map_err(|error| {
-                format!("no control group can be made for it: {error}; end some commands first")
-            })?),
+            Some(parent) => {
+                Some(parent.group(self.settings.processes).map_err(ProcessError::CreateGroup)?)
+            }
             None => None,
         };
         let entry = Entry {
@@ -238,8 +238,8 @@ impl Inner {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let adopting = self.parent.is_none() && self.settings.trampoline.is_some();
         let started = Tree::start(|| command.spawn(), group, adopting);
-        let (child, tree) =
-            started.map_err(|error| exec_helper::cannot_run(&entry.program, &error))?;
+        let (child, tree) = started
+            .map_err(|error| ProcessError::Exec { program: entry.program.clone(), error })?;
         let tree = if program.interrupt { tree.asked_with(Signal::INT) } else { tree };
         if self.settings.trampoline.is_none() {
             take(&child, &tree)?;
@@ -254,7 +254,7 @@ impl Inner {
     }
 
     /// Whom to become, where that is another than this process is.
-    fn user(&self, program: &Program) -> Result<Option<User>, String> {
+    fn user(&self, program: &Program) -> Result<Option<User>, ProcessError> {
         let own = rustix::process::geteuid().as_raw();
         let Some(account) = &program.run_as else { return Ok(None) };
         let Identity { uid, gid, groups, .. } = user::identity(account)?;
@@ -262,22 +262,20 @@ impl Inner {
             // Also root for root: its groups may be others than the agent's.
             0 => Ok(Some(User { uid, gid, groups })),
             _ if own == uid => Ok(None),
-            _ => {
-                Err(format!("only root may run programs as \"{account}\"; the agent is uid {own}"))
-            }
+            _ => Err(ProcessError::NotRoot { account: account.clone(), own }),
         }
     }
 
     /// What is standard input at first: its text, or a pipe, or nothing.
-    fn input(&self, program: &Program, user: Option<&User>) -> Result<Stdio, String> {
+    fn input(&self, program: &Program, user: Option<&User>) -> Result<Stdio, ProcessError> {
         let Some(text) = &program.text else {
             return Ok(if program.input.is_empty() { Stdio::null() } else { Stdio::piped() });
         };
         if self.settings.trampoline.is_none() || !program.input.is_empty() {
-            return Err("this process cannot hand a text to it; use an argument".to_owned());
+            return Err(ProcessError::TextNotPossible);
         }
         let text = sealed::sealed(text.as_bytes(), user.map(|user| (user.uid, user.gid)))
-            .map_err(|error| format!("its text cannot be kept in memory: {error}"))?;
+            .map_err(ProcessError::KeepText)?;
         Ok(text.into())
     }
 
@@ -287,7 +285,7 @@ impl Inner {
         started: Started,
         end: (Instant, Duration),
         stop: &CancellationToken,
-    ) -> Result<Finished, String> {
+    ) -> Result<Finished, ProcessError> {
         let Started { mut child, tree, input, detach, .. } = started;
         let mut said = Capture::new(self.settings.output_bytes);
         let mut complained = Capture::new(self.settings.output_bytes);
@@ -312,7 +310,7 @@ impl Inner {
         mut talk: Pin<&mut impl Future<Output = T>>,
         (deadline, mercy): (Instant, Duration),
         stop: &CancellationToken,
-    ) -> Result<Exit, String> {
+    ) -> Result<Exit, ProcessError> {
         let mut late = std::pin::pin!(sleep_until(deadline));
         let mut told = false;
         let exit = loop {
@@ -418,19 +416,19 @@ fn straight(entry: &Entry) -> Command {
 }
 
 /// Puts a program that runs already into its group. One that has ended meanwhile needs none.
-fn take(child: &Child, tree: &Tree) -> Result<(), String> {
+fn take(child: &Child, tree: &Tree) -> Result<(), ProcessError> {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let (Some(group), Some(pid)) = (tree.group(), pid) else { return Ok(()) };
     match group.take(pid) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
-            Err(format!("its control group cannot be entered: {error}"))
+            Err(ProcessError::EnterGroup(error))
         }
         _ => Ok(()),
     }
 }
 
-fn exit(status: io::Result<ExitStatus>) -> Result<Exit, String> {
-    let status = status.map_err(|error| format!("how it ended cannot be learnt: {error}"))?;
+fn exit(status: io::Result<ExitStatus>) -> Result<Exit, ProcessError> {
+    let status = status.map_err(ProcessError::Wait)?;
     Ok(match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, signal) => Exit::Signal(signal.unwrap_or_default()),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use tokio::time::Instant;
 
-use super::{Program, installed, text};
+use super::{ProcessError, Program, installed, text};
 use crate::commands::decode::request::{RawCommand, Script, Shell};
 
 /// Carries a command line to its shell; gone before the line is run, so nothing of it sees the variable.
@@ -41,10 +41,10 @@ pub struct Prepared {
 /// line get as arguments is the line's own affair.
 ///
 /// # Errors
-/// The end of a sentence: the shell is not on this machine, the line has a NUL.
-pub fn command_line(raw: &RawCommand, deadline: Instant) -> Result<Prepared, String> {
+/// The shell is not on this machine, the line has a NUL.
+pub fn command_line(raw: &RawCommand, deadline: Instant) -> Result<Prepared, ProcessError> {
     if raw.command.contains('\0') {
-        return Err("the command has a NUL; leave it out".to_owned());
+        return Err(ProcessError::NulInCommand);
     }
     let shell = found(raw.shell)?;
     let (command, note) = readable(shell, &raw.command);
@@ -67,8 +67,8 @@ pub fn command_line(raw: &RawCommand, deadline: Instant) -> Result<Prepared, Str
 /// The shell is the one that the host names, which the policy has seen, too: a `#!` line is a comment.
 ///
 /// # Errors
-/// The end of a sentence: the shell is not on this machine.
-pub fn script(script: &Script, deadline: Instant) -> Result<Prepared, String> {
+/// The shell is not on this machine.
+pub fn script(script: &Script, deadline: Instant) -> Result<Prepared, ProcessError> {
     let shell = found(script.shell)?;
     let (content, note) = readable(shell, &script.content);
     let (environment, run_as) = (script.inputs.clone(), script.run_as.clone());
@@ -98,16 +98,16 @@ fn readable(shell: &str, content: &str) -> (String, Option<String>) {
 }
 
 /// The program of a shell, if this machine has it.
-fn found(shell: Shell) -> Result<&'static str, String> {
+fn found(shell: Shell) -> Result<&'static str, ProcessError> {
     let program = match shell {
         Shell::Sh => "sh",
         Shell::Bash => "bash",
         Shell::PowerShell => "pwsh",
-        Shell::Cmd => return Err("shell \"cmd\" is of Windows; use sh or bash".to_owned()),
+        Shell::Cmd => return Err(ProcessError::WindowsShell),
     };
     match installed(program) {
         true => Ok(program),
-        false => Err(format!("shell \"{program}\" is not on this machine; install it or use sh")),
+        false => Err(ProcessError::NoShell(program)),
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         RawCommand { command, shell, working_dir: Some("/tmp".into()), environment, run_as }
     }
 
-    fn line(command: &str, shell: Shell) -> Result<Prepared, String> {
+    fn line(command: &str, shell: Shell) -> Result<Prepared, ProcessError> {
         command_line(&raw(command, shell), Instant::now())
     }
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_shell_that_is_not_here_and_a_nul_are_refused() {
-        let error = |command, shell| line(command, shell).err().unwrap();
+        let error = |command, shell| line(command, shell).err().unwrap().to_string();
         assert!(error("dir", Shell::Cmd).contains("of Windows"));
         assert!(error("echo \0", Shell::Sh).contains("has a NUL"));
         if !installed("pwsh") {

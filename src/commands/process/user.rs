@@ -11,9 +11,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::ProcessError;
 use crate::commands::actions::argument::Account;
 
-const PASSWD: &str = "/etc/passwd";
+pub(super) const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 /// The longest account file that is read: 100,000 accounts.
 const FILE_MAX: u64 = 8 * 1024 * 1024;
@@ -56,10 +57,10 @@ impl Identity {
 /// `HOME` alone. Reads files: not for an async worker.
 ///
 /// # Errors
-/// The end of a sentence: see [`identity`].
+/// See [`identity`].
 pub(in crate::commands) fn variables(
     account: Option<&Account>,
-) -> Result<Vec<(&'static str, OsString)>, String> {
+) -> Result<Vec<(&'static str, OsString)>, ProcessError> {
     match account {
         Some(account) => Ok(identity(account)?.variables().into()),
         None => {
@@ -73,14 +74,11 @@ pub(in crate::commands) fn variables(
 /// Looks up an account. Reads files: not for an async worker.
 ///
 /// # Errors
-/// The end of a sentence: the account is unknown here, or the file cannot be read.
-pub fn identity(account: &Account) -> Result<Identity, String> {
+/// The account is unknown here, or the file cannot be read.
+pub fn identity(account: &Account) -> Result<Identity, ProcessError> {
     let passwd = text(PASSWD)?;
-    by_name(&passwd, &text(GROUP).unwrap_or_default(), account.as_str()).ok_or_else(|| {
-        format!(
-            "account \"{account}\" is not in {PASSWD}; accounts of a directory service are not looked up"
-        )
-    })
+    by_name(&passwd, &text(GROUP).unwrap_or_default(), account.as_str())
+        .ok_or_else(|| ProcessError::UnknownAccount(account.clone()))
 }
 
 /// The folder of a user, where `/etc/passwd` has one. Reads a file: not for an async worker.
@@ -138,8 +136,8 @@ fn member(line: &str, name: &str) -> Option<u32> {
     fields.next()?.split(',').any(|member| member == name).then_some(gid)
 }
 
-fn text(path: &str) -> Result<String, String> {
-    let wrong = |error| format!("{path} cannot be read: {error}");
+fn text(path: &'static str) -> Result<String, ProcessError> {
+    let wrong = |error| ProcessError::Accounts { path, error };
     let mut bytes = Vec::new();
     File::open(path).map_err(wrong)?.take(FILE_MAX).read_to_end(&mut bytes).map_err(wrong)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -179,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_unknown_account_is_refused_with_its_name() {
-        let error = identity(&Account::new("LAB\\ann").unwrap()).unwrap_err();
+        let error = identity(&Account::new("LAB\\ann").unwrap()).unwrap_err().to_string();
         assert!(error.starts_with("account \"LAB\\ann\" is not in /etc/passwd"), "{error}");
         assert_eq!(identity(&Account::new("root").unwrap()).unwrap().uid, 0);
         assert!(home_of(0).is_some());

@@ -6,7 +6,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{ARGUMENTS_BYTES_MAX, Fields, Raw, place, plain, present};
+use super::{ARGUMENTS_BYTES_MAX, Fields, MessageError, Place, Raw, place, present};
 
 /// The objects in which a command has its arguments. Nothing of them is built before an action [reads](Self::read) them.
 /// Not to be shown: they may hold the password of `JoinDomain`.
@@ -22,7 +22,7 @@ impl<'a> Arguments<'a> {
         fields: Fields<'a>,
         command_type: Raw<'a>,
         params: Option<Raw<'a>>,
-    ) -> Result<(Option<String>, Self), String> {
+    ) -> Result<(Option<String>, Self), MessageError> {
         #[derive(Deserialize)]
         struct Named {
             #[serde(default)]
@@ -30,9 +30,7 @@ impl<'a> Arguments<'a> {
         }
         let object = |value: Raw<'a>| match value.as_str() {
             text if !text.starts_with('{') => Err(fields.not_of_kind(value)),
-            text if text.len() > ARGUMENTS_BYTES_MAX => {
-                Err(format!("its arguments are longer than {ARGUMENTS_BYTES_MAX} bytes"))
-            }
+            text if text.len() > ARGUMENTS_BYTES_MAX => Err(MessageError::ArgumentsTooLong),
             _ => Ok(value),
         };
         let outer = object(command_type)?;
@@ -48,28 +46,16 @@ impl<'a> Arguments<'a> {
     /// `null` is as good as missing.
     ///
     /// # Errors
-    /// A member is not of its kind, or twice in one object: the end of a sentence that says where. It does not repeat
-    /// what the message says, which may be secret.
-    pub fn read<T: Deserialize<'a>>(self) -> Result<T, String> {
-        T::deserialize(Levels(self)).map_err(|Wrong(why)| why)
+    /// A member is not of its kind, or twice in one object.
+    pub fn read<T: Deserialize<'a>>(self) -> Result<T, MessageError> {
+        T::deserialize(Levels(self))
     }
 }
 
-/// What is wrong with the arguments, without a value of theirs.
-#[derive(Debug)]
-struct Wrong(String);
-
-impl std::fmt::Display for Wrong {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Wrong {}
-
-impl serde::de::Error for Wrong {
+/// Whatever a type says of a value, the value is not repeated.
+impl serde::de::Error for MessageError {
     fn custom<T: std::fmt::Display>(_: T) -> Self {
-        Self("a field is not of its kind".to_owned())
+        Self::WrongType(Place::default())
     }
 }
 
@@ -77,10 +63,10 @@ impl serde::de::Error for Wrong {
 struct Levels<'a>(Arguments<'a>);
 
 impl<'de> Deserializer<'de> for Levels<'de> {
-    type Error = Wrong;
+    type Error = MessageError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Wrong> {
-        Err(Wrong::custom("arguments are a struct"))
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, MessageError> {
+        Err(MessageError::custom("arguments are a struct"))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -88,7 +74,7 @@ impl<'de> Deserializer<'de> for Levels<'de> {
         _: &'static str,
         known: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    ) -> Result<V::Value, MessageError> {
         let mut found: Vec<Option<Raw<'de>>> = vec![None; known.len()];
         for level in self.0.levels.into_iter().flatten() {
             let mut here = vec![false; known.len()];
@@ -96,10 +82,7 @@ impl<'de> Deserializer<'de> for Levels<'de> {
                 let Some(at) = known.iter().position(|known| name.spells(known)) else { continue };
                 if std::mem::replace(&mut here[at], true) {
                     let end = end_of(self.0.payload, name);
-                    return Err(Wrong(format!(
-                        "duplicate field `{}` (at character {end})",
-                        known[at]
-                    )));
+                    return Err(MessageError::Duplicate(known[at].to_owned(), Place(Some(end))));
                 }
                 found[at] = found[at].or(present(Some(value)));
             }
@@ -123,26 +106,29 @@ struct Found<'a> {
 }
 
 impl<'a> MapAccess<'a> for Found<'a> {
-    type Error = Wrong;
+    type Error = MessageError;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Wrong> {
+    ) -> Result<Option<K::Value>, MessageError> {
         let Some((name, value)) = self.found.next() else { return Ok(None) };
         self.value = Some(value);
         seed.deserialize(StrDeserializer::new(name)).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, Wrong> {
-        let Some(value) = self.value.take() else { return Err(Wrong::custom("no member")) };
+    fn next_value_seed<S: DeserializeSeed<'a>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, MessageError> {
+        let Some(value) = self.value.take() else { return Err(MessageError::custom("no member")) };
         let mut json = serde_json::Deserializer::from_str(value.as_str());
         let start = place(self.payload, value);
-        seed.deserialize(&mut json).map_err(|error| Wrong(plain(&error, self.payload, start)))
+        seed.deserialize(&mut json).map_err(|error| MessageError::of(&error, self.payload, start))
     }
 }
 
-/// Where `value` ends in the message, counted as [`plain`] counts.
+/// Where `value` ends in the message, counted as [`MessageError::of`] counts.
 fn end_of(payload: &str, value: Raw<'_>) -> usize {
     let end = place(payload, value) + value.as_str().len();
     let line = payload.get(..end).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::action::{Action, Unfit};
+use super::super::argument::ArgumentError;
 use super::super::page::Name;
 use super::super::plan::Plan;
 use super::super::{Context, Done, blocking, find_program, program, sample};
@@ -55,11 +56,11 @@ impl Action for CheckDiskSpace {
         let is_share = |share: &f64| (0.0..=100.0).contains(share);
         if !is_share(&warning_percent) || !is_share(&critical_percent) {
             let why = "a threshold is a share in use, from 0 to 100 percent";
-            return Err(Unfit::Wrong(why.to_owned()));
+            return Err(ArgumentError::Rule(why).into());
         }
         if warning_percent > critical_percent {
             let why = "the threshold of a warning is above that of a critical state";
-            return Err(Unfit::Wrong(why.to_owned()));
+            return Err(ArgumentError::Rule(why).into());
         }
         Ok(Self { warning_percent, critical_percent })
     }

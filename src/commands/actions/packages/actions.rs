@@ -4,7 +4,7 @@ use futures::FutureExt;
 use serde::Deserialize;
 
 use super::super::action::{Action, NoArguments, SideEffects, Unfit};
-use super::super::argument::{PackageName, Query};
+use super::super::argument::{ArgumentError, PackageName, Query};
 use super::super::page::{Missing, Name, text};
 use super::super::plan::{Argument, Plan};
 use super::super::{Context, Done};
@@ -26,12 +26,12 @@ pub struct PackageArguments {
 }
 
 impl PackageArguments {
-    fn name(self) -> Result<PackageName, String> {
+    fn name(self) -> Result<PackageName, ArgumentError> {
         PackageName::new(self.package.as_deref().unwrap_or_default())
     }
 
     /// The package, where one is named.
-    pub(in super::super) fn if_named(self) -> Result<Option<PackageName>, String> {
+    pub(in super::super) fn if_named(self) -> Result<Option<PackageName>, ArgumentError> {
         let is_named = self.package.as_ref().is_some_and(|name| !name.is_empty());
         is_named.then(|| self.name()).transpose()
     }

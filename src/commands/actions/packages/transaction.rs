@@ -235,7 +235,7 @@ impl Context {
             before = Some(finished);
             sleep(delay).await;
         }
-        self.runner.run(program.clone()).await
+        Ok(self.runner.run(program.clone()).await?)
     }
 }
 
