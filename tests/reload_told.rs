@@ -194,6 +194,43 @@ fn the_agent_is_found_by_settings_that_are_wrong_and_not_by_files_that_are_not_t
 }
 
 #[test]
+fn the_level_of_the_log_changes_for_a_time_and_goes_back() {
+    let lab = Lab::new();
+    let mut agent = lab.start();
+    let mut log = agent.log();
+    line(&mut lab.0.host());
+    let state = lab.state();
+    let level = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        command.args(["log", "--state", state.to_str().unwrap()]).args(arguments);
+        let output = command.env_clear().output().unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    assert_eq!(level(&[]), (Some(0), "info\n".to_owned()));
+    let (code, said) = level(&["error,infiniservice::prot=debug", "--for", "5m"]);
+    assert!(said.starts_with("error,infiniservice::prot=debug for 5m, then info\n"), "{said}");
+    assert!(code == Some(0) && said.contains("did you mean"), "{said}");
+    lab.reload(); // which is logged at info
+    assert_eq!(level(&["reset"]), (Some(0), "info\n".to_owned()));
+    lab.write("commands.toml", &COMMANDS.replace("[\"*\"]", "[]"));
+    lab.reload();
+    let (_, said) = level(&["warn", "--for", "1s"]);
+    assert_eq!(said, "warn for 1s, then info\n");
+    let mut lines = String::new();
+    while !lines.contains("the log is back at its level") {
+        assert!(log.read_line(&mut lines).unwrap() > 0, "{lines}");
+    }
+    assert!(!lines.contains("say the same as before"), "{lines}");
+    assert!(lines.contains("commands"), "{lines}");
+    for wrong in
+        [&["loud"][..], &["port=loud"], &["debug", "--for", "0s"], &["debug", "--for", "25h"]]
+    {
+        assert_eq!(level(wrong).0, Some(78), "{wrong:?}");
+    }
+    assert_eq!(level(&[]), (Some(0), "info\n".to_owned()), "a wrong one changes nothing");
+}
+
+#[test]
 fn a_second_agent_with_the_same_state_folder_does_not_start_and_one_that_does_nothing_does() {
     let lab = Lab::new();
     let first = lab.start();

@@ -26,10 +26,12 @@ use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::agent::clients::{CLIENTS_MAX, Clients, RequestRead};
+use crate::agent::log::level::{self, LevelError, LevelStatus};
 use crate::agent::reload::ReloadRequest;
 use crate::agent::reload::report::Report;
 use crate::agent::status::{Status, StatusReport};
 use crate::commands::notify::spool_status::SpoolContents;
+use crate::config::is_log_level;
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 
@@ -43,6 +45,20 @@ pub enum Request {
     SpoolReport,
     /// What the agent does.
     Status,
+    /// The level of the log.
+    Log(LogRequest),
+}
+
+/// What is wanted of the level of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogRequest {
+    /// To know it.
+    Show,
+    /// To change it, for so many seconds.
+    Change(String, u64),
+    /// To go back to the level of the settings.
+    Reset,
 }
 
 /// An answer.
@@ -55,6 +71,8 @@ pub enum Answer {
     SpoolReport(Vec<SpoolContents>),
     /// What the agent does.
     Status(Box<Status>),
+    /// The level of the log, after what was wanted.
+    Log(LevelStatus),
     /// It was not done: the end of a sentence.
     Refused(String),
 }
@@ -298,6 +316,10 @@ async fn serve_client(
             Ok(Err(why)) => Answer::Refused(why),
             Err(error) => Answer::Refused(error.to_string()),
         },
+        Ok(Request::Log(wanted)) => match log_level(&wanted) {
+            Ok(level) => Answer::Log(level),
+            Err(why) => Answer::Refused(why.to_string()),
+        },
         Ok(Request::Reload) => {
             let (request, result) = ReloadRequest::with_reply("infiniservice reload");
             match reload.try_send(request) {
@@ -313,6 +335,18 @@ async fn serve_client(
     line.push(b'\n');
     timeout(LINE_TIME, write.write_all(&line)).await??;
     Ok(())
+}
+
+fn log_level(wanted: &LogRequest) -> Result<LevelStatus, LevelError> {
+    match wanted {
+        LogRequest::Show => level::status(),
+        LogRequest::Reset => level::change(None),
+        // A word that is no level would be taken for a module, and silence all others.
+        LogRequest::Change(level, _) if !is_log_level(level) => Err(LevelError::Unreadable),
+        LogRequest::Change(level, seconds) => {
+            level::change(Some((level, Duration::from_secs(*seconds))))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The log: lines on stderr, as systemd and a terminal want them. Logging never waits for the reader.
 
 mod lines;
+pub mod level;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
@@ -12,7 +13,6 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -32,14 +32,13 @@ static LINES: Lines = Lines::new();
 ///
 /// A panic is logged the same way, and not written directly, which would wait for the reader.
 pub fn start(level: &str) -> Result<Log, String> {
-    let targets: Targets = level
-        .parse()
+    let filter = level::filter(level)
         .map_err(|_| format!("cannot read the log level {level:?}; write one such as info"))?;
     let style = Style {
         has_colours: has_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR")),
         has_time: std::env::var_os("JOURNAL_STREAM").is_none(),
     };
-    let started = tracing_subscriber::registry().with(targets).with(style).try_init();
+    let started = tracing_subscriber::registry().with(filter).with(style).try_init();
     started.map_err(|error| format!("cannot start the log: {error}"))?;
     std::panic::set_hook(Box::new(move |panic| LINES.push(&style.panic(panic))));
     Ok(Log(style))

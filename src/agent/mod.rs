@@ -10,7 +10,7 @@ mod allocator;
 pub mod init;
 mod resources;
 mod runtime;
-mod log;
+pub mod log;
 mod signals;
 mod systemd;
 pub mod control;

@@ -7,6 +7,7 @@ mod schema;
 mod init;
 mod reload;
 mod status;
+mod log;
 mod diagnose;
 pub mod validate;
 mod explain;
@@ -64,6 +65,8 @@ enum Command {
     Reload(reload::Reload),
     /// Tell what the agent that runs does: rates, queues, losses, port and host
     Status(status::StatusArguments),
+    /// Show or change the level of the log of the agent that runs, for a time
+    Log(log::LogArguments),
     /// Say why host and agent do not get together, and what to do next
     Diagnose(diagnose::Diagnose),
     /// Say what is wrong in pipeline files, or that nothing is
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Init(init) => init.main(),
         Command::Reload(reload) => reload.main(),
         Command::Status(status) => status.main(),
+        Command::Log(log) => log.main(),
         Command::Diagnose(diagnose) => diagnose.main(),
         Command::Validate(validate) => validate.main(),
         Command::Explain(explain) => explain.main(),

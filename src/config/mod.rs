@@ -53,6 +53,7 @@ pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use records::{RecordsFile, SerializeRecords};
 pub use setting::Setting;
+pub use warnings::unknown_log_targets;
 pub use write::{
     Delivery, Facility, FileTarget, Severity as SyslogSeverity, SyslogTarget, Target, TcpTarget,
     Write,

@@ -194,11 +194,8 @@ const NAME_MAX: usize = 255;
 /// The warnings about the settings of the agent.
 pub(super) fn of_settings(settings: &AgentSettings) -> Vec<Broken> {
     let mut warnings = Vec::new();
-    for part in settings.log.level.split(',') {
-        let Some((target, _)) = part.split_once('=') else { continue };
-        if let Some((message, help)) = unknown_target(target.trim()) {
-            warnings.push(Broken::new(&[Key("log"), Key("level")], message, help));
-        }
+    for (message, help) in unknown_log_targets(&settings.log.level) {
+        warnings.push(Broken::new(&[Key("log"), Key("level")], message, help));
     }
     if settings.runtime.thread_name.len() > THREAD_NAME_MAX {
         let message = "the kernel shows 15 bytes of this name";
@@ -231,6 +228,12 @@ const MODULES: [&str; 16] = [
     "wire",
 ];
 const LIBRARIES: [&str; 4] = ["tokio", "zbus", "mio", "tracing"];
+
+/// What is wrong with each target of `levels` that nothing logs as, and what to write.
+pub fn unknown_log_targets(levels: &str) -> impl Iterator<Item = (String, String)> {
+    let targets = levels.split(',').filter_map(|part| part.split_once('='));
+    targets.filter_map(|(target, _)| unknown_target(target.trim()))
+}
 
 fn unknown_target(target: &str) -> Option<(String, String)> {
     let mut parts = target.split("::");
