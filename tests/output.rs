@@ -68,7 +68,6 @@ fn a_full_standard_output_is_exit_74_for_every_verb() {
         &["host", vm, "send", "OsInfo"],
         &["run", "--pipelines", file, "--port", "stdio"],
         &["reload", "--state", state],
-        &["log", "--state", state],
         &["spool", "check", "--state", "/nowhere"],
     ];
     for arguments in cases {
