@@ -65,7 +65,7 @@ impl Explain {
         };
         let secret = match commands.file.verify.secret.as_ref().map(Secret::load).transpose() {
             Ok(secret) => secret.flatten(),
-            Err(error) => return refuse(&error),
+            Err(error) => return refuse(&error.to_string()),
         };
         match explain(&line, &commands, secret.as_ref()) {
             Ok(Explained { text, allowed }) => {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OUTPUT, complain, interrupted, refuse};
-use crate::commands::verify::secret::{SECRET_VARIABLE, Secret, SecretSource, harden};
+use crate::commands::verify::secret::{SECRET_VARIABLE, Secret, SecretError, SecretSource, harden};
 use crate::host::{Host, HostError, Listener, Settings};
 use crate::sinks::why;
 use crate::wire::{shown, shown_json};
@@ -281,11 +281,12 @@ impl Guest<'_> {
     /// The secret, which must be there where it is `needed` or was named.
     fn settings(&self, needed: bool) -> Result<Settings, Failed> {
         let wrong = |what| Failed { code: EXIT_CONFIG, what };
+        let unusable = |error: SecretError| wrong(error.to_string());
         let named = self.options.secret.as_deref().map(str::parse::<SecretSource>);
-        let named = named.transpose().map_err(wrong)?;
+        let named = named.transpose().map_err(unusable)?;
         let source = named.clone().unwrap_or(SecretSource::Env(SECRET_VARIABLE.to_owned()));
-        harden().map_err(wrong)?;
-        let secret = Secret::load(&source).map_err(wrong)?;
+        harden().map_err(unusable)?;
+        let secret = Secret::load(&source).map_err(unusable)?;
         if let (None, Some(named)) = (&secret, &named) {
             return Err(wrong(match named {
                 SecretSource::Env(name) => {

@@ -263,8 +263,9 @@ async fn apt_tells_what_it_would_change_and_changes_nothing() {
     let Some(debian) = Debian::new() else { return };
     let (place, hello) = (&debian.place, name("infini-hello"));
     done(packages::change_in(place, &minutes(), Operation::Refresh).await);
-    let plan = async |change| packages::planned_changes_in(place, &minutes(), change).await;
-    let one = |kind| Ok(vec![Planned { kind, name: "infini-hello".into() }]);
+    let plan =
+        async |change| packages::planned_changes_in(place, &minutes(), change).await.unwrap();
+    let one = |kind| vec![Planned { kind, name: "infini-hello".into() }];
     assert_eq!(plan(Operation::Install(&hello)).await, one(ChangeKind::Install));
     assert!(!debian.has());
     done(packages::change_in(place, &minutes(), Operation::Install(&hello)).await);

@@ -56,7 +56,7 @@ proptest! {
         for (_root, place) in places() {
             let steps = PackageSearch(query.clone()).programs(&place).unwrap();
             // zypper is asked for each word by itself, the others for all at once.
-            let asked = if place.manager() == Ok(Manager::Zypper) { &steps[..steps.len() - 1] } else { &steps[..1] };
+            let asked = if matches!(place.manager(), Ok(Manager::Zypper)) { &steps[..steps.len() - 1] } else { &steps[..1] };
             let words = asked.iter().flat_map(|step| {
                 let at = step.iter().position(|word| word == "--").unwrap();
                 &step[at + 1..]

@@ -14,7 +14,7 @@ use super::argument::ArgumentError;
 use super::packages::Root;
 use super::page::Name;
 use super::plan::{Argument, Effect, Plan};
-use super::{Context, Done};
+use super::{ActionError, Context, Done};
 use crate::commands::execute::outcome::Outcome;
 use crate::wire::inbound::Arguments;
 
@@ -59,7 +59,7 @@ pub trait Action: Debug + PartialEq + Send + Sync + Sized + 'static {
     /// about `ssh` by the alias `sshd`.
     ///
     /// # Errors
-    /// The look-up failed, so the policy cannot decide: a sentence for the reply.
+    /// The look-up failed, so the policy cannot decide.
     fn side_effects<'a>(&'a self, _cx: &'a Context) -> SideEffects<'a> {
         future::ready(Ok(Vec::new())).boxed()
     }
@@ -69,7 +69,7 @@ pub trait Action: Debug + PartialEq + Send + Sync + Sized + 'static {
 }
 
 /// What [`Action::side_effects`] finds.
-pub type SideEffects<'a> = BoxFuture<'a, Result<Vec<Effect<'static>>, String>>;
+pub type SideEffects<'a> = BoxFuture<'a, Result<Vec<Effect<'static>>, ActionError>>;
 
 /// Why an action is not made from its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]

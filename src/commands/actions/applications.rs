@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, NoArguments, Refused, Unfit};
 use super::argument::PackageName;
+use super::packages::PackageError;
 use super::packages::{self, Manager, Operation, Package, Root};
 use super::page::Name;
 use super::plan::{Argument, Plan};
@@ -213,7 +214,7 @@ pub async fn installed_in(place: &Root, cx: &Context) -> Outcome {
 pub async fn updates_in(place: &Root, cx: &Context) -> Outcome {
     let both = async {
         let there = packages::installed(place, cx).await?;
-        Ok::<_, String>((there, packages::upgrades(place, cx, true).await?))
+        Ok::<_, PackageError>((there, packages::upgrades(place, cx, true).await?))
     };
     let (there, upgrades) = match both.await {
         Ok(both) => both,
@@ -230,7 +231,7 @@ pub async fn updates_in(place: &Root, cx: &Context) -> Outcome {
         "package_manager": place.manager().map(Manager::name).ok(),
     });
     // The manager itself would take it; pacman takes none without the others.
-    let alone = place.manager() != Ok(Manager::Pacman);
+    let alone = !matches!(place.manager(), Ok(Manager::Pacman));
     let newer = |upgrade: &packages::Upgrade, can_update: bool| Newer {
         name: upgrade.package_name.clone(),
         version: upgrade.current_version.clone(),
@@ -261,7 +262,7 @@ async fn ordered(
     place: &Root,
     mut packages: Vec<Package>,
     deadline: Instant,
-) -> Result<Vec<Package>, String> {
+) -> Result<Vec<Package>, PackageError> {
     packages.sort_by(|a, b| a.name.cmp(&b.name));
     if place.manager()? != Manager::Apt {
         packages.sort_by_key(|package| !package.asked_for);
@@ -276,8 +277,8 @@ async fn ordered(
     });
     match timeout_at(deadline, look).await {
         Ok(Ok(packages)) => Ok(packages),
-        Ok(Err(_)) => Err("reading dpkg's lists of files failed; they are not as expected".into()),
-        Err(_) => Err("reading dpkg's lists of files took longer than the command may".into()),
+        Ok(Err(_)) => Err(PackageError::Panicked("dpkg's lists of files".into())),
+        Err(_) => Err(PackageError::Late("dpkg's lists of files".into())),
     }
 }
 

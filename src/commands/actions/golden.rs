@@ -19,11 +19,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, Refused, Unfit};
 use super::argument::{ArgumentError, shown};
-use super::packages::{self, Operation, Root};
+use super::packages::{self, Operation, PackageError, Root};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
 use super::users::{Range, accounts};
-use super::{Afterwards, Context, Done, program};
+use super::{ActionError, Afterwards, Context, Done, program};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Exit;
 use crate::files::StateFolder;
@@ -148,15 +148,16 @@ pub async fn prepare_in(
                 let work = tokio::task::spawn_blocking(move || work(&tree));
                 match timeout_at(until, work).await {
                     Ok(Ok(did)) => did,
-                    Ok(Err(_)) => Err("it broke off; the agent's log says where".into()),
-                    Err(_) => Err("it took longer than a step may".into()),
+                    Ok(Err(_)) => Err(ActionError::Panicked("it")),
+                    Err(_) => Err(ActionError::StepLate),
                 }
             }
             How::PackageCache => package_cache(root, cx, until).await,
             How::Trim => trim(root, cx, until).await,
         };
         let failed = did.is_err();
-        let Did { removed, note } = did.unwrap_or_else(|why| Did { removed: 0, note: Some(why) });
+        let Did { removed, note } =
+            did.unwrap_or_else(|why| Did { removed: 0, note: Some(why.to_string()) });
         tracing::info!(
             step = step.name,
             done = !failed,
@@ -198,16 +199,11 @@ pub async fn prepare_in(
 ///
 /// # Errors
 /// What could not be taken away; the mark stays then.
-pub fn forget(state: &StateFolder) -> Result<bool, String> {
+pub fn forget(state: &StateFolder) -> Result<bool, ActionError> {
     if fs::symlink_metadata(state.path().join(MARK)).is_err() {
         return Ok(false); // nor is there a folder made for the question
     }
-    let why = |(path, error): (PathBuf, std::io::Error)| {
-        format!(
-            "this machine was made an image, and {} cannot be removed: {error}; remove it before the agent starts",
-            path.display()
-        )
-    };
+    let why = |(path, error)| ActionError::Forget { path, error };
     let mark = || state.path().join(MARK);
     state.open().map_err(|error| why((state.path().to_owned(), error)))?;
     if state.open_file(MARK, OFlags::RDONLY).is_err() {
@@ -233,7 +229,7 @@ struct Tree {
 
 #[derive(Clone, Copy)]
 enum How {
-    Files(fn(&Tree) -> Result<Did, String>),
+    Files(fn(&Tree) -> Result<Did, ActionError>),
     PackageCache,
     Trim,
 }
@@ -288,19 +284,19 @@ fn does(image: &PrepareGoldenImage) -> String {
     format!("makes the machine ready to be copied: {}{off}", names.join(", "))
 }
 
-fn agent_state(tree: &Tree) -> Result<Did, String> {
+fn agent_state(tree: &Tree) -> Result<Did, ActionError> {
     let Some(state) = &tree.state else {
         return Ok(Did { note: Some("the agent has no state folder here".into()), removed: 0 });
     };
     let mark = state.join(MARK);
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&mark);
     let done = file.and_then(|file| file.sync_all());
-    done.map_err(|error| format!("cannot write {}: {error}", mark.display()))?;
+    done.map_err(failed("write", &mark))?;
     let note = "the agent empties its state folder at its next start; its shared secret stays";
     Ok(Did { removed: 0, note: Some(note.into()) })
 }
 
-fn cloud_init(tree: &Tree) -> Result<Did, String> {
+fn cloud_init(tree: &Tree) -> Result<Did, ActionError> {
     // As `cloud-init clean --logs`: a seed is the image's own.
     let mut did = tree.inside("var/lib/cloud", |name| name != "seed")?;
     for file in ["var/log/cloud-init.log", "var/log/cloud-init-output.log"] {
@@ -311,7 +307,7 @@ fn cloud_init(tree: &Tree) -> Result<Did, String> {
 
 /// Empty, not missing and not `uninitialized`: machine-id(5). With the latter the first boot would reset which services
 /// are enabled.
-fn machine_id(tree: &Tree) -> Result<Did, String> {
+fn machine_id(tree: &Tree) -> Result<Did, ActionError> {
     let mut did = Did::default();
     let path = tree.root.join("etc/machine-id");
     if path.exists() {
@@ -325,7 +321,7 @@ fn machine_id(tree: &Tree) -> Result<Did, String> {
     Ok(did)
 }
 
-fn random_seed(tree: &Tree) -> Result<Did, String> {
+fn random_seed(tree: &Tree) -> Result<Did, ActionError> {
     tree.all_gone(&[
         "var/lib/systemd/random-seed",
         "var/lib/urandom/random-seed",
@@ -335,7 +331,7 @@ fn random_seed(tree: &Tree) -> Result<Did, String> {
     ])
 }
 
-fn ssh_host_keys(tree: &Tree) -> Result<Did, String> {
+fn ssh_host_keys(tree: &Tree) -> Result<Did, ActionError> {
     let is_key = |name: &str| name.starts_with("ssh_host_") && name.contains("_key");
     let mut did = tree.inside("etc/ssh", is_key)?;
     // What makes new ones at the first boot: cloud-init, Fedora's and SUSE's units, Arch's.
@@ -356,7 +352,7 @@ fn ssh_host_keys(tree: &Tree) -> Result<Did, String> {
     Ok(did)
 }
 
-fn dhcp_leases(tree: &Tree) -> Result<Did, String> {
+fn dhcp_leases(tree: &Tree) -> Result<Did, ActionError> {
     let mut removed = 0;
     for folder in ["var/lib/dhcp", "var/lib/dhclient", "var/lib/dhcpcd", "run/systemd/netif/leases"]
     {
@@ -371,7 +367,7 @@ fn dhcp_leases(tree: &Tree) -> Result<Did, String> {
 }
 
 /// What was made for this machine's cards; what an administrator wrote stays.
-fn network(tree: &Tree) -> Result<Did, String> {
+fn network(tree: &Tree) -> Result<Did, ActionError> {
     let cloud = |name: &str| name.contains("cloud-init");
     let mut did = tree.all_gone(&[
         "etc/udev/rules.d/70-persistent-net.rules",
@@ -386,7 +382,7 @@ fn network(tree: &Tree) -> Result<Did, String> {
 }
 
 /// Accounts of people (from `UID_MIN` to `UID_MAX`) with their homes, and keys that let people in as root.
-fn users(tree: &Tree) -> Result<Did, String> {
+fn users(tree: &Tree) -> Result<Did, ActionError> {
     let etc = |name: &str| tree.root.join("etc").join(name);
     let Some(passwd) = fs_text(&etc("passwd")) else {
         return Ok(Did { note: Some("there is no /etc/passwd".into()), removed: 0 });
@@ -429,7 +425,7 @@ fn users(tree: &Tree) -> Result<Did, String> {
     Ok(did)
 }
 
-fn histories(tree: &Tree) -> Result<Did, String> {
+fn histories(tree: &Tree) -> Result<Did, ActionError> {
     const NAMES: [&str; 10] = [
         ".bash_history",
         ".zsh_history",
@@ -450,7 +446,7 @@ fn histories(tree: &Tree) -> Result<Did, String> {
 }
 
 /// Everything but the folders of services that run, and sockets.
-fn temporary(tree: &Tree) -> Result<Did, String> {
+fn temporary(tree: &Tree) -> Result<Did, ActionError> {
     let kept = |name: &str| name.starts_with("systemd-private-") || name.ends_with("-unix");
     let mut did = Did::default();
     for folder in ["tmp", "var/tmp"] {
@@ -459,7 +455,7 @@ fn temporary(tree: &Tree) -> Result<Did, String> {
     Ok(did)
 }
 
-fn crashes(tree: &Tree) -> Result<Did, String> {
+fn crashes(tree: &Tree) -> Result<Did, ActionError> {
     let mut did = Did::default();
     for folder in ["var/crash", "var/lib/systemd/coredump", "var/spool/abrt", "var/lib/kdump"] {
         did.removed += tree.inside(folder, |_| true)?.removed;
@@ -469,13 +465,13 @@ fn crashes(tree: &Tree) -> Result<Did, String> {
 
 /// Empties what is being written, and removes what was put aside. The journal goes as a whole: what is written to it
 /// from now on is gone with its files.
-fn logs(tree: &Tree) -> Result<Did, String> {
+fn logs(tree: &Tree) -> Result<Did, ActionError> {
     let mut did = tree.inside("var/log/journal", |_| true)?;
     did.removed += tree.logs_in(&tree.root.join("var/log"), 0)?;
     Ok(did)
 }
 
-fn subscription(tree: &Tree) -> Result<Did, String> {
+fn subscription(tree: &Tree) -> Result<Did, ActionError> {
     let mut did =
         tree.all_gone(&["etc/sysconfig/rhn/systemid", "etc/zypp/credentials.d/SCCcredentials"])?;
     for folder in ["etc/pki/consumer", "etc/pki/entitlement"] {
@@ -484,27 +480,27 @@ fn subscription(tree: &Tree) -> Result<Did, String> {
     if tree.root.join("etc/selinux/config").exists() {
         // Files that a first boot makes anew must get their labels.
         let mark = tree.root.join(".autorelabel");
-        File::create(&mark).map_err(|error| format!("cannot write {}: {error}", mark.display()))?;
+        File::create(&mark).map_err(failed("write", &mark))?;
     }
     Ok(did)
 }
 
-async fn package_cache(root: &Path, cx: &Context, until: Instant) -> Result<Did, String> {
+async fn package_cache(root: &Path, cx: &Context, until: Instant) -> Result<Did, ActionError> {
     let place = Root::at(root);
     if let Err(why) = place.manager() {
-        return Ok(Did { removed: 0, note: Some(why) });
+        return Ok(Did { removed: 0, note: Some(why.to_string()) });
     }
     let runner = cx.runner.clone();
     let cx = Context { runner, deadline: until, latest: cx.latest.clone(), state: None, ..*cx };
     let cleaned = packages::change_in(&place, &cx, Operation::CleanCache).await;
     match cleaned.error.filter(|_| !cleaned.success) {
-        Some(why) => Err(why),
+        Some(why) => Err(PackageError::Failed(why).into()),
         None => Ok(Did::default()),
     }
 }
 
 /// Gives freed room back to the host. A file system that cannot is no failure.
-async fn trim(root: &Path, cx: &Context, until: Instant) -> Result<Did, String> {
+async fn trim(root: &Path, cx: &Context, until: Instant) -> Result<Did, ActionError> {
     if root != Path::new("/") {
         return Ok(Did { removed: 0, note: Some("only the running machine is trimmed".into()) });
     }
@@ -517,26 +513,25 @@ async fn trim(root: &Path, cx: &Context, until: Instant) -> Result<Did, String> 
 }
 
 impl Tree {
-    fn in_time(&self) -> Result<(), String> {
+    fn in_time(&self) -> Result<(), ActionError> {
         match StdInstant::now() < self.until {
             true => Ok(()),
-            false => Err("it took longer than a step may".into()),
+            false => Err(ActionError::StepLate),
         }
     }
 
     /// The names in a folder; none where it is not there, or is a link.
-    fn names(&self, folder: &str) -> Result<Vec<String>, String> {
+    fn names(&self, folder: &str) -> Result<Vec<String>, ActionError> {
         let path = self.root.join(folder);
         if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
             return Ok(Vec::new());
         }
-        let read = fs::read_dir(&path)
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let read = fs::read_dir(&path).map_err(failed("read", &path))?;
         Ok(read.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     /// Removes what is in a folder and has such a name.
-    fn inside(&self, folder: &str, named: impl Fn(&str) -> bool) -> Result<Did, String> {
+    fn inside(&self, folder: &str, named: impl Fn(&str) -> bool) -> Result<Did, ActionError> {
         let mut did = Did::default();
         for name in self.names(folder)?.iter().filter(|name| named(name)) {
             did.removed += self.gone(&format!("{folder}/{name}"))?;
@@ -544,7 +539,7 @@ impl Tree {
         Ok(did)
     }
 
-    fn all_gone(&self, paths: &[&str]) -> Result<Did, String> {
+    fn all_gone(&self, paths: &[&str]) -> Result<Did, ActionError> {
         let mut did = Did::default();
         for path in paths {
             did.removed += self.gone(path)?;
@@ -553,18 +548,18 @@ impl Tree {
     }
 
     /// Removes a file, a link, or a folder with all that is in it; 1 where it was there.
-    fn gone(&self, path: &str) -> Result<u64, String> {
+    fn gone(&self, path: &str) -> Result<u64, ActionError> {
         self.in_time()?;
         let path = self.root.join(path);
         match remove(&path) {
             Ok(()) => Ok(1),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(format!("cannot remove {}: {error}", path.display())),
+            Err(error) => Err(failed("remove", &path)(error)),
         }
     }
 
     /// Follows no link, and goes no deeper than logs do.
-    fn logs_in(&self, folder: &Path, depth: u8) -> Result<u64, String> {
+    fn logs_in(&self, folder: &Path, depth: u8) -> Result<u64, ActionError> {
         let Ok(read) = fs::read_dir(folder) else { return Ok(0) };
         let mut cleared = 0;
         for entry in read.flatten() {
@@ -574,8 +569,7 @@ impl Tree {
             if kind.is_dir() && depth < 8 && name != "journal" {
                 cleared += self.logs_in(&path, depth + 1)?;
             } else if kind.is_file() && is_aside(&name) {
-                fs::remove_file(&path)
-                    .map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
                 cleared += 1;
             } else if kind.is_file() && entry.metadata().is_ok_and(|data| data.len() > 0) {
                 truncate(&path)?;
@@ -597,6 +591,10 @@ fn is_aside(name: &str) -> bool {
     last.len() < name.len() && (number || last == "old")
 }
 
+fn failed(verb: &'static str, path: &Path) -> impl Fn(std::io::Error) -> ActionError {
+    move |error| ActionError::File { verb, path: path.to_owned(), error }
+}
+
 fn remove(path: &Path) -> std::io::Result<()> {
     match fs::symlink_metadata(path)?.is_dir() {
         true => fs::remove_dir_all(path), // follows no link
@@ -604,13 +602,13 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn truncate(path: &Path) -> Result<(), String> {
+fn truncate(path: &Path) -> Result<(), ActionError> {
     let file = OpenOptions::new()
         .write(true)
         .truncate(true)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(path);
-    file.map(drop).map_err(|error| format!("cannot empty {}: {error}", path.display()))
+    file.map(drop).map_err(failed("empty", path))
 }
 
 fn fs_text(path: &Path) -> Option<String> {
@@ -620,7 +618,7 @@ fn fs_text(path: &Path) -> Option<String> {
 
 /// Writes the lines that `line` gives in place of those that are there, with the same mode and owner; a file that is
 /// missing stays so.
-fn rewrite(path: &Path, line: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+fn rewrite(path: &Path, line: impl Fn(&str) -> Option<String>) -> Result<(), ActionError> {
     let Some(text) = fs_text(path) else { return Ok(()) };
     let new: String = text.lines().filter_map(line).map(|line| line + "\n").collect();
     if new == text {
@@ -637,7 +635,7 @@ fn rewrite(path: &Path, line: impl Fn(&str) -> Option<String>) -> Result<(), Str
         file.sync_all()?;
         fs::rename(&beside, path)
     };
-    done().map_err(|error| format!("cannot rewrite {}: {error}", path.display()))
+    done().map_err(failed("rewrite", path))
 }
 
 #[cfg(test)]
@@ -794,14 +792,14 @@ mod tests {
         fs::write(outside.join("dear"), "dear").unwrap();
         symlink(&outside, state.join("port-1/link")).unwrap();
         let forget = |state: &PathBuf| forget(&StateFolder::at(state));
-        assert_eq!(forget(&state), Ok(false), "nobody made an image of it");
+        assert!(!forget(&state).unwrap(), "this machine is no image");
         assert!(state.join("port-1/spool").exists());
         assert!(prepared(root.path(), CleanupLevel::Minimal, false).await.success);
         assert!(state.join("port-1/spool").exists(), "the running agent still needs it");
-        assert_eq!(forget(&state), Ok(true));
+        assert!(forget(&state).unwrap());
         assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
         assert!(outside.join("dear").exists(), "no link is followed");
-        assert_eq!(forget(&state), Ok(false));
+        assert!(!forget(&state).unwrap());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! pidfd says that it has not ended, so what was looked at was this process; and the signal goes
 //! through the pidfd.
 
+use super::KillError;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -43,62 +44,47 @@ impl fmt::Display for Killed {
 ///
 /// # Errors
 /// Why it was not done, as the end of a sentence.
-pub(super) fn end(pid: u32, force: bool, own: u32, deadline: Instant) -> Result<Killed, String> {
+pub(super) fn end(pid: u32, force: bool, own: u32, deadline: Instant) -> Result<Killed, KillError> {
     if pid <= 1 {
-        return Err(format!("process {pid} is the system itself; use RebootSystem to restart it"));
+        return Err(KillError::System(pid));
     }
     if pid == own {
-        return Err(format!("process {pid} is this agent; it is not ended by a command"));
+        return Err(KillError::Agent(pid));
     }
-    let none = || format!("there is no process {pid}; list the processes again");
+    let none = || KillError::NotFound(pid);
     let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(none)?;
     let handle = match pidfd_open(id, PidfdFlags::empty()) {
         Ok(handle) => handle,
         Err(Errno::SRCH) => return Err(none()),
         // A thread that leads no process: EINVAL, since Linux 6.9 ENOENT.
         Err(Errno::INVAL | Errno::NOENT) => return Err(thread(pid)),
-        Err(error) => return Err(format!("cannot open process {pid}: {error}")),
+        Err(error) => return Err(KillError::Refused { verb: "open", pid, error }),
     };
     let stat = std::fs::read(format!("/proc/{pid}/stat")).map_err(|_| none())?;
-    let process = parse(&stat).ok_or_else(|| format!("cannot read /proc/{pid}/stat"))?;
+    let process = parse(&stat).ok_or(KillError::Unreadable(pid))?;
     // Not ended: so what was read is of this very process.
     if has_ended(&handle, Duration::ZERO) {
-        return Err(if process.is_zombie {
-            format!(
-                "process {pid} ({}) has ended already; its parent has yet to take note",
-                process.name
-            )
-        } else {
-            none()
-        });
+        return Err(if process.is_zombie { KillError::Zombie(pid, process.name) } else { none() });
     }
     if process.flags & KERNEL_THREAD != 0 {
-        return Err(format!(
-            "process {pid} ({}) is a thread of the kernel; it cannot be ended",
-            process.name
-        ));
+        return Err(KillError::Kernel(pid, process.name));
     }
     let (signal, name) = if force { (Signal::KILL, "SIGKILL") } else { (Signal::TERM, "SIGTERM") };
     match pidfd_send_signal(&handle, signal) {
         Ok(()) => {}
         Err(Errno::SRCH) => return Err(none()),
-        Err(Errno::PERM) => {
-            return Err(format!(
-                "process {pid} ({}) belongs to another user; run the agent as root",
-                process.name
-            ));
-        }
-        Err(error) => return Err(format!("cannot signal process {pid}: {error}")),
+        Err(Errno::PERM) => return Err(KillError::OtherUser(pid, process.name)),
+        Err(error) => return Err(KillError::Refused { verb: "signal", pid, error }),
     }
     let patience = deadline.saturating_duration_since(Instant::now()).min(PATIENCE);
     let ended = has_ended(&handle, patience);
     Ok(Killed { pid, name: process.name, signal: name, ended })
 }
 
-fn thread(pid: u32) -> String {
+fn thread(pid: u32) -> KillError {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:")).map(str::trim);
-    format!("{pid} is a thread of process {}; name the process", leader.unwrap_or("another"))
+    KillError::Thread { pid, leader: leader.unwrap_or("another").to_owned() }
 }
 
 /// A pidfd becomes readable when its process has ended, waited for or not.
@@ -186,12 +172,17 @@ mod tests {
     #[test]
     fn what_holds_the_machine_up_is_refused() {
         for pid in [0, 1] {
-            assert!(end(pid, true, own(), soon()).unwrap_err().contains("the system itself"));
+            assert!(
+                end(pid, true, own(), soon())
+                    .unwrap_err()
+                    .to_string()
+                    .contains("the system itself")
+            );
         }
-        assert!(end(own(), true, own(), soon()).unwrap_err().contains("this agent"));
+        assert!(end(own(), true, own(), soon()).unwrap_err().to_string().contains("this agent"));
         // Process 2 starts all threads of the kernel, where the kernel's are to be seen at all.
         if std::fs::read("/proc/2/comm").is_ok_and(|name| name == b"kthreadd\n") {
-            assert!(end(2, true, own(), soon()).unwrap_err().contains("kernel"));
+            assert!(end(2, true, own(), soon()).unwrap_err().to_string().contains("kernel"));
         }
     }
 
@@ -204,7 +195,7 @@ mod tests {
             let _ = wait.recv();
         });
         let id = told.recv().unwrap().unsigned_abs();
-        let error = end(id, true, own(), soon()).unwrap_err();
+        let error = end(id, true, own(), soon()).unwrap_err().to_string();
         assert!(error.contains(&format!("thread of process {}", own())), "{error}");
         drop(release);
         thread.join().unwrap();
@@ -217,11 +208,14 @@ mod tests {
         // It ends without being waited for: a zombie.
         let handle = pidfd_open(Pid::from_raw(pid as i32).unwrap(), PidfdFlags::empty()).unwrap();
         assert!(has_ended(&handle, Duration::from_secs(30)));
-        let error = end(pid, true, own(), soon()).unwrap_err();
+        let error = end(pid, true, own(), soon()).unwrap_err().to_string();
         assert!(error.contains("has ended already"), "{error}");
         child.wait().unwrap();
         for gone in [pid, u32::MAX, 4_194_305] {
-            assert!(end(gone, true, own(), soon()).unwrap_err().contains("no process"), "{gone}");
+            assert!(
+                end(gone, true, own(), soon()).unwrap_err().to_string().contains("no process"),
+                "{gone}"
+            );
         }
     }
 

@@ -27,6 +27,7 @@ pub mod unsupported;
 pub mod updates;
 pub mod users;
 
+mod error;
 mod truncate;
 mod kill;
 mod sample;
@@ -38,6 +39,7 @@ use std::path::PathBuf;
 use tokio::time::{Instant, timeout_at};
 
 pub use action::{Action, ActionRequest, Refused, Unfit};
+pub use error::{ActionError, KillError};
 pub use truncate::LINE_MAX;
 
 use crate::commands::execute::outcome::Outcome;
@@ -100,16 +102,16 @@ pub async fn perform(action: &ActionRequest, cx: &Context) -> Done {
 /// Runs blocking work off the async worker, and stops waiting for it at the deadline.
 ///
 /// # Errors
-/// The end of a sentence: it did not finish in time, or it panicked.
+/// It did not finish in time, or it panicked.
 async fn blocking<T: Send + 'static>(
     deadline: Instant,
-    what: &str,
+    what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, ActionError> {
     match timeout_at(deadline, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) => Err(format!("{what} broke off; the agent's log says where")),
-        Err(_) => Err(format!("{what} did not finish in time; ask again with a longer time-out")),
+        Ok(Err(_)) => Err(ActionError::Panicked(what)),
+        Err(_) => Err(ActionError::Late(what)),
     }
 }
 
@@ -150,12 +152,12 @@ mod tests {
         let (release, wait) = std::sync::mpsc::sync_channel::<()>(0);
         let deadline = Instant::now() + Duration::from_millis(20);
         let late = blocking(deadline, "the work", move || wait.recv().is_ok()).await;
-        assert!(late.unwrap_err().contains("did not finish in time"));
+        assert!(late.unwrap_err().to_string().contains("did not finish in time"));
         drop(release);
         let broken = blocking(Instant::now() + Duration::from_secs(9), "the work", || {
             assert!(std::hint::black_box(false), "on purpose");
         });
-        assert!(broken.await.unwrap_err().contains("broke off"));
+        assert!(broken.await.unwrap_err().to_string().contains("broke off"));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::ActionError;
 use super::action::{Action, Unfit};
 use super::page::{Missing, Name, json as parameter};
 use super::plan::Plan;
@@ -85,7 +86,7 @@ impl Action for RebootSystem {
 ///
 /// # Errors
 /// What each way answered, where none worked.
-pub async fn off(runner: &Runner) -> Result<(), String> {
+pub async fn off(runner: &Runner) -> Result<(), ActionError> {
     let mut ways: Vec<&[&str]> = vec![&["shutdown", "-P", "now"], &["poweroff"]];
     if is_systemd() {
         ways.insert(0, &["systemctl", "--no-ask-password", "--no-wall", "-i", "poweroff"]);
@@ -98,7 +99,7 @@ pub async fn off(runner: &Runner) -> Result<(), String> {
 ///
 /// # Errors
 /// What each way answered, where none worked.
-pub async fn reboot(force: bool, runner: &Runner) -> Result<(), String> {
+pub async fn reboot(force: bool, runner: &Runner) -> Result<(), ActionError> {
     let systemd = is_systemd();
     tried("restart the machine", ways(force, systemd), |program| runner.run(program).boxed()).await
 }
@@ -110,10 +111,10 @@ pub(super) fn is_systemd() -> bool {
 
 /// Tries one way after the other until one is accepted.
 async fn tried<'a>(
-    what: &str,
+    what: &'static str,
     ways: Vec<&'static [&'static str]>,
     run: impl Fn(Program) -> BoxFuture<'a, Result<Finished, ProcessError>>,
-) -> Result<(), String> {
+) -> Result<(), ActionError> {
     let mut answers = Vec::new();
     for way in ways {
         tracing::warn!(program = way[0], goal = what, "handing the machine to its system");
@@ -127,7 +128,7 @@ async fn tried<'a>(
             Err(error) => answers.push(format!("{}: {error}", way[0])),
         }
     }
-    Err(format!("cannot {what}; {}", answers.join("; ")))
+    Err(ActionError::MachineRefuses(what, answers.join("; ")))
 }
 
 /// Programs with their arguments, the most orderly first. `--no-wall` and `-i`: nobody is asked, the
@@ -160,7 +161,11 @@ mod tests {
         Finished { exit: Exit::Code(code), stdout: Default::default(), stderr }
     }
 
-    async fn tried(force: bool, systemd: bool, works: &str) -> (Vec<String>, Result<(), String>) {
+    async fn tried(
+        force: bool,
+        systemd: bool,
+        works: &str,
+    ) -> (Vec<String>, Result<(), ActionError>) {
         let lines = Mutex::new(Vec::new());
         let ways = ways(force, systemd);
         let result = super::tried("restart the machine", ways, |program: Program| {
@@ -184,10 +189,10 @@ mod tests {
     async fn the_orderly_way_comes_first_and_the_next_only_when_it_is_refused() {
         let (lines, result) = tried(false, true, "systemctl").await;
         assert_eq!(lines, ["systemctl --no-ask-password --no-wall -i reboot"]);
-        assert_eq!(result, Ok(()));
+        assert!(result.is_ok());
         let (lines, result) = tried(false, true, "reboot").await;
         assert_eq!(lines.len(), 3);
-        assert_eq!((lines[2].as_str(), result), ("reboot", Ok(())));
+        assert!(lines[2] == "reboot" && result.is_ok());
     }
 
     #[tokio::test]
@@ -199,7 +204,7 @@ mod tests {
         );
         let (lines, result) = tried(false, false, "none").await;
         assert_eq!(lines, ["shutdown -r now", "reboot"]);
-        let error = result.unwrap_err();
+        let error = result.unwrap_err().to_string();
         assert!(error.contains("shutdown: there is no program \"shutdown\" on this machine; install it first; reboot: Code(1) Call failed"), "{error}");
     }
 

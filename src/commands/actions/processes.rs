@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ActionError;
 use super::action::{Action, Unfit};
 use super::argument::{ArgumentError, shown};
 use super::page::{Missing, Name, json as parameter, text};
@@ -164,7 +165,7 @@ impl Action for ProcessKill {
         let killed = blocking(cx.deadline, "ending the process", move || {
             ending::end(pid, force, std::process::id(), deadline)
         });
-        let told = match killed.await.and_then(|killed| killed) {
+        let told = match killed.await.and_then(|killed| killed.map_err(ActionError::Kill)) {
             Ok(killed) => {
                 tracing::info!(
                     pid,

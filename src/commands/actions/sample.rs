@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep_until};
 
+use super::ActionError;
 use super::blocking;
 use crate::metrics::collect::Collector;
 use crate::model::SystemMetrics;
@@ -17,12 +18,10 @@ pub(super) async fn over(
     deadline: Instant,
     interval: Duration,
     collectors: Vec<Box<dyn Collector>>,
-) -> Result<SystemMetrics, String> {
+) -> Result<SystemMetrics, ActionError> {
     let start = Instant::now();
     if start + interval >= deadline {
-        return Err(format!(
-            "measuring takes {interval:?}, which is longer than is left of the time-out; ask with a longer one"
-        ));
+        return Err(ActionError::MeasuringTakesLonger(interval));
     }
     let (reading, collectors) = once(deadline, collectors).await?;
     if interval.is_zero() {
@@ -35,7 +34,7 @@ pub(super) async fn over(
 async fn once(
     deadline: Instant,
     mut collectors: Vec<Box<dyn Collector>>,
-) -> Result<(SystemMetrics, Vec<Box<dyn Collector>>), String> {
+) -> Result<(SystemMetrics, Vec<Box<dyn Collector>>), ActionError> {
     blocking(deadline, "reading the machine", move || {
         let now = Instant::now();
         let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);

@@ -6,11 +6,12 @@ use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ActionError;
 use super::action::{Action, NoArguments, Refused, SideEffects, Unfit};
 use super::argument::{ArgumentError, ServiceName, shown, unit_of};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Part, Plan, Value as Seen};
-use super::systemd::{Bus, Properties, Unit, UnitFile};
+use super::systemd::{Bus, Properties, SystemdError, Unit, UnitFile};
 use super::{Context, Done, find_program, power, systemctl};
 use crate::commands::execute::outcome::Outcome;
 
@@ -214,12 +215,12 @@ async fn control(cx: &Context, service: &ServiceName, operation: ServiceOperatio
 /// stop takes along.
 ///
 /// # Errors
-/// It could not be told: the end of a sentence.
+/// systemd cannot tell, or tells too much.
 async fn side_effects(
     cx: &Context,
     service: &ServiceName,
     operation: ServiceOperation,
-) -> Result<Vec<Effect<'static>>, String> {
+) -> Result<Vec<Effect<'static>>, ActionError> {
     if operation == ServiceOperation::Status || !power::is_systemd() {
         return Ok(Vec::new()); // without systemd the action fails by itself
     }
@@ -237,9 +238,7 @@ async fn side_effects(
         effects.extend(also);
         for one in pulled {
             if known.len() >= UNITS_MAX {
-                return Err(format!(
-                    "{unit} pulls in more units than can be held against the rules"
-                ));
+                return Err(SystemdError::TooManyUnits(unit).into());
             }
             if known.insert(one.clone()) {
                 next.push_back(one);
@@ -359,7 +358,7 @@ pub fn ends_the_system(unit: &str) -> bool {
 ///
 /// # Errors
 /// The end of a sentence, where there is no systemd or it does not answer.
-pub(super) async fn failed(cx: &Context) -> Result<Vec<(String, String)>, String> {
+pub(super) async fn failed(cx: &Context) -> Result<Vec<(String, String)>, SystemdError> {
     let units = match reach(cx).await? {
         Way::Bus(bus) => bus.units(&["failed"], &[]).await?,
         Way::Program(_) => systemctl::units(cx, &["--state=failed"]).await?,
@@ -368,7 +367,7 @@ pub(super) async fn failed(cx: &Context) -> Result<Vec<(String, String)>, String
 }
 
 /// A connection to systemd's bus, where this machine has one.
-pub(super) async fn bus(cx: &Context) -> Result<Bus, String> {
+pub(super) async fn bus(cx: &Context) -> Result<Bus, SystemdError> {
     match reach(cx).await? {
         Way::Bus(bus) => Ok(bus),
         Way::Program(why) => Err(why),
@@ -378,12 +377,12 @@ pub(super) async fn bus(cx: &Context) -> Result<Bus, String> {
 enum Way {
     Bus(Bus),
     /// And why not the bus.
-    Program(String),
+    Program(SystemdError),
 }
 
-async fn reach(cx: &Context) -> Result<Way, String> {
+async fn reach(cx: &Context) -> Result<Way, SystemdError> {
     if !power::is_systemd() {
-        return Err("this machine does not run systemd, and services of other init systems are not known here".to_owned());
+        return Err(SystemdError::NotRunning);
     }
     match Bus::connect(cx.deadline).await {
         Ok(bus) => Ok(Way::Bus(bus)),
@@ -391,11 +390,11 @@ async fn reach(cx: &Context) -> Result<Way, String> {
             tracing::debug!(%error, "systemctl is used instead of the bus");
             Ok(Way::Program(error))
         }
-        Err(error) => Err(format!("{error}, and there is no systemctl")),
+        Err(error) => Err(SystemdError::NoWay(Box::new(error))),
     }
 }
 
-async fn state(cx: &Context, way: &Way, name: &str) -> Result<Service, String> {
+async fn state(cx: &Context, way: &Way, name: &str) -> Result<Service, SystemdError> {
     match way {
         Way::Bus(bus) => {
             let unit = bus.unit(name).await?;
@@ -405,7 +404,7 @@ async fn state(cx: &Context, way: &Way, name: &str) -> Result<Service, String> {
             let units = systemctl::units(cx, &["--", name]).await?;
             let files = systemctl::unit_files(cx).await?;
             let known = merge(units, files).into_iter().find(|service| service.unit.name == name);
-            known.ok_or_else(|| format!("there is no service {name}; list the services"))
+            known.ok_or_else(|| SystemdError::NoService(name.to_owned()))
         }
     }
 }
@@ -468,7 +467,7 @@ fn template(name: &str) -> Option<String> {
     Some(format!("{prefix}@.{suffix}"))
 }
 
-fn both<A, B>(a: Result<A, String>, b: Result<B, String>) -> Result<(A, B), String> {
+fn both<A, B, E>(a: Result<A, E>, b: Result<B, E>) -> Result<(A, B), E> {
     Ok((a?, b?))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::ActionError;
 use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
@@ -92,12 +93,14 @@ const MANAGERS: [(&str, &str); 8] = [
     ("flatpak", "flatpak"),
 ];
 
-async fn facts(cx: &Context) -> Result<Value, String> {
+async fn facts(cx: &Context) -> Result<Value, ActionError> {
     let collectors: Vec<Box<dyn Collector>> =
         vec![Box::new(HostCollector::new()), Box::new(MemoryCollector::new())];
     let reading = sample::over(cx.deadline, Duration::ZERO, collectors).await?;
     let release = blocking(cx.deadline, "reading os-release", Release::read).await?;
-    let host = reading.host.clone().ok_or("cannot tell what machine this is; look in the log")?;
+    let host = reading.host.clone().ok_or_else(|| {
+        ActionError::NoReading("cannot tell what machine this is; look in the log".to_owned())
+    })?;
     Ok(told(&host, &release, &reading))
 }
 

@@ -1,12 +1,12 @@
 //! systemd through `systemctl`, for where its bus cannot be reached. Does not know the bus.
 
 use super::services::ServiceOperation;
-use super::systemd::{Properties, Unit, UnitFile};
+use super::systemd::{Properties, SystemdError, Unit, UnitFile};
 use super::{Context, program};
 use crate::commands::process::{Exit, Finished};
 
 /// All units of one kind, as `ListUnits` of the bus tells them.
-pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, String> {
+pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, SystemdError> {
     let mut arguments =
         vec!["list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"];
     arguments.extend(only);
@@ -14,7 +14,7 @@ pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, Stri
 }
 
 /// All unit files of services.
-pub(super) async fn unit_files(cx: &Context) -> Result<Vec<UnitFile>, String> {
+pub(super) async fn unit_files(cx: &Context) -> Result<Vec<UnitFile>, SystemdError> {
     let arguments = ["list-unit-files", "--full", "--no-legend", "--no-pager", "--type=service"];
     Ok(parse_unit_files(&ask(cx, &arguments).await?))
 }
@@ -24,7 +24,7 @@ pub(super) async fn control(
     cx: &Context,
     unit: &str,
     operation: ServiceOperation,
-) -> Result<(), String> {
+) -> Result<(), SystemdError> {
     let verb = match operation {
         ServiceOperation::Start => "start",
         ServiceOperation::Stop => "stop",
@@ -41,7 +41,7 @@ pub(super) async fn properties(
     cx: &Context,
     name: &str,
     wanted: &[&str],
-) -> Result<Properties, String> {
+) -> Result<Properties, SystemdError> {
     let list = wanted.join(",");
     let text = ask(cx, &["show", "--no-pager", "--property", &list, "--", name]).await?;
     let each = text.lines().filter_map(|line| line.split_once('='));
@@ -49,21 +49,20 @@ pub(super) async fn properties(
     Ok(each.map(|(name, value)| (name.to_owned(), words(value))).collect())
 }
 
-async fn ask(cx: &Context, arguments: &[&str]) -> Result<String, String> {
+async fn ask(cx: &Context, arguments: &[&str]) -> Result<String, SystemdError> {
     let Finished { exit, stdout, stderr } =
         cx.runner.run(program("systemctl", arguments, cx.deadline)).await?;
     match exit {
         Exit::Code(0) => Ok(stdout.text),
         Exit::Code(code) => {
             let said = stderr.text.trim();
-            Err(if said.is_empty() {
-                format!("systemctl ended with code {code}")
-            } else {
-                said.to_owned()
+            Err(match said.is_empty() {
+                true => SystemdError::Systemctl(code),
+                false => SystemdError::Refused(said.to_owned()),
             })
         }
-        Exit::TimedOut => Err("systemctl did not finish in time".to_owned()),
-        Exit::Signal(_) | Exit::Cancelled => Err("systemctl was ended".to_owned()),
+        Exit::TimedOut => Err(SystemdError::SystemctlLate),
+        Exit::Signal(_) | Exit::Cancelled => Err(SystemdError::SystemctlEnded),
     }
 }
 
@@ -146,7 +145,8 @@ mod tests {
             return;
         }
         let cx = super::super::test_context();
-        let error = control(&cx, "no-such.service", ServiceOperation::Start).await.unwrap_err();
+        let error =
+            control(&cx, "no-such.service", ServiceOperation::Start).await.unwrap_err().to_string();
         assert!(error.contains("systemd"), "{error}");
     }
 

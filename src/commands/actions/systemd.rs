@@ -9,11 +9,13 @@ use std::num::NonZeroUsize;
 
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, Variant, connection};
 
 use super::services::ServiceOperation;
+use crate::commands::process::ProcessError;
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -48,6 +50,96 @@ pub(super) struct UnitFile {
 /// Properties of a unit by name (org.freedesktop.systemd1(5)), each as its texts.
 pub(super) type Properties = HashMap<String, Vec<String>>;
 
+/// Why systemd did not do, or tell, what it was asked for: the end of a sentence for the reply.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SystemdError {
+    /// systemd does not run this machine.
+    #[error(
+        "this machine does not run systemd, and services of other init systems are not known here"
+    )]
+    NotRunning,
+    /// The bus cannot be reached.
+    #[error("cannot reach the system bus: {0}")]
+    Bus(String),
+    /// The bus does not answer, and `systemctl` is missing.
+    #[error("{0}, and there is no systemctl")]
+    NoWay(Box<SystemdError>),
+    /// The bus does not answer.
+    #[error("the system bus did not answer in time")]
+    BusLate,
+    /// The bus ended the connection.
+    #[error("the system bus went away before the job ended")]
+    BusGone,
+    /// systemd does not answer.
+    #[error("systemd did not answer in time")]
+    Late,
+    /// systemd refuses: its words.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer of a method has another type.
+    #[error("{0}: {1}")]
+    Type(String, String),
+    /// A property has another type.
+    #[error("systemd answered with another type")]
+    OtherType,
+    /// No such unit.
+    #[error("systemd does not know {0}")]
+    UnknownUnit(String),
+    /// No such service.
+    #[error("there is no service {0}; list the services")]
+    NoService(String),
+    /// More units than can be checked.
+    #[error("{0} pulls in more units than can be held against the rules")]
+    TooManyUnits(String),
+    /// The job of this unit has not ended.
+    #[error("{0} is still at it after the time-out; ask for its status later")]
+    JobRuns(String),
+    /// The unit failed.
+    #[error("{0} failed; its log says why (journalctl -u {0})")]
+    UnitFailed(String),
+    /// The unit took too long.
+    #[error("{0} did not get there in the time its unit file allows")]
+    UnitLate(String),
+    /// Another job replaced the one of this unit.
+    #[error("the job for {0} was cancelled by another one")]
+    JobCancelled(String),
+    /// A unit that this one needs failed.
+    #[error("something that {0} needs failed")]
+    DependencyFailed(String),
+    /// The job of this unit has a result of another name.
+    #[error("the job for {0} ended as {1:?}")]
+    JobEnded(String, String),
+    /// The processes are not in their scope yet.
+    #[error("systemd did not take it over in time")]
+    ScopeLate,
+    /// `systemctl` could not be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// `systemctl` failed and did not say why.
+    #[error("systemctl ended with code {0}")]
+    Systemctl(i32),
+    /// `systemctl` took too long.
+    #[error("systemctl did not finish in time")]
+    SystemctlLate,
+    /// `systemctl` was ended.
+    #[error("systemctl was ended")]
+    SystemctlEnded,
+}
+
+/// Replies take texts.
+impl From<SystemdError> for String {
+    fn from(error: SystemdError) -> Self {
+        error.to_string()
+    }
+}
+
+impl SystemdError {
+    fn refused(error: zbus::Error) -> Self {
+        Self::Refused(reason(&error))
+    }
+}
+
 /// A connection to systemd, closed when it is dropped.
 pub(super) struct Bus {
     connection: Connection,
@@ -63,16 +155,19 @@ impl Bus {
     ///
     /// # Errors
     /// The end of a sentence: no bus, or no answer by the deadline.
-    pub(super) async fn connect(deadline: Instant) -> Result<Self, String> {
+    pub(super) async fn connect(deadline: Instant) -> Result<Self, SystemdError> {
         Self::build(connection::Builder::system(), deadline).await
     }
 
-    async fn build(builder: connection::Builder<'_>, deadline: Instant) -> Result<Self, String> {
+    async fn build(
+        builder: connection::Builder<'_>,
+        deadline: Instant,
+    ) -> Result<Self, SystemdError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let connection = timeout_at(deadline, builder.method_timeout(left).build())
             .await
-            .map_err(|_| "the system bus did not answer in time".to_owned())?
-            .map_err(|error| format!("cannot reach the system bus: {}", reason(&error)))?;
+            .map_err(|_| SystemdError::BusLate)?
+            .map_err(|error| SystemdError::Bus(reason(&error)))?;
         Ok(Self { connection, deadline })
     }
 
@@ -81,21 +176,21 @@ impl Bus {
         &self,
         states: &[&str],
         patterns: &[&str],
-    ) -> Result<Vec<Unit>, String> {
+    ) -> Result<Vec<Unit>, SystemdError> {
         let rows: Vec<UnitRow> = self.ask("ListUnitsByPatterns", &(states, patterns)).await?;
         Ok(rows.into_iter().map(unit).collect())
     }
 
     /// One unit, loaded for the question where it is not.
-    pub(super) async fn unit(&self, name: &str) -> Result<Unit, String> {
+    pub(super) async fn unit(&self, name: &str) -> Result<Unit, SystemdError> {
         let rows: Vec<UnitRow> = self.ask("ListUnitsByNames", &(&[name][..],)).await?;
         let unit = rows.into_iter().map(unit).next();
-        unit.ok_or_else(|| format!("systemd does not know {name}"))
+        unit.ok_or_else(|| SystemdError::UnknownUnit(name.to_owned()))
     }
 
     /// What systemd knows of one unit, loaded for the question where it is not: those of its properties that are a
     /// text or a list of texts.
-    pub(super) async fn properties(&self, name: &str) -> Result<Properties, String> {
+    pub(super) async fn properties(&self, name: &str) -> Result<Properties, SystemdError> {
         let path: OwnedObjectPath = self.ask("LoadUnit", &(name,)).await?;
         let message = self.within(self.connection.call_method(
             Some(DESTINATION),
@@ -106,7 +201,7 @@ impl Bus {
         ));
         let message = message.await?;
         let all: HashMap<String, zbus::OwnedVariant> =
-            message.body().deserialize().map_err(|error| reason(&error))?;
+            message.body().deserialize().map_err(SystemdError::refused)?;
         let texts = all.into_iter().filter_map(|(name, value)| {
             let texts = match String::try_from(value.clone()) {
                 Ok(text) => vec![text],
@@ -118,7 +213,7 @@ impl Bus {
     }
 
     /// The files of all services.
-    pub(super) async fn unit_files(&self) -> Result<Vec<UnitFile>, String> {
+    pub(super) async fn unit_files(&self) -> Result<Vec<UnitFile>, SystemdError> {
         let none: &[&str] = &[];
         let rows: Vec<(String, String)> =
             self.ask("ListUnitFilesByPatterns", &(none, &["*.service"][..])).await?;
@@ -135,7 +230,7 @@ impl Bus {
         &self,
         name: &str,
         operation: ServiceOperation,
-    ) -> Result<(), String> {
+    ) -> Result<(), SystemdError> {
         let (runtime, force) = (false, false);
         match operation {
             ServiceOperation::Start => self.job("StartUnit", name).await,
@@ -154,7 +249,7 @@ impl Bus {
     }
 
     /// Starts a job and waits for the signal that ends it.
-    async fn job(&self, method: &str, name: &str) -> Result<(), String> {
+    async fn job(&self, method: &str, name: &str) -> Result<(), SystemdError> {
         // Listening first: a job can end before its path is known here.
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
@@ -162,7 +257,7 @@ impl Bus {
             .member("JobRemoved")
             .path(PATH)
             .build()
-            .map_err(|error| reason(&error))?;
+            .map_err(SystemdError::refused)?;
         let mut removed = self
             .within(MessageStream::for_match_rule(rule, &self.connection, Some(SIGNALS)))
             .await?;
@@ -179,16 +274,16 @@ impl Bus {
                     return finished(name, &result);
                 }
             }
-            Err("the system bus went away before the job ended".to_owned())
+            Err(SystemdError::BusGone)
         };
-        timeout_at(self.deadline, ended).await.unwrap_or_else(|_| {
-            Err(format!("{name} is still at it after the time-out; ask for its status later"))
-        })
+        timeout_at(self.deadline, ended)
+            .await
+            .unwrap_or_else(|_| Err(SystemdError::JobRuns(name.to_owned())))
     }
 
     /// Whether the clock is synchronised: `NTPSynchronized` of org.freedesktop.timedate1(5), which is
     /// what the kernel says (adjtimex(2)), whoever does it.
-    pub(super) async fn clock_is_synchronised(&self) -> Result<bool, String> {
+    pub(super) async fn clock_is_synchronised(&self) -> Result<bool, SystemdError> {
         let message = self.within(self.connection.call_method(
             Some("org.freedesktop.timedate1"),
             "/org/freedesktop/timedate1",
@@ -201,7 +296,7 @@ impl Bus {
 
     /// How long the boot took after the kernel had started, in microseconds: `FinishTimestampMonotonic`.
     /// 0 while it is not finished.
-    pub(super) async fn boot_took(&self) -> Result<u64, String> {
+    pub(super) async fn boot_took(&self) -> Result<u64, SystemdError> {
         let message = self.within(self.connection.call_method(
             Some(DESTINATION),
             PATH,
@@ -212,16 +307,19 @@ impl Bus {
         property(&message.await?)
     }
 
-    async fn ask<B, T>(&self, method: &str, body: &B) -> Result<T, String>
+    async fn ask<B, T>(&self, method: &str, body: &B) -> Result<T, SystemdError>
     where
         B: serde::Serialize + zbus::DynamicType,
         T: DeserializeOwned + zbus::Type,
     {
         let message = self.call(method, body).await?;
-        message.body().deserialize::<T>().map_err(|error| format!("{method}: {}", reason(&error)))
+        message
+            .body()
+            .deserialize::<T>()
+            .map_err(|error| SystemdError::Type(method.to_owned(), reason(&error)))
     }
 
-    async fn call<B>(&self, method: &str, body: &B) -> Result<Message, String>
+    async fn call<B>(&self, method: &str, body: &B) -> Result<Message, SystemdError>
     where
         B: serde::Serialize + zbus::DynamicType,
     {
@@ -235,10 +333,13 @@ impl Bus {
         .await
     }
 
-    async fn within<T>(&self, work: impl Future<Output = zbus::Result<T>>) -> Result<T, String> {
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = zbus::Result<T>>,
+    ) -> Result<T, SystemdError> {
         match timeout_at(self.deadline, work).await {
-            Ok(answer) => answer.map_err(|error| reason(&error)),
-            Err(_) => Err("systemd did not answer in time".to_owned()),
+            Ok(answer) => answer.map_err(SystemdError::refused),
+            Err(_) => Err(SystemdError::Late),
         }
     }
 }
@@ -247,12 +348,12 @@ impl Bus {
 /// begun when this comes back: the processes are moved a little later.
 ///
 /// # Errors
-/// The end of a sentence: no bus, or systemd does not.
+/// No bus, or systemd refuses.
 pub(in crate::commands) async fn make_scope(
     name: &str,
     pids: &[u32],
     deadline: Instant,
-) -> Result<(), String> {
+) -> Result<(), SystemdError> {
     let none: &[(&str, &[(&str, Variant<'_>)])] = &[];
     let properties = [
         ("Description", Variant::from("Left running by a command of the host")),
@@ -274,20 +375,21 @@ fn unit_file((path, state): (String, String)) -> UnitFile {
 }
 
 /// What the result of a job means: the words of `JobRemoved` in org.freedesktop.systemd1(5).
-fn finished(name: &str, result: &str) -> Result<(), String> {
-    match result {
-        "done" | "skipped" => Ok(()),
-        "failed" => Err(format!("{name} failed; its log says why (journalctl -u {name})")),
-        "timeout" => Err(format!("{name} did not get there in the time its unit file allows")),
-        "canceled" => Err(format!("the job for {name} was cancelled by another one")),
-        "dependency" => Err(format!("something that {name} needs failed")),
-        other => Err(format!("the job for {name} ended as {other:?}")),
-    }
+fn finished(name: &str, result: &str) -> Result<(), SystemdError> {
+    let name = name.to_owned();
+    Err(match result {
+        "done" | "skipped" => return Ok(()),
+        "failed" => SystemdError::UnitFailed(name),
+        "timeout" => SystemdError::UnitLate(name),
+        "canceled" => SystemdError::JobCancelled(name),
+        "dependency" => SystemdError::DependencyFailed(name),
+        other => SystemdError::JobEnded(name, other.to_owned()),
+    })
 }
 
-fn property<T: TryFrom<zbus::OwnedVariant>>(message: &Message) -> Result<T, String> {
-    let value: zbus::OwnedVariant = message.body().deserialize().map_err(|error| reason(&error))?;
-    T::try_from(value).map_err(|_| "systemd answered with another type".to_owned())
+fn property<T: TryFrom<zbus::OwnedVariant>>(message: &Message) -> Result<T, SystemdError> {
+    let value: zbus::OwnedVariant = message.body().deserialize().map_err(SystemdError::refused)?;
+    T::try_from(value).map_err(|_| SystemdError::OtherType)
 }
 
 /// What the other side said, without the name of the error.
@@ -363,7 +465,7 @@ mod tests {
             bus.control("cron.service", ServiceOperation::Enable).await.unwrap_err(),
             bus.boot_took().await.unwrap_err(),
         ];
-        for answer in answers {
+        for answer in answers.map(|answer| answer.to_string()) {
             // The session bus may try to start it, and tell how that failed.
             assert!(answer.contains("systemd1"), "{answer}");
             assert!(!answer.contains("DBus.Error"), "{answer}");
@@ -379,14 +481,14 @@ mod tests {
         else {
             unreachable!("nobody listens there")
         };
-        assert!(error.contains("cannot reach the system bus"), "{error}");
+        assert!(matches!(error, SystemdError::Bus(_)), "{error}");
 
         let silent = folder.path().join("silent");
         let _listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
         let address = format!("unix:path={}", silent.display());
         let near = Instant::now() + Duration::from_millis(50);
         let built = Bus::build(connection::Builder::address(address.as_str()), near).await;
-        assert!(built.err().unwrap().contains("in time"));
+        assert!(matches!(built.err(), Some(SystemdError::BusLate)));
     }
 
     #[test]
@@ -400,7 +502,7 @@ mod tests {
 
     #[test]
     fn every_end_of_a_job_is_told_apart_and_only_one_is_good() {
-        assert_eq!(finished("x.service", "done"), Ok(()));
+        assert!(finished("x.service", "done").is_ok());
         for bad in ["failed", "timeout", "canceled", "dependency", "collected"] {
             assert!(finished("x.service", bad).is_err(), "{bad}");
         }

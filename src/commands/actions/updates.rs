@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::action::{Action, NoArguments, SideEffects, Unfit};
 use super::argument::PackageName;
+use super::packages::PackageError;
 use super::packages::{self, Manager, Operation, PackageArguments, PastUpdate, Root};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Plan, Value as Seen};
@@ -166,7 +167,7 @@ const LOOKS: &str = "and looks whether the machine waits for a restart: on Debia
 ///
 /// # Errors
 /// The sentence of an answer.
-pub async fn pending(cx: &Context) -> Result<Pending, String> {
+pub async fn pending(cx: &Context) -> Result<Pending, PackageError> {
     let place = Root::machine();
     let tells = place.manager()?.tells_security();
     let upgrades = packages::upgrades(&place, cx, false).await?;
@@ -274,7 +275,7 @@ pub(super) fn wants_index(place: &Root) -> bool {
         && index_age(place).is_none_or(|age| age > INDEX_OLD)
 }
 
-async fn past(place: &Root, cx: &Context) -> Result<Vec<PastUpdate>, String> {
+async fn past(place: &Root, cx: &Context) -> Result<Vec<PastUpdate>, PackageError> {
     let zone = off_worker(place, zone).await.unwrap_or_default();
     match place.manager()? {
         Manager::Apt => {
@@ -329,7 +330,7 @@ fn zone(place: &Root) -> &'static str {
 
 /// How old the index is. apt touches these folders at each update, also where nothing is new.
 fn index_age(place: &Root) -> Option<Duration> {
-    if place.manager() == Ok(Manager::Pacman) {
+    if matches!(place.manager(), Ok(Manager::Pacman)) {
         return packages::lists_age(place);
     }
     let folders =

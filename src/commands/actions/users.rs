@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::ActionError;
 use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
@@ -32,13 +33,16 @@ impl Action for UserList {
 
     async fn run(&self, cx: &Context) -> Done {
         let read = blocking(cx.deadline, "reading /etc/passwd", || {
-            let passwd = std::fs::read("/etc/passwd")
-                .map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
+            let passwd = std::fs::read("/etc/passwd").map_err(|error| ActionError::File {
+                verb: "read",
+                path: "/etc/passwd".into(),
+                error,
+            })?;
             // Where it is missing, the defaults of shadow-utils stand.
             let range = Range::parse(&std::fs::read("/etc/login.defs").unwrap_or_default());
             Ok(people(&accounts(&passwd), &range))
         });
-        let told = match read.await.and_then(|read: Result<_, String>| read) {
+        let told = match read.await.and_then(|read: Result<_, ActionError>| read) {
             Ok(users) => {
                 let count = users.len();
                 Outcome::data(json!({ "users": users, "count": count, "truncated": 0 }))

@@ -99,7 +99,7 @@ impl LocalExecutor {
                 Decision::Denied { why, .. } => why,
                 Decision::Allowed { .. } => return None,
             },
-            Err(why) => why,
+            Err(why) => why.to_string(),
         };
         Some(Outcome { stderr: why.clone(), ..Outcome::refused(why) })
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::cgroup::Group;
-use crate::commands::actions::systemd;
+use crate::commands::actions::systemd::{self, SystemdError};
 use crate::sync::IgnorePoison;
 
 /// Processes that are named; the others are counted.
@@ -52,7 +52,9 @@ pub(super) fn ended(names: Vec<String>) -> String {
 pub(super) fn keep(group: Option<&Group>, names: Vec<String>) -> String {
     let kept = match group {
         None => Err("it has no control group".to_owned()),
-        Some(group) if Path::new(BOOTED).exists() => hand_over(group),
+        Some(group) if Path::new(BOOTED).exists() => {
+            hand_over(group).map_err(|error| error.to_string())
+        }
         Some(group) => group.leave().map_err(|error| error.to_string()),
     };
     match kept {
@@ -63,7 +65,7 @@ pub(super) fn keep(group: Option<&Group>, names: Vec<String>) -> String {
     }
 }
 
-fn hand_over(group: &Group) -> Result<String, String> {
+fn hand_over(group: &Group) -> Result<String, SystemdError> {
     let number = RandomState::new().hash_one(std::process::id());
     let name = format!("infiniservice-left-{number:016x}.scope");
     let until = Instant::now() + TAKEN_MAX;
@@ -77,13 +79,13 @@ fn hand_over(group: &Group) -> Result<String, String> {
         while !group.is_empty() && Instant::now() < until {
             sleep(Duration::from_millis(5)).await;
         }
-        Ok::<(), String>(())
+        Ok::<(), SystemdError>(())
     });
     group.freeze(false);
     asked?;
     match group.is_empty() {
         true => Ok(name),
-        false => Err("systemd did not take it over in time".to_owned()),
+        false => Err(SystemdError::ScopeLate),
     }
 }
 

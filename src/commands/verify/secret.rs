@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
+use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::files::{Untrusted, open_guarded};
@@ -55,23 +56,19 @@ impl Secret {
     /// Loads the secret. `None` if the variable is not set, or if the value is empty: the agent is then locked.
     ///
     /// # Errors
-    /// The end of a sentence. It names the source and never contains the value.
-    pub fn load(source: &SecretSource) -> Result<Option<Self>, String> {
+    /// It names the source and never contains the value.
+    pub fn load(source: &SecretSource) -> Result<Option<Self>, SecretError> {
         match source {
             SecretSource::Env(name) => match std::env::var_os(name).map(OsString::into_vec) {
                 Some(bytes) if bytes.len() > SECRET_BYTES_MAX => {
-                    Err(format!("the variable {name} is longer than {SECRET_BYTES_MAX} bytes"))
+                    Err(SecretError::VariableTooLong(name.clone()))
                 }
                 bytes => Ok(bytes.and_then(Self::new)),
             },
             SecretSource::File(path) => read(path, 0o077),
             SecretSource::Credential(name) => {
-                let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-                    format!(
-                        "there is no credential {name:?}: systemd gave no CREDENTIALS_DIRECTORY \
-                         (is LoadCredential= in the unit?)"
-                    )
-                })?;
+                let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| SecretError::NoCredential(name.clone()))?;
                 // For a user other than root systemd grants by ACL, whose mask shows as group bits.
                 read(&Path::new(&folder).join(name), 0o027)
             }
@@ -81,6 +78,45 @@ impl Secret {
     /// The key, for signing and checking only.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// Why there is no secret, as the end of a sentence. It never contains the secret, nor the text that named its source.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// The text names no source.
+    #[error("a secret is told as env:NAME, file:/ABSOLUTE/PATH or credential:NAME, not by itself")]
+    Source,
+    /// A variable whose value can be guessed.
+    #[error("the variable {0} is no secret: every program may know it")]
+    WellKnown(String),
+    /// The value of the variable is too long.
+    #[error("the variable {0} is longer than {SECRET_BYTES_MAX} bytes")]
+    VariableTooLong(String),
+    /// systemd gave no credentials.
+    #[error(
+        "there is no credential {0:?}: systemd gave no CREDENTIALS_DIRECTORY \
+         (is LoadCredential= in the unit?)"
+    )]
+    NoCredential(String),
+    /// The file cannot be read, or others can read or change it.
+    #[error("cannot take the secret from {}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Core dumps, which would hold the secret, cannot be switched off.
+    #[error("cannot switch core dumps off: {0}")]
+    CoreDumps(std::io::Error),
+}
+
+/// What reports it takes texts.
+impl From<SecretError> for String {
+    fn from(error: SecretError) -> Self {
+        error.to_string()
     }
 }
 
@@ -152,12 +188,12 @@ impl SecretSource {
 }
 
 impl FromStr for SecretSource {
-    type Err = String;
+    type Err = SecretError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, SecretError> {
         match text.split_once(':') {
             Some(("env", name)) if is_no_secret(name) => {
-                Err(format!("the variable {name} is no secret: every program may know it"))
+                Err(SecretError::WellKnown(name.to_owned()))
             }
             Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
                 Ok(Self::Env(name.to_owned()))
@@ -167,9 +203,7 @@ impl FromStr for SecretSource {
                 Ok(Self::Credential(name.to_owned()))
             }
             // The text may be the secret itself, so it is not repeated.
-            _ => Err("a secret is told as env:NAME, file:/ABSOLUTE/PATH or credential:NAME, \
-                      not by itself"
-                .to_owned()),
+            _ => Err(SecretError::Source),
         }
     }
 }
@@ -189,10 +223,10 @@ impl std::fmt::Debug for Secret {
 /// `/proc/self` then belongs to root, so an agent that is not root cannot read its own `io` any more.
 ///
 /// # Errors
-/// The end of a sentence.
-pub fn harden() -> Result<(), String> {
+/// The kernel refuses.
+pub fn harden() -> Result<(), SecretError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|error| format!("cannot switch core dumps off: {error}"))
+        .map_err(|error| SecretError::CoreDumps(error.into()))
 }
 
 fn is_file_name(name: &str) -> bool {
@@ -201,9 +235,10 @@ fn is_file_name(name: &str) -> bool {
 
 /// Reads a secret from a file that no other user can change, nor its folders. The file is checked after it is opened, so
 /// that it cannot be replaced in between.
-fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, String> {
-    let told = |what: &dyn std::fmt::Display| {
-        format!("cannot take the secret from {}: {what}", path.display())
+fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, SecretError> {
+    let told = |what: &dyn std::fmt::Display| SecretError::File {
+        path: path.to_owned(),
+        why: what.to_string(),
     };
     let link = path.symlink_metadata().map_err(|error| told(&error))?;
     if !is_ours(link.uid()) {
@@ -252,7 +287,7 @@ mod tests {
         path
     }
 
-    fn load(path: &Path) -> Result<Option<Secret>, String> {
+    fn load(path: &Path) -> Result<Option<Secret>, SecretError> {
         Secret::load(&SecretSource::File(path.to_owned()))
     }
 
@@ -268,7 +303,7 @@ mod tests {
             assert!(load(&link).unwrap().is_some(), "a link of our own is as good");
         }
         let empty = file(folder.path(), "empty", b"\n", 0o600);
-        assert_eq!(load(&empty), Ok(None));
+        assert!(load(&empty).unwrap().is_none());
     }
 
     #[test]
@@ -277,18 +312,23 @@ mod tests {
         let canary = b"canary-4711";
         for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o777] {
             let path = file(folder.path(), &format!("{mode:o}"), canary, mode);
-            let error = load(&path).unwrap_err();
+            let error = load(&path).unwrap_err().to_string();
             assert!(error.contains("chmod 600") && !error.contains("4711"), "{error}");
         }
         let long = file(folder.path(), "long", &[b'x'; SECRET_BYTES_MAX + 1], 0o600);
-        assert!(load(&long).unwrap_err().contains("longer"));
-        assert!(load(folder.path()).unwrap_err().contains("no regular file"));
-        assert!(load(&folder.path().join("none")).unwrap_err().contains("No such file"));
+        assert!(load(&long).unwrap_err().to_string().contains("longer"));
+        assert!(load(folder.path()).unwrap_err().to_string().contains("no regular file"));
+        assert!(
+            load(&folder.path().join("none")).unwrap_err().to_string().contains("No such file")
+        );
         let pipe = folder.path().join("pipe");
         let private = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, private, 0)
             .unwrap();
-        assert!(load(&pipe).unwrap_err().contains("no regular file"), "and it did not hang");
+        assert!(
+            load(&pipe).unwrap_err().to_string().contains("no regular file"),
+            "and it did not hang"
+        );
     }
 
     #[test]
@@ -296,7 +336,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "key", b"x", 0o600);
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let error = load(&path).unwrap_err();
+        let error = load(&path).unwrap_err().to_string();
         let mend = format!("mend it with `chmod go-w {}`", folder.path().display());
         assert!(error.ends_with(&mend), "{error}");
         assert!(SecretSource::File(path.clone()).judge().is_err());
@@ -315,7 +355,7 @@ mod tests {
             "INFINISERVICE_STATE_DIR",
             "SSH_CONNECTION",
         ] {
-            let error = format!("env:{name}").parse::<SecretSource>().unwrap_err();
+            let error = format!("env:{name}").parse::<SecretSource>().unwrap_err().to_string();
             assert!(error.contains("is no secret"), "{error}");
         }
         for name in [SECRET_VARIABLE, "MY_KEY", "PATHS", "HOME_KEY"] {
@@ -333,7 +373,7 @@ mod tests {
             std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
             std::os::unix::fs::lchown(&link, Some(12_345), None).unwrap();
             for theirs in [path, link] {
-                assert!(load(&theirs).unwrap_err().contains("user 12345"));
+                assert!(load(&theirs).unwrap_err().to_string().contains("user 12345"));
             }
         } else {
             assert!(!is_ours(12_345) || getuid().as_raw() == 12_345);
@@ -343,18 +383,18 @@ mod tests {
     #[test]
     fn a_source_is_one_of_three_and_the_secret_itself_is_not_repeated() {
         let source = |text: &str| text.parse::<SecretSource>();
-        assert_eq!(source("env:A"), Ok(SecretSource::Env("A".to_owned())));
-        assert_eq!(source("credential:key"), Ok(SecretSource::Credential("key".to_owned())));
+        assert_eq!(source("env:A").unwrap(), SecretSource::Env("A".to_owned()));
+        assert_eq!(source("credential:key").unwrap(), SecretSource::Credential("key".to_owned()));
         for wrong in ["", "env:", "file:relative", "credential:../x", "credential:..", "canary4711"]
         {
-            assert!(!source(wrong).unwrap_err().contains("4711"), "{wrong}");
+            assert!(!source(wrong).unwrap_err().to_string().contains("4711"), "{wrong}");
         }
     }
 
     #[test]
     fn a_variable_that_is_not_set_locks() {
         let source = SecretSource::Env("INFINISERVICE_NO_SUCH_VARIABLE".to_owned());
-        assert_eq!(Secret::load(&source), Ok(None));
+        assert!(Secret::load(&source).unwrap().is_none());
         let path = SecretSource::Env("PATH".to_owned());
         assert!(Secret::load(&path).unwrap().is_some());
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::ActionError;
 use super::super::action::{Action, Unfit};
 use super::super::argument::ArgumentError;
 use super::super::page::Name;
@@ -108,7 +109,7 @@ pub(super) async fn health(cx: &Context) -> Check {
     health_judged(&errors, &disks, &smart)
 }
 
-async fn mounts(cx: &Context) -> Result<(Vec<Mount>, Vec<String>), String> {
+async fn mounts(cx: &Context) -> Result<(Vec<Mount>, Vec<String>), ActionError> {
     let collector: Vec<Box<dyn Collector>> =
         vec![Box::new(DiskCollector::new(DiskOptions::default()))];
     let reading = sample::over(cx.deadline, Duration::ZERO, collector).await?;
@@ -116,7 +117,8 @@ async fn mounts(cx: &Context) -> Result<(Vec<Mount>, Vec<String>), String> {
     match reading.disk {
         Some(disk) => Ok((disk.mounts.clone(), troubles)),
         None => {
-            Err(troubles.into_iter().next().unwrap_or_else(|| "cannot list file systems".into()))
+            let why = troubles.into_iter().next();
+            Err(ActionError::NoReading(why.unwrap_or_else(|| "cannot list file systems".into())))
         }
     }
 }
@@ -201,15 +203,14 @@ fn smart_disks() -> Vec<String> {
     disks
 }
 
-async fn ask_smart(cx: &Context, disk: &str) -> Result<bool, String> {
+async fn ask_smart(cx: &Context, disk: &str) -> Result<bool, ActionError> {
     let device = format!("/dev/{disk}");
     let asked = program("smartctl", &["--json=c", "-H", "-n", "standby", &device], cx.deadline);
     let finished = cx.runner.run(asked).await?;
     match finished.exit {
         // The code is a set of bits, of which some tell of errors long past.
-        Exit::Code(_) => smart_passed(&finished.stdout.text)
-            .ok_or_else(|| "it does not tell its health".to_owned()),
-        _ => Err("smartctl did not finish".to_owned()),
+        Exit::Code(_) => smart_passed(&finished.stdout.text).ok_or(ActionError::NoHealth),
+        _ => Err(ActionError::Unfinished("smartctl")),
     }
 }
 
@@ -220,11 +221,11 @@ fn smart_passed(text: &str) -> Option<bool> {
 fn health_judged(
     errors: &[(String, u64)],
     disks: &[String],
-    smart: &[(String, Result<bool, String>)],
+    smart: &[(String, Result<bool, ActionError>)],
 ) -> Check {
     let failing: Vec<&str> = smart
         .iter()
-        .filter(|(_, passed)| *passed == Ok(false))
+        .filter(|(_, passed)| matches!(passed, Ok(false)))
         .map(|(disk, _)| disk.as_str())
         .collect();
     let damaged: Vec<&str> =
@@ -234,7 +235,7 @@ fn health_judged(
         "filesystem_errors": errors.iter().map(|(name, count)| json!({ "device": name, "errors": count })).collect::<Vec<_>>(),
         "smart": smart.iter().map(|(disk, passed)| match passed {
             Ok(passed) => json!({ "disk": disk, "passed": passed }),
-            Err(why) => json!({ "disk": disk, "note": why }),
+            Err(why) => json!({ "disk": disk, "note": why.to_string() }),
         }).collect::<Vec<_>>(),
         "smart_available": asked > 0,
     });

@@ -7,6 +7,7 @@ use std::io;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
+use super::super::ActionError;
 use super::super::{Context, blocking, find_program, program};
 use super::{Check, Status};
 use crate::commands::process::Exit;
@@ -29,7 +30,7 @@ pub(super) async fn check(cx: &Context) -> Check {
         match ask_journal(cx).await {
             Ok(Some(sources)) => return judged(&sources, "the journal, last 24 hours"),
             Ok(None) => {}
-            Err(error) => why = error,
+            Err(error) => why = error.to_string(),
         }
     }
     match blocking(cx.deadline, "reading /dev/kmsg", kernel_errors).await {
@@ -46,7 +47,7 @@ pub(super) async fn check(cx: &Context) -> Check {
 }
 
 /// Entries by who wrote them; `None` where there is no journal.
-async fn ask_journal(cx: &Context) -> Result<Option<BTreeMap<String, usize>>, String> {
+async fn ask_journal(cx: &Context) -> Result<Option<BTreeMap<String, usize>>, ActionError> {
     let most = ENTRIES_MAX.to_string();
     let arguments = [
         "--priority=err",
@@ -69,10 +70,10 @@ async fn ask_journal(cx: &Context) -> Result<Option<BTreeMap<String, usize>>, St
     let finished = cx.runner.run(program("journalctl", &arguments, cx.deadline)).await?;
     match finished.exit {
         Exit::Code(0) => Ok(Some(parse_journal(&finished.stdout.text))),
-        _ => Err(format!(
-            "journalctl: {}",
-            finished.stderr.text.lines().next().unwrap_or("did not finish")
-        )),
+        _ => {
+            let said = finished.stderr.text.lines().next().unwrap_or("did not finish");
+            Err(ActionError::Program("journalctl", said.to_owned()))
+        }
     }
 }
 

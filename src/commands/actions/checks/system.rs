@@ -154,7 +154,7 @@ pub(super) async fn clock(cx: &Context) -> Check {
     let mark = blocking(cx.deadline, "reading /run", || {
         Path::new("/run/systemd/timesync/synchronized").exists()
     });
-    if mark.await == Ok(true) {
+    if matches!(mark.await, Ok(true)) {
         return told(true, "systemd-timesyncd");
     }
     Check::unavailable(NAME, "no program on this machine tells whether its clock is synchronised")

@@ -3,11 +3,12 @@
 
 use tokio::time::Instant;
 
+use super::PackageError;
 use super::deb822::{Stanza, read_stanzas};
 use super::{Package, Root};
 
 /// The installed packages.
-pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, String> {
+pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, PackageError> {
     let mut packages = Vec::new();
     read_stanzas(&place.path("lib/apk/db/installed"), deadline, |stanza| {
         packages.extend(package(stanza));

@@ -10,13 +10,18 @@ mod output;
 use tokio::time::Instant;
 
 use super::super::Context;
+use super::PackageError;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::actions::argument::{PackageName, Query};
 
 /// The steps of `change`.
-pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+pub fn steps(
+    place: &Root,
+    change: Operation<'_>,
+    deadline: Instant,
+) -> Result<Vec<Step>, PackageError> {
     let act = |words: &[&str]| act(place, deadline, words);
     let ask = |words: &[&str]| get(place, deadline, words, Kind::Ask);
     Ok(match change {
@@ -59,7 +64,7 @@ pub async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
-) -> Result<(Vec<Package>, usize), String> {
+) -> Result<(Vec<Package>, usize), PackageError> {
     let (mut text, cut) = ask(cx, &search_step(place, cx.deadline, query, false), &[0]).await?;
     if cut {
         // More than is kept: the names alone are the better answer.
@@ -94,7 +99,7 @@ pub async fn search(
 }
 
 /// What a full upgrade would do, without locks and without doing it.
-pub async fn pending(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, String> {
+pub async fn pending(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, PackageError> {
     let change = if sizes { Operation::CheckSizes } else { Operation::Check };
     let mut upgrades = Upgrades::default();
     for (at, step) in steps(place, change, cx.deadline)?.iter().enumerate() {
@@ -204,7 +209,7 @@ fn arguments(place: &Root, words: &[&str]) -> Vec<String> {
 
 /// Asks whether exactly this name is known: `apt-cache policy` then has a line of it and a colon, without
 /// the architecture where that is the machine's own.
-fn known(place: &Root, deadline: Instant, name: &PackageName) -> Result<Step, String> {
+fn known(place: &Root, deadline: Instant, name: &PackageName) -> Result<Step, PackageError> {
     let name = name.as_str();
     let base = name.split(':').next().unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || "+.-".contains(c);
@@ -212,7 +217,7 @@ fn known(place: &Root, deadline: Instant, name: &PackageName) -> Result<Step, St
         || !base.starts_with(|c: char| c.is_ascii_alphanumeric())
         || !base.chars().all(plain)
     {
-        return Err("that is no name of a Debian package: two or more of letters, digits and \"+.-\", a letter or digit first".into());
+        return Err(PackageError::DebianName);
     }
     let lines = vec![format!("{name}:"), format!("{base}:")];
     Ok(cache(place, deadline, &["policy", "--", name], Kind::Known(lines)))

@@ -1,6 +1,7 @@
 //! The paragraphs that Debian's files are made of (`deb822(5)`), from chunks of bytes; and files read
 //! in chunks, or from their end. Does not know what a field means.
 
+use super::PackageError;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -89,14 +90,8 @@ pub async fn read_chunks(
     path: &Path,
     deadline: Instant,
     mut each: impl FnMut(&[u8]),
-) -> Result<(), String> {
-    let told = |error: std::io::Error| match error.kind() {
-        ErrorKind::PermissionDenied => format!(
-            "cannot read {}: permission denied (does the agent run as root?)",
-            path.display()
-        ),
-        _ => format!("cannot read {}: {error}", path.display()),
-    };
+) -> Result<(), PackageError> {
+    let told = |error| PackageError::Read { path: path.to_owned(), error };
     let read = async {
         let mut file = tokio::fs::File::open(path).await.map_err(told)?;
         let mut chunk = vec![0; CHUNK];
@@ -109,7 +104,7 @@ pub async fn read_chunks(
     };
     match timeout_at(deadline, read).await {
         Ok(done) => done,
-        Err(_) => Err(format!("reading {} took longer than the command may", path.display())),
+        Err(_) => Err(PackageError::Late(path.display().to_string())),
     }
 }
 
@@ -118,7 +113,7 @@ pub async fn read_chunks(
 ///
 /// # Errors
 /// The sentence of an answer.
-pub async fn read_end(path: &Path, bytes: u64, deadline: Instant) -> Result<String, String> {
+pub async fn read_end(path: &Path, bytes: u64, deadline: Instant) -> Result<String, PackageError> {
     let read = move |path: PathBuf| -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
         let from = file.metadata()?.len().saturating_sub(bytes);
@@ -136,9 +131,9 @@ pub async fn read_end(path: &Path, bytes: u64, deadline: Instant) -> Result<Stri
     match timeout_at(deadline, read).await {
         Ok(Ok(Ok(end))) => Ok(String::from_utf8_lossy(&end).into_owned()),
         Ok(Ok(Err(error))) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Ok(Ok(Err(error))) => Err(format!("cannot read {}: {error}", path.display())),
-        Ok(Err(_)) => Err(format!("reading {} failed; it is not as expected", path.display())),
-        Err(_) => Err(format!("reading {} took longer than the command may", path.display())),
+        Ok(Ok(Err(error))) => Err(PackageError::Read { path: path.to_owned(), error }),
+        Ok(Err(_)) => Err(PackageError::Panicked(path.display().to_string())),
+        Err(_) => Err(PackageError::Late(path.display().to_string())),
     }
 }
 
@@ -147,7 +142,7 @@ pub async fn read_stanzas(
     path: &Path,
     deadline: Instant,
     mut each: impl FnMut(Stanza<'_>),
-) -> Result<(), String> {
+) -> Result<(), PackageError> {
     let mut stanzas = Stanzas::default();
     read_chunks(path, deadline, |chunk| stanzas.push(chunk, &mut each)).await?;
     stanzas.finish(each);
@@ -194,7 +189,7 @@ mod tests {
         assert_eq!(end(8).await, "three\n");
         assert_eq!(end(100).await, "one\ntwo\nthree\n");
         let none = Path::new("/nowhere/at/all");
-        assert_eq!(read_end(none, 8, Instant::now() + HOUR).await.as_deref(), Ok(""));
+        assert_eq!(read_end(none, 8, Instant::now() + HOUR).await.unwrap(), "");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use super::super::Context;
+use super::PackageError;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, rpm};
@@ -64,7 +65,7 @@ pub async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
-) -> Result<(Vec<Package>, usize), String> {
+) -> Result<(Vec<Package>, usize), PackageError> {
     let (text, _) = ask(cx, &search_step(place, cx.deadline, query), &[0]).await?;
     let mut names = found(&text);
     let wanted = query.as_str();
@@ -88,10 +89,10 @@ pub async fn search(
 
 /// The upgrades that repositories have for what is installed; dnf fetches what it knows of them anew when
 /// it is older than its `metadata_expire`.
-pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, String> {
+pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let steps = steps(place, Operation::Check, cx.deadline);
     let [all, secure, _] = &*steps else {
-        return Err("the steps of a check of dnf are not as expected".into());
+        return Err(PackageError::Output("dnf", "a check has other steps"));
     };
     let (all, cut) = ask(cx, all, &[0]).await?;
     let (secure, _) = ask(cx, secure, &[0]).await?;

@@ -7,11 +7,12 @@ use std::collections::HashSet;
 
 use tokio::time::Instant;
 
+use super::PackageError;
 use super::deb822::{Stanza, read_stanzas};
 use super::{Package, Root};
 
 /// The installed packages, in the order of the file.
-pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, String> {
+pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, PackageError> {
     let mut automatic = HashSet::new();
     let states = place.path("var/lib/apt/extended_states");
     if tokio::fs::try_exists(&states).await.unwrap_or(false) {

@@ -5,6 +5,7 @@
 //! and asked of `rpm` otherwise. What changes the machine is a list of [`Step`]s, made by one function
 //! for the real run and for `explain` alike.
 
+mod error;
 mod actions;
 mod apk;
 mod apt;
@@ -18,7 +19,7 @@ mod simulation;
 mod rpm;
 mod deb822;
 mod transaction;
-mod errors;
+mod failure;
 mod upgrades;
 mod zypper;
 
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 pub use actions::{PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate};
 pub use deb822::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
+pub use error::PackageError;
 pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
 pub use operation::Operation;
 pub use root::{Manager, Root};
@@ -41,9 +43,9 @@ pub(super) use dpkg::look_closer;
 pub(super) use pacman::lists_age;
 pub(super) use transaction::{ask, run};
 
-use super::Context;
 use super::argument::Query;
 use super::plan::{Argument, Effect, Value};
+use super::{ActionError, Context};
 use crate::commands::execute::outcome::Outcome;
 
 /// The most packages a search tells.
@@ -97,7 +99,7 @@ pub(super) fn would_run(place: &Root, operation: Operation<'_>) -> Option<Vec<Ve
 pub(super) async fn side_effects(
     cx: &Context,
     change: Operation<'_>,
-) -> Result<Vec<Effect<'static>>, String> {
+) -> Result<Vec<Effect<'static>>, ActionError> {
     let effect = |Planned { kind, name }| {
         let action = match kind {
             ChangeKind::Install => "PackageInstall",
@@ -129,7 +131,7 @@ pub async fn search_in(place: &Root, cx: &Context, query: &Query) -> Outcome {
         Ok(Manager::Dnf) => dnf::search(place, cx, query).await,
         Ok(Manager::Zypper) => zypper::search(place, cx, query).await,
         Ok(Manager::Pacman) => pacman::search(place, cx, query).await,
-        Ok(other) => Err(other.refusal("search packages")),
+        Ok(manager) => Err(PackageError::NotDriven { manager, task: "search packages" }),
         Err(why) => Err(why),
     };
     match found {
@@ -147,7 +149,7 @@ pub async fn change_in(place: &Root, cx: &Context, change: Operation<'_>) -> Out
 }
 
 /// The installed packages, whatever keeps them.
-pub(super) async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, String> {
+pub(super) async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, PackageError> {
     match place.manager()? {
         Manager::Apt => dpkg::installed(place, cx.deadline).await,
         Manager::Dnf | Manager::Yum | Manager::Zypper => rpm::installed(place, cx).await,
@@ -157,13 +159,17 @@ pub(super) async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>
 }
 
 /// The pending upgrades, by what the manager knows now, with the bytes to fetch where `sizes` is wanted.
-pub(super) async fn upgrades(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, String> {
+pub(super) async fn upgrades(
+    place: &Root,
+    cx: &Context,
+    sizes: bool,
+) -> Result<Upgrades, PackageError> {
     match place.manager()? {
         Manager::Apt => apt::pending(place, cx, sizes).await,
         Manager::Dnf => dnf::pending(place, cx).await,
         Manager::Zypper => zypper::pending(place, cx).await,
         Manager::Pacman => pacman::pending(place, cx).await,
-        other => Err(other.refusal("tell pending updates")),
+        manager => Err(PackageError::NotDriven { manager, task: "tell pending updates" }),
     }
 }
 

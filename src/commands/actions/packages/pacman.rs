@@ -30,6 +30,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::super::Context;
+use super::PackageError;
 use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
@@ -54,7 +55,11 @@ const FORMAT: &str = "%n %v %r %s";
 ///
 /// # Errors
 /// The sentence of an answer, where pacman should not do that.
-pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+pub fn steps(
+    place: &Root,
+    change: Operation<'_>,
+    deadline: Instant,
+) -> Result<Vec<Step>, PackageError> {
     let act = |words: &[&str]| {
         let words = [words, &["--noprogressbar"]].concat();
         pacman(place, deadline, OWN, &words, &[], Kind::Act)
@@ -78,8 +83,7 @@ pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<V
             ]
         }
         Operation::Update(_) | Operation::UpgradeOne(_) => {
-            return Err("pacman brings a system up to date as a whole only: one package alone may not fit the others; \
-                        use UpdateSystemSoftware without a package".into());
+            return Err(PackageError::WholeSystemOnly);
         }
         Operation::UpgradeAll => vec![act(&["-Syu"])],
         Operation::Refresh => refresh(place, deadline),
@@ -133,7 +137,7 @@ pub async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
-) -> Result<(Vec<Package>, usize), String> {
+) -> Result<(Vec<Package>, usize), PackageError> {
     let (text, cut) = told(cx, &search_step(place, cx.deadline, query)).await?;
     let mut packages = output::found(&text, cut)?;
     let wanted = query.as_str();
@@ -145,10 +149,10 @@ pub async fn search(
 
 /// The updates that the newest lists have, but for packages that the machine is told to ignore. Repository
 /// and size are of the upgrade as a whole, and missing where that could not be done now.
-pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, String> {
+pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let steps = check(place, cx.deadline, newest_lists(place));
     let [outdated, plan] = &*steps else {
-        return Err("the steps of a check of pacman are not as expected".into());
+        return Err(PackageError::Output("pacman", "a check has other steps"));
     };
     let (text, cut) = told(cx, outdated).await?;
     let (mut list, held) = output::outdated(&text, cut)?;
@@ -216,7 +220,7 @@ fn search_step(place: &Root, deadline: Instant, query: &Query) -> Step {
 }
 
 /// What a question was answered with: pacman ends with exit code 1 and says nothing where it found nothing.
-async fn told(cx: &Context, step: &Step) -> Result<(String, bool), String> {
+async fn told(cx: &Context, step: &Step) -> Result<(String, bool), PackageError> {
     let finished = finished(cx, step).await?;
     let complaint = |line: &str| line.starts_with("error:") || line.contains("database file for");
     let nothing =
@@ -224,7 +228,7 @@ async fn told(cx: &Context, step: &Step) -> Result<(String, bool), String> {
     match finished.exit {
         Exit::Code(0) => Ok((finished.stdout.text, finished.stdout.truncated)),
         Exit::Code(1) if nothing => Ok((String::new(), false)),
-        _ => Err(step.explain(&finished, "").unwrap_or_default()),
+        _ => Err(step.failure(&finished, "")),
     }
 }
 

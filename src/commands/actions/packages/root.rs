@@ -1,5 +1,6 @@
 //! Which package manager a tree has. Runs nothing.
 
+use super::PackageError;
 use std::path::{Path, PathBuf};
 
 /// Where packages are: the machine itself, or a tree that holds another one's.
@@ -54,7 +55,7 @@ impl Root {
     ///
     /// # Errors
     /// The sentence of an answer, where there is none.
-    pub fn manager(&self) -> Result<Manager, String> {
+    pub fn manager(&self) -> Result<Manager, PackageError> {
         let has = |path: &str| self.path(path).metadata().is_ok_and(|data| data.len() > 0);
         if has("var/lib/dpkg/status") {
             return Ok(Manager::Apt);
@@ -72,7 +73,7 @@ impl Root {
                 (_, true, _) => Ok(Manager::Dnf),
                 _ if zypper => Ok(Manager::Zypper),
                 (_, _, true) => Ok(Manager::Yum),
-                _ => Err("there is an rpm database and neither dnf nor zypper to work on it; install dnf".into()),
+                _ => Err(PackageError::NoManager),
             };
         }
         if has("lib/apk/db/installed") {
@@ -81,7 +82,7 @@ impl Root {
         if has("var/lib/pacman/local") {
             return Ok(Manager::Pacman);
         }
-        Err("no package database of dpkg, rpm, apk or pacman was found on this machine".into())
+        Err(PackageError::NoDatabase)
     }
 }
 
@@ -118,14 +119,6 @@ impl Manager {
     pub fn tells_security(self) -> bool {
         self != Self::Pacman
     }
-
-    /// Why it does not do `what`.
-    pub(super) fn refusal(self, what: &str) -> String {
-        format!(
-            "cannot {what} with {0}: this agent drives apt-get, dnf, zypper and pacman only; run {0} in a script instead",
-            self.tool()
-        )
-    }
 }
 
 fn tool(name: &str) -> bool {
@@ -154,9 +147,15 @@ mod tests {
             ("var/lib/pacman/local/ALPM_DB_VERSION", Manager::Pacman),
         ] {
             let (_root, place) = with(file);
-            assert_eq!(place.manager(), Ok(manager), "{file}");
+            assert_eq!(place.manager().unwrap(), manager, "{file}");
         }
         let nothing = tempfile::tempdir().unwrap();
-        assert!(Root::at(nothing.path()).manager().unwrap_err().contains("no package database"));
+        assert!(
+            Root::at(nothing.path())
+                .manager()
+                .unwrap_err()
+                .to_string()
+                .contains("no package database")
+        );
     }
 }

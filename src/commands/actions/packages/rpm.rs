@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::super::Context;
+use super::PackageError;
 use super::transaction::{Kind, Step, ask};
 use super::{Package, Root};
 use crate::commands::actions::argument::PackageName;
@@ -18,7 +19,7 @@ const FORMAT: &str =
 const PARTS: [&str; 6] = ["[a-f]*", "[g-k]*", "l*", "[m-o]*", "p*", "[!a-p]*"];
 
 /// The installed packages, without the keys that rpm keeps among them.
-pub async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, String> {
+pub async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, PackageError> {
     let (text, cut) = ask(cx, &query(place, cx.deadline, &[]), &[0]).await?;
     if !cut {
         return Ok(text.lines().filter_map(package).collect());

@@ -1,6 +1,7 @@
 //! What a package manager would change, told without changing it: by its own simulation. Decides nothing.
 
 use super::super::Context;
+use super::PackageError;
 use super::transaction::{Step, finished};
 use super::{Manager, Operation, Root, apt, dnf, pacman, run, zypper};
 use crate::commands::process::Exit;
@@ -35,12 +36,12 @@ impl Planned {
 /// done.
 ///
 /// # Errors
-/// It could not be told: the sentence of an answer.
+/// The manager cannot tell.
 pub async fn planned_changes_in(
     place: &Root,
     cx: &Context,
     change: Operation<'_>,
-) -> Result<Vec<Planned>, String> {
+) -> Result<Vec<Planned>, PackageError> {
     type Parse = fn(&str) -> Vec<Planned>;
     let (steps, parse): (Vec<Step>, Parse) = match place.manager()? {
         Manager::Apt => (apt::simulate(place, change, cx.deadline), apt::planned),
@@ -56,7 +57,7 @@ pub async fn planned_changes_in(
     if !before.is_empty() {
         let ready = run(cx, before, change.name()).await;
         if let Some(why) = ready.error.filter(|_| !ready.success) {
-            return Err(why);
+            return Err(PackageError::Failed(why));
         }
     }
     let told = finished(cx, last).await?;
@@ -67,13 +68,10 @@ pub async fn planned_changes_in(
         _ => false,
     };
     if !done {
-        return Err(last.explain(&told, change.name()).unwrap_or_default());
+        return Err(last.failure(&told, change.name()));
     }
     if told.stdout.truncated {
-        return Err(
-            "what would be changed is too much to be held against the rules; change less at once"
-                .into(),
-        );
+        return Err(PackageError::TooManyChanges);
     }
     Ok(parse(&told.stdout.text))
 }

@@ -9,7 +9,8 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Context;
-use super::{Manager, Operation, Root, apt, dnf, errors, pacman, rpm, zypper};
+use super::PackageError;
+use super::{Manager, Operation, Root, apt, dnf, failure, pacman, rpm, zypper};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, Program};
 use crate::redact::redact_urls;
@@ -52,7 +53,11 @@ pub enum Kind {
 ///
 /// # Errors
 /// The sentence of an answer, where its manager cannot do that.
-pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<Vec<Step>, String> {
+pub fn steps(
+    place: &Root,
+    change: Operation<'_>,
+    deadline: Instant,
+) -> Result<Vec<Step>, PackageError> {
     match place.manager()? {
         Manager::Apt => apt::steps(place, change, deadline),
         Manager::Dnf => Ok(dnf::steps(place, change, deadline)),
@@ -62,7 +67,7 @@ pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Result<V
             Ok(vec![rpm::query(place, deadline, &[])])
         }
         Manager::Apk if matches!(change, Operation::List) => Ok(Vec::new()),
-        other => Err(other.refusal(change.doing())),
+        manager => Err(PackageError::NotDriven { manager, task: change.doing() }),
     }
 }
 
@@ -141,13 +146,13 @@ pub fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
 ///
 /// # Errors
 /// The sentence of an answer.
-pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, bool), String> {
+pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, bool), PackageError> {
     let finished = finished(cx, step).await?;
     match finished.exit {
         Exit::Code(code) if fine.contains(&code) => {
             Ok((finished.stdout.text, finished.stdout.truncated))
         }
-        _ => Err(step.explain(&finished, "").unwrap_or_default()),
+        _ => Err(step.failure(&finished, "")),
     }
 }
 
@@ -155,7 +160,7 @@ pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, boo
 ///
 /// # Errors
 /// It could not be started: the sentence of an answer.
-pub async fn finished(cx: &Context, step: &Step) -> Result<Finished, String> {
+pub async fn finished(cx: &Context, step: &Step) -> Result<Finished, PackageError> {
     cx.patiently(&step.program).await
 }
 
@@ -187,8 +192,13 @@ impl Step {
 
     /// Why it failed, as a sentence without users and passwords of repositories; `None` where it did not.
     pub(super) fn explain(&self, finished: &Finished, name: &str) -> Option<String> {
-        let why = errors::explain(&self.program.program.to_string_lossy(), finished, name)?;
+        let why = failure::explain(&self.program.program.to_string_lossy(), finished, name)?;
         Some(redact_urls(&why).into_owned())
+    }
+
+    /// Why it failed, where it has.
+    pub(super) fn failure(&self, finished: &Finished, name: &str) -> PackageError {
+        PackageError::Failed(self.explain(finished, name).unwrap_or_default())
     }
 
     /// Its program and arguments.
@@ -203,7 +213,7 @@ impl Step {
 impl Context {
     /// Runs a program, and again with growing delays while another process holds the package
     /// manager's lock, until there is no time left for another try or [`LOCK_TRIES`] are spent.
-    async fn patiently(&self, program: &Program) -> Result<Finished, String> {
+    async fn patiently(&self, program: &Program) -> Result<Finished, PackageError> {
         let delays = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(Duration::from_secs(30))
@@ -214,7 +224,7 @@ impl Context {
         let (mut waiting, mut before) = (false, None);
         for delay in delays {
             let finished = self.runner.run(program.clone()).await?;
-            let held = errors::lock_holder(&tool, &finished);
+            let held = failure::lock_holder(&tool, &finished);
             // Where the last try was cut short by the deadline, the one before tells who was in the way.
             if let (Exit::TimedOut, None, Some(before)) = (finished.exit, &held, before.take()) {
                 return Ok(before);
@@ -228,7 +238,7 @@ impl Context {
                 }
                 _ => {}
             }
-            waiting = errors::lock_holder(&tool, &finished).is_some();
+            waiting = failure::lock_holder(&tool, &finished).is_some();
             if !waiting || Instant::now() + delay >= program.deadline {
                 return Ok(finished);
             }

@@ -22,6 +22,7 @@ use std::collections::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use super::super::Context;
+use super::PackageError;
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{FOUND_MAX, Operation, Package, Root, rpm};
@@ -107,10 +108,10 @@ pub async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
-) -> Result<(Vec<Package>, usize), String> {
+) -> Result<(Vec<Package>, usize), PackageError> {
     let words = words(query);
     if words.len() > WORDS_MAX {
-        return Err(format!("zypper is asked for at most {WORDS_MAX} words; search for fewer"));
+        return Err(PackageError::TooManyWords(WORDS_MAX));
     }
     let (mut summaries, mut cut) = (HashMap::new(), false);
     for (number, word) in words.into_iter().enumerate() {
@@ -144,7 +145,7 @@ pub async fn search(
 
 /// The updates that repositories have for what is installed. zypper fetches what it knows of those that are
 /// set to refresh by themselves anew.
-pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, String> {
+pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let (text, cut) = ask(cx, &table(place, cx.deadline, &["list-updates"]), &[0, SKIPPED]).await?;
     let mut list = output::updates(&text)?;
     if !list.is_empty() {
@@ -168,7 +169,7 @@ pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, String> {
 
 /// The packages that needed security patches speak of: a patch conflicts with those that are older than
 /// what it brings.
-async fn secure(place: &Root, cx: &Context) -> Result<HashSet<String>, String> {
+async fn secure(place: &Root, cx: &Context) -> Result<HashSet<String>, PackageError> {
     let words = ["list-patches", "--category", "security"];
     let (text, _) = ask(cx, &table(place, cx.deadline, &words), &[0, SKIPPED]).await?;
     let mut names = output::patches(&text)?;

@@ -6,25 +6,26 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::{Instant, timeout_at};
 
+use super::super::PackageError;
 use super::{Package, Root};
 
 /// The largest `desc` that is read.
 const DESC_MAX: u64 = 256 * 1024;
 
 /// The installed packages.
-pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, String> {
+pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, PackageError> {
     let folder = place.path("var/lib/pacman/local");
     let read = tokio::task::spawn_blocking(move || read(folder));
     match timeout_at(deadline, read).await {
         Ok(Ok(packages)) => packages,
-        Ok(Err(_)) => Err("reading pacman's database failed; it is not as expected".into()),
-        Err(_) => Err("reading pacman's database took longer than the command may".into()),
+        Ok(Err(_)) => Err(PackageError::Panicked("pacman's database".into())),
+        Err(_) => Err(PackageError::Late("pacman's database".into())),
     }
 }
 
-fn read(folder: PathBuf) -> Result<Vec<Package>, String> {
+fn read(folder: PathBuf) -> Result<Vec<Package>, PackageError> {
     let entries = std::fs::read_dir(&folder)
-        .map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+        .map_err(|error| PackageError::Read { path: folder.clone(), error })?;
     let descs = entries.flatten().map(|entry| entry.path().join("desc"));
     let sane = descs.filter(|path| path.metadata().is_ok_and(|data| data.len() <= DESC_MAX));
     let texts = sane.filter_map(|path| std::fs::read(path).ok());

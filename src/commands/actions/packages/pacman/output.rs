@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::super::Package;
+use super::super::PackageError;
 use super::super::upgrades::Upgrade;
 
 /// What `-Ss` found: `core/bash 5.2-1 (group) [installed: 5.1-1]`, and the description below it.
-pub fn found(text: &str, cut: bool) -> Result<Vec<Package>, String> {
+pub fn found(text: &str, cut: bool) -> Result<Vec<Package>, PackageError> {
     let mut packages: Vec<Package> = Vec::new();
     for line in text.lines() {
         if let Some(description) = line.strip_prefix("    ") {
@@ -19,7 +20,7 @@ pub fn found(text: &str, cut: bool) -> Result<Vec<Package>, String> {
             Some(package) => packages.push(package),
             None if cut => {}
             None => {
-                return Err("pacman's answer is not as expected: a line names no package".into());
+                return Err(PackageError::Output("pacman", "a line names no package"));
             }
         }
     }
@@ -45,7 +46,7 @@ fn package(line: &str) -> Option<Package> {
 
 /// What `-Qu` calls outdated: `bash 5.1-1 -> 5.2-1`; and apart those that end in `[ignored]`: an upgrade
 /// leaves them alone.
-pub fn outdated(text: &str, cut: bool) -> Result<(Vec<Upgrade>, Vec<Upgrade>), String> {
+pub fn outdated(text: &str, cut: bool) -> Result<(Vec<Upgrade>, Vec<Upgrade>), PackageError> {
     let (mut list, mut held) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let upgrade = |name: &str, current: &str, available: &str| Upgrade {
@@ -60,7 +61,7 @@ pub fn outdated(text: &str, cut: bool) -> Result<(Vec<Upgrade>, Vec<Upgrade>), S
                 held.push(upgrade(name, current, available));
             }
             _ if cut => {}
-            _ => return Err("pacman's answer is not as expected: a line tells no update".into()),
+            _ => return Err(PackageError::Output("pacman", "a line tells no update")),
         }
     }
     Ok((list, held))
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!((list.len(), held.len(), &*held[0].package_name), (1, 1, "linux"));
         assert_eq!((&*list[0].current_version, &*list[0].available_version), ("5.1-1", "5.2-1"));
         assert!(outdated("something else\n", false).is_err());
-        assert_eq!(outdated("cut he\n", true), Ok((Vec::new(), Vec::new())));
+        assert_eq!(outdated("cut he\n", true).unwrap(), (Vec::new(), Vec::new()));
         assert!(super::found("something else\n", false).is_err());
         assert_eq!(planned("bash 5.2-1 core 1800000\n")["bash"], ("core", Some(1_800_000)));
     }

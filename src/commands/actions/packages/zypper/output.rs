@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::super::PackageError;
 use super::super::upgrades::Upgrade;
 use super::super::{ChangeKind, Package, Planned};
 
@@ -36,7 +37,7 @@ pub fn planned(text: &str) -> Vec<Planned> {
 }
 
 /// Name and summary of each package of a search without details.
-pub fn summaries(text: &str, cut: bool) -> Result<HashMap<String, String>, String> {
+pub fn summaries(text: &str, cut: bool) -> Result<HashMap<String, String>, PackageError> {
     whole(text, cut)?;
     let each = elements(text, "solvable").filter_map(|element| {
         Some((attribute(element, "name")?, attribute(element, "summary").unwrap_or_default()))
@@ -46,7 +47,7 @@ pub fn summaries(text: &str, cut: bool) -> Result<HashMap<String, String>, Strin
 
 /// The packages of a search with details, by name: of each the installed version, else the first, which
 /// is the newest.
-pub fn solvables(text: &str, cut: bool) -> Result<HashMap<String, Package>, String> {
+pub fn solvables(text: &str, cut: bool) -> Result<HashMap<String, Package>, PackageError> {
     whole(text, cut)?;
     let mut found: HashMap<String, Package> = HashMap::new();
     for element in elements(text, "solvable") {
@@ -76,7 +77,7 @@ pub fn solvables(text: &str, cut: bool) -> Result<HashMap<String, Package>, Stri
 }
 
 /// The table of `list-updates`.
-pub fn updates(text: &str) -> Result<Vec<Upgrade>, String> {
+pub fn updates(text: &str) -> Result<Vec<Upgrade>, PackageError> {
     let columns = ["Repository", "Name", "Current Version", "Available Version", "Arch"];
     let rows = rows(text, columns, "No updates found.")?;
     let upgrade = |[repository, name, current, available, architecture]: [&str; 5]| Upgrade {
@@ -91,7 +92,7 @@ pub fn updates(text: &str) -> Result<Vec<Upgrade>, String> {
 }
 
 /// The names of the table of `list-patches`.
-pub fn patches(text: &str) -> Result<Vec<&str>, String> {
+pub fn patches(text: &str) -> Result<Vec<&str>, PackageError> {
     let rows = rows(text, ["Name", "Category"], "No updates found.")?;
     Ok(rows.into_iter().map(|[name, _]| name).collect())
 }
@@ -122,7 +123,7 @@ fn rows<'a, const N: usize>(
     text: &'a str,
     columns: [&str; N],
     nothing: &str,
-) -> Result<Vec<[&'a str; N]>, String> {
+) -> Result<Vec<[&'a str; N]>, PackageError> {
     let mut lines = text.lines();
     let heading = lines.by_ref().find_map(|line| {
         let names: Vec<&str> = line.split('|').map(str::trim).collect();
@@ -132,7 +133,7 @@ fn rows<'a, const N: usize>(
     let Some((width, at)) = heading else {
         return match text.contains(nothing) {
             true => Ok(Vec::new()),
-            false => Err("zypper's answer is not as expected: its table is missing".into()),
+            false => Err(PackageError::Output("zypper", "its table is missing")),
         };
     };
     let row = |line: &'a str| {
@@ -143,10 +144,10 @@ fn rows<'a, const N: usize>(
 }
 
 /// An error where the XML has no end, though nothing of it was cut here.
-fn whole(text: &str, cut: bool) -> Result<(), String> {
+fn whole(text: &str, cut: bool) -> Result<(), PackageError> {
     match cut || text.trim_end().ends_with("</stream>") {
         true => Ok(()),
-        false => Err("zypper's answer is not as expected: its end is missing".into()),
+        false => Err(PackageError::Output("zypper", "its end is missing")),
     }
 }
 
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn an_answer_that_ends_early_is_an_error_and_one_that_was_cut_is_what_is_left() {
         let half = &DETAILS[..DETAILS.len() - 100];
-        assert!(solvables(half, false).unwrap_err().contains("its end is missing"));
+        assert!(solvables(half, false).unwrap_err().to_string().contains("its end is missing"));
         assert!(solvables(half, true).unwrap().contains_key("infini-hello"));
         assert!(summaries("", false).is_err());
     }
@@ -237,7 +238,7 @@ mod tests {
             ("1:1.0-1", "1:2.0-1")
         );
         assert_eq!((&*found[0].repository, &*found[0].architecture), ("local", "noarch"));
-        assert_eq!(updates("Loading...\nNo updates found.\n"), Ok(Vec::new()));
+        assert_eq!(updates("Loading...\nNo updates found.\n").unwrap(), []);
         assert!(updates("Loading...\n").is_err());
         let text = "Repository | Name        | Category | Severity  | Interactive | Status | Summary\n\
             -----------+-------------+----------+-----------+-------------+--------+--------\n\
