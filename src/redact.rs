@@ -4,6 +4,7 @@
 mod arguments;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use arguments::Arguments;
 use memchr::memmem;
@@ -21,7 +22,9 @@ pub const REDACTED: &str = "[redacted]";
 /// - everything from `-----BEGIN … KEY-----` to its end,
 /// - in a command line the options and places by which a known program takes one (`mysql -p…`, `curl -u ann:…`,
 ///   `htpasswd -b FILE ann …`), and text that is piped into one that reads a password (`echo … | chpasswd`),
-/// - what a shell gives to a program as its input (`<<< …`, and the lines behind `<<EOF`).
+/// - what a shell gives to a program as its input (`<<< …`, the lines behind `<<EOF`, and those of `@'…'@`),
+/// - what stands in the place of a secret in SQL (`IDENTIFIED BY …`), expect (`send …`) and PowerShell
+///   (`ConvertTo-SecureString …`).
 ///
 /// Takes time in proportion to the text; copies it only if something was found.
 ///
@@ -38,6 +41,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     let text = then(text, here_strings);
     let text = then(text, here_documents);
     let text = then(text, options);
+    let text = then(text, phrases);
     then(text, words)
 }
 
@@ -91,60 +95,73 @@ fn then<'a>(text: Cow<'a, str>, next: fn(&str) -> Cow<'_, str>) -> Cow<'a, str> 
     }
 }
 
-/// Words that a secret follows, in any case, as the end of a longer word too (`DB_PASSWORD`).
+/// Words that a secret follows, in any case, as the end of a longer word too (`DB_PASSWORD`), and with `-` or `_` between
+/// their parts or not (`api-key`).
 const NAMES: &[&str] = &[
     "password",
     "passwd",
     "passphrase",
+    "passcode",
     "pass",
     "pwd",
     "pw",
+    "psk",
     "secret",
     "token",
-    "apikey",
-    "api_key",
-    "api-key",
-    "access_key",
-    "access-key",
-    "accesskey",
-    "private_key",
-    "private-key",
-    "secret_key",
-    "secret-key",
-    "secret_key_base",
-    "signing_key",
-    "signing-key",
-    "signingkey",
-    "master_key",
-    "master-key",
-    "masterkey",
-    "shared_key",
-    "shared-key",
-    "sharedkey",
-    "hmac_key",
-    "hmac-key",
-    "unseal_key",
-    "app_key",
+    "api key",
+    "access key",
+    "private key",
+    "secret key",
+    "secret key base",
+    "signing key",
+    "master key",
+    "shared key",
+    "hmac key",
+    "unseal key",
+    "app key",
+    "auth key",
+    "account key",
+    "encryption key",
     "credential",
     "credentials",
     "authorization",
-    "auth_key",
-    "auth-key",
-    "authkey",
-    "account_key",
-    "account-key",
-    "accountkey",
-    "encryption_key",
-    "encryption-key",
-    "passcode",
-    "psk",
     "_auth",
     "x-auth",
     "masterauth",
     "_pat",
+    "-pin",
+    "_pin",
+    "-otp",
+    "_otp",
+    "totp",
+    "-puk",
     "cookie",
     "signature",
 ];
+
+/// Words of a language behind which a secret stands, and words of which one stands before (none: anything).
+const PHRASES: &[(&str, &[&str], Extent)] = &[
+    ("by", &["identified"], Extent::Argument),
+    ("for", &["set password"], Extent::Call),
+    ("key", &["pragma"], Extent::Call),
+    ("send", &["expect", "spawn"], Extent::Argument),
+    ("exp_send", &[], Extent::Argument),
+    ("sendline", &[], Extent::Argument),
+    ("ConvertTo-SecureString", &[], Extent::Call),
+    ("PSCredential", &[], Extent::Call),
+    ("NetworkCredential", &[], Extent::Call),
+];
+/// How far back the other word may stand.
+const PHRASE_MAX: usize = 1_024;
+
+/// How much behind such a word is the secret.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// The next argument that is no option.
+    Argument,
+    /// All arguments.
+    Call,
+}
 
 /// Prefixes of known keys, and the fewest characters that follow.
 const BEGINNINGS: &[(&str, usize)] = &[
@@ -249,13 +266,16 @@ fn here_strings(text: &str) -> Cow<'_, str> {
 }
 
 /// The lines of each here-document: what stands behind a line with `<<EOF`, to the line that is `EOF`, or to the end of the
-/// text, since it may have been cut.
+/// text, since it may have been cut. The same of PowerShell, between `@'` and `'@`.
 fn here_documents(text: &str) -> Cow<'_, str> {
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
-    while at < text.len() && memmem::find(&text.as_bytes()[at..], b"<<").is_some() {
+    let has = |text: &str, mark: &[u8]| memmem::find(text.as_bytes(), mark).is_some();
+    while at < text.len()
+        && ["<<", "@'", "@\""].iter().any(|mark| has(&text[at..], mark.as_bytes()))
+    {
         let line = &text[at..at + text[at..].find('\n').unwrap_or(text.len() - at)];
         at += line.len() + 1;
-        for document in Document::begun_in(line) {
+        for document in Document::begun_in(line).chain(Document::of_powershell(line)) {
             let Some(lines) = text.get(at..).filter(|lines| !lines.is_empty()) else { break };
             let (body, all) = match document.extent(lines) {
                 Some(extent) => extent,
@@ -274,12 +294,14 @@ fn here_documents(text: &str) -> Cow<'_, str> {
     if copied == 0 { text.into() } else { (out + &text[copied..]).into() }
 }
 
-/// A here-document, as `<<WORD` or `<<-WORD` announces it.
+/// A here-document, as `<<WORD`, `<<-WORD` or `@'` announces it.
 struct Document {
     /// The line that ends it.
     end: String,
     /// That may have tabs before it.
     has_tabs: bool,
+    /// More may follow in that line.
+    has_more: bool,
 }
 
 impl Document {
@@ -301,10 +323,20 @@ impl Document {
                 if length > 0 {
                     let word = word[..length].trim_start_matches('$');
                     let end = word.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
-                    return Some(Self { end, has_tabs });
+                    return Some(Self { end, has_tabs, has_more: false });
                 }
             }
         })
+    }
+
+    fn of_powershell(line: &str) -> Option<Self> {
+        let mark = line.trim_end();
+        let (before, quote) = ["'", "\""]
+            .iter()
+            .find_map(|quote| Some((mark.strip_suffix(quote)?.strip_suffix('@')?, quote)))?;
+        let is_value = before.is_empty()
+            || before.ends_with(|c: char| c.is_whitespace() || matches!(c, '=' | '(' | ','));
+        is_value.then(|| Self { end: format!("{quote}@"), has_tabs: false, has_more: true })
     }
 
     /// The length of what it holds, without the last line break, and of that with the line that ends it. `None`: that
@@ -314,7 +346,7 @@ impl Document {
         for line in lines.split_inclusive('\n') {
             let text = line.trim_end_matches(['\n', '\r']);
             let text = if self.has_tabs { text.trim_start_matches('\t') } else { text };
-            if text == self.end {
+            if text == self.end || self.has_more && text.starts_with(&self.end) {
                 return Some((at.saturating_sub(1), at + line.len()));
             }
             at += line.len();
@@ -413,37 +445,94 @@ fn reads_secret(text: &str) -> bool {
 
 /// The values of telling names, and words that are keys by themselves.
 fn words(text: &str) -> Cow<'_, str> {
+    each_word(text, |text, word| {
+        let (before, name, after) = (&text[..word.start], &text[word.clone()], &text[word.end..]);
+        if is_key(name) {
+            return Some(word);
+        }
+        let is_query = before.ends_with(['?', '&']);
+        let (start, end) = if names_secret(name) || is_query && matches!(name, "key" | "sig") {
+            if before.ends_with('<') { element(after) } else { value(after, name) }
+        } else {
+            scheme(name, after)
+        }?;
+        Some(word.end + start..word.end + end)
+    })
+}
+
+/// The secrets behind [`PHRASES`].
+fn phrases(text: &str) -> Cow<'_, str> {
+    each_word(text, |text, word| {
+        let (name, after) = (&text[word.clone()], &text[word.end..]);
+        let (_, needed, extent) =
+            PHRASES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name))?;
+        let before = &text.as_bytes()[word.start.saturating_sub(PHRASE_MAX)..word.start];
+        let is_there =
+            |needed: &&str| memmem::find(&before.to_ascii_lowercase(), needed.as_bytes()).is_some();
+        if !needed.is_empty() && !needed.iter().any(is_there) {
+            return None;
+        }
+        let (start, length) = match extent {
+            Extent::Argument => argument(after)?,
+            Extent::Call => (0, call(after)),
+        };
+        let blank = after[start..].len() - after[start..].trim_start().len();
+        (length > blank).then_some(word.end + start + blank..word.end + start + length)
+    })
+}
+
+/// Replaces the part of `text` that `secret` finds at a word, for each word that is not in such a part.
+fn each_word(
+    text: &str,
+    secret: impl Fn(&str, Range<usize>) -> Option<Range<usize>>,
+) -> Cow<'_, str> {
     let mut out = String::new();
     let (mut at, mut copied) = (0, 0);
     while at < text.len() {
-        let rest = &text[at..];
-        let length = rest.bytes().position(|byte| !is_word(byte)).unwrap_or(rest.len());
-        if length == 0 {
-            at += 1;
-            continue;
-        }
-        let word = &rest[..length];
-        if is_key(word) {
-            out.push_str(&text[copied..at]);
+        let length = text[at..].bytes().position(|byte| !is_word(byte)).unwrap_or(text.len() - at);
+        let word = at..at + length;
+        at = word.end.max(at + 1);
+        if length > 0
+            && let Some(part) = secret(text, word)
+        {
+            out.push_str(&text[copied..part.start]);
             out.push_str(REDACTED);
-            (at, copied) = (at + length, at + length);
-            continue;
-        }
-        at += length;
-        let is_query = text[..at - length].ends_with(['?', '&']);
-        let value = if names_secret(word) || is_query && matches!(word, "key" | "sig") {
-            let is_element = text[..at - length].ends_with('<');
-            if is_element { element(&text[at..]) } else { value(&text[at..], word) }
-        } else {
-            scheme(word, &text[at..])
-        };
-        if let Some((start, end)) = value {
-            out.push_str(&text[copied..at + start]);
-            out.push_str(REDACTED);
-            (at, copied) = (at + end, at + end);
+            (at, copied) = (part.end, part.end);
         }
     }
     if copied == 0 { text.into() } else { (out + &text[copied..]).into() }
+}
+
+/// Where the first argument that is no option stands, and its length: in quotes, in braces, or a word.
+fn argument(after: &str) -> Option<(usize, usize)> {
+    let mut text = after.trim_start_matches([' ', '\t', '(', '\\']);
+    while text.starts_with('-') {
+        text = text[text.find([' ', '\t'])?..].trim_start_matches([' ', '\t', '\\']);
+    }
+    let length = match text.chars().next()? {
+        '"' | '\'' => extent(text),
+        '{' => text.find('}').map_or(text.len(), |end| end + 1),
+        _ => shell_word(text),
+    };
+    // `IDENTIFIED BY PASSWORD '…'`.
+    (!names_secret(&text[..length])).then_some((after.len() - text.len(), length))
+}
+
+/// The length of the arguments of a call: to the bracket that closes it, or to the end of the command.
+fn call(after: &str) -> usize {
+    let (mut depth, mut quote) = (0_usize, None);
+    for (at, c) in after.char_indices() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '(') => depth += 1,
+            (None, ')') if depth > 0 => depth -= 1,
+            (None, ')' | ';' | '|' | '\n') => return at,
+            _ => {}
+        }
+    }
+    after.len()
 }
 
 /// Whether a byte belongs to a word; all of a character above ASCII does.
@@ -458,9 +547,19 @@ fn names_secret(word: &str) -> bool {
     let Some(last) = word.last().map(u8::to_ascii_lowercase) else { return false };
     NAMES.iter().map(|name| name.as_bytes()).any(|name| {
         // The last letter first: it is another for most words.
-        name.last() == Some(&last)
-            && word.len() >= name.len()
-            && word[word.len() - name.len()..].eq_ignore_ascii_case(name)
+        name.last() == Some(&last) && ends_with_name(word, name)
+    })
+}
+
+/// Whether `word` ends with one of [`NAMES`].
+fn ends_with_name(word: &[u8], name: &[u8]) -> bool {
+    let mut rest = word.iter().rev().peekable();
+    name.iter().rev().all(|letter| match letter {
+        b' ' => {
+            rest.next_if(|byte| matches!(byte, b'-' | b'_'));
+            true
+        }
+        letter => rest.next().is_some_and(|byte| byte.eq_ignore_ascii_case(letter)),
     })
 }
 
@@ -490,7 +589,12 @@ fn value(after: &str, name: &str) -> Option<(usize, usize)> {
     match after[start..].chars().next() {
         Some('=' | ':') => start += skip(&after[start..], &[' ', '\t', '=', ':', '>', '\\']),
         _ if option && skip(after, spaces) > 0 => start = skip(after, spaces),
-        _ => return None,
+        // `PASSWORD 'x'` and `PASSWORD('x')` of SQL.
+        _ => {
+            start = skip(after, &[' ', '\t', '(', '\\']);
+            return (start > 0 && starts_quoted(&after[start..]))
+                .then(|| (start, start + extent(&after[start..])));
+        }
     }
     let value = &after[start..];
     // `Authorization: Bearer …`, `Cookie: a=b; c=d`: whatever stands there, the rest of the line.
@@ -520,9 +624,19 @@ fn scheme(word: &str, after: &str) -> Option<(usize, usize)> {
     (gap > 0 && likely).then_some((gap, gap + length))
 }
 
+/// Whether `text` begins with a quote, or with a mark of what kind of text is in it and a quote.
+fn starts_quoted(text: &str) -> bool {
+    text.strip_prefix(['N', 'E', '$', '@']).unwrap_or(text).starts_with(['"', '\''])
+}
+
 /// How long a value is: to its closing quote, or to the next space or separator.
 fn extent(value: &str) -> usize {
     match value.chars().next() {
+        // `N'…'`, `@"…"`.
+        Some(mark) if !matches!(mark, '"' | '\'') && starts_quoted(value) => {
+            1 + extent(&value[1..])
+        }
+        Some('(') => (call(&value[1..]) + 2).min(value.len()),
         Some(quote @ ('"' | '\'')) => {
             let inner = &value[1..];
             let mut escaped = false;

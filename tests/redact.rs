@@ -152,6 +152,24 @@ const SECRETS: &[&str] = &[
     "env|SECRET_KEY_BASE=h7Ntr2xx|x",
     "env|JWT_SIGNING_KEY=h7Ntr2xx|x",
     "env|APP_KEY=base64:h7Ntr2xx|x",
+    "gh|secret|set|NAME|-bh7Ntr2xx",
+    "redis-cli|-ah7Ntr2xx|ping",
+    "curl|-bsession=h7Ntr2xx|https://lab",
+    "x|--pin|h7Ntr2xx",
+    "ykman|piv|access|change-pin|--new-pin=h7Ntr2xx",
+    "npm|publish|--otp=h7Ntr2xx",
+    "x|--totp|h7Ntr2xx",
+    "x|--puk|h7Ntr2xx",
+    "env|CARD_PIN=h7Ntr2xx|x",
+    "security|add-generic-password|-a|ann|-wh7Ntr2xx",
+    "nsupdate|-yhmac-sha256:key:h7Ntr2xx",
+    "tcpdump|-E|aes256-cbc:h7Ntr2xx",
+    "psexec|\\lab|-u|ann|-ph7Ntr2xx",
+    "tpm2_unseal|-ph7Ntr2xx",
+    "yubico-piv-tool|-Ph7Ntr2xx|-averify",
+    "schtasks|/create|/rp|h7Ntr2xx",
+    "radtest|ann|h7Ntr2xx|lab|0|h7Ntr2xx",
+    "iscsiadm|-m|node|-n|node.session.auth.password|-v|h7Ntr2xx",
 ];
 
 /// In a shell, an argument with a blank or a sign of its own stands in quotes.
@@ -221,12 +239,58 @@ fn what_stands_beside_a_secret_or_is_none_stays() {
         "openssl|dgst|-sha256|file",
         "redis-cli|-h|lab|get|key",
         "http|GET|lab:8080/x",
+        "npm|publish|--no-otp",
+        "x|--spin|3",
+        "gh|pr|list|-L|5",
+        "tcpdump|-i|eth0",
+        "psql|-c|select a by b order by c",
+        "sh|-c|send mail to ann; echo the key is set for ann",
     ] {
         assert_eq!(redact_arguments(line.split('|')), line.replace('|', " "));
     }
     let shown = redact("htpasswd -b users ann x1 > out; vault kv put secret/a b=c\nls -l out");
     let shown = shown.replace(REDACTED, "#");
     assert_eq!(shown, "htpasswd -b users ann # > out; vault kv put secret/a #\nls -l out");
+}
+
+/// Languages that a program takes as an argument.
+const TEXTS: &[&str] = &[
+    "spawn su; expect \"password: \"; send -- \"h7Ntr2xx\\r\"; interact",
+    "spawn su; expect password:; send h7Ntr2xx\\r; interact",
+    "spawn su; expect x; send {h7Ntr2xx}",
+    "c = pexpect.spawn('su'); c.expect('x'); c.sendline('h7Ntr2xx')",
+    "ALTER USER ann IDENTIFIED BY 'h7Ntr2xx'",
+    "ALTER USER ann IDENTIFIED BY h7Ntr2xx",
+    "create user ann identified with x by \"a h7Ntr2xx\"",
+    "CREATE USER ann IDENTIFIED BY PASSWORD 'h7Ntr2xx'",
+    "SET PASSWORD FOR ann = 'h7Ntr2xx'",
+    "SET PASSWORD FOR ann = PASSWORD('h7Ntr2xx')",
+    "ALTER ROLE ann WITH ENCRYPTED PASSWORD E'h7Ntr2xx'",
+    "CREATE LOGIN ann WITH PASSWORD = N'h7Ntr2xx'",
+    "PRAGMA key='h7Ntr2xx'",
+    "$p = ConvertTo-SecureString 'h7Ntr2xx' -AsPlainText -Force",
+    "ConvertTo-SecureString -AsPlainText -Force -String h7Ntr2xx",
+    "New-LocalUser ann -Password (ConvertTo-SecureString \"a) h7Ntr2xx\" -AsPlainText -Force)",
+    "New-Object PSCredential('ann', (ConvertTo-SecureString 'h7Ntr2xx' -AsPlainText -Force))",
+    "[Net.NetworkCredential]::new('ann', 'h7Ntr2xx')",
+];
+
+#[test]
+fn secrets_in_sql_expect_and_powershell_are_taken_out() {
+    for text in TEXTS {
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        for shown in [
+            redact(text).into_owned(),
+            redact(&format!("x -c \"{quoted}\"; ls")).into_owned(),
+            redact_arguments(["x", "-c", text]),
+        ] {
+            assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{text} → {shown}");
+        }
+    }
+    let shown = redact("New-LocalUser ann -Password (ConvertTo-SecureString 'x y' -Force); ls");
+    assert_eq!(shown, "New-LocalUser ann -Password [redacted]; ls");
+    let shown = redact("spawn su; expect x; send -- \"x y\"; interact");
+    assert_eq!(shown, "spawn su; expect x; send -- [redacted]; interact");
 }
 
 #[test]
@@ -271,6 +335,8 @@ fn here_documents_are_taken_out_of_shell_texts() {
         ),
         ("cat <<EOF\n EOF\nh7Ntr2xx is cut", "cat <<EOF\n[redacted]"),
         ("a\ncat <<''\nh7Ntr2xx\n\nls", "a\ncat <<''\n[redacted]\n\nls"),
+        ("$p = @'\nh7Ntr2xx\na'@\n'@ | x\nls", "$p = @'\n[redacted]\n'@ | x\nls"),
+        ("x (@\"\r\nh7Ntr2xx\r\n\"@)", "x (@\"\r\n[redacted]\n\"@)"),
         ("cat <<<x <<EOF\nh7Ntr2xx\nEOF", "cat <<<[redacted] <<EOF\n[redacted]\nEOF"),
     ] {
         assert_eq!(redact(text), expected);
@@ -282,6 +348,7 @@ fn here_documents_are_taken_out_of_shell_texts() {
         "echo $((1<<4)) $((1 << 4))\nls\ncat x",
         "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> main",
         "cat << ; ls\nls",
+        "scp x \"ann@\"\nls",
     ] {
         assert_eq!(redact(text), text);
     }

@@ -66,11 +66,6 @@ const CLIENTS: &[Client] = &[
             "openfortivpn",
             "racadm",
             "veracrypt",
-        ])
-    },
-    Client {
-        value: &["-p"],
-        ..client(&[
             "twine",
             "hydra",
             "medusa",
@@ -79,6 +74,14 @@ const CLIENTS: &[Client] = &[
             "netexec",
             "nxc",
             "evil-winrm",
+            "psexec*",
+            "PsExec*",
+            "steghide",
+            "aescrypt",
+            "redfishtool",
+            "beeline",
+            "add-user.sh",
+            "tpm2_*",
         ])
     },
     Client { behind: &[behind(&["test"], 1)], value: &["-p"], ..client(&["doveadm"]) },
@@ -94,7 +97,21 @@ const CLIENTS: &[Client] = &[
     Client { value: &["-w", "-a", "-p"], ..client(&["ipa-*"]) },
     Client { value: &["--pin", "--so-pin", "--new-pin", "-p"], ..client(&["pkcs11-tool"]) },
     Client { value: &["-C"], ..client(&["openconnect"]) },
-    Client { value: &["-K"], ..client(&["swift"]) },
+    Client { value: &["-K"], ..client(&["swift", "ccrypt", "ccencrypt", "ccdecrypt"]) },
+    Client { value: &["-k"], ..client(&["mcrypt", "mdecrypt"]) },
+    Client { value: &["-y"], ..client(&["nsupdate", "dig", "delv", "host", "rndc-confgen"]) },
+    Client { value: &["-E"], ..client(&["tcpdump"]) },
+    Client { value: &["-w"], ..client(&["security"]) },
+    Client { value: &["-H"], ..client(&["crackmapexec", "netexec", "nxc", "evil-winrm"]) },
+    Client { value: &["-t"], ..client(&["fly", "flyctl", "vercel", "doctl"]) },
+    Client { next: &["/rp"], ..client(&["schtasks*"]) },
+    Client { value: &["-N", "-P"], ..client(&["yubico-piv-tool"]) },
+    Client { pair: &[("--user", ':')], ..client(&["etcdctl"]) },
+    Client { behind: &[behind(&[], 1)], ..client(&["radtest"]) },
+    Client { behind: &[next(&["password"])], ..client(&["pppd"]) },
+    Client { behind: &[next(&["password="])], ..client(&["sc", "sc.exe"]) },
+    Client { behind: &[next(&["PIN"])], ..client(&["gammu"]) },
+    Client { behind: &[behind(&["*.password", "-v"], 0)], ..client(&["iscsiadm"]) },
     Client { value: &["--key"], ..client(&["ceph*", "rbd", "rados", "gem"]) },
     Client {
         value: &["--session"],
@@ -206,7 +223,11 @@ const CLIENTS: &[Client] = &[
     Client { behind: &[next(&["psk"]), next(&["password"])], ..client(&["wpa_cli"]) },
     Client { behind: &[next(&["using"])], ..client(&["db2"]) },
     Client { value: &["--from-literal"], ..client(&["kubectl", "oc"]) },
-    Client { value: &["--body"], behind: &[behind(&["secret", "set"], 1)], ..client(&["gh"]) },
+    Client {
+        value: &["--body", "-b"],
+        behind: &[behind(&["secret", "set"], 1)],
+        ..client(&["gh"])
+    },
     Client { value: &["--plaintext", "-p"], ..client(&["caddy"]) },
     Client {
         value: &[
@@ -611,6 +632,6 @@ fn is_long(argument: &str) -> bool {
 /// `--password`, but not `--no-password` or `--ask-pass`, which take none.
 fn is_telling_option(argument: &str) -> bool {
     let name = argument.trim_start_matches('-');
-    names_secret(name)
+    names_secret(argument)
         && !["no-", "ask-", "skip-", "without-"].iter().any(|begin| name.starts_with(begin))
 }
