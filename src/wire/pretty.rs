@@ -16,11 +16,14 @@ const PROCESSES: usize = 3;
 /// Fields shown of a group that has no column.
 const FIELDS: usize = 12;
 
+/// The width of a terminal that nobody has made wider. Lines are shorter, so that a comma has room.
+const WIDTH: usize = 80;
+
 /// From this share on, a file system other than the first is worth its place.
 const NEARLY_FULL: f64 = 90.0;
 
-/// Writes one line of aligned columns, and under it the busiest processes, the host and the troubles
-/// where the reading has them. What it does not have takes no place.
+/// Writes aligned columns, and under them the busiest processes, the host and the troubles where the reading has them.
+/// What it does not have takes no place. A column that would pass [`WIDTH`] begins another line.
 ///
 /// What a terminal would obey, or would not show, is shown as `?`, so that no process can write to the terminal by its name.
 ///
@@ -37,38 +40,38 @@ fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
 }
 
 fn write_reading(out: &mut String, reading: &SystemMetrics) -> fmt::Result {
+    let mut row = Row::new(out);
     let at = Iso8601::new(reading.at);
-    write!(out, "{} {}Z", &at.as_str()[..10], &at.as_str()[11..19])?;
+    write!(row, "{} {}Z", &at.as_str()[..10], &at.as_str()[11..19])?;
     if let Some(identity) = &reading.identity {
-        write!(out, "  {}", Clean(&identity.host))?;
+        write!(row, "  {}", Clean(&identity.host))?;
     }
     if let Some(cpu) = &reading.cpu {
-        write!(out, "  cpu {:>5.1} %", cpu.usage_percent)?;
+        write!(row, "  cpu {:>5.1} %", cpu.usage_percent)?;
         if let Some(celsius) = cpu.temperature_celsius {
-            write!(out, " {celsius:>3.0} C")?;
+            write!(row, " {celsius:>3.0} C")?;
         }
     }
     if let Some(memory) = &reading.memory {
         let (used, total) = (memory.used_bytes as f64, memory.total_bytes as f64);
-        write!(out, "  mem {} of {}", Bytes(used), Bytes(total))?;
+        write!(row, "  mem {} of {}", Bytes(used), Bytes(total))?;
     }
     if let Some(load) = &reading.load {
-        write!(out, "  load {:>5.2} {:>5.2} {:>5.2}", load.one, load.five, load.fifteen)?;
+        write!(row, "  load {:>5.2} {:>5.2} {:>5.2}", load.one, load.five, load.fifteen)?;
     }
     if let Some(disk) = &reading.disk {
-        write_disk(out, disk)?;
+        write_disk(&mut row, disk)?;
     }
     if let Some(network) = &reading.network {
-        write_network(out, network)?;
+        write_network(&mut row, network)?;
     }
     if let Some(agent) = &reading.agent {
-        write!(out, "  agent {}", Bytes(agent.rss_bytes as f64))?;
+        write!(row, "  agent {}", Bytes(agent.rss_bytes as f64))?;
         if let Some(percent) = agent.cpu_percent {
-            write!(out, " {percent:.2} %")?;
+            write!(row, " {percent:.2} %")?;
         }
     }
-    out.truncate(out.trim_end().len());
-    out.push('\n');
+    row.end();
     if let Some(host) = &reading.host {
         write_host(out, host)?;
     }
@@ -79,9 +82,46 @@ fn write_reading(out: &mut String, reading: &SystemMetrics) -> fmt::Result {
         write_own(out, own)?;
     }
     for trouble in &reading.troubles {
-        writeln!(out, "    ! {}: {}", trouble.group.name(), Clean(&trouble.what))?;
+        let mut row = Row::new(out);
+        write!(row, "    ! {}:", trouble.group.name())?;
+        trouble.what.split(' ').try_for_each(|word| write!(row, " {}", Clean(word)))?;
+        row.end();
     }
     Ok(())
+}
+
+/// A line in the making. What is written at once stays together.
+struct Row<'a> {
+    out: &'a mut String,
+    /// Where the line begins.
+    start: usize,
+}
+
+impl<'a> Row<'a> {
+    fn new(out: &'a mut String) -> Self {
+        let start = out.len();
+        Self { out, start }
+    }
+
+    fn write_fmt(&mut self, part: fmt::Arguments<'_>) -> fmt::Result {
+        let at = self.out.len();
+        self.out.write_fmt(part)?;
+        let (before, part) = self.out.split_at(at);
+        let (before, part) = (before.trim_end(), part.trim_start());
+        let is_first = before.len() <= self.start;
+        if !is_first && self.out[self.start..].trim_end().chars().count() >= WIDTH {
+            let (end, part) = (before.len(), part.to_owned());
+            self.out.truncate(end);
+            self.start = end + 1;
+            write!(self.out, "\n    {part}")?;
+        }
+        Ok(())
+    }
+
+    fn end(self) {
+        self.out.truncate(self.out.trim_end().len());
+        self.out.push('\n');
+    }
 }
 
 /// A group that has no column: its own fields, without those of its lists.
@@ -89,57 +129,64 @@ fn write_own(out: &mut String, own: &AnyGroup) -> fmt::Result {
     let value = own.value();
     let rows = rows(&value);
     let own_fields = rows.iter().filter(|row| row.list.is_empty()).flat_map(|row| &row.fields);
-    write!(out, "    {}:", own.group().name())?;
+    let mut row = Row::new(out);
+    write!(row, "    {}:", own.group().name())?;
     for (at, (name, value)) in own_fields.take(FIELDS).enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        write!(out, "{comma} {} ", Clean(name))?;
+        if at > 0 {
+            row.out.push(',');
+        }
+        let name = Clean(name);
         match value {
-            Scalar::Whole(value) => write!(out, "{value}")?,
-            Scalar::Real(value) => write!(out, "{value:.2}")?,
-            Scalar::Text(value) => write!(out, "{}", Clean(value))?,
-            Scalar::Bool(value) => write!(out, "{value}")?,
+            Scalar::Whole(value) => write!(row, " {name} {value}")?,
+            Scalar::Real(value) => write!(row, " {name} {value:.2}")?,
+            Scalar::Text(value) => write!(row, " {name} {}", Clean(value))?,
+            Scalar::Bool(value) => write!(row, " {name} {value}")?,
         }
     }
-    out.push('\n');
+    row.end();
     Ok(())
 }
 
-fn write_disk(out: &mut String, disk: &Disk) -> fmt::Result {
+fn write_disk(row: &mut Row<'_>, disk: &Disk) -> fmt::Result {
     for (at, mount) in disk.mounts.iter().enumerate() {
         let share = share(mount);
         if at == 0 || share >= NEARLY_FULL {
-            write!(out, "  {} {share:>3.0} %", Clean(&mount.mount_point))?;
+            write!(row, "  {} {share:>3.0} %", Clean(&mount.mount_point))?;
         }
     }
     if let Some(io) = &disk.io {
         let (read, written) = (io.read_bytes_per_sec as f64, io.write_bytes_per_sec as f64);
-        write!(out, "  read {} write {}", Rate(read), Rate(written))?;
+        write!(row, "  read {} write {}", Rate(read), Rate(written))?;
     }
     Ok(())
 }
 
 /// The first interface that is up and is not loopback: the real ones come first.
-fn write_network(out: &mut String, network: &Network) -> fmt::Result {
+fn write_network(row: &mut Row<'_>, network: &Network) -> fmt::Result {
     let real = |addresses: &[std::net::IpAddr]| addresses.iter().any(|one| !one.is_loopback());
     let shown = network.interfaces.iter().find(|one| one.is_up && real(&one.addresses));
-    let Some(interface) = shown else { return write!(out, "  no address") };
-    write!(out, "  {}", Clean(&interface.name))?;
+    let Some(interface) = shown else { return write!(row, "  no address") };
+    let name = Clean(&interface.name);
     match &interface.rates {
         Some(rates) => {
             let (received, sent) = (rates.received_bytes_per_sec, rates.sent_bytes_per_sec);
-            write!(out, " in {} out {}", Rate(received), Rate(sent))
+            write!(row, "  {name} in {} out {}", Rate(received), Rate(sent))
         }
         None => {
             let (received, sent) = (interface.received_bytes as f64, interface.sent_bytes as f64);
-            write!(out, " in {} out {}", Bytes(received), Bytes(sent))
+            write!(row, "  {name} in {} out {}", Bytes(received), Bytes(sent))
         }
     }
 }
 
 fn write_host(out: &mut String, host: &Host) -> fmt::Result {
-    let (name, os, kernel) = (Clean(&host.hostname), Clean(&host.os), Clean(&host.kernel));
-    let architecture = Clean(&host.architecture);
-    writeln!(out, "    {name}: {os}, {kernel} {architecture}, {} cores", host.cores)
+    let mut row = Row::new(out);
+    write!(row, "    {}:", Clean(&host.hostname))?;
+    write!(row, " {},", Clean(&host.os))?;
+    write!(row, " {} {},", Clean(&host.kernel), Clean(&host.architecture))?;
+    write!(row, " {} cores", host.cores)?;
+    row.end();
+    Ok(())
 }
 
 fn write_process(out: &mut String, process: &Process) -> fmt::Result {

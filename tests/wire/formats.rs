@@ -33,17 +33,21 @@ fn the_other_formats_of_an_empty_reading() {
 }
 
 #[test]
-fn a_person_sees_a_line_and_the_three_busiest_processes() {
+fn a_person_sees_columns_and_the_three_busiest_processes_on_lines_of_a_terminal() {
     let reading = SystemMetrics { host: None, agent: None, ..server(9, 0) };
     let expected = concat!(
         "2026-07-14 10:00:00Z  web-1  cpu  12.3 %  42 C  mem    3.0 GiB of    8.0 GiB",
-        "  load  0.10  0.22  0.30  /  44 %  read    0.0 B/s   write    4.0 KiB/s",
-        "  eth0 in    1.2 KiB/s out  300.0 B/s\n",
+        "\n    load  0.10  0.22  0.30  /  44 %  read    0.0 B/s   write    4.0 KiB/s",
+        "\n    eth0 in    1.2 KiB/s out  300.0 B/s\n",
         "         800   25.0 %  120.0 MiB  postgres\n",
         "         801   12.5 %   60.0 MiB  nginx\n",
         "         802    8.3 %   40.0 MiB  kworker/0:1-events\n",
     );
     assert_eq!(text(Format::Pretty, &reading), expected);
+    let troubles = vec![trouble(&"a mount hangs, ".repeat(20))];
+    let all = text(Format::Pretty, &SystemMetrics { troubles, ..server(9, 9) });
+    let widest = all.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(80), "{all}");
 }
 
 #[test]
