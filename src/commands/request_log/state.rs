@@ -14,7 +14,7 @@
 //!
 //! An event that does not fit the phase of its request changes nothing, so a file with holes is read as far as it goes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::iter;
 use std::sync::Arc;
 
@@ -70,6 +70,14 @@ struct Reply {
     data: Option<Box<str>>,
 }
 
+/// How many requests of a kind there are, and which of them can be forgotten.
+#[derive(Debug, Default)]
+struct Remembered {
+    count: usize,
+    finished: BTreeSet<u32>,
+    closed: BTreeSet<u32>,
+}
+
 /// The answer to a claim of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claim {
@@ -90,8 +98,8 @@ pub(super) struct State {
     pub replay: Replay,
     entries: BTreeMap<u32, Entry>,
     by_id: HashMap<Arc<str>, u32>,
-    /// Commands, and scripts.
-    counts: [usize; 2],
+    /// Of commands, and of scripts.
+    kinds: [Remembered; 2],
     last: u32,
     /// Whether the last event was the orderly end of an agent.
     pub is_closed: bool,
@@ -121,14 +129,20 @@ impl State {
             Event::Progress(number, what) => (number, what),
         };
         let Some(entry) = self.entries.get_mut(&number) else { return };
+        let kind = &mut self.kinds[usize::from(entry.accepted.is_script())];
         match (event, entry.phase) {
             (Progress::Started, Phase::Accepted) => entry.phase = Phase::Started,
             (Progress::Finished(ended), Phase::Accepted | Phase::Started) => {
                 (entry.phase, entry.ended) = (Phase::Finished, Some(ended));
+                kind.finished.insert(number);
             }
             (Progress::Withdrawn, Phase::Accepted | Phase::Started)
             | (Progress::Acknowledged, Phase::Accepted) => self.remove(number),
-            (Progress::Acknowledged, _) => entry.phase = Phase::Closed,
+            (Progress::Acknowledged, _) => {
+                entry.phase = Phase::Closed;
+                kind.finished.remove(&number);
+                kind.closed.insert(number);
+            }
             _ => {}
         }
     }
@@ -229,29 +243,30 @@ impl State {
         if let Some(&before) = self.by_id.get(accepted.id.as_str()) {
             self.remove(before);
         }
+        self.remove(number); // only in a file that somebody else has written
         self.by_id.insert(accepted.id.as_str().into(), number);
         self.last = self.last.max(number);
-        let is_script = accepted.is_script();
-        self.counts[usize::from(is_script)] += 1;
+        let kind = usize::from(accepted.is_script());
         let (phase, ended) = (Phase::Accepted, None);
         let (is_claimed, is_earlier, reply) = (false, false, None);
         let entry = Entry { accepted, phase, ended, is_claimed, is_earlier, reply };
         self.entries.insert(number, entry);
-        if self.counts[usize::from(is_script)] > REQUESTS_KEPT {
-            let mut of_kind =
-                self.entries.iter().filter(|(_, e)| e.accepted.is_script() == is_script);
-            let oldest = of_kind.clone().find(|(_, entry)| entry.phase == Phase::Closed);
-            let oldest = oldest.or_else(|| of_kind.find(|(_, e)| e.phase == Phase::Finished));
-            if let Some((&oldest, _)) = oldest {
-                self.remove(oldest);
-            }
+        let kind = &mut self.kinds[kind];
+        kind.count += 1;
+        if kind.count > REQUESTS_KEPT
+            && let Some(&oldest) = kind.closed.first().or(kind.finished.first())
+        {
+            self.remove(oldest);
         }
     }
 
     fn remove(&mut self, number: u32) {
         if let Some(entry) = self.entries.remove(&number) {
             self.by_id.remove(entry.accepted.id.as_str());
-            self.counts[usize::from(entry.accepted.is_script())] -= 1;
+            let kind = &mut self.kinds[usize::from(entry.accepted.is_script())];
+            kind.count -= 1;
+            kind.finished.remove(&number);
+            kind.closed.remove(&number);
         }
     }
 }
