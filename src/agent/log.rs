@@ -2,6 +2,7 @@
 
 mod lines;
 pub mod level;
+pub mod recent;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
@@ -145,8 +146,13 @@ impl Style {
 
 impl<S: Subscriber> Layer<S> for Style {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = self.begin(*event.metadata().level());
+        let level = *event.metadata().level();
+        let mut line = self.begin(level);
+        let head = line.len();
         event.record(&mut Fields(&mut line));
+        if level <= Level::WARN {
+            recent::push(&line[head..]);
+        }
         line.push('\n');
         LINES.push(&line);
     }

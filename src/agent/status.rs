@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::agent::log::recent::{RecentLine, recent};
 use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
 use crate::metrics::collect::{AgentCollector, Collector};
 use crate::model::SystemMetrics;
@@ -35,6 +36,9 @@ pub struct Status {
     pub spools: Vec<SpoolContents>,
     /// The stages of all pipelines, in the order they were built.
     pub stages: Vec<StageStatus>,
+    /// The last warnings and errors of its log, oldest first; at most five.
+    #[serde(default)]
+    pub warnings: Vec<RecentLine>,
 }
 
 /// Bytes in queues.
@@ -164,6 +168,7 @@ impl StatusReport {
             ports: self.ports.status(),
             spools: self.spools.contents(),
             stages: agent.nodes.iter().map(StageStatus::of).collect(),
+            warnings: recent(),
         })
     }
 }

@@ -9,8 +9,9 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::running::{RunningAgent, another_question, ask_or_report, unanswered};
-use super::say;
+use super::{say, wrapped};
 use crate::agent::control::{Answer, Request};
+use crate::agent::log::recent::RecentLine;
 use crate::agent::status::{StageStatus, Status};
 use crate::wire::shown;
 
@@ -149,6 +150,13 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
             "\nstages in which nothing moves, waits or was lost: {quiet} (--all shows them)"
         );
     }
+    if !now.warnings.is_empty() {
+        text.push_str("\nlast warnings and errors\n");
+    }
+    for RecentLine { at, text: what } in &now.warnings {
+        // The time of the day, to the second.
+        wrapped(&mut text, 2, &format!("{} {what}", at.get(11..19).unwrap_or(at)));
+    }
     text
 }
 
@@ -219,6 +227,7 @@ mod tests {
             }],
             spools: Vec::new(),
             stages: vec![stage(10, 10, &[]), quiet.clone()],
+            warnings: Vec::new(),
         };
         let mut now = before.clone();
         now.cpu_seconds = 1.01;
@@ -227,6 +236,10 @@ mod tests {
             StageStatus { stage: "m/idle".into(), ..StageStatus::default() },
             quiet,
         ];
+        now.warnings = vec![RecentLine {
+            at: "2026-11-29T08:30:12.345Z".into(),
+            text: "the port is not there yet; it is opened as soon as it appears port=org.infinibay.agent".into(),
+        }];
         let text = screen(&before, &now, Duration::from_secs(2), false);
         let expected = "\
 infiniservice 0.1.0, process 812, up 1h 2m
@@ -240,6 +253,10 @@ stage                                     in/s     out/s   held  dropped, failed
 …hose-name-is-longer-than-its-column       2.0       1.0      3  2 overwritten, 2 failed
 
 stages in which nothing moves, waits or was lost: 2 (--all shows them)
+
+last warnings and errors
+  08:30:12 the port is not there yet; it is opened as soon as it appears
+  port=org.infinibay.agent
 ";
         assert_eq!(text, expected);
     }

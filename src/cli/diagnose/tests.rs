@@ -132,6 +132,7 @@ fn status(port: PortStatus, dropped: &[(&str, u64)]) -> Status {
         ports: vec![port],
         spools: Vec::new(),
         stages: vec![StageStatus { stage: "commands/verify".into(), dropped, ..<_>::default() }],
+        warnings: Vec::new(),
     }
 }
 
