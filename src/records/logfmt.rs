@@ -4,9 +4,9 @@
 pub const PAIRS_MAX: usize = 256;
 
 /// Gives each pair of `text`, without quotes and escapes; a name without a value has an empty one. Returns whether all of it
-/// is logfmt; pairs before what is not have been given then.
-pub fn pairs(text: &[u8], mut give: impl FnMut(&[u8], &[u8])) -> bool {
-    let (mut rest, mut value) = (text.trim_ascii(), Vec::new());
+/// is logfmt; pairs before what is not have been given then. `value` is used for quoted values.
+pub fn pairs(text: &[u8], value: &mut Vec<u8>, mut give: impl FnMut(&[u8], &[u8])) -> bool {
+    let mut rest = text.trim_ascii();
     for _ in 0..PAIRS_MAX {
         if rest.is_empty() {
             return true;
@@ -20,8 +20,8 @@ pub fn pairs(text: &[u8], mut give: impl FnMut(&[u8], &[u8])) -> bool {
         rest = match after {
             [b'=', b'"', quoted @ ..] => {
                 value.clear();
-                let Some(after) = unquote(quoted, &mut value) else { return false };
-                give(name, &value);
+                let Some(after) = unquote(quoted, value) else { return false };
+                give(name, value);
                 after
             }
             [b'=', after @ ..] => {
@@ -103,8 +103,9 @@ mod tests {
     fn read(text: &str) -> Option<Vec<(String, String)>> {
         let mut all = Vec::new();
         let text_of = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let is_right =
-            pairs(text.as_bytes(), |name, value| all.push((text_of(name), text_of(value))));
+        let is_right = pairs(text.as_bytes(), &mut Vec::new(), |name, value| {
+            all.push((text_of(name), text_of(value)))
+        });
         is_right.then_some(all)
     }
 
@@ -138,7 +139,7 @@ mod tests {
 
         #[test]
         fn anything_is_read_or_not(text in proptest::collection::vec(any::<u8>(), 0..60)) {
-            pairs(&text, |_, _| {});
+            pairs(&text, &mut Vec::new(), |_, _| {});
         }
     }
 }

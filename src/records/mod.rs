@@ -18,11 +18,11 @@ use crate::pipeline::{Context, EventCount, Identity, Pipeline, Segment, Source};
 pub use batch::Records;
 
 /// Batches that wait between the sources and the stages; when it is full the sources wait.
-pub const BATCHES_WAITING: usize = 4;
+pub const BATCHES_WAITING: usize = 2;
 
 /// Frames that wait for the only output of a flow, at most; it holds as many more that it has taken. A frame is as long
 /// as a batch, 256 KiB by default: when it is full the pass waits, and with it the sources.
-pub const FRAMES_WAITING: usize = 8;
+pub const FRAMES_WAITING: usize = 4;
 
 /// The computing part of a flow.
 pub struct Stages {

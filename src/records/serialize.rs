@@ -1,5 +1,6 @@
 //! Turns batches of records into frames. What a record looks like is the format's.
 
+use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -149,7 +150,7 @@ impl Serialize {
                     let (moment, day) = self.started;
                     let day = day + oldest.saturating_duration_since(moment);
                     self.last = day.as_nanos().max(self.last + 1);
-                    out.extend_from_slice(format!(" {}", self.last).as_bytes());
+                    let _ = write!(out, " {}", self.last); // a Vec takes what is written
                 }
             }
         }

@@ -87,8 +87,8 @@ impl Splitter {
         if has_ended && buffer.last().is_some_and(|last| *last != b'\n') {
             buffer.push(b'\n');
         }
-        let end = |at| u32::try_from(at + 1).unwrap_or(u32::MAX);
         let mut ends = Vec::with_capacity(self.count + 16);
+        let end = |at| u32::try_from(at + 1).unwrap_or(u32::MAX);
         ends.extend(memchr::memchr_iter(b'\n', &buffer).map(end));
         self.count = ends.len();
         let whole = ends.last().map_or(0, |end: &u32| *end as usize);

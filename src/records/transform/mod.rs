@@ -3,6 +3,9 @@
 //! All stages of a flow are one pass over each record ([`Pass`]). The fields that they name are found once, while the
 //! record is validated; what no stage changes is copied as it is.
 
+mod block;
+#[cfg(test)]
+mod json_test_suite;
 mod pass;
 mod pattern;
 mod record;
@@ -16,6 +19,7 @@ use tokio::time::Instant;
 use crate::values::{Problem, Section};
 
 pub use pass::Pass;
+use record::Found;
 pub(in crate::records) use record::plain_text;
 pub use record::{Field, Fields, Record};
 pub use scan::Flaw;
@@ -45,7 +49,7 @@ pub trait Operator: Send {
 #[derive(Debug)]
 pub struct Members {
     fields: Fields,
-    found: record::Found,
+    found: Found,
     name: Vec<u8>,
 }
 
@@ -53,7 +57,7 @@ impl Default for Members {
     fn default() -> Self {
         let mut fields = Fields::default();
         fields.open();
-        Self { fields, found: record::Found::default(), name: Vec::new() }
+        Self { fields, found: Found::default(), name: Vec::new() }
     }
 }
 
@@ -65,7 +69,7 @@ impl Members {
         }
         for place in self.found.members() {
             let (name, value) = place.of(line);
-            give(record::plain_text(name, &mut self.name), value);
+            give(plain_text(name, &mut self.name), value);
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::pattern::Pattern;
+use super::pattern::Groups;
 use super::record::{Field, Fields, Record};
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::records::logfmt;
@@ -66,7 +66,7 @@ impl Options for Parse {
                 Parser::Syslog(names.into_iter().collect::<Result<_, _>>()?)
             }
             (None, Some(expression)) => {
-                let pattern = Pattern::new(expression)?;
+                let pattern = Groups::new(expression)?;
                 let names = pattern.names();
                 if names.is_empty() {
                     let help = "name one, as in \"^(?<ip>[0-9.]+) \"";
@@ -80,7 +80,7 @@ impl Options for Parse {
                 return Err(Problem::new("does not say how the text is read", help));
             }
         };
-        Ok(Box::new(Parsed { field, parser, unparsed: self.unparsed, text: Vec::new() }))
+        Ok(Box::new(Parsed { field, parser, unparsed: self.unparsed, text: Vec::new(), plain: Vec::new() }))
     }
 }
 
@@ -89,7 +89,7 @@ enum Parser {
     /// The fields of [`syslog::FIELDS`].
     Syslog(Vec<Field>),
     /// The groups and their fields.
-    Regex(Box<Pattern>, Vec<(usize, Field)>),
+    Regex(Box<Groups>, Vec<(usize, Field)>),
 }
 
 struct Parsed {
@@ -97,21 +97,22 @@ struct Parsed {
     parser: Parser,
     unparsed: Unparsed,
     text: Vec<u8>,
+    /// A text without its escapes.
+    plain: Vec<u8>,
 }
 
 impl Operator for Parsed {
     fn apply(&mut self, _now: Instant, record: &mut Record<'_>) -> Verdict {
         // The text is copied: it may be replaced by what is made of it.
-        let mut escaped = Vec::new();
         self.text.clear();
-        let is_text = match record.text(self.field, &mut escaped) {
+        let is_text = match record.text(self.field, &mut self.plain) {
             Some(text) => {
                 self.text.extend_from_slice(text);
                 true
             }
             None => false,
         };
-        match is_text && self.parser.parse(&self.text, record) {
+        match is_text && self.parser.parse(&self.text, &mut self.plain, record) {
             false if self.unparsed == Unparsed::Drop => Verdict::Discard("unparsed"),
             _ => Verdict::Keep,
         }
@@ -119,13 +120,13 @@ impl Operator for Parsed {
 }
 
 impl Parser {
-    /// Puts what is in `text` into the record; returns whether it can be read.
-    fn parse(&mut self, text: &[u8], record: &mut Record<'_>) -> bool {
+    /// Puts what is in `text` into the record, with `buffer` for values; returns whether it can be read.
+    fn parse(&mut self, text: &[u8], buffer: &mut Vec<u8>, record: &mut Record<'_>) -> bool {
         match self {
             Self::Logfmt => {
                 let mut pairs = 0;
-                let is_right = logfmt::pairs(text, |_, _| pairs += 1) && pairs > 0;
-                is_right && logfmt::pairs(text, |name, value| record.put_named(name, value))
+                let is_right = logfmt::pairs(text, buffer, |_, _| pairs += 1) && pairs > 0;
+                is_right && logfmt::pairs(text, buffer, |name, value| record.put_named(name, value))
             }
             Self::Syslog(fields) => {
                 let Some(Syslog { values }) = Syslog::parse(text) else { return false };
@@ -137,7 +138,7 @@ impl Parser {
                 true
             }
             Self::Regex(pattern, named) => {
-                let Some(groups) = pattern.groups(text) else { return false };
+                let Some(groups) = pattern.find(text) else { return false };
                 for (group, field) in named {
                     if let Some(span) = groups.get_group(*group) {
                         record.put_text(*field, &text[span.range()]);

@@ -1,7 +1,7 @@
 //! A record on its way through the stages: the line as it was read, where the named fields stand in it, and what has
 //! changed. It is written once, at the end: what no stage has changed is copied as it is.
 
-use super::scan::Shape;
+use super::scan::{Shape, hex, plain};
 use crate::values::Problem;
 
 /// The most fields that the stages of one flow name: one bit each.
@@ -34,7 +34,7 @@ pub struct Fields {
     /// Members that never change, such as those of `tags`.
     constants: Vec<u8>,
     /// Whether a stage makes fields whose names are in the data.
-    is_open: bool,
+    pub(crate) is_open: bool,
 }
 
 impl Default for Fields {
@@ -54,7 +54,7 @@ impl Fields {
     /// The field of this name.
     ///
     /// # Errors
-    /// There are 64 others.
+    /// There are [`FIELDS_MAX`] others.
     pub fn add(&mut self, name: &str) -> Result<Field, Problem> {
         let number = match self.names.iter().position(|known| **known == *name.as_bytes()) {
             Some(known) => known,
@@ -111,7 +111,7 @@ impl Fields {
 
 /// Where a member stands in its line: `"key" : value`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
     key: u32,
     after_key: u32,
     value: u32,
@@ -121,7 +121,7 @@ pub(super) struct Place {
 impl Place {
     /// Lines are shorter than 4 GiB.
     #[inline(always)]
-    pub fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
+    pub(crate) fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
         Self { key: key as u32, after_key: after_key as u32, value: value as u32, end: end as u32 }
     }
 }
@@ -136,7 +136,7 @@ impl Place {
 }
 
 /// The inside of a JSON string without its escapes; `buffer` may be used for it.
-pub(in crate::records) fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+pub fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     if memchr::memchr(b'\\', inside).is_none() {
         return inside;
     }
@@ -146,7 +146,7 @@ pub(in crate::records) fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u
 
 /// Where the fields of a line stand.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub struct Found {
     /// By field.
     places: Vec<Place>,
     /// The fields that the line has.
@@ -157,12 +157,12 @@ pub(super) struct Found {
     members: Vec<Place>,
     name: Vec<u8>,
     /// The keys of the line before.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
 }
 
 impl Found {
     #[inline(always)]
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.present = 0;
         self.doubled.clear();
         self.members.clear();
@@ -174,7 +174,7 @@ impl Found {
     }
 
     /// The field of this name, as it is written.
-    pub fn find(&mut self, fields: &Fields, name: &[u8], escaped: bool) -> Option<Field> {
+    pub(crate) fn find(&mut self, fields: &Fields, name: &[u8], escaped: bool) -> Option<Field> {
         if !escaped {
             return fields.find(name);
         }
@@ -184,7 +184,7 @@ impl Found {
 
     /// A member of the line.
     #[inline(always)]
-    pub fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
+    pub(crate) fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
         if fields.is_open {
             self.members.push(place);
         }
@@ -259,15 +259,22 @@ struct Cut {
     instead: Option<Field>,
 }
 
+/// What has become of a field.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    now: Now,
+    home: Home,
+    /// What is written at its place in the line.
+    here: Option<Field>,
+}
+
 /// The changes to a record. Kept from one record to the next, so that nothing is allocated.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
-    /// The fields that the four lists below hold for; any other is as it is in the line.
+pub struct Changes {
+    /// The fields whose states hold; any other is as it is in the line.
     touched: u64,
-    now: Vec<Now>,
-    home: Vec<Home>,
-    /// What is written at the place of a field.
-    here: Vec<Option<Field>>,
+    /// By field.
+    states: Vec<State>,
     appended: Vec<Appended>,
     /// Members of the line that are replaced and that no stage names.
     replaced: Vec<Place>,
@@ -277,15 +284,16 @@ pub(super) struct Changes {
     made: Vec<u8>,
     constants: usize,
     cuts: Vec<Cut>,
+    /// A name without its escapes.
+    decoded: Vec<u8>,
 }
 
 impl Changes {
+    /// None yet, to records in which `fields` are named.
     pub fn new(fields: &Fields) -> Self {
         let count = fields.names.len();
         Self {
-            now: vec![Now::Gone; count],
-            home: vec![Home::None; count],
-            here: vec![None; count],
+            states: vec![State { now: Now::Gone, home: Home::None, here: None }; count],
             made: fields.constants.clone(),
             constants: fields.constants.len(),
             ..Self::default()
@@ -314,8 +322,9 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The object at `start..end` of `line`, in which `found` has found the fields. What was changed before is forgotten.
     #[inline(always)]
-    pub(super) fn new(
+    pub fn new(
         line: &'a [u8],
         (start, end): (usize, usize),
         fields: &'a Fields,
@@ -337,7 +346,7 @@ impl<'a> Record<'a> {
     /// Whether the record has the field.
     pub fn has(&self, field: Field) -> bool {
         match self.is_touched(field) {
-            true => self.changes.now[field.index()] != Now::Gone,
+            true => self.changes.states[field.index()].now != Now::Gone,
             false => self.is_present(field),
         }
     }
@@ -345,7 +354,7 @@ impl<'a> Record<'a> {
     /// The value of the field, as JSON.
     pub fn value(&self, field: Field) -> Option<&[u8]> {
         let now = match self.is_touched(field) {
-            true => self.changes.now[field.index()],
+            true => self.changes.states[field.index()].now,
             false if self.is_present(field) => Now::Of(field),
             false => Now::Gone,
         };
@@ -375,26 +384,34 @@ impl<'a> Record<'a> {
         let (is_present, index) = (self.is_present(field), field.index());
         let changes = &mut *self.changes;
         changes.touched |= field.bit();
-        changes.now[index] = if is_present { Now::Of(field) } else { Now::Gone };
-        changes.home[index] = if is_present { Home::Place(field) } else { Home::None };
-        changes.here[index] = is_present.then_some(field);
+        changes.states[index].now = if is_present { Now::Of(field) } else { Now::Gone };
+        changes.states[index].home = if is_present { Home::Place(field) } else { Home::None };
+        changes.states[index].here = is_present.then_some(field);
     }
 
     /// Sets the field to a member that was made for it.
     pub fn put(&mut self, field: Field, member: Member) {
+        if (self.found.present | self.changes.touched) & field.bit() == 0 {
+            let (changes, index) = (&mut *self.changes, field.index());
+            changes.touched |= field.bit();
+            changes.states[index].now = Now::Made(member);
+            changes.states[index].home = Home::Appended;
+            changes.states[index].here = None;
+            return changes.appended.push(Appended::Field(field));
+        }
         self.touch(field);
         let is_present = self.is_present(field);
         let (changes, index) = (&mut *self.changes, field.index());
-        if changes.now[index] == Now::Gone {
-            if is_present && changes.here[index].is_none() {
-                changes.here[index] = Some(field);
-                changes.home[index] = Home::Place(field);
+        if changes.states[index].now == Now::Gone {
+            if is_present && changes.states[index].here.is_none() {
+                changes.states[index].here = Some(field);
+                changes.states[index].home = Home::Place(field);
             } else {
                 changes.appended.push(Appended::Field(field));
-                changes.home[index] = Home::Appended;
+                changes.states[index].home = Home::Appended;
             }
         }
-        changes.now[index] = Now::Made(member);
+        changes.states[index].now = Now::Made(member);
     }
 
     /// Sets the field to a text.
@@ -422,7 +439,7 @@ impl<'a> Record<'a> {
         if let Some(field) = self.fields.find(name) {
             return self.put_text(field, text);
         }
-        let mut decoded = Vec::new();
+        let mut decoded = std::mem::take(&mut self.changes.decoded);
         for place in &self.found.members {
             let key = self.line.get(place.key as usize + 1..place.after_key as usize - 1);
             let key = key.unwrap_or_default();
@@ -438,6 +455,7 @@ impl<'a> Record<'a> {
             }
         }
         let changes = &mut *self.changes;
+        changes.decoded = decoded;
         let start = changes.made.len();
         write_key(name, &mut changes.made);
         let after_key = changes.made.len();
@@ -463,13 +481,13 @@ impl<'a> Record<'a> {
         }
         self.touch(field);
         let (changes, index) = (&mut *self.changes, field.index());
-        match changes.home[index] {
+        match changes.states[index].home {
             Home::None => {}
-            Home::Place(place) => changes.here[place.index()] = None,
+            Home::Place(place) => changes.states[place.index()].here = None,
             Home::Appended => changes.appended.retain(|one| *one != Appended::Field(field)),
         }
-        changes.now[index] = Now::Gone;
-        changes.home[index] = Home::None;
+        changes.states[index].now = Now::Gone;
+        changes.states[index].home = Home::None;
     }
 
     /// Gives the value of `from` to `to`, in its place; without it nothing changes.
@@ -482,7 +500,7 @@ impl<'a> Record<'a> {
         self.touch(to);
         let keys = &self.fields.keys;
         let changes = &mut *self.changes;
-        changes.now[to.index()] = match changes.now[from.index()] {
+        changes.states[to.index()].now = match changes.states[from.index()].now {
             Now::Made(member) => {
                 let start = changes.made.len();
                 changes.made.extend_from_slice(&keys[to.index()]);
@@ -492,11 +510,11 @@ impl<'a> Record<'a> {
             }
             other => other,
         };
-        let home = changes.home[from.index()];
-        changes.home[to.index()] = home;
+        let home = changes.states[from.index()].home;
+        changes.states[to.index()].home = home;
         match home {
             Home::None => {}
-            Home::Place(place) => changes.here[place.index()] = Some(to),
+            Home::Place(place) => changes.states[place.index()].here = Some(to),
             Home::Appended => {
                 for appended in &mut changes.appended {
                     if *appended == Appended::Field(from) {
@@ -505,8 +523,8 @@ impl<'a> Record<'a> {
                 }
             }
         }
-        changes.now[from.index()] = Now::Gone;
-        changes.home[from.index()] = Home::None;
+        changes.states[from.index()].now = Now::Gone;
+        changes.states[from.index()].home = Home::None;
     }
 
     /// Takes everything out but these fields.
@@ -522,8 +540,8 @@ impl<'a> Record<'a> {
     }
 
     /// Writes the record and a newline.
-    #[inline]
-    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+    #[inline(never)]
+    pub fn write(&mut self, out: &mut Vec<u8>) {
         let changes = &*self.changes;
         let cut = self.found.present & changes.touched;
         let object = self.line.get(self.start..self.end).unwrap_or_default();
@@ -551,7 +569,7 @@ impl<'a> Record<'a> {
         while cut != 0 {
             let number = cut.trailing_zeros() as usize;
             cut &= cut - 1;
-            let instead = changes.here[number];
+            let instead = changes.states[number].here;
             changes.cuts.push(Cut { place: self.found.places[number], instead });
         }
         for (field, place) in &self.found.doubled {
@@ -587,7 +605,7 @@ impl<'a> Record<'a> {
             present &= present - 1;
             let instead = match changes.touched & field.bit() {
                 0 => Some(field),
-                _ => changes.here[field.index()],
+                _ => changes.states[field.index()].here,
             };
             let place = self.found.places[field.index()];
             changes.cuts.extend(instead.map(|field| Cut { place, instead: Some(field) }));
@@ -605,7 +623,7 @@ impl<'a> Record<'a> {
     /// One field, `"key":value`, with a comma before it where it is not the first.
     fn write_field(&self, field: Field, is_first: bool, out: &mut Vec<u8>) {
         let now = match self.is_touched(field) {
-            true => self.changes.now[field.index()],
+            true => self.changes.states[field.index()].now,
             false => Now::Of(field),
         };
         let skip = usize::from(is_first);
@@ -634,7 +652,7 @@ impl<'a> Record<'a> {
         for appended in &self.changes.appended {
             let member = match appended {
                 Appended::Other(member) => *member,
-                Appended::Field(field) => match self.changes.now[field.index()] {
+                Appended::Field(field) => match self.changes.states[field.index()].now {
                     Now::Made(member) => member,
                     // A field is appended when it is made, and a value of the line stays in its place.
                     Now::Gone | Now::Of(_) => continue,
@@ -676,16 +694,18 @@ fn trim_start(text: &[u8]) -> &[u8] {
 }
 
 /// `,"NAME":`.
-pub(super) fn write_key(name: &[u8], out: &mut Vec<u8>) {
+pub fn write_key(name: &[u8], out: &mut Vec<u8>) {
     out.push(b',');
     write_text(name, out);
     out.push(b':');
 }
 
 /// A text as JSON. What is no UTF-8 is replaced by U+FFFD.
-pub(super) fn write_text(text: &[u8], out: &mut Vec<u8>) {
+pub fn write_text(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    for chunk in text.utf8_chunks() {
+    let from = plain(text, 0);
+    out.extend_from_slice(&text[..from]);
+    for chunk in text[from..].utf8_chunks() {
         let valid = chunk.valid().as_bytes();
         let mut from = 0;
         for (at, byte) in valid.iter().enumerate() {
@@ -731,10 +751,10 @@ fn unescape(inside: &[u8], out: &mut Vec<u8>) {
             Some(b'r') => b'\r',
             Some(b't') => b'\t',
             Some(b'u') => {
-                let mut unit = super::scan::hex(inside, at).unwrap_or(0xFFFD);
+                let mut unit = hex(inside, at).unwrap_or(0xFFFD);
                 at += 4;
                 if let 0xD800..=0xDBFF = unit {
-                    let low = super::scan::hex(inside, at + 2).unwrap_or(0xDC00);
+                    let low = hex(inside, at + 2).unwrap_or(0xDC00);
                     unit = 0x10000 + ((unit - 0xD800) << 10) + (low.saturating_sub(0xDC00));
                     at += 6;
                 }

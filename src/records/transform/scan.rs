@@ -3,10 +3,12 @@
 //! A record is one JSON object (RFC 8259, whole) in UTF-8, nested at most [`MAX_DEPTH`] deep. Accepted is what
 //! `serde_json` accepts, and numbers of any size: they stay as they are written.
 //!
-//! # Why tables and not SIMD
-//! Strings of records are short. A loop over a table lets the processor guess where a string ends and go on; a mask has
-//! to be computed first.
+//! # Why no index of the whole line
+//! Strings of records are short and their keys known: eight bytes at once from where a string begins find most ends, and the
+//! keys are compared with those of the line before. An index of all quotes, as SIMD parsers make it, has to be made first
+//! and walked then.
 
+use super::block::{self, is_not_plain};
 use super::record::{Field, Fields, Found, Place};
 
 /// How deep objects and lists may be nested, the record itself included: as deep as `serde_json` reads.
@@ -34,117 +36,178 @@ impl Flaw {
     }
 }
 
-/// Whether a byte inside a string is a part of it as it is: no quote, backslash or control character, and ASCII.
-const IS_PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x80 {
-        plain[byte] = !matches!(byte as u8, b'"' | b'\\');
-        byte += 1;
-    }
-    plain
-};
-
 /// Validates the object that `text` begins with and writes the places of `fields` into `found`. Returns where the object
 /// starts and ends. A newline ends the line, and must be there; what is behind it is not looked at.
 ///
 /// # Errors
 /// The first flaw; `found` is of no use then.
-#[inline]
-pub(super) fn scan(
-    text: &[u8],
-    fields: &Fields,
-    found: &mut Found,
-) -> Result<(usize, usize), Flaw> {
+#[inline(never)]
+pub fn scan(text: &[u8], fields: &Fields, found: &mut Found) -> Result<(usize, usize), Flaw> {
     found.clear();
     let start = blank(text, 0);
-    let mut at = blank(text, expect(text, start, b'{')?);
-    if byte(text, at) == b'}' {
-        at += 1;
-    } else {
-        let mut nth = 0;
-        loop {
-            let key = at;
-            let (after, value, field) = match found.shape.known(nth, text, at) {
-                Some(known) => {
-                    let value = blank(text, at + usize::from(known.length));
-                    (at + usize::from(known.after), value, known.field)
-                }
-                None => {
-                    let (after, escaped) = string(text, expect(text, at, b'"')?)?;
-                    let value = blank(text, expect(text, blank(text, after), b':')?);
-                    let name = text.get(key + 1..after - 1).unwrap_or_default();
-                    let field = found.find(fields, name, escaped);
-                    let bytes = text.get(key..value).unwrap_or_default();
-                    found.shape.learn(nth, bytes, after - key, field);
-                    (after, value, field)
-                }
-            };
-            nth += 1;
-            at = match byte(text, value) {
+    let (mut at, mut nth) = (start, 0);
+    let end = loop {
+        // At the brace, or behind a value.
+        let member = match found.shape.known(nth, text, at) {
+            Some(known) => known.at(at),
+            None => match next(text, at, nth, fields, found)? {
+                Next::Member(member) => member,
+                Next::End(end) => break end,
+            },
+        };
+        nth += 1;
+        let mut value = member.value;
+        at = if byte(text, value) == b'"' {
+            string(text, value + 1)?.0
+        } else {
+            value = blank(text, value); // the line before may have had less space here
+            match byte(text, value) {
                 b'"' => string(text, value + 1)?.0,
                 b'{' | b'[' => nested(text, value)?,
-                other => scalar(text, value, other)?,
-            };
-            found.member(fields, field, Place::new(key, after, value, at));
-            match byte(text, at) {
-                b',' => at += 1,
-                _ => {
-                    at = blank(text, at);
-                    match byte(text, at) {
-                        b',' => at += 1,
-                        b'}' => break at += 1,
-                        _ => return Err(Flaw::InvalidJson),
-                    }
-                }
+                first => scalar(text, value, first)?,
             }
-            at = blank(text, at);
+        };
+        if fields.is_open || member.field.is_some() {
+            let place = Place::new(member.key, member.after_key, value, at);
+            found.member(fields, member.field, place);
         }
-    }
-    match byte(text, blank(text, at)) == b'\n' {
-        true => Ok((start, at)),
+    };
+    match byte(text, blank(text, end)) == b'\n' {
+        true => Ok((start, end)),
         false => Err(Flaw::InvalidJson),
     }
 }
 
-/// The keys of the line before: most lines of a source have the same ones in the same order.
-#[derive(Debug, Default)]
-pub(super) struct Shape(Vec<Known>);
-
-/// A key as it is written, up to its value, and its field.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    /// Its bytes; where they are more than 16, what is like no bytes under a mask of zeros.
-    bytes: u128,
-    mask: u128,
-    /// Of these bytes.
-    length: u8,
+/// A member up to its value.
+struct Member {
+    key: usize,
     /// Where the name has ended, its quote included.
-    after: u8,
+    after_key: usize,
+    value: usize,
     field: Option<Field>,
 }
 
+/// What comes next in an object.
+enum Next {
+    Member(Member),
+    /// The object ends here.
+    End(usize),
+}
+
+/// What comes next at `at`: the brace of the record, or behind the value before the member `nth`. Learns its key.
+#[inline(never)]
+fn next(
+    text: &[u8],
+    at: usize,
+    nth: usize,
+    fields: &Fields,
+    found: &mut Found,
+) -> Result<Next, Flaw> {
+    let mark = blank(text, at);
+    let key = match (nth, byte(text, mark)) {
+        (0, b'{') => blank(text, mark + 1),
+        (1.., b',') => blank(text, mark + 1),
+        (1.., b'}') => return Ok(Next::End(mark + 1)),
+        _ => return Err(Flaw::InvalidJson),
+    };
+    if nth == 0 && byte(text, key) == b'}' {
+        return Ok(Next::End(key + 1));
+    }
+    let (after_key, escaped) = string(text, expect(text, key, b'"')?)?;
+    let value = blank(text, expect(text, blank(text, after_key), b':')?);
+    let name = text.get(key + 1..after_key - 1).unwrap_or_default();
+    let field = found.find(fields, name, escaped);
+    let member = Member { key, after_key, value, field };
+    found.shape.learn(nth, text.get(at..value).unwrap_or_default(), at, &member);
+    Ok(Next::Member(member))
+}
+
+/// The keys of the line before: most lines of a source have the same ones in the same order.
+#[derive(Debug, Default)]
+pub(crate) struct Shape(Vec<Known>);
+
 /// How many keys of a line are remembered.
 const KNOWN_MAX: usize = 64;
+
+/// A key as it is written, from the end of the value before it, or the brace, to its own value; and its field.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Its first 16 bytes, and the next 16.
+    bytes: [Masked; 2],
+    is_long: bool,
+    /// Where the key begins, where the name has ended, its quote included, and where the value begins.
+    key: u8,
+    after_key: u8,
+    value: u8,
+    field: Option<Field>,
+}
+
+impl Known {
+    #[inline(always)]
+    fn at(&self, at: usize) -> Member {
+        let place = |offset: u8| at + usize::from(offset);
+        let (key, after_key, value) = (self.key, self.after_key, self.value);
+        let field = self.field;
+        Member { key: place(key), after_key: place(after_key), value: place(value), field }
+    }
+}
+
+/// At most 16 bytes: those under the mask.
+#[derive(Debug, Clone, Copy)]
+struct Masked {
+    bytes: [u64; 2],
+    mask: [u64; 2],
+}
+
+impl Masked {
+    fn new(bytes: &[u8]) -> Self {
+        let (mut block, mut mask) = ([0; 16], [0; 16]);
+        for ((byte, place), mask) in bytes.iter().zip(&mut block).zip(&mut mask) {
+            (*place, *mask) = (*byte, 0xFF);
+        }
+        Self { bytes: halves(&block), mask: halves(&mask) }
+    }
+
+    #[inline(always)]
+    fn is_at(&self, text: &[u8], at: usize) -> bool {
+        let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk()) else { return false };
+        let [low, high] = halves(block);
+        (low & self.mask[0] == self.bytes[0]) & (high & self.mask[1] == self.bytes[1])
+    }
+}
+
+#[inline(always)]
+fn halves(block: &[u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(*block);
+    [both as u64, (both >> 64) as u64]
+}
 
 impl Shape {
     /// The key at `at`, if it is the one that the line before had as its `nth`.
     #[inline(always)]
     fn known(&self, nth: usize, text: &[u8], at: usize) -> Option<&Known> {
         let known = self.0.get(nth)?;
-        let bytes = text.get(at..)?.first_chunk::<16>()?;
-        (u128::from_le_bytes(*bytes) & known.mask == known.bytes).then_some(known)
+        let is_same = known.bytes[0].is_at(text, at)
+            && (!known.is_long || known.bytes[1].is_at(text, at + 16));
+        is_same.then_some(known)
     }
 
-    fn learn(&mut self, nth: usize, key: &[u8], after: usize, field: Option<Field>) {
-        let mut known = Known { bytes: 1, mask: 0, length: 0, after: after as u8, field };
-        let mut bytes = [0; 16];
-        if let Some(place) = bytes.get_mut(..key.len()) {
-            place.copy_from_slice(key);
-            known.bytes = u128::from_le_bytes(bytes);
-            known.mask = u128::MAX >> (128 - 8 * key.len());
-            known.length = key.len() as u8;
+    /// Remembers the key of `member`, `bytes` from `at` on. One of more than 32 bytes is not remembered.
+    fn learn(&mut self, nth: usize, bytes: &[u8], at: usize, member: &Member) {
+        let (first, rest) = bytes.split_at(bytes.len().min(16));
+        let mut masked = [Masked::new(first), Masked::new(rest)];
+        if rest.len() > 16 {
+            masked[0] = Masked { bytes: [1, 1], mask: [0, 0] }; // no bytes are this
         }
+        let offset = |place: usize| u8::try_from(place - at).unwrap_or(u8::MAX);
+        let known = Known {
+            bytes: masked,
+            is_long: !rest.is_empty(),
+            key: offset(member.key),
+            after_key: offset(member.after_key),
+            value: offset(member.value),
+            field: member.field,
+        };
         match self.0.get_mut(nth) {
             Some(place) => *place = known,
             None if nth < KNOWN_MAX => self.0.push(known),
@@ -178,18 +241,15 @@ fn blank(line: &[u8], mut at: usize) -> usize {
 
 /// The first byte from `at` on that is not plain.
 #[inline(always)]
-fn plain(line: &[u8], mut at: usize) -> usize {
-    while let Some(bytes) = line.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let mut index = 0;
-        while index < 8 {
-            if !IS_PLAIN[usize::from(bytes[index])] {
-                return at + index;
-            }
-            index += 1;
+pub(crate) fn plain(line: &[u8], mut at: usize) -> usize {
+    while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk()) {
+        let length = block::plain(block);
+        at += length;
+        if length < 8 {
+            return at;
         }
-        at += 8;
     }
-    while IS_PLAIN[usize::from(byte(line, at))] {
+    while !is_not_plain(byte(line, at)) {
         at += 1;
     }
     at
@@ -217,7 +277,11 @@ fn uncommon(line: &[u8], mut at: usize) -> Result<(usize, bool), Flaw> {
                 escaped = true;
             }
             0..0x20 => return Err(Flaw::InvalidJson),
-            _ => at = character(line, at)?,
+            _ => {
+                while byte(line, at) >= 0x80 {
+                    at = character(line, at)?;
+                }
+            }
         }
         at = plain(line, at);
     }
@@ -243,7 +307,7 @@ fn escape(line: &[u8], at: usize) -> Result<usize, Flaw> {
 }
 
 /// The value of four hexadecimal digits.
-pub(super) fn hex(line: &[u8], at: usize) -> Result<u32, Flaw> {
+pub(crate) fn hex(line: &[u8], at: usize) -> Result<u32, Flaw> {
     let digits = line.get(at..at + 4).ok_or(Flaw::InvalidJson)?;
     digits.iter().try_fold(0, |value, digit| {
         let digit = char::from(*digit).to_digit(16).ok_or(Flaw::InvalidJson)?;
@@ -292,31 +356,35 @@ fn word(line: &[u8], at: usize, word: &[u8]) -> Result<usize, Flaw> {
 }
 
 #[inline(always)]
-fn number(line: &[u8], mut at: usize) -> Result<usize, Flaw> {
-    if byte(line, at) == b'-' {
-        at += 1;
+fn number(line: &[u8], start: usize) -> Result<usize, Flaw> {
+    let first = start + usize::from(byte(line, start) == b'-');
+    let mut at = digits(line, first)?;
+    if byte(line, first) == b'0' && at > first + 1 {
+        return Err(Flaw::InvalidJson);
     }
-    at = match byte(line, at) {
-        b'0' => at + 1,
-        _ => digits(line, at)?,
-    };
     if byte(line, at) == b'.' {
         at = digits(line, at + 1)?;
     }
-    if let b'e' | b'E' = byte(line, at) {
-        at += 1;
-        if let b'+' | b'-' = byte(line, at) {
-            at += 1;
+    match byte(line, at) {
+        b'e' | b'E' => {
+            let has_sign = matches!(byte(line, at + 1), b'+' | b'-');
+            digits(line, at + 1 + usize::from(has_sign))
         }
-        at = digits(line, at)?;
+        _ => Ok(at),
     }
-    Ok(at)
 }
 
 /// The end of one digit or more.
 #[inline(always)]
 fn digits(line: &[u8], start: usize) -> Result<usize, Flaw> {
     let mut at = start;
+    while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk()) {
+        let length = block::digits(block);
+        at += length;
+        if length < 8 {
+            return if at > start { Ok(at) } else { Err(Flaw::InvalidJson) };
+        }
+    }
     while byte(line, at).is_ascii_digit() {
         at += 1;
     }

@@ -411,6 +411,49 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+
+    /// Most lines have the keys of the line before, which the scan compares with: it must not matter.
+    #[test]
+    fn what_becomes_of_a_line_does_not_depend_on_the_lines_before(
+        members in proptest::collection::vec((key(), json()), 0..7),
+        changes in proptest::collection::vec(
+            (any::<u64>(), prop_oneof![any::<u8>(), proptest::sample::select(&b"\"\\,:}{[] 0a"[..])], 0..4_usize),
+            1..8,
+        ),
+    ) {
+        let members: Vec<String> = members.iter().map(|(key, value)| format!("{key}{value}")).collect();
+        let whole = format!("{{{}}}", members.join(",")).into_bytes();
+        let mut lines = vec![whole.clone()];
+        for (at, byte, removed) in changes {
+            let mut line = whole.clone();
+            let at = usize::try_from(at % (line.len() as u64 + 1)).unwrap();
+            line.splice(at..(at + removed).min(whole.len()), (byte != b'\n').then_some(byte));
+            lines.push(line);
+            lines.push(whole.clone());
+        }
+        let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+        for file in [TAGS, SHAPED] {
+            let alone: Vec<u8> = lines.iter().flat_map(|line| run(file, DROP, &[line]).0).collect();
+            prop_assert_eq!(run(file, DROP, &lines).0, alone);
+        }
+    }
+}
+
+/// A key with its colon: short ones, escaped ones, and such as are longer than what is remembered of a key.
+fn key() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        4 => "[a-c]{0,2}",
+        1 => Just("site".to_owned()),
+        1 => Just("s\\u0069te".to_owned()),
+        2 => "[a-b]{10,40}",
+    ];
+    let blank = prop_oneof![4 => Just(""), 1 => Just(" ")];
+    (blank.clone(), name, blank.clone(), blank)
+        .prop_map(|(before, name, after, last)| format!("{before}\"{name}\"{after}:{last}"))
+}
+
 /// What leaves, and what was dropped in all, when batches come at these milliseconds and the deadlines are kept.
 fn run_timed(file: &str, batches: &[(u64, Vec<String>)]) -> (Vec<Value>, u64) {
     let file: File = toml::from_str(file).unwrap();
