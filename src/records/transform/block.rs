@@ -29,7 +29,7 @@ pub(super) fn plain(block: &Block) -> usize {
 pub(super) fn digits(block: &Block) -> usize {
     let bytes = u64::from_le_bytes(*block) ^ (ONES * b'0' as u64);
     // What is above nine now, and what is not ASCII.
-    let found = ((bytes & !HIGHS) + ONES * (0x80 - 10) | bytes) & HIGHS;
+    let found = (((bytes & !HIGHS) + ONES * (0x80 - 10)) | bytes) & HIGHS;
     found.trailing_zeros() as usize / 8
 }
 
