@@ -41,7 +41,7 @@
 //! | [`records`] | the flow of what others write: read → transform → serialize |
 //! | [`commands`] | the other flow: receive → verify → decode → authorize → execute → reply |
 //! | [`sinks`] | file, Unix socket, TCP, syslog, stdout, null |
-//! | [`files`] | files and folders that nobody else may change; the state folder |
+//! | [`files`] | files and folders that no other user may change; the state folder |
 //! | [`spool`] | durable messages, on disk until the host has acknowledged them |
 //! | [`port`] | the device: find, open, read and write at once |
 //! | [`values`] | texts, times, sizes and counts of files |

@@ -235,7 +235,7 @@ fn named(output: Output) -> &'static str {
     }
 }
 
-/// Says where made-up readings will be written, and asks a person whether that is meant. Where nobody can be asked,
+/// Says where made-up readings will be written, and asks a person whether that is meant. Without a terminal,
 /// the flag is the answer.
 fn consent(loaded: &[Loaded]) -> Result<(), ExitCode> {
     let writes = loaded.iter().flat_map(|loaded| loaded.writes()).flat_map(|(_, writes)| writes);

@@ -241,7 +241,7 @@ struct Outer {
     payload: Option<String>,
 }
 
-/// What is to be said of the signature, and whether the agent would take the envelope. Its age is told
+/// What the signature is worth, and whether the agent would take the envelope. Its age is reported
 /// and does not count: what is explained was mostly written down some time ago.
 fn signature(line: &[u8], secret: Option<&Secret>, lock: &str) -> (String, bool) {
     let Some(secret) = secret else { return (format!("cannot be checked; {lock}"), true) };

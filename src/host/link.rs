@@ -30,7 +30,7 @@ pub const WAITING_MAX: usize = 4096;
 /// While more than this waits to be written, nothing more is taken on.
 const UNWRITTEN_BYTES_MAX: usize = 64 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long what is unwritten may take when nobody holds the host any more, and what is unread when
+/// How long what is unwritten may take when the last handle of the host is dropped, and what is unread when
 /// nothing can be written any more.
 const FLUSH: Duration = Duration::from_secs(2);
 

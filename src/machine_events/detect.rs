@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::identity::{is_same_machine, renewed};
 
-/// A clock that was set, or a sleep, of at least this much is told. What is smaller adds up until it is
+/// A clock that was set, or a sleep, of at least this much is reported. What is smaller adds up until it is
 /// this much, so that many small steps are not overlooked.
 ///
 /// # Why so small

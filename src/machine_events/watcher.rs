@@ -14,7 +14,7 @@ use super::linux::{ClockChanges, Generations, look, monotonic_ns};
 use crate::pipeline::StageError;
 use crate::wire::outbound::{AgentEvent, Severity};
 
-/// How often it is looked when nothing asks for it: for what wakes nobody (a stop by the host, a new id).
+/// How often it is looked when nothing asks for it: for what causes no event (a stop by the host, a new id).
 ///
 /// # Why no oftener
 /// Each look wakes the agent twice, which makes 0.017 wake-ups a second beside the 0.29 of the readings.

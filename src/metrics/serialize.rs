@@ -117,7 +117,7 @@ impl Transform for Serialize {
     fn apply(&mut self, _now: Instant, input: &Batch, out: &mut Output<Frame>) {
         // What a panic may have left behind is still in the input.
         self.frame.clear();
-        // From its beginning, where nobody has any of it: less of it is ever touched.
+        // From its beginning, where no frame uses any of it: less of it is ever touched.
         let _ = self.frame.try_reclaim(SLAB);
         self.readings = 0;
         self.oldest = None;

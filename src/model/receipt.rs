@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::sync::IgnorePoison;
 
-/// Travels with a batch, and with the frame that is made of it. A clone is the same receipt; the default is nobody's.
+/// Travels with a batch, and with the frame that is made of it. A clone is the same receipt; the default acknowledges nothing.
 ///
 /// [`acknowledge`](Self::acknowledge) says that the batch is where it must be. A receipt whose clones are all dropped
 /// without that acknowledges nothing: its source reads the same again at its next start.

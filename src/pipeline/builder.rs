@@ -176,7 +176,7 @@ impl<S: Segment> Pipeline<S> {
         (graph, receiver)
     }
 
-    /// The end where the newest matters: whoever has subscribed to `ring` gets it.
+    /// The end where the newest matters: the subscribers of `ring` get it.
     pub fn publish(self, ring: &Ring<S::Out>) -> Published<S::Out> {
         let (stats, ends) = (self.stats.clone(), self.ends.clone());
         let graph = self.close(Downstream::Ring(ring.clone()));

@@ -44,7 +44,7 @@ impl Tcp {
     /// before the next write, unless its closing is still under way to us.
     ///
     /// # Errors
-    /// From outside: nobody listens, or the connection broke. The connection is closed, so the other end sees a
+    /// From outside: there is no listener, or the connection broke. The connection is closed, so the other end sees a
     /// line that was cut end there.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         let mut stream = match self.stream.take().filter(is_open) {

@@ -35,7 +35,7 @@ const REST: Duration = Duration::from_secs(1);
 /// Where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// A Unix socket, made with mode 0660; one that nobody listens at is replaced.
+    /// A Unix socket, made with mode 0660; one without a listener is replaced.
     Unix(PathBuf),
     /// A loopback address.
     Address(SocketAddr),
@@ -142,7 +142,7 @@ impl Listener {
     }
 }
 
-/// Makes the socket, replacing one that nobody listens at.
+/// Makes the socket, replacing one without a listener.
 async fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -197,7 +197,7 @@ impl Socket {
     async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         match self {
             Self::Unix(socket) => socket.send(message).await?,
-            // A port where nobody listened is told at the next message (ICMP); that one is sent once more.
+            // A port without a listener is reported at the next message (ICMP); that one is sent once more.
             Self::Udp(socket) => match socket.send(message).await {
                 Ok(sent) => sent,
                 Err(_) => socket.send(message).await?,

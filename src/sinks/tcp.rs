@@ -21,7 +21,7 @@ pub enum Framing {
 /// written: a server that ends with unread bytes loses them. The lines are not encrypted.
 ///
 /// # Faults
-/// Always from outside: nobody listens, or the server has closed.
+/// Always from outside: there is no listener, or the server has closed.
 #[derive(Debug)]
 pub struct Tcp {
     connection: Connection,

@@ -32,7 +32,7 @@ pub struct Envelope {
 /// Why a line was not taken, in the order in which it is found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// There is no secret, so nobody can be believed.
+    /// There is no secret, so no signature can be verified.
     Locked,
     /// It is no JSON.
     NotJson,

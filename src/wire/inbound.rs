@@ -132,7 +132,7 @@ pub const ID_BYTES_MAX: usize = 128;
 /// Scripts of one message that are read, to be run one after the other; the journal remembers more.
 pub const SCRIPTS_MAX: usize = 256;
 
-/// Scripts of one message beyond those that are told apart, so that each can be refused by its id. The rest is
+/// Scripts of one message beyond those that are distinguished, so that each can be refused by its id. The rest is
 /// counted.
 pub const SCRIPTS_TOLD_MAX: usize = 1_024;
 

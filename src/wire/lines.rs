@@ -82,7 +82,7 @@ impl Lines {
         None
     }
 
-    /// Forgets half a line: whoever began it has gone.
+    /// Forgets half a line: its sender has gone.
     pub fn reset(&mut self) {
         self.partial = BytesMut::new();
         self.dropping = None;

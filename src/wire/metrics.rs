@@ -48,7 +48,7 @@ const GIB: f64 = (1_u64 << 30) as f64;
 /// - A process or port that the host's database would refuse (an id outside 1 to 2^31 - 1, port 0, a
 ///   share that is no number) is left out: one such item costs the host the rest of the line.
 /// - Lists end at 1000 items and where the line would grow too long; ports come first,
-///   being the shorter. How many were cut is told in `data.truncated`.
+///   being the shorter. `data.truncated` has how many were cut.
 ///
 /// # Errors
 /// `oversize`, when mounts, cores and interfaces alone do not fit. Nothing is written then.

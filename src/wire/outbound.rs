@@ -82,7 +82,7 @@ pub struct AgentEvent {
 /// How bad an [`AgentEvent`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// For whoever looks for a fault.
+    /// For who looks for a fault.
     Debug,
     /// Good to know.
     Info,
@@ -140,7 +140,7 @@ pub enum Gravity {
     Temporary,
     /// It is tried again.
     Recoverable,
-    /// Nobody knows.
+    /// It is not known.
     Unknown,
 }
 

@@ -16,7 +16,7 @@ const PROCESSES: usize = 3;
 /// Fields shown of a group that has no column.
 const FIELDS: usize = 12;
 
-/// The width of a terminal that nobody has made wider. Lines are shorter, so that a comma has room.
+/// The width of a terminal as it opens. Lines are shorter, so that a comma has room.
 const WIDTH: usize = 80;
 
 /// From this share on, a file system other than the first is worth its place.

@@ -1,4 +1,4 @@
-//! systemd's manager over D-Bus (org.freedesktop.systemd1(5)). Does not decide what is told of a unit.
+//! systemd's manager over D-Bus (org.freedesktop.systemd1(5)). Does not decide what is reported of a unit.
 //!
 //! # Why a connection for each request
 //! A connection is a task, buffers and a match in the bus; services are asked for seldom. An agent at
@@ -282,7 +282,7 @@ impl Bus {
     }
 
     /// Whether the clock is synchronised: `NTPSynchronized` of org.freedesktop.timedate1(5), which is
-    /// what the kernel says (adjtimex(2)), whoever does it.
+    /// what the kernel says (adjtimex(2)), by any time service.
     pub(super) async fn clock_is_synchronised(&self) -> Result<bool, SystemdError> {
         let message = self.within(self.connection.call_method(
             Some("org.freedesktop.timedate1"),

@@ -22,7 +22,7 @@ use crate::model::{Cpu, CpuSeconds, Group, SystemMetrics};
 ///
 /// Where the counters began anew (a container or a restored machine), or moved by more than the time allows, there
 /// is no value for that interval, and the reading says why; the next one counts from there. Steal alone that is not
-/// believable is left out, and the rest is told without it.
+/// believable is left out, and the rest is reported without it.
 #[derive(Debug, Default)]
 pub struct CpuCollector {
     file: Reader,

@@ -95,7 +95,7 @@ impl Release {
     }
 }
 
-/// The facts of os-release(5) that are told. As in a shell, the last assignment counts.
+/// The facts of os-release(5) that are reported. As in a shell, the last assignment counts.
 fn os_release(text: &[u8]) -> Release {
     let value = |name: &str| {
         let values = parse::lines(text)

@@ -32,7 +32,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// Reads its collectors one after the other in one job of the blocking pool, every so often.
 ///
 /// A collector that hangs costs its group in this reading and in those that follow until it comes
-/// back; one that panics costs its group once. Both are told as [`CollectError`](crate::model::CollectError). Missed ticks merge.
+/// back; one that panics costs its group once. Both are reported as [`CollectError`](crate::model::CollectError). Missed ticks merge.
 /// Behind one that takes longer than 100 ms another job goes on with the rest. A collector that is out is not sent out
 /// again, so a hung one cannot pile up threads.
 pub struct IntervalSource {
@@ -133,7 +133,7 @@ impl IntervalSource {
         }
         let has_begun = self.slots.iter().any(|slot| !slot.primed);
         if has_begun {
-            // Not a reading yet: what is told as a rate or a share begins here.
+            // Not a reading yet: rates and shares begin here.
             self.read_those(|slot| !slot.primed).await;
         }
         let now = Instant::now();
@@ -220,7 +220,7 @@ fn past_of(slot: &CollectJob) -> String {
     format!("{NUMBER}/{}", slot.group.name())
 }
 
-/// Readings of `collectors` every `every`, for as long as they are taken: the stream for whoever uses
+/// Readings of `collectors` every `every`, for as long as they are taken: the stream for a user of
 /// this as a library. The pipelines consume the same one, as a [`Source`].
 pub fn readings(
     every: Duration,

@@ -1,5 +1,5 @@
 //! Memory and swap through `sysinfo`, which reads `/proc/meminfo` and estimates what is available on
-//! kernels before 3.14. Does not read the limits of a control group: the machine is what is told.
+//! kernels before 3.14. Does not read the limits of a control group: the memory is that of the machine.
 
 use sysinfo::{MemoryRefreshKind, System};
 use tokio::time::Instant;

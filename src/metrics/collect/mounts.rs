@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::parse;
 
-/// A real file system, at the one place it is told of.
+/// A real file system, at the one place where it is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mounted {
     /// The kernel's number of this mount.

@@ -9,7 +9,7 @@ use super::sockets::{CLOSE, ESTABLISHED, LISTEN, STATES, Socket, Sockets, Transp
 use super::{Collector, NoOptions, Registered, Surroundings, tell};
 use crate::model::{Group, Port, SystemMetrics};
 
-/// The most ports that are told. The host takes no more of one reading; what is cut are
+/// The most ports in a reading. The host takes no more of one reading; what is cut are
 /// the highest ports of the least important kind.
 const PORTS_MAX: usize = 1000;
 

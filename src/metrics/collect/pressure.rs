@@ -10,7 +10,7 @@ use crate::model::{Group, Pressure, PressureStats, SystemMetrics};
 
 /// How long tasks stood still for want of processor, memory or I/O.
 ///
-/// A kernel before 4.20, or one started with `psi=0`, has no such files: that is told once, and the
+/// A kernel before 4.20, or one started with `psi=0`, has no such files: that is reported once, and the
 /// group is left out from then on without a word.
 #[derive(Debug, Default)]
 pub struct PressureCollector {

@@ -39,7 +39,7 @@ pub struct ProcessesOptions {
     pub keep: usize,
     /// By what they are ranked.
     pub by: Rank,
-    /// How much of their command lines is told.
+    /// How much of their command lines is reported.
     pub command_line: CommandLine,
 }
 
@@ -61,7 +61,7 @@ impl Default for ProcessesKeys {
     }
 }
 
-/// How much of a command line is told. Arguments may hold secrets, and every user of the machine may read them.
+/// How much of a command line is reported. Arguments may hold secrets, and every user of the machine may read them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommandLine {
@@ -70,7 +70,7 @@ pub enum CommandLine {
     /// What is left by [`redact_arguments`].
     #[default]
     Redacted,
-    /// Nothing but the name and executable of the process, which are told in any case.
+    /// Nothing but the name and executable of the process, which are reported in any case.
     Name,
 }
 
@@ -140,7 +140,7 @@ impl ProcessesCollector {
         })
     }
 
-    /// All that is told of one process; `None` if it has ended.
+    /// All that is reported of one process; `None` if it has ended.
     fn describe(&mut self, row: &Row, scale: &Scale, now: Instant) -> Option<Process> {
         let (proc, kept) = self.table.as_mut()?.proc();
         let pid = row.seen.pid;
@@ -358,7 +358,7 @@ impl Before {
     }
 }
 
-/// From what the kernel counts in to what is told.
+/// From the units of the kernel to those of a reading.
 struct Scale {
     ticks_per_second: u64,
     interval: Duration,

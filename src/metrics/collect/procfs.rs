@@ -151,7 +151,7 @@ impl Processes {
 pub(super) struct BootTime(Option<SystemTime>);
 
 impl BootTime {
-    /// The time, the same at every call as long as nobody sets the clock.
+    /// The time, the same at every call until the clock is set.
     pub(super) fn get(&mut self) -> SystemTime {
         let now = SystemTime::now().checked_sub(since_boot()).unwrap_or(SystemTime::UNIX_EPOCH);
         match self.0 {

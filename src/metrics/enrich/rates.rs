@@ -26,7 +26,7 @@ const MAX_PER_SECOND: u64 = 125_000_000_000;
 /// Keeps the last groups with counters of each cadence, by reference. A reading without any passes.
 ///
 /// # Why monotonic time
-/// Nobody can set it, and it does not count a suspend, in which no counter counts either: a reading that
+/// It cannot be set, and it does not count a suspend, in which no counter counts either: a reading that
 /// straddles one has the rate of the time in which the machine ran. Over a stop by the host both go
 /// on or both stand still, or the time goes on alone and the rate is that of the whole gap, too low and
 /// never too high.

@@ -229,7 +229,7 @@ async fn datagrams(
     }
 }
 
-/// Makes a FIFO that is missing, and removes a socket that nobody listens to. Blocks.
+/// Makes a FIFO that is missing, and removes a socket without a listener. Blocks.
 fn prepare(place: &Place) -> io::Result<()> {
     match place {
         Place::Fifo(path) if !path.exists() => {

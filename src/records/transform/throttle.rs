@@ -10,7 +10,7 @@ use super::record::{Field, Fields, Record};
 use super::{Example, Manual, Operator, Options, Verdict, key_of};
 use crate::values::{Count, Period, Problem};
 
-/// Keys that are told apart at the same time; those beyond share one count.
+/// Keys that are counted apart at the same time; those beyond share one count.
 pub const THROTTLE_KEYS_MAX: usize = 4_096;
 
 pub(super) const MANUAL: Manual = Manual {

@@ -4,7 +4,7 @@ use crate::commands::execute::outcome::EXIT_TIMEOUT;
 use crate::commands::process::{Exit, Finished};
 use crate::redact::redact;
 
-/// What is said, and what it means: the first that fits is told. Texts of apt 1.0 to 3.0 and dpkg
+/// What is said, and what it means: the first that fits is reported. Texts of apt 1.0 to 3.0 and dpkg
 /// (`apt-pkg/`, `cmdline/`), dnf 4, rpm 4, zypper 1.14 and pacman 6.
 const KNOWN: [(&str, &str); 35] = [
     (
@@ -124,7 +124,7 @@ fn marks(tool: &str) -> &'static [&'static str] {
     }
 }
 
-/// The most lines and letters that are told of what a failing script said.
+/// The most lines and letters that are reported of what a failing script said.
 const SCRIPT_LINES: usize = 3;
 const LINE_LETTERS: usize = 200;
 
@@ -215,7 +215,7 @@ fn own<'a>(tool: &str, line: &'a str) -> Option<&'a str> {
     marks(tool).iter().find_map(|mark| line.strip_prefix(mark))
 }
 
-/// The lock that pacman says may be one that nobody holds: it is a file, and stays when its maker is killed.
+/// The lock that pacman says may have no holder: it is a file, and stays when its maker is killed.
 fn left_over(stderr: &str) -> Option<&str> {
     stderr.lines().find_map(|line| line.trim().strip_prefix("running, you can remove "))
 }

@@ -46,7 +46,7 @@ pub fn dnf_history(text: &str, zone: &str) -> Vec<PastUpdate> {
         let (altered, actions, date) = (columns.next()?, columns.next()?, columns.next()?);
         let (id, command) = columns.next()?.split_once(" | ")?;
         id.trim().parse::<u64>().ok()?;
-        // A list of several is told by letters; `U` and `Update` are upgrades, `I, U` is both.
+        // A list of several is written as letters; `U` and `Update` are upgrades, `I, U` is both.
         let upgrades =
             actions.split(", ").any(|action| matches!(action, "U" | "Upgrade" | "Update"));
         let failed = altered.ends_with("EE") || altered.ends_with('#');

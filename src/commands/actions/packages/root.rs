@@ -35,7 +35,7 @@ impl Root {
         Self { root: "/".into() }
     }
 
-    /// The tree at `root`, an absolute path. Tools are still the machine's own; they are told to work there.
+    /// The tree at `root`, an absolute path. Tools are still the machine's own; they are called with options to work there.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }

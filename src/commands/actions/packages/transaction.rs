@@ -130,7 +130,7 @@ async fn with_progress<T>(tool: &str, name: &str, work: impl Future<Output = T>)
 }
 
 /// What a finished program is as an answer: success is exit code 0; what it said is passed on, without users and
-/// passwords of repositories; why it failed is told where that is known.
+/// passwords of repositories; why it failed is reported where that is known.
 pub fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
     let error = step.explain(&finished, name);
     let mut outcome = Outcome { error, ..Outcome::from(finished) };

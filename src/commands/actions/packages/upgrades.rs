@@ -25,7 +25,7 @@ pub struct Upgrade {
 /// The pending upgrades of a machine.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Upgrades {
-    /// Those that are told.
+    /// Those that are reported.
     pub list: Vec<Upgrade>,
     /// How many there are in all: more than the list has, where the manager's output was cut.
     pub total: usize,

@@ -1,5 +1,5 @@
 //! Follows the files of a pattern: which there are, in which order they are read, and when one that is gone is left. Blocks,
-//! and knows nothing of tasks: [`look`](Follower::look), then [`read`](Follower::read) until there is nothing.
+//! without a task of its own: [`look`](Follower::look), then [`read`](Follower::read) until there is nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -425,7 +425,7 @@ impl Follower {
         self.tails.insert(index, tail);
     }
 
-    /// Finds the files of the last run that were renamed while nobody followed them.
+    /// Finds the files of the last run that were renamed while the agent did not run.
     fn find_moved(&mut self, there: &BTreeSet<Id>, now: Instant) {
         for saved in std::mem::take(&mut self.saved) {
             let id = Id { device: saved.device, inode: saved.inode };

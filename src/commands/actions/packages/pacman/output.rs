@@ -31,7 +31,7 @@ fn package(line: &str) -> Option<Package> {
     let (repository, rest) = line.split_once('/')?;
     let mut words = rest.splitn(3, ' ');
     let (name, version) = (words.next()?, words.next()?);
-    // Another version than the repository's is told after a colon.
+    // Another version than the repository's stands after a colon.
     let mark = words.next().unwrap_or_default().rsplit_once("[installed");
     let there = mark.map(|(_, rest)| rest.trim_end_matches(']').trim_start_matches(": "));
     Some(Package {
