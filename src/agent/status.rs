@@ -1,4 +1,4 @@
-//! What the running agent tells of itself, for `infiniservice status`. Costs nothing until it is asked for.
+//! What the running agent reports of itself, for `infiniservice status`. Costs nothing until it is asked for.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
@@ -97,7 +97,7 @@ pub struct StageStatus {
     pub failed: u64,
 }
 
-/// Tells the [`Status`] of the agent that it is a part of. A copy tells the same.
+/// Reports the [`Status`] of the agent that it is a part of. A copy reports the same.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StatusReport {
     pub registry: StatsRegistry,

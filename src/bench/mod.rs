@@ -43,7 +43,7 @@ use usage::Usage;
 /// How long the pipeline may take to hand over what it holds when the time is over.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How often the progress is told.
+/// How often the progress is reported.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// What is going to be measured. What stands in for its output goes when this is dropped: after the runtime, whose

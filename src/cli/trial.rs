@@ -25,7 +25,7 @@ pub(super) type Outputs = Vec<Vec<Frame>>;
 /// Takes `readings` of each cadence of each of `pipelines`, side by side. Logs warnings.
 ///
 /// # Errors
-/// The exit code, after the reason was told.
+/// The exit code, after the reason was reported.
 pub(super) fn try_out(
     loaded: &Loaded,
     pipelines: &[Pipeline],

@@ -43,7 +43,7 @@ pub struct Clocks {
 /// Which life of the machine this is, as far as it can be known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Generation {
-    /// How many new generations the kernel has told of since the agent started.
+    /// How many new generations the kernel has reported since the agent started.
     pub told: u64,
     /// A digest of the generation's id, where it can be read.
     pub id: Option<String>,
@@ -89,7 +89,7 @@ impl MachineEvent {
 /// | clock set | REALTIME moved against BOOTTIME |
 /// | stopped | the battery-backed clock grew more than BOOTTIME, and not because it was set right |
 /// | stalled | MONOTONIC is long past the time of the look |
-/// | restored | the kernel told of a new generation, or its id is another one |
+/// | restored | the kernel reported a new generation, or its id is another one |
 /// | cloned | the machine's identity is another one |
 ///
 /// # Limits
@@ -103,9 +103,9 @@ pub struct Detector {
 
 #[derive(Debug)]
 struct Before {
-    /// BOOTTIME less MONOTONIC, as last told.
+    /// BOOTTIME less MONOTONIC, as last reported.
     slept_ns: i64,
-    /// REALTIME less BOOTTIME, as last told.
+    /// REALTIME less BOOTTIME, as last reported.
     booted_ns: i64,
     rtc: Option<Rtc>,
     generation: Generation,

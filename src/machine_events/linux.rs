@@ -30,7 +30,7 @@ const EVENT_MAX: usize = 8 * 1024;
 /// The group of the kernel's own events; udev's are in group 2 (`lib/kobject_uevent.c`).
 const FROM_KERNEL: u32 = 1;
 
-/// One look at this machine; `told` is how many new generations the kernel has told of, `due_ns` when the
+/// One look at this machine; `told` is how many new generations the kernel has reported, `due_ns` when the
 /// look was to happen. Files are below `root`, which is `/` but in a test. Blocks for some milliseconds
 /// where the battery-backed clock is just being updated: not for an async worker.
 pub fn look(root: &Path, told: u64, due_ns: i64) -> Clocks {

@@ -13,9 +13,9 @@
 //! | nothing ran, though the clock did | a look that was long due | after it, if it was due meanwhile |
 //!
 //! Seen on a real kernel (Linux 6.1 in QEMU 7.2, emulated, `cargo run --example life`): the clock set an hour
-//! forward and back, told at once; 20 s of suspend to memory, told as 20.7 s; 15 s between `stop` and `cont`, told as
+//! forward and back, reported at once; 20 s of suspend to memory, reported as 20.7 s; 15 s between `stop` and `cont`, reported as
 //! 15 s, all other clocks having stood still; a state saved and restored in another QEMU with a new generation id,
-//! told as a snapshot that stood still for the 64 s between, by the id (`qemu_fw_cfg` was loaded) and the
+//! reported as a snapshot that stood still for the 64 s between, by the id (`qemu_fw_cfg` was loaded) and the
 //! battery-backed clock.
 //!
 //! # What cannot be seen from inside
@@ -30,7 +30,7 @@
 //! - A snapshot that is restored without a vmgenid device is a stop like any other, of the time since it
 //!   was taken.
 //! - The host's signed messages tell too: a stamp that lies ahead by the gap. `verify` has it in hand; it is not
-//!   used here, because an agent without a secret has none, and a gap is then told twice.
+//!   used here, because an agent without a secret has none, and a gap is then reported twice.
 //!
 //! # Why rates and time-outs need nothing from here
 //! They all count by MONOTONIC, which no one can set and which does not count a suspend: what counters

@@ -22,7 +22,7 @@ pub const EVERY: Duration = Duration::from_secs(120);
 
 /// Tells what has happened to the machine, one [`AgentEvent`] for each time.
 ///
-/// It looks when the kernel says that the wall clock jumped or the machine came back, when it tells of a new
+/// It looks when the kernel says that the wall clock jumped or the machine came back, when it reports a new
 /// generation, and every [`EVERY`]. The event goes at once: its time stamp is what teaches the host the
 /// clock that it signs with.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct MachineEvents {
     root: PathBuf,
     every: Duration,
     detector: Detector,
-    /// New generations that the kernel has told of.
+    /// New generations that the kernel has reported.
     told: u64,
     lives: watch::Sender<u64>,
 }
@@ -129,7 +129,7 @@ impl Senses {
         Ok(Self { jumps, generations: generations.ok() })
     }
 
-    /// Comes back when it is time to look, or something asks for it; whether a new generation was told.
+    /// Comes back when it is time to look, or something asks for it; whether a new generation was reported.
     async fn wake(&self, every: Duration) -> Result<bool, StageError> {
         tokio::select! {
             jumped = self.jumps.next() => jumped.map(|()| false).map_err(unwatched),

@@ -27,7 +27,7 @@ const ZERO_RETRY: Duration = Duration::from_secs(1);
 ///
 /// What its results mean (`drivers/char/virtio_console.c`, confirmed on a real port): a read of 0 means that no
 /// host is connected, which is not an end; `EAGAIN` from a write means either that or a full ring, and only poll(2)
-/// tells which; `ENODEV` means unplugged.
+/// says which; `ENODEV` means unplugged.
 #[derive(Debug)]
 pub(super) struct VirtioPort {
     fd: OwnedFd,

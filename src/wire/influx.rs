@@ -24,13 +24,13 @@ const PREFIX: &str = "infiniservice_";
 
 /// Writes the lines of one reading, all with the same time in nanoseconds.
 ///
-/// - Tags: `host` and `vm_id` of the identity, then the operator's tags, then what tells the lines of
+/// - Tags: `host` and `vm_id` of the identity, then the operator's tags, then what distinguishes the lines of
 ///   one measurement apart. A tag without value is left out (the protocol has no empty one), and so
 ///   is an operator's tag with a name that is taken ([`refused_tag`]). The boot id is
 ///   not a tag: it would begin all series anew at each boot.
 /// - A process id is a field: as a tag it would begin a series with each process. Where several processes of one
 ///   name, or several owners of one port, are in a reading, the tag `instance` (1, 2 … in the order of the reading)
-///   tells the second and later ones apart: lines of the same tags and time would overwrite each other.
+///   distinguishes the second and later ones: lines of the same tags and time would overwrite each other.
 /// - Integers end in `i` and stop at 2^63 - 1; a float has the fewest digits that read back as the same number, and
 ///   one that is not finite is left out, and so is a line without a field.
 /// - In tags and names a backslash becomes `/`, since before a comma it could not be told from an

@@ -8,7 +8,7 @@ pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Cuts what comes in, in chunks that end anywhere, into lines.
 ///
 /// A line ends with `\n` or `\r\n` and is given without it; blank lines are left out. A line over the
-/// maximum is dropped, counted, and told as [`TooLong`] where it ends; the next line is whole again.
+/// maximum is dropped, counted, and reported as [`TooLong`] where it ends; the next line is whole again.
 ///
 /// At most the maximum is held, in one growing buffer that goes with the line it became. A line that
 /// lies within one chunk is not copied.

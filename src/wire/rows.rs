@@ -1,4 +1,4 @@
-//! A group that a format has no words for, as rows: what tells them apart, and their values. Knows no format.
+//! A group that a format has no words for, as rows: what distinguishes them, and their values. Knows no format.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub enum Scalar<'a> {
 pub struct Row<'a> {
     /// The lists that it is an item of, by name; none for the group itself.
     pub list: Vec<&'a str>,
-    /// What tells it from the other items: their texts, by name.
+    /// What distinguishes it from the other items: their texts, by name.
     pub tags: Vec<(String, &'a str)>,
     /// Its values by name; an inner table adds its name and `_` before theirs. Never empty.
     pub fields: Vec<(String, Scalar<'a>)>,

@@ -62,7 +62,7 @@ impl fmt::Write for Escaped<'_> {
 ///
 /// The last are Unicode's `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt), among which are those that
 /// turn the direction; with them the anchors of annotations, which show nothing either. That takes the joiners out
-/// of some scripts and pictures, too: a name is to be told from another here, not to be beautiful.
+/// of some scripts and pictures, too: a name is to be distinguished from another here, not to be beautiful.
 pub(crate) fn steers(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -437,7 +437,7 @@ impl FlowManager {
         self.drop_report.event(Instant::now(), self.ports.connects(), &self.health.counts())
     }
 
-    /// What the agent tells of itself, now and after later changes.
+    /// What the agent reports of itself, now and after later changes.
     pub(in crate::agent) fn status(&self) -> StatusReport {
         StatusReport {
             registry: self.health.clone(),

@@ -1,6 +1,6 @@
 //! `diagnose`: why host and agent do not get together, as one verdict for each cause, with what to do next. Changes nothing.
 //!
-//! `verdict` has the causes and their exit codes; `machine` looks at the machine's files, `agent` at what the agent tells;
+//! `verdict` has the causes and their exit codes; `machine` looks at the machine's files, `agent` at what the agent reports;
 //! this reads the agent's files, asks, and prints.
 
 mod agent;

@@ -79,7 +79,7 @@ impl Action for GetInstalledApplicationsWMI {
 
 /// What is known of one package: `{name, version, publisher, install_date, install_location, size_mb, description,
 /// architecture, source, repository, asked_for}`. One that is there for several architectures may be named with one
-/// (`:i386`, `.i686`); else the first is told.
+/// (`:i386`, `.i686`); else the first is reported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GetApplicationDetails(pub PackageName);
 

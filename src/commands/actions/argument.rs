@@ -86,7 +86,7 @@ pub enum ArgumentError {
     Choice {
         /// What is refused, up to the word.
         what: &'static str,
-        /// The word, [shown] safely.
+        /// The word, without what a terminal acts upon.
         given: String,
         /// The words that are taken.
         choices: &'static str,

@@ -132,7 +132,7 @@ fn does(targets: &[String]) -> String {
     format!("deletes {}", each.collect::<Vec<_>>().join("; "))
 }
 
-/// [`DiskCleanup`] in a tree, with the time that ages are told by.
+/// [`DiskCleanup`] in a tree, with the time that ages are measured by.
 pub async fn run_in(place: &Root, cx: &Context, targets: &[String], now: SystemTime) -> Outcome {
     let named: Vec<&str> = match targets {
         [] => vec![TARGETS[0]],
@@ -180,7 +180,7 @@ fn tell(swept: &Swept) -> Value {
 }
 
 async fn files(place: &Root, cx: &Context, target: &str, now: SystemTime) -> Swept {
-    // It ends by itself a second before it is given up, so that what it did is told.
+    // It ends by itself a second before it is given up, so that what it did is reported.
     let last = cx.deadline.into_std();
     let until = last.checked_sub(Duration::from_secs(1)).unwrap_or(last);
     let (place, target) = (place.clone(), target.to_owned());

@@ -159,7 +159,7 @@ async fn join_by(cx: &Context, join: &JoinDomain, mut program: Program) -> Done 
         }
     }
     if !outcome.success {
-        // realm tells its reason last: `realm: Couldn't join realm: …`.
+        // realm says its reason last: `realm: Couldn't join realm: …`.
         let said = outcome.stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
         let why = said.map(|said| said.trim_start_matches("realm: ").to_owned());
         let why = why.or(outcome.error.take()).unwrap_or_default();

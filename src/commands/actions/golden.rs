@@ -141,7 +141,7 @@ pub async fn prepare_in(
         let did = match step.how {
             How::Files(work) => {
                 let (root, state) = (root.to_owned(), state.map(Path::to_owned));
-                // A little before, so that what it did is told.
+                // A little before, so that what it did is reported.
                 let last = until.into_std();
                 let last = last.checked_sub(Duration::from_millis(500)).unwrap_or(last);
                 let tree = Tree { root, state, until: last };

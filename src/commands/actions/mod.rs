@@ -55,13 +55,13 @@ pub struct Context {
     pub deadline: Instant,
     /// What the metrics flow has read last.
     pub latest: Latest,
-    /// How much of command lines is told.
+    /// How much of command lines is reported.
     pub command_line: CommandLine,
     /// The agent's state folder, where it has one.
     pub state: Option<PathBuf>,
 }
 
-/// What came of an action, and what is to follow once the host has been told.
+/// What came of an action, and what is to follow once the host has the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Done {
     /// The answer.

@@ -24,7 +24,7 @@ const LIST: usize = 200;
 const TOP: usize = 10;
 /// The most that can be asked for; the host keeps no more.
 const MOST: usize = 1_000;
-/// What is told of a command line, so that a thousand fit into an answer.
+/// What is reported of a command line, so that a thousand fit into an answer.
 const COMMAND_LINE_MAX: usize = 512;
 
 /// `{processes: [{pid, ppid, name, cpu_usage, memory_kb, status, command_line, user, start_time}], count}`,

@@ -60,7 +60,7 @@ impl Action for ServiceList {
     }
 }
 
-/// Does something with a service and tells how it is afterwards, as one object of [`ServiceList`].
+/// Does something with a service and says how it is afterwards, as one object of [`ServiceList`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceControl {
     /// Which.
@@ -215,7 +215,7 @@ async fn control(cx: &Context, service: &ServiceName, operation: ServiceOperatio
 /// stop takes along.
 ///
 /// # Errors
-/// systemd cannot tell, or tells too much.
+/// systemd cannot tell, or reports too much.
 async fn side_effects(
     cx: &Context,
     service: &ServiceName,
@@ -434,7 +434,7 @@ impl Service {
 }
 
 /// Units in memory, and those that are only files, as stopped. A file of a template (`getty@.service`) is
-/// no service, but tells how its instances start; a name that something refers to and that is not there
+/// no service, but says how its instances start; a name that something refers to and that is not there
 /// is none either, nor is another name of a service.
 fn merge(units: Vec<Unit>, files: Vec<UnitFile>) -> Vec<Service> {
     let (templates, files): (Vec<_>, Vec<_>) =

@@ -5,7 +5,7 @@ use super::systemd::{Properties, SystemdError, Unit, UnitFile};
 use super::{Context, program};
 use crate::commands::process::{Exit, Finished};
 
-/// All units of one kind, as `ListUnits` of the bus tells them.
+/// All units of one kind, as `ListUnits` of the bus reports them.
 pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, SystemdError> {
     let mut arguments =
         vec!["list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"];

@@ -23,7 +23,7 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 /// Signals that wait while a job is watched; more than the jobs one operation starts at once.
 const SIGNALS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// One unit, as `ListUnits` tells it.
+/// One unit, as `ListUnits` reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Unit {
     /// With its suffix.
@@ -38,7 +38,7 @@ pub(super) struct Unit {
     pub description: String,
 }
 
-/// One unit file, as `ListUnitFiles` tells it.
+/// One unit file, as `ListUnitFiles` reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct UnitFile {
     /// File name.

@@ -4,7 +4,7 @@
 //! # What goes first
 //! What the host reads stays longest: nulls, then long texts, then fields that it does not read go from the items of
 //! lists, then those texts altogether, and only then the ends of lists. Lists have what matters first. What was left
-//! out is told, in `truncated` of the data and in a sentence.
+//! out is reported, in `truncated` of the data and in a sentence.
 
 use std::io::{self, Write};
 

@@ -20,7 +20,7 @@ use crate::commands::process::{Exit, Program};
 use crate::metrics::collect::Release;
 use crate::model::Iso8601;
 
-/// An index older than this is fetched anew before pending updates are told.
+/// An index older than this is fetched anew before pending updates are reported.
 const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most past updates that are told, the newest first.

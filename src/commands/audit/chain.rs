@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 /// More than a line of an audit can have.
 const LINE_MAX: u64 = 1 << 20;
-/// Breaks that are told.
+/// Breaks that are reported.
 pub const BREAKS_MAX: usize = 100;
 
 /// What a line is known by.

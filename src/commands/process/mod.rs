@@ -130,7 +130,7 @@ impl Exit {
 /// What one stream of a program said: head and tail where it said more than is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Captured {
-    /// What is kept, lossy-decoded; with a line that tells what was cut in the middle.
+    /// What is kept, lossy-decoded; with a line that says what was cut in the middle.
     pub text: String,
     /// What was said in all.
     pub bytes: u64,

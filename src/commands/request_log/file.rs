@@ -79,7 +79,7 @@ impl Disk {
                 let bytes = reader.bytes(at, CHUNK)?;
                 is_torn |= bytes.len() < HEAD;
                 wrong("no record is", at);
-                // Mostly a look at a few bytes tells that no head begins there.
+                // Mostly a look at a few bytes says that no head begins there.
                 let heads = bytes.windows(HEAD).skip(1).position(|head| {
                     CODES.contains(&head[4]) && head[5..8] == [0; 3] && read_raw(head).is_some()
                 });

@@ -106,7 +106,7 @@ const SLACK: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq)]
 struct Stat {
     total: Ticks,
-    /// How many of the kinds this kernel tells.
+    /// How many of the kinds this kernel reports.
     kinds: usize,
     /// By number, because the lines of cores that are off are missing.
     cores: Vec<(u64, Ticks)>,

@@ -26,7 +26,7 @@ pub struct DiskOptions {
 
 /// Real file systems with their space, and the traffic of the real block devices.
 ///
-/// A remote file system that does not answer within a second is left out and told as trouble; until
+/// A remote file system that does not answer within a second is left out and reported as trouble; until
 /// it does answer, it costs no further waiting.
 #[derive(Debug)]
 pub struct DiskCollector {

@@ -126,7 +126,7 @@ impl IntervalSource {
         reading
     }
 
-    /// Goes on where others ended, and tells when the first reading is due.
+    /// Goes on where others ended, and says when the first reading is due.
     async fn begin(&mut self) -> Instant {
         if !std::mem::replace(&mut self.begun, true) {
             self.resume();

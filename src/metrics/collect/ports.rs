@@ -67,7 +67,7 @@ impl Collector for PortsCollector {
     }
 }
 
-/// The rows in their order: first what they are sorted by, then what else tells them apart.
+/// The rows in their order: first what they are sorted by, then what else distinguishes them.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     kind: Kind,

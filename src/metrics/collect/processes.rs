@@ -518,7 +518,7 @@ mod tests {
         Some((one.name, one.executable, one.command_line, one.parent, one.started, one.uid))
     }
 
-    /// As one tells it that has nothing kept.
+    /// As one reports it that has nothing kept.
     fn plain(now: Instant, pid: u32) -> Option<Told> {
         let mut fresh = all();
         read(&mut fresh, now, pid);

@@ -1,7 +1,7 @@
 //! Which process holds a socket. Does not list sockets: that is `sockets`.
 //!
 //! # Why a cache
-//! The kernel tells the owner of a socket only from the other side: every descriptor of every process
+//! The kernel reports the owner of a socket only from the other side: every descriptor of every process
 //! is a link to be read. So that is done only when a socket appears that is not known; on a steady
 //! machine a reading costs one link per owner, which proves that the owner still is who it was.
 

@@ -36,7 +36,7 @@ const GIVE_UP_AFTER: u32 = 3;
 ///
 /// # Why addresses are kept
 /// The host overwrites the address it knows with nothing when a line has none. So when no interface
-/// has an address, or the reading tells of trouble with the network, each interface that lost
+/// has an address, or the reading reports trouble with the network, each interface that lost
 /// its addresses gets its last ones back. An interface that lost them while another
 /// still has one did lose them.
 ///

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::model::{Group, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 
-/// Takes groups out of each reading, and the troubles told about them.
+/// Takes groups out of each reading, and the troubles reported about them.
 ///
 /// A reading that is left with neither a group nor a trouble of a kept group is lost: `deselected`.
 ///

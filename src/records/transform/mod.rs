@@ -34,7 +34,7 @@ pub trait Operator: Send {
         None
     }
 
-    /// Writes the records that are due into `out`, each one line: those that a [`Verdict::Release`] has told of, those whose
+    /// Writes the records that are due into `out`, each one line: those that a [`Verdict::Release`] has reported, those whose
     /// deadline is `now` or before, and all of them where the input `has_ended`.
     fn release(&mut self, _now: Instant, _has_ended: bool, _out: &mut Vec<u8>) {}
 

@@ -54,7 +54,7 @@ impl Fields {
     /// The field of this name.
     ///
     /// # Errors
-    /// There are [`FIELDS_MAX`] others.
+    /// There are 64 others (`FIELDS_MAX`).
     pub fn add(&mut self, name: &str) -> Result<Field, Problem> {
         let number = match self.names.iter().position(|known| **known == *name.as_bytes()) {
             Some(known) => known,

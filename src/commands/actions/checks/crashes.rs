@@ -18,7 +18,7 @@ const LOOKED_BACK: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most programs that are named.
 const PROGRAMS_MAX: usize = 10;
 
-/// `application_health`: a warning where the kernel's log tells of a program that crashed or was killed for
+/// `application_health`: a warning where the kernel's log reports a program that crashed or was killed for
 /// want of memory in the last 24 hours.
 pub(super) async fn check(cx: &Context) -> Check {
     match blocking(cx.deadline, "reading /dev/kmsg", look).await {

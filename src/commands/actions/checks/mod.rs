@@ -90,7 +90,7 @@ impl Check {
     }
 }
 
-/// The names that can be asked for, in the order they are told.
+/// The names that can be asked for, in the order they are reported.
 const NAMES: [&str; 15] = [
     "disk_space",
     "disk_health",

@@ -38,7 +38,7 @@ const KEPT: [&[u8]; 8] = [
 /// What all sweeps of a command share.
 #[derive(Debug)]
 pub struct Rules {
-    /// What ages are told by.
+    /// What ages are measured by.
     pub now: SystemTime,
     /// When it must end.
     pub until: Instant,

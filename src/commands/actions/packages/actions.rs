@@ -37,7 +37,7 @@ impl PackageArguments {
     }
 }
 
-/// All installed packages: `{packages:[…], truncated}`; `truncated` tells how many are missing.
+/// All installed packages: `{packages:[…], truncated}`; `truncated` says how many are missing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackageList;
 

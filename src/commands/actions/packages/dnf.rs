@@ -129,7 +129,7 @@ pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<S
 }
 
 /// The table of a transaction: under `Installing:`, `Removing dependent packages:` and the like, one line for each
-/// package, its name first, behind one space. A line that begins with more goes on with the one before, or tells what
+/// package, its name first, behind one space. A line that begins with more goes on with the one before, or says what
 /// a package takes the place of: ` replacing  name.arch version`.
 pub fn planned(text: &str) -> Vec<Planned> {
     let (mut kind, mut all) = (None, Vec::new());

@@ -32,7 +32,7 @@ pub enum PackageError {
         /// What was asked for.
         task: &'static str,
     },
-    /// It ran and failed: the reason that [`explain`](super::failure::explain) finds in its output.
+    /// It ran and failed: the reason that `failure::explain` finds in its output.
     #[error("{0}")]
     Failed(String),
     /// dpkg has no such names.
@@ -49,7 +49,7 @@ pub enum PackageError {
     /// Too many words to search for.
     #[error("zypper is asked for at most {0} words; search for fewer")]
     TooManyWords(usize),
-    /// The simulation tells more than is kept of it.
+    /// The simulation reports more than is kept of it.
     #[error("what would be changed is too much to be held against the rules; change less at once")]
     TooManyChanges,
     /// Its output is not of the known form: the manager, and what is wrong.

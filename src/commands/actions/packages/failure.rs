@@ -229,7 +229,7 @@ fn failed_script(tool: &str, stdout: &str, stderr: &str) -> Option<String> {
     }
 }
 
-/// The line by which dpkg tells that it failed at a package, and the package.
+/// The line by which dpkg says that it failed at a package, and the package.
 fn dpkg_failed(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("dpkg: error processing ")?;
     let (what, rest) = rest.split_once(' ')?;

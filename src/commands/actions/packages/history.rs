@@ -60,7 +60,7 @@ pub fn dnf_history(text: &str, zone: &str) -> Vec<PastUpdate> {
 /// The updates of `/var/log/zypp/history`: lines of `date|install|name|version|…`, under a
 /// `date|command|who|'zypper' 'update'|` where a person or a program asked for it. An installation is an
 /// update where the record had the package before, or where it is what such a command did.
-/// A line `# date file install failed` tells what failed.
+/// A line `# date file install failed` says what failed.
 pub fn zypper_history(text: &str, zone: &str) -> Vec<PastUpdate> {
     const UPDATES: [&str; 6] =
         ["'update'", "'up'", "'dist-upgrade'", "'dup'", "'patch'", "'upgrade'"];

@@ -51,7 +51,7 @@ use crate::commands::execute::outcome::Outcome;
 /// The most packages a search tells.
 pub const FOUND_MAX: usize = 200;
 
-/// A package, as every manager here tells it.
+/// A package, as every manager here reports it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Package {
     /// Its name.
@@ -112,7 +112,7 @@ pub(super) async fn side_effects(
     Ok(planned.into_iter().map(effect).collect())
 }
 
-/// All installed packages in a tree: `{packages:[…], truncated}`; `truncated` tells how many are missing.
+/// All installed packages in a tree: `{packages:[…], truncated}`; `truncated` says how many are missing.
 pub async fn list_in(place: &Root, cx: &Context) -> Outcome {
     match installed(place, cx).await {
         Ok(mut packages) => {

@@ -48,7 +48,7 @@ const FETCHED: &str = "fetched";
 /// The machine's.
 const OWN: &str = "var/lib/pacman";
 
-/// What `--print` tells of each package.
+/// What `--print` reports of each package.
 const FORMAT: &str = "%n %v %r %s";
 
 /// The steps of `change`.

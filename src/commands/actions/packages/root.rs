@@ -115,7 +115,7 @@ impl Manager {
         }
     }
 
-    /// Whether it tells which updates are for security; pacman's repositories do not say it.
+    /// Whether it says which updates are for security; pacman's repositories do not say it.
     pub fn tells_security(self) -> bool {
         self != Self::Pacman
     }

@@ -11,7 +11,7 @@ use crate::commands::process::Exit;
 pub struct Planned {
     /// How.
     pub kind: ChangeKind,
-    /// Its name, with its architecture where the manager tells it so.
+    /// Its name, with its architecture where the manager reports it so.
     pub name: String,
 }
 

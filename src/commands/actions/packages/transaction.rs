@@ -22,7 +22,7 @@ pub const NOMINAL: Duration = Duration::from_secs(600);
 /// minutes; the command's own deadline ends most waits before.
 const LOCK_TRIES: usize = 30;
 
-/// How often the log tells that a package manager still works.
+/// How often the log says that a package manager still works.
 const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// One program of a change.
@@ -41,7 +41,7 @@ pub struct Step {
 pub enum Kind {
     /// It changes the machine: waits for a lock, and is the answer.
     Act,
-    /// It only tells, or makes ready what the next one needs: not worth a line in the log.
+    /// It only reports, or makes ready what the next one needs: not worth a line in the log.
     Ask,
     /// It must tell one of these lines, or the name is not known and nothing after it runs.
     Known(Vec<String>),
@@ -142,7 +142,7 @@ pub fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
     outcome
 }
 
-/// Runs a step that only tells and gives what it said, and whether something of it was cut.
+/// Runs a step that only reports and gives what it said, and whether something of it was cut.
 ///
 /// # Errors
 /// The sentence of an answer.
@@ -225,7 +225,7 @@ impl Context {
         for delay in delays {
             let finished = self.runner.run(program.clone()).await?;
             let held = failure::lock_holder(&tool, &finished);
-            // Where the last try was cut short by the deadline, the one before tells who was in the way.
+            // Where the last try was cut short by the deadline, the one before says who was in the way.
             if let (Exit::TimedOut, None, Some(before)) = (finished.exit, &held, before.take()) {
                 return Ok(before);
             }

@@ -13,7 +13,7 @@
 //!
 //! # Why a system that rolls is brought up to date otherwise
 //! Tumbleweed and Slowroll move as a whole and may take packages away or back: openSUSE supports only
-//! `dist-upgrade` there, and only `update` on systems with releases. `os-release(5)` tells which it is.
+//! `dist-upgrade` there, and only `update` on systems with releases. `os-release(5)` says which it is.
 
 mod output;
 
@@ -227,7 +227,7 @@ fn table(place: &Root, deadline: Instant, words: &[&str]) -> Step {
     zypper(place, deadline, &[&plain, words].concat(), Kind::Ask)
 }
 
-/// It fails at once where another one has its lock (exit code 7), also when it only tells, and is then
+/// It fails at once where another one has its lock (exit code 7), also when it only reports, and is then
 /// tried again until the deadline.
 fn zypper(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     let mut arguments = vec!["--non-interactive".to_owned(), "--no-color".into()];

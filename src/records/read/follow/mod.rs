@@ -40,7 +40,7 @@ use crate::records::Records;
 use crate::records::batch::Decode;
 use notify::{Change, Watcher};
 
-/// How often the files are looked at where the kernel tells of changes …
+/// How often the files are looked at where the kernel reports changes …
 const LOOK_WATCHED: Duration = Duration::from_secs(10);
 /// … and where it does not, or while there is much to read.
 const LOOK: Duration = Duration::from_secs(1);

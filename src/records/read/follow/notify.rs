@@ -100,7 +100,7 @@ impl Watcher {
         }
     }
 
-    /// Waits for a change. Never returns if the kernel tells of none any more.
+    /// Waits for a change. Never returns if the kernel reports none any more.
     pub async fn changed(&self) -> Change {
         loop {
             let Ok(mut ready) = self.kernel.readable().await else {
