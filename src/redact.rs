@@ -265,22 +265,31 @@ fn here_strings(text: &str) -> Cow<'_, str> {
     if rest.len() == text.len() { text.into() } else { (out + rest).into() }
 }
 
+/// The longest here-document that ends with a number.
+const NUMBERED_MAX: usize = 4 * 1024;
+
 /// The lines of each here-document: what stands behind a line with `<<EOF`, to the line that is `EOF`, or to the end of the
 /// text, since it may have been cut. The same of PowerShell, between `@'` and `'@`.
 fn here_documents(text: &str) -> Cow<'_, str> {
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
-    let has = |text: &str, mark: &[u8]| memmem::find(text.as_bytes(), mark).is_some();
-    while at < text.len()
-        && ["<<", "@'", "@\""].iter().any(|mark| has(&text[at..], mark.as_bytes()))
-    {
+    let marks = ["<<", "@'", "@\""].into_iter();
+    let Some(last) = marks.filter_map(|mark| memmem::rfind(text.as_bytes(), mark.as_bytes())).max()
+    else {
+        return text.into();
+    };
+    while at <= last {
         let line = &text[at..at + text[at..].find('\n').unwrap_or(text.len() - at)];
         at += line.len() + 1;
         for document in Document::begun_in(line).chain(Document::of_powershell(line)) {
             let Some(lines) = text.get(at..).filter(|lines| !lines.is_empty()) else { break };
-            let (body, all) = match document.extent(lines) {
+            // Most often a number that is moved by some bits, as in `$((1<<4))`.
+            let is_number = document.end.bytes().all(|byte| byte.is_ascii_digit());
+            let near = lines.len().min(NUMBERED_MAX);
+            let searched =
+                if is_number { &lines[..lines.floor_char_boundary(near)] } else { lines };
+            let (body, all) = match document.extent(searched) {
                 Some(extent) => extent,
-                // A number that is moved by some bits, as in `$((1<<4))`.
-                None if document.end.bytes().all(|byte| byte.is_ascii_digit()) => break,
+                None if is_number => break,
                 None => (lines.len(), lines.len()),
             };
             if body > 0 {

@@ -375,3 +375,57 @@ fn what_a_shell_gives_to_a_program_as_its_input_is_taken_out() {
         assert_eq!(redact(line), line);
     }
 }
+
+/// The time of a text that is made to be looked at again and again, and that of one eight times as long.
+#[test]
+fn a_long_text_takes_time_in_proportion() {
+    let clock = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    for part in [
+        "\n",
+        "a<<4\n",
+        "a<<b\n",
+        "a @'\n",
+        "\"",
+        "'",
+        "\\",
+        "(",
+        "{",
+        "-",
+        "$(",
+        "<<<'",
+        "by ",
+        "identified by ",
+        "set password for ",
+        "send -",
+        "expect send ",
+        "ConvertTo-SecureString (",
+        "password ",
+        "password='",
+        "<password>",
+        "echo x | ",
+        "-----BEGIN X KEY-----",
+        "a://b:c",
+        "://",
+        "-p ",
+        "mysql -p",
+        "curl -u ",
+        "AKIA",
+        "Bearer ",
+        "a=b;",
+    ] {
+        for end in ["", "<<"] {
+            let time = |bytes: usize| {
+                let text = part.repeat(bytes / part.len()) + end;
+                let begun = clock();
+                std::hint::black_box(redact(&text));
+                clock() - begun
+            };
+            let (short, long) = (time(4 << 10), time(32 << 10));
+            let most = short * 8 * 3 + std::time::Duration::from_millis(20);
+            assert!(long < most, "{part:?} and {end:?}: {short:?}, then {long:?}");
+        }
+    }
+}
