@@ -34,7 +34,7 @@ pub struct Fields {
     /// Members that never change, such as those of `tags`.
     constants: Vec<u8>,
     /// Whether a stage makes fields whose names are in the data.
-    pub(crate) is_open: bool,
+    pub(super) is_open: bool,
 }
 
 impl Default for Fields {
@@ -111,7 +111,7 @@ impl Fields {
 
 /// Where a member stands in its line: `"key" : value`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     key: u32,
     after_key: u32,
     value: u32,
@@ -121,7 +121,7 @@ pub struct Place {
 impl Place {
     /// Lines are shorter than 4 GiB.
     #[inline(always)]
-    pub(crate) fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
+    pub fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
         Self { key: key as u32, after_key: after_key as u32, value: value as u32, end: end as u32 }
     }
 }
@@ -136,7 +136,7 @@ impl Place {
 }
 
 /// The inside of a JSON string without its escapes; `buffer` may be used for it.
-pub fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+pub(in crate::records) fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     if memchr::memchr(b'\\', inside).is_none() {
         return inside;
     }
@@ -146,7 +146,7 @@ pub fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
 
 /// Where the fields of a line stand.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(super) struct Found {
     /// By field.
     places: Vec<Place>,
     /// The fields that the line has.
@@ -157,12 +157,12 @@ pub struct Found {
     members: Vec<Place>,
     name: Vec<u8>,
     /// The keys of the line before.
-    pub(crate) shape: Shape,
+    pub shape: Shape,
 }
 
 impl Found {
     #[inline(always)]
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.present = 0;
         self.doubled.clear();
         self.members.clear();
@@ -174,7 +174,7 @@ impl Found {
     }
 
     /// The field of this name, as it is written.
-    pub(crate) fn find(&mut self, fields: &Fields, name: &[u8], escaped: bool) -> Option<Field> {
+    pub fn find(&mut self, fields: &Fields, name: &[u8], escaped: bool) -> Option<Field> {
         if !escaped {
             return fields.find(name);
         }
@@ -184,7 +184,7 @@ impl Found {
 
     /// A member of the line.
     #[inline(always)]
-    pub(crate) fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
+    pub fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
         if fields.is_open {
             self.members.push(place);
         }
@@ -270,7 +270,7 @@ struct State {
 
 /// The changes to a record. Kept from one record to the next, so that nothing is allocated.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(super) struct Changes {
     /// The fields whose states hold; any other is as it is in the line.
     touched: u64,
     /// By field.
@@ -324,7 +324,7 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The object at `start..end` of `line`, in which `found` has found the fields. What was changed before is forgotten.
     #[inline(always)]
-    pub fn new(
+    pub(super) fn new(
         line: &'a [u8],
         (start, end): (usize, usize),
         fields: &'a Fields,
@@ -541,7 +541,7 @@ impl<'a> Record<'a> {
 
     /// Writes the record and a newline.
     #[inline(never)]
-    pub fn write(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
         let changes = &*self.changes;
         let cut = self.found.present & changes.touched;
         let object = self.line.get(self.start..self.end).unwrap_or_default();
@@ -694,14 +694,14 @@ fn trim_start(text: &[u8]) -> &[u8] {
 }
 
 /// `,"NAME":`.
-pub fn write_key(name: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_key(name: &[u8], out: &mut Vec<u8>) {
     out.push(b',');
     write_text(name, out);
     out.push(b':');
 }
 
 /// A text as JSON. What is no UTF-8 is replaced by U+FFFD.
-pub fn write_text(text: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_text(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let from = plain(text, 0);
     out.extend_from_slice(&text[..from]);

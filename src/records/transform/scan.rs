@@ -42,7 +42,11 @@ impl Flaw {
 /// # Errors
 /// The first flaw; `found` is of no use then.
 #[inline(never)]
-pub fn scan(text: &[u8], fields: &Fields, found: &mut Found) -> Result<(usize, usize), Flaw> {
+pub(super) fn scan(
+    text: &[u8],
+    fields: &Fields,
+    found: &mut Found,
+) -> Result<(usize, usize), Flaw> {
     found.clear();
     let start = blank(text, 0);
     let (mut at, mut nth) = (start, 0);
@@ -124,7 +128,7 @@ fn next(
 
 /// The keys of the line before: most lines of a source have the same ones in the same order.
 #[derive(Debug, Default)]
-pub(crate) struct Shape(Vec<Known>);
+pub(super) struct Shape(Vec<Known>);
 
 /// How many keys of a line are remembered.
 const KNOWN_MAX: usize = 64;
@@ -241,7 +245,7 @@ fn blank(line: &[u8], mut at: usize) -> usize {
 
 /// The first byte from `at` on that is not plain.
 #[inline(always)]
-pub(crate) fn plain(line: &[u8], mut at: usize) -> usize {
+pub(super) fn plain(line: &[u8], mut at: usize) -> usize {
     while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk()) {
         let length = block::plain(block);
         at += length;
@@ -307,7 +311,7 @@ fn escape(line: &[u8], at: usize) -> Result<usize, Flaw> {
 }
 
 /// The value of four hexadecimal digits.
-pub(crate) fn hex(line: &[u8], at: usize) -> Result<u32, Flaw> {
+pub(super) fn hex(line: &[u8], at: usize) -> Result<u32, Flaw> {
     let digits = line.get(at..at + 4).ok_or(Flaw::InvalidJson)?;
     digits.iter().try_fold(0, |value, digit| {
         let digit = char::from(*digit).to_digit(16).ok_or(Flaw::InvalidJson)?;
