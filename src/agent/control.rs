@@ -31,7 +31,6 @@ use crate::agent::reload::ReloadRequest;
 use crate::agent::reload::report::Report;
 use crate::agent::status::{Status, StatusReport};
 use crate::commands::notify::spool_status::SpoolContents;
-use crate::config::is_log_level;
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 
@@ -341,8 +340,6 @@ fn log_level(wanted: &LogRequest) -> Result<LevelStatus, LevelError> {
     match wanted {
         LogRequest::Show => level::status(),
         LogRequest::Reset => level::change(None),
-        // A word that is no level would be taken for a module, and silence all others.
-        LogRequest::Change(level, _) if !is_log_level(level) => Err(LevelError::Unreadable),
         LogRequest::Change(level, seconds) => {
             level::change(Some((level, Duration::from_secs(*seconds))))
         }

@@ -129,13 +129,9 @@ impl Scheduler {
             {
                 return Next::NoRoom;
             }
-            let durable = self.next_durable.pop_front();
-            return durable.map_or(
-                Next::Nothing,
-                |TrackedFrame { seq, frame, redelivered, requested_at, audience, .. }| {
-                    ready(frame, What::Durable { seq, redelivered, requested_at, audience })
-                },
-            );
+            let durable = self.next_durable.pop_front().map(TrackedFrame::split);
+            return durable
+                .map_or(Next::Nothing, |(frame, tracking)| ready(frame, What::Durable(tracking)));
         }
         if self.next_telemetry.is_empty() {
             self.pull_telemetry(cx);
@@ -156,16 +152,7 @@ impl Scheduler {
     pub(super) fn give_back(&mut self, outgoing: Outgoing) {
         let Outgoing { frame, what } = outgoing;
         match what {
-            What::Durable { seq, redelivered, requested_at, audience } => {
-                self.next_durable.push_front(TrackedFrame {
-                    seq,
-                    frame,
-                    redelivered,
-                    requested_at,
-                    audience,
-                    sender_waits: false,
-                });
-            }
+            What::Durable(tracking) => self.next_durable.push_front(tracking.with(frame)),
             What::Telemetry => self.next_telemetry.push_front(frame),
             What::Reply | What::Barrier(_) | What::Echo(_) => {
                 self.node.dropped("session", weight(&frame))
@@ -203,7 +190,7 @@ impl Scheduler {
         let (mut readings, mut tracked) = (0, 0);
         for _ in 0..frames {
             match self.next(&mut cx, usize::MAX, |_, _| true) {
-                Next::Frame(Outgoing { frame, what: What::Durable { .. } }) => {
+                Next::Frame(Outgoing { frame, what: What::Durable(_) }) => {
                     tracked += weight(&frame)
                 }
                 Next::Frame(outgoing) => readings += weight(&outgoing.frame),
@@ -382,13 +369,8 @@ mod tests {
             durable.try_send(tracked(seq)).unwrap();
         }
         next(&mut scheduler, 99);
-        let what = What::Durable {
-            seq: 1,
-            redelivered: true,
-            requested_at: None,
-            audience: Audience::Any,
-        };
-        scheduler.give_back(Outgoing { frame: tracked(1).frame, what });
+        let (frame_1, tracking) = TrackedFrame { redelivered: true, ..tracked(1) }.split();
+        scheduler.give_back(Outgoing { frame: frame_1, what: What::Durable(tracking) });
         scheduler.discarded().up_to(3);
         durable.try_send(TrackedFrame { frame: frame("new"), ..tracked(4) }).unwrap();
         assert_eq!(next(&mut scheduler, 99), "new");

@@ -39,7 +39,30 @@ pub enum Audience {
     UnderstandsEvents,
 }
 
+/// What the port keeps of a tracked frame beside its bytes; see [`TrackedFrame`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tracking {
+    pub seq: u64,
+    pub redelivered: bool,
+    pub requested_at: Option<Instant>,
+    pub audience: Audience,
+}
+
+impl Tracking {
+    /// The frame again. What its sender does was noted when the frame came from it.
+    pub fn with(self, frame: Frame) -> TrackedFrame {
+        let Self { seq, redelivered, requested_at, audience } = self;
+        TrackedFrame { seq, frame, redelivered, requested_at, audience, sender_waits: false }
+    }
+}
+
 impl TrackedFrame {
+    /// The frame, and the rest.
+    pub(super) fn split(self) -> (Frame, Tracking) {
+        let Self { seq, frame, redelivered, requested_at, audience, .. } = self;
+        (frame, Tracking { seq, redelivered, requested_at, audience })
+    }
+
     /// Marks the frame as redelivered if it was requested before this session started.
     pub(super) fn mark(&mut self, session_start: Option<Instant>) {
         let times = self.requested_at.zip(session_start);

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::time::Instant;
-
-use super::tracked_frame::Audience;
+use super::tracked_frame::Tracking;
 use crate::model::Frame;
 
 /// The most for one write: what the driver takes at once (32 KiB, `port_fops_write` in
@@ -24,7 +22,7 @@ pub(super) enum What {
     /// For this host only: dropped when it disconnects.
     Reply,
     /// Tracked until some host acknowledges it.
-    Durable { seq: u64, redelivered: bool, requested_at: Option<Instant>, audience: Audience },
+    Durable(Tracking),
     /// Counted as sent when it is written. The rest of a line that was cut goes to the next host.
     Telemetry,
     /// A keep-alive of the port: for this host only. Its answer acknowledges everything before it.
@@ -68,7 +66,7 @@ impl WriteBuffer {
     pub(super) fn has_durable(&self) -> bool {
         self.frames
             .iter()
-            .any(|pending_frame| matches!(pending_frame.outgoing.what, What::Durable { .. }))
+            .any(|pending_frame| matches!(pending_frame.outgoing.what, What::Durable(_)))
     }
 
     pub(super) fn has_telemetry(&self) -> bool {
@@ -231,12 +229,8 @@ mod tests {
     #[test]
     fn a_durable_frame_starts_again_as_a_whole() {
         let mut write_buffer = WriteBuffer::default();
-        let what = What::Durable {
-            seq: 1,
-            redelivered: false,
-            requested_at: None,
-            audience: Audience::Any,
-        };
+        let (seq, redelivered, requested_at, audience) = (1, false, None, <_>::default());
+        let what = What::Durable(Tracking { seq, redelivered, requested_at, audience });
         write_buffer.push(Outgoing { what, ..frame("one\ntwo\n") });
         assert!(write_buffer.has_durable());
         accept(&mut write_buffer, 6);

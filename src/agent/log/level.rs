@@ -10,6 +10,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::reload::{Handle, Layer};
 
+use crate::config::is_log_level;
 use crate::sync::IgnorePoison;
 
 /// The longest time of a change.
@@ -20,8 +21,8 @@ static LEVEL: OnceLock<Mutex<Level>> = OnceLock::new();
 
 struct Level {
     filter: Handle<Targets, Registry>,
-    /// The level of the settings.
-    configured: String,
+    /// The level of the settings, as it is written and as it filters.
+    configured: (String, Targets),
     change: Option<Change>,
 }
 
@@ -59,9 +60,9 @@ pub enum LevelError {
 /// A filter with the level `configured`, for [`status`] and [`change`]. Of several, those change the first.
 pub(super) fn filter(configured: &str) -> Result<Layer<Targets, Registry>, LevelError> {
     let targets = configured.parse::<Targets>().map_err(|_| LevelError::Unreadable)?;
-    let (layer, filter) = Layer::new(targets);
-    let _ =
-        LEVEL.set(Mutex::new(Level { filter, configured: configured.to_owned(), change: None }));
+    let (layer, filter) = Layer::new(targets.clone());
+    let configured = (configured.to_owned(), targets);
+    let _ = LEVEL.set(Mutex::new(Level { filter, configured, change: None }));
     Ok(layer)
 }
 
@@ -83,6 +84,8 @@ pub fn change(change: Option<(&str, Duration)>) -> Result<LevelStatus, LevelErro
     let change = match change {
         None => None,
         Some((_, time)) if time.is_zero() || time > CHANGE_MAX => return Err(LevelError::Time),
+        // A word that is no level would be taken for a module, and silence all others.
+        Some((level, _)) if !is_log_level(level) => return Err(LevelError::Unreadable),
         Some((level, time)) => {
             Some((level.parse::<Targets>().map_err(|_| LevelError::Unreadable)?, level, time))
         }
@@ -111,10 +114,10 @@ pub fn change(change: Option<(&str, Duration)>) -> Result<LevelStatus, LevelErro
 impl Level {
     fn status(&self) -> LevelStatus {
         let Some(change) = &self.change else {
-            return LevelStatus { level: self.configured.clone(), instead_of: None };
+            return LevelStatus { level: self.configured.0.clone(), instead_of: None };
         };
         let left = change.until.saturating_duration_since(Instant::now());
-        let instead_of = Some((self.configured.clone(), left.as_secs_f64().ceil() as u64));
+        let instead_of = Some((self.configured.0.clone(), left.as_secs_f64().ceil() as u64));
         LevelStatus { level: change.level.clone(), instead_of }
     }
 
@@ -122,14 +125,12 @@ impl Level {
     fn expire(&mut self, now: Instant) {
         if self.change.take_if(|change| change.until <= now).is_some() {
             self.restore();
-            tracing::info!(level = self.configured, "the log is back at its level");
+            tracing::info!(level = self.configured.0, "the log is back at its level");
         }
     }
 
-    fn restore(&mut self) {
-        if let Ok(targets) = self.configured.parse() {
-            self.set(targets);
-        }
+    fn restore(&self) {
+        self.set(self.configured.1.clone());
     }
 
     /// A filter of a log that has ended is gone; there is nothing to change then.

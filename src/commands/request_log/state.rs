@@ -243,7 +243,7 @@ impl State {
         if let Some(&before) = self.by_id.get(accepted.id.as_str()) {
             self.remove(before);
         }
-        self.remove(number); // only in a file that somebody else has written
+        self.remove(number); // only in a file that another program has written
         self.by_id.insert(accepted.id.as_str().into(), number);
         self.last = self.last.max(number);
         let kind = usize::from(accepted.is_script());

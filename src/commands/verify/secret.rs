@@ -86,7 +86,7 @@ impl Secret {
 #[non_exhaustive]
 pub enum SecretError {
     /// The text names no source.
-    #[error("a secret is told as env:NAME, file:/ABSOLUTE/PATH or credential:NAME, not by itself")]
+    #[error("a secret is given as env:NAME, file:/ABSOLUTE/PATH or credential:NAME, not by itself")]
     Source,
     /// A variable whose value can be guessed.
     #[error("the variable {0} is no secret: every program may know it")]

@@ -10,7 +10,6 @@ use crate::model::Frame;
 use crate::port::counters::add;
 use crate::port::flow_control::{BARRIER_BYTES, Share};
 use crate::port::scheduler::{Next, weight};
-use crate::port::tracked_frame::TrackedFrame;
 use crate::port::write_buffer::{Outgoing, What};
 
 impl Session<'_> {
@@ -118,19 +117,7 @@ impl Session<'_> {
             match what {
                 What::Barrier(number) => window.barrier_written(now, number, end, false),
                 What::Echo(number) => window.barrier_written(now, number, end, true),
-                What::Durable { seq, redelivered, requested_at, audience } => {
-                    in_flight.push_durable(
-                        end,
-                        TrackedFrame {
-                            seq,
-                            frame,
-                            redelivered,
-                            requested_at,
-                            audience,
-                            sender_waits: false,
-                        },
-                    );
-                }
+                What::Durable(tracking) => in_flight.push_durable(end, tracking.with(frame)),
                 What::Telemetry => in_flight.push_best_effort(end, weight(&frame)),
                 What::Reply => {}
             }

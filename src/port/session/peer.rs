@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::{Core, Ended, Session, Step};
 use crate::port::counters::add;
 use crate::port::scheduler::weight;
-use crate::port::tracked_frame::{TrackedFrame, marked};
+use crate::port::tracked_frame::{TrackedFrame, Tracking, marked};
 use crate::port::write_buffer::{Outgoing, What};
 
 impl Session<'_> {
@@ -80,19 +80,16 @@ impl Session<'_> {
         } = &mut *self.core;
         let mut gone = in_flight.take_best_effort();
         let mut back = Vec::new();
-        for TrackedFrame { seq, mut frame, requested_at, audience, .. } in in_flight.take_durable()
-        {
+        for (mut frame, tracking) in in_flight.take_durable().map(TrackedFrame::split) {
             frame.bytes = marked(&frame.bytes);
             node.received(weight(&frame)); // it was given, and is not
-            back.push(Outgoing {
-                frame,
-                what: What::Durable { seq, redelivered: true, requested_at, audience },
-            });
+            let what = What::Durable(Tracking { redelivered: true, ..tracking });
+            back.push(Outgoing { frame, what });
         }
         let was_cut = write_buffer.take_all(|mut outgoing, lines| {
             match &mut outgoing.what {
-                What::Durable { redelivered, .. } if lines > 0 => {
-                    *redelivered = true;
+                What::Durable(tracking) if lines > 0 => {
+                    tracking.redelivered = true;
                     outgoing.frame.bytes = marked(&outgoing.frame.bytes);
                 }
                 // The rest goes to the next host. In most formats a line is a reading.
