@@ -7,19 +7,13 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
-use infiniservice::cli::Arguments;
+use infiniservice::cli;
 use infiniservice::config::schema::KINDS;
 
 fn main() {
     let folder = PathBuf::from(std::env::args_os().nth(1).expect("name a folder"));
-    let mut command = Arguments::command();
-    command.build();
-    man(&command, &folder.join("man"), "infiniservice");
-    let completions = folder.join("completions");
-    fs::create_dir_all(&completions).unwrap();
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut Arguments::command(), "infiniservice", &completions).unwrap();
-    }
+    program(cli::Arguments::command, "infiniservice", &folder);
+    program(cli::host::Arguments::command, "infiniservice-host", &folder.join("host"));
     let schemas = folder.join("schema");
     fs::create_dir_all(&schemas).unwrap();
     for (name, schema) in KINDS {
@@ -27,7 +21,19 @@ fn main() {
     }
 }
 
-/// A page for the command, and one for each of its own: `infiniservice-host-send.8`.
+/// The man pages and completions of a program.
+fn program(arguments: fn() -> clap::Command, name: &str, folder: &Path) {
+    let mut command = arguments();
+    command.build();
+    man(&command, &folder.join("man"), name);
+    let completions = folder.join("completions");
+    fs::create_dir_all(&completions).unwrap();
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        generate_to(shell, &mut arguments(), name, &completions).unwrap();
+    }
+}
+
+/// A page for the command, and one for each of its own: `infiniservice-spool-check.8`.
 fn man(command: &clap::Command, folder: &Path, name: &str) {
     fs::create_dir_all(folder).unwrap();
     let name_of = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
@@ -35,7 +41,9 @@ fn man(command: &clap::Command, folder: &Path, name: &str) {
     let mut text = Vec::new();
     page.render(&mut text).unwrap();
     fs::write(folder.join(format!("{name}.8")), text).unwrap();
-    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+    for inner in
+        command.get_subcommands().filter(|inner| inner.get_name() != "help" && !inner.is_hide_set())
+    {
         man(inner, folder, &format!("{name}-{}", inner.get_name()));
     }
 }

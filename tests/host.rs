@@ -1,4 +1,4 @@
-//! `infiniservice host` and its library, against a guest whose part is spoken here, and against the real
+//! `infiniservice-host` and its library, against a guest whose part is spoken here, and against the real
 //! agent.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test ends where the world is not as it should be

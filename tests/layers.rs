@@ -61,7 +61,7 @@ fn a_folder_uses_only_folders_below_it() {
     for file in files {
         let inside = file.strip_prefix(&src).unwrap();
         let folder = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if matches!(folder, "lib" | "main") || file.ends_with("tests.rs") {
+        if matches!(folder, "lib" | "main" | "bin") || file.ends_with("tests.rs") {
             continue;
         }
         folders.insert(folder.to_owned());

@@ -12,8 +12,16 @@ const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3
 /// Clears the screen, turns text round, breaks a line, and shows nothing.
 const HOSTILE: &str = r"a\u001b[2J\u009b\u202e\u2028\u200bz";
 
+const AGENT: &str = env!("CARGO_BIN_EXE_infiniservice");
+const HOST: &str = env!("CARGO_BIN_EXE_infiniservice-host");
+
+/// `arguments` of the agent's program, or of the host's where the first word is "host".
 fn program(arguments: &[&str]) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+    let (program, arguments) = match arguments {
+        ["host", rest @ ..] => (HOST, rest),
+        arguments => (AGENT, arguments),
+    };
+    let mut program = Command::new(program);
     program.args(arguments).env("INFINISERVICE_SHARED_SECRET", SECRET).stdin(Stdio::null());
     program
 }
@@ -57,13 +65,14 @@ fn a_full_standard_output_is_exit_74_for_every_verb() {
         r#"{"reloaded":{"added":[],"changed":["lab"],"removed":[],"unchanged":[],"late":[],"settings":[],"wrong":[]}}"#.to_owned()
     });
     let file = "built-in:metrics.toml";
-    let cases: [&[&str]; 11] = [
+    let cases: [&[&str]; 12] = [
         &["--help"],
         &["--version"],
         &["graph", file],
         &["validate", file],
         &["bench", "--for", "20ms"],
         &["explain", message],
+        &["host", "--version"],
         &["host", "help"],
         &["host", vm, "send", "OsInfo"],
         &["run", "--pipelines", file, "--port", "stdio"],
@@ -99,8 +108,7 @@ fn a_reader_that_has_gone_is_no_mistake() {
 }
 
 /// What `arguments` show on a terminal of 80 columns, from script(1), which every Debian has.
-fn on_a_terminal(arguments: &str) -> String {
-    let program = env!("CARGO_BIN_EXE_infiniservice");
+fn on_a_terminal(program: &str, arguments: &str) -> String {
     let shown = Command::new("script")
         .args(["-qec", &format!("stty cols 80 rows 24; {program} {arguments}"), "/dev/null"])
         .env("INFINISERVICE_SHARED_SECRET", SECRET)
@@ -127,7 +135,7 @@ fn what_a_guest_says_moves_no_cursor_but_of_who_runs_its_programs() {
     {
         let socket = folder.path().join(number.to_string());
         let said = answers(&socket, guest);
-        let shown = on_a_terminal(&format!("host {} {verb}", socket.display()));
+        let shown = on_a_terminal(HOST, &format!("{} {verb}", socket.display()));
         said.join().unwrap();
         match is_raw {
             true => assert!(shown.contains('\u{1b}'), "as it is: {shown:?}"),
@@ -149,7 +157,7 @@ fn what_an_agent_says_to_reload_moves_no_cursor() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let said = answers(&folder.path().join("control.sock"), move |_| answer);
-        let shown = on_a_terminal(&format!("reload --state {}", folder.path().display()));
+        let shown = on_a_terminal(AGENT, &format!("reload --state {}", folder.path().display()));
         said.join().unwrap();
         holds_nothing_raw(&shown);
     }
@@ -163,11 +171,11 @@ fn a_terminal_gets_readings_that_a_person_can_read_and_a_pipe_gets_lines_of_json
                 [serialize]\nformat = \"json-lines\"\n[write]\nport = \"org.infinibay.agent\"\n";
     std::fs::write(&file, text).unwrap();
     let run = format!("run --pipelines {} --port stdio 2>/dev/null | head -1", file.display());
-    let piped = on_a_terminal(&run);
+    let piped = on_a_terminal(AGENT, &run);
     assert!(piped.starts_with('{'), "{piped}");
     // It ends by itself: what is written to a terminal that somebody reads goes on for ever.
     let run =
         format!("run --pipelines {} --port stdio 2>/dev/null & sleep 5; kill $!", file.display());
-    let shown = on_a_terminal(&run);
+    let shown = on_a_terminal(AGENT, &run);
     assert!(shown.contains("Z  mem ") && !shown.contains("{\""), "{shown}");
 }

@@ -1,5 +1,5 @@
-//! `host`: plays the host on a VM's socket. What it knows of the wire is in [`crate::host`]; here are
-//! the arguments, the printing and the exit codes.
+//! The program `infiniservice-host`: plays the host on a VM's socket. What it knows of the wire is in [`crate::host`];
+//! here are the arguments, the printing and the exit codes.
 
 mod answer;
 mod exec;
@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use super::{EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OUTPUT, complain, interrupted, refuse};
+use super::{
+    EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_SYSTEM, complain, interrupted, raise_stack,
+};
 use crate::commands::verify::secret::{SECRET_VARIABLE, Secret, SecretError, SecretSource, harden};
 use crate::host::{Host, HostError, Listener, Settings};
 use crate::sinks::why;
@@ -31,26 +33,34 @@ const EXIT_LATE: u8 = 124;
 
 /// The default limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a guest is asked whether it is alive, unless said otherwise: as often as the Infinibay host does.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// The default limit for a guest that sends nothing at all.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Args)]
-#[command(after_help = "\
+/// The other end of a guest's port: watch metrics, send commands, run programs and scripts.
+#[derive(Debug, Parser)]
+#[command(
+    name = "infiniservice-host",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
 Exit codes: the command's own in the guest; 0 done, 1 the guest says no, 69 no guest at the socket,
 74 standard output is closed or full, 78 something is wrong with the arguments, 124 no answer in
 time, 130 Ctrl-C.
 
 Examples:
-  infiniservice host /run/web-1.socket watch
-  infiniservice host help ServiceControl
-  infiniservice host /run/web-1.socket send ServiceControl service=ssh operation=restart
-  infiniservice host /run/web-1.socket exec --run-as ann -- ls -l '/home/ann/my files'
-  infiniservice host /tmp/agent.sock --listen watch     (and: infiniservice run --port unix:/tmp/agent.sock)")]
+  infiniservice-host /run/web-1.socket watch
+  infiniservice-host help ServiceControl
+  infiniservice-host /run/web-1.socket send ServiceControl service=ssh operation=restart
+  infiniservice-host /run/web-1.socket exec --run-as ann -- ls -l '/home/ann/my files'
+  infiniservice-host /tmp/agent.sock --listen watch     (and: infiniservice run --port unix:/tmp/agent.sock)"
+)]
 #[command(subcommand_precedence_over_arg = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "infiniservice host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice host help [ACTION]"
+    override_usage = "infiniservice-host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice-host help [ACTION]"
 )]
-pub(super) struct HostArguments {
+pub struct Arguments {
     /// The socket of the VM's port, where QEMU listens
     #[arg(value_name = "SOCKET")]
     socket: Option<PathBuf>,
@@ -62,8 +72,8 @@ pub(super) struct HostArguments {
     command: Command,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Options for every subcommand")]
+#[derive(Debug, Default, PartialEq, Args)]
+#[command(next_help_heading = "Options for a guest")]
 struct Options {
     /// Listen at SOCKET for an agent that runs with --port unix:SOCKET, instead of connecting to it
     #[arg(long, global = true)]
@@ -78,9 +88,9 @@ struct Options {
     #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
 
-    /// How often to ask the guest whether it is alive; 0s: never
-    #[arg(long, global = true, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
-    keep_alive: Duration,
+    /// How often to ask the guest whether it is alive; 0s: never [default: 2m]
+    #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    keep_alive: Option<Duration>,
 
     /// Send only after the guest has said what time it is: needed where its clock is minutes off
     #[arg(long, global = true)]
@@ -139,42 +149,56 @@ impl From<io::Error> for Failed {
     }
 }
 
-impl HostArguments {
-    pub(super) fn main(self) -> ExitCode {
+/// Parses the arguments, and runs their command.
+pub fn main() -> ExitCode {
+    let ended = match Arguments::try_parse() {
+        Ok(arguments) => arguments.run(),
+        Err(wrong) if wrong.use_stderr() => {
+            let _ = wrong.print(); // a failure cannot be reported anywhere
+            Ok(EXIT_CONFIG)
+        }
+        Err(help) => print(&help.render().to_string()).map(|()| 0).map_err(Failed::from),
+    };
+    let code = ended.unwrap_or_else(|Failed { code, what }| {
+        if !what.is_empty() {
+            say(&what);
+        }
+        code
+    });
+    ExitCode::from(code)
+}
+
+impl Arguments {
+    fn run(self) -> Result<u8, Failed> {
+        let failed = |code, what| Err(Failed { code, what });
+        if let Err(what) = raise_stack() {
+            return failed(EXIT_SYSTEM, what);
+        }
         if let Command::Help(help) = &self.command {
-            return help.main();
+            return help.run();
         }
         let Some(socket) = &self.socket else {
-            return refuse(
-                "host needs the socket of a guest before the command, as in \"host /run/web-1.socket watch\"",
-            );
+            let what = "name the socket of a guest before the command, as in \"infiniservice-host /run/web-1.socket watch\"";
+            return failed(EXIT_CONFIG, what.to_owned());
         };
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return refuse(&format!("cannot start the runtime: {error}")),
+            Err(error) => return failed(EXIT_SYSTEM, format!("cannot start the runtime: {error}")),
         };
         let asked = Cell::new(false);
         let ended = runtime.block_on(async {
             tokio::select! {
                 biased; // signals are heard before anything is said
                 () = interrupted() => Err(self.interrupted(asked.get())),
-                ended = self.run(socket, &asked) => ended,
+                ended = self.ask(socket, &asked) => ended,
             }
         });
         // A read of standard input that hangs holds its thread; the program does not wait for it.
         runtime.shutdown_background();
-        match ended {
-            Ok(code) => ExitCode::from(code),
-            Err(Failed { code, what }) => {
-                if !what.is_empty() {
-                    say(&what);
-                }
-                ExitCode::from(code)
-            }
-        }
+        ended
     }
 
-    async fn run(&self, socket: &Path, asked: &Cell<bool>) -> Result<u8, Failed> {
+    async fn ask(&self, socket: &Path, asked: &Cell<bool>) -> Result<u8, Failed> {
         let guest = Guest { socket, options: &self.options, asked };
         match &self.command {
             Command::Watch(watch) => watch.run(&guest).await,
@@ -302,13 +326,13 @@ impl Guest<'_> {
         if secret.is_none() && needed {
             return Err(HostError::NoSecret.into());
         }
-        Ok(Settings { secret, keep_alive: Some(self.options.keep_alive) })
+        Ok(Settings { secret, keep_alive: Some(self.options.keep_alive.unwrap_or(KEEP_ALIVE)) })
     }
 }
 
 /// One line to a person, on standard error.
 fn say(what: &str) {
-    complain(&format!("infiniservice: {}", shown(what)));
+    complain(&format!("infiniservice-host: {}", shown(what)));
 }
 
 /// Writes to standard output at once.

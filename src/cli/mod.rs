@@ -1,4 +1,4 @@
-//! The commands of the program, one file each. Only this module prints.
+//! The commands of the two programs, one file each. Only this module prints.
 
 mod run;
 mod once;
@@ -15,11 +15,13 @@ mod graph;
 mod bench;
 mod spool;
 mod audit;
-mod host;
+#[cfg(feature = "host")]
+pub mod host;
 
 mod running;
 mod trial;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use std::task::Poll;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::agent::raise_stack;
 use crate::config::{ConfigError, Loaded, StateSettings, load};
 use crate::sinks::why;
 
@@ -85,13 +88,21 @@ enum Command {
     Spool(spool::SpoolArguments),
     /// Say whether the audit is as the agent wrote it
     Audit(audit::AuditArguments),
-    /// Play the host on a VM's socket: watch metrics, send commands, run programs and scripts
-    Host(host::HostArguments),
+    /// Say where the other end of the port is
+    #[command(hide = true, disable_help_flag = true)]
+    Host(Moved),
+}
+
+/// Whatever stands behind the name of a command that is a program of its own now.
+#[derive(Debug, Args)]
+struct Moved {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _words: Vec<OsString>,
 }
 
 /// Parses the arguments, and runs their command.
 pub fn main() -> ExitCode {
-    if let Err(what) = crate::agent::raise_stack() {
+    if let Err(what) = raise_stack() {
         return cannot_start(&what);
     }
     let arguments = match Arguments::try_parse() {
@@ -120,7 +131,10 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.main(),
         Command::Spool(spool) => spool.main(),
         Command::Audit(audit) => audit.main(),
-        Command::Host(host) => host.main(),
+        Command::Host(_) => refuse(
+            "the host is a program of its own: run `infiniservice-host` with the same arguments \
+             (the package infiniservice-host has it, or `cargo install --path . --bin infiniservice-host`)",
+        ),
     }
 }
 

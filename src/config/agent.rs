@@ -79,7 +79,7 @@ impl AgentSettings {
 pub enum HostKind {
     /// The Infinibay host. It gets no agent events and no session line, because it logs a warning for each; a keep-alive only
     /// on request; and no reply to a command of an earlier connection. A host that declares that it understands agent events,
-    /// as `infiniservice host` does, is treated as [`HostKind::Own`].
+    /// as `infiniservice-host` does, is treated as [`HostKind::Own`].
     #[default]
     Infinibay,
     /// A host of one's own, or a relay. It gets agent events, and keep-alives at any time.

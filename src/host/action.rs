@@ -118,7 +118,7 @@ pub fn action_help(name: &str) -> Option<String> {
     }
     let needed = shape.parameters.iter().filter(|one| matches!(one.missing, Refused));
     let needed: String = needed.map(|one| format!(" {}=…", one.name)).collect();
-    help.push_str(&format!("\n  infiniservice host SOCKET send {name}{needed}\n"));
+    help.push_str(&format!("\n  infiniservice-host SOCKET send {name}{needed}\n"));
     Some(help)
 }
 

@@ -99,13 +99,26 @@ async fn help_shows_the_parameters_of_an_action_without_a_guest() {
         (&["help"], 0, "ServiceControl"),
         (&["help", "watch"], 0, "--count"),
         (&["help", "ServiceContrl"], 78, "did you mean ServiceControl?"),
-        (&["watch"], 78, "needs the socket"),
+        (&["watch"], 78, "name the socket of a guest"),
     ] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-        command.arg("host").args(asked);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+        command.args(asked);
         let done = run(command, "").await;
         assert_eq!(done.code, code, "{asked:?}: {}", done.err);
         assert!(format!("{}{}", done.out, done.err).contains(says), "{asked:?}: {}", done.out);
+    }
+}
+
+#[tokio::test]
+async fn the_agents_program_says_in_a_line_where_the_host_is() {
+    for asked in [&["host"][..], &["host", "/run/vm.sock", "--json", "watch"], &["host", "--help"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        command.args(asked);
+        let done = run(command, "").await;
+        assert_eq!((done.code, done.out.as_str()), (78, ""), "{asked:?}");
+        assert!(done.err.contains("run `infiniservice-host`"), "{}", done.err);
+        assert_eq!(done.err.lines().count(), 1, "{}", done.err);
     }
 }
 
@@ -328,8 +341,8 @@ async fn wrong_arguments_are_reported_before_anything_is_opened() {
         assert!(done.err.contains(said), "{asked:?}: {}", done.err);
         assert!(!done.err.contains(SECRET) && done.out.is_empty(), "{asked:?}: {}", done.out);
     }
-    let mut without = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-    without.arg("host").arg(&nowhere).args(["send", "OsInfo"]);
+    let mut without = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+    without.arg(&nowhere).args(["send", "OsInfo"]);
     let done = run(
         {
             without.env_remove("INFINISERVICE_SHARED_SECRET");
@@ -346,8 +359,8 @@ async fn wrong_arguments_are_reported_before_anything_is_opened() {
 async fn ctrl_c_ends_watch_well_and_anything_else_with_130() {
     let socket = Socket::bind();
     for (asked, code) in [(&["watch"][..], 0), (&["raw", "--metrics"], 130)] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-        command.arg("host").arg(socket.path()).args(asked);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+        command.arg(socket.path()).args(asked);
         command.env("INFINISERVICE_SHARED_SECRET", SECRET);
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = pipes.spawn().unwrap();
@@ -369,8 +382,8 @@ async fn ctrl_c_ends_watch_well_and_anything_else_with_130() {
 #[tokio::test]
 async fn a_reader_that_has_seen_enough_is_no_error() {
     let socket = Socket::bind();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-    command.arg("host").arg(socket.path()).arg("watch").stdin(Stdio::null());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+    command.arg(socket.path()).arg("watch").stdin(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut guest = socket.accept().await;

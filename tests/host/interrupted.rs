@@ -21,8 +21,8 @@ fn interrupted(mut command: Command, mut ready: impl FnMut(&mut dyn BufRead)) ->
 }
 
 fn client(socket: &std::path::Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-    command.arg("host").arg(socket).args(arguments);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+    command.arg(socket).args(arguments);
     command
 }
 
@@ -37,7 +37,7 @@ fn an_interrupt_before_a_request_reports_that_nothing_was_sent() {
     });
     assert_eq!(
         said,
-        "infiniservice: interrupted before an agent could be asked; nothing was sent\n"
+        "infiniservice-host: interrupted before an agent could be asked; nothing was sent\n"
     );
 }
 

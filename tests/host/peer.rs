@@ -113,10 +113,10 @@ impl Peer {
     }
 }
 
-/// Runs `infiniservice host SOCKET ARGUMENTS…` to its end, with the secret in the environment.
+/// Runs `infiniservice-host SOCKET ARGUMENTS…` to its end, with the secret in the environment.
 pub async fn host(socket: &Path, arguments: &[&str], input: &str) -> Done {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-    command.arg("host").arg(socket).args(arguments).env("INFINISERVICE_SHARED_SECRET", SECRET);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+    command.arg(socket).args(arguments).env("INFINISERVICE_SHARED_SECRET", SECRET);
     run(command, input).await
 }
 

@@ -49,7 +49,7 @@ fn host(before: Option<&PortStatus>, now: &PortStatus) -> Option<Verdict> {
         return Some(Verdict::new(
             Cause::HostAbsent,
             format!("port {name}: {ever}"),
-            "at the host: is the program running that connects to the channel's socket? `infiniservice host watch SOCKET` \
+            "at the host: is the program running that connects to the channel's socket? `infiniservice-host SOCKET watch` \
              tries it",
         ));
     }

@@ -1,4 +1,4 @@
-//! `host … exec -- CMD…` and `host … script FILE`: the guest runs something, its output and exit code
+//! `infiniservice-host … exec -- CMD…` and `… script FILE`: the guest runs something, its output and exit code
 //! become this program's.
 
 use std::collections::BTreeMap;

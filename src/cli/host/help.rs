@@ -1,32 +1,33 @@
-//! `host help`: which actions there are and what each takes, and what a subcommand takes. Needs no guest.
-
-use std::process::ExitCode;
+//! `help`: which actions there are and what each takes, and what a subcommand takes. Needs no guest.
 
 use clap::{Args, CommandFactory};
 
-use super::send;
-use crate::cli::{Arguments, refuse, say};
+use super::{Arguments, Failed, print, send};
+use crate::cli::EXIT_CONFIG;
 use crate::host::action_help;
 
 #[derive(Debug, Args)]
 pub(super) struct Help {
-    /// An action of the guest, or a subcommand of host
+    /// An action of the guest, or a command of this program
     #[arg(value_name = "ACTION")]
     what: Option<String>,
 }
 
 impl Help {
-    pub(super) fn main(&self) -> ExitCode {
-        let Some(what) = &self.what else { return say(&format!("{}\n", send::actions())) };
-        if let Some(help) = action_help(what) {
-            return say(&help);
-        }
-        let mut program = Arguments::command();
-        program.build();
-        let host = program.find_subcommand_mut("host");
-        match host.and_then(|host| host.find_subcommand_mut(what)) {
-            Some(subcommand) => say(&subcommand.render_help().to_string()),
-            None => refuse(&send::unknown(what)),
-        }
+    pub(super) fn run(&self) -> Result<u8, Failed> {
+        let help = match &self.what {
+            None => format!("{}\n", send::actions()),
+            Some(what) => action_help(what)
+                .or_else(|| help_of(what))
+                .ok_or_else(|| Failed { code: EXIT_CONFIG, what: send::unknown(what) })?,
+        };
+        print(&help)?;
+        Ok(0)
     }
+}
+
+fn help_of(command: &str) -> Option<String> {
+    let mut program = Arguments::command();
+    program.build();
+    Some(program.find_subcommand_mut(command)?.render_help().to_string())
 }

@@ -1,4 +1,4 @@
-//! `host … raw`: payloads from standard input as they are, to see what a guest does
+//! `infiniservice-host … raw`: payloads from standard input as they are, to see what a guest does
 //! with them.
 
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ in time; whatever the answers say, it is 0 otherwise.
 
 Example:
   echo '{\"type\":\"SafeCommand\",\"id\":\"1\",\"command_type\":{\"action\":\"SystemInfo\"},\"params\":null,\"timeout\":30}' |
-    infiniservice host /run/web-1.socket raw")]
+    infiniservice-host /run/web-1.socket raw")]
 pub(super) struct Raw {
     /// Send the lines without signing them: a guest must not obey them
     #[arg(long)]

@@ -1,4 +1,4 @@
-//! `host … send ACTION key=value…`: one action, one answer.
+//! `infiniservice-host … send ACTION key=value…`: one action, one answer.
 
 use clap::Args;
 
@@ -72,7 +72,7 @@ pub(super) fn unknown(action: &str) -> String {
     let meant =
         meant_action(action).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
     format!(
-        "{action:?} is no action that is known here{meant} (\"infiniservice host help\" lists them; \
+        "{action:?} is no action that is known here{meant} (\"infiniservice-host help\" lists them; \
          --force sends it all the same)"
     )
 }
@@ -80,7 +80,7 @@ pub(super) fn unknown(action: &str) -> String {
 /// The actions that are known, for a person.
 pub(super) fn actions() -> String {
     let mut text =
-        "Actions that are known here (\"infiniservice host help ACTION\" tells what one takes):"
+        "Actions that are known here (\"infiniservice-host help ACTION\" tells what one takes):"
             .to_owned();
     let mut width = usize::MAX;
     for name in known_actions() {

@@ -1,4 +1,4 @@
-//! `host … watch`: the machine's metrics as they come.
+//! `infiniservice-host … watch`: the machine's metrics as they come.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What people are told of an action: a line of `docs/actions.md`, and what `infiniservice host` sends for it.
+//! What people are told of an action: a line of `docs/actions.md`, and what `infiniservice-host` sends for it.
 
 /// A name of an action, and what it means to people.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,7 @@
+//! The other program: the host's end of guests' ports. All of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    infiniservice::cli::host::main()
+}
