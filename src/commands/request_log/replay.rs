@@ -6,7 +6,7 @@
 //! since what a host signs next is later. Forgetting by age alone took an old envelope again once the clock was set
 //! back.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ const WINDOW: i64 = WINDOW_MS.cast_signed();
 /// The envelopes that were taken.
 #[derive(Debug)]
 pub(super) struct Replay {
-    seen: HashMap<u128, i64>,
+    seen: HashSet<u128>,
     by_time: BTreeSet<(i64, u128)>,
     max: usize,
     /// The time of the latest envelope taken.
@@ -81,7 +81,7 @@ impl Replay {
     /// # Errors
     /// It was taken before, or nobody knows.
     pub fn check(&self, ts: i64, nonce: u128) -> Result<(), Refused> {
-        if self.seen.contains_key(&nonce) {
+        if self.seen.contains(&nonce) {
             return Err(Refused::Replayed);
         }
         if ts < self.lost || ts < self.latest.saturating_sub(WINDOW) {
@@ -93,7 +93,7 @@ impl Replay {
     /// An envelope was taken.
     pub fn remember(&mut self, ts: i64, nonce: u128) {
         self.latest = self.latest.max(ts);
-        if self.seen.insert(nonce, ts).is_none() {
+        if self.seen.insert(nonce) {
             self.by_time.insert((ts, nonce));
         }
         self.trim();

@@ -60,7 +60,7 @@ pub(super) struct Entry {
     is_claimed: bool,
     /// An earlier agent accepted it.
     is_earlier: bool,
-    reply: Option<Reply>,
+    reply: Option<Box<Reply>>,
 }
 
 /// A remembered reply. Its data is kept as text, because the same data as a tree of values takes five times the memory.
@@ -96,7 +96,8 @@ pub enum Claim {
 pub(super) struct State {
     pub session: Session,
     pub replay: Replay,
-    entries: BTreeMap<u32, Entry>,
+    /// Boxed, since the tree moves what stands in it.
+    entries: BTreeMap<u32, Box<Entry>>,
     by_id: HashMap<Arc<str>, u32>,
     /// Of commands, and of scripts.
     kinds: [Remembered; 2],
@@ -207,7 +208,7 @@ impl State {
         let outcome = Outcome { data: None, ..outcome.clone() };
         let said = outcome.stdout.len() + outcome.stderr.len();
         let weight = said + data.as_ref().map_or(0, |data| data.len());
-        entry.reply = Some(Reply { outcome, data });
+        entry.reply = Some(Box::new(Reply { outcome, data }));
         self.replies.push_back((number, weight));
         self.bytes += weight;
         while self.bytes > BYTES_KEPT || self.replies.len() > ANSWERS_KEPT {
@@ -221,7 +222,7 @@ impl State {
 
     /// Requests of earlier agents without an acknowledged reply, oldest first.
     pub fn open(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        let all = self.entries.iter().map(|(number, entry)| (*number, entry));
+        let all = self.entries.iter().map(|(number, entry)| (*number, &**entry));
         all.filter(|(_, entry)| entry.is_earlier && entry.phase != Phase::Closed)
     }
 
@@ -232,7 +233,7 @@ impl State {
 
     /// Records are missing: treats accepted requests as started.
     pub fn distrust(&mut self) {
-        let is_accepted = |entry: &&mut Entry| entry.phase == Phase::Accepted;
+        let is_accepted = |entry: &&mut Box<Entry>| entry.phase == Phase::Accepted;
         self.entries
             .values_mut()
             .filter(is_accepted)
@@ -240,17 +241,18 @@ impl State {
     }
 
     fn insert(&mut self, number: u32, accepted: Accepted) {
-        if let Some(&before) = self.by_id.get(accepted.id.as_str()) {
-            self.remove(before);
+        if number <= self.last {
+            self.remove(number); // only in a file that another program has written
         }
-        self.remove(number); // only in a file that another program has written
-        self.by_id.insert(accepted.id.as_str().into(), number);
         self.last = self.last.max(number);
+        if let Some(before) = self.by_id.insert(accepted.id.as_str().into(), number) {
+            self.forget(before);
+        }
         let kind = usize::from(accepted.is_script());
         let (phase, ended) = (Phase::Accepted, None);
         let (is_claimed, is_earlier, reply) = (false, false, None);
         let entry = Entry { accepted, phase, ended, is_claimed, is_earlier, reply };
-        self.entries.insert(number, entry);
+        self.entries.insert(number, Box::new(entry));
         let kind = &mut self.kinds[kind];
         kind.count += 1;
         if kind.count > REQUESTS_KEPT
@@ -261,13 +263,22 @@ impl State {
     }
 
     fn remove(&mut self, number: u32) {
-        if let Some(entry) = self.entries.remove(&number) {
+        if let Some(entry) = self.forget(number) {
             self.by_id.remove(entry.accepted.id.as_str());
-            let kind = &mut self.kinds[usize::from(entry.accepted.is_script())];
-            kind.count -= 1;
-            kind.finished.remove(&number);
-            kind.closed.remove(&number);
         }
+    }
+
+    /// Removes it and leaves its id.
+    fn forget(&mut self, number: u32) -> Option<Box<Entry>> {
+        let entry = self.entries.remove(&number)?;
+        let kind = &mut self.kinds[usize::from(entry.accepted.is_script())];
+        kind.count -= 1;
+        match entry.phase {
+            Phase::Accepted | Phase::Started => {}
+            Phase::Finished => _ = kind.finished.remove(&number),
+            Phase::Closed => _ = kind.closed.remove(&number),
+        }
+        Some(entry)
     }
 }
 
