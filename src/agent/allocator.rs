@@ -8,7 +8,8 @@
 //! a host lie between what stays, so that the end of the arena is never free: after a host that read nothing for
 //! 45 s the agent stayed at 20 MiB. With blocks of 16 KiB and more mapped by themselves it went back to 8
 //! (`cargo bench --bench soak`). Such a block is mapped only where the arena has no room for it, and by default the
-//! arena grows by 128 KiB at a time, in which the next frames then lay; so it grows by 16.
+//! arena grows by 128 KiB at a time, in which the next frames then lay; so it grows by 16. And the stacks of threads
+//! that have ended are kept for the next ones, up to 40 MiB: 19 of them after that burst, 0.6 MiB. They are given back.
 //!
 //! # Why by starting again
 //! `mallopt(3)` is an unsafe call, and the variable is read before `main` (`GLIBC_TUNABLES`, "Memory
@@ -24,7 +25,7 @@ use std::process::Command;
 /// The variable. A value set by the user is respected.
 const VARIABLE: &str = "GLIBC_TUNABLES";
 const VALUE: &str = "glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=131072:\
-    glibc.malloc.mmap_threshold=16384:glibc.malloc.top_pad=16384";
+    glibc.malloc.mmap_threshold=16384:glibc.malloc.top_pad=16384:glibc.pthread.stack_cache_size=0";
 
 /// Makes sure of it: does not come back where the program has to begin again for that. To be called before
 /// anything is opened or started.
