@@ -50,6 +50,7 @@
 //! | [`agent`] | files → graphs → a running service, its changes and its end |
 //! | [`mod@bench`] | the same pipeline flat out, checked |
 //! | [`host`] | the other end of the port, for people and tests without a host |
+//! | `relay` | the other end of all guests' ports: their lines to files and to Prometheus |
 //! | [`cli`] | the commands; the only part that prints |
 //!
 //! A program that uses this crate as a library begins with `use infiniservice::prelude::*;` and the programs of
@@ -73,6 +74,8 @@ pub mod pipeline;
 pub mod port;
 pub mod records;
 pub mod redact;
+#[cfg(feature = "host")]
+pub mod relay;
 pub mod sinks;
 mod sync;
 pub mod values;

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders from top to bottom.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "cli",
     "bench",
+    "relay",
     "host",
     "agent",
     "config",

@@ -6,6 +6,7 @@ mod exec;
 mod help;
 mod keys;
 mod raw;
+mod relay;
 mod send;
 mod view;
 mod watch;
@@ -58,7 +59,7 @@ Examples:
 )]
 #[command(subcommand_precedence_over_arg = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "infiniservice-host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice-host help [ACTION]"
+    override_usage = "infiniservice-host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice-host relay --config <FILE>\n       infiniservice-host help [ACTION]"
 )]
 pub struct Arguments {
     /// The socket of the VM's port, where QEMU listens
@@ -113,6 +114,8 @@ enum Command {
     Script(exec::ScriptFile),
     /// Send each line of standard input as a payload, and print what the guest says (without metrics)
     Raw(raw::Raw),
+    /// Read all guests of this machine, and hand their lines to files, sockets and Prometheus; needs no SOCKET
+    Relay(relay::Relay),
     /// Say which actions there are, and what an action takes; needs no SOCKET
     Help(help::Help),
 }
@@ -174,8 +177,14 @@ impl Arguments {
         if let Err(what) = raise_stack() {
             return failed(EXIT_SYSTEM, what);
         }
-        if let Command::Help(help) = &self.command {
-            return help.run();
+        match &self.command {
+            Command::Help(help) => return help.run(),
+            Command::Relay(_) if self.socket.is_some() || self.options != Options::default() => {
+                let what = "relay takes the sockets and secrets of its guests from its file; leave SOCKET and the options of a guest out";
+                return failed(EXIT_CONFIG, what.to_owned());
+            }
+            Command::Relay(relay) => return relay.run(),
+            _ => {}
         }
         let Some(socket) = &self.socket else {
             let what = "name the socket of a guest before the command, as in \"infiniservice-host /run/web-1.socket watch\"";
@@ -206,7 +215,7 @@ impl Arguments {
             Command::Exec(exec) => exec.run(&guest).await,
             Command::Script(script) => script.run(&guest).await,
             Command::Raw(raw) => raw.run(&guest).await,
-            Command::Help(_) => Ok(0), // it needs no guest
+            Command::Help(_) | Command::Relay(_) => Ok(0), // they need no guest
         }
     }
 

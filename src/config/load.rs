@@ -141,6 +141,19 @@ pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, Vec<ConfigError
     Ok(Pipeline { name: found.stem(), origin, file })
 }
 
+/// Reads and checks the one file of a relay; returns its warnings, too. It blocks on the file.
+///
+/// # Errors
+/// The errors of the file.
+#[cfg(feature = "host")]
+pub fn load_relay(
+    path: &Path,
+    env: &Env<'_>,
+) -> Result<(super::RelayFile, Vec<ConfigError>), Vec<ConfigError>> {
+    let text = read(path).map_err(|error| vec![error])?;
+    parse(&shown(path), &text, env).map(|parsed| (parsed.file, parsed.warnings))
+}
+
 /// Whether `path` names one of [`BUILT_IN`].
 pub fn is_built_in(path: &Path) -> bool {
     matches!(named(path).source, Source::BuiltIn(..))

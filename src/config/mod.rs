@@ -17,6 +17,8 @@ mod pipeline;
 mod enrich;
 mod write;
 mod records;
+#[cfg(feature = "host")]
+mod relay;
 mod commands;
 mod rule;
 mod secret;
@@ -45,6 +47,8 @@ pub use destination::conflicts;
 pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top};
 pub use error::{ConfigError, Place, Severity};
 pub use limit::MemoryLimit;
+#[cfg(feature = "host")]
+pub use load::load_relay;
 pub use load::{
     BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file, load_with,
     untrusted_secret,
@@ -52,6 +56,8 @@ pub use load::{
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use records::{RecordsFile, SerializeRecords};
+#[cfg(feature = "host")]
+pub use relay::{Found, GuestSecret, Guests, RelayFile, SocketPattern, find as find_sockets};
 pub use setting::Setting;
 pub use warnings::unknown_log_targets;
 pub use write::{

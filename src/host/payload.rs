@@ -91,7 +91,7 @@ pub fn pending_scripts(scripts: &[Script], timestamp: &str) -> String {
 }
 
 /// The answer of a host that declares that it understands agent events: scripts to run.
-pub(super) fn hand_out(scripts: &[Script], timestamp: &str) -> String {
+pub(crate) fn hand_out(scripts: &[Script], timestamp: &str) -> String {
     #[derive(Serialize)]
     struct HandOut<'a> {
         r#type: &'static str,

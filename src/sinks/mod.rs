@@ -21,6 +21,8 @@ use std::io;
 pub(crate) use file::{Access, Appender};
 pub use file::{File, Rotation};
 pub use null::Null;
+#[cfg(feature = "host")]
+pub(crate) use prometheus::Server as PrometheusServer;
 pub use prometheus::{Listen, Prometheus};
 pub use stdout::Stdout;
 pub use syslog::{Header, MAX_DATAGRAM, Server, Syslog};

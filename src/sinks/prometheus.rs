@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -51,7 +53,7 @@ pub struct Prometheus {
     newest: watch::Sender<Bytes>,
     /// A reading whose end has not come yet.
     unfinished: Vec<u8>,
-    server: Option<JoinHandle<()>>,
+    server: Option<Server>,
 }
 
 impl Prometheus {
@@ -80,26 +82,42 @@ impl Prometheus {
     }
 
     async fn listen(&mut self) -> io::Result<()> {
-        if self.server.as_ref().is_some_and(|server| !server.is_finished()) {
+        if self.server.as_ref().is_some_and(|server| !server.task.is_finished()) {
             return Ok(());
         }
-        let listener = match &self.at {
-            Listen::Address(address) => Listener::Tcp(TcpListener::bind(address).await?),
-            Listen::Unix(path) => Listener::Unix(bind(path).await?),
-        };
-        let server = tokio::spawn(serve(self.newest.subscribe(), listener));
-        self.server = Some(server);
+        let newest = self.newest.subscribe();
+        let body = move || std::future::ready(newest.borrow().clone()).boxed();
+        self.server = Some(Server::start(self.at.clone(), Arc::new(body)).await?);
         Ok(())
     }
 }
 
-impl Drop for Prometheus {
+/// Makes what a scrape gets.
+pub(crate) type Body = Arc<dyn Fn() -> BoxFuture<'static, Bytes> + Send + Sync>;
+
+/// A listener that answers scrapes, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    at: Listen,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens at `at`, and answers each scrape with a `body` of its own.
+    pub(crate) async fn start(at: Listen, body: Body) -> io::Result<Self> {
+        let listener = match &at {
+            Listen::Address(address) => Listener::Tcp(TcpListener::bind(address).await?),
+            Listen::Unix(path) => Listener::Unix(bind(path).await?),
+        };
+        Ok(Self { at, task: tokio::spawn(serve(body, listener)) })
+    }
+}
+
+impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.abort();
-            if let Listen::Unix(path) = &self.at {
-                let _ = std::fs::remove_file(path); // it is stale then, and the next one takes its place
-            }
+        self.task.abort();
+        if let Listen::Unix(path) = &self.at {
+            let _ = std::fs::remove_file(path); // it is stale then, and the next one takes its place
         }
     }
 }
@@ -159,16 +177,16 @@ async fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn serve(newest: watch::Receiver<Bytes>, listener: Listener) {
+async fn serve(body: Body, listener: Listener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok(client) => {
-                let newest = newest.borrow().clone();
+                let body = Arc::clone(&body);
                 tokio::spawn(async move {
                     // A client that has gone needs no answer.
-                    let _ = answer(client, &newest).await;
+                    let _ = answer(client, &body).await;
                     drop(place);
                 });
             }
@@ -181,7 +199,7 @@ async fn serve(newest: watch::Receiver<Bytes>, listener: Listener) {
 }
 
 /// Reads a request to the blank line, and answers.
-async fn answer(mut client: Client, newest: &Bytes) -> io::Result<()> {
+async fn answer(mut client: Client, body: &Body) -> io::Result<()> {
     let mut head = Vec::with_capacity(512);
     let read = async {
         let mut piece = [0; 1024];
@@ -195,7 +213,7 @@ async fn answer(mut client: Client, newest: &Bytes) -> io::Result<()> {
     };
     timeout(PATIENCE, read).await??;
     let (status, body) = match (is_whole(&head), request(&head)) {
-        (true, Some(("GET" | "HEAD", "/metrics"))) => ("200 OK", newest.clone()),
+        (true, Some(("GET" | "HEAD", "/metrics"))) => ("200 OK", body().await),
         (true, Some(("GET" | "HEAD", _))) => {
             ("404 Not Found", Bytes::from_static(b"metrics are at /metrics\n"))
         }

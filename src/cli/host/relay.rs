@@ -1,0 +1,81 @@
+//! `infiniservice-host relay`: reads all guests of this machine, until SIGINT or SIGTERM. What it does is in
+//! [`crate::relay`].
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failed, say};
+use crate::agent;
+use crate::cli::{EXIT_CONFIG, EXIT_SPENT, EXIT_SYSTEM, complain, interrupted};
+use crate::config::load_relay;
+use crate::pipeline::{ExitStatus, Outcome};
+use crate::relay;
+
+#[derive(Debug, Args)]
+pub(super) struct Relay {
+    /// Which sockets are read, and where the lines go: see docs/relay.md
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// Only say whether the file is right
+    #[arg(long)]
+    check: bool,
+}
+
+impl Relay {
+    pub(super) fn run(&self) -> Result<u8, Failed> {
+        let failed = |code, what| Failed { code, what };
+        let loaded = load_relay(&self.config, &|name| std::env::var(name).ok());
+        let (file, warnings) = match loaded {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                errors.iter().for_each(|error| complain(&error.to_string()));
+                return Ok(EXIT_CONFIG);
+            }
+        };
+        if self.check {
+            warnings.iter().for_each(|warning| complain(&warning.to_string()));
+            say(&format!("{} is right", self.config.display()));
+            return Ok(0);
+        }
+        // A descriptor for each guest; what is not allowed is reported by each connection that fails.
+        let most = getrlimit(Resource::Nofile).maximum;
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime
+            .map_err(|error| failed(EXIT_SYSTEM, format!("cannot start the runtime: {error}")))?;
+        let level = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
+        let log = agent::start_log(&level.unwrap_or_else(|| "info".to_owned()));
+        let log = log.map_err(|what| failed(EXIT_CONFIG, what))?.write_on(&runtime);
+        for warning in &warnings {
+            tracing::warn!("{}", warning.line());
+        }
+        let stop = CancellationToken::new();
+        let ended = runtime.block_on(async {
+            let relay = relay::run(file, stop.clone());
+            let mut relay = std::pin::pin!(relay);
+            tokio::select! {
+                biased;
+                () = interrupted() => {}
+                ended = &mut relay => return ended,
+            }
+            tracing::info!("stopping");
+            stop.cancel();
+            tokio::select! {
+                biased;
+                () = interrupted() => Err("stopped at once; what was left was not written".to_owned()),
+                ended = relay => ended,
+            }
+        });
+        drop(log);
+        runtime.shutdown_background();
+        match ended {
+            Err(what) => Err(failed(EXIT_SYSTEM, what)),
+            Ok(Outcome { end: ExitStatus::Spent, .. }) => Ok(EXIT_SPENT),
+            Ok(_) => Ok(0),
+        }
+    }
+}

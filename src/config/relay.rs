@@ -1,0 +1,217 @@
+//! `relay.toml`: which guests' sockets a relay reads, what each guest may take, and where the lines go.
+
+mod pattern;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+
+use super::table::{one_or_many, table};
+use super::units::{Count, Period, Size};
+use super::validate::{Broken, Check, Step, somewhere_to_write};
+use super::value::{Problem, text_or_none};
+use super::write::{Delivery, Target, Write};
+use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
+use crate::wire::Format;
+pub use pattern::{Found, SocketPattern, find};
+
+/// What stands for a guest's name in a pattern and in the place of its secret.
+const VM: &str = "{vm}";
+
+/// The whole of `relay.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayFile {
+    /// The name of this place, which every line and metric carries; without one, the name of the machine.
+    #[serde(default, deserialize_with = "text_or_none")]
+    pub site: Option<String>,
+    /// The guests.
+    #[serde(deserialize_with = "table")]
+    pub guests: Guests,
+    /// Where the lines go. Never empty.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub write: Vec<Write>,
+}
+
+/// `[guests]`: their sockets, and what each of them may take.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guests {
+    /// Where the sockets are. Never empty.
+    #[serde(deserialize_with = "one_or_more")]
+    pub sockets: Vec<SocketPattern>,
+    /// Signs what guests are sent. Without one they are sent nothing, and acknowledged nothing.
+    #[serde(default)]
+    pub secret: Option<GuestSecret>,
+    /// How often a guest is asked whether it is there.
+    #[serde(default = "two_minutes")]
+    pub keep_alive: Period,
+    /// How long after its last line a guest counts as gone.
+    #[serde(default = "ninety_seconds")]
+    pub silence: Period,
+    /// How often the folders are looked at.
+    #[serde(default = "two_seconds")]
+    pub scan: Period,
+    /// The bytes a second that are read of a guest; each line counts 256 at least.
+    #[serde(default = "one_mib")]
+    pub rate: Size,
+    /// The longest line that is taken.
+    #[serde(default = "one_mib", deserialize_with = "line")]
+    pub max_line: Size,
+    /// What may wait of a guest in front of an output.
+    #[serde(default = "one_mib")]
+    pub queue: Size,
+    /// Series of a guest that are served to Prometheus.
+    #[serde(default = "five_hundred")]
+    pub series: Count,
+    /// Guests at once.
+    #[serde(default = "ten_thousand")]
+    pub max: Count,
+    /// Whether readings wait for an output that does not take them, as everything else does.
+    #[serde(default)]
+    pub metrics: Delivery,
+}
+
+/// Where the secret of a guest is: one place for all, or one for each with `{vm}` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestSecret(String);
+
+impl GuestSecret {
+    /// Loads the secret of the guest `vm`; blocks on files. `None` where it is empty.
+    ///
+    /// # Errors
+    /// As of [`Secret::load`].
+    pub fn load(&self, vm: &str) -> Result<Option<Secret>, SecretError> {
+        Secret::load(&self.0.replace(VM, vm).parse::<SecretSource>()?)
+    }
+}
+
+impl<'de> Deserialize<'de> for GuestSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = super::value::text(deserializer)?;
+        // The name in it has no influence on what kind of place it is.
+        match text.replace(VM, "x").parse::<SecretSource>() {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err(Problem::new(
+                "is no place of a secret",
+                "write where it is, as in \"file:/etc/infiniservice/guests/{vm}\" or \"env:NAME\"",
+            )
+            .pack()),
+        }
+    }
+}
+
+use Step::{Item, Key};
+
+impl Check for RelayFile {
+    fn check(&self) -> Vec<Broken> {
+        let mut broken = somewhere_to_write(&self.write);
+        if self.guests.sockets.is_empty() {
+            let help = "name the sockets, as in \"/run/guests/{vm}.socket\"";
+            broken.push(Broken::new(&[Key("guests"), Key("sockets")], "no socket is read", help));
+        }
+        let mut served = None;
+        for (index, write) in self.write.iter().enumerate() {
+            let path = |key| [Key("write"), Item(index), Key(key)];
+            match &write.target {
+                Target::Port(_) => {
+                    let help =
+                        "a relay reads ports; write to a file, a socket, stdout or prometheus";
+                    broken.push(Broken::new(&path("port"), "a relay writes to no port", help));
+                }
+                Target::Prometheus(_) => {
+                    if let Some(first) = served.replace(index) {
+                        let other = vec![Key("write"), Item(first), Key("prometheus")];
+                        let help = "keep one of them: it serves all guests";
+                        let twice = "the metrics are served already";
+                        broken.push(Broken::new(&path("prometheus"), twice, help).beside(other));
+                    }
+                }
+                _ if write.format.is_some_and(|format| format != Format::JsonLines) => {
+                    let help = "leave this line out";
+                    broken.push(Broken::new(
+                        &path("format"),
+                        "a relay writes lines of guests as json-lines",
+                        help,
+                    ));
+                }
+                _ => {}
+            }
+        }
+        broken
+    }
+}
+
+/// One text, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketPattern>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    let texts = match OneOrMore::deserialize(deserializer) {
+        Ok(OneOrMore::One(text)) => vec![text],
+        Ok(OneOrMore::More(texts)) => texts,
+        Err(_) => {
+            let help = "write one in quotes, or a list of them";
+            return Err(Problem::new("is no pattern of sockets", help).pack());
+        }
+    };
+    texts.iter().map(|text| text.parse().map_err(Problem::pack)).collect()
+}
+
+/// Shorter lines than a guest's own readings are no use; longer ones no agent sends.
+fn line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let help = "from \"4KiB\" to \"4MiB\"";
+    Size::within(deserializer, 4096..=4 << 20, "is too large", help)
+}
+
+const fn two_minutes() -> Period {
+    Period::millis(120_000)
+}
+
+const fn ninety_seconds() -> Period {
+    Period::millis(90_000)
+}
+
+const fn two_seconds() -> Period {
+    Period::millis(2_000)
+}
+
+const fn one_mib() -> Size {
+    Size::kib(1024)
+}
+
+const fn five_hundred() -> Count {
+    Count::fixed(500)
+}
+
+const fn ten_thousand() -> Count {
+    Count::fixed(10_000)
+}
+
+impl Guests {
+    /// The defaults of everything beside the sockets.
+    pub fn at(sockets: Vec<SocketPattern>) -> Self {
+        Self {
+            sockets,
+            secret: None,
+            keep_alive: two_minutes(),
+            silence: ninety_seconds(),
+            scan: two_seconds(),
+            rate: one_mib(),
+            max_line: one_mib(),
+            queue: one_mib(),
+            series: five_hundred(),
+            max: ten_thousand(),
+            metrics: Delivery::Latest,
+        }
+    }
+
+    /// How long after its last line a guest counts as gone.
+    pub fn silent_after(&self) -> Duration {
+        self.silence.get()
+    }
+}

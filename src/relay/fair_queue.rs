@@ -1,0 +1,205 @@
+//! The lines in front of an output, in a queue for each guest: taken in turns, so that no guest waits behind the lines of
+//! another.
+//!
+//! # Why not one channel
+//! In a channel a guest that floods fills all of it, and everybody else waits behind it or is dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::fleet::{Guest, Kind};
+use crate::model::Receipt;
+use crate::sync::IgnorePoison;
+
+/// Bytes of all guests together. Above them a guest may have one line.
+const BYTES_MAX: usize = 32 << 20;
+/// What a line costs beside its bytes.
+const LINE_COST: usize = 256;
+
+/// A line of a guest, whole, a JSON object.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Whose it is.
+    pub guest: Arc<Guest>,
+    /// What it is.
+    pub kind: Kind,
+    /// When it came.
+    pub at: SystemTime,
+    /// Without its newline.
+    pub bytes: Bytes,
+    /// Acknowledged when this output has it.
+    pub receipt: Receipt,
+}
+
+impl Line {
+    fn cost(&self) -> usize {
+        self.bytes.len() + LINE_COST
+    }
+}
+
+/// The queue in front of one output.
+#[derive(Debug)]
+pub struct FairQueue {
+    /// Bytes of one guest.
+    share: usize,
+    inside: Mutex<Inside>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    guests: HashMap<Arc<str>, Queue>,
+    /// Whose turn it is next: each guest that has a line, once.
+    turns: VecDeque<Arc<str>>,
+    bytes: usize,
+    is_closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Line>,
+    bytes: usize,
+}
+
+impl FairQueue {
+    /// A guest may have `share` bytes of lines in it, or one longer line.
+    pub fn new(share: usize) -> Self {
+        Self { share, inside: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Puts a line behind the others of its guest.
+    ///
+    /// # Errors
+    /// The line, where there is no room for it; [`Guest::room`] is notified when there may be some.
+    pub fn push(&self, line: Line) -> Result<(), Line> {
+        let mut inside = self.lock();
+        let Inside { guests, turns, bytes, .. } = &mut *inside;
+        let cost = line.cost();
+        if let Some(queue) = guests.get(&line.guest.vm)
+            && (queue.bytes + cost > self.share || *bytes + cost > BYTES_MAX)
+        {
+            return Err(line);
+        }
+        *bytes += cost;
+        if !guests.contains_key(&line.guest.vm) {
+            turns.push_back(Arc::clone(&line.guest.vm));
+        }
+        let queue = guests.entry(Arc::clone(&line.guest.vm)).or_default();
+        queue.bytes += cost;
+        queue.lines.push_back(line);
+        drop(inside);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for lines, and takes one of each guest in turn: at most `lines`, and `bytes` or one longer line. `None` once it is
+    /// closed and empty. Nothing is lost if it is cancelled.
+    pub async fn take(&self, lines: usize, bytes: usize) -> Option<Vec<Line>> {
+        loop {
+            {
+                let mut inside = self.lock();
+                let taken = inside.take(lines, bytes);
+                if !taken.is_empty() {
+                    return Some(taken);
+                }
+                if inside.is_closed {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// No more lines come.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().ignore_poison()
+    }
+}
+
+impl Inside {
+    fn take(&mut self, lines: usize, bytes: usize) -> Vec<Line> {
+        let (mut taken, mut size) = (Vec::new(), 0);
+        while taken.len() < lines
+            && let Some(vm) = self.turns.pop_front()
+        {
+            let Some(queue) = self.guests.get_mut(&vm) else { continue };
+            let cost = queue.lines.front().map_or(0, Line::cost);
+            if !taken.is_empty() && size + cost > bytes {
+                self.turns.push_front(vm);
+                break;
+            }
+            let Some(line) = queue.lines.pop_front() else { continue };
+            size += cost;
+            queue.bytes -= cost;
+            self.bytes -= cost;
+            match queue.lines.is_empty() {
+                true => drop(self.guests.remove(&vm)),
+                false => self.turns.push_back(vm),
+            }
+            line.guest.room.notify_one();
+            taken.push(line);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Guests;
+    use crate::relay::fleet::Fleet;
+
+    fn line(guest: &Arc<Guest>, text: &str) -> Line {
+        Line {
+            guest: Arc::clone(guest),
+            kind: Kind::Record,
+            at: SystemTime::UNIX_EPOCH,
+            bytes: Bytes::copy_from_slice(text.as_bytes()),
+            receipt: Receipt::default(),
+        }
+    }
+
+    fn texts(lines: &[Line]) -> Vec<&str> {
+        lines.iter().map(|line| std::str::from_utf8(&line.bytes).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn guests_take_turns_however_much_one_of_them_sends() {
+        let fleet = Fleet::new("lab", Guests::at(Vec::new()));
+        let (loud, calm) = (fleet.guest("loud"), fleet.guest("calm"));
+        let queue = FairQueue::new(4 * LINE_COST + 100);
+        let accepted =
+            (0..100).filter(|n| queue.push(line(&loud, &format!("l{n}"))).is_ok()).count();
+        assert_eq!(accepted, 4, "its share");
+        queue.push(line(&calm, "c0")).unwrap();
+        assert_eq!(texts(&queue.take(3, 1 << 20).await.unwrap()), ["l0", "c0", "l1"]);
+        let room = loud.room.notified();
+        tokio::time::timeout(std::time::Duration::from_secs(1), room).await.unwrap();
+        queue.push(line(&loud, "l100")).unwrap();
+        queue.push(line(&calm, "c1")).unwrap();
+        assert_eq!(texts(&queue.take(1, 1).await.unwrap()), ["l2"], "one line, however long");
+        assert_eq!(texts(&queue.take(64, 1 << 20).await.unwrap()), ["c1", "l3", "l100"]);
+        queue.close();
+        assert!(queue.take(64, 1 << 20).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_longer_than_the_share_has_it_alone() {
+        let fleet = Fleet::new("lab", Guests::at(Vec::new()));
+        let guest = fleet.guest("web");
+        let queue = FairQueue::new(10);
+        queue.push(line(&guest, &"x".repeat(1000))).unwrap();
+        let refused = queue.push(line(&guest, "y")).unwrap_err();
+        assert_eq!(queue.take(64, 10).await.unwrap().len(), 1);
+        queue.push(refused).unwrap();
+    }
+}

@@ -1,0 +1,250 @@
+//! The guests of a relay: what is known and counted of each. Connects to none and writes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::Guests;
+use crate::sync::IgnorePoison;
+
+/// Bytes of begun lines of all guests together. Above them a begun line may have [`BEGUN_LINE_BYTES`] only.
+const BEGUN_BYTES_MAX: usize = 32 << 20;
+/// What a begun line may always have.
+const BEGUN_LINE_BYTES: usize = 16 << 10;
+
+/// All guests, by their names, and what they share.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The name of this place.
+    pub site: Arc<str>,
+    /// What each guest may take.
+    pub settings: Guests,
+    guests: Mutex<BTreeMap<Arc<str>, Arc<Guest>>>,
+    /// Bytes of lines that have begun and not ended.
+    begun: AtomicUsize,
+    /// Sockets that are not read, by reason, as the last search found them.
+    pub refused: Refused,
+}
+
+/// Sockets that are not read.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// There are as many guests as `max` allows.
+    pub too_many: AtomicU64,
+    /// The guest has another socket.
+    pub twice: AtomicU64,
+    /// Its name would control a terminal.
+    pub unprintable: AtomicU64,
+}
+
+impl Fleet {
+    /// No guest yet.
+    pub fn new(site: &str, settings: Guests) -> Self {
+        let (guests, refused) = (Mutex::default(), Refused::default());
+        Self { site: site.into(), settings, guests, begun: AtomicUsize::new(0), refused }
+    }
+
+    /// The guest of this name, with what was counted of it before.
+    pub fn guest(&self, vm: &str) -> Arc<Guest> {
+        let mut guests = self.guests.lock().ignore_poison();
+        if let Some(guest) = guests.get(vm) {
+            return Arc::clone(guest);
+        }
+        let name: Arc<str> = vm.into();
+        let guest = Arc::new(Guest::new(Arc::clone(&name)));
+        guests.insert(name, Arc::clone(&guest));
+        guest
+    }
+
+    /// Forgets a guest whose socket is gone, and with it its counters.
+    pub fn forget(&self, vm: &str) {
+        self.guests.lock().ignore_poison().remove(vm);
+    }
+
+    /// Every guest, in the order of their names.
+    pub fn guests(&self) -> Vec<Arc<Guest>> {
+        self.guests.lock().ignore_poison().values().cloned().collect()
+    }
+
+    /// The longest line that a guest may begin now.
+    pub fn line_max(&self) -> usize {
+        let most = usize::try_from(self.settings.max_line.bytes()).unwrap_or(usize::MAX);
+        match self.begun.load(Relaxed) < BEGUN_BYTES_MAX {
+            true => most,
+            false => most.min(BEGUN_LINE_BYTES),
+        }
+    }
+
+    /// A guest's begun line has become `after` bytes instead of `before`.
+    pub fn begun(&self, before: usize, after: usize) {
+        self.begun.fetch_add(after.wrapping_sub(before), Relaxed);
+    }
+}
+
+/// What a line of a guest is, by its `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A reading for today's host.
+    Metrics,
+    /// The answer to a request, or the end of a script.
+    Response,
+    /// An event, or what the agent says of itself.
+    Event,
+    /// Anything else: a line that a program of the guest wrote, or a reading in another format.
+    Record,
+}
+
+impl Kind {
+    /// The word that stands for it in lines and labels.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Response => "response",
+            Self::Event => "event",
+            Self::Record => "record",
+        }
+    }
+}
+
+/// Declares what is counted of a guest: the family of the counter, and its label.
+macro_rules! counts {
+    ($($Count:ident: $family:ident $label:ident $value:literal $help:literal;)*) => {
+        /// What is counted of a guest.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Count { $(#[doc = $help] $Count),* }
+
+        impl Count {
+            /// All of them, those of a family together.
+            pub const ALL: [Self; [$($help),*].len()] = [$(Self::$Count),*];
+
+            /// The name of the counter without its prefix, and its label.
+            pub const fn names(self) -> (&'static str, &'static str, &'static str) {
+                match self { $(Self::$Count => (stringify!($family), stringify!($label), $value)),* }
+            }
+
+            /// What it counts, as a phrase.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$Count => $help),* }
+            }
+        }
+    };
+}
+
+counts! {
+    Metrics: lines kind "metrics" "a reading was taken";
+    Responses: lines kind "response" "an answer was taken";
+    Events: lines kind "event" "an event was taken";
+    Records: lines kind "record" "another line was taken";
+    KeepAlives: lines kind "keep_alive" "a sign of life was taken";
+    Bytes: bytes direction "received" "bytes that were read";
+    TooLong: dropped reason "too_long" "a line was longer than max_line, or begun while all guests had too many begun";
+    Garbage: dropped reason "garbage" "a line was no JSON object";
+    TooDeep: dropped reason "too_deep" "a line was nested deeper than 127 levels";
+    OutputFull: dropped reason "output_full" "a reading found no room in front of an output";
+    Unreadable: dropped reason "unreadable" "a reading was not served to Prometheus, since its values could not be read";
+    Series: dropped reason "series" "a series was not served to Prometheus, since the guest has too many";
+    Unread: dropped reason "unread" "an automatic message was left out, since the guest does not read";
+    Closed: disconnects reason "closed" "the guest's side closed the connection";
+    Refused: disconnects reason "refused" "the socket could not be connected to";
+    Endless: disconnects reason "endless_line" "more came without an end of a line than four lines may have";
+    Nonsense: disconnects reason "garbage" "a thousand lines in a row were no JSON objects";
+    Lost: disconnects reason "unacknowledged" "a line was lost on its way, so that the guest must send it again";
+    Rate: throttled reason "rate" "the guest was not read for a while, since it sends more than its rate";
+    Output: throttled reason "output" "the guest was not read for a while, since an output does not take its lines";
+}
+
+/// One guest.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its name.
+    pub vm: Arc<str>,
+    /// What has happened, in the order of [`Count::ALL`].
+    counts: [AtomicU64; Count::ALL.len()],
+    state: Mutex<State>,
+    /// Room was made in front of an output for this guest.
+    pub room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_connected: bool,
+    /// When its last line came, by both clocks.
+    last: Option<(Instant, SystemTime)>,
+    /// Its newest reading as Prometheus reads it, and when it came.
+    reading: Option<(Instant, Arc<str>)>,
+}
+
+/// What is known of a guest at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Whether its socket is connected to.
+    pub is_connected: bool,
+    /// Whether a line came lately.
+    pub is_up: bool,
+    /// When the last line came, in seconds since 1970; 0 before the first.
+    pub last_seconds: f64,
+    /// Its newest reading, where that is not too old.
+    pub reading: Option<Arc<str>>,
+}
+
+impl Guest {
+    fn new(vm: Arc<str>) -> Self {
+        let (counts, state) = (Default::default(), Mutex::default());
+        Self { vm, counts, state, room: Notify::new() }
+    }
+
+    /// Counts `what` once.
+    pub fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    /// Counts `what` so often.
+    pub fn add(&self, what: Count, times: u64) {
+        self.counts[what as usize].fetch_add(times, Relaxed);
+    }
+
+    /// How often `what` has happened.
+    pub fn counted(&self, what: Count) -> u64 {
+        self.counts[what as usize].load(Relaxed)
+    }
+
+    /// It is connected, or no more.
+    pub fn connected(&self, is_connected: bool) {
+        let mut state = self.state.lock().ignore_poison();
+        state.is_connected = is_connected;
+        if !is_connected {
+            state.reading = None;
+        }
+    }
+
+    /// A line came.
+    pub fn heard(&self, now: Instant) {
+        self.state.lock().ignore_poison().last = Some((now, SystemTime::now()));
+    }
+
+    /// Its newest reading as Prometheus reads it.
+    pub fn read(&self, now: Instant, text: Arc<str>) {
+        self.state.lock().ignore_poison().reading = Some((now, text));
+    }
+
+    /// What is known of it `now`; a line or a reading counts for as long as `settings` say.
+    pub fn snapshot(&self, now: Instant, settings: &Guests) -> Snapshot {
+        let state = self.state.lock().ignore_poison();
+        let is_fresh = |at: &Instant| now.saturating_duration_since(*at) < settings.silence.get();
+        let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Snapshot {
+            is_connected: state.is_connected,
+            is_up: state.is_connected && state.last.is_some_and(|(at, _)| is_fresh(&at)),
+            last_seconds: state.last.map_or(0.0, |(_, at)| seconds(at).as_secs_f64()),
+            reading: state
+                .reading
+                .as_ref()
+                .filter(|(at, _)| is_fresh(at))
+                .map(|(_, text)| text.clone()),
+        }
+    }
+}

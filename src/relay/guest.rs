@@ -1,0 +1,330 @@
+//! A guest's task: connects to its socket, again after each end, reads no faster than its rate, and hands its lines on. Whatever
+//! a guest does costs only itself: its own time, and bytes that are counted before they are kept.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use bytes::{Bytes, BytesMut};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::fair_queue::{FairQueue, Line};
+use super::fleet::{Count, Fleet, Guest, Kind};
+use super::metrics;
+use super::session::{Came, End, Session};
+use crate::commands::verify::secret::Secret;
+use crate::config::Delivery;
+
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 16 << 10;
+/// What a line costs of the rate at least, so that blank and short ones are bounded, too.
+const LINE_COST: u64 = 256;
+/// The shortest and the longest pause before a connection.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+/// How long a connection must have been of use for the pauses to begin anew.
+const USEFUL: Duration = Duration::from_secs(10);
+/// How often it is looked whether an answer that waits for an output may go.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What all guests of a relay share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The guests.
+    pub fleet: Arc<Fleet>,
+    /// The outputs that take lines.
+    pub outputs: Vec<Arc<FairQueue>>,
+    /// Whether readings are served to Prometheus.
+    pub serves_metrics: bool,
+}
+
+/// Reads one guest until `stop`.
+pub async fn follow(
+    shared: Arc<Shared>,
+    guest: Arc<Guest>,
+    path: PathBuf,
+    stop: CancellationToken,
+) {
+    let mut pauses = pauses();
+    loop {
+        let began = Instant::now();
+        let ended = connect(&shared, &guest, &path, &stop).await;
+        guest.connected(false);
+        let Some(why) = ended else { break };
+        guest.count(why);
+        let (_, reason, word) = why.names();
+        tracing::debug!(vm = &*guest.vm, socket = %path.display(), %reason, why = word, "a guest is not connected");
+        if why == Count::Closed && began.elapsed() >= USEFUL {
+            pauses = self::pauses();
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = sleep(pauses.next().unwrap_or(PAUSES[1])) => {}
+        }
+    }
+}
+
+fn pauses() -> ExponentialBackoff {
+    let [shortest, longest] = PAUSES;
+    let pauses = ExponentialBuilder::default().with_min_delay(shortest).with_max_delay(longest);
+    pauses.with_jitter().without_max_times().build()
+}
+
+/// One connection, and why it has ended; `None` at the stop.
+async fn connect(
+    shared: &Shared,
+    guest: &Arc<Guest>,
+    path: &Path,
+    stop: &CancellationToken,
+) -> Option<End> {
+    let Ok(stream) = UnixStream::connect(path).await else { return Some(Count::Refused) };
+    guest.connected(true);
+    tracing::info!(vm = &*guest.vm, socket = %path.display(), "a guest is connected");
+    let secret = secret(shared, &guest.vm).await;
+    let mut connection = Connection {
+        shared,
+        guest,
+        session: Session::new(secret),
+        begun: 0,
+        budget: Budget::new(shared.fleet.settings.rate.bytes(), Instant::now()),
+    };
+    let ended = connection.converse(&stream, stop).await;
+    tracing::info!(
+        vm = &*guest.vm,
+        why = ended.map_or("stop", |end| end.names().2),
+        "a guest has gone"
+    );
+    ended
+}
+
+/// The secret of a guest, where there is one to be had.
+async fn secret(shared: &Shared, vm: &str) -> Option<Secret> {
+    let source = shared.fleet.settings.secret.clone()?;
+    let name = vm.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || source.load(&name)).await.ok()?;
+    match loaded {
+        Ok(Some(secret)) => Some(secret),
+        Ok(None) => {
+            tracing::warn!(vm, "the secret of a guest is empty; it is only listened to");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(vm, %error, "a guest has no secret; it is only listened to");
+            None
+        }
+    }
+}
+
+struct Connection<'a> {
+    shared: &'a Shared,
+    guest: &'a Arc<Guest>,
+    session: Session,
+    /// Bytes of its begun line, as the fleet counts them.
+    begun: usize,
+    budget: Budget,
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.shared.fleet.begun(self.begun, 0);
+    }
+}
+
+impl Connection<'_> {
+    /// Reads, answers and asks until one side ends it.
+    async fn converse(&mut self, stream: &UnixStream, stop: &CancellationToken) -> Option<End> {
+        let period = self.shared.fleet.settings.keep_alive.get();
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let unacknowledged = self.session.unacknowledged();
+        loop {
+            let wait = self.budget.wait(Instant::now());
+            let (is_waiting, has_unwritten) =
+                (wait.is_some(), !self.session.unwritten().is_empty());
+            let ended = tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                writable = stream.writable(), if has_unwritten => match writable {
+                    Ok(()) => self.write(stream),
+                    Err(_) => Err(Count::Closed),
+                },
+                _ = ticks.tick() => {
+                    if !self.session.ask(SystemTime::now()) {
+                        self.guest.count(Count::Unread);
+                    }
+                    Ok(())
+                }
+                _ = timeout(LOOK, unacknowledged.settled()), if self.session.waits() => self.answer(),
+                () = sleep(wait.unwrap_or_default()), if is_waiting => Ok(()),
+                readable = stream.readable(), if !is_waiting => match readable {
+                    Ok(()) => tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return None,
+                        read = self.read(stream) => read,
+                    },
+                    Err(_) => Err(Count::Closed),
+                },
+            };
+            if let Err(end) = ended {
+                return Some(end);
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Result<(), End> {
+        let left_out = self.session.answer(SystemTime::now())?;
+        self.guest.add(Count::Unread, left_out);
+        Ok(())
+    }
+
+    fn write(&mut self, stream: &UnixStream) -> Result<(), End> {
+        match stream.try_write(self.session.unwritten()) {
+            Ok(bytes) => self.session.wrote(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Count::Closed),
+        }
+        Ok(())
+    }
+
+    /// Reads once, and hands on what has come.
+    async fn read(&mut self, stream: &UnixStream) -> Result<(), End> {
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        match stream.try_read_buf(&mut chunk) {
+            Ok(0) => return Err(Count::Closed),
+            Ok(bytes) => self.guest.add(Count::Bytes, bytes as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => return Err(Count::Closed),
+        }
+        let fleet = &self.shared.fleet;
+        let mut cost = chunk.len() as u64;
+        let mut chunk: Bytes = chunk.freeze();
+        let mut ended = self.session.take(&chunk, fleet.line_max());
+        while ended.is_ok() {
+            let now = SystemTime::now();
+            let left = chunk.len();
+            match self.session.next(&mut chunk, now) {
+                Ok(Some(came)) => {
+                    cost += LINE_COST.saturating_sub((left - chunk.len()) as u64);
+                    self.came(came, now).await;
+                }
+                Ok(None) => break,
+                Err(end) => ended = Err(end),
+            }
+        }
+        fleet.begun(self.begun, self.session.begun());
+        self.begun = self.session.begun();
+        if self.budget.spend(cost, Instant::now()) {
+            self.guest.count(Count::Rate);
+        }
+        ended?;
+        self.answer()
+    }
+
+    async fn came(&mut self, came: Came, now: SystemTime) {
+        if let Came::Nothing(why) = came {
+            return self.guest.count(why);
+        }
+        self.guest.heard(Instant::now());
+        let Came::Line(kind, line) = came else { return self.guest.count(Count::KeepAlives) };
+        self.guest.count(match kind {
+            Kind::Metrics => Count::Metrics,
+            Kind::Response => Count::Responses,
+            Kind::Event => Count::Events,
+            Kind::Record => Count::Records,
+        });
+        if kind == Kind::Metrics && self.shared.serves_metrics {
+            metrics::keep(&self.shared.fleet, self.guest, &line);
+        }
+        self.hand_on(kind, line, now).await;
+    }
+
+    /// Puts a line in front of every output. One that must not be lost waits for room, and with it this guest, whose own
+    /// queue is full; a reading is dropped instead.
+    async fn hand_on(&mut self, kind: Kind, bytes: Bytes, at: SystemTime) {
+        let must_arrive =
+            kind != Kind::Metrics || self.shared.fleet.settings.metrics == Delivery::Durable;
+        let receipts = self.session.receipts(self.shared.outputs.len());
+        for (output, receipt) in self.shared.outputs.iter().zip(receipts) {
+            let guest = Arc::clone(self.guest);
+            let mut line = Line { guest, kind, at, bytes: bytes.clone(), receipt };
+            let mut has_waited = false;
+            while let Err(refused) = output.push(line) {
+                line = refused;
+                if !must_arrive {
+                    line.receipt.acknowledge();
+                    self.guest.count(Count::OutputFull);
+                    break;
+                }
+                if !std::mem::replace(&mut has_waited, true) {
+                    self.guest.count(Count::Output);
+                }
+                self.guest.room.notified().await;
+            }
+        }
+    }
+}
+
+/// The bytes that may be read of a guest: a rate, and what it saves up in a second.
+struct Budget {
+    rate: u64,
+    left: i128,
+    at: Instant,
+}
+
+impl Budget {
+    fn new(rate: u64, now: Instant) -> Self {
+        Self { rate, left: rate.into(), at: now }
+    }
+
+    /// Takes `bytes` off; whether there is less than nothing left for the first time.
+    fn spend(&mut self, bytes: u64, now: Instant) -> bool {
+        self.fill(now);
+        let had_any = self.left > 0;
+        self.left -= i128::from(bytes);
+        had_any && self.left <= 0
+    }
+
+    /// How long nothing may be read.
+    fn wait(&mut self, now: Instant) -> Option<Duration> {
+        self.fill(now);
+        let missing = u64::try_from(-self.left).ok().filter(|_| self.left < 0)?;
+        Some(
+            Duration::from_secs_f64(missing as f64 / self.rate as f64)
+                .max(Duration::from_millis(1)),
+        )
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let new = now.saturating_duration_since(self.at).as_nanos() * u128::from(self.rate);
+        let new = i128::try_from(new / 1_000_000_000).unwrap_or(i128::MAX);
+        // What is less than a byte is not lost: its time is counted again.
+        if new > 0 {
+            self.left = self.left.saturating_add(new).min(self.rate.into());
+            self.at = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_read_no_faster_than_its_rate() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut budget = Budget::new(1000, start);
+        assert_eq!(budget.wait(start), None, "a second's worth is there at the beginning");
+        assert!(budget.spend(1500, start));
+        assert_eq!(budget.wait(start), Some(Duration::from_millis(500)));
+        assert!(!budget.spend(100, start), "it is known");
+        assert_eq!(budget.wait(after(500)), Some(Duration::from_millis(100)));
+        assert_eq!(budget.wait(after(601)), None);
+        assert!(budget.spend(1000, after(10_000)), "no more than a second's worth is saved up");
+        assert_eq!(budget.wait(after(10_000)), None);
+    }
+}

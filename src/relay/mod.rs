@@ -1,0 +1,106 @@
+//! The relay: reads the sockets of all guests of a machine, and hands their lines to files, sockets, standard output and
+//! Prometheus.
+//!
+//! ```text
+//!            a task for each guest                                          a task for each output
+//!  watch ─▶ [ connect ─▶ rate ▸ frame ▸ parse ▸ count ] ─▶ fair queue ─▶ [ turns ▸ wrap ] ─▶ file, socket, stdout
+//!  folders        ▲                     │                  a share for                          │
+//!                 │                     └─▶ newest reading ─▶ /metrics   each guest             │
+//!                 └── keep-alives, acknowledgements ◀── every output has the lines before ◀─────┘
+//! ```
+//!
+//! A guest is not trusted. Whatever it does ends in its own task: an endless line, a flood, garbage, silence, a peer that does
+//! not read. It costs a bounded number of bytes, and the others nothing. A line is taken out of no guest's stream unchecked,
+//! and is put into an object that says whose it is.
+//!
+//! Readings are dropped, and counted, where an output does not take them. Everything else waits in the guest: it is not
+//! acknowledged before every output has it, and the guest's socket is not read when its share is full.
+//!
+//! # Every bound
+//! | what | bound | when full |
+//! |---|---|---|
+//! | guests | `max` | the rest is not read, and counted |
+//! | bytes a second of a guest | `rate`; a line counts 256 at least | the guest waits |
+//! | a line | `max_line`; 16 KiB while begun lines of all guests are above 32 MiB | dropped, counted |
+//! | bytes without a newline | four lines | the connection ends |
+//! | lines in a row that are no JSON objects | 1,000 | the connection ends |
+//! | lines of a guest in front of an output | `queue`; one line while those of all guests are above 32 MiB | readings are dropped and counted, the guest waits with the rest |
+//! | bytes to a guest | 16 KiB and a message | automatic messages are left out, counted |
+//! | signs of life that wait for their acknowledgement | 16 | the oldest is not answered |
+//! | series of a guest | `series` | left out, counted |
+//! | a connection that failed | 100 ms to 30 s until the next | |
+
+pub mod fleet;
+mod watch;
+mod guest;
+mod session;
+mod fair_queue;
+mod outputs;
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent;
+use crate::config::{RelayFile, Target};
+use crate::pipeline::{Context, Outcome, Restart, StatsRegistry, run_until};
+use fair_queue::FairQueue;
+use fleet::Fleet;
+use guest::Shared;
+
+/// How long the outputs have for what is left at the end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the relay until `stop`, or until an output has ended for good.
+///
+/// # Errors
+/// A place where metrics are to be served cannot be listened at.
+pub async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, String> {
+    let site = file.site.clone().unwrap_or_else(name_of_this_machine);
+    let fleet = Arc::new(Fleet::new(&site, file.guests));
+    let (stats, outputs_stop) = (StatsRegistry::default(), CancellationToken::new());
+    let (mut queues, mut tasks, mut servers) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, write) in file.write.iter().enumerate() {
+        if let Target::Prometheus(at) = &write.target {
+            servers.push(outputs::serve(&fleet, at).await?);
+        } else if let Some(sink) = agent::sink(&write.target) {
+            let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
+            let queue = Arc::new(FairQueue::new(share));
+            let context = Context::new(format!("output {}", number + 1), &stats, &outputs_stop);
+            tasks.extend(outputs::write(&context, &queue, &site, sink).into_tasks());
+            queues.push(queue);
+        }
+    }
+    let serves_metrics = !servers.is_empty();
+    let shared = Arc::new(Shared { fleet, outputs: queues.clone(), serves_metrics });
+
+    let deadline = async {
+        stop.cancelled().await;
+        sleep(DRAIN).await;
+    };
+    let has_outputs = !tasks.is_empty();
+    let restart = Restart::default();
+    let outputs = run_until(tasks, &restart, &outputs_stop, deadline);
+    let guests = async {
+        watch::guests(&shared, &stop).await;
+        // Nothing more comes: the outputs write what is left, and end.
+        queues.iter().for_each(|queue| queue.close());
+    };
+    let outputs = async {
+        let outcome = outputs.await;
+        if has_outputs {
+            stop.cancel(); // one has ended for good
+        }
+        outcome
+    };
+    let (outcome, ()) = tokio::join!(outputs, guests);
+    drop(servers);
+    Ok(outcome)
+}
+
+fn name_of_this_machine() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

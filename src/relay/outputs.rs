@@ -1,0 +1,135 @@
+//! The outputs of a relay: the lines of all guests, taken in turns, each in an object that says whose it is; and the page that
+//! Prometheus reads.
+
+use std::sync::Arc;
+
+use async_stream::stream;
+use bytes::Bytes;
+use futures::{FutureExt, Stream};
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant};
+
+use super::fair_queue::{FairQueue, Line};
+use super::fleet::Fleet;
+use super::metrics;
+use crate::model::{Frame, Iso8601, Receipt};
+use crate::pipeline::{
+    BoxSink, Context, EventCount, Graph, Output, Pipeline, Source, StageError, Transform,
+};
+use crate::sinks::{Listen, PrometheusServer, why};
+
+/// Lines and bytes that are written as one.
+const FRAME_LINES_MAX: usize = 256;
+const FRAME_BYTES_MAX: usize = 64 << 10;
+/// Frames that wait for the sink: the rest stays in the queues, where each guest has its own share.
+const FRAMES_WAITING: usize = 1;
+/// How long a page is served again, so that several scrapers cost one.
+const PAGE_AGE_MAX: Duration = Duration::from_millis(500);
+
+/// Takes lines off a queue in turns, wraps them and writes them.
+pub fn write(context: &Context, queue: &Arc<FairQueue>, site: &str, sink: BoxSink<Frame>) -> Graph {
+    Pipeline::from_sources(context, [Turns(Arc::clone(queue))], 1)
+        .then(Wrap { site: quoted(site) })
+        .write(sink, FRAMES_WAITING)
+}
+
+/// Lines of several guests that are written as one.
+#[derive(Debug)]
+pub struct Turn(Vec<Line>);
+
+impl EventCount for Turn {
+    fn weight(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn acknowledge(&self) {
+        self.0.iter().for_each(|line| line.receipt.acknowledge());
+    }
+}
+
+/// Takes what waits in a queue, a line of each guest in turn.
+struct Turns(Arc<FairQueue>);
+
+impl Source for Turns {
+    type Out = Turn;
+
+    fn open(&mut self) -> impl Stream<Item = Result<Turn, StageError>> + Send + '_ {
+        stream! {
+            while let Some(lines) = self.0.take(FRAME_LINES_MAX, FRAME_BYTES_MAX).await {
+                yield Ok(Turn(lines));
+            }
+        }
+    }
+}
+
+/// Puts each line into an object of its own: `{"site":…,"vm":…,"received":…,"kind":…,"line":…}`. A guest can write nothing
+/// beside its line, so it cannot pass for another.
+struct Wrap {
+    /// As JSON.
+    site: String,
+}
+
+impl Transform for Wrap {
+    type In = Turn;
+    type Out = Frame;
+
+    fn apply(&mut self, now: Instant, turn: &Turn, out: &mut Output<Frame>) {
+        let size = turn.0.iter().map(|line| line.bytes.len() + self.site.len() + 160).sum();
+        let mut bytes = Vec::with_capacity(size);
+        for line in &turn.0 {
+            self.wrap(line, &mut bytes);
+        }
+        let receipt = Receipt::merge(turn.0.iter().map(|line| line.receipt.clone()));
+        out.push(Frame { receipt, ..Frame::new(bytes, turn.0.len() as u32, now) });
+    }
+}
+
+impl Wrap {
+    fn wrap(&self, line: &Line, out: &mut Vec<u8>) {
+        let (vm, received) = (quoted(&line.guest.vm), Iso8601::new(line.at));
+        let (site, kind, received) = (&self.site, line.kind.word(), received.as_str());
+        let head = format!(
+            "{{\"site\":{site},\"vm\":{vm},\"received\":\"{received}\",\"kind\":\"{kind}\",\"line\":"
+        );
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(&line.bytes);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+/// A text as JSON.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Serves the metrics of all guests until the returned value is dropped.
+///
+/// # Errors
+/// It cannot listen there.
+pub async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> Result<PrometheusServer, String> {
+    let (fleet, newest) = (Arc::clone(fleet), Arc::new(Mutex::new(None::<(Instant, Bytes)>)));
+    let body = move || {
+        let (fleet, newest) = (Arc::clone(&fleet), Arc::clone(&newest));
+        async move {
+            let mut newest = newest.lock().await;
+            match &*newest {
+                Some((at, page)) if at.elapsed() < PAGE_AGE_MAX => page.clone(),
+                _ => {
+                    // A thousand guests are some megabytes.
+                    let page = tokio::task::spawn_blocking(move || metrics::render(&fleet)).await;
+                    let page = Bytes::from(page.unwrap_or_default());
+                    *newest = Some((Instant::now(), page.clone()));
+                    page
+                }
+            }
+        }
+        .boxed()
+    };
+    let shown = match at {
+        Listen::Unix(path) => path.display().to_string(),
+        Listen::Address(address) => address.to_string(),
+    };
+    PrometheusServer::start(at.clone(), Arc::new(body))
+        .await
+        .map_err(|error| format!("cannot serve metrics at {shown}: {}", why(&error)))
+}
