@@ -4,6 +4,7 @@ mod run;
 mod once;
 mod plan;
 mod schema;
+mod test;
 mod init;
 mod reload;
 mod status;
@@ -18,6 +19,7 @@ mod audit;
 #[cfg(feature = "host")]
 pub mod host;
 
+mod paint;
 mod running;
 mod trial;
 
@@ -74,6 +76,8 @@ enum Command {
     Diagnose(diagnose::Diagnose),
     /// Say what is wrong in pipeline files, or that nothing is
     Validate(validate::Validate),
+    /// Run tests of pipelines: what is given goes in, and what comes out is compared
+    Test(test::Test),
     /// Tell what would become of a message of the host, without doing it
     Explain(explain::Explain),
     /// Draw pipelines: stages, tasks, and each channel with its kind and bound
@@ -124,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Log(log) => log.main(),
         Command::Diagnose(diagnose) => diagnose.main(),
         Command::Validate(validate) => validate.main(),
+        Command::Test(test) => test.main(),
         Command::Explain(explain) => explain.main(),
         Command::Graph(graph) => graph.main(),
         Command::Plan(plan) => plan.main(),

@@ -61,7 +61,7 @@ pub struct Place {
 
 impl ConfigError {
     /// An error of a whole file.
-    pub(super) fn of_file(
+    pub fn of_file(
         file: impl Into<String>,
         message: impl Into<String>,
         help: Option<&str>,

@@ -9,10 +9,11 @@ use super::Env;
 use super::agent::{AgentSettings, StateOnly};
 use super::commands::{Commands, CommandsFile};
 use super::error::{ConfigError, Place, clean, shown};
-use super::parse::{Flow, flow, parse};
+use super::parse::{Flow, flow, parse, parse_with};
 use super::pipeline::PipelineFile;
 use super::records::RecordsFile;
 use super::setting::{Setting, with_settings};
+use super::test_file::{TestFile, WrongTest};
 use super::warnings;
 use super::write::Write;
 use crate::files::{Untrusted, open_trusted};
@@ -152,6 +153,30 @@ pub fn load_relay(
 ) -> Result<(super::RelayFile, Vec<ConfigError>), Vec<ConfigError>> {
     let text = read(path).map_err(|error| vec![error])?;
     parse(&shown(path), &text, env).map(|parsed| (parsed.file, parsed.warnings))
+}
+
+/// Reads a file of tests. `check` says what is wrong with it that only its pipeline tells; it is asked once, after every
+/// other mistake but those that need the whole file.
+///
+/// # Errors
+/// All mistakes, in the order of the file.
+pub fn load_tests(
+    path: &Path,
+    env: &Env<'_>,
+    check: &mut dyn FnMut(&TestFile) -> Vec<WrongTest>,
+) -> Result<(String, TestFile), Vec<ConfigError>> {
+    let (origin, text) = named(path).read().map_err(|error| vec![error])?;
+    let mut check = |file: &TestFile| check(file).into_iter().map(WrongTest::broken).collect();
+    let parsed = parse_with(&origin, &text, env, &mut check)?;
+    Ok((origin, parsed.file))
+}
+
+/// The files of tests that `path` stands for: itself, or the `*.toml` of a folder by name.
+///
+/// # Errors
+/// The folder cannot be read, or has none.
+pub fn test_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    if path.is_dir() { files_of(path) } else { Ok(vec![path.to_path_buf()]) }
 }
 
 /// Whether `path` names one of [`BUILT_IN`].

@@ -19,6 +19,7 @@ mod write;
 mod records;
 #[cfg(feature = "host")]
 mod relay;
+mod test_file;
 mod commands;
 mod rule;
 mod secret;
@@ -50,8 +51,8 @@ pub use limit::MemoryLimit;
 #[cfg(feature = "host")]
 pub use load::load_relay;
 pub use load::{
-    BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file, load_with,
-    untrusted_secret,
+    BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file, load_tests,
+    load_with, test_files, untrusted_secret,
 };
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
@@ -59,6 +60,7 @@ pub use records::{RecordsFile, SerializeRecords};
 #[cfg(feature = "host")]
 pub use relay::{Found, GuestSecret, Guests, RelayFile, SocketPattern, find as find_sockets};
 pub use setting::Setting;
+pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};
 pub use warnings::unknown_log_targets;
 pub use write::{
     Delivery, Facility, FileTarget, Severity as SyslogSeverity, SyslogTarget, Target, TcpTarget,

@@ -41,13 +41,30 @@ pub(super) fn parse<T>(
 where
     T: DeserializeOwned + Check,
 {
+    parse_with(file, source, env, &mut |_| Vec::new())
+}
+
+/// As [`parse`], with the rules of `more` beside those of the type.
+///
+/// # Errors
+/// As of [`parse`].
+pub(super) fn parse_with<T>(
+    file: &str,
+    source: &str,
+    env: &Env<'_>,
+    more: &mut dyn FnMut(&T) -> Vec<Broken>,
+) -> Result<Parsed<T>, Vec<ConfigError>>
+where
+    T: DeserializeOwned + Check,
+{
     // A byte order mark, which some editors write, is not part of the text.
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let shown = mask(source);
     let locate = |explained: Vec<Explained>| {
         explained.into_iter().map(|one| error(file, &shown, one)).collect()
     };
-    let Read { file: parsed, warnings, outputs } = read(source, &shown, env).map_err(locate)?;
+    let Read { file: parsed, warnings, outputs } =
+        read(source, &shown, env, more).map_err(locate)?;
     let mut warnings: Vec<ConfigError> = locate(warnings);
     warnings.iter_mut().for_each(|warning| warning.severity = Severity::Warning);
     let outputs = outputs.into_iter().map(|span| Place::new(&shown, span)).collect();
@@ -115,7 +132,12 @@ struct Read<T> {
 }
 
 /// `shown` is `source` without what must not be shown.
-fn read<T>(source: &str, shown: &str, env: &Env<'_>) -> Result<Read<T>, Vec<Explained>>
+fn read<T>(
+    source: &str,
+    shown: &str,
+    env: &Env<'_>,
+    more: &mut dyn FnMut(&T) -> Vec<Broken>,
+) -> Result<Read<T>, Vec<Explained>>
 where
     T: DeserializeOwned + Check,
 {
@@ -145,7 +167,8 @@ where
         let follows = |broken: &Broken| {
             broken.is_missing && document.is_pruned() && !is_empty_list(&whole, &broken.path)
         };
-        let broken = file.check().into_iter().filter(|broken| !follows(broken));
+        let broken = file.check().into_iter().chain(more(&file));
+        let broken = broken.filter(|broken| !follows(broken));
         mistakes.extend(broken.map(|broken| place(shown, &whole, broken)));
         file
     });

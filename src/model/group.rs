@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+
+use super::word::one_of;
 
 /// The name of a group: the word that stands for it in files, logs and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +67,25 @@ impl Group {
 /// Whether every reading has this key.
 const fn is_key(name: &[u8]) -> bool {
     matches!(name, b"timestamp" | b"sequence" | b"identity" | b"tags" | b"troubles")
+}
+
+impl<'de> Deserialize<'de> for Group {
+    /// Only those that have a field.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const NAMES: &[&str] = &[
+            Group::Cpu.0,
+            Group::Memory.0,
+            Group::Load.0,
+            Group::Disk.0,
+            Group::Network.0,
+            Group::Processes.0,
+            Group::Ports.0,
+            Group::Host.0,
+            Group::Pressure.0,
+            Group::Agent.0,
+        ];
+        one_of(deserializer, NAMES).map(Self)
+    }
 }
 
 impl Serialize for Group {

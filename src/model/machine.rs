@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::time::iso8601_option;
+use super::time::{iso8601_option, of_iso8601_option};
 use crate::pipeline::StageCounts;
 
 /// Processor use over the time since the reading before.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Cpu {
     /// All cores together, 0 to 100.
     pub usage_percent: f64,
@@ -26,7 +27,8 @@ pub struct Cpu {
 }
 
 /// Processor time since boot by state, in seconds, all cores together: counters as the kernel has them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CpuSeconds {
     /// Programs, guests of this machine included.
     pub user: f64,
@@ -63,7 +65,8 @@ impl CpuSeconds {
 }
 
 /// Memory and swap, in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Memory {
     /// All the memory the kernel manages.
     pub total_bytes: u64,
@@ -78,7 +81,8 @@ pub struct Memory {
 }
 
 /// Load averages and uptime.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Load {
     /// Over one minute.
     pub one: f64,
@@ -91,7 +95,8 @@ pub struct Load {
 }
 
 /// File systems and block devices.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Disk {
     /// Real file systems, one entry for each, the root first.
     pub mounts: Vec<Mount>,
@@ -103,7 +108,8 @@ pub struct Disk {
 }
 
 /// What a block device has done since boot: counters as the kernel has them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiskCounters {
     /// Name, such as `vda`.
     pub device: String,
@@ -120,7 +126,8 @@ pub struct DiskCounters {
 }
 
 /// One mounted file system.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Mount {
     /// Where it is mounted.
     pub mount_point: String,
@@ -146,7 +153,8 @@ pub struct Mount {
 }
 
 /// Traffic of all real block devices together, per second, since the reading before.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiskIo {
     /// Bytes read per second.
     pub read_bytes_per_sec: u64,
@@ -161,7 +169,8 @@ pub struct DiskIo {
 }
 
 /// What kind of machine this is; seldom changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Host {
     /// Host name.
     pub hostname: String,
@@ -178,14 +187,15 @@ pub struct Host {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: Option<String>,
     /// When the kernel started.
-    #[serde(serialize_with = "iso8601_option")]
+    #[serde(serialize_with = "iso8601_option", deserialize_with = "of_iso8601_option")]
     pub boot_time: Option<SystemTime>,
     /// Logical processors.
     pub cores: usize,
 }
 
 /// Pressure stall information (`/proc/pressure`, kernel 4.20 and later).
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Pressure {
     /// Waiting for a processor.
     pub cpu: Option<PressureStats>,
@@ -196,7 +206,8 @@ pub struct Pressure {
 }
 
 /// Share of the last ten and sixty seconds that tasks stood still, 0 to 100.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PressureStats {
     /// Some task waited, last 10 s.
     pub some_10s_percent: f64,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::group::{Group, OwnGroup, OwnGroups};
-use super::time::iso8601;
+use super::time::{Iso8601, iso8601, of_iso8601};
 use super::{Agent, Cpu, Disk, Host, Load, Memory, Network, Port, Pressure, Process};
 
 /// One reading of the machine: the groups that one cadence read at one tick.
@@ -137,6 +137,66 @@ impl SystemMetrics {
     }
 }
 
+/// A reading as `json-lines` writes it; what is not there has its default. A group of one's own cannot be read back, nor
+/// that of the agent itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Read {
+    #[serde(deserialize_with = "of_iso8601")]
+    timestamp: SystemTime,
+    sequence: u64,
+    identity: Option<Arc<Identity>>,
+    tags: Option<Arc<BTreeMap<String, String>>>,
+    cpu: Option<Arc<Cpu>>,
+    memory: Option<Arc<Memory>>,
+    load: Option<Arc<Load>>,
+    disk: Option<Arc<Disk>>,
+    network: Option<Arc<Network>>,
+    processes: Option<Arc<Vec<Process>>>,
+    ports: Option<Arc<Vec<Port>>>,
+    host: Option<Arc<Host>>,
+    pressure: Option<Arc<Pressure>>,
+    #[serde(default)]
+    troubles: Vec<CollectError>,
+}
+
+impl SystemMetrics {
+    /// Reads a line that `json-lines` has written, as if it had been taken at `taken`; of what it leaves out `at` is the
+    /// time and `sequence` the number.
+    ///
+    /// # Errors
+    /// It is no such line: what is wrong, as a phrase.
+    pub fn from_json(
+        line: &str,
+        at: SystemTime,
+        taken: Instant,
+        sequence: u64,
+    ) -> Result<Self, String> {
+        let with_defaults = || {
+            let mut read: serde_json::Map<_, _> = serde_json::from_str(line)?;
+            read.entry("timestamp").or_insert_with(|| Iso8601::new(at).as_str().into());
+            read.entry("sequence").or_insert_with(|| sequence.into());
+            serde_json::from_value::<Read>(read.into())
+        };
+        let read = with_defaults().map_err(|error| error.to_string())?;
+        Ok(Self {
+            identity: read.identity,
+            tags: read.tags,
+            cpu: read.cpu,
+            memory: read.memory,
+            load: read.load,
+            disk: read.disk,
+            network: read.network,
+            processes: read.processes,
+            ports: read.ports,
+            host: read.host,
+            pressure: read.pressure,
+            troubles: read.troubles,
+            ..Self::empty(read.timestamp, taken, Duration::ZERO, read.sequence)
+        })
+    }
+}
+
 /// What is done with one group of a reading by its name, whether it has a field or not.
 macro_rules! by_name {
     ($($Group:ident: $field:ident),*) => {
@@ -200,7 +260,8 @@ fn equal<T: PartialEq>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
 }
 
 /// Who speaks: which machine, and which boot of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Identity {
     /// The name the hypervisor's manager knows the machine by, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -213,7 +274,8 @@ pub struct Identity {
 }
 
 /// One thing that could not be read. It never stops the rest of the reading.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CollectError {
     /// The group that is left out or incomplete.
     pub group: Group,
@@ -259,6 +321,34 @@ mod tests {
         reading.agent = Some(Arc::new(Agent::default()));
         reading.put(Queue { waiting: 3 });
         reading
+    }
+
+    #[test]
+    fn a_line_is_read_back_as_the_reading_that_wrote_it() {
+        let mut reading = full();
+        reading.identity = Some(Arc::new(Identity { host: "a".into(), ..Identity::default() }));
+        reading.tags = Some(Arc::new(BTreeMap::from([("site".to_owned(), "lab".to_owned())])));
+        let process = Process { status: "zombie", cpu_seconds: Some(1.5), ..Process::default() };
+        reading.processes = Some(Arc::new(vec![process]));
+        let port = Port { port: 22, protocol: "tcp", state: "listen", ..Port::default() };
+        reading.ports = Some(Arc::new(vec![port]));
+        reading.disk = Some(Arc::new(Disk { io: Some(Default::default()), ..Disk::default() }));
+        let what = "cannot read /proc/net".to_owned();
+        reading.troubles.push(CollectError { group: Group::Network, what });
+        for cannot in [Group::Agent, Queue::GROUP] {
+            let line = serde_json::to_string(&reading).unwrap();
+            let read = SystemMetrics::from_json(&line, reading.at, reading.taken, 0);
+            assert!(read.unwrap_err().contains("unknown field"), "{cannot:?}");
+            reading.clear(cannot);
+        }
+        let line = serde_json::to_string(&reading).unwrap();
+        let read = SystemMetrics::from_json(&line, reading.at, reading.taken, 9).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), line);
+        let wrong = r#"{"ports":[{"state":"open"}]}"#;
+        let why = SystemMetrics::from_json(wrong, reading.at, reading.taken, 0).unwrap_err();
+        assert!(why.starts_with("unknown variant `open`, expected one of `unconnected`"), "{why}");
+        let default = SystemMetrics::from_json("{}", reading.at, reading.taken, 9).unwrap();
+        assert_eq!((default.at, default.sequence), (reading.at, 9));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod network;
 mod process;
 mod receipt;
 mod time;
+mod word;
 
 pub use batch::{Batch, Frame};
 pub use group::{AnyGroup, Field, Group, Kind, OwnGroup, OwnGroups};
@@ -25,3 +26,4 @@ pub use process::{Process, Rank};
 pub use receipt::{Receipt, Unacknowledged};
 pub use rng::Rng;
 pub use time::Iso8601;
+pub use word::Word;

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::word::{Word, one_of};
 
 /// Network interfaces, real ones first, bridges and container links last.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Network {
     /// Each interface.
     pub interfaces: Vec<Interface>,
@@ -22,7 +25,8 @@ impl Network {
 }
 
 /// One interface. Counters are totals since boot.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Interface {
     /// Name, such as `eth0`.
     pub name: String,
@@ -48,7 +52,8 @@ pub struct Interface {
 }
 
 /// Traffic per second since the reading before.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct InterfaceRates {
     /// Bytes received per second.
     pub received_bytes_per_sec: f64,
@@ -61,14 +66,17 @@ pub struct InterfaceRates {
 }
 
 /// One local port in use, over all its sockets with the same protocol, state and owner.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Port {
     /// Local port number.
     pub port: u16,
     /// `tcp` or `udp`.
-    pub protocol: &'static str,
+    #[serde(deserialize_with = "protocol")]
+    pub protocol: Word,
     /// Kernel state name in lower case, such as `listen` or `established`.
-    pub state: &'static str,
+    #[serde(deserialize_with = "state")]
+    pub state: Word,
     /// Owner, where it could be found.
     pub pid: Option<u32>,
     /// Name of the owner.
@@ -79,4 +87,33 @@ pub struct Port {
     pub is_listening: bool,
     /// Connected sockets on this local port.
     pub connection_count: u32,
+}
+
+impl Port {
+    /// The protocols.
+    pub const PROTOCOLS: &[Word] = &["tcp", "udp"];
+    /// The states.
+    pub const STATES: &[Word] = &[
+        "unconnected",
+        "unknown",
+        "established",
+        "syn_sent",
+        "syn_recv",
+        "fin_wait1",
+        "fin_wait2",
+        "time_wait",
+        "close",
+        "close_wait",
+        "last_ack",
+        "listen",
+        "closing",
+    ];
+}
+
+fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+    one_of(deserializer, Port::PROTOCOLS)
+}
+
+fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+    one_of(deserializer, Port::STATES)
 }

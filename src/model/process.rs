@@ -1,13 +1,15 @@
 //! One process. Does not say how processes are ranked.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::time::iso8601;
+use super::time::{iso8601, of_iso8601};
+use super::word::{Word, one_of};
 
 /// One process.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Process {
     /// Process id.
     pub pid: u32,
@@ -31,12 +33,54 @@ pub struct Process {
     /// Bytes written to storage since it started, where that may be read.
     pub written_bytes: Option<u64>,
     /// State, such as `running` or `sleeping`.
-    pub status: &'static str,
+    #[serde(deserialize_with = "status")]
+    pub status: Word,
     /// When it started.
-    #[serde(serialize_with = "iso8601")]
+    #[serde(serialize_with = "iso8601", deserialize_with = "of_iso8601")]
     pub started: SystemTime,
     /// User id of its owner.
     pub uid: u32,
+}
+
+impl Process {
+    /// The states of a process.
+    pub const STATUSES: &[Word] = &[
+        "running",
+        "sleeping",
+        "disk-sleep",
+        "idle",
+        "stopped",
+        "traced",
+        "zombie",
+        "dead",
+        "parked",
+        "unknown",
+    ];
+}
+
+/// A process of which nothing is known.
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            pid: 0,
+            parent: None,
+            name: String::new(),
+            executable: None,
+            command_line: None,
+            cpu_percent: 0.0,
+            cpu_seconds: None,
+            rss_bytes: 0,
+            read_bytes: None,
+            written_bytes: None,
+            status: "unknown",
+            started: UNIX_EPOCH,
+            uid: 0,
+        }
+    }
+}
+
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+    one_of(deserializer, Process::STATUSES)
 }
 
 /// What makes a process important. Ties are settled by the other of the two, then by process id.

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serializer;
+use serde::de::{Deserialize, Deserializer, Error};
 
 /// The last second that four digits of year can spell: 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -67,6 +68,24 @@ pub(super) fn iso8601_option<S: Serializer>(
         Some(at) => iso8601(at, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+pub(super) fn of_iso8601<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SystemTime, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_rfc3339(&text).map_err(|_| {
+        D::Error::custom(format!("{text:?} is no time, such as \"2026-07-14T10:00:00.000Z\""))
+    })
+}
+
+pub(super) fn of_iso8601_option<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SystemTime>, D::Error> {
+    #[derive(serde::Deserialize)]
+    struct Time(#[serde(deserialize_with = "of_iso8601")] SystemTime);
+
+    Ok(Option::<Time>::deserialize(deserializer)?.map(|Time(at)| at))
 }
 
 /// Year, month and day of a day counted from 1970-01-01. The method of "days to civil" in

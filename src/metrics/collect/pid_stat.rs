@@ -102,6 +102,13 @@ mod tests {
     }
 
     #[test]
+    fn every_state_can_be_read_back() {
+        for state in 0..=u8::MAX {
+            assert!(crate::model::Process::STATUSES.contains(&state_name(state)), "{state}");
+        }
+    }
+
+    #[test]
     fn a_cut_line_is_refused() {
         let line = format!("77 (sshd) {REST}");
         let end = line.find(" 512 ").unwrap();

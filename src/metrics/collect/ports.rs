@@ -143,6 +143,17 @@ mod tests {
     }
 
     #[test]
+    fn every_state_can_be_read_back() {
+        for state in 0..=u8::MAX {
+            for transport in [Transport::Tcp, Transport::Udp] {
+                let told = ports(&[socket(transport, state, 1)], &SocketOwners::default());
+                assert!(told.iter().all(|port| Port::STATES.contains(&port.state)), "{told:?}");
+                assert!(told.iter().all(|port| Port::PROTOCOLS.contains(&port.protocol)));
+            }
+        }
+    }
+
+    #[test]
     fn a_port_is_told_once_per_protocol_and_state_with_its_connections_counted() {
         use Transport::{Tcp, Udp};
         let mut sockets =
