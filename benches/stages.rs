@@ -343,3 +343,25 @@ mod line {
         }
     }
 }
+
+/// What it costs a stage that its readings can be looked at: by nobody, and by somebody at a rate.
+mod tap {
+    use infiniservice::pipeline::StatsRegistry;
+    use infiniservice::pipeline::chain::{Segment, StageRunner};
+
+    use super::*;
+
+    #[divan::bench(args = [0, 10, 1_000])]
+    fn turn(bencher: Bencher<'_, '_>, rate: u32) {
+        let (readings, stats) = (readings(), StatsRegistry::default().node("tags".to_owned()));
+        let tags = Tags::new([("a".to_owned(), "b".to_owned())].into());
+        let mut runner = StageRunner::new(tags, Arc::clone(&stats), None);
+        let mut looking = (rate > 0).then(|| stats.tap().look(rate));
+        bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
+            runner.inbox().extend(readings.iter().cycle().take(TURN).cloned());
+            runner.advance(Instant::now());
+            while looking.as_mut().is_some_and(|looking| looking.ready().is_some()) {}
+            runner.ready().drain(..).count()
+        });
+    }
+}

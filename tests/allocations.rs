@@ -1,10 +1,13 @@
 //! Records at a steady rate: memory is allocated for batches, and not for records.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use infiniservice::agent::record_stages;
 use infiniservice::config::RecordsFile;
 use infiniservice::model::Receipt;
+use infiniservice::pipeline::tap::Tap;
 use infiniservice::pipeline::{MemoryBudget, Output, Transform};
 use infiniservice::records::Records;
 use infiniservice::records::batch::Decode;
@@ -74,4 +77,37 @@ fn no_stage_and_no_format_allocates_for_a_record() {
         assert!(allocations <= ROUNDS * ALLOCATIONS_MAX, "{stage}, {format}: {allocations}");
         assert!(records >= ROUNDS * RECORDS as u64 / 4, "{stage} lets them on: {records}");
     }
+}
+
+#[test]
+fn a_stage_allocates_for_the_lines_that_are_looked_at_and_for_no_other() {
+    const RATE: u32 = 7;
+    let file = "[[read]]\nlines = { stdin = true }\n[[transform]]\ntags = { site = \"lab-1\" }\n[write]\nnull = true\n";
+    let file: RecordsFile = toml::from_str(file).unwrap();
+    let (input, tap) = (batch(), Arc::<Tap>::default());
+    let stages = || record_stages(&file, &MemoryBudget::default()).unwrap().transform;
+    let mut out = Output::default();
+    let mut counted = |mut pass: infiniservice::records::transform::Pass| {
+        for _ in 0..ROUNDS {
+            pass.apply(input.oldest, &input, &mut out);
+            out.drain();
+        }
+        let mut take = || {
+            pass.apply(input.oldest, &input, &mut out);
+            out.drain();
+        };
+        allocation_counter::measure(&mut take).count_total
+    };
+    let plain = counted(stages());
+    let tapped = || stages().tapped(&file.transform, |_| Arc::clone(&tap));
+    assert_eq!(counted(tapped()), plain, "nobody looks");
+    let mut looking = tap.look(RATE);
+    let pass = tapped();
+    // The same moment: the lines of the second have gone in the first batch.
+    assert_eq!(counted(pass), plain, "the lines of this second have been shown");
+    let shown = std::iter::from_fn(|| looking.ready()).count();
+    assert_eq!(
+        (shown as u32, looking.skipped()),
+        (RATE, (ROUNDS + 1) * RECORDS as u64 - u64::from(RATE))
+    );
 }

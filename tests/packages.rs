@@ -41,6 +41,7 @@ fn within(limit: Duration) -> Context {
         latest: Latest::default(),
         command_line: CommandLine::default(),
         state: None,
+        agent: None,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::command_flow::command_flow;
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::CommandState;
+use crate::agent::status::StatusReport;
 use crate::commands::notify::agent_events::AgentEvents;
 use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read, RecordsFile};
 use crate::files::StateFolder;
@@ -62,6 +63,7 @@ pub fn assemble(
             state: Some(&StateFolder::at(&loaded.agent.state.folder)),
             limit: None,
             trial: None,
+            status: &StatusReport::default(),
         };
         let built = build(&mut site)?;
         for graph in built.start(ports, &MemoryBudget::default()) {
@@ -117,6 +119,7 @@ pub fn assemble_trial(
         state: None,
         limit: None,
         trial: Some(trial),
+        status: &StatusReport::default(),
     };
     let built = metrics_flow(pipeline, &mut site)?;
     Ok(built.graphs.into_iter().flat_map(Graph::into_tasks).collect())
@@ -147,6 +150,8 @@ pub(super) struct Site<'a> {
     pub limit: Option<&'a MemoryLimit>,
     /// Set where the flow runs for a look only.
     pub trial: Option<&'a Trial<'a>>,
+    /// What the agent tells of itself.
+    pub status: &'a StatusReport,
 }
 
 impl Site<'_> {
@@ -242,10 +247,11 @@ pub(super) fn records_flow(
     let buffers = records::buffers::Buffers::new(site.memory_budget);
     let source = |read: &records::read::Read| read.source(name, site.state, &buffers);
     let sources = file.read.iter().map(source).collect();
-    let frames = records::through(
-        records::read(&site.context(name), sources),
-        record_stages(file, site.memory_budget)?,
-    );
+    let mut stages = record_stages(file, site.memory_budget)?;
+    stages.transform = stages
+        .transform
+        .tapped(&file.transform, |stage| site.health.tap(format!("{name}/{stage}")));
+    let frames = records::through(records::read(&site.context(name), sources), stages);
     let mut outputs = Outputs { waiting_max: records::FRAMES_WAITING, ..Outputs::of(name) };
     let graph = outputs.end(frames, &file.write, site)?;
     Ok(outputs.built(graph))

@@ -1,6 +1,8 @@
 //! The parts of the command flow, made from a file: [`commands::serve`] connects them. Beside it, the flow of control
 //! messages and events.
 
+use std::sync::Arc;
+
 use crate::agent::assemble::{Built, Site};
 use crate::agent::port_registry::Connection;
 use crate::agent::reload::command_state::CommandState;
@@ -131,11 +133,13 @@ fn flow_of(
             current_policy: command_state.current_policy.clone(),
             state: command_state.state().to_owned(),
             command_line: commands.file.execute.command_line,
+            agent: Arc::new(site.status.clone()),
         }),
         audit: Some(command_state.audit.clone()),
         latest: site.latest.clone(),
         log: command_state.log.clone(),
         current_policy: command_state.current_policy.clone(),
+        running: site.status.running.clone(),
     };
     let max_line = receive.max_line.bytes();
     let max_line = site.limit.map_or(max_line, |limit| limit.line(max_line));

@@ -1,5 +1,5 @@
 //! The local control: a socket in the state folder, through which a command of this program sends a request to the running
-//! agent. One line of JSON is the request, one the answer.
+//! agent. One line of JSON is the request, one the answer; to a look at a stage the answer has as many as it takes.
 //!
 //! # Authorization
 //! Root, and the user the agent runs as: the socket has mode 0600, and the kernel names the user at the other end
@@ -7,7 +7,8 @@
 //!
 //! # Bounds
 //! Four at once, and 64 KiB and 5 s for a line, either way. A fifth takes the place of the one that has been silent
-//! for longest, and is refused if all have sent a request. So an idle client cannot lock others out.
+//! for longest, and is refused if all have sent a request. So an idle client cannot lock others out. Two may look at
+//! stages, so that the others are free.
 //!
 //! A socket that was removed, with or without its folder, is created again within a minute.
 
@@ -16,12 +17,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -33,6 +36,7 @@ use crate::agent::status::{Status, StatusReport};
 use crate::commands::notify::spool_status::SpoolContents;
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
+use crate::pipeline::tap::TapReader;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,19 @@ pub enum Request {
     Status,
     /// The level of the log.
     Log(LogRequest),
+    /// To look at what comes out of a stage, until the client hangs up.
+    Tap(TapRequest),
+}
+
+/// Which stage is to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapRequest {
+    /// Its name, with or without that of its pipeline before it.
+    pub stage: String,
+    /// Its pipeline.
+    pub pipeline: Option<String>,
+    /// Lines a second, at most.
+    pub rate: u32,
 }
 
 /// What is wanted of the level of the log.
@@ -72,8 +89,21 @@ pub enum Answer {
     Status(Box<Status>),
     /// The level of the log, after what was wanted.
     Log(LevelStatus),
+    /// The look at this stage has begun.
+    Tapping(String),
+    /// What has come out of it since.
+    Tapped(Tapped),
     /// It was not done: the end of a sentence.
     Refused(String),
+}
+
+/// A part of a look at a stage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tapped {
+    /// Lines, in order.
+    pub lines: Vec<String>,
+    /// Lines that came out beside them and are not shown.
+    pub skipped: u64,
 }
 
 /// Why there is no answer.
@@ -109,12 +139,59 @@ pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer,
     answered.recv_timeout(patience).unwrap_or(Err(Unanswered::Late))
 }
 
-fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
+/// Asks for a look at a stage, and hands each answer to `take` until it wants no more, or `patience` has passed without
+/// one: then `take` gets `None`, to say whether it goes on. Blocks.
+///
+/// # Errors
+/// There is no agent, or it has hung up.
+pub fn look(
+    path: &Path,
+    request: &TapRequest,
+    patience: Duration,
+    take: &mut dyn FnMut(Option<Answer>) -> bool,
+) -> Result<(), Unanswered> {
+    let stream = connect(path)?;
+    let mut looking = || {
+        stream.set_write_timeout(Some(LINE_TIME))?;
+        stream.set_read_timeout(Some(patience))?;
+        let mut line = serde_json::to_vec(&Request::Tap(request.clone()))?;
+        line.push(b'\n');
+        (&stream).write_all(&line)?;
+        let mut from = BufReader::new(&stream);
+        line.clear();
+        loop {
+            // What was read before the time is over stays in the line.
+            let length = line.len() as u64;
+            match (&mut from).take(ANSWER_BYTES_MAX - length).read_until(b'\n', &mut line) {
+                Ok(_) if line.ends_with(b"\n") => {
+                    if !take(Some(serde_json::from_slice(&line)?)) {
+                        return Ok(());
+                    }
+                    line.clear();
+                }
+                Ok(_) => return Err(io::Error::other("it has hung up")),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !take(None) {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    looking().map_err(Unanswered::Io)
+}
+
+fn connect(path: &Path) -> Result<Blocking, Unanswered> {
     use io::ErrorKind::{ConnectionRefused, NotFound};
-    let stream = Blocking::connect(path).map_err(|error| match error.kind() {
+    Blocking::connect(path).map_err(|error| match error.kind() {
         NotFound | ConnectionRefused => Unanswered::NoAgent,
         _ => Unanswered::Io(error),
-    })?;
+    })
+}
+
+fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
+    let stream = connect(path)?;
     let serve_client = || {
         stream.set_write_timeout(Some(LINE_TIME))?;
         let mut line = serde_json::to_vec(request)?;
@@ -132,6 +209,12 @@ fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
     serve_client().map_err(Unanswered::Io)
 }
 
+/// Looks at a stage at the same time.
+const TAPS_MAX: usize = 2;
+/// Lines of a look in one line to the client.
+const TAPPED_LINES_MAX: usize = 64;
+/// How often at least a client that looks is told what was skipped.
+const TAPPED_EVERY: Duration = Duration::from_secs(1);
 /// The longest request.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// The longest answer that is read: a mistake in each of a few hundred files.
@@ -240,7 +323,7 @@ async fn listen(
 ) -> Result<(), String> {
     let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| error.to_string())?;
-    let mut clients = Clients::default();
+    let (mut clients, taps) = (Clients::default(), Arc::new(Semaphore::new(TAPS_MAX)));
     let mut look = Instant::now() + LOOK_EVERY;
     let (mut failing, mut strangers) = (LogLimit::default(), LogLimit::default());
     loop {
@@ -273,9 +356,9 @@ async fn listen(
             }
             continue;
         }
-        let (reload, report) = (reload.clone(), report.clone());
+        let (reload, report, taps) = (reload.clone(), report.clone(), Arc::clone(&taps));
         let serve_client =
-            |client, request_read| serve_client(client, request_read, reload, report);
+            |client, request_read| serve_client(client, request_read, reload, report, taps);
         if let Some(client) = clients.take(client, serve_client)
             && let Err(error) = refuse(client)
         {
@@ -301,6 +384,7 @@ async fn serve_client(
     request_read: RequestRead,
     reload: mpsc::Sender<ReloadRequest>,
     report: StatusReport,
+    taps: Arc<Semaphore>,
 ) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
@@ -319,6 +403,17 @@ async fn serve_client(
             Ok(level) => Answer::Log(level),
             Err(why) => Answer::Refused(why.to_string()),
         },
+        Ok(Request::Tap(wanted)) => {
+            match (report.find_tap(&wanted.stage, wanted.pipeline.as_deref()), taps.try_acquire()) {
+                (Err(why), _) => Answer::Refused(why),
+                (Ok(_), Err(_)) => Answer::Refused(format!("{TAPS_MAX} look at stages already")),
+                (Ok((stage, tap)), Ok(_permit)) => {
+                    let reader = tap.look(wanted.rate);
+                    send(&mut write, &Answer::Tapping(stage)).await?;
+                    return show(reader, read.into_inner(), write).await;
+                }
+            }
+        }
         Ok(Request::Reload) => {
             let (request, result) = ReloadRequest::with_reply("infiniservice reload");
             match reload.try_send(request) {
@@ -330,10 +425,48 @@ async fn serve_client(
             }
         }
     };
-    let mut line = serde_json::to_vec(&answer)?;
+    send(&mut write, &answer).await
+}
+
+async fn send(to: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    timeout(LINE_TIME, write.write_all(&line)).await??;
+    timeout(LINE_TIME, to.write_all(&line)).await??;
     Ok(())
+}
+
+/// Hands on what `reader` gets until the client hangs up, which has nothing more to say.
+async fn show(
+    mut reader: TapReader,
+    mut client: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let mut more = [0; 64];
+    loop {
+        let next = tokio::select! {
+            next = timeout(TAPPED_EVERY, reader.next()) => next,
+            read = client.read(&mut more) => match read? {
+                0 => return Ok(()),
+                _ => continue,
+            },
+        };
+        let mut lines = match next {
+            Err(_) => Vec::new(),
+            Ok(None) => return Ok(()),
+            Ok(Some(line)) => vec![line],
+        };
+        while lines.len() < TAPPED_LINES_MAX
+            && let Some(line) = reader.ready()
+        {
+            lines.push(line);
+        }
+        let skipped = reader.skipped();
+        if skipped > 0 || !lines.is_empty() {
+            let text = |line: &Bytes| String::from_utf8_lossy(line).into_owned();
+            let lines = lines.iter().map(text).collect();
+            send(&mut write, &Answer::Tapped(Tapped { lines, skipped })).await?;
+        }
+    }
 }
 
 fn log_level(wanted: &LogRequest) -> Result<LevelStatus, LevelError> {
@@ -354,14 +487,20 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    type Server = (tempfile::TempDir, PathBuf, mpsc::Receiver<ReloadRequest>, JoinSet<()>);
+
     /// A server in a folder of its own, and its reload requests.
-    async fn server() -> (tempfile::TempDir, PathBuf, mpsc::Receiver<ReloadRequest>, JoinSet<()>) {
+    async fn server() -> Server {
+        server_of(StatusReport::default()).await
+    }
+
+    async fn server_of(report: StatusReport) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let (sender, asked) = mpsc::channel(1);
         let mut serving = JoinSet::new();
         let state = folder.path().join("state");
         let path = socket_of(&state);
-        serving.spawn(serve(StateFolder::at(state), sender, StatusReport::default()));
+        serving.spawn(serve(StateFolder::at(state), sender, report));
         while !path.exists() {
             tokio::task::yield_now().await;
         }
@@ -392,6 +531,90 @@ mod tests {
             let answer = raw(&path, nonsense).await;
             assert!(answer.starts_with("{\"refused\":\"this is no request"), "{answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn two_may_look_at_stages_until_they_leave_and_who_asks_wrongly_is_told_the_stages() {
+        let report = StatusReport::default();
+        let stages = ["m/join", "m/tags", "m/tags", "n/tags", "commands/verify"];
+        let stages = stages.map(|name| report.registry.node(name.to_owned()));
+        stages[..4].iter().for_each(|stage| stage.tap().show());
+        let (_folder, path, _asked, _serving) = server_of(report).await;
+        let wanted = |stage: &str, pipeline: Option<&str>| TapRequest {
+            stage: stage.to_owned(),
+            pipeline: pipeline.map(str::to_owned),
+            rate: 2,
+        };
+        let ask = |request: TapRequest| {
+            let path = path.clone();
+            spawn_blocking(move || {
+                let mut first = None;
+                look(&path, &request, PATIENCE, &mut |answer| {
+                    first = answer;
+                    false
+                })
+                .unwrap();
+                first.unwrap()
+            })
+        };
+        let refused = [
+            (
+                wanted("verify", None),
+                "there is no stage verify; there are m/join, m/tags, m/tags#2, n/tags",
+            ),
+            (
+                wanted("tags", None),
+                "several stages are called tags: m/tags, n/tags; write one of them",
+            ),
+            (
+                wanted("join", Some("n")),
+                "there is no stage join of n; there are m/join, m/tags, m/tags#2, n/tags",
+            ),
+        ];
+        for (request, why) in refused {
+            assert_eq!(ask(request).await.unwrap(), Answer::Refused(why.to_owned()));
+        }
+        let begun = |stage: &str| Answer::Tapping(stage.to_owned());
+        assert_eq!(ask(wanted("tags#2", Some("m"))).await.unwrap(), begun("m/tags#2"));
+        assert_eq!(ask(wanted("n/tags", None)).await.unwrap(), begun("n/tags"));
+
+        let (sender, mut told) = mpsc::channel(16);
+        let looking: Vec<_> = (0..TAPS_MAX)
+            .map(|_| {
+                let (path, request, sender) = (path.clone(), wanted("join", None), sender.clone());
+                spawn_blocking(move || {
+                    look(&path, &request, PATIENCE, &mut |answer| {
+                        let is_end = matches!(&answer, Some(Answer::Tapped(_)));
+                        sender.blocking_send(answer.unwrap()).unwrap();
+                        !is_end
+                    })
+                    .unwrap();
+                })
+            })
+            .collect();
+        for _ in 0..TAPS_MAX {
+            assert_eq!(told.recv().await.unwrap(), begun("m/join"));
+        }
+        let full = Answer::Refused("2 look at stages already".to_owned());
+        assert_eq!(ask(wanted("join", None)).await.unwrap(), full);
+        let tap = stages[0].tap();
+        assert_eq!(tap.allowance(Instant::now()), 2);
+        for line in ["{}", "b", "beyond the rate"] {
+            tap.line(line.as_bytes());
+        }
+        for _ in 0..TAPS_MAX {
+            let Answer::Tapped(tapped) = told.recv().await.unwrap() else { panic!("no lines") };
+            // They may come one by one.
+            assert!(
+                ["{}", "b"]
+                    .starts_with(&tapped.lines.iter().map(String::as_str).collect::<Vec<_>>())
+            );
+        }
+        for looking in looking {
+            looking.await.unwrap();
+        }
+        // The places are free once the agent has noticed that the clients have left.
+        while ask(wanted("join", None)).await.unwrap() == full {}
     }
 
     #[test]

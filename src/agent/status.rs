@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::agent::log::recent::{RecentLine, recent};
+use crate::commands::actions::agent::AgentReport;
+use crate::commands::execute::running::{Running, RunningCommand};
 use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
 use crate::metrics::collect::{AgentCollector, Collector};
 use crate::model::SystemMetrics;
 use crate::pipeline::StageCounts;
+use crate::pipeline::tap::{Tap, TapReader};
 use crate::pipeline::{MemoryBudget, StatsRegistry};
 use crate::port::Counters;
 use crate::sync::IgnorePoison;
@@ -36,6 +39,9 @@ pub struct Status {
     pub spools: Vec<SpoolContents>,
     /// The stages of all pipelines, in the order they were built.
     pub stages: Vec<StageStatus>,
+    /// Requests of the host that are carried out now.
+    #[serde(default)]
+    pub commands: Vec<RunningCommand>,
     /// The last warnings and errors of its log, oldest first; at most five.
     #[serde(default)]
     pub warnings: Vec<RecentLine>,
@@ -104,6 +110,7 @@ pub(super) struct StatusReport {
     pub memory_budget: MemoryBudget,
     pub spools: SpoolReport,
     pub ports: PortReport,
+    pub running: Running,
 }
 
 /// The counters of the open ports. Clones share the list.
@@ -168,8 +175,60 @@ impl StatusReport {
             ports: self.ports.status(),
             spools: self.spools.contents(),
             stages: agent.nodes.iter().map(StageStatus::of).collect(),
+            commands: self.running.list(),
             warnings: recent(),
         })
+    }
+
+    /// The stage that is meant, with or without the name of its pipeline before it, and where it can be looked at.
+    ///
+    /// # Errors
+    /// There is none, or there are several: a sentence that names them.
+    pub fn find_tap(
+        &self,
+        stage: &str,
+        pipeline: Option<&str>,
+    ) -> Result<(String, Arc<Tap>), String> {
+        let taps = self.registry.taps();
+        let is_meant = |name: &str| match (pipeline, name.split_once('/')) {
+            (Some(pipeline), Some((of, short))) => {
+                of == pipeline && (short == stage || name == stage)
+            }
+            (None, Some((_, short))) => name == stage || short == stage,
+            (_, None) => name == stage,
+        };
+        let mut meant: Vec<_> = taps.iter().filter(|(name, _)| is_meant(name)).cloned().collect();
+        let names = |taps: &[(String, Arc<Tap>)]| {
+            taps.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        match (meant.pop(), meant.is_empty()) {
+            (Some(tap), true) => Ok(tap),
+            (Some(tap), false) => {
+                meant.push(tap);
+                let names = names(&meant);
+                Err(format!("several stages are called {stage}: {names}; write one of them"))
+            }
+            (None, _) if taps.is_empty() => Err("no stage runs that can be looked at".to_owned()),
+            (None, _) => {
+                let of = pipeline.map(|name| format!(" of {name}")).unwrap_or_default();
+                Err(format!("there is no stage {stage}{of}; there are {}", names(&taps)))
+            }
+        }
+    }
+}
+
+impl AgentReport for StatusReport {
+    fn status(&self) -> Result<serde_json::Value, String> {
+        serde_json::to_value(self.now()?).map_err(|error| error.to_string())
+    }
+
+    fn look(
+        &self,
+        stage: &str,
+        pipeline: Option<&str>,
+        rate: u32,
+    ) -> Result<(String, TapReader), String> {
+        self.find_tap(stage, pipeline).map(|(name, tap)| (name, tap.look(rate)))
     }
 }
 

@@ -8,6 +8,8 @@ mod test;
 mod init;
 mod reload;
 mod status;
+mod tap;
+mod top;
 mod log;
 mod diagnose;
 pub mod validate;
@@ -70,6 +72,10 @@ enum Command {
     Reload(reload::Reload),
     /// Tell what the agent that runs does: rates, queues, losses, port and host
     Status(status::StatusArguments),
+    /// Show the same live, the pipelines as boxes
+    Top(top::Top),
+    /// Show what comes out of a stage of the agent that runs
+    Tap(tap::Tap),
     /// Show or change the level of the log of the agent that runs, for a time
     Log(log::LogArguments),
     /// Say why host and agent do not get together, and what to do next
@@ -125,6 +131,8 @@ pub fn main() -> ExitCode {
         Command::Init(init) => init.main(),
         Command::Reload(reload) => reload.main(),
         Command::Status(status) => status.main(),
+        Command::Top(top) => top.main(),
+        Command::Tap(tap) => tap.main(),
         Command::Log(log) => log.main(),
         Command::Diagnose(diagnose) => diagnose.main(),
         Command::Validate(validate) => validate.main(),

@@ -63,19 +63,31 @@ pub(super) fn ask_or_report(
     patience: Duration,
     if_late: &str,
 ) -> Result<Answer, ExitCode> {
-    let at = socket.display();
     Err(unanswered(&match ask(socket, request, patience) {
         Ok(Answer::Refused(why)) => format!("the agent refuses: {why}"),
         Ok(answer) => return Ok(answer),
-        Err(Unanswered::NoAgent) => {
+        Err(error) => why_unanswered(socket, &error, patience, if_late),
+    }))
+}
+
+/// Why there is no answer, for a person.
+pub(super) fn why_unanswered(
+    socket: &Path,
+    error: &Unanswered,
+    patience: Duration,
+    if_late: &str,
+) -> String {
+    let at = socket.display();
+    match error {
+        Unanswered::NoAgent => {
             format!("no agent listens at {at} (is it running, and is this its state folder?)")
         }
-        Err(Unanswered::Late) => {
+        Unanswered::Late => {
             let seconds = patience.as_secs();
             format!("the agent at {at} has not answered within {seconds} s{if_late}")
         }
-        Err(Unanswered::Io(error)) => format!("the agent at {at} does not answer: {error}"),
-    }))
+        Unanswered::Io(error) => format!("the agent at {at} does not answer: {error}"),
+    }
 }
 
 /// Reports that the answer fits another request.

@@ -170,7 +170,13 @@ fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
         Ok(Answer::SpoolReport(held)) => held,
         Err(Unanswered::NoAgent) => return Vec::new(),
         Ok(Answer::Refused(why)) => return vec![Ok(unknown_memory_spools(&why))],
-        Ok(Answer::Reloaded(_) | Answer::Status(_) | Answer::Log(_)) => {
+        Ok(
+            Answer::Reloaded(_)
+            | Answer::Status(_)
+            | Answer::Log(_)
+            | Answer::Tapping(_)
+            | Answer::Tapped(_),
+        ) => {
             return vec![Ok(unknown_memory_spools("its answer is to another question"))];
         }
         Err(Unanswered::Late) => {

@@ -57,7 +57,7 @@ impl StatusArguments {
     }
 }
 
-fn status(socket: &Path) -> Result<Status, ExitCode> {
+pub(super) fn status(socket: &Path) -> Result<Status, ExitCode> {
     match ask_or_report(socket, &Request::Status, PATIENCE, "")? {
         Answer::Status(status) => Ok(*status),
         _ => Err(another_question()),
@@ -113,6 +113,11 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
             size(spool.bytes)
         );
     }
+    for command in &now.commands {
+        let time = humantime::format_duration(Duration::from_secs(command.seconds));
+        let (action, id) = (&command.action, &command.id);
+        wrapped(&mut text, 0, &format!("command {action} runs since {time}, id {id}"));
+    }
     let _ = writeln!(
         text,
         "\n{:NAME$} {:>9} {:>9} {:>6}  dropped, failed",
@@ -161,7 +166,7 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
 }
 
 /// The stage of `before` that is number `index` of `now`: several may have one name.
-fn counterpart<'a>(
+pub(super) fn counterpart<'a>(
     before: &'a [StageStatus],
     now: &[StageStatus],
     index: usize,
@@ -172,7 +177,7 @@ fn counterpart<'a>(
     before.iter().filter(is_same).nth(nth)
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
@@ -189,6 +194,7 @@ fn short(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::agent::status::{PortStatus, Queued};
+    use crate::commands::execute::running::RunningCommand;
 
     #[test]
     fn the_screen_tells_rates_losses_and_the_host_in_eighty_columns() {
@@ -227,6 +233,11 @@ mod tests {
             }],
             spools: Vec::new(),
             stages: vec![stage(10, 10, &[]), quiet.clone()],
+            commands: vec![RunningCommand {
+                id: "7".into(),
+                action: "UserList".into(),
+                seconds: 61,
+            }],
             warnings: Vec::new(),
         };
         let mut now = before.clone();
@@ -248,6 +259,7 @@ queued 0 B of 16.0 MiB, at most 34.0 KiB
 
 port org.infinibay.agent: host connected (2 so far), 10 B in, 2.0 KiB out
   not acknowledged: 512 B
+command UserList runs since 1m 1s, id 7
 
 stage                                     in/s     out/s   held  dropped, failed
 …hose-name-is-longer-than-its-column       2.0       1.0      3  2 overwritten, 2 failed

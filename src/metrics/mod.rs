@@ -13,7 +13,9 @@ pub mod synthetic;
 pub mod latest;
 
 use crate::model::{Batch, Frame, SystemMetrics};
+use crate::pipeline::tap::show_lines;
 use crate::pipeline::{Context, EventCount, Identity, MemoryBudget, Pipeline, Segment, Source};
+use crate::wire::Format;
 
 /// Readings that wait between the sources and the stages; when it is full the sources wait.
 pub const READINGS_WAITING: usize = 4;
@@ -56,15 +58,50 @@ pub fn through(
         .then(stages.serialize) // Frame               ┘
 }
 
-impl EventCount for SystemMetrics {}
+impl EventCount for SystemMetrics {
+    const IS_SHOWN: bool = true;
+
+    /// As `json-lines` writes it; one that is too long for that is not shown.
+    fn show(&self, line: &mut dyn FnMut(&[u8]) -> bool) {
+        let mut text = Vec::new();
+        if Format::JsonLines.encode(self, &mut text).is_ok() {
+            show_lines(&text, line);
+        }
+    }
+}
 
 impl EventCount for Batch {
+    const IS_SHOWN: bool = true;
+
+    fn show(&self, line: &mut dyn FnMut(&[u8]) -> bool) {
+        let mut goes_on = true;
+        for reading in self.0.iter() {
+            reading.show(&mut |text| {
+                goes_on = line(text);
+                goes_on
+            });
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
     fn weight(&self) -> u64 {
         self.0.len() as u64
     }
 }
 
 impl EventCount for Frame {
+    const IS_SHOWN: bool = true;
+
+    fn lines(&self) -> u64 {
+        memchr::memchr_iter(b'\n', &self.bytes).count() as u64
+    }
+
+    fn show(&self, line: &mut dyn FnMut(&[u8]) -> bool) {
+        show_lines(&self.bytes, line);
+    }
+
     fn weight(&self) -> u64 {
         u64::from(self.readings)
     }

@@ -85,6 +85,7 @@ impl<T: EventCount + Send + 'static> Pipeline<Identity<T>> {
         for source in sources {
             let (name, detail) = (source.name(), source.detail());
             let counters = stats.node(format!("{}/{name}", graph.topology.name));
+            show::<T>(&counters);
             ends.push(graph.topology.stage(name, detail, &[], &Edge::Fused));
             let (outlet, stop) = (Some(sender.clone()), stop.clone());
             graph.add(SourceTask { source, outlet, item: None, stop, stats: counters });
@@ -192,6 +193,7 @@ impl<S: Segment> Pipeline<S> {
         let (name, detail) = (stage.name(), stage.detail());
         let topology = &mut self.graph.topology;
         let stats = self.stats.node(format!("{}/{name}", topology.name));
+        show::<T::Out>(&stats);
         self.ends = vec![topology.stage(name, detail, &self.ends, &self.edge)];
         self.edge = Edge::Fused;
         let upstream = self.last.replace(Arc::clone(&stats));
@@ -270,6 +272,13 @@ impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
     /// The graph, ready to run.
     pub fn graph(self) -> Graph {
         self.graph
+    }
+}
+
+/// What a stage sends can be looked at, where it is of a type that is shown.
+fn show<T: EventCount>(stats: &StageStats) {
+    if T::IS_SHOWN {
+        stats.tap().show();
     }
 }
 

@@ -122,6 +122,15 @@ impl<T: Transform> StageRunner<T> {
     }
 }
 
+impl<T: Transform> StageRunner<T> {
+    /// Shows what has come out since there were `before` items, where somebody looks.
+    fn show(&self, now: Instant, before: usize) {
+        if T::Out::IS_SHOWN && self.stats.tap().is_open() {
+            self.stats.tap().offer(now, self.output.items.get(before..).unwrap_or_default());
+        }
+    }
+}
+
 impl<T: Transform> Segment for StageRunner<T> {
     type In = T::In;
     type Out = T::Out;
@@ -141,6 +150,7 @@ impl<T: Transform> Segment for StageRunner<T> {
         self.stats.received(received);
         self.stats.queued((self.queue.len() - self.next) as u64);
         self.counted = self.queue.len();
+        let before = self.output.items.len();
         while self.next < self.queue.len() {
             self.call(|stage, waiting, out| stage.apply(now, &waiting[0], out));
             self.next += 1;
@@ -148,17 +158,22 @@ impl<T: Transform> Segment for StageRunner<T> {
         }
         self.queue.clear();
         (self.next, self.counted) = (0, 0);
+        self.show(now, before);
     }
 
     fn expire(&mut self, now: Instant) {
         if self.stage.deadline().is_some_and(|deadline| deadline <= now) {
+            let before = self.output.items.len();
             self.call(|stage, _, out| stage.expire(now, out));
+            self.show(now, before);
         }
     }
 
     fn finish(&mut self, now: Instant) {
         self.advance(now);
+        let before = self.output.items.len();
         self.call(|stage, _, out| stage.finish(out));
+        self.show(now, before);
     }
 
     fn ready(&mut self) -> &mut Vec<T::Out> {

@@ -3,7 +3,7 @@
 //! In reading order: [`stage`] has the traits to implement, [`builder`] puts stages together, and the rest runs them:
 //! [`chain`] (stages fused in one task), [`ring`] (broadcast of the newest items), [`task`] (sources, segments and
 //! sinks), [`handler`] (requests, under a [`concurrency::ConcurrencyLimit`]), [`supervise`] (restart after a fault,
-//! logged through [`log_limit`]), [`state_store`] (state that survives a reload), [`mod@run`] (all tasks of a graph, to
+//! logged through [`log_limit`]), [`tap`] (a look at what passes), [`state_store`] (state that survives a reload), [`mod@run`] (all tasks of a graph, to
 //! the end). [`stats`] counts items, [`memory_budget`] bytes, and [`topology`] is what a graph looks like.
 //!
 //! The engine knows no metric, command, file format or device.
@@ -14,6 +14,7 @@ pub mod handler;
 pub mod stats;
 pub mod memory_budget;
 pub mod log_limit;
+pub mod tap;
 pub mod topology;
 pub mod concurrency;
 pub mod ring;

@@ -260,6 +260,17 @@ pub trait EventCount {
         1
     }
 
+    /// Whether items of this type can be looked at while they pass ([`Tap`](super::tap::Tap)).
+    const IS_SHOWN: bool = false;
+
+    /// How many lines [`show`](Self::show) gives.
+    fn lines(&self) -> u64 {
+        self.weight()
+    }
+
+    /// Gives its lines as text, without their ends, until `line` wants no more.
+    fn show(&self, _line: &mut dyn FnMut(&[u8]) -> bool) {}
+
     /// The item is where it must be: tells its source, if that waits for it. Called after a successful write, when the
     /// item is published, and when it is given up.
     fn acknowledge(&self) {}

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::tap::Tap;
 use crate::sync::IgnorePoison;
 
 /// What one stage has counted since the start.
@@ -62,6 +63,7 @@ impl Serialize for StageCounts {
 #[derive(Debug, Default)]
 pub struct StageStats {
     name: String,
+    tap: Arc<Tap>,
     received: AtomicU64,
     sent: AtomicU64,
     buffered: AtomicU64,
@@ -99,8 +101,13 @@ fn add_reason(to: &mut Vec<(&'static str, u64)>, reason: &'static str, weight: u
 }
 
 impl StageStats {
-    fn new(name: String) -> Self {
-        Self { name, ..Self::default() }
+    fn new(name: String, tap: Arc<Tap>) -> Self {
+        Self { name, tap, ..Self::default() }
+    }
+
+    /// Where what the stage sends can be looked at.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// `pipeline/stage`.
@@ -181,17 +188,13 @@ pub struct StatsRegistry {
 struct Entry {
     name: String,
     nodes: Vec<Arc<StageStats>>,
+    tap: Arc<Tap>,
 }
 
 impl StatsRegistry {
     /// The counters of a stage. What the one that it replaces still held at its end was dropped, as `abandoned`.
     pub fn node(&self, name: String) -> Arc<StageStats> {
-        let nth = {
-            let mut made = self.made.lock().ignore_poison();
-            let count = made.entry(name.clone()).or_default();
-            *count += 1;
-            *count - 1
-        };
+        let nth = self.nth(&name);
         let mut entries = self.entries.lock().ignore_poison();
         let known = entries.iter_mut().filter(|entry| entry.name == name).nth(nth);
         // Only this registry has it, and the lock keeps others from getting it meanwhile.
@@ -200,12 +203,50 @@ impl StatsRegistry {
             node.dropped("abandoned", node.buffered.swap(0, Relaxed));
             return Arc::clone(node);
         }
-        let node = Arc::new(StageStats::new(name.clone()));
+        let tap = known.as_ref().map(|entry| Arc::clone(&entry.tap)).unwrap_or_default();
+        let node = Arc::new(StageStats::new(name.clone(), Arc::clone(&tap)));
         match known {
             Some(entry) => entry.nodes.push(Arc::clone(&node)),
-            None => entries.push(Entry { name, nodes: vec![Arc::clone(&node)] }),
+            None => entries.push(Entry { name, nodes: vec![Arc::clone(&node)], tap }),
         }
         node
+    }
+
+    /// A tap behind something that counts nothing of its own: a transform of records, which shares the counters of its
+    /// pass.
+    pub fn tap(&self, name: String) -> Arc<Tap> {
+        let nth = self.nth(&name);
+        let mut entries = self.entries.lock().ignore_poison();
+        if let Some(known) = entries.iter().filter(|entry| entry.name == name).nth(nth) {
+            return Arc::clone(&known.tap);
+        }
+        let tap = Arc::<Tap>::default();
+        entries.push(Entry { name, nodes: Vec::new(), tap: Arc::clone(&tap) });
+        tap
+    }
+
+    /// The taps of all stages whose items can be shown, in the order in which the stages were built; the second of a name
+    /// has `#2` behind it.
+    pub fn taps(&self) -> Vec<(String, Arc<Tap>)> {
+        let entries = self.entries.lock().ignore_poison();
+        let mut seen = HashMap::<&str, usize>::new();
+        let mut taps = Vec::new();
+        for Entry { name, tap, .. } in entries.iter() {
+            let nth = seen.entry(name).and_modify(|nth| *nth += 1).or_insert(1);
+            let name = if *nth > 1 { format!("{name}#{nth}") } else { name.clone() };
+            if tap.is_shown() {
+                taps.push((name, Arc::clone(tap)));
+            }
+        }
+        taps
+    }
+
+    /// How many stages of this name the current build has registered before.
+    fn nth(&self, name: &str) -> usize {
+        let mut made = self.made.lock().ignore_poison();
+        let count = made.entry(name.to_owned()).or_default();
+        *count += 1;
+        *count - 1
     }
 
     /// The same registry, for stages that replace those of their name in order.

@@ -121,6 +121,9 @@ impl<S: Source> SourceTask<S> {
                 Some(Ok(item)) => {
                     stats.received(item.weight());
                     stats.buffered(item.weight());
+                    if S::Out::IS_SHOWN && stats.tap().is_open() {
+                        stats.tap().offer(Instant::now(), std::slice::from_ref(&item));
+                    }
                     *taken = Some(item);
                 }
             }

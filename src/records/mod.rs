@@ -13,6 +13,7 @@ pub mod transform;
 pub mod serialize;
 
 use crate::model::Frame;
+use crate::pipeline::tap::show_lines;
 use crate::pipeline::{Context, EventCount, Identity, Pipeline, Segment, Source};
 
 pub use batch::Records;
@@ -52,6 +53,16 @@ pub fn through(
 }
 
 impl EventCount for Records {
+    const IS_SHOWN: bool = true;
+
+    fn lines(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
+    fn show(&self, line: &mut dyn FnMut(&[u8]) -> bool) {
+        show_lines(&self.bytes, line);
+    }
+
     fn weight(&self) -> u64 {
         self.ends.len() as u64 + self.too_long
     }

@@ -264,6 +264,7 @@ impl CommandState {
             latest: Latest::default(),
             log: self.log.clone(),
             current_policy: CurrentPolicy::default(),
+            running: Default::default(),
         };
         let turn = self.intake.lease();
         let receive = Receive::new("simulated".to_owned(), turn.clone());

@@ -35,6 +35,7 @@ use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
 use crate::agent::status::StatusReport;
 use crate::commands::authorize::Authorize;
+use crate::commands::execute::running::Running;
 use crate::commands::notify::agent_events::EventReceiver;
 use crate::commands::notify::drop_report::DropReport;
 use crate::commands::notify::spool_status::SpoolEvents;
@@ -71,6 +72,7 @@ pub(in crate::agent) struct FlowManager {
     ports: Ports,
     flows: BTreeMap<Key, Flow>,
     running: JoinSet<(Outcome, bool)>,
+    running_commands: Running,
     /// How long a stopped flow may drain, in milliseconds.
     drain_ms: Arc<AtomicU64>,
     outcome: Outcome,
@@ -121,6 +123,7 @@ impl FlowManager {
             latest: Latest::default(),
             flows: BTreeMap::new(),
             running: JoinSet::new(),
+            running_commands: Running::default(),
             drain_ms: Arc::default(),
             outcome: Outcome { end: ExitStatus::Done, drained: true },
         }
@@ -275,6 +278,7 @@ impl FlowManager {
         let stop = self.stop.child_token();
         let state_store =
             self.flows.get(&key).map(|flow| flow.state_store.clone()).unwrap_or_default();
+        let status = self.status();
         let mut site = Site {
             vm_id: self.agent.identity.vm_id.as_deref(),
             latest: &self.latest,
@@ -286,6 +290,7 @@ impl FlowManager {
             state: Some(&StateFolder::at(&self.agent.state.folder)),
             limit,
             trial: None,
+            status: &status,
         };
         let mut tasks = Vec::new();
         let built = match (&wanted, command_state) {
@@ -444,6 +449,7 @@ impl FlowManager {
             memory_budget: self.memory_budget.clone(),
             spools: self.ports.spools(),
             ports: self.ports.report(),
+            running: self.running_commands.clone(),
         }
     }
 

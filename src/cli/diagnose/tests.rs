@@ -131,6 +131,7 @@ fn status(port: PortStatus, dropped: &[(&str, u64)]) -> Status {
         queued: Queued { bytes: 0, max_bytes: 0, ceiling_bytes: 1 },
         ports: vec![port],
         spools: Vec::new(),
+        commands: Vec::new(),
         stages: vec![StageStatus { stage: "commands/verify".into(), dropped, ..<_>::default() }],
         warnings: Vec::new(),
     }

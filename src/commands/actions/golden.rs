@@ -491,7 +491,14 @@ async fn package_cache(root: &Path, cx: &Context, until: Instant) -> Result<Did,
         return Ok(Did { removed: 0, note: Some(why.to_string()) });
     }
     let runner = cx.runner.clone();
-    let cx = Context { runner, deadline: until, latest: cx.latest.clone(), state: None, ..*cx };
+    let cx = Context {
+        runner,
+        deadline: until,
+        latest: cx.latest.clone(),
+        state: None,
+        agent: None,
+        ..*cx
+    };
     let cleaned = packages::change_in(&place, &cx, Operation::CleanCache).await;
     match cleaned.error.filter(|_| !cleaned.success) {
         Some(why) => Err(PackageError::Failed(why).into()),

@@ -10,6 +10,7 @@ pub mod page;
 pub mod registry;
 pub mod manual;
 
+pub mod agent;
 pub mod applications;
 pub mod checks;
 pub mod cleanup;
@@ -59,6 +60,8 @@ pub struct Context {
     pub command_line: CommandLine,
     /// The agent's state folder, where it has one.
     pub state: Option<PathBuf>,
+    /// What the agent tells of itself.
+    pub agent: Option<agent::SharedReport>,
 }
 
 /// What came of an action, and what is to follow once the host has the answer.
@@ -138,6 +141,7 @@ fn test_context() -> Context {
         latest: Latest::default(),
         command_line: CommandLine::default(),
         state: None,
+        agent: None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::argument::{ArgumentError, shown};
 use super::page::Name;
 use super::plan::Argument;
 use super::{
-    applications, checks, cleanup, domain, golden, not_built, packages, power, processes,
+    agent, applications, checks, cleanup, domain, golden, not_built, packages, power, processes,
     resources, security_modules, services, system, unsupported, updates, users,
 };
 use crate::wire::inbound::Arguments;
@@ -40,6 +40,8 @@ pub static ACTIONS: &[Entry] = &[
     Entry::of::<golden::PrepareGoldenImage>(),
     Entry::of::<domain::JoinDomain>(),
     Entry::of::<power::RebootSystem>(),
+    Entry::of::<agent::AgentStatus>(),
+    Entry::of::<agent::AgentTap>(),
     Entry::of::<unsupported::OtherSystem>(),
     Entry::of::<not_built::NotBuilt>(),
 ];

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use crate::commands::actions::agent::SharedReport;
 use crate::commands::actions::{self, ActionRequest, Afterwards, Context, Done, power};
 use crate::commands::authorize::CurrentPolicy;
 use crate::commands::authorize::policy::Decision;
@@ -44,6 +45,8 @@ pub struct LocalExecutor {
     pub state: PathBuf,
     /// How much of the command lines of processes the host may see.
     pub command_line: CommandLine,
+    /// What the agent tells of itself.
+    pub agent: SharedReport,
 }
 
 impl Executor for LocalExecutor {
@@ -59,7 +62,8 @@ impl Executor for LocalExecutor {
                 RequestKind::Action(order) => {
                     let (latest, command_line) = (self.latest.clone(), self.command_line);
                     let state = Some(self.state.clone());
-                    let cx = Context { runner, deadline, latest, command_line, state };
+                    let agent = Some(self.agent.clone());
+                    let cx = Context { runner, deadline, latest, command_line, state, agent };
                     match self.denied(&order, &cx).await {
                         Some(denied) => denied.into(),
                         None => actions::perform(&order, &cx).await,

@@ -5,6 +5,7 @@
 
 pub mod executor;
 pub mod outcome;
+pub mod running;
 
 mod scripts;
 
@@ -22,6 +23,7 @@ use crate::commands::decode::Refusal;
 use crate::commands::decode::request::RequestKind;
 use crate::commands::execute::executor::Executor;
 use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
+use crate::commands::execute::running::Running;
 use crate::commands::reply::Outbound;
 use crate::commands::request_log::{Claim, RequestLog};
 use crate::metrics::latest::Latest;
@@ -53,6 +55,8 @@ pub struct Execute {
     pub log: RequestLog,
     /// The policy at the time when a request starts.
     pub current_policy: CurrentPolicy,
+    /// The requests that are carried out now.
+    pub running: Running,
 }
 
 /// Identifies a message, so that it gets replies even if its handling panics.
@@ -255,6 +259,7 @@ impl Execute {
                 Err(why) => return (Outcome::refused(why), None),
             },
         };
+        let _listed = self.running.begin(&request.id, action_of(&request.kind));
         let done = self.executor.execute(permit.into_request().kind, ends_by);
         let Done { mut outcome, afterwards } =
             timeout_at(answered_by, done).await.unwrap_or_else(|_| {

@@ -1,6 +1,7 @@
 //! All transforms of a flow in one pass over each record, and the batch that they are gathered in.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -8,6 +9,7 @@ use super::record::{Changes, Fields, Found, Record, write_text};
 use super::scan::{Flaw, scan};
 use super::{Operator, Stage, Verdict};
 use crate::model::Receipt;
+use crate::pipeline::tap::Tap;
 use crate::pipeline::{MemoryBudget, Output, Transform};
 use crate::records::Records;
 use crate::records::batch::{Decode, Gathered, Invalid, Limits, ParseAs};
@@ -38,6 +40,35 @@ pub struct Pass {
     calls: u64,
     /// Of the last call.
     now: Option<Instant>,
+    /// What can be looked at behind each stage; empty where there is nothing to look with.
+    taps: Vec<Tapped>,
+    /// Somebody looks at some of it, in this call.
+    is_tapped: bool,
+}
+
+/// A look behind one stage.
+#[derive(Debug)]
+struct Tapped {
+    tap: Arc<Tap>,
+    /// Lines that may be shown in this call.
+    left: u32,
+    /// Lines of this call that were not shown.
+    skipped: u64,
+}
+
+impl Tapped {
+    /// One record has come out, which `write` writes.
+    #[inline]
+    fn record(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.left == 0 {
+            self.skipped += 1;
+            return;
+        }
+        self.left -= 1;
+        let mut line = Vec::new();
+        write(&mut line);
+        self.tap.line(line.strip_suffix(b"\n").unwrap_or(&line));
+    }
 }
 
 impl Pass {
@@ -72,7 +103,33 @@ impl Pass {
             receipts: VecDeque::new(),
             calls: 0,
             now: None,
+            taps: Vec::new(),
+            is_tapped: false,
         })
+    }
+
+    /// Lets each stage be looked at, by the taps that `tap` gives for their names.
+    #[must_use]
+    pub fn tapped(mut self, stages: &[Stage], tap: impl Fn(&str) -> Arc<Tap>) -> Self {
+        let tapped = |stage: &Stage| {
+            let tap = tap(stage.name());
+            tap.show();
+            Tapped { tap, left: 0, skipped: 0 }
+        };
+        self.taps = stages.iter().map(tapped).collect();
+        self
+    }
+
+    /// A call begins.
+    fn begin(&mut self, now: Instant) {
+        self.now = Some(now);
+        self.is_tapped = self.taps.iter().any(|tapped| tapped.tap.is_open());
+        if self.is_tapped {
+            for tapped in &mut self.taps {
+                let is_open = tapped.tap.is_open();
+                tapped.left = if is_open { tapped.tap.allowance(now) } else { 0 };
+            }
+        }
     }
 
     /// Takes back what a call that panicked has gathered, and keeps what was there before.
@@ -124,6 +181,9 @@ impl Pass {
         for (index, stage) in self.stages.iter_mut().enumerate().skip(first) {
             let verdict = stage.apply(now, &mut record);
             match verdict {
+                Verdict::Keep if self.is_tapped => {
+                    self.taps[index].record(|line| record.write(line));
+                }
                 Verdict::Keep => {}
                 Verdict::Discard(reason) => return count(&mut self.discarded, reason),
                 Verdict::Drop(reason) => return count(&mut self.dropped, reason),
@@ -158,6 +218,9 @@ impl Pass {
         for newline in memchr::memchr_iter(b'\n', &due) {
             given += 1;
             let line = &due[start..=newline];
+            if self.is_tapped {
+                self.taps[index].record(|shown| shown.extend_from_slice(line));
+            }
             match scan(line, &self.fields, &mut self.found) {
                 Ok(object) => self.through(now, origin, line, object, index + 1),
                 Err(flaw) => count(&mut self.dropped, flaw.reason()),
@@ -210,6 +273,11 @@ impl Pass {
 
     /// Gives what is complete, and says what was dropped.
     fn give(&mut self, out: &mut Output<Records>) {
+        if std::mem::take(&mut self.is_tapped) {
+            for tapped in &mut self.taps {
+                tapped.tap.skip(std::mem::take(&mut tapped.skipped));
+            }
+        }
         self.settle();
         self.full.drain(..).for_each(|batch| out.push(batch));
         for (reason, records) in self.dropped.drain(..) {
@@ -267,7 +335,8 @@ impl Transform for Pass {
         self.dropped.clear();
         self.discarded.clear();
         self.begun = Some(self.gathered.records());
-        (self.calls, self.now) = (self.calls + 1, Some(now));
+        self.calls += 1;
+        self.begin(now);
         self.release_due(now, false);
         let (mut start, origin) = (0, Origin { call: self.calls, oldest: input.oldest });
         for end in &input.ends {
@@ -289,7 +358,7 @@ impl Transform for Pass {
     }
 
     fn expire(&mut self, now: Instant, out: &mut Output<Records>) {
-        self.now = Some(now);
+        self.begin(now);
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if is_over(self.deadline()) {
             let is_late = is_over(self.gathered_deadline());
@@ -306,6 +375,7 @@ impl Transform for Pass {
     fn finish(&mut self, out: &mut Output<Records>) {
         self.take_back();
         if let Some(now) = self.now {
+            self.begin(now);
             self.release_due(now, true);
         }
         self.settle();

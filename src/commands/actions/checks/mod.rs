@@ -297,6 +297,7 @@ async fn run_all(cx: &Context) -> Vec<Check> {
         runner: cx.runner.clone(),
         latest: cx.latest.clone(),
         state: None,
+        agent: None,
         ..*cx
     };
     let checks = NAMES.map(async |name| {
