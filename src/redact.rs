@@ -2,12 +2,14 @@
 //! text.
 
 mod arguments;
+mod printed;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use arguments::Arguments;
 use memchr::memmem;
+use printed::printed;
 
 /// Replaces a removed secret.
 pub const REDACTED: &str = "[redacted]";
@@ -21,8 +23,9 @@ pub const REDACTED: &str = "[redacted]";
 /// - keys with a known beginning (`AKIA…`, `ghp_…`, `eyJ…`),
 /// - everything from `-----BEGIN … KEY-----` to its end,
 /// - in a command line the options and places by which a known program takes one (`mysql -p…`, `curl -u ann:…`,
-///   `htpasswd -b FILE ann …`), and text that is piped into one that reads a password (`echo … | chpasswd`),
-/// - what a shell gives to a program as its input (`<<< …`, the lines behind `<<EOF`, and those of `@'…'@`),
+///   `htpasswd -b FILE ann …`),
+/// - what is printed into a program or file that takes a secret (`echo … | chpasswd`, `echo … > db_password`),
+/// - what a shell gives to a program as its input (`<<< …`, `<(echo …)`, the lines behind `<<EOF`, and those of `@'…'@`),
 /// - what stands in the place of a secret in SQL (`IDENTIFIED BY …`), expect (`send …`) and PowerShell
 ///   (`ConvertTo-SecureString …`).
 ///
@@ -40,6 +43,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     let text = then(text, urls);
     let text = then(text, here_strings);
     let text = then(text, here_documents);
+    let text = then(text, printed);
     let text = then(text, options);
     let text = then(text, phrases);
     then(text, words)
@@ -388,31 +392,16 @@ fn shell_word(text: &str) -> usize {
 fn options(text: &str) -> Cow<'_, str> {
     let (mut out, mut copied) = (String::new(), 0);
     let mut rules = Arguments::new(false);
-    let (mut at, mut is_first, mut printed) = (0, true, None::<usize>);
+    let mut at = 0;
     while at < text.len() {
         let blank = text[at..].find(|c: char| !c.is_whitespace()).unwrap_or(text.len() - at);
         if text[at..at + blank].contains('\n') {
             rules.another();
-            is_first = true;
         }
         at += blank;
         let rest = &text[at..];
         let word = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
-        if word == "|"
-            && let Some(from) = printed
-            && reads_secret(&rest[1..])
-        {
-            for part in [&text[copied..from.max(copied)], " ", REDACTED, " "] {
-                out.push_str(part);
-            }
-            copied = at;
-        }
-        if is_first || matches!(word, "echo" | "printf") {
-            printed = matches!(word, "echo" | "printf").then_some(at + word.len());
-        }
-        let is_sign = matches!(word, "|" | "||" | "&&" | "&" | ";");
-        is_first = is_sign || word.ends_with(';');
-        if is_sign || word.starts_with(['<', '>']) {
+        if matches!(word, "|" | "||" | "&&" | "&" | ";") || word.starts_with(['<', '>']) {
             rules.another();
         }
         let quotes: &[char] = &['"', '\'', '(', '`', '$'];
@@ -440,16 +429,6 @@ fn options(text: &str) -> Cow<'_, str> {
         }
     }
     if out.is_empty() { text.into() } else { (out + &text[copied..]).into() }
-}
-
-/// Whether the command that `text` begins with reads a password from standard input.
-fn reads_secret(text: &str) -> bool {
-    let end = text.find(['|', ';', '&', '\n']).unwrap_or(text.len());
-    let words = || text[..end].split_whitespace();
-    let names = |known: &[&str]| words().any(|word| known.contains(&word));
-    names(&["chpasswd", "cryptsetup", "smbpasswd", "kinit", "--stdin", "--passphrase-fd"])
-        || names(&["--password-stdin", "--with-token", "--token-stdin", "--stdin-password"])
-        || words().next().is_some_and(|name| name == "sudo") && names(&["-S", "--stdin"])
 }
 
 /// The values of telling names, and words that are keys by themselves.
@@ -613,6 +592,7 @@ fn value(after: &str, name: &str) -> Option<(usize, usize)> {
         Some(0) => extent(value),
         Some(end) if is_header => end,
         None if is_header => value.len(),
+        _ if option => listed(value),
         _ => extent(value),
     };
     (length > 0).then_some((start, start + length))
@@ -636,6 +616,18 @@ fn scheme(word: &str, after: &str) -> Option<(usize, usize)> {
 /// Whether `text` begins with a quote, or with a mark of what kind of text is in it and a quote.
 fn starts_quoted(text: &str) -> bool {
     text.strip_prefix(['N', 'E', '$', '@']).unwrap_or(text).starts_with(['"', '\''])
+}
+
+/// How long the value of an option is, which ends where the argument does: `--verify-pin=PIN1,1234`.
+fn listed(value: &str) -> usize {
+    let mut length = extent(value);
+    while let Some(rest) = value[length..].strip_prefix(',') {
+        match extent(rest) {
+            0 => break,
+            more => length += 1 + more,
+        }
+    }
+    length
 }
 
 /// How long a value is: to its closing quote, or to the next space or separator.

@@ -170,6 +170,13 @@ const SECRETS: &[&str] = &[
     "schtasks|/create|/rp|h7Ntr2xx",
     "radtest|ann|h7Ntr2xx|lab|0|h7Ntr2xx",
     "iscsiadm|-m|node|-n|node.session.auth.password|-v|h7Ntr2xx",
+    "qmicli|-d|/dev/cdc-wdm0|--uim-verify-pin=PIN1,h7Ntr2xx",
+    "qmicli|--uim-change-pin=PIN1,1234,h7Ntr2xx",
+    "x|--password=a,b,h7Ntr2xx",
+    "pwsh|-EncodedCommand|h7Ntr2xx==",
+    "pwsh|-NoProfile|-enc|h7Ntr2xx",
+    "powershell.exe|-e|h7Ntr2xx",
+    "pwsh|-ENCODEDARGUMENTS|h7Ntr2xx",
 ];
 
 /// In a shell, an argument with a blank or a sign of its own stands in quotes.
@@ -221,6 +228,12 @@ fn what_stands_beside_a_secret_or_is_none_stays() {
         "nmcli|con|show|lab",
         "iw|dev|wlan0|link",
         "gh|pr|list",
+        "gh|secret|set|NAME",
+        "gh|secret|list",
+        "kubectl|get|secret|x",
+        "kubectl|create|secret|generic|x",
+        "docker|secret|create|x|file",
+        "pwsh|-ExecutionPolicy|Bypass|-File|a.ps1",
         "kubectl|get|pods|x",
         "curl|-sSfo|file|https://lab:8443/x",
         "openssl|x509|-in|a.pem|-text",
@@ -303,14 +316,45 @@ fn what_is_printed_into_a_program_that_reads_a_password_is_taken_out() {
         "cd /x && echo h7Ntr2xx | passwd --stdin ann && ls",
         "echo h7Ntr2xx | gh auth login --with-token",
         "echo h7Ntr2xx | cryptsetup open /dev/sdb x",
+        "echo ann:h7Ntr2xx|chpasswd",
+        "echo 'ann:a; h7Ntr2xx' | chpasswd",
+        "echo \"ann:h7Ntr2xx | b\" 2>&1 | chpasswd",
+        "/bin/echo aDdOdHIyeHg= h7Ntr2xx | base64 -d | chpasswd",
+        "(echo h7Ntr2xx; echo h7Ntr2xx) | passwd ann",
+        "{ echo h7Ntr2xx; echo h7Ntr2xx; } | smbpasswd -s ann",
+        "yes h7Ntr2xx | passwd ann",
+        "echo h7Ntr2xx | su - ann -c ls",
+        "sudo sh -c \"echo ann:h7Ntr2xx | chpasswd\"",
+        "echo h7Ntr2xx | docker secret create x -",
+        "echo h7Ntr2xx | gh secret set NAME",
+        "echo h7Ntr2xx > /run/secrets/db",
+        "printf %s h7Ntr2xx >> ~/.vault_pass; ls",
+        "echo \"machine a login b h7Ntr2xx\" >| ~/.netrc",
+        "echo h7Ntr2xx | sudo tee /etc/ipsec.secrets",
+        "cryptsetup open --key-file <(echo -n h7Ntr2xx) /dev/sdb x",
+        "chpasswd < <(echo root:a; echo 'ann:) h7Ntr2xx')",
+        "'h7Ntr2xx' | ConvertTo-SecureString -AsPlainText -Force",
+        "$p = \"a; h7Ntr2xx\"|convertto-securestring -AsPlainText",
+        "pwsh -c \"'h7Ntr2xx' | ConvertTo-SecureString -AsPlainText\"",
+        "Write-Output h7Ntr2xx | ConvertTo-SecureString",
     ] {
         for shown in [redact(line).into_owned(), redact_arguments(["sh", "-c", line])] {
             assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{line} → {shown}");
         }
     }
     let shown = redact("echo a b | chpasswd; echo c | grep c | sudo -S x");
-    assert_eq!(shown, "echo [redacted] | chpasswd; echo c | grep c | sudo -S x");
-    for line in ["echo a | grep a", "echo a | sudo tee x", "cat a | chpasswd"] {
+    assert_eq!(shown, "echo [redacted] | chpasswd; echo [redacted] | sudo -S x");
+    let shown = redact("a; echo b > token && echo c; diff <(echo d) <(sort e)");
+    assert_eq!(shown, "a; echo [redacted] > token && echo c; diff <(echo [redacted]) <(sort e)");
+    for line in [
+        "echo a | grep a",
+        "echo a | sudo tee x",
+        "cat a | chpasswd",
+        "echo a; cat b | chpasswd",
+        "echo a || passwd -S",
+        "echo a > b; passwd -S ann",
+        "$s = Read-Host x | ConvertTo-Json",
+    ] {
         assert_eq!(redact(line), line);
     }
 }
@@ -412,6 +456,14 @@ fn a_long_text_takes_time_in_proportion() {
         "-p ",
         "mysql -p",
         "curl -u ",
+        "echo 'x|passwd",
+        "echo (x|su;",
+        ">",
+        ">x",
+        "|passwd",
+        "<(echo ",
+        "<(",
+        "--pin=a,",
         "AKIA",
         "Bearer ",
         "a=b;",

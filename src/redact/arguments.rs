@@ -229,6 +229,11 @@ const CLIENTS: &[Client] = &[
         ..client(&["gh"])
     },
     Client { value: &["--plaintext", "-p"], ..client(&["caddy"]) },
+    // A whole script, in letters that show nothing of what is in it.
+    Client {
+        next: &["-e", "-ec", "-en", "-enc*", "--enc*"],
+        ..client(&["pwsh*", "powershell*"])
+    },
     Client {
         value: &[
             "-E",
@@ -325,6 +330,10 @@ const SETTERS: &[&str] = &["config", "set", "user-secrets"];
 /// Words behind which a secret stands in an argument of its own, without a dash (`nmcli … password X`).
 const WORDS: &[&str] = &["password", "passwd", "passphrase", "psk", "secret"];
 
+/// Programs of which "secret" is a command (`gh secret set NAME`), or a kind of thing (`kubectl get secret NAME`).
+const KEEPERS: &[&str] =
+    &["gh", "glab", "kubectl", "oc", "docker", "podman", "nomad", "gcloud", "az", "heroku"];
+
 /// The meaning of the next argument.
 #[derive(Clone, Copy)]
 enum Next {
@@ -348,6 +357,8 @@ pub(super) struct Arguments {
     /// Of each [`Behind`], in the order of the clients.
     seen: [Seen; BEHIND],
     has_login: bool,
+    /// One of [`KEEPERS`] was there.
+    keeps_secrets: bool,
     /// One of [`SETTERS`] was there.
     sets: bool,
     is_first: bool,
@@ -363,6 +374,7 @@ impl Arguments {
             clients: 0,
             seen,
             has_login: false,
+            keeps_secrets: false,
             sets: false,
             is_first: true,
             is_exact,
@@ -395,7 +407,9 @@ impl Arguments {
             if let Some(start) = named(argument) {
                 return Some(start);
             }
-            let is_word = !is_first && WORDS.iter().any(|word| word.eq_ignore_ascii_case(argument));
+            let is_word = !is_first
+                && WORDS.iter().any(|word| word.eq_ignore_ascii_case(argument))
+                && !(self.keeps_secrets && argument == "secret");
             if is_word || argument.starts_with('-') && is_telling_option(argument) {
                 self.next = Next::Secret;
             }
@@ -443,6 +457,7 @@ impl Arguments {
             return;
         }
         self.has_login |= name == "login";
+        self.keeps_secrets |= KEEPERS.contains(&name);
         let first = name.as_bytes().first();
         for (number, client) in CLIENTS.iter().enumerate() {
             // The first letter first: it is another for most words.
@@ -478,7 +493,7 @@ impl Arguments {
             {
                 return Some(option.len());
             }
-            if client.next.contains(&argument) {
+            if client.next.iter().any(|option| is_option(argument, option)) {
                 self.next = Next::Secret;
                 return None;
             }
@@ -553,6 +568,17 @@ fn is_word(argument: &str, word: &str) -> bool {
         [b'*', ..] => argument.ends_with(&word[1..]),
         [.., b'*'] => argument.starts_with(&word[..word.len() - 1]),
         _ => argument == word,
+    }
+}
+
+/// Whether `argument` is `option`, in any case; one that ends with `*` may be longer.
+fn is_option(argument: &str, option: &str) -> bool {
+    let begins = |known: &str| {
+        argument.get(..known.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(known))
+    };
+    match option.strip_suffix('*') {
+        Some(known) => begins(known),
+        None => argument.len() == option.len() && begins(option),
     }
 }
 
