@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{EXIT_CONFIG, StateOption, exit_code, print};
 use crate::config::{
-    ConfigError, Env, Loaded, MemoryLimit, WorstCase, conflicts, inspect, untrusted_secret,
+    ConfigError, Env, Loaded, MemoryLimit, Severity, WorstCase, conflicts, inspect, secret_fault,
 };
 
 #[derive(Debug, Args)]
@@ -86,7 +86,10 @@ fn report_with(
     let (mut loaded, mut errors) = inspect(paths, env);
     let named = state.apply(&mut loaded);
     errors.extend(conflicts(&loaded, &loaded.agent.state.folder, None));
-    errors.extend(untrusted_secret(&loaded));
+    match secret_fault(&loaded) {
+        Some(fault) if fault.severity == Severity::Warning => loaded.warnings.push(fault),
+        fault => errors.extend(fault),
+    }
     let are_warnings_well = loaded.warnings.is_empty() || !how.deny_warnings;
     let is_right = errors.is_empty() && are_warnings_well;
     let written = if how.json {

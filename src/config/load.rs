@@ -8,7 +8,7 @@ use std::str::Utf8Error;
 use super::Env;
 use super::agent::{AgentSettings, StateOnly};
 use super::commands::{Commands, CommandsFile};
-use super::error::{ConfigError, Place, clean, shown};
+use super::error::{ConfigError, Place, Severity, clean, shown};
 use super::parse::{Flow, flow, parse, parse_with};
 use super::pipeline::PipelineFile;
 use super::records::RecordsFile;
@@ -16,6 +16,7 @@ use super::setting::{Setting, with_settings};
 use super::test_file::{TestFile, WrongTest};
 use super::warnings;
 use super::write::Write;
+use crate::commands::verify::secret::SecretError;
 use crate::files::{Untrusted, open_trusted};
 
 /// The default folder.
@@ -456,12 +457,29 @@ pub(super) fn changeable(
     ConfigError::of_file(shown(path), message, Some(&format!("mend it with `{}`", clean(mend))))
 }
 
-/// The error for a secret's path at which another user could put another file.
-pub fn untrusted_secret(loaded: &Loaded) -> Option<ConfigError> {
+/// What is wrong with the file of the secret, by the check that a start makes: an error; or a warning where it is not there,
+/// since it may be made before the agent starts.
+pub fn secret_fault(loaded: &Loaded) -> Option<ConfigError> {
     let Commands { origin, file } = loaded.commands.as_ref()?;
-    let Untrusted { path, why, mend, .. } = file.verify.secret.as_ref()?.judge().err()?;
-    let message = format!("the secret is not taken from its file: {} {why}", shown(&path));
-    Some(ConfigError::of_file(origin, message, Some(&format!("mend it with `{}`", clean(&mend)))))
+    let error = file.verify.secret.as_ref()?.judge().err()?;
+    let of_file = |help: Option<&str>| ConfigError::of_file(origin, error.to_string(), help);
+    match &error {
+        SecretError::Untrusted { untrusted: Untrusted { path, why, mend, .. }, .. } => {
+            let message = format!("the secret is not taken from its file: {} {why}", shown(path));
+            Some(ConfigError::of_file(
+                origin,
+                message,
+                Some(&format!("mend it with `{}`", clean(mend))),
+            ))
+        }
+        SecretError::Unreadable { error, .. } if error.kind() == io::ErrorKind::NotFound => {
+            let help = "write the secret there, with mode 0600, before the agent starts";
+            Some(ConfigError { severity: Severity::Warning, ..of_file(Some(help)) })
+        }
+        // Another user than the agent's may ask.
+        SecretError::Unreadable { .. } => None,
+        _ => Some(of_file(Some("name the file that holds it"))),
+    }
 }
 
 fn not_text(path: &Path, bytes: &[u8], error: Utf8Error) -> ConfigError {

@@ -16,7 +16,7 @@ use rustix::path::Arg;
 
 pub use state::{StateFolder, is_state_name};
 pub use trust::{Untrusted, open_trusted};
-pub(crate) use trust::{is_shared, open_guarded};
+pub(crate) use trust::{foreign, is_shared, open_guarded, readable};
 
 /// Opens the regular file `name` in `folder`, and creates it with mode 0600 if `how` has the flag. Follows no link, does not
 /// wait for the other end of a pipe, and takes no controlling terminal. `name` is one component.

@@ -264,7 +264,8 @@ fn has_list(at: BorrowedFd<'_>) -> bool {
     !matches!(size, Err(Errno::NODATA | Errno::NOTSUP))
 }
 
-pub(super) fn foreign(uid: u32, path: &Path) -> Untrusted {
+/// The fault of a file that belongs to another user.
+pub(crate) fn foreign(uid: u32, path: &Path) -> Untrusted {
     let us = match geteuid() {
         us if us.is_root() => "root".to_owned(),
         us => us.as_raw().to_string(),
@@ -274,6 +275,16 @@ pub(super) fn foreign(uid: u32, path: &Path) -> Untrusted {
         why: format!("belongs to user {uid}, not to {us}"),
         mend: format!("chown {us}: {}", quoted(path)),
         is_foreign: true,
+    }
+}
+
+/// The fault of a file that should be private, and has this mode.
+pub(crate) fn readable(mode: u32, path: &Path) -> Untrusted {
+    Untrusted {
+        path: path.to_owned(),
+        why: format!("has mode {:04o}, so others can read or change it", mode & 0o7777),
+        mend: format!("chmod 600 {}", quoted(path)),
+        is_foreign: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Files that are loaded together: each is told, and a thing is said in one of them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 
 use infiniservice::cli::EXIT_CONFIG;
@@ -139,4 +140,38 @@ fn each_error_of_a_kind_is_reported_up_to_the_limit() {
     let endless = told("endless.toml");
     assert_eq!(endless.len(), 101);
     assert!(endless[100].contains("these are the first 100 mistakes of this file"));
+}
+
+/// The file of the secret is checked as at a start; where it is not there yet, that is a warning.
+#[test]
+fn the_file_of_a_secret_that_a_start_would_refuse_is_an_error() {
+    let folder = folder(&[("key", "hush\n")]);
+    let at = |name: &str| folder.path().join(name);
+    let mode = |mode| fs::set_permissions(at("key"), fs::Permissions::from_mode(mode)).unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    fs::write(at("long"), [b'x'; 5_000]).unwrap();
+    fs::set_permissions(at("long"), fs::Permissions::from_mode(0o600)).unwrap();
+    let told = |name: &str| {
+        let text = format!("[receive]\n[verify]\nsecret = \"file:{}\"\n", at(name).display());
+        fs::write(at("commands.toml"), text).unwrap();
+        let (mut right, mut wrong) = (Vec::new(), Vec::new());
+        let files = [at("commands.toml")];
+        let code = report(&files, How::default(), &|_| None, &mut right, &mut wrong);
+        (code == ExitCode::SUCCESS, String::from_utf8(wrong).unwrap())
+    };
+    mode(0o600);
+    assert_eq!(told("key"), (true, String::new()));
+    for open in [0o640, 0o604, 0o602] {
+        mode(open);
+        let (is_right, why) = told("key");
+        let mend = format!("help: mend it with `chmod 600 {}`", at("key").display());
+        assert!(!is_right && why.contains(&format!("has mode {open:04o}")), "{why}");
+        assert!(why.contains(&mend) && !why.contains("hush"), "{why}");
+    }
+    let (is_right, why) = told("folder");
+    assert!(!is_right && why.contains("it is no regular file"), "{why}");
+    let (is_right, why) = told("long");
+    assert!(!is_right && why.contains("longer than 4096 bytes"), "{why}");
+    let (is_right, why) = told("none");
+    assert!(is_right && why.contains("warning: ") && why.contains("No such file"), "{why}");
 }

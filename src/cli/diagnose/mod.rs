@@ -20,7 +20,7 @@ use super::{StateOption, say, unless, wrapped};
 use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::agent::status::Status;
 use crate::commands::verify::secret::{Secret, SecretSource};
-use crate::config::{Commands, Loaded, inspect, untrusted_secret};
+use crate::config::{Commands, Loaded, inspect};
 use crate::files::StateFolder;
 use crate::port::Target;
 use crate::wire::shown;
@@ -71,9 +71,8 @@ impl Diagnose {
     fn verdicts(&self) -> Vec<Verdict> {
         let root = &self.root;
         let own = |name: &str| std::env::var(name).ok();
-        let (mut loaded, mut errors) = inspect(&self.pipelines, &own);
+        let (mut loaded, errors) = inspect(&self.pipelines, &own);
         self.state.apply(&mut loaded);
-        errors.extend(untrusted_secret(&loaded));
         let mut verdicts = Vec::new();
         if let Some(first) = errors.first() {
             verdicts.push(Verdict::new(

@@ -12,7 +12,7 @@ use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::files::{Untrusted, open_guarded};
+use crate::files::{Untrusted, foreign, open_guarded, readable};
 
 /// The longest secret that is accepted, in bytes; the host's has 64.
 pub const SECRET_BYTES_MAX: usize = 4096;
@@ -65,7 +65,7 @@ impl Secret {
                 }
                 bytes => Ok(bytes.and_then(Self::new)),
             },
-            SecretSource::File(path) => read(path, 0o077),
+            SecretSource::File(path) => read(path, FILE_FORBIDDEN),
             SecretSource::Credential(name) => {
                 let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
                     .ok_or_else(|| SecretError::NoCredential(name.clone()))?;
@@ -100,7 +100,23 @@ pub enum SecretError {
          (is LoadCredential= in the unit?)"
     )]
     NoCredential(String),
-    /// The file cannot be read, or others can read or change it.
+    /// The file cannot be read.
+    #[error("cannot take the secret from {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// Others can read or change the file, or put another in its place.
+    #[error("cannot take the secret from {}: {untrusted}", path.display())]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// Where, and how to mend that.
+        untrusted: Untrusted,
+    },
+    /// The file cannot be one that holds a secret.
     #[error("cannot take the secret from {}: {why}", path.display())]
     File {
         /// The file.
@@ -173,16 +189,15 @@ pub fn is_no_secret(name: &str) -> bool {
 }
 
 impl SecretSource {
-    /// Checks that no other user can replace the file of the secret. Does not read it; [`Secret::load`] reports a missing
-    /// file.
+    /// Checks the file of the secret as [`Secret::load`] does, and does not read it. A variable and a credential are there
+    /// only when the agent runs.
     ///
     /// # Errors
-    /// The path that another user can change, and how to fix that.
-    pub fn judge(&self) -> Result<(), Untrusted> {
-        let Self::File(path) = self else { return Ok(()) };
-        match open_guarded(path) {
-            Err(error) => Untrusted::of(&error).map_or(Ok(()), |untrusted| Err(untrusted.clone())),
-            Ok(_) => Ok(()),
+    /// Why the file would not be taken.
+    pub fn judge(&self) -> Result<(), SecretError> {
+        match self {
+            Self::File(path) => checked(path, FILE_FORBIDDEN).map(|_| ()),
+            Self::Env(_) | Self::Credential(_) => Ok(()),
         }
     }
 }
@@ -233,34 +248,51 @@ fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
 
-/// Reads a secret from a file that no other user can change, nor its folders. The file is checked after it is opened, so
-/// that it cannot be replaced in between.
+/// What the mode of a secret's file may not have.
+const FILE_FORBIDDEN: u32 = 0o077;
+
+/// Reads a secret from a file that [`checked`] takes.
 fn read(path: &Path, forbidden_mode: u32) -> Result<Option<Secret>, SecretError> {
-    let told = |what: &dyn std::fmt::Display| SecretError::File {
-        path: path.to_owned(),
-        why: what.to_string(),
+    let file = checked(path, forbidden_mode)?;
+    let bytes =
+        take(file).map_err(|error| SecretError::Unreadable { path: path.to_owned(), error })?;
+    // It may have grown.
+    if bytes.len() > SECRET_BYTES_MAX { Err(too_long(path)) } else { Ok(Secret::new(bytes)) }
+}
+
+/// Opens a file that no other user can read or change, nor its folders. It is checked after it is opened, so that it cannot
+/// be replaced in between.
+fn checked(path: &Path, forbidden_mode: u32) -> Result<File, SecretError> {
+    let path = || path.to_owned();
+    let unreadable = |error| match Untrusted::of(&error) {
+        Some(untrusted) => SecretError::Untrusted { path: path(), untrusted: untrusted.clone() },
+        None => SecretError::Unreadable { path: path(), error },
     };
-    let link = path.symlink_metadata().map_err(|error| told(&error))?;
+    let untrusted = |untrusted| SecretError::Untrusted { path: path(), untrusted };
+    let link = path().symlink_metadata().map_err(unreadable)?;
     if !is_ours(link.uid()) {
-        return Err(told(&format_args!("it belongs to user {}, not to root or us", link.uid())));
+        return Err(untrusted(foreign(link.uid(), &path())));
     }
-    let file = open_guarded(path).map_err(|error| told(&error))?;
-    let found = file.metadata().map_err(|error| told(&error))?;
+    let file = open_guarded(&path()).map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?;
     if !found.is_file() {
-        return Err(told(&"it is no regular file"));
+        return Err(SecretError::File { path: path(), why: "it is no regular file".to_owned() });
     }
     if !is_ours(found.uid()) {
-        return Err(told(&format_args!("it belongs to user {}, not to root or us", found.uid())));
+        return Err(untrusted(foreign(found.uid(), &path())));
     }
     if found.mode() & forbidden_mode != 0 {
-        let mode = found.mode() & 0o7777;
-        return Err(told(&format_args!("its mode is {mode:04o}; make it 0600 (chmod 600)")));
+        return Err(untrusted(readable(found.mode(), &path())));
     }
-    let bytes = take(file).map_err(|error| told(&error))?;
-    if bytes.len() > SECRET_BYTES_MAX {
-        return Err(told(&format_args!("it is longer than {SECRET_BYTES_MAX} bytes")));
+    if found.len() > SECRET_BYTES_MAX as u64 {
+        return Err(too_long(&path()));
     }
-    Ok(Secret::new(bytes))
+    Ok(file)
+}
+
+fn too_long(path: &Path) -> SecretError {
+    let why = format!("it is longer than {SECRET_BYTES_MAX} bytes");
+    SecretError::File { path: path.to_owned(), why }
 }
 
 /// Reads into a buffer of full capacity, because a growing buffer leaves copies in memory.
@@ -342,7 +374,7 @@ mod tests {
         assert!(SecretSource::File(path.clone()).judge().is_err());
         fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
         assert!(load(&path).unwrap().is_some());
-        assert_eq!(SecretSource::File(path).judge(), Ok(()));
+        assert!(SecretSource::File(path).judge().is_ok());
     }
 
     #[test]
