@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use super::concurrency::{ConcurrencyLimit, Permit, QueueSlot};
 use super::panic_text;
@@ -45,6 +46,12 @@ pub trait Handler: Send + Sync + 'static {
     /// The part of `request` that must not wait behind slow ones where the rest of it may: taken out of it, and
     /// handled as an urgent request.
     fn at_once(&self, _request: &mut Self::In) -> Option<Self::In> {
+        None
+    }
+
+    /// When `request`, if it still waits then, is handled without a permit, because its sender will wait no longer:
+    /// [`handle`](Self::handle) has to find that it is late. `None`: it waits as long as it takes.
+    fn deadline(&self, _request: &Self::In) -> Option<Instant> {
         None
     }
 
@@ -105,6 +112,8 @@ impl<H: Handler> HandlerTask<H> {
             if !self.open && self.waiting.is_empty() && self.running.is_empty() {
                 return Ok(());
             }
+            let deadlines = self.waiting.iter().map(|(request, _)| self.handler.deadline(request));
+            let late = deadlines.flatten().min();
             tokio::select! {
                 biased;
                 Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
@@ -118,7 +127,24 @@ impl<H: Handler> HandlerTask<H> {
                         self.start(request, 1, permit);
                     }
                 }
+                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
+                    self.give_up(Instant::now()).await;
+                }
             }
+        }
+    }
+
+    /// Handles the waiting requests whose deadline has passed.
+    async fn give_up(&mut self, now: Instant) {
+        let is_late = |(request, _): &(H::In, QueueSlot)| {
+            self.handler.deadline(request).is_some_and(|deadline| deadline <= now)
+        };
+        let late: Vec<usize> =
+            (0..self.waiting.len()).filter(|at| is_late(&self.waiting[*at])).collect();
+        for at in late.into_iter().rev() {
+            let Some((request, _slot)) = self.waiting.remove(at) else { continue };
+            let permit = self.limit.acquire_urgent().await;
+            self.start(request, 1, permit);
         }
     }
 

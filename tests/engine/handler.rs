@@ -9,13 +9,14 @@ use infiniservice::pipeline::{
     ConcurrencyLimit, ConcurrencyLimits, Context, ExitStatus, Handler, Pipeline, Restart, Source,
     StageError, StatsRegistry,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{DRAIN, Number, Pair, all, balanced, tell};
 
-/// Sleeps as long as the number says in tens of milliseconds; panics at 13; zero is urgent.
+/// Sleeps as long as the number says in tens of milliseconds; panics at 13; zero is urgent, and three waits for 100 ms at most.
 struct Slow {
+    begun: Instant,
     under_way: Arc<AtomicU32>,
     most: Arc<AtomicU32>,
 }
@@ -28,6 +29,9 @@ impl Handler for Slow {
     }
     fn urgent(&self, request: &Number) -> bool {
         request.0 == 0
+    }
+    fn deadline(&self, request: &Number) -> Option<Instant> {
+        (request.0 == 3).then(|| self.begun + Duration::from_millis(100))
     }
     fn handle(
         self: Arc<Self>,
@@ -64,7 +68,8 @@ async fn handled(numbers: Vec<u64>, places: ConcurrencyLimits) -> (Vec<Vec<u64>>
     let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
     let (sink, from) = tell::<Pair>(1);
     let most = Arc::<AtomicU32>::default();
-    let slow = Slow { under_way: Arc::default(), most: Arc::clone(&most) };
+    let begun = Instant::now();
+    let slow = Slow { begun, under_way: Arc::default(), most: Arc::clone(&most) };
     let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [These(numbers)], 4)
         .handle(slow, &ConcurrencyLimit::new(places), 16)
         .write(sink, 2);
@@ -98,4 +103,11 @@ async fn an_urgent_request_waits_for_no_place() {
     let (answers, _) =
         handled(vec![50, 50, 50, 0], ConcurrencyLimits { parallel: 1, waiting: 9 }).await;
     assert_eq!(answers, [vec![0], vec![50], vec![50], vec![50]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_deadline_passes_while_it_waits_is_handled_then() {
+    let places = ConcurrencyLimits { parallel: 1, waiting: 9 };
+    let (answers, _) = handled(vec![50, 9, 3, 3], places).await;
+    assert_eq!(answers, [vec![3], vec![3], vec![50], vec![9]]);
 }

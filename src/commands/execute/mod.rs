@@ -109,6 +109,16 @@ impl Handler for Execute {
         (!refused.is_empty()).then_some(AuthorizedMessage::Scripts(refused))
     }
 
+    /// A command that has waited for its whole time is answered in time, and not when there is a place for it.
+    fn deadline(&self, message: &AuthorizedMessage) -> Option<Instant> {
+        match message {
+            AuthorizedMessage::Command(Authorization::Permitted(permit)) => {
+                Some(permit.request().ends_by())
+            }
+            _ => None,
+        }
+    }
+
     fn admitted(&self, message: &AuthorizedMessage) {
         let authorizations = match message {
             AuthorizedMessage::Command(authorization) => std::slice::from_ref(authorization),
