@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::process::{Exit, Program, Runner};
+use infiniservice::commands::process::{Exit, Program, Runner, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +99,26 @@ async fn what_a_program_may_leave_behind_goes_on_and_is_told() {
         let late = Program { detach: true, deadline: within(300), ..shell(&text) };
         assert_eq!(run(&runner, late).await.exit, Exit::TimedOut);
         assert_eq!(mark.alive(), [0; 0], "its time was over");
+    })
+    .await;
+}
+
+/// The answer does not wait for what is slow to end.
+#[tokio::test]
+async fn an_answer_that_is_due_has_what_was_said_and_the_rest_is_ended_nevertheless() {
+    beside(async {
+        let patient = Settings { mercy: Duration::from_secs(5), ..settings() };
+        let (runner, notes) = Runner::with(patient, CancellationToken::new()).with_warnings();
+        let mark = Mark::new();
+        let text = format!("trap '' TERM; echo said; sleep {mark} & sleep {mark}");
+        let deadline = within(2_000);
+        let answer_by = Some(deadline + Duration::from_millis(100));
+        let finished = run(&runner, Program { deadline, answer_by, ..shell(&text) }).await;
+        assert_eq!((finished.exit, finished.stdout.text.as_str()), (Exit::TimedOut, "said\n"));
+        assert!(!mark.alive().is_empty(), "they ignore SIGTERM, and there are seconds to go");
+        let note = notes.take().join("; ");
+        assert!(note.contains("had not ended yet"), "{note}");
+        mark.goes().await;
     })
     .await;
 }

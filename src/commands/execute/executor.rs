@@ -109,17 +109,23 @@ impl LocalExecutor {
     }
 }
 
-/// How long before its deadline a program that ignores SIGTERM is killed: half of the margin of
+/// How long a program that ignores SIGTERM lives beyond its deadline: half of the margin of
 /// [`ends_by`](crate::commands::decode::request::Request::ends_by), so that the reply is in time.
-fn mercy(deadline: Instant) -> Option<Duration> {
-    Some(deadline.saturating_duration_since(Instant::now()) / 40)
+fn mercy(deadline: Instant) -> Duration {
+    (deadline.saturating_duration_since(Instant::now()) / 40).min(MERCY_MAX)
 }
+const MERCY_MAX: Duration = Duration::from_millis(250);
 
 async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
     let prepared = spawn_blocking(move || process::command_line(&raw, deadline)).await;
     match prepared.unwrap_or(Err(ProcessError::Panicked)) {
         Err(why) => Outcome::failed(why),
-        Ok(prepared) => run(prepared, detach, runner).await,
+        Ok(Prepared { program, note }) => {
+            // Before `Execute` gives it up, so that what it has said is in the reply in any case.
+            let answer_by = Some(deadline + mercy(deadline).mul_f32(1.4));
+            let program = Program { answer_by, ..program };
+            run(Prepared { program, note }, detach, runner).await
+        }
     }
 }
 
@@ -133,7 +139,7 @@ async fn script(script: Script, detach: bool, runner: &Runner, deadline: Instant
 }
 
 async fn run(Prepared { program, note }: Prepared, detach: bool, runner: &Runner) -> Outcome {
-    let mercy = mercy(program.deadline);
+    let mercy = Some(mercy(program.deadline));
     let finished = runner.run(Program { detach, mercy, ..program }).await;
     let mut outcome = finished.map_or_else(Outcome::failed, Outcome::from);
     outcome.note(note);

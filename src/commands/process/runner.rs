@@ -14,7 +14,7 @@ use futures::future::join;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{Capture, drain, feed};
@@ -190,12 +190,13 @@ impl Inner {
         }
         let deadline = program.deadline;
         let mercy = program.mercy.unwrap_or(Duration::MAX).min(self.settings.mercy);
+        let end = End { deadline, mercy, answer_by: program.answer_by };
         let shown = program.program.display().to_string();
         let runner = Arc::clone(&self);
         let started = tokio::task::spawn_blocking(move || runner.start(program));
         let started = started.await.map_err(|_| ProcessError::Stopping)??;
         let token = started.token.clone();
-        let finished = self.attend(started, (deadline, mercy), &stop).await?;
+        let finished = self.attend(started, end, &stop).await?;
         match finished.stderr.text.strip_prefix(&token) {
             Some(reason) if finished.exit == Exit::Code(exec_helper::EXIT) => {
                 tracing::debug!(program = shown, "a program could not be started");
@@ -281,9 +282,9 @@ impl Inner {
 
     /// Listens to the program until nothing of it is left.
     async fn attend(
-        &self,
+        self: &Arc<Self>,
         started: Started,
-        end: (Instant, Duration),
+        end: End,
         stop: &CancellationToken,
     ) -> Result<Finished, ProcessError> {
         let Started { mut child, tree, input, detach, .. } = started;
@@ -303,12 +304,12 @@ impl Inner {
 
     /// Waits until the program ends or has to, then ends what is left of its tree.
     async fn see_out<T>(
-        &self,
+        self: &Arc<Self>,
         mut child: Child,
         tree: Tree,
         last: Last,
         mut talk: Pin<&mut impl Future<Output = T>>,
-        (deadline, mercy): (Instant, Duration),
+        End { deadline, mercy, answer_by }: End,
         stop: &CancellationToken,
     ) -> Result<Exit, ProcessError> {
         let mut late = std::pin::pin!(sleep_until(deadline));
@@ -327,30 +328,36 @@ impl Inner {
         if by_itself && !told {
             told = timeout(self.settings.grace, &mut talk).await.is_ok();
         }
-        let ending = async {
+        let runner = Arc::clone(self);
+        // In a task of its own, because it may take longer than the answer.
+        let mut ending = tokio::spawn(async move {
             let tree = match by_itself {
-                true => self.look_behind(tree, last).await,
-                false => self.ask(tree, &mut child, mercy).await,
+                true => runner.look_behind(tree, last).await,
+                false => runner.ask(tree, &mut child, mercy).await,
             };
-            let tree = tree?.end(reach).await;
+            let Some(tree) = tree else { return };
+            let tree = tree.end(reach).await;
             // Reaped before the tree forgets it, or it would be taken for left behind.
-            let _ = timeout(self.settings.grace, child.wait()).await;
-            tree
-        };
-        let mut ending = std::pin::pin!(ending);
+            let _ = timeout(runner.settings.grace, child.wait()).await;
+            let _ = tokio::task::spawn_blocking(move || drop(tree)).await;
+        });
+        let mut due = std::pin::pin!(sleep_until(answer_by.unwrap_or(deadline)));
         // Listening goes on, or a program that is asked to end could hang in what it has to say.
-        let tree = loop {
+        loop {
             tokio::select! {
                 biased;
-                tree = &mut ending => break tree,
+                _ = &mut ending => break,
                 _ = &mut talk, if !told => told = true,
+                () = &mut due, if answer_by.is_some() => {
+                    self.notes.add(leftovers::not_ended());
+                    return Ok(exit);
+                }
             }
-        };
-        let forgotten = tokio::task::spawn_blocking(move || drop(tree));
-        if !told {
-            let _ = timeout(self.settings.grace, &mut talk).await;
         }
-        let _ = forgotten.await;
+        if !told {
+            let most = Instant::now() + self.settings.grace;
+            let _ = timeout_at(answer_by.unwrap_or(most).min(most), &mut talk).await;
+        }
         Ok(exit)
     }
 
@@ -388,6 +395,15 @@ struct Started {
     token: String,
     input: Vec<u8>,
     detach: bool,
+}
+
+/// When a program ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    deadline: Instant,
+    /// Between SIGTERM and SIGKILL.
+    mercy: Duration,
+    answer_by: Option<Instant>,
 }
 
 /// What becomes of what a program leaves behind.
