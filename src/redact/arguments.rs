@@ -230,10 +230,7 @@ const CLIENTS: &[Client] = &[
     },
     Client { value: &["--plaintext", "-p"], ..client(&["caddy"]) },
     // A whole script, in letters that show nothing of what is in it.
-    Client {
-        next: &["-e", "-ec", "-en", "-enc*", "--enc*"],
-        ..client(&["pwsh*", "powershell*"])
-    },
+    Client { next: &["-e", "-ec", "-en", "-enc*", "--enc*"], ..client(&["pwsh*", "powershell*"]) },
     Client {
         value: &[
             "-E",

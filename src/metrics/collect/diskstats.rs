@@ -18,6 +18,8 @@ const SECTOR_BYTES: u64 = 512;
 const SECTORS_PER_SECOND_MAX: u64 = 125_000_000_000 / SECTOR_BYTES;
 /// A reading may come late.
 const SLACK: Duration = Duration::from_secs(1);
+/// The kernel adds the time of what is in flight only now and then, and a request that hangs is in flight for minutes.
+const IN_FLIGHT: Duration = Duration::from_secs(600);
 /// Intervals shorter than this say nothing about a busy share, which is counted in milliseconds.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
@@ -154,6 +156,7 @@ fn rates(before: &[Device], after: &[Device], interval: Duration) -> Traffic {
     let seconds = interval.as_secs_f64();
     let most = bound(SECTORS_PER_SECOND_MAX, interval, SLACK);
     let mut sum = Counters::default();
+    let most_busy = bound(1_000, interval, IN_FLIGHT);
     let mut busiest_ms = 0;
     let mut left_out = Vec::new();
     for device in after {
@@ -164,8 +167,14 @@ fn rates(before: &[Device], after: &[Device], interval: Duration) -> Traffic {
                 for (sum, spent) in sum.iter_mut().zip(spent) {
                     *sum = sum.saturating_add(spent);
                 }
-                // The kernel adds the time of what is in flight only now and then.
-                busiest_ms = device.busy_ms.saturating_sub(then.busy_ms).max(busiest_ms);
+                let busy = Difference::between(Some(then.busy_ms), device.busy_ms, most_busy);
+                match busy.moved() {
+                    Some(ms) => busiest_ms = busiest_ms.max(ms),
+                    None => left_out.push(format!(
+                        "{} is left out of the busy share: its busy milliseconds {busy}",
+                        device.name
+                    )),
+                }
             }
             Err(why) => left_out.push(format!("{} is left out of the traffic: {why}", device.name)),
         }
@@ -298,6 +307,25 @@ mod tests {
             );
             assert_eq!(traffic.io, nothing.io);
             assert!(matches!(&traffic.left_out[..], [told] if told.contains(why)), "{traffic:?}");
+        }
+    }
+
+    /// The kernel counts it in 32 bits.
+    #[test]
+    fn a_busy_time_that_goes_back_or_cannot_be_is_left_out_and_a_late_one_is_full() {
+        let busy = |from, to| {
+            let (before, after) = ([device("sda", 0, from)], [device("sda", 10, to)]);
+            rates(&before, &after, Duration::from_secs(1))
+        };
+        assert_eq!(busy(0, 500_000).io.utilization_percent, 100.0);
+        for (from, to, why) in [(5, u64::MAX, "moved by"), (4_294_967_290, 5, "went back from")] {
+            let traffic = busy(from, to);
+            let told = traffic.left_out.join("; ");
+            assert_eq!((traffic.io.utilization_percent, traffic.io.read_ops_per_sec), (0.0, 10));
+            assert!(
+                told.starts_with("sda is left out of the busy share: ") && told.contains(why),
+                "{told}"
+            );
         }
     }
 
