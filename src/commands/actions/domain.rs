@@ -95,7 +95,7 @@ impl Action for JoinDomain {
                 true => Err(ArgumentError::Text {
                     what: "the place in the directory (ou)",
                     most: OU_MAX,
-                    holds: "what steers",
+                    holds: "a control or invisible character",
                 }),
                 false => Ok(ou),
             });

@@ -6,7 +6,7 @@ use crate::redact::redact;
 
 /// What is said, and what it means: the first that fits is reported. Texts of apt 1.0 to 3.0 and dpkg
 /// (`apt-pkg/`, `cmdline/`), dnf 4, rpm 4, zypper 1.14 and pacman 6.
-const KNOWN: [(&str, &str); 35] = [
+const KNOWN: [(&str, &str); 36] = [
     (
         "dpkg was interrupted",
         "an earlier run of dpkg was interrupted; run \"dpkg --configure -a\" first",
@@ -33,6 +33,10 @@ const KNOWN: [(&str, &str); 35] = [
         "a repository could not be reached; check the network and its address",
     ),
     ("Could not connect to", "no network: a package server could not be reached"),
+    (
+        "Hash Sum mismatch",
+        "what was fetched is not what the package index names (its checksum is another); bring the index up to date, and see whether the repository is in order",
+    ),
     (
         "Failed to fetch",
         "packages could not be fetched (is there a network, and is the package index up to date?)",
@@ -172,7 +176,13 @@ pub fn explain(tool: &str, finished: &Finished, name: &str) -> Option<String> {
             })
     };
     Some(match (KNOWN.iter().find(|(text, _)| says(text)), archive) {
-        (Some((_, why)), _) => why.replace("{name}", name).replace("package  ", "a package "),
+        (Some((text, why)), _) => {
+            let why = why.replace("{name}", name).replace("package  ", "a package ");
+            match unmet(stdout).filter(|_| UNMET.contains(text)) {
+                Some(unmet) => format!("{why}: {unmet}"),
+                None => why,
+            }
+        }
         (None, Some((package, why))) => format!("package {package}: {why}"),
         (None, None) => match complaint(tool, stderr, stdout) {
             Some(line) => format!("the package manager ended with exit code {code}: {line}"),
@@ -348,11 +358,33 @@ fn last_lines<'a>(
     }
 }
 
-/// The package that dpkg failed at for another reason than a script of it, and that reason.
-fn failed_archive<'a>(tool: &str, stderr: &'a str) -> Option<(&'a str, &'a str)> {
-    let mut lines = stderr.lines().filter(|_| tool == "apt-get");
-    let package = lines.by_ref().find_map(dpkg_failed)?;
-    Some((package, lines.next()?.strip_prefix(' ')?.trim()))
+/// What apt says of dependencies that it cannot meet, among [`KNOWN`].
+const UNMET: [&str; 2] = ["held broken packages", "unmet dependencies"];
+
+/// The first dependency that apt cannot meet: `x : Depends: y (>= 2) but it is not installable`.
+fn unmet(stdout: &str) -> Option<String> {
+    let mut lines = stdout.lines();
+    lines.find(|line| *line == "The following packages have unmet dependencies:")?;
+    let line = lines.next()?.strip_prefix(' ')?;
+    let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(words.chars().take(LINE_LETTERS).collect())
+}
+
+/// The package that dpkg failed at for another reason than a script of it, and that reason; of an archive that cannot be
+/// read, with what is wrong with it.
+fn failed_archive<'a>(tool: &str, stderr: &'a str) -> Option<(&'a str, String)> {
+    const MARKS: [&str; 2] = ["dpkg-deb (subprocess): ", "dpkg-deb: error: "];
+    let lines: Vec<&str> = stderr.lines().filter(|_| tool == "apt-get").collect();
+    let (at, package) =
+        lines.iter().enumerate().find_map(|(at, line)| Some((at, dpkg_failed(line)?)))?;
+    let why = lines.get(at + 1)?.strip_prefix(' ')?.trim();
+    let marked = |line: &&'a str| MARKS.iter().find_map(|mark| line.strip_prefix(mark));
+    let fault = lines[..at].iter().find_map(marked).filter(|_| why.starts_with("dpkg-deb "));
+    let why = match fault {
+        Some(fault) => format!("{why}: {}", fault.chars().take(LINE_LETTERS).collect::<String>()),
+        None => why.to_owned(),
+    };
+    Some((package, why))
 }
 
 /// The line that tells most: the first error, else the last line, else zypper's error in its XML; at most
@@ -453,6 +485,25 @@ mod tests {
         assert_eq!(explain("apt-get", &failed(0, "W: something"), "jq"), None);
     }
 
+    #[test]
+    fn dependencies_that_cannot_be_met_are_named_and_a_wrong_checksum_is_no_missing_network() {
+        let stdout = "Some packages could not be installed.\n\nThe following packages have unmet dependencies:\n \
+            bad : Depends: nowhere (>= 2) but it is not installable\n       Conflicts: x\n";
+        let finished = Finished {
+            stdout: Captured { text: stdout.into(), ..Captured::default() },
+            ..failed(100, "E: Unable to correct problems, you have held broken packages.\n")
+        };
+        assert_eq!(
+            explain("apt-get", &finished, "bad").unwrap(),
+            "package bad needs others that cannot be had in the versions it wants: \
+             bad : Depends: nowhere (>= 2) but it is not installable"
+        );
+        let sum = "E: Failed to fetch file:/srv/x.deb  Hash Sum mismatch\n   Hashes of expected file:\n\
+            E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?\n";
+        let why = explain("apt-get", &failed(100, sum), "bad").unwrap();
+        assert!(why.contains("its checksum is another") && !why.contains("network"), "{why}");
+    }
+
     /// Every sentence of the table, said by something that the tool has run.
     #[test]
     fn words_that_merely_occur_are_no_reason_and_hold_no_lock() {
@@ -502,6 +553,15 @@ mod tests {
             explain("apt-get", &failed(100, &full), "bad").unwrap(),
             "there is no space left on the device"
         );
+        let cut = "dpkg-deb (subprocess): cannot copy archive member from '/x/bad_1_all.deb' to decompressor pipe: unexpected end of file or stream\n\
+            dpkg-deb: error: tar subprocess returned error exit status 2\n\
+            dpkg: error processing archive /x/bad_1_all.deb (--unpack):\n dpkg-deb --control subprocess returned error exit status 2\n";
+        let why = explain("apt-get", &failed(100, cut), "bad").unwrap();
+        assert!(
+            why.starts_with("package bad: dpkg-deb --control subprocess returned error "),
+            "{why}"
+        );
+        assert!(why.ends_with("unexpected end of file or stream"), "{why}");
         let zypper = "Installation of bad-1-1.noarch failed:\nError: Subprocess failed. Error: RPM failed: rpm: odd\n\
             the thing is not installed\nerror: %pre(bad-1-1.noarch) scriptlet failed, exit status 4\n\
             error: bad-1-1.noarch: install failed\n";
