@@ -182,6 +182,18 @@ async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
     assert_eq!(log.envelope((Instant::now(), now_ms), now_ms, "next", false), Ok(()));
 }
 
+/// As when a machine starts for the first time with a clock that is hours ahead, and then learns the time.
+#[tokio::test]
+async fn a_clock_that_is_set_back_below_the_start_costs_no_command() {
+    let log = begin(&FaultyDisk::new(1), "b", NOW);
+    let (then, now_ms) = (Instant::now(), NOW - 7_200_000);
+    log.look_at_clocks(then, now_ms);
+    // Signed after that, and a little before it arrives.
+    let arrives = (then + Duration::from_millis(40), now_ms + 40);
+    assert_eq!(log.envelope(arrives, now_ms + 35, "first", false), Ok(()));
+    assert_eq!(log.envelope(arrives, now_ms - 1, "before", false), Err(Refused::Stale));
+}
+
 #[tokio::test]
 async fn a_crash_at_every_byte_leaves_what_a_naive_model_says() {
     for seed in 1..=12 {

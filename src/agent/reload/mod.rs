@@ -62,6 +62,7 @@ use crate::agent::reload::watch::FileWatcher;
 use crate::agent::systemd;
 use crate::commands::notify::agent_events::AgentEvents;
 use crate::commands::notify::drop_report::LOOK_EVERY;
+use crate::commands::verify::wall_clock_ms;
 use crate::machine_events::MachineEvents;
 
 /// Reload requests that may wait while one is handled.
@@ -127,6 +128,9 @@ impl Main {
                 }
                 any = self.flows.ended() => if !any { return self.flows },
                 Some(event) = machine_events.next(), if !closed => {
+                    if let Some(commands) = &self.flows.command_state {
+                        commands.log.look_at_clocks(Instant::now(), wall_clock_ms());
+                    }
                     // The spool drops what was queued before the change; this event must not be part of that.
                     if lives.has_changed().unwrap_or(false) {
                         let life = *lives.borrow_and_update();

@@ -121,6 +121,18 @@ struct Live {
 }
 
 impl Live {
+    /// Whether the clock was set back.
+    fn look_at_clocks(&mut self, now: Instant, now_ms: i64) -> bool {
+        let is_back = self.state.replay.clocks(now, now_ms);
+        if is_back {
+            tracing::warn!("the clock was set back: envelopes stamped by it are taken");
+            let floor = self.state.replay.floor();
+            let session = Session { floor, ..self.state.session.clone() };
+            self.push(Event::Session(session), now_ms.max(0).cast_unsigned());
+        }
+        is_back
+    }
+
     fn push(&mut self, event: Event, now_ms: u64) {
         event.write(now_ms, &mut self.pending);
         self.count += 1;
@@ -268,6 +280,15 @@ impl RequestLog {
         self.0.live().state.replay.keep(max.min(NONCES_KEPT));
     }
 
+    /// Looks at the clocks, which may have been set. A step back has to be seen before the next envelope comes: that is stamped
+    /// a little earlier than it arrives.
+    pub fn look_at_clocks(&self, now: Instant, now_ms: i64) {
+        let is_back = self.0.live().look_at_clocks(now, now_ms);
+        if is_back {
+            self.kick();
+        }
+    }
+
     /// Accepts an envelope with the timestamp `ts`, unless it is or may be a replay. A harmless one is not remembered.
     ///
     /// # Errors
@@ -283,12 +304,7 @@ impl RequestLog {
         short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
         let nonce = u128::from_le_bytes(short);
         let mut live = self.0.live();
-        if live.state.replay.clocks(now, now_ms) {
-            tracing::warn!("the clock was set back: envelopes stamped by it are taken");
-            let floor = live.state.replay.floor();
-            let session = Session { floor, ..live.state.session.clone() };
-            live.push(Event::Session(session), now_ms.max(0).cast_unsigned());
-        }
+        live.look_at_clocks(now, now_ms);
         live.state.replay.check(ts, nonce)?;
         if !is_harmless {
             live.push(Event::Envelope(ts, nonce), now_ms.max(0).cast_unsigned());
