@@ -52,9 +52,9 @@ pub struct FairQueue {
 
 #[derive(Debug, Default)]
 struct Inside {
-    guests: HashMap<Arc<str>, Queue>,
+    guests: HashMap<u64, Queue>,
     /// Whose turn it is next: each guest that has a line, once.
-    turns: VecDeque<Arc<str>>,
+    turns: VecDeque<u64>,
     bytes: usize,
     is_closed: bool,
 }
@@ -79,16 +79,16 @@ impl FairQueue {
         let mut inside = self.lock();
         let Inside { guests, turns, bytes, .. } = &mut *inside;
         let cost = line.cost();
-        if let Some(queue) = guests.get(&line.guest.vm)
+        if let Some(queue) = guests.get(&line.guest.id)
             && (queue.bytes + cost > self.share || *bytes + cost > BYTES_MAX)
         {
             return Err(line);
         }
         *bytes += cost;
-        if !guests.contains_key(&line.guest.vm) {
-            turns.push_back(Arc::clone(&line.guest.vm));
+        if !guests.contains_key(&line.guest.id) {
+            turns.push_back(line.guest.id);
         }
-        let queue = guests.entry(Arc::clone(&line.guest.vm)).or_default();
+        let queue = guests.entry(line.guest.id).or_default();
         queue.bytes += cost;
         queue.lines.push_back(line);
         drop(inside);
@@ -129,12 +129,12 @@ impl Inside {
     fn take(&mut self, lines: usize, bytes: usize) -> Vec<Line> {
         let (mut taken, mut size) = (Vec::new(), 0);
         while taken.len() < lines
-            && let Some(vm) = self.turns.pop_front()
+            && let Some(id) = self.turns.pop_front()
         {
-            let Some(queue) = self.guests.get_mut(&vm) else { continue };
+            let Some(queue) = self.guests.get_mut(&id) else { continue };
             let cost = queue.lines.front().map_or(0, Line::cost);
             if !taken.is_empty() && size + cost > bytes {
-                self.turns.push_front(vm);
+                self.turns.push_front(id);
                 break;
             }
             let Some(line) = queue.lines.pop_front() else { continue };
@@ -142,8 +142,8 @@ impl Inside {
             queue.bytes -= cost;
             self.bytes -= cost;
             match queue.lines.is_empty() {
-                true => drop(self.guests.remove(&vm)),
-                false => self.turns.push_back(vm),
+                true => drop(self.guests.remove(&id)),
+                false => self.turns.push_back(id),
             }
             line.guest.room.notify_one();
             taken.push(line);
@@ -190,6 +190,18 @@ mod tests {
         assert_eq!(texts(&queue.take(64, 1 << 20).await.unwrap()), ["c1", "l3", "l100"]);
         queue.close();
         assert!(queue.take(64, 1 << 20).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_comes_back_at_another_socket_does_not_wait_behind_its_lines_of_before() {
+        let fleet = Fleet::new("lab", Guests::at(Vec::new()));
+        let before = fleet.guest("web");
+        let queue = FairQueue::new(LINE_COST + 10);
+        queue.push(line(&before, "old")).unwrap();
+        assert!(queue.push(line(&before, "more")).is_err());
+        fleet.forget("web");
+        queue.push(line(&fleet.guest("web"), "new")).unwrap();
+        assert_eq!(texts(&queue.take(64, 1 << 20).await.unwrap()), ["old", "new"]);
     }
 
     #[tokio::test]

@@ -24,6 +24,8 @@ pub struct Fleet {
     /// What each guest may take.
     pub settings: Guests,
     guests: Mutex<BTreeMap<Arc<str>, Arc<Guest>>>,
+    /// The number of the next guest.
+    next: AtomicU64,
     /// Bytes of lines that have begun and not ended.
     begun: AtomicUsize,
     /// Sockets that are not read, by reason, as the last search found them.
@@ -45,7 +47,14 @@ impl Fleet {
     /// No guest yet.
     pub fn new(site: &str, settings: Guests) -> Self {
         let (guests, refused) = (Mutex::default(), Refused::default());
-        Self { site: site.into(), settings, guests, begun: AtomicUsize::new(0), refused }
+        Self {
+            site: site.into(),
+            settings,
+            guests,
+            next: AtomicU64::new(0),
+            begun: AtomicUsize::new(0),
+            refused,
+        }
     }
 
     /// The guest of this name, with what was counted of it before.
@@ -55,7 +64,7 @@ impl Fleet {
             return Arc::clone(guest);
         }
         let name: Arc<str> = vm.into();
-        let guest = Arc::new(Guest::new(Arc::clone(&name)));
+        let guest = Arc::new(Guest::new(self.next.fetch_add(1, Relaxed), Arc::clone(&name)));
         guests.insert(name, Arc::clone(&guest));
         guest
     }
@@ -160,6 +169,8 @@ counts! {
 /// One guest.
 #[derive(Debug)]
 pub struct Guest {
+    /// Its number, which no guest has again: one that comes back at another socket is another one.
+    pub id: u64,
     /// Its name.
     pub vm: Arc<str>,
     /// What has happened, in the order of [`Count::ALL`].
@@ -192,9 +203,9 @@ pub struct Snapshot {
 }
 
 impl Guest {
-    fn new(vm: Arc<str>) -> Self {
+    fn new(id: u64, vm: Arc<str>) -> Self {
         let (counts, state) = (Default::default(), Mutex::default());
-        Self { vm, counts, state, room: Notify::new() }
+        Self { id, vm, counts, state, room: Notify::new() }
     }
 
     /// Counts `what` once.
