@@ -111,6 +111,23 @@ fn the_host_gets_an_event_for_invalid_files_and_one_when_they_are_valid_again() 
 }
 
 #[test]
+fn a_value_above_its_threshold_is_an_event_at_the_host_and_a_line_of_the_log() {
+    let lab = Lab::new();
+    let threshold = "[[enrich]]\nthreshold = { of = \"memory\", above = 0 }\n[batch]";
+    lab.write("metrics.toml", &metrics("20ms", WHOLE).replace("[batch]", threshold));
+    let agent = lab.start();
+    let event = event(&mut lab.0.host(), "threshold");
+    assert_eq!(event["severity"], "warn");
+    let message = event["message"].as_str().unwrap();
+    assert!(message.starts_with("memory is above 0 %: "), "{message}");
+    let context = &event["context"];
+    assert_eq!((&context["pipeline"], &context["of"]), (&"metrics".into(), &"memory".into()));
+    agent.signal(Signal::TERM);
+    let (_, log) = agent.end();
+    assert_eq!(log.matches("memory is above 0 %: ").count(), 1, "{log}");
+}
+
+#[test]
 fn an_agent_without_commands_reports_drops_and_reloads_to_its_host() {
     let lab = Lab::new();
     let quick = metrics("20ms", WHOLE);

@@ -15,19 +15,22 @@ use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, R
 use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{IntervalSource, Surroundings};
-use crate::metrics::enrich::{Changes, Enricher, Identity, Join, Rates, Select, Tags, Top};
+use crate::metrics::enrich::{
+    Changes, Crossing, Enricher, Identity, Join, ProcessFilter, Rates, Select, Tags, Threshold, Top,
+};
 use crate::metrics::latest::{Latest, Remember};
 use crate::metrics::serialize::Serialize;
 use crate::metrics::{READINGS_WAITING, Stages, collect, through};
-use crate::model::{Frame, Group};
+use crate::model::{Frame, Group, SystemMetrics};
 use crate::pipeline::topology::Topology;
 use crate::pipeline::{
-    BoxSink, Context, Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore,
-    Stateful, StatsRegistry, Subscriber, Task,
+    BoxSink, Context, Graph, MemoryBudget, Pipeline, Restore, Ring, Segment, StageStats,
+    StateStore, Stateful, StatsRegistry, Subscriber, Task, Transform,
 };
 use crate::port::Target;
 use crate::records;
 use crate::sinks;
+use crate::values::Glob;
 use crate::wire::Format;
 
 /// All flows of the files, built and not started.
@@ -62,6 +65,7 @@ pub fn assemble(
             memory_budget: &MemoryBudget::default(),
             state: Some(&StateFolder::at(&loaded.agent.state.folder)),
             limit: None,
+            events: None,
             trial: None,
             status: &StatusReport::default(),
         };
@@ -118,6 +122,7 @@ pub fn assemble_trial(
         memory_budget: &MemoryBudget::default(),
         state: None,
         limit: None,
+        events: None,
         trial: Some(trial),
         status: &StatusReport::default(),
     };
@@ -148,6 +153,8 @@ pub(super) struct Site<'a> {
     pub state: Option<&'a StateFolder>,
     /// The memory limit of the process.
     pub limit: Option<&'a MemoryLimit>,
+    /// Takes the events of its stages, if a host may get them.
+    pub events: Option<&'a AgentEvents>,
     /// Set where the flow runs for a look only.
     pub trial: Option<&'a Trial<'a>>,
     /// What the agent tells of itself.
@@ -212,7 +219,8 @@ pub(super) fn metrics_flow(
     let remember = Remember::new(site.latest.clone(), troubles);
     let mut enrichers: Vec<Enricher> =
         vec![Box::new(Stateful::new(remember, site.state_store, "remember"))];
-    enrichers.extend(restored_enrichers(file, site.vm_id, site.state_store));
+    let Site { vm_id, events, state_store, .. } = *site;
+    enrichers.extend(Enrichers { pipeline: name, vm_id, events, state_store }.of(file));
     let readings = collect(&site.context(name), cadences(file, site));
     let mut outputs = Outputs::of(name);
     let graph = if let [format] = file.formats()[..] {
@@ -389,27 +397,85 @@ pub fn sink(target: &config::Target) -> Option<BoxSink<Frame>> {
     })
 }
 
-/// The transforms of a file: everything between the readings and the frames of its first output.
+/// The transforms of a file: everything between the readings and the frames of its first output. Events go to the log
+/// only.
 pub fn stages(file: &PipelineFile, vm_id: Option<&str>) -> Stages {
     let state_store = StateStore::default();
-    let enrichers = restored_enrichers(file, vm_id, &state_store);
+    let (pipeline, events) = ("", None);
+    let enrichers = Enrichers { pipeline, vm_id, events, state_store: &state_store }.of(file);
     let format = file.formats().first().copied().unwrap_or(file.serialize.format);
     format_stages(file, format, enrichers, &state_store)
 }
 
-/// The enrichers of a file, with the state from `state_store`.
-fn restored_enrichers(
-    file: &PipelineFile,
-    vm_id: Option<&str>,
-    state_store: &StateStore,
-) -> Vec<Enricher> {
-    let enrich = |(index, enrich): (usize, &Enrich)| {
-        // State is matched by position among its kind: the second `rates` of a file continues the second one.
-        let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
-        let nth = file.enrich.iter().take(index).filter(same).count();
-        enricher(nth, enrich, vm_id, state_store)
-    };
-    file.enrich.iter().enumerate().map(enrich).collect()
+/// What the enrichers of a file are built with.
+struct Enrichers<'a> {
+    /// The pipeline's name.
+    pipeline: &'a str,
+    /// The machine's name at its manager.
+    vm_id: Option<&'a str>,
+    /// Takes their events.
+    events: Option<&'a AgentEvents>,
+    /// Has their state.
+    state_store: &'a StateStore,
+}
+
+impl Enrichers<'_> {
+    /// Those of `file`, in order.
+    fn of(&self, file: &PipelineFile) -> Vec<Enricher> {
+        let enrich = |(index, enrich): (usize, &Enrich)| {
+            // State is matched by position among its kind: the second `rates` of a file continues the second one.
+            let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
+            self.one(file.enrich.iter().take(index).filter(same).count(), enrich)
+        };
+        file.enrich.iter().enumerate().map(enrich).collect()
+    }
+
+    /// One that is the `nth` of its kind.
+    fn one(&self, nth: usize, enrich: &Enrich) -> Enricher {
+        match enrich {
+            Enrich::Identity(identify) => {
+                let vm_id = identify.vm_id.clone().or_else(|| self.vm_id.map(str::to_owned));
+                Box::new(Identity::new(crate::agent::identity::of_this_machine(vm_id)))
+            }
+            Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
+            Enrich::Rates(_) => self.stateful(Rates::default(), "rates", nth),
+            Enrich::Top(top) => Box::new(Top::new(top.processes.items(), top.by)),
+            Enrich::Select(config::Select::Keep(groups)) => Box::new(Select::keep(groups)),
+            Enrich::Select(config::Select::Drop(groups)) => Box::new(Select::drop(groups)),
+            Enrich::Changes(changes) => {
+                self.stateful(Changes::new(changes.full_every.get()), "changes", nth)
+            }
+            Enrich::Where(conditions) => Box::new(process_filter(conditions)),
+            Enrich::Threshold(threshold) => {
+                let config::Threshold { of, above, hold, until } = *threshold;
+                let hold = hold.map(config::Period::get).unwrap_or_default();
+                let limits = Crossing { of, above, hold, until: until.unwrap_or(above) };
+                let events = self.events.cloned();
+                let notify = Box::new(move |event| {
+                    if let Some(events) = &events {
+                        events.send(event);
+                    }
+                });
+                self.stateful(Threshold::new(self.pipeline, limits, notify), "threshold", nth)
+            }
+        }
+    }
+
+    fn stateful<T>(&self, stage: T, kind: &str, nth: usize) -> Enricher
+    where
+        T: Transform<In = SystemMetrics, Out = SystemMetrics> + Restore + 'static,
+    {
+        Box::new(Stateful::new(stage, self.state_store, format!("{kind}/{nth}")))
+    }
+}
+
+fn process_filter(conditions: &config::Where) -> ProcessFilter {
+    ProcessFilter {
+        names: conditions.name.as_ref().map(|all| all.iter().map(Glob::new).collect()),
+        uids: conditions.user.as_ref().map(|all| all.iter().filter_map(|user| user.uid).collect()),
+        cpu_above: conditions.cpu_above,
+        memory_above: conditions.memory_above.map(config::Size::bytes),
+    }
 }
 
 /// The stages of one format, behind `enrichers`.
@@ -434,31 +500,6 @@ fn format_stages(
         max_delay: file.batch.max_delay.get(),
     };
     Stages { enrichers, batcher: Batcher::new(limits), serialize: Serialize::new(format) }
-}
-
-fn enricher(
-    nth: usize,
-    enrich: &Enrich,
-    vm_id: Option<&str>,
-    state_store: &StateStore,
-) -> Enricher {
-    match enrich {
-        Enrich::Identity(identify) => {
-            let vm_id = identify.vm_id.clone().or_else(|| vm_id.map(str::to_owned));
-            Box::new(Identity::new(crate::agent::identity::of_this_machine(vm_id)))
-        }
-        Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
-        Enrich::Rates(_) => {
-            Box::new(Stateful::new(Rates::default(), state_store, format!("rates/{nth}")))
-        }
-        Enrich::Top(top) => Box::new(Top::new(top.processes.items(), top.by)),
-        Enrich::Select(config::Select::Keep(groups)) => Box::new(Select::keep(groups)),
-        Enrich::Select(config::Select::Drop(groups)) => Box::new(Select::drop(groups)),
-        Enrich::Changes(changes) => {
-            let changes = Changes::new(changes.full_every.get());
-            Box::new(Stateful::new(changes, state_store, format!("changes/{nth}")))
-        }
-    }
 }
 
 /// The shortest interval: its readings become lines.

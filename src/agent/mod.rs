@@ -77,8 +77,8 @@ pub async fn run(
         loaded.agent.state.folder.clone_from(folder);
     }
     let settings = loaded.agent.clone();
-    let mut flows =
-        FlowManager::new(settings.clone(), port.clone(), &health, event_receiver, &stop);
+    let channel = (events.clone(), event_receiver);
+    let mut flows = FlowManager::new(settings.clone(), port.clone(), &health, channel, &stop);
     let chosen = state;
     let state = StateFolder::at(&settings.state.folder);
     let origin = Origin { paths, port, state: state.clone(), chosen };

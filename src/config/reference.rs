@@ -150,6 +150,20 @@ pub const PIPELINE: Page = Page {
                     "{ full_every = 10 }",
                     "lets only what has changed through",
                 ),
+                key(
+                    "where",
+                    "table, see below",
+                    NONE,
+                    "{ user = [\"postgres\"], memory_above = \"100MiB\" }",
+                    "keeps the processes for which all of it holds",
+                ),
+                key(
+                    "threshold",
+                    "table, see below",
+                    NONE,
+                    "{ of = \"memory\", above = 90, for = \"2m\", until = 80 }",
+                    "reports a value that stays above a bound, to the log and as an `agent_event`",
+                ),
             ],
         },
         Section {
@@ -199,6 +213,50 @@ pub const PIPELINE: Page = Page {
                 "60",
                 "every how many readings a full copy goes, whatever has changed",
             )],
+        },
+        Section {
+            header: "`where = { … }` in `[[enrich]]`",
+            about: "One of them at least; a process stays if all that are given hold. It sees what `processes` in `from` has \
+                    kept, so give that a larger `keep`.",
+            within: "[[collect]]\nevery = \"30s\"\nfrom = [\"processes\"]\n[[enrich]]\nwhere.{}\n[write]\nstdout = true",
+            keys: &[
+                key(
+                    "name",
+                    "list of patterns",
+                    NONE,
+                    "[\"postgres\", \"nginx*\"]",
+                    "its name, or the file name of its executable; `*` stands for any text",
+                ),
+                key(
+                    "user",
+                    "list of texts",
+                    NONE,
+                    "[\"www-data\", \"1000\"]",
+                    "its owner, by name or id; names are looked up in `/etc/passwd` when the file is read",
+                ),
+                key("cpu_above", "number", NONE, "5", "percent of one core"),
+                key("memory_above", SIZE, NONE, "\"100MiB\"", "resident memory"),
+            ],
+        },
+        Section {
+            header: "`threshold = { … }` in `[[enrich]]`",
+            about: "The event goes to a host that takes `agent_event`, once when the value has stayed above the bound for the \
+                    time, and once when it is back.",
+            within: "[[collect]]\nevery = \"30s\"\nfrom = [\"memory\"]\n[[enrich]]\nthreshold.of = \"memory\"\nthreshold.above = 90\nthreshold.{}\n[write]\nstdout = true",
+            keys: &[
+                key(
+                    "of",
+                    "`\"cpu\"`, `\"iowait\"`, `\"steal\"`, `\"temperature\"`, `\"memory\"`, `\"swap\"`, `\"disk\"`, `\"inodes\"`, `\"load\"`, \
+                     `\"cpu-pressure\"`, `\"memory-pressure\"` or `\"io-pressure\"`",
+                    NEEDED,
+                    "\"disk\"",
+                    "what is watched: percent, but for `temperature` (°C) and `load` (one minute); of `disk` and `inodes` the \
+                     fullest file system; of pressure the share of the last 60 s in which some task waited",
+                ),
+                key("above", "number", NEEDED, "90", "the bound"),
+                key("for", TIME, "(at once)", "\"2m\"", "how long it must stay above"),
+                key("until", "number", "(`above`)", "80", "it is back at this or below"),
+            ],
         },
         Section {
             header: "`[batch]`",

@@ -14,8 +14,8 @@ use super::validate::{Broken, Step};
 use super::value::{Problem, text};
 use crate::commands::actions::plan::Argument;
 use crate::commands::actions::registry::{self, arguments_of};
-use crate::commands::authorize::glob::Glob;
 use crate::commands::authorize::rule::{Line, Rule, Switch};
+use crate::values::Glob;
 
 /// Fills in the line number and text from the source.
 pub(super) fn find(line: &mut Line, source: &str) {

@@ -118,6 +118,9 @@ fn of(page: &Page, key: &Key) -> Value {
             let most = key.takes.split("at most ").nth(1).and_then(|most| most.parse().ok());
             json!({ "type": "integer", "minimum": 1, "maximum": most.unwrap_or(super::Count::MAX) })
         }
+        Some(Value::Number(_)) if key.takes == "number" => {
+            json!({ "type": "number", "minimum": 0 })
+        }
         Some(Value::Number(_)) => json!({ "type": "integer", "minimum": 0 }),
         Some(Value::String(_)) => text(key),
         Some(Value::Array(_)) => json!({ "type": "array", "items": items(page, key) }),

@@ -22,6 +22,7 @@ pub(super) fn of_pipeline(file: &PipelineFile) -> Vec<Broken> {
     let mut warnings = Vec::new();
     without_a_place_in_the_format(file, &mut warnings);
     without_input(file, &mut warnings);
+    unknown_users(file, &mut warnings);
     tags_without_value(file, &mut warnings);
     tags_given_twice(file, &mut warnings);
     batch_that_its_delay_never_ends(file, &mut warnings);
@@ -70,6 +71,8 @@ fn without_input(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     for (index, enrich) in file.enrich.iter().enumerate() {
         let (name, needed) = match enrich {
             Enrich::Top(_) => ("top", Group::Processes),
+            Enrich::Where(_) => ("where", Group::Processes),
+            Enrich::Threshold(threshold) => ("threshold", threshold.of.group()),
             Enrich::Rates(_) => ("rates", Group::Network),
             Enrich::Select(select) => {
                 groups.retain(|group| select.keeps(*group));
@@ -81,6 +84,19 @@ fn without_input(file: &PipelineFile, warnings: &mut Vec<Broken>) {
             let message = format!("this does nothing: there is no {:?} here", needed.name());
             let help = format!("collect {:?}, or leave this out", needed.name());
             warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, help));
+        }
+    }
+}
+
+/// Users of `where` that no account is.
+fn unknown_users(file: &PipelineFile, warnings: &mut Vec<Broken>) {
+    for (index, enrich) in file.enrich.iter().enumerate() {
+        let Enrich::Where(conditions) = enrich else { continue };
+        let users = conditions.user.iter().flatten().enumerate();
+        for (at, user) in users.filter(|(_, user)| user.uid.is_none()) {
+            let message = format!("there is no user {:?} here: no process is theirs", user.name);
+            let path = [Key("enrich"), Item(index), Key("where"), Key("user"), Item(at)];
+            warnings.push(Broken::new(&path, message, "correct the name, or give the id"));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Values of a file, below the grammar that they belong to: texts, times, sizes and counts with their units and bounds, tables
 //! that are strict, and the reference of a key. A stage whose options are a part of a file parses them with these.
 
+mod glob;
 pub(crate) mod value;
 pub(crate) mod units;
 pub(crate) mod table;
 pub(crate) mod variant;
 mod reference;
 
+pub use glob::Glob;
 pub use reference::{Key, Section, key};
 pub use units::{Count, Period, Size};
 pub use value::Problem;

@@ -57,7 +57,7 @@ impl Period {
                     .map_err(|problem| Problem { help: bounds.to_owned(), ..problem }),
                 _ => Err(Problem::new("is too long", bounds)),
             },
-            Raw::Whole(_) | Raw::Real => {
+            Raw::Whole(_) | Raw::Real(_) => {
                 let help = "put it in quotes with a unit (ms, s, m, h), as in \"30s\"";
                 Err(Problem::new("has no unit", help))
             }
@@ -138,7 +138,7 @@ impl Size {
     ) -> Result<Self, D::Error> {
         let bytes = match Raw::deserialize(deserializer)? {
             Raw::Text(text) => bytes_of(&text),
-            Raw::Whole(_) | Raw::Real => {
+            Raw::Whole(_) | Raw::Real(_) => {
                 let help = "put it in quotes with a unit (B, KiB, MiB, GiB), as in \"256KiB\"";
                 Err(Problem::new("has no unit", help))
             }

@@ -50,7 +50,7 @@ pub(crate) enum Raw {
     Text(String),
     Whole(i128),
     Bool(bool),
-    Real,
+    Real(f64),
     List,
     Table { keys: usize },
 }
@@ -121,8 +121,8 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Whole(i128::try_from(number).unwrap_or(i128::MAX)))
     }
 
-    fn visit_f64<E: Error>(self, _number: f64) -> Result<Raw, E> {
-        Ok(Raw::Real)
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Raw, E> {
+        Ok(Raw::Real(number))
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Raw, E> {

@@ -57,6 +57,20 @@ fn data_loss_and_useless_settings_are_warned_of_at_their_place() {
         ),
         (
             pipeline(
+                "\"cpu\"",
+                "json-lines",
+                "[[enrich]]\nwhere = { user = [\"root\", \"nobody-here\", 4711] }\n[[enrich]]\n\
+                 threshold = { of = \"swap\", above = 5 }",
+                null,
+            ),
+            vec![
+                "2:9: this does nothing: there is no \"processes\" here",
+                "2:27: there is no user \"nobody-here\" here: no process is theirs",
+                "4:13: this does nothing: there is no \"memory\" here",
+            ],
+        ),
+        (
+            pipeline(
                 "\"cpu\", \"network\"",
                 "json-lines",
                 "[[enrich]]\nselect = { keep = [\"cpu\"] }\n[[enrich]]\nrates = {}",

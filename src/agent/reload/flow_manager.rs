@@ -36,7 +36,7 @@ use crate::agent::reload::report::Report;
 use crate::agent::status::StatusReport;
 use crate::commands::authorize::Authorize;
 use crate::commands::execute::running::Running;
-use crate::commands::notify::agent_events::EventReceiver;
+use crate::commands::notify::agent_events::{AgentEvents, EventReceiver};
 use crate::commands::notify::drop_report::DropReport;
 use crate::commands::notify::spool_status::SpoolEvents;
 use crate::commands::request_log::RequestLog;
@@ -67,6 +67,7 @@ pub(in crate::agent) struct FlowManager {
     spool_state: SpoolEvents,
     health: StatsRegistry,
     stop: CancellationToken,
+    sender: AgentEvents,
     events: EventReceiver,
     latest: Latest,
     ports: Ports,
@@ -104,7 +105,7 @@ impl FlowManager {
         agent: AgentSettings,
         port: Option<port::Target>,
         health: &StatsRegistry,
-        events: EventReceiver,
+        (sender, events): (AgentEvents, EventReceiver),
         stop: &CancellationToken,
     ) -> Self {
         let ports = Ports::new(port, health, stop).for_hosts(agent.host);
@@ -117,6 +118,7 @@ impl FlowManager {
             drop_report: DropReport::default(),
             spool_state: SpoolEvents::default(),
             ports,
+            sender,
             health: health.clone(),
             stop: stop.clone(),
             events,
@@ -289,6 +291,7 @@ impl FlowManager {
             memory_budget: &self.memory_budget,
             state: Some(&StateFolder::at(&self.agent.state.folder)),
             limit,
+            events: Some(&self.sender),
             trial: None,
             status: &status,
         };

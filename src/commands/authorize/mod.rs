@@ -5,7 +5,6 @@
 //! and its [side effects](crate::commands::actions::Action::side_effects) on this machine just before it runs.
 
 pub mod effects;
-pub mod glob;
 pub mod policy;
 pub mod rule;
 pub mod dry_run;

@@ -28,8 +28,8 @@ use crate::commands::actions::argument::unit_of;
 use crate::commands::actions::plan::{Argument, Effect, Part, Value};
 use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
 use crate::commands::authorize::effects::effects;
-use crate::commands::authorize::glob::Glob;
 use crate::commands::decode::request::{Request, RequestKind, Shell};
+use crate::values::Glob;
 
 /// The rules of one file, and the longest timeout that it grants.
 #[derive(Debug, Clone, PartialEq)]

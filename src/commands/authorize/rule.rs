@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::glob::Glob;
 use crate::commands::actions::plan::Argument;
+use crate::values::Glob;
 
 /// What a command flow allows. Deny wins over allow, and what no rule allows is denied.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -81,6 +81,12 @@ pub fn identity(account: &Account) -> Result<Identity, ProcessError> {
         .ok_or_else(|| ProcessError::UnknownAccount(account.clone()))
 }
 
+/// The user id of an account, where `/etc/passwd` has it. Reads a file: not for an async worker.
+pub fn uid_of(name: &str) -> Option<u32> {
+    let passwd = text(PASSWD).ok()?;
+    lines(&passwd).find(|entry| entry.name == name).map(|entry| entry.uid)
+}
+
 /// The folder of a user, where `/etc/passwd` has one. Reads a file: not for an async worker.
 fn home_of(uid: u32) -> Option<PathBuf> {
     let passwd = text(PASSWD).ok()?;

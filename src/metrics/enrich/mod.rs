@@ -8,17 +8,21 @@
 mod changes;
 mod identity;
 mod join;
+mod process_filter;
 mod rates;
 mod select;
 mod tags;
+mod threshold;
 mod top;
 
 pub use changes::Changes;
 pub use identity::Identity;
 pub use join::Join;
+pub use process_filter::ProcessFilter;
 pub use rates::Rates;
 pub use select::Select;
 pub use tags::Tags;
+pub use threshold::{Crossing, Measure, Notify, Threshold};
 pub use top::Top;
 
 use crate::model::SystemMetrics;

@@ -6,7 +6,7 @@ use std::fmt;
 /// at all.
 ///
 /// ```
-/// use infiniservice::commands::authorize::glob::Glob;
+/// use infiniservice::values::Glob;
 ///
 /// let glob = Glob::new("systemd*");
 /// assert!(glob.matches("systemd") && glob.matches("systemd-resolved"));
