@@ -117,7 +117,7 @@ fn records_are_shown_behind_each_transform_with_the_filter_and_the_count_of_the_
     let out = BufReader::new(tap.stdout.take().unwrap());
     let mut skipped = 0;
     for line in out.lines().map(Result::unwrap) {
-        let count = line.strip_prefix("… ").and_then(|rest| rest.strip_suffix(" lines skipped"));
+        let count = line.strip_prefix("… skipped: ");
         skipped += count.map_or(0, |count| count.parse::<u32>().unwrap());
         if skipped == 47 {
             break;

@@ -18,6 +18,7 @@ fn shape(name: &str) -> Option<Shape> {
     let (_, known) = registry::names().find(|(_, known)| known.name == name)?;
     match known.host {
         Sent::With { parameters, nested } => Some(Shape { parameters, nested }),
+        Sent::Offered { parameters } => Some(Shape { parameters, nested: false }),
         Sent::Never | Sent::Bare => None,
     }
 }
@@ -166,7 +167,7 @@ pub fn known_actions() -> Vec<&'static str> {
     all
 }
 
-/// The names of the actions that today's host sends.
+/// The names of the actions that today's host or this program sends.
 fn sent() -> impl Iterator<Item = &'static str> {
     let sent = registry::names().filter(|(_, name)| !matches!(name.host, Sent::Never));
     sent.map(|(_, name)| name.name)

@@ -95,14 +95,16 @@ impl Tap {
     pub fn offer<T: EventCount>(&self, now: Instant, items: &[T]) {
         let (mut left, mut skipped) = (self.allowance(now), 0);
         for item in items {
-            let mut shown = 0;
-            if left > 0 {
-                item.show(&mut |line| {
-                    self.line(line);
-                    (left, shown) = (left - 1, shown + 1);
-                    left > 0
-                });
+            if left == 0 {
+                skipped += item.weight(); // to count its lines would cost more than to take it on
+                continue;
             }
+            let mut shown = 0;
+            item.show(&mut |line| {
+                self.line(line);
+                (left, shown) = (left - 1, shown + 1);
+                left > 0
+            });
             skipped += item.lines().saturating_sub(shown);
         }
         self.skip(skipped);
@@ -180,7 +182,7 @@ impl TapReader {
         Some(line)
     }
 
-    /// How many lines were not shown since this was last asked.
+    /// How many lines were not shown since this was last asked; of what came beyond the rate it is readings or records.
     pub fn skipped(&self) -> u64 {
         self.counts.skipped.swap(0, Relaxed)
     }
@@ -204,6 +206,10 @@ mod tests {
 
     impl EventCount for Text {
         const IS_SHOWN: bool = true;
+
+        fn weight(&self) -> u64 {
+            self.lines()
+        }
 
         fn lines(&self) -> u64 {
             self.0.lines().count() as u64

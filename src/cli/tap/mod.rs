@@ -136,7 +136,7 @@ impl View {
 
     fn ends(&self) {
         if self.total > 0 {
-            super::complain(&format!("infiniservice: {} lines were skipped in all", self.total));
+            super::complain(&format!("infiniservice: skipped in all: {}", self.total));
         }
     }
 
@@ -163,7 +163,7 @@ impl View {
         }
         if self.skipped > 0 {
             self.total += self.skipped;
-            let note = format!("… {} lines skipped", std::mem::take(&mut self.skipped));
+            let note = format!("… skipped: {}", std::mem::take(&mut self.skipped));
             match self.format {
                 // Standard output is for lines.
                 Format::Json => super::complain(&format!("infiniservice: {note}")),
@@ -263,7 +263,7 @@ sequence=3  timestamp=2026-01-01T00:00:00.000Z
   ports[0]: port=22
   ports[1]: port=80
   tags: x=\\u{1b}[2J
-… 7 lines skipped
+… skipped: 7
 ";
         assert_eq!(view(Format::Pretty, None).text(&tapped(&[line], 7)), expected);
     }

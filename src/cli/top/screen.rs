@@ -194,7 +194,7 @@ fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
         title.push(&shown(name), Some(Colour::Bold));
         if shown_stages.is_empty() {
             title.push(
-                &format!("   nothing has moved in its {} stages", all.len()),
+                &format!("   nothing has moved yet, stages: {}", all.len()),
                 Some(Colour::Dim),
             );
             lines.push(title);
@@ -376,7 +376,7 @@ metrics
 │        10/s│─▶│        10/s│─▶│        10/s│─▶│        10/s│
 │            │  │      2 lost│  │  12.3k held│  │            │
 └────────────┘  └────────────┘  └────────────┘  └────────────┘
-commands   nothing has moved in its 1 stages";
+commands   nothing has moved yet, stages: 1";
         assert_eq!(lines[..11].join("\n"), expected);
         assert_eq!((lines.len(), hidden), (24, 0));
         assert_eq!(lines[23], "q quit   a all stages   space pause   up, down scroll");

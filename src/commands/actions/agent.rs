@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, Refused, Unfit};
-use super::page::Name;
+use super::page::{Missing, Name, json as parameter, text};
 use super::plan::Plan;
 use super::{Context, Done, blocking};
 use crate::commands::execute::outcome::Outcome;
@@ -49,7 +49,8 @@ impl Action for AgentStatus {
         "AgentStatus",
         "tells what the agent does: rates, queues, losses, ports, commands that run, last warnings",
         "as `infiniservice status --json`",
-    )];
+    )
+    .offered(&[])];
     type Arguments = super::action::NoArguments;
 
     fn new(_: &'static str, _: Self::Arguments) -> Result<Self, Unfit> {
@@ -104,7 +105,13 @@ impl Action for AgentTap {
         "waits for the next lines (10, at most 100) that come out of a stage of a pipeline, for 10 s, at most 60",
         "`{stage, lines, skipped}`",
     )
-    .takes("stage, pipeline?, lines?, seconds?")];
+    .takes("stage, pipeline?, lines?, seconds?")
+    .offered(&[
+        text("stage", Missing::Refused),
+        text("pipeline", Missing::Absent),
+        parameter("lines", Missing::Absent),
+        parameter("seconds", Missing::Absent),
+    ])];
     type Arguments = TapArguments;
 
     fn new(_: &'static str, arguments: TapArguments) -> Result<Self, Unfit> {

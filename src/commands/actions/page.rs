@@ -43,6 +43,11 @@ impl Name {
         Self { host: Sent::With { parameters, nested: true }, ..self }
     }
 
+    /// Today's host does not send it; `infiniservice-host` does, with these parameters.
+    pub const fn offered(self, parameters: &'static [Parameter]) -> Self {
+        Self { host: Sent::Offered { parameters }, ..self }
+    }
+
     /// Today's host sends it and loses its parameters; a host that is no such host sends them as given.
     pub const fn sent_bare(self) -> Self {
         Self { host: Sent::Bare, ..self }
@@ -54,6 +59,11 @@ impl Name {
 pub enum Sent {
     /// It does not send it.
     Never,
+    /// It does not send it, and `infiniservice-host` does.
+    Offered {
+        /// With which parameters.
+        parameters: &'static [Parameter],
+    },
     /// The name alone: it loses the parameters.
     Bare,
     /// The name and parameters.
