@@ -161,7 +161,9 @@ fn shipped() -> Vec<(String, String)> {
         .collect();
     for path in paths {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name.ends_with(".toml") {
+        if name == "relay.toml" {
+            continue; // a file of the host's program, of which there is no schema
+        } else if name.ends_with(".toml") {
             files.push((name, std::fs::read_to_string(path).unwrap()));
         } else if name.ends_with(".md") {
             let text = std::fs::read_to_string(path).unwrap();
@@ -172,7 +174,9 @@ fn shipped() -> Vec<(String, String)> {
                     .iter()
                     .any(|section| text.contains(section))
             };
-            files.extend(blocks.filter(is_whole).map(|block| (name.clone(), block.to_owned())));
+            // Of tests there is no schema.
+            let blocks = blocks.filter(|text| is_whole(text) && !text.contains("[[test]]"));
+            files.extend(blocks.map(|block| (name.clone(), block.to_owned())));
         }
     }
     files

@@ -80,6 +80,8 @@ pub struct Agent {
     pub counters: Arc<Counters>,
     /// What waits in the spool.
     pub backlog: SpoolStatus,
+    /// What was asked of it.
+    pub log: RequestLog,
     /// All of it.
     pub running: JoinHandle<Outcome>,
 }
@@ -144,14 +146,14 @@ impl Agent {
             closing: closing.clone(),
             greeted: SessionStarts::default(),
             heard,
-            log,
+            log: log.clone(),
             acks,
             room: ConcurrencyLimit::new(flows::places(*files.borrow())),
         };
         let ends: [Box<dyn Task>; 2] = [Box::new(spool_task), Box::new(port)];
         let daemon = Daemon::new(carried, news, files, stop.clone());
         let running = tokio::spawn(daemon.run(ends, closing));
-        Self { stop, health, ledger, counters, backlog, running }
+        Self { stop, health, ledger, counters, backlog, log, running }
     }
 }
 

@@ -68,7 +68,13 @@ impl World {
             StageError::ZeroWrites(times) => host.end.write_zero(*times),
             StageError::DeviceError => host.end.fail_once(),
             StageError::Split(bytes) => host.end.take_at_most(*bytes),
-            StageError::WallStep(ms) => clock::step(*ms),
+            StageError::WallStep(ms) => {
+                clock::step(*ms);
+                // As the daemon does, which watches the clocks.
+                if let Some(agent) = &self.agent {
+                    agent.log.look_at_clocks(Instant::now(), clock::now_ms());
+                }
+            }
             StageError::Suspend(_) => {}
             StageError::Disk(faults) => self.around.disk.faulty.set(faults.clone()),
             StageError::CutAtStep(steps) => {
