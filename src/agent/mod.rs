@@ -49,6 +49,7 @@ use crate::config::Loaded;
 use crate::files::StateFolder;
 use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};
 use crate::port;
+use reload::command_state::unusable;
 use reload::flow_manager::FlowManager;
 use reload::notifier::ReloadNotifier;
 use reload::plan::Origin;
@@ -142,7 +143,7 @@ fn is_safe(state: &StateFolder) -> Result<(), String> {
         Err(untrusted) if untrusted.is_foreign && !rustix::process::geteuid().is_root() => {
             tracing::warn!(%untrusted, "the state folder is not used");
         }
-        judged => judged.map_err(|why| format!("cannot use the state folder: {why}"))?,
+        judged => judged.map_err(|why| unusable(&why))?,
     }
     if let Some(mend) = state.is_listed() {
         tracing::warn!(

@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AT_REST: Duration = Duration::from_secs(5);
 /// The first of the commands that are sent once all is well.
 const AFTERWARDS: u64 = 900_000;
+/// Room that any request of a run needs in the memory budget.
+const REQUEST_BYTES: usize = 16 << 10;
 
 /// What is there beside the plan.
 pub struct World {
@@ -248,6 +250,10 @@ impl World {
             yield_now().await;
         }
         let mut known = self.known.lock();
+        // A reply that no host acknowledges may fill the smallest budget; then a request is refused.
+        if agent.ledger.used() + REQUEST_BYTES > self.around.ceiling {
+            known.refused_for_memory();
+        }
         known.overdue();
         // At the end of its drain what is left is cut off in the middle of a step.
         let is_cut_off = self.stops_at.is_some_and(|at| at <= Instant::now());

@@ -101,7 +101,8 @@ fn agent(target: &Path) -> Result<PathBuf, String> {
     }
     let started = Instant::now();
     say("building the static release agent");
-    let path = build(target, &["build", "--release", "--bin", "infiniservice"])?;
+    let path =
+        build(target, &["build", "--release", "--no-default-features", "--bin", "infiniservice"])?;
     say(&format!("built it in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(path.join("release/infiniservice"))
 }

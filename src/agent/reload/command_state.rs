@@ -149,7 +149,18 @@ fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog,
              this one a folder of its own (--state DIR, or in agent.toml: [state] folder = …)",
             state.path().display()
         ),
-        _ if Untrusted::of(&error).is_some() => format!("cannot use the state folder: {error}"),
-        _ => format!("cannot read what was asked for before: {error}"),
+        _ => match Untrusted::of(&error) {
+            Some(untrusted) => unusable(untrusted),
+            None => format!("cannot read what was asked for before: {error}"),
+        },
     })
+}
+
+/// The error for a state folder that others can change. Who cannot mend a folder of another user can take another one.
+pub(in crate::agent) fn unusable(folder: &Untrusted) -> String {
+    let other = match folder.is_foreign && !rustix::process::geteuid().is_root() {
+        true => ", or name another one: --state DIR",
+        false => "",
+    };
+    format!("cannot use the state folder: {folder}{other}")
 }

@@ -37,6 +37,11 @@ impl Known {
         self.untaken.clear();
     }
 
+    /// The agent takes nothing now: its memory budget is used up.
+    pub fn refused_for_memory(&mut self) {
+        self.untaken.clear();
+    }
+
     /// A command was let through.
     pub fn taken(&mut self, id: Id) {
         self.note("taken", id.number, u64::from(id.is_script));
