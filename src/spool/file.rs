@@ -296,7 +296,9 @@ impl Storage for File {
         }
         self.remove_beside()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        self.beside = Some(open_in(&self.folder, self.names.beside, flags)?);
+        let beside = open_in(&self.folder, self.names.beside, flags)?;
+        make_private(&beside, &beside.metadata()?)?; // the umask may have taken what the next agent needs
+        self.beside = Some(beside);
         Ok(())
     }
 

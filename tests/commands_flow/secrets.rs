@@ -122,3 +122,23 @@ fn arguments_below(root: u32) -> String {
     let read = |pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     ours.map(|pid| String::from_utf8_lossy(&read(pid)).into_owned() + "\n").collect()
 }
+
+#[tokio::test]
+async fn every_file_of_the_state_folder_is_for_its_owner_alone_and_can_be_opened_again() {
+    use std::os::unix::fs::PermissionsExt;
+    for umask in ["0", "777"] {
+        let lab = Lab::new().await;
+        let _agent = lab.start_after(&format!("umask {umask};"), Some(SECRET));
+        let host = lab.host().await;
+        assert!(host.exec(&raw("true"), PATIENCE).await.unwrap().success);
+        let state = lab.folder.path().join("state");
+        let mut files = 0;
+        for entry in std::fs::read_dir(state).unwrap() {
+            let metadata = entry.as_ref().unwrap().metadata().unwrap();
+            let (name, mode) = (entry.unwrap().file_name(), metadata.permissions().mode() & 0o7777);
+            assert!(!metadata.is_file() || mode == 0o600, "{umask}: {name:?} has mode {mode:o}");
+            files += usize::from(metadata.is_file());
+        }
+        assert!(files > 3, "{files} files");
+    }
+}
