@@ -356,7 +356,7 @@ mod tap {
         let (readings, stats) = (readings(), StatsRegistry::default().node("tags".to_owned()));
         let tags = Tags::new([("a".to_owned(), "b".to_owned())].into());
         let mut runner = StageRunner::new(tags, Arc::clone(&stats), None);
-        let mut looking = (rate > 0).then(|| stats.tap().look(rate));
+        let mut looking = (rate > 0).then(|| stats.tap().attach(rate));
         bencher.counter(ItemsCount::new(TURN)).bench_local(|| {
             runner.inbox().extend(readings.iter().cycle().take(TURN).cloned());
             runner.advance(Instant::now());

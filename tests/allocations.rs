@@ -101,7 +101,7 @@ fn a_stage_allocates_for_the_lines_that_are_looked_at_and_for_no_other() {
     let plain = counted(stages());
     let tapped = || stages().tapped(&file.transform, |_| Arc::clone(&tap));
     assert_eq!(counted(tapped()), plain, "nobody looks");
-    let mut looking = tap.look(RATE);
+    let mut looking = tap.attach(RATE);
     let pass = tapped();
     // The same moment: the lines of the second have gone in the first batch.
     assert_eq!(counted(pass), plain, "the lines of this second have been shown");

@@ -16,7 +16,7 @@ use crate::files::StateFolder;
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{IntervalSource, Surroundings};
 use crate::metrics::enrich::{
-    Changes, Crossing, Enricher, Identity, Join, ProcessFilter, Rates, Select, Tags, Threshold, Top,
+    Changes, Enricher, Identity, Join, ProcessFilter, Rates, Select, Tags, Threshold, Top,
 };
 use crate::metrics::latest::{Latest, Remember};
 use crate::metrics::serialize::Serialize;
@@ -446,17 +446,15 @@ impl Enrichers<'_> {
                 self.stateful(Changes::new(changes.full_every.get()), "changes", nth)
             }
             Enrich::Where(conditions) => Box::new(process_filter(conditions)),
-            Enrich::Threshold(threshold) => {
-                let config::Threshold { of, above, hold, until } = *threshold;
-                let hold = hold.map(config::Period::get).unwrap_or_default();
-                let limits = Crossing { of, above, hold, until: until.unwrap_or(above) };
+            Enrich::Threshold(crossing) => {
                 let events = self.events.cloned();
                 let notify = Box::new(move |event| {
                     if let Some(events) = &events {
                         events.send(event);
                     }
                 });
-                self.stateful(Threshold::new(self.pipeline, limits, notify), "threshold", nth)
+                let threshold = Threshold::new(self.pipeline, crossing.clone(), notify);
+                self.stateful(threshold, "threshold", nth)
             }
         }
     }

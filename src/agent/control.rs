@@ -1,5 +1,5 @@
 //! The local control: a socket in the state folder, through which a command of this program sends a request to the running
-//! agent. One line of JSON is the request, one the answer; to a look at a stage the answer has as many as it takes.
+//! agent. One line of JSON is the request, one the answer; the answer to a tap has as many as it takes.
 //!
 //! # Authorization
 //! Root, and the user the agent runs as: the socket has mode 0600, and the kernel names the user at the other end
@@ -7,8 +7,8 @@
 //!
 //! # Bounds
 //! Four at once, and 64 KiB and 5 s for a line, either way. A fifth takes the place of the one that has been silent
-//! for longest, and is refused if all have sent a request. So an idle client cannot lock others out. Two may look at
-//! stages, so that the others are free.
+//! for longest, and is refused if all have sent a request. So an idle client cannot lock others out. Two may be
+//! taps, so that the others are free.
 //!
 //! A socket that was removed, with or without its folder, is created again within a minute.
 
@@ -50,11 +50,11 @@ pub enum Request {
     Status,
     /// The level of the log.
     Log(LogRequest),
-    /// To look at what comes out of a stage, until the client hangs up.
+    /// A tap on a stage, until the client hangs up.
     Tap(TapRequest),
 }
 
-/// Which stage is to be looked at.
+/// The stage that is tapped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TapRequest {
     /// Its name, with or without that of its pipeline before it.
@@ -89,7 +89,7 @@ pub enum Answer {
     Status(Box<Status>),
     /// The level of the log, after what was wanted.
     Log(LevelStatus),
-    /// The look at this stage has begun.
+    /// The tap on this stage has begun.
     Tapping(String),
     /// What has come out of it since.
     Tapped(Tapped),
@@ -97,7 +97,7 @@ pub enum Answer {
     Refused(String),
 }
 
-/// A part of a look at a stage.
+/// Lines of a tap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tapped {
     /// Lines, in order.
@@ -139,7 +139,7 @@ pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer,
     answered.recv_timeout(patience).unwrap_or(Err(Unanswered::Late))
 }
 
-/// Asks for a look at a stage, and hands each answer to `take` until it wants no more, or `patience` has passed without
+/// Taps a stage, and hands each answer to `take` until it wants no more, or `patience` has passed without
 /// one: then `take` gets `None`, to say whether it goes on. Blocks.
 ///
 /// # Errors
@@ -154,11 +154,8 @@ pub fn look(
     let mut looking = || {
         stream.set_write_timeout(Some(LINE_TIME))?;
         stream.set_read_timeout(Some(patience))?;
-        let mut line = serde_json::to_vec(&Request::Tap(request.clone()))?;
-        line.push(b'\n');
-        (&stream).write_all(&line)?;
-        let mut from = BufReader::new(&stream);
-        line.clear();
+        (&stream).write_all(&line_of(&Request::Tap(request.clone()))?)?;
+        let (mut from, mut line) = (BufReader::new(&stream), Vec::new());
         loop {
             // What was read before the time is over stays in the line.
             let length = line.len() as u64;
@@ -194,10 +191,8 @@ fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
     let stream = connect(path)?;
     let serve_client = || {
         stream.set_write_timeout(Some(LINE_TIME))?;
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
         // After a refusal the other end may be closed already, with the answer still to be read.
-        let written = (&stream).write_all(&line);
+        let written = (&stream).write_all(&line_of(request)?);
         let mut answer = Vec::new();
         let read = BufReader::new((&stream).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer);
         if answer.is_empty() {
@@ -209,11 +204,11 @@ fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
     serve_client().map_err(Unanswered::Io)
 }
 
-/// Looks at a stage at the same time.
+/// Taps at the same time.
 const TAPS_MAX: usize = 2;
-/// Lines of a look in one line to the client.
+/// Lines of a tap in one line to the client.
 const TAPPED_LINES_MAX: usize = 64;
-/// How often at least a client that looks is told what was skipped.
+/// How often at least the client of a tap gets the count of skipped lines.
 const TAPPED_EVERY: Duration = Duration::from_secs(1);
 /// The longest request.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -408,7 +403,7 @@ async fn serve_client(
                 (Err(why), _) => Answer::Refused(why),
                 (Ok(_), Err(_)) => Answer::Refused(format!("{TAPS_MAX} look at stages already")),
                 (Ok((stage, tap)), Ok(_permit)) => {
-                    let reader = tap.look(wanted.rate);
+                    let reader = tap.attach(wanted.rate);
                     send(&mut write, &Answer::Tapping(stage)).await?;
                     return show(reader, read.into_inner(), write).await;
                 }
@@ -429,10 +424,15 @@ async fn serve_client(
 }
 
 async fn send(to: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    timeout(LINE_TIME, to.write_all(&line)).await??;
+    timeout(LINE_TIME, to.write_all(&line_of(answer)?)).await??;
     Ok(())
+}
+
+/// A message as a line.
+fn line_of(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Hands on what `reader` gets until the client hangs up, which has nothing more to say.

@@ -44,7 +44,6 @@ pub use signals::unblock as unblock_signals;
 pub use telemetry_mux::{Lane, TelemetryMux};
 
 use crate::commands::actions::golden;
-use crate::commands::notify::agent_events::AgentEvents;
 use crate::config::Loaded;
 use crate::files::StateFolder;
 use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};
@@ -73,13 +72,11 @@ pub async fn run(
     // First, because SIGHUP ends a program that does not handle it.
     let signals = signals::register();
     let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
-    let (events, event_receiver) = AgentEvents::new(&health);
     if let Some(folder) = &state {
         loaded.agent.state.folder.clone_from(folder);
     }
     let settings = loaded.agent.clone();
-    let channel = (events.clone(), event_receiver);
-    let mut flows = FlowManager::new(settings.clone(), port.clone(), &health, channel, &stop);
+    let mut flows = FlowManager::new(settings.clone(), port.clone(), &health, &stop);
     let chosen = state;
     let state = StateFolder::at(&settings.state.folder);
     let origin = Origin { paths, port, state: state.clone(), chosen };
@@ -113,7 +110,6 @@ pub async fn run(
     let mut flows = Main {
         flows,
         origin,
-        events,
         stop: stop.clone(),
         reloads,
         notifier: ReloadNotifier::default(),

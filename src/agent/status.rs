@@ -145,6 +145,37 @@ impl PortReport {
     }
 }
 
+#[cfg(test)]
+impl Status {
+    /// An agent with a port and a host, and no stages.
+    pub fn example() -> Self {
+        Self {
+            version: "0.1.0".into(),
+            pid: 812,
+            uptime_seconds: 3_720,
+            cpu_seconds: 1.0,
+            rss_bytes: 5 << 20,
+            queued: Queued { bytes: 0, max_bytes: 34 << 10, ceiling_bytes: 16 << 20 },
+            ports: vec![PortStatus {
+                port: "org.infinibay.agent".into(),
+                opened: true,
+                host_connected: true,
+                host_connects: 2,
+                bytes_in: 10,
+                bytes_out: 2_048,
+                stalls: 0,
+                is_full: false,
+                unacknowledged_bytes: 512,
+                waits_for_host: false,
+            }],
+            spools: Vec::new(),
+            stages: Vec::new(),
+            commands: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 impl StatusReport {
     /// The state now. Reads `/proc/self`, so it may block.
     ///
@@ -180,7 +211,7 @@ impl StatusReport {
         })
     }
 
-    /// The stage that is meant, with or without the name of its pipeline before it, and where it can be looked at.
+    /// The stage of this name, with or without that of its pipeline before it, and its tap.
     ///
     /// # Errors
     /// There is none, or there are several: a sentence that names them.
@@ -197,21 +228,21 @@ impl StatusReport {
             (None, Some((_, short))) => name == stage || short == stage,
             (_, None) => name == stage,
         };
-        let mut meant: Vec<_> = taps.iter().filter(|(name, _)| is_meant(name)).cloned().collect();
-        let names = |taps: &[(String, Arc<Tap>)]| {
+        let meant: Vec<_> = taps.iter().filter(|(name, _)| is_meant(name)).collect();
+        let names = |taps: &[&(String, Arc<Tap>)]| {
             taps.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
         };
-        match (meant.pop(), meant.is_empty()) {
-            (Some(tap), true) => Ok(tap),
-            (Some(tap), false) => {
-                meant.push(tap);
-                let names = names(&meant);
-                Err(format!("several stages are called {stage}: {names}; write one of them"))
-            }
-            (None, _) if taps.is_empty() => Err("no stage runs that can be looked at".to_owned()),
-            (None, _) => {
+        match &meant[..] {
+            [tap] => Ok((*tap).clone()),
+            [] if taps.is_empty() => Err("no stage runs that can be looked at".to_owned()),
+            [] => {
                 let of = pipeline.map(|name| format!(" of {name}")).unwrap_or_default();
-                Err(format!("there is no stage {stage}{of}; there are {}", names(&taps)))
+                let names = names(&taps.iter().collect::<Vec<_>>());
+                Err(format!("there is no stage {stage}{of}; there are {names}"))
+            }
+            several => {
+                let names = names(several);
+                Err(format!("several stages are called {stage}: {names}; write one of them"))
             }
         }
     }
@@ -228,7 +259,7 @@ impl AgentReport for StatusReport {
         pipeline: Option<&str>,
         rate: u32,
     ) -> Result<(String, TapReader), String> {
-        self.find_tap(stage, pipeline).map(|(name, tap)| (name, tap.look(rate)))
+        self.find_tap(stage, pipeline).map(|(name, tap)| (name, tap.attach(rate)))
     }
 }
 

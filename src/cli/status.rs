@@ -193,7 +193,6 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::status::{PortStatus, Queued};
     use crate::commands::execute::running::RunningCommand;
 
     #[test]
@@ -213,32 +212,13 @@ mod tests {
             ..StageStatus::default()
         };
         let before = Status {
-            version: "0.1.0".into(),
-            pid: 812,
-            uptime_seconds: 3_720,
-            cpu_seconds: 1.0,
-            rss_bytes: 5 << 20,
-            queued: Queued { bytes: 0, max_bytes: 34 << 10, ceiling_bytes: 16 << 20 },
-            ports: vec![PortStatus {
-                port: "org.infinibay.agent".into(),
-                opened: true,
-                host_connected: true,
-                host_connects: 2,
-                bytes_in: 10,
-                bytes_out: 2_048,
-                stalls: 0,
-                is_full: false,
-                unacknowledged_bytes: 512,
-                waits_for_host: false,
-            }],
-            spools: Vec::new(),
             stages: vec![stage(10, 10, &[]), quiet.clone()],
             commands: vec![RunningCommand {
                 id: "7".into(),
                 action: "UserList".into(),
                 seconds: 61,
             }],
-            warnings: Vec::new(),
+            ..Status::example()
         };
         let mut now = before.clone();
         now.cpu_seconds = 1.01;

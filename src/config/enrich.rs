@@ -9,7 +9,7 @@ use super::units::{Count, Period, Size};
 use super::value::{Problem, Raw, text_or_none};
 use crate::commands::process::uid_of;
 use crate::metrics::collect::GroupName;
-use crate::metrics::enrich::Measure;
+use crate::metrics::enrich::{Crossing, Measure};
 use crate::model::{Group, Rank};
 
 /// One enricher: `[[enrich]]` with one name in it, such as `tags = { site = "lab-1" }`.
@@ -31,7 +31,7 @@ pub enum Enrich {
     /// Keeps the processes for which all conditions hold.
     Where(Where),
     /// Reports a value that stays above a bound.
-    Threshold(Threshold),
+    Threshold(#[serde(deserialize_with = "crossing")] Crossing),
 }
 
 /// Options of `identity`.
@@ -183,29 +183,15 @@ struct WhereKeys {
 }
 
 /// Options of `threshold`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Threshold {
-    /// What is watched.
-    pub of: Measure,
-    /// It is too high above this.
-    pub above: f64,
-    /// And stays there for this long; at once without it.
-    pub hold: Option<Period>,
-    /// Then it is well again at this or below; `above` without it.
-    pub until: Option<f64>,
-}
-
-impl<'de> Deserialize<'de> for Threshold {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let ThresholdKeys { of, above: Bound(above), hold, until } =
-            ThresholdKeys::deserialize(deserializer)?;
-        let until = until.map(|Bound(until)| until);
-        if until.is_some_and(|until| until > above) {
-            let help = "until = 80 belongs to above = 90: between the two nothing changes";
-            return Err(Problem::new("has an `until` above its `above`", help).pack());
-        }
-        Ok(Self { of, above, hold, until })
+fn crossing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Crossing, D::Error> {
+    let ThresholdKeys { of, above: Bound(above), hold, until } =
+        ThresholdKeys::deserialize(deserializer)?;
+    let until = until.map_or(above, |Bound(until)| until);
+    if until > above {
+        let help = "until = 80 belongs to above = 90: between the two nothing changes";
+        return Err(Problem::new("has an `until` above its `above`", help).pack());
     }
+    Ok(Crossing { of, above, hold: hold.map(Period::get).unwrap_or_default(), until })
 }
 
 /// As the file has it.

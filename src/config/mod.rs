@@ -45,7 +45,7 @@ pub use agent::{
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use destination::conflicts;
-pub use enrich::{Changes, Enrich, Identify, Rates, Select, Threshold, Top, User, Where};
+pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top, User, Where};
 pub use error::{ConfigError, Place, Severity};
 pub use limit::MemoryLimit;
 #[cfg(feature = "host")]

@@ -72,7 +72,7 @@ fn without_input(file: &PipelineFile, warnings: &mut Vec<Broken>) {
         let (name, needed) = match enrich {
             Enrich::Top(_) => ("top", Group::Processes),
             Enrich::Where(_) => ("where", Group::Processes),
-            Enrich::Threshold(threshold) => ("threshold", threshold.of.group()),
+            Enrich::Threshold(crossing) => ("threshold", crossing.of.group()),
             Enrich::Rates(_) => ("rates", Group::Network),
             Enrich::Select(select) => {
                 groups.retain(|group| select.keeps(*group));

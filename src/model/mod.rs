@@ -12,10 +12,11 @@ mod network;
 mod process;
 mod receipt;
 mod time;
-mod word;
+mod keyword;
 
 pub use batch::{Batch, Frame};
 pub use group::{AnyGroup, Field, Group, Kind, OwnGroup, OwnGroups};
+pub use keyword::Keyword;
 pub use machine::{
     Agent, Cpu, CpuSeconds, Disk, DiskCounters, DiskIo, Host, Load, Memory, Mount, Pressure,
     PressureStats,
@@ -26,4 +27,3 @@ pub use process::{Process, Rank};
 pub use receipt::{Receipt, Unacknowledged};
 pub use rng::Rng;
 pub use time::Iso8601;
-pub use word::Word;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::word::{Word, one_of};
+use super::keyword::{Keyword, one_of};
 
 /// Network interfaces, real ones first, bridges and container links last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,10 +73,10 @@ pub struct Port {
     pub port: u16,
     /// `tcp` or `udp`.
     #[serde(deserialize_with = "protocol")]
-    pub protocol: Word,
+    pub protocol: Keyword,
     /// Kernel state name in lower case, such as `listen` or `established`.
     #[serde(deserialize_with = "state")]
-    pub state: Word,
+    pub state: Keyword,
     /// Owner, where it could be found.
     pub pid: Option<u32>,
     /// Name of the owner.
@@ -91,9 +91,10 @@ pub struct Port {
 
 impl Port {
     /// The protocols.
-    pub const PROTOCOLS: &[Word] = &["tcp", "udp"];
-    /// The states.
-    pub const STATES: &[Word] = &[
+    pub const PROTOCOLS: &[Keyword] = &["tcp", "udp"];
+    /// The states: that of a UDP socket without a peer, and those of TCP by their number in the kernel
+    /// (`include/net/tcp_states.h`), which UDP uses too.
+    pub const STATES: &[Keyword] = &[
         "unconnected",
         "unknown",
         "established",
@@ -108,12 +109,20 @@ impl Port {
         "listen",
         "closing",
     ];
+
+    /// The state with this number in the kernel.
+    pub(crate) fn tcp_state(number: u8) -> Keyword {
+        match number {
+            12 => "syn_recv", // a request that has not become a socket yet
+            number => Self::STATES[1..].get(usize::from(number)).copied().unwrap_or("unknown"),
+        }
+    }
 }
 
-fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Keyword, D::Error> {
     one_of(deserializer, Port::PROTOCOLS)
 }
 
-fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Keyword, D::Error> {
     one_of(deserializer, Port::STATES)
 }

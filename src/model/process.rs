@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::keyword::{Keyword, one_of};
 use super::time::{iso8601, of_iso8601};
-use super::word::{Word, one_of};
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Process {
     pub written_bytes: Option<u64>,
     /// State, such as `running` or `sleeping`.
     #[serde(deserialize_with = "status")]
-    pub status: Word,
+    pub status: Keyword,
     /// When it started.
     #[serde(serialize_with = "iso8601", deserialize_with = "of_iso8601")]
     pub started: SystemTime,
@@ -44,7 +44,7 @@ pub struct Process {
 
 impl Process {
     /// The states of a process.
-    pub const STATUSES: &[Word] = &[
+    pub const STATUSES: &[Keyword] = &[
         "running",
         "sleeping",
         "disk-sleep",
@@ -79,7 +79,7 @@ impl Default for Process {
     }
 }
 
-fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Word, D::Error> {
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Keyword, D::Error> {
     one_of(deserializer, Process::STATUSES)
 }
 

@@ -275,7 +275,7 @@ impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
     }
 }
 
-/// What a stage sends can be looked at, where it is of a type that is shown.
+/// Opens the tap of a stage whose items are of a type that is shown.
 fn show<T: EventCount>(stats: &StageStats) {
     if T::IS_SHOWN {
         stats.tap().show();

@@ -123,7 +123,7 @@ impl<T: Transform> StageRunner<T> {
 }
 
 impl<T: Transform> StageRunner<T> {
-    /// Shows what has come out since there were `before` items, where somebody looks.
+    /// Shows a tap's readers what has come out since there were `before` items.
     fn show(&self, now: Instant, before: usize) {
         if T::Out::IS_SHOWN && self.stats.tap().is_open() {
             self.stats.tap().offer(now, self.output.items.get(before..).unwrap_or_default());

@@ -34,6 +34,6 @@ pub use ring::{Ring, Subscriber};
 pub use run::{Graph, Outcome, run, run_until};
 pub use stage::{BoxSink, BoxSource, EventCount, Output, Sink, Source, StageError, Transform};
 pub use state_store::{Restore, StateStore, Stateful};
-pub use stats::{StageCounts, StageStats, StatsRegistry};
+pub use stats::{StageCounts, StageStats, StatsRegistry, numbered};
 pub use supervise::{ExitStatus, Restart, panic_text};
 pub use task::Task;

@@ -260,7 +260,7 @@ pub trait EventCount {
         1
     }
 
-    /// Whether items of this type can be looked at while they pass ([`Tap`](super::tap::Tap)).
+    /// Whether a [`Tap`](super::tap::Tap) shows items of this type.
     const IS_SHOWN: bool = false;
 
     /// How many lines [`show`](Self::show) gives.

@@ -9,6 +9,16 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use super::tap::Tap;
 use crate::sync::IgnorePoison;
 
+/// These names with `#2` behind the second of a name, `#3` behind the third: how a user names a stage.
+pub fn numbered<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut seen = HashMap::<&str, usize>::new();
+    let number = |name| {
+        let nth = seen.entry(name).and_modify(|nth| *nth += 1).or_insert(1);
+        if *nth > 1 { format!("{name}#{nth}") } else { name.to_owned() }
+    };
+    names.map(number).collect()
+}
+
 /// What one stage has counted since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StageCounts {
@@ -105,7 +115,7 @@ impl StageStats {
         Self { name, tap, ..Self::default() }
     }
 
-    /// Where what the stage sends can be looked at.
+    /// The tap on what the stage sends.
     pub fn tap(&self) -> &Tap {
         &self.tap
     }
@@ -229,16 +239,9 @@ impl StatsRegistry {
     /// has `#2` behind it.
     pub fn taps(&self) -> Vec<(String, Arc<Tap>)> {
         let entries = self.entries.lock().ignore_poison();
-        let mut seen = HashMap::<&str, usize>::new();
-        let mut taps = Vec::new();
-        for Entry { name, tap, .. } in entries.iter() {
-            let nth = seen.entry(name).and_modify(|nth| *nth += 1).or_insert(1);
-            let name = if *nth > 1 { format!("{name}#{nth}") } else { name.clone() };
-            if tap.is_shown() {
-                taps.push((name, Arc::clone(tap)));
-            }
-        }
-        taps
+        let names = numbered(entries.iter().map(|entry| entry.name.as_str()));
+        let taps = names.into_iter().zip(entries.iter().map(|entry| Arc::clone(&entry.tap)));
+        taps.filter(|(_, tap)| tap.is_shown()).collect()
     }
 
     /// How many stages of this name the current build has registered before.

@@ -1,8 +1,8 @@
-//! A look at what comes out of a stage while it runs. Costs one relaxed load for each burst of items where nobody looks.
+//! Taps: the items that a running stage sends, copied to readers. Without a reader a burst of items costs one relaxed load.
 //!
 //! # Never in the way
-//! Who looks gets at most so many lines a second, through a queue that loses what does not fit. What was not shown is
-//! counted, and not even turned into text. So a flow at full rate pays for some lines a second, not for each item.
+//! A reader gets a bounded number of lines a second, through a queue that drops what does not fit. What is skipped is
+//! counted, and not turned into text. So a flow at full rate pays for some lines a second, not for each item.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::stage::EventCount;
 use crate::sync::IgnorePoison;
 
-/// Lines that wait for one who looks.
+/// Lines that wait for one reader.
 const LINES_WAITING: usize = 256;
 
-/// Bytes that wait for one who looks; a line that is longer than this is not shown.
+/// Bytes that wait for one reader; a line that is longer than this is not shown.
 pub const BYTES_WAITING: usize = 256 * 1024;
 
 /// The most lines a second.
@@ -27,19 +27,19 @@ pub const RATE_MAX: u32 = 1_000;
 /// The time that a rate is counted in.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The place behind a stage where its items can be looked at. A reload does not end a look.
+/// The tap behind a stage. Its readers stay over a reload.
 #[derive(Debug, Default)]
 pub struct Tap {
-    /// Somebody looks.
+    /// There is a reader.
     is_open: AtomicBool,
     /// The stage has items that can be shown.
     is_shown: AtomicBool,
-    looks: Mutex<Vec<Look>>,
+    readers: Mutex<Vec<Attached>>,
 }
 
-/// One who looks, from the flow's side.
+/// A reader, from the flow's side.
 #[derive(Debug)]
-struct Look {
+struct Attached {
     lines: mpsc::Sender<Bytes>,
     counts: Arc<Counts>,
     /// Lines a second.
@@ -55,7 +55,7 @@ struct Counts {
     skipped: AtomicU64,
 }
 
-/// The lines that one who looks gets. Dropping it ends the look.
+/// Receives the lines of a tap. Dropping it detaches the reader.
 #[derive(Debug)]
 pub struct TapReader {
     lines: mpsc::Receiver<Bytes>,
@@ -63,13 +63,14 @@ pub struct TapReader {
 }
 
 impl Tap {
-    /// Starts a look with at most `rate` lines a second (bounded by [`RATE_MAX`]).
-    pub fn look(&self, rate: u32) -> TapReader {
+    /// Attaches a reader of at most `rate` lines a second (bounded by [`RATE_MAX`]).
+    pub fn attach(&self, rate: u32) -> TapReader {
         let (sender, lines) = mpsc::channel(LINES_WAITING);
         let counts = Arc::<Counts>::default();
         let rate = rate.clamp(1, RATE_MAX);
-        let look = Look { lines: sender, counts: Arc::clone(&counts), rate, since: None, left: 0 };
-        self.looks().push(look);
+        let (since, left) = (None, 0);
+        let reader = Attached { lines: sender, counts: Arc::clone(&counts), rate, since, left };
+        self.readers().push(reader);
         self.is_open.store(true, Relaxed);
         TapReader { lines, counts }
     }
@@ -84,7 +85,7 @@ impl Tap {
         self.is_shown.store(true, Relaxed);
     }
 
-    /// Whether somebody looks.
+    /// Whether there is a reader.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.is_open.load(Relaxed)
@@ -110,38 +111,38 @@ impl Tap {
         self.skip(skipped);
     }
 
-    /// How many lines may be shown now: none where the queues are full. Ends the looks whose readers have gone.
+    /// How many lines may be shown now: none where the queues are full. Detaches the readers that are dropped.
     #[cold]
     pub fn allowance(&self, now: Instant) -> u32 {
-        let mut looks = self.looks();
-        looks.retain(|look| !look.lines.is_closed());
-        if looks.is_empty() {
+        let mut readers = self.readers();
+        readers.retain(|reader| !reader.lines.is_closed());
+        if readers.is_empty() {
             self.is_open.store(false, Relaxed);
         }
-        looks.iter_mut().map(|look| look.allowance(now)).max().unwrap_or_default()
+        readers.iter_mut().map(|reader| reader.allowance(now)).max().unwrap_or_default()
     }
 
     /// Shows a line, which is within the allowance.
     pub fn line(&self, line: &[u8]) {
         let mut made = None;
-        for look in self.looks().iter_mut() {
-            look.line(line, &mut made);
+        for reader in self.readers().iter_mut() {
+            reader.line(line, &mut made);
         }
     }
 
     /// Counts lines that came out beside those that were shown.
     pub fn skip(&self, lines: u64) {
-        for look in self.looks().iter().filter(|_| lines > 0) {
-            look.counts.skipped.fetch_add(lines, Relaxed);
+        for reader in self.readers().iter().filter(|_| lines > 0) {
+            reader.counts.skipped.fetch_add(lines, Relaxed);
         }
     }
 
-    fn looks(&self) -> MutexGuard<'_, Vec<Look>> {
-        self.looks.lock().ignore_poison()
+    fn readers(&self) -> MutexGuard<'_, Vec<Attached>> {
+        self.readers.lock().ignore_poison()
     }
 }
 
-impl Look {
+impl Attached {
     fn allowance(&mut self, now: Instant) -> u32 {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
             (self.since, self.left) = (Some(now), self.rate);
@@ -151,7 +152,7 @@ impl Look {
         if is_full { 0 } else { self.left.min(places) }
     }
 
-    /// A copy is `made` once for all who look.
+    /// A copy is `made` once for all readers.
     fn line(&mut self, line: &[u8], made: &mut Option<Bytes>) {
         let waiting = self.counts.waiting_bytes.load(Relaxed);
         if self.left > 0 && waiting + line.len() <= BYTES_WAITING {
@@ -227,9 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn each_who_looks_gets_so_many_lines_a_second_and_the_count_of_the_rest() {
+    fn each_reader_gets_so_many_lines_a_second_and_the_count_of_the_rest() {
         let (tap, now) = (Tap::default(), Instant::now());
-        let (mut slow, mut quick) = (tap.look(2), tap.look(100));
+        let (mut slow, mut quick) = (tap.attach(2), tap.attach(100));
         assert!(tap.is_open());
         tap.offer(now, &[Text("a\nb\n"), Text("c\nd\n")]);
         assert_eq!(taken(&mut slow), (vec!["a".to_owned(), "b".to_owned()], 2));
@@ -246,7 +247,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_in_lines_and_in_bytes_and_what_does_not_fit_is_counted() {
         let (tap, now) = (Tap::default(), Instant::now());
-        let mut idle = tap.look(RATE_MAX);
+        let mut idle = tap.attach(RATE_MAX);
         for _ in 0..LINES_WAITING + 5 {
             tap.offer(now, &[Text("x")]);
         }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::fleet::{Count, Fleet, Guest};
 use crate::model::{Cpu, Disk, Interface, Load, Memory, Mount, Network, SystemMetrics};
+use crate::wire::prometheus::{header, pair};
 use crate::wire::{Format, PROMETHEUS_END};
 
 /// Keeps the reading in a metrics line, or counts that it cannot be read.
@@ -33,12 +34,7 @@ pub fn keep(fleet: &Fleet, guest: &Guest, line: &[u8]) {
 
 /// `site="…",vm="…"`.
 fn labels(site: &str, vm: &str) -> String {
-    format!("{},{}", label("site", site), label("vm", vm))
-}
-
-fn label(name: &str, value: &str) -> String {
-    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("{name}=\"{value}\"")
+    format!("{},{}", pair("site", site), pair("vm", vm))
 }
 
 /// `text` of a guest's own output with `labels` in each sample, at most `series` of them, each once; and how many were left
@@ -103,7 +99,8 @@ pub fn render(fleet: &Fleet) -> String {
     let mut out = String::new();
     let mut family = |name: &str, kind: &str, help: &str, samples: &str| {
         if !samples.is_empty() {
-            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{samples}");
+            out.push_str(&header(name, kind, help));
+            out.push_str(samples);
         }
     };
     for (name, [kind, help, samples]) in &families {
@@ -143,7 +140,7 @@ pub fn render(fleet: &Fleet) -> String {
         }
         family(&format!("infiniservice_guest_{name}_total"), "counter", help, &samples);
     }
-    let of_site = label("site", &fleet.site);
+    let of_site = pair("site", &fleet.site);
     let connected = guests.iter().filter(|(_, _, snapshot)| snapshot.is_connected).count();
     let states = [("connected", connected), ("absent", guests.len() - connected)];
     let samples = states.map(|(state, count)| {

@@ -16,19 +16,7 @@
 //! Readings are dropped, and counted, where an output does not take them. Everything else waits in the guest: it is not
 //! acknowledged before every output has it, and the guest's socket is not read when its share is full.
 //!
-//! # Every bound
-//! | what | bound | when full |
-//! |---|---|---|
-//! | guests | `max` | the rest is not read, and counted |
-//! | bytes a second of a guest | `rate`; a line counts 256 at least | the guest waits |
-//! | a line | `max_line`; 16 KiB while begun lines of all guests are above 32 MiB | dropped, counted |
-//! | bytes without a newline | four lines | the connection ends |
-//! | lines in a row that are no JSON objects | 1,000 | the connection ends |
-//! | lines of a guest in front of an output | `queue`; one line while those of all guests are above 32 MiB | readings are dropped and counted, the guest waits with the rest |
-//! | bytes to a guest | 16 KiB and a message | automatic messages are left out, counted |
-//! | signs of life that wait for their acknowledgement | 16 | the oldest is not answered |
-//! | series of a guest | `series` | left out, counted |
-//! | a connection that failed | 100 ms to 30 s until the next | |
+//! Every bound stands in the table of `docs/architecture.md`.
 
 pub mod fleet;
 mod watch;

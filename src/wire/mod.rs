@@ -11,7 +11,7 @@ mod metrics;
 pub mod outbound;
 mod sanitize;
 mod pretty;
-mod prometheus;
+pub(crate) mod prometheus;
 pub mod raw;
 pub mod rows;
 

@@ -76,7 +76,8 @@ fn write_target(reading: &SystemMetrics, out: &mut Vec<u8>) {
     if labels.is_empty() {
         return;
     }
-    header(out, "target_info", "gauge", "What speaks: the machine, and the operator's tags");
+    let help = "What speaks: the machine, and the operator's tags";
+    out.extend_from_slice(header("target_info", "gauge", help).as_bytes());
     out.extend_from_slice(b"target_info");
     write_labels(out, &mut labels.iter().map(|(name, value)| (name.as_str(), *value)));
     out.extend_from_slice(b" 1\n");
@@ -287,7 +288,7 @@ fn family(
     let mut has_header = false;
     for (labels, value) in samples.filter(|(_, value)| value.is_finite()) {
         if !std::mem::replace(&mut has_header, true) {
-            header(out, name, kind, help);
+            out.extend_from_slice(header(name, kind, help).as_bytes());
         }
         out.extend_from_slice(name.as_bytes());
         let mut named = labels.into_iter().filter(|(name, _)| !name.is_empty());
@@ -297,16 +298,22 @@ fn family(
     }
 }
 
-fn header(out: &mut Vec<u8>, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+/// The lines in front of the samples of a family.
+pub(crate) fn header(name: &str, kind: &str, help: &str) -> String {
+    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
+}
+
+/// A label with its value.
+pub(crate) fn pair(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}=\"{value}\"")
 }
 
 fn write_labels<'a>(out: &mut Vec<u8>, labels: &mut dyn Iterator<Item = (&'a str, &'a str)>) {
     let mut has_any = false;
     for (name, value) in labels {
         let before = if std::mem::replace(&mut has_any, true) { ',' } else { '{' };
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = write!(out, "{before}{name}=\"{value}\"");
+        let _ = write!(out, "{before}{}", pair(name, value));
     }
     if has_any {
         out.push(b'}');

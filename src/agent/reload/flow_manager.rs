@@ -67,8 +67,9 @@ pub(in crate::agent) struct FlowManager {
     spool_state: SpoolEvents,
     health: StatsRegistry,
     stop: CancellationToken,
-    sender: AgentEvents,
-    events: EventReceiver,
+    /// Sends events to the host.
+    pub events: AgentEvents,
+    event_receiver: EventReceiver,
     latest: Latest,
     ports: Ports,
     flows: BTreeMap<Key, Flow>,
@@ -105,9 +106,9 @@ impl FlowManager {
         agent: AgentSettings,
         port: Option<port::Target>,
         health: &StatsRegistry,
-        (sender, events): (AgentEvents, EventReceiver),
         stop: &CancellationToken,
     ) -> Self {
+        let (events, event_receiver) = AgentEvents::new(health);
         let ports = Ports::new(port, health, stop).for_hosts(agent.host);
         Self {
             agent,
@@ -118,10 +119,10 @@ impl FlowManager {
             drop_report: DropReport::default(),
             spool_state: SpoolEvents::default(),
             ports,
-            sender,
             health: health.clone(),
             stop: stop.clone(),
             events,
+            event_receiver,
             latest: Latest::default(),
             flows: BTreeMap::new(),
             running: JoinSet::new(),
@@ -291,7 +292,7 @@ impl FlowManager {
             memory_budget: &self.memory_budget,
             state: Some(&StateFolder::at(&self.agent.state.folder)),
             limit,
-            events: Some(&self.sender),
+            events: Some(&self.events),
             trial: None,
             status: &status,
         };
@@ -300,17 +301,17 @@ impl FlowManager {
             (Wanted::Metrics { pipeline, .. }, _) => Some(metrics_flow(pipeline, &mut site)?),
             (Wanted::Records { pipeline, .. }, _) => Some(records_flow(pipeline, &mut site)?),
             (Wanted::Commands { commands, secret, .. }, Some(command_state)) => {
-                let events = self.events.clone();
+                let events = self.event_receiver.clone();
                 Some(command_flow(commands, secret.clone(), command_state, events, &mut site)?)
             }
             (Wanted::Commands { .. }, None) => None, // a plan with the one has the other
             (Wanted::UnreadPort(UnreadPort { before: Some(before), .. }), Some(command_state)) => {
-                let ((commands, secret), events) = (before.clone(), self.events.clone());
+                let ((commands, secret), events) = (before.clone(), self.event_receiver.clone());
                 Some(deny_all_flow(&commands, secret, command_state, events, &mut site)?)
             }
             (Wanted::UnreadPort(UnreadPort { target, sends_events, .. }), _) => {
                 tasks.push(site.ports.at(target).discard_input(&stop));
-                sends_events.then(|| events_flow(target, self.events.clone(), &mut site))
+                sends_events.then(|| events_flow(target, self.event_receiver.clone(), &mut site))
             }
         };
         Ok(New { key, wanted, built, tasks, stop, state_store })

@@ -60,7 +60,6 @@ use crate::agent::reload::plan::{Origin, Plan};
 use crate::agent::reload::report::Report;
 use crate::agent::reload::watch::FileWatcher;
 use crate::agent::systemd;
-use crate::commands::notify::agent_events::AgentEvents;
 use crate::commands::notify::drop_report::LOOK_EVERY;
 use crate::commands::verify::wall_clock_ms;
 use crate::machine_events::MachineEvents;
@@ -96,7 +95,6 @@ impl ReloadRequest {
 pub(in crate::agent) struct Main {
     pub flows: FlowManager,
     pub origin: Origin,
-    pub events: AgentEvents,
     pub stop: CancellationToken,
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// Reports reloads to the host.
@@ -136,18 +134,18 @@ impl Main {
                         let life = *lives.borrow_and_update();
                         self.flows.machine_changed(&machine_watch::machine(life).await);
                     }
-                    self.events.send(event);
+                    self.flows.events.send(event);
                 }
                 _ = check.tick(), if !closed => {
                     if let Some(event) = self.flows.drop_event() {
-                        self.events.send(event);
+                        self.flows.events.send(event);
                     }
                     for event in self.flows.spool_events() {
-                        self.events.send(event);
+                        self.flows.events.send(event);
                     }
                 }
                 () = at(self.notifier.due()), if !closed => {
-                    self.events.send(self.notifier.take_event(Instant::now()));
+                    self.flows.events.send(self.notifier.take_event(Instant::now()));
                 }
                 Some(request) = requests.recv(), if !closed => {
                     self.reload(request).await;

@@ -14,7 +14,7 @@ use crate::config::{
 };
 use crate::model::{Receipt, SystemMetrics};
 use crate::pipeline::chain::{Chain, Segment, Series, StageRunner};
-use crate::pipeline::{MemoryBudget, StageStats, StatsRegistry, Transform};
+use crate::pipeline::{MemoryBudget, StageStats, StatsRegistry, Transform, numbered};
 use crate::records::Records;
 use crate::wire::Format;
 
@@ -64,14 +64,7 @@ impl Flow {
             }
         };
         names.extend(["batch", "serialize"].map(str::to_owned));
-        let all = names.clone();
-        for (index, name) in names.iter_mut().enumerate() {
-            match all.iter().take(index).filter(|earlier| *earlier == name).count() {
-                0 => {}
-                earlier => *name = format!("{name}#{}", earlier + 1),
-            }
-        }
-        names
+        numbered(names.iter().map(String::as_str))
     }
 
     /// What is wrong with `file` as a test of this pipeline.

@@ -21,7 +21,7 @@ use flow::{Came, Flow};
 /// A test has failed.
 const EXIT_FAILED: u8 = 1;
 
-/// Lines of one comparison that are told; of more only the number.
+/// Lines of one comparison that are shown; of more only the number.
 const ROWS_MAX: usize = 20;
 
 #[derive(Debug, Args)]
@@ -174,7 +174,7 @@ fn differs(expected: &Expected, came: &Came, paint: Paint) -> String {
     text
 }
 
-/// A line with another one in its place. Of two objects only what differs is told.
+/// Shows a line that has another one in its place; of two objects only what differs.
 fn changed(
     expected: &str,
     found: &str,

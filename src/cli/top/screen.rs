@@ -293,7 +293,6 @@ fn short_number(value: f64) -> String {
 mod tests {
     use super::*;
     use crate::agent::log::recent::RecentLine;
-    use crate::agent::status::Queued;
     use crate::commands::execute::running::RunningCommand;
 
     fn stage(name: &str, moved: u64) -> StageStatus {
@@ -305,26 +304,9 @@ mod tests {
         join.dropped = vec![("waiting".into(), 2)];
         let mut held = stage("metrics/a-very-long-name", moved);
         held.buffered = 12_345;
+        let mut status = Status::example();
+        (status.ports[0].bytes_in, status.ports[0].bytes_out) = (0, moved * 1_024);
         Status {
-            version: "0.1.0".into(),
-            pid: 812,
-            uptime_seconds: 3_720,
-            cpu_seconds: 1.0,
-            rss_bytes: 5 << 20,
-            queued: Queued { bytes: 0, max_bytes: 34 << 10, ceiling_bytes: 16 << 20 },
-            ports: vec![PortStatus {
-                port: "org.infinibay.agent".into(),
-                opened: true,
-                host_connected: true,
-                host_connects: 2,
-                bytes_in: 0,
-                bytes_out: moved * 1_024,
-                stalls: 0,
-                is_full: false,
-                unacknowledged_bytes: 512,
-                waits_for_host: false,
-            }],
-            spools: Vec::new(),
             stages: vec![
                 stage("metrics/collect", moved),
                 join,
@@ -342,6 +324,7 @@ mod tests {
                 at: "2026-11-29T08:30:12.345Z".into(),
                 text: "x".repeat(100),
             }],
+            ..status
         }
     }
 

@@ -169,7 +169,7 @@ mod tests {
             rate: u32,
         ) -> Result<(String, TapReader), String> {
             match stage {
-                "join" => Ok(("metrics/join".to_owned(), self.0.look(rate))),
+                "join" => Ok(("metrics/join".to_owned(), self.0.attach(rate))),
                 _ => Err("there is no such stage".to_owned()),
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::socket_owners::SocketOwners;
-use super::sockets::{CLOSE, ESTABLISHED, LISTEN, STATES, Socket, Sockets, Transport};
+use super::sockets::{CLOSE, ESTABLISHED, LISTEN, Socket, Sockets, Transport};
 use super::{Collector, NoOptions, Registered, Surroundings, tell};
 use crate::model::{Group, Port, SystemMetrics};
 
@@ -114,7 +114,7 @@ fn ports(sockets: &[Socket], owners: &SocketOwners) -> Vec<Port> {
             },
             state: match (row.transport, row.state) {
                 (Transport::Udp, CLOSE) => "unconnected",
-                (_, state) => STATES.get(usize::from(state)).copied().unwrap_or("unknown"),
+                (_, state) => Port::tcp_state(state),
             },
             pid: row.pid,
             process_name: owner.and_then(|owner| owner.name.clone()),

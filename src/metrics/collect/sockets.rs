@@ -35,22 +35,6 @@ pub(super) struct Socket {
     pub inode: u32,
 }
 
-/// TCP states by their number.
-pub(super) const STATES: [&str; 13] = [
-    "unknown",
-    "established",
-    "syn_sent",
-    "syn_recv",
-    "fin_wait1",
-    "fin_wait2",
-    "time_wait",
-    "close",
-    "close_wait",
-    "last_ack",
-    "listen",
-    "closing",
-    "syn_recv", // a request that has not become a socket yet
-];
 /// Number of the state `established`.
 pub(super) const ESTABLISHED: u8 = 1;
 /// Number of the state `close`, in which a UDP socket without a peer is.

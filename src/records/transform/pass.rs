@@ -40,13 +40,13 @@ pub struct Pass {
     calls: u64,
     /// Of the last call.
     now: Option<Instant>,
-    /// What can be looked at behind each stage; empty where there is nothing to look with.
+    /// The tap behind each stage; empty where there are none.
     taps: Vec<Tapped>,
-    /// Somebody looks at some of it, in this call.
+    /// One of them has a reader, in this call.
     is_tapped: bool,
 }
 
-/// A look behind one stage.
+/// The tap behind one stage.
 #[derive(Debug)]
 struct Tapped {
     tap: Arc<Tap>,
@@ -108,7 +108,7 @@ impl Pass {
         })
     }
 
-    /// Lets each stage be looked at, by the taps that `tap` gives for their names.
+    /// Puts a tap behind each stage: the one that `tap` gives for its name.
     #[must_use]
     pub fn tapped(mut self, stages: &[Stage], tap: impl Fn(&str) -> Arc<Tap>) -> Self {
         let tapped = |stage: &Stage| {

@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, Error};
 
 /// A word of a list that is part of the program.
-pub type Word = &'static str;
+pub type Keyword = &'static str;
 
 /// Reads one of `words`.
 ///
@@ -11,8 +11,8 @@ pub type Word = &'static str;
 /// The text is none of them.
 pub(super) fn one_of<'de, D: Deserializer<'de>>(
     deserializer: D,
-    words: &'static [Word],
-) -> Result<Word, D::Error> {
+    words: &'static [Keyword],
+) -> Result<Keyword, D::Error> {
     let text = String::deserialize(deserializer)?;
     let known = words.iter().find(|word| **word == text).copied();
     known.ok_or_else(|| D::Error::unknown_variant(&text, words))
