@@ -71,6 +71,8 @@ async fn a_failed_write_is_offered_again_for_as_long_as_it_takes() {
 
 /// What is logged while `run` runs.
 async fn logged(run: impl Future<Output = ()>) -> Vec<String> {
+    // A log line that another thread meets first, with no subscriber, would be off for this one, too.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
     let log = Arc::new(tempfile::tempfile().unwrap());
     let lines = tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).finish();
     let _while = tracing::subscriber::set_default(lines);

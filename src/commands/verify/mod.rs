@@ -284,6 +284,8 @@ mod tests {
 
     /// What is logged while `run` runs.
     fn logged(run: impl FnOnce()) -> String {
+        // A log line that another thread meets first, with no subscriber, would be off for this one, too.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let mut log = tempfile::tempfile().unwrap();
         let writer = Arc::new(log.try_clone().unwrap());
         let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
