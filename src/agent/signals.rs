@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::reload::ReloadRequest;
+use crate::commands::process::exec_helper::ignored_signals;
 
 /// The signals that the agent handles.
 pub struct Signals {
@@ -34,27 +35,8 @@ pub fn register() -> std::io::Result<Signals> {
         terminate: signal(SignalKind::terminate())?,
         hang_up: signal(SignalKind::hangup())?,
         _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
-        _ignored: ignored(inherited_ignored()).map(signal).collect::<std::io::Result<_>>()?,
+        _ignored: ignored_signals().map(signal).collect::<std::io::Result<_>>()?,
     })
-}
-
-/// The signals that were ignored at the start, the first in the lowest bit (`SigIgn` of `proc_pid_status(5)`). None
-/// where there is no `/proc`.
-fn inherited_ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
-}
-
-/// The ignored signals of `set` that can be handled and have a default to go back to. SIGPIPE is ignored by Rust
-/// itself, which sets it back for a program that it starts; those from 32 on the C library keeps for itself, or are
-/// unused.
-fn ignored(set: u64) -> impl Iterator<Item = SignalKind> {
-    use rustix::process::Signal;
-    const CANNOT: [Signal; 6] =
-        [Signal::PIPE, Signal::KILL, Signal::STOP, Signal::ILL, Signal::FPE, Signal::SEGV];
-    let can = |number: &i32| CANNOT.iter().all(|signal| signal.as_raw() != *number);
-    (1..32).filter(move |number| set >> (number - 1) & 1 == 1).filter(can).map(SignalKind::from_raw)
 }
 
 /// Calls `stop` at the first SIGINT or SIGTERM; at the second one the program ends at once, with

@@ -102,7 +102,7 @@ async fn what_is_run_has_no_signal_blocked_or_ignored_whoever_started_the_agent(
     let _agent = std::thread::scope(|scope| {
         let blocked = scope.spawn(|| {
             nix::sys::signal::SigSet::all().thread_set_mask().unwrap();
-            lab.start_after("trap '' HUP INT QUIT USR1 PIPE CHLD TERM ALRM;", Some(SECRET))
+            lab.start_after("trap '' HUP INT QUIT USR1 PIPE CHLD TERM ALRM 34 64;", Some(SECRET))
         });
         blocked.join().unwrap()
     });

@@ -168,7 +168,7 @@ fn a_limit_that_may_be_raised_is_and_closed_descriptors_and_ignored_signals_are_
         "exec 0<&-",
         "exec 1>&-",
         "exec 0<&- 1>&-",
-        "trap '' HUP INT QUIT TERM CHLD USR1 ALRM",
+        "trap '' HUP INT QUIT TERM CHLD USR1 ALRM 34 64",
     ] {
         let place = Place::new();
         let (code, log) = under(&place, words, true);

@@ -73,7 +73,7 @@ async fn a_program_begins_with_no_signal_ignored() {
         let agent = env!("CARGO_BIN_EXE_infiniservice");
         // As the agent starts a program, by a shell that ignores some, and SIGCHLD and SIGPIPE.
         let text = format!(
-            "trap '' HUP INT QUIT USR1 PIPE CHLD TERM ALRM TSTP WINCH; \
+            "trap '' HUP INT QUIT USR1 PIPE CHLD TERM ALRM TSTP WINCH 34 40 64; \
              exec {agent} __enter t: '' '' '' / /bin/grep grep ^SigIgn /proc/self/status"
         );
         let found = said(&runner(), &text).await;

@@ -3,7 +3,7 @@
 //! - A file counts when it was closed after it was written, moved there or removed; not while it is
 //!   being written. Then it is waited for half a second without another change, five seconds at most.
 //! - An editor that writes beside and renames over, and a folder that comes, goes or is exchanged, are noticed too:
-//!   the folder above is watched for its name, and where that is missing the next one above.
+//!   every folder above is watched for the next name on the way.
 //! - A path is watched where it really is, and so is every link on the way there: a link that is replaced by a rename is
 //!   noticed (Kubernetes does that with `..data`, in front of files and folders). A new link is not, nor a change
 //!   behind a link inside a folder: send SIGHUP.
@@ -239,16 +239,16 @@ fn way(path: &Path) -> (Vec<(PathBuf, OsString)>, PathBuf) {
     (links, here)
 }
 
-/// Watches the nearest folder above `path` that is there, for the next name on the way.
+/// Watches every folder above `path` that is there for the next name on the way: each may be exchanged, and below a
+/// renamed one nothing happens. Those above the nearest may be closed to this user; they are left out then.
 fn above(fd: &OwnedFd, path: &Path, watched: &mut Vec<(i32, Names)>) -> io::Result<()> {
-    let mut path = path;
-    while let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
-        if folder.is_dir() {
-            return add(fd, folder, Names::Only(name.to_owned()), watched);
-        }
-        path = folder;
-    }
-    Ok(())
+    let ways = path.ancestors().filter_map(|path| Some((path.parent()?, path.file_name()?)));
+    let mut added = ways
+        .filter(|(folder, _)| folder.is_dir())
+        .map(|(folder, name)| add(fd, folder, Names::Only(name.to_owned()), watched));
+    let nearest = added.next().unwrap_or(Ok(()));
+    added.for_each(drop);
+    nearest
 }
 
 fn add(
@@ -319,6 +319,19 @@ mod tests {
         fs::create_dir(folder.path().join("above")).unwrap();
         symlink("../..data", folder.path().join("above/files")).unwrap();
         assert!(notices(&folder, "above/files", exchange).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_noticed_when_a_folder_far_above_is_exchanged() {
+        let folder = TempDir::new().unwrap();
+        for above in ["etc", "new"] {
+            fs::create_dir_all(folder.path().join(above).join("agent/pipelines")).unwrap();
+        }
+        let (etc, new) = (folder.path().join("etc"), folder.path().join("new"));
+        let away = |_: &Path| fs::rename(&etc, folder.path().join("old")).unwrap();
+        assert!(notices(&folder, "etc/agent/pipelines/a.toml", away).await);
+        let there = |_: &Path| fs::rename(&new, &etc).unwrap();
+        assert!(notices(&folder, "etc/agent/pipelines/a.toml", there).await);
     }
 
     #[test]

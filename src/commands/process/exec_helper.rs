@@ -154,25 +154,35 @@ fn become_program(entry: &Entry) -> Result<Infallible, ProcessError> {
     Err(ProcessError::Exec { error: program.exec(), program: entry.program.clone() })
 }
 
-/// Has the program begin with no signal ignored, whoever started the agent (`nohup`, a shell's `trap ''`).
+/// The signals that are ignored in this process, by `SigIgn` of `proc_pid_status(5)`, and can be set back to their
+/// defaults. None where there is no `/proc`.
 ///
-/// Ignored signals stay so over `exec`, and handled ones do not (execve(2)): so each gets a handler, which
-/// is never called. SIGPIPE is set back by the standard library; of ILL, FPE and SEGV no handler is safe.
-fn heed_signals() {
+/// A handler is what sets one back: ignored signals stay so over `exec`, and handled ones do not (`execve(2)`). Left
+/// out are SIGPIPE, which Rust ignores and sets back for a program that it starts; KILL and STOP, which cannot be
+/// handled; ILL, FPE and SEGV, of which no handler is safe; and 32 and 33, which the C library keeps for itself.
+pub fn ignored_signals() -> impl Iterator<Item = SignalKind> {
+    use rustix::process::Signal;
+    const OMITTED: [Signal; 6] =
+        [Signal::PIPE, Signal::KILL, Signal::STOP, Signal::ILL, Signal::FPE, Signal::SEGV];
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    let pipe = rustix::process::Signal::PIPE.as_raw();
-    let wanted: Vec<i32> =
-        (1..=31).filter(|number| *number != pipe && ignored >> (number - 1) & 1 == 1).collect();
-    if wanted.is_empty() {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    (1..=64)
+        .filter(move |number| set >> (number - 1) & 1 == 1)
+        .filter(|number| !matches!(number, 32 | 33))
+        .filter(|number| OMITTED.iter().all(|signal| signal.as_raw() != *number))
+        .map(SignalKind::from_raw)
+}
+
+/// Has the program begin with no signal ignored, whoever started the agent (`nohup`, a shell's `trap ''`).
+fn heed_signals() {
+    let mut ignored = ignored_signals().peekable();
+    if ignored.peek().is_none() {
         return;
     }
     let Ok(runtime) = Builder::new_current_thread().enable_io().build() else { return };
     let _inside = runtime.enter();
-    for number in wanted {
-        drop(signal(SignalKind::from_raw(number)));
-    }
+    ignored.for_each(|kind| drop(signal(kind)));
 }
 
 /// Makes the text in standard input a file for the program: gives its path, and empties standard input.
