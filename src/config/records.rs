@@ -1,5 +1,7 @@
 //! A records file as a type: read → transform → batch → serialize → write.
 
+use std::path::{Path, PathBuf};
+
 use serde::Deserialize;
 
 use super::table::{one_or_many, table, tables};
@@ -10,7 +12,7 @@ use super::warnings;
 use super::write::{Target, Write};
 use crate::pipeline::MemoryBudget;
 use crate::records::batch::Limits;
-use crate::records::read::Read;
+use crate::records::read::{Lines, Pattern, Read};
 use crate::records::serialize::Format;
 use crate::records::transform::{Pass, Stage};
 use crate::wire;
@@ -89,7 +91,43 @@ impl Check for RecordsFile {
         let mut told = Vec::new();
         for (index, write) in self.write.iter().enumerate() {
             warnings::output(write, self.batch.max_bytes.bytes(), index, &mut told);
+            if let Target::File(file) = &write.target
+                && self.reads(&file.path)
+            {
+                let path = [Key("write"), Item(index), Key("file"), Key("path")];
+                let message =
+                    "this pipeline reads the file that it writes: each record comes again";
+                told.push(Broken::new(&path, message, "write to a file that no [[read]] names"));
+            }
         }
         told
+    }
+}
+
+impl RecordsFile {
+    /// Whether a source follows the file at `path`, or what it is turned over into. Reads the file system.
+    fn reads(&self, path: &Path) -> bool {
+        let written = real(path);
+        let mut rotated = written.clone().into_os_string();
+        rotated.push(".1");
+        let rotated = PathBuf::from(rotated);
+        self.read.iter().any(|read| match &read.lines {
+            Some(Lines::File(file)) => {
+                let pattern = real(file.pattern.as_path());
+                let pattern = Pattern::new(&pattern.to_string_lossy());
+                let spelled = file.pattern.names(path);
+                spelled || pattern.is_ok_and(|real| real.names(&written) || real.names(&rotated))
+            }
+            _ => false,
+        })
+    }
+}
+
+/// The path without links in its folder, where the folder is there.
+fn real(path: &Path) -> PathBuf {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
     }
 }

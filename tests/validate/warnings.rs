@@ -209,3 +209,31 @@ fn a_file_whose_rotated_name_is_too_long_is_warned_of() {
     let told = warnings("f.toml", &file(253));
     assert!(told.len() == 1 && told[0].ends_with("and this one, rotated, 256"), "{told:?}");
 }
+
+#[test]
+fn records_that_go_where_they_are_read_from_are_warned_of() {
+    let place = folder(&[]);
+    std::os::unix::fs::symlink(place.path(), place.path().join("link")).unwrap();
+    let told = |read: &str, write: &str| {
+        let at = |name: &str| place.path().join(name).display().to_string();
+        let (read, write) = (at(read), at(write));
+        let text = format!(
+            "[[read]]\nlines = {{ file = \"{read}\" }}\n[write]\nfile = {{ path = \"{write}\" }}\n"
+        );
+        warnings("records.toml", &text)
+    };
+    for (read, write) in [
+        ("a.log", "a.log"),
+        ("*.log", "a.log"),
+        ("a.log*", "a.log"),
+        ("a.log.*", "a.log"),
+        ("*.log", "link/a.log"),
+        ("link/a.log", "a.log"),
+    ] {
+        let told = told(read, write);
+        assert!(told.len() == 1 && told[0].contains("reads the file that it writes"), "{told:?}");
+    }
+    for (read, write) in [("a.log", "b.log"), ("*.log", "a.txt"), ("*/a.log", "a.log")] {
+        assert_eq!(told(read, write), [""; 0], "{read} {write}");
+    }
+}

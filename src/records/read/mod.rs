@@ -12,11 +12,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
+pub use follow::Pattern;
 pub use program::{Output, Program};
 pub use stdin::Stdin;
 pub use stream::{Place, Written};
 
-use follow::{Follow, From, Options, Pattern, Positions};
+use follow::{Follow, From, Options, Positions};
 
 use crate::files::StateFolder;
 use crate::pipeline::BoxSource;

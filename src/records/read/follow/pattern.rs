@@ -53,6 +53,16 @@ impl Pattern {
         &self.0
     }
 
+    /// Whether it stands for this path, as it is spelled.
+    pub fn names(&self, path: &Path) -> bool {
+        let (parts, names) = (self.0.components(), path.components());
+        parts.clone().count() == names.clone().count()
+            && parts.zip(names).all(|(part, name)| {
+                let (part, name) = (part.as_os_str().as_bytes(), name.as_os_str().as_bytes());
+                part == name || matches(part, name)
+            })
+    }
+
     /// Looks for at most `limit` paths. Blocks.
     pub(super) fn find(&self, limit: usize) -> Found {
         let mut found = Found::default();
