@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::command_flow::command_flow;
+use crate::agent::error::AgentError;
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::CommandState;
 use crate::agent::status::StatusReport;
@@ -50,11 +51,11 @@ pub fn assemble(
     ports: &mut Ports,
     health: &StatsRegistry,
     stop: &CancellationToken,
-) -> Result<Assembly, String> {
+) -> Result<Assembly, AgentError> {
     let mut assembly = Assembly::default();
     let latest = assembly.latest.clone();
     let is_drawing = ports.is_drawing();
-    let mut add = |build: Build<'_>| -> Result<(), String> {
+    let mut add = |build: Build<'_>| -> Result<(), AgentError> {
         let mut site = Site {
             vm_id: loaded.agent.identity.vm_id.as_deref(),
             latest: &latest,
@@ -111,7 +112,7 @@ pub fn assemble_trial(
     trial: &Trial<'_>,
     health: &StatsRegistry,
     stop: &CancellationToken,
-) -> Result<Vec<Box<dyn Task>>, String> {
+) -> Result<Vec<Box<dyn Task>>, AgentError> {
     let mut site = Site {
         vm_id,
         latest: &Latest::default(),
@@ -131,7 +132,7 @@ pub fn assemble_trial(
 }
 
 /// Builds one flow.
-type Build<'a> = Box<dyn FnOnce(&mut Site<'_>) -> Result<Built, String> + 'a>;
+type Build<'a> = Box<dyn FnOnce(&mut Site<'_>) -> Result<Built, AgentError> + 'a>;
 
 /// The surroundings that a flow is built in.
 pub(super) struct Site<'a> {
@@ -213,7 +214,7 @@ impl Built {
 pub(super) fn metrics_flow(
     pipeline: &config::Pipeline,
     site: &mut Site<'_>,
-) -> Result<Built, String> {
+) -> Result<Built, AgentError> {
     let (name, file) = (&pipeline.name, &pipeline.file);
     let troubles = site.health.node(format!("{name}/troubles"));
     let remember = Remember::new(site.latest.clone(), troubles);
@@ -250,7 +251,7 @@ pub(super) fn metrics_flow(
 pub(super) fn records_flow(
     pipeline: &config::Pipeline<RecordsFile>,
     site: &mut Site<'_>,
-) -> Result<Built, String> {
+) -> Result<Built, AgentError> {
     let (name, file) = (&pipeline.name, &pipeline.file);
     let buffers = records::buffers::Buffers::new(site.memory_budget);
     let source = |read: &records::read::Read| read.source(name, site.state, &buffers);
@@ -272,9 +273,9 @@ pub(super) fn records_flow(
 pub fn record_stages(
     file: &RecordsFile,
     memory_budget: &MemoryBudget,
-) -> Result<records::Stages, String> {
+) -> Result<records::Stages, AgentError> {
     let transform = records::transform::Pass::new(&file.transform, file.batch, memory_budget)
-        .map_err(|(index, problem)| format!("transform {} {problem}", index + 1))?;
+        .map_err(|(index, problem)| AgentError::Transform(index + 1, problem))?;
     let serialize =
         records::serialize::Serialize::new(file.serialize.format).charging(memory_budget);
     let is_port = |write: &config::Write| matches!(write.target, config::Target::Port(_));
@@ -314,7 +315,7 @@ impl<'a> Outputs<'a> {
         frames: Pipeline<S>,
         writes: &[config::Write],
         site: &mut Site<'_>,
-    ) -> Result<Graph, String>
+    ) -> Result<Graph, AgentError>
     where
         S: Segment<Out = Frame>,
     {
@@ -332,7 +333,7 @@ impl<'a> Outputs<'a> {
         frames: Pipeline<S>,
         writes: Vec<&config::Write>,
         site: &mut Site<'_>,
-    ) -> Result<Graph, String>
+    ) -> Result<Graph, AgentError>
     where
         S: Segment<Out = Frame>,
     {
@@ -359,7 +360,7 @@ impl<'a> Outputs<'a> {
         &mut self,
         write: &config::Write,
         site: &mut Site<'_>,
-    ) -> Result<Option<BoxSink<Frame>>, String> {
+    ) -> Result<Option<BoxSink<Frame>>, AgentError> {
         if let Some(trial) = site.trial {
             return Ok(Some((trial.sink)(write)));
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::agent::assemble::{Built, Site};
+use crate::agent::error::AgentError;
 use crate::agent::port_registry::Connection;
 use crate::agent::reload::command_state::CommandState;
 use crate::commands::authorize::Authorize;
@@ -36,7 +37,7 @@ pub(super) fn command_flow(
     command_state: &CommandState,
     events: EventReceiver,
     site: &mut Site<'_>,
-) -> Result<Built, String> {
+) -> Result<Built, AgentError> {
     let authorize = policy_stage(commands);
     let target = site.ports.resolve(&commands.file.receive().port)?;
     let mut session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
@@ -78,7 +79,7 @@ pub(super) fn deny_all_flow(
     command_state: &CommandState,
     events: EventReceiver,
     site: &mut Site<'_>,
-) -> Result<Built, String> {
+) -> Result<Built, AgentError> {
     let authorize = Authorize::deny_all(&commands.origin);
     let target = site.ports.resolve(&commands.file.receive().port)?;
     let session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
@@ -101,7 +102,7 @@ fn flow_of(
     authorize: Authorize,
     session_start: SessionStart,
     site: &mut Site<'_>,
-) -> Result<Built, String> {
+) -> Result<Built, AgentError> {
     let config::CommandsFile { verify, reply, .. } = &commands.file;
     let receive = commands.file.receive();
     let unlocked = secret.is_some();

@@ -12,6 +12,8 @@ use std::process::{Command, ExitCode, ExitStatus};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::agent::resources::{LimitError, suffice};
+
 /// The signals that are passed to the agent.
 const FORWARDED: [Signal; 6] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
@@ -20,12 +22,12 @@ const FORWARDED: [Signal; 6] =
 /// where one has ended it.
 ///
 /// # Errors
-/// It cannot be started: a sentence.
-pub fn main() -> Result<ExitCode, String> {
-    crate::agent::resources::suffice(1)?;
+/// It cannot be started.
+pub fn main() -> Result<ExitCode, LimitError> {
+    suffice(1)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    runtime.block_on(run()).map_err(|error| format!("cannot start the agent as a child: {error}"))
+    let runtime = runtime.map_err(LimitError::Runtime)?;
+    runtime.block_on(run()).map_err(LimitError::Child)
 }
 
 async fn run() -> std::io::Result<ExitCode> {

@@ -11,11 +11,12 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::time::{Duration, SystemTime};
 
+use thiserror::Error;
 use tokio::runtime::Runtime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::model::Iso8601;
 use crate::wire::Escaped;
@@ -27,20 +28,34 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// There is one stderr, and one log.
 static LINES: Lines = Lines::new();
 
+/// Why the log cannot be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// It is no list of levels.
+    #[error("cannot read the log level {0:?}; write one such as info")]
+    Level(String),
+    /// There is one in this process.
+    #[error("cannot start the log: {0}")]
+    Started(TryInitError),
+}
+
 /// Starts the log with `level`, a list of levels as `RUST_LOG` has them. Under the journal, which
 /// stamps lines itself, there is no time in them; colours only on a terminal, and not where `NO_COLOR` is set
 /// (no-color.org). Lines are queued until they are written by [`Log::write_on`].
 ///
 /// A panic is logged the same way, and not written directly, which would wait for the reader.
-pub fn start(level: &str) -> Result<Log, String> {
-    let filter = level::filter(level)
-        .map_err(|_| format!("cannot read the log level {level:?}; write one such as info"))?;
+///
+/// # Errors
+/// `level` is no list of levels, or a log was started before.
+pub fn start(level: &str) -> Result<Log, LogError> {
+    let filter = level::filter(level).map_err(|_| LogError::Level(level.to_owned()))?;
     let style = Style {
         has_colours: has_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR")),
         has_time: std::env::var_os("JOURNAL_STREAM").is_none(),
     };
     let started = tracing_subscriber::registry().with(filter).with(style).try_init();
-    started.map_err(|error| format!("cannot start the log: {error}"))?;
+    started.map_err(LogError::Started)?;
     std::panic::set_hook(Box::new(move |panic| LINES.push(&style.panic(panic))));
     Ok(Log(style))
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod allocator;
+mod error;
 pub mod init;
 mod resources;
 mod runtime;
@@ -35,10 +36,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use allocator::settle as settle_memory;
 pub use assemble::{Assembly, Trial, assemble, assemble_trial, record_stages, sink, stages};
-pub use log::{Log, Writing, say, start as start_log};
+pub use error::AgentError;
+pub use log::{Log, LogError, Writing, say, start as start_log};
 pub use port_registry::{Connection, Ports};
 pub use reload::report::Report;
-pub use resources::{close_inherited, raise_stack, suffice_descriptors};
+pub use resources::{LimitError, close_inherited, raise_stack, suffice_descriptors};
 pub use runtime::build as build_runtime;
 pub use signals::unblock as unblock_signals;
 pub use telemetry_mux::{Lane, TelemetryMux};
@@ -48,7 +50,6 @@ use crate::config::Loaded;
 use crate::files::StateFolder;
 use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};
 use crate::port;
-use reload::command_state::unusable;
 use reload::flow_manager::FlowManager;
 use reload::notifier::ReloadNotifier;
 use reload::plan::Origin;
@@ -68,7 +69,7 @@ pub async fn run(
     paths: Vec<PathBuf>,
     port: Option<port::Target>,
     state: Option<PathBuf>,
-) -> Result<Outcome, String> {
+) -> Result<Outcome, AgentError> {
     // First, because SIGHUP ends a program that does not handle it.
     let signals = signals::register();
     let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
@@ -89,7 +90,7 @@ pub async fn run(
             }
             origin.plan(loaded, &settings, (None, &[]), &stop)
         };
-        spawn_blocking(plan).await.map_err(|error| error.to_string())??
+        spawn_blocking(plan).await??
     };
     let skipped = plan.skipped.clone();
     flows.change(plan).await?;
@@ -134,12 +135,12 @@ pub async fn run(
 ///
 /// A folder that belongs to another user (mostly the service's) is no harm to an agent that is not root: it runs without
 /// the folder, and a part that needs it fails when it opens it.
-fn is_safe(state: &StateFolder) -> Result<(), String> {
+fn is_safe(state: &StateFolder) -> Result<(), AgentError> {
     match state.judge() {
         Err(untrusted) if untrusted.is_foreign && !rustix::process::geteuid().is_root() => {
             tracing::warn!(%untrusted, "the state folder is not used");
         }
-        judged => judged.map_err(|why| unusable(&why))?,
+        judged => judged.map_err(AgentError::State)?,
     }
     if let Some(mend) = state.is_listed() {
         tracing::warn!(

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::durable_port::{Opening, attach_spool};
+use crate::agent::error::AgentError;
 use crate::agent::status::PortReport;
 use crate::agent::telemetry_mux::TelemetryMux;
 use crate::commands::notify::control_messages::ControlMessages;
@@ -20,7 +21,9 @@ use crate::commands::receive::inbound::{ReadLease, SharedInbound};
 use crate::config::HostKind;
 use crate::model::Frame;
 use crate::pipeline::{StageError, StatsRegistry, Task};
-use crate::port::{AckTracker, Counters, Inbound, Port, PortExit, Target, Undelivered, check};
+use crate::port::{
+    AckTracker, Counters, Inbound, InvalidTarget, Port, PortExit, Target, Undelivered, check,
+};
 use crate::spool::{Acks, DurableMessage, DurableSink, Machine, SpoolStatus};
 
 /// The ports, each created when it is first named.
@@ -100,7 +103,10 @@ impl Ports {
     }
 
     /// The address that a name in a file stands for. Checks the device.
-    pub fn resolve(&self, name: &str) -> Result<Target, String> {
+    ///
+    /// # Errors
+    /// It is no name of a port, or what is there is no port.
+    pub fn resolve(&self, name: &str) -> Result<Target, AgentError> {
         let target = self.target(name)?;
         if self.checks {
             check(&target)?;
@@ -109,10 +115,13 @@ impl Ports {
     }
 
     /// As [`resolve`](Self::resolve), without checking the device.
-    pub fn target(&self, name: &str) -> Result<Target, String> {
+    ///
+    /// # Errors
+    /// It is no name of a port.
+    pub fn target(&self, name: &str) -> Result<Target, InvalidTarget> {
         match &self.instead {
             Some(target) => Ok(target.clone()),
-            None => name.parse().map_err(|error| format!("cannot use the port: {error}")),
+            None => name.parse(),
         }
     }
 

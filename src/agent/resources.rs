@@ -1,11 +1,13 @@
 //! What the agent needs of the system before it starts: descriptors, threads, memory to address, a stack. Checked
 //! at the start, so that a low limit is an error message there and not a panic later.
 
+use std::io;
 use std::sync::RwLock;
 use std::thread;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
 
 use crate::sync::IgnorePoison;
 
@@ -20,11 +22,52 @@ const ADDRESSES: usize = 64 << 20;
 /// The stack of the first thread, on which all tasks run.
 const STACK: u64 = 1 << 20;
 
+/// What the system does not give the agent at its start; of a limit the text says where it is set.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// The stack of the first thread, which is this long.
+    #[error(
+        "cannot start with a stack of {0} bytes; {STACK} are needed (raise LimitSTACK of the unit, or `ulimit -s`)"
+    )]
+    Stack(u64),
+    /// File descriptors.
+    #[error(
+        "cannot start with fewer than {DESCRIPTORS} free file descriptors: {0} \
+         (raise LimitNOFILE of the unit, or `ulimit -n`, to 256 or more)"
+    )]
+    Descriptors(io::Error),
+    /// Memory that can be mapped.
+    #[error(
+        "cannot start where less than {} MiB more can be mapped \
+         (raise LimitAS and LimitDATA of the unit, or `ulimit -v` and `ulimit -d`)",
+        ADDRESSES >> 20
+    )]
+    Addresses,
+    /// Threads.
+    #[error(
+        "cannot start with fewer than {count} more threads: {error} \
+         (raise TasksMax and LimitNPROC of the unit, pids.max of the control group, or `ulimit -u`)"
+    )]
+    Threads {
+        /// How many are needed.
+        count: usize,
+        /// Why they cannot be had.
+        error: io::Error,
+    },
+    /// The agent cannot be started as a child of process 1.
+    #[error("cannot start the agent as a child: {0}")]
+    Child(io::Error),
+    /// The runtime, for another reason.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+}
+
 /// Whether there is enough of everything but descriptors, with `threads` threads.
 ///
 /// # Errors
-/// A sentence that says which limit is too low, and where it is set.
-pub fn suffice(threads: usize) -> Result<(), String> {
+/// The limit that is too low.
+pub fn suffice(threads: usize) -> Result<(), LimitError> {
     addresses()?;
     self::threads(threads)
 }
@@ -33,14 +76,8 @@ pub fn suffice(threads: usize) -> Result<(), String> {
 ///
 /// # Errors
 /// As of `suffice`.
-pub fn raise_stack() -> Result<(), String> {
-    match raise(Resource::Stack, STACK) {
-        Ok(()) => Ok(()),
-        Err(limit) => Err(format!(
-            "cannot start with a stack of {limit} bytes; {STACK} are needed \
-             (raise LimitSTACK of the unit, or `ulimit -s`)"
-        )),
-    }
+pub fn raise_stack() -> Result<(), LimitError> {
+    raise(Resource::Stack, STACK).map_err(LimitError::Stack)
 }
 
 /// Whether enough descriptors are free. A soft limit below the need is raised where the hard one allows it; programs that
@@ -50,7 +87,7 @@ pub fn raise_stack() -> Result<(), String> {
 ///
 /// # Errors
 /// As of `suffice`.
-pub fn suffice_descriptors() -> Result<(), String> {
+pub fn suffice_descriptors() -> Result<(), LimitError> {
     let free = || {
         let mut taken = Vec::with_capacity(DESCRIPTORS);
         (0..DESCRIPTORS).try_for_each(|_| {
@@ -60,12 +97,7 @@ pub fn suffice_descriptors() -> Result<(), String> {
     let Err(error) = free() else { return Ok(()) };
     // The limit counts descriptors that are open already, so more than the need is requested.
     let _ = raise(Resource::Nofile, 4 * DESCRIPTORS as u64);
-    free().map_err(|_| {
-        format!(
-            "cannot start with fewer than {DESCRIPTORS} free file descriptors: {error} \
-             (raise LimitNOFILE of the unit, or `ulimit -n`, to 256 or more)"
-        )
-    })
+    free().map_err(|_| LimitError::Descriptors(error.into()))
 }
 
 /// Closes what the parent has left open beside the standard streams: a program of the host would inherit it, and may run as
@@ -83,22 +115,16 @@ pub fn close_inherited() {
 }
 
 /// Checked only under a limit: a machine that promises no more memory than it has would refuse it, too.
-fn addresses() -> Result<(), String> {
+fn addresses() -> Result<(), LimitError> {
     let is_limited = |resource| getrlimit(resource).current.is_some();
     if !is_limited(Resource::As) && !is_limited(Resource::Data) {
         return Ok(());
     }
-    Vec::<u8>::new().try_reserve_exact(ADDRESSES).map_err(|_| {
-        format!(
-            "cannot start where less than {} MiB more can be mapped \
-             (raise LimitAS and LimitDATA of the unit, or `ulimit -v` and `ulimit -d`)",
-            ADDRESSES >> 20
-        )
-    })
+    Vec::<u8>::new().try_reserve_exact(ADDRESSES).map_err(|_| LimitError::Addresses)
 }
 
 /// Starts as many as are needed, which end at once.
-fn threads(count: usize) -> Result<(), String> {
+fn threads(count: usize) -> Result<(), LimitError> {
     let gate = RwLock::new(());
     let started = thread::scope(|scope| {
         let closed = gate.write().ignore_poison();
@@ -108,12 +134,7 @@ fn threads(count: usize) -> Result<(), String> {
         drop(closed);
         started
     });
-    started.map_err(|error| {
-        format!(
-            "cannot start with fewer than {count} more threads: {error} \
-             (raise TasksMax and LimitNPROC of the unit, pids.max of the control group, or `ulimit -u`)"
-        )
-    })
+    started.map_err(|error| LimitError::Threads { count, error })
 }
 
 /// Raises a soft limit to `need`, or returns the current one.

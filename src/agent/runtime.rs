@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::agent::resources;
+use crate::agent::resources::{self, LimitError};
 use crate::config::{self, RuntimeKind};
 
 /// Threads for blocking reads: one per collector that is out at the same time, and then some. More
@@ -21,9 +21,8 @@ const BLOCKING_MIN: usize = 3;
 /// thread; `multi_thread` has one worker per processor unless the settings say how many.
 ///
 /// # Errors
-/// The system does not give what it needs (`resources`): a sentence that says what to do. Checked beforehand, because
-/// the runtime would panic.
-pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
+/// The system does not give what it needs. Checked beforehand, because the runtime would panic.
+pub fn build(settings: &config::Runtime) -> Result<Runtime, LimitError> {
     let workers = match (settings.kind, settings.worker_threads) {
         (RuntimeKind::CurrentThread, _) => 0,
         (RuntimeKind::MultiThread, Some(threads)) => threads.items(),
@@ -45,5 +44,5 @@ pub fn build(settings: &config::Runtime) -> Result<Runtime, String> {
         .thread_keep_alive(BLOCKING_IDLE)
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))
+        .map_err(LimitError::Runtime)
 }

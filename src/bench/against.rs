@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::BenchError;
 use super::lines::{Input, PIECE, pieces};
 use super::output::Folder;
 use super::usage::Usage;
@@ -66,7 +67,7 @@ pub(super) fn run(
     writes: bool,
     time: Duration,
     pipeline_per_cpu_second: f64,
-) -> Result<Vec<Against>, String> {
+) -> Result<Vec<Against>, BenchError> {
     let folder = if writes { Some(Folder::new()?) } else { None };
     let out = folder.as_ref().map(|folder| folder.0.join("out"));
     let measured = LOOPS.into_iter().map(|(name, step)| {
@@ -75,7 +76,7 @@ pub(super) fn run(
         let pipeline_to_it = pipeline_per_cpu_second / events_per_cpu_second.max(1e-9);
         Ok(Against { name, events_per_cpu_second, pipeline_to_it })
     });
-    measured.collect::<io::Result<_>>().map_err(|error| format!("cannot run a plain loop: {error}"))
+    measured.collect::<io::Result<_>>().map_err(BenchError::Loop)
 }
 
 /// Bytes after which the temporary file is written from its start again: as a rotated file has at most.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::BenchError;
 use super::lines::{Input, pieces};
 use super::meter::Delivered;
 use super::usage::{Usage, Used};
@@ -59,7 +60,7 @@ pub(super) fn run(file: &PipelineFile, generator: Generator, readings: u64) -> P
 ///
 /// # Errors
 /// The input cannot be read any more.
-pub(super) fn records(file: &RecordsFile, input: &Input, lines: u64) -> Result<Plain, String> {
+pub(super) fn records(file: &RecordsFile, input: &Input, lines: u64) -> Result<Plain, BenchError> {
     let mut stages = record_stages(file, &MemoryBudget::default())?;
     let (mut batches, mut frames) = (Output::<Records>::default(), Output::<Frame>::default());
     let mut delivered = Delivered::default();
@@ -104,6 +105,6 @@ pub(super) fn records(file: &RecordsFile, input: &Input, lines: u64) -> Result<P
         frames.drain().for_each(|frame| delivered.add(&frame));
         Ok(more)
     });
-    run.map_err(|error| format!("cannot read {}: {error}", input.path.display()))?;
+    run.map_err(|error| BenchError::Read { path: input.path.clone(), error })?;
     Ok(Plain { delivered, used: Usage::now().since(&before) })
 }

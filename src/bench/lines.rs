@@ -10,6 +10,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::BenchError;
 use super::output::Folder;
 use crate::model::Receipt;
 use crate::pipeline::{MemoryBudget, Source, StageError};
@@ -38,20 +39,21 @@ impl Input {
     ///
     /// # Errors
     /// The file cannot be read or has no line, or the temporary file cannot be written.
-    pub fn new(file: Option<&Path>, parse_as: ParseAs) -> Result<Self, String> {
+    pub fn new(file: Option<&Path>, parse_as: ParseAs) -> Result<Self, BenchError> {
         if let Some(path) = file {
             let size = std::fs::metadata(path).map(|about| about.len());
             return match size {
                 Ok(1..) => Ok(Self { path: path.to_owned(), _folder: None }),
-                Ok(0) => Err(format!("{} is empty", path.display())),
-                Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+                Ok(0) => Err(BenchError::Empty(path.to_owned())),
+                Err(error) => Err(BenchError::Read { path: path.to_owned(), error }),
             };
         }
         let folder = Folder::new()?;
         let path = folder.0.join("lines");
-        let written = std::fs::write(&path, made_up(parse_as));
-        written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        Ok(Self { path, _folder: Some(folder) })
+        match std::fs::write(&path, made_up(parse_as)) {
+            Ok(()) => Ok(Self { path, _folder: Some(folder) }),
+            Err(error) => Err(BenchError::Make { path, error }),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod against;
 mod comparison;
+mod error;
 mod lines;
 mod meter;
 mod output;
@@ -32,6 +33,7 @@ use crate::records::batch::Decode;
 
 pub use against::{Against, measure as measure_loop};
 pub use comparison::Comparison;
+pub use error::BenchError;
 pub use lines::Input;
 use lines::Replay;
 use meter::{Measured, Meter};
@@ -76,7 +78,7 @@ impl Plan {
     ///
     /// # Errors
     /// The file has several real outputs, or what stands in for its output cannot be made.
-    pub fn new(pipeline: &config::Pipeline, output: Output) -> Result<Self, String> {
+    pub fn new(pipeline: &config::Pipeline, output: Output) -> Result<Self, BenchError> {
         let file = Box::new(pipeline.file.clone());
         let groups: Vec<_> = file.reads().map(config::Read::group).collect();
         let (processes, seed) = match &file.generate {
@@ -97,7 +99,7 @@ impl Plan {
         output: Output,
         input: Option<&Path>,
         against: bool,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, BenchError> {
         let file = Box::new(pipeline.file.clone());
         let input = Input::new(input, decode(&file).parse_as)?;
         let work = Work::Records { file, input, against };
@@ -109,17 +111,16 @@ impl Plan {
         writes: &[config::Write],
         output: Output,
         work: Work,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, BenchError> {
         let is_file = |write: &&config::Write| matches!(write.target, Target::File(_));
         let write = match (writes, output) {
             ([write], _) => write,
             ([_, _, ..], Output::Real) => {
-                let why = "bench writes to one real output; leave one [write] in the file, or --real-outputs out";
-                return Err(why.to_owned());
+                return Err(BenchError::SeveralOutputs);
             }
             // What stands in for a file is turned over as that is.
             (writes @ [first, ..], _) => writes.iter().find(is_file).unwrap_or(first),
-            ([], _) => return Err("the file has no [write]".to_owned()),
+            ([], _) => return Err(BenchError::NoOutput),
         };
         let outlet = StandIn::new(output, &write.target)?;
         let keep = writes.iter().map(|write| write.keep.items()).max().unwrap_or(1);
@@ -139,7 +140,7 @@ impl Plan {
         &mut self,
         time: Duration,
         mut tell: impl FnMut(Progress),
-    ) -> Result<Report, String> {
+    ) -> Result<Report, BenchError> {
         self.outlet.read()?;
         let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
         let context = Context::new(&self.name, &health, &stop);
@@ -208,7 +209,7 @@ impl Plan {
         meter: &Meter,
         health: &StatsRegistry,
         stop: &CancellationToken,
-    ) -> Result<Vec<Box<dyn Task>>, String>
+    ) -> Result<Vec<Box<dyn Task>>, BenchError>
     where
         S: Segment<Out = Frame>,
     {

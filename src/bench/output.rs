@@ -2,7 +2,6 @@
 //! removed with it. Only [`Output::Real`] is what the file says.
 
 use std::fs::DirBuilder;
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener as Blocking;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use std::path::PathBuf;
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
+use super::BenchError;
 use crate::config::{FileTarget, Target};
 use crate::host::uuid;
 
@@ -44,7 +44,7 @@ impl StandIn {
     ///
     /// # Errors
     /// The temporary folder, or what belongs in it, cannot be made.
-    pub fn new(output: Output, real: &Target) -> Result<Self, String> {
+    pub fn new(output: Output, real: &Target) -> Result<Self, BenchError> {
         let none = |target| Self { target, listener: None, _folder: None };
         match output {
             Output::Real => return Ok(none(real.clone())),
@@ -63,8 +63,7 @@ impl StandIn {
             }
             _ => {
                 let path = folder.0.join("reader.sock");
-                let cannot = |error| format!("cannot listen at {}: {error}", path.display());
-                let listener = Blocking::bind(&path).map_err(cannot)?;
+                let listener = Blocking::bind(&path).map_err(BenchError::Listen)?;
                 let target = match output {
                     Output::Unix => Target::Unix(path),
                     _ => Target::Port(format!("unix:{}", path.display())),
@@ -79,11 +78,11 @@ impl StandIn {
     ///
     /// # Errors
     /// The socket cannot be waited for.
-    pub fn read(&mut self) -> Result<(), String> {
+    pub fn read(&mut self) -> Result<(), BenchError> {
         let Some(listener) = self.listener.take() else { return Ok(()) };
         let listener =
             listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
-        let listener = listener.map_err(|error| format!("cannot listen for bench: {error}"))?;
+        let listener = listener.map_err(BenchError::Listen)?;
         tokio::spawn(async move {
             // One writer at a time; one that connects again takes the place of itself.
             while let Ok((stream, _)) = listener.accept().await {
@@ -108,15 +107,13 @@ impl Folder {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn new() -> Result<Self, String> {
-        let id = uuid()?;
+    pub fn new() -> Result<Self, BenchError> {
+        let id = uuid().map_err(BenchError::Random)?;
         let path = std::env::temp_dir().join(format!("infiniservice-bench-{}", &id[..8]));
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        let cannot = |error: io::Error| {
-            format!("cannot make {}: {error} (TMPDIR names another place)", path.display())
-        };
-        made.map_err(cannot)?;
-        Ok(Self(path))
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(error) => Err(BenchError::Make { path, error }),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl AuditArguments {
         let Verdict { files, lines, unchained, breaks } = match chain::verify(&file) {
             Ok(verdict) => verdict,
             Err(error) => {
-                return refuse(&format!(
+                return refuse(format_args!(
                     "cannot read the audit {}: {}",
                     file.display(),
                     why(&error)

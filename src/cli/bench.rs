@@ -141,7 +141,7 @@ impl Bench {
         if self.real_outputs {
             consent(&loaded)?;
         }
-        let log = agent::start_log("warn").map_err(|what| refuse(&what))?;
+        let log = agent::start_log("warn").map_err(refuse)?;
         let mut reports = Vec::new();
         for (index, (loaded, run)) in loaded.iter().zip(&runs).enumerate() {
             let title = match runs.len() {
@@ -181,10 +181,9 @@ impl Bench {
             }
             (pipelines, _) => Plan::new(&pipelines[0], output),
         };
-        let mut plan = plan.map_err(|what| refuse(&what))?;
+        let mut plan = plan.map_err(refuse)?;
         let time = self.time;
-        let runtime =
-            agent::build_runtime(&loaded.agent.runtime).map_err(|what| cannot_start(&what))?;
+        let runtime = agent::build_runtime(&loaded.agent.runtime).map_err(cannot_start)?;
         let log = log.write_on(&runtime);
         let mut line = ProgressLine::new(title, time);
         let measured = runtime.block_on(async {
@@ -199,7 +198,7 @@ impl Bench {
         runtime.shutdown_timeout(Duration::from_millis(100));
         match measured {
             None => Err(ExitCode::from(EXIT_INTERRUPTED)),
-            Some(measured) => measured.map_err(|what| refuse(&what)),
+            Some(measured) => measured.map_err(refuse),
         }
     }
 
@@ -213,7 +212,7 @@ impl Bench {
         let count = self.files.len().max(outputs.len()).max(self.set.len());
         if count > 2 {
             let help = "name one or two files, and --sink and --set twice at most";
-            return Err(refuse(&format!("bench compares two at most; {help}")));
+            return Err(refuse(format_args!("bench compares two at most; {help}")));
         }
         let run = |index: usize| {
             let set = self.set.get(index).or(self.set.last()).cloned().unwrap_or_default();
@@ -300,7 +299,7 @@ fn tell<R: Serialize + std::fmt::Display>(
     let said = if json {
         match serde_json::to_string(report) {
             Ok(line) => say(&format!("{line}\n")),
-            Err(error) => return refuse(&format!("cannot print the report: {error}")),
+            Err(error) => return refuse(format_args!("cannot print the report: {error}")),
         }
     } else {
         say(&format!("{heading}{report}"))

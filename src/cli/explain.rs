@@ -61,11 +61,11 @@ impl Explain {
         let shown = self.file.display();
         let line = match read(&self.file, commands.file.receive().max_line.bytes()) {
             Ok(line) => line,
-            Err(error) => return refuse(&format!("{shown}: {error}")),
+            Err(error) => return refuse(format_args!("{shown}: {error}")),
         };
         let secret = match commands.file.verify.secret.as_ref().map(Secret::load).transpose() {
             Ok(secret) => secret.flatten(),
-            Err(error) => return refuse(&error.to_string()),
+            Err(error) => return refuse(error),
         };
         match explain(&line, &commands, secret.as_ref()) {
             Ok(Explained { text, allowed }) => {

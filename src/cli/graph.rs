@@ -40,7 +40,7 @@ impl Graph {
         let mut ports = Ports::new(None, &health, &stop).unchecked();
         let pictures = match assemble(&loaded, &mut ports, &health, &stop) {
             Ok(assembly) => assembly.topologies,
-            Err(what) => return refuse(&what),
+            Err(what) => return refuse(what),
         };
         match self.format {
             Format::Mermaid => say(&mermaid(&pictures)),

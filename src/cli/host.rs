@@ -175,7 +175,7 @@ impl Arguments {
     fn run(self) -> Result<u8, Failed> {
         let failed = |code, what| Err(Failed { code, what });
         if let Err(what) = raise_stack() {
-            return failed(EXIT_SYSTEM, what);
+            return failed(EXIT_SYSTEM, what.to_string());
         }
         match &self.command {
             Command::Help(help) => return help.run(),

@@ -34,7 +34,7 @@ impl LogArguments {
             None => LogRequest::Show,
             Some("reset") => LogRequest::Reset,
             Some(level) if !is_log_level(level) => {
-                return refuse(&format!("cannot read {level:?}: {LEVELS_HELP}"));
+                return refuse(format_args!("cannot read {level:?}: {LEVELS_HELP}"));
             }
             Some(_) if self.time < Duration::from_secs(1) || self.time > CHANGE_MAX => {
                 return refuse("--for takes 1s to 24h");

@@ -26,6 +26,7 @@ mod running;
 mod trial;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -113,7 +114,7 @@ struct Moved {
 /// Parses the arguments, and runs their command.
 pub fn main() -> ExitCode {
     if let Err(what) = raise_stack() {
-        return cannot_start(&what);
+        return cannot_start(what);
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -248,7 +249,7 @@ fn complain(what: &str) {
 }
 
 /// Reports an error outside of the files.
-fn refuse(what: &str) -> ExitCode {
+fn refuse(what: impl Display) -> ExitCode {
     complain(&format!("infiniservice: {what}"));
     ExitCode::from(EXIT_CONFIG)
 }
@@ -271,7 +272,7 @@ async fn interrupted() {
 }
 
 /// Reports a missing resource of the system.
-fn cannot_start(what: &str) -> ExitCode {
+fn cannot_start(what: impl Display) -> ExitCode {
     complain(&format!("infiniservice: {what}"));
     ExitCode::from(EXIT_SYSTEM)
 }

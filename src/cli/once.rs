@@ -22,7 +22,9 @@ pub(super) fn once(loaded: &Loaded, format: Option<Format>) -> ExitCode {
         for format in pipeline.file.formats() {
             if let Some(missing) = format.needs().iter().find(|needed| !groups.contains(needed)) {
                 let (name, missing, origin) = (format.name(), missing.name(), &pipeline.origin);
-                return refuse(&format!("{name} needs {missing}, which {origin} does not collect"));
+                return refuse(format_args!(
+                    "{name} needs {missing}, which {origin} does not collect"
+                ));
             }
         }
     }

@@ -52,17 +52,17 @@ impl Run {
         }
         agent::close_inherited();
         if let Err(error) = agent::unblock_signals() {
-            return cannot_start(&format!("cannot unblock signals: {error}"));
+            return cannot_start(format_args!("cannot unblock signals: {error}"));
         }
         let settled = agent::settle_memory();
         if rustix::process::getpid().is_init() {
             return match agent::init::main() {
                 Ok(code) => code,
-                Err(what) => cannot_start(&what),
+                Err(what) => cannot_start(what),
             };
         }
         if let Err(what) = agent::suffice_descriptors() {
-            return cannot_start(&what);
+            return cannot_start(what);
         }
         let loaded = match load_or_report(&self.pipelines) {
             Ok(loaded) => loaded,
@@ -72,13 +72,15 @@ impl Run {
         let port = match port.map(str::parse::<Target>).transpose() {
             Ok(port) => port,
             Err(error) => {
-                return refuse(&format!("cannot use --port (or INFINISERVICE_DEVICE): {error}"));
+                return refuse(format_args!(
+                    "cannot use --port (or INFINISERVICE_DEVICE): {error}"
+                ));
             }
         };
         let level = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
         let level = level.map(|level| level.to_ascii_lowercase());
         if let Some(level) = level.as_deref().filter(|level| !is_log_level(level)) {
-            return refuse(&format!("cannot read RUST_LOG={level:?}: {LEVELS_HELP}"));
+            return refuse(format_args!("cannot read RUST_LOG={level:?}: {LEVELS_HELP}"));
         }
         let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
         let targets = loaded.writes().flat_map(|(_, write)| write);
@@ -95,11 +97,11 @@ impl Run {
         }
         let runtime = match agent::build_runtime(&loaded.agent.runtime) {
             Ok(runtime) => runtime,
-            Err(what) => return cannot_start(&what),
+            Err(what) => return cannot_start(what),
         };
         let log = match agent::start_log(&level) {
             Ok(log) => log.write_on(&runtime),
-            Err(what) => return refuse(&what),
+            Err(what) => return refuse(what),
         };
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.line());

@@ -31,7 +31,7 @@ impl RunningAgent {
     pub fn socket(&self) -> Result<PathBuf, ExitCode> {
         if let Some(missing) = self.pipelines.iter().find(|path| !is_there(path)) {
             let missing = missing.display();
-            return Err(refuse(&format!(
+            return Err(refuse(format_args!(
                 "there is no {missing}; name what the agent was started with, or its state folder with --state"
             )));
         }

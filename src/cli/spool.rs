@@ -71,7 +71,9 @@ impl SpoolArguments {
         };
         if folder.is_file() {
             let folder = folder.display();
-            return refuse(&format!("{folder} is a file; name the state folder that it lies in"));
+            return refuse(format_args!(
+                "{folder} is a file; name the state folder that it lies in"
+            ));
         }
         let done = match self.command {
             Command::Ls { json } => list(&folder, json),
@@ -80,7 +82,7 @@ impl SpoolArguments {
         };
         done.unwrap_or_else(|error| {
             let path = folder.join(spool::NAME);
-            refuse(&format!("cannot use {}: {}", path.display(), why(&error)))
+            refuse(format_args!("cannot use {}: {}", path.display(), why(&error)))
         })
     }
 }
@@ -271,7 +273,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
     }
     let file = match File::open(folder) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Ok(refuse(&format!(
+            return Ok(refuse(format_args!(
                 "an agent is running with {}; stop it first, because it may be sending just that",
                 folder.display()
             )));
@@ -284,7 +286,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
     };
     let (mut spool, found) = Spool::edit(file);
     if let Some(why) = found.unreadable {
-        return Ok(refuse(&format!("{why}; nothing was given up")));
+        return Ok(refuse(format_args!("{why}; nothing was given up")));
     }
     let waiting = found.waiting.len();
     if all {
@@ -295,7 +297,9 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         if !missing.is_empty() {
             let missing: Vec<String> = missing.iter().map(u64::to_string).collect();
             let missing = missing.join(", ");
-            return Ok(refuse(&format!("no item has the number {missing}; nothing was given up")));
+            return Ok(refuse(format_args!(
+                "no item has the number {missing}; nothing was given up"
+            )));
         }
     }
     let dropped = waiting - spool.waiting().len();
@@ -304,7 +308,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         Err(_) if all => spool.empty(now_ms)?,
         Err(error) => {
             let why = why(&error);
-            return Ok(refuse(&format!(
+            return Ok(refuse(format_args!(
                 "the spool cannot be written without them: {why}; nothing was given up (`spool drop --all` takes no space)"
             )));
         }

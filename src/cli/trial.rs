@@ -32,8 +32,8 @@ pub(super) fn try_out(
     readings: u32,
 ) -> Result<Vec<Outputs>, ExitCode> {
     let runtime = agent::build_runtime(&loaded.agent.runtime);
-    let runtime = runtime.map_err(|what| cannot_start(&what))?;
-    let log = agent::start_log("warn").map_err(|what| refuse(&what))?.write_on(&runtime);
+    let runtime = runtime.map_err(cannot_start)?;
+    let log = agent::start_log("warn").map_err(refuse)?.write_on(&runtime);
     let stop = CancellationToken::new();
     let mut all = Vec::new();
     let mut trials = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn try_out(
         let trial = Trial { readings, sink: &stand_in };
         let vm_id = loaded.agent.identity.vm_id.as_deref();
         let tasks = assemble_trial(pipeline, vm_id, &trial, &health, &stop);
-        all.extend(tasks.map_err(|what| refuse(&what))?);
+        all.extend(tasks.map_err(refuse)?);
         trials.push(gathered);
     }
     let slowest = pipelines.iter().flat_map(|pipeline| &pipeline.file.collect);

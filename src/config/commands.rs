@@ -17,7 +17,7 @@ use super::write::{Delivery, port_name};
 use crate::commands::authorize::policy::Policy;
 use crate::commands::authorize::rule::{Rule, Rules, Switch};
 use crate::commands::reply::CommandType;
-use crate::commands::verify::secret::{Secret, SecretSource};
+use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
 use crate::metrics::collect::CommandLine;
 
 /// One command-flow file. An action that it does not mention is denied.
@@ -56,8 +56,8 @@ impl CommandsFile {
     /// Loads the shared secret from the place that the file names; `None` without one. Blocks on files.
     ///
     /// # Errors
-    /// The end of a sentence, which never contains the secret.
-    pub fn secret(&self) -> Result<Option<Secret>, String> {
+    /// It cannot be had; the text never contains it.
+    pub fn secret(&self) -> Result<Option<Secret>, SecretError> {
         Ok(self.verify.secret.as_ref().map(Secret::load).transpose()?.flatten())
     }
 

@@ -188,7 +188,7 @@ impl Host {
     /// [`HostError::Late`] when none came; as [`send`](Self::send) otherwise. An answer that
     /// refuses is not an error.
     pub async fn command(&self, action: &Value, timeout: Duration) -> Result<Response, HostError> {
-        let id = uuid().map_err(HostError::Refused)?;
+        let id = uuid().map_err(|error| HostError::Refused(error.to_string()))?;
         self.answer(payload::safe_command(&id, action, timeout), id, timeout).await
     }
 
@@ -202,7 +202,7 @@ impl Host {
         command: &RawCommand,
         timeout: Duration,
     ) -> Result<Response, HostError> {
-        let id = uuid().map_err(HostError::Refused)?;
+        let id = uuid().map_err(|error| HostError::Refused(error.to_string()))?;
         self.answer(payload::unsafe_command(&id, command, timeout), id, timeout).await
     }
 

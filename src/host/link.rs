@@ -237,7 +237,7 @@ impl Link {
         let mut line = if signed {
             let secret = self.settings.secret.as_ref().ok_or(HostError::NoSecret)?;
             let ts = self.status.borrow().clock.stamp(SystemTime::now());
-            let nonce = uuid().map_err(HostError::Refused)?;
+            let nonce = uuid().map_err(|error| HostError::Refused(error.to_string()))?;
             envelope::seal(secret.expose(), ts, &nonce, payload)
         } else {
             payload.to_owned()

@@ -1,17 +1,16 @@
 //! Random UUIDs, for nonces and ids.
 
+use std::io;
+
 /// A random UUID (RFC 9562, version 4).
 ///
 /// # Errors
 /// When the kernel gives no random bytes.
-pub fn uuid() -> Result<String, String> {
+pub fn uuid() -> io::Result<String> {
     let mut bytes = [0_u8; 16];
-    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    match got {
-        Ok(16) => {}
-        Ok(_) => return Err("the kernel gave too few random bytes; try again".to_owned()),
-        Err(error) => return Err(format!("the kernel gave no random bytes: {error}")),
-    }
+    // So few come whole or not at all (getrandom(2)).
+    let none = |error| io::Error::other(format!("the kernel gave no random bytes: {error}"));
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(none)?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));

@@ -6,11 +6,13 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use thiserror::Error;
+
 use super::Target;
 
 /// Checks whether `target` can work. The error says, as a sentence, what is there instead of a port. A missing
 /// device is fine, because it may appear. Blocks for a few file lookups.
-pub fn check(target: &Target) -> Result<(), String> {
+pub fn check(target: &Target) -> Result<(), NotAPort> {
     match target {
         Target::Name(name) => check_path(&link(Path::new("/dev"), name), &CHARACTER_DEVICE),
         Target::Path(path) => {
@@ -24,11 +26,11 @@ pub fn check(target: &Target) -> Result<(), String> {
 
 /// `/dev/null` and the like are character devices too, of the memory driver: `MEM_MAJOR` of
 /// `include/uapi/linux/major.h`.
-fn no_memory_device(path: &Path) -> Result<(), String> {
+fn no_memory_device(path: &Path) -> Result<(), NotAPort> {
     use std::os::unix::fs::MetadataExt;
     let is_memory = |found: std::fs::Metadata| rustix::fs::major(found.rdev()) == 1;
     if std::fs::metadata(path).is_ok_and(is_memory) {
-        return Err(format!("{} is no port that somebody reads", path.display()));
+        return Err(NotAPort::Memory(path.to_owned()));
     }
     Ok(())
 }
@@ -42,8 +44,37 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Fails with what is at `path` unless it is a character device.
-pub(super) fn must_be_character_device(path: &Path, what: FileType) -> Result<(), String> {
+pub(super) fn must_be_character_device(path: &Path, what: FileType) -> Result<(), NotAPort> {
     must_be(path, what, &CHARACTER_DEVICE)
+}
+
+/// What is at the path of a port is no port.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NotAPort {
+    /// It is of another kind.
+    #[error("{} is {is}, not {wanted} ({advice})", path.display())]
+    Kind {
+        /// The path.
+        path: PathBuf,
+        /// What is there, with its article.
+        is: &'static str,
+        /// What is wanted, with its article.
+        wanted: &'static str,
+        /// What to give instead.
+        advice: &'static str,
+    },
+    /// A device of the memory driver, such as `/dev/null`.
+    #[error("{} is no port that somebody reads", .0.display())]
+    Memory(PathBuf),
+    /// It cannot be looked at.
+    #[error("cannot look at {}: {error}", path.display())]
+    Unseen {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 struct Kind {
@@ -52,26 +83,26 @@ struct Kind {
     advice: &'static str,
 }
 
-const CHARACTER_DEVICE: Kind = Kind {
+static CHARACTER_DEVICE: Kind = Kind {
     article_and_name: "a character device",
     is: FileType::is_char_device,
     advice: "give the port's name or its device, such as /dev/vport0p1",
 };
-const SOCKET: Kind = Kind {
+static SOCKET: Kind = Kind {
     article_and_name: "a socket",
     is: FileType::is_socket,
     advice: "give the path that the host's side listens at",
 };
 
-fn check_path(path: &Path, kind: &Kind) -> Result<(), String> {
+fn check_path(path: &Path, kind: &'static Kind) -> Result<(), NotAPort> {
     match fs::metadata(path).map(|metadata: Metadata| metadata.file_type()) {
         Ok(found) => must_be(path, found, kind),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(format!("cannot look at {}: {error}", path.display())),
+        Err(error) => Err(NotAPort::Unseen { path: path.to_owned(), error }),
     }
 }
 
-fn must_be(path: &Path, found: FileType, kind: &Kind) -> Result<(), String> {
+fn must_be(path: &Path, found: FileType, kind: &'static Kind) -> Result<(), NotAPort> {
     if (kind.is)(&found) {
         return Ok(());
     }
@@ -84,8 +115,12 @@ fn must_be(path: &Path, found: FileType, kind: &Kind) -> Result<(), String> {
         t if t.is_char_device() => "a character device",
         _ => "something else",
     };
-    let Kind { article_and_name, advice, .. } = kind;
-    Err(format!("{} is {is}, not {article_and_name} ({advice})", path.display()))
+    Err(NotAPort::Kind {
+        path: path.to_owned(),
+        is,
+        wanted: kind.article_and_name,
+        advice: kind.advice,
+    })
 }
 
 fn link(dev: &Path, name: &str) -> PathBuf {
@@ -160,16 +195,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();
-        let says = |target: Target| check(&target).unwrap_err();
+        let says = |target: Target| check(&target).unwrap_err().to_string();
         assert!(
             says(Target::Path(file.clone())).contains("is a regular file, not a character device")
         );
         assert!(says(Target::Path(root.path().into())).contains("is a directory"));
         assert!(says(Target::Unix(file.clone())).contains("is a regular file, not a socket"));
         assert!(says(Target::Path(file.join("under"))).starts_with("cannot look at"));
-        assert_eq!(check(&Target::Path(root.path().join("later"))), Ok(()));
+        assert!(check(&Target::Path(root.path().join("later"))).is_ok());
         assert!(says(Target::Path("/dev/null".into())).contains("no port that somebody reads"));
-        assert_eq!(check(&Target::Path("/dev/ptmx".into())), Ok(()));
-        assert_eq!(check(&Target::default()), Ok(()));
+        assert!(check(&Target::Path("/dev/ptmx".into())).is_ok());
+        assert!(check(&Target::default()).is_ok());
     }
 }

@@ -41,9 +41,9 @@ pub(super) fn open(path: &Path, name: &str) -> Result<OwnedFd, NotOpen> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     // Checked before it is opened: opening a named pipe or a terminal has effects of its own.
     let look = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.file_type());
-    look(path)
-        .map_err(|error| refusal(name, &error))
-        .and_then(|what| must_be_character_device(path, what).map_err(NotOpen::Refused))?;
+    look(path).map_err(|error| refusal(name, &error)).and_then(|what| {
+        must_be_character_device(path, what).map_err(|error| NotOpen::Refused(error.to_string()))
+    })?;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| refusal(name, &errno.into()))
 }
 

@@ -54,7 +54,7 @@ pub use breaker::{Breaker, BreakerState};
 pub use control_lines::ControlLines;
 pub use counters::Counters;
 pub use device::{Device, HostPresence, NotOpen, Opener, Received, Sent};
-pub use discovery::check;
+pub use discovery::{NotAPort, check};
 pub use flow_control::WINDOW_BYTES;
 pub use inbound::{CHUNK_BYTES_MAX, CHUNKS_KEPT, Inbound};
 pub use scheduler::{DURABLE_KEPT, REPLIES_KEPT};

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::error::AgentError;
 use crate::commands::audit::Audit;
 use crate::commands::authorize::CurrentPolicy;
 use crate::commands::process::{Runner, Settings};
@@ -61,7 +62,7 @@ impl CommandState {
         state: &StateFolder,
         runs: bool,
         stop: &CancellationToken,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, AgentError> {
         let log = if runs { request_log(&file.audit, state)? } else { RequestLog::in_memory() };
         Ok(Self {
             log,
@@ -83,7 +84,7 @@ impl CommandState {
 
     /// The state for a flow with other settings. Blocks and fails as [`begin`](Self::begin) does. The concurrency limit is
     /// unchanged: [resize](ConcurrencyLimit::resize) it when the flow starts.
-    pub fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, String> {
+    pub fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, AgentError> {
         let is_first = runs && !self.runs;
         let audit = match audit(&file.audit, &self.state, false) {
             same if same.path() == self.audit.path() && !is_first => {
@@ -139,28 +140,15 @@ fn rotation(audit: &config::Audit) -> Rotation {
 }
 
 /// Opens the request log. If it cannot be written, requests that need it are refused, and the host gets the reason.
-fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, String> {
+fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, AgentError> {
     let audit = audit.file(state.path());
     let boot = crate::agent::identity::of_this_machine(None).boot_id.unwrap_or_default();
     let owner = Owner { machine: machine_events::identity(Path::new("/")), boot };
-    RequestLog::open(state, &audit, owner, wall_clock_ms()).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => format!(
-            "another agent runs with the state folder {}, and two would run a script twice; stop it, or give \
-             this one a folder of its own (--state DIR, or in agent.toml: [state] folder = …)",
-            state.path().display()
-        ),
-        _ => match Untrusted::of(&error) {
-            Some(untrusted) => unusable(untrusted),
-            None => format!("cannot read what was asked for before: {error}"),
-        },
+    RequestLog::open(state, &audit, owner, wall_clock_ms()).map_err(|error| {
+        match (error.kind(), Untrusted::of(&error)) {
+            (io::ErrorKind::WouldBlock, _) => AgentError::StateInUse(state.path().to_owned()),
+            (_, Some(untrusted)) => AgentError::State(untrusted.clone()),
+            (_, None) => AgentError::RequestLog(error),
+        }
     })
-}
-
-/// The error for a state folder that others can change. Who cannot mend a folder of another user can take another one.
-pub(in crate::agent) fn unusable(folder: &Untrusted) -> String {
-    let other = match folder.is_foreign && !rustix::process::geteuid().is_root() {
-        true => ", or name another one: --state DIR",
-        false => "",
-    };
-    format!("cannot use the state folder: {folder}{other}")
 }

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::assemble::{Built, Site, metrics_flow, records_flow};
 use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, policy_stage};
+use crate::agent::error::AgentError;
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::{CommandState, limits};
 use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
@@ -136,7 +137,7 @@ impl FlowManager {
     ///
     /// # Errors
     /// A flow cannot be built: nothing has changed.
-    pub(in crate::agent) async fn change(&mut self, plan: Plan) -> Result<Report, String> {
+    pub(in crate::agent) async fn change(&mut self, plan: Plan) -> Result<Report, AgentError> {
         let mut report = Report::default();
         for opening in plan.openings {
             self.ports.open(opening);
@@ -277,7 +278,7 @@ impl FlowManager {
         wanted: Wanted,
         command_state: Option<&CommandState>,
         limit: Option<&MemoryLimit>,
-    ) -> Result<New, String> {
+    ) -> Result<New, AgentError> {
         let stop = self.stop.child_token();
         let state_store =
             self.flows.get(&key).map(|flow| flow.state_store.clone()).unwrap_or_default();

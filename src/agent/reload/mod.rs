@@ -158,7 +158,7 @@ impl Main {
     async fn reload(&mut self, ReloadRequest { by, reply }: ReloadRequest) {
         systemd::reloading().await;
         let report = match self.plan().await {
-            Ok(plan) => self.flows.change(plan).await.map_err(|why| vec![why]),
+            Ok(plan) => self.flows.change(plan).await.map_err(|error| vec![error.to_string()]),
             Err(errors) => Err(errors),
         };
         let report = report.unwrap_or_else(Report::invalid);
@@ -179,7 +179,7 @@ impl Main {
         let read = move || {
             let loaded = origin.load()?;
             let before = (command_state.as_ref(), &open[..]);
-            origin.plan(loaded, &settings, before, &stop).map_err(|why| vec![why])
+            origin.plan(loaded, &settings, before, &stop).map_err(|error| vec![error.to_string()])
         };
         spawn_blocking(read).await.unwrap_or_else(|error| Err(vec![error.to_string()]))
     }

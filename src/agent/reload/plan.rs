@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::durable_port::Opening;
+use crate::agent::error::AgentError;
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::CommandState;
 use crate::commands::request_log::NONCES_KEPT;
@@ -137,18 +138,18 @@ impl Origin {
     /// and `open` lists the open ports, with whether each has its spool on disk.
     ///
     /// # Errors
-    /// A sentence for the user.
+    /// The files cannot be run, or not here.
     pub(in crate::agent) fn plan(
         &self,
         loaded: Loaded,
         settings: &AgentSettings,
         (command_state, open): (Option<&CommandState>, &[(port::Target, bool)]),
         stop: &CancellationToken,
-    ) -> Result<Plan, String> {
+    ) -> Result<Plan, AgentError> {
         can_run(&loaded)?;
         let conflicts = config::conflicts(&loaded, self.state.path(), self.port.as_ref());
         if !conflicts.is_empty() {
-            return Err(conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+            return Err(AgentError::Conflicts(conflicts));
         }
         let Loaded { mut pipelines, records, skipped, commands, agent, .. } = loaded;
         if self.is_for_a_person() {
@@ -204,9 +205,7 @@ impl Origin {
             }
             wanted.push(Wanted::Commands { commands, secret, restart });
         } else if let (Some(port), true) = (&self.port, named.is_empty()) {
-            return Err(format!(
-                "no pipeline writes to a port, so there is nothing to send to {port}"
-            ));
+            return Err(AgentError::NothingForPort(port.clone()));
         }
         let has_commands = asks.is_some();
         let last = command_state
@@ -234,7 +233,7 @@ fn unread_port(
     uses: &PortUses,
     last: Option<(Commands, Secret)>,
     has_commands: bool,
-) -> Result<Vec<Wanted>, String> {
+) -> Result<Vec<Wanted>, port::InvalidTarget> {
     let at = last.as_ref().map(|(commands, _)| ports.target(&commands.file.receive().port));
     let at = at.transpose()?.map(|target| target.to_string());
     let at = at.filter(|at| named.contains_key(at));
@@ -313,15 +312,12 @@ impl PortUses {
 }
 
 /// Whether there is something to run, and nothing synthetic.
-fn can_run(loaded: &Loaded) -> Result<(), String> {
+fn can_run(loaded: &Loaded) -> Result<(), AgentError> {
     if let Some(synthetic) = loaded.pipelines.iter().find(|made| made.file.generate.is_some()) {
-        return Err(format!(
-            "{} has made-up readings; measure it with `infiniservice bench`",
-            synthetic.origin
-        ));
+        return Err(AgentError::Synthetic(synthetic.origin.clone()));
     }
     if loaded.pipelines.is_empty() && loaded.records.is_empty() && loaded.commands.is_none() {
-        return Err("no pipeline was found, so there is nothing to run".to_owned());
+        return Err(AgentError::NothingToRun);
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ impl Relay {
             .map_err(|error| failed(EXIT_SYSTEM, format!("cannot start the runtime: {error}")))?;
         let level = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
         let log = agent::start_log(&level.unwrap_or_else(|| "info".to_owned()));
-        let log = log.map_err(|what| failed(EXIT_CONFIG, what))?.write_on(&runtime);
+        let log = log.map_err(|what| failed(EXIT_CONFIG, what.to_string()))?.write_on(&runtime);
         for warning in &warnings {
             tracing::warn!("{}", warning.line());
         }

@@ -52,7 +52,7 @@ impl Top {
         };
         match Terminal::take() {
             Ok(terminal) => exit_code(show(&terminal, &socket, first, self.all)),
-            Err(error) => refuse(&format!("the terminal cannot be used: {error}")),
+            Err(error) => refuse(format_args!("the terminal cannot be used: {error}")),
         }
     }
 }

@@ -129,13 +129,6 @@ pub enum SecretError {
     CoreDumps(std::io::Error),
 }
 
-/// What reports it takes texts.
-impl From<SecretError> for String {
-    fn from(error: SecretError) -> Self {
-        error.to_string()
-    }
-}
-
 /// Whether `name` is a variable that the system, a shell or systemd sets, whose value can be guessed.
 pub fn is_no_secret(name: &str) -> bool {
     const KNOWN: [&str; 40] = [
