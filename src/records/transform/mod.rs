@@ -10,6 +10,7 @@ mod pass;
 mod pattern;
 mod record;
 mod scan;
+mod sequence;
 #[cfg(test)]
 mod tests;
 

@@ -1,10 +1,10 @@
 //! Regular expressions of stages. Bytes, not characters: classes such as `\w` are ASCII.
 //!
 //! # Why these engines
-//! Whether something matches is asked of a table that is made as it is needed, of bounded size. Groups are found by a table
-//! with the groups in it (one-pass) where the expression begins with `^` and has only one way to go on at each byte; else
-//! by going back (bounded backtracking: linear, since no place is tried twice) in texts that are not long. All else takes
-//! the slow way, which takes everything in linear time.
+//! Whether something matches is asked of a table that is made as it is needed, of bounded size. Groups are found piece by
+//! piece where the expression begins with `^` and is a sequence ([`Sequence`]); by a table with the groups in it (one-pass)
+//! where it begins so and has only one way to go on at each byte; else by going back (bounded backtracking: linear, since no
+//! place is tried twice) in texts that are not long. All else takes the slow way, which takes everything in linear time.
 
 use regex_automata::Input;
 use regex_automata::dfa::onepass;
@@ -12,7 +12,9 @@ use regex_automata::hybrid::dfa as lazy;
 use regex_automata::nfa::thompson::{self, NFA, backtrack, pikevm};
 use regex_automata::util::captures::Captures;
 use regex_automata::util::syntax;
+use regex_syntax::hir::Hir;
 
+use super::sequence::Sequence;
 use crate::values::Problem;
 
 /// The most bytes that a compiled expression, and each table made of it, may take.
@@ -38,6 +40,7 @@ pub(super) struct Groups {
 }
 
 enum Engine {
+    Sequence(Sequence),
     OnePass(Box<(onepass::DFA, onepass::Cache)>),
     Backtrack(Box<(backtrack::BoundedBacktracker, backtrack::Cache)>),
     Slow,
@@ -49,7 +52,7 @@ impl Pattern {
     /// # Errors
     /// It is wrong, or too large.
     pub fn new(expression: &str) -> Result<Self, Problem> {
-        let (nfa, slow) = compile(expression)?;
+        let (_, nfa, slow) = compile(expression)?;
         let config = lazy::Config::new().cache_capacity(TABLE_BYTES_MAX);
         let lazy = lazy::Builder::new().configure(config).build_from_nfa(nfa).ok();
         let with_cache = |engine: lazy::DFA| {
@@ -79,9 +82,9 @@ impl Groups {
     /// # Errors
     /// It is wrong, or too large.
     pub fn new(expression: &str) -> Result<Self, Problem> {
-        let (nfa, slow) = compile(expression)?;
+        let (expression, nfa, slow) = compile(expression)?;
         let groups = slow.0.create_captures();
-        Ok(Self { engine: Engine::new(&nfa), slow, groups })
+        Ok(Self { engine: Engine::new(&expression, &nfa), slow, groups })
     }
 
     /// The names of its groups, and their numbers.
@@ -95,6 +98,7 @@ impl Groups {
     pub fn find(&mut self, text: &[u8]) -> Option<&Captures> {
         let groups = &mut self.groups;
         let is_done = match &mut self.engine {
+            Engine::Sequence(sequence) => sequence.find(text, groups).is_ok(),
             Engine::OnePass(engine) => {
                 let input = Input::new(text).anchored(regex_automata::Anchored::Yes);
                 engine.0.captures(&mut engine.1, input, groups);
@@ -112,7 +116,10 @@ impl Groups {
 }
 
 impl Engine {
-    fn new(nfa: &NFA) -> Self {
+    fn new(expression: &Hir, nfa: &NFA) -> Self {
+        if let Some(sequence) = Sequence::new(expression) {
+            return Self::Sequence(sequence);
+        }
         if nfa.is_always_start_anchored() {
             let config = onepass::Config::new().size_limit(Some(TABLE_BYTES_MAX));
             let built = onepass::Builder::new().configure(config).build_from_nfa(nfa.clone());
@@ -132,8 +139,8 @@ impl Engine {
     }
 }
 
-/// The expression, and the slow way.
-fn compile(expression: &str) -> Result<(NFA, Slow), Problem> {
+/// The expression as a tree and as states, and the slow way.
+fn compile(expression: &str) -> Result<(Hir, NFA, Slow), Problem> {
     let wrong = |error: &dyn std::fmt::Display| {
         let error = error.to_string();
         let why = error.lines().last().unwrap_or_default();
@@ -141,14 +148,12 @@ fn compile(expression: &str) -> Result<(NFA, Slow), Problem> {
         let what = format!("has a regular expression that cannot be used: {why}");
         Problem::new(what, "write one as the regex crate takes it, such as \"^(?<ip>[0-9.]+) \"")
     };
-    let syntax = syntax::Config::new().unicode(false).utf8(false).nest_limit(64);
+    let bytes = syntax::Config::new().unicode(false).utf8(false).nest_limit(64);
     let config = thompson::Config::new().utf8(false).nfa_size_limit(Some(TABLE_BYTES_MAX));
-    let nfa = thompson::Compiler::new().configure(config).syntax(syntax).build(expression);
-    let nfa = nfa.map_err(|error| match std::error::Error::source(&error) {
-        Some(source) => wrong(&source),
-        None => wrong(&error),
-    })?;
+    let tree = syntax::parse_with(expression, &bytes).map_err(|error| wrong(&error))?;
+    let nfa = thompson::Compiler::new().configure(config).build_from_hir(&tree);
+    let nfa = nfa.map_err(|error| wrong(&error))?;
     let slow = pikevm::PikeVM::new_from_nfa(nfa.clone()).map_err(|error| wrong(&error))?;
     let cache = slow.create_cache();
-    Ok((nfa, (slow, cache)))
+    Ok((tree, nfa, (slow, cache)))
 }
