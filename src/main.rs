@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use infiniservice::cli;
+use infiniservice::commands::execute::unit::supervisor;
 use infiniservice::commands::process::exec_helper;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     match arguments.nth(1) {
         Some(word) if word == exec_helper::WORD => exec_helper::main(arguments),
+        Some(word) if word == supervisor::WORD => supervisor::main(),
         _ => cli::main(),
     }
 }

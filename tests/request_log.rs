@@ -8,18 +8,20 @@ use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
 use futures::StreamExt;
+use infiniservice::commands::actions::Done;
 use infiniservice::commands::audit::Audit;
 use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::commands::execute::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::{
-    CUT, CUT_SCRIPT, Claim, LATE, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
+    CUT, CUT_SCRIPT, Claim, Continued, LATE, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };
+use infiniservice::files::StateFolder;
 use infiniservice::model::Rng;
 use infiniservice::sinks::Rotation;
 use infiniservice::spool::Storage;
 use infiniservice::wire::envelope::Refused;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 #[path = "doubles/mod.rs"]
 mod doubles;
@@ -641,4 +643,52 @@ async fn a_request_whose_time_is_over_at_the_restart_is_told_as_that() {
     assert_eq!((over.error.as_deref(), over.exit_code), (Some(LATE), Some(124)));
     assert_eq!((later.error.as_deref(), later.exit_code), (Some(NOT_RUN), None));
     assert!(over.refused && later.refused);
+}
+
+/// A unit of its own goes on with a request, as its file says; the next agent waits for it and answers once.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_goes_on_without_its_agent_is_answered_by_the_next_one_when_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = StateFolder::at(folder.path());
+    let continued = Continued::of(&state);
+    let log = open(folder.path()).await;
+    let all = [("goes on", false), ("killed", true), ("ended", false), ("elsewhere", false)];
+    for (id, is_script) in all {
+        assert_eq!(log.claim(&request(id, is_script)), Claim::New);
+        log.start(id, true).await.unwrap();
+    }
+    let running = continued.create(&Continued::key("goes on")).unwrap();
+    drop(continued.create(&Continued::key("killed")).unwrap());
+    let end = |code| Done::from(Outcome { exit_code: Some(code), ..Outcome::text("said") });
+    let mut file = continued.create(&Continued::key("ended")).unwrap();
+    serde_json::to_writer(&mut file, &end(0)).unwrap();
+    drop((file, continued.create("of nobody").unwrap(), log));
+
+    let log = open(folder.path()).await;
+    assert_eq!(log.claim(&request("goes on", false)), Claim::InProgress);
+    let recovery = Recovery { log: log.clone(), audit: None, waiting: Vec::new(), hosts: None };
+    let mut replies = std::pin::pin!(recovery.replies());
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        told.push(replies.next().await.unwrap());
+    }
+    let told: Vec<_> = told.iter().map(outcome).collect();
+    let said = |told: &Outcome| (told.exit_code, told.error.clone(), told.stdout.clone());
+    assert_eq!(told[0].0, "elsewhere");
+    assert_eq!(said(told[0].1), (None, Some(CUT.to_owned()), String::new()));
+    assert_eq!((told[1].0, said(told[1].1).1), ("killed", Some(CUT_SCRIPT.to_owned())));
+    assert_eq!((told[2].0, said(told[2].1)), ("ended", (Some(0), None, "said".to_owned())));
+
+    // A flow that replaces another takes what has not ended.
+    let recovery = Recovery { log: log.clone(), audit: None, waiting: Vec::new(), hosts: None };
+    let mut after_reload = std::pin::pin!(recovery.replies());
+    assert!(timeout(Duration::from_secs(60), after_reload.next()).await.is_err(), "it runs");
+    serde_json::to_writer(&running, &end(3)).unwrap();
+    drop(running);
+    let last = after_reload.next().await.unwrap();
+    assert_eq!((outcome(&last).0, outcome(&last).1.exit_code), ("goes on", Some(3)));
+    assert!(after_reload.next().await.is_none());
+    let Claim::Answered(again) = log.claim(&request("goes on", false)) else { panic!("answered") };
+    assert_eq!(outcome(&again).1.stdout, "said");
+    assert_eq!(fs::read_dir(folder.path().join("runs")).unwrap().count(), 0, "nothing is left");
 }

@@ -69,5 +69,7 @@ mod model;
 mod plug;
 #[path = "vm/case_reload.rs"]
 mod reload;
+#[path = "vm/case_units.rs"]
+mod units;
 #[path = "vm/case_systemd.rs"]
 mod under_systemd;

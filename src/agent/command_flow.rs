@@ -11,7 +11,7 @@ use crate::commands::authorize::Authorize;
 use crate::commands::decode::Decode;
 use crate::commands::decode::ack_filter::AckFilter;
 use crate::commands::execute::Execute;
-use crate::commands::execute::executor::LocalExecutor;
+use crate::commands::execute::executor::{LocalExecutor, Machine};
 use crate::commands::notify::agent_events::EventReceiver;
 use crate::commands::notify::drain_acks::DrainAcks;
 use crate::commands::notify::session_start::SessionStart;
@@ -129,12 +129,15 @@ fn flow_of(
 
     let execute = Execute {
         executor: Box::new(LocalExecutor {
-            runner: command_state.runner.clone(),
-            latest: site.latest.clone(),
+            machine: Machine {
+                runner: command_state.runner.clone(),
+                latest: site.latest.clone(),
+                state: command_state.state().to_owned(),
+                command_line: commands.file.execute.command_line,
+                agent: Some(Arc::new(site.status.clone())),
+            },
             current_policy: command_state.current_policy.clone(),
-            state: command_state.state().to_owned(),
-            command_line: commands.file.execute.command_line,
-            agent: Arc::new(site.status.clone()),
+            units: command_state.units.clone(),
         }),
         audit: Some(command_state.audit.clone()),
         latest: site.latest.clone(),

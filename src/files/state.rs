@@ -18,7 +18,8 @@ use super::{folder_of, make_private, open_in};
 use crate::sync::IgnorePoison;
 
 /// Prefixes of the names of the agent's files in its state folder.
-const STATE_NAMES: [&str; 6] = ["audit", "control", "positions", "requests", "scripts", "spool"];
+const STATE_NAMES: [&str; 7] =
+    ["audit", "control", "positions", "requests", "runs", "scripts", "spool"];
 
 /// Whether a file of this name, in a state folder, is one of the agent's own: `spool.new`, `audit.jsonl.3`.
 pub fn is_state_name(name: &str) -> bool {

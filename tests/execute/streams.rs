@@ -1,8 +1,26 @@
 //! What goes in and comes out: always drained, bounded, and never waited for longer than the program.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::commands::process::{Exit, Program, Runner, Settings};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use infiniservice::commands::actions::{Afterwards, Done};
+use infiniservice::commands::authorize::{
+    Authorization, Authorize, AuthorizedMessage, CurrentPolicy,
+};
+use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Shell};
+use infiniservice::commands::execute::Execute;
+use infiniservice::commands::execute::executor::Executor;
+use infiniservice::commands::execute::running::Running;
+use infiniservice::commands::process::{
+    Exit, OutputStream, Program, ProgramOutput, Runner, Settings,
+};
+use infiniservice::commands::reply::Outbound;
+use infiniservice::commands::request_log::RequestLog;
+use infiniservice::config::load;
+use infiniservice::metrics::latest::Latest;
+use infiniservice::pipeline::Handler;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -125,4 +143,62 @@ async fn endless_output_ends_at_the_deadline() {
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     })
     .await;
+}
+
+/// Writes, and never ends.
+struct Stuck;
+
+impl Executor for Stuck {
+    fn execute<'a>(
+        &'a self,
+        _: &'a str,
+        _: RequestKind,
+        _: Instant,
+        output: &'a ProgramOutput,
+    ) -> BoxFuture<'a, Option<Done>> {
+        output.begin(8);
+        output.push(OutputStream::Stdout, 0, b"so far, and more");
+        std::future::pending().boxed()
+    }
+
+    fn afterwards(&self, _: Afterwards) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_in_time_is_answered_with_its_output_so_far() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("commands.toml");
+    let file = "[receive]\n[enforce]\nallow = [\"*\"]\nraw_shell = true\n";
+    std::fs::write(&path, file).unwrap();
+    let policy = load(&[path], &|_| None).unwrap().commands.unwrap().policy();
+    let kind = RequestKind::Raw(RawCommand {
+        command: "any".to_owned(),
+        shell: Shell::Sh,
+        working_dir: None,
+        environment: Default::default(),
+        run_as: None,
+    });
+    let asked = Request::new("a".to_owned(), kind, Duration::from_secs(60), Instant::now());
+    let deadline = asked.deadline();
+    let permit = Authorize::new(policy).decide(asked).unwrap();
+    let execute = Execute {
+        executor: Box::new(Stuck),
+        audit: None,
+        latest: Latest::default(),
+        log: RequestLog::in_memory(),
+        current_policy: CurrentPolicy::default(),
+        running: Running::default(),
+    };
+    let message = AuthorizedMessage::Command(Authorization::Permitted(permit));
+    let replies: Vec<_> = Arc::new(execute).handle(message).collect().await;
+    let [Outbound::Response { outcome, .. }] = &replies[..] else { panic!("{replies:?}") };
+    assert!(Instant::now() < deadline);
+    assert_eq!(
+        (outcome.exit_code, outcome.error.as_deref()),
+        (Some(124), Some("its time was over"))
+    );
+    assert_eq!(outcome.stdout, "so f\n[... 8 bytes left out ...]\nmore");
+    assert!(outcome.output_size.truncated);
 }

@@ -9,6 +9,7 @@ use infiniservice::commands::actions::{Afterwards, Done};
 use infiniservice::commands::decode::request::RequestKind;
 use infiniservice::commands::execute::executor::Executor;
 use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::process::ProgramOutput;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -66,9 +67,15 @@ impl Behaviour {
 pub struct Machine(pub Shared);
 
 impl Executor for Machine {
-    fn execute(&self, request: RequestKind, deadline: Instant) -> BoxFuture<'_, Done> {
+    fn execute<'a>(
+        &'a self,
+        _: &'a str,
+        request: RequestKind,
+        deadline: Instant,
+        _: &'a ProgramOutput,
+    ) -> BoxFuture<'a, Option<Done>> {
         let known = Arc::clone(&self.0);
-        async move {
+        let done = async move {
             let (text, is_script) = match request {
                 RequestKind::Raw(raw) => (raw.command, false),
                 RequestKind::Script(script) => (script.content, true),
@@ -92,8 +99,8 @@ impl Executor for Machine {
             assert!(!behaviour.panics, "{PANIC}");
             let outcome = Outcome::text("x".repeat(behaviour.says));
             Done { outcome, afterwards: None }
-        }
-        .boxed()
+        };
+        done.map(Some).boxed()
     }
 
     fn afterwards(&self, _: Afterwards) -> BoxFuture<'_, ()> {

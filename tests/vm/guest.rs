@@ -75,6 +75,16 @@ impl Guest {
         self.run_for(&script, limit);
     }
 
+    /// How many processes have exactly this command line.
+    pub fn running(&mut self, line: &str) -> usize {
+        self.run(&count(line)).trim().parse().expect("a number")
+    }
+
+    /// Waits until none has it any more.
+    pub fn none_runs(&mut self, line: &str, limit: Duration) {
+        self.until(&format!("[ $({}) = 0 ]", count(line)), limit);
+    }
+
     fn run_for(&mut self, script: &str, time: Duration) -> String {
         let (status, output) = self
             .try_run(script, time + SCRIPT)
@@ -103,4 +113,12 @@ impl Guest {
             output.push('\n');
         }
     }
+}
+
+/// Counts the processes with this command line.
+fn count(line: &str) -> String {
+    format!(
+        "for c in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $c; echo; done 2> /dev/null | \
+         grep -cx '{line} ' || true"
+    )
 }

@@ -8,7 +8,7 @@ pub const UNIT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/infiniservice.service"));
 
 /// What only a manager can do; the cases with a real systemd see to that.
-const OF_THE_MANAGER: [&str; 11] = [
+const OF_THE_MANAGER: [&str; 34] = [
     "Type",
     "NotifyAccess",
     "WatchdogSec",
@@ -21,6 +21,30 @@ const OF_THE_MANAGER: [&str; 11] = [
     "OOMPolicy",
     // Not there; a case puts the secret into the environment.
     "EnvironmentFile",
+    // The sandbox.
+    "ProtectSystem",
+    "ProtectHome",
+    "ProtectClock",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "PrivateMounts",
+    "DevicePolicy",
+    "DeviceAllow",
+    "NoNewPrivileges",
+    "CapabilityBoundingSet",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "RemoveIPC",
+    "SystemCallArchitectures",
+    "SystemCallFilter",
+    "SystemCallErrorNumber",
+    "LimitNICE",
 ];
 
 /// Folders by the name of their setting, and where they are (systemd.exec(5)).
@@ -105,6 +129,6 @@ fn the_shipped_unit_is_what_surrounds_the_agent_of_the_small_machine() {
     let other =
         start("[Service]\nLimitNOFILE=64\nUMask=0027\nExecStart=/a/b c\n[Install]\nx=y", "");
     assert!(other.ends_with("sh -c 'ulimit -n 64; umask 0027; exec b c '"), "{other}");
-    let unknown = || start("[Service]\nNoNewPrivileges=yes\nExecStart=/a", "");
+    let unknown = || start("[Service]\nPrivateNetwork=yes\nExecStart=/a", "");
     assert!(std::panic::catch_unwind(unknown).is_err(), "nothing is left out unseen");
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::error::AgentError;
 use crate::commands::audit::Audit;
 use crate::commands::authorize::CurrentPolicy;
+use crate::commands::execute::unit::Units;
 use crate::commands::process::{Runner, Settings};
 use crate::commands::request_log::{Owner, RequestLog};
 use crate::commands::verify::secret::Secret;
@@ -39,6 +40,8 @@ pub struct CommandState {
     pub audit: Audit,
     /// Starts programs. They end with the agent at the latest, not with a flow.
     pub runner: Runner,
+    /// Runs commands in units of their own, where systemd runs the agent; they outlive it.
+    pub units: Option<Units>,
     /// Limits the requests that run and wait.
     pub limit: ConcurrencyLimit,
     /// The policy for requests that start from now on.
@@ -68,6 +71,7 @@ impl CommandState {
             log,
             audit: audit(&file.audit, state, runs),
             runner: runner(file, runs, stop),
+            units: if runs { Units::find(state) } else { None },
             limit: ConcurrencyLimit::new(limits(file)),
             current_policy: CurrentPolicy::default(),
             last: None,
@@ -96,6 +100,7 @@ impl CommandState {
         Ok(Self {
             log,
             audit,
+            units: if is_first { Units::find(&self.state) } else { self.units.clone() },
             runner: match is_first {
                 true => runner(file, runs, &self.stop),
                 false => self.runner.keeping(output_bytes(file)),

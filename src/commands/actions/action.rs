@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::{self, BoxFuture};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::argument::ArgumentError;
 use super::packages::Root;
@@ -27,6 +28,10 @@ pub trait Action: Debug + PartialEq + Send + Sync + Sized + 'static {
 
     /// The arguments that a rule can look at.
     const RULES: &'static [Argument] = &[];
+
+    /// Whether it runs within the agent also where each command has a unit of its own: it starts no program, and writes
+    /// nothing that the sandbox of the agent's unit forbids.
+    const IN_AGENT: bool = false;
 
     /// The arguments as the host writes them: a struct of optional fields.
     type Arguments: DeserializeOwned;
@@ -105,12 +110,13 @@ pub struct NoArguments {}
 pub struct ActionRequest {
     asked: Box<str>,
     action: Arc<dyn Requested>,
+    message: Option<Arc<Zeroizing<String>>>,
 }
 
 impl ActionRequest {
     /// An action that was requested by the name `asked`.
     pub fn new(asked: &str, action: impl Action) -> Self {
-        Self { asked: asked.into(), action: Arc::new(action) }
+        Self { asked: asked.into(), action: Arc::new(action), message: None }
     }
 
     /// The name in the request.
@@ -126,6 +132,11 @@ impl ActionRequest {
     /// The action, where it is an `A`.
     pub fn get<A: Action>(&self) -> Option<&A> {
         (&*self.action as &dyn Any).downcast_ref()
+    }
+
+    /// The message that another process can read it from, unless it runs within the agent ([`Action::IN_AGENT`]).
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_ref().filter(|_| !self.action.in_agent()).map(|message| message.as_str())
     }
 
     /// Why it is not done, where that is known from its name or its arguments.
@@ -180,6 +191,7 @@ impl Debug for ActionRequest {
 /// An [`Action`] as an object.
 trait Requested: Any + Debug + Send + Sync {
     fn name(&self) -> &'static str;
+    fn in_agent(&self) -> bool;
     fn plan(&self) -> Plan;
     fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>>;
     fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a>;
@@ -190,6 +202,10 @@ trait Requested: Any + Debug + Send + Sync {
 impl<A: Action> Requested for A {
     fn name(&self) -> &'static str {
         Action::name(self)
+    }
+
+    fn in_agent(&self) -> bool {
+        A::IN_AGENT
     }
 
     fn plan(&self) -> Plan {
@@ -234,6 +250,10 @@ impl Debug for Declined {
 impl Requested for Declined {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn in_agent(&self) -> bool {
+        true
     }
 
     fn plan(&self) -> Plan {
@@ -302,7 +322,8 @@ impl Entry {
             Err(Unfit::Refused(why)) => Arc::new(Declined { name, why }),
             Err(Unfit::Wrong(why)) => return Err(why),
         };
-        Ok(ActionRequest { asked: name.into(), action })
+        let message = arguments.message().map(Arc::new);
+        Ok(ActionRequest { asked: name.into(), action, message })
     }
 }
 

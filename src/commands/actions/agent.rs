@@ -51,6 +51,7 @@ impl Action for AgentStatus {
         "as `infiniservice status --json`",
     )
     .offered(&[])];
+    const IN_AGENT: bool = true;
     type Arguments = super::action::NoArguments;
 
     fn new(_: &'static str, _: Self::Arguments) -> Result<Self, Unfit> {
@@ -112,6 +113,7 @@ impl Action for AgentTap {
         parameter("lines", Missing::Absent),
         parameter("seconds", Missing::Absent),
     ])];
+    const IN_AGENT: bool = true;
     type Arguments = TapArguments;
 
     fn new(_: &'static str, arguments: TapArguments) -> Result<Self, Unfit> {

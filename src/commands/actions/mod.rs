@@ -37,6 +37,7 @@ pub(super) mod systemd;
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 pub use action::{Action, ActionRequest, Refused, Unfit};
@@ -65,7 +66,7 @@ pub struct Context {
 }
 
 /// What came of an action, and what is to follow once the host has the answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
     /// The answer.
     pub outcome: Outcome,
@@ -74,7 +75,7 @@ pub struct Done {
 }
 
 /// What follows an answer: whoever sends it flushes it, waits a few seconds, and does this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Afterwards {
     /// Restarts the machine: [`power::reboot`].
     Reboot {

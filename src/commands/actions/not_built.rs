@@ -60,6 +60,7 @@ impl Action for NotBuilt {
             json("run_as_admin", Missing::Is(false)),
         ]),
     ];
+    const IN_AGENT: bool = true;
     type Arguments = NoArguments;
 
     fn new(asked: &'static str, _: NoArguments) -> Result<Self, Unfit> {

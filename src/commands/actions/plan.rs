@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 /// What an action would do. Made from its arguments without a look at the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -67,7 +69,7 @@ impl Plan {
 }
 
 /// One change or read that a request causes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Effect<'a> {
     /// The action names that rules may use for it.
     pub names: Vec<Cow<'a, str>>,
@@ -78,7 +80,7 @@ pub struct Effect<'a> {
 }
 
 /// How rules apply to an [`Effect`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// The request itself: a rule has to allow it.
     Requested,
@@ -118,7 +120,7 @@ impl std::fmt::Display for Effect<'_> {
 }
 
 /// The value of an argument, as a rule matches it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Value<'a> {
     /// This text.
     Is(Cow<'a, str>),
@@ -127,7 +129,7 @@ pub enum Value<'a> {
 }
 
 /// What of a request a rule can look at, by the word that stands for it in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Argument {
     /// A package: as the host wrote it, without its architecture, and without the `+` or `-` that some
     /// package tools read as an instruction.

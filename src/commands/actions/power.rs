@@ -43,6 +43,7 @@ impl Action for RebootSystem {
     )
     .takes("force?")
     .sent(&[parameter("force", Missing::Is(false))])];
+    const IN_AGENT: bool = true;
     type Arguments = RebootArguments;
 
     fn new(_: &'static str, arguments: RebootArguments) -> Result<Self, Unfit> {
@@ -105,7 +106,7 @@ pub async fn reboot(force: bool, runner: &Runner) -> Result<(), ActionError> {
 }
 
 /// Whether systemd runs this machine: sd_booted(3).
-pub(super) fn is_systemd() -> bool {
+pub(in crate::commands) fn is_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 

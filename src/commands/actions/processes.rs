@@ -54,6 +54,7 @@ impl Action for ProcessList {
     )
     .takes("limit?")
     .sent(&[parameter("limit", Missing::Null)])];
+    const IN_AGENT: bool = true;
     type Arguments = ListArguments;
 
     fn new(_: &'static str, arguments: ListArguments) -> Result<Self, Unfit> {
@@ -83,6 +84,7 @@ impl Action for ProcessTop {
         &[Name::new("ProcessTop", "those that use most", "as ProcessList")
             .takes("limit?, sort_by?: cpu or memory")
             .sent(&[parameter("limit", Missing::Null), text("sort_by", Missing::Null)])];
+    const IN_AGENT: bool = true;
     type Arguments = ListArguments;
 
     fn new(_: &'static str, arguments: ListArguments) -> Result<Self, Unfit> {

@@ -30,6 +30,7 @@ impl Action for ServiceList {
         "`[{name, display_name, status, startup_type, can_start, …}]`",
     )
     .sent(&[])];
+    const IN_AGENT: bool = true;
     type Arguments = NoArguments;
 
     fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {

@@ -25,6 +25,7 @@ impl Action for SystemInfo {
         "`{os_type, version, architecture, hostname, kernel_version, linux_distro, …}`",
     )
     .sent(&[])];
+    const IN_AGENT: bool = true;
     type Arguments = NoArguments;
 
     fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {
@@ -52,6 +53,7 @@ impl Action for OsInfo {
         "as SystemInfo, `available_package_managers`, `default_shell`",
     )
     .sent(&[])];
+    const IN_AGENT: bool = true;
     type Arguments = NoArguments;
 
     fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {

@@ -32,6 +32,7 @@ impl Action for OtherSystem {
         Name::new("AutoFixWindowsUpdates", OTHER, "").sent_bare(),
         Name::new("AutoFixDefender", OTHER, "").sent_bare(),
     ];
+    const IN_AGENT: bool = true;
     type Arguments = NoArguments;
 
     fn new(name: &'static str, _: NoArguments) -> Result<Self, Unfit> {

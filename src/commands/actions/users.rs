@@ -21,6 +21,7 @@ impl Action for UserList {
         "`{users: [{name, uid, …}], count, truncated}`",
     )
     .sent(&[])];
+    const IN_AGENT: bool = true;
     type Arguments = NoArguments;
 
     fn new(_: &'static str, _: NoArguments) -> Result<Self, Unfit> {

@@ -168,6 +168,14 @@ impl Audit {
         self.note(id, action, if started { "lost" } else { "refused" }, why);
     }
 
+    /// Writes down, without waiting, how a request ended that went on while the agent was restarted.
+    pub fn ended_without_agent(&self, id: &str, action: &str, outcome: &Outcome) {
+        let began = SystemTime::now().checked_sub(outcome.took).unwrap_or(SystemTime::UNIX_EPOCH);
+        let why = Some("it went on while the agent was restarted");
+        let line = Subject::named(id, action).line("end", "allowed", why, Some((began, outcome)));
+        let _ = self.put(line, true, WAITING_UNHEARD);
+    }
+
     /// Writes down, without waiting, that a request was not run because there was no room for it. Where
     /// [`WAITING_UNHEARD`] lines wait already it is one of those that are counted and not written.
     pub fn no_room(&self, authorization: &Authorization, why: &str) {

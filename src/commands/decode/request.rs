@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::commands::actions::ActionRequest;
@@ -108,7 +109,7 @@ impl RequestKind {
 }
 
 /// A command line for a shell.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawCommand {
     /// The command line; may hold secrets, so it is never in a log.
     pub command: String,
@@ -123,7 +124,7 @@ pub struct RawCommand {
 }
 
 /// A pending script. Its [`Request::id`] is the execution id.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
     /// Its name, for the log.
     pub name: String,
@@ -138,7 +139,7 @@ pub struct Script {
 }
 
 /// A shell by the names the host uses, in any case.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shell {
     /// `sh`: also where none is named.
     #[default]

@@ -9,20 +9,30 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::commands::actions::agent::SharedReport;
+use crate::commands::actions::plan::Effect;
 use crate::commands::actions::{self, ActionRequest, Afterwards, Context, Done, power};
 use crate::commands::authorize::CurrentPolicy;
-use crate::commands::authorize::policy::Decision;
-use crate::commands::decode::request::{RawCommand, RequestKind, Script};
+use crate::commands::authorize::policy::{Decision, Policy};
+use crate::commands::decode::request::RequestKind;
 use crate::commands::execute::outcome::Outcome;
-use crate::commands::process::{self, Prepared, ProcessError, Program, Runner};
+use crate::commands::execute::unit::Units;
+use crate::commands::process::{self, Prepared, ProcessError, Program, ProgramOutput, Runner};
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
 /// Runs permitted requests. It may be slow, fail or panic: [`Execute`](super::Execute) enforces the deadline and
 /// replies.
 pub trait Executor: Send + Sync + 'static {
-    /// Runs a request until `deadline` at the latest. Dropping the future cancels it.
-    fn execute(&self, request: RequestKind, deadline: Instant) -> BoxFuture<'_, Done>;
+    /// Runs the request `id` until `deadline` at the latest. Dropping the future cancels it; `output` then has what a
+    /// command line or a script wrote. `None`: the agent stops and the request goes on without it; the next run of the
+    /// agent answers it.
+    fn execute<'a>(
+        &'a self,
+        id: &'a str,
+        request: RequestKind,
+        deadline: Instant,
+        output: &'a ProgramOutput,
+    ) -> BoxFuture<'a, Option<Done>>;
 
     /// Runs the action that follows a reply, once the reply has been sent.
     fn afterwards(&self, afterwards: Afterwards) -> BoxFuture<'_, ()>;
@@ -33,54 +43,57 @@ pub trait Executor: Send + Sync + 'static {
     }
 }
 
-/// Runs actions and programs on this machine.
+/// Runs actions and programs on this machine: in units of their own, or in this process.
 pub struct LocalExecutor {
+    /// Runs them in this process.
+    pub machine: Machine,
+    /// The policy for the side effects of actions.
+    pub current_policy: CurrentPolicy,
+    /// Runs them in units, where systemd runs the agent.
+    pub units: Option<Units>,
+}
+
+/// Runs requests in this process.
+pub struct Machine {
     /// Starts programs.
     pub runner: Runner,
     /// The latest readings of the metrics flow.
     pub latest: Latest,
-    /// The policy for the side effects of actions.
-    pub current_policy: CurrentPolicy,
     /// The agent's state folder.
     pub state: PathBuf,
     /// How much of the command lines of processes the host may see.
     pub command_line: CommandLine,
     /// What the agent tells of itself.
-    pub agent: SharedReport,
+    pub agent: Option<SharedReport>,
 }
 
+/// Says why side effects are denied, if they are.
+pub(super) type Judge<'a> =
+    Box<dyn FnOnce(Vec<Effect<'static>>) -> BoxFuture<'a, Option<String>> + Send + 'a>;
+
 impl Executor for LocalExecutor {
-    fn execute(&self, request: RequestKind, deadline: Instant) -> BoxFuture<'_, Done> {
-        async move {
-            let (runner, notes) = self.runner.with_warnings();
-            let detach = request.detach();
-            let mut done = match request {
-                RequestKind::Raw(raw) => raw_command(raw, detach, &runner, deadline).await.into(),
-                RequestKind::Script(pending) => {
-                    script(pending, detach, &runner, deadline).await.into()
-                }
-                RequestKind::Action(order) => {
-                    let (latest, command_line) = (self.latest.clone(), self.command_line);
-                    let state = Some(self.state.clone());
-                    let agent = Some(self.agent.clone());
-                    let cx = Context { runner, deadline, latest, command_line, state, agent };
-                    match self.denied(&order, &cx).await {
-                        Some(denied) => denied.into(),
-                        None => actions::perform(&order, &cx).await,
-                    }
-                }
-            };
-            done.outcome.note(notes.take());
-            done
+    fn execute<'a>(
+        &'a self,
+        id: &'a str,
+        request: RequestKind,
+        deadline: Instant,
+        output: &'a ProgramOutput,
+    ) -> BoxFuture<'a, Option<Done>> {
+        let policy = self.current_policy.policy().filter(|policy| policy.has_limits());
+        let judge = policy.map(|policy| -> Judge<'a> {
+            Box::new(move |effects| std::future::ready(denial(&policy, &effects)).boxed())
+        });
+        match &self.units {
+            Some(units) => units.run(id, request, deadline, output, &self.machine, judge).boxed(),
+            None => self.machine.run(request, deadline, output, judge).map(Some).boxed(),
         }
-        .boxed()
     }
 
     fn afterwards(&self, afterwards: Afterwards) -> BoxFuture<'_, ()> {
         async move {
             let done = match afterwards {
-                Afterwards::Reboot { force } => power::reboot(force, &self.runner).await,
-                Afterwards::PowerOff => power::off(&self.runner).await,
+                Afterwards::Reboot { force } => power::reboot(force, &self.machine.runner).await,
+                Afterwards::PowerOff => power::off(&self.machine.runner).await,
             };
             if let Err(error) = done {
                 tracing::error!(%error, "the machine was not restarted or switched off");
@@ -90,22 +103,73 @@ impl Executor for LocalExecutor {
     }
 
     fn is_stopping(&self) -> bool {
-        self.runner.is_stopping()
+        self.machine.runner.is_stopping()
     }
 }
 
-impl LocalExecutor {
-    /// The denial if a rule denies a side effect of the action, or if the side effects cannot be looked up.
-    async fn denied(&self, action: &ActionRequest, cx: &Context) -> Option<Outcome> {
-        let policy = self.current_policy.policy().filter(|policy| policy.has_limits())?;
-        let why = match action.side_effects(cx).await {
-            Ok(effects) => match policy.deny_side_effects(&effects)? {
-                Decision::Denied { why, .. } => why,
-                Decision::Allowed { .. } => return None,
-            },
-            Err(why) => why.to_string(),
+impl Machine {
+    /// Runs a request, a command line or a script with `output`. With a `judge`, the side effects of an action are looked up and judged first.
+    pub(super) async fn run(
+        &self,
+        request: RequestKind,
+        deadline: Instant,
+        output: &ProgramOutput,
+        judge: Option<Judge<'_>>,
+    ) -> Done {
+        let (runner, notes) = self.runner.with_warnings();
+        let detach = request.detach();
+        let run = |prepared: Prepared| run(prepared, detach, &runner, output);
+        let mut done = match request {
+            RequestKind::Raw(raw) => {
+                let prepared = spawn_blocking(move || process::command_line(&raw, deadline)).await;
+                match prepared.unwrap_or(Err(ProcessError::Panicked)) {
+                    Ok(Prepared { program, note }) => {
+                        // Before `Execute` gives it up, so that what it has said is in the reply in any case.
+                        let answer_by = Some(deadline + mercy(deadline).mul_f32(1.4));
+                        let program = Program { answer_by, ..program };
+                        run(Prepared { program, note }).await.into()
+                    }
+                    Err(why) => Outcome::failed(why).into(),
+                }
+            }
+            RequestKind::Script(script) => {
+                let prepared = spawn_blocking(move || process::script(&script, deadline)).await;
+                match prepared.unwrap_or(Err(ProcessError::Panicked)) {
+                    Ok(prepared) => run(prepared).await.into(),
+                    // Nothing started, so the host may send it again.
+                    Err(why) => Outcome::refused(why).into(),
+                }
+            }
+            RequestKind::Action(order) => {
+                let (latest, command_line) = (self.latest.clone(), self.command_line);
+                let state = Some(self.state.clone());
+                let agent = self.agent.clone();
+                let cx = Context { runner, deadline, latest, command_line, state, agent };
+                match denied(&order, &cx, judge).await {
+                    Some(denied) => denied.into(),
+                    None => actions::perform(&order, &cx).await,
+                }
+            }
         };
-        Some(Outcome { stderr: why.clone(), ..Outcome::refused(why) })
+        done.outcome.note(notes.take());
+        done
+    }
+}
+
+/// The denial if a rule denies a side effect of the action, or if the side effects cannot be looked up.
+async fn denied(action: &ActionRequest, cx: &Context, judge: Option<Judge<'_>>) -> Option<Outcome> {
+    let judge = judge?;
+    let why = match action.side_effects(cx).await {
+        Ok(effects) => judge(effects).await?,
+        Err(why) => why.to_string(),
+    };
+    Some(Outcome { stderr: why.clone(), ..Outcome::refused(why) })
+}
+
+fn denial(policy: &Policy, effects: &[Effect<'_>]) -> Option<String> {
+    match policy.deny_side_effects(effects)? {
+        Decision::Denied { why, .. } => Some(why),
+        Decision::Allowed { .. } => None,
     }
 }
 
@@ -116,31 +180,14 @@ fn mercy(deadline: Instant) -> Duration {
 }
 const MERCY_MAX: Duration = Duration::from_millis(250);
 
-async fn raw_command(raw: RawCommand, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
-    let prepared = spawn_blocking(move || process::command_line(&raw, deadline)).await;
-    match prepared.unwrap_or(Err(ProcessError::Panicked)) {
-        Err(why) => Outcome::failed(why),
-        Ok(Prepared { program, note }) => {
-            // Before `Execute` gives it up, so that what it has said is in the reply in any case.
-            let answer_by = Some(deadline + mercy(deadline).mul_f32(1.4));
-            let program = Program { answer_by, ..program };
-            run(Prepared { program, note }, detach, runner).await
-        }
-    }
-}
-
-async fn script(script: Script, detach: bool, runner: &Runner, deadline: Instant) -> Outcome {
-    let prepared = spawn_blocking(move || process::script(&script, deadline)).await;
-    match prepared.unwrap_or(Err(ProcessError::Panicked)) {
-        // Nothing started, so the host may send it again.
-        Err(why) => Outcome::refused(why),
-        Ok(prepared) => run(prepared, detach, runner).await,
-    }
-}
-
-async fn run(Prepared { program, note }: Prepared, detach: bool, runner: &Runner) -> Outcome {
+async fn run(
+    Prepared { program, note }: Prepared,
+    detach: bool,
+    runner: &Runner,
+    output: &ProgramOutput,
+) -> Outcome {
     let mercy = Some(mercy(program.deadline));
-    let finished = runner.run(Program { detach, mercy, ..program }).await;
+    let finished = runner.run_into(Program { detach, mercy, ..program }, output).await;
     let mut outcome = finished.map_or_else(Outcome::failed, Outcome::from);
     outcome.note(note);
     outcome

@@ -6,6 +6,7 @@
 pub mod executor;
 pub mod outcome;
 pub mod running;
+pub mod unit;
 
 mod scripts;
 
@@ -24,6 +25,7 @@ use crate::commands::decode::request::RequestKind;
 use crate::commands::execute::executor::Executor;
 use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::execute::running::Running;
+use crate::commands::process::ProgramOutput;
 use crate::commands::reply::Outbound;
 use crate::commands::request_log::{Claim, RequestLog};
 use crate::metrics::latest::Latest;
@@ -230,7 +232,7 @@ impl Execute {
                     return;
                 }
             }
-            let (outcome, afterwards) = self.carry_out(permit).await;
+            let Some((outcome, afterwards)) = self.carry_out(permit).await else { return };
             yield self.record_outcome(Outbound::Response { id, action, outcome });
             if let Some(afterwards) = afterwards {
                 sleep(FLUSHED).await;
@@ -241,15 +243,16 @@ impl Execute {
     }
 
     /// Runs a request within its deadline. The request log and the audit have its start before it runs, and its end after.
-    async fn carry_out(&self, permit: Permit) -> (Outcome, Option<Afterwards>) {
+    /// `None`: it goes on while the agent stops, and the next run of the agent replies.
+    async fn carry_out(&self, permit: Permit) -> Option<(Outcome, Option<Afterwards>)> {
         if let Some(outcome) = self.expired(&permit).await {
-            return (outcome, None);
+            return Some((outcome, None));
         }
         let permit = match self.current_policy.recheck(permit) {
             Ok(permit) => permit,
             Err(denial) => {
                 self.denied(&denial).await;
-                return (denial.outcome(), None);
+                return Some((denial.outcome(), None));
             }
         };
         let request = permit.request();
@@ -260,29 +263,28 @@ impl Execute {
         };
         if let Err(why) = self.start(&permit).await {
             self.not_run(&permit, &why).await;
-            return (Outcome::refused(why), None);
+            return Some((Outcome::refused(why), None));
         }
         let entry = match &self.audit {
             None => None,
             Some(audit) => match audit.begin(&permit).await {
                 Ok(entry) => Some(entry),
-                Err(why) => return (Outcome::refused(why), None),
+                Err(why) => return Some((Outcome::refused(why), None)),
             },
         };
-        let _listed = self.running.begin(&request.id, action_of(&request.kind));
-        let done = self.executor.execute(permit.into_request().kind, ends_by);
+        let _listed = self.running.begin(&permit.request().id, action_of(&permit.request().kind));
+        let request = permit.into_request();
+        let output = ProgramOutput::default();
+        let done = self.executor.execute(&request.id, request.kind, ends_by, &output);
+        let done = timeout_at(answered_by, done).await;
         let Done { mut outcome, afterwards } =
-            timeout_at(answered_by, done).await.unwrap_or_else(|_| {
-                let late = Outcome::failed("its time was over");
-                let outcome = Outcome { exit_code: Some(EXIT_TIMEOUT), ..late };
-                Done { outcome, afterwards: None }
-            });
+            done.unwrap_or_else(|_| Some(Outcome::late(&output).into()))?;
         outcome.took = started.elapsed();
         drop(held);
         if let Some(entry) = entry {
             entry.end(&outcome).await;
         }
-        (outcome, afterwards)
+        Some((outcome, afterwards))
     }
 
     /// Writes the start to the request log. If that fails, a script does not run, nor does another request that changes the

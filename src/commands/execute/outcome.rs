@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::commands::process::{Exit, Finished};
+use crate::commands::process::{Exit, Finished, ProgramOutput};
 use crate::wire::outbound::Response;
 
 /// The outcome of one request; each request has exactly one.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Whether it succeeded.
     pub success: bool,
@@ -28,15 +29,17 @@ pub struct Outcome {
     /// The size of the whole output, before truncation.
     pub output_size: OutputSize,
     /// When the request was received, if the host that sent it may still be connected.
+    #[serde(skip)]
     pub requested_at: Option<Instant>,
     /// Whether nothing started, so that the host can safely send it again.
     pub refused: bool,
     /// The number of the request in the request log; 0 if it is not there.
+    #[serde(skip)]
     pub request: u32,
 }
 
 /// How much a program wrote; an [`Outcome`] may keep less.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputSize {
     /// On standard output, in bytes.
     pub stdout_bytes: u64,
@@ -85,6 +88,17 @@ impl Outcome {
             }
             self.stderr.push_str(&format!("infiniservice: {note}\n"));
         }
+    }
+
+    /// A program whose time was over, and whose end was not waited for: with its output until now.
+    pub fn late(output: &ProgramOutput) -> Self {
+        let error = Some("its time was over".to_owned());
+        Self { error, ..output.finish(Exit::TimedOut).into() }
+    }
+
+    /// A program whose end is not known, with the reason, and its output as far as it came.
+    pub fn lost(error: impl Into<String>, output: &ProgramOutput) -> Self {
+        Self { error: Some(error.into()), ..output.finish(Exit::Cancelled).into() }
     }
 
     /// Failure, with the reason.

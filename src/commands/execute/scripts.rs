@@ -32,7 +32,8 @@ impl Execute {
         .boxed()
     }
 
-    /// The completion of one script, whose timeout starts here. `None` if it is in progress already.
+    /// The completion of one script, whose timeout starts here. `None` if it is in progress already, or goes on
+    /// while the agent stops.
     async fn script(&self, authorization: Authorization) -> Option<Outbound> {
         let permit = match authorization {
             Authorization::Malformed(refusal) => {
@@ -63,14 +64,14 @@ impl Execute {
         }
         // A panic ends this script only.
         let done = AssertUnwindSafe(self.carry_out(permit)).catch_unwind().await;
-        let outcome = done.map_or_else(
-            |panic| {
+        let outcome = match done {
+            Ok(done) => done?.0,
+            Err(panic) => {
                 let why = panic_text(&*panic);
                 tracing::error!(why, "a script has made the agent fail");
                 Outcome::failed(format!("the agent failed at it: {why}"))
-            },
-            |(outcome, _)| outcome,
-        );
+            }
+        };
         Some(self.record_outcome(completed(id, outcome)))
     }
 }

@@ -2,7 +2,6 @@
 //! which: that is [`Program::detach`](super::Program::detach).
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::cgroup::Group;
+use crate::commands::actions::power;
 use crate::commands::actions::systemd::{self, SystemdError};
 use crate::sync::IgnorePoison;
 
@@ -19,8 +19,6 @@ const NAMES_MAX: usize = 5;
 const NOTES_MAX: usize = 16;
 /// How long systemd may take to take over what is left.
 const TAKEN_MAX: Duration = Duration::from_secs(5);
-/// Is there where systemd runs the machine (sd_booted(3)).
-const BOOTED: &str = "/run/systemd/system";
 
 /// What a [`Runner`](super::Runner) has to say of its programs beside what they said themselves, each a
 /// sentence without a full stop; the first 16.
@@ -57,9 +55,7 @@ pub(super) fn not_ended() -> String {
 pub(super) fn keep(group: Option<&Group>, names: Vec<String>) -> String {
     let kept = match group {
         None => Err("it has no control group".to_owned()),
-        Some(group) if Path::new(BOOTED).exists() => {
-            hand_over(group).map_err(|error| error.to_string())
-        }
+        Some(group) if power::is_systemd() => hand_over(group).map_err(|error| error.to_string()),
         Some(group) => group.leave().map_err(|error| error.to_string()),
     };
     match kept {

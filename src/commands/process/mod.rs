@@ -10,7 +10,7 @@
 //! | [`exec_helper`] | this binary between the agent and the program |
 //! | `cgroup`, `process_tree` | all its processes, tracked and ended together |
 //! | `leftovers` | processes that still run when the program has ended: reported, and ended or kept |
-//! | `capture` | head and tail of its output |
+//! | `capture` | head and tail of its output, also while it runs |
 //! | `shell`, `text` | command lines and scripts as programs, as their shells can read them |
 //! | `error` | why a program could not be run |
 //! | `sealed` | a text in memory that a program reads as a file |
@@ -38,6 +38,7 @@ use tokio::time::Instant;
 use crate::commands::actions::argument::Account;
 use crate::commands::execute::outcome::EXIT_TIMEOUT;
 
+pub use capture::{OutputStream, ProgramOutput};
 pub use error::ProcessError;
 pub use leftovers::RunWarnings;
 pub use resolve::{PATH, find, installed};

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::capture::{Capture, drain, feed};
+use super::capture::{OutputStream, ProgramOutput, drain, feed};
 use super::cgroup::Parent;
 use super::exec_helper::{self, Entry, User};
 use super::leftovers::{self, RunWarnings};
@@ -154,6 +154,16 @@ impl Runner {
         self.0.stop.is_cancelled()
     }
 
+    /// Returns when it is told to stop.
+    pub async fn stopping(&self) {
+        self.0.stop.cancelled().await;
+    }
+
+    /// Bytes kept of each stream.
+    pub fn output_bytes(&self) -> usize {
+        self.0.settings.output_bytes
+    }
+
     /// Runs a program to its end, or to its deadline.
     ///
     /// Dropping the future ends the program and all it has started.
@@ -161,11 +171,24 @@ impl Runner {
     /// # Errors
     /// The program could not be started. What it did itself is no error.
     pub async fn run(&self, program: Program) -> Result<Finished, ProcessError> {
+        self.run_into(program, &ProgramOutput::default()).await
+    }
+
+    /// The same, with an output that can be read while the program runs.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_into(
+        &self,
+        program: Program,
+        output: &ProgramOutput,
+    ) -> Result<Finished, ProcessError> {
+        let output = output.clone();
         let stop = self.0.stop.child_token();
         let guard = stop.clone().drop_guard();
         let runner = Arc::clone(&self.0);
         // In a task of its own, so that the tree is ended in order even when nobody waits any more.
-        let task = tokio::spawn(async move { runner.run(program, stop).await });
+        let task = tokio::spawn(async move { runner.run(program, output, stop).await });
         let result = task.await.map_err(|error| match error.is_panic() {
             true => ProcessError::Panicked,
             false => ProcessError::Stopping,
@@ -179,14 +202,15 @@ impl Inner {
     async fn run(
         self: Arc<Self>,
         program: Program,
+        output: ProgramOutput,
         stop: CancellationToken,
     ) -> Result<Finished, ProcessError> {
-        let over = |exit| Finished { exit, stdout: <_>::default(), stderr: <_>::default() };
+        output.begin(self.settings.output_bytes);
         if stop.is_cancelled() {
-            return Ok(over(Exit::Cancelled));
+            return Ok(output.finish(Exit::Cancelled));
         }
         if Instant::now() >= program.deadline {
-            return Ok(over(Exit::TimedOut));
+            return Ok(output.finish(Exit::TimedOut));
         }
         let deadline = program.deadline;
         let mercy = program.mercy.unwrap_or(Duration::MAX).min(self.settings.mercy);
@@ -196,7 +220,8 @@ impl Inner {
         let started = tokio::task::spawn_blocking(move || runner.start(program));
         let started = started.await.map_err(|_| ProcessError::Stopping)??;
         let token = started.token.clone();
-        let finished = self.attend(started, end, &stop).await?;
+        let exit = self.attend(started, &output, end, &stop).await?;
+        let finished = output.finish(exit);
         match finished.stderr.text.strip_prefix(&token) {
             Some(reason) if finished.exit == Exit::Code(exec_helper::EXIT) => {
                 tracing::debug!(program = shown, "a program could not be started");
@@ -284,22 +309,20 @@ impl Inner {
     async fn attend(
         self: &Arc<Self>,
         started: Started,
+        output: &ProgramOutput,
         end: End,
         stop: &CancellationToken,
-    ) -> Result<Finished, ProcessError> {
+    ) -> Result<Exit, ProcessError> {
         let Started { mut child, tree, input, detach, .. } = started;
-        let mut said = Capture::new(self.settings.output_bytes);
-        let mut complained = Capture::new(self.settings.output_bytes);
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let exit = {
-            let feed = feed(stdin, input);
-            let drain = join(drain(stdout, &mut said), drain(stderr, &mut complained));
-            let talk = std::pin::pin!(join(feed, drain));
-            let last = if detach { Last::Keep } else { Last::End };
-            self.see_out(child, tree, last, talk, end, stop).await?
-        };
-        Ok(Finished { exit, stdout: said.finish(), stderr: complained.finish() })
+        let drain = join(
+            drain(stdout, OutputStream::Stdout, output),
+            drain(stderr, OutputStream::Stderr, output),
+        );
+        let talk = std::pin::pin!(join(feed(stdin, input), drain));
+        let last = if detach { Last::Keep } else { Last::End };
+        self.see_out(child, tree, last, talk, end, stop).await
     }
 
     /// Waits until the program ends or has to, then ends what is left of its tree.

@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::commands::decode::SCRIPT;
+use crate::commands::execute::outcome::Outcome;
+use crate::commands::reply::Outbound;
 use crate::spool::{RawHead, write_raw};
 
 /// The machine and boot that the file belongs to, and the time before which it is incomplete.
@@ -39,6 +41,15 @@ pub(super) struct Accepted {
 impl Accepted {
     pub fn is_script(&self) -> bool {
         self.action == SCRIPT
+    }
+
+    /// The reply to it with this outcome.
+    pub fn reply(&self, outcome: Outcome) -> Outbound {
+        let (id, action) = (self.id.clone(), self.action.clone());
+        match self.is_script() {
+            true => Outbound::ScriptCompletion { execution_id: id, outcome },
+            false => Outbound::Response { id, action, outcome },
+        }
     }
 
     /// Whether `other` asks for something else, as far as both are known.

@@ -30,6 +30,7 @@
 //! and removes it; and it may be on another disk. What must be exact cannot depend on that. (Which of the two is
 //! faster to read at a start has not been measured.)
 
+mod continued;
 mod event;
 mod file;
 mod payload;
@@ -62,6 +63,7 @@ use crate::spool::{self, Storage, millis};
 use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
+pub use continued::{Continued, END_BYTES_MAX, Found};
 pub use file::NAMES;
 pub use recovery::{LATE, Recovery};
 pub use replay::NONCES_KEPT;
@@ -106,6 +108,8 @@ struct Inner {
     /// Why the file cannot be used.
     unusable: Option<String>,
     is_copy: bool,
+    /// Where requests that outlive an agent leave their ends.
+    continued: Option<Continued>,
 }
 
 /// The state, and the records that are not on disk yet.
@@ -147,14 +151,14 @@ impl Live {
 impl RequestLog {
     /// A log without a file, which lasts as long as it is not dropped.
     pub fn in_memory() -> Self {
-        Self::made(Live::default(), Disk::new(None), None, false)
+        Self::made(Live::default(), Disk::new(None), None, false, None)
     }
 
     /// Reads what is in `storage`, and begins a run at `now_ms`. Blocks.
     ///
     /// Damage is logged; a file without any usable record is set aside.
     pub fn begin(storage: Box<dyn Storage>, owner: Owner, now_ms: i64) -> Self {
-        Self::with(Ok(storage), owner, now_ms, |_| {})
+        Self::with(Ok(storage), owner, now_ms, None, |_| {})
     }
 
     /// The log of a state folder, with what agents of before it have left there. Blocks.
@@ -181,7 +185,8 @@ impl RequestLog {
         };
         let old = upgrade::Old::find(&folder, audit)?;
         let storage = opened.map(|file| Box::new(file) as Box<dyn Storage>);
-        let log = Self::with(storage, owner, now_ms, |live| old.import(live));
+        let continued = Some(Continued::of(&folder));
+        let log = Self::with(storage, owner, now_ms, continued, |live| old.import(live));
         if log.0.unusable.is_none() && log.0.write(true).is_ok() {
             old.done(&folder);
         }
@@ -192,6 +197,7 @@ impl RequestLog {
         storage: io::Result<Box<dyn Storage>>,
         owner: Owner,
         now_ms: i64,
+        continued: Option<Continued>,
         import: impl FnOnce(&mut Live),
     ) -> Self {
         let (mut live, mut unusable) = (Live::default(), None);
@@ -245,12 +251,21 @@ impl RequestLog {
         import(&mut live);
         live.push(Event::Session(session), now_ms.max(0).cast_unsigned());
         live.state.begin();
-        let log = Self::made(live, disk, unusable, is_copy);
+        if let Some(continued) = &continued {
+            live.state.continue_started(continued);
+        }
+        let log = Self::made(live, disk, unusable, is_copy, continued);
         let _ = log.0.write(true); // logged, and `start` returns the error
         log
     }
 
-    fn made(live: Live, disk: Disk, unusable: Option<String>, is_copy: bool) -> Self {
+    fn made(
+        live: Live,
+        disk: Disk,
+        unusable: Option<String>,
+        is_copy: bool,
+        continued: Option<Continued>,
+    ) -> Self {
         Self(Arc::new(Inner {
             blocks: disk.storage.as_ref().is_some_and(|storage| storage.blocks()),
             live: Mutex::new(live),
@@ -261,6 +276,7 @@ impl RequestLog {
             is_best_effort: AtomicBool::new(false),
             unusable,
             is_copy,
+            continued,
         }))
     }
 

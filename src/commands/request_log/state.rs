@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::iter;
 use std::sync::Arc;
 
+use super::continued::Continued;
 use super::event::{Accepted, Ended, Event, Progress, Session};
 use super::replay::Replay;
 use crate::commands::execute::outcome::Outcome;
@@ -60,6 +61,8 @@ pub(super) struct Entry {
     is_claimed: bool,
     /// An earlier agent accepted it.
     is_earlier: bool,
+    /// It was started by an earlier agent, and may run still: its end follows.
+    pub goes_on: bool,
     reply: Option<Box<Reply>>,
 }
 
@@ -180,7 +183,8 @@ impl State {
     pub fn claim(&mut self, number: u32, asked: &Accepted) -> Claim {
         let Some(entry) = self.entries.get_mut(&number) else { return Claim::InProgress };
         if entry.accepted.differs(asked) {
-            let is_in_progress = entry.phase < Phase::Finished && !entry.is_earlier;
+            let is_in_progress =
+                entry.phase < Phase::Finished && (entry.goes_on || !entry.is_earlier);
             let is_script = entry.accepted.is_script() && asked.is_script();
             return match is_in_progress && is_script {
                 true => Claim::InProgress,
@@ -190,7 +194,7 @@ impl State {
         match entry.phase {
             Phase::Accepted if !std::mem::replace(&mut entry.is_claimed, true) => Claim::New,
             Phase::Accepted => Claim::InProgress,
-            Phase::Started if !entry.is_earlier => Claim::InProgress,
+            Phase::Started if entry.goes_on || !entry.is_earlier => Claim::InProgress,
             _ => Claim::Answered(Box::new(entry.reply(number))),
         }
     }
@@ -231,6 +235,25 @@ impl State {
         self.entries.values_mut().for_each(|entry| entry.is_earlier = true);
     }
 
+    /// Marks the requests that were started and whose file is there, and removes all other files.
+    pub fn continue_started(&mut self, continued: &Continued) {
+        let started = self.entries.values_mut().filter(|entry| entry.phase == Phase::Started);
+        let mut started: HashMap<String, &mut Box<Entry>> =
+            started.map(|entry| (Continued::key(&entry.accepted.id), entry)).collect();
+        for key in continued.keys(|key| started.contains_key(key)) {
+            if let Some(entry) = started.get_mut(&key) {
+                entry.goes_on = true;
+            }
+        }
+    }
+
+    /// The request with this number does not go on any more.
+    pub fn ended(&mut self, number: u32) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.goes_on = false;
+        }
+    }
+
     /// Records are missing: treats accepted requests as started.
     pub fn distrust(&mut self) {
         let is_accepted = |entry: &&mut Box<Entry>| entry.phase == Phase::Accepted;
@@ -250,8 +273,8 @@ impl State {
         }
         let kind = usize::from(accepted.is_script());
         let (phase, ended) = (Phase::Accepted, None);
-        let (is_claimed, is_earlier, reply) = (false, false, None);
-        let entry = Entry { accepted, phase, ended, is_claimed, is_earlier, reply };
+        let (is_claimed, is_earlier, goes_on, reply) = (false, false, false, None);
+        let entry = Entry { accepted, phase, ended, is_claimed, is_earlier, goes_on, reply };
         self.entries.insert(number, Box::new(entry));
         let kind = &mut self.kinds[kind];
         kind.count += 1;
@@ -296,12 +319,8 @@ impl Entry {
             (None, None) if self.accepted.is_script() => Outcome::failed(CUT_SCRIPT),
             (None, None) => Outcome::failed(CUT),
         };
-        let Accepted { id, action, .. } = self.accepted.clone();
         outcome.request = number;
-        match self.accepted.is_script() {
-            true => Outbound::ScriptCompletion { execution_id: id, outcome },
-            false => Outbound::Response { id, action, outcome },
-        }
+        self.accepted.reply(outcome)
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::process_table::{Kept, ProcessTable, read_at_start};
@@ -62,7 +62,7 @@ impl Default for ProcessesKeys {
 }
 
 /// How much of a command line is reported. Arguments may hold secrets, and every user of the machine may read them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommandLine {
     /// All of it, with its secrets.

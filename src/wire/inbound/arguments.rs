@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
+use zeroize::Zeroizing;
 
 use super::{ARGUMENTS_BYTES_MAX, Fields, MessageError, Place, Raw, place, present};
 
@@ -40,6 +41,17 @@ impl<'a> Arguments<'a> {
         let payload = fields.payload;
         let named: Named = Self { payload, levels: [Some(outer), None, None] }.read()?;
         Ok((named.action, Self { payload, levels: [Some(outer), inner, more] }))
+    }
+
+    /// A message that has the same arguments, for [`parse`](super::parse) in another process; overwritten when it is
+    /// dropped. `None` where there are none.
+    pub fn message(self) -> Option<Zeroizing<String>> {
+        let [command_type, _, params] = self.levels;
+        let (command_type, params) =
+            (command_type?.as_str(), params.map_or("null", |raw| raw.as_str()));
+        Some(Zeroizing::new(format!(
+            r#"{{"type":"SafeCommand","id":"-","command_type":{command_type},"params":{params}}}"#
+        )))
     }
 
     /// The arguments as a `T`, a struct of optional fields. A member that `T` has no field for is passed over, and
