@@ -195,10 +195,8 @@ async fn what_does_not_end_in_time_is_answered_with_its_output_so_far() {
     let replies: Vec<_> = Arc::new(execute).handle(message).collect().await;
     let [Outbound::Response { outcome, .. }] = &replies[..] else { panic!("{replies:?}") };
     assert!(Instant::now() < deadline);
-    assert_eq!(
-        (outcome.exit_code, outcome.error.as_deref()),
-        (Some(124), Some("its time was over"))
-    );
+    let error = outcome.error.as_deref().unwrap_or_default();
+    assert!(outcome.exit_code == Some(124) && error.contains("had not ended yet"), "{outcome:?}");
     assert_eq!(outcome.stdout, "so f\n[... 8 bytes left out ...]\nmore");
     assert!(outcome.output_size.truncated);
 }

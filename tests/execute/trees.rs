@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::process::{Exit, Program, Runner, Settings};
-use tokio::time::Instant;
+use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::process::{Exit, Program, ProgramOutput, Runner, Settings};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{
@@ -108,16 +109,18 @@ async fn what_a_program_may_leave_behind_goes_on_and_is_told() {
 async fn an_answer_that_is_due_has_what_was_said_and_the_rest_is_ended_nevertheless() {
     beside(async {
         let patient = Settings { mercy: Duration::from_secs(5), ..settings() };
-        let (runner, notes) = Runner::with(patient, CancellationToken::new()).with_warnings();
+        let runner = Runner::with(patient, CancellationToken::new());
         let mark = Mark::new();
         let text = format!("trap '' TERM; echo said; sleep {mark} & sleep {mark}");
         let deadline = within(2_000);
-        let answer_by = Some(deadline + Duration::from_millis(100));
-        let finished = run(&runner, Program { deadline, answer_by, ..shell(&text) }).await;
-        assert_eq!((finished.exit, finished.stdout.text.as_str()), (Exit::TimedOut, "said\n"));
-        assert!(!mark.alive().is_empty(), "they ignore SIGTERM, and there are seconds to go");
-        let note = notes.take().join("; ");
-        assert!(note.contains("had not ended yet"), "{note}");
+        let output = ProgramOutput::default();
+        let ended = runner.run_into(Program { deadline, ..shell(&text) }, &output);
+        let answered_by = deadline + Duration::from_millis(100);
+        assert!(
+            timeout_at(answered_by, ended).await.is_err(),
+            "they ignore SIGTERM, and there are seconds to go"
+        );
+        assert_eq!(Outcome::late(&output).stdout, "said\n");
         mark.goes().await;
     })
     .await;

@@ -123,12 +123,7 @@ impl Machine {
             RequestKind::Raw(raw) => {
                 let prepared = spawn_blocking(move || process::command_line(&raw, deadline)).await;
                 match prepared.unwrap_or(Err(ProcessError::Panicked)) {
-                    Ok(Prepared { program, note }) => {
-                        // Before `Execute` gives it up, so that what it has said is in the reply in any case.
-                        let answer_by = Some(deadline + mercy(deadline).mul_f32(1.4));
-                        let program = Program { answer_by, ..program };
-                        run(Prepared { program, note }).await.into()
-                    }
+                    Ok(prepared) => run(prepared).await.into(),
                     Err(why) => Outcome::failed(why).into(),
                 }
             }

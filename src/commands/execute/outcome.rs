@@ -92,8 +92,8 @@ impl Outcome {
 
     /// A program whose time was over, and whose end was not waited for: with its output until now.
     pub fn late(output: &ProgramOutput) -> Self {
-        let error = Some("its time was over".to_owned());
-        Self { error, ..output.finish(Exit::TimedOut).into() }
+        let error = "its time was over; some of what it had started had not ended yet when this was answered";
+        Self { error: Some(error.to_owned()), ..output.finish(Exit::TimedOut).into() }
     }
 
     /// A program whose end is not known, with the reason, and its output as far as it came.

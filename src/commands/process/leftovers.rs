@@ -44,11 +44,6 @@ pub(super) fn ended(names: Vec<String>) -> String {
     format!("ended {} left behind: {}", counted(names.len()), listed(names))
 }
 
-/// The answer was due before everything had ended.
-pub(super) fn not_ended() -> String {
-    "some of what it had started had not ended yet when this was answered".to_owned()
-}
-
 /// Has what is left in a control group go on after the agent: in a transient scope of systemd where that
 /// runs the machine, else in a control group beside it. Says what became of it. Waits: not for an async
 /// worker, but within a runtime.

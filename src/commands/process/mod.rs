@@ -75,9 +75,6 @@ pub struct Program {
     pub deadline: Instant,
     /// Between SIGTERM and SIGKILL at the deadline, where that is less than the [runner](Settings::mercy) has.
     pub mercy: Option<Duration>,
-    /// When the answer is due at the latest, with what it has said so far. What has not ended by then is ended nevertheless,
-    /// and [`RunWarnings`] say so. `None`: the answer waits until everything has ended.
-    pub answer_by: Option<Instant>,
     /// Whether it is asked to end with SIGINT, as by a person's Ctrl-C, where it heeds that and not SIGTERM.
     pub interrupt: bool,
 }
@@ -100,7 +97,6 @@ impl Program {
             detach: false,
             deadline,
             mercy: None,
-            answer_by: None,
             interrupt: false,
         }
     }

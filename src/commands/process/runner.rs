@@ -14,7 +14,7 @@ use futures::future::join;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{OutputStream, ProgramOutput, drain, feed};
@@ -214,7 +214,7 @@ impl Inner {
         }
         let deadline = program.deadline;
         let mercy = program.mercy.unwrap_or(Duration::MAX).min(self.settings.mercy);
-        let end = End { deadline, mercy, answer_by: program.answer_by };
+        let end = End { deadline, mercy };
         let shown = program.program.display().to_string();
         let runner = Arc::clone(&self);
         let started = tokio::task::spawn_blocking(move || runner.start(program));
@@ -332,7 +332,7 @@ impl Inner {
         tree: Tree,
         last: Last,
         mut talk: Pin<&mut impl Future<Output = T>>,
-        End { deadline, mercy, answer_by }: End,
+        End { deadline, mercy }: End,
         stop: &CancellationToken,
     ) -> Result<Exit, ProcessError> {
         let mut late = std::pin::pin!(sleep_until(deadline));
@@ -364,22 +364,16 @@ impl Inner {
             let _ = timeout(runner.settings.grace, child.wait()).await;
             let _ = tokio::task::spawn_blocking(move || drop(tree)).await;
         });
-        let mut due = std::pin::pin!(sleep_until(answer_by.unwrap_or(deadline)));
         // Listening goes on, or a program that is asked to end could hang in what it has to say.
         loop {
             tokio::select! {
                 biased;
                 _ = &mut ending => break,
                 _ = &mut talk, if !told => told = true,
-                () = &mut due, if answer_by.is_some() => {
-                    self.notes.add(leftovers::not_ended());
-                    return Ok(exit);
-                }
             }
         }
         if !told {
-            let most = Instant::now() + self.settings.grace;
-            let _ = timeout_at(answer_by.unwrap_or(most).min(most), &mut talk).await;
+            let _ = timeout(self.settings.grace, &mut talk).await;
         }
         Ok(exit)
     }
@@ -426,7 +420,6 @@ struct End {
     deadline: Instant,
     /// Between SIGTERM and SIGKILL.
     mercy: Duration,
-    answer_by: Option<Instant>,
 }
 
 /// What becomes of what a program leaves behind.
