@@ -57,6 +57,8 @@ mod crash;
 mod spool;
 #[path = "vm/case_host.rs"]
 mod host_comes_and_goes;
+#[path = "vm/case_install.rs"]
+mod install;
 #[path = "vm/case_life.rs"]
 mod machine_events;
 #[path = "vm/case_load.rs"]

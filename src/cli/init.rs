@@ -32,12 +32,7 @@ impl Init {
             return ExitCode::from(EXIT_CONFIG);
         }
         let (mut told, mut failed) = (String::new(), false);
-        let files = BUILT_IN.into_iter().filter(|(name, _)| *name != LEFT_OUT);
-        let files = files.map(|(name, text)| (folder.join(name), text.to_owned()));
-        let schema = |(name, schema): Kind| {
-            (schemas.join(format!("{name}.json")), super::schema::text(schema()))
-        };
-        for (path, text) in files.chain(KINDS.map(schema)) {
+        for (path, text) in files(folder) {
             match write(&path, &text) {
                 Ok(()) => told += &format!("written: {}\n", path.display()),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -56,6 +51,17 @@ impl Init {
         let said = say(&told);
         if failed { unless(said, EXIT_CONFIG) } else { said }
     }
+}
+
+/// The files, as they are in `folder`, and what an editor checks them by.
+pub(super) fn files(folder: &Path) -> impl Iterator<Item = (PathBuf, String)> {
+    let files = BUILT_IN.into_iter().filter(|(name, _)| *name != LEFT_OUT);
+    let files = files.map(|(name, text)| (folder.join(name), text.to_owned()));
+    let schema = |(name, schema): Kind| {
+        let path = folder.join("schema").join(format!("{name}.json"));
+        (path, super::schema::text(schema()))
+    };
+    files.chain(KINDS.map(schema))
 }
 
 /// Writes a new file, which only its owner may change: the agent refuses others.

@@ -6,6 +6,7 @@ mod plan;
 mod schema;
 mod test;
 mod init;
+mod install;
 mod reload;
 mod status;
 mod tap;
@@ -69,6 +70,10 @@ enum Command {
     Run(run::Run),
     /// Write the files that the agent has built in, with comments, to be changed
     Init(init::Init),
+    /// Write executable, unit, udev rule and the files to change to a machine without the package
+    Install(install::Install),
+    /// Remove what install wrote
+    Uninstall(install::Uninstall),
     /// Have the agent that runs read its files again, and tell what changed or what is wrong
     Reload(reload::Reload),
     /// Tell what the agent that runs does: rates, queues, losses, port and host
@@ -130,6 +135,8 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Run(run) => run.main(),
         Command::Init(init) => init.main(),
+        Command::Install(install) => install.main(),
+        Command::Uninstall(uninstall) => uninstall.main(),
         Command::Reload(reload) => reload.main(),
         Command::Status(status) => status.main(),
         Command::Top(top) => top.main(),

@@ -43,10 +43,6 @@ pub fn boot_with(lab: &Lab, disk: &Path, pipelines: &[(&str, &str)]) -> Vm {
         .map(|(name, text)| (format!("etc/infiniservice/pipelines/{name}"), *text))
         .collect();
     let secret = format!("INFINIBAY_VM_ID=vm-under-test\nINFINISERVICE_SHARED_SECRET={SECRET}\n");
-    fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Installed<'a> {
-        Installed { path, mode: FILE, bytes }
-    }
-    let link = |path, to: &'static str| Installed { path, mode: LINK, bytes: to.as_bytes() };
     let files = [
         Installed { path: "opt/infiniservice/infiniservice", mode: PROGRAM, bytes: &lab.agent },
         Installed {
@@ -55,19 +51,43 @@ pub fn boot_with(lab: &Lab, disk: &Path, pipelines: &[(&str, &str)]) -> Vm {
             bytes: secret.as_bytes(),
         },
         file("etc/systemd/system/infiniservice.service", UNIT.as_bytes()),
-        file("etc/systemd/system/vm-shell.service", SHELL.as_bytes()),
         file("etc/systemd/system/under-test.service", SERVICE.as_bytes()),
         link(
             "etc/systemd/system/multi-user.target.wants/infiniservice.service",
             "/etc/systemd/system/infiniservice.service",
         ),
+    ];
+    let pipelines = pipelines.iter().map(|(path, text)| file(path.as_str(), text.as_bytes()));
+    boot_files(lab, disk, files.into_iter().chain(pipelines))
+}
+
+/// Boots it without the agent, whose executable is in `/root`.
+pub fn boot_bare(lab: &Lab, disk: &Path) -> Vm {
+    boot_files(
+        lab,
+        disk,
+        [Installed { path: "root/infiniservice", mode: PROGRAM, bytes: &lab.agent }],
+    )
+}
+
+fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Installed<'a> {
+    Installed { path, mode: FILE, bytes }
+}
+
+fn link<'a>(path: &'a str, to: &'a str) -> Installed<'a> {
+    Installed { path, mode: LINK, bytes: to.as_bytes() }
+}
+
+/// With the shell of the test, and these files.
+fn boot_files<'a>(lab: &Lab, disk: &Path, files: impl IntoIterator<Item = Installed<'a>>) -> Vm {
+    let shell = [
+        file("etc/systemd/system/vm-shell.service", SHELL.as_bytes()),
         link(
             "etc/systemd/system/multi-user.target.wants/vm-shell.service",
             "/etc/systemd/system/vm-shell.service",
         ),
     ];
-    let pipelines = pipelines.iter().map(|(path, text)| file(path.as_str(), text.as_bytes()));
-    let files: Vec<Installed<'_>> = files.into_iter().chain(pipelines).collect();
+    let files: Vec<Installed<'_>> = shell.into_iter().chain(files).collect();
     let archive = hand_over(&lab.busybox, &lab.kernel.modules, &files);
     Vm::boot_disk(lab, disk, &archive, BOOT)
 }

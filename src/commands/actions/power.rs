@@ -106,7 +106,7 @@ pub async fn reboot(force: bool, runner: &Runner) -> Result<(), ActionError> {
 }
 
 /// Whether systemd runs this machine: sd_booted(3).
-pub(in crate::commands) fn is_systemd() -> bool {
+pub(crate) fn is_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
