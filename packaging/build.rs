@@ -28,8 +28,6 @@ fn main() {
     } else {
         println!("cargo:rustc-link-arg-bins=-Wl,-T,{COLD}");
     }
-    // Functions that came out the same share one body.
-    println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
     if packs_relocations() {
         println!("cargo:rustc-link-arg-bins=-Wl,--pack-dyn-relocs=relr");
     }
