@@ -70,11 +70,11 @@ impl Install {
     pub(super) fn main(self) -> ExitCode {
         let Place { dry_run, root } = &self.place;
         if let Some(unit) = packaged(root) {
-            return refuse(&format!("the agent is there as a package ({unit}); upgrade that"));
+            return refuse(format!("the agent is there as a package ({unit}); upgrade that"));
         }
         let program = match fs::read("/proc/self/exe") {
             Ok(program) => program,
-            Err(error) => return refuse(&format!("cannot read the running executable: {error}")),
+            Err(error) => return refuse(format!("cannot read the running executable: {error}")),
         };
         let mut tree = Tree::new(root, *dry_run);
         let installed = tree.install(&files(program));
@@ -102,11 +102,15 @@ impl Uninstall {
     pub(super) fn main(self) -> ExitCode {
         let Place { dry_run, root } = &self.place;
         if let Some(unit) = packaged(root) {
-            return refuse(&format!("the agent is there as a package ({unit}); remove that"));
+            return refuse(format!("the agent is there as a package ({unit}); remove that"));
         }
         let mut tree = Tree::new(root, *dry_run);
-        if !tree.is_installed() && !self.purge {
-            return say("there is nothing that `infiniservice install` wrote\n");
+        match tree.is_installed() {
+            Err(why) => return refuse(why),
+            Ok(false) if !self.purge => {
+                return say("there is nothing that `infiniservice install` wrote\n");
+            }
+            Ok(_) => {}
         }
         if root == Path::new("/") && is_below_the_agent() {
             return refuse(

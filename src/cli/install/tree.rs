@@ -138,8 +138,11 @@ impl<'a> Tree<'a> {
     }
 
     /// Whether something was installed.
-    pub(super) fn is_installed(&self) -> bool {
-        self.at(RECORD).exists()
+    ///
+    /// # Errors
+    /// The record is damaged or cannot be read.
+    pub(super) fn is_installed(&self) -> Result<bool, String> {
+        self.record().map(|record| !record.0.is_empty())
     }
 
     /// Removes what [`install`](Self::install) wrote, but not what was changed since where `is_kept` says so of its path, nor
