@@ -6,6 +6,8 @@ mod support;
 #[allow(dead_code)] // the tests of the client use the rest
 #[path = "host/peer.rs"]
 mod peer;
+#[path = "relay/nats.rs"]
+mod nats;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -43,6 +45,11 @@ impl Place {
 
     /// A relay that writes to `outputs`, with `more` in `[guests]`.
     fn relay(&self, more: &str, outputs: &str) -> Running {
+        self.relay_with(more, outputs, Stdio::inherit())
+    }
+
+    /// The same, with its log where the test wants it.
+    fn relay_with(&self, more: &str, outputs: &str, log: Stdio) -> Running {
         let file = self.at("relay.toml");
         let sockets = self.at("guests/{vm}.socket");
         let text = format!(
@@ -52,7 +59,7 @@ impl Place {
         std::fs::write(&file, text).unwrap();
         let mut command = host();
         command.args(["relay", "--config"]).arg(&file).env("INFINISERVICE_SHARED_SECRET", SECRET);
-        let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         Running(pipes.spawn().unwrap())
     }
 
@@ -377,6 +384,7 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
     };
     let guests = "[guests]\nsockets = \"/run/guests/{vm}.socket\"\n";
     let stdout = "[[write]]\nstdout = true\n";
+    let nats = "[nats]\nservers = \"nats://localhost:4222\"\n";
     for (text, said) in [
         (guests.to_owned(), "nothing is written anywhere"),
         (stdout.to_owned(), "has no \"guests\""),
@@ -392,6 +400,18 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
         ),
         (format!("{guests}[[write]]\nstdout = true\nformat = \"influx\"\n"), "as json-lines"),
         (format!("{guests}{stdout}{stdout}"), "writes to the same place"),
+        (format!("{guests}[nats]\n"), "has no \"servers\""),
+        (format!("{guests}[nats]\nservers = []\n"), "names no server"),
+        (format!("{guests}[nats]\nservers = \"localhost:4222\"\n"), "is no server of NATS"),
+        (
+            format!("{guests}[nats]\nservers = \"nats://relay:hunter2@localhost:4222\"\n"),
+            "has a user or a token in it",
+        ),
+        (format!("{guests}{nats}stream = \"a.b\"\n"), "is no name of a stream"),
+        (format!("{guests}{nats}user = \"relay\"\n"), "a user and its secret go together"),
+        (format!("{guests}{nats}secret = \"hunter2\"\n"), "does not say where the secret is found"),
+        (format!("{guests}{nats}ca = \"ca.pem\"\n"), "is no path of a file"),
+        (format!("{guests}{nats}max_age = \"1m\"\n"), "for longer than their lines are kept"),
     ] {
         std::fs::write(&file, &text).unwrap();
         let (code, err) = check(&file, &[]);

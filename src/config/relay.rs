@@ -1,5 +1,6 @@
 //! `relay.toml`: which guests' sockets a relay reads, what each guest may take, and where the lines go.
 
+mod nats;
 mod pattern;
 
 use std::time::Duration;
@@ -7,13 +8,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::table::{one_or_many, table};
+use super::table::{one_or_many, some_table, table};
 use super::units::{Count, Period, Size};
 use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::{Problem, text_or_none};
 use super::write::{Delivery, Target, Write};
 use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
 use crate::wire::Format;
+pub use nats::Nats;
 pub use pattern::{Found, SocketPattern, find};
 
 /// What stands for a guest's name in a pattern and in the place of its secret.
@@ -29,9 +31,12 @@ pub struct RelayFile {
     /// The guests.
     #[serde(deserialize_with = "table")]
     pub guests: Guests,
-    /// Where the lines go. Never empty.
+    /// Where the lines go, beside `nats`. One of them is there.
     #[serde(default, deserialize_with = "one_or_many")]
     pub write: Vec<Write>,
+    /// A stream of NATS that the lines go to.
+    #[serde(default, deserialize_with = "some_table")]
+    pub nats: Option<Nats>,
 }
 
 /// `[guests]`: their sockets, and what each of them may take.
@@ -106,7 +111,11 @@ use Step::{Item, Key};
 
 impl Check for RelayFile {
     fn check(&self) -> Vec<Broken> {
-        let mut broken = somewhere_to_write(&self.write);
+        let mut broken = match &self.nats {
+            Some(_) if self.write.is_empty() => Vec::new(),
+            _ => somewhere_to_write(&self.write),
+        };
+        broken.extend(self.nats.iter().flat_map(Nats::check));
         if self.guests.sockets.is_empty() {
             let help = "name the sockets, as in \"/run/guests/{vm}.socket\"";
             broken.push(Broken::new(&[Key("guests"), Key("sockets")], "no socket is read", help));
@@ -143,23 +152,27 @@ impl Check for RelayFile {
     }
 }
 
-/// One text, or a list of them.
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketPattern>, D::Error> {
+    let texts = texts(deserializer, "is no pattern of sockets")?;
+    texts.iter().map(|text| text.parse().map_err(Problem::pack)).collect()
+}
+
+/// One text, or a list of them; anything else `is_none`.
+fn texts<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    is_none: &str,
+) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum OneOrMore {
         One(String),
         More(Vec<String>),
     }
-    let texts = match OneOrMore::deserialize(deserializer) {
-        Ok(OneOrMore::One(text)) => vec![text],
-        Ok(OneOrMore::More(texts)) => texts,
-        Err(_) => {
-            let help = "write one in quotes, or a list of them";
-            return Err(Problem::new("is no pattern of sockets", help).pack());
-        }
-    };
-    texts.iter().map(|text| text.parse().map_err(Problem::pack)).collect()
+    match OneOrMore::deserialize(deserializer) {
+        Ok(OneOrMore::One(text)) => Ok(vec![text]),
+        Ok(OneOrMore::More(texts)) => Ok(texts),
+        Err(_) => Err(Problem::new(is_none, "write one in quotes, or a list of them").pack()),
+    }
 }
 
 /// Shorter lines than a guest's own readings are no use; longer ones no agent sends.

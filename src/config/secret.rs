@@ -66,8 +66,8 @@ fn is_credential(name: &str) -> bool {
     !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// `source` with everything behind a `secret =` that names no place turned into asterisks, byte for
-/// byte, so that every place in it stays where it was.
+/// `source` with everything behind a `secret =` that names no place, and what is before the `@` of a URL, turned into
+/// asterisks, byte for byte, so that every place in it stays where it was.
 pub(super) fn mask(source: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(source);
     for (at, key) in source.match_indices("secret") {
@@ -95,6 +95,15 @@ pub(super) fn mask(source: &str) -> Cow<'_, str> {
         let covered: String = source[start..start + length].chars().map(cover).collect();
         shown.to_mut().replace_range(start..start + length, &covered);
     }
+    // The user and the password of a URL.
+    for (at, sign) in source.match_indices("://") {
+        let start = at + sign.len();
+        let authority = source[start..].split(['/', '"', '\'', '\n', '\r', ',']).next();
+        if let Some(length) = authority.and_then(|authority| authority.rfind('@')) {
+            let covered = "*".repeat(length);
+            shown.to_mut().replace_range(start..start + length, &covered);
+        }
+    }
     shown
 }
 
@@ -109,6 +118,7 @@ mod tests {
             ("secret=hunter2 # é\r\n", "secret=************\r\n"),
             ("verify = { 'secret' = 'hün' }", "verify = { 'secret' = '****'**"),
             ("secret = \"\"\"\nhun\nter\"\"\"\nx", "secret = \"\"\"\n***\n***\"\"\"\nx"),
+            ("x = \"nats://me:hün@h:1\"", "x = \"nats://*******@h:1\""),
             ("secret = \"${S:-hunter2}\"", "secret = \"*************\""),
         ] {
             assert_eq!(mask(source), shown);

@@ -324,7 +324,7 @@ fn check_socket(path: &str) -> Result<(), Problem> {
 }
 
 /// A name or an IP address with a port; an IPv6 address stands in brackets.
-fn check_address(address: &str) -> Result<(), Problem> {
+pub(super) fn check_address(address: &str) -> Result<(), Problem> {
     let help = "write name:port, as in \"metrics.example:5170\" or \"[2001:db8::1]:5170\"";
     let Some((host, port)) = address.rsplit_once(':') else {
         return Err(Problem::new("names no port", help));

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::fleet::{Guest, Kind};
+use super::message_id::MessageId;
 use crate::model::Receipt;
 use crate::sync::IgnorePoison;
 
@@ -31,6 +32,8 @@ pub struct Line {
     pub at: SystemTime,
     /// Without its newline.
     pub bytes: Bytes,
+    /// By what NATS knows it if it comes again.
+    pub id: MessageId,
     /// Acknowledged when this output has it.
     pub receipt: Receipt,
 }
@@ -39,6 +42,17 @@ impl Line {
     fn cost(&self) -> usize {
         self.bytes.len() + LINE_COST
     }
+}
+
+/// What is taken off a queue at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Lines at most.
+    pub lines: usize,
+    /// Bytes at most, or one longer line.
+    pub bytes: usize,
+    /// Of each guest one at most.
+    pub is_one_each: bool,
 }
 
 /// The queue in front of one output.
@@ -96,13 +110,13 @@ impl FairQueue {
         Ok(())
     }
 
-    /// Waits for lines, and takes one of each guest in turn: at most `lines`, and `bytes` or one longer line. `None` once it is
-    /// closed and empty. Nothing is lost if it is cancelled.
-    pub async fn take(&self, lines: usize, bytes: usize) -> Option<Vec<Line>> {
+    /// Waits for lines, and takes one of each guest in turn. `None` once it is closed and empty. Nothing is lost if it is
+    /// cancelled.
+    pub async fn take(&self, limits: Limits) -> Option<Vec<Line>> {
         loop {
             {
                 let mut inside = self.lock();
-                let taken = inside.take(lines, bytes);
+                let taken = inside.take(limits);
                 if !taken.is_empty() {
                     return Some(taken);
                 }
@@ -126,8 +140,10 @@ impl FairQueue {
 }
 
 impl Inside {
-    fn take(&mut self, lines: usize, bytes: usize) -> Vec<Line> {
+    fn take(&mut self, Limits { lines, bytes, is_one_each }: Limits) -> Vec<Line> {
         let (mut taken, mut size) = (Vec::new(), 0);
+        // Who has had a turn stands behind all that have not.
+        let lines = if is_one_each { lines.min(self.turns.len()) } else { lines };
         while taken.len() < lines
             && let Some(id) = self.turns.pop_front()
         {
@@ -164,8 +180,13 @@ mod tests {
             kind: Kind::Record,
             at: SystemTime::UNIX_EPOCH,
             bytes: Bytes::copy_from_slice(text.as_bytes()),
+            id: MessageId::default(),
             receipt: Receipt::default(),
         }
+    }
+
+    fn most(lines: usize, bytes: usize) -> Limits {
+        Limits { lines, bytes, is_one_each: false }
     }
 
     fn texts(lines: &[Line]) -> Vec<&str> {
@@ -181,15 +202,30 @@ mod tests {
             (0..100).filter(|n| queue.push(line(&loud, &format!("l{n}"))).is_ok()).count();
         assert_eq!(accepted, 4, "its share");
         queue.push(line(&calm, "c0")).unwrap();
-        assert_eq!(texts(&queue.take(3, 1 << 20).await.unwrap()), ["l0", "c0", "l1"]);
+        assert_eq!(texts(&queue.take(most(3, 1 << 20)).await.unwrap()), ["l0", "c0", "l1"]);
         let room = loud.room.notified();
         tokio::time::timeout(std::time::Duration::from_secs(1), room).await.unwrap();
         queue.push(line(&loud, "l100")).unwrap();
         queue.push(line(&calm, "c1")).unwrap();
-        assert_eq!(texts(&queue.take(1, 1).await.unwrap()), ["l2"], "one line, however long");
-        assert_eq!(texts(&queue.take(64, 1 << 20).await.unwrap()), ["c1", "l3", "l100"]);
+        assert_eq!(texts(&queue.take(most(1, 1)).await.unwrap()), ["l2"], "one line, however long");
+        assert_eq!(texts(&queue.take(most(64, 1 << 20)).await.unwrap()), ["c1", "l3", "l100"]);
         queue.close();
-        assert!(queue.take(64, 1 << 20).await.is_none());
+        assert!(queue.take(most(64, 1 << 20)).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn of_each_guest_one_line_is_taken_where_more_would_pass_each_other() {
+        let fleet = Fleet::new("lab", Guests::at(Vec::new()));
+        let (one, two) = (fleet.guest("one"), fleet.guest("two"));
+        let queue = FairQueue::new(1 << 20);
+        for text in ["a", "b", "c"] {
+            queue.push(line(&one, text)).unwrap();
+        }
+        queue.push(line(&two, "d")).unwrap();
+        let each = Limits { is_one_each: true, ..most(64, 1 << 20) };
+        for expected in [vec!["a", "d"], vec!["b"], vec!["c"]] {
+            assert_eq!(texts(&queue.take(each).await.unwrap()), expected);
+        }
     }
 
     #[tokio::test]
@@ -201,7 +237,7 @@ mod tests {
         assert!(queue.push(line(&before, "more")).is_err());
         fleet.forget("web");
         queue.push(line(&fleet.guest("web"), "new")).unwrap();
-        assert_eq!(texts(&queue.take(64, 1 << 20).await.unwrap()), ["old", "new"]);
+        assert_eq!(texts(&queue.take(most(64, 1 << 20)).await.unwrap()), ["old", "new"]);
     }
 
     #[tokio::test]
@@ -211,7 +247,7 @@ mod tests {
         let queue = FairQueue::new(10);
         queue.push(line(&guest, &"x".repeat(1000))).unwrap();
         let refused = queue.push(line(&guest, "y")).unwrap_err();
-        assert_eq!(queue.take(64, 10).await.unwrap().len(), 1);
+        assert_eq!(queue.take(most(64, 10)).await.unwrap().len(), 1);
         queue.push(refused).unwrap();
     }
 }

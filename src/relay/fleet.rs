@@ -154,6 +154,7 @@ counts! {
     Garbage: dropped reason "garbage" "a line was no JSON object";
     TooDeep: dropped reason "too_deep" "a line was nested deeper than 127 levels";
     OutputFull: dropped reason "output_full" "a reading found no room in front of an output";
+    TooLarge: dropped reason "too_large" "a line was larger than NATS takes";
     Unreadable: dropped reason "unreadable" "a reading was not served to Prometheus, since its values could not be read";
     Series: dropped reason "series" "a series was not served to Prometheus, since the guest has too many";
     Unread: dropped reason "unread" "an automatic message was left out, since the guest does not read";

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fair_queue::{FairQueue, Line};
 use super::fleet::{Count, Fleet, Guest, Kind};
+use super::message_id::MessageIds;
 use super::metrics;
 use super::session::{Came, End, Session};
 use crate::commands::verify::secret::Secret;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub outputs: Vec<Arc<FairQueue>>,
     /// Whether readings are served to Prometheus.
     pub serves_metrics: bool,
+    /// For how long an output tells lines apart by message ids, where one does.
+    pub message_ids: Option<Duration>,
 }
 
 /// Reads one guest until `stop`.
@@ -89,6 +92,9 @@ async fn connect(
         shared,
         guest,
         session: Session::new(secret),
+        ids: shared
+            .message_ids
+            .map(|age| MessageIds::new(&shared.fleet.site, &guest.vm, age, Instant::now())),
         begun: 0,
         budget: Budget::new(shared.fleet.settings.rate.bytes(), Instant::now()),
     };
@@ -123,6 +129,7 @@ struct Connection<'a> {
     shared: &'a Shared,
     guest: &'a Arc<Guest>,
     session: Session,
+    ids: Option<MessageIds>,
     /// Bytes of its begun line, as the fleet counts them.
     begun: usize,
     budget: Budget,
@@ -247,10 +254,11 @@ impl Connection<'_> {
     async fn hand_on(&mut self, kind: Kind, bytes: Bytes, at: SystemTime) {
         let must_arrive =
             kind != Kind::Metrics || self.shared.fleet.settings.metrics == Delivery::Durable;
+        let id = self.ids.as_mut().map(|ids| ids.next(&bytes, Instant::now())).unwrap_or_default();
         let receipts = self.session.receipts(self.shared.outputs.len());
         for (output, receipt) in self.shared.outputs.iter().zip(receipts) {
             let guest = Arc::clone(self.guest);
-            let mut line = Line { guest, kind, at, bytes: bytes.clone(), receipt };
+            let mut line = Line { guest, kind, at, bytes: bytes.clone(), id, receipt };
             let mut has_waited = false;
             while let Err(refused) = output.push(line) {
                 line = refused;

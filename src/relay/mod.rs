@@ -1,4 +1,4 @@
-//! The relay: reads the sockets of all guests of a machine, and hands their lines to files, sockets, standard output and
+//! The relay: reads the sockets of all guests of a machine, and hands their lines to files, sockets, standard output, NATS and
 //! Prometheus.
 //!
 //! ```text
@@ -23,7 +23,10 @@ mod watch;
 mod guest;
 mod session;
 mod fair_queue;
+mod message_id;
 mod outputs;
+mod nats;
+mod subject;
 mod metrics;
 
 use std::sync::Arc;
@@ -62,8 +65,17 @@ pub async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, St
             queues.push(queue);
         }
     }
+    let message_ids = file.nats.as_ref().map(|nats| nats.duplicates.get());
+    if let Some(settings) = file.nats {
+        let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
+        let queue = Arc::new(FairQueue::new(share));
+        let context = Context::new("nats", &stats, &outputs_stop);
+        let nats = nats::Nats::new(settings, Arc::clone(&fleet.site));
+        tasks.extend(outputs::publish(&context, &queue, nats).into_tasks());
+        queues.push(queue);
+    }
     let serves_metrics = !servers.is_empty();
-    let shared = Arc::new(Shared { fleet, outputs: queues.clone(), serves_metrics });
+    let shared = Arc::new(Shared { fleet, outputs: queues.clone(), serves_metrics, message_ids });
 
     let deadline = async {
         stop.cancelled().await;

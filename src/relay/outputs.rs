@@ -9,9 +9,10 @@ use futures::{FutureExt, Stream};
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
-use super::fair_queue::{FairQueue, Line};
+use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::Fleet;
 use super::metrics;
+use super::nats::{self, Nats};
 use crate::model::{Frame, Iso8601, Receipt};
 use crate::pipeline::{
     BoxSink, Context, EventCount, Graph, Output, Pipeline, Source, StageError, Transform,
@@ -28,14 +29,29 @@ const PAGE_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// Takes lines off a queue in turns, wraps them and writes them.
 pub fn write(context: &Context, queue: &Arc<FairQueue>, site: &str, sink: BoxSink<Frame>) -> Graph {
-    Pipeline::from_sources(context, [Turns(Arc::clone(queue))], 1)
-        .then(Wrap { site: quoted(site) })
+    let limits = Limits { lines: FRAME_LINES_MAX, bytes: FRAME_BYTES_MAX, is_one_each: false };
+    Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
+        .then(Wrap::new(site))
         .write(sink, FRAMES_WAITING)
+}
+
+/// Takes lines off a queue, at most one of each guest at a time, and publishes them.
+pub fn publish(context: &Context, queue: &Arc<FairQueue>, nats: Nats) -> Graph {
+    let limits = Limits { lines: nats::LINES_MAX, bytes: nats::BYTES_MAX, is_one_each: true };
+    Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
+        .write(nats, FRAMES_WAITING)
 }
 
 /// Lines of several guests that are written as one.
 #[derive(Debug)]
 pub struct Turn(Vec<Line>);
+
+impl Turn {
+    /// Its lines, those of a guest in their order.
+    pub fn lines(&self) -> &[Line] {
+        &self.0
+    }
+}
 
 impl EventCount for Turn {
     fn weight(&self) -> u64 {
@@ -48,14 +64,17 @@ impl EventCount for Turn {
 }
 
 /// Takes what waits in a queue, a line of each guest in turn.
-struct Turns(Arc<FairQueue>);
+struct Turns {
+    queue: Arc<FairQueue>,
+    limits: Limits,
+}
 
 impl Source for Turns {
     type Out = Turn;
 
     fn open(&mut self) -> impl Stream<Item = Result<Turn, StageError>> + Send + '_ {
         stream! {
-            while let Some(lines) = self.0.take(FRAME_LINES_MAX, FRAME_BYTES_MAX).await {
+            while let Some(lines) = self.queue.take(self.limits).await {
                 yield Ok(Turn(lines));
             }
         }
@@ -64,7 +83,7 @@ impl Source for Turns {
 
 /// Puts each line into an object of its own: `{"site":…,"vm":…,"received":…,"kind":…,"line":…}`. A guest can write nothing
 /// beside its line, so it cannot pass for another.
-struct Wrap {
+pub struct Wrap {
     /// As JSON.
     site: String,
 }
@@ -78,6 +97,7 @@ impl Transform for Wrap {
         let mut bytes = Vec::with_capacity(size);
         for line in &turn.0 {
             self.wrap(line, &mut bytes);
+            bytes.push(b'\n');
         }
         let receipt = Receipt::merge(turn.0.iter().map(|line| line.receipt.clone()));
         out.push(Frame { receipt, ..Frame::new(bytes, turn.0.len() as u32, now) });
@@ -85,6 +105,18 @@ impl Transform for Wrap {
 }
 
 impl Wrap {
+    /// For lines of guests at `site`.
+    pub fn new(site: &str) -> Self {
+        Self { site: quoted(site) }
+    }
+
+    /// The object of one line.
+    pub fn object(&self, line: &Line) -> Vec<u8> {
+        let mut object = Vec::with_capacity(line.bytes.len() + self.site.len() + 160);
+        self.wrap(line, &mut object);
+        object
+    }
+
     fn wrap(&self, line: &Line, out: &mut Vec<u8>) {
         let (vm, received) = (quoted(&line.guest.vm), Iso8601::new(line.at));
         let (site, kind, received) = (&self.site, line.kind.word(), received.as_str());
@@ -93,7 +125,7 @@ impl Wrap {
         );
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(&line.bytes);
-        out.extend_from_slice(b"}\n");
+        out.push(b'}');
     }
 }
 

@@ -48,7 +48,7 @@ impl Relay {
         let runtime = runtime
             .map_err(|error| failed(EXIT_SYSTEM, format!("cannot start the runtime: {error}")))?;
         let level = std::env::var("RUST_LOG").ok().filter(|level| !level.trim().is_empty());
-        let log = agent::start_log(&level.unwrap_or_else(|| "info".to_owned()));
+        let log = agent::start_log(&level.unwrap_or_else(|| "info,async_nats=error".to_owned()));
         let log = log.map_err(|what| failed(EXIT_CONFIG, what.to_string()))?.write_on(&runtime);
         for warning in &warnings {
             tracing::warn!("{}", warning.line());

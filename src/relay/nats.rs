@@ -1,0 +1,291 @@
+//! The output to NATS JetStream: each line a message, acknowledged by the stream before the guest is.
+//!
+//! # Order and repetition
+//! Of a guest one line is on its way at a time, so that its lines are stored in their order whatever is lost with a
+//! connection; many guests' lines are on their way at once. A line whose acknowledgement does not come is published again
+//! under the same [message id](super::message_id), by which the stream knows it.
+//!
+//! # When NATS is away
+//! The pipeline offers the same lines again, after a pause. The rest waits in the queue, each guest in its share, and behind
+//! that in the guests. A connection that failed is given up with all that its client holds.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::fair_queue::Line;
+use super::fleet::Count;
+use super::outputs::{Turn, Wrap};
+use super::subject;
+use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
+use crate::config;
+use crate::pipeline::{Sink, StageError};
+
+/// Lines that are on their way at once, and their bytes: one of each guest, or one longer line.
+pub const LINES_MAX: usize = 512;
+/// See [`LINES_MAX`].
+pub const BYTES_MAX: usize = 1 << 20;
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer of the stream may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often the server is asked whether it is there, where nothing else is said.
+const PING: Duration = Duration::from_secs(10);
+
+/// Publishes lines, and waits until the stream has them.
+pub struct Nats {
+    settings: config::Nats,
+    site: Arc<str>,
+    wrap: Wrap,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    jetstream: Context,
+    /// It has ended.
+    lost: CancellationToken,
+}
+
+impl Nats {
+    /// Is not connected yet.
+    pub fn new(settings: config::Nats, site: Arc<str>) -> Self {
+        let wrap = Wrap::new(&site);
+        Self { settings, site, wrap, connection: None }
+    }
+
+    /// Takes the connection, or makes one.
+    async fn connected(&mut self) -> Result<Connection, StageError> {
+        match self.connection.take() {
+            Some(connection) if !connection.lost.is_cancelled() => Ok(connection),
+            _ => self.connect().await,
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, StageError> {
+        let failed = |what: &dyn Display| StageError::outside(what);
+        let servers: Result<Vec<ServerAddr>, _> =
+            self.settings.servers.iter().map(|server| server.parse()).collect();
+        let servers = servers.map_err(|error| failed(&error))?;
+        let lost = CancellationToken::new();
+        let on_event = {
+            let lost = lost.clone();
+            move |event| {
+                let is_over =
+                    matches!(event, Event::Disconnected | Event::Closed | Event::LameDuckMode);
+                if is_over {
+                    lost.cancel();
+                }
+                async {}
+            }
+        };
+        let options = self.identify(ConnectOptions::new()).await?;
+        let options = options
+            .name(format!("infiniservice-host relay of {}", self.site))
+            .connection_timeout(CONNECT)
+            .request_timeout(Some(ANSWER))
+            .ping_interval(PING)
+            .client_capacity(LINES_MAX)
+            // What failed is made anew here, so that no client holds lines of before.
+            .max_reconnects(1)
+            .event_callback(on_event);
+        let options = match &self.settings.ca {
+            Some(ca) => options.add_root_certificates(ca.clone()),
+            None => options,
+        };
+        let client = options.connect(servers).await.map_err(|error| {
+            let text = error.to_string();
+            let help = match error.kind() {
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                    "; check user, secret and credentials in [nats]"
+                }
+                // rustls's own error comes as one of input and output.
+                ConnectErrorKind::Tls => "; check ca in [nats], and the server's certificate",
+                _ if text.contains("certificate") => {
+                    "; check ca in [nats], and the server's certificate"
+                }
+                _ => "",
+            };
+            StageError::outside(format_args!("cannot connect to NATS: {text}{help}"))
+        })?;
+        let jetstream = jetstream::ContextBuilder::new()
+            .timeout(ANSWER)
+            .ack_timeout(ANSWER)
+            .max_ack_inflight(LINES_MAX)
+            .build(client);
+        let settings = &self.settings;
+        let stream = jetstream
+            .get_or_create_stream(Config {
+                name: settings.stream.clone(),
+                description: Some("lines of guests, of infiniservice-host relay".to_owned()),
+                subjects: subject::of_lines().into(),
+                max_bytes: i64::try_from(settings.max_size.bytes()).unwrap_or(i64::MAX),
+                max_age: settings.max_age.get(),
+                duplicate_window: settings.duplicates.get(),
+                discard: DiscardPolicy::Old,
+                ..Config::default()
+            })
+            .await
+            .map_err(|error| {
+                let name = &settings.stream;
+                StageError::outside(format_args!("there is no stream {name:?} at NATS: {error}"))
+            })?;
+        tell(stream.cached_info(), settings.duplicates.get())?;
+        Ok(Connection { jetstream, lost })
+    }
+
+    /// Reads who the relay is; anew for each connection, so that a file may change.
+    async fn identify(&self, options: ConnectOptions) -> Result<ConnectOptions, StageError> {
+        let config::Nats { credentials, user, secret, .. } = &self.settings;
+        if let Some(path) = credentials {
+            let path = path.clone();
+            let text = load(SecretSource::File(path)).await?;
+            return options.credentials(&text).map_err(|_| {
+                StageError::outside("credentials in [nats] is no credentials file of NATS")
+            });
+        }
+        match (user, secret) {
+            (Some(user), Some(source)) => {
+                let password = load(source.clone()).await?;
+                Ok(options.user_and_password(user.clone(), password.to_string()))
+            }
+            _ => Ok(options),
+        }
+    }
+
+    /// Publishes all lines and waits for all; an error where one is not known to be stored.
+    async fn publish(&self, connection: &Connection, lines: &[Line]) -> Result<(), StageError> {
+        let sends = lines.iter().map(|line| self.send(&connection.jetstream, line));
+        // In order, as they are taken by the client: nothing is awaited there but room.
+        let mut answers = Vec::with_capacity(lines.len());
+        for send in sends {
+            answers.push(send.await?);
+        }
+        let answered = answers.into_iter().zip(lines).map(async |(answer, line)| {
+            let Some(answer) = answer else { return Ok(()) };
+            match answer.await {
+                Ok(answer) if answer.stream == self.settings.stream => Ok(()),
+                Ok(answer) => Err(StageError::outside(format_args!(
+                    "another stream of NATS, {:?}, has the subjects of the lines; name it in [nats]",
+                    answer.stream
+                ))),
+                Err(error) if is_too_large(&error) => {
+                    line.guest.count(Count::TooLarge);
+                    Ok(())
+                }
+                Err(error) => Err(unpublished(&error)),
+            }
+        });
+        // All are waited for, also where one has failed: what is stored need not be said again by a later connection.
+        join_all(answered).await.into_iter().collect()
+    }
+
+    /// Hands a line to the client; `None` where no server takes it.
+    async fn send(
+        &self,
+        jetstream: &Context,
+        line: &Line,
+    ) -> Result<Option<jetstream::context::PublishAckFuture>, StageError> {
+        let subject = subject::of_line(&self.site, &line.guest.vm, line.kind);
+        let message = PublishMessage::build()
+            .payload(self.wrap.object(line).into())
+            .message_id(line.id.to_string());
+        match jetstream.send_publish(subject, message).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if is_too_large(&error) => {
+                line.guest.count(Count::TooLarge);
+                Ok(None)
+            }
+            Err(error) => Err(unpublished(&error)),
+        }
+    }
+}
+
+impl Sink for Nats {
+    type In = Turn;
+
+    fn detail(&self) -> String {
+        format!("{}, stream {}", self.settings.servers.join(" "), self.settings.stream)
+    }
+
+    async fn write(&mut self, turn: &Turn) -> Result<(), StageError> {
+        let connection = self.connected().await?;
+        tokio::select! {
+            biased;
+            published = self.publish(&connection, turn.lines()) => published?,
+            () = connection.lost.cancelled() => {
+                return Err(StageError::outside("the connection to NATS has ended"));
+            }
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Connects at the start, and not only when a line comes: the log says early what is wrong.
+    async fn flush(&mut self) -> Result<(), StageError> {
+        self.connection = Some(self.connected().await?);
+        Ok(())
+    }
+}
+
+/// Says what the stream holds and for how long, and refuses one that would not do.
+fn tell(info: &Info, duplicates: Duration) -> Result<(), StageError> {
+    let Config {
+        name, subjects, max_bytes, max_messages, max_age, duplicate_window, no_ack, ..
+    } = &info.config;
+    if *no_ack {
+        return Err(StageError::outside(format_args!(
+            "the stream {name:?} of NATS acknowledges nothing; take no_ack off it"
+        )));
+    }
+    // A line that is said again after that would be taken for the same.
+    if *duplicate_window > duplicates {
+        return Err(StageError::outside(format_args!(
+            "the stream {name:?} of NATS knows message ids for {duplicate_window:?}; set duplicates in [nats] to that"
+        )));
+    }
+    tracing::info!(
+        stream = name,
+        ?subjects,
+        max_bytes,
+        max_messages,
+        ?max_age,
+        duplicates = ?duplicate_window,
+        "lines go to a stream of NATS"
+    );
+    Ok(())
+}
+
+async fn load(source: SecretSource) -> Result<Zeroizing<String>, StageError> {
+    let unfit = |what: &dyn Display| StageError::outside(format_args!("no login for NATS: {what}"));
+    let loaded = tokio::task::spawn_blocking(move || Secret::load(&source)).await;
+    let secret = match loaded {
+        Ok(loaded) => loaded.map_err(|error: SecretError| unfit(&error))?,
+        Err(_) => None,
+    };
+    let secret = secret.ok_or_else(|| unfit(&"the secret in [nats] is empty"))?;
+    let text = std::str::from_utf8(secret.expose()).map_err(|_| unfit(&"it is no text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Whether neither this server nor this stream will ever take the message.
+fn is_too_large(error: &PublishError) -> bool {
+    let refused = || {
+        let source = std::error::Error::source(error);
+        let code = source?.downcast_ref::<jetstream::Error>()?.error_code();
+        Some(code == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM)
+    };
+    error.kind() == PublishErrorKind::MaxPayloadExceeded || refused() == Some(true)
+}
+
+fn unpublished(error: &PublishError) -> StageError {
+    StageError::outside(format_args!("NATS has not stored a line: {error}"))
+}

@@ -1,0 +1,361 @@
+//! Lines of guests in a stream of a real NATS server, which is killed, stopped and slow.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Arc, Mutex};
+
+use async_nats::jetstream;
+use async_nats::jetstream::stream::StorageType;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// A NATS server behind a port that stays while it is killed and started again.
+struct Nats {
+    folder: TempDir,
+    /// More of its configuration.
+    more: String,
+    server: Option<Running>,
+    /// Where it listens now.
+    target: Arc<Mutex<Option<String>>>,
+    port: u16,
+}
+
+impl Nats {
+    /// `None`, and a line that says so, where there is no server to run.
+    async fn start(more: &str) -> Option<Self> {
+        if Command::new("nats-server").arg("--version").output().is_err() {
+            eprintln!("NOT RUN: nats-server is missing");
+            return None;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = Arc::new(Mutex::new(None::<String>));
+        let to = Arc::clone(&target);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let Some(to) = to.lock().unwrap().clone() else { continue };
+                tokio::spawn(async move {
+                    if let Ok(mut server) = TcpStream::connect(to).await {
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut nats = Self { folder, more: more.to_owned(), server: None, target, port };
+        nats.again().await;
+        Some(nats)
+    }
+
+    /// Starts the server, on what it has stored.
+    async fn again(&mut self) {
+        let at = |name: &str| self.folder.path().join(name);
+        let (config, store) = (at("nats.conf"), at("store"));
+        let text = format!(
+            "listen: \"127.0.0.1:-1\"\nports_file_dir: {:?}\njetstream {{ store_dir: {store:?} }}\n{}",
+            self.folder.path(),
+            self.more
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("nats-server");
+        command.arg("--config").arg(&config).arg("--log").arg(at("log"));
+        let server = Running(command.stdin(Stdio::null()).spawn().unwrap());
+        let ports = at(&format!("nats-server_{}.ports", server.0.id()));
+        let found = soon("the server says where it listens", || async {
+            let text = std::fs::read_to_string(&ports).map_err(drop)?;
+            let ports: Value = serde_json::from_str(&text).map_err(drop)?;
+            let place = ports["nats"][0].as_str().ok_or(())?.to_owned();
+            Ok::<_, ()>(place.rsplit_once('/').map_or(place.clone(), |(_, at)| at.to_owned()))
+        })
+        .await;
+        *self.target.lock().unwrap() = Some(found);
+        self.server = Some(server);
+    }
+
+    /// `kill -9`.
+    fn kill(&mut self) {
+        *self.target.lock().unwrap() = None;
+        self.server = None;
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.server.as_ref().unwrap().signal(signal);
+    }
+
+    /// The `[nats]` of a relay.
+    fn output(&self, more: &str) -> String {
+        format!("[nats]\nservers = \"nats://127.0.0.1:{}\"\n{more}", self.port)
+    }
+
+    async fn stream(&self, options: async_nats::ConnectOptions) -> Stream {
+        let server = format!("nats://127.0.0.1:{}", self.port);
+        let client = soon("NATS answers", || options.clone().connect(server.clone())).await;
+        let context = jetstream::new(client);
+        Stream(soon("the relay makes a stream", || context.get_stream("infini")).await)
+    }
+}
+
+struct Stream(jetstream::stream::Stream);
+
+/// A message of the stream.
+struct Stored {
+    subject: String,
+    id: String,
+    line: Value,
+}
+
+impl Stream {
+    async fn count(&mut self) -> u64 {
+        self.0.info().await.unwrap().state.messages
+    }
+
+    /// All messages, in their order.
+    async fn all(&mut self) -> Vec<Stored> {
+        let last = self.0.info().await.unwrap().state.last_sequence;
+        let mut all = Vec::new();
+        for sequence in 1..=last {
+            let message = self.0.get_raw_message(sequence).await.unwrap();
+            let id = message.headers.get("Nats-Msg-Id").expect("a message id").to_string();
+            let line = serde_json::from_slice(&message.payload).expect("a whole line");
+            all.push(Stored { subject: message.subject.to_string(), id, line });
+        }
+        all
+    }
+
+    /// The numbers of a guest's lines, in their order; each message has an id of its own, and the subject of its line.
+    async fn numbers(&mut self, vm: &str) -> Vec<u64> {
+        let all = self.all().await;
+        let ids: HashSet<&str> = all.iter().map(|stored| stored.id.as_str()).collect();
+        assert_eq!(ids.len(), all.len(), "each is stored once");
+        let of_vm = all.iter().filter(|stored| stored.line["vm"] == vm);
+        of_vm
+            .map(|stored| {
+                let subject = format!("infini.lab.{}.events", vm.replace('.', "%2E"));
+                assert_eq!((&stored.subject, &stored.line["site"]), (&subject, &"lab".into()));
+                stored.line["line"]["number"].as_u64().unwrap()
+            })
+            .collect()
+    }
+}
+
+fn event(number: u64) -> String {
+    format!(r#"{{"type":"agent_event","number":{number}}}"#)
+}
+
+#[tokio::test]
+async fn a_stream_has_each_line_once_and_in_order_though_nats_is_killed_in_the_middle() {
+    let Some(mut nats) = Nats::start("").await else { return };
+    let place = Place::new();
+    let names = ["web", "db.prod", "old"];
+    let sockets = names.map(|vm| place.guest(vm));
+    let _relay = place.relay("", &nats.output(""));
+    let mut guests = Vec::new();
+    for socket in &sockets {
+        guests.push(accept(socket).await);
+    }
+    const LINES: u64 = 150;
+    for number in 0..3 * LINES {
+        if number == LINES {
+            // What is acknowledged is stored.
+            for guest in &mut guests {
+                acknowledged(guest, 1000).await;
+            }
+            let mut stream = nats.stream(Default::default()).await;
+            assert_eq!(stream.count().await, 3 * LINES);
+        }
+        for guest in &mut guests {
+            guest.say(event(number)).await;
+        }
+        // Lines are on their way when it is killed, and come while it is away.
+        match number {
+            _ if number == LINES + 50 => nats.kill(),
+            _ if number == 2 * LINES => {
+                guests[0].say(r#"{"type":"keep_alive","sequence_number":2000}"#).await;
+                let answer = timeout(Duration::from_millis(300), guests[0].line()).await;
+                assert!(answer.is_err(), "nothing is acknowledged meanwhile: {answer:?}");
+                nats.again().await;
+            }
+            _ => {}
+        }
+    }
+    for guest in &mut guests {
+        acknowledged(guest, 3000).await;
+    }
+    let mut stream = nats.stream(Default::default()).await;
+    for vm in names {
+        assert_eq!(stream.numbers(vm).await, (0..3 * LINES).collect::<Vec<_>>(), "{vm}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_again_after_the_relay_was_killed_is_stored_once() {
+    let Some(nats) = Nats::start("").await else { return };
+    let place = Place::new();
+    let socket = place.guest("web");
+    let relay = place.relay("", &nats.output(""));
+    let mut guest = accept(&socket).await;
+    for number in 0..200 {
+        guest.say(event(number)).await;
+    }
+    let mut stream = nats.stream(Default::default()).await;
+    let late = Instant::now() + PATIENCE;
+    while stream.count().await < 100 {
+        assert!(Instant::now() < late, "lines are stored");
+    }
+    drop(relay); // kill -9
+    drop(guest);
+    let _relay = place.relay("", &nats.output(""));
+    let mut guest = accept(&socket).await;
+    for number in 0..250 {
+        match number {
+            0..200 => guest.say(event(number).replacen('{', r#"{"redelivered":true,"#, 1)).await,
+            _ => guest.say(event(number)).await,
+        }
+    }
+    acknowledged(&mut guest, 1000).await;
+    assert_eq!(stream.numbers("web").await, (0..250).collect::<Vec<_>>());
+}
+
+/// Kibibytes of memory that a process has now.
+fn memory_of(process: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn while_nats_does_not_answer_readings_are_dropped_and_the_rest_waits_in_the_guests() {
+    let Some(nats) = Nats::start("").await else { return };
+    let place = Place::new();
+    let names = ["a", "b", "c", "d"];
+    let sockets = names.map(|vm| place.guest(vm));
+    let metrics = place.at("metrics");
+    let relay = place.relay(
+        "rate = \"64MiB\"\nqueue = \"256KiB\"",
+        &format!("[[write]]\nprometheus = {{ unix = {metrics:?} }}\n{}", nats.output("")),
+    );
+    let mut stream = nats.stream(Default::default()).await;
+    nats.signal(Signal::STOP);
+    const LINES: u64 = 1500;
+    let mut guests = Vec::new();
+    for socket in &sockets {
+        let mut guest = accept(socket).await;
+        guests.push(tokio::spawn(async move {
+            let reading = format!(r#"{{"type":"metrics","padding":"{}"}}"#, "x".repeat(2000));
+            for _ in 0..500 {
+                guest.say(&reading).await;
+            }
+            let padding = "x".repeat(2000);
+            for number in 0..LINES {
+                let line = format!(r#"{{"type":"agent_event","number":{number},"p":"{padding}"}}"#);
+                guest.say(line).await;
+            }
+            acknowledged(&mut guest, 1000).await;
+        }));
+    }
+    let expected = names.map(|vm| {
+        let of = |name, reason| {
+            format!(
+                "infiniservice_guest_{name}_total{{site=\"lab\",vm=\"{vm}\",reason=\"{reason}\"}}"
+            )
+        };
+        [of("dropped", "output_full"), of("throttled", "output")]
+    });
+    let expected: Vec<&str> = expected.iter().flatten().map(String::as_str).collect();
+    place.scraped(&expected).await;
+    let memory = memory_of(&relay);
+    assert!(memory < 64 << 10, "{memory} KiB");
+    assert!(guests.iter().all(|guest| !guest.is_finished()), "nothing is acknowledged");
+    nats.signal(Signal::CONT);
+    for guest in guests {
+        timeout(2 * PATIENCE, guest).await.expect("everything arrives").unwrap();
+    }
+    let all = stream.all().await;
+    for vm in names {
+        let of_vm = all.iter().filter(|stored| stored.line["vm"] == vm);
+        let events = of_vm.filter(|stored| stored.line["kind"] == "event");
+        let numbers: Vec<_> =
+            events.map(|stored| stored.line["line"]["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..LINES).collect::<Vec<_>>(), "{vm}");
+    }
+    let memory = memory_of(&relay);
+    assert!(memory < 64 << 10, "{memory} KiB");
+}
+
+/// A certificate authority and a certificate of it for 127.0.0.1 in `folder`; `false` where openssl is missing.
+fn certify(folder: &Path) -> bool {
+    let steps = [
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout leaf.key -out leaf.csr -subj /CN=127.0.0.1",
+        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out leaf.pem -days 2 -extfile names",
+    ];
+    std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    steps.iter().all(|step| {
+        let mut command = Command::new("openssl");
+        command.args(step.split(' ')).current_dir(folder).stderr(Stdio::null());
+        match command.status() {
+            Err(_) => false,
+            Ok(status) => {
+                assert!(status.success(), "openssl {step}");
+                true
+            }
+        }
+    })
+}
+
+fn secret_file(path: &Path, mode: u32) {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(mode).open(path);
+    file.unwrap().write_all(b"hunter2\n").unwrap();
+}
+
+// The log is read by calls that block, and the port in front of the server goes on meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_proves_who_it_is_and_the_relay_who_it_is_with_a_password_that_others_cannot_read()
+ {
+    let place = Place::new();
+    if !certify(place.0.path()) {
+        eprintln!("NOT RUN: openssl is missing");
+        return;
+    }
+    let (cert, key, ca) = (place.at("leaf.pem"), place.at("leaf.key"), place.at("ca.pem"));
+    let more = format!(
+        "tls {{ cert_file: {cert:?}, key_file: {key:?} }}\nauthorization {{ user: relay, password: hunter2 }}\n"
+    );
+    let Some(nats) = Nats::start(&more).await else { return };
+    secret_file(&place.at("open"), 0o644);
+    secret_file(&place.at("closed"), 0o600);
+    let login = |secret: &str| {
+        let secret = format!("file:{}", place.at(secret).display());
+        nats.output(&format!("ca = {ca:?}\nuser = \"relay\"\nsecret = {secret:?}\n"))
+            .replace("nats://", "tls://")
+    };
+    for (output, said) in [
+        (login("open"), "so others can read or change it"),
+        (login("closed").replace(&format!("ca = {ca:?}\n"), ""), "check ca in [nats]"),
+        (nats.output(&format!("ca = {ca:?}\n")), "check user, secret and credentials in [nats]"),
+    ] {
+        let mut relay = place.relay_with("", &output, Stdio::piped());
+        let mut log = String::new();
+        let mut lines = relay.log();
+        while !log.contains(said) {
+            assert!(std::io::BufRead::read_line(&mut lines, &mut log).unwrap() > 0, "{log}");
+            assert!(log.lines().count() < 6 && !log.contains("hunter2"), "{log}");
+        }
+    }
+    let socket = place.guest("web");
+    let _relay = place.relay("", &login("closed"));
+    let mut guest = accept(&socket).await;
+    guest.say(event(7)).await;
+    acknowledged(&mut guest, 1000).await;
+    let options = async_nats::ConnectOptions::new()
+        .add_root_certificates(ca.clone())
+        .require_tls(true)
+        .user_and_password("relay".into(), "hunter2".into());
+    let mut stream = nats.stream(options).await;
+    assert_eq!(stream.numbers("web").await, [7]);
+    let config = &stream.0.cached_info().config;
+    assert_eq!((config.max_bytes, config.storage), (1 << 30, StorageType::File));
+}
