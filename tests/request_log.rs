@@ -278,6 +278,26 @@ async fn a_full_disk_refuses_what_must_be_written_down_and_nothing_is_lost_by_it
     assert_eq!(told["script"].error.as_deref(), Some(CUT_SCRIPT));
 }
 
+/// Only so many records wait for a disk that fails; the file is then written from memory.
+#[tokio::test]
+async fn all_that_happened_while_the_disk_failed_is_in_the_file_when_it_works_again() {
+    let disk = FaultyDisk::new(1);
+    let log = begin(&disk, "b", NOW);
+    disk.set(Faults { write_fails: true, ..Faults::default() });
+    let take = |log: &RequestLog, number: i64| {
+        log.envelope((Instant::now(), NOW), NOW + number, &number.to_string(), false)
+    };
+    let all = (256 << 10) / 56 + 50; // a little more than wait
+    assert!((0..all).all(|number| take(&log, number).is_ok()));
+    assert!(log.sync().await.is_err());
+    disk.set(Faults::default());
+    log.sync().await.unwrap();
+    drop(log);
+    let log = begin(&disk, "b", NOW);
+    assert!((0..all).all(|number| take(&log, number) == Err(Refused::Replayed)));
+    assert_eq!(take(&log, all), Ok(()));
+}
+
 #[tokio::test]
 async fn the_file_is_bounded_and_a_start_with_a_full_one_is_short() {
     let disk = FaultyDisk::new(1);

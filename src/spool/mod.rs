@@ -95,7 +95,7 @@ pub use types::{
     TOMBSTONE_MAX, Tombstone,
 };
 
-pub(crate) use reader::{CHUNK, Reader};
+pub(crate) use reader::Reader;
 pub(crate) use record::{HEAD, RawHead, read_raw, write_raw};
 pub(crate) use status::{millis, time};
 pub(crate) use storage::append_all;

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::now_ms;
 use crate::commands::decode::SCRIPT;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
@@ -103,24 +104,24 @@ pub(super) const CODES: std::ops::RangeInclusive<u8> = 64..=71;
 
 impl Event {
     /// Adds it to `out`.
-    pub fn write(&self, now_ms: u64, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut Vec<u8>) {
         fn json(body: &impl Serialize) -> Vec<u8> {
             serde_json::to_vec(body).unwrap_or_default() // texts and numbers have a spelling
         }
-        let (code, number, at_ms, body) = match self {
-            Self::Session(session) => (64, 0, now_ms, json(session)),
-            Self::Envelope(ts, nonce) => (65, 0, ts.cast_unsigned(), nonce.to_le_bytes().to_vec()),
-            Self::Accepted(number, accepted) => (66, *number, now_ms, json(accepted)),
-            Self::Progress(number, what) => {
-                let (code, body) = match what {
-                    Progress::Started => (67, Vec::new()),
-                    Progress::Finished(ended) => (68, json(ended)),
-                    Progress::Withdrawn => (69, Vec::new()),
-                    Progress::Acknowledged => (70, Vec::new()),
-                };
-                (code, *number, now_ms, body)
-            }
-            Self::Closed => (71, 0, now_ms, Vec::new()),
+        let (code, number, body) = match self {
+            Self::Session(session) => (64, 0, json(session)),
+            Self::Envelope(_, nonce) => (65, 0, nonce.to_le_bytes().to_vec()),
+            Self::Accepted(number, accepted) => (66, *number, json(accepted)),
+            Self::Progress(number, Progress::Started) => (67, *number, Vec::new()),
+            Self::Progress(number, Progress::Finished(ended)) => (68, *number, json(ended)),
+            Self::Progress(number, Progress::Withdrawn) => (69, *number, Vec::new()),
+            Self::Progress(number, Progress::Acknowledged) => (70, *number, Vec::new()),
+            Self::Closed => (71, 0, Vec::new()),
+        };
+        // Of the other records no time is read: it is for people.
+        let at_ms = match self {
+            Self::Envelope(ts, _) => ts.cast_unsigned(),
+            _ => now_ms(),
         };
         write_raw(&RawHead::new(code, number.into(), at_ms), &body, out);
     }
@@ -134,8 +135,7 @@ impl Event {
         Some(match head.code {
             64 => Self::Session(json(body)?),
             65 => {
-                let nonce = u128::from_le_bytes(body.try_into().ok()?);
-                Self::Envelope(head.at_ms.cast_signed(), nonce)
+                Self::Envelope(head.at_ms.cast_signed(), u128::from_le_bytes(body.try_into().ok()?))
             }
             66 => Self::Accepted(number, json(body)?),
             67 => Self::Progress(number, Progress::Started),

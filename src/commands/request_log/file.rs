@@ -6,7 +6,8 @@ use std::io;
 use super::SIZE;
 use super::event::{BODY_MAX, CODES, Event};
 use crate::pipeline::LogLimit;
-use crate::spool::{CHUNK, HEAD, Names, RawHead, Reader, Storage, append_all, read_raw};
+use crate::sinks::why;
+use crate::spool::{HEAD, Names, Reader, Storage, append_all, read_raw};
 
 /// The names of the file in the state folder. The lock has a file of its own, since the folder's is the spool's.
 pub const NAMES: Names = Names {
@@ -19,6 +20,9 @@ pub const NAMES: Names = Names {
 /// The first bytes of the file; the last of them is the version of the format.
 pub(super) const MAGIC: [u8; 8] = *b"IBREQLG\x01";
 
+/// The most that is read of it.
+const READ_MAX: u64 = 4 * SIZE;
+
 /// What reading the file has shown.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -28,11 +32,15 @@ pub(super) struct Found {
     pub wrong: Option<String>,
     /// It ends in the middle of a record, as a crash leaves it, and nothing else is wrong: what it says is so.
     pub is_torn: bool,
+    length: u64,
 }
 
 /// The open file. `storage` is `None` where there is none.
+#[derive(Default)]
 pub(super) struct Disk {
-    pub storage: Option<Box<dyn Storage>>,
+    storage: Option<Box<dyn Storage>>,
+    /// Why the file cannot be used.
+    unusable: Option<String>,
     end: u64,
     /// It has to be written anew before anything can be appended.
     pub is_stale: bool,
@@ -43,74 +51,42 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub fn new(storage: Option<Box<dyn Storage>>) -> Self {
-        Self { storage, end: 0, is_stale: true, is_dirty: false, failing: LogLimit::default() }
-    }
-
-    /// Reads the file, at most `most` bytes of it, and gives each record to `take`.
-    ///
-    /// Each sum is checked. Behind a damaged part the next head that has its sum is looked for: no body can look like
-    /// one, since an id and a name are printable and a head is not.
-    ///
-    /// # Errors
-    /// The disk does not give it back: that says nothing about the file.
-    pub fn read(&mut self, most: u64, mut take: impl FnMut(Event)) -> io::Result<Found> {
-        let mut found = Found::default();
-        let Some(storage) = &mut self.storage else { return Ok(found) };
-        let whole = storage.length()?;
-        let length = whole.min(most);
-        if whole == 0 {
-            return Ok(found);
-        }
-        let mut reader = Reader::on(&mut **storage);
-        let (mut first, mut is_torn) = (None, false);
-        let mut wrong = |what: &'static str, at: u64| first = first.or(Some((what, at)));
-        let mut at = 0;
-        match reader.bytes(0, MAGIC.len())? == MAGIC {
-            true => at = MAGIC.len() as u64,
-            false => wrong("it does not begin as a request log of this version", 0),
-        }
-        let mut last = 0;
-        while at < length {
-            last = at;
-            let known =
-                |head: &RawHead| CODES.contains(&head.code) && head.length as usize <= BODY_MAX;
-            let Some(head) = read_raw(reader.bytes(at, HEAD)?).filter(known) else {
-                let bytes = reader.bytes(at, CHUNK)?;
-                is_torn |= bytes.len() < HEAD;
-                wrong("no record is", at);
-                // Mostly a look at a few bytes says that no head begins there.
-                let heads = bytes.windows(HEAD).skip(1).position(|head| {
-                    CODES.contains(&head[4]) && head[5..8] == [0; 3] && read_raw(head).is_some()
-                });
-                let passed =
-                    heads.map_or((bytes.len() + 1).saturating_sub(HEAD).max(1), |at| at + 1);
-                at = if is_torn { length } else { at + passed as u64 };
-                continue;
-            };
-            let body = HEAD as u64 + u64::from(head.length);
-            let body = reader.bytes(at, body as usize)?.get(HEAD..body as usize);
-            let is_whole = |body: &&[u8]| crc32fast::hash(body) == head.body_crc;
-            match body.filter(is_whole).and_then(|body| Event::read(&head, body)) {
-                Some(event) => {
-                    found.records += 1;
-                    take(event);
-                }
-                None => {
-                    is_torn |= at + (HEAD as u64) + u64::from(head.length) > length;
-                    wrong("a record is damaged or cut short", at);
+    /// Opens the file, and gives each record to `take`. Logs what is wrong; a file without any usable record is set aside.
+    pub fn open(storage: io::Result<Box<dyn Storage>>, take: impl FnMut(Event)) -> (Self, Found) {
+        let opened = storage.map_err(|error| why(&error)).and_then(|mut storage| {
+            let found = read(&mut *storage, take);
+            let found = found.map_err(|error| format!("it cannot be read: {}", why(&error)))?;
+            if let Some(wrong) = &found.wrong {
+                let (records, refused) = (found.records, "envelopes of before now are refused");
+                tracing::warn!(wrong, records, "the request log is damaged; {refused}");
+                if records == 0 {
+                    let stays = "nothing in it can be used, nor can it be set aside";
+                    storage.set_aside().map_err(|error| format!("{stays}: {}", why(&error)))?;
                 }
             }
-            at += HEAD as u64 + u64::from(head.length);
+            Ok((storage, found))
+        });
+        match opened {
+            Ok((storage, found)) => {
+                let is_stale = found.wrong.is_some() || found.records == 0;
+                let (storage, end) = (Some(storage), found.length);
+                (Self { storage, end, is_stale, ..Self::default() }, found)
+            }
+            Err(trouble) => {
+                tracing::error!(trouble, "the request log cannot be used; it is in memory only");
+                (Self { unusable: Some(trouble), ..Self::default() }, Found::default())
+            }
         }
-        if whole > most {
-            wrong("it is longer than any such file", most);
-        }
-        let is_first = first.is_some_and(|(_, at)| at > 0 && at == last);
-        found.is_torn = is_torn && is_first;
-        found.wrong = first.map(|(what, at)| format!("{what} at byte {at} of {whole}"));
-        (self.end, self.is_stale) = (whole, found.wrong.is_some());
-        Ok(found)
+    }
+
+    /// Whether writing may block.
+    pub fn blocks(&self) -> bool {
+        self.storage.as_ref().is_some_and(|storage| storage.blocks())
+    }
+
+    /// The end of each write, where there is no file.
+    pub fn without_file(&self) -> Option<Result<(), String>> {
+        self.storage.is_none().then(|| self.unusable.clone().map_or(Ok(()), Err))
     }
 
     /// Whether `bytes` more would be too many.
@@ -166,4 +142,57 @@ impl Disk {
         }
         committed
     }
+}
+
+/// Reads the file and gives each record to `take`.
+///
+/// Each sum is checked. Behind a damaged part the next head that has its sum is looked for: no body can look like
+/// one, since an id and a name are printable and a head is not.
+///
+/// # Errors
+/// The disk does not give it back: that says nothing about the file.
+fn read(storage: &mut dyn Storage, mut take: impl FnMut(Event)) -> io::Result<Found> {
+    let length = storage.length()?;
+    let mut found = Found { length, ..Found::default() };
+    let mut reader = Reader::on(storage);
+    // The first that is wrong, and where; the last record, and whether it is cut short.
+    let (mut first, mut last, mut is_cut) = (None, 0, false);
+    let mut wrong = |what: &'static str, at: u64| first = first.or(Some((what, at)));
+    let is_magic = length == 0 || reader.bytes(0, MAGIC.len())? == MAGIC;
+    if !is_magic {
+        wrong("it does not begin as a request log of this version", 0);
+    }
+    let mut at = if is_magic { MAGIC.len() as u64 } else { 0 };
+    while at < length.min(READ_MAX) {
+        last = at;
+        let bytes = reader.bytes(at, HEAD)?;
+        is_cut = bytes.len() < HEAD;
+        // Mostly a look at one byte says that no head begins there.
+        let head = Some(bytes).filter(|_| !is_cut && CODES.contains(&bytes[4])).and_then(read_raw);
+        let Some(head) = head.filter(|head| head.length as usize <= BODY_MAX) else {
+            wrong("no record is", at);
+            at += if is_cut { HEAD as u64 } else { 1 };
+            continue;
+        };
+        let whole = HEAD + head.length as usize;
+        let body = reader.bytes(at, whole)?.get(HEAD..whole);
+        let body = body.filter(|body| crc32fast::hash(body) == head.body_crc);
+        match body.and_then(|body| Event::read(&head, body)) {
+            Some(event) => {
+                found.records += 1;
+                take(event);
+            }
+            None => {
+                is_cut = at + whole as u64 > length;
+                wrong("a record is damaged or cut short", at);
+            }
+        }
+        at += whole as u64;
+    }
+    if length > READ_MAX {
+        wrong("it is longer than any such file", READ_MAX);
+    }
+    found.is_torn = is_cut && first.is_some_and(|(_, at)| at > 0 && at == last);
+    found.wrong = first.map(|(what, at)| format!("{what} at byte {at} of {length}"));
+    Ok(found)
 }

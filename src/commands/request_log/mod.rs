@@ -7,7 +7,7 @@
 //!             finished ─▶ └────────────────────────────┘
 //!  spool ── acknowledged ──▶      │ views: replay protection · idempotency · crash recovery
 //! ```
-//! Reading order: `replay` and `state` (pure), `event` (the records), `file`, this, `recovery`; `upgrade` reads what
+//! Reading order: `replay`, `replies` and `state` (pure), `event` (the records), `file`, this, `recovery`; `upgrade` reads what
 //! older agents left.
 //!
 //! # Promises
@@ -19,7 +19,7 @@
 //! - A request that an ended agent left open gets at most one more reply (see `state`); a script never runs twice.
 //! - A repeated id with another payload is refused, not answered with the reply to the other. Over a restart, values of
 //!   variables and inputs are compared by their lengths.
-//! - A repeated id gets a reply: in this run with the output ([`ANSWERS_KEPT`], [`BYTES_KEPT`]); later, and after a
+//! - A repeated id gets a reply: in this run with the output (the last [`BYTES_KEPT`]); later, and after a
 //!   restart, with its result, with its exit code and [`NOT_KEPT`] in the place of its output, for the last
 //!   [`REQUESTS_KEPT`] commands and as many scripts. The log has no output of commands.
 //! - The file has at most [`SIZE`] bytes; full, it is written anew beside the old one and renamed. Damage
@@ -36,6 +36,7 @@ mod file;
 mod payload;
 mod recovery;
 mod replay;
+mod replies;
 mod state;
 mod upgrade;
 
@@ -47,13 +48,13 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout};
 
 use self::event::{Accepted, Ended, Event, Progress, Session};
 use self::file::Disk;
-use self::payload::Payload;
 use self::state::State;
+use self::upgrade::Old;
 use crate::commands::authorize::policy;
 use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::reply::Outbound;
@@ -67,15 +68,14 @@ pub use continued::{Continued, END_BYTES_MAX, Found};
 pub use file::NAMES;
 pub use recovery::{LATE, Recovery};
 pub use replay::NONCES_KEPT;
-pub use state::{
-    ANSWERS_KEPT, BYTES_KEPT, CUT, CUT_SCRIPT, Claim, NOT_KEPT, NOT_RUN, REQUESTS_KEPT,
-};
+pub use replies::BYTES_KEPT;
+pub use state::{CUT, CUT_SCRIPT, Claim, NOT_KEPT, NOT_RUN, REQUESTS_KEPT};
 
 /// The most bytes of the file.
 pub const SIZE: u64 = 4 << 20;
 /// How long a request waits for the disk before it is refused.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of records that could not be written; beyond this the file is rewritten from memory.
+/// Bytes of records that are not written yet; beyond this the file is rewritten from memory.
 const PENDING_MAX: usize = 256 << 10;
 /// How long records that no request waits for may stay unsynced.
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
@@ -90,23 +90,20 @@ pub struct Owner {
 }
 
 /// The request log. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RequestLog(Arc<Inner>);
 
+#[derive(Default)]
 struct Inner {
     live: Mutex<Live>,
     /// Locked while the disk is written; never by an async worker, unless the storage does not block.
     disk: Mutex<Disk>,
     /// One sync at a time.
-    turn: Arc<Semaphore>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     blocks: bool,
     /// A write, and a sync, that no request waits for is in progress.
     is_kicked: AtomicBool,
     settles: AtomicBool,
-    /// Replies are best-effort, so none is acknowledged.
-    is_best_effort: AtomicBool,
-    /// Why the file cannot be used.
-    unusable: Option<String>,
     is_copy: bool,
     /// Where requests that outlive an agent leave their ends.
     continued: Option<Continued>,
@@ -117,48 +114,59 @@ struct Inner {
 struct Live {
     state: State,
     pending: Vec<u8>,
+    /// There were too many of them: the file lacks some.
+    is_stale: bool,
     /// Events until now, and those that are on the disk.
     count: u64,
     synced: u64,
     /// The recovery replies of this run were requested.
     is_recovered: bool,
+    /// Replies are best-effort, so none is acknowledged.
+    is_best_effort: bool,
 }
 
 impl Live {
-    /// Whether the clock was set back.
-    fn look_at_clocks(&mut self, now: Instant, now_ms: i64) -> bool {
-        let is_back = self.state.replay.clocks(now, now_ms);
-        if is_back {
+    fn look_at_clocks(&mut self, now: Instant, now_ms: i64) {
+        if self.state.replay.clocks(now, now_ms) {
             tracing::warn!("the clock was set back: envelopes stamped by it are taken");
-            let floor = self.state.replay.floor();
-            let session = Session { floor, ..self.state.session.clone() };
-            self.push(Event::Session(session), now_ms.max(0).cast_unsigned());
+            self.push(Event::Session(self.state.session()));
         }
-        is_back
     }
 
-    fn push(&mut self, event: Event, now_ms: u64) {
-        event.write(now_ms, &mut self.pending);
-        self.count += 1;
-        self.state.apply(event);
+    /// The number of an accepted request.
+    fn accept(&mut self, accepted: Accepted) -> u32 {
+        self.state.number(&accepted.id).unwrap_or_else(|| {
+            let number = self.state.next();
+            self.push(Event::Accepted(number, accepted));
+            number
+        })
     }
 
     fn record(&mut self, number: u32, progress: Progress) {
-        self.push(Event::Progress(number, progress), now_ms());
+        self.push(Event::Progress(number, progress));
+    }
+
+    fn push(&mut self, event: Event) {
+        event.write(&mut self.pending);
+        if self.pending.len() > PENDING_MAX {
+            (self.pending, self.is_stale) = (Vec::new(), true);
+        }
+        self.count += 1;
+        self.state.apply(event);
     }
 }
 
 impl RequestLog {
     /// A log without a file, which lasts as long as it is not dropped.
     pub fn in_memory() -> Self {
-        Self::made(Live::default(), Disk::new(None), None, false, None)
+        Self::default()
     }
 
     /// Reads what is in `storage`, and begins a run at `now_ms`. Blocks.
     ///
     /// Damage is logged; a file without any usable record is set aside.
     pub fn begin(storage: Box<dyn Storage>, owner: Owner, now_ms: i64) -> Self {
-        Self::with(Ok(storage), owner, now_ms, None, |_| {})
+        Self::with(Ok(storage), owner, now_ms, &Old::default(), None)
     }
 
     /// The log of a state folder, with what agents of before it have left there. Blocks.
@@ -174,20 +182,18 @@ impl RequestLog {
         now_ms: i64,
     ) -> io::Result<Self> {
         let folder = folder.into();
-        let opened = spool::File::open_as(NAMES, &folder);
-        let opened = match opened {
+        let storage = match spool::File::open_as(NAMES, &folder) {
+            Ok(file) => Ok(Box::new(file) as Box<dyn Storage>),
             Err(error)
                 if error.kind() == io::ErrorKind::WouldBlock || Untrusted::of(&error).is_some() =>
             {
                 return Err(error);
             }
-            opened => opened,
+            Err(error) => Err(error),
         };
-        let old = upgrade::Old::find(&folder, audit)?;
-        let storage = opened.map(|file| Box::new(file) as Box<dyn Storage>);
-        let continued = Some(Continued::of(&folder));
-        let log = Self::with(storage, owner, now_ms, continued, |live| old.import(live));
-        if log.0.unusable.is_none() && log.0.write(true).is_ok() {
+        let old = Old::find(&folder, audit)?;
+        let log = Self::with(storage, owner, now_ms, &old, Some(Continued::of(&folder)));
+        if log.0.write(true).is_ok() {
             old.done(&folder);
         }
         Ok(log)
@@ -197,87 +203,38 @@ impl RequestLog {
         storage: io::Result<Box<dyn Storage>>,
         owner: Owner,
         now_ms: i64,
+        old: &Old,
         continued: Option<Continued>,
-        import: impl FnOnce(&mut Live),
     ) -> Self {
-        let (mut live, mut unusable) = (Live::default(), None);
-        let (storage, mut trouble) = match storage {
-            Ok(storage) => (Some(storage), None),
-            Err(error) => (None, Some(why(&error))),
-        };
-        let mut disk = Disk::new(storage);
-        let found = disk.read(4 * SIZE, |event| live.state.apply(event)).unwrap_or_else(|error| {
-            trouble = Some(format!("it cannot be read: {}", why(&error)));
-            file::Found::default()
-        });
-        if let Some(wrong) = &found.wrong {
-            let records = found.records;
-            tracing::warn!(
-                wrong,
-                records,
-                "the request log is damaged; envelopes of before now are refused"
-            );
-            if records == 0
-                && let Some(storage) = &mut disk.storage
-                && let Err(error) = storage.set_aside()
-            {
-                trouble = Some(format!(
-                    "nothing in it can be used, nor can it be set aside: {}",
-                    why(&error)
-                ));
-            }
-        }
-        if let Some(trouble) = trouble {
-            tracing::error!(trouble, "the request log cannot be used; it is in memory only");
-            disk.storage = None;
-            unusable = Some(trouble);
-        }
+        let mut live = Live::default();
+        let (disk, found) = Disk::open(storage, |event| live.state.apply(event));
         let state = &mut live.state;
         if found.wrong.is_some() && !found.is_torn {
             state.distrust();
         }
         let before = std::mem::take(&mut state.session);
         let is_same_boot = before.boot == owner.boot && !owner.boot.is_empty();
-        let is_whole = found.wrong.is_none() && unusable.is_none() && found.records > 0;
-        let is_known = is_whole && (is_same_boot || state.is_closed);
+        let is_whole = found.wrong.is_none() && found.records > 0;
         if state.replay.latest > now_ms {
             state.replay.set_back(now_ms); // while no agent looked
         }
+        let is_known = is_whole && (is_same_boot || state.is_closed);
         let floor = if is_known { state.replay.floor() } else { now_ms };
         let is_copy = !before.machine.is_empty() && before.machine != owner.machine;
         state.begin();
         state.replay.clocks(Instant::now(), now_ms);
-        let session = Session { machine: owner.machine, boot: owner.boot, floor };
-        import(&mut live);
-        live.push(Event::Session(session), now_ms.max(0).cast_unsigned());
+        old.import(&mut live);
+        live.push(Event::Session(Session { machine: owner.machine, boot: owner.boot, floor }));
         live.state.begin();
         if let Some(continued) = &continued {
             live.state.continue_started(continued);
         }
-        let log = Self::made(live, disk, unusable, is_copy, continued);
+        let blocks = disk.blocks();
+        let (live, disk) = (Mutex::new(live), Mutex::new(disk));
+        let log =
+            Self(Arc::new(Inner { live, disk, blocks, is_copy, continued, ..<_>::default() }));
         let _ = log.0.write(true); // logged, and `start` returns the error
         log
-    }
-
-    fn made(
-        live: Live,
-        disk: Disk,
-        unusable: Option<String>,
-        is_copy: bool,
-        continued: Option<Continued>,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            blocks: disk.storage.as_ref().is_some_and(|storage| storage.blocks()),
-            live: Mutex::new(live),
-            disk: Mutex::new(disk),
-            turn: Arc::new(Semaphore::new(1)),
-            is_kicked: AtomicBool::new(false),
-            settles: AtomicBool::new(false),
-            is_best_effort: AtomicBool::new(false),
-            unusable,
-            is_copy,
-            continued,
-        }))
     }
 
     /// Whether the log was written by another machine, of which this one is a copy.
@@ -287,7 +244,7 @@ impl RequestLog {
 
     /// Sets whether replies are best-effort: then a finished request counts as acknowledged.
     pub fn best_effort(&self, is_best_effort: bool) {
-        self.0.is_best_effort.store(is_best_effort, Relaxed);
+        self.0.live().is_best_effort = is_best_effort;
     }
 
     /// Remembers at most `max` nonces, as the memory limit of the process allows; an envelope that is not later than one
@@ -299,10 +256,7 @@ impl RequestLog {
     /// Looks at the clocks, which may have been set. A step back has to be seen before the next envelope comes: that is stamped
     /// a little earlier than it arrives.
     pub fn look_at_clocks(&self, now: Instant, now_ms: i64) {
-        let is_back = self.0.live().look_at_clocks(now, now_ms);
-        if is_back {
-            self.kick();
-        }
+        self.update(|live| live.look_at_clocks(now, now_ms));
     }
 
     /// Accepts an envelope with the timestamp `ts`, unless it is or may be a replay. A harmless one is not remembered.
@@ -319,42 +273,28 @@ impl RequestLog {
         let mut short = [0; 16];
         short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
         let nonce = u128::from_le_bytes(short);
-        let mut live = self.0.live();
-        live.look_at_clocks(now, now_ms);
-        live.state.replay.check(ts, nonce)?;
-        if !is_harmless {
-            live.push(Event::Envelope(ts, nonce), now_ms.max(0).cast_unsigned());
-            drop(live);
-            self.kick();
-        }
-        Ok(())
+        self.update(|live| {
+            live.look_at_clocks(now, now_ms);
+            live.state.replay.check(ts, nonce)?;
+            if !is_harmless {
+                live.push(Event::Envelope(ts, nonce));
+            }
+            Ok(())
+        })
     }
 
     /// Records that a request is accepted and waits.
     pub fn accept(&self, request: &Request) {
-        self.accept_as(accepted(request));
-    }
-
-    fn accept_as(&self, accepted: Accepted) {
-        let mut live = self.0.live();
-        if live.state.number(&accepted.id).is_some() {
-            return;
-        }
-        let number = live.state.next();
-        live.push(Event::Accepted(number, accepted), now_ms());
-        drop(live);
-        self.kick();
+        self.update(|live| live.accept(accepted(request)));
     }
 
     /// Claims a request that is about to start.
     pub fn claim(&self, request: &Request) -> Claim {
         let asked = accepted(request);
-        self.accept_as(asked.clone());
-        let mut live = self.0.live();
-        match live.state.number(&asked.id) {
-            Some(number) => live.state.claim(number, &asked),
-            None => Claim::InProgress, // never: it was accepted
-        }
+        self.update(|live| {
+            let number = live.accept(asked.clone());
+            live.state.claim(number, &asked)
+        })
     }
 
     /// Records the start. If `durable`, it is on the disk when this returns.
@@ -373,20 +313,22 @@ impl RequestLog {
     /// replaces `told`.
     pub fn finish(&self, reply: &mut Outbound) {
         let Some((id, outcome)) = reply.answer() else { return };
-        let mut live = self.0.live();
-        let Some(number) = live.state.number(id) else { return };
-        if let Some(before) = live.state.answer(number) {
+        let before = self.update(|live| {
+            let number = live.state.number(id)?;
+            let before = live.state.answer(number);
+            if before.is_none() {
+                outcome.request = number;
+                live.record(number, Progress::Finished(Ended::from(&*outcome)));
+                live.state.keep(number, outcome);
+                if live.is_best_effort {
+                    live.record(number, Progress::Acknowledged);
+                }
+            }
+            before
+        });
+        if let Some(before) = before {
             *reply = before;
-            return;
         }
-        outcome.request = number;
-        live.record(number, Progress::Finished(Ended::from(&*outcome)));
-        live.state.keep(number, outcome);
-        if self.0.is_best_effort.load(Relaxed) {
-            live.record(number, Progress::Acknowledged);
-        }
-        drop(live);
-        self.kick();
     }
 
     /// Records that a request did not start: the host may send it again.
@@ -396,13 +338,9 @@ impl RequestLog {
 
     /// Records that hosts have acknowledged the replies to these.
     pub fn acknowledge(&self, numbers: &[u32]) {
-        if numbers.is_empty() {
-            return;
-        }
-        let mut live = self.0.live();
-        numbers.iter().for_each(|number| live.record(*number, Progress::Acknowledged));
-        drop(live);
-        self.kick();
+        self.update(|live| {
+            numbers.iter().for_each(|number| live.record(*number, Progress::Acknowledged));
+        });
     }
 
     /// A weak handle that acknowledges: for the spool, which may outlive the log.
@@ -420,42 +358,50 @@ impl RequestLog {
     /// # Errors
     /// The end of a sentence.
     pub async fn sync(&self) -> Result<(), String> {
-        if let Some(why) = &self.0.unusable {
-            return Err(why.clone());
-        }
-        let wanted = self.0.live().count;
         if !self.0.blocks {
             return self.0.write(true);
         }
-        let slow = |_| format!("the request log takes longer than {PATIENCE:?}");
-        let deadline = Instant::now() + PATIENCE;
-        let turn = timeout_at(deadline, Arc::clone(&self.0.turn).acquire_owned()).await;
-        let turn = turn.map_err(slow)?;
-        if self.0.live().synced >= wanted {
-            return Ok(());
-        }
-        let inner = Arc::clone(&self.0);
-        let job = tokio::task::spawn_blocking(move || {
-            let _turn = turn; // also if no request waits any more
-            inner.write(true)
-        });
-        let done = timeout_at(deadline, job).await.map_err(slow)?;
-        done.unwrap_or_else(|error| Err(error.to_string()))
+        let (wanted, inner) = (self.0.live().count, Arc::clone(&self.0));
+        let synced = async {
+            let turn = Arc::clone(&inner.turn).lock_owned().await;
+            if inner.live().synced >= wanted {
+                return Ok(());
+            }
+            let write = move || {
+                let _turn = turn; // also if no request waits any more
+                inner.write(true)
+            };
+            spawn_blocking(write).await.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        let slow = |_| Err(format!("the request log takes longer than {PATIENCE:?}"));
+        timeout(PATIENCE, synced).await.unwrap_or_else(slow)
     }
 
     /// Records an orderly stop. Blocks.
     pub fn close(&self) {
-        self.0.live().push(Event::Closed, now_ms());
+        self.0.live().push(Event::Closed);
         let _ = self.0.write(true); // logged
     }
 
     fn note(&self, id: &str, progress: Progress) {
+        self.update(|live| {
+            if let Some(number) = live.state.number(id) {
+                live.record(number, progress);
+            }
+        });
+    }
+
+    /// Changes the state, and has written what that records.
+    fn update<T>(&self, change: impl FnOnce(&mut Live) -> T) -> T {
         let mut live = self.0.live();
-        if let Some(number) = live.state.number(id) {
-            live.record(number, progress);
-            drop(live);
+        let before = live.count;
+        let changed = change(&mut live);
+        let is_recorded = live.count > before;
+        drop(live);
+        if is_recorded {
             self.kick();
         }
+        changed
     }
 
     /// Schedules a write soon, and a sync within [`SYNC_WITHIN`].
@@ -493,35 +439,29 @@ impl Inner {
     fn write(&self, sync: bool) -> Result<(), String> {
         let mut disk = self.disk.lock().ignore_poison();
         let mut live = self.live();
-        if disk.storage.is_none() {
+        if let Some(done) = disk.without_file() {
             live.pending = Vec::new();
-            return self.unusable.clone().map_or(Ok(()), Err);
+            return done;
         }
-        let (count, pending) = (live.count, std::mem::take(&mut live.pending));
-        let anew = disk.is_stale || disk.is_full(pending.len());
-        let mut bytes = pending;
-        if anew {
-            bytes.clear();
-            let now_ms = now_ms();
-            live.state.events().for_each(|event| event.write(now_ms, &mut bytes));
+        let (count, taken) = (live.count, live.pending.len());
+        disk.is_stale |= std::mem::take(&mut live.is_stale);
+        let anew = disk.is_stale || disk.is_full(taken);
+        let mut bytes = Vec::new();
+        match anew {
+            true => live.state.events().for_each(|event| event.write(&mut bytes)),
+            false => bytes.clone_from(&live.pending),
         }
         drop(live);
-        let done = match anew {
-            true => disk.replace(&bytes),
-            false => disk.append(&bytes),
-        };
-        let is_written = done.is_ok();
-        let done = done.and_then(|()| if sync { disk.sync() } else { Ok(()) });
+        let written = if anew { disk.replace(&bytes) } else { disk.append(&bytes) };
+        let is_written = written.is_ok();
+        let done = written.and_then(|()| if sync { disk.sync() } else { Ok(()) });
         let mut live = self.live();
+        if is_written {
+            let taken = taken.min(live.pending.len()); // less where they became too many
+            live.pending = live.pending.split_off(taken);
+        }
         if done.is_ok() && (sync || anew) {
             live.synced = live.synced.max(count);
-        }
-        if !is_written && !anew {
-            bytes.append(&mut live.pending);
-            live.pending = bytes;
-        }
-        if live.pending.len() > PENDING_MAX {
-            (live.pending, disk.is_stale) = (Vec::new(), true);
         }
         drop(live);
         match &done {
@@ -546,7 +486,7 @@ fn accepted(request: &Request) -> Accepted {
     let left = request.deadline().saturating_duration_since(Instant::now());
     let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
     let has_begun = !matches!(request.kind, RequestKind::Script(_));
-    let Payload { digest, values } = Payload::of(&request.kind);
+    let (digest, values) = payload::digests(&request.kind);
     Accepted {
         id: request.id.clone(),
         action: policy::name(&request.kind).to_owned(),

@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::event::Accepted;
 use super::state::Phase;
 use super::{Continued, Found, RequestLog, now_ms};
 use crate::commands::actions::Done;
@@ -40,28 +39,24 @@ impl Recovery {
     /// Replies to interrupted and finished requests first, then to those that did not run; each oldest first. Then to those
     /// that went on while the agent was away, as they end. Empty on the second call in a run, when one flow replaces another,
     /// but for these.
-    pub fn replies(self) -> impl Stream<Item = Outbound> + Send {
-        let Self { log, audit, waiting, mut hosts } = self;
-        let mut open: Vec<(u32, Phase)> = Vec::new();
-        let mut going: Vec<(u32, Accepted)> = Vec::new();
-        {
-            let mut live = log.0.live();
-            let is_first = !std::mem::replace(&mut live.is_recovered, true);
-            for (number, entry) in live.state.open().filter(|(number, _)| !waiting.contains(number))
-            {
-                match entry.goes_on {
-                    true => going.push((number, entry.accepted.clone())),
-                    false if is_first => open.push((number, entry.phase)),
-                    false => {}
-                }
+    pub fn replies(mut self) -> impl Stream<Item = Outbound> + Send {
+        let mut live = self.log.0.live();
+        let is_first = !std::mem::replace(&mut live.is_recovered, true);
+        let (mut open, mut going) = (Vec::new(), Vec::new());
+        for (number, entry) in live.state.open() {
+            match entry.goes_on {
+                _ if self.waiting.contains(&number) => {}
+                true => going.push((number, Continued::key(&entry.accepted.id))),
+                false if is_first => open.push((number, entry.phase)),
+                false => {}
             }
         }
+        drop(live);
         open.sort_by_key(|(_, phase)| *phase == Phase::Accepted);
         stream! {
             if open.is_empty() && going.is_empty() {
                 return;
             }
-            let is_copy = log.is_copy();
             let [not_run, cut, done] = [Phase::Accepted, Phase::Started, Phase::Finished]
                 .map(|of| open.iter().filter(|(_, phase)| *phase == of).count());
             tracing::warn!(
@@ -70,58 +65,31 @@ impl Recovery {
                 done,
                 went_on = going.len(),
                 "an earlier run ended before it had answered these requests; {}",
-                match is_copy {
+                match self.log.is_copy() {
                     true => "that machine was copied to make this one, so the host is not told",
                     false => "the host is told",
                 }
             );
-            if let Some(hosts) = &mut hosts {
+            if let Some(hosts) = &mut self.hosts {
                 let _ = hosts.wait_for(|hosts| *hosts > 0).await; // the end of the port is the end of all
             }
-            let tell = |number, phase| {
-                let open = {
-                    let live = log.0.live();
-                    // The host may have sent it again meanwhile, under another number.
-                    let mut open = live.state.open();
-                    open.find(|(open, _)| *open == number).map(|(_, e)| (e.accepted.clone(), e.reply(number)))
-                };
-                let (accepted, mut reply) = open?;
-                let is_late = accepted.deadline_ms.is_some_and(|deadline| deadline <= now_ms());
-                if let Some((_, outcome)) = reply.answer().filter(|_| is_late && phase == Phase::Accepted) {
-                    (outcome.error, outcome.exit_code) = (Some(LATE.to_owned()), Some(EXIT_TIMEOUT));
-                }
-                if let (Some(audit), Some((_, outcome))) = (&audit, reply.answer())
-                    && phase < Phase::Finished
-                {
-                    let why = outcome.error.as_deref().unwrap_or_default();
-                    audit.cut(&accepted.id, &accepted.action, phase == Phase::Started, why);
-                }
-                if is_copy || hosts.is_some() {
-                    log.acknowledge(&[number]);
-                }
-                (!is_copy).then_some(reply)
-            };
-            for (number, phase) in open {
-                if let Some(reply) = tell(number, phase) {
+            for (number, _) in open {
+                if let Some(reply) = self.reply(number, None) {
                     yield reply;
                 }
             }
             while !going.is_empty() {
-                for (number, accepted) in std::mem::take(&mut going) {
-                    match ended(&log, &accepted.id).await {
-                        Found::Runs => going.push((number, accepted)),
-                        Found::Nothing => {
-                            log.0.live().state.ended(number);
-                            if let Some(reply) = tell(number, Phase::Started) {
-                                yield reply;
-                            }
+                for (number, key) in std::mem::take(&mut going) {
+                    let done = match end(self.log.0.continued.clone(), key.clone()).await {
+                        Found::Runs => {
+                            going.push((number, key));
+                            continue;
                         }
-                        Found::Ended(done) => {
-                            log.0.live().state.ended(number);
-                            if let Some(reply) = tell_end(&log, &audit, number, &accepted, *done) {
-                                yield reply;
-                            }
-                        }
+                        Found::Nothing => None,
+                        Found::Ended(done) => Some(*done),
+                    };
+                    if let Some(reply) = self.reply(number, done) {
+                        yield reply;
                     }
                 }
                 if !going.is_empty() {
@@ -130,44 +98,58 @@ impl Recovery {
             }
         }
     }
-}
 
-/// The reply to a request that ended without the agent, once it is recorded.
-fn tell_end(
-    log: &RequestLog,
-    audit: &Option<Audit>,
-    number: u32,
-    accepted: &Accepted,
-    done: Done,
-) -> Option<Outbound> {
-    let Done { mut outcome, afterwards } = done;
-    outcome.note(afterwards.map(|_| AFTERWARDS.to_owned()));
-    if let Some(audit) = audit {
-        audit.ended_without_agent(&accepted.id, &accepted.action, &outcome);
+    /// The reply to an open request, which has ended without the agent if there is a `done`. Records its end.
+    fn reply(&self, number: u32, done: Option<Done>) -> Option<Outbound> {
+        let (accepted, phase, mut reply) = {
+            let mut live = self.log.0.live();
+            live.state.ended(number);
+            // The host may have sent it again meanwhile, under another number.
+            let (accepted, phase) = {
+                let open = live.state.open();
+                let entry = open.get(&number)?;
+                (entry.accepted.clone(), entry.phase)
+            };
+            (accepted, phase, live.state.reply(number)?)
+        };
+        if let Some(Done { mut outcome, afterwards }) = done {
+            outcome.note(afterwards.map(|_| AFTERWARDS.to_owned()));
+            if let Some(audit) = &self.audit {
+                audit.ended_without_agent(&accepted.id, &accepted.action, &outcome);
+            }
+            let is_refused = outcome.refused;
+            reply = accepted.reply(outcome);
+            match is_refused {
+                true => self.log.withdraw(&accepted.id),
+                false => self.log.finish(&mut reply),
+            }
+        } else if let Some((_, outcome)) = reply.answer().filter(|_| phase < Phase::Finished) {
+            let is_late = accepted.deadline_ms.is_some_and(|deadline| deadline <= now_ms());
+            if is_late && phase == Phase::Accepted {
+                (outcome.error, outcome.exit_code) = (Some(LATE.to_owned()), Some(EXIT_TIMEOUT));
+            }
+            if let Some(audit) = &self.audit {
+                let why = outcome.error.as_deref().unwrap_or_default();
+                audit.cut(&accepted.id, &accepted.action, phase == Phase::Started, why);
+            }
+        }
+        let is_copy = self.log.is_copy();
+        if is_copy || self.hosts.is_some() {
+            self.log.acknowledge(&[number]);
+        }
+        (!is_copy).then_some(reply)
     }
-    let is_refused = outcome.refused;
-    let mut reply = accepted.reply(outcome);
-    match is_refused {
-        true => log.withdraw(&accepted.id),
-        false => log.finish(&mut reply),
-    }
-    if log.is_copy() {
-        log.acknowledge(&[number]);
-        return None;
-    }
-    Some(reply)
 }
 
 /// Looks for the end of a request. The file is removed with it.
-async fn ended(log: &RequestLog, id: &str) -> Found {
-    let Some(continued) = log.0.continued.clone() else { return Found::Nothing };
-    let key = Continued::key(id);
-    let looked = spawn_blocking(move || {
+async fn end(continued: Option<Continued>, key: String) -> Found {
+    let Some(continued) = continued else { return Found::Nothing };
+    let look = move || {
         let found = continued.look(&key);
         if !matches!(found, Found::Runs) {
             continued.remove(&key);
         }
         found
-    });
-    looked.await.unwrap_or(Found::Runs)
+    };
+    spawn_blocking(look).await.unwrap_or(Found::Runs)
 }

@@ -14,22 +14,18 @@
 //!
 //! An event that does not fit the phase of its request changes nothing, so a file with holes is read as far as it goes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::iter;
-use std::sync::Arc;
 
 use super::continued::Continued;
 use super::event::{Accepted, Ended, Event, Progress, Session};
 use super::replay::Replay;
+use super::replies::{Kept, Replies};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
 
-/// Closed requests that are remembered: this many commands, and as many scripts.
+/// Requests that are remembered: this many commands, and as many scripts; more only if none of them has ended.
 pub const REQUESTS_KEPT: usize = 1_024;
-/// Replies that are remembered with their output.
-pub const ANSWERS_KEPT: usize = 512;
-/// Bytes of output and data that are remembered with them: one reply of the maximum length, or many of the usual one.
-pub const BYTES_KEPT: usize = 1 << 20;
 
 /// Replaces the output of a reply whose output is not remembered.
 pub const NOT_KEPT: &str =
@@ -42,8 +38,9 @@ pub const CUT_SCRIPT: &str = "the agent stopped while this script ran; it is not
 pub const NOT_RUN: &str = "the agent ended before it began, so it was not run; ask for it again";
 
 /// The phases of a request, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
+    #[default]
     Accepted,
     Started,
     Finished,
@@ -51,7 +48,7 @@ pub(super) enum Phase {
     Closed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Entry {
     pub accepted: Accepted,
     pub phase: Phase,
@@ -59,26 +56,10 @@ pub(super) struct Entry {
     ended: Option<Ended>,
     /// It is being executed.
     is_claimed: bool,
-    /// An earlier agent accepted it.
-    is_earlier: bool,
     /// It was started by an earlier agent, and may run still: its end follows.
     pub goes_on: bool,
-    reply: Option<Box<Reply>>,
-}
-
-/// A remembered reply. Its data is kept as text, because the same data as a tree of values takes five times the memory.
-#[derive(Debug)]
-struct Reply {
-    outcome: Outcome,
-    data: Option<Box<str>>,
-}
-
-/// How many requests of a kind there are, and which of them can be forgotten.
-#[derive(Debug, Default)]
-struct Remembered {
-    count: usize,
-    finished: BTreeSet<u32>,
-    closed: BTreeSet<u32>,
+    /// Its reply, if this run has sent it.
+    reply: Option<Kept>,
 }
 
 /// The answer to a claim of a request.
@@ -99,17 +80,15 @@ pub enum Claim {
 pub(super) struct State {
     pub session: Session,
     pub replay: Replay,
-    /// Boxed, since the tree moves what stands in it.
-    entries: BTreeMap<u32, Box<Entry>>,
-    by_id: HashMap<Arc<str>, u32>,
-    /// Of commands, and of scripts.
-    kinds: [Remembered; 2],
+    /// Commands, and scripts, by their numbers. Boxed, since the tree moves what stands in it.
+    kinds: [BTreeMap<u32, Box<Entry>>; 2],
+    by_id: HashMap<Box<str>, u32>,
+    /// The last number, and the last of an earlier agent.
     last: u32,
+    earlier: u32,
     /// Whether the last event was the orderly end of an agent.
     pub is_closed: bool,
-    /// Requests with a remembered reply, oldest first, and the size of each.
-    replies: VecDeque<(u32, usize)>,
-    bytes: usize,
+    replies: Replies,
 }
 
 impl State {
@@ -132,30 +111,28 @@ impl State {
             Event::Closed => return,
             Event::Progress(number, what) => (number, what),
         };
-        let Some(entry) = self.entries.get_mut(&number) else { return };
-        let kind = &mut self.kinds[usize::from(entry.accepted.is_script())];
+        let Some(entry) = self.entry(number) else { return };
         match (event, entry.phase) {
             (Progress::Started, Phase::Accepted) => entry.phase = Phase::Started,
             (Progress::Finished(ended), Phase::Accepted | Phase::Started) => {
                 (entry.phase, entry.ended) = (Phase::Finished, Some(ended));
-                kind.finished.insert(number);
             }
             (Progress::Withdrawn, Phase::Accepted | Phase::Started)
             | (Progress::Acknowledged, Phase::Accepted) => self.remove(number),
-            (Progress::Acknowledged, _) => {
-                entry.phase = Phase::Closed;
-                kind.finished.remove(&number);
-                kind.closed.insert(number);
-            }
+            (Progress::Acknowledged, _) => entry.phase = Phase::Closed,
             _ => {}
         }
     }
 
+    /// The session, as it is now.
+    pub fn session(&self) -> Session {
+        Session { floor: self.replay.floor(), ..self.session.clone() }
+    }
+
     /// The events that a rewritten file must contain.
     pub fn events(&self) -> impl Iterator<Item = Event> {
-        let session = Session { floor: self.replay.floor(), ..self.session.clone() };
         let envelopes = self.replay.all().map(|(ts, nonce)| Event::Envelope(ts, nonce));
-        let requests = self.entries.iter().flat_map(|(&number, entry)| {
+        let requests = self.kinds.iter().flatten().flat_map(|(&number, entry)| {
             let is_closed = entry.phase == Phase::Closed;
             let is_started = entry.phase > Phase::Accepted && entry.ended.is_none();
             let steps = [
@@ -166,14 +143,14 @@ impl State {
             let steps = steps.into_iter().flatten().map(move |what| Event::Progress(number, what));
             iter::once(Event::Accepted(number, entry.accepted.clone())).chain(steps)
         });
-        iter::once(Event::Session(session)).chain(envelopes).chain(requests)
+        iter::once(Event::Session(self.session())).chain(envelopes).chain(requests)
     }
 
     /// The number of the request with this id, unless it is one that an earlier agent accepted and did not start.
-    pub fn number(&self, id: &str) -> Option<u32> {
-        let number = *self.by_id.get(id)?;
-        let entry = self.entries.get(&number)?;
-        (!(entry.is_earlier && entry.phase == Phase::Accepted)).then_some(number)
+    pub fn number(&mut self, id: &str) -> Option<u32> {
+        let (number, earlier) = (*self.by_id.get(id)?, self.earlier);
+        let is_known = number > earlier || self.entry(number)?.phase > Phase::Accepted;
+        is_known.then_some(number)
     }
 
     /// Claims an accepted request for `asked`, unless it was claimed before.
@@ -181,64 +158,55 @@ impl State {
     /// A script that differs from the one in progress is not told as refused: an execution has one completion, and that
     /// one follows.
     pub fn claim(&mut self, number: u32, asked: &Accepted) -> Claim {
-        let Some(entry) = self.entries.get_mut(&number) else { return Claim::InProgress };
+        let is_ours = number > self.earlier;
+        let Some(entry) = self.entry(number) else { return Claim::InProgress };
+        let is_in_progress = entry.phase < Phase::Finished && (is_ours || entry.goes_on);
+        let are_scripts = entry.accepted.is_script() && asked.is_script();
         if entry.accepted.differs(asked) {
-            let is_in_progress =
-                entry.phase < Phase::Finished && (entry.goes_on || !entry.is_earlier);
-            let is_script = entry.accepted.is_script() && asked.is_script();
-            return match is_in_progress && is_script {
+            return match is_in_progress && are_scripts {
                 true => Claim::InProgress,
                 false => Claim::OtherPayload,
             };
         }
         match entry.phase {
             Phase::Accepted if !std::mem::replace(&mut entry.is_claimed, true) => Claim::New,
-            Phase::Accepted => Claim::InProgress,
-            Phase::Started if entry.goes_on || !entry.is_earlier => Claim::InProgress,
-            _ => Claim::Answered(Box::new(entry.reply(number))),
-        }
-    }
-
-    /// The reply to a request that has ended.
-    pub fn answer(&self, number: u32) -> Option<Outbound> {
-        let entry = self.entries.get(&number)?;
-        (entry.phase >= Phase::Finished).then(|| entry.reply(number))
-    }
-
-    /// Remembers the output of a reply.
-    pub fn keep(&mut self, number: u32, outcome: &Outcome) {
-        let Some(entry) = self.entries.get_mut(&number) else { return };
-        let data = outcome.data.as_ref().map(|data| data.to_string().into_boxed_str());
-        let outcome = Outcome { data: None, ..outcome.clone() };
-        let said = outcome.stdout.len() + outcome.stderr.len();
-        let weight = said + data.as_ref().map_or(0, |data| data.len());
-        entry.reply = Some(Box::new(Reply { outcome, data }));
-        self.replies.push_back((number, weight));
-        self.bytes += weight;
-        while self.bytes > BYTES_KEPT || self.replies.len() > ANSWERS_KEPT {
-            let Some((oldest, weight)) = self.replies.pop_front() else { return };
-            self.bytes -= weight;
-            if let Some(entry) = self.entries.get_mut(&oldest) {
-                entry.reply = None;
+            _ if is_in_progress => Claim::InProgress,
+            _ => {
+                self.reply(number).map_or(Claim::InProgress, |reply| Claim::Answered(reply.into()))
             }
         }
     }
 
+    /// The reply to a request that has ended.
+    pub fn answer(&mut self, number: u32) -> Option<Outbound> {
+        let has_ended = self.entry(number)?.phase >= Phase::Finished;
+        has_ended.then(|| self.reply(number)).flatten()
+    }
+
+    /// Remembers the output of a reply.
+    pub fn keep(&mut self, number: u32, outcome: &Outcome) {
+        let kept = self.replies.keep(outcome);
+        if let Some(entry) = self.entry(number) {
+            entry.reply = Some(kept);
+        }
+    }
+
     /// Requests of earlier agents without an acknowledged reply, oldest first.
-    pub fn open(&self) -> impl Iterator<Item = (u32, &Entry)> {
-        let all = self.entries.iter().map(|(number, entry)| (*number, &**entry));
-        all.filter(|(_, entry)| entry.is_earlier && entry.phase != Phase::Closed)
+    pub fn open(&self) -> BTreeMap<u32, &Entry> {
+        let all = self.kinds.iter().flatten().map(|(number, entry)| (*number, &**entry));
+        all.filter(|(number, entry)| *number <= self.earlier && entry.phase != Phase::Closed)
+            .collect()
     }
 
     /// Starts a run: all requests so far belong to earlier ones.
     pub fn begin(&mut self) {
-        self.entries.values_mut().for_each(|entry| entry.is_earlier = true);
+        self.earlier = self.last;
     }
 
     /// Marks the requests that were started and whose file is there, and removes all other files.
     pub fn continue_started(&mut self, continued: &Continued) {
-        let started = self.entries.values_mut().filter(|entry| entry.phase == Phase::Started);
-        let mut started: HashMap<String, &mut Box<Entry>> =
+        let started = self.entries().filter(|entry| entry.phase == Phase::Started);
+        let mut started: HashMap<String, &mut Entry> =
             started.map(|entry| (Continued::key(&entry.accepted.id), entry)).collect();
         for key in continued.keys(|key| started.contains_key(key)) {
             if let Some(entry) = started.get_mut(&key) {
@@ -249,78 +217,65 @@ impl State {
 
     /// The request with this number does not go on any more.
     pub fn ended(&mut self, number: u32) {
-        if let Some(entry) = self.entries.get_mut(&number) {
+        if let Some(entry) = self.entry(number) {
             entry.goes_on = false;
         }
     }
 
     /// Records are missing: treats accepted requests as started.
     pub fn distrust(&mut self) {
-        let is_accepted = |entry: &&mut Box<Entry>| entry.phase == Phase::Accepted;
-        self.entries
-            .values_mut()
-            .filter(is_accepted)
-            .for_each(|entry| entry.phase = Phase::Started);
+        self.entries().for_each(|entry| entry.phase = entry.phase.max(Phase::Started));
+    }
+
+    /// The reply to the host of a request.
+    pub fn reply(&self, number: u32) -> Option<Outbound> {
+        let entry = self.kinds.iter().find_map(|kind| kind.get(&number))?;
+        let kept = entry.reply.and_then(|kept| self.replies.get(kept));
+        let outcome = kept.unwrap_or_else(|| entry.outcome());
+        Some(entry.accepted.reply(Outcome { request: number, ..outcome }))
+    }
+
+    fn entry(&mut self, number: u32) -> Option<&mut Entry> {
+        self.kinds.iter_mut().find_map(|kind| kind.get_mut(&number)).map(|entry| &mut **entry)
+    }
+
+    fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.kinds.iter_mut().flat_map(|kind| kind.values_mut()).map(|entry| &mut **entry)
     }
 
     fn insert(&mut self, number: u32, accepted: Accepted) {
-        if number <= self.last {
-            self.remove(number); // only in a file that another program has written
+        self.remove(number); // it is there only in a file that another program has written
+        if let Some(&before) = self.by_id.get(accepted.id.as_str()) {
+            self.remove(before);
         }
+        self.by_id.insert(accepted.id.as_str().into(), number);
         self.last = self.last.max(number);
-        if let Some(before) = self.by_id.insert(accepted.id.as_str().into(), number) {
-            self.forget(before);
-        }
-        let kind = usize::from(accepted.is_script());
-        let (phase, ended) = (Phase::Accepted, None);
-        let (is_claimed, is_earlier, goes_on, reply) = (false, false, false, None);
-        let entry = Entry { accepted, phase, ended, is_claimed, is_earlier, goes_on, reply };
-        self.entries.insert(number, Box::new(entry));
-        let kind = &mut self.kinds[kind];
-        kind.count += 1;
-        if kind.count > REQUESTS_KEPT
-            && let Some(&oldest) = kind.closed.first().or(kind.finished.first())
+        let kind = &mut self.kinds[usize::from(accepted.is_script())];
+        kind.insert(number, Box::new(Entry { accepted, ..Entry::default() }));
+        if kind.len() > REQUESTS_KEPT
+            && let Some((&oldest, _)) =
+                kind.iter().find(|(_, entry)| entry.phase >= Phase::Finished)
         {
             self.remove(oldest);
         }
     }
 
     fn remove(&mut self, number: u32) {
-        if let Some(entry) = self.forget(number) {
+        if let Some(entry) = self.kinds.iter_mut().find_map(|kind| kind.remove(&number)) {
             self.by_id.remove(entry.accepted.id.as_str());
         }
-    }
-
-    /// Removes it and leaves its id.
-    fn forget(&mut self, number: u32) -> Option<Box<Entry>> {
-        let entry = self.entries.remove(&number)?;
-        let kind = &mut self.kinds[usize::from(entry.accepted.is_script())];
-        kind.count -= 1;
-        match entry.phase {
-            Phase::Accepted | Phase::Started => {}
-            Phase::Finished => _ = kind.finished.remove(&number),
-            Phase::Closed => _ = kind.closed.remove(&number),
-        }
-        Some(entry)
     }
 }
 
 impl Entry {
-    /// The reply to its host.
-    pub fn reply(&self, number: u32) -> Outbound {
-        let mut outcome = match (&self.reply, self.ended) {
-            (Some(reply), _) => Outcome {
-                // It was spelled from a value, so it reads as one.
-                data: reply.data.as_deref().and_then(|data| serde_json::from_str(data).ok()),
-                ..reply.outcome.clone()
-            },
-            (None, Some(ended)) => ended.outcome(),
-            (None, None) if self.phase == Phase::Accepted => Outcome::refused(NOT_RUN),
-            (None, None) if self.accepted.is_script() => Outcome::failed(CUT_SCRIPT),
-            (None, None) => Outcome::failed(CUT),
-        };
-        outcome.request = number;
-        self.accepted.reply(outcome)
+    /// Its outcome without its output.
+    fn outcome(&self) -> Outcome {
+        match self.ended {
+            Some(ended) => ended.outcome(),
+            None if self.phase == Phase::Accepted => Outcome::refused(NOT_RUN),
+            None if self.accepted.is_script() => Outcome::failed(CUT_SCRIPT),
+            None => Outcome::failed(CUT),
+        }
     }
 }
 

@@ -9,8 +9,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use serde::Deserialize;
 
 use super::Live;
-use super::event::{Accepted, Ended, Event, Progress};
-use super::now_ms;
+use super::event::{Accepted, Ended, Progress};
 use crate::commands::decode::SCRIPT;
 use crate::files::{StateFolder, folder_of};
 use crate::redact::REDACTED;
@@ -71,33 +70,28 @@ impl Old {
     pub fn import(&self, live: &mut Live) {
         let first = live.state.next();
         for Line { id, code, but, event, action } in &self.lines {
-            let number = match live.state.number(id) {
-                Some(number) if number >= first => number,
-                None if matches!(event.as_str(), "" | "begin") => {
-                    let action = if event.is_empty() { SCRIPT } else { action }.to_owned();
-                    let (number, id) = (live.state.next(), id.clone());
-                    live.push(
-                        Event::Accepted(number, Accepted { id, action, ..Accepted::default() }),
-                        now_ms(),
-                    );
-                    live.record(number, Progress::Started);
-                    number
-                }
-                _ => continue,
-            };
+            let is_script = event.is_empty();
+            if live.state.number(id).is_none() && (is_script || event == "begin") {
+                let action = if is_script { SCRIPT } else { action }.to_owned();
+                let accepted = Accepted { id: id.clone(), action, ..Accepted::default() };
+                let number = live.accept(accepted);
+                live.record(number, Progress::Started);
+            }
+            let number = live.state.number(id).filter(|number| *number >= first);
+            let Some(number) = number else { continue };
             match (event.as_str(), code, but.as_deref()) {
                 ("end" | "lost", ..) | ("", None, Some("never")) => {
                     live.record(number, Progress::Withdrawn);
                 }
-                ("", Some(code), but) => {
+                ("", Some(code), _) => {
                     let ended = Ended { success: *code == 0, exit: Some(*code), has_data: false };
                     live.record(number, Progress::Finished(ended));
-                    if but != Some("untold") {
-                        live.record(number, Progress::Acknowledged);
-                    }
                 }
-                ("", None, Some("told")) => live.record(number, Progress::Acknowledged),
                 _ => {}
+            }
+            let is_over = is_script && (code.is_some() || but.is_some());
+            if is_over && but.as_deref() != Some("untold") {
+                live.record(number, Progress::Acknowledged);
             }
         }
     }
