@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A file that was changed or removed since it was written is left as it is. The agent starts when its port appears, and
-starts again where it runs and is another version now.")]
+A file that was changed since it was written is left as it is; one of /etc/infiniservice that was removed stays away.
+The agent starts when its port appears, and starts again where it runs and is another version now.")]
 pub(super) struct Install {
     #[command(flatten)]
     place: Place,
