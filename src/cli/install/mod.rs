@@ -68,14 +68,17 @@ struct Place {
 
 impl Install {
     pub(super) fn main(self) -> ExitCode {
+        match fs::read("/proc/self/exe") {
+            Ok(program) => self.install(program),
+            Err(error) => refuse(format!("cannot read the running executable: {error}")),
+        }
+    }
+
+    fn install(&self, program: Vec<u8>) -> ExitCode {
         let Place { dry_run, root } = &self.place;
         if let Some(unit) = packaged(root) {
             return refuse(format!("the agent is there as a package ({unit}); upgrade that"));
         }
-        let program = match fs::read("/proc/self/exe") {
-            Ok(program) => program,
-            Err(error) => return refuse(format!("cannot read the running executable: {error}")),
-        };
         let mut tree = Tree::new(root, *dry_run);
         let installed = tree.install(&files(program));
         let mut steps: Vec<&[&str]> = vec![
@@ -291,18 +294,18 @@ mod tests {
     fn install_said_again_writes_nothing_and_uninstall_leaves_an_empty_tree() {
         let lab = Lab::new();
         let place = || Install { place: lab.place(false) };
-        assert_eq!(place().main(), ExitCode::SUCCESS);
+        assert_eq!(place().install("program".into()), ExitCode::SUCCESS);
         let first = lab.all();
         let mode = |path| lab.at(path).metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!(
             (mode(PROGRAM), mode(UNIT), mode("/etc/infiniservice/agent.env")),
             (0o755, 0o644, 0o600)
         );
-        assert_eq!(fs::read(lab.at(PROGRAM)).unwrap(), fs::read("/proc/self/exe").unwrap());
+        assert_eq!(lab.read(PROGRAM), "program");
         let pipelines = crate::config::load(&[lab.at(DEFAULT_FOLDER)], &|_| None).unwrap();
         assert!(pipelines.commands.is_some() && pipelines.pipelines.len() == 1);
 
-        assert_eq!(place().main(), ExitCode::SUCCESS);
+        assert_eq!(place().install("program".into()), ExitCode::SUCCESS);
         assert_eq!(lab.all(), first);
         lab.uninstall(false);
         assert_eq!(lab.all(), []);
@@ -313,7 +316,7 @@ mod tests {
     #[test]
     fn a_dry_run_changes_nothing() {
         let lab = Lab::new();
-        assert_eq!(Install { place: lab.place(true) }.main(), ExitCode::SUCCESS);
+        assert_eq!(Install { place: lab.place(true) }.install("program".into()), ExitCode::SUCCESS);
         assert_eq!(lab.all(), []);
         lab.install("first");
         fs::write(lab.at("/etc/infiniservice/own"), "x").unwrap();
@@ -322,7 +325,7 @@ mod tests {
             let done = Uninstall { purge, place: lab.place(true) }.main();
             assert_eq!(done, ExitCode::SUCCESS);
         }
-        assert_eq!(Install { place: lab.place(true) }.main(), ExitCode::SUCCESS);
+        assert_eq!(Install { place: lab.place(true) }.install("program".into()), ExitCode::SUCCESS);
         assert_eq!(lab.all(), before);
     }
 
@@ -385,7 +388,10 @@ mod tests {
         let lab = Lab::new();
         fs::create_dir_all(lab.at(PACKAGED[0])).unwrap();
         let before = lab.all();
-        assert_ne!(Install { place: lab.place(false) }.main(), ExitCode::SUCCESS);
+        assert_ne!(
+            Install { place: lab.place(false) }.install("program".into()),
+            ExitCode::SUCCESS
+        );
         assert_ne!(Uninstall { purge: true, place: lab.place(false) }.main(), ExitCode::SUCCESS);
         assert_eq!(lab.all(), before);
 
@@ -400,7 +406,10 @@ mod tests {
             lab.install("program");
             fs::write(lab.at(tree::RECORD), record).unwrap();
             let before = lab.all();
-            assert_ne!(Install { place: lab.place(false) }.main(), ExitCode::SUCCESS);
+            assert_ne!(
+                Install { place: lab.place(false) }.install("program".into()),
+                ExitCode::SUCCESS
+            );
             assert_ne!(
                 Uninstall { purge: false, place: lab.place(false) }.main(),
                 ExitCode::SUCCESS
