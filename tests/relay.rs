@@ -8,6 +8,8 @@ mod support;
 mod peer;
 #[path = "relay/nats.rs"]
 mod nats;
+#[path = "relay/vsock.rs"]
+mod vsock;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -26,7 +26,7 @@ pub(super) struct Run {
     pipelines: Vec<PathBuf>,
 
     /// Write to this port instead of the one that the files name: a port name, a device path,
-    /// unix:PATH (a socket that somebody listens at), or stdio
+    /// unix:PATH (a socket that somebody listens at), vsock:CID:PORT, or stdio
     #[arg(long, value_name = "PORT", env = "INFINISERVICE_DEVICE")]
     port: Option<String>,
 

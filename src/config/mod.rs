@@ -58,7 +58,9 @@ pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use records::{RecordsFile, SerializeRecords};
 #[cfg(feature = "host")]
-pub use relay::{Found, GuestSecret, Guests, Nats, RelayFile, SocketPattern, find as find_sockets};
+pub use relay::{
+    Found, GuestSecret, Guests, Nats, RelayFile, SocketPattern, Vsock, find as find_sockets,
+};
 pub use setting::Setting;
 pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};
 pub use warnings::unknown_log_targets;

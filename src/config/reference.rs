@@ -293,10 +293,10 @@ pub const PIPELINE: Page = Page {
             keys: &[
                 key(
                     "port",
-                    "name, device path, `unix:PATH` or `stdio`",
+                    "name, device path, `unix:PATH`, `vsock:CID:PORT` or `stdio`",
                     NONE,
                     "\"org.infinibay.agent\"",
-                    "a virtio-serial port by its name, a device, a Unix socket to connect to, or standard input and output",
+                    "a virtio-serial port by its name, a device, a Unix socket or a vsock port to connect to (2 is the host), or standard input and output",
                 ),
                 key(
                     "file",

@@ -43,9 +43,12 @@ pub struct RelayFile {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Guests {
-    /// Where the sockets are. Never empty.
-    #[serde(deserialize_with = "one_or_more")]
+    /// Where the sockets are. Never empty where `vsock` is not there.
+    #[serde(default, deserialize_with = "one_or_more")]
     pub sockets: Vec<SocketPattern>,
+    /// Guests that are reached over vsock.
+    #[serde(default, deserialize_with = "some_table")]
+    pub vsock: Option<Vsock>,
     /// Signs what guests are sent. Without one they are sent nothing, and acknowledged nothing.
     #[serde(default)]
     pub secret: Option<GuestSecret>,
@@ -76,6 +79,21 @@ pub struct Guests {
     /// Whether readings wait for an output that does not take them, as everything else does.
     #[serde(default)]
     pub metrics: Delivery,
+}
+
+/// `[guests.vsock]`: machines of hypervisors that have vsock as Unix sockets.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vsock {
+    /// Where the Unix sockets of their vsock are.
+    #[serde(deserialize_with = "one_or_more")]
+    pub sockets: Vec<SocketPattern>,
+    /// The port.
+    #[serde(default = "vsock_port")]
+    pub port: Count,
+    /// Whether the relay connects to the guest, and not the guest to the relay.
+    #[serde(default)]
+    pub connect: bool,
 }
 
 /// Where the secret of a guest is: one place for all, or one for each with `{vm}` in it.
@@ -116,7 +134,8 @@ impl Check for RelayFile {
             _ => somewhere_to_write(&self.write),
         };
         broken.extend(self.nats.iter().flat_map(Nats::check));
-        if self.guests.sockets.is_empty() {
+        let vsock = self.guests.vsock.as_ref().map(|vsock| vsock.sockets.is_empty());
+        if vsock == Some(true) || vsock.is_none() && self.guests.sockets.is_empty() {
             let help = "name the sockets, as in \"/run/guests/{vm}.socket\"";
             broken.push(Broken::new(&[Key("guests"), Key("sockets")], "no socket is read", help));
         }
@@ -197,6 +216,10 @@ const fn one_mib() -> Size {
     Size::kib(1024)
 }
 
+const fn vsock_port() -> Count {
+    Count::fixed(8460)
+}
+
 const fn five_hundred() -> Count {
     Count::fixed(500)
 }
@@ -210,6 +233,7 @@ impl Guests {
     pub fn at(sockets: Vec<SocketPattern>) -> Self {
         Self {
             sockets,
+            vsock: None,
             secret: None,
             keep_alive: two_minutes(),
             silence: ninety_seconds(),

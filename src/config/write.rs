@@ -45,7 +45,7 @@ impl Write {
 /// Where frames go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A virtio-serial port by name, a device by path, `unix:PATH`, or `stdio`.
+    /// A virtio-serial port by name, a device by path, `unix:PATH`, `vsock:CID:PORT`, or `stdio`.
     Port(String),
     /// A file that is rotated by size.
     File(FileTarget),

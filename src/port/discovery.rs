@@ -20,7 +20,7 @@ pub fn check(target: &Target) -> Result<(), NotAPort> {
             no_memory_device(path)
         }
         Target::Unix(path) => check_path(path, &SOCKET),
-        Target::Stdio => Ok(()),
+        Target::Vsock { .. } | Target::Stdio => Ok(()),
     }
 }
 

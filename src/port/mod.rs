@@ -33,6 +33,7 @@ mod open;
 mod device;
 mod linux;
 mod unix;
+mod vsock;
 mod stdio;
 mod readiness;
 mod task;

@@ -4,7 +4,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::device::{Device, NotOpen, Opener};
-use super::{Target, discovery, linux, stdio, unix};
+use super::{Target, discovery, linux, stdio, unix, vsock};
 
 impl Opener for Target {
     fn name(&self) -> String {
@@ -20,6 +20,7 @@ impl Opener for Target {
                 }
                 Self::Path(path) => boxed(linux::open_on_pool(move || Some(path), name).await?),
                 Self::Unix(path) => boxed(unix::connect(&path).await?),
+                Self::Vsock { cid, port } => boxed(vsock::connect(cid, port).await?),
                 Self::Stdio => boxed(stdio::open()?),
             })
         }
@@ -29,7 +30,9 @@ impl Opener for Target {
     fn appears(&mut self) -> BoxFuture<'_, ()> {
         match self {
             Self::Unix(path) => unix::appears(path).boxed(),
-            Self::Name(_) | Self::Path(_) | Self::Stdio => std::future::pending().boxed(),
+            Self::Name(_) | Self::Path(_) | Self::Vsock { .. } | Self::Stdio => {
+                std::future::pending().boxed()
+            }
         }
     }
 }

@@ -23,6 +23,13 @@ pub enum Target {
     Path(PathBuf),
     /// A Unix stream socket that the host's side listens on.
     Unix(PathBuf),
+    /// A vsock port of another machine, to which this one connects (vsock(7)).
+    Vsock {
+        /// The machine; 2 is the host.
+        cid: u32,
+        /// Its port.
+        port: u32,
+    },
     /// Standard output, and standard input unless that is a file.
     Stdio,
 }
@@ -45,7 +52,7 @@ impl fmt::Display for InvalidTarget {
 
 impl std::error::Error for InvalidTarget {}
 
-const FORMS: &str = "a port name such as org.infinibay.agent, a device path such as /dev/vport0p1, unix:PATH, or stdio";
+const FORMS: &str = "a port name such as org.infinibay.agent, a device path such as /dev/vport0p1, unix:PATH, vsock:CID:PORT, or stdio";
 /// Linux `NAME_MAX`: the udev link of a longer name could not exist.
 const NAME_BYTES_MAX: usize = 255;
 /// Linux `sun_path` with its NUL (`include/uapi/linux/un.h`).
@@ -80,6 +87,17 @@ impl FromStr for Target {
                 )),
             };
         }
+        if let Some(address) = text.strip_prefix("vsock:") {
+            let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number < u32::MAX);
+            let parsed =
+                address.split_once(':').and_then(|(cid, port)| number(cid).zip(number(port)));
+            return match parsed {
+                Some((cid, port)) => Ok(Self::Vsock { cid, port }),
+                None => wrong(format!(
+                    "{text:?} is no port of a machine, as vsock:2:8460 is one of the host"
+                )),
+            };
+        }
         if let Some((scheme, _)) = text.split_once(':') {
             return wrong(format!("{scheme:?} is an unknown kind of port"));
         }
@@ -102,6 +120,7 @@ impl fmt::Display for Target {
             Self::Name(name) => f.write_str(name),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
             Self::Stdio => f.write_str("stdio"),
         }
     }
@@ -122,6 +141,7 @@ mod tests {
             ("/dev/vport0p1", Target::Path("/dev/vport0p1".into())),
             ("unix:/run/a b.sock", Target::Unix("/run/a b.sock".into())),
             ("unix:relative.sock", Target::Unix("relative.sock".into())),
+            ("vsock:2:8460", Target::Vsock { cid: 2, port: 8460 }),
             ("stdio", Target::Stdio),
         ] {
             assert_eq!(text.parse(), Ok(target.clone()));
@@ -136,6 +156,10 @@ mod tests {
             (" ", "no port is given"),
             ("tcp:host:1", "\"tcp\" is an unknown kind of port"),
             ("unix:", "lacks the path"),
+            ("vsock:8460", "is no port of a machine"),
+            ("vsock:2:", "is no port of a machine"),
+            ("vsock:host:1", "is no port of a machine"),
+            ("vsock:4294967295:1", "is no port of a machine"),
             ("dev/vport0p1", "starts with /"),
             ("..", "no port name"),
             ("two words", "no port name"),

@@ -28,10 +28,17 @@ struct Wants {
     room: bool,
 }
 
+impl UnixPort {
+    /// Over a connected stream socket.
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self { stream, wants: Wants::default() }
+    }
+}
+
 /// Connects to the socket at `path`: at once or not at all, as Unix sockets do.
 pub(super) async fn connect(path: &Path) -> Result<UnixPort, NotOpen> {
     match UnixStream::connect(path).await {
-        Ok(stream) => Ok(UnixPort { stream, wants: Wants::default() }),
+        Ok(stream) => Ok(UnixPort::new(stream)),
         Err(error) => Err(refusal(path, &error)),
     }
 }
@@ -110,7 +117,8 @@ impl Device for UnixPort {
 }
 
 fn is_broken(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 fn refusal(path: &Path, error: &io::Error) -> NotOpen {

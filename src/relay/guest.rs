@@ -2,7 +2,6 @@
 //! a guest does costs only itself: its own time, and bytes that are counted before they are kept.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +16,7 @@ use super::fleet::{Count, Fleet, Guest, Kind};
 use super::message_id::MessageIds;
 use super::metrics;
 use super::session::{Came, End, Session};
+use super::way::Opener;
 use crate::commands::verify::secret::Secret;
 use crate::config::Delivery;
 
@@ -48,18 +48,18 @@ pub struct Shared {
 pub async fn follow(
     shared: Arc<Shared>,
     guest: Arc<Guest>,
-    path: PathBuf,
+    mut opener: Opener,
     stop: CancellationToken,
 ) {
     let mut pauses = pauses();
     loop {
         let began = Instant::now();
-        let ended = connect(&shared, &guest, &path, &stop).await;
+        let ended = connect(&shared, &guest, &mut opener, &stop).await;
         guest.connected(false);
         let Some(why) = ended else { break };
         guest.count(why);
         let (_, reason, word) = why.names();
-        tracing::debug!(vm = &*guest.vm, socket = %path.display(), %reason, why = word, "a guest is not connected");
+        tracing::debug!(vm = &*guest.vm, socket = %opener.path().display(), %reason, why = word, "a guest is not connected");
         if why == Count::Closed && began.elapsed() >= USEFUL {
             pauses = self::pauses();
         }
@@ -81,12 +81,17 @@ fn pauses() -> ExponentialBackoff {
 async fn connect(
     shared: &Shared,
     guest: &Arc<Guest>,
-    path: &Path,
+    opener: &mut Opener,
     stop: &CancellationToken,
 ) -> Option<End> {
-    let Ok(stream) = UnixStream::connect(path).await else { return Some(Count::Refused) };
+    let opened = tokio::select! {
+        biased;
+        () = stop.cancelled() => return None,
+        opened = opener.open() => opened,
+    };
+    let Ok(stream) = opened else { return Some(Count::Refused) };
     guest.connected(true);
-    tracing::info!(vm = &*guest.vm, socket = %path.display(), "a guest is connected");
+    tracing::info!(vm = &*guest.vm, socket = %opener.path().display(), "a guest is connected");
     let secret = secret(shared, &guest.vm).await;
     let mut connection = Connection {
         shared,

@@ -20,6 +20,7 @@
 
 pub mod fleet;
 mod watch;
+mod way;
 mod guest;
 mod session;
 mod fair_queue;

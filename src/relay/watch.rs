@@ -1,7 +1,7 @@
 //! Looks for sockets, and keeps a task for each guest that has one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,11 +10,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::guest::{Shared, follow};
-use crate::config::{Found, find_sockets};
+use super::way::{Opener, Way};
+use crate::config::{SocketPattern, Vsock, find_sockets};
 
 /// A guest that is read.
 struct Followed {
-    path: PathBuf,
+    way: Way,
     stop: CancellationToken,
 }
 
@@ -34,18 +35,20 @@ pub async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
             Some(_) = tasks.join_next() => continue,
             _ = ticks.tick() => {}
         }
-        let patterns = settings.sockets.clone();
-        let Ok(found) = spawn_blocking(move || find_sockets(&patterns)).await else { continue };
+        let (patterns, vsock) = (settings.sockets.clone(), settings.vsock.clone());
+        let Ok(found) = spawn_blocking(move || find(&patterns, vsock.as_ref())).await else {
+            continue;
+        };
         if found.is_cut && !was_cut {
             tracing::warn!(
                 "the folders of the sockets have more names than are looked at; name them more closely"
             );
         }
         was_cut = found.is_cut;
-        let Found { sockets, twice, unprintable, .. } = found;
+        let All { ways, twice, unprintable, .. } = found;
         // A socket that is gone, or in another place: the connection to it ends.
         followed.retain(|vm, followed| {
-            let stays = sockets.get(vm) == Some(&followed.path);
+            let stays = ways.get(vm) == Some(&followed.way);
             if !stays {
                 followed.stop.cancel();
                 shared.fleet.forget(vm);
@@ -53,7 +56,7 @@ pub async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
             stays
         });
         let mut too_many = 0;
-        for (vm, path) in sockets {
+        for (vm, way) in ways {
             if followed.contains_key(&vm) {
                 continue;
             }
@@ -62,8 +65,9 @@ pub async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
                 continue;
             }
             let (guest, stop) = (shared.fleet.guest(&vm), stop.child_token());
-            tasks.spawn(follow(Arc::clone(shared), guest, path.clone(), stop.clone()));
-            followed.insert(vm, Followed { path, stop });
+            let opener = Opener::new(way.clone());
+            tasks.spawn(follow(Arc::clone(shared), guest, opener, stop.clone()));
+            followed.insert(vm, Followed { way, stop });
         }
         let refused = &shared.fleet.refused;
         let counts = [
@@ -79,4 +83,35 @@ pub async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
         }
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// What a search has found.
+struct All {
+    /// By the names of the guests.
+    ways: BTreeMap<String, Way>,
+    twice: usize,
+    unprintable: usize,
+    is_cut: bool,
+}
+
+/// Looks for the sockets of both kinds; it blocks.
+fn find(sockets: &[SocketPattern], vsock: Option<&Vsock>) -> All {
+    let found = find_sockets(sockets);
+    let ways = found.sockets.into_iter().map(|(vm, path)| (vm, Way::Socket(path))).collect();
+    let (twice, unprintable, is_cut) = (found.twice, found.unprintable, found.is_cut);
+    let mut all = All { ways, twice, unprintable, is_cut };
+    if let Some(Vsock { sockets, port, connect }) = vsock {
+        let way = if *connect { Way::ToGuest } else { Way::FromGuest };
+        let found = find_sockets(sockets);
+        for (vm, path) in found.sockets {
+            match all.ways.entry(vm) {
+                Entry::Vacant(place) => drop(place.insert(way(path, port.get()))),
+                Entry::Occupied(_) => all.twice += 1,
+            }
+        }
+        all.twice += found.twice;
+        all.unprintable += found.unprintable;
+        all.is_cut |= found.is_cut;
+    }
+    all
 }

@@ -30,7 +30,7 @@ pub(super) fn port(root: &Path, target: &Target, own: Option<u32>) -> Option<Ver
             ));
         }
         Target::Path(path) => path.clone(),
-        Target::Unix(_) | Target::Stdio => return None,
+        Target::Unix(_) | Target::Vsock { .. } | Target::Stdio => return None,
     };
     let (pid, name) = holder(root, &device, own)?;
     Some(Verdict::new(
