@@ -184,16 +184,23 @@ async fn agrees(log: &RequestLog, model: &Model, is_whole: bool, now_ms: i64) {
     assert_eq!(log.envelope((Instant::now(), now_ms), now_ms, "next", false), Ok(()));
 }
 
-/// As when a machine starts for the first time with a clock that is hours ahead, and then learns the time.
+/// As when a machine starts for the first time with a clock that is hours ahead, and then learns the time: while the agent
+/// runs, or while it does not.
 #[tokio::test]
 async fn a_clock_that_is_set_back_below_the_start_costs_no_command() {
-    let log = begin(&FaultyDisk::new(1), "b", NOW);
-    let (then, now_ms) = (Instant::now(), NOW - 7_200_000);
-    log.look_at_clocks(then, now_ms);
-    // Signed after that, and a little before it arrives.
-    let arrives = (then + Duration::from_millis(40), now_ms + 40);
-    assert_eq!(log.envelope(arrives, now_ms + 35, "first", false), Ok(()));
-    assert_eq!(log.envelope(arrives, now_ms - 1, "before", false), Err(Refused::Stale));
+    for is_seen in [true, false] {
+        let disk = FaultyDisk::new(1);
+        let mut log = begin(&disk, "b", NOW);
+        let (then, now_ms) = (Instant::now(), NOW - 7_200_000);
+        match is_seen {
+            true => log.look_at_clocks(then, now_ms),
+            false => log = begin(&disk, "b", now_ms),
+        }
+        // Signed after that, and a little before it arrives.
+        let arrives = (then + Duration::from_millis(40), now_ms + 40);
+        assert_eq!(log.envelope(arrives, now_ms + 35, "first", false), Ok(()), "{is_seen}");
+        assert_eq!(log.envelope(arrives, now_ms - 1, "before", false), Err(Refused::Stale));
+    }
 }
 
 #[tokio::test]
@@ -692,6 +699,7 @@ async fn a_request_that_goes_on_without_its_agent_is_answered_by_the_next_one_wh
     for _ in 0..3 {
         told.push(replies.next().await.unwrap());
     }
+    assert!(timeout(Duration::from_secs(1), replies.next()).await.is_err(), "one runs");
     let told: Vec<_> = told.iter().map(outcome).collect();
     let said = |told: &Outcome| (told.exit_code, told.error.clone(), told.stdout.clone());
     assert_eq!(told[0].0, "elsewhere");
@@ -707,6 +715,11 @@ async fn a_request_that_goes_on_without_its_agent_is_answered_by_the_next_one_wh
     drop(running);
     let last = after_reload.next().await.unwrap();
     assert_eq!((outcome(&last).0, outcome(&last).1.exit_code), ("goes on", Some(3)));
+    let its_end = folder.path().join("runs").join(Continued::key("goes on"));
+    assert!(
+        its_end.exists(),
+        "an agent that ends before the reply is handed on leaves it to the next one"
+    );
     assert!(after_reload.next().await.is_none());
     let Claim::Answered(again) = log.claim(&request("goes on", false)) else { panic!("answered") };
     assert_eq!(outcome(&again).1.stdout, "said");

@@ -215,7 +215,7 @@ impl RequestLog {
         let before = std::mem::take(&mut state.session);
         let is_same_boot = before.boot == owner.boot && !owner.boot.is_empty();
         let is_whole = found.wrong.is_none() && found.records > 0;
-        if state.replay.latest > now_ms {
+        if state.replay.latest.max(state.replay.floor()) > now_ms {
             state.replay.set_back(now_ms); // while no agent looked
         }
         let is_known = is_whole && (is_same_boot || state.is_closed);

@@ -80,7 +80,7 @@ impl Recovery {
             }
             while !going.is_empty() {
                 for (number, key) in std::mem::take(&mut going) {
-                    let done = match end(self.log.0.continued.clone(), key.clone()).await {
+                    let done = match self.end(key.clone()).await {
                         Found::Runs => {
                             going.push((number, key));
                             continue;
@@ -91,11 +91,30 @@ impl Recovery {
                     if let Some(reply) = self.reply(number, done) {
                         yield reply;
                     }
+                    // Not before: an agent that ends now leaves it to the next one.
+                    self.forget(key).await;
                 }
                 if !going.is_empty() {
                     sleep(LOOK).await;
                 }
             }
+        }
+    }
+
+    /// Looks for the end of a request.
+    async fn end(&self, key: String) -> Found {
+        let Some(continued) = self.log.0.continued.clone() else { return Found::Nothing };
+        spawn_blocking(move || continued.look(&key)).await.unwrap_or(Found::Runs)
+    }
+
+    /// Removes the file with the end of a request, unless that runs again.
+    async fn forget(&self, key: String) {
+        if let Some(continued) = self.log.0.continued.clone() {
+            let remove = move || match continued.look(&key) {
+                Found::Runs => {}
+                _ => continued.remove(&key),
+            };
+            let _ = spawn_blocking(remove).await; // what is left is removed at the next start
         }
     }
 
@@ -139,17 +158,4 @@ impl Recovery {
         }
         (!is_copy).then_some(reply)
     }
-}
-
-/// Looks for the end of a request. The file is removed with it.
-async fn end(continued: Option<Continued>, key: String) -> Found {
-    let Some(continued) = continued else { return Found::Nothing };
-    let look = move || {
-        let found = continued.look(&key);
-        if !matches!(found, Found::Runs) {
-            continued.remove(&key);
-        }
-        found
-    };
-    spawn_blocking(look).await.unwrap_or(Found::Runs)
 }
