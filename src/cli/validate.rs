@@ -148,7 +148,13 @@ fn as_text(
     wrong.flush()
 }
 
-fn as_json(loaded: &Loaded, errors: &[ConfigError], env: &Env<'_>, is_right: bool) -> Value {
+/// The report as data.
+pub(super) fn as_json(
+    loaded: &Loaded,
+    errors: &[ConfigError],
+    env: &Env<'_>,
+    is_right: bool,
+) -> Value {
     let told = |error: &ConfigError| {
         let place = error.place.as_ref();
         json!({

@@ -114,6 +114,12 @@ pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
     inspect_in(paths, &[], env, Path::new(DEFAULT_FOLDER))
 }
 
+/// The files that [`load`] reads, as they are shown, and their texts, unchecked. A text may hold what should not be in it.
+pub fn texts(paths: &[PathBuf]) -> Vec<Result<(String, String), ConfigError>> {
+    let found = find(paths, Path::new(DEFAULT_FOLDER)).into_iter();
+    found.map(|found| found.and_then(|found| found.read())).collect()
+}
+
 /// Reads and checks the one file that `path` names, a pipeline to run or to generate readings.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ pub use limit::MemoryLimit;
 pub use load::load_relay;
 pub use load::{
     BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file, load_tests,
-    load_with, secret_fault, test_files,
+    load_with, secret_fault, test_files, texts,
 };
 pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};

@@ -46,11 +46,10 @@ fn named(root: &Path, name: &str) -> Result<PathBuf, Verdict> {
     if let Some((device, _)) = ports.iter().find(|(_, known)| *known == name) {
         return Ok(Path::new("/dev").join(device));
     }
-    let has_driver = below(root, "/sys/bus/virtio/drivers/virtio_console").exists();
     let has_controller = entries(&below(root, "/sys/bus/virtio/devices")).iter().any(|device| {
         fs::read_to_string(device.join("device")).is_ok_and(|id| id.trim() == CONSOLE)
     });
-    Err(match (has_controller, has_driver) {
+    Err(match (has_controller, has_driver(root)) {
         (true, false) => Verdict::new(
             Cause::DriverMissing,
             "the machine has a virtio-serial controller, and the kernel has no driver for it",
@@ -72,6 +71,11 @@ fn named(root: &Path, name: &str) -> Result<PathBuf, Verdict> {
     })
 }
 
+/// Whether the kernel has a driver for virtio-serial ports.
+pub(super) fn has_driver(root: &Path) -> bool {
+    below(root, "/sys/bus/virtio/drivers/virtio_console").exists()
+}
+
 fn known(root: &Path) -> String {
     let names: Vec<String> = ports(root).into_iter().map(|(_, name)| name).collect();
     match names.len() {
@@ -81,7 +85,7 @@ fn known(root: &Path) -> String {
 }
 
 /// Each port: its device and its name, which may be empty.
-fn ports(root: &Path) -> Vec<(String, String)> {
+pub(super) fn ports(root: &Path) -> Vec<(String, String)> {
     let port = |folder: PathBuf| {
         let name = fs::read_to_string(folder.join("name")).unwrap_or_default();
         Some((folder.file_name()?.to_str()?.to_owned(), name.trim().to_owned()))

@@ -1,26 +1,27 @@
 //! `diagnose`: why host and agent do not get together, as one verdict for each cause, with what to do next. Changes nothing.
 //!
 //! `verdict` has the causes and their exit codes; `machine` looks at the machine's files, `agent` at what the agent reports;
-//! this reads the agent's files, asks, and prints.
+//! this reads the agent's files, asks, and prints. `bundle` writes all of it, and more, into a file for support.
 
 mod agent;
+mod bundle;
 mod machine;
+mod program;
 mod verdict;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc::sync_channel;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
-use super::{StateOption, say, unless, wrapped};
+use super::{EXIT_OUTPUT, StateOption, complain, refuse, say, unless, wrapped};
 use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::agent::status::Status;
-use crate::commands::verify::secret::{Secret, SecretSource};
-use crate::config::{Commands, Loaded, inspect};
+use crate::commands::verify::secret::{Secret, SecretSource, harden};
+use crate::config::{Commands, ConfigError, Loaded, inspect};
 use crate::files::StateFolder;
 use crate::port::Target;
 use crate::wire::shown;
@@ -30,6 +31,10 @@ use verdict::{Cause, Verdict};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between the two looks at what the agent does.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The unit of the agent.
+const UNIT: &str = "infiniservice.service";
+/// The most that is read of what systemd says of it.
+const UNIT_BYTES_MAX: u64 = 64 * 1024;
 /// Where the packaged unit gets its variables.
 const ENVIRONMENT: &str = "/etc/infiniservice/agent.env";
 
@@ -51,24 +56,62 @@ pub(super) struct Diagnose {
     #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 
+    /// Write a file for support: what is wrong, files, status, log and machine, without secrets
+    #[arg(long, value_name = "FILE.tar.zst")]
+    bundle: Option<PathBuf>,
+
+    /// Replace the file of --bundle if it is there
+    #[arg(long, requires = "bundle")]
+    overwrite: bool,
+
     /// Where the machine's files are, for tests
     #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
     root: PathBuf,
 }
 
+/// What was seen.
+struct Look {
+    /// All that is wrong, the first cause first.
+    verdicts: Vec<Verdict>,
+    loaded: Loaded,
+    errors: Vec<ConfigError>,
+    /// What the running agent tells.
+    status: Option<Box<Status>>,
+}
+
+impl Look {
+    /// The running agent.
+    fn pid(&self) -> Option<u32> {
+        self.status.as_ref().map(|status| status.pid)
+    }
+}
+
 impl Diagnose {
     pub(super) fn main(self) -> ExitCode {
-        let verdicts = self.verdicts();
+        if let Some(file) = &self.bundle {
+            let may = harden().map_err(|error| error.to_string());
+            if let Err(why) = may.and_then(|()| bundle::check(file, self.overwrite)) {
+                return refuse(why);
+            }
+        }
+        let look = self.look();
         let text = match self.json {
-            true => as_json(&verdicts),
-            false => shown(&as_text(&verdicts)),
+            true => as_json(&look.verdicts),
+            false => shown(&as_text(&look.verdicts)),
         };
         let said = say(&text);
-        verdicts.first().map_or(said, |first| unless(said, first.cause as u8))
+        match self.bundle.as_ref().map(|file| bundle::write(&self, &look, file, self.overwrite)) {
+            Some(Ok(written)) => complain(&format!("infiniservice: {}", shown(&written))),
+            Some(Err(why)) => {
+                complain(&format!("infiniservice: {}", shown(&why)));
+                return ExitCode::from(EXIT_OUTPUT);
+            }
+            None => {}
+        }
+        look.verdicts.first().map_or(said, |first| unless(said, first.cause as u8))
     }
 
-    /// All that is wrong, the first cause first.
-    fn verdicts(&self) -> Vec<Verdict> {
+    fn look(&self) -> Look {
         let root = &self.root;
         let own = |name: &str| std::env::var(name).ok();
         let (mut loaded, errors) = inspect(&self.pipelines, &own);
@@ -136,7 +179,7 @@ impl Diagnose {
         }
         verdicts.sort_by_key(|verdict| verdict.cause);
         verdicts.dedup();
-        verdicts
+        Look { verdicts, loaded, errors, status: status.map(|(_, now)| now) }
     }
 }
 
@@ -193,18 +236,8 @@ fn unit(root: &Path) -> String {
     if root != Path::new("/") {
         return std::fs::read_to_string(root.join("unit")).unwrap_or_default();
     }
-    let (tell, told) = sync_channel(1);
-    let asked = std::thread::Builder::new().name("systemctl".to_owned()).spawn(move || {
-        let mut systemctl = Command::new("systemctl");
-        systemctl.args(["show", "infiniservice", "--property", WANTED]).stdin(Stdio::null());
-        let output = systemctl.stderr(Stdio::null()).output();
-        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        tell.send(text.unwrap_or_default()).is_ok()
-    });
-    match asked {
-        Ok(_) => told.recv_timeout(PATIENCE).unwrap_or_default(),
-        Err(_) => String::new(),
-    }
+    let words = ["systemctl", "show", UNIT, "--property", WANTED];
+    program::output(&words, UNIT_BYTES_MAX, PATIENCE).unwrap_or_default()
 }
 
 /// Whether there is a secret that can be read. Its value is not kept.

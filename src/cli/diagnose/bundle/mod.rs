@@ -1,0 +1,144 @@
+//! `diagnose --bundle`: one file for support, with what `diagnose` saw and what the machine, the agent and systemd tell.
+//!
+//! Each part is bounded in size and in time, and one that is missing says why. No part holds a secret: `secrets` removes those that
+//! are known, and what looks like one; the values of variables are never taken. `archive` packs the parts.
+
+mod archive;
+mod parts;
+mod secrets;
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+
+use super::{Diagnose, Look};
+use crate::files::{folder_of, open_in};
+use crate::sinks::why;
+use archive::Tar;
+use secrets::Secrets;
+
+/// The most bytes of a part; what is longer is cut off.
+const PART_BYTES_MAX: usize = 512 * 1024;
+/// The folder in the archive.
+const FOLDER: &str = "infiniservice-bundle";
+
+/// Refuses a file that is there, before anything is looked at.
+pub(super) fn check(file: &Path, overwrite: bool) -> Result<(), String> {
+    match file.symlink_metadata() {
+        Ok(_) if !overwrite => Err(format!(
+            "{} is there already; name another file, or add --overwrite",
+            file.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Gathers all parts and writes them to `file`, with mode 0600 and as a whole or not at all. Returns the line to say.
+///
+/// # Errors
+/// The file cannot be written: the end of a sentence.
+pub(super) fn write(
+    diagnose: &Diagnose,
+    look: &Look,
+    file: &Path,
+    overwrite: bool,
+) -> Result<String, String> {
+    let now = SystemTime::now();
+    let secrets = Secrets::of(diagnose, look);
+    let mut tar = Tar::new(now);
+    let mut contents = String::new();
+    for part in parts::gather(diagnose, look, now) {
+        let (name, about) = (part.name, part.about);
+        match part.text {
+            Ok(text) => {
+                let text = cut(secrets.remove(text));
+                tar.file(&format!("{FOLDER}/{name}"), text.as_bytes());
+                contents += &format!("{name}: {about}\n");
+            }
+            Err(why) => contents += &secrets.remove(format!("{name}: missing: {why}\n")),
+        }
+    }
+    tar.file(&format!("{FOLDER}/contents.txt"), contents.as_bytes());
+    let bytes = tar.into_zstd();
+    let (shown, size) = (file.display(), bytes.len().div_ceil(1024));
+    put(file, &bytes, overwrite)
+        .map_err(|error| format!("cannot write {shown}: {}", why(&error)))?;
+    Ok(format!(
+        "written: {shown} ({size} KiB), without secrets as far as they are known or look like one; `tar --zstd -xf {shown}` unpacks it, \
+         to be looked at before it is sent"
+    ))
+}
+
+/// The first [`PART_BYTES_MAX`] bytes, which the last line says.
+fn cut(mut text: String) -> String {
+    if text.len() > PART_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(PART_BYTES_MAX));
+        text += "\n[cut off here]\n";
+    }
+    text
+}
+
+/// Writes a new file beside `path`, which then takes its name.
+fn put(path: &Path, bytes: &[u8], overwrite: bool) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("this is no name of a file"))?;
+    let as_folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder_of(path), as_folder, Mode::empty())?;
+    let new = PathBuf::from(format!(".infiniservice-bundle.{}", std::process::id()));
+    let mut file = open_in(&folder, &new, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?;
+    let how = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| {
+        let renamed = rustix::fs::renameat_with(&folder, &new, &folder, name.as_bytes(), how);
+        renamed.map_err(io::Error::from)
+    });
+    if written.is_err() {
+        let _ = rustix::fs::unlinkat(&folder, &new, AtFlags::empty());
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_whole_for_its_owner_only_and_over_another_only_where_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.tar.zst");
+        put(&path, b"one", false).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        assert!(check(&path, false).unwrap_err().contains("--overwrite"));
+        assert_eq!(check(&path, true), Ok(()));
+        let there = put(&path, b"two", false).unwrap_err();
+        assert_eq!(there.kind(), io::ErrorKind::AlreadyExists, "it came in between");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        put(&path, b"two", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+
+        // A link is replaced, and not followed.
+        let (link, other) = (folder.path().join("link"), folder.path().join("other"));
+        fs::write(&other, "precious").unwrap();
+        symlink(&other, &link).unwrap();
+        put(&link, b"three", true).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"precious");
+        assert!(put(&folder.path().join("no/such"), b"x", false).is_err());
+        put(&folder.path().join("into"), b"x", false).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        assert!(put(&folder.path().join("folder"), b"x", true).is_err());
+        let left = fs::read_dir(folder.path()).unwrap().flatten();
+        let left = left.filter(|entry| entry.file_name().as_bytes().starts_with(b".infini"));
+        assert_eq!(left.count(), 0, "nothing stays of what failed");
+    }
+
+    #[test]
+    fn what_is_long_is_cut_off_and_says_so() {
+        let text = cut("é".repeat(PART_BYTES_MAX));
+        assert!(text.len() < PART_BYTES_MAX + 32 && text.ends_with("é\n[cut off here]\n"));
+        assert_eq!(cut("a".to_owned()), "a");
+    }
+}

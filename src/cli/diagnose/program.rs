@@ -1,0 +1,62 @@
+//! A program of the machine that is asked something.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+/// The first `bytes_max` bytes of what a program prints, waited for at most `patience`. Then it is ended, and its exit code is
+/// not looked at.
+///
+/// # Errors
+/// It cannot be run, or takes too long: the end of a sentence.
+pub(super) fn output(words: &[&str], bytes_max: u64, patience: Duration) -> Result<String, String> {
+    let name = words[0];
+    let cannot = |error: std::io::Error| format!("{name} cannot be run: {error}");
+    let mut program = Command::new(name);
+    program.args(&words[1..]).env("LC_ALL", "C");
+    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = program.spawn().map_err(cannot)?;
+    let stdout = child.stdout.take();
+    let (tell, told) = sync_channel(1);
+    let reading = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let mut bytes = Vec::new();
+        let read = match stdout {
+            Some(stdout) => stdout.take(bytes_max).read_to_end(&mut bytes),
+            None => Ok(0),
+        };
+        tell.send(read.map(|_| bytes)).is_ok()
+    });
+    let read = match reading {
+        Ok(_) => told.recv_timeout(patience),
+        Err(error) => Ok(Err(error)),
+    };
+    let _ = child.kill(); // fails where it has ended
+    match read {
+        Ok(Ok(bytes)) => {
+            let _ = child.wait(); // it has closed its output, or was killed
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Ok(Err(error)) => Err(cannot(error)),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(format!("{name} has not ended within {} s", patience.as_secs()))
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(format!("{name} was not read")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_prints_without_end_or_does_not_end_is_ended() {
+        let patience = Duration::from_secs(30);
+        assert_eq!(output(&["echo", "a"], 64, patience), Ok("a\n".to_owned()));
+        assert_eq!(output(&["yes"], 5, patience), Ok("y\ny\ny".to_owned()));
+        let late = output(&["sleep", "1000"], 5, Duration::from_millis(50)).unwrap_err();
+        assert!(late.starts_with("sleep has not ended"), "{late}");
+        let none = output(&["/no/such"], 5, patience).unwrap_err();
+        assert!(none.starts_with("/no/such cannot be run: "), "{none}");
+    }
+}
