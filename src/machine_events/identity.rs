@@ -1,8 +1,8 @@
 //! Which machine this is, as a word that says nothing about it. Reads no file.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
+
+use crate::values::hex;
 
 /// Keeps our digest of an id from being anybody else's digest of it.
 const PURPOSE: &str = "infiniservice machine identity 1";
@@ -26,11 +26,7 @@ pub fn digest(what: &str, value: &str) -> String {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    let mut text = String::with_capacity(32);
-    for byte in hash.finalize().iter().take(16) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&hash.finalize()[..16])
 }
 
 /// Whether two words can be of one machine: no part that both know differs.

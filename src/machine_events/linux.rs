@@ -16,6 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::detect::{Clocks, Generation};
 use super::identity;
+use crate::values::hex;
 
 /// Tries to read three clocks without being interrupted in between.
 const TRIES: usize = 5;
@@ -38,10 +39,7 @@ pub fn look(root: &Path, told: u64, due_ns: i64) -> Clocks {
     let rtc_seconds =
         file("sys/class/rtc/rtc0/since_epoch").and_then(|text| text.trim().parse().ok());
     let page = root.join("sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw");
-    let id = bytes(&page).and_then(|page| {
-        let guid = page.get(GUID)?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Some(identity::digest("vmgenid", &guid))
-    });
+    let id = bytes(&page).and_then(|page| Some(identity::digest("vmgenid", &hex(page.get(GUID)?))));
     let read_once = || {
         let monotonic_ns = nanoseconds(ClockId::Monotonic);
         let boottime_ns = nanoseconds(ClockId::Boottime);

@@ -2,6 +2,7 @@
 //! that are strict, and the reference of a key. A stage whose options are a part of a file parses them with these.
 
 mod glob;
+mod hex;
 pub(crate) mod value;
 pub(crate) mod units;
 pub(crate) mod table;
@@ -9,6 +10,7 @@ pub(crate) mod variant;
 mod reference;
 
 pub use glob::Glob;
+pub use hex::hex;
 pub use reference::{Key, Section, key};
 pub use units::{Count, Period, Size};
 pub use value::Problem;

@@ -11,6 +11,7 @@ use sha2::Sha256;
 
 use super::ascii::Json;
 use super::raw::Raw;
+use crate::values::hex;
 
 /// The one version there is.
 pub const VERSION: u64 = 1;
@@ -134,9 +135,8 @@ pub fn open(key: &[u8], line: &[u8], now_ms: i64) -> Result<Envelope, Refused> {
 
 /// The signature of a payload, as the host writes it: 64 lower-case hex digits.
 pub fn sign(key: &[u8], ts_ms: i64, nonce: &str, payload: &str) -> String {
-    let digits = |byte: u8| [byte >> 4, byte & 15].map(|half| char::from(HEX[usize::from(half)]));
-    let mac = mac(key, ts_ms, nonce, payload).map(|mac| mac.finalize().into_bytes());
-    mac.iter().flatten().flat_map(|byte| digits(*byte)).collect()
+    let mac = mac(key, ts_ms, nonce, payload);
+    mac.map_or_else(String::new, |mac| hex(&mac.finalize().into_bytes()))
 }
 
 /// The whole envelope as one line without its newline: what a host sends.
@@ -149,8 +149,6 @@ pub fn seal(key: &[u8], ts_ms: i64, nonce: &str, payload: &str) -> String {
     json.raw(r#","sig":"#).text(&sig).raw("}");
     String::from_utf8(line).unwrap_or_default()
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// `None` never: HMAC takes a key of any length, and only the type does not say so.
 fn mac(key: &[u8], ts_ms: i64, nonce: &str, payload: &str) -> Option<Hmac<Sha256>> {

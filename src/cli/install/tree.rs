@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::files::folder_of;
 use crate::sinks::why;
+use crate::values::hex;
 
 /// The record, one line each: the SHA-256 of a file and its path, or `-` and a folder that was made.
 pub(super) const RECORD: &str = "/opt/infiniservice/installed";
@@ -352,7 +353,7 @@ impl Record {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    hex(&Sha256::digest(bytes))
 }
 
 /// `cannot write PATH: why`.

@@ -13,6 +13,8 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::values::hex;
+
 /// More than a line of an audit can have.
 const LINE_MAX: u64 = 1 << 20;
 /// Breaks that are reported.
@@ -45,7 +47,7 @@ impl Link {
 
 impl std::fmt::Display for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::execute::outcome::Outcome;
 use crate::model::Iso8601;
 use crate::redact::redact;
+use crate::values::hex;
 use crate::wire::shown_json;
 
 /// What of a request may be written down: bounded, whatever the request holds.
@@ -223,9 +224,7 @@ async fn digest_in_turns(text: &str) -> Digest {
 }
 
 fn digested(text: &str, hash: Sha256) -> Digest {
-    let hash = hash.finalize();
-    let sha256 = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Digest { bytes: text.len(), sha256 }
+    Digest { bytes: text.len(), sha256: hex(&hash.finalize()[..8]) }
 }
 
 fn millis(time: Duration) -> u64 {

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::commands::actions::Done;
 use crate::files::StateFolder;
+use crate::values::hex;
 
 /// The folder of these files, below the state folder.
 const FOLDER: &str = "runs";
@@ -41,7 +42,7 @@ impl Continued {
 
     /// The name of the file of a request: 16 hex digits of the digest of its id.
     pub fn key(id: &str) -> String {
-        Sha256::digest(id.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(id.as_bytes())[..8])
     }
 
     /// Makes the file, empty and locked.
