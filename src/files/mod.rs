@@ -3,6 +3,7 @@
 
 mod trust;
 mod state;
+mod replace;
 
 use std::fs;
 use std::io;
@@ -14,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
+pub(crate) use replace::replace;
 pub use state::{StateFolder, is_state_name};
 pub use trust::{Untrusted, open_trusted};
 pub(crate) use trust::{foreign, is_shared, open_guarded, readable};

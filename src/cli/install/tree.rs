@@ -4,14 +4,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::files::folder_of;
+use crate::files::replace;
 use crate::sinks::why;
 use crate::values::hex;
 
@@ -267,28 +267,10 @@ impl<'a> Tree<'a> {
         made.map_err(|error| failed("make", path, &error))
     }
 
-    /// Writes a file beside its place first, so that there is always a whole one, and one that runs can be replaced.
+    /// Writes a file so that there is always a whole one, and one that runs can be replaced.
     fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), String> {
-        let target = self.at(path);
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let other = target.with_file_name(format!(".{name}.new"));
-        let written = (|| -> io::Result<()> {
-            match fs::remove_file(&other) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&other)?;
-            file.write_all(bytes)?;
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()?;
-            fs::rename(&other, &target)?;
-            fs::File::open(folder_of(&target))?.sync_all()
-        })();
-        written.map_err(|error| {
-            let _ = fs::remove_file(&other); // what failed is told
-            failed("write", path, &error)
-        })
+        let mode = |file: &fs::File| file.set_permissions(Permissions::from_mode(mode));
+        replace(&self.at(path), bytes, mode).map_err(|error| failed("write", path, &error))
     }
 
     fn record(&self) -> Result<Record, String> {

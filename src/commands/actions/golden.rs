@@ -7,7 +7,6 @@
 //! stays: it is the installer's, and each copy gets its own with its id.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as StdInstant};
@@ -26,7 +25,7 @@ use super::users::{Range, accounts};
 use super::{ActionError, Afterwards, Context, Done, program};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::Exit;
-use crate::files::StateFolder;
+use crate::files::{StateFolder, replace};
 use crate::metrics::collect::Release;
 
 /// The longest that one step may take.
@@ -631,18 +630,12 @@ fn rewrite(path: &Path, line: impl Fn(&str) -> Option<String>) -> Result<(), Act
     if new == text {
         return Ok(());
     }
-    let beside = path.with_extension("infiniservice");
-    let done = || {
-        let data = path.metadata()?;
-        let _ = fs::remove_file(&beside);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(new.as_bytes())?;
-        fchown(&file, Some(data.uid()), Some(data.gid()))?;
-        file.set_permissions(data.permissions())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
+    let data = path.metadata().map_err(failed("rewrite", path))?;
+    let as_before = |file: &File| {
+        fchown(file, Some(data.uid()), Some(data.gid()))?;
+        file.set_permissions(data.permissions())
     };
-    done().map_err(failed("rewrite", path))
+    replace(path, new.as_bytes(), as_before).map_err(failed("rewrite", path))
 }
 
 #[cfg(test)]
