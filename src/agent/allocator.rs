@@ -20,7 +20,8 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+
+use super::same_program::same_program;
 
 /// The variable. A value set by the user is respected.
 const VARIABLE: &str = "GLIBC_TUNABLES";
@@ -36,11 +37,5 @@ pub fn settle() -> io::Result<()> {
     if !cfg!(target_env = "gnu") || std::env::var_os(VARIABLE).is_some() {
         return Ok(());
     }
-    let mut arguments = std::env::args_os();
-    // By its path, since a process is called by the last part of it.
-    let mut again = Command::new(std::env::current_exe()?);
-    if let Some(name) = arguments.next() {
-        again.arg0(name);
-    }
-    Err(again.args(arguments).env(VARIABLE, VALUE).exec())
+    Err(same_program()?.env(VARIABLE, VALUE).exec())
 }

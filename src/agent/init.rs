@@ -6,12 +6,13 @@
 //! agent waits for each of its programs by its id; one `wait` for all in the same process would take their
 //! exit codes away.
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::same_program::same_program;
 use crate::agent::resources::{LimitError, suffice};
 
 /// The signals that are passed to the agent.
@@ -36,12 +37,7 @@ async fn run() -> std::io::Result<ExitCode> {
     for wanted in FORWARDED {
         heard.push((wanted, signal(SignalKind::from_raw(wanted.as_raw()))?));
     }
-    let mut arguments = std::env::args_os();
-    let mut agent = Command::new(std::env::current_exe()?);
-    if let Some(name) = arguments.next() {
-        agent.arg0(name);
-    }
-    let agent = Pid::from_child(&agent.args(arguments).spawn()?);
+    let agent = Pid::from_child(&same_program()?.spawn()?);
     loop {
         let next = std::future::poll_fn(|cx| {
             for (signal, heard) in &mut heard {

@@ -6,6 +6,7 @@
 //!    └──── reload ◀── SIGHUP · control.sock · a changed file
 //! ```
 
+mod same_program;
 mod allocator;
 mod error;
 pub mod init;

@@ -23,6 +23,7 @@ mod audit;
 pub mod host;
 
 mod paint;
+mod raw_input;
 mod running;
 mod trial;
 

@@ -5,19 +5,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::getpgrp;
-use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
-};
+use rustix::termios::{LocalModes, tcgetpgrp};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Ctrl-D, which ends what reads a terminal.
-const END_OF_INPUT: u8 = 4;
+use crate::cli::raw_input::{END_OF_INPUT, RawInput};
 
 /// The keys of the terminal at standard input, restored when this is dropped.
 pub(super) struct Keys {
     terminal: AsyncFd<OwnedFd>,
-    before: Termios,
+    _raw_input: RawInput,
 }
 
 impl Keys {
@@ -25,7 +22,6 @@ impl Keys {
     /// background would be stopped. Within a runtime.
     pub(super) fn take() -> Option<Self> {
         let stdin = io::stdin();
-        let before = tcgetattr(&stdin).ok()?;
         if tcgetpgrp(&stdin).ok()? != getpgrp() {
             return None;
         }
@@ -36,14 +32,7 @@ impl Keys {
             reason = "the successor is an unsafe fn; an OwnedFd keeps its promise"
         )]
         let terminal = AsyncFd::with_interest(terminal, Interest::READABLE).ok()?;
-        let mut raw = before.clone();
-        // Signals of keys (Ctrl-C) stay but the one that stops: stopped, it would leave the terminal so.
-        raw.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
-        raw.special_codes[SpecialCodeIndex::VSUSP] = 0;
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(&terminal, OptionalActions::Now, &raw).ok()?;
-        Some(Self { terminal, before })
+        Some(Self { terminal, _raw_input: RawInput::take(LocalModes::empty()).ok()? })
     }
 
     /// Waits for `q`. Without a terminal it waits for ever: a signal ends the program.
@@ -68,11 +57,5 @@ impl Keys {
             }
         }
         std::future::pending().await
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before); // it may be gone
     }
 }

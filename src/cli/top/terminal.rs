@@ -8,16 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
-};
+use rustix::termios::{LocalModes, tcgetwinsize};
 use tokio::runtime::Runtime;
 
+use crate::cli::raw_input::{END_OF_INPUT, RawInput};
 use crate::cli::{interrupted, print};
 
-/// Ctrl-C and Ctrl-D.
+/// Ctrl-C.
 const INTERRUPT: u8 = 3;
-const END_OF_INPUT: u8 = 4;
 
 /// Another screen, without a cursor (xterm's `1049`, VT220's `25`); those that do not know it leave it out.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
@@ -38,11 +36,11 @@ pub(super) enum Key {
 
 /// The terminal, which is as it was before once this is dropped.
 pub(super) struct Terminal {
-    before: Termios,
     /// A signal that ends the program has come.
     is_over: Arc<AtomicBool>,
     /// Waits for signals.
     _signals: Runtime,
+    _raw_input: RawInput,
 }
 
 impl Terminal {
@@ -59,13 +57,8 @@ impl Terminal {
             interrupted().await;
             over.store(true, Relaxed);
         });
-        let before = tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
-        raw.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
-        let terminal = Self { before, is_over, _signals: runtime };
+        let raw_input = RawInput::take(LocalModes::ISIG)?;
+        let terminal = Self { is_over, _signals: runtime, _raw_input: raw_input };
         print(ENTER.as_bytes())?;
         Ok(terminal)
     }
@@ -103,7 +96,6 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = print(LEAVE.as_bytes()); // it may be gone
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 
