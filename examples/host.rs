@@ -3,8 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use infiniservice::commands::verify::secret::Secret;
-use infiniservice::host::{Host, Settings, action};
+use infiniservice::host::{Host, Secret, Settings, action};
 use infiniservice::wire::envelope;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

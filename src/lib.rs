@@ -30,56 +30,65 @@
 //! # }
 //! ```
 //!
-//! # Reading order
+//! # As a library
+//! A program begins with `use infiniservice::prelude::*;` and the programs of `examples/`. What it may use is what is listed
+//! here:
+//!
 //! | module | what it is |
 //! |---|---|
-//! | [`mod@redact`] | secrets in texts and command lines, taken out |
+//! | [`prelude`] | the builder, the traits of the stages, the collectors, enrichers, formats and sinks |
 //! | [`pipeline`] | the engine: stages, channels, tasks, supervision |
 //! | [`model`] | the data that travels |
 //! | [`metrics`] | the flow: collect → enrich → batch → serialize |
 //! | [`wire`] | the formats, byte for byte |
-//! | [`records`] | the flow of what others write: read → transform → serialize |
-//! | [`commands`] | the other flow: receive → verify → decode → authorize → execute → reply |
 //! | [`sinks`] | file, Unix socket, TCP, syslog, stdout, null |
-//! | [`files`] | files and folders that no other user may change; the state folder |
-//! | [`spool`] | durable messages, on disk until the host has acknowledged them |
-//! | [`port`] | the device: find, open, read and write at once |
-//! | [`values`] | texts, times, sizes and counts of files |
-//! | [`config`] | the files as types, and errors that say where |
-//! | [`machine_events`] | suspends, clock steps, restores, clones |
-//! | [`agent`] | files → graphs → a running service, its changes and its end |
-//! | [`mod@bench`] | the same pipeline flat out, checked |
 //! | [`host`] | the other end of the port, for people and tests without a host |
-//! | `relay` | the other end of all guests' ports: their lines to files and to Prometheus |
-//! | [`cli`] | the commands; the only part that prints |
 //!
-//! A program that uses this crate as a library begins with `use infiniservice::prelude::*;` and the programs of
-//! `examples/`.
+//! The other modules are the programs' own. Those that are `pub` are so for the programs and the tests of this repository, hidden
+//! from this documentation, and may change with any version.
 //!
-//! Every bound, with its reason, is in `docs/architecture.md`.
+//! # Reading order
+//! `pipeline/stage.rs`, then `metrics/mod.rs`: the flow in one screen. All rooms, from top to bottom, and every bound with its
+//! reason are in `docs/architecture.md`.
 #![forbid(unsafe_code)]
+#![deny(unreachable_pub)]
 
-pub mod bench;
-pub mod cli;
-pub mod commands;
-pub mod config;
-pub mod agent;
-pub mod spool;
-pub mod files;
+// For everybody.
 pub mod host;
-pub mod machine_events;
 pub mod metrics;
 pub mod model;
 pub mod pipeline;
-pub mod port;
-pub mod records;
-pub mod redact;
-#[cfg(feature = "host")]
-pub mod relay;
 pub mod sinks;
-mod sync;
-pub mod values;
 pub mod wire;
+
+// For the programs and the tests of this repository.
+#[doc(hidden)]
+pub mod agent;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod commands;
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
+pub mod machine_events;
+#[doc(hidden)]
+pub mod port;
+#[doc(hidden)]
+pub mod records;
+#[doc(hidden)]
+pub mod redact;
+#[doc(hidden)]
+pub mod spool;
+#[doc(hidden)]
+pub mod values;
+
+mod bench;
+#[cfg(feature = "host")]
+mod relay;
+mod sync;
 
 /// What a program that uses this crate as a library needs: the builder, the traits of the stages, the collectors,
 /// enrichers, formats and sinks.

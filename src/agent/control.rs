@@ -41,7 +41,7 @@ use crate::pipeline::tap::TapReader;
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
+pub(crate) enum Request {
     /// Read the files again.
     Reload,
     /// The status of the spools.
@@ -56,7 +56,7 @@ pub enum Request {
 
 /// The stage that is tapped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TapRequest {
+pub(crate) struct TapRequest {
     /// Its name, with or without that of its pipeline before it.
     pub stage: String,
     /// Its pipeline.
@@ -68,7 +68,7 @@ pub struct TapRequest {
 /// What is wanted of the level of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LogRequest {
+pub(crate) enum LogRequest {
     /// To know it.
     Show,
     /// To change it, for so many seconds.
@@ -80,7 +80,7 @@ pub enum LogRequest {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The files were read, and this came of it.
     Reloaded(Report),
     /// The status of the spool of each port.
@@ -99,7 +99,7 @@ pub enum Answer {
 
 /// Lines of a tap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tapped {
+pub(crate) struct Tapped {
     /// Lines, in order.
     pub lines: Vec<String>,
     /// Lines that came out beside them and are not shown.
@@ -108,7 +108,7 @@ pub struct Tapped {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Unanswered {
+pub(crate) enum Unanswered {
     /// No agent listens there.
     NoAgent,
     /// It has not answered in time.
@@ -121,7 +121,7 @@ pub enum Unanswered {
 const NAME: &str = "control.sock";
 
 /// Where the socket of an agent with this state folder is.
-pub fn socket_of(state: &Path) -> PathBuf {
+pub(crate) fn socket_of(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
@@ -130,7 +130,11 @@ pub fn socket_of(state: &Path) -> PathBuf {
 ///
 /// # Errors
 /// There is no agent, or it does not answer in time.
-pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer, Unanswered> {
+pub(crate) fn ask(
+    path: &Path,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer, Unanswered> {
     let (path, request) = (path.to_owned(), request.clone());
     let (tell, answered) = std::sync::mpsc::sync_channel(1);
     let talking = std::thread::Builder::new().name("ask".to_owned());
@@ -144,7 +148,7 @@ pub fn ask(path: &Path, request: &Request, patience: Duration) -> Result<Answer,
 ///
 /// # Errors
 /// There is no agent, or it has hung up.
-pub fn look(
+pub(crate) fn look(
     path: &Path,
     request: &TapRequest,
     patience: Duration,

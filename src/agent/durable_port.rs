@@ -36,7 +36,7 @@ pub struct Opening {
 }
 
 /// A port and its spool task.
-pub struct DurablePort {
+pub(super) struct DurablePort {
     /// Takes durable messages.
     pub durable: mpsc::Sender<DurableMessage>,
     /// Tells the spool task that the machine was restored or cloned: it drops the messages of the old one.
@@ -104,7 +104,7 @@ impl Opening {
 }
 
 /// Connects `spool` to `port`. With `control` the port opens sessions.
-pub fn attach_spool(
+pub(super) fn attach_spool(
     port: &mut Port,
     spool: Spool<File>,
     control: Option<ControlMessages>,

@@ -24,7 +24,7 @@ const FORWARDED: [Signal; 6] =
 ///
 /// # Errors
 /// It cannot be started.
-pub fn main() -> Result<ExitCode, LimitError> {
+pub(crate) fn main() -> Result<ExitCode, LimitError> {
     suffice(1)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(LimitError::Runtime)?;

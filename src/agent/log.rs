@@ -1,8 +1,8 @@
 //! The log: lines on stderr, as systemd and a terminal want them. Logging never waits for the reader.
 
 mod lines;
-pub mod level;
-pub mod recent;
+pub(crate) mod level;
+pub(crate) mod recent;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
@@ -101,7 +101,7 @@ pub fn say(line: &str) {
 }
 
 /// Writes what is queued, for at most 100 ms. The thread ends when it can.
-pub fn end() {
+pub(crate) fn end() {
     LINES.end();
     LINES.flush(LAST_WORDS);
 }

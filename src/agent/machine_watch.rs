@@ -11,7 +11,7 @@ use crate::spool::Machine;
 use crate::wire::outbound::AgentEvent;
 
 /// The events of the machine. The stream never ends; without the means to see them it stays silent after a warning.
-pub fn events(mut machine: MachineEvents) -> impl Stream<Item = AgentEvent> {
+pub(super) fn events(mut machine: MachineEvents) -> impl Stream<Item = AgentEvent> {
     stream! {
         {
             let mut events = std::pin::pin!(machine.events());
@@ -27,7 +27,7 @@ pub fn events(mut machine: MachineEvents) -> impl Stream<Item = AgentEvent> {
 }
 
 /// The machine's identity now, with `life`, the count of restores and clones since the agent began.
-pub async fn machine(life: u64) -> Machine {
+pub(super) async fn machine(life: u64) -> Machine {
     let identity =
         spawn_blocking(|| machine_events::identity(Path::new("/"))).await.unwrap_or_default();
     Machine { life, identity }

@@ -9,14 +9,14 @@
 mod same_program;
 mod allocator;
 mod error;
-pub mod init;
+pub(crate) mod init;
 mod resources;
 mod runtime;
-pub mod log;
+pub(crate) mod log;
 mod signals;
 mod systemd;
-pub mod control;
-pub mod status;
+pub(crate) mod control;
+pub(crate) mod status;
 mod clients;
 mod identity;
 mod machine_watch;

@@ -67,7 +67,7 @@ pub enum LimitError {
 ///
 /// # Errors
 /// The limit that is too low.
-pub fn suffice(threads: usize) -> Result<(), LimitError> {
+pub(super) fn suffice(threads: usize) -> Result<(), LimitError> {
     addresses()?;
     self::threads(threads)
 }

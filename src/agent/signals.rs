@@ -8,7 +8,7 @@ use crate::agent::reload::ReloadRequest;
 use crate::commands::process::exec_helper::ignored_signals;
 
 /// The signals that the agent handles.
-pub struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
@@ -29,7 +29,7 @@ pub fn unblock() -> std::io::Result<()> {
 }
 
 /// Installs handlers for the signals, which replace their default actions.
-pub fn register() -> std::io::Result<Signals> {
+pub(super) fn register() -> std::io::Result<Signals> {
     Ok(Signals {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
@@ -41,7 +41,7 @@ pub fn register() -> std::io::Result<Signals> {
 
 /// Calls `stop` at the first SIGINT or SIGTERM; at the second one the program ends at once, with
 /// 128 and the signal's number, as a shell reports it. Requests a reload at SIGHUP.
-pub async fn listen(
+pub(super) async fn listen(
     mut signals: Signals,
     stop: CancellationToken,
     reload: mpsc::Sender<ReloadRequest>,

@@ -20,7 +20,7 @@ use crate::sync::IgnorePoison;
 
 /// The state of an agent at one moment. Counters count since its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Version of the program.
     pub version: String,
     /// Its process.
@@ -49,7 +49,7 @@ pub struct Status {
 
 /// Bytes in queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Queued {
+pub(crate) struct Queued {
     /// Now.
     pub bytes: u64,
     /// The most since the start.
@@ -60,7 +60,7 @@ pub struct Queued {
 
 /// One port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortStatus {
+pub(crate) struct PortStatus {
     /// Its address.
     pub port: String,
     /// Whether the device was ever open.
@@ -88,7 +88,7 @@ pub struct PortStatus {
 
 /// One stage. The unit is the reading, or the message.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageStatus {
+pub(crate) struct StageStatus {
     /// `pipeline/stage`.
     pub stage: String,
     /// Taken in.
@@ -122,7 +122,7 @@ type PortCounters = (String, Arc<Counters>);
 
 impl PortReport {
     /// Replaces the list.
-    pub fn set(&self, ports: Vec<PortCounters>) {
+    pub(super) fn set(&self, ports: Vec<PortCounters>) {
         *self.0.lock().ignore_poison() = ports;
     }
 
@@ -148,7 +148,7 @@ impl PortReport {
 #[cfg(test)]
 impl Status {
     /// An agent with a port and a host, and no stages.
-    pub fn example() -> Self {
+    pub(crate) fn example() -> Self {
         Self {
             version: "0.1.0".into(),
             pid: 812,
@@ -181,7 +181,7 @@ impl StatusReport {
     ///
     /// # Errors
     /// `/proc/self` cannot be read: a sentence.
-    pub fn now(&self) -> Result<Status, String> {
+    pub(super) fn now(&self) -> Result<Status, String> {
         let registry = self.registry.clone();
         let mut collector = AgentCollector::new(Box::new(move || registry.counts()));
         let now = Instant::now();
@@ -215,7 +215,7 @@ impl StatusReport {
     ///
     /// # Errors
     /// There is none, or there are several: a sentence that names them.
-    pub fn find_tap(
+    pub(super) fn find_tap(
         &self,
         stage: &str,
         pipeline: Option<&str>,
@@ -265,7 +265,7 @@ impl AgentReport for StatusReport {
 
 impl StageStatus {
     /// Whether nothing has moved since `earlier` (the start, where `None`), nothing waits, and nothing was lost.
-    pub fn is_quiet(&self, earlier: Option<&Self>) -> bool {
+    pub(crate) fn is_quiet(&self, earlier: Option<&Self>) -> bool {
         let moved = earlier.map_or((0, 0), |earlier| (earlier.received, earlier.sent));
         (self.received, self.sent) == moved
             && (self.buffered, self.failed) == (0, 0)

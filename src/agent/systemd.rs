@@ -19,19 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// Reports that the daemon runs.
-pub async fn ready() {
+pub(super) async fn ready() {
     tell("READY=1\n").await;
 }
 
 /// Says that the daemon reads its files again, and until it is [`ready`] the next time is busy with that (`Type=notify-reload`).
-pub async fn reloading() {
+pub(super) async fn reloading() {
     let now = clock_gettime(ClockId::Monotonic);
     let micros = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000;
     tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n")).await;
 }
 
 /// Reports that the daemon stops.
-pub async fn stopping() {
+pub(super) async fn stopping() {
     tell("STOPPING=1\n").await;
 }
 
@@ -39,7 +39,7 @@ pub async fn stopping() {
 /// silent where no watchdog is set.
 ///
 /// It runs beside the flows on the same runtime, so a runtime that is stuck is not alive.
-pub async fn watchdog() {
+pub(super) async fn watchdog() {
     let Some(limit) = watchdog_limit() else {
         return std::future::pending().await;
     };

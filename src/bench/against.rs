@@ -16,7 +16,7 @@ use super::usage::Usage;
 
 /// One loop.
 #[derive(Debug, Serialize)]
-pub struct Against {
+pub(crate) struct Against {
     /// What it does with a line.
     pub name: &'static str,
     /// Lines per second on processors.
@@ -86,7 +86,7 @@ const OUT_BYTES_MAX: usize = 16 << 20;
 ///
 /// # Errors
 /// The lines cannot be read, or the output cannot be written.
-pub fn measure(
+pub(crate) fn measure(
     lines: &Path,
     out: Option<&Path>,
     time: Duration,

@@ -12,7 +12,7 @@ type Figure = fn(&Report) -> f64;
 
 /// Two measurements of this machine, one after the other.
 #[derive(Debug, Serialize)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// The first.
     pub first: Report,
     /// The second.
@@ -23,7 +23,7 @@ pub struct Comparison {
 
 /// One figure of both.
 #[derive(Debug, Serialize)]
-pub struct Ratio {
+pub(crate) struct Ratio {
     /// What it is, with its unit.
     pub figure: &'static str,
     /// Of the first.
@@ -36,7 +36,7 @@ pub struct Ratio {
 
 impl Comparison {
     /// Compares two reports. Memory is left out: the second run has what the first one left behind.
-    pub fn new(first: Report, second: Report) -> Self {
+    pub(crate) fn new(first: Report, second: Report) -> Self {
         let figures: [(&'static str, Figure); 7] = [
             ("events/s", |report| report.speed.events_per_second),
             ("MiB/s", |report| report.speed.mib_per_second),
@@ -58,7 +58,7 @@ impl Comparison {
     }
 
     /// Whether both delivered what was made.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.first.complete && self.second.complete
     }
 }

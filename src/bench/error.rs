@@ -10,7 +10,7 @@ use crate::agent::AgentError;
 /// Why nothing could be measured. Its text says what to do.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum BenchError {
+pub(crate) enum BenchError {
     /// The file writes nowhere.
     #[error("the file has no [write]")]
     NoOutput,

@@ -28,7 +28,7 @@ const MADE_UP_BYTES: usize = 16 << 20;
 
 /// Where the lines are.
 #[derive(Debug)]
-pub struct Input {
+pub(crate) struct Input {
     /// The file.
     pub path: PathBuf,
     _folder: Option<Folder>,
@@ -39,7 +39,7 @@ impl Input {
     ///
     /// # Errors
     /// The file cannot be read or has no line, or the temporary file cannot be written.
-    pub fn new(file: Option<&Path>, parse_as: ParseAs) -> Result<Self, BenchError> {
+    pub(crate) fn new(file: Option<&Path>, parse_as: ParseAs) -> Result<Self, BenchError> {
         if let Some(path) = file {
             let size = std::fs::metadata(path).map(|about| about.len());
             return match size {
@@ -128,7 +128,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub fn new(path: &Path, decode: Decode, max_line: usize, budget: &MemoryBudget) -> Self {
+    pub(super) fn new(path: &Path, decode: Decode, max_line: usize, budget: &MemoryBudget) -> Self {
         Self { path: path.to_owned(), decode, max_line, buffers: Buffers::new(budget) }
     }
 }

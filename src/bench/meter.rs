@@ -42,7 +42,7 @@ impl Default for Delivered {
 
 impl Delivered {
     /// Counts one frame.
-    pub fn add(&mut self, frame: &Frame) {
+    pub(super) fn add(&mut self, frame: &Frame) {
         self.readings += u64::from(frame.readings);
         self.bytes += frame.bytes.len() as u64;
         self.lines += memchr::memchr_iter(b'\n', &frame.bytes).count() as u64;
@@ -52,7 +52,7 @@ impl Delivered {
 
 impl Meter {
     /// Counts a frame whose last byte was accepted at `now`.
-    pub fn written(&self, frame: &Frame, now: Instant) {
+    pub(super) fn written(&self, frame: &Frame, now: Instant) {
         let mut delivered = self.0.lock().ignore_poison();
         delivered.add(frame);
         let latency = now.saturating_duration_since(frame.oldest).as_micros();
@@ -60,12 +60,12 @@ impl Meter {
     }
 
     /// Readings that were written so far.
-    pub fn readings(&self) -> u64 {
+    pub(super) fn readings(&self) -> u64 {
         self.0.lock().ignore_poison().readings
     }
 
     /// What was counted.
-    pub fn take(&self) -> Delivered {
+    pub(super) fn take(&self) -> Delivered {
         std::mem::take(&mut *self.0.lock().ignore_poison())
     }
 }
@@ -77,7 +77,7 @@ pub(super) struct Measured<K> {
 }
 
 impl<K> Measured<K> {
-    pub fn new(sink: K, meter: Meter) -> Self {
+    pub(super) fn new(sink: K, meter: Meter) -> Self {
         Self { sink, meter }
     }
 }

@@ -31,15 +31,14 @@ use crate::port::Port;
 use crate::records;
 use crate::records::batch::Decode;
 
-pub use against::{Against, measure as measure_loop};
-pub use comparison::Comparison;
-pub use error::BenchError;
-pub use lines::Input;
+pub(crate) use comparison::Comparison;
+pub(crate) use error::BenchError;
+pub(crate) use lines::Input;
 use lines::Replay;
 use meter::{Measured, Meter};
-pub use output::Output;
+pub(crate) use output::Output;
 use output::StandIn;
-pub use report::{Latency, Report, Speed};
+pub(crate) use report::Report;
 use usage::Usage;
 
 /// How long the pipeline may take to hand over what it holds when the time is over.
@@ -50,7 +49,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// What is going to be measured. What stands in for its output goes when this is dropped: after the runtime, whose
 /// threads may still write.
-pub struct Plan {
+pub(crate) struct Plan {
     name: String,
     keep: usize,
     outlet: StandIn,
@@ -65,7 +64,7 @@ enum Work {
 
 /// How far a measurement is.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// How long it runs.
     pub elapsed: Duration,
     /// Readings or records that were written.
@@ -78,7 +77,7 @@ impl Plan {
     ///
     /// # Errors
     /// The file has several real outputs, or what stands in for its output cannot be made.
-    pub fn new(pipeline: &config::Pipeline, output: Output) -> Result<Self, BenchError> {
+    pub(crate) fn new(pipeline: &config::Pipeline, output: Output) -> Result<Self, BenchError> {
         let file = Box::new(pipeline.file.clone());
         let groups: Vec<_> = file.reads().map(config::Read::group).collect();
         let (processes, seed) = match &file.generate {
@@ -94,7 +93,7 @@ impl Plan {
     ///
     /// # Errors
     /// The file has several real outputs, or the input or what stands in for the output cannot be made.
-    pub fn of_records(
+    pub(crate) fn of_records(
         pipeline: &config::Pipeline<RecordsFile>,
         output: Output,
         input: Option<&Path>,
@@ -136,7 +135,7 @@ impl Plan {
     ///
     /// # Errors
     /// The output cannot be used.
-    pub async fn run(
+    pub(crate) async fn run(
         &mut self,
         time: Duration,
         mut tell: impl FnMut(Progress),

@@ -15,7 +15,7 @@ use crate::host::uuid;
 
 /// What stands in for the output of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// Nothing is written.
     Null,
     /// A temporary file, rotated as the file's own would be, but of at most four times 16 MiB.
@@ -44,7 +44,7 @@ impl StandIn {
     ///
     /// # Errors
     /// The temporary folder, or what belongs in it, cannot be made.
-    pub fn new(output: Output, real: &Target) -> Result<Self, BenchError> {
+    pub(super) fn new(output: Output, real: &Target) -> Result<Self, BenchError> {
         let none = |target| Self { target, listener: None, _folder: None };
         match output {
             Output::Real => return Ok(none(real.clone())),
@@ -78,7 +78,7 @@ impl StandIn {
     ///
     /// # Errors
     /// The socket cannot be waited for.
-    pub fn read(&mut self) -> Result<(), BenchError> {
+    pub(super) fn read(&mut self) -> Result<(), BenchError> {
         let Some(listener) = self.listener.take() else { return Ok(()) };
         let listener =
             listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
@@ -107,7 +107,7 @@ impl Folder {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn new() -> Result<Self, BenchError> {
+    pub(super) fn new() -> Result<Self, BenchError> {
         let id = uuid().map_err(BenchError::Random)?;
         let path = std::env::temp_dir().join(format!("infiniservice-bench-{}", &id[..8]));
         match DirBuilder::new().mode(0o700).create(&path) {

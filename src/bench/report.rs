@@ -13,7 +13,7 @@ use crate::pipeline::{ExitStatus, Outcome};
 
 /// What a measurement came to. An event is one reading or record.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The pipeline's name.
     pub pipeline: String,
     /// Whether what was delivered is what was made.
@@ -47,7 +47,7 @@ pub struct Report {
 
 /// How fast, and at what price.
 #[derive(Debug, Serialize)]
-pub struct Speed {
+pub(crate) struct Speed {
     /// Time on the wall.
     pub seconds: f64,
     /// Time on processors, all threads.
@@ -62,7 +62,7 @@ pub struct Speed {
 
 /// Microseconds.
 #[derive(Debug, Serialize)]
-pub struct Latency {
+pub(crate) struct Latency {
     /// Half were quicker.
     pub p50_us: u64,
     /// 99 of a hundred were quicker.

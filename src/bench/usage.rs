@@ -18,7 +18,7 @@ pub(super) struct Used {
 }
 
 impl Usage {
-    pub fn now() -> Self {
+    pub(super) fn now() -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu = Duration::new(
             u64::try_from(cpu.tv_sec).unwrap_or_default(),
@@ -27,7 +27,7 @@ impl Usage {
         Self { wall: Instant::now(), cpu }
     }
 
-    pub fn since(&self, before: &Self) -> Used {
+    pub(super) fn since(&self, before: &Self) -> Used {
         Used {
             wall: self.wall.duration_since(before.wall),
             cpu: self.cpu.saturating_sub(before.cpu),

@@ -13,7 +13,7 @@ use crate::sinks::why;
 const EXIT_WRONG: u8 = 1;
 
 #[derive(Debug, Args)]
-pub struct AuditArguments {
+pub(super) struct AuditArguments {
     #[command(subcommand)]
     command: Command,
 
@@ -35,7 +35,7 @@ enum Command {
 }
 
 impl AuditArguments {
-    pub fn main(&self) -> ExitCode {
+    pub(super) fn main(&self) -> ExitCode {
         let Command::Verify { file } = &self.command;
         let file = match file.clone().map_or_else(|| self.configured(), Ok) {
             Ok(file) => file,

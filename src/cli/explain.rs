@@ -30,7 +30,7 @@ use crate::wire::inbound::{self, Message, SCRIPTS_MAX, Unreadable};
 use crate::wire::steers;
 
 /// The message would be refused.
-pub const EXIT_DENIED: u8 = 1;
+pub(super) const EXIT_DENIED: u8 = 1;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {

@@ -53,7 +53,7 @@ impl Graph {
 }
 
 /// The picture as a Mermaid flowchart; stages that share a task share a box.
-pub fn mermaid(pictures: &[Topology]) -> String {
+pub(super) fn mermaid(pictures: &[Topology]) -> String {
     let mut out = "flowchart LR\n".to_owned();
     for (number, picture) in pictures.iter().enumerate() {
         let _ = writeln!(out, "  subgraph p{number}[\"{}\"]", quoted(&picture.name));

@@ -21,7 +21,7 @@ pub(super) struct Paint(bool);
 
 impl Paint {
     /// Colours only on a terminal that is not `dumb`. An empty `NO_COLOR` counts as none.
-    pub fn of_stdout() -> Self {
+    pub(super) fn of_stdout() -> Self {
         let is_set = |name| std::env::var_os(name).is_some_and(|set| !set.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         Self(io::stdout().is_terminal() && !is_dumb && !is_set("NO_COLOR"))
@@ -29,12 +29,12 @@ impl Paint {
 
     /// With colours or without, whatever the terminal.
     #[cfg(test)]
-    pub fn fixed(has_colours: bool) -> Self {
+    pub(super) fn fixed(has_colours: bool) -> Self {
         Self(has_colours)
     }
 
     /// The text in a colour.
-    pub fn in_colour(self, colour: Colour, text: &str) -> String {
+    pub(super) fn in_colour(self, colour: Colour, text: &str) -> String {
         let code = match colour {
             Colour::Red => 31,
             Colour::Green => 32,
@@ -47,7 +47,13 @@ impl Paint {
 
     /// Adds `line`, indented, broken at spaces where it can be and anywhere else to fit the columns; what follows the
     /// first line is indented by two more.
-    pub fn wrapped(self, text: &mut String, indent: usize, colour: Option<Colour>, line: &str) {
+    pub(super) fn wrapped(
+        self,
+        text: &mut String,
+        indent: usize,
+        colour: Option<Colour>,
+        line: &str,
+    ) {
         let (mut rest, mut blanks) = (line, indent);
         loop {
             let room = WIDTH.saturating_sub(blanks).max(20);

@@ -28,7 +28,7 @@ pub(super) struct RunningAgent {
 
 impl RunningAgent {
     /// Its socket; or reports that there is nothing where its settings should be.
-    pub fn socket(&self) -> Result<PathBuf, ExitCode> {
+    pub(super) fn socket(&self) -> Result<PathBuf, ExitCode> {
         if let Some(missing) = self.pipelines.iter().find(|path| !is_there(path)) {
             let missing = missing.display();
             return Err(refuse(format_args!(

@@ -105,7 +105,7 @@ pub(super) struct Found {
 
 impl Found {
     /// Its path, without links.
-    pub fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         match self.name.as_os_str() {
             name if name == "." => self.above.clone(),
             name => self.above.join(name),
@@ -113,7 +113,7 @@ impl Found {
     }
 
     /// Opens it; does not follow it if it has become a link meanwhile.
-    pub fn open(&self, how: OFlags) -> io::Result<OwnedFd> {
+    pub(super) fn open(&self, how: OFlags) -> io::Result<OwnedFd> {
         let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())?)
     }

@@ -55,3 +55,5 @@ pub use reading::{Interface, Mount, Process, Reading};
 pub use shell::Shell;
 pub use socket::Listener;
 pub use uuid::uuid;
+
+pub use crate::commands::verify::secret::Secret;

@@ -11,7 +11,7 @@ const UNKNOWN: &str = "0";
 
 /// The word for a machine with this `machine-id` and this DMI `product_uuid`: `1.DIGEST.DIGEST`, with `0`
 /// for what is not known. The same machine has the same word after every reboot.
-pub fn spelled(machine_id: Option<&str>, product_uuid: Option<&str>) -> String {
+pub(super) fn spelled(machine_id: Option<&str>, product_uuid: Option<&str>) -> String {
     let machine_id = machine_id.map(str::trim).filter(|id| is_machine_id(id));
     let product_uuid = product_uuid.map(str::trim).filter(|uuid| is_uuid(uuid));
     let machine = machine_id.map_or(UNKNOWN.to_owned(), |id| digest("machine-id", id));
@@ -20,7 +20,7 @@ pub fn spelled(machine_id: Option<&str>, product_uuid: Option<&str>) -> String {
 }
 
 /// A digest of `value` that cannot be traced back to it, nor be compared with another program's.
-pub fn digest(what: &str, value: &str) -> String {
+pub(super) fn digest(what: &str, value: &str) -> String {
     let mut hash = Sha256::new();
     for part in [PURPOSE, what, &value.to_ascii_lowercase()] {
         hash.update(part.as_bytes());

@@ -34,7 +34,7 @@ const FROM_KERNEL: u32 = 1;
 /// One look at this machine; `told` is how many new generations the kernel has reported, `due_ns` when the
 /// look was to happen. Files are below `root`, which is `/` but in a test. Blocks for some milliseconds
 /// where the battery-backed clock is just being updated: not for an async worker.
-pub fn look(root: &Path, told: u64, due_ns: i64) -> Clocks {
+pub(super) fn look(root: &Path, told: u64, due_ns: i64) -> Clocks {
     let file = |path: &str| read(&root.join(path));
     let rtc_seconds =
         file("sys/class/rtc/rtc0/since_epoch").and_then(|text| text.trim().parse().ok());
@@ -62,7 +62,7 @@ pub fn look(root: &Path, told: u64, due_ns: i64) -> Clocks {
 }
 
 /// The machine's identity, from the files below `root`: see [`identity()`](super::identity()).
-pub fn identity_of(root: &Path) -> String {
+pub(super) fn identity_of(root: &Path) -> String {
     // The order of machine-id(5) and of D-Bus before it.
     let mut machine_ids = ["etc/machine-id", "var/lib/dbus/machine-id"].iter();
     let machine_id = machine_ids.find_map(|path| read(&root.join(path)));
@@ -72,7 +72,7 @@ pub fn identity_of(root: &Path) -> String {
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.
-pub fn monotonic_ns() -> i64 {
+pub(super) fn monotonic_ns() -> i64 {
     nanoseconds(ClockId::Monotonic)
 }
 
@@ -83,11 +83,11 @@ pub fn monotonic_ns() -> i64 {
 /// The kernel compares the offset of the two clocks, and a resume changes that too
 /// (`timerfd_resume`, called from `timekeeping_resume` of kernel/time/timekeeping.c).
 #[derive(Debug)]
-pub struct ClockChanges(AsyncFd<OwnedFd>);
+pub(super) struct ClockChanges(AsyncFd<OwnedFd>);
 
 impl ClockChanges {
     /// Watches from now on. Must be called inside a runtime that has its I/O driver on.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Realtime, flags)?;
         arm(&timer)?;
@@ -95,7 +95,7 @@ impl ClockChanges {
     }
 
     /// Comes back after a jump. Dropping the future loses none.
-    pub async fn next(&self) -> io::Result<()> {
+    pub(super) async fn next(&self) -> io::Result<()> {
         loop {
             let mut ready = self.0.readable().await?;
             let mut expirations = [0; 8];
@@ -120,11 +120,11 @@ impl ClockChanges {
 /// the machine has one (`-device vmgenid`; `<genid/>` in libvirt). Every other event of the kernel wakes too:
 /// on a quiet machine there is none, and a storm of them costs one wake for what has gathered.
 #[derive(Debug)]
-pub struct Generations(AsyncFd<OwnedFd>);
+pub(super) struct Generations(AsyncFd<OwnedFd>);
 
 impl Generations {
     /// Listens from now on. Must be called inside a runtime that has its I/O driver on.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -137,7 +137,7 @@ impl Generations {
     }
 
     /// Comes back after a new generation. Dropping the future loses none.
-    pub async fn next(&self) -> io::Result<()> {
+    pub(super) async fn next(&self) -> io::Result<()> {
         let mut event = vec![0; EVENT_MAX];
         loop {
             let mut ready = self.0.readable().await?;

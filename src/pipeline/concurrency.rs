@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::sync::IgnorePoison;
 
 /// Urgent requests that may run at the same time; more wait for one of them.
-pub const URGENT_MAX: usize = 64;
+pub(crate) const URGENT_MAX: usize = 64;
 
 /// How many requests run at once, and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -81,7 +81,7 @@ pub(super) struct HandlerTask<H: Handler> {
 }
 
 impl<H: Handler> HandlerTask<H> {
-    pub fn new(
+    pub(super) fn new(
         handler: H,
         limit: ConcurrencyLimit,
         inbox: mpsc::Receiver<H::In>,

@@ -1,28 +1,28 @@
 //! The engine: stages, the channels between them, and the tasks that run them.
 //!
-//! In reading order: [`stage`] has the traits to implement, [`builder`] puts stages together, and the rest runs them:
-//! [`chain`] (stages fused in one task), [`ring`] (broadcast of the newest items), [`task`] (sources, segments and
-//! sinks), [`handler`] (requests, under a [`concurrency::ConcurrencyLimit`]), [`supervise`] (restart after a fault,
-//! logged through [`log_limit`]), [`tap`] (a look at what passes), [`state_store`] (state that survives a reload), [`mod@run`] (all tasks of a graph, to
-//! the end). [`stats`] counts items, [`memory_budget`] bytes, and [`topology`] is what a graph looks like.
+//! In reading order: `stage` has the traits to implement, `builder` puts stages together, and the rest runs them:
+//! [`chain`] (stages fused in one task), `ring` (broadcast of the newest items), `task` (sources, segments and
+//! sinks), `handler` (requests, under a [`ConcurrencyLimit`]), `supervise` (restart after a fault,
+//! logged through `log_limit`), [`tap`] (a look at what passes), `state_store` (state that survives a reload), [`mod@run`] (all tasks of a graph, to
+//! the end). `stats` counts items, `memory_budget` bytes, and [`topology`] is what a graph looks like.
 //!
 //! The engine knows no metric, command, file format or device.
 
-pub mod builder;
+pub(crate) mod builder;
 pub mod chain;
-pub mod handler;
-pub mod stats;
-pub mod memory_budget;
-pub mod log_limit;
+pub(crate) mod handler;
+pub(crate) mod stats;
+pub(crate) mod memory_budget;
+pub(crate) mod log_limit;
 pub mod tap;
 pub mod topology;
-pub mod concurrency;
-pub mod ring;
+pub(crate) mod concurrency;
+pub(crate) mod ring;
 pub mod run;
-pub mod state_store;
-pub mod stage;
-pub mod supervise;
-pub mod task;
+pub(crate) mod state_store;
+pub(crate) mod stage;
+pub(crate) mod supervise;
+pub(crate) mod task;
 
 pub use builder::{Context, Pipeline, Published};
 pub use chain::{Identity, Segment};

@@ -62,7 +62,7 @@ pub enum ExitStatus {
 /// Runs `task` to its end, again after each fault or panic, with jittered exponential back-off.
 ///
 /// Once `stop` is called, pauses are at most the shortest one, so that a drain is not held up.
-pub async fn supervise(
+pub(crate) async fn supervise(
     restart: &Restart,
     mut task: Box<dyn Task>,
     stop: CancellationToken,

@@ -314,7 +314,7 @@ pub(super) struct SinkTask<S: Sink> {
 }
 
 impl<S: Sink> SinkTask<S> {
-    pub fn new(sink: S, inlet: Upstream<S::In>, stats: Arc<StageStats>) -> Self {
+    pub(super) fn new(sink: S, inlet: Upstream<S::In>, stats: Arc<StageStats>) -> Self {
         Self { inlet, sink, items: Vec::new(), next: 0, stats, log_limit: LogLimit::default() }
     }
 

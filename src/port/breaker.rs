@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Failures in a row that open the breaker.
-pub const FAILURES_MAX: u64 = 5;
+pub(super) const FAILURES_MAX: u64 = 5;
 /// The shortest rest; jitter makes the next delay longer.
-pub const REST: Duration = Duration::from_secs(15);
+pub(super) const REST: Duration = Duration::from_secs(15);
 /// A session of at least this length resets the failures.
-pub const HEALTHY: Duration = Duration::from_secs(60);
+pub(super) const HEALTHY: Duration = Duration::from_secs(60);
 
 /// Whether a failed device is opened again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

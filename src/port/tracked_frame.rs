@@ -50,7 +50,7 @@ pub(super) struct Tracking {
 
 impl Tracking {
     /// The frame again. What its sender does was noted when the frame came from it.
-    pub fn with(self, frame: Frame) -> TrackedFrame {
+    pub(super) fn with(self, frame: Frame) -> TrackedFrame {
         let Self { seq, redelivered, requested_at, audience } = self;
         TrackedFrame { seq, frame, redelivered, requested_at, audience, sender_waits: false }
     }

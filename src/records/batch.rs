@@ -109,7 +109,7 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// Nothing yet; batches are charged to `budget`.
-    pub fn new(limits: Limits, budget: &MemoryBudget) -> Self {
+    pub(super) fn new(limits: Limits, budget: &MemoryBudget) -> Self {
         Self {
             max_items: limits.max_items.items(),
             max_bytes: usize::try_from(limits.max_bytes.bytes()).unwrap_or(usize::MAX),
@@ -126,36 +126,36 @@ impl Gathered {
 
 impl Gathered {
     /// How many records are held.
-    pub fn records(&self) -> usize {
+    pub(super) fn records(&self) -> usize {
         self.ends.len()
     }
 
     /// The line that was appended is whole; it was read at `oldest`.
-    pub fn end_line(&mut self, now: Instant, oldest: Instant) {
+    pub(super) fn end_line(&mut self, now: Instant, oldest: Instant) {
         self.ends.push(u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
         self.oldest = Some(self.oldest.map_or(oldest, |other| other.min(oldest)));
         self.opened.get_or_insert(now);
     }
 
     /// All lines of a batch that has this receipt are in, or have left with an earlier one.
-    pub fn end_batch(&mut self, receipt: &Receipt) {
+    pub(super) fn end_batch(&mut self, receipt: &Receipt) {
         if receipt.is_awaited() {
             self.receipts.push(receipt.clone());
         }
     }
 
     /// Whether a batch is complete.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.ends.len() >= self.max_items || self.lines.len() >= self.max_bytes
     }
 
     /// When the batch has to leave.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         Some(self.opened? + self.max_delay)
     }
 
     /// Goes back to the first `records`, the start of which may have left in `full`.
-    pub fn go_back(&mut self, records: usize, full: Option<Records>) {
+    pub(super) fn go_back(&mut self, records: usize, full: Option<Records>) {
         if let Some(full) = full {
             (self.lines, self.ends) = (full.bytes.into(), full.ends);
             (self.oldest, self.opened) = (Some(full.oldest), Some(full.oldest));
@@ -169,7 +169,7 @@ impl Gathered {
     }
 
     /// The batch, if there is anything in it.
-    pub fn take(&mut self) -> Option<Records> {
+    pub(super) fn take(&mut self) -> Option<Records> {
         let oldest = self.oldest.take()?;
         self.opened = None;
         let next = self.buffers.take(self.lines.len());

@@ -1,11 +1,11 @@
 //! logfmt, `name=value name="a text"`: read by `parse`, and written by the format of that name.
 
 /// The most pairs of a line; a line with more is not read.
-pub const PAIRS_MAX: usize = 256;
+pub(crate) const PAIRS_MAX: usize = 256;
 
 /// Gives each pair of `text`, without quotes and escapes; a name without a value has an empty one. Returns whether all of it
 /// is logfmt; pairs before what is not have been given then. `value` is used for quoted values.
-pub fn pairs(text: &[u8], value: &mut Vec<u8>, mut give: impl FnMut(&[u8], &[u8])) -> bool {
+pub(crate) fn pairs(text: &[u8], value: &mut Vec<u8>, mut give: impl FnMut(&[u8], &[u8])) -> bool {
     let mut rest = text.trim_ascii();
     for _ in 0..PAIRS_MAX {
         if rest.is_empty() {
@@ -66,7 +66,7 @@ fn unquote<'a>(text: &'a [u8], value: &mut Vec<u8>) -> Option<&'a [u8]> {
 }
 
 /// Writes a pair, with a space before it where it is not the first. In a name, what cannot be there becomes `_`.
-pub fn write_pair(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_pair(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     if !out.is_empty() && out.last() != Some(&b'\n') {
         out.push(b' ');
     }

@@ -7,10 +7,10 @@
 pub mod read;
 pub mod batch;
 pub mod buffers;
-pub mod logfmt;
-pub mod syslog;
+pub(crate) mod logfmt;
+pub(crate) mod syslog;
 pub mod transform;
-pub mod serialize;
+pub(crate) mod serialize;
 
 use crate::model::Frame;
 use crate::pipeline::tap::show_lines;

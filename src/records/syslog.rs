@@ -1,7 +1,7 @@
 //! A line of syslog into its parts: RFC 5424, section 6, and what RFC 3164, section 4, says is usual.
 
 /// The names of the fields, in the order of [`Syslog::values`].
-pub const FIELDS: [&str; 9] = [
+pub(crate) const FIELDS: [&str; 9] = [
     "facility",
     "severity",
     "timestamp",
@@ -26,14 +26,14 @@ const SEVERITIES: [&str; 8] =
 
 /// The parts of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Syslog<'a> {
+pub(crate) struct Syslog<'a> {
     /// By [`FIELDS`]; `None` where the line has none.
     pub values: [Option<&'a [u8]>; 9],
 }
 
 impl<'a> Syslog<'a> {
     /// The parts of a line without its newline; `None` where it does not begin with a priority.
-    pub fn parse(line: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
         let end = line.iter().take(5).position(|byte| *byte == b'>')?;
         let digits = line.get(1..end).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
         let priority: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;

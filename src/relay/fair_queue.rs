@@ -23,7 +23,7 @@ const LINE_COST: usize = 256;
 
 /// A line of a guest, whole, a JSON object.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub(super) struct Line {
     /// Whose it is.
     pub guest: Arc<Guest>,
     /// What it is.
@@ -46,7 +46,7 @@ impl Line {
 
 /// What is taken off a queue at once.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Lines at most.
     pub lines: usize,
     /// Bytes at most, or one longer line.
@@ -57,7 +57,7 @@ pub struct Limits {
 
 /// The queue in front of one output.
 #[derive(Debug)]
-pub struct FairQueue {
+pub(super) struct FairQueue {
     /// Bytes of one guest.
     share: usize,
     inside: Mutex<Inside>,
@@ -81,7 +81,7 @@ struct Queue {
 
 impl FairQueue {
     /// A guest may have `share` bytes of lines in it, or one longer line.
-    pub fn new(share: usize) -> Self {
+    pub(super) fn new(share: usize) -> Self {
         Self { share, inside: Mutex::default(), changed: Notify::new() }
     }
 
@@ -89,7 +89,7 @@ impl FairQueue {
     ///
     /// # Errors
     /// The line, where there is no room for it; [`Guest::room`] is notified when there may be some.
-    pub fn push(&self, line: Line) -> Result<(), Line> {
+    pub(super) fn push(&self, line: Line) -> Result<(), Line> {
         let mut inside = self.lock();
         let Inside { guests, turns, bytes, .. } = &mut *inside;
         let cost = line.cost();
@@ -112,7 +112,7 @@ impl FairQueue {
 
     /// Waits for lines, and takes one of each guest in turn. `None` once it is closed and empty. Nothing is lost if it is
     /// cancelled.
-    pub async fn take(&self, limits: Limits) -> Option<Vec<Line>> {
+    pub(super) async fn take(&self, limits: Limits) -> Option<Vec<Line>> {
         loop {
             {
                 let mut inside = self.lock();
@@ -129,7 +129,7 @@ impl FairQueue {
     }
 
     /// No more lines come.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_one();
     }

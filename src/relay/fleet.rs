@@ -18,7 +18,7 @@ const BEGUN_LINE_BYTES: usize = 16 << 10;
 
 /// All guests, by their names, and what they share.
 #[derive(Debug)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     /// The name of this place.
     pub site: Arc<str>,
     /// What each guest may take.
@@ -34,7 +34,7 @@ pub struct Fleet {
 
 /// Sockets that are not read.
 #[derive(Debug, Default)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// There are as many guests as `max` allows.
     pub too_many: AtomicU64,
     /// The guest has another socket.
@@ -45,7 +45,7 @@ pub struct Refused {
 
 impl Fleet {
     /// No guest yet.
-    pub fn new(site: &str, settings: Guests) -> Self {
+    pub(crate) fn new(site: &str, settings: Guests) -> Self {
         let (guests, refused) = (Mutex::default(), Refused::default());
         Self {
             site: site.into(),
@@ -58,7 +58,7 @@ impl Fleet {
     }
 
     /// The guest of this name, with what was counted of it before.
-    pub fn guest(&self, vm: &str) -> Arc<Guest> {
+    pub(crate) fn guest(&self, vm: &str) -> Arc<Guest> {
         let mut guests = self.guests.lock().ignore_poison();
         if let Some(guest) = guests.get(vm) {
             return Arc::clone(guest);
@@ -70,17 +70,17 @@ impl Fleet {
     }
 
     /// Forgets a guest whose socket is gone, and with it its counters.
-    pub fn forget(&self, vm: &str) {
+    pub(crate) fn forget(&self, vm: &str) {
         self.guests.lock().ignore_poison().remove(vm);
     }
 
     /// Every guest, in the order of their names.
-    pub fn guests(&self) -> Vec<Arc<Guest>> {
+    pub(crate) fn guests(&self) -> Vec<Arc<Guest>> {
         self.guests.lock().ignore_poison().values().cloned().collect()
     }
 
     /// The longest line that a guest may begin now.
-    pub fn line_max(&self) -> usize {
+    pub(crate) fn line_max(&self) -> usize {
         let most = usize::try_from(self.settings.max_line.bytes()).unwrap_or(usize::MAX);
         match self.begun.load(Relaxed) < BEGUN_BYTES_MAX {
             true => most,
@@ -89,14 +89,14 @@ impl Fleet {
     }
 
     /// A guest's begun line has become `after` bytes instead of `before`.
-    pub fn begun(&self, before: usize, after: usize) {
+    pub(crate) fn begun(&self, before: usize, after: usize) {
         self.begun.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 }
 
 /// What a line of a guest is, by its `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A reading for today's host.
     Metrics,
     /// The answer to a request, or the end of a script.
@@ -109,7 +109,7 @@ pub enum Kind {
 
 impl Kind {
     /// The word that stands for it in lines and labels.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
             Self::Response => "response",
@@ -124,20 +124,15 @@ macro_rules! counts {
     ($($Count:ident: $family:ident $label:ident $value:literal $help:literal;)*) => {
         /// What is counted of a guest.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Count { $(#[doc = $help] $Count),* }
+        pub(crate) enum Count { $(#[doc = $help] $Count),* }
 
         impl Count {
             /// All of them, those of a family together.
-            pub const ALL: [Self; [$($help),*].len()] = [$(Self::$Count),*];
+            pub(super) const ALL: [Self; [$($help),*].len()] = [$(Self::$Count),*];
 
             /// The name of the counter without its prefix, and its label.
-            pub const fn names(self) -> (&'static str, &'static str, &'static str) {
+            pub(super) const fn names(self) -> (&'static str, &'static str, &'static str) {
                 match self { $(Self::$Count => (stringify!($family), stringify!($label), $value)),* }
-            }
-
-            /// What it counts, as a phrase.
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$Count => $help),* }
             }
         }
     };
@@ -169,7 +164,7 @@ counts! {
 
 /// One guest.
 #[derive(Debug)]
-pub struct Guest {
+pub(crate) struct Guest {
     /// Its number, which no guest has again: one that comes back at another socket is another one.
     pub id: u64,
     /// Its name.
@@ -192,7 +187,7 @@ struct State {
 
 /// What is known of a guest at one moment.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Whether its socket is connected to.
     pub is_connected: bool,
     /// Whether a line came lately.
@@ -210,22 +205,22 @@ impl Guest {
     }
 
     /// Counts `what` once.
-    pub fn count(&self, what: Count) {
+    pub(crate) fn count(&self, what: Count) {
         self.add(what, 1);
     }
 
     /// Counts `what` so often.
-    pub fn add(&self, what: Count, times: u64) {
+    pub(crate) fn add(&self, what: Count, times: u64) {
         self.counts[what as usize].fetch_add(times, Relaxed);
     }
 
     /// How often `what` has happened.
-    pub fn counted(&self, what: Count) -> u64 {
+    pub(crate) fn counted(&self, what: Count) -> u64 {
         self.counts[what as usize].load(Relaxed)
     }
 
     /// It is connected, or no more.
-    pub fn connected(&self, is_connected: bool) {
+    pub(crate) fn connected(&self, is_connected: bool) {
         let mut state = self.state.lock().ignore_poison();
         state.is_connected = is_connected;
         if !is_connected {
@@ -234,17 +229,17 @@ impl Guest {
     }
 
     /// A line came.
-    pub fn heard(&self, now: Instant) {
+    pub(crate) fn heard(&self, now: Instant) {
         self.state.lock().ignore_poison().last = Some((now, SystemTime::now()));
     }
 
     /// Its newest reading as Prometheus reads it.
-    pub fn read(&self, now: Instant, text: Arc<str>) {
+    pub(crate) fn read(&self, now: Instant, text: Arc<str>) {
         self.state.lock().ignore_poison().reading = Some((now, text));
     }
 
     /// What is known of it `now`; a line or a reading counts for as long as `settings` say.
-    pub fn snapshot(&self, now: Instant, settings: &Guests) -> Snapshot {
+    pub(crate) fn snapshot(&self, now: Instant, settings: &Guests) -> Snapshot {
         let state = self.state.lock().ignore_poison();
         let is_fresh = |at: &Instant| now.saturating_duration_since(*at) < settings.silence.get();
         let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// What all guests of a relay share.
 #[derive(Debug)]
-pub struct Shared {
+pub(super) struct Shared {
     /// The guests.
     pub fleet: Arc<Fleet>,
     /// The outputs that take lines.
@@ -45,7 +45,7 @@ pub struct Shared {
 }
 
 /// Reads one guest until `stop`.
-pub async fn follow(
+pub(super) async fn follow(
     shared: Arc<Shared>,
     guest: Arc<Guest>,
     mut opener: Opener,

@@ -20,7 +20,7 @@ const LINES_MAX: usize = 8192;
 
 /// The id of a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MessageId {
+pub(super) struct MessageId {
     hash: u128,
     /// How many lines were the same before it.
     number: u32,
@@ -37,7 +37,7 @@ impl fmt::Display for MessageId {
 
 /// Gives the lines of one connection their ids.
 #[derive(Debug)]
-pub struct MessageIds {
+pub(super) struct MessageIds {
     /// With the site and the guest in it.
     hasher: Sha256,
     /// How often each line came.
@@ -51,7 +51,7 @@ pub struct MessageIds {
 
 impl MessageIds {
     /// For lines of the guest `vm` at `site`, where NATS remembers an id for `age`.
-    pub fn new(site: &str, vm: &str, age: Duration, now: Instant) -> Self {
+    pub(super) fn new(site: &str, vm: &str, age: Duration, now: Instant) -> Self {
         let hasher = [site, vm].iter().fold(Sha256::new(), |hasher, name| {
             hasher.chain_update((name.len() as u64).to_be_bytes()).chain_update(name)
         });
@@ -59,7 +59,7 @@ impl MessageIds {
     }
 
     /// The id of the next line.
-    pub fn next(&mut self, line: &[u8], now: Instant) -> MessageId {
+    pub(super) fn next(&mut self, line: &[u8], now: Instant) -> MessageId {
         if now.duration_since(self.began) >= self.age || self.seen.len() >= LINES_MAX {
             self.before = std::mem::take(&mut self.seen);
             self.began = now;

@@ -16,7 +16,7 @@ use crate::wire::prometheus::{header, pair};
 use crate::wire::{Format, PROMETHEUS_END};
 
 /// Keeps the reading in a metrics line, or counts that it cannot be read.
-pub fn keep(fleet: &Fleet, guest: &Guest, line: &[u8]) {
+pub(super) fn keep(fleet: &Fleet, guest: &Guest, line: &[u8]) {
     let now = Instant::now();
     let mut text = Vec::new();
     let encoded = reading(line, now)
@@ -65,7 +65,7 @@ fn labelled(text: &str, labels: &str, series: usize) -> (String, u64) {
 }
 
 /// Everything that is served: families in the order of their names, each with its samples of all guests.
-pub fn render(fleet: &Fleet) -> String {
+pub(super) fn render(fleet: &Fleet) -> String {
     let now = Instant::now();
     let guests: Vec<_> = fleet
         .guests()

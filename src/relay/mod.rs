@@ -18,7 +18,7 @@
 //!
 //! Every bound stands in the table of `docs/architecture.md`.
 
-pub mod fleet;
+pub(crate) mod fleet;
 mod watch;
 mod way;
 mod guest;
@@ -50,7 +50,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// A place where metrics are to be served cannot be listened at.
-pub async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, String> {
+pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, String> {
     let site = file.site.clone().unwrap_or_else(name_of_this_machine);
     let fleet = Arc::new(Fleet::new(&site, file.guests));
     let (stats, outputs_stop) = (StatsRegistry::default(), CancellationToken::new());

@@ -31,9 +31,9 @@ use crate::config;
 use crate::pipeline::{Sink, StageError};
 
 /// Lines that are on their way at once, and their bytes: one of each guest, or one longer line.
-pub const LINES_MAX: usize = 512;
+pub(super) const LINES_MAX: usize = 512;
 /// See [`LINES_MAX`].
-pub const BYTES_MAX: usize = 1 << 20;
+pub(super) const BYTES_MAX: usize = 1 << 20;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer of the stream may take.
@@ -42,7 +42,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(10);
 
 /// Publishes lines, and waits until the stream has them.
-pub struct Nats {
+pub(super) struct Nats {
     settings: config::Nats,
     site: Arc<str>,
     wrap: Wrap,
@@ -57,7 +57,7 @@ struct Connection {
 
 impl Nats {
     /// Is not connected yet.
-    pub fn new(settings: config::Nats, site: Arc<str>) -> Self {
+    pub(super) fn new(settings: config::Nats, site: Arc<str>) -> Self {
         let wrap = Wrap::new(&site);
         Self { settings, site, wrap, connection: None }
     }

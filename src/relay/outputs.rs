@@ -28,7 +28,12 @@ const FRAMES_WAITING: usize = 1;
 const PAGE_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// Takes lines off a queue in turns, wraps them and writes them.
-pub fn write(context: &Context, queue: &Arc<FairQueue>, site: &str, sink: BoxSink<Frame>) -> Graph {
+pub(super) fn write(
+    context: &Context,
+    queue: &Arc<FairQueue>,
+    site: &str,
+    sink: BoxSink<Frame>,
+) -> Graph {
     let limits = Limits { lines: FRAME_LINES_MAX, bytes: FRAME_BYTES_MAX, is_one_each: false };
     Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
         .then(Wrap::new(site))
@@ -36,7 +41,7 @@ pub fn write(context: &Context, queue: &Arc<FairQueue>, site: &str, sink: BoxSin
 }
 
 /// Takes lines off a queue, at most one of each guest at a time, and publishes them.
-pub fn publish(context: &Context, queue: &Arc<FairQueue>, nats: Nats) -> Graph {
+pub(super) fn publish(context: &Context, queue: &Arc<FairQueue>, nats: Nats) -> Graph {
     let limits = Limits { lines: nats::LINES_MAX, bytes: nats::BYTES_MAX, is_one_each: true };
     Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
         .write(nats, FRAMES_WAITING)
@@ -44,11 +49,11 @@ pub fn publish(context: &Context, queue: &Arc<FairQueue>, nats: Nats) -> Graph {
 
 /// Lines of several guests that are written as one.
 #[derive(Debug)]
-pub struct Turn(Vec<Line>);
+pub(super) struct Turn(Vec<Line>);
 
 impl Turn {
     /// Its lines, those of a guest in their order.
-    pub fn lines(&self) -> &[Line] {
+    pub(super) fn lines(&self) -> &[Line] {
         &self.0
     }
 }
@@ -83,7 +88,7 @@ impl Source for Turns {
 
 /// Puts each line into an object of its own: `{"site":…,"vm":…,"received":…,"kind":…,"line":…}`. A guest can write nothing
 /// beside its line, so it cannot pass for another.
-pub struct Wrap {
+pub(super) struct Wrap {
     /// As JSON.
     site: String,
 }
@@ -106,12 +111,12 @@ impl Transform for Wrap {
 
 impl Wrap {
     /// For lines of guests at `site`.
-    pub fn new(site: &str) -> Self {
+    pub(super) fn new(site: &str) -> Self {
         Self { site: quoted(site) }
     }
 
     /// The object of one line.
-    pub fn object(&self, line: &Line) -> Vec<u8> {
+    pub(super) fn object(&self, line: &Line) -> Vec<u8> {
         let mut object = Vec::with_capacity(line.bytes.len() + self.site.len() + 160);
         self.wrap(line, &mut object);
         object
@@ -138,7 +143,7 @@ fn quoted(text: &str) -> String {
 ///
 /// # Errors
 /// It cannot listen there.
-pub async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> Result<PrometheusServer, String> {
+pub(super) async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> Result<PrometheusServer, String> {
     let (fleet, newest) = (Arc::clone(fleet), Arc::new(Mutex::new(None::<(Instant, Bytes)>)));
     let body = move || {
         let (fleet, newest) = (Arc::clone(&fleet), Arc::clone(&newest));

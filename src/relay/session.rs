@@ -27,7 +27,7 @@ const WAITING_MAX: usize = 16;
 const UNWRITTEN_BYTES_MAX: usize = 16 << 10;
 
 /// The state of one connection.
-pub struct Session {
+pub(super) struct Session {
     secret: Option<Secret>,
     lines: Lines,
     /// Bytes since the last newline.
@@ -49,7 +49,7 @@ pub struct Session {
 
 /// What came of a guest.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Came {
+pub(super) enum Came {
     /// A line to hand on.
     Line(Kind, Bytes),
     /// Part of the protocol, which goes no further.
@@ -59,11 +59,11 @@ pub enum Came {
 }
 
 /// Why a connection has to end.
-pub type End = Count;
+pub(super) type End = Count;
 
 impl Session {
     /// A new connection. Without a `secret` nothing is sent.
-    pub fn new(secret: Option<Secret>) -> Self {
+    pub(super) fn new(secret: Option<Secret>) -> Self {
         Self {
             secret,
             lines: Lines::new(0),
@@ -81,7 +81,7 @@ impl Session {
     }
 
     /// Bytes of a line that has begun.
-    pub fn begun(&self) -> usize {
+    pub(super) fn begun(&self) -> usize {
         self.lines.held()
     }
 
@@ -89,7 +89,7 @@ impl Session {
     ///
     /// # Errors
     /// The guest sends without end.
-    pub fn take(&mut self, chunk: &[u8], line_max: usize) -> Result<(), End> {
+    pub(super) fn take(&mut self, chunk: &[u8], line_max: usize) -> Result<(), End> {
         self.lines.set_max(line_max);
         self.unended = match memchr::memrchr(b'\n', chunk) {
             Some(at) => chunk.len() - at - 1,
@@ -105,7 +105,7 @@ impl Session {
     ///
     /// # Errors
     /// The guest has sent nothing but nonsense for long.
-    pub fn next(&mut self, chunk: &mut Bytes, now: SystemTime) -> Result<Option<Came>, End> {
+    pub(super) fn next(&mut self, chunk: &mut Bytes, now: SystemTime) -> Result<Option<Came>, End> {
         let is_blank = |line: &Result<Bytes, TooLong>| {
             line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty())
         };
@@ -152,7 +152,7 @@ impl Session {
     }
 
     /// The receipts of the next line, one for each of `outputs`. The line is where it must be once all are acknowledged.
-    pub fn receipts(&mut self, outputs: usize) -> Vec<Receipt> {
+    pub(super) fn receipts(&mut self, outputs: usize) -> Vec<Receipt> {
         let before = self.sequence;
         self.sequence += 1;
         let position = |output| if output == outputs { self.sequence } else { before };
@@ -160,12 +160,12 @@ impl Session {
     }
 
     /// Whether an answer waits for an output.
-    pub fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// What the outputs have not taken yet.
-    pub fn unacknowledged(&self) -> Unacknowledged<u64> {
+    pub(super) fn unacknowledged(&self) -> Unacknowledged<u64> {
         self.unacknowledged.clone()
     }
 
@@ -173,7 +173,7 @@ impl Session {
     ///
     /// # Errors
     /// A line was lost on its way: the guest has to send it again, which it does after a new connection.
-    pub fn answer(&mut self, now: SystemTime) -> Result<u64, End> {
+    pub(super) fn answer(&mut self, now: SystemTime) -> Result<u64, End> {
         if self.unacknowledged.is_stopped() {
             return Err(Count::Lost);
         }
@@ -194,7 +194,7 @@ impl Session {
     }
 
     /// Asks the guest whether it is there. Whether it can be asked.
-    pub fn ask(&mut self, now: SystemTime) -> bool {
+    pub(super) fn ask(&mut self, now: SystemTime) -> bool {
         let number = self.keep_alive.ask(Instant::now());
         self.say(&payload::keep_alive_request(number, Iso8601::new(now).as_str()), now)
     }
@@ -215,12 +215,12 @@ impl Session {
     }
 
     /// What is to be written next; empty where nothing is.
-    pub fn unwritten(&self) -> &[u8] {
+    pub(super) fn unwritten(&self) -> &[u8] {
         self.unwritten.front().map_or(&[], |line| line)
     }
 
     /// So much of it was written.
-    pub fn wrote(&mut self, bytes: usize) {
+    pub(super) fn wrote(&mut self, bytes: usize) {
         self.unwritten_bytes -= bytes;
         if let Some(line) = self.unwritten.front_mut() {
             let _ = line.split_to(bytes);

@@ -6,7 +6,7 @@ use super::fleet::Kind;
 const ROOT: &str = "infini";
 
 /// Where a line goes: readings, events and answers, and everything else.
-pub fn of_line(site: &str, vm: &str, kind: Kind) -> String {
+pub(super) fn of_line(site: &str, vm: &str, kind: Kind) -> String {
     let last = match kind {
         Kind::Metrics => "metrics",
         Kind::Event | Kind::Response => "events",
@@ -16,7 +16,7 @@ pub fn of_line(site: &str, vm: &str, kind: Kind) -> String {
 }
 
 /// Those of the lines of all sites, for a stream.
-pub fn of_lines() -> [String; 3] {
+pub(super) fn of_lines() -> [String; 3] {
     ["metrics", "events", "records"].map(|last| format!("{ROOT}.*.*.{last}"))
 }
 

@@ -20,7 +20,7 @@ struct Followed {
 }
 
 /// Reads the guests whose sockets are there until `stop`; returns when none is read any more.
-pub async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
+pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
     let settings = &shared.fleet.settings;
     let mut followed = BTreeMap::<String, Followed>::new();
     let mut tasks = JoinSet::new();

@@ -23,7 +23,7 @@ const ANSWER_BYTES_MAX: usize = 32;
 
 /// How a guest's stream is come by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
+pub(super) enum Way {
     /// A socket that is connected to.
     Socket(PathBuf),
     /// The Unix socket of a machine's vsock, whose guest connects to this port of the host.
@@ -34,19 +34,19 @@ pub enum Way {
 
 /// A way, and where the relay listens for it.
 #[derive(Debug)]
-pub struct Opener {
+pub(super) struct Opener {
     way: Way,
     listener: Option<Listener>,
 }
 
 impl Opener {
     /// Nothing is open yet.
-    pub fn new(way: Way) -> Self {
+    pub(super) fn new(way: Way) -> Self {
         Self { way, listener: None }
     }
 
     /// The socket that was found.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         match &self.way {
             Way::Socket(path) | Way::FromGuest(path, _) | Way::ToGuest(path, _) => path,
         }
@@ -56,7 +56,7 @@ impl Opener {
     ///
     /// # Errors
     /// There is none to be had now.
-    pub async fn open(&mut self) -> io::Result<UnixStream> {
+    pub(super) async fn open(&mut self) -> io::Result<UnixStream> {
         match &self.way {
             Way::Socket(path) => UnixStream::connect(path).await,
             Way::ToGuest(path, port) => dial(path, *port).await,

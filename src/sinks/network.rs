@@ -31,12 +31,12 @@ pub(super) struct Tcp {
 
 impl Tcp {
     /// To `address`, a name or an IP address with a port.
-    pub fn new(address: impl Into<String>) -> Self {
+    pub(super) fn new(address: impl Into<String>) -> Self {
         Self { address: address.into(), stream: None }
     }
 
     /// The peer.
-    pub fn address(&self) -> &str {
+    pub(super) fn address(&self) -> &str {
         &self.address
     }
 
@@ -46,7 +46,7 @@ impl Tcp {
     /// # Errors
     /// From outside: there is no listener, or the connection broke. The connection is closed, so the other end sees a
     /// line that was cut end there.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         let mut stream = match self.stream.take().filter(is_open) {
             Some(stream) => stream,
             None => self.connect().await?,

@@ -27,7 +27,7 @@ pub(super) struct Spec {
 
 impl Spec {
     /// One that has a place for everything and takes every tag.
-    pub const fn of_everything(
+    pub(super) const fn of_everything(
         name: &'static str,
         encode: fn(&SystemMetrics, &mut Vec<u8>) -> Result<(), Refused>,
     ) -> Self {

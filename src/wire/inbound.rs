@@ -2,7 +2,7 @@
 //! sense, and does not verify who sent it.
 //!
 //! # What a message may cost
-//! It is looked through as text first ([`Raw`]), and what is built of it takes no more bytes than its text, however
+//! It is looked through as text first (`Raw`), and what is built of it takes no more bytes than its text, however
 //! many members, elements or levels that has: arguments of an action are cut off at [`ARGUMENTS_BYTES_MAX`], scripts
 //! are counted before they are read, and variables are left as text for the reader to count.
 

@@ -12,8 +12,8 @@ pub mod outbound;
 mod sanitize;
 mod pretty;
 pub(crate) mod prometheus;
-pub mod raw;
-pub mod rows;
+pub(crate) mod raw;
+pub(crate) mod rows;
 
 pub use ascii::{Ascii, MAX_INTEGER};
 pub use format::{Format, MAX_LINE, Refused};

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// The value of a field: a number, a text or a boolean.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Scalar<'a> {
+pub(crate) enum Scalar<'a> {
     /// A whole number that is not negative.
     Whole(u64),
     /// Any other number, finite.
@@ -17,7 +17,7 @@ pub enum Scalar<'a> {
 
 /// One line's worth of a group.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     /// The lists that it is an item of, by name; none for the group itself.
     pub list: Vec<&'a str>,
     /// What distinguishes it from the other items: their texts, by name.
@@ -28,7 +28,7 @@ pub struct Row<'a> {
 
 /// The rows of a group's value: one of its own fields, and one for each item of a list in it, at any depth. What is
 /// null is left out, and so is a row without a field. An item that is a bare value has it as the field `value`.
-pub fn rows(value: &Value) -> Vec<Row<'_>> {
+pub(crate) fn rows(value: &Value) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
     add(value, Vec::new(), &[], &mut rows);
     rows

@@ -14,7 +14,7 @@ use crate::config::is_log_level;
 use crate::sync::IgnorePoison;
 
 /// The longest time of a change.
-pub const CHANGE_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const CHANGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// There is one log, and one level.
 static LEVEL: OnceLock<Mutex<Level>> = OnceLock::new();
@@ -36,7 +36,7 @@ struct Change {
 
 /// The level now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LevelStatus {
+pub(crate) struct LevelStatus {
     /// The level in force.
     pub level: String,
     /// The level of the settings, where another one is in force, and the seconds that are left of that.
@@ -45,7 +45,7 @@ pub struct LevelStatus {
 
 /// Why the level cannot be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LevelError {
+pub(crate) enum LevelError {
     /// The text is not a list of levels.
     #[error("this is not a list of log levels")]
     Unreadable,
@@ -70,7 +70,7 @@ pub(super) fn filter(configured: &str) -> Result<Layer<Targets, Registry>, Level
 ///
 /// # Errors
 /// The program has no log.
-pub fn status() -> Result<LevelStatus, LevelError> {
+pub(crate) fn status() -> Result<LevelStatus, LevelError> {
     Ok(LEVEL.get().ok_or(LevelError::NoLog)?.lock().ignore_poison().status())
 }
 
@@ -79,7 +79,7 @@ pub fn status() -> Result<LevelStatus, LevelError> {
 ///
 /// # Errors
 /// See [`LevelError`]: nothing has changed then.
-pub fn change(change: Option<(&str, Duration)>) -> Result<LevelStatus, LevelError> {
+pub(crate) fn change(change: Option<(&str, Duration)>) -> Result<LevelStatus, LevelError> {
     let mut current = LEVEL.get().ok_or(LevelError::NoLog)?.lock().ignore_poison();
     let change = match change {
         None => None,

@@ -10,10 +10,10 @@ use rustix::io::Errno;
 use crate::sync::IgnorePoison;
 
 /// The most that waits to be written; as much again is being written.
-pub const WAITING_BYTES: usize = 64 * 1024;
+pub(super) const WAITING_BYTES: usize = 64 * 1024;
 
 /// The longest line: the rest of it is cut off.
-pub const LINE_BYTES: usize = 16 * 1024;
+pub(super) const LINE_BYTES: usize = 16 * 1024;
 
 /// Memory that is kept between two lines.
 const KEPT_BYTES: usize = 4 * 1024;
@@ -25,7 +25,7 @@ const KEPT_BYTES: usize = 4 * 1024;
 /// `O_NONBLOCK` belongs to the open file, which others share: their writes would begin to fail. `poll(2)`
 /// reports a file on a frozen file system as writable, and of a terminal that takes one byte, too.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(super) struct Lines {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -40,13 +40,13 @@ struct State {
 
 impl Lines {
     /// An empty queue.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         let state = State { waiting: Vec::new(), dropped: 0, is_writing: false, has_ended: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Queues `line`, which ends with a newline, or drops it. Does not wait.
-    pub fn push(&self, line: &str) {
+    pub(super) fn push(&self, line: &str) {
         let cut = match line.len() > LINE_BYTES {
             true => &line[..line.floor_char_boundary(LINE_BYTES)],
             false => line,
@@ -67,7 +67,7 @@ impl Lines {
 
     /// Writes what is queued to `out` until [`end`](Self::end), one after the other; `missing` makes the line that
     /// says how many were dropped. What `out` refuses counts as dropped, too. Blocks.
-    pub fn write_to(&self, out: impl AsFd, missing: impl Fn(u64) -> String) {
+    pub(super) fn write_to(&self, out: impl AsFd, missing: impl Fn(u64) -> String) {
         let (mut batch, mut refused) = (Vec::new(), 0);
         let mut state = self.lock();
         loop {
@@ -96,7 +96,7 @@ impl Lines {
     }
 
     /// Waits until all that is queued is written, but not longer than `limit`. Whether it is.
-    pub fn flush(&self, limit: Duration) -> bool {
+    pub(super) fn flush(&self, limit: Duration) -> bool {
         let has_some = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, limit, has_some);
@@ -104,12 +104,12 @@ impl Lines {
     }
 
     /// Lets a writer begin, also after an [`end`](Self::end).
-    pub fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.lock().has_ended = false;
     }
 
     /// Lets the writer return once all is written.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         self.lock().has_ended = true;
         self.changed.notify_all();
     }

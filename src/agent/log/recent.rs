@@ -19,7 +19,7 @@ static RECENT: Mutex<VecDeque<RecentLine>> = Mutex::new(VecDeque::new());
 
 /// A warning or an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecentLine {
+pub(crate) struct RecentLine {
     /// When it was logged, by the wall clock.
     pub at: String,
     /// The message and its fields; at most 256 bytes.
@@ -38,6 +38,6 @@ pub(super) fn push(text: &str) {
 }
 
 /// The last ones, oldest first; at most five.
-pub fn recent() -> Vec<RecentLine> {
+pub(crate) fn recent() -> Vec<RecentLine> {
     RECENT.lock().ignore_poison().iter().cloned().collect()
 }

@@ -33,7 +33,7 @@ use crate::sinks::Rotation;
 /// A replaced flow still executes the requests that it has read. With permits of its own, each reload would allow as many
 /// commands more as the policy permits. All flows share them; a smaller limit holds once enough commands have ended.
 #[derive(Clone)]
-pub struct CommandState {
+pub(crate) struct CommandState {
     /// The request log; in memory without a secret.
     pub log: RequestLog,
     /// The audit file.
@@ -60,7 +60,7 @@ impl CommandState {
     ///
     /// # Errors
     /// Another agent executes requests with this state folder, or another user can change its files.
-    pub fn begin(
+    pub(crate) fn begin(
         file: &CommandsFile,
         state: &StateFolder,
         runs: bool,
@@ -82,13 +82,13 @@ impl CommandState {
     }
 
     /// The path of the state folder.
-    pub fn state(&self) -> &std::path::Path {
+    pub(crate) fn state(&self) -> &std::path::Path {
         self.state.path()
     }
 
     /// The state for a flow with other settings. Blocks and fails as [`begin`](Self::begin) does. The concurrency limit is
     /// unchanged: [resize](ConcurrencyLimit::resize) it when the flow starts.
-    pub fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, AgentError> {
+    pub(crate) fn under(&self, file: &CommandsFile, runs: bool) -> Result<Self, AgentError> {
         let is_first = runs && !self.runs;
         let audit = match audit(&file.audit, &self.state, false) {
             same if same.path() == self.audit.path() && !is_first => {
@@ -117,7 +117,7 @@ fn runner(file: &CommandsFile, runs: bool, stop: &CancellationToken) -> Runner {
 }
 
 /// The limits of `[execute]`.
-pub fn limits(file: &CommandsFile) -> ConcurrencyLimits {
+pub(crate) fn limits(file: &CommandsFile) -> ConcurrencyLimits {
     ConcurrencyLimits {
         parallel: file.execute.parallel.items(),
         waiting: file.execute.waiting.items(),

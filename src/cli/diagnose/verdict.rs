@@ -41,7 +41,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// For people.
-    pub fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Files => "files are wrong",
             Self::StateFolder => "state folder",
@@ -73,7 +73,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    pub fn new(cause: Cause, seen: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(super) fn new(cause: Cause, seen: impl Into<String>, next: impl Into<String>) -> Self {
         Self { cause, seen: seen.into(), next: next.into() }
     }
 }

@@ -91,7 +91,7 @@ impl FromStr for Condition {
 
 impl Filter {
     /// Whether a line is shown. One that is no JSON is not.
-    pub fn holds(&self, line: &str) -> bool {
+    pub(super) fn holds(&self, line: &str) -> bool {
         let Ok(value) = serde_json::from_str::<Value>(line) else { return false };
         self.0.iter().all(|condition| condition.holds(&value, &condition.way))
     }

@@ -40,7 +40,7 @@ impl Flow {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn load(tests: &Path, named: &Path) -> Result<Self, Vec<ConfigError>> {
+    pub(super) fn load(tests: &Path, named: &Path) -> Result<Self, Vec<ConfigError>> {
         let path = match tests.parent() {
             Some(folder) if !is_built_in(named) => folder.join(named),
             _ => PathBuf::from(named),
@@ -54,7 +54,7 @@ impl Flow {
     }
 
     /// The names of its stages, in their order; the second of a name has `#2` behind it.
-    pub fn stages(&self) -> Vec<String> {
+    pub(super) fn stages(&self) -> Vec<String> {
         let mut names: Vec<String> = match self {
             Self::Metrics(pipeline) => {
                 stages(&pipeline.file, None).enrichers.iter().map(Transform::name).collect()
@@ -68,7 +68,7 @@ impl Flow {
     }
 
     /// What is wrong with `file` as a test of this pipeline.
-    pub fn mistakes(&self, file: &TestFile) -> Vec<WrongTest> {
+    pub(super) fn mistakes(&self, file: &TestFile) -> Vec<WrongTest> {
         let stages = self.stages();
         let mut wrong = Vec::new();
         for (test, case) in file.test.iter().enumerate() {
@@ -126,7 +126,7 @@ impl Flow {
     }
 
     /// What `case` makes come out of the stage of this number, in the order of [`stages`](Self::stages).
-    pub fn run(&self, case: &TestCase, last: usize) -> Came {
+    pub(super) fn run(&self, case: &TestCase, last: usize) -> Came {
         let registry = StatsRegistry::default();
         let lines = match self {
             Self::Metrics(pipeline) => metrics(pipeline, case, last, &registry),

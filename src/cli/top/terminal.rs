@@ -48,7 +48,7 @@ impl Terminal {
     ///
     /// # Errors
     /// It cannot be set, or signals cannot be waited for.
-    pub fn take() -> io::Result<Self> {
+    pub(super) fn take() -> io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let is_over = Arc::<AtomicBool>::default();
@@ -67,7 +67,7 @@ impl Terminal {
     ///
     /// # Errors
     /// The terminal cannot be read.
-    pub fn key(&self, wait: Duration) -> io::Result<Option<Key>> {
+    pub(super) fn key(&self, wait: Duration) -> io::Result<Option<Key>> {
         /// How often it is looked whether a signal has come.
         const LOOK_EVERY: Duration = Duration::from_millis(100);
         let end = std::time::Instant::now() + wait;

@@ -74,7 +74,7 @@ pub trait Action: Debug + PartialEq + Send + Sync + Sized + 'static {
 }
 
 /// What [`Action::side_effects`] finds.
-pub type SideEffects<'a> = BoxFuture<'a, Result<Vec<Effect<'static>>, ActionError>>;
+pub(crate) type SideEffects<'a> = BoxFuture<'a, Result<Vec<Effect<'static>>, ActionError>>;
 
 /// Why an action is not made from its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,14 +35,14 @@ pub trait AgentReport: Send + Sync {
 }
 
 /// The report of the agent that an action runs in. A clone is the same.
-pub type SharedReport = Arc<dyn AgentReport>;
+pub(crate) type SharedReport = Arc<dyn AgentReport>;
 
 /// Why there is nothing to tell.
 const NONE: &str = "the agent tells nothing of itself here";
 
 /// What `infiniservice status --json` prints.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AgentStatus;
+pub(crate) struct AgentStatus;
 
 impl Action for AgentStatus {
     const NAMES: &'static [Name] = &[Name::new(
@@ -83,7 +83,7 @@ const SECONDS_MAX: u32 = 60;
 
 /// The next lines that come out of a stage.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AgentTap {
+pub(crate) struct AgentTap {
     stage: String,
     pipeline: Option<String>,
     lines: u32,
@@ -93,7 +93,7 @@ pub struct AgentTap {
 /// Which stage, and how much of it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct TapArguments {
+pub(crate) struct TapArguments {
     stage: Option<String>,
     pipeline: Option<String>,
     lines: Option<u32>,

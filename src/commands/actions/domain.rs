@@ -18,7 +18,7 @@ use crate::wire::inbound::Password;
 /// Joins a domain: `{domain, computer_name, ou, restart_after}`; the machine is restarted once that was answered,
 /// where it was asked for and the machine has joined.
 #[derive(Debug, Clone, PartialEq)]
-pub struct JoinDomain {
+pub(crate) struct JoinDomain {
     /// Which.
     pub domain: DomainName,
     /// Who may let machines join.
@@ -36,7 +36,7 @@ pub struct JoinDomain {
 /// The arguments of [`JoinDomain`].
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct JoinArguments {
+pub(crate) struct JoinArguments {
     domain: Option<String>,
     username: Option<String>,
     password: Option<Password>,

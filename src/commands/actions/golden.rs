@@ -40,7 +40,7 @@ const ACCOUNTS_MAX: u64 = 8 * 1024 * 1024;
 /// Makes the machine ready to be copied. It is switched off once that was answered, where that was asked for and every
 /// step is done. The host has to say each of these.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PrepareGoldenImage {
+pub(crate) struct PrepareGoldenImage {
     /// How much is taken away.
     pub level: CleanupLevel,
     /// Whether the accounts of people go, with their homes.
@@ -52,7 +52,7 @@ pub struct PrepareGoldenImage {
 /// The arguments of [`PrepareGoldenImage`]. What cannot be taken back has no default.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct ImageArguments {
+pub(crate) struct ImageArguments {
     cleanup_level: Option<String>,
     sanitize_user_data: Option<bool>,
     shutdown_after: Option<bool>,
@@ -106,7 +106,7 @@ impl Action for PrepareGoldenImage {
 
 /// How much is taken away; each level does what the one before does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CleanupLevel {
+pub(crate) enum CleanupLevel {
     /// What makes the machine this one: ids, keys, leases, the agent's state.
     Minimal,
     /// What was written while it ran: logs, histories, caches, temporary files.
@@ -117,7 +117,7 @@ pub enum CleanupLevel {
 
 impl CleanupLevel {
     /// The host's word for it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Minimal => "minimal",
             Self::Standard => "standard",
@@ -128,7 +128,7 @@ impl CleanupLevel {
 
 /// Prepares the tree at `root`: `{os, distro, cleanup_level, sanitize_user_data, shutdown_after,
 /// steps: [{name, done, removed, note}]}`. Success is that every step is done; a step that finds nothing is.
-pub async fn prepare_in(
+pub(crate) async fn prepare_in(
     root: &Path,
     cx: &Context,
     image: &PrepareGoldenImage,
@@ -198,7 +198,7 @@ pub async fn prepare_in(
 ///
 /// # Errors
 /// What could not be taken away; the mark stays then.
-pub fn forget(state: &StateFolder) -> Result<bool, ActionError> {
+pub(crate) fn forget(state: &StateFolder) -> Result<bool, ActionError> {
     if fs::symlink_metadata(state.path().join(MARK)).is_err() {
         return Ok(false); // nor is there a folder made for the question
     }

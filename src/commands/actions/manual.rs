@@ -73,7 +73,7 @@ answer. Account and domain names are checked; `ou` becomes `--computer-ou`, `com
 ";
 
 /// The text of `docs/actions.md`.
-pub fn markdown() -> String {
+pub(crate) fn markdown() -> String {
     let mut text = HEAD.to_owned();
     text.push_str("| action | takes | rules see | does | answers with |\n|---|---|---|---|---|\n");
     let pages = OTHERS.iter().chain(registry::names().map(|(_, name)| name));

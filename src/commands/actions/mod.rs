@@ -3,25 +3,26 @@
 //! [`perform`] takes one decoded action and says what came of it. An action starts no process itself
 //! (that is the [`Runner`]'s), blocks no async worker, and ends at the request's deadline.
 
-pub mod action;
+pub(crate) mod action;
 pub mod argument;
 pub mod plan;
-pub mod page;
+pub(crate) mod page;
 pub mod registry;
-pub mod manual;
+#[cfg(test)]
+mod manual;
 
-pub mod agent;
+pub(crate) mod agent;
 pub mod applications;
 pub mod checks;
 pub mod cleanup;
-pub mod domain;
-pub mod golden;
-pub mod not_built;
+pub(crate) mod domain;
+pub(crate) mod golden;
+pub(crate) mod not_built;
 pub mod packages;
 pub mod power;
 pub mod processes;
 pub mod resources;
-pub mod security_modules;
+pub(crate) mod security_modules;
 pub mod services;
 pub mod system;
 pub mod unsupported;

@@ -9,7 +9,7 @@ use super::{Context, Done};
 
 /// What is not built. There is no value of it: its names say why.
 #[derive(Debug, PartialEq)]
-pub enum NotBuilt {}
+pub(crate) enum NotBuilt {}
 
 const UPDATES: &str =
     "this view of updates is not built in this agent yet; CheckLinuxUpdates lists them all";

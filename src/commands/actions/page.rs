@@ -87,12 +87,12 @@ pub struct Parameter {
 }
 
 /// A text.
-pub const fn text(name: &'static str, missing: Missing) -> Parameter {
+pub(crate) const fn text(name: &'static str, missing: Missing) -> Parameter {
     Parameter { name, is_text: true, missing }
 }
 
 /// A number, `true`, `false`, a list or an object.
-pub const fn json(name: &'static str, missing: Missing) -> Parameter {
+pub(crate) const fn json(name: &'static str, missing: Missing) -> Parameter {
     Parameter { name, is_text: false, missing }
 }
 

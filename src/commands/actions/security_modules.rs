@@ -14,7 +14,7 @@ use crate::commands::execute::outcome::Outcome;
 /// `{modules: […], selinux: "enforcing" | "permissive" | null, apparmor: true | false}`: the modules in the order in
 /// which the kernel asks them, null where it does not say (securityfs is not mounted).
 #[derive(Debug, Clone, PartialEq)]
-pub struct CheckSecurityModules;
+pub(crate) struct CheckSecurityModules;
 
 impl Action for CheckSecurityModules {
     const NAMES: &'static [Name] = &[Name::new(

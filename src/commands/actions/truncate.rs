@@ -51,7 +51,7 @@ const UNREAD: [(&str, &[&str]); 4] = [
 ];
 
 /// Shortens an answer until its line is shorter than [`LINE_MAX`].
-pub fn shorten(outcome: &mut Outcome) {
+pub(super) fn shorten(outcome: &mut Outcome) {
     let error = outcome.error.as_deref().map_or(0, |error| texts::spelled(error).min(ERROR_MAX));
     // Where nothing is said on it, the error stands on standard error, too.
     let room = LINE_MAX - AROUND - 2 * error;
@@ -188,7 +188,7 @@ fn cut(value: &mut Value, excess: usize) -> u64 {
 
 /// At least the bytes of `value` in JSON of ASCII letters only, with a comma: each byte of another
 /// letter becomes at most three (`é`, two bytes, is `\u00e9`).
-pub fn weight<T: Serialize>(value: &T) -> usize {
+pub(super) fn weight<T: Serialize>(value: &T) -> usize {
     struct Scale(usize);
     impl Write for Scale {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -57,7 +57,7 @@ const PIECE: usize = 128 * 1024;
 
 impl Subject {
     /// Of a request that the rule at `rule` decided on; takes a text of mebibytes in turns with other tasks.
-    pub async fn of(request: &Request, rule: &str) -> Self {
+    pub(super) async fn of(request: &Request, rule: &str) -> Self {
         let digest = match text_of(&request.kind) {
             Some(text) => Some(digest_in_turns(text).await),
             None => None,
@@ -66,7 +66,7 @@ impl Subject {
     }
 
     /// The same at once.
-    pub fn new(request: &Request, rule: &str) -> Self {
+    pub(super) fn new(request: &Request, rule: &str) -> Self {
         Self::with(request, rule, text_of(&request.kind).map(digest))
     }
 
@@ -112,12 +112,12 @@ impl Subject {
     }
 
     /// Of a request of which no more is known.
-    pub fn named(id: &str, action: &str) -> Self {
+    pub(super) fn named(id: &str, action: &str) -> Self {
         Self { id: safe(id), action: safe(action), ..Self::default() }
     }
 
     /// The line that says that `event` happened to it; where it ended, when it began and what came of it.
-    pub fn line(
+    pub(super) fn line(
         &self,
         event: &'static str,
         decision: &'static str,

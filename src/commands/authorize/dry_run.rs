@@ -13,7 +13,7 @@ use crate::commands::process::{self, Prepared, ProcessError, Program};
 
 /// A program that would run, or a note why none would.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DryRun {
+pub(crate) struct DryRun {
     /// The program file and its arguments; empty if no program runs.
     pub argv: Vec<String>,
     /// Its whole environment.
@@ -30,7 +30,7 @@ pub struct DryRun {
 ///
 /// # Errors
 /// The request would fail before any program starts: the end of a sentence that says why.
-pub fn plan(request: &Request) -> Result<Vec<DryRun>, ProcessError> {
+pub(crate) fn plan(request: &Request) -> Result<Vec<DryRun>, ProcessError> {
     match &request.kind {
         RequestKind::Raw(raw) => {
             Ok(vec![of_host(process::command_line(raw, request.deadline())?)?])

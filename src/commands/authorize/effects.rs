@@ -9,7 +9,7 @@ use crate::commands::authorize::policy;
 use crate::commands::decode::request::RequestKind;
 
 /// The effects that follow from the text of `request`; the requested one is first.
-pub fn effects(request: &RequestKind) -> Vec<Effect<'_>> {
+pub(crate) fn effects(request: &RequestKind) -> Vec<Effect<'_>> {
     let names = [Some(policy::name(request)), policy::becomes(request)];
     let names = names.into_iter().flatten().map(Cow::from).collect();
     let (arguments, also) = match request {

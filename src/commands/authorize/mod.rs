@@ -4,10 +4,10 @@
 //! no request can bypass the policy. A request is decided when it arrives, again when it starts ([`CurrentPolicy`]),
 //! and its [side effects](crate::commands::actions::Action::side_effects) on this machine just before it runs.
 
-pub mod effects;
+pub(crate) mod effects;
 pub mod policy;
-pub mod rule;
-pub mod dry_run;
+pub(crate) mod rule;
+pub(crate) mod dry_run;
 
 use std::sync::{Arc, Mutex};
 

@@ -1,6 +1,6 @@
 //! The policy: the rules of a file, and the decision on a request. Pure: reads nothing from the machine.
 //!
-//! - Rules apply to every effect of a request ([`effects`]): starting `reboot.target` is also `RebootSystem`.
+//! - Rules apply to every effect of a request (`effects`): starting `reboot.target` is also `RebootSystem`.
 //! - A request that a `deny` rule matches is denied, even if an `allow` rule matches too.
 //! - Otherwise it is allowed if an `allow` rule matches, and denied if none does.
 //! - Shell command lines and scripts also need the switch `raw_shell` or `scripts`, and `detach` if they request that

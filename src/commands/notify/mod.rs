@@ -6,5 +6,5 @@ pub mod session_start;
 pub mod control_messages;
 pub mod agent_events;
 pub mod drop_report;
-pub mod spool_status;
+pub(crate) mod spool_status;
 pub mod drain_acks;

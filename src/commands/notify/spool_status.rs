@@ -51,7 +51,7 @@ pub enum SpoolCondition {
 
 /// The states as of the last events.
 #[derive(Debug, Default)]
-pub struct SpoolEvents(HashMap<String, (SpoolCondition, Instant)>);
+pub(crate) struct SpoolEvents(HashMap<String, (SpoolCondition, Instant)>);
 
 impl SpoolReport {
     /// Replaces the list.
@@ -119,7 +119,7 @@ impl SpoolContents {
 impl SpoolEvents {
     /// The events about changed states; `hosts` counts the connects so far. None if no host has connected yet, and at most
     /// one per spool and minute, about the latest state.
-    pub fn events(
+    pub(crate) fn events(
         &mut self,
         now: Instant,
         hosts: u64,

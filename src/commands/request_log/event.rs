@@ -40,12 +40,12 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    pub fn is_script(&self) -> bool {
+    pub(super) fn is_script(&self) -> bool {
         self.action == SCRIPT
     }
 
     /// The reply to it with this outcome.
-    pub fn reply(&self, outcome: Outcome) -> Outbound {
+    pub(super) fn reply(&self, outcome: Outcome) -> Outbound {
         let (id, action) = (self.id.clone(), self.action.clone());
         match self.is_script() {
             true => Outbound::ScriptCompletion { execution_id: id, outcome },
@@ -54,7 +54,7 @@ impl Accepted {
     }
 
     /// Whether `other` asks for something else, as far as both are known.
-    pub fn differs(&self, other: &Self) -> bool {
+    pub(super) fn differs(&self, other: &Self) -> bool {
         let differ = |own: Option<u64>, other: Option<u64>| {
             own.zip(other).is_some_and(|(own, other)| own != other)
         };
@@ -104,7 +104,7 @@ pub(super) const CODES: std::ops::RangeInclusive<u8> = 64..=71;
 
 impl Event {
     /// Adds it to `out`.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         fn json(body: &impl Serialize) -> Vec<u8> {
             serde_json::to_vec(body).unwrap_or_default() // texts and numbers have a spelling
         }
@@ -127,7 +127,7 @@ impl Event {
     }
 
     /// Decodes a record; `None` if it is invalid.
-    pub fn read(head: &RawHead, body: &[u8]) -> Option<Self> {
+    pub(super) fn read(head: &RawHead, body: &[u8]) -> Option<Self> {
         fn json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
             serde_json::from_slice(body).ok()
         }

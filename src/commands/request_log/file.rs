@@ -52,7 +52,10 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens the file, and gives each record to `take`. Logs what is wrong; a file without any usable record is set aside.
-    pub fn open(storage: io::Result<Box<dyn Storage>>, take: impl FnMut(Event)) -> (Self, Found) {
+    pub(super) fn open(
+        storage: io::Result<Box<dyn Storage>>,
+        take: impl FnMut(Event),
+    ) -> (Self, Found) {
         let opened = storage.map_err(|error| why(&error)).and_then(|mut storage| {
             let found = read(&mut *storage, take);
             let found = found.map_err(|error| format!("it cannot be read: {}", why(&error)))?;
@@ -80,22 +83,22 @@ impl Disk {
     }
 
     /// Whether writing may block.
-    pub fn blocks(&self) -> bool {
+    pub(super) fn blocks(&self) -> bool {
         self.storage.as_ref().is_some_and(|storage| storage.blocks())
     }
 
     /// The end of each write, where there is no file.
-    pub fn without_file(&self) -> Option<Result<(), String>> {
+    pub(super) fn without_file(&self) -> Option<Result<(), String>> {
         self.storage.is_none().then(|| self.unusable.clone().map_or(Ok(()), Err))
     }
 
     /// Whether `bytes` more would be too many.
-    pub fn is_full(&self, bytes: usize) -> bool {
+    pub(super) fn is_full(&self, bytes: usize) -> bool {
         self.end + bytes as u64 > SIZE
     }
 
     /// Adds `bytes`: all, or nothing that stays.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (Some(storage), false) = (&mut self.storage, bytes.is_empty()) else { return Ok(()) };
         let written = append_all(|part| storage.append(part), bytes);
         match written {
@@ -108,7 +111,7 @@ impl Disk {
     }
 
     /// Makes what was written survive a power cut.
-    pub fn sync(&mut self) -> io::Result<()> {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
         let (Some(storage), true) = (&mut self.storage, self.is_dirty) else { return Ok(()) };
         match storage.sync() {
             Ok(()) => self.is_dirty = false,
@@ -122,7 +125,7 @@ impl Disk {
     }
 
     /// Puts a file of these bytes in the old one's place, synced, at once or not at all.
-    pub fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(storage) = &mut self.storage else { return Ok(()) };
         self.is_stale = true;
         let written = storage

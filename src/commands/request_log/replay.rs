@@ -46,18 +46,18 @@ impl Default for Replay {
 impl Replay {
     /// With another bound: for a test.
     #[cfg(test)]
-    pub fn keeping(max: usize) -> Self {
+    pub(super) fn keeping(max: usize) -> Self {
         Self { max, ..Self::default() }
     }
 
     /// Remembers at most `max` nonces from now on, and forgets the earliest above that.
-    pub fn keep(&mut self, max: usize) {
+    pub(super) fn keep(&mut self, max: usize) {
         self.max = max;
         self.trim();
     }
 
     /// What the clocks say now. `true`: the wall clock was set back, so stamps may be earlier from now on.
-    pub fn clocks(&mut self, now: Instant, now_ms: i64) -> bool {
+    pub(super) fn clocks(&mut self, now: Instant, now_ms: i64) -> bool {
         let before = self.clocks.replace((now, now_ms));
         let is_back = before.is_some_and(|(at, ms)| {
             let passed = i64::try_from(now.saturating_duration_since(at).as_millis());
@@ -70,7 +70,7 @@ impl Replay {
     }
 
     /// Takes stamps of a clock that was set back to `now_ms`. What is remembered is refused as before.
-    pub fn set_back(&mut self, now_ms: i64) {
+    pub(super) fn set_back(&mut self, now_ms: i64) {
         self.latest = self.latest.min(now_ms);
         self.forgotten = self.forgotten.min(now_ms);
         self.lost = self.lost.min(now_ms);
@@ -80,7 +80,7 @@ impl Replay {
     ///
     /// # Errors
     /// It was taken before, or nobody knows.
-    pub fn check(&self, ts: i64, nonce: u128) -> Result<(), Refused> {
+    pub(super) fn check(&self, ts: i64, nonce: u128) -> Result<(), Refused> {
         if self.seen.contains(&nonce) {
             return Err(Refused::Replayed);
         }
@@ -91,7 +91,7 @@ impl Replay {
     }
 
     /// An envelope was taken.
-    pub fn remember(&mut self, ts: i64, nonce: u128) {
+    pub(super) fn remember(&mut self, ts: i64, nonce: u128) {
         self.latest = self.latest.max(ts);
         if self.seen.insert(nonce) {
             self.by_time.insert((ts, nonce));
@@ -109,12 +109,12 @@ impl Replay {
     }
 
     /// All that is remembered, the earliest first.
-    pub fn all(&self) -> impl Iterator<Item = (i64, u128)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (i64, u128)> {
         self.by_time.iter().copied()
     }
 
     /// Before this, envelopes were or may have been taken that are not remembered.
-    pub fn floor(&self) -> i64 {
+    pub(super) fn floor(&self) -> i64 {
         self.lost.max(self.forgotten)
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Kept {
 
 impl Replies {
     /// Remembers a reply; for a moment only, if it is longer than the buffer.
-    pub fn keep(&mut self, outcome: &Outcome) -> Kept {
+    pub(super) fn keep(&mut self, outcome: &Outcome) -> Kept {
         if self.bytes.is_empty() {
             // Zeros of the system: no page is there before it is written to.
             self.bytes = vec![0; BYTES_KEPT];
@@ -37,7 +37,7 @@ impl Replies {
     }
 
     /// The reply, unless it is overwritten.
-    pub fn get(&self, Kept { start, length }: Kept) -> Option<Outcome> {
+    pub(super) fn get(&self, Kept { start, length }: Kept) -> Option<Outcome> {
         let is_there = self.written - start <= BYTES_KEPT as u64;
         let (behind, from) = self.bytes.split_at((start % BYTES_KEPT as u64) as usize);
         let text = || from.iter().chain(behind).take(length).copied().collect::<Vec<_>>();

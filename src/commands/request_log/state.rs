@@ -93,12 +93,12 @@ pub(super) struct State {
 
 impl State {
     /// The next request's number.
-    pub fn next(&self) -> u32 {
+    pub(super) fn next(&self) -> u32 {
         self.last.checked_add(1).unwrap_or(1)
     }
 
     /// Applies an event.
-    pub fn apply(&mut self, event: Event) {
+    pub(super) fn apply(&mut self, event: Event) {
         self.is_closed = event == Event::Closed;
         let (number, event) = match event {
             Event::Session(session) => {
@@ -125,12 +125,12 @@ impl State {
     }
 
     /// The session, as it is now.
-    pub fn session(&self) -> Session {
+    pub(super) fn session(&self) -> Session {
         Session { floor: self.replay.floor(), ..self.session.clone() }
     }
 
     /// The events that a rewritten file must contain.
-    pub fn events(&self) -> impl Iterator<Item = Event> {
+    pub(super) fn events(&self) -> impl Iterator<Item = Event> {
         let envelopes = self.replay.all().map(|(ts, nonce)| Event::Envelope(ts, nonce));
         let requests = self.kinds.iter().flatten().flat_map(|(&number, entry)| {
             let is_closed = entry.phase == Phase::Closed;
@@ -147,7 +147,7 @@ impl State {
     }
 
     /// The number of the request with this id, unless it is one that an earlier agent accepted and did not start.
-    pub fn number(&mut self, id: &str) -> Option<u32> {
+    pub(super) fn number(&mut self, id: &str) -> Option<u32> {
         let (number, earlier) = (*self.by_id.get(id)?, self.earlier);
         let is_known = number > earlier || self.entry(number)?.phase > Phase::Accepted;
         is_known.then_some(number)
@@ -157,7 +157,7 @@ impl State {
     ///
     /// A script that differs from the one in progress is not told as refused: an execution has one completion, and that
     /// one follows.
-    pub fn claim(&mut self, number: u32, asked: &Accepted) -> Claim {
+    pub(super) fn claim(&mut self, number: u32, asked: &Accepted) -> Claim {
         let is_ours = number > self.earlier;
         let Some(entry) = self.entry(number) else { return Claim::InProgress };
         let is_in_progress = entry.phase < Phase::Finished && (is_ours || entry.goes_on);
@@ -178,13 +178,13 @@ impl State {
     }
 
     /// The reply to a request that has ended.
-    pub fn answer(&mut self, number: u32) -> Option<Outbound> {
+    pub(super) fn answer(&mut self, number: u32) -> Option<Outbound> {
         let has_ended = self.entry(number)?.phase >= Phase::Finished;
         has_ended.then(|| self.reply(number)).flatten()
     }
 
     /// Remembers the output of a reply.
-    pub fn keep(&mut self, number: u32, outcome: &Outcome) {
+    pub(super) fn keep(&mut self, number: u32, outcome: &Outcome) {
         let kept = self.replies.keep(outcome);
         if let Some(entry) = self.entry(number) {
             entry.reply = Some(kept);
@@ -192,19 +192,19 @@ impl State {
     }
 
     /// Requests of earlier agents without an acknowledged reply, oldest first.
-    pub fn open(&self) -> BTreeMap<u32, &Entry> {
+    pub(super) fn open(&self) -> BTreeMap<u32, &Entry> {
         let all = self.kinds.iter().flatten().map(|(number, entry)| (*number, &**entry));
         all.filter(|(number, entry)| *number <= self.earlier && entry.phase != Phase::Closed)
             .collect()
     }
 
     /// Starts a run: all requests so far belong to earlier ones.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.earlier = self.last;
     }
 
     /// Marks the requests that were started and whose file is there, and removes all other files.
-    pub fn continue_started(&mut self, continued: &Continued) {
+    pub(super) fn continue_started(&mut self, continued: &Continued) {
         let started = self.entries().filter(|entry| entry.phase == Phase::Started);
         let mut started: HashMap<String, &mut Entry> =
             started.map(|entry| (Continued::key(&entry.accepted.id), entry)).collect();
@@ -216,19 +216,19 @@ impl State {
     }
 
     /// The request with this number does not go on any more.
-    pub fn ended(&mut self, number: u32) {
+    pub(super) fn ended(&mut self, number: u32) {
         if let Some(entry) = self.entry(number) {
             entry.goes_on = false;
         }
     }
 
     /// Records are missing: treats accepted requests as started.
-    pub fn distrust(&mut self) {
+    pub(super) fn distrust(&mut self) {
         self.entries().for_each(|entry| entry.phase = entry.phase.max(Phase::Started));
     }
 
     /// The reply to the host of a request.
-    pub fn reply(&self, number: u32) -> Option<Outbound> {
+    pub(super) fn reply(&self, number: u32) -> Option<Outbound> {
         let entry = self.kinds.iter().find_map(|kind| kind.get(&number))?;
         let kept = entry.reply.and_then(|kept| self.replies.get(kept));
         let outcome = kept.unwrap_or_else(|| entry.outcome());

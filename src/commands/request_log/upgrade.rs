@@ -46,7 +46,7 @@ impl Old {
     ///
     /// # Errors
     /// An agent of before is at work with it.
-    pub fn find(folder: &StateFolder, audit: &Path) -> io::Result<Self> {
+    pub(super) fn find(folder: &StateFolder, audit: &Path) -> io::Result<Self> {
         if let Err(error) = folder.remove_tree(TEXTS) {
             tracing::warn!(%error, "the texts of scripts that an older agent ran cannot be removed");
         }
@@ -67,7 +67,7 @@ impl Old {
     }
 
     /// Adds what the log does not know.
-    pub fn import(&self, live: &mut Live) {
+    pub(super) fn import(&self, live: &mut Live) {
         let first = live.state.next();
         for Line { id, code, but, event, action } in &self.lines {
             let is_script = event.is_empty();
@@ -97,7 +97,7 @@ impl Old {
     }
 
     /// The log has it: the file is not needed any more.
-    pub fn done(&self, folder: &StateFolder) {
+    pub(super) fn done(&self, folder: &StateFolder) {
         if self.journal.is_some()
             && let Err(error) = folder.remove(SCRIPTS)
         {

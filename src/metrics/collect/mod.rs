@@ -25,7 +25,7 @@ mod pressure;
 mod processes;
 mod tasks;
 
-pub mod registry;
+pub(crate) mod registry;
 
 mod diskstats;
 mod mounts;

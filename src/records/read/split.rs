@@ -30,7 +30,7 @@ pub(crate) struct Splitter {
 
 impl Splitter {
     /// For lines of at most `max_line` bytes, newline not counted.
-    pub fn new(max_line: usize) -> Self {
+    pub(crate) fn new(max_line: usize) -> Self {
         Self {
             max_line,
             begun: Vec::new(),
@@ -42,28 +42,28 @@ impl Splitter {
 
     /// Takes its buffers from the pool of its flow.
     #[must_use]
-    pub fn with_buffers(self, buffers: Buffers) -> Self {
+    pub(crate) fn with_buffers(self, buffers: Buffers) -> Self {
         Self { buffers, ..self }
     }
 
     /// Another one, for the same lines and with the same buffers, with nothing begun.
-    pub fn anew(&self) -> Self {
+    pub(crate) fn anew(&self) -> Self {
         Self::new(self.max_line).with_buffers(self.buffers.clone())
     }
 
     /// How many bytes of a line have begun.
-    pub fn begun(&self) -> usize {
+    pub(crate) fn begun(&self) -> usize {
         self.begun.len()
     }
 
     /// Skips the line that has begun, because there is no room for it; returns how many are counted as too long.
-    pub fn give_up(&mut self) -> u64 {
+    pub(crate) fn give_up(&mut self) -> u64 {
         let is_new = self.forget() > 0 && !std::mem::replace(&mut self.is_skipping, true);
         u64::from(is_new)
     }
 
     /// Forgets the line that has begun, for a reader that will read it again; returns its length so far.
-    pub fn forget(&mut self) -> usize {
+    pub(crate) fn forget(&mut self) -> usize {
         let length = self.begun.len();
         self.begun = Vec::new();
         length
@@ -71,19 +71,19 @@ impl Splitter {
 
     /// A buffer with the line that has begun, and room for `piece` bytes. Give it back with what was read behind that:
     /// [`split`](Self::split), or [`keep`](Self::keep) if nothing was.
-    pub fn buffer(&mut self, piece: usize) -> Vec<u8> {
+    pub(crate) fn buffer(&mut self, piece: usize) -> Vec<u8> {
         let mut buffer = self.buffers.take(self.begun.len() + piece);
         buffer.append(&mut self.begun);
         buffer
     }
 
     /// Takes a buffer back that nothing was read into.
-    pub fn keep(&mut self, buffer: Vec<u8>) {
+    pub(crate) fn keep(&mut self, buffer: Vec<u8>) {
         self.begun = buffer;
     }
 
     /// The whole lines of `buffer`. Where the input `has_ended`, the last line needs no newline.
-    pub fn split(&mut self, mut buffer: Vec<u8>, has_ended: bool) -> Lines {
+    pub(crate) fn split(&mut self, mut buffer: Vec<u8>, has_ended: bool) -> Lines {
         if has_ended && buffer.last().is_some_and(|last| *last != b'\n') {
             buffer.push(b'\n');
         }

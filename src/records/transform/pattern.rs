@@ -51,7 +51,7 @@ impl Pattern {
     ///
     /// # Errors
     /// It is wrong, or too large.
-    pub fn new(expression: &str) -> Result<Self, Problem> {
+    pub(super) fn new(expression: &str) -> Result<Self, Problem> {
         let (_, nfa, slow) = compile(expression)?;
         let config = lazy::Config::new().cache_capacity(TABLE_BYTES_MAX);
         let lazy = lazy::Builder::new().configure(config).build_from_nfa(nfa).ok();
@@ -63,7 +63,7 @@ impl Pattern {
     }
 
     /// Whether it matches anywhere in `text`.
-    pub fn matches(&mut self, text: &[u8]) -> bool {
+    pub(super) fn matches(&mut self, text: &[u8]) -> bool {
         let input = Input::new(text).earliest(true);
         let lazy = self.lazy.as_mut().and_then(|lazy| {
             let (engine, cache) = &mut **lazy;
@@ -81,21 +81,21 @@ impl Groups {
     ///
     /// # Errors
     /// It is wrong, or too large.
-    pub fn new(expression: &str) -> Result<Self, Problem> {
+    pub(super) fn new(expression: &str) -> Result<Self, Problem> {
         let (expression, nfa, slow) = compile(expression)?;
         let groups = slow.0.create_captures();
         Ok(Self { engine: Engine::new(&expression, &nfa), slow, groups })
     }
 
     /// The names of its groups, and their numbers.
-    pub fn names(&self) -> Vec<(usize, String)> {
+    pub(super) fn names(&self) -> Vec<(usize, String)> {
         let info = self.slow.0.get_nfa().group_info();
         let names = info.all_names().map(|(_, number, name)| (number, name));
         names.filter_map(|(number, name)| Some((number, name?.to_owned()))).collect()
     }
 
     /// The groups of the first match in `text`.
-    pub fn find(&mut self, text: &[u8]) -> Option<&Captures> {
+    pub(super) fn find(&mut self, text: &[u8]) -> Option<&Captures> {
         let groups = &mut self.groups;
         let is_done = match &mut self.engine {
             Engine::Sequence(sequence) => sequence.find(text, groups).is_ok(),

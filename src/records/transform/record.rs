@@ -5,7 +5,7 @@ use super::scan::{Shape, hex, plain};
 use crate::values::Problem;
 
 /// The most fields that the stages of one flow name: one bit each.
-pub const FIELDS_MAX: usize = 64;
+pub(super) const FIELDS_MAX: usize = 64;
 
 /// A field that a stage names, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,14 +121,14 @@ pub(super) struct Place {
 impl Place {
     /// Lines are shorter than 4 GiB.
     #[inline(always)]
-    pub fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
+    pub(super) fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
         Self { key: key as u32, after_key: after_key as u32, value: value as u32, end: end as u32 }
     }
 }
 
 impl Place {
     /// The name as it is written, without quotes, and the value.
-    pub fn of(self, line: &[u8]) -> (&[u8], &[u8]) {
+    pub(super) fn of(self, line: &[u8]) -> (&[u8], &[u8]) {
         let name = line.get(self.key as usize + 1..self.after_key as usize - 1);
         let value = line.get(self.value as usize..self.end as usize);
         (name.unwrap_or_default(), value.unwrap_or_default())
@@ -162,19 +162,19 @@ pub(super) struct Found {
 
 impl Found {
     #[inline(always)]
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.present = 0;
         self.doubled.clear();
         self.members.clear();
     }
 
     /// All members, where they are asked for.
-    pub fn members(&self) -> &[Place] {
+    pub(super) fn members(&self) -> &[Place] {
         &self.members
     }
 
     /// The field of this name, as it is written.
-    pub fn find(&mut self, fields: &Fields, name: &[u8], escaped: bool) -> Option<Field> {
+    pub(super) fn find(&mut self, fields: &Fields, name: &[u8], escaped: bool) -> Option<Field> {
         if !escaped {
             return fields.find(name);
         }
@@ -184,7 +184,7 @@ impl Found {
 
     /// A member of the line.
     #[inline(always)]
-    pub fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
+    pub(super) fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
         if fields.is_open {
             self.members.push(place);
         }
@@ -290,7 +290,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// None yet, to records in which `fields` are named.
-    pub fn new(fields: &Fields) -> Self {
+    pub(super) fn new(fields: &Fields) -> Self {
         let count = fields.names.len();
         Self {
             states: vec![State { now: Now::Gone, home: Home::None, here: None }; count],

@@ -12,7 +12,7 @@ use super::block::{self, is_not_plain};
 use super::record::{Field, Fields, Found, Place};
 
 /// How deep objects and lists may be nested, the record itself included: as deep as `serde_json` reads.
-pub const MAX_DEPTH: u32 = 127;
+pub(super) const MAX_DEPTH: u32 = 127;
 
 /// Why a line is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

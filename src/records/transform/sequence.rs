@@ -52,7 +52,7 @@ pub(super) struct GivenUp;
 
 impl Sequence {
     /// The expression, if it is one.
-    pub fn new(expression: &Hir) -> Option<Self> {
+    pub(super) fn new(expression: &Hir) -> Option<Self> {
         let (mut pieces, mut is_anchored) = (Vec::new(), false);
         add(expression, &mut pieces, &mut is_anchored)?;
         if !is_anchored || pieces.len() > PIECES_MAX {
@@ -68,7 +68,7 @@ impl Sequence {
     }
 
     /// Puts the groups of the match into `groups`, if `text` matches.
-    pub fn find(&self, text: &[u8], groups: &mut Captures) -> Result<(), GivenUp> {
+    pub(super) fn find(&self, text: &[u8], groups: &mut Captures) -> Result<(), GivenUp> {
         groups.set_pattern(None);
         let mut run = Run { text, groups, looks: LOOKS_MAX * (text.len() + 16) };
         if let Some(end) = run.match_from(&self.0, 0)? {

@@ -20,13 +20,13 @@ pub(super) struct Tar {
 
 impl Tar {
     /// All its files have this time.
-    pub fn new(now: SystemTime) -> Self {
+    pub(super) fn new(now: SystemTime) -> Self {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self { bytes: Vec::new(), seconds: since.as_secs() }
     }
 
     /// Adds a file of root's with mode 0600. The name has at most 100 bytes; what is longer is cut off.
-    pub fn file(&mut self, name: &str, content: &[u8]) {
+    pub(super) fn file(&mut self, name: &str, content: &[u8]) {
         let mut header = [0_u8; BLOCK];
         let mut put = |at: usize, field: &[u8]| header[at..at + field.len()].copy_from_slice(field);
         put(0, &name.as_bytes()[..name.len().min(100)]);
@@ -46,7 +46,7 @@ impl Tar {
     }
 
     /// The archive in a zstd frame.
-    pub fn into_zstd(mut self) -> Vec<u8> {
+    pub(super) fn into_zstd(mut self) -> Vec<u8> {
         self.bytes.resize(self.bytes.len() + 2 * BLOCK, 0); // the end of the archive
         frame(&self.bytes)
     }

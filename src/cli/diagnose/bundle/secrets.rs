@@ -28,7 +28,7 @@ pub(super) struct Secrets(Vec<Zeroizing<String>>);
 impl Secrets {
     /// Those of the secret's place; of the unit's variables, the agent's and this process's; of the unit's credentials; and what
     /// stands in the agent's files where it should not.
-    pub fn of(diagnose: &Diagnose, look: &Look) -> Self {
+    pub(super) fn of(diagnose: &Diagnose, look: &Look) -> Self {
         let root = &diagnose.root;
         let source = look.loaded.commands.as_ref().and_then(|one| one.file.verify.secret.clone());
         let mut secrets = Self(Vec::new());
@@ -110,7 +110,7 @@ impl Secrets {
     }
 
     /// A text without the values of secrets, as they are and as JSON writes them.
-    pub fn remove(&self, text: String) -> String {
+    pub(super) fn remove(&self, text: String) -> String {
         self.0.iter().fold(text, |text, secret| match text.contains(secret.as_str()) {
             true => text.replace(secret.as_str(), REDACTED),
             false => text,

@@ -183,7 +183,7 @@ pub fn open_files() -> HashSet<(u64, u64)> {
 
 /// Files below a folder that are not empty (locks are) and their bytes on disk, counted on the blocking pool; follows no link. What
 /// cannot be read, or not in time, is not counted.
-pub async fn size(folder: PathBuf, deadline: tokio::time::Instant) -> Swept {
+pub(super) async fn size(folder: PathBuf, deadline: tokio::time::Instant) -> Swept {
     let count = tokio::task::spawn_blocking(move || {
         let mut all = Swept::default();
         let mut folders = vec![(folder, 0)];

@@ -8,7 +8,10 @@ use super::deb822::{Stanza, read_stanzas};
 use super::{Package, Root};
 
 /// The installed packages.
-pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, PackageError> {
+pub(super) async fn installed(
+    place: &Root,
+    deadline: Instant,
+) -> Result<Vec<Package>, PackageError> {
     let mut packages = Vec::new();
     read_stanzas(&place.path("lib/apk/db/installed"), deadline, |stanza| {
         packages.extend(package(stanza));
@@ -19,7 +22,7 @@ pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, 
 
 /// One package: `P` name, `V` version, `A` architecture, `T` description, `m` maintainer, `I` bytes.
 /// Letters differ by case (`M:` is a directory's mode), so the first line that fits exactly is taken.
-pub fn package(stanza: Stanza<'_>) -> Option<Package> {
+pub(super) fn package(stanza: Stanza<'_>) -> Option<Package> {
     let text = |field| stanza.exact(field).unwrap_or_default().to_owned();
     Some(Package {
         name: stanza.exact("P")?.to_owned(),

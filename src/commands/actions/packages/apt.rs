@@ -17,7 +17,7 @@ use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::actions::argument::{PackageName, Query};
 
 /// The steps of `change`.
-pub fn steps(
+pub(super) fn steps(
     place: &Root,
     change: Operation<'_>,
     deadline: Instant,
@@ -60,7 +60,7 @@ const SIMULATE: [&str; 2] = ["--simulate", "dist-upgrade"];
 const URIS: [&str; 2] = ["--print-uris", "dist-upgrade"];
 
 /// Finds packages, with the versions that are installed or can be had; and how many are left out.
-pub async fn search(
+pub(super) async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -99,7 +99,11 @@ pub async fn search(
 }
 
 /// What a full upgrade would do, without locks and without doing it.
-pub async fn pending(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, PackageError> {
+pub(super) async fn pending(
+    place: &Root,
+    cx: &Context,
+    sizes: bool,
+) -> Result<Upgrades, PackageError> {
     let change = if sizes { Operation::CheckSizes } else { Operation::Check };
     let mut upgrades = Upgrades::default();
     for (at, step) in steps(place, change, cx.deadline)?.iter().enumerate() {
@@ -120,7 +124,7 @@ pub async fn pending(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades
 }
 
 /// The steps that tell what `change` would do: the last one simulates, without a lock.
-pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |words: &[&str]| {
         let options = ["--simulate", "--assume-yes", "-o", "APT::Cmd::Pattern-Only=true"];
         get(place, deadline, &[&options, words].concat(), Kind::Ask)
@@ -139,7 +143,7 @@ pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<S
 }
 
 /// What a simulation says: `Inst name [old] (new …)`, without `[old]` where it is new, and `Remv` or `Purg`.
-pub fn planned(text: &str) -> Vec<Planned> {
+pub(super) fn planned(text: &str) -> Vec<Planned> {
     let line = |line: &str| {
         let (word, rest) = line.split_once(' ')?;
         let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 
 /// The longest paragraph that is read; a longer one is left out.
-pub const STANZA_MAX: usize = 1 << 20;
+pub(super) const STANZA_MAX: usize = 1 << 20;
 
 /// Bytes of a file that are read at once.
 const CHUNK: usize = 64 * 1024;

@@ -20,7 +20,7 @@ use crate::commands::actions::argument::{PackageName, Query};
 const FORMAT: &str = "%{name}\\t%{evr}\\t%{arch}\\t%{repoid}\\t%{downloadsize}\\t%{summary}\\n";
 
 /// The steps of `change`.
-pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+pub(super) fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let act = |words: &[&str]| dnf(place, deadline, words, Kind::Act);
     let upgrades = |words: &[&str]| {
         let upgrades = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
@@ -61,7 +61,7 @@ pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step
 }
 
 /// Finds packages, with the newest version that can be had; and how many are left out.
-pub async fn search(
+pub(super) async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -89,7 +89,7 @@ pub async fn search(
 
 /// The upgrades that repositories have for what is installed; dnf fetches what it knows of them anew when
 /// it is older than its `metadata_expire`.
-pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
+pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let steps = steps(place, Operation::Check, cx.deadline);
     let [all, secure, _] = &*steps else {
         return Err(PackageError::Output("dnf", "a check has other steps"));
@@ -113,7 +113,7 @@ pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageErro
 }
 
 /// The steps that tell what `change` would do: dnf plans it, and is told not to.
-pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let words: &[&str] = match change {
         Operation::Install(name) => &["install", "--", name.as_str()],
         Operation::Remove(name) => &["remove", "--", name.as_str()],
@@ -131,7 +131,7 @@ pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<S
 /// The table of a transaction: under `Installing:`, `Removing dependent packages:` and the like, one line for each
 /// package, its name first, behind one space. A line that begins with more goes on with the one before, or says what
 /// a package takes the place of: ` replacing  name.arch version`.
-pub fn planned(text: &str) -> Vec<Planned> {
+pub(super) fn planned(text: &str) -> Vec<Planned> {
     let (mut kind, mut all) = (None, Vec::new());
     for line in text.lines() {
         if !line.starts_with(' ') {

@@ -12,7 +12,10 @@ use super::deb822::{Stanza, read_stanzas};
 use super::{Package, Root};
 
 /// The installed packages, in the order of the file.
-pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, PackageError> {
+pub(super) async fn installed(
+    place: &Root,
+    deadline: Instant,
+) -> Result<Vec<Package>, PackageError> {
     let mut automatic = HashSet::new();
     let states = place.path("var/lib/apt/extended_states");
     if tokio::fs::try_exists(&states).await.unwrap_or(false) {
@@ -36,7 +39,7 @@ pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, 
 
 /// The package of a paragraph of `status`; `None` where it is not installed: removed with its
 /// configuration left, or half-way.
-pub fn package(stanza: Stanza<'_>) -> Option<Package> {
+pub(super) fn package(stanza: Stanza<'_>) -> Option<Package> {
     let state = stanza.field("Status")?.split_ascii_whitespace().nth(2)?;
     if !matches!(state, "installed" | "triggers-pending" | "triggers-awaited") {
         return None;
@@ -61,7 +64,7 @@ pub fn package(stanza: Stanza<'_>) -> Option<Package> {
 /// Fills in when each was installed: the time of its list of files (`dpkg` writes it anew each time),
 /// and puts packages first that have an entry in the menu. Blocks: two system calls per package and a
 /// read of each list, 36 MB for 870 packages in 20 ms when cached.
-pub fn look_closer(place: &Root, packages: &mut [Package], until: std::time::Instant) {
+pub(crate) fn look_closer(place: &Root, packages: &mut [Package], until: std::time::Instant) {
     let finder = memchr::memmem::Finder::new("\n/usr/share/applications/");
     let mut in_menu = HashSet::new();
     for package in packages.iter_mut() {

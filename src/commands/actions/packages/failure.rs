@@ -138,7 +138,7 @@ const LINE_LETTERS: usize = 200;
 /// How it ended; then what the package that failed says of itself (its script, with the script's last lines);
 /// then the tool's own lines, which bear its mark ([`marks`]). A script prints whatever it likes, so words that
 /// merely occur somewhere are no reason.
-pub fn explain(tool: &str, finished: &Finished, name: &str) -> Option<String> {
+pub(super) fn explain(tool: &str, finished: &Finished, name: &str) -> Option<String> {
     let code = match finished.exit {
         Exit::Code(0) => return None,
         Exit::TimedOut if lock_holder(tool, finished).is_some() => EXIT_TIMEOUT,
@@ -192,7 +192,7 @@ pub fn explain(tool: &str, finished: &Finished, name: &str) -> Option<String> {
 }
 
 /// Who holds the lock, where that is why a program failed: `process 17 (apt-get)`, or `another process`.
-pub fn lock_holder(tool: &str, finished: &Finished) -> Option<String> {
+pub(super) fn lock_holder(tool: &str, finished: &Finished) -> Option<String> {
     if matches!(finished.exit, Exit::Code(0) | Exit::Cancelled) {
         return None;
     }

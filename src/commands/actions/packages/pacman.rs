@@ -37,7 +37,7 @@ use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::actions::argument::{PackageName, Query};
 use crate::commands::process::Exit;
 
-pub use local::installed;
+pub(super) use local::installed;
 
 /// The agent's own package lists, and in them the file `fetched`, as old as they are.
 const LISTS: &str = "var/cache/infiniservice-pacman";
@@ -55,7 +55,7 @@ const FORMAT: &str = "%n %v %r %s";
 ///
 /// # Errors
 /// The sentence of an answer, where pacman should not do that.
-pub fn steps(
+pub(super) fn steps(
     place: &Root,
     change: Operation<'_>,
     deadline: Instant,
@@ -98,7 +98,7 @@ pub fn steps(
 
 /// The steps that tell what `change` would do. Before an upgrade of everything, newer lists are fetched into the
 /// agent's own. What an upgrade would replace pacman does not tell.
-pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |lists, words: &[&str], names: &[&str]| {
         let words = [words, &["--print-format", "%n"]].concat();
         pacman(place, deadline, lists, &words, names, Kind::Ask)
@@ -116,14 +116,14 @@ pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<S
 }
 
 /// The names that `--print-format` tells; whether each is there already it does not, so both is planned.
-pub fn planned(text: &str) -> Vec<Planned> {
+pub(super) fn planned(text: &str) -> Vec<Planned> {
     let both =
         |name| [ChangeKind::Install, ChangeKind::Update].map(|kind| Planned::new(kind, name));
     names(text).flat_map(both).collect()
 }
 
 /// The same of a removal.
-pub fn removed(text: &str) -> Vec<Planned> {
+pub(super) fn removed(text: &str) -> Vec<Planned> {
     names(text).map(|name| Planned::new(ChangeKind::Remove, name)).collect()
 }
 
@@ -133,7 +133,7 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Finds packages in the lists that are there; and how many are left out.
-pub async fn search(
+pub(super) async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -149,7 +149,7 @@ pub async fn search(
 
 /// The updates that the newest lists have, but for packages that the machine is told to ignore. Repository
 /// and size are of the upgrade as a whole, and missing where that could not be done now.
-pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
+pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let steps = check(place, cx.deadline, newest_lists(place));
     let [outdated, plan] = &*steps else {
         return Err(PackageError::Output("pacman", "a check has other steps"));
@@ -176,7 +176,7 @@ pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageErro
 }
 
 /// How old the agent's own lists are; `None` where there are none.
-pub fn lists_age(place: &Root) -> Option<Duration> {
+pub(crate) fn lists_age(place: &Root) -> Option<Duration> {
     let fetched = place.path(LISTS).join(FETCHED).metadata().ok()?.modified().ok()?;
     Some(SystemTime::now().duration_since(fetched).unwrap_or_default())
 }

@@ -19,7 +19,7 @@ const FORMAT: &str =
 const PARTS: [&str; 6] = ["[a-f]*", "[g-k]*", "l*", "[m-o]*", "p*", "[!a-p]*"];
 
 /// The installed packages, without the keys that rpm keeps among them.
-pub async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, PackageError> {
+pub(super) async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, PackageError> {
     let (text, cut) = ask(cx, &query(place, cx.deadline, &[]), &[0]).await?;
     if !cut {
         return Ok(text.lines().filter_map(package).collect());
@@ -33,7 +33,7 @@ pub async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, Packa
 }
 
 /// The step that asks for the packages whose name fits one of `patterns`, or for all.
-pub fn query(place: &Root, deadline: Instant, patterns: &[&str]) -> Step {
+pub(super) fn query(place: &Root, deadline: Instant, patterns: &[&str]) -> Step {
     let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
     let words = ["-qa", "--qf", FORMAT].into_iter().chain(patterns.iter().copied());
     Step::new(
@@ -45,7 +45,7 @@ pub fn query(place: &Root, deadline: Instant, patterns: &[&str]) -> Step {
 }
 
 /// Asks whether exactly this is the name, or name and architecture, of a package that is installed.
-pub fn there(place: &Root, deadline: Instant, name: &PackageName) -> Step {
+pub(super) fn there(place: &Root, deadline: Instant, name: &PackageName) -> Step {
     let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
     let words =
         ["-q", "--qf", "%{NAME}\\n%{NAME}.%{ARCH}\\n", "--", name.as_str()].map(str::to_owned);
@@ -54,7 +54,7 @@ pub fn there(place: &Root, deadline: Instant, name: &PackageName) -> Step {
 }
 
 /// One line of [`FORMAT`]; `None` for keys, and for what is cut.
-pub fn package(line: &str) -> Option<Package> {
+pub(super) fn package(line: &str) -> Option<Package> {
     let [name, version, architecture, vendor, size, installed_at, description] =
         *line.splitn(7, '\t').collect::<Vec<&str>>()
     else {

@@ -16,7 +16,7 @@ use crate::commands::process::{Exit, Finished, Program};
 use crate::redact::redact_urls;
 
 /// How long a command is taken to last where it is explained and not run.
-pub const NOMINAL: Duration = Duration::from_secs(600);
+pub(super) const NOMINAL: Duration = Duration::from_secs(600);
 
 /// How often a held lock is tried again. With delays from 100 ms, doubling to 30 s, that is over ten
 /// minutes; the command's own deadline ends most waits before.
@@ -72,7 +72,7 @@ pub fn steps(
 }
 
 /// Runs steps one after the other; the last one is the answer, or the first that fails.
-pub async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
+pub(crate) async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
     let mut answered = Outcome::text("there was nothing to do");
     for (number, step) in steps.iter().enumerate() {
         let tool = step.program.program.display().to_string();
@@ -131,7 +131,7 @@ async fn with_progress<T>(tool: &str, name: &str, work: impl Future<Output = T>)
 
 /// What a finished program is as an answer: success is exit code 0; what it said is passed on, without users and
 /// passwords of repositories; why it failed is reported where that is known.
-pub fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
+pub(super) fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
     let error = step.explain(&finished, name);
     let mut outcome = Outcome { error, ..Outcome::from(finished) };
     for said in [&mut outcome.stdout, &mut outcome.stderr] {
@@ -146,7 +146,11 @@ pub fn answer(step: &Step, finished: Finished, name: &str) -> Outcome {
 ///
 /// # Errors
 /// The sentence of an answer.
-pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, bool), PackageError> {
+pub(crate) async fn ask(
+    cx: &Context,
+    step: &Step,
+    fine: &[i32],
+) -> Result<(String, bool), PackageError> {
     let finished = finished(cx, step).await?;
     match finished.exit {
         Exit::Code(code) if fine.contains(&code) => {
@@ -160,7 +164,7 @@ pub async fn ask(cx: &Context, step: &Step, fine: &[i32]) -> Result<(String, boo
 ///
 /// # Errors
 /// It could not be started: the sentence of an answer.
-pub async fn finished(cx: &Context, step: &Step) -> Result<Finished, PackageError> {
+pub(super) async fn finished(cx: &Context, step: &Step) -> Result<Finished, PackageError> {
     cx.patiently(&step.program).await
 }
 

@@ -28,7 +28,7 @@ use super::upgrades::{Upgrade, Upgrades};
 use super::{FOUND_MAX, Operation, Package, Root, rpm};
 use crate::commands::actions::argument::{PackageName, Query};
 
-pub use output::{lists, planned};
+pub(super) use output::{lists, planned};
 
 /// The most words of a query: each is searched by itself, because zypper finds what has *any* of several.
 const WORDS_MAX: usize = 8;
@@ -48,7 +48,7 @@ const DONE: [i32; 3] = [102, 103, SKIPPED];
 const STALE: [i32; 2] = [4, SKIPPED];
 
 /// The steps of `change`.
-pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+pub(super) fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let act = |words: &[&str]| zypper(place, deadline, words, Kind::Act).fine(&DONE);
     let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
     match change {
@@ -85,7 +85,7 @@ pub fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step
 }
 
 /// The steps that tell what `change` would do: the last one is a dry run.
-pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let dry = |words: &[&str]| {
         let words = [&["--xmlout", words[0], "--dry-run"], &words[1..]].concat();
         zypper(place, deadline, &words, Kind::Ask).fine(&DONE)
@@ -104,7 +104,7 @@ pub fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<S
 
 /// Finds packages that have every word, with the installed version or the newest that can be had; and how
 /// many are left out.
-pub async fn search(
+pub(super) async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -145,7 +145,7 @@ pub async fn search(
 
 /// The updates that repositories have for what is installed. zypper fetches what it knows of those that are
 /// set to refresh by themselves anew.
-pub async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
+pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let (text, cut) = ask(cx, &table(place, cx.deadline, &["list-updates"]), &[0, SKIPPED]).await?;
     let mut list = output::updates(&text)?;
     if !list.is_empty() {

@@ -45,7 +45,7 @@ struct Watches {
 
 impl Watcher {
     /// `None`: the kernel gives none, and files are looked at.
-    pub fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
         #[expect(
             deprecated,
@@ -56,7 +56,7 @@ impl Watcher {
     }
 
     /// Watches these folders and no others. Whether all of them are. Blocks.
-    pub fn set_folders(&self, folders: BTreeSet<PathBuf>) -> bool {
+    pub(super) fn set_folders(&self, folders: BTreeSet<PathBuf>) -> bool {
         let mut watches = self.watches.lock().ignore_poison();
         let mask = WatchFlags::CREATE
             | WatchFlags::MOVE
@@ -78,7 +78,7 @@ impl Watcher {
     }
 
     /// Watches these open files and no others. Whether all of them are. Blocks.
-    pub fn set_files<'a>(&self, files: impl Iterator<Item = (Id, BorrowedFd<'a>)>) -> bool {
+    pub(super) fn set_files<'a>(&self, files: impl Iterator<Item = (Id, BorrowedFd<'a>)>) -> bool {
         let mut watches = self.watches.lock().ignore_poison();
         let mut before = std::mem::take(&mut watches.files);
         for (id, file) in files {
@@ -101,7 +101,7 @@ impl Watcher {
     }
 
     /// Waits for a change. Never returns if the kernel reports none any more.
-    pub async fn changed(&self) -> Change {
+    pub(super) async fn changed(&self) -> Change {
         loop {
             let Ok(mut ready) = self.kernel.readable().await else {
                 return std::future::pending().await;

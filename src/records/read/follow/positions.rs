@@ -85,7 +85,7 @@ pub(super) struct SavedFile {
 
 impl SavedFile {
     /// Whether `head`, of the length that was asked for, is that of this file.
-    pub fn begins_with(&self, head: &[u8]) -> bool {
+    pub(super) fn begins_with(&self, head: &[u8]) -> bool {
         head.len() as u64 == self.head && crc32fast::hash(head) == self.checksum
     }
 }

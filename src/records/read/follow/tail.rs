@@ -24,7 +24,7 @@ pub(super) struct Id {
 }
 
 impl Id {
-    pub fn of(metadata: &std::fs::Metadata) -> Self {
+    pub(super) fn of(metadata: &std::fs::Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
@@ -64,22 +64,22 @@ pub(super) struct Place {
 
 impl Place {
     /// Whether enough was read to know the place again.
-    pub fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         !self.recent.is_empty()
     }
 
     /// How much is before it.
-    pub fn offset(&self) -> u64 {
+    pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Whether a copy that was made after the place was reached has more.
-    pub fn is_before(&self, copy: &std::fs::Metadata) -> bool {
+    pub(super) fn is_before(&self, copy: &std::fs::Metadata) -> bool {
         self.offset < copy.len() && self.changed <= Some((copy.mtime(), copy.mtime_nsec()))
     }
 
     /// Whether `file` has the same content up to this place; one that is shorter, whether it has as far as it goes.
-    pub fn is_start_of(&self, file: &File) -> bool {
+    pub(super) fn is_start_of(&self, file: &File) -> bool {
         let Ok(size) = file.metadata().map(|found| found.len()) else { return false };
         let (Ok(found), true) = (head(file, self.head.len() as u64), self.is_known() && size > 0)
         else {
@@ -125,39 +125,39 @@ pub(super) enum Piece {
 
 impl Cursor {
     /// At `offset` of a file that begins with `head`.
-    pub fn new(offset: u64, head: Vec<u8>, splitter: Splitter) -> Self {
+    pub(super) fn new(offset: u64, head: Vec<u8>, splitter: Splitter) -> Self {
         Self::at(Place { offset, head, ..Place::default() }, splitter)
     }
 
     /// At a place.
-    pub fn at(Place { offset, head, recent, .. }: Place, splitter: Splitter) -> Self {
+    pub(super) fn at(Place { offset, head, recent, .. }: Place, splitter: Splitter) -> Self {
         Self { offset, whole: offset, head, recent, seen: None, splitter }
     }
 
     /// Where it is.
-    pub fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         let (head, recent) = (self.head.clone(), self.recent.clone());
         let changed = self.seen.map(|(_, seconds, nanos)| (seconds, nanos));
         Place { offset: self.whole, head, recent, changed }
     }
 
     /// The end of the last whole line that was read.
-    pub fn position(&self) -> u64 {
+    pub(super) fn position(&self) -> u64 {
         self.whole
     }
 
     /// The first bytes of the file.
-    pub fn head(&self) -> &[u8] {
+    pub(super) fn head(&self) -> &[u8] {
         &self.head
     }
 
     /// Whether a file of this size and time of change may have something new.
-    pub fn may_have_more(&self, metadata: &std::fs::Metadata) -> bool {
+    pub(super) fn may_have_more(&self, metadata: &std::fs::Metadata) -> bool {
         self.seen != Some(change(metadata))
     }
 
     /// Reads on. With `to_the_end`, the last line needs no newline.
-    pub fn read(&mut self, file: &File, to_the_end: bool) -> io::Result<Piece> {
+    pub(super) fn read(&mut self, file: &File, to_the_end: bool) -> io::Result<Piece> {
         let metadata = file.metadata()?;
         let is_shorter = metadata.len() < self.offset.max(self.head.len() as u64);
         if is_shorter || head(file, self.head.len() as u64)? != self.head {

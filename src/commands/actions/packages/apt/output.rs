@@ -9,14 +9,14 @@ use super::super::upgrades::{Upgrade, Upgrades};
 /// that come along and are no upgrades.
 ///
 /// Security is told by the origin: an archive that ends in `-security`, or a label that says so.
-pub fn upgrades(text: &str) -> Upgrades {
+pub(super) fn upgrades(text: &str) -> Upgrades {
     let list: Vec<Upgrade> = text.lines().filter_map(upgrade).collect();
     let told = text.lines().find_map(|line| line.split_once(" upgraded, ")?.0.parse().ok());
     Upgrades { total: told.unwrap_or(0).max(list.len()), list, held: Vec::new() }
 }
 
 /// The packages that a simulation keeps back: held ones, and those whose update needs what cannot be had.
-pub fn kept_back(text: &str) -> Vec<String> {
+pub(super) fn kept_back(text: &str) -> Vec<String> {
     let below = text
         .lines()
         .skip_while(|line| !line.starts_with("The following packages have been kept back"));
@@ -25,7 +25,7 @@ pub fn kept_back(text: &str) -> Vec<String> {
 }
 
 /// Those of `names` that could be newer, by what `apt-cache policy` says of them.
-pub fn held(names: &[String], policy: &str) -> Vec<Upgrade> {
+pub(super) fn held(names: &[String], policy: &str) -> Vec<Upgrade> {
     let mut versions = versions(policy);
     let held = |name: &String| {
         let Versions { installed, candidate, repository } = versions.remove(name)?;
@@ -69,7 +69,7 @@ fn upgrade(line: &str) -> Option<Upgrade> {
 }
 
 /// Adds the bytes to fetch from what `--print-uris` says: `'URI' name_version_arch.deb BYTES HASH`.
-pub fn fill_sizes(upgrades: &mut Upgrades, text: &str) {
+pub(super) fn fill_sizes(upgrades: &mut Upgrades, text: &str) {
     let size = |line: &str| {
         let mut words = line.strip_prefix('\'')?.split_ascii_whitespace().skip(1);
         let file = words.next()?.strip_suffix(".deb")?;
@@ -88,7 +88,7 @@ pub fn fill_sizes(upgrades: &mut Upgrades, text: &str) {
 
 /// The versions of one name.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Versions {
+pub(super) struct Versions {
     /// The version that is there.
     pub installed: Option<String>,
     /// The one that would be installed.
@@ -98,7 +98,7 @@ pub struct Versions {
 }
 
 /// What `apt-cache policy` says, by name.
-pub fn versions(text: &str) -> HashMap<String, Versions> {
+pub(super) fn versions(text: &str) -> HashMap<String, Versions> {
     let mut all = HashMap::new();
     let mut name = None;
     let some = |version: &str| (version != "(none)").then(|| version.to_owned());

@@ -13,7 +13,10 @@ use super::{Package, Root};
 const DESC_MAX: u64 = 256 * 1024;
 
 /// The installed packages.
-pub async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, PackageError> {
+pub(crate) async fn installed(
+    place: &Root,
+    deadline: Instant,
+) -> Result<Vec<Package>, PackageError> {
     let folder = place.path("var/lib/pacman/local");
     let read = tokio::task::spawn_blocking(move || read(folder));
     match timeout_at(deadline, read).await {
@@ -33,7 +36,7 @@ fn read(folder: PathBuf) -> Result<Vec<Package>, PackageError> {
 }
 
 /// One package of a `desc`.
-pub fn package(text: &str) -> Option<Package> {
+pub(super) fn package(text: &str) -> Option<Package> {
     let field = |name: &str| {
         let mut lines = text.lines().skip_while(|line| *line != name).skip(1);
         lines.next().filter(|line| !line.is_empty())

@@ -7,7 +7,7 @@ use super::super::PackageError;
 use super::super::upgrades::Upgrade;
 
 /// What `-Ss` found: `core/bash 5.2-1 (group) [installed: 5.1-1]`, and the description below it.
-pub fn found(text: &str, cut: bool) -> Result<Vec<Package>, PackageError> {
+pub(super) fn found(text: &str, cut: bool) -> Result<Vec<Package>, PackageError> {
     let mut packages: Vec<Package> = Vec::new();
     for line in text.lines() {
         if let Some(description) = line.strip_prefix("    ") {
@@ -46,7 +46,10 @@ fn package(line: &str) -> Option<Package> {
 
 /// What `-Qu` calls outdated: `bash 5.1-1 -> 5.2-1`; and apart those that end in `[ignored]`: an upgrade
 /// leaves them alone.
-pub fn outdated(text: &str, cut: bool) -> Result<(Vec<Upgrade>, Vec<Upgrade>), PackageError> {
+pub(super) fn outdated(
+    text: &str,
+    cut: bool,
+) -> Result<(Vec<Upgrade>, Vec<Upgrade>), PackageError> {
     let (mut list, mut held) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let upgrade = |name: &str, current: &str, available: &str| Upgrade {
@@ -68,7 +71,7 @@ pub fn outdated(text: &str, cut: bool) -> Result<(Vec<Upgrade>, Vec<Upgrade>), P
 }
 
 /// Repository and bytes to fetch of each package of `--print-format` `"%n %v %r %s"`, by name.
-pub fn planned(text: &str) -> HashMap<&str, (&str, Option<u64>)> {
+pub(super) fn planned(text: &str) -> HashMap<&str, (&str, Option<u64>)> {
     let each = text.lines().filter_map(|line| {
         let [name, _, repository, bytes] = *line.split_ascii_whitespace().collect::<Vec<&str>>()
         else {

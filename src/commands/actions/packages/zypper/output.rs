@@ -7,7 +7,7 @@ use super::super::upgrades::Upgrade;
 use super::super::{ChangeKind, Package, Planned};
 
 /// Whether the XML of a search has a package of exactly this name, or name and architecture.
-pub fn lists(text: &str, name: &str) -> bool {
+pub(crate) fn lists(text: &str, name: &str) -> bool {
     elements(text, "solvable").any(|element| {
         let part = |of| attribute(element, of).unwrap_or_default();
         part("kind") == "package"
@@ -16,7 +16,7 @@ pub fn lists(text: &str, name: &str) -> bool {
 }
 
 /// The summary of a dry run: `<to-install>`, `<to-upgrade>`, `<to-remove>` and the like, with `<solvable …>` in them.
-pub fn planned(text: &str) -> Vec<Planned> {
+pub(crate) fn planned(text: &str) -> Vec<Planned> {
     let (mut kind, mut all) = (None, Vec::new());
     for piece in text.split('<') {
         if let Some(section) = piece.strip_prefix("to-") {
@@ -37,7 +37,7 @@ pub fn planned(text: &str) -> Vec<Planned> {
 }
 
 /// Name and summary of each package of a search without details.
-pub fn summaries(text: &str, cut: bool) -> Result<HashMap<String, String>, PackageError> {
+pub(super) fn summaries(text: &str, cut: bool) -> Result<HashMap<String, String>, PackageError> {
     whole(text, cut)?;
     let each = elements(text, "solvable").filter_map(|element| {
         Some((attribute(element, "name")?, attribute(element, "summary").unwrap_or_default()))
@@ -47,7 +47,7 @@ pub fn summaries(text: &str, cut: bool) -> Result<HashMap<String, String>, Packa
 
 /// The packages of a search with details, by name: of each the installed version, else the first, which
 /// is the newest.
-pub fn solvables(text: &str, cut: bool) -> Result<HashMap<String, Package>, PackageError> {
+pub(super) fn solvables(text: &str, cut: bool) -> Result<HashMap<String, Package>, PackageError> {
     whole(text, cut)?;
     let mut found: HashMap<String, Package> = HashMap::new();
     for element in elements(text, "solvable") {
@@ -77,7 +77,7 @@ pub fn solvables(text: &str, cut: bool) -> Result<HashMap<String, Package>, Pack
 }
 
 /// The table of `list-updates`.
-pub fn updates(text: &str) -> Result<Vec<Upgrade>, PackageError> {
+pub(super) fn updates(text: &str) -> Result<Vec<Upgrade>, PackageError> {
     let columns = ["Repository", "Name", "Current Version", "Available Version", "Arch"];
     let rows = rows(text, columns, "No updates found.")?;
     let upgrade = |[repository, name, current, available, architecture]: [&str; 5]| Upgrade {
@@ -92,14 +92,14 @@ pub fn updates(text: &str) -> Result<Vec<Upgrade>, PackageError> {
 }
 
 /// The names of the table of `list-patches`.
-pub fn patches(text: &str) -> Result<Vec<&str>, PackageError> {
+pub(super) fn patches(text: &str) -> Result<Vec<&str>, PackageError> {
     let rows = rows(text, ["Name", "Category"], "No updates found.")?;
     Ok(rows.into_iter().map(|[name, _]| name).collect())
 }
 
 /// The names of `Conflicts` of `info --type patch`: `bash < 5.2-1`, `bash.x86_64 < 5.2-1`; one beside the
 /// heading, several below it.
-pub fn conflicts(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn conflicts(text: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
     text.lines().filter_map(move |line| {
         let entry = match line.split_once(" : ") {
