@@ -6,10 +6,12 @@
 //! anything ([`forget`]). Until then a mark stands there, since the running agent still writes. The shared secret
 //! stays: it is the installer's, and each copy gets its own with its id.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant as StdInstant};
+mod steps;
+mod tree;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -18,24 +20,21 @@ use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, Refused, Unfit};
 use super::argument::{ArgumentError, shown};
-use super::packages::{self, Operation, PackageError, Root};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
-use super::users::{Range, accounts};
-use super::{ActionError, Afterwards, Context, Done, program};
+use super::{ActionError, Afterwards, Context, Done};
 use crate::commands::execute::outcome::Outcome;
-use crate::commands::process::Exit;
-use crate::files::{StateFolder, replace};
+use crate::files::StateFolder;
 use crate::metrics::collect::Release;
+use CleanupLevel::{Deep, Minimal, Standard};
+use steps::{How, STEPS, does, package_cache, trim};
+use tree::{Did, Tree};
 
 /// The longest that one step may take.
 const STEP_MAX: Duration = Duration::from_secs(120);
 
 /// Stands in the state folder of an agent whose machine is an image.
 const MARK: &str = "forget-at-next-start";
-
-/// The longest account file that is rewritten.
-const ACCOUNTS_MAX: u64 = 8 * 1024 * 1024;
 
 /// Makes the machine ready to be copied. It is switched off once that was answered, where that was asked for and every
 /// step is done. The host has to say each of these.
@@ -212,437 +211,12 @@ pub(crate) fn forget(state: &StateFolder) -> Result<bool, ActionError> {
     state.remove(MARK).map_err(|error| why((mark(), error)))
 }
 
-/// What a step did.
-#[derive(Debug, Default)]
-struct Did {
-    removed: u64,
-    note: Option<String>,
-}
-
-/// What a step works on.
-struct Tree {
-    root: PathBuf,
-    state: Option<PathBuf>,
-    until: StdInstant,
-}
-
-#[derive(Clone, Copy)]
-enum How {
-    Files(fn(&Tree) -> Result<Did, ActionError>),
-    PackageCache,
-    Trim,
-}
-
-struct Step {
-    name: &'static str,
-    /// From which level on; `None` where user data is to be taken away.
-    from: Option<CleanupLevel>,
-    how: How,
-}
-
-impl Step {
-    const fn new(name: &'static str, from: Option<CleanupLevel>, how: How) -> Self {
-        Self { name, from, how }
-    }
-
-    fn is_part_of(&self, image: &PrepareGoldenImage) -> bool {
-        self.from.map_or(image.sanitize_user_data, |from| image.level >= from)
-    }
-}
-
-use CleanupLevel::{Deep, Minimal, Standard};
-
-/// In this order: what the agent is is forgotten first, and what only saves room comes last.
-const STEPS: [Step; 15] = [
-    Step::new("agent_state", Some(Minimal), How::Files(agent_state)),
-    Step::new("cloud_init", Some(Minimal), How::Files(cloud_init)),
-    Step::new("machine_id", Some(Minimal), How::Files(machine_id)),
-    Step::new("random_seed", Some(Minimal), How::Files(random_seed)),
-    Step::new("ssh_host_keys", Some(Minimal), How::Files(ssh_host_keys)),
-    Step::new("dhcp_leases", Some(Minimal), How::Files(dhcp_leases)),
-    Step::new("network", Some(Minimal), How::Files(network)),
-    Step::new("users", None, How::Files(users)),
-    Step::new("histories", Some(Standard), How::Files(histories)),
-    Step::new("temporary_files", Some(Standard), How::Files(temporary)),
-    Step::new("crashes", Some(Standard), How::Files(crashes)),
-    Step::new("package_cache", Some(Standard), How::PackageCache),
-    Step::new("logs", Some(Standard), How::Files(logs)),
-    Step::new("subscription", Some(Deep), How::Files(subscription)),
-    Step::new("trim", Some(Deep), How::Trim),
-];
-
-/// Names of the steps, for whoever asks before they are run.
-fn does(image: &PrepareGoldenImage) -> String {
-    let names: Vec<&str> =
-        STEPS.iter().filter(|step| step.is_part_of(image)).map(|step| step.name).collect();
-    let off = if image.shutdown_after {
-        ", answers, and three seconds later switches it off"
-    } else {
-        ""
-    };
-    format!("makes the machine ready to be copied: {}{off}", names.join(", "))
-}
-
-fn agent_state(tree: &Tree) -> Result<Did, ActionError> {
-    let Some(state) = &tree.state else {
-        return Ok(Did { note: Some("the agent has no state folder here".into()), removed: 0 });
-    };
-    let mark = state.join(MARK);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&mark);
-    let done = file.and_then(|file| file.sync_all());
-    done.map_err(failed("write", &mark))?;
-    let note = "the agent empties its state folder at its next start; its shared secret stays";
-    Ok(Did { removed: 0, note: Some(note.into()) })
-}
-
-fn cloud_init(tree: &Tree) -> Result<Did, ActionError> {
-    // As `cloud-init clean --logs`: a seed is the image's own.
-    let mut did = tree.inside("var/lib/cloud", |name| name != "seed")?;
-    for file in ["var/log/cloud-init.log", "var/log/cloud-init-output.log"] {
-        did.removed += tree.gone(file)?;
-    }
-    Ok(did)
-}
-
-/// Empty, not missing and not `uninitialized`: machine-id(5). With the latter the first boot would reset which services
-/// are enabled.
-fn machine_id(tree: &Tree) -> Result<Did, ActionError> {
-    let mut did = Did::default();
-    let path = tree.root.join("etc/machine-id");
-    if path.exists() {
-        truncate(&path)?;
-        did.removed += 1;
-    }
-    let dbus = tree.root.join("var/lib/dbus/machine-id");
-    if fs::symlink_metadata(&dbus).is_ok_and(|data| data.is_file()) {
-        did.removed += tree.gone("var/lib/dbus/machine-id")?;
-    }
-    Ok(did)
-}
-
-fn random_seed(tree: &Tree) -> Result<Did, ActionError> {
-    tree.all_gone(&[
-        "var/lib/systemd/random-seed",
-        "var/lib/urandom/random-seed",
-        "var/lib/systemd/credential.secret",
-        "boot/loader/random-seed",
-        "efi/loader/random-seed",
-    ])
-}
-
-fn ssh_host_keys(tree: &Tree) -> Result<Did, ActionError> {
-    let is_key = |name: &str| name.starts_with("ssh_host_") && name.contains("_key");
-    let mut did = tree.inside("etc/ssh", is_key)?;
-    // What makes new ones at the first boot: cloud-init, Fedora's and SUSE's units, Arch's.
-    let makers = [
-        "usr/bin/cloud-init",
-        "usr/lib/systemd/system/sshd-keygen@.service",
-        "usr/lib/systemd/system/sshd-keygen.service",
-        "usr/lib/systemd/system/sshd.socket.d",
-        "usr/lib/systemd/system/sshdgenkeys.service",
-        "usr/sbin/sshd-gen-keys-start",
-    ];
-    if did.removed > 0 && !makers.iter().any(|maker| tree.root.join(maker).exists()) {
-        did.note = Some(
-            "nothing here makes new ones at the first boot of a copy; run \"ssh-keygen -A\" there"
-                .into(),
-        );
-    }
-    Ok(did)
-}
-
-fn dhcp_leases(tree: &Tree) -> Result<Did, ActionError> {
-    let mut removed = 0;
-    for folder in ["var/lib/dhcp", "var/lib/dhclient", "var/lib/dhcpcd", "run/systemd/netif/leases"]
-    {
-        removed += tree.inside(folder, |_| true)?.removed;
-    }
-    let nm = |name: &str| {
-        name.ends_with(".lease") || ["secret_key", "timestamps", "seen-bssids"].contains(&name)
-    };
-    removed += tree.inside("var/lib/NetworkManager", nm)?.removed;
-    removed += tree.inside("var/lib/wicked", |name| name.starts_with("lease"))?.removed;
-    Ok(Did { removed, note: None })
-}
-
-/// What was made for this machine's cards; what an administrator wrote stays.
-fn network(tree: &Tree) -> Result<Did, ActionError> {
-    let cloud = |name: &str| name.contains("cloud-init");
-    let mut did = tree.all_gone(&[
-        "etc/udev/rules.d/70-persistent-net.rules",
-        "etc/udev/rules.d/80-net-name-slot.rules",
-    ])?;
-    for folder in
-        ["etc/netplan", "etc/NetworkManager/system-connections", "etc/network/interfaces.d"]
-    {
-        did.removed += tree.inside(folder, cloud)?.removed;
-    }
-    Ok(did)
-}
-
-/// Accounts of people (from `UID_MIN` to `UID_MAX`) with their homes, and keys that let people in as root.
-fn users(tree: &Tree) -> Result<Did, ActionError> {
-    let etc = |name: &str| tree.root.join("etc").join(name);
-    let Some(passwd) = fs_text(&etc("passwd")) else {
-        return Ok(Did { note: Some("there is no /etc/passwd".into()), removed: 0 });
-    };
-    let range = Range::parse(fs_text(&etc("login.defs")).unwrap_or_default().as_bytes());
-    let people: Vec<_> = accounts(passwd.as_bytes())
-        .into_iter()
-        .filter(|account| account.uid != 0 && range.holds(account.uid))
-        .collect();
-    let is_person = |name: &str| people.iter().any(|account| account.name == name);
-    let mut did = Did::default();
-    let first = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
-    for file in ["passwd", "shadow", "subuid", "subgid"] {
-        rewrite(&etc(file), |line| (!is_person(&first(line))).then(|| line.to_owned()))?;
-    }
-    // A group of one person's own goes with it; from others it is taken out.
-    for file in ["group", "gshadow"] {
-        rewrite(&etc(file), |line| {
-            if is_person(&first(line)) {
-                return None;
-            }
-            let (rest, members) = line.rsplit_once(':')?;
-            let members: Vec<&str> = members.split(',').filter(|name| !is_person(name)).collect();
-            Some(format!("{rest}:{}", members.join(",")))
-        })?;
-    }
-    for account in &people {
-        did.removed += 1;
-        // Only a folder of its own below /home: not `/`, not `/var/www`.
-        let home = Path::new(&account.home);
-        let Ok(below) = home.strip_prefix("/home") else { continue };
-        let plain = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        if plain && below.components().next().is_some() {
-            tree.gone(&format!("home/{}", below.display()))?;
-        }
-    }
-    did.removed += tree.gone("root/.ssh")?;
-    did.removed += tree.inside("var/spool/mail", |_| true)?.removed;
-    did.removed += tree.inside("var/mail", |_| true)?.removed;
-    Ok(did)
-}
-
-fn histories(tree: &Tree) -> Result<Did, ActionError> {
-    const NAMES: [&str; 10] = [
-        ".bash_history",
-        ".zsh_history",
-        ".ash_history",
-        ".python_history",
-        ".mysql_history",
-        ".psql_history",
-        ".sqlite_history",
-        ".lesshst",
-        ".viminfo",
-        ".wget-hsts",
-    ];
-    let mut did = tree.inside("root", |name| NAMES.contains(&name))?;
-    for home in tree.names("home")? {
-        did.removed += tree.inside(&format!("home/{home}"), |name| NAMES.contains(&name))?.removed;
-    }
-    Ok(did)
-}
-
-/// Everything but the folders of services that run, and sockets.
-fn temporary(tree: &Tree) -> Result<Did, ActionError> {
-    let kept = |name: &str| name.starts_with("systemd-private-") || name.ends_with("-unix");
-    let mut did = Did::default();
-    for folder in ["tmp", "var/tmp"] {
-        did.removed += tree.inside(folder, |name| !kept(name))?.removed;
-    }
-    Ok(did)
-}
-
-fn crashes(tree: &Tree) -> Result<Did, ActionError> {
-    let mut did = Did::default();
-    for folder in ["var/crash", "var/lib/systemd/coredump", "var/spool/abrt", "var/lib/kdump"] {
-        did.removed += tree.inside(folder, |_| true)?.removed;
-    }
-    Ok(did)
-}
-
-/// Empties what is being written, and removes what was put aside. The journal goes as a whole: what is written to it
-/// from now on is gone with its files.
-fn logs(tree: &Tree) -> Result<Did, ActionError> {
-    let mut did = tree.inside("var/log/journal", |_| true)?;
-    did.removed += tree.logs_in(&tree.root.join("var/log"), 0)?;
-    Ok(did)
-}
-
-fn subscription(tree: &Tree) -> Result<Did, ActionError> {
-    let mut did =
-        tree.all_gone(&["etc/sysconfig/rhn/systemid", "etc/zypp/credentials.d/SCCcredentials"])?;
-    for folder in ["etc/pki/consumer", "etc/pki/entitlement"] {
-        did.removed += tree.inside(folder, |_| true)?.removed;
-    }
-    if tree.root.join("etc/selinux/config").exists() {
-        // Files that a first boot makes anew must get their labels.
-        let mark = tree.root.join(".autorelabel");
-        File::create(&mark).map_err(failed("write", &mark))?;
-    }
-    Ok(did)
-}
-
-async fn package_cache(root: &Path, cx: &Context, until: Instant) -> Result<Did, ActionError> {
-    let place = Root::at(root);
-    if let Err(why) = place.manager() {
-        return Ok(Did { removed: 0, note: Some(why.to_string()) });
-    }
-    let runner = cx.runner.clone();
-    let cx = Context {
-        runner,
-        deadline: until,
-        latest: cx.latest.clone(),
-        state: None,
-        agent: None,
-        ..*cx
-    };
-    let cleaned = packages::change_in(&place, &cx, Operation::CleanCache).await;
-    match cleaned.error.filter(|_| !cleaned.success) {
-        Some(why) => Err(PackageError::Failed(why).into()),
-        None => Ok(Did::default()),
-    }
-}
-
-/// Gives freed room back to the host. A file system that cannot is no failure.
-async fn trim(root: &Path, cx: &Context, until: Instant) -> Result<Did, ActionError> {
-    if root != Path::new("/") {
-        return Ok(Did { removed: 0, note: Some("only the running machine is trimmed".into()) });
-    }
-    let note = match cx.runner.run(program("fstrim", &["--all"], until)).await {
-        Ok(finished) if finished.exit == Exit::Code(0) => None,
-        Ok(finished) => finished.stderr.text.lines().next().map(str::to_owned),
-        Err(why) => Some(why.to_string()),
-    };
-    Ok(Did { removed: 0, note })
-}
-
-impl Tree {
-    fn in_time(&self) -> Result<(), ActionError> {
-        match StdInstant::now() < self.until {
-            true => Ok(()),
-            false => Err(ActionError::StepLate),
-        }
-    }
-
-    /// The names in a folder; none where it is not there, or is a link.
-    fn names(&self, folder: &str) -> Result<Vec<String>, ActionError> {
-        let path = self.root.join(folder);
-        if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
-            return Ok(Vec::new());
-        }
-        let read = fs::read_dir(&path).map_err(failed("read", &path))?;
-        Ok(read.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
-    }
-
-    /// Removes what is in a folder and has such a name.
-    fn inside(&self, folder: &str, named: impl Fn(&str) -> bool) -> Result<Did, ActionError> {
-        let mut did = Did::default();
-        for name in self.names(folder)?.iter().filter(|name| named(name)) {
-            did.removed += self.gone(&format!("{folder}/{name}"))?;
-        }
-        Ok(did)
-    }
-
-    fn all_gone(&self, paths: &[&str]) -> Result<Did, ActionError> {
-        let mut did = Did::default();
-        for path in paths {
-            did.removed += self.gone(path)?;
-        }
-        Ok(did)
-    }
-
-    /// Removes a file, a link, or a folder with all that is in it; 1 where it was there.
-    fn gone(&self, path: &str) -> Result<u64, ActionError> {
-        self.in_time()?;
-        let path = self.root.join(path);
-        match remove(&path) {
-            Ok(()) => Ok(1),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(failed("remove", &path)(error)),
-        }
-    }
-
-    /// Follows no link, and goes no deeper than logs do.
-    fn logs_in(&self, folder: &Path, depth: u8) -> Result<u64, ActionError> {
-        let Ok(read) = fs::read_dir(folder) else { return Ok(0) };
-        let mut cleared = 0;
-        for entry in read.flatten() {
-            self.in_time()?;
-            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && depth < 8 && name != "journal" {
-                cleared += self.logs_in(&path, depth + 1)?;
-            } else if kind.is_file() && is_aside(&name) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
-                cleared += 1;
-            } else if kind.is_file() && entry.metadata().is_ok_and(|data| data.len() > 0) {
-                truncate(&path)?;
-                cleared += 1;
-            }
-        }
-        Ok(cleared)
-    }
-}
-
-/// Whether a log was put aside: `syslog.1`, `dpkg.log.2.gz`, `messages-20260101`, `x.old`.
-fn is_aside(name: &str) -> bool {
-    let name = [".gz", ".xz", ".bz2", ".zst"]
-        .iter()
-        .find_map(|end| name.strip_suffix(end))
-        .unwrap_or(name);
-    let last = name.rsplit(['.', '-']).next().unwrap_or_default();
-    let number = last.bytes().all(|byte| byte.is_ascii_digit()) && !last.is_empty();
-    last.len() < name.len() && (number || last == "old")
-}
-
-fn failed(verb: &'static str, path: &Path) -> impl Fn(std::io::Error) -> ActionError {
-    move |error| ActionError::File { verb, path: path.to_owned(), error }
-}
-
-fn remove(path: &Path) -> std::io::Result<()> {
-    match fs::symlink_metadata(path)?.is_dir() {
-        true => fs::remove_dir_all(path), // follows no link
-        false => fs::remove_file(path),
-    }
-}
-
-fn truncate(path: &Path) -> Result<(), ActionError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path);
-    file.map(drop).map_err(failed("empty", path))
-}
-
-fn fs_text(path: &Path) -> Option<String> {
-    let data = path.metadata().ok()?;
-    (data.is_file() && data.len() <= ACCOUNTS_MAX).then(|| fs::read_to_string(path).ok())?
-}
-
-/// Writes the lines that `line` gives in place of those that are there, with the same mode and owner; a file that is
-/// missing stays so.
-fn rewrite(path: &Path, line: impl Fn(&str) -> Option<String>) -> Result<(), ActionError> {
-    let Some(text) = fs_text(path) else { return Ok(()) };
-    let new: String = text.lines().filter_map(line).map(|line| line + "\n").collect();
-    if new == text {
-        return Ok(());
-    }
-    let data = path.metadata().map_err(failed("rewrite", path))?;
-    let as_before = |file: &File| {
-        fchown(file, Some(data.uid()), Some(data.gid()))?;
-        file.set_permissions(data.permissions())
-    };
-    replace(path, new.as_bytes(), as_before).map_err(failed("rewrite", path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::test_context;
     use super::*;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::PathBuf;
 
     /// A machine in a folder: what is to go, what is to stay, and the agent's state.
     fn machine() -> tempfile::TempDir {
@@ -800,17 +374,5 @@ mod tests {
         assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
         assert!(outside.join("dear").exists(), "no link is followed");
         assert!(!forget(&state).unwrap());
-    }
-
-    #[test]
-    fn a_log_that_was_put_aside_is_known_by_its_name() {
-        for name in
-            ["syslog.1", "dpkg.log.2.gz", "messages-20260101", "messages-20260101.xz", "x.old"]
-        {
-            assert!(is_aside(name), "{name}");
-        }
-        for name in ["syslog", "dpkg.log", "wtmp", "7", "old"] {
-            assert!(!is_aside(name), "{name}");
-        }
     }
 }
