@@ -15,6 +15,7 @@
 //! inputs the names and lengths; not a digest, because a short password can be found from one. What a program said: only
 //! how much. What is left goes through [`redact`](crate::redact).
 
+mod error;
 pub mod chain;
 mod line;
 
@@ -27,6 +28,8 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout};
+
+pub use self::error::AuditError;
 
 use self::chain::Link;
 use self::line::Subject;
@@ -83,7 +86,7 @@ struct Line {
     text: Vec<u8>,
     /// It is kept where it cannot be written now, and where nobody waits for it any more.
     is_kept: bool,
-    waits: Option<Sender<Result<(), String>>>,
+    waits: Option<Sender<Result<(), AuditError>>>,
 }
 
 /// A request that was written down and runs.
@@ -126,22 +129,20 @@ impl Audit {
     /// start, not for an async worker.
     ///
     /// # Errors
-    /// A sentence that says why it cannot be written.
-    pub fn open(&self) -> Result<(), String> {
+    /// It cannot be written.
+    pub fn open(&self) -> Result<(), AuditError> {
         self.inner.writer().write(&[])
     }
 
     /// Writes down that a request is about to run.
     ///
     /// # Errors
-    /// It may not run: a sentence for the host that says why. Only where the audit is required.
-    pub async fn begin(&self, permit: &Permit) -> Result<Entry, String> {
+    /// It may not run, since it cannot be written down. Only where the audit is required.
+    pub async fn begin(&self, permit: &Permit) -> Result<Entry, AuditError> {
         let (subject, began) =
             (Subject::of(permit.request(), permit.rule()).await, SystemTime::now());
         match self.write(subject.line("begin", "allowed", None, None), !self.required).await {
-            Err(error) if self.required => {
-                Err(format!("nothing is run that cannot be written down, and {error}"))
-            }
+            Err(error) if self.required => Err(error),
             _ => Ok(Entry { audit: self.clone(), began, subject: Some(subject) }),
         }
     }
@@ -200,13 +201,11 @@ impl Audit {
     }
 
     /// Returns when it is written, or will not be soon.
-    async fn write(&self, text: Vec<u8>, is_kept: bool) -> Result<(), String> {
+    async fn write(&self, text: Vec<u8>, is_kept: bool) -> Result<(), AuditError> {
         let written = self.put(text, is_kept, WAITING)?;
         match timeout(PATIENCE, written).await {
-            Ok(written) => written.unwrap_or_else(|_| Err("the agent stops".to_owned())),
-            Err(_) => {
-                Err(format!("the audit file {:?} takes longer than {PATIENCE:?}", self.path()))
-            }
+            Ok(written) => written.unwrap_or(Err(AuditError::Stopping)),
+            Err(_) => Err(AuditError::Late { path: self.path().to_owned(), patience: PATIENCE }),
         }
     }
 
@@ -216,11 +215,11 @@ impl Audit {
         text: Vec<u8>,
         is_kept: bool,
         most: usize,
-    ) -> Result<Receiver<Result<(), String>>, String> {
+    ) -> Result<Receiver<Result<(), AuditError>>, AuditError> {
         let mut queue = self.inner.queue();
         let (true, Ok(runtime)) = (queue.lines.len() < most, Handle::try_current()) else {
             queue.lost += u64::from(is_kept);
-            return Err(format!("{most} lines are waiting for the audit file {:?}", self.path()));
+            return Err(AuditError::Full { path: self.path().to_owned(), waiting: most });
         };
         let (waits, written) = oneshot::channel();
         queue.lines.push_back(Line { text, is_kept, waits: Some(waits) });
@@ -273,10 +272,10 @@ impl Inner {
 
 impl Queue {
     /// Tells all that wait why they wait no more, and keeps what may be written later.
-    fn give_up(&mut self, why: &str) {
+    fn give_up(&mut self, why: &AuditError) {
         self.is_served = false;
         self.lines.retain_mut(|line| {
-            line.waits.take().map(|waits| waits.send(Err(why.to_owned())));
+            line.waits.take().map(|waits| waits.send(Err(why.clone())));
             line.is_kept
         });
         let most = self.lines.len().saturating_sub(LATE);
@@ -329,8 +328,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes a line, or opens the file where there is none. The error is a sentence.
-    fn write(&mut self, line: &[u8]) -> Result<(), String> {
+    /// Writes a line, or opens the file where there is none.
+    fn write(&mut self, line: &[u8]) -> Result<(), AuditError> {
         let written = self.append(line);
         let path = self.appender.path();
         match &written {
@@ -342,8 +341,8 @@ impl Writer {
             }
             _ => {}
         }
-        written
-            .map_err(|error| format!("the audit file {path:?} cannot be written: {}", why(&error)))
+        let path = path.to_owned();
+        written.map_err(|error| AuditError::Unwritable { path, error: Arc::new(error) })
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {

@@ -269,7 +269,10 @@ impl Execute {
             None => None,
             Some(audit) => match audit.begin(&permit).await {
                 Ok(entry) => Some(entry),
-                Err(why) => return Some((Outcome::refused(why), None)),
+                Err(error) => {
+                    let why = format!("nothing is run that cannot be written down, and {error}");
+                    return Some((Outcome::refused(why), None));
+                }
             },
         };
         let _listed = self.running.begin(&permit.request().id, action_of(&permit.request().kind));
