@@ -12,10 +12,10 @@
 //!
 //! A socket that was removed, with or without its folder, is created again within a minute.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as Blocking;
+mod client;
+mod socket;
+
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+pub(crate) use client::{Unanswered, ask, look};
+use socket::{Bound, ListenError, is_there};
 
 use crate::agent::clients::{CLIENTS_MAX, Clients, RequestRead};
 use crate::agent::log::level::{self, LevelError, LevelStatus};
@@ -106,106 +109,12 @@ pub(crate) struct Tapped {
     pub skipped: u64,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-pub(crate) enum Unanswered {
-    /// No agent listens there.
-    NoAgent,
-    /// It has not answered in time.
-    Late,
-    /// This came in between.
-    Io(io::Error),
-}
-
 /// The socket's name in the state folder.
 const NAME: &str = "control.sock";
 
 /// Where the socket of an agent with this state folder is.
 pub(crate) fn socket_of(state: &Path) -> PathBuf {
     state.join(NAME)
-}
-
-/// Asks the agent whose socket is at `path`, and waits at most `patience` for its answer, whatever is at the other
-/// end: a thread of its own does the waiting, and is left behind where it takes longer. Blocks.
-///
-/// # Errors
-/// There is no agent, or it does not answer in time.
-pub(crate) fn ask(
-    path: &Path,
-    request: &Request,
-    patience: Duration,
-) -> Result<Answer, Unanswered> {
-    let (path, request) = (path.to_owned(), request.clone());
-    let (tell, answered) = std::sync::mpsc::sync_channel(1);
-    let talking = std::thread::Builder::new().name("ask".to_owned());
-    let talking = talking.spawn(move || tell.send(ask_and_wait(&path, &request)).is_ok());
-    talking.map_err(Unanswered::Io)?;
-    answered.recv_timeout(patience).unwrap_or(Err(Unanswered::Late))
-}
-
-/// Taps a stage, and hands each answer to `take` until it wants no more, or `patience` has passed without
-/// one: then `take` gets `None`, to say whether it goes on. Blocks.
-///
-/// # Errors
-/// There is no agent, or it has hung up.
-pub(crate) fn look(
-    path: &Path,
-    request: &TapRequest,
-    patience: Duration,
-    take: &mut dyn FnMut(Option<Answer>) -> bool,
-) -> Result<(), Unanswered> {
-    let stream = connect(path)?;
-    let mut looking = || {
-        stream.set_write_timeout(Some(LINE_TIME))?;
-        stream.set_read_timeout(Some(patience))?;
-        (&stream).write_all(&line_of(&Request::Tap(request.clone()))?)?;
-        let (mut from, mut line) = (BufReader::new(&stream), Vec::new());
-        loop {
-            // What was read before the time is over stays in the line.
-            let length = line.len() as u64;
-            match (&mut from).take(ANSWER_BYTES_MAX - length).read_until(b'\n', &mut line) {
-                Ok(_) if line.ends_with(b"\n") => {
-                    if !take(Some(serde_json::from_slice(&line)?)) {
-                        return Ok(());
-                    }
-                    line.clear();
-                }
-                Ok(_) => return Err(io::Error::other("it has hung up")),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !take(None) {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    looking().map_err(Unanswered::Io)
-}
-
-fn connect(path: &Path) -> Result<Blocking, Unanswered> {
-    use io::ErrorKind::{ConnectionRefused, NotFound};
-    Blocking::connect(path).map_err(|error| match error.kind() {
-        NotFound | ConnectionRefused => Unanswered::NoAgent,
-        _ => Unanswered::Io(error),
-    })
-}
-
-fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
-    let stream = connect(path)?;
-    let serve_client = || {
-        stream.set_write_timeout(Some(LINE_TIME))?;
-        // After a refusal the other end may be closed already, with the answer still to be read.
-        let written = (&stream).write_all(&line_of(request)?);
-        let mut answer = Vec::new();
-        let read = BufReader::new((&stream).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer);
-        if answer.is_empty() {
-            written.and(read)?;
-            return Err(io::Error::other("it hung up without an answer"));
-        }
-        Ok(serde_json::from_slice(&answer)?)
-    };
-    serve_client().map_err(Unanswered::Io)
 }
 
 /// Taps at the same time.
@@ -235,7 +144,7 @@ pub(super) async fn serve(
         let folder = state.clone();
         let bound = match spawn_blocking(move || Bound::in_folder(folder)).await {
             Ok(bound) => bound,
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
         let served = match bound {
             Ok(bound) => listen(bound, &reload, &report).await,
@@ -243,7 +152,8 @@ pub(super) async fn serve(
         };
         match served {
             Ok(()) => said = None,
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 if said.as_ref() != Some(&why) {
                     tracing::info!(
                         reason = %why,
@@ -257,71 +167,15 @@ pub(super) async fn serve(
     }
 }
 
-/// The socket, removed when it is dropped.
-struct Bound {
-    state: StateFolder,
-    listener: std::os::unix::net::UnixListener,
-    inode: u64,
-}
-
-impl Bound {
-    /// Creates the socket, replacing one without a listener. It is created under another name, made private and renamed, so it
-    /// so it is never there with another mode.
-    fn in_folder(state: StateFolder) -> Result<Self, String> {
-        let path = socket_of(state.path());
-        let cannot = |error: io::Error| format!("cannot listen at {}: {error}", path.display());
-        if Blocking::connect(&path).is_ok() {
-            return Err(format!("another agent listens at {}", path.display()));
-        }
-        let folder = state.open().map_err(cannot)?;
-        let beside = format!("control.{}", std::process::id());
-        let made = (|| {
-            state.remove(&beside)?; // of an agent that had this number
-            // By descriptor, because a socket has no other way into a folder that is held (and 108 bytes for its path).
-            let held = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
-            let at = if held.exists() { held } else { state.path().to_owned() }.join(&beside);
-            let listener = std::os::unix::net::UnixListener::bind(&at)?;
-            listener.set_nonblocking(true)?;
-            std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o600))?;
-            let inode = std::fs::symlink_metadata(&at)?.ino();
-            state.rename(&beside, NAME)?;
-            Ok((listener, inode))
-        })();
-        match made {
-            Ok((listener, inode)) => Ok(Self { state, listener, inode }),
-            Err(error) => {
-                let _ = state.remove(&beside);
-                Err(cannot(error))
-            }
-        }
-    }
-
-    fn is_there(&self) -> bool {
-        is_there(&socket_of(self.state.path()), self.inode)
-    }
-}
-
-fn is_there(path: &Path, inode: u64) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.ino() == inode)
-}
-
-impl Drop for Bound {
-    /// Removes it, unless it is another agent's by now.
-    fn drop(&mut self) {
-        if self.is_there() {
-            let _ = self.state.remove(NAME); // it is stale then, and the next one takes its place
-        }
-    }
-}
-
 /// Listens until the socket is not where it was put any more.
 async fn listen(
     bound: Bound,
     reload: &mpsc::Sender<ReloadRequest>,
     report: &StatusReport,
-) -> Result<(), String> {
+) -> Result<(), ListenError> {
     let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
-    let listener = listener.map_err(|error| error.to_string())?;
+    let cannot = |error| ListenError::Io { path: socket_of(bound.state.path()), error };
+    let listener = listener.map_err(cannot)?;
     let (mut clients, taps) = (Clients::default(), Arc::new(Semaphore::new(TAPS_MAX)));
     let mut look = Instant::now() + LOOK_EVERY;
     let (mut failing, mut strangers) = (LogLimit::default(), LogLimit::default());
@@ -485,6 +339,8 @@ fn log_level(wanted: &LogRequest) -> Result<LevelStatus, LevelError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use tokio::task::JoinSet;
 
     use super::*;
@@ -696,7 +552,7 @@ mod tests {
         let (folder, path, _asked, mut serving) = server().await;
         let state = StateFolder::at(folder.path().join("state"));
         assert!(
-            Bound::in_folder(state.clone()).is_err_and(|why| why.contains("another agent listens"))
+            matches!(Bound::in_folder(state.clone()), Err(ListenError::OtherAgent(at)) if at == path)
         );
         serving.shutdown().await;
         assert!(!path.exists());
