@@ -6,6 +6,8 @@ mod support;
 #[allow(dead_code)] // the tests of the client use the rest
 #[path = "host/peer.rs"]
 mod peer;
+#[path = "relay/commands.rs"]
+mod commands;
 #[path = "relay/nats.rs"]
 mod nats;
 #[path = "relay/vsock.rs"]
@@ -53,16 +55,20 @@ impl Place {
     /// The same, with its log where the test wants it.
     fn relay_with(&self, more: &str, outputs: &str, log: Stdio) -> Running {
         let file = self.at("relay.toml");
-        let sockets = self.at("guests/{vm}.socket");
-        let text = format!(
-            "site = \"lab\"\n[guests]\nsockets = {sockets:?}\nsecret = \"env:INFINISERVICE_SHARED_SECRET\"\n\
-             scan = \"50ms\"\n{more}\n{outputs}"
-        );
-        std::fs::write(&file, text).unwrap();
+        let secret = "secret = \"env:INFINISERVICE_SHARED_SECRET\"";
+        std::fs::write(&file, self.relay_file(&format!("{secret}\n{more}"), outputs)).unwrap();
         let mut command = host();
         command.args(["relay", "--config"]).arg(&file).env("INFINISERVICE_SHARED_SECRET", SECRET);
         let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         Running(pipes.spawn().unwrap())
+    }
+
+    /// The file of a relay.
+    fn relay_file(&self, more: &str, outputs: &str) -> String {
+        let sockets = self.at("guests/{vm}.socket");
+        format!(
+            "site = \"lab\"\n[guests]\nsockets = {sockets:?}\nscan = \"50ms\"\n{more}\n{outputs}"
+        )
     }
 
     /// What Prometheus reads at the socket `metrics`, as soon as somebody answers.
@@ -386,6 +392,7 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
     };
     let guests = "[guests]\nsockets = \"/run/guests/{vm}.socket\"\n";
     let stdout = "[[write]]\nstdout = true\n";
+    let secret = "secret = \"env:KEY\"\n";
     let nats = "[nats]\nservers = \"nats://localhost:4222\"\n";
     for (text, said) in [
         (guests.to_owned(), "nothing is written anywhere"),
@@ -414,6 +421,22 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
         (format!("{guests}{nats}secret = \"hunter2\"\n"), "does not say where the secret is found"),
         (format!("{guests}{nats}ca = \"ca.pem\"\n"), "is no path of a file"),
         (format!("{guests}{nats}max_age = \"1m\"\n"), "for longer than their lines are kept"),
+        (format!("{guests}{nats}[nats.commands]\n"), "nothing signs the commands"),
+        (format!("{guests}{secret}{nats}[nats.commands]\nallow = [\"Dance\"]\n"), "is no action"),
+        (
+            format!(
+                "{guests}{secret}{nats}[nats.commands]\nallow = [{{ action = \"SystemInfo\", service = \"a\" }}]\n"
+            ),
+            "this action has no",
+        ),
+        (
+            format!("{guests}{secret}{nats}[nats.commands]\ntimeout = \"2h\"\n"),
+            "the longest \"1h\"",
+        ),
+        (
+            format!("{guests}{secret}master = \"file:/k\"\n{stdout}"),
+            "a guest can have one key only",
+        ),
     ] {
         std::fs::write(&file, &text).unwrap();
         let (code, err) = check(&file, &[]);

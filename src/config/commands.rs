@@ -210,8 +210,8 @@ impl Check for CommandsFile {
             let message = "nothing says where requests come from";
             broken.push(Broken::new(&[], message, help).missing());
         }
-        broken.extend(rule::check("allow", &self.enforce.allow));
-        broken.extend(rule::check("deny", &self.enforce.deny));
+        broken.extend(rule::check(&["enforce", "allow"], &self.enforce.allow));
+        broken.extend(rule::check(&["enforce", "deny"], &self.enforce.deny));
         let Enforce { raw_shell, scripts, detach, .. } = &self.enforce;
         for (name, switch) in [("raw_shell", raw_shell), ("scripts", scripts), ("detach", detach)] {
             if switch.on && self.enforce.allow.is_empty() {
@@ -226,10 +226,7 @@ impl Check for CommandsFile {
 
     fn find(&mut self, source: &str) {
         let Enforce { allow, deny, raw_shell, scripts, detach } = &mut self.enforce;
-        let switches =
-            [raw_shell, scripts, detach].into_iter().filter_map(|switch| switch.at.as_mut());
-        let rules = allow.iter_mut().chain(deny).map(|rule| &mut rule.at);
-        switches.chain(rules).for_each(|line| rule::find(line, source));
+        rule::find_all([allow, deny], [raw_shell, scripts, detach], source);
     }
 }
 

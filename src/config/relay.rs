@@ -1,5 +1,6 @@
 //! `relay.toml`: which guests' sockets a relay reads, what each guest may take, and where the lines go.
 
+mod commands;
 mod nats;
 mod pattern;
 
@@ -15,6 +16,7 @@ use super::value::{Problem, text_or_none};
 use super::write::{Delivery, Target, Write};
 use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
 use crate::wire::Format;
+pub use commands::RelayCommands;
 pub use nats::Nats;
 pub use pattern::{Found, SocketPattern, find};
 
@@ -52,6 +54,9 @@ pub struct Guests {
     /// Signs what guests are sent. Without one they are sent nothing, and acknowledged nothing.
     #[serde(default)]
     pub secret: Option<GuestSecret>,
+    /// The same, with a key for each guest that is derived of this one and the guest's name.
+    #[serde(default)]
+    pub master: Option<SecretSource>,
     /// How often a guest is asked whether it is there.
     #[serde(default = "two_minutes")]
     pub keep_alive: Period,
@@ -133,7 +138,12 @@ impl Check for RelayFile {
             Some(_) if self.write.is_empty() => Vec::new(),
             _ => somewhere_to_write(&self.write),
         };
-        broken.extend(self.nats.iter().flat_map(Nats::check));
+        broken.extend(self.nats.iter().flat_map(|nats| nats.check(self.guests.signs())));
+        if self.guests.secret.is_some() && self.guests.master.is_some() {
+            let what = "a guest can have one key only";
+            let help = "keep secret, or master";
+            broken.push(Broken::new(&[Key("guests"), Key("master")], what, help));
+        }
         let vsock = self.guests.vsock.as_ref().map(|vsock| vsock.sockets.is_empty());
         if vsock == Some(true) || vsock.is_none() && self.guests.sockets.is_empty() {
             let help = "name the sockets, as in \"/run/guests/{vm}.socket\"";
@@ -168,6 +178,11 @@ impl Check for RelayFile {
             }
         }
         broken
+    }
+
+    fn find(&mut self, source: &str) {
+        let commands = self.nats.iter_mut().flat_map(|nats| &mut nats.commands);
+        commands.for_each(|commands| commands.find(source));
     }
 }
 
@@ -235,6 +250,7 @@ impl Guests {
             sockets,
             vsock: None,
             secret: None,
+            master: None,
             keep_alive: two_minutes(),
             silence: ninety_seconds(),
             scan: two_seconds(),
@@ -244,6 +260,26 @@ impl Guests {
             series: five_hundred(),
             max: ten_thousand(),
             metrics: Delivery::Latest,
+        }
+    }
+
+    /// Whether guests are sent anything.
+    pub fn signs(&self) -> bool {
+        self.secret.is_some() || self.master.is_some()
+    }
+
+    /// Loads or derives the key of the guest `vm`; blocks on files. `None` where there is none, or it is empty.
+    ///
+    /// # Errors
+    /// The secret cannot be loaded, or is too short to derive keys of it.
+    pub fn key(&self, vm: &str) -> Result<Option<Secret>, SecretError> {
+        match (&self.secret, &self.master) {
+            (Some(secret), _) => secret.load(vm),
+            (None, Some(master)) => {
+                let master = Secret::load(master)?;
+                master.map(|master| master.derive(vm)).transpose()
+            }
+            (None, None) => Ok(None),
         }
     }
 

@@ -25,6 +25,17 @@ pub(super) fn find(line: &mut Line, source: &str) {
     line.text = cut(&clean(&words.join(" ")), 160);
 }
 
+/// The same for all rules and switches of a file.
+pub(super) fn find_all<const N: usize>(
+    rules: [&mut Vec<Rule>; 2],
+    switches: [&mut Switch; N],
+    source: &str,
+) {
+    let switches = switches.into_iter().filter_map(|switch| switch.at.as_mut());
+    let rules = rules.into_iter().flatten().map(|rule| &mut rule.at);
+    switches.chain(rules).for_each(|line| find(line, source));
+}
+
 fn at(span: Range<usize>) -> Line {
     Line { span, ..Line::default() }
 }
@@ -46,16 +57,16 @@ pub(super) fn rules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ru
     Ok(rules.into_iter().map(placed).collect())
 }
 
-/// The first argument of each rule that no action of that rule has; `list` is the key they stand behind.
-pub(super) fn check(list: &'static str, rules: &[Rule]) -> Vec<Broken> {
+/// The first argument of each rule that no action of that rule has; the rules stand behind the keys `list`.
+pub(super) fn check(list: &[&'static str], rules: &[Rule]) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         let known = arguments_of(|name| rule.action.matches(name)).unwrap_or_default();
         let Some((wrong, _)) = rule.arguments.iter().find(|(name, _)| !known.contains(name)) else {
             continue;
         };
-        let place =
-            [Step::Key("enforce"), Step::Key(list), Step::Item(index), Step::Key(wrong.name())];
+        let list = list.iter().map(|key| Step::Key(key));
+        let place: Vec<Step> = list.chain([Step::Item(index), Step::Key(wrong.name())]).collect();
         let what = if rule.action.is_exact() {
             "this action has no"
         } else {

@@ -30,6 +30,24 @@ pub(crate) struct Fleet {
     begun: AtomicUsize,
     /// Sockets that are not read, by reason, as the last search found them.
     pub refused: Refused,
+    /// What became of commands.
+    pub commands: Outcomes,
+}
+
+/// What became of commands, in numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Outcomes {
+    /// Counts one that came to `outcome`.
+    pub(crate) fn count(&self, outcome: &'static str) {
+        *self.0.lock().ignore_poison().entry(outcome).or_default() += 1;
+    }
+
+    /// How many came to each.
+    pub(crate) fn counted(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().ignore_poison().clone()
+    }
 }
 
 /// Sockets that are not read.
@@ -54,6 +72,7 @@ impl Fleet {
             next: AtomicU64::new(0),
             begun: AtomicUsize::new(0),
             refused,
+            commands: Outcomes::default(),
         }
     }
 
@@ -67,6 +86,11 @@ impl Fleet {
         let guest = Arc::new(Guest::new(self.next.fetch_add(1, Relaxed), Arc::clone(&name)));
         guests.insert(name, Arc::clone(&guest));
         guest
+    }
+
+    /// The guest of this name, if its socket is there.
+    pub(crate) fn find(&self, vm: &str) -> Option<Arc<Guest>> {
+        self.guests.lock().ignore_poison().get(vm).cloned()
     }
 
     /// Forgets a guest whose socket is gone, and with it its counters.
@@ -174,15 +198,34 @@ pub(crate) struct Guest {
     state: Mutex<State>,
     /// Room was made in front of an output for this guest.
     pub room: Notify,
+    /// A command for this guest is in flight.
+    pub asked: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     is_connected: bool,
+    /// A line came on this connection.
+    is_heard: bool,
+    /// What it is sent on this connection is signed.
+    is_signed: bool,
     /// When its last line came, by both clocks.
     last: Option<(Instant, SystemTime)>,
     /// Its newest reading as Prometheus reads it, and when it came.
     reading: Option<(Instant, Arc<str>)>,
+}
+
+/// Whether a guest can be asked anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Its socket is not connected to.
+    Absent,
+    /// It is connected, and nothing came: the machine may have no agent yet, or serve another program at its socket.
+    Silent,
+    /// Something came, and there is no key to sign with.
+    Unsigned,
+    /// It takes commands.
+    Ready,
 }
 
 /// What is known of a guest at one moment.
@@ -201,7 +244,7 @@ pub(crate) struct Snapshot {
 impl Guest {
     fn new(id: u64, vm: Arc<str>) -> Self {
         let (counts, state) = (Default::default(), Mutex::default());
-        Self { id, vm, counts, state, room: Notify::new() }
+        Self { id, vm, counts, state, room: Notify::new(), asked: Notify::new() }
     }
 
     /// Counts `what` once.
@@ -222,15 +265,31 @@ impl Guest {
     /// It is connected, or no more.
     pub(crate) fn connected(&self, is_connected: bool) {
         let mut state = self.state.lock().ignore_poison();
-        state.is_connected = is_connected;
+        (state.is_connected, state.is_heard, state.is_signed) = (is_connected, false, false);
         if !is_connected {
             state.reading = None;
         }
     }
 
+    /// What it is sent on this connection is signed.
+    pub(crate) fn signed(&self) {
+        self.state.lock().ignore_poison().is_signed = true;
+    }
+
     /// A line came.
     pub(crate) fn heard(&self, now: Instant) {
-        self.state.lock().ignore_poison().last = Some((now, SystemTime::now()));
+        let mut state = self.state.lock().ignore_poison();
+        (state.is_heard, state.last) = (true, Some((now, SystemTime::now())));
+    }
+
+    /// Whether it can be asked anything.
+    pub(crate) fn presence(&self) -> Presence {
+        match *self.state.lock().ignore_poison() {
+            State { is_connected: false, .. } => Presence::Absent,
+            State { is_heard: false, .. } => Presence::Silent,
+            State { is_signed: false, .. } => Presence::Unsigned,
+            _ => Presence::Ready,
+        }
     }
 
     /// Its newest reading as Prometheus reads it.

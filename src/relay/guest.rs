@@ -11,11 +11,12 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::commands::in_flight::InFlight;
 use super::fair_queue::{FairQueue, Line};
 use super::fleet::{Count, Fleet, Guest, Kind};
 use super::message_id::MessageIds;
 use super::metrics;
-use super::session::{Came, End, Session};
+use super::session::{Came, End, Session, answered_id};
 use super::way::Opener;
 use crate::commands::verify::secret::Secret;
 use crate::config::Delivery;
@@ -42,6 +43,10 @@ pub(super) struct Shared {
     pub serves_metrics: bool,
     /// For how long an output tells lines apart by message ids, where one does.
     pub message_ids: Option<Duration>,
+    /// What guests are asked over NATS.
+    pub commands: InFlight,
+    /// Whether they may be asked anything.
+    pub takes_commands: bool,
 }
 
 /// Reads one guest until `stop`.
@@ -93,6 +98,9 @@ async fn connect(
     guest.connected(true);
     tracing::info!(vm = &*guest.vm, socket = %opener.path().display(), "a guest is connected");
     let secret = secret(shared, &guest.vm).await;
+    if secret.is_some() {
+        guest.signed();
+    }
     let mut connection = Connection {
         shared,
         guest,
@@ -100,6 +108,7 @@ async fn connect(
         ids: shared
             .message_ids
             .map(|age| MessageIds::new(&shared.fleet.site, &guest.vm, age, Instant::now())),
+        commands: Said::default(),
         begun: 0,
         budget: Budget::new(shared.fleet.settings.rate.bytes(), Instant::now()),
     };
@@ -114,9 +123,11 @@ async fn connect(
 
 /// The secret of a guest, where there is one to be had.
 async fn secret(shared: &Shared, vm: &str) -> Option<Secret> {
-    let source = shared.fleet.settings.secret.clone()?;
-    let name = vm.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || source.load(&name)).await.ok()?;
+    if !shared.fleet.settings.signs() {
+        return None;
+    }
+    let (fleet, name) = (Arc::clone(&shared.fleet), vm.to_owned());
+    let loaded = tokio::task::spawn_blocking(move || fleet.settings.key(&name)).await.ok()?;
     match loaded {
         Ok(Some(secret)) => Some(secret),
         Ok(None) => {
@@ -135,9 +146,21 @@ struct Connection<'a> {
     guest: &'a Arc<Guest>,
     session: Session,
     ids: Option<MessageIds>,
+    commands: Said,
     /// Bytes of its begun line, as the fleet counts them.
     begun: usize,
     budget: Budget,
+}
+
+/// The commands that were said on a connection.
+#[derive(Default)]
+struct Said {
+    /// A line came: the guest is there, and its clock is known.
+    is_heard: bool,
+    /// There may be more.
+    has_more: bool,
+    /// The number of the last one.
+    last: u64,
 }
 
 impl Drop for Connection<'_> {
@@ -153,6 +176,10 @@ impl Connection<'_> {
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let unacknowledged = self.session.unacknowledged();
+        if self.shared.takes_commands {
+            // Its answer shows that the guest is there, also where it did not see the relay come.
+            self.session.ask(SystemTime::now());
+        }
         loop {
             let wait = self.budget.wait(Instant::now());
             let (is_waiting, has_unwritten) =
@@ -160,6 +187,10 @@ impl Connection<'_> {
             let ended = tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
+                () = self.guest.asked.notified() => {
+                    self.commands.has_more = true;
+                    Ok(())
+                }
                 writable = stream.writable(), if has_unwritten => match writable {
                     Ok(()) => self.write(stream),
                     Err(_) => Err(Count::Closed),
@@ -183,6 +214,20 @@ impl Connection<'_> {
             };
             if let Err(end) = ended {
                 return Some(end);
+            }
+            self.say_commands();
+        }
+    }
+
+    /// Says the commands that are in flight, as far as the guest reads.
+    fn say_commands(&mut self) {
+        while self.commands.is_heard && self.commands.has_more && self.session.has_room() {
+            match self.shared.commands.next(&self.guest.vm, self.commands.last) {
+                Some((number, payload)) => {
+                    self.commands.last = number;
+                    self.session.command(&payload, SystemTime::now());
+                }
+                None => self.commands.has_more = false,
             }
         }
     }
@@ -241,6 +286,9 @@ impl Connection<'_> {
             return self.guest.count(why);
         }
         self.guest.heard(Instant::now());
+        if !std::mem::replace(&mut self.commands.is_heard, true) {
+            self.commands.has_more = true;
+        }
         let Came::Line(kind, line) = came else { return self.guest.count(Count::KeepAlives) };
         self.guest.count(match kind {
             Kind::Metrics => Count::Metrics,
@@ -248,6 +296,12 @@ impl Connection<'_> {
             Kind::Event => Count::Events,
             Kind::Record => Count::Records,
         });
+        if kind == Kind::Response
+            && self.shared.commands.has(&self.guest.vm)
+            && let Some(id) = answered_id(&line)
+        {
+            self.shared.commands.answer(&self.guest.vm, &id, &line);
+        }
         if kind == Kind::Metrics && self.shared.serves_metrics {
             metrics::keep(&self.shared.fleet, self.guest, &line);
         }

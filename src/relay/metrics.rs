@@ -164,6 +164,12 @@ pub(super) fn render(fleet: &Fleet) -> String {
     });
     let help = "Sockets that are not read, by reason";
     family("infiniservice_relay_sockets_refused", "gauge", help, &samples.concat());
+    let samples = fleet.commands.counted().into_iter().map(|(outcome, count)| {
+        format!("infiniservice_relay_commands_total{{{of_site},outcome=\"{outcome}\"}} {count}\n")
+    });
+    let (samples, help) =
+        (samples.collect::<String>(), "Commands for guests, by what became of them");
+    family("infiniservice_relay_commands_total", "counter", help, &samples);
     out
 }
 

@@ -13,6 +13,8 @@
 //! not read. It costs a bounded number of bytes, and the others nothing. A line is taken out of no guest's stream unchecked,
 //! and is put into an object that says whose it is.
 //!
+//! Commands come the other way, over NATS: see `src/relay/commands.rs`.
+//!
 //! Readings are dropped, and counted, where an output does not take them. Everything else waits in the guest: it is not
 //! acknowledged before every output has it, and the guest's socket is not read when its share is full.
 //!
@@ -27,6 +29,8 @@ mod fair_queue;
 mod message_id;
 mod outputs;
 mod nats;
+mod connection;
+mod commands;
 mod subject;
 mod metrics;
 
@@ -39,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent;
 use crate::config::{RelayFile, Target};
 use crate::pipeline::{Context, Outcome, Restart, StatsRegistry, run_until};
+use commands::in_flight::InFlight;
 use fair_queue::FairQueue;
 use fleet::Fleet;
 use guest::Shared;
@@ -67,6 +72,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         }
     }
     let message_ids = file.nats.as_ref().map(|nats| nats.duplicates.get());
+    let asks = file.nats.clone().and_then(|nats| Some((nats.commands.clone()?, nats)));
     if let Some(settings) = file.nats {
         let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
         let queue = Arc::new(FairQueue::new(share));
@@ -76,7 +82,20 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         queues.push(queue);
     }
     let serves_metrics = !servers.is_empty();
-    let shared = Arc::new(Shared { fleet, outputs: queues.clone(), serves_metrics, message_ids });
+    let shared = Arc::new(Shared {
+        fleet,
+        outputs: queues.clone(),
+        serves_metrics,
+        message_ids,
+        takes_commands: asks.is_some(),
+        commands: InFlight::default(),
+    });
+    if let Some((commands, settings)) = asks {
+        let context = Context::new("commands", &stats, &stop);
+        let flow = commands::flow(&context, &settings, &commands, &shared, &stop)
+            .map_err(|error| format!("cannot take commands: {error}"))?;
+        tasks.extend(flow.into_tasks());
+    }
 
     let deadline = async {
         stop.cancelled().await;

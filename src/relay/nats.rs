@@ -9,7 +9,6 @@
 //! The pipeline offers the same lines again, after a pause. The rest waits in the queue, each guest in its share, and behind
 //! that in the guests. A connection that failed is given up with all that its client holds.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,29 +16,20 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
 use async_nats::jetstream::{self, Context, ErrorCode};
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use futures::future::join_all;
-use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
+use super::connection::{Connection, MESSAGES_MAX};
 use super::fair_queue::Line;
 use super::fleet::Count;
 use super::outputs::{Turn, Wrap};
 use super::subject;
-use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
 use crate::config;
 use crate::pipeline::{Sink, StageError};
 
 /// Lines that are on their way at once, and their bytes: one of each guest, or one longer line.
-pub(super) const LINES_MAX: usize = 512;
+pub(super) const LINES_MAX: usize = MESSAGES_MAX;
 /// See [`LINES_MAX`].
 pub(super) const BYTES_MAX: usize = 1 << 20;
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer of the stream may take.
-const ANSWER: Duration = Duration::from_secs(5);
-/// How often the server is asked whether it is there, where nothing else is said.
-const PING: Duration = Duration::from_secs(10);
 
 /// Publishes lines, and waits until the stream has them.
 pub(super) struct Nats {
@@ -47,12 +37,6 @@ pub(super) struct Nats {
     site: Arc<str>,
     wrap: Wrap,
     connection: Option<Connection>,
-}
-
-struct Connection {
-    jetstream: Context,
-    /// It has ended.
-    lost: CancellationToken,
 }
 
 impl Nats {
@@ -71,58 +55,11 @@ impl Nats {
     }
 
     async fn connect(&self) -> Result<Connection, StageError> {
-        let failed = |what: &dyn Display| StageError::outside(what);
-        let servers: Result<Vec<ServerAddr>, _> =
-            self.settings.servers.iter().map(|server| server.parse()).collect();
-        let servers = servers.map_err(|error| failed(&error))?;
-        let lost = CancellationToken::new();
-        let on_event = {
-            let lost = lost.clone();
-            move |event| {
-                let is_over =
-                    matches!(event, Event::Disconnected | Event::Closed | Event::LameDuckMode);
-                if is_over {
-                    lost.cancel();
-                }
-                async {}
-            }
-        };
-        let options = self.identify(ConnectOptions::new()).await?;
-        let options = options
-            .name(format!("infiniservice-host relay of {}", self.site))
-            .connection_timeout(CONNECT)
-            .request_timeout(Some(ANSWER))
-            .ping_interval(PING)
-            .client_capacity(LINES_MAX)
-            // What failed is made anew here, so that no client holds lines of before.
-            .max_reconnects(1)
-            .event_callback(on_event);
-        let options = match &self.settings.ca {
-            Some(ca) => options.add_root_certificates(ca.clone()),
-            None => options,
-        };
-        let client = options.connect(servers).await.map_err(|error| {
-            let text = error.to_string();
-            let help = match error.kind() {
-                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-                    "; check user, secret and credentials in [nats]"
-                }
-                // rustls's own error comes as one of input and output.
-                ConnectErrorKind::Tls => "; check ca in [nats], and the server's certificate",
-                _ if text.contains("certificate") => {
-                    "; check ca in [nats], and the server's certificate"
-                }
-                _ => "",
-            };
-            StageError::outside(format_args!("cannot connect to NATS: {text}{help}"))
-        })?;
-        let jetstream = jetstream::ContextBuilder::new()
-            .timeout(ANSWER)
-            .ack_timeout(ANSWER)
-            .max_ack_inflight(LINES_MAX)
-            .build(client);
+        let name = format!("infiniservice-host relay of {}", self.site);
+        let connection = Connection::open(&self.settings, name).await?;
         let settings = &self.settings;
-        let stream = jetstream
+        let stream = connection
+            .jetstream
             .get_or_create_stream(Config {
                 name: settings.stream.clone(),
                 description: Some("lines of guests, of infiniservice-host relay".to_owned()),
@@ -139,26 +76,7 @@ impl Nats {
                 StageError::outside(format_args!("there is no stream {name:?} at NATS: {error}"))
             })?;
         tell(stream.cached_info(), settings.duplicates.get())?;
-        Ok(Connection { jetstream, lost })
-    }
-
-    /// Reads who the relay is; anew for each connection, so that a file may change.
-    async fn identify(&self, options: ConnectOptions) -> Result<ConnectOptions, StageError> {
-        let config::Nats { credentials, user, secret, .. } = &self.settings;
-        if let Some(path) = credentials {
-            let path = path.clone();
-            let text = load(SecretSource::File(path)).await?;
-            return options.credentials(&text).map_err(|_| {
-                StageError::outside("credentials in [nats] is no credentials file of NATS")
-            });
-        }
-        match (user, secret) {
-            (Some(user), Some(source)) => {
-                let password = load(source.clone()).await?;
-                Ok(options.user_and_password(user.clone(), password.to_string()))
-            }
-            _ => Ok(options),
-        }
+        Ok(connection)
     }
 
     /// Publishes all lines and waits for all; an error where one is not known to be stored.
@@ -196,7 +114,7 @@ impl Nats {
     ) -> Result<Option<jetstream::context::PublishAckFuture>, StageError> {
         let subject = subject::of_line(&self.site, &line.guest.vm, line.kind);
         let message = PublishMessage::build()
-            .payload(self.wrap.object(line).into())
+            .payload(self.wrap.object(&line.guest.vm, line.at, line.kind, &line.bytes).into())
             .message_id(line.id.to_string());
         match jetstream.send_publish(subject, message).await {
             Ok(answer) => Ok(Some(answer)),
@@ -262,18 +180,6 @@ fn tell(info: &Info, duplicates: Duration) -> Result<(), StageError> {
         "lines go to a stream of NATS"
     );
     Ok(())
-}
-
-async fn load(source: SecretSource) -> Result<Zeroizing<String>, StageError> {
-    let unfit = |what: &dyn Display| StageError::outside(format_args!("no login for NATS: {what}"));
-    let loaded = tokio::task::spawn_blocking(move || Secret::load(&source)).await;
-    let secret = match loaded {
-        Ok(loaded) => loaded.map_err(|error: SecretError| unfit(&error))?,
-        Err(_) => None,
-    };
-    let secret = secret.ok_or_else(|| unfit(&"the secret in [nats] is empty"))?;
-    let text = std::str::from_utf8(secret.expose()).map_err(|_| unfit(&"it is no text"))?;
-    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Whether neither this server nor this stream will ever take the message.

@@ -2,6 +2,7 @@
 //! Prometheus reads.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_stream::stream;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use super::fair_queue::{FairQueue, Limits, Line};
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Kind};
 use super::metrics;
 use super::nats::{self, Nats};
 use crate::model::{Frame, Iso8601, Receipt};
@@ -101,7 +102,7 @@ impl Transform for Wrap {
         let size = turn.0.iter().map(|line| line.bytes.len() + self.site.len() + 160).sum();
         let mut bytes = Vec::with_capacity(size);
         for line in &turn.0 {
-            self.wrap(line, &mut bytes);
+            self.wrap(&line.guest.vm, line.at, line.kind, &line.bytes, &mut bytes);
             bytes.push(b'\n');
         }
         let receipt = Receipt::merge(turn.0.iter().map(|line| line.receipt.clone()));
@@ -116,20 +117,20 @@ impl Wrap {
     }
 
     /// The object of one line.
-    pub(super) fn object(&self, line: &Line) -> Vec<u8> {
-        let mut object = Vec::with_capacity(line.bytes.len() + self.site.len() + 160);
-        self.wrap(line, &mut object);
+    pub(super) fn object(&self, vm: &str, at: SystemTime, kind: Kind, line: &[u8]) -> Vec<u8> {
+        let mut object = Vec::with_capacity(line.len() + self.site.len() + 160);
+        self.wrap(vm, at, kind, line, &mut object);
         object
     }
 
-    fn wrap(&self, line: &Line, out: &mut Vec<u8>) {
-        let (vm, received) = (quoted(&line.guest.vm), Iso8601::new(line.at));
-        let (site, kind, received) = (&self.site, line.kind.word(), received.as_str());
+    fn wrap(&self, vm: &str, at: SystemTime, kind: Kind, line: &[u8], out: &mut Vec<u8>) {
+        let (vm, received) = (quoted(vm), Iso8601::new(at));
+        let (site, kind, received) = (&self.site, kind.word(), received.as_str());
         let head = format!(
             "{{\"site\":{site},\"vm\":{vm},\"received\":\"{received}\",\"kind\":\"{kind}\",\"line\":"
         );
         out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(&line.bytes);
+        out.extend_from_slice(line);
         out.push(b'}');
     }
 }

@@ -199,6 +199,16 @@ impl Session {
         self.say(&payload::keep_alive_request(number, Iso8601::new(now).as_str()), now)
     }
 
+    /// Puts a command behind what is to be written. `false` where nothing signs it, or the guest does not read.
+    pub(super) fn command(&mut self, payload: &str, now: SystemTime) -> bool {
+        self.secret.is_some() && self.say(payload, now)
+    }
+
+    /// Whether a command would be taken now.
+    pub(super) fn has_room(&self) -> bool {
+        self.unwritten_bytes <= UNWRITTEN_BYTES_MAX
+    }
+
     /// Puts a message behind what is to be written. `false` where it is left out: the guest does not read. Without a secret
     /// nothing is sent, which is no loss.
     fn say(&mut self, payload: &str, now: SystemTime) -> bool {
@@ -257,6 +267,14 @@ impl Head {
             number: number.and_then(Raw::number),
         })
     }
+}
+
+/// The id of the command that a line answers.
+pub(super) fn answered_id(line: &[u8]) -> Option<String> {
+    let line = Raw::parse(std::str::from_utf8(line).ok()?).ok()?;
+    let [kind, id] = line.fields(["type", "id"]).ok()?;
+    let is_answer = kind.is_some_and(|kind| kind.spells("response"));
+    id.filter(|_| is_answer)?.text()
 }
 
 fn kind_of(word: &str) -> Kind {

@@ -135,7 +135,17 @@ pub fn open(key: &[u8], line: &[u8], now_ms: i64) -> Result<Envelope, Refused> {
 
 /// The signature of a payload, as the host writes it: 64 lower-case hex digits.
 pub fn sign(key: &[u8], ts_ms: i64, nonce: &str, payload: &str) -> String {
-    let mac = mac(key, ts_ms, nonce, payload);
+    signature(mac(key, ts_ms, nonce, payload))
+}
+
+/// The key of the guest `name` under the key `master`, in 64 lower-case hex digits:
+/// HMAC-SHA256(master, `infiniservice guest` \n name). No signature is made of such a text, since those begin with a version.
+pub(crate) fn derive(master: &[u8], name: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(master).ok();
+    signature(mac.map(|mac| mac.chain_update(b"infiniservice guest\n").chain_update(name)))
+}
+
+fn signature(mac: Option<Hmac<Sha256>>) -> String {
     mac.map_or_else(String::new, |mac| hex(&mac.finalize().into_bytes()))
 }
 
@@ -203,6 +213,14 @@ mod tests {
             (opened.ts_ms, &*opened.nonce, &*opened.payload),
             (NOW, "fixed-nonce-123", PAYLOAD)
         );
+    }
+
+    #[test]
+    fn the_key_of_a_guest_is_that_of_any_other_program_with_the_master() {
+        // printf 'infiniservice guest\nweb-1' | openssl dgst -sha256 -hmac cross-lang-test-key
+        let expected = "6e62e0a9bd57bf00c65e8a6b464fe274e15ab5999eff48b5c44b552bd54b7fa4";
+        assert_eq!(derive(KEY, "web-1"), expected);
+        assert_ne!(derive(KEY, "web-2"), expected);
     }
 
     #[test]

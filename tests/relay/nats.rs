@@ -12,19 +12,19 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 
 /// A NATS server behind a port that stays while it is killed and started again.
-struct Nats {
+pub struct Nats {
     folder: TempDir,
     /// More of its configuration.
     more: String,
     server: Option<Running>,
     /// Where it listens now.
     target: Arc<Mutex<Option<String>>>,
-    port: u16,
+    pub port: u16,
 }
 
 impl Nats {
     /// `None`, and a line that says so, where there is no server to run.
-    async fn start(more: &str) -> Option<Self> {
+    pub async fn start(more: &str) -> Option<Self> {
         if Command::new("nats-server").arg("--version").output().is_err() {
             eprintln!("NOT RUN: nats-server is missing");
             return None;
@@ -50,7 +50,7 @@ impl Nats {
     }
 
     /// Starts the server, on what it has stored.
-    async fn again(&mut self) {
+    pub async fn again(&mut self) {
         let at = |name: &str| self.folder.path().join(name);
         let (config, store) = (at("nats.conf"), at("store"));
         let text = format!(
@@ -75,7 +75,7 @@ impl Nats {
     }
 
     /// `kill -9`.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         *self.target.lock().unwrap() = None;
         self.server = None;
     }
@@ -85,7 +85,7 @@ impl Nats {
     }
 
     /// The `[nats]` of a relay.
-    fn output(&self, more: &str) -> String {
+    pub fn output(&self, more: &str) -> String {
         format!("[nats]\nservers = \"nats://127.0.0.1:{}\"\n{more}", self.port)
     }
 
@@ -305,10 +305,10 @@ fn certify(folder: &Path) -> bool {
     })
 }
 
-fn secret_file(path: &Path, mode: u32) {
+pub fn secret_file(path: &Path, secret: &str, mode: u32) {
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(mode).open(path);
-    file.unwrap().write_all(b"hunter2\n").unwrap();
+    file.unwrap().write_all(format!("{secret}\n").as_bytes()).unwrap();
 }
 
 // The log is read by calls that block, and the port in front of the server goes on meanwhile.
@@ -325,8 +325,8 @@ async fn the_server_proves_who_it_is_and_the_relay_who_it_is_with_a_password_tha
         "tls {{ cert_file: {cert:?}, key_file: {key:?} }}\nauthorization {{ user: relay, password: hunter2 }}\n"
     );
     let Some(nats) = Nats::start(&more).await else { return };
-    secret_file(&place.at("open"), 0o644);
-    secret_file(&place.at("closed"), 0o600);
+    secret_file(&place.at("open"), "hunter2", 0o644);
+    secret_file(&place.at("closed"), "hunter2", 0o600);
     let login = |secret: &str| {
         let secret = format!("file:{}", place.at(secret).display());
         nats.output(&format!("ca = {ca:?}\nuser = \"relay\"\nsecret = {secret:?}\n"))

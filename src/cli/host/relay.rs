@@ -7,9 +7,10 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failed, say};
+use super::{Failed, print, say};
 use crate::agent;
-use crate::cli::{EXIT_CONFIG, EXIT_SPENT, EXIT_SYSTEM, complain, interrupted};
+use crate::cli::{EXIT_CONFIG, EXIT_OUTPUT, EXIT_SPENT, EXIT_SYSTEM, complain, interrupted};
+use crate::commands::verify::secret::harden;
 use crate::config::load_relay;
 use crate::pipeline::{ExitStatus, Outcome};
 use crate::relay;
@@ -23,6 +24,10 @@ pub(super) struct Relay {
     /// Only say whether the file is right
     #[arg(long)]
     check: bool,
+
+    /// Only print the key of a guest, which is derived of [guests] master: it belongs into the guest's agent.env
+    #[arg(long, value_name = "VM", conflicts_with = "check")]
+    key: Option<String>,
 }
 
 impl Relay {
@@ -40,6 +45,20 @@ impl Relay {
             warnings.iter().for_each(|warning| complain(&warning.to_string()));
             say(&format!("{} is right", self.config.display()));
             return Ok(0);
+        }
+        if file.guests.signs() {
+            harden().map_err(|error| failed(EXIT_SYSTEM, error.to_string()))?;
+        }
+        if let Some(vm) = &self.key {
+            let key =
+                file.guests.key(vm).map_err(|error| failed(EXIT_CONFIG, error.to_string()))?;
+            let none =
+                || failed(EXIT_CONFIG, "there is no secret and no master in [guests]".to_owned());
+            let key = String::from_utf8_lossy(key.ok_or_else(none)?.expose()).into_owned();
+            return match print(&format!("{key}\n")) {
+                Ok(()) => Ok(0),
+                Err(error) => Err(failed(EXIT_OUTPUT, format!("cannot print the key: {error}"))),
+            };
         }
         // A descriptor for each guest; what is not allowed is reported by each connection that fails.
         let most = getrlimit(Resource::Nofile).maximum;

@@ -13,9 +13,13 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::files::{Untrusted, foreign, open_guarded, readable};
+use crate::wire::envelope;
 
 /// The longest secret that is accepted, in bytes; the host's has 64.
 pub const SECRET_BYTES_MAX: usize = 4096;
+
+/// The shortest secret that keys of guests are [derived](Secret::derive) of, in bytes.
+pub const MASTER_BYTES_MIN: usize = 32;
 
 /// The environment variable in which the installer passes the secret.
 pub const SECRET_VARIABLE: &str = "INFINISERVICE_SHARED_SECRET";
@@ -75,6 +79,19 @@ impl Secret {
         }
     }
 
+    /// The key of the guest `name` where this is the master of many: whoever has one guest's key learns no other's.
+    ///
+    /// It is HMAC-SHA256 of `infiniservice guest`, a line break and the name under this secret, as 64 lower-case hexadecimal digits.
+    ///
+    /// # Errors
+    /// This is shorter than [`MASTER_BYTES_MIN`]: a guest that tries all short ones by its own key would find it.
+    pub fn derive(&self, name: &str) -> Result<Self, SecretError> {
+        match self.0.len() < MASTER_BYTES_MIN {
+            true => Err(SecretError::MasterTooShort),
+            false => Ok(Self(Zeroizing::new(envelope::derive(&self.0, name).into_bytes()))),
+        }
+    }
+
     /// The key, for signing and checking only.
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -94,6 +111,12 @@ pub enum SecretError {
     /// The value of the variable is too long.
     #[error("the variable {0} is longer than {SECRET_BYTES_MAX} bytes")]
     VariableTooLong(String),
+    /// Keys of guests are not derived of it.
+    #[error(
+        "the master has less than {MASTER_BYTES_MIN} bytes, so a guest could find it by its own key; \
+         make one with `openssl rand -hex 32`"
+    )]
+    MasterTooShort,
     /// systemd gave no credentials.
     #[error(
         "there is no credential {0:?}: systemd gave no CREDENTIALS_DIRECTORY \
@@ -422,6 +445,15 @@ mod tests {
         assert!(Secret::load(&source).unwrap().is_none());
         let path = SecretSource::Env("PATH".to_owned());
         assert!(Secret::load(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn keys_of_guests_are_derived_of_a_long_master_only() {
+        let secret = |bytes: usize| Secret::new(vec![b'k'; bytes]).unwrap();
+        let error = secret(MASTER_BYTES_MIN - 1).derive("web").unwrap_err().to_string();
+        assert!(error.contains("less than 32 bytes") && !error.contains("kkk"), "{error}");
+        let key = secret(MASTER_BYTES_MIN).derive("web").unwrap();
+        assert_eq!(key.expose(), envelope::derive(&[b'k'; MASTER_BYTES_MIN], "web").as_bytes());
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use super::commands::RelayCommands;
 use crate::commands::verify::secret::SecretSource;
+use crate::config::table::some_table;
 use crate::config::units::{Period, Size};
 use crate::config::validate::{Broken, Step};
 use crate::config::value::{Problem, text};
@@ -42,11 +44,14 @@ pub struct Nats {
     /// Where the password of `user` is.
     #[serde(default)]
     pub secret: Option<SecretSource>,
+    /// What may be asked of guests; without it, nothing.
+    #[serde(default, deserialize_with = "some_table")]
+    pub commands: Option<RelayCommands>,
 }
 
 impl Nats {
-    /// What is wrong with it as a whole.
-    pub(super) fn check(&self) -> Vec<Broken> {
+    /// What is wrong with it as a whole; `signs` says whether guests have a key.
+    pub(super) fn check(&self, signs: bool) -> Vec<Broken> {
         let at = |key| [Step::Key("nats"), Step::Key(key)];
         let mut broken = Vec::new();
         if self.user.is_some() != self.secret.is_some() {
@@ -66,6 +71,7 @@ impl Nats {
             let what = "message ids cannot be known for longer than their lines are kept";
             broken.push(Broken::new(&at("duplicates"), what, "make it shorter than max_age"));
         }
+        broken.extend(self.commands.iter().flat_map(|commands| commands.check(signs)));
         broken
     }
 }
