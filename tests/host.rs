@@ -10,6 +10,8 @@ mod peer;
 
 #[path = "host/cli.rs"]
 mod cli;
+#[path = "host/diagnose.rs"]
+mod diagnose;
 #[path = "host/interrupted.rs"]
 mod interrupted;
 #[path = "host/library.rs"]

@@ -2,6 +2,7 @@
 //! here are the arguments, the printing and the exit codes.
 
 mod answer;
+mod diagnose;
 mod exec;
 mod help;
 mod keys;
@@ -48,7 +49,7 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
     after_help = "\
 Exit codes: the command's own in the guest; 0 done, 1 the guest says no, 69 no guest at the socket,
 74 standard output is closed or full, 78 something is wrong with the arguments, 124 no answer in
-time, 130 Ctrl-C.
+time, 130 Ctrl-C; of diagnose, those of its help.
 
 Examples:
   infiniservice-host /run/web-1.socket watch
@@ -114,6 +115,8 @@ enum Command {
     Script(exec::ScriptFile),
     /// Send each line of standard input as a payload, and print what the guest says (without metrics)
     Raw(raw::Raw),
+    /// Say why no guest answers at the socket, and what to do next
+    Diagnose(diagnose::Diagnose),
     /// Read all guests of this machine, and hand their lines to files, sockets and Prometheus; needs no SOCKET
     Relay(relay::Relay),
     /// Say which actions there are, and what an action takes; needs no SOCKET
@@ -215,6 +218,7 @@ impl Arguments {
             Command::Exec(exec) => exec.run(&guest).await,
             Command::Script(script) => script.run(&guest).await,
             Command::Raw(raw) => raw.run(&guest).await,
+            Command::Diagnose(diagnose) => diagnose.run(&guest).await,
             Command::Help(_) | Command::Relay(_) => Ok(0), // they need no guest
         }
     }

@@ -295,6 +295,26 @@ impl Host {
         }
     }
 
+    /// Sends a keep-alive now, and waits for its echo. Returns the time between.
+    ///
+    /// # Errors
+    /// [`HostError::Late`] when none came: a guest drops what it cannot verify without a word. Without a secret, or when the
+    /// connection is over.
+    pub async fn echo(&self, within: Duration) -> Result<Duration, HostError> {
+        let mut status = self.status.clone();
+        let before = self.status();
+        let echoed = async {
+            self.asks.send(Ask::Alive).await.map_err(|_| gone())?;
+            let is_new = |now: &Status| now.keep_alive.echoed() > before.keep_alive.echoed();
+            let now = status.wait_for(is_new).await.map_err(|_| gone())?;
+            Ok(now.keep_alive.round_trip().unwrap_or_default())
+        };
+        match tokio::time::timeout(within, echoed).await {
+            Ok(echoed) => echoed,
+            Err(_) => Err(HostError::Late { after: within, hint: hint(&before, &self.status()) }),
+        }
+    }
+
     /// Messages that were dropped because they were not read.
     pub fn lost(&self) -> u64 {
         self.inbox.lost()

@@ -38,8 +38,12 @@ impl Socket {
     }
 
     pub async fn accept(&self) -> Peer {
+        Peer::over(self.stream().await)
+    }
+
+    pub async fn stream(&self) -> UnixStream {
         let accepted = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
-        Peer::over(accepted.expect("the host connects").unwrap().0)
+        accepted.expect("the host connects").unwrap().0
     }
 }
 
@@ -65,9 +69,14 @@ impl Peer {
         Self { reader: BufReader::new(reader), writer }
     }
 
-    /// The next line, which must be signed with the secret.
+    /// The next line that is not blank, which must be signed with the secret.
     pub async fn hear(&mut self) -> Heard {
-        let line = self.line().await.expect("the host says something");
+        let line = loop {
+            let line = self.line().await.expect("the host says something");
+            if !line.is_empty() {
+                break line;
+            }
+        };
         let signed: Value = serde_json::from_str(&line).unwrap();
         let ts = signed["ts"].as_i64().expect("a signed envelope");
         // Whether it is the time it should be is for the test to say.

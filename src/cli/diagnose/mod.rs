@@ -7,17 +7,15 @@ mod agent;
 mod bundle;
 mod machine;
 mod program;
-mod verdict;
+pub(super) mod verdict;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
 
-use super::{EXIT_OUTPUT, StateOption, complain, refuse, say, unless, wrapped};
+use super::{EXIT_OUTPUT, StateOption, complain, refuse, say, unless};
 use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::agent::status::Status;
 use crate::commands::verify::secret::{Secret, SecretSource, harden};
@@ -25,7 +23,10 @@ use crate::config::{Commands, ConfigError, Loaded, inspect};
 use crate::files::StateFolder;
 use crate::port::Target;
 use crate::wire::shown;
-use verdict::{Cause, Verdict};
+use verdict::{Cause, Class, Verdict, as_json, as_text};
+
+/// Where nothing is wrong.
+const NOTHING: &str = "the files are right, the agent runs, and a host has its port open";
 
 /// How long the agent may take for an answer, and systemd.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,7 +98,7 @@ impl Diagnose {
         let look = self.look();
         let text = match self.json {
             true => as_json(&look.verdicts),
-            false => shown(&as_text(&look.verdicts)),
+            false => shown(&as_text(&look.verdicts, NOTHING)),
         };
         let said = say(&text);
         match self.bundle.as_ref().map(|file| bundle::write(&self, &look, file, self.overwrite)) {
@@ -108,7 +109,7 @@ impl Diagnose {
             }
             None => {}
         }
-        look.verdicts.first().map_or(said, |first| unless(said, first.cause as u8))
+        look.verdicts.first().map_or(said, |first| unless(said, first.cause.exit_code()))
     }
 
     fn look(&self) -> Look {
@@ -280,39 +281,6 @@ fn has_variable(root: &Path, pid: Option<u32>, name: &str) -> bool {
             .any(is_it),
         None => read(machine::below(root, ENVIRONMENT)).split(|byte| *byte == b'\n').any(is_it),
     }
-}
-
-fn as_text(verdicts: &[Verdict]) -> String {
-    let mut text = String::new();
-    if verdicts.is_empty() {
-        return "nothing is wrong: the files are right, the agent runs, and a host has its port open\n".to_owned();
-    }
-    for Verdict { cause, seen, next } in verdicts {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}{} (exit code {})",
-            if text.is_empty() { "" } else { "\n" },
-            cause.title(),
-            *cause as u8
-        );
-        wrapped(&mut text, 2, seen);
-        wrapped(&mut text, 2, &format!("next: {next}"));
-    }
-    text
-}
-
-fn as_json(verdicts: &[Verdict]) -> String {
-    let verdict = |verdict: &Verdict| {
-        json!({
-            "cause": verdict.cause,
-            "exit_code": verdict.cause as u8,
-            "seen": verdict.seen,
-            "next": verdict.next,
-        })
-    };
-    let all: Vec<_> = verdicts.iter().map(verdict).collect();
-    format!("{}\n", json!({ "ok": verdicts.is_empty(), "verdicts": all }))
 }
 
 #[cfg(test)]

@@ -214,13 +214,13 @@ fn files_state_folder_and_secret_have_their_causes_in_order() {
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let found = run(&of_file);
     assert_eq!(causes(&found), [Cause::NotRunning, Cause::Secret], "others can read it");
-    assert!(!as_text(&found).contains("canary") && !as_json(&found).contains("canary"));
+    assert!(!as_text(&found, NOTHING).contains("canary") && !as_json(&found).contains("canary"));
 
     fs::create_dir(&state).unwrap();
     fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let found = run("[receive]\nmax_lin = 3\n");
     assert_eq!(causes(&found), [Cause::Files, Cause::StateFolder, Cause::NotRunning]);
-    let text = as_text(&found);
+    let text = as_text(&found, NOTHING);
     assert!(text.starts_with("files are wrong (exit code 10)\n  "), "{text}");
     assert!(
         text.contains("\nstate folder (exit code 11)\n") && text.contains("next: `chmod"),

@@ -1,12 +1,25 @@
-//! What is wrong: its class, what was seen, and what to do next.
+//! What is wrong: its class, what was seen, and what to do next; as text and as data.
+
+use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::wrapped;
+
+/// A class of what is wrong.
+pub(in crate::cli) trait Class: Copy + Serialize {
+    /// For people.
+    fn title(self) -> &'static str;
+    /// Of the program.
+    fn exit_code(self) -> u8;
+}
 
 /// The classes, those that others follow from first. The number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
-pub(super) enum Cause {
+pub(in crate::cli) enum Cause {
     /// A file does not parse, or is not taken.
     Files = 10,
     /// The state folder is not the agent's alone, or cannot be written.
@@ -39,9 +52,12 @@ pub(super) enum Cause {
     PolicyDenies = 24,
 }
 
-impl Cause {
-    /// For people.
-    pub(super) fn title(self) -> &'static str {
+impl Class for Cause {
+    fn exit_code(self) -> u8 {
+        self as u8
+    }
+
+    fn title(self) -> &'static str {
         match self {
             Self::Files => "files are wrong",
             Self::StateFolder => "state folder",
@@ -64,16 +80,46 @@ impl Cause {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Verdict {
-    pub cause: Cause,
+pub(in crate::cli) struct Verdict<C = Cause> {
+    pub cause: C,
     /// What was seen: a sentence without its stop.
     pub seen: String,
     /// What to do next: the same.
     pub next: String,
 }
 
-impl Verdict {
-    pub(super) fn new(cause: Cause, seen: impl Into<String>, next: impl Into<String>) -> Self {
+impl<C> Verdict<C> {
+    pub(in crate::cli) fn new(cause: C, seen: impl Into<String>, next: impl Into<String>) -> Self {
         Self { cause, seen: seen.into(), next: next.into() }
     }
+}
+
+/// For a person; `nothing` is the sentence where nothing is wrong.
+pub(in crate::cli) fn as_text<C: Class>(verdicts: &[Verdict<C>], nothing: &str) -> String {
+    if verdicts.is_empty() {
+        return format!("nothing is wrong: {nothing}\n");
+    }
+    let mut text = String::new();
+    for Verdict { cause, seen, next } in verdicts {
+        let blank = if text.is_empty() { "" } else { "\n" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{blank}{} (exit code {})", cause.title(), cause.exit_code());
+        wrapped(&mut text, 2, seen);
+        wrapped(&mut text, 2, &format!("next: {next}"));
+    }
+    text
+}
+
+/// One JSON object on a line.
+pub(in crate::cli) fn as_json<C: Class>(verdicts: &[Verdict<C>]) -> String {
+    let verdict = |verdict: &Verdict<C>| {
+        json!({
+            "cause": verdict.cause,
+            "exit_code": verdict.cause.exit_code(),
+            "seen": verdict.seen,
+            "next": verdict.next,
+        })
+    };
+    let all: Vec<_> = verdicts.iter().map(verdict).collect();
+    format!("{}\n", json!({ "ok": verdicts.is_empty(), "verdicts": all }))
 }

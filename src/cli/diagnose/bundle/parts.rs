@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::super::machine::{self, below};
-use super::super::{Diagnose, Look, PATIENCE, UNIT, UNIT_BYTES_MAX, as_json, program};
+use super::super::verdict::as_json;
+use super::super::{Diagnose, Look, PATIENCE, UNIT, UNIT_BYTES_MAX, program};
 use super::{PART_BYTES_MAX, secrets};
 use crate::cli::validate;
 use crate::config::{ConfigError, texts};
