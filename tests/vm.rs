@@ -7,7 +7,7 @@
 //! missing. `.ci/run` gets everything and runs them.
 //!
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
-//! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`),
+//! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`) and [`package`] (the `.deb` for it),
 //! [`qemu`] (the machine), [`travel`] (its way into another one), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
 //! in the guest) and [`unit`] (what the shipped unit makes of its surroundings), [`shape`] (what a line must be), then the cases.
 #![cfg(target_os = "linux")]
@@ -30,6 +30,8 @@ mod initramfs;
 mod kernel;
 #[path = "vm/lab.rs"]
 mod lab;
+#[path = "vm/package.rs"]
+mod package;
 #[path = "vm/pipelines.rs"]
 mod pipelines;
 #[path = "vm/qemu.rs"]
@@ -67,6 +69,8 @@ mod load;
 mod manners;
 #[path = "vm/case_model.rs"]
 mod model;
+#[path = "vm/case_package.rs"]
+mod packaged;
 #[path = "vm/case_plug.rs"]
 mod plug;
 #[path = "vm/case_reload.rs"]

@@ -70,6 +70,11 @@ pub fn boot_bare(lab: &Lab, disk: &Path) -> Vm {
     )
 }
 
+/// Boots it without the agent, whose package is in `/root`.
+pub fn boot_package(lab: &Lab, disk: &Path, deb: &[u8]) -> Vm {
+    boot_files(lab, disk, [file("root/agent.deb", deb)])
+}
+
 fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Installed<'a> {
     Installed { path, mode: FILE, bytes }
 }
