@@ -273,7 +273,7 @@ impl Port {
         let Core { scheduler, write_buffer, in_flight, inbound, node, acks, .. } = &mut self.core;
         let reason = if end == PortExit::Over { "unread" } else { "shutdown" };
         let mut back = Vec::new();
-        write_buffer.take_all(|outgoing, _| back.push(outgoing));
+        write_buffer.take_all(false, |outgoing, _| back.push(outgoing));
         back.into_iter().rev().for_each(|outgoing| scheduler.give_back(outgoing));
         drop(in_flight.take_durable()); // their sender still has them
         let (lost, durable) = scheduler.discard(DISCARD_FRAMES_MAX);

@@ -115,17 +115,28 @@ impl WriteBuffer {
     }
 
     /// The host disconnected: takes all frames out, in order. Calls `left` with each frame and the number of its
-    /// lines that were written. A telemetry frame that was cut starts with the cut line; every other frame stays
-    /// whole. Returns whether a line was cut.
-    pub(super) fn take_all(&mut self, mut left: impl FnMut(Outgoing, usize)) -> bool {
+    /// lines that were written. A telemetry frame that was cut starts with the cut line, and is empty where there is
+    /// none; every other frame stays whole. Returns whether a line was cut.
+    ///
+    /// With `newline_follows` the next host is sent a bare newline first. That completes a telemetry line of which
+    /// only the newline was missing, if what was written of it reaches that host, so such a line counts as written.
+    pub(super) fn take_all(
+        &mut self,
+        newline_follows: bool,
+        mut left: impl FnMut(Outgoing, usize),
+    ) -> bool {
         let mut was_cut = false;
         while let Some(Pending { mut outgoing, end }) = self.frames.pop_front() {
             let length = outgoing.frame.bytes.len();
-            let written = (self.written_to + length).saturating_sub(end);
+            let mut written = (self.written_to + length).saturating_sub(end);
+            let is_telemetry = outgoing.what == What::Telemetry;
+            if newline_follows && is_telemetry && written > 0 {
+                written += usize::from(outgoing.frame.bytes.get(written) == Some(&b'\n'));
+            }
             let lines = memchr::memchr_iter(b'\n', &outgoing.frame.bytes[..written]);
             let (lines, line) = lines.fold((0, 0), |(lines, _), newline| (lines + 1, newline + 1));
             was_cut |= line < written;
-            if outgoing.what == What::Telemetry {
+            if is_telemetry {
                 outgoing.frame.bytes = outgoing.frame.bytes.slice(line..);
             }
             left(outgoing, lines);
@@ -171,8 +182,8 @@ mod tests {
 
     fn take_all(write_buffer: &mut WriteBuffer) -> (bool, Vec<(Bytes, bool)>) {
         let mut left = Vec::new();
-        let was_cut = write_buffer.take_all(|outgoing, host_connected| {
-            left.push((outgoing.frame.bytes, host_connected > 0))
+        let was_cut = write_buffer.take_all(true, |outgoing, lines| {
+            left.push((outgoing.frame.bytes, lines > 0));
         });
         assert_eq!(
             (write_buffer.is_empty(), write_buffer.pending(), write_buffer.room()),
@@ -224,6 +235,21 @@ mod tests {
         accept(&mut write_buffer, 4);
         let left = vec![(Bytes::from("two\n"), true)];
         assert_eq!(take_all(&mut write_buffer), (false, left), "between two lines nothing is cut");
+    }
+
+    #[test]
+    fn a_line_that_lacks_only_its_newline_is_written_if_a_newline_follows() {
+        let mut write_buffer = WriteBuffer::default();
+        for (text, rest) in [("one\ntwo\n", "two\n"), ("one\n", "")] {
+            write_buffer.push(frame(text));
+            accept(&mut write_buffer, 3);
+            assert_eq!(take_all(&mut write_buffer), (false, vec![(Bytes::from(rest), true)]));
+        }
+        write_buffer.push(frame("one\ntwo\n"));
+        accept(&mut write_buffer, 3);
+        let mut left = Vec::new();
+        assert!(write_buffer.take_all(false, |outgoing, lines| left.push((outgoing, lines))));
+        assert_eq!((&left[0].0.frame.bytes[..], left[0].1), (&b"one\ntwo\n"[..], 0));
     }
 
     #[test]

@@ -86,14 +86,23 @@ impl Session<'_> {
             let what = What::Durable(Tracking { redelivered: true, ..tracking });
             back.push(Outgoing { frame, what });
         }
-        let was_cut = write_buffer.take_all(|mut outgoing, lines| {
+        let needs_newline = self.device.needs_newline();
+        let was_cut = write_buffer.take_all(needs_newline, |mut outgoing, lines| {
             match &mut outgoing.what {
                 What::Durable(tracking) if lines > 0 => {
                     tracking.redelivered = true;
                     outgoing.frame.bytes = marked(&outgoing.frame.bytes);
                 }
                 // The rest goes to the next host. In most formats a line is a reading.
-                What::Telemetry => gone += weight(&outgoing.frame).min(lines as u64),
+                What::Telemetry if lines > 0 => {
+                    let weight = weight(&outgoing.frame);
+                    if outgoing.frame.bytes.is_empty() {
+                        node.sent(weight);
+                        gone += weight;
+                        return;
+                    }
+                    gone += weight.min(lines as u64);
+                }
                 _ => {}
             }
             back.push(outgoing);
@@ -106,7 +115,6 @@ impl Session<'_> {
         if was_cut {
             add(&counters.torn_lines_resent, 1);
         }
-        let needs_newline = self.device.needs_newline();
         window.reset(self.device.window(), needs_newline && control_lines.is_some());
         self.newline_due = needs_newline;
         self.session_line_due = needs_newline;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use infiniservice::pipeline::StageCounts;
 use infiniservice::wire::outbound::AgentEvent;
+use serde::de::IgnoredAny;
 
 use super::{Id, Known};
 
@@ -44,8 +45,8 @@ pub struct Written {
     pub got: u64,
     /// A host left that may have been believed to have read what it did not.
     pub is_believed: bool,
-    /// How the line that is being written begins.
-    begins: Vec<u8>,
+    /// What is written of the line that is being written.
+    line: Vec<u8>,
 }
 
 impl Written {
@@ -54,25 +55,25 @@ impl Written {
         Self { before, ..Self::default() }
     }
 
-    /// The device took `bytes`. A bare newline ends what was cut there.
+    /// The device took `bytes`. A bare newline ends what was cut there, which may be a line without its newline.
     pub fn accepted(&mut self, bytes: &[u8], is_bare: bool) {
         if is_bare {
-            self.begins.clear();
+            let is_whole = serde_json::from_slice::<IgnoredAny>(&self.line).is_ok();
+            self.ends(is_whole);
             return;
         }
         let mut rest = bytes;
         while let Some(newline) = memchr::memchr(b'\n', rest) {
-            self.begin(&rest[..newline]);
-            self.whole += u64::from(self.begins == READING);
-            self.begins.clear();
+            self.line.extend_from_slice(&rest[..newline]);
+            self.ends(true);
             rest = &rest[newline + 1..];
         }
-        self.begin(rest);
+        self.line.extend_from_slice(rest);
     }
 
-    fn begin(&mut self, bytes: &[u8]) {
-        let room = READING.len() - self.begins.len();
-        self.begins.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    fn ends(&mut self, is_whole: bool) {
+        self.whole += u64::from(is_whole && self.line.starts_with(READING));
+        self.line.clear();
     }
 }
 
