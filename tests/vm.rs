@@ -1,8 +1,8 @@
 //! The agent on a real port: a real kernel, a real virtio-serial device, the release binary in the
 //! guest and a plain socket at the host. Nothing here knows how the agent is built inside.
 //!
-//! Each case boots its own machine, one after the other, and says by its name what it holds the agent
-//! to. `cargo test` shows them as ignored. With what they need (QEMU, a static busybox, and the kernel and the disk of
+//! Each case boots its own machine and says by its name what it holds the agent to. As many run at a time as there
+//! are test threads; those that measure run alone. `cargo test` shows them as ignored. With what they need (QEMU, a static busybox, and the kernel and the disk of
 //! `.ci/vm-kernel` and `.ci/vm-systemd`) `cargo test --test vm -- --ignored` runs them, and fails where something is
 //! missing. `.ci/run` gets everything and runs them.
 //!

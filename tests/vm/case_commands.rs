@@ -26,7 +26,7 @@ const LATE: Duration = Duration::from_secs(4);
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn under_the_shipped_unit_commands_and_scripts_do_what_a_host_relies_on() {
-    let turn = lab::turn();
+    let turn = lab::alone();
     let disk = turn.lab.systemd_disk();
     let started = Instant::now();
     let text = |path: &str| {

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(20);
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
-    let turn = lab::turn();
+    let turn = lab::alone();
     let mut vm = Vm::boot(turn.lab);
     fatten(&mut vm.guest, 40);
     let agent = Agent::start(&mut vm.guest, "stall");
@@ -56,7 +56,7 @@ fn a_host_that_stops_reading_makes_the_agent_neither_spin_nor_grow_nor_stop() {
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn a_disk_mounted_while_the_agent_runs_is_told_as_df_tells_it_and_its_traffic_is_seen() {
-    let turn = lab::turn();
+    let turn = lab::alone();
     let mut vm = Vm::boot(turn.lab);
     Agent::start(&mut vm.guest, "fast");
     let mut host = vm.host();
@@ -93,7 +93,7 @@ fn a_disk_mounted_while_the_agent_runs_is_told_as_df_tells_it_and_its_traffic_is
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
 fn without_a_host_the_shipped_pipelines_leave_the_machine_asleep_and_with_one_they_cost_little() {
-    let turn = lab::turn();
+    let turn = lab::alone();
     let mut vm = Vm::boot(turn.lab);
     let agent = Agent::start_as_shipped(&mut vm.guest);
     vm.port_opened(SOON);

@@ -1,12 +1,12 @@
-//! What this machine must have for a case to run, found once; and the turn each case waits for,
-//! because the figures of two machines at once would be worth nothing.
+//! What this machine must have for a case to run, found once; and the turn each case waits for: cases
+//! that measure run alone, because the figures of two machines at once would be worth nothing.
 
 use std::env;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use super::accel::{Accel, KVM};
@@ -22,22 +22,36 @@ pub struct Lab {
     target: PathBuf,
 }
 
-/// One case's turn: no other machine runs while it is held.
-pub struct Turn {
+/// Held while a machine runs.
+static TURNS: RwLock<()> = RwLock::new(());
+
+/// A case's turn.
+pub struct Turn<T = RwLockReadGuard<'static, ()>> {
     pub lab: &'static Lab,
-    _alone: MutexGuard<'static, ()>,
+    _turn: T,
 }
 
-/// Waits for the case's turn. Whoever asks for a case wants it run: where it cannot be, that is a failure.
+/// Waits for the turn of a case that measures nothing: others like it run beside it, as many as there are test
+/// threads. Whoever asks for a case wants it run: where it cannot be, that is a failure.
 ///
 /// # Panics
 /// Where this machine lacks something, and where the agent does not build.
 pub fn turn() -> Turn {
-    static ALONE: Mutex<()> = Mutex::new(());
+    Turn { _turn: TURNS.read().unwrap_or_else(PoisonError::into_inner), lab: lab() }
+}
+
+/// Waits for the turn of a case that measures: no other machine runs while it is held.
+///
+/// # Panics
+/// As [`turn`].
+pub fn alone() -> Turn<RwLockWriteGuard<'static, ()>> {
+    Turn { _turn: TURNS.write().unwrap_or_else(PoisonError::into_inner), lab: lab() }
+}
+
+fn lab() -> &'static Lab {
     static LAB: OnceLock<Result<Lab, String>> = OnceLock::new();
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     match LAB.get_or_init(|| Lab::find(&target())) {
-        Ok(lab) => Turn { lab, _alone: alone },
+        Ok(lab) => lab,
         Err(why) => panic!("{why}"),
     }
 }
