@@ -22,7 +22,7 @@ use infiniservice::commands::reply::Outbound;
 use infiniservice::commands::request_log::{self, NAMES, Owner, RequestLog};
 use infiniservice::commands::verify::secret::Secret;
 use infiniservice::host::{Host, Kind, Listener, Response, Settings, action};
-use infiniservice::spool::Storage;
+use infiniservice::record_file::Storage;
 use serde_json::Value;
 use support::flows::{COMMANDS, SECRET, WHOLE, metrics};
 use support::{Running, raw};

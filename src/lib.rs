@@ -77,6 +77,8 @@ pub mod machine_events;
 #[doc(hidden)]
 pub mod port;
 #[doc(hidden)]
+pub mod record_file;
+#[doc(hidden)]
 pub mod records;
 #[doc(hidden)]
 pub mod redact;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders from top to bottom.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "cli",
     "bench",
     "relay",
@@ -17,6 +17,7 @@ const ORDER: [&str; 20] = [
     "records",
     "metrics",
     "spool",
+    "record_file",
     "port",
     "sinks",
     "machine_events",

@@ -18,8 +18,8 @@ use infiniservice::commands::request_log::{
 };
 use infiniservice::files::StateFolder;
 use infiniservice::model::Rng;
+use infiniservice::record_file::Storage;
 use infiniservice::sinks::Rotation;
-use infiniservice::spool::Storage;
 use infiniservice::wire::envelope::Refused;
 use tokio::time::{Instant, timeout};
 

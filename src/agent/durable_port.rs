@@ -14,8 +14,9 @@ use crate::files::StateFolder;
 use crate::machine_events;
 use crate::pipeline::{StageStats, Task};
 use crate::port::{Port, Target};
+use crate::record_file::File;
 use crate::spool::{
-    self, ASIDE, Acks, DurableMessage, File, Machine, Settings, Spool, SpoolStatus, SpoolTask,
+    self, Acks, DurableMessage, Machine, NAMES, Settings, Spool, SpoolStatus, SpoolTask,
 };
 
 /// Durable messages that wait for the spool task, which writes all of them at once.
@@ -78,7 +79,8 @@ impl Opening {
         }
         if opened.aside {
             tracing::warn!(
-                "nothing of the spool can be used; it is kept as {ASIDE}, beside a new one"
+                "nothing of the spool can be used; it is kept as {}, beside a new one",
+                NAMES.aside
             );
         }
         if opened.waiting > 0 {

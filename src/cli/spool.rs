@@ -14,8 +14,9 @@ use super::{StateOption, complain, load_or_report, refuse, say, unless};
 use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::commands::notify::spool_status::SpoolContents;
 use crate::machine_events;
+use crate::record_file::File;
 use crate::sinks::why;
-use crate::spool::{self, Corruption, Entry, File, Scan, Spool};
+use crate::spool::{self, Corruption, Entry, NAMES, Scan, Spool};
 use crate::wire::plain;
 
 /// Something is wrong with the file.
@@ -81,7 +82,7 @@ impl SpoolArguments {
             Command::Drop { numbers, all } => give_up(&folder, &numbers, all),
         };
         done.unwrap_or_else(|error| {
-            let path = folder.join(spool::NAME);
+            let path = folder.join(NAMES.name);
             refuse(format_args!("cannot use {}: {}", path.display(), why(&error)))
         })
     }
@@ -111,7 +112,7 @@ fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
     if let Some(why) = &found.unreadable {
         complain(&format!("infiniservice: there may be more: {why}"));
     }
-    if let Err(error) = File::check_usable(folder) {
+    if let Err(error) = File::check_usable(NAMES, folder) {
         complain(&format!("infiniservice: {}", not_taken(&error)));
     }
     warn_of_another_machine(&found);
@@ -211,16 +212,15 @@ fn nothing(is_quiet: bool) -> ExitCode {
 }
 
 fn check(folder: &Path) -> io::Result<ExitCode> {
-    let path = folder.join(spool::NAME);
+    let path = folder.join(NAMES.name);
     let path = path.display();
     let mut lines = Vec::new();
-    if let Err(error) = File::check_usable(folder) {
+    if let Err(error) = File::check_usable(NAMES, folder) {
         lines.push(format!("{path}: {}", not_taken(&error)));
     }
     let mut beside = Vec::new();
-    if folder.join(spool::ASIDE).symlink_metadata().is_ok() {
-        let kept =
-            format!("{path} was once of no use to an agent, and is kept as {}", spool::ASIDE);
+    if folder.join(NAMES.aside).symlink_metadata().is_ok() {
+        let kept = format!("{path} was once of no use to an agent, and is kept as {}", NAMES.aside);
         beside.push(format!("{kept} (`spool drop --all` removes it)"));
     }
     for held in in_memory(folder) {
@@ -265,13 +265,13 @@ fn verdict(is_well: bool, lines: &[String]) -> ExitCode {
 }
 
 fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
-    if File::open_read_only(folder)?.is_none() {
+    if File::open_read_only(NAMES, folder)?.is_none() {
         return match numbers {
             [] => Ok(say("nothing waits for the host\n")),
             _ => Ok(refuse("there is no spool, so no item has that number")),
         };
     }
-    let file = match File::open(folder) {
+    let file = match File::open(NAMES, folder) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             return Ok(refuse(format_args!(
                 "an agent is running with {}; stop it first, because it may be sending just that",
@@ -281,7 +281,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
         file => file?,
     };
     let aside = match all && file.remove_aside()? {
-        true => format!("; {} is removed", spool::ASIDE),
+        true => format!("; {} is removed", NAMES.aside),
         false => String::new(),
     };
     let (mut spool, found) = Spool::edit(file);
@@ -320,7 +320,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
 
 /// The file and its content; `None` if it does not exist.
 fn look(folder: &Path) -> io::Result<Option<(File, Scan)>> {
-    let Some(mut file) = File::open_read_only(folder)? else { return Ok(None) };
+    let Some(mut file) = File::open_read_only(NAMES, folder)? else { return Ok(None) };
     let found = spool::scan(&mut file, 2 * spool::SIZE_MAX);
     Ok(Some((file, found)))
 }

@@ -2,12 +2,11 @@
 
 use super::message::{DurableMessage, Kind};
 use super::queue::Spool;
-use super::record::HEAD;
 use super::recovery::shortened;
 use super::scan::{self, Entry, ITEMS_MAX};
 use super::status::time;
-use super::storage::Storage;
 use super::types::{MEMORY_MAX, TOMBSTONE_MAX};
+use crate::record_file::{HEAD, Storage};
 
 impl<S: Storage> Spool<S> {
     /// Evicts until there is room for `new` and for the tombstones of what is evicted. `false`: evicting everything
@@ -145,7 +144,7 @@ impl<S: Storage> Spool<S> {
         let line: &[u8] = match self.frames.get(&entry.seq) {
             Some(frame) => &frame.bytes,
             None => {
-                read = scan::body(self.storage.as_mut()?, entry).ok()??;
+                read = scan::body(self.file.storage()?, entry).ok()??;
                 &read
             }
         };
@@ -175,7 +174,7 @@ impl<S: Storage> Spool<S> {
     pub(super) fn remove(&mut self, index: usize, reason: &'static str) {
         let Some(entry) = self.waiting.remove(index) else { return };
         self.count_loss(reason, entry.readings.into());
-        if entry.offset.is_some() && !self.stale {
+        if entry.offset.is_some() && !self.file.is_stale {
             self.dropped.push(entry.seq);
         }
         self.release(&entry);
@@ -187,7 +186,7 @@ impl<S: Storage> Spool<S> {
             self.remove(self.waiting.len() - 1, reason);
         }
         self.dropped.clear();
-        self.stale = true;
+        self.file.is_stale = true;
     }
 
     /// Drops the items with these numbers. Returns the numbers that are not waiting.

@@ -9,10 +9,10 @@ use super::acks::Acks;
 use super::message::DurableMessage;
 use super::queue::Spool;
 use super::status::SpoolStatus;
-use super::storage::Storage;
 use crate::model::Receipt;
 use crate::pipeline::{EventCount, StageStats};
 use crate::port::TrackedFrame;
+use crate::record_file::Storage;
 
 /// The most bytes that the port may have unacknowledged; also at most a quarter of the spool, but always one item.
 /// The item that reaches it says so, and the port asks the host. It is more than the port's window: a host that

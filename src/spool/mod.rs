@@ -9,8 +9,8 @@
 //!
 //! A [`DurableMessage`] enters through [`SpoolTask`], which runs one `job` on the blocking pool for everything that
 //! is ready. The job puts messages into the queue ([`Spool`]), evicts others where the queue is full (`eviction`),
-//! and appends records to the file (`write`, `record`, `storage`, `file`). At a start, `recovery` reads the file
-//! through `scan` and `reader`. `acks`, `status` and `session_ids` are what other parts of the agent read.
+//! and appends records (`record`) to the [record file](crate::record_file) (`write`). At a start, `recovery` reads
+//! it through `scan` and `first`. `acks`, `status` and `session_ids` are what other parts of the agent read.
 //!
 //! # Guarantees
 //! - A message is with the kernel before the port gets it, so it survives the agent's death, also by `kill -9`.
@@ -70,32 +70,32 @@ mod queue;
 mod eviction;
 mod write;
 mod record;
-mod storage;
-mod file;
 mod recovery;
 mod scan;
-mod reader;
+mod first;
 mod acks;
 mod status;
 mod session_ids;
 mod types;
 
+use crate::record_file::Names;
+
 pub use acks::Acks;
-pub use file::{ASIDE, File, NAME, Names, open};
 pub use message::{DurableMessage, Kind};
 pub use queue::Spool;
+pub use recovery::open;
 pub use scan::{Corruption, Entry, ITEMS_MAX, Scan, Session, body, scan};
 pub use session_ids::SessionIds;
 pub use sink::DurableSink;
 pub use status::{SpoolStatus, Waiting};
-pub use storage::Storage;
 pub use task::{Machine, SYNC_WITHIN, SpoolTask};
 pub use types::{
     CACHE_MAX, Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State,
     TOMBSTONE_MAX, Tombstone,
 };
 
-pub(crate) use reader::Reader;
-pub(crate) use record::{HEAD, RawHead, read_raw, write_raw};
 pub(crate) use status::{millis, time};
-pub(crate) use storage::append_all;
+
+/// The names of the spool in the state folder.
+pub const NAMES: Names =
+    Names { name: "spool", beside: "spool.new", aside: "spool.damaged", lock: None };

@@ -10,11 +10,11 @@ use super::message::{DurableMessage, Kind};
 use super::record::BODY_MAX;
 use super::scan::{self, Entry, Session};
 use super::session_ids::SessionIds;
-use super::storage::Storage;
 use super::types::{CACHE_MAX, Losses, State, Tombstone};
 use crate::model::Frame;
 use crate::pipeline::EventCount;
 use crate::port::TrackedFrame;
+use crate::record_file::{RecordFile, Storage};
 
 /// Bytes of frames that are buffered before they are written.
 const GATHER_MAX: u64 = 256 << 10;
@@ -23,7 +23,7 @@ const GATHER_MAX: u64 = 256 << 10;
 #[derive(Debug)]
 pub struct Spool<S> {
     /// `None`: memory only.
-    pub(super) storage: Option<S>,
+    pub(super) file: RecordFile<S>,
     /// A file that could not be read, held open so that no other process writes to it.
     #[expect(dead_code, reason = "it is held for its lock")]
     pub(super) unreadable: Option<S>,
@@ -41,8 +41,6 @@ pub struct Spool<S> {
     /// Bytes of all waiting records, and their weight in readings.
     pub(super) bytes: u64,
     pub(super) weight: u64,
-    /// The length of the valid part of the file.
-    pub(super) end: u64,
     /// What `end` is when nothing waits.
     pub(super) empty_end: u64,
     pub(super) next_seq: u64,
@@ -56,12 +54,8 @@ pub struct Spool<S> {
     pub(super) written: u64,
     /// Dropped items that the file has not recorded yet.
     pub(super) dropped: Vec<u64>,
-    /// Something was written and not synced …
-    pub(super) dirty: bool,
     /// … and that includes items.
     pub(super) urgent: bool,
-    /// The file must be rewritten before anything can be appended.
-    pub(super) stale: bool,
     /// Why writes fail.
     pub(super) failing: Option<String>,
     /// Why there is no file, where there should be one.
@@ -131,7 +125,7 @@ impl<S: Storage> Spool<S> {
 
     /// Whether an item fits into the file, if there is one.
     pub(super) fn fits_in_file(&self, entry: &Entry) -> bool {
-        self.storage.is_some() && (entry.offset.is_some() || entry.record() <= self.capacity())
+        self.file.has_storage() && (entry.offset.is_some() || entry.record() <= self.capacity())
     }
 
     pub(super) fn release(&mut self, entry: &Entry) {
@@ -168,7 +162,7 @@ impl<S: Storage> Spool<S> {
         let Some(entry) = self.waiting.get_mut(index) else { return };
         let was = entry.offset.replace(offset);
         let entry = *entry;
-        self.urgent |= self.dirty;
+        self.urgent |= self.file.is_dirty;
         if was.is_some() {
             return;
         }
@@ -232,7 +226,7 @@ impl<S: Storage> Spool<S> {
         if let Some(frame) = self.frames.get(&entry.seq) {
             return Some(frame.clone());
         }
-        let acked = scan::body(self.storage.as_mut()?, entry);
+        let acked = scan::body(self.file.storage()?, entry);
         let bytes = acked.unwrap_or_else(|error: io::Error| {
             tracing::warn!(seq = entry.seq, %error, "an item of the spool cannot be read");
             None
@@ -280,13 +274,13 @@ impl<S: Storage> Spool<S> {
 
     /// Whether its calls may block on a disk.
     pub fn blocks(&self) -> bool {
-        self.storage.as_ref().is_some_and(Storage::blocks)
+        self.file.blocks()
     }
 
     /// Its state.
     pub fn state(&self) -> State {
         match &self.failing {
-            _ if self.storage.is_none() => State::Memory,
+            _ if !self.file.has_storage() => State::Memory,
             Some(error) => State::Failing(error.clone()),
             None if self.full => State::Full,
             None => State::Ok,

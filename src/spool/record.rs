@@ -1,26 +1,16 @@
-//! The format of a record, in bytes.
-//!
-//! ```text
-//! "IBSPOOL" 0x01                                   the file: eight bytes, then records
-//! crc of 4..40 | what | 3 × 0 | length | crc of the body | number | at, Unix ms | readings | request
-//!            4 |    1 |     3 |      4 |               4 |      8 |           8 |        4 |     4
-//! ```
-//! All numbers are little-endian, both checksums are CRC-32 (IEEE). The head has its own checksum, so its length
-//! can be trusted where the body cannot: one corrupt body costs one item, not everything behind it.
+//! The spool's records: eight bytes (`"IBSPOOL" 0x01`), then records with the head of any
+//! [record file](crate::record_file).
 //!
 //! A file whose first eight bytes are corrupt is read all the same if its records are valid. So a later version
 //! that gives them another meaning must use another checksum, too.
 
 use super::message::Kind;
+use crate::record_file::{self, RawHead};
 
 /// The first bytes of the file. The last one is the version of the format.
 pub(super) const MAGIC: [u8; 8] = *b"IBSPOOL\x01";
-/// The length of a head.
-pub(crate) const HEAD: usize = 40;
 /// The longest body: a frame is a line of at most 1 MiB, or 32 KiB of lines.
 pub(super) const BODY_MAX: usize = 2 << 20;
-/// The highest number. No agent reaches it; a larger one would leave no room to count on.
-const NUMBER_MAX: u64 = 1 << 62;
 
 /// The head of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,62 +60,6 @@ impl What {
     }
 }
 
-/// The head in any record file: the spool's and the request log's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RawHead {
-    /// The kind of record; the spool's are below 64.
-    pub code: u8,
-    /// Bytes of the body.
-    pub length: u32,
-    pub body_crc: u32,
-    pub number: u64,
-    pub at_ms: u64,
-    pub readings: u32,
-    /// The request that it answers, as the request log numbers them; 0 where none.
-    pub request: u32,
-}
-
-impl RawHead {
-    /// A head for [`write_raw`], which fills in the fields that depend on the body.
-    pub(crate) fn new(code: u8, number: u64, at_ms: u64) -> Self {
-        Self { code, number, at_ms, length: 0, body_crc: 0, readings: 0, request: 0 }
-    }
-}
-
-/// Appends a record to `out`: `head`, with the length and checksum of `body`, then `body`.
-pub(crate) fn write_raw(head: &RawHead, body: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(&[0, 0, 0, 0, head.code, 0, 0, 0]);
-    out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
-    out.extend_from_slice(&head.number.to_le_bytes());
-    out.extend_from_slice(&head.at_ms.to_le_bytes());
-    out.extend_from_slice(&head.readings.to_le_bytes());
-    out.extend_from_slice(&head.request.to_le_bytes());
-    let crc = crc32fast::hash(&out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(body);
-}
-
-/// The head at the start of `bytes`, of any record file. `None`: it is not valid.
-pub(crate) fn read_raw(bytes: &[u8]) -> Option<RawHead> {
-    let head = bytes.get(..HEAD)?;
-    let four = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
-    let eight = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
-    if four(0)? != crc32fast::hash(&head[4..]) {
-        return None;
-    }
-    Some(RawHead {
-        code: head[4],
-        length: four(8)?,
-        body_crc: four(12)?,
-        number: eight(16).filter(|number| *number <= NUMBER_MAX)?,
-        at_ms: eight(24)?,
-        readings: four(32)?,
-        request: four(36)?,
-    })
-}
-
 /// Appends a record of the spool to `out`.
 pub(super) fn write(
     what: What,
@@ -136,12 +70,13 @@ pub(super) fn write(
     out: &mut Vec<u8>,
 ) {
     let head = RawHead { readings, request, ..RawHead::new(what.code(), number, at_ms) };
-    write_raw(&head, body, out);
+    record_file::write(&head, body, out);
 }
 
 /// The head of a spool record at the start of `bytes`. `None`: it is not valid.
 pub(super) fn read(bytes: &[u8]) -> Option<Head> {
-    let RawHead { code, length, body_crc, number, at_ms, readings, request } = read_raw(bytes)?;
+    let RawHead { code, length, body_crc, number, at_ms, readings, request } =
+        record_file::read(bytes)?;
     let what = What::of(code)?;
     let fits_in_file = length as usize <= BODY_MAX;
     fits_in_file.then_some(Head { what, length, body_crc, number, at_ms, readings, request })
@@ -155,6 +90,7 @@ pub(super) fn has_sum(head: &[u8], body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record_file::HEAD;
 
     #[test]
     fn a_record_is_read_as_it_was_written_and_not_with_any_bit_changed() {

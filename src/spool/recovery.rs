@@ -1,13 +1,16 @@
 //! Recovery: opens a spool from its file, in memory, or for editing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 
+use super::NAMES;
 use super::queue::Spool;
 use super::scan::{self, Entry, Scan, Session};
 use super::session_ids::SessionIds;
-use super::storage::Storage;
-use super::types::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings};
+use super::types::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
+use crate::files::StateFolder;
 use crate::machine_events::is_same_machine;
+use crate::record_file::{File, RecordFile, Storage};
 use crate::sinks::why;
 
 /// The most bytes of an identity or boot id.
@@ -81,7 +84,7 @@ impl<S: Storage> Spool<S> {
             spool.drop_all("cloned");
         }
         spool.shrink();
-        spool.stale |= cloned || !opened.corruptions.is_empty();
+        spool.file.is_stale |= cloned || !opened.corruptions.is_empty();
         spool.start(now_ms);
         opened.waiting = spool.waiting.len() as u64;
         opened.trouble.clone_from(&spool.failing);
@@ -91,7 +94,7 @@ impl<S: Storage> Spool<S> {
     fn new(storage: Option<S>, size: u64, session: Session) -> Self {
         let session_ids = SessionIds::of_run(session.run);
         Self {
-            storage,
+            file: RecordFile::new(storage.map(Box::new)),
             unreadable: None,
             size,
             session,
@@ -102,7 +105,6 @@ impl<S: Storage> Spool<S> {
             live: 0,
             bytes: 0,
             weight: 0,
-            end: 0,
             empty_end: 0,
             next_seq: 1,
             first_seq: 1,
@@ -110,9 +112,7 @@ impl<S: Storage> Spool<S> {
             acked_written: 0,
             written: 0,
             dropped: Vec::new(),
-            dirty: false,
             urgent: false,
-            stale: false,
             failing: None,
             unusable: None,
             full: false,
@@ -129,13 +129,51 @@ impl<S: Storage> Spool<S> {
         self.live = self.waiting.iter().map(Entry::record).sum();
         self.bytes = self.live;
         self.weight = self.waiting.iter().map(|entry| u64::from(entry.readings)).sum();
-        self.end = if found.session.is_some() { found.end } else { 0 };
-        self.stale = found.end < found.length || found.session.is_none();
+        self.file.end = if found.session.is_some() { found.end } else { 0 };
+        self.file.is_stale = found.end < found.length || found.session.is_none();
         self.next_seq = found.next_seq.max(1);
         self.first_seq = self.next_seq;
         self.written = self.next_seq - 1;
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         (self.acked, self.acked_written) = (first - 1, first - 1);
+    }
+}
+
+/// Opens the spool of a state folder. If the folder or file cannot be used, it logs that once, says so in
+/// [`Opened::trouble`], and the spool works in memory only.
+pub fn open(
+    folder: impl Into<StateFolder>,
+    settings: &Settings,
+    now_ms: u64,
+) -> (Spool<File>, Opened) {
+    let folder = folder.into();
+    let (mut spool, mut opened) = match File::open(NAMES, &folder) {
+        Ok(file) => Spool::open(file, settings, now_ms),
+        Err(error) => {
+            let (spool, opened) = Spool::in_memory(settings, now_ms);
+            (spool, Opened { trouble: Some(refusal(&error)), ..opened })
+        }
+    };
+    if spool.state() == State::Memory
+        && let Some(why) = &mut opened.trouble
+    {
+        let trouble = format!("cannot use {}: {why}", folder.path().join(NAMES.name).display());
+        tracing::warn!(
+            trouble,
+            "durable messages are kept in memory only, and lost with the agent"
+        );
+        why.clone_from(&trouble);
+        spool.unusable = Some(trouble);
+    }
+    (spool, opened)
+}
+
+fn refusal(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            "another agent has it (or a `spool drop` that is at work)".to_owned()
+        }
+        _ => why(error),
     }
 }
 

@@ -6,10 +6,10 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::first::{FIRST_MAX, First};
 use super::message::{DurableMessage, Kind};
-use super::reader::{CHUNK, FIRST_MAX, First, Reader};
-use super::record::{self, HEAD, Head, MAGIC, What};
-use super::storage::Storage;
+use super::record::{self, Head, MAGIC, What};
+use crate::record_file::{CHUNK, HEAD, Reader, Storage};
 use crate::sinks::why;
 
 /// The most waiting items: an index of 32 bytes each, half a MiB.

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 
 use super::queue::Spool;
 use super::scan::Entry;
-use super::storage::Storage;
 use super::types::State;
+use crate::record_file::Storage;
 use crate::sync::IgnorePoison;
 
 /// A shared view of the status. Clones show the same; the spool task updates it after each change.

@@ -13,9 +13,9 @@ use super::job::{Job, JobInput, JobOutput};
 use super::message::DurableMessage;
 use super::queue::Spool;
 use super::status::{SpoolStatus, millis};
-use super::storage::Storage;
 use crate::pipeline::{StageError, StageStats, Task};
 use crate::port::{Discarded, TrackedFrame};
+use crate::record_file::Storage;
 use crate::sync::IgnorePoison;
 
 /// Messages received at one wake-up.

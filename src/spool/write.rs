@@ -6,8 +6,8 @@ use std::io;
 use super::queue::Spool;
 use super::record::{self, MAGIC, What};
 use super::scan::{self, Entry, Session};
-use super::storage::{Storage, append_all};
 use crate::model::Frame;
+use crate::record_file::{HEAD, Storage, append_all};
 use crate::sinks::why;
 
 /// Bytes that are buffered for one write.
@@ -16,8 +16,9 @@ const WRITE_BYTES: usize = 64 << 10;
 impl<S: Storage> Spool<S> {
     /// Records the start of a run.
     pub(super) fn start(&mut self, now_ms: u64) {
-        self.empty_end = self.end; // longer than a new file; corrected when it is written anew
-        let done = if self.stale { self.rewrite(now_ms) } else { self.write_session(now_ms) };
+        self.empty_end = self.file.end; // longer than a new file; corrected when it is written anew
+        let done =
+            if self.file.is_stale { self.rewrite(now_ms) } else { self.write_session(now_ms) };
         match done {
             Ok(()) => self.sync(now_ms),
             Err(error) => self.fail(&error),
@@ -27,7 +28,7 @@ impl<S: Storage> Spool<S> {
     /// Writes everything unwritten. It survives this process then, and a power cut after [`sync`](Self::sync). Does
     /// nothing while the disk is failing: see [`retry`](Self::retry).
     pub fn flush(&mut self, now_ms: u64) {
-        if self.storage.is_some()
+        if self.file.has_storage()
             && self.failing.is_none()
             && let Err(error) = self.try_flush(now_ms)
         {
@@ -63,7 +64,7 @@ impl<S: Storage> Spool<S> {
     /// Shortens the file if nothing waits.
     pub fn tidy(&mut self, now_ms: u64) {
         if self.is_untidy() {
-            self.stale = true;
+            self.file.is_stale = true;
             self.flush(now_ms);
         }
     }
@@ -83,35 +84,35 @@ impl<S: Storage> Spool<S> {
     /// # Errors
     /// The file cannot be truncated or synced.
     pub fn empty(&mut self, now_ms: u64) -> io::Result<()> {
-        let Some(storage) = &mut self.storage else { return Ok(()) };
+        let Some(storage) = self.file.storage() else { return Ok(()) };
         storage.truncate(0)?;
-        self.end = 0;
+        self.file.end = 0;
         let mut bytes = MAGIC.to_vec();
         for _ in 0..2 {
             session_record(&self.session, self.next_seq, now_ms, &mut bytes);
         }
-        if let Err(error) = self.append(&bytes) {
+        if let Err(error) = self.file.append(&bytes) {
             tracing::debug!(%error, "cannot write the spool header after truncation");
         }
-        self.storage.as_mut().map_or(Ok(()), Storage::sync)
+        self.file.storage().map_or(Ok(()), Storage::sync)
     }
 
     /// Whether [`tidy`](Self::tidy) has something to do.
     pub fn is_untidy(&self) -> bool {
-        self.storage.is_some()
+        self.file.has_storage()
             && self.failing.is_none()
             && self.waiting.is_empty()
-            && self.end > self.empty_end
+            && self.file.end > self.empty_end
     }
 
     /// Whether something written is not synced.
     pub fn is_dirty(&self) -> bool {
-        self.dirty && self.failing.is_none()
+        self.file.is_dirty && self.failing.is_none()
     }
 
     /// Whether everything that waits is on disk, and synced.
     pub fn is_stored(&self) -> bool {
-        self.storage.is_some() && self.in_memory == 0 && self.failing.is_none() && !self.urgent
+        self.file.has_storage() && self.in_memory == 0 && self.failing.is_none() && !self.urgent
     }
 
     /// Whether unsynced data includes items, and not only acknowledgements and drops.
@@ -123,10 +124,10 @@ impl<S: Storage> Spool<S> {
     fn write_session(&mut self, now_ms: u64) -> io::Result<()> {
         let mut bytes = Vec::new();
         session_record(&self.session, self.next_seq, now_ms, &mut bytes);
-        if self.end + bytes.len() as u64 > self.size {
+        if self.file.end + bytes.len() as u64 > self.size {
             return self.rewrite(now_ms);
         }
-        self.append(&bytes)
+        self.file.append(&bytes)
     }
 
     fn fail(&mut self, error: &io::Error) {
@@ -142,8 +143,8 @@ impl<S: Storage> Spool<S> {
         let notes = self.dropped.len() + usize::from(self.acked > self.acked_written);
         let unwritten = self.waiting.range(first..).filter(|entry| self.fits_in_file(entry));
         let bytes = unwritten.map(|entry| entry.record()).sum::<u64>();
-        let bytes = bytes + (notes * record::HEAD) as u64;
-        if self.stale || (bytes > 0 && self.end + bytes > self.size) {
+        let bytes = bytes + (notes * HEAD) as u64;
+        if self.file.is_stale || (bytes > 0 && self.file.end + bytes > self.size) {
             return self.rewrite(now_ms);
         }
         let mut out = Vec::new();
@@ -157,7 +158,7 @@ impl<S: Storage> Spool<S> {
         for index in first..self.waiting.len() {
             let entry = self.waiting[index];
             if let Some(frame) = self.frames.get(&entry.seq).filter(|_| self.fits_in_file(&entry)) {
-                gathered.push((index, self.end + out.len() as u64));
+                gathered.push((index, self.file.end + out.len() as u64));
                 let (what, says) = (What::Item(entry.kind), (entry.readings, entry.request));
                 record::write(what, entry.seq, entry.at_ms, says, &frame.bytes, &mut out);
             }
@@ -174,7 +175,7 @@ impl<S: Storage> Spool<S> {
         out: &mut Vec<u8>,
         gathered: &mut Vec<(usize, u64)>,
     ) -> io::Result<()> {
-        self.append(out)?;
+        self.file.append(out)?;
         out.clear();
         // The first part holds all of these records.
         self.dropped.clear();
@@ -185,53 +186,29 @@ impl<S: Storage> Spool<S> {
         Ok(())
     }
 
-    /// Appends all of `bytes`, or nothing.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (Some(storage), false) = (&mut self.storage, bytes.is_empty()) else { return Ok(()) };
-        let written = append_all(|part| storage.append(part), bytes);
-        match written {
-            Ok(()) => self.end += bytes.len() as u64,
-            // Synced too: bytes behind the end must not be taken for records after a power cut.
-            Err(_) => self.stale |= storage.truncate(self.end).and(storage.sync()).is_err(),
-        }
-        self.dirty = true;
-        written
-    }
-
     fn try_sync(&mut self, now_ms: u64) -> io::Result<()> {
-        let (Some(storage), true) = (&mut self.storage, self.dirty) else { return Ok(()) };
-        if storage.sync().is_err() {
-            // The file can no longer be trusted.
+        if self.file.sync().is_err() {
             return self.rewrite(now_ms);
         }
-        (self.dirty, self.urgent) = (false, false);
+        self.urgent = false;
         Ok(())
     }
 
     /// Writes everything that waits to a new file, which replaces the old one atomically.
     fn rewrite(&mut self, now_ms: u64) -> io::Result<()> {
-        self.stale = true;
-        let longest = self.capacity();
-        let Some(storage) = &mut self.storage else { return Ok(()) };
         let content = Content {
             session: &self.session,
             waiting: &self.waiting,
             frames: &self.frames,
-            longest,
+            longest: self.capacity(),
             next_seq: self.next_seq,
         };
-        let written = content.write_beside(storage, now_ms);
-        let committed = written.map(|made| (storage.commit(), made));
-        let exchanged = committed.is_ok() && storage.exchanged();
-        if !exchanged {
-            storage.abandon();
-        }
-        let (committed, made) = committed?;
-        if !exchanged {
-            return committed;
-        }
-        (self.stale, self.dirty, self.urgent) = (false, committed.is_err(), false);
-        (self.end, self.empty_end) = (made.end, made.empty_end);
+        let (made, done) = self.file.replace(|storage| {
+            let made = content.write_beside(storage, now_ms)?;
+            Ok((made.end, made))
+        });
+        let Some(made) = made else { return done };
+        (self.urgent, self.empty_end) = (false, made.empty_end);
         (self.acked_written, self.written) = (self.acked, self.next_seq - 1);
         for (index, offset) in made.places {
             self.set_offset(index, u32::try_from(offset).map_err(io::Error::other)?);
@@ -242,7 +219,7 @@ impl<S: Storage> Spool<S> {
             }
         }
         self.dropped.clear();
-        committed
+        done
     }
 }
 
@@ -258,7 +235,6 @@ struct Content<'a> {
 
 impl Content<'_> {
     fn write_beside<S: Storage>(&self, storage: &mut S, now_ms: u64) -> io::Result<Made> {
-        storage.begin()?;
         let mut out = MAGIC.to_vec();
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         session_record(self.session, first, now_ms, &mut out);

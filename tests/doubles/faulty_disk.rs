@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use infiniservice::model::Rng;
-use infiniservice::spool::Storage;
+use infiniservice::record_file::Storage;
 
 /// The size that a disk writes atomically.
 const SECTOR: usize = 512;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use infiniservice::commands::actions::LINE_MAX;
 use infiniservice::pipeline::Task;
 use infiniservice::port::{Audience, TrackedFrame};
-use infiniservice::spool::{DurableMessage, File, Kind, SIZE_MIN, Settings, Spool, SpoolTask};
+use infiniservice::record_file::File;
+use infiniservice::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool, SpoolTask};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use infiniservice::spool::{Kind, NAME, State, open};
+use infiniservice::spool::{Kind, NAMES, State, open};
 use rustix::fs::{Access, access};
 use tempfile::TempDir;
 
@@ -35,14 +35,14 @@ fn spool(what: &str, state: &Path) -> (i32, String, String) {
 
 /// Both commands report `why` and still show the content; and the agent behaves as they report.
 fn is_reported(state: &Path, why: &str) {
-    let before = fs::metadata(state.join(NAME)).unwrap();
+    let before = fs::metadata(state.join(NAMES.name)).unwrap();
     let (code, out, _) = spool("check", state);
     assert!(code == 1 && out.contains("in memory only") && out.contains(why), "{code} {out}");
     assert!(out.ends_with("1 item can be read\n"), "{out}");
     let (code, out, error) = spool("ls", state);
     assert!(code == 0 && out.contains("1 item, "), "{code} {out}");
     assert!(error.contains("in memory only") && error.contains(why), "{error}");
-    let after = fs::metadata(state.join(NAME)).unwrap();
+    let after = fs::metadata(state.join(NAMES.name)).unwrap();
     assert_eq!((before.permissions(), before.len()), (after.permissions(), after.len()));
     let (agent, opened) = open(state, &settings(SIZE), NOW);
     assert_eq!(agent.state(), State::Memory);
@@ -54,14 +54,14 @@ fn a_file_with_a_second_name_is_not_ok() {
     let (_folder, state) = folder("hello");
     let (code, out, _) = spool("check", &state);
     assert!(code == 0 && out.contains(": ok (1 item in "), "{out}");
-    fs::hard_link(state.join(NAME), state.join("second")).unwrap();
+    fs::hard_link(state.join(NAMES.name), state.join("second")).unwrap();
     is_reported(&state, "it has another name too");
 }
 
 #[test]
 fn a_file_of_another_user_is_not_ok() {
     let (_folder, state) = folder("hello");
-    let path = state.join(NAME);
+    let path = state.join(NAMES.name);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
     if chown(&path, Some(65_534), Some(65_534)).is_err() {
         return eprintln!("not root: a file cannot be given to another user here");

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use infiniservice::spool::{ASIDE, File, Kind, NAME, Spool, State, open};
+use infiniservice::record_file::File;
+use infiniservice::spool::{Kind, NAMES, Spool, State, open};
 use tempfile::TempDir;
 
 use super::rig::{message, settings, text};
@@ -97,7 +98,7 @@ fn a_spool_that_is_not_there_is_no_mistake() {
 #[test]
 fn check_says_what_is_wrong_and_what_would_be_kept() {
     let (_folder, state) = folder();
-    let path = state.join(NAME);
+    let path = state.join(NAMES.name);
     let whole = fs::read(&path).unwrap();
     let length = whole.len();
     let (code, out, _) = command(&state, &["check"]);
@@ -157,20 +158,20 @@ fn all_can_be_dropped_where_there_is_no_room_for_a_new_file() {
     let (_folder, state) = folder();
     // What stands in the new file's place cannot be removed, as little as a full disk takes one.
     fs::create_dir(state.join("spool.new")).unwrap();
-    fs::write(state.join(ASIDE), "what an agent could not read").unwrap();
-    let before = fs::read(state.join(NAME)).unwrap();
+    fs::write(state.join(NAMES.aside), "what an agent could not read").unwrap();
+    let before = fs::read(state.join(NAMES.name)).unwrap();
     let (code, _, error) = command(&state, &["drop", "2"]);
     assert_eq!(code, 78);
     let (says, helps) = ("cannot be written without them: ", "(`spool drop --all` takes no space)");
     assert!(error.contains(says) && error.contains(helps), "{error}");
-    assert_eq!(fs::read(state.join(NAME)).unwrap(), before);
+    assert_eq!(fs::read(state.join(NAMES.name)).unwrap(), before);
     assert!(command(&state, &["check"]).1.contains("is kept as spool.damaged"));
 
     let (code, out, error) = command(&state, &["drop", "--all"]);
     assert_eq!((code, error.as_str()), (0, ""));
     assert_eq!(out, "4 items given up, 0 items left; spool.damaged is removed\n");
-    assert!(!fs::read(state.join(NAME)).unwrap().windows(3).any(|part| part == b"c-1"));
-    assert!(!state.join(ASIDE).exists());
+    assert!(!fs::read(state.join(NAMES.name)).unwrap().windows(3).any(|part| part == b"c-1"));
+    assert!(!state.join(NAMES.aside).exists());
     fs::remove_dir(state.join("spool.new")).unwrap();
     let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
     assert_eq!((opened.corruptions, opened.cloned), (vec![], false));
@@ -191,7 +192,7 @@ fn the_state_folder_is_found_in_the_agents_files() {
 #[test]
 fn only_the_owner_reads_it_and_nothing_else_is_taken_for_it() {
     let (folder, state) = folder();
-    let path = state.join(NAME);
+    let path = state.join(NAMES.name);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o077, 0);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -221,12 +222,12 @@ fn only_the_owner_reads_it_and_nothing_else_is_taken_for_it() {
 fn a_second_agent_keeps_in_memory_and_leaves_the_file_alone() {
     let (_folder, state) = folder();
     let (_first, _) = open(&state, &settings(SIZE), now_ms());
-    let before = fs::read(state.join(NAME)).unwrap();
+    let before = fs::read(state.join(NAMES.name)).unwrap();
     let (mut second, opened) = open(&state, &settings(SIZE), now_ms());
     assert!(opened.trouble.unwrap().contains("another agent has it"));
     second.put(message(Kind::Event, "x"), 0, now_ms());
     second.flush(now_ms());
-    assert_eq!(fs::read(state.join(NAME)).unwrap(), before);
+    assert_eq!(fs::read(state.join(NAMES.name)).unwrap(), before);
     assert!(File::is_in_use(&state));
 }
 
@@ -241,10 +242,12 @@ fn what_the_kernel_has_survives_the_process() {
         spool.flush(now_ms());
     }
     let waiting = spool.waiting().len();
-    let found =
-        infiniservice::spool::scan(&mut File::open_read_only(&state).unwrap().unwrap(), u64::MAX);
+    let found = infiniservice::spool::scan(
+        &mut File::open_read_only(NAMES, &state).unwrap().unwrap(),
+        u64::MAX,
+    );
     assert_eq!((found.waiting.len(), found.corruptions.len()), (waiting, 0));
-    let length = fs::metadata(state.join(NAME)).unwrap().len();
+    let length = fs::metadata(state.join(NAMES.name)).unwrap().len();
     assert!(length <= SIZE, "{length}");
     let _: Spool<File> = spool;
 }

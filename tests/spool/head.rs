@@ -4,7 +4,7 @@
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::fs;
 
-use infiniservice::spool::{ASIDE, Kind, NAME, SIZE_MIN, Settings, Spool, State, open, scan};
+use infiniservice::spool::{Kind, NAMES, SIZE_MIN, Settings, Spool, State, open, scan};
 use tempfile::TempDir;
 
 use super::rig::{NOW, message, settings, small, text, texts};
@@ -85,9 +85,9 @@ fn what_cannot_be_set_aside_is_left_as_it_is() {
 #[test]
 fn one_file_is_kept_aside_and_only_its_owner_reads_it() {
     let folder = TempDir::new().unwrap();
-    let aside = folder.path().join(ASIDE);
+    let aside = folder.path().join(NAMES.aside);
     for said in ["the first", "the second"] {
-        fs::write(folder.path().join(NAME), said).unwrap();
+        fs::write(folder.path().join(NAMES.name), said).unwrap();
         let (spool, opened) = open(folder.path(), &settings(SIZE_MIN), NOW);
         assert!(opened.aside && spool.state() == State::Ok);
         assert_eq!(fs::read(&aside).unwrap(), said.as_bytes());

@@ -8,9 +8,10 @@ use infiniservice::model::{Frame, Unacknowledged};
 use infiniservice::pipeline::StageCounts;
 use infiniservice::pipeline::{ExitStatus, Restart, Sink, StageStats, StatsRegistry, Task, run};
 use infiniservice::port::TrackedFrame;
+use infiniservice::record_file::Storage;
 use infiniservice::spool::{
     DurableMessage, DurableSink, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus, SpoolTask,
-    State, Storage, open,
+    State, open,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;

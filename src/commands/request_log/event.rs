@@ -8,7 +8,7 @@ use super::now_ms;
 use crate::commands::decode::SCRIPT;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
-use crate::spool::{RawHead, write_raw};
+use crate::record_file::{self, RawHead};
 
 /// The machine and boot that the file belongs to, and the time before which it is incomplete.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ impl Event {
             Self::Envelope(ts, _) => ts.cast_unsigned(),
             _ => now_ms(),
         };
-        write_raw(&RawHead::new(code, number.into(), at_ms), &body, out);
+        record_file::write(&RawHead::new(code, number.into(), at_ms), &body, out);
     }
 
     /// Decodes a record; `None` if it is invalid.

@@ -6,8 +6,8 @@ use std::io;
 use super::SIZE;
 use super::event::{BODY_MAX, CODES, Event};
 use crate::pipeline::LogLimit;
+use crate::record_file::{self, HEAD, Names, Reader, RecordFile, Storage, append_all};
 use crate::sinks::why;
-use crate::spool::{HEAD, Names, Reader, Storage, append_all, read_raw};
 
 /// The names of the file in the state folder. The lock has a file of its own, since the folder's is the spool's.
 pub const NAMES: Names = Names {
@@ -35,19 +35,14 @@ pub(super) struct Found {
     length: u64,
 }
 
-/// The open file. `storage` is `None` where there is none.
+/// The open file.
 #[derive(Default)]
 pub(super) struct Disk {
-    storage: Option<Box<dyn Storage>>,
-    /// Why the file cannot be used.
+    pub(super) file: RecordFile<dyn Storage>,
+    /// Why it cannot be used.
     unusable: Option<String>,
-    end: u64,
-    /// It has to be written anew before anything can be appended.
-    pub is_stale: bool,
-    /// Something was written that a power cut would take.
-    is_dirty: bool,
     /// Writing fails.
-    pub failing: LogLimit,
+    pub(super) failing: LogLimit,
 }
 
 impl Disk {
@@ -71,9 +66,10 @@ impl Disk {
         });
         match opened {
             Ok((storage, found)) => {
-                let is_stale = found.wrong.is_some() || found.records == 0;
-                let (storage, end) = (Some(storage), found.length);
-                (Self { storage, end, is_stale, ..Self::default() }, found)
+                let mut file = RecordFile::new(Some(storage));
+                file.end = found.length;
+                file.is_stale = found.wrong.is_some() || found.records == 0;
+                (Self { file, ..Self::default() }, found)
             }
             Err(trouble) => {
                 tracing::error!(trouble, "the request log cannot be used; it is in memory only");
@@ -82,68 +78,24 @@ impl Disk {
         }
     }
 
-    /// Whether writing may block.
-    pub(super) fn blocks(&self) -> bool {
-        self.storage.as_ref().is_some_and(|storage| storage.blocks())
-    }
-
     /// The end of each write, where there is no file.
     pub(super) fn without_file(&self) -> Option<Result<(), String>> {
-        self.storage.is_none().then(|| self.unusable.clone().map_or(Ok(()), Err))
+        (!self.file.has_storage()).then(|| self.unusable.clone().map_or(Ok(()), Err))
     }
 
     /// Whether `bytes` more would be too many.
     pub(super) fn is_full(&self, bytes: usize) -> bool {
-        self.end + bytes as u64 > SIZE
+        self.file.end + bytes as u64 > SIZE
     }
 
-    /// Adds `bytes`: all, or nothing that stays.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (Some(storage), false) = (&mut self.storage, bytes.is_empty()) else { return Ok(()) };
-        let written = append_all(|part| storage.append(part), bytes);
-        match written {
-            Ok(()) => self.end += bytes.len() as u64,
-            // Synced too: what lies behind the end after a power cut must not be taken for records.
-            Err(_) => self.is_stale |= storage.truncate(self.end).and(storage.sync()).is_err(),
-        }
-        self.is_dirty = true;
-        written
-    }
-
-    /// Makes what was written survive a power cut.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        let (Some(storage), true) = (&mut self.storage, self.is_dirty) else { return Ok(()) };
-        match storage.sync() {
-            Ok(()) => self.is_dirty = false,
-            // Linux forgets that the pages were dirty, so what is in that file can no longer be relied on.
-            Err(error) => {
-                self.is_stale = true;
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts a file of these bytes in the old one's place, synced, at once or not at all.
-    pub(super) fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(storage) = &mut self.storage else { return Ok(()) };
-        self.is_stale = true;
-        let written = storage
-            .begin()
-            .and_then(|()| append_all(|part| storage.append_beside(part), &MAGIC))
-            .and_then(|()| append_all(|part| storage.append_beside(part), bytes));
-        let committed = written.and_then(|()| {
-            let committed = storage.commit();
-            if storage.exchanged() {
-                self.end = (MAGIC.len() + bytes.len()) as u64;
-                (self.is_stale, self.is_dirty) = (committed.is_err(), committed.is_err());
-            }
-            committed
+    /// Puts a file of these records in the old one's place.
+    pub(super) fn replace(&mut self, records: &[u8]) -> io::Result<()> {
+        let (_, done) = self.file.replace(|storage| {
+            append_all(|part| storage.append_beside(part), &MAGIC)?;
+            append_all(|part| storage.append_beside(part), records)?;
+            Ok(((MAGIC.len() + records.len()) as u64, ()))
         });
-        if committed.is_err() {
-            storage.abandon();
-        }
-        committed
+        done
     }
 }
 
@@ -171,7 +123,9 @@ fn read(storage: &mut dyn Storage, mut take: impl FnMut(Event)) -> io::Result<Fo
         let bytes = reader.bytes(at, HEAD)?;
         is_cut = bytes.len() < HEAD;
         // Mostly a look at one byte says that no head begins there.
-        let head = Some(bytes).filter(|_| !is_cut && CODES.contains(&bytes[4])).and_then(read_raw);
+        let head = Some(bytes)
+            .filter(|_| !is_cut && CODES.contains(&bytes[4]))
+            .and_then(record_file::read);
         let Some(head) = head.filter(|head| head.length as usize <= BODY_MAX) else {
             wrong("no record is", at);
             at += if is_cut { HEAD as u64 } else { 1 };

@@ -59,8 +59,9 @@ use crate::commands::authorize::policy;
 use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::reply::Outbound;
 use crate::files::{StateFolder, Untrusted};
+use crate::record_file::{File, Storage};
 use crate::sinks::why;
-use crate::spool::{self, Storage, millis};
+use crate::spool::millis;
 use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
@@ -182,7 +183,7 @@ impl RequestLog {
         now_ms: i64,
     ) -> io::Result<Self> {
         let folder = folder.into();
-        let storage = match spool::File::open_as(NAMES, &folder) {
+        let storage = match File::open(NAMES, &folder) {
             Ok(file) => Ok(Box::new(file) as Box<dyn Storage>),
             Err(error)
                 if error.kind() == io::ErrorKind::WouldBlock || Untrusted::of(&error).is_some() =>
@@ -229,7 +230,7 @@ impl RequestLog {
         if let Some(continued) = &continued {
             live.state.continue_started(continued);
         }
-        let blocks = disk.blocks();
+        let blocks = disk.file.blocks();
         let (live, disk) = (Mutex::new(live), Mutex::new(disk));
         let log =
             Self(Arc::new(Inner { live, disk, blocks, is_copy, continued, ..<_>::default() }));
@@ -444,17 +445,17 @@ impl Inner {
             return done;
         }
         let (count, taken) = (live.count, live.pending.len());
-        disk.is_stale |= std::mem::take(&mut live.is_stale);
-        let anew = disk.is_stale || disk.is_full(taken);
+        disk.file.is_stale |= std::mem::take(&mut live.is_stale);
+        let anew = disk.file.is_stale || disk.is_full(taken);
         let mut bytes = Vec::new();
         match anew {
             true => live.state.events().for_each(|event| event.write(&mut bytes)),
             false => bytes.clone_from(&live.pending),
         }
         drop(live);
-        let written = if anew { disk.replace(&bytes) } else { disk.append(&bytes) };
+        let written = if anew { disk.replace(&bytes) } else { disk.file.append(&bytes) };
         let is_written = written.is_ok();
-        let done = written.and_then(|()| if sync { disk.sync() } else { Ok(()) });
+        let done = written.and_then(|()| if sync { disk.file.sync() } else { Ok(()) });
         let mut live = self.live();
         if is_written {
             let taken = taken.min(live.pending.len()); // less where they became too many

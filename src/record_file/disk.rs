@@ -9,16 +9,9 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::queue::Spool;
 use super::storage::Storage;
-use super::types::{Opened, Settings, State};
 use crate::files::{StateFolder, is_own, make_private, open_in};
 use crate::sinks::why;
-
-/// The file's name in the state folder.
-pub const NAME: &str = "spool";
-/// The name of a file that was set aside because it cannot be used.
-pub const ASIDE: &str = "spool.damaged";
 
 /// The names of a record file in the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +26,11 @@ pub struct Names {
     pub lock: Option<&'static str>,
 }
 
-impl Names {
-    /// The names of the spool.
-    pub const SPOOL: Self = Self { name: NAME, beside: "spool.new", aside: ASIDE, lock: None };
-}
-
-/// `spool` in a folder, mode 0600: it holds the output of commands.
+/// A record file in a state folder, mode 0600: it may hold the output of commands.
 ///
 /// A symbolic link, a pipe or folder, a file of another user and one with a second name are refused. The folder is
 /// created where it is missing, as [`StateFolder`] says. Its advisory lock (`flock`) is held while this value
-/// lives, so that there is one writer: an agent, or `infiniservice spool drop`.
+/// lives, so that there is one writer: an agent, or a command that edits the file.
 #[derive(Debug)]
 pub struct File {
     /// The folder, to create it again when it is removed.
@@ -70,15 +58,7 @@ impl File {
     /// # Errors
     /// The folder cannot be made or opened, another process has the lock
     /// ([`WouldBlock`](io::ErrorKind::WouldBlock)), or the file is refused.
-    pub fn open(folder: impl Into<StateFolder>) -> io::Result<Self> {
-        Self::open_as(Names::SPOOL, folder)
-    }
-
-    /// As [`open`](Self::open), for a file with other names.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open).
-    pub fn open_as(names: Names, folder: impl Into<StateFolder>) -> io::Result<Self> {
+    pub fn open(names: Names, folder: impl Into<StateFolder>) -> io::Result<Self> {
         let state = folder.into();
         let (folder, lock) = open_and_lock(&state, names.lock)?;
         let file = match open_in(&folder, names.name, OFlags::RDWR) {
@@ -98,15 +78,15 @@ impl File {
     ///
     /// # Errors
     /// It cannot be opened, or is no regular file.
-    pub fn open_read_only(folder: &Path) -> io::Result<Option<Self>> {
+    pub fn open_read_only(names: Names, folder: &Path) -> io::Result<Option<Self>> {
         let state = StateFolder::from(folder);
         let opened = open_folder(folder)
-            .and_then(|folder| Ok((open_in(&folder, NAME, OFlags::RDONLY)?, folder)));
+            .and_then(|folder| Ok((open_in(&folder, names.name, OFlags::RDONLY)?, folder)));
         match opened {
             Ok((file, folder)) => {
                 let (file, beside) = (Some(file), None);
                 let (end, is_foreign, renamed, exchanged) = (None, false, false, false);
-                let (names, lock) = (Names::SPOOL, None);
+                let lock = None;
                 Ok(Some(Self {
                     state,
                     names,
@@ -130,7 +110,7 @@ impl File {
     ///
     /// # Errors
     /// Why the folder or the file would be refused.
-    pub fn check_usable(folder: &Path) -> io::Result<()> {
+    pub fn check_usable(names: Names, folder: &Path) -> io::Result<()> {
         StateFolder::from(folder).judge()?;
         let opened = match open_folder(folder) {
             // It would be created in the nearest folder above that exists.
@@ -146,7 +126,7 @@ impl File {
             opened => opened?,
         };
         is_writable(&opened)?;
-        match open_in(&opened, NAME, OFlags::RDWR) {
+        match open_in(&opened, names.name, OFlags::RDWR) {
             Ok(file) => is_own(&file.metadata()?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -164,7 +144,7 @@ impl File {
     /// # Errors
     /// The file cannot be removed.
     pub fn remove_aside(&self) -> io::Result<bool> {
-        match rustix::fs::unlinkat(&self.folder, ASIDE, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.folder, self.names.aside, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
@@ -192,44 +172,6 @@ impl Drop for File {
             Some(lock) => rustix::fs::flock(lock, FlockOperation::Unlock),
             None => rustix::fs::flock(&self.folder, FlockOperation::Unlock),
         };
-    }
-}
-
-/// Opens the spool of a state folder. If the folder or file cannot be used, it logs that once, says so in
-/// [`Opened::trouble`], and the spool works in memory only.
-pub fn open(
-    folder: impl Into<StateFolder>,
-    settings: &Settings,
-    now_ms: u64,
-) -> (Spool<File>, Opened) {
-    let folder = folder.into();
-    let (mut spool, mut opened) = match File::open(&folder) {
-        Ok(file) => Spool::open(file, settings, now_ms),
-        Err(error) => {
-            let (spool, opened) = Spool::in_memory(settings, now_ms);
-            (spool, Opened { trouble: Some(refusal(&error)), ..opened })
-        }
-    };
-    if spool.state() == State::Memory
-        && let Some(why) = &mut opened.trouble
-    {
-        let trouble = format!("cannot use {}: {why}", folder.path().join(NAME).display());
-        tracing::warn!(
-            trouble,
-            "durable messages are kept in memory only, and lost with the agent"
-        );
-        why.clone_from(&trouble);
-        spool.unusable = Some(trouble);
-    }
-    (spool, opened)
-}
-
-fn refusal(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            "another agent has it (or a `spool drop` that is at work)".to_owned()
-        }
-        _ => why(error),
     }
 }
 
