@@ -528,6 +528,21 @@ async fn what_waits_in_the_spool_is_not_told_by_the_log_too() {
     assert!(recovered(&begin(&disk, "b", NOW)).await.is_empty());
 }
 
+/// What a power cut took of the log it did not take of the spool, which is synced sooner.
+#[tokio::test]
+async fn the_reply_to_a_lost_request_closes_no_other_one_when_it_is_acknowledged() {
+    let disk = FaultyDisk::new(1);
+    let log = begin(&disk, "b", NOW);
+    let waiting = [1, 2, 3]; // of a log that is gone
+    log.number_after(&waiting);
+    log.claim(&request("new", false));
+    log.start("new", true).await.unwrap();
+    log.acknowledge(&waiting);
+    drop(log);
+    let told = recovered(&begin(&disk, "b", NOW)).await;
+    assert_eq!(told.into_keys().collect::<Vec<_>>(), ["new"]);
+}
+
 /// On a real disk: many that start at once share their syncs, and whoever opens it next knows all.
 #[tokio::test]
 async fn many_that_start_at_once_are_all_on_the_disk() {

@@ -55,7 +55,7 @@ pub(super) fn command_flow(
             session_start = session_start.recovering(Recovery {
                 log: command_state.log.clone(),
                 audit: Some(command_state.audit.clone()),
-                waiting: port.acks.subscribe(command_state.log.acknowledger()),
+                waiting: command_state.log.follow(&port.acks),
                 hosts: is_best_effort.then(|| port.hosts.clone()),
             });
         }

@@ -95,13 +95,21 @@ impl Drop for Listener {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
+
+    /// A socket that nobody listens at. One that was bound and closed might be open for a moment more in a program that
+    /// another test is starting.
+    fn leave_over(path: &Path) {
+        mknodat(CWD, path, FileType::Socket, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
 
     #[tokio::test]
     async fn a_left_over_socket_is_replaced_and_one_in_use_or_a_file_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        leave_over(&path);
         assert!(path.exists(), "left over");
         let first = Listener::bind(&path).await.unwrap();
         let second = Listener::bind(&path).await.unwrap_err().to_string();
@@ -121,7 +129,7 @@ mod tests {
         let path = dir.path().join("vm.sock");
         let absent = Host::connect(&path, Settings::default()).await.unwrap_err().to_string();
         assert!(absent.contains("there is no socket") && absent.contains("--listen"), "{absent}");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        leave_over(&path);
         let left = Host::connect(&path, Settings::default()).await.unwrap_err().to_string();
         assert!(left.contains("nobody listens"), "{left}");
     }

@@ -295,7 +295,7 @@ impl CommandState {
         let greet = greet.recovering(Recovery {
             log: self.log.clone(),
             audit: None,
-            waiting: self.acks.subscribe(self.log.acknowledger()),
+            waiting: self.log.follow(&self.acks),
             hosts: None,
         });
         let told = Pipeline::from_sources(

@@ -61,7 +61,7 @@ use crate::commands::reply::Outbound;
 use crate::files::{StateFolder, Untrusted};
 use crate::record_file::{File, Storage};
 use crate::sinks::why;
-use crate::spool::millis;
+use crate::spool::{Acks, millis};
 use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
@@ -344,14 +344,23 @@ impl RequestLog {
         });
     }
 
-    /// A weak handle that acknowledges: for the spool, which may outlive the log.
-    pub fn acknowledger(&self) -> impl Fn(&[u32]) + Send + 'static {
+    /// Records what the hosts of a spool acknowledge, before now and from now on, as long as the log lives. Returns the
+    /// requests whose replies waited in it when it was opened.
+    pub fn follow(&self, acks: &Acks) -> Vec<u32> {
         let log = Arc::downgrade(&self.0);
-        move |numbers| {
+        let waiting = acks.subscribe(move |numbers| {
             if let Some(log) = log.upgrade() {
                 Self(log).acknowledge(numbers);
             }
-        }
+        });
+        self.number_after(&waiting);
+        waiting
+    }
+
+    /// Gives new requests higher numbers than these, whose replies wait. A power cut, or the loss of the log, may have
+    /// taken the records of these; and the acknowledgement of such a reply must not close another request.
+    pub fn number_after(&self, waiting: &[u32]) {
+        self.0.live().state.number_after(waiting.iter().copied().max().unwrap_or(0));
     }
 
     /// Waits until all records so far are on the disk; one sync serves all that wait.

@@ -97,6 +97,11 @@ impl State {
         self.last.checked_add(1).unwrap_or(1)
     }
 
+    /// Numbers new requests from above `number`.
+    pub(super) fn number_after(&mut self, number: u32) {
+        self.last = self.last.max(number);
+    }
+
     /// Applies an event.
     pub(super) fn apply(&mut self, event: Event) {
         self.is_closed = event == Event::Closed;
