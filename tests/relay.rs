@@ -421,6 +421,7 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
         (format!("{guests}{nats}secret = \"hunter2\"\n"), "does not say where the secret is found"),
         (format!("{guests}{nats}ca = \"ca.pem\"\n"), "is no path of a file"),
         (format!("{guests}{nats}max_age = \"1m\"\n"), "for longer than their lines are kept"),
+        (format!("{guests}{nats}max_age = \"367days\"\n"), "the longest \"366days\""),
         (format!("{guests}{nats}[nats.commands]\n"), "nothing signs the commands"),
         (format!("{guests}{secret}{nats}[nats.commands]\nallow = [\"Dance\"]\n"), "is no action"),
         (
@@ -443,9 +444,12 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
         assert_eq!(code, Some(78), "{text}: {err}");
         assert!(err.contains(said) && !err.contains("hunter2"), "{text}: {err}");
     }
+    std::fs::write(&file, format!("{guests}{nats}max_age = \"366days\"\n")).unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/relay.toml");
-    let (code, err) = check(&example, &["--check"]);
-    assert_eq!(code, Some(0), "{err}");
+    for right in [&file, &example] {
+        let (code, err) = check(right, &["--check"]);
+        assert_eq!(code, Some(0), "{}: {err}", right.display());
+    }
     let (code, err) = check(&example, &["--json"]);
     assert_eq!(code, Some(78), "{err}");
     assert!(

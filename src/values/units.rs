@@ -11,22 +11,27 @@ use serde::de::{Deserialize, Deserializer};
 
 use super::value::{Problem, Raw};
 
-/// A length of time from 10 ms to one day, written with its unit: `"500ms"`, `"30s"`, `"1m 30s"`.
+/// A length of time, written with its unit: `"500ms"`, `"30s"`, `"1m 30s"`. From 10 ms to one day, except
+/// where a key states a longest of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(Duration);
 
 impl Period {
     /// The shortest.
     pub const MIN: Duration = Duration::from_millis(10);
-    /// The longest.
+    /// The longest where a key states none.
     pub const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// Checks the bounds.
+    /// Checks the bounds, [`Period::MIN`] and [`Period::MAX`].
     pub fn new(length: Duration) -> Result<Self, Problem> {
+        Self::within(length, Self::MAX, PERIOD_BOUNDS)
+    }
+
+    fn within(length: Duration, most: Duration, bounds: &str) -> Result<Self, Problem> {
         match length {
-            _ if length.is_zero() => Err(Problem::new("is zero", PERIOD_BOUNDS)),
-            _ if length < Self::MIN => Err(Problem::new("is too short", PERIOD_BOUNDS)),
-            _ if length > Self::MAX => Err(Problem::new("is too long", PERIOD_BOUNDS)),
+            _ if length.is_zero() => Err(Problem::new("is zero", bounds)),
+            _ if length < Self::MIN => Err(Problem::new("is too short", bounds)),
+            _ if length > most => Err(Problem::new("is too long", bounds)),
             _ => Ok(Self(length)),
         }
     }
@@ -36,7 +41,7 @@ impl Period {
         self.0
     }
 
-    /// Parses a value of at most `most`, which `bounds` states, so that the error names no wider bound.
+    /// Parses a value of at most `most`, which may be above [`Period::MAX`]; the error states `bounds` and no others.
     pub(crate) fn at_most<'de, D: Deserializer<'de>>(
         deserializer: D,
         most: Duration,
@@ -53,9 +58,8 @@ impl Period {
     fn read(raw: Raw, most: Duration, bounds: &str) -> Result<Self, Problem> {
         match raw {
             Raw::Text(text) => match length(text.trim())? {
-                Some(length) if length <= most => Self::new(length)
-                    .map_err(|problem| Problem { help: bounds.to_owned(), ..problem }),
-                _ => Err(Problem::new("is too long", bounds)),
+                Some(length) => Self::within(length, most, bounds),
+                None => Err(Problem::new("is too long", bounds)),
             },
             Raw::Whole(_) | Raw::Real(_) => {
                 let help = "put it in quotes with a unit (ms, s, m, h), as in \"30s\"";
