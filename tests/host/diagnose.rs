@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::peer::{Done, SECRET, Socket, host, run};
 use super::support::flows::{COMMANDS, WHOLE, metrics};
-use super::support::{Place, Running};
+use super::support::{Place, Running, leave_socket};
 
 /// Diagnoses a socket: the cause, and the whole verdict.
 async fn verdict(socket: &Path) -> (String, String) {
@@ -67,7 +67,7 @@ async fn a_path_where_no_guest_can_be_has_its_cause() {
     let path = folder.path().join("vm.sock");
     assert_eq!(verdict(&path).await.0, "no_socket");
     assert_eq!(verdict(&path.join("below")).await.0, "no_socket");
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    leave_socket(&path);
     assert_eq!(verdict(&path).await.0, "nobody_listens");
     assert_eq!(verdict(&path.join("below")).await.0, "no_socket", "below what is no folder");
     fs::remove_file(&path).unwrap();

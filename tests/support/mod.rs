@@ -14,10 +14,18 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use infiniservice::host::{RawCommand, Shell};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 /// No test waits longer for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A socket that nobody listens at. One that was bound and closed might be open for a moment more in a program that
+/// another test is starting.
+pub fn leave_socket(path: impl AsRef<Path>) {
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, path.as_ref(), FileType::Socket, mode, 0).unwrap();
+}
 
 /// A folder for one test, with a host's socket in it.
 pub struct Place {
