@@ -2,13 +2,13 @@
 //! guest and a plain socket at the host. Nothing here knows how the agent is built inside.
 //!
 //! Each case boots its own machine and says by its name what it holds the agent to. As many run at a time as there
-//! are test threads; those that measure run alone. `cargo test` shows them as ignored. With what they need (QEMU, a static busybox, and the kernel and the disk of
-//! `.ci/vm-kernel` and `.ci/vm-systemd`) `cargo test --test vm -- --ignored` runs them, and fails where something is
+//! are test threads; those that measure run alone. `cargo test` shows them as ignored. With what they need (QEMU, a static busybox, and the kernel, the disk and the program of
+//! `.ci/vm-kernel`, `.ci/vm-systemd` and `.ci/vm-vsock`) `cargo test --test vm -- --ignored` runs them, and fails where something is
 //! missing. `.ci/run` gets everything and runs them.
 //!
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
 //! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`) and [`package`] (the `.deb` for it),
-//! [`qemu`] (the machine), [`travel`] (its way into another one), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
+//! [`qemu`] (the machine), [`travel`] (its way into another one), [`vsock`] (the host's half of its vsock device), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
 //! in the guest) and [`unit`] (what the shipped unit makes of its surroundings), [`shape`] (what a line must be), then the cases.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
@@ -48,6 +48,8 @@ mod talk;
 mod travel;
 #[path = "vm/unit.rs"]
 mod unit;
+#[path = "vm/vsock.rs"]
+mod vsock;
 #[path = "vm/wait.rs"]
 mod wait;
 
@@ -79,3 +81,5 @@ mod reload;
 mod units;
 #[path = "vm/case_systemd.rs"]
 mod under_systemd;
+#[path = "vm/case_vsock.rs"]
+mod over_vsock;

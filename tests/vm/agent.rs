@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::guest::Guest;
 use super::talk::SECRET;
 use super::unit;
+use super::vsock;
 
 /// One tick of `utime` and `stime` in `/proc/PID/stat` on x86 (proc(5), `USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
@@ -49,6 +50,12 @@ impl Agent {
     pub fn start_with_commands(guest: &mut Guest) -> Self {
         guest.run(&format!("export INFINISERVICE_SHARED_SECRET={SECRET}"));
         Self::run(guest, "--pipelines /commands")
+    }
+
+    /// The same with its host over vsock.
+    pub fn start_with_commands_over_vsock(guest: &mut Guest) -> Self {
+        guest.run(&format!("export INFINISERVICE_SHARED_SECRET={SECRET}"));
+        Self::run(guest, &format!("--pipelines /commands --port vsock:2:{}", vsock::PORT))
     }
 
     /// Starts the agent with as many long readings as go through, and the shipped commands.

@@ -36,7 +36,11 @@ pub struct Host {
 
 impl Host {
     pub fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).expect("QEMU listens on the port's socket");
+        Self::over(UnixStream::connect(socket).expect("QEMU listens on the port's socket"))
+    }
+
+    /// The host's end of a connection that is already there.
+    pub fn over(stream: UnixStream) -> Self {
         Self { lines: Lines::new(stream), sent: 0, passed: Vec::new() }
     }
 

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the machine needs to have a virtio-serial port, a disk, an address and an id of its generation, in
-/// the order they are loaded.
-const MODULES: [&str; 9] = [
+/// What the machine needs to have a virtio-serial port, a disk, an address, an id of its generation and
+/// vsock, in the order they are loaded.
+const MODULES: [&str; 12] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -17,6 +17,9 @@ const MODULES: [&str; 9] = [
     "virtio_blk",
     "dummy",
     "qemu_fw_cfg",
+    "vsock",
+    "vmw_vsock_virtio_transport_common",
+    "vmw_vsock_virtio_transport",
 ];
 
 /// A kernel image and the modules the machine loads, as the kernel wants them: not compressed.

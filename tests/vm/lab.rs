@@ -97,6 +97,16 @@ impl Lab {
         fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// The program that is the host's half of a vsock device.
+    ///
+    /// # Panics
+    /// Where it is not installed.
+    pub fn vsock_program(&self) -> PathBuf {
+        let program = self.target.join("vm/tools/bin/vhost-device-vsock");
+        assert!(program.exists(), "there is no vhost-device-vsock (run .ci/vm-vsock)");
+        program
+    }
+
     /// The disk with a whole system on it.
     ///
     /// # Panics

@@ -16,6 +16,7 @@ use super::initramfs;
 use super::lab::Lab;
 use super::pipelines::files;
 use super::qmp::Qmp;
+use super::vsock::{self, Vsock};
 use super::wait;
 
 /// The port that is the agent's.
@@ -46,6 +47,8 @@ pub(super) struct Kind<'a> {
     pub generation: Option<&'a str>,
     /// The disk of the machine that goes on in this one, which waits for it.
     pub goes_on: Option<&'a Path>,
+    /// A vsock device beside the ports.
+    pub vsock: bool,
 }
 
 /// A running machine.
@@ -56,6 +59,7 @@ pub struct Vm {
     pub(super) folder: TempDir,
     /// Those of the QEMUs it was in before; the disk is in the first.
     pub(super) left: Vec<TempDir>,
+    vsock: Option<Vsock>,
 }
 
 impl Vm {
@@ -91,6 +95,12 @@ impl Vm {
         Self::boot_programs(lab, &[("infiniservice", &lab.agent)], &kind)
     }
 
+    /// Boots a machine with a vsock device beside the agent's port.
+    pub fn boot_with_vsock(lab: &Lab) -> Self {
+        let kind = Kind { vsock: true, ..Kind::default() };
+        Self::boot_programs(lab, &[("infiniservice", &lab.agent)], &kind)
+    }
+
     fn boot_small(lab: &Lab, plugged: bool) -> Self {
         let kind = Kind { plugged, ..Kind::default() };
         Self::boot_programs(lab, &[("infiniservice", &lab.agent)], &kind)
@@ -110,6 +120,7 @@ impl Vm {
         // QEMU connects to these two, so that nobody has to guess when they are there.
         let qmp = UnixListener::bind(at("qmp")).expect("a socket can be made");
         let shell = UnixListener::bind(at("shell")).expect("a socket can be made");
+        let vsock = kind.vsock.then(|| Vsock::start(lab, folder.path()));
         let mut child = command(lab, folder.path(), kind)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -117,7 +128,7 @@ impl Vm {
             .spawn()
             .expect("QEMU starts");
         match connect(&mut child, &qmp, &shell, kind.boot) {
-            Ok((qmp, guest)) => Self { guest, qmp, child, folder, left: Vec::new() },
+            Ok((qmp, guest)) => Self { guest, qmp, child, folder, left: Vec::new(), vsock },
             Err(why) => {
                 end(&mut child);
                 panic!("the machine did not start: {why}\n{}", told(folder.path()));
@@ -133,6 +144,14 @@ impl Vm {
     /// Connects to the agent's port, as the host does.
     pub fn host(&self) -> Host {
         Host::connect(&self.socket())
+    }
+
+    /// The host's half of its vsock device.
+    ///
+    /// # Panics
+    /// Where it was booted without one.
+    pub fn vsock(&self) -> &Vsock {
+        self.vsock.as_ref().expect("booted with a vsock device")
     }
 
     /// Everything the machine has said on its console.
@@ -172,7 +191,14 @@ impl Vm {
 
 impl Default for Kind<'_> {
     fn default() -> Self {
-        Self { plugged: true, root: None, boot: BOOT, generation: None, goes_on: None }
+        Self {
+            plugged: true,
+            root: None,
+            boot: BOOT,
+            generation: None,
+            goes_on: None,
+            vsock: false,
+        }
     }
 }
 
@@ -220,6 +246,14 @@ pub(super) fn command(lab: &Lab, folder: &Path, kind: &Kind<'_>) -> Command {
     if kind.goes_on.is_some() {
         command.args(["-incoming", "defer"]);
     }
+    if kind.vsock {
+        // The program reads and writes the guest's memory itself.
+        command
+            .args(["-object", "memory-backend-memfd,id=memory,size=256M,share=on"])
+            .args(["-machine", "memory-backend=memory"])
+            .args(["-chardev", &format!("socket,id=vsock,path={}", at(vsock::DEVICE))])
+            .args(["-device", "vhost-user-vsock-pci,chardev=vsock"]);
+    }
     command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"]);
     for (id, name) in [("foreign", FOREIGN), ("agent", PORT)] {
         let socket = at(&format!("{id}.sock"));
@@ -259,7 +293,9 @@ pub(super) fn end(child: &mut Child) {
 
 /// The end of everything the machine has said.
 fn told(folder: &Path) -> String {
-    ["qemu.log", "console.log", "agent.log"].map(|name| tail(&folder.join(name))).concat()
+    ["qemu.log", vsock::LOG, "console.log", "agent.log"]
+        .map(|name| tail(&folder.join(name)))
+        .concat()
 }
 
 fn tail(path: &PathBuf) -> String {
