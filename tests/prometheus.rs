@@ -1,13 +1,17 @@
 //! What Prometheus reads of an agent: the real program, a real connection; and its own checker, where there is one.
 #![allow(clippy::unwrap_used)] // a helper that fails is a test that fails
 
+mod support;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-fn agent(folder: &tempfile::TempDir, prometheus: &str) -> Agent {
+use support::{PATIENCE, Running};
+
+fn agent(folder: &tempfile::TempDir, prometheus: &str) -> Running {
     let file = folder.path().join("metrics.toml");
     let text = format!(
         "[[collect]]\nevery = \"100ms\"\nfrom = [\"cpu\", \"load\", \"agent\"]\n\
@@ -18,21 +22,12 @@ fn agent(folder: &tempfile::TempDir, prometheus: &str) -> Agent {
     std::fs::write(&file, text).unwrap();
     let mut run = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
     run.args(["run", "--pipelines"]).arg(&file).arg("--state").arg(folder.path().join("state"));
-    Agent(run.env_remove("RUST_LOG").stderr(Stdio::null()).spawn().unwrap())
-}
-
-struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Running(run.env_remove("RUST_LOG").stderr(Stdio::null()).spawn().unwrap())
 }
 
 /// The whole answer to `request`, as soon as somebody answers.
 fn ask<S: Read + Write>(connect: impl Fn() -> std::io::Result<S>, request: &str) -> String {
-    let late = Instant::now() + Duration::from_secs(30);
+    let late = Instant::now() + PATIENCE;
     let mut stream = loop {
         match connect() {
             Ok(stream) => break stream,
@@ -48,7 +43,7 @@ fn ask<S: Read + Write>(connect: impl Fn() -> std::io::Result<S>, request: &str)
 
 /// What is served, once it has a value of the slower cadence.
 fn whole<S: Read + Write>(connect: impl Fn() -> std::io::Result<S>) -> String {
-    let late = Instant::now() + Duration::from_secs(30);
+    let late = Instant::now() + PATIENCE;
     loop {
         let answer = ask(&connect, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -96,7 +91,7 @@ fn one_reading_with_the_values_of_all_cadences_is_served_and_other_requests_are_
     ] {
         assert!(ask(connect, request).starts_with(&format!("HTTP/1.0 {status} ")), "{request}");
     }
-    checked(&body);
+    support::prometheus::check_metrics(&body);
 }
 
 #[test]
@@ -107,21 +102,4 @@ fn a_unix_socket_serves_too_and_one_that_nobody_listens_at_is_replaced() {
     let _agent = agent(&folder, &format!("unix = \"{}\"", path.display()));
     let body = whole(|| UnixStream::connect(&path));
     assert!(body.contains("\nsystem_memory_usage_bytes{system_memory_state=\"used\"} "), "{body}");
-}
-
-/// By Prometheus' own checker.
-fn checked(body: &str) {
-    let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn();
-    let Ok(mut promtool) = promtool else {
-        eprintln!("NOT RUN: promtool is missing");
-        return;
-    };
-    promtool.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -354,7 +354,7 @@ async fn readings_of_a_real_agent_are_lines_and_metrics_with_its_name() {
             "# TYPE system_cpu_utilization_ratio gauge\nsystem_cpu_utilization_ratio{site=\"lab\",vm=\"real\"} ",
         ])
         .await;
-    check_with_promtool(seen.split_once("\r\n\r\n").unwrap().1);
+    support::prometheus::check_metrics(seen.split_once("\r\n\r\n").unwrap().1);
     relay.signal(Signal::INT);
     assert_eq!(next_end(relay).await, Some(0));
     let lines = objects(&std::fs::read_to_string(&file).unwrap());
@@ -364,21 +364,6 @@ async fn readings_of_a_real_agent_are_lines_and_metrics_with_its_name() {
         assert_eq!((&line["vm"], &line["line"]["type"]), (&"real".into(), &"metrics".into()));
         assert!(line["received"].as_str().unwrap().ends_with('Z'));
     }
-}
-
-/// Prometheus's own judgement, where its tool is there.
-fn check_with_promtool(text: &str) {
-    let mut tool = Command::new("promtool");
-    tool.args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let Ok(mut tool) = tool.spawn() else { return };
-    std::io::Write::write_all(&mut tool.stdin.take().unwrap(), text.as_bytes()).unwrap();
-    let done = tool.wait_with_output().unwrap();
-    let said =
-        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}\n{text}");
 }
 
 #[test]
