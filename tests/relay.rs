@@ -10,6 +10,8 @@ mod peer;
 mod commands;
 #[path = "relay/nats.rs"]
 mod nats;
+#[path = "relay/prometheus.rs"]
+mod prometheus;
 #[path = "relay/vsock.rs"]
 mod vsock;
 
