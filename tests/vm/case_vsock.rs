@@ -1,16 +1,24 @@
 //! The host over vsock instead of virtio-serial: the agent connects, and the host listens.
 
-use std::time::Duration;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::agent::Agent;
 use super::host::{is_answer, is_session};
 use super::lab;
-use super::qemu::Vm;
+use super::qemu::{Vm, end};
 use super::shape;
+use super::talk::SECRET;
+use super::wait::Lines;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel and .ci/vm-vsock, then cargo test --test vm -- --ignored"]
@@ -35,4 +43,77 @@ fn a_host_that_leaves_and_comes_back_gets_metrics_and_answers() {
         last = Some(shape::time(&lines[4]));
     }
     assert!(agent.runs(&mut vm.guest), "the same process in every session");
+}
+
+#[test]
+#[ignore = "boots a VM: .ci/vm-kernel and .ci/vm-vsock, then cargo test --test vm -- --ignored"]
+fn the_relay_has_the_lines_of_its_guest_and_goes_on_after_a_kill() {
+    let turn = lab::turn();
+    let mut vm = Vm::boot_with_vsock(turn.lab);
+    Agent::start_with_commands_over_vsock(&mut vm.guest);
+    for session in 1..=2 {
+        let mut relay = Relay::start(&vm.vsock().socket);
+        relay
+            .until(|told| told["kind"] == "event" && told["line"]["context"]["session"] == session);
+        for _ in 0..5 {
+            let told = relay.until(|told| told["kind"] == "metrics");
+            assert_eq!((&told["site"], &told["vm"]), (&json!("lab"), &json!("web")));
+            shape::metrics(told["line"].to_string().as_bytes());
+        }
+    }
+}
+
+/// A relay that writes to standard output. Dropping it kills it.
+#[derive(Debug)]
+struct Relay {
+    child: Child,
+    told: Lines,
+    _folder: TempDir,
+}
+
+impl Relay {
+    /// Starts one for the machines whose vsock is beside `socket`.
+    fn start(socket: &Path) -> Self {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let config = folder.path().join("relay.toml");
+        let sockets = socket.with_file_name("{vm}.vsock");
+        let text = format!(
+            "site = \"lab\"\n[guests]\nsecret = \"env:INFINISERVICE_SHARED_SECRET\"\n\
+             [guests.vsock]\nsockets = {sockets:?}\n[[write]]\nstdout = true\n"
+        );
+        fs::write(&config, text).expect("a file can be written");
+        let (told, stdout) = UnixStream::pair().expect("sockets can be made");
+        // It must not outlive a test run that is killed.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_infiniservice-host")])
+            .args(["relay", "--config"])
+            .arg(&config)
+            .env("INFINISERVICE_SHARED_SECRET", SECRET)
+            .stdin(Stdio::null())
+            .stdout(OwnedFd::from(stdout))
+            .spawn()
+            .expect("the relay starts");
+        Self { child, told: Lines::new(told), _folder: folder }
+    }
+
+    /// The next object that `wanted` accepts; the ones before it are gone.
+    ///
+    /// # Panics
+    /// Where it does not come in time.
+    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + SOON;
+        loop {
+            let line = self.told.next(until).expect("it comes in time");
+            let told = serde_json::from_slice(&line).expect("whole objects");
+            if wanted(&told) {
+                return told;
+            }
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
 }
