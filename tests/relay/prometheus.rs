@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use super::*;
-use support::prometheus::{check, check_metrics, has};
+use support::prometheus::{check_metrics, has, promtool};
 
 /// A server that scrapes an agent and a relay every second.
 struct Prometheus {
@@ -116,6 +116,14 @@ fn the_names_of_metrics_are_found_in_an_expression() {
     assert_eq!(found, ["one_total", "three_x", "two_bytes", "up"]);
 }
 
+#[test]
+fn alerts_are_told_when_they_should_be_and_not_before() {
+    if has("promtool") {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/relay/alerts.yml");
+        promtool(&["test", "rules", tests.to_str().unwrap()], "");
+    }
+}
+
 #[tokio::test]
 async fn every_panel_and_alert_asks_for_what_a_real_prometheus_scrapes_of_agent_and_relay() {
     if !has("prometheus") || !has("promtool") {
@@ -218,7 +226,7 @@ async fn every_panel_and_alert_asks_for_what_a_real_prometheus_scrapes_of_agent_
     }
 
     let alerts = packaged("prometheus/alerts.yml");
-    check(&["rules", alerts.to_str().unwrap()], "");
+    promtool(&["check", "rules", alerts.to_str().unwrap()], "");
     let rules = soon("every alert was evaluated", || async {
         let rules = prometheus.ask("/api/v1/rules").await?["data"]["groups"][0]["rules"].take();
         let rules = rules.as_array().cloned().ok_or(())?;

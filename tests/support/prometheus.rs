@@ -20,14 +20,14 @@ pub fn has(tool: &str) -> bool {
 /// Holds what is served to Prometheus against its own checker, where there is one.
 pub fn check_metrics(text: &str) {
     if has("promtool") {
-        check(&["metrics"], text);
+        promtool(&["check", "metrics"], text);
     }
 }
 
-/// `promtool check …` with `input`.
-pub fn check(what: &[&str], input: &str) {
+/// `promtool` with these words and `input`; it must find nothing wrong.
+pub fn promtool(words: &[&str], input: &str) {
     let mut promtool = Command::new("promtool");
-    promtool.arg("check").args(what);
+    promtool.args(words);
     let pipes = promtool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = pipes.spawn().unwrap();
     promtool.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
