@@ -66,7 +66,11 @@ impl Drop for Tapped {
 
 impl Device for Tapped {
     fn read(&mut self, into: &mut [u8]) -> io::Result<Received> {
-        self.device.read(into)
+        let received = self.device.read(into)?;
+        if let Received::Bytes(_) = received {
+            self.known.lock().moves += 1;
+        }
+        Ok(received)
     }
 
     fn write(&mut self, from: &[u8]) -> io::Result<Sent> {
