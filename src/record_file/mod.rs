@@ -12,7 +12,7 @@ mod storage;
 use std::io;
 
 pub use disk::{File, Names};
-pub(crate) use head::{HEAD, RawHead, read, write};
+pub(crate) use head::{HEAD, Head, read, write};
 pub(crate) use reader::{CHUNK, Reader};
 pub use storage::Storage;
 pub(crate) use storage::append_all;

@@ -20,7 +20,7 @@ impl First {
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let read = record::read(head);
-        if read.is_some_and(|head| head.what != What::Session) {
+        if read.is_some_and(|head| head.kind != What::Session) {
             return None;
         }
         let length = match read {

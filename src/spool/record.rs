@@ -5,27 +5,15 @@
 //! that gives them another meaning must use another checksum, too.
 
 use super::message::Kind;
-use crate::record_file::{self, RawHead};
+use crate::record_file;
 
 /// The first bytes of the file. The last one is the version of the format.
 pub(super) const MAGIC: [u8; 8] = *b"IBSPOOL\x01";
 /// The longest body: a frame is a line of at most 1 MiB, or 32 KiB of lines.
 pub(super) const BODY_MAX: usize = 2 << 20;
 
-/// The head of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
-    pub what: What,
-    /// Bytes of the body.
-    pub length: u32,
-    pub body_crc: u32,
-    /// The item's number; for other records see [`What`].
-    pub number: u64,
-    pub at_ms: u64,
-    pub readings: u32,
-    /// The request that it answers, as the request log numbers them; 0 where none.
-    pub request: u32,
-}
+/// The head of a record. For records that are no items the number is as [`What`] says.
+pub(super) type Head = record_file::Head<What>;
 
 /// The kinds of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +57,18 @@ pub(super) fn write(
     body: &[u8],
     out: &mut Vec<u8>,
 ) {
-    let head = RawHead { readings, request, ..RawHead::new(what.code(), number, at_ms) };
+    let code = what.code();
+    let head =
+        record_file::Head { readings, request, ..record_file::Head::new(code, number, at_ms) };
     record_file::write(&head, body, out);
 }
 
 /// The head of a spool record at the start of `bytes`. `None`: it is not valid.
 pub(super) fn read(bytes: &[u8]) -> Option<Head> {
-    let RawHead { code, length, body_crc, number, at_ms, readings, request } =
-        record_file::read(bytes)?;
-    let what = What::of(code)?;
-    let fits_in_file = length as usize <= BODY_MAX;
-    fits_in_file.then_some(Head { what, length, body_crc, number, at_ms, readings, request })
+    let head = record_file::read(bytes)?;
+    let what = What::of(head.kind)?;
+    let fits_in_file = head.length as usize <= BODY_MAX;
+    fits_in_file.then(|| head.of_kind(what))
 }
 
 /// Whether `body` has the checksum in `head`, whose other fields may be corrupt.
@@ -98,7 +87,7 @@ mod tests {
         write(What::Item(Kind::Response), 7, 1_700_000_000_000, (3, 9), b"body", &mut bytes);
         assert_eq!(bytes.len(), HEAD + 4);
         let head = read(&bytes).unwrap();
-        assert_eq!(head.what, What::Item(Kind::Response));
+        assert_eq!(head.kind, What::Item(Kind::Response));
         assert_eq!(
             (head.number, head.at_ms, head.readings, head.request),
             (7, 1_700_000_000_000, 3, 9)

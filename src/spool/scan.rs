@@ -258,12 +258,12 @@ impl Scan {
             return Ok(next);
         }
         self.damaged += weight(&head);
-        let what = match head.what {
+        let what = match head.kind {
             What::Item(kind) => format!("{} {} is damaged", kind.name(), head.number),
             _ => "a record's body is damaged".to_owned(),
         };
         self.corruptions(at, next - at, what);
-        let used = u64::from(matches!(head.what, What::Item(_)));
+        let used = u64::from(matches!(head.kind, What::Item(_)));
         self.next_seq = self.next_seq.max(head.number.saturating_add(used));
         Ok(next)
     }
@@ -275,7 +275,7 @@ impl Scan {
         reader: &mut Reader<'_, S>,
         body: u64,
     ) -> Result<(), Stop> {
-        match head.what {
+        match head.kind {
             What::Session => {
                 let body = reader.bytes(body, (head.length as usize).min(CHUNK))?;
                 let session = serde_json::from_slice(body);
@@ -321,7 +321,7 @@ impl Scan {
 
 /// The weight of an ignored record.
 fn weight(head: &Head) -> u64 {
-    match head.what {
+    match head.kind {
         What::Item(_) => head.readings.into(),
         _ => 0,
     }
@@ -337,7 +337,7 @@ pub fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec
     let read = storage.read_at(offset.into(), &mut bytes)?;
     let head = record::read(&bytes[..read]);
     let same = |head: Head| {
-        (head.what, head.number, head.length) == (What::Item(entry.kind), entry.seq, entry.length)
+        (head.kind, head.number, head.length) == (What::Item(entry.kind), entry.seq, entry.length)
     };
     let whole = read == bytes.len() && head.is_some_and(same);
     let body = bytes.split_off(HEAD.min(bytes.len()));

@@ -8,7 +8,7 @@ use super::now_ms;
 use crate::commands::decode::SCRIPT;
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::reply::Outbound;
-use crate::record_file::{self, RawHead};
+use crate::record_file::{self, Head};
 
 /// The machine and boot that the file belongs to, and the time before which it is incomplete.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,16 +123,16 @@ impl Event {
             Self::Envelope(ts, _) => ts.cast_unsigned(),
             _ => now_ms(),
         };
-        record_file::write(&RawHead::new(code, number.into(), at_ms), &body, out);
+        record_file::write(&Head::new(code, number.into(), at_ms), &body, out);
     }
 
     /// Decodes a record; `None` if it is invalid.
-    pub(super) fn read(head: &RawHead, body: &[u8]) -> Option<Self> {
+    pub(super) fn read(head: &Head, body: &[u8]) -> Option<Self> {
         fn json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
             serde_json::from_slice(body).ok()
         }
         let number = u32::try_from(head.number).ok()?;
-        Some(match head.code {
+        Some(match head.kind {
             64 => Self::Session(json(body)?),
             65 => {
                 Self::Envelope(head.at_ms.cast_signed(), u128::from_le_bytes(body.try_into().ok()?))
