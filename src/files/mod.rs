@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-pub(crate) use replace::replace;
+pub(crate) use replace::{create, replace};
 pub use state::{StateFolder, is_state_name};
 pub use trust::{Untrusted, open_trusted};
 pub(crate) use trust::{foreign, is_shared, open_guarded, readable};

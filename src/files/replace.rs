@@ -1,11 +1,13 @@
 //! A file gets another content at once: a reader, and a machine whose power fails, finds the old one or the new one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::folder_of;
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, fsync, renameat_with, unlinkat};
+use rustix::io::Errno;
+
+use super::{folder_of, open_in};
 
 /// Gives the file at `path` this content: it is written beside it as `.NAME.new`, gets its mode and owner from `finish`
 /// while only this user can open it, is synced, and takes the name. What stood there is replaced, a link too; the folder must
@@ -18,28 +20,50 @@ pub(crate) fn replace(
     content: &[u8],
     finish: impl FnOnce(&File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.new"));
-    let replaced = (|| {
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    write(path, content, finish, RenameFlags::empty())
+}
+
+/// The same for a new file, of mode 0600.
+///
+/// # Errors
+/// As [`replace`], or something stands there already ([`AlreadyExists`](io::ErrorKind::AlreadyExists)).
+pub(crate) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+    write(path, content, |_| Ok(()), RenameFlags::NOREPLACE)
+}
+
+fn write(
+    path: &Path,
+    content: &[u8],
+    finish: impl FnOnce(&File) -> io::Result<()>,
+    how: RenameFlags,
+) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let beside = format!(".{}.new", name.to_string_lossy());
+    // Opened once, so that all steps are taken in the same folder.
+    let as_folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder_of(path), as_folder, Mode::empty())?;
+    let remove = || match unlinkat(&folder, &beside, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(io::Error::from(error)),
+    };
+    let written = (|| {
+        remove()?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        let mut file = open_in(&folder, &beside, flags)?;
         file.write_all(content)?;
         finish(&file)?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(folder_of(path))?.sync_all()
+        renameat_with(&folder, &beside, &folder, name, how)?;
+        Ok(fsync(&folder)?)
     })();
-    replaced.inspect_err(|_| {
-        let _ = fs::remove_file(&beside); // the first error is the one that is told
+    written.inspect_err(|_| {
+        let _ = remove(); // the first error is the one that is returned
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
+    use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

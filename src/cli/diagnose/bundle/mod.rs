@@ -7,15 +7,12 @@ mod archive;
 mod parts;
 mod secrets;
 
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-
 use super::{Diagnose, Look};
-use crate::files::{folder_of, open_in};
+use crate::files::{create, replace};
 use crate::sinks::why;
 use archive::Tar;
 use secrets::Secrets;
@@ -81,27 +78,15 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// Writes a new file beside `path`, which then takes its name.
+/// Writes the file, over another only if `overwrite`.
 fn put(path: &Path, bytes: &[u8], overwrite: bool) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("this is no name of a file"))?;
-    let as_folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(folder_of(path), as_folder, Mode::empty())?;
-    let new = PathBuf::from(format!(".infiniservice-bundle.{}", std::process::id()));
-    let mut file = open_in(&folder, &new, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY)?;
-    let how = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| {
-        let renamed = rustix::fs::renameat_with(&folder, &new, &folder, name.as_bytes(), how);
-        renamed.map_err(io::Error::from)
-    });
-    if written.is_err() {
-        let _ = rustix::fs::unlinkat(&folder, &new, AtFlags::empty());
-    }
-    written
+    if overwrite { replace(path, bytes, |_| Ok(())) } else { create(path, bytes) }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -131,7 +116,7 @@ mod tests {
         fs::create_dir(folder.path().join("folder")).unwrap();
         assert!(put(&folder.path().join("folder"), b"x", true).is_err());
         let left = fs::read_dir(folder.path()).unwrap().flatten();
-        let left = left.filter(|entry| entry.file_name().as_bytes().starts_with(b".infini"));
+        let left = left.filter(|entry| entry.file_name().as_bytes().starts_with(b"."));
         assert_eq!(left.count(), 0, "nothing stays of what failed");
     }
 
