@@ -9,7 +9,7 @@
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
 //! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`) and [`package`] (the `.deb` for it),
 //! [`qemu`] (the machine), [`travel`] (its way into another one), [`vsock`] (the host's half of its vsock device), [`qmp`], [`guest`], [`host`] and [`talk`] (its handles), [`agent`] (the process
-//! in the guest) and [`unit`] (what the shipped unit makes of its surroundings), [`shape`] (what a line must be), then the cases.
+//! in the guest) and [`unit`] (what the shipped unit makes of its surroundings), [`installed`] (one that was installed), [`shape`] (what a line must be), then the cases.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "a step of a case that fails ends the case")]
@@ -30,6 +30,8 @@ mod initramfs;
 mod kernel;
 #[path = "vm/lab.rs"]
 mod lab;
+#[path = "vm/installed.rs"]
+mod installed;
 #[path = "vm/package.rs"]
 mod package;
 #[path = "vm/pipelines.rs"]

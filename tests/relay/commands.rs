@@ -66,6 +66,24 @@ async fn there(listener: &UnixListener) -> Peer {
     guest
 }
 
+/// A relay that has subscribed, and the socket of its guest `web`.
+struct Relayed {
+    _relay: Running,
+    listener: UnixListener,
+    _place: Place,
+}
+
+/// The same, with one who asks, and the guest.
+async fn relayed(nats: &Nats) -> (Relayed, Client, Peer) {
+    let place = Place::new();
+    let listener = place.guest("web");
+    let relay = place.relay("", &format!("{}{RULES}", nats.output("")));
+    let client = nats.client().await;
+    let guest = there(&listener).await;
+    ask_soon(&client, "nobody", system_info("0")).await;
+    (Relayed { _relay: relay, listener, _place: place }, client, guest)
+}
+
 #[tokio::test]
 async fn a_command_is_signed_and_answered_and_whatever_else_is_an_error_with_its_reason() {
     let Some(nats) = Nats::start("").await else { return };
@@ -177,12 +195,7 @@ async fn a_command_is_signed_and_answered_and_whatever_else_is_an_error_with_its
 #[tokio::test]
 async fn a_command_that_was_cut_off_is_asked_again_on_the_next_connection_and_answered_once() {
     let Some(nats) = Nats::start("").await else { return };
-    let place = Place::new();
-    let listener = place.guest("web");
-    let _relay = place.relay("", &format!("{}{RULES}", nats.output("")));
-    let client = nats.client().await;
-    let mut guest = there(&listener).await;
-    ask_soon(&client, "nobody", system_info("0")).await;
+    let (relayed, client, mut guest) = relayed(&nats).await;
     let mut replies = client.subscribe("_INBOX.test").await.unwrap();
     client
         .publish_with_reply("infini.lab.web.command", "_INBOX.test", system_info("a").into())
@@ -191,7 +204,7 @@ async fn a_command_that_was_cut_off_is_asked_again_on_the_next_connection_and_an
     let first = command(&mut guest).await;
     drop(guest);
     // It is asked of no guest that has not said that it is there.
-    let mut guest = accept(&listener).await;
+    let mut guest = accept(&relayed.listener).await;
     let early = timeout(Duration::from_millis(300), command(&mut guest)).await;
     assert!(early.is_err(), "{early:?}");
     guest.say(r#"{"type":"agent_event"}"#).await;
@@ -212,12 +225,7 @@ async fn a_command_that_was_cut_off_is_asked_again_on_the_next_connection_and_an
 #[tokio::test]
 async fn an_answer_waits_for_nats_and_for_the_one_who_asked() {
     let Some(mut nats) = Nats::start("").await else { return };
-    let place = Place::new();
-    let listener = place.guest("web");
-    let _relay = place.relay("", &format!("{}{RULES}", nats.output("")));
-    let client = nats.client().await;
-    let mut guest = there(&listener).await;
-    ask_soon(&client, "nobody", system_info("0")).await;
+    let (_relayed, client, mut guest) = relayed(&nats).await;
     let asking = tokio::spawn({
         let client = client.clone();
         async move { ask(&client, "web", system_info("a")).await }
@@ -258,12 +266,7 @@ async fn acknowledged_by_nobody(guest: &mut Peer) {
 #[tokio::test]
 async fn more_commands_than_a_guest_may_have_in_flight_are_refused() {
     let Some(nats) = Nats::start("").await else { return };
-    let place = Place::new();
-    let listener = place.guest("web");
-    let _relay = place.relay("", &format!("{}{RULES}", nats.output("")));
-    let client = nats.client().await;
-    let mut guest = there(&listener).await;
-    ask_soon(&client, "nobody", system_info("0")).await;
+    let (_relayed, client, mut guest) = relayed(&nats).await;
     let mut asking: FuturesUnordered<_> =
         (0..20).map(|number| ask(&client, "web", system_info(&format!("c{number}")))).collect();
     // Those that find no room are told so before one of the others is answered.

@@ -61,8 +61,7 @@ impl Agent {
 
     /// Starts the agent with as many long readings as go through, and the shipped commands.
     pub fn start_under_load(guest: &mut Guest) -> Self {
-        guest.run(&format!("export INFINISERVICE_SHARED_SECRET={SECRET}"));
-        Self::run(guest, "--pipelines /load")
+        Self::run_with_secret(guest, "--pipelines /load")
     }
 
     /// Starts the agent as it is shipped.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::installed::main_pid;
 use super::lab;
 use super::qemu::Vm;
 use super::systemd::boot;
@@ -214,8 +215,4 @@ fn nothing_is_left(vm: &mut Vm) {
     );
     assert_eq!(vm.guest.run("ls -A /var/lib/infiniservice/runs").trim(), "");
     assert_eq!(vm.guest.run("systemctl is-failed infiniservice || true").trim(), "active");
-}
-
-fn main_pid(vm: &mut Vm) -> String {
-    vm.guest.run("systemctl show -P MainPID infiniservice").trim().to_owned()
 }
