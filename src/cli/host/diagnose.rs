@@ -1,7 +1,7 @@
 //! `infiniservice-host … diagnose`: why no guest answers at the socket, as one verdict with what to do next.
 //!
 //! From the outside inwards: the file, who listens, whether it takes the connection, whether it reads, whether the agent speaks,
-//! and whether it takes a signature. The first step that fails is the verdict. Nothing is asked of the guest but a sign of life.
+//! and whether it takes a signature. The first step that fails is the verdict. Nothing is asked of the guest but the answer to a keep-alive.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -21,11 +21,11 @@ use crate::wire::envelope::WINDOW_MS;
 
 /// How long the agent may say nothing: a little more than its shipped period of metrics.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
-/// How long whoever listens may take to take a connection or to read, and the agent to echo a sign of life.
+/// How long the program that listens may take to accept or to read, and the agent to answer a keep-alive.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at the kernel's list of sockets.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Blank lines to fill a socket with that nobody reads. The least buffer (`SOCK_MIN_SNDBUF`, 4.5 KiB) holds six.
+/// Blank lines to fill the buffer of a socket that is not read. The least buffer (`SOCK_MIN_SNDBUF`, 4.5 KiB) holds six.
 const BLANK_LINES: usize = 64;
 /// The kernel's sockets of this network namespace; see proc_pid_net(5).
 const SOCKETS: &str = "/proc/net/unix";

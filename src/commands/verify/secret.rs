@@ -79,7 +79,7 @@ impl Secret {
         }
     }
 
-    /// The key of the guest `name` where this is the master of many: whoever has one guest's key learns no other's.
+    /// The key of the guest `name` where this is the master of many: the key of one guest tells nothing of the others.
     ///
     /// It is HMAC-SHA256 of `infiniservice guest`, a line break and the name under this secret, as 64 lower-case hexadecimal digits.
     ///

@@ -2,7 +2,7 @@
 //!
 //! # Why a reply is known to have arrived
 //! Over a restart of NATS the relay may be back before the one who asked, and a plain message to his inbox would be gone. So a
-//! reply is sent as a request: the server says at once where nobody takes it (`503`), and it is sent again. Behind it the relay
+//! reply is sent as a request: the server answers at once where there is no subscriber (`503`), and it is sent again. Behind it the relay
 //! sends a message to itself; when that comes and no `503` before it, the reply was taken, since a server keeps the order of
 //! a connection.
 
@@ -23,7 +23,7 @@ use crate::relay::connection::{ANSWER, Connection};
 use crate::relay::fleet::Kind;
 use crate::relay::outputs::Wrap;
 
-/// The pause before a reply that nobody took is sent again.
+/// The pause before a reply without a subscriber is sent again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether answers go there: inboxes only, as every client's request has one. To anything else the relay would publish what the

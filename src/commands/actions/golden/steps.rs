@@ -59,7 +59,7 @@ pub(super) const STEPS: [Step; 15] = [
     Step::new("trim", Some(Deep), How::Trim),
 ];
 
-/// Names of the steps, for whoever asks before they are run.
+/// What the action would do, for a dry run.
 pub(super) fn does(image: &PrepareGoldenImage) -> String {
     let names: Vec<&str> =
         STEPS.iter().filter(|step| step.is_part_of(image)).map(|step| step.name).collect();
