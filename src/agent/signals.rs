@@ -4,7 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::reload::ReloadRequest;
+use crate::agent::reload::{HANG_UP, ReloadRequest};
 use crate::commands::process::exec_helper::ignored_signals;
 
 /// The signals that the agent handles.
@@ -53,7 +53,7 @@ pub(super) async fn listen(
             _ = terminate.recv() => ("SIGTERM", 15),
             _ = hang_up.recv() => {
                 // When the queue is full, a request in it reads the current files.
-                let _ = reload.try_send(ReloadRequest::by("SIGHUP"));
+                let _ = reload.try_send(ReloadRequest::by(HANG_UP));
                 continue;
             }
         };

@@ -60,7 +60,7 @@ async fn settings_that_need_a_restart_are_named_and_the_others_applied() {
 }
 
 #[tokio::test]
-async fn systemd_is_notified_of_a_reload_with_its_time() {
+async fn systemd_is_notified_of_a_reload_by_a_signal_with_its_time_and_of_no_other() {
     let lab = Lab::new().await;
     let notify = lab.path("notify.sock");
     let socket = std::os::unix::net::UnixDatagram::bind(&notify).unwrap();
@@ -75,6 +75,13 @@ async fn systemd_is_notified_of_a_reload_with_its_time() {
     command.env_clear().env("NOTIFY_SOCKET", &notify).stdin(Stdio::null());
     let agent = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     assert_eq!(heard().trim(), "READY=1");
+    // `ExecReload=`: systemd waits for that program, and is told nothing else meanwhile.
+    while !lab.path("state/control.sock").exists() {
+        tokio::task::yield_now().await;
+    }
+    lab.write("extra", &lab.numbers(1).replace("numbers.jsonl", "extra.jsonl"));
+    let output = lab.reload().await;
+    assert!(text(&output.stdout).contains("added: extra"), "{}", text(&output.stderr));
     agent.signal(Signal::HUP);
     let reloading = heard();
     let at = reloading.trim().strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
@@ -82,4 +89,6 @@ async fn systemd_is_notified_of_a_reload_with_its_time() {
     let now = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
     assert!((0..20_000_000).contains(&(now - at.parse::<i128>().unwrap())), "{at}");
     assert_eq!(heard().trim(), "READY=1");
+    agent.signal(Signal::TERM);
+    assert_eq!(heard().trim(), "STOPPING=1");
 }

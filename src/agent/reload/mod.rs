@@ -70,9 +70,12 @@ pub(in crate::agent) const REQUESTS_WAITING: usize = 8;
 /// The origin of a reload that a changed file has caused.
 pub(in crate::agent) const CHANGED_FILE: &str = "a changed file";
 
+/// The origin of a reload that a signal requests.
+pub(in crate::agent) const HANG_UP: &str = "SIGHUP";
+
 /// A request to read the files again.
 pub(in crate::agent) struct ReloadRequest {
-    /// The origin, for the log and the host: a signal, a command, or [`CHANGED_FILE`].
+    /// The origin, for the log and the host: [`HANG_UP`], a command, or [`CHANGED_FILE`].
     pub by: &'static str,
     /// Where the result goes, if the caller waits for it.
     pub reply: Option<oneshot::Sender<Report>>,
@@ -156,7 +159,11 @@ impl Main {
     }
 
     async fn reload(&mut self, ReloadRequest { by, reply }: ReloadRequest) {
-        systemd::reloading().await;
+        // A unit of `Type=notify-reload` waits for this after SIGHUP. `ExecReload=` waits for its own program: a second
+        // state of the same unit would come in its way, and a changed file is nothing that somebody waits for.
+        if by == HANG_UP {
+            systemd::reloading().await;
+        }
         let report = match self.plan().await {
             Ok(plan) => self.flows.change(plan).await.map_err(|error| vec![error.to_string()]),
             Err(errors) => Err(errors),
@@ -168,7 +175,9 @@ impl Main {
         if let Some(reply) = reply {
             let _ = reply.send(report); // the caller may have disconnected
         }
-        systemd::ready().await;
+        if by == HANG_UP {
+            systemd::ready().await;
+        }
     }
 
     /// Reads the files and plans the change, on the blocking pool.
