@@ -89,7 +89,7 @@ fn table(page: &Page, section: &Section) -> Value {
     let needed: Vec<&str> = section
         .keys
         .iter()
-        .filter(|key| key.default == super::reference::NEEDED)
+        .filter(|key| key.default == crate::values::words::NEEDED)
         .map(|key| key.name)
         .collect();
     object(keys(page, section), &needed, section.about)

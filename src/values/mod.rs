@@ -11,6 +11,6 @@ mod reference;
 
 pub use glob::Glob;
 pub use hex::hex;
-pub use reference::{Key, Section, key};
+pub use reference::{Key, Section, key, words};
 pub use units::{Count, Period, Size};
 pub use value::Problem;

@@ -38,3 +38,21 @@ pub const fn key(
 ) -> Key {
     Key { name, takes, default, example, does }
 }
+
+/// The words for what a key takes and for its default, which `docs/pipelines.md` explains once.
+pub mod words {
+    /// It has to be given.
+    pub const NEEDED: &str = "(needed)";
+    /// Without it, nothing.
+    pub const NONE: &str = "(none)";
+    /// A whole number with bounds.
+    pub const COUNT: &str = "count";
+    /// A text with a unit of time.
+    pub const TIME: &str = "time";
+    /// A text with a unit of bytes.
+    pub const SIZE: &str = "size";
+    /// A boolean.
+    pub const SWITCH: &str = "`true` or `false`";
+    /// A text in which `*` stands for any text.
+    pub const PATTERN: &str = "pattern";
+}
