@@ -191,7 +191,7 @@ fn every_shipped_file_and_every_example_of_the_reference_holds_by_the_schema() {
         [("pipeline", PIPELINE), ("pipeline", RECORDS), ("commands", COMMANDS), ("agent", AGENT)];
     let mut wrong = Vec::new();
     for (kind, page) in pages {
-        for section in page.sections {
+        for section in &page.sections() {
             for key in section.keys {
                 let line = format!("{} = {}", key.name, key.example);
                 documents.push((kind, data(&filled(section, key.name, &line))));

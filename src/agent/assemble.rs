@@ -1,6 +1,5 @@
 //! Builds the graphs of pipeline files, through the same typed builder that code uses.
 
-use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,26 +11,24 @@ use crate::agent::port_registry::Ports;
 use crate::agent::reload::command_state::CommandState;
 use crate::agent::status::StatusReport;
 use crate::commands::notify::agent_events::AgentEvents;
-use crate::config::{self, Delivery, Enrich, Loaded, MemoryLimit, PipelineFile, Read, RecordsFile};
+use crate::config::{self, Delivery, Loaded, MemoryLimit, PipelineFile, Read, RecordsFile};
 use crate::files::StateFolder;
+use crate::files::identity::of_this_machine;
 use crate::metrics::batch::{Batcher, Limits};
 use crate::metrics::collect::{IntervalSource, Surroundings};
-use crate::metrics::enrich::{
-    Changes, Enricher, Identity, Join, ProcessFilter, Rates, Select, Tags, Threshold, Top,
-};
+use crate::metrics::enrich::{self, Enricher, Join, Notify};
 use crate::metrics::latest::{Latest, Remember};
 use crate::metrics::serialize::Serialize;
 use crate::metrics::{READINGS_WAITING, Stages, collect, through};
-use crate::model::{Frame, Group, SystemMetrics};
+use crate::model::{Frame, Group};
 use crate::pipeline::topology::Topology;
 use crate::pipeline::{
-    BoxSink, Context, Graph, MemoryBudget, Pipeline, Restore, Ring, Segment, StageStats,
-    StateStore, Stateful, StatsRegistry, Subscriber, Task, Transform,
+    BoxSink, Context, Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore,
+    Stateful, StatsRegistry, Subscriber, Task,
 };
 use crate::port::Target;
 use crate::records;
 use crate::sinks;
-use crate::values::Glob;
 use crate::wire::Format;
 
 /// All flows of the files, built and not started.
@@ -388,7 +385,7 @@ pub fn sink(target: &config::Target) -> Option<BoxSink<Frame>> {
         config::Target::Unix(path) => BoxSink::new(sinks::Unix::new(path)),
         config::Target::Tcp(tcp) => BoxSink::new(sinks::Tcp::new(&tcp.address, tcp.framing)),
         config::Target::Syslog(syslog) => {
-            let hostname = crate::agent::identity::of_this_machine(None).host;
+            let hostname = of_this_machine(None).host;
             let header = sinks::Header::new(syslog.priority(), &hostname, &syslog.app_name);
             BoxSink::new(sinks::Syslog::new(syslog.server.clone(), header))
         }
@@ -423,57 +420,28 @@ struct Enrichers<'a> {
 impl Enrichers<'_> {
     /// Those of `file`, in order.
     fn of(&self, file: &PipelineFile) -> Vec<Enricher> {
-        let enrich = |(index, enrich): (usize, &Enrich)| {
-            // State is matched by position among its kind: the second `rates` of a file continues the second one.
-            let same = |other: &&Enrich| discriminant(*other) == discriminant(enrich);
-            self.one(file.enrich.iter().take(index).filter(same).count(), enrich)
-        };
-        file.enrich.iter().enumerate().map(enrich).collect()
+        let built = file.enrich.iter().enumerate().map(|(index, enrich)| {
+            let before = file.enrich[..index].iter();
+            let surroundings = enrich::Surroundings {
+                pipeline: self.pipeline,
+                nth: before.filter(|other| other.name() == enrich.name()).count(),
+                state_store: self.state_store,
+                identity: &|vm_id| of_this_machine(vm_id.or_else(|| self.vm_id.map(str::to_owned))),
+                notify: &|| self.notify(),
+            };
+            enrich.options().build(&surroundings)
+        });
+        built.collect()
     }
 
-    /// One that is the `nth` of its kind.
-    fn one(&self, nth: usize, enrich: &Enrich) -> Enricher {
-        match enrich {
-            Enrich::Identity(identify) => {
-                let vm_id = identify.vm_id.clone().or_else(|| self.vm_id.map(str::to_owned));
-                Box::new(Identity::new(crate::agent::identity::of_this_machine(vm_id)))
+    /// Passes events on, where they are taken.
+    fn notify(&self) -> Notify {
+        let events = self.events.cloned();
+        Box::new(move |event| {
+            if let Some(events) = &events {
+                events.send(event);
             }
-            Enrich::Tags(tags) => Box::new(Tags::new(tags.clone())),
-            Enrich::Rates(_) => self.stateful(Rates::default(), "rates", nth),
-            Enrich::Top(top) => Box::new(Top::new(top.processes.items(), top.by)),
-            Enrich::Select(config::Select::Keep(groups)) => Box::new(Select::keep(groups)),
-            Enrich::Select(config::Select::Drop(groups)) => Box::new(Select::drop(groups)),
-            Enrich::Changes(changes) => {
-                self.stateful(Changes::new(changes.full_every.get()), "changes", nth)
-            }
-            Enrich::Where(conditions) => Box::new(process_filter(conditions)),
-            Enrich::Threshold(crossing) => {
-                let events = self.events.cloned();
-                let notify = Box::new(move |event| {
-                    if let Some(events) = &events {
-                        events.send(event);
-                    }
-                });
-                let threshold = Threshold::new(self.pipeline, crossing.clone(), notify);
-                self.stateful(threshold, "threshold", nth)
-            }
-        }
-    }
-
-    fn stateful<T>(&self, stage: T, kind: &str, nth: usize) -> Enricher
-    where
-        T: Transform<In = SystemMetrics, Out = SystemMetrics> + Restore + 'static,
-    {
-        Box::new(Stateful::new(stage, self.state_store, format!("{kind}/{nth}")))
-    }
-}
-
-fn process_filter(conditions: &config::Where) -> ProcessFilter {
-    ProcessFilter {
-        names: conditions.name.as_ref().map(|all| all.iter().map(Glob::new).collect()),
-        uids: conditions.user.as_ref().map(|all| all.iter().filter_map(|user| user.uid).collect()),
-        cpu_above: conditions.cpu_above,
-        memory_above: conditions.memory_above.map(config::Size::bytes),
+        })
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::identity;
 use crate::commands::notify::control_messages::ControlMessages;
 use crate::commands::reply;
 use crate::config::AgentSettings;
@@ -129,5 +128,5 @@ pub(super) fn attach_spool(
 }
 
 fn boot_id() -> String {
-    identity::of_this_machine(None).boot_id.unwrap_or_default()
+    crate::files::identity::of_this_machine(None).boot_id.unwrap_or_default()
 }

@@ -18,7 +18,6 @@ mod systemd;
 pub(crate) mod control;
 pub(crate) mod status;
 mod clients;
-mod identity;
 mod machine_watch;
 mod reload;
 mod assemble;

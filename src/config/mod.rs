@@ -14,7 +14,6 @@ mod setting;
 mod interpolate;
 mod renamed;
 mod pipeline;
-mod enrich;
 mod write;
 mod records;
 #[cfg(feature = "host")]
@@ -38,6 +37,9 @@ pub mod schema;
 use crate::values::{table, units, value, variant};
 
 pub use crate::metrics::collect::{ProcessesKeys as ProcessesOptions, Read};
+pub use crate::metrics::enrich::{
+    ChangesOptions, Enrich, IdentityOptions, RatesOptions, SelectOptions, TagsOptions, TopOptions,
+};
 pub use crate::values::{Count, Period, Problem, Size};
 pub use agent::{
     AgentSettings, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
@@ -45,7 +47,7 @@ pub use agent::{
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use destination::conflicts;
-pub use enrich::{Changes, Enrich, Identify, Rates, Select, Top, User, Where};
+
 pub use error::{ConfigError, Place, Severity};
 pub use limit::MemoryLimit;
 #[cfg(feature = "host")]

@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::enrich::Enrich;
 use super::table::{one_or_many, some_table, table, tables};
 use super::units::{Count, Period, Size};
 use super::value::text_or_none;
 use super::variant::words;
 use super::write::Write;
 use crate::metrics::collect::Read;
+use crate::metrics::enrich::Enrich;
 use crate::model::Group;
 use crate::wire::Format;
 
@@ -63,14 +63,9 @@ impl PipelineFile {
         formats
     }
 
-    /// The groups that remain after every `select`.
+    /// The groups that remain behind all enrichers.
     pub fn groups(&self) -> Vec<Group> {
-        let kept = |group: &Group| {
-            self.enrich.iter().all(|enrich| match enrich {
-                Enrich::Select(select) => select.keeps(*group),
-                _ => true,
-            })
-        };
+        let kept = |group: &Group| self.enrich.iter().all(|enrich| enrich.options().passes(*group));
         self.reads().map(Read::group).filter(kept).collect()
     }
 }

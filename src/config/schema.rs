@@ -66,7 +66,7 @@ fn empty() -> Value {
 /// The keys at the top of a file, and its sections.
 fn properties(page: &Page) -> Map<String, Value> {
     let mut all = Map::new();
-    for section in page.sections {
+    for section in &page.sections() {
         if section.header.starts_with("(top") {
             all.extend(keys(page, section));
         }
@@ -163,15 +163,15 @@ fn items(page: &Page, key: &Key) -> Value {
             crate::metrics::collect::GROUPS.iter().map(|group| group.name()).collect();
         let mut items = vec![one_word_of(&all)];
         for group in all {
-            let table = options_of(page, group).map_or(empty(), |section| table(page, section));
+            let table = options_of(page, group).map_or(empty(), |section| table(page, &section));
             items.push(object(Map::from_iter([(group.to_owned(), table)]), &[group], ""));
         }
         return json!({ "anyOf": items });
     }
     let text = json!({ "type": "string", "minLength": 1 });
-    match page.sections.iter().find(|section| section.header.starts_with("a rule of")) {
+    match page.sections().into_iter().find(|section| section.header.starts_with("a rule of")) {
         Some(section) if key.takes.contains("rules") => {
-            json!({ "anyOf": [text, table(page, section)] })
+            json!({ "anyOf": [text, table(page, &section)] })
         }
         _ => text,
     }
@@ -180,7 +180,7 @@ fn items(page: &Page, key: &Key) -> Value {
 /// The table of a key.
 fn options(page: &Page, key: &Key) -> Value {
     match options_of(page, key.name) {
-        Some(section) => table(page, section),
+        Some(section) => table(page, &section),
         None if key.takes == "table of texts" => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }
@@ -190,9 +190,9 @@ fn options(page: &Page, key: &Key) -> Value {
 }
 
 /// The section "`NAME = { … }` in …".
-fn options_of<'a>(page: &'a Page, name: &str) -> Option<&'a Section> {
+fn options_of(page: &Page, name: &str) -> Option<Section> {
     let start = format!("`{name} = {{");
-    page.sections.iter().find(|section| section.header.starts_with(&start))
+    page.sections().into_iter().find(|section| section.header.starts_with(&start))
 }
 
 /// A value of the tables, as data; `None` for one that is described in words.

@@ -1,5 +1,7 @@
 //! Rules that need the whole of a file. Each names the place it concerns as a path of keys.
 
+use std::collections::BTreeMap;
+
 use super::agent::{AgentSettings, RuntimeKind};
 use super::pipeline::PipelineFile;
 use super::warnings;
@@ -183,18 +185,18 @@ fn each_group_once(file: &PipelineFile) -> Vec<Broken> {
 }
 
 fn something_left(file: &PipelineFile) -> Option<Broken> {
-    let is_select = |enrich: &super::Enrich| matches!(enrich, super::Enrich::Select(_));
-    match (file.groups().is_empty(), file.enrich.iter().rposition(is_select)) {
-        (true, Some(index)) => Some(
-            Broken::new(
-                &[Key("enrich"), Item(index), Key("select")],
-                "nothing of what is collected is left after this",
-                "keep a group that is collected, or leave this enricher out",
-            )
-            .missing(),
-        ),
-        _ => None,
+    if !file.groups().is_empty() {
+        return None;
     }
+    let takes_out =
+        |enrich: &super::Enrich| file.reads().any(|read| !enrich.options().passes(read.group()));
+    let index = file.enrich.iter().rposition(takes_out)?;
+    let broken = Broken::new(
+        &[Key("enrich"), Item(index), Key(file.enrich[index].name())],
+        "nothing of what is collected is left after this",
+        "keep a group that is collected, or leave this enricher out",
+    );
+    Some(broken.missing())
 }
 
 fn what_the_formats_need(file: &PipelineFile) -> Option<Broken> {
@@ -236,12 +238,11 @@ fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
     let formats = file.formats();
     let mut broken = Vec::new();
     for (index, enrich) in file.enrich.iter().enumerate() {
-        let super::Enrich::Tags(tags) = enrich else { continue };
-        for name in tags.keys() {
+        for name in enrich.options().tags().into_iter().flat_map(BTreeMap::keys) {
             let refused = |format: &Format| Some((*format, format.refused_tag(name)?));
             let Some((format, why)) = formats.iter().find_map(refused) else { continue };
             broken.push(Broken::new(
-                &[Key("enrich"), Item(index), Key("tags")],
+                &[Key("enrich"), Item(index), Key(enrich.name())],
                 format!(
                     "a tag cannot be named {name:?} in the format {:?}: it {why}",
                     format.name()

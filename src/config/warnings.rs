@@ -1,15 +1,16 @@
 //! Warnings: parts of a file that have no effect or lose data, and so are likely mistakes. Reads the file system.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::agent::AgentSettings;
-use super::enrich::Enrich;
 use super::error::{ConfigError, Severity};
 use super::load::Loaded;
 use super::memory::least_ceiling;
 use super::pipeline::{Batch, PipelineFile};
 use super::validate::{Broken, Step};
 use super::write::{SyslogTarget, Target, Write};
+use crate::metrics::enrich::{Enrich, NoEffect};
 use crate::metrics::serialize::MAX_FRAME;
 use crate::model::Group;
 use crate::sinks::{Listen, Server};
@@ -22,7 +23,7 @@ pub(super) fn of_pipeline(file: &PipelineFile) -> Vec<Broken> {
     let mut warnings = Vec::new();
     without_a_place_in_the_format(file, &mut warnings);
     without_input(file, &mut warnings);
-    unknown_users(file, &mut warnings);
+    without_effect(file, &mut warnings);
     tags_without_value(file, &mut warnings);
     tags_given_twice(file, &mut warnings);
     batch_that_its_delay_never_ends(file, &mut warnings);
@@ -41,12 +42,8 @@ fn without_a_place_in_the_format(file: &PipelineFile, warnings: &mut Vec<Broken>
     };
     let other = "write format = \"json-lines\" in [serialize], or leave this out";
     for (index, enrich) in file.enrich.iter().enumerate() {
-        let name = match enrich {
-            Enrich::Tags(_) => "tags",
-            Enrich::Identity(_) => "identity",
-            _ => continue,
-        };
-        if !formats.iter().any(|format| format.carries_tags()) {
+        let name = enrich.name();
+        if enrich.options().adds_words() && !formats.iter().any(|format| format.carries_tags()) {
             let message = format!("{the_format} no place for {name}: it is lost");
             warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, other));
         }
@@ -69,34 +66,23 @@ fn without_a_place_in_the_format(file: &PipelineFile, warnings: &mut Vec<Broken>
 fn without_input(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     let mut groups: Vec<Group> = file.reads().map(super::Read::group).collect();
     for (index, enrich) in file.enrich.iter().enumerate() {
-        let (name, needed) = match enrich {
-            Enrich::Top(_) => ("top", Group::Processes),
-            Enrich::Where(_) => ("where", Group::Processes),
-            Enrich::Threshold(crossing) => ("threshold", crossing.of.group()),
-            Enrich::Rates(_) => ("rates", Group::Network),
-            Enrich::Select(select) => {
-                groups.retain(|group| select.keeps(*group));
-                continue;
-            }
-            _ => continue,
-        };
-        if !groups.contains(&needed) {
+        groups.retain(|group| enrich.options().passes(*group));
+        let needed = enrich.options().needs().filter(|needed| !groups.contains(needed));
+        if let Some(needed) = needed {
             let message = format!("this does nothing: there is no {:?} here", needed.name());
             let help = format!("collect {:?}, or leave this out", needed.name());
-            warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, help));
+            let path = [Key("enrich"), Item(index), Key(enrich.name())];
+            warnings.push(Broken::new(&path, message, help));
         }
     }
 }
 
-/// Users of `where` that no account is.
-fn unknown_users(file: &PipelineFile, warnings: &mut Vec<Broken>) {
+/// Options of enrichers that have no effect on this machine.
+fn without_effect(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     for (index, enrich) in file.enrich.iter().enumerate() {
-        let Enrich::Where(conditions) = enrich else { continue };
-        let users = conditions.user.iter().flatten().enumerate();
-        for (at, user) in users.filter(|(_, user)| user.uid.is_none()) {
-            let message = format!("there is no user {:?} here: no process is theirs", user.name);
-            let path = [Key("enrich"), Item(index), Key("where"), Key("user"), Item(at)];
-            warnings.push(Broken::new(&path, message, "correct the name, or give the id"));
+        for NoEffect { key, item, message, help } in enrich.options().without_effect() {
+            let path = [Key("enrich"), Item(index), Key(enrich.name()), Key(key), Item(item)];
+            warnings.push(Broken::new(&path, message, help));
         }
     }
 }
@@ -107,27 +93,26 @@ fn tags_without_value(file: &PipelineFile, warnings: &mut Vec<Broken>) {
         return;
     }
     for (index, enrich) in file.enrich.iter().enumerate() {
-        let Enrich::Tags(tags) = enrich else { continue };
-        for (name, _) in tags.iter().filter(|(_, value)| value.is_empty()) {
+        let tags = enrich.options().tags().into_iter().flatten();
+        for (name, _) in tags.filter(|(_, value)| value.is_empty()) {
             let message =
                 format!("the tag {name:?} has no value, and the format \"influx\" leaves it out");
-            let path = [Key("enrich"), Item(index), Key("tags")];
+            let path = [Key("enrich"), Item(index), Key(enrich.name())];
             warnings.push(Broken::new(&path, message, "give it a value, or take it out"));
         }
     }
 }
 
 fn tags_given_twice(file: &PipelineFile, warnings: &mut Vec<Broken>) {
-    let tags = |enrich: &'_ Enrich| match enrich {
-        Enrich::Tags(tags) => tags.keys().cloned().collect(),
-        _ => Vec::new(),
-    };
+    fn names(enrich: &Enrich) -> impl Iterator<Item = &String> {
+        enrich.options().tags().into_iter().flat_map(BTreeMap::keys)
+    }
     for (index, enrich) in file.enrich.iter().enumerate() {
-        let later = file.enrich[index + 1..].iter().flat_map(tags).collect::<Vec<String>>();
-        for name in tags(enrich).into_iter().filter(|name| later.contains(name)) {
+        let later: Vec<&String> = file.enrich[index + 1..].iter().flat_map(names).collect();
+        for name in names(enrich).filter(|name| later.contains(name)) {
             let message =
                 format!("the tag {name:?} is given again further down, and that one counts");
-            let path = [Key("enrich"), Item(index), Key("tags")];
+            let path = [Key("enrich"), Item(index), Key(enrich.name())];
             warnings.push(Broken::new(&path, message, "take one of the two out"));
         }
     }

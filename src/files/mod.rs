@@ -1,6 +1,9 @@
 //! Files and folders that no other user can change: the trust in a path, checked component by component, the agent's
-//! state folder, and files opened relative to a folder's descriptor.
+//! state folder, and files opened relative to a folder's descriptor. And what the files of the system say of this machine: its
+//! accounts and its identity.
 
+pub(crate) mod accounts;
+pub(crate) mod identity;
 mod trust;
 mod state;
 mod replace;

@@ -55,4 +55,6 @@ pub mod words {
     pub const SWITCH: &str = "`true` or `false`";
     /// A text in which `*` stands for any text.
     pub const PATTERN: &str = "pattern";
+    /// What makes a process important.
+    pub const RANK: &str = "`\"cpu\"` or `\"memory\"`";
 }

@@ -277,6 +277,23 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
+/// A finite number that is not negative.
+pub(crate) struct Bound(pub(crate) f64);
+
+impl<'de> Deserialize<'de> for Bound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = match Raw::deserialize(deserializer)? {
+            Raw::Whole(number) => number as f64,
+            Raw::Real(number) => number,
+            _ => return Err(Problem::new("is not a number", "write one, as in 90 or 0.5").pack()),
+        };
+        match number {
+            number if number.is_finite() && number >= 0.0 => Ok(Self(number)),
+            _ => Err(Problem::new("is no bound", "a number from 0 on is needed, as in 90").pack()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

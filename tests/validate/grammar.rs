@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use infiniservice::config::{
-    Batch, Changes, Collect, Count, Delivery, Enrich, FileTarget, Identify, Period, PipelineFile,
-    ProcessesOptions, Rates, Read, Select, Serialize, Size, Target, Top, Write,
+    Batch, ChangesOptions, Collect, Count, Delivery, Enrich, FileTarget, IdentityOptions, Period,
+    PipelineFile, ProcessesOptions, RatesOptions, Read, SelectOptions, Serialize, Size,
+    TagsOptions, Target, TopOptions, Write,
 };
 use infiniservice::metrics::collect::{NetworkOptions, NoOptions};
 use infiniservice::model::{Group, Rank};
@@ -50,12 +51,12 @@ fn a_file_can_express_what_code_can() {
         ],
         generate: None,
         enrich: vec![
-            Enrich::Identity(Identify { vm_id: Some("vm-lab-1".into()) }),
-            Enrich::Tags([("${SITE}".to_owned(), "lab-1".to_owned())].into()),
-            Enrich::Rates(Rates {}),
-            Enrich::Top(Top { processes: count(5), by: Rank::Cpu }),
-            Enrich::Select(Select::Drop(vec![Group::Host])),
-            Enrich::Changes(Changes { full_every: count(10) }),
+            Enrich::Identity(IdentityOptions { vm_id: Some("vm-lab-1".into()) }),
+            Enrich::Tags(TagsOptions([("${SITE}".to_owned(), "lab-1".to_owned())].into())),
+            Enrich::Rates(RatesOptions {}),
+            Enrich::Top(TopOptions { processes: count(5), by: Rank::Cpu }),
+            Enrich::Select(SelectOptions::Drop(vec![Group::Host])),
+            Enrich::Changes(ChangesOptions { full_every: count(10) }),
         ],
         batch: Batch { max_items: count(8), max_bytes: size(16 << 20), max_delay: period(500) },
         serialize: Serialize { format: Format::Influx },
@@ -78,6 +79,6 @@ fn the_value_of_a_variable_never_becomes_part_of_the_file() {
     let folder = folder(&[("f.toml", &text)]);
     let file = &all(&folder.path().join("f.toml")).unwrap().pipelines[0].file;
     let tags = [("${SECRET}".to_owned(), format!("a{SECRET}"))].into();
-    assert_eq!(file.enrich, [Enrich::Tags(tags)]);
+    assert_eq!(file.enrich, [Enrich::Tags(TagsOptions(tags))]);
     assert_eq!(file.write.len(), 1);
 }

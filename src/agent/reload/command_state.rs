@@ -147,7 +147,7 @@ fn rotation(audit: &config::Audit) -> Rotation {
 /// Opens the request log. If it cannot be written, requests that need it are refused, and the host gets the reason.
 fn request_log(audit: &config::Audit, state: &StateFolder) -> Result<RequestLog, AgentError> {
     let audit = audit.file(state.path());
-    let boot = crate::agent::identity::of_this_machine(None).boot_id.unwrap_or_default();
+    let boot = crate::files::identity::of_this_machine(None).boot_id.unwrap_or_default();
     let owner = Owner { machine: machine_events::identity(Path::new("/")), boot };
     RequestLog::open(state, &audit, owner, wall_clock_ms()).map_err(|error| {
         match (error.kind(), Untrusted::of(&error)) {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::user::PASSWD;
 use crate::commands::actions::argument::Account;
+use crate::files::accounts::PASSWD;
 
 /// Why a program could not be run. Its text is the end of a sentence for the reply; it never has a value of a
 /// variable.

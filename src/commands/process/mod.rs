@@ -46,7 +46,6 @@ pub(super) use resolve::{directory, environment};
 pub use runner::{Runner, Settings};
 pub use shell::{Prepared, command_line, script};
 pub(super) use user::variables;
-pub use user::{Identity, identity, uid_of};
 
 /// What an [`Exit`] by signal has as exit code, as shells have it: this and the signal's number.
 const SIGNALLED: i32 = 128;

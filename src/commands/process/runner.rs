@@ -22,8 +22,9 @@ use super::cgroup::Parent;
 use super::exec_helper::{self, Entry, User};
 use super::leftovers::{self, RunWarnings};
 use super::process_tree::{Tree, TreeScope};
-use super::user::{self, Identity};
+use super::user;
 use super::{Exit, Finished, ProcessError, Program, resolve, sealed};
+use crate::files::accounts::Identity;
 
 /// How programs are run.
 #[derive(Debug, Clone)]

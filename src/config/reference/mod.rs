@@ -22,8 +22,15 @@ pub struct Page {
     pub heading: &'static str,
     /// Its purpose.
     pub about: &'static str,
+    /// Makes its sections.
+    sections: fn() -> Vec<Section>,
+}
+
+impl Page {
     /// Its sections, in the order of the flow.
-    pub sections: &'static [Section],
+    pub fn sections(&self) -> Vec<Section> {
+        (self.sections)()
+    }
 }
 
 const COMMAND_LINE: &str = "`\"redacted\"`, `\"full\"` or `\"name\"`";
@@ -34,8 +41,8 @@ pub const PAGES: [Page; 4] = [PIPELINE, RECORDS, COMMANDS, AGENT];
 
 /// A correct line for a key of this name, of the first section that has it.
 pub(super) fn example(name: &str) -> Option<String> {
-    let keys = PAGES.iter().flat_map(|page| page.sections).flat_map(|section| section.keys);
-    keys.into_iter().find(|key| key.name == name).map(|key| format!("{name} = {}", key.example))
+    let mut keys = PAGES.iter().flat_map(Page::sections).flat_map(|section| section.keys);
+    keys.find(|key| key.name == name).map(|key| format!("{name} = {}", key.example))
 }
 
 const HEAD: &str = r#"# Pipelines: the configuration reference
@@ -104,16 +111,16 @@ can never become TOML; `$${` is a literal `${`. A file has at most 1 MiB.
 /// The text of `docs/pipelines.md`.
 pub fn markdown() -> String {
     let mut text = HEAD.to_owned();
-    for Page { heading, about, sections } in &PAGES {
+    for page @ Page { heading, about, .. } in &PAGES {
         // Writing to a text cannot fail.
         let _ = write!(text, "\n## {heading}\n\n{about}\n");
-        for Section { header, about, keys, .. } in *sections {
+        for Section { header, about, keys, .. } in page.sections() {
             let _ = write!(text, "\n### {header}\n\n");
             if !about.is_empty() {
                 let _ = write!(text, "{about}\n\n");
             }
             text.push_str("| key | takes | default | example | does |\n|---|---|---|---|---|\n");
-            for Key { name, takes, default, example, does } in *keys {
+            for Key { name, takes, default, example, does } in keys {
                 let default =
                     match default.strip_prefix('(').and_then(|text| text.strip_suffix(')')) {
                         Some("none") => "–".to_owned(),
@@ -205,7 +212,7 @@ mod tests {
 
     /// Holds a page against the type that reads it.
     fn holds<T: DeserializeOwned + Debug + PartialEq>(page: &Page) {
-        for section in page.sections {
+        for section in &page.sections() {
             let shown = section.header;
             // What the type offers instead of a key that it does not know.
             let said = refused::<T>(section, "zzz", "zzz = {}");
@@ -216,7 +223,7 @@ mod tests {
             if shown.starts_with("(top") {
                 for name in known {
                     let header = format!("[{name}]");
-                    let is_section = page.sections.iter().any(|one| one.header.contains(&header));
+                    let is_section = page.sections().iter().any(|one| one.header.contains(&header));
                     assert!(is_section || told.contains(&name), "{name} is not in the reference");
                 }
             } else {

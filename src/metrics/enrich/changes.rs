@@ -2,11 +2,56 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::MAX_CADENCES;
+use super::{Enricher, MAX_CADENCES, Manual, Options, Surroundings};
 use crate::model::{CollectError, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
+use crate::values::words::{COUNT, NONE};
+use crate::values::{Count, Section, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "changes",
+        "table, see below",
+        NONE,
+        "{ full_every = 10 }",
+        "lets only what has changed through",
+        ),
+    options: Some(Section {
+        header: "`changes = { … }` in `[[enrich]]`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[[enrich]]\nchanges.{}\n[write]\nstdout = true",
+        keys: &[key(
+            "full_every",
+            COUNT,
+            "10",
+            "60",
+            "every how many readings a full copy goes, whatever has changed",
+        )],
+    }),
+};
+
+/// Options of `changes`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChangesOptions {
+    /// Every how many readings a full copy goes, whatever has changed.
+    pub full_every: Count,
+}
+
+impl Default for ChangesOptions {
+    fn default() -> Self {
+        Self { full_every: Count::fixed(10) }
+    }
+}
+
+impl Options for ChangesOptions {
+    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
+        surroundings.stateful("changes", Changes::new(self.full_every.get()))
+    }
+}
 
 /// Leaves out every group that is equal to the copy given last. A reading with no changed group
 /// and no new trouble is lost: `unchanged`. The first reading of each cadence, and then every

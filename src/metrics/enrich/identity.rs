@@ -2,10 +2,50 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::{Enricher, Manual, Options, Surroundings};
 use crate::model::{self, SystemMetrics};
 use crate::pipeline::{Output, Transform};
+use crate::values::value::text_or_none;
+use crate::values::words::NONE;
+use crate::values::{Section, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key("identity", "table, see below", NONE, "{}", "adds which machine this is"),
+    options: Some(Section {
+        header: "`identity = { … }` in `[[enrich]]`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[[enrich]]\nidentity.{}\n[write]\nstdout = true",
+        keys: &[key(
+            "vm_id",
+            "text",
+            "(that of `agent.toml`)",
+            "\"web-1\"",
+            "the machine's name at its manager",
+        )],
+    }),
+};
+
+/// Options of `identity`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityOptions {
+    /// The machine's name at its manager; without it, that of `agent.toml`.
+    #[serde(deserialize_with = "text_or_none")]
+    pub vm_id: Option<String>,
+}
+
+impl Options for IdentityOptions {
+    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
+        Box::new(Identity::new((surroundings.identity)(self.vm_id.clone())))
+    }
+
+    fn adds_words(&self) -> bool {
+        true
+    }
+}
 
 /// Puts the same [`model::Identity`] on each reading, in place of one it may have.
 ///

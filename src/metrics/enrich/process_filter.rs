@@ -2,11 +2,141 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::de::Deserializer;
 use tokio::time::Instant;
 
-use crate::model::{Process, SystemMetrics};
+use super::{NoEffect, Enricher, Manual, Options, Surroundings};
+use crate::files::accounts::uid_of;
+use crate::model::{Group, Process, SystemMetrics};
 use crate::pipeline::{Output, Transform};
-use crate::values::Glob;
+use crate::values::units::Bound;
+use crate::values::value::Raw;
+use crate::values::words::{NONE, SIZE};
+use crate::values::{Glob, Problem, Section, Size, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "where",
+        "table, see below",
+        NONE,
+        "{ user = [\"postgres\"], memory_above = \"100MiB\" }",
+        "keeps the processes for which all of it holds",
+        ),
+    options: Some(Section {
+        header: "`where = { … }` in `[[enrich]]`",
+        about: "One of them at least; a process stays if all that are given hold. It sees what `processes` in `from` has \
+                kept, so give that a larger `keep`.",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"processes\"]\n[[enrich]]\nwhere.{}\n[write]\nstdout = true",
+        keys: &[
+            key(
+                "name",
+                "list of patterns",
+                NONE,
+                "[\"postgres\", \"nginx*\"]",
+                "its name, or the file name of its executable; `*` stands for any text",
+            ),
+            key(
+                "user",
+                "list of texts",
+                NONE,
+                "[\"www-data\", \"1000\"]",
+                "its owner, by name or id; names are looked up in `/etc/passwd` when the file is read",
+            ),
+            key("cpu_above", "number", NONE, "5", "percent of one core"),
+            key("memory_above", SIZE, NONE, "\"100MiB\"", "resident memory"),
+        ],
+    }),
+};
+
+/// Options of `where`: one of them at least.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WhereOptions {
+    /// Patterns of names.
+    pub name: Option<Vec<String>>,
+    /// Users.
+    pub user: Option<Vec<User>>,
+    /// Percent of one core.
+    pub cpu_above: Option<f64>,
+    /// Resident memory.
+    pub memory_above: Option<Size>,
+}
+
+impl<'de> Deserialize<'de> for WhereOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let help = "give it name = [\"postgres\"], user = [\"www-data\"], cpu_above = 5 or memory_above = \"100MiB\"";
+        let keys = WhereKeys::deserialize(deserializer)?;
+        let is_empty = [keys.name.as_ref().map(Vec::len), keys.user.as_ref().map(Vec::len)];
+        if is_empty.contains(&Some(0)) {
+            return Err(Problem::new("has an empty list, which nothing matches", help).pack());
+        }
+        let WhereKeys { name, user, cpu_above, memory_above } = keys;
+        let all = Self { name, user, cpu_above: cpu_above.map(|Bound(above)| above), memory_above };
+        if all == (Self { name: None, user: None, cpu_above: None, memory_above: None }) {
+            return Err(Problem::new("has no condition", help).pack());
+        }
+        Ok(all)
+    }
+}
+
+impl Options for WhereOptions {
+    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+        let globs = |names: &Vec<String>| names.iter().map(Glob::new).collect();
+        let uids = |users: &Vec<User>| users.iter().filter_map(|user| user.uid).collect();
+        Box::new(ProcessFilter {
+            names: self.name.as_ref().map(globs),
+            uids: self.user.as_ref().map(uids),
+            cpu_above: self.cpu_above,
+            memory_above: self.memory_above.map(Size::bytes),
+        })
+    }
+
+    fn needs(&self) -> Option<Group> {
+        Some(Group::Processes)
+    }
+
+    fn without_effect(&self) -> Vec<NoEffect> {
+        let users = self.user.iter().flatten().enumerate();
+        let unknown = users.filter(|(_, user)| user.uid.is_none()).map(|(item, user)| NoEffect {
+            key: "user",
+            item,
+            message: format!("there is no user {:?} here: no process is theirs", user.name),
+            help: "correct the name, or give the id",
+        });
+        unknown.collect()
+    }
+}
+
+/// A user, by name or id. The name is looked up when the file is read, so a reload sees an account that has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// As the file has it.
+    pub name: String,
+    /// The id; `None` where no account of this machine has the name.
+    pub uid: Option<u32>,
+}
+
+impl<'de> Deserialize<'de> for User {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = match Raw::deserialize(deserializer)? {
+            Raw::Text(name) => name,
+            Raw::Whole(uid) => uid.to_string(),
+            _ => return Err(Problem::new("is no user", "write a name or an id").pack()),
+        };
+        let uid = name.parse().ok().or_else(|| uid_of(&name));
+        Ok(Self { name, uid })
+    }
+}
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhereKeys {
+    name: Option<Vec<String>>,
+    user: Option<Vec<User>>,
+    cpu_above: Option<Bound>,
+    memory_above: Option<Size>,
+}
 
 /// Keeps the processes for which everything holds that is given. A list of which all stay is shared as it is; one of
 /// which none stays is there and empty.

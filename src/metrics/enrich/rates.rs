@@ -3,13 +3,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::MAX_CADENCES;
+use super::{Enricher, MAX_CADENCES, Manual, Options, Surroundings};
 use crate::metrics::counter::{Difference, bound};
-use crate::model::{AnyGroup, Interface, InterfaceRates, Kind, Network, OwnGroups, SystemMetrics};
+use crate::model::{AnyGroup, Group, Interface, InterfaceRates, Kind, Network, OwnGroups, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
+use crate::values::key;
+use crate::values::words::NONE;
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key("rates", "empty table", NONE, "{}", "adds traffic per second to interfaces"),
+    options: None,
+};
+
+/// Options of `rates`: there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RatesOptions {}
+
+impl Options for RatesOptions {
+    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
+        surroundings.stateful("rates", Rates::default())
+    }
+
+    fn needs(&self) -> Option<Group> {
+        Some(Group::Network)
+    }
+}
 
 /// No rate above this is believed, in bytes or packets per second: one terabit per second, more than any
 /// virtual interface moves. An interface that was replaced by one of the same name between two

@@ -1,9 +1,89 @@
 //! Lets some groups through and not others. Does not look into a group.
 
+use serde::Deserialize;
+use serde::de::Deserializer;
 use tokio::time::Instant;
 
+use super::{Enricher, Manual, Options, Surroundings};
+use crate::metrics::collect::GroupName;
 use crate::model::{Group, SystemMetrics};
 use crate::pipeline::{Output, Transform};
+use crate::values::words::NONE;
+use crate::values::{Problem, Section, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "select",
+        "table, see below",
+        NONE,
+        "{ keep = [\"cpu\", \"memory\"] }",
+        "keeps or drops whole groups",
+        ),
+    options: Some(Section {
+        header: "`select = { … }` in `[[enrich]]`",
+        about: "One of the two.",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[[enrich]]\nselect.{}\n[write]\nstdout = true",
+        keys: &[
+            key(
+                "keep",
+                "list of groups",
+                NONE,
+                "[\"cpu\", \"memory\"]",
+                "these groups stay, all others go",
+            ),
+            key("drop", "list of groups", NONE, "[\"ports\"]", "these groups go"),
+        ],
+    }),
+};
+
+/// Options of `select`: exactly one of the two lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SelectOptions {
+    /// These groups stay, all others go.
+    Keep(Vec<Group>),
+    /// These groups go.
+    Drop(Vec<Group>),
+}
+
+impl Options for SelectOptions {
+    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+        Box::new(match self {
+            Self::Keep(groups) => Select::keep(groups),
+            Self::Drop(groups) => Select::drop(groups),
+        })
+    }
+
+    fn passes(&self, group: Group) -> bool {
+        match self {
+            Self::Keep(groups) => groups.contains(&group),
+            Self::Drop(groups) => !groups.contains(&group),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SelectOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let help = "give it keep = [\"cpu\", \"memory\"] or drop = [\"ports\"]";
+        let lists = SelectLists::deserialize(deserializer)?;
+        match (lists.keep, lists.drop) {
+            (Some(groups), None) | (None, Some(groups)) if groups.is_empty() => {
+                Err(Problem::new("names no group", help).pack())
+            }
+            (Some(groups), None) => Ok(Self::Keep(groups.into_iter().map(Group::from).collect())),
+            (None, Some(groups)) => Ok(Self::Drop(groups.into_iter().map(Group::from).collect())),
+            (Some(_), Some(_)) => Err(Problem::new("has both keep and drop", help).pack()),
+            (None, None) => Err(Problem::new("has neither keep nor drop", help).pack()),
+        }
+    }
+}
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SelectLists {
+    keep: Option<Vec<GroupName>>,
+    drop: Option<Vec<GroupName>>,
+}
 
 /// Takes groups out of each reading, and the troubles reported about them.
 ///

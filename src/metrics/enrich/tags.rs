@@ -3,10 +3,34 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::{Enricher, Manual, Options, Surroundings};
 use crate::model::SystemMetrics;
 use crate::pipeline::{Output, Transform};
+use crate::values::key;
+use crate::values::words::NONE;
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key("tags", "table of texts", NONE, "{ site = \"lab-1\" }", "adds fixed words"),
+    options: None,
+};
+
+/// Options of `tags`: the tags.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct TagsOptions(pub BTreeMap<String, String>);
+
+impl Options for TagsOptions {
+    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+        Box::new(Tags::new(self.0.clone()))
+    }
+
+    fn tags(&self) -> Option<&BTreeMap<String, String>> {
+        Some(&self.0)
+    }
+}
 
 /// Adds tags to each reading. Where a reading already has one of that name, the one added last
 /// wins, so a later `[[enrich]]` overrules an earlier one.

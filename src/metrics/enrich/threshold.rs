@@ -3,12 +3,47 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::Deserializer;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::{Enricher, Manual, Options, Surroundings};
 use crate::model::{Group, PressureStats, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
+use crate::values::units::Bound;
+use crate::values::words::{NEEDED, NONE, TIME};
+use crate::values::{Period, Problem, Section, key};
 use crate::wire::outbound::{AgentEvent, Severity};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "threshold",
+        "table, see below",
+        NONE,
+        "{ of = \"memory\", above = 90, for = \"2m\", until = 80 }",
+        "reports a value that stays above a bound, to the log and as an `agent_event`",
+        ),
+    options: Some(Section {
+        header: "`threshold = { … }` in `[[enrich]]`",
+        about: "The event goes to a host that takes `agent_event`, once when the value has stayed above the bound for the \
+                time, and once when it is back.",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"memory\"]\n[[enrich]]\nthreshold.of = \"memory\"\nthreshold.above = 90\nthreshold.{}\n[write]\nstdout = true",
+        keys: &[
+            key(
+                "of",
+                "`\"cpu\"`, `\"iowait\"`, `\"steal\"`, `\"temperature\"`, `\"memory\"`, `\"swap\"`, `\"disk\"`, `\"inodes\"`, `\"load\"`, \
+                 `\"cpu-pressure\"`, `\"memory-pressure\"` or `\"io-pressure\"`",
+                NEEDED,
+                "\"disk\"",
+                "what is watched: percent, but for `temperature` (°C) and `load` (one minute); of `disk` and `inodes` the \
+                 fullest file system; of pressure the share of the last 60 s in which some task waited",
+            ),
+            key("above", "number", NEEDED, "90", "the bound"),
+            key("for", TIME, "(at once)", "\"2m\"", "how long it must stay above"),
+            key("until", "number", "(`above`)", "80", "it is back at this or below"),
+        ],
+    }),
+};
 
 /// What can be watched. Shares are in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -132,6 +167,42 @@ pub struct Crossing {
     pub hold: Duration,
     /// Then it is well again at this or below. At most `above`: between the two nothing changes.
     pub until: f64,
+}
+
+impl<'de> Deserialize<'de> for Crossing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ThresholdKeys { of, above: Bound(above), hold, until } =
+            ThresholdKeys::deserialize(deserializer)?;
+        let until = until.map_or(above, |Bound(until)| until);
+        if until > above {
+            let help = "until = 80 belongs to above = 90: between the two nothing changes";
+            return Err(Problem::new("has an `until` above its `above`", help).pack());
+        }
+        Ok(Self { of, above, hold: hold.map(Period::get).unwrap_or_default(), until })
+    }
+}
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThresholdKeys {
+    of: Measure,
+    above: Bound,
+    #[serde(rename = "for")]
+    hold: Option<Period>,
+    until: Option<Bound>,
+}
+
+impl Options for Crossing {
+    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
+        let notify = (surroundings.notify)();
+        surroundings
+            .stateful("threshold", Threshold::new(surroundings.pipeline, self.clone(), notify))
+    }
+
+    fn needs(&self) -> Option<Group> {
+        Some(self.of.group())
+    }
 }
 
 /// Gets the events.

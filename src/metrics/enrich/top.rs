@@ -3,10 +3,59 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::model::{Process, Rank, SystemMetrics};
+use super::{Enricher, Manual, Options, Surroundings};
+use crate::model::{Group, Process, Rank, SystemMetrics};
 use crate::pipeline::{Output, Transform};
+use crate::values::words::{COUNT, NONE, RANK};
+use crate::values::{Count, Section, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "top",
+        "table, see below",
+        NONE,
+        "{ processes = 20, by = \"cpu\" }",
+        "keeps the most important processes",
+        ),
+    options: Some(Section {
+        header: "`top = { … }` in `[[enrich]]`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[[enrich]]\ntop.{}\n[write]\nstdout = true",
+        keys: &[
+            key("processes", COUNT, "20", "5", "how many processes stay"),
+            key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process important"),
+        ],
+    }),
+};
+
+/// Options of `top`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopOptions {
+    /// How many processes stay.
+    pub processes: Count,
+    /// What makes a process important.
+    pub by: Rank,
+}
+
+impl Default for TopOptions {
+    fn default() -> Self {
+        Self { processes: Count::fixed(20), by: Rank::Cpu }
+    }
+}
+
+impl Options for TopOptions {
+    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+        Box::new(Top::new(self.processes.items(), self.by))
+    }
+
+    fn needs(&self) -> Option<Group> {
+        Some(Group::Processes)
+    }
+}
 
 /// Keeps the first `keep` processes by rank, the most important first; equals by the other rank,
 /// then by process id, so that the order is the same at every reading of the same processes.

@@ -5,7 +5,7 @@ use std::fs;
 use crate::model::Identity;
 
 /// Host name and boot id of the running kernel (`/proc/sys/kernel`), with the `vm_id` that was given.
-pub(super) fn of_this_machine(vm_id: Option<String>) -> Identity {
+pub(crate) fn of_this_machine(vm_id: Option<String>) -> Identity {
     let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     Identity {
         vm_id,
