@@ -1,14 +1,16 @@
-//! The agent's `.deb` on a real Debian: the port starts it, an upgrade ends no command, and a purge leaves nothing.
+//! The agent's `.deb` on a real Debian: the port starts it, an upgrade and a downgrade end no command, and a purge leaves
+//! nothing.
 
 use super::installed::{NAMES, an_upgrade_ends_no_command, is_inactive, run, starts_with_the_port};
 use super::lab;
 use super::package::deb;
+use super::qemu::Vm;
 use super::systemd::boot_package;
 use super::talk::SECRET;
 
 #[test]
 #[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
-fn the_package_starts_with_the_port_is_upgraded_under_a_command_and_a_purge_leaves_nothing() {
+fn the_package_starts_with_the_port_is_replaced_under_a_command_and_a_purge_leaves_nothing() {
     let turn = lab::turn();
     let disk = turn.lab.systemd_disk();
     let mut vm = boot_package(turn.lab, &disk, &deb(&turn.lab.agent));
@@ -32,8 +34,11 @@ fn the_package_starts_with_the_port_is_upgraded_under_a_command_and_a_purge_leav
             "dpkg --force-confold -i /root/next.deb 2>&1 && cmp /root/next/usr/bin/infiniservice /usr/bin/infiniservice",
         );
     });
-    let version = vm.guest.run("dpkg-query -W -f '${Version}' infiniservice");
-    assert_eq!(version.trim(), "9.9.9-1");
+    assert_eq!(version(&mut vm), "9.9.9-1");
+    an_upgrade_ends_no_command(&mut vm, &talk, async |vm| {
+        run(vm, "dpkg --force-confold -i /root/agent.deb 2>&1");
+    });
+    assert_eq!(version(&mut vm), concat!(env!("CARGO_PKG_VERSION"), "-1"));
     drop(talk);
     // The secret, with which the file differs from that of the package, stays until a purge.
     run(&mut vm, "dpkg -r infiniservice 2>&1");
@@ -43,4 +48,8 @@ fn the_package_starts_with_the_port_is_upgraded_under_a_command_and_a_purge_leav
     is_inactive(&mut vm);
     run(&mut vm, "dpkg -P infiniservice 2>&1");
     vm.guest.run(&format!("{NAMES} | diff /run/before - >&2"));
+}
+
+fn version(vm: &mut Vm) -> String {
+    vm.guest.run("dpkg-query -W -f '${Version}' infiniservice").trim().to_owned()
 }

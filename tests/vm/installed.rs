@@ -29,9 +29,10 @@ pub fn is_inactive(vm: &mut Vm) {
     assert_eq!(vm.guest.run("systemctl is-active infiniservice || true").trim(), "inactive");
 }
 
-/// A command of the host runs during `upgrade`, and the next version answers it.
+/// A command of the host runs during `upgrade`, to a newer version or an older one, which answers it.
 pub fn an_upgrade_ends_no_command(vm: &mut Vm, talk: &Talk, upgrade: impl AsyncFnOnce(&mut Vm)) {
     let before = main_pid(vm);
+    vm.guest.run("rm -f /run/begun /run/go");
     let line =
         raw("touch /run/begun; until test -e /run/go; do sleep 0.2; done; echo survived; exit 3");
     let running = talk.wait(async {
@@ -49,7 +50,7 @@ pub fn an_upgrade_ends_no_command(vm: &mut Vm, talk: &Talk, upgrade: impl AsyncF
         ("survived\n", Some(3)),
         "{running:?}"
     );
-    assert_ne!(main_pid(vm), before, "the next version runs");
+    assert_ne!(main_pid(vm), before, "the other version runs");
 }
 
 /// What may take longer than a line of the shell: packages, sums of the whole executable, and systemd.
