@@ -77,6 +77,8 @@ mod model;
 mod packaged;
 #[path = "vm/case_plug.rs"]
 mod plug;
+#[path = "vm/case_recipes.rs"]
+mod recipes;
 #[path = "vm/case_reload.rs"]
 mod reload;
 #[path = "vm/case_units.rs"]

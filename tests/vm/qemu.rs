@@ -28,11 +28,11 @@ pub const FOREIGN: &str = "org.qemu.guest_agent.0";
 const DISK_BYTES: u64 = 64 << 20;
 
 /// Under emulation on a busy machine the kernel takes a late timer for a broken one, and panics; it need not check.
-const KERNEL: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
+pub const KERNEL: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
 /// Its journal goes to the console, and so into what is told of a case that failed.
 const SYSTEMD: &str = "systemd.show_status=0 systemd.journald.forward_to_console=1";
 
-const BOOT: Duration = Duration::from_secs(90);
+pub const BOOT: Duration = Duration::from_secs(90);
 /// How long a flow of long lines takes to fill the port.
 const FILLED: Duration = Duration::from_secs(60);
 const PLUG: Duration = Duration::from_secs(20);
@@ -49,6 +49,8 @@ pub(super) struct Kind<'a> {
     pub goes_on: Option<&'a Path>,
     /// A vsock device beside the ports.
     pub vsock: bool,
+    /// What is said to the kernel beside [`SYSTEMD`], of a machine with a system of its own.
+    pub said: &'a str,
 }
 
 /// A running machine.
@@ -78,8 +80,9 @@ impl Vm {
 
     /// Boots what is on the disk, which stays as it is; `archive` brings the files that are put there first.
     /// A restart of the machine starts it again. Give it time: systemd under emulation is slow.
-    pub fn boot_disk(lab: &Lab, disk: &Path, archive: &[u8], limit: Duration) -> Self {
-        let kind = Kind { root: Some(disk), boot: limit, ..Kind::default() };
+    /// The kernel's command line ends with what is `said`.
+    pub fn boot_disk(lab: &Lab, disk: &Path, archive: &[u8], said: &str, limit: Duration) -> Self {
+        let kind = Kind { root: Some(disk), boot: limit, said, ..Kind::default() };
         Self::start(lab, archive, &kind)
     }
 
@@ -198,6 +201,7 @@ impl Default for Kind<'_> {
             generation: None,
             goes_on: None,
             vsock: false,
+            said: "",
         }
     }
 }
@@ -231,7 +235,8 @@ pub(super) fn command(lab: &Lab, folder: &Path, kind: &Kind<'_>) -> Command {
         .args(["-device", "virtio-serial-pci,id=serial"]);
     let disk = match kind.root {
         Some(root) => {
-            command.args(["-m", "512", "-append", &format!("{KERNEL} {SYSTEMD}")]);
+            let said = format!("{KERNEL} {SYSTEMD} {}", kind.said);
+            command.args(["-m", "512", "-append", &said]);
             format!("file={},snapshot=on,if=none,id=disk,format=raw", root.display())
         }
         None => {
@@ -292,7 +297,7 @@ pub(super) fn end(child: &mut Child) {
 }
 
 /// The end of everything the machine has said.
-fn told(folder: &Path) -> String {
+pub fn told(folder: &Path) -> String {
     ["qemu.log", vsock::LOG, "console.log", "agent.log"]
         .map(|name| tail(&folder.join(name)))
         .concat()

@@ -58,7 +58,7 @@ pub fn boot_with(lab: &Lab, disk: &Path, pipelines: &[(&str, &str)]) -> Vm {
         ),
     ];
     let pipelines = pipelines.iter().map(|(path, text)| file(path.as_str(), text.as_bytes()));
-    boot_files(lab, disk, files.into_iter().chain(pipelines))
+    boot_files(lab, disk, "", files.into_iter().chain(pipelines))
 }
 
 /// Boots it without the agent, whose executable is in `/root`.
@@ -66,13 +66,34 @@ pub fn boot_bare(lab: &Lab, disk: &Path) -> Vm {
     boot_files(
         lab,
         disk,
+        "",
         [Installed { path: "root/infiniservice", mode: PROGRAM, bytes: &lab.agent }],
     )
 }
 
 /// Boots it without the agent, whose package is in `/root`.
 pub fn boot_package(lab: &Lab, disk: &Path, deb: &[u8]) -> Vm {
-    boot_files(lab, disk, [file("root/agent.deb", deb)])
+    boot_files(lab, disk, "", [file("root/agent.deb", deb)])
+}
+
+/// Boots it for the first time, as a cloud does, with this user data for cloud-init, which else does nothing; the package is in `/root`.
+pub fn boot_cloud(lab: &Lab, disk: &Path, deb: &[u8], user_data: &str) -> Vm {
+    boot_files(
+        lab,
+        disk,
+        "cloud-init=enabled",
+        [
+            file("root/agent.deb", deb),
+            file("var/lib/cloud/seed/nocloud/meta-data", b"instance-id: first\n"),
+            // The disk has no sources of locales.
+            file("var/lib/cloud/seed/nocloud/vendor-data", b"#cloud-config\nlocale: false\n"),
+            Installed {
+                path: "var/lib/cloud/seed/nocloud/user-data",
+                mode: SECRET_FILE,
+                bytes: user_data.as_bytes(),
+            },
+        ],
+    )
 }
 
 fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Installed<'a> {
@@ -83,8 +104,13 @@ fn link<'a>(path: &'a str, to: &'a str) -> Installed<'a> {
     Installed { path, mode: LINK, bytes: to.as_bytes() }
 }
 
-/// With the shell of the test, and these files.
-fn boot_files<'a>(lab: &Lab, disk: &Path, files: impl IntoIterator<Item = Installed<'a>>) -> Vm {
+/// With the shell of the test, and these files; `said` goes to the kernel.
+fn boot_files<'a>(
+    lab: &Lab,
+    disk: &Path,
+    said: &str,
+    files: impl IntoIterator<Item = Installed<'a>>,
+) -> Vm {
     let shell = [
         file("etc/systemd/system/vm-shell.service", SHELL.as_bytes()),
         link(
@@ -94,5 +120,5 @@ fn boot_files<'a>(lab: &Lab, disk: &Path, files: impl IntoIterator<Item = Instal
     ];
     let files: Vec<Installed<'_>> = shell.into_iter().chain(files).collect();
     let archive = hand_over(&lab.busybox, &lab.kernel.modules, &files);
-    Vm::boot_disk(lab, disk, &archive, BOOT)
+    Vm::boot_disk(lab, disk, &archive, said, BOOT)
 }
