@@ -28,7 +28,7 @@ use crate::pipeline::{
 };
 use crate::port::Target;
 use crate::records;
-use crate::sinks;
+use crate::sinks::Options;
 use crate::wire::Format;
 
 /// All flows of the files, built and not started.
@@ -368,31 +368,9 @@ impl<'a> Outputs<'a> {
                 self.targets.push(target);
                 Ok(Some(BoxSink::new(durable)))
             }
-            target => Ok(sink(target)),
+            target => Ok(target.sink().map(Options::build)),
         }
     }
-}
-
-/// The sink of an output that is no port.
-pub fn sink(target: &config::Target) -> Option<BoxSink<Frame>> {
-    Some(match target {
-        config::Target::Port(_) => return None,
-        config::Target::File(file) => {
-            let max_bytes = file.max_size.bytes();
-            let rotation = sinks::Rotation { max_bytes, keep: file.keep.get() };
-            BoxSink::new(sinks::File::new(&file.path, rotation))
-        }
-        config::Target::Unix(path) => BoxSink::new(sinks::Unix::new(path)),
-        config::Target::Tcp(tcp) => BoxSink::new(sinks::Tcp::new(&tcp.address, tcp.framing)),
-        config::Target::Syslog(syslog) => {
-            let hostname = of_this_machine(None).host;
-            let header = sinks::Header::new(syslog.priority(), &hostname, &syslog.app_name);
-            BoxSink::new(sinks::Syslog::new(syslog.server.clone(), header))
-        }
-        config::Target::Prometheus(listen) => BoxSink::new(sinks::Prometheus::new(listen.clone())),
-        config::Target::Stdout => BoxSink::new(sinks::Stdout::new()),
-        config::Target::Null => BoxSink::new(sinks::Null),
-    })
 }
 
 /// The transforms of a file: everything between the readings and the frames of its first output. Events go to the log

@@ -35,7 +35,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use allocator::settle as settle_memory;
-pub use assemble::{Assembly, Trial, assemble, assemble_trial, record_stages, sink, stages};
+pub use assemble::{Assembly, Trial, assemble, assemble_trial, record_stages, stages};
 pub use error::AgentError;
 pub use log::{Log, LogError, Writing, say, start as start_log};
 pub use port_registry::{Connection, Ports};

@@ -19,8 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Ports;
-use crate::agent::{record_stages, sink, stages};
-use crate::config::{self, PipelineFile, RecordsFile, Target};
+use crate::agent::{record_stages, stages};
+use crate::config::{self, Destination, PipelineFile, RecordsFile, Target};
 use crate::metrics::synthetic::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;
@@ -30,6 +30,7 @@ use crate::pipeline::{
 use crate::port::Port;
 use crate::records;
 use crate::records::batch::Decode;
+use crate::sinks::Options;
 
 pub(crate) use comparison::Comparison;
 pub(crate) use error::BenchError;
@@ -111,7 +112,8 @@ impl Plan {
         output: Output,
         work: Work,
     ) -> Result<Self, BenchError> {
-        let is_file = |write: &&config::Write| matches!(write.target, Target::File(_));
+        let is_file =
+            |write: &&config::Write| matches!(write.target, Target::Sink(Destination::File(_)));
         let write = match (writes, output) {
             ([write], _) => write,
             ([_, _, ..], Output::Real) => {
@@ -193,7 +195,7 @@ impl Plan {
         };
         let mut report = Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes);
         if let Work::Records { input, against: true, .. } = &self.work {
-            let writes = !matches!(self.outlet.target, Target::Null);
+            let writes = !matches!(self.outlet.target, Target::Sink(Destination::Null(_)));
             let per_cpu_second = report.speed.events_per_cpu_second;
             report.against = against::run(input, writes, time, per_cpu_second)?;
         }
@@ -213,7 +215,7 @@ impl Plan {
         S: Segment<Out = Frame>,
     {
         let items = self.keep;
-        if let Some(sink) = sink(&self.outlet.target) {
+        if let Some(sink) = self.outlet.target.sink().map(Options::build) {
             return Ok(frames.write(Measured::new(sink, meter.clone()), items).into_tasks());
         }
         let Target::Port(name) = &self.outlet.target else { return Ok(Vec::new()) };

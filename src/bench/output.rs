@@ -10,8 +10,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::BenchError;
-use crate::config::{FileTarget, Target};
+use crate::config::{Destination, FileOptions, Target};
 use crate::host::uuid;
+use crate::sinks::{NullOptions, UnixOptions};
 
 /// What stands in for the output of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,24 +49,24 @@ impl StandIn {
         let none = |target| Self { target, listener: None, _folder: None };
         match output {
             Output::Real => return Ok(none(real.clone())),
-            Output::Null => return Ok(none(Target::Null)),
+            Output::Null => return Ok(none(Destination::Null(NullOptions::default()).into())),
             Output::File | Output::Unix | Output::Port => {}
         }
         let folder = Folder::new()?;
         let (target, listener) = match output {
             Output::File => {
-                let mut file = FileTarget::new(folder.0.join("readings"));
-                if let Target::File(real) = real {
+                let mut file = FileOptions::new(folder.0.join("readings"));
+                if let Target::Sink(Destination::File(real)) = real {
                     file.max_size = file.max_size.min(real.max_size);
                     file.keep = file.keep.min(real.keep);
                 }
-                (Target::File(file), None)
+                (Destination::File(file).into(), None)
             }
             _ => {
                 let path = folder.0.join("reader.sock");
                 let listener = Blocking::bind(&path).map_err(BenchError::Listen)?;
                 let target = match output {
-                    Output::Unix => Target::Unix(path),
+                    Output::Unix => Destination::Unix(UnixOptions(path)).into(),
                     _ => Target::Port(format!("unix:{}", path.display())),
                 };
                 (target, Some(listener))

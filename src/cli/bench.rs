@@ -14,7 +14,7 @@ use super::{EXIT_INTERRUPTED, cannot_start, complain, interrupted, refuse, say, 
 use crate::agent;
 use crate::agent::Log;
 use crate::bench::{Comparison, Output, Plan, Progress, Report};
-use crate::config::{Loaded, Setting, Target, load_with};
+use crate::config::{Destination, Loaded, Setting, Target, load_with};
 
 /// Not all that was made was delivered.
 const EXIT_INCOMPLETE: u8 = 1;
@@ -239,7 +239,7 @@ fn named(output: Output) -> &'static str {
 fn consent(loaded: &[Loaded]) -> Result<(), ExitCode> {
     let writes = loaded.iter().flat_map(|loaded| loaded.writes()).flat_map(|(_, writes)| writes);
     for target in writes.map(|write| &write.target) {
-        let rotates = matches!(target, Target::File(_));
+        let rotates = matches!(target, Target::Sink(Destination::File(_)));
         let lost = if rotates { ", which rotates what is in it away" } else { "" };
         complain(&format!("infiniservice: bench writes made-up readings to {target}{lost}"));
     }

@@ -19,6 +19,7 @@ use crate::config::{
 use crate::machine_events::EVERY;
 use crate::model::{Frame, Group};
 use crate::records::FRAMES_WAITING;
+use crate::sinks::{Backlog, Options};
 use crate::wire::{Format, shown};
 
 /// Readings that are taken for the measurement, a second apart. The first is not counted: it is whole where the
@@ -199,20 +200,21 @@ fn per_minute(every: Duration) -> f64 {
 /// What becomes of a frame while this output does not take it and `keep` frames may wait, and what counts a loss.
 fn fate(write: &Write, keep: usize, is_alone: bool, loaded: &Loaded) -> String {
     let spool = ByteSize::b(loaded.agent.spool.size.bytes()).display().iec().to_string();
-    match (&write.target, write.delivery) {
-        (Target::Port(_), Delivery::Durable) => format!(
+    let backlog = write.target.sink().map(Options::backlog);
+    match (backlog, write.delivery) {
+        (None, Delivery::Durable) => format!(
             "durable: on disk below {} until a host has acknowledged it, at most {spool} with all else that is durable; then \
              the least important goes, and the host is told how many",
             loaded.agent.state.folder.display()
         ),
-        (Target::Port(_), Delivery::Latest) => format!(
+        (None, Delivery::Latest) => format!(
             "in memory only: the newest {keep} are kept; older ones are lost, counted as `overwritten` in `status`"
         ),
-        (Target::Prometheus(_), _) => {
+        (Some(Backlog::Newest), _) => {
             "the newest reading is served when it is asked for".to_owned()
         }
-        (Target::Null, _) => "nothing is written".to_owned(),
-        (Target::Stdout | Target::File(_), _) if is_alone => format!(
+        (Some(Backlog::Nothing), _) => "nothing is written".to_owned(),
+        (Some(Backlog::Waits), _) if is_alone => format!(
             "loses nothing while it can be written: {keep} may wait, then collecting waits; a failed write is logged"
         ),
         (_, _) if is_alone => format!(

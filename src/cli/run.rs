@@ -85,7 +85,7 @@ impl Run {
         let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
         let targets = loaded.writes().flat_map(|(_, write)| write);
         let to_stdout = targets.map(|write| &write.target).any(|target| match target {
-            config::Target::Stdout => true,
+            config::Target::Sink(config::Destination::Stdout(_)) => true,
             config::Target::Port(name) => match &port {
                 Some(port) => *port == Target::Stdio,
                 None => name.parse() == Ok(Target::Stdio),

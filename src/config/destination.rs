@@ -9,11 +9,11 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::{ConfigError, Place as ErrorPlace, shown};
 use super::load::Loaded;
-use super::write::{SyslogTarget, Target};
+use super::write::Target;
 use crate::commands::verify::secret::SecretSource;
 use crate::files::is_state_name;
 use crate::port;
-use crate::sinks::{Listen, Server};
+use crate::sinks::PathUse;
 
 /// Device and inode.
 type Inode = (u64, u64);
@@ -202,21 +202,11 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
     for (origin, write) in loaded.writes() {
         for (number, write) in write.iter().enumerate() {
             let claim = match &write.target {
-                Target::File(file) => {
-                    Some(Claim::new(origin, &file.path, Kind::Output, file.keep.get()))
-                }
-                Target::Unix(path) | Target::Prometheus(Listen::Unix(path)) => {
-                    Some(Claim::new(origin, path, Kind::Socket, 0))
-                }
-                Target::Syslog(SyslogTarget { server: Server::Unix(path), .. }) => {
-                    Some(Claim::new(origin, path, Kind::Socket, 0))
-                }
                 Target::Port(name) => named(origin, name),
-                Target::Prometheus(_)
-                | Target::Tcp(_)
-                | Target::Syslog(_)
-                | Target::Stdout
-                | Target::Null => None,
+                Target::Sink(sink) => sink.options().path().map(|used| match used.how {
+                    PathUse::Written { kept } => Claim::new(origin, used.path, Kind::Output, kept),
+                    PathUse::Socket => Claim::new(origin, used.path, Kind::Socket, 0),
+                }),
             };
             claims.extend(claim.map(|claim| claim.in_section(loaded, number)));
         }

@@ -40,6 +40,7 @@ pub use crate::metrics::collect::{ProcessesKeys as ProcessesOptions, Read};
 pub use crate::metrics::enrich::{
     ChangesOptions, Enrich, IdentityOptions, RatesOptions, SelectOptions, TagsOptions, TopOptions,
 };
+pub use crate::sinks::{Destination, FileOptions};
 pub use crate::values::{Count, Period, Problem, Size};
 pub use agent::{
     AgentSettings, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
@@ -67,10 +68,7 @@ pub use relay::{
 pub use setting::Setting;
 pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};
 pub use warnings::unknown_log_targets;
-pub use write::{
-    Delivery, Facility, FileTarget, Severity as SyslogSeverity, SyslogTarget, Target, TcpTarget,
-    Write,
-};
+pub use write::{Delivery, Target, Write};
 
 /// Looks up an environment variable. An argument, so that tests need no real environment.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;

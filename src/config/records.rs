@@ -9,7 +9,7 @@ use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::text_or_none;
 use super::variant::words;
 use super::warnings;
-use super::write::{Target, Write};
+use super::write::Write;
 use crate::pipeline::MemoryBudget;
 use crate::records::batch::Limits;
 use crate::records::read::{Lines, Pattern, Read};
@@ -71,8 +71,9 @@ impl Check for RecordsFile {
             broken.push(Broken::new(&[Key("transform"), Item(index)], message, problem.help));
         }
         for (index, write) in self.write.iter().enumerate() {
-            if matches!(write.target, Target::Prometheus(_)) {
-                let path = [Key("write"), Item(index), Key("prometheus")];
+            // A sink with a format of its own takes readings.
+            if write.target.sink().is_some_and(|sink| sink.format().is_some()) {
+                let path = [Key("write"), Item(index), Key(write.target.name())];
                 let help = "write them to a file, a socket or a port";
                 broken.push(Broken::new(&path, "records have no metrics to serve", help));
                 continue;
@@ -91,10 +92,11 @@ impl Check for RecordsFile {
         let mut told = Vec::new();
         for (index, write) in self.write.iter().enumerate() {
             warnings::output(write, self.batch.max_bytes.bytes(), index, &mut told);
-            if let Target::File(file) = &write.target
-                && self.reads(&file.path)
+            if let Some(used) = write.target.written()
+                && self.reads(used.path)
             {
-                let path = [Key("write"), Item(index), Key("file"), Key("path")];
+                let target = [Key("write"), Item(index), Key(write.target.name())];
+                let path: Vec<Step> = target.into_iter().chain(used.key.map(Key)).collect();
                 let message =
                     "this pipeline reads the file that it writes: each record comes again";
                 told.push(Broken::new(&path, message, "write to a file that no [[read]] names"));

@@ -15,6 +15,7 @@ use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::{Problem, text_or_none};
 use super::write::{Delivery, Target, Write};
 use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
+use crate::sinks::Destination;
 use crate::wire::Format;
 pub use commands::RelayCommands;
 pub use nats::Nats;
@@ -158,7 +159,7 @@ impl Check for RelayFile {
                         "a relay reads ports; write to a file, a socket, stdout or prometheus";
                     broken.push(Broken::new(&path("port"), "a relay writes to no port", help));
                 }
-                Target::Prometheus(_) => {
+                Target::Sink(Destination::Prometheus(_)) => {
                     if let Some(first) = served.replace(index) {
                         let other = vec![Key("write"), Item(first), Key("prometheus")];
                         let help = "keep one of them: it serves all guests";

@@ -5,7 +5,6 @@ use std::fmt;
 use super::load::Pipeline;
 use super::records::RecordsFile;
 use super::write::{Target, Write};
-use crate::sinks::Listen;
 
 /// `metrics: 1 cadence, 7 groups → infinibay → port org.infinibay.agent`.
 impl fmt::Display for Pipeline {
@@ -51,14 +50,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port(name) => write!(f, "port {name}"),
-            Self::File(file) => write!(f, "file {}", file.path.display()),
-            Self::Unix(path) => write!(f, "unix {}", path.display()),
-            Self::Tcp(server) => write!(f, "tcp {}", server.address),
-            Self::Syslog(syslog) => write!(f, "syslog {}", syslog.server),
-            Self::Prometheus(Listen::Unix(path)) => write!(f, "prometheus at {}", path.display()),
-            Self::Prometheus(Listen::Address(address)) => write!(f, "prometheus at {address}"),
-            Self::Stdout => f.write_str("stdout"),
-            Self::Null => f.write_str("null"),
+            Self::Sink(sink) => sink.options().fmt(f),
         }
     }
 }

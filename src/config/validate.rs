@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::agent::{AgentSettings, RuntimeKind};
 use super::pipeline::PipelineFile;
 use super::warnings;
-use super::write::{ONE_TARGET, Target};
+use super::write::{Target, one_target};
 use crate::metrics::collect::GROUPS;
 use crate::model::Group;
 use crate::wire::Format;
@@ -257,7 +257,7 @@ fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
 pub(super) fn somewhere_to_write(write: &[super::Write]) -> Vec<Broken> {
     if write.is_empty() {
         let message = "nothing is written anywhere";
-        let help = format!("add [write] and {ONE_TARGET}");
+        let help = format!("add [write] and {}", one_target());
         return vec![Broken::new(&[Key("write")], message, help).missing()];
     }
     let mut broken = Vec::new();
@@ -275,10 +275,8 @@ pub(super) fn somewhere_to_write(write: &[super::Write]) -> Vec<Broken> {
 }
 
 fn same_place(one: &Target, other: &Target) -> bool {
-    match (one, other) {
-        (Target::File(one), Target::File(other)) => one.path == other.path,
-        _ => one == other,
-    }
+    let written = one.written().map(|used| used.path);
+    one == other || written.is_some() && written == other.written().map(|used| used.path)
 }
 
 /// `"cpu", "memory" and "disk"`.

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::agent::AgentSettings;
-use super::error::{ConfigError, Severity};
+use super::error::{ConfigError, Severity, clean};
 use super::load::Loaded;
 use super::memory::least_ceiling;
 use super::pipeline::{Batch, PipelineFile};
 use super::validate::{Broken, Step};
-use super::write::{SyslogTarget, Target, Write};
+use super::write::{Target, Write};
 use crate::metrics::enrich::{Enrich, NoEffect};
 use crate::metrics::serialize::MAX_FRAME;
 use crate::model::Group;
-use crate::sinks::{Listen, Server};
 use crate::wire::Format;
 
 use Step::{Item, Key};
@@ -144,25 +143,6 @@ pub(super) fn output(write: &Write, batch: u64, index: usize, warnings: &mut Vec
         }
     };
     match &write.target {
-        Target::File(file) => {
-            let at = [&path("file")[..], &[Key("path")]].concat();
-            is_relative(&file.path, &at);
-            let name = file.path.file_name().map_or(0, |name| name.len());
-            let rotated = name + 1 + file.keep.get().to_string().len();
-            if rotated > NAME_MAX {
-                let message = format!(
-                    "the name of a file has at most {NAME_MAX} bytes, and this one, rotated, {rotated}"
-                );
-                warnings.push(Broken::new(&at, message, "shorten the name"));
-            }
-            let folder = file.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-                let folder = super::error::shown(folder);
-                let message = format!("there is no folder {folder}: nothing can be written here");
-                warnings.push(Broken::new(&at, message, format!("mkdir -p {folder}")));
-            }
-        }
-        Target::Unix(socket) => is_relative(socket, &path("unix")),
         Target::Port(name) => {
             if let Some(socket) = name.strip_prefix("unix:") {
                 is_relative(Path::new(socket), &path("port"));
@@ -177,20 +157,19 @@ pub(super) fn output(write: &Write, batch: u64, index: usize, warnings: &mut Vec
                 warnings.push(Broken::new(&path("keep"), message, help));
             }
         }
-        Target::Syslog(SyslogTarget { server: Server::Unix(socket), .. }) => {
-            is_relative(socket, &path("syslog"));
+        Target::Sink(sink) => {
+            let used = sink.options().path();
+            let key = used.and_then(|used| used.key).map(Key);
+            let at: Vec<Step> = path(sink.name()).into_iter().chain(key).collect();
+            if let Some(used) = used {
+                is_relative(used.path, &at);
+            }
+            for (message, help) in sink.options().obstacles() {
+                warnings.push(Broken::new(&at, clean(&message), clean(&help)));
+            }
         }
-        Target::Prometheus(Listen::Unix(socket)) => is_relative(socket, &path("prometheus")),
-        Target::Prometheus(_)
-        | Target::Tcp(_)
-        | Target::Syslog(_)
-        | Target::Stdout
-        | Target::Null => {}
     }
 }
-
-/// The longest name of a file that Linux takes (`NAME_MAX` of `include/uapi/linux/limits.h`).
-const NAME_MAX: usize = 255;
 
 /// The warnings about the settings of the agent.
 pub(super) fn of_settings(settings: &AgentSettings) -> Vec<Broken> {

@@ -40,9 +40,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent;
-use crate::config::{RelayFile, Target};
+use crate::config::{Destination, RelayFile, Target};
 use crate::pipeline::{Context, Outcome, Restart, StatsRegistry, run_until};
+use crate::sinks::{Options, PrometheusOptions};
 use commands::in_flight::InFlight;
 use fair_queue::FairQueue;
 use fleet::Fleet;
@@ -61,9 +61,9 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
     let (stats, outputs_stop) = (StatsRegistry::default(), CancellationToken::new());
     let (mut queues, mut tasks, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, write) in file.write.iter().enumerate() {
-        if let Target::Prometheus(at) = &write.target {
+        if let Target::Sink(Destination::Prometheus(PrometheusOptions(at))) = &write.target {
             servers.push(outputs::serve(&fleet, at).await?);
-        } else if let Some(sink) = agent::sink(&write.target) {
+        } else if let Some(sink) = write.target.sink().map(Options::build) {
             let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
             let queue = Arc::new(FairQueue::new(share));
             let context = Context::new(format!("output {}", number + 1), &stats, &outputs_stop);

@@ -1,6 +1,7 @@
 //! Appends frames to a file, and rotates it by size.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -11,12 +12,132 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use serde::Deserialize;
+use serde::de::Deserializer;
 
 use super::blocking::{Blocking, BlockingSink};
-use super::why;
+use super::{Options, PathUse, Backlog, UsedPath, why};
 use crate::files::{folder_of, is_own, is_shared, make_private};
 use crate::model::Frame;
-use crate::pipeline::{Sink, StageError};
+use crate::pipeline::{BoxSink, Sink, StageError};
+use crate::values::value::text;
+use crate::values::words::{COUNT, NEEDED, NONE, SIZE};
+use crate::values::{Count, Manual, Problem, Section, Size, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "file",
+        "table, see below",
+        NONE,
+        "{ path = \"/var/log/metrics.jsonl\" }",
+        "a file that is turned over by size",
+        ),
+    options: Some(Section {
+        header: "`file = { … }` in `[write]`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\nfile.path = \"/x\"\nfile.{}",
+        keys: &[
+            key(
+                "path",
+                "path",
+                NEEDED,
+                "\"/var/log/metrics.jsonl\"",
+                "the file; made with mode 0640",
+            ),
+            key(
+                "max_size",
+                SIZE,
+                "\"16MiB\"",
+                "\"1MiB\"",
+                "a new file is begun before the old one would grow past this",
+            ),
+            key("keep", COUNT, "3", "10", "how many full files are kept beside the one that grows"),
+        ],
+    }),
+};
+
+/// Options of `file`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileOptions {
+    /// The file.
+    #[serde(deserialize_with = "file_path")]
+    pub path: PathBuf,
+    /// A new file is begun before the old one would grow past this.
+    #[serde(default = "sixteen_mib")]
+    pub max_size: Size,
+    /// How many full files are kept beside the one that grows.
+    #[serde(default = "three")]
+    pub keep: Count,
+}
+
+impl FileOptions {
+    /// The file at `path`, with the defaults of the rest: 16 MiB, and three kept beside it.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, max_size: sixteen_mib(), keep: three() }
+    }
+}
+
+impl fmt::Display for FileOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "file {}", self.path.display())
+    }
+}
+
+impl Options for FileOptions {
+    fn build(&self) -> BoxSink<Frame> {
+        let rotation = Rotation { max_bytes: self.max_size.bytes(), keep: self.keep.get() };
+        BoxSink::new(File::new(&self.path, rotation))
+    }
+
+    fn path(&self) -> Option<UsedPath<'_>> {
+        let how = PathUse::Written { kept: self.keep.get() };
+        Some(UsedPath { path: &self.path, key: Some("path"), how })
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::Waits
+    }
+
+    fn obstacles(&self) -> Vec<(String, String)> {
+        let mut obstacles = Vec::new();
+        let name = self.path.file_name().map_or(0, |name| name.len());
+        let rotated = name + 1 + self.keep.get().to_string().len();
+        if rotated > NAME_MAX {
+            let message = format!(
+                "the name of a file has at most {NAME_MAX} bytes, and this one, rotated, {rotated}"
+            );
+            obstacles.push((message, "shorten the name".to_owned()));
+        }
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let folder = folder.display();
+            let message = format!("there is no folder {folder}: nothing can be written here");
+            obstacles.push((message, format!("mkdir -p {folder}")));
+        }
+        obstacles
+    }
+}
+
+/// The longest name of a file that Linux takes (`NAME_MAX` of `include/uapi/linux/limits.h`).
+const NAME_MAX: usize = 255;
+
+fn file_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = text(deserializer)?;
+    if path.ends_with('/') {
+        let help = "add a file name, as in \"/var/log/metrics.jsonl\"";
+        return Err(Problem::new("is a folder, not a file", help).pack());
+    }
+    Ok(path.into())
+}
+
+fn sixteen_mib() -> Size {
+    Size::kib(16 * 1024)
+}
+
+fn three() -> Count {
+    Count::fixed(3)
+}
 
 /// When a file is rotated, and how many old ones are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,45 @@
 //! Discards frames. The stage's own counters count them.
 
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::Deserializer;
+
+use super::{Options, Backlog};
 use crate::model::Frame;
-use crate::pipeline::{Sink, StageError};
+use crate::pipeline::{BoxSink, Sink, StageError};
+use crate::values::words::NONE;
+use crate::values::{Manual, On, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key("null", "`true`", NONE, "true", "nowhere; counted all the same"),
+    options: None,
+};
+
+/// What `null` takes: `true`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct NullOptions(On);
+
+impl fmt::Display for NullOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("null")
+    }
+}
+
+impl Options for NullOptions {
+    fn parse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+
+    fn build(&self) -> BoxSink<Frame> {
+        BoxSink::new(Null)
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::Nothing
+    }
+}
 
 /// Accepts every frame at once and keeps none.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@
 //! # Bounds
 //! 8 connections at once, the next one waits; 4 KiB and 5 s for a request, 5 s for the answer, 1 MiB for a reading.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -14,16 +15,122 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde::Deserialize;
+use serde::de::Deserializer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::why;
+use super::{Options, PathUse, Backlog, UsedPath, why};
 use crate::model::Frame;
-use crate::pipeline::{Sink, StageError};
-use crate::wire::{MAX_LINE, PROMETHEUS_END};
+use crate::pipeline::{BoxSink, Sink, StageError};
+use crate::values::address::SocketPath;
+use crate::values::value::text;
+use crate::values::words::NONE;
+use crate::values::{Manual, Problem, Section, key};
+use crate::wire::{Format, MAX_LINE, PROMETHEUS_END};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "prometheus",
+        "table, see below",
+        NONE,
+        "{ address = \"127.0.0.1:9464\" }",
+        "served to Prometheus at `/metrics`: the newest values of `cpu`, `load`, `memory`, `disk`, `network`, `pressure` and `agent`",
+        ),
+    options: Some(Section {
+        header: "`prometheus = { … }` in `[write]`",
+        about: "One of the two. Names are those of OpenTelemetry's semantic conventions; HTTP/1.0, eight connections at once.",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\nprometheus.{}",
+        keys: &[
+            key(
+                "address",
+                "loopback IP address, with a port",
+                NONE,
+                "\"127.0.0.1:9464\"",
+                "an address that only programs of this machine reach",
+            ),
+            key(
+                "unix",
+                "path, at most 107 bytes",
+                NONE,
+                "\"/run/infiniservice/metrics.sock\"",
+                "a Unix socket, made with mode 0660",
+            ),
+        ],
+    }),
+};
+
+/// Options of `prometheus`: where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusOptions(pub Listen);
+
+impl<'de> Deserialize<'de> for PrometheusOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let keys = PrometheusKeys::deserialize(deserializer)?;
+        match (keys.address, keys.unix) {
+            (Some(address), None) => Ok(Self(Listen::Address(address))),
+            (None, Some(path)) => Ok(Self(Listen::Unix(path.0))),
+            _ => Err(Problem::new(
+                "does not say where it is served",
+                "give it one of address = \"127.0.0.1:9464\" and unix = \"/run/infiniservice/metrics.sock\"",
+            )
+            .pack()),
+        }
+    }
+}
+
+impl fmt::Display for PrometheusOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Listen::Unix(path) => write!(f, "prometheus at {}", path.display()),
+            Listen::Address(address) => write!(f, "prometheus at {address}"),
+        }
+    }
+}
+
+impl Options for PrometheusOptions {
+    fn build(&self) -> BoxSink<Frame> {
+        BoxSink::new(Prometheus::new(self.0.clone()))
+    }
+
+    fn path(&self) -> Option<UsedPath<'_>> {
+        match &self.0 {
+            Listen::Unix(path) => Some(UsedPath { path, key: None, how: PathUse::Socket }),
+            Listen::Address(_) => None,
+        }
+    }
+
+    fn format(&self) -> Option<Format> {
+        Some(Format::Prometheus)
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::Newest
+    }
+}
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrometheusKeys {
+    #[serde(default, deserialize_with = "loopback")]
+    address: Option<SocketAddr>,
+    unix: Option<SocketPath>,
+}
+
+/// An address that only programs of this machine reach.
+fn loopback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let help = "write one of this machine, as in \"127.0.0.1:9464\" or \"[::1]:9464\": what is served is not encrypted, and \
+                anybody who reaches it reads it";
+    match text(deserializer)?.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() && address.port() > 0 => Ok(Some(address)),
+        Ok(_) => Err(Problem::new("is not a loopback address with a port", help).pack()),
+        Err(_) => Err(Problem::new("is not an IP address with a port", help).pack()),
+    }
+}
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 8;

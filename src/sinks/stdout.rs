@@ -1,16 +1,51 @@
 //! Writes frames to standard output, without changing the terminal or anything else that it shares.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use serde::Deserialize;
+use serde::de::Deserializer;
 
 use super::blocking::{Blocking, BlockingSink, same};
-use super::why;
+use super::{Options, Backlog, why};
 use crate::model::Frame;
-use crate::pipeline::{Sink, StageError};
+use crate::pipeline::{BoxSink, Sink, StageError};
+use crate::values::words::NONE;
+use crate::values::{Manual, On, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key("stdout", "`true`", NONE, "true", "standard output"),
+    options: None,
+};
+
+/// What `stdout` takes: `true`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct StdoutOptions(On);
+
+impl fmt::Display for StdoutOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stdout")
+    }
+}
+
+impl Options for StdoutOptions {
+    fn parse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+
+    fn build(&self) -> BoxSink<Frame> {
+        BoxSink::new(Stdout::new())
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::Waits
+    }
+}
 
 /// A pipe or terminal that polls writable accepts this many bytes without blocking: a pipe is writable while a page
 /// of it is free (`fs/pipe.c`, `pipe_poll`).

@@ -7,15 +7,179 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::Deserializer;
 use tokio::net::{UdpSocket, UnixDatagram, lookup_host};
 use tokio::time::Instant;
 
 use super::blocking::same;
 use super::network::Tcp;
 use super::tcp::{count_octets, lines};
-use super::why;
+use super::{Options, PathUse, UsedPath, why};
+use crate::files::identity::of_this_machine;
 use crate::model::{Frame, Iso8601};
-use crate::pipeline::{LogLimit, Sink, StageError};
+use crate::pipeline::{BoxSink, LogLimit, Sink, StageError};
+use crate::values::address::{check_address, check_socket};
+use crate::values::value::text;
+use crate::values::words::NONE;
+use crate::values::{Manual, Problem, Section, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "syslog",
+        "table, see below",
+        NONE,
+        "{ server = \"unix:/dev/log\" }",
+        "a syslog server, or the log socket of this machine: each line is a message (RFC 5424)",
+        ),
+    options: Some(Section {
+        header: "`syslog = { … }` in `[write]`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write.syslog]\n{}",
+        keys: &[
+            key(
+                "server",
+                "`unix:PATH`, `tcp:ADDRESS` or `udp:ADDRESS`",
+                "\"unix:/dev/log\"",
+                "\"udp:logs.example:514\"",
+                "where messages go; a datagram (unix, udp) carries at most 65,507 bytes, and a longer line is dropped with a warning",
+            ),
+            key(
+                "facility",
+                "`\"user\"`, `\"daemon\"`, `\"local0\"`, `\"local1\"`, `\"local2\"`, `\"local3\"`, `\"local4\"`, `\"local5\"`, `\"local6\"` or `\"local7\"`",
+                "\"daemon\"",
+                "\"local3\"",
+                "what kind of program speaks",
+            ),
+            key(
+                "severity",
+                "`\"emergency\"`, `\"alert\"`, `\"critical\"`, `\"error\"`, `\"warning\"`, `\"notice\"`, `\"info\"` or `\"debug\"`",
+                "\"info\"",
+                "\"notice\"",
+                "how grave each message is",
+            ),
+            key(
+                "app_name",
+                "text, at most 48 characters",
+                "\"infiniservice\"",
+                "\"web\"",
+                "the name of what speaks",
+            ),
+        ],
+    }),
+};
+
+/// Options of `syslog`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyslogOptions {
+    /// Where the messages go.
+    #[serde(default = "log_socket", deserialize_with = "syslog_server")]
+    pub server: Server,
+    /// What kind of program speaks.
+    #[serde(default)]
+    pub facility: Facility,
+    /// How grave each message is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// The name of what speaks.
+    #[serde(default = "own_name", deserialize_with = "app_name")]
+    pub app_name: String,
+}
+
+impl SyslogOptions {
+    /// The number in front of each message.
+    pub fn priority(&self) -> u8 {
+        self.facility as u8 * 8 + self.severity as u8
+    }
+}
+
+/// The facilities of RFC 5424, table 1, that a program may choose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the words of the standard
+pub enum Facility {
+    User = 1,
+    #[default]
+    Daemon = 3,
+    Local0 = 16,
+    Local1,
+    Local2,
+    Local3,
+    Local4,
+    Local5,
+    Local6,
+    Local7,
+}
+
+/// The severities of RFC 5424, table 2.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)] // the words of the standard
+pub enum Severity {
+    Emergency,
+    Alert,
+    Critical,
+    Error,
+    Warning,
+    Notice,
+    #[default]
+    Info,
+    Debug,
+}
+
+impl fmt::Display for SyslogOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "syslog {}", self.server)
+    }
+}
+
+impl Options for SyslogOptions {
+    fn build(&self) -> BoxSink<Frame> {
+        let hostname = of_this_machine(None).host;
+        let header = Header::new(self.priority(), &hostname, &self.app_name);
+        BoxSink::new(Syslog::new(self.server.clone(), header))
+    }
+
+    fn path(&self) -> Option<UsedPath<'_>> {
+        match &self.server {
+            Server::Unix(path) => Some(UsedPath { path, key: None, how: PathUse::Socket }),
+            Server::Tcp(_) | Server::Udp(_) => None,
+        }
+    }
+}
+
+fn syslog_server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Server, D::Error> {
+    let server = text(deserializer)?;
+    let parsed = match server.split_once(':') {
+        Some(("unix", path)) => check_socket(path).map(|()| Server::Unix(path.into())),
+        Some(("tcp", address)) => check_address(address).map(|()| Server::Tcp(address.into())),
+        Some(("udp", address)) => check_address(address).map(|()| Server::Udp(address.into())),
+        _ => Err(Problem::new(
+            "is not unix:PATH, tcp:ADDRESS or udp:ADDRESS",
+            "write one of them, as in \"udp:logs.example:514\"",
+        )),
+    };
+    parsed.map_err(Problem::pack)
+}
+
+/// RFC 5424, 6.2.5: at most 48 printable ASCII characters.
+fn app_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = text(deserializer)?;
+    if (1..=48).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(name);
+    }
+    let help = "take 1 to 48 printable ASCII characters without spaces";
+    Err(Problem::new("is not a name that syslog takes", help).pack())
+}
+
+fn log_socket() -> Server {
+    Server::Unix("/dev/log".into())
+}
+
+fn own_name() -> String {
+    "infiniservice".into()
+}
 
 /// The most bytes of one message in a datagram: what UDP over IPv4 carries is 65,507 (RFC 768, RFC 791).
 pub const MAX_DATAGRAM: usize = 65_507;

@@ -1,11 +1,74 @@
 //! Writes frames to a TCP server.
 
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::Options;
 use super::network::Tcp as Connection;
 use crate::model::Frame;
-use crate::pipeline::{Sink, StageError};
+use crate::pipeline::{BoxSink, Sink, StageError};
+use crate::values::address::address;
+use crate::values::words::{NEEDED, NONE};
+use crate::values::{Manual, Section, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "tcp",
+        "table, see below",
+        NONE,
+        "{ address = \"metrics.example:5170\" }",
+        "a TCP server; what is sent is not encrypted",
+        ),
+    options: Some(Section {
+        header: "`tcp = { … }` in `[write]`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\ntcp.address = \"x:1\"\ntcp.{}",
+        keys: &[
+            key(
+                "address",
+                "name or IP address, with a port",
+                NEEDED,
+                "\"metrics.example:5170\"",
+                "the server; a name is looked up at each connection",
+            ),
+            key(
+                "framing",
+                "`\"newline\"` or `\"octets\"`",
+                "\"newline\"",
+                "\"octets\"",
+                "how lines are delimited: by newlines, or by the length before each (RFC 6587)",
+            ),
+        ],
+    }),
+};
+
+/// Options of `tcp`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpOptions {
+    /// The server, as a name or an IP address with a port.
+    #[serde(deserialize_with = "address")]
+    pub address: String,
+    /// How lines are delimited.
+    #[serde(default)]
+    pub framing: Framing,
+}
+
+impl fmt::Display for TcpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tcp {}", self.address)
+    }
+}
+
+impl Options for TcpOptions {
+    fn build(&self) -> BoxSink<Frame> {
+        BoxSink::new(Tcp::new(&self.address, self.framing))
+    }
+}
 
 /// How lines are delimited on a stream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
     /// Each line ends with a newline.

@@ -1,13 +1,60 @@
 //! Writes frames to a Unix stream socket.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+use serde::de::Deserializer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use super::why;
+use super::{Options, PathUse, UsedPath, why};
 use crate::model::Frame;
-use crate::pipeline::{Sink, StageError};
+use crate::pipeline::{BoxSink, Sink, StageError};
+use crate::values::address::SocketPath;
+use crate::values::words::NONE;
+use crate::values::{Manual, key};
+
+pub(super) const MANUAL: Manual = Manual {
+    key: key(
+        "unix",
+        "path, at most 107 bytes",
+        NONE,
+        "\"/run/metrics.sock\"",
+        "a Unix socket to connect to",
+        ),
+    options: None,
+};
+
+/// What `unix` takes: the path of a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixOptions(pub PathBuf);
+
+impl<'de> Deserialize<'de> for UnixOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SocketPath::deserialize(deserializer).map(|SocketPath(path)| Self(path))
+    }
+}
+
+impl fmt::Display for UnixOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix {}", self.0.display())
+    }
+}
+
+impl Options for UnixOptions {
+    fn parse<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+
+    fn build(&self) -> BoxSink<Frame> {
+        BoxSink::new(Unix::new(&self.0))
+    }
+
+    fn path(&self) -> Option<UsedPath<'_>> {
+        Some(UsedPath { path: &self.0, key: None, how: PathUse::Socket })
+    }
+}
 
 /// Connects to a stream socket at the first frame, and again after each fault.
 ///

@@ -8,9 +8,12 @@ pub(crate) mod units;
 pub(crate) mod table;
 pub(crate) mod variant;
 mod reference;
+pub(crate) mod address;
+mod switch;
 
 pub use glob::Glob;
 pub use hex::hex;
-pub use reference::{Key, Section, key, words};
+pub use reference::{Key, Manual, Section, key, words};
+pub(crate) use switch::On;
 pub use units::{Count, Period, Size};
 pub use value::Problem;

@@ -28,6 +28,15 @@ pub struct Key {
     pub does: &'static str,
 }
 
+/// A name in a file that has options of its own, as the name of a sink in `[write]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Manual {
+    /// The name, and what it takes and does.
+    pub key: Key,
+    /// Its options, where they are keys.
+    pub options: Option<Section>,
+}
+
 /// A key, in one expression.
 pub const fn key(
     name: &'static str,

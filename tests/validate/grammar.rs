@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use infiniservice::config::{
-    Batch, ChangesOptions, Collect, Count, Delivery, Enrich, FileTarget, IdentityOptions, Period,
-    PipelineFile, ProcessesOptions, RatesOptions, Read, SelectOptions, Serialize, Size,
-    TagsOptions, Target, TopOptions, Write,
+    Batch, ChangesOptions, Collect, Count, Delivery, Destination, Enrich, FileOptions,
+    IdentityOptions, Period, PipelineFile, ProcessesOptions, RatesOptions, Read, SelectOptions,
+    Serialize, Size, TagsOptions, Target, TopOptions, Write,
 };
 use infiniservice::metrics::collect::{NetworkOptions, NoOptions};
 use infiniservice::model::{Group, Rank};
+use infiniservice::sinks::UnixOptions;
 use infiniservice::wire::Format;
 
 use super::rig::{SECRET, all, around, folder};
@@ -25,7 +26,7 @@ fn a_file_can_express_what_code_can() {
     let processes =
         ProcessesOptions { keep: count(50), by: Rank::Memory, ..ProcessesOptions::default() };
     let file =
-        FileTarget { path: "/var/log/m.jsonl".into(), max_size: size(1 << 20), keep: count(3) };
+        FileOptions { path: "/var/log/m.jsonl".into(), max_size: size(1 << 20), keep: count(3) };
     let write = |target, keep| Write {
         target,
         format: None,
@@ -62,10 +63,10 @@ fn a_file_can_express_what_code_can() {
         serialize: Serialize { format: Format::Influx },
         write: vec![
             write(Target::Port("unix:/run/p".into()), 64),
-            write(Target::File(file), 7),
-            write(Target::Unix("/run/m.sock".into()), 64),
-            write(Target::Stdout, 64),
-            write(Target::Null, 64),
+            write(Destination::File(file).into(), 7),
+            write(Destination::Unix(UnixOptions("/run/m.sock".into())).into(), 64),
+            write(Destination::Stdout(Default::default()).into(), 64),
+            write(Destination::Null(Default::default()).into(), 64),
         ],
     };
     let folder = folder(&[("f.toml", EVERYTHING)]);

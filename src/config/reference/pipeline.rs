@@ -1,12 +1,15 @@
 //! The keys of a file of metrics.
 
 use std::iter;
+use std::sync::LazyLock;
 
 use super::{COMMAND_LINE, DELIVERY, Page, Section};
+use crate::config::write::PORT;
 use crate::metrics::collect::registry::LIST as GROUPS;
 use crate::metrics::enrich;
-use crate::values::key;
-use crate::values::words::{COUNT, NEEDED, NONE, RANK, SIZE, TIME};
+use crate::sinks;
+use crate::values::words::{COUNT, NEEDED, NONE, RANK, TIME};
+use crate::values::{Key, key};
 
 /// Any file of metrics.
 pub const PIPELINE: Page = Page {
@@ -17,7 +20,7 @@ pub const PIPELINE: Page = Page {
 };
 
 fn sections() -> Vec<Section> {
-    [COLLECT, &enrichers(), WRITE].concat()
+    [COLLECT, &enrichers(), STAGES, &outputs()].concat()
 }
 
 fn enrichers() -> Vec<Section> {
@@ -28,6 +31,17 @@ fn enrichers() -> Vec<Section> {
         keys: enrich::KEYS,
     };
     iter::once(all).chain(enrich::MANUAL.iter().filter_map(|manual| manual.options)).collect()
+}
+
+fn outputs() -> Vec<Section> {
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [&[PORT], sinks::KEYS, OF_ALL].concat());
+    let all = Section {
+        header: "`[write]` or `[[write]]`",
+        about: "One target a section. Several sections share the flow, and none slows another.",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\nport = \"org.infinibay.agent\"\n{}",
+        keys: &KEYS,
+    };
+    iter::once(all).chain(sinks::MANUAL.iter().filter_map(|manual| manual.options)).collect()
 }
 
 const COLLECT: &[Section] = &[
@@ -111,7 +125,7 @@ const COLLECT: &[Section] = &[
     },
 ];
 
-const WRITE: &[Section] = &[
+const STAGES: &[Section] = &[
     Section {
         header: "`[batch]`",
         about: "A batch leaves when the first of these is reached.",
@@ -140,175 +154,29 @@ const WRITE: &[Section] = &[
             "what a reading looks like: see [metrics](metrics.md#what-the-other-formats-carry). `infinibay` needs `cpu`, `memory`, `disk` and `network`",
         )],
     },
-    Section {
-        header: "`[write]` or `[[write]]`",
-        about: "One target a section. Several sections share the flow, and none slows another.",
-        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\nport = \"org.infinibay.agent\"\n{}",
-        keys: &[
-            key(
-                "port",
-                "name, device path, `unix:PATH`, `vsock:CID:PORT` or `stdio`",
-                NONE,
-                "\"org.infinibay.agent\"",
-                "a virtio-serial port by its name, a device, a Unix socket or a vsock port to connect to (2 is the host), or standard input and output",
-            ),
-            key(
-                "file",
-                "table, see below",
-                NONE,
-                "{ path = \"/var/log/metrics.jsonl\" }",
-                "a file that is turned over by size",
-            ),
-            key(
-                "unix",
-                "path, at most 107 bytes",
-                NONE,
-                "\"/run/metrics.sock\"",
-                "a Unix socket to connect to",
-            ),
-            key(
-                "tcp",
-                "table, see below",
-                NONE,
-                "{ address = \"metrics.example:5170\" }",
-                "a TCP server; what is sent is not encrypted",
-            ),
-            key(
-                "syslog",
-                "table, see below",
-                NONE,
-                "{ server = \"udp:logs.example:514\" }",
-                "a syslog server, or the log socket of this machine: each line is a message (RFC 5424)",
-            ),
-            key(
-                "prometheus",
-                "table, see below",
-                NONE,
-                "{ address = \"127.0.0.1:9464\" }",
-                "served to Prometheus at `/metrics`: the newest values of `cpu`, `load`, `memory`, `disk`, `network`, `pressure` and `agent`",
-            ),
-            key("stdout", "`true`", NONE, "true", "standard output"),
-            key("null", "`true`", NONE, "true", "nowhere; counted all the same"),
-            key(
-                "format",
-                "as in `[serialize]`",
-                "(that of `[serialize]`)",
-                "\"json-lines\"",
-                "the format of this output",
-            ),
-            key(
-                "keep",
-                COUNT,
-                "64",
-                "256",
-                "newest frames kept while the port is not read; frames that may wait for any other target, of records at most 8",
-            ),
-            key(
-                "delivery",
-                DELIVERY,
-                "\"latest\"",
-                "\"durable\"",
-                "what becomes of a frame that nobody reads: overwritten by newer ones, or kept on disk until a host has acknowledged it (ports only): see [delivery](delivery.md)",
-            ),
-        ],
-    },
-    Section {
-        header: "`file = { … }` in `[write]`",
-        about: "",
-        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\nfile.path = \"/x\"\nfile.{}",
-        keys: &[
-            key(
-                "path",
-                "path",
-                NEEDED,
-                "\"/var/log/metrics.jsonl\"",
-                "the file; made with mode 0640",
-            ),
-            key(
-                "max_size",
-                SIZE,
-                "\"16MiB\"",
-                "\"1MiB\"",
-                "a new file is begun before the old one would grow past this",
-            ),
-            key("keep", COUNT, "3", "10", "how many full files are kept beside the one that grows"),
-        ],
-    },
-    Section {
-        header: "`tcp = { … }` in `[write]`",
-        about: "",
-        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\ntcp.address = \"x:1\"\ntcp.{}",
-        keys: &[
-            key(
-                "address",
-                "name or IP address, with a port",
-                NEEDED,
-                "\"metrics.example:5170\"",
-                "the server; a name is looked up at each connection",
-            ),
-            key(
-                "framing",
-                "`\"newline\"` or `\"octets\"`",
-                "\"newline\"",
-                "\"octets\"",
-                "how lines are delimited: by newlines, or by the length before each (RFC 6587)",
-            ),
-        ],
-    },
-    Section {
-        header: "`prometheus = { … }` in `[write]`",
-        about: "One of the two. Names are those of OpenTelemetry's semantic conventions; HTTP/1.0, eight connections at once.",
-        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write]\nprometheus.{}",
-        keys: &[
-            key(
-                "address",
-                "loopback IP address, with a port",
-                NONE,
-                "\"127.0.0.1:9464\"",
-                "an address that only programs of this machine reach",
-            ),
-            key(
-                "unix",
-                "path, at most 107 bytes",
-                NONE,
-                "\"/run/infiniservice/metrics.sock\"",
-                "a Unix socket, made with mode 0660",
-            ),
-        ],
-    },
-    Section {
-        header: "`syslog = { … }` in `[write]`",
-        about: "",
-        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[write.syslog]\n{}",
-        keys: &[
-            key(
-                "server",
-                "`unix:PATH`, `tcp:ADDRESS` or `udp:ADDRESS`",
-                "\"unix:/dev/log\"",
-                "\"udp:logs.example:514\"",
-                "where messages go; a datagram (unix, udp) carries at most 65,507 bytes, and a longer line is dropped with a warning",
-            ),
-            key(
-                "facility",
-                "`\"user\"`, `\"daemon\"`, `\"local0\"`, `\"local1\"`, `\"local2\"`, `\"local3\"`, `\"local4\"`, `\"local5\"`, `\"local6\"` or `\"local7\"`",
-                "\"daemon\"",
-                "\"local3\"",
-                "what kind of program speaks",
-            ),
-            key(
-                "severity",
-                "`\"emergency\"`, `\"alert\"`, `\"critical\"`, `\"error\"`, `\"warning\"`, `\"notice\"`, `\"info\"` or `\"debug\"`",
-                "\"info\"",
-                "\"notice\"",
-                "how grave each message is",
-            ),
-            key(
-                "app_name",
-                "text, at most 48 characters",
-                "\"infiniservice\"",
-                "\"web\"",
-                "the name of what speaks",
-            ),
-        ],
-    },
+];
+
+/// What is said of every target.
+const OF_ALL: &[Key] = &[
+    key(
+        "format",
+        "as in `[serialize]`",
+        "(that of `[serialize]`)",
+        "\"json-lines\"",
+        "the format of this output",
+    ),
+    key(
+        "keep",
+        COUNT,
+        "64",
+        "256",
+        "newest frames kept while the port is not read; frames that may wait for any other target, of records at most 8",
+    ),
+    key(
+        "delivery",
+        DELIVERY,
+        "\"latest\"",
+        "\"durable\"",
+        "what becomes of a frame that nobody reads: overwritten by newer ones, or kept on disk until a host has acknowledged it (ports only): see [delivery](delivery.md)",
+    ),
 ];

@@ -96,7 +96,7 @@ fn check_server(server: &str) -> Result<(), Problem> {
         let help = "take them out, and use user and secret, or credentials";
         return Err(Problem::new("has a user or a token in it", help));
     }
-    crate::config::write::check_address(address)
+    crate::values::address::check_address(address)
 }
 
 /// Lines are kept for longer than anything else lasts.

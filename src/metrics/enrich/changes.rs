@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Enricher, MAX_CADENCES, Manual, Options, Surroundings};
+use super::{Enricher, MAX_CADENCES, Options, Surroundings};
 use crate::model::{CollectError, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
 use crate::values::words::{COUNT, NONE};
-use crate::values::{Count, Section, key};
+use crate::values::{Count, Manual, Section, key};
 
 pub(super) const MANUAL: Manual = Manual {
     key: key(

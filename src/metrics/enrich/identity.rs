@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Enricher, Manual, Options, Surroundings};
+use super::{Enricher, Options, Surroundings};
 use crate::model::{self, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 use crate::values::value::text_or_none;
 use crate::values::words::NONE;
-use crate::values::{Section, key};
+use crate::values::{Manual, Section, key};
 
 pub(super) const MANUAL: Manual = Manual {
     key: key("identity", "table, see below", NONE, "{}", "adds which machine this is"),

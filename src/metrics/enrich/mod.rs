@@ -15,7 +15,7 @@ pub use join::Join;
 
 use crate::model::{Group, Identity as MachineIdentity, SystemMetrics};
 use crate::pipeline::{Restore, StateStore, Stateful, Transform};
-use crate::values::{Key, Section};
+use crate::values::{Key, Manual};
 
 /// Any of them, chosen at run time.
 pub type Enricher = Box<dyn Transform<In = SystemMetrics, Out = SystemMetrics>>;
@@ -91,15 +91,6 @@ impl Surroundings<'_> {
     {
         Box::new(Stateful::new(enricher, self.state_store, format!("{name}/{}", self.nth)))
     }
-}
-
-/// An enricher in the reference of files.
-#[derive(Debug, Clone, Copy)]
-pub struct Manual {
-    /// Its name, and what it takes and does.
-    pub key: Key,
-    /// Its options, where they are keys.
-    pub options: Option<Section>,
 }
 
 /// Declares the enrichers: a module with its `MANUAL`, the variant for its name in a file, and the type of its options.

@@ -6,14 +6,14 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use tokio::time::Instant;
 
-use super::{NoEffect, Enricher, Manual, Options, Surroundings};
+use super::{NoEffect, Enricher, Options, Surroundings};
 use crate::files::accounts::uid_of;
 use crate::model::{Group, Process, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 use crate::values::units::Bound;
 use crate::values::value::Raw;
 use crate::values::words::{NONE, SIZE};
-use crate::values::{Glob, Problem, Section, Size, key};
+use crate::values::{Glob, Manual, Problem, Section, Size, key};
 
 pub(super) const MANUAL: Manual = Manual {
     key: key(

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Enricher, MAX_CADENCES, Manual, Options, Surroundings};
+use super::{Enricher, MAX_CADENCES, Options, Surroundings};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{AnyGroup, Group, Interface, InterfaceRates, Kind, Network, OwnGroups, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
-use crate::values::key;
+use crate::values::{Manual, key};
 use crate::values::words::NONE;
 
 pub(super) const MANUAL: Manual = Manual {

@@ -4,12 +4,12 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use tokio::time::Instant;
 
-use super::{Enricher, Manual, Options, Surroundings};
+use super::{Enricher, Options, Surroundings};
 use crate::metrics::collect::GroupName;
 use crate::model::{Group, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 use crate::values::words::NONE;
-use crate::values::{Problem, Section, key};
+use crate::values::{Problem, Manual, Section, key};
 
 pub(super) const MANUAL: Manual = Manual {
     key: key(

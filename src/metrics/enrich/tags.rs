@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Enricher, Manual, Options, Surroundings};
+use super::{Enricher, Options, Surroundings};
 use crate::model::SystemMetrics;
 use crate::pipeline::{Output, Transform};
-use crate::values::key;
+use crate::values::{Manual, key};
 use crate::values::words::NONE;
 
 pub(super) const MANUAL: Manual = Manual {

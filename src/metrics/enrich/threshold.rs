@@ -7,12 +7,12 @@ use serde::de::Deserializer;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Enricher, Manual, Options, Surroundings};
+use super::{Enricher, Options, Surroundings};
 use crate::model::{Group, PressureStats, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
 use crate::values::units::Bound;
 use crate::values::words::{NEEDED, NONE, TIME};
-use crate::values::{Period, Problem, Section, key};
+use crate::values::{Period, Problem, Manual, Section, key};
 use crate::wire::outbound::{AgentEvent, Severity};
 
 pub(super) const MANUAL: Manual = Manual {

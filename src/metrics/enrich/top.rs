@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Enricher, Manual, Options, Surroundings};
+use super::{Enricher, Options, Surroundings};
 use crate::model::{Group, Process, Rank, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 use crate::values::words::{COUNT, NONE, RANK};
-use crate::values::{Count, Section, key};
+use crate::values::{Count, Manual, Section, key};
 
 pub(super) const MANUAL: Manual = Manual {
     key: key(
