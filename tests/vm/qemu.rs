@@ -32,7 +32,7 @@ pub const KERNEL: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
 /// Its journal goes to the console, and so into what is told of a case that failed.
 const SYSTEMD: &str = "systemd.show_status=0 systemd.journald.forward_to_console=1";
 
-pub const BOOT: Duration = Duration::from_secs(90);
+const BOOT: Duration = Duration::from_secs(90);
 /// How long a flow of long lines takes to fill the port.
 const FILLED: Duration = Duration::from_secs(60);
 const PLUG: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use super::talk::SECRET;
 use super::unit::UNIT;
 
 /// Systemd under emulation, on processors that others use too.
-pub const BOOT: Duration = Duration::from_secs(240);
+pub const BOOT: Duration = Duration::from_secs(600);
 
 /// Reads by the byte, as the shell of the small machine does.
 const SHELL: &str = r#"[Unit]
