@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::action::{Action, NoArguments, Refused, Unfit};
 use super::argument::PackageName;
 use super::packages::PackageError;
-use super::packages::{self, Manager, Operation, Package, Root};
+use super::packages::{self, Operation, Package, PackageManager, Root};
 use super::page::Name;
 use super::plan::{Argument, Plan};
 use super::{Context, Done};
@@ -228,10 +228,10 @@ pub async fn updates_in(place: &Root, cx: &Context) -> Outcome {
         "security": upgrades.security(),
         "held": upgrades.held.len(),
         "download_bytes": download_bytes(&upgrades),
-        "package_manager": place.manager().map(Manager::name).ok(),
+        "package_manager": place.driver().ok().map(PackageManager::name),
     });
     // The manager itself would take it; pacman takes none without the others.
-    let alone = !matches!(place.manager(), Ok(Manager::Pacman));
+    let alone = place.driver().is_ok_and(PackageManager::updates_one_alone);
     let newer = |upgrade: &packages::Upgrade, can_update: bool| Newer {
         name: upgrade.package_name.clone(),
         version: upgrade.current_version.clone(),
@@ -264,15 +264,15 @@ async fn ordered(
     deadline: Instant,
 ) -> Result<Vec<Package>, PackageError> {
     packages.sort_by(|a, b| a.name.cmp(&b.name));
-    if place.manager()? != Manager::Apt {
+    let Some(look_closer) = place.driver()?.look_closer() else {
         packages.sort_by_key(|package| !package.asked_for);
         return Ok(packages);
-    }
+    };
     let place = place.clone();
     let until = deadline.into_std();
     let until = until.checked_sub(std::time::Duration::from_secs(1)).unwrap_or(until);
     let look = tokio::task::spawn_blocking(move || {
-        packages::look_closer(&place, &mut packages, until);
+        look_closer(&place, &mut packages, until);
         packages
     });
     match timeout_at(deadline, look).await {

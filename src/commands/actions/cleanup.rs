@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::action::{Action, Unfit};
 use super::argument::{ArgumentError, plain_name};
-use super::packages::{self, Manager, Operation, Root};
+use super::packages::{self, Operation, Root};
 use super::page::{Missing, Name, json as parameter};
 use super::plan::{Argument, Plan};
 use super::{Context, Done};
@@ -210,18 +210,13 @@ async fn files(place: &Root, cx: &Context, target: &str, now: SystemTime) -> Swe
 
 /// The manager deletes what it fetched; what that was is counted before and after.
 async fn package_cache(place: &Root, cx: &Context) -> Swept {
-    let folder = match place.manager() {
-        Ok(Manager::Apt) => place.path("var/cache/apt"),
-        Ok(Manager::Dnf) => place.path("var/cache/dnf"),
-        Ok(Manager::Zypper) => place.path("var/cache/zypp"),
-        Ok(Manager::Pacman) => place.path("var/cache/pacman"),
-        Ok(other) => {
-            return Swept::noted(format!(
-                "not applicable: {} is not driven by this agent",
-                other.tool()
-            ));
-        }
+    let manager = match place.driver() {
+        Ok(manager) => manager,
         Err(why) => return Swept::noted(format!("not applicable: {why}")),
+    };
+    let Some(folder) = manager.cache().map(|folder| place.path(folder)) else {
+        let tool = manager.tool();
+        return Swept::noted(format!("not applicable: {tool} is not driven by this agent"));
     };
     let before = sweep::size(folder.clone(), cx.deadline).await;
     let answer = packages::change_in(place, cx, Operation::CleanCache).await;

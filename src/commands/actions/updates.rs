@@ -2,7 +2,7 @@
 //! not restart the machine.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::{Value, json};
@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use super::action::{Action, NoArguments, SideEffects, Unfit};
 use super::argument::PackageName;
 use super::packages::PackageError;
-use super::packages::{self, Manager, Operation, PackageArguments, PastUpdate, Root};
+use super::packages::{
+    self, Operation, PackageArguments, PastUpdate, RestartCheck, Root, needs_restarting,
+};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Plan, Value as Seen};
 use super::{Context, Done};
@@ -25,9 +27,6 @@ const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most past updates that are told, the newest first.
 const PAST_MAX: usize = 2_000;
-
-/// How much of the end of a log is read, where it may grow without a bound.
-const LOG_MAX: u64 = 4 << 20;
 
 /// How many updates are pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +168,7 @@ const LOOKS: &str = "and looks whether the machine waits for a restart: on Debia
 /// The sentence of an answer.
 pub async fn pending(cx: &Context) -> Result<Pending, PackageError> {
     let place = Root::machine();
-    let tells = place.manager()?.tells_security();
+    let tells = place.driver()?.tells_security();
     let upgrades = packages::upgrades(&place, cx, false).await?;
     Ok(Pending { total: upgrades.total, security: tells.then(|| upgrades.security()) })
 }
@@ -195,7 +194,7 @@ pub async fn check_in(place: &Root, cx: &Context) -> Outcome {
     let (reboot, since) = reboot_required(place, cx).await;
     let (security, total) = (upgrades.security(), upgrades.total);
     let listed = upgrades.list.len();
-    let manager = place.manager().ok();
+    let manager = place.driver().ok();
     if manager.is_some_and(|manager| !manager.tells_security()) {
         note.get_or_insert_with(|| "pacman does not tell which updates are for security".into());
     }
@@ -211,7 +210,7 @@ pub async fn check_in(place: &Root, cx: &Context) -> Outcome {
         "held_updates": upgrades.held,
         "security_updates_count": security,
         "total_pending_count": total,
-        "package_manager": manager.map(Manager::name),
+        "package_manager": manager.map(|manager| manager.name()),
         "reboot_required": reboot,
         "reboot_required_since": since,
         "distro": off_worker(place, distro).await,
@@ -243,23 +242,17 @@ pub async fn history_in(place: &Root, cx: &Context) -> Outcome {
 }
 
 /// Whether the machine must be restarted, and since when, where something tells: Debian's mark
-/// (`/run/reboot-required`), `zypper needs-rebooting` (exit code 102), or `needs-restarting -r` (exit code
-/// 1), which comes with dnf's plugins. zypper has a `needs-restarting` too, which says 1 also when it failed.
+/// (`/run/reboot-required`), or what the package manager has for it.
 pub async fn reboot_required(place: &Root, cx: &Context) -> (Option<bool>, Option<String>) {
     if let Ok(mark) = tokio::fs::metadata(place.path("run/reboot-required")).await {
         let since = mark.modified().ok().map(|at| Iso8601::new(at).as_str().to_owned());
         return (Some(true), since);
     }
-    let (program, arguments, yes) = match place.manager() {
-        Ok(Manager::Apt) => return (Some(false), None),
-        Ok(Manager::Zypper) => {
-            let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
-            let words = ["--non-interactive".to_owned()].into_iter().chain(root);
-            ("zypper", words.chain(["needs-rebooting".to_owned()]).collect::<Vec<_>>(), 102)
-        }
-        // The tool speaks of the running machine only.
-        _ if place.elsewhere().is_some() => return (None, None),
-        _ => ("needs-restarting", vec!["-r".to_owned()], 1),
+    let check = place.driver().map(|manager| manager.restart_check(place));
+    let (program, arguments, yes) = match check.unwrap_or_else(|_| needs_restarting(place)) {
+        RestartCheck::Mark => return (Some(false), None),
+        RestartCheck::Program { program, arguments, yes } => (program, arguments, yes),
+        RestartCheck::Unknown => return (None, None),
     };
     let program = Program::new(program, arguments, cx.deadline);
     match cx.runner.run(program).await.map(|finished| finished.exit) {
@@ -271,43 +264,13 @@ pub async fn reboot_required(place: &Root, cx: &Context) -> (Option<bool>, Optio
 /// Whether [`check`] would first fetch the index anew: apt's, or the agent's own for pacman, when it is older
 /// than a day; dnf and zypper decide that themselves.
 pub(super) fn wants_index(place: &Root) -> bool {
-    matches!(place.manager(), Ok(Manager::Apt | Manager::Pacman))
+    place.driver().is_ok_and(|manager| !manager.fetches_index())
         && index_age(place).is_none_or(|age| age > INDEX_OLD)
 }
 
 async fn past(place: &Root, cx: &Context) -> Result<Vec<PastUpdate>, PackageError> {
     let zone = off_worker(place, zone).await.unwrap_or_default();
-    match place.manager()? {
-        Manager::Apt => {
-            let log = place.path("var/log/apt/history.log");
-            let mut updates = Vec::new();
-            if tokio::fs::try_exists(&log).await.unwrap_or(false) {
-                let each = |stanza: packages::Stanza<'_>| {
-                    updates.extend(packages::apt_history(stanza, zone))
-                };
-                packages::read_stanzas(&log, cx.deadline, each).await?;
-            }
-            Ok(updates)
-        }
-        Manager::Zypper => {
-            let log = place.path("var/log/zypp/history");
-            let text = packages::read_end(&log, LOG_MAX, cx.deadline).await?;
-            Ok(packages::zypper_history(&text, zone))
-        }
-        Manager::Pacman => {
-            let log = place.path("var/log/pacman.log");
-            let text = packages::read_end(&log, LOG_MAX, cx.deadline).await?;
-            Ok(packages::pacman_history(&text, zone))
-        }
-        _ => {
-            let mut updates = Vec::new();
-            for step in packages::steps(place, Operation::History, cx.deadline)? {
-                let (text, _) = packages::ask(cx, &step, &[0]).await?;
-                updates.extend(packages::dnf_history(&text, zone));
-            }
-            Ok(updates)
-        }
-    }
+    place.driver()?.history(place, cx, zone).await
 }
 
 /// Reads a few small files of a place on the blocking pool.
@@ -328,19 +291,9 @@ fn zone(place: &Root) -> &'static str {
     }
 }
 
-/// How old the index is. apt touches these folders at each update, also where nothing is new.
+/// How old the index is.
 fn index_age(place: &Root) -> Option<Duration> {
-    if matches!(place.manager(), Ok(Manager::Pacman)) {
-        return packages::lists_age(place);
-    }
-    let folders =
-        ["var/lib/apt/lists", "var/lib/apt/lists/partial"].map(|folder| place.path(folder));
-    let fetched = |name: std::ffi::OsString| name.to_string_lossy().ends_with("Release");
-    let any =
-        std::fs::read_dir(&folders[0]).ok()?.flatten().any(|entry| fetched(entry.file_name()));
-    let times = folders.iter().filter_map(|folder| folder.metadata().ok()?.modified().ok());
-    let newest = times.max().filter(|_| any)?;
-    Some(SystemTime::now().duration_since(newest).unwrap_or_default())
+    place.driver().ok()?.index_age(place)
 }
 
 /// The system's name by `os-release(5)`: `Debian GNU/Linux 12 (bookworm)`.

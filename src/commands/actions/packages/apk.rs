@@ -1,17 +1,47 @@
 //! What apk's database says is installed. Runs nothing; the format is that of apk-tools 2,
 //! `/lib/apk/db/installed`: one letter, a colon, the value; paragraphs end with an empty line.
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
+use super::super::Context;
 use super::PackageError;
 use super::deb822::{Stanza, read_stanzas};
-use super::{Package, Root};
+use super::manager::{Answer, PackageManager};
+use super::transaction::Step;
+use super::{Manager, Operation, Package, Root};
+
+/// `apk`: listed, not driven; no test could run it for real.
+pub(super) struct Apk;
+
+impl PackageManager for Apk {
+    fn manager(&self) -> Manager {
+        Manager::Apk
+    }
+
+    fn tool(&self) -> &'static str {
+        "apk"
+    }
+
+    fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>> {
+        installed(place, cx.deadline).boxed()
+    }
+
+    fn steps(
+        &self,
+        _: &Root,
+        change: Operation<'_>,
+        _: Instant,
+    ) -> Result<Vec<Step>, PackageError> {
+        match change {
+            Operation::List => Ok(Vec::new()), // from files
+            _ => Err(PackageError::NotDriven { manager: Manager::Apk, task: change.doing() }),
+        }
+    }
+}
 
 /// The installed packages.
-pub(super) async fn installed(
-    place: &Root,
-    deadline: Instant,
-) -> Result<Vec<Package>, PackageError> {
+async fn installed(place: &Root, deadline: Instant) -> Result<Vec<Package>, PackageError> {
     let mut packages = Vec::new();
     read_stanzas(&place.path("lib/apk/db/installed"), deadline, |stanza| {
         packages.extend(package(stanza));

@@ -7,17 +7,121 @@
 
 mod output;
 
+use std::time::{Duration, SystemTime};
+
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::super::Context;
 use super::PackageError;
+use super::deb822::{Stanza, read_stanzas};
+use super::history::{PastUpdate, apt_history};
+use super::manager::{Answer, LookCloser, PackageManager, Parse, RestartCheck};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::Upgrades;
-use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
+use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root, dpkg};
 use crate::commands::actions::argument::{PackageName, Query};
 
+/// dpkg's database, `apt-get`.
+pub(super) struct Apt;
+
+impl PackageManager for Apt {
+    fn manager(&self) -> Manager {
+        Manager::Apt
+    }
+
+    fn tool(&self) -> &'static str {
+        "apt-get"
+    }
+
+    fn name(&self) -> &'static str {
+        "apt"
+    }
+
+    fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>> {
+        dpkg::installed(place, cx.deadline).boxed()
+    }
+
+    fn steps(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> Result<Vec<Step>, PackageError> {
+        steps(place, change, deadline)
+    }
+
+    fn simulation(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> (Vec<Step>, Parse) {
+        (simulate(place, change, deadline), planned)
+    }
+
+    fn search<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        query: &'a Query,
+    ) -> Answer<'a, (Vec<Package>, usize)> {
+        search(place, cx, query).boxed()
+    }
+
+    fn pending<'a>(&self, place: &'a Root, cx: &'a Context, sizes: bool) -> Answer<'a, Upgrades> {
+        pending(place, cx, sizes).boxed()
+    }
+
+    fn history<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        zone: &'static str,
+    ) -> Answer<'a, Vec<PastUpdate>> {
+        async move {
+            let log = place.path("var/log/apt/history.log");
+            let mut updates = Vec::new();
+            if tokio::fs::try_exists(&log).await.unwrap_or(false) {
+                let each = |stanza: Stanza<'_>| updates.extend(apt_history(stanza, zone));
+                read_stanzas(&log, cx.deadline, each).await?;
+            }
+            Ok(updates)
+        }
+        .boxed()
+    }
+
+    fn fetches_index(&self) -> bool {
+        false
+    }
+
+    /// apt touches these folders at each update, also where nothing is new.
+    fn index_age(&self, place: &Root) -> Option<Duration> {
+        let folders =
+            ["var/lib/apt/lists", "var/lib/apt/lists/partial"].map(|folder| place.path(folder));
+        let fetched = |name: std::ffi::OsString| name.to_string_lossy().ends_with("Release");
+        let any =
+            std::fs::read_dir(&folders[0]).ok()?.flatten().any(|entry| fetched(entry.file_name()));
+        let times = folders.iter().filter_map(|folder| folder.metadata().ok()?.modified().ok());
+        let newest = times.max().filter(|_| any)?;
+        Some(SystemTime::now().duration_since(newest).unwrap_or_default())
+    }
+
+    fn cache(&self) -> Option<&'static str> {
+        Some("var/cache/apt")
+    }
+
+    fn restart_check(&self, _: &Root) -> RestartCheck {
+        RestartCheck::Mark
+    }
+
+    fn look_closer(&self) -> Option<LookCloser> {
+        Some(dpkg::look_closer)
+    }
+}
+
 /// The steps of `change`.
-pub(super) fn steps(
+fn steps(
     place: &Root,
     change: Operation<'_>,
     deadline: Instant,
@@ -60,7 +164,7 @@ const SIMULATE: [&str; 2] = ["--simulate", "dist-upgrade"];
 const URIS: [&str; 2] = ["--print-uris", "dist-upgrade"];
 
 /// Finds packages, with the versions that are installed or can be had; and how many are left out.
-pub(super) async fn search(
+async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -99,11 +203,7 @@ pub(super) async fn search(
 }
 
 /// What a full upgrade would do, without locks and without doing it.
-pub(super) async fn pending(
-    place: &Root,
-    cx: &Context,
-    sizes: bool,
-) -> Result<Upgrades, PackageError> {
+async fn pending(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, PackageError> {
     let change = if sizes { Operation::CheckSizes } else { Operation::Check };
     let mut upgrades = Upgrades::default();
     for (at, step) in steps(place, change, cx.deadline)?.iter().enumerate() {
@@ -124,7 +224,7 @@ pub(super) async fn pending(
 }
 
 /// The steps that tell what `change` would do: the last one simulates, without a lock.
-pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |words: &[&str]| {
         let options = ["--simulate", "--assume-yes", "-o", "APT::Cmd::Pattern-Only=true"];
         get(place, deadline, &[&options, words].concat(), Kind::Ask)
@@ -143,7 +243,7 @@ pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -
 }
 
 /// What a simulation says: `Inst name [old] (new …)`, without `[old]` where it is new, and `Remv` or `Purg`.
-pub(super) fn planned(text: &str) -> Vec<Planned> {
+fn planned(text: &str) -> Vec<Planned> {
     let line = |line: &str| {
         let (word, rest) = line.split_once(' ')?;
         let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));

@@ -6,21 +6,93 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::super::Context;
 use super::PackageError;
+use super::history::{PastUpdate, dnf_history};
+use super::manager::{Answer, PackageManager, Parse};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, rpm};
+use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root, rpm};
 use crate::commands::actions::argument::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
 /// are passed over.
 const FORMAT: &str = "%{name}\\t%{evr}\\t%{arch}\\t%{repoid}\\t%{downloadsize}\\t%{summary}\\n";
 
+/// rpm's database, `dnf`.
+pub(super) struct Dnf;
+
+impl PackageManager for Dnf {
+    fn manager(&self) -> Manager {
+        Manager::Dnf
+    }
+
+    fn tool(&self) -> &'static str {
+        "dnf"
+    }
+
+    fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>> {
+        rpm::installed(place, cx).boxed()
+    }
+
+    fn steps(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> Result<Vec<Step>, PackageError> {
+        Ok(steps(place, change, deadline))
+    }
+
+    fn simulation(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> (Vec<Step>, Parse) {
+        (simulate(place, change, deadline), planned)
+    }
+
+    fn search<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        query: &'a Query,
+    ) -> Answer<'a, (Vec<Package>, usize)> {
+        search(place, cx, query).boxed()
+    }
+
+    fn pending<'a>(&self, place: &'a Root, cx: &'a Context, _sizes: bool) -> Answer<'a, Upgrades> {
+        pending(place, cx).boxed()
+    }
+
+    fn history<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        zone: &'static str,
+    ) -> Answer<'a, Vec<PastUpdate>> {
+        async move {
+            let mut updates = Vec::new();
+            for step in steps(place, Operation::History, cx.deadline) {
+                let (text, _) = ask(cx, &step, &[0]).await?;
+                updates.extend(dnf_history(&text, zone));
+            }
+            Ok(updates)
+        }
+        .boxed()
+    }
+
+    fn cache(&self) -> Option<&'static str> {
+        Some("var/cache/dnf")
+    }
+}
+
 /// The steps of `change`.
-pub(super) fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let act = |words: &[&str]| dnf(place, deadline, words, Kind::Act);
     let upgrades = |words: &[&str]| {
         let upgrades = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
@@ -61,7 +133,7 @@ pub(super) fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> V
 }
 
 /// Finds packages, with the newest version that can be had; and how many are left out.
-pub(super) async fn search(
+async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -89,7 +161,7 @@ pub(super) async fn search(
 
 /// The upgrades that repositories have for what is installed; dnf fetches what it knows of them anew when
 /// it is older than its `metadata_expire`.
-pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
+async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let steps = steps(place, Operation::Check, cx.deadline);
     let [all, secure, _] = &*steps else {
         return Err(PackageError::Output("dnf", "a check has other steps"));
@@ -113,7 +185,7 @@ pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, Pack
 }
 
 /// The steps that tell what `change` would do: dnf plans it, and is told not to.
-pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let words: &[&str] = match change {
         Operation::Install(name) => &["install", "--", name.as_str()],
         Operation::Remove(name) => &["remove", "--", name.as_str()],
@@ -131,7 +203,7 @@ pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -
 /// The table of a transaction: under `Installing:`, `Removing dependent packages:` and the like, one line for each
 /// package, its name first, behind one space. A line that begins with more goes on with the one before, or says what
 /// a package takes the place of: ` replacing  name.arch version`.
-pub(super) fn planned(text: &str) -> Vec<Planned> {
+fn planned(text: &str) -> Vec<Planned> {
     let (mut kind, mut all) = (None, Vec::new());
     for line in text.lines() {
         if !line.starts_with(' ') {

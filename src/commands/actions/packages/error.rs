@@ -24,7 +24,7 @@ pub enum PackageError {
     /// This agent does not do that with this manager.
     #[error(
         "cannot {task} with {0}: this agent drives apt-get, dnf, zypper and pacman only; run {0} in a script instead",
-        manager.tool()
+        manager.driver().tool()
     )]
     NotDriven {
         /// The manager.

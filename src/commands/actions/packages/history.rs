@@ -6,6 +6,9 @@ use std::collections::HashMap;
 
 use super::deb822::Stanza;
 
+/// How much of the end of a log is read, where it may grow without a bound.
+pub(super) const HISTORY_MAX: u64 = 4 << 20;
+
 /// One past update, as the host reads it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PastUpdate {

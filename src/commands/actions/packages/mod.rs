@@ -13,6 +13,7 @@ mod operation;
 mod dnf;
 mod dpkg;
 mod history;
+mod manager;
 mod pacman;
 mod root;
 mod simulation;
@@ -39,9 +40,8 @@ pub use transaction::{Step, steps};
 pub use upgrades::{Upgrade, Upgrades};
 
 pub(super) use actions::{ASKS, LISTS, PackageArguments};
-pub(super) use dpkg::look_closer;
-pub(super) use pacman::lists_age;
-pub(super) use transaction::{ask, run};
+pub(super) use manager::{PackageManager, RestartCheck, needs_restarting};
+pub(super) use transaction::run;
 
 use super::argument::Query;
 use super::plan::{Argument, Effect, Value};
@@ -126,14 +126,7 @@ pub async fn list_in(place: &Root, cx: &Context) -> Outcome {
 /// Packages of a tree whose name or description has every word of `query`, at most [`FOUND_MAX`], exact names
 /// first: `{packages:[…], truncated}`.
 pub async fn search_in(place: &Root, cx: &Context, query: &Query) -> Outcome {
-    let found = match place.manager() {
-        Ok(Manager::Apt) => apt::search(place, cx, query).await,
-        Ok(Manager::Dnf) => dnf::search(place, cx, query).await,
-        Ok(Manager::Zypper) => zypper::search(place, cx, query).await,
-        Ok(Manager::Pacman) => pacman::search(place, cx, query).await,
-        Ok(manager) => Err(PackageError::NotDriven { manager, task: "search packages" }),
-        Err(why) => Err(why),
-    };
+    let found = async { place.driver()?.search(place, cx, query).await }.await;
     match found {
         Ok((packages, left_out)) => packages_data(packages, left_out),
         Err(why) => Outcome::failed(why),
@@ -150,12 +143,7 @@ pub async fn change_in(place: &Root, cx: &Context, change: Operation<'_>) -> Out
 
 /// The installed packages, whatever keeps them.
 pub(super) async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, PackageError> {
-    match place.manager()? {
-        Manager::Apt => dpkg::installed(place, cx.deadline).await,
-        Manager::Dnf | Manager::Yum | Manager::Zypper => rpm::installed(place, cx).await,
-        Manager::Pacman => pacman::installed(place, cx.deadline).await,
-        Manager::Apk => apk::installed(place, cx.deadline).await,
-    }
+    place.driver()?.installed(place, cx).await
 }
 
 /// The pending upgrades, by what the manager knows now, with the bytes to fetch where `sizes` is wanted.
@@ -164,13 +152,7 @@ pub(super) async fn upgrades(
     cx: &Context,
     sizes: bool,
 ) -> Result<Upgrades, PackageError> {
-    match place.manager()? {
-        Manager::Apt => apt::pending(place, cx, sizes).await,
-        Manager::Dnf => dnf::pending(place, cx).await,
-        Manager::Zypper => zypper::pending(place, cx).await,
-        Manager::Pacman => pacman::pending(place, cx).await,
-        manager => Err(PackageError::NotDriven { manager, task: "tell pending updates" }),
-    }
+    place.driver()?.pending(place, cx, sizes).await
 }
 
 fn packages_data(packages: Vec<Package>, left_out: usize) -> Outcome {

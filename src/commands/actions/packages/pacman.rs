@@ -27,17 +27,21 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::super::Context;
 use super::PackageError;
+use super::deb822::read_end;
+use super::history::{HISTORY_MAX, PastUpdate, pacman_history};
+use super::manager::{Answer, PackageManager, Parse};
 use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
-use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
+use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root};
 use crate::commands::actions::argument::{PackageName, Query};
 use crate::commands::process::Exit;
 
-pub(super) use local::installed;
+use local::installed;
 
 /// The agent's own package lists, and in them the file `fetched`, as old as they are.
 const LISTS: &str = "var/cache/infiniservice-pacman";
@@ -51,11 +55,99 @@ const OWN: &str = "var/lib/pacman";
 /// What `--print` reports of each package.
 const FORMAT: &str = "%n %v %r %s";
 
+/// `pacman`.
+pub(super) struct Pacman;
+
+impl PackageManager for Pacman {
+    fn manager(&self) -> Manager {
+        Manager::Pacman
+    }
+
+    fn tool(&self) -> &'static str {
+        "pacman"
+    }
+
+    fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>> {
+        installed(place, cx.deadline).boxed()
+    }
+
+    fn steps(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> Result<Vec<Step>, PackageError> {
+        steps(place, change, deadline)
+    }
+
+    fn simulation(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> (Vec<Step>, Parse) {
+        let parse = match change {
+            Operation::Remove(_) => removed,
+            _ => planned,
+        };
+        (simulate(place, change, deadline), parse)
+    }
+
+    fn search<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        query: &'a Query,
+    ) -> Answer<'a, (Vec<Package>, usize)> {
+        search(place, cx, query).boxed()
+    }
+
+    fn pending<'a>(&self, place: &'a Root, cx: &'a Context, _sizes: bool) -> Answer<'a, Upgrades> {
+        pending(place, cx).boxed()
+    }
+
+    fn history<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        zone: &'static str,
+    ) -> Answer<'a, Vec<PastUpdate>> {
+        async move {
+            let text =
+                read_end(&place.path("var/log/pacman.log"), HISTORY_MAX, cx.deadline).await?;
+            Ok(pacman_history(&text, zone))
+        }
+        .boxed()
+    }
+
+    /// Its repositories do not say it.
+    fn tells_security(&self) -> bool {
+        false
+    }
+
+    fn updates_one_alone(&self) -> bool {
+        false
+    }
+
+    fn fetches_index(&self) -> bool {
+        false
+    }
+
+    /// That of the agent's own lists.
+    fn index_age(&self, place: &Root) -> Option<Duration> {
+        lists_age(place)
+    }
+
+    fn cache(&self) -> Option<&'static str> {
+        Some("var/cache/pacman")
+    }
+}
+
 /// The steps of `change`.
 ///
 /// # Errors
 /// The sentence of an answer, where pacman should not do that.
-pub(super) fn steps(
+fn steps(
     place: &Root,
     change: Operation<'_>,
     deadline: Instant,
@@ -98,7 +190,7 @@ pub(super) fn steps(
 
 /// The steps that tell what `change` would do. Before an upgrade of everything, newer lists are fetched into the
 /// agent's own. What an upgrade would replace pacman does not tell.
-pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |lists, words: &[&str], names: &[&str]| {
         let words = [words, &["--print-format", "%n"]].concat();
         pacman(place, deadline, lists, &words, names, Kind::Ask)
@@ -116,14 +208,14 @@ pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -
 }
 
 /// The names that `--print-format` tells; whether each is there already it does not, so both is planned.
-pub(super) fn planned(text: &str) -> Vec<Planned> {
+fn planned(text: &str) -> Vec<Planned> {
     let both =
         |name| [ChangeKind::Install, ChangeKind::Update].map(|kind| Planned::new(kind, name));
     names(text).flat_map(both).collect()
 }
 
 /// The same of a removal.
-pub(super) fn removed(text: &str) -> Vec<Planned> {
+fn removed(text: &str) -> Vec<Planned> {
     names(text).map(|name| Planned::new(ChangeKind::Remove, name)).collect()
 }
 
@@ -133,7 +225,7 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Finds packages in the lists that are there; and how many are left out.
-pub(super) async fn search(
+async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -149,7 +241,7 @@ pub(super) async fn search(
 
 /// The updates that the newest lists have, but for packages that the machine is told to ignore. Repository
 /// and size are of the upgrade as a whole, and missing where that could not be done now.
-pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
+async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let steps = check(place, cx.deadline, newest_lists(place));
     let [outdated, plan] = &*steps else {
         return Err(PackageError::Output("pacman", "a check has other steps"));
@@ -176,7 +268,7 @@ pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, Pack
 }
 
 /// How old the agent's own lists are; `None` where there are none.
-pub(crate) fn lists_age(place: &Root) -> Option<Duration> {
+fn lists_age(place: &Root) -> Option<Duration> {
     let fetched = place.path(LISTS).join(FETCHED).metadata().ok()?.modified().ok()?;
     Some(SystemTime::now().duration_since(fetched).unwrap_or_default())
 }

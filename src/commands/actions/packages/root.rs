@@ -1,7 +1,9 @@
 //! Which package manager a tree has. Runs nothing.
 
-use super::PackageError;
 use std::path::{Path, PathBuf};
+
+use super::manager::PackageManager;
+use super::{PackageError, apk, apt, dnf, pacman, rpm, zypper};
 
 /// Where packages are: the machine itself, or a tree that holds another one's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,29 +97,26 @@ impl Root {
 }
 
 impl Manager {
-    /// The tool's name.
-    pub fn tool(self) -> &'static str {
+    /// How this agent works with it.
+    pub(in super::super) fn driver(self) -> &'static dyn PackageManager {
         match self {
-            Self::Apt => "apt-get",
-            Self::Dnf => "dnf",
-            Self::Yum => "yum",
-            Self::Zypper => "zypper",
-            Self::Pacman => "pacman",
-            Self::Apk => "apk",
+            Self::Apt => &apt::Apt,
+            Self::Dnf => &dnf::Dnf,
+            Self::Yum => &rpm::Yum,
+            Self::Zypper => &zypper::Zypper,
+            Self::Pacman => &pacman::Pacman,
+            Self::Apk => &apk::Apk,
         }
     }
+}
 
-    /// Its name in answers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Apt => "apt",
-            other => other.tool(),
-        }
-    }
-
-    /// Whether it says which updates are for security; pacman's repositories do not say it.
-    pub fn tells_security(self) -> bool {
-        self != Self::Pacman
+impl Root {
+    /// How this agent works with its manager.
+    ///
+    /// # Errors
+    /// See [`manager`](Self::manager).
+    pub(in super::super) fn driver(&self) -> Result<&'static dyn PackageManager, PackageError> {
+        self.manager().map(Manager::driver)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::super::Context;
 use super::PackageError;
+use super::manager::{Answer, PackageManager};
 use super::transaction::{Kind, Step, ask};
-use super::{Package, Root};
+use super::{Manager, Operation, Package, Root};
 use crate::commands::actions::argument::PackageName;
 
 /// `--qf` of one package: `rpm(8)` QUERY, tags of `rpm --querytags`.
@@ -17,6 +19,35 @@ const FORMAT: &str =
 /// Patterns that take every name once, by its first letter, for a machine with more packages than a
 /// program's output may hold. `rpm` reads them itself; no shell does.
 const PARTS: [&str; 6] = ["[a-f]*", "[g-k]*", "l*", "[m-o]*", "p*", "[!a-p]*"];
+
+/// rpm's database, and only the `yum` that came before `dnf`: listed, not driven.
+pub(super) struct Yum;
+
+impl PackageManager for Yum {
+    fn manager(&self) -> Manager {
+        Manager::Yum
+    }
+
+    fn tool(&self) -> &'static str {
+        "yum"
+    }
+
+    fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>> {
+        installed(place, cx).boxed()
+    }
+
+    fn steps(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> Result<Vec<Step>, PackageError> {
+        match change {
+            Operation::List => Ok(vec![query(place, deadline, &[])]),
+            _ => Err(PackageError::NotDriven { manager: Manager::Yum, task: change.doing() }),
+        }
+    }
+}
 
 /// The installed packages, without the keys that rpm keeps among them.
 pub(super) async fn installed(place: &Root, cx: &Context) -> Result<Vec<Package>, PackageError> {

@@ -2,8 +2,8 @@
 
 use super::super::Context;
 use super::PackageError;
-use super::transaction::{Step, finished};
-use super::{Manager, Operation, Root, apt, dnf, pacman, run, zypper};
+use super::transaction::finished;
+use super::{Operation, Root, run};
 use crate::commands::process::Exit;
 
 /// One package that would be changed.
@@ -42,17 +42,7 @@ pub async fn planned_changes_in(
     cx: &Context,
     change: Operation<'_>,
 ) -> Result<Vec<Planned>, PackageError> {
-    type Parse = fn(&str) -> Vec<Planned>;
-    let (steps, parse): (Vec<Step>, Parse) = match place.manager()? {
-        Manager::Apt => (apt::simulate(place, change, cx.deadline), apt::planned),
-        Manager::Dnf => (dnf::simulate(place, change, cx.deadline), dnf::planned),
-        Manager::Zypper => (zypper::simulate(place, change, cx.deadline), zypper::planned),
-        Manager::Pacman => match change {
-            Operation::Remove(_) => (pacman::simulate(place, change, cx.deadline), pacman::removed),
-            _ => (pacman::simulate(place, change, cx.deadline), pacman::planned),
-        },
-        Manager::Yum | Manager::Apk => return Ok(Vec::new()), // they change nothing here
-    };
+    let (steps, parse) = place.driver()?.simulation(place, change, cx.deadline);
     let Some((last, before)) = steps.split_last() else { return Ok(Vec::new()) };
     if !before.is_empty() {
         let ready = run(cx, before, change.name()).await;

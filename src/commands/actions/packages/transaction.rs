@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Context;
 use super::PackageError;
-use super::{Manager, Operation, Root, apt, dnf, failure, pacman, rpm, zypper};
+use super::{Operation, Root, failure, zypper};
 use crate::commands::execute::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, Program};
 use crate::redact::redact_urls;
@@ -58,17 +58,7 @@ pub fn steps(
     change: Operation<'_>,
     deadline: Instant,
 ) -> Result<Vec<Step>, PackageError> {
-    match place.manager()? {
-        Manager::Apt => apt::steps(place, change, deadline),
-        Manager::Dnf => Ok(dnf::steps(place, change, deadline)),
-        Manager::Zypper => Ok(zypper::steps(place, change, deadline)),
-        Manager::Pacman => pacman::steps(place, change, deadline),
-        Manager::Yum if matches!(change, Operation::List) => {
-            Ok(vec![rpm::query(place, deadline, &[])])
-        }
-        Manager::Apk if matches!(change, Operation::List) => Ok(Vec::new()),
-        manager => Err(PackageError::NotDriven { manager, task: change.doing() }),
-    }
+    place.driver()?.steps(place, change, deadline)
 }
 
 /// Runs steps one after the other; the last one is the answer, or the first that fails.

@@ -19,16 +19,21 @@ mod output;
 
 use std::collections::{HashMap, HashSet};
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::super::Context;
 use super::PackageError;
+use super::deb822::read_end;
+use super::history::{HISTORY_MAX, PastUpdate, zypper_history};
+use super::manager::{Answer, PackageManager, Parse, RestartCheck};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{FOUND_MAX, Operation, Package, Root, rpm};
+use super::{FOUND_MAX, Manager, Operation, Package, Root, rpm};
 use crate::commands::actions::argument::{PackageName, Query};
 
-pub(super) use output::{lists, planned};
+pub(super) use output::lists;
+use output::planned;
 
 /// The most words of a query: each is searched by itself, because zypper finds what has *any* of several.
 const WORDS_MAX: usize = 8;
@@ -47,8 +52,82 @@ const DONE: [i32; 3] = [102, 103, SKIPPED];
 /// it out (and then says so with [`SKIPPED`]).
 const STALE: [i32; 2] = [4, SKIPPED];
 
+/// rpm's database, `zypper`.
+pub(super) struct Zypper;
+
+impl PackageManager for Zypper {
+    fn manager(&self) -> Manager {
+        Manager::Zypper
+    }
+
+    fn tool(&self) -> &'static str {
+        "zypper"
+    }
+
+    fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>> {
+        rpm::installed(place, cx).boxed()
+    }
+
+    fn steps(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> Result<Vec<Step>, PackageError> {
+        Ok(steps(place, change, deadline))
+    }
+
+    fn simulation(
+        &self,
+        place: &Root,
+        change: Operation<'_>,
+        deadline: Instant,
+    ) -> (Vec<Step>, Parse) {
+        (simulate(place, change, deadline), planned)
+    }
+
+    fn search<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        query: &'a Query,
+    ) -> Answer<'a, (Vec<Package>, usize)> {
+        search(place, cx, query).boxed()
+    }
+
+    fn pending<'a>(&self, place: &'a Root, cx: &'a Context, _sizes: bool) -> Answer<'a, Upgrades> {
+        pending(place, cx).boxed()
+    }
+
+    fn history<'a>(
+        &self,
+        place: &'a Root,
+        cx: &'a Context,
+        zone: &'static str,
+    ) -> Answer<'a, Vec<PastUpdate>> {
+        async move {
+            let log = place.path("var/log/zypp/history");
+            let text = read_end(&log, HISTORY_MAX, cx.deadline).await?;
+            Ok(zypper_history(&text, zone))
+        }
+        .boxed()
+    }
+
+    fn cache(&self) -> Option<&'static str> {
+        Some("var/cache/zypp")
+    }
+
+    /// zypper has a `needs-restarting` too, which says 1 also when it failed.
+    fn restart_check(&self, place: &Root) -> RestartCheck {
+        let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
+        let words = ["--non-interactive".to_owned()].into_iter().chain(root);
+        let arguments = words.chain(["needs-rebooting".to_owned()]).collect();
+        RestartCheck::Program { program: "zypper", arguments, yes: 102 }
+    }
+}
+
 /// The steps of `change`.
-pub(super) fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let act = |words: &[&str]| zypper(place, deadline, words, Kind::Act).fine(&DONE);
     let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
     match change {
@@ -85,7 +164,7 @@ pub(super) fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> V
 }
 
 /// The steps that tell what `change` would do: the last one is a dry run.
-pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
+fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let dry = |words: &[&str]| {
         let words = [&["--xmlout", words[0], "--dry-run"], &words[1..]].concat();
         zypper(place, deadline, &words, Kind::Ask).fine(&DONE)
@@ -104,7 +183,7 @@ pub(super) fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -
 
 /// Finds packages that have every word, with the installed version or the newest that can be had; and how
 /// many are left out.
-pub(super) async fn search(
+async fn search(
     place: &Root,
     cx: &Context,
     query: &Query,
@@ -145,7 +224,7 @@ pub(super) async fn search(
 
 /// The updates that repositories have for what is installed. zypper fetches what it knows of those that are
 /// set to refresh by themselves anew.
-pub(super) async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
+async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let (text, cut) = ask(cx, &table(place, cx.deadline, &["list-updates"]), &[0, SKIPPED]).await?;
     let mut list = output::updates(&text)?;
     if !list.is_empty() {
