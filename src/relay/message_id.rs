@@ -4,7 +4,8 @@
 //! A guest whose connection ended sends again what was not acknowledged, with `"redelivered":true` in front, over this
 //! relay or one that was started since. So an id has nothing of the connection or of this process in it: it is a hash of the
 //! site, the guest and the line without that mark. A line that a guest says twice on one connection is two lines: the second
-//! has a number behind its hash.
+//! has a number behind its hash. Lines with the mark are of a connection before and counted apart, so that a line which an agent
+//! sends again, and reads once more from its file since it was killed, is one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 /// What the agent puts in front of a line that it sends again.
 const MARK: &[u8] = br#"{"redelivered":true,"#;
-/// Lines of a connection that are remembered twice over, of 24 bytes each.
+/// Lines of a connection that are remembered twice over, of 16 bytes each.
 const LINES_MAX: usize = 8192;
 
 /// The id of a line.
@@ -40,10 +41,10 @@ impl fmt::Display for MessageId {
 pub(super) struct MessageIds {
     /// With the site and the guest in it.
     hasher: Sha256,
-    /// How often each line came.
-    seen: HashMap<u128, u32>,
+    /// By half of its hash, how often each line came without the mark and with it.
+    seen: HashMap<u64, [u32; 2]>,
     /// The same of the time before.
-    before: HashMap<u128, u32>,
+    before: HashMap<u64, [u32; 2]>,
     began: Instant,
     /// How long a line is remembered at least, where not more come than [`LINES_MAX`].
     age: Duration,
@@ -65,14 +66,16 @@ impl MessageIds {
             self.began = now;
         }
         let hasher = self.hasher.clone();
-        let hasher = match line.strip_prefix(MARK) {
+        let unmarked = line.strip_prefix(MARK);
+        let hasher = match unmarked {
             Some(rest) => hasher.chain_update(b"{").chain_update(rest),
             None => hasher.chain_update(line),
         };
         let hash = hasher.finalize();
         let hash = hash.iter().take(16).fold(0, |hash, byte| hash << 8 | u128::from(*byte));
-        let before = self.before.get(&hash).copied().unwrap_or_default();
-        let count = self.seen.entry(hash).or_insert(before);
+        let half = hash as u64; // that another line has the same only costs it its number
+        let before = self.before.get(&half).copied().unwrap_or_default();
+        let count = &mut self.seen.entry(half).or_insert(before)[usize::from(unmarked.is_some())];
         let number = *count;
         *count = count.saturating_add(1);
         MessageId { hash, number }
@@ -98,6 +101,9 @@ mod tests {
         let marked = [r#"{"redelivered":true,"a":2}"#, r#"{"redelivered":true,"a":1}"#];
         let again = ids("lab", "web", &marked);
         assert_eq!(again, [first[1].clone(), first[0].clone()]);
+        let read_again = ids("lab", "web", &[marked[1], marked[1], r#"{"a":1}"#, r#"{"a":1}"#]);
+        let [once, twice] = [&first[0], &first[2]];
+        assert_eq!(read_again.iter().collect::<Vec<_>>(), [once, twice, once, twice]);
         for (site, vm) in [("lab", "we"), ("la", "bweb"), ("labw", "eb"), ("", "labweb")] {
             assert_ne!(ids(site, vm, &[r#"{"a":1}"#])[0], first[0], "{site} {vm}");
         }
