@@ -16,8 +16,10 @@ use super::message_id::MessageId;
 use crate::model::Receipt;
 use crate::sync::IgnorePoison;
 
-/// Bytes of all guests together. Above them a guest may have one line.
+/// Bytes of all guests together. Above them a guest may have [`OWN_BYTES`], or one longer line.
 const BYTES_MAX: usize = 32 << 20;
+/// What a guest may always have, whatever others send: some readings, where an output is slow for seconds.
+const OWN_BYTES: usize = 8 << 10;
 /// What a line costs beside its bytes.
 const LINE_COST: usize = 256;
 
@@ -94,7 +96,8 @@ impl FairQueue {
         let Inside { guests, turns, bytes, .. } = &mut *inside;
         let cost = line.cost();
         if let Some(queue) = guests.get(&line.guest.id)
-            && (queue.bytes + cost > self.share || *bytes + cost > BYTES_MAX)
+            && (queue.bytes + cost > self.share
+                || (*bytes + cost > BYTES_MAX && queue.bytes + cost > OWN_BYTES))
         {
             return Err(line);
         }
@@ -238,6 +241,22 @@ mod tests {
         fleet.forget("web");
         queue.push(line(&fleet.guest("web"), "new")).unwrap();
         assert_eq!(texts(&queue.take(most(64, 1 << 20)).await.unwrap()), ["old", "new"]);
+    }
+
+    #[test]
+    fn what_others_send_takes_no_guest_its_own_room() {
+        let fleet = Fleet::new("lab", Guests::at(Vec::new()));
+        let queue = FairQueue::new(1 << 20);
+        let long = "x".repeat(64 << 10);
+        for number in 0..64 {
+            let loud = fleet.guest(&format!("loud-{number}"));
+            while queue.push(line(&loud, &long)).is_ok() {}
+        }
+        let calm = fleet.guest("calm");
+        let reading = "x".repeat(1024);
+        let room = (0..100).take_while(|_| queue.push(line(&calm, &reading)).is_ok()).count();
+        assert_eq!(room, OWN_BYTES / (1024 + LINE_COST));
+        assert!(queue.lock().bytes < BYTES_MAX + 64 * (long.len() + LINE_COST) + OWN_BYTES);
     }
 
     #[tokio::test]
