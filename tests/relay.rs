@@ -8,6 +8,8 @@ mod support;
 mod peer;
 #[path = "relay/commands.rs"]
 mod commands;
+#[path = "relay/fleet.rs"]
+mod fleet;
 #[path = "relay/nats.rs"]
 mod nats;
 #[path = "relay/prometheus.rs"]

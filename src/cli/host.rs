@@ -4,6 +4,7 @@
 mod answer;
 mod diagnose;
 mod exec;
+mod fleet;
 mod help;
 mod keys;
 mod raw;
@@ -60,7 +61,7 @@ Examples:
 )]
 #[command(subcommand_precedence_over_arg = true, disable_help_subcommand = true)]
 #[command(
-    override_usage = "infiniservice-host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice-host relay --config <FILE>\n       infiniservice-host help [ACTION]"
+    override_usage = "infiniservice-host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice-host relay --config <FILE>\n       infiniservice-host ls|top [--metrics <WHERE>]\n       infiniservice-host help [ACTION]"
 )]
 pub struct Arguments {
     /// The socket of the VM's port, where QEMU listens
@@ -119,6 +120,10 @@ enum Command {
     Diagnose(diagnose::Diagnose),
     /// Read all guests of this machine, and hand their lines to files, sockets and Prometheus; needs no SOCKET
     Relay(relay::Relay),
+    /// List the guests of a relay that runs: state, CPU, memory, disk, losses; needs no SOCKET
+    Ls(fleet::Fleet),
+    /// Show the same live, on a terminal; needs no SOCKET
+    Top(fleet::Fleet),
     /// Say which actions there are, and what an action takes; needs no SOCKET
     Help(help::Help),
 }
@@ -187,6 +192,16 @@ impl Arguments {
                 return failed(EXIT_CONFIG, what.to_owned());
             }
             Command::Relay(relay) => return relay.run(),
+            Command::Ls(_) | Command::Top(_)
+                if self.socket.is_some()
+                    || self.options
+                        != Options { json: self.options.json, ..Options::default() } =>
+            {
+                let what = "ls and top take what they show from the metrics of a relay; leave SOCKET and the options of a guest out";
+                return failed(EXIT_CONFIG, what.to_owned());
+            }
+            Command::Ls(fleet) => return fleet.list(self.options.json),
+            Command::Top(fleet) => return fleet.show(),
             _ => {}
         }
         let Some(socket) = &self.socket else {
@@ -219,7 +234,7 @@ impl Arguments {
             Command::Script(script) => script.run(&guest).await,
             Command::Raw(raw) => raw.run(&guest).await,
             Command::Diagnose(diagnose) => diagnose.run(&guest).await,
-            Command::Help(_) | Command::Relay(_) => Ok(0), // they need no guest
+            Command::Help(_) | Command::Relay(_) | Command::Ls(_) | Command::Top(_) => Ok(0), // they need no guest
         }
     }
 

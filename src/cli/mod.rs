@@ -25,6 +25,7 @@ pub mod host;
 mod paint;
 mod raw_input;
 mod running;
+mod terminal;
 mod trial;
 
 use std::ffi::OsString;

@@ -27,6 +27,12 @@ impl Paint {
         Self(io::stdout().is_terminal() && !is_dumb && !is_set("NO_COLOR"))
     }
 
+    /// Without colours.
+    #[cfg(feature = "host")]
+    pub(super) fn none() -> Self {
+        Self(false)
+    }
+
     /// With colours or without, whatever the terminal.
     #[cfg(test)]
     pub(super) fn fixed(has_colours: bool) -> Self {

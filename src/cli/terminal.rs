@@ -1,4 +1,4 @@
-//! The terminal while `top` has it: keys one by one and without an echo, a screen of its own, and everything as it was
+//! The terminal while something is drawn on it again and again: keys one by one and without an echo, a screen of its own, and everything as it was
 //! afterwards.
 
 use std::io::{self, Read};
@@ -25,12 +25,13 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     Quit,
-    All,
     Pause,
     Up,
     Down,
     PageUp,
     PageDown,
+    /// A letter that is none of these, in lower case.
+    Letter(char),
     Other,
 }
 
@@ -109,10 +110,12 @@ fn meaning(bytes: &[u8]) -> Key {
         [0x1b, b'[', b'6', b'~', ..] => Key::PageDown,
         [0x1b, ..] => Key::Other,
         [INTERRUPT | END_OF_INPUT | b'q' | b'Q', ..] => Key::Quit,
-        [b'a' | b'A', ..] => Key::All,
         [b' ' | b'p', ..] => Key::Pause,
         [b'k', ..] => Key::Up,
         [b'j', ..] => Key::Down,
+        [letter, ..] if letter.is_ascii_alphabetic() => {
+            Key::Letter(letter.to_ascii_lowercase().into())
+        }
         [_] => Key::Other,
         [_, rest @ ..] => meaning(rest),
     }
@@ -149,7 +152,7 @@ mod tests {
             (b"q", Key::Quit),
             (b"\x03", Key::Quit),
             (b"", Key::Quit),
-            (b"xa", Key::All),
+            (b"\tA", Key::Letter('a')),
             (b" ", Key::Pause),
             (b"\x1b[A", Key::Up),
             (b"\x1bOB", Key::Down),

@@ -213,6 +213,8 @@ struct State {
     last: Option<(Instant, SystemTime)>,
     /// Its newest reading as Prometheus reads it, and when it came.
     reading: Option<(Instant, Arc<str>)>,
+    /// The version of its agent, where that has said it.
+    version: Option<Arc<str>>,
 }
 
 /// Whether a guest can be asked anything.
@@ -239,6 +241,8 @@ pub(crate) struct Snapshot {
     pub last_seconds: f64,
     /// Its newest reading, where that is not too old.
     pub reading: Option<Arc<str>>,
+    /// The version of its agent, where that has said it, also on a connection before.
+    pub version: Option<Arc<str>>,
 }
 
 impl Guest {
@@ -297,6 +301,11 @@ impl Guest {
         self.state.lock().ignore_poison().reading = Some((now, text));
     }
 
+    /// Its agent has said its version.
+    pub(crate) fn runs(&self, version: &str) {
+        self.state.lock().ignore_poison().version = Some(version.into());
+    }
+
     /// What is known of it `now`; a line or a reading counts for as long as `settings` say.
     pub(crate) fn snapshot(&self, now: Instant, settings: &Guests) -> Snapshot {
         let state = self.state.lock().ignore_poison();
@@ -311,6 +320,7 @@ impl Guest {
                 .as_ref()
                 .filter(|(at, _)| is_fresh(at))
                 .map(|(_, text)| text.clone()),
+            version: state.version.clone(),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::fair_queue::{FairQueue, Line};
 use super::fleet::{Count, Fleet, Guest, Kind};
 use super::message_id::MessageIds;
 use super::metrics;
-use super::session::{Came, End, Session, answered_id};
+use super::session::{Came, End, Session, agent_version, answered_id};
 use super::way::Opener;
 use crate::commands::verify::secret::Secret;
 use crate::config::Delivery;
@@ -301,6 +301,11 @@ impl Connection<'_> {
             && let Some(id) = answered_id(&line)
         {
             self.shared.commands.answer(&self.guest.vm, &id, &line);
+        }
+        if kind == Kind::Event
+            && let Some(version) = agent_version(&line)
+        {
+            self.guest.runs(&version);
         }
         if kind == Kind::Metrics && self.shared.serves_metrics {
             metrics::keep(&self.shared.fleet, self.guest, &line);

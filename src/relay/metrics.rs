@@ -106,8 +106,12 @@ pub(super) fn render(fleet: &Fleet) -> String {
     for (name, [kind, help, samples]) in &families {
         family(name, kind, help, samples);
     }
-    let (mut up, mut last) = (String::new(), String::new());
+    let (mut up, mut last, mut info) = (String::new(), String::new(), String::new());
     for (labels, _, snapshot) in &guests {
+        if let Some(version) = &snapshot.version {
+            let version = pair("version", version);
+            let _ = writeln!(info, "infiniservice_guest_info{{{labels},{version}}} 1");
+        }
         let _ = writeln!(up, "infiniservice_guest_up{{{labels}}} {}", u8::from(snapshot.is_up));
         let seconds = snapshot.last_seconds;
         let _ =
@@ -121,6 +125,8 @@ pub(super) fn render(fleet: &Fleet) -> String {
     );
     let help = "When the last line of the guest came, since 1970; 0 before the first";
     family("infiniservice_guest_last_line_timestamp_seconds", "gauge", help, &last);
+    let help = "The agent of the guest, as it has said of itself";
+    family("infiniservice_guest_info", "gauge", help, &info);
     for (name, help) in FAMILIES {
         let mut samples = String::new();
         for count in Count::ALL.into_iter().filter(|count| count.names().0 == name) {
@@ -295,6 +301,7 @@ mod tests {
             let guest = fleet.guest(vm);
             guest.connected(true);
             guest.heard(Instant::now());
+            guest.runs("0.1.0");
             keep(&fleet, &guest, LINE.as_bytes());
             assert_eq!(guest.counted(Count::Series), 4, "a file system that is there twice");
         }
@@ -312,6 +319,10 @@ system_cpu_utilization_ratio{site="a \"site\"",vm="web-2"} 0.125
         );
         assert!(
             text.contains("infiniservice_guest_up{site=\"a \\\"site\\\"\",vm=\"web-1\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("infiniservice_guest_info{site=\"a \\\"site\\\"\",vm=\"web-1\",version=\"0.1.0\"} 1\n"),
             "{text}"
         );
         assert!(!text.contains("load_average"), "{text}");

@@ -15,7 +15,7 @@ use crate::commands::verify::secret::Secret;
 use crate::host::{Clock, KeepAlive, payload, uuid};
 use crate::model::{Iso8601, Receipt, Unacknowledged};
 use crate::wire::raw::Raw;
-use crate::wire::{Lines, TooLong, envelope};
+use crate::wire::{Lines, TooLong, envelope, steers};
 
 /// Levels of nesting of a line that is taken: what `serde_json` and most other readers take.
 const DEPTH_MAX: usize = 127;
@@ -23,6 +23,8 @@ const DEPTH_MAX: usize = 127;
 const GARBAGE_MAX: u32 = 1000;
 /// Signs of life that wait for their answer; of more the oldest is dropped.
 const WAITING_MAX: usize = 16;
+/// A version that is longer is none.
+const VERSION_BYTES_MAX: usize = 64;
 /// Bytes that wait to be written to the guest. Above them automatic messages are left out.
 const UNWRITTEN_BYTES_MAX: usize = 16 << 10;
 
@@ -277,6 +279,18 @@ pub(super) fn answered_id(line: &[u8]) -> Option<String> {
     id.filter(|_| is_answer)?.text()
 }
 
+/// The agent's version, where this event says it: the first one of each session does.
+pub(super) fn agent_version(event: &[u8]) -> Option<String> {
+    // Most events have none; it costs little to see that.
+    memchr::memmem::find(event, b"\"version\"")?;
+    let event = Raw::parse(std::str::from_utf8(event).ok()?).ok()?;
+    let [context] = event.fields(["context"]).ok()?;
+    let [version] = context?.fields(["version"]).ok()?;
+    version?
+        .text()
+        .filter(|version| version.len() <= VERSION_BYTES_MAX && !version.chars().any(steers))
+}
+
 fn kind_of(word: &str) -> Kind {
     match word {
         "metrics" => Kind::Metrics,
@@ -412,6 +426,16 @@ mod tests {
         assert_eq!(said(&mut session)[0]["sequence_number"], 2000);
         drop(session.receipts(1));
         assert_eq!(session.answer(now), Err(Count::Lost));
+    }
+
+    #[test]
+    fn the_version_of_an_agent_is_in_the_event_of_its_session() {
+        let of = |context: &str| agent_version(format!("{{\"context\":{context}}}").as_bytes());
+        assert_eq!(of(r#"{"epoch":1,"version":"0.1.0"}"#).as_deref(), Some("0.1.0"));
+        for none in ["null", r#"{"version":1}"#, r#"{"version":"\u001b[2J"}"#, r#"["version"]"#] {
+            assert_eq!(of(none), None, "{none}");
+        }
+        assert_eq!(of(&format!(r#"{{"version":"{}"}}"#, "1".repeat(65))), None);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! `crossterm` would be a tenth of the executable on each guest.
 
 mod screen;
-mod terminal;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -16,11 +15,11 @@ use clap::Args;
 
 use super::paint::Paint;
 use super::running::{RunningAgent, why_unanswered};
+use super::terminal::{self, Key, Terminal};
 use super::{exit_code, print, refuse};
 use crate::agent::control::{Answer, Request, ask};
 use crate::agent::status::Status;
 use screen::{Answers, Look, screen};
-use terminal::{Key, Terminal};
 
 /// Between two answers.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -73,13 +72,13 @@ fn show(terminal: &Terminal, socket: &Path, first: Status, all: bool) -> io::Res
         let page = rows / 2;
         match terminal.key(INTERVAL.saturating_sub(asked.elapsed()))? {
             Some(Key::Quit) => return Ok(()),
-            Some(Key::All) => all = !all,
+            Some(Key::Letter('a')) => all = !all,
             Some(Key::Pause) => paused = !paused,
             Some(Key::Up) => scroll = scroll.saturating_sub(1),
             Some(Key::Down) => scroll += 1,
             Some(Key::PageUp) => scroll = scroll.saturating_sub(page),
             Some(Key::PageDown) => scroll += page,
-            Some(Key::Other) => {}
+            Some(Key::Letter(_) | Key::Other) => {}
             None => {
                 let began = std::mem::replace(&mut asked, Instant::now());
                 if paused {
