@@ -10,6 +10,8 @@ mod peer;
 mod commands;
 #[path = "relay/fleet.rs"]
 mod fleet;
+#[path = "relay/kills.rs"]
+mod kills;
 #[path = "relay/nats.rs"]
 mod nats;
 #[path = "relay/prometheus.rs"]

@@ -11,10 +11,10 @@ use super::nats::{Nats, secret_file};
 use super::*;
 
 /// The rules of the relays here.
-const RULES: &str = "[nats.commands]\nallow = [\"SystemInfo\", { action = \"ServiceControl\", service = \"nginx\" }, \"UnsafeCommand\"]\nraw_shell = true\n";
+pub const RULES: &str = "[nats.commands]\nallow = [\"SystemInfo\", { action = \"ServiceControl\", service = \"nginx\" }, \"UnsafeCommand\"]\nraw_shell = true\n";
 
 impl Nats {
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         let options = ConnectOptions::new().request_timeout(Some(PATIENCE));
         let server = format!("nats://127.0.0.1:{}", self.port);
         soon("NATS answers", || options.clone().connect(server.clone())).await
@@ -289,7 +289,7 @@ async fn more_commands_than_a_guest_may_have_in_flight_are_refused() {
 }
 
 /// QEMU's part, for one program at a time: what an agent says at one socket comes out of the other. Everybody else waits.
-fn one_at_a_time(agents: UnixListener, programs: UnixListener) {
+pub fn one_at_a_time(agents: UnixListener, programs: UnixListener) {
     tokio::spawn(async move {
         while let Ok((mut program, _)) = programs.accept().await {
             let Ok((mut agent, _)) = agents.accept().await else { return };

@@ -16,7 +16,7 @@ pub struct Nats {
     folder: TempDir,
     /// More of its configuration.
     more: String,
-    server: Option<Running>,
+    server: Option<support::nats::Server>,
     /// Where it listens now.
     target: Arc<Mutex<Option<String>>>,
     pub port: u16,
@@ -25,8 +25,7 @@ pub struct Nats {
 impl Nats {
     /// `None`, and a line that says so, where there is no server to run.
     pub async fn start(more: &str) -> Option<Self> {
-        if Command::new("nats-server").arg("--version").output().is_err() {
-            eprintln!("NOT RUN: nats-server is missing");
+        if !support::nats::is_there() {
             return None;
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -51,26 +50,8 @@ impl Nats {
 
     /// Starts the server, on what it has stored.
     pub async fn again(&mut self) {
-        let at = |name: &str| self.folder.path().join(name);
-        let (config, store) = (at("nats.conf"), at("store"));
-        let text = format!(
-            "listen: \"127.0.0.1:-1\"\nports_file_dir: {:?}\njetstream {{ store_dir: {store:?} }}\n{}",
-            self.folder.path(),
-            self.more
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut command = Command::new("nats-server");
-        command.arg("--config").arg(&config).arg("--log").arg(at("log"));
-        let server = Running(command.stdin(Stdio::null()).spawn().unwrap());
-        let ports = at(&format!("nats-server_{}.ports", server.0.id()));
-        let found = soon("the server says where it listens", || async {
-            let text = std::fs::read_to_string(&ports).map_err(drop)?;
-            let ports: Value = serde_json::from_str(&text).map_err(drop)?;
-            let place = ports["nats"][0].as_str().ok_or(())?.to_owned();
-            Ok::<_, ()>(place.rsplit_once('/').map_or(place.clone(), |(_, at)| at.to_owned()))
-        })
-        .await;
-        *self.target.lock().unwrap() = Some(found);
+        let server = support::nats::start(self.folder.path(), &self.more).await;
+        *self.target.lock().unwrap() = Some(server.address.clone());
         self.server = Some(server);
     }
 
@@ -81,7 +62,7 @@ impl Nats {
     }
 
     fn signal(&self, signal: Signal) {
-        self.server.as_ref().unwrap().signal(signal);
+        self.server.as_ref().unwrap().process.signal(signal);
     }
 
     /// The `[nats]` of a relay.
@@ -89,7 +70,7 @@ impl Nats {
         format!("[nats]\nservers = \"nats://127.0.0.1:{}\"\n{more}", self.port)
     }
 
-    async fn stream(&self, options: async_nats::ConnectOptions) -> Stream {
+    pub async fn stream(&self, options: async_nats::ConnectOptions) -> Stream {
         let server = format!("nats://127.0.0.1:{}", self.port);
         let client = soon("NATS answers", || options.clone().connect(server.clone())).await;
         let context = jetstream::new(client);
@@ -97,13 +78,13 @@ impl Nats {
     }
 }
 
-struct Stream(jetstream::stream::Stream);
+pub struct Stream(jetstream::stream::Stream);
 
 /// A message of the stream.
-struct Stored {
-    subject: String,
-    id: String,
-    line: Value,
+pub struct Stored {
+    pub subject: String,
+    pub id: String,
+    pub line: Value,
 }
 
 impl Stream {
@@ -112,7 +93,7 @@ impl Stream {
     }
 
     /// All messages, in their order.
-    async fn all(&mut self) -> Vec<Stored> {
+    pub async fn all(&mut self) -> Vec<Stored> {
         let last = self.0.info().await.unwrap().state.last_sequence;
         let mut all = Vec::new();
         for sequence in 1..=last {

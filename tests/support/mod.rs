@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // what cannot go on has failed
 
 pub mod flows;
+pub mod nats;
 pub mod prometheus;
 mod usage;
 
