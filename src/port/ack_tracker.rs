@@ -59,8 +59,8 @@ struct State {
     never_requested: bool,
     /// When the host sent its last keep-alive.
     requested_at: Option<Instant>,
-    /// Some host of this port acknowledges echoes.
-    acks_echoes: bool,
+    /// Whether the hosts of this port answer echoes; `None` until one was answered or skipped.
+    answers_echoes: Option<bool>,
     /// The end of the last acknowledged barrier, in bytes written.
     acked: u64,
     /// A later barrier was answered and an earlier one was not: the host is another one.
@@ -198,10 +198,17 @@ impl AckTracker {
         };
         let Barrier { end, is_echo, .. } = state.pending[at];
         state.acked = end;
-        state.acks_echoes |= is_echo;
-        // A host that never answers echoes has skipped nothing.
-        let (echoes, passed_over) = (state.acks_echoes, state.pending.range(..at));
-        state.host_replaced |= passed_over.into_iter().any(|one| echoes || !one.is_echo);
+        if is_echo {
+            state.answers_echoes = Some(true);
+        }
+        // The first skipped echo counts as lost: sending again what it covers is better than losing it. A host that
+        // then answers none has skipped nothing.
+        let counts = |one: &Barrier| !one.is_echo || state.answers_echoes != Some(false);
+        let is_replaced = state.pending.range(..at).any(counts);
+        if state.pending.range(..at).any(|one| one.is_echo) {
+            state.answers_echoes.get_or_insert(false);
+        }
+        state.host_replaced |= is_replaced;
         state.pending.drain(..=at);
         (state.has_acked, state.any_host_acked) = (true, true);
         drop(state);
@@ -337,13 +344,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_skipped_echo_is_a_sign_of_another_host_where_hosts_answer_echoes() {
+    async fn a_skipped_echo_is_a_sign_of_another_host_unless_hosts_answer_none() {
         let tracker = AckTracker::starting_at(7_000_000);
         tracker.listen();
         tracker.sent(5, 100, true);
         tracker.sent(7_001_000, 200, false);
         tracker.on_ack(7_001_000);
-        assert!(!tracker.take_host_replaced(), "it may answer none");
+        assert!(tracker.take_host_replaced(), "it may have been lost");
+        tracker.sent(5, 210, true);
+        tracker.sent(7_002_000, 220, false);
+        tracker.on_ack(7_002_000);
+        assert!(!tracker.take_host_replaced(), "it answers none, as it seems");
+        tracker.sent(4, 230, true);
+        tracker.on_ack(4);
         tracker.sent(6, 300, true);
         tracker.sent(7, 400, true);
         tracker.on_ack(7);
