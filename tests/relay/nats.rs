@@ -199,6 +199,32 @@ async fn what_comes_again_after_the_relay_was_killed_is_stored_once() {
     assert_eq!(stream.numbers("web").await, (0..250).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_stream_of_one_site_that_is_there_takes_its_lines_and_those_of_no_other_site() {
+    let Some(nats) = Nats::start("").await else { return };
+    let context = jetstream::new(nats.client().await);
+    for (name, site) in [("part-0", "lab"), ("part-1", "other")] {
+        let subjects =
+            ["metrics", "events", "records"].map(|kind| format!("infini.{site}.*.{kind}"));
+        let config = jetstream::stream::Config {
+            name: name.into(),
+            subjects: subjects.into(),
+            ..Default::default()
+        };
+        context.create_stream(config).await.unwrap();
+    }
+    let place = Place::new();
+    let socket = place.guest("web");
+    let _relay = place.relay("", &nats.output("stream = \"part-0\"\n"));
+    let mut guest = accept(&socket).await;
+    guest.say(event(7)).await;
+    acknowledged(&mut guest, 1000).await;
+    for (name, count) in [("part-0", 1), ("part-1", 0)] {
+        let mut stream = Stream(context.get_stream(name).await.unwrap());
+        assert_eq!(stream.count().await, count, "{name}");
+    }
+}
+
 /// Kibibytes of memory that a process has now.
 fn memory_of(process: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();

@@ -42,7 +42,7 @@ impl Sort {
         }
     }
 
-    /// Sorts guests that are in the order of their names.
+    /// Sorts the guests.
     pub(super) fn sort(self, guests: &mut [Guest]) {
         let key = |guest: &Guest| match self {
             Self::Name => 0.0,
@@ -52,7 +52,10 @@ impl Sort {
             Self::Lost => guest.lost as f64,
             Self::Last => -guest.last_seconds,
         };
-        guests.sort_by(|one, other| key(other).total_cmp(&key(one)));
+        let names =
+            |one: &Guest, other: &Guest| (&one.site, &one.vm).cmp(&(&other.site, &other.vm));
+        guests
+            .sort_by(|one, other| key(other).total_cmp(&key(one)).then_with(|| names(one, other)));
     }
 }
 
@@ -284,7 +287,8 @@ web-1      lab    up       3.0   41.3   93.0       7     5s  0.1.0
         assert_eq!(lines[2], "db         lab   up     100.0   41.3   93.0       0     5s  0.1.0");
         assert_eq!((lines.len(), hidden), (24, 0));
         assert_eq!(lines[23], "q quit   s sort   space pause   up, down scroll");
-        let mut guests = fleet();
+        Sort::Name.sort(&mut guests);
+        assert_eq!(guests, fleet());
         Sort::Last.sort(&mut guests);
         assert_eq!(names(&guests), ["a-new-one", "down", "db", "web-1"]);
         assert_eq!((Sort::Cpu.next(), Sort::Last.next()), (Sort::Memory, Sort::Name));
