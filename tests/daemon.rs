@@ -201,7 +201,7 @@ fn an_invalid_start_reports_the_reason_once_and_exits_78() {
         assert_eq!(output.status.code(), Some(78), "{arguments:?}: {log}");
         assert!(log.contains(says), "{arguments:?}: {log}");
         assert!(output.stdout.is_empty());
-        assert!(!log.contains("pipeline runs"), "nothing was started: {log}");
+        assert!(!log.contains("pipeline started"), "nothing was started: {log}");
     }
 }
 

@@ -107,7 +107,7 @@ fn the_host_gets_an_event_for_invalid_files_and_one_when_they_are_valid_again() 
     agent.signal(Signal::TERM);
     let (code, log) = agent.end();
     assert_eq!(code, Some(0));
-    assert_eq!(log.matches("files say the same as before").count(), 2, "{log}");
+    assert_eq!(log.matches("configuration is unchanged").count(), 2, "{log}");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn the_agent_is_found_by_settings_that_are_wrong_and_not_by_files_that_are_not_t
         );
     }
     let mut line = String::new();
-    while !line.contains("not taken") {
+    while !line.contains("configuration not reloaded") {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "the agent was asked once");
     }
@@ -234,10 +234,10 @@ fn the_level_of_the_log_changes_for_a_time_and_goes_back() {
     let (_, said) = level(&["warn", "--for", "1s"]);
     assert_eq!(said, "warn for 1s, then info\n");
     let mut lines = String::new();
-    while !lines.contains("the log is back at its level") {
+    while !lines.contains("the log has its configured level again") {
         assert!(log.read_line(&mut lines).unwrap() > 0, "{lines}");
     }
-    assert!(!lines.contains("say the same as before"), "{lines}");
+    assert!(!lines.contains("configuration is unchanged"), "{lines}");
     assert!(lines.contains("commands"), "{lines}");
     for wrong in
         [&["loud"][..], &["port=loud"], &["debug", "--for", "0s"], &["debug", "--for", "25h"]]

@@ -186,7 +186,7 @@ async fn listen(
                 look = Instant::now() + LOOK_EVERY;
                 let (path, inode) = (socket_of(bound.state.path()), bound.inode);
                 if !spawn_blocking(move || is_there(&path, inode)).await.unwrap_or(true) {
-                    tracing::warn!("somebody has removed the socket of the local control");
+                    tracing::warn!("the socket of the local control was removed");
                     return Ok(());
                 }
                 continue;

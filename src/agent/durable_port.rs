@@ -69,7 +69,7 @@ impl Opening {
             let dropped = opened.dropped;
             tracing::warn!(
                 dropped,
-                "the spool is another machine's, of which this one is a copy: dropped"
+                "the spool belongs to another machine, of which this one is a copy: it is dropped"
             );
         }
         for wrong in &opened.corruptions {

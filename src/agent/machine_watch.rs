@@ -18,7 +18,7 @@ pub(super) fn events(mut machine: MachineEvents) -> impl Stream<Item = AgentEven
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => yield event,
-                    Err(error) => tracing::warn!(%error, "suspends and clock steps are not seen"),
+                    Err(error) => tracing::warn!(%error, "suspends and clock steps cannot be detected"),
                 }
             }
         }

@@ -86,7 +86,9 @@ pub async fn run(
         let plan = move || {
             is_safe(&origin.state)?;
             if golden::forget(&origin.state)? {
-                tracing::warn!("this machine was made an image: what the agent knew is forgotten");
+                tracing::warn!(
+                    "this machine starts from a prepared image: the state of the agent is cleared"
+                );
             }
             origin.plan(loaded, &settings, (None, &[]), &stop)
         };
@@ -95,7 +97,10 @@ pub async fn run(
     let skipped = plan.skipped.clone();
     flows.change(plan).await?;
     for file in skipped {
-        tracing::info!(file, "not run: it makes readings up, for `infiniservice bench`");
+        tracing::info!(
+            file,
+            "pipeline skipped: its readings are made up, for `infiniservice bench`"
+        );
     }
 
     let (reloads, requests) = mpsc::channel(reload::REQUESTS_WAITING);
@@ -121,7 +126,7 @@ pub async fn run(
     stop.cancel(); // the flows may have ended by themselves
     flows.close_request_log().await;
     if timeout(SYSTEMD_PATIENCE, stopping).await.is_err() {
-        tracing::warn!("systemd was not told of the end: it does not read");
+        tracing::warn!("systemd was not notified of the end: it does not read its socket");
     }
     side_tasks.abort();
     control.abort();
@@ -170,11 +175,15 @@ async fn side_tasks(
 /// Logs the outcome of the run, as the last line.
 fn log_outcome(outcome: &Outcome, health: &StatsRegistry) {
     match (outcome.end, outcome.drained) {
-        (ExitStatus::Spent, _) => tracing::error!("ended: a stage failed too often"),
-        (_, false) => tracing::warn!("ended at the shutdown deadline; what was held is lost"),
-        _ => tracing::info!("the agent has ended"),
+        (ExitStatus::Spent, _) => {
+            tracing::error!("the agent has stopped: a stage failed too often")
+        }
+        (_, false) => tracing::warn!(
+            "the agent has stopped at the shutdown deadline; what it still held is lost"
+        ),
+        _ => tracing::info!("the agent has stopped"),
     }
     for node in health.counts() {
-        tracing::debug!(?node, "books");
+        tracing::debug!(?node, "counters at the end");
     }
 }

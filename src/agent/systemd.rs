@@ -51,7 +51,7 @@ pub(super) async fn watchdog() {
         if let Err(error) = send("WATCHDOG=1\n")
             && failing.happened(Instant::now()).is_some()
         {
-            tracing::warn!(%error, "systemd could not be told that the agent is alive");
+            tracing::warn!(%error, "the watchdog of systemd could not be notified");
         }
     }
 }
@@ -72,7 +72,7 @@ async fn tell(state: &str) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < until => {
                 sleep(AGAIN).await;
             }
-            Err(error) => return tracing::warn!(%error, "systemd could not be told"),
+            Err(error) => return tracing::warn!(%error, "systemd could not be notified"),
             Ok(()) => return,
         }
     }

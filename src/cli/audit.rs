@@ -20,7 +20,7 @@ pub(super) struct AuditArguments {
     #[command(flatten)]
     state: StateOption,
 
-    /// A file of the agent's, or a folder of them; once for each [default: as for run]
+    /// A file of the agent, or a folder of them; may be repeated [default: as for run]
     #[arg(long, value_name = "DIR|FILE", global = true)]
     pipelines: Vec<PathBuf>,
 }

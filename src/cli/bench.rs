@@ -35,15 +35,15 @@ Examples:
                                                  two keys at once
 Of a file with several [[write]], one output stands for all.")]
 pub(super) struct Bench {
-    /// The pipeline file; built-in:NAME is one that is built in. Two are compared
+    /// The pipeline file, or built-in:NAME; two files are compared
     #[arg(value_name = "FILE", default_value = "built-in:bench.toml", num_args = 1..=2)]
     files: Vec<PathBuf>,
 
-    /// How long to make readings or lines, for each
+    /// How long each measurement lasts
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = some_time)]
     time: Duration,
 
-    /// What stands in for the output of the file [default: null]. Given twice, both are measured and compared
+    /// What replaces the output of the file [default: null]; two are measured and compared
     #[arg(long, value_name = "SINK", value_enum, action = clap::ArgAction::Append)]
     sink: Vec<SinkName>,
 
@@ -52,11 +52,11 @@ pub(super) struct Bench {
     #[arg(long, value_name = "KEY=VALUE", value_parser = Settings::parse, action = clap::ArgAction::Append)]
     set: Vec<Settings>,
 
-    /// Lines for a pipeline that reads records, over and over; without it they are made up
+    /// A file of lines for a pipeline of records, read over and over [default: made-up lines]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
 
-    /// Run plain loops over the same lines, too, and print how many times as fast the pipeline is
+    /// Also run plain loops over the same lines, and print how many times as fast the pipeline is
     #[arg(long)]
     against: bool,
 

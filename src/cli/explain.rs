@@ -38,7 +38,7 @@ pub(super) struct Explain {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// A file that says what is allowed, or a folder of files; once for each [default: as for run]
+    /// A file with the policy, or a folder of files; may be repeated [default: as for run]
     #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 

@@ -18,7 +18,7 @@ const LEFT_OUT: &str = "bench.toml";
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// Where the files go; made if it is not there
+    /// The folder for the files; created if it does not exist
     #[arg(value_name = "DIR", default_value = DEFAULT_FOLDER)]
     folder: PathBuf,
 }

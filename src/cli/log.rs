@@ -16,11 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct LogArguments {
-    /// A level, or a list with one per module, such as info,infiniservice::port=debug; reset goes back to that of
-    /// the settings [default: show it]
+    /// A level, or a list with one per module, such as info,infiniservice::port=debug; reset restores the
+    /// configured level [default: show it]
     level: Option<String>,
 
-    /// For how long, at most 24h; then the level is that of the settings again
+    /// How long the change lasts, at most 24h; then the configured level applies again
     #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     time: Duration,
 

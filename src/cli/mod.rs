@@ -58,7 +58,7 @@ pub const EXIT_OUTPUT: u8 = 74;
 /// Ended by Ctrl-C, as a shell reports it.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// A guest daemon for virtual machines: reads the machine and streams what it finds to the host.
+/// An agent for virtual machines: streams metrics of the guest to the host, and carries out the host's commands.
 #[derive(Debug, Parser)]
 #[command(name = "infiniservice", version, arg_required_else_help = true)]
 pub struct Arguments {
@@ -70,43 +70,43 @@ pub struct Arguments {
 enum Command {
     /// Run the pipelines until SIGINT or SIGTERM
     Run(run::Run),
-    /// Write the files that the agent has built in, with comments, to be changed
+    /// Write the built-in files, with comments, as a start for files of your own
     Init(init::Init),
-    /// Write executable, unit, udev rule and the files to change to a machine without the package
+    /// Install executable, unit, udev rule and configuration, without a package
     Install(install::Install),
     /// Remove what install wrote
     Uninstall(install::Uninstall),
-    /// Have the agent that runs read its files again, and tell what changed or what is wrong
+    /// Make the running agent reload its files, and show what has changed or is wrong
     Reload(reload::Reload),
-    /// Tell what the agent that runs does: rates, queues, losses, port and host
+    /// Show the state of the running agent: rates, queues, losses, port and host
     Status(status::StatusArguments),
-    /// Show the same live, the pipelines as boxes
+    /// Show the running agent live, its pipelines as boxes
     Top(top::Top),
-    /// Show what comes out of a stage of the agent that runs
+    /// Show the output of a stage of the running agent
     Tap(tap::Tap),
-    /// Show or change the level of the log of the agent that runs, for a time
+    /// Show the log level of the running agent, or change it for a time
     Log(log::LogArguments),
-    /// Say why host and agent do not get together, and what to do next
+    /// Find out why agent and host do not communicate, and what to do next
     Diagnose(diagnose::Diagnose),
-    /// Say what is wrong in pipeline files, or that nothing is
+    /// Check pipeline files, and show every mistake
     Validate(validate::Validate),
-    /// Run tests of pipelines: what is given goes in, and what comes out is compared
+    /// Run tests of pipelines: pass input through them and compare the output
     Test(test::Test),
-    /// Tell what would become of a message of the host, without doing it
+    /// Show what the agent would do with a message of the host, without doing it
     Explain(explain::Explain),
     /// Draw pipelines: stages, tasks, and each channel with its kind and bound
     Graph(graph::Graph),
-    /// Tell what pipelines would cost: memory, bytes a second, delay, wake-ups, what may be lost
+    /// Show what pipelines cost: memory, bytes a second, delay, wake-ups, and what may be lost
     Plan(plan::Plan),
     /// Print the JSON Schema of a kind of file, for editors
     Schema(schema::Schema),
-    /// Run a pipeline flat out over made-up readings and measure it
+    /// Measure a pipeline at full speed, over made-up readings
     Bench(bench::Bench),
-    /// Look at what waits for the host on this machine, check it, or give it up
+    /// List, check or drop the messages that wait for the host
     Spool(spool::SpoolArguments),
-    /// Say whether the audit is as the agent wrote it
+    /// Check that the audit file is as the agent wrote it
     Audit(audit::AuditArguments),
-    /// Say where the other end of the port is
+    /// Name the program for the other end of the port
     #[command(hide = true, disable_help_flag = true)]
     Host(Moved),
 }
@@ -167,7 +167,7 @@ const STATE_VARIABLE: &str = "INFINISERVICE_STATE_DIR";
 /// The state folder, for all commands that need one.
 #[derive(Debug, Clone, Default, Args)]
 struct StateOption {
-    /// The agent's state folder, instead of the one that its files name [env: INFINISERVICE_STATE_DIR=]
+    /// State folder, instead of the one named in agent.toml [env: INFINISERVICE_STATE_DIR=]
     #[arg(long = "state", value_name = "DIR", global = true)]
     state: Option<PathBuf>,
 }

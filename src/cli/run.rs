@@ -20,17 +20,17 @@ use crate::wire::Format;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// A pipeline file, or a folder of them; once for each [default: /etc/infiniservice/pipelines
+    /// A pipeline file, or a folder of them; may be repeated [default: /etc/infiniservice/pipelines
     /// where that exists, else the built-in ones]
     #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 
-    /// Write to this port instead of the one that the files name: a port name, a device path,
-    /// unix:PATH (a socket that somebody listens at), vsock:CID:PORT, or stdio
+    /// Use this port instead of the one that the files name: a port name, a device path,
+    /// unix:PATH (a listening socket), vsock:CID:PORT, or stdio
     #[arg(long, value_name = "PORT", env = "INFINISERVICE_DEVICE")]
     port: Option<String>,
 
-    /// Take one reading, write it to standard output and nowhere else, and end. No port is opened, no command taken
+    /// Print one reading on standard output and exit: no port is opened, no command is accepted
     #[arg(long)]
     once: bool,
 

@@ -20,7 +20,7 @@ pub(super) struct RunningAgent {
     #[command(flatten)]
     state: StateOption,
 
-    /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
+    /// The pipeline file or folder that the agent was started with; may be repeated
     /// [default: as for run]
     #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,

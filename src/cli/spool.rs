@@ -34,7 +34,7 @@ pub(super) struct SpoolArguments {
     #[command(flatten)]
     state: StateOption,
 
-    /// A file of the agent's, or a folder of them; once for each [default: as for run]
+    /// A file of the agent, or a folder of them; may be repeated [default: as for run]
     #[arg(long, value_name = "DIR|FILE", global = true)]
     pipelines: Vec<PathBuf>,
 }
@@ -43,13 +43,13 @@ pub(super) struct SpoolArguments {
 enum Command {
     /// List what waits for the host, oldest first
     Ls {
-        /// As one JSON object a line
+        /// Print one JSON object a line
         #[arg(long)]
         json: bool,
     },
-    /// Say whether the spool is whole, and what would be kept of it if not
+    /// Check whether the spool is intact, and show what could be kept of it if not
     Check,
-    /// Give up items that wait, for ever; the agent must not run
+    /// Drop waiting messages for good; the agent must not run
     Drop {
         /// Numbers of items, as `ls` shows them
         #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]

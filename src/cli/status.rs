@@ -24,11 +24,11 @@ const NAME: usize = 36;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
-    /// Stages in which nothing moves, waits or was lost, too
+    /// Show all stages, also those in which nothing moves, waits or was lost
     #[arg(long)]
     all: bool,
 
-    /// As one JSON object, with the counters since the start
+    /// Print one JSON object, with the counters since the start
     #[arg(long)]
     json: bool,
 

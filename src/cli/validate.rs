@@ -29,7 +29,7 @@ pub(super) struct Validate {
 /// The form of the report, and whether warnings count as errors.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct How {
-    /// Count warnings as errors: exit 78 where there is one
+    /// Treat warnings as errors: exit 78 if there is one
     #[arg(long)]
     pub deny_warnings: bool,
 
@@ -37,7 +37,7 @@ pub struct How {
     #[arg(long)]
     pub json: bool,
 
-    /// Tell the most memory that the files allow, too, and which state folder would be used
+    /// Also show the most memory that the files allow, and the state folder
     #[arg(long, short)]
     pub verbose: bool,
 }

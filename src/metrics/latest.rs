@@ -80,7 +80,7 @@ impl Remember {
                 && reading.troubles.iter().all(|trouble| trouble.group != *group);
             if is_whole && limit.is_over() {
                 said.clear();
-                tracing::info!(group = group.name(), "the group is read completely again");
+                tracing::info!(group = group.name(), "the group is collected completely again");
             }
         }
     }

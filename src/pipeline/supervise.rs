@@ -78,7 +78,7 @@ pub(crate) async fn supervise(
         };
         let stage = task.failed();
         if fault.is_last() {
-            tracing::info!(stage, reason = %fault, "stage has ended for good");
+            tracing::info!(stage, reason = %fault, "stage has stopped and is not started again");
             return ExitStatus::Gone;
         }
         let now = Instant::now();
@@ -91,7 +91,7 @@ pub(crate) async fn supervise(
                 faults.pop_front();
             }
             if faults.len() > restart.budget {
-                tracing::error!(stage, %fault, faults = faults.len(), "stage is given up");
+                tracing::error!(stage, %fault, faults = faults.len(), "stage failed too often and is not started again");
                 return ExitStatus::Spent;
             }
         }

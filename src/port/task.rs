@@ -264,7 +264,7 @@ impl Port {
         let rest = self.core.breaker.failed(Instant::now(), (self.core.clock)());
         if rest.is_some() {
             let failures = self.core.breaker.failures;
-            tracing::warn!(port = %self.core.name, failures, "the port failed too often in a row, and is given a rest");
+            tracing::warn!(port = %self.core.name, failures, "the port failed too often in a row: the next attempt waits longer");
         }
         rest
     }

@@ -83,7 +83,7 @@ async fn an_audit_that_cannot_be_written_is_told_at_the_start_and_then_nothing_r
     agent.signal(Signal::TERM);
     let mut log = String::new();
     std::io::Read::read_to_string(&mut agent.log(), &mut log).unwrap();
-    let told = "no command will run until it can be written down";
+    let told = "no command runs until the audit file can be written";
     assert!(log.contains(told) && log.contains("is a directory"), "{log}");
 
     let _agent = lab.start(Some(SECRET));

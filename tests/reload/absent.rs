@@ -28,7 +28,7 @@ async fn without_a_command_flow_the_host_is_read_and_its_requests_denied() {
         }
     };
     let begun = send(&host, |_| "sleep 1; echo late".to_owned()).await;
-    lab.says("command flow runs", 0).await;
+    lab.says("command flow started", 0).await;
     while !lab.path("state/control.sock").exists() {
         tokio::task::yield_now().await;
     }

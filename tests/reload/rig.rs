@@ -122,8 +122,8 @@ impl Lab {
     }
 }
 
-pub const TAKEN: &str = "files are taken";
-pub const NOT_TAKEN: &str = "files are not taken";
+pub const TAKEN: &str = "configuration reloaded";
+pub const NOT_TAKEN: &str = "configuration not reloaded";
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()

@@ -14,7 +14,7 @@ async fn settings_that_need_a_restart_are_named_and_the_others_applied() {
     let agent = lab.start();
     let host = lab.host().await;
     host.clock_known(PATIENCE).await.unwrap();
-    lab.says("pipeline runs", 1).await;
+    lab.says("pipeline started", 1).await;
     while !lab.path("state/control.sock").exists() {
         tokio::task::yield_now().await;
     }

@@ -15,7 +15,7 @@ async fn files_that_change_are_taken_by_themselves_once_they_are_quiet() {
     let agent = lab.start();
     let host = lab.host().await;
     host.clock_known(PATIENCE).await.unwrap();
-    lab.says("pipeline runs", 1).await;
+    lab.says("pipeline started", 1).await;
 
     lab.write("numbers", &lab.numbers(1));
     lab.says(TAKEN, 0).await;

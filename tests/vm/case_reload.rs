@@ -98,8 +98,8 @@ fn reloads(vm: &mut Vm, agent: Agent) {
 /// Changes the files, for each fifth time into something wrong, and waits until the agent has looked.
 fn reload(guest: &mut Guest, agent: Agent, number: usize) {
     let (said, cadence) = match number % 5 {
-        4 => ("files are not taken", "never".to_owned()),
-        _ => ("files are taken", format!("{}ms", 100 + number % 4 * 50)),
+        4 => ("configuration not reloaded", "never".to_owned()),
+        _ => ("configuration reloaded", format!("{}ms", 100 + number % 4 * 50)),
     };
     let count = guest.run(&format!("grep -c '{said}' /tmp/agent.log || true"));
     guest.run(&format!(

@@ -157,7 +157,7 @@ fn a_reload_takes_files_and_refuses_wrong_ones(vm: &mut Vm, talk: &Talk) {
                  systemctl reload infiniservice"
             ));
             assert_eq!(property(vm, "ActiveState,SubState"), "ActiveState=active SubState=running");
-            vm.guest.run("journalctl -b -u infiniservice | grep -q 'files are taken'");
+            vm.guest.run("journalctl -b -u infiniservice | grep -q 'configuration reloaded'");
             let (status, said) = vm
                 .guest
                 .try_run(

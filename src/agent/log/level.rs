@@ -125,7 +125,7 @@ impl Level {
     fn expire(&mut self, now: Instant) {
         if self.change.take_if(|change| change.until <= now).is_some() {
             self.restore();
-            tracing::info!(level = self.configured.0, "the log is back at its level");
+            tracing::info!(level = self.configured.0, "the log has its configured level again");
         }
     }
 

@@ -133,8 +133,10 @@ fn audit(audit: &config::Audit, state: &StateFolder, now: bool) -> Audit {
     let file = Audit::new(audit.file(state.path()), rotation(audit), audit.required);
     if now && let Err(error) = file.open() {
         match audit.required {
-            true => tracing::error!(%error, "no command will run until it can be written down"),
-            false => tracing::warn!(%error, "commands will run without being written down"),
+            true => tracing::error!(%error, "no command runs until the audit file can be written"),
+            false => {
+                tracing::warn!(%error, "commands run without an audit: its file cannot be written")
+            }
         }
     }
     file

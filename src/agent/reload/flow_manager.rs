@@ -335,11 +335,19 @@ impl FlowManager {
         self.retire(&gone);
         let restart = match &wanted {
             Wanted::Metrics { restart, pipeline } => {
-                tracing::info!(pipeline = pipeline.name, from = pipeline.origin, "pipeline runs");
+                tracing::info!(
+                    pipeline = pipeline.name,
+                    from = pipeline.origin,
+                    "pipeline started"
+                );
                 restart.clone()
             }
             Wanted::Records { restart, pipeline } => {
-                tracing::info!(pipeline = pipeline.name, from = pipeline.origin, "pipeline runs");
+                tracing::info!(
+                    pipeline = pipeline.name,
+                    from = pipeline.origin,
+                    "pipeline started"
+                );
                 restart.clone()
             }
             Wanted::Commands { restart, commands, .. } => {
@@ -349,12 +357,12 @@ impl FlowManager {
                     Some(reason) => tracing::info!(
                         from,
                         reason,
-                        "command flow runs, and is locked: what the host asks for is refused"
+                        "command flow started without a secret: what the host asks for is refused"
                     ),
                     None => tracing::info!(
                         from,
                         secret = lock.trim_start_matches("secret from "),
-                        "command flow runs"
+                        "command flow started"
                     ),
                 }
                 if let Some(command_state) = &self.command_state {

@@ -38,15 +38,15 @@ impl Report {
     /// the files were invalid before, and else at debug.
     pub(in crate::agent) fn log(&self, by: &str, is_requested: bool) {
         for wrong in &self.wrong {
-            tracing::warn!(by, "files are not taken, all goes on as it was: {wrong}");
+            tracing::warn!(by, "configuration not reloaded, the one in force stays: {wrong}");
         }
         if !self.wrong.is_empty() {
             return;
         }
         if self.changes_nothing() {
             match is_requested {
-                true => tracing::info!(by, "files say the same as before"),
-                false => tracing::debug!(by, "files say the same as before"),
+                true => tracing::info!(by, "configuration is unchanged"),
+                false => tracing::debug!(by, "configuration is unchanged"),
             }
             return;
         }
@@ -54,12 +54,12 @@ impl Report {
         let (added, changed, removed) =
             (names(&self.added), names(&self.changed), names(&self.removed));
         let settings = names(&self.applied);
-        tracing::info!(by, added, changed, removed, settings, "files are taken");
+        tracing::info!(by, added, changed, removed, settings, "configuration reloaded");
         if !self.restart.is_empty() {
             let sections = names(&self.restart);
             tracing::warn!(
                 sections,
-                "settings have changed that are read at a start; restart the agent"
+                "some changed settings are read at a start only: restart the agent"
             );
         }
     }

@@ -41,9 +41,13 @@ const ENVIRONMENT: &str = "/etc/infiniservice/agent.env";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes, of the first verdict: 0 nothing is wrong, 10 files, 11 state folder, 12 driver missing, 13 no such port,
-14 security module, 15 port is busy, 16 not running, 17 has crashed, 18 no answer, 19 host absent, 20 host does not read,
-21 window full, 22 secret, 23 clocks apart, 24 policy denies.")]
+Exit codes, of the first cause that is found:
+   0 nothing is wrong      10 files                11 state folder
+  12 driver missing        13 no such port         14 security module
+  15 port is busy          16 not running          17 has crashed
+  18 no answer             19 host absent          20 host does not read
+  21 window full           22 secret               23 clocks apart
+  24 policy denies")]
 pub(super) struct Diagnose {
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -52,16 +56,16 @@ pub(super) struct Diagnose {
     #[command(flatten)]
     state: StateOption,
 
-    /// Where the agent's settings are: a pipeline file or folder that it was started with, once for each
+    /// The pipeline file or folder that the agent was started with; may be repeated
     /// [default: as for run]
     #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 
-    /// Write a file for support: what is wrong, files, status, log and machine, without secrets
+    /// Write a file for support: findings, configuration, status, log and machine, without secrets
     #[arg(long, value_name = "FILE.tar.zst")]
     bundle: Option<PathBuf>,
 
-    /// Replace the file of --bundle if it is there
+    /// Replace the file of --bundle if it exists
     #[arg(long, requires = "bundle")]
     overwrite: bool,
 

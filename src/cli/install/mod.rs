@@ -57,11 +57,11 @@ pub(super) struct Uninstall {
 
 #[derive(Debug, Args)]
 struct Place {
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// The tree of an image or a container, in which nothing is started
+    /// Work in the tree of an image or a container, and start nothing
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }

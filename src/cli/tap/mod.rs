@@ -26,10 +26,10 @@ Examples:
   infiniservice tap logs/filter --filter 'level = error and user.id > 5'
   infiniservice tap serialize --pipeline metrics --format json --for 1m | jq .
 
-The stages are those of `infiniservice graph`; the second of a name is NAME#2. Who asks for one that is not there is told
-those that are.")]
+`infiniservice graph` shows the stages; the second one of a name is NAME#2.
+For an unknown stage, the known ones are listed.")]
 pub(super) struct Tap {
-    /// The stage after which to look: NAME, or PIPELINE/NAME
+    /// The stage whose output is shown: NAME, or PIPELINE/NAME
     stage: String,
 
     /// The pipeline of the stage, where several have one of its name
@@ -40,11 +40,11 @@ pub(super) struct Tap {
     #[arg(long, value_enum, default_value_t = Format::Pretty)]
     format: Format,
 
-    /// Show at most so many lines a second, 1 to 1000; the others are counted
+    /// Show at most this many lines a second, 1 to 1000, and count the others
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_MAX)))]
     rate: u32,
 
-    /// Show only lines for which this holds, of at most 1000 a second that are looked at
+    /// Show only lines that match; at most 1000 lines a second are examined
     #[arg(long, value_name = "EXPRESSION")]
     filter: Option<Filter>,
 

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct Top {
-    /// Stages in which nothing has moved, too
+    /// Show all stages, also those in which nothing has moved
     #[arg(long)]
     all: bool,
 

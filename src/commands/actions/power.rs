@@ -118,7 +118,11 @@ async fn tried<'a>(
 ) -> Result<(), ActionError> {
     let mut answers = Vec::new();
     for way in ways {
-        tracing::warn!(program = way[0], goal = what, "handing the machine to its system");
+        tracing::warn!(
+            program = way[0],
+            goal = what,
+            "asking the system to restart or switch off the machine"
+        );
         let deadline = Instant::now() + PATIENCE;
         match run(program(way[0], &way[1..], deadline)).await {
             Ok(Finished { exit: Exit::Code(0), .. }) => return Ok(()),

@@ -237,7 +237,7 @@ impl Unit {
                 said = next_of_unit(&mut self.lines, output, most) => said,
                 () = &mut stops => {
                     self.is_over = true;
-                    tracing::info!(unit = self.name, "a command goes on while the agent stops; the next one answers it");
+                    tracing::info!(unit = self.name, "a command keeps running while the agent stops; the next agent answers it");
                     return None;
                 }
             };

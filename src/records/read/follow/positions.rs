@@ -232,7 +232,7 @@ impl Positions {
             Ok(()) => {
                 *written = text;
                 if trouble.take().is_some() {
-                    tracing::info!(source = %place.source, "positions of files are kept again");
+                    tracing::info!(source = %place.source, "positions in files are saved again");
                 }
             }
             Err(error) => {
