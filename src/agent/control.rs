@@ -249,7 +249,7 @@ async fn serve_client(
         Ok(Request::SpoolReport) => Answer::SpoolReport(report.spools.contents()),
         Ok(Request::Status) => match spawn_blocking(move || report.now()).await {
             Ok(Ok(status)) => Answer::Status(Box::new(status)),
-            Ok(Err(why)) => Answer::Refused(why),
+            Ok(Err(why)) => Answer::Refused(why.to_string()),
             Err(error) => Answer::Refused(error.to_string()),
         },
         Ok(Request::Log(wanted)) => match log_level(&wanted) {
@@ -258,7 +258,7 @@ async fn serve_client(
         },
         Ok(Request::Tap(wanted)) => {
             match (report.find_tap(&wanted.stage, wanted.pipeline.as_deref()), taps.try_acquire()) {
-                (Err(why), _) => Answer::Refused(why),
+                (Err(why), _) => Answer::Refused(why.to_string()),
                 (Ok(_), Err(_)) => Answer::Refused(format!("{TAPS_MAX} look at stages already")),
                 (Ok((stage, tap)), Ok(_permit)) => {
                     let reader = tap.attach(wanted.rate);

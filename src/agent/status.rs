@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::agent::log::recent::{RecentLine, recent};
-use crate::commands::actions::agent::AgentReport;
+use crate::commands::actions::agent::{AgentReport, ReportError};
 use crate::commands::execute::running::{Running, RunningCommand};
 use crate::commands::notify::spool_status::{SpoolContents, SpoolReport};
 use crate::metrics::collect::{AgentCollector, Collector};
@@ -180,8 +180,8 @@ impl StatusReport {
     /// The state now. Reads `/proc/self`, so it may block.
     ///
     /// # Errors
-    /// `/proc/self` cannot be read: a sentence.
-    pub(super) fn now(&self) -> Result<Status, String> {
+    /// `/proc/self` cannot be read.
+    pub(super) fn now(&self) -> Result<Status, ReportError> {
         let registry = self.registry.clone();
         let mut collector = AgentCollector::new(Box::new(move || registry.counts()));
         let now = Instant::now();
@@ -189,7 +189,8 @@ impl StatusReport {
             SystemMetrics::empty(std::time::SystemTime::now(), now, Default::default(), 0);
         collector.read(now, &mut reading);
         let Some(agent) = reading.agent else {
-            return Err(reading.troubles.pop().map(|trouble| trouble.what).unwrap_or_default());
+            let trouble = reading.troubles.pop().map(|trouble| trouble.what);
+            return Err(ReportError::Usage(trouble.unwrap_or_default()));
         };
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Ok(Status {
@@ -214,12 +215,12 @@ impl StatusReport {
     /// The stage of this name, with or without that of its pipeline before it, and its tap.
     ///
     /// # Errors
-    /// There is none, or there are several: a sentence that names them.
+    /// There is none, or there are several.
     pub(super) fn find_tap(
         &self,
         stage: &str,
         pipeline: Option<&str>,
-    ) -> Result<(String, Arc<Tap>), String> {
+    ) -> Result<(String, Arc<Tap>), ReportError> {
         let taps = self.registry.taps();
         let is_meant = |name: &str| match (pipeline, name.split_once('/')) {
             (Some(pipeline), Some((of, short))) => {
@@ -234,23 +235,23 @@ impl StatusReport {
         };
         match &meant[..] {
             [tap] => Ok((*tap).clone()),
-            [] if taps.is_empty() => Err("no stage runs that can be looked at".to_owned()),
+            [] if taps.is_empty() => Err(ReportError::NoStages),
             [] => {
                 let of = pipeline.map(|name| format!(" of {name}")).unwrap_or_default();
-                let names = names(&taps.iter().collect::<Vec<_>>());
-                Err(format!("there is no stage {stage}{of}; there are {names}"))
+                let known = names(&taps.iter().collect::<Vec<_>>());
+                Err(ReportError::UnknownStage { wanted: format!("{stage}{of}"), known })
             }
             several => {
-                let names = names(several);
-                Err(format!("several stages are called {stage}: {names}; write one of them"))
+                let (wanted, known) = (stage.to_owned(), names(several));
+                Err(ReportError::SeveralStages { wanted, known })
             }
         }
     }
 }
 
 impl AgentReport for StatusReport {
-    fn status(&self) -> Result<serde_json::Value, String> {
-        serde_json::to_value(self.now()?).map_err(|error| error.to_string())
+    fn status(&self) -> Result<serde_json::Value, ReportError> {
+        Ok(serde_json::to_value(self.now()?)?)
     }
 
     fn look(
@@ -258,7 +259,7 @@ impl AgentReport for StatusReport {
         stage: &str,
         pipeline: Option<&str>,
         rate: u32,
-    ) -> Result<(String, TapReader), String> {
+    ) -> Result<(String, TapReader), ReportError> {
         self.find_tap(stage, pipeline).map(|(name, tap)| (name, tap.attach(rate)))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, Refused, Unfit};
@@ -19,19 +20,57 @@ pub trait AgentReport: Send + Sync {
     /// What `infiniservice status --json` prints. May block.
     ///
     /// # Errors
-    /// A sentence.
-    fn status(&self) -> Result<Value, String>;
+    /// The agent's own use cannot be read.
+    fn status(&self) -> Result<Value, ReportError>;
 
     /// Looks at a stage, at most `rate` lines a second; returns its full name.
     ///
     /// # Errors
-    /// There is no such stage: a sentence.
+    /// There is no such stage, or there are several.
     fn look(
         &self,
         stage: &str,
         pipeline: Option<&str>,
         rate: u32,
-    ) -> Result<(String, TapReader), String>;
+    ) -> Result<(String, TapReader), ReportError>;
+}
+
+/// Why an agent cannot report something of itself.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// Its own use cannot be read: the reason, as the group `agent` of a reading has it.
+    #[error("{0}")]
+    Usage(String),
+    /// The status cannot be written as JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// No pipeline with stages is running.
+    #[error("no stage runs that can be looked at")]
+    NoStages,
+    /// No stage has this name, which may end with that of a pipeline.
+    #[error("there is no stage {wanted}; there are {known}")]
+    UnknownStage {
+        /// The name.
+        wanted: String,
+        /// All stages.
+        known: String,
+    },
+    /// Several stages have this name.
+    #[error("several stages are called {wanted}: {known}; write one of them")]
+    SeveralStages {
+        /// The name.
+        wanted: String,
+        /// These stages.
+        known: String,
+    },
+}
+
+/// Replies take texts.
+impl From<ReportError> for String {
+    fn from(error: ReportError) -> Self {
+        error.to_string()
+    }
 }
 
 /// The report of the agent that an action runs in. A clone is the same.
@@ -160,7 +199,7 @@ mod tests {
     struct Report(Tap);
 
     impl AgentReport for Report {
-        fn status(&self) -> Result<Value, String> {
+        fn status(&self) -> Result<Value, ReportError> {
             Ok(json!({ "pid": 7 }))
         }
 
@@ -169,10 +208,13 @@ mod tests {
             stage: &str,
             _: Option<&str>,
             rate: u32,
-        ) -> Result<(String, TapReader), String> {
+        ) -> Result<(String, TapReader), ReportError> {
             match stage {
                 "join" => Ok(("metrics/join".to_owned(), self.0.attach(rate))),
-                _ => Err("there is no such stage".to_owned()),
+                _ => Err(ReportError::UnknownStage {
+                    wanted: stage.to_owned(),
+                    known: "metrics/join".to_owned(),
+                }),
             }
         }
     }
@@ -207,7 +249,7 @@ mod tests {
             json!({ "stage": "metrics/join", "lines": [{ "a": 1 }, "cpu a=1"], "skipped": 4 });
         assert_eq!(told.data.unwrap(), expected, "the time is over, and two have come");
         let wrong = done(tap("x", 3), Some(report)).await;
-        assert_eq!(wrong.error.as_deref(), Some("there is no such stage"));
+        assert_eq!(wrong.error.as_deref(), Some("there is no stage x; there are metrics/join"));
         assert!(!done(AgentStatus, None).await.success);
     }
 }
