@@ -2,10 +2,41 @@
 //! parameters; their meaning is the guest's.
 
 use serde_json::{Map, Value};
+use thiserror::Error;
 
 use crate::commands::actions::page::Missing::{Absent, Empty, Is, Null, Refused, Text};
 use crate::commands::actions::page::{Parameter, Sent};
 use crate::commands::actions::registry;
+
+/// Why [`action`] makes no action of what was given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ActionError {
+    /// A parameter that the action needs is missing.
+    #[error("{action} needs {parameter}=…; it takes {}", given(takes))]
+    MissingParameter {
+        /// The action.
+        action: String,
+        /// The parameter.
+        parameter: &'static str,
+        /// All parameters of the action.
+        takes: Vec<&'static str>,
+    },
+    /// The action has no parameter of this name.
+    #[error("{}", unknown(action, parameter, takes))]
+    UnknownParameter {
+        /// The action.
+        action: String,
+        /// The name that was given.
+        parameter: String,
+        /// All parameters of the action.
+        takes: Vec<&'static str>,
+    },
+}
+
+fn given(names: &[&str]) -> String {
+    let all: Vec<String> = names.iter().map(|name| format!("{name}=…")).collect();
+    all.join(" ")
+}
 
 /// What today's host sends for an action of this name.
 struct Shape {
@@ -37,9 +68,9 @@ fn shape(name: &str) -> Option<Shape> {
 /// let service = action("ServiceControl", &[("service".into(), "ssh".into()), ("operation".into(), "restart".into())]);
 /// let nested = r#"{"action":"ServiceControl","params":{"operation":"restart","service":"ssh"}}"#;
 /// assert_eq!(service.unwrap().to_string(), nested);
-/// assert!(action("ProcessKill", &[]).unwrap_err().contains("needs pid="));
+/// assert!(action("ProcessKill", &[]).unwrap_err().to_string().contains("needs pid="));
 /// ```
-pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, String> {
+pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, ActionError> {
     let mut object = Map::new();
     object.insert("action".to_owned(), name.into());
     let Some(shape) = shape(name) else {
@@ -48,9 +79,10 @@ pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, Stri
         }
         return Ok(object.into());
     };
-    let names = || shape.parameters.iter().map(|parameter| parameter.name);
-    if let Some((wrong, _)) = parameters.iter().find(|(key, _)| names().all(|name| name != key)) {
-        return Err(unknown(name, wrong, &names().collect::<Vec<_>>()));
+    let takes: Vec<&str> = shape.parameters.iter().map(|parameter| parameter.name).collect();
+    let action = name.to_owned();
+    if let Some((wrong, _)) = parameters.iter().find(|(key, _)| !takes.contains(&key.as_str())) {
+        return Err(ActionError::UnknownParameter { action, parameter: wrong.clone(), takes });
     }
     let mut own = Map::new();
     for Parameter { name: key, is_text, missing } in shape.parameters {
@@ -59,8 +91,7 @@ pub fn action(name: &str, parameters: &[(String, String)]) -> Result<Value, Stri
             (Some((_, text)), _) if *is_text => Value::from(text.as_str()),
             (Some((_, text)), _) => typed(text),
             (None, Refused) => {
-                let all: Vec<String> = names().map(|name| format!("{name}=…")).collect();
-                return Err(format!("{name} needs {key}=…; it takes {}", all.join(" ")));
+                return Err(ActionError::MissingParameter { action, parameter: key, takes });
             }
             (None, Absent) => continue,
             (None, Null) => Value::Null,
@@ -206,7 +237,8 @@ mod tests {
             (key.to_owned(), value.to_owned())
         };
         let parameters: Vec<_> = words.map(pair).collect();
-        action(name, &parameters).map(|value| value.to_string())
+        let built = action(name, &parameters).map(|value| value.to_string());
+        built.map_err(|error| error.to_string())
     }
 
     #[test]

@@ -43,7 +43,7 @@ mod message;
 mod inbox;
 mod reading;
 
-pub use action::{action, action_help, is_known_action, known_actions, meant_action};
+pub use action::{ActionError, action, action_help, is_known_action, known_actions, meant_action};
 pub use clock::Clock;
 pub use handle::{ASKS_WAITING, GRACE, Host, HostError, Settings, Status};
 pub use inbox::INBOX_BYTES_MAX;

@@ -165,20 +165,20 @@ impl SystemMetrics {
     /// time and `sequence` the number.
     ///
     /// # Errors
-    /// It is no such line: what is wrong, as a phrase.
+    /// It is no such line.
     pub fn from_json(
         line: &str,
         at: SystemTime,
         taken: Instant,
         sequence: u64,
-    ) -> Result<Self, String> {
+    ) -> serde_json::Result<Self> {
         let with_defaults = || {
             let mut read: serde_json::Map<_, _> = serde_json::from_str(line)?;
             read.entry("timestamp").or_insert_with(|| Iso8601::new(at).as_str().into());
             read.entry("sequence").or_insert_with(|| sequence.into());
             serde_json::from_value::<Read>(read.into())
         };
-        let read = with_defaults().map_err(|error| error.to_string())?;
+        let read = with_defaults()?;
         Ok(Self {
             identity: read.identity,
             tags: read.tags,
@@ -338,14 +338,15 @@ mod tests {
         for cannot in [Group::Agent, Queue::GROUP] {
             let line = serde_json::to_string(&reading).unwrap();
             let read = SystemMetrics::from_json(&line, reading.at, reading.taken, 0);
-            assert!(read.unwrap_err().contains("unknown field"), "{cannot:?}");
+            assert!(read.unwrap_err().to_string().contains("unknown field"), "{cannot:?}");
             reading.clear(cannot);
         }
         let line = serde_json::to_string(&reading).unwrap();
         let read = SystemMetrics::from_json(&line, reading.at, reading.taken, 9).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), line);
         let wrong = r#"{"ports":[{"state":"open"}]}"#;
-        let why = SystemMetrics::from_json(wrong, reading.at, reading.taken, 0).unwrap_err();
+        let why = SystemMetrics::from_json(wrong, reading.at, reading.taken, 0);
+        let why = why.unwrap_err().to_string();
         assert!(why.starts_with("unknown variant `open`, expected one of `unconnected`"), "{why}");
         let default = SystemMetrics::from_json("{}", reading.at, reading.taken, 9).unwrap();
         assert_eq!((default.at, default.sequence), (reading.at, 9));

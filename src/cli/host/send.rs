@@ -32,7 +32,8 @@ impl Send {
             ));
         }
         let parameters: Result<Vec<_>, _> = self.parameters.iter().map(|text| pair(text)).collect();
-        let action = action(&self.action, &parameters.map_err(wrong)?).map_err(wrong)?;
+        let action = action(&self.action, &parameters.map_err(wrong)?)
+            .map_err(|error| wrong(error.to_string()))?;
         if !self.force && !is_known_action(&self.action) {
             return Err(wrong(unknown(&self.action)));
         }
