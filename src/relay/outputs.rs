@@ -163,11 +163,7 @@ pub(super) async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> Result<PrometheusS
         }
         .boxed()
     };
-    let shown = match at {
-        Listen::Unix(path) => path.display().to_string(),
-        Listen::Address(address) => address.to_string(),
-    };
     PrometheusServer::start(at.clone(), Arc::new(body))
         .await
-        .map_err(|error| format!("cannot serve metrics at {shown}: {}", why(&error)))
+        .map_err(|error| format!("cannot serve metrics at {at}: {}", why(&error)))
 }

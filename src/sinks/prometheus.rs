@@ -84,10 +84,7 @@ impl<'de> Deserialize<'de> for PrometheusOptions {
 
 impl fmt::Display for PrometheusOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Listen::Unix(path) => write!(f, "prometheus at {}", path.display()),
-            Listen::Address(address) => write!(f, "prometheus at {address}"),
-        }
+        write!(f, "prometheus at {}", self.0)
     }
 }
 
@@ -148,6 +145,15 @@ pub enum Listen {
     Unix(PathBuf),
     /// A loopback address.
     Address(SocketAddr),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 /// Listens from the first reading on, and answers with the newest one.

@@ -127,11 +127,7 @@ impl Fleet {
     }
 
     fn unanswered(&self, error: &io::Error) -> String {
-        let place = match &self.metrics {
-            Listen::Unix(path) => path.display().to_string(),
-            Listen::Address(address) => address.to_string(),
-        };
-        format!("no metrics of a relay at {place}: {}", why(error))
+        format!("no metrics of a relay at {}: {}", self.metrics, why(error))
     }
 
     /// What the relay serves now.
