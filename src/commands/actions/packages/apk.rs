@@ -8,8 +8,7 @@ use super::super::Context;
 use super::PackageError;
 use super::deb822::{Stanza, read_stanzas};
 use super::manager::{Answer, PackageManager};
-use super::transaction::Step;
-use super::{Manager, Operation, Package, Root};
+use super::{Manager, Package, Root};
 
 /// `apk`: listed, not driven; no test could run it for real.
 pub(super) struct Apk;
@@ -25,18 +24,6 @@ impl PackageManager for Apk {
 
     fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>> {
         installed(place, cx.deadline).boxed()
-    }
-
-    fn steps(
-        &self,
-        _: &Root,
-        change: Operation<'_>,
-        _: Instant,
-    ) -> Result<Vec<Step>, PackageError> {
-        match change {
-            Operation::List => Ok(Vec::new()), // from files
-            _ => Err(PackageError::NotDriven { manager: Manager::Apk, task: change.doing() }),
-        }
     }
 }
 

@@ -39,13 +39,18 @@ pub(in super::super) trait PackageManager: Sync {
     /// The installed packages.
     fn installed<'a>(&self, place: &'a Root, cx: &'a Context) -> Answer<'a, Vec<Package>>;
 
-    /// The steps of `change`, for the real run and for `explain` alike.
+    /// The steps of `change`, for the real run and for `explain` alike; none where files are read instead.
     fn steps(
         &self,
-        place: &Root,
+        _: &Root,
         change: Operation<'_>,
-        deadline: Instant,
-    ) -> Result<Vec<Step>, PackageError>;
+        _: Instant,
+    ) -> Result<Vec<Step>, PackageError> {
+        match change {
+            Operation::List => Ok(Vec::new()),
+            _ => Err(PackageError::NotDriven { manager: self.manager(), task: change.doing() }),
+        }
+    }
 
     /// The steps that tell what `change` would do, the last of which prints it; none where it changes nothing.
     fn simulation(&self, _: &Root, _: Operation<'_>, _: Instant) -> (Vec<Step>, Parse) {
