@@ -203,12 +203,12 @@ impl AckTracker {
         }
         // The first skipped echo counts as lost: sending again what it covers is better than losing it. A host that
         // then answers none has skipped nothing.
-        let counts = |one: &Barrier| !one.is_echo || state.answers_echoes != Some(false);
-        let is_replaced = state.pending.range(..at).any(counts);
-        if state.pending.range(..at).any(|one| one.is_echo) {
+        let skipped = |is_echo| state.pending.range(..at).any(|one| one.is_echo == is_echo);
+        let (barrier, echo) = (skipped(false), skipped(true));
+        state.host_replaced |= barrier || (echo && state.answers_echoes != Some(false));
+        if echo {
             state.answers_echoes.get_or_insert(false);
         }
-        state.host_replaced |= is_replaced;
         state.pending.drain(..=at);
         (state.has_acked, state.any_host_acked) = (true, true);
         drop(state);
