@@ -65,18 +65,20 @@ impl Lab {
     }
 
     fn spool(&self, command: &str) -> String {
+        self.program(&["spool", command])
+    }
+
+    /// What the program prints of the agent's state folder.
+    fn program(&self, words: &[&str]) -> String {
         let state = self.0.folder.path().join("state");
-        let mut spool = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-        let output = spool.args(["spool", command, "--state"]).arg(state).output().unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        let output = program.args(words).arg("--state").arg(state).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// How many readings have not come to the port yet, as the agent's `status` has it.
     fn behind(&self) -> u64 {
-        let state = self.0.folder.path().join("state");
-        let mut status = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
-        let output = status.args(["status", "--json", "--state"]).arg(state).output().unwrap();
-        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let status: Value = serde_json::from_str(&self.program(&["status", "--json"])).unwrap();
         let stages = status["stages"].as_array().unwrap();
         let stage = |name: &str| stages.iter().find(|stage| stage["stage"] == name).unwrap();
         let count = |name: &str, what: &str| stage(name)[what].as_u64().unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use infiniservice::values::hex;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -38,7 +39,7 @@ fn cloud_init_under_systemd_installs_the_agent_and_shows_its_secret_to_nobody() 
     let turn = lab::turn();
     let disk = turn.lab.systemd_disk();
     let deb = deb(&turn.lab.agent);
-    let sum: String = Sha256::digest(&deb).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = hex(&Sha256::digest(&deb));
     let user_data = filled(
         CLOUD_INIT,
         &[
