@@ -159,8 +159,8 @@ impl Main {
     }
 
     async fn reload(&mut self, ReloadRequest { by, reply }: ReloadRequest) {
-        // A unit of `Type=notify-reload` waits for this after SIGHUP. `ExecReload=` waits for its own program: a second
-        // state of the same unit would come in its way, and a changed file is nothing that somebody waits for.
+        // systemd sends SIGHUP to a unit of `Type=notify-reload` and waits for these messages. It does not need them for
+        // `ExecReload=`, where it waits for that program, nor for a changed file.
         if by == HANG_UP {
             systemd::reloading().await;
         }

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use super::page::Guest;
 use crate::cli::paint::{Colour, Paint};
 
-/// From this share on a value is told in red.
+/// A share of at least this many percent is shown in red.
 const FULL: f64 = 90.0;
 /// Columns behind those of the names, and the narrowest name.
 const FIGURES: usize = 50;
