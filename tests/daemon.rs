@@ -3,6 +3,8 @@
 
 #[path = "daemon/follow.rs"]
 mod follow;
+#[path = "daemon/outputs.rs"]
+mod outputs;
 #[path = "daemon/sources.rs"]
 mod sources;
 #[path = "daemon/given.rs"]

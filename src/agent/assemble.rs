@@ -23,8 +23,8 @@ use crate::metrics::{READINGS_WAITING, Stages, collect, through};
 use crate::model::{Frame, Group};
 use crate::pipeline::topology::Topology;
 use crate::pipeline::{
-    BoxSink, Context, Graph, MemoryBudget, Pipeline, Ring, Segment, StageStats, StateStore,
-    Stateful, StatsRegistry, Subscriber, Task,
+    BoxSink, Context, Graph, MemoryBudget, Pipeline, Published, Ring, Segment, StageStats,
+    StateStore, Stateful, StatsRegistry, Subscriber, Task,
 };
 use crate::port::Target;
 use crate::records;
@@ -96,7 +96,7 @@ pub struct Trial<'a> {
     /// Each cadence ends after so many readings.
     pub readings: u32,
     /// Makes what stands in for an output.
-    pub sink: &'a dyn Fn(&config::Write) -> BoxSink<Frame>,
+    pub sink: &'a dyn Fn(&config::Target) -> BoxSink<Frame>,
 }
 
 /// Builds `pipeline` as the agent would, but for `trial`: nothing is opened, and it ends by itself.
@@ -224,7 +224,7 @@ pub(super) fn metrics_flow(
     let graph = if let [format] = file.formats()[..] {
         let stages = format_stages(file, format, enrichers, site.state_store);
         let frames = through(readings, stages.charging(site.memory_budget));
-        outputs.end(frames, &file.write, site)?
+        outputs.end(frames, file.write.iter().collect(), site)?
     } else {
         // Each format has stages of its own, behind a ring of readings.
         let mut published = readings.then_each(enrichers).publish(&Ring::new(READINGS_WAITING));
@@ -251,19 +251,50 @@ pub(super) fn records_flow(
 ) -> Result<Built, AgentError> {
     let (name, file) = (&pipeline.name, &pipeline.file);
     let buffers = records::buffers::Buffers::new(site.memory_budget);
-    let source = |read: &records::read::Read| read.source(name, site.state, &buffers);
-    let sources = file.read.iter().map(source).collect();
+    let source = |(number, read): (usize, &records::read::Read)| {
+        read.source(number, name, site.state, &buffers)
+    };
+    let sources = file.read.iter().enumerate().map(source).collect();
+    let (mut rings, mut graphs) = (Vec::new(), Vec::new());
+    for read in &file.read {
+        rings.push(read.side_file().map(|options| {
+            let ring = Ring::new(records::SIDE_FRAMES_WAITING).within(site.memory_budget);
+            let context = site.context(&format!("{name}/invalid"));
+            let published = Published::of(&context, &ring).write(options.build());
+            graphs.push(published.graph());
+            ring
+        }));
+    }
     let mut stages = record_stages(file, site.memory_budget)?;
     stages.transform = stages
         .transform
-        .tapped(&file.transform, |stage| site.health.tap(format!("{name}/{stage}")));
-    let frames = records::through(records::read(&site.context(name), sources), stages);
+        .tapped(&file.transform, |stage| site.health.tap(format!("{name}/{stage}")))
+        .with_side_files(rings, site.memory_budget);
+    let lines = records::read(&site.context(name), sources);
     let mut outputs = Outputs { waiting_max: records::FRAMES_WAITING, ..Outputs::of(name) };
-    let graph = outputs.end(frames, &file.write, site)?;
-    Ok(outputs.built(graph))
+    let graph = if let [_] = file.formats()[..] {
+        let frames = records::through(lines, stages);
+        outputs.end(frames, file.write.iter().collect(), site)?
+    } else {
+        // Each format is written from a ring of batches, so that none waits for another.
+        let keep = file.write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
+        let ring = Ring::new(keep).within(site.memory_budget);
+        let mut published = lines.then(stages.transform).publish(&ring);
+        for format in file.formats() {
+            let writes = file.write.iter().filter(|write| file.format_of(write) == format);
+            let serialize = serialize_records(file, format, site.memory_budget);
+            published = published.branch(format.name(), |records| {
+                outputs.end(records.then(serialize), writes.collect(), site)
+            })?;
+        }
+        published.graph()
+    };
+    let mut built = outputs.built(graph);
+    built.graphs.extend(graphs);
+    Ok(built)
 }
 
-/// The computing part of a records file.
+/// The computing part of a records file, for the format of its first output.
 ///
 /// # Errors
 /// A transform cannot be built, which a file that was checked has none of.
@@ -273,14 +304,22 @@ pub fn record_stages(
 ) -> Result<records::Stages, AgentError> {
     let transform = records::transform::Pass::new(&file.transform, file.batch, memory_budget)
         .map_err(|(index, problem)| AgentError::Transform(index + 1, problem))?;
-    let serialize =
-        records::serialize::Serialize::new(file.serialize.format).charging(memory_budget);
-    let is_port = |write: &config::Write| matches!(write.target, config::Target::Port(_));
-    let serialize = match file.write.iter().any(is_port) {
+    let format = file.formats().first().copied().unwrap_or(file.serialize.format);
+    Ok(records::Stages { transform, serialize: serialize_records(file, format, memory_budget) })
+}
+
+/// Writes records in `format`, in frames that all outputs of this format take.
+fn serialize_records(
+    file: &RecordsFile,
+    format: records::serialize::Format,
+    memory_budget: &MemoryBudget,
+) -> records::serialize::Serialize {
+    let serialize = records::serialize::Serialize::new(format).charging(memory_budget);
+    let mut writes = file.write.iter().filter(|write| file.format_of(write) == format);
+    match writes.any(|write| matches!(write.target, config::Target::Port(_))) {
         true => serialize.for_ports(),
         false => serialize,
-    };
-    Ok(records::Stages { transform, serialize })
+    }
 }
 
 /// The outputs of a flow, as they are added.
@@ -307,28 +346,28 @@ impl<'a> Outputs<'a> {
     }
 
     /// Adds the outputs of a flow. The only one, if it is no port, gets every frame.
-    fn end<S>(
+    fn end<S, F>(
         &mut self,
         frames: Pipeline<S>,
-        writes: &[config::Write],
+        writes: Vec<&config::Write<F>>,
         site: &mut Site<'_>,
     ) -> Result<Graph, AgentError>
     where
         S: Segment<Out = Frame>,
     {
-        if let [write] = writes
+        if let [write] = writes[..]
             && let Some(sink) = self.sink(write, site)?
         {
             return Ok(frames.write(sink, write.keep.items().min(self.waiting_max)));
         }
-        self.all(frames, writes.iter().collect(), site)
+        self.all(frames, writes, site)
     }
 
     /// Adds several: each gets the newest frames from a ring, and none slows another.
-    fn all<S>(
+    fn all<S, F>(
         &mut self,
         frames: Pipeline<S>,
-        writes: Vec<&config::Write>,
+        writes: Vec<&config::Write<F>>,
         site: &mut Site<'_>,
     ) -> Result<Graph, AgentError>
     where
@@ -353,13 +392,13 @@ impl<'a> Outputs<'a> {
     }
 
     /// The sink of `write`; a port that gets the newest frames has none.
-    fn sink(
+    fn sink<F>(
         &mut self,
-        write: &config::Write,
+        write: &config::Write<F>,
         site: &mut Site<'_>,
     ) -> Result<Option<BoxSink<Frame>>, AgentError> {
         if let Some(trial) = site.trial {
-            return Ok(Some((trial.sink)(write)));
+            return Ok(Some((trial.sink)(&write.target)));
         }
         match &write.target {
             config::Target::Port(port) if write.delivery == Delivery::Durable => {

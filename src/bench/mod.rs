@@ -106,14 +106,14 @@ impl Plan {
         Self::of(&pipeline.name, &pipeline.file.write, output, work)
     }
 
-    fn of(
+    fn of<F>(
         name: &str,
-        writes: &[config::Write],
+        writes: &[config::Write<F>],
         output: Output,
         work: Work,
     ) -> Result<Self, BenchError> {
         let is_file =
-            |write: &&config::Write| matches!(write.target, Target::Sink(Destination::File(_)));
+            |write: &&config::Write<F>| matches!(write.target, Target::Sink(Destination::File(_)));
         let write = match (writes, output) {
             ([write], _) => write,
             ([_, _, ..], Output::Real) => {
@@ -234,7 +234,7 @@ impl Plan {
 
 /// How the lines of a records file are read: as its first source reads them.
 fn decode(file: &RecordsFile) -> Decode {
-    file.read.first().map(records::read::Read::decode).unwrap_or_default()
+    file.read.first().map(|read| read.decode(0)).unwrap_or_default()
 }
 
 fn max_line(file: &RecordsFile) -> usize {

@@ -237,8 +237,7 @@ fn named(output: Output) -> &'static str {
 /// Says where made-up readings will be written, and asks a person whether that is meant. Without a terminal,
 /// the flag is the answer.
 fn consent(loaded: &[Loaded]) -> Result<(), ExitCode> {
-    let writes = loaded.iter().flat_map(|loaded| loaded.writes()).flat_map(|(_, writes)| writes);
-    for target in writes.map(|write| &write.target) {
+    for (.., target) in loaded.iter().flat_map(Loaded::targets) {
         let rotates = matches!(target, Target::Sink(Destination::File(_)));
         let lost = if rotates { ", which rotates what is in it away" } else { "" };
         complain(&format!("infiniservice: bench writes made-up readings to {target}{lost}"));

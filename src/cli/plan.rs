@@ -198,7 +198,7 @@ fn per_minute(every: Duration) -> f64 {
 }
 
 /// What becomes of a frame while this output does not take it and `keep` frames may wait, and what counts a loss.
-fn fate(write: &Write, keep: usize, is_alone: bool, loaded: &Loaded) -> String {
+fn fate<F>(write: &Write<F>, keep: usize, is_alone: bool, loaded: &Loaded) -> String {
     let spool = ByteSize::b(loaded.agent.spool.size.bytes()).display().iec().to_string();
     let backlog = write.target.sink().map(Options::backlog);
     match (backlog, write.delivery) {
@@ -273,7 +273,8 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
         let delay = records.file.batch.max_delay;
         wrapped(&mut text, 2, &format!("as much as is read; added delay: up to {delay}"));
         for write in &records.file.write {
-            let _ = writeln!(text, "  to {}:", write.target);
+            let format = records.file.format_of(write);
+            let _ = writeln!(text, "  to {}, {}:", write.target, format.name());
             let is_alone = records.file.write.len() == 1;
             let keep = write.keep.items();
             let is_port = matches!(write.target, Target::Port(_));

@@ -83,8 +83,7 @@ impl Run {
             return refuse(format_args!("cannot read RUST_LOG={level:?}: {LEVELS_HELP}"));
         }
         let level = level.unwrap_or_else(|| loaded.agent.log.level.clone());
-        let targets = loaded.writes().flat_map(|(_, write)| write);
-        let to_stdout = targets.map(|write| &write.target).any(|target| match target {
+        let to_stdout = loaded.targets().any(|(.., target)| match target {
             config::Target::Sink(config::Destination::Stdout(_)) => true,
             config::Target::Port(name) => match &port {
                 Some(port) => *port == Target::Stdio,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{EXIT_INTERRUPTED, EXIT_SPENT, cannot_start, complain, interrupted, refuse};
 use crate::agent::{self, Trial, assemble_trial};
-use crate::config::{Loaded, Pipeline, Write};
+use crate::config::{Loaded, Pipeline, Target};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Restart, Sink, StageError, StatsRegistry, run};
 use crate::sync::IgnorePoison;
@@ -40,8 +40,8 @@ pub(super) fn try_out(
     for pipeline in pipelines {
         let health = StatsRegistry::default();
         let gathered: Vec<Gather> = pipeline.file.write.iter().map(|_| Gather::default()).collect();
-        let stand_in = |write: &Write| {
-            let index = pipeline.file.write.iter().position(|one| std::ptr::eq(one, write));
+        let stand_in = |target: &Target| {
+            let index = pipeline.file.write.iter().position(|one| one.target == *target);
             BoxSink::new(index.and_then(|index| gathered.get(index)).cloned().unwrap_or_default())
         };
         let trial = Trial { readings, sink: &stand_in };

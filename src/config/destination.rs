@@ -13,6 +13,7 @@ use super::write::Target;
 use crate::commands::verify::secret::SecretSource;
 use crate::files::is_state_name;
 use crate::port;
+use crate::records;
 use crate::sinks::PathUse;
 
 /// Device and inode.
@@ -199,17 +200,21 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
             claims.push(claim.in_section(loaded, 0));
         }
     }
-    for (origin, write) in loaded.writes() {
-        for (number, write) in write.iter().enumerate() {
-            let claim = match &write.target {
-                Target::Port(name) => named(origin, name),
-                Target::Sink(sink) => sink.options().path().map(|used| match used.how {
-                    PathUse::Written { kept } => Claim::new(origin, used.path, Kind::Output, kept),
-                    PathUse::Socket => Claim::new(origin, used.path, Kind::Socket, 0),
-                }),
-            };
-            claims.extend(claim.map(|claim| claim.in_section(loaded, number)));
-        }
+    for (origin, number, target) in loaded.targets() {
+        let claim = match target {
+            Target::Port(name) => named(origin, name),
+            Target::Sink(sink) => sink.options().path().map(|used| match used.how {
+                PathUse::Written { kept } => Claim::new(origin, used.path, Kind::Output, kept),
+                PathUse::Socket => Claim::new(origin, used.path, Kind::Socket, 0),
+            }),
+        };
+        claims.extend(claim.map(|claim| claim.in_section(loaded, number)));
+    }
+    for one in &loaded.records {
+        let files = one.file.read.iter().filter_map(records::read::Read::side_file);
+        claims.extend(
+            files.map(|file| Claim::new(&one.origin, &file.path, Kind::Output, file.keep.get())),
+        );
     }
     claims
 }

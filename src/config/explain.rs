@@ -99,6 +99,10 @@ fn wrong_type(
         let single = word.trim_start_matches('[').trim_end_matches(']');
         return (format!("{word} may stand only once"), Some(format!("write [{single}]")));
     }
+    if kind.starts_with("unit variant") {
+        let help = key.and_then(example).map(|line| format!("for example {line}"));
+        return (format!("{word} needs options, in a table"), help);
+    }
     let found = match () {
         () if found("string") => "a text",
         () if found("integer") || found("floating") => "a number",

@@ -15,7 +15,7 @@ use super::records::RecordsFile;
 use super::setting::{Setting, with_settings};
 use super::test_file::{TestFile, WrongTest};
 use super::warnings;
-use super::write::Write;
+use super::write::{Target, Write};
 use crate::commands::verify::secret::SecretError;
 use crate::files::{Untrusted, open_trusted};
 
@@ -53,10 +53,16 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Each pipeline of metrics or records that runs: its file, and what it writes to.
-    pub fn writes(&self) -> impl Iterator<Item = (&str, &[Write])> {
-        let metrics = self.pipelines.iter().map(|one| (one.origin.as_str(), &one.file.write[..]));
-        let records = self.records.iter().map(|one| (one.origin.as_str(), &one.file.write[..]));
+    /// What each pipeline of metrics or records that runs writes to: its file, and the number of the section in it.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, usize, &Target)> {
+        fn of<'a, F>(
+            origin: &'a str,
+            write: &'a [Write<F>],
+        ) -> impl Iterator<Item = (&'a str, usize, &'a Target)> {
+            write.iter().enumerate().map(move |(number, write)| (origin, number, &write.target))
+        }
+        let metrics = self.pipelines.iter().flat_map(|one| of(&one.origin, &one.file.write));
+        let records = self.records.iter().flat_map(|one| of(&one.origin, &one.file.write));
         metrics.chain(records)
     }
 

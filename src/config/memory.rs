@@ -12,7 +12,8 @@ use super::write::{Delivery, Target, Write};
 use crate::commands::request_log::{BYTES_KEPT, NONCES_KEPT, REQUESTS_KEPT, SIZE};
 use crate::metrics::READINGS_WAITING;
 use crate::port::{CHUNK_BYTES_MAX, CHUNKS_KEPT, DURABLE_KEPT};
-use crate::records::BATCHES_WAITING;
+use crate::records::read::Read;
+use crate::records::{BATCHES_WAITING, SIDE_FRAMES_WAITING};
 use crate::spool::{CACHE_MAX, Entry, ITEMS_MAX, MEMORY_MAX};
 use crate::wire::MAX_LINE;
 
@@ -88,7 +89,14 @@ impl WorstCase {
                 None => pipeline.file.write.iter().map(|write| u64::from(write.keep.get())).sum(),
             };
             // A batch is as large as its bytes and one line more.
-            by_counts += (BATCHES_WAITING as u64 + 1 + frames) * (batch + line);
+            let side_files = pipeline.file.read.iter().filter_map(Read::side_file).count();
+            let side_frames = (side_files * SIDE_FRAMES_WAITING) as u64;
+            // Of several formats each has frames of its own, and the batches wait for all.
+            let frames = match pipeline.file.formats().len() as u64 {
+                0 | 1 => frames,
+                formats => frames * (formats + 1),
+            };
+            by_counts += (BATCHES_WAITING as u64 + 1 + frames + side_frames) * (batch + line);
         }
         let mut beside = Vec::new();
         if let Some(commands) = &loaded.commands {
@@ -151,8 +159,8 @@ impl WorstCase {
 }
 
 /// Frames that a ring keeps, where the flow ends in one.
-fn ring(write: &[Write]) -> Option<u64> {
-    let newest = |write: &&Write| {
+fn ring<F>(write: &[Write<F>]) -> Option<u64> {
+    let newest = |write: &&Write<F>| {
         write.delivery == Delivery::Latest && matches!(write.target, Target::Port(_))
     };
     let is_ring = write.len() > 1 || write.iter().any(|write| newest(&write));

@@ -68,7 +68,7 @@ pub use relay::{
 pub use setting::Setting;
 pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};
 pub use warnings::unknown_log_targets;
-pub use write::{Delivery, Target, Write};
+pub use write::{Delivery, OutputFormat, Target, Write};
 
 /// Looks up an environment variable. An argument, so that tests need no real environment.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;

@@ -7,7 +7,7 @@ use super::table::{one_or_many, some_table, table, tables};
 use super::units::{Count, Period, Size};
 use super::value::text_or_none;
 use super::variant::words;
-use super::write::Write;
+use super::write::{self, Write};
 use crate::metrics::collect::Read;
 use crate::metrics::enrich::Enrich;
 use crate::model::Group;
@@ -54,13 +54,7 @@ impl PipelineFile {
 
     /// The formats of all outputs, each once, in the order of the file.
     pub fn formats(&self) -> Vec<Format> {
-        let mut formats = Vec::new();
-        for format in self.write.iter().map(|write| self.format_of(write)) {
-            if !formats.contains(&format) {
-                formats.push(format);
-            }
-        }
-        formats
+        write::formats(&self.write, self.serialize.format)
     }
 
     /// The groups that remain behind all enrichers.

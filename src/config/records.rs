@@ -9,13 +9,12 @@ use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::text_or_none;
 use super::variant::words;
 use super::warnings;
-use super::write::Write;
+use super::write::{self, Write};
 use crate::pipeline::MemoryBudget;
 use crate::records::batch::Limits;
 use crate::records::read::{Lines, Pattern, Read};
 use crate::records::serialize::Format;
 use crate::records::transform::{Pass, Stage};
-use crate::wire;
 
 /// One records file. What makes a file one is `[[read]]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -38,7 +37,7 @@ pub struct RecordsFile {
     pub serialize: SerializeRecords,
     /// Where frames go: `[write]`, or several `[[write]]`. Never empty.
     #[serde(default, deserialize_with = "one_or_many")]
-    pub write: Vec<Write>,
+    pub write: Vec<Write<Format>>,
 }
 
 /// `[serialize]` of a records file.
@@ -76,12 +75,6 @@ impl Check for RecordsFile {
                 let path = [Key("write"), Item(index), Key(write.target.name())];
                 let help = "write them to a file, a socket or a port";
                 broken.push(Broken::new(&path, "records have no metrics to serve", help));
-                continue;
-            }
-            if write.format.is_some_and(|format| format != wire::Format::JsonLines) {
-                let path = [Key("write"), Item(index), Key("format")];
-                let help = "leave this line out";
-                broken.push(Broken::new(&path, "records are written as json-lines", help));
             }
         }
         broken.extend(somewhere_to_write(&self.write));
@@ -92,14 +85,17 @@ impl Check for RecordsFile {
         let mut told = Vec::new();
         for (index, write) in self.write.iter().enumerate() {
             warnings::output(write, self.batch.max_bytes.bytes(), index, &mut told);
-            if let Some(used) = write.target.written()
-                && self.reads(used.path)
-            {
+            if let Some(used) = write.target.written() {
                 let target = [Key("write"), Item(index), Key(write.target.name())];
                 let path: Vec<Step> = target.into_iter().chain(used.key.map(Key)).collect();
-                let message =
-                    "this pipeline reads the file that it writes: each record comes again";
-                told.push(Broken::new(&path, message, "write to a file that no [[read]] names"));
+                self.read_again(used.path, &path, &mut told);
+            }
+        }
+        for (index, read) in self.read.iter().enumerate() {
+            if let Some(file) = read.side_file() {
+                let place = [Key("read"), Item(index), Key("invalid"), Key("file")];
+                warnings::sink(file, &place, &mut told);
+                self.read_again(&file.path, &place, &mut told);
             }
         }
         told
@@ -107,6 +103,23 @@ impl Check for RecordsFile {
 }
 
 impl RecordsFile {
+    /// The format of what `write` writes.
+    pub fn format_of(&self, write: &Write<Format>) -> Format {
+        write.format.unwrap_or(self.serialize.format)
+    }
+
+    /// The formats of all outputs, each once, in the order of the file.
+    pub fn formats(&self) -> Vec<Format> {
+        write::formats(&self.write, self.serialize.format)
+    }
+
+    fn read_again(&self, path: &Path, at: &[Step], told: &mut Vec<Broken>) {
+        if self.reads(path) {
+            let message = "this pipeline reads the file that it writes: each record comes again";
+            told.push(Broken::new(at, message, "write to a file that no [[read]] names"));
+        }
+    }
+
     /// Whether a source follows the file at `path`, or what it is turned over into. Reads the file system.
     fn reads(&self, path: &Path) -> bool {
         let written = real(path);

@@ -18,7 +18,14 @@ const VARIABLE: &str = r"\$\{";
 /// A file of metrics, or of records.
 fn pipeline() -> Value {
     let mut properties = properties(&PIPELINE);
-    properties.extend(self::properties(&RECORDS));
+    // A section of both kinds of file has the keys of either.
+    for (name, of_records) in self::properties(&RECORDS) {
+        let schema = match properties.remove(&name) {
+            Some(of_metrics) => json!({ "anyOf": [of_metrics, of_records] }),
+            None => of_records,
+        };
+        properties.insert(name, schema);
+    }
     let stage = |manual: &crate::records::transform::Manual| {
         let mut schema =
             manual.options.as_ref().map_or(json!({}), |options| table(&RECORDS, options));
@@ -124,7 +131,10 @@ fn of(page: &Page, key: &Key) -> Value {
         Some(Value::Number(_)) => json!({ "type": "integer", "minimum": 0 }),
         Some(Value::String(_)) => text(key),
         Some(Value::Array(_)) => json!({ "type": "array", "items": items(page, key) }),
-        Some(Value::Object(_)) => options(page, key),
+        Some(Value::Object(_)) => match words(key.takes) {
+            words if words.is_empty() => options(page, key),
+            words => json!({ "anyOf": [one_word_of(&words), options(page, key)] }),
+        },
         Some(Value::Null) | None => json!({}),
     }
 }
@@ -134,7 +144,12 @@ fn text(key: &Key) -> Value {
     match key.takes {
         _ if !words.is_empty() => one_word_of(&words),
         "as in `[serialize]`" => {
-            one_word_of(&crate::wire::Format::ALL.map(crate::wire::Format::name))
+            let mut names = crate::wire::Format::ALL.map(crate::wire::Format::name).to_vec();
+            let of_records = crate::records::serialize::Format::ALL;
+            names.extend(of_records.map(crate::records::serialize::Format::name));
+            names.sort_unstable();
+            names.dedup();
+            one_word_of(&names)
         }
         takes if takes.starts_with("time") || takes.starts_with("size") => {
             json!({ "type": "string", "pattern": format!(r"^\s*[0-9].*[A-Za-z]\s*$|{VARIABLE}") })
@@ -143,12 +158,13 @@ fn text(key: &Key) -> Value {
     }
 }
 
-/// The words that a key takes, where it takes nothing else: "`\"a\"` or `\"b\"`".
+/// The words that a key takes, where it takes no other text: "`\"a\"` or `\"b\"`".
 fn words(takes: &str) -> Vec<&str> {
     if !takes.starts_with("`\"") {
         return Vec::new();
     }
-    takes.split('`').skip(1).step_by(2).map(|word| word.trim_matches('"')).collect()
+    let quoted = takes.split('`').skip(1).step_by(2);
+    quoted.filter_map(|word| word.strip_prefix('"')?.strip_suffix('"')).collect()
 }
 
 fn one_word_of(words: &[&str]) -> Value {

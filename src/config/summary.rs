@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::load::Pipeline;
 use super::records::RecordsFile;
-use super::write::{Target, Write};
+use super::write::Target;
 
 /// `metrics: 1 cadence, 7 groups → infinibay → port org.infinibay.agent`.
 impl fmt::Display for Pipeline {
@@ -16,13 +16,9 @@ impl fmt::Display for Pipeline {
         }
         f.write_str(", ")?;
         counted(f, self.file.groups().len(), "group")?;
-        for (nth, format) in self.file.formats().into_iter().enumerate() {
-            write!(f, "{} → {} → ", if nth > 0 { ";" } else { "" }, format.name())?;
-            let writes =
-                self.file.write.iter().filter(|write| self.file.format_of(write) == format);
-            targets(f, writes)?;
-        }
-        Ok(())
+        let to =
+            self.file.write.iter().map(|write| (self.file.format_of(write).name(), &write.target));
+        outputs(f, to)
     }
 }
 
@@ -33,14 +29,29 @@ impl fmt::Display for Pipeline<RecordsFile> {
         counted(f, self.file.read.len(), "source")?;
         f.write_str(", ")?;
         counted(f, self.file.transform.len(), "transform")?;
-        write!(f, " → {} → ", self.file.serialize.format.name())?;
-        targets(f, self.file.write.iter())
+        let to =
+            self.file.write.iter().map(|write| (self.file.format_of(write).name(), &write.target));
+        outputs(f, to)
     }
 }
 
-fn targets<'a>(f: &mut fmt::Formatter<'_>, writes: impl Iterator<Item = &'a Write>) -> fmt::Result {
-    for (index, write) in writes.enumerate() {
-        write!(f, "{}{}", if index > 0 { ", " } else { "" }, write.target)?;
+/// ` → infinibay → port org.infinibay.agent; → json-lines → file /tmp/readings, stdout`: the targets of each format.
+fn outputs<'a>(
+    f: &mut fmt::Formatter<'_>,
+    to: impl Iterator<Item = (&'static str, &'a Target)>,
+) -> fmt::Result {
+    let mut formats: Vec<(&str, Vec<&Target>)> = Vec::new();
+    for (format, target) in to {
+        match formats.iter_mut().find(|(known, _)| *known == format) {
+            Some((_, targets)) => targets.push(target),
+            None => formats.push((format, vec![target])),
+        }
+    }
+    for (nth, (format, targets)) in formats.into_iter().enumerate() {
+        write!(f, "{} → {format} → ", if nth > 0 { ";" } else { "" })?;
+        for (index, target) in targets.into_iter().enumerate() {
+            write!(f, "{}{target}", if index > 0 { ", " } else { "" })?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::agent::{AgentSettings, RuntimeKind};
 use super::pipeline::PipelineFile;
 use super::warnings;
-use super::write::{Target, one_target};
+use super::write::{Target, Write, one_target};
 use crate::metrics::collect::GROUPS;
 use crate::model::Group;
 use crate::wire::Format;
@@ -254,7 +254,7 @@ fn tags_that_the_format_takes(file: &PipelineFile) -> Vec<Broken> {
     broken
 }
 
-pub(super) fn somewhere_to_write(write: &[super::Write]) -> Vec<Broken> {
+pub(super) fn somewhere_to_write<F>(write: &[Write<F>]) -> Vec<Broken> {
     if write.is_empty() {
         let message = "nothing is written anywhere";
         let help = format!("add [write] and {}", one_target());
@@ -262,7 +262,7 @@ pub(super) fn somewhere_to_write(write: &[super::Write]) -> Vec<Broken> {
     }
     let mut broken = Vec::new();
     for (index, one) in write.iter().enumerate() {
-        let same = |earlier: &super::Write| same_place(&earlier.target, &one.target);
+        let same = |earlier: &Write<F>| same_place(&earlier.target, &one.target);
         if let Some(earlier) = write[..index].iter().position(same) {
             let message = "this section writes to the same place as one before it";
             broken.push(

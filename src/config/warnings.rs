@@ -13,6 +13,7 @@ use super::write::{Target, Write};
 use crate::metrics::enrich::{Enrich, NoEffect};
 use crate::metrics::serialize::MAX_FRAME;
 use crate::model::Group;
+use crate::sinks::Options;
 use crate::wire::Format;
 
 use Step::{Item, Key};
@@ -134,18 +135,12 @@ fn batch_that_its_delay_never_ends(file: &PipelineFile, warnings: &mut Vec<Broke
 }
 
 /// The warnings about one `[[write]]` behind batches of at most `batch` bytes.
-pub(super) fn output(write: &Write, batch: u64, index: usize, warnings: &mut Vec<Broken>) {
+pub(super) fn output<F>(write: &Write<F>, batch: u64, index: usize, warnings: &mut Vec<Broken>) {
     let path = |key| [Key("write"), Item(index), Key(key)];
-    let mut is_relative = |path: &Path, at: &[Step]| {
-        if path.is_relative() {
-            let message = "this path begins where the agent is started, and that may be anywhere";
-            warnings.push(Broken::new(at, message, "begin it with a slash"));
-        }
-    };
     match &write.target {
         Target::Port(name) => {
             if let Some(socket) = name.strip_prefix("unix:") {
-                is_relative(Path::new(socket), &path("port"));
+                relative_path(Path::new(socket), &path("port"), warnings);
             }
             let kept = u64::from(write.keep.get()).saturating_mul(MAX_FRAME as u64);
             if kept < batch {
@@ -157,17 +152,27 @@ pub(super) fn output(write: &Write, batch: u64, index: usize, warnings: &mut Vec
                 warnings.push(Broken::new(&path("keep"), message, help));
             }
         }
-        Target::Sink(sink) => {
-            let used = sink.options().path();
-            let key = used.and_then(|used| used.key).map(Key);
-            let at: Vec<Step> = path(sink.name()).into_iter().chain(key).collect();
-            if let Some(used) = used {
-                is_relative(used.path, &at);
-            }
-            for (message, help) in sink.options().obstacles() {
-                warnings.push(Broken::new(&at, clean(&message), clean(&help)));
-            }
-        }
+        Target::Sink(sink) => self::sink(sink.options(), &path(sink.name()), warnings),
+    }
+}
+
+/// The warnings about a sink whose options stand at `place`.
+pub(super) fn sink(options: &dyn Options, place: &[Step], warnings: &mut Vec<Broken>) {
+    let used = options.path();
+    let key = used.and_then(|used| used.key).map(Key);
+    let at: Vec<Step> = place.iter().copied().chain(key).collect();
+    if let Some(used) = used {
+        relative_path(used.path, &at, warnings);
+    }
+    for (message, help) in options.obstacles() {
+        warnings.push(Broken::new(&at, clean(&message), clean(&help)));
+    }
+}
+
+fn relative_path(path: &Path, at: &[Step], warnings: &mut Vec<Broken>) {
+    if path.is_relative() {
+        let message = "this path begins where the agent is started, and that may be anywhere";
+        warnings.push(Broken::new(at, message, "begin it with a slash"));
     }
 }
 

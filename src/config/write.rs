@@ -1,23 +1,24 @@
 //! The `[write]` section: one target, and how many frames are kept while it is not read.
 
 use serde::Deserialize;
-use serde::de::Deserializer;
+use serde::de::{DeserializeOwned, Deserializer};
 
 use super::units::Count;
 use super::value::{Problem, text};
+use crate::records::serialize as records;
 use crate::sinks::{self, Destination, PathUse, UsedPath};
 use crate::values::address::check_socket;
 use crate::values::words::NONE;
 use crate::values::{Key, key};
 use crate::wire::Format;
 
-/// One `[write]` section.
+/// One `[write]` section. `F` is how what the file sends looks: a format of readings, or of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
+pub struct Write<F = Format> {
     /// Where frames go.
     pub target: Target,
     /// The format of what is written here; `None` is that of `[serialize]`.
-    pub format: Option<Format>,
+    pub format: Option<F>,
     /// The newest frames that are kept while the port is not read; for other targets, the frames that may wait
     /// (of records at most [`FRAMES_WAITING`](crate::records::FRAMES_WAITING)).
     pub keep: Count,
@@ -36,9 +37,37 @@ pub enum Delivery {
     Durable,
 }
 
-impl Write {
-    /// The default of `keep`.
-    pub const KEEP: u32 = 64;
+/// The default of `keep`.
+const KEEP: u32 = 64;
+
+/// The formats that a `[write]` section can name.
+pub trait OutputFormat: DeserializeOwned + Copy + PartialEq {
+    /// The format of a sink that takes one only, where it is one of these.
+    fn of_sink(format: Format) -> Option<Self>;
+}
+
+impl OutputFormat for Format {
+    fn of_sink(format: Format) -> Option<Self> {
+        Some(format)
+    }
+}
+
+impl OutputFormat for records::Format {
+    /// None: such a sink serves metrics.
+    fn of_sink(_: Format) -> Option<Self> {
+        None
+    }
+}
+
+/// The formats of all outputs, each once, in the order of the file; `default` is that of an output that names none.
+pub(super) fn formats<F: OutputFormat>(write: &[Write<F>], default: F) -> Vec<F> {
+    let mut formats = Vec::new();
+    for format in write.iter().map(|write| write.format.unwrap_or(default)) {
+        if !formats.contains(&format) {
+            formats.push(format);
+        }
+    }
+    formats
 }
 
 /// Where frames go.
@@ -79,7 +108,7 @@ impl From<Destination> for Target {
     }
 }
 
-impl<'de> Deserialize<'de> for Write {
+impl<'de, F: OutputFormat> Deserialize<'de> for Write<F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Section::deserialize(deserializer)?.into_write().map_err(Problem::pack)
     }
@@ -89,21 +118,21 @@ impl<'de> Deserialize<'de> for Write {
 macro_rules! section {
     ($($(#[$about:meta])* $name:ident: $Name:ident($Options:ident)),* $(,)?) => {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Section {
+        #[serde(deny_unknown_fields, bound = "F: OutputFormat")]
+        struct Section<F> {
             port: Option<PortName>,
             $(
                 #[serde(default, deserialize_with = "some_options")]
                 $name: Option<sinks::$Options>,
             )*
-            format: Option<Format>,
+            format: Option<F>,
             keep: Option<Count>,
             delivery: Option<Delivery>,
         }
 
-        impl Section {
+        impl<F> Section<F> {
             /// Takes the targets that it names.
-            fn targets(&mut self) -> impl Iterator<Item = Target> + use<> {
+            fn targets(&mut self) -> impl Iterator<Item = Target> + use<F> {
                 let port = self.port.take().map(|PortName(name)| Target::Port(name));
                 let sinks = [$(self.$name.take().map(Destination::$Name).map(Target::Sink)),*];
                 port.into_iter().chain(sinks.into_iter().flatten())
@@ -121,8 +150,8 @@ where
     T::parse(deserializer).map(Some)
 }
 
-impl Section {
-    fn into_write(mut self) -> Result<Write, Problem> {
+impl<F: OutputFormat> Section<F> {
+    fn into_write(mut self) -> Result<Write<F>, Problem> {
         let mut named = self.targets();
         let target = match (named.next(), named.next()) {
             (Some(target), None) => target,
@@ -148,8 +177,9 @@ impl Section {
                 "leave format out",
             ));
         }
-        let keep = self.keep.unwrap_or(Count::fixed(Write::KEEP));
-        Ok(Write { target, format: only.or(self.format), keep, delivery })
+        let keep = self.keep.unwrap_or(Count::fixed(KEEP));
+        let format = only.and_then(F::of_sink).or(self.format);
+        Ok(Write { target, format, keep, delivery })
     }
 }
 

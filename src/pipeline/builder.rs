@@ -222,6 +222,12 @@ pub struct Published<T> {
 }
 
 impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
+    /// What a stage of another pipeline publishes to `ring`. It ends when that stage has ended.
+    pub fn of(context: &Context, ring: &Ring<T>) -> Self {
+        let graph = Graph::empty(&context.name);
+        Self { graph, stats: context.stats.clone(), ends: Vec::new(), ring: ring.clone() }
+    }
+
     /// Adds a sink that gets the newest items, in a task of its own.
     pub fn write<K: Sink<In = T>>(mut self, sink: K) -> Self {
         let edge = Edge::Ring(self.ring.keep());

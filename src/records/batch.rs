@@ -59,14 +59,15 @@ pub enum ParseAs {
 }
 
 /// What becomes of a line that is not what it should be. It is counted in any case.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Invalid {
     /// It is dropped.
     #[default]
     Drop,
     /// It becomes the field `message` of a record, with what is no UTF-8 replaced.
     Keep,
+    /// It goes as it is to the side file of this number; where there is none, it is dropped.
+    SideFile(usize),
 }
 
 /// When a batch leaves. Whichever comes first counts.

@@ -25,6 +25,9 @@ pub const BATCHES_WAITING: usize = 2;
 /// as a batch, 256 KiB by default: when it is full the pass waits, and with it the sources.
 pub const FRAMES_WAITING: usize = 4;
 
+/// Frames that wait for a side file, the newest; each has the invalid lines of one batch.
+pub const SIDE_FRAMES_WAITING: usize = 16;
+
 /// The computing part of a flow.
 pub struct Stages {
     /// Validates records, applies the transforms and gathers what is left.

@@ -31,6 +31,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// All formats.
+    pub const ALL: [Self; 4] = [Self::JsonLines, Self::Logfmt, Self::Raw, Self::Influx];
+
     /// The word that stands for it in files and messages.
     pub fn name(self) -> &'static str {
         match self {

@@ -199,11 +199,10 @@ fn state_folder(folder: &Path) -> Option<Verdict> {
 
 /// The ports that files and agent name, each once.
 fn targets(loaded: &Loaded, now: Option<&Status>) -> Vec<Target> {
-    let writes =
-        loaded.writes().flat_map(|(_, write)| write).filter_map(|write| match &write.target {
-            crate::config::Target::Port(name) => Some(name.clone()),
-            _ => None,
-        });
+    let writes = loaded.targets().filter_map(|(.., target)| match target {
+        crate::config::Target::Port(name) => Some(name.clone()),
+        _ => None,
+    });
     let receives = loaded.commands.iter().map(|commands| commands.file.receive().port.clone());
     // What the agent has is told by it: `--port` replaces what the files say.
     let names: Vec<String> = match now {

@@ -213,7 +213,7 @@ fn records(
             ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         }
         let source = pipeline.file.read.get(given.read.saturating_sub(1));
-        let decode = source.map(crate::records::read::Read::decode).unwrap_or_default();
+        let decode = source.map(|read| read.decode(0)).unwrap_or_default();
         let (bytes, receipt) = (bytes.into(), Receipt::default());
         (oldest, vec![Records { bytes, ends, too_long: 0, oldest, decode, receipt }])
     };

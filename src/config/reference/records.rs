@@ -8,8 +8,7 @@ use crate::values::words::{COUNT, NEEDED, NONE, SIZE, TIME};
 pub const RECORDS: Page = Page {
     heading: "A records pipeline: a `*.toml` with `[[read]]`",
     about: "Lines that others write: read → transform → batch → serialize → write. Each line is a record, a JSON object. What no \
-            stage changes stays as it was written. `[write]` is as for metrics; `format` of `[serialize]` is `json-lines`, `logfmt`, \
-            `raw` (the text of `message` alone) or `influx` (points of `records`).",
+            stage changes stays as it was written. `[write]` is as for metrics, with the formats of records.",
     sections: || SECTIONS.to_vec(),
 };
 
@@ -50,10 +49,10 @@ const SECTIONS: &[Section] = &[
             key("max_line", SIZE, "\"1MiB\"", "\"64KiB\"", "the longest line that is read"),
             key(
                 "invalid",
-                "`\"drop\"` or `\"keep\"`",
+                "`\"drop\"`, `\"keep\"` or a table with `file`, which is as in `[write]`",
                 "\"drop\"",
-                "\"keep\"",
-                "what becomes of a line that is no JSON object (counted as `invalid_json`, `invalid_utf8` or `too_deep`): dropped, or kept as the field `message`",
+                "{ file = { path = \"/var/log/app.invalid\" } }",
+                "what becomes of a line that is no JSON object: dropped, counted as `invalid_json`, `invalid_utf8` or `too_deep`; kept as the field `message`; or dropped, counted, and written to this file as it is. The newest 16 batches wait for the file, and none holds up the records",
             ),
         ],
     },
@@ -167,5 +166,17 @@ const SECTIONS: &[Section] = &[
             ),
             key("max_delay", TIME, "\"1s\"", "\"200ms\"", "how long the oldest record is held"),
         ],
+    },
+    Section {
+        header: "`[serialize]` of records",
+        about: "",
+        within: "[[read]]\nlines = { stdin = true }\n[serialize]\n{}\n[write]\nnull = true",
+        keys: &[key(
+            "format",
+            "`\"json-lines\"`, `\"logfmt\"`, `\"raw\"` or `\"influx\"`",
+            "\"json-lines\"",
+            "\"logfmt\"",
+            "what a record looks like: JSON as it is, `name=value` pairs, the text of `message` alone, or a point of `records`. A `[[write]]` may have a `format` of its own",
+        )],
     },
 ];

@@ -24,6 +24,8 @@ use crate::pipeline::BoxSource;
 use crate::records::Records;
 use crate::records::batch::{Decode, Invalid, ParseAs};
 use crate::records::buffers::Buffers;
+use crate::sinks::FileOptions;
+use crate::values::table::table;
 use crate::values::{Period, Problem, Size};
 
 /// One `[[read]]`.
@@ -44,25 +46,52 @@ pub struct Read {
     pub max_line: Size,
     /// What becomes of a line that is not what it should be.
     #[serde(default)]
-    pub invalid: Invalid,
+    pub invalid: InvalidLines,
+}
+
+/// `invalid` of a `[[read]]`: what becomes of a line that is not what it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InvalidLines {
+    /// It is dropped.
+    #[default]
+    Drop,
+    /// It becomes the field `message` of a record.
+    Keep,
+    /// It is written to this file as it is.
+    File(#[serde(deserialize_with = "table")] FileOptions),
 }
 
 impl Read {
-    /// How its lines are to be read.
-    pub fn decode(&self) -> Decode {
-        Decode { parse_as: self.parse_as, invalid: self.invalid }
+    /// How its lines are to be read, as the source of this number in its file.
+    pub fn decode(&self, number: usize) -> Decode {
+        let invalid = match self.invalid {
+            InvalidLines::Drop => Invalid::Drop,
+            InvalidLines::Keep => Invalid::Keep,
+            InvalidLines::File(_) => Invalid::SideFile(number),
+        };
+        Decode { parse_as: self.parse_as, invalid }
     }
 
-    /// The source, of the flow `flow`. A position is kept in `state`, or for this run only.
+    /// The file for lines that are not what they should be.
+    pub fn side_file(&self) -> Option<&FileOptions> {
+        match &self.invalid {
+            InvalidLines::File(options) => Some(options),
+            InvalidLines::Drop | InvalidLines::Keep => None,
+        }
+    }
+
+    /// The source of this number, of the flow `flow`. A position is kept in `state`, or for this run only.
     pub fn source(
         &self,
+        number: usize,
         flow: &str,
         state: Option<&StateFolder>,
         buffers: &Buffers,
     ) -> BoxSource<Records> {
         let max_line = usize::try_from(self.max_line.bytes()).unwrap_or(usize::MAX);
         let buffers = buffers.clone();
-        let decode = self.decode();
+        let decode = self.decode(number);
         let program = match (&self.lines, &self.exec, &self.journal) {
             (Some(Lines::File(file)), ..) => {
                 let FileLines { pattern, from, until_end, keep_position } = file.clone();

@@ -8,16 +8,17 @@ use tokio::time::Instant;
 use super::record::{Changes, Fields, Found, Record, write_text};
 use super::scan::{Flaw, scan};
 use super::{Operator, Stage, Verdict};
-use crate::model::Receipt;
+use crate::model::{Frame, Receipt};
 use crate::pipeline::tap::Tap;
-use crate::pipeline::{MemoryBudget, Output, Transform};
+use crate::pipeline::{MemoryBudget, Output, Ring, Transform};
 use crate::records::Records;
 use crate::records::batch::{Decode, Gathered, Invalid, Limits, ParseAs};
+use crate::records::buffers::Buffers;
 use crate::values::Problem;
 
 /// Validates each record, applies the stages to it, and gathers what is left into batches.
 ///
-/// A line that is no record is dropped or kept as text, as its source says, and counted by its flaw in any case.
+/// A line that is no record is dropped, kept as text or sent to a side file, as its source says, and counted by its flaw in any case.
 pub struct Pass {
     detail: String,
     stages: Vec<Box<dyn Operator>>,
@@ -40,10 +41,40 @@ pub struct Pass {
     calls: u64,
     /// Of the last call.
     now: Option<Instant>,
+    /// By the number of their source: the side files for lines that are no records.
+    side_files: Vec<Option<SideFile>>,
     /// The tap behind each stage; empty where there are none.
     taps: Vec<Tapped>,
     /// One of them has a reader, in this call.
     is_tapped: bool,
+}
+
+/// The way to a side file: a ring, so that a file that is slow or full never holds up the records.
+#[derive(Debug)]
+struct SideFile {
+    ring: Ring<Frame>,
+    buffers: Buffers,
+    /// The lines of this call.
+    lines: Vec<u8>,
+    count: u32,
+}
+
+impl SideFile {
+    fn add(&mut self, line: &[u8]) {
+        self.lines.extend_from_slice(line);
+        if !line.ends_with(b"\n") {
+            self.lines.push(b'\n');
+        }
+        self.count += 1;
+    }
+
+    fn send(&mut self, oldest: Instant) {
+        if self.count > 0 {
+            let next = self.buffers.take(0);
+            let lines = self.buffers.share(std::mem::replace(&mut self.lines, next));
+            self.ring.publish(Frame::new(lines, std::mem::take(&mut self.count), oldest));
+        }
+    }
 }
 
 /// The tap behind one stage.
@@ -103,6 +134,7 @@ impl Pass {
             receipts: VecDeque::new(),
             calls: 0,
             now: None,
+            side_files: Vec::new(),
             taps: Vec::new(),
             is_tapped: false,
         })
@@ -117,6 +149,22 @@ impl Pass {
             Tapped { tap, left: 0, skipped: 0 }
         };
         self.taps = stages.iter().map(tapped).collect();
+        self
+    }
+
+    /// Publishes the lines of each source that are no records to its ring in `rings`, as they are, a frame for each batch that
+    /// has some; `budget` is charged.
+    #[must_use]
+    pub fn with_side_files(
+        mut self,
+        rings: Vec<Option<Ring<Frame>>>,
+        budget: &MemoryBudget,
+    ) -> Self {
+        let side_file = |ring: Ring<Frame>| {
+            let buffers = Buffers::new(budget);
+            SideFile { ring, buffers, lines: Vec::new(), count: 0 }
+        };
+        self.side_files = rings.into_iter().map(|ring| ring.map(side_file)).collect();
         self
     }
 
@@ -137,6 +185,10 @@ impl Pass {
         if let Some(records) = self.begun.take() {
             self.gathered.go_back(records, self.full.drain(..).next());
         }
+        for side_file in self.side_files.iter_mut().flatten() {
+            side_file.lines.clear();
+            side_file.count = 0;
+        }
     }
 
     /// The line of `length` bytes, newline included, that `text` begins with, through all stages.
@@ -150,10 +202,17 @@ impl Pass {
             Ok(object) => return self.through(now, origin, text, object, 0),
             Err(flaw) => flaw,
         };
-        if decode == (Decode { parse_as: ParseAs::Json, invalid: Invalid::Drop }) {
-            return count(&mut self.dropped, flaw.reason());
-        }
         let line = text.get(..length).unwrap_or_default();
+        match (decode.parse_as, decode.invalid) {
+            (ParseAs::Text, _) | (ParseAs::Json, Invalid::Keep) => {}
+            (ParseAs::Json, Invalid::Drop) => return count(&mut self.dropped, flaw.reason()),
+            (ParseAs::Json, Invalid::SideFile(number)) => {
+                if let Some(Some(side_file)) = self.side_files.get_mut(number) {
+                    side_file.add(line);
+                }
+                return count(&mut self.dropped, flaw.reason());
+            }
+        }
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut made = std::mem::take(&mut self.made);
         made.clear();
@@ -346,6 +405,9 @@ impl Transform for Pass {
             start = end;
         }
         self.begun = None;
+        for side_file in self.side_files.iter_mut().flatten() {
+            side_file.send(input.oldest);
+        }
         // The receipt goes with the last of its records.
         self.receipts.push_back((self.calls, input.receipt.clone()));
         out.drop_items("too_long", input.too_long);
