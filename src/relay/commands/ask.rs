@@ -215,7 +215,7 @@ impl Ask {
             Ok(()) => outcome,
             Err(why) => {
                 tracing::debug!(vm = &*asked.vm, outcome, %why, "a reply was not delivered");
-                "unwanted"
+                "undelivered"
             }
         }
     }
@@ -234,7 +234,7 @@ impl Ask {
         tokio::select! {
             biased;
             delivered = reply::deliver(&self.connections, to, reply, until) => delivered,
-            () = last => Err(Undelivered::Unwanted),
+            () = last => Err(Undelivered::NotTaken),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Done {
     pub id: Option<String>,
     /// What it asked for, where it was understood.
     pub action: Option<String>,
-    /// What became of it: `answered`, `unwanted` (no client took the reply), `dropped`, or the code of an error.
+    /// What became of it: `answered`, `undelivered` (no client took the reply), `dropped`, or the code of an error.
     pub outcome: &'static str,
     /// How long it took.
     pub took: Duration,

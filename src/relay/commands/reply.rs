@@ -70,7 +70,7 @@ pub(crate) enum Undelivered {
     TooLarge,
     /// Nobody has taken it in time.
     #[error("nobody takes it any more")]
-    Unwanted,
+    NotTaken,
     /// The connection fails; tried again.
     #[error("{0}")]
     Publish(#[from] PublishError),
@@ -104,7 +104,7 @@ pub(crate) async fn deliver(
             }
         }
     };
-    timeout_at(until, delivered).await.unwrap_or(Err(Undelivered::Unwanted))
+    timeout_at(until, delivered).await.unwrap_or(Err(Undelivered::NotTaken))
 }
 
 /// Whether somebody has taken it.
