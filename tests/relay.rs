@@ -32,7 +32,7 @@ use tokio::time::{sleep, timeout};
 
 use peer::{Peer, SECRET};
 use support::flows::{WHOLE, metrics};
-use support::{PATIENCE, Running};
+use support::{PATIENCE, Running, soon};
 
 /// A folder with the sockets of guests, the relay's file and what it writes.
 struct Place(TempDir);
@@ -106,18 +106,6 @@ fn host() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
     command.env_remove("RUST_LOG");
     command
-}
-
-/// What `call` gives as soon as it gives something.
-async fn soon<T, E, F: Future<Output = Result<T, E>>>(what: &str, call: impl Fn() -> F) -> T {
-    let late = Instant::now() + PATIENCE;
-    loop {
-        if let Ok(value) = call().await {
-            return value;
-        }
-        assert!(Instant::now() < late, "{what}");
-        sleep(Duration::from_millis(10)).await;
-    }
 }
 
 async fn accept(listener: &UnixListener) -> Peer {

@@ -4,7 +4,7 @@
 //! Each case boots its own machine and says by its name what it holds the agent to. As many run at a time as there
 //! are test threads; those that measure run alone. `cargo test` shows them as ignored. With what they need (QEMU, a static busybox, and the kernel, the disk and the program of
 //! `.ci/vm-kernel`, `.ci/vm-systemd` and `.ci/vm-vsock`) `cargo test --test vm -- --ignored` runs them, and fails where something is
-//! missing. `.ci/run` gets everything and runs them.
+//! missing; the case of the relay has a NATS server and Prometheus beside its machines. `.ci/run` gets everything and runs them.
 //!
 //! Reading order: [`lab`] (what this machine must have), [`kernel`] and [`initramfs`] (what boots),
 //! [`systemd`] (the machine with a whole system on its disk, from `.ci/vm-systemd`) and [`package`] (the `.deb` for it),
@@ -13,6 +13,8 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 #![expect(clippy::expect_used, reason = "a step of a case that fails ends the case")]
+
+mod support;
 
 #[path = "doubles/mod.rs"]
 mod doubles;
@@ -79,6 +81,8 @@ mod packaged;
 mod plug;
 #[path = "vm/case_recipes.rs"]
 mod recipes;
+#[path = "vm/case_relay.rs"]
+mod relayed;
 #[path = "vm/case_reload.rs"]
 mod reload;
 #[path = "vm/case_units.rs"]

@@ -1,92 +1,14 @@
 //! A real Prometheus that scrapes a relay and an agent, with the alerts and the dashboard of `packaging`.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
 
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use super::*;
-use support::prometheus::{check_metrics, has, promtool};
-
-/// A server that scrapes an agent and a relay every second.
-struct Prometheus {
-    at: SocketAddr,
-    _server: Running,
-}
-
-impl Prometheus {
-    fn start(place: &Place, at: SocketAddr, agent: SocketAddr, relay: SocketAddr) -> Self {
-        let labels = json!({ "site": "lab", "vm": "web" });
-        let scrape = |job: &str, target: SocketAddr, labels: Value| {
-            let targets = json!([{ "targets": [target.to_string()], "labels": labels }]);
-            json!({ "job_name": job, "static_configs": targets })
-        };
-        // JSON is YAML.
-        let config = json!({
-            "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
-            "rule_files": [packaged("prometheus/alerts.yml")],
-            "scrape_configs": [
-                scrape("infiniservice", agent, labels),
-                scrape("infiniservice-relay", relay, json!({})),
-            ],
-        });
-        let file = place.at("prometheus.yml");
-        std::fs::write(&file, config.to_string()).unwrap();
-        let mut command = Command::new("prometheus");
-        command.arg(format!("--config.file={}", file.display()));
-        command.arg(format!("--storage.tsdb.path={}", place.at("series").display()));
-        command.arg(format!("--web.listen-address={at}")).arg("--log.level=error");
-        Self { at, _server: Running(command.stdin(Stdio::null()).spawn().unwrap()) }
-    }
-
-    /// What `expression` gives, as soon as that is something.
-    async fn query(&self, expression: &str) -> Vec<Value> {
-        let byte = |byte: u8| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
-            _ => format!("%{byte:02x}"),
-        };
-        let path =
-            format!("/api/v1/query?query={}", expression.bytes().map(byte).collect::<String>());
-        soon(expression, || async {
-            let result = self.ask(&path).await?["data"]["result"].take();
-            result.as_array().filter(|series| !series.is_empty()).cloned().ok_or(())
-        })
-        .await
-    }
-
-    async fn ask(&self, path: &str) -> Result<Value, ()> {
-        serde_json::from_str(&get(self.at, path).await?).map_err(drop)
-    }
-}
-
-/// The body of the answer of `at`.
-async fn get(at: SocketAddr, path: &str) -> Result<String, ()> {
-    let mut stream = TcpStream::connect(at).await.map_err(drop)?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(drop)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.map_err(drop)?;
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or(())
-}
-
-/// What is served at `at`, once it `has` all it should.
-async fn served(at: SocketAddr, has: &[&str]) -> String {
-    soon(&format!("{at} serves {has:?}"), || async {
-        let text = get(at, "/metrics").await?;
-        if has.iter().all(|part| text.contains(part)) { Ok(text) } else { Err(()) }
-    })
-    .await
-}
+use support::prometheus::{Server, check_metrics, free, get, has, promtool, scrape, served};
 
 fn packaged(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
-}
-
-/// Free now, and most likely still when somebody takes them.
-fn free<const COUNT: usize>() -> [SocketAddr; COUNT] {
-    let held = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap())
 }
 
 /// The metrics that an expression names: what is left of it without texts, labels and functions.
@@ -178,7 +100,18 @@ async fn every_panel_and_alert_asks_for_what_a_real_prometheus_scrapes_of_agent_
     check_metrics(&of_agent);
     check_metrics(&of_relay);
 
-    let prometheus = Prometheus::start(&place, at, agent_at, relay_at);
+    let prometheus = Server::start(
+        place.0.path(),
+        at,
+        &json!({
+            "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
+            "rule_files": [packaged("prometheus/alerts.yml")],
+            "scrape_configs": [
+                scrape("infiniservice", agent_at, json!({ "site": "lab", "vm": "web" })),
+                scrape("infiniservice-relay", relay_at, json!({})),
+            ],
+        }),
+    );
     prometheus.query("count(up == 1) == 2").await;
     let total = std::fs::read_to_string("/proc/meminfo").unwrap();
     let total: u64 = total.split_whitespace().nth(1).unwrap().parse().unwrap();

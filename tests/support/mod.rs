@@ -22,6 +22,27 @@ use tempfile::TempDir;
 /// No test waits longer for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What `call` gives as soon as it gives something.
+pub async fn soon<T, E, F: Future<Output = Result<T, E>>>(what: &str, call: impl Fn() -> F) -> T {
+    within(PATIENCE, what, call).await
+}
+
+/// The same where it may take longer.
+pub async fn within<T, E, F: Future<Output = Result<T, E>>>(
+    limit: Duration,
+    what: &str,
+    call: impl Fn() -> F,
+) -> T {
+    let late = Instant::now() + limit;
+    loop {
+        if let Ok(value) = call().await {
+            return value;
+        }
+        assert!(Instant::now() < late, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// A socket that nobody listens at. One that was bound and closed might be open for a moment more in a program that
 /// another test is starting.
 pub fn leave_socket(path: impl AsRef<Path>) {
