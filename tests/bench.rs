@@ -219,3 +219,52 @@ fn records_are_measured_with_the_lines_of_a_file_and_beside_plain_loops() {
     assert_eq!(refused.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("[[read]]"));
 }
+
+#[test]
+fn latency_is_drawn_against_load() {
+    let place = Place::new();
+    let svg = place.path("curve.svg");
+    let output = place.bench("null = true", &["--plot", svg.to_str().unwrap()]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    let curve: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let knee = curve["knee_per_second"].as_f64().unwrap();
+    let points = curve["points"].as_array().unwrap();
+    assert_eq!(points.len(), 9);
+    for point in points {
+        let (percent, point) = (point[0].as_f64().unwrap(), &point[1]);
+        let offered = point["offered_per_second"].as_f64().unwrap();
+        assert!((offered - knee * percent / 100.0).abs() < 1.0, "{point}");
+        let written = point["per_second"].as_f64().unwrap();
+        assert!(written > 0.0 && written < 1.05 * offered, "never more than is offered: {point}");
+    }
+    let picture = std::fs::read_to_string(svg).unwrap();
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert_eq!(picture.matches("<circle ").count(), 3 * 9);
+    let refused = place.bench("null = true", &["--plot", "/nowhere/curve.svg"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("/nowhere/curve.svg"));
+}
+
+#[test]
+fn pipelines_threads_and_batches_are_measured_by_one_command() {
+    let place = Place::new();
+    let output = place.bench("null = true", &["--scale", "--sink", "unix"]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    let scaling: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = scaling["pipelines"].as_array().unwrap();
+    let pipelines: Vec<_> = rows.iter().map(|row| row["pipelines"].as_u64().unwrap()).collect();
+    assert_eq!(pipelines, [1, 2, 4, 8, 16, 32, 64]);
+    let threads = rows[0]["threads"].as_array().unwrap();
+    assert_eq!(threads[0][0], 1);
+    let all = std::thread::available_parallelism().unwrap().get() as u64;
+    assert_eq!(threads.last().unwrap()[0], all);
+    let batches = scaling["batches"].as_array().unwrap();
+    let sizes: Vec<_> = batches.iter().map(|batch| batch[0].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [1, 4, 16, 64, 256, 1024, 4096]);
+    let points = rows.iter().flat_map(|row| row["threads"].as_array().unwrap()).chain(batches);
+    for point in points {
+        assert!(point[1]["per_second"].as_f64() > Some(0.0), "{point}");
+        assert_eq!(point[1]["complete"], true, "{point}");
+    }
+}

@@ -71,18 +71,18 @@ impl Meter {
 }
 
 /// A sink whose writes are counted.
-pub(super) struct Measured<K> {
+pub(super) struct Metered<K> {
     sink: K,
     meter: Meter,
 }
 
-impl<K> Measured<K> {
+impl<K> Metered<K> {
     pub(super) fn new(sink: K, meter: Meter) -> Self {
         Self { sink, meter }
     }
 }
 
-impl<K: Sink<In = Frame>> Sink for Measured<K> {
+impl<K: Sink<In = Frame>> Sink for Metered<K> {
     type In = Frame;
 
     fn name(&self) -> String {

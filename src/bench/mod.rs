@@ -6,8 +6,10 @@ mod against;
 mod comparison;
 mod error;
 mod lines;
+mod load;
 mod meter;
 mod output;
+mod plot;
 mod baseline;
 mod report;
 mod usage;
@@ -25,7 +27,8 @@ use crate::metrics::synthetic::Generator;
 use crate::metrics::{collect, through};
 use crate::model::Frame;
 use crate::pipeline::{
-    self, Context, MemoryBudget, Pipeline, Restart, Segment, StatsRegistry, Task,
+    self, Context, MemoryBudget, Outcome, Pipeline, Restart, Segment, StageCounts, StatsRegistry,
+    Task,
 };
 use crate::port::Port;
 use crate::records;
@@ -36,11 +39,13 @@ pub(crate) use comparison::Comparison;
 pub(crate) use error::BenchError;
 pub(crate) use lines::Input;
 use lines::Replay;
-use meter::{Measured, Meter};
+use load::paced;
+pub(crate) use load::{Curve, Load, Point, Row, Scaling};
+use meter::{Delivered, Meter, Metered};
 pub(crate) use output::Output;
 use output::StandIn;
 pub(crate) use report::Report;
-use usage::Usage;
+use usage::{Usage, Used};
 
 /// How long the pipeline may take to hand over what it holds when the time is over.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -53,8 +58,22 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Plan {
     name: String,
     keep: usize,
-    outlet: StandIn,
+    /// The output of each pipeline that has run.
+    outlets: Vec<StandIn>,
+    output: Output,
+    real: Target,
     work: Work,
+}
+
+/// What was counted in one measurement.
+struct Measured {
+    /// Events that all sources have handed on.
+    made: u64,
+    outcome: Outcome,
+    used: Used,
+    delivered: Delivered,
+    /// The counters of all stages.
+    nodes: Vec<StageCounts>,
 }
 
 /// What flows.
@@ -123,13 +142,14 @@ impl Plan {
             (writes @ [first, ..], _) => writes.iter().find(is_file).unwrap_or(first),
             ([], _) => return Err(BenchError::NoOutput),
         };
-        let outlet = StandIn::new(output, &write.target)?;
+        let outlets = vec![StandIn::new(output, &write.target)?];
         let keep = writes.iter().map(|write| write.keep.items()).max().unwrap_or(1);
         let keep = match work {
             Work::Readings { .. } => keep,
             Work::Records { .. } => keep.min(records::FRAMES_WAITING),
         };
-        Ok(Self { name: name.to_owned(), keep, outlet, work })
+        let (name, real) = (name.to_owned(), write.target.clone());
+        Ok(Self { name, keep, outlets, output, real, work })
     }
 
     /// Makes readings for `time`, waits until all of them are written, then does the same work again
@@ -140,25 +160,60 @@ impl Plan {
     pub(crate) async fn run(
         &mut self,
         time: Duration,
-        mut tell: impl FnMut(Progress),
+        tell: impl FnMut(Progress),
     ) -> Result<Report, BenchError> {
-        self.outlet.read()?;
-        let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
-        let context = Context::new(&self.name, &health, &stop);
-        let meter = Meter::default();
-        let tasks = match &self.work {
-            Work::Readings { file, generator } => {
-                let source = collect(&context, vec![generator.clone()]);
-                self.end(through(source, stages(file, None)), &meter, &health, &stop)?
-            }
-            Work::Records { file, input, .. } => {
-                let budget = MemoryBudget::default();
-                let source = Replay::new(&input.path, decode(file), max_line(file), &budget);
-                let source = records::read(&context, vec![source]);
-                let frames = records::through(source, record_stages(file, &budget)?);
-                self.end(frames, &meter, &health, &stop)?
-            }
+        let Measured { made, outcome, used, delivered, nodes } =
+            self.measure(Load::FLAT_OUT, time, tell).await?;
+        let plain = match &self.work {
+            Work::Readings { file, generator } => baseline::run(file, generator.clone(), made),
+            Work::Records { file, input, .. } => baseline::records(file, input, made)?,
         };
+        let mut report = Report::new(&self.name, made, outcome, used, delivered, plain, nodes);
+        if let Work::Records { input, against: true, .. } = &self.work {
+            let is_null = |one: &StandIn| matches!(one.target, Target::Sink(Destination::Null(_)));
+            let writes = !self.outlets.iter().any(is_null);
+            let per_cpu_second = report.speed.events_per_cpu_second;
+            report.against = against::run(input, writes, time, per_cpu_second)?;
+        }
+        Ok(report)
+    }
+
+    /// Makes what `load` says for `time`, waits until all of it is written, and says what that took. Nothing is compared.
+    ///
+    /// # Errors
+    /// An output cannot be used.
+    pub(crate) async fn run_under(
+        &mut self,
+        load: Load,
+        time: Duration,
+        tell: impl FnMut(Progress),
+    ) -> Result<Point, BenchError> {
+        let measured = self.measure(load, time, tell).await?;
+        Ok(Point::new(load, &measured))
+    }
+
+    async fn measure(
+        &mut self,
+        load: Load,
+        time: Duration,
+        mut tell: impl FnMut(Progress),
+    ) -> Result<Measured, BenchError> {
+        while self.outlets.len() < load.pipelines {
+            self.outlets.push(StandIn::new(self.output, &self.real)?);
+        }
+        self.outlets.iter_mut().try_for_each(StandIn::read)?;
+        let (health, stop) = (StatsRegistry::default(), CancellationToken::new());
+        let meter = Meter::default();
+        let mut tasks = Vec::new();
+        for (number, outlet) in self.outlets.iter().enumerate().take(load.pipelines) {
+            let name = match number {
+                0 => self.name.clone(),
+                number => format!("{}-{}", self.name, number + 1),
+            };
+            let context = Context::new(name, &health, &stop);
+            let per_second = load.per_second.map(|all| all / load.pipelines as f64);
+            tasks.extend(self.flow(&context, per_second, outlet, &meter)?);
+        }
 
         let before = Usage::now();
         let timer = tokio::spawn({
@@ -187,19 +242,34 @@ impl Plan {
             Work::Readings { .. } => "/generate",
             Work::Records { .. } => "/replay",
         };
-        let made =
-            nodes.iter().find(|node| node.node.ends_with(source)).map_or(0, |node| node.sent);
-        let plain = match &self.work {
-            Work::Readings { file, generator } => baseline::run(file, generator.clone(), made),
-            Work::Records { file, input, .. } => baseline::records(file, input, made)?,
-        };
-        let mut report = Report::new(&self.name, made, outcome, used, meter.take(), plain, nodes);
-        if let Work::Records { input, against: true, .. } = &self.work {
-            let writes = !matches!(self.outlet.target, Target::Sink(Destination::Null(_)));
-            let per_cpu_second = report.speed.events_per_cpu_second;
-            report.against = against::run(input, writes, time, per_cpu_second)?;
+        let sources = nodes.iter().filter(|node| node.node.ends_with(source));
+        let made = sources.map(|node| node.sent).sum();
+        Ok(Measured { made, outcome, used, delivered: meter.take(), nodes })
+    }
+
+    /// The tasks of one pipeline, which gets `per_second` events, or as many as it takes.
+    fn flow(
+        &self,
+        context: &Context,
+        per_second: Option<f64>,
+        outlet: &StandIn,
+        meter: &Meter,
+    ) -> Result<Vec<Box<dyn Task>>, BenchError> {
+        match &self.work {
+            Work::Readings { file, generator } => {
+                let source = paced(generator.clone(), per_second);
+                let frames = through(collect(context, vec![source]), stages(file, None));
+                self.end(frames, context, outlet, meter)
+            }
+            Work::Records { file, input, .. } => {
+                let budget = MemoryBudget::default();
+                let source = Replay::new(&input.path, decode(file), max_line(file), &budget);
+                let source = paced(source, per_second);
+                let source = records::read(context, vec![source]);
+                let frames = records::through(source, record_stages(file, &budget)?);
+                self.end(frames, context, outlet, meter)
+            }
         }
-        Ok(report)
     }
 
     /// Ends the flow at the output, with the meter behind it. Every frame must arrive, also at
@@ -207,18 +277,19 @@ impl Plan {
     fn end<S>(
         &self,
         frames: Pipeline<S>,
+        context: &Context,
+        outlet: &StandIn,
         meter: &Meter,
-        health: &StatsRegistry,
-        stop: &CancellationToken,
     ) -> Result<Vec<Box<dyn Task>>, BenchError>
     where
         S: Segment<Out = Frame>,
     {
         let items = self.keep;
-        if let Some(sink) = self.outlet.target.sink().map(Options::build) {
-            return Ok(frames.write(Measured::new(sink, meter.clone()), items).into_tasks());
+        let Context { stats: health, stop, .. } = context;
+        if let Some(sink) = outlet.target.sink().map(Options::build) {
+            return Ok(frames.write(Metered::new(sink, meter.clone()), items).into_tasks());
         }
-        let Target::Port(name) = &self.outlet.target else { return Ok(Vec::new()) };
+        let Target::Port(name) = &outlet.target else { return Ok(Vec::new()) };
         let target = Ports::new(None, health, stop).resolve(name)?;
         let (graph, lane) = frames.hand_to("port", target.to_string(), items);
         let node = health.node(format!("port {target}"));

@@ -61,7 +61,7 @@ pub(crate) struct Speed {
 }
 
 /// Microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Latency {
     /// Half were quicker.
     pub p50_us: u64,
@@ -69,6 +69,16 @@ pub(crate) struct Latency {
     pub p99_us: u64,
     /// The slowest.
     pub max_us: u64,
+}
+
+impl Latency {
+    pub(super) fn of(delivered: &Delivered) -> Self {
+        Self {
+            p50_us: delivered.latency.value_at_quantile(0.5),
+            p99_us: delivered.latency.value_at_quantile(0.99),
+            max_us: delivered.latency.max(),
+        }
+    }
 }
 
 impl Report {
@@ -119,11 +129,7 @@ impl Report {
             cpu_ratio_to_plain_loop: used.cpu.as_secs_f64()
                 / plain.used.cpu.as_secs_f64().max(1e-9),
             rss_peak_bytes: rss_peak_bytes(),
-            latency: Latency {
-                p50_us: delivered.latency.value_at_quantile(0.5),
-                p99_us: delivered.latency.value_at_quantile(0.99),
-                max_us: delivered.latency.max(),
-            },
+            latency: Latency::of(&delivered),
             nodes,
         }
     }

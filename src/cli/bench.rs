@@ -13,8 +13,10 @@ use serde::Serialize;
 use super::{EXIT_INTERRUPTED, cannot_start, complain, interrupted, refuse, say, unless};
 use crate::agent;
 use crate::agent::Log;
-use crate::bench::{Comparison, Output, Plan, Progress, Report};
-use crate::config::{Destination, Loaded, Setting, Target, load_with};
+use crate::bench::{
+    BenchError, Comparison, Curve, Load, Output, Plan, Point, Progress, Report, Row, Scaling,
+};
+use crate::config::{Count, Destination, Loaded, RuntimeKind, Setting, Target, load_with};
 
 /// Not all that was made was delivered.
 const EXIT_INCOMPLETE: u8 = 1;
@@ -33,6 +35,8 @@ Examples:
                                                  records, beside plain loops over the same lines
   infiniservice bench my.toml --set \"batch.max_items=64; runtime.kind=multi_thread\"
                                                  two keys at once
+  infiniservice bench my.toml --plot curve.svg   latency from a quarter to twice the load it takes
+  infiniservice bench my.toml --scale            up to 64 pipelines, all threads, batches of all sizes
 Of a file with several [[write]], one output stands for all.")]
 pub(super) struct Bench {
     /// The pipeline file, or built-in:NAME; two files are compared
@@ -63,6 +67,15 @@ pub(super) struct Bench {
     /// Write the made-up readings to the output that the file names; asks first on a terminal
     #[arg(long, conflicts_with = "sink")]
     real_outputs: bool,
+
+    /// Draw throughput and latency into this SVG file, against loads from 25 to 200 % of what the pipeline takes flat out:
+    /// ten measurements
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "real_outputs"])]
+    plot: Option<PathBuf>,
+
+    /// Measure 1 to 64 pipelines with 1 to as many threads as there are processors, and batches of 1 to 4096 items
+    #[arg(long, conflicts_with_all = ["plot", "against", "real_outputs"])]
+    scale: bool,
 
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -142,6 +155,17 @@ impl Bench {
             consent(&loaded)?;
         }
         let log = agent::start_log("warn").map_err(refuse)?;
+        if self.scale || self.plot.is_some() {
+            let ([loaded], [run]) = (&loaded[..], &runs[..]) else {
+                return Err(refuse("--plot and --scale measure one file with one output"));
+            };
+            let mut bench =
+                Several { bench: self, loaded: loaded.clone(), output: run.output, log };
+            return match &self.plot {
+                Some(path) => bench.plot(path),
+                None => bench.scale(),
+            };
+        }
         let mut reports = Vec::new();
         for (index, (loaded, run)) in loaded.iter().zip(&runs).enumerate() {
             let title = match runs.len() {
@@ -175,31 +199,21 @@ impl Bench {
         title: &str,
         log: Log,
     ) -> Result<Report, ExitCode> {
+        let mut plan = self.plan(loaded, output)?;
+        let time = self.time;
+        measured(loaded, log, ProgressLine::new(title, time), async |line| {
+            plan.run(time, |progress| line.show(progress)).await
+        })
+    }
+
+    fn plan(&self, loaded: &Loaded, output: Output) -> Result<Plan, ExitCode> {
         let plan = match (&loaded.pipelines[..], &loaded.records[..]) {
             ([], [records, ..]) => {
                 Plan::of_records(records, output, self.input.as_deref(), self.against)
             }
             (pipelines, _) => Plan::new(&pipelines[0], output),
         };
-        let mut plan = plan.map_err(refuse)?;
-        let time = self.time;
-        let runtime = agent::build_runtime(&loaded.agent.runtime).map_err(cannot_start)?;
-        let log = log.write_on(&runtime);
-        let mut line = ProgressLine::new(title, time);
-        let measured = runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = interrupted() => None,
-                measured = plan.run(time, |progress| line.show(progress)) => Some(measured),
-            }
-        });
-        line.clear();
-        drop(log);
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        match measured {
-            None => Err(ExitCode::from(EXIT_INTERRUPTED)),
-            Some(measured) => measured.map_err(refuse),
-        }
+        plan.map_err(refuse)
     }
 
     /// What is measured, one after the other: what is given once holds for both.
@@ -256,6 +270,117 @@ fn consent(loaded: &[Loaded]) -> Result<(), ExitCode> {
         _ => Err(refuse("nothing was written; without --real-outputs bench writes nowhere")),
     }
 }
+
+/// Runs one measurement in a runtime of its own, as the settings of `loaded` have it.
+///
+/// # Errors
+/// The exit code, after the reason was reported.
+fn measured<'a, T>(
+    loaded: &Loaded,
+    log: Log,
+    mut line: ProgressLine<'a>,
+    measure: impl AsyncFnOnce(&mut ProgressLine<'a>) -> Result<T, BenchError>,
+) -> Result<T, ExitCode> {
+    let runtime = agent::build_runtime(&loaded.agent.runtime).map_err(cannot_start)?;
+    let log = log.write_on(&runtime);
+    let measured = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = interrupted() => None,
+            measured = measure(&mut line) => Some(measured),
+        }
+    });
+    line.clear();
+    drop(log);
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match measured {
+        None => Err(ExitCode::from(EXIT_INTERRUPTED)),
+        Some(measured) => measured.map_err(refuse),
+    }
+}
+
+/// Many measurements of one file.
+struct Several<'a> {
+    bench: &'a Bench,
+    loaded: Loaded,
+    output: Output,
+    log: Log,
+}
+
+impl Several<'_> {
+    /// Measures the knee, then loads around it, and draws them.
+    fn plot(&mut self, path: &Path) -> Result<ExitCode, ExitCode> {
+        let flat_out = self.point(Load::FLAT_OUT, "flat out")?;
+        let knee_per_second = flat_out.per_second;
+        let mut points = Vec::new();
+        for percent in Curve::PERCENT {
+            let per_second = Some(knee_per_second * f64::from(percent) / 100.0);
+            let point = self.point(Load { pipelines: 1, per_second }, &format!("{percent} %"))?;
+            points.push((percent, point));
+        }
+        let curve = Curve { pipeline: self.title(), knee_per_second, points };
+        if let Err(error) = std::fs::write(path, curve.to_svg()) {
+            return Err(refuse(format_args!("cannot write {}: {error}", path.display())));
+        }
+        Ok(tell(&curve, curve.is_complete(), self.bench.json, ""))
+    }
+
+    /// Measures many pipelines on several threads, and then batches of several sizes.
+    fn scale(&mut self) -> Result<ExitCode, ExitCode> {
+        let as_configured = self.loaded.clone();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let powers = (0..).map(|power| 1 << power).take_while(|threads| *threads < processors);
+        let all_threads: Vec<usize> = powers.chain([processors.min(MAX_THREADS)]).collect();
+        let mut rows = Vec::new();
+        for pipelines in Scaling::PIPELINES {
+            let mut row = Row { pipelines, threads: Vec::new() };
+            for threads in &all_threads {
+                let runtime = &mut self.loaded.agent.runtime;
+                runtime.kind = match threads {
+                    1 => RuntimeKind::CurrentThread,
+                    _ => RuntimeKind::MultiThread,
+                };
+                let count = u32::try_from(*threads).unwrap_or(1);
+                runtime.worker_threads = (*threads > 1).then(|| Count::fixed(count));
+                let what = format!("{pipelines} on {threads}");
+                let point = self.point(Load { pipelines, per_second: None }, &what)?;
+                row.threads.push((*threads, point));
+            }
+            rows.push(row);
+        }
+        self.loaded = as_configured;
+        let mut batches = Vec::new();
+        for items in Scaling::BATCHES {
+            let max_items = Count::fixed(items);
+            for pipeline in &mut self.loaded.pipelines {
+                pipeline.file.batch.max_items = max_items;
+            }
+            for pipeline in &mut self.loaded.records {
+                pipeline.file.batch.max_items = max_items;
+            }
+            batches.push((items, self.point(Load::FLAT_OUT, &format!("batches of {items}"))?));
+        }
+        let scaling = Scaling { pipeline: self.title(), pipelines: rows, batches };
+        Ok(tell(&scaling, scaling.is_complete(), self.bench.json, ""))
+    }
+
+    fn point(&self, load: Load, what: &str) -> Result<Point, ExitCode> {
+        let time = self.bench.time;
+        let mut plan = self.bench.plan(&self.loaded, self.output)?;
+        measured(&self.loaded, self.log, ProgressLine::new(what, time), async |line| {
+            plan.run_under(load, time, |progress| line.show(progress)).await
+        })
+    }
+
+    fn title(&self) -> String {
+        let origins = self.loaded.pipelines.iter().map(|one| &one.origin);
+        let mut origins = origins.chain(self.loaded.records.iter().map(|one| &one.origin));
+        origins.next().cloned().unwrap_or_default()
+    }
+}
+
+/// The most worker threads that are measured, as many as `agent.toml` takes.
+const MAX_THREADS: usize = 256;
 
 /// How far it is, on one line of a terminal that is written over.
 struct ProgressLine<'a> {
