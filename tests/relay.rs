@@ -6,6 +6,8 @@ mod support;
 #[allow(dead_code)] // the tests of the client use the rest
 #[path = "host/peer.rs"]
 mod peer;
+#[path = "relay/browser.rs"]
+mod browser;
 #[path = "relay/commands.rs"]
 mod commands;
 #[path = "relay/fleet.rs"]
@@ -18,6 +20,8 @@ mod nats;
 mod prometheus;
 #[path = "relay/vsock.rs"]
 mod vsock;
+#[path = "relay/web.rs"]
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

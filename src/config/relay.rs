@@ -3,6 +3,7 @@
 mod commands;
 mod nats;
 mod pattern;
+mod web;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::wire::Format;
 pub use commands::RelayCommands;
 pub use nats::Nats;
 pub use pattern::{Found, SocketPattern, find};
+pub use web::{OPEN_HELP, Web};
 
 /// What stands for a guest's name in a pattern and in the place of its secret.
 const VM: &str = "{vm}";
@@ -40,6 +42,9 @@ pub struct RelayFile {
     /// A stream of NATS that the lines go to.
     #[serde(default, deserialize_with = "some_table")]
     pub nats: Option<Nats>,
+    /// Where the fleet is served as a web page.
+    #[serde(default, deserialize_with = "some_table")]
+    pub web: Option<Web>,
 }
 
 /// `[guests]`: their sockets, and what each of them may take.
@@ -140,6 +145,7 @@ impl Check for RelayFile {
             _ => somewhere_to_write(&self.write),
         };
         broken.extend(self.nats.iter().flat_map(|nats| nats.check(self.guests.signs())));
+        broken.extend(self.web.iter().flat_map(Web::check));
         if self.guests.secret.is_some() && self.guests.master.is_some() {
             let what = "a guest can have one key only";
             let help = "keep secret, or master";

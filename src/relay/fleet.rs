@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::history::History;
 use crate::config::Guests;
 use crate::sync::IgnorePoison;
 
@@ -196,6 +197,8 @@ pub(crate) struct Guest {
     /// What has happened, in the order of [`Count::ALL`].
     counts: [AtomicU64; Count::ALL.len()],
     state: Mutex<State>,
+    /// For the web page; empty where there is none.
+    history: Mutex<History>,
     /// Room was made in front of an output for this guest.
     pub room: Notify,
     /// A command for this guest is in flight.
@@ -247,8 +250,8 @@ pub(crate) struct Snapshot {
 
 impl Guest {
     fn new(id: u64, vm: Arc<str>) -> Self {
-        let (counts, state) = (Default::default(), Mutex::default());
-        Self { id, vm, counts, state, room: Notify::new(), asked: Notify::new() }
+        let (counts, state, history) = (Default::default(), Mutex::default(), Mutex::default());
+        Self { id, vm, counts, state, history, room: Notify::new(), asked: Notify::new() }
     }
 
     /// Counts `what` once.
@@ -304,6 +307,11 @@ impl Guest {
     /// Its agent has said its version.
     pub(crate) fn runs(&self, version: &str) {
         self.state.lock().ignore_poison().version = Some(version.into());
+    }
+
+    /// Its last readings and events.
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().ignore_poison()
     }
 
     /// What is known of it `now`; a line or a reading counts for as long as `settings` say.

@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub outputs: Vec<Arc<FairQueue>>,
     /// Whether readings are served to Prometheus.
     pub serves_metrics: bool,
+    /// Whether the web page is served.
+    pub serves_web: bool,
     /// For how long an output tells lines apart by message ids, where one does.
     pub message_ids: Option<Duration>,
     /// What guests are asked over NATS.
@@ -307,10 +309,26 @@ impl Connection<'_> {
         {
             self.guest.runs(&version);
         }
-        if kind == Kind::Metrics && self.shared.serves_metrics {
-            metrics::keep(&self.shared.fleet, self.guest, &line);
-        }
+        self.keep(kind, &line, now);
         self.hand_on(kind, line, now).await;
+    }
+
+    /// Keeps what those see who look at the guest as it is now.
+    fn keep(&self, kind: Kind, line: &[u8], at: SystemTime) {
+        let Shared { serves_metrics, serves_web, fleet, .. } = self.shared;
+        match kind {
+            Kind::Metrics if *serves_metrics || *serves_web => {
+                let reading = metrics::reading(line, Instant::now());
+                if let Some(reading) = reading.as_ref().filter(|_| *serves_web) {
+                    self.guest.history().read(reading, line, at);
+                }
+                if *serves_metrics {
+                    metrics::keep(fleet, self.guest, reading.as_ref());
+                }
+            }
+            Kind::Event if *serves_web => self.guest.history().hear(line, at),
+            _ => {}
+        }
     }
 
     /// Puts a line in front of every output. One that must not be lost waits for room, and with it this guest, whose own

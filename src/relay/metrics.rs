@@ -15,12 +15,12 @@ use crate::model::{Cpu, Disk, Interface, Load, Memory, Mount, Network, SystemMet
 use crate::wire::prometheus::{header, pair};
 use crate::wire::{Format, PROMETHEUS_END};
 
-/// Keeps the reading in a metrics line, or counts that it cannot be read.
-pub(super) fn keep(fleet: &Fleet, guest: &Guest, line: &[u8]) {
+/// Keeps a reading, or counts that it cannot be read.
+pub(super) fn keep(fleet: &Fleet, guest: &Guest, reading: Option<&SystemMetrics>) {
     let now = Instant::now();
     let mut text = Vec::new();
-    let encoded = reading(line, now)
-        .is_some_and(|reading| Format::Prometheus.encode(&reading, &mut text).is_ok());
+    let encoded =
+        reading.is_some_and(|reading| Format::Prometheus.encode(reading, &mut text).is_ok());
     match std::str::from_utf8(&text) {
         Ok(text) if encoded => {
             let labels = labels(&fleet.site, &guest.vm);
@@ -190,7 +190,7 @@ const FAMILIES: [(&str, &str); 5] = [
 
 /// The reading in a metrics line of today's host; `None` where it is none. Parts that an agent has marked as missing are left
 /// out.
-fn reading(line: &[u8], now: Instant) -> Option<SystemMetrics> {
+pub(super) fn reading(line: &[u8], now: Instant) -> Option<SystemMetrics> {
     let Line { data } = serde_json::from_slice(line).ok()?;
     let has = |group: &str| data.missing.iter().all(|missing| missing != group);
     let kib = |kib: u64| kib.saturating_mul(1024);
@@ -287,6 +287,10 @@ mod tests {
     use crate::config::Guests;
 
     const LINE: &str = r#"{"type":"metrics","data":{"system":{"cpu":{"usage_percent":12.5,"cores_usage":[10]},"memory":{"total_kb":8,"used_kb":4},"disk":{"usage_stats":[{"mount_point":"/","total_gb":1.0,"used_gb":0.5,"available_gb":0.25,"filesystem":"ext4"},{"mount_point":"/","filesystem":"ext4"}]},"network":{"interfaces":[{"name":"eth\"0 x","bytes_received":7,"bytes_sent":1}]},"uptime_seconds":3600,"load_average":{"load_1min":0.1}},"missing":["load"]}}"#;
+
+    fn keep(fleet: &Fleet, guest: &Guest, line: &[u8]) {
+        super::keep(fleet, guest, reading(line, Instant::now()).as_ref());
+    }
 
     fn fleet(series: u32) -> Fleet {
         let settings =

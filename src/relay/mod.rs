@@ -1,11 +1,12 @@
 //! The relay: reads the sockets of all guests of a machine, and hands their lines to files, sockets, standard output, NATS and
-//! Prometheus.
+//! Prometheus; a web page shows the guests.
 //!
 //! ```text
 //!            a task for each guest                                          a task for each output
 //!  watch ─▶ [ connect ─▶ rate ▸ frame ▸ parse ▸ count ] ─▶ fair queue ─▶ [ turns ▸ wrap ] ─▶ file, socket, stdout
 //!  folders        ▲                     │                  a share for                          │
-//!                 │                     └─▶ newest reading ─▶ /metrics   each guest             │
+//!                 │                     ├─▶ newest reading ─▶ /metrics   each guest             │
+//!                 │                     └─▶ last readings, events ─▶ web page                   │
 //!                 └── keep-alives, acknowledgements ◀── every output has the lines before ◀─────┘
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! Every bound stands in the table of `docs/architecture.md`.
 
 pub(crate) mod fleet;
+mod history;
 mod watch;
 mod way;
 mod guest;
@@ -33,6 +35,7 @@ mod connection;
 mod commands;
 mod subject;
 mod metrics;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +50,7 @@ use commands::in_flight::InFlight;
 use fair_queue::FairQueue;
 use fleet::Fleet;
 use guest::Shared;
+use web::Web;
 
 /// How long the outputs have for what is left at the end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -54,7 +58,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs the relay until `stop`, or until an output has ended for good.
 ///
 /// # Errors
-/// A place where metrics are to be served cannot be listened at.
+/// A place where metrics or the web page are to be served cannot be listened at.
 pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, String> {
     let site = file.site.clone().unwrap_or_else(name_of_this_machine);
     let fleet = Arc::new(Fleet::new(&site, file.guests));
@@ -71,6 +75,11 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
             queues.push(queue);
         }
     }
+    let serves_web = file.web.is_some();
+    let web = match file.web {
+        Some(web) => Some(Web::start(&fleet, web).await.map_err(|error| error.to_string())?),
+        None => None,
+    };
     let message_ids = file.nats.as_ref().map(|nats| nats.duplicates.get());
     let asks = file.nats.clone().and_then(|nats| Some((nats.commands.clone()?, nats)));
     if let Some(settings) = file.nats {
@@ -86,6 +95,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         fleet,
         outputs: queues.clone(),
         serves_metrics,
+        serves_web,
         message_ids,
         takes_commands: asks.is_some(),
         commands: InFlight::default(),
@@ -117,7 +127,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         outcome
     };
     let (outcome, ()) = tokio::join!(outputs, guests);
-    drop(servers);
+    drop((servers, web));
     Ok(outcome)
 }
 

@@ -57,8 +57,8 @@ fn token(name: &str) -> String {
     token
 }
 
-/// The name that a [`token`] stands for.
-fn name(token: &str) -> Option<String> {
+/// The name that a [`token`] stands for; of any bytes that are not escaped, too.
+pub(super) fn name(token: &str) -> Option<String> {
     if token == "%" {
         return Some(String::new());
     }

@@ -1,6 +1,7 @@
 //! `infiniservice-host relay`: reads all guests of this machine, until SIGINT or SIGTERM. What it does is in
 //! [`crate::relay`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,7 +12,7 @@ use super::{Failed, print, say};
 use crate::agent;
 use crate::cli::{EXIT_CONFIG, EXIT_OUTPUT, EXIT_SPENT, EXIT_SYSTEM, complain, interrupted};
 use crate::commands::verify::secret::harden;
-use crate::config::load_relay;
+use crate::config::{OPEN_HELP, Web, load_relay};
 use crate::pipeline::{ExitStatus, Outcome};
 use crate::relay;
 
@@ -20,6 +21,11 @@ pub(super) struct Relay {
     /// Which sockets are read, and where the lines go: see docs/relay.md
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+
+    /// Serve the fleet as a web page at this address, whatever [web] of the file says; one that is not of this machine alone
+    /// needs token in [web]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    web: Option<SocketAddr>,
 
     /// Only say whether the file is right
     #[arg(long)]
@@ -34,19 +40,27 @@ impl Relay {
     pub(super) fn run(&self) -> Result<u8, Failed> {
         let failed = |code, what| Failed { code, what };
         let loaded = load_relay(&self.config, &|name| std::env::var(name).ok());
-        let (file, warnings) = match loaded {
+        let (mut file, warnings) = match loaded {
             Ok(loaded) => loaded,
             Err(errors) => {
                 errors.iter().for_each(|error| complain(&error.to_string()));
                 return Ok(EXIT_CONFIG);
             }
         };
+        if let Some(address) = self.web {
+            let web = file.web.get_or_insert_with(|| Web::at(address));
+            web.address = address;
+            if web.is_open() {
+                let what = format!("other machines could read the page at {address}: {OPEN_HELP}");
+                return Err(failed(EXIT_CONFIG, what));
+            }
+        }
         if self.check {
             warnings.iter().for_each(|warning| complain(&warning.to_string()));
             say(&format!("{} is right", self.config.display()));
             return Ok(0);
         }
-        if file.guests.signs() {
+        if file.guests.signs() || file.web.as_ref().is_some_and(|web| web.token.is_some()) {
             harden().map_err(|error| failed(EXIT_SYSTEM, error.to_string()))?;
         }
         if let Some(vm) = &self.key {
