@@ -108,7 +108,7 @@ async fn the_fleet_is_served_as_it_is_and_as_it_changes() {
     let place = Place::new();
     let (web, _never) = (place.guest("web"), place.guest("db.prod"));
     let [at] = free();
-    let _relay = place.relay("", &format!("{}[web]\naddress = \"{at}\"", output()));
+    let _relay = place.relay("silence = \"1h\"", &format!("{}[web]\naddress = \"{at}\"", output()));
     let mut events = Events::open(at).await;
     let (name, fleet) = events.next().await;
     assert_eq!((name.as_str(), &fleet["site"]), ("fleet", &"lab".into()));
@@ -306,7 +306,7 @@ async fn in_a_browser_guests_are_rows_that_change_and_nothing_that_they_say_is_o
     let (calm, hostile) = (place.guest("calm"), place.guest(name));
     let _idle: Vec<_> = (0..3).map(|number| place.guest(&format!("idle-{number}"))).collect();
     let [at] = free();
-    let _relay = place.relay("", &format!("{}[web]\naddress = \"{at}\"", output()));
+    let _relay = place.relay("silence = \"1h\"", &format!("{}[web]\naddress = \"{at}\"", output()));
     let (mut calm, mut hostile) = (accept(&calm).await, accept(&hostile).await);
     calm.say(reading(12.5, "init")).await;
     let text = Value::from(HOSTILE);
