@@ -84,7 +84,8 @@ impl ConcurrencyLimit {
     }
 
     /// A permit, if one is free.
-    pub(super) fn try_acquire(&self) -> Option<Permit> {
+    #[cfg(test)]
+    fn try_acquire(&self) -> Option<Permit> {
         let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
         Some(Permit { permit: Some(permit), limit: self.clone() })
     }

@@ -1,6 +1,5 @@
 //! The stage that acts: requests in, replies out, a bounded number at once.
 
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -9,9 +8,10 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::concurrency::{ConcurrencyLimit, Permit, QueueSlot};
+use super::admission::Admission;
+use super::concurrency::{ConcurrencyLimit, Permit};
 use super::panic_text;
 use super::stage::{EventCount, StageError, short_name};
 use super::stats::StageStats;
@@ -74,8 +74,7 @@ pub(super) struct HandlerTask<H: Handler> {
     inbox: mpsc::Receiver<H::In>,
     open: bool,
     outlet: mpsc::Sender<H::Out>,
-    limit: ConcurrencyLimit,
-    waiting: VecDeque<(H::In, QueueSlot)>,
+    admission: Admission<H::In>,
     running: JoinSet<()>,
     stats: Arc<StageStats>,
 }
@@ -93,8 +92,7 @@ impl<H: Handler> HandlerTask<H> {
             inbox,
             open: true,
             outlet,
-            limit,
-            waiting: VecDeque::new(),
+            admission: Admission::new(limit),
             running: JoinSet::new(),
             stats,
         }
@@ -102,70 +100,44 @@ impl<H: Handler> HandlerTask<H> {
 
     async fn pump(&mut self) -> Result<(), StageError> {
         loop {
-            while !self.waiting.is_empty()
-                && let Some(permit) = self.limit.try_acquire()
-                && let Some((request, _slot)) = self.waiting.pop_front()
-            {
-                self.start(request, 1, permit);
-            }
-            self.stats.buffered((self.waiting.len() + self.running.len()) as u64);
-            if !self.open && self.waiting.is_empty() && self.running.is_empty() {
+            let (waiting, running) = (self.admission.len(), self.running.len());
+            self.stats.buffered((waiting + running) as u64);
+            if !self.open && waiting == 0 && running == 0 {
                 return Ok(());
             }
-            let deadlines = self.waiting.iter().map(|(request, _)| self.handler.deadline(request));
-            let late = deadlines.flatten().min();
             tokio::select! {
                 biased;
-                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                Some(_) = self.running.join_next() => {}
+                Some((request, permit)) = self.admission.next(|request| self.handler.deadline(request)) => {
+                    self.start(request, 1, permit);
+                }
                 request = self.inbox.recv(), if self.open => match request {
                     None => self.open = false,
                     Some(request) => self.admit(request).await,
                 },
-                // A permit that another handler has released.
-                permit = self.limit.acquire(), if !self.waiting.is_empty() => {
-                    if let Some((request, _slot)) = self.waiting.pop_front() {
-                        self.start(request, 1, permit);
-                    }
-                }
-                () = sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => {
-                    self.give_up(Instant::now()).await;
-                }
             }
-        }
-    }
-
-    /// Handles the waiting requests whose deadline has passed.
-    async fn give_up(&mut self, now: Instant) {
-        let is_late = |(request, _): &(H::In, QueueSlot)| {
-            self.handler.deadline(request).is_some_and(|deadline| deadline <= now)
-        };
-        let late: Vec<usize> =
-            (0..self.waiting.len()).filter(|at| is_late(&self.waiting[*at])).collect();
-        for at in late.into_iter().rev() {
-            let Some((request, _slot)) = self.waiting.remove(at) else { continue };
-            let permit = self.limit.acquire_urgent().await;
-            self.start(request, 1, permit);
         }
     }
 
     async fn admit(&mut self, mut request: H::In) {
         self.stats.received(1);
         if let Some(part) = self.handler.at_once(&mut request) {
-            let permit = self.limit.acquire_urgent().await;
+            let permit = self.admission.urgent().await;
             self.start(part, 0, permit);
         }
         if self.handler.urgent(&request) {
-            let permit = self.limit.acquire_urgent().await;
+            let permit = self.admission.urgent().await;
             self.start(request, 1, permit);
-        } else if let Some(slot) = self.limit.queue_slot() {
-            self.handler.admitted(&request);
-            self.waiting.push_back((request, slot));
-            self.stats.queued(self.waiting.len() as u64);
-        } else {
-            for reply in self.handler.refuse(request) {
-                let _ = self.outlet.send(reply).await; // the replies have no reader any more
+            return;
+        }
+        match self.admission.queue(request).map(|request| self.handler.admitted(request)) {
+            Ok(()) => self.stats.queued(self.admission.len() as u64),
+            Err(request) => {
+                for reply in self.handler.refuse(request) {
+                    let _ = self.outlet.send(reply).await; // the replies have no reader any more
+                }
+                self.stats.sent(1);
             }
-            self.stats.sent(1);
         }
     }
 

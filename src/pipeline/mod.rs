@@ -2,7 +2,7 @@
 //!
 //! In reading order: `stage` has the traits to implement, `builder` puts stages together, and the rest runs them:
 //! [`chain`] (stages fused in one task), `ring` (broadcast of the newest items), `task` (sources, segments and
-//! sinks), `handler` (requests, under a [`ConcurrencyLimit`]), `supervise` (restart after a fault,
+//! sinks), `handler` (requests; `admission` says which starts next under a [`ConcurrencyLimit`]), `supervise` (restart after a fault,
 //! logged through `log_limit`), [`tap`] (a look at what passes), `state_store` (state that survives a reload), [`mod@run`] (all tasks of a graph, to
 //! the end). `stats` counts items, `memory_budget` bytes, and [`topology`] is what a graph looks like.
 //!
@@ -17,6 +17,7 @@ pub(crate) mod log_limit;
 pub mod tap;
 pub mod topology;
 pub(crate) mod concurrency;
+mod admission;
 pub(crate) mod ring;
 pub mod run;
 pub(crate) mod state_store;
