@@ -277,7 +277,7 @@ async fn a_full_disk_refuses_what_must_be_written_down_and_nothing_is_lost_by_it
     log.finish(&mut completed("read", false, 0));
     disk.set(Faults::default());
     assert_eq!(log.claim(&script), Claim::New);
-    assert_eq!(log.start("script", true).await, Ok(()));
+    log.start("script", true).await.unwrap();
     drop(log);
     let log = begin(&disk, "b", NOW);
     let told = recovered(&log).await;
@@ -370,7 +370,7 @@ async fn damage_costs_what_it_hits_and_no_trust() {
         let log = begin(&disk, "b", NOW);
         assert_eq!(disk.aside().as_deref(), Some(foreign), "kept for a person");
         assert_eq!(log.claim(&request("a", true)), Claim::New);
-        assert_eq!(log.start("a", true).await, Ok(()));
+        log.start("a", true).await.unwrap();
         drop(log);
         assert_eq!(recovered(&begin(&disk, "b", NOW)).await.len(), 1);
     }
@@ -407,6 +407,7 @@ async fn what_is_no_file_of_ours_is_left_alone_and_no_script_starts() {
         assert_eq!(log.claim(&request("a", true)), Claim::New);
         log.start("a", false).await.unwrap();
         let error = log.start("a", true).await.unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("remove") || error.contains("directory"), "{error}");
         assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
         drop(log);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
+use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands::actions::{Afterwards, Done};
@@ -27,7 +28,7 @@ use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::execute::running::Running;
 use crate::commands::process::ProgramOutput;
 use crate::commands::reply::Outbound;
-use crate::commands::request_log::{Claim, RequestLog};
+use crate::commands::request_log::{Claim, LogError, RequestLog};
 use crate::metrics::latest::Latest;
 use crate::pipeline::Handler;
 use crate::wire::Format;
@@ -261,7 +262,8 @@ impl Execute {
             RequestKind::Script(_) => request.deadline() + GRACE,
             RequestKind::Action(_) | RequestKind::Raw(_) => request.answered_by(),
         };
-        if let Err(why) = self.start(&permit).await {
+        if let Err(error) = self.start(&permit).await {
+            let why = error.to_string();
             self.not_run(&permit, &why).await;
             return Some((Outcome::refused(why), None));
         }
@@ -292,15 +294,13 @@ impl Execute {
 
     /// Writes the start to the request log. If that fails, a script does not run, nor does another request that changes the
     /// machine if the audit is required.
-    async fn start(&self, permit: &Permit) -> Result<(), String> {
+    async fn start(&self, permit: &Permit) -> Result<(), NotRecorded> {
         let what = &permit.request().kind;
         let kind = if matches!(what, RequestKind::Script(_)) { "script" } else { "command" };
         let started = self.log.start(&permit.request().id, what.changes_machine()).await;
         let is_required = self.audit.as_ref().is_none_or(Audit::is_required);
         match started {
-            Err(why) if kind == "script" || is_required => Err(format!(
-                "it cannot be written down that the {kind} begins, so it is not run: {why}"
-            )),
+            Err(error) if kind == "script" || is_required => Err(NotRecorded { kind, error }),
             _ => Ok(()),
         }
     }
@@ -346,6 +346,15 @@ impl Execute {
         self.not_run(permit, outcome.error.as_deref().unwrap_or_default()).await;
         Some(outcome)
     }
+}
+
+/// A request is not run, because its start could not be written to the request log.
+#[derive(Debug, Error)]
+#[error("it cannot be written down that the {kind} begins, so it is not run: {error}")]
+struct NotRecorded {
+    /// `script` or `command`.
+    kind: &'static str,
+    error: LogError,
 }
 
 fn completed(execution_id: String, outcome: Outcome) -> Outbound {

@@ -2,12 +2,13 @@
 //! what is in it. Blocks as its storage does.
 
 use std::io;
+use std::sync::Arc;
 
 use super::SIZE;
+use super::error::{LogError, Unusable};
 use super::event::{BODY_MAX, CODES, Event};
 use crate::pipeline::LogLimit;
 use crate::record_file::{self, HEAD, Names, Reader, RecordFile, Storage, append_all};
-use crate::sinks::why;
 
 /// The names of the file in the state folder. The lock has a file of its own, since the folder's is the spool's.
 pub const NAMES: Names = Names {
@@ -40,7 +41,7 @@ pub(super) struct Found {
 pub(super) struct Disk {
     pub(super) file: RecordFile<dyn Storage>,
     /// Why it cannot be used.
-    unusable: Option<String>,
+    unusable: Option<Arc<Unusable>>,
     /// Writing fails.
     pub(super) failing: LogLimit,
 }
@@ -51,15 +52,13 @@ impl Disk {
         storage: io::Result<Box<dyn Storage>>,
         take: impl FnMut(Event),
     ) -> (Self, Found) {
-        let opened = storage.map_err(|error| why(&error)).and_then(|mut storage| {
-            let found = read(&mut *storage, take);
-            let found = found.map_err(|error| format!("it cannot be read: {}", why(&error)))?;
+        let opened = storage.map_err(Unusable::Open).and_then(|mut storage| {
+            let found = read(&mut *storage, take).map_err(Unusable::Read)?;
             if let Some(wrong) = &found.wrong {
                 let (records, refused) = (found.records, "envelopes of before now are refused");
                 tracing::warn!(wrong, records, "the request log is damaged; {refused}");
                 if records == 0 {
-                    let stays = "nothing in it can be used, nor can it be set aside";
-                    storage.set_aside().map_err(|error| format!("{stays}: {}", why(&error)))?;
+                    storage.set_aside().map_err(Unusable::SetAside)?;
                 }
             }
             Ok((storage, found))
@@ -72,15 +71,16 @@ impl Disk {
                 (Self { file, ..Self::default() }, found)
             }
             Err(trouble) => {
-                tracing::error!(trouble, "the request log cannot be used; it is in memory only");
-                (Self { unusable: Some(trouble), ..Self::default() }, Found::default())
+                tracing::error!(%trouble, "the request log cannot be used; it is in memory only");
+                (Self { unusable: Some(Arc::new(trouble)), ..Self::default() }, Found::default())
             }
         }
     }
 
     /// The end of each write, where there is no file.
-    pub(super) fn without_file(&self) -> Option<Result<(), String>> {
-        (!self.file.has_storage()).then(|| self.unusable.clone().map_or(Ok(()), Err))
+    pub(super) fn without_file(&self) -> Option<Result<(), LogError>> {
+        let unusable = || self.unusable.clone().map(LogError::Unusable);
+        (!self.file.has_storage()).then(|| unusable().map_or(Ok(()), Err))
     }
 
     /// Whether `bytes` more would be too many.

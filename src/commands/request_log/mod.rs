@@ -31,6 +31,7 @@
 //! faster to read at a start has not been measured.)
 
 mod continued;
+mod error;
 mod event;
 mod file;
 mod payload;
@@ -66,6 +67,7 @@ use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
 pub use continued::{Continued, END_BYTES_MAX, Found};
+pub use error::{LogError, Unusable};
 pub use file::NAMES;
 pub use recovery::{LATE, Recovery};
 pub use replay::NONCES_KEPT;
@@ -301,8 +303,8 @@ impl RequestLog {
     /// Records the start. If `durable`, it is on the disk when this returns.
     ///
     /// # Errors
-    /// It could not be written: the end of a sentence that says why.
-    pub async fn start(&self, id: &str, durable: bool) -> Result<(), String> {
+    /// It could not be written.
+    pub async fn start(&self, id: &str, durable: bool) -> Result<(), LogError> {
         self.note(id, Progress::Started);
         match durable {
             true => self.sync().await,
@@ -366,8 +368,8 @@ impl RequestLog {
     /// Waits until all records so far are on the disk; one sync serves all that wait.
     ///
     /// # Errors
-    /// The end of a sentence.
-    pub async fn sync(&self) -> Result<(), String> {
+    /// They could not be written.
+    pub async fn sync(&self) -> Result<(), LogError> {
         if !self.0.blocks {
             return self.0.write(true);
         }
@@ -381,10 +383,9 @@ impl RequestLog {
                 let _turn = turn; // also if no request waits any more
                 inner.write(true)
             };
-            spawn_blocking(write).await.unwrap_or_else(|error| Err(error.to_string()))
+            spawn_blocking(write).await?
         };
-        let slow = |_| Err(format!("the request log takes longer than {PATIENCE:?}"));
-        timeout(PATIENCE, synced).await.unwrap_or_else(slow)
+        timeout(PATIENCE, synced).await.unwrap_or(Err(LogError::Late))
     }
 
     /// Records an orderly stop. Blocks.
@@ -446,7 +447,7 @@ impl Inner {
     }
 
     /// Writes the pending records, and syncs them if `sync`.
-    fn write(&self, sync: bool) -> Result<(), String> {
+    fn write(&self, sync: bool) -> Result<(), LogError> {
         let mut disk = self.disk.lock().ignore_poison();
         let mut live = self.live();
         if let Some(done) = disk.without_file() {
@@ -481,7 +482,7 @@ impl Inner {
             Ok(()) if disk.failing.is_over() => tracing::info!("the request log is written again"),
             _ => {}
         }
-        done.map_err(|error| why(&error))
+        done.map_err(LogError::Write)
     }
 }
 

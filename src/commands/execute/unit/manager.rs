@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use thiserror::Error;
 use zbus::{Fd, Message, Variant};
 
 /// Where it listens; only root may connect.
@@ -43,15 +44,18 @@ impl Service<'_> {
     /// Has systemd start it, which may take `patience` for each step. Blocks.
     ///
     /// # Errors
-    /// The end of a sentence: systemd does not.
-    pub(super) fn start(&self, patience: Duration) -> Result<(), String> {
+    /// systemd does not.
+    pub(super) fn start(&self, patience: Duration) -> Result<(), ManagerError> {
         let wrong = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock => format!("systemd did not answer within {patience:.1?}"),
-            _ => format!("systemd's socket {SOCKET}: {error}"),
+            io::ErrorKind::WouldBlock => ManagerError::Late { after: patience },
+            _ => ManagerError::Socket(error),
         };
-        let call = self.call().map_err(|error| error.to_string())?;
+        let call = self.call()?;
         let mut manager = Manager::connect(Path::new(SOCKET), patience).map_err(wrong)?;
-        manager.ask(&call).map_err(wrong)?
+        match manager.ask(&call).map_err(wrong)? {
+            Reply::Done => Ok(()),
+            Reply::Refused(why) => Err(ManagerError::Refused(why)),
+        }
     }
 
     fn call(&self) -> zbus::Result<Message> {
@@ -80,6 +84,34 @@ impl Service<'_> {
             .interface("org.freedesktop.systemd1.Manager")
             .build(&(self.name, "fail", &properties[..], none))
     }
+}
+
+/// Why systemd does not start a service: the end of a sentence.
+#[derive(Debug, Error)]
+pub(super) enum ManagerError {
+    /// The call cannot be put into a message.
+    #[error(transparent)]
+    Message(#[from] zbus::Error),
+    /// systemd takes too long.
+    #[error("systemd did not answer within {after:.1?}")]
+    Late {
+        /// How long it could take for each step.
+        after: Duration,
+    },
+    /// Its socket is not there, or is closed.
+    #[error("systemd's socket {SOCKET}: {0}")]
+    Socket(io::Error),
+    /// It refuses the call, in its own words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What comes back for a call.
+#[derive(Debug, PartialEq)]
+enum Reply {
+    Done,
+    /// The manager's words.
+    Refused(String),
 }
 
 /// A connection.
@@ -116,8 +148,8 @@ impl Manager {
         }
     }
 
-    /// Sends a call, and gives what comes back: an error of the other side is a sentence.
-    fn ask(&mut self, call: &Message) -> io::Result<Result<(), String>> {
+    /// Sends a call, and gives what comes back.
+    fn ask(&mut self, call: &Message) -> io::Result<Reply> {
         let data = call.data();
         let fds: Vec<BorrowedFd<'_>> = data.fds().iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
@@ -139,7 +171,7 @@ impl Manager {
     }
 
     /// The next message, where it is a reply.
-    fn reply(&mut self) -> io::Result<Option<Result<(), String>>> {
+    fn reply(&mut self) -> io::Result<Option<Reply>> {
         let mut head = [0; 16];
         self.stream.read_exact(&mut head)?;
         let number = |at: usize| {
@@ -157,12 +189,12 @@ impl Manager {
         let mut rest = vec![0; fields + body];
         self.stream.read_exact(&mut rest)?;
         Ok(match head[1] {
-            2 => Some(Ok(())),
+            2 => Some(Reply::Done),
             3 => {
                 // A text: its length, the text, NUL.
                 let text = rest.get(fields + 4..).unwrap_or_default();
                 let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-                Some(Err(String::from_utf8_lossy(text).into_owned()))
+                Some(Reply::Refused(String::from_utf8_lossy(text).into_owned()))
             }
             _ => None,
         })
@@ -206,7 +238,7 @@ mod tests {
         }
     }
 
-    fn asked(replies: Vec<(u8, &'static str)>) -> io::Result<Result<(), String>> {
+    fn asked(replies: Vec<(u8, &'static str)>) -> io::Result<Reply> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("private");
         let listener = UnixListener::bind(&path).unwrap();
@@ -232,9 +264,9 @@ mod tests {
 
     #[test]
     fn a_call_is_answered_or_refused_whatever_is_said_between() {
-        assert_eq!(asked(vec![(2, "/job/1")]).unwrap(), Ok(()));
+        assert_eq!(asked(vec![(2, "/job/1")]).unwrap(), Reply::Done);
         let refused = asked(vec![(3, "Unit a.service already exists.")]);
-        assert_eq!(refused.unwrap(), Err("Unit a.service already exists.".to_owned()));
+        assert_eq!(refused.unwrap(), Reply::Refused("Unit a.service already exists.".to_owned()));
         assert!(asked(vec![]).is_err(), "it went away");
     }
 }

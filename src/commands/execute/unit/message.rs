@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use zeroize::Zeroizing;
 
+use crate::commands::actions::argument::ArgumentError;
 use crate::commands::actions::plan::Effect;
 use crate::commands::actions::{Done, registry};
 use crate::commands::decode::request::{RawCommand, RequestKind, Script};
@@ -46,6 +48,17 @@ pub(super) enum Portable {
     Script(Script),
 }
 
+/// Why a request cannot be read again.
+#[derive(Debug, Error)]
+pub(super) enum PortableError {
+    /// It is no message of an action.
+    #[error("the agent and its unit do not understand each other; restart the agent")]
+    NotUnderstood,
+    /// The action, or an argument, is not known.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+}
+
 /// What the unit says.
 #[derive(Serialize, Deserialize)]
 pub(super) enum FromUnit {
@@ -79,19 +92,17 @@ impl Portable {
     }
 
     /// The request again.
-    pub(super) fn into_request(self) -> Result<RequestKind, String> {
-        let unread =
-            || "the agent and its unit do not understand each other; restart the agent".to_owned();
+    ///
+    /// # Errors
+    /// The agent is of another version than this program.
+    pub(super) fn into_request(self) -> Result<RequestKind, PortableError> {
         Ok(match self {
             Self::Action(message) => match inbound::parse(&message, 0) {
                 Ok(Message::Safe(safe)) => {
                     let name = safe.action.unwrap_or_default();
-                    RequestKind::Action(
-                        registry::request(&name, safe.arguments)
-                            .map_err(|error| error.to_string())?,
-                    )
+                    RequestKind::Action(registry::request(&name, safe.arguments)?)
                 }
-                _ => return Err(unread()),
+                _ => return Err(PortableError::NotUnderstood),
             },
             Self::Raw(raw) => RequestKind::Raw(raw),
             Self::Script(script) => RequestKind::Script(script),

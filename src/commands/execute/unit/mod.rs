@@ -145,7 +145,7 @@ impl Units {
             };
             service.start(patience)
         });
-        started.await.map_err(NotStarted::because)?.map_err(NotStarted::Failed)?;
+        started.await.map_err(NotStarted::because)?.map_err(NotStarted::because)?;
         unit.begin(order, patience).await
     }
 

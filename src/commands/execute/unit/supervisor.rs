@@ -111,7 +111,7 @@ pub(super) async fn run(socket: StdStream, mut end: File, settings: Settings) ->
     let mut asks = std::pin::pin!(listen(lines, decided));
     let mut asked_to_end = signal(SignalKind::terminate())?;
     let done = match order.request.into_request() {
-        Err(why) => Outcome::refused(why).into(),
+        Err(error) => Outcome::refused(error.to_string()).into(),
         Ok(request) => {
             let judge = order.is_limited.then(|| -> Judge<'_> {
                 let (agent, decisions) = (&agent, &mut decisions);
