@@ -2,6 +2,7 @@
 //!
 //! `tree` writes and removes the files; this says which, and tells systemd.
 
+mod error;
 mod tree;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use self::error::InstallError;
 use self::tree::{Change, File, Kind, Tree};
 use super::{EXIT_SYSTEM, complain, init, refuse, say, unless};
 use crate::commands::actions::power;
@@ -179,7 +181,12 @@ fn is_below_the_agent() -> bool {
 }
 
 /// Prints what was done, and has systemd take it.
-fn finish(place: &Place, tree: &Tree<'_>, done: Result<(), String>, after: &[&[&str]]) -> ExitCode {
+fn finish(
+    place: &Place,
+    tree: &Tree<'_>,
+    done: Result<(), InstallError>,
+    after: &[&[&str]],
+) -> ExitCode {
     let would = if place.dry_run { "would be " } else { "" };
     let lines = tree.changes().iter().map(|change| format!("{would}{change}\n"));
     let said = say(&lines.collect::<String>());
@@ -196,7 +203,7 @@ fn finish(place: &Place, tree: &Tree<'_>, done: Result<(), String>, after: &[&[&
 ///
 /// # Errors
 /// One that is there has failed, or takes too long: the first of them.
-fn steps(place: &Place, steps: &[&[&str]]) -> Result<(), String> {
+fn steps(place: &Place, steps: &[&[&str]]) -> Result<(), InstallError> {
     if place.root != Path::new("/") || !power::is_systemd() {
         return Ok(());
     }
@@ -211,24 +218,26 @@ fn steps(place: &Place, steps: &[&[&str]]) -> Result<(), String> {
     result
 }
 
-fn run(words: &[&str]) -> Result<(), String> {
-    let shown = words.join(" ");
+fn run(words: &[&str]) -> Result<(), InstallError> {
+    let command = words.join(" ");
     let mut program = Command::new(words[0]);
     program.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
     let (tell, told) = sync_channel(1);
     let waiting = std::thread::Builder::new().name(words[0].to_owned());
     let started = waiting.spawn(move || tell.send(program.output()).is_ok());
-    started.map_err(|error| format!("cannot run {shown}: {error}"))?;
+    if let Err(error) = started {
+        return Err(InstallError::Start { command, error });
+    }
     match told.recv_timeout(PATIENCE) {
         // A machine without udev has no need of its rules.
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Ok(Err(error)) => Err(format!("cannot run {shown}: {error}")),
+        Ok(Err(error)) => Err(InstallError::Start { command, error }),
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            Err(format!("{shown} failed ({}): {}", output.status, why.trim()))
+            let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(InstallError::Failed { command, status: output.status, stderr })
         }
-        Err(_) => Err(format!("{shown} has not ended after {} s", PATIENCE.as_secs())),
+        Err(_) => Err(InstallError::TooSlow { command }),
     }
 }
 
@@ -398,7 +407,7 @@ mod tests {
         let (lab, outside) = (Lab::new(), Lab::new());
         std::os::unix::fs::symlink(outside.0.path(), lab.at("/etc")).unwrap();
         let told = Tree::new(lab.0.path(), false).install(&files("program".into())).unwrap_err();
-        assert!(told.contains("is a link"), "{told}");
+        assert!(matches!(&told, InstallError::Link(link) if *link == lab.at("/etc")), "{told}");
         assert_eq!(outside.all(), []);
 
         for record in ["- /../etc/passwd\n", "nonsense\n", "- etc\n"] {

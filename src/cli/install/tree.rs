@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::error::InstallError;
 use crate::files::replace;
-use crate::sinks::why;
 use crate::values::hex;
 
 /// The record, one line each: the SHA-256 of a file and its path, or `-` and a folder that was made.
@@ -99,7 +99,7 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// The first file that cannot be looked at or written.
-    pub(super) fn install(&mut self, files: &[File]) -> Result<(), String> {
+    pub(super) fn install(&mut self, files: &[File]) -> Result<(), InstallError> {
         let old = self.record()?;
         let mut record: Record = old.folders().cloned().collect();
         let mut wanted = Vec::new();
@@ -142,7 +142,7 @@ impl<'a> Tree<'a> {
     ///
     /// # Errors
     /// The record is damaged or cannot be read.
-    pub(super) fn is_installed(&self) -> Result<bool, String> {
+    pub(super) fn is_installed(&self) -> Result<bool, InstallError> {
         self.record().map(|record| !record.0.is_empty())
     }
 
@@ -155,7 +155,7 @@ impl<'a> Tree<'a> {
         &mut self,
         purged: &[&str],
         is_kept: impl Fn(&str) -> bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), InstallError> {
         let record = self.record()?;
         let paths: BTreeSet<&String> =
             record.0.iter().filter(|(_, hash)| hash != FOLDER).map(|(path, _)| path).collect();
@@ -167,7 +167,8 @@ impl<'a> Tree<'a> {
                 false => What::Removed,
             };
             if what == What::Removed && !self.dry_run {
-                fs::remove_file(self.at(path)).map_err(|error| failed("remove", path, &error))?;
+                fs::remove_file(self.at(path))
+                    .map_err(|error| InstallError::file("remove", path, error))?;
             }
             self.changes.push(Change { path: path.clone(), what });
         }
@@ -179,7 +180,7 @@ impl<'a> Tree<'a> {
         }
         match fs::remove_file(self.at(RECORD)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("remove", RECORD, &error));
+                return Err(InstallError::file("remove", RECORD, error));
             }
             _ => {}
         }
@@ -192,21 +193,21 @@ impl<'a> Tree<'a> {
                         error.kind(),
                         ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
                     ) => {}
-                Err(error) => return Err(failed("remove", folder, &error)),
+                Err(error) => return Err(InstallError::file("remove", folder, error)),
             }
         }
         Ok(())
     }
 
     /// Removes a folder with all that is in it.
-    fn remove_all(&mut self, folder: &str) -> Result<(), String> {
+    fn remove_all(&mut self, folder: &str) -> Result<(), InstallError> {
         self.refuse_links(folder)?;
         if fs::symlink_metadata(self.at(folder)).is_err() {
             return Ok(());
         }
         if !self.dry_run {
             fs::remove_dir_all(self.at(folder))
-                .map_err(|error| failed("remove", folder, &error))?;
+                .map_err(|error| InstallError::file("remove", folder, error))?;
         }
         self.changes.push(Change { path: folder.to_owned(), what: What::Removed });
         Ok(())
@@ -217,7 +218,7 @@ impl<'a> Tree<'a> {
     }
 
     /// In another tree a link may lead out of it.
-    fn refuse_links(&self, path: &str) -> Result<(), String> {
+    fn refuse_links(&self, path: &str) -> Result<(), InstallError> {
         if self.root == Path::new("/") {
             return Ok(());
         }
@@ -225,55 +226,53 @@ impl<'a> Tree<'a> {
             let is_link = |found: fs::Metadata| found.is_symlink();
             let folder = self.root.join(folder.strip_prefix("/").unwrap_or(folder));
             if folder != self.root && fs::symlink_metadata(&folder).is_ok_and(is_link) {
-                let folder = folder.display();
-                return Err(format!(
-                    "{folder} is a link, and could lead out of the tree (make it a folder or a file)"
-                ));
+                return Err(InstallError::Link(folder));
             }
         }
         Ok(())
     }
 
     /// The hash of a file, if it is there.
-    fn look(&self, path: &str) -> Result<Option<String>, String> {
+    fn look(&self, path: &str) -> Result<Option<String>, InstallError> {
         self.refuse_links(path)?;
         match fs::read(self.at(path)) {
             Ok(bytes) => Ok(Some(hash(&bytes))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", path, &error)),
+            Err(error) => Err(InstallError::file("read", path, error)),
         }
     }
 
     /// Adds the folders above a path that are not there.
-    fn new_folders(&self, path: &str, record: &mut Record) -> Result<(), String> {
+    fn new_folders(&self, path: &str, record: &mut Record) -> Result<(), InstallError> {
         let above = Path::new(path).ancestors().skip(1).map(Path::to_string_lossy);
         for folder in above.take_while(|folder| folder != "/") {
             match self.at(&folder).try_exists() {
                 Ok(true) => {}
                 Ok(false) => drop(record.0.insert((folder.into_owned(), FOLDER.to_owned()))),
-                Err(error) => return Err(failed("look at", &folder, &error)),
+                Err(error) => return Err(InstallError::file("look at", folder, error)),
             }
         }
         Ok(())
     }
 
-    fn make_folder(&self, path: &str) -> Result<(), String> {
+    fn make_folder(&self, path: &str) -> Result<(), InstallError> {
         let folder = self.at(path);
         let made = match fs::create_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
             Err(error) => Err(error),
             Ok(()) => fs::set_permissions(&folder, Permissions::from_mode(0o755)),
         };
-        made.map_err(|error| failed("make", path, &error))
+        made.map_err(|error| InstallError::file("make", path, error))
     }
 
     /// Writes a file so that there is always a whole one, and one that runs can be replaced.
-    fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), String> {
+    fn write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), InstallError> {
         let mode = |file: &fs::File| file.set_permissions(Permissions::from_mode(mode));
-        replace(&self.at(path), bytes, mode).map_err(|error| failed("write", path, &error))
+        replace(&self.at(path), bytes, mode)
+            .map_err(|error| InstallError::file("write", path, error))
     }
 
-    fn record(&self) -> Result<Record, String> {
+    fn record(&self) -> Result<Record, InstallError> {
         self.refuse_links(RECORD)?;
         let mut text = String::new();
         let read = match fs::File::open(self.at(RECORD)) {
@@ -281,7 +280,7 @@ impl<'a> Tree<'a> {
             Err(error) => Err(error),
             Ok(file) => file.take(RECORD_MAX).read_to_string(&mut text),
         };
-        read.map_err(|error| failed("read", RECORD, &error))?;
+        read.map_err(|error| InstallError::file("read", RECORD, error))?;
         let is_whole = (text.len() as u64) < RECORD_MAX;
         let lines = text.lines().map(|line| {
             let (hash, path) = line.split_once(' ')?;
@@ -289,12 +288,10 @@ impl<'a> Tree<'a> {
             (is_plain && is_whole).then(|| (path.to_owned(), hash.to_owned()))
         });
         let lines: Option<BTreeSet<_>> = lines.collect();
-        lines.map(Record).ok_or_else(|| {
-            format!("{RECORD} is damaged, so that it is not known what was installed (remove it; install writes it again)")
-        })
+        lines.map(Record).ok_or(InstallError::DamagedRecord)
     }
 
-    fn write_record(&self, record: &Record) -> Result<(), String> {
+    fn write_record(&self, record: &Record) -> Result<(), InstallError> {
         let mut text = String::new();
         for (path, hash) in &record.0 {
             let _ = writeln!(text, "{hash} {path}"); // a text takes everything
@@ -336,13 +333,4 @@ impl Record {
 
 fn hash(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-/// `cannot write PATH: why`.
-fn failed(what: &str, path: &str, error: &io::Error) -> String {
-    let hint = match error.kind() {
-        ErrorKind::PermissionDenied => " (run it as root)",
-        _ => "",
-    };
-    format!("cannot {what} {path}: {}{hint}", why(error))
 }
