@@ -139,8 +139,12 @@ struct Failed {
 impl From<HostError> for Failed {
     fn from(error: HostError) -> Self {
         let code = match error {
-            HostError::NoSecret | HostError::TooLong { .. } | HostError::Refused(_) => EXIT_CONFIG,
-            HostError::Gone(_) | HostError::Busy => EXIT_UNAVAILABLE,
+            HostError::NoSecret
+            | HostError::TooLong { .. }
+            | HostError::Newline
+            | HostError::Nul
+            | HostError::NoRandom(_) => EXIT_CONFIG,
+            HostError::Socket(_) | HostError::Gone(_) | HostError::Busy => EXIT_UNAVAILABLE,
             HostError::Late { .. } => EXIT_LATE,
         };
         Self { code, what: error.to_string() }

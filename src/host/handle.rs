@@ -1,6 +1,5 @@
 //! The user's handle of the host: send requests, wait for answers, read messages. The connection is a task of its own.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Clock;
+use super::error::{Gone, HostError};
 use super::inbox::Inbox;
 use super::keep_alive::KeepAlive;
 use super::link::{Ask, Link, Send};
@@ -22,7 +22,6 @@ use super::socket::{self, Listener};
 use super::uuid::uuid;
 use crate::commands::verify::secret::Secret;
 use crate::model::Iso8601;
-use crate::wire::LINE_BYTES_MAX;
 
 /// Payloads that wait to be signed and written.
 pub const ASKS_WAITING: usize = 64;
@@ -69,61 +68,13 @@ pub struct Host {
     status: watch::Receiver<Status>,
 }
 
-/// Why nothing came of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostError {
-    /// There is no secret to sign with.
-    NoSecret,
-    /// The line is longer than a guest accepts.
-    TooLong {
-        /// Its length.
-        bytes: usize,
-    },
-    /// Too many answers are waited for.
-    Busy,
-    /// It cannot be sent; why.
-    Refused(String),
-    /// The connection is over; why.
-    Gone(String),
-    /// No answer came in time, and what may be wrong.
-    Late {
-        /// How long it could take, [`GRACE`] not counted.
-        after: Duration,
-        /// The likely reason.
-        hint: String,
-    },
-}
-
-impl fmt::Display for HostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSecret => f.write_str(
-                "there is no secret to sign with, and a guest refuses what is not signed; give the guest's \
-                 in the variable INFINISERVICE_SHARED_SECRET or with --secret file:/PATH",
-            ),
-            Self::TooLong { bytes } => write!(
-                f,
-                "the line would have {bytes} bytes and guests take {LINE_BYTES_MAX}; send less"
-            ),
-            Self::Busy => f.write_str("too many answers are waited for; wait for some of them"),
-            Self::Refused(why) | Self::Gone(why) => f.write_str(why),
-            Self::Late { after, hint } => {
-                let millis = Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(0));
-                write!(f, "no answer within {}: {hint}", humantime::format_duration(millis))
-            }
-        }
-    }
-}
-
-impl std::error::Error for HostError {}
-
 impl Host {
     /// Connects to a socket that QEMU, or a test, listens at.
     ///
     /// # Errors
     /// Nothing listens there; the message has the remedy.
     pub async fn connect(path: &Path, settings: Settings) -> Result<Self, HostError> {
-        socket::connect(path).await.map(|stream| Self::over(stream, settings))
+        Ok(Self::over(socket::connect(path).await?, settings))
     }
 
     /// Listens at `path` until one guest has connected, for an agent that runs with
@@ -149,7 +100,7 @@ impl Host {
     /// # Errors
     /// [`HostError::Gone`] after the last one. Safe to drop while it waits.
     pub async fn next(&self) -> Result<Message, HostError> {
-        self.inbox.take().await.map_err(HostError::Gone)
+        Ok(self.inbox.take().await?)
     }
 
     /// The readings of the machine as they come. Other lines are passed over: use either this or
@@ -188,7 +139,7 @@ impl Host {
     /// [`HostError::Late`] when none came; as [`send`](Self::send) otherwise. An answer that
     /// refuses is not an error.
     pub async fn command(&self, action: &Value, timeout: Duration) -> Result<Response, HostError> {
-        let id = uuid().map_err(|error| HostError::Refused(error.to_string()))?;
+        let id = uuid().map_err(HostError::no_random)?;
         self.answer(payload::safe_command(&id, action, timeout), id, timeout).await
     }
 
@@ -202,7 +153,7 @@ impl Host {
         command: &RawCommand,
         timeout: Duration,
     ) -> Result<Response, HostError> {
-        let id = uuid().map_err(|error| HostError::Refused(error.to_string()))?;
+        let id = uuid().map_err(HostError::no_random)?;
         self.answer(payload::unsafe_command(&id, command, timeout), id, timeout).await
     }
 
@@ -242,7 +193,7 @@ impl Host {
     /// # Errors
     /// When the connection is over.
     pub async fn pending(&self, scripts: Vec<Script>) -> Result<(), HostError> {
-        self.asks.send(Ask::Scripts(scripts)).await.map_err(|_| gone())
+        self.asks.send(Ask::Scripts(scripts)).await.map_err(|_| Gone::Closed.into())
     }
 
     /// The current state of the guest.
@@ -259,7 +210,7 @@ impl Host {
         let known = status.wait_for(|status| status.clock.offset_ms().is_some());
         match tokio::time::timeout(timeout, known).await {
             Ok(Ok(status)) => Ok(status.clock),
-            Ok(Err(_)) => Err(gone()),
+            Ok(Err(_)) => Err(Gone::Closed.into()),
             Err(_) => Err(HostError::Late {
                 after: timeout,
                 hint: "the guest has not said what time it is; \
@@ -277,13 +228,17 @@ impl Host {
     pub async fn is_heard(&self, within: Duration) -> Result<(), HostError> {
         let mut status = self.status.clone();
         let mut heard = std::pin::pin!(async move {
-            status.wait_for(|status| status.lines > 0).await.map(|_| ()).map_err(|_| gone())
+            status
+                .wait_for(|status| status.lines > 0)
+                .await
+                .map(|_| ())
+                .map_err(|_| Gone::Closed.into())
         });
         if let Ok(heard) = tokio::time::timeout(within / 2, &mut heard).await {
             return heard;
         }
         let asked = async {
-            self.asks.send(Ask::Alive).await.map_err(|_| gone())?;
+            self.asks.send(Ask::Alive).await.map_err(|_| Gone::Closed)?;
             heard.await
         };
         match tokio::time::timeout(within / 2, asked).await {
@@ -304,9 +259,9 @@ impl Host {
         let mut status = self.status.clone();
         let before = self.status();
         let echoed = async {
-            self.asks.send(Ask::Alive).await.map_err(|_| gone())?;
+            self.asks.send(Ask::Alive).await.map_err(|_| Gone::Closed)?;
             let is_new = |now: &Status| now.keep_alive.echoed() > before.keep_alive.echoed();
-            let now = status.wait_for(is_new).await.map_err(|_| gone())?;
+            let now = status.wait_for(is_new).await.map_err(|_| Gone::Closed)?;
             Ok(now.keep_alive.round_trip().unwrap_or_default())
         };
         match tokio::time::timeout(within, echoed).await {
@@ -331,7 +286,7 @@ impl Host {
         let wait = timeout.saturating_add(GRACE);
         let called = async {
             self.dispatch(payload, true, Some((kind, waits))).await?;
-            answer.await.map_err(|_| gone())
+            answer.await.map_err(|_| Gone::Closed.into())
         };
         match tokio::time::timeout(wait, called).await {
             Ok(answered) => answered,
@@ -346,25 +301,16 @@ impl Host {
         wait: Option<(Kind, oneshot::Sender<Message>)>,
     ) -> Result<(), HostError> {
         if payload.contains('\n') && !signed {
-            return Err(HostError::Refused(
-                "an unsigned payload with a newline in it would be two lines; send them one by one"
-                    .to_owned(),
-            ));
+            return Err(HostError::Newline);
         }
         if payload.contains('\0') {
-            return Err(HostError::Refused(
-                "a payload may not hold NUL; JSON writes it as \\u0000".to_owned(),
-            ));
+            return Err(HostError::Nul);
         }
         let (written, told) = oneshot::channel();
         let send = Ask::Send(Send { payload, signed, written, wait });
-        self.asks.send(send).await.map_err(|_| gone())?;
-        told.await.map_err(|_| gone())?
+        self.asks.send(send).await.map_err(|_| Gone::Closed)?;
+        told.await.map_err(|_| Gone::Closed)?
     }
-}
-
-fn gone() -> HostError {
-    HostError::Gone("the guest's side closed the connection".to_owned())
 }
 
 /// The likely reason for a missing answer. A guest does not report that it has refused a signature.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
+use super::error::Gone;
 use super::message::Message;
 use crate::sync::IgnorePoison;
 
@@ -26,7 +27,7 @@ struct Inside {
     messages: VecDeque<Message>,
     bytes: usize,
     lost: u64,
-    closed: Option<String>,
+    closed: Option<Gone>,
 }
 
 impl Inbox {
@@ -46,14 +47,14 @@ impl Inbox {
     }
 
     /// Nothing more will come, and why.
-    pub(super) fn close(&self, why: &str) {
-        self.lock().closed = Some(why.to_owned());
+    pub(super) fn close(&self, why: Gone) {
+        self.lock().closed = Some(why);
         self.changed.notify_one();
     }
 
     /// The oldest message, as soon as there is one; when there is none left, why there will be none.
     /// Safe to drop while it waits.
-    pub(super) async fn take(&self) -> Result<Message, String> {
+    pub(super) async fn take(&self) -> Result<Message, Gone> {
         loop {
             {
                 let mut inside = self.lock();
@@ -97,12 +98,13 @@ mod tests {
             inbox.put(line(number));
         }
         assert_eq!(inbox.lost(), 5, "15 lines of a mebibyte and a bit fit into 16 MiB");
-        inbox.close("the end");
+        inbox.close(Gone::HostLeft);
         for number in 5..20 {
             let taken = inbox.take().await.unwrap();
             assert!(taken.line.starts_with(format!("{number} ").as_bytes()));
         }
-        assert_eq!(inbox.take().await.unwrap_err(), "the end");
-        assert_eq!(inbox.take().await.unwrap_err(), "the end");
+        for _ in 0..2 {
+            assert!(matches!(inbox.take().await, Err(Gone::HostLeft)));
+        }
     }
 }

@@ -12,7 +12,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::handle::{HostError, Settings, Status};
+use super::error::{Gone, HostError};
+use super::handle::{Settings, Status};
 use super::inbox::Inbox;
 use super::message::{Kind, Message};
 use super::payload::{self, Script};
@@ -94,14 +95,10 @@ impl Link {
     pub(super) async fn run(mut self, stream: UnixStream) {
         let (mut reader, mut writer) = stream.into_split();
         let why = self.converse(&mut reader, &mut writer).await;
-        self.inbox.close(&why);
+        self.inbox.close(why);
     }
 
-    async fn converse(
-        &mut self,
-        reader: &mut OwnedReadHalf,
-        writer: &mut OwnedWriteHalf,
-    ) -> String {
+    async fn converse(&mut self, reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> Gone {
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
         // Without a secret nothing can be sent, so the period does not matter.
         let period = self.settings.keep_alive.filter(|_| self.settings.secret.is_some());
@@ -117,9 +114,9 @@ impl Link {
             }
             tokio::select! {
                 read = reader.read_buf(&mut chunk) => match read {
-                    Ok(0) => return "the guest's side closed the connection".to_owned(),
+                    Ok(0) => return Gone::Closed,
                     Ok(_) => if let Err(why) = self.take(chunk.split().freeze()) { return why },
-                    Err(error) => return format!("the connection broke: {error}"),
+                    Err(error) => return Gone::Broken(error.into()),
                 },
                 written = writer.write(front.as_deref().unwrap_or_default()), if front.is_some() => {
                     match written {
@@ -128,7 +125,7 @@ impl Link {
                             // Data that the guest sent before it disconnected is still read.
                             self.unwritten.clear();
                             let _ = tokio::time::timeout(FLUSH, self.read_rest(reader, chunk)).await;
-                            return format!("the guest's side closed the connection ({error})");
+                            return Gone::NotWritten(error.into());
                         }
                     }
                 }
@@ -138,7 +135,7 @@ impl Link {
                     Some(Ask::Alive) => self.ask_alive(),
                     None => {
                         let _ = tokio::time::timeout(FLUSH, self.flush(writer)).await;
-                        return "the host has left".to_owned();
+                        return Gone::HostLeft;
                     }
                 },
                 _ = ticks.tick(), if asks_alive && room => self.ask_alive(),
@@ -152,7 +149,7 @@ impl Link {
         self.say(&payload::keep_alive_request(number, &now()));
     }
 
-    fn take(&mut self, mut chunk: Bytes) -> Result<(), String> {
+    fn take(&mut self, mut chunk: Bytes) -> Result<(), Gone> {
         self.unended = match memchr::memrchr(b'\n', &chunk) {
             Some(at) => chunk.len() - at - 1,
             None => self.unended + chunk.len(),
@@ -166,10 +163,7 @@ impl Link {
             }
         }
         if self.unended > GUEST_BUFFER_BYTES_MAX {
-            return Err(format!(
-                "the guest sent {} bytes without a newline, where today's host gives up for good",
-                self.unended
-            ));
+            return Err(Gone::Endless { bytes: self.unended });
         }
         Ok(())
     }
@@ -237,7 +231,7 @@ impl Link {
         let mut line = if signed {
             let secret = self.settings.secret.as_ref().ok_or(HostError::NoSecret)?;
             let ts = self.status.borrow().clock.stamp(SystemTime::now());
-            let nonce = uuid().map_err(|error| HostError::Refused(error.to_string()))?;
+            let nonce = uuid().map_err(HostError::no_random)?;
             envelope::seal(secret.expose(), ts, &nonce, payload)
         } else {
             payload.to_owned()

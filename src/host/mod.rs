@@ -31,6 +31,7 @@
 //! | pending requests | [`WAITING_MAX`] | refused |
 
 mod socket;
+mod error;
 mod handle;
 pub mod payload;
 mod action;
@@ -45,7 +46,8 @@ mod reading;
 
 pub use action::{ActionError, action, action_help, is_known_action, known_actions, meant_action};
 pub use clock::Clock;
-pub use handle::{ASKS_WAITING, GRACE, Host, HostError, Settings, Status};
+pub use error::{Gone, HostError, SocketError};
+pub use handle::{ASKS_WAITING, GRACE, Host, Settings, Status};
 pub use inbox::INBOX_BYTES_MAX;
 pub use keep_alive::KeepAlive;
 pub use link::{GUEST_BUFFER_BYTES_MAX, GUEST_LINE_BYTES_MAX, WAITING_MAX};

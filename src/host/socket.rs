@@ -1,31 +1,29 @@
 //! The two ways to a guest: connect to QEMU's socket, or listen for an agent.
 
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-use super::handle::{Host, HostError, Settings};
+use super::error::{HostError, SocketError};
+use super::handle::{Host, Settings};
 
-pub(super) async fn connect(path: &Path) -> Result<UnixStream, HostError> {
-    let shown = path.display();
-    UnixStream::connect(path).await.map_err(|error| {
-        HostError::Gone(match error.kind() {
-            io::ErrorKind::NotFound => format!(
-                "there is no socket {shown} (does the VM run? to wait there for an agent, add --listen)"
-            ),
-            io::ErrorKind::ConnectionRefused if path.metadata().is_ok_and(|about| !about.file_type().is_socket()) => {
-                format!("{shown} is no socket; name the one that QEMU made for the port")
-            }
-            io::ErrorKind::ConnectionRefused => format!(
-                "nobody listens at {shown} (has the VM ended? to wait there for an agent, add --listen)"
-            ),
-            io::ErrorKind::PermissionDenied => {
-                format!("no permission to connect to {shown}; run this as the user QEMU runs as, or root")
-            }
-            _ => format!("cannot connect to {shown}: {error}"),
-        })
+pub(super) async fn connect(path: &Path) -> Result<UnixStream, SocketError> {
+    let error = match UnixStream::connect(path).await {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    let is_other = |about: Metadata| !about.file_type().is_socket();
+    let is_other = path.metadata().is_ok_and(is_other);
+    let path = path.to_owned();
+    Err(match error.kind() {
+        io::ErrorKind::NotFound => SocketError::Missing(path),
+        io::ErrorKind::ConnectionRefused if is_other => SocketError::NotASocket(path),
+        io::ErrorKind::ConnectionRefused => SocketError::NobodyListens(path),
+        io::ErrorKind::PermissionDenied => SocketError::NoPermission(path),
+        _ => SocketError::Connect { path, error: error.into() },
     })
 }
 
@@ -47,28 +45,21 @@ impl Listener {
     /// # Errors
     /// Another process listens there, the path is not a socket, or it cannot be created.
     pub async fn bind(path: &Path) -> Result<Self, HostError> {
-        let shown = path.display();
-        let refused = |why: String| Err(HostError::Gone(why));
-        match UnixStream::connect(path).await {
-            Ok(_) => {
-                return refused(format!(
-                    "somebody listens at {shown} already; leave --listen out to connect to it"
-                ));
-            }
+        let path = path.to_owned();
+        match UnixStream::connect(&path).await {
+            Ok(_) => return Err(SocketError::InUse(path).into()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                if !is_socket(path) {
-                    return refused(format!(
-                        "{shown} is there and is no socket; name another path"
-                    ));
+                if !is_socket(&path) {
+                    return Err(SocketError::OtherFile(path).into());
                 }
                 // If it cannot be removed, bind reports it.
-                let _ = std::fs::remove_file(path);
+                let _ = std::fs::remove_file(&path);
             }
             Err(_) => {}
         }
-        match UnixListener::bind(path) {
-            Ok(listener) => Ok(Self { listener, path: path.to_owned() }),
-            Err(error) => refused(format!("cannot listen at {shown}: {error}")),
+        match UnixListener::bind(&path) {
+            Ok(listener) => Ok(Self { listener, path }),
+            Err(error) => Err(SocketError::Listen { path, error: error.into() }.into()),
         }
     }
 
@@ -79,10 +70,10 @@ impl Listener {
     pub async fn accept(&self, settings: Settings) -> Result<Host, HostError> {
         match self.listener.accept().await {
             Ok((stream, _)) => Ok(Host::over(stream, settings)),
-            Err(error) => Err(HostError::Gone(format!(
-                "cannot take a connection at {}: {error}",
-                self.path.display()
-            ))),
+            Err(error) => {
+                let path = self.path.clone();
+                Err(SocketError::Accept { path, error: error.into() }.into())
+            }
         }
     }
 }

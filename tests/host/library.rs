@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use infiniservice::host::{
-    GUEST_BUFFER_BYTES_MAX, GUEST_LINE_BYTES_MAX, Host, HostError, Kind, Script, Settings, Shell,
-    action,
+    GUEST_BUFFER_BYTES_MAX, GUEST_LINE_BYTES_MAX, Gone, Host, HostError, Kind, Script, Settings,
+    Shell, action,
 };
 use infiniservice::model::Iso8601;
 use serde_json::json;
@@ -161,7 +161,7 @@ async fn lines_are_cut_as_todays_host_cuts_them() {
                     Err(other) => panic!("{other}"),
                 }
             };
-            assert!(why.contains("bytes without a newline"), "{why}");
+            assert!(matches!(why, Gone::Endless { .. }), "{why}");
             kinds
         }
     );
@@ -208,7 +208,8 @@ async fn metrics_are_a_stream_that_ends_with_the_connection() {
 async fn without_a_secret_only_unsigned_payloads_are_sent() {
     let (host, mut guest) = pair(Settings::default());
     let ask = action("SystemInfo", &[]).unwrap();
-    assert_eq!(host.command(&ask, SECONDS_30).await.unwrap_err(), HostError::NoSecret);
+    let error = host.command(&ask, SECONDS_30).await.unwrap_err();
+    assert!(matches!(error, HostError::NoSecret), "{error}");
     guest.say(r#"{"type":"keep_alive","sequence_number":7}"#).await;
     assert_eq!(host.next().await.unwrap().kind, Kind::KeepAlive(7));
     host.send_unsigned("{\"a\":1}").await.unwrap();

@@ -108,7 +108,7 @@ impl ScriptFile {
     pub(super) async fn run(&self, guest: &Guest<'_>) -> Result<u8, Failed> {
         let timeout = guest.timeout(SCRIPT_TIMEOUT);
         let name = self.file.file_name().unwrap_or(self.file.as_os_str());
-        let fresh = || uuid().map_err(|error| HostError::Refused(error.to_string()));
+        let fresh = || uuid().map_err(HostError::no_random);
         let script = Script {
             execution_id: fresh()?,
             script_id: fresh()?,
