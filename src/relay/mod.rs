@@ -21,6 +21,7 @@
 //!
 //! Every bound stands in the table of `docs/architecture.md`.
 
+pub(crate) mod error;
 pub(crate) mod fleet;
 mod history;
 mod watch;
@@ -47,6 +48,7 @@ use crate::config::{Destination, RelayFile, Target};
 use crate::pipeline::{Context, Outcome, Restart, StatsRegistry, run_until};
 use crate::sinks::{Options, PrometheusOptions};
 use commands::in_flight::InFlight;
+use error::RelayError;
 use fair_queue::FairQueue;
 use fleet::Fleet;
 use guest::Shared;
@@ -58,8 +60,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs the relay until `stop`, or until an output has ended for good.
 ///
 /// # Errors
-/// A place where metrics or the web page are to be served cannot be listened at.
-pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, String> {
+/// A place where metrics or the web page are to be served cannot be listened at, or there are no random bytes.
+pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, RelayError> {
     let site = file.site.clone().unwrap_or_else(name_of_this_machine);
     let fleet = Arc::new(Fleet::new(&site, file.guests));
     let (stats, outputs_stop) = (StatsRegistry::default(), CancellationToken::new());
@@ -77,7 +79,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
     }
     let serves_web = file.web.is_some();
     let web = match file.web {
-        Some(web) => Some(Web::start(&fleet, web).await.map_err(|error| error.to_string())?),
+        Some(web) => Some(Web::start(&fleet, web).await?),
         None => None,
     };
     let message_ids = file.nats.as_ref().map(|nats| nats.duplicates.get());
@@ -103,7 +105,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
     if let Some((commands, settings)) = asks {
         let context = Context::new("commands", &stats, &stop);
         let flow = commands::flow(&context, &settings, &commands, &shared, &stop)
-            .map_err(|error| format!("cannot take commands: {error}"))?;
+            .map_err(RelayError::Commands)?;
         tasks.extend(flow.into_tasks());
     }
 

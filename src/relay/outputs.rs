@@ -10,6 +10,7 @@ use futures::{FutureExt, Stream};
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
+use super::error::RelayError;
 use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::{Fleet, Kind};
 use super::metrics;
@@ -18,7 +19,7 @@ use crate::model::{Frame, Iso8601, Receipt};
 use crate::pipeline::{
     BoxSink, Context, EventCount, Graph, Output, Pipeline, Source, StageError, Transform,
 };
-use crate::sinks::{Listen, PrometheusServer, why};
+use crate::sinks::{Listen, PrometheusServer};
 
 /// Lines and bytes that are written as one.
 const FRAME_LINES_MAX: usize = 256;
@@ -144,7 +145,7 @@ fn quoted(text: &str) -> String {
 ///
 /// # Errors
 /// It cannot listen there.
-pub(super) async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> Result<PrometheusServer, String> {
+pub(super) async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> Result<PrometheusServer, RelayError> {
     let (fleet, newest) = (Arc::clone(fleet), Arc::new(Mutex::new(None::<(Instant, Bytes)>)));
     let body = move || {
         let (fleet, newest) = (Arc::clone(&fleet), Arc::clone(&newest));
@@ -165,5 +166,5 @@ pub(super) async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> Result<PrometheusS
     };
     PrometheusServer::start(at.clone(), Arc::new(body))
         .await
-        .map_err(|error| format!("cannot serve metrics at {at}: {}", why(&error)))
+        .map_err(|error| RelayError::Metrics { at: at.clone(), error })
 }

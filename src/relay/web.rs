@@ -91,7 +91,7 @@ const HIDDEN: &str = " hidden";
 
 /// Why the page is not served.
 #[derive(Debug, Error)]
-pub(super) enum WebError {
+pub(crate) enum WebError {
     /// There is no token where there must be one.
     #[error("the page cannot be served: its token is empty")]
     NoToken,

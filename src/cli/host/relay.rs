@@ -15,6 +15,7 @@ use crate::commands::verify::secret::harden;
 use crate::config::{OPEN_HELP, Web, load_relay};
 use crate::pipeline::{ExitStatus, Outcome};
 use crate::relay;
+use crate::relay::error::RelayError;
 
 #[derive(Debug, Args)]
 pub(super) struct Relay {
@@ -99,14 +100,14 @@ impl Relay {
             stop.cancel();
             tokio::select! {
                 biased;
-                () = interrupted() => Err("stopped at once; what was left was not written".to_owned()),
+                () = interrupted() => Err(RelayError::StoppedAtOnce),
                 ended = relay => ended,
             }
         });
         drop(log);
         runtime.shutdown_background();
         match ended {
-            Err(what) => Err(failed(EXIT_SYSTEM, what)),
+            Err(error) => Err(failed(EXIT_SYSTEM, error.to_string())),
             Ok(Outcome { end: ExitStatus::Spent, .. }) => Ok(EXIT_SPENT),
             Ok(_) => Ok(0),
         }
