@@ -7,6 +7,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use thiserror::Error;
+
+/// Why the counters of an interval say nothing: one of them did not just grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{counter} {difference}")]
+pub(crate) struct NoInterval {
+    /// Its name.
+    pub counter: &'static str,
+    /// How it moved.
+    pub difference: Difference,
+}
+
 /// How a counter moved between two readings.
 ///
 /// ```

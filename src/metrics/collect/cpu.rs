@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::procfs::Reader;
 use super::temperature::TemperatureSensor;
 use super::{Collector, NoOptions, Registered, Surroundings, parse, tell};
-use crate::metrics::counter::{Difference, bound};
+use crate::metrics::counter::{Difference, NoInterval, bound};
 use crate::model::{Cpu, CpuSeconds, Group, SystemMetrics};
 
 /// Processor use over the time since the reading before: total, per core, steal, iowait; and the
@@ -139,7 +139,7 @@ enum Usage {
     /// No tick has passed.
     NoTick,
     /// The counters say nothing about this interval, and why.
-    Unknown(String),
+    Unknown(NoInterval),
     /// What was used; and why steal is left out, where it had to be.
     Known(Cpu, Option<Difference>),
 }
@@ -186,7 +186,7 @@ struct Spent {
 
 /// The ticks between two readings of a line that sums up `cores`, each of which counts at most `a_core`; or
 /// why there are none.
-fn spent(before: &Ticks, after: &Ticks, a_core: u64, cores: u64) -> Result<Spent, String> {
+fn spent(before: &Ticks, after: &Ticks, a_core: u64, cores: u64) -> Result<Spent, NoInterval> {
     let cores = cores.max(1);
     let most = a_core.saturating_mul(cores);
     let mut spent = Spent { ticks: Ticks::default(), steal: None };
@@ -200,7 +200,7 @@ fn spent(before: &Ticks, after: &Ticks, a_core: u64, cores: u64) -> Result<Spent
                 spent.steal = Some(difference);
                 0
             }
-            (kind, difference) => return Err(format!("{} {difference}", KINDS[kind])),
+            (kind, difference) => return Err(NoInterval { counter: KINDS[kind], difference }),
         };
     }
     Ok(spent)
@@ -267,7 +267,7 @@ mod tests {
         let before = stat("cpu 1000090 0 500045 9000135 0 0 0 7\n");
         let restarted = stat("cpu  500 0 300 4000 0 0 0 0\n");
         let Usage::Unknown(why) = usage(&before, &restarted, SECOND) else { panic!("a value") };
-        assert_eq!(why, "user went back from 1000090 to 500");
+        assert_eq!(why.to_string(), "user went back from 1000090 to 500");
         let after = stat("cpu  505 0 300 4095 0 0 0 0\n");
         assert_eq!(known(&restarted, &after).usage_percent, 5.0);
     }

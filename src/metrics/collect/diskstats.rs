@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::parse;
 use super::procfs::Reader;
-use crate::metrics::counter::{Difference, bound};
+use crate::metrics::counter::{Difference, NoInterval, bound};
 use crate::model::{DiskCounters, DiskIo};
 
 /// Sectors are 512 bytes here, whatever those of the device are
@@ -176,7 +176,8 @@ fn rates(before: &[Device], after: &[Device], interval: Duration) -> Traffic {
                     )),
                 }
             }
-            Err(why) => left_out.push(format!("{} is left out of the traffic: {why}", device.name)),
+            Err(why) => left_out
+                .push(format!("{} is left out of the traffic: the count of {why}", device.name)),
         }
     }
     let per_second = |count: u64| (count as f64 / seconds).round() as u64;
@@ -194,7 +195,7 @@ fn rates(before: &[Device], after: &[Device], interval: Duration) -> Traffic {
 /// Reads, sectors read, writes, sectors written.
 type Counters = [u64; 4];
 
-fn spent(then: &Device, now: &Device, most: u64) -> Result<Counters, String> {
+fn spent(then: &Device, now: &Device, most: u64) -> Result<Counters, NoInterval> {
     let mut spent = Counters::default();
     let counters = [
         ("reads", then.reads, now.reads),
@@ -202,9 +203,9 @@ fn spent(then: &Device, now: &Device, most: u64) -> Result<Counters, String> {
         ("writes", then.writes, now.writes),
         ("sectors written", then.written_sectors, now.written_sectors),
     ];
-    for (spent, (name, then, now)) in spent.iter_mut().zip(counters) {
+    for (spent, (counter, then, now)) in spent.iter_mut().zip(counters) {
         let difference = Difference::between(Some(then), now, most);
-        *spent = difference.moved().ok_or_else(|| format!("the count of {name} {difference}"))?;
+        *spent = difference.moved().ok_or(NoInterval { counter, difference })?;
     }
     Ok(spent)
 }

@@ -2,6 +2,7 @@
 //! kernels before 3.14. Does not read the limits of a control group: the memory is that of the machine.
 
 use sysinfo::{MemoryRefreshKind, System};
+use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{Collector, NoOptions, Registered, Surroundings, tell};
@@ -13,22 +14,31 @@ pub struct MemoryCollector {
     system: Option<System>,
 }
 
+/// Why `/proc/meminfo` gives no reading: the end of a sentence.
+#[derive(Debug, Error)]
+enum MemoryError {
+    #[error(transparent)]
+    Unreadable(#[from] sysinfo::Error),
+    #[error("it has no total (is /proc mounted?)")]
+    NoTotal,
+}
+
 impl MemoryCollector {
     /// A collector that has not read yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn memory(&mut self) -> Result<Memory, String> {
+    fn memory(&mut self) -> Result<Memory, MemoryError> {
         let system = match &mut self.system {
             Some(system) => system,
-            none => none.insert(System::new().map_err(|error| error.to_string())?),
+            none => none.insert(System::new()?),
         };
         system.refresh_memory_specifics(MemoryRefreshKind::everything());
         let total = system.total_memory();
         if total == 0 {
             // sysinfo does not tell that a file could not be read.
-            return Err("it has no total (is /proc mounted?)".to_owned());
+            return Err(MemoryError::NoTotal);
         }
         let available = system.available_memory().min(total);
         Ok(Memory {
@@ -59,7 +69,7 @@ impl Collector for MemoryCollector {
     fn read(&mut self, _now: Instant, into: &mut SystemMetrics) {
         match self.memory() {
             Ok(memory) => into.memory = Some(memory.into()),
-            Err(why) => tell(into, Group::Memory, format!("cannot read /proc/meminfo: {why}")),
+            Err(error) => tell(into, Group::Memory, format!("cannot read /proc/meminfo: {error}")),
         }
     }
 }
