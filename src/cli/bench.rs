@@ -10,13 +10,17 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{EXIT_INTERRUPTED, cannot_start, complain, interrupted, refuse, say, unless};
+use super::{
+    BadArgument, EXIT_INTERRUPTED, cannot_start, complain, interrupted, refuse, say, unless,
+};
 use crate::agent;
 use crate::agent::Log;
 use crate::bench::{
     BenchError, Comparison, Curve, Load, Output, Plan, Point, Progress, Report, Row, Scaling,
 };
-use crate::config::{Count, Destination, Loaded, RuntimeKind, Setting, Target, load_with};
+use crate::config::{
+    Count, Destination, Loaded, NotASetting, RuntimeKind, Setting, Target, load_with,
+};
 
 /// Not all that was made was delivered.
 const EXIT_INCOMPLETE: u8 = 1;
@@ -99,7 +103,7 @@ enum SinkName {
 struct Settings(Vec<Setting>);
 
 impl Settings {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, NotASetting> {
         let settings = text.split(';').filter(|one| !one.trim().is_empty()).map(str::parse);
         settings.collect::<Result<_, _>>().map(Self)
     }
@@ -431,12 +435,12 @@ fn tell<R: Serialize + std::fmt::Display>(
     if complete { said } else { unless(said, EXIT_INCOMPLETE) }
 }
 
-fn some_time(text: &str) -> Result<Duration, String> {
+fn some_time(text: &str) -> Result<Duration, BadArgument> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => {
-            Err("nothing can be measured in no time; write 1s or more".to_owned())
+            Err(BadArgument("nothing can be measured in no time; write 1s or more".to_owned()))
         }
         Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(BadArgument(error.to_string())),
     }
 }

@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::Utf8Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Number;
+use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{EXIT_CONFIG, StateOption, complain, load_or_report, refuse, say, unless};
@@ -84,8 +86,29 @@ struct Explained {
     allowed: bool,
 }
 
+/// Why a message is not explained.
+#[derive(Debug, Error)]
+enum Unexplained {
+    #[error("cannot read this file: {0}")]
+    Unreadable(#[from] io::Error),
+    /// It has more bytes than the agent takes.
+    #[error("this is longer than {most} bytes, the most of max_line")]
+    TooLong { most: u64 },
+    #[error("this is no JSON object: {0}")]
+    NotAnObject(serde_json::Error),
+    #[error(transparent)]
+    NotUtf8(#[from] Utf8Error),
+    /// The agent would not answer it.
+    #[error("this is no message that the host sends, and has no id to answer to")]
+    NotOfTheHost,
+}
+
 /// Explains a message, which may be in an envelope.
-fn explain(line: &[u8], commands: &Commands, secret: Option<&Secret>) -> Result<Explained, String> {
+fn explain(
+    line: &[u8],
+    commands: &Commands,
+    secret: Option<&Secret>,
+) -> Result<Explained, Unexplained> {
     let mut told = Explained { text: String::new(), allowed: true };
     let payload = match serde_json::from_slice::<Outer>(line) {
         Ok(Outer { kind: Some(kind), payload: Some(payload) }) if kind == "signed" => {
@@ -97,17 +120,16 @@ fn explain(line: &[u8], commands: &Commands, secret: Option<&Secret>) -> Result<
         }
         Ok(_) => {
             told.say("signature", "none: this is taken for what was in an envelope");
-            str::from_utf8(line).map_err(|error| error.to_string())?.to_owned()
+            str::from_utf8(line)?.to_owned()
         }
-        Err(error) => return Err(format!("this is no JSON object: {error}")),
+        Err(error) => return Err(Unexplained::NotAnObject(error)),
     };
     let wanted = wanted(&payload);
     let (now, mut out) = (Instant::now(), Output::default());
     let verified = Verified { payload, sent_ms: 0, age: Duration::ZERO, received: now };
     Decode::default().apply(now, &verified, &mut out);
     let asked = out.drain().find(|asked| *asked != HostMessage::Understands);
-    let asked =
-        asked.ok_or("this is no message that the host sends, and has no id to answer to")?;
+    let asked = asked.ok_or(Unexplained::NotOfTheHost)?;
 
     let mut gate = Authorize::new(commands.policy());
     let mut out = Output::default();
@@ -291,17 +313,15 @@ fn time(granted: Duration, wanted: Option<&Number>) -> String {
     }
 }
 
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unexplained> {
     let from: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
-        _ => Box::new(File::open(path).map_err(|error| format!("cannot read this file: {error}"))?),
+        _ => Box::new(File::open(path)?),
     };
     let mut line = Vec::new();
-    from.take(most + 1)
-        .read_to_end(&mut line)
-        .map_err(|error| format!("cannot read this file: {error}"))?;
+    from.take(most + 1).read_to_end(&mut line)?;
     if line.len() as u64 > most {
-        return Err(format!("this is longer than {most} bytes, the most of max_line"));
+        return Err(Unexplained::TooLong { most });
     }
     Ok(line)
 }

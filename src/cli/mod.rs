@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use std::task::Poll;
 
 use clap::{Args, Parser, Subcommand};
+use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::raise_stack;
@@ -251,6 +252,11 @@ fn wrapped(text: &mut String, indent: usize, line: &str) {
     }
     text.push('\n');
 }
+
+/// What is wrong with an argument, and what to write instead.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct BadArgument(String);
 
 /// Prints a line to standard error. A failure cannot be reported anywhere.
 fn complain(what: &str) {

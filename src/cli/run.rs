@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::once::once;
 use super::{
-    EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, exit_code, load_or_report, refuse,
+    BadArgument, EXIT_CONFIG, EXIT_SPENT, StateOption, cannot_start, exit_code, load_or_report,
+    refuse,
 };
 use crate::agent;
 use crate::config::{self, LEVELS_HELP, is_log_level};
@@ -125,10 +126,10 @@ impl Run {
     }
 }
 
-fn format(name: &str) -> Result<Format, String> {
+fn format(name: &str) -> Result<Format, BadArgument> {
     let known = Format::ALL.map(Format::name);
     let format = Format::ALL.into_iter().find(|format| format.name() == name);
-    format.ok_or_else(|| format!("write one of {}", known.join(", ")))
+    format.ok_or_else(|| BadArgument(format!("write one of {}", known.join(", "))))
 }
 
 /// Whether standard output can be written at all: an empty write says no to a descriptor that is not open for that, and

@@ -104,8 +104,8 @@ struct Row {
 
 fn list(folder: &Path, json: bool) -> io::Result<ExitCode> {
     let in_memory = in_memory(folder);
-    for Ok(line) | Err(line) in &in_memory {
-        complain(&format!("infiniservice: {line}"));
+    for held in &in_memory {
+        complain(&format!("infiniservice: {}", held.line));
     }
     let nothing = || nothing(json || !in_memory.is_empty());
     let Some((mut file, found)) = look(folder)? else { return Ok(nothing()) };
@@ -166,45 +166,50 @@ fn not_taken(error: &io::Error) -> String {
     format!("an agent of this user would keep durable messages in memory only: {why}")
 }
 
-/// What the agent that runs here holds in memory only, a line for each port where that is so; `Err` where that is
-/// because its spool is of no use.
-fn in_memory(folder: &Path) -> Vec<Result<String, String>> {
+/// What an agent holds in memory only for a port, or that this is not known.
+struct InMemory {
+    line: String,
+    /// Its spool is of no use.
+    is_trouble: bool,
+}
+
+impl InMemory {
+    /// An agent runs, and does not say.
+    fn unknown(why: &str) -> Self {
+        let line = "an agent runs here and does not say what it holds in memory";
+        Self { line: format!("{line}: {}", plain(why)), is_trouble: false }
+    }
+
+    /// `None`: everything is on disk, as it should be.
+    fn of(held: &SpoolContents) -> Option<Self> {
+        let count = items(usize::try_from(held.in_memory).unwrap_or(usize::MAX));
+        let line = format!("the agent that runs holds {count} for {} in memory only", held.port);
+        let (line, is_trouble) = match held.trouble() {
+            Some(why) => (format!("{line}: {why}"), true),
+            None if held.in_memory > 0 => (line, false),
+            None => return None,
+        };
+        Some(Self { line: plain(&line), is_trouble })
+    }
+}
+
+/// What the agent that runs here holds in memory only, one for each port where that is so.
+fn in_memory(folder: &Path) -> Vec<InMemory> {
     let held = match ask(&socket_of(folder), &Request::SpoolReport, PATIENCE) {
         Ok(Answer::SpoolReport(held)) => held,
         Err(Unanswered::NoAgent) => return Vec::new(),
-        Ok(Answer::Refused(why)) => return vec![Ok(unknown_memory_spools(&why))],
+        Ok(Answer::Refused(why)) => return vec![InMemory::unknown(&why)],
         Ok(
             Answer::Reloaded(_)
             | Answer::Status(_)
             | Answer::Log(_)
             | Answer::Tapping(_)
             | Answer::Tapped(_),
-        ) => {
-            return vec![Ok(unknown_memory_spools("its answer is to another question"))];
-        }
-        Err(Unanswered::Late) => {
-            return vec![Ok(unknown_memory_spools("it has not answered in time"))];
-        }
-        Err(Unanswered::Io(error)) => return vec![Ok(unknown_memory_spools(&why(&error)))],
+        ) => return vec![InMemory::unknown("its answer is to another question")],
+        Err(Unanswered::Late) => return vec![InMemory::unknown("it has not answered in time")],
+        Err(Unanswered::Io(error)) => return vec![InMemory::unknown(&why(&error))],
     };
-    let line = |held: &SpoolContents| {
-        let count = items(usize::try_from(held.in_memory).unwrap_or(usize::MAX));
-        let line = format!("the agent that runs holds {count} for {} in memory only", held.port);
-        match held.trouble() {
-            Some(why) => Some(Err(format!("{line}: {why}"))),
-            None => (held.in_memory > 0).then_some(Ok(line)),
-        }
-    };
-    held.iter().filter_map(line).map(escaped).collect()
-}
-
-/// Text of another process, without control characters.
-fn escaped(line: Result<String, String>) -> Result<String, String> {
-    line.map(|line| plain(&line)).map_err(|line| plain(&line))
-}
-
-fn unknown_memory_spools(why: &str) -> String {
-    format!("an agent runs here and does not say what it holds in memory: {}", plain(why))
+    held.iter().filter_map(InMemory::of).collect()
 }
 
 fn nothing(is_quiet: bool) -> ExitCode {
@@ -224,10 +229,7 @@ fn check(folder: &Path) -> io::Result<ExitCode> {
         beside.push(format!("{kept} (`spool drop --all` removes it)"));
     }
     for held in in_memory(folder) {
-        match held {
-            Ok(line) => beside.push(line),
-            Err(line) => lines.push(line),
-        }
+        if held.is_trouble { &mut lines } else { &mut beside }.push(held.line);
     }
     let Some((_, found)) = look(folder)? else {
         let is_well = lines.is_empty();

@@ -65,7 +65,7 @@ pub use relay::{
     Found, GuestSecret, Guests, Nats, OPEN_HELP, RelayCommands, RelayFile, SocketPattern, Vsock,
     Web, find as find_sockets,
 };
-pub use setting::Setting;
+pub use setting::{NotASetting, Setting};
 pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};
 pub use warnings::unknown_log_targets;
 pub use write::{Delivery, OutputFormat, Target, Write};

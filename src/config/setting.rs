@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use thiserror::Error;
 use toml::{Table, Value};
 
 use super::parse::{METRICS, RECORDS};
@@ -23,11 +24,16 @@ pub struct Setting {
     shown: String,
 }
 
-impl FromStr for Setting {
-    type Err = String;
+/// A text that is no [`Setting`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?} is no KEY=VALUE, as in batch.max_items=64")]
+pub struct NotASetting(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no KEY=VALUE, as in batch.max_items=64");
+impl FromStr for Setting {
+    type Err = NotASetting;
+
+    fn from_str(text: &str) -> Result<Self, NotASetting> {
+        let wrong = || NotASetting(text.to_owned());
         let (key, value) = text.split_once('=').ok_or_else(wrong)?;
         let path: Vec<String> = key.trim().split('.').map(|key| key.trim().to_owned()).collect();
         if path.len() < 2 || path.iter().any(String::is_empty) {

@@ -94,9 +94,11 @@ impl Look {
 impl Diagnose {
     pub(super) fn main(self) -> ExitCode {
         if let Some(file) = &self.bundle {
-            let may = harden().map_err(|error| error.to_string());
-            if let Err(why) = may.and_then(|()| bundle::check(file, self.overwrite)) {
-                return refuse(why);
+            if let Err(error) = harden() {
+                return refuse(error);
+            }
+            if let Err(error) = bundle::check(file, self.overwrite) {
+                return refuse(error);
             }
         }
         let look = self.look();
@@ -107,8 +109,8 @@ impl Diagnose {
         let said = say(&text);
         match self.bundle.as_ref().map(|file| bundle::write(&self, &look, file, self.overwrite)) {
             Some(Ok(written)) => complain(&format!("infiniservice: {}", shown(&written))),
-            Some(Err(why)) => {
-                complain(&format!("infiniservice: {}", shown(&why)));
+            Some(Err(error)) => {
+                complain(&format!("infiniservice: {}", shown(&error.to_string())));
                 return ExitCode::from(EXIT_OUTPUT);
             }
             None => {}

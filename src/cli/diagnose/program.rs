@@ -1,18 +1,38 @@
 //! A program of the machine that is asked something.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a program has told nothing: the end of a sentence.
+#[derive(Debug, Error)]
+pub(super) enum ProgramError {
+    /// It cannot be started or read.
+    #[error("{name} cannot be run: {error}")]
+    NotRun { name: String, error: io::Error },
+    /// It takes too long.
+    #[error("{name} has not ended within {} s", after.as_secs())]
+    Late { name: String, after: Duration },
+    /// The thread that reads it has failed.
+    #[error("{name} was not read")]
+    NotRead { name: String },
+}
 
 /// The first `bytes_max` bytes of what a program prints, waited for at most `patience`. Then it is ended, and its exit code is
 /// not looked at.
 ///
 /// # Errors
-/// It cannot be run, or takes too long: the end of a sentence.
-pub(super) fn output(words: &[&str], bytes_max: u64, patience: Duration) -> Result<String, String> {
+/// It cannot be run, or takes too long.
+pub(super) fn output(
+    words: &[&str],
+    bytes_max: u64,
+    patience: Duration,
+) -> Result<String, ProgramError> {
     let name = words[0];
-    let cannot = |error: std::io::Error| format!("{name} cannot be run: {error}");
+    let cannot = |error| ProgramError::NotRun { name: name.to_owned(), error };
     let mut program = Command::new(name);
     program.args(&words[1..]).env("LC_ALL", "C");
     program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -39,9 +59,9 @@ pub(super) fn output(words: &[&str], bytes_max: u64, patience: Duration) -> Resu
         }
         Ok(Err(error)) => Err(cannot(error)),
         Err(RecvTimeoutError::Timeout) => {
-            Err(format!("{name} has not ended within {} s", patience.as_secs()))
+            Err(ProgramError::Late { name: name.to_owned(), after: patience })
         }
-        Err(RecvTimeoutError::Disconnected) => Err(format!("{name} was not read")),
+        Err(RecvTimeoutError::Disconnected) => Err(ProgramError::NotRead { name: name.to_owned() }),
     }
 }
 
@@ -52,11 +72,11 @@ mod tests {
     #[test]
     fn a_program_that_prints_without_end_or_does_not_end_is_ended() {
         let patience = Duration::from_secs(30);
-        assert_eq!(output(&["echo", "a"], 64, patience), Ok("a\n".to_owned()));
-        assert_eq!(output(&["yes"], 5, patience), Ok("y\ny\ny".to_owned()));
+        assert_eq!(output(&["echo", "a"], 64, patience).unwrap(), "a\n");
+        assert_eq!(output(&["yes"], 5, patience).unwrap(), "y\ny\ny");
         let late = output(&["sleep", "1000"], 5, Duration::from_millis(50)).unwrap_err();
-        assert!(late.starts_with("sleep has not ended"), "{late}");
+        assert!(late.to_string().starts_with("sleep has not ended"), "{late}");
         let none = output(&["/no/such"], 5, patience).unwrap_err();
-        assert!(none.starts_with("/no/such cannot be run: "), "{none}");
+        assert!(none.to_string().starts_with("/no/such cannot be run: "), "{none}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
+use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::{EXIT_LATE, Failed, Guest, TIMEOUT, print_line, say};
@@ -126,7 +127,7 @@ fn stdin_lines() -> mpsc::Receiver<Result<String, Failed>> {
                 Ok(Some(line)) if line.trim().is_empty() => continue,
                 Ok(Some(line)) => Ok(line),
                 Ok(None) => return,
-                Err(what) => Err(Failed { code: EXIT_CONFIG, what }),
+                Err(error) => Err(Failed { code: EXIT_CONFIG, what: error.to_string() }),
             };
             let last = line.is_err();
             if to.blocking_send(line).is_err() || last {
@@ -137,20 +138,28 @@ fn stdin_lines() -> mpsc::Receiver<Result<String, Failed>> {
     lines
 }
 
-fn next_line(from: &mut impl BufRead) -> Result<Option<String>, String> {
+/// Why no more lines come of standard input.
+#[derive(Debug, Error)]
+enum InputError {
+    #[error("cannot read standard input: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("a line is longer than {LINE_BYTES_MAX} bytes, which no guest takes")]
+    TooLong,
+    #[error("standard input is no text in UTF-8")]
+    NotUtf8,
+}
+
+fn next_line(from: &mut impl BufRead) -> Result<Option<String>, InputError> {
     let mut line = Vec::new();
     let limit = LINE_BYTES_MAX as u64 + 1;
-    from.take(limit)
-        .read_until(b'\n', &mut line)
-        .map_err(|error| format!("cannot read standard input: {error}"))?;
+    from.take(limit).read_until(b'\n', &mut line)?;
     if line.len() > LINE_BYTES_MAX {
-        return Err(format!("a line is longer than {LINE_BYTES_MAX} bytes, which no guest takes"));
+        return Err(InputError::TooLong);
     }
     if line.is_empty() {
         return Ok(None);
     }
-    let text =
-        String::from_utf8(line).map_err(|_| "standard input is no text in UTF-8".to_owned())?;
+    let text = String::from_utf8(line).map_err(|_| InputError::NotUtf8)?;
     Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
@@ -174,14 +183,14 @@ mod tests {
     #[test]
     fn lines_end_with_the_input_and_a_monstrous_one_is_refused() {
         let mut input = io::Cursor::new(b"one\r\n\ntwo".to_vec());
-        let mut next = || next_line(&mut input);
-        assert_eq!(next(), Ok(Some("one".into())));
-        assert_eq!(next(), Ok(Some(String::new())));
-        assert_eq!(next(), Ok(Some("two".into())));
-        assert_eq!(next(), Ok(None));
-        let wrong = next_line(&mut io::BufReader::new(io::repeat(b'x'))).unwrap_err();
-        assert!(wrong.contains("is longer than"), "{wrong}");
-        let wrong = next_line(&mut io::Cursor::new(b"\xff\n".to_vec())).unwrap_err();
-        assert!(wrong.contains("UTF-8"), "{wrong}");
+        let mut next = || next_line(&mut input).unwrap();
+        assert_eq!(next().as_deref(), Some("one"));
+        assert_eq!(next().as_deref(), Some(""));
+        assert_eq!(next().as_deref(), Some("two"));
+        assert_eq!(next(), None);
+        let wrong = next_line(&mut io::BufReader::new(io::repeat(b'x')));
+        assert!(matches!(wrong, Err(InputError::TooLong)), "{wrong:?}");
+        let wrong = next_line(&mut io::Cursor::new(b"\xff\n".to_vec()));
+        assert!(matches!(wrong, Err(InputError::NotUtf8)), "{wrong:?}");
     }
 }

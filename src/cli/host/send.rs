@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Failed, Guest, TIMEOUT, answer, print, print_json};
+use crate::cli::BadArgument;
 use crate::cli::EXIT_CONFIG;
 use crate::host::{action, is_known_action, known_actions, meant_action};
 
@@ -32,8 +33,8 @@ impl Send {
             ));
         }
         let parameters: Result<Vec<_>, _> = self.parameters.iter().map(|text| pair(text)).collect();
-        let action = action(&self.action, &parameters.map_err(wrong)?)
-            .map_err(|error| wrong(error.to_string()))?;
+        let parameters = parameters.map_err(|error| wrong(error.to_string()))?;
+        let action = action(&self.action, &parameters).map_err(|error| wrong(error.to_string()))?;
         if !self.force && !is_known_action(&self.action) {
             return Err(wrong(unknown(&self.action)));
         }
@@ -51,17 +52,20 @@ impl Send {
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+fn pair(text: &str) -> Result<(String, String), BadArgument> {
     let (key, value) = match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => (key, value),
-        _ => return Err(format!("{text:?} is no parameter; write it as key=value")),
+        _ => {
+            let what = format!("{text:?} is no parameter; write it as key=value");
+            return Err(BadArgument(what));
+        }
     };
     let value = match value.strip_prefix('@') {
         None => value.to_owned(),
         Some(literal) if literal.starts_with('@') => literal.to_owned(),
         Some(file) => {
             let text = std::fs::read_to_string(file)
-                .map_err(|error| format!("cannot read {file:?} for {key}: {error}"))?;
+                .map_err(|error| BadArgument(format!("cannot read {file:?} for {key}: {error}")))?;
             text.strip_suffix('\n').unwrap_or(&text).to_owned()
         }
     };
@@ -110,9 +114,10 @@ mod tests {
         std::fs::write(&file, "p=1\n").unwrap();
         let typed = format!("password=@{}", file.display());
         assert_eq!(pair(&typed).unwrap(), ("password".into(), "p=1".into()));
-        assert!(pair("a=@/no/such").unwrap_err().contains("cannot read \"/no/such\" for a"));
+        let refused = |text| pair(text).unwrap_err().to_string();
+        assert!(refused("a=@/no/such").contains("cannot read \"/no/such\" for a"));
         for wrong in ["a", "=b"] {
-            assert!(pair(wrong).unwrap_err().contains("write it as key=value"));
+            assert!(refused(wrong).contains("write it as key=value"));
         }
     }
 }

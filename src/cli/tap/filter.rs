@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use crate::cli::BadArgument;
+
 /// Conditions that all hold, such as `level = error and user.id > 5`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Filter(Vec<Condition>);
@@ -45,9 +47,9 @@ const HELP: &str = "write NAME = VALUE (or !=, <, <=, >, >=, ~ for a part of a t
                     several with \"and\" between them, as in 'level = error and user.id > 5'";
 
 impl FromStr for Filter {
-    type Err = String;
+    type Err = BadArgument;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, BadArgument> {
         conditions(text).into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -67,10 +69,10 @@ fn conditions(text: &str) -> Vec<&str> {
 }
 
 impl FromStr for Condition {
-    type Err = String;
+    type Err = BadArgument;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || format!("cannot read {text:?}: {HELP}");
+    fn from_str(text: &str) -> Result<Self, BadArgument> {
+        let refuse = || BadArgument(format!("cannot read {text:?}: {HELP}"));
         let at = text.find(['!', '<', '>', '=', '~']).ok_or_else(refuse)?;
         let (way, rest) = text.split_at(at);
         let found = COMPARED.into_iter().find(|(sign, _)| rest.starts_with(sign));
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn what_is_no_condition_is_refused_with_help() {
         for text in ["", "level", "= 5", "level =", "a ! b", "a = [1]", "a = 1 and"] {
-            let why = text.parse::<Filter>().unwrap_err();
+            let why = text.parse::<Filter>().unwrap_err().to_string();
             assert!(why.contains("as in 'level = error"), "{text}: {why}");
         }
     }

@@ -148,9 +148,8 @@ fn reading(
     at: Duration,
     taken: Instant,
     sequence: u64,
-) -> Result<SystemMetrics, String> {
-    let mut reading = SystemMetrics::from_json(line, wall(at), taken, sequence)
-        .map_err(|error| error.to_string())?;
+) -> serde_json::Result<SystemMetrics> {
+    let mut reading = SystemMetrics::from_json(line, wall(at), taken, sequence)?;
     let cadences = &pipeline.file.collect;
     let own =
         cadences.iter().find(|cadence| cadence.from.iter().any(|read| reading.has(read.group())));

@@ -8,8 +8,10 @@ mod parts;
 mod secrets;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use thiserror::Error;
 
 use super::{Diagnose, Look};
 use crate::files::{create, replace};
@@ -22,13 +24,26 @@ const PART_BYTES_MAX: usize = 512 * 1024;
 /// The folder in the archive.
 const FOLDER: &str = "infiniservice-bundle";
 
+/// Why there is no bundle.
+#[derive(Debug, Error)]
+pub(super) enum BundleError {
+    /// The file is there, and may not be replaced.
+    #[error("{} is there already; name another file, or add --overwrite", .0.display())]
+    Exists(PathBuf),
+    /// It cannot be written.
+    #[error("cannot write {}: {}", path.display(), why(error))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
 /// Refuses a file that is there, before anything is looked at.
-pub(super) fn check(file: &Path, overwrite: bool) -> Result<(), String> {
+pub(super) fn check(file: &Path, overwrite: bool) -> Result<(), BundleError> {
     match file.symlink_metadata() {
-        Ok(_) if !overwrite => Err(format!(
-            "{} is there already; name another file, or add --overwrite",
-            file.display()
-        )),
+        Ok(_) if !overwrite => Err(BundleError::Exists(file.to_owned())),
         _ => Ok(()),
     }
 }
@@ -36,13 +51,13 @@ pub(super) fn check(file: &Path, overwrite: bool) -> Result<(), String> {
 /// Gathers all parts and writes them to `file`, with mode 0600 and as a whole or not at all. Returns the line to say.
 ///
 /// # Errors
-/// The file cannot be written: the end of a sentence.
+/// The file cannot be written.
 pub(super) fn write(
     diagnose: &Diagnose,
     look: &Look,
     file: &Path,
     overwrite: bool,
-) -> Result<String, String> {
+) -> Result<String, BundleError> {
     let now = SystemTime::now();
     let secrets = Secrets::of(diagnose, look);
     let mut tar = Tar::new(now);
@@ -62,7 +77,7 @@ pub(super) fn write(
     let bytes = tar.into_zstd();
     let (shown, size) = (file.display(), bytes.len().div_ceil(1024));
     put(file, &bytes, overwrite)
-        .map_err(|error| format!("cannot write {shown}: {}", why(&error)))?;
+        .map_err(|error| BundleError::Write { path: file.to_owned(), error })?;
     Ok(format!(
         "written: {shown} ({size} KiB), without secrets as far as they are known or look like one; `tar --zstd -xf {shown}` unpacks it, \
          to be looked at before it is sent"
@@ -97,8 +112,8 @@ mod tests {
         let path = folder.path().join("b.tar.zst");
         put(&path, b"one", false).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
-        assert!(check(&path, false).unwrap_err().contains("--overwrite"));
-        assert_eq!(check(&path, true), Ok(()));
+        assert!(matches!(check(&path, false), Err(BundleError::Exists(_))));
+        check(&path, true).unwrap();
         let there = put(&path, b"two", false).unwrap_err();
         assert_eq!(there.kind(), io::ErrorKind::AlreadyExists, "it came in between");
         assert_eq!(fs::read(&path).unwrap(), b"one");

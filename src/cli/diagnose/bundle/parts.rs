@@ -1,15 +1,18 @@
 //! The parts of a bundle. None holds the value of a variable.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use super::super::machine::{self, below};
+use super::super::program::{self, ProgramError};
 use super::super::verdict::as_json;
-use super::super::{Diagnose, Look, PATIENCE, UNIT, UNIT_BYTES_MAX, program};
+use super::super::{Diagnose, Look, PATIENCE, UNIT, UNIT_BYTES_MAX};
 use super::{PART_BYTES_MAX, secrets};
 use crate::cli::validate;
 use crate::config::{ConfigError, texts};
@@ -26,18 +29,37 @@ pub(super) struct Part {
     /// What it is.
     pub about: &'static str,
     /// Its text; or why there is none.
-    pub text: Result<String, String>,
+    pub text: Result<String, Missing>,
+}
+
+/// Why a part is missing: the end of a sentence.
+#[derive(Debug, Error)]
+pub(super) enum Missing {
+    #[error("no agent has answered")]
+    NoAgent,
+    #[error(transparent)]
+    NoJson(#[from] serde_json::Error),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("the journal has no line of the unit")]
+    NoLine,
+    #[error("systemd knows no such unit")]
+    NoUnit,
+    #[error("systemctl says nothing")]
+    NoState,
+    #[error("{}: {error}", folder.display())]
+    Folder { folder: PathBuf, error: io::Error },
 }
 
 /// All parts, in the order in which they are read.
 pub(super) fn gather(diagnose: &Diagnose, look: &Look, now: SystemTime) -> Vec<Part> {
     let part = |name, about, text| Part { name, about, text };
-    let status = look.status.as_ref().ok_or_else(|| "no agent has answered".to_owned());
-    let status = status.and_then(|status| serde_json::to_value(status).map_err(|e| e.to_string()));
+    let status = look.status.as_ref().ok_or(Missing::NoAgent);
+    let status = status.and_then(|status| Ok(serde_json::to_value(status)?));
     let env = |name: &str| std::env::var(name).ok();
     let is_right = look.errors.is_empty();
     let validated = validate::as_json(&look.loaded, &look.errors, &env, is_right);
-    let verdicts = serde_json::from_str(&as_json(&look.verdicts)).map_err(|e| e.to_string());
+    let verdicts = serde_json::from_str(&as_json(&look.verdicts)).map_err(Missing::from);
     let about_systemd = "the unit's state, as systemd has it";
     vec![
         part("verdicts.json", "what `diagnose` has found", verdicts.map(pretty)),
@@ -135,7 +157,7 @@ fn files(diagnose: &Diagnose) -> Value {
 }
 
 /// The newest lines, oldest first.
-fn log() -> Result<String, String> {
+fn log() -> Result<String, Missing> {
     let words = [
         "journalctl",
         "--unit",
@@ -154,41 +176,38 @@ fn log() -> Result<String, String> {
     let mut lines: Vec<&str> = newest_first.lines().collect();
     lines.reverse();
     match lines.is_empty() {
-        true => Err("the journal has no line of the unit".to_owned()),
+        true => Err(Missing::NoLine),
         false => Ok(secrets::log(&format!("{}\n", lines.join("\n")))),
     }
 }
 
-fn unit() -> Result<String, String> {
+fn unit() -> Result<String, Missing> {
     let text =
         program::output(&["systemctl", "cat", UNIT, "--no-pager"], UNIT_BYTES_MAX, PATIENCE)?;
-    if text.is_empty() {
-        Err("systemd knows no such unit".to_owned())
-    } else {
-        Ok(secrets::unit(&text))
-    }
+    if text.is_empty() { Err(Missing::NoUnit) } else { Ok(secrets::unit(&text)) }
 }
 
-fn unit_state() -> Result<String, String> {
+fn unit_state() -> Result<String, Missing> {
     const WANTED: &str = "Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,ExecMainCode,ExecMainStatus,NRestarts,\
         ActiveEnterTimestamp,InactiveEnterTimestamp,StateChangeTimestamp,FragmentPath,DropInPaths,NeedDaemonReload,MemoryCurrent,\
         MemoryMax,TasksCurrent,TasksMax,CPUUsageNSec,User,Group,StatusText";
     let words = ["systemctl", "show", UNIT, "--no-pager", "--property", WANTED];
     let text = program::output(&words, UNIT_BYTES_MAX, PATIENCE)?;
-    if text.is_empty() { Err("systemctl says nothing".to_owned()) } else { Ok(secrets::log(&text)) }
+    if text.is_empty() { Err(Missing::NoState) } else { Ok(secrets::log(&text)) }
 }
 
 /// A line for each entry of the state folder and of its folders; links are not followed.
-fn state(look: &Look) -> Result<String, String> {
+fn state(look: &Look) -> Result<String, Missing> {
     let folder = &look.loaded.agent.state.folder;
     let mut lines = Vec::new();
-    list(folder, folder, &mut lines).map_err(|error| format!("{}: {error}", folder.display()))?;
+    list(folder, folder, &mut lines)
+        .map_err(|error| Missing::Folder { folder: folder.clone(), error })?;
     let more = if lines.len() > ENTRIES_MAX { "and more\n" } else { "" };
     lines.truncate(ENTRIES_MAX);
     Ok(secrets::log(&format!("{}\n{}{more}", folder.display(), lines.concat())))
 }
 
-fn list(top: &Path, folder: &Path, lines: &mut Vec<String>) -> std::io::Result<()> {
+fn list(top: &Path, folder: &Path, lines: &mut Vec<String>) -> io::Result<()> {
     let mut entries: Vec<_> = fs::read_dir(folder)?.flatten().take(ENTRIES_MAX + 1).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {

@@ -12,6 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{EXIT_CONFIG, EXIT_SYSTEM, EXIT_UNAVAILABLE, Failed, print};
+use crate::cli::BadArgument;
 use crate::cli::paint::Paint;
 use crate::cli::terminal::{self, Key, Terminal};
 use crate::model::Iso8601;
@@ -37,13 +38,15 @@ pub(super) struct Fleet {
     sort: Sort,
 }
 
-fn place(text: &str) -> Result<Listen, String> {
+fn place(text: &str) -> Result<Listen, BadArgument> {
+    let write = |what: &str| BadArgument(format!("write {what}"));
     match text.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') => Ok(Listen::Unix(path.into())),
-        Some(_) => Err("write the path from the root on, as in unix:/run/relay.metrics".to_owned()),
-        None => text.parse().map(Listen::Address).map_err(|_| {
-            "write an address and a port, as in 127.0.0.1:9465, or unix: and a path".to_owned()
-        }),
+        Some(_) => Err(write("the path from the root on, as in unix:/run/relay.metrics")),
+        None => text
+            .parse()
+            .map(Listen::Address)
+            .map_err(|_| write("an address and a port, as in 127.0.0.1:9465, or unix: and a path")),
     }
 }
 
