@@ -64,11 +64,16 @@ impl Place {
 
     /// The same, with its log where the test wants it.
     fn relay_with(&self, more: &str, outputs: &str, log: Stdio) -> Running {
-        let file = self.at("relay.toml");
         let secret = "secret = \"env:INFINISERVICE_SHARED_SECRET\"";
-        std::fs::write(&file, self.relay_file(&format!("{secret}\n{more}"), outputs)).unwrap();
+        self.run(&self.relay_file(&format!("{secret}\n{more}"), outputs), log)
+    }
+
+    /// A relay with this file.
+    fn run(&self, file: &str, log: Stdio) -> Running {
+        let path = self.at("relay.toml");
+        std::fs::write(&path, file).unwrap();
         let mut command = host();
-        command.args(["relay", "--config"]).arg(&file).env("INFINISERVICE_SHARED_SECRET", SECRET);
+        command.args(["relay", "--config"]).arg(&path).env("INFINISERVICE_SHARED_SECRET", SECRET);
         let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         Running(pipes.spawn().unwrap())
     }

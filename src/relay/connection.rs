@@ -106,6 +106,8 @@ async fn identify(
     if let Some(path) = credentials {
         let path = path.clone();
         let text = load(SecretSource::File(path)).await?;
+        // The file may end with its key, and the client wants the end of that line, which is no part of a secret.
+        let text = Zeroizing::new([text.as_str(), "\n"].concat());
         return options.credentials(&text).map_err(|_| {
             StageError::outside("credentials in [nats] is no credentials file of NATS")
         });

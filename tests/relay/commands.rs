@@ -21,7 +21,7 @@ impl Nats {
     }
 }
 
-fn system_info(id: &str) -> String {
+pub fn system_info(id: &str) -> String {
     format!(
         r#"{{"type":"SafeCommand","id":"{id}","command_type":{{"action":"SystemInfo"}},"timeout":30}}"#
     )
@@ -35,7 +35,7 @@ async fn ask(client: &Client, vm: &str, command: impl Into<String>) -> Value {
 }
 
 /// The same, once a relay has subscribed.
-async fn ask_soon(client: &Client, vm: &str, command: impl Into<String>) -> Value {
+pub async fn ask_soon(client: &Client, vm: &str, command: impl Into<String>) -> Value {
     let command = command.into();
     let late = Instant::now() + PATIENCE;
     loop {
@@ -50,7 +50,7 @@ async fn ask_soon(client: &Client, vm: &str, command: impl Into<String>) -> Valu
 }
 
 /// The next command that a guest hears, whatever else it hears before.
-async fn command(guest: &mut Peer) -> peer::Heard {
+pub async fn command(guest: &mut Peer) -> peer::Heard {
     loop {
         let heard = guest.hear().await;
         if heard.body["type"] == "SafeCommand" || heard.body["type"] == "UnsafeCommand" {
@@ -190,6 +190,105 @@ async fn a_command_is_signed_and_answered_and_whatever_else_is_an_error_with_its
             &outcome("too_long", 1),
         ])
         .await;
+}
+
+/// Its log is read by calls that block.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_key_a_late_answer_one_that_is_too_large_and_the_stop_of_the_relay_are_errors() {
+    let Some(nats) = Nats::start("max_payload: 65536\n").await else { return };
+    let place = Place::new();
+    let (web, keyless) = (place.guest("web"), place.guest("keyless"));
+    std::fs::create_dir(place.at("keys")).unwrap();
+    secret_file(&place.at("keys/web"), SECRET, 0o600);
+    let secret = format!("secret = \"file:{}\"", place.at("keys/{vm}").display());
+    let outputs = format!("{}{RULES}", nats.output(""));
+    let mut relay = place.run(&place.relay_file(&secret, &outputs), Stdio::piped());
+    let mut log = relay.log();
+    let log = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut log, &mut text).map(|_| text)
+    });
+    let client = nats.client().await;
+    let (mut guest, _keyless) = (there(&web).await, there(&keyless).await);
+    acknowledged(&mut guest, 1000).await; // so it is known to be there
+    // The first one may come before the guest's line is read.
+    let late = Instant::now() + PATIENCE;
+    let mut reply = ask_soon(&client, "keyless", system_info("k")).await;
+    while reply["error"]["code"] == "not_connected" {
+        assert!(Instant::now() < late, "the guest is connected");
+        reply = ask(&client, "keyless", system_info("k")).await;
+    }
+    let is = |reply: &Value, code: &str, said: &str| {
+        assert_eq!(reply["error"]["code"], code, "{reply}");
+        assert!(reply["error"]["message"].as_str().unwrap().contains(said), "{reply}");
+    };
+    is(&reply, "no_key", "has no key for this guest");
+
+    // The guest's answer is larger than a message of this server may be.
+    let (reply, ()) = tokio::join!(ask(&client, "web", system_info("large")), async {
+        let heard = command(&mut guest).await;
+        let long = "x".repeat(70_000);
+        guest.answer(&heard, &format!(r#""success":true,"stdout":"{long}""#)).await;
+    });
+    is(&reply, "answer_too_large", "the command did run");
+
+    let (reply, heard) = tokio::join!(
+        ask(&client, "web", system_info("late").replace(":30}", ":1}")),
+        command(&mut guest)
+    );
+    is(&reply, "late", "ask again with the same id");
+    // What it says now is for nobody.
+    guest.answer(&heard, r#""success":true"#).await;
+
+    // One who has gone, and one who waits while the relay stops.
+    let to = "_INBOX.gone";
+    let gone = system_info("gone").into();
+    client.publish_with_reply("infini.lab.web.command", to, gone).await.unwrap();
+    let heard = command(&mut guest).await;
+    assert_eq!(heard.body["id"], "gone");
+    guest.answer(&heard, r#""success":true"#).await;
+    let (reply, ()) = tokio::join!(ask(&client, "web", system_info("stop")), async {
+        assert_eq!(command(&mut guest).await.body["id"], "stop");
+        relay.signal(Signal::TERM);
+    });
+    is(&reply, "stopping", "ask again with the same id");
+    assert_eq!(next_end(relay).await, Some(0));
+    let log = log.await.unwrap().unwrap();
+    for (id, outcome) in [
+        ("k", "no_key"),
+        ("large", "answer_too_large"),
+        ("late", "late"),
+        ("gone", "undelivered"),
+        ("stop", "stopping"),
+    ] {
+        let told = format!("id=\"{id}\" action=\"SystemInfo\" outcome=\"{outcome}\"");
+        assert!(log.contains(&told), "{told}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_over_vsock_is_asked_and_answers() {
+    let Some(nats) = Nats::start("").await else { return };
+    let place = Place::new();
+    let (sockets, at) = (place.at("guests/{vm}.vsock"), place.at("guests/web.vsock_8460"));
+    let _machine = UnixListener::bind(place.at("guests/web.vsock")).unwrap();
+    let vsock = format!("[guests.vsock]\nsockets = {sockets:?}\n");
+    let _relay = place.relay("", &format!("{vsock}{}{RULES}", nats.output("")));
+    let client = nats.client().await;
+    ask_soon(&client, "nobody", system_info("0")).await;
+    // Again on the next connection, as any other guest.
+    for id in ["first", "second"] {
+        let stream = soon("the relay listens", || UnixStream::connect(at.clone())).await;
+        let mut guest = Peer::over(stream);
+        guest.say(r#"{"type":"agent_event"}"#).await;
+        acknowledged(&mut guest, 1000).await; // so it is known to be there
+        let (reply, ()) = tokio::join!(ask(&client, "web", system_info(id)), async {
+            let heard = command(&mut guest).await;
+            guest.answer(&heard, r#""success":true,"stdout":"over vsock""#).await;
+        });
+        assert_eq!((&reply["vm"], &reply["line"]["id"]), (&"web".into(), &id.into()), "{reply}");
+        assert_eq!(reply["line"]["stdout"], "over vsock", "{reply}");
+    }
 }
 
 #[tokio::test]

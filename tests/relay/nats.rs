@@ -7,8 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::StorageType;
+use data_encoding::BASE64URL_NOPAD;
+use nkeys::KeyPair;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::commands::{RULES, ask_soon, command, system_info};
 use super::*;
 
 /// A NATS server behind a port that stays while it is killed and started again.
@@ -316,6 +320,96 @@ pub fn secret_file(path: &Path, secret: &str, mode: u32) {
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(mode).open(path);
     file.unwrap().write_all(format!("{secret}\n").as_bytes()).unwrap();
+}
+
+/// Signs what `subject` may, as tools of NATS do (a JWT by an Ed25519 key).
+fn token(issuer: &KeyPair, subject: &KeyPair, name: &str, may: Value) -> String {
+    let part = |value: &[u8]| BASE64URL_NOPAD.encode(value);
+    let head = part(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
+    let claims = json!({
+        "jti": name, "iat": 0, "name": name, "nats": may,
+        "iss": issuer.public_key(), "sub": subject.public_key(),
+    });
+    let text = format!("{head}.{}", part(claims.to_string().as_bytes()));
+    format!("{text}.{}", part(&issuer.sign(text.as_bytes()).unwrap()))
+}
+
+/// A server that takes what an operator has signed, with the leave that docs/relay.md says a relay of the site `lab` needs.
+#[tokio::test]
+async fn with_a_credentials_file_and_no_more_leave_than_it_needs_lines_and_commands_pass() {
+    let [operator, system, account, user] = [
+        KeyPair::new_operator(),
+        KeyPair::new_account(),
+        KeyPair::new_account(),
+        KeyPair::new_user(),
+    ];
+    let any = |more: Value| {
+        let mut limits = json!({
+            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+        });
+        limits.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "type": "account", "version": 2, "limits": limits })
+    };
+    let storage = json!({ "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1 });
+    let itself =
+        token(&operator, &operator, "operator", json!({ "type": "operator", "version": 2 }));
+    let [of_system, of_account] = [(&system, json!({})), (&account, storage)]
+        .map(|(key, more)| token(&operator, key, "account", any(more)));
+    let more = format!(
+        "operator: {itself}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_system}, {}: {of_account} }}\n",
+        system.public_key(),
+        system.public_key(),
+        account.public_key()
+    );
+    let Some(nats) = Nats::start(&more).await else { return };
+    let api = |what: &str, stream: &str| format!("$JS.API.STREAM.{what}.{stream}");
+    let publishes = [
+        "infini.lab.*.metrics",
+        "infini.lab.*.events",
+        "infini.lab.*.records",
+        "infini.lab.*.claims.*",
+        "_INBOX.>",
+        &api("INFO", "infini"),
+        &api("CREATE", "infini"),
+        &api("INFO", "infini-commands"),
+        &api("CREATE", "infini-commands"),
+    ];
+    let credentials = |name: &str, publishes: Value, subscribes: Value| {
+        let leave = json!({
+            "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
+            "pub": publishes, "sub": subscribes,
+        });
+        let (token, seed) = (token(&account, &user, name, leave), user.seed().unwrap());
+        format!(
+            "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------"
+        )
+    };
+    let place = Place::new();
+    let of_relay = credentials(
+        "relay",
+        json!({ "allow": publishes }),
+        json!({ "allow": ["infini.lab.*.command", "_INBOX.>"] }),
+    );
+    secret_file(&place.at("relay.creds"), &of_relay, 0o600);
+    let output = nats.output(&format!("credentials = {:?}\n", place.at("relay.creds")));
+    let socket = place.guest("web");
+    let _relay = place.relay("", &format!("{output}{RULES}"));
+    let mut guest = accept(&socket).await;
+    guest.say(event(7)).await;
+    acknowledged(&mut guest, 1000).await;
+    let options = || {
+        let text = credentials("reader", json!({}), json!({})) + "\n";
+        async_nats::ConnectOptions::with_credentials(&text).unwrap()
+    };
+    assert_eq!(nats.stream(options()).await.numbers("web").await, [7]);
+    let server = format!("nats://127.0.0.1:{}", nats.port);
+    let client = options().request_timeout(Some(PATIENCE)).connect(server).await.unwrap();
+    let (reply, ()) = tokio::join!(ask_soon(&client, "web", system_info("a")), async {
+        let heard = command(&mut guest).await;
+        guest.answer(&heard, r#""success":true"#).await;
+    });
+    assert_eq!(reply["line"]["id"], "a", "{reply}");
 }
 
 // The log is read by calls that block, and the port in front of the server goes on meanwhile.

@@ -34,6 +34,8 @@ const UNKNOWN: Duration = Duration::from_millis(600);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long an error is tried to be delivered.
 const ERROR: Duration = Duration::from_secs(30);
+/// How long the last try to deliver a reply may take once the relay stops.
+const LAST: Duration = Duration::from_secs(2);
 /// When a command is said again to a guest that has not answered, for the first time; then after twice as long, each time …
 const REPEAT_FIRST: Duration = Duration::from_secs(5);
 /// … up to this.
@@ -229,7 +231,7 @@ impl Ask {
     ) -> Result<(), Undelivered> {
         let last = async {
             self.stop.cancelled().await;
-            sleep(LOOK * 10).await;
+            sleep(LAST).await;
         };
         tokio::select! {
             biased;
