@@ -77,7 +77,8 @@ impl Nats {
     pub async fn stream(&self, options: async_nats::ConnectOptions) -> Stream {
         let server = format!("nats://127.0.0.1:{}", self.port);
         let client = soon("NATS answers", || options.clone().connect(server.clone())).await;
-        let context = jetstream::new(client);
+        // A disk that others use, too, may take long to answer.
+        let context = jetstream::ContextBuilder::new().timeout(2 * PATIENCE).build(client);
         Stream(soon("the relay makes a stream", || context.get_stream("infini")).await)
     }
 }
