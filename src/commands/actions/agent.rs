@@ -86,7 +86,7 @@ pub(crate) struct AgentStatus;
 impl Action for AgentStatus {
     const NAMES: &'static [Name] = &[Name::new(
         "AgentStatus",
-        "tells what the agent does: rates, queues, losses, ports, commands that run, last warnings",
+        "reports what the agent does: rates, queues, losses, ports, running commands, last warnings",
         "as `infiniservice status --json`",
     )
     .offered(&[])];

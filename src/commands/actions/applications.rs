@@ -52,7 +52,7 @@ impl Action for GetInstalledApplicationsWMI {
     const NAMES: &'static [Name] = &[
         Name::new(
             "GetInstalledApplicationsWMI",
-            "lists packages as applications, what people asked for first",
+            "lists packages as applications, those installed on request first",
             "`{applications: [{name, version, publisher, install_date, size_mb, …}], truncated}`",
         )
         .sent_bare(),
@@ -95,7 +95,7 @@ pub struct ApplicationArguments {
 impl Action for GetApplicationDetails {
     const NAMES: &'static [Name] = &[Name::new(
         "GetApplicationDetails",
-        "tells what is known of one installed package",
+        "shows what is known of one installed package",
         "`{name, version, publisher, install_date, size_mb, description, architecture, source, asked_for, …}`",
     )
     .takes("app_id (or app_name, package)")
@@ -129,7 +129,7 @@ pub struct CheckApplicationUpdates;
 impl Action for CheckApplicationUpdates {
     const NAMES: &'static [Name] = &[Name::new(
         "CheckApplicationUpdates",
-        "tells applications that could be newer",
+        "lists applications for which there is a newer version",
         "`{applications: [{name, version, update_available, can_update, …}], summary, truncated}`",
     )
     .sent_bare()];

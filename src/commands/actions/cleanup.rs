@@ -70,7 +70,7 @@ impl Action for DiskCleanup {
     const NAMES: &'static [Name] = &[
         Name::new(
             "DiskCleanup",
-            "deletes what these name, temporary files where none is",
+            "deletes what the targets name; without targets, temporary files",
             "`{space_cleared_mb, files_deleted, targets}`",
         )
         .takes("targets?: temp_files, system_cache, browser_cache, recycle_bin")

@@ -60,7 +60,7 @@ pub(crate) struct ImageArguments {
 impl Action for PrepareGoldenImage {
     const NAMES: &'static [Name] = &[Name::new(
         "PrepareGoldenImage",
-        "takes away what makes the machine this one, then answers, and switches it off three seconds later",
+        "removes what identifies this machine, answers, and switches it off three seconds later",
         "`{os, distro, cleanup_level, sanitize_user_data, shutdown_after, steps: [{name, done, removed, note}]}`",
     )
     .takes("cleanup_level: minimal, standard or deep; sanitize_user_data; shutdown_after; all three, or it is refused")

@@ -19,56 +19,54 @@ const OTHERS: [Name; 2] = [
 
 const HEAD: &str = "# Actions
 
-What the host may ask for, what is done, and what the answer holds. `infiniservice explain FILE` shows what a message would
-run here. This file is made from the agent's own tables; a test compares them.
+What the host can ask for, what the agent then does, and what the answer contains. `infiniservice explain FILE` shows what a
+message would run on this machine. This file is generated from the agent's own tables; a test compares the two.
 
-An action is a `SafeCommand`; its arguments stand beside `action`. What a rule of `[enforce]` can look at is in the third
-column. One that is not built is answered with failure and the reason that is told here. An action that is not listed is
-answered with \"is not known to this agent\".
+An action is a `SafeCommand` whose arguments stand beside `action`. The third column names the arguments that a rule of
+`[enforce]` can match. An action that is not built yet is answered with a failure and the reason given here; one that is not
+listed, with \"is not known to this agent\".
 
 ";
 
 const TAIL: &str = "
 ## How long an answer is
 
-A line longer than 100,000 characters is a warning in the host's log. AckTracker of actions are shorter: from the items of long
-lists nulls go first, then long texts, fields that the host does not read, all texts, and last the ends of the lists, which
-have what matters first. How many items are missing is in `truncated` and in a sentence on `stdout`. What a package manager
-printed is cut in its middle, with a note. Command lines and scripts are not actions: what they print is kept as
-`[execute] output` says (at most 256 KiB of each stream), because whoever runs them wants to read it, and the host warns of
-a line that is longer than 100,000 characters.
+Today's host logs a warning for a line of more than 100,000 characters, so answers of actions are kept shorter. Long lists
+lose, in this order: nulls, long texts, fields that the host does not read, all texts, and at last their ends (what matters
+most comes first in each list). `truncated` and a sentence in `stdout` say how many items are missing. The output of a package
+manager is cut in its middle, with a note. Command lines and scripts are not actions: their output is kept as
+`[execute] output` says (at most 256 KiB of each stream), and may cause that warning.
 
 ## What rules see
 
-Rules are held against what would happen, not only against words:
+Rules are matched against what would happen, not only against the words of the message:
 
-- Start or restart of a unit that ends or suspends the system (`reboot.target`, `poweroff.target`, `ctrl-alt-del.target`,
-  `runlevel6.target`, `systemd-reboot.service`, `rescue.target`, `suspend.target`, …, and units with a `SuccessAction`) is
-  `RebootSystem`, too: it has to be allowed as that.
-- `UpdateSystemSoftware` is `PackageUpdate` of what it brings up to date; `RunAllHealthChecks` is every `RunHealthCheck`.
-- A package is the same with `:amd64`, `.x86_64`, an epoch, and the `+` or `-` that apt and zypper read as an
-  instruction; a unit with and without `.service`, and an instance is its template's. Globs, groups (`@core`), files, versions and what a
-  package provides are no names: they are refused.
-- Where a rule limits anything, the machine is asked before an action begins: systemd for all names of a unit and for
-  what it pulls in or takes along; apt (`--simulate`), dnf (`--assumeno`), zypper (`--dry-run`) and pacman (`--print`) for every package
-  that would be installed, updated or removed. A rule that denies one of them denies the whole; what cannot be told is not done. What pacman would *replace* it
-  does not tell.
-- **Command lines and scripts**: rules see their shell, folder, user and name, and nothing of what they do. Whoever may run
-  one as root may do everything. Leave `raw_shell` and `scripts` off where rules are to hold.
+- To start or restart a unit that ends or suspends the system (`reboot.target`, `poweroff.target`, `ctrl-alt-del.target`,
+  `runlevel6.target`, `systemd-reboot.service`, `rescue.target`, `suspend.target`, …, and units with a `SuccessAction`) also
+  counts as `RebootSystem`, and must be allowed as that, too.
+- `UpdateSystemSoftware` counts as `PackageUpdate` of each package that it updates, `RunAllHealthChecks` as every `RunHealthCheck`.
+- `:amd64`, `.x86_64`, an epoch, and the `+` or `-` that apt and zypper read as an instruction do not make another package;
+  `.service` does not make another unit, and an instance counts as its template. Globs, groups (`@core`), files, versions and
+  virtual packages are refused.
+- Where a rule limits anything, the agent asks the machine before an action begins: systemd for all names of a unit and for
+  the units that start or stop with it; apt (`--simulate`), dnf (`--assumeno`), zypper (`--dry-run`) and pacman (`--print`) for
+  every package that would be installed, updated or removed. A rule that denies one of them denies the whole action, and if the
+  answer is not clear the action does not run. pacman does not report packages that it would *replace*.
+- **Command lines and scripts**: rules see the shell, folder, user and name, and nothing of what they do. A host that may run
+  one as root can do everything. Leave `raw_shell` and `scripts` off if rules are to mean anything.
 
 ## PrepareGoldenImage
 
-`minimal` takes away: the agent's own state (at its next start: spool, journal, audit; the shared secret stays, it is
-the installer's), cloud-init's, the machine id (left empty), random seeds, SSH host keys, DHCP leases, network settings that
-cloud-init made. `standard` also: shell histories, temporary files, crash dumps, the package cache, logs and the journal.
-`deep` also: subscriptions, and free room is given back with `fstrim`; SELinux labels are made anew at the next boot.
-`sanitize_user_data` removes the accounts of people (from `UID_MIN` on) with their homes below `/home`, root's `.ssh` and mail. Each step
-has at most 120 s. Where one fails the answer is a failure that names it, and the machine is not switched off.
+`minimal` removes the agent's own state (at its next start: spool, request log, audit; the shared secret stays, because the
+installer put it there), that of cloud-init, the machine id (left empty), random seeds, SSH host keys, DHCP leases and network
+settings made by cloud-init. `standard` also removes shell histories, temporary files, crash dumps, the package cache, logs and
+the journal. `deep` also removes subscriptions, frees unused disk space with `fstrim`, and has SELinux labels made again at the
+next boot. `sanitize_user_data` removes the accounts of people (from `UID_MIN` on) with their homes below `/home`, root's `.ssh`
+and mail. Each step may take 120 s. If one fails, the answer is a failure that names it, and the machine stays on.
 
 ## JoinDomain
 
-The password is written to the standard input of `realm`, and nowhere else: not into arguments, the log, the audit or the
-answer. Account and domain names are checked; `ou` becomes `--computer-ou`, `computer_name` (at most 15 letters)
+The password goes to the standard input of `realm` and nowhere else: not into arguments, the log, the audit or the answer. Account and domain names are checked; `ou` becomes `--computer-ou`, `computer_name` (at most 15 letters)
 `--computer-name`.
 ";
 

@@ -38,7 +38,7 @@ pub struct RebootArguments {
 impl Action for RebootSystem {
     const NAMES: &'static [Name] = &[Name::new(
         "RebootSystem",
-        "answers, and restarts three seconds later",
+        "answers, and restarts the machine three seconds later",
         "`{rebooting, force}`",
     )
     .takes("force?")

@@ -81,7 +81,7 @@ pub struct ProcessTop {
 
 impl Action for ProcessTop {
     const NAMES: &'static [Name] =
-        &[Name::new("ProcessTop", "those that use most", "as ProcessList")
+        &[Name::new("ProcessTop", "lists the processes that use most", "as ProcessList")
             .takes("limit?, sort_by?: cpu or memory")
             .sent(&[parameter("limit", Missing::Null), text("sort_by", Missing::Null)])];
     const IN_AGENT: bool = true;

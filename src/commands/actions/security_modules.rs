@@ -19,7 +19,7 @@ pub(crate) struct CheckSecurityModules;
 impl Action for CheckSecurityModules {
     const NAMES: &'static [Name] = &[Name::new(
         "CheckSecurityModules",
-        "tells which security modules of the kernel are at work",
+        "reports which security modules of the kernel are active",
         "`{modules: […], selinux: enforcing, permissive or null, apparmor}`",
     )];
     type Arguments = NoArguments;

@@ -87,7 +87,7 @@ impl Action for ServiceControl {
     const NAMES: &'static [Name] = &[
         Name::new(
             "ServiceControl",
-            "does it with a unit of systemd, and waits until it is done",
+            "does it to a unit of systemd, and waits until it is done",
             "one item of ServiceList",
         )
         .takes("service, operation: start, stop, restart, enable, disable or status (beside `action` or in `params`)")

@@ -21,7 +21,7 @@ pub struct SystemInfo;
 impl Action for SystemInfo {
     const NAMES: &'static [Name] = &[Name::new(
         "SystemInfo",
-        "tells what system this is",
+        "reports the operating system",
         "`{os_type, version, architecture, hostname, kernel_version, linux_distro, …}`",
     )
     .sent(&[])];

@@ -50,7 +50,7 @@ impl Action for CheckLinuxUpdates {
     const NAMES: &'static [Name] = &[
         Name::new(
             "CheckLinuxUpdates",
-            "tells pending updates, and those that are held back",
+            "lists pending updates, and those that are held back",
             "`{pending_updates: […], held_updates: […], security_updates_count, total_pending_count, reboot_required, …}`",
         )
         .sent_bare(),
@@ -89,7 +89,7 @@ impl UpdateSystemSoftware {
 impl Action for UpdateSystemSoftware {
     const NAMES: &'static [Name] = &[Name::new(
         "UpdateSystemSoftware",
-        "fetches what is known of packages anew, and brings everything or one package up to date",
+        "refreshes the package lists, and updates everything or one package",
         "`{reboot_required}`",
     )
     .takes("package?")
@@ -133,7 +133,7 @@ impl Action for GetUpdateHistory {
     const NAMES: &'static [Name] = &[
         Name::new(
             "GetUpdateHistory",
-            "tells past updates, the newest first",
+            "lists past updates, newest first",
             "`{updates: [{title, install_date, status, result_code}], truncated}`",
         )
         .sent_bare(),

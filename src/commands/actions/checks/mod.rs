@@ -128,7 +128,7 @@ pub struct RunAllHealthChecks;
 impl Action for RunAllHealthChecks {
     const NAMES: &'static [Name] = &[Name::new(
         "RunAllHealthChecks",
-        "makes all checks",
+        "runs all checks",
         "a map of check to `{status, message, details}`, `overall_health`, `checks`",
     )
     .sent_bare()];
@@ -163,7 +163,7 @@ impl Action for RunHealthCheck {
     const NAMES: &'static [Name] = &[
         Name::new(
             "RunHealthCheck",
-            "makes one check, or all as one",
+            "runs one check, or all of them as one",
             "`{status, message, details}`",
         )
         .takes("check_name?")

@@ -82,7 +82,7 @@ pub struct QueryArguments {
 impl Action for PackageSearch {
     const NAMES: &'static [Name] = &[Name::new(
         "PackageSearch",
-        "finds packages with every word, at most 200",
+        "finds packages that match every word, at most 200",
         "as PackageList",
     )
     .takes("query")
@@ -158,11 +158,11 @@ changes_one_package! {
 
 changes_one_package! {
     /// Removes one package; its configuration files stay.
-    PackageRemove, "removes one; its configuration stays", Remove
+    PackageRemove, "removes one package; its configuration stays", Remove
 }
 
 changes_one_package! {
     /// Brings one package up to date; does not install it where it is not. Refused with pacman, which brings a
     /// system up to date as a whole.
-    PackageUpdate, "brings one up to date; refused with pacman", Update
+    PackageUpdate, "updates one package; refused with pacman", Update
 }
