@@ -73,7 +73,7 @@ impl Lab {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// What `validate` says is held at most beside the program itself, in KiB.
+    /// What `validate` says is held at most in addition to the program itself, in KiB.
     fn promised(&self) -> u64 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
         let told =

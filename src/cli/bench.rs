@@ -36,12 +36,13 @@ Examples:
   infiniservice bench my.toml --set batch.max_items=1 --set batch.max_items=64
                                                  one file, two settings
   infiniservice bench logs.toml --input app.ndjson --sink file --against
-                                                 records, beside plain loops over the same lines
-  infiniservice bench my.toml --set \"batch.max_items=64; runtime.kind=multi_thread\"
+                                                 records, and plain loops
+  infiniservice bench my.toml --set \"batch.max_items=64; batch.max_delay=10ms\"
                                                  two keys at once
-  infiniservice bench my.toml --plot curve.svg   latency from a quarter to twice the load it takes
-  infiniservice bench my.toml --scale            up to 64 pipelines, all threads, batches of all sizes
-Of a file with several [[write]], one output stands for all.")]
+  infiniservice bench my.toml --plot curve.svg   latency against load
+  infiniservice bench my.toml --scale            more pipelines, threads and
+                                                 batch sizes
+If a file has several [[write]], one output replaces all of them.")]
 pub(super) struct Bench {
     /// The pipeline file, or built-in:NAME; two files are compared
     #[arg(value_name = "FILE", default_value = "built-in:bench.toml", num_args = 1..=2)]

@@ -48,16 +48,17 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
     version,
     arg_required_else_help = true,
     after_help = "\
-Exit codes: the command's own in the guest; 0 done, 1 the guest says no, 69 no guest at the socket,
-74 standard output is closed or full, 78 something is wrong with the arguments, 124 no answer in
-time, 130 Ctrl-C; of diagnose, those of its help.
+Exit codes: that of the command in the guest; 0 done, 1 refused or failed in the
+guest, 69 no guest at the socket, 74 standard output is closed or full, 78 an
+argument is wrong, 124 no answer in time, 130 Ctrl-C; diagnose: see its help.
 
 Examples:
   infiniservice-host /run/web-1.socket watch
   infiniservice-host help ServiceControl
-  infiniservice-host /run/web-1.socket send ServiceControl service=ssh operation=restart
-  infiniservice-host /run/web-1.socket exec --run-as ann -- ls -l '/home/ann/my files'
-  infiniservice-host /tmp/agent.sock --listen watch     (and: infiniservice run --port unix:/tmp/agent.sock)"
+  infiniservice-host /run/web-1.socket send PackageInstall package=nginx
+  infiniservice-host /run/web-1.socket exec --run-as ann -- ls -l '/home/ann/x y'
+  infiniservice-host /tmp/agent.sock --listen watch
+      without a VM, beside: infiniservice run --port unix:/tmp/agent.sock"
 )]
 #[command(subcommand_precedence_over_arg = true, disable_help_subcommand = true)]
 #[command(

@@ -299,7 +299,7 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
     }
     let _ = writeln!(
         text,
-        "\nthe agent itself: {:.1} wake-ups a minute, and for what the host sends",
+        "\nthe agent itself: {:.1} wake-ups a minute, not counting messages of the host",
         OWN_WAKES
     );
     let _ = writeln!(

@@ -108,22 +108,25 @@ impl WorstCase {
             is_limited |= longest < configured;
             by_counts += (parallel + waiting) * longest;
             by_counts += (parallel + DURABLE_KEPT as u64) * line;
-            beside.push(("one line of the host, and what is made of it", 2 * longest));
-            beside.push(("chunks of it that wait", (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64));
+            beside.push(("a line of the host, and what is parsed of it", 2 * longest));
+            beside.push((
+                "parts of a line that are not read yet",
+                (CHUNKS_KEPT * CHUNK_BYTES_MAX) as u64,
+            ));
             let streams = 2 * execute.output.bytes() + READ_BYTES;
-            beside.push(("output of programs that run", parallel * streams));
-            beside.push(("answers that are remembered", BYTES_KEPT as u64));
+            beside.push(("output of running programs", parallel * streams));
+            beside.push(("remembered answers", BYTES_KEPT as u64));
             let nonces = limit.map_or(NONCES_KEPT, |limit| limit.nonces(NONCES_KEPT));
             is_limited |= nonces < NONCES_KEPT;
-            beside.push(("nonces that are remembered", nonces as u64 * NONCE_BYTES));
+            beside.push(("remembered nonces", nonces as u64 * NONCE_BYTES));
             let requests = 2 * REQUESTS_KEPT as u64 * REQUEST_BYTES;
-            beside.push(("requests that are remembered", requests));
-            beside.push(("the request log, while it is written anew", SIZE / 2));
+            beside.push(("remembered requests", requests));
+            beside.push(("the request log, while it is rewritten", SIZE / 2));
         }
         if by_counts > 0 {
             let spool = loaded.agent.spool.size.bytes().clamp(line, MEMORY_MAX);
             let spool = spool + CACHE_MAX + (ITEMS_MAX * size_of::<Entry>()) as u64;
-            beside.push(("what must be read, while its spool cannot be written", spool));
+            beside.push(("durable messages, while the spool cannot be written", spool));
         }
         let limit = limit.filter(|_| is_limited).cloned();
         Self { by_counts, ceiling, limit, beside }
@@ -151,7 +154,10 @@ impl WorstCase {
     fn why(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.limit {
             Some(limit) => {
-                write!(f, "\n  the ceiling and the longest line are made smaller, since {limit}")
+                write!(
+                    f,
+                    "\n  the ceiling and the longest line are smaller than configured, since {limit}"
+                )
             }
             None => Ok(()),
         }
@@ -171,19 +177,19 @@ impl fmt::Display for WorstCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ceiling = Mib(self.ceiling).trimmed();
         if self.by_counts == 0 {
-            let rest = "the files of what it runs say how much is beside that";
+            let rest = "name the pipelines, too, to see what comes in addition";
             write!(f, "memory: at most {ceiling} queued, the ceiling; {rest}")?;
             return self.why(f);
         }
         let (most, counts) = (Mib(self.bytes()).trimmed(), Mib(self.by_counts).trimmed());
-        writeln!(f, "memory: at most {most} beside the program itself, which takes about 7 MiB")?;
+        writeln!(f, "memory: at most {most}, and about 7 MiB for the program itself")?;
         write!(f, "{} queued: ", Mib(self.by_counts.min(self.ceiling)))?;
         match self.by_counts > self.ceiling {
-            true => write!(f, "the ceiling; by their counts it would be {counts}")?,
-            false => write!(f, "by their counts; the ceiling is {ceiling}")?,
+            true => write!(f, "the ceiling of all queues, whose own bounds allow {counts}")?,
+            false => write!(f, "the bounds of all queues; the ceiling is {ceiling}")?,
         }
         if !self.beside.is_empty() {
-            write!(f, "\n  and beside the ceiling, each with a bound of its own:")?;
+            write!(f, "\n  outside the ceiling, each with its own bound:")?;
         }
         for (what, bytes) in &self.beside {
             write!(f, "\n{} {what}", Mib(*bytes))?;
@@ -221,13 +227,12 @@ mod tests {
         assert_eq!(worst.bytes(), (16 << 20) + beside);
         let told = worst.to_string();
         assert!(
-            told.contains("16.0 MiB queued: the ceiling; by their counts it would be "),
+            told.contains("16.0 MiB queued: the ceiling of all queues, whose own bounds allow "),
             "{told}"
         );
         let of = |what: &str| worst.beside.iter().find(|(part, _)| part.contains(what)).unwrap().1;
-        assert!(of("its spool cannot be written") > 4 << 20);
-        let beside =
-            told.split_once("beside the ceiling, each with a bound of its own:\n").unwrap().1;
+        assert!(of("the spool cannot be written") > 4 << 20);
+        let beside = told.split_once("outside the ceiling, each with its own bound:\n").unwrap().1;
         assert_eq!(beside.lines().count(), worst.beside.len());
     }
 

@@ -60,7 +60,7 @@ impl Sink for DurableSink {
     }
 
     fn detail(&self) -> String {
-        format!("{}, kept until read", self.port)
+        format!("{}, kept until acknowledged", self.port)
     }
 
     fn hands_on(&self) -> bool {

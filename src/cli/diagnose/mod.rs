@@ -251,11 +251,11 @@ fn secret(commands: &Commands, is_set: &dyn Fn(&str) -> bool) -> Option<Verdict>
     let locked = |seen: String, next: &str| Some(Verdict::new(Cause::Secret, seen, next));
     match &commands.file.verify.secret {
         None => locked(
-            format!("{} names no secret, so no command is taken", commands.origin),
+            format!("{} names no secret, so no command is carried out", commands.origin),
             "say where it is: [verify] secret = \"env:INFINISERVICE_SHARED_SECRET\"",
         ),
         Some(SecretSource::Env(name)) if !is_set(name) => locked(
-            format!("the variable {name} is not set, so no command is taken"),
+            format!("the variable {name} is not set, so no command is carried out"),
             "put it into /etc/infiniservice/agent.env (mode 0600), and restart the agent",
         ),
         // Only the unit's own process has that folder.
@@ -263,7 +263,7 @@ fn secret(commands: &Commands, is_set: &dyn Fn(&str) -> bool) -> Option<Verdict>
         Some(source @ SecretSource::File(_)) => match Secret::load(source) {
             Ok(Some(_)) => None,
             Ok(None) => locked(
-                format!("the {source} is empty, so no command is taken"),
+                format!("the {source} is empty, so no command is carried out"),
                 "write the host's secret for this machine there, and restart the agent",
             ),
             Err(why) => locked(

@@ -34,8 +34,11 @@ const SOCKETS_BYTES_MAX: u64 = 32 << 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 nothing is wrong, 10 no socket, 11 not a socket, 12 no permission, 13 nobody listens, 14 socket is busy,
-15 connection closed, 16 port is not open in the guest, 17 agent is silent, 18 secret, 19 clocks apart.")]
+Exit codes, of the first fault:
+   0 nothing is wrong      10 no socket             11 not a socket
+  12 no permission         13 nobody listens        14 socket is busy
+  15 connection closed     16 port is not open in the guest
+  17 agent is silent       18 secret                19 clocks apart")]
 pub(super) struct Diagnose {}
 
 /// The classes, in the order in which they are looked for. The number is the exit code.

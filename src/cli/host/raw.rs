@@ -23,12 +23,13 @@ const EXPECTED_MAX: usize = 65_536;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ends when standard input has ended and each payload that asks for an answer has one: a command by its
-id, a keep_alive_request by its number, a script by its execution id. Exit code 124 when some had none
-in time; whatever the answers say, it is 0 otherwise.
+Ends after standard input, when each payload that asks for an answer has one: a
+command by its id, a keep_alive_request by its number, a script by its execution
+id. Exits with 124 if an answer did not come in time, else with 0, whatever the
+answers say.
 
 Example:
-  echo '{\"type\":\"SafeCommand\",\"id\":\"1\",\"command_type\":{\"action\":\"SystemInfo\"},\"params\":null,\"timeout\":30}' |
+  echo '{\"type\":\"keep_alive_request\",\"sequence_number\":1}' |
     infiniservice-host /run/web-1.socket raw")]
 pub(super) struct Raw {
     /// Send the lines without signing them: a guest must not obey them

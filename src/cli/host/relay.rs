@@ -32,7 +32,7 @@ pub(super) struct Relay {
     #[arg(long)]
     check: bool,
 
-    /// Only print the key of a guest, which is derived of [guests] master: it belongs into the guest's agent.env
+    /// Only print the key of a guest, which is derived from [guests] master: put it into the guest's agent.env
     #[arg(long, value_name = "VM", conflicts_with = "check")]
     key: Option<String>,
 }

@@ -38,8 +38,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A file that was changed since it was written is left as it is; one of /etc/infiniservice that was removed stays away.
-The agent starts when its port appears, and starts again where it runs and is another version now.")]
+Files that you have changed stay as they are, and files of /etc/infiniservice
+that you have removed do not come back.
+The agent starts when its port appears. If it runs and this is another version,
+it is restarted.")]
 pub(super) struct Install {
     #[command(flatten)]
     place: Place,
@@ -47,7 +49,8 @@ pub(super) struct Install {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Files below /etc/infiniservice that were changed or added stay, as does what the agent has kept, unless --purge is given.")]
+Files below /etc/infiniservice that were changed or added stay, and so does the
+state folder, unless --purge is given.")]
 pub(super) struct Uninstall {
     /// Remove everything: also changed files with the secret, spool, request log, audit and logs
     #[arg(long)]

@@ -43,7 +43,8 @@ impl Sink for ReplySink {
     }
 
     fn detail(&self) -> String {
-        let how = if self.durable.is_some() { "kept until read" } else { "to this host only" };
+        let how =
+            if self.durable.is_some() { "kept until acknowledged" } else { "to this host only" };
         format!("{}, ahead of metrics, {how}", self.port)
     }
 

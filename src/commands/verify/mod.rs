@@ -129,7 +129,11 @@ impl Transform for Verify {
     type Out = Verified;
 
     fn detail(&self) -> String {
-        if self.secret.is_some() { "signed" } else { "locked" }.to_owned()
+        match self.secret {
+            Some(_) => "checks signatures",
+            None => "no secret: refuses every line",
+        }
+        .to_owned()
     }
 
     fn apply(&mut self, now: Instant, input: &Line, out: &mut Output<Verified>) {
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn without_a_secret_even_a_right_line_is_dropped() {
         assert_eq!(outcome(&mut verify(""), Instant::now(), &line(NOW, "n")), Err("locked"));
-        assert_eq!(verify("").detail(), "locked");
+        assert_eq!(verify("").detail(), "no secret: refuses every line");
     }
 
     #[test]
