@@ -7,7 +7,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::filter::number;
-use super::record::{Field, Fields, Record, write_text};
+use super::fields::{Field, Fields};
+use super::record::Record;
+use super::text::write_text;
 use super::{Example, Manual, Operator, Options, Verdict, key_of};
 use crate::values::{Period, Problem};
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use super::pattern::Pattern;
-use super::record::{Field, Fields, Record};
+use super::fields::{Field, Fields};
+use super::record::Record;
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::Problem;
 

@@ -3,7 +3,8 @@
 //! The inputs are those of <https://github.com/nst/JSONTestSuite>, MIT License, Copyright (c) 2016 Nicolas Seriot. Two that
 //! are of 100,000 brackets are made here. Written by a script: rustfmt leaves it alone.
 
-use super::record::{Fields, Found};
+use super::fields::Fields;
+use super::record::Found;
 use super::scan::{Flaw, scan};
 
 /// Whether `value` is taken as a value, at both places.

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::record::{Field, Fields, Record};
+use super::fields::{Field, Fields};
+use super::record::Record;
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::Problem;
 

@@ -4,6 +4,7 @@
 //! record is validated; what no stage changes is copied as it is.
 
 mod block;
+mod fields;
 #[cfg(test)]
 mod json_test_suite;
 mod pass;
@@ -13,17 +14,19 @@ mod scan;
 mod sequence;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::values::{Problem, Section};
 
+pub use fields::{Field, Fields};
 pub use pass::Pass;
 use record::Found;
-pub(in crate::records) use record::plain_text;
-pub use record::{Field, Fields, Record};
+pub use record::Record;
 pub use scan::Flaw;
+pub(in crate::records) use text::plain_text;
 
 /// What a stage does to a record.
 pub trait Operator: Send {

@@ -6,7 +6,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::pattern::Pattern;
-use super::record::{Field, Fields, Record, write_key, write_text};
+use super::fields::{Field, Fields};
+use super::record::Record;
+use super::text::{write_key, write_text};
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::{Count, Period, Problem};
 

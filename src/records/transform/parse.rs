@@ -4,7 +4,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::pattern::Groups;
-use super::record::{Field, Fields, Record};
+use super::fields::{Field, Fields};
+use super::record::Record;
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::records::logfmt;
 use crate::records::syslog::{self, Syslog};

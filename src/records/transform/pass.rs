@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::record::{Changes, Fields, Found, Record, write_text};
+use super::fields::Fields;
+use super::record::{Changes, Found, Record};
 use super::scan::{Flaw, scan};
+use super::text::write_text;
 use super::{Operator, Stage, Verdict};
 use crate::model::{Frame, Receipt};
 use crate::pipeline::tap::Tap;

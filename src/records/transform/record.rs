@@ -1,113 +1,9 @@
 //! A record on its way through the stages: the line as it was read, where the named fields stand in it, and what has
 //! changed. It is written once, at the end: what no stage has changed is copied as it is.
 
-use super::scan::{Shape, hex, plain};
-use crate::values::Problem;
-
-/// The most fields that the stages of one flow name: one bit each.
-pub(super) const FIELDS_MAX: usize = 64;
-
-/// A field that a stage names, by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field(u8);
-
-impl Field {
-    fn index(self) -> usize {
-        usize::from(self.0)
-    }
-
-    fn bit(self) -> u64 {
-        1 << self.0
-    }
-}
-
-/// The fields that the stages of a flow name.
-#[derive(Debug)]
-pub struct Fields {
-    names: Vec<Box<[u8]>>,
-    /// Of each, `,"NAME":`.
-    keys: Vec<Box<[u8]>>,
-    /// The fields whose name has this many bytes; the last one stands for all that are longer.
-    by_length: [u64; 32],
-    /// The fields whose name begins with this byte.
-    by_first: [u64; 256],
-    /// Members that never change, such as those of `tags`.
-    constants: Vec<u8>,
-    /// Whether a stage makes fields whose names are in the data.
-    pub(super) is_open: bool,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        Self {
-            names: Vec::new(),
-            keys: Vec::new(),
-            by_length: [0; 32],
-            by_first: [0; 256],
-            constants: Vec::new(),
-            is_open: false,
-        }
-    }
-}
-
-impl Fields {
-    /// The field of this name.
-    ///
-    /// # Errors
-    /// There are 64 others (`FIELDS_MAX`).
-    pub fn add(&mut self, name: &str) -> Result<Field, Problem> {
-        let number = match self.names.iter().position(|known| **known == *name.as_bytes()) {
-            Some(known) => known,
-            None if self.names.len() == FIELDS_MAX => {
-                let help = "give some of the stages a pipeline of their own";
-                return Err(Problem::new("names more than 64 fields with those before it", help));
-            }
-            None => {
-                let bit = 1 << self.names.len();
-                self.by_length[name.len().min(31)] |= bit;
-                match name.bytes().next() {
-                    Some(first) => self.by_first[usize::from(first)] |= bit,
-                    None => self.by_first.iter_mut().for_each(|fields| *fields |= bit),
-                }
-                let mut key = Vec::new();
-                write_key(name.as_bytes(), &mut key);
-                self.names.push(name.as_bytes().into());
-                self.keys.push(key.into());
-                self.names.len() - 1
-            }
-        };
-        Ok(Field(u8::try_from(number).unwrap_or(u8::MAX)))
-    }
-
-    /// A member of this text, made once.
-    pub fn constant(&mut self, field: Field, text: &str) -> Member {
-        let start = self.constants.len();
-        self.constants.extend_from_slice(&self.keys[field.index()]);
-        write_text(text.as_bytes(), &mut self.constants);
-        Member::new(start, self.constants.len())
-    }
-
-    /// A stage makes fields whose names are in the data, so all members of a record have to be known.
-    pub fn open(&mut self) {
-        self.is_open = true;
-    }
-
-    fn find(&self, name: &[u8]) -> Option<Field> {
-        let length = self.by_length[name.len().min(31)];
-        let mut candidates = match name.first() {
-            Some(first) => length & self.by_first[usize::from(*first)],
-            None => length,
-        };
-        while candidates != 0 {
-            let number = candidates.trailing_zeros() as usize;
-            if *self.names[number] == *name {
-                return Some(Field(number as u8));
-            }
-            candidates &= candidates - 1;
-        }
-        None
-    }
-}
+use super::fields::{Field, Fields};
+use super::scan::Shape;
+use super::text::{plain_text, unescape, write_key, write_text};
 
 /// Where a member stands in its line: `"key" : value`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,15 +29,6 @@ impl Place {
         let value = line.get(self.value as usize..self.end as usize);
         (name.unwrap_or_default(), value.unwrap_or_default())
     }
-}
-
-/// The inside of a JSON string without its escapes; `buffer` may be used for it.
-pub(in crate::records) fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
-    if memchr::memchr(b'\\', inside).is_none() {
-        return inside;
-    }
-    unescape(inside, buffer);
-    buffer
 }
 
 /// Where the fields of a line stand.
@@ -214,7 +101,7 @@ pub struct Member {
 }
 
 impl Member {
-    fn new(start: usize, end: usize) -> Self {
+    pub(super) fn new(start: usize, end: usize) -> Self {
         Self { start: start as u32, end: end as u32 }
     }
 
@@ -691,81 +578,4 @@ fn trim_end(text: &[u8]) -> &[u8] {
 
 fn trim_start(text: &[u8]) -> &[u8] {
     text.trim_ascii_start()
-}
-
-/// `,"NAME":`.
-pub(super) fn write_key(name: &[u8], out: &mut Vec<u8>) {
-    out.push(b',');
-    write_text(name, out);
-    out.push(b':');
-}
-
-/// A text as JSON. What is no UTF-8 is replaced by U+FFFD.
-pub(super) fn write_text(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    let from = plain(text, 0);
-    out.extend_from_slice(&text[..from]);
-    for chunk in text[from..].utf8_chunks() {
-        let valid = chunk.valid().as_bytes();
-        let mut from = 0;
-        for (at, byte) in valid.iter().enumerate() {
-            let escape: &[u8] = match byte {
-                b'"' => b"\\\"",
-                b'\\' => b"\\\\",
-                b'\n' => b"\\n",
-                b'\r' => b"\\r",
-                b'\t' => b"\\t",
-                0..0x20 => b"",
-                _ => continue,
-            };
-            out.extend_from_slice(&valid[from..at]);
-            match escape {
-                b"" => {
-                    let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
-                    out.extend_from_slice(b"\\u00");
-                    out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-                }
-                escape => out.extend_from_slice(escape),
-            }
-            from = at + 1;
-        }
-        out.extend_from_slice(&valid[from..]);
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
-        }
-    }
-    out.push(b'"');
-}
-
-/// The inside of a valid JSON string without its escapes.
-fn unescape(inside: &[u8], out: &mut Vec<u8>) {
-    out.clear();
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'\\', inside.get(at..).unwrap_or_default()) {
-        out.extend_from_slice(&inside[at..at + found]);
-        at += found + 2;
-        let plain = match inside.get(at - 1) {
-            Some(b'b') => 8,
-            Some(b'f') => 12,
-            Some(b'n') => b'\n',
-            Some(b'r') => b'\r',
-            Some(b't') => b'\t',
-            Some(b'u') => {
-                let mut unit = hex(inside, at).unwrap_or(0xFFFD);
-                at += 4;
-                if let 0xD800..=0xDBFF = unit {
-                    let low = hex(inside, at + 2).unwrap_or(0xDC00);
-                    unit = 0x10000 + ((unit - 0xD800) << 10) + (low.saturating_sub(0xDC00));
-                    at += 6;
-                }
-                let letter = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-                continue;
-            }
-            Some(other) => *other,
-            None => break,
-        };
-        out.push(plain);
-    }
-    out.extend_from_slice(inside.get(at..).unwrap_or_default());
 }

@@ -9,7 +9,8 @@
 //! and walked then.
 
 use super::block::{self, is_not_plain};
-use super::record::{Field, Fields, Found, Place};
+use super::fields::{Field, Fields};
+use super::record::{Found, Place};
 
 /// How deep objects and lists may be nested, the record itself included: as deep as `serde_json` reads.
 pub(super) const MAX_DEPTH: u32 = 127;

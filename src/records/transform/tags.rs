@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::record::{Field, Fields, Member, Record};
+use super::fields::{Field, Fields};
+use super::record::{Member, Record};
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::Problem;
 

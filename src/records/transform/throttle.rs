@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::record::{Field, Fields, Record};
+use super::fields::{Field, Fields};
+use super::record::Record;
 use super::{Example, Manual, Operator, Options, Verdict, key_of};
 use crate::values::{Count, Period, Problem};
 
