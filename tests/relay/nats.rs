@@ -100,9 +100,11 @@ impl Stream {
     /// All messages, in their order.
     pub async fn all(&mut self) -> Vec<Stored> {
         let last = self.0.info().await.unwrap().state.last_sequence;
-        let mut all = Vec::new();
+        let (mut all, stream) = (Vec::new(), &self.0);
         for sequence in 1..=last {
-            let message = self.0.get_raw_message(sequence).await.unwrap();
+            // nats-server 2.9 was seen to say for a moment that it has no message that it has just acknowledged.
+            let message =
+                soon("what is stored can be read", || stream.get_raw_message(sequence)).await;
             let id = message.headers.get("Nats-Msg-Id").expect("a message id").to_string();
             let line = serde_json::from_slice(&message.payload).expect("a whole line");
             all.push(Stored { subject: message.subject.to_string(), id, line });
