@@ -16,6 +16,8 @@ mod fleet;
 mod kills;
 #[path = "relay/nats.rs"]
 mod nats;
+#[path = "relay/otlp.rs"]
+mod otlp;
 #[path = "relay/prometheus.rs"]
 mod prometheus;
 #[path = "relay/vsock.rs"]

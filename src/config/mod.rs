@@ -62,8 +62,8 @@ pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use records::{RecordsFile, SerializeRecords};
 #[cfg(feature = "host")]
 pub use relay::{
-    Found, GuestSecret, Guests, Nats, OPEN_HELP, RelayCommands, RelayFile, SocketPattern, Vsock,
-    Web, find as find_sockets,
+    Endpoint, Found, GuestSecret, Guests, Nats, OPEN_HELP, Otlp, RelayCommands, RelayFile,
+    SocketPattern, Vsock, Web, find as find_sockets,
 };
 pub use setting::{NotASetting, Setting};
 pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};

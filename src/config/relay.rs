@@ -2,6 +2,7 @@
 
 mod commands;
 mod nats;
+mod otlp;
 mod pattern;
 mod web;
 
@@ -20,6 +21,7 @@ use crate::sinks::Destination;
 use crate::wire::Format;
 pub use commands::RelayCommands;
 pub use nats::Nats;
+pub use otlp::{Endpoint, Otlp};
 pub use pattern::{Found, SocketPattern, find};
 pub use web::{OPEN_HELP, Web};
 
@@ -36,12 +38,15 @@ pub struct RelayFile {
     /// The guests.
     #[serde(deserialize_with = "table")]
     pub guests: Guests,
-    /// Where the lines go, beside `nats`. One of them is there.
+    /// Where the lines go, beside `nats` and `otlp`. One of them is there.
     #[serde(default, deserialize_with = "one_or_many")]
     pub write: Vec<Write>,
     /// A stream of NATS that the lines go to.
     #[serde(default, deserialize_with = "some_table")]
     pub nats: Option<Nats>,
+    /// A receiver of OTLP that the lines go to.
+    #[serde(default, deserialize_with = "some_table")]
+    pub otlp: Option<Otlp>,
     /// Where the fleet is served as a web page.
     #[serde(default, deserialize_with = "some_table")]
     pub web: Option<Web>,
@@ -140,9 +145,10 @@ use Step::{Item, Key};
 
 impl Check for RelayFile {
     fn check(&self) -> Vec<Broken> {
-        let mut broken = match &self.nats {
-            Some(_) if self.write.is_empty() => Vec::new(),
-            _ => somewhere_to_write(&self.write),
+        let has_other = self.nats.is_some() || self.otlp.is_some();
+        let mut broken = match has_other && self.write.is_empty() {
+            true => Vec::new(),
+            false => somewhere_to_write(&self.write),
         };
         broken.extend(self.nats.iter().flat_map(|nats| nats.check(self.guests.signs())));
         broken.extend(self.web.iter().flat_map(Web::check));

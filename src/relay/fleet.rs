@@ -33,16 +33,26 @@ pub(crate) struct Fleet {
     pub refused: Refused,
     /// What became of commands.
     pub commands: Outcomes,
+    /// What a receiver of OTLP has not taken, by signal.
+    pub rejected: Outcomes,
 }
 
-/// What became of commands, in numbers.
+/// What became of something, in numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Outcomes {
     /// Counts one that came to `outcome`.
     pub(crate) fn count(&self, outcome: &'static str) {
-        *self.0.lock().ignore_poison().entry(outcome).or_default() += 1;
+        self.add(outcome, 1);
+    }
+
+    /// Counts so many that came to `outcome`; how many there were before.
+    pub(crate) fn add(&self, outcome: &'static str, times: u64) -> u64 {
+        let mut counts = self.0.lock().ignore_poison();
+        let count = counts.entry(outcome).or_default();
+        *count += times;
+        *count - times
     }
 
     /// How many came to each.
@@ -74,6 +84,7 @@ impl Fleet {
             begun: AtomicUsize::new(0),
             refused,
             commands: Outcomes::default(),
+            rejected: Outcomes::default(),
         }
     }
 
@@ -175,7 +186,7 @@ counts! {
     TooDeep: dropped reason "too_deep" "a line was nested deeper than 127 levels";
     OutputFull: dropped reason "output_full" "a reading found no room in front of an output";
     TooLarge: dropped reason "too_large" "a line was larger than NATS takes";
-    Unreadable: dropped reason "unreadable" "a reading was not served to Prometheus, since its values could not be read";
+    Unreadable: dropped reason "unreadable" "a reading was not served to Prometheus, or not sent as OTLP, since its values could not be read";
     Series: dropped reason "series" "a series was not served to Prometheus, since the guest has too many";
     Unread: dropped reason "unread" "an automatic message was left out, since the guest does not read";
     Closed: disconnects reason "closed" "the guest's side closed the connection";
@@ -312,6 +323,11 @@ impl Guest {
     /// Its last readings and events.
     pub(super) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().ignore_poison()
+    }
+
+    /// The version of its agent, where that has said it.
+    pub(super) fn version(&self) -> Option<Arc<str>> {
+        self.state.lock().ignore_poison().version.clone()
     }
 
     /// What is known of it `now`; a line or a reading counts for as long as `settings` say.

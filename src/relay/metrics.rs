@@ -176,6 +176,14 @@ pub(super) fn render(fleet: &Fleet) -> String {
     let (samples, help) =
         (samples.collect::<String>(), "Commands for guests, by what became of them");
     family("infiniservice_relay_commands_total", "counter", help, &samples);
+    let samples = fleet.rejected.counted().into_iter().map(|(signal, count)| {
+        format!(
+            "infiniservice_relay_otlp_rejected_total{{{of_site},signal=\"{signal}\"}} {count}\n"
+        )
+    });
+    let help = "Log records and data points that the receiver of OTLP has not taken, by signal";
+    let samples = samples.collect::<String>();
+    family("infiniservice_relay_otlp_rejected_total", "counter", help, &samples);
     out
 }
 

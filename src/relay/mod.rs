@@ -1,5 +1,5 @@
-//! The relay: reads the sockets of all guests of a machine, and hands their lines to files, sockets, standard output, NATS and
-//! Prometheus; a web page shows the guests.
+//! The relay: reads the sockets of all guests of a machine, and hands their lines to files, sockets, standard output, NATS,
+//! receivers of OTLP and Prometheus; a web page shows the guests.
 //!
 //! ```text
 //!            a task for each guest                                          a task for each output
@@ -33,6 +33,7 @@ mod message_id;
 mod outputs;
 mod nats;
 mod connection;
+mod otlp;
 mod commands;
 mod subject;
 mod metrics;
@@ -54,6 +55,8 @@ use fleet::Fleet;
 use guest::Shared;
 use web::Web;
 
+/// How long lines that are the same are told apart for a receiver of OTLP alone, as by default for NATS.
+const OTLP_IDS: Duration = Duration::from_secs(120);
 /// How long the outputs have for what is left at the end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -83,6 +86,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         None => None,
     };
     let message_ids = file.nats.as_ref().map(|nats| nats.duplicates.get());
+    let message_ids = message_ids.or(file.otlp.as_ref().map(|_| OTLP_IDS));
     let asks = file.nats.clone().and_then(|nats| Some((nats.commands.clone()?, nats)));
     if let Some(settings) = file.nats {
         let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
@@ -90,6 +94,14 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         let context = Context::new("nats", &stats, &outputs_stop);
         let nats = nats::Nats::new(settings, Arc::clone(&fleet.site));
         tasks.extend(outputs::publish(&context, &queue, nats).into_tasks());
+        queues.push(queue);
+    }
+    if let Some(settings) = file.otlp {
+        let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
+        let queue = Arc::new(FairQueue::new(share));
+        let context = Context::new("otlp", &stats, &outputs_stop);
+        let otlp = otlp::Otlp::new(settings, Arc::clone(&fleet));
+        tasks.extend(outputs::send(&context, &queue, otlp).into_tasks());
         queues.push(queue);
     }
     let serves_metrics = !servers.is_empty();

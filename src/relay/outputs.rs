@@ -15,6 +15,7 @@ use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::{Fleet, Kind};
 use super::metrics;
 use super::nats::{self, Nats};
+use super::otlp::{self, Otlp};
 use crate::model::{Frame, Iso8601, Receipt};
 use crate::pipeline::{
     BoxSink, Context, EventCount, Graph, Output, Pipeline, Source, StageError, Transform,
@@ -47,6 +48,13 @@ pub(super) fn publish(context: &Context, queue: &Arc<FairQueue>, nats: Nats) -> 
     let limits = Limits { lines: nats::LINES_MAX, bytes: nats::BYTES_MAX, is_one_each: true };
     Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
         .write(nats, FRAMES_WAITING)
+}
+
+/// Takes lines off a queue in turns, and sends them to a receiver of OTLP.
+pub(super) fn send(context: &Context, queue: &Arc<FairQueue>, otlp: Otlp) -> Graph {
+    let limits = Limits { lines: otlp::LINES_MAX, bytes: otlp::BYTES_MAX, is_one_each: false };
+    Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
+        .write(otlp, FRAMES_WAITING)
 }
 
 /// Lines of several guests that are written as one.

@@ -299,7 +299,7 @@ async fn while_nats_does_not_answer_readings_are_dropped_and_the_rest_waits_in_t
 }
 
 /// A certificate authority and a certificate of it for 127.0.0.1 in `folder`; `false` where openssl is missing.
-fn certify(folder: &Path) -> bool {
+pub fn certify(folder: &Path) -> bool {
     let steps = [
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca",
         "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout leaf.key -out leaf.csr -subj /CN=127.0.0.1",

@@ -116,7 +116,9 @@ fn stream<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     Err(Problem::new("is no name of a stream", help).pack())
 }
 
-fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+pub(super) fn path<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PathBuf>, D::Error> {
     let path = text(deserializer)?;
     match path.starts_with('/') && !path.ends_with('/') {
         true => Ok(Some(path.into())),
