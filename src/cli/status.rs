@@ -116,14 +116,22 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
     for command in &now.commands {
         let time = humantime::format_duration(Duration::from_secs(command.seconds));
         let (action, id) = (&command.action, &command.id);
-        wrapped(&mut text, 0, &format!("command {action} runs since {time}, id {id}"));
+        wrapped(&mut text, 0, &format!("command {action} has run for {time}, id {id}"));
     }
-    let _ = writeln!(
-        text,
-        "\n{:NAME$} {:>9} {:>9} {:>6}  dropped, failed",
-        "stage", "in/s", "out/s", "held"
-    );
-    let mut quiet = 0;
+    text.push_str(&stages(before, now, seconds, all));
+    if !now.warnings.is_empty() {
+        text.push_str("\nlast warnings and errors\n");
+    }
+    for RecentLine { at, text: what } in &now.warnings {
+        // The time of the day, to the second.
+        wrapped(&mut text, 2, &format!("{} {what}", at.get(11..19).unwrap_or(at)));
+    }
+    text
+}
+
+/// A row for each stage, without those in which nothing happens unless `all` are wanted; their number.
+fn stages(before: &Status, now: &Status, seconds: f64, all: bool) -> String {
+    let (mut rows, mut quiet) = (String::new(), 0);
     for (index, stage) in now.stages.iter().enumerate() {
         let earlier = counterpart(&before.stages, &now.stages, index);
         if !all && stage.is_quiet(earlier) {
@@ -147,22 +155,21 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
             stage.buffered,
             troubles.join(", ")
         );
-        let _ = writeln!(text, "{}", line.trim_end());
+        rows.push_str(line.trim_end());
+        rows.push('\n');
     }
-    if quiet > 0 {
-        let _ = writeln!(
-            text,
-            "\nstages in which nothing moves, waits or was lost: {quiet} (--all shows them)"
-        );
-    }
-    if !now.warnings.is_empty() {
-        text.push_str("\nlast warnings and errors\n");
-    }
-    for RecentLine { at, text: what } in &now.warnings {
-        // The time of the day, to the second.
-        wrapped(&mut text, 2, &format!("{} {what}", at.get(11..19).unwrap_or(at)));
-    }
-    text
+    let heading = format!(
+        "\n{:NAME$} {:>9} {:>9} {:>6}  dropped, failed\n",
+        "stage", "in/s", "out/s", "held"
+    );
+    let heading = if rows.is_empty() { "" } else { &heading };
+    let rest = match quiet {
+        0 => String::new(),
+        _ => format!(
+            "\nstages in which nothing moves, waits or was lost: {quiet} (--all shows them)\n"
+        ),
+    };
+    format!("{heading}{rows}{rest}")
 }
 
 /// The stage of `before` that is number `index` of `now`: several may have one name.
@@ -239,7 +246,7 @@ queued 0 B of 16.0 MiB, at most 34.0 KiB
 
 port org.infinibay.agent: host connected (2 so far), 10 B in, 2.0 KiB out
   not acknowledged: 512 B
-command UserList runs since 1m 1s, id 7
+command UserList has run for 1m 1s, id 7
 
 stage                                     in/s     out/s   held  dropped, failed
 …hose-name-is-longer-than-its-column       2.0       1.0      3  2 overwritten, 2 failed

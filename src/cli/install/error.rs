@@ -23,6 +23,9 @@ pub(super) enum InstallError {
         /// What the system says.
         error: io::Error,
     },
+    /// There is no tree to work in.
+    #[error("{} is no folder (make it, or name another with --root)", .0.display())]
+    NoRoot(PathBuf),
     /// A path of another tree goes through a link.
     #[error("{} is a link, and could lead out of the tree (make it a folder or a file)", .0.display())]
     Link(PathBuf),

@@ -81,8 +81,11 @@ impl Install {
 
     fn install(&self, program: Vec<u8>) -> ExitCode {
         let Place { dry_run, root } = &self.place;
+        if !root.is_dir() {
+            return refuse(InstallError::NoRoot(root.clone()));
+        }
         if let Some(unit) = packaged(root) {
-            return refuse(format!("the agent is there as a package ({unit}); upgrade that"));
+            return refuse(format!("the agent is installed as a package ({unit}); upgrade that"));
         }
         let mut tree = Tree::new(root, *dry_run);
         let installed = tree.install(&files(program));
@@ -109,8 +112,11 @@ impl Install {
 impl Uninstall {
     pub(super) fn main(self) -> ExitCode {
         let Place { dry_run, root } = &self.place;
+        if !root.is_dir() {
+            return refuse(InstallError::NoRoot(root.clone()));
+        }
         if let Some(unit) = packaged(root) {
-            return refuse(format!("the agent is there as a package ({unit}); remove that"));
+            return refuse(format!("the agent is installed as a package ({unit}); remove that"));
         }
         let mut tree = Tree::new(root, *dry_run);
         match tree.is_installed() {
@@ -249,6 +255,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::cli::EXIT_CONFIG;
 
     const STATE: &str = "/var/lib/infiniservice";
 
@@ -323,6 +330,18 @@ mod tests {
         assert_eq!(lab.all(), []);
         lab.uninstall(false);
         assert_eq!(lab.all(), [], "there is nothing to do");
+    }
+
+    #[test]
+    fn a_root_that_does_not_exist_is_refused_by_a_dry_run_too() {
+        let lab = Lab::new();
+        for dry_run in [true, false] {
+            let place = || Place { dry_run, root: lab.at("/no/such") };
+            let refused = ExitCode::from(EXIT_CONFIG);
+            assert_eq!(Install { place: place() }.install("program".into()), refused);
+            assert_eq!(Uninstall { purge: false, place: place() }.main(), refused);
+        }
+        assert_eq!(lab.all(), []);
     }
 
     #[test]
