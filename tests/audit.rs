@@ -363,7 +363,7 @@ async fn no_secret_of_a_request_is_ever_in_the_file() {
         lines(&path);
         written += &fs::read_to_string(path).unwrap();
     }
-    assert_eq!(written.lines().count(), 3 * 64, "nothing was turned over and away");
+    assert_eq!(written.lines().count(), 3 * 64, "nothing was rotated away");
     for secret in &planted {
         let found = written.lines().find(|line| line.contains(secret));
         assert_eq!(found, None, "{secret}");

@@ -369,7 +369,7 @@ fn validate_refuses_what_run_refuses_of_two_outputs_in_one_place() {
     let (code, _, validated) = program(&["validate", &files, "--state", &state], &[]);
     let (ran, _, error) = program(&["run", "--pipelines", &files, "--state", &state], &[]);
     assert_eq!((code, ran), (78, 78), "{validated} {error}");
-    let what = "is turned over";
+    let what = "is rotated";
     assert!(validated.contains(what) && error.contains(what), "{validated} {error}");
     assert!(!at("files/d/x").exists());
 }

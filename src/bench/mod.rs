@@ -138,7 +138,7 @@ impl Plan {
             ([_, _, ..], Output::Real) => {
                 return Err(BenchError::SeveralOutputs);
             }
-            // What stands in for a file is turned over as that is.
+            // What stands in for a file is rotated as that is.
             (writes @ [first, ..], _) => writes.iter().find(is_file).unwrap_or(first),
             ([], _) => return Err(BenchError::NoOutput),
         };

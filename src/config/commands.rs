@@ -215,7 +215,7 @@ impl Check for CommandsFile {
         let Enforce { raw_shell, scripts, detach, .. } = &self.enforce;
         for (name, switch) in [("raw_shell", raw_shell), ("scripts", scripts), ("detach", detach)] {
             if switch.on && self.enforce.allow.is_empty() {
-                let help = "add allow = [\"*\"], or the names of what may be asked";
+                let help = "add allow = [\"*\"], or the names of what may be asked for";
                 let path = [Step::Key("enforce"), Step::Key(name)];
                 let message = "this is on, and no rule allows anything";
                 broken.push(Broken::new(&path, message, help).missing());

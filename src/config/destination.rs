@@ -126,7 +126,7 @@ impl<'a> Claim<'a> {
         is_one || one.folder == two.folder && same()
     }
 
-    /// Whether this file, turned over, gets the name of `other`, which is in the same folder.
+    /// Whether this file, once rotated, gets the name of `other`, which is in the same folder.
     fn becomes(&self, other: &Place) -> bool {
         let Some(Place { rest, .. }) = &self.place else { return false };
         let name = other.rest.as_os_str().as_bytes();
@@ -142,7 +142,7 @@ impl<'a> Claim<'a> {
 /// What cannot go together in `loaded`, with `state` as the state folder, and with `instead` in the place of every port
 /// that the files name; an error for each output that is wrong.
 ///
-/// - Two that write to one file, also over links and other spellings, or where one is turned over into the other: each
+/// - Two that write to one file, also over links and other spellings, or where one is rotated into the other: each
 ///   would turn over, or replace, what the other has written.
 /// - An output that is a file of the agent's own in the state folder, a configuration file, the secret, or would be read
 ///   as a configuration file.
@@ -242,7 +242,7 @@ fn meeting(claim: &Claim<'_>, other: &Claim<'_>) -> (String, &'static str) {
             {
                 true if writer.path == other.path => String::new(),
                 true => format!(", as {there}"),
-                false => format!(", because {there} is turned over"),
+                false => format!(", because {there} is rotated"),
             };
             let name = shown(claim.path);
             (

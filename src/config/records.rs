@@ -120,7 +120,7 @@ impl RecordsFile {
         }
     }
 
-    /// Whether a source follows the file at `path`, or what it is turned over into. Reads the file system.
+    /// Whether a source follows the file at `path`, or what it is rotated into. Reads the file system.
     fn reads(&self, path: &Path) -> bool {
         let written = real(path);
         let mut rotated = written.clone().into_os_string();

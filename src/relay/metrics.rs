@@ -198,6 +198,10 @@ const FAMILIES: [(&str, &str); 5] = [
 
 /// The reading in a metrics line of today's host; `None` where it is none. Parts that an agent has marked as missing are left
 /// out.
+///
+/// # Why not `host::Reading`
+/// That one is for eyes: it leaves out each value that cannot be read. Here a line with such a value is counted as unreadable and
+/// not served, so that no series is silently incomplete; and the groups become those of a guest's own output.
 pub(super) fn reading(line: &[u8], now: Instant) -> Option<SystemMetrics> {
     let Line { data } = serde_json::from_slice(line).ok()?;
     let has = |group: &str| data.missing.iter().all(|missing| missing != group);

@@ -30,7 +30,7 @@ pub(super) const MANUAL: Manual = Manual {
         "table, see below",
         NONE,
         "{ path = \"/var/log/metrics.jsonl\" }",
-        "a file that is turned over by size",
+        "a file that is rotated by size",
         ),
     options: Some(Section {
         header: "`file = { … }` in `[write]`",
@@ -49,9 +49,9 @@ pub(super) const MANUAL: Manual = Manual {
                 SIZE,
                 "\"16MiB\"",
                 "\"1MiB\"",
-                "a new file is begun before the old one would grow past this",
+                "the file is rotated before it would grow past this",
             ),
-            key("keep", COUNT, "3", "10", "how many full files are kept beside the one that grows"),
+            key("keep", COUNT, "3", "10", "how many rotated files are kept"),
         ],
     }),
 };

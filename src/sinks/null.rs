@@ -12,7 +12,7 @@ use crate::values::words::NONE;
 use crate::values::{Manual, On, key};
 
 pub(super) const MANUAL: Manual = Manual {
-    key: key("null", "`true`", NONE, "true", "nowhere; counted all the same"),
+    key: key("null", "`true`", NONE, "true", "discards everything, but counts it"),
     options: None,
 };
 

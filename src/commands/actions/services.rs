@@ -87,7 +87,7 @@ impl Action for ServiceControl {
     const NAMES: &'static [Name] = &[
         Name::new(
             "ServiceControl",
-            "does it to a unit of systemd, and waits until it is done",
+            "starts, stops, restarts, enables, disables or queries a unit of systemd, and waits until that is done",
             "one item of ServiceList",
         )
         .takes("service, operation: start, stop, restart, enable, disable or status (beside `action` or in `params`)")

@@ -54,7 +54,7 @@ pub const LATE: usize = 64;
 
 /// The audit file. Cheap to clone.
 ///
-/// It is made with mode 0600, and turned over by size as [`Rotation`] says. A symbolic link in its place is refused, and
+/// It is made with mode 0600, and rotated by size as [`Rotation`] says. A symbolic link in its place is refused, and
 /// so is a file of another user, or one with a second name. A line that a crash cut short is ended when the file is
 /// opened. Its folder is made, with mode 0700, where it is not there. Lines are written on the blocking pool, one at a
 /// time, in the order of the calls: of those that wait for theirs and those that do not.

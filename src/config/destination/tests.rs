@@ -1,4 +1,4 @@
-//! Spellings of one place, names of files that are turned over, and what is the agent's own.
+//! Spellings of one place, names of files that are rotated, and what is the agent's own.
 
 use std::os::unix::fs::symlink;
 
@@ -77,7 +77,7 @@ fn a_file_that_is_turned_over_has_every_name_that_makes() {
     for (one, two) in [(("x", 3), ("x.1", 1)), (("x.3", 2), ("x", 3)), (("x.1", 1), ("x", 1))] {
         let errors = errors_of(&folder, &[&file(one.0, one.1), &file(two.0, two.1)]);
         assert!(
-            errors.len() == 1 && errors[0].contains("is turned over"),
+            errors.len() == 1 && errors[0].contains("is rotated"),
             "{one:?} {two:?}: {errors:?}"
         );
     }
@@ -95,7 +95,7 @@ fn a_file_that_is_turned_over_has_every_name_that_makes() {
         );
     }
     let audit = "commands [audit]\npath = \"at/a\"\nkeep = 2";
-    assert!(errors_of(&folder, &[audit, &file("a.2", 1)])[0].contains("is turned over"));
+    assert!(errors_of(&folder, &[audit, &file("a.2", 1)])[0].contains("is rotated"));
     assert_eq!(errors_of(&folder, &[audit, &file("a.3", 1)]), [""; 0]);
 }
 

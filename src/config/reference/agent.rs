@@ -7,8 +7,8 @@ use crate::values::words::{COUNT, NONE, SWITCH, TIME};
 /// The settings of the agent.
 pub const AGENT: Page = Page {
     heading: "The agent: `agent.toml`",
-    about: "What belongs to the whole agent. All of it is optional. `[shutdown]`, `[restart]`, `[memory]` and `[reload]` hold \
-            as soon as they are read; the others are read at a start.",
+    about: "Settings of the whole agent, all of them optional. `[shutdown]`, `[restart]`, `[memory]` and `[reload]` apply when \
+            the file is reloaded; the others when the agent starts.",
     sections: || SECTIONS.to_vec(),
 };
 
@@ -35,7 +35,7 @@ const SECTIONS: &[Section] = &[
                 "`\"current_thread\"` or `\"multi_thread\"`",
                 "\"current_thread\"",
                 "\"multi_thread\"",
-                "all tasks on one thread, the cheapest, or spread over several",
+                "all tasks on one thread, which costs least, or on several",
             ),
             key(
                 "worker_threads",
@@ -74,7 +74,7 @@ const SECTIONS: &[Section] = &[
             TIME,
             "\"5s\"",
             "\"2s\"",
-            "how long what is held may take to be written",
+            "how long the agent may take to write what it still holds",
         )],
     },
     Section {
@@ -86,7 +86,7 @@ const SECTIONS: &[Section] = &[
             "`off`, `error`, `warn`, `info`, `debug` or `trace`; or a list with one per module",
             "\"info\"",
             "\"info,infiniservice::port=debug\"",
-            "what is logged; `RUST_LOG` goes before it",
+            "what is logged; `RUST_LOG` takes precedence",
         )],
     },
     Section {
@@ -121,7 +121,7 @@ const SECTIONS: &[Section] = &[
             "size, 4 MiB to 4 GiB",
             "\"16MiB\"",
             "\"8MiB\"",
-            "the memory budget of everything that is queued: above half of it the oldest metrics go, at it new commands are refused; a smaller limit of the control group lowers it",
+            "the memory budget of everything that is queued: above half of it the oldest metrics are dropped, and when it is used up new commands are refused; a smaller limit of the control group lowers it",
         )],
     },
     Section {
@@ -157,7 +157,7 @@ const SECTIONS: &[Section] = &[
             SWITCH,
             "true",
             "false",
-            "whether changed files are read again by themselves; SIGHUP and `infiniservice reload` do so in any case",
+            "whether changed files are reloaded automatically; SIGHUP and `infiniservice reload` always work",
         )],
     },
 ];

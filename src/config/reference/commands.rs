@@ -7,8 +7,8 @@ use crate::values::words::{COUNT, NEEDED, NONE, PATTERN, SIZE, SWITCH, TIME};
 /// The command flow.
 pub const COMMANDS: Page = Page {
     heading: "The command flow: a file with `[receive]`, such as `commands.toml`",
-    about: "What the host may ask. At most one file has it; without it nothing is done for a host. What the file does \
-            not allow is denied. [Security](security.md) says what that is worth.",
+    about: "What the host may ask for. At most one file may have it; without one, the agent carries out nothing for a \
+            host. What the file does not allow is denied. [Security](security.md) says what that protects from.",
     sections: || SECTIONS.to_vec(),
 };
 
@@ -48,7 +48,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         header: "`[verify]`",
-        about: "Who may ask.",
+        about: "Whose messages are accepted.",
         within: "[receive]\n[verify]\n{}",
         keys: &[
             key(
@@ -56,7 +56,7 @@ const SECTIONS: &[Section] = &[
                 "`env:NAME`, `file:/PATH` or `credential:NAME`",
                 NONE,
                 "\"file:/etc/infiniservice/secret\"",
-                "where the shared secret is found; without one the flow is locked: see [security](security.md#the-secret)",
+                "where the shared secret is; without one every message is refused: see [security](security.md#the-secret)",
             ),
             key(
                 "window",
@@ -69,7 +69,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         header: "`[enforce]`",
-        about: "What may be asked: deny wins over allow, and what nothing allows is denied. A rule is a pattern of \
+        about: "What may be asked for: deny wins over allow, and what no rule allows is denied. A rule is a pattern of \
                 an action's name, or a table of one and patterns of its arguments; `*` stands for any text.",
         within: "[receive]\n[enforce]\nallow = [\"*\"]\n{}",
         keys: &[
@@ -78,7 +78,7 @@ const SECTIONS: &[Section] = &[
                 "list of rules",
                 "[]",
                 "[\"Check*\", { action = \"ServiceControl\", service = \"nginx\" }]",
-                "what may be asked",
+                "what may be asked for",
             ),
             key(
                 "deny",
@@ -92,14 +92,14 @@ const SECTIONS: &[Section] = &[
                 SWITCH,
                 "false",
                 "true",
-                "whether command lines may be asked at all (as an action, `UnsafeCommand`); a rule has to allow them too",
+                "whether command lines may run at all (as an action: `UnsafeCommand`); a rule must allow them, too",
             ),
             key(
                 "scripts",
                 SWITCH,
                 "false",
                 "true",
-                "whether scripts of the host may run at all (`Script`); a rule has to allow them too",
+                "whether scripts of the host may run at all (as an action: `Script`); a rule must allow them, too",
             ),
             key(
                 "detach",
@@ -135,20 +135,26 @@ const SECTIONS: &[Section] = &[
             key("pid", PATTERN, NONE, "\"1\"", "a process id"),
             key("target", PATTERN, NONE, "\"temp_files\"", "what to clean up"),
             key("name", PATTERN, NONE, "\"disk_space\"", "a check, or a script"),
-            key("user", PATTERN, NONE, "\"ann\"", "as whom; `root` where the host names nobody"),
+            key(
+                "user",
+                PATTERN,
+                NONE,
+                "\"ann\"",
+                "the user it runs as; `root` if the host names none",
+            ),
             key(
                 "path",
                 PATTERN,
                 NONE,
                 "\"/srv/*\"",
-                "where a command line starts; `/` where the host names no folder",
+                "the folder a command line starts in; `/` if the host names none",
             ),
             key("shell", PATTERN, NONE, "\"bash\"", "`sh`, `bash`, `cmd` or `powershell`"),
         ],
     },
     Section {
         header: "`[execute]`",
-        about: "How much of it at once, and for how long.",
+        about: "How much runs at once, and for how long.",
         within: "[receive]\n[execute]\n{}",
         keys: &[
             key("parallel", "count, at most 64", "5", "2", "how many run at once"),
@@ -205,7 +211,7 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         header: "`[audit]`",
-        about: "What is written down of it.",
+        about: "The record of every request.",
         within: "[receive]\n[audit]\n{}",
         keys: &[
             key(
@@ -220,15 +226,15 @@ const SECTIONS: &[Section] = &[
                 SIZE,
                 "\"4MiB\"",
                 "\"1MiB\"",
-                "a new file is begun before the old one would grow past this",
+                "the file is rotated before it would grow past this",
             ),
-            key("keep", COUNT, "3", "10", "how many full files are kept beside the one that grows"),
+            key("keep", COUNT, "3", "10", "how many rotated files are kept"),
             key(
                 "required",
                 SWITCH,
                 "true",
                 "false",
-                "whether a request is refused when it cannot be written down",
+                "whether a request is refused when it cannot be recorded",
             ),
         ],
     },

@@ -97,7 +97,7 @@ const COLLECT: &[Section] = &[
         within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nprocesses.{}\n[write]\nstdout = true",
         keys: &[
             key("keep", COUNT, "20", "50", "how many processes are kept"),
-            key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process important"),
+            key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process more important"),
             key(
                 "command_line",
                 COMMAND_LINE,
@@ -177,6 +177,6 @@ const OF_ALL: &[Key] = &[
         DELIVERY,
         "\"latest\"",
         "\"durable\"",
-        "what becomes of a frame that nobody reads: overwritten by newer ones, or kept on disk until a host has acknowledged it (ports only): see [delivery](delivery.md)",
+        "whether frames that no host reads are overwritten by newer ones, or kept on disk until a host has acknowledged them (ports only): see [delivery](delivery.md)",
     ),
 ];

@@ -17,7 +17,7 @@ pub(super) const MANUAL: Manual = Manual {
         "table, see below",
         NONE,
         "{ full_every = 10 }",
-        "lets only what has changed through",
+        "passes only what has changed",
         ),
     options: Some(Section {
         header: "`changes = { … }` in `[[enrich]]`",
@@ -28,7 +28,7 @@ pub(super) const MANUAL: Manual = Manual {
             COUNT,
             "10",
             "60",
-            "every how many readings a full copy goes, whatever has changed",
+            "after how many readings a full copy is sent, whatever has changed",
         )],
     }),
 };

@@ -21,7 +21,7 @@ pub(super) const MANUAL: Manual = Manual {
         "table, see below",
         NONE,
         "{ user = [\"postgres\"], memory_above = \"100MiB\" }",
-        "keeps the processes for which all of it holds",
+        "keeps the processes that match all conditions",
         ),
     options: Some(Section {
         header: "`where = { … }` in `[[enrich]]`",

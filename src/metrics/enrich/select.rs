@@ -29,9 +29,9 @@ pub(super) const MANUAL: Manual = Manual {
                 "list of groups",
                 NONE,
                 "[\"cpu\", \"memory\"]",
-                "these groups stay, all others go",
+                "only these groups stay",
             ),
-            key("drop", "list of groups", NONE, "[\"ports\"]", "these groups go"),
+            key("drop", "list of groups", NONE, "[\"ports\"]", "these groups are dropped"),
         ],
     }),
 };

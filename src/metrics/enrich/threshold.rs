@@ -40,7 +40,7 @@ pub(super) const MANUAL: Manual = Manual {
             ),
             key("above", "number", NEEDED, "90", "the bound"),
             key("for", TIME, "(at once)", "\"2m\"", "how long it must stay above"),
-            key("until", "number", "(`above`)", "80", "it is back at this or below"),
+            key("until", "number", "(`above`)", "80", "the value counts as back at or below this"),
         ],
     }),
 };

@@ -26,7 +26,7 @@ pub(super) const MANUAL: Manual = Manual {
         within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[[enrich]]\ntop.{}\n[write]\nstdout = true",
         keys: &[
             key("processes", COUNT, "20", "5", "how many processes stay"),
-            key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process important"),
+            key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process more important"),
         ],
     }),
 };

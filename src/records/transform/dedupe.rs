@@ -20,7 +20,7 @@ pub const DEDUPE_KEYS_MAX: usize = 16_384;
 pub(super) const MANUAL: Manual = Manual {
     name: "dedupe",
     takes: "table, `by` = list of fields, `within` = time",
-    does: "drops a record whose fields `by` are as in one that went on less than `within` before; it is counted as `duplicate`. The last 16,384 are remembered",
+    does: "drops a record whose fields `by` equal those of one that passed less than `within` before; it is counted as `duplicate`. The last 16,384 are remembered",
     options: None,
     example: Example {
         file: "[[transform]]\ndedupe = { by = [\"unit\", \"msg\"], within = \"10s\" }",

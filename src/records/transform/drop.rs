@@ -12,7 +12,7 @@ use crate::values::Problem;
 pub(super) const MANUAL: Manual = Manual {
     name: "drop",
     takes: "table, `fields` = list of names",
-    does: "takes these fields out",
+    does: "removes these fields",
     options: None,
     example: Example {
         file: "[[transform]]\ndrop = { fields = [\"password\"] }",

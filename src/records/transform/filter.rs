@@ -16,7 +16,7 @@ use crate::values::Problem;
 pub(super) const MANUAL: Manual = Manual {
     name: "filter",
     takes: "table, see below",
-    does: "lets only the records on that this holds for; the others are counted as `filtered`",
+    does: "passes only records that match; the others are counted as `filtered`",
     options: None,
     example: Example {
         file: "[[transform]]\nfilter = { any = [{ field = \"level\", in = [\"warn\", \"error\"] }, { field = \"ms\", greater = 500 }] }",

@@ -11,7 +11,7 @@ use crate::values::Problem;
 pub(super) const MANUAL: Manual = Manual {
     name: "keep",
     takes: "table, `fields` = list of names",
-    does: "leaves only these fields, in the order that they have in the record",
+    does: "keeps only these fields, in their order in the record",
     options: None,
     example: Example {
         file: "[[transform]]\nkeep = { fields = [\"level\", \"text\"] }",

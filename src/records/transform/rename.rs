@@ -13,7 +13,7 @@ use crate::values::Problem;
 pub(super) const MANUAL: Manual = Manual {
     name: "rename",
     takes: "table, old name = new name",
-    does: "gives fields other names; they stay where they are, and a field that has the new name already is replaced",
+    does: "renames fields; they stay where they are, and replace a field that already has the new name",
     options: None,
     example: Example {
         file: "[[transform]]\nrename = { msg = \"message\" }",

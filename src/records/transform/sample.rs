@@ -11,7 +11,7 @@ use crate::values::{Count, Problem};
 pub(super) const MANUAL: Manual = Manual {
     name: "sample",
     takes: "table, `one_in` = number, `by` = field",
-    does: "lets one in `one_in` records on, the first of each; with `by`, all or none of those with the same value there, the same ones on every machine. The others are counted as `sampled`",
+    does: "passes one in `one_in` records, the first of each; with `by`, all or none of those with the same value there, the same ones on every machine. The others are counted as `sampled`",
     options: None,
     example: Example {
         file: "[[transform]]\nsample = { one_in = 2 }",

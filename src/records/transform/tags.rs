@@ -13,7 +13,7 @@ use crate::values::Problem;
 pub(super) const MANUAL: Manual = Manual {
     name: "tags",
     takes: "table of texts",
-    does: "sets fixed fields; a field of that name that is there is replaced",
+    does: "sets fixed fields, and replaces fields of the same name",
     options: None,
     example: Example {
         file: "[[transform]]\ntags = { site = \"lab-1\" }",

@@ -17,7 +17,7 @@ pub const THROTTLE_KEYS_MAX: usize = 4_096;
 pub(super) const MANUAL: Manual = Manual {
     name: "throttle",
     takes: "table, `records` = number, `every` = time, `by` = list of fields",
-    does: "lets the first `records` in each time of `every` on, for each value of the fields `by`; the others are counted as `throttled`. Beyond 4,096 values at a time the rest share one count",
+    does: "passes the first `records` in each period `every`, for each value of the fields `by`; the others are counted as `throttled`. Beyond 4,096 values at a time the rest share one count",
     options: None,
     example: Example {
         file: "[[transform]]\nthrottle = { records = 1, every = \"1s\", by = [\"unit\"] }",
