@@ -1,7 +1,7 @@
 //! The command flow: receive → verify → decode → authorize → execute → reply.
 //!
 //! [`serve`] and [`reply()`] are the flow as an expression; each step is a module of its own. Every request gets
-//! exactly one reply, also when it is denied, malformed or lost to a panic. Whoever builds the flow passes in the
+//! exactly one reply, also when it is denied, malformed or lost to a panic. The caller passes in the
 //! parts: this module opens no device and reads no configuration file.
 //!
 //! The flow stands here, beside the steps, so that the order of verification, authorization and execution is read,

@@ -87,7 +87,7 @@ pub enum SocketError {
         error: Arc<io::Error>,
     },
     /// Another process listens there.
-    #[error("somebody listens at {} already; leave --listen out to connect to it", .0.display())]
+    #[error("another program listens at {} already; leave --listen out to connect to it", .0.display())]
     InUse(PathBuf),
     /// Where the socket would be made there is another file.
     #[error("{} is there and is no socket; name another path", .0.display())]

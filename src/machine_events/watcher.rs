@@ -54,7 +54,7 @@ impl MachineEvents {
     }
 
     /// Counts how often the machine became another one, or went on from an earlier moment, while this ran.
-    /// Whoever keeps something for the host drops what it has when this moves; what was kept over a start
+    /// What is kept for the host is dropped when this changes; what was kept over a start
     /// of the agent is for [`is_same_machine`](super::is_same_machine) to judge.
     pub fn lives(&self) -> watch::Receiver<u64> {
         self.lives.subscribe()

@@ -78,7 +78,11 @@ impl Transform for Batcher {
     fn detail(&self) -> String {
         let Limits { max_items, max_bytes, max_delay } = self.limits;
         let (kib, delay) = (max_bytes.div_ceil(1024), humantime::format_duration(max_delay));
-        format!("at most {max_items} readings, about {kib} KiB, {delay}")
+        let items = match max_items {
+            1 => "1 reading".to_owned(),
+            _ => format!("at most {max_items} readings"),
+        };
+        format!("{items}, about {kib} KiB, {delay}")
     }
 
     fn apply(&mut self, now: Instant, input: &SystemMetrics, out: &mut Output<Batch>) {

@@ -65,7 +65,7 @@ pub enum NotAPort {
         advice: &'static str,
     },
     /// A device of the memory driver, such as `/dev/null`.
-    #[error("{} is no port that somebody reads", .0.display())]
+    #[error("{} is no port that a host could read", .0.display())]
     Memory(PathBuf),
     /// It cannot be looked at.
     #[error("cannot look at {}: {error}", path.display())]
@@ -203,7 +203,7 @@ mod tests {
         assert!(says(Target::Unix(file.clone())).contains("is a regular file, not a socket"));
         assert!(says(Target::Path(file.join("under"))).starts_with("cannot look at"));
         assert!(check(&Target::Path(root.path().join("later"))).is_ok());
-        assert!(says(Target::Path("/dev/null".into())).contains("no port that somebody reads"));
+        assert!(says(Target::Path("/dev/null".into())).contains("no port that a host could read"));
         assert!(check(&Target::Path("/dev/ptmx".into())).is_ok());
         assert!(check(&Target::default()).is_ok());
     }

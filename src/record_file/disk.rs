@@ -200,7 +200,7 @@ impl Storage for File {
         let found = file.metadata()?;
         if found.nlink() == 0 || expected.is_some_and(|end| end != found.len()) {
             self.is_foreign = true;
-            return Err(io::Error::other("somebody else has removed or changed the file"));
+            return Err(io::Error::other("another process has removed or changed the file"));
         }
         let written = append(file, bytes)?;
         self.end = Some(found.len() + written as u64);
@@ -209,7 +209,7 @@ impl Storage for File {
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         if self.is_foreign {
-            return Err(io::Error::other("somebody else has removed or changed the file"));
+            return Err(io::Error::other("another process has removed or changed the file"));
         }
         self.open_file()?.set_len(length)?;
         self.end = Some(length);

@@ -9,7 +9,7 @@
 //!
 //! # Once
 //! The guest runs a command once, and knows it by its id: what is asked again is answered from the guest's request log. So
-//! a command in flight is said again on each new connection to the guest, and whoever has no answer may ask again.
+//! a command in flight is said again on each new connection to the guest, and a client without an answer may ask again.
 //!
 //! All relays of a site get each command, since only they know who has the guest. Who says it to the guest, or refuses it, has
 //! [claimed](claim) it first; the others are silent. That is not left to a queue group: QEMU serves one program at a socket,

@@ -2,7 +2,7 @@
 //! cost is known from its length. Knows no message.
 //!
 //! A value of [`serde_json::Value`] takes up to sixteen times the bytes of its text (`[0,0,0,…]`), and an error of
-//! serde repeats the text that it does not want. Here a value is its text until somebody takes it, one by one.
+//! serde repeats the text that it does not want. Here a value is its text until it is taken, one by one.
 
 use serde::de::IgnoredAny;
 

@@ -34,7 +34,7 @@ pub(super) struct File {
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The executable: replaced, whoever wrote what is there.
+    /// The executable: always replaced.
     Program,
     /// For systemd and udev: written again where it was removed.
     System,

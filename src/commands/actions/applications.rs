@@ -44,7 +44,7 @@ struct Newer {
 }
 
 /// The machine's packages: `{applications:[…], truncated}`; first those with an entry in the menu, then
-/// those that somebody asked for, then what came along. The name is Windows'; the host asks Linux too.
+/// those that a person asked for, then what came along. The name is Windows'; the host asks Linux too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GetInstalledApplicationsWMI;
 

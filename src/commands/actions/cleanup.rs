@@ -112,7 +112,7 @@ impl Action for DiskCleanup {
     }
 }
 
-/// What cleaning `targets` does, after "it": for whoever asks before it is run.
+/// What cleaning `targets` does, after "it": for `explain`.
 fn does(targets: &[String]) -> String {
     let unknown = targets.iter().any(|name| !TARGETS.contains(&name.as_str()));
     if unknown {

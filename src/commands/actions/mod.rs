@@ -75,7 +75,7 @@ pub struct Done {
     pub afterwards: Option<Afterwards>,
 }
 
-/// What follows an answer: whoever sends it flushes it, waits a few seconds, and does this.
+/// What follows an answer: the sender flushes it, waits a few seconds, and does this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Afterwards {
     /// Restarts the machine: [`power::reboot`].

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::{Context, Done, blocking};
 use crate::commands::execute::outcome::Outcome;
 
-/// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and whoever has an id
+/// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and every account with an id
 /// from `UID_MIN` to `UID_MAX` (login.defs(5)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserList;
@@ -188,7 +188,7 @@ mod tests {
         );
     }
 
-    /// Whoever is listed can be asked for.
+    /// A listed user can be asked for.
     #[test]
     fn every_account_that_is_listed_is_a_name_that_a_command_may_bear() {
         let passwd = "a$:x:1000:1::/:/bin/sh\nsp ace:x:1001:1::/:/bin/sh\nLAB\\ann:x:1002:1::/:/bin/sh\n\

@@ -13,7 +13,7 @@ use crate::sync::IgnorePoison;
 /// Bytes per read: half of what a Linux pipe holds (`pipe(7)`).
 const CHUNK: usize = 32 * 1024;
 
-/// The output of one program, from its start. Clones share it, so that whoever stops waiting for the program still has
+/// The output of one program, from its start. Clones share it, so that one who stops waiting for the program still has
 /// what it wrote until then.
 ///
 /// It holds at most the limit that [`begin`](Self::begin) sets for each stream, and nothing before that.

@@ -174,7 +174,7 @@ pub fn ignored_signals() -> impl Iterator<Item = SignalKind> {
         .map(SignalKind::from_raw)
 }
 
-/// Has the program begin with no signal ignored, whoever started the agent (`nohup`, a shell's `trap ''`).
+/// Has the program begin with no signal ignored, however the agent was started (`nohup`, a shell's `trap ''`).
 fn heed_signals() {
     let mut ignored = ignored_signals().peekable();
     if ignored.peek().is_none() {

@@ -57,7 +57,7 @@ pub(in crate::commands) fn directory(given: Option<&Path>) -> Result<PathBuf, Pr
 /// The whole environment: nothing is inherited. `PATH`, `LANG` and `LC_ALL` (C.UTF-8), what tells whose
 /// it is (`user::variables`), and what the caller adds, which wins.
 ///
-/// `LD_PRELOAD` and the like are not refused: whoever may name variables may name the program too,
+/// `LD_PRELOAD` and the like are not refused: a host that may set variables may name the program anyway,
 /// and a program that gains rights on `exec` is not given them (`ld.so(8)`, secure execution).
 ///
 /// # Errors

@@ -10,7 +10,7 @@
 //! The agent hands a sealed `memfd` (memfd_create(2)) to [`exec_helper`](super::exec_helper) as standard input, which
 //! is the one descriptor that no program started meanwhile inherits. That step opens it as a mere place
 //! (`O_PATH`) at another number, which the program inherits, and names it `/proc/self/fd/NUMBER`. So
-//! whoever opens it has to pass its owner and mode: a child that has become another user has the
+//! a process that opens it must pass its owner and mode: a child that has become another user has the
 //! number, too, and cannot read it.
 
 use std::fs::File;

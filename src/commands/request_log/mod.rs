@@ -175,7 +175,7 @@ impl RequestLog {
     /// The log of a state folder, with what agents of before it have left there. Blocks.
     ///
     /// # Errors
-    /// Another process has it ([`WouldBlock`](io::ErrorKind::WouldBlock)), or somebody else can change the folder
+    /// Another process has it ([`WouldBlock`](io::ErrorKind::WouldBlock)), or another user can change the folder
     /// ([`Untrusted`]). Any other problem is logged, and then nothing that changes the machine should start:
     /// [`start`](Self::start) says so.
     pub fn open(

@@ -242,7 +242,7 @@ mod tests {
         assert!(outcome(&mut verify, now, &line(NOW, "n")).is_ok());
     }
 
-    /// As after a suspend, a stop or a restore, and when somebody sets the time.
+    /// As after a suspend, a stop or a restore, and when the time is set.
     #[test]
     fn a_wall_clock_that_jumps_opens_no_line_a_second_time_and_makes_none_younger() {
         let (verify, start) = (verify("key"), Instant::now());

@@ -16,7 +16,7 @@ pub struct Web {
     /// Where it is served.
     #[serde(default = "at_8460", deserialize_with = "address")]
     pub address: SocketAddr,
-    /// Where the token is that whoever reads the page must know. An address that is not loopback needs one.
+    /// Where the token is that readers of the page must know. An address that is not loopback needs one.
     #[serde(default)]
     pub token: Option<SecretSource>,
     /// Names under which browsers may ask for the page, beside `localhost` and every IP address.

@@ -253,7 +253,7 @@ fn bind<S>(path: &Path, bind: impl Fn(&Path) -> io::Result<S>) -> io::Result<S> 
     Ok(bound)
 }
 
-/// Whether somebody reads a socket.
+/// Whether a process reads a socket.
 fn is_alive(path: &Path) -> bool {
     let stream = std::os::unix::net::UnixStream::connect(path);
     let datagram = || std::os::unix::net::UnixDatagram::unbound()?.connect(path);

@@ -107,7 +107,7 @@ pub(crate) async fn deliver(
     timeout_at(until, delivered).await.unwrap_or(Err(Undelivered::NotTaken))
 }
 
-/// Whether somebody has taken it.
+/// Whether a client has taken it.
 async fn hand_over(
     connection: &Connection,
     to: &Subject,

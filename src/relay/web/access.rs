@@ -1,4 +1,4 @@
-//! Who may read the page: whoever knows the token, where there is one; and under which name it is asked for.
+//! Who may read the page: clients that know the token, if there is one; and under which name it is asked for.
 //!
 //! A browser shows the token once, in a form, and has a cookie from then on, which is made of the token and tells nothing of
 //! it. A program sends it as `Authorization: Bearer`.
@@ -24,7 +24,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Whoever knows the `token`, or everybody.
+    /// Clients that know the `token`, or all.
     pub(super) fn new(token: Option<Secret>, hosts: Vec<String>) -> Self {
         Self { token, hosts }
     }
@@ -32,7 +32,7 @@ impl Access {
     /// Whether the page may be asked for under the name in `Host`: an IP address, `localhost` or one of the file's.
     ///
     /// # Why
-    /// A page of somebody else can have its own name resolve to this machine (DNS rebinding), and then read what is served
+    /// A page of another site can have its own name resolve to this machine (DNS rebinding), and then read what is served
     /// here as if it were its own. It cannot do that with an address.
     pub(super) fn knows_host(&self, headers: &HeaderMap) -> bool {
         let mut all = headers.get_all(HOST).iter();

@@ -229,7 +229,7 @@ async fn one(cx: &Context, name: &str) -> Outcome {
     }
 }
 
-/// What the check of this name does, after "it": for whoever asks before it is run.
+/// What the check of this name does, after "it": for `explain`.
 fn does(name: &str) -> String {
     let how = match name {
         "disk_space"

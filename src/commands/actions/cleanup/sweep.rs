@@ -3,7 +3,7 @@
 //! # Why by descriptors
 //! The folders belong to anybody, and the agent is root. Every folder is opened by its name in the one
 //! before, with `openat2(2)` that follows no link and crosses no mount, bind mounts too; every file is
-//! deleted by its name in the folder that is open. Whoever swaps a folder for a link while this runs
+//! deleted by its name in the folder that is open. A user who swaps a folder for a link while this runs
 //! gets at nothing but what is in their own folder.
 
 use std::collections::HashSet;

@@ -67,7 +67,7 @@ const KNOWN: [(&str, &str); 36] = [
     ("No provider of", "unable to locate package {name}: no enabled repository has it"),
     (
         "need for license confirmation",
-        "package {name} has a license that somebody must agree to; this agent does not",
+        "package {name} has a license that a person must agree to; this agent does not",
     ),
     (
         "This is a transactional-server",

@@ -76,7 +76,7 @@ pub struct Package {
     /// When it was installed or last brought up to date.
     #[serde(skip)]
     pub installed_at: Option<SystemTime>,
-    /// Whether somebody asked for it, rather than another package.
+    /// Whether a person asked for it, rather than another package.
     #[serde(skip)]
     pub asked_for: bool,
 }

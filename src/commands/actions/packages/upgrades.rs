@@ -29,7 +29,7 @@ pub struct Upgrades {
     pub list: Vec<Upgrade>,
     /// How many there are in all: more than the list has, where the manager's output was cut.
     pub total: usize,
-    /// Those that could be newer and are kept as they are: held, locked or ignored by somebody, or kept back by the
+    /// Those that could be newer and are kept as they are: held, locked or ignored on purpose, or kept back by the
     /// manager itself. Not among the others.
     pub held: Vec<Upgrade>,
 }
