@@ -75,8 +75,8 @@ impl MachineEvent {
         self.suspended.max(self.stopped).max(self.stalled)
     }
 
-    /// Whether what was queued before speaks of a life that this machine does not go on with.
-    pub fn is_another_life(&self) -> bool {
+    /// Whether this machine did not go on from where it was: what was queued before belongs to another one.
+    pub fn is_restored_or_cloned(&self) -> bool {
         self.restored || self.cloned
     }
 }
@@ -358,11 +358,11 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_snapshot_is_another_life_of_the_same_machine() {
+    fn a_restored_snapshot_is_of_the_same_machine() {
         let (mut clocks, mut detector) = machine();
         clocks.generation.told = 1;
         let told = detector.observe(clocks.runs(MINUTE).clone()).unwrap();
-        assert!(told.restored && told.is_another_life() && !told.cloned);
+        assert!(told.restored && told.is_restored_or_cloned() && !told.cloned);
         assert_eq!(detector.observe(clocks.runs(MINUTE).clone()), None);
         // The id: learnt late, lost for once, and then another one.
         for (id, other) in

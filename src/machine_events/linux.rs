@@ -1,4 +1,4 @@
-//! What Linux tells of the machine's life: its clocks, its ids, and a wake-up when one of them jumps.
+//! What Linux reports of the machine: its clocks, its ids, and a wake-up when one of them jumps.
 //! Judges nothing.
 
 use std::io;

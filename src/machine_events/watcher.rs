@@ -66,7 +66,7 @@ impl MachineEvents {
         let clocks: Clocks =
             tokio::task::spawn_blocking(move || look(&root, told, due_ns)).await.ok()?;
         let happened = self.detector.observe(clocks)?;
-        if happened.is_another_life() {
+        if happened.is_restored_or_cloned() {
             self.lives.send_modify(|lives| *lives += 1);
         }
         let event = event(&happened);
@@ -140,7 +140,7 @@ impl Senses {
 }
 
 fn unwatched(error: std::io::Error) -> StageError {
-    StageError::new(format!("the machine's life cannot be watched: {error}"))
+    StageError::new(format!("the clocks of the machine cannot be watched: {error}"))
 }
 
 /// Never comes back where there is nothing to listen to.
@@ -171,7 +171,7 @@ pub fn event(happened: &MachineEvent) -> AgentEvent {
     let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let step = i64::try_from(set_forward.as_millis()).unwrap_or(i64::MAX)
         - i64::try_from(set_back.as_millis()).unwrap_or(i64::MAX);
-    let is_grave = happened.is_another_life();
+    let is_grave = happened.is_restored_or_cloned();
     AgentEvent {
         severity: if is_grave { Severity::Warn } else { Severity::Info },
         source: "life",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_machine_that_becomes_another_one_is_told_once_and_what_is_queued_is_another_lifes() {
+    async fn a_machine_that_becomes_another_one_is_reported_once_and_its_queue_belongs_to_the_other() {
         let root = tempfile::tempdir().unwrap();
         machine_id(root.path(), "a");
         let mut life = MachineEvents::new().looking(root.path(), Duration::from_millis(5));
