@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::durable_port::{Opening, attach_spool};
 use crate::agent::error::AgentError;
-use crate::agent::status::PortReport;
+use crate::agent::status::{PORT_STAGE, PortReport, SPOOL_STAGE};
 use crate::agent::telemetry_mux::TelemetryMux;
 use crate::commands::notify::control_messages::ControlMessages;
 use crate::commands::notify::session_start::SessionStarts;
@@ -135,13 +135,15 @@ impl Ports {
         let control = opens_sessions.then(|| ControlMessages::new(spool.session_ids(), boot_id));
         let node = |name: String| self.health.replacement().node(name);
         let closing = self.closing.child_token();
-        let mut port = Port::new(target.clone(), node(format!("port {target}")), closing.clone());
+        let mut port =
+            Port::new(target.clone(), node(format!("{PORT_STAGE}{target}")), closing.clone());
         if self.host == HostKind::Own {
             port.acks().set_own_host();
         }
         let telemetry = TelemetryMux::default();
         port.telemetry(telemetry.lane());
-        let durable_port = attach_spool(&mut port, spool, control, node(format!("spool {target}")));
+        let durable_port =
+            attach_spool(&mut port, spool, control, node(format!("{SPOOL_STAGE}{target}")));
         self.ports.push(Connection {
             target,
             telemetry,
@@ -304,7 +306,7 @@ impl Task for DiscardInput {
     }
 
     fn failed(&mut self) -> String {
-        format!("port {}", self.port)
+        format!("{PORT_STAGE}{}", self.port)
     }
 }
 

@@ -18,6 +18,11 @@ use crate::pipeline::{MemoryBudget, StatsRegistry};
 use crate::port::Counters;
 use crate::sync::IgnorePoison;
 
+/// Before the name of a port: the stage that writes to it.
+pub(crate) const PORT_STAGE: &str = "port ";
+/// Before the name of a port: the stage that keeps what waits for its host.
+pub(crate) const SPOOL_STAGE: &str = "spool ";
+
 /// The state of an agent at one moment. Counters count since its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {

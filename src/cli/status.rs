@@ -91,17 +91,12 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
             (true, true) => format!("host connected ({} so far)", port.host_connects),
             (true, false) => "no host".to_owned(),
         };
-        let _ = writeln!(
-            text,
-            "port {}: {host}, {} in, {} out{}",
-            port.port,
-            size(port.bytes_in),
-            size(port.bytes_out),
-            match port.unacknowledged_bytes {
-                0 => String::new(),
-                bytes => format!("\n  not acknowledged: {}", size(bytes)),
-            }
-        );
+        let (bytes_in, bytes_out) = (size(port.bytes_in), size(port.bytes_out));
+        let line = format!("port {}: {host}, {bytes_in} in, {bytes_out} out", port.port);
+        wrapped(&mut text, 0, &line);
+        if port.unacknowledged_bytes > 0 {
+            let _ = writeln!(text, "  not acknowledged: {}", size(port.unacknowledged_bytes));
+        }
     }
     for spool in &now.spools {
         let trouble = spool.trouble().map_or_else(String::new, |why| format!(", {why}"));

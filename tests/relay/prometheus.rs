@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
-use support::prometheus::{Server, check_metrics, free, get, has, promtool, scrape, served};
+use support::has;
+use support::prometheus::{Server, check_metrics, free, get, promtool, scrape, served};
 
 fn packaged(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)

@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 
 use super::browser::Browser;
 use super::*;
-use support::prometheus::{free, has};
+use support::has;
+use support::prometheus::free;
 
 const TOKEN: &str = "4fb1c2a03d9e5876";
 

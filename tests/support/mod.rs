@@ -50,6 +50,20 @@ pub fn leave_socket(path: impl AsRef<Path>) {
     mknodat(CWD, path.as_ref(), FileType::Socket, mode, 0).unwrap();
 }
 
+/// Whether `tool` is there, with a line that says so where not. Where everything must run (`CI`, `INFINISERVICE_REQUIRE_VM`), a
+/// missing one fails.
+pub fn has(tool: &str) -> bool {
+    let there = Command::new(tool).arg("--version").output().is_ok();
+    let is_set =
+        |name| std::env::var(name).is_ok_and(|value| !["", "0", "false"].contains(&&*value));
+    let must = is_set("CI") || is_set("INFINISERVICE_REQUIRE_VM");
+    assert!(there || !must, "{tool} is missing");
+    if !there {
+        eprintln!("NOT RUN: {tool} is missing");
+    }
+    there
+}
+
 /// A folder for one test, with a host's socket in it.
 pub struct Place {
     pub folder: TempDir,

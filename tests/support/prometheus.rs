@@ -10,21 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{PATIENCE, Running, soon, within};
-
-/// Whether `tool` is there, with a line that says so where not. Where everything must run (`CI`, `INFINISERVICE_REQUIRE_VM`), a
-/// missing one fails.
-pub fn has(tool: &str) -> bool {
-    let there = Command::new(tool).arg("--version").output().is_ok();
-    let is_set =
-        |name| std::env::var(name).is_ok_and(|value| !["", "0", "false"].contains(&&*value));
-    let must = is_set("CI") || is_set("INFINISERVICE_REQUIRE_VM");
-    assert!(there || !must, "{tool} is missing");
-    if !there {
-        eprintln!("NOT RUN: {tool} is missing");
-    }
-    there
-}
+use super::{PATIENCE, Running, has, soon, within};
 
 /// Holds what is served to Prometheus against its own checker, where there is one.
 pub fn check_metrics(text: &str) {

@@ -44,6 +44,7 @@ fn host(before: Option<&PortStatus>, now: &PortStatus) -> Option<Verdict> {
     if !now.host_connected {
         let ever = match now.host_connects {
             0 => "no program at the host has opened it since the agent started".to_owned(),
+            1 => "the host has left; it came once".to_owned(),
             count => format!("the host has left; it came {count} times"),
         };
         return Some(Verdict::new(

@@ -187,8 +187,12 @@ fn short(text: &str, max: usize) -> String {
     }
 }
 
-/// The control sequence before each table: home, clear below.
-pub(super) const REDRAW: &str = "\x1b[H\x1b[J";
+/// The table in the place of the one before, each line over what stood there: `tmux` puts a screen that is cleared into its
+/// history, every time.
+pub(super) fn redrawn(table: &str) -> String {
+    let lines = table.lines().map(|line| format!("\x1b[K{line}\n"));
+    format!("\x1b[H{}\x1b[J", lines.collect::<String>())
+}
 
 #[cfg(test)]
 mod tests {

@@ -106,7 +106,7 @@ impl Shown {
         } else if self.terminal {
             let size = terminal_size();
             let table = view::table(&self.title, &now, before, &host.status(), size);
-            print(&format!("{}{table}\n", view::REDRAW))?;
+            print(&view::redrawn(&table))?;
         } else {
             let heading = if before.is_none() { view::heading() } else { String::new() };
             print(&format!("{heading}{}", view::line(&now, before)))?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::agent::status::{PortStatus, StageStatus, Status};
+use crate::agent::status::{PORT_STAGE, PortStatus, SPOOL_STAGE, StageStatus, Status};
 use crate::cli::paint::{Colour, Paint};
 use crate::cli::status::{counterpart, size};
 use crate::wire::shown;
@@ -174,35 +174,43 @@ fn port_line(port: &PortStatus, earlier: Option<&PortStatus>, seconds: f64) -> C
     line
 }
 
-/// The pipelines, one below the other.
+/// The pipelines, one below the other, and what belongs to none: ports, spools and events.
 fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
     let Answers { now, .. } = answers;
     let mut names: Vec<&str> = Vec::new();
     for stage in &now.stages {
-        let name = stage.stage.split('/').next().unwrap_or_default();
+        let (name, _) = parts(&stage.stage);
         if !names.contains(&name) {
             names.push(name);
         }
     }
     let mut lines = Vec::new();
     for name in names {
-        let own = |(_, stage): &(usize, &StageStatus)| stage.stage.split('/').next() == Some(name);
+        let own = |(_, stage): &(usize, &StageStatus)| parts(&stage.stage).0 == name;
         let has_moved = |(_, stage): &(usize, &StageStatus)| look.all || !stage.is_quiet(None);
         let all: Vec<_> = now.stages.iter().enumerate().filter(own).collect();
         let shown_stages: Vec<_> = all.iter().copied().filter(has_moved).collect();
         let mut title = Cells::default();
         title.push(&shown(name), Some(Colour::Bold));
-        if shown_stages.is_empty() {
-            title.push(
-                &format!("   nothing has moved yet, stages: {}", all.len()),
-                Some(Colour::Dim),
-            );
-            lines.push(title);
-            continue;
+        match (&shown_stages[..], &all[..]) {
+            ([], [_]) => title.push("   nothing has moved yet", Some(Colour::Dim)),
+            ([], all) => {
+                let text = format!("   nothing has moved yet, stages: {}", all.len());
+                title.push(&text, Some(Colour::Dim));
+            }
+            ([(index, stage)], _) if parts(&stage.stage).1.is_none() => {
+                let activity = Activity::of(stage, *index, answers);
+                title.push(&format!("   {}", activity.rate), activity.colour);
+                title.push(&format!("   {}", activity.note), activity.note_colour);
+            }
+            _ => {}
         }
         lines.push(title);
-        let boxes: Vec<_> =
-            shown_stages.iter().map(|(index, stage)| boxed(stage, *index, answers, look)).collect();
+        let boxes: Vec<_> = shown_stages
+            .iter()
+            .filter_map(|(index, stage)| Some((index, stage, parts(&stage.stage).1?)))
+            .map(|(index, stage, name)| boxed(name, &Activity::of(stage, *index, answers), look))
+            .collect();
         let in_a_row = ((look.columns + ARROW) / (BOX + ARROW)).max(1);
         for (number, row) in boxes.chunks(in_a_row).enumerate() {
             let goes_on = (number + 1) * in_a_row < boxes.len();
@@ -227,33 +235,57 @@ fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
     lines
 }
 
-/// The box of a stage: its name, what comes out of it a second, and what it holds or has lost.
-fn boxed(
-    stage: &StageStatus,
-    index: usize,
-    answers: Answers<'_>,
-    look: Look,
-) -> [Cells; BOX_LINES] {
-    let Answers { before, now, elapsed } = answers;
-    let seconds = elapsed.as_secs_f64().max(0.001);
-    let earlier = counterpart(&before.stages, &now.stages, index);
-    let gained = |count: fn(&StageStatus) -> u64| {
-        count(stage).saturating_sub(earlier.map_or(count(stage), count))
-    };
-    // A sink hands nothing on.
-    let moved = gained(|stage| stage.sent).max(gained(|stage| stage.received));
-    let rate = format!("{}/s", short_number(moved as f64 / seconds));
-    let lost: u64 = stage.dropped.iter().map(|(_, count)| count).sum();
-    let (note, colour) = match (stage.failed, lost, stage.buffered) {
-        (failed @ 1.., ..) => {
-            (format!("{} failed", short_number(failed as f64)), Some(Colour::Red))
+/// The pipeline of a stage and its name in there. A port or a spool is in none; the name of its port may have a `/` itself.
+fn parts(stage: &str) -> (&str, Option<&str>) {
+    match stage.split_once('/') {
+        Some((pipeline, name))
+            if !stage.starts_with(PORT_STAGE) && !stage.starts_with(SPOOL_STAGE) =>
+        {
+            (pipeline, Some(name))
         }
-        (0, lost @ 1.., _) => (format!("{} lost", short_number(lost as f64)), Some(Colour::Red)),
-        (0, 0, held @ 1..) => (format!("{} held", short_number(held as f64)), Some(Colour::Yellow)),
-        (0, 0, 0) => (String::new(), None),
-    };
+        _ => (stage, None),
+    }
+}
+
+/// What a stage does now, and what it holds or has lost.
+struct Activity {
+    rate: String,
+    colour: Option<Colour>,
+    note: String,
+    note_colour: Option<Colour>,
+}
+
+impl Activity {
+    /// Of the stage that is number `index` of the answer.
+    fn of(stage: &StageStatus, index: usize, answers: Answers<'_>) -> Self {
+        let Answers { before, now, elapsed } = answers;
+        let seconds = elapsed.as_secs_f64().max(0.001);
+        let earlier = counterpart(&before.stages, &now.stages, index);
+        let gained = |count: fn(&StageStatus) -> u64| {
+            count(stage).saturating_sub(earlier.map_or(count(stage), count))
+        };
+        // A sink hands nothing on.
+        let moved = gained(|stage| stage.sent).max(gained(|stage| stage.received));
+        let lost: u64 = stage.dropped.iter().map(|(_, count)| count).sum();
+        let counted = |count: u64, what: &str| format!("{} {what}", short_number(count as f64));
+        let (note, note_colour) = match (stage.failed, lost, stage.buffered) {
+            (failed @ 1.., ..) => (counted(failed, "failed"), Some(Colour::Red)),
+            (0, lost @ 1.., _) => (counted(lost, "lost"), Some(Colour::Red)),
+            (0, 0, held @ 1..) => (counted(held, "held"), Some(Colour::Yellow)),
+            (0, 0, 0) => (String::new(), None),
+        };
+        Self {
+            rate: format!("{}/s", short_number(moved as f64 / seconds)),
+            colour: (moved > 0).then_some(Colour::Green),
+            note,
+            note_colour,
+        }
+    }
+}
+
+/// The box of a stage: its name, what comes out of it a second, and what it holds or has lost.
+fn boxed(name: &str, activity: &Activity, look: Look) -> [Cells; BOX_LINES] {
     let inner = BOX - 2;
-    let name = stage.stage.split_once('/').map_or(stage.stage.as_str(), |(_, name)| name);
     let name = shown(name);
     let name: String = match name.chars().count() > inner {
         true => name.chars().take(inner - 1).chain(['~']).collect(),
@@ -273,9 +305,9 @@ fn boxed(
         cells.push(side, None);
         cells
     };
-    let active = (moved > 0).then_some(Colour::Green);
     let bottom = Cells::plain(&(corner(2) + &line.repeat(inner) + &corner(3)));
-    [top, middle(&rate, active), middle(&note, colour), bottom]
+    let rate = middle(&activity.rate, activity.colour);
+    [top, rate, middle(&activity.note, activity.note_colour), bottom]
 }
 
 /// At most six characters.
@@ -304,6 +336,8 @@ mod tests {
         join.dropped = vec![("waiting".into(), 2)];
         let mut held = stage("metrics/a-very-long-name", moved);
         held.buffered = 12_345;
+        let mut port = stage("port unix:/run/a.sock", moved);
+        port.dropped = vec![("overwritten".into(), 27)];
         let mut status = Status::example();
         (status.ports[0].bytes_in, status.ports[0].bytes_out) = (0, moved * 1_024);
         Status {
@@ -314,6 +348,8 @@ mod tests {
                 stage("metrics/port", moved),
                 stage("metrics/x", 0),
                 stage("commands/verify", 0),
+                port,
+                stage("spool unix:/run/a.sock", 0),
             ],
             commands: vec![RunningCommand {
                 id: "7".into(),
@@ -359,8 +395,10 @@ metrics
 │        10/s│─▶│        10/s│─▶│        10/s│─▶│        10/s│
 │            │  │      2 lost│  │  12.3k held│  │            │
 └────────────┘  └────────────┘  └────────────┘  └────────────┘
-commands   nothing has moved yet, stages: 1";
-        assert_eq!(lines[..11].join("\n"), expected);
+commands   nothing has moved yet
+port unix:/run/a.sock   10/s   27 lost
+spool unix:/run/a.sock   nothing has moved yet";
+        assert_eq!(lines[..13].join("\n"), expected);
         assert_eq!((lines.len(), hidden), (24, 0));
         assert_eq!(lines[23], "q quit   a all stages   space pause   up, down scroll");
         assert!(lines[22].starts_with("08:30:12 xxx") && lines[22].len() == 80);
@@ -376,7 +414,7 @@ commands   nothing has moved yet, stages: 1";
             assert!(hidden > 0 || rows > 20, "{rows}");
         }
         let (lines, hidden) = shown_with(Look { rows: 12, scroll: 100, ..look() });
-        assert!(lines[9].starts_with("commands   nothing"), "{hidden} {lines:#?}");
+        assert!(lines[9].starts_with("spool unix:/run/a.sock   nothing"), "{hidden} {lines:#?}");
     }
 
     #[test]
