@@ -1,5 +1,6 @@
 //! The lines in front of an output, in a queue for each guest: taken in turns, so that no guest waits behind the lines of
-//! another.
+//! another. A guest that has had no line in it goes before those that have had a turn already (as new flows in `fq_codel`,
+//! RFC 8290), so that those that send little wait for nobody that sends much; but only once, until those had their turn.
 //!
 //! # Why not one channel
 //! In a channel a guest that floods fills all of it, and everybody else waits behind it or is dropped.
@@ -68,9 +69,12 @@ pub(super) struct FairQueue {
 
 #[derive(Debug, Default)]
 struct Inside {
+    /// Each that is in one of the two lists below.
     guests: HashMap<u64, Queue>,
-    /// Whose turn it is next: each guest that has a line, once.
-    turns: VecDeque<u64>,
+    /// Guests that have had no turn yet.
+    new: VecDeque<u64>,
+    /// Those that have had one, behind these; some may have no line any more.
+    old: VecDeque<u64>,
     bytes: usize,
     is_closed: bool,
 }
@@ -93,9 +97,10 @@ impl FairQueue {
     /// The line, where there is no room for it; [`Guest::room`] is notified when there may be some.
     pub(super) fn push(&self, line: Line) -> Result<(), Line> {
         let mut inside = self.lock();
-        let Inside { guests, turns, bytes, .. } = &mut *inside;
+        let Inside { guests, new, bytes, .. } = &mut *inside;
         let cost = line.cost();
         if let Some(queue) = guests.get(&line.guest.id)
+            && !queue.lines.is_empty()
             && (queue.bytes + cost > self.share
                 || (*bytes + cost > BYTES_MAX && queue.bytes + cost > OWN_BYTES))
         {
@@ -103,7 +108,7 @@ impl FairQueue {
         }
         *bytes += cost;
         if !guests.contains_key(&line.guest.id) {
-            turns.push_back(line.guest.id);
+            new.push_back(line.guest.id);
         }
         let queue = guests.entry(line.guest.id).or_default();
         queue.bytes += cost;
@@ -116,19 +121,34 @@ impl FairQueue {
     /// Waits for lines, and takes one of each guest in turn. `None` once it is closed and empty. Nothing is lost if it is
     /// cancelled.
     pub(super) async fn take(&self, limits: Limits) -> Option<Vec<Line>> {
+        while self.waits().await {
+            let taken = self.take_now(limits);
+            if !taken.is_empty() {
+                return Some(taken);
+            }
+        }
+        None
+    }
+
+    /// Waits until lines wait; `false` once it is closed and empty.
+    pub(super) async fn waits(&self) -> bool {
         loop {
             {
-                let mut inside = self.lock();
-                let taken = inside.take(limits);
-                if !taken.is_empty() {
-                    return Some(taken);
+                let inside = self.lock();
+                if inside.bytes > 0 {
+                    return true;
                 }
                 if inside.is_closed {
-                    return None;
+                    return false;
                 }
             }
             self.changed.notified().await;
         }
+    }
+
+    /// Takes a line of each guest in turn; none where none waits.
+    pub(super) fn take_now(&self, limits: Limits) -> Vec<Line> {
+        self.lock().take(limits)
     }
 
     /// No more lines come.
@@ -146,24 +166,27 @@ impl Inside {
     fn take(&mut self, Limits { lines, bytes, is_one_each }: Limits) -> Vec<Line> {
         let (mut taken, mut size) = (Vec::new(), 0);
         // Who has had a turn stands behind all that have not.
-        let lines = if is_one_each { lines.min(self.turns.len()) } else { lines };
+        let mut turns = if is_one_each { self.new.len() + self.old.len() } else { usize::MAX };
         while taken.len() < lines
-            && let Some(id) = self.turns.pop_front()
+            && turns > 0
+            && let Some(id) = self.new.pop_front().or_else(|| self.old.pop_front())
         {
+            turns -= 1;
             let Some(queue) = self.guests.get_mut(&id) else { continue };
-            let cost = queue.lines.front().map_or(0, Line::cost);
+            let Some(line) = queue.lines.pop_front() else {
+                self.guests.remove(&id);
+                continue;
+            };
+            let cost = line.cost();
             if !taken.is_empty() && size + cost > bytes {
-                self.turns.push_front(id);
+                queue.lines.push_front(line);
+                self.new.push_front(id);
                 break;
             }
-            let Some(line) = queue.lines.pop_front() else { continue };
             size += cost;
             queue.bytes -= cost;
             self.bytes -= cost;
-            match queue.lines.is_empty() {
-                true => drop(self.guests.remove(&id)),
-                false => self.turns.push_back(id),
-            }
+            self.old.push_back(id);
             line.guest.room.notify_one();
             taken.push(line);
         }
@@ -210,10 +233,32 @@ mod tests {
         tokio::time::timeout(std::time::Duration::from_secs(1), room).await.unwrap();
         queue.push(line(&loud, "l100")).unwrap();
         queue.push(line(&calm, "c1")).unwrap();
-        assert_eq!(texts(&queue.take(most(1, 1)).await.unwrap()), ["l2"], "one line, however long");
-        assert_eq!(texts(&queue.take(most(64, 1 << 20)).await.unwrap()), ["c1", "l3", "l100"]);
+        assert_eq!(texts(&queue.take(most(1, 1)).await.unwrap()), ["c1"], "one line, however long");
+        assert_eq!(texts(&queue.take(most(64, 1 << 20)).await.unwrap()), ["l2", "l3", "l100"]);
         queue.close();
         assert!(queue.take(most(64, 1 << 20)).await.is_none());
+    }
+
+    #[test]
+    fn a_guest_that_had_no_line_goes_first_and_only_once_before_the_others() {
+        let fleet = Fleet::new("lab", Guests::at(Vec::new()));
+        let loud = ["a", "b", "c"].map(|name| fleet.guest(name));
+        let calm = fleet.guest("calm");
+        let queue = FairQueue::new(1 << 20);
+        for guest in &loud {
+            for _ in 0..10 {
+                queue.push(line(guest, &guest.vm)).unwrap();
+            }
+        }
+        let next = || texts(&queue.take_now(most(1, 1))).join("");
+        assert_eq!([next(), next(), next()], ["a", "b", "c"]);
+        // However often it comes: the others have their turn in between.
+        let mut order = String::new();
+        for _ in 0..8 {
+            queue.push(line(&calm, "-")).unwrap();
+            order += &next();
+        }
+        assert_eq!(order, "-abc-abc");
     }
 
     #[tokio::test]

@@ -92,7 +92,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
         let queue = Arc::new(FairQueue::new(share));
         let context = Context::new("nats", &stats, &outputs_stop);
-        let nats = nats::Nats::new(settings, Arc::clone(&fleet.site));
+        let nats = nats::Nats::new(settings, Arc::clone(&fleet.site), Arc::clone(&queue));
         tasks.extend(outputs::publish(&context, &queue, nats).into_tasks());
         queues.push(queue);
     }

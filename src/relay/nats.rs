@@ -5,8 +5,11 @@
 //! connection; many guests' lines are on their way at once. A line whose acknowledgement does not come is published again
 //! under the same [message id](super::message_id), by which the stream knows it.
 //!
+//! Lines are taken off the queue when the ones before are stored, so that a line waits for those that are on its way, and for
+//! no others of guests that send more.
+//!
 //! # When NATS is away
-//! The pipeline offers the same lines again, after a pause. The rest waits in the queue, each guest in its share, and behind
+//! The same lines are published again, after a pause. The rest waits in the queue, each guest in its share, and behind
 //! that in the guests. A connection that failed is given up with all that its client holds.
 
 use std::sync::Arc;
@@ -19,31 +22,32 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use futures::future::join_all;
 
 use super::connection::{Connection, MESSAGES_MAX};
-use super::fair_queue::Line;
+use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::Count;
-use super::outputs::{Turn, Wrap};
+use super::outputs::{LinesWait, Wrap};
 use super::subject;
 use crate::config;
 use crate::pipeline::{Sink, StageError};
 
-/// Lines that are on their way at once, and their bytes: one of each guest, or one longer line.
-pub(super) const LINES_MAX: usize = MESSAGES_MAX;
-/// See [`LINES_MAX`].
-pub(super) const BYTES_MAX: usize = 1 << 20;
+/// Lines that are on their way at once: one of each guest.
+const LIMITS: Limits = Limits { lines: MESSAGES_MAX, bytes: 1 << 20, is_one_each: true };
 
-/// Publishes lines, and waits until the stream has them.
+/// Publishes the lines of a queue, and waits until the stream has them.
 pub(super) struct Nats {
     settings: config::Nats,
     site: Arc<str>,
     wrap: Wrap,
+    queue: Arc<FairQueue>,
     connection: Option<Connection>,
+    /// Taken, and not known to be stored.
+    lines: Vec<Line>,
 }
 
 impl Nats {
     /// Is not connected yet.
-    pub(super) fn new(settings: config::Nats, site: Arc<str>) -> Self {
+    pub(super) fn new(settings: config::Nats, site: Arc<str>, queue: Arc<FairQueue>) -> Self {
         let wrap = Wrap::new(&site);
-        Self { settings, site, wrap, connection: None }
+        Self { settings, site, wrap, queue, connection: None, lines: Vec::new() }
     }
 
     /// Takes the connection, or makes one.
@@ -128,22 +132,26 @@ impl Nats {
 }
 
 impl Sink for Nats {
-    type In = Turn;
+    type In = LinesWait;
 
     fn detail(&self) -> String {
         format!("{}, stream {}", self.settings.servers.join(" "), self.settings.stream)
     }
 
-    async fn write(&mut self, turn: &Turn) -> Result<(), StageError> {
+    async fn write(&mut self, _: &LinesWait) -> Result<(), StageError> {
         let connection = self.connected().await?;
+        if self.lines.is_empty() {
+            self.lines = self.queue.take_now(LIMITS);
+        }
         tokio::select! {
             biased;
-            published = self.publish(&connection, turn.lines()) => published?,
+            published = self.publish(&connection, &self.lines) => published?,
             () = connection.lost.cancelled() => {
                 return Err(StageError::outside("the connection to NATS has ended"));
             }
         }
         self.connection = Some(connection);
+        self.lines.drain(..).for_each(|line| line.receipt.acknowledge());
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::error::RelayError;
 use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::{Fleet, Kind};
 use super::metrics;
-use super::nats::{self, Nats};
+use super::nats::Nats;
 use super::otlp::{self, Otlp};
 use crate::model::{Frame, Iso8601, Receipt};
 use crate::pipeline::{
@@ -43,11 +43,31 @@ pub(super) fn write(
         .write(sink, FRAMES_WAITING)
 }
 
-/// Takes lines off a queue, at most one of each guest at a time, and publishes them.
+/// Has the lines of a queue published.
 pub(super) fn publish(context: &Context, queue: &Arc<FairQueue>, nats: Nats) -> Graph {
-    let limits = Limits { lines: nats::LINES_MAX, bytes: nats::BYTES_MAX, is_one_each: true };
-    Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
-        .write(nats, FRAMES_WAITING)
+    Pipeline::from_sources(context, [Waiting(Arc::clone(queue))], 1).write(nats, FRAMES_WAITING)
+}
+
+/// Lines wait in a queue. They are taken by the sink when it is free, and not before: lines that were taken early would be in
+/// front of all that come meanwhile, also of guests that send little.
+#[derive(Debug)]
+pub(super) struct LinesWait;
+
+impl EventCount for LinesWait {}
+
+/// Says that lines wait, as long as they do.
+struct Waiting(Arc<FairQueue>);
+
+impl Source for Waiting {
+    type Out = LinesWait;
+
+    fn open(&mut self) -> impl Stream<Item = Result<LinesWait, StageError>> + Send + '_ {
+        stream! {
+            while self.0.waits().await {
+                yield Ok(LinesWait);
+            }
+        }
+    }
 }
 
 /// Takes lines off a queue in turns, and sends them to a receiver of OTLP.
