@@ -382,7 +382,7 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
     };
     let guests = "[guests]\nsockets = \"/run/guests/{vm}.socket\"\n";
     let stdout = "[[write]]\nstdout = true\n";
-    let secret = "secret = \"env:KEY\"\n";
+    let (vsock, secret) = ("[guests.vsock]\n", "secret = \"env:KEY\"\n");
     let nats = "[nats]\nservers = \"nats://localhost:4222\"\n";
     for (text, said) in [
         (guests.to_owned(), "nothing is written anywhere"),
@@ -393,6 +393,10 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
         (format!("{guests}max_lines = \"1MiB\"\n{stdout}"), "did you mean \"max_line\"?"),
         (format!("{guests}max_line = \"1GiB\"\n{stdout}"), "from \"4KiB\" to \"4MiB\""),
         (format!("{guests}secret = \"hunter2\"\n{stdout}"), "is no place of a secret"),
+        (format!("[guests.vsock]\n{stdout}"), "no socket is read"),
+        (format!("[guests.vsock]\ncids = 3\n{stdout}"), "is no table of guests and CIDs"),
+        (format!("{vsock}cids = {{ web = 3, db = 3 }}\n{stdout}"), "or another one's"),
+        (format!("{vsock}cids = {{ web = 2 }}\n{stdout}"), "which is no guest's"),
         (
             format!("{guests}[[write]]\nport = \"org.infinibay.agent\"\n"),
             "a relay writes to no port",
@@ -436,7 +440,9 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
     }
     std::fs::write(&file, format!("{guests}{nats}max_age = \"366days\"\n")).unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/relay.toml");
-    for right in [&file, &example] {
+    let by_cid = folder.path().join("by-cid.toml");
+    std::fs::write(&by_cid, format!("{vsock}cids = {{ web = 3, db = 4 }}\n{stdout}")).unwrap();
+    for right in [&file, &example, &by_cid] {
         let (code, err) = check(right, &["--check"]);
         assert_eq!(code, Some(0), "{}: {err}", right.display());
     }

@@ -6,6 +6,7 @@ mod otlp;
 mod pattern;
 mod web;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,7 +19,7 @@ use super::value::{Problem, text_or_none};
 use super::write::{Delivery, Target, Write};
 use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
 use crate::sinks::Destination;
-use crate::wire::Format;
+use crate::wire::{Format, steers};
 pub use commands::RelayCommands;
 pub use nats::Nats;
 pub use otlp::{Endpoint, Otlp};
@@ -97,17 +98,20 @@ pub struct Guests {
     pub metrics: Delivery,
 }
 
-/// `[guests.vsock]`: machines of hypervisors that have vsock as Unix sockets.
+/// `[guests.vsock]`: machines of hypervisors that have vsock as Unix sockets, or the kernel's own.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vsock {
     /// Where the Unix sockets of their vsock are.
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(default, deserialize_with = "one_or_more")]
     pub sockets: Vec<SocketPattern>,
+    /// Guests by their names, each with the CID of its machine: they connect to the vsock of this host.
+    #[serde(default, deserialize_with = "cids")]
+    pub cids: BTreeMap<String, u32>,
     /// The port.
     #[serde(default = "vsock_port")]
     pub port: Count,
-    /// Whether the relay connects to the guest, and not the guest to the relay.
+    /// Whether the relay connects to the guests of `sockets`, and not they to the relay.
     #[serde(default)]
     pub connect: bool,
 }
@@ -157,7 +161,8 @@ impl Check for RelayFile {
             let help = "keep secret, or master";
             broken.push(Broken::new(&[Key("guests"), Key("master")], what, help));
         }
-        let vsock = self.guests.vsock.as_ref().map(|vsock| vsock.sockets.is_empty());
+        let vsock = self.guests.vsock.as_ref();
+        let vsock = vsock.map(|vsock| vsock.sockets.is_empty() && vsock.cids.is_empty());
         if vsock == Some(true) || vsock.is_none() && self.guests.sockets.is_empty() {
             let help = "name the sockets, as in \"/run/guests/{vm}.socket\"";
             broken.push(Broken::new(&[Key("guests"), Key("sockets")], "no socket is read", help));
@@ -202,6 +207,24 @@ impl Check for RelayFile {
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketPattern>, D::Error> {
     let texts = texts(deserializer, "is no pattern of sockets")?;
     texts.iter().map(|text| text.parse().map_err(Problem::pack)).collect()
+}
+
+/// A table of names and CIDs. No two guests have one; 0 and 2 are no guests, and the last number is everybody (vsock(7)).
+fn cids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, u32>, D::Error> {
+    let help = "write each guest's name and the CID of its machine, as in { web-1 = 3, db-1 = 4 }";
+    let cids = BTreeMap::<String, u32>::deserialize(deserializer)
+        .map_err(|_| Problem::new("is no table of guests and CIDs", help).pack())?;
+    let mut seen = BTreeSet::new();
+    for (vm, cid) in &cids {
+        if vm.is_empty() || vm.chars().any(steers) {
+            return Err(Problem::new("has a guest without a name that can be printed", help).pack());
+        }
+        if matches!(*cid, 0 | 2 | u32::MAX) || !seen.insert(*cid) {
+            let what = format!("gives {vm:?} the CID {cid}, which is no guest's or another one's");
+            return Err(Problem::new(what, help).pack());
+        }
+    }
+    Ok(cids)
 }
 
 /// One text, or a list of them; anything else `is_none`.

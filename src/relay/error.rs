@@ -18,6 +18,14 @@ pub(crate) enum RelayError {
         /// What the system says.
         error: io::Error,
     },
+    /// It cannot listen for guests over vsock.
+    #[error("cannot listen at port {port} of the vsock of this host: {error}")]
+    Vsock {
+        /// Where.
+        port: u32,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The web page cannot be served.
     #[error(transparent)]
     Web(#[from] WebError),

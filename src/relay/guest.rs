@@ -17,6 +17,7 @@ use super::fleet::{Count, Fleet, Guest, Kind};
 use super::message_id::MessageIds;
 use super::metrics;
 use super::session::{Came, End, Session, agent_version, answered_id};
+use super::vsock::Arrivals;
 use super::way::Opener;
 use crate::commands::verify::secret::Secret;
 use crate::config::Delivery;
@@ -37,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Shared {
     /// The guests.
     pub fleet: Arc<Fleet>,
+    /// Where guests arrive that connect to the vsock of this host.
+    pub arrivals: Arrivals,
     /// The outputs that take lines.
     pub outputs: Vec<Arc<FairQueue>>,
     /// Whether readings are served to Prometheus.
@@ -66,7 +69,7 @@ pub(super) async fn follow(
         let Some(why) = ended else { break };
         guest.count(why);
         let (_, reason, word) = why.names();
-        tracing::debug!(vm = &*guest.vm, socket = %opener.path().display(), %reason, why = word, "a guest is not connected");
+        tracing::debug!(vm = &*guest.vm, socket = %opener.way(), %reason, why = word, "a guest is not connected");
         if why == Count::Closed && began.elapsed() >= USEFUL {
             pauses = self::pauses();
         }
@@ -98,7 +101,7 @@ async fn connect(
     };
     let Ok(stream) = opened else { return Some(Count::Refused) };
     guest.connected(true);
-    tracing::info!(vm = &*guest.vm, socket = %opener.path().display(), "a guest is connected");
+    tracing::info!(vm = &*guest.vm, socket = %opener.way(), "a guest is connected");
     let secret = secret(shared, &guest.vm).await;
     if secret.is_some() {
         guest.signed();

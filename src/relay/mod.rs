@@ -24,6 +24,7 @@
 pub(crate) mod error;
 pub(crate) mod fleet;
 mod history;
+mod vsock;
 mod watch;
 mod way;
 mod guest;
@@ -45,7 +46,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Destination, RelayFile, Target};
+use crate::config::{self, Destination, RelayFile, Target};
 use crate::pipeline::{Context, Outcome, Restart, StatsRegistry, run_until};
 use crate::sinks::{Options, PrometheusOptions};
 use commands::in_flight::InFlight;
@@ -53,6 +54,7 @@ use error::RelayError;
 use fair_queue::FairQueue;
 use fleet::Fleet;
 use guest::Shared;
+use vsock::{Arrivals, Listener};
 use web::Web;
 
 /// How long lines that are the same are told apart for a receiver of OTLP alone, as by default for NATS.
@@ -63,7 +65,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Runs the relay until `stop`, or until an output has ended for good.
 ///
 /// # Errors
-/// A place where metrics or the web page are to be served cannot be listened at, or there are no random bytes.
+/// A place where metrics or the web page are to be served, or guests are waited for, cannot be listened at; or there are no random
+/// bytes.
 pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outcome, RelayError> {
     let site = file.site.clone().unwrap_or_else(name_of_this_machine);
     let fleet = Arc::new(Fleet::new(&site, file.guests));
@@ -105,8 +108,10 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         queues.push(queue);
     }
     let serves_metrics = !servers.is_empty();
+    let (arrivals, listener) = listen(fleet.settings.vsock.as_ref())?;
     let shared = Arc::new(Shared {
         fleet,
+        arrivals,
         outputs: queues.clone(),
         serves_metrics,
         serves_web,
@@ -133,6 +138,11 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         // Nothing more comes: the outputs write what is left, and end.
         queues.iter().for_each(|queue| queue.close());
     };
+    let arrives = async {
+        if let Some(listener) = listener {
+            shared.arrivals.accept(&listener, &stop).await;
+        }
+    };
     let outputs = async {
         let outcome = outputs.await;
         if has_outputs {
@@ -140,9 +150,19 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         }
         outcome
     };
-    let (outcome, ()) = tokio::join!(outputs, guests);
+    let (outcome, (), ()) = tokio::join!(outputs, guests, arrives);
     drop((servers, web));
     Ok(outcome)
+}
+
+/// Listens for the guests that connect to the vsock of this host, where there are such.
+fn listen(vsock: Option<&config::Vsock>) -> Result<(Arrivals, Option<Listener>), RelayError> {
+    let Some(vsock) = vsock.filter(|vsock| !vsock.cids.is_empty()) else {
+        return Ok((Arrivals::default(), None));
+    };
+    let port = vsock.port.get();
+    let listener = Listener::bind(port).map_err(|error| RelayError::Vsock { port, error })?;
+    Ok((Arrivals::of(vsock.cids.values().copied()), Some(listener)))
 }
 
 fn name_of_this_machine() -> String {

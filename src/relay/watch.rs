@@ -65,7 +65,11 @@ pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
                 continue;
             }
             let (guest, stop) = (shared.fleet.guest(&vm), stop.child_token());
-            let opener = Opener::new(way.clone());
+            let arrival = match &way {
+                Way::Cid(cid) => shared.arrivals.at(*cid),
+                _ => None,
+            };
+            let opener = Opener::new(way.clone(), arrival);
             tasks.spawn(follow(Arc::clone(shared), guest, opener, stop.clone()));
             followed.insert(vm, Followed { way, stop });
         }
@@ -100,12 +104,18 @@ fn find(sockets: &[SocketPattern], vsock: Option<&Vsock>) -> All {
     let ways = found.sockets.into_iter().map(|(vm, path)| (vm, Way::Socket(path))).collect();
     let (twice, unprintable, is_cut) = (found.twice, found.unprintable, found.is_cut);
     let mut all = All { ways, twice, unprintable, is_cut };
-    if let Some(Vsock { sockets, port, connect }) = vsock {
+    if let Some(Vsock { sockets, cids, port, connect }) = vsock {
         let way = if *connect { Way::ToGuest } else { Way::FromGuest };
         let found = find_sockets(sockets);
         for (vm, path) in found.sockets {
             match all.ways.entry(vm) {
                 Entry::Vacant(place) => drop(place.insert(way(path, port.get()))),
+                Entry::Occupied(_) => all.twice += 1,
+            }
+        }
+        for (vm, cid) in cids {
+            match all.ways.entry(vm.clone()) {
+                Entry::Vacant(place) => drop(place.insert(Way::Cid(*cid))),
                 Entry::Occupied(_) => all.twice += 1,
             }
         }

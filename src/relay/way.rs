@@ -4,17 +4,21 @@
 //! - The guest connects to the port 8460 of the host: the hypervisor connects to `P_8460`, where the relay listens.
 //! - The relay connects to the port 8460 of the guest: it connects to `P`, says `CONNECT 8460` and hears `OK` with a number.
 //!
-//! Both as in `docs/vsock.md` of Firecracker.
+//! Both as in `docs/vsock.md` of Firecracker. A guest of a hypervisor that has the kernel's own vsock [arrives](super::vsock).
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
+
+use super::vsock::Arrival;
 
 /// How long the answer to `CONNECT` may take, and how many bytes it may have.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -30,6 +34,19 @@ pub(super) enum Way {
     FromGuest(PathBuf, u32),
     /// The same, whose guest is connected to at this port.
     ToGuest(PathBuf, u32),
+    /// The machine of this CID connects to the host's own vsock.
+    Cid(u32),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) | Self::FromGuest(path, _) | Self::ToGuest(path, _) => {
+                write!(f, "{}", path.display())
+            }
+            Self::Cid(cid) => write!(f, "vsock of machine {cid}"),
+        }
+    }
 }
 
 /// A way, and where the relay listens for it.
@@ -37,19 +54,18 @@ pub(super) enum Way {
 pub(super) struct Opener {
     way: Way,
     listener: Option<Listener>,
+    arrival: Option<Arc<Arrival>>,
 }
 
 impl Opener {
-    /// Nothing is open yet.
-    pub(super) fn new(way: Way) -> Self {
-        Self { way, listener: None }
+    /// Nothing is open yet. Guests of a [`Way::Cid`] come by `arrival`.
+    pub(super) fn new(way: Way, arrival: Option<Arc<Arrival>>) -> Self {
+        Self { way, listener: None, arrival }
     }
 
-    /// The socket that was found.
-    pub(super) fn path(&self) -> &Path {
-        match &self.way {
-            Way::Socket(path) | Way::FromGuest(path, _) | Way::ToGuest(path, _) => path,
-        }
+    /// How it is come by.
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// The next connection; waits for it where it is the guest that connects.
@@ -68,6 +84,10 @@ impl Opener {
                 let listener = self.listener.insert(listener);
                 Ok(listener.inner.accept().await?.0)
             }
+            Way::Cid(_) => match &self.arrival {
+                Some(arrival) => Ok(arrival.next().await),
+                None => std::future::pending().await, // every such way has one
+            },
         }
     }
 }

@@ -53,10 +53,12 @@ impl Agent {
 
     /// The same with its host over vsock.
     pub fn start_with_commands_over_vsock(guest: &mut Guest) -> Self {
-        Self::run_with_secret(
-            guest,
-            &format!("--pipelines /commands --port vsock:2:{}", vsock::PORT),
-        )
+        Self::start_with_commands_at(guest, &format!("vsock:2:{}", vsock::PORT))
+    }
+
+    /// The same with its host at another port.
+    pub fn start_with_commands_at(guest: &mut Guest, port: &str) -> Self {
+        Self::run_with_secret(guest, &format!("--pipelines /commands --port {port}"))
     }
 
     /// Starts the agent with as many long readings as go through, and the shipped commands.

@@ -63,6 +63,53 @@ fn the_relay_has_the_lines_of_its_guest_and_goes_on_after_a_kill() {
     }
 }
 
+/// The host's own vsock, without a second kernel: the agent and the relay are in one machine, which connects to itself (CID 1).
+#[test]
+#[ignore = "boots a VM: .ci/vm-kernel, then cargo test --test vm -- --ignored"]
+fn the_relay_listens_at_the_vsock_of_its_machine_and_knows_a_guest_by_its_cid() {
+    let turn = lab::turn();
+    let relay = stripped(Path::new(env!("CARGO_BIN_EXE_infiniservice-host")));
+    let mut vm = Vm::boot_with(turn.lab, "infiniservice-host", &relay);
+    let agent = Agent::start_with_commands_at(&mut vm.guest, "vsock:1:8460");
+    vm.guest.until("grep -q 'nobody listens at vsock 1:8460' /tmp/agent.log", SOON);
+    let file = |cid: u32| {
+        format!(
+            "site = \"lab\"\n[guests]\nsecret = \"env:KEY\"\n[guests.vsock]\ncids = {{ web = {cid} }}\n\
+             [[write]]\nfile = {{ path = \"/tmp/lines\" }}\n"
+        )
+    };
+    let start = |vm: &mut Vm, cid: u32| {
+        vm.guest.run(&format!(
+            "cat > /tmp/relay.toml << 'END'\n{}END\n\
+             KEY={SECRET} infiniservice-host relay --config /tmp/relay.toml 2>> /tmp/relay.log &\n\
+             echo $! > /tmp/relay.pid",
+            file(cid)
+        ));
+    };
+    start(&mut vm, 7);
+    vm.guest.until("grep -q 'cids does not name.*cid=1' /tmp/relay.log", SOON);
+    vm.guest.run("kill $(cat /tmp/relay.pid) && wait $(cat /tmp/relay.pid); ! test -s /tmp/lines");
+    start(&mut vm, 1);
+    let lines = |count: u32| {
+        format!("[ $(grep -c '\"vm\":\"web\".*\"kind\":\"metrics\"' /tmp/lines) -ge {count} ]")
+    };
+    vm.guest.until(&lines(3), SOON);
+    // A relay that was killed leaves nothing behind, and the agent comes again.
+    vm.guest.run("kill -KILL $(cat /tmp/relay.pid); wait $(cat /tmp/relay.pid); rm /tmp/lines");
+    start(&mut vm, 1);
+    vm.guest.until(&lines(3), SOON);
+    assert!(agent.runs(&mut vm.guest), "the same process all along");
+}
+
+/// A program without its symbols, which take more room than the guest has.
+fn stripped(program: &Path) -> Vec<u8> {
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let stripped = folder.path().join("program");
+    let done = Command::new("strip").arg("-o").arg(&stripped).arg(program).status();
+    assert!(done.expect("strip runs (package binutils)").success());
+    fs::read(stripped).expect("strip has written it")
+}
+
 /// A relay that writes to standard output. Dropping it kills it.
 #[derive(Debug)]
 struct Relay {

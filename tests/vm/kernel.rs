@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the machine needs to have a virtio-serial port, a disk, an address, an id of its generation and
-/// vsock, in the order they are loaded.
-const MODULES: [&str; 12] = [
+/// vsock, also to itself, in the order they are loaded.
+const MODULES: [&str; 13] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -20,6 +20,7 @@ const MODULES: [&str; 12] = [
     "vsock",
     "vmw_vsock_virtio_transport_common",
     "vmw_vsock_virtio_transport",
+    "vsock_loopback",
 ];
 
 /// A kernel image and the modules the machine loads, as the kernel wants them: not compressed.
