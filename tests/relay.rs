@@ -428,6 +428,19 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
             format!("{guests}{secret}{nats}[nats.commands]\ntimeout = \"2h\"\n"),
             "the longest \"1h\"",
         ),
+        (format!("{guests}[otlp]\n"), "has no \"endpoint\""),
+        (
+            format!("{guests}[otlp]\nendpoint = \"grpc://localhost:4317\"\n"),
+            "is no receiver of OTLP",
+        ),
+        (
+            format!("{guests}[otlp]\nendpoint = \"http://relay:hunter2@localhost:4318\"\n"),
+            "has a user or a token in it",
+        ),
+        (
+            format!("{guests}[otlp]\nendpoint = \"http://localhost:4318\"\ntoken = \"hunter2\"\n"),
+            "does not say where the secret is found",
+        ),
         (
             format!("{guests}{secret}master = \"file:/k\"\n{stdout}"),
             "a guest can have one key only",

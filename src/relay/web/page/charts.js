@@ -35,10 +35,8 @@ const Charts = (() => {
     }
   };
 
-  const box = (kind, label) => {
-    const it = svg("svg", { class: kind, viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": label });
-    return it;
-  };
+  const box = (kind, label) =>
+    svg("svg", { class: kind, viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": label });
 
   // A small curve of shares, without axes.
   const spark = (points, label) => {
@@ -50,8 +48,8 @@ const Charts = (() => {
     return it;
   };
 
-  // A chart of one or two series of the same unit: `{ title, unit, most, series: [{ name, points }] }`, where `most` is the
-  // upper end, or null for what the highest value asks for.
+  // A chart of one or two series of the same unit: `{ title, show, most, series: [{ name, points }], clock }`, where `show` and
+  // `clock` make texts of a value and of a time, and `most` is the upper end, or null for what the highest value asks for.
   const chart = ({ title, show, most, series, clock }) => {
     const figure = document.createElement("figure");
     const caption = document.createElement("figcaption");

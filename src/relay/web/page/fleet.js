@@ -23,7 +23,7 @@
     if (kind !== "") it.className = kind;
     return it;
   };
-  const percent = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(1)} %`);
+  const percent = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(value < 100 ? 1 : 0)} %`);
   const number = (value) => (value === null ? "–" : value.toFixed(2));
   const bytes = (value) => {
     if (value === null) return "–";
@@ -41,8 +41,9 @@
     if (seconds < 172_800) return `${Math.floor(seconds / 3600)} h`;
     return `${Math.floor(seconds / 86_400)} d`;
   };
-  const clock = (at) => new Date(at).toLocaleTimeString(undefined, { hourCycle: "h23" });
-  const day = (at) => new Date(at).toLocaleString(undefined, { hourCycle: "h23" });
+  // The reader's own time, as ISO 8601 has it.
+  const clock = (at) => new Date(at).toLocaleTimeString("sv");
+  const day = (at) => new Date(at).toLocaleString("sv");
   // As the relay writes a name into a subject: one part of a path, whatever is in it.
   const escaped = (vm) =>
     [...new TextEncoder().encode(vm)]
@@ -55,11 +56,12 @@
 
   // ---- the table
 
+  const collator = new Intl.Collator(undefined, { numeric: true });
   const worth = (guest) => guest[sort.by] ?? (sort.by === "vm" ? "" : -1);
   const compare = (one, other) => {
     const [a, b] = [worth(one), worth(other)];
-    const order = typeof a === "string" && typeof b === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a < b ? -1 : a > b ? 1 : 0;
-    return (sort.descending ? -order : order) || one.vm.localeCompare(other.vm, undefined, { numeric: true });
+    const order = typeof a === "string" && typeof b === "string" ? collator.compare(a, b) : a < b ? -1 : a > b ? 1 : 0;
+    return (sort.descending ? -order : order) || collator.compare(one.vm, other.vm);
   };
 
   const makeRow = (vm) => {
@@ -78,8 +80,20 @@
       if (event.target !== link && String(getSelection()) === "") location.hash = place(vm);
     });
     link.addEventListener("focus", () => activate(vm));
-    return { row, link, cells, drawn: null };
+    row.dataset.vm = vm;
+    inSight.observe(row);
+    return { row, link, cells, isSeen: false, drawn: null };
   };
+
+  // Only rows that are seen are kept up: of a thousand guests that would be all that a browser does.
+  const inSight = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const vm = target.dataset.vm;
+      if (!rows.has(vm)) continue;
+      rows.get(vm).isSeen = isIntersecting;
+      if (isIntersecting && guests.has(vm)) fill(rows.get(vm), guests.get(vm));
+    }
+  });
 
   const set = (cell, text, kind = null) => {
     if (cell.textContent !== text) cell.textContent = text;
@@ -87,8 +101,8 @@
   };
   const full = (value) => (value !== null && value >= 90 ? "number full" : "number");
 
-  const fill = ({ row, cells, ...kept }, guest) => {
-    const [state, cpu, spark, memory, disk, lost, last, version, event] = cells;
+  const fill = (shown, guest) => {
+    const [state, cpu, spark, memory, disk, lost, last, version, event] = shown.cells;
     set(state, guest.state, guest.state);
     set(cpu, percent(guest.cpu), full(guest.cpu));
     set(memory, percent(guest.memory), full(guest.memory));
@@ -99,9 +113,9 @@
     set(event, guest.event?.text ?? "–", `wide event ${severity(guest.event)}`);
     event.title = guest.event ? `${day(guest.event.at)}: ${guest.event.text}` : "";
     const newest = guest.spark[guest.spark.length - 1]?.[0] ?? 0;
-    if (kept.drawn !== newest) {
+    if (shown.drawn !== newest) {
       spark.replaceChildren(Charts.spark(guest.spark, `CPU in the last ${guest.spark.length} readings`));
-      rows.get(guest.vm).drawn = newest;
+      shown.drawn = newest;
     }
   };
   const severity = (event) => (["warn", "error"].includes(event?.severity) ? event.severity : "");
@@ -126,21 +140,22 @@
     const focused = document.activeElement;
     for (const guest of shown) {
       if (!rows.has(guest.vm)) rows.set(guest.vm, makeRow(guest.vm));
-      fill(rows.get(guest.vm), guest);
+      if (rows.get(guest.vm).isSeen) fill(rows.get(guest.vm), guest);
     }
     // Only what is at another place is moved: a focus stays where it is.
     shown.forEach((guest, index) => {
       const { row } = rows.get(guest.vm);
       if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null);
     });
-    const names = new Set(shown.map((guest) => guest.vm));
+    const kept = new Set(shown.map((guest) => guest.vm));
     for (const [vm, { row }] of rows) {
-      if (names.has(vm)) continue;
+      if (kept.has(vm)) continue;
+      inSight.unobserve(row);
       row.remove();
       rows.delete(vm);
     }
     if (body.contains(focused) && document.activeElement !== focused) focused.focus({ preventScroll: true });
-    if (!names.has(active)) activate(shown[0]?.vm ?? null);
+    if (!kept.has(active)) activate(shown[0]?.vm ?? null);
     id("none").hidden = all.length > 0;
     id("guests").hidden = all.length === 0;
     const text = fitting.length > shown.length ? `the first ${shown.length} of ${fitting.length}; filter to see others` : wanted === "" ? "" : `${shown.length} of ${all.length}`;
@@ -362,7 +377,10 @@
   });
   addEventListener("hashchange", route);
   // Ages grow while nothing comes.
-  setInterval(() => guests.forEach((guest, vm) => rows.has(vm) && set(rows.get(vm).cells[6], age(guest.last))), 1000);
+  const grow = () => {
+    for (const [vm, { cells, isSeen }] of rows) if (isSeen && guests.has(vm)) set(cells[6], age(guests.get(vm).last));
+  };
+  setInterval(grow, 1000);
 
   route();
   listen();
