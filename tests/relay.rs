@@ -442,6 +442,10 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
             "does not say where the secret is found",
         ),
         (
+            format!("{guests}master = \"hunter2\"\n{stdout}"),
+            "does not say where the secret is found",
+        ),
+        (
             format!("{guests}{secret}master = \"file:/k\"\n{stdout}"),
             "a guest can have one key only",
         ),

@@ -1,7 +1,7 @@
 //! The place of a secret, as a file names it.
 //!
 //! A file names the place of a secret and never the secret. If a user writes the secret there all the same, no error may
-//! show it: a value of `secret =` that names no place is [masked](mask) wherever a line of the file is shown.
+//! show it: a value of `secret`, `master` or `token` that names no place is [masked](mask) wherever a line of the file is shown.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -66,11 +66,15 @@ fn is_credential(name: &str) -> bool {
     !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// `source` with everything behind a `secret =` that names no place, and what is before the `@` of a URL, turned into
+/// The keys whose value is the place of a secret.
+const KEYS: [&str; 3] = ["secret", "master", "token"];
+
+/// `source` with everything behind one of [`KEYS`] that names no place, and what is before the `@` of a URL, turned into
 /// asterisks, byte for byte, so that every place in it stays where it was.
 pub(super) fn mask(source: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(source);
-    for (at, key) in source.match_indices("secret") {
+    let keys = KEYS.iter().flat_map(|key| source.match_indices(key));
+    for (at, key) in keys {
         let after = source[at + key.len()..].trim_start_matches(['"', '\'', ' ', '\t']);
         let Some(value) =
             after.strip_prefix('=').map(|value| value.trim_start_matches([' ', '\t']))
@@ -115,6 +119,7 @@ mod tests {
     fn a_secret_in_place_of_its_source_is_masked_at_equal_width() {
         for (source, shown) in [
             ("secret = \"hunter2\"\nx = 1", "secret = \"*******\"\nx = 1"),
+            ("master = \"hunter2\"\ntoken = 'h'", "master = \"*******\"\ntoken = '*'"),
             ("secret=hunter2 # é\r\n", "secret=************\r\n"),
             ("verify = { 'secret' = 'hün' }", "verify = { 'secret' = '****'**"),
             ("secret = \"\"\"\nhun\nter\"\"\"\nx", "secret = \"\"\"\n***\n***\"\"\"\nx"),
