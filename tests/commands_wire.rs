@@ -94,7 +94,7 @@ fn told(asked: &HostMessage) -> String {
         HostMessage::Request(one) => request(one),
         HostMessage::Answer(one) => refusal(one),
         HostMessage::KeepAlive(number) => format!("keep_alive {number}"),
-        HostMessage::KeepAliveAnswered(number) => format!("answered {number}"),
+        HostMessage::KeepAliveAnswered(answer) => format!("answered {}", answer.number),
         HostMessage::Understands => "understands".to_owned(),
         HostMessage::MetricsNow => "metrics".to_owned(),
         HostMessage::Scripts(scripts) => scripts.iter().fold("scripts".to_owned(), |text, one| {

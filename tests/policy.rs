@@ -37,7 +37,7 @@ use infiniservice::commands::decode::{HostMessage, Refusal};
 use infiniservice::config::load;
 use infiniservice::model::Rank;
 use infiniservice::pipeline::{Output, Transform};
-use infiniservice::wire::inbound::Arguments;
+use infiniservice::wire::inbound::{Arguments, KeepAliveAnswer};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -387,7 +387,8 @@ fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
         permitted(&authorizations[0]) && unclear(&authorizations[1]) && denied(&authorizations[2])
     );
     assert_eq!(ruled(HostMessage::KeepAlive(u64::MAX)), AuthorizedMessage::KeepAlive(u64::MAX));
-    assert_eq!(ruled(HostMessage::KeepAliveAnswered(7)), AuthorizedMessage::KeepAliveAnswered(7));
+    let answer = KeepAliveAnswer { number: 7, connection: None };
+    assert_eq!(ruled(HostMessage::KeepAliveAnswered(answer)), AuthorizedMessage::KeepAliveAnswered(7));
     assert_eq!(ruled(HostMessage::MetricsNow), AuthorizedMessage::MetricsNow);
 }
 

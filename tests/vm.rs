@@ -81,6 +81,8 @@ mod packaged;
 mod plug;
 #[path = "vm/case_recipes.rs"]
 mod recipes;
+#[path = "vm/case_records.rs"]
+mod case_records;
 #[path = "vm/case_relay.rs"]
 mod relayed;
 #[path = "vm/case_reload.rs"]

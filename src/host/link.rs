@@ -17,7 +17,7 @@ use super::handle::{Settings, Status};
 use super::inbox::Inbox;
 use super::message::{Kind, Message};
 use super::payload::{self, Script};
-use super::uuid::uuid;
+use super::uuid::{connection_number, uuid};
 use crate::model::Iso8601;
 use crate::wire::{LINE_BYTES_MAX, Lines, envelope};
 
@@ -68,6 +68,8 @@ pub(super) struct Link {
     unwritten_bytes: usize,
     waiting: HashMap<Kind, oneshot::Sender<Message>>,
     scripts: Vec<Script>,
+    /// Tells this connection from the next one; `None` where no random number is to be had.
+    connection: Option<u64>,
 }
 
 impl Link {
@@ -88,6 +90,7 @@ impl Link {
             unwritten_bytes: 0,
             waiting: HashMap::new(),
             scripts: Vec::new(),
+            connection: connection_number().ok(),
         }
     }
 
@@ -181,7 +184,9 @@ impl Link {
             }
         });
         match &message.kind {
-            Kind::KeepAlive(number) => self.say(&payload::keep_alive_response(*number, &now())),
+            Kind::KeepAlive(number) => {
+                self.say(&payload::keep_alive_response(*number, &now(), self.connection));
+            }
             Kind::RequestPendingScripts => {
                 let scripts = std::mem::take(&mut self.scripts);
                 self.say(&payload::hand_out(&scripts, &now()));

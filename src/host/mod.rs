@@ -56,6 +56,6 @@ pub use payload::{RawCommand, Script};
 pub use reading::{Interface, Mount, Process, Reading};
 pub use shell::Shell;
 pub use socket::Listener;
-pub use uuid::uuid;
+pub use uuid::{connection_number, uuid};
 
 pub use crate::commands::verify::secret::Secret;

@@ -51,6 +51,8 @@ struct State {
     pending: VecDeque<Barrier>,
     /// Keep-alive numbers of the host that wait for their echo.
     requests: VecDeque<u64>,
+    /// The number of the host's connection, if its answers have one.
+    connection: Option<u64>,
     /// Every host of this port is the project's own: it understands events and accepts barriers at any time.
     is_own_host: bool,
     /// The connected host has announced that it understands events.
@@ -63,7 +65,7 @@ struct State {
     answers_echoes: Option<bool>,
     /// The end of the last acknowledged barrier, in bytes written.
     acked: u64,
-    /// A later barrier was answered and an earlier one was not: the host is another one.
+    /// The host is another one: see [`AckTracker::take_host_replaced`].
     host_replaced: bool,
     /// Whether this host, and whether any host of this port, has acknowledged.
     has_acked: bool,
@@ -85,6 +87,7 @@ struct Barrier {
 impl State {
     fn reset(&mut self) {
         self.pending.clear();
+        self.connection = None;
         (self.has_acked, self.host_replaced) = (false, false);
     }
 
@@ -190,12 +193,22 @@ impl AckTracker {
         state.pending.is_empty() && state.requested_at.is_some_and(recent)
     }
 
-    /// The host answered `number`. An unknown number, or one of an earlier host, is ignored.
-    pub fn on_ack(&self, number: u64) {
+    /// The host answered `number`, over its connection of the number `connection` if it numbers them. An unknown number, or
+    /// one of an earlier host, is ignored.
+    ///
+    /// Of another connection than the last answer's it is that of a host which took over unseen: what was written before
+    /// may have gone to the last one, so it acknowledges nothing.
+    pub fn on_ack(&self, number: u64, connection: Option<u64>) {
         let mut state = self.lock();
         let Some(at) = state.pending.iter().position(|pending| pending.number == number) else {
             return;
         };
+        let last = std::mem::replace(&mut state.connection, connection);
+        if last.is_some() && connection.is_some() && last != connection {
+            state.host_replaced = true;
+            drop(state);
+            return self.0.port.wake();
+        }
         let Barrier { end, is_echo, .. } = state.pending[at];
         state.acked = end;
         if is_echo {
@@ -249,9 +262,8 @@ impl AckTracker {
         self.lock().any_host_acked
     }
 
-    /// Whether another host has taken over unseen; reported once. A host answers in order, so it never received the
-    /// barriers that it skips: they were written before it connected, too soon after the last host for the device
-    /// to show the gap.
+    /// Whether another host has taken over unseen, too soon after the last one for the device to show the gap; reported
+    /// once. Its answers are of another connection; or it skips barriers, which it never received: a host answers in order.
     pub(super) fn take_host_replaced(&self) -> bool {
         std::mem::take(&mut self.lock().host_replaced)
     }
@@ -281,25 +293,46 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_over_another_connection_acknowledges_nothing_and_tells_of_another_host() {
+        let tracker = AckTracker::starting_at(7_000_000);
+        let ask = |end| {
+            let number = tracker.next_number(false).unwrap();
+            tracker.sent(number, end, false);
+            number
+        };
+        let (first, second) = (ask(100), ask(200));
+        tracker.on_ack(first, Some(1));
+        // Each barrier is answered, and none skipped, as where a host leaves in the middle of what is before the second.
+        tracker.on_ack(second, Some(2));
+        assert_eq!((tracker.acknowledged(), tracker.take_host_replaced()), ((100, true), true));
+        tracker.reset_session();
+        tracker.on_ack(second, Some(2));
+        assert_eq!(tracker.acknowledged(), (100, false), "asked of the last host");
+        let third = ask(300);
+        tracker.on_ack(third, Some(2));
+        assert_eq!((tracker.acknowledged(), tracker.take_host_replaced()), ((300, true), false));
+    }
+
+    #[test]
     fn an_answer_acknowledges_all_earlier_barriers_and_an_unknown_number_none() {
         let tracker = AckTracker::starting_at(7_000_000);
         for end in [100, 200, 300] {
             let number = tracker.next_number(false).unwrap();
             tracker.sent(number, end, false);
         }
-        tracker.on_ack(7_001_001);
-        tracker.on_ack(3);
+        tracker.on_ack(7_001_001, None);
+        tracker.on_ack(3, None);
         assert_eq!(tracker.acknowledged(), (0, false));
-        tracker.on_ack(7_002_000);
+        tracker.on_ack(7_002_000, None);
         assert_eq!((tracker.acknowledged(), tracker.take_host_replaced()), ((200, true), true));
-        tracker.on_ack(7_001_000);
+        tracker.on_ack(7_001_000, None);
         assert_eq!(
             tracker.acknowledged(),
             (200, true),
             "an old one comes too late to say anything"
         );
         tracker.reset_session();
-        tracker.on_ack(7_003_000);
+        tracker.on_ack(7_003_000, None);
         assert_eq!(tracker.acknowledged(), (200, false), "asked of a host that has left");
     }
 
@@ -312,7 +345,7 @@ mod tests {
             tracker.sent(number, end, false);
             number
         };
-        tracker.on_ack(ask(50));
+        tracker.on_ack(ask(50), None);
         ask(100);
         tracker.stop_listening();
         assert!(!tracker.any_host_acked(), "it is given time as one that never answers");
@@ -320,7 +353,7 @@ mod tests {
         tracker.listen();
         let last = ask(300);
         tracker.listen(); // and again, by a flow that takes the place of another
-        tracker.on_ack(last);
+        tracker.on_ack(last, None);
         assert_eq!((tracker.acknowledged(), tracker.take_host_replaced()), ((300, true), false));
     }
 
@@ -329,13 +362,13 @@ mod tests {
         let tracker = AckTracker::starting_at(7_000_000);
         tracker.listen();
         tracker.sent(tracker.next_number(false).unwrap(), 100, false);
-        tracker.on_ack(7_001_000);
+        tracker.on_ack(7_001_000, None);
         // The host counts on from that, for as long as nothing else is asked.
         for number in 7_001_001..7_003_000 {
             tracker.on_request(number);
             assert_eq!(tracker.take_request(), Some(number));
             tracker.sent(number, number, true);
-            tracker.on_ack(number);
+            tracker.on_ack(number, None);
         }
         assert_eq!(tracker.acknowledged(), (7_002_999, true));
         assert!(tracker.next_number(false).unwrap() > 7_002_999);
@@ -349,17 +382,17 @@ mod tests {
         tracker.listen();
         tracker.sent(5, 100, true);
         tracker.sent(7_001_000, 200, false);
-        tracker.on_ack(7_001_000);
+        tracker.on_ack(7_001_000, None);
         assert!(tracker.take_host_replaced(), "it may have been lost");
         tracker.sent(5, 210, true);
         tracker.sent(7_002_000, 220, false);
-        tracker.on_ack(7_002_000);
+        tracker.on_ack(7_002_000, None);
         assert!(!tracker.take_host_replaced(), "it answers none, as it seems");
         tracker.sent(4, 230, true);
-        tracker.on_ack(4);
+        tracker.on_ack(4, None);
         tracker.sent(6, 300, true);
         tracker.sent(7, 400, true);
-        tracker.on_ack(7);
+        tracker.on_ack(7, None);
         assert!(tracker.take_host_replaced());
     }
 

@@ -126,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+        #![proptest_config(crate::records::any_of(1_000))]
 
         #[test]
         fn what_is_written_is_read(pairs in proptest::collection::vec(("[a-zé.]{1,5}", "[ -~\n\té]{0,8}"), 0..6)) {

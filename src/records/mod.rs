@@ -74,3 +74,13 @@ impl EventCount for Records {
         self.receipt.acknowledge();
     }
 }
+
+/// So many inputs for each property; `PROPTEST_CASES` sets another number, as for a run of an hour.
+#[cfg(test)]
+pub(crate) fn any_of(cases: u32) -> proptest::test_runner::Config {
+    let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => proptest::test_runner::Config { cases, ..config },
+    }
+}

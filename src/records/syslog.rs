@@ -218,7 +218,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+        #![proptest_config(crate::records::any_of(2_000))]
 
         #[test]
         fn any_line_is_parsed_or_not(text in "<[0-9]{0,3}>(1 )?(Oct 11 22:14:15 )?[ -~]{0,40}", cut in 0..60_usize) {

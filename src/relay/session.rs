@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::fleet::{Count, Kind};
 use crate::commands::verify::secret::Secret;
-use crate::host::{Clock, KeepAlive, payload, uuid};
+use crate::host::{Clock, KeepAlive, connection_number, payload, uuid};
 use crate::model::{Iso8601, Receipt, Unacknowledged};
 use crate::wire::raw::Raw;
 use crate::wire::{Lines, TooLong, envelope, steers};
@@ -47,6 +47,8 @@ pub(super) struct Session {
     waiting: VecDeque<(u64, u64)>,
     unwritten: VecDeque<Bytes>,
     unwritten_bytes: usize,
+    /// Tells this connection from the next one; `None` where no random number is to be had.
+    connection: Option<u64>,
 }
 
 /// What came of a guest.
@@ -79,6 +81,7 @@ impl Session {
             waiting: VecDeque::new(),
             unwritten: VecDeque::new(),
             unwritten_bytes: 0,
+            connection: connection_number().ok(),
         }
     }
 
@@ -189,7 +192,8 @@ impl Session {
         while let Some((number, _)) =
             self.waiting.pop_front_if(|(_, before)| *before <= acknowledged)
         {
-            let answer = payload::keep_alive_response(number, Iso8601::new(now).as_str());
+            let answer =
+                payload::keep_alive_response(number, Iso8601::new(now).as_str(), self.connection);
             left_out += u64::from(!self.say(&answer, now));
         }
         Ok(left_out)

@@ -25,12 +25,21 @@ pub enum Message<'a> {
     Unsafe(UnsafeCommand<'a>),
     /// Asks for a sign of life with this number.
     KeepAliveRequest(u64),
-    /// Tells that ours with this number was read.
-    KeepAliveResponse(u64),
+    /// Tells that ours was read.
+    KeepAliveResponse(KeepAliveAnswer),
     /// Scripts to run.
     PendingScripts(PendingScripts<'a>),
     /// Asks for metrics now.
     Metrics,
+}
+
+/// `keep_alive_response`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAliveAnswer {
+    /// The number of what was read.
+    pub number: u64,
+    /// The number of the host's connection, if it gives them one.
+    pub connection: Option<u64>,
 }
 
 /// `SafeCommand`.
@@ -202,7 +211,12 @@ fn message(payload: &str, scripts_read: usize) -> Result<Message<'_>, MessageErr
             })
         }
         "keep_alive_request" => Message::KeepAliveRequest(fields.sequence_number()?),
-        "keep_alive_response" => Message::KeepAliveResponse(fields.sequence_number()?),
+        "keep_alive_response" => {
+            let [connection] = fields.named(["connection"])?;
+            let connection = connection.and_then(Raw::number);
+            let number = fields.sequence_number()?;
+            Message::KeepAliveResponse(KeepAliveAnswer { number, connection })
+        }
         "pending_scripts_response" => {
             let [list, understands] = fields.named(["scripts", "understands"])?;
             // Whatever else stands there says nothing.

@@ -14,15 +14,19 @@ fn barriers(rig: &Rig) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_opens_with_its_own_line_and_a_barrier_follows_a_durable_frame() {
+async fn a_session_opens_with_its_own_line_and_a_barrier_and_another_follows_a_durable_frame() {
     let rig = Rig::asking();
     rig.send_telemetry("{\"early\":1}\n");
     rig.durable(7, "{\"must\":1}\n");
     rig.host.connect();
     settle().await;
     let seen = rig.seen();
-    let head = "\n{\"session\":1}\n{\"must\":1}\n{\"early\":1}\n{\"barrier\":";
-    assert!(seen.starts_with(head), "{seen}");
+    assert!(seen.starts_with("\n{\"session\":1}\n{\"barrier\":"), "{seen}");
+    assert_eq!(rig.said(), "\n{\"session\":1}\n{\"must\":1}\n{\"early\":1}\n");
+    assert_eq!(
+        (barriers(&rig), seen.lines().last().map(|last| last.starts_with("{\"barrier\":"))),
+        (2, Some(true))
+    );
     assert_eq!(*rig.read.borrow(), 0);
     rig.answer();
     settle().await;
@@ -48,8 +52,8 @@ async fn unacknowledged_durable_frames_go_to_the_next_host_marked() {
     settle().await;
     rig.host.connect();
     settle().await;
-    let head = "\n{\"session\":2}\n{\"redelivered\":true,\"b\":1}\n{\"redelivered\":true,\"c\":1}\n{\"d\":1}\n{\"barrier\"";
-    assert!(rig.seen().starts_with(head), "{}", rig.seen());
+    let head = "\n{\"session\":2}\n{\"redelivered\":true,\"b\":1}\n{\"redelivered\":true,\"c\":1}\n{\"d\":1}\n";
+    assert_eq!(rig.said(), head);
     rig.answer();
     settle().await;
     assert_eq!(*rig.read.borrow(), 3);
@@ -74,8 +78,8 @@ async fn a_host_that_took_over_unseen_is_detected_by_the_barrier_it_skips() {
         rig.answer();
     }
     settle().await;
-    let redelivered = "\n{\"session\":2}\n{\"redelivered\":true,\"b\":1}\n{\"barrier\"";
-    assert!(rig.seen().contains(redelivered), "{}", rig.seen());
+    let redelivered = "\n{\"session\":2}\n{\"redelivered\":true,\"b\":1}\n";
+    assert!(rig.said().contains(redelivered), "{}", rig.seen());
     rig.answer();
     settle().await;
     assert_eq!(*rig.read.borrow(), 2);
@@ -187,16 +191,19 @@ async fn hosts_that_hang_and_crash_cost_nothing_on_a_port_that_was_once_acknowle
 #[tokio::test(start_paused = true)]
 async fn unacknowledged_readings_of_a_host_that_left_are_counted_as_lost() {
     let rig = Rig::met().await;
+    rig.answer();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = barriers(&rig);
     rig.send_telemetry("{\"t\":1}\n");
     settle().await;
-    assert_eq!(barriers(&rig), 1, "it is asked whether it has read them, ...");
+    assert_eq!(barriers(&rig), before + 1, "it is asked whether it has read them, ...");
     rig.answer();
     settle().await;
     for number in 2..=4 {
         rig.send_telemetry(format!("{{\"t\":{number}}}\n"));
         settle().await;
     }
-    assert_eq!(barriers(&rig), 1, "... and not of each again");
+    assert_eq!(barriers(&rig), before + 1, "... and not of each again");
     rig.host.leave();
     settle().await;
     assert_eq!(rig.node.count().dropped, [("unread", 3)], "it may have read them");
@@ -316,7 +323,7 @@ async fn a_host_that_ignored_many_barriers_gets_another_one_later() {
         rig.host.send(b"{}\n");
         let later = rig.seen()[ignored..].to_owned();
         for line in later.lines().filter_map(|line| line.strip_prefix("{\"barrier\":")) {
-            rig.acks.on_ack(line.trim_end_matches('}').parse().unwrap());
+            rig.acks.on_ack(line.trim_end_matches('}').parse().unwrap(), None);
         }
     }
     assert_eq!(*rig.read.borrow(), 100);
@@ -400,4 +407,23 @@ async fn a_requested_frame_is_marked_for_another_host() {
     let marked = |seq| format!("{{\"redelivered\":true,\"m\":{seq}}}");
     assert_eq!(received, [&marked(2), "{\"reply\":2}", &marked(3), "{\"m\":4}"]);
     assert_eq!(rig.node.count().dropped, [("session", 1)]);
+}
+
+/// The device shows no gap, and the new host has the barrier that follows what the last one had begun to read.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_took_over_unseen_is_detected_by_the_number_of_its_connection() {
+    let rig = Rig::met().await;
+    rig.answer_over(1);
+    settle().await;
+    rig.durable(1, "{\"a\":1}\n");
+    settle().await;
+    rig.answer_over(2);
+    settle().await;
+    assert_eq!(*rig.read.borrow(), 0, "it was the last host that may have read it");
+    let redelivered = "{\"session\":2}\n{\"redelivered\":true,\"a\":1}\n";
+    assert!(rig.said().ends_with(redelivered), "{}", rig.seen());
+    rig.answer_over(2);
+    settle().await;
+    assert_eq!(*rig.read.borrow(), 1);
+    rig.check_counters();
 }

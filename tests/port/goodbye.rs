@@ -22,7 +22,7 @@ async fn closing(answered: bool) -> (impl Fn(), watch::Receiver<u64>, JoinHandle
     let (host, acks, read) = (rig.host.clone(), rig.acks.clone(), rig.read.clone());
     let ending = tokio::spawn(rig.close());
     settle().await;
-    (move || answer(&host, &acks), read, ending)
+    (move || answer(&host, &acks, None), read, ending)
 }
 
 #[tokio::test(start_paused = true)]

@@ -133,7 +133,12 @@ impl Rig {
 
     /// The last host answers every barrier it has got.
     pub fn answer(&self) {
-        answer(&self.host, &self.acks);
+        answer(&self.host, &self.acks, None);
+    }
+
+    /// The same, each over the connection of this number.
+    pub fn answer_over(&self, connection: u64) {
+        answer(&self.host, &self.acks, Some(connection));
     }
 
     pub fn send_telemetry(&self, text: impl Into<Bytes>) {
@@ -147,6 +152,13 @@ impl Rig {
     /// What the last host got.
     pub fn seen(&self) -> String {
         seen(&self.host)
+    }
+
+    /// The same without the barriers.
+    pub fn said(&self) -> String {
+        let seen = self.seen();
+        let lines = seen.split_inclusive('\n');
+        lines.filter(|line| !line.starts_with("{\"barrier\"")).collect()
     }
 
     pub fn check_counters(&self) {
@@ -172,11 +184,11 @@ fn seen(host: &ModelHost) -> String {
 }
 
 /// The last host answers every barrier it has got.
-pub fn answer(host: &ModelHost, acks: &AckTracker) {
+pub fn answer(host: &ModelHost, acks: &AckTracker, connection: Option<u64>) {
     for line in seen(host).lines() {
         let number = line.strip_prefix("{\"barrier\":").and_then(|rest| rest.strip_suffix('}'));
         if let Some(number) = number {
-            acks.on_ack(number.parse().unwrap());
+            acks.on_ack(number.parse().unwrap(), connection);
         }
     }
 }

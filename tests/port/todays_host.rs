@@ -62,7 +62,7 @@ impl Met {
             let new = self.rig.host.received_after(self.seen);
             self.seen += new.len();
             for number in self.host.read(&new) {
-                self.rig.acks.on_ack(number);
+                self.rig.acks.on_ack(number, None);
             }
             settle().await;
             let read = *self.rig.read.borrow();

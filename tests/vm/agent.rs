@@ -66,6 +66,11 @@ impl Agent {
         Self::run_with_secret(guest, "--pipelines /load")
     }
 
+    /// Starts the agent with the logs of `/logs`, durable, and the shipped commands.
+    pub fn start_with_records(guest: &mut Guest) -> Self {
+        Self::run_with_secret(guest, "--pipelines /records")
+    }
+
     /// Starts the agent as it is shipped.
     pub fn start_as_shipped(guest: &mut Guest) -> Self {
         Self::run(guest, "")

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use infiniservice::host::payload;
+use infiniservice::host::{connection_number, payload};
 use infiniservice::wire::envelope;
 use serde_json::{Value, json};
 
@@ -32,6 +32,8 @@ pub struct Host {
     sent: u32,
     /// Keep-alives that were passed over, and are not answered.
     passed: Vec<Value>,
+    /// Its number, which its answers have.
+    connection: Option<u64>,
 }
 
 impl Host {
@@ -41,7 +43,8 @@ impl Host {
 
     /// The host's end of a connection that is already there.
     pub fn over(stream: UnixStream) -> Self {
-        Self { lines: Lines::new(stream), sent: 0, passed: Vec::new() }
+        let connection = connection_number().ok();
+        Self { lines: Lines::new(stream), sent: 0, passed: Vec::new(), connection }
     }
 
     /// The next line, the bare ones included; none within `limit`.
@@ -129,7 +132,8 @@ impl Host {
     /// Answers this keep-alive.
     pub fn answers(&mut self, asked: &Value) {
         let number = asked["sequence_number"].as_u64().expect("a keep-alive has a number");
-        self.says(&payload::keep_alive_response(number, "2026-01-01T00:00:00.000Z"));
+        let now = "2026-01-01T00:00:00.000Z";
+        self.says(&payload::keep_alive_response(number, now, self.connection));
     }
 
     /// Reads until the present, that is until two whole metrics lines came after a wait; gives the lines

@@ -63,7 +63,7 @@ pub fn build(
     for (name, program) in programs {
         cpio.entry(&format!("bin/{name}"), PROGRAM, (0, 0), program);
     }
-    for folder in ["pipelines", "commands", "load"] {
+    for folder in ["pipelines", "commands", "load", "records"] {
         cpio.entry(folder, FOLDER, (0, 0), &[]);
     }
     for (path, text) in files {

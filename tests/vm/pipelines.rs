@@ -1,5 +1,5 @@
 //! The pipeline files the guest runs beside the shipped ones: one by one in `/pipelines`, and with the
-//! commands in `/commands`, and in `/load` under load; all of them in every machine.
+//! commands in `/commands`, in `/load` under load, and in `/records` with logs; all of them in every machine.
 
 /// The command flow as it is shipped.
 const COMMANDS: &str =
@@ -8,8 +8,18 @@ const COMMANDS: &str =
 /// Files are read again when they are asked for only, so that a case knows how often that is.
 const STATE: &str = "host = \"own\"\n[state]\nfolder = \"/state\"\n[reload]\nwatch = false\n";
 
+/// Logs of applications, each line of which has to arrive.
+const LOGS: &str = r#"[[read]]
+lines = { file = "/logs/*.log" }
+[batch]
+max_delay = "100ms"
+[write]
+port = "org.infinibay.agent"
+delivery = "durable"
+"#;
+
 /// Every file, by its path.
-pub fn files() -> [(&'static str, String); 11] {
+pub fn files() -> [(&'static str, String); 14] {
     let short = r#""cpu", "memory", "load", "disk", "network""#;
     let long = format!("{short}, {{ processes = {{ keep = 1000, by = \"memory\" }} }}");
     let at_once = "max_items = 1";
@@ -37,6 +47,9 @@ pub fn files() -> [(&'static str, String); 11] {
         ("load/metrics.toml", text("All there is, all the time.", "20ms", &long, at_once, 64)),
         ("load/commands.toml", COMMANDS.to_owned()),
         ("load/agent.toml", STATE.to_owned()),
+        ("records/logs.toml", LOGS.to_owned()),
+        ("records/commands.toml", COMMANDS.to_owned()),
+        ("records/agent.toml", STATE.to_owned()),
     ]
 }
 

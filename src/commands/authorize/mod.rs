@@ -213,7 +213,9 @@ impl Transform for Authorize {
                 AuthorizedMessage::Scripts(scripts.iter().map(one).collect())
             }
             HostMessage::KeepAlive(number) => AuthorizedMessage::KeepAlive(*number),
-            HostMessage::KeepAliveAnswered(number) => AuthorizedMessage::KeepAliveAnswered(*number),
+            HostMessage::KeepAliveAnswered(answer) => {
+                AuthorizedMessage::KeepAliveAnswered(answer.number)
+            }
             HostMessage::Understands => return out.discard_items("heard", 1),
             HostMessage::MetricsNow => AuthorizedMessage::MetricsNow,
         });

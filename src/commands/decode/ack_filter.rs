@@ -29,7 +29,9 @@ impl Transform for AckFilter {
 
     fn apply(&mut self, _now: Instant, input: &HostMessage, out: &mut Output<HostMessage>) {
         match input {
-            HostMessage::KeepAliveAnswered(number) => self.acks.on_ack(*number),
+            HostMessage::KeepAliveAnswered(answer) => {
+                self.acks.on_ack(answer.number, answer.connection);
+            }
             HostMessage::KeepAlive(number) => self.acks.on_request(*number),
             HostMessage::Understands => self.acks.on_events_understood(),
             _ => return out.push(input.clone()),

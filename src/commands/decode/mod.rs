@@ -24,8 +24,8 @@ use crate::pipeline::{EventCount, MemoryBudget, Output, SharedReservation, Trans
 #[cfg(doc)]
 use crate::wire::inbound::SCRIPTS_TOLD_MAX;
 use crate::wire::inbound::{
-    self, Message, PendingScript, PendingScripts, SCRIPTS_MAX, SafeCommand, Unreadable,
-    UnsafeCommand,
+    self, KeepAliveAnswer, Message, PendingScript, PendingScripts, SCRIPTS_MAX, SafeCommand,
+    Unreadable, UnsafeCommand,
 };
 
 /// A decoded message of the host. One per message; [`Understands`](Self::Understands) may precede it.
@@ -38,7 +38,7 @@ pub enum HostMessage {
     /// Reply at once with a `keep_alive` of the same number.
     KeepAlive(u64),
     /// The host acknowledges our `keep_alive` of this number, and everything before it.
-    KeepAliveAnswered(u64),
+    KeepAliveAnswered(KeepAliveAnswer),
     /// The host understands agent events and keep-alives that request an acknowledgement.
     Understands,
     /// Send metrics now.
@@ -181,7 +181,7 @@ fn asked(
         Message::Safe(command) => safe(command, from),
         Message::Unsafe(command) => raw(command, from),
         Message::KeepAliveRequest(number) => return HostMessage::KeepAlive(number),
-        Message::KeepAliveResponse(number) => return HostMessage::KeepAliveAnswered(number),
+        Message::KeepAliveResponse(answer) => return HostMessage::KeepAliveAnswered(answer),
         Message::Metrics => return HostMessage::MetricsNow,
         Message::PendingScripts(scripts) => {
             return HostMessage::Scripts(all(scripts, from, budget));

@@ -66,7 +66,7 @@ impl Session<'_> {
         }
     }
 
-    /// Adds the session line, once the host understands events, and a changed breaker state.
+    /// Adds the session line with a barrier, once the host understands events, and a changed breaker state.
     pub(super) fn open_session(&mut self) {
         let connects = *self.core.hosts.borrow();
         let Core {
@@ -75,6 +75,7 @@ impl Session<'_> {
             control_lines: Some(control_lines),
             breaker,
             breaker_reported,
+            window,
             ..
         } = &mut *self.core
         else {
@@ -83,6 +84,15 @@ impl Session<'_> {
         if self.session_line_due && acks.events_understood() {
             self.session_line_due = false;
             write_buffer.push(control_frame(control_lines.session(connects), What::Reply));
+            // The first barrier comes before all data: a host that takes over behind it skips it, or answers over another
+            // connection.
+            let pending = write_buffer.pending();
+            if acks.is_listening()
+                && let Some(number) = window.barrier(Instant::now(), pending)
+            {
+                let barrier = control_lines.keep_alive(number);
+                write_buffer.push(control_frame(barrier, What::Barrier(number)));
+            }
         }
         if breaker.state != *breaker_reported && self.device.needs_newline() {
             *breaker_reported = breaker.state;

@@ -154,7 +154,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+        #![proptest_config(crate::records::any_of(2_000))]
 
         #[test]
         fn however_the_input_is_cut_the_lines_are_the_same(

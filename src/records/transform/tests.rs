@@ -365,7 +365,7 @@ fn json() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+    #![proptest_config(crate::records::any_of(1_000))]
 
     #[test]
     fn any_json_with_tags_equals_the_tree(line in json()) {
@@ -412,7 +412,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
+    #![proptest_config(crate::records::any_of(1_000))]
 
     /// Most lines have the keys of the line before, which the scan compares with: it must not matter.
     #[test]
@@ -587,7 +587,7 @@ fn timed_batches() -> impl Strategy<Value = Vec<(u64, Vec<String>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(crate::records::any_of(500))]
 
     #[test]
     fn stages_that_count_by_key_equal_the_tree(batches in timed_batches()) {
