@@ -388,7 +388,10 @@ fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
     );
     assert_eq!(ruled(HostMessage::KeepAlive(u64::MAX)), AuthorizedMessage::KeepAlive(u64::MAX));
     let answer = KeepAliveAnswer { number: 7, connection: None };
-    assert_eq!(ruled(HostMessage::KeepAliveAnswered(answer)), AuthorizedMessage::KeepAliveAnswered(7));
+    assert_eq!(
+        ruled(HostMessage::KeepAliveAnswered(answer)),
+        AuthorizedMessage::KeepAliveAnswered(7)
+    );
     assert_eq!(ruled(HostMessage::MetricsNow), AuthorizedMessage::MetricsNow);
 }
 
