@@ -221,7 +221,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_machine_that_becomes_another_one_is_reported_once_and_its_queue_belongs_to_the_other() {
+    async fn a_machine_that_becomes_another_one_is_reported_once_and_its_queue_belongs_to_the_other()
+     {
         let root = tempfile::tempdir().unwrap();
         machine_id(root.path(), "a");
         let mut life = MachineEvents::new().looking(root.path(), Duration::from_millis(5));

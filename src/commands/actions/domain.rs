@@ -75,8 +75,7 @@ impl Action for JoinDomain {
         let (Some(domain), Some(username), Some(password)) =
             (some(domain), some(username), password)
         else {
-            let why =
-                "name the domain, and the username and password of an account that may let machines join";
+            let why = "name the domain, and the username and password of an account that may let machines join";
             return Err(Unfit::Refused(Refused::Incomplete(why)));
         };
         // A line break would end it. The error does not contain the text.
