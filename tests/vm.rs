@@ -63,6 +63,8 @@ mod commands;
 mod crash;
 #[path = "vm/case_delivery.rs"]
 mod spool;
+#[path = "vm/case_diagnose.rs"]
+mod diagnose;
 #[path = "vm/case_host.rs"]
 mod host_comes_and_goes;
 #[path = "vm/case_install.rs"]

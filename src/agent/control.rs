@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-pub(crate) use client::{Unanswered, ask, look};
+pub(crate) use client::{Unanswered, ask, listener, look};
 use socket::{Bound, ListenError, is_there};
 
 use crate::agent::clients::{CLIENTS_MAX, Clients, RequestRead};

@@ -5,6 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+
 use super::{ANSWER_BYTES_MAX, Answer, LINE_TIME, Request, TapRequest, line_of};
 
 /// Why there is no answer.
@@ -76,6 +79,15 @@ pub(crate) fn look(
     looking().map_err(Unanswered::Io)
 }
 
+/// The process that listens at `path`, also one that does not answer.
+pub(crate) fn listener(path: &Path) -> Option<u32> {
+    // It does not wait where the queue of those who connect is full.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    net::connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
+    u32::try_from(socket_peercred(&socket).ok()?.pid.as_raw_nonzero().get()).ok()
+}
+
 fn connect(path: &Path) -> Result<UnixStream, Unanswered> {
     use io::ErrorKind::{ConnectionRefused, NotFound};
     UnixStream::connect(path).map_err(|error| match error.kind() {
@@ -99,4 +111,20 @@ fn ask_and_wait(path: &Path, request: &Request) -> Result<Answer, Unanswered> {
         Ok(serde_json::from_slice(&answer)?)
     };
     serve_client().map_err(Unanswered::Io)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn the_process_that_listens_is_known_also_where_it_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        assert_eq!(listener(&path), None);
+        let _agent = UnixListener::bind(&path).unwrap();
+        assert_eq!(listener(&path), Some(std::process::id()));
+    }
 }

@@ -7,10 +7,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::verdict::{Cause, Verdict};
+use super::{PATIENCE, program};
 use crate::port::Target;
 
 /// The most of a log that is read, from its end.
 const TAIL_BYTES: u64 = 256 * 1024;
+/// The most of the kernel's messages that is read: more than [`kernel_messages`] asks for, whose lines have some 200 bytes.
+const MESSAGES_BYTES_MAX: u64 = 4 * TAIL_BYTES;
 /// `VIRTIO_ID_CONSOLE` of `include/uapi/linux/virtio_ids.h`, as sysfs has it.
 const CONSOLE: &str = "0x0003";
 
@@ -110,15 +113,18 @@ fn comm(process: &Path) -> String {
     fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned()
 }
 
-/// The last time that a security module refused something to the agent, by the logs of this machine.
+/// The last time that a security module refused something to the agent, by the logs of this machine; by the kernel's messages in
+/// the journal where no log has it, as on a Debian without a syslog daemon.
 pub(super) fn security_module(root: &Path) -> Option<Verdict> {
     let logs = ["/var/log/audit/audit.log", "/var/log/kern.log", "/var/log/messages"];
-    let denied = logs.iter().find_map(|log| {
-        let text = tail(&below(root, log))?;
+    let texts = logs.into_iter().map(|log| (log, tail(&below(root, log))));
+    let journal = std::iter::once_with(|| ("journalctl -k", kernel_messages(root)));
+    let denied = texts.chain(journal).find_map(|(log, text)| {
+        let text = text?;
         let is_ours = |line: &&str| line.contains("comm=\"infiniservice\"");
         let is_denied =
             |line: &&str| line.contains("apparmor=\"DENIED\"") || line.contains("avc:  denied");
-        text.lines().rev().filter(is_ours).find(is_denied).map(|line| (*log, line.to_owned()))
+        text.lines().rev().filter(is_ours).find(is_denied).map(|line| (log, line.to_owned()))
     });
     let (log, line) = denied?;
     let selinux = line.contains("avc:");
@@ -138,6 +144,18 @@ pub(super) fn security_module(root: &Path) -> Option<Verdict> {
     Some(Verdict::new(Cause::SecurityModule, format!("{log}: {what}"), next))
 }
 
+/// The kernel's last messages of this boot, as the journal has them.
+fn kernel_messages(root: &Path) -> Option<String> {
+    const LINES_MAX: &str = "1000";
+    // A test puts them there.
+    if root != Path::new("/") {
+        return fs::read_to_string(root.join("kernel-messages")).ok();
+    }
+    let words =
+        ["journalctl", "--dmesg", "--lines", LINES_MAX, "--output", "cat", "--no-pager", "--quiet"];
+    program::output(&words, MESSAGES_BYTES_MAX, PATIENCE).ok()
+}
+
 /// What systemd says of the unit; see systemd.service(5) and `org.freedesktop.systemd1(5)`.
 pub(super) fn unit(properties: &str) -> Option<Verdict> {
     let properties: BTreeMap<&str, &str> =
@@ -149,7 +167,7 @@ pub(super) fn unit(properties: &str) -> Option<Verdict> {
     match (of("LoadState"), of("ActiveState")) {
         ("loaded", "active") if restarts > 0 && of("Result") == "success" => Some(Verdict::new(
             Cause::Crashed,
-            format!("it runs, and systemd had to start it again {restarts} times"),
+            format!("it runs, and systemd has restarted it ({restarts} so far)"),
             format!(
                 "{log}; `coredumpctl info infiniservice` has the crash, where systemd-coredump is installed"
             ),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{EXIT_OUTPUT, StateOption, complain, refuse, say, unless};
-use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
+use crate::agent::control::{Answer, Request, Unanswered, ask, listener, socket_of};
 use crate::agent::status::Status;
 use crate::commands::verify::secret::{Secret, SecretSource, harden};
 use crate::config::{Commands, ConfigError, Loaded, inspect};
@@ -82,13 +82,8 @@ struct Look {
     errors: Vec<ConfigError>,
     /// What the running agent tells.
     status: Option<Box<Status>>,
-}
-
-impl Look {
-    /// The running agent.
-    fn pid(&self) -> Option<u32> {
-        self.status.as_ref().map(|status| status.pid)
-    }
+    /// The running agent, also one that tells nothing.
+    pid: Option<u32>,
 }
 
 impl Diagnose {
@@ -166,7 +161,7 @@ impl Diagnose {
                 None
             }
         };
-        let pid = status.as_ref().map(|(_, now)| now.pid);
+        let pid = status.as_ref().map(|(_, now)| now.pid).or_else(|| listener(&socket));
         if let Some((before, now)) = &status {
             verdicts.extend(agent::running(before, now));
             verdicts.extend(
@@ -186,7 +181,7 @@ impl Diagnose {
         }
         verdicts.sort_by_key(|verdict| verdict.cause);
         verdicts.dedup();
-        Look { verdicts, loaded, errors, status: status.map(|(_, now)| now) }
+        Look { verdicts, loaded, errors, status: status.map(|(_, now)| now), pid }
     }
 }
 
@@ -266,10 +261,7 @@ fn secret(commands: &Commands, is_set: &dyn Fn(&str) -> bool) -> Option<Verdict>
                 format!("the {source} is empty, so no command is carried out"),
                 "write the host's secret for this machine there, and restart the agent",
             ),
-            Err(why) => locked(
-                format!("the secret cannot be read: {why}"),
-                "mend the file, and restart the agent",
-            ),
+            Err(why) => locked(why.to_string(), "mend the file, and restart the agent"),
         },
     }
 }

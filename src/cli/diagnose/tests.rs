@@ -104,16 +104,20 @@ fn a_refusal_of_a_security_module_is_found_in_the_logs() {
     assert_eq!(found(), None);
     for (log, line) in [
         (
-            "audit/audit.log",
+            "var/log/audit/audit.log",
             "type=AVC msg=audit(2): avc:  denied  { open } for  pid=1 comm=\"infiniservice\" name=\"vport2p1\"",
         ),
         (
-            "kern.log",
+            "kernel-messages",
+            "audit: type=1400 audit(3): apparmor=\"DENIED\" name=\"/dev/vport2p1\" comm=\"infiniservice\"",
+        ),
+        (
+            "var/log/kern.log",
             "kernel: audit: apparmor=\"DENIED\" operation=\"open\" name=\"/dev/vport2p1\" comm=\"infiniservice\"",
         ),
     ] {
         machine.put("var/log/audit/audit.log", other);
-        machine.put(&format!("var/log/{log}"), &format!("{other}{line}\n"));
+        machine.put(log, &format!("{other}{line}\n"));
         let verdict = found().unwrap();
         assert_eq!(verdict.cause, Cause::SecurityModule);
         assert!(verdict.seen.contains("vport2p1"), "{verdict:?}");

@@ -106,7 +106,7 @@ fn facts(diagnose: &Diagnose, look: &Look, now: SystemTime) -> Value {
         let owner = about.map(|about| format!("{}:{}", about.uid(), about.gid())).ok();
         json!({ "device": device, "name": name, "mode": mode, "owner": owner })
     };
-    let variables = look.pid().and_then(|pid| {
+    let variables = look.pid.and_then(|pid| {
         let text = fs::read(below(root, format!("/proc/{pid}/environ"))).ok()?;
         let text = String::from_utf8_lossy(&text).into_owned();
         let names = text.split('\0').filter_map(|one| one.split_once('='));

@@ -37,7 +37,7 @@ impl Secrets {
             _ => SECRET_VARIABLE,
         };
         let mut files = vec![below(root, ENVIRONMENT)];
-        files.extend(look.pid().map(|pid| below(root, format!("/proc/{pid}/environ"))));
+        files.extend(look.pid.map(|pid| below(root, format!("/proc/{pid}/environ"))));
         for text in files.iter().filter_map(|path| read(path)) {
             for (name, value) in variables(&text) {
                 secrets.variable(named, name, value);
