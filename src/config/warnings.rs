@@ -67,9 +67,12 @@ fn without_input(file: &PipelineFile, warnings: &mut Vec<Broken>) {
     let mut groups: Vec<Group> = file.reads().map(super::Read::group).collect();
     for (index, enrich) in file.enrich.iter().enumerate() {
         groups.retain(|group| enrich.options().passes(*group));
-        let needed = enrich.options().needs().filter(|needed| !groups.contains(needed));
-        if let Some(needed) = needed {
-            let message = format!("this does nothing: there is no {:?} here", needed.name());
+        let mut needs = enrich.options().needs();
+        needs.dedup();
+        let is_all = needs.len() == 1;
+        for needed in needs.into_iter().filter(|needed| !groups.contains(needed)) {
+            let what = if is_all { "this does nothing" } else { "a part of this does nothing" };
+            let message = format!("{what}: there is no {:?} here", needed.name());
             let help = format!("collect {:?}, or leave this out", needed.name());
             let path = [Key("enrich"), Item(index), Key(enrich.name())];
             warnings.push(Broken::new(&path, message, help));

@@ -29,9 +29,9 @@ pub trait Options {
     /// The enricher.
     fn build(&self, surroundings: &Surroundings<'_>) -> Enricher;
 
-    /// The group without which it does nothing.
-    fn needs(&self) -> Option<Group> {
-        None
+    /// The groups without which it, or a part of it, does nothing.
+    fn needs(&self) -> Vec<Group> {
+        Vec::new()
     }
 
     /// Whether a reading may still have `group` behind it.
@@ -137,6 +137,8 @@ enrichers! {
     top: Top(TopOptions),
     /// Keeps or drops whole groups.
     select: Select(SelectOptions),
+    /// Drops fields of each reading.
+    drop: Drop(DropOptions),
     /// Lets only what has changed through, and a full copy now and then.
     changes: Changes(ChangesOptions),
     /// Keeps the processes for which all conditions hold.
@@ -146,6 +148,7 @@ enrichers! {
 }
 
 pub use changes::Changes;
+pub use drop::DropFields;
 pub use identity::Identity;
 pub use process_filter::ProcessFilter;
 pub use rates::Rates;

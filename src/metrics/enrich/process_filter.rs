@@ -91,8 +91,8 @@ impl Options for WhereOptions {
         })
     }
 
-    fn needs(&self) -> Option<Group> {
-        Some(Group::Processes)
+    fn needs(&self) -> Vec<Group> {
+        vec![Group::Processes]
     }
 
     fn without_effect(&self) -> Vec<NoEffect> {

@@ -29,8 +29,8 @@ impl Options for RatesOptions {
         surroundings.stateful("rates", Rates::default())
     }
 
-    fn needs(&self) -> Option<Group> {
-        Some(Group::Network)
+    fn needs(&self) -> Vec<Group> {
+        vec![Group::Network]
     }
 }
 

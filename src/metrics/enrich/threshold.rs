@@ -200,8 +200,8 @@ impl Options for Crossing {
             .stateful("threshold", Threshold::new(surroundings.pipeline, self.clone(), notify))
     }
 
-    fn needs(&self) -> Option<Group> {
-        Some(self.of.group())
+    fn needs(&self) -> Vec<Group> {
+        vec![self.of.group()]
     }
 }
 

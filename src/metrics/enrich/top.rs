@@ -52,8 +52,8 @@ impl Options for TopOptions {
         Box::new(Top::new(self.processes.items(), self.by))
     }
 
-    fn needs(&self) -> Option<Group> {
-        Some(Group::Processes)
+    fn needs(&self) -> Vec<Group> {
+        vec![Group::Processes]
     }
 }
 
