@@ -315,6 +315,10 @@ mod tests {
         let (fast, text) = (sequence(expression).unwrap(), "x".repeat(1_000));
         let mut groups = slow(expression).create_captures();
         assert_eq!(fast.find(text.as_bytes(), &mut groups), Err(GivenUp));
+
+        // Also a short one, where every piece can take all of it.
+        let expression = "^.*.*.*.*.*[^abc ]$";
+        assert!(both(expression, b"aaaaaaaaaaaa").is_none());
     }
 
     fn expressions() -> impl Strategy<Value = String> {
