@@ -1,10 +1,11 @@
 //! What a relay costs for a fleet: the release binary as a child, between guests at real Unix sockets, which this process plays
-//! with the line of a real agent, and a real NATS server. A minute of each (`SECONDS=…`, `GUESTS=…`, `IDLE=…` for other numbers).
+//! with the line of a real agent, and a real NATS server. A minute of each (`SECONDS=…`, `GUESTS=…`, `AGENTS=…`, `IDLE=…` for other numbers).
 //! Prints what was measured, and exits 1 where a bound is broken.
 //!
 //! - **A fleet**: a line of each guest every second. Every one is stored by JetStream; the time from the guest's write to the
 //!   acknowledgement of the stream, as another client of the server hears it.
 //! - **The same beside guests that misbehave**: a fifth of them flood, say nothing, or stop in the middle of a line without reading.
+//! - **Real agents**: twenty that take a reading every second. The time is from the reading, as its line says, to the acknowledgement.
 //! - **Idle**: ten thousand guests that are connected and say nothing, then one line each.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods)]
 
@@ -18,7 +19,7 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::{Client, ConnectOptions, Subscriber};
 use futures::StreamExt;
@@ -60,12 +61,14 @@ fn main() -> ExitCode {
     };
     let time = Duration::from_secs(given("SECONDS", 60));
     let (guests, idle) = (given("GUESTS", 1000) as usize, given("IDLE", 10_000) as usize);
+    let agents = given("AGENTS", 20) as usize;
     let line = line_of_an_agent();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let kept = runtime.block_on(async {
         [
             fleet(guests, 0, &line, time).await,
             fleet(guests - guests / 5, guests / 5, &line, time).await,
+            real_agents(agents, time).await,
             idle_fleet(idle, &line).await,
         ]
     });
@@ -105,14 +108,16 @@ impl Lab {
         let folder = TempDir::new().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("guests")).unwrap();
+        fs::create_dir(at("machines")).unwrap();
         fs::create_dir(at("nats")).unwrap();
         let bind = |name| StdListener::bind(at("guests").join(name)).unwrap();
         let listeners = names.iter().map(bind).collect();
         let nats = nats::start(&at("nats"), "").await;
         let (sockets, page) = (at("guests/{vm}"), at("metrics"));
+        let machines = at("machines/{vm}.vsock");
         let text = format!(
             "site = \"lab\"\n[guests]\nsockets = {sockets:?}\nsecret = \"env:KEY\"\n\
-             [nats]\nservers = \"nats://{}\"\n[[write]]\nprometheus = {{ unix = {page:?} }}\n",
+             [guests.vsock]\nsockets = {machines:?}\n[nats]\nservers = \"nats://{}\"\n[[write]]\nprometheus = {{ unix = {page:?} }}\n",
             nats.address
         );
         fs::write(at("relay.toml"), text).unwrap();
@@ -126,6 +131,16 @@ impl Lab {
             .stdin(Stdio::null())
             .spawn();
         (Self { relay: Running(relay.unwrap()), nats, client, folder }, listeners)
+    }
+
+    /// The readings that go to the stream, and the stream's answers to the relay.
+    async fn subscribe(&self) -> (Subscriber, Subscriber) {
+        let lines = self.client.subscribe("infini.*.*.metrics").await.unwrap();
+        let mut answers = self.client.subscribe("_INBOX.>").await.unwrap();
+        // Once this comes back, the server knows of both.
+        self.client.publish("_INBOX.ready", "".into()).await.unwrap();
+        while answers.next().await.unwrap().subject.as_str() != "_INBOX.ready" {}
+        (lines, answers)
     }
 
     /// What Prometheus reads.
@@ -180,12 +195,8 @@ async fn fleet(calm: usize, wild: usize, line: &str, time: Duration) -> bool {
         written: AtomicU64::new(0),
         late: Mutex::new(Histogram::new(3).unwrap()),
     });
-    let lines = lab.client.subscribe("infini.*.*.metrics").await.unwrap();
-    let mut answers = lab.client.subscribe("_INBOX.>").await.unwrap();
-    // Once this comes back, the server knows of both.
-    lab.client.publish("_INBOX.ready", "".into()).await.unwrap();
-    while answers.next().await.unwrap().subject.as_str() != "_INBOX.ready" {}
-    let hears = tokio::spawn(hear(lines, answers, zero, Arc::clone(&heard)));
+    let (lines, answers) = lab.subscribe().await;
+    let hears = tokio::spawn(hear(lines, answers, zero, sent_at, Arc::clone(&heard)));
     let mut guests = JoinSet::new();
     for (number, stream) in streams.into_iter().enumerate() {
         let phase = Duration::from_secs(1).mul_f64(number as f64 / calm as f64);
@@ -336,7 +347,13 @@ struct Heard {
 const EARLY_MAX: usize = 100_000;
 
 /// Hears the lines and the stream's answers to the relay, which come in any order.
-async fn hear(lines: Subscriber, answers: Subscriber, zero: Instant, heard: Arc<Mutex<Heard>>) {
+async fn hear(
+    lines: Subscriber,
+    answers: Subscriber,
+    zero: Instant,
+    sent_at: impl Fn(&[u8]) -> Duration,
+    heard: Arc<Mutex<Heard>>,
+) {
     let (mut sent, mut early) = (HashMap::new(), HashMap::new());
     let mut both = futures::stream::select(
         lines.map(|line| {
@@ -391,6 +408,72 @@ fn sent_at(object: &[u8]) -> Duration {
     let digits = object[at..].iter().take_while(|byte| byte.is_ascii_digit());
     let micros = digits.fold(0, |number, byte| number * 10 + u64::from(byte - b'0'));
     Duration::from_micros(micros)
+}
+
+/// Measures real agents, whose port is the Unix socket that a hypervisor would connect to for them.
+async fn real_agents(count: usize, time: Duration) -> bool {
+    let (lab, _) = Lab::start(&[]).await;
+    let at = |name: String| lab.folder.path().join(name);
+    let (zero, since) = (Instant::now(), SystemTime::now());
+    let heard = Heard { times: Histogram::new(3).unwrap(), stored: 0, twice: 0 };
+    let heard = Arc::new(Mutex::new(heard));
+    let (lines, answers) = lab.subscribe().await;
+    let read_at = move |object: &[u8]| {
+        let key = b"\"timestamp\":\"";
+        let at = memchr::memmem::find(object, key).expect("a reading") + key.len();
+        let end = at + memchr::memchr(b'"', &object[at..]).expect("the end of a text");
+        let text = std::str::from_utf8(&object[at..end]).unwrap();
+        humantime::parse_rfc3339(text).unwrap().duration_since(since).unwrap_or_default()
+    };
+    let hears = tokio::spawn(hear(lines, answers, zero, read_at, Arc::clone(&heard)));
+    let file = at("fast.toml".to_owned());
+    fs::write(&file, metrics("1s", WHOLE)).unwrap();
+    let (mut machines, mut agents) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let socket = at(format!("machines/agent-{number:02}.vsock"));
+        machines.push(StdListener::bind(&socket).unwrap());
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_infiniservice"));
+        agent.args(["run", "--pipelines"]).arg(&file);
+        agent.arg("--port").arg(format!("unix:{}_8460", socket.display()));
+        agent.arg("--state").arg(at(format!("state-{number:02}")));
+        agents.push(Running(agent.env("RUST_LOG", "error").stdin(Stdio::null()).spawn().unwrap()));
+    }
+    sleep(WARM_UP).await;
+    let before = Cost::of(&lab);
+    sleep(time).await;
+    let relay = (Cost::of(&lab).relay - before.relay) / time.as_secs_f64();
+    let memory = agents.iter().map(|agent| agent.status("VmRSS:")).max().unwrap_or_default();
+    agents.iter().for_each(|agent| agent.signal(rustix::process::Signal::TERM));
+    for agent in &mut agents {
+        agent.0.wait().unwrap();
+    }
+    // What the relay has taken is what is stored.
+    let late = Instant::now() + PATIENCE;
+    let taken = loop {
+        sleep(Duration::from_secs(1)).await;
+        let page = lab.scrape().await;
+        let lines = page.lines().filter(|line| line.contains("kind=\"metrics\""));
+        let taken: u64 =
+            lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+        if heard.lock().unwrap().stored == taken || Instant::now() > late {
+            break taken;
+        }
+    };
+    hears.abort();
+    let heard = heard.lock().unwrap();
+    let ms = |at| heard.times.value_at_quantile(at) as f64 / 1000.0;
+    println!("\n{count} real agents, a reading each second, {} s", time.as_secs());
+    println!("  lines    {taken} taken, {} stored, {} twice", heard.stored, heard.twice);
+    println!("  latency  p50 {:.1} ms, p99 {:.1} ms, from the reading on", ms(0.5), ms(0.99));
+    println!("  cores    relay {relay:.3}");
+    println!(
+        "  memory   relay {} MiB, an agent {} MiB at most",
+        mib(lab.relay.status("VmRSS:")),
+        mib(memory)
+    );
+    let expected = count as u64 * time.as_secs();
+    let stored = heard.stored == taken && heard.twice == 0 && taken >= expected;
+    verdict(stored, "every line is stored once, and there is one each second")
 }
 
 /// Measures guests that are connected, and nothing else.
