@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infiniservice::host::Shell;
-use infiniservice::host::payload::{RawCommand, Script, pending_scripts, unsafe_command};
+use infiniservice::host::payload::{self, RawCommand, Script, pending_scripts, unsafe_command};
 use infiniservice::model::Rng;
 use infiniservice::wire::envelope::seal;
 use tokio::time::Instant;
@@ -54,6 +54,8 @@ pub struct Host {
     left: Option<Instant>,
     /// When a quiet one asks for a sign of life next.
     asks_at: Option<Instant>,
+    /// The number of its connection; today's host has none.
+    connection: Option<u64>,
 }
 
 impl Host {
@@ -77,6 +79,7 @@ impl Host {
             begun: None,
             left: None,
             asks_at: is_quiet.then(Instant::now),
+            connection: (!is_quiet).then_some(0),
         }
     }
 
@@ -114,6 +117,7 @@ impl Host {
         self.due.clear();
         self.begun = None;
         (self.reads, self.offset, self.stepped) = (true, 0, 0);
+        self.connection = self.connection.map(|last| last + 1);
         self.asks_at = self.asks_at.map(|_| Instant::now() + KEEP_ALIVE);
     }
 
@@ -181,7 +185,7 @@ impl Host {
             rest = &rest[newline + 1..];
             let answer = match kind {
                 Line::KeepAlive(number) => {
-                    format!(r#"{{"type":"keep_alive_response","sequence_number":{number}}}"#)
+                    payload::keep_alive_response(number, "", self.connection)
                 }
                 Line::RequestPendingScripts => pending_scripts(&[], ""),
                 Line::Other => continue,

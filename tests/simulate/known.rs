@@ -12,7 +12,7 @@
 //! - Whatever was taken is answered, where the agent lived on until the answer was made; and an answer that
 //!   was made comes, unless what had it in hand was killed in that very millisecond, or could not write it
 //!   and was killed, or was cut off from power before the sync (50 ms later at most); or was on its way when
-//!   a host came unseen, and neither host answers, or in the middle of the line; or was written 30 s ago to
+//!   a host came unseen, and neither host answers, or (of today's hosts) in the middle of the line; or was written 30 s ago to
 //!   a host that answered nothing; or the disk could not be read when the agent began; or it was shed, and
 //!   is in the books; or the host is today's, and the connection that had asked for it has ended.
 //! - No more than the window is written and not read by a host that answers; one that does not gets as much
@@ -237,9 +237,9 @@ impl Known {
         let is_cut = self.is_mid_line || self.left_over > 0;
         self.begins_anew();
         self.was_silent();
-        if is_swapped && is_cut {
+        if is_swapped && is_cut && self.is_quiet {
             // Half a line, or of what goes in one write at a real port, went to each of them, and the second one
-            // answers for the whole.
+            // answers for the whole. One's own host says that it is another one.
             self.gives_up(|_| true);
         }
         self.note("connected", u64::from(is_swapped), 0);
