@@ -48,7 +48,7 @@
 //! from this documentation, and may change with any version.
 //!
 //! # Reading order
-//! `pipeline/stage.rs`, then `metrics/mod.rs`: the flow in one screen. All rooms, from top to bottom, and every bound with its
+//! `pipeline/stage.rs`, then `metrics/mod.rs`: the flow in one screen. All modules, from top to bottom, and every bound with its
 //! reason are in `docs/architecture.md`.
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub)]
