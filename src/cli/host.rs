@@ -41,16 +41,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// The default limit for a guest that sends nothing at all.
 const SILENT_MAX: Duration = Duration::from_secs(10);
 
-/// The other end of a guest's port: watch metrics, send commands, run programs and scripts.
+/// The host's end of a guest's port: watch metrics, send commands, run programs and scripts.
 #[derive(Debug, Parser)]
 #[command(
     name = "infiniservice-host",
     version,
     arg_required_else_help = true,
     after_help = "\
-Exit codes: that of the command in the guest; 0 done, 1 refused or failed in the
-guest, 69 no guest at the socket, 74 standard output is closed or full, 78 an
-argument is wrong, 124 no answer in time, 130 Ctrl-C; diagnose: see its help.
+Exit codes: that of the command in the guest, or 0 success, 1 refused or failed
+in the guest, 69 no guest at the socket, 74 standard output is closed or full,
+78 an argument is invalid, 124 no answer in time, 130 Ctrl-C. diagnose has exit
+codes of its own, which its help lists.
 
 Examples:
   infiniservice-host /run/web-1.socket watch
@@ -58,14 +59,14 @@ Examples:
   infiniservice-host /run/web-1.socket send PackageInstall package=nginx
   infiniservice-host /run/web-1.socket exec --run-as ann -- ls -l '/home/ann/x y'
   infiniservice-host /tmp/agent.sock --listen watch
-      without a VM, beside: infiniservice run --port unix:/tmp/agent.sock"
+      (without a VM; the agent: infiniservice run --port unix:/tmp/agent.sock)"
 )]
 #[command(subcommand_precedence_over_arg = true, disable_help_subcommand = true)]
 #[command(
     override_usage = "infiniservice-host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice-host relay --config <FILE>\n       infiniservice-host ls|top [--metrics <WHERE>]\n       infiniservice-host help [ACTION]"
 )]
 pub struct Arguments {
-    /// The socket of the VM's port, where QEMU listens
+    /// The Unix socket of the guest's port, at which QEMU listens
     #[arg(value_name = "SOCKET")]
     socket: Option<PathBuf>,
 
@@ -79,7 +80,7 @@ pub struct Arguments {
 #[derive(Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "Options for a guest")]
 struct Options {
-    /// Listen at SOCKET for an agent that runs with --port unix:SOCKET, instead of connecting to it
+    /// Listen at SOCKET for an agent that was started with --port unix:SOCKET, instead of connecting to SOCKET
     #[arg(long, global = true)]
     listen: bool,
 
@@ -88,44 +89,44 @@ struct Options {
     #[arg(long, global = true, value_name = "WHERE")]
     secret: Option<String>,
 
-    /// How long an answer may take [default: 30s; for a script 10m; for watch: no limit]
+    /// How long to wait for an answer [default: 30s; for a script 10m; for watch: no limit]
     #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
 
-    /// How often to ask the guest whether it is alive; 0s: never [default: 2m]
+    /// How often to ask the guest whether it is alive; 0s means never [default: 2m]
     #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     keep_alive: Option<Duration>,
 
-    /// Send only after the guest has said what time it is: needed where its clock is minutes off
+    /// Wait until the guest has reported its time before sending; needed if its clock is minutes off
     #[arg(long, global = true)]
     wait_clock: bool,
 
-    /// Print what the guest says as JSON, one line each
+    /// Print the guest's messages as JSON, one on each line
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the machine's metrics as they come: a table on a terminal, else a line each
+    /// Show the guest's metrics as they arrive: as a table on a terminal, else one line for each reading
     Watch(watch::Watch),
-    /// Ask for an action and print the answer
+    /// Request an action and print its answer
     Send(send::Send),
-    /// Run a program in the guest: its output is printed, its exit code is this one's
+    /// Run a program in the guest, print its output, and exit with its exit code
     Exec(exec::Exec),
-    /// Run a script file in the guest, the way the host hands out pending scripts
+    /// Run a script file in the guest, in the same way as the host's pending scripts
     Script(exec::ScriptFile),
-    /// Send each line of standard input as a payload, and print what the guest says (without metrics)
+    /// Send each line of standard input as a payload, and print the guest's messages except metrics
     Raw(raw::Raw),
-    /// Say why no guest answers at the socket, and what to do next
+    /// Find out why no guest answers at the socket, and what to do next
     Diagnose(diagnose::Diagnose),
-    /// Read all guests of this machine, and hand their lines to files, sockets and Prometheus; needs no SOCKET
+    /// Read all guests of this machine, and forward their lines to files, sockets, NATS, OTLP and Prometheus; needs no SOCKET
     Relay(relay::Relay),
-    /// List the guests of a relay that runs: state, CPU, memory, disk, losses; needs no SOCKET
+    /// List the guests of a running relay with state, CPU, memory, disk and losses; needs no SOCKET
     Ls(fleet::Fleet),
-    /// Show the same live, on a terminal; needs no SOCKET
+    /// Show the guests of a running relay live, on a terminal; needs no SOCKET
     Top(fleet::Fleet),
-    /// Say which actions there are, and what an action takes; needs no SOCKET
+    /// List all actions, or show the arguments of one; needs no SOCKET
     Help(help::Help),
 }
 
@@ -202,7 +203,7 @@ impl Arguments {
                     || self.options
                         != Options { json: self.options.json, ..Options::default() } =>
             {
-                let what = "ls and top take what they show from the metrics of a relay; leave SOCKET and the options of a guest out";
+                let what = "ls and top read the metrics of a relay; leave out SOCKET and the options for a guest";
                 return failed(EXIT_CONFIG, what.to_owned());
             }
             Command::Ls(fleet) => return fleet.list(self.options.json),
@@ -347,7 +348,7 @@ impl Guest<'_> {
         if let (None, Some(named)) = (&secret, &named) {
             return Err(wrong(match named {
                 SecretSource::Env(name) => {
-                    format!("the variable {name} is not set; set it to the secret the guest has")
+                    format!("the variable {name} is not set; set it to the guest's secret")
                 }
                 SecretSource::File(path) => format!(
                     "there is nothing in {}; write the secret into it that the guest has",

@@ -35,23 +35,23 @@ impl From<ShellName> for Shell {
 
 #[derive(Debug, Args)]
 pub(super) struct Exec {
-    /// The shell that gets the words, quoted for it so that none of them is expanded
+    /// The shell that runs the program; its arguments are quoted, so the shell expands none of them
     #[arg(long, value_enum, default_value = "sh")]
     shell: ShellName,
 
-    /// As whom [default: as the agent, which is root]
+    /// The user to run as [default: the agent's user, which is root]
     #[arg(long, value_name = "USER")]
     run_as: Option<String>,
 
-    /// In which directory of the guest
+    /// The working directory in the guest
     #[arg(long, value_name = "DIR")]
     dir: Option<String>,
 
-    /// A variable for the program; NAME alone takes its value from here
+    /// An environment variable for the program; NAME alone copies the value from this environment
     #[arg(long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
 
-    /// The program and its arguments; for pipes and the like: -- sh -c 'ls | wc'
+    /// The program and its arguments; for pipes and the like use a shell: -- sh -c 'ls | wc'
     #[arg(value_name = "CMD", required = true, last = true)]
     words: Vec<String>,
 }
@@ -90,16 +90,16 @@ pub(super) struct ScriptFile {
     #[arg(long, value_enum, default_value = "bash")]
     shell: ShellName,
 
-    /// As what the host says it is run: FIRST_BOOT, ON_DEMAND or SCHEDULED
+    /// The execution type that the host reports to the guest: FIRST_BOOT, ON_DEMAND or SCHEDULED
     #[arg(long = "type", value_name = "TYPE", default_value = "ON_DEMAND")]
     #[arg(value_parser = ["FIRST_BOOT", "ON_DEMAND", "SCHEDULED"], hide_possible_values = true)]
     kind: String,
 
-    /// As whom [default: as the agent, which is root]
+    /// The user to run as [default: the agent's user, which is root]
     #[arg(long, value_name = "USER")]
     run_as: Option<String>,
 
-    /// A value that the script takes; NAME alone takes it from the environment here
+    /// An input value of the script; NAME alone copies the value from this environment
     #[arg(long = "input", value_name = "NAME=VALUE")]
     inputs: Vec<String>,
 }

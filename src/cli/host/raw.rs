@@ -23,20 +23,20 @@ const EXPECTED_MAX: usize = 65_536;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ends after standard input, when each payload that asks for an answer has one: a
-command by its id, a keep_alive_request by its number, a script by its execution
-id. Exits with 124 if an answer did not come in time, else with 0, whatever the
-answers say.
+Ends when standard input has ended and each payload that needs an answer has one.
+Answers are matched by id (commands), number (keep_alive_request) or execution id
+(scripts). Exits with 124 if an answer does not come in time, else with 0,
+whatever the answers say.
 
 Example:
   echo '{\"type\":\"keep_alive_request\",\"sequence_number\":1}' |
     infiniservice-host /run/web-1.socket raw")]
 pub(super) struct Raw {
-    /// Send the lines without signing them: a guest must not obey them
+    /// Send the lines unsigned; a guest must not obey them
     #[arg(long)]
     unsigned: bool,
 
-    /// Print metrics too
+    /// Print metrics, too
     #[arg(long)]
     metrics: bool,
 }
@@ -60,7 +60,7 @@ impl Raw {
                     let message = message?;
                     expected.remove(&message.kind);
                     match &message.kind {
-                        Kind::Unreadable(why) => say(&format!("the guest sent what cannot be read: {}", plain(why))),
+                        Kind::Unreadable(why) => say(&format!("the guest sent a line that cannot be read: {}", plain(why))),
                         Kind::Metrics if !self.metrics => {}
                         _ => print_line(&message.line)?,
                     }

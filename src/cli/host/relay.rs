@@ -19,20 +19,20 @@ use crate::relay::error::RelayError;
 
 #[derive(Debug, Args)]
 pub(super) struct Relay {
-    /// Which sockets are read, and where the lines go: see docs/relay.md
+    /// The relay's file, which says which sockets it reads and where the lines go; see docs/relay.md
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 
-    /// Serve the fleet as a web page at this address, whatever [web] of the file says; one that is not of this machine alone
-    /// needs token in [web]
+    /// Serve the web page of all guests at this address, whatever [web] of the file says; an address that other machines
+    /// can reach needs token in [web]
     #[arg(long, value_name = "ADDRESS:PORT")]
     web: Option<SocketAddr>,
 
-    /// Only say whether the file is right
+    /// Check the file and exit
     #[arg(long)]
     check: bool,
 
-    /// Only print the key of a guest, which is derived from [guests] master: put it into the guest's agent.env
+    /// Print the key of a guest, which is derived from [guests] master, and exit; put it into the guest's agent.env
     #[arg(long, value_name = "VM", conflicts_with = "check")]
     key: Option<String>,
 }

@@ -10,16 +10,16 @@ use crate::host::{action, is_known_action, known_actions, meant_action};
 #[derive(Debug, Args)]
 #[command(after_help = actions())]
 pub(super) struct Send {
-    /// What to do, by the host's name for it
+    /// The name of the action
     #[arg(value_name = "ACTION")]
     action: String,
 
-    /// Parameters. A value is a number, true, false, null, a [list] or an {object} where it looks like
-    /// one, else text; key=@FILE takes the text of a file, key=@@… a text that begins with @
+    /// Arguments of the action. A value that looks like a number, true, false, null, a [list] or an {object}
+    /// is one, else it is text; key=@FILE reads the text from a file, key=@@… is a text that begins with @
     #[arg(value_name = "KEY=VALUE")]
     parameters: Vec<String>,
 
-    /// Send an action that is not known here, as it is: the guest must answer it
+    /// Send the action even if this program does not know it; the guest answers whether it does
     #[arg(long)]
     force: bool,
 }
@@ -77,7 +77,7 @@ pub(super) fn unknown(action: &str) -> String {
     let meant =
         meant_action(action).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
     format!(
-        "{action:?} is no action that is known here{meant} (\"infiniservice-host help\" lists them; \
+        "{action:?} is not a known action{meant} (\"infiniservice-host help\" lists them; \
          --force sends it all the same)"
     )
 }
@@ -85,7 +85,7 @@ pub(super) fn unknown(action: &str) -> String {
 /// The actions that are known, for a person.
 pub(super) fn actions() -> String {
     let mut text =
-        "Actions that are known here (\"infiniservice-host help ACTION\" tells what one takes):"
+        "Known actions (\"infiniservice-host help ACTION\" shows the arguments of an action):"
             .to_owned();
     let mut width = usize::MAX;
     for name in known_actions() {

@@ -12,7 +12,7 @@ use crate::host::{Host, HostError, Kind, Message, Reading, Settings};
 
 #[derive(Debug, Args)]
 pub(super) struct Watch {
-    /// End after so many readings
+    /// End after this many readings
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
@@ -21,7 +21,7 @@ impl Watch {
     pub(super) async fn run(&self, guest: &Guest<'_>) -> Result<u8, Failed> {
         let settings = guest.settings(false)?;
         if settings.secret.is_none() && !guest.options.json {
-            say("there is no secret: the guest is listened to only");
+            say("there is no secret: nothing is sent to the guest");
         }
         let mut shown = Shown {
             title: guest.socket.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -73,7 +73,7 @@ impl Shown {
             match self.follow(&host).await {
                 Ok(()) => return Ok(0),
                 Err(Failed { code: super::EXIT_UNAVAILABLE, .. }) => {
-                    say("the agent has left; waiting for the next one");
+                    say("the agent has disconnected; waiting for the next one");
                 }
                 Err(failed) => return Err(failed),
             }
@@ -124,7 +124,7 @@ impl Shown {
             Ok(got) => Ok(got?),
             Err(_) => {
                 let limit = humantime::format_duration(limit);
-                let what = format!("no metrics came within {limit} (does the agent run there?)");
+                let what = format!("no metrics came within {limit} (is the agent running?)");
                 Err(Failed { code: EXIT_LATE, what })
             }
         }

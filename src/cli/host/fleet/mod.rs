@@ -29,7 +29,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct Fleet {
-    /// Where the relay serves its metrics: ADDRESS:PORT or unix:/PATH, as [[write]] prometheus in its file says
+    /// Where the relay serves its metrics: ADDRESS:PORT or unix:/PATH, as in [[write]] prometheus of its file
     #[arg(long, value_name = "WHERE", default_value = "127.0.0.1:9465", value_parser = place)]
     metrics: Listen,
 
