@@ -194,7 +194,7 @@ impl Arguments {
         match &self.command {
             Command::Help(help) => return help.run(),
             Command::Relay(_) if self.socket.is_some() || self.options != Options::default() => {
-                let what = "relay takes the sockets and secrets of its guests from its file; leave SOCKET and the options of a guest out";
+                let what = "relay takes the sockets and secrets of its guests from its file; leave out SOCKET and the options for a guest";
                 return failed(EXIT_CONFIG, what.to_owned());
             }
             Command::Relay(relay) => return relay.run(),

@@ -61,7 +61,7 @@ async fn the_guests_of_a_relay_are_listed_with_their_state_and_what_they_said() 
 
     for (arguments, code, said) in [
         (vec!["top"], 78, "top needs a terminal"),
-        (vec!["ls", "--listen"], 78, "leave SOCKET and the options of a guest out"),
+        (vec!["ls", "--listen"], 78, "leave out SOCKET and the options for a guest"),
     ] {
         let (ended, _, err) = ran(&arguments);
         assert_eq!(ended, Some(code), "{err}");
