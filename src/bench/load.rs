@@ -1,6 +1,7 @@
 //! A pipeline under a given load: a source that keeps to a rate, and what came of it, as a curve and as a table.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_stream::try_stream;
 use futures::{Stream, StreamExt};
@@ -88,8 +89,7 @@ impl fmt::Display for Curve {
         )?;
         for (percent, Point { offered_per_second, per_second, latency, .. }) in points {
             let offered = offered_per_second.unwrap_or_default();
-            let ms = |us: u64| us as f64 / 1000.0;
-            let (p50, p99, max) = (ms(latency.p50_us), ms(latency.p99_us), ms(latency.max_us));
+            let [p50, p99, max] = latency.milliseconds();
             writeln!(
                 f,
                 "{:>8}{offered:>14.0}{per_second:>14.0}{p50:>12.2}{p99:>12.2}{max:>12.2}",
@@ -168,7 +168,7 @@ impl fmt::Display for Scaling {
             "max_items", "events/s", "per CPU second", "p50 ms", "p99 ms"
         )?;
         for (items, Point { per_second, per_cpu_second, latency, .. }) in &self.batches {
-            let (p50, p99) = (latency.p50_us as f64 / 1000.0, latency.p99_us as f64 / 1000.0);
+            let [p50, p99, _] = latency.milliseconds();
             writeln!(
                 f,
                 "{items:>10}{per_second:>14.0}{per_cpu_second:>16.0}{p50:>12.2}{p99:>12.2}"
@@ -234,7 +234,7 @@ impl<S: Source<Out: Made>> Source for Paced<S> {
             while let Some(item) = items.next().await {
                 let mut item = item?;
                 events += item.weight();
-                let due = began + std::time::Duration::from_secs_f64(events as f64 / per_second);
+                let due = began + Duration::from_secs_f64(events as f64 / per_second);
                 if due > Instant::now() {
                     sleep_until(due).await;
                 }
@@ -247,8 +247,6 @@ impl<S: Source<Out: Made>> Source for Paced<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::metrics::synthetic::Generator;
     use crate::model::Group;

@@ -72,6 +72,11 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
+    /// The three in milliseconds, in their order.
+    pub(super) fn milliseconds(&self) -> [f64; 3] {
+        [self.p50_us, self.p99_us, self.max_us].map(|us| us as f64 / 1000.0)
+    }
+
     pub(super) fn of(delivered: &Delivered) -> Self {
         Self {
             p50_us: delivered.latency.value_at_quantile(0.5),

@@ -76,18 +76,11 @@ impl WorstCase {
         for pipeline in loaded.pipelines.iter().filter(|made| made.file.generate.is_none()) {
             let readings = READINGS_WAITING as u64 * line;
             let batch = pipeline.file.batch.max_bytes.bytes();
-            let frames = match ring(&pipeline.file.write) {
-                Some(keep) => keep,
-                None => pipeline.file.write.iter().map(|write| u64::from(write.keep.get())).sum(),
-            };
-            by_counts += readings + batch + frames * line;
+            by_counts += readings + batch + frames(&pipeline.file.write) * line;
         }
         for pipeline in &loaded.records {
             let batch = pipeline.file.batch.max_bytes.bytes();
-            let frames = match ring(&pipeline.file.write) {
-                Some(keep) => keep,
-                None => pipeline.file.write.iter().map(|write| u64::from(write.keep.get())).sum(),
-            };
+            let frames = frames(&pipeline.file.write);
             // A batch is as large as its bytes and one line more.
             let side_files = pipeline.file.read.iter().filter_map(Read::side_file).count();
             let side_frames = (side_files * SIDE_FRAMES_WAITING) as u64;
@@ -164,13 +157,14 @@ impl WorstCase {
     }
 }
 
-/// Frames that a ring keeps, where the flow ends in one.
-fn ring<F>(write: &[Write<F>]) -> Option<u64> {
+/// Frames that wait for all outputs of a flow: those of its ring where it ends in one, else those of each output.
+fn frames<F>(write: &[Write<F>]) -> u64 {
+    let kept = write.iter().map(|write| u64::from(write.keep.get()));
     let newest = |write: &&Write<F>| {
         write.delivery == Delivery::Latest && matches!(write.target, Target::Port(_))
     };
     let is_ring = write.len() > 1 || write.iter().any(|write| newest(&write));
-    is_ring.then(|| write.iter().map(|write| u64::from(write.keep.get())).max().unwrap_or(1))
+    if is_ring { kept.max().unwrap_or(1) } else { kept.sum() }
 }
 
 impl fmt::Display for WorstCase {

@@ -1,6 +1,6 @@
 //! The lines in front of an output, in a queue for each guest: taken in turns, so that no guest waits behind the lines of
 //! another. A guest that has had no line in it goes before those that have had a turn already (as new flows in `fq_codel`,
-//! RFC 8290), so that those that send little wait for nobody that sends much; but only once, until those had their turn.
+//! RFC 8290), so that a guest that sends little does not wait for those that send much; but only once, until those had their turn.
 //!
 //! # Why not one channel
 //! In a channel a guest that floods fills all of it, and everybody else waits behind it or is dropped.

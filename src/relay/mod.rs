@@ -57,7 +57,7 @@ use guest::Shared;
 use vsock::{Arrivals, Listener};
 use web::Web;
 
-/// How long lines that are the same are told apart for a receiver of OTLP alone, as by default for NATS.
+/// How long a repeated line is recognised if OTLP is the only output that needs ids of lines; the default of NATS is the same.
 const OTLP_IDS: Duration = Duration::from_secs(120);
 /// How long the outputs have for what is left at the end.
 const DRAIN: Duration = Duration::from_secs(5);

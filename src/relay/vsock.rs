@@ -1,4 +1,4 @@
-//! Guests over the kernel's own vsock (vsock(7), vhost-vsock of QEMU): all of them connect to one port of this host, and are told apart
+//! Guests over the kernel's own vsock (vsock(7), vhost-vsock of QEMU): all of them connect to one port of this host, and are identified
 //! by the CID of their machine, which its hypervisor gives it and no guest can choose. Knows nothing of what they say.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ const ANY: u32 = u32::MAX;
 const WAITING: i32 = 128;
 /// The pause after a connection that could not be accepted, such as where there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Machines without a guest's name that are told of in the log.
+/// Machines without a guest's name that are logged, at most.
 const STRANGERS_MAX: usize = 64;
 
 /// Where connections of guests arrive, by the CID of their machine.
@@ -36,7 +36,7 @@ pub(super) struct Arrivals(BTreeMap<u32, Arc<Arrival>>);
 /// Where those of one guest do.
 #[derive(Debug, Default)]
 pub(super) struct Arrival {
-    /// The newest that nobody has taken: what its agent gave up before is of no use.
+    /// The newest connection, until it is taken: an older one was given up by its agent.
     stream: Mutex<Option<UnixStream>>,
     came: Notify,
 }
@@ -104,7 +104,7 @@ impl Listener {
     /// Begins to listen.
     ///
     /// # Errors
-    /// The kernel has no vsock, or somebody else listens there.
+    /// The kernel has no vsock, or another process listens there.
     pub(super) fn bind(port: u32) -> io::Result<Self> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;

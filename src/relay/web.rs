@@ -308,7 +308,7 @@ fn whole(status: StatusCode, kind: &'static str, content: &[u8]) -> Answer {
     dressed(status, kind, Full::new(Bytes::copy_from_slice(content)).boxed_unsync())
 }
 
-/// An answer with what every answer says: what it is, that nobody keeps it, and what a page may do with it.
+/// An answer with the headers of all: its type, that it is not cached, and what a page may do with it.
 fn dressed(
     status: StatusCode,
     kind: &'static str,

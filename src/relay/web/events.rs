@@ -20,7 +20,7 @@ use crate::relay::fleet::Fleet;
 
 /// How often rows are compared.
 const TICK: Duration = Duration::from_secs(1);
-/// After so many ticks without a change a page is told that there is none: one that has gone is noticed by that.
+/// After so many ticks without a change a page gets an event without one: the write fails where the page is closed.
 const QUIET_TICKS: u32 = 5;
 /// Pages at once.
 const PAGES_MAX: usize = 16;
