@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use infiniservice::commands::actions::system::SystemInfo;
-use infiniservice::commands::decode::request::{Request, RequestKind};
-use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
+use infiniservice::commands::request::{Request, RequestKind};
 use infiniservice::commands::request_log::{self, NAMES, Owner, RequestLog};
-use infiniservice::commands::verify::secret::Secret;
+use infiniservice::commands::secret::Secret;
 use infiniservice::host::{Host, Kind, Listener, Response, Settings, action};
 use infiniservice::record_file::Storage;
 use serde_json::Value;

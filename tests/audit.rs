@@ -11,15 +11,15 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infiniservice::commands::actions::argument::{Account, PackageName};
 use infiniservice::commands::actions::checks::RunHealthCheck;
 use infiniservice::commands::actions::cleanup::DiskCleanup;
 use infiniservice::commands::actions::packages::PackageRemove;
+use infiniservice::commands::argument::{Account, PackageName};
 use infiniservice::commands::audit::chain;
 use infiniservice::commands::audit::{Audit, AuditError, LATE};
 use infiniservice::commands::authorize::{Authorize, Permit};
-use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
-use infiniservice::commands::execute::outcome::{Outcome, OutputSize};
+use infiniservice::commands::outcome::{Outcome, OutputSize};
+use infiniservice::commands::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::config::load;
 use infiniservice::sinks::Rotation;
 use serde_json::Value;

@@ -10,7 +10,7 @@ use golden::{golden, inbound, outbound};
 use infiniservice::commands::decode::{Decode, HostMessage, Refusal};
 use infiniservice::commands::receive::line_framer::Frame;
 use infiniservice::commands::reply::{CommandType, Outbound, Reply};
-use infiniservice::commands::verify::secret::{Secret, harden};
+use infiniservice::commands::secret::{Secret, harden};
 use infiniservice::commands::verify::{Verified, Verify};
 use infiniservice::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use infiniservice::port::Inbound;
@@ -73,7 +73,7 @@ fn through<T: Transform>(
 
 /// What was asked, in one line.
 fn told(asked: &HostMessage) -> String {
-    use infiniservice::commands::decode::request::{Request, RequestKind};
+    use infiniservice::commands::request::{Request, RequestKind};
     let request = |request: &Request| {
         let what = match &request.kind {
             RequestKind::Action(action) => format!("{action:?}"),

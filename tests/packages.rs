@@ -22,9 +22,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use infiniservice::commands::actions::argument::PackageName;
 use infiniservice::commands::actions::{Context, applications, packages};
-use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::argument::PackageName;
+use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::process::Runner;
 use infiniservice::metrics::collect::CommandLine;
 use infiniservice::metrics::latest::Latest;

@@ -12,7 +12,6 @@ use infiniservice::commands::actions::ActionRequest;
 use infiniservice::commands::actions::applications::{
     CheckApplicationUpdates, GetInstalledApplicationsWMI,
 };
-use infiniservice::commands::actions::argument::{Account, PackageName, Query, ServiceName};
 use infiniservice::commands::actions::checks::disk::CheckDiskSpace;
 use infiniservice::commands::actions::checks::{RunAllHealthChecks, RunHealthCheck};
 use infiniservice::commands::actions::cleanup::DiskCleanup;
@@ -30,10 +29,11 @@ use infiniservice::commands::actions::updates::{
     CheckLinuxUpdates, GetUpdateHistory, UpdateSystemSoftware,
 };
 use infiniservice::commands::actions::users::UserList;
+use infiniservice::commands::argument::{Account, PackageName, Query, ServiceName};
 use infiniservice::commands::authorize::policy::{Decision, Policy, arguments, name};
 use infiniservice::commands::authorize::{Authorization, Authorize, AuthorizedMessage};
-use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::commands::decode::{HostMessage, Refusal};
+use infiniservice::commands::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::config::load;
 use infiniservice::model::Rank;
 use infiniservice::pipeline::{Output, Transform};

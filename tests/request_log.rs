@@ -10,9 +10,9 @@ use std::time::{Duration, Instant as Clock};
 use futures::StreamExt;
 use infiniservice::commands::actions::Done;
 use infiniservice::commands::audit::Audit;
-use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Script, Shell};
-use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
+use infiniservice::commands::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::commands::request_log::{
     CUT, CUT_SCRIPT, Claim, Continued, LATE, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };

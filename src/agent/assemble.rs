@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::command_flow::command_flow;
+use crate::agent::command_state::CommandState;
 use crate::agent::error::AgentError;
 use crate::agent::port_registry::Ports;
-use crate::agent::reload::command_state::CommandState;
 use crate::agent::status::StatusReport;
 use crate::commands::notify::agent_events::AgentEvents;
 use crate::config::{self, Delivery, Loaded, MemoryLimit, PipelineFile, Read, RecordsFile};

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::agent::assemble::{Built, Site};
+use crate::agent::command_state::CommandState;
 use crate::agent::error::AgentError;
 use crate::agent::port_registry::Connection;
-use crate::agent::reload::command_state::CommandState;
 use crate::commands::authorize::Authorize;
 use crate::commands::decode::Decode;
 use crate::commands::decode::ack_filter::AckFilter;
@@ -20,8 +20,8 @@ use crate::commands::receive::line_framer::Frame;
 use crate::commands::reply::sink::ReplySink;
 use crate::commands::reply::{self, Outbound, Reply};
 use crate::commands::request_log::Recovery;
+use crate::commands::secret::Secret;
 use crate::commands::verify::Verify;
-use crate::commands::verify::secret::Secret;
 use crate::commands::{self, MESSAGES_WAITING, Stages};
 use crate::config::{self, Commands};
 use crate::pipeline::{Graph, MemoryBudget, Pipeline, Segment};

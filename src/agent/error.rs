@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::task::JoinError;
 
 use crate::commands::actions::ActionError;
-use crate::commands::verify::secret::SecretError;
+use crate::commands::secret::SecretError;
 use crate::config::ConfigError;
 use crate::files::Untrusted;
 use crate::port::{InvalidTarget, NotAPort, Target};

@@ -22,6 +22,7 @@ mod machine_watch;
 mod reload;
 mod assemble;
 mod command_flow;
+mod command_state;
 mod port_registry;
 mod durable_port;
 mod telemetry_mux;

@@ -24,7 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use super::{
     EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_SYSTEM, complain, interrupted, raise_stack,
 };
-use crate::commands::verify::secret::{SECRET_VARIABLE, Secret, SecretError, SecretSource, harden};
+use crate::commands::secret::{SECRET_VARIABLE, Secret, SecretError, SecretSource, harden};
 use crate::host::{Host, HostError, Listener, Settings};
 use crate::sinks::why;
 use crate::wire::{shown, shown_json};

@@ -14,11 +14,16 @@ pub mod authorize;
 pub mod execute;
 pub mod reply;
 
+pub mod request;
+pub mod outcome;
 pub mod actions;
+pub mod argument;
 pub mod process;
 pub mod request_log;
 pub mod audit;
 pub mod notify;
+pub mod secret;
+pub(crate) mod systemd;
 
 use crate::pipeline::{ConcurrencyLimit, Context, Graph, Identity, Pipeline, Segment};
 

@@ -17,7 +17,7 @@ use super::write::{Delivery, port_name};
 use crate::commands::authorize::policy::Policy;
 use crate::commands::authorize::rule::{Rule, Rules, Switch};
 use crate::commands::reply::CommandType;
-use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
+use crate::commands::secret::{Secret, SecretError, SecretSource};
 use crate::metrics::collect::CommandLine;
 
 /// One command-flow file. An action that it does not mention is denied.

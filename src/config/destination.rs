@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use super::error::{ConfigError, Place as ErrorPlace, shown};
 use super::load::Loaded;
 use super::write::Target;
-use crate::commands::verify::secret::SecretSource;
+use crate::commands::secret::SecretSource;
 use crate::files::is_state_name;
 use crate::port;
 use crate::records;

@@ -16,7 +16,7 @@ use super::setting::{Setting, with_settings};
 use super::test_file::{TestFile, WrongTest};
 use super::warnings;
 use super::write::{Target, Write};
-use crate::commands::verify::secret::SecretError;
+use crate::commands::secret::SecretError;
 use crate::files::{Untrusted, open_trusted};
 
 /// The default folder.

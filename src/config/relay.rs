@@ -17,7 +17,7 @@ use super::units::{Count, Period, Size};
 use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::{Problem, text_or_none};
 use super::write::{Delivery, Target, Write};
-use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
+use crate::commands::secret::{Secret, SecretError, SecretSource};
 use crate::sinks::Destination;
 use crate::wire::{Format, steers};
 pub use commands::RelayCommands;

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer};
 
 use super::value::{Problem, text};
-use crate::commands::verify::secret::{SecretSource, is_no_secret};
+use crate::commands::secret::{SecretSource, is_no_secret};
 
 const PLACES: &str = "say where it is found: \"env:NAME\", \"file:/PATH\" or \"credential:NAME\"; \
                       the secret itself does not belong in this file";

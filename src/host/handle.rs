@@ -20,7 +20,7 @@ use super::payload::{self, RawCommand, Script};
 use super::reading::Reading;
 use super::socket::{self, Listener};
 use super::uuid::uuid;
-use crate::commands::verify::secret::Secret;
+use crate::commands::secret::Secret;
 use crate::model::Iso8601;
 
 /// Payloads that wait to be signed and written.

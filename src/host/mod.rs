@@ -5,7 +5,7 @@
 //! messages is not trusted, and nothing is stored.
 //!
 //! ```no_run
-//! use infiniservice::commands::verify::secret::Secret;
+//! use infiniservice::commands::secret::Secret;
 //! use infiniservice::host::{Host, Settings, action};
 //! use std::{path::Path, time::Duration};
 //!
@@ -58,4 +58,4 @@ pub use shell::Shell;
 pub use socket::Listener;
 pub use uuid::{connection_number, uuid};
 
-pub use crate::commands::verify::secret::Secret;
+pub use crate::commands::secret::Secret;

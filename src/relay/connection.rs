@@ -8,7 +8,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::commands::verify::secret::{Secret, SecretError, SecretSource};
+use crate::commands::secret::{Secret, SecretError, SecretSource};
 use crate::config;
 use crate::pipeline::StageError;
 

@@ -19,7 +19,7 @@ use super::metrics;
 use super::session::{Came, End, Session, agent_version, answered_id};
 use super::vsock::Arrivals;
 use super::way::Opener;
-use crate::commands::verify::secret::Secret;
+use crate::commands::secret::Secret;
 use crate::config::Delivery;
 
 /// Bytes that are read at once.

@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 
 use super::fleet::{Count, Kind};
-use crate::commands::verify::secret::Secret;
+use crate::commands::secret::Secret;
 use crate::host::{Clock, KeepAlive, connection_number, payload, uuid};
 use crate::model::{Iso8601, Receipt, Unacknowledged};
 use crate::wire::raw::Raw;

@@ -46,7 +46,7 @@ use tokio::time::{sleep, timeout};
 
 use super::fleet::Fleet;
 use super::subject;
-use crate::commands::verify::secret::{Secret, SecretError};
+use crate::commands::secret::{Secret, SecretError};
 use crate::config;
 use access::Access;
 use events::Events;

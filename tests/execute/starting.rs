@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use infiniservice::commands::actions::argument::Account;
+use infiniservice::commands::argument::Account;
 use infiniservice::commands::process::{Exit, Program, Runner, Settings};
 use tokio_util::sync::CancellationToken;
 

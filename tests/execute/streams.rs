@@ -9,7 +9,6 @@ use infiniservice::commands::actions::{Afterwards, Done};
 use infiniservice::commands::authorize::{
     Authorization, Authorize, AuthorizedMessage, CurrentPolicy,
 };
-use infiniservice::commands::decode::request::{RawCommand, Request, RequestKind, Shell};
 use infiniservice::commands::execute::Execute;
 use infiniservice::commands::execute::executor::Executor;
 use infiniservice::commands::execute::running::Running;
@@ -17,6 +16,7 @@ use infiniservice::commands::process::{
     Exit, OutputStream, Program, ProgramOutput, Runner, Settings,
 };
 use infiniservice::commands::reply::Outbound;
+use infiniservice::commands::request::{RawCommand, Request, RequestKind, Shell};
 use infiniservice::commands::request_log::RequestLog;
 use infiniservice::config::load;
 use infiniservice::metrics::latest::Latest;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::process::{Exit, Program, ProgramOutput, Runner, Settings};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use infiniservice::commands::decode::{RAW_COMMAND, Refusal};
-use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
 use infiniservice::wire::outbound::{
     AgentEvent, Breaker, BreakerState, ErrorReport, Gravity, Severity,

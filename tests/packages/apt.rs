@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use infiniservice::commands::actions::argument::Query;
 use infiniservice::commands::actions::packages::{self, ChangeKind, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
+use infiniservice::commands::argument::Query;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use tokio::time::timeout;
 

@@ -1,6 +1,5 @@
 //! What is run is a list of words, each as it was given.
 
-use infiniservice::commands::actions::argument::{PackageName, Query};
 use infiniservice::commands::actions::cleanup::DiskCleanup;
 use infiniservice::commands::actions::packages::{
     Manager, Operation, PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate,
@@ -9,6 +8,7 @@ use infiniservice::commands::actions::packages::{
 use infiniservice::commands::actions::system::SystemInfo;
 use infiniservice::commands::actions::updates::UpdateSystemSoftware;
 use infiniservice::commands::actions::{Action as _, ActionRequest};
+use infiniservice::commands::argument::{PackageName, Query};
 use proptest::prelude::*;
 
 use super::write;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use infiniservice::commands::actions::argument::Query;
 use infiniservice::commands::actions::packages::{self, ChangeKind, Operation, Planned, Root};
 use infiniservice::commands::actions::{applications, updates};
+use infiniservice::commands::argument::Query;
 
 use super::{can, done, item, minutes, name, refused, tool, write};
 

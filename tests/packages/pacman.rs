@@ -6,13 +6,13 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use infiniservice::commands::actions::ActionRequest;
-use infiniservice::commands::actions::argument::Query;
 use infiniservice::commands::actions::cleanup::run_in;
 use infiniservice::commands::actions::packages::{
     self, Manager, Operation, PackageInstall, PackageUpdate, Root,
 };
 use infiniservice::commands::actions::updates::CheckLinuxUpdates;
 use infiniservice::commands::actions::{applications, updates};
+use infiniservice::commands::argument::Query;
 use tokio::time::timeout;
 
 use super::{can, done, item, minutes, name, refused, tool, within, write};

@@ -6,13 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use infiniservice::commands::actions::Action as _;
-use infiniservice::commands::actions::argument::Query;
 use infiniservice::commands::actions::cleanup::run_in;
 use infiniservice::commands::actions::packages::{
     self, ChangeKind, Manager, Operation, Planned, Root,
 };
 use infiniservice::commands::actions::updates::UpdateSystemSoftware;
 use infiniservice::commands::actions::{applications, updates};
+use infiniservice::commands::argument::Query;
 use tokio::time::timeout;
 
 use super::dnf::{ADVISORY, FAILING, index, rpm, rpm_with};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use infiniservice::commands::actions::registry::rules;
 use infiniservice::commands::authorize::policy::name;
-use infiniservice::commands::decode::request::Request;
 use infiniservice::commands::decode::{Decode, HostMessage, RAW_COMMAND, SCRIPT};
+use infiniservice::commands::request::Request;
 use infiniservice::commands::verify::Verified;
 use infiniservice::pipeline::{Output, Transform};
 use tokio::time::Instant;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use infiniservice::commands::actions::{Afterwards, Done};
-use infiniservice::commands::decode::request::RequestKind;
 use infiniservice::commands::execute::executor::Executor;
-use infiniservice::commands::execute::outcome::Outcome;
+use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::process::ProgramOutput;
+use infiniservice::commands::request::RequestKind;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 

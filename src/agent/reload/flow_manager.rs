@@ -29,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::assemble::{Built, Site, metrics_flow, records_flow};
 use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, policy_stage};
+use crate::agent::command_state::{CommandState, limits};
 use crate::agent::error::AgentError;
 use crate::agent::port_registry::Ports;
-use crate::agent::reload::command_state::{CommandState, limits};
 use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
 use crate::agent::status::StatusReport;

@@ -23,7 +23,7 @@
 //! | counters, rates, sequence numbers, the time of the last reading | a metrics flow | its `StateStore`, keyed by stage |
 //! | the latest reading | all metrics flows | `Latest`, less the groups that are no longer read |
 //! | frames that the host has not read | a metrics flow | the port's `TelemetryMux`, at most as many as the new flow keeps |
-//! | request log, audit, running programs, permits, policy | the command flow | [`command_state`] |
+//! | request log, audit, running programs, permits, policy | the command flow | [`command_state`](super::command_state) |
 //! | durable messages, sessions | the port | its spool and its task, which a reload does not touch |
 //!
 //! # What is reported to the host
@@ -35,14 +35,13 @@
 //! - [`watch`]: an edited file takes effect without a command. It debounces, so a half-written file is not loaded.
 //! - [`plan`]: reads files, opens spools and the request log on the blocking pool, and finds every error before a
 //!   running flow is touched.
-//! - [`command_state`]: a request must not run twice or be forgotten because its flow was replaced.
+//! - [`command_state`](super::command_state): a request must not run twice or be forgotten because its flow was replaced.
 //! - [`flow_manager`]: owns the running flows; compares, builds, and swaps one flow at a time.
 //! - [`report`]: one result for the log, for the caller of `infiniservice reload` and for the host.
 //! - [`notifier`]: a file that is rewritten in a loop must not fill the spool with events.
 
 mod watch;
 pub(in crate::agent) mod plan;
-pub(in crate::agent) mod command_state;
 pub(in crate::agent) mod flow_manager;
 pub(in crate::agent) mod report;
 pub(in crate::agent) mod notifier;

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::command_state::CommandState;
 use crate::agent::durable_port::Opening;
 use crate::agent::error::AgentError;
 use crate::agent::port_registry::Ports;
-use crate::agent::reload::command_state::CommandState;
 use crate::commands::request_log::NONCES_KEPT;
-use crate::commands::verify::secret::{self, Secret};
+use crate::commands::secret::{self, Secret};
 use crate::config::{
     self, AgentSettings, Commands, Delivery, Loaded, MemoryLimit, RecordsFile, Target,
 };

@@ -18,7 +18,7 @@ use clap::Args;
 use super::{EXIT_OUTPUT, StateOption, complain, refuse, say, unless};
 use crate::agent::control::{Answer, Request, Unanswered, ask, listener, socket_of};
 use crate::agent::status::Status;
-use crate::commands::verify::secret::{Secret, SecretSource, harden};
+use crate::commands::secret::{Secret, SecretSource, harden};
 use crate::config::{Commands, ConfigError, Loaded, inspect};
 use crate::files::StateFolder;
 use crate::port::Target;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failed, print, say};
 use crate::agent;
 use crate::cli::{EXIT_CONFIG, EXIT_OUTPUT, EXIT_SPENT, EXIT_SYSTEM, complain, interrupted};
-use crate::commands::verify::secret::harden;
+use crate::commands::secret::harden;
 use crate::config::{OPEN_HELP, Web, load_relay};
 use crate::pipeline::{ExitStatus, Outcome};
 use crate::relay;

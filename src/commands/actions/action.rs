@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::argument::ArgumentError;
 use super::packages::Root;
 use super::page::Name;
 use super::plan::{Argument, Effect, Plan};
 use super::{ActionError, Context, Done};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::ArgumentError;
+use crate::commands::outcome::Outcome;
 use crate::wire::inbound::Arguments;
 
 /// An action of the host. Its value is its arguments, checked, so that each is safe to hand to a program.

@@ -12,7 +12,7 @@ use super::action::{Action, Refused, Unfit};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::Plan;
 use super::{Context, Done, blocking};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::pipeline::tap::TapReader;
 
 /// What an agent tells of itself.

@@ -8,13 +8,13 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, NoArguments, Refused, Unfit};
-use super::argument::PackageName;
 use super::packages::PackageError;
 use super::packages::{self, Operation, Package, PackageManager, Root};
 use super::page::Name;
 use super::plan::{Argument, Plan};
 use super::{Context, Done};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::PackageName;
+use crate::commands::outcome::Outcome;
 use crate::model::Iso8601;
 
 /// One application as the host's inventory has it.

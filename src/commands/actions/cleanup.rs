@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 
 use super::action::{Action, Unfit};
-use super::argument::{ArgumentError, plain_name};
 use super::packages::{self, Operation, Root};
 use super::page::{Missing, Name, json as parameter};
 use super::plan::{Argument, Plan};
 use super::{Context, Done};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::{ArgumentError, plain_name};
+use crate::commands::outcome::Outcome;
 
 pub use sweep::{Rules, Swept, open_files, sweep};
 

@@ -5,13 +5,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::action::{Action, Refused, Unfit};
-use super::argument::{Account, ArgumentError, ComputerName, DomainName};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
 use super::{Afterwards, Context, Done, blocking, find_program};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::{Account, ArgumentError, ComputerName, DomainName};
+use crate::commands::outcome::Outcome;
 use crate::commands::process::Program;
-use crate::commands::verify::secret::Secret;
+use crate::commands::secret::Secret;
 use crate::redact::REDACTED;
 use crate::wire::inbound::Password;
 

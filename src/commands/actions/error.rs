@@ -7,8 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::packages::PackageError;
-use super::systemd::SystemdError;
 use crate::commands::process::ProcessError;
+use crate::commands::systemd::SystemdError;
 
 /// Why an action failed, or could not look at what it needs: the end of a sentence for the reply.
 #[derive(Debug, Error)]

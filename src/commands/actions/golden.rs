@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, Refused, Unfit};
-use super::argument::{ArgumentError, shown};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
 use super::{ActionError, Afterwards, Context, Done};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::{ArgumentError, shown};
+use crate::commands::outcome::Outcome;
 use crate::files::StateFolder;
 use crate::metrics::collect::Release;
 use CleanupLevel::{Deep, Minimal, Standard};

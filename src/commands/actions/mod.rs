@@ -4,7 +4,6 @@
 //! (that is the [`Runner`]'s), blocks no async worker, and ends at the request's deadline.
 
 pub(crate) mod action;
-pub mod argument;
 pub mod plan;
 pub(crate) mod page;
 pub mod registry;
@@ -34,7 +33,6 @@ mod truncate;
 mod kill;
 mod sample;
 mod systemctl;
-pub(super) mod systemd;
 
 use std::path::PathBuf;
 
@@ -45,7 +43,7 @@ pub use action::{Action, ActionRequest, Refused, Unfit};
 pub use error::{ActionError, KillError};
 pub use truncate::LINE_MAX;
 
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::Runner;
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;

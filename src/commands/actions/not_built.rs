@@ -2,10 +2,10 @@
 //! reason that stands here.
 
 use super::action::{Action, NoArguments, Unfit};
-use super::argument::ArgumentError;
 use super::page::{Missing, Name, json, text};
 use super::plan::Plan;
 use super::{Context, Done};
+use crate::commands::argument::ArgumentError;
 
 /// What is not built. There is no value of it: its names say why.
 #[derive(Debug, PartialEq)]

@@ -14,7 +14,7 @@ use super::action::{Action, Unfit};
 use super::page::{Missing, Name, json as parameter};
 use super::plan::Plan;
 use super::{Afterwards, Context, Done, blocking, find_program, program};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, ProcessError, Program, Runner};
 
 /// How long a program may take to hand the restart to the system.

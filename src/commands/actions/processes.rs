@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::ActionError;
 use super::action::{Action, Unfit};
-use super::argument::{ArgumentError, shown};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Argument, Plan};
 use super::{Context, Done, blocking, kill as ending, sample, users};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::{ArgumentError, shown};
+use crate::commands::outcome::Outcome;
 use crate::metrics::collect::{Collector, ProcessesCollector, ProcessesOptions};
 use crate::model::{Iso8601, Process, Rank};
 

@@ -1,13 +1,13 @@
 //! All actions: a line for each. Whatever knows an action by its name reads it from here.
 
 use super::action::{ActionRequest, Entry};
-use super::argument::{ArgumentError, shown};
 use super::page::Name;
 use super::plan::Argument;
 use super::{
     agent, applications, checks, cleanup, domain, golden, not_built, packages, power, processes,
     resources, security_modules, services, system, unsupported, updates, users,
 };
+use crate::commands::argument::{ArgumentError, shown};
 use crate::wire::inbound::Arguments;
 
 /// Every action, in the order of `docs/actions.md`.

@@ -8,7 +8,7 @@ use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
 use super::{Context, Done, sample};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::metrics::collect::*;
 use crate::model::{Rank, SystemMetrics};
 

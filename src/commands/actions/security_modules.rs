@@ -9,7 +9,7 @@ use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
 use super::{Context, Done, blocking};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 
 /// `{modules: […], selinux: "enforcing" | "permissive" | null, apparmor: true | false}`: the modules in the order in
 /// which the kernel asks them, null where it does not say (securityfs is not mounted).

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::ActionError;
 use super::action::{Action, NoArguments, Refused, SideEffects, Unfit};
-use super::argument::{ArgumentError, ServiceName, shown, unit_of};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Part, Plan, Value as Seen};
-use super::systemd::{Bus, Properties, SystemdError, Unit, UnitFile};
 use super::{Context, Done, find_program, power, systemctl};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::{ArgumentError, ServiceName, shown, unit_of};
+use crate::commands::outcome::Outcome;
+use crate::commands::systemd::{Bus, Properties, SystemdError, Unit, UnitFile};
 
 /// An array of `{name, display_name, description, status, startup_type, can_start, can_stop,
 /// can_restart, load_state, active_state, sub_state}`, in the order of names.

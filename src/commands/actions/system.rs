@@ -9,7 +9,7 @@ use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
 use super::{Context, Done, blocking, find_program, sample};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::metrics::collect::{Collector, HostCollector, MemoryCollector, Release};
 use crate::model::{Host, Iso8601, SystemMetrics};
 

@@ -1,9 +1,9 @@
 //! systemd through `systemctl`, for where its bus cannot be reached. Does not know the bus.
 
 use super::services::ServiceOperation;
-use super::systemd::{Properties, SystemdError, Unit, UnitFile};
 use super::{Context, program};
 use crate::commands::process::{Exit, Finished};
+use crate::commands::systemd::{Properties, SystemdError, Unit, UnitFile};
 
 /// All units of one kind, as `ListUnits` of the bus reports them.
 pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, SystemdError> {

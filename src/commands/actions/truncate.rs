@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::wire::outbound::truncate as texts;
 
 /// Characters of the whole line, escapes and line break included. Today's host warns where what it has of a line and

@@ -6,7 +6,7 @@ use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
 use super::{Context, Done};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 
 /// Answers with success, `supported: false`, and lists and counts that are empty because nothing was looked at.
 ///

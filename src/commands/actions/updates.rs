@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::action::{Action, NoArguments, SideEffects, Unfit};
-use super::argument::PackageName;
 use super::packages::PackageError;
 use super::packages::{
     self, Operation, PackageArguments, PastUpdate, RestartCheck, Root, needs_restarting,
@@ -17,7 +16,8 @@ use super::packages::{
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Plan, Value as Seen};
 use super::{Context, Done};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::PackageName;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Program};
 use crate::metrics::collect::Release;
 use crate::model::Iso8601;

@@ -7,7 +7,7 @@ use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
 use super::{Context, Done, blocking};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 
 /// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and every account with an id
 /// from `UID_MIN` to `UID_MAX` (login.defs(5)).
@@ -197,7 +197,7 @@ mod tests {
         let listed = accounts(passwd.as_bytes());
         assert_eq!(listed.len(), 5);
         for account in listed.into_iter().chain(accounts(&own)) {
-            let name = crate::commands::actions::argument::Account::new(&account.name);
+            let name = crate::commands::argument::Account::new(&account.name);
             assert!(name.is_ok(), "{:?}", account.name);
         }
     }

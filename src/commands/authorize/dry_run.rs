@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::commands::actions::packages::Root;
-use crate::commands::decode::request::{Request, RequestKind};
 use crate::commands::process::{self, Prepared, ProcessError, Program};
+use crate::commands::request::{Request, RequestKind};
 
 /// A program that would run, or a note why none would.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::commands::actions::plan::{Effect, Part};
 use crate::commands::authorize::policy;
-use crate::commands::decode::request::RequestKind;
+use crate::commands::request::RequestKind;
 
 /// The effects that follow from the text of `request`; the requested one is first.
 pub(crate) fn effects(request: &RequestKind) -> Vec<Effect<'_>> {

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 use crate::commands::authorize::policy::{Decision, Policy};
-use crate::commands::decode::request::Request;
 use crate::commands::decode::{self, HostMessage};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
+use crate::commands::request::Request;
 use crate::pipeline::{EventCount, Output, Transform};
 use crate::sync::IgnorePoison;
 

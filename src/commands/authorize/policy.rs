@@ -24,11 +24,11 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::rule::{Line, Rule, Rules};
-use crate::commands::actions::argument::unit_of;
 use crate::commands::actions::plan::{Argument, Effect, Part, Value};
 use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
+use crate::commands::argument::unit_of;
 use crate::commands::authorize::effects::effects;
-use crate::commands::decode::request::{Request, RequestKind, Shell};
+use crate::commands::request::{Request, RequestKind, Shell};
 use crate::values::Glob;
 
 /// The rules of one file, and the longest timeout that it grants.
@@ -190,7 +190,7 @@ pub fn becomes(request: &RequestKind) -> Option<&str> {
 /// lacks is not listed.
 pub fn arguments(request: &RequestKind) -> Vec<(Argument, Value<'_>)> {
     let is = |text: &str| Value::Is(Cow::Owned(text.to_owned()));
-    let user = |user: &Option<crate::commands::actions::argument::Account>| {
+    let user = |user: &Option<crate::commands::argument::Account>| {
         (Argument::User, is(user.as_ref().map_or("root", |user| user.as_str())))
     };
     let shell = |which: Shell| (Argument::Shell, is(shell_name(which)));

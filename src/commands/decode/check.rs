@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::DecodeError;
-use crate::commands::actions::argument::{Account, ArgumentError, shown};
-use crate::commands::decode::request::Shell;
+use crate::commands::argument::{Account, ArgumentError, shown};
+use crate::commands::request::Shell;
 use crate::wire::raw::Raw;
 
 /// Variables that come with one command at most.

@@ -2,7 +2,6 @@
 //! actions can rely on them.
 
 pub mod ack_filter;
-pub mod request;
 
 mod check;
 mod error;
@@ -15,10 +14,10 @@ use tokio::time::Instant;
 pub use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
 pub use error::DecodeError;
 
-use crate::commands::actions::argument::shown;
 use crate::commands::actions::registry;
+use crate::commands::argument::shown;
 use crate::commands::authorize::policy;
-use crate::commands::decode::request::{RawCommand, Request, RequestKind, Script};
+use crate::commands::request::{RawCommand, Request, RequestKind, Script};
 use crate::commands::verify::Verified;
 use crate::pipeline::{EventCount, MemoryBudget, Output, SharedReservation, Transform};
 #[cfg(doc)]

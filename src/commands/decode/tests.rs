@@ -13,7 +13,7 @@ use crate::commands::actions::services::{ServiceControl, ServiceOperation};
 use crate::commands::actions::unsupported::OtherSystem;
 use crate::commands::actions::updates::UpdateSystemSoftware;
 use crate::commands::actions::{Action, ActionRequest, Refused};
-use crate::commands::decode::request::Shell;
+use crate::commands::request::Shell;
 use serde_json::{Value, json};
 
 fn decode(payload: &str, age: Duration) -> Result<HostMessage, &'static str> {

@@ -13,10 +13,10 @@ use crate::commands::actions::plan::Effect;
 use crate::commands::actions::{self, ActionRequest, Afterwards, Context, Done, power};
 use crate::commands::authorize::CurrentPolicy;
 use crate::commands::authorize::policy::{Decision, Policy};
-use crate::commands::decode::request::RequestKind;
-use crate::commands::execute::outcome::Outcome;
 use crate::commands::execute::unit::Units;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::{self, Prepared, ProcessError, Program, ProgramOutput, Runner};
+use crate::commands::request::RequestKind;
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
@@ -169,7 +169,7 @@ fn denial(policy: &Policy, effects: &[Effect<'_>]) -> Option<String> {
 }
 
 /// How long a program that ignores SIGTERM lives beyond its deadline: half of the margin of
-/// [`ends_by`](crate::commands::decode::request::Request::ends_by), so that the reply is in time.
+/// [`ends_by`](crate::commands::request::Request::ends_by), so that the reply is in time.
 fn mercy(deadline: Instant) -> Duration {
     (deadline.saturating_duration_since(Instant::now()) / 40).min(MERCY_MAX)
 }

@@ -4,7 +4,6 @@
 //! run one after the other, are in `scripts`.
 
 pub mod executor;
-pub mod outcome;
 pub mod running;
 pub mod unit;
 
@@ -22,12 +21,12 @@ use crate::commands::audit::Audit;
 use crate::commands::authorize::policy;
 use crate::commands::authorize::{Authorization, AuthorizedMessage, CurrentPolicy, Denial, Permit};
 use crate::commands::decode::Refusal;
-use crate::commands::decode::request::RequestKind;
 use crate::commands::execute::executor::Executor;
-use crate::commands::execute::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::execute::running::Running;
+use crate::commands::outcome::{EXIT_TIMEOUT, Outcome};
 use crate::commands::process::ProgramOutput;
 use crate::commands::reply::Outbound;
+use crate::commands::request::RequestKind;
 use crate::commands::request_log::{Claim, LogError, RequestLog};
 use crate::metrics::latest::Latest;
 use crate::pipeline::Handler;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{AGAIN, Execute, OTHER_PAYLOAD, UNDER_WAY, completed};
 use crate::commands::authorize::Authorization;
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::commands::reply::Outbound;
 use crate::commands::request_log::Claim;
 use crate::pipeline::panic_text;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::commands::actions::argument::Account;
+use crate::commands::argument::Account;
 use crate::files::accounts::PASSWD;
 
 /// Why a program could not be run. Its text is the end of a sentence for the reply; it never has a value of a

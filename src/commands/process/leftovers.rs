@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::cgroup::Group;
 use crate::commands::actions::power;
-use crate::commands::actions::systemd::{self, SystemdError};
+use crate::commands::systemd::{self, SystemdError};
 use crate::sync::IgnorePoison;
 
 /// Processes that are named; the others are counted.

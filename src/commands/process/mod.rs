@@ -35,8 +35,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::commands::actions::argument::Account;
-use crate::commands::execute::outcome::EXIT_TIMEOUT;
+use crate::commands::argument::Account;
+use crate::commands::outcome::EXIT_TIMEOUT;
 
 pub use capture::{OutputStream, ProgramOutput};
 pub use error::ProcessError;

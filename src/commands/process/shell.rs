@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use tokio::time::Instant;
 
 use super::{ProcessError, Program, installed, text};
-use crate::commands::decode::request::{RawCommand, Script, Shell};
+use crate::commands::request::{RawCommand, Script, Shell};
 
 /// Carries a command line to its shell; gone before the line is run, so nothing of it sees the variable.
 const CARRIER: &str = "INFINISERVICE_COMMAND";
@@ -114,7 +114,7 @@ fn found(shell: Shell) -> Result<&'static str, ProcessError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::actions::argument::Account;
+    use crate::commands::argument::Account;
     use std::path::Path;
 
     fn raw(command: &str, shell: Shell) -> RawCommand {

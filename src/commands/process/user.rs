@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::ProcessError;
-use crate::commands::actions::argument::Account;
+use crate::commands::argument::Account;
 use crate::files::accounts::{Identity, PASSWD, account as account_of, home_of};
 
 /// What tells a program of this account who it is; one of the agent's own user, where none is named, gets

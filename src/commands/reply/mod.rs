@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::commands::decode::{RAW_COMMAND, Refusal};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::model::Frame;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use crate::spool::Kind;

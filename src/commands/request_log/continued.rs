@@ -98,7 +98,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::commands::execute::outcome::Outcome;
+    use crate::commands::outcome::Outcome;
 
     #[test]
     fn a_request_runs_as_long_as_its_file_is_locked_and_then_has_its_end() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::now_ms;
 use crate::commands::decode::SCRIPT;
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::commands::reply::Outbound;
 use crate::record_file::{self, Head};
 

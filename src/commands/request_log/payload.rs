@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::commands::decode::request::RequestKind;
+use crate::commands::request::RequestKind;
 
 /// Another one in each run of the agent, so what is hashed with it tells nothing to who reads it later.
 static OF_THIS_RUN: LazyLock<RandomState> = LazyLock::new(RandomState::new);

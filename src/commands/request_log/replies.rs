@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 
 /// Bytes of replies, as JSON, that are remembered with their output: one of the maximum length, or many of the usual one.
 pub const BYTES_KEPT: usize = 1 << 20;

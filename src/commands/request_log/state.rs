@@ -21,7 +21,7 @@ use super::continued::Continued;
 use super::event::{Accepted, Ended, Event, Progress, Session};
 use super::replay::Replay;
 use super::replies::{Kept, Replies};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::commands::reply::Outbound;
 
 /// Requests that are remembered: this many commands, and as many scripts; more only if none of them has ended.

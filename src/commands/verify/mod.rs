@@ -1,14 +1,12 @@
 //! Verification: passes each message that the host signed once, and rejects everything else.
 
-pub mod secret;
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use crate::commands::receive::line_framer::Line;
 use crate::commands::request_log::RequestLog;
-use crate::commands::verify::secret::Secret;
+use crate::commands::secret::Secret;
 use crate::pipeline::{EventCount, LogLimit, Output, Transform};
 use crate::wire::envelope::{self, Refused, WINDOW_MS};
 use crate::wire::inbound::{self, Message};
@@ -40,7 +38,8 @@ pub type WallClock = fn() -> i64;
 ///
 /// ```
 /// use infiniservice::commands::receive::line_framer::Line;
-/// use infiniservice::commands::verify::{Verify, secret::Secret};
+/// use infiniservice::commands::secret::Secret;
+/// use infiniservice::commands::verify::Verify;
 /// use infiniservice::pipeline::{Output, Transform};
 /// use infiniservice::wire::envelope::seal;
 /// use tokio::time::Instant;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::commands::RelayCommands;
-use crate::commands::verify::secret::SecretSource;
+use crate::commands::secret::SecretSource;
 use crate::config::table::some_table;
 use crate::config::units::{Period, Size};
 use crate::config::validate::{Broken, Step};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use crate::commands::verify::secret::SecretSource;
+use crate::commands::secret::SecretSource;
 use crate::config::value::{Problem, text};
 
 /// `[otlp]`: readings and lines go to a receiver of OTLP over HTTP.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use crate::commands::verify::secret::SecretSource;
+use crate::commands::secret::SecretSource;
 use crate::config::validate::{Broken, Step};
 use crate::config::value::{Problem, text};
 

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use crate::commands::verify::secret::{Secret, SecretError};
+use crate::commands::secret::{Secret, SecretError};
 use crate::config::{Endpoint, Otlp};
 
 /// How long a connection and a request may take together.

@@ -10,7 +10,7 @@ use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HOST};
 use sha2::Sha256;
 
-use crate::commands::verify::secret::Secret;
+use crate::commands::secret::Secret;
 use crate::values::hex;
 
 /// The name of the cookie.

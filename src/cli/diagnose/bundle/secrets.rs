@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::super::machine::below;
 use super::super::{Diagnose, ENVIRONMENT, Look};
-use crate::commands::verify::secret::{SECRET_VARIABLE, SecretSource, is_no_secret};
+use crate::commands::secret::{SECRET_VARIABLE, SecretSource, is_no_secret};
 use crate::config::texts;
 use crate::redact::{REDACTED, redact, redact_arguments, redact_lines};
 

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::super::ActionError;
 use super::super::action::{Action, Unfit};
-use super::super::argument::ArgumentError;
 use super::super::page::Name;
 use super::super::plan::Plan;
 use super::super::{Context, Done, blocking, find_program, program, sample};
 use super::{Check, Status, tenth};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::ArgumentError;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::Exit;
 use crate::metrics::collect::{Collector, DiskCollector, DiskOptions};
 use crate::model::Mount;

@@ -20,11 +20,11 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::action::{Action, NoArguments, Unfit};
-use super::argument::plain_name;
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Plan, Value as Seen};
 use super::{Context, Done};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::plain_name;
+use crate::commands::outcome::Outcome;
 
 /// The longest that all checks together wait for the last of them.
 const PATIENCE: Duration = Duration::from_secs(120);

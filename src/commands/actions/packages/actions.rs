@@ -4,11 +4,11 @@ use futures::FutureExt;
 use serde::Deserialize;
 
 use super::super::action::{Action, NoArguments, SideEffects, Unfit};
-use super::super::argument::{ArgumentError, PackageName, Query};
 use super::super::page::{Missing, Name, text};
 use super::super::plan::{Argument, Plan};
 use super::super::{Context, Done};
 use super::{Operation, Root, change_in, list_in, search_in, side_effects, would_run};
+use crate::commands::argument::{ArgumentError, PackageName, Query};
 
 /// What an action does that asks the package manager, where it is not known how.
 pub(in super::super) const ASKS: &str =

@@ -20,7 +20,7 @@ use super::manager::{Answer, LookCloser, PackageManager, Parse, RestartCheck};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root, dpkg};
-use crate::commands::actions::argument::{PackageName, Query};
+use crate::commands::argument::{PackageName, Query};
 
 /// dpkg's database, `apt-get`.
 pub(super) struct Apt;

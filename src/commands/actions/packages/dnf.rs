@@ -16,7 +16,7 @@ use super::manager::{Answer, PackageManager, Parse};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root, rpm};
-use crate::commands::actions::argument::{PackageName, Query};
+use crate::commands::argument::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
 /// are passed over.

@@ -12,7 +12,7 @@ use super::root::{Manager, Root};
 use super::transaction::Step;
 use super::upgrades::Upgrades;
 use super::{Operation, Package, PackageError, Planned};
-use crate::commands::actions::argument::Query;
+use crate::commands::argument::Query;
 
 /// What a package manager is asked for, once it has answered.
 pub(in super::super) type Answer<'a, T> = BoxFuture<'a, Result<T, PackageError>>;

@@ -43,10 +43,10 @@ pub(super) use actions::{ASKS, LISTS, PackageArguments};
 pub(super) use manager::{PackageManager, RestartCheck, needs_restarting};
 pub(super) use transaction::run;
 
-use super::argument::Query;
 use super::plan::{Argument, Effect, Value};
 use super::{ActionError, Context};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::argument::Query;
+use crate::commands::outcome::Outcome;
 
 /// The most packages a search tells.
 pub const FOUND_MAX: usize = 200;

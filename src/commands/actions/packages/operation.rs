@@ -1,6 +1,6 @@
 //! What can be asked of a package manager. Does not know how any of them is asked.
 
-use crate::commands::actions::argument::{PackageName, Query};
+use crate::commands::argument::{PackageName, Query};
 
 /// What is asked of a package manager.
 #[derive(Debug, Clone, Copy)]

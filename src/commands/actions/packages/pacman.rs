@@ -38,7 +38,7 @@ use super::manager::{Answer, PackageManager, Parse};
 use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root};
-use crate::commands::actions::argument::{PackageName, Query};
+use crate::commands::argument::{PackageName, Query};
 use crate::commands::process::Exit;
 
 use local::installed;

@@ -10,7 +10,7 @@ use super::PackageError;
 use super::manager::{Answer, PackageManager};
 use super::transaction::{Kind, Step, ask};
 use super::{Manager, Operation, Package, Root};
-use crate::commands::actions::argument::PackageName;
+use crate::commands::argument::PackageName;
 
 /// `--qf` of one package: `rpm(8)` QUERY, tags of `rpm --querytags`.
 const FORMAT: &str =

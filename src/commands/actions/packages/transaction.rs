@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::super::Context;
 use super::PackageError;
 use super::{Operation, Root, failure, zypper};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, Program};
 use crate::redact::redact_urls;
 

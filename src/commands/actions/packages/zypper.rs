@@ -30,7 +30,7 @@ use super::manager::{Answer, PackageManager, Parse, RestartCheck};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{FOUND_MAX, Manager, Operation, Package, Root, rpm};
-use crate::commands::actions::argument::{PackageName, Query};
+use crate::commands::argument::{PackageName, Query};
 
 pub(super) use output::lists;
 use output::planned;

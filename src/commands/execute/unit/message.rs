@@ -10,11 +10,11 @@ use thiserror::Error;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use zeroize::Zeroizing;
 
-use crate::commands::actions::argument::ArgumentError;
 use crate::commands::actions::plan::Effect;
 use crate::commands::actions::{Done, registry};
-use crate::commands::decode::request::{RawCommand, RequestKind, Script};
+use crate::commands::argument::ArgumentError;
 use crate::commands::process::{OutputStream, ProgramOutput};
+use crate::commands::request::{RawCommand, RequestKind, Script};
 use crate::commands::request_log::END_BYTES_MAX;
 use crate::metrics::collect::CommandLine;
 use crate::wire::inbound::{self, Message};

@@ -39,10 +39,10 @@ use tokio::time::{Instant, sleep, timeout};
 use self::manager::Service;
 use self::message::{FromUnit, Order, Portable, ToUnit, line, monotonic_us, next_of_unit};
 use super::executor::{Judge, Machine};
-use super::outcome::Outcome;
 use crate::commands::actions::{Done, power};
-use crate::commands::decode::request::RequestKind;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::ProgramOutput;
+use crate::commands::request::RequestKind;
 use crate::commands::request_log::{Continued, Found};
 use crate::files::StateFolder;
 
@@ -303,8 +303,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::commands::decode::request::{RawCommand, Shell};
     use crate::commands::process::{OutputStream, Runner, Settings};
+    use crate::commands::request::{RawCommand, Shell};
     use crate::metrics::collect::CommandLine;
     use crate::metrics::latest::Latest;
 

@@ -22,9 +22,9 @@ use zeroize::Zeroizing;
 
 use super::message::{FromUnit, Order, ToUnit, line, monotonic_us, news, next_line};
 use crate::commands::execute::executor::{Judge, Machine};
-use crate::commands::execute::outcome::Outcome;
+use crate::commands::outcome::Outcome;
 use crate::commands::process::{ProgramOutput, Runner, Settings};
-use crate::commands::verify::secret;
+use crate::commands::secret;
 use crate::metrics::latest::Latest;
 
 /// The first argument that means this process and not the agent.

@@ -31,7 +31,7 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 /// Where the secret comes from: `env:NAME`, `file:PATH` or `credential:NAME`.
 ///
 /// ```
-/// use infiniservice::commands::verify::secret::SecretSource;
+/// use infiniservice::commands::secret::SecretSource;
 ///
 /// let source: SecretSource = "file:/etc/infiniservice/secret".parse().unwrap();
 /// assert_eq!(source, SecretSource::File("/etc/infiniservice/secret".into()));

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, Variant, connection};
 
-use super::services::ServiceOperation;
+use crate::commands::actions::services::ServiceOperation;
 use crate::commands::process::ProcessError;
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
@@ -25,7 +25,7 @@ const SIGNALS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// One unit, as `ListUnits` reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Unit {
+pub(in crate::commands) struct Unit {
     /// With its suffix.
     pub name: String,
     /// `loaded`, `not-found`, `masked`, `error`, ….
@@ -40,7 +40,7 @@ pub(super) struct Unit {
 
 /// One unit file, as `ListUnitFiles` reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct UnitFile {
+pub(in crate::commands) struct UnitFile {
     /// File name.
     pub name: String,
     /// `enabled`, `disabled`, `static`, `masked`, ….
@@ -48,7 +48,7 @@ pub(super) struct UnitFile {
 }
 
 /// Properties of a unit by name (org.freedesktop.systemd1(5)), each as its texts.
-pub(super) type Properties = HashMap<String, Vec<String>>;
+pub(in crate::commands) type Properties = HashMap<String, Vec<String>>;
 
 /// Why systemd did not do, or tell, what it was asked for: the end of a sentence for the reply.
 #[derive(Debug, Error)]
@@ -141,7 +141,7 @@ impl SystemdError {
 }
 
 /// A connection to systemd, closed when it is dropped.
-pub(super) struct Bus {
+pub(in crate::commands) struct Bus {
     connection: Connection,
     deadline: Instant,
 }
@@ -155,7 +155,7 @@ impl Bus {
     ///
     /// # Errors
     /// The end of a sentence: no bus, or no answer by the deadline.
-    pub(super) async fn connect(deadline: Instant) -> Result<Self, SystemdError> {
+    pub(in crate::commands) async fn connect(deadline: Instant) -> Result<Self, SystemdError> {
         Self::build(connection::Builder::system(), deadline).await
     }
 
@@ -172,7 +172,7 @@ impl Bus {
     }
 
     /// The units whose names match one of the patterns, in one of the states; none means any.
-    pub(super) async fn units(
+    pub(in crate::commands) async fn units(
         &self,
         states: &[&str],
         patterns: &[&str],
@@ -182,7 +182,7 @@ impl Bus {
     }
 
     /// One unit, loaded for the question where it is not.
-    pub(super) async fn unit(&self, name: &str) -> Result<Unit, SystemdError> {
+    pub(in crate::commands) async fn unit(&self, name: &str) -> Result<Unit, SystemdError> {
         let rows: Vec<UnitRow> = self.ask("ListUnitsByNames", &(&[name][..],)).await?;
         let unit = rows.into_iter().map(unit).next();
         unit.ok_or_else(|| SystemdError::UnknownUnit(name.to_owned()))
@@ -190,7 +190,10 @@ impl Bus {
 
     /// What systemd knows of one unit, loaded for the question where it is not: those of its properties that are a
     /// text or a list of texts.
-    pub(super) async fn properties(&self, name: &str) -> Result<Properties, SystemdError> {
+    pub(in crate::commands) async fn properties(
+        &self,
+        name: &str,
+    ) -> Result<Properties, SystemdError> {
         let path: OwnedObjectPath = self.ask("LoadUnit", &(name,)).await?;
         let message = self.within(self.connection.call_method(
             Some(DESTINATION),
@@ -213,7 +216,7 @@ impl Bus {
     }
 
     /// The files of all services.
-    pub(super) async fn unit_files(&self) -> Result<Vec<UnitFile>, SystemdError> {
+    pub(in crate::commands) async fn unit_files(&self) -> Result<Vec<UnitFile>, SystemdError> {
         let none: &[&str] = &[];
         let rows: Vec<(String, String)> =
             self.ask("ListUnitFilesByPatterns", &(none, &["*.service"][..])).await?;
@@ -221,12 +224,12 @@ impl Bus {
     }
 
     /// The state of one unit's file; empty for a unit that has none.
-    pub(super) async fn file_state(&self, name: &str) -> String {
+    pub(in crate::commands) async fn file_state(&self, name: &str) -> String {
         self.ask("GetUnitFileState", &(name,)).await.unwrap_or_default()
     }
 
     /// Does one operation, and waits until systemd says that it is done.
-    pub(super) async fn control(
+    pub(in crate::commands) async fn control(
         &self,
         name: &str,
         operation: ServiceOperation,
@@ -283,7 +286,7 @@ impl Bus {
 
     /// Whether the clock is synchronised: `NTPSynchronized` of org.freedesktop.timedate1(5), which is
     /// what the kernel says (adjtimex(2)), by any time service.
-    pub(super) async fn clock_is_synchronised(&self) -> Result<bool, SystemdError> {
+    pub(in crate::commands) async fn clock_is_synchronised(&self) -> Result<bool, SystemdError> {
         let message = self.within(self.connection.call_method(
             Some("org.freedesktop.timedate1"),
             "/org/freedesktop/timedate1",
@@ -296,7 +299,7 @@ impl Bus {
 
     /// How long the boot took after the kernel had started, in microseconds: `FinishTimestampMonotonic`.
     /// 0 while it is not finished.
-    pub(super) async fn boot_took(&self) -> Result<u64, SystemdError> {
+    pub(in crate::commands) async fn boot_took(&self) -> Result<u64, SystemdError> {
         let message = self.within(self.connection.call_method(
             Some(DESTINATION),
             PATH,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::commands::actions::ActionRequest;
-use crate::commands::actions::argument::Account;
+use crate::commands::argument::Account;
 use crate::pipeline::SharedReservation;
 
 /// One request of the host.

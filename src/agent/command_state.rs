@@ -19,7 +19,7 @@ use crate::commands::authorize::CurrentPolicy;
 use crate::commands::execute::unit::Units;
 use crate::commands::process::{Runner, Settings};
 use crate::commands::request_log::{Owner, RequestLog};
-use crate::commands::verify::secret::Secret;
+use crate::commands::secret::Secret;
 use crate::commands::verify::wall_clock_ms;
 use crate::config::{self, CommandsFile};
 use crate::files::{StateFolder, Untrusted};
