@@ -416,17 +416,29 @@ fn a_file_that_is_wrong_is_told_with_its_place_and_the_example_is_right() {
         (format!("{guests}{nats}ca = \"ca.pem\"\n"), "is no path of a file"),
         (format!("{guests}{nats}max_age = \"1m\"\n"), "for longer than their lines are kept"),
         (format!("{guests}{nats}max_age = \"367days\"\n"), "the longest \"366days\""),
-        (format!("{guests}{nats}[nats.commands]\n"), "nothing signs the commands"),
-        (format!("{guests}{secret}{nats}[nats.commands]\nallow = [\"Dance\"]\n"), "is no action"),
+        (format!("{guests}{nats}commands = true\n[commands]\n"), "nothing signs the commands"),
+        (
+            format!("{guests}{secret}{nats}commands = true\n[commands]\nallow = [\"Dance\"]\n"),
+            "is no action",
+        ),
         (
             format!(
-                "{guests}{secret}{nats}[nats.commands]\nallow = [{{ action = \"SystemInfo\", service = \"a\" }}]\n"
+                "{guests}{secret}{nats}commands = true\n[commands]\nallow = [{{ action = \"SystemInfo\", service = \"a\" }}]\n"
             ),
             "this action has no",
         ),
         (
-            format!("{guests}{secret}{nats}[nats.commands]\ntimeout = \"2h\"\n"),
+            format!("{guests}{secret}{nats}commands = true\n[commands]\ntimeout = \"2h\"\n"),
             "the longest \"1h\"",
+        ),
+        (format!("{guests}{secret}{nats}commands = true\n"), "no rules say which commands"),
+        (
+            format!("{guests}{secret}{nats}[nats.commands]\n"),
+            "put the rules into a section [commands]",
+        ),
+        (
+            format!("{guests}{secret}{stdout}[commands]\n[web]\ncommands = true\n"),
+            "there is no token",
         ),
         (format!("{guests}[otlp]\n"), "has no \"endpoint\""),
         (

@@ -62,8 +62,8 @@ pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use records::{RecordsFile, SerializeRecords};
 #[cfg(feature = "host")]
 pub use relay::{
-    Endpoint, Found, GuestSecret, Guests, Nats, OPEN_HELP, Otlp, RelayCommands, RelayFile,
-    SocketPattern, Vsock, Web, find as find_sockets,
+    Endpoint, Found, GuestSecret, Guests, NO_RULES, NO_TOKEN, Nats, OPEN_HELP, Otlp, RULES_HELP,
+    RelayCommands, RelayFile, SocketPattern, TOKEN_HELP, Vsock, Web, find as find_sockets,
 };
 pub use setting::{NotASetting, Setting};
 pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};

@@ -20,11 +20,11 @@ use super::write::{Delivery, Target, Write};
 use crate::commands::secret::{Secret, SecretError, SecretSource};
 use crate::sinks::Destination;
 use crate::wire::{Format, steers};
-pub use commands::RelayCommands;
+pub use commands::{NO_RULES, RULES_HELP, RelayCommands};
 pub use nats::Nats;
 pub use otlp::{Endpoint, Otlp};
 pub use pattern::{Found, SocketPattern, find};
-pub use web::{OPEN_HELP, Web};
+pub use web::{NO_TOKEN, OPEN_HELP, TOKEN_HELP, Web};
 
 /// What stands for a guest's name in a pattern and in the place of its secret.
 const VM: &str = "{vm}";
@@ -51,6 +51,18 @@ pub struct RelayFile {
     /// Where the fleet is served as a web page.
     #[serde(default, deserialize_with = "some_table")]
     pub web: Option<Web>,
+    /// What may be asked of guests, where `nats` or `web` takes commands; without it, nothing.
+    #[serde(default, deserialize_with = "some_table")]
+    pub commands: Option<RelayCommands>,
+}
+
+impl RelayFile {
+    /// Whether it has rules for commands, and nothing takes commands.
+    pub fn is_without_commands(&self) -> bool {
+        let takes = self.nats.as_ref().is_some_and(|nats| nats.commands)
+            || self.web.as_ref().is_some_and(|web| web.commands);
+        self.commands.is_some() && !takes
+    }
 }
 
 /// `[guests]`: their sockets, and what each of them may take.
@@ -154,8 +166,11 @@ impl Check for RelayFile {
             true => Vec::new(),
             false => somewhere_to_write(&self.write),
         };
-        broken.extend(self.nats.iter().flat_map(|nats| nats.check(self.guests.signs())));
-        broken.extend(self.web.iter().flat_map(Web::check));
+        let has_rules = self.commands.is_some();
+        broken.extend(self.nats.iter().flat_map(|nats| nats.check(has_rules)));
+        broken.extend(self.web.iter().flat_map(|web| web.check(has_rules)));
+        let signs = self.guests.signs();
+        broken.extend(self.commands.iter().flat_map(|commands| commands.check(signs)));
         if self.guests.secret.is_some() && self.guests.master.is_some() {
             let what = "a guest can have one key only";
             let help = "keep secret, or master";
@@ -199,8 +214,7 @@ impl Check for RelayFile {
     }
 
     fn find(&mut self, source: &str) {
-        let commands = self.nats.iter_mut().flat_map(|nats| &mut nats.commands);
-        commands.for_each(|commands| commands.find(source));
+        self.commands.iter_mut().for_each(|commands| commands.find(source));
     }
 }
 

@@ -48,9 +48,9 @@ pub(super) struct Shared {
     pub serves_web: bool,
     /// For how long an output tells lines apart by message ids, where one does.
     pub message_ids: Option<Duration>,
-    /// What guests are asked over NATS.
+    /// The commands that guests are asked.
     pub commands: InFlight,
-    /// Whether they may be asked anything.
+    /// Whether any can come.
     pub takes_commands: bool,
 }
 

@@ -14,7 +14,7 @@
 //! not read. It costs a bounded number of bytes, and the others nothing. A line is taken out of no guest's stream unchecked,
 //! and is put into an object that says whose it is.
 //!
-//! Commands come the other way, over NATS: see `src/relay/commands.rs`.
+//! Commands come the other way, over NATS or from the web page: see `src/relay/commands.rs`.
 //!
 //! Readings are dropped, and counted, where an output does not take them. Everything else waits in the guest: it is not
 //! acknowledged before every output has it, and the guest's socket is not read when its share is full.
@@ -47,9 +47,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Destination, RelayFile, Target};
-use crate::pipeline::{Context, Outcome, Restart, StatsRegistry, run_until};
+use crate::pipeline::{BoxSource, Context, Outcome, Restart, StatsRegistry, run_until};
 use crate::sinks::{Options, PrometheusOptions};
 use commands::in_flight::InFlight;
+use commands::page::page_commands;
 use error::RelayError;
 use fair_queue::FairQueue;
 use fleet::Fleet;
@@ -83,14 +84,25 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
             queues.push(queue);
         }
     }
+    let mut command_sources = Vec::new();
+    if let Some(nats) = file.nats.as_ref().filter(|nats| nats.commands) {
+        let source = commands::from_nats(nats.clone(), &fleet.site);
+        command_sources.push(source.map_err(RelayError::Commands)?);
+    }
     let serves_web = file.web.is_some();
     let web = match file.web {
-        Some(web) => Some(Web::start(&fleet, web).await?),
+        Some(web) => {
+            let commands = file.commands.as_ref().filter(|_| web.commands).map(|rules| {
+                let (commands, source) = page_commands(rules);
+                command_sources.push(BoxSource::new(source));
+                commands
+            });
+            Some(Web::start(&fleet, web, commands).await?)
+        }
         None => None,
     };
     let message_ids = file.nats.as_ref().map(|nats| nats.duplicates.get());
     let message_ids = message_ids.or(file.otlp.as_ref().map(|_| OTLP_IDS));
-    let asks = file.nats.clone().and_then(|nats| Some((nats.commands.clone()?, nats)));
     if let Some(settings) = file.nats {
         let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
         let queue = Arc::new(FairQueue::new(share));
@@ -116,13 +128,12 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         serves_metrics,
         serves_web,
         message_ids,
-        takes_commands: asks.is_some(),
+        takes_commands: !command_sources.is_empty(),
         commands: InFlight::default(),
     });
-    if let Some((commands, settings)) = asks {
+    if let Some(rules) = file.commands.filter(|_| shared.takes_commands) {
         let context = Context::new("commands", &stats, &stop);
-        let flow = commands::flow(&context, &settings, &commands, &shared, &stop)
-            .map_err(RelayError::Commands)?;
+        let flow = commands::flow(&context, command_sources, &rules, &shared, &stop);
         tasks.extend(flow.into_tasks());
     }
 

@@ -5,14 +5,16 @@
 //!                 ┌─▶ page/…            the files of the page
 //!  access ─▶ GET ─┼─▶ /guests/NAME      all that is known of one guest
 //!                 └─▶ /events           the fleet, and once a second what has changed
+//!         ─▶ POST ──▶ /guests/NAME/command   a command for the guest, where they are allowed
 //! ```
 //!
 //! A guest is not trusted: its texts leave here as JSON, and the page sets them as text, never as HTML; its policy
-//! (`Content-Security-Policy`) allows no script but the page's own. Nothing that comes in changes anything.
+//! (`Content-Security-Policy`) allows no script but the page's own. Nothing that comes in changes anything, but a command,
+//! where commands are allowed: it needs the token, and no page of another site can send it.
 //!
 //! # Bounds
 //! 64 connections at once, the next one waits; one request each; 5 s for its head, 10 s for a write to make way, 1 KiB for a
-//! form; 16 pages that are open, which may be 16 events behind. All are in the table of `docs/architecture.md`.
+//! form; 16 pages that are open, which may be 16 events behind; 16 commands without a reply. All are in the table of `docs/architecture.md`.
 
 mod access;
 mod events;
@@ -28,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
@@ -36,7 +38,7 @@ use hyper::header::{
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -44,6 +46,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
+use super::commands::page::PageCommands;
+use super::commands::reply::Reply;
+use super::commands::{COMMAND_BYTES_MAX, CommandError};
 use super::fleet::Fleet;
 use super::subject;
 use crate::commands::secret::{Secret, SecretError};
@@ -78,12 +83,18 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 struct File(&'static str, &'static str, &'static str);
 
 /// Those that everybody gets: they hold nothing of a guest.
-const FILES: [File; 4] = [
+const FILES: [File; 5] = [
     File("/style.css", "text/css; charset=utf-8", include_str!("web/page/style.css")),
     File("/fleet.js", "text/javascript; charset=utf-8", include_str!("web/page/fleet.js")),
     File("/charts.js", "text/javascript; charset=utf-8", include_str!("web/page/charts.js")),
+    File("/commands.js", "text/javascript; charset=utf-8", include_str!("web/page/commands.js")),
     File("/icon.svg", "image/svg+xml", include_str!("web/page/icon.svg")),
 ];
+/// The type of what is known of guests, and of commands.
+const JSON: &str = "application/json";
+/// What a page offers that takes no commands.
+const NO_OFFER: &[u8] = br#"{"timeout":1,"actions":[]}"#;
+const NO_COMMANDS: &str = "this page takes no commands: start the relay with --allow-commands\n";
 const INDEX: &str = include_str!("web/page/index.html");
 const LOGIN: &str = include_str!("web/page/login.html");
 /// What hides a sentence in [`LOGIN`].
@@ -122,17 +133,23 @@ struct Page {
     fleet: Arc<Fleet>,
     access: Access,
     events: Events,
+    /// Where commands go, if they are allowed.
+    commands: Option<PageCommands>,
     /// Of wrong tokens one is dealt with at a time.
     wrong: Semaphore,
 }
 
 impl Web {
-    /// Serves `fleet` as `settings` say.
+    /// Serves `fleet` as `settings` say, and takes `commands`.
     ///
     /// # Errors
     /// There is no token to be had, or it cannot listen there.
-    pub(super) async fn start(fleet: &Arc<Fleet>, settings: config::Web) -> Result<Self, WebError> {
-        let config::Web { address, token, hosts } = settings;
+    pub(super) async fn start(
+        fleet: &Arc<Fleet>,
+        settings: config::Web,
+        commands: Option<PageCommands>,
+    ) -> Result<Self, WebError> {
+        let config::Web { address, token, hosts, commands: _ } = settings;
         let token = match token {
             Some(source) => {
                 let loaded = spawn_blocking(move || Secret::load(&source)).await;
@@ -147,11 +164,13 @@ impl Web {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| WebError::Listen { address, error })?;
-        tracing::info!(%address, with_token = token.is_some(), "the fleet is a web page");
+        let (has_token, takes_commands) = (token.is_some(), commands.is_some());
+        tracing::info!(%address, has_token, takes_commands, "the web page of the guests is served");
         let page = Arc::new(Page {
             fleet: Arc::clone(fleet),
             access: Access::new(token, hosts),
             events: Events::new(),
+            commands,
             wrong: Semaphore::new(1),
         });
         let mut tasks = JoinSet::new();
@@ -172,10 +191,10 @@ async fn accept(page: Arc<Page>, listener: TcpListener) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let page = Arc::clone(&page);
                 connections.spawn(async move {
-                    serve(page, stream).await;
+                    serve(page, stream, from).await;
                     drop(place);
                 });
             }
@@ -188,10 +207,10 @@ async fn accept(page: Arc<Page>, listener: TcpListener) {
 }
 
 /// Answers the one request of a connection.
-async fn serve(page: Arc<Page>, stream: TcpStream) {
+async fn serve(page: Arc<Page>, stream: TcpStream, from: SocketAddr) {
     let answer = service_fn(move |request| {
         let page = Arc::clone(&page);
-        async move { Ok::<_, Infallible>(page.answer(request).await) }
+        async move { Ok::<_, Infallible>(page.answer(request, from).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -207,7 +226,7 @@ async fn serve(page: Arc<Page>, stream: TcpStream) {
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl Page {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Answer {
         let (method, path) = (request.method(), request.uri().path());
         if !self.access.knows_host(request.headers()) {
             let why = "this name is not known here: add it to hosts in [web]\n";
@@ -215,6 +234,11 @@ impl Page {
         }
         if method == Method::POST && path == "/login" {
             return self.log_in(request.into_body()).await;
+        }
+        if method == Method::POST
+            && let Some(vm) = path.strip_suffix("/command").and_then(guest_name)
+        {
+            return self.command(&vm, request, from).await;
         }
         if method != Method::GET && method != Method::HEAD {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
@@ -230,19 +254,17 @@ impl Page {
         if !self.access.lets_in(request.headers()) {
             return match path {
                 "/" => to("/login"),
-                _ => {
-                    let mut answer = text(StatusCode::UNAUTHORIZED, "the token is needed\n");
-                    answer
-                        .headers_mut()
-                        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                    answer
-                }
+                _ => unauthorized(),
             };
         }
         match path {
             "/" => html(StatusCode::OK, INDEX),
             "/events" => self.events(),
-            _ => match path.strip_prefix("/guests/").and_then(subject::name) {
+            "/actions" => {
+                let offer = self.commands.as_ref().map_or(NO_OFFER, PageCommands::offer);
+                whole(StatusCode::OK, JSON, offer)
+            }
+            _ => match guest_name(path) {
                 Some(vm) => self.guest(&vm),
                 None => text(StatusCode::NOT_FOUND, "there is nothing here\n"),
             },
@@ -261,11 +283,38 @@ impl Page {
 
     fn guest(&self, vm: &str) -> Answer {
         match self.fleet.find(vm) {
-            Some(guest) => {
-                whole(StatusCode::OK, "application/json", &view::guest(&self.fleet, &guest))
-            }
+            Some(guest) => whole(StatusCode::OK, JSON, &view::guest(&self.fleet, &guest)),
             None => text(StatusCode::NOT_FOUND, "there is no such guest\n"),
         }
+    }
+
+    /// Sends a command to the guest `vm`, and answers with the reply, the same as over NATS.
+    async fn command(&self, vm: &str, request: Request<Incoming>, from: SocketAddr) -> Answer {
+        let headers = request.headers();
+        let Some(commands) = &self.commands else {
+            return text(StatusCode::FORBIDDEN, NO_COMMANDS);
+        };
+        if !self.access.lets_in(headers) {
+            return unauthorized();
+        }
+        if !access::is_own(headers) {
+            let why = "only the page itself sends commands: Origin and Host differ\n";
+            return text(StatusCode::FORBIDDEN, why);
+        }
+        if !is_json(headers) {
+            return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a command is application/json\n");
+        }
+        let body = Limited::new(request.into_body(), COMMAND_BYTES_MAX);
+        let replied = match timeout(HEAD, body.collect()).await {
+            Ok(Ok(body)) => commands.send(vm, body.to_bytes(), from).await,
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(CommandError::TooLong),
+            Ok(Err(_)) | Err(_) => {
+                return text(StatusCode::BAD_REQUEST, "the command has not come\n");
+            }
+        };
+        let reply = replied.unwrap_or_else(|why| Reply::error(&self.fleet.site, vm, why));
+        let status = reply.error.as_ref().map_or(200, CommandError::status);
+        whole(StatusCode::from_u16(status).unwrap_or_default(), JSON, &reply.payload)
     }
 
     async fn log_in(&self, body: Incoming) -> Answer {
@@ -288,6 +337,23 @@ impl Page {
             }
         }
     }
+}
+
+/// The guest that `/guests/NAME` names.
+fn guest_name(path: &str) -> Option<String> {
+    path.strip_prefix("/guests/").and_then(subject::name)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON))
+}
+
+fn unauthorized() -> Answer {
+    let mut answer = text(StatusCode::UNAUTHORIZED, "the token is needed\n");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 fn to(place: &'static str) -> Answer {

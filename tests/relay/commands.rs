@@ -11,7 +11,7 @@ use super::nats::{Nats, secret_file};
 use super::*;
 
 /// The rules of the relays here.
-pub const RULES: &str = "[nats.commands]\nallow = [\"SystemInfo\", { action = \"ServiceControl\", service = \"nginx\" }, \"UnsafeCommand\"]\nraw_shell = true\n";
+pub const RULES: &str = "commands = true\n[commands]\nallow = [\"SystemInfo\", { action = \"ServiceControl\", service = \"nginx\" }, \"UnsafeCommand\"]\nraw_shell = true\n";
 
 impl Nats {
     pub async fn client(&self) -> Client {
@@ -60,7 +60,7 @@ pub async fn command(guest: &mut Peer) -> peer::Heard {
 }
 
 /// A guest that has said that it is there.
-async fn there(listener: &UnixListener) -> Peer {
+pub async fn there(listener: &UnixListener) -> Peer {
     let mut guest = accept(listener).await;
     guest.say(r#"{"type":"agent_event"}"#).await;
     guest
@@ -152,7 +152,7 @@ async fn a_command_is_signed_and_answered_and_whatever_else_is_an_error_with_its
             "a SafeCommand",
         ),
         ("web%2E1", "nonsense".to_owned(), "not_understood", "no JSON object"),
-        ("web%2E1", long, "too_long", "takes 262144"),
+        ("web%2E1", long, "too_long", "takes 262144 bytes"),
         ("silent", system_info("s"), "not_connected", "not connected"),
         ("nobody", system_info("n"), "unknown_guest", "no relay of this site has"),
     ] {
@@ -482,7 +482,7 @@ async fn of_two_relays_one_asks_and_when_it_is_killed_the_other_goes_on() {
 }
 
 /// A real agent behind the socket of `vm`, whose port is served to one program after another.
-fn agent(place: &Place, vm: &str, key: &str) -> Running {
+pub fn agent(place: &Place, vm: &str, key: &str) -> Running {
     let (programs, agents) = (place.guest(vm), UnixListener::bind(place.at("port")).unwrap());
     one_at_a_time(agents, programs);
     let commands = "[receive]\nport = \"org.infinibay.agent\"\n[verify]\nsecret = \"env:INFINISERVICE_SHARED_SECRET\"\n[enforce]\nallow = [\"*\"]\nraw_shell = true\n";

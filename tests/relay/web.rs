@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use tokio::net::TcpStream;
 
 use super::browser::Browser;
+use super::commands::{RULES, agent, command, system_info, there};
+use super::nats::secret_file;
 use super::*;
 use support::has;
 use support::prometheus::free;
@@ -248,6 +250,149 @@ async fn with_a_token_nobody_reads_the_fleet_without_it_and_no_log_has_it() {
     assert!(code == Some(0) && !log.contains(TOKEN), "{log}");
 }
 
+/// A page that takes commands, and its outputs.
+fn page_with_commands(place: &Place, at: SocketAddr) -> String {
+    secret_file(&place.at("token"), TOKEN, 0o600);
+    let token = place.at("token");
+    format!("[web]\naddress = \"{at}\"\ntoken = \"file:{}\"\n{RULES}", token.display())
+}
+
+/// The head of a program that knows the token.
+fn program(at: SocketAddr) -> String {
+    format!("Host: {at}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n")
+}
+
+#[tokio::test]
+async fn a_command_of_the_page_is_answered_by_its_guest_though_nats_is_away() {
+    let place = Place::new();
+    let listener = place.guest("web.1");
+    let [at, nowhere] = free();
+    let nats = format!("[nats]\nservers = \"nats://{nowhere}\"\ncommands = true\n");
+    let outputs = nats + &page_with_commands(&place, at);
+    let relay = place.relay_with("", &outputs, Stdio::piped());
+    let mut guest = there(&listener).await;
+    tokio::spawn(async move {
+        loop {
+            let heard = command(&mut guest).await;
+            guest.answer(&heard, r#""success":true,"stdout":"hello""#).await;
+        }
+    });
+    let post = async |headers: &str, body: &str| {
+        ask(at, "POST /guests/web%2E1/command", headers, body).await
+    };
+    soon("the guest is there", || async {
+        let answer = post(&program(at), &system_info("first")).await;
+        if answer.code() == "200" {
+            return Ok(());
+        }
+        assert_eq!(answer.json()["error"]["code"], "not_connected");
+        Err(())
+    })
+    .await;
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let in_order =
+        ask(at, "POST /login", &format!("Host: {at}\r\n{form}"), &format!("token={TOKEN}")).await;
+    let cookie = in_order.header("set-cookie").unwrap().split("; ").next().unwrap().to_owned();
+    let browser = format!("Host: {at}\r\nCookie: {cookie}\r\nContent-Type: application/json\r\n");
+    let own = format!("{browser}Origin: http://{at}\r\n");
+    let reply = post(&own, &system_info("a")).await;
+    assert_eq!((reply.code(), reply.header("content-type")), ("200", Some("application/json")));
+    let reply = reply.json();
+    assert_eq!((&reply["site"], &reply["vm"]), (&"lab".into(), &"web.1".into()), "{reply}");
+    assert_eq!((&reply["line"]["id"], &reply["line"]["stdout"]), (&"a".into(), &"hello".into()));
+
+    // Whatever another site has a browser send, and whoever has no token, is not heard.
+    let form = program(at).replace("application/json", "text/plain");
+    for (headers, code) in [
+        (format!("Host: {at}\r\nContent-Type: application/json\r\nOrigin: http://{at}\r\n"), "401"),
+        (browser.clone(), "403"),
+        (format!("{browser}Origin: http://evil.example\r\n"), "403"),
+        (format!("{browser}Origin: null\r\n"), "403"),
+        (own.replace("json", "x-www-form-urlencoded"), "415"),
+        (form, "415"),
+        (own.replace(&format!("Host: {at}"), "Host: evil.example"), "421"),
+    ] {
+        assert_eq!(post(&headers, &system_info("b")).await.code(), code, "{headers}");
+    }
+    for (body, code, why) in [
+        (system_info("c").replace("SystemInfo", "RebootSystem"), "403", "denied"),
+        ("nonsense".to_owned(), "400", "not_understood"),
+        ("x".repeat((256 << 10) + 1), "413", "too_long"),
+    ] {
+        let reply = post(&own, &body).await;
+        assert_eq!((reply.code(), &reply.json()["error"]["code"]), (code, &why.into()));
+    }
+    let nobody = ask(at, "POST /guests/nobody/command", &own, &system_info("d")).await;
+    assert_eq!((nobody.code(), &nobody.json()["error"]["code"]), ("404", &"unknown_guest".into()));
+
+    // What may be allowed is offered.
+    assert_eq!(get(at, "/actions").await.code(), "401");
+    let offer = ask(at, "GET /actions", &program(at), "").await.json();
+    let names: Vec<_> =
+        offer["actions"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["UnsafeCommand", "SystemInfo", "ServiceControl", "RestartServices"]);
+    relay.signal(Signal::INT);
+    let (code, log) = tokio::task::spawn_blocking(|| relay.end()).await.unwrap();
+    assert_eq!(code, Some(0));
+    let told = "sender=\"web page, 127.0.0.1:";
+    let line = log.lines().find(|line| line.contains("id=\"a\"")).expect("each is in the log");
+    assert!(line.contains(told) && line.contains("outcome=\"answered\""), "{line}");
+}
+
+#[tokio::test]
+async fn pages_have_no_more_than_sixteen_commands_in_flight() {
+    let place = Place::new();
+    let listeners = ["a", "b"].map(|vm| place.guest(vm));
+    let [at] = free();
+    let outputs = format!("{}{}", output(), page_with_commands(&place, at));
+    let _relay = place.relay("", &outputs);
+    let mut guests = Vec::new();
+    for listener in &listeners {
+        let mut guest = there(listener).await;
+        acknowledged(&mut guest, 1000).await; // so it is known to be there
+        guests.push(guest);
+    }
+    let post = async |vm: &str, id: &str| {
+        let first = format!("POST /guests/{vm}/command");
+        send(at, &first, &program(at), &system_info(id)).await
+    };
+    let (mut waiting, mut heard) = (Vec::new(), Vec::new());
+    for (vm, guest) in ["a", "b"].iter().zip(&mut guests) {
+        for number in 0..8 {
+            waiting.push(post(vm, &number.to_string()).await);
+            heard.push(command(guest).await);
+        }
+    }
+    let first_line = async |stream: &mut BufReader<TcpStream>| {
+        let mut line = String::new();
+        timeout(PATIENCE, stream.read_line(&mut line)).await.expect("an answer").unwrap();
+        line
+    };
+    let refused = first_line(&mut post("a", "more").await).await;
+    assert!(refused.contains(" 429 "), "{refused}");
+    // A page that is closed leaves its command in flight; an answer makes room.
+    drop(waiting.remove(8));
+    let refused = first_line(&mut post("a", "more").await).await;
+    assert!(refused.contains(" 429 "), "{refused}");
+    guests[0].answer(&heard[0], r#""success":true"#).await;
+    let answered = first_line(&mut waiting[0]).await;
+    assert!(answered.contains(" 200 "), "{answered}");
+    // Until the relay has seen that, the next one is refused.
+    let late = Instant::now() + PATIENCE;
+    let (mut next, heard) = loop {
+        let mut next = post("b", "next").await;
+        tokio::select! {
+            heard = command(&mut guests[1]) => break (next, heard),
+            refused = first_line(&mut next) => assert!(refused.contains(" 429 "), "{refused}"),
+        }
+        assert!(Instant::now() < late, "there is room");
+    };
+    assert_eq!(heard.body["id"], "next");
+    guests[1].answer(&heard, r#""success":true"#).await;
+    let answered = first_line(&mut next).await;
+    assert!(answered.contains(" 200 "), "{answered}");
+}
+
 #[test]
 fn a_page_that_others_could_read_is_not_served() {
     let place = Place::new();
@@ -257,7 +402,11 @@ fn a_page_that_others_could_read_is_not_served() {
     std::fs::write(&token, "short").unwrap();
     mode(0o600);
     let told = |web: &str, arguments: &[&str]| {
-        std::fs::write(&file, place.relay_file("", &format!("{}{web}", output()))).unwrap();
+        std::fs::write(
+            &file,
+            place.relay_file("secret = \"env:KEY\"", &format!("{}{web}", output())),
+        )
+        .unwrap();
         let mut command = host();
         command.args(["relay", "--config"]).arg(&file).args(arguments).stdin(Stdio::null());
         let output = command.output().unwrap();
@@ -265,6 +414,7 @@ fn a_page_that_others_could_read_is_not_served() {
     };
     let with_token =
         format!("[web]\naddress = \"0.0.0.0:8460\"\ntoken = \"file:{}\"\n", token.display());
+    let rules_and_token = format!("[commands]\n{with_token}");
     for (web, arguments, code, said) in [
         (
             "[web]\naddress = \"0.0.0.0:8460\"\n",
@@ -283,6 +433,21 @@ fn a_page_that_others_could_read_is_not_served() {
         ("[web]\n", &["--check"], 0, "is right"),
         (&with_token, &["--check"], 0, "is right"),
         (&with_token, &[], 71, "has less than 16 bytes"),
+        ("", &["--check", "--allow-commands"], 78, "there is no web page; add --web"),
+        (
+            &with_token,
+            &["--check", "--allow-commands"],
+            78,
+            "no rules say which commands are allowed; add a section",
+        ),
+        (
+            "[commands]\n[web]\n",
+            &["--check", "--allow-commands"],
+            78,
+            "there is no token; add token",
+        ),
+        (&rules_and_token, &["--check", "--allow-commands"], 0, "is right"),
+        (&rules_and_token, &["--check"], 0, "[commands] has no effect"),
     ] {
         let (ended, err) = told(web, arguments);
         assert!(ended == Some(code) && err.contains(said), "{web} {arguments:?}: {ended:?} {err}");
@@ -370,4 +535,75 @@ async fn in_a_browser_guests_are_rows_that_change_and_nothing_that_they_say_is_o
     browser.shows("document.querySelectorAll('#guest script, #guest img').length", 0).await;
     let complaints = &browser.complaints;
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[tokio::test]
+async fn in_a_browser_who_knows_the_token_sends_a_command_to_a_real_agent() {
+    if !has("chromium") {
+        return;
+    }
+    let place = Place::new();
+    let _agent = agent(&place, "web", SECRET);
+    let [at] = free();
+    let outputs = format!("{}{}", output(), page_with_commands(&place, at));
+    let _relay = place.relay("silence = \"1h\"", &outputs);
+    soon("the agent is there", || async {
+        let answer = ask(at, "POST /guests/web/command", &program(at), &system_info("0")).await;
+        if answer.code() == "200" { Ok(()) } else { Err(()) }
+    })
+    .await;
+
+    let mut browser = Browser::start().await;
+    browser.look("light", 1280).await;
+    browser.open(&format!("http://{at}/")).await;
+    browser.shows("document.querySelector('h1').textContent", "Guests").await;
+    let log_in = format!(
+        "document.getElementById('token').value = '{TOKEN}'; document.forms[0].requestSubmit()"
+    );
+    browser.value(&log_in).await;
+    browser.shows("document.querySelector('#guests tbody a')?.textContent", "web").await;
+    browser.value("document.querySelector('#guests tbody a').click()").await;
+    browser.shows("document.getElementById('run').textContent", "Run on web").await;
+    browser.shows("document.getElementById('commands').hidden", false).await;
+    let choose = |name: &str| {
+        format!(
+            "(action => {{ action.value = '{name}'; action.dispatchEvent(new Event('change')) }})(document.getElementById('action'))"
+        )
+    };
+    browser.value(&choose("SystemInfo")).await;
+    browser.value("document.getElementById('run').click()").await;
+    let outcome = |begin: &str| {
+        format!("document.getElementById('outcome').textContent.startsWith('{begin}')")
+    };
+    browser.shows(&outcome("SystemInfo succeeded after"), true).await;
+    browser
+        .shows("JSON.parse(document.getElementById('answer').textContent).os_type", "Linux")
+        .await;
+    browser.picture("command-light-1280").await;
+
+    // A command line, by keyboard; what it writes is text.
+    browser.value(&choose("UnsafeCommand")).await;
+    browser.value("document.querySelector('#parameters input').focus()").await;
+    let line = "echo '<b>written</b>'; exit 3";
+    browser.call("Input.insertText", serde_json::json!({ "text": line })).await;
+    browser.press("Enter").await;
+    browser.shows(&outcome("UnsafeCommand failed after"), true).await;
+    browser
+        .shows("document.getElementById('outcome').textContent.endsWith('exit code 3')", true)
+        .await;
+    let written = "document.getElementById('answer').textContent.includes('<b>written</b>')";
+    browser.shows(written, true).await;
+    browser.shows("document.querySelectorAll('#answer b').length", 0).await;
+    browser.look("dark", 400).await;
+    browser.picture("command-dark-400").await;
+    let overflow = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+    browser.shows(overflow, false).await;
+    let complaints = &browser.complaints;
+    assert!(complaints.is_empty(), "{complaints:?}");
+
+    // What the relay does not allow is told.
+    browser.value(&choose("ServiceControl")).await;
+    browser.value("document.getElementsByName('service')[0].value = 'ssh'; document.getElementsByName('operation')[0].value = 'restart'").await;
+    browser.value("document.getElementById('run').click()").await;
+    browser.shows(&outcome("ServiceControl did not get an answer: denied"), true).await;
 }

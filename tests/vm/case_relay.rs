@@ -78,7 +78,7 @@ impl Host {
         let text = format!(
             "site = \"lab\"\n[guests]\nsockets = {sockets:?}\nmaster = {master:?}\n\
              [nats]\nservers = \"nats://{}\"\n\
-             [nats.commands]\nallow = [\"UnsafeCommand\"]\nraw_shell = true\n\
+             commands = true\n[commands]\nallow = [\"UnsafeCommand\"]\nraw_shell = true\n\
              [[write]]\nprometheus = {{ address = \"{metrics}\" }}\n",
             nats.address
         );

@@ -12,7 +12,9 @@ use super::{Failed, print, say};
 use crate::agent;
 use crate::cli::{EXIT_CONFIG, EXIT_OUTPUT, EXIT_SPENT, EXIT_SYSTEM, complain, interrupted};
 use crate::commands::secret::harden;
-use crate::config::{OPEN_HELP, Web, load_relay};
+use crate::config::{
+    NO_RULES, NO_TOKEN, OPEN_HELP, RULES_HELP, RelayFile, TOKEN_HELP, Web, load_relay,
+};
 use crate::pipeline::{ExitStatus, Outcome};
 use crate::relay;
 use crate::relay::error::RelayError;
@@ -28,6 +30,10 @@ pub(super) struct Relay {
     #[arg(long, value_name = "ADDRESS:PORT")]
     web: Option<SocketAddr>,
 
+    /// Let the web page send those commands to guests that [commands] of the file allows; needs token in [web]
+    #[arg(long)]
+    allow_commands: bool,
+
     /// Check the file and exit
     #[arg(long)]
     check: bool,
@@ -35,6 +41,27 @@ pub(super) struct Relay {
     /// Print the key of a guest, which is derived from [guests] master, and exit; put it into the guest's agent.env
     #[arg(long, value_name = "VM", conflicts_with = "check")]
     key: Option<String>,
+}
+
+/// What is wrong with rules that nothing asks.
+const UNUSED_RULES: &str = "[commands] has no effect: add commands = true to [nats] or [web], or start with --allow-commands";
+
+/// Lets the web page of `file` take commands.
+///
+/// # Errors
+/// There is no page, no rule or no token.
+fn take_commands(file: &mut RelayFile) -> Result<(), String> {
+    let refuse = |what: &str, help: &str| Err(format!("--allow-commands: {what}; {help}"));
+    let has_rules = file.commands.is_some();
+    match &mut file.web {
+        None => refuse("there is no web page", "add --web ADDRESS:PORT, or [web] to the file"),
+        Some(_) if !has_rules => refuse(NO_RULES, RULES_HELP),
+        Some(web) if web.token.is_none() => refuse(NO_TOKEN, TOKEN_HELP),
+        Some(web) => {
+            web.commands = true;
+            Ok(())
+        }
+    }
 }
 
 impl Relay {
@@ -56,7 +83,13 @@ impl Relay {
                 return Err(failed(EXIT_CONFIG, what));
             }
         }
+        if self.allow_commands {
+            take_commands(&mut file).map_err(|what| failed(EXIT_CONFIG, what))?;
+        }
         if self.check {
+            if file.is_without_commands() {
+                complain(UNUSED_RULES);
+            }
             warnings.iter().for_each(|warning| complain(&warning.to_string()));
             say(&format!("{} is right", self.config.display()));
             return Ok(0);
@@ -86,6 +119,9 @@ impl Relay {
         let log = log.map_err(|what| failed(EXIT_CONFIG, what.to_string()))?.write_on(&runtime);
         for warning in &warnings {
             tracing::warn!("{}", warning.line());
+        }
+        if file.is_without_commands() {
+            tracing::warn!("{UNUSED_RULES}");
         }
         let stop = CancellationToken::new();
         let ended = runtime.block_on(async {

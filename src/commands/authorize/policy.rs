@@ -118,6 +118,15 @@ impl Policy {
         !deny.is_empty() || !allow.iter().any(any)
     }
 
+    /// Whether some request by one of these names of an action can be allowed; what is decided depends on its arguments, too.
+    pub fn may_allow(&self, names: &[&str]) -> bool {
+        let Rules { allow, deny, raw_shell, .. } = &self.rules;
+        let is_about = |rule: &&Rule| names.iter().any(|name| rule.action.matches(name));
+        let denies_all = |rule: &Rule| rule.arguments.is_empty() && is_about(&rule);
+        let is_off = names.contains(&RAW_COMMAND) && !raw_shell.on;
+        !is_off && allow.iter().any(|rule| is_about(&rule)) && !deny.iter().any(denies_all)
+    }
+
     /// The first rule that denies one of these.
     fn denied(&self, effects: &[Effect<'_>]) -> Option<Decision> {
         let denied = effects.iter().find_map(|effect| {

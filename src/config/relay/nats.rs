@@ -6,9 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use super::commands::RelayCommands;
+use super::commands::{taken, without_rules};
 use crate::commands::secret::SecretSource;
-use crate::config::table::some_table;
 use crate::config::units::{Period, Size};
 use crate::config::validate::{Broken, Step};
 use crate::config::value::{Problem, text};
@@ -44,14 +43,14 @@ pub struct Nats {
     /// Where the password of `user` is.
     #[serde(default)]
     pub secret: Option<SecretSource>,
-    /// What may be asked of guests; without it, nothing.
-    #[serde(default, deserialize_with = "some_table")]
-    pub commands: Option<RelayCommands>,
+    /// Whether commands for guests are taken over NATS, as far as `[commands]` allows them.
+    #[serde(default, deserialize_with = "taken")]
+    pub commands: bool,
 }
 
 impl Nats {
-    /// What is wrong with it as a whole; `signs` says whether guests have a key.
-    pub(super) fn check(&self, signs: bool) -> Vec<Broken> {
+    /// What is wrong with it as a whole; `has_rules` says whether the file has `[commands]`.
+    pub(super) fn check(&self, has_rules: bool) -> Vec<Broken> {
         let at = |key| [Step::Key("nats"), Step::Key(key)];
         let mut broken = Vec::new();
         if self.user.is_some() != self.secret.is_some() {
@@ -71,7 +70,9 @@ impl Nats {
             let what = "message ids cannot be known for longer than their lines are kept";
             broken.push(Broken::new(&at("duplicates"), what, "make it shorter than max_age"));
         }
-        broken.extend(self.commands.iter().flat_map(|commands| commands.check(signs)));
+        if self.commands && !has_rules {
+            broken.push(without_rules("nats"));
+        }
         broken
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use super::commands::{taken, without_rules};
 use crate::commands::secret::SecretSource;
 use crate::config::validate::{Broken, Step};
 use crate::config::value::{Problem, text};
@@ -22,12 +23,15 @@ pub struct Web {
     /// Names under which browsers may ask for the page, beside `localhost` and every IP address.
     #[serde(default, deserialize_with = "hosts")]
     pub hosts: Vec<String>,
+    /// Whether who knows the token may send commands to guests, as far as `[commands]` allows them.
+    #[serde(default, deserialize_with = "taken")]
+    pub commands: bool,
 }
 
 impl Web {
     /// At `address`, without a token.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, token: None, hosts: Vec::new() }
+        Self { address, token: None, hosts: Vec::new(), commands: false }
     }
 
     /// Whether other machines could read the page without a token.
@@ -35,13 +39,28 @@ impl Web {
         !self.address.ip().is_loopback() && self.token.is_none()
     }
 
-    pub(super) fn check(&self) -> Vec<Broken> {
-        match self.is_open() {
-            true => vec![Broken::new(&[Step::Key("web"), Step::Key("address")], OPEN, OPEN_HELP)],
-            false => Vec::new(),
+    /// What is wrong with it as a whole; `has_rules` says whether the file has `[commands]`.
+    pub(super) fn check(&self, has_rules: bool) -> Vec<Broken> {
+        let at = |key| [Step::Key("web"), Step::Key(key)];
+        let mut broken = Vec::new();
+        if self.is_open() {
+            broken.push(Broken::new(&at("address"), OPEN, OPEN_HELP));
         }
+        if self.commands && !has_rules {
+            broken.push(without_rules("web"));
+        }
+        if self.commands && self.token.is_none() {
+            broken.push(Broken::new(&at("commands"), NO_TOKEN, TOKEN_HELP));
+        }
+        broken
     }
 }
+
+/// What is wrong with commands without a token …
+pub const NO_TOKEN: &str = "every user of this machine could send commands, and there is no token";
+/// … and the remedy.
+pub const TOKEN_HELP: &str =
+    "add token = \"file:/etc/infiniservice-host/web\" to [web] (`openssl rand -hex 32`, mode 0600)";
 
 /// What is wrong with an address that is not loopback, without a token …
 const OPEN: &str = "other machines could read the page, and there is no token";

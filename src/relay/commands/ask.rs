@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subject;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::claim::Claims;
+use super::COMMAND_BYTES_MAX;
+use super::command::{Command, ReplyTo};
 use super::error::CommandError;
-use super::receive::Asked;
+use super::inbox::{Inbox, Undelivered};
 use super::record::Done;
-use super::reply::{self, Reply, Undelivered};
-use super::{COMMAND_BYTES_MAX, Connections};
+use super::reply::Reply;
 use crate::commands::authorize::policy::{self, Decision, Policy};
 use crate::commands::decode::{Decode, HostMessage};
 use crate::commands::verify::Verified;
@@ -45,8 +44,6 @@ const REPEAT_LAST: Duration = Duration::from_secs(60);
 pub(crate) struct Ask {
     policy: Policy,
     shared: Arc<Shared>,
-    claims: Claims,
-    connections: Connections,
     wrap: Wrap,
     stop: CancellationToken,
 }
@@ -60,40 +57,33 @@ struct Allowed {
 }
 
 impl Ask {
-    /// By the rules of `commands`, until `stop`.
-    pub(crate) fn new(
-        commands: &RelayCommands,
-        claims: Claims,
-        connections: Connections,
-        shared: Arc<Shared>,
-        stop: CancellationToken,
-    ) -> Self {
-        let (policy, wrap) = (commands.policy(), Wrap::new(&shared.fleet.site));
-        Self { policy, shared, claims, connections, wrap, stop }
+    /// By `rules`, until `stop`.
+    pub(crate) fn new(rules: &RelayCommands, shared: Arc<Shared>, stop: CancellationToken) -> Self {
+        let (policy, wrap) = (rules.policy(), Wrap::new(&shared.fleet.site));
+        Self { policy, shared, wrap, stop }
     }
 
     /// What became of a command; `None` where another relay deals with it.
-    async fn deal(&self, asked: Asked) -> Option<Done> {
-        let done = |outcome| Done {
-            vm: Arc::clone(&asked.vm),
-            id: None,
-            action: None,
-            outcome,
-            took: asked.at.elapsed(),
+    async fn deal(&self, command: Command) -> Option<Done> {
+        let Command { vm, payload, at, reply_to } = command;
+        let sender = reply_to.sender();
+        let done = |id, action, outcome| {
+            let (vm, took) = (Arc::clone(&vm), at.elapsed());
+            Some(Done { vm, sender, id, action, outcome, took })
         };
-        let Some(to) = asked.reply.clone().filter(reply::is_inbox) else {
-            return Some(done("no_inbox"));
-        };
-        let allowed = self.judge(&asked);
+        if matches!(reply_to, ReplyTo::NoInbox) {
+            return done(None, None, "no_inbox");
+        }
+        let allowed = self.judge(&payload);
         let limit = match &allowed {
-            Ok(allowed) => asked.at + allowed.timeout + GRACE,
-            Err(_) => asked.at + ERROR,
+            Ok(allowed) => at + allowed.timeout + GRACE,
+            Err(_) => at + ERROR,
         };
         let ready = match &allowed {
-            Ok(_) => self.guest(&asked).await,
+            Ok(_) => self.guest(&vm, at).await,
             Err(error) => Err(error.clone()),
         };
-        if !self.claims.claim(&asked, limit).await {
+        if !reply_to.is_ours(&vm, &payload, limit).await {
             return None;
         }
         let answer = match (&allowed, ready) {
@@ -101,21 +91,20 @@ impl Ask {
             (Err(error), _) => Err(error.clone()),
             (_, Err(error)) => Err(error),
         };
-        let outcome = self.reply(&asked, &to, answer, limit.max(asked.at + ERROR)).await;
+        let outcome = self.reply(&vm, reply_to, answer, limit.max(at + ERROR)).await;
         let (id, action) = allowed.ok().map(|allowed| (allowed.id, allowed.action)).unzip();
-        Some(Done { id, action, ..done(outcome) })
+        done(id, action, outcome)
     }
 
     /// Whether a command may be asked, as far as that can be known without the guest: what its words mean there is for the
     /// guest's own rules.
-    fn judge(&self, asked: &Asked) -> Result<Allowed, CommandError> {
-        let bytes = asked.payload.len();
-        if bytes > COMMAND_BYTES_MAX {
-            return Err(CommandError::TooLong { bytes });
+    fn judge(&self, payload: &[u8]) -> Result<Allowed, CommandError> {
+        if payload.len() > COMMAND_BYTES_MAX {
+            return Err(CommandError::TooLong);
         }
         let not_understood = |why: &str| CommandError::NotUnderstood(why.to_owned());
-        let payload = std::str::from_utf8(&asked.payload)
-            .map_err(|_| not_understood("the command is not UTF-8"))?;
+        let payload =
+            std::str::from_utf8(payload).map_err(|_| not_understood("the command is not UTF-8"))?;
         let (now, mut out) = (Instant::now(), Output::default());
         let (sent_ms, age) = (0, Duration::ZERO);
         let message = Verified { payload: payload.to_owned(), sent_ms, age, received: now };
@@ -145,9 +134,9 @@ impl Ask {
 
     /// The guest, once it can be asked. Where it cannot, the error comes late enough for a relay that can ask it to claim the
     /// command.
-    async fn guest(&self, asked: &Asked) -> Result<Arc<Guest>, CommandError> {
+    async fn guest(&self, vm: &str, came: Instant) -> Result<Arc<Guest>, CommandError> {
         loop {
-            let found = self.shared.fleet.find(&asked.vm);
+            let found = self.shared.fleet.find(vm);
             let presence = found.as_ref().map(|guest| guest.presence());
             let (error, patience) = match (presence, found) {
                 (Some(Presence::Ready), Some(guest)) => return Ok(guest),
@@ -155,7 +144,7 @@ impl Ask {
                 (Some(_), _) => (CommandError::NotConnected, NOT_CONNECTED),
                 (None, _) => (CommandError::UnknownGuest, UNKNOWN),
             };
-            if asked.at.elapsed() >= patience {
+            if came.elapsed() >= patience {
                 return Err(error);
             }
             sleep(LOOK).await;
@@ -194,38 +183,49 @@ impl Ask {
         }
     }
 
-    /// Replies, and gives the word for what became of it.
+    /// Replies, and gives the word for what became of the command.
     async fn reply(
         &self,
-        asked: &Asked,
-        to: &Subject,
+        vm: &str,
+        to: ReplyTo,
         answer: Result<Bytes, CommandError>,
         until: Instant,
     ) -> &'static str {
-        let error = |error: &CommandError| Reply::error(&self.shared.fleet.site, asked, error);
-        let (mut outcome, reply) = match &answer {
-            Ok(line) => ("answered", Reply::answer(&self.wrap, asked, line)),
-            Err(why) => (why.code(), error(why)),
+        let reply = match answer {
+            Ok(line) => Reply::answer(&self.wrap, vm, &line),
+            Err(why) => self.error(vm, why),
         };
-        let mut delivered = self.deliver(to, &reply, until).await;
-        if let Err(Undelivered::TooLarge) = delivered {
-            let why = CommandError::AnswerTooLarge { bytes: reply.bytes() };
-            outcome = why.code();
-            delivered = self.deliver(to, &error(&why), until).await;
-        }
+        let mut outcome = reply.outcome();
+        let delivered = match to {
+            ReplyTo::Page(page) => page.send(reply),
+            ReplyTo::NoInbox => Err(Undelivered::NotTaken),
+            ReplyTo::Inbox(inbox) => match self.deliver(&inbox, &reply, until).await {
+                Err(Undelivered::TooLarge) => {
+                    let bytes = reply.payload.len();
+                    let reply = self.error(vm, CommandError::AnswerTooLarge { bytes });
+                    outcome = reply.outcome();
+                    self.deliver(&inbox, &reply, until).await
+                }
+                delivered => delivered,
+            },
+        };
         match delivered {
             Ok(()) => outcome,
             Err(why) => {
-                tracing::debug!(vm = &*asked.vm, outcome, %why, "a reply was not delivered");
+                tracing::debug!(vm, outcome, %why, "a reply was not delivered");
                 "undelivered"
             }
         }
     }
 
+    fn error(&self, vm: &str, why: CommandError) -> Reply {
+        Reply::error(&self.shared.fleet.site, vm, why)
+    }
+
     /// Delivers a reply; at the stop it is tried once more, and no longer.
     async fn deliver(
         &self,
-        to: &Subject,
+        inbox: &Inbox,
         reply: &Reply,
         until: Instant,
     ) -> Result<(), Undelivered> {
@@ -235,33 +235,44 @@ impl Ask {
         };
         tokio::select! {
             biased;
-            delivered = reply::deliver(&self.connections, to, reply, until) => delivered,
+            delivered = inbox.deliver(reply, until) => delivered,
             () = last => Err(Undelivered::NotTaken),
         }
     }
 }
 
 impl Handler for Ask {
-    type In = Asked;
+    type In = Command;
     type Out = Done;
-    type Key = Arc<str>;
+    type Key = (Arc<str>, String);
 
-    fn key(&self, asked: &Asked) -> Arc<str> {
-        Arc::clone(&asked.vm)
+    fn key(&self, command: &Command) -> Self::Key {
+        (Arc::clone(&command.vm), command.reply_to.sender())
     }
 
-    fn handle(self: Arc<Self>, asked: Asked) -> BoxStream<'static, Done> {
-        let done = async move { self.deal(asked).await };
+    fn handle(self: Arc<Self>, command: Command) -> BoxStream<'static, Done> {
+        let done = async move { self.deal(command).await };
         stream::once(done).filter_map(std::future::ready).boxed()
     }
 
-    fn refuse(&self, asked: Asked) -> Vec<Done> {
-        let took = asked.at.elapsed();
-        vec![Done { vm: asked.vm, id: None, action: None, outcome: "dropped", took }]
+    /// A request of the page gets a reply; a client of NATS asks again.
+    fn refuse(&self, command: Command) -> Vec<Done> {
+        let Command { vm, at, reply_to, .. } = command;
+        let (sender, took) = (reply_to.sender(), at.elapsed());
+        let outcome = match reply_to {
+            ReplyTo::Page(page) => {
+                let reply = self.error(&vm, CommandError::TooMany);
+                let outcome = reply.outcome();
+                page.send(reply).map_or("undelivered", |()| outcome)
+            }
+            ReplyTo::Inbox(_) | ReplyTo::NoInbox => "dropped",
+        };
+        vec![Done { vm, sender, id: None, action: None, outcome, took }]
     }
 
-    fn broken(&self, vm: Arc<str>, panic: &str) -> Vec<Done> {
+    fn broken(&self, (vm, sender): Self::Key, panic: &str) -> Vec<Done> {
         tracing::error!(vm = &*vm, panic, "a command was lost to a fault of the relay");
-        vec![Done { vm, id: None, action: None, outcome: "broken", took: Duration::ZERO }]
+        let (outcome, took) = ("broken", Duration::ZERO);
+        vec![Done { vm, sender, id: None, action: None, outcome, took }]
     }
 }

@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Connections;
-use super::receive::Asked;
 use crate::pipeline::StageError;
 use crate::relay::connection::Connection;
 use crate::relay::subject;
@@ -72,14 +71,14 @@ impl Claims {
         Self { site: site.to_owned(), stream: name(stream), relay, connections }
     }
 
-    /// Whether this relay is the one that deals with `asked`. It is tried until `until` where NATS is away, and is not claimed
-    /// then.
+    /// Whether this relay is the one that deals with a command for the guest `vm`. `request` tells it from every other: its
+    /// subject, where its reply goes, and what it says. It is tried until `until` where NATS is away, and is not claimed then.
     ///
     /// A claim is published under the relay's own message id: one that is published again, since its acknowledgement was lost, is
     /// still the relay's own.
-    pub(crate) async fn claim(&self, asked: &Asked, until: Instant) -> bool {
-        let number = number(asked);
-        let subject = subject::of_claim(&self.site, &asked.vm, &number);
+    pub(crate) async fn claim(&self, vm: &str, request: [&[u8]; 3], until: Instant) -> bool {
+        let number = number(request);
+        let subject = subject::of_claim(&self.site, vm, &number);
         let once = async {
             loop {
                 match self.publish(&subject, &number).await {
@@ -88,7 +87,7 @@ impl Claims {
                         return false;
                     }
                     Err(error) => {
-                        tracing::debug!(vm = &*asked.vm, %error, "a command cannot be claimed");
+                        tracing::debug!(vm, %error, "a command cannot be claimed");
                         sleep(PAUSE).await;
                     }
                 }
@@ -108,11 +107,9 @@ impl Claims {
     }
 }
 
-/// What tells this request from every other: its subject, where its answer goes, and what it says.
-fn number(asked: &Asked) -> String {
-    let reply = asked.reply.as_ref().map(|reply| reply.as_bytes()).unwrap_or_default();
-    let parts = [asked.subject.as_bytes(), reply, &asked.payload];
-    let hasher = parts.iter().fold(Sha256::new(), |hasher, part| {
+/// A number of its own for each request.
+fn number(request: [&[u8]; 3]) -> String {
+    let hasher = request.iter().fold(Sha256::new(), |hasher, part| {
         hasher.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
     });
     hex(&hasher.finalize()[..16])

@@ -11,11 +11,8 @@ use super::COMMAND_BYTES_MAX;
 #[non_exhaustive]
 pub(crate) enum CommandError {
     /// It is too long.
-    #[error("the command has {bytes} bytes, and a relay takes {COMMAND_BYTES_MAX}; send less")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-    },
+    #[error("the command is too long: a relay takes {COMMAND_BYTES_MAX} bytes; send less")]
+    TooLong,
     /// It is no command, or one that no guest would understand.
     #[error("{0}")]
     NotUnderstood(String),
@@ -62,7 +59,7 @@ impl CommandError {
     /// The word that stands for it in replies, in the log and in metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::TooLong { .. } => "too_long",
+            Self::TooLong => "too_long",
             Self::NotUnderstood(_) => "not_understood",
             Self::Denied(_) => "denied",
             Self::TooMany => "too_many",
@@ -83,7 +80,7 @@ impl CommandError {
             Self::Denied(_) => 403,
             Self::UnknownGuest => 404,
             Self::OtherPayload => 409,
-            Self::TooLong { .. } => 413,
+            Self::TooLong => 413,
             Self::TooMany => 429,
             Self::NoKey | Self::AnswerTooLarge { .. } => 500,
             Self::NotConnected | Self::Stopping => 503,

@@ -1,63 +1,48 @@
-//! Receives commands: one subscription for all guests of the site, over a connection of its own, which lines do not delay.
+//! Receives commands over NATS: one subscription for all guests of the site, over a connection of its own, which lines do not delay.
 
 use std::sync::Arc;
 
-use async_nats::Subject;
 use async_stream::try_stream;
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::claim;
+use super::Connections;
+use super::claim::{self, Claims};
+use super::command::{Command, ReplyTo};
+use super::inbox::Inbox;
 use crate::config::Nats;
-use crate::pipeline::{EventCount, Source, StageError};
+use crate::pipeline::{Source, StageError};
 use crate::relay::connection::Connection;
 use crate::relay::subject;
 
-/// A command as it came.
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    /// The guest it is for.
-    pub vm: Arc<str>,
-    /// The subject it came on.
-    pub subject: Subject,
-    /// Where its answer goes.
-    pub reply: Option<Subject>,
-    /// The command; may hold secrets, so it is in no log.
-    pub payload: Bytes,
-    /// When it came.
-    pub at: Instant,
-}
-
-impl EventCount for Asked {}
-
-/// The source of commands. Each connection that it makes is handed on to the stages behind.
+/// The source of commands over NATS. Their replies go over its newest connection.
 pub(crate) struct Receive {
     settings: Nats,
     site: Arc<str>,
     connected: watch::Sender<Option<Connection>>,
+    connections: Connections,
+    claims: Arc<Claims>,
 }
 
 impl Receive {
-    /// Is not connected yet.
-    pub(crate) fn new(
-        settings: Nats,
-        site: Arc<str>,
-        connected: watch::Sender<Option<Connection>>,
-    ) -> Self {
-        Self { settings, site, connected }
+    /// Is not connected yet. `relay` is this relay's name in claims.
+    pub(crate) fn new(settings: Nats, site: Arc<str>, relay: String) -> Self {
+        let (connected, connections) = watch::channel(None);
+        let connections = Connections(connections);
+        let claims = Claims::new(&site, &settings.stream, relay, connections.clone()).into();
+        Self { settings, site, connected, connections, claims }
     }
 }
 
 impl Source for Receive {
-    type Out = Asked;
+    type Out = Command;
 
     fn detail(&self) -> String {
         format!("{}, {}", self.settings.servers.join(" "), subject::of_commands(&self.site))
     }
 
-    fn open(&mut self) -> impl Stream<Item = Result<Asked, StageError>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<Command, StageError>> + Send + '_ {
         try_stream! {
             let name = format!("infiniservice-host relay of {}: commands", self.site);
             let connection = Connection::open(&self.settings, name).await?;
@@ -76,13 +61,11 @@ impl Source for Receive {
                 let lost = || StageError::outside("the connection to NATS has ended");
                 let message = message.ok_or_else(lost)?;
                 let Some(vm) = subject::vm_of_command(&message.subject) else { continue };
-                yield Asked {
-                    vm: vm.into(),
-                    subject: message.subject,
-                    reply: message.reply,
-                    payload: message.payload,
-                    at: Instant::now(),
-                };
+                let Self { claims, connections, .. } = &*self;
+                let inbox = Inbox::new(message.subject, message.reply, claims, connections);
+                let reply_to = inbox.map_or(ReplyTo::NoInbox, ReplyTo::Inbox);
+                let payload = message.payload;
+                yield Command { vm: vm.into(), payload, at: Instant::now(), reply_to };
             }
         }
     }

@@ -11,11 +11,13 @@ use crate::relay::fleet::Fleet;
 pub(crate) struct Done {
     /// The guest.
     pub vm: Arc<str>,
+    /// Who sent it.
+    pub sender: String,
     /// Its id, where it was understood.
     pub id: Option<String>,
     /// What it asked for, where it was understood.
     pub action: Option<String>,
-    /// What became of it: `answered`, `undelivered` (no client took the reply), `dropped`, or the code of an error.
+    /// What became of it: `answered`, `undelivered` (no client took the reply), `no_inbox`, `dropped`, or the code of an error.
     pub outcome: &'static str,
     /// How long it took.
     pub took: Duration,
@@ -39,9 +41,9 @@ impl Sink for Record {
     type In = Done;
 
     async fn write(&mut self, done: &Done) -> Result<(), StageError> {
-        let Done { vm, id, action, outcome, took } = done;
+        let Done { vm, sender, id, action, outcome, took } = done;
         self.fleet.commands.count(outcome);
-        tracing::info!(vm = &**vm, id, action, outcome, ?took, "a command for a guest");
+        tracing::info!(vm = &**vm, sender, id, action, outcome, ?took, "a command for a guest");
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::HeaderMap;
-use hyper::header::{AUTHORIZATION, COOKIE, HOST};
+use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderValue, ORIGIN};
 use sha2::Sha256;
 
 use crate::commands::secret::Secret;
@@ -77,6 +77,19 @@ impl Access {
     }
 }
 
+/// Whether a request that changes something is the page's own, and not one that a page of another site has a browser make
+/// (CSRF): `Origin`, which every browser sends, is the host that it is sent to. A program sends none, but the token.
+pub(super) fn is_own(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    match (headers.contains_key(ORIGIN), text(ORIGIN), text(HOST)) {
+        (false, ..) => headers.contains_key(AUTHORIZATION),
+        (true, Some(origin), Some(host)) => {
+            origin.split_once("://").is_some_and(|(_, at)| at.eq_ignore_ascii_case(host))
+        }
+        _ => false,
+    }
+}
+
 /// The value of the cookie: HMAC-SHA256 of a text under the token, in hexadecimal digits.
 fn session(token: &Secret) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(token.expose()).ok();
@@ -111,7 +124,7 @@ fn decoded(value: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{HeaderName, HeaderValue};
+    use hyper::header::HeaderName;
 
     use super::*;
 
@@ -152,6 +165,22 @@ mod tests {
         }
         assert!(!access().knows_host(&HeaderMap::new()));
         assert!(!access().knows_host(&headers(&[(HOST, "localhost"), (HOST, "evil.example")])));
+    }
+
+    #[test]
+    fn what_another_site_sends_is_not_the_page_s_own() {
+        let from = |all: &[(HeaderName, &str)]| is_own(&headers(all));
+        let host = || (HOST, "relay.example:8460");
+        assert!(from(&[host(), (ORIGIN, "http://relay.example:8460")]));
+        assert!(from(&[(HOST, "relay.example"), (ORIGIN, "https://Relay.example")]));
+        assert!(from(&[host(), (AUTHORIZATION, "Bearer x")]), "a program");
+        for other in
+            ["http://relay.example", "http://evil.example", "null", "", "relay.example:8460"]
+        {
+            let token = (AUTHORIZATION, "Bearer x");
+            assert!(!from(&[host(), token, (ORIGIN, other)]), "{other}");
+        }
+        assert!(!from(&[host()]), "a browser that does not say where from");
     }
 
     #[test]

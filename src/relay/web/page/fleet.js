@@ -52,6 +52,7 @@
         return /[A-Za-z0-9_-]/.test(letter) ? letter : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
       })
       .join("");
+  const address = (vm) => `/guests/${escaped(vm)}`;
   const place = (vm) => `#/guest/${encodeURIComponent(vm)}`;
 
   // ---- the table
@@ -130,7 +131,8 @@
     const all = [...guests.values()];
     const count = (state) => all.filter((guest) => guest.state === state).length;
     const lost = all.reduce((sum, guest) => sum + guest.lost, 0);
-    set(id("counts"), `${all.length} guests: ${count("up")} up, ${count("down")} down, ${count("never")} never heard; ${lost.toLocaleString("en")} lost`);
+    const guestsOf = all.length === 1 ? "1 guest" : `${all.length} guests`;
+    set(id("counts"), `${guestsOf}: ${count("up")} up, ${count("down")} down, ${count("never")} never heard; ${lost.toLocaleString("en")} lost`);
     if (opened !== null) return;
     const wanted = id("filter").value.trim().toLowerCase();
     const fits = (guest) => [guest.vm, guest.state, guest.version ?? ""].some((text) => text.toLowerCase().includes(wanted));
@@ -245,7 +247,7 @@
     if (vm === null || asking) return;
     asking = true;
     try {
-      const answer = await fetch(`/guests/${escaped(vm)}`);
+      const answer = await fetch(address(vm));
       if (answer.status === 401) return location.assign("/login");
       const guest = answer.ok ? await answer.json() : null;
       if (vm !== opened) return;
@@ -270,6 +272,7 @@
     id("fleet").hidden = opened !== null;
     id("guest").hidden = opened === null;
     id("skip").textContent = opened === null ? "To the guests" : "To the guest";
+    Commands.open(opened, opened === null ? "" : `${address(opened)}/command`);
     document.title = opened === null ? "Guests" : `${opened} – guests`;
     if (opened !== null) {
       set(id("guest-title"), opened);
@@ -369,7 +372,8 @@
     id("main").focus();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && opened !== null) location.hash = "";
+    const isTyping = Boolean(document.activeElement?.closest("form"));
+    if (event.key === "Escape" && opened !== null && !isTyping) location.hash = "";
     if (event.key === "/" && opened === null && !(document.activeElement instanceof HTMLInputElement)) {
       event.preventDefault();
       id("filter").focus();
