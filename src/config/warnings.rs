@@ -43,7 +43,7 @@ fn without_a_place_in_the_format(file: &PipelineFile, warnings: &mut Vec<Broken>
     let other = "write format = \"json-lines\" in [serialize], or leave this out";
     for (index, enrich) in file.enrich.iter().enumerate() {
         let name = enrich.name();
-        if enrich.options().adds_words() && !formats.iter().any(|format| format.carries_tags()) {
+        if !formats.iter().any(|format| enrich.options().shows_in(*format)) {
             let message = format!("{the_format} no place for {name}: it is lost");
             warnings.push(Broken::new(&[Key("enrich"), Item(index), Key(name)], message, other));
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::group::{Group, OwnGroup, OwnGroups};
 use super::time::{Iso8601, iso8601, of_iso8601};
-use super::{Agent, Cpu, Disk, Host, Load, Memory, Network, Port, Pressure, Process};
+use super::{Agent, Cpu, Disk, Host, Load, Memory, Network, Port, Pressure, Process, Renames};
 
 /// One reading of the machine: the groups that one cadence read at one tick.
 ///
@@ -38,6 +38,9 @@ pub struct SystemMetrics {
     /// Fixed words of the operator: added by the `tags` enricher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Arc<BTreeMap<String, String>>>,
+    /// New names of its fields in `json-lines`: added by the `rename` enricher.
+    #[serde(skip)]
+    pub renames: Option<Arc<Renames>>,
     /// Processor use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Arc<Cpu>>,
@@ -87,6 +90,7 @@ impl SystemMetrics {
             sequence,
             identity: None,
             tags: None,
+            renames: None,
             cpu: None,
             memory: None,
             load: None,
@@ -141,7 +145,7 @@ impl SystemMetrics {
 /// that of the agent itself.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Read {
+pub(super) struct Read {
     #[serde(deserialize_with = "of_iso8601")]
     timestamp: SystemTime,
     sequence: u64,

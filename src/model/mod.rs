@@ -4,6 +4,7 @@
 //! spelled on a wire (that is [`crate::wire`]).
 
 mod batch;
+mod fields;
 mod group;
 mod rng;
 mod machine;
@@ -11,10 +12,12 @@ mod metrics;
 mod network;
 mod process;
 mod receipt;
+mod renames;
 mod time;
 mod keyword;
 
 pub use batch::{Batch, Frame};
+pub use fields::field_paths;
 pub use group::{AnyGroup, Field, Group, Kind, OwnGroup, OwnGroups};
 pub use keyword::Keyword;
 pub use machine::{
@@ -25,5 +28,6 @@ pub use metrics::{CollectError, Identity, SystemMetrics};
 pub use network::{Interface, InterfaceRates, Network, Port};
 pub use process::{Process, Rank};
 pub use receipt::{Receipt, Unacknowledged};
+pub use renames::Renames;
 pub use rng::Rng;
 pub use time::Iso8601;

@@ -11,6 +11,7 @@ use crate::pipeline::{Output, Transform};
 use crate::values::value::text_or_none;
 use crate::values::words::NONE;
 use crate::values::{Manual, Section, key};
+use crate::wire::Format;
 
 pub(super) const MANUAL: Manual = Manual {
     key: key("identity", "table, see below", NONE, "{}", "adds which machine this is"),
@@ -42,8 +43,8 @@ impl Options for IdentityOptions {
         Box::new(Identity::new((surroundings.identity)(self.vm_id.clone())))
     }
 
-    fn adds_words(&self) -> bool {
-        true
+    fn shows_in(&self, format: Format) -> bool {
+        format.carries_tags()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every enricher takes a reading and gives a reading, so they can stand in any order and any
 //! number. They share the groups they leave alone; a copy of a reading is a few reference counts.
 //!
-//! This module does not read the machine, does not wait, and does not know a wire format.
+//! This module does not read the machine, does not wait, and does not write a wire format.
 
 mod join;
 
@@ -16,6 +16,7 @@ pub use join::Join;
 use crate::model::{Group, Identity as MachineIdentity, SystemMetrics};
 use crate::pipeline::{Restore, StateStore, Stateful, Transform};
 use crate::values::{Key, Manual};
+use crate::wire::Format;
 
 /// Any of them, chosen at run time.
 pub type Enricher = Box<dyn Transform<In = SystemMetrics, Out = SystemMetrics>>;
@@ -44,9 +45,9 @@ pub trait Options {
         None
     }
 
-    /// Whether it adds words beside the groups, which a format may have no place for.
-    fn adds_words(&self) -> bool {
-        self.tags().is_some()
+    /// Whether lines of `format` have a place for what it adds.
+    fn shows_in(&self, format: Format) -> bool {
+        self.tags().is_none() || format.carries_tags()
     }
 
     /// The options that have no effect on this machine, which are likely mistakes.
@@ -139,6 +140,8 @@ enrichers! {
     select: Select(SelectOptions),
     /// Drops fields of each reading.
     drop: Drop(DropOptions),
+    /// Gives fields other names in `json-lines`.
+    rename: Rename(RenameOptions),
     /// Lets only what has changed through, and a full copy now and then.
     changes: Changes(ChangesOptions),
     /// Keeps the processes for which all conditions hold.
@@ -152,6 +155,7 @@ pub use drop::DropFields;
 pub use identity::Identity;
 pub use process_filter::ProcessFilter;
 pub use rates::Rates;
+pub use rename::RenameFields;
 pub use select::Select;
 pub use tags::Tags;
 pub use threshold::{Measure, Notify, Threshold};
