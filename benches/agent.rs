@@ -1,5 +1,6 @@
 //! What the agent costs the machine it runs on: the release binary as a child, against a host at a Unix
-//! socket, for a minute each (`SECONDS=…` for another time). Prints a table; judges nothing.
+//! socket, for a minute each (`SECONDS=…` for another time); the last one beside sysstat's `sadc`, which collects about the
+//! same into a file, where it is installed. Prints a table; judges nothing.
 #![allow(clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "../tests/support/mod.rs"]
@@ -10,8 +11,11 @@ use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use support::Running;
 use support::flows::{WHOLE, metrics};
 
@@ -32,16 +36,33 @@ fn main() {
         .count();
     println!("{processes} processes on this machine, {seconds} s each\n");
     println!("{:<34}{:>10}{:>12}{:>12}", "", "CPU, %", "RSS, MiB", "wake-ups/s");
-    measure("as shipped, every 30 s", "built-in:metrics.toml", folder.path(), true, seconds);
-    measure("as shipped, host absent", "built-in:metrics.toml", folder.path(), false, seconds);
-    let everything = everything.to_str().expect("a name");
-    measure("everything every second", everything, folder.path(), true, seconds);
+    let folder = folder.path();
+    let shipped = "built-in:metrics.toml";
+    let (agent, host) = start(shipped, folder, true);
+    measure(&[("as shipped, every 30 s", &agent)], seconds);
+    drop((agent, host));
+    let (agent, _) = start(shipped, folder, false);
+    measure(&[("as shipped, host absent", &agent)], seconds);
+    drop(agent);
+    let (agent, _host) = start(everything.to_str().expect("a name"), folder, true);
+    let ours = ("everything every second", &agent);
+    match sadc(&folder.join("sadc")) {
+        Some(sadc) => {
+            let cpu = measure(&[ours, ("sadc -S ALL 1", &sadc)], seconds);
+            println!("\nThe agent takes {:.2} times the processor time of sadc.", cpu[0] / cpu[1]);
+        }
+        None => {
+            measure(&[ours], seconds);
+            println!("\nWithout sadc: Debian has it in sysstat.");
+        }
+    }
 }
 
-fn measure(name: &str, pipelines: &str, folder: &Path, host: bool, seconds: u64) {
+/// An agent with these pipelines, and its host, if there is one.
+fn start(pipelines: &str, folder: &Path, has_host: bool) -> (Running, Option<JoinHandle<()>>) {
     let socket = folder.join("host.sock");
     let _ = fs::remove_file(&socket);
-    let listener = host.then(|| UnixListener::bind(&socket).expect("a socket"));
+    let listener = has_host.then(|| UnixListener::bind(&socket).expect("a socket"));
     let agent = Command::new(env!("CARGO_BIN_EXE_infiniservice"))
         .args(["run", "--pipelines", pipelines, "--port"])
         .arg(format!("unix:{}", socket.display()))
@@ -49,22 +70,36 @@ fn measure(name: &str, pipelines: &str, folder: &Path, host: bool, seconds: u64)
         .stderr(Stdio::null())
         .spawn()
         .expect("the agent");
-    let agent = Running(agent);
-    if let Some(listener) = listener {
+    let host = listener.map(|listener| {
         let (mut host, _) = listener.accept().expect("the agent comes");
-        std::thread::spawn(move || while matches!(host.read(&mut [0; 65_536]), Ok(1..)) {});
-    }
+        std::thread::spawn(move || while matches!(host.read(&mut [0; 65_536]), Ok(1..)) {})
+    });
+    (Running(agent), host)
+}
+
+/// `sadc`, each second, where a distribution has it.
+fn sadc(file: &Path) -> Option<Running> {
+    let places = ["/usr/lib/sysstat/sadc", "/usr/lib64/sa/sadc", "/usr/lib/sa/sadc"];
+    let program = places.iter().find(|place| Path::new(place).exists())?;
+    let child = Command::new(program).args(["-S", "ALL", "1"]).arg(file).spawn();
+    Some(Running(child.expect("sadc")))
+}
+
+/// Prints what each of them takes in the same time; returns their processor time, in percent of one processor.
+fn measure(programs: &[(&str, &Running)], seconds: u64) -> Vec<f64> {
     std::thread::sleep(Duration::from_secs(5)); // what starting costs is over
-    let before = cost(&agent);
+    let costs = || programs.iter().map(|(_, program)| cost(program)).collect::<Vec<_>>();
+    let before = costs();
     std::thread::sleep(Duration::from_secs(seconds));
-    let after = cost(&agent);
-    let (cpu, wakeups) = (after.cpu_seconds - before.cpu_seconds, after.wakeups - before.wakeups);
-    println!(
-        "{name:<34}{:>10.3}{:>12.2}{:>12.2}",
-        cpu * 100.0 / seconds as f64,
-        after.rss_peak_kib as f64 / 1024.0,
-        wakeups as f64 / seconds as f64,
-    );
+    let mut shares = Vec::new();
+    for (((name, _), before), after) in programs.iter().zip(before).zip(costs()) {
+        let cpu = (after.cpu_seconds - before.cpu_seconds) * 100.0 / seconds as f64;
+        let rss = after.rss_peak_kib as f64 / 1024.0;
+        let wakeups = (after.wakeups - before.wakeups) as f64 / seconds as f64;
+        println!("{name:<34}{cpu:>10.3}{rss:>12.2}{wakeups:>12.2}");
+        shares.push(cpu);
+    }
+    shares
 }
 
 struct Cost {
@@ -73,12 +108,20 @@ struct Cost {
     wakeups: u64,
 }
 
-/// Processor time; peak memory; voluntary context switches of the main thread, which runs every task.
-fn cost(agent: &Running) -> Cost {
+/// Processor time of all threads, ended ones too; peak memory; voluntary context switches of all threads that live.
+fn cost(program: &Running) -> Cost {
+    let pid = Pid::from_raw(program.0.id().cast_signed());
+    let time = clock_getcpuclockid(pid).and_then(clock_gettime).expect("a clock of the process");
+    let tasks = format!("/proc/{pid}/task");
+    let switches = |thread: String| {
+        let status = fs::read_to_string(format!("{tasks}/{thread}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or_default()
+    };
     Cost {
-        cpu_seconds: agent.ticks() as f64 / 100.0,
-        rss_peak_kib: agent.status("VmHWM:"),
-        wakeups: agent.status("voluntary_ctxt_switches:"),
+        cpu_seconds: time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9,
+        rss_peak_kib: program.status("VmHWM:"),
+        wakeups: entries(Path::new(&tasks)).map(switches).sum(),
     }
 }
 

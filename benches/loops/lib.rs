@@ -57,15 +57,17 @@ pub fn tag(line: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"site\":\"lab-1\",\"env\":\"prod\"}\n");
 }
 
-/// Each member validated and copied: without the lines whose level is `debug`, and `msg` as `message`.
+/// Each member validated and copied: without the lines whose level is `debug`, and `msg` as `message`. A line that is left out
+/// is validated to its end, too: the agent counts it as invalid if it is.
 pub fn filter_and_rename(line: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
+    let (start, mut is_kept) = (out.len(), true);
     out.push(b'{');
     for member in sonic_rs::to_object_iter(line) {
         let Ok((key, value)) = member else { return out.truncate(start) };
         let (raw, key) = (value.as_raw_str(), &*key);
-        if key == "level" && raw == "\"debug\"" {
-            return out.truncate(start);
+        is_kept &= key != "level" || raw != "\"debug\"";
+        if !is_kept {
+            continue;
         }
         if out.len() > start + 1 {
             out.push(b',');
@@ -75,5 +77,8 @@ pub fn filter_and_rename(line: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"\":");
         out.extend_from_slice(raw.as_bytes());
     }
-    out.extend_from_slice(b"}\n");
+    match is_kept {
+        true => out.extend_from_slice(b"}\n"),
+        false => out.truncate(start),
+    }
 }
