@@ -89,6 +89,9 @@ pub(crate) struct PortStatus {
     /// Whether something waits until the host has acknowledged more.
     #[serde(default)]
     pub waits_for_host: bool,
+    /// Whether the connected host was asked to acknowledge, and never has.
+    #[serde(default)]
+    pub never_acknowledged: bool,
 }
 
 /// One stage. The unit is the reading, or the message.
@@ -145,6 +148,7 @@ impl PortReport {
             is_full: counters.is_full.load(Relaxed),
             unacknowledged_bytes: counters.unacknowledged.load(Relaxed),
             waits_for_host: counters.is_waiting.load(Relaxed),
+            never_acknowledged: counters.never_acked.load(Relaxed),
         };
         ports.iter().map(status).collect()
     }
@@ -172,6 +176,7 @@ impl Status {
                 is_full: false,
                 unacknowledged_bytes: 512,
                 waits_for_host: false,
+                never_acknowledged: false,
             }],
             spools: Vec::new(),
             stages: Vec::new(),

@@ -257,6 +257,12 @@ impl AckTracker {
         (state.acked, state.has_acked)
     }
 
+    /// Whether this host was asked to acknowledge, and never has.
+    pub(super) fn never_acked(&self) -> bool {
+        let state = self.lock();
+        !state.has_acked && !state.pending.is_empty()
+    }
+
     /// Whether any host of this port has acknowledged.
     pub(super) fn any_host_acked(&self) -> bool {
         self.lock().any_host_acked

@@ -27,6 +27,8 @@ pub struct Counters {
     pub is_full: AtomicBool,
     /// Whether a frame waits now until more is acknowledged.
     pub is_waiting: AtomicBool,
+    /// Whether the connected host was asked to acknowledge, and never has.
+    pub never_acked: AtomicBool,
     /// Times the port's task was polled while the device was open.
     pub wakeups: AtomicU64,
 }

@@ -153,6 +153,7 @@ impl<'a> Session<'a> {
         let unacknowledged = window.written().saturating_sub(window.read());
         counters.unacknowledged.store(unacknowledged, Relaxed);
         counters.is_waiting.store(window.is_waiting(), Relaxed);
+        counters.never_acked.store(self.core.acks.never_acked(), Relaxed);
         counters.is_full.store(self.is_stalled, Relaxed);
         if result.is_pending() {
             self.set_alarm(cx);

@@ -1,5 +1,6 @@
 //! Durable frames, the window, and the port's own lines.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use infiniservice::port::{Audience, TrackedFrame, WINDOW_BYTES};
@@ -145,6 +146,7 @@ async fn a_host_that_never_answers_gets_a_window_a_second_and_acknowledges_by_be
     let seen = rig.seen().len();
     assert!((5 * WINDOW_BYTES..12 * WINDOW_BYTES).contains(&seen), "{seen} bytes in ten seconds");
     assert_eq!(*rig.read.borrow(), 0);
+    assert!(rig.counters.never_acked.load(Relaxed), "`diagnose` finds that");
     tokio::time::sleep(Duration::from_secs(22)).await;
     assert_eq!(*rig.read.borrow(), 0, "it may hang");
     rig.host.send(b"{}\n");
@@ -156,6 +158,9 @@ async fn a_host_that_never_answers_gets_a_window_a_second_and_acknowledges_by_be
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(*rig.read.borrow(), 2, "and one that never says anything is not doubted for ever");
     assert!(barriers(&rig) <= 64 + 2);
+    rig.answer();
+    settle().await;
+    assert!(!rig.counters.never_acked.load(Relaxed));
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,27 +54,26 @@ fn host(before: Option<&PortStatus>, now: &PortStatus) -> Option<Verdict> {
              tries it",
         ));
     }
-    let stands_still = before.is_some_and(|before| before.bytes_out == now.bytes_out);
-    let (cause, seen) = match (stands_still, now.is_full, now.waits_for_host) {
-        (true, true, _) => (
+    let before = before?;
+    let stands_still = before.bytes_out == now.bytes_out;
+    if stands_still && now.is_full {
+        return Some(Verdict::new(
             Cause::HostNotReading,
-            "the host has it open and reads nothing: the device is full".to_owned(),
-        ),
-        (true, false, true) => (
+            format!("port {name}: the host has it open and reads nothing: the device is full"),
+            "at the host: restart the program that holds the channel's socket",
+        ));
+    }
+    // A host that has never acknowledged still gets a window every second, so the port does not stand still.
+    let waits = before.waits_for_host && now.waits_for_host;
+    (waits && (stands_still || now.never_acknowledged)).then(|| {
+        Verdict::new(
             Cause::WindowExhausted,
             format!(
-                "{} bytes are written and the host has acknowledged none of them",
+                "port {name}: {} bytes are written and the host has acknowledged none of them",
                 now.unacknowledged_bytes
             ),
-        ),
-        _ => return None,
-    };
-    let next = match cause {
-        Cause::HostNotReading => "at the host: restart the program that holds the channel's socket",
-        _ => {
-            "at the host: the program must answer keep-alives (docs/delivery.md); without any answer the port goes on by time, \
-             slowly"
-        }
-    };
-    Some(Verdict::new(cause, format!("port {name}: {seen}"), next))
+            "at the host: the program must answer keep-alives (docs/delivery.md); without any answer the port goes on by \
+             time, slowly",
+        )
+    })
 }

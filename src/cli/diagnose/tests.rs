@@ -154,21 +154,26 @@ fn what_the_agent_tells_has_its_cause() {
         is_full: false,
         unacknowledged_bytes: 65_000,
         waits_for_host: false,
+        never_acknowledged: false,
     };
-    let of = |port: &PortStatus, dropped: &[(&str, u64)]| -> Vec<Cause> {
-        let before = status(well.clone(), &[]);
-        let verdicts = agent::running(&before, &status(port.clone(), dropped));
+    let between = |before: &PortStatus, now: &PortStatus, dropped: &[(&str, u64)]| -> Vec<Cause> {
+        let verdicts = agent::running(&status(before.clone(), &[]), &status(now.clone(), dropped));
         verdicts.iter().map(|verdict| verdict.cause).collect()
     };
+    let of = |port: &PortStatus, dropped: &[(&str, u64)]| between(&well, port, dropped);
     assert_eq!(of(&well, &[("blank", 3)]), []);
     let away = PortStatus { host_connected: false, ..well.clone() };
     assert_eq!(of(&away, &[]), [Cause::HostAbsent]);
     let full = PortStatus { is_full: true, ..well.clone() };
     assert_eq!(of(&full, &[]), [Cause::HostNotReading]);
-    let window = PortStatus { waits_for_host: true, ..well.clone() };
-    assert_eq!(of(&window, &[]), [Cause::WindowExhausted]);
-    let moves = PortStatus { bytes_out: 200, is_full: true, waits_for_host: true, ..well.clone() };
-    assert_eq!(of(&moves, &[]), []);
+    let waits = PortStatus { waits_for_host: true, ..well.clone() };
+    assert_eq!(of(&waits, &[]), [], "it may have begun to wait a moment ago");
+    assert_eq!(between(&waits, &waits, &[]), [Cause::WindowExhausted]);
+    let moves = PortStatus { bytes_out: 200, is_full: true, ..waits.clone() };
+    assert_eq!(between(&waits, &moves, &[]), []);
+    let by_time = PortStatus { never_acknowledged: true, is_full: false, ..moves };
+    assert_eq!(between(&waits, &by_time, &[]), [Cause::WindowExhausted]);
+    assert_eq!(of(&by_time, &[]), []);
     assert_eq!(of(&well, &[("stale", 1), ("forged", 2)]), [Cause::Secret, Cause::ClockSkew]);
     let closed = PortStatus { opened: false, host_connected: false, ..well.clone() };
     assert_eq!(of(&closed, &[]), [], "the machine says why");
