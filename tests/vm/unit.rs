@@ -2,6 +2,11 @@
 //! done before the agent starts, so that a change of the unit reaches every case.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::support::has;
 
 /// The unit, as it is shipped.
 pub const UNIT: &str =
@@ -131,4 +136,34 @@ fn the_shipped_unit_is_what_surrounds_the_agent_of_the_small_machine() {
     assert!(other.ends_with("sh -c 'ulimit -n 64; umask 0027; exec b c '"), "{other}");
     let unknown = || start("[Service]\nPrivateNetwork=yes\nExecStart=/a", "");
     assert!(std::panic::catch_unwind(unknown).is_err(), "nothing is left out unseen");
+}
+
+/// With the programs of this build in the places that the units name.
+#[test]
+fn systemd_knows_every_setting_of_the_shipped_units() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    for (name, program) in [
+        ("infiniservice.service", env!("CARGO_BIN_EXE_infiniservice")),
+        ("infiniservice-host.service", env!("CARGO_BIN_EXE_infiniservice-host")),
+    ] {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name);
+        let shipped = fs::read_to_string(shipped).expect("the unit is shipped");
+        let line = |line: &str| match line.split_once('=') {
+            Some((key @ ("ExecStart" | "ExecReload"), command)) => {
+                let arguments = command.split_once(' ').map_or("", |(_, arguments)| arguments);
+                format!("{key}={program} {arguments}\n")
+            }
+            _ => format!("{line}\n"),
+        };
+        let unit = folder.path().join(name);
+        fs::write(&unit, shipped.lines().map(line).collect::<String>()).expect("it can be written");
+        // Without the option, what it does not know is a warning and no failure.
+        let mut verify = Command::new("systemd-analyze");
+        let done = verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&unit).output();
+        let done = done.expect("it starts");
+        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    }
 }
