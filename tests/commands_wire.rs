@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use golden::{golden, inbound, outbound};
-use infiniservice::commands::decode::{Decode, HostMessage, Refusal};
+use infiniservice::commands::decode::Decode;
 use infiniservice::commands::receive::line_framer::Frame;
 use infiniservice::commands::reply::{CommandType, Outbound, Reply};
+use infiniservice::commands::request::{HostMessage, Refusal};
 use infiniservice::commands::secret::{Secret, harden};
 use infiniservice::commands::verify::{Verified, Verify};
 use infiniservice::pipeline::{EventCount, MemoryBudget, Output, Transform};
@@ -92,7 +93,7 @@ fn told(asked: &HostMessage) -> String {
         |refusal: &Refusal| format!("{} refused {}: {}", refusal.id, refusal.action, refusal.error);
     match asked {
         HostMessage::Request(one) => request(one),
-        HostMessage::Answer(one) => refusal(one),
+        HostMessage::Refused(one) => refusal(one),
         HostMessage::KeepAlive(number) => format!("keep_alive {number}"),
         HostMessage::KeepAliveAnswered(answer) => format!("answered {}", answer.number),
         HostMessage::Understands => "understands".to_owned(),
@@ -189,7 +190,7 @@ fn a_forged_replayed_stale_or_future_line_is_dropped_with_its_reason() {
 fn a_command_that_waited_longer_than_its_time_is_answered_and_not_run() {
     let payload = r#"{"type":"UnsafeCommand","id":"a1","raw_command":"reboot","timeout":30}"#;
     let asked = Flow::new(KEY).line(&seal(KEY, NOW - 200_000, "n1", payload));
-    let [HostMessage::Answer(refusal)] = &asked[..] else { panic!("{asked:?}") };
+    let [HostMessage::Refused(refusal)] = &asked[..] else { panic!("{asked:?}") };
     assert!(refusal.id == "a1" && refusal.error.starts_with("stale: it came 200 s after"));
 }
 

@@ -30,9 +30,9 @@ use infiniservice::commands::actions::updates::{
 };
 use infiniservice::commands::actions::users::UserList;
 use infiniservice::commands::argument::{Account, PackageName, Query, ServiceName};
-use infiniservice::commands::authorize::policy::{Decision, Policy, arguments, name};
+use infiniservice::commands::authorize::policy::{Decision, Policy};
 use infiniservice::commands::authorize::{Authorization, Authorize, AuthorizedMessage};
-use infiniservice::commands::decode::{HostMessage, Refusal};
+use infiniservice::commands::request::{HostMessage, Refusal};
 use infiniservice::commands::request::{RawCommand, Request, RequestKind, Script, Shell};
 use infiniservice::config::load;
 use infiniservice::model::Rank;
@@ -316,13 +316,13 @@ fn the_shipped_policy_allows_everything_that_can_be_asked() {
 #[test]
 fn every_request_goes_by_a_name_and_arguments_that_a_rule_can_say() {
     for request in everything() {
-        let (_, known) = rules().find(|(known, _)| *known == name(&request.kind)).unwrap();
-        let mut seen: Vec<_> = arguments(&request.kind).into_iter().map(|(name, _)| name).collect();
+        let (_, known) = rules().find(|(known, _)| *known == request.kind.name()).unwrap();
+        let mut seen: Vec<_> = request.kind.arguments().into_iter().map(|(name, _)| name).collect();
         seen.dedup();
         seen.sort();
         let mut known = known.to_vec();
         known.sort();
-        assert_eq!(seen, known, "{}", name(&request.kind));
+        assert_eq!(seen, known, "{}", request.kind.name());
     }
 }
 
@@ -376,7 +376,7 @@ fn everything_the_host_can_send_goes_through_the_gate_one_for_one() {
     );
     let shell = ruled(HostMessage::Request(raw(None, None)));
     assert!(matches!(&shell, AuthorizedMessage::Command(authorization) if denied(authorization)));
-    let unknown = ruled(HostMessage::Answer(refusal()));
+    let unknown = ruled(HostMessage::Refused(refusal()));
     assert!(
         matches!(&unknown, AuthorizedMessage::Command(authorization) if unclear(authorization))
     );
@@ -411,7 +411,7 @@ proptest! {
         let with = |deny: &[usize]| policy(&format!("allow = {}\ndeny = {}", list(&allow), list(deny)));
         let (fewer, more) = (with(&deny[1..]), with(&deny));
         for request in everything() {
-            let name = name(&request.kind);
+            let name = request.kind.name();
             let more = more.decide(&request).is_allowed();
             prop_assert!(!more || fewer.decide(&request).is_allowed());
             let is_in = |rules: &[usize]| rules.iter().any(|at| named(*at) == name);

@@ -1,6 +1,5 @@
 //! Builds the graphs of pipeline files, through the same typed builder that code uses.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,10 +7,11 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::command_flow::command_flow;
 use crate::agent::command_state::CommandState;
 use crate::agent::error::AgentError;
+use crate::agent::flow::{Built, Feed, Site, Trial};
 use crate::agent::port_registry::Ports;
 use crate::agent::status::StatusReport;
 use crate::commands::notify::agent_events::AgentEvents;
-use crate::config::{self, Delivery, Loaded, MemoryLimit, PipelineFile, Read, RecordsFile};
+use crate::config::{self, Delivery, Loaded, PipelineFile, Read, RecordsFile};
 use crate::files::StateFolder;
 use crate::files::identity::of_this_machine;
 use crate::metrics::batch::{Batcher, Limits};
@@ -23,8 +23,8 @@ use crate::metrics::{READINGS_WAITING, Stages, collect, through};
 use crate::model::{Frame, Group};
 use crate::pipeline::topology::Topology;
 use crate::pipeline::{
-    BoxSink, Context, Graph, MemoryBudget, Pipeline, Published, Ring, Segment, StageStats,
-    StateStore, Stateful, StatsRegistry, Subscriber, Task,
+    BoxSink, Graph, MemoryBudget, Pipeline, Published, Ring, Segment, StateStore, Stateful,
+    StatsRegistry, Task,
 };
 use crate::port::Target;
 use crate::records;
@@ -91,14 +91,6 @@ pub fn assemble(
     Ok(assembly)
 }
 
-/// What is different where a flow runs for a look only.
-pub struct Trial<'a> {
-    /// Each cadence ends after so many readings.
-    pub readings: u32,
-    /// Makes what stands in for an output.
-    pub sink: &'a dyn Fn(&config::Target) -> BoxSink<Frame>,
-}
-
 /// Builds `pipeline` as the agent would, but for `trial`: nothing is opened, and it ends by itself.
 ///
 /// # Errors
@@ -130,79 +122,6 @@ pub fn assemble_trial(
 
 /// Builds one flow.
 type Build<'a> = Box<dyn FnOnce(&mut Site<'_>) -> Result<Built, AgentError> + 'a>;
-
-/// The surroundings that a flow is built in.
-pub(super) struct Site<'a> {
-    /// The machine's name at its manager.
-    pub vm_id: Option<&'a str>,
-    /// The latest readings of the metrics flows.
-    pub latest: &'a Latest,
-    /// The ports it may write to.
-    pub ports: &'a mut Ports,
-    /// Counts what its stages do.
-    pub health: &'a StatsRegistry,
-    /// Ends its sources.
-    pub stop: &'a CancellationToken,
-    /// The state of the flow that it replaces.
-    pub state_store: &'a StateStore,
-    /// Bounds the bytes in its queues.
-    pub memory_budget: &'a MemoryBudget,
-    /// Keeps the positions of its sources.
-    pub state: Option<&'a StateFolder>,
-    /// The memory limit of the process.
-    pub limit: Option<&'a MemoryLimit>,
-    /// Takes the events of its stages, if a host may get them.
-    pub events: Option<&'a AgentEvents>,
-    /// Set where the flow runs for a look only.
-    pub trial: Option<&'a Trial<'a>>,
-    /// What the agent tells of itself.
-    pub status: &'a StatusReport,
-}
-
-impl Site<'_> {
-    /// The context of the pipeline `name` here.
-    pub(super) fn context(&self, name: &str) -> Context {
-        Context::new(name, self.health, self.stop)
-    }
-}
-
-/// A flow that is built and not started. Nothing else refers to it yet.
-pub(super) struct Built {
-    /// Its graphs.
-    pub graphs: Vec<Graph>,
-    /// The ports that it uses.
-    pub targets: Vec<Target>,
-    /// The feeds for ports.
-    plugs: Vec<Plug>,
-}
-
-struct Plug {
-    target: Target,
-    feed: String,
-    subscriber: Subscriber<Frame>,
-    keep: usize,
-    node: Arc<StageStats>,
-}
-
-impl Built {
-    /// A flow without metrics.
-    pub(super) fn of(graphs: Vec<Graph>, target: Target) -> Self {
-        Self { graphs, targets: vec![target], plugs: Vec::new() }
-    }
-
-    /// The names of its feeds, by port.
-    pub(super) fn feeds(&self) -> Vec<(Target, String)> {
-        self.plugs.iter().map(|plug| (plug.target.clone(), plug.feed.clone())).collect()
-    }
-
-    /// Connects its feeds to the ports. The flow that it replaces has ended.
-    pub(super) fn start(self, ports: &mut Ports, memory_budget: &MemoryBudget) -> Vec<Graph> {
-        for Plug { target, feed, subscriber, keep, node } in self.plugs {
-            ports.at(&target).telemetry.plug(&feed, subscriber, keep, node, memory_budget);
-        }
-        self.graphs
-    }
-}
 
 /// Builds the metrics flow of `pipeline`.
 ///
@@ -329,7 +248,7 @@ struct Outputs<'a> {
     /// The ports that it uses.
     targets: Vec<Target>,
     /// The feeds for ports.
-    plugs: Vec<Plug>,
+    feeds: Vec<Feed>,
     /// The most frames that wait for an only output, whatever its `keep`.
     waiting_max: usize,
 }
@@ -337,12 +256,12 @@ struct Outputs<'a> {
 impl<'a> Outputs<'a> {
     /// None yet.
     fn of(name: &'a str) -> Self {
-        Self { name, targets: Vec::new(), plugs: Vec::new(), waiting_max: usize::MAX }
+        Self { name, targets: Vec::new(), feeds: Vec::new(), waiting_max: usize::MAX }
     }
 
     /// The flow whose outputs all are in `graph`.
     fn built(self, graph: Graph) -> Built {
-        Built { graphs: vec![graph], targets: self.targets, plugs: self.plugs }
+        Built { graphs: vec![graph], targets: self.targets, feeds: self.feeds }
     }
 
     /// Adds the outputs of a flow. The only one, if it is no port, gets every frame.
@@ -384,8 +303,8 @@ impl<'a> Outputs<'a> {
                 let (subscriber, node) = published.subscribe_with_stats("port", target.to_string());
                 self.targets.push(target.clone());
                 // `--port` may stand for several ports of the file, so the name is made unique.
-                let feed = format!("{}/{}", self.name, self.plugs.len());
-                self.plugs.push(Plug { target, feed, subscriber, keep, node });
+                let name = format!("{}/{}", self.name, self.feeds.len());
+                self.feeds.push(Feed { target, name, subscriber, keep, node });
             }
         }
         Ok(published.graph())

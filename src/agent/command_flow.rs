@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::agent::assemble::{Built, Site};
 use crate::agent::command_state::CommandState;
 use crate::agent::error::AgentError;
+use crate::agent::flow::{Built, Site};
 use crate::agent::port_registry::Connection;
 use crate::commands::authorize::Authorize;
 use crate::commands::decode::Decode;
 use crate::commands::decode::ack_filter::AckFilter;
 use crate::commands::execute::Execute;
-use crate::commands::execute::executor::{LocalExecutor, Machine};
+use crate::commands::execute::executor::LocalExecutor;
+use crate::commands::execute::machine::Machine;
 use crate::commands::notify::agent_events::EventReceiver;
 use crate::commands::notify::drain_acks::DrainAcks;
 use crate::commands::notify::session_start::SessionStart;

@@ -20,6 +20,7 @@ pub(crate) mod status;
 mod clients;
 mod machine_watch;
 mod reload;
+mod flow;
 mod assemble;
 mod command_flow;
 mod command_state;
@@ -36,8 +37,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use allocator::settle as settle_memory;
-pub use assemble::{Assembly, Trial, assemble, assemble_trial, record_stages, stages};
+pub use assemble::{Assembly, assemble, assemble_trial, record_stages, stages};
 pub use error::AgentError;
+pub use flow::Trial;
 pub use log::{Log, LogError, Writing, say, start as start_log};
 pub use port_registry::{Connection, Ports};
 pub use reload::report::Report;

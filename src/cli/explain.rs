@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use super::{EXIT_CONFIG, StateOption, complain, load_or_report, refuse, say, unless};
 use crate::commands::actions::plan::Value;
 use crate::commands::authorize::dry_run::{DryRun, plan};
-use crate::commands::authorize::policy::{arguments, becomes, name};
 use crate::commands::authorize::{Authorization, Authorize, AuthorizedMessage, Permit};
-use crate::commands::decode::{Decode, HostMessage};
+use crate::commands::decode::Decode;
+use crate::commands::request::HostMessage;
 use crate::commands::request::{Request, RequestKind};
 use crate::commands::secret::Secret;
 use crate::commands::verify::Verified;
@@ -202,7 +202,7 @@ impl Explained {
 
     fn request(&mut self, request: &Request) {
         self.say("id", &request.id);
-        let arguments = arguments(&request.kind).into_iter().map(|(argument, value)| {
+        let arguments = request.kind.arguments().into_iter().map(|(argument, value)| {
             let value = match value {
                 Value::Is(text) => format!("{text:?}"),
                 Value::Everything => "everything".to_owned(),
@@ -210,8 +210,8 @@ impl Explained {
             format!("{} = {value}", argument.name())
         });
         let arguments: Vec<String> = arguments.collect();
-        let mut asked = name(&request.kind).to_owned();
-        if let Some(name) = becomes(&request.kind) {
+        let mut asked = request.kind.name().to_owned();
+        if let Some(name) = request.kind.alias_of() {
             asked = format!("{asked}, which is {name}");
         }
         if !arguments.is_empty() {

@@ -107,9 +107,6 @@ impl Outcome {
     }
 }
 
-/// Exit code after a timeout, as `timeout(1)` has it.
-pub const EXIT_TIMEOUT: i32 = 124;
-
 /// The outcome of a program; success is exit code 0.
 impl From<Finished> for Outcome {
     fn from(finished: Finished) -> Self {

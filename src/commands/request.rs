@@ -1,15 +1,55 @@
-//! The typed requests of the host.
+//! The messages of the host and the requests in them, typed and checked: what travels from decoding to execution.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::commands::actions::ActionRequest;
+use crate::commands::actions::plan::{Argument, Value};
 use crate::commands::argument::Account;
-use crate::pipeline::SharedReservation;
+use crate::pipeline::{EventCount, SharedReservation};
+use crate::wire::inbound::KeepAliveAnswer;
+
+pub use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
+pub use crate::commands::process::{RawCommand, Script, Shell};
+
+/// A decoded message of the host. One per message; [`Understands`](Self::Understands) may precede it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostMessage {
+    /// A request to run, and to reply to.
+    Request(Request),
+    /// A request that is refused; the refusal is the reply.
+    Refused(Refusal),
+    /// Reply at once with a `keep_alive` of the same number.
+    KeepAlive(u64),
+    /// The host acknowledges our `keep_alive` of this number, and everything before it.
+    KeepAliveAnswered(KeepAliveAnswer),
+    /// The host understands agent events and keep-alives that request an acknowledgement.
+    Understands,
+    /// Send metrics now.
+    MetricsNow,
+    /// Pending scripts to run and complete; empty if none are pending.
+    Scripts(Vec<Result<Request, Refusal>>),
+}
+
+/// A request that is refused without being tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// The id of the request, or of the script's execution.
+    pub id: String,
+    /// The requested action, if it could be read; otherwise the type of the message.
+    pub action: String,
+    /// The reason, as a sentence.
+    pub error: String,
+    /// Whether it is a pending script, whose reply is a completion.
+    pub is_script: bool,
+    /// Its memory reservation until it has a reply.
+    pub held: SharedReservation,
+}
+
+impl EventCount for HostMessage {}
 
 /// One request of the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,67 +139,48 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
+    /// The name of the action that is asked for, as the request has it. Rules match it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Action(action) => action.name(),
+            Self::Raw(_) => RAW_COMMAND,
+            Self::Script(_) => SCRIPT,
+        }
+    }
+
+    /// The action that this name is an alias of, if it is one. Rules match this name too.
+    pub fn alias_of(&self) -> Option<&str> {
+        match self {
+            Self::Action(action) => action.alias_of(),
+            Self::Raw(_) | Self::Script(_) => None,
+        }
+    }
+
+    /// The arguments that rules can match. One with several values is listed several times; one that the action lacks is
+    /// not listed.
+    pub fn arguments(&self) -> Vec<(Argument, Value<'_>)> {
+        let is = |text: &str| Value::Is(Cow::Owned(text.to_owned()));
+        let user = |user: &Option<Account>| {
+            (Argument::User, is(user.as_ref().map_or("root", |user| user.as_str())))
+        };
+        let shell = |shell: Shell| (Argument::Shell, is(shell.name()));
+        match self {
+            Self::Raw(raw) => {
+                let path = raw.working_dir.as_deref().unwrap_or(Path::new("/"));
+                vec![shell(raw.shell), (Argument::Path, Value::of_path(path)), user(&raw.run_as)]
+            }
+            Self::Script(script) => {
+                vec![(Argument::Name, is(&script.name)), shell(script.shell), user(&script.run_as)]
+            }
+            Self::Action(action) => action.plan().arguments,
+        }
+    }
+
     /// Whether it may change the machine; false only for read-only actions.
     pub fn changes_machine(&self) -> bool {
         match self {
             Self::Action(action) => action.plan().changes,
             Self::Raw(_) | Self::Script(_) => true,
         }
-    }
-}
-
-/// A command line for a shell.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RawCommand {
-    /// The command line; may hold secrets, so it is never in a log.
-    pub command: String,
-    /// Which shell.
-    pub shell: Shell,
-    /// Where it starts; must exist.
-    pub working_dir: Option<PathBuf>,
-    /// Added to the clean environment; may hold secrets.
-    pub environment: BTreeMap<String, String>,
-    /// As whom; root where absent.
-    pub run_as: Option<Account>,
-}
-
-/// A pending script. Its [`Request::id`] is the execution id.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Script {
-    /// Its name, for the log.
-    pub name: String,
-    /// Its text; may hold secrets.
-    pub content: String,
-    /// Which shell.
-    pub shell: Shell,
-    /// Values for its variables; may hold secrets.
-    pub inputs: BTreeMap<String, String>,
-    /// As whom; root where absent.
-    pub run_as: Option<Account>,
-}
-
-/// A shell by the names the host uses, in any case.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Shell {
-    /// `sh`: also where none is named.
-    #[default]
-    Sh,
-    /// `bash`.
-    Bash,
-    /// `cmd`: not on Linux.
-    Cmd,
-    /// `powershell` or `pwsh`.
-    PowerShell,
-}
-
-impl std::fmt::Debug for RawCommand {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawCommand").field("shell", &self.shell).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Script {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Script").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
@@ -14,14 +15,47 @@ use tokio::time::{Instant, timeout_at};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, Variant, connection};
 
-use crate::commands::actions::services::ServiceOperation;
-use crate::commands::process::ProcessError;
-
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 /// Signals that wait while a job is watched; more than the jobs one operation starts at once.
 const SIGNALS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// What to do with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceOperation {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop and start it.
+    Restart,
+    /// Start it at boot.
+    Enable,
+    /// Do not start it at boot.
+    Disable,
+    /// Tell how it is.
+    Status,
+}
+
+impl ServiceOperation {
+    /// Its name in rules and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// Whether systemd runs this machine: sd_booted(3).
+pub(crate) fn is_running() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
 
 /// One unit, as `ListUnits` reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,9 +147,9 @@ pub enum SystemdError {
     /// The processes are not in their scope yet.
     #[error("systemd did not take it over in time")]
     ScopeLate,
-    /// `systemctl` could not be run.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
+    /// `systemctl` could not be run, for this reason.
+    #[error("{0}")]
+    NotRun(String),
     /// `systemctl` failed and did not say why.
     #[error("systemctl ended with code {0}")]
     Systemctl(i32),

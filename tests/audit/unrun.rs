@@ -3,8 +3,8 @@
 use infiniservice::commands::audit::chain;
 use infiniservice::commands::audit::{Audit, WAITING_UNHEARD};
 use infiniservice::commands::authorize::Authorization;
-use infiniservice::commands::decode::Refusal;
 use infiniservice::commands::outcome::Outcome;
+use infiniservice::commands::request::Refusal;
 use infiniservice::commands::request_log::CUT;
 
 use super::{WIDE, lines, permit, place, remove};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use infiniservice::commands::actions::registry::rules;
-use infiniservice::commands::authorize::policy::name;
-use infiniservice::commands::decode::{Decode, HostMessage, RAW_COMMAND, SCRIPT};
+use infiniservice::commands::decode::Decode;
 use infiniservice::commands::request::Request;
+use infiniservice::commands::request::{HostMessage, RAW_COMMAND, SCRIPT};
 use infiniservice::commands::verify::Verified;
 use infiniservice::pipeline::{Output, Transform};
 use tokio::time::Instant;
@@ -34,7 +34,7 @@ fn asked_as(action: &str) -> Request {
 fn a_rule_on_any_name_that_a_file_may_say_is_about_what_is_asked_by_that_name() {
     for (known, has) in rules().filter(|(known, _)| ![RAW_COMMAND, SCRIPT].contains(known)) {
         let request = asked_as(known);
-        assert_eq!(name(&request.kind), known);
+        assert_eq!(request.kind.name(), known);
         let deny = policy(&format!("allow = [\"*\"]\ndeny = [{{ action = \"{known}\" }}]"));
         let why = format!("denied by commands.toml:4: {{ action = \"{known}\" }}");
         assert_eq!(decided(&deny, &request), why);

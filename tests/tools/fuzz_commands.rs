@@ -16,8 +16,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use infiniservice::commands::decode::{Decode, HostMessage};
+use infiniservice::commands::decode::Decode;
 use infiniservice::commands::receive::line_framer::Frame;
+use infiniservice::commands::request::HostMessage;
 use infiniservice::commands::secret::Secret;
 use infiniservice::commands::verify::Verify;
 use infiniservice::pipeline::{EventCount, Output, Transform};
@@ -176,7 +177,7 @@ impl Flow {
                     let _ = request.deadline();
                     self.tally.requests += 1;
                 }
-                HostMessage::Answer(refusal) => {
+                HostMessage::Refused(refusal) => {
                     assert!(!refusal.id.is_empty() && !refusal.error.is_empty());
                     self.tally.answers += 1;
                 }

@@ -27,10 +27,11 @@ use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::assemble::{Built, Site, metrics_flow, records_flow};
+use crate::agent::assemble::{metrics_flow, records_flow};
 use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, policy_stage};
 use crate::agent::command_state::{CommandState, limits};
 use crate::agent::error::AgentError;
+use crate::agent::flow::{Built, Site};
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
@@ -323,7 +324,7 @@ impl FlowManager {
         let New { key, wanted, built, mut tasks, stop, state_store } = new;
         let (mut targets, mut feeds) = (Vec::new(), Vec::new());
         if let Some(built) = built {
-            (targets, feeds) = (built.targets.clone(), built.feeds());
+            (targets, feeds) = (built.targets.clone(), built.feed_names());
             tasks.extend(
                 built
                     .start(&mut self.ports, &self.memory_budget)

@@ -17,7 +17,7 @@ use clap::Args;
 use self::error::InstallError;
 use self::tree::{Change, File, Kind, Tree};
 use super::{EXIT_SYSTEM, complain, init, refuse, say, unless};
-use crate::commands::actions::power;
+use crate::commands::systemd;
 use crate::config::DEFAULT_FOLDER;
 
 /// Where the unit has the executable.
@@ -213,7 +213,7 @@ fn finish(
 /// # Errors
 /// One that is there has failed, or takes too long: the first of them.
 fn steps(place: &Place, steps: &[&[&str]]) -> Result<(), InstallError> {
-    if place.root != Path::new("/") || !power::is_systemd() {
+    if place.root != Path::new("/") || !systemd::is_running() {
         return Ok(());
     }
     let mut result = Ok(());

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::packages::Root;
 use super::page::Name;
 use super::plan::{Argument, Effect, Plan};
+use super::root::Root;
 use super::{ActionError, Context, Done};
 use crate::commands::argument::ArgumentError;
 use crate::commands::outcome::Outcome;
@@ -125,7 +125,7 @@ impl ActionRequest {
     }
 
     /// The action's own name, if the request used an alias.
-    pub fn becomes(&self) -> Option<&str> {
+    pub fn alias_of(&self) -> Option<&str> {
         Some(self.action.name()).filter(|name| *name != &*self.asked)
     }
 
@@ -181,7 +181,7 @@ impl PartialEq for ActionRequest {
 /// `CleanTemporaryFiles = DiskCleanup { … }`, or the action alone.
 impl Debug for ActionRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.becomes().is_some() {
+        if self.alias_of().is_some() {
             write!(f, "{} = ", self.asked)?;
         }
         self.action.fmt(f)

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::packages::PackageError;
 use crate::commands::process::ProcessError;
 use crate::commands::systemd::SystemdError;
 
@@ -17,9 +16,9 @@ pub enum ActionError {
     /// A program could not be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A package manager failed.
+    /// A family of actions failed in its own way: a package manager.
     #[error(transparent)]
-    Package(#[from] PackageError),
+    Family(Box<dyn std::error::Error + Send + Sync>),
     /// systemd refused, or could not be reached.
     #[error(transparent)]
     Systemd(#[from] SystemdError),

@@ -6,6 +6,7 @@
 pub(crate) mod action;
 pub mod plan;
 pub(crate) mod page;
+pub mod root;
 pub mod registry;
 #[cfg(test)]
 mod manual;

@@ -1,6 +1,7 @@
 //! What an action would do, by its arguments alone: what rules, `explain` and the audit see of it.
 
 use std::borrow::Cow;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,22 @@ pub enum Value<'a> {
     Is(Cow<'a, str>),
     /// All possible values: `UpdateSystemSoftware` without a package, a path with `..`.
     Everything,
+}
+
+impl Value<'_> {
+    /// A path without `.` and double slashes, so that a detour does not change the text. A path with `..` could be
+    /// anywhere, because symbolic links on the way decide where it leads.
+    pub fn of_path(path: &Path) -> Self {
+        let mut plain = String::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(part) => plain.extend(["/", &part.to_string_lossy()]),
+                Component::ParentDir => return Self::Everything,
+                _ => {}
+            }
+        }
+        Self::Is(if plain.is_empty() { "/".into() } else { plain.into() })
+    }
 }
 
 /// What of a request a rule can look at, by the word that stands for it in a file.

@@ -1,6 +1,5 @@
 //! Restarts the machine. Does not send the answer that must leave before.
 
-use std::path::Path;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -16,6 +15,7 @@ use super::plan::Plan;
 use super::{Afterwards, Context, Done, blocking, find_program, program};
 use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, ProcessError, Program, Runner};
+use crate::commands::systemd;
 
 /// How long a program may take to hand the restart to the system.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ impl Action for RebootSystem {
     async fn run(&self, cx: &Context) -> Done {
         let force = self.force;
         let found = blocking(cx.deadline, "looking for a program that restarts", move || {
-            ways(force, is_systemd()).iter().any(|way| find_program(way[0]).is_some())
+            ways(force, systemd::is_running()).iter().any(|way| find_program(way[0]).is_some())
         });
         match found.await {
             Ok(true) => {
@@ -89,7 +89,7 @@ impl Action for RebootSystem {
 /// What each way answered, where none worked.
 pub async fn off(runner: &Runner) -> Result<(), ActionError> {
     let mut ways: Vec<&[&str]> = vec![&["shutdown", "-P", "now"], &["poweroff"]];
-    if is_systemd() {
+    if systemd::is_running() {
         ways.insert(0, &["systemctl", "--no-ask-password", "--no-wall", "-i", "poweroff"]);
     }
     tried("switch the machine off", ways, |program| runner.run(program).boxed()).await
@@ -101,13 +101,8 @@ pub async fn off(runner: &Runner) -> Result<(), ActionError> {
 /// # Errors
 /// What each way answered, where none worked.
 pub async fn reboot(force: bool, runner: &Runner) -> Result<(), ActionError> {
-    let systemd = is_systemd();
+    let systemd = systemd::is_running();
     tried("restart the machine", ways(force, systemd), |program| runner.run(program).boxed()).await
-}
-
-/// Whether systemd runs this machine: sd_booted(3).
-pub(crate) fn is_systemd() -> bool {
-    Path::new("/run/systemd/system").is_dir()
 }
 
 /// Tries one way after the other until one is accepted.

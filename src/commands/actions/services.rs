@@ -10,10 +10,11 @@ use super::ActionError;
 use super::action::{Action, NoArguments, Refused, SideEffects, Unfit};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Part, Plan, Value as Seen};
-use super::{Context, Done, find_program, power, systemctl};
+use super::{Context, Done, find_program, systemctl};
 use crate::commands::argument::{ArgumentError, ServiceName, shown, unit_of};
 use crate::commands::outcome::Outcome;
-use crate::commands::systemd::{Bus, Properties, SystemdError, Unit, UnitFile};
+pub use crate::commands::systemd::ServiceOperation;
+use crate::commands::systemd::{self, Bus, Properties, SystemdError, Unit, UnitFile};
 
 /// An array of `{name, display_name, description, status, startup_type, can_start, can_stop,
 /// can_restart, load_state, active_state, sub_state}`, in the order of names.
@@ -139,23 +140,6 @@ impl Action for ServiceControl {
     }
 }
 
-/// What to do with a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ServiceOperation {
-    /// Start it.
-    Start,
-    /// Stop it.
-    Stop,
-    /// Stop and start it.
-    Restart,
-    /// Start it at boot.
-    Enable,
-    /// Do not start it at boot.
-    Disable,
-    /// Tell how it is.
-    Status,
-}
-
 impl ServiceOperation {
     /// The operation of this name, in any case.
     fn named(name: &str) -> Result<Self, ArgumentError> {
@@ -167,18 +151,6 @@ impl ServiceOperation {
             given: shown(&name.to_ascii_lowercase()),
             choices: "start, stop, restart, enable, disable or status",
         })
-    }
-
-    /// Its name in rules and messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-            Self::Enable => "enable",
-            Self::Disable => "disable",
-            Self::Status => "status",
-        }
     }
 }
 
@@ -222,7 +194,7 @@ async fn side_effects(
     service: &ServiceName,
     operation: ServiceOperation,
 ) -> Result<Vec<Effect<'static>>, ActionError> {
-    if operation == ServiceOperation::Status || !power::is_systemd() {
+    if operation == ServiceOperation::Status || !systemd::is_running() {
         return Ok(Vec::new()); // without systemd the action fails by itself
     }
     let way = reach(cx).await?;
@@ -382,7 +354,7 @@ enum Way {
 }
 
 async fn reach(cx: &Context) -> Result<Way, SystemdError> {
-    if !power::is_systemd() {
+    if !systemd::is_running() {
         return Err(SystemdError::NotRunning);
     }
     match Bus::connect(cx.deadline).await {
@@ -615,7 +587,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_without_systemd_says_so_instead_of_listing_nothing() {
-        if power::is_systemd() {
+        if systemd::is_running() {
             eprintln!("skipped: this machine runs systemd");
             return;
         }

@@ -1,9 +1,8 @@
 //! systemd through `systemctl`, for where its bus cannot be reached. Does not know the bus.
 
-use super::services::ServiceOperation;
 use super::{Context, program};
 use crate::commands::process::{Exit, Finished};
-use crate::commands::systemd::{Properties, SystemdError, Unit, UnitFile};
+use crate::commands::systemd::{Properties, ServiceOperation, SystemdError, Unit, UnitFile};
 
 /// All units of one kind, as `ListUnits` of the bus reports them.
 pub(super) async fn units(cx: &Context, only: &[&str]) -> Result<Vec<Unit>, SystemdError> {
@@ -50,8 +49,9 @@ pub(super) async fn properties(
 }
 
 async fn ask(cx: &Context, arguments: &[&str]) -> Result<String, SystemdError> {
+    let ran = cx.runner.run(program("systemctl", arguments, cx.deadline)).await;
     let Finished { exit, stdout, stderr } =
-        cx.runner.run(program("systemctl", arguments, cx.deadline)).await?;
+        ran.map_err(|error| SystemdError::NotRun(error.to_string()))?;
     match exit {
         Exit::Code(0) => Ok(stdout.text),
         Exit::Code(code) => {
@@ -140,7 +140,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_systemctl_complains_of_is_the_reason() {
-        if super::super::find_program("systemctl").is_none() || super::super::power::is_systemd() {
+        if super::super::find_program("systemctl").is_none()
+            || crate::commands::systemd::is_running()
+        {
             eprintln!("skipped: there is no systemctl, or systemd runs");
             return;
         }

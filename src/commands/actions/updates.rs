@@ -2,7 +2,6 @@
 //! not restart the machine.
 
 use std::path::Path;
-use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::{Value, json};
@@ -11,7 +10,8 @@ use tokio::time::Instant;
 use super::action::{Action, NoArguments, SideEffects, Unfit};
 use super::packages::PackageError;
 use super::packages::{
-    self, Operation, PackageArguments, PastUpdate, RestartCheck, Root, needs_restarting,
+    self, Operation, PackageArguments, PastUpdate, RestartCheck, Root, index_age, needs_restarting,
+    wants_index,
 };
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Plan, Value as Seen};
@@ -21,9 +21,6 @@ use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Program};
 use crate::metrics::collect::Release;
 use crate::model::Iso8601;
-
-/// An index older than this is fetched anew before pending updates are reported.
-const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most past updates that are told, the newest first.
 const PAST_MAX: usize = 2_000;
@@ -261,13 +258,6 @@ pub async fn reboot_required(place: &Root, cx: &Context) -> (Option<bool>, Optio
     }
 }
 
-/// Whether [`check`] would first fetch the index anew: apt's, or the agent's own for pacman, when it is older
-/// than a day; dnf and zypper decide that themselves.
-pub(super) fn wants_index(place: &Root) -> bool {
-    place.driver().is_ok_and(|manager| !manager.fetches_index())
-        && index_age(place).is_none_or(|age| age > INDEX_OLD)
-}
-
 async fn past(place: &Root, cx: &Context) -> Result<Vec<PastUpdate>, PackageError> {
     let zone = off_worker(place, zone).await.unwrap_or_default();
     place.driver()?.history(place, cx, zone).await
@@ -289,11 +279,6 @@ fn zone(place: &Root) -> &'static str {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => "Z",
         Err(_) => "",
     }
-}
-
-/// How old the index is.
-fn index_age(place: &Root) -> Option<Duration> {
-    place.driver().ok()?.index_age(place)
 }
 
 /// The system's name by `os-release(5)`: `Debian GNU/Linux 12 (bookworm)`.

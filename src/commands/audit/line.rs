@@ -9,9 +9,8 @@ use tokio::task::yield_now;
 
 use crate::commands::actions::ActionRequest;
 use crate::commands::actions::plan::{Argument, Value};
-use crate::commands::authorize::policy;
-use crate::commands::decode::Refusal;
 use crate::commands::outcome::Outcome;
+use crate::commands::request::Refusal;
 use crate::commands::request::{Request, RequestKind};
 use crate::model::Iso8601;
 use crate::redact::redact;
@@ -78,7 +77,7 @@ impl Subject {
             _ => None,
         };
         let force = plan.as_ref().and_then(|plan| plan.force);
-        let seen = plan.map_or_else(|| policy::arguments(&request.kind), |plan| plan.arguments);
+        let seen = plan.map_or_else(|| request.kind.arguments(), |plan| plan.arguments);
         for (argument, value) in seen.into_iter().take(MANY) {
             let text = match &value {
                 Value::Is(text) => safe(text),
@@ -100,14 +99,14 @@ impl Subject {
         }
         let variables = variables.iter().take(MANY).map(|(name, value)| (safe(name), value.len()));
         Self {
-            becomes: order.and_then(ActionRequest::becomes).map(safe),
+            becomes: order.and_then(ActionRequest::alias_of).map(safe),
             arguments,
             command,
             variables: variables.collect(),
             user: Some(user),
             timeout_ms: Some(millis(request.timeout)),
             rule: Some(safe(rule)),
-            ..Self::named(&request.id, policy::name(&request.kind))
+            ..Self::named(&request.id, request.kind.name())
         }
     }
 

@@ -5,19 +5,18 @@
 use std::borrow::Cow;
 
 use crate::commands::actions::plan::{Effect, Part};
-use crate::commands::authorize::policy;
 use crate::commands::request::RequestKind;
 
 /// The effects that follow from the text of `request`; the requested one is first.
 pub(crate) fn effects(request: &RequestKind) -> Vec<Effect<'_>> {
-    let names = [Some(policy::name(request)), policy::becomes(request)];
+    let names = [Some(request.name()), request.alias_of()];
     let names = names.into_iter().flatten().map(Cow::from).collect();
     let (arguments, also) = match request {
         RequestKind::Action(action) => {
             let plan = action.plan();
             (plan.arguments, plan.effects)
         }
-        _ => (policy::arguments(request), Vec::new()),
+        _ => (request.arguments(), Vec::new()),
     };
     let requested = Effect { names, arguments, part: Part::Requested };
     std::iter::once(requested).chain(also).collect()

@@ -14,9 +14,8 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 use crate::commands::authorize::policy::{Decision, Policy};
-use crate::commands::decode::{self, HostMessage};
 use crate::commands::outcome::Outcome;
-use crate::commands::request::Request;
+use crate::commands::request::{HostMessage, Refusal, Request};
 use crate::pipeline::{EventCount, Output, Transform};
 use crate::sync::IgnorePoison;
 
@@ -78,7 +77,7 @@ pub enum Authorization {
     /// It does not run; the audit records the denial, and the reply says why.
     Denied(Box<Denial>),
     /// It could not be decoded; the reply says why.
-    Malformed(decode::Refusal),
+    Malformed(Refusal),
 }
 
 /// A [`HostMessage`] after the decision on each request in it.
@@ -198,7 +197,7 @@ impl Transform for Authorize {
     type Out = AuthorizedMessage;
 
     fn apply(&mut self, _now: Instant, input: &HostMessage, out: &mut Output<AuthorizedMessage>) {
-        let one = |script: &Result<Request, decode::Refusal>| match script {
+        let one = |script: &Result<Request, Refusal>| match script {
             Ok(request) => self.authorization(request),
             Err(refusal) => Authorization::Malformed(refusal.clone()),
         };
@@ -206,7 +205,7 @@ impl Transform for Authorize {
             HostMessage::Request(request) => {
                 AuthorizedMessage::Command(self.authorization(request))
             }
-            HostMessage::Answer(refusal) => {
+            HostMessage::Refused(refusal) => {
                 AuthorizedMessage::Command(Authorization::Malformed(refusal.clone()))
             }
             HostMessage::Scripts(scripts) => {

@@ -20,15 +20,13 @@
 //! does. There is no rule about its text, because a rule that denies `rm` would stop no one.
 
 use std::borrow::Cow;
-use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::rule::{Line, Rule, Rules};
 use crate::commands::actions::plan::{Argument, Effect, Part, Value};
-use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
 use crate::commands::argument::unit_of;
 use crate::commands::authorize::effects::effects;
-use crate::commands::request::{Request, RequestKind, Shell};
+use crate::commands::request::{RAW_COMMAND, Request, RequestKind};
 use crate::values::Glob;
 
 /// The rules of one file, and the longest timeout that it grants.
@@ -178,53 +176,6 @@ impl Policy {
     }
 }
 
-/// The requested action name, which rules match.
-pub fn name(request: &RequestKind) -> &str {
-    match request {
-        RequestKind::Action(action) => action.name(),
-        RequestKind::Raw(_) => RAW_COMMAND,
-        RequestKind::Script(_) => SCRIPT,
-    }
-}
-
-/// The action that this name is an alias of, if it is one; rules match this name too.
-pub fn becomes(request: &RequestKind) -> Option<&str> {
-    match request {
-        RequestKind::Action(action) => action.becomes(),
-        RequestKind::Raw(_) | RequestKind::Script(_) => None,
-    }
-}
-
-/// The arguments of a request that rules can match. One with several values is listed several times; one that the action
-/// lacks is not listed.
-pub fn arguments(request: &RequestKind) -> Vec<(Argument, Value<'_>)> {
-    let is = |text: &str| Value::Is(Cow::Owned(text.to_owned()));
-    let user = |user: &Option<crate::commands::argument::Account>| {
-        (Argument::User, is(user.as_ref().map_or("root", |user| user.as_str())))
-    };
-    let shell = |which: Shell| (Argument::Shell, is(shell_name(which)));
-    match request {
-        RequestKind::Raw(raw) => {
-            let path = raw.working_dir.as_deref().unwrap_or(Path::new("/"));
-            vec![shell(raw.shell), (Argument::Path, place(path)), user(&raw.run_as)]
-        }
-        RequestKind::Script(script) => {
-            vec![(Argument::Name, is(&script.name)), shell(script.shell), user(&script.run_as)]
-        }
-        RequestKind::Action(action) => action.plan().arguments,
-    }
-}
-
-/// The name of a shell in rules and messages.
-pub fn shell_name(shell: Shell) -> &'static str {
-    match shell {
-        Shell::Sh => "sh",
-        Shell::Bash => "bash",
-        Shell::Cmd => "cmd",
-        Shell::PowerShell => "powershell",
-    }
-}
-
 type ArgumentMatch = fn(&Glob, Argument, &[(Argument, Value<'_>)]) -> bool;
 
 /// Whether a rule matches an effect.
@@ -334,18 +285,4 @@ fn without_architecture(name: &str) -> &str {
         Some((name, architecture)) if ARCHITECTURES.contains(&architecture) => name,
         _ => name,
     }
-}
-
-/// A path without `.` and double slashes, so that a detour does not change the text. A path with `..` could be anywhere,
-/// because symbolic links on the way decide where it leads.
-fn place(path: &Path) -> Value<'_> {
-    let mut plain = String::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(part) => plain.extend(["/", &part.to_string_lossy()]),
-            Component::ParentDir => return Value::Everything,
-            _ => {}
-        }
-    }
-    Value::Is(if plain.is_empty() { "/".into() } else { plain.into() })
 }

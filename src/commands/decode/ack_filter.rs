@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::commands::decode::HostMessage;
+use crate::commands::request::HostMessage;
 use crate::pipeline::{Output, Transform};
 use crate::port::AckTracker;
 

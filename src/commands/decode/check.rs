@@ -3,17 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::DecodeError;
+use super::{DIRECTORY_MAX, DecodeError, VARIABLE_NAME_MAX, VARIABLES_MAX};
 use crate::commands::argument::{Account, ArgumentError, shown};
 use crate::commands::request::Shell;
 use crate::wire::raw::Raw;
-
-/// Variables that come with one command at most.
-pub(super) const VARIABLES_MAX: usize = 256;
-/// The longest name of a variable.
-pub(super) const VARIABLE_NAME_MAX: usize = 256;
-/// The longest path of a directory (`PATH_MAX` in linux/limits.h, which counts the NUL).
-pub(super) const DIRECTORY_MAX: usize = 4_095;
 
 /// A shell by its name in any case; `sh` where none is named.
 pub(super) fn shell(name: Option<&str>) -> Result<Shell, DecodeError> {

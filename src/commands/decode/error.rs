@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::check::{DIRECTORY_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX};
+use super::{DIRECTORY_MAX, VARIABLE_NAME_MAX, VARIABLES_MAX};
 use crate::commands::argument::ArgumentError;
 
 /// Why a command line or a script is refused: a sentence for the reply. It has no value of a variable.

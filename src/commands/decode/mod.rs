@@ -11,58 +11,31 @@ use std::time::Duration;
 use serde_json::Number;
 use tokio::time::Instant;
 
-pub use crate::commands::actions::registry::{RAW_COMMAND, SCRIPT};
 pub use error::DecodeError;
 
 use crate::commands::actions::registry;
 use crate::commands::argument::shown;
-use crate::commands::authorize::policy;
-use crate::commands::request::{RawCommand, Request, RequestKind, Script};
+use crate::commands::request::{
+    HostMessage, RAW_COMMAND, RawCommand, Refusal, Request, RequestKind, SCRIPT, Script,
+};
 use crate::commands::verify::Verified;
-use crate::pipeline::{EventCount, MemoryBudget, Output, SharedReservation, Transform};
+use crate::pipeline::{MemoryBudget, Output, SharedReservation, Transform};
 #[cfg(doc)]
 use crate::wire::inbound::SCRIPTS_TOLD_MAX;
 use crate::wire::inbound::{
-    self, KeepAliveAnswer, Message, PendingScript, PendingScripts, SCRIPTS_MAX, SafeCommand,
-    Unreadable, UnsafeCommand,
+    self, Message, PendingScript, PendingScripts, SCRIPTS_MAX, SafeCommand, Unreadable,
+    UnsafeCommand,
 };
-
-/// A decoded message of the host. One per message; [`Understands`](Self::Understands) may precede it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum HostMessage {
-    /// A request to run, and to reply to.
-    Request(Request),
-    /// A request that is refused; the refusal is the reply.
-    Answer(Refusal),
-    /// Reply at once with a `keep_alive` of the same number.
-    KeepAlive(u64),
-    /// The host acknowledges our `keep_alive` of this number, and everything before it.
-    KeepAliveAnswered(KeepAliveAnswer),
-    /// The host understands agent events and keep-alives that request an acknowledgement.
-    Understands,
-    /// Send metrics now.
-    MetricsNow,
-    /// Pending scripts to run and complete; empty if none are pending.
-    Scripts(Vec<Result<Request, Refusal>>),
-}
-
-/// A request that is refused without being tried.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
-    /// The id of the request, or of the script's execution.
-    pub id: String,
-    /// The requested action, if it could be read; otherwise the type of the message.
-    pub action: String,
-    /// The reason, as a sentence.
-    pub error: String,
-    /// Whether it is a pending script, whose reply is a completion.
-    pub is_script: bool,
-    /// Its memory reservation until it has a reply.
-    pub held: SharedReservation,
-}
 
 /// The error of a command without an action.
 const SAFE_COMMAND: &str = "SafeCommand";
+
+/// Variables that come with one command at most.
+const VARIABLES_MAX: usize = 256;
+/// The longest name of a variable.
+const VARIABLE_NAME_MAX: usize = 256;
+/// The longest path of a directory (`PATH_MAX` in linux/limits.h, which counts the NUL).
+const DIRECTORY_MAX: usize = 4_095;
 
 /// The shortest timeout of a request. The host writes whole seconds, so its 0 means that less than one is left.
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(500);
@@ -82,7 +55,7 @@ const REFUSAL_BYTES: usize = 384;
 /// Decodes messages into requests.
 ///
 /// # What it promises
-/// A command with an id is never dropped: an unknown, unreadable or invalid one becomes an [`HostMessage::Answer`] with
+/// A command with an id is never dropped: an unknown, unreadable or invalid one becomes an [`HostMessage::Refused`] with
 /// the reason. So does a command older than its timeout, which does not run: the host may still wait for it if it is
 /// wrong about this machine's clock. A message without an id is dropped as `unreadable`.
 ///
@@ -93,7 +66,8 @@ const REFUSAL_BYTES: usize = 384;
 /// Pending scripts do not expire: the host has marked them as running and waits for each.
 ///
 /// ```
-/// use infiniservice::commands::decode::{HostMessage, Decode};
+/// use infiniservice::commands::decode::Decode;
+/// use infiniservice::commands::request::HostMessage;
 /// use infiniservice::commands::verify::Verified;
 /// use infiniservice::pipeline::{Output, Transform};
 /// use std::time::Duration;
@@ -104,7 +78,7 @@ const REFUSAL_BYTES: usize = 384;
 /// let message = Verified { payload: payload.to_owned(), sent_ms: 0, age: Duration::ZERO, received: now };
 /// let mut out = Output::default();
 /// Decode::default().apply(now, &message, &mut out);
-/// let Some(HostMessage::Answer(refusal)) = out.drain().next() else { panic!() };
+/// let Some(HostMessage::Refused(refusal)) = out.drain().next() else { panic!() };
 /// assert_eq!(refusal.error, "the action \"Dance\" is not known to this agent");
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -136,7 +110,7 @@ impl Transform for Decode {
             Err(Unreadable { id: Some(id), kind, action, why }) => {
                 let action = action.or(kind).unwrap_or_else(|| "unknown".to_owned());
                 let error = format!("the message was not understood: {why}");
-                HostMessage::Answer(Refusal {
+                HostMessage::Refused(Refusal {
                     id,
                     action: shown(&action),
                     error,
@@ -149,8 +123,6 @@ impl Transform for Decode {
         out.push(asked);
     }
 }
-
-impl EventCount for HostMessage {}
 
 /// What a request is made from, beside what it says.
 struct Origin<'a> {
@@ -189,8 +161,8 @@ fn asked(
     match command.and_then(|request| in_time(request, from.message, now)) {
         Ok(request) if from.held.is_some() => HostMessage::Request(request),
         Ok(Request { id, kind, .. }) => {
-            let (action, error) = (policy::name(&kind).to_owned(), NO_MEMORY.to_owned());
-            HostMessage::Answer(Refusal {
+            let (action, error) = (kind.name().to_owned(), NO_MEMORY.to_owned());
+            HostMessage::Refused(Refusal {
                 id,
                 action,
                 error,
@@ -198,7 +170,7 @@ fn asked(
                 held: <_>::default(),
             })
         }
-        Err(refusal) => HostMessage::Answer(refusal),
+        Err(refusal) => HostMessage::Refused(refusal),
     }
 }
 
@@ -319,7 +291,7 @@ fn in_time(request: Request, from: &Verified, now: Instant) -> Result<Request, R
     if age < request.timeout {
         return Ok(request);
     }
-    let action = policy::name(&request.kind);
+    let action = request.kind.name();
     let (age, timeout) = (age.as_secs(), request.timeout.as_secs());
     let error = format!(
         "stale: it came {age} s after it was sent and its time is {timeout} s, so it was not run"

@@ -39,7 +39,7 @@ fn request(payload: Value) -> Request {
 
 fn refusal(payload: Value) -> Refusal {
     match asked(payload) {
-        HostMessage::Answer(refusal) => refusal,
+        HostMessage::Refused(refusal) => refusal,
         other => panic!("{other:?}"),
     }
 }
@@ -94,7 +94,7 @@ fn a_service_is_controlled_in_every_shape_the_host_has() {
     assert_eq!(action::<ServiceControl>(named).operation, ServiceOperation::Restart);
     let every = order(json!({"action": "RestartServices"}));
     assert!(matches!(every.refused(), Some(Refused::NotBuilt(_))));
-    assert_eq!((every.name(), every.becomes()), ("RestartServices", None));
+    assert_eq!((every.name(), every.alias_of()), ("RestartServices", None));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_wrong_argument_is_answered_with_its_reason() {
 #[test]
 fn an_answer_bears_the_id_even_of_half_a_message() {
     let answered = |payload: &str| match decode(payload, Duration::ZERO) {
-        Ok(HostMessage::Answer(refusal)) => refusal.id,
+        Ok(HostMessage::Refused(refusal)) => refusal.id,
         other => panic!("{payload}: {other:?}"),
     };
     for payload in [
@@ -231,7 +231,7 @@ fn an_id_that_is_a_number_is_taken_for_its_text() {
 #[test]
 fn an_answer_bears_the_action_as_the_host_wrote_it() {
     let of = |payload: &str| match decode(payload, Duration::from_secs(1)) {
-        Ok(HostMessage::Answer(refusal)) => (refusal.action, refusal.is_script),
+        Ok(HostMessage::Refused(refusal)) => (refusal.action, refusal.is_script),
         other => panic!("{payload}: {other:?}"),
     };
     for (command, action) in [
@@ -260,7 +260,7 @@ fn an_answer_bears_the_action_as_the_host_wrote_it() {
     late["timeout"] = 0.into();
     let late = decode(&late.to_string(), Duration::from_secs(9));
     assert!(
-        matches!(late, Ok(HostMessage::Answer(refusal)) if refusal.action == "CleanTemporaryFiles")
+        matches!(late, Ok(HostMessage::Refused(refusal)) if refusal.action == "CleanTemporaryFiles")
     );
 }
 
@@ -323,7 +323,7 @@ fn a_command_older_than_its_time_is_answered_and_not_run() {
     let at = |age| decode(&command, age).unwrap();
     let limit = Duration::from_secs(30);
     assert!(matches!(at(limit - Duration::from_millis(1)), HostMessage::Request(_)));
-    let HostMessage::Answer(stale) = at(limit) else { panic!() };
+    let HostMessage::Refused(stale) = at(limit) else { panic!() };
     assert_eq!((&*stale.id, &*stale.action), ("a1", "RebootSystem"));
     assert_eq!(
         stale.error,
@@ -492,7 +492,7 @@ fn the_first_place_that_has_an_argument_counts_and_one_that_is_wrong_is_told_by_
         (r#""params":{"sort_by":[0]}"#, r#""sort_by":"#, "a field is not of its kind"),
     ] {
         let payload = command(members);
-        let Ok(HostMessage::Answer(refusal)) = decode(&payload, Duration::ZERO) else { panic!() };
+        let Ok(HostMessage::Refused(refusal)) = decode(&payload, Duration::ZERO) else { panic!() };
         let end = payload.find(last).unwrap() + last.len();
         let expected = format!("the message was not understood: {why} (at character {end})");
         assert_eq!(refusal.error, expected, "{payload}");

@@ -4,6 +4,7 @@
 //! run one after the other, are in `scripts`.
 
 pub mod executor;
+pub mod machine;
 pub mod running;
 pub mod unit;
 
@@ -18,14 +19,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands::actions::{Afterwards, Done};
 use crate::commands::audit::Audit;
-use crate::commands::authorize::policy;
 use crate::commands::authorize::{Authorization, AuthorizedMessage, CurrentPolicy, Denial, Permit};
-use crate::commands::decode::Refusal;
 use crate::commands::execute::executor::Executor;
 use crate::commands::execute::running::Running;
-use crate::commands::outcome::{EXIT_TIMEOUT, Outcome};
-use crate::commands::process::ProgramOutput;
+use crate::commands::outcome::Outcome;
+use crate::commands::process::{EXIT_TIMEOUT, ProgramOutput};
 use crate::commands::reply::Outbound;
+use crate::commands::request::Refusal;
 use crate::commands::request::RequestKind;
 use crate::commands::request_log::{Claim, LogError, RequestLog};
 use crate::metrics::latest::Latest;
@@ -387,5 +387,5 @@ fn named(authorization: &Authorization) -> (String, String) {
 }
 
 fn action_of(what: &RequestKind) -> String {
-    policy::name(what).to_owned()
+    what.name().to_owned()
 }

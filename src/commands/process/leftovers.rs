@@ -9,7 +9,6 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::cgroup::Group;
-use crate::commands::actions::power;
 use crate::commands::systemd::{self, SystemdError};
 use crate::sync::IgnorePoison;
 
@@ -50,7 +49,7 @@ pub(super) fn ended(names: Vec<String>) -> String {
 pub(super) fn keep(group: Option<&Group>, names: Vec<String>) -> String {
     let kept = match group {
         None => Err("it has no control group".to_owned()),
-        Some(group) if power::is_systemd() => hand_over(group).map_err(|error| error.to_string()),
+        Some(group) if systemd::is_running() => hand_over(group).map_err(|error| error.to_string()),
         Some(group) => group.leave().map_err(|error| error.to_string()),
     };
     match kept {

@@ -36,7 +36,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::commands::argument::Account;
-use crate::commands::outcome::EXIT_TIMEOUT;
 
 pub use capture::{OutputStream, ProgramOutput};
 pub use error::ProcessError;
@@ -44,8 +43,11 @@ pub use leftovers::RunWarnings;
 pub use resolve::{PATH, find, installed};
 pub(super) use resolve::{directory, environment};
 pub use runner::{Runner, Settings};
-pub use shell::{Prepared, command_line, script};
+pub use shell::{Prepared, RawCommand, Script, Shell, command_line, script};
 pub(super) use user::variables;
+
+/// Exit code after a timeout, as `timeout(1)` has it.
+pub const EXIT_TIMEOUT: i32 = 124;
 
 /// What an [`Exit`] by signal has as exit code, as shells have it: this and the signal's number.
 const SIGNALLED: i32 = 128;

@@ -1,11 +1,15 @@
 //! Command lines and scripts as programs. Runs nothing, and no safe action comes this way.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{ProcessError, Program, installed, text};
-use crate::commands::request::{RawCommand, Script, Shell};
+use crate::commands::argument::Account;
 
 /// Carries a command line to its shell; gone before the line is run, so nothing of it sees the variable.
 const CARRIER: &str = "INFINISERVICE_COMMAND";
@@ -14,6 +18,74 @@ const RUN_CARRIED: &str = "eval \"unset INFINISERVICE_COMMAND; $INFINISERVICE_CO
 /// The longest command line that fits there: one argument or variable may have 32 pages
 /// (`MAX_ARG_STRLEN` of linux/binfmts.h), with its name and the NUL at its end.
 const CARRIED_MAX: usize = 32 * 4096 - CARRIER.len() - 2;
+
+/// A command line for a shell.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawCommand {
+    /// The command line; may hold secrets, so it is never in a log.
+    pub command: String,
+    /// Which shell.
+    pub shell: Shell,
+    /// Where it starts; must exist.
+    pub working_dir: Option<PathBuf>,
+    /// Added to the clean environment; may hold secrets.
+    pub environment: BTreeMap<String, String>,
+    /// As whom; root where absent.
+    pub run_as: Option<Account>,
+}
+
+/// A pending script. The id of its request is the execution id.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// Its name, for the log.
+    pub name: String,
+    /// Its text; may hold secrets.
+    pub content: String,
+    /// Which shell.
+    pub shell: Shell,
+    /// Values for its variables; may hold secrets.
+    pub inputs: BTreeMap<String, String>,
+    /// As whom; root where absent.
+    pub run_as: Option<Account>,
+}
+
+/// A shell by the names the host uses, in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shell {
+    /// `sh`: also where none is named.
+    #[default]
+    Sh,
+    /// `bash`.
+    Bash,
+    /// `cmd`: not on Linux.
+    Cmd,
+    /// `powershell` or `pwsh`.
+    PowerShell,
+}
+
+impl Shell {
+    /// Its name in rules and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sh => "sh",
+            Self::Bash => "bash",
+            Self::Cmd => "cmd",
+            Self::PowerShell => "powershell",
+        }
+    }
+}
+
+impl fmt::Debug for RawCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawCommand").field("shell", &self.shell).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("name", &self.name).finish_non_exhaustive()
+    }
+}
 
 /// A program for a text of the host, and what was changed in that text.
 #[derive(Clone)]
@@ -114,7 +186,6 @@ fn found(shell: Shell) -> Result<&'static str, ProcessError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::argument::Account;
     use std::path::Path;
 
     fn raw(command: &str, shell: Shell) -> RawCommand {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::commands::decode::{RAW_COMMAND, Refusal};
 use crate::commands::outcome::Outcome;
+use crate::commands::request::{RAW_COMMAND, Refusal};
 use crate::model::Frame;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
 use crate::spool::Kind;

@@ -5,9 +5,9 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::now_ms;
-use crate::commands::decode::SCRIPT;
 use crate::commands::outcome::Outcome;
 use crate::commands::reply::Outbound;
+use crate::commands::request::SCRIPT;
 use crate::record_file::{self, Head};
 
 /// The machine and boot that the file belongs to, and the time before which it is incomplete.

@@ -56,7 +56,6 @@ use self::event::{Accepted, Ended, Event, Progress, Session};
 use self::file::Disk;
 use self::state::State;
 use self::upgrade::Old;
-use crate::commands::authorize::policy;
 use crate::commands::reply::Outbound;
 use crate::commands::request::{Request, RequestKind};
 use crate::files::{StateFolder, Untrusted};
@@ -500,7 +499,7 @@ fn accepted(request: &Request) -> Accepted {
     let (digest, values) = payload::digests(&request.kind);
     Accepted {
         id: request.id.clone(),
-        action: policy::name(&request.kind).to_owned(),
+        action: request.kind.name().to_owned(),
         deadline_ms: has_begun.then(|| now_ms().saturating_add(left)),
         digest: Some(digest),
         values: Some(values),

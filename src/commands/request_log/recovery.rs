@@ -12,7 +12,7 @@ use super::state::Phase;
 use super::{Continued, Found, RequestLog, now_ms};
 use crate::commands::actions::Done;
 use crate::commands::audit::Audit;
-use crate::commands::outcome::EXIT_TIMEOUT;
+use crate::commands::process::EXIT_TIMEOUT;
 use crate::commands::reply::Outbound;
 
 /// The error of a request that had not started, and for which its host no longer waits.

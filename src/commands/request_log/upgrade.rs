@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::Live;
 use super::event::{Accepted, Ended, Progress};
-use crate::commands::decode::SCRIPT;
+use crate::commands::request::SCRIPT;
 use crate::files::{StateFolder, folder_of};
 use crate::redact::REDACTED;
 

@@ -15,8 +15,9 @@ use super::error::CommandError;
 use super::inbox::{Inbox, Undelivered};
 use super::record::Done;
 use super::reply::Reply;
-use crate::commands::authorize::policy::{self, Decision, Policy};
-use crate::commands::decode::{Decode, HostMessage};
+use crate::commands::authorize::policy::{Decision, Policy};
+use crate::commands::decode::Decode;
+use crate::commands::request::HostMessage;
 use crate::commands::verify::Verified;
 use crate::config::RelayCommands;
 use crate::host::GRACE;
@@ -111,7 +112,7 @@ impl Ask {
         Decode::default().apply(now, &message, &mut out);
         let request = match out.drain().next() {
             Some(HostMessage::Request(request)) => request,
-            Some(HostMessage::Answer(refusal)) => return Err(not_understood(&refusal.error)),
+            Some(HostMessage::Refused(refusal)) => return Err(not_understood(&refusal.error)),
             Some(_) => {
                 return Err(not_understood("a command is a SafeCommand or an UnsafeCommand"));
             }
@@ -127,7 +128,7 @@ impl Ask {
             let why = format!("denied: its timeout is longer than the {most:?} of relay.toml");
             return Err(CommandError::Denied(why));
         }
-        let action = policy::name(&request.kind).to_owned();
+        let action = request.kind.name().to_owned();
         let (id, timeout) = (request.id, request.timeout);
         Ok(Allowed { id, action, payload: payload.into(), timeout })
     }

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::super::packages::Root;
 use super::super::{
-    Context, blocking, find_program, power, program, sample, services as units, updates as pending,
+    Context, blocking, find_program, program, sample, services as units, updates as pending,
 };
 use super::{Check, Status};
 use crate::commands::process::Exit;
+use crate::commands::systemd;
 use crate::metrics::collect::{Collector, HostCollector, LoadCollector};
 use crate::model::Iso8601;
 
@@ -63,7 +64,7 @@ pub(super) async fn boot(cx: &Context) -> Check {
 /// that hold up the others.
 pub(super) async fn services(cx: &Context) -> Check {
     const NAME: &str = "critical_services";
-    if !power::is_systemd() {
+    if !systemd::is_running() {
         return Check::unavailable(
             NAME,
             "this machine does not run systemd, so no service can be asked for its state",
@@ -218,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_without_systemd_has_no_unit_that_failed_and_says_why() {
-        if power::is_systemd() {
+        if systemd::is_running() {
             eprintln!("skipped: this machine runs systemd");
             return;
         }

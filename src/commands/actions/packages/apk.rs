@@ -8,16 +8,12 @@ use super::super::Context;
 use super::PackageError;
 use super::deb822::{Stanza, read_stanzas};
 use super::manager::{Answer, PackageManager};
-use super::{Manager, Package, Root};
+use super::{Package, Root};
 
 /// `apk`: listed, not driven; no test could run it for real.
 pub(super) struct Apk;
 
 impl PackageManager for Apk {
-    fn manager(&self) -> Manager {
-        Manager::Apk
-    }
-
     fn tool(&self) -> &'static str {
         "apk"
     }

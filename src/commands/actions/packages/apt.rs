@@ -19,17 +19,13 @@ use super::history::{PastUpdate, apt_history};
 use super::manager::{Answer, LookCloser, PackageManager, Parse, RestartCheck};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::Upgrades;
-use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root, dpkg};
+use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, dpkg};
 use crate::commands::argument::{PackageName, Query};
 
 /// dpkg's database, `apt-get`.
 pub(super) struct Apt;
 
 impl PackageManager for Apt {
-    fn manager(&self) -> Manager {
-        Manager::Apt
-    }
-
     fn tool(&self) -> &'static str {
         "apt-get"
     }
@@ -360,7 +356,7 @@ mod tests {
         }
         let name = PackageName::new("sudo-").unwrap();
         let steps = steps(&place, Operation::Install(&name), deadline).unwrap();
-        assert_eq!(steps[0].kind, Kind::Known(vec!["sudo-:".into(), "sudo-:".into()]));
+        assert!(matches!(&steps[0].kind, Kind::Known(lines) if *lines == ["sudo-:", "sudo-:"]));
         assert_eq!(steps[0].argv(), ["apt-cache", "policy", "--", "sudo-"]);
     }
 

@@ -15,7 +15,7 @@ use super::history::{PastUpdate, dnf_history};
 use super::manager::{Answer, PackageManager, Parse};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root, rpm};
+use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, rpm};
 use crate::commands::argument::{PackageName, Query};
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
@@ -26,10 +26,6 @@ const FORMAT: &str = "%{name}\\t%{evr}\\t%{arch}\\t%{repoid}\\t%{downloadsize}\\
 pub(super) struct Dnf;
 
 impl PackageManager for Dnf {
-    fn manager(&self) -> Manager {
-        Manager::Dnf
-    }
-
     fn tool(&self) -> &'static str {
         "dnf"
     }
@@ -295,7 +291,7 @@ fn details(place: &Root, deadline: Instant, names: &[&str]) -> Step {
 fn dnf(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
     let mut arguments =
         vec!["--assumeyes".to_owned(), "--setopt=exit_on_lock=True".into(), "--color=never".into()];
-    arguments.extend((kind != Kind::Act).then(|| "--quiet".to_owned()));
+    arguments.extend((!matches!(kind, Kind::Act)).then(|| "--quiet".to_owned()));
     arguments.extend(place.elsewhere().map(|root| format!("--installroot={}", root.display())));
     arguments.extend(words.iter().map(|word| (*word).to_owned()));
     Step::new("dnf", arguments, deadline, kind)

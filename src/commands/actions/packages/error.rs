@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::root::Manager;
+use crate::commands::actions::ActionError;
 use crate::commands::process::ProcessError;
 
 /// Why a package manager could not do, or tell, what it was asked for: the end of a sentence for the reply.
@@ -23,12 +23,11 @@ pub enum PackageError {
     NoManager,
     /// This agent does not do that with this manager.
     #[error(
-        "cannot {task} with {0}: this agent drives apt-get, dnf, zypper and pacman only; run {0} in a script instead",
-        manager.driver().tool()
+        "cannot {task} with {tool}: this agent drives apt-get, dnf, zypper and pacman only; run {tool} in a script instead"
     )]
     NotDriven {
-        /// The manager.
-        manager: Manager,
+        /// The manager's tool.
+        tool: &'static str,
         /// What was asked for.
         task: &'static str,
     },
@@ -69,6 +68,12 @@ pub enum PackageError {
     /// Reading this took too long.
     #[error("reading {0} took longer than the command may")]
     Late(String),
+}
+
+impl From<PackageError> for ActionError {
+    fn from(error: PackageError) -> Self {
+        Self::Family(Box::new(error))
+    }
 }
 
 /// Replies take texts.

@@ -1,6 +1,6 @@
 //! Why a package manager failed, by what it said. Decides nothing.
 
-use crate::commands::outcome::EXIT_TIMEOUT;
+use crate::commands::process::EXIT_TIMEOUT;
 use crate::commands::process::{Exit, Finished};
 use crate::redact::redact;
 

@@ -8,10 +8,9 @@ use tokio::time::Instant;
 
 use super::super::Context;
 use super::history::PastUpdate;
-use super::root::{Manager, Root};
 use super::transaction::Step;
 use super::upgrades::Upgrades;
-use super::{Operation, Package, PackageError, Planned};
+use super::{Operation, Package, PackageError, Planned, Root};
 use crate::commands::argument::Query;
 
 /// What a package manager is asked for, once it has answered.
@@ -25,9 +24,6 @@ pub(in super::super) type LookCloser = fn(&Root, &mut [Package], std::time::Inst
 
 /// A package manager. The defaults are those of one that is not driven: its packages are listed, and the rest is refused.
 pub(in super::super) trait PackageManager: Sync {
-    /// Which it is.
-    fn manager(&self) -> Manager;
-
     /// The tool's name.
     fn tool(&self) -> &'static str;
 
@@ -48,7 +44,7 @@ pub(in super::super) trait PackageManager: Sync {
     ) -> Result<Vec<Step>, PackageError> {
         match change {
             Operation::List => Ok(Vec::new()),
-            _ => Err(PackageError::NotDriven { manager: self.manager(), task: change.doing() }),
+            _ => Err(PackageError::NotDriven { tool: self.tool(), task: change.doing() }),
         }
     }
 
@@ -64,12 +60,12 @@ pub(in super::super) trait PackageManager: Sync {
         _: &'a Context,
         _: &'a Query,
     ) -> Answer<'a, (Vec<Package>, usize)> {
-        refused(self.manager(), "search packages")
+        refused(self.tool(), "search packages")
     }
 
     /// The pending upgrades, with the bytes to fetch where `sizes` is wanted.
     fn pending<'a>(&self, _: &'a Root, _: &'a Context, _sizes: bool) -> Answer<'a, Upgrades> {
-        refused(self.manager(), "tell pending updates")
+        refused(self.tool(), "tell pending updates")
     }
 
     /// The past upgrades; times are those of the machine's clock, which ends with `zone`.
@@ -79,7 +75,7 @@ pub(in super::super) trait PackageManager: Sync {
         _: &'a Context,
         _zone: &'static str,
     ) -> Answer<'a, Vec<PastUpdate>> {
-        refused(self.manager(), "tell past updates")
+        refused(self.tool(), "tell past updates")
     }
 
     /// Whether it says which updates are for security.
@@ -148,6 +144,6 @@ pub(in super::super) fn needs_restarting(place: &Root) -> RestartCheck {
     }
 }
 
-fn refused<'a, T: Send + 'a>(manager: Manager, task: &'static str) -> Answer<'a, T> {
-    async move { Err(PackageError::NotDriven { manager, task }) }.boxed()
+fn refused<'a, T: Send + 'a>(tool: &'static str, task: &'static str) -> Answer<'a, T> {
+    async move { Err(PackageError::NotDriven { tool, task }) }.boxed()
 }

@@ -14,8 +14,9 @@ mod dnf;
 mod dpkg;
 mod history;
 mod manager;
+mod driver;
 mod pacman;
-mod root;
+mod detect;
 mod simulation;
 mod rpm;
 mod deb822;
@@ -26,17 +27,18 @@ mod zypper;
 
 use serde::Serialize;
 use serde_json::json;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
+pub use super::root::Root;
 pub use actions::{PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate};
 pub use deb822::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
+pub use detect::Manager;
 pub use error::PackageError;
 pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
 pub use operation::Operation;
-pub use root::{Manager, Root};
-pub use simulation::{ChangeKind, Planned, planned_changes_in};
-pub use transaction::{Step, steps};
+pub use simulation::{ChangeKind, Planned};
+pub use transaction::Step;
 pub use upgrades::{Upgrade, Upgrades};
 
 pub(super) use actions::{ASKS, LISTS, PackageArguments};
@@ -47,6 +49,9 @@ use super::plan::{Argument, Effect, Value};
 use super::{ActionError, Context};
 use crate::commands::argument::Query;
 use crate::commands::outcome::Outcome;
+
+/// An index older than this is fetched anew before pending updates are reported.
+const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most packages a search tells.
 pub const FOUND_MAX: usize = 200;
@@ -86,13 +91,49 @@ pub struct Package {
 pub(super) fn would_run(place: &Root, operation: Operation<'_>) -> Option<Vec<Vec<String>>> {
     let nominal = Instant::now() + transaction::NOMINAL;
     let first = match operation {
-        Operation::Check if super::updates::wants_index(place) => {
-            steps(place, Operation::Refresh, nominal).ok()?
-        }
+        Operation::Check if wants_index(place) => steps(place, Operation::Refresh, nominal).ok()?,
         _ => Vec::new(),
     };
     let steps = steps(place, operation, nominal).ok()?;
     Some(first.iter().chain(&steps).map(Step::argv).collect())
+}
+
+/// The steps of `change` in `place`, for the real run and for `explain` alike.
+///
+/// # Errors
+/// The sentence of an answer, where its manager cannot do that.
+pub fn steps(
+    place: &Root,
+    change: Operation<'_>,
+    deadline: Instant,
+) -> Result<Vec<Step>, PackageError> {
+    place.driver()?.steps(place, change, deadline)
+}
+
+/// What `change` would change in `place`. Where the change itself would first fetch what is known of packages, that is
+/// done.
+///
+/// # Errors
+/// The manager cannot tell.
+pub async fn planned_changes_in(
+    place: &Root,
+    cx: &Context,
+    change: Operation<'_>,
+) -> Result<Vec<Planned>, PackageError> {
+    let (steps, parse) = place.driver()?.simulation(place, change, cx.deadline);
+    simulation::simulate(cx, &steps, parse, change.name()).await
+}
+
+/// Whether the index is to be fetched anew before pending updates are told: apt's, or the agent's own for pacman, when it is
+/// older than a day; dnf and zypper decide that themselves.
+pub(super) fn wants_index(place: &Root) -> bool {
+    place.driver().is_ok_and(|manager| !manager.fetches_index())
+        && index_age(place).is_none_or(|age| age > INDEX_OLD)
+}
+
+/// How old the index is.
+pub(super) fn index_age(place: &Root) -> Option<Duration> {
+    place.driver().ok()?.index_age(place)
 }
 
 /// What a change to a package does to others, by the manager's own simulation.

@@ -37,7 +37,7 @@ use super::history::{HISTORY_MAX, PastUpdate, pacman_history};
 use super::manager::{Answer, PackageManager, Parse};
 use super::transaction::{Kind, Step, finished};
 use super::upgrades::Upgrades;
-use super::{ChangeKind, FOUND_MAX, Manager, Operation, Package, Planned, Root};
+use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::argument::{PackageName, Query};
 use crate::commands::process::Exit;
 
@@ -59,10 +59,6 @@ const FORMAT: &str = "%n %v %r %s";
 pub(super) struct Pacman;
 
 impl PackageManager for Pacman {
-    fn manager(&self) -> Manager {
-        Manager::Pacman
-    }
-
     fn tool(&self) -> &'static str {
         "pacman"
     }

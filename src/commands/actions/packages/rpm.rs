@@ -9,7 +9,7 @@ use super::super::Context;
 use super::PackageError;
 use super::manager::{Answer, PackageManager};
 use super::transaction::{Kind, Step, ask};
-use super::{Manager, Operation, Package, Root};
+use super::{Operation, Package, Root};
 use crate::commands::argument::PackageName;
 
 /// `--qf` of one package: `rpm(8)` QUERY, tags of `rpm --querytags`.
@@ -24,10 +24,6 @@ const PARTS: [&str; 6] = ["[a-f]*", "[g-k]*", "l*", "[m-o]*", "p*", "[!a-p]*"];
 pub(super) struct Yum;
 
 impl PackageManager for Yum {
-    fn manager(&self) -> Manager {
-        Manager::Yum
-    }
-
     fn tool(&self) -> &'static str {
         "yum"
     }
@@ -44,7 +40,7 @@ impl PackageManager for Yum {
     ) -> Result<Vec<Step>, PackageError> {
         match change {
             Operation::List => Ok(vec![query(place, deadline, &[])]),
-            _ => Err(PackageError::NotDriven { manager: Manager::Yum, task: change.doing() }),
+            _ => Err(PackageError::NotDriven { tool: self.tool(), task: change.doing() }),
         }
     }
 }

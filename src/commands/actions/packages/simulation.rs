@@ -2,8 +2,7 @@
 
 use super::super::Context;
 use super::PackageError;
-use super::transaction::finished;
-use super::{Operation, Root, run};
+use super::transaction::{Step, finished, run};
 use crate::commands::process::Exit;
 
 /// One package that would be changed.
@@ -32,20 +31,19 @@ impl Planned {
     }
 }
 
-/// What `change` would change in `place`. Where the change itself would first fetch what is known of packages, that is
-/// done.
+/// Runs the steps of a simulation, and reads what the last of them prints with `parse`. `name` is that of the package.
 ///
 /// # Errors
 /// The manager cannot tell.
-pub async fn planned_changes_in(
-    place: &Root,
+pub(super) async fn simulate(
     cx: &Context,
-    change: Operation<'_>,
+    steps: &[Step],
+    parse: fn(&str) -> Vec<Planned>,
+    name: &str,
 ) -> Result<Vec<Planned>, PackageError> {
-    let (steps, parse) = place.driver()?.simulation(place, change, cx.deadline);
     let Some((last, before)) = steps.split_last() else { return Ok(Vec::new()) };
     if !before.is_empty() {
-        let ready = run(cx, before, change.name()).await;
+        let ready = run(cx, before, name).await;
         if let Some(why) = ready.error.filter(|_| !ready.success) {
             return Err(PackageError::Failed(why));
         }
@@ -58,7 +56,7 @@ pub async fn planned_changes_in(
         _ => false,
     };
     if !done {
-        return Err(last.failure(&told, change.name()));
+        return Err(last.failure(&told, name));
     }
     if told.stdout.truncated {
         return Err(PackageError::TooManyChanges);

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Context;
 use super::PackageError;
-use super::{Operation, Root, failure, zypper};
+use super::failure;
 use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, Program};
 use crate::redact::redact_urls;
@@ -37,7 +37,7 @@ pub struct Step {
 }
 
 /// How the end of a step is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Kind {
     /// It changes the machine: waits for a lock, and is the answer.
     Act,
@@ -45,20 +45,8 @@ pub enum Kind {
     Ask,
     /// It must tell one of these lines, or the name is not known and nothing after it runs.
     Known(Vec<String>),
-    /// The same for a package of exactly this name in what zypper lists.
-    Listed(String),
-}
-
-/// The steps of `change` in `place`, for the real run and for `explain` alike.
-///
-/// # Errors
-/// The sentence of an answer, where its manager cannot do that.
-pub fn steps(
-    place: &Root,
-    change: Operation<'_>,
-    deadline: Instant,
-) -> Result<Vec<Step>, PackageError> {
-    place.driver()?.steps(place, change, deadline)
+    /// The same for a package of exactly this name, which this finds in what it prints.
+    Listed(String, fn(&str, &str) -> bool),
 }
 
 /// Runs steps one after the other; the last one is the answer, or the first that fails.
@@ -66,7 +54,7 @@ pub(crate) async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
     let mut answered = Outcome::text("there was nothing to do");
     for (number, step) in steps.iter().enumerate() {
         let tool = step.program.program.display().to_string();
-        if step.kind == Kind::Act {
+        if matches!(step.kind, Kind::Act) {
             let (number, of) = (number + 1, steps.len());
             tracing::info!(%tool, package = name, step = number, of, "package manager started");
         }
@@ -77,7 +65,7 @@ pub(crate) async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
         let said = &finished.stdout.text;
         let known = match &step.kind {
             Kind::Known(lines) => said.lines().any(|line| lines.iter().any(|known| known == line)),
-            Kind::Listed(name) => zypper::lists(said, name),
+            Kind::Listed(name, lists) => lists(said, name),
             Kind::Act | Kind::Ask => true,
         };
         let done = match finished.exit {
@@ -93,7 +81,7 @@ pub(crate) async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
         if done {
             (answered.success, answered.error) = (true, None);
         }
-        if step.kind == Kind::Act {
+        if matches!(step.kind, Kind::Act) {
             let why = answered.error.as_deref().unwrap_or_default();
             tracing::info!(%tool, package = name, done = answered.success, why, "package manager ended");
         }

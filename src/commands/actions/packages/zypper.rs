@@ -29,11 +29,10 @@ use super::history::{HISTORY_MAX, PastUpdate, zypper_history};
 use super::manager::{Answer, PackageManager, Parse, RestartCheck};
 use super::transaction::{Kind, Step, ask};
 use super::upgrades::{Upgrade, Upgrades};
-use super::{FOUND_MAX, Manager, Operation, Package, Root, rpm};
+use super::{FOUND_MAX, Operation, Package, Root, rpm};
 use crate::commands::argument::{PackageName, Query};
 
-pub(super) use output::lists;
-use output::planned;
+use output::{lists, planned};
 
 /// The most words of a query: each is searched by itself, because zypper finds what has *any* of several.
 const WORDS_MAX: usize = 8;
@@ -56,10 +55,6 @@ const STALE: [i32; 2] = [4, SKIPPED];
 pub(super) struct Zypper;
 
 impl PackageManager for Zypper {
-    fn manager(&self) -> Manager {
-        Manager::Zypper
-    }
-
     fn tool(&self) -> &'static str {
         "zypper"
     }
@@ -283,7 +278,7 @@ fn words(query: &Query) -> Vec<&str> {
 /// Asks whether exactly this is the name, or name and architecture, of a package in a repository.
 fn offered(place: &Root, deadline: Instant, name: &PackageName) -> Step {
     let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
-    let kind = Kind::Listed(name.to_string());
+    let kind = Kind::Listed(name.to_string(), lists);
     zypper(place, deadline, &[&words, &[name.as_str()][..]].concat(), kind).fine(&[SKIPPED])
 }
 

@@ -38,12 +38,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::manager::Service;
 use self::message::{FromUnit, Order, Portable, ToUnit, line, monotonic_us, next_of_unit};
-use super::executor::{Judge, Machine};
-use crate::commands::actions::{Done, power};
+use super::machine::{Judge, Machine};
+use crate::commands::actions::Done;
 use crate::commands::outcome::Outcome;
 use crate::commands::process::ProgramOutput;
 use crate::commands::request::RequestKind;
 use crate::commands::request_log::{Continued, Found};
+use crate::commands::systemd;
 use crate::files::StateFolder;
 
 /// How long an agent that stops waits for what ends at this moment, as where the machine goes down.
@@ -79,7 +80,7 @@ impl Units {
     pub fn find(state: &StateFolder) -> Option<Self> {
         let is_service = std::env::var_os("NOTIFY_SOCKET").is_some_and(|name| !name.is_empty());
         let is_root = rustix::process::geteuid().is_root();
-        (is_service && is_root && power::is_systemd())
+        (is_service && is_root && systemd::is_running())
             .then(|| Self { continued: Continued::of(state) })
     }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::message::{FromUnit, Order, ToUnit, line, monotonic_us, news, next_line};
-use crate::commands::execute::executor::{Judge, Machine};
+use crate::commands::execute::machine::{Judge, Machine};
 use crate::commands::outcome::Outcome;
 use crate::commands::process::{ProgramOutput, Runner, Settings};
 use crate::commands::secret;

@@ -7,7 +7,7 @@ use super::super::upgrades::Upgrade;
 use super::super::{ChangeKind, Package, Planned};
 
 /// Whether the XML of a search has a package of exactly this name, or name and architecture.
-pub(crate) fn lists(text: &str, name: &str) -> bool {
+pub(super) fn lists(text: &str, name: &str) -> bool {
     elements(text, "solvable").any(|element| {
         let part = |of| attribute(element, of).unwrap_or_default();
         part("kind") == "package"

@@ -1,15 +1,9 @@
 //! Which package manager a tree has. Runs nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::manager::PackageManager;
-use super::{PackageError, apk, apt, dnf, pacman, rpm, zypper};
-
-/// Where packages are: the machine itself, or a tree that holds another one's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    root: PathBuf,
-}
+use super::PackageError;
+use crate::commands::actions::root::Root;
 
 /// A package manager, by the database it keeps and the tool that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,26 +26,6 @@ pub enum Manager {
 const TOOLS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 
 impl Root {
-    /// The machine itself.
-    pub fn machine() -> Self {
-        Self { root: "/".into() }
-    }
-
-    /// The tree at `root`, an absolute path. Tools are still the machine's own; they are called with options to work there.
-    pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
-    /// `path`, told without a leading slash, in this place.
-    pub fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path)
-    }
-
-    /// Its root, where it is not the machine itself.
-    pub fn elsewhere(&self) -> Option<&Path> {
-        (self.root != Path::new("/")).then_some(&*self.root)
-    }
-
     /// Its manager: the one whose database is there. A tool without its database does not count (Debian
     /// has `dnf` and `pacman` as packages).
     ///
@@ -93,30 +67,6 @@ impl Root {
         let list = |entry: std::fs::DirEntry| entry.path().extension() == Some("repo".as_ref());
         let entries = std::fs::read_dir(self.path("etc/zypp/repos.d"));
         entries.is_ok_and(|entries| entries.flatten().any(list))
-    }
-}
-
-impl Manager {
-    /// How this agent works with it.
-    pub(in super::super) fn driver(self) -> &'static dyn PackageManager {
-        match self {
-            Self::Apt => &apt::Apt,
-            Self::Dnf => &dnf::Dnf,
-            Self::Yum => &rpm::Yum,
-            Self::Zypper => &zypper::Zypper,
-            Self::Pacman => &pacman::Pacman,
-            Self::Apk => &apk::Apk,
-        }
-    }
-}
-
-impl Root {
-    /// How this agent works with its manager.
-    ///
-    /// # Errors
-    /// See [`manager`](Self::manager).
-    pub(in super::super) fn driver(&self) -> Result<&'static dyn PackageManager, PackageError> {
-        self.manager().map(Manager::driver)
     }
 }
 
