@@ -49,8 +49,6 @@ const CIRCLES: &[(&str, &str)] = &[
         "agent cpu disk host load memory network ports pressure processes registry tasks",
     ),
     ("records/transform", "fields record scan text"),
-    ("relay", "commands error guest nats otlp outputs web"),
-    ("relay/commands", "command page"),
     ("spool", "first scan"),
     ("wire", "format influx json_lines metrics pretty prometheus"),
 ];

@@ -23,7 +23,6 @@ mod claim;
 mod command;
 mod error;
 mod inbox;
-pub(crate) mod in_flight;
 mod offer;
 pub(crate) mod page;
 mod receive;

@@ -11,9 +11,9 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::commands::in_flight::InFlight;
 use super::fair_queue::{FairQueue, Line};
 use super::fleet::{Count, Fleet, Guest, Kind};
+use super::in_flight::InFlight;
 use super::message_id::MessageIds;
 use super::metrics;
 use super::session::{Came, End, Session, agent_version, answered_id};

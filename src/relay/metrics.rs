@@ -3,17 +3,51 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use futures::FutureExt;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::fleet::{Count, Fleet, Guest};
 use crate::model::{Cpu, Disk, Interface, Load, Memory, Mount, Network, SystemMetrics};
+use crate::sinks::{Listen, PrometheusServer};
 use crate::wire::prometheus::{header, pair};
 use crate::wire::{Format, PROMETHEUS_END};
+
+/// How long a page is served again, so that several scrapers cost one.
+const PAGE_AGE_MAX: Duration = Duration::from_millis(500);
+
+/// Serves the metrics of all guests until the returned value is dropped.
+///
+/// # Errors
+/// It cannot listen there.
+pub(super) async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> io::Result<PrometheusServer> {
+    let (fleet, newest) = (Arc::clone(fleet), Arc::new(Mutex::new(None::<(Instant, Bytes)>)));
+    let body = move || {
+        let (fleet, newest) = (Arc::clone(&fleet), Arc::clone(&newest));
+        async move {
+            let mut newest = newest.lock().await;
+            match &*newest {
+                Some((at, page)) if at.elapsed() < PAGE_AGE_MAX => page.clone(),
+                _ => {
+                    // A thousand guests are some megabytes.
+                    let page = tokio::task::spawn_blocking(move || render(&fleet)).await;
+                    let page = Bytes::from(page.unwrap_or_default());
+                    *newest = Some((Instant::now(), page.clone()));
+                    page
+                }
+            }
+        }
+        .boxed()
+    };
+    PrometheusServer::start(at.clone(), Arc::new(body)).await
+}
 
 /// Keeps a reading, or counts that it cannot be read.
 pub(super) fn keep(fleet: &Fleet, guest: &Guest, reading: Option<&SystemMetrics>) {

@@ -27,6 +27,7 @@ mod history;
 mod vsock;
 mod watch;
 mod way;
+mod in_flight;
 mod guest;
 mod session;
 mod fair_queue;
@@ -49,12 +50,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Destination, RelayFile, Target};
 use crate::pipeline::{BoxSource, Context, Outcome, Restart, StatsRegistry, run_until};
 use crate::sinks::{Options, PrometheusOptions};
-use commands::in_flight::InFlight;
 use commands::page::page_commands;
 use error::RelayError;
 use fair_queue::FairQueue;
 use fleet::Fleet;
 use guest::Shared;
+use in_flight::InFlight;
 use vsock::{Arrivals, Listener};
 use web::Web;
 
@@ -75,10 +76,10 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
     let (mut queues, mut tasks, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     for (number, write) in file.write.iter().enumerate() {
         if let Target::Sink(Destination::Prometheus(PrometheusOptions(at))) = &write.target {
-            servers.push(outputs::serve(&fleet, at).await?);
+            let served = metrics::serve(&fleet, at).await;
+            servers.push(served.map_err(|error| RelayError::Metrics { at: at.clone(), error })?);
         } else if let Some(sink) = write.target.sink().map(Options::build) {
-            let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
-            let queue = Arc::new(FairQueue::new(share));
+            let queue = queue(&fleet);
             let context = Context::new(format!("output {}", number + 1), &stats, &outputs_stop);
             tasks.extend(outputs::write(&context, &queue, &site, sink).into_tasks());
             queues.push(queue);
@@ -104,19 +105,15 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
     let message_ids = file.nats.as_ref().map(|nats| nats.duplicates.get());
     let message_ids = message_ids.or(file.otlp.as_ref().map(|_| OTLP_IDS));
     if let Some(settings) = file.nats {
-        let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
-        let queue = Arc::new(FairQueue::new(share));
+        let queue = queue(&fleet);
         let context = Context::new("nats", &stats, &outputs_stop);
-        let nats = nats::Nats::new(settings, Arc::clone(&fleet.site), Arc::clone(&queue));
-        tasks.extend(outputs::publish(&context, &queue, nats).into_tasks());
+        tasks.extend(nats::publish(&context, settings, &fleet.site, &queue).into_tasks());
         queues.push(queue);
     }
     if let Some(settings) = file.otlp {
-        let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
-        let queue = Arc::new(FairQueue::new(share));
+        let queue = queue(&fleet);
         let context = Context::new("otlp", &stats, &outputs_stop);
-        let otlp = otlp::Otlp::new(settings, Arc::clone(&fleet));
-        tasks.extend(outputs::send(&context, &queue, otlp).into_tasks());
+        tasks.extend(otlp::send(&context, settings, &fleet, &queue).into_tasks());
         queues.push(queue);
     }
     let serves_metrics = !servers.is_empty();
@@ -164,6 +161,12 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
     let (outcome, (), ()) = tokio::join!(outputs, guests, arrives);
     drop((servers, web));
     Ok(outcome)
+}
+
+/// A queue in front of an output.
+fn queue(fleet: &Fleet) -> Arc<FairQueue> {
+    let share = usize::try_from(fleet.settings.queue.bytes()).unwrap_or(usize::MAX);
+    Arc::new(FairQueue::new(share))
 }
 
 /// Listens for the guests that connect to the vsock of this host, where there are such.

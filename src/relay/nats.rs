@@ -19,21 +19,56 @@ use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
 use async_nats::jetstream::{self, Context, ErrorCode};
+use async_stream::stream;
+use futures::Stream;
 use futures::future::join_all;
 
 use super::connection::{Connection, MESSAGES_MAX};
 use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::Count;
-use super::outputs::{LinesWait, Wrap};
+use super::outputs::{WAITING, Wrap};
 use super::subject;
 use crate::config;
-use crate::pipeline::{Sink, StageError};
+use crate::pipeline::{self, EventCount, Graph, Pipeline, Sink, Source, StageError};
 
 /// Lines that are on their way at once: one of each guest.
 const LIMITS: Limits = Limits { lines: MESSAGES_MAX, bytes: 1 << 20, is_one_each: true };
 
+/// Has the lines of a queue published as `settings` say.
+pub(super) fn publish(
+    context: &pipeline::Context,
+    settings: config::Nats,
+    site: &Arc<str>,
+    queue: &Arc<FairQueue>,
+) -> Graph {
+    let nats = Nats::new(settings, Arc::clone(site), Arc::clone(queue));
+    Pipeline::from_sources(context, [QueueWatch(Arc::clone(queue))], 1).write(nats, WAITING)
+}
+
+/// Lines wait in the queue. They are taken by the sink when it is free, and not before: lines that were taken early would be in
+/// front of all that come meanwhile, also of guests that send little.
+#[derive(Debug)]
+struct LinesWait;
+
+impl EventCount for LinesWait {}
+
+/// Says that lines wait, as long as they do.
+struct QueueWatch(Arc<FairQueue>);
+
+impl Source for QueueWatch {
+    type Out = LinesWait;
+
+    fn open(&mut self) -> impl Stream<Item = Result<LinesWait, StageError>> + Send + '_ {
+        stream! {
+            while self.0.waits().await {
+                yield Ok(LinesWait);
+            }
+        }
+    }
+}
+
 /// Publishes the lines of a queue, and waits until the stream has them.
-pub(super) struct Nats {
+struct Nats {
     settings: config::Nats,
     site: Arc<str>,
     wrap: Wrap,
@@ -45,7 +80,7 @@ pub(super) struct Nats {
 
 impl Nats {
     /// Is not connected yet.
-    pub(super) fn new(settings: config::Nats, site: Arc<str>, queue: Arc<FairQueue>) -> Self {
+    fn new(settings: config::Nats, site: Arc<str>, queue: Arc<FairQueue>) -> Self {
         let wrap = Wrap::new(&site);
         Self { settings, site, wrap, queue, connection: None, lines: Vec::new() }
     }

@@ -26,24 +26,37 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
 
-use super::fair_queue::Line;
+use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::{Count, Fleet};
-use super::outputs::Turn;
+use super::outputs::{Turn, Turns, WAITING};
 use crate::config;
-use crate::pipeline::{Sink, StageError};
+use crate::pipeline::{Context, Graph, Pipeline, Sink, StageError};
 use client::{Client, Said};
 
 /// Lines of a request, and their bytes: those, or one longer line.
-pub(super) const LINES_MAX: usize = 512;
+const LINES_MAX: usize = 512;
 /// See [`LINES_MAX`].
-pub(super) const BYTES_MAX: usize = 1 << 20;
+const BYTES_MAX: usize = 1 << 20;
 /// The longest pause that a receiver may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How long a write waits for the end of a pause, before it says that there is one.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// Takes lines off a queue in turns, and sends them as `settings` say.
+pub(super) fn send(
+    context: &Context,
+    settings: config::Otlp,
+    fleet: &Arc<Fleet>,
+    queue: &Arc<FairQueue>,
+) -> Graph {
+    let limits = Limits { lines: LINES_MAX, bytes: BYTES_MAX, is_one_each: false };
+    let turns = Turns { queue: Arc::clone(queue), limits };
+    let otlp = Otlp::new(settings, Arc::clone(fleet));
+    Pipeline::from_sources(context, [turns], 1).write(otlp, WAITING)
+}
+
 /// Sends lines, and waits until the receiver has them.
-pub(super) struct Otlp {
+struct Otlp {
     client: Client,
     fleet: Arc<Fleet>,
     /// The receiver wants to be left alone until then.
@@ -101,7 +114,7 @@ impl Signal {
 
 impl Otlp {
     /// Is not connected yet.
-    pub(super) fn new(settings: config::Otlp, fleet: Arc<Fleet>) -> Self {
+    fn new(settings: config::Otlp, fleet: Arc<Fleet>) -> Self {
         Self { client: Client::new(settings), fleet, paused: None, has_logs: false }
     }
 

@@ -24,6 +24,7 @@ use crate::host::GRACE;
 use crate::pipeline::{Handler, Output, Transform};
 use crate::relay::fleet::{Guest, Presence};
 use crate::relay::guest::Shared;
+use crate::relay::in_flight::NotTaken;
 use crate::relay::outputs::Wrap;
 
 /// How long the refusal of a command waits for another relay that has the guest connected …
@@ -262,7 +263,7 @@ impl Handler for Ask {
         let (sender, took) = (reply_to.sender(), at.elapsed());
         let outcome = match reply_to {
             ReplyTo::Page(page) => {
-                let reply = self.error(&vm, CommandError::TooMany);
+                let reply = self.error(&vm, NotTaken::TooMany.into());
                 let outcome = reply.outcome();
                 page.send(reply).map_or("undelivered", |()| outcome)
             }

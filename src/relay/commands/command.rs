@@ -1,12 +1,14 @@
 //! A command as it came, and where its reply goes: one type for all ways that commands come.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::inbox::Inbox;
-use super::page::PageReply;
+use super::inbox::{Inbox, Undelivered};
+use super::reply::Reply;
 use crate::pipeline::EventCount;
 
 /// A command as it came.
@@ -51,5 +53,33 @@ impl ReplyTo {
             Self::Inbox(inbox) => inbox.claim(vm, payload, until).await,
             Self::NoInbox | Self::Page(_) => true,
         }
+    }
+}
+
+/// A request to the web page that waits for the reply to its command.
+#[derive(Debug)]
+pub(crate) struct PageReply {
+    /// The client's address, or that of a proxy.
+    from: SocketAddr,
+    sender: oneshot::Sender<Reply>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl PageReply {
+    /// A client at `from`, whose command has a `permit` until it has ended.
+    pub(crate) fn new(
+        from: SocketAddr,
+        sender: oneshot::Sender<Reply>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { from, sender, _permit: permit }
+    }
+
+    /// Hands it the reply.
+    ///
+    /// # Errors
+    /// It waits no longer.
+    pub(crate) fn send(self, reply: Reply) -> Result<(), Undelivered> {
+        self.sender.send(reply).map_err(|_| Undelivered::NotTaken)
     }
 }

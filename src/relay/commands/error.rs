@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::COMMAND_BYTES_MAX;
+use crate::relay::in_flight::NotTaken;
 
 /// What the sender of a command gets instead of the guest's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -19,12 +20,9 @@ pub(crate) enum CommandError {
     /// The relay's rules do not allow it.
     #[error("{0}")]
     Denied(String),
-    /// Too many commands are in flight.
-    #[error("too many commands are in flight; ask again when some of them are answered")]
-    TooMany,
-    /// Another command in flight has its id.
-    #[error("its id is in flight with another payload; ask with an id of its own")]
-    OtherPayload,
+    /// There is no room for it beside those in flight.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     /// No relay of the site has this guest.
     #[error("no relay of this site has a guest of this name")]
     UnknownGuest,
@@ -62,8 +60,8 @@ impl CommandError {
             Self::TooLong => "too_long",
             Self::NotUnderstood(_) => "not_understood",
             Self::Denied(_) => "denied",
-            Self::TooMany => "too_many",
-            Self::OtherPayload => "other_payload",
+            Self::NotTaken(NotTaken::TooMany) => "too_many",
+            Self::NotTaken(NotTaken::OtherPayload) => "other_payload",
             Self::UnknownGuest => "unknown_guest",
             Self::NotConnected => "not_connected",
             Self::NoKey => "no_key",
@@ -79,9 +77,9 @@ impl CommandError {
             Self::NotUnderstood(_) => 400,
             Self::Denied(_) => 403,
             Self::UnknownGuest => 404,
-            Self::OtherPayload => 409,
+            Self::NotTaken(NotTaken::OtherPayload) => 409,
             Self::TooLong => 413,
-            Self::TooMany => 429,
+            Self::NotTaken(NotTaken::TooMany) => 429,
             Self::NoKey | Self::AnswerTooLarge { .. } => 500,
             Self::NotConnected | Self::Stopping => 503,
             Self::Late { .. } => 504,

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use async_stream::stream;
 use bytes::Bytes;
 use futures::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::command::{Command, ReplyTo};
+use super::command::{Command, PageReply, ReplyTo};
 use super::error::CommandError;
-use super::inbox::Undelivered;
 use super::offer::offer;
 use super::reply::Reply;
 use crate::config::RelayCommands;
 use crate::pipeline::{Source, StageError};
+use crate::relay::in_flight::NotTaken;
 
 /// Commands of all pages that have no reply yet.
 pub(crate) const COMMANDS_MAX: usize = 16;
@@ -58,9 +58,9 @@ impl PageCommands {
         from: SocketAddr,
     ) -> Result<Reply, CommandError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let permit = permit.map_err(|_| CommandError::TooMany)?;
+        let permit = permit.map_err(|_| NotTaken::TooMany)?;
         let (sender, reply) = oneshot::channel();
-        let reply_to = ReplyTo::Page(PageReply { from, sender, _permit: permit });
+        let reply_to = ReplyTo::Page(PageReply::new(from, sender, permit));
         let command = Command { vm: vm.into(), payload, at: Instant::now(), reply_to };
         // There is room for every command that has a permit.
         self.sender.try_send(command).map_err(|_| CommandError::Stopping)?;
@@ -77,24 +77,5 @@ impl Source for FromPage {
                 yield Ok(command);
             }
         }
-    }
-}
-
-/// A request that waits for the reply to its command.
-#[derive(Debug)]
-pub(crate) struct PageReply {
-    /// The client's address, or that of a proxy.
-    pub from: SocketAddr,
-    sender: oneshot::Sender<Reply>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl PageReply {
-    /// Hands it the reply.
-    ///
-    /// # Errors
-    /// It waits no longer.
-    pub(crate) fn send(self, reply: Reply) -> Result<(), Undelivered> {
-        self.sender.send(reply).map_err(|_| Undelivered::NotTaken)
     }
 }

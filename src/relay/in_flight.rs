@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::error::CommandError;
 use crate::sync::IgnorePoison;
 
 /// Commands in flight, and those of one guest.
@@ -41,6 +41,17 @@ struct Command {
     answer: oneshot::Sender<Bytes>,
 }
 
+/// Why a command is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum NotTaken {
+    /// Too many commands are in flight.
+    #[error("too many commands are in flight; ask again when some of them are answered")]
+    TooMany,
+    /// Another command in flight has its id, and its answer would be taken for this one's.
+    #[error("its id is in flight with another payload; ask with an id of its own")]
+    OtherPayload,
+}
+
 impl InFlight {
     /// Takes a command for the guest `vm`, which is told apart by `id`.
     ///
@@ -51,18 +62,18 @@ impl InFlight {
         vm: &Arc<str>,
         id: &str,
         payload: &Arc<str>,
-    ) -> Result<Pending<'_>, CommandError> {
+    ) -> Result<Pending<'_>, NotTaken> {
         let mut state = self.state();
         let of_guest = || state.commands.iter().filter(|command| command.vm == *vm);
         if of_guest().any(|command| command.id == id && command.payload != *payload) {
-            return Err(CommandError::OtherPayload);
+            return Err(NotTaken::OtherPayload);
         }
         let bytes: usize = state.commands.iter().map(|command| command.payload.len()).sum();
         if state.commands.len() >= COMMANDS_MAX
             || of_guest().count() >= COMMANDS_OF_GUEST_MAX
             || bytes + payload.len() > BYTES_MAX
         {
-            return Err(CommandError::TooMany);
+            return Err(NotTaken::TooMany);
         }
         let (sender, answer) = oneshot::channel();
         state.last += 1;
@@ -171,7 +182,7 @@ mod tests {
         let mut asked = [(); 2].map(|()| in_flight.take(&vm, "1", &payload).unwrap());
         let mut other = in_flight.take(&"db".into(), "1", &payload).unwrap();
         let refused = in_flight.take(&vm, "1", &"{ }".into()).unwrap_err();
-        assert_eq!(refused, CommandError::OtherPayload);
+        assert_eq!(refused, NotTaken::OtherPayload);
         in_flight.answer("web", "1", &Bytes::from_static(b"done"));
         for pending in &mut asked {
             assert_eq!(pending.answer.try_recv().unwrap(), "done");
@@ -192,11 +203,11 @@ mod tests {
         for _ in 0..COMMANDS_OF_GUEST_MAX {
             assert_eq!(take(0, "{}"), None);
         }
-        assert_eq!(take(0, "{}"), Some(CommandError::TooMany));
-        assert_eq!(take(1, &"x".repeat(BYTES_MAX)), Some(CommandError::TooMany));
+        assert_eq!(take(0, "{}"), Some(NotTaken::TooMany));
+        assert_eq!(take(1, &"x".repeat(BYTES_MAX)), Some(NotTaken::TooMany));
         for number in COMMANDS_OF_GUEST_MAX..COMMANDS_MAX {
             assert_eq!(take(number, "{}"), None);
         }
-        assert_eq!(take(COMMANDS_MAX, "{}"), Some(CommandError::TooMany));
+        assert_eq!(take(COMMANDS_MAX, "{}"), Some(NotTaken::TooMany));
     }
 }
