@@ -44,13 +44,8 @@ const CIRCLES: &[(&str, &str)] = &[
          warnings",
     ),
     ("host", "handle link socket"),
-    (
-        "metrics/collect",
-        "agent cpu disk host load memory network ports pressure processes registry tasks",
-    ),
     ("records/transform", "fields record scan text"),
     ("spool", "first scan"),
-    ("wire", "format influx json_lines metrics pretty prometheus"),
 ];
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures::{Stream, stream};
 use tokio::time::Instant;
 
-use crate::metrics::collect::registry::make_up;
+use crate::metrics::collect::synthesize;
 use crate::model::{
     Agent, Cpu, Disk, DiskIo, Group, Host, Interface, Load, Memory, Mount, Network, Port, Pressure,
     PressureStats, Process, Rng, SystemMetrics,
@@ -96,7 +96,7 @@ fn variant(groups: &[Group], processes: usize, chance: &mut Rng) -> SystemMetric
             Group::Host => reading.host = Some(Arc::new(host())),
             Group::Pressure => reading.pressure = Some(Arc::new(pressure(chance))),
             Group::Agent => reading.agent = Some(Arc::new(agent(chance))),
-            own => make_up(own, chance, &mut reading),
+            own => synthesize(own, chance, &mut reading),
         }
     }
     reading

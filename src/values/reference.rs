@@ -64,6 +64,8 @@ pub mod words {
     pub const SWITCH: &str = "`true` or `false`";
     /// A text in which `*` stands for any text.
     pub const PATTERN: &str = "pattern";
+    /// How much of command lines is shown.
+    pub const COMMAND_LINE: &str = "`\"redacted\"`, `\"full\"` or `\"name\"`";
     /// What makes a process important.
     pub const RANK: &str = "`\"cpu\"` or `\"memory\"`";
 }

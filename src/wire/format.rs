@@ -1,8 +1,6 @@
-//! The formats a reading can be written in, and the choice between them.
+//! What a format is, and what each says of itself.
 
-use serde::{Deserialize, Serialize};
-
-use super::{influx, json_lines, metrics, pretty, prometheus};
+use super::Format;
 use crate::model::{Group, SystemMetrics};
 
 /// No line is longer, newline included. Today's host drops a line of 4 MiB and forgets the machine
@@ -33,52 +31,6 @@ impl Spec {
     ) -> Self {
         let (needs, carries_tags) = (&[], true);
         Self { name, needs, carries: |_| true, carries_tags, refused_tag: |_| None, encode }
-    }
-}
-
-/// Declares the formats: a variant, and the module with its `FORMAT`.
-macro_rules! formats {
-    ($(#[$about:meta])* pub enum Format { $($(#[$what:meta])* $Format:ident: $module:ident),* $(,)? }) => {
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum Format { $($(#[$what])* $Format),* }
-
-        impl Format {
-            /// All formats.
-            pub const ALL: [Self; [$(stringify!($Format)),*].len()] = [$(Self::$Format),*];
-
-            fn spec(self) -> &'static Spec {
-                match self { $(Self::$Format => &$module::FORMAT),* }
-            }
-        }
-    };
-}
-
-formats! {
-    /// How a reading is written: the words `format = "…"` takes in a pipeline file.
-    ///
-    /// ```
-    /// use infiniservice::{model::SystemMetrics, wire::Format};
-    /// use std::time::{Duration, SystemTime};
-    /// # let now = tokio::time::Instant::now();
-    /// let reading = SystemMetrics::empty(SystemTime::UNIX_EPOCH, now, Duration::ZERO, 7);
-    /// let mut line = Vec::new();
-    /// Format::JsonLines.encode(&reading, &mut line).unwrap();
-    /// assert_eq!(line, b"{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"sequence\":7}\n");
-    /// ```
-    pub enum Format {
-        /// The metrics line of today's Infinibay host.
-        #[default]
-        Infinibay: metrics,
-        /// The whole reading, one JSON object per line.
-        JsonLines: json_lines,
-        /// For a person at a terminal.
-        Pretty: pretty,
-        /// InfluxDB line protocol.
-        Influx: influx,
-        /// Prometheus text: counters and gauges, each reading with the last values of all groups.
-        Prometheus: prometheus,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The keys of the file of the command flow.
 
-use super::{COMMAND_LINE, DELIVERY, Page, Section};
+use super::{DELIVERY, Page, Section};
 use crate::values::key;
+use crate::values::words::COMMAND_LINE;
 use crate::values::words::{COUNT, NEEDED, NONE, PATTERN, SIZE, SWITCH, TIME};
 
 /// The command flow.

@@ -33,7 +33,6 @@ impl Page {
     }
 }
 
-const COMMAND_LINE: &str = "`\"redacted\"`, `\"full\"` or `\"name\"`";
 const DELIVERY: &str = "`\"latest\"` or `\"durable\"`";
 
 /// All kinds of files.

@@ -3,13 +3,14 @@
 use std::iter;
 use std::sync::LazyLock;
 
-use super::{COMMAND_LINE, DELIVERY, Page, Section};
+use super::{DELIVERY, Page, Section};
 use crate::config::write::PORT;
-use crate::metrics::collect::registry::LIST as GROUPS;
+use crate::metrics::collect::{self, LIST as GROUPS};
 use crate::metrics::enrich;
 use crate::sinks;
-use crate::values::words::{COUNT, NEEDED, NONE, RANK, TIME};
+use crate::values::words::{COUNT, NEEDED, NONE, TIME};
 use crate::values::{Key, key};
+use crate::wire::Format;
 
 /// Any file of metrics.
 pub const PIPELINE: Page = Page {
@@ -20,7 +21,11 @@ pub const PIPELINE: Page = Page {
 };
 
 fn sections() -> Vec<Section> {
-    [COLLECT, &enrichers(), STAGES, &outputs()].concat()
+    [COLLECT, &collectors(), &[GENERATE], &enrichers(), &[BATCH, serialize()], &outputs()].concat()
+}
+
+fn collectors() -> Vec<Section> {
+    collect::MANUAL.iter().copied().flatten().collect()
 }
 
 fn enrichers() -> Vec<Section> {
@@ -31,6 +36,30 @@ fn enrichers() -> Vec<Section> {
         keys: enrich::KEYS,
     };
     iter::once(all).chain(enrich::MANUAL.iter().filter_map(|manual| manual.options)).collect()
+}
+
+fn serialize() -> Section {
+    static TAKES: LazyLock<String> = LazyLock::new(|| {
+        let mut names: Vec<_> =
+            Format::ALL.iter().map(|format| format!("`\"{}\"`", format.name())).collect();
+        let last = names.pop().unwrap_or_default();
+        format!("{} or {last}", names.join(", "))
+    });
+    static KEYS: LazyLock<[Key; 1]> = LazyLock::new(|| {
+        [key(
+            "format",
+            &TAKES,
+            "\"infinibay\"",
+            "\"json-lines\"",
+            "what a reading looks like: see [metrics](metrics.md#what-the-other-formats-carry). `infinibay` needs `cpu`, `memory`, `disk` and `network`",
+        )]
+    });
+    Section {
+        header: "`[serialize]`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[serialize]\n{}\n[write]\nstdout = true",
+        keys: &*KEYS,
+    }
 }
 
 fn outputs() -> Vec<Section> {
@@ -67,94 +96,41 @@ const COLLECT: &[Section] = &[
             key("from", GROUPS, NEEDED, "[\"cpu\", \"memory\"]", "what: see [metrics](metrics.md)"),
         ],
     },
-    Section {
-        header: "`disk = { … }` in `from`",
-        about: "",
-        within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\ndisk.{}\n[write]\nstdout = true",
-        keys: &[key(
-            "exclude",
-            "list of patterns",
-            "[]",
-            "[\"/mnt\", \"/media/*\"]",
-            "mount points that are left out; only a `*` at the end is special",
-        )],
-    },
-    Section {
-        header: "`network = { … }` in `from`",
-        about: "",
-        within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nnetwork.{}\n[write]\nstdout = true",
-        keys: &[key(
-            "exclude",
-            "list of patterns",
-            "[]",
-            "[\"lo\", \"veth*\"]",
-            "interfaces that are left out; only a `*` at the end is special",
-        )],
-    },
-    Section {
-        header: "`processes = { … }` in `from`",
-        about: "",
-        within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nprocesses.{}\n[write]\nstdout = true",
-        keys: &[
-            key("keep", COUNT, "20", "50", "how many processes are kept"),
-            key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process more important"),
-            key(
-                "command_line",
-                COMMAND_LINE,
-                "\"redacted\"",
-                "\"name\"",
-                "how much of command lines is shown: without what looks like a secret, all, or none",
-            ),
-        ],
-    },
-    Section {
-        header: "`[generate]`",
-        about: "Made-up readings in place of `[[collect]]`, for `infiniservice bench`; `run` skips such a file.",
-        within: "[generate]\nfrom = [\"cpu\"]\n{}\n[write]\nnull = true",
-        keys: &[
-            key("from", GROUPS, NEEDED, "[\"cpu\", \"memory\"]", "the groups in each reading"),
-            key("processes", COUNT, "20", "50", "how many processes are in each reading"),
-            key(
-                "seed",
-                "whole number",
-                "1",
-                "1",
-                "where the made-up values start; the same seed gives the same readings",
-            ),
-        ],
-    },
 ];
 
-const STAGES: &[Section] = &[
-    Section {
-        header: "`[batch]`",
-        about: "A batch leaves when the first of these is reached.",
-        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[batch]\n{}\n[write]\nstdout = true",
-        keys: &[
-            key("max_items", COUNT, "64", "1", "readings in one batch"),
-            key(
-                "max_bytes",
-                "size, at most 16 MiB",
-                "\"256KiB\"",
-                "\"64KiB\"",
-                "estimated bytes in one batch",
-            ),
-            key("max_delay", TIME, "\"1s\"", "\"100ms\"", "age of its oldest reading"),
-        ],
-    },
-    Section {
-        header: "`[serialize]`",
-        about: "",
-        within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[serialize]\n{}\n[write]\nstdout = true",
-        keys: &[key(
-            "format",
-            "`\"infinibay\"`, `\"json-lines\"`, `\"pretty\"`, `\"influx\"` or `\"prometheus\"`",
-            "\"infinibay\"",
-            "\"json-lines\"",
-            "what a reading looks like: see [metrics](metrics.md#what-the-other-formats-carry). `infinibay` needs `cpu`, `memory`, `disk` and `network`",
-        )],
-    },
-];
+const GENERATE: Section = Section {
+    header: "`[generate]`",
+    about: "Made-up readings in place of `[[collect]]`, for `infiniservice bench`; `run` skips such a file.",
+    within: "[generate]\nfrom = [\"cpu\"]\n{}\n[write]\nnull = true",
+    keys: &[
+        key("from", GROUPS, NEEDED, "[\"cpu\", \"memory\"]", "the groups in each reading"),
+        key("processes", COUNT, "20", "50", "how many processes are in each reading"),
+        key(
+            "seed",
+            "whole number",
+            "1",
+            "1",
+            "where the made-up values start; the same seed gives the same readings",
+        ),
+    ],
+};
+
+const BATCH: Section = Section {
+    header: "`[batch]`",
+    about: "A batch leaves when the first of these is reached.",
+    within: "[[collect]]\nevery = \"30s\"\nfrom = [\"cpu\"]\n[batch]\n{}\n[write]\nstdout = true",
+    keys: &[
+        key("max_items", COUNT, "64", "1", "readings in one batch"),
+        key(
+            "max_bytes",
+            "size, at most 16 MiB",
+            "\"256KiB\"",
+            "\"64KiB\"",
+            "estimated bytes in one batch",
+        ),
+        key("max_delay", TIME, "\"1s\"", "\"100ms\"", "age of its oldest reading"),
+    ],
+};
 
 /// What is said of every target.
 const OF_ALL: &[Key] = &[

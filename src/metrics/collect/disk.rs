@@ -15,6 +15,7 @@ use super::mounts::{self, Mounted};
 use super::procfs::Reader;
 use super::{Collector, Registered, Surroundings, parse, tell};
 use crate::model::{Disk, Group, Mount, SystemMetrics};
+use crate::values::{Section, key};
 
 /// Which file systems are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -71,6 +72,18 @@ impl DiskCollector {
 impl Registered for DiskCollector {
     const GROUP: Group = Group::Disk;
     type Options = DiskOptions;
+    const MANUAL: Option<Section> = Some(Section {
+    header: "`disk = { … }` in `from`",
+    about: "",
+    within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\ndisk.{}\n[write]\nstdout = true",
+    keys: &[key(
+        "exclude",
+        "list of patterns",
+        "[]",
+        "[\"/mnt\", \"/media/*\"]",
+        "mount points that are left out; only a `*` at the end is special",
+    )],
+});
 
     fn build(options: &DiskOptions, _: &Surroundings<'_>) -> Self {
         Self::new(options.clone())

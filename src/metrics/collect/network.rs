@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::netlink::{Netlink, attributes, u32_at, u64_at};
 use super::{Collector, Registered, Surroundings, parse, tell};
 use crate::model::{Group, Interface, Network, SystemMetrics};
+use crate::values::{Section, key};
 
 /// How often a table is asked for that changes while it is read, as where hundreds of links are made at once.
 const ATTEMPTS: usize = 8;
@@ -91,6 +92,18 @@ impl NetworkCollector {
 impl Registered for NetworkCollector {
     const GROUP: Group = Group::Network;
     type Options = NetworkOptions;
+    const MANUAL: Option<Section> = Some(Section {
+    header: "`network = { … }` in `from`",
+    about: "",
+    within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nnetwork.{}\n[write]\nstdout = true",
+    keys: &[key(
+        "exclude",
+        "list of patterns",
+        "[]",
+        "[\"lo\", \"veth*\"]",
+        "interfaces that are left out; only a `*` at the end is special",
+    )],
+});
 
     fn build(options: &NetworkOptions, _: &Surroundings<'_>) -> Self {
         Self::new(options.clone())

@@ -119,8 +119,8 @@ impl Registered for TasksCollector {
         Self::new()
     }
 
-    fn make_up(chance: &mut Rng, into: &mut SystemMetrics) {
-        let (running, sleeping) = (chance.below(8), 80 + chance.below(40));
+    fn synthesize(rng: &mut Rng, into: &mut SystemMetrics) {
+        let (running, sleeping) = (rng.below(8), 80 + rng.below(40));
         into.put(Tasks { running, sleeping, threads: 3 * sleeping, ..Tasks::default() });
     }
 }
