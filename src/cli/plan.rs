@@ -16,7 +16,7 @@ use crate::config::{
     Batch, Collect, Count, Delivery, Loaded, MemoryLimit, Period, Pipeline, PipelineFile, Read,
     Target, WorstCase, Write,
 };
-use crate::machine_events::EVERY;
+use crate::machine_events::INTERVAL as MACHINE_INTERVAL;
 use crate::model::{Frame, Group};
 use crate::records::FRAMES_WAITING;
 use crate::sinks::{Backlog, Options};
@@ -26,9 +26,10 @@ use crate::wire::{Format, shown};
 /// next ones only have what changed.
 const READINGS: u32 = 4;
 /// How far apart they are at most.
-const APART: Duration = Duration::from_secs(1);
+const READING_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Times a minute that the agent looks whether its socket is there, and whether the machine has stood still.
-const OWN_WAKES: f64 = 60.0 / LOOK_EVERY.as_secs() as f64 + 60.0 / EVERY.as_secs() as f64;
+const OWN_WAKES_PER_MINUTE: f64 =
+    60.0 / LOOK_EVERY.as_secs() as f64 + 60.0 / MACHINE_INTERVAL.as_secs() as f64;
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {
@@ -85,12 +86,12 @@ fn measure(loaded: &Loaded) -> Result<Vec<Vec<Line>>, ExitCode> {
     for (index, pipeline) in loaded.pipelines.iter().enumerate() {
         for format in pipeline.file.formats() {
             let cadences = match format {
-                Format::Infinibay => joined(&pipeline.file),
+                Format::Infinibay => joined_cadences(&pipeline.file),
                 _ => pipeline.file.collect.clone(),
             };
             for cadence in cadences {
                 kinds.push((index, format, cadence.every.get()));
-                parts.push(part(pipeline, format, cadence));
+                parts.push(measured_pipeline(pipeline, format, cadence));
             }
         }
     }
@@ -115,7 +116,7 @@ fn measure(loaded: &Loaded) -> Result<Vec<Vec<Line>>, ExitCode> {
 
 /// What `infinibay` makes of the cadences: a line with the last value of each group at the shortest interval; processes
 /// and ports are only in one after they were read.
-fn joined(file: &PipelineFile) -> Vec<Collect> {
+fn joined_cadences(file: &PipelineFile) -> Vec<Collect> {
     let Some(lead) = file.collect.iter().map(|collect| collect.every).min() else {
         return Vec::new();
     };
@@ -137,9 +138,9 @@ fn joined(file: &PipelineFile) -> Vec<Collect> {
 }
 
 /// `pipeline` with one cadence and one format, quick enough to be looked at, each reading in a frame of its own.
-fn part(pipeline: &Pipeline, format: Format, cadence: Collect) -> Pipeline {
+fn measured_pipeline(pipeline: &Pipeline, format: Format, cadence: Collect) -> Pipeline {
     let mut part = pipeline.clone();
-    let apart = Period::new(APART).unwrap_or(cadence.every);
+    let apart = Period::new(READING_INTERVAL_MAX).unwrap_or(cadence.every);
     part.file.collect = vec![Collect { every: cadence.every.min(apart), ..cadence }];
     part.file.batch = Batch { max_items: Count::fixed(1), ..part.file.batch };
     part.file.serialize.format = format;
@@ -198,7 +199,7 @@ fn per_minute(every: Duration) -> f64 {
 }
 
 /// What becomes of a frame while this output does not take it and `keep` frames may wait, and what counts a loss.
-fn fate<F>(write: &Write<F>, keep: usize, is_alone: bool, loaded: &Loaded) -> String {
+fn loss_policy<F>(write: &Write<F>, keep: usize, is_alone: bool, loaded: &Loaded) -> String {
     let spool = ByteSize::b(loaded.agent.spool.size.bytes()).display().iec().to_string();
     let backlog = write.target.sink().map(Options::backlog);
     match (backlog, write.delivery) {
@@ -265,7 +266,11 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
                 .collect();
             let _ = writeln!(text, "  to {}, {}:", write.target, format.name());
             wrapped(&mut text, 4, &format!("{rate:.0} B/s ({})", lines.join(", ")));
-            wrapped(&mut text, 4, &fate(write, write.keep.items(), file.write.len() == 1, loaded));
+            wrapped(
+                &mut text,
+                4,
+                &loss_policy(write, write.keep.items(), file.write.len() == 1, loaded),
+            );
         }
     }
     for records in &loaded.records {
@@ -279,7 +284,7 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
             let keep = write.keep.items();
             let is_port = matches!(write.target, Target::Port(_));
             let keep = if is_alone && !is_port { keep.min(FRAMES_WAITING) } else { keep };
-            wrapped(&mut text, 4, &fate(write, keep, is_alone, loaded));
+            wrapped(&mut text, 4, &loss_policy(write, keep, is_alone, loaded));
         }
     }
     if let Some(commands) = &loaded.commands {
@@ -300,13 +305,13 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
     let _ = writeln!(
         text,
         "\nthe agent itself: {:.1} wake-ups a minute, not counting messages of the host",
-        OWN_WAKES
+        OWN_WAKES_PER_MINUTE
     );
     let _ = writeln!(
         text,
         "measured over {} readings, at most {} s apart",
         READINGS - 1,
-        APART.as_secs()
+        READING_INTERVAL_MAX.as_secs()
     );
     text
 }
@@ -331,7 +336,7 @@ fn as_json(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> Value {
                 "format": file.format_of(write).name(),
                 "bytes_per_second": flow.bytes_per_second(file.format_of(write)),
                 "durable": write.delivery == Delivery::Durable,
-                "when_not_taken": fate(write, write.keep.items(), file.write.len() == 1, loaded),
+                "when_not_taken": loss_policy(write, write.keep.items(), file.write.len() == 1, loaded),
             })
         };
         json!({

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::identity::{is_same_machine, renewed};
+use super::identity::{completed, is_same_machine};
 
 /// A clock that was set, or a sleep, of at least this much is reported. What is smaller adds up until it is
 /// this much, so that many small steps are not overlooked.
@@ -44,7 +44,7 @@ pub struct Clocks {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Generation {
     /// How many new generations the kernel has reported since the agent started.
-    pub told: u64,
+    pub reported: u64,
     /// A digest of the generation's id, where it can be read.
     pub id: Option<String>,
 }
@@ -98,11 +98,11 @@ impl MachineEvent {
 /// that keeps it in local time that cannot be told, and a stop may be told that was none.
 #[derive(Debug, Default)]
 pub struct Detector {
-    before: Option<Before>,
+    before: Option<Previous>,
 }
 
 #[derive(Debug)]
-struct Before {
+struct Previous {
     /// BOOTTIME less MONOTONIC, as last reported.
     slept_ns: i64,
     /// REALTIME less BOOTTIME, as last reported.
@@ -132,37 +132,37 @@ impl Detector {
         });
         let Clocks { generation, identity, .. } = clocks;
         let Some(before) = &mut self.before else {
-            self.before = Some(Before { slept_ns, booted_ns, rtc, generation, identity });
+            self.before = Some(Previous { slept_ns, booted_ns, rtc, generation, identity });
             return None;
         };
         let step = (STEP.as_nanos() as i64).saturating_add(clocks.slack_ns.max(0));
-        let mut happened = MachineEvent::default();
+        let mut event = MachineEvent::default();
         let slept = slept_ns.saturating_sub(before.slept_ns);
         if slept >= step {
-            happened.suspended = nanos(slept);
+            event.suspended = nanos(slept);
             before.slept_ns = slept_ns;
         }
         let stepped = booted_ns.saturating_sub(before.booted_ns);
         if stepped.saturating_abs() >= step {
             match stepped > 0 {
-                true => happened.set_forward = nanos(stepped),
-                false => happened.set_back = nanos(stepped),
+                true => event.set_forward = nanos(stepped),
+                false => event.set_back = nanos(stepped),
             }
             before.booted_ns = booted_ns;
         }
         if let Some(rtc) = rtc {
-            happened.stopped = before.rtc.map_or(Duration::ZERO, |before| stopped(before, rtc));
+            event.stopped = before.rtc.map_or(Duration::ZERO, |before| stopped(before, rtc));
             before.rtc = Some(rtc);
         }
         let late = clocks.monotonic_ns.saturating_sub(clocks.due_ns);
         if clocks.due_ns > 0 && late >= STALL.as_nanos() as i64 {
-            happened.stalled = nanos(late);
+            event.stalled = nanos(late);
         }
-        happened.restored = before.generation.is_followed_by(&generation);
-        before.generation.renew(generation);
-        happened.cloned = !is_same_machine(&before.identity, &identity);
-        before.identity = renewed(&before.identity, &identity);
-        (happened != MachineEvent::default()).then_some(happened)
+        event.restored = before.generation.is_followed_by(&generation);
+        before.generation.update(generation);
+        event.cloned = !is_same_machine(&before.identity, &identity);
+        before.identity = completed(&before.identity, &identity);
+        (event != MachineEvent::default()).then_some(event)
     }
 }
 
@@ -170,11 +170,11 @@ impl Generation {
     /// An id that could not be read this time says nothing.
     fn is_followed_by(&self, next: &Self) -> bool {
         let other = self.id.as_ref().zip(next.id.as_ref()).is_some_and(|(now, next)| now != next);
-        next.told > self.told || other
+        next.reported > self.reported || other
     }
 
-    fn renew(&mut self, next: Self) {
-        self.told = next.told;
+    fn update(&mut self, next: Self) {
+        self.reported = next.reported;
         self.id = next.id.or(self.id.take());
     }
 }
@@ -263,9 +263,9 @@ mod tests {
     fn a_suspend_is_told_once_with_its_length_and_is_no_clock_step() {
         let (mut clocks, mut detector) = machine();
         clocks.runs(MINUTE).sleeps(90 * MINUTE).runs(SECOND);
-        let happened = detector.observe(clocks.clone()).unwrap();
-        assert_eq!(happened, MachineEvent { suspended: seconds(5_400), ..MachineEvent::default() });
-        assert_eq!(happened.gap(), seconds(5_400));
+        let event = detector.observe(clocks.clone()).unwrap();
+        assert_eq!(event, MachineEvent { suspended: seconds(5_400), ..MachineEvent::default() });
+        assert_eq!(event.gap(), seconds(5_400));
         assert_eq!(detector.observe(clocks.runs(MINUTE).clone()), None);
     }
 
@@ -287,23 +287,26 @@ mod tests {
     fn a_suspend_after_which_the_clock_is_set_is_both() {
         let (mut clocks, mut detector) = machine();
         clocks.runs(MINUTE).sleeps(MINUTE).is_set(-2 * SECOND);
-        let happened = detector.observe(clocks).unwrap();
+        let event = detector.observe(clocks).unwrap();
         let both = MachineEvent {
             suspended: seconds(60),
             set_back: seconds(2),
             ..MachineEvent::default()
         };
-        assert_eq!(happened, both);
+        assert_eq!(event, both);
     }
 
     #[test]
     fn small_steps_add_up_until_they_are_worth_telling() {
         let (mut clocks, mut detector) = machine();
-        let told: Vec<_> = (0..6)
+        let events: Vec<_> = (0..6)
             .filter_map(|_| detector.observe(clocks.runs(MINUTE).is_set(40_000_000).clone()))
             .collect();
-        assert_eq!(told.len(), 2);
-        assert!(told.iter().all(|told| told.set_forward == Duration::from_millis(120)), "{told:?}");
+        assert_eq!(events.len(), 2);
+        assert!(
+            events.iter().all(|event| event.set_forward == Duration::from_millis(120)),
+            "{events:?}"
+        );
     }
 
     #[test]
@@ -322,9 +325,9 @@ mod tests {
     #[test]
     fn a_stop_by_the_host_is_seen_by_the_one_clock_that_goes_on() {
         let (mut clocks, mut detector) = machine();
-        let happened =
+        let event =
             detector.observe(clocks.runs(MINUTE).stands_still(10 * MINUTE).clone()).unwrap();
-        assert_eq!(happened, MachineEvent { stopped: seconds(600), ..MachineEvent::default() });
+        assert_eq!(event, MachineEvent { stopped: seconds(600), ..MachineEvent::default() });
         // The time is set right afterwards, and later the battery-backed clock agrees: no second stop.
         let set = detector.observe(clocks.runs(MINUTE).is_set(10 * MINUTE).clone()).unwrap();
         assert_eq!(set, MachineEvent { set_forward: seconds(600), ..MachineEvent::default() });
@@ -353,24 +356,24 @@ mod tests {
         let (mut clocks, mut detector) = machine();
         clocks.due_ns = clocks.monotonic_ns + 2 * MINUTE;
         clocks.runs(5 * MINUTE);
-        let happened = detector.observe(clocks).unwrap();
-        assert_eq!(happened, MachineEvent { stalled: seconds(180), ..MachineEvent::default() });
+        let event = detector.observe(clocks).unwrap();
+        assert_eq!(event, MachineEvent { stalled: seconds(180), ..MachineEvent::default() });
     }
 
     #[test]
     fn a_restored_snapshot_is_of_the_same_machine() {
         let (mut clocks, mut detector) = machine();
-        clocks.generation.told = 1;
-        let told = detector.observe(clocks.runs(MINUTE).clone()).unwrap();
-        assert!(told.restored && told.is_restored_or_cloned() && !told.cloned);
+        clocks.generation.reported = 1;
+        let event = detector.observe(clocks.runs(MINUTE).clone()).unwrap();
+        assert!(event.restored && event.is_restored_or_cloned() && !event.cloned);
         assert_eq!(detector.observe(clocks.runs(MINUTE).clone()), None);
         // The id: learnt late, lost for once, and then another one.
         for (id, other) in
             [(Some("a"), false), (None, false), (Some("a"), false), (Some("b"), true)]
         {
             clocks.generation.id = id.map(str::to_owned);
-            let happened = detector.observe(clocks.runs(MINUTE).clone());
-            assert_eq!(happened.is_some_and(|happened| happened.restored), other, "{id:?}");
+            let event = detector.observe(clocks.runs(MINUTE).clone());
+            assert_eq!(event.is_some_and(|event| event.restored), other, "{id:?}");
         }
     }
 
@@ -381,8 +384,8 @@ mod tests {
             [("1.a.0", false), ("1.a.b", false), ("1.c.b", true), ("1.c.d", true)]
         {
             clocks.identity = identity.to_owned();
-            let happened = detector.observe(clocks.runs(MINUTE).clone());
-            assert_eq!(happened.is_some_and(|happened| happened.cloned), cloned, "{identity}");
+            let event = detector.observe(clocks.runs(MINUTE).clone());
+            assert_eq!(event.is_some_and(|event| event.cloned), cloned, "{identity}");
         }
     }
 

@@ -11,7 +11,7 @@ const UNKNOWN: &str = "0";
 
 /// The word for a machine with this `machine-id` and this DMI `product_uuid`: `1.DIGEST.DIGEST`, with `0`
 /// for what is not known. The same machine has the same word after every reboot.
-pub(super) fn spelled(machine_id: Option<&str>, product_uuid: Option<&str>) -> String {
+pub(super) fn identity_of_ids(machine_id: Option<&str>, product_uuid: Option<&str>) -> String {
     let machine_id = machine_id.map(str::trim).filter(|id| is_machine_id(id));
     let product_uuid = product_uuid.map(str::trim).filter(|uuid| is_uuid(uuid));
     let machine = machine_id.map_or(UNKNOWN.to_owned(), |id| digest("machine-id", id));
@@ -44,7 +44,7 @@ pub fn is_same_machine(one: &str, other: &str) -> bool {
 }
 
 /// `next`, with the parts that it does not know taken from `before`.
-pub(super) fn renewed(before: &str, next: &str) -> String {
+pub(super) fn completed(before: &str, next: &str) -> String {
     match (parts(before), parts(next)) {
         (Some(before), Some(next)) => {
             let part = |at: usize| if next[at] == UNKNOWN { before[at] } else { next[at] };
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn a_machine_has_one_word_however_its_ids_are_written_and_the_word_tells_neither() {
-        let word = spelled(Some(ID), Some(UUID));
-        assert_eq!(word, spelled(Some("3D1219C7C4C5404AAA1F6D2A48ADFDA4\n"), Some(UUID)));
+        let word = identity_of_ids(Some(ID), Some(UUID));
+        assert_eq!(word, identity_of_ids(Some("3D1219C7C4C5404AAA1F6D2A48ADFDA4\n"), Some(UUID)));
         assert_eq!(word.len(), 2 + 32 + 1 + 32);
         assert!(!word.contains(&ID[..8]) && !word.contains(&UUID[..8]));
         assert_ne!(digest("a", "bc"), digest("ab", "c"));
@@ -96,7 +96,7 @@ mod tests {
     fn ids_that_were_never_set_are_not_known() {
         let none = "1.0.0";
         for id in ["", "uninitialized", "00000000000000000000000000000000", &ID[1..]] {
-            assert_eq!(spelled(Some(id), None), none, "{id}");
+            assert_eq!(identity_of_ids(Some(id), None), none, "{id}");
         }
         for uuid in [
             "00000000-0000-0000-0000-000000000000",
@@ -104,15 +104,15 @@ mod tests {
             "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
             "Not Settable",
         ] {
-            assert_eq!(spelled(None, Some(uuid)), none, "{uuid}");
+            assert_eq!(identity_of_ids(None, Some(uuid)), none, "{uuid}");
         }
     }
 
     #[test]
     fn a_copy_of_the_disk_is_another_machine_though_its_machine_id_is_the_same() {
-        let origin = spelled(Some(ID), Some(UUID));
-        let copy = spelled(Some(ID), Some("11111111-2222-4333-8444-555555555555"));
-        let prepared = spelled(Some("aa1219c7c4c5404aaa1f6d2a48adfda4"), None);
+        let origin = identity_of_ids(Some(ID), Some(UUID));
+        let copy = identity_of_ids(Some(ID), Some("11111111-2222-4333-8444-555555555555"));
+        let prepared = identity_of_ids(Some("aa1219c7c4c5404aaa1f6d2a48adfda4"), None);
         assert!(is_same_machine(&origin, &origin));
         assert!(!is_same_machine(&origin, &copy));
         assert!(!is_same_machine(&origin, &prepared));
@@ -120,13 +120,14 @@ mod tests {
 
     #[test]
     fn a_part_that_only_one_knows_decides_nothing_and_is_not_forgotten() {
-        let (whole, half) = (spelled(Some(ID), Some(UUID)), spelled(Some(ID), None));
-        let none = spelled(None, None);
+        let (whole, half) =
+            (identity_of_ids(Some(ID), Some(UUID)), identity_of_ids(Some(ID), None));
+        let none = identity_of_ids(None, None);
         for known in [&whole, &half, &none] {
             assert!(is_same_machine(&whole, known) && is_same_machine(known, &whole));
-            assert_eq!(renewed(&whole, known), whole);
+            assert_eq!(completed(&whole, known), whole);
         }
-        assert_eq!(renewed(&half, &whole), whole);
+        assert_eq!(completed(&half, &whole), whole);
     }
 
     #[test]

@@ -31,10 +31,10 @@ const EVENT_MAX: usize = 8 * 1024;
 /// The group of the kernel's own events; udev's are in group 2 (`lib/kobject_uevent.c`).
 const FROM_KERNEL: u32 = 1;
 
-/// One look at this machine; `told` is how many new generations the kernel has reported, `due_ns` when the
+/// One look at this machine; `reported` is how many new generations the kernel has reported, `due_ns` when the
 /// look was to happen. Files are below `root`, which is `/` but in a test. Blocks for some milliseconds
 /// where the battery-backed clock is just being updated: not for an async worker.
-pub(super) fn look(root: &Path, told: u64, due_ns: i64) -> Clocks {
+pub(super) fn read_clocks(root: &Path, reported: u64, due_ns: i64) -> Clocks {
     let file = |path: &str| read(&root.join(path));
     let rtc_seconds =
         file("sys/class/rtc/rtc0/since_epoch").and_then(|text| text.trim().parse().ok());
@@ -57,7 +57,7 @@ pub(super) fn look(root: &Path, told: u64, due_ns: i64) -> Clocks {
             clocks = again;
         }
     }
-    let generation = Generation { told, id };
+    let generation = Generation { reported, id };
     Clocks { due_ns, rtc_seconds, generation, identity: identity_of(root), ..clocks }
 }
 
@@ -68,7 +68,7 @@ pub(super) fn identity_of(root: &Path) -> String {
     let machine_id = machine_ids.find_map(|path| read(&root.join(path)));
     // Only root may read it.
     let product_uuid = read(&root.join("sys/class/dmi/id/product_uuid"));
-    identity::spelled(machine_id.as_deref(), product_uuid.as_deref())
+    identity::identity_of_ids(machine_id.as_deref(), product_uuid.as_deref())
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.
@@ -208,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_look_finds_the_clocks_of_this_machine_in_their_order() {
-        let clocks = look(Path::new("/"), 3, 7);
+        let clocks = read_clocks(Path::new("/"), 3, 7);
         let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         assert!(clocks.monotonic_ns > 0 && clocks.boottime_ns >= clocks.monotonic_ns);
         assert!((real.as_nanos() as i64 - clocks.realtime_ns) < 10_000_000_000);
-        assert_eq!((clocks.due_ns, clocks.generation.told), (7, 3));
+        assert_eq!((clocks.due_ns, clocks.generation.reported), (7, 3));
         assert!(clocks.slack_ns >= 0);
     }
 
@@ -220,7 +220,7 @@ mod tests {
     fn what_a_machine_says_of_itself_is_read_below_the_root() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(identity_of(root.path()), "1.0.0");
-        let bare = look(root.path(), 0, 0);
+        let bare = read_clocks(root.path(), 0, 0);
         assert_eq!((bare.rtc_seconds, bare.generation.id), (None, None));
 
         below(root.path(), "var/lib/dbus/machine-id", b"3d1219c7c4c5404aaa1f6d2a48adfda4\n");
@@ -229,15 +229,15 @@ mod tests {
         below(root.path(), "sys/class/dmi/id/product_uuid", uuid);
         let page = "sys/firmware/qemu_fw_cfg/by_name/etc/vmgenid_guid/raw";
         below(root.path(), page, &[7; 4096]);
-        let one = look(root.path(), 0, 0);
+        let one = read_clocks(root.path(), 0, 0);
         assert_eq!(one.rtc_seconds, Some(1_700_000_000));
         assert_eq!(one.identity.len(), 2 + 32 + 1 + 32, "both parts are known: {}", one.identity);
         below(root.path(), page, &[8; 4096]);
-        let other = look(root.path(), 0, 0);
+        let other = read_clocks(root.path(), 0, 0);
         assert!(one.generation.id.is_some() && one.generation != other.generation);
         assert_eq!(one.identity, other.identity, "a generation changes at a mere restart of QEMU");
         below(root.path(), page, &[8; 50]);
-        assert_eq!(look(root.path(), 0, 0).generation.id, None, "half a page has no id");
+        assert_eq!(read_clocks(root.path(), 0, 0).generation.id, None, "half a page has no id");
     }
 
     #[test]

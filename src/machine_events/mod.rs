@@ -38,7 +38,7 @@
 //! which the machine ran; a cadence finds no missed ticks, and merges those that it does find.
 //!
 //! This module has no settings: its thresholds are facts of the clocks it reads ([`STEP`], [`STOP`],
-//! [`STALL`]), and the price of looking is fixed ([`EVERY`]).
+//! [`STALL`]), and the price of looking is fixed ([`INTERVAL`]).
 
 mod detect;
 mod identity;
@@ -49,7 +49,7 @@ use std::path::Path;
 
 pub use detect::{Clocks, Detector, Generation, MachineEvent, STALL, STEP, STOP};
 pub use identity::is_same_machine;
-pub use watcher::{EVERY, MachineEvents, event};
+pub use watcher::{INTERVAL, MachineEvents, agent_event};
 
 /// An opaque word for this machine, the same after every reboot: for the head of whatever is kept on its
 /// disk for the host. `root` is `/`, but for a test. Reads files: not for an async worker.
@@ -66,7 +66,7 @@ pub use watcher::{EVERY, MachineEvents, event};
 ///
 /// So it is made of the first two. The boot id must not be in it, nor the generation's id, or a
 /// queue would not survive a plain restart, for which it is kept; a new generation is
-/// told while the agent runs ([`MachineEvents::lives`]). A snapshot of a machine that was off takes its queue back
+/// told while the agent runs ([`MachineEvents::restored_or_cloned`]). A snapshot of a machine that was off takes its queue back
 /// with its disk, and nothing tells: what is in it may reach the host a second time.
 ///
 /// Only digests of them are in it (SHA-256 with a purpose, 128 bits), so it may be shown.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::detect::{Clocks, Detector, MachineEvent};
-use super::linux::{ClockChanges, Generations, look, monotonic_ns};
+use super::linux::{ClockChanges, Generations, monotonic_ns, read_clocks};
 use crate::pipeline::StageError;
 use crate::wire::outbound::{AgentEvent, Severity};
 
@@ -18,12 +18,12 @@ use crate::wire::outbound::{AgentEvent, Severity};
 ///
 /// # Why no oftener
 /// Each look wakes the agent twice, which makes 0.017 wake-ups a second beside the 0.29 of the readings.
-pub const EVERY: Duration = Duration::from_secs(120);
+pub const INTERVAL: Duration = Duration::from_secs(120);
 
 /// Tells what has happened to the machine, one [`AgentEvent`] for each time.
 ///
 /// It looks when the kernel says that the wall clock jumped or the machine came back, when it reports a new
-/// generation, and every [`EVERY`]. The event goes at once: its time stamp is what teaches the host the
+/// generation, and every [`INTERVAL`]. The event goes at once: its time stamp is what teaches the host the
 /// clock that it signs with.
 #[derive(Debug)]
 pub struct MachineEvents {
@@ -31,8 +31,8 @@ pub struct MachineEvents {
     every: Duration,
     detector: Detector,
     /// New generations that the kernel has reported.
-    told: u64,
-    lives: watch::Sender<u64>,
+    generations_reported: u64,
+    restored_or_cloned: watch::Sender<u64>,
 }
 
 impl MachineEvents {
@@ -40,15 +40,15 @@ impl MachineEvents {
     pub fn new() -> Self {
         Self {
             root: "/".into(),
-            every: EVERY,
+            every: INTERVAL,
             detector: Detector::default(),
-            told: 0,
-            lives: watch::Sender::new(0),
+            generations_reported: 0,
+            restored_or_cloned: watch::Sender::new(0),
         }
     }
 
-    /// Looks every so often instead of [`EVERY`], at files below `root` instead of `/`: for a test.
-    pub fn looking(mut self, root: impl Into<PathBuf>, every: Duration) -> Self {
+    /// Reads every so often instead of [`INTERVAL`], at files below `root` instead of `/`: for a test.
+    pub fn reading(mut self, root: impl Into<PathBuf>, every: Duration) -> Self {
         (self.root, self.every) = (root.into(), every);
         self
     }
@@ -56,20 +56,20 @@ impl MachineEvents {
     /// Counts how often the machine became another one, or went on from an earlier moment, while this ran.
     /// What is kept for the host is dropped when this changes; what was kept over a start
     /// of the agent is for [`is_same_machine`](super::is_same_machine) to judge.
-    pub fn lives(&self) -> watch::Receiver<u64> {
-        self.lives.subscribe()
+    pub fn restored_or_cloned(&self) -> watch::Receiver<u64> {
+        self.restored_or_cloned.subscribe()
     }
 
     /// Looks once. The blocking pool is where files are read.
     async fn look(&mut self, due_ns: i64) -> Option<AgentEvent> {
-        let (root, told) = (self.root.clone(), self.told);
+        let (root, reported) = (self.root.clone(), self.generations_reported);
         let clocks: Clocks =
-            tokio::task::spawn_blocking(move || look(&root, told, due_ns)).await.ok()?;
+            tokio::task::spawn_blocking(move || read_clocks(&root, reported, due_ns)).await.ok()?;
         let happened = self.detector.observe(clocks)?;
         if happened.is_restored_or_cloned() {
-            self.lives.send_modify(|lives| *lives += 1);
+            self.restored_or_cloned.send_modify(|count| *count += 1);
         }
-        let event = event(&happened);
+        let event = agent_event(&happened);
         tracing::info!(what = event.message, "the machine or its clock has jumped");
         Some(event)
     }
@@ -88,8 +88,8 @@ impl MachineEvents {
     /// The kernel's notices cannot be had; nothing comes after.
     pub fn events(&mut self) -> impl Stream<Item = Result<AgentEvent, StageError>> + Send + '_ {
         async_stream::stream! {
-            let senses = match Senses::new() {
-                Ok(senses) => senses,
+            let wakeups = match Wakeups::new() {
+                Ok(wakeups) => wakeups,
                 Err(fault) => {
                     yield Err(fault);
                     return;
@@ -97,13 +97,13 @@ impl MachineEvents {
             };
             let mut due_ns = 0;
             loop {
-                if let Some(told) = self.look(due_ns).await {
-                    yield Ok(told);
+                if let Some(event) = self.look(due_ns).await {
+                    yield Ok(event);
                 }
                 let every = i64::try_from(self.every.as_nanos()).unwrap_or(i64::MAX);
                 due_ns = monotonic_ns().saturating_add(every);
-                match senses.wake(self.every).await {
-                    Ok(new_generation) => self.told += u64::from(new_generation),
+                match wakeups.next(self.every).await {
+                    Ok(new_generation) => self.generations_reported += u64::from(new_generation),
                     Err(fault) => {
                         yield Err(fault);
                         return;
@@ -115,13 +115,13 @@ impl MachineEvents {
 }
 
 /// What wakes besides the time.
-struct Senses {
+struct Wakeups {
     jumps: ClockChanges,
     /// None where it may not be listened, as in some containers: then only its id tells a new generation.
     generations: Option<Generations>,
 }
 
-impl Senses {
+impl Wakeups {
     fn new() -> Result<Self, StageError> {
         let jumps = ClockChanges::new().map_err(unwatched)?;
         let generations = Generations::new()
@@ -130,10 +130,10 @@ impl Senses {
     }
 
     /// Comes back when it is time to look, or something asks for it; whether a new generation was reported.
-    async fn wake(&self, every: Duration) -> Result<bool, StageError> {
+    async fn next(&self, every: Duration) -> Result<bool, StageError> {
         tokio::select! {
             jumped = self.jumps.next() => jumped.map(|()| false).map_err(unwatched),
-            new = next(self.generations.as_ref()) => new.map(|()| true).map_err(unwatched),
+            new = next_of(self.generations.as_ref()) => new.map(|()| true).map_err(unwatched),
             () = sleep(every) => Ok(false),
         }
     }
@@ -144,7 +144,7 @@ fn unwatched(error: std::io::Error) -> StageError {
 }
 
 /// Never comes back where there is nothing to listen to.
-async fn next(generations: Option<&Generations>) -> std::io::Result<()> {
+async fn next_of(generations: Option<&Generations>) -> std::io::Result<()> {
     match generations {
         Some(generations) => generations.next().await,
         None => std::future::pending().await,
@@ -152,7 +152,7 @@ async fn next(generations: Option<&Generations>) -> std::io::Result<()> {
 }
 
 /// What has happened as one sentence for people, and as numbers for programs.
-pub fn event(happened: &MachineEvent) -> AgentEvent {
+pub fn agent_event(happened: &MachineEvent) -> AgentEvent {
     let MachineEvent { suspended, stopped, stalled, set_forward, set_back, restored, cloned } =
         happened;
     let mut said = Vec::new();
@@ -203,16 +203,16 @@ mod tests {
             set_back: Duration::from_millis(1_500),
             ..MachineEvent::default()
         };
-        let told = event(&happened);
+        let event = agent_event(&happened);
         let message = "the machine was suspended for 1h 1m 1s; the clock was set back by 1s 500ms";
-        assert_eq!((told.severity, told.message.as_str()), (Severity::Info, message));
-        let context = told.context.unwrap();
+        assert_eq!((event.severity, event.message.as_str()), (Severity::Info, message));
+        let context = event.context.unwrap();
         assert_eq!(
             (&context["gap_ms"], &context["clock_step_ms"]),
             (&json!(3_661_000), &json!(-1_500))
         );
         let clone = MachineEvent { cloned: true, ..MachineEvent::default() };
-        assert_eq!(event(&clone).severity, Severity::Warn);
+        assert_eq!(agent_event(&clone).severity, Severity::Warn);
     }
 
     fn machine_id(root: &Path, id: &str) {
@@ -225,17 +225,17 @@ mod tests {
      {
         let root = tempfile::tempdir().unwrap();
         machine_id(root.path(), "a");
-        let mut life = MachineEvents::new().looking(root.path(), Duration::from_millis(5));
-        let lives = life.lives();
-        let mut told = std::pin::pin!(life.events());
-        let quiet = tokio::time::timeout(Duration::from_millis(100), told.next()).await;
+        let mut machine = MachineEvents::new().reading(root.path(), Duration::from_millis(5));
+        let count = machine.restored_or_cloned();
+        let mut events = std::pin::pin!(machine.events());
+        let quiet = tokio::time::timeout(Duration::from_millis(100), events.next()).await;
         assert!(quiet.is_err(), "{quiet:?}");
-        assert_eq!(*lives.borrow(), 0);
+        assert_eq!(*count.borrow(), 0);
         machine_id(root.path(), "b");
-        let Some(Ok(event)) = told.next().await else { panic!("nothing was told") };
+        let Some(Ok(event)) = events.next().await else { panic!("no event") };
         assert_eq!(event.context.unwrap()["cloned"], true);
-        assert_eq!(*lives.borrow(), 1);
-        let quiet = tokio::time::timeout(Duration::from_millis(100), told.next()).await;
+        assert_eq!(*count.borrow(), 1);
+        let quiet = tokio::time::timeout(Duration::from_millis(100), events.next()).await;
         assert!(quiet.is_err(), "{quiet:?}");
     }
 }

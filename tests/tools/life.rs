@@ -10,7 +10,7 @@ use infiniservice::machine_events::MachineEvents;
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let every = std::env::args().nth(1).and_then(|text| humantime::parse_duration(&text).ok());
-    let mut life = MachineEvents::new().looking("/", every.unwrap_or(Duration::from_secs(5)));
+    let mut life = MachineEvents::new().reading("/", every.unwrap_or(Duration::from_secs(5)));
     let mut told = pin!(life.events());
     while let Some(told) = told.next().await {
         let event = told.expect("the machine can be watched");

@@ -115,7 +115,7 @@ impl Main {
         self.watch(&mut watching);
         let mut closed = false;
         let machine = MachineEvents::new();
-        let mut lives = machine.lives();
+        let mut restored_or_cloned = machine.restored_or_cloned();
         let mut machine_events = std::pin::pin!(machine_watch::events(machine));
         let mut check = interval(LOOK_EVERY);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,9 +132,9 @@ impl Main {
                         commands.log.look_at_clocks(Instant::now(), wall_clock_ms());
                     }
                     // The spool drops what was queued before the change; this event must not be part of that.
-                    if lives.has_changed().unwrap_or(false) {
-                        let life = *lives.borrow_and_update();
-                        self.flows.machine_changed(&machine_watch::machine(life).await);
+                    if restored_or_cloned.has_changed().unwrap_or(false) {
+                        let count = *restored_or_cloned.borrow_and_update();
+                        self.flows.machine_changed(&machine_watch::machine(count).await);
                     }
                     self.flows.events.send(event);
                 }
