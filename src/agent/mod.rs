@@ -144,15 +144,15 @@ pub async fn run(
 /// A folder that belongs to another user (mostly the service's) is no harm to an agent that is not root: it runs without
 /// the folder, and a part that needs it fails when it opens it.
 fn is_safe(state: &StateFolder) -> Result<(), AgentError> {
-    match state.judge() {
+    match state.check() {
         Err(untrusted) if untrusted.is_foreign && !rustix::process::geteuid().is_root() => {
             tracing::warn!(%untrusted, "the state folder is not used");
         }
         judged => judged.map_err(AgentError::State)?,
     }
-    if let Some(mend) = state.is_listed() {
+    if let Some(remedy) = state.listing_remedy() {
         tracing::warn!(
-            "others can list the state folder, though not read its files; `{mend}` ends that"
+            "others can list the state folder, though not read its files; `{remedy}` ends that"
         );
     }
     Ok(())

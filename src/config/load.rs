@@ -460,13 +460,13 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 /// The error for a file that another user can change, and which decides what runs as the agent's user.
 pub(super) fn changeable(
     path: &Path,
-    Untrusted { path: at, why, mend, .. }: &Untrusted,
+    Untrusted { path: at, why, remedy, .. }: &Untrusted,
 ) -> ConfigError {
     let message = match at == path {
         true => format!("this file {why}"),
         false => format!("this file is not taken: {} {why}", shown(at)),
     };
-    ConfigError::of_file(shown(path), message, Some(&format!("mend it with `{}`", clean(mend))))
+    ConfigError::of_file(shown(path), message, Some(&format!("mend it with `{}`", clean(remedy))))
 }
 
 /// What is wrong with the file of the secret, by the check that a start makes: an error; or a warning where it is not there,
@@ -476,12 +476,12 @@ pub fn secret_fault(loaded: &Loaded) -> Option<ConfigError> {
     let error = file.verify.secret.as_ref()?.judge().err()?;
     let of_file = |help: Option<&str>| ConfigError::of_file(origin, error.to_string(), help);
     match &error {
-        SecretError::Untrusted { untrusted: Untrusted { path, why, mend, .. }, .. } => {
+        SecretError::Untrusted { untrusted: Untrusted { path, why, remedy, .. }, .. } => {
             let message = format!("the secret is not taken from its file: {} {why}", shown(path));
             Some(ConfigError::of_file(
                 origin,
                 message,
-                Some(&format!("mend it with `{}`", clean(mend))),
+                Some(&format!("mend it with `{}`", clean(remedy))),
             ))
         }
         SecretError::Unreadable { error, .. } if error.kind() == io::ErrorKind::NotFound => {

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::trust::{Found, Link, Untrusted, foreign, judge_place, quoted, walk};
+use super::trust::{CheckedPath, Link, Untrusted, check_parent_of_new, foreign, quoted, walk};
 use super::{folder_of, make_private, open_in};
 use crate::sync::IgnorePoison;
 
@@ -90,7 +90,7 @@ impl StateFolder {
             return Ok(Arc::clone(fd));
         }
         *held = None;
-        let fd = Arc::new(made(self.path())?);
+        let fd = Arc::new(open_or_create(self.path())?);
         *held = Some(Arc::clone(&fd));
         Ok(fd)
     }
@@ -108,18 +108,18 @@ impl StateFolder {
     ///
     /// # Errors
     /// The reason for a refusal, and its remedy.
-    pub fn judge(&self) -> Result<(), Untrusted> {
+    pub fn check(&self) -> Result<(), Untrusted> {
         let path = self.path();
         let refusal =
             |error: &io::Error| Untrusted::of(error).cloned().or_else(|| no_folder(path, error));
-        match found(path) {
+        match checked_folder(path) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for above in path.ancestors().skip(1) {
                     match walk(above, Link::Follow) {
                         Ok(found) => {
-                            let judged = judge_place(&found);
-                            return judged.or_else(|error| refusal(&error).map_or(Ok(()), Err));
+                            let checked = check_parent_of_new(&found);
+                            return checked.or_else(|error| refusal(&error).map_or(Ok(()), Err));
                         }
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => return refusal(&error).map_or(Ok(()), Err),
@@ -132,8 +132,8 @@ impl StateFolder {
     }
 
     /// The command that hides its listing from others, if they can list it.
-    pub fn is_listed(&self) -> Option<String> {
-        let found = found(self.path()).ok()?;
+    pub fn listing_remedy(&self) -> Option<String> {
+        let found = checked_folder(self.path()).ok()?;
         let others = Mode::from_raw_mode(found.stat.st_mode) & (Mode::RWXG | Mode::RWXO);
         (!others.is_empty()).then(|| chmod(&found.path()))
     }
@@ -248,17 +248,17 @@ fn is_at(path: &Path, fd: &OwnedFd) -> bool {
 }
 
 /// Checks the folder at `path` as a state folder.
-fn found(path: &Path) -> io::Result<Found> {
+fn checked_folder(path: &Path) -> io::Result<CheckedPath> {
     let found = walk(path, Link::Refuse)?;
     if FileType::from_raw_mode(found.stat.st_mode) != FileType::Directory {
         return Err(Errno::NOTDIR.into());
     }
-    judge_own(&found.stat, &found.path())?;
+    check_own(&found.stat, &found.path())?;
     Ok(found)
 }
 
 /// Whether this is the agent's own folder, and no other user can write to it.
-fn judge_own(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
+fn check_own(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
     if stat.st_uid != geteuid().as_raw() {
         return Err(foreign(stat.st_uid, path));
     }
@@ -267,7 +267,7 @@ fn judge_own(stat: &Stat, path: &Path) -> Result<(), Untrusted> {
         true => Err(Untrusted {
             path: path.to_owned(),
             why: format!("has mode {:04o}, so others can change what is in it", mode.bits()),
-            mend: chmod(path),
+            remedy: chmod(path),
             is_foreign: false,
         }),
         false => Ok(()),
@@ -282,8 +282,8 @@ fn no_folder(path: &Path, error: &io::Error) -> Option<Untrusted> {
         Errno::LOOP => "leads through too many links",
         _ => return None,
     };
-    let mend = "--state DIR".to_owned();
-    Some(Untrusted { path: path.to_owned(), why: why.to_owned(), mend, is_foreign: false })
+    let remedy = "--state DIR".to_owned();
+    Some(Untrusted { path: path.to_owned(), why: why.to_owned(), remedy, is_foreign: false })
 }
 
 fn chmod(path: &Path) -> String {
@@ -292,14 +292,14 @@ fn chmod(path: &Path) -> String {
 
 /// An existing folder, with the guarantees of [`StateFolder`].
 fn open_own(path: &Path) -> io::Result<OwnedFd> {
-    let found = found(path)?;
+    let found = checked_folder(path)?;
     let fd = found.open(AS_FOLDER)?;
-    judge_own(&rustix::fs::fstat(&fd)?, &found.path())?;
+    check_own(&rustix::fs::fstat(&fd)?, &found.path())?;
     Ok(fd)
 }
 
 /// Opens the folder, and creates it and those above it if missing.
-fn made(path: &Path) -> io::Result<OwnedFd> {
+fn open_or_create(path: &Path) -> io::Result<OwnedFd> {
     match open_own(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return opened,
@@ -307,10 +307,10 @@ fn made(path: &Path) -> io::Result<OwnedFd> {
     let path = std::path::absolute(path)?;
     let above = folder_of(&path);
     let place = match walk(&above, Link::Follow) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => made(&above)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open_or_create(&above)?,
         found => {
             let found = found?;
-            judge_place(&found)?;
+            check_parent_of_new(&found)?;
             found.open(AS_FOLDER)?
         }
     };
@@ -320,7 +320,7 @@ fn made(path: &Path) -> io::Result<OwnedFd> {
             // The umask may have removed the permission to open it.
             rustix::fs::chmodat(&place, name, Mode::RWXU, AtFlags::empty())?;
             let fd = rustix::fs::openat(&place, name, AS_FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-            judge_own(&rustix::fs::fstat(&fd)?, &path)?;
+            check_own(&rustix::fs::fstat(&fd)?, &path)?;
             Ok(fd)
         }
         Err(Errno::EXIST) => open_own(&path),

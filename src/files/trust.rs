@@ -37,7 +37,7 @@ pub struct Untrusted {
     /// The reason, beginning with a verb.
     pub why: String,
     /// The command or argument that repairs it.
-    pub mend: String,
+    pub remedy: String,
     /// It belongs to another user.
     pub is_foreign: bool,
 }
@@ -51,8 +51,8 @@ impl Untrusted {
 
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, why, mend, .. } = self;
-        write!(f, "{} {why}; mend it with `{mend}`", quoted(path))
+        let Self { path, why, remedy, .. } = self;
+        write!(f, "{} {why}; mend it with `{remedy}`", quoted(path))
     }
 }
 
@@ -70,7 +70,7 @@ impl From<Untrusted> for io::Error {
 /// It cannot be opened; or an [`Untrusted`], which [`Untrusted::of`] finds.
 pub fn open_trusted(path: &Path) -> io::Result<File> {
     let (file, real) = opened(path)?;
-    judge(&file, &real)?;
+    check(&file, &real)?;
     Ok(file)
 }
 
@@ -94,7 +94,7 @@ pub(super) enum Link {
 
 /// The file or folder at the end of a path.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct CheckedPath {
     folder: OwnedFd,
     /// Its path, without links.
     above: PathBuf,
@@ -103,7 +103,7 @@ pub(super) struct Found {
     pub stat: Stat,
 }
 
-impl Found {
+impl CheckedPath {
     /// Its path, without links.
     pub(super) fn path(&self) -> PathBuf {
         match self.name.as_os_str() {
@@ -120,7 +120,7 @@ impl Found {
 }
 
 /// Walks `path` and checks every folder of it; not the file at its end.
-pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
+pub(super) fn walk(path: &Path, last: Link) -> io::Result<CheckedPath> {
     let path = std::path::absolute(path)?;
     let mut rest: VecDeque<OsString> = components(&path).collect();
     let mut here = root()?;
@@ -128,7 +128,7 @@ pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
     loop {
         let Some(name) = rest.pop_front() else {
             let stat = rustix::fs::fstat(&here.0)?;
-            return Ok(Found { folder: here.0, above: here.1, name: ".".into(), stat });
+            return Ok(CheckedPath { folder: here.0, above: here.1, name: ".".into(), stat });
         };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&here.0, &name, flags, Mode::empty())?;
@@ -138,7 +138,7 @@ pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
             here.0 = fd;
             continue;
         }
-        judge_above(&here.0, &here.1, &stat, &name)?;
+        check_parent(&here.0, &here.1, &stat, &name)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink if rest.is_empty() && last == Link::Refuse => {
                 return Err(is_link(&here.1.join(&name), &fd)?.into());
@@ -157,7 +157,7 @@ pub(super) fn walk(path: &Path, last: Link) -> io::Result<Found> {
                 }
             }
             _ if rest.is_empty() => {
-                return Ok(Found { folder: here.0, above: here.1, name, stat });
+                return Ok(CheckedPath { folder: here.0, above: here.1, name, stat });
             }
             _ => {
                 here.1.push(&name);
@@ -190,13 +190,13 @@ fn is_link(path: &Path, link: &OwnedFd) -> io::Result<Untrusted> {
     Ok(Untrusted {
         path: path.to_owned(),
         why: "is a symbolic link, and the folder itself has to be named".to_owned(),
-        mend: format!("--state {}", quoted(&target)),
+        remedy: format!("--state {}", quoted(&target)),
         is_foreign: false,
     })
 }
 
 /// Whether no other user can change this file, or the names in this folder.
-fn judge(file: impl AsFd, path: &Path) -> io::Result<()> {
+fn check(file: impl AsFd, path: &Path) -> io::Result<()> {
     let stat = rustix::fs::fstat(&file)?;
     is_ours(&stat, path)?;
     match others_write(&stat, file.as_fd()) {
@@ -207,14 +207,14 @@ fn judge(file: impl AsFd, path: &Path) -> io::Result<()> {
 
 /// Whether another user can create or remove files in this folder.
 pub(crate) fn is_shared(folder: &OwnedFd) -> io::Result<bool> {
-    match judge(folder, Path::new(".")) {
+    match check(folder, Path::new(".")) {
         Err(error) if Untrusted::of(&error).is_none() => Err(error),
-        judged => Ok(judged.is_err()),
+        checked => Ok(checked.is_err()),
     }
 }
 
 /// Whether no other user can replace `child`, which is `name` in `folder`.
-fn judge_above(folder: &OwnedFd, path: &Path, child: &Stat, name: &OsStr) -> io::Result<()> {
+fn check_parent(folder: &OwnedFd, path: &Path, child: &Stat, name: &OsStr) -> io::Result<()> {
     let stat = rustix::fs::fstat(folder)?;
     is_ours(&stat, path)?;
     let Some(how) = others_write(&stat, folder.as_fd()) else { return Ok(()) };
@@ -225,7 +225,7 @@ fn judge_above(folder: &OwnedFd, path: &Path, child: &Stat, name: &OsStr) -> io:
 }
 
 /// Whether a new file of the agent is safe in this folder.
-pub(super) fn judge_place(folder: &Found) -> io::Result<()> {
+pub(super) fn check_parent_of_new(folder: &CheckedPath) -> io::Result<()> {
     let (stat, path) = (&folder.stat, folder.path());
     is_ours(stat, &path)?;
     if Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX) {
@@ -273,7 +273,7 @@ pub(crate) fn foreign(uid: u32, path: &Path) -> Untrusted {
     Untrusted {
         path: path.to_owned(),
         why: format!("belongs to user {uid}, not to {us}"),
-        mend: format!("chown {us}: {}", quoted(path)),
+        remedy: format!("chown {us}: {}", quoted(path)),
         is_foreign: true,
     }
 }
@@ -283,7 +283,7 @@ pub(crate) fn readable(mode: u32, path: &Path) -> Untrusted {
     Untrusted {
         path: path.to_owned(),
         why: format!("has mode {:04o}, so others can read or change it", mode & 0o7777),
-        mend: format!("chmod 600 {}", quoted(path)),
+        remedy: format!("chmod 600 {}", quoted(path)),
         is_foreign: false,
     }
 }
@@ -293,7 +293,7 @@ fn writable(stat: &Stat, how: &str, path: &Path) -> Untrusted {
     Untrusted {
         path: path.to_owned(),
         why: format!("has mode {mode:04o}{how}, so others can change it"),
-        mend: format!("chmod go-w {}", quoted(path)),
+        remedy: format!("chmod go-w {}", quoted(path)),
         is_foreign: false,
     }
 }

@@ -111,7 +111,7 @@ impl File {
     /// # Errors
     /// Why the folder or the file would be refused.
     pub fn check_usable(names: Names, folder: &Path) -> io::Result<()> {
-        StateFolder::from(folder).judge()?;
+        StateFolder::from(folder).check()?;
         let opened = match open_folder(folder) {
             // It would be created in the nearest folder above that exists.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

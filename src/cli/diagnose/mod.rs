@@ -75,7 +75,7 @@ pub(super) struct Diagnose {
 }
 
 /// What was seen.
-struct Look {
+struct Findings {
     /// All that is wrong, the first cause first.
     verdicts: Vec<Verdict>,
     loaded: Loaded,
@@ -96,13 +96,14 @@ impl Diagnose {
                 return refuse(error);
             }
         }
-        let look = self.look();
+        let findings = self.examine();
         let text = match self.json {
-            true => as_json(&look.verdicts),
-            false => shown(&as_text(&look.verdicts, NOTHING)),
+            true => as_json(&findings.verdicts),
+            false => shown(&as_text(&findings.verdicts, NOTHING)),
         };
         let said = say(&text);
-        match self.bundle.as_ref().map(|file| bundle::write(&self, &look, file, self.overwrite)) {
+        match self.bundle.as_ref().map(|file| bundle::write(&self, &findings, file, self.overwrite))
+        {
             Some(Ok(written)) => complain(&format!("infiniservice: {}", shown(&written))),
             Some(Err(error)) => {
                 complain(&format!("infiniservice: {}", shown(&error.to_string())));
@@ -110,10 +111,10 @@ impl Diagnose {
             }
             None => {}
         }
-        look.verdicts.first().map_or(said, |first| unless(said, first.cause.exit_code()))
+        findings.verdicts.first().map_or(said, |first| unless(said, first.cause.exit_code()))
     }
 
-    fn look(&self) -> Look {
+    fn examine(&self) -> Findings {
         let root = &self.root;
         let own = |name: &str| std::env::var(name).ok();
         let (mut loaded, errors) = inspect(&self.pipelines, &own);
@@ -130,11 +131,11 @@ impl Diagnose {
         verdicts.extend(state_folder(&folder));
 
         let socket = socket_of(&folder);
-        let look = || ask(&socket, &Request::Status, PATIENCE);
-        let status = match look() {
+        let ask_status = || ask(&socket, &Request::Status, PATIENCE);
+        let status = match ask_status() {
             Ok(Answer::Status(before)) => {
                 std::thread::park_timeout(INTERVAL); // an early return does no harm
-                match look() {
+                match ask_status() {
                     Ok(Answer::Status(now)) => Some((before, now)),
                     _ => None,
                 }
@@ -181,16 +182,16 @@ impl Diagnose {
         }
         verdicts.sort_by_key(|verdict| verdict.cause);
         verdicts.dedup();
-        Look { verdicts, loaded, errors, status: status.map(|(_, now)| now), pid }
+        Findings { verdicts, loaded, errors, status: status.map(|(_, now)| now), pid }
     }
 }
 
 fn state_folder(folder: &Path) -> Option<Verdict> {
-    let untrusted = StateFolder::at(folder).judge().err()?;
+    let untrusted = StateFolder::at(folder).check().err()?;
     Some(Verdict::new(
         Cause::StateFolder,
         format!("{} {}", untrusted.path.display(), untrusted.why),
-        format!("`{}`", untrusted.mend),
+        format!("`{}`", untrusted.remedy),
     ))
 }
 

@@ -17,12 +17,12 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// What `open` and `judge` both say of a folder.
+/// What `open` and `check` both say of a folder.
 fn refusal(path: &Path) -> Untrusted {
     let state = StateFolder::at(path);
     let error = state.open().unwrap_err();
     let untrusted = Untrusted::of(&error).unwrap_or_else(|| panic!("{error}")).clone();
-    assert_eq!(state.judge(), Err(untrusted.clone()));
+    assert_eq!(state.check(), Err(untrusted.clone()));
     untrusted
 }
 
@@ -59,20 +59,20 @@ fn a_folder_that_others_can_change_is_refused_with_the_remedy() {
     fs::create_dir(&path).unwrap();
     for open in [0o777, 0o1777, 0o770, 0o702, 0o722] {
         set_mode(&path, open);
-        let Untrusted { why, mend, is_foreign, .. } = refusal(&path);
+        let Untrusted { why, remedy, is_foreign, .. } = refusal(&path);
         assert!(why.starts_with(&format!("has mode {open:04o}")), "{why}");
-        assert_eq!((mend, is_foreign), (format!("chmod 0700 {}", path.display()), false));
+        assert_eq!((remedy, is_foreign), (format!("chmod 0700 {}", path.display()), false));
     }
     for closed in [0o700, 0o711, 0o755] {
         set_mode(&path, closed);
         StateFolder::at(&path).open().unwrap();
-        assert_eq!(StateFolder::at(&path).is_listed().is_some(), closed != 0o700);
+        assert_eq!(StateFolder::at(&path).listing_remedy().is_some(), closed != 0o700);
     }
     if geteuid().is_root() {
         chown(&path, Some(NOBODY), None).unwrap();
-        let Untrusted { why, mend, is_foreign, .. } = refusal(&path);
+        let Untrusted { why, remedy, is_foreign, .. } = refusal(&path);
         assert_eq!(why, format!("belongs to user {NOBODY}, not to root"));
-        assert_eq!((mend, is_foreign), (format!("chown root: {}", path.display()), true));
+        assert_eq!((remedy, is_foreign), (format!("chown root: {}", path.display()), true));
     }
 }
 
@@ -104,7 +104,7 @@ fn a_folder_above_that_others_can_change_is_refused_but_for_a_sticky_one() {
     fs::create_dir(&above).unwrap();
     for path in [above.join("missing"), above.join("missing/state")] {
         set_mode(&above, 0o777);
-        assert_eq!(refusal(&path).mend, format!("chmod go-w {}", above.display()));
+        assert_eq!(refusal(&path).remedy, format!("chmod go-w {}", above.display()));
         set_mode(&above, 0o1777);
         StateFolder::at(&path).open().unwrap();
         set_mode(&above, 0o777);
@@ -114,7 +114,7 @@ fn a_folder_above_that_others_can_change_is_refused_but_for_a_sticky_one() {
         set_mode(&above, 0o755);
         chown(&above, Some(NOBODY), None).unwrap();
         assert_eq!(
-            refusal(&above.join("missing")).mend,
+            refusal(&above.join("missing")).remedy,
             format!("chown root: {}", above.display())
         );
     }
@@ -191,8 +191,8 @@ fn a_path_that_cannot_be_a_folder_is_refused_at_the_start() {
         (at("loop/state"), "leads through too many links"),
     ];
     for (path, why) in wrong {
-        let refused = StateFolder::at(&path).judge().unwrap_err();
-        assert!(refused.why.contains(why) && refused.mend == "--state DIR", "{refused}");
+        let refused = StateFolder::at(&path).check().unwrap_err();
+        assert!(refused.why.contains(why) && refused.remedy == "--state DIR", "{refused}");
     }
-    assert_eq!(StateFolder::at(at("none/state")).judge(), Ok(()), "it would be made");
+    assert_eq!(StateFolder::at(at("none/state")).check(), Ok(()), "it would be made");
 }
