@@ -38,10 +38,10 @@ pub(super) struct StatusArguments {
 
 impl StatusArguments {
     pub(super) fn main(self) -> ExitCode {
-        self.told().unwrap_or_else(|code| code)
+        self.run().unwrap_or_else(|code| code)
     }
 
-    fn told(&self) -> Result<ExitCode, ExitCode> {
+    fn run(&self) -> Result<ExitCode, ExitCode> {
         let socket = self.agent.socket()?;
         let first = status(&socket)?;
         if self.json {

@@ -38,17 +38,17 @@ pub(super) fn output(
     program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = program.spawn().map_err(cannot)?;
     let stdout = child.stdout.take();
-    let (tell, told) = sync_channel(1);
+    let (sender, receiver) = sync_channel(1);
     let reading = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let mut bytes = Vec::new();
         let read = match stdout {
             Some(stdout) => stdout.take(bytes_max).read_to_end(&mut bytes),
             None => Ok(0),
         };
-        tell.send(read.map(|_| bytes)).is_ok()
+        sender.send(read.map(|_| bytes)).is_ok()
     });
     let read = match reading {
-        Ok(_) => told.recv_timeout(patience),
+        Ok(_) => receiver.recv_timeout(patience),
         Err(error) => Ok(Err(error)),
     };
     let _ = child.kill(); // fails where it has ended

@@ -207,7 +207,7 @@ fn files_state_folder_and_secret_have_their_causes_in_order() {
         let root = machine.folder.path().to_owned();
         let (json, bundle, overwrite) = (false, None, false);
         let diagnose = Diagnose { json, state, pipelines, bundle, overwrite, root };
-        diagnose.look().verdicts
+        diagnose.examine().verdicts
     };
     let causes = |verdicts: &[Verdict]| verdicts.iter().map(|one| one.cause).collect::<Vec<_>>();
     let secret = "[receive]\n[verify]\nsecret = \"env:DIAGNOSE_TEST_SECRET\"\n";

@@ -231,13 +231,13 @@ fn run(words: &[&str]) -> Result<(), InstallError> {
     let command = words.join(" ");
     let mut program = Command::new(words[0]);
     program.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
-    let (tell, told) = sync_channel(1);
+    let (sender, receiver) = sync_channel(1);
     let waiting = std::thread::Builder::new().name(words[0].to_owned());
-    let started = waiting.spawn(move || tell.send(program.output()).is_ok());
+    let started = waiting.spawn(move || sender.send(program.output()).is_ok());
     if let Err(error) = started {
         return Err(InstallError::Start { command, error });
     }
-    match told.recv_timeout(PATIENCE) {
+    match receiver.recv_timeout(PATIENCE) {
         // A machine without udev has no need of its rules.
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Ok(Err(error)) => Err(InstallError::Start { command, error }),

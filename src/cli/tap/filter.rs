@@ -13,15 +13,15 @@ pub(super) struct Filter(Vec<Condition>);
 
 #[derive(Debug, Clone, PartialEq)]
 struct Condition {
-    /// The names on the way to the value.
-    way: Vec<String>,
-    compared: Compared,
+    /// The names on the path to the value.
+    path: Vec<String>,
+    operator: Operator,
     /// A number, a text, `true`, `false` or `null`.
     with: Value,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Compared {
+enum Operator {
     Equal,
     NotEqual,
     Less,
@@ -33,14 +33,14 @@ enum Compared {
 }
 
 /// The longer ones first, of which others are a part.
-const COMPARED: [(&str, Compared); 7] = [
-    ("!=", Compared::NotEqual),
-    ("<=", Compared::LessOrEqual),
-    (">=", Compared::GreaterOrEqual),
-    ("=", Compared::Equal),
-    ("<", Compared::Less),
-    (">", Compared::Greater),
-    ("~", Compared::Contains),
+const OPERATORS: [(&str, Operator); 7] = [
+    ("!=", Operator::NotEqual),
+    ("<=", Operator::LessOrEqual),
+    (">=", Operator::GreaterOrEqual),
+    ("=", Operator::Equal),
+    ("<", Operator::Less),
+    (">", Operator::Greater),
+    ("~", Operator::Contains),
 ];
 
 const HELP: &str = "write NAME = VALUE (or !=, <, <=, >, >=, ~ for a part of a text), names inside others with a dot, and \
@@ -74,11 +74,11 @@ impl FromStr for Condition {
     fn from_str(text: &str) -> Result<Self, BadArgument> {
         let refuse = || BadArgument(format!("cannot read {text:?}: {HELP}"));
         let at = text.find(['!', '<', '>', '=', '~']).ok_or_else(refuse)?;
-        let (way, rest) = text.split_at(at);
-        let found = COMPARED.into_iter().find(|(sign, _)| rest.starts_with(sign));
-        let (sign, compared) = found.ok_or_else(refuse)?;
-        let (way, value) = (way.trim(), rest[sign.len()..].trim());
-        if way.is_empty() || value.is_empty() {
+        let (path, rest) = text.split_at(at);
+        let found = OPERATORS.into_iter().find(|(sign, _)| rest.starts_with(sign));
+        let (sign, operator) = found.ok_or_else(refuse)?;
+        let (path, value) = (path.trim(), rest[sign.len()..].trim());
+        if path.is_empty() || value.is_empty() {
             return Err(refuse());
         }
         // What is no JSON is a text without its quotes.
@@ -87,28 +87,28 @@ impl FromStr for Condition {
         if with.is_object() || with.is_array() || is_bare && value.contains(' ') {
             return Err(refuse());
         }
-        Ok(Self { way: way.split('.').map(str::to_owned).collect(), compared, with })
+        Ok(Self { path: path.split('.').map(str::to_owned).collect(), operator, with })
     }
 }
 
 impl Filter {
     /// Whether a line is shown. One that is no JSON is not.
-    pub(super) fn holds(&self, line: &str) -> bool {
+    pub(super) fn matches(&self, line: &str) -> bool {
         let Ok(value) = serde_json::from_str::<Value>(line) else { return false };
-        self.0.iter().all(|condition| condition.holds(&value, &condition.way))
+        self.0.iter().all(|condition| condition.matches(&value, &condition.path))
     }
 }
 
 impl Condition {
-    /// Whether it holds for the value at the end of `way`, or of one of a list on the way.
-    fn holds(&self, value: &Value, way: &[String]) -> bool {
-        match (value, way.split_first()) {
-            (Value::Array(items), _) => items.iter().any(|item| self.holds(item, way)),
+    /// Whether it holds for the value at the end of `path`, or of one of a list on the path.
+    fn matches(&self, value: &Value, path: &[String]) -> bool {
+        match (value, path.split_first()) {
+            (Value::Array(items), _) => items.iter().any(|item| self.matches(item, path)),
             (Value::Object(members), Some((name, rest))) => {
                 // A name may have dots itself.
-                let whole = members.get(&way.join("."));
+                let whole = members.get(&path.join("."));
                 match (members.get(name), whole) {
-                    (Some(inner), _) => self.holds(inner, rest),
+                    (Some(inner), _) => self.matches(inner, rest),
                     (None, Some(value)) => self.is_met(Some(value)),
                     (None, None) => self.is_met(None),
                 }
@@ -120,14 +120,14 @@ impl Condition {
 
     fn is_met(&self, value: Option<&Value>) -> bool {
         let order = value.and_then(|value| order(value, &self.with));
-        match self.compared {
-            Compared::Equal => order == Some(Ordering::Equal),
-            Compared::NotEqual => order != Some(Ordering::Equal),
-            Compared::Less => order.is_some_and(Ordering::is_lt),
-            Compared::LessOrEqual => order.is_some_and(Ordering::is_le),
-            Compared::Greater => order.is_some_and(Ordering::is_gt),
-            Compared::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
-            Compared::Contains => {
+        match self.operator {
+            Operator::Equal => order == Some(Ordering::Equal),
+            Operator::NotEqual => order != Some(Ordering::Equal),
+            Operator::Less => order.is_some_and(Ordering::is_lt),
+            Operator::LessOrEqual => order.is_some_and(Ordering::is_le),
+            Operator::Greater => order.is_some_and(Ordering::is_gt),
+            Operator::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
+            Operator::Contains => {
                 let part = self.with.as_str().map_or_else(|| self.with.to_string(), str::to_owned);
                 value.and_then(Value::as_str).is_some_and(|text| text.contains(&part))
             }
@@ -135,7 +135,7 @@ impl Condition {
     }
 }
 
-/// How a value stands to another one; `None` where they cannot be compared.
+/// How a value stands to another one; `None` where they cannot be operator.
 fn order(value: &Value, other: &Value) -> Option<Ordering> {
     match (value, other) {
         (Value::Number(one), Value::Number(other)) => one.as_f64()?.partial_cmp(&other.as_f64()?),
@@ -169,14 +169,14 @@ mod tests {
             "level ~ \"r\"",
         ];
         for text in holds {
-            assert!(text.parse::<Filter>().unwrap().holds(line), "{text}");
+            assert!(text.parse::<Filter>().unwrap().matches(line), "{text}");
         }
         let not = ["level = info", "ms > 500", "user.id <= 5", "list.n = 2", "gone = 1", "ms ~ 5"];
         for text in not {
-            assert!(!text.parse::<Filter>().unwrap().holds(line), "{text}");
+            assert!(!text.parse::<Filter>().unwrap().matches(line), "{text}");
         }
-        assert!(!"level = error".parse::<Filter>().unwrap().holds("level=error"), "no JSON");
-        assert!("a = \"x and y\"".parse::<Filter>().unwrap().holds(r#"{"a":"x and y"}"#));
+        assert!(!"level = error".parse::<Filter>().unwrap().matches("level=error"), "no JSON");
+        assert!("a = \"x and y\"".parse::<Filter>().unwrap().matches(r#"{"a":"x and y"}"#));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Tap {
             let mut goes_on = true;
             match answer {
                 None => {}
-                Some(Answer::Tapping(stage)) => view.begins(&stage),
+                Some(Answer::Tapping(stage)) => view.print_start(&stage),
                 Some(Answer::Tapped(tapped)) => {
                     let printed = print(view.text(&tapped).as_bytes());
                     goes_on = printed.is_ok();
@@ -108,7 +108,7 @@ impl Tap {
             goes_on && end.is_none_or(|end| Instant::now() < end)
         });
         match looked {
-            Ok(()) => view.ends(),
+            Ok(()) => view.print_end(),
             Err(error) => return unanswered(&why_unanswered(&socket, &error, PATIENCE, "")),
         }
         code
@@ -130,11 +130,11 @@ struct View {
 }
 
 impl View {
-    fn begins(&self, stage: &str) {
+    fn print_start(&self, stage: &str) {
         super::complain(&format!("infiniservice: looking at {}; Ctrl-C ends it", shown(stage)));
     }
 
-    fn ends(&self) {
+    fn print_end(&self) {
         if self.total > 0 {
             super::complain(&format!("infiniservice: skipped in all: {}", self.total));
         }
@@ -145,7 +145,7 @@ impl View {
         let mut text = String::new();
         self.skipped += tapped.skipped;
         for line in &tapped.lines {
-            if self.filter.as_ref().is_some_and(|filter| !filter.holds(line)) {
+            if self.filter.as_ref().is_some_and(|filter| !filter.matches(line)) {
                 continue;
             }
             if self.second.elapsed() >= Duration::from_secs(1) {
@@ -210,15 +210,15 @@ fn group(paint: Paint, name: &str, value: &Value, text: &mut String) {
     }
 }
 
-fn flatten(way: &str, value: &Value, pairs: &mut Vec<String>) {
+fn flatten(path: &str, value: &Value, pairs: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                let way = if way.is_empty() { name.clone() } else { format!("{way}.{name}") };
-                flatten(&way, value, pairs);
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, value, pairs);
             }
         }
-        value => pairs.push(pair(way, value)),
+        value => pairs.push(pair(path, value)),
     }
 }
 

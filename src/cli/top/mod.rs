@@ -19,9 +19,9 @@ use super::terminal::{self, Key, Terminal};
 use super::{exit_code, print, refuse};
 use crate::agent::control::{Answer, Request, ask};
 use crate::agent::status::Status;
-use screen::{Answers, Look, screen};
+use screen::{Samples, View, screen};
 
-/// Between two answers.
+/// Between two samples.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,9 +64,9 @@ fn show(terminal: &Terminal, socket: &Path, first: Status, all: bool) -> io::Res
     let (mut all, mut paused, mut scroll) = (all, false, 0_usize);
     loop {
         let (columns, rows) = terminal::size();
-        let look = Look { paint, is_utf8, columns, rows, all, scroll, paused };
-        let answers = Answers { before: &before, now: &now, elapsed };
-        let (lines, hidden) = screen(answers, trouble.as_deref(), look);
+        let view = View { paint, is_utf8, columns, rows, all, scroll, paused };
+        let samples = Samples { before: &before, now: &now, elapsed };
+        let (lines, hidden) = screen(samples, trouble.as_deref(), view);
         scroll = scroll.min(hidden);
         print(terminal::drawn(&lines).as_bytes())?;
         let page = rows / 2;
@@ -89,7 +89,7 @@ fn show(terminal: &Terminal, socket: &Path, first: Status, all: bool) -> io::Res
                         (before, elapsed) = (std::mem::replace(&mut now, *status), began.elapsed());
                         trouble = None;
                     }
-                    Ok(_) => trouble = Some("the agent answers another question".to_owned()),
+                    Ok(_) => trouble = Some("the agent samples another question".to_owned()),
                     Err(error) => trouble = Some(why_unanswered(socket, &error, PATIENCE, "")),
                 }
             }

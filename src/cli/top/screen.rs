@@ -17,7 +17,7 @@ const COMMANDS_MAX: usize = 3;
 
 /// How it is shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct View {
     pub paint: Paint,
     /// Whether the terminal has the characters of boxes.
     pub is_utf8: bool,
@@ -30,9 +30,9 @@ pub(super) struct Look {
     pub paused: bool,
 }
 
-/// Two answers of the agent and the time between them.
+/// Two samples of the agent and the time between them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answers<'a> {
+pub(super) struct Samples<'a> {
     pub before: &'a Status,
     pub now: &'a Status,
     pub elapsed: Duration,
@@ -40,33 +40,33 @@ pub(super) struct Answers<'a> {
 
 /// The lines of the screen, at most `rows`, none wider than `columns`; and how far it can be scrolled.
 pub(super) fn screen(
-    answers: Answers<'_>,
+    samples: Samples<'_>,
     trouble: Option<&str>,
-    look: Look,
+    view: View,
 ) -> (Vec<String>, usize) {
-    let mut lines = head(answers, look);
+    let mut lines = head(samples, view);
     lines.extend(trouble.map(|why| Cells::plain(&shown(why)).in_colour(Colour::Red)));
     let mut foot = Vec::new();
-    if let Some(last) = answers.now.warnings.last() {
+    if let Some(last) = samples.now.warnings.last() {
         let at = last.at.get(11..19).unwrap_or(&last.at);
         foot.push(Cells::plain(&shown(&format!("{at} {}", last.text))).in_colour(Colour::Yellow));
     }
-    let keys = if look.paused {
+    let keys = if view.paused {
         "q quit   a all stages   space go on   up, down scroll   PAUSED"
     } else {
         "q quit   a all stages   space pause   up, down scroll"
     };
     foot.push(Cells::plain(keys).in_colour(Colour::Dim));
-    let body = pipelines(answers, look);
-    let room = look.rows.saturating_sub(lines.len() + foot.len());
+    let body = pipelines(samples, view);
+    let room = view.rows.saturating_sub(lines.len() + foot.len());
     let hidden = body.len().saturating_sub(room);
-    lines.extend(body.into_iter().skip(look.scroll.min(hidden)).take(room));
-    while lines.len() + foot.len() < look.rows {
+    lines.extend(body.into_iter().skip(view.scroll.min(hidden)).take(room));
+    while lines.len() + foot.len() < view.rows {
         lines.push(Cells::default());
     }
     lines.extend(foot);
-    lines.truncate(look.rows);
-    (lines.iter().map(|line| line.text(look)).collect(), hidden)
+    lines.truncate(view.rows);
+    (lines.iter().map(|line| line.text(view)).collect(), hidden)
 }
 
 /// A line of pieces, each with its colour.
@@ -87,14 +87,14 @@ impl Cells {
     }
 
     /// Cut to the columns.
-    fn text(&self, look: Look) -> String {
-        let (mut text, mut room) = (String::new(), look.columns);
+    fn text(&self, view: View) -> String {
+        let (mut text, mut room) = (String::new(), view.columns);
         for (piece, colour) in &self.0 {
             let cut: String = piece.chars().take(room).collect();
             room -= cut.chars().count();
             match colour {
                 Some(colour) if !cut.trim().is_empty() => {
-                    text.push_str(&look.paint.in_colour(*colour, &cut));
+                    text.push_str(&view.paint.in_colour(*colour, &cut));
                 }
                 _ => text.push_str(&cut),
             }
@@ -103,7 +103,7 @@ impl Cells {
     }
 }
 
-fn head(Answers { before, now, elapsed }: Answers<'_>, look: Look) -> Vec<Cells> {
+fn head(Samples { before, now, elapsed }: Samples<'_>, view: View) -> Vec<Cells> {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let up = humantime::format_duration(Duration::from_secs(now.uptime_seconds));
     let title = format!("infiniservice {}   process {}   up {up}", shown(&now.version), now.pid);
@@ -142,12 +142,12 @@ fn head(Answers { before, now, elapsed }: Answers<'_>, look: Look) -> Vec<Cells>
         0 => {}
         more => lines.push(Cells::plain(&format!("and {more} commands more"))),
     }
-    lines.push(Cells::plain(&rule(look)).in_colour(Colour::Dim));
+    lines.push(Cells::plain(&rule(view)).in_colour(Colour::Dim));
     lines
 }
 
-fn rule(look: Look) -> String {
-    (if look.is_utf8 { "─" } else { "-" }).repeat(look.columns)
+fn rule(view: View) -> String {
+    (if view.is_utf8 { "─" } else { "-" }).repeat(view.columns)
 }
 
 fn port_line(port: &PortStatus, earlier: Option<&PortStatus>, seconds: f64) -> Cells {
@@ -175,8 +175,8 @@ fn port_line(port: &PortStatus, earlier: Option<&PortStatus>, seconds: f64) -> C
 }
 
 /// The pipelines, one below the other, and what belongs to none: ports, spools and events.
-fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
-    let Answers { now, .. } = answers;
+fn pipelines(samples: Samples<'_>, view: View) -> Vec<Cells> {
+    let Samples { now, .. } = samples;
     let mut names: Vec<&str> = Vec::new();
     for stage in &now.stages {
         let (name, _) = parts(&stage.stage);
@@ -187,7 +187,7 @@ fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
     let mut lines = Vec::new();
     for name in names {
         let own = |(_, stage): &(usize, &StageStatus)| parts(&stage.stage).0 == name;
-        let has_moved = |(_, stage): &(usize, &StageStatus)| look.all || !stage.is_quiet(None);
+        let has_moved = |(_, stage): &(usize, &StageStatus)| view.all || !stage.is_quiet(None);
         let all: Vec<_> = now.stages.iter().enumerate().filter(own).collect();
         let shown_stages: Vec<_> = all.iter().copied().filter(has_moved).collect();
         let mut title = Cells::default();
@@ -199,7 +199,7 @@ fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
                 title.push(&text, Some(Colour::Dim));
             }
             ([(index, stage)], _) if parts(&stage.stage).1.is_none() => {
-                let activity = Activity::of(stage, *index, answers);
+                let activity = Activity::of(stage, *index, samples);
                 title.push(&format!("   {}", activity.rate), activity.colour);
                 title.push(&format!("   {}", activity.note), activity.note_colour);
             }
@@ -209,9 +209,9 @@ fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
         let boxes: Vec<_> = shown_stages
             .iter()
             .filter_map(|(index, stage)| Some((index, stage, parts(&stage.stage).1?)))
-            .map(|(index, stage, name)| boxed(name, &Activity::of(stage, *index, answers), look))
+            .map(|(index, stage, name)| boxed(name, &Activity::of(stage, *index, samples), view))
             .collect();
-        let in_a_row = ((look.columns + ARROW) / (BOX + ARROW)).max(1);
+        let in_a_row = ((view.columns + ARROW) / (BOX + ARROW)).max(1);
         for (number, row) in boxes.chunks(in_a_row).enumerate() {
             let goes_on = (number + 1) * in_a_row < boxes.len();
             for line in 0..BOX_LINES {
@@ -219,12 +219,12 @@ fn pipelines(answers: Answers<'_>, look: Look) -> Vec<Cells> {
                 for (index, one) in row.iter().enumerate() {
                     cells.0.extend(one[line].0.iter().cloned());
                     let is_last = index + 1 == row.len();
-                    let arrow = match (line, look.is_utf8) {
+                    let arrow = match (line, view.is_utf8) {
                         (1, true) => "─▶",
                         (1, false) => "->",
                         _ => "  ",
                     };
-                    if !is_last || goes_on && (index + 1) * (BOX + ARROW) <= look.columns {
+                    if !is_last || goes_on && (index + 1) * (BOX + ARROW) <= view.columns {
                         cells.push(arrow, None);
                     }
                 }
@@ -257,8 +257,8 @@ struct Activity {
 
 impl Activity {
     /// Of the stage that is number `index` of the answer.
-    fn of(stage: &StageStatus, index: usize, answers: Answers<'_>) -> Self {
-        let Answers { before, now, elapsed } = answers;
+    fn of(stage: &StageStatus, index: usize, samples: Samples<'_>) -> Self {
+        let Samples { before, now, elapsed } = samples;
         let seconds = elapsed.as_secs_f64().max(0.001);
         let earlier = counterpart(&before.stages, &now.stages, index);
         let gained = |count: fn(&StageStatus) -> u64| {
@@ -284,14 +284,14 @@ impl Activity {
 }
 
 /// The box of a stage: its name, what comes out of it a second, and what it holds or has lost.
-fn boxed(name: &str, activity: &Activity, look: Look) -> [Cells; BOX_LINES] {
+fn boxed(name: &str, activity: &Activity, view: View) -> [Cells; BOX_LINES] {
     let inner = BOX - 2;
     let name = shown(name);
     let name: String = match name.chars().count() > inner {
         true => name.chars().take(inner - 1).chain(['~']).collect(),
         false => name,
     };
-    let [corners, line, side] = match look.is_utf8 {
+    let [corners, line, side] = match view.is_utf8 {
         true => ["┌┐└┘", "─", "│"],
         false => ["++++", "-", "|"],
     };
@@ -364,8 +364,8 @@ mod tests {
         }
     }
 
-    fn look() -> Look {
-        Look {
+    fn view() -> View {
+        View {
             paint: Paint::fixed(false),
             is_utf8: true,
             columns: 80,
@@ -376,14 +376,14 @@ mod tests {
         }
     }
 
-    fn shown_with(look: Look) -> (Vec<String>, usize) {
+    fn shown_with(view: View) -> (Vec<String>, usize) {
         let (before, now) = (status(10), status(30));
-        screen(Answers { before: &before, now: &now, elapsed: Duration::from_secs(2) }, None, look)
+        screen(Samples { before: &before, now: &now, elapsed: Duration::from_secs(2) }, None, view)
     }
 
     #[test]
     fn one_screen_shows_the_flow_as_boxes_with_rates_and_losses() {
-        let (lines, hidden) = shown_with(look());
+        let (lines, hidden) = shown_with(view());
         let expected = "\
 infiniservice 0.1.0   process 812   up 1h 2m
 5.0 MiB memory   0.00 % CPU   queued 0 B of 16.0 MiB, at most 34.0 KiB
@@ -408,20 +408,20 @@ spool unix:/run/a.sock   nothing has moved yet";
     fn every_line_fits_a_small_terminal_and_the_rest_can_be_scrolled_to() {
         for (columns, rows) in [(80, 24), (40, 12), (20, 5), (1, 1), (200, 50)] {
             let (lines, hidden) =
-                shown_with(Look { columns, rows, all: true, scroll: 3, ..look() });
+                shown_with(View { columns, rows, all: true, scroll: 3, ..view() });
             assert_eq!(lines.len(), rows);
             assert!(lines.iter().all(|line| line.chars().count() <= columns), "{lines:#?}");
             assert!(hidden > 0 || rows > 20, "{rows}");
         }
-        let (lines, hidden) = shown_with(Look { rows: 12, scroll: 100, ..look() });
+        let (lines, hidden) = shown_with(View { rows: 12, scroll: 100, ..view() });
         assert!(lines[9].starts_with("spool unix:/run/a.sock   nothing"), "{hidden} {lines:#?}");
     }
 
     #[test]
     fn without_utf_8_there_is_ascii_alone_and_a_loss_is_red() {
-        let (lines, _) = shown_with(Look { is_utf8: false, ..look() });
+        let (lines, _) = shown_with(View { is_utf8: false, ..view() });
         assert!(lines.iter().all(|line| line.is_ascii()), "{lines:#?}");
-        let (lines, _) = shown_with(Look { paint: Paint::fixed(true), ..look() });
+        let (lines, _) = shown_with(View { paint: Paint::fixed(true), ..view() });
         assert!(lines[8].contains("\x1b[31m      2 lost\x1b[0m"), "{:?}", lines[8]);
     }
 }

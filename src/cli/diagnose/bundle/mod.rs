@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use thiserror::Error;
 
-use super::{Diagnose, Look};
+use super::{Diagnose, Findings};
 use crate::files::{create, replace};
 use crate::sinks::why;
 use archive::Tar;
@@ -54,15 +54,15 @@ pub(super) fn check(file: &Path, overwrite: bool) -> Result<(), BundleError> {
 /// The file cannot be written.
 pub(super) fn write(
     diagnose: &Diagnose,
-    look: &Look,
+    findings: &Findings,
     file: &Path,
     overwrite: bool,
 ) -> Result<String, BundleError> {
     let now = SystemTime::now();
-    let secrets = Secrets::of(diagnose, look);
+    let secrets = Secrets::of(diagnose, findings);
     let mut tar = Tar::new(now);
     let mut contents = String::new();
-    for part in parts::gather(diagnose, look, now) {
+    for part in parts::gather(diagnose, findings, now) {
         let (name, about) = (part.name, part.about);
         match part.text {
             Ok(text) => {

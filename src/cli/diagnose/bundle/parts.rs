@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::super::machine::{self, below};
 use super::super::program::{self, ProgramError};
 use super::super::verdict::as_json;
-use super::super::{Diagnose, Look, PATIENCE, UNIT, UNIT_BYTES_MAX};
+use super::super::{Diagnose, Findings, PATIENCE, UNIT, UNIT_BYTES_MAX};
 use super::{PART_BYTES_MAX, secrets};
 use crate::cli::validate;
 use crate::config::{ConfigError, texts};
@@ -52,21 +52,21 @@ pub(super) enum Missing {
 }
 
 /// All parts, in the order in which they are read.
-pub(super) fn gather(diagnose: &Diagnose, look: &Look, now: SystemTime) -> Vec<Part> {
+pub(super) fn gather(diagnose: &Diagnose, findings: &Findings, now: SystemTime) -> Vec<Part> {
     let part = |name, about, text| Part { name, about, text };
-    let status = look.status.as_ref().ok_or(Missing::NoAgent);
+    let status = findings.status.as_ref().ok_or(Missing::NoAgent);
     let status = status.and_then(|status| Ok(serde_json::to_value(status)?));
     let env = |name: &str| std::env::var(name).ok();
-    let is_right = look.errors.is_empty();
-    let validated = validate::as_json(&look.loaded, &look.errors, &env, is_right);
-    let verdicts = serde_json::from_str(&as_json(&look.verdicts)).map_err(Missing::from);
+    let is_right = findings.errors.is_empty();
+    let validated = validate::as_json(&findings.loaded, &findings.errors, &env, is_right);
+    let verdicts = serde_json::from_str(&as_json(&findings.verdicts)).map_err(Missing::from);
     let about_systemd = "the unit's state, as systemd has it";
     vec![
         part("verdicts.json", "what `diagnose` has found", verdicts.map(pretty)),
         part(
             "machine.json",
             "version, kernel, system, ports",
-            Ok(pretty(facts(diagnose, look, now))),
+            Ok(pretty(facts(diagnose, findings, now))),
         ),
         part(
             "files.json",
@@ -78,7 +78,7 @@ pub(super) fn gather(diagnose: &Diagnose, look: &Look, now: SystemTime) -> Vec<P
         part("log.txt", "the last lines of the agent's log in the journal", log()),
         part("unit.txt", "the unit with its drop-ins, without variables", unit()),
         part("unit-state.txt", about_systemd, unit_state()),
-        part("state.txt", "the state folder: mode, owner, size, time, name", state(look)),
+        part("state.txt", "the state folder: mode, owner, size, time, name", state(findings)),
     ]
 }
 
@@ -87,7 +87,7 @@ fn pretty(value: Value) -> String {
     format!("{:#}\n", secrets::data(value))
 }
 
-fn facts(diagnose: &Diagnose, look: &Look, now: SystemTime) -> Value {
+fn facts(diagnose: &Diagnose, findings: &Findings, now: SystemTime) -> Value {
     let root = &diagnose.root;
     let line = |path: &str| {
         let text = fs::read_to_string(below(root, path)).ok()?;
@@ -106,13 +106,13 @@ fn facts(diagnose: &Diagnose, look: &Look, now: SystemTime) -> Value {
         let owner = about.map(|about| format!("{}:{}", about.uid(), about.gid())).ok();
         json!({ "device": device, "name": name, "mode": mode, "owner": owner })
     };
-    let variables = look.pid.and_then(|pid| {
+    let variables = findings.pid.and_then(|pid| {
         let text = fs::read(below(root, format!("/proc/{pid}/environ"))).ok()?;
         let text = String::from_utf8_lossy(&text).into_owned();
         let names = text.split('\0').filter_map(|one| one.split_once('='));
         Some(names.map(|(name, _)| name.to_owned()).collect::<Vec<_>>())
     });
-    let secret = look.loaded.commands.as_ref().and_then(|one| one.file.verify.secret.as_ref());
+    let secret = findings.loaded.commands.as_ref().and_then(|one| one.file.verify.secret.as_ref());
     let text = |bytes: &std::ffi::CStr| bytes.to_string_lossy().into_owned();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -197,8 +197,8 @@ fn unit_state() -> Result<String, Missing> {
 }
 
 /// A line for each entry of the state folder and of its folders; links are not followed.
-fn state(look: &Look) -> Result<String, Missing> {
-    let folder = &look.loaded.agent.state.folder;
+fn state(findings: &Findings) -> Result<String, Missing> {
+    let folder = &findings.loaded.agent.state.folder;
     let mut lines = Vec::new();
     list(folder, folder, &mut lines)
         .map_err(|error| Missing::Folder { folder: folder.clone(), error })?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::super::machine::below;
-use super::super::{Diagnose, ENVIRONMENT, Look};
+use super::super::{Diagnose, ENVIRONMENT, Findings};
 use crate::commands::secret::{SECRET_VARIABLE, SecretSource, is_no_secret};
 use crate::config::texts;
 use crate::redact::{REDACTED, redact, redact_arguments, redact_lines};
@@ -28,23 +28,24 @@ pub(super) struct Secrets(Vec<Zeroizing<String>>);
 impl Secrets {
     /// Those of the secret's place; of the unit's variables, the agent's and this process's; of the unit's credentials; and what
     /// stands in the agent's files where it should not.
-    pub(super) fn of(diagnose: &Diagnose, look: &Look) -> Self {
+    pub(super) fn of(diagnose: &Diagnose, findings: &Findings) -> Self {
         let root = &diagnose.root;
-        let source = look.loaded.commands.as_ref().and_then(|one| one.file.verify.secret.clone());
+        let source =
+            findings.loaded.commands.as_ref().and_then(|one| one.file.verify.secret.clone());
         let mut secrets = Self(Vec::new());
         let named = match &source {
             Some(SecretSource::Env(name)) => name.as_str(),
             _ => SECRET_VARIABLE,
         };
         let mut files = vec![below(root, ENVIRONMENT)];
-        files.extend(look.pid.map(|pid| below(root, format!("/proc/{pid}/environ"))));
+        files.extend(findings.pid.map(|pid| below(root, format!("/proc/{pid}/environ"))));
         for text in files.iter().filter_map(|path| read(path)) {
             for (name, value) in variables(&text) {
                 secrets.variable(named, name, value);
             }
         }
         for (name, value) in std::env::vars() {
-            if name == named || is_name(&name) {
+            if name == named || is_secret_name(&name) {
                 secrets.add(&value);
             }
         }
@@ -65,7 +66,7 @@ impl Secrets {
 
     fn variable(&mut self, secret: &str, name: &str, value: &str) {
         let is_long = value.len() >= VALUE_BYTES_MIN && !is_no_secret(name);
-        if name == secret || is_name(name) || is_long {
+        if name == secret || is_secret_name(name) || is_long {
             self.add(value);
         }
     }
@@ -76,7 +77,7 @@ impl Secrets {
             Value::Object(fields) => {
                 for (key, value) in fields {
                     match value.as_str() {
-                        Some(text) if is_name(key) && !is_place(value) => self.add(text),
+                        Some(text) if is_secret_name(key) && !is_source(value) => self.add(text),
                         _ => self.settings(value),
                     }
                 }
@@ -90,7 +91,7 @@ impl Secrets {
     fn lines(&mut self, text: &str) {
         for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
             let value = value.trim_matches([' ', '\t', '"', '\'']);
-            if is_name(key.trim()) && !is_place(&value.into()) {
+            if is_secret_name(key.trim()) && !is_source(&value.into()) {
                 self.add(value);
             }
         }
@@ -155,11 +156,12 @@ pub(super) fn data(value: Value) -> Value {
             )
         }
         Value::Object(fields) => {
-            let field = |(key, value): (String, Value)| match is_name(&key) && !is_place(&value) {
-                true => (key, REDACTED.into()),
-                false if is_place(&value) => (key, value),
-                false => (key, data(value)),
-            };
+            let field =
+                |(key, value): (String, Value)| match is_secret_name(&key) && !is_source(&value) {
+                    true => (key, REDACTED.into()),
+                    false if is_source(&value) => (key, value),
+                    false => (key, data(value)),
+                };
             Value::Object(fields.into_iter().map(field).collect())
         }
         other => other,
@@ -167,12 +169,12 @@ pub(super) fn data(value: Value) -> Value {
 }
 
 /// Whether what has this name is a secret.
-fn is_name(name: &str) -> bool {
+fn is_secret_name(name: &str) -> bool {
     redact(&format!("{name}=x")).contains(REDACTED)
 }
 
 /// Whether it says where a secret is.
-fn is_place(value: &Value) -> bool {
+fn is_source(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.parse::<SecretSource>().is_ok())
 }
 
