@@ -180,6 +180,13 @@ fn what_the_agent_tells_has_its_cause() {
 }
 
 #[test]
+fn where_nothing_is_wrong_a_sentence_within_eighty_columns_says_so() {
+    let text = as_text::<Cause>(&[], NOTHING);
+    assert!(text.starts_with("nothing is wrong: the files are right"), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+}
+
+#[test]
 fn denied_requests_are_counted_from_the_audit() {
     let machine = Machine::whole();
     let allowed =

@@ -96,10 +96,10 @@ impl<C> Verdict<C> {
 
 /// For a person; `nothing` is the sentence where nothing is wrong.
 pub(in crate::cli) fn as_text<C: Class>(verdicts: &[Verdict<C>], nothing: &str) -> String {
-    if verdicts.is_empty() {
-        return format!("nothing is wrong: {nothing}\n");
-    }
     let mut text = String::new();
+    if verdicts.is_empty() {
+        wrapped(&mut text, 0, &format!("nothing is wrong: {nothing}"));
+    }
     for Verdict { cause, seen, next } in verdicts {
         let blank = if text.is_empty() { "" } else { "\n" };
         // Writing to a String cannot fail.

@@ -45,7 +45,7 @@ impl Sink for ReplySink {
     fn detail(&self) -> String {
         let how =
             if self.durable.is_some() { "kept until acknowledged" } else { "to this host only" };
-        format!("{}, ahead of metrics, {how}", self.port)
+        format!("{}, before metrics, {how}", self.port)
     }
 
     async fn write(&mut self, outbound: &OutboundFrame) -> Result<(), StageError> {
