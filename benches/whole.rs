@@ -14,7 +14,7 @@ use infiniservice::metrics::collect::GROUPS;
 use infiniservice::metrics::enrich::Join;
 use infiniservice::metrics::serialize::Serialize;
 use infiniservice::metrics::synthetic::Generator;
-use infiniservice::metrics::{READINGS_WAITING, Stages, collect, through};
+use infiniservice::metrics::{Stages, collect, through};
 use infiniservice::model::{Batch, Frame, Group, SystemMetrics};
 use infiniservice::pipeline::{
     Context, Graph, Output, Restart, Sink, StageError, StatsRegistry, Transform,
@@ -132,15 +132,6 @@ mod channel_hop {
     fn two_channels(bencher: Bencher<'_, '_>) {
         run(bencher, one_thread(), |health, stop| {
             collect(&Context::new("bench", health, stop), vec![generator()]).write(nowhere(), 64)
-        });
-    }
-
-    #[divan::bench]
-    fn three_channels(bencher: Bencher<'_, '_>) {
-        run(bencher, one_thread(), |health, stop| {
-            collect(&Context::new("bench", health, stop), vec![generator()])
-                .buffer(READINGS_WAITING)
-                .write(nowhere(), 64)
         });
     }
 

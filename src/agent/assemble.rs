@@ -179,7 +179,7 @@ pub(super) fn records_flow(
         rings.push(read.side_file().map(|options| {
             let ring = Ring::new(records::SIDE_FRAMES_WAITING).within(site.memory_budget);
             let context = site.context(&format!("{name}/invalid"));
-            let published = Published::of(&context, &ring).write(options.build());
+            let published = Published::of(&context, &ring).with_sink(options.build());
             graphs.push(published.graph());
             ring
         }));
@@ -296,7 +296,7 @@ impl<'a> Outputs<'a> {
         let mut published = frames.publish(&Ring::new(keep).within(site.memory_budget));
         for write in writes {
             if let Some(sink) = self.sink(write, site)? {
-                published = published.write(sink);
+                published = published.with_sink(sink);
             } else if let config::Target::Port(port) = &write.target {
                 let target = site.ports.resolve(port)?;
                 site.ports.at(&target);

@@ -124,14 +124,6 @@ impl<S: Segment> Pipeline<S> {
         self.chain(Series::new(runners))
     }
 
-    /// Ends the segment with an mpsc channel of `items`: what follows runs in a task of its own.
-    pub fn buffer(self, items: usize) -> Pipeline<Identity<S::Out>> {
-        let (sender, inbox) = mpsc::channel(items);
-        let (stats, ends) = (self.stats.clone(), self.ends.clone());
-        let graph = self.close(Downstream::Queue(sender));
-        Pipeline::start(graph, stats, Upstream::Queue(inbox), ends, Edge::Queue(items))
-    }
-
     /// Ends the segment with an mpsc channel of `items` and a handler that acts on what comes out of it; what follows
     /// gets its replies, over a channel of as many. Handlers may share one `limit`: before, after or beside each other.
     pub fn handle<H: Handler<In = S::Out>>(
@@ -229,7 +221,7 @@ impl<T: Clone + EventCount + Send + Sync + 'static> Published<T> {
     }
 
     /// Adds a sink that gets the newest items, in a task of its own.
-    pub fn write<K: Sink<In = T>>(mut self, sink: K) -> Self {
+    pub fn with_sink<K: Sink<In = T>>(mut self, sink: K) -> Self {
         let edge = Edge::Ring(self.ring.keep());
         let node = draw(&mut self.graph.topology, &self.stats, &sink, &self.ends, &edge);
         let tail = self.ring.subscribe(Arc::clone(&node));

@@ -8,9 +8,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::admission::Admission;
+use super::admission::{Admission, RequestQueue};
 use super::concurrency::{ConcurrencyLimit, Permit};
 use super::panic_text;
 use super::stage::{EventCount, StageError, short_name};
@@ -38,25 +37,14 @@ pub trait Handler: Send + Sync + 'static {
     /// What is needed to answer `request` if handling it panics.
     fn key(&self, request: &Self::In) -> Self::Key;
 
-    /// Whether `request` is quick and must not wait behind slow ones: it runs under a permit of its own.
-    fn urgent(&self, _request: &Self::In) -> bool {
-        false
-    }
-
-    /// The part of `request` that must not wait behind slow ones where the rest of it may: taken out of it, and
-    /// handled as an urgent request.
-    fn at_once(&self, _request: &mut Self::In) -> Option<Self::In> {
-        None
-    }
-
-    /// When `request`, if it still waits then, is handled without a permit, because its sender will wait no longer:
-    /// [`handle`](Self::handle) has to find that it is late. `None`: it waits as long as it takes.
-    fn deadline(&self, _request: &Self::In) -> Option<Instant> {
-        None
+    /// Whether `request`, or a part of it, runs at once, and until when it waits. Default: all of it waits for a permit as
+    /// long as it takes.
+    fn admission(&self, request: Self::In) -> Admission<Self::In> {
+        Admission::queued(request)
     }
 
     /// `request` is queued: it will be handled, unless the agent ends before.
-    fn admitted(&self, _request: &Self::In) {}
+    fn accepted(&self, _request: &Self::In) {}
 
     /// Acts on `request`. The end of the stream releases its permit.
     fn handle(self: Arc<Self>, request: Self::In) -> BoxStream<'static, Self::Out>;
@@ -74,7 +62,7 @@ pub(super) struct HandlerTask<H: Handler> {
     inbox: mpsc::Receiver<H::In>,
     open: bool,
     outlet: mpsc::Sender<H::Out>,
-    admission: Admission<H::In>,
+    queue: RequestQueue<H::In>,
     running: JoinSet<()>,
     stats: Arc<StageStats>,
 }
@@ -92,7 +80,7 @@ impl<H: Handler> HandlerTask<H> {
             inbox,
             open: true,
             outlet,
-            admission: Admission::new(limit),
+            queue: RequestQueue::new(limit),
             running: JoinSet::new(),
             stats,
         }
@@ -100,7 +88,7 @@ impl<H: Handler> HandlerTask<H> {
 
     async fn pump(&mut self) -> Result<(), StageError> {
         loop {
-            let (waiting, running) = (self.admission.len(), self.running.len());
+            let (waiting, running) = (self.queue.len(), self.running.len());
             self.stats.buffered((waiting + running) as u64);
             if !self.open && waiting == 0 && running == 0 {
                 return Ok(());
@@ -108,7 +96,7 @@ impl<H: Handler> HandlerTask<H> {
             tokio::select! {
                 biased;
                 Some(_) = self.running.join_next() => {}
-                Some((request, permit)) = self.admission.next(|request| self.handler.deadline(request)) => {
+                Some((request, permit)) = self.queue.next() => {
                     self.start(request, 1, permit);
                 }
                 request = self.inbox.recv(), if self.open => match request {
@@ -119,19 +107,17 @@ impl<H: Handler> HandlerTask<H> {
         }
     }
 
-    async fn admit(&mut self, mut request: H::In) {
+    async fn admit(&mut self, request: H::In) {
         self.stats.received(1);
-        if let Some(part) = self.handler.at_once(&mut request) {
-            let permit = self.admission.urgent().await;
-            self.start(part, 0, permit);
+        let Admission { urgent, queued, deadline } = self.handler.admission(request);
+        if let Some(request) = urgent {
+            let permit = self.queue.urgent_permit().await;
+            // A part of a request does not count.
+            self.start(request, u64::from(queued.is_none()), permit);
         }
-        if self.handler.urgent(&request) {
-            let permit = self.admission.urgent().await;
-            self.start(request, 1, permit);
-            return;
-        }
-        match self.admission.queue(request).map(|request| self.handler.admitted(request)) {
-            Ok(()) => self.stats.queued(self.admission.len() as u64),
+        let Some(request) = queued else { return };
+        match self.queue.push(request, deadline).map(|request| self.handler.accepted(request)) {
+            Ok(()) => self.stats.queued(self.queue.len() as u64),
             Err(request) => {
                 for reply in self.handler.refuse(request) {
                     let _ = self.outlet.send(reply).await; // the replies have no reader any more

@@ -25,6 +25,7 @@ pub(crate) mod stage;
 pub(crate) mod supervise;
 pub(crate) mod task;
 
+pub use admission::Admission;
 pub use builder::{Context, Pipeline, Published};
 pub use chain::{Identity, Segment};
 pub use concurrency::{ConcurrencyLimit, ConcurrencyLimits};

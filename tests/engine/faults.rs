@@ -11,7 +11,7 @@ use infiniservice::pipeline::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{Brittle, DRAIN, Number, Pair, Pairs, all, balanced, count, node, tell};
+use super::rig::{Brittle, DRAIN, Handed, Number, Pair, Pairs, all, balanced, count, node, tell};
 
 #[tokio::test(start_paused = true)]
 async fn a_stage_that_panics_once_loses_nothing_and_the_others_go_on() {
@@ -210,15 +210,23 @@ proptest::proptest! {
             let mut numbers = count(end);
             numbers.panic_at = source;
             let brittle = |list: std::collections::BTreeMap<u64, u32>| Brittle(list.into_iter().collect());
-            let graph = Pipeline::from_sources(&Context::new("test", &health, &stop), [numbers], bounds.0)
+            let context = Context::new("test", &health, &stop);
+            let (begin, handed) = Pipeline::from_sources(&context, [numbers], bounds.0)
                 .then(brittle(first))
-                .buffer(bounds.1)
+                .hand_to("next", String::new(), bounds.1);
+            let graph = Pipeline::from_sources(&context, [Handed(handed)], bounds.1)
                 .then(brittle(second))
                 .then(Pairs::default())
                 .write(sink, bounds.2);
             let restart = Restart { budget: 1_000, ..Restart::default() };
-            let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-            assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
+            let (begin, outcome, pairs) = tokio::join!(
+                begin.run(&restart, &stop, DRAIN),
+                graph.run(&restart, &stop, DRAIN),
+                all(from)
+            );
+            for outcome in [begin, outcome] {
+                assert_eq!((outcome.end, outcome.drained), (ExitStatus::Done, true));
+            }
             let delivered: Vec<u64> = pairs.into_iter().flat_map(|pair| pair.0).collect();
             assert_eq!(delivered, expected);
             let counts = health.counts();

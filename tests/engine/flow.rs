@@ -11,22 +11,27 @@ use infiniservice::pipeline::{
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::rig::{DRAIN, Even, Number, Pair, Pairs, all, balanced, count, node, tell};
+use super::rig::{DRAIN, Even, Handed, Number, Pair, Pairs, all, balanced, count, node, tell};
 
 #[test]
 fn every_item_arrives_in_order_through_fused_and_buffered_stages() {
     under_both(|| async {
         let (stop, health) = (CancellationToken::new(), StatsRegistry::default());
         let (sink, from) = tell::<Pair>(1);
-        let graph =
-            Pipeline::from_sources(&Context::new("test", &health, &stop), [count(10_001)], 4)
-                .then(Even)
-                .buffer(3)
-                .then(Pairs::default())
-                .write(sink, 2);
+        let context = Context::new("test", &health, &stop);
+        let (even, handed) = Pipeline::from_sources(&context, [count(10_001)], 4)
+            .then(Even)
+            .hand_to("pairs", String::new(), 3);
+        let pairs = Pipeline::from_sources(&context, [Handed(handed)], 4)
+            .then(Pairs::default())
+            .write(sink, 2);
         let restart = Restart::default();
-        let (outcome, pairs) = tokio::join!(graph.run(&restart, &stop, DRAIN), all(from));
-        assert_eq!(outcome.end, ExitStatus::Done);
+        let (even, outcome, pairs) = tokio::join!(
+            even.run(&restart, &stop, DRAIN),
+            pairs.run(&restart, &stop, DRAIN),
+            all(from)
+        );
+        assert_eq!((even.end, outcome.end), (ExitStatus::Done, ExitStatus::Done));
         let numbers: Vec<u64> = pairs.into_iter().flat_map(|pair| pair.0).collect();
         assert_eq!(numbers, (0..=10_000).step_by(2).collect::<Vec<_>>());
         let counts = health.counts();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::{Stream, stream};
 use infiniservice::pipeline::{
-    ConcurrencyLimit, ConcurrencyLimits, Context, ExitStatus, Handler, Pipeline, Restart, Source,
-    StageError, StatsRegistry,
+    Admission, ConcurrencyLimit, ConcurrencyLimits, Context, ExitStatus, Handler, Pipeline,
+    Restart, Source, StageError, StatsRegistry,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -27,11 +27,12 @@ impl Handler for Slow {
     fn key(&self, request: &Number) -> u64 {
         request.0
     }
-    fn urgent(&self, request: &Number) -> bool {
-        request.0 == 0
-    }
-    fn deadline(&self, request: &Number) -> Option<Instant> {
-        (request.0 == 3).then(|| self.begun + Duration::from_millis(100))
+    fn admission(&self, request: Number) -> Admission<Number> {
+        let deadline = (request.0 == 3).then(|| self.begun + Duration::from_millis(100));
+        match request.0 {
+            0 => Admission::urgent(request),
+            _ => Admission::queued(request).until(deadline),
+        }
     }
     fn handle(
         self: Arc<Self>,

@@ -52,6 +52,15 @@ impl Source for Count {
     }
 }
 
+/// What another graph hands on.
+pub struct Handed(pub mpsc::Receiver<Number>);
+impl Source for Handed {
+    type Out = Number;
+    fn open(&mut self) -> impl Stream<Item = Result<Number, StageError>> + Send + '_ {
+        stream::poll_fn(|cx| self.0.poll_recv(cx).map(|number| number.map(Ok)))
+    }
+}
+
 /// Panics on chosen numbers, so often each.
 pub struct Brittle(pub Vec<(u64, u32)>);
 impl Transform for Brittle {

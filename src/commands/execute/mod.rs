@@ -29,7 +29,7 @@ use crate::commands::request::Refusal;
 use crate::commands::request::RequestKind;
 use crate::commands::request_log::{Claim, LogError, RequestLog};
 use crate::metrics::latest::Latest;
-use crate::pipeline::Handler;
+use crate::pipeline::{Admission, Handler};
 use crate::wire::Format;
 
 /// How long after its deadline a script may still take to report the timeout; its host waits.
@@ -93,35 +93,29 @@ impl Handler for Execute {
         }
     }
 
-    fn urgent(&self, message: &AuthorizedMessage) -> bool {
-        !matches!(
-            message,
-            AuthorizedMessage::Command(Authorization::Permitted(_)) | AuthorizedMessage::Scripts(_)
-        )
-    }
-
-    /// Scripts that do not run get their replies without waiting.
-    fn at_once(&self, message: &mut AuthorizedMessage) -> Option<AuthorizedMessage> {
-        let AuthorizedMessage::Scripts(authorizations) = message else { return None };
-        let is_run =
-            |authorization: &Authorization| matches!(authorization, Authorization::Permitted(_));
-        let (run, refused) =
-            std::mem::take(authorizations).into_iter().partition::<Vec<_>, _>(is_run);
-        *authorizations = run;
-        (!refused.is_empty()).then_some(AuthorizedMessage::Scripts(refused))
-    }
-
-    /// A command that has waited for its whole time is answered in time, and not when there is a place for it.
-    fn deadline(&self, message: &AuthorizedMessage) -> Option<Instant> {
+    /// What runs nothing is answered at once, refused scripts of a message before the others. A command that has waited for
+    /// its whole time is answered in time, and not when there is a permit for it.
+    fn admission(&self, message: AuthorizedMessage) -> Admission<AuthorizedMessage> {
         match message {
             AuthorizedMessage::Command(Authorization::Permitted(permit)) => {
-                Some(permit.request().ends_by())
+                let deadline = Some(permit.request().ends_by());
+                let command = AuthorizedMessage::Command(Authorization::Permitted(permit));
+                Admission::queued(command).until(deadline)
             }
-            _ => None,
+            AuthorizedMessage::Scripts(authorizations) if !authorizations.is_empty() => {
+                let is_run = |one: &Authorization| matches!(one, Authorization::Permitted(_));
+                let (run, refused) = authorizations.into_iter().partition::<Vec<_>, _>(is_run);
+                let scripts = |authorizations: Vec<_>| {
+                    (!authorizations.is_empty())
+                        .then_some(AuthorizedMessage::Scripts(authorizations))
+                };
+                Admission { urgent: scripts(refused), queued: scripts(run), deadline: None }
+            }
+            other => Admission::urgent(other),
         }
     }
 
-    fn admitted(&self, message: &AuthorizedMessage) {
+    fn accepted(&self, message: &AuthorizedMessage) {
         let authorizations = match message {
             AuthorizedMessage::Command(authorization) => std::slice::from_ref(authorization),
             AuthorizedMessage::Scripts(authorizations) => authorizations,
