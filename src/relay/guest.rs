@@ -311,6 +311,9 @@ impl Connection<'_> {
             && let Some(version) = agent_version(&line)
         {
             self.guest.runs(&version);
+            // Such an event begins a session.
+            self.session.session_began();
+            self.ids.iter_mut().for_each(MessageIds::session_began);
         }
         self.keep(kind, &line, now);
         self.hand_on(kind, line, now).await;

@@ -4,8 +4,9 @@
 //! A guest whose connection ended sends again what was not acknowledged, with `"redelivered":true` in front, over this
 //! relay or one that was started since. So an id has nothing of the connection or of this process in it: it is a hash of the
 //! site, the guest and the line without that mark. A line that a guest says twice on one connection is two lines: the second
-//! has a number behind its hash. Lines with the mark are of a connection before and counted apart, so that a line which an agent
-//! sends again, and reads once more from its file since it was killed, is one.
+//! has a number behind its hash. Lines with the mark are of a session before and counted apart, so that a line which an agent
+//! sends again, and reads once more from its file since it was killed, is one. An agent may begin a session in the middle of a
+//! connection; then it sends all of them again, so they are counted anew.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -59,6 +60,12 @@ impl MessageIds {
         Self { hasher, seen: HashMap::new(), before: HashMap::new(), began: now, age }
     }
 
+    /// The agent has begun a session: what it has sent with the mark comes again.
+    pub(super) fn session_began(&mut self) {
+        let counts = self.seen.values_mut().chain(self.before.values_mut());
+        counts.for_each(|[_, marked]| *marked = 0);
+    }
+
     /// The id of the next line.
     pub(super) fn next(&mut self, line: &[u8], now: Instant) -> MessageId {
         if now.duration_since(self.began) >= self.age || self.seen.len() >= LINES_MAX {
@@ -104,6 +111,13 @@ mod tests {
         let read_again = ids("lab", "web", &[marked[1], marked[1], r#"{"a":1}"#, r#"{"a":1}"#]);
         let [once, twice] = [&first[0], &first[2]];
         assert_eq!(read_again.iter().collect::<Vec<_>>(), [once, twice, once, twice]);
+        let mut ids_of_two_sessions = MessageIds::new("lab", "web", AGE, now);
+        let [before, after] = [(); 2].map(|()| {
+            let ids = marked.map(|line| ids_of_two_sessions.next(line.as_bytes(), now).to_string());
+            ids_of_two_sessions.session_began();
+            ids
+        });
+        assert_eq!(before, after, "a session that begins on the same connection");
         for (site, vm) in [("lab", "we"), ("la", "bweb"), ("labw", "eb"), ("", "labweb")] {
             assert_ne!(ids(site, vm, &[r#"{"a":1}"#])[0], first[0], "{site} {vm}");
         }

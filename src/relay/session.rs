@@ -21,8 +21,12 @@ use crate::wire::{Lines, TooLong, envelope, steers};
 const DEPTH_MAX: usize = 127;
 /// Lines in a row that are no JSON objects, after which the connection ends.
 const GARBAGE_MAX: u32 = 1000;
-/// Signs of life that wait for their answer; of more the oldest is dropped.
-const WAITING_MAX: usize = 16;
+/// Signs of life that wait for their answer; one more takes the place of the newest.
+///
+/// # Why the newest
+/// It is what an agent does, with the same bound (`src/port/ack_tracker.rs`). If an older one was not answered and a newer one
+/// was, the agent would conclude that the older one was lost with all before it, and send that again.
+const WAITING_MAX: usize = 64;
 /// A version that is longer is none.
 const VERSION_BYTES_MAX: usize = 64;
 /// Bytes that wait to be written to the guest. Above them automatic messages are left out.
@@ -138,9 +142,7 @@ impl Session {
         match (head.kind.as_deref().unwrap_or_default(), head.number) {
             ("keep_alive", Some(number)) => {
                 self.keep_alive.heard(number, Instant::now());
-                if self.waiting.len() == WAITING_MAX {
-                    self.waiting.pop_front();
-                }
+                self.waiting.truncate(WAITING_MAX - 1);
                 self.waiting.push_back((number, self.sequence));
                 Came::KeepAlive
             }
@@ -164,9 +166,14 @@ impl Session {
         (1..=outputs).map(|output| self.unacknowledged.receipt(position(output))).collect()
     }
 
-    /// Whether an answer waits for an output.
+    /// The agent has begun a session, in which it knows no sign of life of before.
+    pub(super) fn session_began(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Whether an answer waits for an output, and would be taken.
     pub(super) fn waits(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() && self.has_room()
     }
 
     /// What the outputs have not taken yet.
@@ -174,7 +181,8 @@ impl Session {
         self.unacknowledged.clone()
     }
 
-    /// Answers each sign of life behind which everything is where it must be. Gives how many answers were left out.
+    /// Answers each sign of life behind which everything is where it must be, as far as the guest reads. Gives how many answers
+    /// were left out.
     ///
     /// # Errors
     /// A line was lost on its way: the guest has to send it again, which it does after a new connection.
@@ -189,8 +197,9 @@ impl Session {
         }
         let mut left_out = 0;
         let acknowledged = self.acknowledged;
-        while let Some((number, _)) =
-            self.waiting.pop_front_if(|(_, before)| *before <= acknowledged)
+        while self.has_room()
+            && let Some((number, _)) =
+                self.waiting.pop_front_if(|(_, before)| *before <= acknowledged)
         {
             let answer =
                 payload::keep_alive_response(number, Iso8601::new(now).as_str(), self.connection);
@@ -210,7 +219,7 @@ impl Session {
         self.secret.is_some() && self.say(payload, now)
     }
 
-    /// Whether a command would be taken now.
+    /// Whether a command or an answer would be taken now.
     pub(super) fn has_room(&self) -> bool {
         self.unwritten_bytes <= UNWRITTEN_BYTES_MAX
     }
@@ -430,6 +439,27 @@ mod tests {
         assert_eq!(said(&mut session)[0]["sequence_number"], 2000);
         drop(session.receipts(1));
         assert_eq!(session.answer(now), Err(Count::Lost));
+    }
+
+    #[test]
+    fn of_too_many_signs_of_life_the_oldest_and_the_newest_are_answered() {
+        let mut session = session();
+        let now = SystemTime::now();
+        all(&mut session, "{\"line\":1}\n").unwrap();
+        let receipts = session.receipts(1);
+        for number in 1..=100 {
+            let line = format!("{{\"type\":\"keep_alive\",\"sequence_number\":{number}}}\n");
+            all(&mut session, &line).unwrap();
+        }
+        receipts[0].acknowledge();
+        let mut answered = Vec::new();
+        while session.waits() {
+            assert_eq!(session.answer(now), Ok(0));
+            assert!(session.unwritten_bytes < 2 * UNWRITTEN_BYTES_MAX);
+            let said = said(&mut session);
+            answered.extend(said.iter().map(|answer| answer["sequence_number"].as_u64().unwrap()));
+        }
+        assert_eq!(answered, (1..=63).chain([100]).collect::<Vec<_>>());
     }
 
     #[test]
