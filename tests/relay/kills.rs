@@ -1,5 +1,5 @@
-//! The relay, NATS and a guest are killed in every order, again and again, between real agents and a real stream. Six rounds;
-//! `ROUNDS=100 cargo test --test relay every_order -- --nocapture` for more.
+//! The relay, what it sends to (NATS, a receiver of OTLP) and a guest are killed in every order, again and again, between real
+//! agents and a real output. A few rounds; `ROUNDS=100 cargo test --test relay every_order -- --nocapture` for more.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::OpenOptions;
@@ -11,19 +11,30 @@ use async_nats::Client;
 
 use super::commands::{RULES, one_at_a_time};
 use super::nats::{Nats, Stored};
+use super::otlp::Stored as LogRecord;
+use super::otlp::StoringReceiver;
 use super::*;
 
 /// Who is killed, one after the other.
 const ORDERS: [[Victim; 3]; 6] = {
-    use Victim::{Guest as G, Nats as N, Relay as R};
-    [[R, N, G], [N, G, R], [G, R, N], [R, G, N], [N, R, G], [G, N, R]]
+    use Victim::{Guest as G, Output as O, Relay as R};
+    [[R, O, G], [O, G, R], [G, R, O], [R, G, O], [O, R, G], [G, O, R]]
 };
 
 #[derive(Debug, Clone, Copy)]
 enum Victim {
     Relay,
-    Nats,
+    Output,
     Guest,
+}
+
+fn rounds(otherwise: usize) -> usize {
+    std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// A moment that is another one in each round, for each of those that are killed.
+fn moment(round: usize, place: usize) -> Duration {
+    Duration::from_millis((37 * round + 61 * place) as u64 % 150)
 }
 
 /// A guest with a real agent, which follows a file whose lines must arrive, and takes commands.
@@ -72,21 +83,25 @@ impl Guest {
         self.agent = Some(Running(agent.stdin(Stdio::null()).spawn().unwrap()));
     }
 
-    /// Writes lines to its file, and asks it one command after another, until `stop`.
-    fn busy(&self, client: &Client, stop: &Arc<AtomicBool>) -> [tokio::task::JoinHandle<()>; 2] {
+    /// Writes lines to its file until `stop`.
+    fn writes(&self, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
         let (written, stopped) = (Arc::clone(&self.written), Arc::clone(stop));
         let log = self.folder.join("log");
-        let writes = tokio::spawn(async move {
+        tokio::spawn(async move {
             let mut log = OpenOptions::new().append(true).create(true).open(log).unwrap();
             while !stopped.load(SeqCst) {
                 writeln!(log, "{{\"number\":{}}}", written.load(SeqCst)).unwrap();
                 written.fetch_add(1, SeqCst);
                 sleep(Duration::from_millis(20)).await;
             }
-        });
+        })
+    }
+
+    /// Asks it one command after another until `stop`.
+    fn asks(&self, client: &Client, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
         let (answered, stopped) = (Arc::clone(&self.answered), Arc::clone(stop));
         let (client, ran, vm) = (client.clone(), self.folder.join("ran"), self.vm);
-        let asks = tokio::spawn(async move {
+        tokio::spawn(async move {
             for number in 0.. {
                 if stopped.load(SeqCst) {
                     break;
@@ -100,8 +115,7 @@ impl Guest {
                 let answer = until_answered(&client, vm, &command.to_string()).await;
                 answered.lock().unwrap().insert(number, answer);
             }
-        });
-        [writes, asks]
+        })
     }
 
     /// The commands that ran, as often as they did.
@@ -142,7 +156,7 @@ fn lines<'s>(all: &'s [Stored], vm: &str) -> Vec<(u64, &'s str)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_in_every_order_nothing_durable_is_lost_and_no_command_runs_twice() {
     let Some(mut nats) = Nats::start("").await else { return };
-    let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let rounds = rounds(6);
     let place = Place::new();
     let mut guests = ["kept", "killed"].map(|vm| Guest::new(&place, vm));
     let outputs = format!("{}{RULES}", nats.output(""));
@@ -150,7 +164,8 @@ async fn killed_in_every_order_nothing_durable_is_lost_and_no_command_runs_twice
     let mut relay = Some(start());
     let client = nats.client().await;
     let stop = Arc::new(AtomicBool::new(false));
-    let busy: Vec<_> = guests.iter().flat_map(|guest| guest.busy(&client, &stop)).collect();
+    let busy = |guest: &Guest| [guest.writes(&stop), guest.asks(&client, &stop)];
+    let busy: Vec<_> = guests.iter().flat_map(busy).collect();
     for round in 0..rounds {
         // All of it works.
         for guest in &guests {
@@ -163,16 +178,15 @@ async fn killed_in_every_order_nothing_durable_is_lost_and_no_command_runs_twice
         for (place, victim) in ORDERS[round % ORDERS.len()].into_iter().enumerate() {
             match victim {
                 Victim::Relay => drop(relay.take()),
-                Victim::Nats => nats.kill(),
+                Victim::Output => nats.kill(),
                 Victim::Guest => drop(guests[1].agent.take()),
             }
-            // At another moment each time.
-            sleep(Duration::from_millis((37 * round + 61 * place) as u64 % 150)).await;
+            sleep(moment(round, place)).await;
         }
         for victim in ORDERS[(5 * round + 1) % ORDERS.len()] {
             match victim {
                 Victim::Relay => relay = Some(start()),
-                Victim::Nats => nats.again().await,
+                Victim::Output => nats.again().await,
                 Victim::Guest => guests[1].start(),
             }
         }
@@ -218,6 +232,68 @@ async fn killed_in_every_order_nothing_durable_is_lost_and_no_command_runs_twice
         if guest.vm == "kept" {
             assert!(lines.iter().map(|(number, _)| *number).eq(0..written), "once, in order");
             assert!(ran.iter().copied().eq(0..answered.len() as u64), "each ran, in order");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_every_order_no_durable_line_for_a_receiver_of_otlp_is_lost() {
+    let rounds = rounds(3);
+    let place = Place::new();
+    let mut receiver = StoringReceiver::start(&place);
+    let mut guests = ["kept", "killed"].map(|vm| Guest::new(&place, vm));
+    let outputs = receiver.output();
+    let start = || place.relay("", &outputs);
+    let mut relay = Some(start());
+    let stop = Arc::new(AtomicBool::new(false));
+    let writes: Vec<_> = guests.iter().map(|guest| guest.writes(&stop)).collect();
+    let has = |stored: &[LogRecord], vm: &str, number: u64| {
+        stored.iter().any(|record| record.vm == vm && record.number == number)
+    };
+    for round in 0..rounds {
+        // All of it works.
+        for guest in &guests {
+            let newest = guest.written.load(SeqCst);
+            receiver.until(|stored| has(stored, guest.vm, newest)).await;
+        }
+        for (place, victim) in ORDERS[round % ORDERS.len()].into_iter().enumerate() {
+            match victim {
+                Victim::Relay => drop(relay.take()),
+                Victim::Output => receiver.kill(),
+                Victim::Guest => drop(guests[1].agent.take()),
+            }
+            sleep(moment(round, place)).await;
+        }
+        for victim in ORDERS[(5 * round + 1) % ORDERS.len()] {
+            match victim {
+                Victim::Relay => relay = Some(start()),
+                Victim::Output => receiver.again(),
+                Victim::Guest => guests[1].start(),
+            }
+        }
+    }
+    stop.store(true, SeqCst);
+    for task in writes {
+        task.await.unwrap();
+    }
+    for guest in &guests {
+        let written = guest.written.load(SeqCst);
+        receiver.until(|stored| has(stored, guest.vm, written - 1)).await;
+        let stored: Vec<_> =
+            receiver.stored().iter().filter(|record| record.vm == guest.vm).collect();
+        let numbers: BTreeSet<u64> = stored.iter().map(|record| record.number).collect();
+        assert!(numbers.iter().copied().eq(0..written), "{}: no line is missing", guest.vm);
+        let mut ids = HashSet::new();
+        let first = stored.iter().filter(|record| ids.insert(record.uid.as_str()));
+        let first: Vec<u64> = first.map(|record| record.number).collect();
+        println!(
+            "{}: {rounds} rounds, {written} lines, {} records, of which {} have ids of their own",
+            guest.vm,
+            stored.len(),
+            first.len()
+        );
+        if guest.vm == "kept" {
+            assert!(first.into_iter().eq(0..written), "told apart by their ids, once and in order");
         }
     }
 }

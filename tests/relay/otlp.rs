@@ -113,7 +113,11 @@ struct Receiver {
 
 impl Receiver {
     async fn start(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", tls).await
+    }
+
+    async fn start_at(at: &str, tls: Option<TlsAcceptor>) -> Self {
+        let listener = soon("the port is free", || TcpListener::bind(at)).await;
         let (at, (asks, asked)) = (listener.local_addr().unwrap(), mpsc::channel(1));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -376,4 +380,115 @@ async fn over_tls_the_receiver_proves_who_it_is() {
     assert_eq!(asked.lines()[0]["number"], 2);
     asked.take();
     acknowledged(&mut guest, 1000).await;
+}
+
+/// A log record that a receiver has stored.
+pub struct Stored {
+    pub vm: String,
+    /// That of its line.
+    pub number: u64,
+    pub uid: String,
+}
+
+/// A receiver in a process of its own, which stores each request in a file before it answers, and can be killed.
+pub struct StoringReceiver {
+    at: std::net::SocketAddr,
+    file: PathBuf,
+    process: Option<Running>,
+    /// Bytes of the file that were read, and what they hold.
+    read: usize,
+    stored: Vec<Stored>,
+}
+
+/// Where the process listens, and the file that it stores in.
+const STORE_AT: &str = "INFINISERVICE_TEST_OTLP_AT";
+const STORE_FILE: &str = "INFINISERVICE_TEST_OTLP_FILE";
+
+/// The process of [`StoringReceiver`]: this test, run alone.
+#[tokio::test]
+async fn a_receiver_that_stores() {
+    let (Ok(at), Ok(file)) = (std::env::var(STORE_AT), std::env::var(STORE_FILE)) else { return };
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+    let mut receiver = Receiver::start_at(&at, None).await;
+    while let Some(asked) = receiver.asked.recv().await {
+        let length = (asked.body.len() as u64).to_be_bytes();
+        std::io::Write::write_all(&mut file, &[&length, &*asked.body].concat()).unwrap();
+        asked.take();
+    }
+}
+
+impl StoringReceiver {
+    pub fn start(place: &Place) -> Self {
+        let [at] = support::prometheus::free();
+        let (file, stored) = (place.at("requests"), Vec::new());
+        let mut receiver = Self { at, file, process: None, read: 0, stored };
+        receiver.again();
+        receiver
+    }
+
+    pub fn output(&self) -> String {
+        format!("[otlp]\nendpoint = \"http://{}/in\"\n", self.at)
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn again(&mut self) {
+        // What it was writing when it was killed was not answered.
+        self.look();
+        let mut file = std::fs::OpenOptions::new();
+        file.write(true).create(true).truncate(false);
+        file.open(&self.file).unwrap().set_len(self.read as u64).unwrap();
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "otlp::a_receiver_that_stores"]);
+        process.env(STORE_AT, self.at.to_string()).env(STORE_FILE, &self.file);
+        process.stdin(Stdio::null()).stdout(Stdio::null());
+        self.process = Some(Running(process.spawn().unwrap()));
+    }
+
+    /// All that it has stored, as of the last look.
+    pub fn stored(&self) -> &[Stored] {
+        &self.stored
+    }
+
+    /// Waits until what it has stored is enough.
+    pub async fn until(&mut self, is_enough: impl Fn(&[Stored]) -> bool) {
+        let late = Instant::now() + 4 * PATIENCE;
+        loop {
+            self.look();
+            if is_enough(&self.stored) {
+                return;
+            }
+            assert!(Instant::now() < late, "{} log records are stored", self.stored.len());
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn look(&mut self) {
+        let all = std::fs::read(&self.file).unwrap_or_default();
+        let mut rest = &all[self.read..];
+        // The last one may be on its way.
+        while let Some((length, after)) = rest.split_first_chunk::<8>()
+            && let Some(body) = after.get(..u64::from_be_bytes(*length) as usize)
+        {
+            self.keep(&ExportLogsServiceRequest::decode(body).unwrap());
+            self.read += 8 + body.len();
+            rest = &after[body.len()..];
+        }
+    }
+
+    fn keep(&mut self, logs: &ExportLogsServiceRequest) {
+        for of_vm in &logs.resource_logs {
+            let vm = &who(&of_vm.resource)["vm.id"];
+            for record in of_vm.scope_logs.iter().flat_map(|scope| &scope.log_records) {
+                let line = text(record.body.clone().unwrap().value);
+                let line: Value = serde_json::from_str(&line).unwrap();
+                // Others are events of the agent.
+                let Some(number) = line["number"].as_u64() else { continue };
+                let uid = attributes(&record.attributes)["log.record.uid"].clone();
+                self.stored.push(Stored { vm: vm.clone(), number, uid });
+            }
+        }
+    }
 }
